@@ -1,0 +1,80 @@
+"""The marks by which any machine knows our pods: ids in the name, stop and end in the environment.
+
+A pod's name is ``ty-<fence id>-<lease id>-<logical name>-<8 hex>``; the last part is the sha256 of the inputs
+that force a replacement, so a retry of the same spec asks for the same name and another spec for another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+LONGEST_LEASE = timedelta(days=31)
+"""A marker whose end cannot be read is ended when the pod is older than this."""
+
+_ID = r"[0-9a-f]{10}"
+_NAME = re.compile(rf"^ty-({_ID})-({_ID})-([a-z0-9]+(?:-[a-z0-9]+)*)-([0-9a-f]{{8}})$")
+
+
+@dataclass(frozen=True, slots=True)
+class PodName:
+    """The parts of a pod's name."""
+
+    fence_id: str
+    lease_id: str
+    logical_name: str
+    spec_hash: str
+
+    def __str__(self) -> str:
+        return f"ty-{self.fence_id}-{self.lease_id}-{self.logical_name}-{self.spec_hash}"
+
+
+def new_id() -> str:
+    """Return a fresh fence or lease id: 10 hex characters."""
+    return secrets.token_hex(5)
+
+
+def is_id(text: str) -> bool:
+    """Tell whether a text has the form of a fence or lease id."""
+    return re.fullmatch(_ID, text) is not None
+
+
+def spec_hash(inputs: Mapping[str, object]) -> str:
+    """Return the 8 hex characters that stand for the inputs forcing a replacement (None values do not count)."""
+    kept = {key: value for key, value in inputs.items() if value is not None}
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def parse_name(name: str) -> PodName | None:
+    """Return the parts of a name that is ours, None for any other."""
+    match = _NAME.match(name)
+    return PodName(*match.groups()) if match else None
+
+
+def marker_env(fence_id: str, lease_id: str, stop: datetime | None, end: datetime | None) -> dict[str, str]:
+    """Return the variables every create request carries."""
+    env = {"TRAINYARD_FENCE_ID": fence_id, "TRAINYARD_LEASE_ID": lease_id}
+    if stop is not None:
+        env["TRAINYARD_STOP"] = format_time(stop)
+    if end is not None:
+        env["TRAINYARD_END"] = format_time(end)
+    return env
+
+
+def format_time(moment: datetime) -> str:
+    """Return a moment as ``2026-11-24T03:00:00Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Return the moment, None when the text is not one."""
+    try:
+        return datetime.strptime(text or "", "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return None

@@ -1,0 +1,180 @@
+"""What every cloud can be asked, and how it must answer.
+
+The errors are the contract that guarantee G1 rests on: NoCapacity and CloudRefused mean that nothing was
+created; CloudUnknown means that something may have been. An adapter that is not sure raises CloudUnknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol
+
+PodStatus = Literal["starting", "running", "exited", "error", "terminating", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a cloud gives; what it lacks the other layers must carry, and messages say so."""
+
+    ssh: bool
+    spot: bool
+    self_terminate: bool
+    deadline: bool
+    logs: bool
+    price: bool
+    change_markers: bool
+    own_image: bool
+    settle: float
+    """Seconds after which a create that was accepted must show in a listing."""
+    listings: int
+    """How many empty listings in turn prove absence."""
+    post_timeout: float
+    """Longest time (s) a create request may take before its outcome counts as unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferQuery:
+    """What is wanted; an empty ``gpus`` means a pod without GPU."""
+
+    gpus: tuple[str, ...] = ()
+    gpu_count: int = 1
+    disk_gb: int = 100
+    max_price: float | None = None
+    regions: tuple[str, ...] = ()
+    spot: bool = False
+    tier: str | None = None
+    """The cloud's class of machines, e.g. SECURE or COMMUNITY on RunPod."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Something the cloud can rent now; ``price_per_hour`` in dollars for the whole pod."""
+
+    id: str
+    cloud: str
+    gpu: str | None
+    gpu_count: int
+    price_per_hour: float
+    region: str | None = None
+    spot: bool = False
+    vram_gb: float | None = None
+    stock: str | None = None
+    tier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PodSpec:
+    """One pod to create. ``env`` must never hold an account key or a bucket key (G3)."""
+
+    name: str
+    fence_id: str
+    lease_id: str
+    stop: datetime | None
+    end: datetime | None
+    image: str | None = None
+    template: str | None = None
+    disk_gb: int = 100
+    volume: str | None = None
+    ports: tuple[str, ...] = ("22/tcp",)
+    env: Mapping[str, str] = field(default_factory=dict)
+    public_key: str = ""
+    host_key: str = ""
+    """Private ed25519 host key as OpenSSH PEM, for this pod alone."""
+    boot: tuple[str, ...] = ()
+    """Command run inside the pod from its first second (the warden); empty: the image's own entrypoint does it."""
+    registry: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SshAddress:
+    """Where sshd of a pod answers."""
+
+    host: str
+    port: int
+    user: str = "root"
+
+
+@dataclass(frozen=True, slots=True)
+class PodInfo:
+    """One pod as the cloud lists it. ``fence_id`` and ``lease_id`` are None on a pod that is not ours."""
+
+    id: str
+    name: str
+    status: PodStatus
+    raw_status: str
+    price_per_hour: float | None
+    created: datetime | None
+    fence_id: str | None = None
+    lease_id: str | None = None
+    stop: datetime | None = None
+    end: datetime | None = None
+    end_unreadable: bool = False
+    """Ours by its marker, but its end cannot be read."""
+    ssh: SshAddress | None = None
+    gpu: str | None = None
+    gpu_count: int = 0
+    region: str | None = None
+    workspace: str = "/workspace"
+    host_key: str | None = None
+    """Public host key (``ssh-ed25519 AAAA...``) where the pod's marker carries it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostItem:
+    """Anything of the account that costs money now, for ``invoke audit``."""
+
+    kind: Literal["pod", "stopped pod", "volume", "disk"]
+    id: str
+    name: str
+    per_hour: float
+    ours: bool
+
+
+class Cloud(Protocol):
+    """A provider of GPU pods."""
+
+    name: str
+    capabilities: Capabilities
+    simulated: bool
+    """True where an emulator answers; every summary then says so."""
+
+    def offers(self, query: OfferQuery) -> list[Offer]:
+        """Return what can be rented now, in the query's order of preference, none above its max_price."""
+        ...
+
+    def create(self, spec: PodSpec, offer: Offer) -> PodInfo:
+        """Create one pod; never repeats the request blindly.
+
+        Raises NoCapacity or CloudRefused when nothing was created, CloudUnknown otherwise.
+        """
+        ...
+
+    def get(self, pod_id: str) -> PodInfo | None:
+        """Return the pod; None only on the cloud's positive word that it does not exist."""
+        ...
+
+    def list(self) -> list[PodInfo]:
+        """Return every pod of the account, foreign and stopped ones too. Raises CloudError rather than a partial list."""
+        ...
+
+    def terminate(self, pod_id: str) -> None:
+        """Ask the cloud to end the pod; one that is already gone is success. Proof is the caller's job, by list()."""
+        ...
+
+    def change_markers(self, pod_id: str, stop: datetime | None, end: datetime | None) -> None:
+        """Change stop and end without a restart; CloudRefused where the cloud cannot (see capabilities)."""
+        ...
+
+    def logs(self, pod_id: str) -> Iterator[bytes]:
+        """Return the container's log so far; empty where the cloud has none."""
+        ...
+
+    def costs(self) -> list[CostItem]:
+        """Return everything of the account that costs money now."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the cloud's clock in UTC (its Date header; this machine's where it gives none)."""
+        ...

@@ -1,0 +1,227 @@
+"""The one reader of the environment: places on disk, ``.env``, secrets by reference, stack settings.
+
+Everything else gets values. Order of precedence: shell, then ``.env`` beside Pulumi.yaml, then
+``Pulumi.<stack>.yaml``.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainyard.errors import Location, UserError
+from trainyard.secret import Secret
+from trainyard.yamlfile import Map, load_map
+
+PROJECT = "trainyard"
+_ENV_LINE = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)$")
+_STACK_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,99}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where things lie. ``home`` belongs to the controller and may be lost; ``outside`` plays the world outside."""
+
+    root: Path
+    home: Path
+    outside: Path
+    settings: Path
+
+    @property
+    def state(self) -> Path:
+        """Root of the file:// backend."""
+        return self.home / "state"
+
+    @property
+    def runs(self) -> Path:
+        """One folder a run: ``runs/<user>/<label>/<attempt>``."""
+        return self.home / "runs"
+
+    @property
+    def intents(self) -> Path:
+        """Intent files of pod creations, one folder a lease."""
+        return self.home / "intents"
+
+    @property
+    def ssh(self) -> Path:
+        """Private keys, one folder a stack."""
+        return self.home / "ssh"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of the tools themselves."""
+        return self.home / "logs"
+
+    @property
+    def ledger(self) -> Path:
+        """The record of all runs."""
+        return self.home / "ledger.db"
+
+    @property
+    def cloud(self) -> Path:
+        """Root of the local cloud."""
+        return self.outside / "cloud"
+
+    @property
+    def store(self) -> Path:
+        """Root of the local S3 server."""
+        return self.outside / "store"
+
+
+def find_root(start: Path | None = None) -> Path:
+    """Return the checkout: ``TRAINYARD_PROJECT_DIR``, else the nearest folder upwards with Pulumi.yaml, else this package's own."""
+    named = os.environ.get("TRAINYARD_PROJECT_DIR")
+    if named:
+        return Path(named).resolve()
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "Pulumi.yaml").is_file():
+            return folder
+    return Path(__file__).resolve().parent.parent
+
+
+def places(root: Path | None = None, env: Mapping[str, str] | None = None) -> Places:
+    """Return the places for a checkout; ``TRAINYARD_HOME`` moves ``.trainyard/``, ``TRAINYARD_LOCAL_ROOT`` the outside world."""
+    env = os.environ if env is None else env
+    base = (root or find_root()).resolve()
+    data = Path(env.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    config = Path(env.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return Places(
+        root=base,
+        home=Path(env.get("TRAINYARD_HOME") or base / ".trainyard").resolve(),
+        outside=Path(env.get("TRAINYARD_LOCAL_ROOT") or data / "trainyard").resolve(),
+        settings=(config / "trainyard").resolve(),
+    )
+
+
+def load_env(root: Path) -> dict[str, str]:
+    """Return the shell's variables on top of those of ``<root>/.env`` (the shell wins).
+
+    Raises UserError with file:line for a line that is not ``NAME=value``.
+    """
+    merged = read_env_file(root / ".env")
+    merged.update(os.environ)
+    return merged
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Parse a ``.env`` file: ``NAME=value``, quotes as in sh, ``#`` comments. A missing file is empty."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    result: dict[str, str] = {}
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        match = _ENV_LINE.match(line)
+        # The text of the line is not shown: it may hold a secret.
+        if not match:
+            raise UserError("expected NAME=value", where=Location(path.name, number))
+        try:
+            words = shlex.split(match[2], comments=True)
+        except ValueError as error:
+            raise UserError(f"{match[1]}: {error}", where=Location(path.name, number)) from None
+        if len(words) > 1:
+            raise UserError(f"{match[1]}: put a value with spaces in quotes", where=Location(path.name, number))
+        result[match[1]] = words[0] if words else ""
+    return result
+
+
+def env_file_warning(root: Path) -> str | None:
+    """Return a warning when others can read ``.env``."""
+    path = root / ".env"
+    if path.is_file() and path.stat().st_mode & 0o077:
+        return f".env can be read by other users of this machine; close it with: chmod 600 {path}"
+    return None
+
+
+def resolve_secret(value: str, env: Mapping[str, str], what: str) -> Secret:
+    """Return the secret itself, following one reference: ``env:NAME``, ``file:PATH`` or ``cmd:COMMAND``."""
+    kind, _, rest = value.partition(":")
+    if kind == "env" and rest:
+        if rest not in env:
+            raise UserError(f"{what}: refers to env:{rest}, which is not set")
+        return Secret(env[rest])
+    if kind == "file" and rest:
+        try:
+            return Secret(Path(rest).expanduser().read_text(encoding="utf-8").strip())
+        except OSError as error:
+            raise UserError(f"{what}: cannot read {rest}: {error.strerror}") from None
+    if kind == "cmd" and rest:
+        done = subprocess.run(["sh", "-c", rest], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UserError(f"{what}: its command exited {done.returncode}")
+        return Secret(done.stdout.strip())
+    return Secret(value)
+
+
+def secret(env: Mapping[str, str], name: str) -> Secret | None:
+    """Return the secret held (or referred to) by a variable, None when unset or empty."""
+    value = env.get(name, "")
+    return resolve_secret(value, env, name) if value else None
+
+
+def group(env: Mapping[str, str], names: tuple[str, ...], *, optional: tuple[str, ...] = ()) -> dict[str, str] | None:
+    """Return a group of variables: all set, or None when none is set.
+
+    Raises UserError naming what is missing when only some of ``names`` are set.
+    """
+    have = [name for name in names if env.get(name)]
+    if not have:
+        return None
+    missing = [name for name in names if not env.get(name)]
+    if missing:
+        raise UserError(f"{', '.join(have)} set, but not {', '.join(missing)}: set all of them, or none")
+    return {name: env[name] for name in (*names, *optional) if env.get(name)}
+
+
+def settings_file(root: Path, stack: str) -> Path:
+    """Return the path of a stack's settings; raises UserError for an impossible or unknown stack name."""
+    if not _STACK_NAME.match(stack):
+        raise UserError(f"'{stack}' is no stack name: use a-z, 0-9, '.', '_' and '-'")
+    path = root / f"Pulumi.{stack}.yaml"
+    if not path.is_file():
+        known = sorted(p.name[len("Pulumi.") : -len(".yaml")] for p in root.glob("Pulumi.*.yaml") if p.name.count(".") == 2)
+        raise UserError(f"there is no stack '{stack}' ({path.name} is missing)", hint=f"Stacks here: {', '.join(known) or 'none'}.")
+    return path
+
+
+def stack_config(root: Path, stack: str) -> Map:
+    """Return the ``config:`` mapping of a stack's settings (keys like ``trainyard:gpu``), with its places."""
+    path = settings_file(root, stack)
+    document = load_map(path, name=path.name)
+    config = document.get("config")
+    if config is None:
+        empty = Map()
+        empty.source = document.source
+        return empty
+    if not isinstance(config, Map):
+        raise UserError("'config' must hold 'trainyard:name: value' lines", where=document.where("config"))
+    return config
+
+
+def user_name(env: Mapping[str, str], setting: str | None = None) -> str:
+    """Return who starts runs: the setting, else the login name, for root the local part of git's user.email."""
+    name = setting or env.get("TRAINYARD_USER")
+    if not name:
+        name = getpass.getuser()
+        if name == "root":
+            done = subprocess.run(["git", "config", "user.email"], capture_output=True, text=True, check=False)
+            name = done.stdout.strip().partition("@")[0] or name
+    return slug(name)
+
+
+def slug(text: str, limit: int = 40) -> str:
+    """Return the text as ``[a-z0-9-]``, at most ``limit`` characters; raises UserError when nothing is left."""
+    result = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:limit].strip("-")
+    if not result:
+        raise UserError(f"'{text}' has no letter or digit to make a name of")
+    return result

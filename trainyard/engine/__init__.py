@@ -1,0 +1,1 @@
+"""The built-in engine: runs a Pulumi program and drives provider plugins; knows nothing of training."""

@@ -1,0 +1,132 @@
+"""The errors a person can meet, each with the exit code that scripts can rely on.
+
+TrainyardError
+├── UserError            2  a setting, recipe, playbook, data file or argument is wrong (says file:line:col)
+├── RefusedError         3  a limit, a consent or a guarantee forbids it; nothing was created
+├── CloudError           4  the cloud said no, or could not be reached
+│   ├── NoCapacity          definite: this offer is not to be had; the next one may be tried
+│   ├── CloudRefused        definite: nothing was created (bad request, bad key, no balance)
+│   └── CloudUnknown        no definite answer: something may have been created or may still exist
+├── Unreachable          5  the pod does not answer over SSH (never used for a failed command)
+│   └── HostKeyChanged      the pod presents another host key than the pinned one
+├── StillThere           6  something may still run and cost money; the message names it and the way to retry
+├── StoreError           7  the bucket refused, or what arrived is not what was sent
+├── Busy                 8  another living process holds the lock
+├── EngineError          9  the Pulumi program or a provider failed
+└── TrainingFailed       1  the training ran and its own verdict is failure
+
+Programming errors are not in this tree: they keep their traceback.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in a text file, counted from 1."""
+
+    file: str
+    line: int
+    column: int = 1
+    text: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+class TrainyardError(Exception):
+    """Base of every error that is shown to a person without a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, where: Location | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return render(self)
+
+
+class UserError(TrainyardError):
+    """Something the user wrote or typed is wrong."""
+
+    exit_code = 2
+
+
+class RefusedError(TrainyardError):
+    """A limit, a consent or a guarantee forbids it; nothing was created."""
+
+    exit_code = 3
+
+
+class CloudError(TrainyardError):
+    """The cloud said no, or could not be reached."""
+
+    exit_code = 4
+
+
+class NoCapacity(CloudError):
+    """This offer is definitely not to be had; the next one may be tried."""
+
+
+class CloudRefused(CloudError):
+    """The cloud definitely created nothing."""
+
+
+class CloudUnknown(CloudError):
+    """No definite answer: what was asked may or may not have happened."""
+
+
+class Unreachable(TrainyardError):
+    """The pod does not answer; says nothing about what runs on it."""
+
+    exit_code = 5
+
+
+class HostKeyChanged(Unreachable):
+    """Another host key than the pinned one: no byte is exchanged."""
+
+
+class StillThere(TrainyardError):
+    """Something may still run and cost money."""
+
+    exit_code = 6
+
+
+class StoreError(TrainyardError):
+    """The bucket refused, or what arrived is not what was sent."""
+
+    exit_code = 7
+
+
+class Busy(TrainyardError):
+    """Another living process holds the lock."""
+
+    exit_code = 8
+
+
+class EngineError(TrainyardError):
+    """The Pulumi program or a provider failed."""
+
+    exit_code = 9
+
+
+class TrainingFailed(TrainyardError):
+    """The training ran and its own verdict is failure."""
+
+    exit_code = 1
+
+
+def render(error: TrainyardError) -> str:
+    """Return the error as a person reads it: place, message, the line with a caret, what to do."""
+    lines = [f"{error.where}: {error.message}" if error.where else error.message]
+    if error.where and error.where.text is not None:
+        text = error.where.text.rstrip("\n")
+        lines += ["  " + text, "  " + " " * (error.where.column - 1) + "^"]
+    if error.hint:
+        lines.append(error.hint)
+    return "\n".join(lines)

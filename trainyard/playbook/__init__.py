@@ -1,0 +1,1 @@
+"""Ansible-style playbooks: load and validate, actions, executor, report."""

@@ -1,0 +1,1 @@
+"""Our Pulumi provider: the resources Lease, Pod, Endpoint, Bucket, BucketLifecycle and SshKey."""

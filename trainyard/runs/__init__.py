@@ -1,0 +1,1 @@
+"""Runs: train, attach, cancel, recover; ledger, budget, summary."""

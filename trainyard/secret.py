@@ -1,0 +1,44 @@
+"""A value that must not be shown: its repr, str and format are ``***``."""
+
+from __future__ import annotations
+
+
+class Secret:
+    """Hold a secret text; ``reveal()`` is the only way to read it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the clear text. Call it only where the text leaves for its audience."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format("***", spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("a Secret is never pickled: reveal() it where it is needed")
+
+
+def redact(text: str, secrets: list[Secret]) -> str:
+    """Replace every occurrence of the secrets (4 characters or longer) in the text by ``***``."""
+    values = sorted((s.reveal() for s in secrets if len(s.reveal()) >= 4), key=len, reverse=True)
+    for value in values:
+        text = text.replace(value, "***")
+    return text

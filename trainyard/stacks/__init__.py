@@ -1,0 +1,1 @@
+"""One facade over the two engines: up, preview, refresh, destroy, outputs."""

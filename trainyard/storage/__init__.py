@@ -1,0 +1,1 @@
+"""The bucket: client settings, manifest, commit protocol, lifecycle, the local server."""

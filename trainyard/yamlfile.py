@@ -1,0 +1,194 @@
+"""Read YAML as people mean it: YAML 1.2 scalars, no duplicate keys, and the place of every node.
+
+PyYAML's defaults follow YAML 1.1 and bite in training files: ``lr: 1e-4`` is a string there, ``no`` is
+False, ``12:30`` is 750, ``0644`` is 420 and a repeated key wins silently. Here numbers, booleans and null
+are those of the YAML 1.2 core schema, all else stays text, and a repeated key is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import yaml
+
+from trainyard.errors import Location, UserError
+
+Scalar = str | int | float | bool | None
+Node = Scalar | list["Node"] | dict[str, "Node"]
+
+
+class Map(dict[str, Node]):
+    """A mapping that knows where it and each of its keys and values stand."""
+
+    __slots__ = ("key_marks", "mark", "source", "value_marks")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mark: tuple[int, int] = (1, 1)
+        self.key_marks: dict[str, tuple[int, int]] = {}
+        self.value_marks: dict[str, tuple[int, int]] = {}
+        self.source: Source | None = None
+
+    def where(self, key: str | None = None, *, value: bool = False) -> Location | None:
+        """Return the place of a key (or of its value), or of the mapping itself."""
+        marks = self.value_marks if value else self.key_marks
+        line, column = marks.get(key, self.mark) if key is not None else self.mark
+        return self.source.at(line, column) if self.source else None
+
+
+class Seq(list[Node]):
+    """A list that knows where its items stand."""
+
+    __slots__ = ("item_marks", "source")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.item_marks: list[tuple[int, int]] = []
+        self.source: Source | None = None
+
+    def where(self, index: int) -> Location | None:
+        """Return the place of an item."""
+        return self.source.at(*self.item_marks[index]) if self.source else None
+
+
+class Source:
+    """The text a document was read from."""
+
+    __slots__ = ("lines", "name")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.lines = text.splitlines()
+
+    def at(self, line: int, column: int = 1) -> Location:
+        """Return the location with its line of text."""
+        text = self.lines[line - 1] if 0 < line <= len(self.lines) else None
+        return Location(self.name, line, column, text)
+
+
+class _Loader(yaml.SafeLoader):
+    source: Source
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+     "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+
+
+def _mark(node: yaml.Node) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _construct_map(loader: _Loader, node: yaml.MappingNode) -> Map:
+    result = Map()
+    result.source, result.mark = loader.source, _mark(node)
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if not isinstance(key, str):
+            if isinstance(key, (list, dict)):
+                raise UserError("a key must be a plain word", where=loader.source.at(*_mark(key_node)))
+            key = key_node.value
+        if key in result:
+            first = result.key_marks[key][0]
+            raise UserError(f"key '{key}' is given twice (first in line {first})", where=loader.source.at(*_mark(key_node)))
+        result.key_marks[key] = _mark(key_node)
+        result.value_marks[key] = _mark(value_node)
+        result[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _construct_seq(loader: _Loader, node: yaml.SequenceNode) -> Seq:
+    result = Seq()
+    result.source = loader.source
+    for item in node.value:
+        result.item_marks.append(_mark(item))
+        result.append(loader.construct_object(item, deep=True))  # type: ignore[no-untyped-call]
+    return result
+
+
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    return int(node.value, 0) if node.value[:2] in ("0o", "0x") else int(node.value)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _construct_map)
+_Loader.add_constructor("tag:yaml.org,2002:seq", _construct_seq)
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(node.value.replace(".inf", "inf").replace(".nan", "nan")))
+
+
+def parse(text: str, name: str) -> Node:
+    """Parse one YAML document; ``name`` is what error messages call it.
+
+    Raises UserError with file:line:col for bad syntax, a duplicate key or a second document.
+    """
+    source = Source(name, text)
+    loader = _Loader(text)
+    loader.source = source
+    try:
+        return loader.get_single_data()  # type: ignore[no-any-return]
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = source.at(mark.line + 1, mark.column + 1) if mark else Location(name, 1)
+        raise UserError(f"not valid YAML: {error.problem or error.context}", where=where) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"not valid YAML: {error}", where=Location(name, 1)) from None
+    finally:
+        loader.dispose()  # type: ignore[no-untyped-call]
+
+
+def load(path: Path, *, name: str | None = None) -> Node:
+    """Read a YAML file; see parse()."""
+    shown = name or str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{shown}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{shown}: cannot be read: {error}") from None
+    return parse(text, shown)
+
+
+def load_map(path: Path, *, name: str | None = None) -> Map:
+    """Read a YAML file whose top level is a mapping (an empty file is an empty mapping)."""
+    node = load(path, name=name)
+    if node is None:
+        return Map()
+    if not isinstance(node, Map):
+        raise UserError("expected 'key: value' lines at the top level", where=Location(name or str(path), 1))
+    return node
+
+
+def reject_unknown(given: Map, known: Iterable[str], what: str) -> None:
+    """Raise UserError at the first key that is not known, with the nearest known one."""
+    names = list(known)
+    for key in given:
+        if key not in names:
+            raise UserError(f"unknown {what} '{key}'{suggest(key, names)}", where=given.where(key))
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the nearest known word, or an empty text."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def dump(value: Mapping[str, object] | list[object]) -> str:
+    """Return the value as YAML in the order given."""
+    return yaml.safe_dump(_plain(value), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
