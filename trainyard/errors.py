@@ -13,6 +13,7 @@ TrainyardError
 ├── StoreError           7  the bucket refused, or what arrived is not what was sent
 ├── Busy                 8  another living process holds the lock
 ├── EngineError          9  the Pulumi program or a provider failed
+├── PodFailed           10  the pod answers, but cannot do what is needed (disk full, a tool missing, a check failed)
 └── TrainingFailed       1  the training ran and its own verdict is failure
 
 Programming errors are not in this tree: they keep their traceback.
@@ -113,6 +114,12 @@ class EngineError(TrainyardError):
     """The Pulumi program or a provider failed."""
 
     exit_code = 9
+
+
+class PodFailed(TrainyardError):
+    """The pod answers, but cannot do what is needed."""
+
+    exit_code = 10
 
 
 class TrainingFailed(TrainyardError):

@@ -1,0 +1,1 @@
+"""Playbooks: loading, actions, executor, report."""

@@ -1,0 +1,1 @@
+"""Transport, transfer and jobs against a real SSH server on loopback."""

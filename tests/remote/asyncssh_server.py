@@ -1,0 +1,60 @@
+"""The SSH server of the tests where no sshd is installed: ``python asyncssh_server.py FOLDER PORT``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import asyncssh
+
+PIECE = 65536
+
+
+async def run_command(process: asyncssh.SSHServerProcess[bytes]) -> None:
+    """Run what the client asked for, with three plain pumps."""
+    child = await asyncio.create_subprocess_exec(
+        "/bin/sh", "-c", process.command or "exit 1", start_new_session=True,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdin and child.stdout and child.stderr
+    feeder = asyncio.create_task(_feed(process.stdin, child.stdin))
+    await asyncio.gather(_pump(child.stdout, process.stdout), _pump(child.stderr, process.stderr))
+    code = await child.wait()
+    feeder.cancel()
+    if code < 0:
+        process.exit_with_signal("KILL")
+    else:
+        process.exit(code)
+
+
+async def _feed(source: asyncssh.SSHReader[bytes], sink: asyncio.StreamWriter) -> None:
+    try:
+        while piece := await source.read(PIECE):
+            sink.write(piece)
+            await sink.drain()
+        sink.close()
+    except (OSError, asyncssh.Error):
+        sink.close()
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncssh.SSHWriter[bytes]) -> None:
+    try:
+        while piece := await source.read(PIECE):
+            sink.write(piece)
+            await sink.drain()
+    except (OSError, asyncssh.Error):
+        return
+
+
+async def main(folder: Path, port: int) -> None:
+    """Serve until killed."""
+    await asyncssh.listen(
+        "127.0.0.1", port, server_host_keys=[str(folder / "host_key")], authorized_client_keys=str(folder / "authorized_keys"),
+        process_factory=run_command, encoding=None,
+    )  # fmt: skip
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,293 @@
+"""The transport over SSH: Fabric's connection, and commands on raw channels of it.
+
+What differs from ``Connection.run`` is measured, not taste: TCP_NODELAY saves 40 ms a command, a spare
+channel opened ahead one round trip, a 16 MiB window makes downloads 7 times faster at 80 ms; exit status -1
+is a lost link and never a failed command; the host key is pinned. No known_hosts file is read or written
+for the pod itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import ipaddress
+import logging
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Self
+
+import fabric
+import paramiko
+
+from trainyard.errors import HostKeyChanged, Unreachable, UserError
+from trainyard.remote.keys import fingerprint, split_public
+from trainyard.remote.protocol import Address, NoAnswer, OnBytes, Result, Stdin, quote
+from trainyard.remote.watch import Hearing, Watch
+
+SLICE = 128 * 1024
+"""Largest piece given to paramiko at once: it copies the rest of the buffer for every packet (100 MiB at once: 1 MB/s)."""
+WINDOW = 16 * 1024 * 1024
+SESSIONS = 8
+"""Commands at once on one connection; with the spare one this stays under OpenSSH's MaxSessions of 10."""
+SILENCE = 15.0
+"""Seconds without an answer after which a link is given up."""
+
+OnNewHostKey = Callable[[str], None]
+_LOST = (EOFError, OSError, paramiko.SSHException)
+
+
+def connect(
+    address: Address, *, timeout: float = 20.0, silence: float = SILENCE, on_new_host_key: OnNewHostKey | None = None
+) -> SshTransport:
+    """Log in and return the transport; it gives the link up after ``silence`` seconds without an answer.
+
+    With ``address.host_key`` any other key is refused. Without one ``on_new_host_key`` is called with the
+    key found ("ssh-ed25519 AAAA..."), to record it or to raise; without either the connection is refused.
+
+    Raises HostKeyChanged, Unreachable, or UserError for a key file that cannot be used.
+    """
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
+    if address.key_file is not None and not address.key_file.is_file():
+        raise UserError(f"the SSH key {address.key_file} does not exist")
+    connection = _connection(address, timeout, silence)
+    _trust(connection, address, on_new_host_key)
+    try:
+        connection.open()
+    except BaseException as error:
+        connection.client.close()
+        translated = _why(error, address)
+        if translated is None:
+            raise
+        raise translated from None
+    return SshTransport(connection, str(address), silence)
+
+
+class SshTransport:
+    """One SSH connection; several commands may run on it at once."""
+
+    def __init__(self, connection: fabric.Connection, name: str, silence: float) -> None:
+        self.name = name
+        self._silence = silence
+        self._connection = connection
+        self._transport: paramiko.Transport = connection.transport
+        self._slots = threading.BoundedSemaphore(SESSIONS)
+        self._opener = ThreadPoolExecutor(1, thread_name_prefix="spare-channel")
+        self._spare: Future[paramiko.Channel] | None = None
+        self._lock = threading.Lock()
+        self._watch = Watch(self._transport, patience=silence)
+        self._watch.start()
+        self._open_spare()
+
+    def exec(
+        self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None
+    ) -> Result:
+        """Run a POSIX sh command to its end; see Transport."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._slots, self._lost_link():
+            channel = self._channel()
+            try:
+                # Through sh whatever the login shell is; the last line keeps sh from replacing itself by the
+                # command, whose death by a signal would arrive as no status at all.
+                channel.exec_command(f"exec sh -c {quote(command + chr(10) + 'exit $?')}")
+                feeder = _feed(channel, stdin)
+                chunks: list[bytes] = []
+                errors: list[bytes] = []
+                in_time = _read(channel, on_stdout or chunks.append, errors.append, deadline)
+                if feeder:
+                    feeder.join(timeout=self._silence if in_time else 0)
+                if not in_time:
+                    raise NoAnswer(f"{self.name}: the command did not end within {timeout:g} s: {command[:80]}")
+                return Result(self._status(channel), b"".join(chunks), b"".join(errors))
+            finally:
+                channel.close()
+
+    def close(self) -> None:
+        """Close the connection; what runs on the pod runs on."""
+        self._watch.stop()
+        self._opener.shutdown(wait=False, cancel_futures=True)
+        self._connection.client.close()
+        if self._connection.gateway and not isinstance(self._connection.gateway, str):
+            self._connection.gateway.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _channel(self) -> paramiko.Channel:
+        """Take the channel opened ahead (one round trip saved) and order the next one."""
+        with self._lock:
+            spare, self._spare = self._spare, None
+        channel = None
+        if spare is not None:
+            with contextlib.suppress(paramiko.ChannelException):
+                channel = spare.result(timeout=2 * self._silence)
+        if channel is None or channel.closed:
+            channel = self._transport.open_session(timeout=2 * self._silence)
+        self._open_spare()
+        return channel
+
+    def _open_spare(self) -> None:
+        with self._lock, contextlib.suppress(RuntimeError):
+            if self._spare is None:
+                self._spare = self._opener.submit(self._transport.open_session, timeout=2 * self._silence)
+
+    def _status(self, channel: paramiko.Channel) -> int:
+        status: int = channel.recv_exit_status()
+        if status != -1:
+            return status
+        # No status: either the link is gone, or the shell itself was killed by a signal.
+        if self._watch.alive():
+            return 137
+        raise Unreachable(f"{self.name}: the connection was lost while a command ran")
+
+    @contextlib.contextmanager
+    def _lost_link(self) -> Iterator[None]:
+        try:
+            yield
+        except _LOST as error:
+            raise Unreachable(f"{self.name}: the connection was lost ({error or type(error).__name__})") from None
+
+
+def _connection(address: Address, timeout: float, silence: float) -> fabric.Connection:
+    # lazy: nothing of ~/.fabric.yaml or FABRIC_* applies. The user's ssh_config does (jump hosts), but a
+    # "Host *" with a proxy must not send a local pod's connection round the world.
+    config = fabric.Config(lazy=True)
+    if not _is_loopback(address.host):
+        try:
+            config.load_ssh_config()
+        except Exception as error:
+            raise UserError(f"your ssh_config cannot be read: {error}") from None
+    own = address.key_file is not None
+    connection = fabric.Connection(
+        address.host, user=address.user, port=address.port, config=config, connect_timeout=max(1, round(timeout)),
+        connect_kwargs={
+            "allow_agent": not own, "look_for_keys": not own, "banner_timeout": timeout, "auth_timeout": timeout,
+            "transport_factory": functools.partial(_new_transport, silence=silence),
+        },
+    )  # fmt: skip
+    if own:
+        connection.connect_kwargs["key_filename"] = str(address.key_file)
+    return connection
+
+
+def _new_transport(sock: Any, *, silence: float, **options: Any) -> paramiko.Transport:
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(silence * 1000))
+    transport = paramiko.Transport(sock, default_window_size=WINDOW, packetizer_class=Hearing, **options)
+    security = transport.get_security_options()
+    # GCM first: +20-35 % throughput over paramiko's own choice.
+    security.ciphers = sorted(security.ciphers, key=lambda name: "gcm" not in name)
+    return transport
+
+
+def _trust(connection: fabric.Connection, address: Address, on_new: OnNewHostKey | None) -> None:
+    policy = _PinnedKey(address, on_new)
+    connection.client.set_missing_host_key_policy(policy)
+    if address.host_key is not None:
+        try:
+            kind, blob = split_public(address.host_key)
+            key = paramiko.PKey.from_type_string(kind, base64.b64decode(blob))
+        except (ValueError, paramiko.SSHException, paramiko.UnknownKeyType):
+            raise UserError(f"{address}: the recorded host key is not a public key: {address.host_key[:60]}") from None
+        host = connection.host if address.port == 22 else f"[{connection.host}]:{address.port}"
+        connection.client.get_host_keys().add(host, kind, key)
+    hop = connection.gateway
+    while hop and not isinstance(hop, str):
+        # A jump host is the user's own machine: their known_hosts speaks for it (Fabric would take any key).
+        hop.client.load_system_host_keys()
+        hop.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        hop = hop.gateway
+
+
+class _PinnedKey(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
+    """Called by paramiko when the server's key is not the pinned one."""
+
+    def __init__(self, address: Address, on_new: OnNewHostKey | None) -> None:
+        self._address = address
+        self._on_new = on_new
+
+    def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:
+        public = f"{key.get_name()} {key.get_base64()}"
+        if self._address.host_key is not None:
+            raise _changed(self._address, public)
+        if self._on_new is None:
+            raise Unreachable(f"{self._address}: no host key is known for it, and none is taken on trust")
+        self._on_new(public)
+
+
+def _changed(address: Address, public: str) -> HostKeyChanged:
+    return HostKeyChanged(
+        f"{address}: shows the host key {fingerprint(public)}, not the pinned {fingerprint(address.host_key or '')}",
+        hint="Another machine may have taken its address, or somebody stands between. Nothing was sent.",
+    )
+
+
+def _why(error: BaseException, address: Address) -> Exception | None:
+    """Return the error as ours, None for what is not about the connection."""
+    if isinstance(error, paramiko.BadHostKeyException):
+        return _changed(address, f"{error.key.get_name()} {error.key.get_base64()}")
+    if isinstance(error, paramiko.PasswordRequiredException):
+        return UserError(f"the SSH key {address.key_file} has a passphrase: add it to ssh-agent and leave the key file out of the settings")
+    if isinstance(error, paramiko.AuthenticationException):
+        key = f"the key {address.key_file}" if address.key_file else "your keys"
+        return Unreachable(f"{address}: refuses {key}")
+    if isinstance(error, _LOST):
+        return Unreachable(f"{address}: cannot be reached ({error or type(error).__name__})")
+    return None
+
+
+def _feed(channel: paramiko.Channel, stdin: Stdin) -> threading.Thread | None:
+    """Send the input: at once when it fits the server's window, else from a thread of its own."""
+    if stdin is None or (isinstance(stdin, bytes) and len(stdin) <= SLICE):
+        _send(channel, stdin or b"")
+        return None
+    thread = threading.Thread(target=_send, args=(channel, stdin), daemon=True)
+    thread.start()
+    return thread
+
+
+def _send(channel: paramiko.Channel, stdin: Stdin) -> None:
+    # A command may end before it has read everything; its exit status then tells the story.
+    with contextlib.suppress(*_LOST):
+        if isinstance(stdin, bytes):
+            view = memoryview(stdin)
+            for start in range(0, len(view), SLICE):
+                channel.sendall(view[start : start + SLICE])
+        elif stdin is not None:
+            while piece := stdin.read(SLICE):
+                channel.sendall(piece)
+        channel.shutdown_write()
+
+
+def _read(channel: paramiko.Channel, out: OnBytes, err: OnBytes, deadline: float | None) -> bool:
+    """Read both streams to the end of the command; return False at the deadline."""
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN)
+    while True:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            return False
+        ended = channel.eof_received or channel.closed
+        while channel.recv_ready():
+            out(channel.recv(SLICE))
+        while channel.recv_stderr_ready():
+            err(channel.recv_stderr(SLICE))
+        if ended:
+            return bool(channel.status_event.wait(left))
+        poll.poll(None if left is None else left * 1000 + 1)
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"

@@ -1,0 +1,85 @@
+"""Notice that a link is dead although TCP believes it lives.
+
+TCP_USER_TIMEOUT sees a vanished peer, but not a proxy or jump host that goes on acknowledging for a pod that
+is gone, and paramiko sends keepalives without ever looking for the answer (measured: still hanging after
+80 s). So the server is asked something, and its silence ends the connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from typing import Any
+
+import paramiko
+from paramiko.packet import Packetizer
+
+
+class Hearing(Packetizer):  # type: ignore[misc]
+    """Paramiko's packet reader, with the time of the last packet: any traffic is a sign of life."""
+
+    heard = 0.0
+
+    def read_message(self) -> Any:
+        """Read one packet and note when."""
+        message = super().read_message()
+        self.heard = time.monotonic()
+        return message
+
+
+class Watch:
+    """Ask a silent server whether it is there; after ``patience`` seconds of silence cut the connection."""
+
+    def __init__(self, transport: paramiko.Transport, *, patience: float) -> None:
+        self._transport = transport
+        self._patience = patience
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Watch from a daemon thread until stop() or the end of the connection."""
+        threading.Thread(target=self._run, daemon=True, name="link-watch").start()
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._stopped.set()
+
+    def alive(self) -> bool:
+        """Ask now; True when the server answers in time."""
+        return self._ask().wait(self._patience) and bool(self._transport.is_active())
+
+    def _run(self) -> None:
+        asked: float | None = None
+        while not self._stopped.wait(min(1.0, self._patience / 6)) and self._transport.is_active():
+            now, heard = time.monotonic(), self._transport.packetizer.heard
+            if now - heard < self._patience / 3:
+                asked = None
+            elif asked is None:
+                asked = now
+                self._ask()
+            elif now - max(asked, heard) > self._patience:
+                _cut(self._transport.sock)
+                return
+
+    def _ask(self) -> threading.Event:
+        """Send a request that any server answers (with a refusal if it does not know it)."""
+        answered = threading.Event()
+
+        def ask() -> None:
+            with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+                self._transport.global_request("keepalive@openssh.com", wait=True)
+            answered.set()
+
+        # A thread of its own: on a dead link even sending blocks.
+        threading.Thread(target=ask, daemon=True, name="link-ask").start()
+        return answered
+
+
+def _cut(sock: Any) -> None:
+    """Wake everything that waits on the socket with an end of file."""
+    with contextlib.suppress(OSError):
+        if isinstance(sock, socket.socket):
+            sock.shutdown(socket.SHUT_RDWR)
+        else:
+            sock.close()
