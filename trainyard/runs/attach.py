@@ -1,0 +1,99 @@
+"""Come back to runs: attach to one, recover all that nobody drives, cancel."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from trainyard.errors import Busy, TrainyardError, Unreachable, UserError
+from trainyard.remote import jobs
+from trainyard.runs import follow
+from trainyard.runs.drive import Detached, drive
+from trainyard.runs.identity import find
+from trainyard.runs.ledger import Ledger
+from trainyard.runs.pod import Pod
+from trainyard.runs.record import Record, RunFolder, all_folders
+from trainyard.runs.rent import Context, ensure_key
+
+_POLL = 2.0
+
+
+def folder_of(context: Context, reference: str) -> RunFolder:
+    """Return the folder of the newest attempt a person means; raises UserError when there is none."""
+    return RunFolder(find(context.places.runs, reference).folder(context.places.runs))
+
+
+def attach(context: Context, reference: str) -> dict[str, Any]:
+    """Drive the run to its end, or watch while another controller does and take over when that one dies."""
+    folder = folder_of(context, reference)
+    while True:
+        try:
+            return drive(context, folder)
+        except Busy as busy:
+            context.ui.say(f"attach     {busy.message}; watching")
+            try:
+                follow.watch_files(context, folder, poll=_POLL)
+            except KeyboardInterrupt:
+                raise Detached from None
+
+
+def recover(context: Context) -> list[dict[str, Any]]:
+    """Drive every run that is not ended and that no living process drives; return their summaries."""
+    summaries = []
+    for folder in all_folders(context.places.runs):
+        record = folder.load()
+        if record.reached("ended"):
+            continue
+        context.ui.say(f"recover    {record.id} (was: {record.phase})")
+        try:
+            summaries.append(drive(context, folder))
+        except Busy as busy:
+            context.ui.say(f"           left alone: {busy.message}")
+    return summaries
+
+
+def cancel(context: Context, reference: str, *, now: bool = False) -> dict[str, Any] | None:
+    """End a run: stop its training (which saves), commit what it left, end the pod.
+
+    With ``now`` nothing is saved. Where another controller drives the run, only the training is stopped and
+    that controller finishes the story; None is returned then.
+    """
+    folder = folder_of(context, reference)
+    record = folder.load()
+    if record.reached("ended"):
+        raise UserError(f"run {record.id} has ended already")
+    _mark_cancelled(folder)
+    Ledger(context.places.ledger).add(record.id, "cancel", now=now)
+    if record.reached("started") and not record.reached("trained") and not now:
+        _stop_training(context, record)
+    try:
+        with folder.driving():
+            record = folder.load()
+            record.cancelled = True
+            if now or not record.reached("started"):
+                record.error = record.error or "cancelled"
+            folder.save(record)
+    except Busy as busy:
+        context.ui.say(f"cancel     the training is told to stop; {busy.message}, which finishes the story")
+        return None
+    return drive(context, folder)
+
+
+def is_cancelled(folder: RunFolder) -> bool:
+    """Tell whether somebody has cancelled the run, from whichever process."""
+    return (folder.path / "cancelled").exists()
+
+
+def _mark_cancelled(folder: RunFolder) -> None:
+    (folder.path / "cancelled").write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()))
+
+
+def _stop_training(context: Context, record: Record) -> None:
+    try:
+        pod = Pod.of(record.pod, ensure_key(context, record), context.cloud(record.environment))
+        with pod.connect() as transport:
+            jobs.stop(transport, pod.path("job"), grace=follow.STOP_GRACE)
+    except Unreachable as error:
+        context.ui.warn(f"the pod does not answer ({error.message}); it is ended without saving")
+    except TrainyardError as error:
+        context.ui.warn(str(error))

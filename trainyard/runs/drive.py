@@ -1,0 +1,149 @@
+"""Drive a run from wherever it is to its end: up, start, follow, commit, destroy, summary.
+
+Every step can be repeated: a controller killed at any instant is continued by the next one, which
+reads the record and goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from trainyard.errors import EngineError, StillThere, StoreError, TrainyardError, Unreachable
+from trainyard.runs import finish, follow, start, teardown
+from trainyard.runs.ledger import Ledger
+from trainyard.runs.pod import Pod
+from trainyard.runs.record import Phase, Record, RunFolder
+from trainyard.runs.rent import Context, ensure_key, rent
+from trainyard.runs.summary import cost, write_summary
+
+
+class Detached(Exception):
+    """The person left while the training goes on."""
+
+
+def drive(context: Context, folder: RunFolder) -> dict[str, Any]:
+    """Drive one attempt to its end and return its summary.
+
+    Raises Detached after a Ctrl-C while the training runs, Busy when another controller drives it, StillThere
+    when the end of the pod could not be proved. A failed training is told by the summary.
+    """
+    with folder.driving():
+        record = folder.load()
+        try:
+            _train(context, record, folder)
+        except Detached:
+            raise
+        except KeyboardInterrupt:
+            _failed(context, record, folder, "interrupted by Ctrl-C before the training had started", 130)
+        except TrainyardError as error:
+            _failed(context, record, folder, str(error), error.exit_code)
+        except BaseException as error:
+            # A fault of ours must not leave a pod behind either; it is raised again when the pod is gone.
+            _failed(context, record, folder, f"{type(error).__name__}: {error}", 1)
+            _end(context, record, folder)
+            raise
+        return _end(context, record, folder)
+
+
+def _train(context: Context, record: Record, folder: RunFolder) -> None:
+    if record.error is not None or record.reached("committed"):
+        return
+    if not record.reached("up"):
+        _note(context, record, "up")
+        rent(context, record, folder)
+        record.pod["created_epoch"] = _created(record)
+        folder.save(record)
+        _note(context, record, "rented", pod=record.pod.get("pod_id"), price_per_hour=record.pod.get("price_per_hour"))
+    key = ensure_key(context, record)
+    pod = Pod.of(record.pod, key, context.cloud(record.environment))
+    if not record.reached("started"):
+        with folder.stage(record, "start"):
+            start.start(context, record, folder, pod)
+        _advance(context, record, folder, "started")
+    if not record.reached("trained"):
+        with folder.stage(record, "train"):
+            try:
+                follow.follow(context, record, folder, pod)
+            except KeyboardInterrupt:
+                raise Detached from None
+        _advance(context, record, folder, "trained", exit_code=record.exit_code)
+    _commit(context, record, folder, pod)
+
+
+def _commit(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None:
+    with teardown.shielded(lambda: teardown.left_behind(record), context.ui.fail):
+        try:
+            with folder.stage(record, "commit"):
+                finish.commit(context, record, folder, pod)
+        except (StoreError, Unreachable) as error:
+            if not record.training_success:
+                raise
+            # G2: a finished training is not thrown away. The pod stays until its end, and we say so loudly.
+            record.error = None
+            folder.save(record)
+            raise StillThere(
+                f"the result could not be brought to safety: {error}\n"
+                f"The pod {pod.id} is kept until the end of its lease ({record.pod.get('end')}) so that nothing is lost.",
+                hint=f"Try again with: invoke attach {record.id}",
+            ) from None
+    _advance(context, record, folder, "committed", s3_key=(record.result or {}).get("s3_key"))
+
+
+def _end(context: Context, record: Record, folder: RunFolder) -> dict[str, Any]:
+    if not record.reached("ended"):
+        teardown.destroy_run(context, record, folder)
+        record.ended = time.time()
+        _advance(context, record, folder, "ended", cost=cost(record))
+    Ledger(context.places.ledger).set_cost(record.id, record.created, cost(record))
+    summary = write_summary(record, folder)
+    finish.bring_home(context, record, folder)
+    return summary
+
+
+def _failed(context: Context, record: Record, folder: RunFolder, text: str, code: int) -> None:
+    if code == StillThere.exit_code and record.training_success:
+        raise StillThere(text)
+    record.error, record.error_code = text, code
+    record.training_success = bool(record.training_success)
+    folder.save(record)
+    _note(context, record, "failed", error=text)
+    context.ui.fail(text)
+    if not record.pod:
+        _remember_pod(context, record, folder)
+
+
+def _remember_pod(context: Context, record: Record, folder: RunFolder) -> None:
+    """Take what a failed up has left in the state, so that the teardown can name it and prove it gone."""
+    from trainyard.stacks import facade
+
+    for resource in facade.resources(context.run_stack(record, folder)):
+        outputs = resource.get("outputs")
+        if not isinstance(outputs, dict):
+            continue
+        if resource.get("type") == "trainyard:index:Lease":
+            record.pod["lease_id"] = outputs.get("lease_id") or outputs.get("leaseId")
+        elif resource.get("type") == "trainyard:index:Pod":
+            record.pod["pod_id"] = resource.get("id")
+            record.pod["price_per_hour"] = outputs.get("price_per_hour") or outputs.get("pricePerHour")
+            record.pod["created_epoch"] = record.created
+    folder.save(record)
+
+
+def _advance(context: Context, record: Record, folder: RunFolder, phase: Phase, **data: Any) -> None:
+    record.phase = phase
+    folder.save(record)
+    _note(context, record, phase, **data)
+
+
+def _note(context: Context, record: Record, kind: str, **data: Any) -> None:
+    Ledger(context.places.ledger).add(record.id, kind, **data)
+
+
+def _created(record: Record) -> float:
+    from trainyard.clouds.marker import parse_time
+
+    moment = parse_time(str(record.pod.get("created_at")))
+    if moment is None:
+        raise EngineError(f"the pod's creation time '{record.pod.get('created_at')}' is not a time")
+    return moment.timestamp()

@@ -1,0 +1,75 @@
+"""What a run is called: ``<user>/<label>`` and, for each try, an attempt number."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from trainyard.errors import UserError
+
+_LABEL = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*$")
+_LONGEST_STACK_NAME = 100
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RunId:
+    """One attempt of a run."""
+
+    user: str
+    label: str
+    attempt: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.user}/{self.label}"
+
+    def stack_name(self, environment: str) -> str:
+        """Return the name of this attempt's own Pulumi stack."""
+        return f"{environment}.{self.user}.{self.label}.{self.attempt}"
+
+    def folder(self, runs: Path) -> Path:
+        """Return the attempt's folder at the controller."""
+        return runs / self.user / self.label / str(self.attempt)
+
+
+def check_label(label: str, user: str, environment: str) -> str:
+    """Return the label; raises UserError when it cannot be part of a stack's name or a key."""
+    if not _LABEL.match(label):
+        raise UserError(f"--name {label}: use a-z, 0-9 and single '-' between them")
+    if len(RunId(user, label, 99).stack_name(environment)) > _LONGEST_STACK_NAME:
+        raise UserError(f"--name {label}: too long, the stack's name may have {_LONGEST_STACK_NAME} characters")
+    return label
+
+
+def new_label(runs: Path, user: str, wanted: str | None, now: datetime, environment: str) -> str:
+    """Return the label of a new run: the wanted one (refused when taken), else the local time, ``-2`` when taken."""
+    if wanted is not None:
+        check_label(wanted, user, environment)
+        if (runs / user / wanted).exists():
+            raise UserError(f"there is a run {user}/{wanted} already", hint="Give another --name; results are never overwritten.")
+        return wanted
+    base = now.strftime("%Y-%m-%d-%H%M%S")
+    label, number = base, 1
+    while (runs / user / label).exists():
+        number += 1
+        label = f"{base}-{number}"
+    return label
+
+
+def find(runs: Path, reference: str) -> RunId:
+    """Return the newest attempt a person means by ``label`` or ``user/label``; UserError when none or several fit."""
+    user, _, label = reference.strip("/").rpartition("/")
+    pattern = f"{user or '*'}/{label}/*" if label else "*/*/*"
+    found = [
+        RunId(path.parent.parent.name, path.parent.name, int(path.name))
+        for path in runs.glob(pattern)
+        if path.name.isdigit() and path.is_dir()
+    ]
+    users = sorted({run.user for run in found})
+    if len(users) > 1:
+        raise UserError(f"'{reference}' is a run of {', '.join(users)}: say {users[0]}/{label}")
+    if not found:
+        known = sorted({f"{path.parent.name}/{path.name}" for path in runs.glob("*/*")})
+        raise UserError(f"there is no run '{reference}' here", hint=f"Runs: {', '.join(known[-8:]) or 'none yet'}.")
+    return max(found)

@@ -1,0 +1,79 @@
+"""The ledger: every run, attempt, cost and event, in one SQLite file that any process may write to."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainyard.runs.identity import RunId
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+  id INTEGER PRIMARY KEY, time REAL NOT NULL, user TEXT NOT NULL, label TEXT NOT NULL, attempt INTEGER NOT NULL,
+  kind TEXT NOT NULL, data TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS events_by_run ON events (user, label, attempt, time);
+CREATE TABLE IF NOT EXISTS costs (
+  user TEXT NOT NULL, label TEXT NOT NULL, attempt INTEGER NOT NULL, started REAL NOT NULL, dollars REAL NOT NULL,
+  PRIMARY KEY (user, label, attempt));
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEvent:
+    """One thing that happened to a run."""
+
+    time: float
+    run: RunId
+    kind: str
+    data: dict[str, Any]
+
+
+class Ledger:
+    """Append events and costs; read them back."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, run: RunId, kind: str, **data: Any) -> None:
+        """Record that something happened to a run, now."""
+        with self._open() as db:
+            db.execute(
+                "INSERT INTO events (time, user, label, attempt, kind, data) VALUES (?, ?, ?, ?, ?, ?)",
+                (time.time(), run.user, run.label, run.attempt, kind, json.dumps(data, default=str)),
+            )
+
+    def events(self, run: RunId | None = None) -> list[LedgerEvent]:
+        """Return the events of one attempt, or all, in order."""
+        where, arguments = "", ()
+        if run is not None:
+            where, arguments = "WHERE user = ? AND label = ? AND attempt = ?", (run.user, run.label, run.attempt)  # type: ignore[assignment]
+        with self._open() as db:
+            rows = db.execute(f"SELECT time, user, label, attempt, kind, data FROM events {where} ORDER BY id", arguments).fetchall()
+        return [LedgerEvent(row[0], RunId(row[1], row[2], row[3]), row[4], json.loads(row[5])) for row in rows]
+
+    def set_cost(self, run: RunId, started: float, dollars: float) -> None:
+        """Record what an attempt has cost so far."""
+        with self._open() as db:
+            db.execute("INSERT OR REPLACE INTO costs VALUES (?, ?, ?, ?, ?)", (run.user, run.label, run.attempt, started, dollars))
+
+    def spent_since(self, moment: float) -> float:
+        """Return the dollars of all attempts that started since a moment (epoch seconds)."""
+        with self._open() as db:
+            return float(db.execute("SELECT COALESCE(SUM(dollars), 0) FROM costs WHERE started >= ?", (moment,)).fetchone()[0])
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(self.path, timeout=30)
+        try:
+            db.executescript(_SCHEMA)
+            with db:
+                yield db
+        finally:
+            db.close()

@@ -1,0 +1,69 @@
+"""Reach a run's pod: the address from the stack's outputs, a fresh one from the cloud when that fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainyard.clouds.protocol import Cloud
+from trainyard.errors import CloudError, Unreachable
+from trainyard.remote.transport import Address, SshTransport, connect
+
+
+@dataclass(slots=True)
+class Pod:
+    """A rented pod and how it is reached."""
+
+    id: str
+    lease_id: str
+    workspace: str
+    address: Address
+    cloud: Cloud
+
+    @classmethod
+    def of(cls, outputs: dict[str, Any], key_file: Path, cloud: Cloud) -> Pod:
+        """Make it from the outputs of a run's stack."""
+        address = Address(
+            host=str(outputs["host"]), port=int(outputs["port"]), user=str(outputs.get("user") or "root"),
+            host_key=outputs.get("host_key"), key_file=key_file,
+        )  # fmt: skip
+        return cls(str(outputs["pod_id"]), str(outputs["lease_id"]), str(outputs["workspace"]), address, cloud)
+
+    def path(self, *parts: str) -> str:
+        """Return a path under the pod's workspace."""
+        return "/".join((self.workspace.rstrip("/"), *parts))
+
+    def connect(self, *, timeout: float = 15.0) -> SshTransport:
+        """Connect; when the address does not answer, ask the cloud for a fresh one and try that once.
+
+        Raises Unreachable when neither answers.
+        """
+        try:
+            return connect(self.address, timeout=timeout)
+        except Unreachable:
+            if not self._refresh():
+                raise
+            return connect(self.address, timeout=timeout)
+
+    def gone(self) -> bool:
+        """Tell whether the cloud says positively that the pod does not exist any more."""
+        try:
+            found = self.cloud.get(self.id)
+        except CloudError:
+            return False
+        return found is None
+
+    def _refresh(self) -> bool:
+        try:
+            found = self.cloud.get(self.id)
+        except CloudError:
+            return False
+        if found is None or found.ssh is None:
+            return False
+        fresh = Address(
+            host=found.ssh.host, port=found.ssh.port, user=found.ssh.user, host_key=self.address.host_key, key_file=self.address.key_file
+        )
+        changed = fresh != self.address
+        self.address = fresh
+        return changed

@@ -1,0 +1,117 @@
+"""Progress of a training from ``metrics.jsonl``: step, loss, ETA, tokens per second, dollars."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from trainyard.runs.ui import Ui
+
+_LINE_EVERY = 10.0
+
+
+@dataclass(slots=True)
+class Metrics:
+    """The newest figures of a training."""
+
+    step: int = 0
+    total: int = 0
+    loss: float | None = None
+    first_loss: float | None = None
+    tokens: int = 0
+    tokens_per_second: float | None = None
+    first_time: float | None = None
+    first_step: int = 0
+    last_time: float | None = None
+
+    def take(self, line: bytes) -> bool:
+        """Take one line into account; a line that is not a metrics object is ignored and told by False."""
+        try:
+            row = json.loads(line)
+            step = int(row["step"])
+        except (ValueError, KeyError, TypeError):
+            return False
+        self.step = max(self.step, step)
+        self.total = int(row.get("total_steps") or self.total)
+        if isinstance(row.get("loss"), (int, float)):
+            self.loss = float(row["loss"])
+            self.first_loss = self.loss if self.first_loss is None else self.first_loss
+        self.tokens = int(row.get("tokens") or self.tokens)
+        if isinstance(row.get("tokens_per_second"), (int, float)):
+            self.tokens_per_second = float(row["tokens_per_second"])
+        if isinstance(row.get("time"), (int, float)):
+            self.last_time = float(row["time"])
+            if self.first_time is None:
+                self.first_time, self.first_step = self.last_time, step
+        return True
+
+    def eta(self) -> float | None:
+        """Return the seconds left, None before two points are known."""
+        if self.first_time is None or self.last_time is None or self.step <= self.first_step or not self.total:
+            return None
+        return (self.total - self.step) * (self.last_time - self.first_time) / (self.step - self.first_step)
+
+
+class ProgressLine:
+    """Draw the newest figures: a bar on a terminal, else a line every ten seconds and at the end."""
+
+    def __init__(self, ui: Ui, cost: Callable[[], float]) -> None:
+        self.ui, self.cost = ui, cost
+        self.metrics = Metrics()
+        self.buffer = b""
+        self.last = 0.0
+        self.shown = -1
+        self.bar: Progress | None = None
+
+    def __enter__(self) -> ProgressLine:
+        if self.ui.live:
+            self.bar = Progress(
+                TextColumn("train     "), BarColumn(bar_width=30), TextColumn("{task.fields[text]}"), console=self.ui.console
+            )
+            self.task = self.bar.add_task("train", total=None, text="starting")
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar:
+            self.bar.stop()
+        elif self.metrics.step != self.shown:
+            self.ui.say(f"train      {self.text()}")
+
+    def feed(self, data: bytes) -> None:
+        """Take a piece of metrics.jsonl."""
+        *lines, self.buffer = (self.buffer + data).split(b"\n")
+        changed = [line for line in lines if line.strip() and self.metrics.take(line)]
+        if not changed:
+            return
+        if self.bar:
+            self.bar.update(self.task, total=self.metrics.total or None, completed=self.metrics.step, text=self.text())
+        elif time.monotonic() - self.last >= _LINE_EVERY:
+            self.last, self.shown = time.monotonic(), self.metrics.step
+            self.ui.say(f"train      {self.text()}")
+
+    def text(self) -> str:
+        """Return the figures as one line."""
+        m = self.metrics
+        parts = [f"step {m.step}/{m.total}" if m.total else f"step {m.step}"]
+        if m.loss is not None:
+            parts.append(f"loss {m.loss:.4f}")
+        eta = m.eta()
+        if eta is not None:
+            parts.append(f"ETA {duration(eta)}")
+        if m.tokens_per_second:
+            parts.append(f"{m.tokens_per_second:,.0f} tokens/s")
+        parts.append(f"${self.cost():.2f}")
+        return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as ``1h02m``, ``3m20s`` or ``12s``."""
+    whole = max(0, int(seconds + 0.5))
+    if whole >= 3600:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 60}m{whole % 60:02d}s" if whole >= 60 else f"{whole}s"

@@ -1,0 +1,156 @@
+"""The record of one attempt at the controller: what was asked, how far it has come, who drives it.
+
+``run.json`` is replaced atomically at each change, so a controller killed at any instant leaves a state
+that the next one continues from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from trainyard.errors import Busy, UserError
+from trainyard.runs.identity import RunId
+
+Phase = Literal["prepared", "up", "started", "trained", "committed", "ended"]
+PHASES: tuple[Phase, ...] = ("prepared", "up", "started", "trained", "committed", "ended")
+
+
+@dataclass(slots=True)
+class Record:
+    """One attempt. Times are epoch seconds; money is in dollars."""
+
+    user: str
+    label: str
+    attempt: int
+    environment: str
+    recipe: str
+    values: dict[str, Any]
+    bundle_sha256: str
+    hours: float
+    created: float
+    phase: Phase = "prepared"
+    budget: float | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    bucket: dict[str, Any] | None = None
+    git_commit: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    engine: str | None = None
+    pod: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)
+    exit_code: int | None = None
+    training_success: bool | None = None
+    cancelled: bool = False
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    error_code: int | None = None
+    ended: float | None = None
+
+    @property
+    def id(self) -> RunId:
+        """The attempt's name."""
+        return RunId(self.user, self.label, self.attempt)
+
+    def reached(self, phase: Phase) -> bool:
+        """Tell whether the attempt has come at least so far."""
+        return PHASES.index(self.phase) >= PHASES.index(phase)
+
+
+class RunFolder:
+    """The attempt's folder: record, bundle, logs, settings of its stack."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def bundle(self) -> Path:
+        """What is sent to the pod."""
+        return self.path / "bundle"
+
+    @property
+    def config(self) -> Path:
+        """Settings of the attempt's stack."""
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        """The training's output, byte for byte."""
+        return self.path / "train.log"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line a logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """What happened, for scripts."""
+        return self.path / "run-summary.json"
+
+    def load(self) -> Record:
+        """Return the record; raises UserError when it is missing or damaged."""
+        path = self.path / "run.json"
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            return Record(**data)
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{path}: the record of this run cannot be read: {error}") from None
+
+    def save(self, record: Record) -> None:
+        """Replace the record, durably."""
+        write_json(self.path / "run.json", dataclasses.asdict(record))
+
+    @contextmanager
+    def driving(self) -> Iterator[None]:
+        """Hold the right to drive this attempt; raises Busy while another living process holds it."""
+        with (self.path / "controller.lock").open("a+") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.seek(0)
+                holder = handle.read().strip() or "another process"
+                raise Busy(f"this run is driven by {holder}") from None
+            handle.seek(0)
+            handle.truncate()
+            handle.write(f"process {os.getpid()}")
+            handle.flush()
+            yield
+
+    @contextmanager
+    def stage(self, record: Record, name: str) -> Iterator[None]:
+        """Add the time a stage takes to the record (also when it fails)."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            record.stages[name] = round(record.stages.get(name, 0.0) + time.monotonic() - began, 3)
+            self.save(record)
+
+
+def all_folders(runs: Path) -> list[RunFolder]:
+    """Return the folders of all attempts, oldest first."""
+    found = [path.parent for path in runs.glob("*/*/*/run.json")]
+    return [RunFolder(path) for path in sorted(found, key=lambda p: (p / "run.json").stat().st_mtime)]
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON so that a crash or a full disk leaves the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8") as out:
+            json.dump(value, out, indent=1, ensure_ascii=False)
+            out.write("\n")
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""From settings to a pod: up of the environment where needed, then up of the run's own stack."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainyard import yamlfile
+from trainyard.clouds import open_cloud
+from trainyard.clouds.protocol import Cloud
+from trainyard.config import PROJECT, Places
+from trainyard.errors import EngineError, RefusedError
+from trainyard.provider.fence import is_closed
+from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.ui import Ui
+from trainyard.stacks import facade
+from trainyard.stacks.model import Stack
+from trainyard.stacks.settings import ensure_stack, salt_of
+
+# What shapes a pod and therefore travels from the environment's settings into each run's own stack.
+POD_SETTINGS = (
+    "cloud", "gpu", "gpu_count", "image", "template", "disk_gb", "volume", "ports", "regions", "tier", "spot", "max_price",
+    "rescue_minutes", "boot_accepted_minutes", "boot_image_minutes", "boot_ssh_minutes", "engine", "registry",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every verb needs."""
+
+    places: Places
+    env: Mapping[str, str]
+    ui: Ui
+
+    def stack(self, environment: str) -> Stack:
+        """Return an environment's stack."""
+        return facade.environment_stack(environment, self.places, self.env)
+
+    def cloud(self, environment: str) -> Cloud:
+        """Return the adapter of an environment's cloud."""
+        return open_cloud(str(facade.settings_of(environment, self.places).get("cloud", environment)), self.env, self.places)
+
+    def run_stack(self, record: Record, folder: RunFolder) -> Stack:
+        """Return the stack of one attempt."""
+        return Stack(record.id.stack_name(record.environment), self.places, self.env, folder.config)
+
+
+def ensure_environment(context: Context, name: str) -> dict[str, Any]:
+    """Return the environment's outputs, after an up where settings, program or plugin changed or no fence stands open.
+
+    Raises RefusedError when that up would rent pods (``pods:`` in the settings): the user does that himself.
+    """
+    stack = context.stack(name)
+    stamp = context.places.home / "settings" / f"{name}.sha256"
+    wanted = _fingerprint(context.places, stack)
+    if stamp.is_file() and stamp.read_text() == wanted and _open_fence(context, stack):
+        return facade.outputs(stack)
+    if facade.settings_of(name, context.places).get("pods"):
+        raise RefusedError(f"stack '{name}' must be brought up first, and its settings ask for pods", hint=f"Run: invoke up --stack {name}")
+    with context.ui.stage("up", f"environment {name}"):
+        outcome = facade.operate(stack, "up", context.ui.engine_event)
+    if not outcome.ok:
+        raise EngineError(f"up of stack '{name}' failed: {outcome.reason()}")
+    mark_up(context.places, stack)
+    return facade.outputs(stack)
+
+
+def mark_up(places: Places, stack: Stack) -> None:
+    """Remember with which settings, program and plugin an environment's last up succeeded."""
+    stamp = places.home / "settings" / f"{stack.name}.sha256"
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(_fingerprint(places, stack))
+
+
+def write_run_settings(context: Context, record: Record, folder: RunFolder, outputs: Mapping[str, Any]) -> None:
+    """Write the settings of the attempt's own stack; the environment's outputs enter as config, secrets encrypted."""
+    environment = context.stack(record.environment)
+    settings = facade.settings_of(record.environment, context.places)
+    config: dict[str, Any] = {key: settings[key] for key in POD_SETTINGS if settings.get(key) is not None}
+    config.setdefault("cloud", record.environment)
+    config |= {
+        "run": str(record.id), "attempt": record.attempt, "hours": record.hours, "fence_id": outputs["fence_id"],
+        "ssh_public_key": outputs["ssh_public_key"], "ssh_key_file": outputs["ssh_key_file"],
+    }  # fmt: skip
+    if record.budget is not None:
+        config["budget"] = record.budget
+    for key in ("bucket", "store", "endpoint", "region"):
+        if outputs.get(key):
+            config[f"fence_{key}"] = outputs[key]
+    config["host_key_seed"] = {"secure": facade.encrypter(environment).encrypt(str(outputs["host_key_seed"]))}
+    document = {"config": {f"{PROJECT}:{key}": value for key, value in config.items()}}
+    folder.config.write_text(yamlfile.dump(document), encoding="utf-8")
+    # A run's stack takes its environment's salt: one key derivation serves both.
+    ensure_stack(context.run_stack(record, folder), salt=salt_of(environment))
+
+
+def rent(context: Context, record: Record, folder: RunFolder) -> None:
+    """Bring up the attempt's stack: lease, pod, endpoint, readiness; fills ``record.pod``.
+
+    Raises EngineError with the provider's words when it fails; what exists by then is in the state.
+    """
+    stack = context.run_stack(record, folder)
+    with context.ui.stage("up", "lease and pod"), folder.stage(record, "up"):
+        outcome = facade.operate(stack, "up", context.ui.engine_event)
+    record.engine = outcome.engine
+    if not outcome.ok:
+        raise EngineError(f"the pod could not be brought up: {outcome.reason()}")
+    found = facade.outputs(stack)
+    record.pod = {key: value for key, value in found.items() if key not in ("host_key_seed",)}
+    record.phase = "up"
+    folder.save(record)
+
+
+def ensure_key(context: Context, record: Record) -> Path:
+    """Return the private key for the run's pod, written again from the environment's state when its file is lost."""
+    path = Path(str(record.pod.get("ssh_key_file") or context.places.ssh / record.environment / "id_ed25519"))
+    if path.is_file():
+        return path
+    pem = facade.outputs(context.stack(record.environment)).get("ssh_private_key")
+    if not pem:
+        raise EngineError(f"the private key {path} is gone and the state of '{record.environment}' does not hold it")
+    return _write_key(path, str(pem))
+
+
+def _open_fence(context: Context, stack: Stack) -> bool:
+    for resource in facade.resources(stack):
+        if resource.get("type") == "trainyard:index:Lease" and not resource.get("delete"):
+            outputs = resource.get("outputs")
+            fence = outputs.get("fence_id") or outputs.get("fenceId") if isinstance(outputs, dict) else None
+            if isinstance(fence, str) and not is_closed(context.places, fence):
+                return True
+    return False
+
+
+def _fingerprint(places: Places, stack: Stack) -> str:
+    digest = hashlib.sha256()
+    files = [stack.settings, places.root / "Pulumi.yaml"]
+    for folder in ("infra", "trainyard/provider", "trainyard/clouds", "trainyard/storage"):
+        files += sorted(path for path in (places.root / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    for path in files:
+        digest.update(f"{path.relative_to(places.root) if path.is_relative_to(places.root) else path.name}\0".encode())
+        digest.update(_content(path))
+    return digest.hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b"?"
+
+
+def _write_key(path: Path, pem: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as out:
+        out.write(pem)
+    os.replace(draft, path)
+    return path

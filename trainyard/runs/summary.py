@@ -1,0 +1,116 @@
+"""The summary of a run: what happened, what it cost by stage, where the result is and its hash."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from trainyard import __version__
+from trainyard.runs.progress import Metrics
+from trainyard.runs.record import Record, RunFolder, write_json
+
+
+def cost(record: Record, now: float | None = None) -> float:
+    """Return the dollars from the create call to the confirmed end (or to now)."""
+    price = float(record.pod.get("price_per_hour") or 0.0)
+    began = _rented(record)
+    if began is None:
+        return 0.0
+    return price * max(0.0, (record.ended or now or time.time()) - began) / 3600
+
+
+def read_metrics(folder: RunFolder) -> Metrics:
+    """Return what metrics.jsonl at the controller adds up to."""
+    metrics = Metrics()
+    if folder.metrics.is_file():
+        for line in folder.metrics.read_bytes().splitlines():
+            metrics.take(line)
+    return metrics
+
+
+def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
+    """Return the summary, as ``run-summary.json`` holds it."""
+    metrics = read_metrics(folder)
+    price = float(record.pod.get("price_per_hour") or 0.0)
+    result = record.result or {}
+    return {
+        "run": str(record.id),
+        "user": record.user,
+        "label": record.label,
+        "attempt": record.attempt,
+        "stack": record.environment,
+        "recipe": record.recipe,
+        "success": bool(record.training_success and record.result and record.phase == "ended"),
+        "training_success": bool(record.training_success),
+        "cancelled": record.cancelled,
+        "exit_code": record.exit_code,
+        "error": record.error,
+        "s3_url": result.get("s3_url"),
+        "s3_key": result.get("s3_key"),
+        "local_path": result.get("local_path"),
+        "manifest_sha256": result.get("manifest_sha256"),
+        "files": result.get("files"),
+        "bytes": result.get("bytes"),
+        "left_out": result.get("left_out", []),
+        "final_loss": metrics.loss,
+        "first_loss": metrics.first_loss,
+        "steps_done": metrics.step,
+        "steps_planned": metrics.total,
+        "tokens": metrics.tokens,
+        "started_at": _iso(record.created),
+        "pod_created_at": _iso(_rented(record)),
+        "ended_at": _iso(record.ended),
+        "seconds_by_stage": record.stages,
+        "cost_by_stage": {name: round(price * seconds / 3600, 6) for name, seconds in record.stages.items()},
+        "cost": round(cost(record), 6),
+        "price_per_hour": price,
+        "gpu": record.pod.get("gpu"),
+        "gpu_count": record.pod.get("gpu_count"),
+        "pod_id": record.pod.get("pod_id"),
+        "simulated": bool(record.pod.get("simulated")),
+        "data": record.data,
+        "git_commit": record.git_commit,
+        "versions": {"trainyard": __version__, **record.versions},
+        "bundle_sha256": record.bundle_sha256,
+        "engine": record.engine,
+        "rung": record.pod.get("rung"),
+    }
+
+
+def write_summary(record: Record, folder: RunFolder) -> dict[str, Any]:
+    """Write and return the summary."""
+    summary = summarize(record, folder)
+    write_json(folder.summary, summary)
+    return summary
+
+
+def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str]:
+    """Return the closing lines a person reads: verdict, figures, where the result is and how to fetch it."""
+    word = "succeeded" if summary["success"] else "cancelled" if summary["cancelled"] else "failed"
+    lines = [f"run {summary['run']} {word}: {summary['steps_done']}/{summary['steps_planned']} steps"
+             + (f", loss {summary['first_loss']:.4f} -> {summary['final_loss']:.4f}" if summary["final_loss"] is not None else "")
+             + f", ${summary['cost']:.2f}, engine {summary['engine']}"
+             + (f", rung {summary['rung']}" if summary["rung"] else "")
+             + (", SIMULATED cloud" if summary["simulated"] else "")]  # fmt: skip
+    if summary["error"]:
+        lines.append(f"error: {summary['error']}")
+    for path, size in summary["left_out"]:
+        lines.append(f"left out: {path} ({size:,} bytes)")
+    if summary["s3_url"]:
+        lines.append(f"S3 Location: {summary['s3_url']}")
+        lines.append(f"invoke download {summary['run']} ./{summary['label']}")
+        if sync_command:
+            lines.append(sync_command)
+    elif summary["local_path"]:
+        lines.append(f"Result: {summary['local_path']}")
+    return lines
+
+
+def _rented(record: Record) -> float | None:
+    began = record.pod.get("created_epoch")
+    return float(began) if began is not None else None
+
+
+def _iso(moment: float | None) -> str | None:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)) if moment is not None else None

@@ -1,0 +1,99 @@
+"""End what a run rented, shielded from signals, and say "destroyed" only when the cloud's own list agrees."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from trainyard.clouds.protocol import Cloud, PodInfo
+from trainyard.errors import CloudError, StillThere
+from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.rent import Context
+from trainyard.stacks import facade
+
+ATTEMPTS = 4
+_PAUSE = 5.0
+
+
+@contextmanager
+def shielded(what_is_left: Callable[[], str], say: Callable[[str], None]) -> Iterator[None]:
+    """Keep Ctrl-C, SIGTERM and SIGHUP from cutting a teardown; the second one says what is still there and leaves."""
+    seen = 0
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 1:
+            say(f"{signal.Signals(number).name}: the teardown goes on; once more to leave it (the pod may then go on billing)")
+        else:
+            say(what_is_left())
+            os._exit(StillThere.exit_code)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def destroy_run(context: Context, record: Record, folder: RunFolder, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Destroy the attempt's stack, prove absence by the cloud's list, archive the checkpoint, remove the stack.
+
+    Raises StillThere with the pod's id, its price and the command to retry when that cannot be proved.
+    """
+    stack = context.run_stack(record, folder)
+    if facade.checkpoint(stack) is None:
+        return  # nothing was ever brought up, or it has been destroyed and removed already
+    with (
+        shielded(lambda: left_behind(record), context.ui.fail),
+        context.ui.stage("destroy", "the run's stack"),
+        folder.stage(record, "destroy"),
+    ):
+        problem = ""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                context.ui.warn(f"{problem}; trying again in {_PAUSE * attempt:.0f} s")
+                sleep(_PAUSE * attempt)
+            outcome = facade.operate(stack, "destroy", context.ui.engine_event)
+            problem = "" if outcome.ok else outcome.reason()
+            if outcome.ok:
+                problem = _still_listed(context, record)
+            if not problem:
+                break
+        if problem:
+            raise StillThere(f"{left_behind(record)}\n{problem}")
+        path = facade.checkpoint(stack)
+        if path is not None:
+            shutil.copy2(path, folder.path / "checkpoint.json")
+        facade.remove(stack)
+
+
+def left_behind(record: Record) -> str:
+    """Say what may still run, what it costs and how to end it."""
+    pod = record.pod
+    what = f"pod {pod['pod_id']} (${float(pod.get('price_per_hour') or 0):.2f}/h)" if pod.get("pod_id") else "what the run's stack has made"
+    return f"{what} may still be there; end it with: invoke cancel {record.id} (or: invoke reap)"
+
+
+def leased(cloud: Cloud, lease_id: str) -> list[PodInfo]:
+    """Return the pods the cloud lists for a lease."""
+    return [pod for pod in cloud.list() if pod.lease_id == lease_id]
+
+
+def _still_listed(context: Context, record: Record) -> str:
+    """Return why absence is not proved, an empty text when it is."""
+    lease_id = record.pod.get("lease_id")
+    if not lease_id:
+        return ""
+    try:
+        there = leased(context.cloud(record.environment), str(lease_id))
+    except CloudError as error:
+        return f"the cloud's list could not be read: {error.message}"
+    return f"the cloud still lists {', '.join(pod.id for pod in there)}" if there else ""

@@ -1,0 +1,110 @@
+"""Begin a run: validate everything, estimate, write the record and the bundle. Nothing is rented here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from trainyard.config import user_name
+from trainyard.errors import UserError
+from trainyard.runs import bundle, data, environment, recipe
+from trainyard.runs.estimate import Estimate, check_limits, estimate
+from trainyard.runs.identity import RunId, new_label
+from trainyard.runs.ledger import Ledger
+from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.rent import Context, ensure_environment, write_run_settings
+from trainyard.stacks import facade
+
+DEFAULT_HOURS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a person asked ``invoke train`` for."""
+
+    stack: str
+    recipe: str = "lora"
+    data: str | None = None
+    config: Path | None = None
+    sets: Sequence[str] = ()
+    name: str | None = None
+    hours: float | None = None
+    budget: float | None = None
+
+
+def prepare(context: Context, wanted: Wanted) -> RunFolder:
+    """Validate, estimate and write the run's folder; return it, ready to be driven.
+
+    Raises UserError, RefusedError or NoCapacity before anything is created.
+    """
+    ui = context.ui
+    settings = dict(facade.settings_of(wanted.stack, context.places))
+    chosen = recipe.load_recipe(context.places.root, wanted.recipe)
+    values = recipe.resolve(chosen, wanted.config, wanted.sets, settings)
+    found = data.inspect(wanted.data, chosen)
+    ui.say(f"recipe     {chosen.name}; data {found.describe()}")
+    hours = _hours(wanted, settings)
+    budget = wanted.budget if wanted.budget is not None else settings.get("budget")
+    cloud = context.cloud(wanted.stack)
+    told = estimate(cloud, settings, hours)
+    for warning in check_limits(told, settings, Ledger(context.places.ledger), None if budget is None else float(budget)):  # type: ignore[arg-type]
+        ui.warn(warning)
+    ui.say(f"estimate   {told.text()}")
+    outputs = ensure_environment(context, wanted.stack)
+    if str(settings.get("cloud", wanted.stack)) == "local":
+        # Shared by all local pods of this machine, built before a pod exists.
+        environment.prepare(chosen, values, context.places, ui.say)
+    user = user_name(context.env, settings.get("user"))  # type: ignore[arg-type]
+    return _write(context, wanted, chosen, values, found, told, hours, budget, user, outputs)
+
+
+def _write(
+    context: Context, wanted: Wanted, chosen: recipe.Recipe, values: dict[str, Any], found: data.Data, told: Estimate,
+    hours: float, budget: Any, user: str, outputs: dict[str, Any],
+) -> RunFolder:  # fmt: skip
+    runs = context.places.runs
+    runs.mkdir(parents=True, exist_ok=True)
+    label = new_label(runs, user, wanted.name, datetime.now(), wanted.stack)
+    # The folder appears complete by one rename: a crash in here leaves no half run.
+    draft = Path(tempfile.mkdtemp(prefix=".new-", dir=runs))
+    try:
+        folder = RunFolder(draft)
+        made = bundle.build(chosen, values, found, folder.bundle)
+        bucket = None if not outputs.get("bucket") else {key: outputs.get(key) for key in ("bucket", "store", "endpoint", "region")}
+        record = Record(
+            user=user, label=label, attempt=1, environment=wanted.stack, recipe=chosen.name, values=values, bundle_sha256=made.sha256,
+            hours=hours, created=time.time(), budget=None if budget is None else float(budget), data=found.summary(), bucket=bucket,
+            git_commit=git_commit(context.places.root),
+        )  # fmt: skip
+        write_run_settings(context, record, folder, outputs)
+        folder.save(record)
+        target = RunId(user, label).folder(runs)
+        target.parent.mkdir(parents=True)
+        draft.rename(target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    Ledger(context.places.ledger).add(record.id, "prepared", estimate=told.most, stack=wanted.stack, recipe=chosen.name)
+    return RunFolder(target)
+
+
+def git_commit(root: Path) -> str | None:
+    """Return the commit of the checkout, ``-dirty`` behind it when files differ; None outside git."""
+    done = subprocess.run(
+        ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], capture_output=True, text=True
+    )
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _hours(wanted: Wanted, settings: dict[str, Any]) -> float:
+    value = wanted.hours if wanted.hours is not None else settings.get("hours", DEFAULT_HOURS)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= 24 * 31:
+        raise UserError(f"hours: {value!r} is not a number of hours between 0 and 744")
+    return float(value)

@@ -1,0 +1,53 @@
+"""What a person sees while a run goes on: stages with their seconds, one progress line, warnings."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+
+
+class Ui:
+    """Say things to a person. With ``json`` all of it goes to stderr, so that stdout holds only the result."""
+
+    def __init__(self, *, json: bool = False, stream: TextIO | None = None) -> None:
+        self.json = json
+        self.console = Console(file=stream or (sys.stderr if json else sys.stdout), highlight=False, soft_wrap=True)
+
+    @property
+    def live(self) -> bool:
+        """True where a moving progress bar can be drawn."""
+        return self.console.is_terminal
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """Print a warning."""
+        self.console.print(f"warning: {text}", markup=False, style="yellow")
+
+    def fail(self, text: str) -> None:
+        """Print what went wrong."""
+        self.console.print(text, markup=False, style="red")
+
+    @contextmanager
+    def stage(self, name: str, what: str) -> Iterator[None]:
+        """Announce a stage and, at its end, how long it took."""
+        began = time.monotonic()
+        self.console.print(f"{name:<10} {what}", markup=False, style="bold")
+        yield
+        self.console.print(f"{name:<10} done in {time.monotonic() - began:.1f} s", markup=False, style="dim")
+
+    def engine_event(self, event: object) -> None:
+        """Print an engine's event when it is of use to a person."""
+        assert isinstance(event, dict)
+        if event.get("event") == "step" and event.get("op") not in ("same", "read") and event.get("status") != "start":
+            took = f" ({event['seconds']:.1f} s)" if isinstance(event.get("seconds"), (int, float)) else ""
+            self.console.print(f"           {event.get('op')} {event.get('name')} {event.get('status')}{took}", markup=False, style="dim")
+        elif event.get("event") == "diagnostic" and event.get("severity") == "warning":
+            self.warn(str(event.get("message")))

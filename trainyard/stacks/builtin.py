@@ -1,0 +1,63 @@
+"""Drive the built-in engine: one child process an operation, one JSON event a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from trainyard.stacks.child import run_child
+from trainyard.stacks.environ import child_env
+from trainyard.stacks.model import Event, OnEvent, Operation, Outcome, Stack
+from trainyard.stacks.settings import engine_settings
+
+
+def operate(stack: Stack, operation: Operation, cloud: str | None, on_event: OnEvent) -> Outcome:
+    """Run one operation on the built-in engine."""
+    started = time.monotonic()
+    seen = Seen()
+
+    def line(text: str) -> None:
+        if text.startswith("{"):
+            event = json.loads(text)
+            seen.add(event)
+            on_event(event)
+
+    argv = [sys.executable, "-m", "trainyard.engine", operation, "-C", str(stack.places.root), "--stack", stack.name]
+    argv += ["--config-file", str(engine_settings(stack)), "--json", "-y"]
+    env = child_env(stack.places, stack.env, cloud)
+    log = stack.places.logs / f"{stack.name}.engine.log"
+    code, tail = run_child(argv, env=env, cwd=stack.places.root, on_line=line, log=log)
+    return seen.outcome("builtin", operation, code, time.monotonic() - started, tail)
+
+
+class Seen:
+    """What the events of one operation add up to."""
+
+    def __init__(self) -> None:
+        self.changes: dict[str, int] = {}
+        self.errors: list[str] = []
+        self.remaining: tuple[Event, ...] = ()
+
+    def add(self, event: Event) -> None:
+        """Take one event into account."""
+        kind = event.get("event")
+        if kind == "diagnostic" and event.get("severity") == "error":
+            self.errors.append(str(event.get("message", "")).strip())
+        elif kind == "remaining" and isinstance(event.get("resources"), list):
+            self.remaining = tuple(event["resources"])  # type: ignore[arg-type]
+        elif kind == "summary" and isinstance(event.get("changes"), dict):
+            self.changes = dict(event["changes"])  # type: ignore[call-overload]
+
+    def outcome(self, engine: str, operation: Operation, code: int, seconds: float, tail: str) -> Outcome:
+        """Return the outcome."""
+        return Outcome(
+            engine=engine,  # type: ignore[arg-type]
+            operation=operation,
+            exit_code=code,
+            seconds=seconds,
+            changes=self.changes,
+            errors=tuple(self.errors),
+            remaining=self.remaining,
+            stderr_tail=tail,
+        )

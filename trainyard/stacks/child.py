@@ -1,0 +1,70 @@
+"""Run one engine as a child process: own session, lines as they come, a Ctrl-C that asks before it kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+# Pulumi's own rule, which the built-in engine shares: the first signal stops new steps and awaits
+# the running ones, so that a pod in creation is recorded.
+_GRACE_SIGNAL = signal.SIGINT
+
+
+def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line: Callable[[str], None], log: Path) -> tuple[int, str]:
+    """Run the command and hand on each line of its stdout; return (exit code, tail of its stderr).
+
+    The child has a session of its own, so a Ctrl-C in the terminal reaches only us: it is passed on
+    once, the child's running steps are awaited, then KeyboardInterrupt is raised. All output is kept in ``log``.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    tail: deque[str] = deque(maxlen=20)
+    with log.open("ab") as kept:
+        child = subprocess.Popen(
+            list(argv),
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert child.stdout is not None and child.stderr is not None
+        drain = threading.Thread(target=_drain, args=(child.stderr, tail, kept), daemon=True)
+        drain.start()
+        interrupted = False
+        while True:
+            try:
+                raw = child.stdout.readline()
+                if not raw:
+                    code = child.wait()
+                    break
+                kept.write(raw)
+                on_line(raw.decode("utf-8", "replace").rstrip("\n"))
+            except KeyboardInterrupt:
+                if interrupted:
+                    _signal(child.pid, signal.SIGTERM)
+                    raise
+                interrupted = True
+                _signal(child.pid, _GRACE_SIGNAL)
+        drain.join(timeout=2)
+    if interrupted:
+        raise KeyboardInterrupt
+    return code, "".join(tail).strip()
+
+
+def _drain(stream: object, tail: deque[str], kept: object) -> None:
+    for raw in stream:  # type: ignore[attr-defined]
+        kept.write(raw)  # type: ignore[attr-defined]
+        tail.append(raw.decode("utf-8", "replace"))
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,148 @@
+"""Drive the Pulumi CLI: the same operations, its engine events turned into ours.
+
+The CLI writes its events to a file (``--event-log``), which is what Pulumi's own Automation API reads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainyard.stacks.builtin import Seen
+from trainyard.stacks.child import run_child
+from trainyard.stacks.environ import child_env
+from trainyard.stacks.model import OnEvent, Operation, Outcome, Stack
+from trainyard.stacks.settings import engine_settings
+
+MINIMUM = (3, 250, 0)
+COMMAND_PLUGIN = "1.2.1"
+_MARKUP = re.compile(r"<\{%.*?%\}>|\x1b\[[0-9;]*m")
+_POLL = 0.05
+
+
+def find(env: Mapping[str, str], root: Path) -> Path | None:
+    """Return a fitting ``pulumi``: on PATH or in the checkout's .venv, at least the pinned minimum version."""
+    search = f"{root / '.venv' / 'bin'}{os.pathsep}{env.get('PATH', '')}"
+    found = shutil.which("pulumi", path=search)
+    if found is None or shutil.which("pulumi-language-python", path=f"{Path(found).parent}{os.pathsep}{search}") is None:
+        return None
+    return Path(found) if version(Path(found)) >= MINIMUM else None
+
+
+def version(binary: Path) -> tuple[int, ...]:
+    """Return the CLI's version, () when it does not answer."""
+    try:
+        done = subprocess.run(
+            [binary, "version"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            env={**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"},
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    match = re.match(r"v?(\d+)\.(\d+)\.(\d+)", done.stdout.strip())
+    return tuple(map(int, match.groups())) if match else ()
+
+
+def has_command_plugin(env: Mapping[str, str]) -> bool:
+    """Tell whether the pinned command plugin is in Pulumi's plugin cache."""
+    home = Path(env.get("PULUMI_HOME") or Path.home() / ".pulumi")
+    return (home / "plugins" / f"resource-command-v{COMMAND_PLUGIN}" / "pulumi-resource-command").exists()
+
+
+def operate(binary: Path, stack: Stack, operation: Operation, cloud: str | None, on_event: OnEvent) -> Outcome:
+    """Run one operation on the Pulumi CLI."""
+    started = time.monotonic()
+    seen = Seen()
+    folder = stack.places.logs
+    folder.mkdir(parents=True, exist_ok=True)
+    events = folder / f"{stack.name}.{os.getpid()}.events.json"
+    argv = [str(binary), operation, "--stack", stack.name, "--config-file", str(engine_settings(stack))]
+    argv += ["--non-interactive", "--event-log", str(events)]
+    if operation == "up" or operation == "destroy":
+        argv += ["--yes", "--skip-preview"]
+    elif operation == "refresh":
+        argv += ["--yes"]
+    env = child_env(stack.places, stack.env, cloud)
+    reader = _EventReader(events, lambda event: (seen.add(event), on_event(event)))
+    with reader:
+        code, tail = run_child(argv, env=env, cwd=stack.places.root, on_line=lambda line: None, log=folder / f"{stack.name}.engine.log")
+    events.unlink(missing_ok=True)
+    return seen.outcome("cli", operation, code, time.monotonic() - started, tail)
+
+
+class _EventReader:
+    """Follow the CLI's event file while it runs, and read what is left when it has ended."""
+
+    def __init__(self, path: Path, on_event: object) -> None:
+        self.path, self.on_event = path, on_event
+        self.offset, self.ended = 0, threading.Event()
+        self.rest = b""
+        self.thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> _EventReader:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.thread.join()
+
+    def _follow(self) -> None:
+        while not self.ended.wait(_POLL):
+            self._read()
+        self._read()
+
+    def _read(self) -> None:
+        try:
+            with self.path.open("rb") as stream:
+                stream.seek(self.offset)
+                data = stream.read()
+        except FileNotFoundError:
+            return
+        self.offset += len(data)
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        for line in lines:
+            if line.strip():
+                for event in translate(json.loads(line)):
+                    self.on_event(event)  # type: ignore[operator]
+
+
+def translate(event: Mapping[str, object]) -> list[dict[str, object]]:
+    """Turn one event of the CLI into ours (none for those that have no meaning here)."""
+    for kind, status in (("resourcePreEvent", "start"), ("resOutputsEvent", "done"), ("resOpFailedEvent", "failed")):
+        body = event.get(kind)
+        if isinstance(body, dict):
+            meta = body.get("metadata") or {}
+            urn = str(meta.get("urn", ""))
+            return [
+                {
+                    "event": "step",
+                    "op": meta.get("op"),
+                    "urn": urn,
+                    "type": meta.get("type"),
+                    "name": urn.rpartition("::")[2],
+                    "status": status,
+                    "keys": meta.get("diffs") or [],
+                }
+            ]
+    body = event.get("diagnosticEvent")
+    if isinstance(body, dict):
+        severity = {"info#err": "warning", "info": "info", "warning": "warning", "error": "error"}.get(str(body.get("severity")))
+        message = _MARKUP.sub("", str(body.get("message", ""))).strip()
+        if severity and message and not body.get("ephemeral"):
+            return [{"event": "diagnostic", "severity": severity, "message": message, "urn": body.get("urn")}]
+        return []
+    body = event.get("summaryEvent")
+    if isinstance(body, dict):
+        return [{"event": "summary", "changes": body.get("resourceChanges") or {}, "seconds": body.get("durationSeconds")}]
+    return []

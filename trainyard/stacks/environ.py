@@ -1,0 +1,54 @@
+"""The environment a child engine gets: the backend, the passphrase by file, and no key it does not need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainyard.config import Places
+from trainyard.stacks.passphrase import passphrase_file
+
+KEYS_OF: Mapping[str, tuple[str, ...]] = {
+    "runpod": ("RUNPOD_API_KEY",),
+    "vast": ("VAST_API_KEY",),
+    "ionet": ("IOCLOUD_API_KEY",),
+    "replicate": ("REPLICATE_API_TOKEN",),
+    "jarvislabs": ("JARVISLABS_API_KEY", "JL_API_KEY"),
+    "lambda": ("LAMBDA_API_KEY",),
+    "modal": ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"),
+}
+_TRAINING_ONLY = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY")
+
+
+def pulumi_exports(places: Places, env: Mapping[str, str]) -> dict[str, str]:
+    """Return what plain ``pulumi`` needs to work on the same state (``invoke env`` prints it). No secret is in it."""
+    exports = {
+        "PULUMI_BACKEND_URL": env.get("PULUMI_BACKEND_URL") or places.state.as_uri(),
+        "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
+        "PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER": "true",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+    }
+    path = passphrase_file(places, env)
+    if path is not None:
+        exports["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(path)
+    return exports
+
+
+def child_env(places: Places, env: Mapping[str, str], cloud: str | None) -> dict[str, str]:
+    """Return the environment for an engine: ours plus the exports, less the keys of other clouds and of training."""
+    dropped = {key for name, keys in KEYS_OF.items() if name != cloud for key in keys} | set(_TRAINING_ONLY)
+    result = {key: value for key, value in env.items() if key not in dropped}
+    # .env is read again by the provider's launcher; an empty variable keeps a dropped key from coming back that way.
+    result.update({key: "" for key in dropped if key in env})
+    result.update(pulumi_exports(places, env))
+    result["TRAINYARD_PROJECT_DIR"] = str(places.root)
+    venv = places.root / ".venv" / "bin"
+    if venv.is_dir():
+        result["PATH"] = f"{venv}:{result.get('PATH', '')}"
+    return result
+
+
+def state_dir(places: Places, env: Mapping[str, str]) -> Path | None:
+    """Return the folder of the file:// backend, None for another backend."""
+    url = env.get("PULUMI_BACKEND_URL") or places.state.as_uri()
+    return Path(url[len("file://") :]) if url.startswith("file://") else None

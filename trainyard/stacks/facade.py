@@ -1,0 +1,183 @@
+"""One facade over the two engines: up, preview, refresh, destroy, outputs, remove."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainyard.config import PROJECT, Places, settings_file, stack_config
+from trainyard.engine.secrets import Crypter
+from trainyard.errors import EngineError, UserError
+from trainyard.stacks import builtin, cli
+from trainyard.stacks.model import EngineName, Event, OnEvent, Operation, Outcome, Stack
+from trainyard.stacks.passphrase import passphrase
+from trainyard.stacks.settings import _latest, backend, ensure_stack, salt_of
+from trainyard.yamlfile import load_map, suggest
+
+ENGINES = ("auto", "cli", "builtin")
+_SECRET = ("4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270")
+
+
+def environment_stack(name: str, places: Places, env: Mapping[str, str]) -> Stack:
+    """Return the stack of an environment; raises UserError when it has no settings file."""
+    return Stack(name, places, env, settings_file(places.root, name))
+
+
+def setting(stack: Stack, key: str) -> object:
+    """Return one setting of a stack (``trainyard:<key>``), None when it is not there."""
+    document = load_map(stack.settings, name=stack.settings.name)
+    config = document.get("config")
+    return config.get(f"{PROJECT}:{key}") if isinstance(config, dict) else None
+
+
+def choose_engine(stack: Stack) -> tuple[EngineName, Path | None]:
+    """Return the engine for a stack and, for ``cli``, its binary.
+
+    ``TRAINYARD_ENGINE`` wins over ``trainyard:engine``; ``auto`` means the CLI when it and the command plugin
+    are found. Raises UserError for an unknown name, a ``cli`` that is not there, or a backend only the CLI knows.
+    """
+    wanted = str(stack.env.get("TRAINYARD_ENGINE") or setting(stack, "engine") or "auto")
+    if wanted not in ENGINES:
+        raise UserError(f"engine '{wanted}' is not known{suggest(wanted, ENGINES)}", hint=f"Engines: {', '.join(ENGINES)}.")
+    if wanted == "builtin":
+        binary = None
+    else:
+        binary = cli.find(stack.env, stack.places.root)
+        if wanted == "cli" and binary is None:
+            need = ".".join(map(str, cli.MINIMUM))
+            raise UserError(f"the Pulumi CLI ({need} or newer) is not on PATH", hint="Install it, or use --engine builtin.")
+        if wanted == "auto" and binary is not None and not cli.has_command_plugin(stack.env):
+            binary = None
+    if binary is None and backend(stack) is None:
+        raise UserError("the built-in engine keeps its state in file:// only", hint="Install the Pulumi CLI for this backend.")
+    return ("cli", binary) if binary else ("builtin", None)
+
+
+def operate(stack: Stack, operation: Operation, on_event: OnEvent = lambda event: None) -> Outcome:
+    """Run one operation on the stack's engine and return what it did; a failure is told by the outcome, not raised."""
+    ensure_stack(stack)
+    engine, binary = choose_engine(stack)
+    cloud = setting(stack, "cloud")
+    name = str(cloud) if cloud is not None else None
+    if engine == "builtin":
+        return builtin.operate(stack, operation, name, on_event)
+    assert binary is not None
+    _clear_dead_locks(stack, on_event)
+    outcome = cli.operate(binary, stack, operation, name, on_event)
+    if operation == "destroy" and not outcome.ok and _plugin_missing(outcome) and backend(stack) is not None:
+        # Measured: the CLI stops before it deletes anything when the plugin of any resource is missing.
+        on_event({"event": "diagnostic", "severity": "warning", "message": "the Pulumi CLI misses a plugin; the built-in engine goes on"})
+        return builtin.operate(stack, operation, name, on_event)
+    return outcome
+
+
+def outputs(stack: Stack) -> dict[str, object]:
+    """Return the stack's outputs with secrets in clear, read from the state; {} before the first up."""
+    store = backend(stack)
+    if store is None:
+        return _outputs_by_cli(stack)
+    if not store.exists(PROJECT, stack.name):
+        return {}
+    for resource in _resources(stack):
+        if resource.get("type") == "pulumi:pulumi:Stack":
+            found = resource.get("outputs") or {}
+            assert isinstance(found, dict)
+            return _reveal(found, _LazyCrypter(stack))  # type: ignore[return-value]
+    return {}
+
+
+def resources(stack: Stack) -> list[Event]:
+    """Return the resources in a stack's state (secrets still encrypted), [] when there is no such stack."""
+    store = backend(stack)
+    return list(_resources(stack)) if store is not None and store.exists(PROJECT, stack.name) else []
+
+
+def remove(stack: Stack) -> Path | None:
+    """Archive nothing, delete the stack's checkpoint; refuses (EngineError) while it holds resources."""
+    store = backend(stack)
+    if store is not None and store.exists(PROJECT, stack.name):
+        store.remove(PROJECT, stack.name)
+    (stack.places.home / "settings" / f"Pulumi.{stack.name}.yaml").unlink(missing_ok=True)
+    return None
+
+
+def checkpoint(stack: Stack) -> Path | None:
+    """Return the path of the stack's state file, None when there is none or the backend is not a folder."""
+    store = backend(stack)
+    return store.checkpoint_path(PROJECT, stack.name) if store is not None and store.exists(PROJECT, stack.name) else None
+
+
+def encrypter(stack: Stack) -> Crypter:
+    """Return the crypter of a stack's secrets; raises EngineError for a wrong passphrase."""
+    salt = salt_of(stack)
+    if salt is None:
+        raise EngineError(f"the state of stack '{stack.name}' has no salt")
+    return Crypter(passphrase(stack.places, stack.env), salt)
+
+
+def settings_of(name: str, places: Places) -> Mapping[str, object]:
+    """Return an environment's settings without the namespace, e.g. ``{"cloud": "local"}``."""
+    prefix = f"{PROJECT}:"
+    return {key[len(prefix) :]: value for key, value in stack_config(places.root, name).items() if key.startswith(prefix)}
+
+
+class _LazyCrypter:
+    """Derive the key (0.4 s) only when a secret is met."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack, self.crypter = stack, None
+
+    def decrypt(self, text: str) -> str:
+        self.crypter = self.crypter or encrypter(self.stack)  # type: ignore[assignment]
+        return self.crypter.decrypt(text)  # type: ignore[attr-defined,no-any-return]
+
+
+def _reveal(value: object, crypter: _LazyCrypter) -> object:
+    if isinstance(value, dict):
+        if value.get(_SECRET[0]) == _SECRET[1]:
+            return json.loads(crypter.decrypt(value["ciphertext"])) if "ciphertext" in value else value.get("plaintext")
+        return {key: _reveal(item, crypter) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_reveal(item, crypter) for item in value]
+    return value
+
+
+def _resources(stack: Stack) -> list[Event]:
+    store = backend(stack)
+    assert store is not None
+    found = _latest(store, stack.name).get("resources")
+    return list(found) if isinstance(found, list) else []
+
+
+def _outputs_by_cli(stack: Stack) -> dict[str, object]:
+    import subprocess
+
+    from trainyard.stacks.environ import child_env
+
+    binary = cli.find(stack.env, stack.places.root)
+    if binary is None:
+        raise UserError("this backend needs the Pulumi CLI, which is not on PATH")
+    done = subprocess.run(
+        [binary, "stack", "output", "--json", "--show-secrets", "--stack", stack.name],
+        cwd=stack.places.root,
+        env=child_env(stack.places, stack.env, None),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise EngineError(done.stderr.strip() or f"pulumi stack output exited {done.returncode}")
+    result: dict[str, object] = json.loads(done.stdout)
+    return result
+
+
+def _clear_dead_locks(stack: Stack, on_event: OnEvent) -> None:
+    store = backend(stack)
+    if store is not None:
+        for text in store.clear_dead_locks(PROJECT, stack.name):
+            on_event({"event": "diagnostic", "severity": "warning", "message": text})
+
+
+def _plugin_missing(outcome: Outcome) -> bool:
+    return "plugin" in outcome.reason().lower()

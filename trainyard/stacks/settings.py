@@ -1,0 +1,80 @@
+"""The settings an engine reads: a copy of the user's file that carries the salt, so that the tracked one never has to.
+
+Plain ``pulumi`` writes an ``encryptionsalt`` into the tracked file; when it is the state's own, the next
+command of ours takes it out again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from trainyard.config import PROJECT
+from trainyard.engine.backend import Backend
+from trainyard.engine.secrets import new_salt
+from trainyard.stacks.environ import state_dir
+from trainyard.stacks.model import Stack
+from trainyard.stacks.passphrase import passphrase
+
+_SALT_LINE = re.compile(r"^encryptionsalt:[ \t]*(\S+)[ \t]*\r?\n?", re.MULTILINE)
+
+
+def backend(stack: Stack) -> Backend | None:
+    """Return the file:// backend of a stack, None where the state lies elsewhere (CLI engine only)."""
+    folder = state_dir(stack.places, stack.env)
+    if folder is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    return Backend(folder)
+
+
+def ensure_stack(stack: Stack, *, salt: str | None = None) -> None:
+    """Make the stack's empty checkpoint, salt inside, when there is none yet (never by ``stack init``)."""
+    store = backend(stack)
+    if store is None or store.exists(PROJECT, stack.name):
+        return
+    store.create(PROJECT, stack.name, salt or _salt_in(stack.settings) or new_salt(passphrase(stack.places, stack.env)))
+
+
+def salt_of(stack: Stack) -> str | None:
+    """Return the salt in a stack's state."""
+    store = backend(stack)
+    if store is None or not store.exists(PROJECT, stack.name):
+        return None
+    providers = _latest(store, stack.name).get("secrets_providers")
+    state = providers.get("state") if isinstance(providers, dict) else None
+    return str(state["salt"]) if isinstance(state, dict) and "salt" in state else None
+
+
+def engine_settings(stack: Stack) -> Path:
+    """Write the copy of the settings that an engine is given, and return its path."""
+    salt = salt_of(stack)
+    text = stack.settings.read_text(encoding="utf-8")
+    tracked = _SALT_LINE.search(text)
+    if tracked and salt == tracked[1]:
+        _write(stack.settings, _SALT_LINE.sub("", text))
+    if salt and not tracked:
+        text = text.rstrip("\n") + f"\nencryptionsalt: {salt}\n"
+    folder = stack.places.home / "settings"
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / f"Pulumi.{stack.name}.yaml"
+    _write(copy, text)
+    return copy
+
+
+def _salt_in(path: Path) -> str | None:
+    match = _SALT_LINE.search(path.read_text(encoding="utf-8"))
+    return match[1] if match else None
+
+
+def _latest(store: Backend, name: str) -> dict[str, object]:
+    checkpoint = store.load(PROJECT, name).get("checkpoint")
+    latest = checkpoint.get("latest") if isinstance(checkpoint, dict) else None
+    return latest if isinstance(latest, dict) else {}
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
