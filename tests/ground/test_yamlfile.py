@@ -1,0 +1,85 @@
+"""YAML is read as people mean it, and every complaint names its place."""
+
+import pytest
+
+from trainyard.errors import UserError
+from trainyard.yamlfile import Map, Seq, load_map, parse, reject_unknown
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1e-4", 1e-4),
+        ("3e5", 3e5),
+        (".5", 0.5),
+        ("2.", 2.0),
+        ("no", "no"),
+        ("on", "on"),
+        ("12:30", "12:30"),
+        ("0644", "0644"),
+        ("644", 644),
+        ("0x10", 16),
+        ("0o17", 15),
+        ("2024-01-01", "2024-01-01"),
+        ("true", True),
+        ("~", None),
+        ("1_000", "1_000"),
+        ('"1e-4"', "1e-4"),
+    ],
+)
+def test_a_plain_scalar_is_what_yaml_1_2_says(text, expected):
+    node = parse(f"x: {text}\n", "f")
+
+    value = node["x"]
+    assert expected == value
+    assert type(expected) is type(value)
+
+
+def test_a_key_given_twice_is_refused_at_the_second_one():
+    with pytest.raises(UserError) as caught:
+        parse("a: 1\nb: 2\na: 3\n", "run.yaml")
+
+    assert str(caught.value).startswith("run.yaml:3:1: key 'a' is given twice (first in line 1)")
+
+
+def test_broken_syntax_names_file_line_and_column():
+    with pytest.raises(UserError) as caught:
+        parse("a: [1, 2\nb: 3\n", "run.yaml")
+
+    assert caught.value.where.line == 2
+    assert "run.yaml:2:" in str(caught.value)
+
+
+def test_an_unknown_key_is_shown_with_the_nearest_known_one_under_a_caret():
+    node = parse("name: x\nregsiter: y\n", "play.yml")
+
+    with pytest.raises(UserError) as caught:
+        reject_unknown(node, ["name", "register"], "keyword")
+
+    assert str(caught.value) == "play.yml:2:1: unknown keyword 'regsiter' (did you mean 'register'?)\n  regsiter: y\n  ^"
+
+
+def test_maps_and_lists_know_where_their_values_stand():
+    node = parse("a:\n  - 1\n  - b: 2\n", "f")
+
+    assert isinstance(node, Map) and isinstance(node["a"], Seq)
+    assert (node["a"].where(1).line, node["a"].where(1).column) == (3, 5)
+    assert node.where("a", value=True).line == 2
+
+
+def test_a_missing_file_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="there is no such file"):
+        load_map(tmp_path / "none.yaml")
+
+
+def test_an_empty_file_is_an_empty_mapping(tmp_path):
+    (tmp_path / "e.yaml").write_text("")
+
+    assert load_map(tmp_path / "e.yaml") == {}
+
+
+def test_a_list_at_the_top_is_refused_where_a_mapping_belongs(tmp_path):
+    (tmp_path / "e.yaml").write_text("- 1\n")
+
+    with pytest.raises(UserError, match="key: value"):
+        load_map(tmp_path / "e.yaml", name="e.yaml")

@@ -1,0 +1,125 @@
+"""Progress, cost, estimate and ledger say what is true."""
+
+import json
+import time
+
+import pytest
+
+from trainyard.clouds.protocol import Offer
+from trainyard.errors import NoCapacity, RefusedError
+from trainyard.runs.estimate import check_limits, estimate, query_of
+from trainyard.runs.identity import RunId
+from trainyard.runs.ledger import Ledger
+from trainyard.runs.progress import Metrics, duration
+from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.summary import cost, last_lines, summarize
+
+RUN = RunId("ann", "a")
+
+
+class OneOffer:
+    name = "toy"
+
+    def __init__(self, offers):
+        self.found = offers
+
+    def offers(self, query):
+        return self.found
+
+
+def offer(price):
+    return Offer("o", "toy", "H100", 8, price)
+
+
+def record(**changes):
+    values = dict(
+        user="ann", label="a", attempt=1, environment="local", recipe="lora", values={}, bundle_sha256="0", hours=1.0, created=100.0
+    )
+    return Record(**{**values, **changes})
+
+
+def test_metrics_give_step_loss_and_the_time_left():
+    metrics = Metrics()
+    for step in (1, 2, 3):
+        metrics.take(
+            json.dumps({"time": 100.0 + step * 2, "step": step, "total_steps": 10, "loss": 5.0 - step, "tokens": step * 7}).encode()
+        )
+
+    assert (metrics.step, metrics.total, metrics.first_loss, metrics.loss, metrics.tokens) == (3, 10, 4.0, 2.0, 21)
+    assert metrics.eta() == pytest.approx(14.0)
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"step": null}', b'{"loss": 1}', b"\xff"])
+def test_a_line_that_is_no_metrics_object_changes_nothing(line):
+    metrics = Metrics()
+
+    assert not metrics.take(line)
+    assert metrics == Metrics()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (59.6, "1m00s"), (200, "3m20s"), (3720, "1h02m"), (-3, "0s")])
+def test_durations_are_short(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_cost_counts_from_the_create_call_to_the_confirmed_end():
+    done = record(pod={"price_per_hour": 3.6, "created_epoch": 1000.0}, ended=2000.0)
+
+    assert cost(done) == pytest.approx(1.0)
+    assert cost(record()) == 0.0
+
+
+def test_the_estimate_includes_the_rescue_time():
+    told = estimate(OneOffer([offer(20.0)]), {"rescue_minutes": 30, "gpu": ["H100"]}, 2.0)
+
+    assert told.most == pytest.approx(50.0)
+    assert "at most $50.00" in told.text()
+
+
+def test_no_offer_is_said_before_anything_is_rented():
+    with pytest.raises(NoCapacity, match=r"toy has no offer for 2x H100 or A100 at \$3/h or less"):
+        estimate(OneOffer([]), {"gpu": ["H100", "A100"], "gpu_count": 2, "max_price": 3}, 1.0)
+
+
+def test_one_gpu_name_may_stand_without_a_list():
+    assert query_of({"gpu": "RTX_4090"}).gpus == ("RTX_4090",)
+
+
+def test_a_spending_limit_blocks_what_would_exceed_it_and_warns_where_told_to(tmp_path):
+    ledger = Ledger(tmp_path / "l.db")
+    ledger.set_cost(RUN, time.time() - 3600, 60.0)
+    told = estimate(OneOffer([offer(20.0)]), {}, 2.0)
+
+    with pytest.raises(RefusedError, match=r"limit_day is \$100\.00: \$60\.00 spent, this run may add \$50\.00"):
+        check_limits(told, {"limit_day": 100}, ledger, None)
+    assert len(check_limits(told, {"limit_day": 100, "limit_action": "warn"}, ledger, None)) == 1
+    assert check_limits(told, {"limit_day": 200}, ledger, None) == []
+
+
+def test_the_ledger_keeps_events_in_order_and_one_cost_a_run(tmp_path):
+    ledger = Ledger(tmp_path / "l.db")
+    for kind in ("prepared", "up", "ended"):
+        ledger.add(RUN, kind, note=kind)
+    ledger.set_cost(RUN, 5.0, 1.0)
+    ledger.set_cost(RUN, 5.0, 2.0)
+
+    assert [event.kind for event in ledger.events(RUN)] == ["prepared", "up", "ended"]
+    assert ledger.spent_since(0.0) == 2.0
+    assert ledger.events(RunId("bob", "a")) == []
+
+
+def test_the_summary_tells_training_success_apart_from_delivery(tmp_path):
+    kept = record(training_success=True, exit_code=0, phase="trained")
+
+    summary = summarize(kept, RunFolder(tmp_path))
+
+    assert summary["training_success"] and not summary["success"]
+
+
+def test_the_last_lines_name_the_place_and_the_commands(tmp_path):
+    done = record(training_success=True, exit_code=0, phase="ended", result={"s3_url": "s3://b/models/ann/a/1/model/", "s3_key": "k"})
+
+    lines = last_lines(summarize(done, RunFolder(tmp_path)), "aws s3 sync s3://b/k ./a")
+
+    assert "S3 Location: s3://b/models/ann/a/1/model/" in lines
+    assert lines[-2:] == ["invoke download ann/a ./a", "aws s3 sync s3://b/k ./a"]

@@ -1,0 +1,94 @@
+"""The reaper ends what is over, and nothing else."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from trainyard.clouds.marker import LONGEST_LEASE
+from trainyard.clouds.protocol import PodInfo
+from trainyard.errors import CloudError, CloudUnknown
+from trainyard.runs.reap import judge, reap, rows
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def pod(name, *, end=None, lease="0123456789", unreadable=False, age=timedelta(hours=1)):
+    return PodInfo(
+        id=name, name=name, status="running", raw_status="RUNNING", price_per_hour=2.0, created=NOW - age, fence_id=lease, lease_id=lease,
+        end=end, end_unreadable=unreadable,
+    )  # fmt: skip
+
+
+@dataclass
+class Account:
+    """A cloud's account with a clock of its own and switchable refusals."""
+
+    pods: dict
+    stubborn: set = field(default_factory=set)
+    asked: list = field(default_factory=list)
+
+    def now(self):
+        return NOW
+
+    def list(self):
+        return list(self.pods.values())
+
+    def terminate(self, pod_id):
+        self.asked.append(pod_id)
+        if pod_id in self.stubborn:
+            raise CloudUnknown("500")
+        self.pods.pop(pod_id, None)
+
+
+def account(*pods, **options):
+    return Account({p.id: p for p in pods}, **options)
+
+
+def test_a_pod_is_over_when_its_end_has_passed_by_the_clouds_clock():
+    assert judge(pod("a", end=NOW - timedelta(seconds=1)), NOW) == "over"
+    assert judge(pod("a", end=NOW), NOW) == "over"
+    assert judge(pod("a", end=NOW + timedelta(seconds=1)), NOW) == "leased"
+
+
+def test_a_foreign_pod_is_never_over():
+    assert judge(pod("a", lease=None, age=timedelta(days=999)), NOW) == "foreign"
+
+
+def test_a_pod_of_ours_with_an_unreadable_end_is_over_only_when_older_than_the_longest_lease():
+    assert judge(pod("a", unreadable=True, age=LONGEST_LEASE), NOW) == "unreadable"
+    assert judge(pod("a", unreadable=True, age=LONGEST_LEASE + timedelta(seconds=1)), NOW) == "over"
+
+
+def test_only_what_is_over_is_ended_and_proved_gone():
+    cloud = account(pod("over", end=NOW - timedelta(hours=1)), pod("young", end=NOW + timedelta(hours=1)), pod("foreign", lease=None))
+
+    found = {row["id"]: row for row in rows(reap(cloud, sleep=lambda s: None))}
+
+    assert cloud.asked == ["over"]
+    assert set(cloud.pods) == {"young", "foreign"}
+    assert found["over"]["ended"] is True and found["young"]["ended"] is None
+
+
+def test_a_dry_run_ends_nothing():
+    cloud = account(pod("over", end=NOW))
+
+    assert [s.verdict for s in reap(cloud, dry_run=True)] == ["over"]
+    assert cloud.asked == []
+
+
+def test_a_pod_that_cannot_be_ended_is_told_and_does_not_stop_the_others():
+    cloud = account(pod("a", end=NOW), pod("b", end=NOW), stubborn={"a"})
+
+    found = {s.pod.id: s for s in reap(cloud, sleep=lambda s: None)}
+
+    assert (found["a"].ended, found["a"].problem) == (False, "500")
+    assert found["b"].ended is True
+
+
+def test_a_list_that_cannot_be_read_is_an_error_never_an_empty_account():
+    cloud = account()
+    cloud.list = lambda: (_ for _ in ()).throw(CloudError("401"))
+
+    with pytest.raises(CloudError):
+        reap(cloud)
