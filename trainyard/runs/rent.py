@@ -14,7 +14,7 @@ from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import PROJECT, Places
 from trainyard.errors import EngineError, RefusedError
-from trainyard.provider.fence import is_closed
+from trainyard.provider.intents import is_closed
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.ui import Ui
 from trainyard.stacks import facade
@@ -131,7 +131,7 @@ def _open_fence(context: Context, stack: Stack) -> bool:
         if resource.get("type") == "trainyard:index:Lease" and not resource.get("delete"):
             outputs = resource.get("outputs")
             fence = outputs.get("fence_id") or outputs.get("fenceId") if isinstance(outputs, dict) else None
-            if isinstance(fence, str) and not is_closed(context.places, fence):
+            if isinstance(fence, str) and not is_closed(context.places.intents, fence):
                 return True
     return False
 

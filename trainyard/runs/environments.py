@@ -1,0 +1,189 @@
+"""Operate an environment as a whole: up, preview, refresh, destroy; outputs, reaper, audit."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from trainyard.clouds import open_cloud
+from trainyard.clouds.protocol import Cloud
+from trainyard.config import stack_config
+from trainyard.errors import CloudError, EngineError, RefusedError, StillThere, TrainyardError, UserError
+from trainyard.runs import attach, reap
+from trainyard.runs.record import RunFolder, all_folders
+from trainyard.runs.rent import Context, mark_up
+from trainyard.runs.teardown import shielded
+from trainyard.stacks import facade
+from trainyard.stacks.model import Event, Operation, Outcome, Stack
+
+_HOURS_A_MONTH = 730
+_SECRET_OUTPUTS = ("ssh_private_key", "host_key_seed")
+
+
+def operate(context: Context, name: str, operation: Operation, *, yes: bool, as_json: bool) -> int:
+    """Run one operation on an environment; raises EngineError or StillThere when it failed."""
+    stack = context.stack(name)
+    if operation == "destroy":
+        _end_runs(context, name, yes=yes)
+
+    def on_event(event: Event) -> None:
+        if as_json:
+            print(json.dumps(event), flush=True)
+        else:
+            context.ui.engine_event(event)
+
+    if operation == "destroy":
+        with shielded(lambda: f"stack '{name}' is not destroyed; go on with: invoke destroy --stack {name}", context.ui.fail):
+            outcome = facade.operate(stack, operation, on_event)
+            _prove_destroyed(context, stack, outcome)
+    else:
+        outcome = facade.operate(stack, operation, on_event)
+        if not outcome.ok:
+            raise EngineError(f"{operation} of stack '{name}' failed (engine {outcome.engine}): {outcome.reason()}")
+        if operation == "up":
+            mark_up(context.places, stack)
+    _say_outcome(context, name, outcome)
+    return 0
+
+
+def shown_outputs(context: Context, name: str, *, show_secrets: bool) -> dict[str, Any]:
+    """Return the outputs of a stack, secrets as ``[secret]`` unless asked for."""
+    found = facade.outputs(context.stack(name))
+    if not found:
+        raise UserError(f"stack '{name}' has no outputs yet", hint=f"Run: invoke up --stack {name}")
+    return found if show_secrets else {key: "[secret]" if key in _SECRET_OUTPUTS else value for key, value in found.items()}
+
+
+def reap_stacks(context: Context, name: str | None, *, dry_run: bool, as_json: bool) -> int:
+    """Reap one stack's cloud, or every cloud the settings name; return 0, 6 when a pod could not be ended."""
+    seen: dict[str, Sequence[reap.Sighting]] = {}
+    for cloud in _clouds(context, name):
+        seen[cloud.name] = reap.reap(cloud, dry_run=dry_run)
+    if as_json:
+        print(json.dumps({cloud: reap.rows(found) for cloud, found in seen.items()}, indent=1))
+    else:
+        for cloud_name, found in seen.items():
+            context.ui.console.print(_reap_table(cloud_name, found))
+            per_hour = sum(s.pod.price_per_hour or 0.0 for s in found if s.ended is not True and s.pod.status != "exited")
+            context.ui.say(f"{cloud_name}: {len(found)} pods, ${per_hour:.2f}/h after this")
+    failed = [s for found in seen.values() for s in found if s.ended is False]
+    return StillThere.exit_code if failed else 0
+
+
+def audit(context: Context, name: str, *, as_json: bool) -> int:
+    """Show what of the account costs money now."""
+    cloud = context.cloud(name)
+    items = cloud.costs()
+    if as_json:
+        rows = [{"kind": i.kind, "id": i.id, "name": i.name, "per_hour": i.per_hour, "ours": i.ours} for i in items]
+        print(json.dumps(rows, indent=1))
+        return 0
+    table = Table("kind", "id", "name", "whose", "$/h", "$/month", title=f"What costs money now: {cloud.name}")
+    for item in items:
+        row = (
+            item.kind,
+            item.id,
+            item.name,
+            "ours" if item.ours else "foreign",
+            f"{item.per_hour:.4f}",
+            f"{item.per_hour * _HOURS_A_MONTH:.2f}",
+        )
+        table.add_row(*row)
+    total = sum(item.per_hour for item in items)
+    context.ui.console.print(table)
+    context.ui.say(f"in all ${total:.4f}/h, ${total * _HOURS_A_MONTH:.2f} a month")
+    return 0
+
+
+def live_runs(context: Context, name: str) -> list[RunFolder]:
+    """Return the attempts of an environment that have not ended."""
+    folders = all_folders(context.places.runs)
+    return [folder for folder in folders if (record := folder.load()).environment == name and not record.reached("ended")]
+
+
+def _end_runs(context: Context, name: str, *, yes: bool) -> None:
+    live = live_runs(context, name)
+    if not live:
+        return
+    for folder in live:
+        record = folder.load()
+        price = float(record.pod.get("price_per_hour") or 0)
+        context.ui.say(f"live run   {record.id} ({record.phase}), ${price:.2f}/h; what it has not saved is lost")
+    if not yes and not _agreed(f"End {len(live)} live run(s) of '{name}'? [y/N] "):
+        raise RefusedError(
+            f"stack '{name}' has live runs; nothing was destroyed", hint="Say --yes, or end them one by one: invoke cancel RUN"
+        )
+    for folder in live:
+        try:
+            attach.cancel(context, str(folder.load().id), now=True)
+        except TrainyardError as error:
+            # The environment's own Lease sweeps by fence id, so one stuck run must not stop the rest.
+            context.ui.warn(f"{folder.load().id}: {error}")
+
+
+def _agreed(question: str) -> bool:
+    return sys.stdin is not None and sys.stdin.isatty() and input(question).strip().lower() in ("y", "yes")
+
+
+def _prove_destroyed(context: Context, stack: Stack, outcome: Outcome) -> None:
+    """Raise StillThere unless the engine succeeded; before that, end through the cloud what the state still names."""
+    if outcome.ok:
+        return
+    leases = set(_lease_ids(stack))
+    context.ui.warn(f"the engine could not destroy '{stack.name}'; ending its pods through the cloud, by their lease ids")
+    cloud = context.cloud(stack.name)
+    try:
+        for pod in cloud.list():
+            if pod.fence_id in leases or pod.lease_id in leases:
+                cloud.terminate(pod.id)
+        left = [pod for pod in cloud.list() if pod.fence_id in leases or pod.lease_id in leases]
+        told = ", ".join(f"{pod.id} (${pod.price_per_hour or 0:.2f}/h)" for pod in left) or "no pod of it is listed by the cloud any more"
+    except CloudError as error:
+        told = f"and the cloud does not answer: {error.message}"
+    raise StillThere(
+        f"destroy of stack '{stack.name}' failed (engine {outcome.engine}): {outcome.reason()}\nStill there: {told}",
+        hint=f"Try again with: invoke destroy --stack {stack.name}",
+    )
+
+
+def _lease_ids(stack: Stack) -> list[str]:
+    found = []
+    for resource in facade.resources(stack):
+        outputs = resource.get("outputs")
+        if resource.get("type") == "trainyard:index:Lease" and isinstance(outputs, dict):
+            found += [str(value) for key, value in outputs.items() if key in ("fence_id", "lease_id", "fenceId", "leaseId")]
+    return found
+
+
+def _clouds(context: Context, name: str | None) -> list[Cloud]:
+    if name is not None:
+        return [context.cloud(name)]
+    opened: dict[str, Cloud] = {}
+    for path in sorted(context.places.root.glob("Pulumi.*.yaml")):
+        stack = path.name[len("Pulumi.") : -len(".yaml")]
+        if "." in stack:
+            continue
+        cloud = str(stack_config(context.places.root, stack).get("trainyard:cloud", stack))
+        try:
+            opened.setdefault(cloud, open_cloud(cloud, context.env, context.places))
+        except UserError as error:
+            context.ui.say(f"{stack}: left out: {error.message}")
+    return list(opened.values())
+
+
+def _reap_table(name: str, found: Sequence[reap.Sighting]) -> Table:
+    table = Table("pod", "name", "status", "$/h", "lease", "end", "verdict", title=f"Pods: {name}")
+    for row in reap.rows(found):
+        told = {None: "", True: ": ended", False: f": STILL THERE {row['problem']}"}[row["ended"]]
+        price = "?" if row["price_per_hour"] is None else f"{row['price_per_hour']:.2f}"
+        table.add_row(row["id"], row["name"], row["status"], price, row["lease_id"] or "", row["end"] or "", f"{row['verdict']}{told}")
+    return table
+
+
+def _say_outcome(context: Context, name: str, outcome: Outcome) -> None:
+    changes = ", ".join(f"{count} {op}" for op, count in outcome.changes.items() if op != "same") or "no change"
+    context.ui.say(f"{outcome.operation} of stack '{name}': {changes} in {outcome.seconds:.1f} s (engine {outcome.engine})")

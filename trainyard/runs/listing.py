@@ -1,0 +1,82 @@
+"""What runs there are, and their logs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, BinaryIO
+
+from rich.table import Table
+
+from trainyard.runs.attach import folder_of
+from trainyard.runs.record import RunFolder, all_folders
+from trainyard.runs.rent import Context
+from trainyard.runs.summary import cost, read_metrics
+
+_POLL = 0.3
+
+
+def list_runs(context: Context) -> list[dict[str, Any]]:
+    """Return one plain row a run, oldest first."""
+    rows = []
+    for folder in all_folders(context.places.runs):
+        record = folder.load()
+        metrics = read_metrics(folder)
+        rows.append(
+            {
+                "run": str(record.id),
+                "attempt": record.attempt,
+                "stack": record.environment,
+                "recipe": record.recipe,
+                "state": _state(folder),
+                "steps_done": metrics.step,
+                "steps_planned": metrics.total,
+                "loss": metrics.loss,
+                "cost": round(cost(record), 4),
+                "s3_url": (record.result or {}).get("s3_url"),
+                "error": record.error,
+            }
+        )
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """Return the rows as a table for a person."""
+    made = Table("run", "stack", "recipe", "state", "steps", "loss", "$", "result")
+    for row in rows:
+        loss = "" if row["loss"] is None else f"{row['loss']:.4f}"
+        steps = f"{row['steps_done']}/{row['steps_planned']}"
+        result = row["s3_url"] or (row["error"] or "").splitlines()[:1] or ""
+        made.add_row(row["run"], row["stack"], row["recipe"], row["state"], steps, loss, f"{row['cost']:.2f}", str(result or ""))
+    return made
+
+
+def print_log(context: Context, reference: str, *, follow: bool, out: BinaryIO) -> int:
+    """Copy a run's log to a stream, byte for byte; with ``follow`` until the training has ended."""
+    folder = folder_of(context, reference)
+    offset = _copy(folder, 0, out)
+    while follow and not folder.load().reached("trained") and folder.load().error is None:
+        time.sleep(_POLL)
+        offset = _copy(folder, offset, out)
+    _copy(folder, offset, out)
+    return 0
+
+
+def _copy(folder: RunFolder, offset: int, out: BinaryIO) -> int:
+    if not folder.log.is_file():
+        return offset
+    with folder.log.open("rb") as log:
+        log.seek(offset)
+        while piece := log.read(1 << 20):
+            out.write(piece)
+            offset += len(piece)
+    out.flush()
+    return offset
+
+
+def _state(folder: RunFolder) -> str:
+    record = folder.load()
+    if not record.reached("ended"):
+        return record.phase if record.error is None else "failed, not ended"
+    if record.cancelled:
+        return "cancelled"
+    return "succeeded" if record.training_success and record.result else "failed"
