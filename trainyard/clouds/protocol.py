@@ -155,6 +155,10 @@ class Cloud(Protocol):
         """Return the pod; None only on the cloud's positive word that it does not exist."""
         ...
 
+    def costs(self) -> list[CostItem]:
+        """Return everything of the account that costs money now."""
+        ...
+
     def list(self) -> list[PodInfo]:
         """Return every pod of the account, foreign and stopped ones too. Raises CloudError rather than a partial list."""
         ...
@@ -169,10 +173,6 @@ class Cloud(Protocol):
 
     def logs(self, pod_id: str) -> Iterator[bytes]:
         """Return the container's log so far; empty where the cloud has none."""
-        ...
-
-    def costs(self) -> list[CostItem]:
-        """Return everything of the account that costs money now."""
         ...
 
     def now(self) -> datetime:

@@ -1,0 +1,273 @@
+"""The one way every cloud client speaks HTTP: what is tried again, how long it waits, when it gives up.
+
+Reads and deletes are tried again with growing, jittered pauses; ``Retry-After`` and rate-limit headers are obeyed.
+A create is sent once: only what certainly never reached the cloud (no connection) or was turned away at its door
+(429) is sent again, all within one time limit. A circuit breaker spares a failing cloud the requests that can wait;
+a list or a terminate never waits for it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import httpx
+
+from trainyard.errors import CloudRefused, CloudUnknown, UserError
+
+NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+"""Failures before the first byte of a request left for the cloud."""
+
+_LIMIT = re.compile(r'"[^"]*"((?:;\s*[a-z]+=\d+)+)')
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Clock, sleep and chance, so that tests need not wait."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    chance: Callable[[], float] = random.random
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How stubborn a request is: ``attempts`` in all, within ``limit`` seconds."""
+
+    attempts: int
+    limit: float
+    first: float = 0.5
+    most: float = 20.0
+
+    def pause(self, attempt: int, chance: float) -> float:
+        """Return the pause after the given attempt (from 1): half fixed, half by chance."""
+        whole = min(self.most, self.first * 2.0 ** (attempt - 1))
+        return whole / 2 + whole / 2 * chance
+
+
+READ = Retry(attempts=6, limit=90)
+URGENT = Retry(attempts=8, limit=90)
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Opens after several failures in a row, for a while; any success closes it."""
+
+    after: int = 5
+    cooling: float = 30.0
+    failures: int = 0
+    opened: float = 0.0
+
+    def left(self, now: float) -> float:
+        """Return the seconds for which it is still open."""
+        return max(0.0, self.opened + self.cooling - now) if self.failures >= self.after else 0.0
+
+    def note(self, ok: bool, now: float) -> None:
+        """Take in the outcome of a request."""
+        self.failures = 0 if ok else self.failures + 1
+        if self.failures >= self.after:
+            self.opened = now
+
+
+@dataclass(slots=True)
+class Api:
+    """One cloud's API at one address."""
+
+    cloud: str
+    base: str
+    headers: Mapping[str, str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
+    timeout: float = 30.0
+    breaker: Breaker = field(default_factory=Breaker)
+    _client: httpx.Client | None = None
+    _offset: timedelta | None = None
+    _blocked_until: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def read(self, path: str, params: Mapping[str, str] | None = None, *, urgent: bool = False) -> httpx.Response:
+        """GET until an answer that is neither 429 nor 5xx comes; raises CloudUnknown when none does in time."""
+        return self._stubborn("GET", path, params=params, urgent=urgent)
+
+    def delete(self, path: str) -> httpx.Response:
+        """DELETE, as stubborn as a read; never held up by the breaker."""
+        return self._stubborn("DELETE", path, urgent=True)
+
+    def ask(self, path: str, body: object, *, urgent: bool = False) -> httpx.Response:
+        """POST something that changes nothing when repeated (a query)."""
+        return self._stubborn("POST", path, body=body, urgent=urgent)
+
+    def create(self, path: str, body: object, *, limit: float) -> httpx.Response:
+        """POST something that must not happen twice; returns whatever answer came within ``limit`` seconds.
+
+        Raises CloudRefused when it certainly never reached the cloud, CloudUnknown when that is not certain.
+        """
+        start, attempt = self.pace.now(), 0
+        open_for = self.breaker.left(start)
+        if open_for:
+            raise CloudRefused(f"{self.cloud} keeps failing; nothing was sent. Next try possible in {open_for:.0f} s")
+        while True:
+            attempt += 1
+            left = limit - (self.pace.now() - start)
+            try:
+                # A connection of its own: one kept open may die just as the request leaves, and then nobody knows.
+                with self._fresh() as client:
+                    response = client.post(self.base + path, json=body, timeout=min(self.timeout * 2, left))
+            except NEVER_SENT as error:
+                self.breaker.note(False, self.pace.now())
+                wait = URGENT.pause(attempt, self.pace.chance())
+                if attempt >= 3 or self.pace.now() - start + wait > limit / 3:
+                    raise CloudRefused(f"{self.cloud} cannot be reached ({_say(error)}); nothing was created") from None
+            except httpx.HTTPError as error:
+                self.breaker.note(False, self.pace.now())
+                raise CloudUnknown(f"{self.cloud} gave no answer to the create request ({_say(error)})") from None
+            else:
+                self._note(response)
+                wait = retry_after(response) if response.status_code == 429 else -1.0
+                if wait < 0 or self.pace.now() - start + wait > limit / 3:
+                    return response
+            self.pace.sleep(wait)
+
+    @contextmanager
+    def stream(self, path: str, params: Mapping[str, str], *, idle: float) -> Iterator[httpx.Response]:
+        """GET an answer that never ends; reading it raises httpx.ReadTimeout after ``idle`` silent seconds."""
+        with self._fresh() as client:
+            timeout = httpx.Timeout(self.timeout, read=idle)
+            with client.stream("GET", self.base + path, params=dict(params), timeout=timeout) as response:
+                yield response
+
+    def now(self) -> datetime | None:
+        """Return the cloud's clock as its last answer told it."""
+        return None if self._offset is None else datetime.now(UTC) + self._offset
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _stubborn(self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: object = None,
+                  urgent: bool = False) -> httpx.Response:  # fmt: skip
+        retry = URGENT if urgent else READ
+        start = self.pace.now()
+        if not urgent:
+            self._wait_for_room()
+        for attempt in range(1, retry.attempts + 1):
+            try:
+                response = self._shared().request(
+                    method, self.base + path, params=dict(params or {}), json=body, timeout=self.timeout,
+                )  # fmt: skip
+            except httpx.HTTPError as error:
+                self.breaker.note(False, self.pace.now())
+                what, wait = _say(error), retry.pause(attempt, self.pace.chance())
+            else:
+                self._note(response)
+                if response.status_code != 429 and response.status_code < 500:
+                    return response
+                what = f"HTTP {response.status_code}"
+                wait = max(retry_after(response), retry.pause(attempt, self.pace.chance()))
+            if attempt == retry.attempts or self.pace.now() - start + wait > retry.limit:
+                break
+            self.pace.sleep(wait)
+        raise CloudUnknown(f"{self.cloud}: {method} {path} was tried {attempt} times, the last answer was: {what}")
+
+    def _wait_for_room(self) -> None:
+        """Hold up a request that can wait: for a spent rate limit, or by failing at once while the breaker is open."""
+        now = self.pace.now()
+        if (left := self.breaker.left(now)) > 0:
+            raise CloudUnknown(f"{self.cloud} keeps failing; the next try is possible in {left:.0f} s")
+        if self._blocked_until > now:
+            self.pace.sleep(min(self._blocked_until - now, READ.limit))
+
+    def _note(self, response: httpx.Response) -> None:
+        self.breaker.note(response.status_code < 500, self.pace.now())
+        spent = exhausted_for(response.headers.get("RateLimit", ""))
+        self._blocked_until = self.pace.now() + spent if spent else 0.0
+        try:
+            told = parsedate_to_datetime(response.headers["Date"])
+        except (KeyError, ValueError):
+            return
+        self._offset = told - datetime.now(UTC)
+
+    def _shared(self) -> httpx.Client:
+        with self._lock:
+            if self._client is None:
+                self._client = self._fresh()
+            return self._client
+
+    def _fresh(self) -> httpx.Client:
+        verify = _trust(self.base, self.env)
+        return httpx.Client(headers=dict(self.headers), trust_env=False, verify=verify, mounts=_mounts(self.env, verify))
+
+
+def check_address(name: str, value: str) -> str:
+    """Return a base URL without its last slash; raises UserError unless it is https, or http on this machine."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"{name}: '{value}' is no http(s) address")
+    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise UserError(f"{name}: '{value}' would carry the key in clear text; use https")
+    return value.rstrip("/")
+
+
+def retry_after(response: httpx.Response) -> float:
+    """Return the seconds a 429 or 503 asks to wait, 1 when it says nothing one can read."""
+    text = response.headers.get("Retry-After", "")
+    if text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return max(1.0, exhausted_for(response.headers.get("RateLimit", "")))
+
+
+def exhausted_for(header: str) -> float:
+    """Return for how many seconds a ``RateLimit`` header says that nothing is left, 0 when something is."""
+    longest = 0.0
+    for match in _LIMIT.finditer(header):
+        numbers = dict(re.findall(r"([a-z]+)=(\d+)", match[1]))
+        if numbers.get("r") == "0":
+            longest = max(longest, float(numbers.get("t", "1")))
+    return longest
+
+
+def _trust(base: str, env: Mapping[str, str]) -> ssl.SSLContext:
+    if base.startswith("http://"):
+        # Nothing is encrypted here, and loading a bundle costs more than the whole request; it trusts nobody.
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if env.get("SSL_CERT_FILE"):
+        return ssl.create_default_context(cafile=env["SSL_CERT_FILE"])
+    return httpx.create_ssl_context()
+
+
+def _mounts(env: Mapping[str, str], verify: ssl.SSLContext) -> dict[str, httpx.BaseTransport | None]:
+    """Return the proxies that ``env`` names (it includes ``.env``, which httpx cannot know)."""
+    mounts: dict[str, httpx.BaseTransport | None] = {}
+    for scheme in ("http", "https", "all"):
+        proxy = env.get(f"{scheme}_proxy") or env.get(f"{scheme.upper()}_PROXY")
+        if proxy:
+            address = proxy if "://" in proxy else f"http://{proxy}"
+            mounts[f"{scheme}://"] = httpx.HTTPTransport(proxy=address, verify=verify)
+    if mounts:
+        hosts = (env.get("no_proxy") or env.get("NO_PROXY") or "").split(",")
+        for host in ("127.0.0.1", "localhost", *(h.strip() for h in hosts)):
+            if host == "*":
+                return {}
+            if host:
+                mounts[f"all://*{host}" if host.startswith(".") else f"all://{host}"] = None
+                if not host.startswith(".") and not host[0].isdigit():
+                    mounts[f"all://*.{host}"] = None
+    return mounts
+
+
+def _say(error: httpx.HTTPError) -> str:
+    return str(error) or type(error).__name__

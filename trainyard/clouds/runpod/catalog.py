@@ -1,0 +1,118 @@
+"""RunPod's catalog as offers: prices, stock, data centers, in the user's order of preference. Makes no request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from trainyard.clouds import gpus
+from trainyard.clouds.protocol import Offer, OfferQuery
+from trainyard.clouds.runpod.request import Choice
+from trainyard.errors import UserError
+
+TIERS = ("SECURE", "COMMUNITY")
+REGIONS = ("NORTH_AMERICA", "SOUTH_AMERICA", "EUROPE", "ASIA", "MIDDLE_EAST", "AFRICA", "OCEANIA")
+HOURS_A_MONTH = 730.0
+_STOCK = {"HIGH": 0, "MEDIUM": 1, "LOW": 2}
+
+DISK_MONTH = 0.10
+STOPPED_DISK_MONTH = 0.20
+
+
+def volume_month(gigabytes: float) -> float:
+    """Return the monthly price in dollars of a network volume."""
+    return gigabytes * (0.07 if gigabytes < 1000 else 0.05)
+
+
+def tiers(query: OfferQuery) -> tuple[str, ...]:
+    """Return the tiers that a query allows; RunPod's own default is SECURE."""
+    tier = (query.tier or "SECURE").upper()
+    if tier in ("ALL", "ANY"):
+        return TIERS
+    if tier not in TIERS:
+        raise UserError(f"'{query.tier}' is no tier of RunPod", hint="Tiers: SECURE, COMMUNITY, or ALL for both.")
+    return (tier,)
+
+
+def gpu_offers(query: OfferQuery, tier: str, catalog: Sequence[Mapping[str, object]], centers: frozenset[str] | None) -> list[Offer]:
+    """Return the offers of one tier; ``centers``: the data centers allowed, None for all."""
+    names = [(str(entry.get("id", "")), str(entry.get("name", ""))) for entry in catalog]
+    found: list[Offer] = []
+    for wanted in query.gpus:
+        for index in gpus.match(wanted, names):
+            found += _entry_offers(query, tier, catalog[index], centers)
+    seen: dict[str, Offer] = {offer.id: offer for offer in reversed(found)}
+    return [offer for offer in dict.fromkeys(seen[o.id] for o in found) if affordable(query, offer)]
+
+
+def check_names(query: OfferQuery, catalog: Sequence[Mapping[str, object]]) -> None:
+    """Raise UserError for a GPU that neither the table nor the catalog knows."""
+    names = [(str(entry.get("id", "")), str(entry.get("name", ""))) for entry in catalog]
+    for wanted in query.gpus:
+        if not gpus.find(wanted) and not gpus.match(wanted, names):
+            near = gpus.suggestions(wanted, [name for pair in names for name in pair])
+            raise UserError(f"no GPU is called '{wanted}'", hint=f"Did you mean {' or '.join(near)}?" if near else None)
+
+
+def cpu_offers(query: OfferQuery, catalog: Sequence[Mapping[str, object]], centers: frozenset[str] | None) -> list[Offer]:
+    """Return pods without GPU: four processors of each flavor (or its least), cheapest first."""
+    found = []
+    for entry in catalog:
+        vcpu, price = _map(entry.get("vcpu")), _map(entry.get("price"))
+        count = int(max(4.0, number(vcpu.get("min")) or 2.0))
+        each = number(price.get("securePerVcpu"))
+        if each is None or entry.get("availability") == "NONE":
+            continue
+        for region, stock in _centers(entry, centers):
+            choice = Choice("cpu", str(entry.get("id")), count, "SECURE", region)
+            offer = Offer(str(choice), "runpod", None, 0, round(each * count, 6), region or None, stock=stock, tier="SECURE")
+            if affordable(query, offer):
+                found.append(offer)
+    return sorted(found, key=lambda offer: offer.price_per_hour)
+
+
+def affordable(query: OfferQuery, offer: Offer) -> bool:
+    """Tell whether an offer keeps to the query's highest price."""
+    return query.max_price is None or offer.price_per_hour <= query.max_price + 1e-9
+
+
+def number(value: object) -> float | None:
+    """Return a number, None for anything else."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _entry_offers(query: OfferQuery, tier: str, entry: Mapping[str, object], centers: frozenset[str] | None) -> list[Offer]:
+    key = tier.lower()
+    most = number(_map(entry.get("maxCount")).get(key))
+    each = number(_map(entry.get("price")).get(key))
+    if entry.get(key) is False or not each or entry.get("availability") == "NONE" or (most is not None and query.gpu_count > most):
+        return []
+    return [
+        Offer(
+            id=str(Choice("gpu", str(entry["id"]), query.gpu_count, tier, region)),
+            cloud="runpod",
+            gpu=str(entry["id"]),
+            gpu_count=query.gpu_count,
+            price_per_hour=round(each * query.gpu_count, 6),
+            region=region or None,
+            vram_gb=number(entry.get("memory")),
+            stock=stock,
+            tier=tier,
+        )
+        for region, stock in _centers(entry, centers)
+    ]
+
+
+def _centers(entry: Mapping[str, object], allowed: frozenset[str] | None) -> list[tuple[str, str | None]]:
+    """Return (data center, stock), best stock first; ('', stock) leaves the choice to RunPod."""
+    whole = entry.get("availability")
+    listed = entry.get("dataCenters")
+    rows = [_map(row) for row in listed] if isinstance(listed, list) else []
+    if not rows:
+        return [] if allowed is not None else [("", whole if isinstance(whole, str) else None)]
+    usable = [row for row in rows if row.get("availability") in _STOCK and (allowed is None or row.get("id") in allowed)]
+    usable.sort(key=lambda row: _STOCK[str(row["availability"])])
+    return [(str(row["id"]), str(row["availability"])) for row in usable]
+
+
+def _map(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,267 @@
+"""RunPod behind the Cloud protocol (REST v2; issue 5). What it cannot do: a deadline at the cloud, and changing marks
+without a restart; so the warden and the reaper carry the lease's end."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import httpx
+
+from trainyard import __version__
+from trainyard.clouds.http import Api, Pace, check_address
+from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.clouds.runpod import answers, catalog
+from trainyard.clouds.runpod.graphql import GraphQl
+from trainyard.clouds.runpod.request import rest_body
+from trainyard.config import secret
+from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UserError
+from trainyard.secret import Secret
+
+REST = "https://api.runpod.io/v2"
+GRAPHQL = "https://api.runpod.io/graphql"
+POST_TIMEOUT = 90.0
+SETTLE = 60.0
+LOG_IDLE = 3.0
+
+
+@dataclass(slots=True)
+class RunPodCloud:
+    """One account at RunPod."""
+
+    key: Secret
+    url: str = REST
+    graphql_url: str = GRAPHQL
+    env: Mapping[str, str] = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
+    settle: float = SETTLE
+    post_timeout: float = POST_TIMEOUT
+    name: str = "runpod"
+    capabilities: Capabilities = field(init=False)
+    simulated: bool = field(init=False)
+    """True when anything but the real API answers (a rehearsal, a proxy): every summary says so."""
+    _api: Api = field(init=False)
+    _graphql: GraphQl = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.simulated = self.url != REST or self.graphql_url != GRAPHQL
+        self.capabilities = Capabilities(
+            ssh=True, spot=True, self_terminate=True, deadline=False, logs=True, price=True, change_markers=False,
+            own_image=True, settle=self.settle, listings=2, post_timeout=self.post_timeout,
+        )  # fmt: skip
+        headers = {"Authorization": f"Bearer {self.key.reveal()}", "User-Agent": f"trainyard/{__version__}"}
+        self._api = Api("RunPod", self.url, headers, self.env, self.pace)
+        self._graphql = GraphQl(Api("RunPod", self.graphql_url, headers, self.env, self.pace, breaker=self._api.breaker))
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> RunPodCloud:
+        """Return the account named by RUNPOD_API_KEY; RUNPOD_API_URL and RUNPOD_GRAPHQL_URL stand in for the real addresses."""
+        key = secret(env, "RUNPOD_API_KEY")
+        if key is None:
+            raise UserError("RUNPOD_API_KEY is not set", hint="Make a key in RunPod's console (Settings, API keys) and put it into .env.")
+        url = check_address("RUNPOD_API_URL", env.get("RUNPOD_API_URL") or REST)
+        other = env.get("RUNPOD_GRAPHQL_URL") or (GRAPHQL if url == REST else url.removesuffix("/v2") + "/graphql")
+        return cls(
+            key,
+            url,
+            check_address("RUNPOD_GRAPHQL_URL", other),
+            dict(env),
+            settle=_seconds(env, "RUNPOD_SETTLE_SECONDS", SETTLE),
+            post_timeout=_seconds(env, "RUNPOD_POST_SECONDS", POST_TIMEOUT),
+        )
+
+    def offers(self, query: OfferQuery) -> builtins.list[Offer]:
+        """Return what the catalog says can be rented, in the query's order of preference."""
+        centers = self._data_centers(query.regions)
+        if not query.gpus:
+            if query.spot:
+                raise UserError("RunPod has no spot pods without a GPU")
+            entries = self._catalog("/catalog/cpus", "cpus", {"vcpuCount": "4"})
+            return catalog.cpu_offers(query, entries, centers)
+        found: builtins.list[Offer] = []
+        for tier in catalog.tiers(query):
+            entries = self._catalog("/catalog/gpus", "gpus", {"count": str(query.gpu_count), "cloud": tier})
+            catalog.check_names(query, entries)
+            found += catalog.gpu_offers(query, tier, entries, centers)
+        return self._graphql.spot_offers(query, found) if query.spot else found
+
+    def create(self, spec: PodSpec, offer: Offer) -> PodInfo:
+        """Create one pod, with at most one request that RunPod may have accepted."""
+        if not spec.image and not spec.template:
+            raise UserError("a pod at RunPod needs an image or a template")
+        addresses = {"RUNPOD_API_URL": self.url, "RUNPOD_GRAPHQL_URL": self.graphql_url}
+        if offer.spot:
+            return self._found(self._graphql.create_spot(spec, offer, addresses, limit=self.post_timeout))
+        response = self._api.create("/pods", rest_body(spec, offer, addresses), limit=self.post_timeout)
+        if response.status_code not in (200, 201, 202):
+            raise answers.create_error(response)
+        body = answers.json_object(response)
+        if body is None or not body.get("id"):
+            raise CloudUnknown("RunPod accepted the create request without telling the pod's id")
+        return answers.pod_info(body)
+
+    def get(self, pod_id: str) -> PodInfo | None:
+        """Return the pod; None only when RunPod itself says that there is none."""
+        response = self._api.read(f"/pods/{_id(pod_id)}", urgent=True)
+        if answers.told_gone(response):
+            return None
+        body = answers.json_object(response)
+        if response.status_code != 200 or body is None:
+            raise answers.refusal(response, f"show pod {pod_id}")
+        return None if body.get("status") == answers.GONE else answers.pod_info(body)
+
+    def list(self) -> builtins.list[PodInfo]:
+        """Return every pod of the account, those of clusters too."""
+        pods = {str(pod.get("id")): pod for pod in self._pods()}
+        return [answers.pod_info(pod) for pod in pods.values() if pod.get("status") != answers.GONE]
+
+    def terminate(self, pod_id: str) -> None:
+        """Ask RunPod to end the pod: REST, and GraphQL when REST gives no answer."""
+        try:
+            response = self._api.delete(f"/pods/{_id(pod_id)}")
+        except CloudUnknown as error:
+            self._terminate_otherwise(pod_id, error)
+            return
+        if response.status_code in (200, 202, 204) or answers.told_gone(response):
+            return
+        refused = answers.refusal(response, f"end pod {pod_id}")
+        if isinstance(refused, CloudUnknown):
+            self._terminate_otherwise(pod_id, refused)
+            return
+        raise refused
+
+    def change_markers(self, pod_id: str, stop: datetime | None, end: datetime | None) -> None:
+        """Refuse: RunPod restarts the container when its variables change."""
+        raise CloudRefused("RunPod cannot change a running pod's lease: a changed variable restarts the container and ends the training")
+
+    def logs(self, pod_id: str) -> Iterator[bytes]:
+        """Return the container's last 5000 lines; RunPod's stream never ends, so it counts as read after a silent moment."""
+        yield from self._log_lines(pod_id, "container")
+
+    def costs(self) -> builtins.list[CostItem]:
+        """Return pods, stopped pods, their disks and all network volumes, in dollars per hour."""
+        items = [item for pod in self._pods() for item in _pod_costs(pod)]
+        for volume in self._entries("/network-volumes", "networkVolumes", {}):
+            hourly = catalog.volume_month(catalog.number(volume.get("size")) or 0.0) / catalog.HOURS_A_MONTH
+            name = str(volume.get("name"))
+            items.append(CostItem("volume", str(volume.get("id")), name, hourly, name.startswith("trainyard")))
+        return items
+
+    def now(self) -> datetime:
+        """Return RunPod's clock."""
+        if self._api.now() is None:
+            self._pods()
+        return self._api.now() or datetime.now(UTC)
+
+    def balance(self) -> tuple[float, float]:
+        """Return (dollars left, dollars per hour being spent)."""
+        return self._graphql.balance()
+
+    def system_log(self, pod_id: str) -> builtins.list[str]:
+        """Return what RunPod says about pulling the image and starting the container, for boot failures."""
+        return [line.decode(errors="replace").rstrip("\n") for line in self._log_lines(pod_id, "system")]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.close()
+        self._graphql.api.close()
+
+    def _found(self, pod_id: str) -> PodInfo:
+        """Return a pod just made by its id; one that cannot be read yet is known by its id at least."""
+        try:
+            found = self.get(pod_id)
+        except CloudError:
+            found = None
+        return found or answers.pod_info({"id": pod_id, "status": "PROVISIONING"})
+
+    def _terminate_otherwise(self, pod_id: str, error: CloudUnknown) -> None:
+        try:
+            self._graphql.terminate(pod_id)
+        except CloudError:
+            raise error from None
+
+    def _pods(self) -> builtins.list[Mapping[str, object]]:
+        return self._entries("/pods", "pods", {"includeClusterPods": "true"}, urgent=True)
+
+    def _catalog(self, path: str, key: str, params: Mapping[str, str]) -> builtins.list[Mapping[str, object]]:
+        return self._entries(path, key, {"include": "AVAILABILITY", "product": "POD", **params})
+
+    def _entries(self, path: str, key: str, params: Mapping[str, str], *, urgent: bool = False) -> builtins.list[Mapping[str, object]]:
+        """Return a list of objects, complete, or raise."""
+        response = self._api.read(path, params, urgent=urgent)
+        body = answers.json_object(response)
+        entries = body.get(key) if body is not None else None
+        if response.status_code != 200 or not isinstance(entries, Sequence) or not all(isinstance(e, dict) for e in entries):
+            raise answers.refusal(response, f"list {key}")
+        return [entry for entry in entries if isinstance(entry, dict)]
+
+    def _data_centers(self, regions: tuple[str, ...]) -> frozenset[str] | None:
+        """Return the data centers that region names stand for: ``EU-RO-1``, ``EU`` or ``EUROPE``; None for all."""
+        if not regions:
+            return None
+        known = {str(e.get("id")): str(e.get("region")) for e in self._entries("/catalog/datacenters", "dataCenters", {})}
+        allowed = set()
+        for region in (r.upper() for r in regions):
+            hits = {center for center, part in known.items() if region in (center, part) or center.startswith(f"{region}-")}
+            if not hits:
+                raise UserError(f"RunPod has no data center or region '{region}'", hint=f"Data centers: {', '.join(sorted(known))}.")
+            allowed |= hits
+        return frozenset(allowed)
+
+    def _log_lines(self, pod_id: str, source: str) -> Iterator[bytes]:
+        params = {"source": source, "tail": "5000"}
+        try:
+            with self._api.stream(f"/pods/{_id(pod_id)}/logs", params, idle=LOG_IDLE) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise answers.refusal(response, f"show the log of pod {pod_id}")
+                for line in response.iter_lines():
+                    if line.startswith("data:"):
+                        yield _log_line(line.removeprefix("data:"))
+        except httpx.ReadTimeout:
+            return
+        except httpx.HTTPError as error:
+            raise CloudUnknown(f"RunPod's log broke off: {error}") from None
+
+
+def _log_line(data: str) -> bytes:
+    try:
+        line = json.loads(data)["line"]
+    except (ValueError, KeyError, TypeError):
+        line = data.strip()
+    return str(line).encode() + b"\n"
+
+
+def _pod_costs(pod: Mapping[str, object]) -> Iterator[CostItem]:
+    info = answers.pod_info(pod)
+    ours = info.lease_id is not None
+    if info.raw_status == answers.GONE:
+        return
+    stopped = info.status == "exited"
+    yield CostItem("stopped pod" if stopped else "pod", info.id, info.name, info.price_per_hour or 0.0, ours)
+    mounts = pod.get("mounts")
+    persistent = mounts.get("persistent") if isinstance(mounts, dict) else None
+    size = (catalog.number(persistent.get("size")) or 0.0) if isinstance(persistent, dict) else 0.0
+    monthly = size * catalog.STOPPED_DISK_MONTH if stopped else (size + (catalog.number(pod.get("disk")) or 0.0)) * catalog.DISK_MONTH
+    if monthly:
+        yield CostItem("disk", info.id, f"{info.name} (disk)", monthly / catalog.HOURS_A_MONTH, ours)
+
+
+def _id(pod_id: str) -> str:
+    """Return an id that is safe in a path."""
+    if not pod_id or not all(c.isalnum() or c in "-_" for c in pod_id):
+        raise UserError(f"'{pod_id}' is no pod id of RunPod")
+    return pod_id
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        value = float(env.get(name) or default)
+    except ValueError:
+        raise UserError(f"{name} must be a number of seconds") from None
+    if value < 0:
+        raise UserError(f"{name} must not be negative")
+    return value

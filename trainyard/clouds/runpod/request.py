@@ -1,0 +1,131 @@
+"""The body of a create request, for REST v2 and for GraphQL (spot). Makes no request."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
+
+from trainyard.clouds.marker import marker_env
+from trainyard.clouds.protocol import Offer, PodSpec
+from trainyard.clouds.runpod.answers import HOST_KEY_MARK
+from trainyard.errors import UserError
+
+MOST_VARIABLES = 50
+CONTAINER_DISK_GB = 20
+"""What pip and apt of a pod write outside of /workspace; the image's own layers do not count."""
+VOLUME_PATH = "/runpod-volume"
+
+_SSHD = """\
+if [ -z "$TRAINYARD_SSH_READY" ] && [ -n "$SSH_HOST_ED25519_KEY" ]; then
+  command -v sshd >/dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y openssh-server; } >/dev/null 2>&1
+  mkdir -p /etc/ssh /run/sshd ~/.ssh && rm -f /etc/ssh/ssh_host_*
+  ( umask 077; echo "$SSH_HOST_ED25519_KEY" | base64 -d > /etc/ssh/ssh_host_ed25519_key; echo "$PUBLIC_KEY" >> ~/.ssh/authorized_keys )
+  [ -x /start.sh ] || "$(command -v sshd)" -o PasswordAuthentication=no -o HostKey=/etc/ssh/ssh_host_ed25519_key
+fi
+"""
+_GO_ON = "[ -x /start.sh ] && exec /start.sh; exec sleep infinity"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An offer's id taken apart: ``gpu|<type>|<count>|<tier>|<data center>`` or ``cpu|<flavor>|<vcpus>|...``."""
+
+    kind: str
+    type: str
+    count: int
+    tier: str
+    region: str
+
+    def __str__(self) -> str:
+        return "|".join((self.kind, self.type, str(self.count), self.tier, self.region))
+
+
+def parse_choice(text: str) -> Choice:
+    """Return the parts of an offer's id; raises UserError for an id that this cloud did not make."""
+    parts = text.split("|")
+    if len(parts) != 5 or parts[0] not in ("gpu", "cpu") or not parts[2].isdigit():
+        raise UserError(f"'{text}' is no offer of RunPod")
+    return Choice(parts[0], parts[1], int(parts[2]), parts[3], parts[4])
+
+
+def rest_body(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dict[str, object]:
+    """Return the body of ``POST /pods``: the same for the same spec, so a retry asks for the same pod."""
+    choice = parse_choice(offer.id)
+    body: dict[str, object] = {
+        "name": spec.name,
+        "disk": CONTAINER_DISK_GB,
+        "ports": list(spec.ports),
+        "env": pod_env(spec, addresses),
+        "cloud": choice.tier,
+    }
+    if choice.kind == "gpu":
+        body["gpu"] = {"id": choice.type, "count": choice.count}
+    else:
+        body["cpu"] = {"id": choice.type, "vcpuCount": choice.count}
+    if spec.volume:
+        body["mounts"] = {"network": [{"volumeId": spec.volume, "path": VOLUME_PATH}]}
+    elif choice.kind == "gpu":
+        # Not on the container's disk: that one is wiped when the container restarts, and a result may lie here.
+        body["mounts"] = {"persistent": {"size": max(10, spec.disk_gb), "path": "/workspace"}}
+    if "mounts" not in body or spec.volume:
+        body["disk"] = max(CONTAINER_DISK_GB, spec.disk_gb)
+    optional = {"image": spec.image, "templateId": spec.template, "registry": spec.registry, "args": start_args(spec)}
+    body |= {key: value for key, value in optional.items() if value}
+    if choice.region:
+        body["dataCenterIds"] = [choice.region]
+    return body
+
+
+def spot_input(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dict[str, object]:
+    """Return the ``input`` variable of GraphQL's podRentInterruptable."""
+    choice = parse_choice(offer.id)
+    given: dict[str, object] = {
+        "name": spec.name,
+        "bidPerGpu": offer.price_per_hour / max(1, offer.gpu_count),
+        "cloudType": choice.tier,
+        "gpuTypeId": choice.type,
+        "gpuCount": choice.count,
+        "containerDiskInGb": CONTAINER_DISK_GB,
+        "volumeInGb": 0 if spec.volume else max(10, spec.disk_gb),
+        "volumeMountPath": VOLUME_PATH if spec.volume else "/workspace",
+        "ports": ",".join(spec.ports),
+        "env": [{"key": key, "value": value} for key, value in pod_env(spec, addresses).items()],
+    }
+    optional = {
+        "imageName": spec.image, "templateId": spec.template, "networkVolumeId": spec.volume,
+        "containerRegistryAuthId": spec.registry, "dockerArgs": start_args(spec), "dataCenterId": choice.region,
+    }  # fmt: skip
+    return given | {key: value for key, value in optional.items() if value}
+
+
+def pod_env(spec: PodSpec, addresses: Mapping[str, str]) -> dict[str, str]:
+    """Return the pod's variables: the caller's, our marks, the keys of its SSH server, where the warden finds the API."""
+    env = {"WORKSPACE": "/workspace", **spec.env, **marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), **addresses}
+    if spec.public_key:
+        env["PUBLIC_KEY"] = spec.public_key
+    if spec.host_key:
+        env["SSH_HOST_ED25519_KEY"] = base64.b64encode(spec.host_key.encode()).decode()
+        env[HOST_KEY_MARK] = public_half(spec.host_key)
+    if spec.volume:
+        env = {"TRAINYARD_VOLUME": VOLUME_PATH, "HF_HOME": f"{VOLUME_PATH}/huggingface", "UV_CACHE_DIR": f"{VOLUME_PATH}/uv", **env}
+    if len(env) > MOST_VARIABLES:
+        raise UserError(f"RunPod takes at most {MOST_VARIABLES} variables a pod, this one has {len(env)}")
+    return env
+
+
+def start_args(spec: PodSpec) -> str:
+    """Return the start arguments for an image whose entrypoint is not ours: our command first, then what the image would do."""
+    if not spec.boot:
+        return ""
+    command = shlex.join(spec.boot)
+    return shlex.join(("sh", "-c", f"{command}\n{_SSHD}{_GO_ON}"))
+
+
+def public_half(pem: str) -> str:
+    """Return ``ssh-ed25519 AAAA...`` of a private host key."""
+    public = load_ssh_private_key(pem.encode(), None).public_key()
+    return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
