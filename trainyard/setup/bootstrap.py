@@ -1,0 +1,154 @@
+"""What ``./bootstrap`` does once it has found a Python: make the checkout ready, then hand over to Invoke.
+
+A stamp in ``.venv`` holds the hash of everything that this depends on; while it fits, starting costs the reading
+of a few small files. Standard library only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from trainyard.setup import packages, s3server
+from trainyard.setup.console import INCOMPLETE, OnLine, SetupError, os_failure, say
+from trainyard.setup.starter import SPACE_HINT
+
+STAMP = "trainyard-stamp.json"
+AGAIN_AFTER = 24 * 3600.0
+"""Seconds after which a download that failed (the Pulumi CLI) is tried again."""
+_INPUTS = ("bootstrap", "requirements.txt", "pyproject.toml", "trainyard/__init__.py", "tools/*", "trainyard/setup/*.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What the environment was made of and which tools were found; written last."""
+
+    root: str
+    python: str
+    inputs: str
+    pulumi: str | None = None
+    """Where ``pulumi`` was found; another place, or none any more, means to look again."""
+    tools_at: float = 0.0
+    """When the tools were looked at, in seconds since 1970."""
+    tools_complete: bool = False
+
+
+def main(root: Path, arguments: Sequence[str]) -> int:
+    """Make ready, then become Invoke. Returns an exit code only where there is nothing to hand over."""
+    try:
+        prepare(root, os.environ, say)
+    except SetupError as error:
+        say(f"bootstrap: {error}")
+        return error.exit_code
+    except OSError as error:
+        failed = os_failure(error, "bootstrap", space=SPACE_HINT)
+        say(str(failed))
+        return failed.exit_code
+    except KeyboardInterrupt:
+        say("bootstrap: interrupted; run it again, it goes on where it stopped")
+        return 130
+    if not arguments:
+        say("Ready. '. .venv/bin/activate' and 'invoke --list' show what there is; './bootstrap train --stack local' trains.")
+        return 0
+    # Files on the command line stay relative to where the person stands.
+    elsewhere = [] if Path.cwd() == root else ["--search-root", str(root)]
+    invoke = root / ".venv" / "bin" / "invoke"
+    os.execv(invoke, [str(invoke), *elsewhere, *arguments])
+
+
+def prepare(root: Path, env: Mapping[str, str], on_line: OnLine) -> None:
+    """Bring packages and tools to what the checkout asks for; at once when the stamp says that they are there."""
+    if _fits(root, env):
+        return
+    with _Lock(root / ".trainyard", on_line) as lock:
+        if _fits(root, env):
+            return
+        stamp = _read(root)
+        wanted = Stamp(str(root), _python(), _inputs(root))
+        if stamp is None or (stamp.root, stamp.python, stamp.inputs) != (wanted.root, wanted.python, wanted.inputs):
+            (root / ".venv" / STAMP).unlink(missing_ok=True)
+            moved = stamp is not None and (stamp.root, stamp.python) != (wanted.root, wanted.python)
+            packages.install(root, env, on_line, lock.fd, rebuild=moved)
+        complete = _tools(root, env, lock.fd)
+        _write(root, Stamp(wanted.root, wanted.python, wanted.inputs, _pulumi(root, env), time.time(), complete))
+
+
+class _Lock:
+    """One bootstrap at a time in a checkout; handed on to what it starts, so that killing it alone frees nothing early."""
+
+    def __init__(self, folder: Path, on_line: OnLine) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.fd = os.open(folder / "bootstrap.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self._on_line = on_line
+
+    def __enter__(self) -> _Lock:
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._on_line("Another bootstrap is at work in this checkout: waiting for it")
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+
+def _fits(root: Path, env: Mapping[str, str]) -> bool:
+    stamp = _read(root)
+    if stamp is None or (stamp.root, stamp.python, stamp.inputs) != (str(root), _python(), _inputs(root)):
+        return False
+    venv = root / ".venv"
+    if (venv / packages.UNFINISHED).exists() or not os.access(venv / "bin" / "invoke", os.X_OK):
+        return False
+    if stamp.pulumi != _pulumi(root, env) or s3server.find(env) is None:
+        return False
+    return stamp.tools_complete or 0 <= time.time() - stamp.tools_at < AGAIN_AFTER
+
+
+def _tools(root: Path, env: Mapping[str, str], lock: int) -> bool:
+    """Run the second half, which needs the packages; tell whether nothing is missing."""
+    command = [packages.python_of(root / ".venv"), "-I", "-m", "trainyard.setup.tools", str(root)]
+    done = subprocess.run(command, env=dict(env), stdin=subprocess.DEVNULL, pass_fds=[lock], check=False)
+    if done.returncode not in (0, INCOMPLETE):
+        raise SetupError(f"the tools could not be set up (exit {done.returncode}, see above)")
+    return done.returncode == 0
+
+
+def _python() -> str:
+    return f"{packages.base_python()} {sys.version.split()[0]}"
+
+
+def _inputs(root: Path) -> str:
+    digest = hashlib.sha256()
+    for pattern in _INPUTS:
+        for path in sorted(root.glob(pattern)):
+            digest.update(f"{path.relative_to(root)}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _pulumi(root: Path, env: Mapping[str, str]) -> str | None:
+    return shutil.which("pulumi", path=f"{root / '.venv' / 'bin'}{os.pathsep}{env.get('PATH', '')}")
+
+
+def _read(root: Path) -> Stamp | None:
+    try:
+        return Stamp(**json.loads((root / ".venv" / STAMP).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _write(root: Path, stamp: Stamp) -> None:
+    path = root / ".venv" / STAMP
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(asdict(stamp), indent=1) + "\n", encoding="utf-8")
+    new.replace(path)

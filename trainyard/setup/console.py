@@ -1,0 +1,152 @@
+"""Say what is being done, run commands that may take long, and turn their failures into errors a person can act on.
+
+Standard library only: this runs before any package is installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainyard.errors import TrainyardError
+
+OnLine = Callable[[str], None]
+
+FAILED = 1
+WRONG_MACHINE = 2
+INCOMPLETE = 3
+"""Exit code of the tools' half only: something optional is missing and was named."""
+NO_NETWORK = 69
+NO_SPACE = 74
+
+_EVERY = 15.0
+_SPACE = re.compile(r"No space left on device|os error 28|Disk quota exceeded|os error 122|ENOSPC", re.I)
+_NETWORK = re.compile(
+    r"dns error|failed to lookup address|Temporary failure in name resolution|Name or service not known|Network is unreachable"
+    r"|No route to host|Connection refused|Connection reset|error sending request|client error \(Connect\)|tcp connect error"
+    r"|operation timed out|connection timed out|i/o timeout|Read timed out|dial tcp|Could not resolve host|nodename nor servname"
+    r"|NewConnectionError|ConnectTimeoutError|urlopen error|Proxy(?:Error| CONNECT)|no such host|Failed to fetch",
+    re.I,
+)
+
+
+class SetupError(TrainyardError):
+    """Set-up cannot go on: ``exit_code`` tells a full disk (74) and a missing network (69) from the rest."""
+
+    def __init__(self, message: str, *, hint: str | None = None, exit_code: int = FAILED) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that ended; ``rc`` is None when it was ended at its time limit."""
+
+    rc: int | None
+    output: str
+
+
+def say(line: str) -> None:
+    """Print one line of progress (on stderr, so that ``--json`` of a verb stays clean on stdout)."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def run(
+    command: Sequence[str | Path],
+    doing: str,
+    *,
+    on_line: OnLine = say,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    limit: float | None = None,
+    keep: Sequence[int] = (),
+) -> Done:
+    """Run a command without input in a process group of its own, saying every 15 s how long ``doing`` has taken.
+
+    At ``limit`` seconds the whole group is ended. ``keep`` are descriptors that it inherits: a lock handed on
+    like that is held until the last writer is gone, also when this process is killed.
+    """
+    begun = time.monotonic()
+    child = subprocess.Popen(
+        [str(part) for part in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=None if env is None else dict(env),
+        cwd=cwd,
+        start_new_session=True,
+        pass_fds=tuple(keep),
+    )
+    chunks: list[bytes] = []
+    reader = threading.Thread(target=_collect, args=(child, chunks), daemon=True)
+    reader.start()
+    try:
+        rc = _wait(child, doing, on_line, begun, limit)
+    finally:
+        if child.poll() is None:
+            _end_group(child)
+    reader.join(2.0)
+    return Done(rc, b"".join(chunks).decode("utf-8", "replace"))
+
+
+def failure(done: Done, what: str, *, network: str, space: str) -> SetupError:
+    """Return the error for a command that failed: disk full and no network are told by name, the rest by its last lines."""
+    tail = "\n".join("  " + line for line in done.output.strip().splitlines()[-6:])
+    if _SPACE.search(done.output):
+        return SetupError(f"{what}: the disk is full", hint=space, exit_code=NO_SPACE)
+    if done.rc is None or _NETWORK.search(done.output):
+        return SetupError(f"{what}: the network cannot be reached\n{tail}".rstrip(), hint=network, exit_code=NO_NETWORK)
+    return SetupError(f"{what}: exit {done.rc}\n{tail}".rstrip())
+
+
+def os_failure(error: OSError, what: str, *, space: str) -> SetupError:
+    """Return the error for a file operation of our own that failed."""
+    full = error.errno is not None and os.strerror(error.errno) in (os.strerror(28), os.strerror(122))
+    if full:
+        return SetupError(f"{what}: the disk is full", hint=space, exit_code=NO_SPACE)
+    place = f"{error.filename}: " if error.filename else ""
+    return SetupError(f"{what}: {place}{error.strerror or error}", exit_code=WRONG_MACHINE)
+
+
+def shown(command: Sequence[str | Path]) -> str:
+    """Return a command as a person would type it."""
+    return shlex.join(str(part) for part in command)
+
+
+def _collect(child: subprocess.Popen[bytes], chunks: list[bytes]) -> None:
+    assert child.stdout is not None
+    with child.stdout as pipe:
+        for chunk in iter(lambda: pipe.read1(65536), b""):
+            chunks.append(chunk)
+
+
+def _wait(child: subprocess.Popen[bytes], doing: str, on_line: OnLine, begun: float, limit: float | None) -> int | None:
+    due = begun + _EVERY
+    while True:
+        now = time.monotonic()
+        until = due if limit is None else min(due, begun + limit)
+        try:
+            return child.wait(max(0.0, until - now))
+        except subprocess.TimeoutExpired:
+            now = time.monotonic()
+            if limit is not None and now >= begun + limit:
+                return None
+            on_line(f"  {doing}: {now - begun:.0f} s so far")
+            due = now + _EVERY
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    # The leader is not reaped yet, so its number cannot belong to another group.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()

@@ -1,0 +1,112 @@
+"""Make ``.venv`` and put the pinned packages and Trainyard itself into it. Standard library only."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainyard.setup import pipsettings, starter
+from trainyard.setup.console import NO_SPACE, OnLine, SetupError, failure, run
+from trainyard.setup.starter import NETWORK_HINT, SPACE_HINT
+
+NEEDED_MB = 600
+"""What the packages (240 MB, measured) and uv's cache of them take, with room for the S3 server's program."""
+UNFINISHED = "trainyard-unfinished"
+"""Marker in .venv while packages are being written; one that is found there means that somebody was killed."""
+
+
+def python_of(venv: Path) -> Path:
+    """Return the path of an environment's Python."""
+    return venv / "bin" / "python"
+
+
+def base_python() -> Path:
+    """Return the Python that environments are made of, also when this one runs inside an environment."""
+    return Path(os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable))
+
+
+def install(root: Path, env: Mapping[str, str], on_line: OnLine, keep: int, *, rebuild: bool = False) -> None:
+    """Bring ``.venv`` to what requirements.txt says. Raises SetupError with what a person can do."""
+    venv = root / ".venv"
+    _check_space(root)
+    if rebuild or not _usable(venv) or (venv / UNFINISHED).exists():
+        _make(venv, on_line, keep)
+    (venv / UNFINISHED).touch()
+    settings = pipsettings.read(env, pipsettings.config_files(env, Path.home()))
+    requirements = root / "requirements.txt"
+    with tempfile.TemporaryDirectory(prefix="trainyard-", dir=venv) as folder:
+        uv = venv / "bin" / "uv"
+        pin = starter.pinned(requirements.read_text(encoding="utf-8"), "uv")
+        if not starter.answers(uv, pin.version):
+            uv = starter.get_uv(pin, python_of(venv), Path(folder), settings, env, on_line)
+        _install_all(uv, root, settings, env, on_line, keep)
+    (venv / UNFINISHED).unlink()
+
+
+def _check_space(root: Path) -> None:
+    free = shutil.disk_usage(root).free // 1_000_000
+    if not (root / ".venv" / "bin" / "invoke").exists() and free < NEEDED_MB:
+        raise SetupError(f"the disk is full: {free} MB free in {root}, {NEEDED_MB} MB needed", hint=SPACE_HINT, exit_code=NO_SPACE)
+
+
+def _usable(venv: Path) -> bool:
+    test = "import sys; sys.exit(sys.version_info < (3, 11) or sys.prefix == sys.base_prefix)"
+    try:
+        done = subprocess.run([python_of(venv), "-I", "-c", test], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def _make(venv: Path, on_line: OnLine, keep: int) -> None:
+    # Debian splits ensurepip off into python3-venv; without it `venv` fails half-way.
+    without = [] if importlib.util.find_spec("ensurepip") else ["--without-pip"]
+    on_line(f"Making .venv with Python {sys.version.split()[0]}")
+    command = [base_python(), "-I", "-m", "venv", "--clear", *without, venv]
+    done = run(command, "making .venv", on_line=on_line, keep=[keep])
+    if done.rc != 0 and not without:
+        done = run([*command[:-1], "--without-pip", venv], "making .venv without pip", on_line=on_line, keep=[keep])
+    if done.rc != 0:
+        raise failure(done, "cannot make .venv", network=NETWORK_HINT, space=SPACE_HINT)
+
+
+def _install_all(
+    uv: Path, root: Path, settings: pipsettings.PipSettings, env: Mapping[str, str], on_line: OnLine, keep: int
+) -> None:
+    surroundings = pipsettings.uv_environment(settings, env)
+    surroundings["UV_NO_PROGRESS"] = "1"
+    surroundings.setdefault("UV_LINK_MODE", _link_mode(root, surroundings))
+    install = [uv, "pip", "install", "--python", python_of(root / ".venv"), "--no-python-downloads", *pipsettings.uv_arguments(settings)]
+    on_line("Installing the packages of requirements.txt")
+    done = run(
+        [*install, "--require-hashes", "-r", root / "requirements.txt"],
+        "installing packages",
+        on_line=on_line,
+        env=surroundings,
+        keep=[keep],
+    )
+    if done.rc != 0:
+        raise failure(done, "cannot install the packages of requirements.txt", network=NETWORK_HINT, space=SPACE_HINT)
+    done = run(
+        [*install, "--no-deps", "--no-build-isolation", "--editable", root],
+        "installing trainyard itself",
+        on_line=on_line,
+        env=surroundings,
+        keep=[keep],
+    )
+    if done.rc != 0:
+        raise failure(done, "cannot install the package itself", network=NETWORK_HINT, space=SPACE_HINT)
+
+
+def _link_mode(root: Path, env: Mapping[str, str]) -> str:
+    """Hard links save time and space, but not across file systems, where uv would warn for each start."""
+    cache = Path(env.get("UV_CACHE_DIR") or Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uv")
+    while not cache.exists():
+        cache = cache.parent
+    return "hardlink" if cache.stat().st_dev == root.stat().st_dev else "copy"
