@@ -11,6 +11,7 @@ TrainyardError
 │   └── HostKeyChanged      the pod presents another host key than the pinned one
 ├── StillThere           6  something may still run and cost money; the message names it and the way to retry
 ├── StoreError           7  the bucket refused, or what arrived is not what was sent
+│   └── PodCannotUpload     the pod cannot send to this bucket by itself: the way over SSH is left
 ├── Busy                 8  another living process holds the lock
 ├── EngineError          9  the Pulumi program or a provider failed
 ├── PodFailed           10  the pod answers, but cannot do what is needed (disk full, a tool missing, a check failed)
@@ -102,6 +103,10 @@ class StoreError(TrainyardError):
     """The bucket refused, or what arrived is not what was sent."""
 
     exit_code = 7
+
+
+class PodCannotUpload(StoreError):
+    """The pod cannot send to this bucket by itself (no presigned URLs, not reachable, no Python): fetch over SSH."""
 
 
 class Busy(TrainyardError):

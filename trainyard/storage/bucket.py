@@ -1,0 +1,218 @@
+"""The bucket itself: adopt or create it, prove that it works, say how big it is.
+
+Knows nothing of runs and results. An existing bucket is adopted as it is; nothing here empties one.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from trainyard.errors import RefusedError, StoreError, UserError
+from trainyard.storage.answers import code, spoken, status
+from trainyard.storage.client import Checksums, StoreSettings, s3
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """What the round trip through the bucket has shown."""
+
+    conditional: bool
+    checksums: Checksums
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much lies below a prefix."""
+
+    objects: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One object of a listing."""
+
+    key: str
+    size: int
+    modified: float
+
+
+def adopt_or_create(settings: StoreSettings) -> bool:
+    """Make sure that the bucket exists; True when it was there already.
+
+    Raises StoreError when it is there but refuses us; nothing is changed then.
+    """
+    _need_bucket(settings)
+    client = s3(settings)
+    try:
+        client.head_bucket(Bucket=settings.bucket)
+        return True
+    except ClientError as error:
+        found = status(error)
+        if found == 403:
+            raise StoreError(
+                f"bucket '{settings.bucket}' exists, but this key may not use it (403); nothing was changed",
+                hint="It belongs to somebody else, or the key lacks s3:ListBucket: choose another name with `trainyard:bucket: NAME`.",
+            ) from error
+        if found in (301, 307, 400):
+            raise StoreError(f"bucket '{settings.bucket}' is not in region {settings.region} ({found}); nothing was changed") from error
+        if found != 404:
+            with spoken(f"bucket '{settings.bucket}'"):
+                raise
+    if settings.kind == "runpod":
+        raise StoreError(
+            f"RunPod has no bucket '{settings.bucket}' in {settings.region}",
+            hint="A RunPod bucket is a network volume: create the volume in that data centre and name its id.",
+        )
+    return _create(settings, client)
+
+
+def canary(settings: StoreSettings) -> Canary:
+    """Put, read back, compare and delete a small object, and see what the store can do.
+
+    Raises StoreError when any of it fails: nothing may be rented then.
+    """
+    _need_bucket(settings)
+    client, key, body = s3(settings), f"tmp/canary-{secrets.token_hex(8)}", secrets.token_bytes(1024)
+    with spoken(f"canary in {settings.url}"):
+        checksums, version = _put_canary(settings, client, key, body)
+        try:
+            answer = client.get_object(Bucket=settings.bucket, Key=key)
+            if answer["Body"].read() != body:
+                raise StoreError(f"canary in {settings.url}: what came back is not what was sent")
+            conditional = _refuses_overwrite(settings, client, key)
+        finally:
+            forget(settings, key, version)
+    return Canary(conditional, checksums)
+
+
+def probed(settings: StoreSettings, found: Canary | None = None) -> StoreSettings:
+    """Return the settings with what an unknown store can do filled in by a canary; known stores are returned as they are."""
+    if settings.checksums != "probe":
+        return settings
+    seen = found or canary(settings)
+    return replace(settings, checksums=seen.checksums, conditional=seen.conditional)
+
+
+def listing(settings: StoreSettings, prefix: str = "") -> Iterator[Item]:
+    """List all objects below a prefix."""
+    client, token = s3(settings), None
+    while True:
+        more: dict[str, Any] = {"ContinuationToken": token} if token else {}
+        with spoken(f"list {settings.url}/{prefix}"):
+            page = client.list_objects_v2(Bucket=settings.bucket, Prefix=prefix, **more)
+        for entry in page.get("Contents", []):
+            yield Item(entry["Key"], int(entry["Size"]), entry["LastModified"].timestamp())
+        following = page.get("NextContinuationToken")
+        if not page.get("IsTruncated") or not following:
+            return
+        if following == token:
+            # RunPod does this on big volumes; going on would list the same page for ever.
+            raise StoreError(f"list {settings.url}/{prefix}: the store repeats itself (the same continuation token twice)")
+        token = following
+
+
+def folders(settings: StoreSettings, prefix: str) -> list[str]:
+    """List the names directly below a prefix that ends with '/'."""
+    client, token, names = s3(settings), None, []
+    while True:
+        more: dict[str, Any] = {"ContinuationToken": token} if token else {}
+        with spoken(f"list {settings.url}/{prefix}"):
+            page = client.list_objects_v2(Bucket=settings.bucket, Prefix=prefix, Delimiter="/", **more)
+        names += [entry["Prefix"][len(prefix) :].rstrip("/") for entry in page.get("CommonPrefixes", [])]
+        token = page.get("NextContinuationToken")
+        if not page.get("IsTruncated") or not token:
+            return sorted(names)
+
+
+def size(settings: StoreSettings, prefix: str = "") -> Size:
+    """Return number and bytes of the objects below a prefix."""
+    objects = total = 0
+    for item in listing(settings, prefix):
+        objects += 1
+        total += item.size
+    return Size(objects, total)
+
+
+def delete(settings: StoreSettings) -> None:
+    """Delete an empty bucket; raises RefusedError when anything lies in it."""
+    _need_bucket(settings)
+    held = size(settings)
+    if held.objects:
+        raise RefusedError(f"bucket '{settings.bucket}' holds {held.objects} objects ({held.bytes} bytes) and is kept")
+    with spoken(f"delete bucket '{settings.bucket}'"):
+        s3(settings).delete_bucket(Bucket=settings.bucket)
+
+
+def forget(settings: StoreSettings, key: str, version: str | None = None) -> None:
+    """Delete one object for good (its version too, where the bucket keeps versions)."""
+    more = {"VersionId": version} if version and version != "null" else {}
+    with spoken(f"delete {settings.url}/{key}"):
+        s3(settings).delete_object(Bucket=settings.bucket, Key=key, **more)
+
+
+def _need_bucket(settings: StoreSettings) -> None:
+    if not settings.bucket:
+        raise UserError("no bucket is named", hint="Set `trainyard:bucket: NAME` in the stack's settings.")
+
+
+def _create(settings: StoreSettings, client: Any) -> bool:
+    options: dict[str, Any] = {}
+    if settings.kind == "aws" and settings.region != "us-east-1":
+        options["CreateBucketConfiguration"] = {"LocationConstraint": settings.region}
+    try:
+        client.create_bucket(Bucket=settings.bucket, **options)
+    except ClientError as error:
+        if code(error) == "BucketAlreadyOwnedByYou":
+            return True  # another process of ours was faster
+        if code(error) == "BucketAlreadyExists":
+            raise StoreError(f"bucket name '{settings.bucket}' is taken by somebody else; nothing was changed") from error
+        with spoken(f"create bucket '{settings.bucket}'"):
+            raise
+    if settings.kind == "local":
+        with spoken(f"versioning of '{settings.bucket}'"):
+            client.put_bucket_versioning(Bucket=settings.bucket, VersioningConfiguration={"Status": "Enabled"})
+    return False
+
+
+def _put_canary(settings: StoreSettings, client: Any, key: str, body: bytes) -> tuple[Checksums, str | None]:
+    """Put the canary, with a checksum where the store may know them; returns what it knows and the version."""
+    known = settings.checksums
+    if known == "none":
+        return known, client.put_object(Bucket=settings.bucket, Key=key, Body=body).get("VersionId")
+    value = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
+    try:
+        answer = client.put_object(Bucket=settings.bucket, Key=key, Body=body, ChecksumAlgorithm="CRC32", ChecksumCRC32=value)
+    except ClientError as error:
+        if known != "probe" or code(error) not in ("InvalidArgument", "NotImplemented", "InvalidRequest"):
+            raise
+        return "none", client.put_object(Bucket=settings.bucket, Key=key, Body=body).get("VersionId")
+    version = answer.get("VersionId")
+    if known == "probe":
+        head = client.head_object(Bucket=settings.bucket, Key=key, ChecksumMode="ENABLED")
+        known = "full" if head.get("ChecksumCRC32") == value else "none"
+    return known, version
+
+
+def _refuses_overwrite(settings: StoreSettings, client: Any, key: str) -> bool:
+    if not settings.conditional and settings.checksums != "probe":
+        return False
+    try:
+        answer = client.put_object(Bucket=settings.bucket, Key=key, Body=b"overwritten", IfNoneMatch="*")
+    except ClientError as error:
+        if status(error) == 412:
+            return True
+        if code(error) in ("NotImplemented", "InvalidArgument", "InvalidRequest") and settings.checksums == "probe":
+            return False
+        raise
+    forget(settings, key, answer.get("VersionId"))
+    if settings.checksums == "probe":
+        return False
+    raise StoreError(f"canary in {settings.url}: this store should keep write-once markers (If-None-Match) and does not")

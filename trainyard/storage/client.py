@@ -1,0 +1,212 @@
+"""Which bucket, with which keys, and the client settings that are right for that kind of store.
+
+Knows nothing of runs, manifests or pods. The facts behind each setting: S3-compatible servers differ in
+checksums, conditional writes, presigned URLs and lifecycle, so each kind says what it can do.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+
+from trainyard.config import Places, group, resolve_secret
+from trainyard.errors import UserError
+from trainyard.secret import Secret
+
+Kind = Literal["local", "runpod", "aws", "r2", "s3"]
+Checksums = Literal["full", "composite", "none", "probe"]
+KINDS: tuple[Kind, ...] = ("local", "runpod", "aws", "r2", "s3")
+
+THREADS = 16
+_RUNPOD_HOST = re.compile(r"^s3api-([a-z0-9-]+)\.runpod\.io$")
+_BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+_RUNPOD = ("RUNPOD_S3_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY", "RUNPOD_S3_ENDPOINT")
+_R2 = ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT_URL")
+_AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """One bucket and how to speak to it. ``bucket`` may be empty until a command that needs one."""
+
+    kind: Kind
+    endpoint: str | None
+    region: str
+    bucket: str
+    access_key: Secret
+    secret_key: Secret
+    session_token: Secret | None = None
+    presign: bool = True
+    lifecycle: bool = True
+    conditional: bool = True
+    checksums: Checksums = "full"
+    data_dir: Path | None = None
+
+    @property
+    def url(self) -> str:
+        """The bucket as ``s3://name``."""
+        return f"s3://{self.bucket}"
+
+
+def store_settings(env: Mapping[str, str], kind: str | None, bucket: str | None, places: Places) -> StoreSettings | None:
+    """Return the store that the settings and the environment name, None for ``bucket: none`` or no credentials.
+
+    Kind ``local`` starts the local S3 server. Raises UserError for a group set by half, an unknown kind, a
+    wrong endpoint, or when several groups are set and no kind chooses between them.
+    """
+    if bucket == "none":
+        return None
+    if kind is not None and kind not in KINDS:
+        raise UserError(f"store: '{kind}' is not known", hint=f"It is one of: {', '.join(KINDS)}.")
+    if kind == "local":
+        from trainyard.storage import local  # a controller of a real cloud never loads the server's code
+
+        return with_bucket(local.ensure(places), bucket)
+    found = [s for s in (_runpod(env), _r2(env), _aws(env)) if s is not None]
+    if kind is not None:
+        found = [s for s in found if s.kind == kind or (kind == "s3" and s.kind == "aws" and s.endpoint)]
+    if not found:
+        return None
+    if len(found) > 1:
+        names = ", ".join(s.kind for s in found)
+        hint = "Choose one with `trainyard:store: KIND` in the stack's settings."
+        raise UserError(f"credentials of several stores are set ({names})", hint=hint)
+    return with_bucket(found[0], bucket)
+
+
+def with_bucket(settings: StoreSettings, bucket: str | None) -> StoreSettings:
+    """Return the settings for a bucket (None keeps what the environment said); raises UserError for an impossible name."""
+    name = bucket or settings.bucket
+    # RunPod's bucket is the id of a network volume; the rules of bucket names still hold for it.
+    if name and not _BUCKET.match(name):
+        raise UserError(f"'{name}' is no bucket name: 3 to 63 of a-z, 0-9, '.' and '-', beginning and ending with a letter or digit")
+    return replace(settings, bucket=name)
+
+
+@functools.lru_cache(maxsize=16)
+def s3(settings: StoreSettings) -> Any:
+    """Return the boto3 client of a store; one a process, as building it costs 0.1 s and it may be shared by threads."""
+    session = boto3.session.Session(
+        aws_access_key_id=settings.access_key.reveal(),
+        aws_secret_access_key=settings.secret_key.reveal(),
+        aws_session_token=settings.session_token.reveal() if settings.session_token else None,
+        region_name=settings.region,
+    )
+    return session.client("s3", endpoint_url=settings.endpoint, config=client_config(settings))
+
+
+def client_config(settings: StoreSettings) -> Config:
+    """Return the client configuration for a kind of store."""
+    style: dict[str, object] = {"addressing_style": "path" if settings.endpoint else "auto"}
+    # Over https the body's checksum is ours (CRC32) and the hash of the whole body would cost 2.4 CPU-seconds a GB.
+    # Where the store knows no checksum header, the signed hash of the body is the only check in transit: keep it.
+    if settings.checksums in ("full", "composite") and not (settings.endpoint or "https:").startswith("http:"):
+        style["payload_signing_enabled"] = False
+    options: dict[str, Any] = {
+        "signature_version": "s3v4",
+        "s3": style,
+        "max_pool_connections": 2 * THREADS,
+        "connect_timeout": 20,
+        # Complete copies the object on some stores; RunPod documents up to two hours.
+        "read_timeout": 7200 if settings.kind == "runpod" else 900,
+        "retries": {"mode": "standard", "max_attempts": 10 if settings.kind == "runpod" else 5},
+    }
+    if settings.endpoint:
+        # boto3 adds aws-chunked trailers otherwise, which several stores refuse.
+        options["request_checksum_calculation"] = "when_required"
+        options["response_checksum_validation"] = "when_required"
+    if settings.kind == "local":
+        options["proxies"] = {}  # a proxy of the outside world must never see the loopback address
+    return Config(**options)
+
+
+def sync_command(settings: StoreSettings, key: str, dest: str) -> str:
+    """Return the exact ``aws s3 sync`` command that fetches everything below a key."""
+    words = ["aws", "s3", "sync", f"{settings.url}/{key}", dest]
+    if settings.endpoint:
+        words += ["--endpoint-url", settings.endpoint]
+    if settings.region not in ("", "auto"):
+        words += ["--region", settings.region]
+    return shlex.join(words)
+
+
+def _runpod(env: Mapping[str, str]) -> StoreSettings | None:
+    found = group(env, _RUNPOD, optional=("RUNPOD_S3_BUCKET",))
+    if found is None:
+        return None
+    endpoint = _endpoint("RUNPOD_S3_ENDPOINT", found["RUNPOD_S3_ENDPOINT"])
+    host = urlsplit(endpoint).hostname or ""
+    match = _RUNPOD_HOST.match(host)
+    if host == "storage.runpod.io" or (host.endswith(".runpod.io") and not match):
+        raise UserError(
+            f"RUNPOD_S3_ENDPOINT: {endpoint} is not RunPod's S3 endpoint (any more)",
+            hint="It is one per data centre: https://s3api-<dc>.runpod.io/ with the network volume's data centre, e.g. "
+            "https://s3api-eu-ro-1.runpod.io/; the bucket is the volume's id.",
+        )
+    return StoreSettings(
+        kind="runpod",
+        endpoint=endpoint,
+        region=match[1].upper() if match else "us-east-1",
+        bucket=found.get("RUNPOD_S3_BUCKET", ""),
+        access_key=resolve_secret(found[_RUNPOD[0]], env, _RUNPOD[0]),
+        secret_key=resolve_secret(found[_RUNPOD[1]], env, _RUNPOD[1]),
+        presign=False,
+        lifecycle=False,
+        conditional=False,
+        checksums="none",
+    )
+
+
+def _r2(env: Mapping[str, str]) -> StoreSettings | None:
+    found = group(env, _R2, optional=("R2_BUCKET_NAME",))
+    if found is None:
+        return None
+    return StoreSettings(
+        kind="r2",
+        endpoint=_endpoint("R2_ENDPOINT_URL", found["R2_ENDPOINT_URL"]),
+        region="auto",
+        bucket=found.get("R2_BUCKET_NAME", ""),
+        access_key=resolve_secret(found[_R2[0]], env, _R2[0]),
+        secret_key=resolve_secret(found[_R2[1]], env, _R2[1]),
+        checksums="composite",
+    )
+
+
+def _aws(env: Mapping[str, str]) -> StoreSettings | None:
+    found = group(env, _AWS, optional=("AWS_SESSION_TOKEN",))
+    if found is None:
+        return None
+    address = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or ""
+    endpoint = _endpoint("AWS_ENDPOINT_URL", address) if address else None
+    token = found.get("AWS_SESSION_TOKEN")
+    amazon = endpoint is None or (urlsplit(endpoint).hostname or "").endswith(".amazonaws.com")
+    return StoreSettings(
+        kind="aws" if amazon else "s3",
+        endpoint=endpoint,
+        region=env.get("AWS_DEFAULT_REGION") or env.get("AWS_REGION") or "us-east-1",
+        bucket=env.get("AWS_BUCKET", ""),
+        access_key=resolve_secret(found[_AWS[0]], env, _AWS[0]),
+        secret_key=resolve_secret(found[_AWS[1]], env, _AWS[1]),
+        session_token=resolve_secret(token, env, "AWS_SESSION_TOKEN") if token else None,
+        # Of an unknown store nothing is taken for granted: the canary finds out.
+        conditional=amazon,
+        checksums="full" if amazon else "probe",
+    )
+
+
+def _endpoint(name: str, value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"{name}: '{value}' is no address: it looks like https://host")
+    if parts.path.strip("/") or parts.query:
+        raise UserError(f"{name}: leave out '{parts.path}': the bucket is a setting of its own")
+    return f"{parts.scheme}://{parts.netloc}"

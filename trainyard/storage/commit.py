@@ -1,0 +1,163 @@
+"""Commit a result: the pod sends, the controller proves, and only ``_SUCCESS`` makes it count.
+
+freeze -> scan on the pod -> manifest -> bound requests -> Complete -> HEAD and sampled read-back -> manifest
+object -> sync -> ``_SUCCESS``. Every step may be repeated, by this controller or another one, after a crash at
+any point: what is proven in the bucket is skipped, what is open is gone on with.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainyard.errors import PodCannotUpload, StoreError
+from trainyard.remote.protocol import Transport
+from trainyard.storage import podside
+from trainyard.storage.bucket import probed
+from trainyard.storage.client import StoreSettings
+from trainyard.storage.deliver import OnProgress, Progress, deliver, silent
+from trainyard.storage.manifest import PART_SIZE, RESERVED, LeftOut, Manifest, ResultKey, entry_of
+from trainyard.storage.objects import Target
+from trainyard.storage.seal import read_result, seal
+
+SCANS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A result that counts."""
+
+    s3_url: str
+    s3_key: str
+    manifest_sha256: str
+    files: int
+    bytes: int
+    left_out: tuple[tuple[str, int], ...]
+    already: bool = False
+
+
+def commit(
+    settings: StoreSettings,
+    transport: Transport,
+    where: ResultKey,
+    output_dir: str,
+    outputs: Sequence[str],
+    excludes: Sequence[str] = (),
+    *,
+    logs: Mapping[str, str] | None = None,
+    on_progress: OnProgress = silent,
+    part_size: int = PART_SIZE,
+    pause: Callable[[float], None] = time.sleep,
+) -> Committed:
+    """Commit the output folder of a pod as the result of an attempt; safe to call again until it returns.
+
+    ``logs`` maps names below the logs folder to files on the pod (default: those of the job and the bundle).
+    Raises PodCannotUpload when only the way over SSH is left, StoreError when the store fails or lies.
+    """
+    if not settings.presign:
+        raise PodCannotUpload(
+            f"{settings.kind}'s S3 knows no presigned URLs, so the pod cannot send without its key: the result goes over SSH"
+        )
+    settings = probed(settings)
+    done = committed(settings, where)
+    if done is not None:
+        return done
+    pod = podside.prepare(transport, output_dir)
+    extra = default_logs(output_dir) if logs is None else logs
+    found = frozen_scan(pod, outputs, excludes, extra, settings, part_size, on_progress, pause)
+    manifest = manifest_of(where, found, {posixpath.relpath(path, pod.root) for path in extra.values()})
+    deliver(settings, pod, result_targets(pod, where, found), on_progress, pause=pause)
+    deliver(settings, pod, log_targets(where, found), silent, pause=pause, sampled=False)
+    on_progress(Progress("seal", manifest.size, manifest.size, "writing manifest and _SUCCESS"))
+    return _answer(settings, manifest, seal(settings, manifest), already=False)
+
+
+def committed(settings: StoreSettings, where: ResultKey) -> Committed | None:
+    """Return the result of an attempt if it counts and each of its files is proven to be in the bucket."""
+    result = read_result(settings, where, prove=True)
+    return _answer(settings, result.manifest, result.manifest_sha256, already=True) if result else None
+
+
+def default_logs(output_dir: str) -> dict[str, str]:
+    """Return the logs of a pod by the names they get in the bucket."""
+    workspace = posixpath.dirname(output_dir.rstrip("/"))
+    return {
+        "train.log": f"{workspace}/job/log",
+        "metrics.jsonl": f"{output_dir}/metrics.jsonl",
+        "status.json": f"{output_dir}/status.json",
+        "config.json": f"{workspace}/run/config.json",
+    }
+
+
+def frozen_scan(
+    pod: podside.Pod,
+    outputs: Sequence[str],
+    excludes: Sequence[str],
+    extra: Mapping[str, str],
+    settings: StoreSettings | None,
+    part_size: int,
+    on_progress: OnProgress,
+    pause: Callable[[float], None],
+) -> Mapping[str, Any]:
+    """Scan until nothing changes any more; raises StoreError naming what is refused or still being written."""
+    md5 = settings is not None and settings.checksums == "none"
+    for round_ in range(SCANS):
+        on_progress(Progress("scan", 0, 0, "hashing the output on the pod"))
+        found = podside.scan(pod, outputs, excludes, extra, md5=md5, part_size=part_size)
+        if not found["changed"]:
+            _refuse(pod, found, outputs)
+            return found
+        if round_ + 1 < SCANS:
+            pause(2.0 * (round_ + 1))
+    names = ", ".join(f"{entry['path']} ({entry['why']})" for entry in found["changed"][:5])
+    raise StoreError(f"the output is still being written, nothing was committed: {names}")
+
+
+def manifest_of(where: ResultKey, found: Mapping[str, Any], delivered: set[str]) -> Manifest:
+    """Return the manifest of a scan; files that are ``delivered`` as logs are not called left out."""
+    left_out = (LeftOut(e["path"], e["size"], e["why"]) for e in found["left_out"] if e["path"] not in delivered)
+    return Manifest(where, tuple(entry_of(e) for e in found["files"]), tuple(sorted(left_out, key=lambda e: e.path)))
+
+
+def result_targets(pod: podside.Pod, where: ResultKey, found: Mapping[str, Any]) -> list[Target]:
+    """Return the files of the result with their keys."""
+    return [
+        Target(entry_of(e), f"{pod.root}/{e['path']}", where.prefix + e["path"], tuple(e.get("md5", ())))
+        for e in found["files"]
+    ]  # fmt: skip
+
+
+def log_targets(where: ResultKey, found: Mapping[str, Any]) -> list[Target]:
+    """Return the logs with their keys."""
+    return [
+        Target(entry_of(e, e["name"]), e["source"], where.logs + e["name"], tuple(e.get("md5", ())))
+        for e in found.get("extra", [])
+    ]  # fmt: skip
+
+
+def _refuse(pod: podside.Pod, found: Mapping[str, Any], outputs: Sequence[str]) -> None:
+    for kind, why in (
+        ("links", "is a symbolic link; a result holds only files"),
+        ("unreadable", "cannot be read"),
+        ("bad_names", "has a name that no key can have"),
+    ):
+        if found[kind]:
+            first = found[kind][0]
+            name = first["path"] if isinstance(first, dict) else first
+            raise StoreError(f"{pod.root}/{name}: {why}; nothing was committed")
+    taken = [e["path"] for e in found["files"] if e["path"] in RESERVED]
+    if taken:
+        raise StoreError(f"{pod.root}/{taken[0]}: this name is kept for the commit itself; nothing was committed")
+    if not found["files"]:
+        seen = ", ".join(e["path"] for e in found["left_out"][:5]) or "nothing"
+        raise StoreError(f"no file in {pod.root} matches the outputs ({', '.join(outputs)}); found: {seen}; nothing was committed")
+
+
+def _answer(settings: StoreSettings, manifest: Manifest, digest: str, *, already: bool) -> Committed:
+    modelled = any(entry.path.startswith("model/") for entry in manifest.files)
+    key = manifest.key.model if modelled else manifest.key.prefix
+    left_out = tuple((entry.path, entry.size) for entry in manifest.left_out)
+    return Committed(f"{settings.url}/{key}", key, digest, len(manifest.files), manifest.size, left_out, already)

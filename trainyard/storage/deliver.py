@@ -1,0 +1,153 @@
+"""Bring files from a pod into the bucket and prove each one, in rounds, until all are proven.
+
+A round: ask the store what is there; plan what is missing; let the pod send; complete; ask again. A store that
+says 200 and holds nothing, a dropped connection, an expired URL and a killed controller are all the same case:
+the next round starts from what the store really has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from trainyard.errors import PodCannotUpload, StoreError
+from trainyard.storage import objects, podside
+from trainyard.storage.answers import spoken
+from trainyard.storage.client import THREADS, StoreSettings, s3
+from trainyard.storage.objects import Proof, Target, Work
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+ROUNDS = 5
+SENDERS = 8
+SAMPLE = 64 * 1024
+SAMPLED_FILES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a commit or a download is."""
+
+    stage: str
+    done: int
+    total: int
+    text: str = ""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def silent(_: Progress) -> None:
+    """Show nothing."""
+
+
+def deliver(
+    settings: StoreSettings,
+    pod: podside.Pod,
+    targets: Sequence[Target],
+    on_progress: OnProgress,
+    *,
+    pause: Callable[[float], None],
+    sampled: bool = True,
+) -> None:
+    """Return when every target is proven to be in the bucket; raises StoreError when the store fails or lies for good."""
+    total = sum(target.entry.size for target in targets)
+    suspect: set[str] = set()
+    reasons: dict[str, str] = {}
+    for round_ in range(ROUNDS):
+        if round_:
+            pause(min(30.0, 2.0**round_))
+        proofs = dict(zip((t.key for t in targets), _each(lambda t: objects.proof(settings, t), targets), strict=True))
+        wanted = [t for t in targets if proofs[t.key] != "there" or t.key in suspect]
+        if wanted:
+            done = total - sum(target.entry.size for target in wanted)
+            reasons = _round(settings, pod, wanted, proofs, _counting(on_progress, done, total))
+            proofs = dict(zip((t.key for t in wanted), _each(lambda t: objects.proof(settings, t), wanted), strict=True))
+            _forget_dead(settings, wanted, proofs, reasons)
+        if all(proofs[t.key] == "there" for t in wanted):
+            on_progress(Progress("verify", total, total, "reading samples back"))
+            suspect = _wrong_samples(settings, pod, targets) if sampled else set()
+            if not suspect:
+                return
+            reasons = dict.fromkeys(suspect, "what the store gives back is not what was sent")
+    raise StoreError(f"not committed: {_tell(reasons)}", hint="What has arrived is kept: the same command goes on with it.")
+
+
+def _counting(on_progress: OnProgress, base: int, total: int) -> Callable[[int], None]:
+    return lambda sent: on_progress(Progress("upload", base + sent, total))
+
+
+def _round(
+    settings: StoreSettings,
+    pod: podside.Pod,
+    wanted: Sequence[Target],
+    proofs: Mapping[str, Proof],
+    on_bytes: Callable[[int], None],
+) -> dict[str, str]:
+    """Send and complete; returns why a target may not have made it."""
+    # Something else (or something that reads back wrong) under the key is replaced, never taken for ours.
+    works = _each(lambda t: objects.open_work(settings, t, replace=proofs[t.key] != "absent"), wanted)
+    items: list[dict[str, Any]] = []
+    owner: dict[int, Work] = {}
+    for work in works:
+        for item in objects.requests(settings, work, len(items)):
+            owner[item["id"]] = work
+            items.append(item)
+    before = sum(w.target.entry.size for w in works) - sum(item["length"] for item in items)
+    sent = podside.send(pod, {"items": items, "threads": SENDERS}, lambda n: on_bytes(before + n))
+    if sent.failed and not sent.stored and all(f.get("code") == "Network" for f in sent.failed.values()):
+        example = next(iter(sent.failed.values()))
+        raise PodCannotUpload(f"the pod cannot reach the store at {settings.endpoint or 'AWS'}: {example.get('message')}")
+    failed = {owner[i].target.key: f"{f.get('code')}: {f.get('message', '')}" for i, f in sent.failed.items()}
+    whole = [w for w in works if w.upload_id is not None and w.target.key not in failed]
+    _each(lambda work: objects.complete(settings, work), whole)
+    return failed
+
+
+def _forget_dead(settings: StoreSettings, wanted: Sequence[Target], proofs: Mapping[str, Proof], reasons: dict[str, str]) -> None:
+    """After a round, drop the uploads of what is proven, and of what was completed and is not there (the store lied)."""
+    for target in wanted:
+        if len(target.entry.parts) > 1 and (proofs[target.key] == "there" or target.key not in reasons):
+            objects.drop_uploads(settings, target.key)
+        if proofs[target.key] != "there":
+            reasons.setdefault(target.key, "the store said 200, but does not hold it")
+
+
+def _wrong_samples(settings: StoreSettings, pod: podside.Pod, targets: Sequence[Target]) -> set[str]:
+    """Read samples back from the store and return the keys whose bytes are wrong."""
+    chosen = sorted(targets, key=lambda t: -t.entry.size)[: SAMPLED_FILES // 2]
+    rest = [t for t in targets if t not in chosen]
+    chosen += random.sample(rest, min(len(rest), SAMPLED_FILES - len(chosen)))
+    asked = [(target, offset, length) for target in chosen for offset, length in _ranges(target.entry.size)]
+    want = podside.sample(pod, [(t.source, offset, length) for t, offset, length in asked])
+    have = _each(lambda one: _range_sha256(settings, *one), asked)
+    return {asked[i][0].key for i in range(len(asked)) if want[i] != have[i]}
+
+
+def _ranges(size: int) -> list[tuple[int, int]]:
+    """Return head, tail and a random middle of a file; all of a small one."""
+    if size <= 3 * SAMPLE:
+        return [(0, size)] if size else []
+    return [(0, SAMPLE), (random.randrange(SAMPLE, size - 2 * SAMPLE), SAMPLE), (size - SAMPLE, SAMPLE)]
+
+
+def _range_sha256(settings: StoreSettings, target: Target, offset: int, length: int) -> str:
+    with spoken(f"read back {settings.url}/{target.key}"):
+        answer = s3(settings).get_object(Bucket=settings.bucket, Key=target.key, Range=f"bytes={offset}-{offset + length - 1}")
+        return hashlib.sha256(answer["Body"].read()).hexdigest()
+
+
+def _each(function: Callable[[A], B], items: Iterable[A]) -> list[B]:
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(function, items))
+
+
+def _tell(reasons: Mapping[str, str]) -> str:
+    shown = [f"{key} ({reason})" for key, reason in sorted(reasons.items())[:5]]
+    more = f" and {len(reasons) - 5} more" if len(reasons) > 5 else ""
+    return "; ".join(shown) + more

@@ -1,0 +1,246 @@
+"""Fetch a result: parallel ranges, resumable, every file proven by its sha256 before it gets its name.
+
+A half-fetched file lies beside its place as ``.<name>.part``; what of it is right is told by the manifest's
+CRC32 of each part, so nothing but the manifest is needed to go on after a kill or a lost link.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
+
+from trainyard.errors import StoreError, UserError
+from trainyard.storage.answers import spoken, status
+from trainyard.storage.client import THREADS, StoreSettings, s3
+from trainyard.storage.deliver import OnProgress, Progress, silent
+from trainyard.storage.find import find, list_results
+from trainyard.storage.manifest import MODEL_FOLDER, Entry, Manifest, ResultKey, crc32_text, decode
+from trainyard.storage.seal import read, read_result
+
+__all__ = ["Downloaded", "download", "fetch_files", "file_sha256", "list_results"]
+
+TRIES = 5
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """What was fetched, and what of the result was not (files beside the model)."""
+
+    key: ResultKey
+    dest: Path
+    files: int
+    bytes: int
+    reused: int
+    manifest_sha256: str | None
+    beside: tuple[str, ...] = ()
+
+
+def download(
+    settings: StoreSettings,
+    reference: str,
+    dest: Path,
+    *,
+    user: str | None = None,
+    whole: bool = False,
+    uncommitted: bool = False,
+    on_progress: OnProgress = silent,
+) -> Downloaded:
+    """Fetch a result into ``dest`` as ``aws s3 sync`` of its model folder would, each file verified by sha256.
+
+    ``whole`` keeps the tree of the result and takes the files beside the model too. A file that is there already
+    with the right hash is kept; another one of that name is replaced only when the new one is complete.
+    Raises UserError for an unknown reference, StoreError for a result without ``_SUCCESS``.
+    """
+    found = find(settings, reference, user=user, uncommitted=uncommitted)
+    manifest, digest = _manifest(settings, found.key, uncommitted)
+    base = "" if whole and not found.path else found.path or MODEL_FOLDER
+    files, base = _below(manifest, base)
+    if not files:
+        raise UserError(f"'{reference}': the result {found.key} has no '{found.path}'", hint=_names(manifest))
+    wanted = [(entry, dest / entry.path[len(base) :]) for entry in files]
+    got = fetch_files(settings, found.key.prefix, wanted, on_progress)
+    beside = tuple(entry.path for entry in manifest.files if entry not in files)
+    return Downloaded(found.key, dest, len(files), sum(e.size for e in files), got, digest, beside)
+
+
+def fetch_files(settings: StoreSettings, prefix: str, wanted: Sequence[tuple[Entry, Path]], on_progress: OnProgress) -> int:
+    """Fetch files; returns how many were there already. The first error ends it, what has arrived is kept."""
+    counter = _Counter(sum(entry.size for entry, _ in wanted), on_progress)
+    reused = 0
+    with ThreadPoolExecutor(THREADS) as pool, ThreadPoolExecutor(2) as files:
+        # Two files at a time: the second one's ranges fill the pool while the first one is hashed.
+        jobs = [files.submit(_fetch_file, settings, prefix + entry.path, entry, path, pool, counter) for entry, path in wanted]
+        _first_error(jobs, pool, files)
+        reused = sum(job.result() for job in jobs)
+    return reused
+
+
+def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tuple[Manifest, str | None]:
+    result = read_result(settings, key)
+    if result is not None:
+        return result.manifest, result.manifest_sha256
+    if not uncommitted:
+        raise StoreError(
+            f"the result {key} was never committed (no _SUCCESS that fits its manifest): it may be incomplete",
+            hint="Take it as it is with --uncommitted, or finish it with `invoke recover` while its pod lives.",
+        )
+    body = read(settings, key.manifest)
+    if body is None:
+        raise StoreError(
+            f"the result {key} has no manifest, so nothing about it can be proven",
+            hint=f"Its objects can be copied with: aws s3 sync {settings.url}/{key.prefix} DIR",
+        )
+    return decode(body, f"{settings.url}/{key.manifest}"), None
+
+
+def _below(manifest: Manifest, base: str) -> tuple[list[Entry], str]:
+    """Return the files below a folder (or the one file of that name), and the part of their path to cut off."""
+    one = [entry for entry in manifest.files if entry.path == base.rstrip("/")]
+    if one:
+        return one, base[: base.rstrip("/").rfind("/") + 1]
+    folder = base.rstrip("/") + "/" if base else ""
+    files = [entry for entry in manifest.files if entry.path.startswith(folder)]
+    if not files and base == MODEL_FOLDER:
+        return list(manifest.files), ""  # a result without a model folder is taken as it is
+    return files, folder
+
+
+class _Counter:
+    """Count bytes of several threads."""
+
+    def __init__(self, total: int, on_progress: OnProgress) -> None:
+        self._done, self._total, self._tell, self._lock = 0, total, on_progress, threading.Lock()
+
+    def add(self, number: int) -> None:
+        with self._lock:
+            self._done += number
+            self._tell(Progress("download", self._done, self._total))
+
+
+def _first_error(jobs: Sequence[Future[bool]], *pools: ThreadPoolExecutor) -> None:
+    done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
+    if any(job.exception() for job in done):
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        raise next(error for job in done if (error := job.exception()))
+
+
+def _fetch_file(settings: StoreSettings, key: str, entry: Entry, path: Path, pool: ThreadPoolExecutor, counter: _Counter) -> bool:
+    """Fetch one file; True when it was there already."""
+    if path.is_file() and path.stat().st_size == entry.size and file_sha256(path) == entry.sha256:
+        counter.add(entry.size)
+        return True
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from None
+    try:
+        os.ftruncate(handle, entry.size)
+        _fill(settings, key, entry, handle, pool, counter)
+        os.fsync(handle)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}", hint="What has arrived is kept: the same command goes on with it.") from None
+    finally:
+        os.close(handle)
+    if file_sha256(partial) != entry.sha256:
+        partial.unlink()
+        raise StoreError(f"{settings.url}/{key}: its parts are right, but its sha256 is not that of the manifest")
+    os.replace(partial, path)
+    return False
+
+
+def _fill(settings: StoreSettings, key: str, entry: Entry, handle: int, pool: ThreadPoolExecutor, counter: _Counter) -> None:
+    missing = []
+    for number in range(1, len(entry.parts) + 1):
+        if _part_crc32(handle, *entry.part(number)) == entry.parts[number - 1]:
+            counter.add(entry.part(number)[1])
+        else:
+            missing.append(number)
+    jobs: list[Future[None]] = [pool.submit(_fetch_part, settings, key, entry, number, handle, counter) for number in missing]
+    wait(jobs)
+    for job in jobs:
+        job.result()
+
+
+def _fetch_part(settings: StoreSettings, key: str, entry: Entry, number: int, handle: int, counter: _Counter) -> None:
+    offset, length = entry.part(number)
+    for attempt in range(TRIES):
+        counted = _Counted(counter)
+        try:
+            crc = _read_range(settings, key, offset, length, handle, counted.add)
+        except (HTTPError, BotoCoreError, ConnectionError) as error:
+            problem = f"the link broke: {error}"
+        except ClientError as error:
+            if status(error) < 500 and status(error) != 429:
+                with spoken(f"fetch {settings.url}/{key}"):
+                    raise
+            problem = f"the store answered {status(error)}"
+        else:
+            if crc == entry.parts[number - 1]:
+                return
+            problem = "the bytes are not those of the manifest"
+        counted.undo()
+        if attempt + 1 < TRIES:
+            threading.Event().wait(0.2 * 2**attempt)
+    raise StoreError(f"{settings.url}/{key}: part {number} could not be fetched: {problem}")
+
+
+class _Counted:
+    """What one try has counted, so that a failed one can be taken back."""
+
+    def __init__(self, counter: _Counter) -> None:
+        self._counter, self._sum = counter, 0
+
+    def add(self, number: int) -> None:
+        self._sum += number
+        self._counter.add(number)
+
+    def undo(self) -> None:
+        self._counter.add(-self._sum)
+
+
+def _read_range(settings: StoreSettings, key: str, offset: int, length: int, handle: int, count: Callable[[int], None]) -> str:
+    if length == 0:
+        return crc32_text(0)
+    answer = s3(settings).get_object(Bucket=settings.bucket, Key=key, Range=f"bytes={offset}-{offset + length - 1}")
+    crc, position = 0, offset
+    with answer["Body"] as body:
+        while block := body.read(min(BLOCK, offset + length - position)):
+            crc = zlib.crc32(block, crc)
+            os.pwrite(handle, block, position)
+            position += len(block)
+            count(len(block))
+    return crc32_text(crc) if position == offset + length else ""
+
+
+def _part_crc32(handle: int, offset: int, length: int) -> str:
+    crc, end = 0, offset + length
+    while offset < end:
+        block = os.pread(handle, min(BLOCK, end - offset), offset)
+        crc, offset = zlib.crc32(block, crc), offset + len(block)
+        if not block:
+            return ""
+    return crc32_text(crc)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _names(manifest: Manifest) -> str:
+    names = sorted({entry.path.split("/")[0] + ("/" if "/" in entry.path else "") for entry in manifest.files})
+    return f"It holds: {', '.join(names)}."

@@ -1,0 +1,131 @@
+"""Which result does a person mean: a label, ``<user>/<run>``, a key or an ``s3://`` URL. Needs no ledger."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from trainyard.config import slug
+from trainyard.errors import StoreError, UserError
+from trainyard.storage import bucket
+from trainyard.storage.client import StoreSettings
+from trainyard.storage.manifest import MODELS, SUCCESS, ResultKey
+
+_RUN = re.compile(rf"^{MODELS}([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)/([0-9]+)(?:/(.*))?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One attempt as the bucket shows it. ``modified`` is the time of the newest object (epoch)."""
+
+    key: ResultKey
+    committed: bool
+    files: int
+    bytes: int
+    modified: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a reference means: an attempt and, below it, a path ('' is the whole result, 'model/' its model)."""
+
+    key: ResultKey
+    path: str
+
+
+def list_results(settings: StoreSettings, user: str | None = None) -> list[Listed]:
+    """Return all attempts in the bucket, oldest first; those that are not committed are marked."""
+    prefix = f"{MODELS}{user}/" if user else MODELS
+    sums: dict[ResultKey, list[float]] = {}
+    sealed: set[ResultKey] = set()
+    for item in bucket.listing(settings, prefix):
+        key, path = _split(item.key)
+        if key is None:
+            continue
+        entry = sums.setdefault(key, [0, 0, 0.0])
+        if path == SUCCESS:
+            sealed.add(key)
+        if not path.startswith("_"):
+            entry[0] += 1
+            entry[1] += item.size
+        entry[2] = max(entry[2], item.modified)
+    found = [Listed(key, key in sealed, int(n), int(size), at) for key, (n, size, at) in sums.items()]
+    return sorted(found, key=lambda one: (one.modified, str(one.key)))
+
+
+def find(settings: StoreSettings, reference: str, *, user: str | None = None, uncommitted: bool = False) -> Found:
+    """Return the attempt that a reference names: its newest committed one unless the reference says which.
+
+    Raises UserError naming near names for an unknown one, and when a label belongs to several users.
+    """
+    text = _strip_bucket(settings, reference)
+    key, path = _split(text)
+    if key is not None:
+        return Found(key, path)
+    names = text[len(MODELS) :] if text.startswith(MODELS) else text
+    parts = [part for part in names.strip("/").split("/") if part]
+    if not 1 <= len(parts) <= 3 or (len(parts) == 3 and not parts[2].isdigit()):
+        raise UserError(f"'{reference}' is neither a run nor a key of a result", hint=_forms(settings))
+    owner, run = (None, parts[0]) if len(parts) == 1 else (parts[0], parts[1])
+    results = [one for one in _all(settings, owner) if one.key.run == run]
+    if len(parts) == 3:
+        results = [one for one in results if one.key.attempt == int(parts[2])]
+    return Found(_choose(settings, reference, results, user, uncommitted), "")
+
+
+def _choose(settings: StoreSettings, reference: str, results: list[Listed], user: str | None, uncommitted: bool) -> ResultKey:
+    if not results:
+        raise UserError(f"there is no result '{reference}' in {settings.url}", hint=_near(settings, reference))
+    owners = sorted({one.key.user for one in results})
+    if len(owners) > 1:
+        if user not in owners:
+            names = ", ".join(f"{owner}/{results[0].key.run}" for owner in owners)
+            raise UserError(f"'{reference}' is the name of several users' runs", hint=f"Say which: {names}.")
+        results = [one for one in results if one.key.user == user]
+    usable = [one for one in results if one.committed or uncommitted]
+    if not usable:
+        newest = max(results, key=lambda one: one.key.attempt)
+        raise StoreError(
+            f"'{reference}' holds {newest.files} files, but was never committed (no {SUCCESS}): it may be incomplete",
+            hint="Take it as it is with --uncommitted, or finish it with `invoke recover` while its pod lives.",
+        )
+    return max(usable, key=lambda one: one.key.attempt).key
+
+
+def _all(settings: StoreSettings, owner: str | None) -> list[Listed]:
+    return list_results(settings, slug(owner) if owner else None)
+
+
+def _strip_bucket(settings: StoreSettings, reference: str) -> str:
+    text = reference.strip()
+    if not text.startswith("s3://"):
+        return text.lstrip("/")
+    name, _, key = text[len("s3://") :].partition("/")
+    if name != settings.bucket:
+        raise UserError(f"'{reference}' lies in bucket '{name}', but this stack's bucket is '{settings.bucket}'")
+    return key
+
+
+def _split(key: str) -> tuple[ResultKey | None, str]:
+    match = _RUN.match(key)
+    if not match or int(match[3]) < 1:
+        return None, ""
+    return ResultKey(match[1], match[2], int(match[3])), match[4] or ""
+
+
+def _near(settings: StoreSettings, reference: str) -> str:
+    results = list_results(settings)
+    if not results:
+        return f"There is no result in {settings.url} yet."
+    names = sorted({f"{one.key.user}/{one.key.run}" for one in results})
+    wanted = reference.strip("/")
+    by_label = {name.partition("/")[2]: name for name in names}
+    near = difflib.get_close_matches(wanted, names, 3, 0.5)
+    near += [by_label[label] for label in difflib.get_close_matches(wanted.rpartition("/")[2], list(by_label), 3, 0.5)]
+    shown = list(dict.fromkeys(near))[:3]
+    return f"Near names: {', '.join(shown)}." if shown else f"Newest: {', '.join(names[-3:])}."
+
+
+def _forms(settings: StoreSettings) -> str:
+    return f"It is a label, <user>/<run>, {MODELS}<user>/<run>/<attempt>/... or {settings.url}/{MODELS}..."

@@ -1,0 +1,179 @@
+"""What a result is: its place in the bucket, its files with their hashes, and the object that makes it count.
+
+    models/<user>/<run>/<attempt>/model/...       the files, as they lay below the pod's output folder
+    models/<user>/<run>/<attempt>/_manifest.json  size, sha256 and CRC32 of each file and part
+    models/<user>/<run>/<attempt>/_SUCCESS        names the sha256 of the manifest; without it nothing counts
+    logs/<user>/<run>/<attempt>/...               train.log, metrics.jsonl, status.json, config.json
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from trainyard.errors import StoreError
+
+MODELS = "models/"
+LOGS = "logs/"
+MANIFEST = "_manifest.json"
+SUCCESS = "_SUCCESS"
+POD_COMMITTED = "_POD_COMMITTED"
+RESERVED = frozenset({MANIFEST, SUCCESS, POD_COMMITTED})
+MODEL_FOLDER = "model/"
+PART_SIZE = 32 * 1024 * 1024
+_NAME = re.compile(r"^[a-z0-9][a-z0-9-]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class ResultKey:
+    """One attempt of one run."""
+
+    user: str
+    run: str
+    attempt: int
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.user) or not _NAME.match(self.run) or self.attempt < 1:
+            raise ValueError(f"not a run: {self.user!r}/{self.run!r}/{self.attempt!r}")
+
+    def __str__(self) -> str:
+        return f"{self.user}/{self.run}/{self.attempt}"
+
+    @property
+    def prefix(self) -> str:
+        """The folder of the result, with its '/'."""
+        return f"{MODELS}{self}/"
+
+    @property
+    def model(self) -> str:
+        """The folder that ``from_pretrained`` loads, with its '/'."""
+        return self.prefix + MODEL_FOLDER
+
+    @property
+    def logs(self) -> str:
+        """The folder of the logs, with its '/'."""
+        return f"{LOGS}{self}/"
+
+    @property
+    def manifest(self) -> str:
+        """Key of the manifest."""
+        return self.prefix + MANIFEST
+
+    @property
+    def success(self) -> str:
+        """Key of the object that makes the result count."""
+        return self.prefix + SUCCESS
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file: what it must be, as a whole and part by part (CRC32s as S3 writes them)."""
+
+    path: str
+    size: int
+    sha256: str
+    crc32: str
+    part_size: int
+    parts: tuple[str, ...]
+
+    def part(self, number: int) -> tuple[int, int]:
+        """Return offset and length of a part, counted from 1."""
+        offset = (number - 1) * self.part_size
+        return offset, min(self.part_size, self.size - offset)
+
+    @property
+    def composite(self) -> str:
+        """The checksum of checksums that some stores keep for a multipart upload."""
+        joined = b"".join(base64.b64decode(part) for part in self.parts)
+        return f"{crc32_text(zlib.crc32(joined))}-{len(self.parts)}"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file of the output folder that is not part of the result."""
+
+    path: str
+    size: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All files of a result, sorted by path, and what was left out of it."""
+
+    key: ResultKey
+    files: tuple[Entry, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Size of all files together."""
+        return sum(entry.size for entry in self.files)
+
+    def encode(self) -> bytes:
+        """Return the manifest's bytes; equal files give equal bytes, whoever makes them."""
+        document = {"version": 1, **asdict(self.key)}
+        document["files"] = [asdict(entry) for entry in self.files]
+        document["left_out"] = [asdict(entry) for entry in self.left_out]
+        return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+
+
+def sha256(data: bytes) -> str:
+    """Return the hex sha256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def crc32_text(value: int) -> str:
+    """Return a CRC32 as S3 writes it."""
+    return base64.b64encode(value.to_bytes(4, "big")).decode()
+
+
+def crc32_of(data: bytes) -> str:
+    """Return the CRC32 of bytes as S3 writes it."""
+    return crc32_text(zlib.crc32(data))
+
+
+def entry_of(found: Mapping[str, Any], path: str | None = None) -> Entry:
+    """Return the entry that a scan on the pod (or a manifest) describes."""
+    return Entry(
+        path=path if path is not None else str(found["path"]),
+        size=int(found["size"]),
+        sha256=str(found["sha256"]),
+        crc32=str(found["crc32"]),
+        part_size=int(found["part_size"]),
+        parts=tuple(str(part) for part in found["parts"]),
+    )
+
+
+def decode(data: bytes, where: str) -> Manifest:
+    """Read a manifest; raises StoreError when it is damaged or of a later version."""
+    try:
+        document = json.loads(data)
+        if document["version"] != 1:
+            raise StoreError(f"{where}: made by a later Trainyard (version {document['version']})")
+        key = ResultKey(document["user"], document["run"], int(document["attempt"]))
+        files = tuple(entry_of(found) for found in document["files"])
+        left_out = tuple(LeftOut(str(f["path"]), int(f["size"]), str(f["why"])) for f in document["left_out"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{where}: this is no manifest ({error})") from None
+    for entry in files:
+        if not safe_path(entry.path):
+            raise StoreError(f"{where}: names the impossible path {entry.path!r}")
+    return Manifest(key, files, left_out)
+
+
+def safe_path(path: str) -> bool:
+    """Tell whether a path stays below the folder it is joined to."""
+    return bool(path) and "\0" not in path and "\\" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
+
+
+def success_body(manifest_sha256: str, manifest: Manifest) -> bytes:
+    """Return the content of ``_SUCCESS``."""
+    document = {"manifest_sha256": manifest_sha256, "files": len(manifest.files), "bytes": manifest.size}
+    return (json.dumps(document, sort_keys=True) + "\n").encode()

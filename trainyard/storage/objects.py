@@ -1,0 +1,222 @@
+"""One file becomes one object: bound requests for its bytes, Complete, and the proof that it is there.
+
+Knows nothing of pods and manifests. A 200 from Complete proves nothing (some stores make one up for an upload
+that is dead), so only ``proof`` counts: HEAD with the store's own size and checksum.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
+
+from botocore.exceptions import ClientError
+
+from trainyard.storage.answers import code, spoken, status
+from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.manifest import Entry
+
+Proof = Literal["there", "absent", "other"]
+URL_SECONDS = 12 * 3600
+# The answer of Complete says that this upload cannot become the object any more: start a new one.
+_DEAD = frozenset({"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest", "InvalidRequest"})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file on the pod and the object it shall be. ``md5`` (of each part) only where the store knows no CRC32."""
+
+    entry: Entry
+    source: str
+    key: str
+    md5: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is left to send for one target: numbers of parts, and the open upload (None: one PUT)."""
+
+    target: Target
+    upload_id: str | None
+    parts: tuple[int, ...]
+    replace: bool
+
+
+def proof(settings: StoreSettings, target: Target) -> Proof:
+    """Ask the store what it holds under the key: the file itself, nothing, or something else."""
+    try:
+        head = s3(settings).head_object(Bucket=settings.bucket, Key=target.key, ChecksumMode="ENABLED")
+    except ClientError as error:
+        if status(error) == 404:
+            return "absent"
+        with spoken(f"look at {settings.url}/{target.key}"):
+            raise
+    if int(head["ContentLength"]) != target.entry.size:
+        return "other"
+    if settings.checksums == "none":
+        same = not target.md5 or head["ETag"].strip('"') == etag(target.md5)
+    else:
+        same = head.get("ChecksumCRC32") in (target.entry.crc32, target.entry.composite)
+    return "there" if same else "other"
+
+
+def etag(md5: tuple[str, ...]) -> str:
+    """Return the ETag that a store without checksum headers gives: MD5, or MD5 of MD5s and the number of parts."""
+    if len(md5) == 1:
+        return md5[0]
+    return f"{hashlib.md5(b''.join(bytes.fromhex(one) for one in md5)).hexdigest()}-{len(md5)}"
+
+
+def open_work(settings: StoreSettings, target: Target, *, replace: bool) -> Work:
+    """Return what is left to send, going on with an upload that an earlier controller left open."""
+    if len(target.entry.parts) == 1:
+        return Work(target, None, (1,), replace)
+    best: tuple[str, set[int]] | None = None
+    for upload_id in _open_uploads(settings, target.key):
+        have = set(_stored_parts(settings, target, upload_id))
+        if best is None or len(have) > len(best[1]):
+            best = (upload_id, have)
+    if best is None or not best[1]:
+        best = (_create_upload(settings, target.key), set())
+    missing = tuple(n for n in range(1, len(target.entry.parts) + 1) if n not in best[1])
+    return Work(target, best[0], missing, replace)
+
+
+def requests(settings: StoreSettings, work: Work, first_id: int) -> list[dict[str, Any]]:
+    """Return one bound request (URL and headers) for each part that is left to send."""
+    return [_request(settings, work, number, first_id + i) for i, number in enumerate(work.parts)]
+
+
+def complete(settings: StoreSettings, work: Work) -> None:
+    """Make an upload visible whose parts the store lists with our checksums; what is missing is found by ``proof``."""
+    assert work.upload_id is not None
+    entry = work.target.entry
+    have = _stored_parts(settings, work.target, work.upload_id)
+    if set(have) != set(range(1, len(entry.parts) + 1)):
+        return
+    parts, options = [], _complete_options(settings, work)
+    for number in sorted(have):
+        part: dict[str, Any] = {"PartNumber": number, "ETag": have[number]}
+        if settings.checksums != "none":
+            part["ChecksumCRC32"] = entry.parts[number - 1]
+        parts.append(part)
+    try:
+        s3(settings).complete_multipart_upload(
+            Bucket=settings.bucket, Key=work.target.key, UploadId=work.upload_id, MultipartUpload={"Parts": parts}, **options
+        )
+    except ClientError as error:
+        if status(error) not in (409, 412) and code(error) not in _DEAD:
+            with spoken(f"complete {settings.url}/{work.target.key}"):
+                raise
+
+
+def drop_uploads(settings: StoreSettings, key: str) -> None:
+    """Abort all open uploads of a key: their parts hold space that nobody sees."""
+    for upload_id in _open_uploads(settings, key):
+        drop(settings, key, upload_id)
+
+
+def drop(settings: StoreSettings, key: str, upload_id: str) -> None:
+    """Abort one upload; one that is gone is fine."""
+    try:
+        s3(settings).abort_multipart_upload(Bucket=settings.bucket, Key=key, UploadId=upload_id)
+    except ClientError as error:
+        if code(error) != "NoSuchUpload" and status(error) != 404:
+            with spoken(f"abort an upload of {settings.url}/{key}"):
+                raise
+
+
+def _open_uploads(settings: StoreSettings, key: str) -> list[str]:
+    with spoken(f"list uploads of {settings.url}/{key}"):
+        page = s3(settings).list_multipart_uploads(Bucket=settings.bucket, Prefix=key)
+    return [str(upload["UploadId"]) for upload in page.get("Uploads", []) if upload["Key"] == key]
+
+
+def _create_upload(settings: StoreSettings, key: str) -> str:
+    options: dict[str, Any] = {}
+    if settings.checksums != "none":
+        options["ChecksumAlgorithm"] = "CRC32"
+    if settings.checksums == "full":
+        options["ChecksumType"] = "FULL_OBJECT"
+    with spoken(f"begin an upload of {settings.url}/{key}"):
+        return str(s3(settings).create_multipart_upload(Bucket=settings.bucket, Key=key, **options)["UploadId"])
+
+
+def _stored_parts(settings: StoreSettings, target: Target, upload_id: str) -> dict[int, str]:
+    """Return number and ETag of the parts that the store holds exactly as they must be."""
+    found: dict[int, str] = {}
+    marker = 0
+    while True:
+        try:
+            page = s3(settings).list_parts(Bucket=settings.bucket, Key=target.key, UploadId=upload_id, PartNumberMarker=marker)
+        except ClientError as error:
+            if code(error) == "NoSuchUpload" or status(error) == 404:
+                return {}
+            with spoken(f"list parts of {settings.url}/{target.key}"):
+                raise
+        for part in page.get("Parts", []):
+            if _part_is_right(settings, target, part):
+                found[int(part["PartNumber"])] = str(part["ETag"])
+        following = int(page.get("NextPartNumberMarker") or 0)
+        if not page.get("IsTruncated") or following <= marker:
+            return found
+        marker = following
+
+
+def _part_is_right(settings: StoreSettings, target: Target, part: Mapping[str, Any]) -> bool:
+    number = int(part["PartNumber"])
+    if number > len(target.entry.parts) or int(part["Size"]) != target.entry.part(number)[1]:
+        return False
+    if settings.checksums == "none":
+        return bool(target.md5) and str(part["ETag"]).strip('"') == target.md5[number - 1]
+    return part.get("ChecksumCRC32") == target.entry.parts[number - 1]
+
+
+def _complete_options(settings: StoreSettings, work: Work) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if settings.checksums == "full":
+        options = {"ChecksumCRC32": work.target.entry.crc32, "ChecksumType": "FULL_OBJECT", "MpuObjectSize": work.target.entry.size}
+    # Of R2 a condition on Complete is not documented; there the proof alone decides.
+    if settings.conditional and not work.replace and settings.kind != "r2":
+        options["IfNoneMatch"] = "*"
+    return options
+
+
+def _request(settings: StoreSettings, work: Work, number: int, identity: int) -> dict[str, Any]:
+    entry = work.target.entry
+    offset, length = entry.part(number)
+    bound: dict[str, Any] = {"Bucket": settings.bucket, "Key": work.target.key, "ContentLength": length}
+    if settings.checksums == "none":
+        bound["ContentMD5"] = base64.b64encode(bytes.fromhex(work.target.md5[number - 1])).decode()
+    else:
+        bound |= {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": entry.parts[number - 1]}
+    if work.upload_id is not None:
+        bound |= {"UploadId": work.upload_id, "PartNumber": number}
+    elif settings.conditional and not work.replace:
+        bound["IfNoneMatch"] = "*"
+    method = "upload_part" if work.upload_id is not None else "put_object"
+    url = s3(settings).generate_presigned_url(method, Params=bound, ExpiresIn=URL_SECONDS)
+    return {
+        "id": identity,
+        "url": url,
+        "headers": _signed_headers(url, bound),
+        "path": work.target.source,
+        "offset": offset,
+        "length": length,
+        "exists_ok": "IfNoneMatch" in bound,
+    }
+
+
+def _signed_headers(url: str, bound: Mapping[str, Any]) -> dict[str, str]:
+    """Return the headers that the URL was signed with: exactly these must be sent, no other x-amz-* header may be."""
+    values = {
+        "content-md5": bound.get("ContentMD5"),
+        "if-none-match": bound.get("IfNoneMatch"),
+        "x-amz-checksum-crc32": bound.get("ChecksumCRC32"),
+        "x-amz-sdk-checksum-algorithm": bound.get("ChecksumAlgorithm"),
+    }
+    signed = parse_qs(urlsplit(url).query)["X-Amz-SignedHeaders"][0].split(";")
+    return {name: str(values[name]) for name in signed if name not in ("host", "content-length")}

@@ -1,0 +1,134 @@
+"""Run the uploader on a pod: put it there, let it scan, send and sample. Knows nothing of stores and keys."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainyard.errors import StoreError
+from trainyard.pod import uploader
+from trainyard.remote.protocol import Transport, quote
+from trainyard.storage.manifest import PART_SIZE
+
+Range = tuple[str, int, int]
+OnBytes = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod with the uploader on it. ``root`` is the output folder as the pod sees it."""
+
+    transport: Transport
+    root: str
+    program: str
+
+
+@dataclass(slots=True)
+class Sent:
+    """What became of a plan."""
+
+    stored: set[int] = field(default_factory=set)
+    failed: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def prepare(transport: Transport, root: str) -> Pod:
+    """Put this version's uploader on the pod, beside its output folder, unless it lies there already."""
+    text = Path(uploader.__file__).read_bytes()
+    name = f"uploader-{hashlib.sha256(text).hexdigest()[:12]}.py"
+    folder = posixpath.join(posixpath.dirname(root.rstrip("/")), ".trainyard")
+    path = posixpath.join(folder, name)
+    # Written under another name and moved: a lost link must not leave half a program behind.
+    command = (
+        f"[ -f {quote(path)} ] && exec cat >/dev/null; umask 077; mkdir -p {quote(folder)} && "
+        f"cat > {quote(path)}.$$ && mv -f {quote(path)}.$$ {quote(path)}"
+    )
+    done = transport.exec(command, text, timeout=120)
+    if done.rc:
+        raise StoreError(f"cannot put the uploader on the pod: {done.error_text}")
+    return Pod(transport, root.rstrip("/"), path)
+
+
+def scan(
+    pod: Pod, outputs: Sequence[str], excludes: Sequence[str], extra: Mapping[str, str], *, md5: bool = False, part_size: int = PART_SIZE
+) -> Mapping[str, Any]:
+    """Return the scan of the output folder; ``extra`` are further files by the name they shall get."""
+    spec = {
+        "root": pod.root,
+        "outputs": list(outputs),
+        "excludes": list(excludes),
+        "extra": [{"name": name, "path": path} for name, path in extra.items()],
+        "part_size": part_size,
+        "md5": md5,
+    }
+    found: Mapping[str, Any] = _ask(pod, "scan", spec)
+    if "error" in found:
+        raise StoreError(f"the pod's output cannot be read: {found['error']}")
+    return found
+
+
+def sample(pod: Pod, ranges: Sequence[Range]) -> list[str]:
+    """Return the sha256 of ranges (path, offset, length) of files below the output folder."""
+    spec = {"root": pod.root, "ranges": [{"path": path, "offset": offset, "length": length} for path, offset, length in ranges]}
+    return [str(text) for text in _ask(pod, "sample", spec)["sha256"]]
+
+
+def send(pod: Pod, plan: Mapping[str, Any], on_bytes: OnBytes) -> Sent:
+    """Carry out a plan of bound requests; the outcome of every item is known afterwards."""
+    sent, reader = Sent(), _Lines()
+
+    def heard(piece: bytes) -> None:
+        for line in reader.feed(piece):
+            _note(sent, line, on_bytes)
+
+    done = pod.transport.exec(_command(pod, "send"), json.dumps(plan).encode(), on_stdout=heard)
+    if done.rc not in (0, 1):
+        raise StoreError(f"the uploader on the pod ended with {done.rc}: {done.error_text}")
+    for item in plan["items"]:
+        if item["id"] not in sent.stored:
+            sent.failed.setdefault(item["id"], {"code": "Unfinished", "message": "the uploader did not get to it"})
+    return sent
+
+
+class _Lines:
+    """Cut a stream of bytes into lines."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        return lines
+
+
+def _note(sent: Sent, line: bytes, on_bytes: OnBytes) -> None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return  # a banner of the pod's shell, not ours
+    kind = event.get("event")
+    if kind == "stored":
+        sent.stored.add(event["id"])
+    elif kind == "failed":
+        sent.failed[event["id"]] = event
+    elif kind in ("progress", "done"):
+        on_bytes(int(event["sent"]))
+
+
+def _ask(pod: Pod, verb: str, spec: Mapping[str, Any]) -> Any:
+    done = pod.transport.exec(_command(pod, verb), json.dumps(spec).encode())
+    if done.rc:
+        raise StoreError(f"the uploader on the pod cannot {verb}: {done.error_text}")
+    try:
+        return json.loads(done.stdout)
+    except ValueError:
+        raise StoreError(f"the uploader on the pod answered something else than JSON: {done.stdout[:200]!r}") from None
+
+
+def _command(pod: Pod, verb: str) -> str:
+    # `python3` is what every image with a training stack has; -I keeps the pod's PYTHON* variables out.
+    return f"exec python3 -I {quote(pod.program)} {verb}"

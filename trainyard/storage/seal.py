@@ -1,0 +1,103 @@
+"""The last two objects of a commit, manifest and ``_SUCCESS``, and how a reader trusts them.
+
+Knows nothing of pods. ``_SUCCESS`` is written only after everything it stands for is on disk at the store.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from botocore.exceptions import ClientError
+
+from trainyard.errors import StoreError
+from trainyard.storage.answers import spoken, status
+from trainyard.storage.client import THREADS, StoreSettings, s3
+from trainyard.storage.manifest import Manifest, ResultKey, crc32_of, decode, sha256, success_body
+from trainyard.storage.objects import Target, proof
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A result that ``_SUCCESS`` vouches for."""
+
+    manifest: Manifest
+    manifest_sha256: str
+
+
+def seal(settings: StoreSettings, manifest: Manifest) -> str:
+    """Write manifest and ``_SUCCESS``, each read back; returns the manifest's sha256."""
+    body = manifest.encode()
+    digest = sha256(body)
+    _put(settings, manifest.key.manifest, body)
+    flush(settings)
+    _put(settings, manifest.key.success, success_body(digest, manifest))
+    flush(settings)
+    return digest
+
+
+def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = False) -> Result | None:
+    """Return a result if ``_SUCCESS`` and manifest agree (and, with ``prove``, every object is in the bucket)."""
+    vouched = read(settings, where.success)
+    body = read(settings, where.manifest) if vouched is not None else None
+    if vouched is None or body is None:
+        return None
+    try:
+        digest = str(json.loads(vouched)["manifest_sha256"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    if sha256(body) != digest:
+        return None
+    manifest = decode(body, f"{settings.url}/{where.manifest}")
+    if prove and not _all_there(settings, manifest):
+        return None
+    return Result(manifest, digest)
+
+
+def read(settings: StoreSettings, key: str) -> bytes | None:
+    """Return a small object, None when there is none."""
+    try:
+        body: bytes = s3(settings).get_object(Bucket=settings.bucket, Key=key)["Body"].read()
+        return body
+    except ClientError as error:
+        if status(error) == 404:
+            return None
+        with spoken(f"read {settings.url}/{key}"):
+            raise
+
+
+def flush(settings: StoreSettings) -> None:
+    """Bring the local store's files to disk: its server never does, and ``_SUCCESS`` must survive a power cut."""
+    if settings.data_dir is None or not settings.data_dir.is_dir():
+        return
+    _syncfs(settings.data_dir)
+
+
+def _syncfs(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if call is None:
+            os.sync()
+        elif call(handle) != 0:
+            raise StoreError(f"{folder}: cannot be written to disk: {os.strerror(ctypes.get_errno())}")
+    finally:
+        os.close(handle)
+
+
+def _put(settings: StoreSettings, key: str, body: bytes) -> None:
+    more = {} if settings.checksums == "none" else {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": crc32_of(body)}
+    with spoken(f"write {settings.url}/{key}"):
+        s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=body, **more)
+    if read(settings, key) != body:
+        raise StoreError(f"{settings.url}/{key}: the store acknowledged it, but does not give it back")
+
+
+def _all_there(settings: StoreSettings, manifest: Manifest) -> bool:
+    targets = [Target(entry, "", manifest.key.prefix + entry.path) for entry in manifest.files]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return all(found == "there" for found in pool.map(lambda target: proof(settings, target), targets))
