@@ -1,0 +1,51 @@
+"""The second half of ``./bootstrap``: the tools, with the packages in place. ``python -m trainyard.setup.tools ROOT``.
+
+Exit codes: 0 everything is there, 3 something optional is missing and was named.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainyard.setup import pulumicli, s3server, sshserver
+from trainyard.setup.console import INCOMPLETE, NO_SPACE, OnLine, SetupError, os_failure, say
+from trainyard.setup.starter import SPACE_HINT
+
+
+def main(root: Path, env: Mapping[str, str], on_line: OnLine = say) -> int:
+    """Set up S3 server, SSH server and Pulumi CLI, one sentence each."""
+    complete = _s3_server(env, on_line)
+    on_line(sshserver.sentence(env))
+    found = pulumicli.ensure(root, env, on_line)
+    on_line(found.text)
+    return 0 if complete and found.complete else INCOMPLETE
+
+
+def _s3_server(env: Mapping[str, str], on_line: OnLine) -> bool:
+    try:
+        on_line(f"Local S3 server: {s3server.ensure(env, on_line)}.")
+    except SetupError as error:
+        if error.exit_code == NO_SPACE:
+            raise
+        # Clouds with a bucket of their own need none: the stacks that do will say so again.
+        on_line(f"WARNING: {error}")
+        on_line("Everything but the bucket of the 'local' stack works without it; the next ./bootstrap tries again.")
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(Path(sys.argv[1]), os.environ))
+    except SetupError as error:
+        say(f"bootstrap: {error}")
+        sys.exit(error.exit_code)
+    except OSError as error:
+        failed = os_failure(error, "setting up the tools", space=SPACE_HINT)
+        say(f"bootstrap: {failed}")
+        sys.exit(failed.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
