@@ -1,0 +1,140 @@
+"""A run as one content-addressed folder: rendered scripts, config, locks, the pod's tools, ``run.sh``, sha256 list.
+
+The same recipe, values and data give the same bytes on any machine. Data are references (data.json,
+data.sha256); their paths at home never enter the bundle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import trainyard
+from trainyard import pod, templating
+from trainyard.errors import UserError
+from trainyard.runs import rows
+from trainyard.runs.data import Data, hub_reference
+from trainyard.runs.recipe import Recipe, Values, artefacts, packages
+
+SHA256_LIST = "bundle.sha256"
+_POD_TOOLS = ("warden.py", "uploader.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A finished bundle; ``sha256`` is that of its bundle.sha256, which names every file."""
+
+    dir: Path
+    sha256: str
+    files: tuple[str, ...]
+
+
+def build(recipe: Recipe, values: Values, data: Data, dest: Path, *, versions: Mapping[str, str] | None = None) -> Bundle:
+    """Write the bundle into ``dest``, which must be empty or absent; ``versions`` is kept in recipe.json."""
+    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+        raise UserError(f"{dest}: is not an empty folder")
+    dest.mkdir(parents=True, exist_ok=True)
+    values = _take_files(recipe, values, dest)
+    _write_json(dest / "config.json", values)
+    _write_data(data, dest)
+    _write_json(dest / "recipe.json", _declared(recipe, values, versions or {"trainyard": trainyard.__version__}))
+    known = _names(recipe, values, data)
+    for name in recipe.files:
+        _render(recipe.folder, name, dest / name.removesuffix(".j2"), known)
+    common = recipe.folder.parent / "common"
+    _render(common, "run.sh.j2", dest / "run.sh", known)
+    if data.kind in ("s3", "hf"):
+        shutil.copyfile(common / "fetch.py", dest / "fetch.py")
+    if recipe.data == "rows":
+        shutil.copyfile(rows.__file__, dest / "rows.py")
+    if recipe.locks:
+        shutil.copyfile(common / "installer.lock", dest / "installer.lock")
+        for kind, lock in recipe.locks.items():
+            shutil.copyfile(lock, dest / f"{kind}.lock")
+    for name in _POD_TOOLS:
+        tool = Path(pod.__file__).parent / name
+        if tool.is_file():
+            shutil.copyfile(tool, dest / name)
+    return _seal(dest)
+
+
+def place_data(data: Data, folder: Path) -> None:
+    """Copy local data into ``folder`` (hard links where possible), so that a rendered bundle runs by hand."""
+    for item in data.files:
+        if data.kind not in ("file", "folder"):
+            continue
+        target = folder / item.dest
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(item.src, target)
+
+
+def _take_files(recipe: Recipe, values: Values, dest: Path) -> Values:
+    taken = dict(values)
+    for variable in recipe.variables:
+        value = values[variable.name]
+        if variable.kind != "file" or value is None:
+            continue
+        target = dest / "files" / Path(str(value)).name
+        if target.exists():
+            raise UserError(f"{variable.name}: two files of this run are called {target.name}")
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(str(value), target)
+        target.chmod(0o755)
+        taken[variable.name] = f"files/{target.name}"
+    return taken
+
+
+def _declared(recipe: Recipe, values: Values, versions: Mapping[str, str]) -> dict[str, object]:
+    return {
+        "recipe": recipe.name, "command": recipe.command, "versions": dict(versions),
+        "outputs": [{"pattern": item.pattern, "kind": item.kind} for item in recipe.outputs],
+        "excludes": list(recipe.excludes), "checkpoints": recipe.checkpoints,
+        "verdict": {"exit_codes": list(recipe.verdict.exit_codes), "stopped": list(recipe.verdict.stopped),
+                    "artefacts": artefacts(recipe, values)},
+        "resume_may_change": [variable.name for variable in recipe.variables if variable.resume],
+        "packages": {kind: packages(lock) for kind, lock in recipe.locks.items()},
+    }
+
+
+def _names(recipe: Recipe, values: Values, data: Data) -> dict[str, object]:
+    program, _, arguments = recipe.command.partition(" ")
+    line = f'"$PYTHON" {arguments}' if program == "python" else recipe.command
+    reserved: dict[str, object] = {
+        "recipe": recipe.name, "command": recipe.command, "command_line": line, "locks": sorted(recipe.locks),
+        "env": dict(recipe.env), "exit_codes": list(recipe.verdict.exit_codes), "stopped": list(recipe.verdict.stopped),
+        "artefacts": artefacts(recipe, values), "data": data.describe(), "fetch": data.kind in ("s3", "hf"),
+        "device": values.get("device", "auto"), "values": values,
+    }
+    return {**values, **reserved}
+
+
+def _write_data(data: Data, dest: Path) -> None:
+    files = [{"dest": item.dest, "sha256": item.sha256, "bytes": item.bytes} for item in data.files]
+    hub = hub_reference(data.reference) if data.kind == "hf" and data.reference else None
+    _write_json(dest / "data.json", {"kind": data.kind, "form": data.form, "rows": data.rows, "files": files, "hub": hub})
+    lines = [f"{item.sha256}  {item.dest}\n" for item in data.files if item.sha256]
+    (dest / "data.sha256").write_text("".join(lines), encoding="utf-8")
+
+
+def _render(folder: Path, name: str, target: Path, known: Mapping[str, object]) -> None:
+    if name.endswith(".j2"):
+        target.write_text(templating.render_file(folder, name, known), encoding="utf-8")
+    else:
+        shutil.copyfile(folder / name, target)
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _seal(dest: Path) -> Bundle:
+    names = sorted(Path(root, name).relative_to(dest).as_posix() for root, _, found in os.walk(dest) for name in found)
+    lines = [f"{hashlib.sha256((dest / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    listing = "".join(lines).encode()
+    (dest / SHA256_LIST).write_bytes(listing)
+    return Bundle(dest, hashlib.sha256(listing).hexdigest(), (*names, SHA256_LIST))

@@ -1,0 +1,227 @@
+"""The recipe as a contract: what ``templates/<recipe>/recipe.yaml`` declares, read strictly.
+
+Everything here is data about a recipe; values of a run are the matter of recipe.py. A text that begins with
+``=`` is an expression over the variables (expressions.py) wherever this page says ``Lazy``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from trainyard.errors import Location, UserError
+from trainyard.runs.fields import Fields
+from trainyard.runs.variables import KINDS, Value, Variable, convert
+from trainyard.yamlfile import Map, load_map, suggest
+
+Lazy = Value | list[str]
+DataMode = Literal["rows", "files", "none"]
+ARTEFACT_KINDS = ("model", "adapter", "tokenizer", "report", "log", "metrics")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Files a run leaves, by pattern under OUTPUT_DIR."""
+
+    pattern: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where progress is read: a metrics file under OUTPUT_DIR, or a pattern over the log with named groups."""
+
+    metrics: str | None
+    log_pattern: re.Pattern[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """When a training counts as done: its exit code and files that must be there; ``stopped``: saved on request."""
+
+    exit_codes: tuple[int, ...]
+    stopped: tuple[int, ...]
+    artefacts: Lazy
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A combination of values that is refused before anything is created."""
+
+    when: str
+    variable: str
+    message: str
+    where: Location | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFailure:
+    """A text of the log that a person can do something about."""
+
+    pattern: re.Pattern[str]
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A recipe as declared."""
+
+    name: str
+    folder: Path
+    summary: str
+    command: str
+    data: DataMode
+    sample: str | None
+    variables: tuple[Variable, ...]
+    needs: Mapping[str, Lazy]
+    outputs: tuple[Output, ...]
+    excludes: tuple[str, ...]
+    checkpoints: str | None
+    progress: Progress
+    verdict: Verdict
+    env: Mapping[str, str]
+    ports: tuple[str, ...]
+    refusals: tuple[Refusal, ...]
+    known_failures: tuple[KnownFailure, ...]
+    locks: Mapping[str, Path]
+    imports: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def variable(self, name: str) -> Variable | None:
+        """Return a variable by its name or one of its aliases."""
+        for variable in self.variables:
+            if name == variable.name or name in variable.aliases:
+                return variable
+        return None
+
+    @property
+    def names(self) -> list[str]:
+        """All names a user may write, aliases included."""
+        return [name for variable in self.variables for name in (variable.name, *variable.aliases)]
+
+
+def recipe_names(root: Path) -> list[str]:
+    """Return the recipes of a checkout: folders of templates/ with a recipe.yaml."""
+    return sorted(path.parent.name for path in (root / "templates").glob("*/recipe.yaml"))
+
+
+def load_recipe(root: Path, name: str) -> Recipe:
+    """Read a recipe by name. Raises UserError for an unknown name and for every flaw of its recipe.yaml."""
+    known = recipe_names(root)
+    if name not in known:
+        raise UserError(f"there is no recipe '{name}'{suggest(name, known)}", hint=f"Recipes here: {', '.join(known) or 'none'}.")
+    folder = root / "templates" / name
+    top = Fields(load_map(folder / "recipe.yaml", name=f"templates/{name}/recipe.yaml"), "recipe.yaml")
+    recipe = _recipe(top, name, folder)
+    top.done()
+    return recipe
+
+
+def _recipe(top: Fields, name: str, folder: Path) -> Recipe:
+    variables = tuple(_variable(key, fields) for key, fields in top.maps("variables"))
+    names = [each for variable in variables for each in (variable.name, *variable.aliases)]
+    twice = next((each for each in names if names.count(each) > 1), None)
+    if twice:
+        raise top.error("variables", f"'{twice}' names two variables")
+    return Recipe(
+        name=name, folder=folder, summary=top.text("summary"), command=top.text("command"),
+        data=_data_mode(top), sample=top.text("sample", "") or None, variables=variables,
+        needs=dict(top.map("needs").rest()), outputs=tuple(_output(fields) for fields in top.items("outputs")),
+        excludes=tuple(top.words("excludes")), checkpoints=top.text("checkpoints", "") or None,
+        progress=_progress(top.map("progress")), verdict=_verdict(top.map("verdict")),
+        env={key: str(value) for key, value in top.map("env").rest()}, ports=tuple(top.words("ports")),
+        refusals=tuple(_refusal(fields, names) for fields in top.items("refuse")),
+        known_failures=tuple(_failure(fields) for fields in top.items("failures")),
+        locks=_locks(top, folder), imports=tuple(top.words("imports")),
+        files=_files(top, folder),
+    )
+
+
+def _variable(name: str, fields: Fields) -> Variable:
+    kind = fields.text("type")
+    if kind not in KINDS:
+        raise fields.error("type", f"unknown type '{kind}'{suggest(kind, KINDS)}: use {', '.join(KINDS)}")
+    given = fields.value("default")
+    variable = Variable(
+        name=name, kind=kind, required=fields.flag("required"), optional=fields.flag("optional"),  # type: ignore[arg-type]
+        choices=tuple(fields.scalars("choices")), minimum=fields.number("min"), maximum=fields.number("max"),
+        above=fields.number("above"), aliases=tuple(fields.words("alias")), help=fields.text("help"), resume=fields.flag("resume"),
+    )
+    default: Value = None
+    if isinstance(given, str) and given.startswith("="):
+        default = given
+    elif not variable.required and not (given is None and variable.optional):
+        try:
+            default = convert(variable, given)
+        except ValueError as error:
+            raise fields.error("default", f"the default of {name} {error}") from None
+    fields.done()
+    return replace(variable, default=default)
+
+
+def _data_mode(top: Fields) -> DataMode:
+    mode = top.text("data")
+    if mode not in ("rows", "files", "none"):
+        raise top.error("data", f"'{mode}' must be rows, files or none")
+    return mode  # type: ignore[return-value]
+
+
+def _output(fields: Fields) -> Output:
+    kind = fields.text("kind")
+    if kind not in ARTEFACT_KINDS:
+        raise fields.error("kind", f"unknown kind '{kind}'{suggest(kind, ARTEFACT_KINDS)}: use {', '.join(ARTEFACT_KINDS)}")
+    output = Output(fields.text("pattern"), kind)
+    fields.done()
+    return output
+
+
+def _progress(fields: Fields) -> Progress:
+    text = fields.text("log", "")
+    progress = Progress(fields.text("metrics", "") or None, fields.regex("log") if text else None)
+    fields.done()
+    return progress
+
+
+def _verdict(fields: Fields) -> Verdict:
+    given = fields.value("artefacts")
+    artefacts: Lazy = given if isinstance(given, str) and given.startswith("=") else fields.words("artefacts")
+    verdict = Verdict(tuple(fields.integers("exit_codes", [0])), tuple(fields.integers("stopped", [])), artefacts)
+    fields.done()
+    return verdict
+
+
+def _refusal(fields: Fields, names: list[str]) -> Refusal:
+    variable = fields.text("variable")
+    if variable not in names:
+        raise fields.error("variable", f"'{variable}' is no variable of this recipe{suggest(variable, names)}")
+    refusal = Refusal(fields.text("when"), variable, fields.text("message"), fields.where("when"))
+    fields.done()
+    return refusal
+
+
+def _failure(fields: Fields) -> KnownFailure:
+    failure = KnownFailure(fields.regex("pattern"), fields.text("remedy"))
+    fields.done()
+    return failure
+
+
+def _locks(top: Fields, folder: Path) -> dict[str, Path]:
+    locks: dict[str, Path] = {}
+    given: Map = top.mapping("locks")
+    for key, value in given.items():
+        path = folder / str(value)
+        if key not in ("cpu", "gpu") or not path.is_file():
+            raise UserError(f"locks: '{key}: {value}' must be cpu or gpu and an existing file", where=given.where(key))
+        locks[key] = path
+    return locks
+
+
+def _files(top: Fields, folder: Path) -> tuple[str, ...]:
+    names = top.words("files")
+    missing = next((name for name in names if not (folder / name).is_file()), None)
+    if missing:
+        raise top.error("files", f"there is no file '{missing}' beside this recipe.yaml")
+    return tuple(names)

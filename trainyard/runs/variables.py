@@ -1,0 +1,155 @@
+"""Typed variables of a recipe: what a value must be, and how a written one becomes it.
+
+Knows nothing of files or places: a wrong value raises ValueError whose text ends a sentence that begins with
+the variable's name ("lora_rank must be a whole number, not 'x'").
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from trainyard.yamlfile import Node, parse
+
+Kind = Literal["text", "int", "float", "bool", "list", "words", "file"]
+Value = str | int | float | bool | list[str] | None
+KINDS: tuple[str, ...] = get_args(Kind)
+_NAMES = {"text": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list of words",
+          "words": "a command's arguments", "file": "a file's path"}
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One declared variable. ``default`` may be an expression over the other variables: a text that begins with ``=``."""
+
+    name: str
+    kind: Kind
+    default: Value = None
+    required: bool = False
+    optional: bool = False
+    choices: tuple[Value, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    aliases: tuple[str, ...] = ()
+    help: str = ""
+    resume: bool = False
+
+
+def convert(variable: Variable, node: Node) -> Value:
+    """Return a value read from YAML or JSON as the variable's type. Raises ValueError."""
+    if node is None:
+        if variable.optional:
+            return None
+        raise ValueError(f"must be {_NAMES[variable.kind]}, not empty")
+    value = _typed(variable.kind, node)
+    _check_range(variable, value)
+    return value
+
+
+def convert_text(variable: Variable, text: str) -> Value:
+    """Return a value typed on the command line as the variable's type. Raises ValueError."""
+    if variable.optional and text.lower() in ("", "none", "null"):
+        return None
+    value = _typed(variable.kind, _from_text(variable.kind, text))
+    _check_range(variable, value)
+    return value
+
+
+def _from_text(kind: Kind, text: str) -> Node:
+    if kind in ("int", "float"):
+        return _number_text(text)
+    if kind == "bool":
+        low = text.strip().lower()
+        return True if low in _TRUE else False if low in _FALSE else text
+    if kind == "list":
+        inner = text.strip()
+        if inner.startswith("["):
+            return parse(inner, "value")
+        return [word.strip() for word in inner.split(",") if word.strip()]
+    return text
+
+
+def _number_text(text: str) -> Node:
+    for read in (int, float):
+        try:
+            return text if "_" in text else read(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _typed(kind: Kind, node: Node) -> Value:
+    wrong = ValueError(f"must be {_NAMES[kind]}, not {shown(node)}")
+    if kind == "bool":
+        if isinstance(node, bool):
+            return node
+        raise wrong
+    if kind in ("int", "float"):
+        return _number(kind, node, wrong)
+    if kind in ("list", "words"):
+        return _words(kind, node, wrong)
+    if isinstance(node, (list, dict, bool)) or node is None:
+        raise wrong
+    return str(node)
+
+
+def _number(kind: Kind, node: Node, wrong: ValueError) -> int | float:
+    if isinstance(node, bool) or not isinstance(node, (int, float)):
+        raise wrong
+    if isinstance(node, float) and not math.isfinite(node):
+        raise wrong
+    if kind == "float":
+        return float(node)
+    if isinstance(node, float):
+        if not node.is_integer():
+            raise wrong
+        return int(node)
+    return node
+
+
+def _words(kind: Kind, node: Node, wrong: ValueError) -> list[str]:
+    if isinstance(node, str):
+        if kind == "list":
+            return [node]
+        try:
+            return shlex.split(node)
+        except ValueError as error:
+            raise ValueError(f"cannot be split into arguments: {error}") from None
+    if not isinstance(node, list) or any(isinstance(item, (list, dict)) or item is None for item in node):
+        raise wrong
+    return [str(item).lower() if isinstance(item, bool) else str(item) for item in node]
+
+
+def _check_range(variable: Variable, value: Value) -> None:
+    given: Sequence[Value] = value if isinstance(value, list) else [value]
+    if variable.choices:
+        for item in given:
+            if item not in variable.choices:
+                raise ValueError(f"must be one of {', '.join(map(str, variable.choices))}, not {shown(item)}")
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("must not be empty")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if variable.above is not None and value <= variable.above:
+            raise ValueError(f"must be greater than {variable.above:g}, not {value:g}")
+        if variable.minimum is not None and value < variable.minimum:
+            raise ValueError(f"must be at least {variable.minimum:g}, not {value:g}")
+        if variable.maximum is not None and value > variable.maximum:
+            raise ValueError(f"must be at most {variable.maximum:g}, not {value:g}")
+
+
+def shown(node: object) -> str:
+    """Return a value as messages show it."""
+    if isinstance(node, str):
+        return f"'{node}'" if len(node) <= 60 else f"'{node[:57]}...'"
+    if isinstance(node, bool):
+        return str(node).lower()
+    if isinstance(node, dict):
+        return "a mapping"
+    if isinstance(node, list):
+        return "a list"
+    return "empty" if node is None else str(node)
