@@ -1,41 +1,446 @@
-"""The verbs of Trainyard, as Invoke tasks: they parse, and hand over to the package."""
+"""The verbs of a person. Parsing only: each task turns words into values and calls trainyard/.
+
+    invoke train --stack local          train and bring the result home
+    invoke runs | logs | attach | cancel | recover
+    invoke up | preview | refresh | destroy | outputs --stack local
+    invoke doctor                       what this machine has, and what to do about what it lacks
+
+Every verb exits with a documented code (README, "Exit codes").
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import json
+import os
+import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from invoke import Context, Exit, task
+from invoke import Collection, Context, task
 
-_PYTHON = sys.executable
+ROOT = Path(__file__).resolve().parent
 
 
-@task(positional=["paths"], iterable=["paths"], help={"paths": "Test files or folders (all of tests/ if none is given)."})
-def test(context: Context, paths: list[str]) -> None:
-    """Run the tests."""
-    _run(context, f"{_PYTHON} -m pytest -n 2 {' '.join(paths)}")
+def verb(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn what a verb raises into a message for a person and a documented exit code."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        from trainyard.errors import TrainyardError, render
+
+        try:
+            code = function(*args, **kwargs)
+        except TrainyardError as error:
+            print(render(error), file=sys.stderr)
+            code = error.exit_code
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            code = 130
+        except BrokenPipeError:
+            code = 0
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stdout.flush()
+        if code:
+            sys.exit(code)
+
+    return run
+
+
+def context(*, as_json: bool = False) -> Any:
+    """Return what every verb works with: places, environment, and the way to talk to a person."""
+    from trainyard import config
+    from trainyard.runs.rent import Context as Work
+    from trainyard.runs.ui import Ui
+
+    ui = Ui(json=as_json)
+    warning = config.env_file_warning(ROOT)
+    if warning:
+        ui.warn(warning)
+    return Work(config.places(ROOT), config.load_env(ROOT), ui)
+
+
+def show_json(value: Any) -> None:
+    """Print a value for scripts."""
+    print(json.dumps(value, indent=1, default=str))
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+@task(
+    iterable=["set"],
+    help={
+        "stack": "environment to train on (default: local)",
+        "recipe": "what to train: a folder of templates/ (default: lora)",
+        "data": "a file, a folder, s3://... or hf://... (default: the recipe's sample)",
+        "config": "YAML or JSON file with the recipe's variables",
+        "set": "one variable, e.g. --set lr=1e-4 (may be repeated; wins over --config)",
+        "name": "label of the run (default: the local time)",
+        "hours": "length of the lease; training is stopped then (default: the stack's setting, else 2)",
+        "budget": "dollars after which the training is stopped and saved",
+        "json": "print the summary as JSON on stdout, everything else on stderr",
+    },
+)
+@verb
+def train(
+    c: Context, stack: str = "local", recipe: str = "lora", data: str | None = None, config: str | None = None, set: Any = None,
+    name: str | None = None, hours: float | None = None, budget: float | None = None, json: bool = False,
+) -> int:  # fmt: skip
+    """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone."""
+    from trainyard.runs import train as begin
+
+    work = context(as_json=json)
+    wanted = begin.Wanted(stack, recipe, data, Path(config) if config else None, tuple(set or ()), name, _number(hours), _number(budget))
+    return _finish(work, json, lambda: _drive(work, begin.prepare(work, wanted)))
+
+
+@task(positional=["run"], help={"run": "label or user/label", "json": "print the summary as JSON"})
+@verb
+def attach(c: Context, run: str, json: bool = False) -> int:
+    """Come back to a run: follow it and finish its story; beside a living controller, watch."""
+    from trainyard.runs.attach import attach as come_back
+
+    work = context(as_json=json)
+    return _finish(work, json, lambda: come_back(work, run))
+
+
+@task(help={"json": "print the summaries as JSON"})
+@verb
+def recover(c: Context, json: bool = False) -> int:
+    """Finish every run that no living process drives."""
+    from trainyard.runs.attach import recover as finish_all
+
+    work = context(as_json=json)
+    summaries = finish_all(work)
+    if json:
+        show_json(summaries)
+    elif not summaries:
+        work.ui.say("nothing to recover: every run has ended")
+    for summary in [] if json else summaries:
+        _say_last_lines(work, summary)
+    return 0 if all(summary["success"] or summary["cancelled"] for summary in summaries) else 1
+
+
+@task(
+    positional=["run"], help={"run": "label or user/label", "now": "do not save: end the pod at once", "json": "print the summary as JSON"}
+)
+@verb
+def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
+    """End a run: its training saves and stops, what it left is kept, the pod is ended."""
+    from trainyard.runs.attach import cancel as end_run
+
+    work = context(as_json=json)
+    summary = end_run(work, run, now=now)
+    if summary is not None:
+        show_json(summary) if json else _say_last_lines(work, summary)
+    return 0
+
+
+@task(help={"json": "print as JSON"})
+@verb
+def runs(c: Context, json: bool = False) -> int:
+    """List all runs of this checkout, newest last."""
+    from trainyard.runs.listing import list_runs, table
+
+    work = context(as_json=json)
+    rows = list_runs(work)
+    show_json(rows) if json else work.ui.console.print(table(rows))
+    return 0
+
+
+@task(positional=["run"], help={"run": "label or user/label", "follow": "go on until the training ends"})
+@verb
+def logs(c: Context, run: str, follow: bool = False) -> int:
+    """Print a run's log, byte for byte."""
+    from trainyard.runs.listing import print_log
+
+    return print_log(context(as_json=True), run, follow=follow, out=sys.stdout.buffer)
+
+
+@task(positional=["run"], help={"run": "label or user/label"}, auto_shortflags=False)
+@verb
+def ssh(c: Context, run: str, command: str | None = None) -> int:
+    """Open a shell on a run's pod (or: invoke ssh RUN -- COMMAND)."""
+    from trainyard.runs.attach import folder_of
+    from trainyard.runs.reach import shell
+
+    work = context()
+    folder = folder_of(work, run)
+    return shell(work, folder.load(), folder, command or _remainder())
+
+
+@task(
+    positional=["run", "port"],
+    help={"run": "label or user/label", "port": "port on the pod", "local-port": "port here (default: the same)"},
+)
+@verb
+def tunnel(c: Context, run: str, port: int, local_port: int | None = None) -> int:
+    """Forward a local port to a port of the run's pod until Ctrl-C."""
+    from trainyard.runs.attach import folder_of
+    from trainyard.runs.reach import tunnel as forward
+
+    work = context()
+    folder = folder_of(work, run)
+    return forward(work, folder.load(), folder, int(port), int(local_port) if local_port else None)
+
+
+@task(
+    positional=["recipe", "to"],
+    iterable=["set"],
+    help={
+        "recipe": "a folder of templates/",
+        "to": "folder to write",
+        "data": "as for train",
+        "config": "as for train",
+        "set": "as for train",
+    },
+)
+@verb
+def render(c: Context, recipe: str, to: str, data: str | None = None, config: str | None = None, set: Any = None) -> int:
+    """Write a run's bundle into a folder; `sh DIR/run.sh` runs it by hand on any machine."""
+    from trainyard.runs.train import render_bundle
+
+    work = context()
+    made = render_bundle(work, recipe, data, Path(config) if config else None, tuple(set or ()), Path(to))
+    work.ui.say(f"{to}: bundle {made.sha256[:12]}; run it with: sh {to}/run.sh")
+    return 0
+
+
+@task(
+    positional=["run", "to"],
+    help={
+        "run": "label, user/label, any key or s3:// URL",
+        "to": "folder to write",
+        "stack": "stack whose bucket holds it (default: local)",
+        "partial": "take a result without _SUCCESS too",
+    },
+)
+@verb
+def download(c: Context, run: str, to: str, stack: str = "local", partial: bool = False) -> int:
+    """Fetch a result: parallel, resumable, every file proved by its sha256."""
+    from trainyard.runs.fetch import fetch
+
+    return fetch(context(), stack, run, Path(to), partial=partial)
+
+
+# --- environments -----------------------------------------------------------------------------------------------------
+
+
+def _engine_verb(name: str, text: str) -> Any:
+    @task(name=name, help={"stack": "environment (default: local)", "yes": "do not ask", "json": "engine events as JSON lines"})
+    @verb
+    def operate(c: Context, stack: str = "local", yes: bool = False, json: bool = False) -> int:
+        from trainyard.runs.environments import operate as run
+
+        return run(context(as_json=json), stack, name, yes=yes, as_json=json)
+
+    operate.__doc__ = text
+    return operate
+
+
+up = _engine_verb("up", "Make what a stack's settings declare; costs nothing until a pod is asked for.")
+preview = _engine_verb("preview", "Show what `up` would do.")
+refresh = _engine_verb("refresh", "Read the real world into the state.")
+destroy = _engine_verb("destroy", "End what `up` made, and every run of the stack; the bucket and its results stay.")
+
+
+@task(help={"stack": "environment (default: local)", "show-secrets": "print secrets in clear"})
+@verb
+def outputs(c: Context, stack: str = "local", show_secrets: bool = False) -> int:
+    """Print a stack's outputs as JSON."""
+    from trainyard.runs.environments import shown_outputs
+
+    show_json(shown_outputs(context(as_json=True), stack, show_secrets=show_secrets))
+    return 0
 
 
 @task
-def check(context: Context) -> None:
-    """Run ruff and mypy over the sources."""
-    _run(context, f"{_PYTHON} -m ruff check .")
-    _run(context, f"{_PYTHON} -m mypy")
+@verb
+def env(c: Context) -> int:
+    """Print the exports plain `pulumi` needs: eval "$(invoke env)"."""
+    import shlex
+
+    from trainyard.stacks.environ import pulumi_exports
+
+    work = context(as_json=True)
+    for name, value in pulumi_exports(work.places, work.env).items():
+        print(f"export {name}={shlex.quote(value)}")
+    print(f'export PATH={shlex.quote(str(ROOT / ".venv" / "bin"))}:"$PATH"')
+    return 0
 
 
-@task(help={"stack": "Check what this stack needs, too."})
-def doctor(context: Context, stack: str | None = None) -> None:
-    """Check tools, versions, ports, credentials and disk, and say what to do."""
-    from trainyard.config import find_root, load_env, places
+@task(
+    help={
+        "stack": "environment (default: local)",
+        "dry-run": "show, end nothing",
+        "all-stacks": "every stack with credentials",
+        "json": "print as JSON",
+    }
+)
+@verb
+def reap(c: Context, stack: str = "local", dry_run: bool = False, all_stacks: bool = False, json: bool = False) -> int:
+    """End every pod whose lease is over; needs only the API key."""
+    from trainyard.runs.environments import reap_stacks
+
+    return reap_stacks(context(as_json=json), None if all_stacks else stack, dry_run=dry_run, as_json=json)
+
+
+@task(help={"stack": "environment (default: local)", "json": "print as JSON"})
+@verb
+def audit(c: Context, stack: str = "local", json: bool = False) -> int:
+    """Show everything of the account that costs money now, per hour and per month."""
+    from trainyard.runs.environments import audit as show
+
+    return show(context(as_json=json), stack, as_json=json)
+
+
+# --- the machine ------------------------------------------------------------------------------------------------------
+
+
+@task(help={"stack": "check what this stack needs, too"})
+@verb
+def doctor(c: Context, stack: str | None = None) -> int:
+    """Check every tool, port, credential, disk and rung, and say what to do. Prints no secret."""
     from trainyard.setup.doctor import checks, lines
 
-    root = find_root()
-    found = checks(places(root), load_env(root), stack)
+    work = context()
+    found = checks(work.places, work.env, stack)
     print("\n".join(lines(found)))
-    if any(check.status == "fail" for check in found):
-        raise Exit(code=2)
+    return 2 if any(check.status == "fail" for check in found) else 0
 
 
-def _run(context: Context, command: str) -> None:
-    done = context.run(command, warn=True, pty=sys.stdout.isatty(), in_stream=False)
-    if done is not None and done.exited:
-        raise Exit(code=done.exited)
+@task
+@verb
+def store_start(c: Context) -> int:
+    """Start the local S3 server (every verb that needs it does so by itself)."""
+    from trainyard.storage import local
+
+    work = context()
+    settings = local.ensure(work.places)
+    work.ui.say(f"the local S3 server answers at {settings.endpoint}")
+    return 0
+
+
+@task
+@verb
+def store_stop(c: Context) -> int:
+    """Stop the local S3 server; what it holds stays."""
+    from trainyard.storage import local
+
+    work = context()
+    work.ui.say("stopped" if local.stop(work.places) else "it was not running")
+    return 0
+
+
+@task
+@verb
+def store_status(c: Context) -> int:
+    """Show where the local S3 server answers and where its objects lie."""
+    from trainyard.storage import local
+
+    show_json(dataclasses.asdict(local.status(context(as_json=True).places)))
+    return 0
+
+
+# --- development ------------------------------------------------------------------------------------------------------
+
+
+@task(positional=["paths"], iterable=["paths"], help={"paths": "test files or folders (default: all)"})
+@verb
+def test(c: Context, paths: Any = None) -> int:
+    """Run the tests."""
+    return subprocess.run([sys.executable, "-m", "pytest", "-n", "2", *(paths or ())], cwd=ROOT, check=False).returncode
+
+
+@task
+@verb
+def check(c: Context) -> int:
+    """Run ruff and mypy over the sources."""
+    lint = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, check=False).returncode
+    return lint or subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, check=False).returncode
+
+
+def _bench(module: str, text: str) -> Any:
+    @task
+    @verb
+    def run(c: Context) -> int:
+        return subprocess.run([sys.executable, "-m", module], cwd=ROOT, check=False).returncode
+
+    run.__doc__ = text
+    return run
+
+
+bench_start = _bench("bench.start", "Time command -> create, create -> first output, end of training -> pod gone, per engine.")
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def _drive(work: Any, folder: Any) -> Any:
+    from trainyard.runs.drive import drive
+
+    return drive(work, folder)
+
+
+def _finish(work: Any, as_json: bool, call: Callable[[], Any]) -> int:
+    """Run something that ends in a summary; print it and return the run's exit code."""
+    from trainyard.runs.drive import Detached
+
+    try:
+        summary = call()
+    except Detached as left:
+        work.ui.say(f"detached: the training goes on. Come back with: invoke attach {left}   End it with: invoke cancel {left}")
+        return 0
+    if as_json:
+        show_json(summary)
+    else:
+        _say_last_lines(work, summary)
+    return int(summary["exit_status"])
+
+
+def _say_last_lines(work: Any, summary: Any) -> None:
+    from trainyard.runs.attach import folder_of
+    from trainyard.runs.finish import sync_line
+    from trainyard.runs.summary import last_lines
+
+    for line in last_lines(summary, sync_line(work, folder_of(work, summary["run"]).load())):
+        work.ui.say(line)
+
+
+def _remainder() -> str | None:
+    """Return what stands behind ``--`` on the command line; Invoke keeps it from the tasks."""
+    words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    return " ".join(words) or None
+
+
+def _number(value: Any) -> float | None:
+    from trainyard.errors import UserError
+
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        raise UserError(f"'{value}' is not a number") from None
+
+
+def _collection() -> Collection:
+    """Group the verbs: plain ones at the top, the others under a word (store.start, bench.start)."""
+    top = Collection()
+    for one in (train, attach, recover, cancel, runs, logs, ssh, tunnel, render, download, up, preview, refresh, destroy, outputs, env, reap, audit,
+                doctor, test, check):  # fmt: skip
+        top.add_task(one)
+    store = Collection("store")
+    store.add_task(store_start, name="start")
+    store.add_task(store_stop, name="stop")
+    store.add_task(store_status, name="status")
+    bench = Collection("bench")
+    bench.add_task(bench_start, name="start")
+    top.add_collection(store)
+    top.add_collection(bench)
+    return top
+
+
+ns = _collection()

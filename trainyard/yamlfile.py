@@ -92,7 +92,7 @@ def _construct_map(loader: _Loader, node: yaml.MappingNode) -> Map:
     result = Map()
     result.source, result.mark = loader.source, _mark(node)
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
             if isinstance(key, (list, dict)):
                 raise UserError("a key must be a plain word", where=loader.source.at(*_mark(key_node)))
@@ -102,7 +102,7 @@ def _construct_map(loader: _Loader, node: yaml.MappingNode) -> Map:
             raise UserError(f"key '{key}' is given twice (first in line {first})", where=loader.source.at(*_mark(key_node)))
         result.key_marks[key] = _mark(key_node)
         result.value_marks[key] = _mark(value_node)
-        result[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+        result[key] = loader.construct_object(value_node, deep=True)
     return result
 
 
@@ -111,7 +111,7 @@ def _construct_seq(loader: _Loader, node: yaml.SequenceNode) -> Seq:
     result.source = loader.source
     for item in node.value:
         result.item_marks.append(_mark(item))
-        result.append(loader.construct_object(item, deep=True))  # type: ignore[no-untyped-call]
+        result.append(loader.construct_object(item, deep=True))
     return result
 
 
@@ -142,7 +142,7 @@ def parse(text: str, name: str) -> Node:
     except yaml.YAMLError as error:
         raise UserError(f"not valid YAML: {error}", where=Location(name, 1)) from None
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def load(path: Path, *, name: str | None = None) -> Node:

@@ -34,7 +34,7 @@ def attach(context: Context, reference: str) -> dict[str, Any]:
             try:
                 follow.watch_files(context, folder, poll=_POLL)
             except KeyboardInterrupt:
-                raise Detached from None
+                raise Detached(str(folder.load().id)) from None
 
 
 def recover(context: Context) -> list[dict[str, Any]]:
@@ -77,11 +77,6 @@ def cancel(context: Context, reference: str, *, now: bool = False) -> dict[str, 
         context.ui.say(f"cancel     the training is told to stop; {busy.message}, which finishes the story")
         return None
     return drive(context, folder)
-
-
-def is_cancelled(folder: RunFolder) -> bool:
-    """Tell whether somebody has cancelled the run, from whichever process."""
-    return (folder.path / "cancelled").exists()
 
 
 def _mark_cancelled(folder: RunFolder) -> None:

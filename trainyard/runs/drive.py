@@ -19,7 +19,7 @@ from trainyard.runs.summary import cost, write_summary
 
 
 class Detached(Exception):
-    """The person left while the training goes on."""
+    """The person left while the training of the run (its name is the argument) goes on."""
 
 
 def drive(context: Context, folder: RunFolder) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _train(context: Context, record: Record, folder: RunFolder) -> None:
             try:
                 follow.follow(context, record, folder, pod)
             except KeyboardInterrupt:
-                raise Detached from None
+                raise Detached(str(record.id)) from None
         _advance(context, record, folder, "trained", exit_code=record.exit_code)
     _commit(context, record, folder, pod)
 

@@ -95,6 +95,11 @@ class RunFolder:
         """What happened, for scripts."""
         return self.path / "run-summary.json"
 
+    @property
+    def cancelled(self) -> bool:
+        """Tell whether somebody has cancelled the run, from whichever process."""
+        return (self.path / "cancelled").exists()
+
     def load(self) -> Record:
         """Return the record; raises UserError when it is missing or damaged."""
         path = self.path / "run.json"

@@ -34,6 +34,7 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
     metrics = read_metrics(folder)
     price = float(record.pod.get("price_per_hour") or 0.0)
     result = record.result or {}
+    success = bool(record.training_success and record.result and record.phase == "ended")
     return {
         "run": str(record.id),
         "user": record.user,
@@ -41,7 +42,8 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "attempt": record.attempt,
         "stack": record.environment,
         "recipe": record.recipe,
-        "success": bool(record.training_success and record.result and record.phase == "ended"),
+        "success": success,
+        "exit_status": 0 if success else record.error_code or 1,
         "training_success": bool(record.training_success),
         "cancelled": record.cancelled,
         "exit_code": record.exit_code,

@@ -18,7 +18,7 @@ from pathlib import Path
 from trainyard.stacks.builtin import Seen
 from trainyard.stacks.child import run_child
 from trainyard.stacks.environ import child_env
-from trainyard.stacks.model import OnEvent, Operation, Outcome, Stack
+from trainyard.stacks.model import Event, OnEvent, Operation, Outcome, Stack
 from trainyard.stacks.settings import engine_settings
 
 MINIMUM = (3, 250, 0)
@@ -73,8 +73,12 @@ def operate(binary: Path, stack: Stack, operation: Operation, cloud: str | None,
     elif operation == "refresh":
         argv += ["--yes"]
     env = child_env(stack.places, stack.env, cloud)
-    reader = _EventReader(events, lambda event: (seen.add(event), on_event(event)))
-    with reader:
+
+    def take(event: Event) -> None:
+        seen.add(event)
+        on_event(event)
+
+    with _EventReader(events, take):
         code, tail = run_child(argv, env=env, cwd=stack.places.root, on_line=lambda line: None, log=folder / f"{stack.name}.engine.log")
     events.unlink(missing_ok=True)
     return seen.outcome("cli", operation, code, time.monotonic() - started, tail)
@@ -83,7 +87,7 @@ def operate(binary: Path, stack: Stack, operation: Operation, cloud: str | None,
 class _EventReader:
     """Follow the CLI's event file while it runs, and read what is left when it has ended."""
 
-    def __init__(self, path: Path, on_event: object) -> None:
+    def __init__(self, path: Path, on_event: OnEvent) -> None:
         self.path, self.on_event = path, on_event
         self.offset, self.ended = 0, threading.Event()
         self.rest = b""
@@ -114,7 +118,7 @@ class _EventReader:
         for line in lines:
             if line.strip():
                 for event in translate(json.loads(line)):
-                    self.on_event(event)  # type: ignore[operator]
+                    self.on_event(event)
 
 
 def translate(event: Mapping[str, object]) -> list[dict[str, object]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trainyard.config import PROJECT, Places, settings_file, stack_config
+from trainyard.engine import locks
 from trainyard.engine.secrets import Crypter
 from trainyard.errors import EngineError, UserError
 from trainyard.stacks import builtin, cli
@@ -175,8 +176,7 @@ def _outputs_by_cli(stack: Stack) -> dict[str, object]:
 def _clear_dead_locks(stack: Stack, on_event: OnEvent) -> None:
     store = backend(stack)
     if store is not None:
-        for text in store.clear_dead_locks(PROJECT, stack.name):
-            on_event({"event": "diagnostic", "severity": "warning", "message": text})
+        locks.cancel(store.root, PROJECT, stack.name, lambda text: on_event({"event": "diagnostic", "severity": "warning", "message": text}))
 
 
 def _plugin_missing(outcome: Outcome) -> bool:

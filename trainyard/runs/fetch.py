@@ -1,0 +1,51 @@
+"""Bring a result home from the bucket of a stack, with or without a ledger on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainyard.config import user_name
+from trainyard.errors import UserError
+from trainyard.runs.rent import Context
+from trainyard.stacks import facade
+from trainyard.storage.client import StoreSettings, store_settings
+from trainyard.storage.deliver import Progress
+from trainyard.storage.download import download
+
+
+def bucket_of(context: Context, stack: str) -> StoreSettings:
+    """Return the settings of a stack's bucket: from its outputs, else from its settings and the environment.
+
+    Raises UserError when the stack has none.
+    """
+    outputs = facade.outputs(context.stack(stack))
+    settings = facade.settings_of(stack, context.places)
+    name = outputs.get("bucket") or settings.get("bucket")
+    kind = outputs.get("store") or settings.get("store")
+    found = store_settings(context.env, None if kind is None else str(kind), None if name is None else str(name), context.places)
+    if found is None:
+        raise UserError(f"stack '{stack}' has no bucket", hint="Its results were fetched over SSH into out/<user>/<run>/.")
+    return found
+
+
+def fetch(context: Context, stack: str, reference: str, dest: Path, *, partial: bool) -> int:
+    """Fetch a result into a folder and say what was proved."""
+    settings = bucket_of(context, stack)
+    user = user_name(context.env, facade.settings_of(stack, context.places).get("user"))  # type: ignore[arg-type]
+    last = 0.0
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        share = progress.done / progress.total if progress.total else 1.0
+        if share - last >= 0.1:
+            last = share
+            context.ui.say(f"download   {share:4.0%} of {progress.total:,} bytes")
+
+    got = download(settings, reference, dest, user=user, uncommitted=partial, on_progress=show)
+    proved = (
+        f"sha256 of every file proved against manifest {got.manifest_sha256[:12]}" if got.manifest_sha256 else "NOT proved: not committed"
+    )
+    context.ui.say(f"{got.dest}: {got.files} files, {got.bytes:,} bytes of {got.key} ({got.reused} were here already); {proved}")
+    if got.beside:
+        context.ui.say(f"beside the model, not fetched: {', '.join(got.beside)}")
+    return 0
