@@ -90,3 +90,8 @@ def with_environment(command: str, env: Mapping[str, object]) -> str:
             raise ValueError(f"'{name}' is not a variable name")
     exports = "".join(f"export {name}={quote(value)}\n" for name, value in env.items())
     return exports + command
+
+
+def with_values(script: str, **values: object) -> str:
+    """Return the script with its shell variables set first: the one way values get into a script of ours."""
+    return "".join(f"{name}={quote(value)}\n" for name, value in values.items()) + script

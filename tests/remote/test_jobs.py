@@ -1,0 +1,197 @@
+"""Jobs start once, outlive their connection, and have one verdict."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.remote.sshd import Server
+from trainyard.errors import PodFailed
+from trainyard.remote import jobs
+from trainyard.remote.jobs import JobStatus
+from trainyard.remote.transport import LocalTransport, Transport, connect
+
+
+def ended(t: Transport, job: Path, limit: float = 20.0) -> JobStatus:
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        state = jobs.status(t, str(job))
+        if state.ended:
+            return state
+        time.sleep(0.02)
+    raise AssertionError(f"the job did not end: {state}")
+
+
+def until(condition: Callable[[], bool], limit: float = 20.0) -> None:
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_folder_that_is_not_there_is_an_absent_job(transport: Transport, pod: Path) -> None:
+    assert jobs.status(transport, str(pod / "job")) == JobStatus("absent")
+
+
+def test_a_job_runs_to_its_verdict_and_keeps_log_and_times(transport: Transport, pod: Path) -> None:
+    job = pod / "a job"
+    assert jobs.start(transport, str(job), "echo out; echo err >&2; exit 42")
+    state = ended(transport, job)
+    assert (state.state, state.exit_code) == ("exited", 42)
+    assert (job / "log").read_text() == "out\nerr\n"
+    assert state.started_at and state.ended_at and state.started_at <= state.ended_at
+    assert jobs.verdict(state) == "exited 42"
+
+
+def test_a_second_start_changes_nothing_even_after_the_end(transport: Transport, pod: Path) -> None:
+    job = pod / "job"
+    assert jobs.start(transport, str(job), "echo once")
+    ended(transport, job)
+    assert not jobs.start(transport, str(job), "echo twice")
+    assert (job / "log").read_text() == "once\n" and "twice" not in (job / "script").read_text()
+
+
+def test_of_eight_starts_at_once_exactly_one_wins(server: Server, pod: Path) -> None:
+    job = pod / "job"
+    with connect(server.address) as t, ThreadPoolExecutor(8) as pool:
+        started = list(pool.map(lambda n: jobs.start(t, str(job), f"echo {n}; sleep 0.3"), range(8)))
+        assert sorted(started) == [False] * 7 + [True]
+        ended(t, job)
+    assert len((job / "log").read_text().split()) == 1
+
+
+def test_values_of_the_environment_are_data_not_code(transport: Transport, pod: Path) -> None:
+    hostile = f"a b'; touch {pod}/pwned; \"$(touch {pod}/pwned)\" `x` \\ \n é"
+    jobs.start(transport, str(pod / "job"), 'printf %s "$X"; printf %s "$PYTHONUNBUFFERED"', {"X": hostile})
+    ended(transport, pod / "job")
+    assert (pod / "job/log").read_text() == hostile + "1"
+    assert not (pod / "pwned").exists()
+    assert (pod / "job/script").stat().st_mode & 0o077 == 0
+
+
+def test_a_job_outlives_its_connection(server: Server, pod: Path) -> None:
+    with connect(server.address) as t:
+        jobs.start(t, str(pod / "job"), f"while [ ! -e {pod}/go ]; do sleep 0.05; done; echo done")
+    (pod / "go").touch()
+    with connect(server.address) as t:
+        assert ended(t, pod / "job").exit_code == 0
+    assert (pod / "job/log").read_text() == "done\n"
+
+
+def test_the_job_sees_no_input_and_no_lock_is_left_to_wait_for(transport: Transport, pod: Path) -> None:
+    jobs.start(transport, str(pod / "job"), "cat; sleep 30 &")
+    # The left-behind sleep holds the lock; the verdict counts.
+    assert jobs.verdict(ended(transport, pod / "job")) == "exited 0"
+    kill_session(pod / "job")
+
+
+def test_stop_asks_with_term_and_the_programs_own_exit_code_is_the_verdict(transport: Transport, pod: Path) -> None:
+    program = 'trap "echo saved; exit 7" TERM; echo ready; while :; do sleep 0.05; done'
+    jobs.start(transport, str(pod / "job"), f"sh -c '{program}'; echo never")
+    until(lambda: "ready" in (pod / "job/log").read_text())
+    assert jobs.verdict(jobs.stop(transport, str(pod / "job"), grace=10)) == "exited 7"
+    log = (pod / "job/log").read_text()
+    assert log.endswith("saved\n") and "never" not in log
+
+
+def test_the_verdict_waits_for_a_program_that_still_saves_after_its_shell_died(transport: Transport, pod: Path) -> None:
+    saver = f'trap "sleep 0.5; touch {pod}/saved; exit 0" TERM; touch {pod}/ready; while :; do sleep 0.05; done'
+    (pod / "saver.sh").write_text(saver)
+    jobs.start(transport, str(pod / "job"), f"sh -c 'sh {pod}/saver.sh; true'")
+    until(lambda: (pod / "ready").exists())
+    state = jobs.stop(transport, str(pod / "job"), grace=10)
+    assert jobs.verdict(state) == "exited 143" and (pod / "saved").exists()
+
+
+def test_what_ignores_term_is_killed_after_the_grace_and_the_verdict_is_still_written(transport: Transport, pod: Path) -> None:
+    jobs.start(transport, str(pod / "job"), "trap '' TERM; sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.05; done'")
+    until(lambda: "ready" in (pod / "job/log").read_text())
+    assert jobs.verdict(jobs.stop(transport, str(pod / "job"), grace=0.2)) == "exited 137"
+
+
+def test_stopping_an_ended_job_tells_its_verdict(transport: Transport, pod: Path) -> None:
+    jobs.start(transport, str(pod / "job"), "exit 3")
+    ended(transport, pod / "job")
+    assert jobs.stop(transport, str(pod / "job")).exit_code == 3
+    assert jobs.stop(transport, str(pod / "none")).state == "absent"
+
+
+def test_a_job_killed_with_its_supervisor_is_lost_and_not_started_again(transport: Transport, pod: Path) -> None:
+    jobs.start(transport, str(pod / "job"), "echo ready; sleep 60")
+    until(lambda: "ready" in (pod / "job/log").read_text())
+    kill_session(pod / "job")
+    state = ended(transport, pod / "job")
+    assert state.state == "lost" and not state.restarted and "out of memory" in jobs.verdict(state)
+    assert not jobs.start(transport, str(pod / "job"), "echo again")
+
+
+def test_a_lost_job_on_a_machine_that_was_booted_since_says_so(transport: Transport, pod: Path) -> None:
+    jobs.start(transport, str(pod / "job"), "echo ready; sleep 60")
+    until(lambda: (pod / "job/pid").exists())
+    kill_session(pod / "job")
+    (pod / "job/boot_id").write_text("another boot\n")
+    assert jobs.verdict(ended(transport, pod / "job")) == "lost: the pod was restarted"
+
+
+def test_killing_the_supervisor_alone_leaves_the_job_running(transport: Transport, pod: Path) -> None:
+    jobs.start(transport, str(pod / "job"), f"while [ ! -e {pod}/go ]; do sleep 0.05; done")
+    until(lambda: (pod / "job/pid").exists())
+    os.kill(int((pod / "job/pid").read_text()), signal.SIGKILL)
+    assert jobs.status(transport, str(pod / "job")).state == "running"
+    (pod / "go").touch()
+    assert ended(transport, pod / "job").state == "lost"
+
+
+def test_a_start_that_died_before_its_claim_can_be_repeated(transport: Transport, pod: Path) -> None:
+    job = pod / "job"
+    job.mkdir()
+    (job / "lock").touch()
+    (job / "script").write_text("echo half")
+    assert jobs.status(transport, str(job)).state == "absent"
+    assert jobs.start(transport, str(job), "echo whole")
+    ended(transport, job)
+    assert (job / "log").read_text() == "whole\n"
+
+
+def test_a_cut_off_script_is_not_started(pod: Path) -> None:
+    class CutShort(LocalTransport):
+        """Delivers half of the input, as a link does that dies in the middle."""
+
+        def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
+            return super().exec(command, stdin[: len(stdin) // 2] if stdin else stdin, **more)
+
+    with pytest.raises(PodFailed, match="did not arrive whole"):
+        jobs.start(CutShort(), str(pod / "job"), "echo a long enough command")
+    assert jobs.status(LocalTransport(), str(pod / "job")).state == "absent"
+
+
+def test_a_pod_without_flock_is_told_so(pod: Path, tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("sh", "mkdir", "cat", "wc", "rm"):
+        (tools / name).symlink_to(subprocess.run(["which", name], capture_output=True, text=True, check=True).stdout.strip())
+    with pytest.raises(PodFailed, match="setsid is missing"):
+        jobs.start(LocalTransport(env={"PATH": str(tools)}), str(pod / "job"), "true")
+
+
+def test_the_verdict_is_written_on_a_full_disk(transport: Transport, pod: Path) -> None:
+    # A file-size limit of zero stands for the full disk: no file can grow, those that are there can be overwritten.
+    job = pod / "job"
+    jobs.start(transport, str(job), f"while [ ! -e {pod}/go ]; do sleep 0.05; done; exit 9")
+    until(lambda: (job / "pid").exists())
+    blocks = os.stat(job / "exit.tmp").st_size
+    (pod / "go").touch()
+    assert ended(transport, job).exit_code == 9
+    assert os.stat(job / "exit").st_size == blocks and (job / "exit").read_text() == "9   \n"
+
+
+def kill_session(job: Path) -> None:
+    """SIGKILL everything of the job's process group, as the kernel or a closing pod does."""
+    os.killpg(int((job / "pid").read_text()), signal.SIGKILL)
