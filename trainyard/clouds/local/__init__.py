@@ -1,0 +1,5 @@
+"""The cloud on this machine."""
+
+from trainyard.clouds.local.cloud import LocalCloud
+
+__all__ = ["LocalCloud"]

@@ -1,0 +1,321 @@
+"""The cloud on this machine: pods are process trees with their own SSH server, files and end.
+
+No root, no Docker. Two rungs with the same promises: ``namespace`` (the pod is a pid and mount namespace whose
+first process is its supervisor) and, where namespaces are refused, ``process`` (a keeper and a supervisor adopt
+and kill whatever leaves the tree). Environment:
+
+``TRAINYARD_LOCAL_RUNG``   ``namespace`` or ``process`` forces a rung; without it the first that works serves.
+``TRAINYARD_LOCAL_PRICE``  dollars per hour that these pods are said to cost, to exercise cost and budget (0).
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import fcntl
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from trainyard.clouds.local import ending, hardware, launch, registry
+from trainyard.clouds.marker import is_id, marker_env, parse_name
+from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec, PodStatus, SshAddress
+from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity, UserError
+
+RUNGS = ("namespace", "process")
+OVERDUE = 15.0
+"""Seconds after its end when a pod whose supervisor does not act is ended by whoever lists it."""
+PENDING = 1.0
+"""Age (s) at which a pod whose creator died before its start is started by whoever lists it."""
+NICE = 5
+"""So that a pod never starves the controller beside it."""
+
+
+class LocalCloud:
+    """Pods on this machine; all that is known of them lies under ``root`` (a local disk)."""
+
+    name = "local"
+    simulated = False
+    capabilities = Capabilities(
+        ssh=True,
+        spot=False,
+        self_terminate=True,
+        deadline=True,
+        logs=True,
+        price=True,
+        change_markers=True,
+        own_image=False,
+        settle=0.0,
+        listings=1,
+        post_timeout=60.0,
+    )
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.realpath(root))
+        self.books = registry.Books(self.root)
+
+    def offers(self, query: OfferQuery) -> list[Offer]:
+        """Return this machine as a CPU offer, or its free GPUs where the query names any."""
+        if not query.gpus:
+            return hardware.offers(query, [], set())
+        return hardware.offers(query, hardware.gpus(), self._used_gpus())
+
+    def create(
+        self,
+        spec: PodSpec,
+        offer: Offer,
+        *,
+        files: Mapping[str, bytes] | None = None,
+        boot_restart: bool = False,
+    ) -> PodInfo:
+        """Create the pod, or adopt the one of this name; return when its SSH port is open.
+
+        ``files`` are laid out before it starts: paths begin with ``home/``, ``workspace/`` or ``bin/`` (first in PATH).
+        ``boot_restart`` starts ``spec.boot`` again after each exit, as clouds do with an image's entrypoint.
+        """
+        state, content = self._state(spec, offer, boot_restart), _content(spec, files or {})
+        self.books.make()
+        folder = self.books.pod(spec.name)
+        for _ in range(20):
+            claimed = self._claim(state, content, offer)
+            answer = launch.start(folder)
+            if "port" in answer:
+                info = self._info(spec.name, registry.read(folder, "state.json"), answer, "running")
+                return info
+            if "error" in answer:
+                self.terminate(spec.name)
+                raise CloudRefused(f"the local pod did not start: {answer['error']}")
+            if claimed:
+                raise CloudRefused(f"the local pod {spec.name} was ended while it started")
+            # A pod of this name is on its way out: make room, then claim anew.
+            ending.end_pod(self.books, spec.name, "died")
+        raise CloudUnknown(f"the local pod {spec.name} is made and ended again and again by others")
+
+    def get(self, pod_id: str) -> PodInfo | None:
+        """Return the pod, None when it does not exist (any more)."""
+        return self._look(pod_id) if registry.NAME.match(pod_id) else None
+
+    def list(self) -> list[PodInfo]:
+        """Return every pod; finishes what crashed callers left half done."""
+        for folder in registry.trashed(self.books):
+            ending.finish(self.books, folder, "terminated")
+        registry.sweep_claims(self.books)
+        return [info for name in registry.names(self.books) if (info := self._look(name)) is not None]
+
+    def terminate(self, pod_id: str) -> None:
+        """End the pod with every process in it; returns when it is gone."""
+        if registry.NAME.match(pod_id):
+            ending.end_pod(self.books, pod_id, "terminated")
+
+    def change_markers(self, pod_id: str, stop: datetime | None, end: datetime | None) -> None:
+        """Change stop and end; the supervisor keeps the new end at once."""
+        folder = self.books.pod(pod_id)
+        if not registry.change(folder, **_times(stop, end)):
+            raise CloudRefused(f"there is no local pod {pod_id}")
+        fd = ending.signal_holder(folder / "alive", signal.SIGHUP)
+        if fd < 0:
+            raise CloudRefused(f"the local pod {pod_id} has ended")
+        os.close(fd)
+
+    def logs(self, pod_id: str) -> Iterator[bytes]:
+        """Return what the pod's boot command has said so far."""
+        folder = self.books.pod(pod_id)
+        with contextlib.suppress(FileNotFoundError), open(folder / "log", "rb") as file:
+            while data := file.read(65536):
+                yield data
+
+    def costs(self) -> builtins.list[CostItem]:
+        """Return every pod with its price; nothing else here costs money."""
+        return [CostItem("pod", pod.id, pod.name, pod.price_per_hour or 0.0, pod.lease_id is not None) for pod in self.list()]
+
+    def now(self) -> datetime:
+        """Return this machine's clock."""
+        return datetime.now(UTC)
+
+    def ended(self, pod_id: str) -> dict[str, Any] | None:
+        """Return the record of a pod's end (``reason``, ``created``, ``ended``), None while there is none."""
+        return registry.read(self.books.ended, f"{pod_id}.json") if registry.NAME.match(pod_id) else None
+
+    def doctor(self) -> builtins.list[tuple[str, bool, str]]:
+        """Say which rung serves here and why, and what serves SSH."""
+        forced = _forced_rung()
+        why = launch.probe() if forced != "process" else "TRAINYARD_LOCAL_RUNG=process"
+        sshd = launch.find_sshd()
+        if not why:
+            rung = ("local pods", True, "rung 'namespace': own processes, /root, /workspace and /tmp; killed by the kernel")
+        elif forced == "namespace":
+            rung = ("local pods", False, f"rung 'namespace' is forced but refused here: {_explain(why)}")
+        else:
+            rung = ("local pods", True, f"rung 'process': kept together by a keeper, HOME and WORKSPACE redirected ({_explain(why)})")
+        server = f"OpenSSH ({sshd})" if sshd and not why else "asyncssh" + ("" if sshd else " (no sshd is installed)")
+        found = hardware.gpus()
+        names = ", ".join(gpu.name for gpu in found) or "none"
+        return [rung, ("local ssh server", True, server), ("local gpus", True, names)]
+
+    def _claim(self, state: dict[str, Any], content: Mapping[str, bytes], offer: Offer) -> bool:
+        if not offer.gpu:
+            return registry.claim(self.books, state, content)
+        with open(self.root / "gpus.lock", "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            used = self._used_gpus(without=state["name"])
+            free = [gpu.index for gpu in hardware.gpus() if gpu.name == offer.gpu and gpu.index not in used]
+            if len(free) < offer.gpu_count:
+                raise NoCapacity(f"{offer.gpu_count} x {offer.gpu} wanted, {len(free)} free on this machine")
+            mine = free[: offer.gpu_count]
+            env = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, mine)), **state["env"]}
+            return registry.claim(self.books, {**state, "gpu_indices": mine, "env": env}, content)
+
+    def _used_gpus(self, without: str = "") -> set[int]:
+        used: set[int] = set()
+        for name in registry.names(self.books):
+            state = registry.read(self.books.pods / name, "state.json") if name != without else None
+            used |= set((state or {}).get("gpu_indices", ()))
+        return used
+
+    def _state(self, spec: PodSpec, offer: Offer, boot_restart: bool) -> dict[str, Any]:
+        self.books.pod(spec.name)
+        if spec.end is not None and spec.end <= self.now():
+            raise CloudRefused(f"the end of {spec.name} is in the past")
+        for key, value in spec.env.items():
+            if not key or set("=\n\0") & set(key) or set("\n\0") & set(value):
+                raise CloudRefused(f"environment variable '{key}': line ends and NUL are not possible on a local pod")
+        env = {**marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), "TRAINYARD_ENVS": str(self.books.envs), **spec.env}
+        return {
+            "name": spec.name,
+            "fence_id": spec.fence_id,
+            "lease_id": spec.lease_id,
+            "created": time.time(),
+            "boot_id": registry.boot_id(),
+            **_times(spec.stop, spec.end),
+            "price": offer.price_per_hour,
+            "gpu": offer.gpu,
+            "gpu_count": offer.gpu_count if offer.gpu else 0,
+            "region": offer.region,
+            "host_key": _public(spec.host_key),
+            "marker": 2**62 + secrets.randbits(60),
+            "env": env,
+            "boot": list(spec.boot),
+            "boot_restart": boot_restart,
+            "rung": _forced_rung(),
+            "nice": NICE,
+            "mask": str(self.root),
+            "binds": [str(self.books.envs), *launch.needed_folders()],
+            "path": [os.path.dirname(os.path.realpath(sys.executable))],
+            "sshd": launch.find_sshd(),
+            "asyncssh": launch.asyncssh_server(),
+        }
+
+    def _look(self, name: str) -> PodInfo | None:
+        """Return one pod as files and kernel say, after ending or starting what a crash left behind."""
+        folder = self.books.pods / name
+        # In this order: a supervisor locks before it publishes, so a port without a holder means death.
+        address = registry.read(folder, "port")
+        alive = registry.holder(folder / "alive")
+        keeper = registry.holder(folder / "keeper")
+        state = registry.read(folder, "state.json")
+        if not folder.exists():
+            return None
+        end = (state or {}).get("end")
+        over = end is not None and time.time() > end
+        if alive:
+            if end is not None and time.time() > end + OVERDUE:
+                return self._sweep(name, "end of the lease, kept from outside")
+            return self._info(name, state, address, "running" if address else "starting")
+        if keeper:
+            return self._info(name, state, address, "terminating" if address else "starting")
+        if address is not None or state is None:
+            return self._sweep(name, "the supervisor was killed" if state is None or self._same_boot(state) else "reboot")
+        if over or not self._same_boot(state):
+            return self._sweep(name, "end of the lease" if over else "reboot")
+        if time.time() - state["created"] > PENDING:
+            address = launch.start(folder)
+        return self._info(name, state, address if address and "port" in address else None, "starting")
+
+    def _sweep(self, name: str, reason: str) -> PodInfo | None:
+        ending.end_pod(self.books, name, reason)
+        return None
+
+    def _same_boot(self, state: Mapping[str, Any]) -> bool:
+        return bool(state.get("boot_id") == registry.boot_id())
+
+    def _info(self, name: str, state: Mapping[str, Any] | None, address: Mapping[str, Any] | None, status: PodStatus) -> PodInfo:
+        state = state or {}
+        ids = parse_name(name)
+        fence, lease = (ids.fence_id, ids.lease_id) if ids else (state.get("fence_id"), state.get("lease_id"))
+        return PodInfo(
+            id=name,
+            name=name,
+            status=status,
+            raw_status=f"{status} ({address['rung']})" if address else status,
+            price_per_hour=state.get("price"),
+            created=_moment(state.get("created")),
+            fence_id=fence if is_id(fence or "") else None,
+            lease_id=lease if is_id(lease or "") else None,
+            stop=_moment(state.get("stop")),
+            end=_moment(state.get("end")),
+            end_unreadable=not state,
+            ssh=SshAddress("127.0.0.1", address["port"], address["user"]) if address else None,
+            gpu=state.get("gpu"),
+            gpu_count=state.get("gpu_count", 0),
+            region=state.get("region"),
+            workspace=address["workspace"] if address else "/workspace",
+            host_key=state.get("host_key") or None,
+        )
+
+
+def _content(spec: PodSpec, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    content = {
+        "pod/etc/host_key": spec.host_key.rstrip("\n").encode() + b"\n",
+        "pod/etc/authorized_keys": spec.public_key.rstrip("\n").encode() + b"\n",
+        # A login shell's /etc/profile sets PATH anew.
+        "home/.profile": b'PATH="$(dirname "$TRAINYARD_POD_SOCKET")/bin:$PATH"\n[ -f ~/.bashrc ] && . ~/.bashrc\n:\n',
+    }
+    for path, data in files.items():
+        top, *rest = Path(path).parts
+        if top not in ("home", "workspace", "bin") or not rest or ".." in rest:
+            raise UserError(f"'{path}': a file of a local pod lies under home/, workspace/ or bin/")
+        content["pod/" + path if top == "bin" else path] = data
+    return content
+
+
+def _times(stop: datetime | None, end: datetime | None) -> dict[str, float | None]:
+    last = end.timestamp() if end else None
+    # Both clocks are kept: a wall clock set back must not lengthen a lease, and boot time counts suspend.
+    by_boot = time.clock_gettime(time.CLOCK_BOOTTIME) + last - time.time() if last is not None else None
+    return {"stop": stop.timestamp() if stop else None, "end": last, "end_boottime": by_boot}
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None
+
+
+def _public(private_pem: str) -> str:
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        key = serialization.load_ssh_private_key(private_pem.encode(), password=None)
+    except ValueError as error:
+        raise CloudRefused(f"the host key of the pod is no OpenSSH private key: {error}") from None
+    form = serialization.PublicFormat.OpenSSH
+    return key.public_key().public_bytes(serialization.Encoding.OpenSSH, form).decode()
+
+
+def _forced_rung() -> str:
+    rung = os.environ.get("TRAINYARD_LOCAL_RUNG", "")
+    if rung and rung not in RUNGS:
+        raise UserError(f"TRAINYARD_LOCAL_RUNG: '{rung}' is none of {', '.join(RUNGS)}")
+    return rung
+
+
+def _explain(why: str) -> str:
+    if "No space left" in why:
+        return f"{why}: this system allows no user namespaces (user.max_user_namespaces)"
+    if "not permitted" in why or "denied" in why:
+        return f"{why}: refused by AppArmor, seccomp or a container"
+    return why

@@ -1,0 +1,205 @@
+"""The doors of a pod: SSH on a loopback port, and the socket by which the pod can ask for its own end.
+
+Runs inside the supervisor, so it knows nothing but the standard library. OpenSSH serves where it is installed and
+the pod has its own /etc (``sshd -i``, one process a connection); elsewhere an asyncssh child on the same port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+MOST_TALKS = 32
+LONGEST_SOCKET = 100
+"""Unix socket paths end at 108 bytes."""
+_SSHD = """HostKey {pod}/etc/host_key
+AuthorizedKeysFile {pod}/etc/authorized_keys
+PubkeyAuthentication yes
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+UsePAM no
+StrictModes no
+PidFile none
+PrintLastLog no
+PrintMotd no
+LogLevel ERROR
+MaxSessions 128
+MaxAuthTries 20
+UseDNS no
+X11Forwarding no
+Subsystem sftp internal-sftp
+SetEnv {env}
+"""
+
+
+class Doors:
+    """The open doors: descriptors to watch, and what to do when one of them is knocked at."""
+
+    def __init__(self, listener: socket.socket, control: socket.socket, env: dict[str, str], server: list[str], each: bool) -> None:
+        self.listener, self.control, self.env, self.server, self.each = listener, control, env, server, each
+        self.address: dict[str, Any] = {}
+        self.talks: dict[int, tuple[socket.socket, bytearray]] = {}
+        self.child = 0
+        self.due = 0.0
+
+    def watched(self) -> list[int]:
+        """Return the descriptors whose input is for handle()."""
+        return [self.control.fileno(), *([self.listener.fileno()] if self.each else [])]
+
+    def step(self, dead: set[int]) -> None:
+        """Keep the SSH child alive where there is one; a program in the pod may have killed it."""
+        if self.child in dead:
+            self.child = 0
+        if not self.each and not self.child and time.monotonic() >= self.due:
+            self.due = time.monotonic() + 0.5
+            with self._survivable():
+                self.child = self.spawn(self.server, self.listener.fileno(), 2, 2)
+
+    def wait(self) -> float:
+        """Return the seconds until step() has something to do."""
+        return 3600.0 if self.each or self.child else max(0.0, self.due - time.monotonic())
+
+    def handle(self, fd: int, poller: select.poll, spec: dict[str, Any]) -> str | None:
+        """Serve one descriptor; return the reason when the pod asked for its end."""
+        with self._survivable():
+            if fd == self.listener.fileno():
+                self._connect()
+            elif fd == self.control.fileno():
+                talk = self.control.accept()[0]
+                talk.setblocking(False)
+                self.talks[talk.fileno()] = (talk, bytearray())
+                poller.register(talk, select.POLLIN)
+                if len(self.talks) > MOST_TALKS:
+                    self._close(next(iter(self.talks)), poller)
+            elif fd in self.talks:
+                return self._hear(fd, poller, spec)
+        return None
+
+    def spawn(self, argv: list[str], stdin: int, stdout: int, stderr: int, env: dict[str, str] | None = None) -> int:
+        """Start a program in a session of its own with the pod's environment; return its pid."""
+        actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)]
+        # Python ignores these two, and what is ignored stays so in a child.
+        usual = [signal.SIGPIPE, signal.SIGXFSZ]
+        return os.posix_spawnp(argv[0], argv, self.env if env is None else env, file_actions=actions, setsid=True, setsigdef=usual)
+
+    def _connect(self) -> None:
+        link = self.listener.accept()[0]
+        with link:
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.spawn(self.server, link.fileno(), link.fileno(), 2, {"PATH": BASE_PATH})
+
+    def _hear(self, fd: int, poller: select.poll, spec: dict[str, Any]) -> str | None:
+        talk, heard = self.talks[fd]
+        data = talk.recv(4096)
+        heard += data
+        line, newline, _ = bytes(heard).partition(b"\n")
+        if not newline and data and len(heard) < 4096:
+            return None
+        try:
+            verb, _, rest = line.decode(errors="replace").strip().partition(" ")
+            if verb == "end" and newline:
+                with contextlib.suppress(OSError):
+                    talk.send(b"ok\n")
+                return rest or "asked by the pod"
+            if verb == "lease" and newline:
+                talk.send(json.dumps({key: spec.get(key) for key in ("stop", "end")}).encode() + b"\n")
+            else:
+                talk.send(b"unknown: say 'end REASON' or 'lease'\n")
+        finally:
+            self._close(fd, poller)
+        return None
+
+    def _close(self, fd: int, poller: select.poll) -> None:
+        poller.unregister(fd)
+        self.talks.pop(fd)[0].close()
+
+    @contextlib.contextmanager
+    def _survivable(self) -> Iterator[None]:
+        """Go on after a full process table, no free descriptor, a caller that hung up: the next knock may fare better."""
+        try:
+            yield
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError as error:
+            os.write(2, f"doors: {error}\n".encode())
+            time.sleep(0.01)
+
+
+def open_doors(spec: dict[str, Any], path: str, rung: str) -> Doors:
+    """Bind the pod's port and socket and write its sshd settings; the pod's own root must be entered before."""
+    own_root = rung == "namespace"
+    pod = "/pod" if own_root else path + "/pod"
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
+    control = socket.socket(socket.AF_UNIX)
+    os.chdir(pod)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink("ctl")
+    control.bind("ctl")
+    control.listen(16)
+    listener.setblocking(False)
+    control.setblocking(False)
+    env = _environment(spec, path, pod, own_root)
+    os.chdir(env["WORKSPACE"])
+    each = own_root and bool(spec["sshd"])
+    if each:
+        _write_sshd(pod, env)
+        server = [spec["sshd"], "-i", "-e", "-f", f"{pod}/etc/sshd_config"]
+    else:
+        server = [*spec["asyncssh"], f"{pod}/etc"]
+        # The asyncssh child accepts by itself.
+        listener.setblocking(True)
+    doors = Doors(listener, control, env, server, each)
+    doors.address = {
+        "port": listener.getsockname()[1],
+        "rung": rung,
+        "server": "sshd" if each else "asyncssh",
+        "user": env["USER"],
+        "workspace": env["WORKSPACE"],
+    }
+    return doors
+
+
+def _environment(spec: dict[str, Any], path: str, pod: str, own_root: bool) -> dict[str, str]:
+    given = spec["env"]
+    env = {"LANG": "C.UTF-8", "SHELL": "/bin/bash", "USER": "root", "LOGNAME": "root"}
+    env |= given
+    if not own_root:
+        env["USER"] = env["LOGNAME"] = _login_name()
+        env["TMPDIR"] = path + "/tmp"
+    control = pod + "/ctl"
+    if len(control) > LONGEST_SOCKET:
+        fd = os.open(pod, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        control = f"/proc/{os.getpid()}/fd/{fd}/ctl"
+    env["HOME"] = "/root" if own_root else path + "/home"
+    env["WORKSPACE"] = "/workspace" if own_root else path + "/workspace"
+    env["TRAINYARD_POD_SOCKET"] = control
+    env["PATH"] = ":".join((pod + "/bin", given.get("PATH", BASE_PATH), *spec["path"]))
+    return env
+
+
+def _login_name() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def _write_sshd(pod: str, env: dict[str, str]) -> None:
+    # Only the first SetEnv line counts, so all variables stand in one.
+    words = ['"' + f"{name}={value}".replace("\\", "\\\\").replace('"', '\\"') + '"' for name, value in env.items()]
+    fd = os.open(f"{pod}/etc/sshd_config", os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "w", encoding="utf-8") as file:
+        file.write(_SSHD.format(pod=pod, env=" ".join(words)))

@@ -1,0 +1,123 @@
+"""How a local pod is ended from outside: kill, take off the list, look again, remove.
+
+The order is the half of a protocol whose other half is the supervisor's: it locks, then looks whether its folder
+still stands under the name; here the folder is renamed, then the lock is looked at again. One sees the other.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from pathlib import Path
+
+from trainyard.clouds.local import registry, sandbox
+from trainyard.clouds.local.registry import Books
+from trainyard.errors import CloudUnknown
+
+PATIENCE = 30.0
+"""Seconds that a killed process may need; a large memory takes its time."""
+KEEPER_PATIENCE = 10.0
+"""Seconds in which a keeper must have killed what is below it; it is killed itself then."""
+UNSEEN_PASSES = 8
+"""Clean scans in turn that prove absence when nothing held the tree together: 2 missed 2 of 50, 8 missed 0 of 30."""
+
+
+def end_pod(books: Books, name: str, reason: str) -> None:
+    """End a pod and return when it is gone; one that is gone already, or half gone, is success."""
+    folder = books.pod(name)
+    if folder.exists():
+        kill(folder)
+        discarded = registry.discard(books, name)
+        if discarded is not None:
+            finish(books, discarded, reason)
+    for rest in registry.trashed(books, name):
+        finish(books, rest, reason)
+
+
+def finish(books: Books, folder: Path, reason: str) -> None:
+    """Remove a folder in the trash, after another look for a supervisor that started meanwhile."""
+    kill(folder)
+    registry.bury(books, folder, reason)
+
+
+def kill(folder: Path) -> None:
+    """Kill every process of a pod, however it was held together, and wait until they are gone."""
+    address = registry.read(folder, "port")
+    state = registry.read(folder, "state.json")
+    orderly = _kill_holders(folder)
+    if state is None or not state.get("marker"):
+        return
+    # On the first rung the kernel kills, and before the port is known nothing of the user's has run.
+    unheld = address is not None and address.get("rung") == "process" and not orderly
+    sandbox.kill_marked(int(state["marker"]), UNSEEN_PASSES if unheld else 1)
+
+
+def signal_holder(path: Path, sign: int) -> int:
+    """Send a signal to the holder of a lock; return its pidfd, or -1 when there is no holder any more."""
+    for _ in range(100):
+        pid = registry.holder(path)
+        if pid == 0:
+            return -1
+        if pid < 0:
+            raise CloudUnknown("a local pod is held by a process that this one cannot see", hint=f"Run this where it was made: {path}")
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        # Looked at again with the process pinned: the pid cannot have been reused in between.
+        if registry.holder(path) == pid:
+            try:
+                signal.pidfd_send_signal(fd, sign)
+            except ProcessLookupError:
+                pass
+            except PermissionError:
+                os.close(fd)
+                raise CloudUnknown(f"the local pod of process {pid} belongs to another user") from None
+            return fd
+        os.close(fd)
+    raise CloudUnknown(f"the holder of {path} keeps changing")
+
+
+def _kill_holders(folder: Path) -> bool:
+    """Kill supervisor and keeper; True when what held the tree together was there and has done its work."""
+    orderly = False
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        keeper = signal_holder(folder / "keeper", signal.SIGTERM)
+        if keeper >= 0:
+            # A program of the same user may have stopped it.
+            signal.pidfd_send_signal(keeper, signal.SIGCONT) if not _gone(keeper, 0) else None
+        supervisor = signal_holder(folder / "alive", signal.SIGKILL)
+        if keeper < 0 and supervisor < 0:
+            return orderly
+        if supervisor >= 0:
+            _wait(supervisor, PATIENCE, folder)
+            orderly = orderly or keeper < 0
+        if keeper >= 0:
+            orderly = _retire(keeper, folder)
+    raise CloudUnknown(f"the processes of the local pod {folder.name} do not die")
+
+
+def _retire(keeper: int, folder: Path) -> bool:
+    if _gone(keeper, KEEPER_PATIENCE):
+        os.close(keeper)
+        return True
+    signal.pidfd_send_signal(keeper, signal.SIGKILL)
+    _wait(keeper, PATIENCE, folder)
+    return False
+
+
+def _wait(pidfd: int, patience: float, folder: Path) -> None:
+    try:
+        if not _gone(pidfd, patience):
+            raise CloudUnknown(f"a process of the local pod {folder.name} does not die", hint="It may hang in the kernel; try again.")
+    finally:
+        os.close(pidfd)
+
+
+def _gone(pidfd: int, patience: float) -> bool:
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(patience * 1000))

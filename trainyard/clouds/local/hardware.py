@@ -1,0 +1,80 @@
+"""What this machine can offer as pods: itself, and its NVIDIA GPUs where it has any."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from glob import glob
+
+from trainyard.clouds.protocol import Offer, OfferQuery
+from trainyard.errors import UserError
+
+REGION = "here"
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One real GPU of this machine."""
+
+    index: int
+    name: str
+    vram_gb: float
+
+
+def gpus() -> list[Gpu]:
+    """Return this machine's NVIDIA GPUs, none where there is no device or no driver."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None or not glob("/dev/nvidia[0-9]*"):
+        return []
+    command = [tool, "--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return parse(done.stdout) if done.returncode == 0 else []
+
+
+def parse(text: str) -> list[Gpu]:
+    """Read what ``nvidia-smi --query-gpu=index,name,memory.total --format=csv,noheader,nounits`` prints."""
+    rows = (re.match(r"\s*(\d+), (.+), ([\d.]+)\s*$", line) for line in text.splitlines())
+    return [Gpu(int(row[1]), row[2].strip(), round(float(row[3]) / 1024, 1)) for row in rows if row]
+
+
+def price(env: Mapping[str, str] | None = None) -> float:
+    """Return the price of an hour: nothing, or ``TRAINYARD_LOCAL_PRICE`` in dollars."""
+    text = (os.environ if env is None else env).get("TRAINYARD_LOCAL_PRICE") or "0"
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise UserError(f"TRAINYARD_LOCAL_PRICE: '{text}' is no price per hour in dollars")
+    return value
+
+
+def offers(query: OfferQuery, have: list[Gpu], used: set[int]) -> list[Offer]:
+    """Return the offers that fit the query, in its order of preference."""
+    cost = price()
+    if query.max_price is not None and cost > query.max_price:
+        return []
+    if query.spot or (query.regions and REGION not in query.regions) or query.tier:
+        return []
+    if not query.gpus:
+        return [Offer(id="cpu", cloud="local", gpu=None, gpu_count=0, price_per_hour=cost, region=REGION)]
+    found: list[Offer] = []
+    for wanted in query.gpus:
+        free = [gpu for gpu in have if gpu.index not in used and _fits(wanted, gpu.name)]
+        if len(free) >= query.gpu_count and not any(offer.gpu == free[0].name for offer in found):
+            gpu = free[0]
+            found.append(Offer(f"gpu:{gpu.name}", "local", gpu.name, query.gpu_count, cost, REGION, vram_gb=gpu.vram_gb))
+    return found
+
+
+def _fits(wanted: str, name: str) -> bool:
+    """Compare in every cloud's spelling: ``RTX_4090`` is ``NVIDIA GeForce RTX 4090``, ``H100`` any H100."""
+    words = re.findall(r"[a-z0-9]+", wanted.lower())
+    return set(words) - {"nvidia", "geforce"} <= set(re.findall(r"[a-z0-9]+", name.lower()))

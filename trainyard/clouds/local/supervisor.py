@@ -1,0 +1,347 @@
+"""The supervisor of one pod: its first process, its SSH door, the keeper of its end.
+
+Started as ``python -P -S -E`` with the standard library alone, because its start is the largest part of a pod's
+start. On the first rung it is pid 1 of the pod's own namespaces, so its death is the death of everything in the
+pod; on the second a keeper above it does that. It holds a POSIX lock on ``alive``: by that lock, and by nothing
+else, others see that the pod exists. Closing any other descriptor of that file would drop it: open it once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from trainyard.clouds.local import doors, sandbox
+else:
+    import doors
+    import sandbox
+
+TICK = 5.0
+"""Longest time (s) between two looks at the clocks and at the pod's record."""
+
+
+class Stop(Exception):
+    """This supervisor is not to serve: ``taken``, ``gone``, ``dead``, or an error in words."""
+
+
+class Pod:
+    """The pod's directory, opened before any change of root, and what its record says."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.name = os.path.basename(path)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        self.root_fd = os.open("/", flags)
+        self.fd = os.open(path, flags)
+        self.base_fd = os.open(os.path.dirname(os.path.dirname(path)), flags)
+        self.log_fd = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        self.spec: dict[str, Any] = {}
+        self.stamp = (0, 0)
+        self.read()
+
+    def read(self) -> None:
+        """Read the record again when it was changed; a damaged one changes nothing."""
+        with contextlib.suppress(OSError, ValueError):
+            fd = os.open("state.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
+            with open(fd, "rb") as file:
+                found = os.fstat(fd)
+                if (found.st_ino, found.st_mtime_ns) != self.stamp:
+                    self.spec = json.loads(file.read())
+                    self.stamp = (found.st_ino, found.st_mtime_ns)
+
+    def is_recorded(self) -> bool:
+        """Tell whether this very directory still stands under the pod's name."""
+        try:
+            found = os.stat(self.path.lstrip("/"), dir_fd=self.root_fd)
+        except OSError:
+            return False
+        return os.path.samestat(found, os.fstat(self.fd))
+
+    def left(self) -> float:
+        """Return the seconds until the end by the clock that is ahead: the wall, or boot time (suspend counts)."""
+        end = self.spec.get("end")
+        if end is None:
+            return float("inf")
+        return float(min(end - time.time(), self.spec["end_boottime"] - time.clock_gettime(time.CLOCK_BOOTTIME)))
+
+    def lock(self, name: str) -> None:
+        """Take the lock that says this pod lives, then look whether it was removed meanwhile (terminate does the reverse)."""
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Stop("taken") from None
+        if not self.is_recorded():
+            raise Stop("gone")
+        if os.access("port", os.F_OK, dir_fd=self.fd) and name == "alive":
+            raise Stop("dead")
+
+    def write(self, name: str, value: dict[str, Any]) -> None:
+        """Write a file so that it is whole or absent, on a full disk too. Not for after a reboot: that ends the pod."""
+        data, fresh = json.dumps(value).encode(), name + ".new"
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        try:
+            if os.write(fd, data) != len(data):
+                raise OSError(28, "No space left on device")
+        finally:
+            os.close(fd)
+        os.rename(fresh, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def remove(self, reason: str) -> None:
+        """Take the pod out of the list, keep the record of its end, remove its files. Everything in it is dead already."""
+        spec = self.spec
+        kept = {key: spec.get(key) for key in ("name", "fence_id", "lease_id", "created", "stop", "end", "price", "boot_id")}
+        with contextlib.suppress(OSError):
+            self.write("ended.json", {**kept, "ended": time.time(), "reason": reason})
+        if not self.is_recorded():
+            return
+        trash = f"trash/{self.name}~{os.urandom(6).hex()}"
+        try:
+            os.rename(f"pods/{self.name}", trash, src_dir_fd=self.base_fd, dst_dir_fd=self.base_fd)
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{trash}/ended.json", f"ended/{self.name}.json", src_dir_fd=self.base_fd, dst_dir_fd=self.base_fd)
+        except FileNotFoundError:
+            return
+        sandbox.remove_tree(trash, dir_fd=self.base_fd)
+
+
+def main() -> NoReturn:
+    """Start the pod whose directory is the first argument; report on the descriptor that is the second."""
+    pod, report = Pod(sys.argv[1]), int(sys.argv[2])
+    os.set_inheritable(report, False)
+    # Python's own handler would let a program in the pod interrupt pid 1.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.umask(0o022)
+    forced = pod.spec.get("rung") or ""
+    if forced != "process":
+        why = _start_in_namespace(pod, report)
+        if not why:
+            os._exit(0)
+        os.write(2, f"no namespaces: {why}\n".encode())
+        if forced:
+            _tell(report, {"error": f"no namespaces: {why}"})
+            pod.remove(why)
+            os._exit(1)
+    _start_under_keeper(pod, report)
+
+
+def probe() -> str:
+    """Return why the first rung is refused on this machine, empty when it is not: the whole sequence, in a throw-away child."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("root", "home", "workspace", "tmp", "pod/etc"):
+            os.makedirs(f"{folder}/{name}")
+
+        def build() -> None:
+            sandbox.build_root(folder)
+            sandbox.enter_root(folder)
+
+        return _in_namespace(build, lambda: None)
+
+
+def _start_in_namespace(pod: Pod, report: int) -> str:
+    def build() -> None:
+        pod.lock("alive")
+        sandbox.build_root(pod.path, mask=pod.spec["mask"], binds=pod.spec["binds"])
+        sandbox.enter_root(pod.path)
+
+    def end(reason: str) -> None:
+        sandbox.kill_namespace()
+        sandbox.leave_root(pod.path, pod.root_fd)
+        pod.remove(reason)
+
+    return _in_namespace(build, lambda: _live(pod, report, "namespace", end), report)
+
+
+def _in_namespace(build: Any, live: Any, report: int = -1) -> str:
+    """Fork twice into new namespaces; return why that failed. This process stays outside, so that it can fall back."""
+    ready, say = os.pipe()
+    outer = os.fork()
+    if not outer:
+        try:
+            sandbox.unshare()
+            if os.fork():
+                os._exit(0)
+            build()
+        except Stop as stop:
+            _tell(report, {"state": str(stop)})
+            os.write(say, b"ok")
+            os._exit(0)
+        except OSError as error:
+            os.write(say, f"{error.strerror or error}".encode())
+            os._exit(1)
+        os.write(say, b"ok")
+        os.close(say)
+        os.close(ready)
+        live()
+        os._exit(0)
+    os.close(say)
+    os.waitpid(outer, 0)
+    answer = os.read(ready, 4096).decode()
+    os.close(ready)
+    return "" if answer == "ok" else answer or "the first process died"
+
+
+def _start_under_keeper(pod: Pod, report: int) -> NoReturn:
+    """The second rung: a keeper adopts what a killed supervisor leaves, the supervisor does it for a killed keeper."""
+    if os.fork():
+        os._exit(0)  # Else a dead keeper would stay a zombie of whoever created the pod.
+    sandbox.become_subreaper()
+    signal.signal(signal.SIGTERM, lambda *_: _end_tree(pod, "terminated"))
+    try:
+        pod.lock("keeper")
+    except Stop as stop:
+        _tell(report, {"state": str(stop)})
+        os._exit(0)
+    keeper = os.getpid()
+    child = os.fork()
+    if not child:
+        _supervise(pod, report, keeper)
+    os.close(report)
+    while True:
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(-1, 0)[0] != child:
+                continue
+        _end_tree(pod, "the supervisor was killed")
+
+
+def _supervise(pod: Pod, report: int, keeper: int) -> NoReturn:
+    def end(reason: str) -> None:
+        _end_tree(pod, reason)
+
+    signal.signal(signal.SIGTERM, lambda *_: end("the keeper was killed"))
+    sandbox.become_subreaper()
+    if not sandbox.die_with_parent(signal.SIGTERM, keeper):
+        os._exit(1)
+    sandbox.set_marker(pod.spec["marker"])
+    try:
+        pod.lock("alive")
+    except Stop as stop:
+        _tell(report, {"state": str(stop)})
+        os._exit(0)
+    _live(pod, report, "process", end)
+    os._exit(0)
+
+
+def _end_tree(pod: Pod, reason: str) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sandbox.kill_descendants()
+    pod.remove(reason)
+    os._exit(0)
+
+
+def _live(pod: Pod, report: int, rung: str, end: Any) -> None:
+    """Open the pod's doors, say where they are, serve until it is over, end it."""
+    if rung == "namespace":
+        sandbox.set_marker(pod.spec["marker"])
+    os.nice(pod.spec["nice"])
+    try:
+        served = doors.open_doors(pod.spec, pod.path, rung)
+        pod.write("port", served.address)
+    except OSError as error:
+        _tell(report, {"error": error.strerror or str(error)})
+        end(str(error))
+        return
+    _tell(report, served.address)
+    try:
+        reason = _serve(pod, served)
+    except Exception as error:
+        # A supervisor that cannot go on must not leave a pod without one.
+        os.write(2, f"supervisor failed: {error!r}\n".encode())
+        reason = f"the supervisor failed: {error!r}"
+    end(reason)
+
+
+def _serve(pod: Pod, served: doors.Doors) -> str:
+    """Loop over connections, deaths of children and the clocks; return why the pod is over."""
+    wake, waker = os.pipe()
+    os.set_blocking(waker, False)
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    for sign in (signal.SIGCHLD, signal.SIGHUP):
+        signal.signal(sign, lambda *_: None)
+    poller = select.poll()
+    for fd in (wake, *served.watched()):
+        poller.register(fd, select.POLLIN)
+    boot = _Boot(pod, served)
+    next_look = 0.0
+    while True:
+        dead = _reap()
+        boot.step(dead)
+        served.step(dead)
+        if time.monotonic() >= next_look:
+            next_look = time.monotonic() + TICK
+            if not pod.is_recorded():
+                return "its record was removed"
+        pod.read()
+        left = pod.left()
+        if left <= 0:
+            return "end of the lease"
+        for fd, _ in poller.poll(1000 * min(left + 0.001, TICK, boot.wait(), served.wait())):
+            if fd == wake:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake, 4096)
+                continue
+            said = served.handle(fd, poller, pod.spec)
+            if said is not None:
+                return said
+
+
+class _Boot:
+    """The pod's entrypoint: started once, or again a second after each exit where that is wanted."""
+
+    def __init__(self, pod: Pod, served: doors.Doors) -> None:
+        self.argv = pod.spec["boot"]
+        self.restart = pod.spec["boot_restart"]
+        self.log_fd = pod.log_fd
+        self.null_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self.served = served
+        self.pid = 0
+        self.due: float | None = 0.0 if self.argv else None
+
+    def step(self, dead: set[int]) -> None:
+        """Note a death, start what is due."""
+        now = time.monotonic()
+        if self.pid in dead:
+            self.pid = 0
+            self.due = now + 1.0 if self.restart else None
+        if self.due is not None and now >= self.due:
+            self.due = None
+            try:
+                self.pid = self.served.spawn(self.argv, self.null_fd, self.log_fd, self.log_fd)
+            except OSError as error:
+                os.write(self.log_fd, f"{self.argv[0]}: {error.strerror}\n".encode())
+                self.due = now + 1.0 if self.restart else None
+
+    def wait(self) -> float:
+        """Return the seconds until something is due."""
+        return TICK if self.due is None else max(0.0, self.due - time.monotonic())
+
+
+def _reap() -> set[int]:
+    dead: set[int] = set()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid = os.waitpid(-1, os.WNOHANG)[0]
+            if not pid:
+                break
+            dead.add(pid)
+    return dead
+
+
+def _tell(report: int, answer: dict[str, Any]) -> None:
+    """Report to whoever started this supervisor; it may be dead by now."""
+    if report >= 0:
+        with contextlib.suppress(OSError):
+            os.write(report, json.dumps(answer).encode())
+        with contextlib.suppress(OSError):
+            os.close(report)
