@@ -116,7 +116,7 @@ def _fits(root: Path, env: Mapping[str, str]) -> bool:
 
 def _tools(root: Path, env: Mapping[str, str], lock: int) -> bool:
     """Run the second half, which needs the packages; tell whether nothing is missing."""
-    command = [packages.python_of(root / ".venv"), "-I", "-m", "trainyard.setup.tools", str(root)]
+    command = [str(packages.python_of(root / ".venv")), "-I", "-m", "trainyard.setup.tools", str(root)]
     done = subprocess.run(command, env=dict(env), stdin=subprocess.DEVNULL, pass_fds=[lock], check=False)
     if done.returncode not in (0, INCOMPLETE):
         raise SetupError(f"the tools could not be set up (exit {done.returncode}, see above)")

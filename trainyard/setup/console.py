@@ -126,7 +126,7 @@ def shown(command: Sequence[str | Path]) -> str:
 def _collect(child: subprocess.Popen[bytes], chunks: list[bytes]) -> None:
     assert child.stdout is not None
     with child.stdout as pipe:
-        for chunk in iter(lambda: pipe.read1(65536), b""):
+        for chunk in iter(lambda: os.read(pipe.fileno(), 65536), b""):
             chunks.append(chunk)
 
 

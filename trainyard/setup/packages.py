@@ -68,7 +68,7 @@ def _make(venv: Path, on_line: OnLine, keep: int) -> None:
     # Debian splits ensurepip off into python3-venv; without it `venv` fails half-way.
     without = [] if importlib.util.find_spec("ensurepip") else ["--without-pip"]
     on_line(f"Making .venv with Python {sys.version.split()[0]}")
-    command = [base_python(), "-I", "-m", "venv", "--clear", *without, venv]
+    command: list[str | Path] = [base_python(), "-I", "-m", "venv", "--clear", *without, venv]
     done = run(command, "making .venv", on_line=on_line, keep=[keep])
     if done.rc != 0 and not without:
         done = run([*command[:-1], "--without-pip", venv], "making .venv without pip", on_line=on_line, keep=[keep])
@@ -76,13 +76,12 @@ def _make(venv: Path, on_line: OnLine, keep: int) -> None:
         raise failure(done, "cannot make .venv", network=NETWORK_HINT, space=SPACE_HINT)
 
 
-def _install_all(
-    uv: Path, root: Path, settings: pipsettings.PipSettings, env: Mapping[str, str], on_line: OnLine, keep: int
-) -> None:
+def _install_all(uv: Path, root: Path, settings: pipsettings.PipSettings, env: Mapping[str, str], on_line: OnLine, keep: int) -> None:
     surroundings = pipsettings.uv_environment(settings, env)
     surroundings["UV_NO_PROGRESS"] = "1"
     surroundings.setdefault("UV_LINK_MODE", _link_mode(root, surroundings))
-    install = [uv, "pip", "install", "--python", python_of(root / ".venv"), "--no-python-downloads", *pipsettings.uv_arguments(settings)]
+    install: list[str | Path] = [uv, "pip", "install", "--python", python_of(root / ".venv"), "--no-python-downloads"]
+    install += pipsettings.uv_arguments(settings)
     on_line("Installing the packages of requirements.txt")
     done = run(
         [*install, "--require-hashes", "-r", root / "requirements.txt"],

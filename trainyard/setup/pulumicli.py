@@ -20,7 +20,7 @@ from trainyard.setup.console import Done, OnLine, run
 from trainyard.stacks.cli import COMMAND_PLUGIN, MINIMUM, find, has_command_plugin
 
 LIMIT = 20.0
-HOW = "To use the CLI: install it from https://www.pulumi.com/docs/iac/download-install/ (or with your package manager) and run ./bootstrap again."
+HOW = "To use the CLI: install it from https://www.pulumi.com/docs/iac/download-install/ and run ./bootstrap again."
 _INSTALL = """
 import sys
 from pulumi.automation import PulumiCommand
@@ -56,7 +56,7 @@ def ensure(root: Path, env: Mapping[str, str], on_line: OnLine, *, limit: float 
         return Found(None, False, f"No Pulumi CLI {_dotted(MINIMUM)} or newer: the built-in engine is used, on the same state. {HOW}")
     if not has_command_plugin(env) and not _failed_lately(env, f"plugin of {cli}", now):
         on_line(f"Installing Pulumi's command plugin {COMMAND_PLUGIN} (at most {limit:.0f} s; it is optional)")
-        command = [cli, "plugin", "install", "resource", "command", COMMAND_PLUGIN, "--exact"]
+        command: list[str | Path] = [cli, "plugin", "install", "resource", "command", COMMAND_PLUGIN, "--exact"]
         quiet = {**env, "PULUMI_SKIP_UPDATE_CHECK": "true", "PATH": f"{cli.parent}{os.pathsep}{env.get('PATH', '')}"}
         done = run(command, "installing the command plugin", on_line=on_line, env=quiet, limit=limit)
         if not has_command_plugin(env):

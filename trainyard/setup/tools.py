@@ -10,15 +10,18 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainyard.setup import pulumicli, s3server, sshserver
+from trainyard.clouds.local import LocalCloud
+from trainyard.config import places
+from trainyard.errors import TrainyardError
+from trainyard.setup import pulumicli, s3server
 from trainyard.setup.console import INCOMPLETE, NO_SPACE, OnLine, SetupError, os_failure, say
 from trainyard.setup.starter import SPACE_HINT
 
 
 def main(root: Path, env: Mapping[str, str], on_line: OnLine = say) -> int:
-    """Set up S3 server, SSH server and Pulumi CLI, one sentence each."""
+    """Set up S3 server and Pulumi CLI, look at what local pods find, one sentence each."""
     complete = _s3_server(env, on_line)
-    on_line(sshserver.sentence(env))
+    _local_pods(root, env, on_line)
     found = pulumicli.ensure(root, env, on_line)
     on_line(found.text)
     return 0 if complete and found.complete else INCOMPLETE
@@ -35,6 +38,15 @@ def _s3_server(env: Mapping[str, str], on_line: OnLine) -> bool:
         on_line("Everything but the bucket of the 'local' stack works without it; the next ./bootstrap tries again.")
         return False
     return True
+
+
+def _local_pods(root: Path, env: Mapping[str, str], on_line: OnLine) -> None:
+    """Say how local pods will be kept and which SSH server they get; nothing is installed for them."""
+    try:
+        for name, _, text in LocalCloud(places(root, env).cloud).doctor()[:2]:
+            on_line(f"{name.capitalize()}: {text}.")
+    except TrainyardError as error:
+        on_line(f"WARNING: {error}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,94 @@
+"""What doctor looks at for one stack: its settings, engine, cloud, credentials (presence only), bucket and fence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from trainyard.clouds import open_cloud
+from trainyard.config import Places, group, stack_config
+from trainyard.errors import UserError
+from trainyard.setup.doctor import Check
+from trainyard.stacks.environ import KEYS_OF
+from trainyard.stacks.facade import choose_engine, environment_stack, settings_of
+from trainyard.storage.client import store_settings
+
+_STORES: Mapping[str, tuple[str, ...]] = {
+    "runpod store": ("RUNPOD_S3_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY", "RUNPOD_S3_ENDPOINT", "RUNPOD_S3_BUCKET"),
+    "R2 store": ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT_URL", "R2_BUCKET_NAME"),
+    "AWS store": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+}
+_CREDENTIALS_HELP = "Put the keys into .env beside Pulumi.yaml, or export them."
+
+
+def credentials(places: Places, env: Mapping[str, str]) -> Iterator[Check]:
+    """Which clouds' and stores' credentials are set, by name."""
+    none = True
+    for cloud, names in KEYS_OF.items():
+        have = [name for name in names if env.get(name)]
+        if have:
+            none = False
+            yield Check(f"{cloud} key", "ok", f"{', '.join(have)} set")
+    for store, names in _STORES.items():
+        if any(env.get(name) for name in names):
+            none = False
+            yield _store_group(store, names, env)
+    if none:
+        yield Check("credentials", "ok", "none set; the 'local' stack needs none")
+
+
+def settings(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]:
+    """Whether the stack's file can be read and names a cloud."""
+    cloud = settings_of(stack, places).get("cloud")
+    if cloud is None:
+        raise UserError("no 'trainyard:cloud' in the settings", where=stack_config(places.root, stack).where("trainyard:cloud"))
+    yield Check("stack", "ok", f"{stack}: cloud {cloud}")
+
+
+def engine(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]:
+    """Which engine serves the stack."""
+    name, binary = choose_engine(environment_stack(stack, places, env))
+    yield Check("engine", "ok", f"{name} ({binary})" if binary else f"{name}: Trainyard's own, on Pulumi's state format")
+
+
+def cloud(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]:
+    """Whether the cloud's credentials are there, and what it cannot give."""
+    adapter = open_cloud(str(settings_of(stack, places).get("cloud")), env, places)
+    yield Check("cloud", "ok", adapter.name + (" (emulated)" if adapter.simulated else ", credentials present"))
+    able = adapter.capabilities
+    if not able.self_terminate and not able.deadline:
+        text = "a pod of this cloud can be ended only from outside"
+        yield Check("end of pods", "warn", text, "Let the reaper run from cron or CI.")
+
+
+def bucket(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]:
+    """Where results go, and how far the fence holds."""
+    values = settings_of(stack, places)
+    name, kind = values.get("bucket"), values.get("store")
+    alone = "results come home over SSH, and the fence against late pods holds on this machine only"
+    if name == "none":
+        yield Check("bucket", "warn", f"'bucket: none': {alone}", "Name a bucket in the stack's settings.")
+        return
+    if kind == "local" or (kind is None and values.get("cloud") == "local"):
+        yield Check("bucket", "ok", "on the local S3 server")
+        return
+    found = store_settings(env, None if kind is None else str(kind), None if name is None else str(name), places)
+    if found is None:
+        yield Check("bucket", "warn", f"no credentials of a store: {alone}", _CREDENTIALS_HELP)
+    else:
+        yield Check("bucket", "ok", f"{found.kind}, bucket {found.bucket or 'made at the first up'}, credentials present")
+
+
+def _store_group(store: str, names: tuple[str, ...], env: Mapping[str, str]) -> Check:
+    try:
+        group(env, names)
+    except UserError as error:
+        return Check(store, "fail", error.message, _CREDENTIALS_HELP)
+    return Check(store, "ok", f"{', '.join(names)} set")
+
+
+CHECKERS: Mapping[str, Callable[..., Iterable[Check]]] = {
+    "stack": settings,
+    "engine": engine,
+    "cloud": cloud,
+    "bucket": bucket,
+}
