@@ -22,7 +22,9 @@ from typing import Any
 
 from invoke import Collection, Context, task
 
-ROOT = Path(__file__).resolve().parent
+from trainyard.config import find_root
+
+ROOT = find_root()
 
 
 def verb(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -426,11 +428,14 @@ def _number(value: Any) -> float | None:
         raise UserError(f"'{value}' is not a number") from None
 
 
+RUN_VERBS = (train, attach, recover, cancel, runs, logs, ssh, tunnel, render, download)
+ENVIRONMENT_VERBS = (up, preview, refresh, destroy, outputs, env, reap, audit)
+
+
 def _collection() -> Collection:
     """Group the verbs: plain ones at the top, the others under a word (store.start, bench.start)."""
     top = Collection()
-    for one in (train, attach, recover, cancel, runs, logs, ssh, tunnel, render, download, up, preview, refresh, destroy, outputs, env, reap, audit,
-                doctor, test, check):  # fmt: skip
+    for one in (*RUN_VERBS, *ENVIRONMENT_VERBS, doctor, test, check):
         top.add_task(one)
     store = Collection("store")
     store.add_task(store_start, name="start")

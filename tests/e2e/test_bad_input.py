@@ -1,0 +1,124 @@
+"""Bad input: one clear message with its place, the documented exit code, and nothing created."""
+
+import os
+import socket
+
+import pytest
+
+from tests.e2e.yard import COUNT
+
+
+def nothing_created(yard):
+    return not (yard.home / "runs").exists() or not list((yard.home / "runs").glob("*/*"))
+
+
+CASES = {
+    "an unknown stack lists the known ones": (["train", "--stack", "locl"], 2, "there is no stack 'locl'", "Stacks here:"),
+    "an unknown recipe names the nearest": (["train", "--recipe", "lorra"], 2, "lorra", "lora"),
+    "an unknown variable names the nearest": (["train", "--set", "lora_rnak=8"], 2, "lora_rnak", "lora_rank"),
+    "a wrong type names the variable": (["train", "--set", "lora_rank=eight"], 2, "lora_rank", "eight"),
+    "a missing data file is named": (["train", "--data", "/nonexistent/x.jsonl"], 2, "/nonexistent/x.jsonl", ""),
+    "a missing config file is named": (["train", "--config", "/nonexistent/c.yaml"], 2, "/nonexistent/c.yaml", ""),
+    "a label that cannot be a name": (["train", "--recipe", "command", "--set", f"script={COUNT}", "--name", "A B"], 2, "--name A B", ""),
+    "hours that are no number": (["train", "--hours", "soon"], 2, "'soon' is not a number", ""),
+    "no hours at all": (["train", "--hours", "0"], 2, "hours", ""),
+    "an unknown run": (["attach", "nothing"], 2, "there is no run 'nothing'", ""),
+    "an unknown engine": (["up", "--stack", "local"], 2, "engine 'builtn' is not known", "builtin"),
+    "a stack without outputs": (["outputs", "--stack", "local"], 2, "no outputs yet", "invoke up"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_one_clear_error_and_nothing_is_created(shared_yard, name):
+    words, code, text, more = CASES[name]
+    if name == "an unknown engine":
+        shared_yard.extra = {"TRAINYARD_ENGINE": "builtn"}
+    done = shared_yard.invoke(*words)
+    shared_yard.extra = {}
+
+    assert "Traceback" not in done.err + done.out
+    assert text in done.err and more in done.err, done.err
+    done.expect(code)
+    assert nothing_created(shared_yard)
+    assert shared_yard.pods() == []
+
+
+FILES = {
+    "malformed YAML": ("c.yaml", "lora_rank: [1\n", "c.yaml:"),
+    "a key twice": ("c.yaml", "lora_rank: 8\nlora_rank: 9\n", "c.yaml:2:1"),
+    "an unknown key": ("c.yaml", "lora_rank: 8\nlora_alfa: 9\n", "c.yaml:2:1"),
+    "a wrong type in JSON": ("c.json", '{\n "lora_rank": "many"\n}\n', "lora_rank"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_broken_config_file_is_named_with_its_line(shared_yard, tmp_path, name):
+    file, text, expected = FILES[name]
+    (tmp_path / file).write_text(text)
+
+    done = shared_yard.invoke("train", "--config", str(tmp_path / file))
+
+    assert expected in done.err, done.err
+    assert "Traceback" not in done.err
+    done.expect(2)
+    assert nothing_created(shared_yard)
+
+
+ROWS = {
+    "a row that fits no form": b'{"instruction": "a", "output": "b"}\n{"foo": 1}\n',
+    "a line that is no JSON": b'{"text": "a"}\n{"text": \n',
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_broken_data_file_is_named_with_its_line(shared_yard, tmp_path, name):
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(ROWS[name])
+
+    done = shared_yard.invoke("train", "--data", str(path))
+
+    assert "data.jsonl:2" in done.err, done.err
+    done.expect(2)
+    assert nothing_created(shared_yard)
+
+
+def test_an_occupied_port_of_the_local_store_is_named(yard):
+    yard.invoke("store.start").expect()
+    port = int(yard.invoke("store.status").json()["endpoint"].rpartition(":")[2])
+    yard.invoke("store.stop").expect()
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        thief.bind(("127.0.0.1", port))
+        thief.listen()
+        done = yard.invoke("store.start")
+
+    assert str(port) in done.err and "Traceback" not in done.err, done.err
+    assert done.code != 0
+
+
+def test_a_wrong_passphrase_is_a_clear_error(yard):
+    yard.invoke("up", "--stack", "local").expect()
+    yard.extra = {"PULUMI_CONFIG_PASSPHRASE": "wrong"}
+    done = yard.invoke("up", "--stack", "local")
+    yard.extra = {}
+
+    assert "passphrase" in done.err and "Traceback" not in done.err, done.err
+    assert done.code != 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount a small tmpfs")
+def test_a_full_disk_is_said_and_leaves_no_pod(yard):
+    import subprocess
+
+    yard.invoke("up", "--stack", "local").expect()
+    runs = yard.home / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", runs], check=True)
+    try:
+        done = yard.invoke(*yard.train())
+    finally:
+        subprocess.run(["umount", "-l", runs], check=True)
+
+    assert "No space left on device" in done.err and "Traceback" not in done.err, done.err
+    assert done.code != 0
+    assert yard.pods() == []

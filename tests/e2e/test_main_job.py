@@ -1,0 +1,177 @@
+"""The main job on real parts: real program, real engine, real SSH, real S3 server, a real (small) training."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests.e2e.yard import kill_tree
+
+
+def test_a_run_goes_all_the_way_and_leaves_nothing_behind(yard, tmp_path):
+    done = yard.invoke(*yard.train("--name", "a", left_over=1)).expect()
+
+    assert "S3 Location: s3://" in done.out and "models/tester/a/1/model/" in done.out
+    assert "invoke download tester/a" in done.out and "aws s3 sync" in done.out
+    assert yard.pods() == []
+    summary = json.loads((yard.home / "runs" / "tester" / "a" / "1" / "run-summary.json").read_text())
+    assert summary["success"] and summary["training_success"] and summary["exit_code"] == 0
+    assert (summary["steps_done"], summary["steps_planned"], summary["final_loss"]) == (5, 5, 0.5)
+    assert summary["engine"] == "builtin" and summary["simulated"] is False
+    assert {"up", "start", "train", "commit", "destroy"} <= set(summary["seconds_by_stage"])
+
+    yard.invoke("download", "a", str(tmp_path / "got")).expect()
+
+    assert (tmp_path / "got" / "model.txt").read_text() == "steps 5\n"
+    assert hashlib.sha256((tmp_path / "got" / "weights.bin").read_bytes()).hexdigest() == hashlib.sha256(bytes(300000)).hexdigest()
+
+
+def test_the_result_is_fetched_on_a_machine_without_a_ledger(yard, tmp_path):
+    yard.invoke(*yard.train("--name", "a")).expect()
+    yard.home.rename(yard.base / "lost")
+
+    yard.invoke("download", "tester/a", str(tmp_path / "got")).expect()
+
+    assert (tmp_path / "got" / "model.txt").exists()
+
+
+def test_json_holds_the_summary_and_nothing_else_on_stdout(yard):
+    done = yard.invoke(*yard.train("--json", "--name", "a", steps=2)).expect()
+
+    assert done.json()["success"] is True
+    rows = yard.invoke("runs", "--json").json()
+    assert [(row["run"], row["state"]) for row in rows] == [("tester/a", "succeeded")]
+
+
+def test_the_log_at_home_is_the_log_of_the_training_byte_for_byte(yard):
+    yard.invoke(*yard.train("--name", "a")).expect()
+
+    log = subprocess.run(yard.argv("logs", "a"), cwd=yard.root, env=yard.env, capture_output=True, check=True).stdout
+
+    assert b"step 5 of 5\ndone\n" in log
+    assert log == (yard.home / "runs" / "tester" / "a" / "1" / "train.log").read_bytes()
+
+
+def test_a_training_that_fails_is_told_with_its_last_lines_and_the_pod_is_gone(yard, tmp_path):
+    script = tmp_path / "bad.sh"
+    script.write_text("echo before; no-such-program; exit 3\n")
+
+    done = yard.invoke("train", "--recipe", "command", "--set", f"script={script}", "--name", "bad")
+
+    done.expect(1)
+    assert "the training exited 3" in done.out and "no-such-program" in done.out and "image lacks a program" in done.out
+    assert yard.pods() == []
+    assert yard.invoke("runs", "--json").json()[0]["state"] == "failed"
+
+
+def test_ctrl_c_detaches_and_attach_finishes_the_story(yard):
+    running = yard.start(*yard.train("--name", "a", steps=30, pause=0.3))
+    yard.wait_for(lambda: yard.record("a").get("phase") == "started")
+    os.kill(running.pid, signal.SIGINT)
+    out, _ = running.communicate(timeout=30)
+
+    assert running.returncode == 0 and "invoke attach tester/a" in out, out
+    assert len(yard.pods()) == 1
+
+    yard.invoke("attach", "a").expect()
+
+    assert yard.pods() == []
+    assert yard.record("a")["phase"] == "ended"
+
+
+def test_a_second_terminal_watches_and_takes_over_when_the_first_dies(yard):
+    first = yard.start(*yard.train("--name", "a", steps=30, pause=0.3))
+    yard.wait_for(lambda: yard.record("a").get("phase") == "started")
+    second = yard.start("attach", "a")
+    yard.wait_for(lambda: second.poll() is None and "watching" in second.stdout.readline())
+    kill_tree(first)
+    out, _ = second.communicate(timeout=90)
+
+    assert second.returncode == 0, out
+    assert yard.record("a")["phase"] == "ended" and yard.pods() == []
+
+
+def test_cancel_saves_what_there_is_and_ends_the_pod(yard, tmp_path):
+    running = yard.start(*yard.train("--name", "a", steps=300, pause=0.3))
+    yard.wait_for(lambda: yard.record("a").get("phase") == "started")
+    yard.wait_for(lambda: "step 3" in (yard.home / "runs" / "tester" / "a" / "1" / "train.log").read_text())
+
+    yard.invoke("cancel", "a").expect()
+    out, _ = running.communicate(timeout=60)
+
+    assert yard.pods() == [], out
+    assert yard.invoke("runs", "--json").json()[0]["state"] == "cancelled"
+    yard.invoke("download", "a", str(tmp_path / "got")).expect()
+    assert "steps" in (tmp_path / "got" / "model.txt").read_text()
+
+
+def test_ssh_runs_a_command_on_the_pod_with_the_pinned_host_key(yard):
+    running = yard.start(*yard.train("--name", "a", steps=100, pause=0.3))
+    yard.wait_for(lambda: yard.record("a").get("phase") == "started")
+
+    done = yard.invoke("ssh", "a", "--", "echo", "here:$WORKSPACE")
+
+    assert "here:/workspace" in done.out or "here:/" in done.out, done
+    yard.invoke("cancel", "a", "--now").expect()
+    running.communicate(timeout=60)
+    assert yard.pods() == []
+
+
+def test_destroy_alone_leaves_nothing_running_and_up_afterwards_adopts_the_bucket(yard, tmp_path):
+    yard.invoke(*yard.train("--name", "a")).expect()
+    running = yard.start(*yard.train("--name", "b", steps=300, pause=0.3))
+    yard.wait_for(lambda: yard.record("b").get("phase") == "started")
+    kill_tree(running)
+
+    refused = yard.invoke("destroy", "--stack", "local")
+    refused.expect(3)
+    assert "live run" in refused.out and len(yard.pods()) == 1
+
+    yard.invoke("destroy", "--stack", "local", "--yes").expect()
+    assert yard.pods() == []
+
+    yard.invoke("up", "--stack", "local").expect()
+    yard.invoke("download", "a", str(tmp_path / "got")).expect()
+    assert (tmp_path / "got" / "model.txt").exists()
+
+
+def test_without_a_bucket_the_result_comes_over_ssh_before_the_pod_is_ended(yard):
+    settings = yard.root / "Pulumi.nobucket.yaml"
+    settings.write_text("config:\n  trainyard:cloud: local\n  trainyard:bucket: none\n")
+    words = yard.train("--name", "a")
+    done = yard.invoke(*(word if word != "local" else "nobucket" for word in words)).expect()
+    yard.invoke("destroy", "--stack", "nobucket", "--yes").expect()
+
+    assert "no bucket is set" in done.out and "Result: " in done.out
+    assert (yard.root / "out" / "tester" / "a" / "model" / "model.txt").read_text() == "steps 5\n"
+    assert yard.pods() == []
+
+
+@pytest.mark.torch
+@pytest.mark.timeout(400)
+def test_lora_trains_a_real_model_and_its_loss_falls(tmp_path):
+    """One test of the suite imports torch; its Python environment is shared by all checkouts of this user."""
+    import shutil
+    import tempfile
+    from pathlib import Path
+
+    from tests.e2e.yard import Yard
+
+    yard = Yard(Path(tempfile.mkdtemp(prefix="ty", dir="/tmp")))
+    # The ready environment (some GB) is the machine's, not the test's.
+    shared = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "trainyard" / "cloud" / "envs"
+    shared.mkdir(parents=True, exist_ok=True)
+    (yard.base / "o" / "cloud").mkdir(parents=True)
+    yard.extra = {"TRAINYARD_ENVS": str(shared)}
+    try:
+        done = yard.invoke("train", "--stack", "local", "--name", "lora", "--json", timeout=390)
+        summary = done.expect().json()
+        assert summary["success"] and summary["final_loss"] < summary["first_loss"]
+        yard.invoke("download", "lora", str(tmp_path / "got")).expect()
+        assert (tmp_path / "got" / "adapter_model.safetensors").stat().st_size > 0
+    finally:
+        yard.close()
+        shutil.rmtree(yard.base, ignore_errors=True)

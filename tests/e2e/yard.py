@@ -1,0 +1,143 @@
+"""A whole Trainyard of its own for a test: own state, own outside world, own passphrase; the checkout's program."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainyard.clouds import open_cloud
+from trainyard.clouds.protocol import Cloud
+from trainyard.config import Places, places
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNT = Path(__file__).resolve().parent / "count.sh"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a verb printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self):
+        """Return stdout as JSON."""
+        return json.loads(self.out)
+
+    def expect(self, code: int = 0) -> Done:
+        """Return itself when the exit code is this one; fail with everything that was printed otherwise."""
+        assert self.code == code, f"exit code {self.code}, expected {code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+        return self
+
+
+@dataclass
+class Yard:
+    """One hermetic Trainyard."""
+
+    base: Path
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # A checkout of its own, so that settings can be changed: links to the program, copies of the settings.
+        self.root.mkdir(exist_ok=True)
+        for name in ("infra", "playbooks", "templates", "tasks.py", "Pulumi.yaml"):
+            (self.root / name).symlink_to(ROOT / name)
+        for path in ROOT.glob("Pulumi.*.yaml"):
+            (self.root / path.name).write_text(path.read_text())
+
+    @property
+    def root(self) -> Path:
+        """The checkout its verbs run in."""
+        return self.base / "w"
+
+    @property
+    def home(self) -> Path:
+        """The controller's folder, which may be lost."""
+        return self.root / ".trainyard"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of its verbs."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("TRAINYARD_", "PULUMI_", "AWS_", "R2_", "RUNPOD_"))}
+        own = {
+            "TRAINYARD_LOCAL_ROOT": str(self.base / "o"),
+            "XDG_CONFIG_HOME": str(self.base / "c"),
+            "TRAINYARD_USER": "tester",
+            "TRAINYARD_ENGINE": "builtin",
+            "NO_COLOR": "1",
+            "COLUMNS": "200",
+        }
+        return {**kept, **own, **self.extra}
+
+    @property
+    def places(self) -> Places:
+        """Where its things lie."""
+        return places(self.root, self.env)
+
+    @property
+    def cloud(self) -> Cloud:
+        """Its local cloud."""
+        return open_cloud("local", self.env, self.places)
+
+    def argv(self, *words: str) -> list[str]:
+        """Return the command line of a verb."""
+        return [sys.executable, "-m", "invoke", *words]
+
+    def invoke(self, *words: str, timeout: float = 110, cwd: Path | None = None) -> Done:
+        """Run a verb to its end."""
+        done = subprocess.run(
+            self.argv(*words), cwd=cwd or self.root, env=self.env, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *words: str) -> subprocess.Popen:
+        """Start a verb in a session of its own."""
+        return subprocess.Popen(
+            self.argv(*words), cwd=self.root, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def train(self, *words: str, steps: int = 5, pause: float = 0.1, left_over: int = 0) -> tuple[str, ...]:
+        """Return the words of a run of the counting script."""
+        args = f"args={steps} {pause} {left_over}"
+        return ("train", "--stack", "local", "--recipe", "command", "--set", f"script={COUNT}", "--set", args, *words)
+
+    def record(self, label: str) -> dict:
+        """Return the record of a run, {} before it has one."""
+        path = self.home / "runs" / "tester" / label / "1" / "run.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def wait_for(self, what, seconds: float = 60):
+        """Wait until ``what()`` is true and return its value; fail after a generous time."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            value = what()
+            if value:
+                return value
+            time.sleep(0.05)
+        raise AssertionError(f"waited {seconds} s in vain")
+
+    def pods(self) -> list[str]:
+        """Return the ids of all pods the cloud lists."""
+        return [pod.id for pod in self.cloud.list()]
+
+    def close(self) -> None:
+        """End everything of this yard."""
+        self.invoke("destroy", "--stack", "local", "--yes")
+        for pod in self.cloud.list():
+            self.cloud.terminate(pod.id)
+        self.invoke("store.stop")
+
+
+def kill_tree(process: subprocess.Popen) -> None:
+    """SIGKILL a verb (only itself: its children live in sessions of their own, as after a crash)."""
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
