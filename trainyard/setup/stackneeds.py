@@ -53,7 +53,8 @@ def engine(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check
 def cloud(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]:
     """Whether the cloud's credentials are there, and what it cannot give."""
     adapter = open_cloud(str(settings_of(stack, places).get("cloud")), env, places)
-    yield Check("cloud", "ok", adapter.name + (" (emulated)" if adapter.simulated else ", credentials present"))
+    credentials = "needs no credentials" if adapter.name == "local" else "credentials present"
+    yield Check("cloud", "ok", f"{adapter.name}, {credentials}" + (" (an emulator answers)" if adapter.simulated else ""))
     able = adapter.capabilities
     if not able.self_terminate and not able.deadline:
         text = "a pod of this cloud can be ended only from outside"
