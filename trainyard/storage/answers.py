@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from urllib3.exceptions import HTTPError
 
 from trainyard.errors import StoreError
 
@@ -20,26 +22,36 @@ _HINTS = {
 }
 
 
+@dataclass(slots=True)
+class Refusal:
+    """A refusal that the caller said it can deal with; ``code`` is empty when there was none."""
+
+    code: str = ""
+    status: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.code)
+
+
 @contextmanager
-def spoken(what: str) -> Iterator[None]:
-    """Raise StoreError with the store's own words for anything that goes wrong inside."""
+def spoken(what: str, *expected: int | str) -> Iterator[Refusal]:
+    """Raise StoreError with the store's own words for anything that goes wrong inside.
+
+    A refusal whose status or code is ``expected`` ends the block and is told by the yielded Refusal.
+    """
+    refusal = Refusal()
     try:
-        yield
+        yield refusal
     except ClientError as error:
+        # HEAD has no body: there the number of the status is all the code there is.
+        found = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+        code = str(error.response.get("Error", {}).get("Code") or found)
+        if found in expected or code in expected:
+            refusal.code, refusal.status = code, found
+            return
         message = str(error.response.get("Error", {}).get("Message") or "")
-        found = code(error)
-        raise StoreError(f"{what}: the store answered {found} {message}".rstrip(), hint=_HINTS.get(found)) from error
+        raise StoreError(f"{what}: the store answered {code} {message}".rstrip(), hint=_HINTS.get(code)) from error
     except HTTPClientError as error:
         raise StoreError(f"{what}: the store does not answer: {error}") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, HTTPError) as error:
         raise StoreError(f"{what}: {error}") from error
-
-
-def code(error: ClientError) -> str:
-    """Return the store's error code, or the number of the HTTP status where it gave none (HEAD has no body)."""
-    return str(error.response.get("Error", {}).get("Code") or status(error))
-
-
-def status(error: ClientError) -> int:
-    """Return the HTTP status of an error."""
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)

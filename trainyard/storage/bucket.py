@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from trainyard.errors import RefusedError, StoreError, UserError
-from trainyard.storage.answers import code, spoken, status
+from trainyard.storage.answers import spoken
 from trainyard.storage.client import Checksums, StoreSettings, s3
+
+# How stores say that they do not know a header.
+_UNKNOWN = ("InvalidArgument", "NotImplemented", "InvalidRequest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +52,31 @@ def adopt_or_create(settings: StoreSettings) -> bool:
     """
     _need_bucket(settings)
     client = s3(settings)
-    try:
+    with spoken(f"bucket '{settings.bucket}'", 301, 307, 400, 403, 404) as refusal:
         client.head_bucket(Bucket=settings.bucket)
+    if not refusal:
         return True
-    except ClientError as error:
-        found = status(error)
-        if found == 403:
-            raise StoreError(
-                f"bucket '{settings.bucket}' exists, but this key may not use it (403); nothing was changed",
-                hint="It belongs to somebody else, or the key lacks s3:ListBucket: choose another name with `trainyard:bucket: NAME`.",
-            ) from error
-        if found in (301, 307, 400):
-            raise StoreError(f"bucket '{settings.bucket}' is not in region {settings.region} ({found}); nothing was changed") from error
-        if found != 404:
-            with spoken(f"bucket '{settings.bucket}'"):
-                raise
+    if refusal.status == 403:
+        raise StoreError(
+            f"bucket '{settings.bucket}' exists, but this key may not use it (403); nothing was changed",
+            hint="It belongs to somebody else, or the key lacks s3:ListBucket: choose another name with `trainyard:bucket: NAME`.",
+        )
+    if refusal.status != 404:
+        raise StoreError(f"bucket '{settings.bucket}' is not in region {settings.region} ({refusal.status}); nothing was changed")
     if settings.kind == "runpod":
         raise StoreError(
             f"RunPod has no bucket '{settings.bucket}' in {settings.region}",
             hint="A RunPod bucket is a network volume: create the volume in that data centre and name its id.",
         )
     return _create(settings, client)
+
+
+def exists(settings: StoreSettings) -> bool:
+    """Tell whether the bucket is there (also when it is somebody else's); False only on the store's positive word."""
+    _need_bucket(settings)
+    with spoken(f"bucket '{settings.bucket}'", 403, 404) as refusal:
+        s3(settings).head_bucket(Bucket=settings.bucket)
+    return refusal.status != 404
 
 
 def canary(settings: StoreSettings) -> Canary:
@@ -167,15 +172,12 @@ def _create(settings: StoreSettings, client: Any) -> bool:
     options: dict[str, Any] = {}
     if settings.kind == "aws" and settings.region != "us-east-1":
         options["CreateBucketConfiguration"] = {"LocationConstraint": settings.region}
-    try:
+    with spoken(f"create bucket '{settings.bucket}'", "BucketAlreadyOwnedByYou", "BucketAlreadyExists") as refusal:
         client.create_bucket(Bucket=settings.bucket, **options)
-    except ClientError as error:
-        if code(error) == "BucketAlreadyOwnedByYou":
-            return True  # another process of ours was faster
-        if code(error) == "BucketAlreadyExists":
-            raise StoreError(f"bucket name '{settings.bucket}' is taken by somebody else; nothing was changed") from error
-        with spoken(f"create bucket '{settings.bucket}'"):
-            raise
+    if refusal.code == "BucketAlreadyOwnedByYou":
+        return True  # another process of ours was faster
+    if refusal:
+        raise StoreError(f"bucket name '{settings.bucket}' is taken by somebody else; nothing was changed")
     if settings.kind == "local":
         with spoken(f"versioning of '{settings.bucket}'"):
             client.put_bucket_versioning(Bucket=settings.bucket, VersioningConfiguration={"Status": "Enabled"})
@@ -188,11 +190,9 @@ def _put_canary(settings: StoreSettings, client: Any, key: str, body: bytes) -> 
     if known == "none":
         return known, client.put_object(Bucket=settings.bucket, Key=key, Body=body).get("VersionId")
     value = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
-    try:
+    with spoken(f"canary in {settings.url}", *(_UNKNOWN if known == "probe" else ())) as refusal:
         answer = client.put_object(Bucket=settings.bucket, Key=key, Body=body, ChecksumAlgorithm="CRC32", ChecksumCRC32=value)
-    except ClientError as error:
-        if known != "probe" or code(error) not in ("InvalidArgument", "NotImplemented", "InvalidRequest"):
-            raise
+    if refusal:
         return "none", client.put_object(Bucket=settings.bucket, Key=key, Body=body).get("VersionId")
     version = answer.get("VersionId")
     if known == "probe":
@@ -202,17 +202,14 @@ def _put_canary(settings: StoreSettings, client: Any, key: str, body: bytes) -> 
 
 
 def _refuses_overwrite(settings: StoreSettings, client: Any, key: str) -> bool:
-    if not settings.conditional and settings.checksums != "probe":
+    unknown = settings.checksums == "probe"
+    if not settings.conditional and not unknown:
         return False
-    try:
+    with spoken(f"canary in {settings.url}", 412, *(_UNKNOWN if unknown else ())) as refusal:
         answer = client.put_object(Bucket=settings.bucket, Key=key, Body=b"overwritten", IfNoneMatch="*")
-    except ClientError as error:
-        if status(error) == 412:
-            return True
-        if code(error) in ("NotImplemented", "InvalidArgument", "InvalidRequest") and settings.checksums == "probe":
-            return False
-        raise
+    if refusal:
+        return refusal.status == 412
     forget(settings, key, answer.get("VersionId"))
-    if settings.checksums == "probe":
+    if unknown:
         return False
     raise StoreError(f"canary in {settings.url}: this store should keep write-once markers (If-None-Match) and does not")

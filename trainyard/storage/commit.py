@@ -7,6 +7,7 @@ any point: what is proven in the bucket is skipped, what is open is gone on with
 
 from __future__ import annotations
 
+import base64
 import posixpath
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import OnProgress, Progress, deliver, silent
 from trainyard.storage.manifest import PART_SIZE, RESERVED, LeftOut, Manifest, ResultKey, entry_of
 from trainyard.storage.objects import Target
-from trainyard.storage.seal import read_result, seal
+from trainyard.storage.seal import put_proven, read_result, seal
 
 SCANS = 5
 
@@ -69,10 +70,14 @@ def commit(
     extra = default_logs(output_dir) if logs is None else logs
     found = frozen_scan(pod, outputs, excludes, extra, settings, part_size, on_progress, pause)
     manifest = manifest_of(where, found, {posixpath.relpath(path, pod.root) for path in extra.values()})
-    deliver(settings, pod, result_targets(pod, where, found), on_progress, pause=pause)
-    deliver(settings, pod, log_targets(where, found), silent, pause=pause, sampled=False)
+    deliver(settings, pod, result_targets(pod, where, found) + log_targets(where, found), on_progress, pause=pause)
+    for entry in found["extra"]:
+        if "inline" in entry:
+            put_proven(settings, where.logs + entry["name"], base64.b64decode(entry["inline"]))
     on_progress(Progress("seal", manifest.size, manifest.size, "writing manifest and _SUCCESS"))
-    return _answer(settings, manifest, seal(settings, manifest), already=False)
+    digest = seal(settings, manifest)
+    podside.mark_safe(pod, digest)
+    return _answer(settings, manifest, digest, already=False)
 
 
 def committed(settings: StoreSettings, where: ResultKey) -> Committed | None:
@@ -131,10 +136,10 @@ def result_targets(pod: podside.Pod, where: ResultKey, found: Mapping[str, Any])
 
 
 def log_targets(where: ResultKey, found: Mapping[str, Any]) -> list[Target]:
-    """Return the logs with their keys."""
+    """Return the logs that are too long to travel in the scan, with their keys."""
     return [
-        Target(entry_of(e, e["name"]), e["source"], where.logs + e["name"], tuple(e.get("md5", ())))
-        for e in found.get("extra", [])
+        Target(entry_of(e, e["name"]), e["path"], where.logs + e["name"], tuple(e.get("md5", ())))
+        for e in found["extra"] if "inline" not in e
     ]  # fmt: skip
 
 

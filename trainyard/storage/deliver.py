@@ -53,7 +53,6 @@ def deliver(
     on_progress: OnProgress,
     *,
     pause: Callable[[float], None],
-    sampled: bool = True,
 ) -> None:
     """Return when every target is proven to be in the bucket; raises StoreError when the store fails or lies for good."""
     total = sum(target.entry.size for target in targets)
@@ -71,7 +70,7 @@ def deliver(
             _forget_dead(settings, wanted, proofs, reasons)
         if all(proofs[t.key] == "there" for t in wanted):
             on_progress(Progress("verify", total, total, "reading samples back"))
-            suspect = _wrong_samples(settings, pod, targets) if sampled else set()
+            suspect = _wrong_samples(settings, pod, targets)
             if not suspect:
                 return
             reasons = dict.fromkeys(suspect, "what the store gives back is not what was sent")

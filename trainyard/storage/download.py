@@ -15,11 +15,8 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from botocore.exceptions import BotoCoreError, ClientError
-from urllib3.exceptions import HTTPError
-
 from trainyard.errors import StoreError, UserError
-from trainyard.storage.answers import spoken, status
+from trainyard.storage.answers import spoken
 from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.deliver import OnProgress, Progress, silent
 from trainyard.storage.find import find, list_results
@@ -30,6 +27,7 @@ __all__ = ["Downloaded", "download", "fetch_files", "file_sha256", "list_results
 
 TRIES = 5
 BLOCK = 1 << 20
+_DEFINITE = (400, 401, 403, 404, 412, 416)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tup
     if not uncommitted:
         raise StoreError(
             f"the result {key} was never committed (no _SUCCESS that fits its manifest): it may be incomplete",
-            hint="Take it as it is with --uncommitted, or finish it with `invoke recover` while its pod lives.",
+            hint="Take it as it is with --partial, or finish it with `invoke recover` while its pod lives.",
         )
     body = read(settings, key.manifest)
     if body is None:
@@ -179,18 +177,14 @@ def _fetch_part(settings: StoreSettings, key: str, entry: Entry, number: int, ha
     for attempt in range(TRIES):
         counted = _Counted(counter)
         try:
-            crc = _read_range(settings, key, offset, length, handle, counted.add)
-        except (HTTPError, BotoCoreError, ConnectionError) as error:
-            problem = f"the link broke: {error}"
-        except ClientError as error:
-            if status(error) < 500 and status(error) != 429:
-                with spoken(f"fetch {settings.url}/{key}"):
-                    raise
-            problem = f"the store answered {status(error)}"
-        else:
-            if crc == entry.parts[number - 1]:
-                return
+            with spoken(f"fetch {settings.url}/{key}", *_DEFINITE) as refusal:
+                if _read_range(settings, key, offset, length, handle, counted.add) == entry.parts[number - 1]:
+                    return
             problem = "the bytes are not those of the manifest"
+        except (StoreError, ConnectionError) as error:
+            problem = error.message if isinstance(error, StoreError) else str(error)
+        if refusal:
+            raise StoreError(f"{settings.url}/{key}: the store answered {refusal.code}")
         counted.undo()
         if attempt + 1 < TRIES:
             threading.Event().wait(0.2 * 2**attempt)

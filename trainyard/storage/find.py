@@ -88,7 +88,7 @@ def _choose(settings: StoreSettings, reference: str, results: list[Listed], user
         newest = max(results, key=lambda one: one.key.attempt)
         raise StoreError(
             f"'{reference}' holds {newest.files} files, but was never committed (no {SUCCESS}): it may be incomplete",
-            hint="Take it as it is with --uncommitted, or finish it with `invoke recover` while its pod lives.",
+            hint="Take it as it is with --partial, or finish it with `invoke recover` while its pod lives.",
         )
     return max(usable, key=lambda one: one.key.attempt).key
 

@@ -14,12 +14,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from trainyard.clouds.marker import is_id
 from trainyard.config import Places
 from trainyard.storage import bucket
-from trainyard.storage.answers import spoken, status
+from trainyard.storage.answers import spoken
 from trainyard.storage.client import StoreSettings, s3
 
 
@@ -78,17 +76,11 @@ def _write_once(settings: StoreSettings, places: Places, key: str, note: Mapping
 
 def _put(settings: StoreSettings, key: str, note: Mapping[str, str], more: Mapping[str, Any]) -> bool:
     body = json.dumps(dict(note), sort_keys=True).encode()
-    try:
+    with spoken(f"write {settings.url}/{key}", *((409, 412) if more else ())) as refusal:
         s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=body, **more)
-    except ClientError as error:
-        # 412 is also what a retry of our own lost answer gets, then the note in it is ours.
-        if status(error) == 412:
-            return _read(settings, key) == body
-        if status(error) == 409 and more:
-            return False  # AWS: another conditional write of this key is under way
-        with spoken(f"write {settings.url}/{key}"):
-            raise
-    return True
+    # 412 is also what a retry of our own lost answer gets, then the note in it is ours.
+    # 409 is AWS's: another conditional write of this key is under way.
+    return not refusal or (refusal.status == 412 and _read(settings, key) == body)
 
 
 def _read(settings: StoreSettings, key: str) -> bytes:
@@ -98,14 +90,9 @@ def _read(settings: StoreSettings, key: str) -> bytes:
 
 
 def _exists(settings: StoreSettings, key: str) -> bool:
-    try:
+    with spoken(f"look for {settings.url}/{key}", 404) as refusal:
         s3(settings).head_object(Bucket=settings.bucket, Key=key)
-    except ClientError as error:
-        if status(error) == 404:
-            return False
-        with spoken(f"look for {settings.url}/{key}"):
-            raise
-    return True
+    return not refusal
 
 
 @contextmanager

@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from botocore.exceptions import ClientError
-
-from trainyard.storage.answers import code, spoken, status
+from trainyard.storage.answers import spoken
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.manifest import Entry
 
 Proof = Literal["there", "absent", "other"]
 URL_SECONDS = 12 * 3600
 # The answer of Complete says that this upload cannot become the object any more: start a new one.
-_DEAD = frozenset({"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest", "InvalidRequest"})
+_DEAD = ("NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest", "InvalidRequest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +45,10 @@ class Work:
 
 def proof(settings: StoreSettings, target: Target) -> Proof:
     """Ask the store what it holds under the key: the file itself, nothing, or something else."""
-    try:
+    with spoken(f"look at {settings.url}/{target.key}", 404) as refusal:
         head = s3(settings).head_object(Bucket=settings.bucket, Key=target.key, ChecksumMode="ENABLED")
-    except ClientError as error:
-        if status(error) == 404:
-            return "absent"
-        with spoken(f"look at {settings.url}/{target.key}"):
-            raise
+    if refusal:
+        return "absent"
     if int(head["ContentLength"]) != target.entry.size:
         return "other"
     if settings.checksums == "none":
@@ -103,14 +98,10 @@ def complete(settings: StoreSettings, work: Work) -> None:
         if settings.checksums != "none":
             part["ChecksumCRC32"] = entry.parts[number - 1]
         parts.append(part)
-    try:
+    with spoken(f"complete {settings.url}/{work.target.key}", 409, 412, *_DEAD):
         s3(settings).complete_multipart_upload(
             Bucket=settings.bucket, Key=work.target.key, UploadId=work.upload_id, MultipartUpload={"Parts": parts}, **options
         )
-    except ClientError as error:
-        if status(error) not in (409, 412) and code(error) not in _DEAD:
-            with spoken(f"complete {settings.url}/{work.target.key}"):
-                raise
 
 
 def drop_uploads(settings: StoreSettings, key: str) -> None:
@@ -121,12 +112,8 @@ def drop_uploads(settings: StoreSettings, key: str) -> None:
 
 def drop(settings: StoreSettings, key: str, upload_id: str) -> None:
     """Abort one upload; one that is gone is fine."""
-    try:
+    with spoken(f"abort an upload of {settings.url}/{key}", 404):
         s3(settings).abort_multipart_upload(Bucket=settings.bucket, Key=key, UploadId=upload_id)
-    except ClientError as error:
-        if code(error) != "NoSuchUpload" and status(error) != 404:
-            with spoken(f"abort an upload of {settings.url}/{key}"):
-                raise
 
 
 def _open_uploads(settings: StoreSettings, key: str) -> list[str]:
@@ -150,13 +137,10 @@ def _stored_parts(settings: StoreSettings, target: Target, upload_id: str) -> di
     found: dict[int, str] = {}
     marker = 0
     while True:
-        try:
+        with spoken(f"list parts of {settings.url}/{target.key}", 404) as refusal:
             page = s3(settings).list_parts(Bucket=settings.bucket, Key=target.key, UploadId=upload_id, PartNumberMarker=marker)
-        except ClientError as error:
-            if code(error) == "NoSuchUpload" or status(error) == 404:
-                return {}
-            with spoken(f"list parts of {settings.url}/{target.key}"):
-                raise
+        if refusal:
+            return {}
         for part in page.get("Parts", []):
             if _part_is_right(settings, target, part):
                 found[int(part["PartNumber"])] = str(part["ETag"])

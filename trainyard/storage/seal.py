@@ -12,10 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from botocore.exceptions import ClientError
-
 from trainyard.errors import StoreError
-from trainyard.storage.answers import spoken, status
+from trainyard.storage.answers import spoken
 from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.manifest import Manifest, ResultKey, crc32_of, decode, sha256, success_body
 from trainyard.storage.objects import Target, proof
@@ -33,9 +31,9 @@ def seal(settings: StoreSettings, manifest: Manifest) -> str:
     """Write manifest and ``_SUCCESS``, each read back; returns the manifest's sha256."""
     body = manifest.encode()
     digest = sha256(body)
-    _put(settings, manifest.key.manifest, body)
+    put_proven(settings, manifest.key.manifest, body)
     flush(settings)
-    _put(settings, manifest.key.success, success_body(digest, manifest))
+    put_proven(settings, manifest.key.success, success_body(digest, manifest))
     flush(settings)
     return digest
 
@@ -60,14 +58,9 @@ def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = Fals
 
 def read(settings: StoreSettings, key: str) -> bytes | None:
     """Return a small object, None when there is none."""
-    try:
+    with spoken(f"read {settings.url}/{key}", 404) as refusal:
         body: bytes = s3(settings).get_object(Bucket=settings.bucket, Key=key)["Body"].read()
-        return body
-    except ClientError as error:
-        if status(error) == 404:
-            return None
-        with spoken(f"read {settings.url}/{key}"):
-            raise
+    return None if refusal else body
 
 
 def flush(settings: StoreSettings) -> None:
@@ -89,7 +82,8 @@ def _syncfs(folder: Path) -> None:
         os.close(handle)
 
 
-def _put(settings: StoreSettings, key: str, body: bytes) -> None:
+def put_proven(settings: StoreSettings, key: str, body: bytes) -> None:
+    """Write a small object and read it back."""
     more = {} if settings.checksums == "none" else {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": crc32_of(body)}
     with spoken(f"write {settings.url}/{key}"):
         s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=body, **more)

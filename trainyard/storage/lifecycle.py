@@ -1,0 +1,129 @@
+"""Lifecycle rules: ours are merged with those of others, compared in one normal form, and shown.
+
+Stores rewrite rules (order, filters, defaults), so rules are compared as a map from ID to normal form, and only
+rules with an ID of ours are ever changed. Where a store has no lifecycle (VersityGW, RunPod) the rules are kept
+as an object in the bucket; the sweeper that carries those out is not part of this module, and until it exists
+``Lifecycle.note`` says that nothing expires there by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from trainyard.errors import StoreError
+from trainyard.storage.answers import spoken
+from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.rules import OURS, Rule, from_wire, normal, to_wire
+from trainyard.storage.seal import put_proven, read
+
+OBJECT = "lifecycle/rules.json"
+NO_SWEEPER = "this store has no lifecycle: the rules are kept in the bucket, and until the sweeper exists nothing expires by itself"
+# AWS is eventually consistent here.
+_PATIENCE = 180.0
+_UNSUPPORTED = (400, 405, 501)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """The rules of a bucket: ours, and the IDs of others' rules that were left alone."""
+
+    kept_in: Literal["store", "object"]
+    rules: tuple[Rule, ...]
+    foreign: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str | None:
+        """What a person must know about these rules."""
+        return NO_SWEEPER if self.kept_in == "object" and self.rules else None
+
+
+def get(settings: StoreSettings) -> Lifecycle:
+    """Return the rules as they are."""
+    current = _ask(settings)
+    if current is None:
+        return Lifecycle("object", _read_object(settings))
+    ours = tuple(sorted((from_wire(rule) for rule in current if _is_ours(rule)), key=lambda rule: rule.id))
+    return Lifecycle("store", ours, tuple(sorted(str(rule.get("ID", "")) for rule in current if not _is_ours(rule))))
+
+
+def put(settings: StoreSettings, rules: Sequence[Rule], *, pause: Callable[[float], None] = time.sleep) -> Lifecycle:
+    """Make exactly these the rules of ours; others' rules stay. An empty list takes ours away.
+
+    Raises StoreError when the store does not keep them as they were sent.
+    """
+    wanted = tuple(sorted(rules, key=lambda rule: rule.id))
+    current = _ask(settings)
+    if current is None:
+        if wanted != _read_object(settings):
+            document = {"version": 1, "rules": [asdict(rule) for rule in wanted]}
+            put_proven(settings, OBJECT, (json.dumps(document, indent=1, sort_keys=True) + "\n").encode())
+        return Lifecycle("object", wanted)
+    foreign = [rule for rule in current if not _is_ours(rule)]
+    target = foreign + [to_wire(rule) for rule in wanted]
+    if normal(target) != normal(current):
+        _write(settings, target)
+        _await(settings, target, pause)
+    return Lifecycle("store", wanted, tuple(sorted(str(rule.get("ID", "")) for rule in foreign)))
+
+
+def _is_ours(rule: Mapping[str, Any]) -> bool:
+    return str(rule.get("ID", "")).startswith(OURS)
+
+
+def _ask(settings: StoreSettings) -> list[Mapping[str, Any]] | None:
+    """Return the store's rules, None when it has no lifecycle.
+
+    Always asked before anything is written: a server that ignores the sub-resource takes a PUT for a new bucket and
+    a DELETE for the end of the bucket. Such a server answers this GET with 200 and no rules.
+    """
+    if not settings.lifecycle:
+        return None
+    with spoken(f"lifecycle of {settings.url}", 404, *_UNSUPPORTED) as refusal:
+        answer = s3(settings).get_bucket_lifecycle_configuration(Bucket=settings.bucket)
+    if refusal.code == "NoSuchLifecycleConfiguration":
+        return []
+    if refusal.status == 404:
+        raise StoreError(f"lifecycle of {settings.url}: the store answered {refusal.code}")
+    if refusal or "Rules" not in answer:
+        return None
+    rules: list[Mapping[str, Any]] = answer["Rules"]
+    return rules
+
+
+def _write(settings: StoreSettings, target: Sequence[Mapping[str, Any]]) -> None:
+    with spoken(f"lifecycle of {settings.url}"):
+        if target:
+            s3(settings).put_bucket_lifecycle_configuration(
+                Bucket=settings.bucket, LifecycleConfiguration={"Rules": list(target)}
+            )
+        else:
+            s3(settings).delete_bucket_lifecycle(Bucket=settings.bucket)
+
+
+def _await(settings: StoreSettings, target: Sequence[Mapping[str, Any]], pause: Callable[[float], None]) -> None:
+    waited, step = 0.0, 0.5
+    while True:
+        found = normal(_ask(settings) or [])
+        wanted = normal(target)
+        if found == wanted:
+            return
+        if waited >= _PATIENCE:
+            wrong = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+            raise StoreError(f"lifecycle of {settings.url}: the store does not keep what was sent; it differs in: {', '.join(wrong)}")
+        pause(step)
+        waited, step = waited + step, min(step * 2, 15.0)
+
+
+def _read_object(settings: StoreSettings) -> tuple[Rule, ...]:
+    body = read(settings, OBJECT)
+    if body is None:
+        return ()
+    try:
+        document = json.loads(body)
+        return tuple(Rule(**rule) for rule in document["rules"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{settings.url}/{OBJECT}: this holds no lifecycle rules ({error})") from None

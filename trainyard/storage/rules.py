@@ -1,0 +1,126 @@
+"""Lifecycle rules as data: what a person declares, what S3 wants, and one normal form to compare in. No network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from trainyard.errors import UserError
+
+OURS = "trainyard-"
+_ID = re.compile(r"^[a-z0-9][a-z0-9-]{0,99}$")
+_KEYS = ("id", "prefix", "expire_days", "noncurrent_days", "abort_uploads_days")
+_ACTIONS = ("expire_days", "noncurrent_days", "abort_uploads_days")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What happens below a prefix ('' is the whole bucket), in whole days. The ID has no mark of ours; the wire's has."""
+
+    id: str
+    prefix: str = ""
+    expire_days: int | None = None
+    noncurrent_days: int | None = None
+    abort_uploads_days: int | None = None
+
+
+def parse_rules(rules: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
+    """Read rules as a stack's settings declare them; raises UserError naming the rule and what is wrong with it."""
+    found: dict[str, Rule] = {}
+    for number, raw in enumerate(rules, 1):
+        rule = _parse(raw, f"lifecycle rule {number}")
+        if rule.id in found:
+            raise UserError(f"lifecycle rule {number}: a rule '{rule.id}' is there already", hint="Give one of them an `id:` of its own.")
+        found[rule.id] = rule
+    return tuple(sorted(found.values(), key=lambda rule: rule.id))
+
+
+def to_wire(rule: Rule) -> dict[str, Any]:
+    """Return a rule as S3 wants it: always with an ID, always with Filter."""
+    wire: dict[str, Any] = {"ID": OURS + rule.id, "Status": "Enabled", "Filter": {"Prefix": rule.prefix}}
+    if rule.expire_days is not None:
+        wire["Expiration"] = {"Days": rule.expire_days}
+    if rule.noncurrent_days is not None:
+        wire["NoncurrentVersionExpiration"] = {"NoncurrentDays": rule.noncurrent_days}
+    if rule.abort_uploads_days is not None:
+        wire["AbortIncompleteMultipartUpload"] = {"DaysAfterInitiation": rule.abort_uploads_days}
+    return wire
+
+
+def from_wire(wire: Mapping[str, Any]) -> Rule:
+    """Return one of our rules as the store holds it; what we never send is not part of a Rule."""
+    return Rule(
+        id=str(wire["ID"])[len(OURS) :],
+        prefix=_filter(wire).get("Prefix", ""),
+        expire_days=wire.get("Expiration", {}).get("Days"),
+        noncurrent_days=wire.get("NoncurrentVersionExpiration", {}).get("NoncurrentDays"),
+        abort_uploads_days=wire.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation"),
+    )
+
+
+def normal(rules: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return rules as a map from ID to the form in which equal rules are equal, whichever store wrote them."""
+    return {str(rule.get("ID", "")): _normal(rule) for rule in rules}
+
+
+def _parse(raw: Mapping[str, Any], what: str) -> Rule:
+    if not isinstance(raw, Mapping):
+        raise UserError(f"{what}: expected a mapping with prefix and days")
+    unknown = sorted(set(raw) - set(_KEYS))
+    if unknown:
+        raise UserError(f"{what}: '{unknown[0]}' is not known", hint=f"It may have: {', '.join(_KEYS)}.")
+    prefix = raw.get("prefix") or ""
+    if not isinstance(prefix, str) or prefix.startswith("/"):
+        raise UserError(f"{what}: prefix must be the beginning of a key, without a leading '/'")
+    days = {name: raw[name] for name in _ACTIONS if raw.get(name) is not None}
+    if not days:
+        raise UserError(f"{what}: says nothing to do", hint=f"Give at least one of: {', '.join(_ACTIONS)}.")
+    for name, value in days.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"{what}: {name} must be a whole number of days, 1 or more (stores count in days)")
+    identity = raw.get("id") or re.sub(r"[^a-z0-9]+", "-", prefix.lower()).strip("-") or "bucket"
+    if not isinstance(identity, str) or not _ID.match(identity):
+        raise UserError(f"{what}: id must be made of a-z, 0-9 and '-'")
+    return Rule(identity, prefix, **days)
+
+
+def _normal(rule: Mapping[str, Any]) -> dict[str, Any]:
+    result = {key: value for key, value in rule.items() if key not in ("ID", "Filter", "Prefix") and value not in (None, {}, [])}
+    selected = _filter(rule)
+    if selected:
+        result["Filter"] = selected
+    for name in ("Transitions", "NoncurrentVersionTransitions"):
+        if name in result:
+            moves = [_dated(move) for move in result[name]]
+            result[name] = sorted(moves, key=lambda m: (m.get("Days") or m.get("NoncurrentDays") or 0, str(m.get("StorageClass"))))
+    if "Expiration" in result:
+        result["Expiration"] = _dated({key: value for key, value in result["Expiration"].items() if value is not False})
+    return result
+
+
+def _filter(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a rule selects by, flat: 'And' and a top-level Prefix dissolved, the empty forms all {}."""
+    selected: dict[str, Any] = {"Prefix": rule.get("Prefix")}
+    given = dict(rule.get("Filter") or {})
+    tags = list((given.get("And") or {}).get("Tags") or [])
+    if given.get("Tag"):
+        tags.append(given["Tag"])
+    for source in (given, given.get("And") or {}):
+        selected |= {key: value for key, value in source.items() if key not in ("And", "Tag", "Tags")}
+    if tags:
+        selected["Tags"] = sorted((str(tag["Key"]), str(tag["Value"])) for tag in tags)
+    return {key: value for key, value in selected.items() if value not in (None, "", [])}
+
+
+def _dated(value: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(value)
+    date = result.get("Date")
+    if isinstance(date, str):
+        date = datetime.fromisoformat(date.replace("Z", "+00:00"))
+    if isinstance(date, datetime):
+        aware = date if date.tzinfo else date.replace(tzinfo=UTC)
+        result["Date"] = aware.astimezone(UTC).strftime("%Y-%m-%d")
+    return result
