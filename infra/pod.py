@@ -1,0 +1,146 @@
+"""One pod under its own lease, with its address and the proof that it can be worked on."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+import pulumi
+from settings import PodSettings
+
+from trainyard.provider.resources import Endpoint, EndpointArgs, Lease, LeaseArgs, Pod, PodArgs
+
+WITHOUT_SSH = frozenset({"ionet", "modal", "replicate"})
+"""Clouds that give no way in; their pods have neither endpoint nor readiness command."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasedPodArgs:
+    """What a pod needs beside its settings."""
+
+    settings: PodSettings
+    fence_id: pulumi.Input[str]
+    public_key: pulumi.Input[str]
+    private_key: pulumi.Input[str]
+    host_key_seed: pulumi.Input[str]
+    bucket: pulumi.Input[str] | None
+    store: pulumi.Input[str] | None
+    renew: bool
+    """Replace the lease and the pod when the lease has expired (environments); a run's is an error."""
+
+
+class LeasedPod(pulumi.ComponentResource):
+    """Lease, pod, endpoint and readiness. Deleting it ends the pod; the lease, deleted last, proves that it is gone."""
+
+    outputs: dict[str, pulumi.Output[object]]
+
+    def __init__(self, name: str, args: LeasedPodArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("trainyard:components:LeasedPod", name, {}, opts)
+        lease = self._lease(name, args)
+        pod = self._pod(name, args, lease)
+        self.outputs = {
+            "lease_id": lease.lease_id,
+            "fence_id": lease.fence_id,
+            "stop": lease.stop,
+            "end": lease.end,
+            "pod_id": pod.pod_id,
+            "pod_name": pod.name,
+            "price_per_hour": pod.price_per_hour,
+            "gpu": pod.gpu,
+            "gpu_count": pod.gpu_count,
+            "pod_region": pod.region,
+            "created_at": pod.created_at,
+            "offer": pod.offer,
+            "workspace": pod.workspace,
+            "host_key": pod.host_key,
+            "simulated": pod.simulated,
+        }
+        if args.settings.cloud not in WITHOUT_SSH:
+            self.outputs |= self._way_in(name, args, pod)
+        self.register_outputs({"pod_id": pod.pod_id})
+
+    def _lease(self, name: str, args: LeasedPodArgs) -> Lease:
+        given = args.settings
+        return Lease(
+            name,
+            LeaseArgs(
+                cloud=given.cloud,
+                hours=given.hours,
+                rescue_minutes=given.rescue_minutes,
+                budget=given.budget,
+                fence_id=args.fence_id,
+                renew=args.renew,
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _pod(self, name: str, args: LeasedPodArgs, lease: Lease) -> Pod:
+        given = args.settings
+        return Pod(
+            name,
+            PodArgs(
+                cloud=given.cloud,
+                lease_id=lease.lease_id,
+                fence_id=lease.fence_id,
+                stop=lease.stop.apply(_known),
+                end=lease.end.apply(_known),
+                budget=given.budget,
+                host_key_seed=args.host_key_seed,
+                public_key=args.public_key,
+                gpus=given.gpus,
+                gpu_count=given.gpu_count,
+                disk_gb=given.disk_gb,
+                max_price=given.max_price,
+                regions=given.regions,
+                tier=given.tier,
+                spot=given.spot,
+                image=given.image,
+                template=given.template,
+                volume=given.volume,
+                ports=given.ports,
+                env=given.env,
+                registry=given.registry,
+                only_offers=given.only_offers,
+                avoid_offers=given.avoid_offers,
+                bucket=args.bucket,
+                store=args.store,
+            ),
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _way_in(self, name: str, args: LeasedPodArgs, pod: Pod) -> dict[str, pulumi.Output[object]]:
+        from pulumi_command import remote  # 0.15 s that an environment without pods does not pay
+
+        given = args.settings
+        endpoint = Endpoint(
+            name,
+            EndpointArgs(
+                cloud=given.cloud,
+                pod_id=pod.pod_id,
+                boot_accepted_minutes=given.boot_accepted_minutes,
+                boot_image_minutes=given.boot_image_minutes,
+                boot_ssh_minutes=given.boot_ssh_minutes,
+            ),
+            pulumi.ResourceOptions(parent=self, deleted_with=pod),
+        )
+        remote.Command(
+            name,
+            connection=remote.ConnectionArgs(
+                host=endpoint.host,
+                port=endpoint.port,
+                user=endpoint.user,
+                private_key=pulumi.Output.secret(args.private_key),
+                host_key=pod.host_key,
+            ),
+            # Only a create: anything that has to run at deletion could block the teardown of a pod that does not answer.
+            create=endpoint.workspace.apply(lambda path: f"mkdir -p {shlex.quote(path)} && test -w {shlex.quote(path)}"),
+            logging=remote.Logging.NONE,
+            opts=pulumi.ResourceOptions(parent=self, deleted_with=pod),
+        )
+        return {"host": endpoint.host, "port": endpoint.port, "user": endpoint.user, "workspace": endpoint.workspace}
+
+
+def _known(moment: str | None) -> str:
+    if moment is None:
+        raise pulumi.RunError("a pod's lease has no end")
+    return moment

@@ -1,0 +1,151 @@
+"""Bucket: adopted when it is there, created when it is not, never deleted by destroy. Results live in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainyard.errors import TrainyardError, UserError
+from trainyard.provider import environments, model
+from trainyard.provider.handler import Difference, Found, Handler, Kind
+from trainyard.provider.model import prop
+from trainyard.provider.store import settings_of
+from trainyard.provider.values import Properties, Unknown
+from trainyard.provider.world import Call
+
+if TYPE_CHECKING:
+    from trainyard.storage.client import StoreSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketInputs:
+    """Inputs of a bucket."""
+
+    bucket: str | None = prop("Name of the bucket. None: trainyard-<env id>.", None)
+    store: str | None = prop("Kind of the store: local, runpod, aws, r2 or s3. None: the one whose credentials are set.", None)
+    env_id: str | None = prop("Id of the environment (8 hex characters). None: made once for this stack and user.", None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketOutputs:
+    """Outputs of a bucket."""
+
+    name: str = prop("Name of the bucket.")
+    store: str = prop("Kind of the store.")
+    endpoint: str | None = prop("Address of the store; None: Amazon's own.", None)
+    region: str = prop("Region of the bucket.")
+    adopted: bool = prop("It was there before this stack.")
+
+
+def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
+    """Add the bucket's name: the setting's, else the state's, else the environment's."""
+    values = model.normal(BucketInputs, news)
+    bucket, env_id = values["bucket"], values["env_id"]
+    if isinstance(bucket, Unknown) or isinstance(env_id, Unknown):
+        raise UserError("'bucket' and 'env_id' must be known before anything is created")
+    if bucket:
+        return {**news, "name": bucket}
+    if env_id:
+        return {**news, "name": environments.default_bucket(str(env_id))}
+    kept = olds.get("name") if olds and olds.get("bucket") is None and olds.get("env_id") is None else None
+    return {**news, "name": kept or environments.default_bucket(environments.environment_id(call.world.places, call.stack))}
+
+
+def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, plain: Difference) -> Difference:
+    """Only another name or another store is another bucket."""
+    changes: dict[str, Kind] = {}
+    if outputs.get("name") != news.get("name"):
+        changes["name"] = "update-replace"
+    store = model.normal(BucketInputs, news)["store"]
+    if store is not None and store != outputs.get("store"):
+        changes["store"] = "update-replace"
+    return Difference(changes)
+
+
+def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
+    """Adopt or create the bucket, and prove by a canary that it works."""
+    settings = _settings(call, inputs)
+    from trainyard.storage.bucket import adopt_or_create, canary
+
+    adopted = adopt_or_create(settings)
+    canary(settings)
+    return settings.bucket, _outputs(settings, adopted=adopted)
+
+
+def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> Found:
+    """Say whether the bucket is there; gone only on the store's positive word."""
+    settings = _settings(call, inputs)
+    if not _exists(settings):
+        return Found("", {}, inputs)
+    return Found(settings.bucket, _outputs(settings, adopted=bool(outputs.get("adopted", True))), inputs)
+
+
+def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
+    """Nothing of a bucket changes in place; the address of the store may."""
+    return outputs if call.preview else _outputs(_settings(call, news), adopted=bool(outputs.get("adopted")))
+
+
+def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None:
+    """Keep the bucket; say what stays and how big it is."""
+    try:
+        settings = _settings(call, inputs)
+        from trainyard.storage.bucket import size
+
+        found = size(settings)
+        call.world.info(f"bucket {settings.bucket} stays, with {found.objects} objects ({_human(found.bytes)}); up adopts it again")
+    except TrainyardError as error:
+        call.world.info(f"bucket {id} stays; its size is not known now ({error.message})")
+
+
+def _settings(call: Call, inputs: Properties) -> StoreSettings:
+    store = inputs.get("store")
+    settings = settings_of(call.world, store if isinstance(store, str) else None, str(inputs.get("name")))
+    if settings is None:
+        raise UserError(
+            f"there are no credentials for bucket '{inputs.get('name')}'",
+            hint="Set them in .env (see the README), or `bucket: none` to fetch results over SSH.",
+        )
+    return settings
+
+
+def _exists(settings: StoreSettings) -> bool:
+    from trainyard.storage.answers import spoken
+    from trainyard.storage.client import s3
+
+    with spoken(f"bucket '{settings.bucket}'", 404) as gone:
+        s3(settings).head_bucket(Bucket=settings.bucket)
+    return not gone
+
+
+def _outputs(settings: StoreSettings, *, adopted: bool) -> Properties:
+    return {
+        "name": settings.bucket,
+        "store": settings.kind,
+        "endpoint": settings.endpoint,
+        "region": settings.region,
+        "adopted": adopted,
+    }
+
+
+def _human(size: int) -> str:
+    value, unit = float(size), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+BUCKET = Handler(
+    token="trainyard:index:Bucket",
+    doc="The bucket that results are kept in: adopted or created, proven by a canary, never deleted.",
+    inputs=BucketInputs,
+    outputs=BucketOutputs,
+    check=check,
+    diff=diff,
+    create=create,
+    read=read,
+    update=update,
+    delete=delete,
+    computed=("name",),
+)

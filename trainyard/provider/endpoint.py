@@ -1,0 +1,168 @@
+"""Endpoint: where sshd of a pod answers. Waits for it under one deadline per phase of the boot.
+
+A boot failure fails the endpoint, never the pod: what to do with a pod that does not come up is decided by
+whoever asked for it, and its lease ends it in any case.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from trainyard.clouds.protocol import Cloud, PodInfo, SshAddress
+from trainyard.errors import CloudError
+from trainyard.provider import model
+from trainyard.provider.handler import Found, Handler
+from trainyard.provider.model import prop
+from trainyard.provider.values import Properties
+from trainyard.provider.world import Call, World
+
+Phase = Literal["accepted", "image", "ssh"]
+_HINTS: dict[Phase, str] = {
+    "accepted": "The cloud has taken the request but starts nothing; another offer or region may be faster.",
+    "image": "The image is still being fetched; a large one needs a higher boot_image_minutes.",
+    "ssh": "The container runs but its SSH server does not answer; look at the pod's log.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointInputs:
+    """Inputs of an endpoint."""
+
+    cloud: str = prop("Cloud of the pod.", replaces=True)
+    pod_id: str = prop("The cloud's id of the pod.", replaces=True)
+    boot_accepted_minutes: float = prop("Minutes until the cloud starts the pod.", 5.0, ignored=True)
+    boot_image_minutes: float = prop("Minutes until the image is there and the container runs.", 10.0, ignored=True)
+    boot_ssh_minutes: float = prop("Minutes until its SSH server answers.", 10.0, ignored=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointOutputs:
+    """Outputs of an endpoint."""
+
+    host: str = prop("Host name or address.")
+    port: int = prop("Port of the SSH server.")
+    user: str = prop("Login name.")
+    workspace: str = prop("The pod's workspace folder, as processes in it see it.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Boot:
+    phase: Phase
+    until: float
+    last: str
+
+
+class BootFailed(CloudError):
+    """The pod did not come up; it still exists."""
+
+    def __init__(self, pod_id: str, phase: Phase, last: str, *, after: float | None) -> None:
+        when = f"not past phase '{phase}' after {after:.0f} minutes" if after is not None else f"failed in phase '{phase}'"
+        super().__init__(f"pod {pod_id}: {when} ({last})", hint=_HINTS[phase])
+        self.phase = phase
+
+
+def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
+    """Wait until sshd of the pod answers, and return where."""
+    given = model.parse(EndpointInputs, inputs)
+    info = wait(call.world, call.world.open_cloud(given.cloud), given)
+    return given.pod_id, _outputs(info)
+
+
+def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> Found:
+    """Return the fresh address; the last known one while the pod has none."""
+    if not id:
+        return Found("", {}, inputs)  # waiting costs nothing: Create does it again
+    given = model.parse(EndpointInputs, inputs)
+    info = call.world.open_cloud(given.cloud).get(id)
+    if info is None:
+        return Found("", {}, inputs)
+    return Found(id, _outputs(info) if info.ssh else outputs, inputs)
+
+
+def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
+    """Look the address up again."""
+    return outputs if call.preview else read(call, id, outputs, news).properties or outputs
+
+
+def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None:
+    """Do nothing: an address ends with its pod."""
+
+
+def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
+    """Return the pod once its SSH server has greeted. Raises BootFailed naming the phase and the cloud's last word."""
+    minutes: dict[Phase, float] = {
+        "accepted": given.boot_accepted_minutes,
+        "image": given.boot_image_minutes,
+        "ssh": given.boot_ssh_minutes,
+    }
+    boot = _Boot("accepted", world.time() + 60 * minutes["accepted"], "not seen yet")
+    pause = 0.02
+    while True:
+        info = _ask(world, cloud, given.pod_id)
+        if info is not None:
+            boot = replace(boot, last=info.raw_status)
+            if info.status in ("exited", "error", "terminating"):
+                raise BootFailed(given.pod_id, boot.phase, info.raw_status, after=None)
+            if info.ssh and greets(info.ssh):
+                return info
+            phase = _phase(info)
+            if phase != boot.phase and not (boot.phase == "ssh" or phase == "accepted"):
+                world.info(f"pod {given.pod_id}: {info.raw_status}, waiting for {_NEXT[phase]}")
+                boot = _Boot(phase, world.time() + 60 * minutes[phase], info.raw_status)
+        if world.time() >= boot.until:
+            raise BootFailed(given.pod_id, boot.phase, boot.last, after=minutes[boot.phase])
+        world.sleep(pause)
+        pause = min(1.5 * pause, 3.0)
+
+
+_NEXT: dict[Phase, str] = {"accepted": "the cloud", "image": "the image", "ssh": "its SSH server"}
+
+
+def greets(address: SshAddress, timeout: float = 5.0) -> bool:
+    """Tell whether an SSH server answers at an address (a port mapping may exist long before it)."""
+    try:
+        with socket.create_connection((address.host, address.port), timeout=timeout) as connection:
+            connection.settimeout(timeout)
+            greeting = b""
+            while len(greeting) < 4:
+                piece = connection.recv(64)
+                if not piece:
+                    return False
+                greeting += piece
+            return greeting.startswith(b"SSH-")
+    except OSError:
+        return False
+
+
+def _ask(world: World, cloud: Cloud, pod_id: str) -> PodInfo | None:
+    try:
+        return cloud.get(pod_id)
+    except CloudError as error:
+        # An API that stutters is no boot failure; the phase's deadline is.
+        world.log(f"pod {pod_id}: {error}", "debug")
+        return None
+
+
+def _phase(info: PodInfo) -> Phase:
+    if info.ssh or info.status == "running":
+        return "ssh"
+    return "image" if info.status == "starting" else "accepted"
+
+
+def _outputs(info: PodInfo) -> Properties:
+    assert info.ssh is not None  # both callers looked
+    return {"host": info.ssh.host, "port": info.ssh.port, "user": info.ssh.user, "workspace": info.workspace}
+
+
+ENDPOINT = Handler(
+    token="trainyard:index:Endpoint",
+    doc="Where a pod's SSH server answers. Its creation waits for it; its deletion does nothing.",
+    inputs=EndpointInputs,
+    outputs=EndpointOutputs,
+    create=create,
+    read=read,
+    update=update,
+    delete=delete,
+)

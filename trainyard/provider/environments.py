@@ -1,0 +1,54 @@
+"""The environment's id: 8 hex characters that name its default bucket, made once per stack and user.
+
+Kept outside the checkout, so that a fresh clone finds the same bucket again. It names nothing else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+from pathlib import Path
+
+from trainyard import yamlfile
+from trainyard.config import Places
+from trainyard.errors import UserError
+
+_ID = re.compile(r"^[0-9a-f]{8}$")
+
+
+def default_bucket(env_id: str) -> str:
+    """Return the bucket's name; raises UserError for an impossible id."""
+    if not _ID.match(env_id):
+        raise UserError(f"env_id: '{env_id}' must be 8 hex characters (0-9, a-f)")
+    return f"trainyard-{env_id}"
+
+
+def environment_id(places: Places, stack: str) -> str:
+    """Return the id of a stack's environment, made under a lock when there is none yet."""
+    path = places.settings / "environments.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fd = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return _known_or_new(path, stack)
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
+
+
+def _known_or_new(path: Path, stack: str) -> str:
+    known = dict(yamlfile.load_map(path)) if path.is_file() else {}
+    # Eight digits without a letter are a number to YAML.
+    found = known.get(stack)
+    if found is not None:
+        text = str(found)
+        if not _ID.match(text):
+            raise UserError(f"{path}: '{text}' is no environment id (8 hex characters)")
+        return text
+    known[stack] = secrets.token_hex(4)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(yamlfile.dump(known), encoding="utf-8")
+    draft.replace(path)
+    return str(known[stack])

@@ -1,0 +1,58 @@
+"""The real outside: settings read when a call comes in, clouds opened by name, messages to the engine's log."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import grpc
+from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
+
+from trainyard.clouds import open_cloud
+from trainyard.clouds.protocol import Cloud
+from trainyard.config import find_root, load_env, places
+from trainyard.provider.world import Control, Severity, World
+
+_SEVERITIES = {
+    "debug": engine_pb2.DEBUG,
+    "info": engine_pb2.INFO,
+    "warning": engine_pb2.WARNING,
+    "error": engine_pb2.ERROR,
+}
+
+
+class Outside:
+    """Makes the World of each call."""
+
+    __slots__ = ("_control", "_log", "_root")
+
+    def __init__(self, control: Control, engine: str | None) -> None:
+        self._control = control
+        self._root = find_root(Path.cwd())
+        self._log: engine_pb2_grpc.EngineStub | None = None
+        if engine:
+            self.attach(engine)
+
+    def attach(self, engine: str) -> None:
+        """Send messages to this engine from now on."""
+        self._log = engine_pb2_grpc.EngineStub(grpc.insecure_channel(engine))
+
+    def world_for(self, urn: str) -> World:
+        """Return the outside for one call; ``.env`` and the environment are read now."""
+        env = load_env(self._root)
+        where = places(self._root, env)
+
+        def cloud(name: str) -> Cloud:
+            return open_cloud(name, env, where)
+
+        return World(env, where, cloud, self._control, lambda message, severity: self._say(urn, message, severity))
+
+    def _say(self, urn: str, message: str, severity: Severity) -> None:
+        if self._log is None or self._control.orphaned.is_set():
+            print(message, file=sys.stderr)
+            return
+        request = engine_pb2.LogRequest(severity=_SEVERITIES[severity], message=message, urn=urn)
+        try:
+            self._log.Log(request, timeout=5)
+        except grpc.RpcError:
+            print(message, file=sys.stderr)

@@ -1,0 +1,313 @@
+"""Pod: one rented machine. Its name is made in Check, so it is on disk before anything is asked of a cloud.
+
+Create never waits for readiness (that is Endpoint's work). A change of what the pod *is* replaces it, the
+old one deleted first; a moved deadline or another price limit does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from trainyard.clouds import marker
+from trainyard.clouds.marker import PodName
+from trainyard.clouds.protocol import Cloud, Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.config import slug
+from trainyard.errors import CloudError, StillThere
+from trainyard.pod.boot import boot_command, starts_warden_itself
+from trainyard.provider import fence, intents, model, rent
+from trainyard.provider.handler import CheckFailed, Difference, Found, Handler, Partial
+from trainyard.provider.model import Failure, prop
+from trainyard.provider.values import UNKNOWN, Properties, Unknown, has_unknown
+from trainyard.provider.world import Call
+from trainyard.remote.keys import host_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodInputs:
+    """Inputs of a pod. A field added later must default to None: an absent value is not part of the name's hash."""
+
+    cloud: str = prop("Cloud to rent from.", replaces=True)
+    lease_id: str = prop("Id of the lease that gives the pod its right to exist.", replaces=True)
+    fence_id: str = prop("Id of the environment's lease.", replaces=True)
+    stop: str | None = prop("When training is stopped (UTC); from the lease.", None)
+    end: str = prop("When the pod is gone, whatever it holds (UTC); from the lease.")
+    host_key_seed: str = prop("Seed that the pod's host key is derived from (64 hex characters).", secret=True, ignored=True)
+    public_key: str = prop("SSH public key that may log in.", replaces=True)
+    budget: float | None = prop("Dollars after which training is stopped.", None)
+    gpus: tuple[str, ...] = prop("GPU names in order of preference; empty: a pod without GPU.", [], replaces=True)
+    gpu_count: int = prop("Number of GPUs.", 1, replaces=True)
+    disk_gb: int = prop("Disk in GB.", 100, replaces=True)
+    max_price: float | None = prop("Dollars per hour that no offer may exceed.", None)
+    regions: tuple[str, ...] = prop("Regions to rent in; empty: any.", [], replaces=True)
+    tier: str | None = prop("The cloud's class of machines (SECURE or COMMUNITY).", None, replaces=True)
+    spot: bool = prop("Rent interruptible capacity.", False, replaces=True)
+    image: str | None = prop("Container image.", None, replaces=True)
+    template: str | None = prop("The cloud's template instead of an image.", None, replaces=True)
+    volume: str | None = prop("Network volume to mount.", None, replaces=True)
+    ports: tuple[str, ...] = prop("Ports to open, like 22/tcp.", ["22/tcp"], replaces=True)
+    env: Mapping[str, str] = prop("Environment of the pod. Never an account key or a bucket key.", {}, replaces=True)
+    registry: str | None = prop("The cloud's registry credential for a private image.", None, replaces=True)
+    only_offers: tuple[str, ...] | None = prop("Ids of the only offers to try, in this order.", None, replaces=True)
+    avoid_offers: tuple[str, ...] | None = prop("Ids of offers never to take.", None, replaces=True)
+    store: str | None = prop("Kind of the store whose bucket says whether the environment is closed.", None, ignored=True)
+    bucket: str | None = prop("Bucket that says whether the environment is closed.", None, ignored=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodOutputs:
+    """Outputs of a pod."""
+
+    name: str = prop("Name in the cloud: ty-<fence id>-<lease id>-<logical name>-<hash>.")
+    pod_id: str = prop("The cloud's id of the pod.")
+    price_per_hour: float | None = prop("Dollars per hour for the whole pod.", None)
+    gpu: str | None = prop("GPU that was rented.", None)
+    gpu_count: int = prop("Number of GPUs.", 0)
+    region: str | None = prop("Where it is.", None)
+    offer: str | None = prop("Id of the offer that was taken; None when the pod was adopted.", None)
+    created_at: str | None = prop("When the cloud created it (UTC).", None)
+    workspace: str = prop("The pod's workspace folder, as processes in it see it.")
+    host_key: str = prop("Public host key of the pod's SSH server, known before it exists.")
+    simulated: bool = prop("An emulator answered, not the real cloud.", False)
+
+
+NOT_HASHED = frozenset({"lease_id", "fence_id"})
+"""Parts of the name in their own right."""
+_ASK_AGAIN = 15.0
+
+
+def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
+    """Add the pod's name; the same inputs keep the same name."""
+    failures = _failures(model.normal(PodInputs, news))
+    if failures:
+        raise CheckFailed(failures)
+    name = _kept_name(olds, news)
+    return {**news, "name": name if name is not None else _new_name(call, news)}
+
+
+def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, plain: Difference) -> Difference:
+    """Replace with deletion first: never two pods on the bill."""
+    changes = dict(plain.changes)
+    if olds.get("name") != news.get("name") and not any(kind.endswith("replace") for kind in changes.values()):
+        changes["name"] = "update-replace"
+    return Difference(changes, delete_first=any(kind.endswith("replace") for kind in changes.values()))
+
+
+def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
+    """Adopt what an earlier attempt left, else rent."""
+    given, name = _given(inputs)
+    world, cloud = call.world, call.world.open_cloud(given.cloud)
+    with _intent(call, name) as intent:
+        fence.refuse_if_closed(world, given.fence_id, given.lease_id, given.store, given.bucket)
+        found = rent.find(world, cloud, intent, name)
+        if found is not None:
+            world.info(f"adopted {found.id}, which an earlier attempt had created")
+            return found.id, _outputs(cloud, given, name, found, None)
+        offers = _offers(cloud, given)
+        try:
+            info, offer = rent.create(world, cloud, intent, offers, lambda offer: _spec(given, name, offer))
+        except rent.Ambiguous as error:
+            raise Partial(error.info.id, _outputs(cloud, given, name, error.info, error.offer), [error.message]) from error
+        return info.id, _outputs(cloud, given, name, info, offer)
+
+
+def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> Found:
+    """Say what the cloud says; gone only on its positive word. Without an id: look for what a lost create left."""
+    if not id:
+        return _read_pending(call, inputs)
+    cloud = call.world.open_cloud(_cloud_name(inputs))
+    info = cloud.get(id)
+    if info is None:
+        return Found("", {}, inputs)
+    given, name = _given(inputs)
+    fresh = _outputs(cloud, given, name, info, None)
+    kept = {key: outputs[key] for key in ("offer", "created_at", "host_key") if outputs.get(key) is not None}
+    # A price that the cloud no longer tells is not forgotten.
+    known = {key: value for key, value in fresh.items() if value is not None}
+    return Found(id, {**fresh, **outputs, **known, **kept}, inputs)
+
+
+def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
+    """Move the deadline that the pod's marker carries; other changes only concern the next pod."""
+    if call.preview:
+        return outputs
+    given, _ = _given(news)
+    before = model.normal(PodInputs, olds)
+    cloud = call.world.open_cloud(given.cloud)
+    if cloud.get(id) is None:
+        raise CloudError(f"pod {id} is gone", hint="Run refresh, then up rents another one.")
+    if (before["stop"], before["end"]) != (given.stop, given.end):
+        cloud.change_markers(id, marker.parse_time(given.stop), marker.parse_time(given.end))
+    return outputs
+
+
+def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None:
+    """End the pod and wait until the cloud says that it is gone or going."""
+    world, cloud = call.world, call.world.open_cloud(_cloud_name(inputs))
+    until, pause, ask_at = world.time() + rent.LEAVE, 0.05, world.time()
+    while True:
+        if world.time() >= ask_at:
+            world.allowed(f"ending {id}")
+            cloud.terminate(id)
+            ask_at = world.time() + _ASK_AGAIN
+        info = cloud.get(id)
+        if info is None or info.status == "terminating":
+            return
+        if world.time() >= until:
+            price = f", ${info.price_per_hour:.2f} per hour" if info.price_per_hour is not None else ""
+            raise StillThere(f"pod {id} is still there ({info.raw_status}{price})", hint="Run destroy again.")
+        world.sleep(pause)
+        pause = min(2 * pause, 3.0)
+
+
+def _read_pending(call: Call, inputs: Properties) -> Found:
+    if has_unknown([inputs.get("name")]) or not inputs.get("name"):
+        return Found("", {}, inputs)
+    given, name = _given(inputs)
+    cloud = call.world.open_cloud(given.cloud)
+    with _intent(call, name) as intent:
+        found = rent.find(call.world, cloud, intent, name)
+    if found is None:
+        return Found("", {}, inputs)
+    return Found(found.id, _outputs(cloud, given, name, found, None), inputs)
+
+
+def _intent(call: Call, name: str) -> AbstractContextManager[intents.Intent]:
+    world = call.world
+    return intents.hold(
+        world.places.intents, name, world.time(), world.sleep, lambda: world.info(f"another process is creating {name}: waiting for it")
+    )
+
+
+def _failures(values: Properties) -> list[Failure]:
+    failures = []
+    if isinstance(values["gpu_count"], int) and values["gpu_count"] < 1:
+        failures.append(Failure("gpu_count", "'gpu_count' must be at least 1"))
+    if isinstance(values["disk_gb"], int) and values["disk_gb"] < 1:
+        failures.append(Failure("disk_gb", "'disk_gb' must be at least 1"))
+    for key in ("lease_id", "fence_id"):
+        if isinstance(values[key], str) and not marker.is_id(str(values[key])):
+            failures.append(Failure(key, f"'{values[key]}' is no lease or fence id"))
+    for key in ("stop", "end"):
+        if isinstance(values[key], str) and marker.parse_time(str(values[key])) is None:
+            failures.append(Failure(key, f"'{key}' must look like 2026-11-24T03:00:00Z"))
+    seed = values["host_key_seed"]
+    if isinstance(seed, str) and _seed(seed) is None:
+        failures.append(Failure("host_key_seed", "'host_key_seed' must be at least 32 hex characters"))
+    if values["image"] and values["template"]:
+        failures.append(Failure("template", "give 'image' or 'template', not both"))
+    return failures
+
+
+def _kept_name(olds: Properties | None, news: Properties) -> str | Unknown | None:
+    old = olds.get("name") if olds else None
+    if olds is None or not isinstance(old, str):
+        return None
+    return old if _shaping(olds) == _shaping(news) and not has_unknown(_shaping(news).values()) else None
+
+
+def _new_name(call: Call, news: Properties) -> str | Unknown:
+    shaping = _shaping(news)
+    if has_unknown(shaping.values()):
+        return UNKNOWN
+    spec = {key: value for key, value in shaping.items() if key not in NOT_HASHED}
+    return str(PodName(str(shaping["fence_id"]), str(shaping["lease_id"]), slug(call.name), marker.spec_hash(spec)))
+
+
+def _shaping(inputs: Properties) -> Properties:
+    """The inputs whose change makes another pod."""
+    values = model.normal(PodInputs, inputs)
+    return {item.name: values[item.name] for item in model.properties(PodInputs) if item.replaces}
+
+
+def _given(inputs: Properties) -> tuple[PodInputs, str]:
+    return model.parse(PodInputs, {key: value for key, value in inputs.items() if key != "name"}), str(inputs.get("name", ""))
+
+
+def _cloud_name(inputs: Properties) -> str:
+    return str(model.normal(PodInputs, inputs)["cloud"])
+
+
+def _seed(text: str) -> bytes | None:
+    try:
+        seed = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return seed if len(seed) >= 16 else None
+
+
+def _offers(cloud: Cloud, given: PodInputs) -> list[Offer]:
+    query = OfferQuery(
+        gpus=given.gpus,
+        gpu_count=given.gpu_count,
+        disk_gb=given.disk_gb,
+        max_price=given.max_price,
+        regions=given.regions,
+        spot=given.spot,
+        tier=given.tier,
+    )
+    offers = [offer for offer in cloud.offers(query) if offer.id not in (given.avoid_offers or ())]
+    if given.only_offers is None:
+        return offers
+    by_id = {offer.id: offer for offer in offers}
+    return [by_id[id] for id in given.only_offers if id in by_id]
+
+
+def _spec(given: PodInputs, name: str, offer: Offer) -> PodSpec:
+    key = host_key(_seed(given.host_key_seed) or b"", name)
+    env = dict(given.env)
+    # The fingerprint travels with the pod, so that a second machine can pin it too.
+    env["TRAINYARD_HOST_KEY"] = key.public
+    env["TRAINYARD_PRICE"] = f"{offer.price_per_hour:.6f}"
+    if given.budget is not None:
+        env["TRAINYARD_BUDGET"] = f"{given.budget:.2f}"
+    return PodSpec(
+        name=name,
+        fence_id=given.fence_id,
+        lease_id=given.lease_id,
+        stop=marker.parse_time(given.stop),
+        end=marker.parse_time(given.end),
+        image=given.image,
+        template=given.template,
+        disk_gb=given.disk_gb,
+        volume=given.volume,
+        ports=given.ports,
+        env=env,
+        public_key=given.public_key,
+        host_key=key.private_pem,
+        boot=() if starts_warden_itself(given.image) else boot_command(),
+        registry=given.registry,
+    )
+
+
+def _outputs(cloud: Cloud, given: PodInputs, name: str, info: PodInfo, offer: Offer | None) -> Properties:
+    price = info.price_per_hour if info.price_per_hour is not None else offer.price_per_hour if offer else None
+    return {
+        "name": name,
+        "pod_id": info.id,
+        "price_per_hour": price,
+        "gpu": info.gpu or (offer.gpu if offer else None),
+        "gpu_count": info.gpu_count or (offer.gpu_count if offer and offer.gpu else 0),
+        "region": info.region or (offer.region if offer else None),
+        "offer": offer.id if offer else None,
+        "created_at": marker.format_time(info.created) if info.created else None,
+        "workspace": info.workspace,
+        "host_key": host_key(_seed(given.host_key_seed) or b"", name).public,
+        "simulated": cloud.simulated,
+    }
+
+
+POD = Handler(
+    token="trainyard:index:Pod",
+    doc="One rented machine. It needs a lease, and it is replaced with the old one deleted first.",
+    inputs=PodInputs,
+    outputs=PodOutputs,
+    check=check,
+    diff=diff,
+    create=create,
+    read=read,
+    update=update,
+    delete=delete,
+    computed=("name",),
+)

@@ -1,0 +1,24 @@
+"""Every resource type of the package."""
+
+from __future__ import annotations
+
+from trainyard.errors import UserError
+from trainyard.provider.bucket import BUCKET
+from trainyard.provider.endpoint import ENDPOINT
+from trainyard.provider.handler import Handler
+from trainyard.provider.lease import LEASE
+from trainyard.provider.pod import POD
+from trainyard.provider.sshkey import SSH_KEY
+from trainyard.yamlfile import suggest
+
+HANDLERS: tuple[Handler, ...] = (LEASE, POD, ENDPOINT, BUCKET, SSH_KEY)
+
+
+def handler_for(urn: str) -> Handler:
+    """Return the handler of a resource's type; raises UserError for a type that this package does not have."""
+    token = urn.split("::")[2].rpartition("$")[2]
+    for handler in HANDLERS:
+        if handler.token == token:
+            return handler
+    names = [handler.token for handler in HANDLERS]
+    raise UserError(f"there is no resource type '{token}'{suggest(token, names)}")

@@ -1,0 +1,164 @@
+"""How one pod is created without ever paying for two: find what an earlier attempt left, else ask offer by offer.
+
+Everything here runs with the pod's intent locked. Knows nothing of Pulumi.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from trainyard.clouds.marker import PodName, parse_name
+from trainyard.clouds.protocol import Capabilities, Cloud, Offer, PodInfo, PodSpec
+from trainyard.errors import CloudError, CloudRefused, NoCapacity, StillThere
+from trainyard.provider.intents import Intent
+from trainyard.provider.world import World
+
+LEAVE = 300.0
+"""Seconds that a terminated pod may take to leave the listing before it is an error."""
+_FAR = datetime.max.replace(tzinfo=UTC)
+_DEAD = ("exited", "error")
+
+
+class Ambiguous(CloudError):
+    """The create request failed without a definite answer, and the pod is there."""
+
+    def __init__(self, info: PodInfo, offer: Offer, cause: Exception) -> None:
+        super().__init__(f"the cloud's answer to the create request was unclear ({cause}), but the pod is there: {info.id}")
+        self.info = info
+        self.offer = offer
+
+
+def find(world: World, cloud: Cloud, intent: Intent, name: str) -> PodInfo | None:
+    """Return the pod of that name when the cloud has it; None is proof that it has not and will not get it.
+
+    Waits out a request without outcome, ends duplicates and pods of an older spec, waits for those that are
+    already leaving.
+    """
+    ours = _parts(name)
+    found = _look(world, cloud, intent, ours)
+    if not found:
+        return None
+    alive = sorted((pod for pod in found if pod.name == name and _lives(pod)), key=lambda pod: (pod.created or _FAR, pod.id))
+    keep = alive[0] if alive else None
+    for pod in found:
+        if pod is not keep and pod.status != "terminating":
+            world.allowed(f"ending {pod.id}")
+            world.info(f"ending {pod.id} ({pod.name}): a leftover of the same lease")
+            cloud.terminate(pod.id)
+    if keep is not None:
+        intent.adopted(keep.id, world.time())
+        return keep
+    _wait_until_left(world, cloud, ours)
+    return None
+
+
+def create(
+    world: World, cloud: Cloud, intent: Intent, offers: Sequence[Offer], spec_for: Callable[[Offer], PodSpec]
+) -> tuple[PodInfo, Offer]:
+    """Ask for the pod, offer by offer, until one is taken.
+
+    Only NoCapacity moves on. Raises Ambiguous when the answer was unclear and the pod is there, the cloud's
+    own error otherwise; the intent then says whether the outcome is open.
+    """
+    refusals: list[str] = []
+    for offer in offers:
+        spec = spec_for(offer)
+        world.go_on("renting")
+        intent.start(offer.id, world.time())
+        try:
+            info = cloud.create(spec, offer)
+        except NoCapacity as error:
+            intent.refused(error.message, world.time())
+            refusals.append(f"{offer.id}: {error.message}")
+            continue
+        except CloudRefused as error:
+            intent.refused(error.message, world.time())
+            raise
+        except Exception as error:
+            found = _after_unclear(world, cloud, spec)
+            if found is None:
+                raise
+            intent.created(found.id, world.time())
+            raise Ambiguous(found, offer, error) from error
+        intent.created(info.id, world.time())
+        return info, offer
+    raise NoCapacity("no offer could be rented: " + ("; ".join(refusals) or "the cloud has none that fits"))
+
+
+def open_until(capabilities: Capabilities, start: float, now: float) -> float:
+    """Return the time after which a request begun at ``start`` cannot bring a pod any more."""
+    # A clock that was set back must not make this wait longer than the rule itself.
+    return min(start, now) + capabilities.post_timeout + capabilities.settle
+
+
+def listing_pause(capabilities: Capabilities) -> float:
+    """Return the seconds between two listings that must agree."""
+    return min(5.0, max(0.5, capabilities.settle / 4))
+
+
+def _look(world: World, cloud: Cloud, intent: Intent, ours: PodName) -> list[PodInfo]:
+    record = intent.record()
+    caps = cloud.capabilities
+    now = world.time()
+    if record.resolved or record.start is None:
+        return _same_logical(cloud.list(), ours)
+    until, told, empty = open_until(caps, record.start, now), False, 0
+    while True:
+        pods = _same_logical(cloud.list(), ours)
+        if pods:
+            return pods
+        left = until - world.time()
+        empty = empty + 1 if left <= 0 else 0
+        if empty >= caps.listings:
+            return []
+        if left > 1 and not told:
+            told = True
+            world.info(f"an earlier create request of {ours} has no known outcome: watching the cloud for {left:.0f} s")
+        world.sleep(min(left, 2.0) if left > 0 else listing_pause(caps))
+
+
+def _after_unclear(world: World, cloud: Cloud, spec: PodSpec) -> PodInfo | None:
+    """List until the cloud must have shown what it accepted. Failing to list leaves the outcome open."""
+    until = world.time() + cloud.capabilities.settle
+    while True:
+        try:
+            found = [pod for pod in cloud.list() if pod.name == spec.name and pod.lease_id == spec.lease_id and _lives(pod)]
+        except CloudError as error:
+            world.warn(f"cannot list the cloud's pods after an unclear answer: {error}")
+            found = []
+        if found:
+            return min(found, key=lambda pod: (pod.created or _FAR, pod.id))
+        if world.time() >= until or world.control.changed.is_set():
+            return None
+        world.sleep(min(2.0, max(0.1, until - world.time())))
+
+
+def _wait_until_left(world: World, cloud: Cloud, ours: PodName) -> None:
+    until, pause = world.time() + LEAVE, 0.1
+    while left := _same_logical(cloud.list(), ours):
+        if world.time() >= until:
+            names = ", ".join(f"{pod.id} ({pod.raw_status})" for pod in left)
+            raise StillThere(f"pods of this lease do not go away: {names}", hint="Nothing was rented. Run destroy, then try again.")
+        world.sleep(pause)
+        pause = min(2 * pause, 3.0)
+
+
+def _same_logical(pods: list[PodInfo], ours: PodName) -> list[PodInfo]:
+    return [pod for pod in pods if pod.lease_id == ours.lease_id and _logical(pod) == ours.logical_name]
+
+
+def _logical(pod: PodInfo) -> str | None:
+    parts = parse_name(pod.name)
+    return parts.logical_name if parts else None
+
+
+def _lives(pod: PodInfo) -> bool:
+    return pod.status != "terminating" and pod.status not in _DEAD
+
+
+def _parts(name: str) -> PodName:
+    parts = parse_name(name)
+    if parts is None:
+        raise ValueError(f"not a pod name of ours: {name}")
+    return parts

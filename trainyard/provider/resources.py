@@ -1,0 +1,201 @@
+"""The resources as a Python program declares them: typed arguments in, outputs out.
+
+The shapes are those of the schema (a test compares them). Pods refuse ``protect`` and ``retain_on_delete``,
+their own or inherited ones: either would keep a pod on the bill after destroy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pulumi
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseArgs:
+    """What a lease needs; without ``hours`` it is a fence."""
+
+    cloud: pulumi.Input[str]
+    hours: pulumi.Input[float] | None = None
+    rescue_minutes: pulumi.Input[float] | None = None
+    budget: pulumi.Input[float] | None = None
+    fence_id: pulumi.Input[str] | None = None
+    renew: pulumi.Input[bool] | None = None
+    store: pulumi.Input[str] | None = None
+    bucket: pulumi.Input[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodArgs:
+    """What a pod needs; see the provider's schema for each."""
+
+    cloud: pulumi.Input[str]
+    lease_id: pulumi.Input[str]
+    fence_id: pulumi.Input[str]
+    end: pulumi.Input[str]
+    host_key_seed: pulumi.Input[str]
+    public_key: pulumi.Input[str]
+    stop: pulumi.Input[str] | None = None
+    budget: pulumi.Input[float] | None = None
+    gpus: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
+    gpu_count: pulumi.Input[int] | None = None
+    disk_gb: pulumi.Input[int] | None = None
+    max_price: pulumi.Input[float] | None = None
+    regions: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
+    tier: pulumi.Input[str] | None = None
+    spot: pulumi.Input[bool] | None = None
+    image: pulumi.Input[str] | None = None
+    template: pulumi.Input[str] | None = None
+    volume: pulumi.Input[str] | None = None
+    ports: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
+    env: pulumi.Input[Mapping[str, pulumi.Input[str]]] | None = None
+    registry: pulumi.Input[str] | None = None
+    only_offers: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
+    avoid_offers: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
+    store: pulumi.Input[str] | None = None
+    bucket: pulumi.Input[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointArgs:
+    """Which pod, and how long each phase of its boot may take."""
+
+    cloud: pulumi.Input[str]
+    pod_id: pulumi.Input[str]
+    boot_accepted_minutes: pulumi.Input[float] | None = None
+    boot_image_minutes: pulumi.Input[float] | None = None
+    boot_ssh_minutes: pulumi.Input[float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketArgs:
+    """Which bucket; nothing given: the environment's own."""
+
+    bucket: str | None = None
+    store: str | None = None
+    env_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketLifecycleArgs:
+    """The rules of a bucket."""
+
+    bucket: pulumi.Input[str]
+    rules: pulumi.Input[Sequence[Mapping[str, object]]]
+    store: pulumi.Input[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshKeyArgs:
+    """The user's own key file; nothing given: a key is made."""
+
+    own_key_file: str | None = None
+
+
+class Lease(pulumi.CustomResource):
+    """The right of pods to exist."""
+
+    lease_id: pulumi.Output[str]
+    fence_id: pulumi.Output[str]
+    start: pulumi.Output[str]
+    stop: pulumi.Output[str | None]
+    end: pulumi.Output[str | None]
+    budget: pulumi.Output[float | None]
+    closed: pulumi.Output[bool]
+
+    def __init__(self, name: str, args: LeaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        _refuse_keeping("Lease", name, opts)
+        outputs = ("lease_id", "fence_id", "start", "stop", "end", "budget", "closed")
+        super().__init__("trainyard:index:Lease", name, _props(args, outputs), opts)
+
+
+class Pod(pulumi.CustomResource):
+    """One rented machine. ``name`` and ``host_key`` are known before it exists."""
+
+    name: pulumi.Output[str]
+    pod_id: pulumi.Output[str]
+    price_per_hour: pulumi.Output[float | None]
+    gpu: pulumi.Output[str | None]
+    gpu_count: pulumi.Output[int]
+    region: pulumi.Output[str | None]
+    offer: pulumi.Output[str | None]
+    created_at: pulumi.Output[str | None]
+    workspace: pulumi.Output[str]
+    host_key: pulumi.Output[str]
+    simulated: pulumi.Output[bool]
+
+    def __init__(self, name: str, args: PodArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        _refuse_keeping("Pod", name, opts)
+        outputs = (
+            "name", "pod_id", "price_per_hour", "gpu", "gpu_count", "region", "offer", "created_at", "workspace", "host_key", "simulated",
+        )  # fmt: skip
+        super().__init__("trainyard:index:Pod", name, _props(args, outputs), opts)
+
+
+class Endpoint(pulumi.CustomResource):
+    """Where a pod's SSH server answers."""
+
+    host: pulumi.Output[str]
+    port: pulumi.Output[int]
+    user: pulumi.Output[str]
+    workspace: pulumi.Output[str]
+
+    def __init__(self, name: str, args: EndpointArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("trainyard:index:Endpoint", name, _props(args, ("host", "port", "user", "workspace")), opts)
+
+
+class Bucket(pulumi.CustomResource):
+    """The bucket that results are kept in; destroy never deletes it."""
+
+    name: pulumi.Output[str]
+    store: pulumi.Output[str]
+    endpoint: pulumi.Output[str | None]
+    region: pulumi.Output[str]
+    adopted: pulumi.Output[bool]
+
+    def __init__(self, name: str, args: BucketArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("trainyard:index:Bucket", name, _props(args, ("name", "store", "endpoint", "region", "adopted")), opts)
+
+
+class BucketLifecycle(pulumi.CustomResource):
+    """The rules by which objects of the bucket expire."""
+
+    rules: pulumi.Output[Sequence[Mapping[str, object]]]
+    kept_by: pulumi.Output[str]
+
+    def __init__(self, name: str, args: BucketLifecycleArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("trainyard:index:BucketLifecycle", name, _props(args, ("rules", "kept_by")), opts)
+
+
+class SshKey(pulumi.CustomResource):
+    """The login key of a stack and the seed of its pods' host keys."""
+
+    public_key: pulumi.Output[str]
+    private_key: pulumi.Output[str | None]
+    key_file: pulumi.Output[str]
+    host_key_seed: pulumi.Output[str]
+
+    def __init__(self, name: str, args: SshKeyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("trainyard:index:SshKey", name, _props(args, ("public_key", "private_key", "key_file", "host_key_seed")), opts)
+
+
+def _props(args: DataclassInstance, outputs: Sequence[str]) -> dict[str, pulumi.Input[object] | None]:
+    props: dict[str, pulumi.Input[object] | None] = dict.fromkeys(outputs)
+    props.update({field.name: value for field in dataclasses.fields(args) if (value := getattr(args, field.name)) is not None})
+    return props
+
+
+def _refuse_keeping(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> None:
+    """Raise RunError for options, own or inherited, under which destroy would leave a pod running."""
+    parent = opts.parent if opts else None
+    protect = opts.protect if opts and opts.protect is not None else getattr(parent, "_protect", None)
+    retain = opts.retain_on_delete if opts and opts.retain_on_delete is not None else getattr(parent, "_retain_on_delete", None)
+    for option, value in (("protect", protect), ("retain_on_delete", retain)):
+        if value:
+            raise pulumi.RunError(f"{kind} '{name}': {option} is refused (own or inherited): destroy would leave a pod that costs money")

@@ -1,0 +1,145 @@
+"""SshKey: a stack's login key, and the seed of its pods' host keys.
+
+Both live in the stack's state, encrypted. The key's file under ``.trainyard/ssh/<stack>/`` is a copy that may
+be lost: the next up or refresh writes it again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainyard.errors import UserError
+from trainyard.provider import model
+from trainyard.provider.handler import Difference, Found, Handler
+from trainyard.provider.model import prop
+from trainyard.provider.values import Properties, unseal
+from trainyard.provider.world import Call, key_folder
+from trainyard.remote.keys import new_ssh_key, split_public
+
+_FILE = "id_ed25519"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshKeyInputs:
+    """Inputs of an SSH key."""
+
+    own_key_file: str | None = prop("The user's own private key file; its .pub lies beside it. None: a key is made.", None, replaces=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshKeyOutputs:
+    """Outputs of an SSH key."""
+
+    public_key: str = prop("Public key line.")
+    private_key: str | None = prop("Private key (OpenSSH PEM); None for the user's own key, which is never copied.", None, secret=True)
+    key_file: str = prop("Path of the private key on the machine that last ran up.")
+    host_key_seed: str = prop("Seed that host keys are derived from, with the pod's name.", secret=True)
+
+
+def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
+    """Make the pair (or take the user's), the seed, and the file."""
+    given = model.parse(SshKeyInputs, inputs)
+    seed = secrets.token_hex(32)
+    if given.own_key_file:
+        path = Path(given.own_key_file).expanduser()
+        return _id(call), {"public_key": _own_public(path), "private_key": None, "key_file": str(path), "host_key_seed": seed}
+    private, public = new_ssh_key(f"trainyard {call.stack}")
+    path = _write(call, private)
+    return _id(call), {"public_key": public, "private_key": private, "key_file": str(path), "host_key_seed": seed}
+
+
+def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, plain: Difference) -> Difference:
+    """A lost or foreign file is a change: Update writes it again."""
+    if plain.changes or unseal(outputs.get("private_key")) is None:
+        return plain
+    return plain if _file_is_right(call, outputs) else Difference({"key_file": "update"})
+
+
+def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> Found:
+    """Return what is in state, and write the file again when it is lost."""
+    if not id:
+        return Found("", {}, inputs)
+    if not outputs:
+        raise UserError("an SshKey cannot be imported; give the file of your own key as 'own_key_file'")
+    return Found(id, _restored(call, outputs), inputs)
+
+
+def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
+    """Write the file again."""
+    return outputs if call.preview else _restored(call, outputs)
+
+
+def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None:
+    """Remove our copy of a key that we made; the user's own key is left alone."""
+    if unseal(outputs.get("private_key")) is None:
+        return
+    folder = key_folder(call.world.places, call.stack)
+    (folder / _FILE).unlink(missing_ok=True)
+    with suppress(OSError):  # something else may lie there (known_hosts); it is not ours to remove
+        folder.rmdir()
+
+
+def _restored(call: Call, outputs: Properties) -> Properties:
+    private = unseal(outputs.get("private_key"))
+    if not isinstance(private, str):
+        return outputs
+    path = key_folder(call.world.places, call.stack) / _FILE
+    if not _file_is_right(call, outputs):
+        path = _write(call, private)
+        call.world.info(f"wrote {path} again from the stack's state")
+    return {**outputs, "key_file": str(path)}
+
+
+def _file_is_right(call: Call, outputs: Properties) -> bool:
+    path = key_folder(call.world.places, call.stack) / _FILE
+    try:
+        return str(path) == outputs.get("key_file") and path.read_text(encoding="utf-8") == unseal(outputs.get("private_key"))
+    except FileNotFoundError:
+        return False
+
+
+def _write(call: Call, private: str) -> Path:
+    folder = key_folder(call.world.places, call.stack)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path, draft = folder / _FILE, folder / f".{_FILE}.{os.getpid()}"
+    draft.unlink(missing_ok=True)
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        file.write(private)
+    draft.replace(path)
+    return path
+
+
+def _own_public(path: Path) -> str:
+    public = path.with_name(path.name + ".pub")
+    try:
+        text = public.read_text(encoding="utf-8").strip()
+        split_public(text)
+    except OSError as error:
+        raise UserError(f"own_key_file: cannot read {public}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"own_key_file: {public}: {error}") from None
+    if not path.is_file():
+        raise UserError(f"own_key_file: there is no {path}")
+    return text
+
+
+def _id(call: Call) -> str:
+    return f"{call.stack}/{call.name}"
+
+
+SSH_KEY = Handler(
+    token="trainyard:index:SshKey",
+    doc="The login key of a stack and the seed of its pods' host keys; kept in state, encrypted.",
+    inputs=SshKeyInputs,
+    outputs=SshKeyOutputs,
+    create=create,
+    read=read,
+    update=update,
+    delete=delete,
+    diff=diff,
+)

@@ -1,0 +1,107 @@
+"""What a resource operation may touch: clock, sleep, settings, clouds, the engine's log; and when it has to stop.
+
+Two things end an operation early. *Cancel* (the user pressed Ctrl-C): waiting stops, what was begun is
+finished and reported. *Orphaned* (the engine died): nothing new is asked of any cloud, neither a create
+nor a terminate; only the request in flight is finished and written down.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from trainyard.clouds.protocol import Cloud
+from trainyard.config import Places
+from trainyard.errors import EngineError
+
+Severity = Literal["debug", "info", "warning", "error"]
+
+
+class Interrupted(EngineError):
+    """The operation was stopped from outside before it was done; what exists is on record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The two ways in which the whole plugin is told to stop."""
+
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    orphaned: threading.Event = field(default_factory=threading.Event)
+    changed: threading.Event = field(default_factory=threading.Event)
+    """Set with either of the others, so that a sleeper waits on one event."""
+
+    def cancel(self) -> None:
+        """Stop waiting; finish what was begun."""
+        self.cancelled.set()
+        self.changed.set()
+
+    def orphan(self) -> None:
+        """The engine is gone: begin nothing any more."""
+        self.orphaned.set()
+        self.changed.set()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The outside as one operation sees it; tests give their own clock and cloud."""
+
+    env: Mapping[str, str]
+    places: Places
+    open_cloud: Callable[[str], Cloud]
+    control: Control
+    log: Callable[[str, Severity], None]
+    time: Callable[[], float] = time.time
+    pause: Callable[[float], None] | None = None
+    """Replaces waiting in tests; None waits for real."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; raises Interrupted at once when the plugin is told to stop."""
+        self.go_on("waiting")
+        if self.pause is not None:
+            self.pause(seconds)
+        else:
+            self.control.changed.wait(seconds)
+        self.go_on("waiting")
+
+    def go_on(self, doing: str) -> None:
+        """Raise Interrupted when the plugin was cancelled or its engine died."""
+        self.allowed(doing)
+        if self.control.cancelled.is_set():
+            raise Interrupted(f"cancelled while {doing}")
+
+    def allowed(self, doing: str) -> None:
+        """Raise Interrupted when the engine died: whoever comes next must find things as they are."""
+        if self.control.orphaned.is_set():
+            raise Interrupted(f"the engine went away before {doing}")
+
+    def info(self, message: str) -> None:
+        """Tell the user something."""
+        self.log(message, "info")
+
+    def warn(self, message: str) -> None:
+        """Warn the user."""
+        self.log(message, "warning")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operation on one resource."""
+
+    world: World
+    urn: str
+    name: str
+    preview: bool = False
+
+    @property
+    def stack(self) -> str:
+        """The stack's name, from the urn ``urn:pulumi:<stack>::<project>::<type>::<name>``."""
+        return self.urn.removeprefix("urn:pulumi:").partition("::")[0]
+
+
+def key_folder(places: Places, stack: str) -> Path:
+    """Return where a stack's private key lies."""
+    return places.ssh / stack
