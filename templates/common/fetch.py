@@ -1,0 +1,105 @@
+"""Bring data that the bundle only names: files in a bucket by signed URL, data sets of the Hugging Face Hub.
+
+Signed URLs lie in INPUT_DIR/.sources.json ({"name": "https://..."}), put there by whoever holds the keys; they are
+no part of the bundle. Every file with an announced sha256 is checked; a broken download goes on where it was.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+import urllib.error
+import urllib.request
+
+RUN_DIR, INPUT_DIR = os.environ["RUN_DIR"], os.environ["INPUT_DIR"]
+ATTEMPTS, PAUSE = 5, 2.0
+SUFFIXES = ["*.jsonl", "*.ndjson", "*.json", "*.csv", "*.tsv", "*.parquet"]
+
+
+def main():
+    """Fetch what is missing; return the exit code."""
+    with open(os.path.join(RUN_DIR, "data.json"), encoding="utf-8") as file:
+        data = json.load(file)
+    if data["hub"]:
+        return from_hub(data["hub"])
+    sources_path = os.path.join(INPUT_DIR, ".sources.json")
+    sources = {}
+    if os.path.exists(sources_path):
+        with open(sources_path, encoding="utf-8") as file:
+            sources = json.load(file)
+    for item in data["files"]:
+        target = os.path.join(INPUT_DIR, item["dest"])
+        if os.path.exists(target) and sha256(target) == item["sha256"]:
+            continue
+        if item["dest"] not in sources:
+            print("fetch: %s is not here, and .sources.json has no URL for it" % item["dest"], file=sys.stderr)
+            return 1
+        if not download(sources[item["dest"]], target, item):
+            return 1
+    return 0
+
+
+def download(url, target, item):
+    """Download one file, going on after breaks; return whether it is as announced."""
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    partial = target + ".part"
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _transfer(url, partial)
+            break
+        except (OSError, urllib.error.URLError) as error:
+            # The URL is a credential for its file: it is never printed.
+            reason = getattr(error, "code", None) or getattr(error, "reason", None) or type(error).__name__
+            print("fetch: %s: attempt %d of %d failed: %s" % (item["dest"], attempt, ATTEMPTS, reason), file=sys.stderr)
+            if attempt == ATTEMPTS or getattr(error, "code", None) in (401, 403, 404):
+                return False
+            time.sleep(PAUSE * attempt)
+    if sha256(partial) != item["sha256"]:
+        print("fetch: %s is other than announced" % item["dest"], file=sys.stderr)
+        os.remove(partial)
+        return False
+    os.replace(partial, target)
+    print("fetch: %s, %d bytes" % (item["dest"], item["bytes"]), flush=True)
+    return True
+
+
+def _transfer(url, partial):
+    have = os.path.getsize(partial) if os.path.exists(partial) else 0
+    request = urllib.request.Request(url, headers={"Range": "bytes=%d-" % have} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing is left to fetch
+            return
+        raise
+    with answer, open(partial, "ab" if answer.status == 206 else "wb") as out:
+        shutil.copyfileobj(answer, out, 1 << 20)
+        length = answer.headers.get("Content-Length")
+        if length and out.tell() != int(length) + (have if answer.status == 206 else 0):
+            raise OSError("cut off")
+
+
+def from_hub(hub):
+    """Download a data set's files of rows (or the one path) with the Hub's own client."""
+    from huggingface_hub import snapshot_download
+
+    patterns = [hub["path"], hub["path"].rstrip("/") + "/*"] if hub["path"] else SUFFIXES
+    snapshot_download(
+        hub["repo"], repo_type="dataset", revision=hub["revision"], allow_patterns=patterns, local_dir=os.path.join(INPUT_DIR, "hub")
+    )
+    return 0
+
+
+def sha256(path):
+    """Return a file's sha256."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
