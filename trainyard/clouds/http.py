@@ -84,8 +84,8 @@ class Api:
 
     cloud: str
     base: str
-    headers: Mapping[str, str]
-    env: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(repr=False)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     pace: Pace = field(default_factory=Pace)
     timeout: float = 30.0
     breaker: Breaker = field(default_factory=Breaker)

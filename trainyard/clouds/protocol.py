@@ -80,7 +80,7 @@ class PodSpec:
     ports: tuple[str, ...] = ("22/tcp",)
     env: Mapping[str, str] = field(default_factory=dict)
     public_key: str = ""
-    host_key: str = ""
+    host_key: str = field(default="", repr=False)
     """Private ed25519 host key as OpenSSH PEM, for this pod alone."""
     boot: tuple[str, ...] = ()
     """Command run inside the pod from its first second (the warden); empty: the image's own entrypoint does it."""

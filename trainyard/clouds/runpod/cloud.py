@@ -35,7 +35,7 @@ class RunPodCloud:
     key: Secret
     url: str = REST
     graphql_url: str = GRAPHQL
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     pace: Pace = field(default_factory=Pace)
     settle: float = SETTLE
     post_timeout: float = POST_TIMEOUT
@@ -43,8 +43,8 @@ class RunPodCloud:
     capabilities: Capabilities = field(init=False)
     simulated: bool = field(init=False)
     """True when anything but the real API answers (a rehearsal, a proxy): every summary says so."""
-    _api: Api = field(init=False)
-    _graphql: GraphQl = field(init=False)
+    _api: Api = field(init=False, repr=False)
+    _graphql: GraphQl = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.simulated = self.url != REST or self.graphql_url != GRAPHQL

@@ -1,0 +1,149 @@
+"""What the rehearsal knows, on disk: pods, and who was paid from when to when. A restarted emulator goes on from here.
+
+The books are the judge of the guarantee that no pod outlives its lease: they are kept by the emulator alone, from the
+moment it accepts a create until the machine behind the pod is gone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """One stretch of time for which a pod was paid; ``end`` is None while it still runs."""
+
+    pod: str
+    name: str
+    price: float
+    start: float
+    end: float | None
+    why: str = ""
+
+    def cost(self, now: float) -> float:
+        """Return dollars until now."""
+        return self.price * ((now if self.end is None else self.end) - self.start) / 3600
+
+
+class Books:
+    """The folder of one rehearsal."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.lock = threading.Lock()
+        for folder in ("pods", "gone"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        self.pods: dict[str, Record] = {r["id"]: r for r in _records(root / "pods")}
+
+    def save(self, record: Record) -> None:
+        """Write a pod's record, whole or not at all."""
+        with self.lock:
+            self.pods[record["id"]] = record
+            _write(self.root / "pods" / f"{record['id']}.json", record)
+
+    def forget(self, record: Record) -> None:
+        """Take a pod off the list; its record stays in ``gone/``."""
+        with self.lock:
+            self.pods.pop(record["id"], None)
+            _write(self.root / "gone" / f"{record['id']}.json", record)
+            (self.root / "pods" / f"{record['id']}.json").unlink(missing_ok=True)
+
+    def note(self, event: str, record: Record, now: float, why: str = "") -> None:
+        """Append to the books: ``paid`` from now, or ``unpaid`` from now on."""
+        line = {"time": now, "event": event, "pod": record["id"], "name": record["name"], "price": record["price"], "why": why}
+        _append(self.root / "books.jsonl", line)
+
+    def paid(self) -> list[Paid]:
+        """Return every stretch of paid time."""
+        return read_books(self.root)
+
+    def account(self) -> Record:
+        """Return what else the account holds: keys, volumes, SSH keys, templates, balance."""
+        return _read(self.root / "account.json") or {}
+
+    def save_account(self, account: Mapping[str, object]) -> None:
+        """Write what else the account holds."""
+        with self.lock:
+            _write(self.root / "account.json", account)
+
+
+def read_books(root: Path) -> list[Paid]:
+    """Return every stretch of paid time of a rehearsal, in the order of their start."""
+    open_stretches: dict[str, Mapping[str, Any]] = {}
+    done: list[Paid] = []
+    for line in _lines(root / "books.jsonl"):
+        begun = open_stretches.pop(line["pod"], None)
+        if line["event"] == "paid":
+            open_stretches[line["pod"]] = begun or line
+        elif begun is not None:
+            done.append(Paid(line["pod"], line["name"], begun["price"], begun["time"], line["time"], line["why"]))
+    done += [Paid(b["pod"], b["name"], b["price"], b["time"], None) for b in open_stretches.values()]
+    return sorted(done, key=lambda paid: paid.start)
+
+
+def paid_twice(paid: list[Paid]) -> list[tuple[Paid, Paid]]:
+    """Return pairs of different pods of one name that were paid at the same time."""
+    pairs = itertools.combinations(paid, 2)
+    return [(a, b) for a, b in pairs if a.name == b.name and a.pod != b.pod and b.start < (a.end if a.end is not None else float("inf"))]
+
+
+def requests(root: Path) -> list[Mapping[str, Any]]:
+    """Return every request that was answered: time, method, path, who (account, a pod's id, nobody), status, faults."""
+    return list(_lines(root / "requests.jsonl"))
+
+
+def gone(root: Path) -> list[Record]:
+    """Return the last records of pods that exist no more."""
+    return list(_records(root / "gone"))
+
+
+def note_request(root: Path, line: Mapping[str, object]) -> None:
+    """Append to the list of requests."""
+    _append(root / "requests.jsonl", line)
+
+
+def _records(folder: Path) -> Iterator[Record]:
+    for path in sorted(folder.glob("*.json")):
+        record = _read(path)
+        if record is not None:
+            yield record
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _write(path: Path, value: Mapping[str, object]) -> None:
+    fresh = path.with_suffix(".new")
+    with open(fresh, "w", encoding="utf-8") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
+
+
+def _append(path: Path, line: Mapping[str, object]) -> None:
+    with open(path, "ab", buffering=0) as file:
+        file.write(json.dumps(line).encode() + b"\n")
+
+
+def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return
+    for line in text.splitlines():
+        yield json.loads(line)

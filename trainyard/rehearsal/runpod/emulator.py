@@ -1,0 +1,145 @@
+"""Start and stop the rehearsal of RunPod."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import threading
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from trainyard.errors import Busy, RefusedError
+from trainyard.rehearsal.runpod.books import Books, Paid, read_books, requests
+from trainyard.rehearsal.runpod.faults import Faults
+from trainyard.rehearsal.runpod.fleet import Fleet, Timing
+from trainyard.rehearsal.runpod.machines import Machines
+from trainyard.rehearsal.runpod.rest import Rest
+from trainyard.rehearsal.runpod.server import Limits, Server
+
+REAL = ("runpod.io", "runpod.ai", "runpod.net")
+
+
+@dataclass(slots=True)
+class Emulator:
+    """A running rehearsal. ``key`` is its account key: made up, of no use anywhere else."""
+
+    root: Path
+    url: str
+    graphql_url: str
+    key: str
+    fleet: Fleet
+    faults: Faults
+    _server: Server
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _lock: IO[bytes] | None = None
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Return the variables that lead a RunPod client here."""
+        return {"RUNPOD_API_KEY": self.key, "RUNPOD_API_URL": self.url, "RUNPOD_GRAPHQL_URL": self.graphql_url}
+
+    def books(self) -> list[Paid]:
+        """Return who was paid from when to when."""
+        return read_books(self.root)
+
+    def requests(self) -> list[Mapping[str, Any]]:
+        """Return every request answered so far."""
+        return requests(self.root)
+
+    def stop(self, *, end_pods: bool = False) -> None:
+        """Stop answering; the pods live on (as at a real cloud whose API is down) unless they are to be ended."""
+        self.fleet.stop()
+        self._server.shutdown()
+        self._server.server_close()
+        for thread in self._threads:
+            thread.join(timeout=30)
+        if end_pods:
+            for record in self.fleet.all():
+                self.fleet.delete(record["id"], "end of the rehearsal")
+            for pod_id in list(self.fleet.machines.all()):
+                self.fleet.machines.end(pod_id)
+        if self._lock is not None:
+            self._lock.close()
+
+
+def start(
+    root: Path,
+    *,
+    port: int = 0,
+    timing: Timing | None = None,
+    limits: Mapping[str, int] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Emulator:
+    """Start the rehearsal on a folder of its own; a folder used before goes on where it was, at the same address if free.
+
+    Raises RefusedError beside a real base URL, Busy when the folder is in use.
+    """
+    refuse_beside_the_real(os.environ if env is None else env)
+    root = root.resolve()
+    root.mkdir(parents=True, exist_ok=True)
+    lock = _claim(root)
+    settings = _settings(root)
+    faults = Faults(root)
+    books = Books(root)
+    limit = Limits({"minute": 60, "hour": 3000, "day": 50000, **(limits or {})})
+    machines = Machines(root, "", "")
+    fleet = Fleet(books, faults, machines, timing or Timing())
+    server = _listen(port or settings.get("port", 0), Rest(fleet), settings["key"], limit)
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    machines.address, machines.graphql = f"{address}/v2", f"{address}/graphql"
+    (root / "rehearsal.json").write_text(json.dumps({**settings, "port": server.server_address[1]}), encoding="utf-8")
+    emulator = Emulator(root, f"{address}/v2", f"{address}/graphql", settings["key"], fleet, faults, server, [], lock)
+    for name, run in (("fleet", fleet.run), ("server", server.serve_forever)):
+        thread = threading.Thread(target=run, name=f"rehearsal {name}", daemon=True)
+        thread.start()
+        emulator._threads.append(thread)
+    return emulator
+
+
+def refuse_beside_the_real(env: Mapping[str, str]) -> None:
+    """Raise RefusedError when a base URL in the environment leads to the real RunPod."""
+    for name in ("RUNPOD_API_URL", "RUNPOD_GRAPHQL_URL", "RUNPOD_API_BASE_URL"):
+        host = urlsplit(env.get(name, "")).hostname or ""
+        if any(host == real or host.endswith("." + real) for real in REAL):
+            raise RefusedError(f"{name} leads to the real RunPod ({host}): a rehearsal never starts beside it", hint=f"Unset {name}.")
+
+
+def switch(url: str, name: str, **does: Any) -> None:
+    """Switch a fault on in a rehearsal that runs in another process."""
+    base = url.removesuffix("/v2")
+    body = json.dumps({"name": name, **does}).encode()
+    with urllib.request.urlopen(urllib.request.Request(f"{base}/_rehearsal/faults", data=body, method="POST"), timeout=10) as answer:
+        answer.read()
+
+
+def _claim(root: Path) -> IO[bytes]:
+    lock = open(root / "rehearsal.lock", "ab")  # noqa: SIM115 (held for the emulator's life)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise Busy(f"another rehearsal uses {root}") from None
+    return lock
+
+
+def _settings(root: Path) -> dict[str, Any]:
+    path = root / "rehearsal.json"
+    if path.exists():
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return settings
+    return {"key": f"rpa_rehearsal_{secrets.token_hex(16)}"}
+
+
+def _listen(port: int, rest: Rest, key: str, limits: Limits) -> Server:
+    try:
+        return Server(port, rest, key, limits)
+    except OSError:
+        if not port:
+            raise
+        return Server(0, rest, key, limits)

@@ -1,0 +1,160 @@
+"""The machines behind the rehearsal's pods: real local pods with real SSH, the warden, and a made-up ``nvidia-smi``."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from trainyard.clouds.local import LocalCloud
+from trainyard.clouds.protocol import Offer, PodInfo, PodSpec
+from trainyard.pod.boot import boot_command, starts_warden_itself
+from trainyard.rehearsal.runpod import stock
+
+SAFETY_NET = timedelta(hours=24)
+"""RunPod keeps no deadline, so none may help a test; but a forgotten rehearsal must not hold this machine for ever."""
+_OFFER = Offer("cpu", "local", None, 0, 0.0)
+# RunPod's container has no socket of the local cloud, and its SSH server is already there.
+_ENTER = "unset TRAINYARD_POD_SOCKET; export TRAINYARD_SSH_READY=1; "
+
+_SMI = """\
+#!/bin/sh
+# Made up by the rehearsal: there is no GPU here.
+name='{name}' memory={memory} count={count}
+row() {{
+  i=$1; out=
+  IFS=,
+  for field in $fields; do
+    case $(echo $field) in
+      index) value=$i ;;
+      name|gpu_name) value=$name ;;
+      uuid|gpu_uuid) value=GPU-00000000-0000-0000-0000-00000000000$i ;;
+      driver_version) value=570.86.15 ;;
+      memory.total) value=$memory$mib ;;
+      memory.free) value=$memory$mib ;;
+      memory.used) value=0$mib ;;
+      utilization.gpu|utilization.memory) value=0$percent ;;
+      temperature.gpu) value=30 ;;
+      power.draw) value=50.00$watt ;;
+      compute_cap) value={capability} ;;
+      *) value='[N/A]' ;;
+    esac
+    out="$out${{out:+, }}$value"
+  done
+  unset IFS
+  echo "$out"
+}}
+fields= mib=' MiB' percent=' %' watt=' W' header=yes list=
+for word; do
+  case $word in
+    -L|--list-gpus) list=yes ;;
+    --query-gpu=*) fields=${{word#*=}} ;;
+    --format=*) case $word in *nounits*) mib= percent= watt= ;; esac; case $word in *noheader*) header= ;; esac ;;
+  esac
+done
+i=0
+[ -n "$fields" ] && [ -n "$header" ] && echo "$fields" | sed 's/,/, /g'
+[ -z "$fields$list" ] && echo "NVIDIA-SMI 570.86.15 (simulated)  Driver Version: 570.86.15  CUDA Version: 12.8"
+while [ $i -lt $count ]; do
+  if [ -n "$fields" ]; then row $i
+  elif [ -n "$list" ]; then echo "GPU $i: $name (UUID: GPU-00000000-0000-0000-0000-00000000000$i)"
+  else echo "| $i  $name  0MiB / ${{memory}}MiB |"; fi
+  i=$((i+1))
+done
+"""
+
+
+class Machines:
+    """Local pods, one for each pod that runs."""
+
+    def __init__(self, root: Path, address: str, graphql: str) -> None:
+        self.cloud = LocalCloud(root / "machines")
+        self.address, self.graphql = address, graphql
+
+    def start(self, record: Mapping[str, Any]) -> PodInfo:
+        """Start (or find) the machine of a pod: its variables, keys, start command, GPUs."""
+        given: Mapping[str, str] = record["request"].get("env", {})
+        spec = PodSpec(
+            name=machine_name(record["id"]),
+            fence_id="",
+            lease_id="",
+            stop=None,
+            end=datetime.now(UTC) + SAFETY_NET,
+            env=self.env(record),
+            public_key=given.get("PUBLIC_KEY", ""),
+            host_key=host_key(given),
+            boot=boot(record["request"]),
+        )
+        files = {"bin/nvidia-smi": nvidia_smi(record)} if record["request"].get("gpu") else {}
+        return self.cloud.create(spec, _OFFER, files=files, boot_restart=True)
+
+    def find(self, pod_id: str) -> PodInfo | None:
+        """Return the machine of a pod while it lives."""
+        return self.cloud.get(machine_name(pod_id))
+
+    def end(self, pod_id: str) -> None:
+        """End the machine of a pod; returns when it is gone."""
+        self.cloud.terminate(machine_name(pod_id))
+
+    def all(self) -> Iterator[str]:
+        """Yield the ids of pods that have a machine."""
+        for info in self.cloud.list():
+            yield info.name.removeprefix("rp-")
+
+    def log(self, pod_id: str) -> list[str]:
+        """Return the lines that the container has printed."""
+        with contextlib.suppress(OSError):
+            return b"".join(self.cloud.logs(machine_name(pod_id))).decode(errors="replace").splitlines()
+        return []
+
+    def env(self, record: Mapping[str, Any]) -> dict[str, str]:
+        """Return the container's variables: those of the request, then what RunPod puts into every pod."""
+        request = record["request"]
+        given = {key: value for key, value in request.get("env", {}).items() if key != "SSH_HOST_ED25519_KEY"}
+        own = {
+            "RUNPOD_POD_ID": record["id"],
+            "RUNPOD_POD_HOSTNAME": f"{record['id']}-64411eb2",
+            "RUNPOD_DC_ID": record["center"],
+            "RUNPOD_GPU_COUNT": str(request.get("gpu", {}).get("count", 0)),
+            "RUNPOD_PUBLIC_IP": "127.0.0.1",
+            "RUNPOD_API_KEY": record["key"],
+        }
+        # The caller's own variables win over the reserved ones nowhere: a fault takes the key away to show what then happens.
+        own = {key: value for key, value in own.items() if value}
+        return {"RUNPOD_API_URL": self.address, "RUNPOD_GRAPHQL_URL": self.graphql, **given, **own}
+
+
+def machine_name(pod_id: str) -> str:
+    """Return the local name of a pod's machine."""
+    return f"rp-{pod_id}"
+
+
+def boot(request: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the container runs: our image's entrypoint, or the start arguments of any other image."""
+    if request.get("args"):
+        return ("sh", "-c", f"{_ENTER}exec {request['args']}")
+    if starts_warden_itself(request.get("image")):
+        return ("sh", "-c", _ENTER + boot_command(("sleep", "infinity"))[2])
+    return ()
+
+
+def host_key(env: Mapping[str, str]) -> str:
+    """Return the injected host key, else a fresh one as images make at their first boot."""
+    if env.get("SSH_HOST_ED25519_KEY"):
+        return base64.b64decode(env["SSH_HOST_ED25519_KEY"]).decode()
+    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+
+
+def nvidia_smi(record: Mapping[str, Any]) -> bytes:
+    """Return a program that answers as ``nvidia-smi`` would on the rented GPUs."""
+    gpu = record["request"]["gpu"]
+    kind = stock.gpu(gpu["id"])
+    memory = (kind.memory if kind else 24) * 1024
+    capability = "12.0" if "50" in gpu["id"] or "Blackwell" in gpu["id"] else "9.0" if "H" in gpu["id"] else "8.9"
+    return _SMI.format(name=gpu["id"], memory=memory, count=gpu.get("count", 1), capability=capability).encode()
