@@ -11,17 +11,21 @@ import hashlib
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from trainyard.config import Places
 from trainyard.errors import TrainyardError
 from trainyard.runs.recipe import Recipe, Values, lock_for
+from trainyard.setup import console, pipsettings
 
 STAMP = ".complete"
+_NETWORK = "The packages come from the index that pip is set up for; check it with: pip download --no-deps torch"
+_SPACE = "The environment needs about 6 GB; TRAINYARD_LOCAL_ROOT moves it to another disk."
+# Uncompiled, or compiled into another place, the packages would cost each pod some 8 s more at its start.
+_DROPPED = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONPATH", "PYTHONHOME")
 OnLine = Callable[[str], None]
 
 
@@ -32,16 +36,18 @@ def prepare(recipe: Recipe, values: Values, places: Places, on_line: OnLine) -> 
 
 
 def environment_key(lock: Path) -> str:
-    """Return the folder name of a lock's environment; run.sh on the pod forms the same one."""
+    """Return the folder name of a lock's environment; run.sh on the pod looks for the same one."""
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
     return f"{digest}-py{sys.version_info[0]}.{sys.version_info[1]}-{platform.system().lower()}-{platform.machine()}"
 
 
-def ensure_environment(lock: Path, places: Places, on_line: OnLine, *, imports: Sequence[str] = ()) -> Path:
+def ensure_environment(
+    lock: Path, places: Places, on_line: OnLine, *, imports: Sequence[str] = (), env: Mapping[str, str] | None = None,
+) -> Path:
     """Return the ready environment of a lock under ``places.cloud/envs``, building it when needed.
 
     Two callers at once: the second waits and says so. ``imports`` are imported once at the end: it proves the
-    environment and leaves their bytecode, which a pod cannot write (saves about 8 of 12 s in each run).
+    environment and leaves their bytecode, which a pod cannot write. Raises SetupError when it cannot be built.
     """
     envs = places.cloud / "envs"
     envs.mkdir(parents=True, exist_ok=True)
@@ -51,7 +57,7 @@ def ensure_environment(lock: Path, places: Places, on_line: OnLine, *, imports: 
     with (envs / f".{path.name}.lock").open("a") as guard:
         _wait_for(guard.fileno(), path, on_line)
         if not (path / STAMP).is_file():
-            _build(lock, path, guard.fileno(), imports, on_line)
+            _build(lock, path, guard.fileno(), imports, on_line, os.environ if env is None else env)
     return path
 
 
@@ -63,22 +69,32 @@ def _wait_for(guard: int, path: Path, on_line: OnLine) -> None:
         fcntl.flock(guard, fcntl.LOCK_EX)
 
 
-def _build(lock: Path, path: Path, guard: int, imports: Sequence[str], on_line: OnLine) -> None:
-    uv = _find_uv()
-    began = time.monotonic()
-    on_line(f"building the Python environment of {lock.parent.name}/{lock.name}, once for this machine (some GB, under a minute on a fast line)")
-    shutil.rmtree(path, ignore_errors=True)
-    # The children hold the lock too: were this process killed, uv would go on writing into the folder.
-    _run([uv, "venv", "--quiet", "--relocatable", "--python", sys.executable, str(path)], guard)
-    _run([uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", str(path / "bin" / "python"), "-r", str(lock)], guard)
-    on_line(f"packages installed after {time.monotonic() - began:.0f} s")
+def _build(lock: Path, path: Path, guard: int, imports: Sequence[str], on_line: OnLine, env: Mapping[str, str]) -> None:
+    settings = pipsettings.read(env, pipsettings.config_files(env, Path.home()))
+    surroundings = pipsettings.uv_environment(settings, {name: value for name, value in env.items() if name not in _DROPPED})
+    uv, python, began = _find_uv(), path / "bin" / "python", time.monotonic()
+    name = f"{lock.parent.name}/{lock.name}"
+
+    def step(doing: str, *command: str | Path) -> None:
+        # The children hold the lock too: were this process killed, uv would go on writing into the folder.
+        done = console.run(command, doing, on_line=on_line, env=surroundings, keep=(guard,))
+        if done.rc != 0:
+            raise console.failure(done, f"{doing} of {name}", network=_NETWORK, space=_SPACE)
+
+    on_line(f"building the Python environment of {name}: some GB, once for this machine")
+    if path.exists():
+        shutil.rmtree(path)
+    step("making the environment", uv, "venv", "--quiet", "--no-python-downloads", "--python", sys.executable, path)
+    install: list[str | Path] = [uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", python, "-r", lock]
+    step("installing the packages", *install, *pipsettings.uv_arguments(settings))
     if imports:
-        _run([str(path / "bin" / "python"), "-c", "import " + ", ".join(imports)], guard)
+        on_line(f"  packages installed after {time.monotonic() - began:.0f} s; importing them once")
+        step("importing the packages", python, "-c", "import " + ", ".join(imports))
     with (path / STAMP).open("w") as stamp:
-        stamp.write(f"{lock.name}\n")
+        stamp.write(f"{name}\n")
         stamp.flush()
         os.fsync(stamp.fileno())
-    on_line(f"environment {path.name} ready after {time.monotonic() - began:.0f} s")
+    on_line(f"environment ready after {time.monotonic() - began:.0f} s")
 
 
 def _find_uv() -> str:
@@ -87,22 +103,3 @@ def _find_uv() -> str:
     if not found:
         raise TrainyardError("uv is missing, which builds the recipe's Python environment", hint="Run ./bootstrap again: it installs uv.")
     return found
-
-
-def _run(command: Sequence[str], guard: int) -> None:
-    done = subprocess.run(command, env=_uv_env(), pass_fds=(guard,), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])
-        raise TrainyardError(f"{' '.join(Path(command[0]).name if n == 0 else c for n, c in enumerate(command[:3]))} failed:\n{tail}",
-                             hint="Nothing was rented. The next run builds the environment anew.")
-
-
-def _uv_env() -> dict[str, str]:
-    """Return the environment with pip's settings under uv's names, and bytecode allowed."""
-    env = {key: value for key, value in os.environ.items() if key not in ("PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "PYTHONPATH")}
-    for ours, theirs in (("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), ("PIP_EXTRA_INDEX_URL", "UV_INDEX"), ("PIP_CERT", "SSL_CERT_FILE")):
-        if env.get(ours):
-            env.setdefault(theirs, env[ours])
-    if env.get("PIP_FIND_LINKS"):
-        env.setdefault("UV_FIND_LINKS", ",".join(env["PIP_FIND_LINKS"].split()))
-    return env
