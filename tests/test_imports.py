@@ -1,0 +1,198 @@
+"""Imports point down only: every import statement of the project is parsed and held against the layers of the design."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# From top to bottom; a module may import from lower lines and from its own package.
+# `setup` is two things: what runs before any package is installed is just above the ground, and what needs the
+# packages (the command line's half) is on the level of tasks.py.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("tasks", "web", "setup.tools", "setup.pulumicli", "setup.doctor", "setup.machine", "setup.stackneeds"),
+    ("runs",),
+    ("stacks",),
+    ("engine",),
+    ("provider",),
+    ("rehearsal",),
+    ("playbook",),
+    ("storage",),
+    ("remote",),
+    ("clouds",),
+    ("pod",),
+    ("setup",),
+    ("config", "templating", "yamlfile", "secret", "errors"),
+)
+BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server", "starter"}
+# The S3 server's program; the way to uv with pip's settings, for recipes' environments.
+MAY_IMPORT_SETUP = {"tasks.py", "trainyard/storage/local.py", "trainyard/runs/environment.py"}
+MAY_IMPORT_PULUMI = ("trainyard/engine/", "trainyard/provider/", "trainyard/stacks/cli.py", "infra/")
+
+
+def sources() -> dict[str, str]:
+    files = [ROOT / "tasks.py", *(ROOT / "trainyard").rglob("*.py"), *(ROOT / "infra").rglob("*.py")]
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in files}
+
+
+def imports(text: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, dotted name) of every import, also inside functions; `from a.b import c` is a.b.c."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: relative imports hide where they point"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def level(dotted: str) -> int | None:
+    """Line of the layers that a name below `trainyard.` belongs to; the longest match counts."""
+    parts = dotted.split(".")
+    for length in (2, 1):
+        name = ".".join(parts[:length])
+        for number, layer in enumerate(LAYERS):
+            if name in layer:
+                return number
+    return None
+
+
+def upward(files: dict[str, str]) -> list[str]:
+    """Return every import that points up, or at a layer that is not in the list."""
+    found = []
+    for path, text in files.items():
+        if path.startswith("infra/"):
+            continue
+        own = path.removesuffix(".py").removeprefix("trainyard/").replace("/", ".").removesuffix(".__init__")
+        if own == "__init__":
+            continue
+        here = level(own)
+        if here is None:
+            found.append(f"{path}: belongs to no layer")
+            continue
+        for line, name in imports(text):
+            head, _, below = name.partition(".")
+            if head != "trainyard" or not below or below.startswith("__"):
+                continue
+            there = level(below)
+            if there is None:
+                found.append(f"{path}:{line}: {name} belongs to no layer")
+            elif there < here or (there == here and below.split(".")[0] != own.split(".")[0] and "." in own):
+                found.append(f"{path}:{line}: {name} points up or aside")
+    return found
+
+
+def test_imports_point_down_only() -> None:
+    assert upward(sources()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        ("trainyard/clouds/local.py", "from trainyard.runs import train", "points up"),
+        ("trainyard/clouds/local.py", "def f():\n    import trainyard.stacks.cli", "points up"),
+        ("trainyard/storage/x.py", "from trainyard.setup import doctor", "points up"),
+        ("trainyard/setup/console.py", "from trainyard.stacks.cli import find", "points up"),
+        ("trainyard/newthing/x.py", "import os", "belongs to no layer"),
+        ("trainyard/runs/x.py", "from trainyard.newthing import y", "belongs to no layer"),
+    ],
+)
+def test_an_import_that_points_up_is_found(path: str, text: str, said: str) -> None:
+    (found,) = upward({path: text})
+
+    assert said in found
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("trainyard/runs/x.py", "from trainyard.clouds import open_cloud"),
+        ("trainyard/clouds/local/x.py", "from trainyard.clouds.protocol import Cloud"),
+        ("trainyard/setup/doctor.py", "from trainyard.setup import machine"),
+        ("trainyard/setup/tools.py", "from trainyard.setup import s3server"),
+        ("trainyard/storage/local.py", "from trainyard.setup import s3server"),
+        ("tasks.py", "from trainyard import __version__"),
+    ],
+)
+def test_an_import_that_points_down_is_allowed(path: str, text: str) -> None:
+    assert upward({path: text}) == []
+
+
+def test_only_engine_provider_and_the_cli_driver_import_pulumi() -> None:
+    found = [
+        f"{path}:{line}: {name}"
+        for path, text in sources().items()
+        for line, name in imports(text)
+        if name.split(".")[0] in ("pulumi", "pulumi_command") and not path.startswith(MAY_IMPORT_PULUMI)
+    ]
+
+    assert found == []
+
+
+def test_the_program_imports_nothing_of_trainyard_but_the_resource_classes() -> None:
+    allowed = ("pulumi", "pulumi_command", "trainyard.provider.resources", "infra")
+    own = {path.stem for path in (ROOT / "infra").glob("*.py")}
+    found = [
+        f"{path}:{line}: {name}"
+        for path, text in sources().items()
+        if path.startswith("infra/") and not path.startswith("infra/provider/")
+        for line, name in imports(text)
+        if name.split(".")[0] not in sys.stdlib_module_names | own and not name.startswith(allowed)
+    ]
+
+    assert found == []
+
+
+def test_rehearsal_is_imported_by_tasks_and_tests_only() -> None:
+    found = [
+        f"{path}:{line}: {name}"
+        for path, text in sources().items()
+        if path != "tasks.py" and not path.startswith("trainyard/rehearsal/")
+        for line, name in imports(text)
+        if name.startswith("trainyard.rehearsal")
+    ]
+
+    assert found == []
+
+
+def test_setup_is_imported_by_those_who_need_it_and_by_nobody_else() -> None:
+    found = [
+        f"{path}:{line}: {name}"
+        for path, text in sources().items()
+        if path not in MAY_IMPORT_SETUP and not path.startswith("trainyard/setup/")
+        for line, name in imports(text)
+        if name.startswith("trainyard.setup")
+    ]
+
+    assert found == []
+
+
+def test_what_runs_on_a_pod_needs_nothing_but_the_standard_library() -> None:
+    found = [
+        f"{path}:{line}: {name}"
+        for path, text in sources().items()
+        if path in ("trainyard/pod/warden.py", "trainyard/pod/uploader.py")
+        for line, name in imports(text)
+        if name.split(".")[0] not in sys.stdlib_module_names
+    ]
+
+    assert found == []
+
+
+def test_what_runs_before_the_packages_are_installed_needs_nothing_but_the_standard_library() -> None:
+    allowed = {"trainyard.errors", *(f"trainyard.setup.{name}" for name in BEFORE_PACKAGES)}
+    found = []
+    for name in sorted(BEFORE_PACKAGES):
+        path = f"trainyard/setup/{name}.py"
+        for line, imported in imports((ROOT / path).read_text(encoding="utf-8")):
+            module, _, last = imported.rpartition(".")
+            ours = module in allowed or imported in allowed or (module == "trainyard.setup" and last in BEFORE_PACKAGES)
+            if imported.split(".")[0] not in sys.stdlib_module_names and not ours:
+                found.append(f"{path}:{line}: {imported}")
+
+    assert found == []
+    assert [*imports((ROOT / "trainyard/__init__.py").read_text(encoding="utf-8"))] == []
