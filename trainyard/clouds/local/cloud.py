@@ -35,6 +35,8 @@ PENDING = 1.0
 """Age (s) at which a pod whose creator died before its start is started by whoever lists it."""
 NICE = 5
 """So that a pod never starves the controller beside it."""
+TICK = 5.0
+"""Longest time (s) between two looks of a supervisor at the clocks and at its pod's record."""
 
 
 class LocalCloud:
@@ -204,6 +206,7 @@ class LocalCloud:
             "boot_restart": boot_restart,
             "rung": _forced_rung(),
             "nice": NICE,
+            "tick": TICK,
             "mask": str(self.root),
             "binds": [str(self.books.envs), *launch.needed_folders()],
             "path": [os.path.dirname(os.path.realpath(sys.executable))],

@@ -86,7 +86,7 @@ def leave_root(pod: str, old_root: int) -> None:
     os.fchdir(old_root)
     os.chroot(".")
     os.chdir("/")
-    _libc.umount2((pod + "/root").encode(), MNT_DETACH)
+    _check(_libc.umount2((pod + "/root").encode(), MNT_DETACH), "umount")
 
 
 def become_subreaper() -> None:

@@ -24,10 +24,6 @@ else:
     import doors
     import sandbox
 
-TICK = 5.0
-"""Longest time (s) between two looks at the clocks and at the pod's record."""
-
-
 class Stop(Exception):
     """This supervisor is not to serve: ``taken``, ``gone``, ``dead``, or an error in words."""
 
@@ -151,6 +147,9 @@ def probe() -> str:
 def _start_in_namespace(pod: Pod, report: int) -> str:
     def build() -> None:
         pod.lock("alive")
+        # Opened before, it would be the root of the mount namespace that was left.
+        os.close(pod.root_fd)
+        pod.root_fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         sandbox.build_root(pod.path, mask=pod.spec["mask"], binds=pod.spec["binds"])
         sandbox.enter_root(pod.path)
 
@@ -196,7 +195,7 @@ def _start_under_keeper(pod: Pod, report: int) -> NoReturn:
     if os.fork():
         os._exit(0)  # Else a dead keeper would stay a zombie of whoever created the pod.
     sandbox.become_subreaper()
-    signal.signal(signal.SIGTERM, lambda *_: _end_tree(pod, "terminated"))
+    signal.signal(signal.SIGTERM, lambda *_: _kill_tree())
     try:
         pod.lock("keeper")
     except Stop as stop:
@@ -229,6 +228,13 @@ def _supervise(pod: Pod, report: int, keeper: int) -> NoReturn:
         _tell(report, {"state": str(stop)})
         os._exit(0)
     _live(pod, report, "process", end)
+    os._exit(0)
+
+
+def _kill_tree() -> NoReturn:
+    """Whoever sends the keeper a TERM takes the pod off the list and keeps the record."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sandbox.kill_descendants()
     os._exit(0)
 
 
@@ -273,20 +279,20 @@ def _serve(pod: Pod, served: doors.Doors) -> str:
     for fd in (wake, *served.watched()):
         poller.register(fd, select.POLLIN)
     boot = _Boot(pod, served)
-    next_look = 0.0
+    tick, next_look = float(pod.spec["tick"]), 0.0
     while True:
         dead = _reap()
         boot.step(dead)
         served.step(dead)
         if time.monotonic() >= next_look:
-            next_look = time.monotonic() + TICK
+            next_look = time.monotonic() + tick
             if not pod.is_recorded():
                 return "its record was removed"
         pod.read()
         left = pod.left()
         if left <= 0:
             return "end of the lease"
-        for fd, _ in poller.poll(1000 * min(left + 0.001, TICK, boot.wait(), served.wait())):
+        for fd, _ in poller.poll(1000 * min(left + 0.001, tick, boot.wait(), served.wait())):
             if fd == wake:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake, 4096)
@@ -324,7 +330,7 @@ class _Boot:
 
     def wait(self) -> float:
         """Return the seconds until something is due."""
-        return TICK if self.due is None else max(0.0, self.due - time.monotonic())
+        return 3600.0 if self.due is None else max(0.0, self.due - time.monotonic())
 
 
 def _reap() -> set[int]:

@@ -1,0 +1,132 @@
+"""Whatever a program in a pod does, it is gone when the pod is."""
+
+from __future__ import annotations
+
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.clouds.local import pods
+from trainyard.clouds.local import LocalCloud, cloud as module, ending, registry
+
+BOUND = 20.0
+
+
+def holders(cloud: LocalCloud, name: str = pods.NAME) -> dict[str, int]:
+    """Return the pids of a pod's supervisor and keeper by the kernel's word."""
+    folder = cloud.root / "pods" / name
+    return {lock: registry.holder(folder / lock) for lock in ("alive", "keeper")}
+
+
+def test_terminate_leaves_no_survivor(cloud: LocalCloud, token: str) -> None:
+    pod = pods.tortured(cloud, token)
+    cloud.terminate(pod.id)
+
+    assert pods.living(token) == []
+    assert not pods.is_open(pod)
+    assert pods.leftovers(cloud) == []
+    assert cloud.get(pod.id) is None
+    assert cloud.ended(pod.id)["reason"] == "terminated"  # type: ignore[index]
+
+
+def test_the_deadline_leaves_no_survivor_and_needs_nobody(cloud: LocalCloud, token: str) -> None:
+    pod = pods.tortured(cloud, token, end=2.0)
+    pods.wait_for(lambda: not pods.living(token), "the deadline", BOUND)
+    pods.wait_for(lambda: not pods.leftovers(cloud), "the removal of the folder", BOUND)
+
+    assert not pods.is_open(pod)
+    record = cloud.ended(pod.id)
+    assert record is not None and record["reason"] == "end of the lease"
+    assert 0 <= record["ended"] - record["end"] < 1.0
+
+
+def test_a_pod_can_end_itself_and_only_itself(cloud: LocalCloud, token: str) -> None:
+    neighbour = pods.create(cloud, pods.spec("neighbour"))
+    pod = pods.tortured(cloud, token)
+    with pods.ssh(pod) as client:
+        say = (
+            "import os,socket;s=socket.socket(socket.AF_UNIX);s.connect(os.environ['TRAINYARD_POD_SOCKET']);"
+            "s.send(b'end result is committed\\n');print(s.recv(99))"
+        )
+        pods.run(client, f'python3 -c "{say}"')
+    pods.wait_for(lambda: not pods.living(token), "the end", BOUND)
+    pods.wait_for(lambda: cloud.ended(pod.id), "the record", BOUND)
+
+    assert cloud.ended(pod.id)["reason"] == "result is committed"  # type: ignore[index]
+    assert [row.id for row in cloud.list()] == [neighbour.id]
+
+
+@pytest.mark.parametrize("victims", [("alive",), ("keeper",), ("alive", "keeper")], ids="+".join)
+def test_a_killed_supervisor_takes_the_pod_with_it(cloud: LocalCloud, rung: str, token: str, victims: tuple[str, ...]) -> None:
+    if rung == "namespace" and victims != ("alive",):
+        pytest.skip("this rung has no keeper")
+    pod = pods.tortured(cloud, token)
+    pids = holders(cloud)
+    for lock in victims:
+        os.kill(pids[lock], signal.SIGKILL)
+    if len(victims) == 1:
+        pods.wait_for(lambda: not pods.living(token), "the kernel or the other one of the two", BOUND)
+    # With both killed at once nothing holds the tree together: whoever lists finds it by its marker.
+    pods.wait_for(lambda: cloud.list() == [], "the list", BOUND)
+
+    assert pods.living(token) == []
+    pods.wait_for(lambda: pods.leftovers(cloud) == [], "the removal of the files", BOUND)
+    assert "killed" in cloud.ended(pod.id)["reason"]  # type: ignore[index]
+
+
+def test_a_stopped_keeper_and_supervisor_do_not_hold_up_terminate(cloud: LocalCloud, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "KEEPER_PATIENCE", 3.0)
+    pod = pods.tortured(cloud, token)
+    for pid in filter(None, holders(cloud).values()):
+        os.kill(pid, signal.SIGSTOP)
+    cloud.terminate(pod.id)
+
+    assert pods.living(token) == []
+
+
+def test_a_pod_whose_supervisor_hangs_is_ended_by_whoever_lists_it(cloud: LocalCloud, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OVERDUE", 0.2)
+    pod = pods.tortured(cloud, token, end=2.0)
+    os.kill(holders(cloud)["alive"], signal.SIGSTOP)
+    pods.wait_for(lambda: cloud.list() == [], "the end from outside", BOUND)
+
+    assert pods.living(token) == []
+    assert cloud.ended(pod.id)["reason"] == "end of the lease, kept from outside"  # type: ignore[index]
+
+
+def test_a_pod_whose_record_is_removed_ends_itself(cloud: LocalCloud, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TICK", 0.3)
+    pods.tortured(cloud, token)
+    os.rename(cloud.root / "pods" / pods.NAME, cloud.root / "elsewhere")
+    pods.wait_for(lambda: not pods.living(token), "the next look at the record", BOUND)
+
+
+def test_programs_in_a_pod_cannot_end_its_first_process(cloud: LocalCloud, rung: str) -> None:
+    if rung == "process":
+        pytest.skip("programs of the same user can; the keeper then ends the pod (tested above)")
+    pod = pods.create(cloud, pods.spec())
+    with pods.ssh(pod) as client:
+        for sign in ("HUP", "INT", "QUIT", "TERM", "USR1", "STOP", "KILL", "PIPE", "ALRM"):
+            pods.run(client, f"kill -{sign} 1")
+        assert pods.run(client, "echo still here") == (0, "still here\n")
+    assert pods.answers(pod).startswith(b"SSH-2.0")
+
+
+def test_a_changed_end_is_kept_at_once_and_a_pod_cannot_change_it(cloud: LocalCloud) -> None:
+    pod = pods.create(cloud, pods.spec(end=60))
+    stop, end = datetime.now(UTC) + timedelta(seconds=30), datetime.now(UTC) + timedelta(seconds=0.7)
+    cloud.change_markers(pod.id, stop, end)
+    seen = cloud.get(pod.id)
+    assert seen is not None and (seen.stop, seen.end) == (stop, end)
+    pods.wait_for(lambda: cloud.get(pod.id) is None, "the new end", 3)
+
+
+def test_a_later_end_is_kept_too(cloud: LocalCloud) -> None:
+    pod = pods.create(cloud, pods.spec(end=1.0))
+    cloud.change_markers(pod.id, None, datetime.now(UTC) + timedelta(seconds=60))
+    first_end = pod.end
+    assert first_end is not None
+    pods.wait_for(lambda: datetime.now(UTC) > first_end + timedelta(seconds=0.3), "the old end")
+    assert pods.answers(pod).startswith(b"SSH-2.0")

@@ -1,0 +1,185 @@
+"""Any caller may die at any instant: the next one finds a pod or no pod, never half a one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clouds.local import pods
+from trainyard.clouds.local import LocalCloud, cloud as module, registry
+from trainyard.errors import CloudRefused
+
+ROUNDS = 12
+
+
+@pytest.fixture
+def crashable(cloud: LocalCloud) -> Iterator[pods.Crashable]:
+    """Return a process whose creates and terminates can be killed."""
+    process = pods.Crashable(cloud.root)
+    yield process
+    process.close()
+
+
+def supervisors(cloud: LocalCloud, name: str) -> list[int]:
+    """Return the Python processes that were started for a pod's folder and are not the keeper."""
+    folder = cloud.root / "pods" / name
+    keeper = registry.holder(folder / "keeper")
+    return [pid for pid in pods.living(str(folder)) if pid != keeper and b"supervisor.main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def crash_round(cloud: LocalCloud, crashable: pods.Crashable, source: random.Random, name: str) -> None:
+    """Kill a creator, create again, kill a terminator, terminate: exactly one supervisor in between, nothing after."""
+    pid = crashable.start("create", name)
+    time.sleep(source.uniform(0, 0.09))
+    os.kill(pid, signal.SIGKILL)
+    crashable.wait()
+    pod = pods.create(cloud, pods.spec(name))
+    assert pods.answers(pod).startswith(b"SSH-2.0")
+    pods.wait_for(lambda: len(supervisors(cloud, name)) == 1, "the losers to leave", 5)
+    pid = crashable.start("terminate", name)
+    time.sleep(source.uniform(0, 0.03))
+    os.kill(pid, signal.SIGKILL)
+    crashable.wait()
+    cloud.terminate(name)
+
+    assert not pods.is_open(pod)
+    assert cloud.get(name) is None
+    assert [left for left in pods.leftovers(cloud) if not left.startswith("pods/.new-")] == []
+
+
+def test_a_creator_killed_at_any_instant_leaves_a_name_that_works(
+    cloud: LocalCloud, crashable: pods.Crashable, seed: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(ROUNDS):
+        crash_round(cloud, crashable, seed, f"round-{number}")
+    monkeypatch.setattr(registry, "STALE_CLAIM", 0.0)
+    assert cloud.list() == []
+    assert pods.leftovers(cloud) == []
+
+
+def test_a_pod_whose_creator_died_before_the_start_is_started_by_whoever_lists(
+    cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PENDING", 0.0)
+    monkeypatch.setattr(module.launch, "start", _dies)
+    with pytest.raises(KeyboardInterrupt):
+        pods.create(cloud, pods.spec())
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "PENDING", 0.0)
+
+    first = cloud.list()
+    assert [pod.id for pod in first] == [pods.NAME]
+    assert first[0].ssh is not None
+    assert pods.answers(first[0]).startswith(b"SSH-2.0")
+
+
+def test_simultaneous_creates_of_one_name_give_one_supervisor_and_one_port(cloud: LocalCloud) -> None:
+    for number in range(3):
+        found: list[object] = []
+
+        def make(name: str = f"same-{number}", found: list[object] = found) -> None:
+            try:
+                found.append(pods.create(cloud, pods.spec(name)).ssh)
+            except Exception as error:
+                found.append(error)
+
+        threads = [threading.Thread(target=make) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert len(found) == 6 and len(set(map(str, found))) == 1, found
+        pods.wait_for(lambda name=f"same-{number}": len(supervisors(cloud, name)) == 1, "the losers to leave", 5)
+
+
+def test_create_against_terminate_ends_with_one_pod_or_none(cloud: LocalCloud, seed: random.Random) -> None:
+    for number in range(ROUNDS):
+        name, made = f"duel-{number}", threading.Event()
+
+        def make(name: str = name, made: threading.Event = made) -> None:
+            # Ended while it started is an answer too.
+            with contextlib.suppress(CloudRefused):
+                pods.create(cloud, pods.spec(name))
+            made.set()
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        time.sleep(seed.uniform(0, 0.06))
+        while not made.is_set():
+            cloud.terminate(name)
+        thread.join()
+        cloud.terminate(name)
+        pods.wait_for(lambda name=name: supervisors(cloud, name) == [], "the supervisor that came too late", 5)
+    assert pods.leftovers(cloud) == []
+
+
+def test_many_may_terminate_the_same_pod_at_once(cloud: LocalCloud, token: str) -> None:
+    pod = pods.tortured(cloud, token)
+    errors: list[BaseException] = []
+
+    def end() -> None:
+        try:
+            cloud.terminate(pod.id)
+            assert pods.living(token) == []
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=end) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert errors == []
+    assert pods.leftovers(cloud) == []
+
+
+def test_a_restart_of_the_machine_ends_a_pod(cloud: LocalCloud) -> None:
+    pod = pods.create(cloud, pods.spec())
+    folder = cloud.root / "pods" / pods.NAME
+    saved = {name: (folder / name).read_bytes() for name in ("state.json", "port")}
+    cloud.terminate(pod.id)
+    # What a machine finds on its disk after it was switched off: files, no lock, another boot id.
+    folder.mkdir(parents=True)
+    for name, data in saved.items():
+        (folder / name).write_bytes(data)
+    state = json.loads(saved["state.json"])
+    (folder / "state.json").write_text(json.dumps({**state, "boot_id": "another"}))
+
+    assert cloud.list() == []
+    assert cloud.ended(pod.id)["reason"] == "reboot"  # type: ignore[index]
+
+
+def test_a_folder_that_never_became_a_pod_is_swept_and_not_listed(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud.books.make()
+    (cloud.root / "pods" / ".new-x-1-ab" / "home").mkdir(parents=True)
+
+    assert cloud.list() == []
+    assert pods.leftovers(cloud) == ["pods/.new-x-1-ab"]
+    monkeypatch.setattr(registry, "STALE_CLAIM", -1.0)
+    assert cloud.list() == []
+    assert pods.leftovers(cloud) == []
+
+
+def test_a_pod_with_a_damaged_record_is_shown_as_ours_and_can_be_ended(cloud: LocalCloud) -> None:
+    pod = pods.create(cloud, pods.spec())
+    (cloud.root / "pods" / pod.id / "state.json").write_text("{")
+
+    shown = cloud.get(pod.id)
+    assert shown is not None and shown.end_unreadable and shown.lease_id == "abcdef0123"
+    cloud.terminate(pod.id)
+    assert cloud.list() == []
+
+
+def _dies(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,130 @@
+"""The SSH door of a pod, whichever server stands behind it."""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from tests.clouds.local import pods
+from trainyard.clouds.local import LocalCloud, launch
+from trainyard.clouds.protocol import PodInfo
+
+SERVERS = [("namespace", "sshd"), ("namespace", "asyncssh"), ("process", "asyncssh")]
+
+
+@pytest.fixture(params=SERVERS, ids="-".join)
+def rung(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Force a rung and a server; skipped loudly where this machine lacks one."""
+    name, server = request.param
+    if why := pods.refused(name):
+        pytest.skip(f"rung '{name}' is refused on this machine: {why}")
+    if server == "sshd" and not launch.find_sshd():
+        pytest.skip("no sshd is installed on this machine")
+    if server == "asyncssh":
+        monkeypatch.setattr(launch, "find_sshd", lambda: "")
+    monkeypatch.setenv("TRAINYARD_LOCAL_RUNG", name)
+    return str(name)
+
+
+@pytest.fixture
+def pod(cloud: LocalCloud) -> PodInfo:
+    """Return a running pod."""
+    return pods.create(cloud, pods.spec())
+
+
+def test_only_the_given_key_opens_and_only_the_given_host_key_is_shown(pod: PodInfo) -> None:
+    with pytest.raises(paramiko.AuthenticationException), pods.ssh(pod, key="stranger"):
+        pass
+    assert pod.ssh is not None
+    with paramiko.Transport(socket.create_connection((pod.ssh.host, pod.ssh.port))) as transport:
+        transport.start_client(timeout=20)
+        shown = transport.get_remote_server_key()
+        assert f"{shown.get_name()} {shown.get_base64()}" == pod.host_key
+        for attempt in (lambda: transport.auth_none("root"), lambda: transport.auth_password("root", "")):
+            with pytest.raises(paramiko.SSHException):
+                attempt()
+
+
+def test_exit_codes_signals_and_the_end_of_input_arrive(pod: PodInfo) -> None:
+    with pods.ssh(pod) as client:
+        assert pods.run(client, "exit 42") == (42, "")
+        assert pods.run(client, "wc -c", b"x" * 300_000) == (0, "300000\n")
+        assert pods.run(client, "kill -KILL $$")[0] == -1
+        assert pods.run(client, "echo out; echo err >&2") in ((0, "out\nerr\n"), (0, "err\nout\n"))
+        assert pods.run(client, "no-such-program")[0] == 127
+
+
+def test_a_terminal_works(pod: PodInfo) -> None:
+    with pods.ssh(pod) as client:
+        _, output, _ = client.exec_command("tty && stty size && test -t 0 && exit 7", get_pty=True)
+        text = output.read().decode()
+        assert output.channel.recv_exit_status() == 7 and text.startswith("/dev/pts/") and "24 80" in text
+        shell = client.invoke_shell()
+        shell.sendall(b"echo $((6*7)) in $HOME; exit\n")
+        data = b""
+        while chunk := shell.recv(4096):
+            data += chunk
+        assert b"42 in" in data
+
+
+def test_files_travel_whole_in_both_directions(pod: PodInfo) -> None:
+    data = os.urandom(8 * 1024 * 1024)
+    with pods.ssh(pod) as client:
+        with client.open_sftp() as files:
+            files.putfo(io.BytesIO(data), f"{pod.workspace}/big")
+            back = io.BytesIO()
+            files.getfo(f"{pod.workspace}/big", back)
+            assert back.getvalue() == data
+            assert files.normalize(".") == pods.run(client, "echo -n $HOME")[1]
+        channel = client.get_transport().open_session()  # type: ignore[union-attr]
+        channel.exec_command(f"cat {pod.workspace}/big")
+        with channel.makefile("rb") as output:
+            assert output.read() == data
+
+
+def test_a_port_is_forwarded(pod: PodInfo) -> None:
+    with pods.ssh(pod) as client, socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: server.accept()[0].sendall(b"through"), daemon=True).start()
+        channel = client.get_transport().open_channel("direct-tcpip", server.getsockname(), ("127.0.0.1", 1))  # type: ignore[union-attr]
+        assert channel.recv(64) == b"through"
+
+
+def test_forty_channels_at_once_keep_their_input_and_exit_code_apart(pod: PodInfo) -> None:
+    with pods.ssh(pod) as client, ThreadPoolExecutor(40) as pool:
+        got = list(pool.map(lambda n: pods.run(client, f"read x; sleep .3; echo $x; exit {n}", f"{n}\n".encode()), range(40)))
+    assert got == [(n, f"{n}\n") for n in range(40)]
+
+
+def test_a_cut_connection_ends_no_job(pod: PodInfo, token: str) -> None:
+    with pods.ssh(pod) as client:
+        pods.run(client, f"setsid sh -c 'sleep 60; : {token}' </dev/null >/dev/null 2>&1 &")
+        assert pods.living(token)
+        client.get_transport().sock.close()  # type: ignore[union-attr]
+    with pods.ssh(pod) as client:
+        assert pods.run(client, "echo back") == (0, "back\n")
+    assert pods.living(token)
+
+
+def test_a_server_that_a_program_killed_serves_again(cloud: LocalCloud, pod: PodInfo) -> None:
+    server = [pid for pid in pods.living(f"/{pod.id}/") + pods.living("sshserver.py") if b"sshserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    if not server:
+        pytest.skip("sshd runs one process a connection")
+    pods.wait_for(lambda: pods.answers(pod), "the server")
+    with pods.ssh(pod) as client:
+        pods.run(client, "kill -9 $PPID")
+    pods.wait_for(lambda: _logs_in(pod), "the next server")
+
+
+def _logs_in(pod: PodInfo) -> bool:
+    try:
+        with pods.ssh(pod) as client:
+            return pods.run(client, "echo again") == (0, "again\n")
+    except (paramiko.SSHException, OSError):
+        return False
