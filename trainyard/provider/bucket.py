@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from trainyard.storage.client import StoreSettings
 
 
+NONE = "none"
+"""Name of no bucket: results are fetched over SSH."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketInputs:
     """Inputs of a bucket."""
@@ -40,15 +44,15 @@ class BucketOutputs:
 def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
     """Add the bucket's name: the setting's, else the state's, else the environment's."""
     values = model.normal(BucketInputs, news)
-    bucket, env_id = values["bucket"], values["env_id"]
-    if isinstance(bucket, Unknown) or isinstance(env_id, Unknown):
-        raise UserError("'bucket' and 'env_id' must be known before anything is created")
+    bucket, store, env_id = values["bucket"], values["store"], values["env_id"]
+    if any(isinstance(value, Unknown) for value in (bucket, store, env_id)):
+        raise UserError("'bucket', 'store' and 'env_id' must be known before anything is created")
     if bucket:
         return {**news, "name": bucket}
     if env_id:
         return {**news, "name": environments.default_bucket(str(env_id))}
     kept = olds.get("name") if olds and olds.get("bucket") is None and olds.get("env_id") is None else None
-    return {**news, "name": kept or environments.default_bucket(environments.environment_id(call.world.places, call.stack))}
+    return {**news, "name": _own_name(call, str(store) if store else None, kept if isinstance(kept, str) and kept != NONE else None)}
 
 
 def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, plain: Difference) -> Difference:
@@ -64,6 +68,9 @@ def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, pl
 
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     """Adopt or create the bucket, and prove by a canary that it works."""
+    if inputs.get("name") == NONE:
+        call.world.warn("no S3 credentials are set: there is no bucket, results are fetched over SSH before a pod ends")
+        return NONE, {"name": NONE, "store": NONE, "endpoint": None, "region": NONE, "adopted": False}
     settings = _settings(call, inputs)
     from trainyard.storage.bucket import adopt_or_create, canary
 
@@ -74,6 +81,10 @@ def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
 
 def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> Found:
     """Say whether the bucket is there; gone only on the store's positive word."""
+    if not id:
+        return Found("", {}, inputs)  # Create adopts what a lost create left
+    if id == NONE:
+        return Found(id, outputs, inputs)
     settings = _settings(call, inputs)
     if not _exists(settings):
         return Found("", {}, inputs)
@@ -82,11 +93,15 @@ def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> Found:
 
 def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
     """Nothing of a bucket changes in place; the address of the store may."""
-    return outputs if call.preview else _outputs(_settings(call, news), adopted=bool(outputs.get("adopted")))
+    if call.preview or id == NONE:
+        return outputs
+    return _outputs(_settings(call, news), adopted=bool(outputs.get("adopted")))
 
 
 def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None:
     """Keep the bucket; say what stays and how big it is."""
+    if id == NONE:
+        return
     try:
         settings = _settings(call, inputs)
         from trainyard.storage.bucket import size
@@ -95,6 +110,19 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
         call.world.info(f"bucket {settings.bucket} stays, with {found.objects} objects ({_human(found.bytes)}); up adopts it again")
     except TrainyardError as error:
         call.world.info(f"bucket {id} stays; its size is not known now ({error.message})")
+
+
+def _own_name(call: Call, store: str | None, kept: str | None) -> str:
+    """Return the name where the settings give none: the credentials', else the state's, else the environment's."""
+    if store != "local":  # asking for the local store would start its server, and it has no other name to offer
+        from trainyard.storage.client import store_settings
+
+        found = store_settings(call.world.env, store, None, call.world.places)
+        if found is None and kept is None:
+            return NONE
+        if found is not None and found.bucket:
+            return found.bucket
+    return kept or environments.default_bucket(environments.environment_id(call.world.places, call.stack))
 
 
 def _settings(call: Call, inputs: Properties) -> StoreSettings:

@@ -7,6 +7,7 @@ whoever asked for it, and its lease ends it in any case.
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -97,26 +98,21 @@ def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
         "image": given.boot_image_minutes,
         "ssh": given.boot_ssh_minutes,
     }
-    boot = _Boot("accepted", world.time() + 60 * minutes["accepted"], "not seen yet")
+    boot = _Boot("accepted", world.time() + 60 * minutes["accepted"], _UNSEEN)
     pause = 0.02
     while True:
-        info = _ask(world, cloud, given.pod_id)
+        info = _ask(world, cloud, given.pod_id, boot)
         if info is not None:
-            boot = replace(boot, last=info.raw_status)
-            if info.status in ("exited", "error", "terminating"):
-                raise BootFailed(given.pod_id, boot.phase, info.raw_status, after=None)
             if info.ssh and greets(info.ssh):
                 return info
-            phase = _phase(info)
-            if phase != boot.phase and not (boot.phase == "ssh" or phase == "accepted"):
-                world.info(f"pod {given.pod_id}: {info.raw_status}, waiting for {_NEXT[phase]}")
-                boot = _Boot(phase, world.time() + 60 * minutes[phase], info.raw_status)
+            boot = _moved(world, boot, info, minutes)
         if world.time() >= boot.until:
             raise BootFailed(given.pod_id, boot.phase, boot.last, after=minutes[boot.phase])
         world.sleep(pause)
         pause = min(1.5 * pause, 3.0)
 
 
+_UNSEEN = "not seen yet"
 _NEXT: dict[Phase, str] = {"accepted": "the cloud", "image": "the image", "ssh": "its SSH server"}
 
 
@@ -136,13 +132,28 @@ def greets(address: SshAddress, timeout: float = 5.0) -> bool:
         return False
 
 
-def _ask(world: World, cloud: Cloud, pod_id: str) -> PodInfo | None:
+def _ask(world: World, cloud: Cloud, pod_id: str, boot: _Boot) -> PodInfo | None:
+    """Return the pod, None while the cloud does not show it; raises BootFailed for one that ended."""
     try:
-        return cloud.get(pod_id)
+        info = cloud.get(pod_id)
     except CloudError as error:
         # An API that stutters is no boot failure; the phase's deadline is.
         world.log(f"pod {pod_id}: {error}", "debug")
         return None
+    if info is None and boot.last != _UNSEEN:
+        raise BootFailed(pod_id, boot.phase, f"it was {boot.last}, now it is gone", after=None)
+    if info is not None and info.status in ("exited", "error", "terminating"):
+        raise BootFailed(pod_id, boot.phase, info.raw_status, after=None)
+    return info
+
+
+def _moved(world: World, boot: _Boot, info: PodInfo, minutes: Mapping[Phase, float]) -> _Boot:
+    """Return the boot's state after a look; phases only go forward."""
+    phase = _phase(info)
+    if phase == boot.phase or phase == "accepted" or boot.phase == "ssh":
+        return replace(boot, last=info.raw_status)
+    world.info(f"pod {info.id}: {info.raw_status}, waiting for {_NEXT[phase]}")
+    return _Boot(phase, world.time() + 60 * minutes[phase], info.raw_status)
 
 
 def _phase(info: PodInfo) -> Phase:

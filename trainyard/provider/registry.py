@@ -7,11 +7,12 @@ from trainyard.provider.bucket import BUCKET
 from trainyard.provider.endpoint import ENDPOINT
 from trainyard.provider.handler import Handler
 from trainyard.provider.lease import LEASE
+from trainyard.provider.lifecycle import BUCKET_LIFECYCLE
 from trainyard.provider.pod import POD
 from trainyard.provider.sshkey import SSH_KEY
 from trainyard.yamlfile import suggest
 
-HANDLERS: tuple[Handler, ...] = (LEASE, POD, ENDPOINT, BUCKET, SSH_KEY)
+HANDLERS: tuple[Handler, ...] = (LEASE, POD, ENDPOINT, BUCKET, BUCKET_LIFECYCLE, SSH_KEY)
 
 
 def handler_for(urn: str) -> Handler:

@@ -110,7 +110,7 @@ class Lease(pulumi.CustomResource):
     closed: pulumi.Output[bool]
 
     def __init__(self, name: str, args: LeaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        _refuse_keeping("Lease", name, opts)
+        opts = _deletable("Lease", name, opts)
         outputs = ("lease_id", "fence_id", "start", "stop", "end", "budget", "closed")
         super().__init__("trainyard:index:Lease", name, _props(args, outputs), opts)
 
@@ -131,7 +131,7 @@ class Pod(pulumi.CustomResource):
     simulated: pulumi.Output[bool]
 
     def __init__(self, name: str, args: PodArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        _refuse_keeping("Pod", name, opts)
+        opts = _deletable("Pod", name, opts)
         outputs = (
             "name", "pod_id", "price_per_hour", "gpu", "gpu_count", "region", "offer", "created_at", "workspace", "host_key", "simulated",
         )  # fmt: skip
@@ -167,10 +167,10 @@ class BucketLifecycle(pulumi.CustomResource):
     """The rules by which objects of the bucket expire."""
 
     rules: pulumi.Output[Sequence[Mapping[str, object]]]
-    kept_by: pulumi.Output[str]
+    kept_in: pulumi.Output[str]
 
     def __init__(self, name: str, args: BucketLifecycleArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("trainyard:index:BucketLifecycle", name, _props(args, ("rules", "kept_by")), opts)
+        super().__init__("trainyard:index:BucketLifecycle", name, _props(args, ("rules", "kept_in")), opts)
 
 
 class SshKey(pulumi.CustomResource):
@@ -191,11 +191,14 @@ def _props(args: DataclassInstance, outputs: Sequence[str]) -> dict[str, pulumi.
     return props
 
 
-def _refuse_keeping(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> None:
-    """Raise RunError for options, own or inherited, under which destroy would leave a pod running."""
-    parent = opts.parent if opts else None
-    protect = opts.protect if opts and opts.protect is not None else getattr(parent, "_protect", None)
-    retain = opts.retain_on_delete if opts and opts.retain_on_delete is not None else getattr(parent, "_retain_on_delete", None)
-    for option, value in (("protect", protect), ("retain_on_delete", retain)):
+def _deletable(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions:
+    """Refuse options, own or inherited, under which destroy would leave a pod running.
+
+    The SDK does not tell a child that its parent has retain_on_delete; an own ``False`` keeps it from being inherited.
+    """
+    given = opts or pulumi.ResourceOptions()
+    inherited = given.parent._protect if given.parent is not None else None
+    for option, value in (("protect", given.protect or inherited), ("retain_on_delete", given.retain_on_delete)):
         if value:
             raise pulumi.RunError(f"{kind} '{name}': {option} is refused (own or inherited): destroy would leave a pod that costs money")
+    return pulumi.ResourceOptions.merge(given, pulumi.ResourceOptions(protect=False, retain_on_delete=False))

@@ -1,0 +1,135 @@
+"""BucketLifecycle: the rules by which objects of the bucket expire. Only rules of ours are ever touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, cast
+
+from trainyard.errors import TrainyardError, UserError
+from trainyard.provider import model
+from trainyard.provider.handler import CheckFailed, Found, Handler
+from trainyard.provider.model import Failure, prop
+from trainyard.provider.store import settings_of
+from trainyard.provider.values import Properties, Tree, has_unknown
+from trainyard.provider.world import Call
+
+if TYPE_CHECKING:
+    from trainyard.storage.client import StoreSettings
+    from trainyard.storage.rules import Rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifecycleInputs:
+    """Inputs of the rules."""
+
+    bucket: str = prop("Bucket the rules are for.", replaces=True)
+    store: str | None = prop("Kind of the store.", None, replaces=True)
+    rules: tuple[Mapping[str, object], ...] = prop(
+        "Rules: id, prefix, and at least one of expire_days, noncurrent_days, abort_uploads_days.", []
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifecycleOutputs:
+    """Outputs of the rules."""
+
+    rules: tuple[Mapping[str, object], ...] = prop("The rules as they stand.")
+    kept_in: str = prop("'store': the store carries them out; 'object': kept in the bucket; 'none': there is no bucket.")
+
+
+def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
+    """Refuse rules that no store could keep."""
+    rules = model.normal(LifecycleInputs, news)["rules"]
+    if isinstance(rules, list) and not has_unknown(rules):
+        try:
+            _parse(rules)
+        except UserError as error:
+            raise CheckFailed([Failure("rules", str(error))]) from None
+    return news
+
+
+def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
+    """Make exactly these the rules of ours."""
+    given = model.parse(LifecycleInputs, inputs)
+    return given.bucket, _put(call, given)
+
+
+def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> Found:
+    """Say which rules stand; those that drifted become inputs, so that the next up puts them right."""
+    if not id:
+        return Found("", {}, inputs)
+    given = model.parse(LifecycleInputs, inputs)
+    settings = _settings(call, given)
+    if settings is None:
+        return Found(id, outputs, inputs)
+    from trainyard.storage import lifecycle
+
+    found = lifecycle.get(settings)
+    fresh: Properties = {"rules": _shown(found.rules), "kept_in": found.kept_in}
+    if found.rules == _parse(list(inputs.get("rules") or [])):  # type: ignore[arg-type]
+        return Found(id, fresh, inputs)
+    return Found(id, fresh, {**inputs, "rules": _shown(found.rules)})
+
+
+def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
+    """Make exactly these the rules of ours."""
+    given = model.parse(LifecycleInputs, news)
+    if call.preview:
+        return {**outputs, "rules": _shown(_parse(list(given.rules)))}
+    return _put(call, given)
+
+
+def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None:
+    """Take our rules away; a store that does not answer must not hold up a teardown."""
+    given = model.parse(LifecycleInputs, inputs)
+    try:
+        settings = _settings(call, given)
+        if settings is not None:
+            from trainyard.storage import lifecycle
+
+            lifecycle.put(settings, [])
+    except TrainyardError as error:
+        call.world.warn(f"the lifecycle rules of bucket {given.bucket} stay: {error}")
+
+
+def _put(call: Call, given: LifecycleInputs) -> Properties:
+    rules = _parse(list(given.rules))
+    settings = _settings(call, given)
+    if settings is None:
+        if rules:
+            call.world.warn("there is no bucket: the lifecycle rules are not kept anywhere")
+        return {"rules": [], "kept_in": "none"}
+    from trainyard.storage import lifecycle
+
+    found = lifecycle.put(settings, rules, pause=call.world.sleep)
+    if found.note:
+        call.world.info(found.note)
+    return {"rules": _shown(found.rules), "kept_in": found.kept_in}
+
+
+def _settings(call: Call, given: LifecycleInputs) -> StoreSettings | None:
+    return settings_of(call.world, given.store, given.bucket)
+
+
+def _parse(rules: list[Mapping[str, object]] | list[Tree]) -> tuple[Rule, ...]:
+    from trainyard.storage.rules import parse_rules
+
+    return parse_rules(cast("list[Mapping[str, object]]", rules))
+
+
+def _shown(rules: tuple[Rule, ...]) -> list[Tree]:
+    return [{key: value for key, value in asdict(rule).items() if value is not None} for rule in rules]
+
+
+BUCKET_LIFECYCLE = Handler(
+    token="trainyard:index:BucketLifecycle",
+    doc="The rules by which objects of the bucket expire; rules of others in the same bucket are left alone.",
+    inputs=LifecycleInputs,
+    outputs=LifecycleOutputs,
+    check=check,
+    create=create,
+    read=read,
+    update=update,
+    delete=delete,
+)
