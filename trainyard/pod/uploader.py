@@ -255,6 +255,7 @@ class Sender:
     def __init__(self, plan: dict[str, Any], output: Output, pause: Callable[[float], None] = time.sleep) -> None:
         self.items, self.output, self.pause = plan["items"], output, pause
         self.threads, self.tries, self.timeout = plan.get("threads", 8), plan.get("tries", TRIES), plan.get("timeout", 120)
+        self.backoff = plan.get("backoff", 0.5)
         self.total, self.sent = sum(item["length"] for item in self.items), 0
         self.lock, self.over = threading.Lock(), threading.Event()
         self.links = Links(self.timeout)
@@ -283,7 +284,7 @@ class Sender:
         reason: dict[str, Any] = {}
         for attempt in range(self.tries):
             if attempt:
-                self.pause(min(30.0, 0.5 * 2.0**attempt) * random.uniform(0.5, 1.0))
+                self.pause(min(30.0, self.backoff * 2.0**attempt) * random.uniform(0.5, 1.0))
             before = [0]
             status, reason = self.attempt(item, before)
             if status in (200, 201, 204) or (status == 412 and item.get("exists_ok")):

@@ -8,7 +8,8 @@ Environment   TRAINYARD_STOP, TRAINYARD_END (UTC), TRAINYARD_LEASE_ID, WORKSPACE
               TRAINYARD_BUDGET and TRAINYARD_PRICE (dollars; dollars per hour), TRAINYARD_HEARTBEAT_MINUTES,
               TRAINYARD_POD_SOCKET (local pods), RUNPOD_POD_ID, RUNPOD_API_KEY, RUNPOD_API_URL, RUNPOD_GRAPHQL_URL
 Folder        $WORKSPACE/.trainyard/warden/: status.json, log, deadlines.json (ours); heartbeat (touched by
-              controllers), lease.json (a changed stop and end), budget.json (budget, spent, price, time)
+              controllers), budget.json (budget, spent, price, time). A lease that was extended or cut is asked from
+              the cloud where it can tell (local pods: the pod's socket)
 
 Stop          TERM to the process group of the job, once a job; the job saves; nothing else is killed before end.
 End           every way the cloud has, in turn, with growing pauses, for ever.
@@ -24,6 +25,7 @@ import email.utils
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -156,10 +158,9 @@ class Warden:
         self.next_proof, self.proofs = clock.boot(), 0
         self.stopped_jobs: set[str] = set()
         self.attempts = 0
-        self.seen: dict[str, float] = {"lease.json": self._mtime("lease.json")}
-        self.heard = clock.boot()
+        self.seen: dict[str, float] = {}
+        self.heard = self.asked = clock.boot()
         self.budget_stop: Deadline | None = self._budget_deadline(float_or_none(env.get("TRAINYARD_BUDGET")), 0.0, self.started)
-        self._apply_lease_file()
 
     def run(self) -> None:
         """Watch until the pod is gone."""
@@ -243,8 +244,9 @@ class Warden:
         """Append one line to the log and to the container's own output; a full disk does not matter."""
         line = f"{format_time(self.clock.wall())} warden: {text}\n"
         with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(line)
-            sys.stderr.flush()
+            # A container log that nobody reads any more must not hold the warden up.
+            if select.select([], [2], [], 0)[1]:
+                os.write(2, line.encode())
         with contextlib.suppress(OSError), open(os.path.join(self.folder, "log"), "a") as file:
             file.write(line)
 
@@ -300,11 +302,10 @@ class Warden:
         return Deadline(moment, boot)
 
     def _reread(self) -> None:
-        """Take in what controllers changed: heartbeat, lease, budget."""
+        """Take in what controllers changed: lease, heartbeat, budget."""
+        self._ask_cloud()
         if self._changed("heartbeat"):
             self.heard = self.clock.boot()
-        if self._changed("lease.json"):
-            self._apply_lease_file()
         if self._changed("budget.json"):
             given = read_json(os.path.join(self.folder, "budget.json"))
             budget, spent = float_or_none(given.get("budget")), float_or_none(given.get("spent")) or 0.0
@@ -323,23 +324,23 @@ class Warden:
         self.seen[name] = mtime
         return mtime not in (0.0, before)
 
-    def _apply_lease_file(self) -> None:
-        """Take over a changed lease. Later times count only where the cloud itself keeps the end (local pods):
-        elsewhere the marker at the cloud could not be changed, and the reaper goes by that.
-        """
-        given = read_json(os.path.join(self.folder, "lease.json"))
-        if given.get("lease_id", self.env.get("TRAINYARD_LEASE_ID")) != self.env.get("TRAINYARD_LEASE_ID"):
+    def _ask_cloud(self) -> None:
+        """Take over a changed lease: now and then, and always before acting on the one that is known."""
+        due = any(d is not None and d.left(self.clock) <= 0 for d in (self.stop, self.end))
+        path = self.env.get("TRAINYARD_POD_SOCKET")
+        if not path or (not due and self.clock.boot() - self.asked < 30):
             return
-        later = bool(self.env.get("TRAINYARD_POD_SOCKET"))
+        self.asked = self.clock.boot()
+        told = ask_socket(path)
         for name in ("stop", "end"):
-            moment, current = parse_time(given.get(name)), getattr(self, name)
-            if moment is not None and (current is None or moment < current.wall or (later and moment > current.wall)):
+            moment, current = float_or_none(told.get(name)), getattr(self, name)
+            if moment is not None and (current is None or abs(moment - current.wall) >= 1):
                 setattr(self, name, self._deadline(moment))
                 self.log(f"{name} is now {format_time(moment)}")
-        if self.stop is not None and self.stop.left(self.clock) > 0 and self.state == "stopping":
+                self._remember(self.stop, self.end)
+                self.write_status()
+        if self.state == "stopping" and self.stop is not None and self.stop.left(self.clock) > 0:
             self._change("watching", "the lease was extended")
-        self._remember(self.stop, self.end)
-        self.write_status()
 
     def _budget_deadline(self, budget: float | None, spent: float, when: float, price: float | None = None) -> Deadline | None:
         price = price or float_or_none(self.env.get("TRAINYARD_PRICE"))
@@ -436,6 +437,19 @@ def say(path: str, line: str) -> float | None:
     except OSError as error:
         raise Refused(str(error)) from None
     return None
+
+
+def ask_socket(path: str) -> dict[str, object]:
+    """Return the lease as the local cloud keeps it, nothing when it does not tell."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(TIMEOUT)
+            connection.connect(path)
+            connection.sendall(b"lease\n")
+            told = json.loads(connection.makefile().readline() or "{}")
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def request(method: str, url: str, key: str, body: object | None = None) -> tuple[object, float | None]:

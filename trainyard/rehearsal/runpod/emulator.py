@@ -95,7 +95,7 @@ def start(
     machines.address, machines.graphql = f"{address}/v2", f"{address}/graphql"
     (root / "rehearsal.json").write_text(json.dumps({**settings, "port": server.server_address[1]}), encoding="utf-8")
     emulator = Emulator(root, f"{address}/v2", f"{address}/graphql", settings["key"], fleet, faults, server, [], lock)
-    for name, run in (("fleet", fleet.run), ("server", server.serve_forever)):
+    for name, run in (("fleet", fleet.run), ("server", lambda: server.serve_forever(0.05))):
         thread = threading.Thread(target=run, name=f"rehearsal {name}", daemon=True)
         thread.start()
         emulator._threads.append(thread)
