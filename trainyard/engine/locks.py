@@ -140,7 +140,7 @@ def _refuse_others(root: Path, project: str, stack: str, own: Path | None) -> No
         lines = "\n".join(f"  {lock}" for lock in others)
         raise Locked(
             f"the stack is currently locked by {len(others)} lock(s). Wait for the other process(es) to end.\n{lines}",
-            hint="A lock left by a dead process of this machine is removed without being asked; one of another machine must be removed there.",
+            hint="The lock of a dead process of this machine goes by itself; that of another machine must be removed there.",
         )
 
 

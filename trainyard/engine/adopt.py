@@ -1,0 +1,100 @@
+"""Creates that a crash interrupted: found and taken over, or proven never to have happened.
+
+Only a provider that says so in its Handshake is asked, by Read with an empty id and the inputs that were
+recorded before the call. An error leaves the operation as it is.
+"""
+
+from __future__ import annotations
+
+from trainyard.engine import urn as urns
+from trainyard.engine.backend import now
+from trainyard.engine.operation import Operation
+from trainyard.engine.provider import Outcome
+from trainyard.engine.providers import default_inputs, settings_of
+from trainyard.engine.state import Resource
+from trainyard.errors import EngineError
+
+
+def settle_pending(op: Operation) -> bool:
+    """Adopt or drop each pending create; False when one could not be settled."""
+    settled = True
+    for item in list(op.state.left_over):
+        resource = item[0]
+        try:
+            outcome = _look(op, resource)
+        except EngineError as error:
+            op.events.diagnostic("error", f"an earlier run was interrupted while creating it, and it cannot be found out "
+                                          f"whether it exists: {error}", resource.urn)  # fmt: skip
+            settled = False
+            continue
+        if outcome is None:
+            continue
+        op.state.left_over.remove(item)
+        if outcome.id:
+            _adopt(op, resource, outcome)
+        else:
+            op.events.diagnostic("info", "an earlier run was interrupted before it existed: nothing to take over", resource.urn)
+        op.state.write()
+    return settled
+
+
+def warn_of_pending(op: Operation) -> None:
+    """Say in a preview which creates are unfinished."""
+    for resource, _ in op.state.left_over:
+        op.events.diagnostic("warning", "an earlier run was interrupted while creating it; the next up looks for it first", resource.urn)
+
+
+def _look(op: Operation, resource: Resource) -> Outcome | None:
+    """Return what the provider found; None when it cannot be asked."""
+    provider = op.providers.get(resource.provider, resource.urn)
+    if not provider.adopts_pending:
+        op.events.diagnostic(
+            "warning",
+            "an earlier run was interrupted while creating it, and its provider cannot look for it: it may exist without being in state",
+            resource.urn,
+        )
+        return None
+    return provider.read(resource.urn, "", resource.inputs, {}, resource.custom_timeouts.get("read", 0))
+
+
+def _adopt(op: Operation, resource: Resource, outcome: Outcome) -> None:
+    with op.step("adopt", resource):
+        resource.id, resource.outputs, resource.init_errors = outcome.id, outcome.outputs, outcome.reasons
+        resource.inputs = outcome.inputs or resource.inputs
+        resource.created = resource.modified = now()
+        for key in resource.additional_secret_outputs:
+            if key in resource.outputs:
+                resource.outputs[key] = op.wire.seal(resource.outputs[key])
+        _bring_provider(op, resource)
+        _cut_missing(op, resource)
+        twin = op.olds.get(resource.urn)
+        if twin is not None and twin.id == resource.id:
+            return
+        if twin is None or twin.pending_replacement:
+            op.state.insert_old(resource, twin)
+            op.olds[resource.urn] = resource
+        else:
+            resource.delete = True  # the old one still serves; this half of a replacement is deleted with the next steps
+            op.state.insert_old(resource, None)
+
+
+def _bring_provider(op: Operation, resource: Resource) -> None:
+    """Put the provider of an adopted resource back into state when a destroy has removed it."""
+    urn, identity = urns.split_reference(resource.provider)
+    if any(old.urn == urn and old.id == identity for old in op.state.olds):
+        return
+    version = urns.name_of(urn)[len("default_") :].replace("_", ".")
+    inputs = default_inputs(op.settings.of_package(urns.package_of(urns.type_of(urn))), version)
+    provider = Resource(urn, urns.type_of(urn), True, identity, inputs, settings_of(inputs), created=now(), modified=now())
+    op.state.insert_old(provider, None)
+    op.olds.setdefault(urn, provider)
+
+
+def _cut_missing(op: Operation, resource: Resource) -> None:
+    """Drop references to what is no more in state: the file must hold together."""
+    present = {old.urn for old in op.state.olds}
+    resource.dependencies = [u for u in resource.dependencies if u in present]
+    resource.property_dependencies = {k: [u for u in deps if u in present] for k, deps in resource.property_dependencies.items()}
+    resource.replace_with = [u for u in resource.replace_with if u in present]
+    resource.parent = resource.parent if resource.parent in present else ""
+    resource.deleted_with = resource.deleted_with if resource.deleted_with in present else ""

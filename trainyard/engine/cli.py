@@ -1,0 +1,183 @@
+"""The command line of the engine: ``python -m trainyard.engine VERB --stack NAME``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from trainyard.engine import history, locks, transfer
+from trainyard.engine.backend import Backend
+from trainyard.engine.events import Events
+from trainyard.engine.project import Project, load_project
+from trainyard.engine.session import Request, Session, open_backend
+from trainyard.errors import TrainyardError, UserError
+
+_OPERATIONS = ("preview", "up", "refresh", "destroy")
+_VERBS = (*_OPERATIONS, "outputs", "history", "cancel", "export", "import")
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run one command and end the process: threads of a program left behind must not hold it."""
+    given = _parser().parse_args(arguments)
+    try:
+        code = _run(given)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except TrainyardError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = locks.LOCKED_EXIT if isinstance(error, locks.Locked) else 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainyard.engine", description=__doc__)
+    parser.add_argument("verb", choices=_VERBS)
+    parser.add_argument("-C", dest="directory", type=Path, help="run in this folder")
+    parser.add_argument("--stack", "-s", required=True)
+    parser.add_argument("--config-file", type=Path, help="the stack's settings instead of Pulumi.<stack>.yaml")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument("--show-secrets", action="store_true")
+    parser.add_argument("--parallel", "-p", type=int, help="steps side by side (default: PULUMI_PARALLEL, else 4 for each core)")
+    parser.add_argument("--file", type=Path, help="file to import or export instead of stdin or stdout")
+    return parser
+
+
+def _run(given: argparse.Namespace) -> int:
+    if given.directory is not None:
+        os.chdir(given.directory)
+    project = load_project(Path.cwd())
+    stack = given.stack.rpartition("/")[2]  # organization/project/stack is the long form of the same
+    if given.verb in _OPERATIONS:
+        return _operate(given, project, stack)
+    backend = open_backend(project, os.environ)
+    verbs: dict[str, Callable[[argparse.Namespace, Project, str, Backend], int]] = {
+        "outputs": _outputs, "history": _history, "cancel": _cancel, "export": _export, "import": _import,
+    }  # fmt: skip
+    return verbs[given.verb](given, project, stack, backend)
+
+
+def _operate(given: argparse.Namespace, project: Project, stack: str) -> int:
+    if given.verb != "preview" and not given.yes:
+        _ask(given)
+    stream = _own_stdout() if given.json else sys.stdout
+    request = Request(given.verb, stack, project, given.config_file, dict(os.environ), _parallel(given.parallel), given.json,
+                      given.show_secrets, stream)  # fmt: skip
+    session = Session(request)
+    if given.json:
+        _forward_stdout(session)
+    _catch_signals(session)
+    code = session.run()
+    stream.flush()
+    return code
+
+
+def _ask(given: argparse.Namespace) -> None:
+    """Show what will be done and ask; a script must say -y."""
+    if not sys.stdin.isatty() or given.json:
+        raise UserError(f"pass -y to {given.verb} without being asked")
+    if given.verb == "up":
+        words = ["preview", "--stack", given.stack] + (["--config-file", str(given.config_file)] if given.config_file else [])
+        if subprocess.run([sys.executable, "-m", "trainyard.engine", *words], check=False).returncode:
+            raise TrainyardError("the preview failed")
+    if input(f"{given.verb} stack {given.stack}? (yes/no) ").strip().lower() not in ("y", "yes"):
+        raise TrainyardError("nothing was done")
+
+
+def _parallel(given: int | None) -> int:
+    text = str(given) if given is not None else os.environ.get("PULUMI_PARALLEL", "")
+    if not text:
+        return 4 * (os.cpu_count() or 1)
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"'{text}' is no number of steps to run side by side")
+    return int(text)
+
+
+def _own_stdout() -> TextIO:
+    return os.fdopen(os.dup(1), "w", encoding="utf-8")
+
+
+def _forward_stdout(session: Session) -> None:
+    """Turn what the program (and its children) print into events: stdout carries nothing but events."""
+    read_end, write_end = os.pipe()
+    os.dup2(write_end, 1)
+    os.close(write_end)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", buffering=1, closefd=False)
+
+    def forward() -> None:
+        with os.fdopen(read_end, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                session.events.diagnostic("info", line.rstrip("\n"))
+
+    threading.Thread(target=forward, daemon=True).start()
+
+
+def _catch_signals(session: Session) -> None:
+    """First signal: no new step, running ones are awaited. Second: end at once."""
+    seen: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        seen.append(number)
+        if len(seen) > 1:
+            os._exit(1)
+        threading.Thread(target=session.interrupt, daemon=True).start()  # a handler must not wait for locks
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handle)
+
+
+def _outputs(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+    values = transfer.outputs(backend, project, stack, os.environ, given.show_secrets)
+    _events(given).outputs(values)
+    return 0
+
+
+def _history(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+    backend.load(project.name, stack)
+    entries = history.entries(backend, project.name, stack)
+    if given.json:
+        print(json.dumps({"event": "history", "entries": [entry.as_dict() for entry in entries]}))
+        return 0
+    for entry in entries:
+        changes = ", ".join(f"{count} {op}" for op, count in sorted(entry.changes.items()))
+        print(f"{entry.kind} {entry.result}: {entry.end - entry.start} s, {changes or 'no changes'}")
+    return 0
+
+
+def _cancel(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+    events = _events(given)
+    left = locks.cancel(backend.root, project.name, stack, lambda text: events.diagnostic("info", text))
+    for lock in left:
+        events.diagnostic("error", f"kept, its owner is not proven dead: {lock}")
+    return locks.LOCKED_EXIT if left else 0
+
+
+def _export(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+    text = transfer.export(backend, project, stack, os.environ, given.show_secrets)
+    if given.file:
+        given.file.write_text(text, encoding="utf-8")
+    else:
+        print(text)
+    return 0
+
+
+def _import(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+    text = given.file.read_text(encoding="utf-8") if given.file else sys.stdin.read()
+    count = transfer.import_(backend, project, stack, os.environ, text)
+    _events(given).diagnostic("info", f"imported {count} resources into stack {stack}")
+    return 0
+
+
+def _events(given: argparse.Namespace) -> Events:
+    return Events(sys.stdout, machine=given.json, preview=False, hide=lambda text: text)

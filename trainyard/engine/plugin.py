@@ -1,0 +1,317 @@
+"""Calls to a provider plugin over gRPC, typed, with the plugin named in every error."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from pulumi.runtime.proto import provider_pb2 as pb
+from pulumi.runtime.proto import provider_pb2_grpc, status_pb2
+
+from trainyard.engine import urn as urns
+from trainyard.engine.provider import Checked, Difference, Outcome, ProviderError
+from trainyard.engine.spawn import Process, Say
+from trainyard.engine.values import Properties, Wire, assets_in, carry_secrets, has_unknown, plain, restore_assets
+
+ADOPTS_PENDING = "adopts-pending"
+_MAX_BYTES = 400 * 1024 * 1024
+_QUICK_SECONDS = 300.0  # a check or a diff that takes longer hangs
+_STILL_SECONDS = 60.0
+_CHANNEL_OPTIONS = [("grpc.max_send_message_length", _MAX_BYTES), ("grpc.max_receive_message_length", _MAX_BYTES)]
+_MAYBE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED}
+_KINDS = {value.number: value.name for value in pb.PropertyDiff.Kind.DESCRIPTOR.values}
+
+
+@dataclass(slots=True)
+class _Accepts:
+    secrets: bool = False
+    resources: bool = False
+    preview: bool = False
+    pending: bool = False
+    handshake: bool = False
+
+
+class Plugin:
+    """One provider plugin, started and greeted; configured by configure()."""
+
+    def __init__(self, package: str, address: str, process: Process | None, wire: Wire, engine_address: str, say: Say) -> None:
+        self.package = package
+        self._process = process
+        self._wire = wire
+        self._say = say
+        self._known = False  # whether it is configured; in a preview its settings may be unknown
+        self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._stub = provider_pb2_grpc.ResourceProviderStub(self._channel)
+        self._accepts = _Accepts()
+        self._greet(engine_address)
+
+    @property
+    def adopts_pending(self) -> bool:
+        """Whether its Handshake announced Read with an empty id."""
+        return self._accepts.pending
+
+    def check_config(self, urn: str, olds: Properties, news: Properties) -> Checked:
+        """Check the provider's own settings; it gets them in clear, as from the CLI."""
+        request = pb.CheckRequest(urn=urn, name=urns.name_of(urn), type=urns.type_of(urn))
+        request.olds.CopyFrom(self._wire.write(olds, secrets=False, references=False))
+        request.news.CopyFrom(self._wire.write(news, secrets=False, references=False))
+        try:
+            response = self._quick("CheckConfig", urn, request)
+        except _Unimplemented:
+            return Checked(news)
+        inputs = self._wire.read(response.inputs)
+        carry_secrets(inputs, news)
+        return Checked(inputs, [(f.property, f.reason) for f in response.failures])
+
+    def diff_config(self, urn: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]) -> Difference:
+        """Compare the provider's own settings."""
+        request = pb.DiffRequest(urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), ignoreChanges=ignore)
+        for target, value in ((request.old_inputs, old_inputs), (request.olds, old_outputs), (request.news, news)):
+            target.CopyFrom(self._wire.write(value, secrets=False, references=False))
+        try:
+            return _difference(self._quick("DiffConfig", urn, request))
+        except _Unimplemented:
+            return Difference(None)
+
+    def configure(self, urn: str, identity: str, inputs: Properties) -> None:
+        """Give the provider its settings; with unknown ones (in a preview) it is left alone."""
+        inputs = {key: value for key, value in inputs.items()}
+        if any(has_unknown(value) for key, value in inputs.items() if key != "version"):
+            return
+        prefix = f"{self.package}:config:"
+        clear = {key: plain(value) for key, value in inputs.items() if key != "version"}
+        request = pb.ConfigureRequest(
+            urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), id=identity, acceptSecrets=True, acceptResources=True,
+            sends_old_inputs=True, sends_old_inputs_to_delete=True,
+            variables={prefix + key: value if isinstance(value, str) else json.dumps(value) for key, value in clear.items()},
+        )  # fmt: skip
+        request.args.CopyFrom(self._wire.write(inputs))
+        response = self._quick("Configure", urn, request)
+        if not self._accepts.handshake:
+            self._accepts = _Accepts(response.acceptSecrets, response.acceptResources, response.supportsPreview)
+        self._known = True
+
+    def check(self, urn: str, olds: Properties | None, news: Properties, seed: bytes) -> Checked:
+        """Check inputs and fill in defaults."""
+        if not self._known:
+            return Checked(news)
+        request = pb.CheckRequest(urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), randomSeed=seed)
+        request.olds.CopyFrom(self._struct(olds or {}))
+        request.news.CopyFrom(self._struct(news))
+        response = self._quick("Check", urn, request)
+        return Checked(self._answer(response.inputs, news), [(f.property, f.reason) for f in response.failures])
+
+    def diff(
+        self, urn: str, identity: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]
+    ) -> Difference:
+        """Compare what there is with what is wanted; contents of assets stay here, their hashes go."""
+        if not self._known:
+            return Difference(True, unavailable=True)
+        request = pb.DiffRequest(id=identity, urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), ignoreChanges=ignore)
+        for target, value in ((request.old_inputs, old_inputs), (request.olds, old_outputs), (request.news, news)):
+            target.CopyFrom(self._struct(value, contents=False))
+        return _difference(self._quick("Diff", urn, request))
+
+    def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> Outcome:
+        """Create a resource."""
+        if preview and not self._known:
+            return Outcome("", {})
+        if preview and not self._accepts.preview:
+            return Outcome("", inputs)
+        request = pb.CreateRequest(urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), timeout=timeout, preview=preview)
+        request.properties.CopyFrom(self._struct(inputs))
+        outcome = self._outcome("Create", urn, request, inputs, preview)
+        if not outcome.id and not preview:
+            raise ProviderError(f"the plugin of package '{self.package}' returned no id from Create of {urn}", maybe=True)
+        return outcome
+
+    def update(self, urn: str, identity: str, old_inputs: Properties, old_outputs: Properties, inputs: Properties, timeout: float,
+               ignore: list[str], preview: bool) -> Outcome:  # fmt: skip
+        """Change a resource."""
+        if preview and not self._known:
+            return Outcome(identity, {})
+        if preview and not self._accepts.preview:
+            return Outcome(identity, inputs)
+        request = pb.UpdateRequest(
+            id=identity, urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), timeout=timeout, ignoreChanges=ignore, preview=preview
+        )  # fmt: skip
+        request.old_inputs.CopyFrom(self._struct(old_inputs, contents=False))
+        request.olds.CopyFrom(self._struct(old_outputs, contents=False))
+        request.news.CopyFrom(self._struct(inputs))
+        return self._outcome("Update", urn, request, inputs, preview, identity)
+
+    def read(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> Outcome:
+        """Return what there is."""
+        request = pb.ReadRequest(id=identity, urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), timeout=timeout)
+        request.properties.CopyFrom(self._struct(outputs, contents=False))
+        request.inputs.CopyFrom(self._struct(inputs, contents=False))
+        return self._outcome("Read", urn, request, {**inputs, **outputs}, False)
+
+    def delete(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> None:
+        """Delete a resource."""
+        request = pb.DeleteRequest(id=identity, urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), timeout=timeout)
+        request.properties.CopyFrom(self._struct(outputs, contents=False))
+        request.old_inputs.CopyFrom(self._struct(inputs, contents=False))
+        self._slow("Delete", urn, request)
+
+    def invoke(self, token: str, arguments: Properties, preview: bool) -> tuple[Properties, list[tuple[str, str]]]:
+        """Call a function of the package."""
+        if not self._known:
+            return {}, []
+        request = pb.InvokeRequest(tok=token, args=self._struct(arguments), preview=preview)
+        response = self._slow("Invoke", token, request)
+        result = self._wire.read(getattr(response, "return"))
+        return result, [(f.property, f.reason) for f in response.failures]
+
+    def cancel(self) -> None:
+        """Ask the plugin to end soon; it may not know how."""
+        try:
+            self._call("Cancel", "", _empty(), 5.0)
+        except (_Unimplemented, ProviderError):
+            return
+
+    def close(self) -> None:
+        """Close the connection and stop the process."""
+        self._channel.close()
+        if self._process is not None:
+            self._process.stop()
+
+    def _greet(self, engine_address: str) -> None:
+        request = pb.ProviderHandshakeRequest(engine_address=engine_address, configure_with_urn=True, invoke_with_preview=True)
+        with self._named("Handshake", ""):
+            try:
+                response, call = self._stub.Handshake.with_call(request, timeout=_QUICK_SECONDS, wait_for_ready=True)
+            except grpc.RpcError as error:
+                if error.code() == grpc.StatusCode.UNIMPLEMENTED:
+                    return
+                raise
+        announced = dict(call.trailing_metadata() or ()).get(ADOPTS_PENDING)
+        self._accepts = _Accepts(response.accept_secrets, response.accept_resources, True, announced == "1", True)
+
+    def _struct(self, value: Properties, *, contents: bool = True) -> Any:
+        return self._wire.write(value, secrets=self._accepts.secrets, references=self._accepts.resources, contents=contents)
+
+    def _answer(self, struct: Any, given: Properties) -> Properties:
+        result: Properties = restore_assets(self._wire.read(struct), assets_in(given))
+        if not self._accepts.secrets:
+            carry_secrets(result, given)
+        return result
+
+    def _outcome(self, verb: str, urn: str, request: Any, given: Properties, preview: bool, identity: str = "") -> Outcome:
+        try:
+            response = self._slow(verb, urn, request)
+        except _InitFailed as failed:
+            detail = failed.detail
+            ins = self._answer(detail.inputs, given) if detail.HasField("inputs") else None
+            return Outcome(detail.id or identity, self._answer(detail.properties, given), ins, list(detail.reasons) or ["no reason given"])
+        outputs = self._answer(response.properties, given)
+        if has_unknown(outputs) and not preview:
+            raise ProviderError(f"the plugin of package '{self.package}' returned unknown values from {verb} of {urn}", maybe=True)
+        inputs = self._answer(response.inputs, given) if verb == "Read" and response.HasField("inputs") else None
+        return Outcome(identity or getattr(response, "id", ""), outputs, inputs)
+
+    def _quick(self, verb: str, urn: str, request: Any) -> Any:
+        return self._call(verb, urn, request, _QUICK_SECONDS)
+
+    def _slow(self, verb: str, urn: str, request: Any) -> Any:
+        with _still(
+            lambda seconds: self._say("info", f"{verb} of {urn}: the plugin of package '{self.package}' works since {seconds:.0f} s")
+        ):
+            return self._call(verb, urn, request, None)
+
+    def _call(self, verb: str, urn: str, request: Any, timeout: float | None) -> Any:
+        with self._named(verb, urn):
+            return getattr(self._stub, verb)(request, timeout=timeout)
+
+    @contextmanager
+    def _named(self, verb: str, urn: str) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            code = error.code()
+            if code == grpc.StatusCode.UNIMPLEMENTED and verb in ("CheckConfig", "DiffConfig", "Cancel"):
+                raise _Unimplemented() from None
+            detail = _init_failed(error)
+            if detail is not None:
+                raise _InitFailed(detail) from None
+            raise ProviderError(self._describe(verb, urn, error), maybe=code in _MAYBE) from None
+        except ValueError as error:  # gRPC says this of a channel that was closed
+            raise ProviderError(f"{verb} of {urn}: {error}", maybe=True) from None
+
+    def _describe(self, verb: str, urn: str, error: Any) -> str:
+        code, target = error.code(), f" of {urn}" if urn else ""
+        exit_code = self._exit_code() if code == grpc.StatusCode.UNAVAILABLE else None
+        if exit_code is not None:
+            return f"the plugin of package '{self.package}' died during {verb}{target} (exit code {exit_code})"
+        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return f"the plugin of package '{self.package}' did not answer {verb}{target} within {_QUICK_SECONDS:.0f} s"
+        return self._wire.hide(error.details() or f"{verb} failed with {code.name}")
+
+    def _exit_code(self) -> int | None:
+        deadline = time.monotonic() + 1.0  # the connection breaks a moment before the process is gone
+        while self._process is not None and time.monotonic() < deadline:
+            if self._process.exit_code is not None:
+                return self._process.exit_code
+            time.sleep(0.02)
+        return None
+
+
+class _Unimplemented(Exception):
+    pass
+
+
+class _InitFailed(Exception):
+    def __init__(self, detail: Any) -> None:
+        super().__init__()
+        self.detail = detail
+
+
+def _init_failed(error: Any) -> Any:
+    """Return the detail that says: it exists, but is not as it should be."""
+    metadata = dict(error.trailing_metadata() or ()) if hasattr(error, "trailing_metadata") else {}
+    packed = metadata.get("grpc-status-details-bin")
+    if not packed:
+        return None
+    status = status_pb2.Status.FromString(packed)
+    for detail in status.details:
+        if detail.Is(pb.ErrorResourceInitFailed.DESCRIPTOR):
+            result = pb.ErrorResourceInitFailed()
+            detail.Unpack(result)
+            return result
+    return None
+
+
+def _difference(response: Any) -> Difference:
+    detailed = {key: _KINDS.get(value.kind, "UPDATE") for key, value in response.detailedDiff.items()}
+    changes = {pb.DiffResponse.DIFF_NONE: False, pb.DiffResponse.DIFF_SOME: True}.get(response.changes)
+    return Difference(
+        changes, list(response.replaces), list(response.diffs), detailed if response.hasDetailedDiff else None, response.deleteBeforeReplace
+    )  # fmt: skip
+
+
+def _empty() -> Any:
+    from google.protobuf import empty_pb2
+
+    return empty_pb2.Empty()
+
+
+@contextmanager
+def _still(say: Callable[[float], None]) -> Iterator[None]:
+    """Say every minute that a call still runs: a plugin that hangs has a name."""
+    start, over = time.monotonic(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_STILL_SECONDS):
+            say(time.monotonic() - start)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

@@ -1,0 +1,150 @@
+"""Run the Pulumi program: in this process on the main thread, or in its own where it has an interpreter of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import runpy
+import subprocess
+import sys
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainyard.engine import refusals, stubs
+from trainyard.engine.project import Project, Settings
+from trainyard.errors import EngineError, RefusedError
+
+_UNSUPPORTED = re.compile(r"The Pulumi CLI does not support (?:the )?(.*?)\. Please update the Pulumi CLI\.")
+_TERMINATED = "Resource monitor has terminated, shutting down"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a program is run with."""
+
+    project: Project
+    stack: str
+    settings: Settings
+    address: str
+    parallel: int
+    preview: bool
+
+
+class ProgramFailed(EngineError):
+    """The program itself failed; with an empty message only because a step had failed."""
+
+
+def foreign_interpreter(project: Project) -> Path | None:
+    """Return the interpreter of the program's own virtual environment, None when it is ours."""
+    venv = project.options.get("virtualenv")
+    if not venv:
+        return None
+    folder = (project.root / str(venv)).resolve()
+    python = folder / "bin" / "python"
+    if Path(sys.prefix).resolve() == folder or not python.exists():
+        return None
+    return python
+
+
+def import_sdk(project: Project) -> None:
+    """Import what the program will import anyway, while plugins and key come up."""
+    sources = sorted(project.workdir.glob("*.py"))[:50]
+    stubs.whole_sdk("\n".join(path.read_text(encoding="utf-8", errors="replace") for path in sources))
+    refusals.guard_program(project.root)
+
+
+def run_here(run: Run) -> None:
+    """Run the program in this process; raises ProgramFailed or RefusedError."""
+    import pulumi
+    import pulumi.runtime as runtime
+
+    os.chdir(run.project.workdir)
+    main = _main_file(run.project)
+    sys.argv = [str(main)]
+    sys.path.insert(0, str(run.project.workdir))
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # unfinished futures are normal after a failure
+    runtime.reset_options(
+        project=run.project.name, stack=run.stack, root_directory=str(run.project.root), parallel=run.parallel,
+        engine_address=run.address, monitor_address=run.address, preview=run.preview, organization="organization",
+    )  # fmt: skip
+    runtime.set_all_config(dict(run.settings.values), sorted(run.settings.secret_keys))
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    loop.set_default_executor(ThreadPoolExecutor(max(run.parallel, 1) * 4))
+    try:
+        loop.run_until_complete(runtime.run_in_stack(lambda: _execute(main)))
+    except RefusedError:
+        raise
+    except pulumi.RunError as error:
+        raise ProgramFailed("" if str(error) == _TERMINATED else str(error)) from None
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            raise ProgramFailed(f"the program ended itself with code {error.code}") from None
+    except Exception as error:
+        raise _program_error(error, run.project) from None
+
+
+def run_apart(run: Run, python: Path, on_line: Any) -> None:
+    """Run the program with its own interpreter."""
+    env = {
+        **os.environ,
+        "PULUMI_CONFIG": json.dumps(dict(run.settings.values)),
+        "PULUMI_CONFIG_SECRET_KEYS": json.dumps(sorted(run.settings.secret_keys)),
+    }
+    given = {
+        "project": run.project.name,
+        "stack": run.stack,
+        "root_directory": str(run.project.root),
+        "parallel": run.parallel,
+        "engine_address": run.address,
+        "monitor_address": run.address,
+        "preview": run.preview,
+        "organization": "organization",
+    }
+    shim = Path(__file__).with_name("shim.py")
+    process = subprocess.Popen(
+        [str(python), "-u", str(shim), str(_main_file(run.project)), json.dumps(given)],
+        cwd=run.project.workdir, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        if _TERMINATED not in line:
+            lines.append(line)
+            on_line(line.rstrip())
+    if process.wait():
+        raise ProgramFailed("" if not lines else f"the program failed (exit code {process.returncode})")
+
+
+def _main_file(project: Project) -> Path:
+    return project.program / "__main__.py" if project.program.is_dir() else project.program
+
+
+def _execute(main: Path) -> None:
+    if not main.is_file():
+        raise EngineError(f"there is no program {main}")
+    runpy.run_path(str(main), run_name="__main__")
+
+
+def _program_error(error: Exception, project: Project) -> EngineError:
+    """Return the error with the part of its traceback that is the program's."""
+    if isinstance(error, EngineError):
+        return ProgramFailed(str(error))
+    if _TERMINATED in str(error) or _TERMINATED in str(error.__cause__ or ""):
+        return ProgramFailed("")
+    unsupported = _UNSUPPORTED.search(str(error))
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if f.filename.startswith(str(project.root)) and "site-packages" not in f.filename
+    ]
+    if unsupported:
+        return ProgramFailed(f"{unsupported[1]}: not supported by the built-in engine")
+    lines = traceback.format_list(frames) + traceback.format_exception_only(error)
+    return ProgramFailed("the program failed:\n" + "".join(lines).rstrip())

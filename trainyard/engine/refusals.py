@@ -1,0 +1,150 @@
+"""What the built-in engine does not do, by name. Nothing here is half done: it is refused before anything is created.
+
+Checked twice: where the program writes it (with its line, before any request is sent) and where a request
+arrives (a program in a process of its own, or a resource made late, in an ``apply``).
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from trainyard.errors import Location, RefusedError
+
+_HINT = "Use the Pulumi CLI for this program: set trainyard:engine to cli."
+REFUSED_OPTIONS = {
+    "transforms": "transforms",
+    "state_migrations": "state migrations",
+    "import_": "import of existing resources",
+    "hooks": "resource hooks",
+    "replacement_trigger": "replacement_trigger",
+    "env_var_mappings": "env_var_mappings",
+}
+REFUSED_FUNCTIONS = {
+    "register_stack_transform": "stack transforms",
+    "register_resource_transform": "stack transforms",
+    "register_invoke_transform": "invoke transforms",
+    "call": "calls of resource methods",
+    "call_single": "calls of resource methods",
+}
+REFUSED_CLASSES = {
+    "AssetArchive": "archives",
+    "FileArchive": "archives",
+    "RemoteArchive": "archives",
+    "RemoteAsset": "remote assets",
+    "ResourceHook": "resource hooks",
+    "ErrorHook": "error hooks",
+}
+_REQUEST_FIELDS = {
+    "transforms": "transforms",
+    "state_migrations": "state migrations",
+    "importId": "import of existing resources",
+    "remote": "remote components",
+    "packageRef": "parameterized packages",
+    "envVarMappings": "env_var_mappings",
+}
+
+
+def refused(what: str, where: Location | None = None) -> RefusedError:
+    """Return the error for a feature."""
+    return RefusedError(f"{what} are not supported by the built-in engine" if what.endswith("s") else
+                        f"{what} is not supported by the built-in engine", where=where, hint=_HINT)  # fmt: skip
+
+
+def refused_type(kind: str) -> str | None:
+    """Return the name of the feature a resource type stands for when it is refused."""
+    if kind.startswith("pulumi-python:dynamic"):
+        return "dynamic providers"
+    if kind == "pulumi:pulumi:StackReference":
+        return "StackReference"
+    if kind.startswith("pulumi:") and not kind.startswith("pulumi:providers:") and kind != "pulumi:pulumi:Stack":
+        return f"the built-in resource {kind}"
+    return None
+
+
+def check_request(request: Any) -> None:
+    """Refuse what a RegisterResource request asks for beyond the support list."""
+    where = position(request)
+    name = refused_type(request.type)
+    if name:
+        raise refused(name, where)
+    for field, what in _REQUEST_FIELDS.items():
+        if getattr(request, field):
+            raise refused(what, where)
+    if request.HasField("hooks") and request.hooks.ListFields():
+        raise refused("resource hooks", where)
+    if request.HasField("replacement_trigger") and request.replacement_trigger.WhichOneof("kind") not in (None, "null_value"):
+        raise refused("replacement_trigger", where)
+
+
+def position(request: Any) -> Location | None:
+    """Return the source line that a request names."""
+    if not request.HasField("sourcePosition"):
+        return None
+    path = request.sourcePosition.uri.removeprefix("file://")
+    line = request.sourcePosition.line
+    return Location(path, line, 1, linecache.getline(path, line) or None)
+
+
+def guard_program(root: Path) -> None:
+    """Let the SDK refuse while the program builds its resources: before the first request is sent.
+
+    Wraps functions and constructors of the imported ``pulumi``; the program is not changed.
+    """
+    import pulumi
+
+    _guard_resources(pulumi, root)
+    for name, what in REFUSED_FUNCTIONS.items():
+        for module in (pulumi, pulumi.runtime):
+            if hasattr(module, name):
+                setattr(module, name, _refusing(what, root))
+    for name, what in REFUSED_CLASSES.items():
+        kind = getattr(pulumi, name, None)
+        if kind is not None:
+            kind.__init__ = _refusing(what, root)
+
+
+def _guard_resources(pulumi: Any, root: Path) -> None:
+    original = pulumi.Resource.__init__
+
+    def checked(self: Any, t: str, name: str, custom: bool, props: Any = None, opts: Any = None, remote: bool = False,
+                *args: Any, **kwargs: Any) -> None:  # fmt: skip
+        what = refused_type(t) if t else None
+        if remote:
+            what = "remote components"
+        for option, feature in REFUSED_OPTIONS.items():
+            if _is_asked(getattr(opts, option, None)):
+                what = feature
+        if what:
+            raise refused(what, program_line(root))
+        original(self, t, name, custom, props, opts, remote, *args, **kwargs)
+
+    pulumi.Resource.__init__ = checked
+
+
+def _is_asked(value: object) -> bool:
+    # The SDK leaves an empty hook binding on options that are used for a second resource.
+    return bool(value) and (type(value).__name__ != "ResourceHookBinding" or any(vars(value).values()))
+
+
+def _refusing(what: str, root: Path) -> Callable[..., None]:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise refused(what, program_line(root))
+
+    return refuse
+
+
+def program_line(root: Path) -> Location | None:
+    """Return the innermost line of the running call that belongs to the project."""
+    frame: FrameType | None = sys._getframe(1)
+    own = str(Path(__file__).parent)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(str(root)) and "site-packages" not in name and not name.startswith(own):
+            return Location(name, frame.f_lineno, 1, linecache.getline(name, frame.f_lineno) or None)
+        frame = frame.f_back
+    return None
