@@ -9,12 +9,22 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol, Self
+from typing import Protocol, Self
 
 from trainyard.errors import Unreachable
 
-Stdin = bytes | IO[bytes] | None
 OnBytes = Callable[[bytes], None]
+
+
+class Readable(Protocol):
+    """Input that is read as it is sent."""
+
+    def read(self, count: int = -1, /) -> bytes:
+        """Return at most ``count`` bytes, none at the end."""
+        ...
+
+
+Stdin = bytes | Readable | None
 
 
 @dataclass(frozen=True, slots=True)

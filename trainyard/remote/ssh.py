@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Self
 
 import fabric
@@ -32,8 +33,12 @@ from trainyard.remote.watch import Hearing, Watch
 SLICE = 128 * 1024
 """Largest piece given to paramiko at once: it copies the rest of the buffer for every packet (100 MiB at once: 1 MB/s)."""
 WINDOW = 16 * 1024 * 1024
-SESSIONS = 8
+WAKE = 100
+"""Longest wait (ms) for a wake-up before looking again."""
+SESSIONS = 6
 """Commands at once on one connection; with the spare one this stays under OpenSSH's MaxSessions of 10."""
+REFUSALS = 40
+"""How often a refused channel is asked for again: the server still counts sessions that have just ended."""
 SILENCE = 15.0
 """Seconds without an answer after which a link is given up."""
 
@@ -52,8 +57,8 @@ def connect(
     Raises HostKeyChanged, Unreachable, or UserError for a key file that cannot be used.
     """
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
-    if address.key_file is not None and not address.key_file.is_file():
-        raise UserError(f"the SSH key {address.key_file} does not exist")
+    if address.key_file is not None:
+        _check_key_file(address.key_file)
     connection = _connection(address, timeout, silence)
     _trust(connection, address, on_new_host_key)
     try:
@@ -128,9 +133,17 @@ class SshTransport:
         if spare is not None:
             with contextlib.suppress(paramiko.ChannelException):
                 channel = spare.result(timeout=2 * self._silence)
-        if channel is None or channel.closed:
-            channel = self._transport.open_session(timeout=2 * self._silence)
+        for left in range(REFUSALS, -1, -1):
+            if channel is not None and not channel.closed:
+                break
+            try:
+                channel = self._transport.open_session(timeout=2 * self._silence)
+            except paramiko.ChannelException as error:
+                if not left:
+                    raise Unreachable(f"{self.name}: the server refuses another session ({error.text})") from None
+                time.sleep(0.25)
         self._open_spare()
+        assert channel is not None
         return channel
 
     def _open_spare(self) -> None:
@@ -153,6 +166,17 @@ class SshTransport:
             yield
         except _LOST as error:
             raise Unreachable(f"{self.name}: the connection was lost ({error or type(error).__name__})") from None
+
+
+def _check_key_file(path: Path) -> None:
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"the SSH key {path} does not exist") from None
+    except OSError as error:
+        raise UserError(f"the SSH key {path} cannot be read: {error.strerror}") from None
+    if b"PRIVATE KEY" not in text:
+        raise UserError(f"{path} is not a private key")
 
 
 def _connection(address: Address, timeout: float, silence: float) -> fabric.Connection:
@@ -284,7 +308,8 @@ def _read(channel: paramiko.Channel, out: OnBytes, err: OnBytes, deadline: float
             err(channel.recv_stderr(SLICE))
         if ended:
             return bool(channel.status_event.wait(left))
-        poll.poll(None if left is None else left * 1000 + 1)
+        # Never for long: paramiko can lose the wake-up when both streams are busy (its two events share one pipe).
+        poll.poll(WAKE if left is None else min(WAKE, left * 1000 + 1))
 
 
 def _is_loopback(host: str) -> bool:

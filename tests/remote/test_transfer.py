@@ -1,0 +1,253 @@
+"""Files arrive whole or not at all, and only what differs is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.remote.proxy import Proxy
+from tests.remote.sshd import Server
+from trainyard.errors import PodFailed, Unreachable, UserError
+from trainyard.remote import transfer
+from trainyard.remote.transfer import get_bytes, get_file, get_tree, list_tree, put_bytes, put_file, put_tree
+from trainyard.remote.transport import LocalTransport, OnBytes, Result, Stdin, Transport, connect
+
+BIG = 40 * 1024 * 1024 + 12345
+
+
+class Counting(LocalTransport):
+    """Counts the bytes sent and the commands run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = 0
+        self.commands = 0
+
+    def exec(
+        self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None
+    ) -> Result:
+        self.commands += 1
+        data = stdin if isinstance(stdin, bytes) else stdin.read() if stdin else b""
+        self.sent += len(data)
+        return super().exec(command, data, timeout=timeout, on_stdout=on_stdout)
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("big") / "file.bin"
+    path.write_bytes(os.urandom(1024 * 1024) * 40 + os.urandom(12345))
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("data", [b"", b"hello\n", bytes(range(256)) * 3000], ids=["empty", "text", "binary"])
+def test_bytes_are_put_once_and_compared_after(transport: Transport, pod: Path, data: bytes) -> None:
+    path = pod / "new/folder/a name"
+    assert put_bytes(transport, str(path), data)
+    assert not put_bytes(transport, str(path), data)
+    assert path.read_bytes() == data and path.stat().st_mode & 0o777 == 0o644
+    assert names(path.parent) == ["a name"]
+    assert get_bytes(transport, str(path)) == data
+
+
+def test_a_changed_mode_alone_is_a_change(transport: Transport, pod: Path) -> None:
+    put_bytes(transport, str(pod / "f"), b"x", 0o600)
+    assert put_bytes(transport, str(pod / "f"), b"x", 0o755)
+    assert (pod / "f").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_put_that_is_cut_off_leaves_the_old_file(server: Server, proxy: Proxy, pod: Path) -> None:
+    (pod / "f").write_bytes(b"old")
+
+    class CutShort(LocalTransport):
+        """Delivers half of the input, as a link does that dies in the middle."""
+
+        def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
+            return super().exec(command, stdin[: len(stdin) // 2], **more)
+
+    with pytest.raises(PodFailed, match="did not arrive whole"):
+        put_bytes(CutShort(), str(pod / "f"), b"the new content")
+    assert (pod / "f").read_bytes() == b"old" and names(pod) == ["f"]
+
+
+def test_a_folder_is_never_overwritten_by_a_file(transport: Transport, pod: Path, big: Path) -> None:
+    (pod / "f").mkdir()
+    with pytest.raises(PodFailed, match="is a directory"):
+        put_bytes(transport, str(pod / "f"), b"x")
+    with pytest.raises(PodFailed, match="is a directory"):
+        put_file(transport, big, str(pod / "f"))
+
+
+def test_a_reader_sees_the_old_or_the_new_file_never_a_part(pod: Path) -> None:
+    path = pod / "f"
+    path.write_bytes(b"a" * 500_000)
+    with path.open("rb") as before:
+        put_bytes(LocalTransport(), str(path), b"b" * 500_000)
+        assert before.read() == b"a" * 500_000
+    assert path.read_bytes() == b"b" * 500_000
+
+
+def test_a_big_file_goes_up_in_slices_and_is_verified(transport: Transport, pod: Path, big: Path) -> None:
+    seen: list[int] = []
+    assert put_file(transport, big, str(pod / "in/big"), on_progress=lambda done, total: seen.append(done))
+    assert transfer.sha256_of(pod / "in/big") == transfer.sha256_of(big)
+    assert max(seen) == BIG and seen == sorted(seen)
+    assert not put_file(transport, big, str(pod / "in/big"))
+    assert names(pod / "in") == ["big"]
+
+
+def test_an_unchanged_big_file_is_not_sent_again(pod: Path, big: Path) -> None:
+    t = Counting()
+    put_file(t, big, str(pod / "big"))
+    t.sent = t.commands = 0
+    assert not put_file(t, big, str(pod / "big"))
+    assert (t.sent, t.commands) == (0, 1)
+
+
+def test_an_upload_resumes_with_the_slices_that_are_missing(server: Server, proxy: Proxy, pod: Path, big: Path) -> None:
+    class Cutting(Counting):
+        """Loses the link after the second slice."""
+
+        slices = 0
+
+        def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
+            if "dd of=" in command and not self.whole:
+                self.slices += 1
+                if self.slices > 2:
+                    raise Unreachable("the link is gone")
+            return super().exec(command, stdin, **more)
+
+        whole = False
+
+    t = Cutting()
+    with pytest.raises(Unreachable):
+        put_file(t, big, str(pod / "big"))
+    assert not (pod / "big").exists()
+    t.sent, t.whole = 0, True
+    assert put_file(t, big, str(pod / "big"))
+    assert t.sent < BIG - transfer.SLICE
+    assert transfer.sha256_of(pod / "big") == transfer.sha256_of(big) and names(pod) == ["big"]
+
+
+def test_a_real_cut_in_an_upload_is_unreachable_and_the_next_call_finishes(proxy: Proxy, pod: Path, big: Path) -> None:
+    with connect(proxy.address) as t:
+        def cut(done: int, total: int) -> None:
+            proxy.cut()
+
+        with pytest.raises(Unreachable):
+            put_file(t, big, str(pod / "big"), on_progress=cut)
+    assert not (pod / "big").exists()
+    with connect(proxy.address) as t:
+        assert put_file(t, big, str(pod / "big"))
+    assert transfer.sha256_of(pod / "big") == transfer.sha256_of(big)
+
+
+def test_bytes_damaged_on_the_way_never_take_the_files_place(pod: Path, big: Path) -> None:
+    class Damaging(LocalTransport):
+        """Flips one byte of what is sent."""
+
+        def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
+            data = bytearray(stdin.read() if hasattr(stdin, "read") else stdin or b"")
+            if data:
+                data[len(data) // 2] ^= 1
+            return super().exec(command, bytes(data), **more)
+
+    with pytest.raises(PodFailed, match="another sha256"):
+        put_file(Damaging(), big, str(pod / "big"))
+    assert names(pod) == []
+
+
+def test_a_download_is_verified_and_not_repeated(transport: Transport, pod: Path, tmp_path: Path, big: Path) -> None:
+    expected = transfer.sha256_of(big)
+    assert get_file(transport, str(big), tmp_path / "down/f") == expected
+    assert transfer.sha256_of(tmp_path / "down/f") == expected and names(tmp_path / "down") == ["f"]
+    before = (tmp_path / "down/f").stat().st_mtime_ns
+    assert get_file(transport, str(big), tmp_path / "down/f", expected) == expected
+    assert (tmp_path / "down/f").stat().st_mtime_ns == before
+
+
+def test_a_download_goes_on_where_the_link_was_cut(proxy: Proxy, tmp_path: Path, big: Path) -> None:
+    local = tmp_path / "f"
+    with connect(proxy.address) as t:
+        proxy.cut_after = 10_000_000
+        with pytest.raises(Unreachable):
+            get_file(t, str(big), local)
+    assert not local.exists()
+    (part,) = tmp_path.glob(".f.part-*")
+    have = part.stat().st_size
+    assert 1_000_000 < have < BIG
+    first: list[int] = []
+    with connect(proxy.address) as t:
+        get_file(t, str(big), local, on_progress=lambda done, total: first.append(done))
+    assert first[0] > have and transfer.sha256_of(local) == transfer.sha256_of(big)
+
+
+def test_a_download_with_another_hash_than_promised_is_refused_and_removed(transport: Transport, pod: Path, tmp_path: Path) -> None:
+    (pod / "f").write_bytes(b"other")
+    with pytest.raises(PodFailed, match="has the sha256"):
+        get_file(transport, str(pod / "f"), tmp_path / "d/f", hashlib.sha256(b"promised").hexdigest())
+    assert names(tmp_path / "d") == []
+
+
+def test_a_missing_remote_file_is_named(transport: Transport, pod: Path, tmp_path: Path) -> None:
+    with pytest.raises(PodFailed, match="there is no file"):
+        get_file(transport, str(pod / "none"), tmp_path / "f")
+    with pytest.raises(PodFailed, match="cannot be read"):
+        get_bytes(transport, str(pod / "none"))
+
+
+def make_tree(top: Path) -> None:
+    for name, data in {"a.py": b"1", "sub/b c.txt": b"two", "sub/deep/é": b"", "run.sh": b"#!/bin/sh\n"}.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(data)
+    (top / "run.sh").chmod(0o755)
+    (top / "empty").mkdir()
+    (top / "link").symlink_to("a.py")
+    (top / "sub/loop").symlink_to("..")
+
+
+def test_a_tree_goes_up_and_comes_back_the_same(transport: Transport, pod: Path, tmp_path: Path) -> None:
+    make_tree(tmp_path / "up")
+    assert put_tree(transport, tmp_path / "up", str(pod / "t")) == ["a.py", "link", "run.sh", "sub/b c.txt", "sub/deep/é"]
+    assert put_tree(transport, tmp_path / "up", str(pod / "t")) == []
+    assert (pod / "t/empty").is_dir() and os.access(pod / "t/run.sh", os.X_OK) and not os.access(pod / "t/a.py", os.X_OK)
+    (tmp_path / "up/a.py").write_bytes(b"changed")
+    assert put_tree(transport, tmp_path / "up", str(pod / "t")) == ["a.py", "link"]
+    assert get_tree(transport, str(pod / "t"), tmp_path / "down") == ["a.py", "link", "run.sh", "sub/b c.txt", "sub/deep/é"]
+    assert (tmp_path / "down/sub/b c.txt").read_bytes() == b"two"
+    assert next((file.path, file.size) for file in list_tree(transport, str(pod / "t"))) == ("a.py", 7)
+
+
+def test_an_empty_tree_is_no_error(transport: Transport, pod: Path, tmp_path: Path) -> None:
+    (pod / "t").mkdir()
+    assert get_tree(transport, str(pod / "t"), tmp_path / "down") == []
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "./../evil", "\\./a\\nb"])
+def test_a_pod_cannot_make_us_write_outside_the_folder(tmp_path: Path, name: str) -> None:
+    class Hostile(LocalTransport):
+        """Lists a name of its own choice."""
+
+        def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
+            return Result(0, f"{'0' * 64}  {name}\n\n".encode(), b"")
+
+    with pytest.raises(PodFailed, match="not taken"):
+        get_tree(Hostile(), "/x", tmp_path / "down")
+
+
+def test_local_mistakes_are_told_before_anything_is_sent(pod: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        put_file(LocalTransport(), tmp_path / "none", str(pod / "f"))
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t/dangling").symlink_to("nowhere")
+    with pytest.raises(UserError, match="a link to nothing"):
+        put_tree(LocalTransport(), tmp_path / "t", str(pod / "t"))
+    with pytest.raises(UserError, match="is not a folder"):
+        put_tree(LocalTransport(), tmp_path / "none", str(pod / "t"))
+    assert names(pod) == []

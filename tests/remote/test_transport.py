@@ -1,0 +1,276 @@
+"""One primitive over two transports: true exit codes, all bytes, a pinned host key, and no hanging on dead links."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from tests.remote.proxy import Proxy
+from tests.remote.sshd import Server
+from trainyard.errors import HostKeyChanged, Unreachable, UserError
+from trainyard.remote.keys import fingerprint, host_key, new_ssh_key
+from trainyard.remote.reconnect import Reconnecting, patiently
+from trainyard.remote.transport import LocalTransport, NoAnswer, Result, SshTransport, Transport, connect, with_environment
+
+
+def test_streams_and_exit_code_are_those_of_the_command(transport: Transport) -> None:
+    assert transport.exec("echo out; echo err >&2; exit 42") == Result(42, b"out\n", b"err\n")
+
+
+@pytest.mark.parametrize("code", [0, 1, 127, 255])
+def test_every_exit_code_arrives(transport: Transport, code: int) -> None:
+    assert transport.exec(f"exit {code}").rc == code
+
+
+@pytest.mark.parametrize("command", ["sh -c 'kill -s TERM $$'", "sleep 9 & kill -s TERM $!; wait $!"])
+def test_a_signal_is_an_exit_code_as_in_sh(transport: Transport, command: str) -> None:
+    assert transport.exec(command).rc == 143
+
+
+def test_a_shell_that_is_killed_is_a_failed_command_not_a_lost_link(transport: Transport) -> None:
+    assert transport.exec("kill -s KILL $$").rc == 137
+    assert transport.exec("echo still here").stdout == b"still here\n"
+
+
+def test_bytes_go_through_unchanged_in_both_directions(transport: Transport) -> None:
+    data = bytes(range(256)) * 100
+    assert transport.exec("cat", data).stdout == data
+
+
+def test_more_input_than_the_window_and_more_output_at_once_do_not_block(transport: Transport) -> None:
+    data = os.urandom(1 << 20) * 24
+    result = transport.exec("tee /dev/stderr", data)
+    assert result.stdout == data and result.stderr == data
+
+
+def test_input_is_read_from_a_stream_as_it_is_sent(transport: Transport) -> None:
+    assert transport.exec("wc -c", io.BytesIO(b"x" * 3_000_000)).stdout.strip() == b"3000000"
+
+
+def test_a_command_that_does_not_read_its_input_is_no_error(transport: Transport) -> None:
+    assert transport.exec("exit 3", b"x" * 5_000_000).rc == 3
+
+
+def test_without_input_a_reading_command_sees_the_end(transport: Transport) -> None:
+    assert transport.exec("cat; echo end").stdout == b"end\n"
+
+
+def test_output_can_be_taken_as_it_comes(transport: Transport) -> None:
+    pieces: list[bytes] = []
+    result = transport.exec("echo 1; sleep 0.2; echo 2", on_stdout=pieces.append)
+    assert pieces == [b"1\n", b"2\n"] and result.stdout == b""
+
+
+def test_a_deadline_is_kept_and_the_connection_lives_on(transport: Transport) -> None:
+    begun = time.monotonic()
+    with pytest.raises(NoAnswer, match=r"did not end within 0\.3 s"):
+        transport.exec("sleep 5", timeout=0.3)
+    assert time.monotonic() - begun < 3
+    assert transport.exec("echo yes", timeout=5).stdout == b"yes\n"
+
+
+def test_many_commands_at_once_keep_their_own_input_and_code(transport: Transport) -> None:
+    def one(number: int) -> bool:
+        return transport.exec(f"sleep 0.05; cat; exit {number}", str(number).encode()) == Result(number, str(number).encode(), b"")
+
+    with ThreadPoolExecutor(20) as pool:
+        assert all(pool.map(one, range(40)))
+
+
+def test_values_of_variables_are_data(transport: Transport, pod: Path) -> None:
+    value = f"a b; touch {pod}/pwned; $(touch {pod}/pwned) ' \" \\ \n"
+    assert transport.exec(with_environment('printf %s "$X"', {"X": value})).stdout == value.encode()
+    assert not (pod / "pwned").exists()
+    with pytest.raises(ValueError, match="not a variable name"):
+        with_environment("true", {"X;reboot": "1"})
+
+
+def test_a_command_whose_login_shell_prints_nothing_runs_under_sh(ssh: SshTransport) -> None:
+    assert b"sh" in ssh.exec("ps -o comm= -p $$ 2>/dev/null || echo sh").stdout
+
+
+def test_closing_twice_is_harmless_and_a_closed_transport_is_unreachable(server: Server) -> None:
+    transport = connect(server.address)
+    transport.close()
+    transport.close()
+    with pytest.raises(Unreachable):
+        transport.exec("true")
+
+
+# ---- who is at the other end
+
+
+def test_another_host_key_is_refused_before_anything_is_sent(server: Server) -> None:
+    other = host_key(b"y" * 32, "other").public
+    with pytest.raises(HostKeyChanged) as caught:
+        connect(replace(server.address, host_key=other))
+    assert fingerprint(other) in str(caught.value) and fingerprint(server.address.host_key or "") in str(caught.value)
+    assert caught.value.exit_code == 5
+
+
+def test_a_key_of_another_kind_is_refused_too(server: Server) -> None:
+    ecdsa = paramiko.ECDSAKey.generate()
+    with pytest.raises(HostKeyChanged):
+        connect(replace(server.address, host_key=f"{ecdsa.get_name()} {ecdsa.get_base64()}"))
+
+
+def test_without_a_known_key_the_connection_is_refused_unless_somebody_records_it(server: Server) -> None:
+    unknown = replace(server.address, host_key=None)
+    with pytest.raises(Unreachable, match="none is taken on trust"):
+        connect(unknown)
+    recorded: list[str] = []
+    connect(unknown, on_new_host_key=recorded.append).close()
+    assert recorded == [server.address.host_key]
+    connect(replace(unknown, host_key=recorded[0])).close()
+
+
+def test_who_records_a_key_can_refuse_it(server: Server) -> None:
+    def refuse(public: str) -> None:
+        raise HostKeyChanged("not the recorded one")
+
+    with pytest.raises(HostKeyChanged, match="not the recorded one"):
+        connect(replace(server.address, host_key=None), on_new_host_key=refuse)
+
+
+def test_no_known_hosts_file_is_written(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    connect(replace(server.address, host_key=None), on_new_host_key=lambda key: None).close()
+    connect(server.address).close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_that_is_not_allowed_is_named(server: Server, tmp_path: Path) -> None:
+    key = tmp_path / "stranger"
+    key.write_text(new_ssh_key()[0])
+    with pytest.raises(Unreachable, match=r"refuses the key .*stranger"):
+        connect(replace(server.address, key_file=key))
+
+
+def test_a_key_file_that_is_missing_or_no_key_is_the_users_mistake(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        connect(replace(server.address, key_file=tmp_path / "none"))
+    (tmp_path / "bad").write_text("no key\n")
+    with pytest.raises(UserError, match="is not a private key"):
+        connect(replace(server.address, key_file=tmp_path / "bad"))
+
+
+def test_the_agent_is_left_alone_when_a_key_file_is_given(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An agent that cannot even be asked would be noticed: the socket is a plain file.
+    (tmp_path / "agent").write_text("")
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    connect(server.address).close()
+
+
+# ---- links that break
+
+
+def test_nothing_listens_there(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Unreachable, match="cannot be reached"):
+        connect(replace(server.address, port=1), timeout=2)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_server_that_never_speaks_is_given_up(proxy: Proxy) -> None:
+    proxy.swallow(True)
+    begun = time.monotonic()
+    with pytest.raises(Unreachable):
+        connect(proxy.address, timeout=0.5)
+    assert time.monotonic() - begun < 5
+
+
+def test_a_cut_during_a_command_is_unreachable_not_a_failed_command(proxy: Proxy, capfd: pytest.CaptureFixture[str]) -> None:
+    with connect(proxy.address) as transport:
+        with pytest.raises(Unreachable, match="lost"):
+            transport.exec("echo begin; sleep 30", on_stdout=lambda data: proxy.cut())
+        with pytest.raises(Unreachable):
+            transport.exec("true")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_black_hole_behind_a_living_tcp_connection_is_noticed(proxy: Proxy) -> None:
+    with connect(proxy.address, silence=0.9) as transport:
+        begun = time.monotonic()
+        with pytest.raises(Unreachable):
+            transport.exec("echo begin; sleep 30", on_stdout=lambda data: proxy.swallow(True))
+        assert time.monotonic() - begun < 5
+
+
+def test_a_black_hole_is_noticed_while_sending_too(proxy: Proxy) -> None:
+    class Endless:
+        """Input that never ends and swallows the link after the first piece."""
+
+        def read(self, count: int = -1, /) -> bytes:
+            proxy.swallow(True)
+            return b"x" * 65536
+
+    with connect(proxy.address, silence=0.9) as transport, pytest.raises(Unreachable):
+        transport.exec("cat >/dev/null", Endless())
+
+
+def test_a_silent_command_on_a_healthy_link_is_not_given_up(ssh: SshTransport, server: Server) -> None:
+    with connect(server.address, silence=0.6) as transport:
+        assert transport.exec("sleep 2; echo done").stdout == b"done\n"
+
+
+def test_reconnecting_connects_on_first_use_and_after_each_loss(proxy: Proxy) -> None:
+    with Reconnecting(lambda: connect(proxy.address), "pod") as transport:
+        assert proxy.accepted == 0
+        assert transport.exec("echo 1").stdout == b"1\n"
+        proxy.cut()
+        with pytest.raises(Unreachable):
+            transport.exec("echo 2")
+        assert transport.exec("echo 3").stdout == b"3\n"
+        assert proxy.accepted == 2
+    with pytest.raises(Unreachable, match="closed here"):
+        transport.exec("true")
+
+
+class FakeClock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_patience_repeats_until_it_is_used_up_but_never_a_changed_key() -> None:
+    clock, calls = FakeClock(), list[float]()
+
+    def fail() -> None:
+        calls.append(clock.now)
+        raise Unreachable("no")
+
+    with pytest.raises(Unreachable):
+        patiently(fail, patience=100, clock=clock)
+    assert len(calls) > 8 and 100 <= clock.now < 120
+
+    def impostor() -> None:
+        raise HostKeyChanged("no")
+
+    clock.now = 0
+    with pytest.raises(HostKeyChanged):
+        patiently(impostor, patience=100, clock=clock)
+    assert clock.now == 0
+
+
+def test_a_local_command_that_is_interrupted_takes_its_children_along(pod: Path) -> None:
+    def interrupt(data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        LocalTransport().exec(f"echo begin; sleep 0.5; touch {pod}/survived", on_stdout=interrupt)
+    threading.Event().wait(0.8)
+    assert not (pod / "survived").exists()

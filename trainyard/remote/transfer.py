@@ -1,0 +1,364 @@
+"""Files to and from a pod: atomic, compared by content, proven by sha256, resumed after a lost link.
+
+One SSH channel is capped at its window per round trip (26 MB/s at 80 ms whatever the link), so big files go
+up as slices over several channels; downloads use the wide window of ours instead. Nothing takes its place
+before it has arrived whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from trainyard.errors import PodFailed, UserError
+from trainyard.remote.protocol import Result, Transport, with_values
+
+OnProgress = Callable[[int, int], None]
+"""Called with the bytes done and the bytes in all, from any thread."""
+
+SMALL = 1024 * 1024
+"""Up to here a file is always sent and the far side compares: one round trip instead of two."""
+SLICE = 16 * 1024 * 1024
+CHANNELS = 6
+_BLOCK = 64 * 1024
+
+_PUT_SMALL = """\
+[ ! -d "$path" ] || { echo "$path is a directory" >&2; exit 1; }
+mkdir -p "$folder" || exit 1
+umask 077
+trap 'rm -f "$part"' EXIT
+cat >"$part" || exit 1
+[ "$(wc -c <"$part")" -eq "$size" ] || { echo "$path did not arrive whole" >&2; exit 1; }
+if [ -n "$(find "$path" -prune -type f -perm "$mode" 2>/dev/null)" ] && cmp -s "$part" "$path"; then exit 0; fi
+chmod "$mode" "$part" && mv -f "$part" "$path" && echo changed
+"""
+
+# Prints what is there: "same", or the hashes of the slices that an interrupted transfer left.
+_PUT_BEGIN = """\
+[ ! -d "$path" ] || { echo "$path is a directory" >&2; exit 1; }
+if [ -f "$path" ] && [ "$(wc -c <"$path")" -eq "$size" ] && sum=$(sha256sum <"$path") && [ "${sum%% *}" = "$sha256" ]; then
+  [ -n "$(find "$path" -prune -type f -perm "$mode")" ] && { echo same; exit 0; }
+  chmod "$mode" "$path" && echo mode; exit
+fi
+mkdir -p "$folder" || exit 1
+umask 077
+: >>"$part" || exit 1
+have=$(($(wc -c <"$part") / blocksize)) slice=0
+while [ $((slice * slicesize)) -lt $((have * blocksize)) ]; do
+  dd if="$part" bs=$blocksize skip=$((slice * slicesize / blocksize)) count=$((slicesize / blocksize)) 2>/dev/null | sha256sum
+  slice=$((slice + 1))
+done
+"""
+
+_PUT_SLICE = 'said=$(dd of="$part" bs="$blocksize" seek="$block" conv=notrunc 2>&1) || { echo "$said" >&2; exit 1; }'
+
+_PUT_END = """\
+sum=$(sha256sum <"$part") || exit 1
+[ "${sum%% *}" = "$sha256" ] || { rm -f "$part"; echo "$path arrived with another sha256 (did it change while it was sent?)" >&2; exit 1; }
+chmod "$mode" "$part" && mv -f "$part" "$path" || exit 1
+rm -f "$stale"*
+"""
+
+_FILE_FACTS = """\
+[ -f "$path" ] || { echo "there is no file $path" >&2; exit 1; }
+wc -c <"$path" || exit 1
+[ -n "$known" ] || sha256sum <"$path"
+"""
+
+_TREE_FACTS = """\
+cd "$folder" || exit 1
+find . -type f -exec sha256sum {} + || exit 1
+echo
+find . -type f -exec wc -c {} +
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file of a folder on the pod."""
+
+    path: str
+    sha256: str
+    size: int | None
+
+
+def put_bytes(t: Transport, path: str, data: bytes, mode: int = 0o644) -> bool:
+    """Make the remote file have this content and mode; return whether it changed. The folders above are made."""
+    part = _beside(path, f"part-{os.urandom(6).hex()}")
+    text = with_values(_PUT_SMALL, path=path, folder=_folder(path), part=part, size=len(data), mode=_octal(mode))
+    return _expect(t.exec(text, data), f"{t.name}: {path} cannot be written").stdout.strip() == b"changed"
+
+
+def put_file(
+    t: Transport, local: Path, remote: str, *, mode: int | None = None, sha256: str | None = None, on_progress: OnProgress | None = None
+) -> bool:
+    """Make the remote file a copy of the local one; return whether it changed.
+
+    ``sha256`` (when known) saves reading the file once more. A second call after a lost link sends only the
+    slices that are missing. Raises PodFailed when what arrived is not what was sent.
+    """
+    try:
+        status = local.stat()
+        mode = mode if mode is not None else mode_of(status)
+        size = status.st_size
+        if size <= SMALL:
+            data = local.read_bytes()
+            if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+                raise PodFailed(f"{local} is not the file it was: its sha256 is not {sha256}")
+            changed = put_bytes(t, remote, data, mode)
+        else:
+            changed = _Upload(t, local, remote, size, mode, sha256 or sha256_of(local), on_progress).run()
+    except OSError as error:
+        raise UserError(f"{local}: cannot be read: {error.strerror or error}") from None
+    if on_progress:
+        on_progress(size, size)
+    return changed
+
+
+def put_tree(t: Transport, local_dir: Path, remote_dir: str, *, on_progress: OnProgress | None = None) -> list[str]:
+    """Make every file of a local folder the same on the pod; return what changed, relative, sorted.
+
+    Files that the pod has beyond these stay. Modes: 0755 for programs, 0644 for the rest.
+    """
+    files, folders = local_tree(local_dir)
+    tally = _Tally(sum((local_dir / name).stat().st_size for name in files), on_progress)
+    if folders:
+        made = with_values('mkdir -p "$top" && cd "$top" && tr "\\n" "\\0" | xargs -0 mkdir -p --', top=remote_dir)
+        _expect(t.exec(made, "".join(f"{name}\n" for name in folders).encode()), f"{t.name}: {remote_dir} cannot be made")
+
+    def put(name: str) -> bool:
+        return put_file(t, local_dir / name, str(PurePosixPath(remote_dir) / name), on_progress=tally.part())
+
+    with ThreadPoolExecutor(CHANNELS) as pool:
+        changed = list(pool.map(put, files))
+    return [name for name, did in zip(files, changed, strict=True) if did]
+
+
+def get_bytes(t: Transport, path: str, *, limit: int = 64 * SMALL) -> bytes:
+    """Return a remote file's content; raises PodFailed when it is not there or larger than ``limit``."""
+    text = with_values('[ "$(wc -c <"$path")" -le "$limit" ] && exec cat "$path"', path=path, limit=limit)
+    return _expect(t.exec(text), f"{t.name}: {path} cannot be read (or is larger than {limit} bytes)").stdout
+
+
+def get_file(
+    t: Transport, remote: str, local: Path, expect_sha256: str | None = None, on_progress: OnProgress | None = None
+) -> str:
+    """Fetch a remote file, verified; return its sha256. After a lost link a second call fetches only the rest.
+
+    Raises PodFailed when it is not there or its bytes are not those announced.
+    """
+    facts = _expect(t.exec(with_values(_FILE_FACTS, path=remote, known=expect_sha256 or "")), f"{t.name}: {remote} cannot be read")
+    lines = facts.text.split()
+    size, expected = int(lines[0]), expect_sha256 or lines[1]
+    part = local.with_name(f".{local.name}.part-{expected[:16]}")
+    try:
+        if local.is_file() and local.stat().st_size == size and sha256_of(local) == expected:
+            return expected
+        local.parent.mkdir(parents=True, exist_ok=True)
+        _fetch_rest(t, remote, part, size, on_progress)
+        found = sha256_of(part)
+        if found == expected:
+            part.replace(local)
+            return expected
+        part.unlink()
+    except OSError as error:
+        raise UserError(f"{local}: cannot be written: {error.strerror or error}") from None
+    raise PodFailed(f"{t.name}: {remote} has the sha256 {found}, not {expected}: it changed while it was fetched, or was damaged")
+
+
+def list_tree(t: Transport, remote_dir: str) -> list[RemoteFile]:
+    """Return the files of a remote folder with hash and size, sorted by path."""
+    answer = _expect(t.exec(with_values(_TREE_FACTS, folder=remote_dir)), f"{t.name}: {remote_dir} cannot be read")
+    sums, _, sizes = answer.stdout.decode(errors="surrogateescape").partition("\n\n")
+    size_of = {name: int(size) for size, _, name in (line.strip().partition(" ") for line in sizes.splitlines())}
+    files = []
+    for line in filter(None, sums.splitlines()):
+        digest, _, name = line.partition("  ")
+        files.append(RemoteFile(_safe(name), digest, size_of.get(name)))
+    return sorted(files, key=lambda file: file.path)
+
+
+def get_tree(t: Transport, remote_dir: str, local_dir: Path, *, on_progress: OnProgress | None = None) -> list[str]:
+    """Fetch every file of a remote folder, verified; return their relative paths."""
+    files = list_tree(t, remote_dir)
+    local_dir.mkdir(parents=True, exist_ok=True)
+    tally = _Tally(sum(file.size or 0 for file in files), on_progress)
+
+    def get(file: RemoteFile) -> None:
+        get_file(t, str(PurePosixPath(remote_dir) / file.path), local_dir / file.path, file.sha256, tally.part())
+
+    with ThreadPoolExecutor(CHANNELS) as pool:
+        list(pool.map(get, files))
+    return [file.path for file in files]
+
+
+def local_tree(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the files and the folders below a local folder, relative, sorted; links to files count as files."""
+    files: list[str] = []
+    folders: list[str] = []
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder")
+    for top, below, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(top)
+        below[:] = [name for name in below if not _leads_back(real, os.path.realpath(os.path.join(top, name)))]
+        inside = PurePosixPath(Path(top).relative_to(folder).as_posix())
+        folders += [str(inside / name) for name in below]
+        files += [str(inside / name) for name in names]
+    for name in (*files, *folders):
+        if "\n" in name:
+            raise UserError(f"{folder}: the name {name!r} has a line break; rename it")
+        if not (folder / name).exists():
+            raise UserError(f"{folder / name} is a link to nothing")
+    return sorted(files), sorted(folders)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a local file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mode_of(status: os.stat_result) -> int:
+    """Return the mode a copy gets: 0755 for what its owner may run, 0644 else."""
+    return 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+
+
+def _fetch_rest(t: Transport, remote: str, part: Path, size: int, on_progress: OnProgress | None) -> None:
+    with part.open("ab") as file:
+        if file.tell() > size:
+            file.truncate(0)
+        have = file.tell()
+
+        def take(data: bytes) -> None:
+            file.write(data)
+            if on_progress:
+                on_progress(file.tell(), size)
+
+        if have < size:
+            rest = with_values('tail -c +"$first" "$path" | head -c "$count"', path=remote, first=have + 1, count=size - have)
+            _expect(t.exec(rest, on_stdout=take), f"{t.name}: {remote} cannot be read")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class _Upload:
+    """One big file on its way up, slice by slice."""
+
+    def __init__(
+        self, t: Transport, local: Path, remote: str, size: int, mode: int, sha256: str, on_progress: OnProgress | None
+    ) -> None:
+        self._t, self._local, self._remote, self._size = t, local, remote, size
+        self._tally = _Tally(size, on_progress)
+        self._what = f"{t.name}: {remote} cannot be written"
+        self._values = {
+            "path": remote, "folder": _folder(remote), "stale": _beside(remote, "slices-"),
+            "part": _beside(remote, f"slices-{sha256[:16]}"), "sha256": sha256,
+            "size": size, "mode": _octal(mode), "blocksize": _BLOCK, "slicesize": SLICE,
+        }  # fmt: skip
+
+    def run(self) -> bool:
+        begun = _expect(self._t.exec(with_values(_PUT_BEGIN, **self._values)), self._what).text.split()
+        if begun[:1] == ["same"] or begun[:1] == ["mode"]:
+            return begun[0] == "mode"
+        there = [word for word in begun if len(word) == 64]
+        starts = range(0, self._size, SLICE)
+        with ThreadPoolExecutor(CHANNELS) as pool:
+            list(pool.map(lambda start: self._slice(start, there), starts))
+        _expect(self._t.exec(with_values(_PUT_END, **self._values)), self._what)
+        return True
+
+    def _slice(self, start: int, there: list[str]) -> None:
+        length, number = min(SLICE, self._size - start), start // SLICE
+        with self._local.open("rb") as file:
+            if number >= len(there) or _Span(file, start, length).sha256() != there[number]:
+                text = with_values(_PUT_SLICE, block=start // _BLOCK, **self._values)
+                _expect(self._t.exec(text, _Span(file, start, length)), self._what)
+        self._tally.add(length)
+
+
+class _Span:
+    """A part of an open file, read as it is sent: many slices wait at once and must not lie in memory."""
+
+    def __init__(self, file: BinaryIO, start: int, length: int) -> None:
+        self._file, self._left = file, length
+        file.seek(start)
+
+    def read(self, count: int = -1) -> bytes:
+        """Read on, to the end of the part."""
+        data = self._file.read(self._left if count < 0 else min(count, self._left))
+        self._left -= len(data)
+        return data
+
+    def sha256(self) -> str:
+        """Return the hash of what is left to read."""
+        digest = hashlib.sha256()
+        while data := self.read(SMALL):
+            digest.update(data)
+        return digest.hexdigest()
+
+
+class _Tally:
+    """Bytes done, summed over threads."""
+
+    def __init__(self, total: int, on_progress: OnProgress | None) -> None:
+        self._total, self._on_progress = total, on_progress
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """Count bytes and tell."""
+        with self._lock:
+            self._done += count
+            if self._on_progress:
+                self._on_progress(self._done, self._total)
+
+    def part(self) -> OnProgress:
+        """Return a progress function for one of several files."""
+        before = 0
+
+        def on_progress(done: int, _: int) -> None:
+            nonlocal before
+            step, before = done - before, done
+            self.add(step)
+
+        return on_progress
+
+
+def _leads_back(real: str, target: str) -> bool:
+    """Tell whether a link points to the folder it lies in, or above."""
+    return real == target or real.startswith(target.rstrip(os.sep) + os.sep)
+
+
+def _folder(path: str) -> str:
+    return str(PurePosixPath(path).parent)
+
+
+def _beside(path: str, suffix: str) -> str:
+    pure = PurePosixPath(path)
+    return str(pure.with_name(f".{pure.name}.{suffix}"))
+
+
+def _octal(mode: int) -> str:
+    return f"{mode:04o}"
+
+
+def _safe(name: str) -> str:
+    """Return a listed path without its ``./``; a rented machine must not choose where on this one we write."""
+    path = PurePosixPath(name)
+    if name.startswith("\\") or path.is_absolute() or ".." in path.parts or not path.parts:
+        raise PodFailed(f"the pod lists a file name that is not taken: {name!r}")
+    return str(path)
+
+
+def _expect(result: Result, what: str) -> Result:
+    if result.rc:
+        raise PodFailed(f"{what}: {result.error_text or f'exit code {result.rc}'}")
+    return result
+
