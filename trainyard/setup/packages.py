@@ -68,12 +68,24 @@ def _make(venv: Path, on_line: OnLine, keep: int) -> None:
     # Debian splits ensurepip off into python3-venv; without it `venv` fails half-way.
     without = [] if importlib.util.find_spec("ensurepip") else ["--without-pip"]
     on_line(f"Making .venv with Python {sys.version.split()[0]}")
-    command: list[str | Path] = [base_python(), "-I", "-m", "venv", "--clear", *without, venv]
+    _empty(venv)
+    command: list[str | Path] = [base_python(), "-I", "-m", "venv", *without, venv]
     done = run(command, "making .venv", on_line=on_line, keep=[keep])
     if done.rc != 0 and not without:
         done = run([*command[:-1], "--without-pip", venv], "making .venv without pip", on_line=on_line, keep=[keep])
     if done.rc != 0:
         raise failure(done, "cannot make .venv", network=NETWORK_HINT, space=SPACE_HINT)
+
+
+def _empty(venv: Path) -> None:
+    """Start from nothing but the marker: `venv --clear` would have a moment without it."""
+    venv.mkdir(exist_ok=True)
+    (venv / UNFINISHED).touch()
+    for child in venv.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        elif child.name != UNFINISHED:
+            child.unlink()
 
 
 def _install_all(uv: Path, root: Path, settings: pipsettings.PipSettings, env: Mapping[str, str], on_line: OnLine, keep: int) -> None:
