@@ -32,7 +32,7 @@ NO_SPACE = 74
 _EVERY = 15.0
 _SPACE = re.compile(r"No space left on device|os error 28|Disk quota exceeded|os error 122|ENOSPC", re.I)
 _NETWORK = re.compile(
-    r"dns error|failed to lookup address|Temporary failure in name resolution|Name or service not known|Network is unreachable"
+    r"dns error|failed to lookup address|Temporary failure (?:in name resolution|resolving)|Name or service not known|Network is unreachable"
     r"|No route to host|Connection refused|Connection reset|error sending request|client error \(Connect\)|tcp connect error"
     r"|operation timed out|connection timed out|i/o timeout|Read timed out|dial tcp|Could not resolve host|nodename nor servname"
     r"|NewConnectionError|ConnectTimeoutError|urlopen error|Proxy(?:Error| CONNECT)|no such host|Failed to fetch",
@@ -101,11 +101,13 @@ def run(
 
 def failure(done: Done, what: str, *, network: str, space: str) -> SetupError:
     """Return the error for a command that failed: disk full and no network are told by name, the rest by its last lines."""
-    tail = "\n".join("  " + line for line in done.output.strip().splitlines()[-6:])
+    said = [line.strip()[:200] for line in done.output.strip().splitlines()]
+    tail = "\n".join("  " + line for line in said[-6:])
     if _SPACE.search(done.output):
         return SetupError(f"{what}: the disk is full", hint=space, exit_code=NO_SPACE)
     if done.rc is None or _NETWORK.search(done.output):
-        return SetupError(f"{what}: the network cannot be reached\n{tail}".rstrip(), hint=network, exit_code=NO_NETWORK)
+        reason = next((line for line in reversed(said) if _NETWORK.search(line)), "no answer within the time limit")
+        return SetupError(f"{what}: the network cannot be reached\n  {reason}", hint=network, exit_code=NO_NETWORK)
     return SetupError(f"{what}: exit {done.rc}\n{tail}".rstrip())
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
-from trainyard.setup.console import NO_NETWORK, WRONG_MACHINE, OnLine, SetupError, failure, run
+from trainyard.setup.console import NO_NETWORK, NO_SPACE, WRONG_MACHINE, OnLine, SetupError, failure, run
 from trainyard.setup.pipsettings import PipSettings
 
 NETWORK_HINT = (
@@ -135,16 +135,20 @@ def _debian_pip(python: Path, folder: Path, on_line: OnLine) -> list[str]:
         "Install your system's venv module (Debian, Ubuntu: apt-get update && apt-get install python3-venv), "
         "or name a package index: PIP_INDEX_URL=... ./bootstrap"
     )
+    problem = SetupError("this Python has neither pip nor ensurepip, and no package index is set", hint=remedy, exit_code=WRONG_MACHINE)
     apt, dpkg = shutil.which("apt-get"), shutil.which("dpkg-deb")
     if apt and dpkg:
         on_line("This Python has neither pip nor ensurepip: fetching pip from the system's archive (nothing is installed)")
         done = run([apt, "download", "-q", "python3-pip-whl"], "fetching pip", on_line=on_line, cwd=folder, limit=120)
         packages = sorted(folder.glob("python3-pip-whl_*.deb"))
+        told = failure(done, "cannot fetch pip from the system's archive", network=NETWORK_HINT, space=SPACE_HINT)
+        if done.rc != 0 and told.exit_code in (NO_NETWORK, NO_SPACE):
+            raise told
         if done.rc == 0 and packages and run([dpkg, "-x", packages[-1], folder / "deb"], "unpacking pip", on_line=on_line).rc == 0:
             wheels = sorted((folder / "deb" / "usr" / "share" / "python-wheels").glob("pip-*.whl"))
             if wheels:
                 return [str(python), str(wheels[-1] / "pip")]
-    raise SetupError("this Python has neither pip nor ensurepip, and no package index is set", hint=remedy, exit_code=WRONG_MACHINE)
+    raise problem
 
 
 def _download(pip: list[str], pin: Pin, folder: Path, env: Mapping[str, str], on_line: OnLine) -> Path:
