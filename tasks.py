@@ -100,14 +100,32 @@ def train(
     return _finish(work, json, lambda: _drive(work, begin.prepare(work, wanted)))
 
 
-@task(positional=["run"], help={"run": "label or user/label", "json": "print the summary as JSON"})
+@task(
+    positional=["run"],
+    help={
+        "run": "label or user/label; with --pod: not needed",
+        "pod": "take over the run on this pod (id or name), from any machine with the cloud's key and the SSH key",
+        "stack": "stack of that pod (default: local)",
+        "key": "private SSH key for that pod",
+        "json": "print the summary as JSON",
+    },
+)
 @verb
-def attach(c: Context, run: str, json: bool = False) -> int:
+def attach(c: Context, run: str = "", pod: str | None = None, stack: str = "local", key: str | None = None, json: bool = False) -> int:
     """Come back to a run: follow it and finish its story; beside a living controller, watch."""
+    from trainyard.errors import UserError
     from trainyard.runs.attach import attach as come_back
 
     work = context(as_json=json)
-    return _finish(work, json, lambda: come_back(work, run))
+    if pod is None:
+        if not run:
+            raise UserError("say which run: invoke attach RUN", hint="invoke runs lists them; --pod takes one over by its pod")
+        return _finish(work, json, lambda: come_back(work, run))
+    from trainyard.runs.adopt import adopt
+
+    if key is None:
+        raise UserError("--pod needs --key FILE, the private SSH key of the stack")
+    return _finish(work, json, lambda: _drive(work, adopt(work, stack, pod, Path(key))))
 
 
 @task(help={"json": "print the summaries as JSON"})
@@ -275,6 +293,15 @@ def env(c: Context) -> int:
     return 0
 
 
+@task(positional=["pod"], help={"pod": "id or name of a pod of ours", "stack": "environment (default: local)"})
+@verb
+def end(c: Context, pod: str, stack: str = "local") -> int:
+    """End one pod of ours now, whatever its lease says, and prove it gone."""
+    from trainyard.runs.environments import end_pod
+
+    return end_pod(context(), stack, pod)
+
+
 @task(
     help={
         "stack": "environment (default: local)",
@@ -429,7 +456,7 @@ def _number(value: Any) -> float | None:
 
 
 RUN_VERBS = (train, attach, recover, cancel, runs, logs, ssh, tunnel, render, download)
-ENVIRONMENT_VERBS = (up, preview, refresh, destroy, outputs, env, reap, audit)
+ENVIRONMENT_VERBS = (up, preview, refresh, destroy, outputs, env, end, reap, audit)
 
 
 def _collection() -> Collection:

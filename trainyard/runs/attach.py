@@ -6,12 +6,9 @@ import time
 from typing import Any
 
 from trainyard.errors import Busy, TrainyardError, Unreachable, UserError
-from trainyard.remote import jobs
-from trainyard.runs import follow
 from trainyard.runs.drive import Detached, drive
 from trainyard.runs.identity import find
 from trainyard.runs.ledger import Ledger
-from trainyard.runs.pod import Pod
 from trainyard.runs.record import Record, RunFolder, all_folders
 from trainyard.runs.rent import Context, ensure_key
 
@@ -31,6 +28,8 @@ def attach(context: Context, reference: str) -> dict[str, Any]:
             return drive(context, folder)
         except Busy as busy:
             context.ui.say(f"attach     {busy.message}; watching")
+            from trainyard.runs import follow
+
             try:
                 follow.watch_files(context, folder, poll=_POLL)
             except KeyboardInterrupt:
@@ -84,6 +83,10 @@ def _mark_cancelled(folder: RunFolder) -> None:
 
 
 def _stop_training(context: Context, record: Record) -> None:
+    from trainyard.remote import jobs
+    from trainyard.runs import follow
+    from trainyard.runs.pod import Pod
+
     try:
         pod = Pod.of(record.pod, ensure_key(context, record), context.cloud(record.environment))
         with pod.connect() as transport:

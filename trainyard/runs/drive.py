@@ -2,20 +2,26 @@
 
 Every step can be repeated: a controller killed at any instant is continued by the next one, which
 reads the record and goes on.
+
+What speaks SSH and S3 is imported where it is used: 1 s of imports then passes while the engine rents the pod.
 """
 
 from __future__ import annotations
 
+import importlib
+import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainyard.errors import EngineError, StillThere, StoreError, TrainyardError, Unreachable
-from trainyard.runs import finish, follow, start, teardown
+from trainyard.runs import teardown
 from trainyard.runs.ledger import Ledger
-from trainyard.runs.pod import Pod
 from trainyard.runs.record import Phase, Record, RunFolder
 from trainyard.runs.rent import Context, ensure_key, rent
 from trainyard.runs.summary import cost, write_summary
+
+if TYPE_CHECKING:
+    from trainyard.runs.pod import Pod
 
 
 class Detached(Exception):
@@ -51,10 +57,14 @@ def _train(context: Context, record: Record, folder: RunFolder) -> None:
         return
     if not record.reached("up"):
         _note(context, record, "up")
+        threading.Thread(target=_preload, daemon=True).start()
         rent(context, record, folder)
         record.pod["created_epoch"] = _created(record)
         folder.save(record)
         _note(context, record, "rented", pod=record.pod.get("pod_id"), price_per_hour=record.pod.get("price_per_hour"))
+    from trainyard.runs import follow, start
+    from trainyard.runs.pod import Pod
+
     key = ensure_key(context, record)
     pod = Pod.of(record.pod, key, context.cloud(record.environment))
     if not record.reached("started"):
@@ -72,6 +82,8 @@ def _train(context: Context, record: Record, folder: RunFolder) -> None:
 
 
 def _commit(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None:
+    from trainyard.runs import finish
+
     with teardown.shielded(lambda: teardown.left_behind(record), context.ui.fail):
         try:
             with folder.stage(record, "commit"):
@@ -91,13 +103,15 @@ def _commit(context: Context, record: Record, folder: RunFolder, pod: Pod) -> No
 
 
 def _end(context: Context, record: Record, folder: RunFolder) -> dict[str, Any]:
+    from trainyard.runs.home import bring_home
+
     if not record.reached("ended"):
         teardown.destroy_run(context, record, folder)
         record.ended = time.time()
         _advance(context, record, folder, "ended", cost=cost(record))
     Ledger(context.places.ledger).set_cost(record.id, record.created, cost(record))
     summary = write_summary(record, folder)
-    finish.bring_home(context, record, folder)
+    bring_home(context, record, folder)
     return summary
 
 
@@ -138,6 +152,11 @@ def _advance(context: Context, record: Record, folder: RunFolder, phase: Phase, 
 
 def _note(context: Context, record: Record, kind: str, **data: Any) -> None:
     Ledger(context.places.ledger).add(record.id, kind, **data)
+
+
+def _preload() -> None:
+    for name in ("start", "follow", "finish"):
+        importlib.import_module(f"trainyard.runs.{name}")
 
 
 def _created(record: Record) -> float:

@@ -74,6 +74,21 @@ def reap_stacks(context: Context, name: str | None, *, dry_run: bool, as_json: b
     return StillThere.exit_code if failed else 0
 
 
+def end_pod(context: Context, name: str, reference: str) -> int:
+    """End one pod of ours now, whatever its lease says, and prove it gone; raises StillThere when it is not."""
+    from trainyard.runs.adopt import find_pod
+
+    cloud = context.cloud(name)
+    pod = find_pod(cloud, reference)
+    cloud.terminate(pod.id)
+    if any(other.id == pod.id for other in cloud.list()):
+        raise StillThere(
+            f"{cloud.name} still lists pod {pod.id} (${pod.price_per_hour or 0:.2f}/h)", hint=f"Again: invoke end {pod.id} --stack {name}"
+        )
+    context.ui.say(f"pod {pod.id} is gone: the list of {cloud.name} does not have it any more")
+    return 0
+
+
 def audit(context: Context, name: str, *, as_json: bool) -> int:
     """Show what of the account costs money now."""
     cloud = context.cloud(name)

@@ -1,8 +1,7 @@
-"""From a verdict to a result: judge the training, commit what it left, bring the small files home."""
+"""From a verdict to a result: judge the training, commit what it left where it can be found again."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from trainyard.storage.deliver import Progress
 from trainyard.storage.manifest import ResultKey
 
 _LOG_TAIL = 64 * 1024
-HOME_FILES = ("run-summary.json", "train.log", "metrics.jsonl", "result.json", "checkpoint.json")
 
 
 def commit(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None:
@@ -49,20 +47,6 @@ def sync_line(context: Context, record: Record) -> str | None:
     settings = store_of(context, record.bucket)
     key = (record.result or {}).get("s3_key")
     return sync_command(settings, key, f"./{record.label}") if settings and key else None
-
-
-def bring_home(context: Context, record: Record, folder: RunFolder) -> Path:
-    """Copy what a person looks at into ``out/<user>/<run>/``, after failure and cancel too."""
-    home = context.places.root / "out" / record.user / record.label
-    home.mkdir(parents=True, exist_ok=True)
-    for name in HOME_FILES:
-        if (folder.path / name).is_file():
-            shutil.copy2(folder.path / name, home / name)
-    if (folder.bundle / "config.json").is_file():
-        shutil.copy2(folder.bundle / "config.json", home / "config.json")
-    if folder.bundle.is_dir():
-        shutil.copytree(folder.bundle, home / "scripts", dirs_exist_ok=True)
-    return home
 
 
 def _judge(record: Record, folder: RunFolder, chosen: recipe.Recipe, stopped: bool) -> None:

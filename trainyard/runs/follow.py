@@ -14,6 +14,7 @@ from trainyard.remote.follow import follow as follow_job
 from trainyard.remote.jobs import JobStatus
 from trainyard.remote.protocol import Transport, quote
 from trainyard.remote.reconnect import Reconnecting
+from trainyard.runs.ledger import Ledger
 from trainyard.runs.pod import Pod
 from trainyard.runs.progress import ProgressLine
 from trainyard.runs.record import Record, RunFolder
@@ -45,12 +46,17 @@ def follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Non
     ):
         line.feed(folder.metrics.read_bytes())
 
+        def take_log(data: bytes) -> None:
+            if not folder.log.stat().st_size:
+                Ledger(context.places.ledger).add(record.id, "first output")
+            _write(log, data)
+
         def take_metrics(data: bytes) -> None:
             _write(metrics, data)
             line.feed(data)
 
         tails = [
-            Tail(pod.path("job", "log"), lambda data: _write(log, data), folder.log.stat().st_size),
+            Tail(pod.path("job", "log"), take_log, folder.log.stat().st_size),
             Tail(pod.path("output", "metrics.jsonl"), take_metrics, folder.metrics.stat().st_size),
         ]
         watch = _Watch(context, record, pod, transport)
@@ -126,7 +132,7 @@ def _take_verdict(record: Record, status: JobStatus) -> None:
 
 
 def _appending(path: Path) -> BinaryIO:
-    return open(path, "ab", buffering=0)  # noqa: SIM115 - the caller's with closes it
+    return open(path, "ab", buffering=0)
 
 
 def _write(stream: BinaryIO, data: bytes) -> None:

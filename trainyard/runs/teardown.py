@@ -15,6 +15,7 @@ from trainyard.errors import CloudError, StillThere
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.rent import Context
 from trainyard.stacks import facade
+from trainyard.stacks.model import Stack
 
 ATTEMPTS = 4
 _PAUSE = 5.0
@@ -46,33 +47,27 @@ def shielded(what_is_left: Callable[[], str], say: Callable[[str], None]) -> Ite
 def destroy_run(context: Context, record: Record, folder: RunFolder, *, sleep: Callable[[float], None] = time.sleep) -> None:
     """Destroy the attempt's stack, prove absence by the cloud's list, archive the checkpoint, remove the stack.
 
-    Raises StillThere with the pod's id, its price and the command to retry when that cannot be proved.
+    Where the state is lost (or was never on this machine) the pod is ended through the cloud, by its lease id.
+    Raises StillThere with the pod's id, its price and the command to retry when its end cannot be proved.
     """
     stack = context.run_stack(record, folder)
-    if facade.checkpoint(stack) is None:
-        return  # nothing was ever brought up, or it has been destroyed and removed already
-    with (
-        shielded(lambda: left_behind(record), context.ui.fail),
-        context.ui.stage("destroy", "the run's stack"),
-        folder.stage(record, "destroy"),
-    ):
+    here = folder.config.is_file() and facade.checkpoint(stack) is not None
+    if not here and not record.pod.get("lease_id"):
+        return  # nothing was ever brought up
+    shield = shielded(lambda: left_behind(record), context.ui.fail)
+    with shield, context.ui.stage("destroy", "the run's stack"), folder.stage(record, "destroy"):
         problem = ""
         for attempt in range(ATTEMPTS):
             if attempt:
                 context.ui.warn(f"{problem}; trying again in {_PAUSE * attempt:.0f} s")
                 sleep(_PAUSE * attempt)
-            outcome = facade.operate(stack, "destroy", context.ui.engine_event)
-            problem = "" if outcome.ok else outcome.reason()
-            if outcome.ok:
-                problem = _still_listed(context, record)
+            problem = _destroy_once(context, record, stack if here else None)
             if not problem:
                 break
         if problem:
             raise StillThere(f"{left_behind(record)}\n{problem}")
-        path = facade.checkpoint(stack)
-        if path is not None:
-            shutil.copy2(path, folder.path / "checkpoint.json")
-        facade.remove(stack)
+        if here:
+            _archive(stack, folder)
 
 
 def left_behind(record: Record) -> str:
@@ -87,13 +82,27 @@ def leased(cloud: Cloud, lease_id: str) -> list[PodInfo]:
     return [pod for pod in cloud.list() if pod.lease_id == lease_id]
 
 
-def _still_listed(context: Context, record: Record) -> str:
-    """Return why absence is not proved, an empty text when it is."""
-    lease_id = record.pod.get("lease_id")
+def _destroy_once(context: Context, record: Record, stack: Stack | None) -> str:
+    """Try once; return why the end is not proved, an empty text when it is."""
+    if stack is not None:
+        outcome = facade.operate(stack, "destroy", context.ui.engine_event)
+        if not outcome.ok:
+            return outcome.reason()
+    lease_id = str(record.pod.get("lease_id") or "")
     if not lease_id:
         return ""
+    cloud = context.cloud(record.environment)
     try:
-        there = leased(context.cloud(record.environment), str(lease_id))
+        for pod in leased(cloud, lease_id):
+            cloud.terminate(pod.id)
+        there = leased(cloud, lease_id)
     except CloudError as error:
-        return f"the cloud's list could not be read: {error.message}"
+        return f"the cloud did not answer: {error.message}"
     return f"the cloud still lists {', '.join(pod.id for pod in there)}" if there else ""
+
+
+def _archive(stack: Stack, folder: RunFolder) -> None:
+    path = facade.checkpoint(stack)
+    if path is not None:
+        shutil.copy2(path, folder.path / "checkpoint.json")
+    facade.remove(stack)

@@ -47,7 +47,10 @@ class Ui:
         """Print an engine's event when it is of use to a person."""
         assert isinstance(event, dict)
         if event.get("event") == "step" and event.get("op") not in ("same", "read") and event.get("status") != "start":
+            kind = str(event.get("type")).rpartition(":")[2]
             took = f" ({event['seconds']:.1f} s)" if isinstance(event.get("seconds"), (int, float)) else ""
-            self.console.print(f"           {event.get('op')} {event.get('name')} {event.get('status')}{took}", markup=False, style="dim")
+            self.console.print(
+                f"           {event.get('op')} {kind} {event.get('name')} {event.get('status')}{took}", markup=False, style="dim"
+            )
         elif event.get("event") == "diagnostic" and event.get("severity") == "warning":
             self.warn(str(event.get("message")))

@@ -13,7 +13,7 @@ from trainyard.errors import EngineError, UserError
 from trainyard.stacks import builtin, cli
 from trainyard.stacks.model import EngineName, Event, OnEvent, Operation, Outcome, Stack
 from trainyard.stacks.passphrase import passphrase
-from trainyard.stacks.settings import _latest, backend, ensure_stack, salt_of
+from trainyard.stacks.settings import backend, ensure_stack, latest, salt_of
 from trainyard.yamlfile import load_map, suggest
 
 ENGINES = ("auto", "cli", "builtin")
@@ -94,13 +94,12 @@ def resources(stack: Stack) -> list[Event]:
     return list(_resources(stack)) if store is not None and store.exists(PROJECT, stack.name) else []
 
 
-def remove(stack: Stack) -> Path | None:
-    """Archive nothing, delete the stack's checkpoint; refuses (EngineError) while it holds resources."""
+def remove(stack: Stack) -> None:
+    """Delete the stack's checkpoint; refuses (EngineError) while it holds resources."""
     store = backend(stack)
     if store is not None and store.exists(PROJECT, stack.name):
         store.remove(PROJECT, stack.name)
     (stack.places.home / "settings" / f"Pulumi.{stack.name}.yaml").unlink(missing_ok=True)
-    return None
 
 
 def checkpoint(stack: Stack) -> Path | None:
@@ -147,8 +146,7 @@ def _reveal(value: object, crypter: _LazyCrypter) -> object:
 def _resources(stack: Stack) -> list[Event]:
     store = backend(stack)
     assert store is not None
-    found = _latest(store, stack.name).get("resources")
-    return list(found) if isinstance(found, list) else []
+    return list(latest(store, stack.name).get("resources") or [])
 
 
 def _outputs_by_cli(stack: Stack) -> dict[str, object]:
@@ -174,9 +172,12 @@ def _outputs_by_cli(stack: Stack) -> dict[str, object]:
 
 
 def _clear_dead_locks(stack: Stack, on_event: OnEvent) -> None:
+    def say(text: str) -> None:
+        on_event({"event": "diagnostic", "severity": "warning", "message": text})
+
     store = backend(stack)
     if store is not None:
-        locks.cancel(store.root, PROJECT, stack.name, lambda text: on_event({"event": "diagnostic", "severity": "warning", "message": text}))
+        locks.cancel(store.root, PROJECT, stack.name, say)
 
 
 def _plugin_missing(outcome: Outcome) -> bool:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from trainyard.config import PROJECT
 from trainyard.engine.backend import Backend
+from trainyard.engine.backend import salt_of as salt_in_state
 from trainyard.engine.secrets import new_salt
 from trainyard.stacks.environ import state_dir
 from trainyard.stacks.model import Stack
@@ -42,9 +45,12 @@ def salt_of(stack: Stack) -> str | None:
     store = backend(stack)
     if store is None or not store.exists(PROJECT, stack.name):
         return None
-    providers = _latest(store, stack.name).get("secrets_providers")
-    state = providers.get("state") if isinstance(providers, dict) else None
-    return str(state["salt"]) if isinstance(state, dict) and "salt" in state else None
+    return salt_in_state(store.load(PROJECT, stack.name))
+
+
+def latest(store: Backend, name: str) -> Mapping[str, Any]:
+    """Return the deployment in a stack's state, empty for a stack that was never brought up."""
+    return store.load(PROJECT, name).get("latest") or {}
 
 
 def engine_settings(stack: Stack) -> Path:
@@ -66,12 +72,6 @@ def engine_settings(stack: Stack) -> Path:
 def _salt_in(path: Path) -> str | None:
     match = _SALT_LINE.search(path.read_text(encoding="utf-8"))
     return match[1] if match else None
-
-
-def _latest(store: Backend, name: str) -> dict[str, object]:
-    checkpoint = store.load(PROJECT, name).get("checkpoint")
-    latest = checkpoint.get("latest") if isinstance(checkpoint, dict) else None
-    return latest if isinstance(latest, dict) else {}
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against peers in one run, and the seconds a user waits. Never part of the tests."""

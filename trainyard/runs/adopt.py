@@ -1,0 +1,92 @@
+"""A run whose controller is lost: another machine with the cloud's key and the SSH key takes it over by its pod.
+
+What it needs lies on the pod: the run's name and what was asked (``.trainyard/run.json``, written when the
+training was started) and the bundle with the recipe's declarations.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from trainyard.clouds.marker import format_time
+from trainyard.clouds.protocol import Cloud, PodInfo
+from trainyard.errors import PodFailed, UserError
+from trainyard.remote.protocol import quote
+from trainyard.remote.transport import Address, connect
+from trainyard.runs.identity import RunId
+from trainyard.runs.ledger import Ledger
+from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.rent import Context
+
+RUN_FILE = (".trainyard", "run.json")
+_KEPT = (
+    "user",
+    "label",
+    "attempt",
+    "environment",
+    "recipe",
+    "values",
+    "bundle_sha256",
+    "hours",
+    "created",
+    "budget",
+    "data",
+    "bucket",
+    "git_commit",
+)
+
+
+def told_to_pod(record: Record) -> bytes:
+    """Return what the pod keeps of a record, so that any machine can take the run over. No secret is in it."""
+    return json.dumps({name: getattr(record, name) for name in _KEPT}, indent=1).encode()
+
+
+def find_pod(cloud: Cloud, reference: str) -> PodInfo:
+    """Return the pod of ours that a person means by its id or name; UserError when there is none."""
+    ours = [pod for pod in cloud.list() if pod.lease_id is not None]
+    for pod in ours:
+        if reference in (pod.id, pod.name):
+            return pod
+    known = ", ".join(pod.id for pod in ours) or "none"
+    raise UserError(f"{cloud.name} lists no pod of ours '{reference}'", hint=f"Pods of ours: {known}.")
+
+
+def adopt(context: Context, environment: str, reference: str, key_file: Path) -> RunFolder:
+    """Make a record here for a run that lives on a pod; return its folder, ready to be driven.
+
+    Raises UserError when the key is missing or the run is known here already, PodFailed when no training was
+    started on the pod, Unreachable when it does not answer.
+    """
+    cloud = context.cloud(environment)
+    pod = find_pod(cloud, reference)
+    if pod.ssh is None:
+        raise UserError(f"pod {pod.id} has no SSH address (it is: {pod.raw_status})", hint=f"End it with: invoke end {pod.id} --stack {environment}")
+    if not key_file.is_file():
+        raise UserError(f"{key_file}: there is no such SSH key")
+    address = Address(host=pod.ssh.host, port=pod.ssh.port, user=pod.ssh.user, host_key=pod.host_key, key_file=key_file.resolve())
+    with connect(address, timeout=20) as transport:
+        answer = transport.exec(f"cat {quote('/'.join((pod.workspace, *RUN_FILE)))}", timeout=30)
+    if answer.rc:
+        raise PodFailed(f"no training was started on pod {pod.id}", hint=f"End it with: invoke end {pod.id} --stack {environment}")
+    record = _record(json.loads(answer.stdout), pod, address)
+    folder = RunFolder(RunId(record.user, record.label, record.attempt).folder(context.places.runs))
+    if folder.path.exists():
+        raise UserError(f"run {record.id} is known here already", hint=f"Use: invoke attach {record.id}")
+    folder.path.mkdir(parents=True)
+    folder.save(record)
+    Ledger(context.places.ledger).add(record.id, "adopted", pod=pod.id)
+    return folder
+
+
+def _record(told: dict[str, Any], pod: PodInfo, address: Address) -> Record:
+    created = pod.created.timestamp() if pod.created else time.time()
+    known = {
+        "pod_id": pod.id, "pod_name": pod.name, "lease_id": pod.lease_id, "fence_id": pod.fence_id, "price_per_hour": pod.price_per_hour,
+        "gpu": pod.gpu, "gpu_count": pod.gpu_count, "host": address.host, "port": address.port, "user": address.user,
+        "workspace": pod.workspace, "host_key": address.host_key, "ssh_key_file": str(address.key_file), "created_epoch": created,
+        "end": format_time(pod.end) if pod.end else None,
+    }  # fmt: skip
+    return Record(**told, phase="started", pod=known)

@@ -1,0 +1,61 @@
+"""From a reachable pod to a started training: run playbooks/train.yml on it. Running it twice starts one job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainyard.errors import PodFailed
+from trainyard.remote.transfer import put_bytes
+from trainyard.runs import recipe
+from trainyard.runs.adopt import RUN_FILE, told_to_pod
+from trainyard.runs.pod import Pod
+from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.rent import Context
+
+
+def start(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None:
+    """Prove the pod, put bundle and data on it with their hashes, start the job.
+
+    Raises PodFailed with the task that failed, Unreachable when the link is lost.
+    """
+    from trainyard import playbook
+    from trainyard.playbook import Host
+
+    book = playbook.load(context.places.root / "playbooks" / "train.yml")
+    chosen = recipe.load_recipe(context.places.root, record.recipe)
+    needs = recipe.needs(chosen, record.values)
+    with context.ui.stage("start", "pre-flight, bundle, job"), pod.connect() as transport:
+        host = Host(transport, {"workspace": pod.workspace})
+        report = playbook.run(book, {"pod": host}, variables(context, record, folder, pod, chosen, needs), reporter=context.ui.playbook())
+        if report.exit_code == 0:
+            put_bytes(transport, pod.path(*RUN_FILE), told_to_pod(record))
+    if report.exit_code:
+        raise PodFailed(f"the pod could not be made ready: {report.reason()}")
+
+
+def variables(
+    context: Context, record: Record, folder: RunFolder, pod: Pod, chosen: recipe.Recipe, needs: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what train.yml is told (playbooks/train.yml names them)."""
+    files = [item for item in record.data.get("files", []) if record.data.get("kind") in ("file", "folder")]
+    local = record.environment == "local" or pod.cloud.name == "local"
+    return {
+        "workspace": pod.workspace,
+        "bundle_dir": str(folder.bundle),
+        "bundle_sha256": record.bundle_sha256,
+        "data": [{"src": item["src"], "dest": item["dest"], "sha256": item["sha256"]} for item in files],
+        "job_env": job_env(context, pod, local=local),
+        "min_disk_gb": needs.get("disk_gb") or 1,
+        "gpu_count": int(record.pod.get("gpu_count") or 0),
+        "lease_end": record.pod.get("end"),
+        "python_needed": bool(chosen.locks),
+        "expect_warden": True,
+    }
+
+
+def job_env(context: Context, pod: Pod, *, local: bool) -> dict[str, str]:
+    """Return the training's environment beside what run.sh sets by itself."""
+    env = {"WORKSPACE": pod.workspace, "INPUT_DIR": pod.path("input"), "OUTPUT_DIR": pod.path("output"), "HF_HOME": pod.path(".cache")}
+    if local:
+        env["TRAINYARD_ENVS"] = context.env.get("TRAINYARD_ENVS") or str(context.places.cloud / "envs")
+    return env
