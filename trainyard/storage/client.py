@@ -49,6 +49,7 @@ class StoreSettings:
     lifecycle: bool = True
     conditional: bool = True
     checksums: Checksums = "full"
+    attempts: int = 5
     data_dir: Path | None = None
 
     @property
@@ -92,9 +93,13 @@ def with_bucket(settings: StoreSettings, bucket: str | None) -> StoreSettings:
     return replace(settings, bucket=name)
 
 
-@functools.lru_cache(maxsize=16)
 def s3(settings: StoreSettings) -> Any:
-    """Return the boto3 client of a store; one a process, as building it costs 0.1 s and it may be shared by threads."""
+    """Return the boto3 client of a store, the same one for all its buckets and all threads (building it costs 0.1 s)."""
+    return _client(replace(settings, bucket="", data_dir=None))
+
+
+@functools.lru_cache(maxsize=16)
+def _client(settings: StoreSettings) -> Any:
     session = boto3.session.Session(
         aws_access_key_id=settings.access_key.reveal(),
         aws_secret_access_key=settings.secret_key.reveal(),
@@ -118,7 +123,7 @@ def client_config(settings: StoreSettings) -> Config:
         "connect_timeout": 20,
         # Complete copies the object on some stores; RunPod documents up to two hours.
         "read_timeout": 7200 if settings.kind == "runpod" else 900,
-        "retries": {"mode": "standard", "max_attempts": 10 if settings.kind == "runpod" else 5},
+        "retries": {"mode": "standard", "max_attempts": settings.attempts},
     }
     if settings.endpoint:
         # boto3 adds aws-chunked trailers otherwise, which several stores refuse.
@@ -163,6 +168,7 @@ def _runpod(env: Mapping[str, str]) -> StoreSettings | None:
         lifecycle=False,
         conditional=False,
         checksums="none",
+        attempts=10,  # RunPod's own advice against its 502 answers
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import posixpath
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +18,13 @@ from trainyard.remote.protocol import Transport
 from trainyard.storage import podside
 from trainyard.storage.bucket import probed
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.deliver import OnProgress, Progress, deliver, silent
+from trainyard.storage.deliver import OnProgress, Patience, Progress, deliver, silent
 from trainyard.storage.manifest import PART_SIZE, RESERVED, LeftOut, Manifest, ResultKey, entry_of
 from trainyard.storage.objects import Target
 from trainyard.storage.seal import put_proven, read_result, seal
 
 SCANS = 5
+PATIENCE = Patience()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def commit(
     logs: Mapping[str, str] | None = None,
     on_progress: OnProgress = silent,
     part_size: int = PART_SIZE,
-    pause: Callable[[float], None] = time.sleep,
+    patience: Patience = PATIENCE,
 ) -> Committed:
     """Commit the output folder of a pod as the result of an attempt; safe to call again until it returns.
 
@@ -68,9 +68,9 @@ def commit(
         return done
     pod = podside.prepare(transport, output_dir)
     extra = default_logs(output_dir) if logs is None else logs
-    found = frozen_scan(pod, outputs, excludes, extra, settings, part_size, on_progress, pause)
+    found = frozen_scan(pod, outputs, excludes, extra, settings, part_size, on_progress, patience.pause)
     manifest = manifest_of(where, found, {posixpath.relpath(path, pod.root) for path in extra.values()})
-    deliver(settings, pod, result_targets(pod, where, found) + log_targets(where, found), on_progress, pause=pause)
+    deliver(settings, pod, result_targets(pod, where, found) + log_targets(where, found), on_progress, patience)
     for entry in found["extra"]:
         if "inline" in entry:
             put_proven(settings, where.logs + entry["name"], base64.b64decode(entry["inline"]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from trainyard.storage.objects import Proof, Target, Work
 A = TypeVar("A")
 B = TypeVar("B")
 
-ROUNDS = 5
 SENDERS = 8
 SAMPLE = 64 * 1024
 SAMPLED_FILES = 24
@@ -39,6 +39,16 @@ class Progress:
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to go on: rounds of plan and proof, tries of one request by the pod, and how to wait between them."""
+
+    rounds: int = 5
+    tries: int = 6
+    backoff: float = 0.5
+    pause: Callable[[float], None] = time.sleep
+
+
 OnProgress = Callable[[Progress], None]
 
 
@@ -51,21 +61,22 @@ def deliver(
     pod: podside.Pod,
     targets: Sequence[Target],
     on_progress: OnProgress,
-    *,
-    pause: Callable[[float], None],
+    patience: Patience,
 ) -> None:
     """Return when every target is proven to be in the bucket; raises StoreError when the store fails or lies for good."""
     total = sum(target.entry.size for target in targets)
     suspect: set[str] = set()
     reasons: dict[str, str] = {}
-    for round_ in range(ROUNDS):
+    for round_ in range(patience.rounds):
         if round_:
-            pause(min(30.0, 2.0**round_))
+            patience.pause(min(30.0, 2.0**round_))
         proofs = dict(zip((t.key for t in targets), _each(lambda t: objects.proof(settings, t), targets), strict=True))
         wanted = [t for t in targets if proofs[t.key] != "there" or t.key in suspect]
         if wanted:
             done = total - sum(target.entry.size for target in wanted)
-            reasons = _round(settings, pod, wanted, proofs, _counting(on_progress, done, total))
+            # A later round does not insist on an empty place: VersityGW takes a delete marker for an object (412).
+            fresh = {t.key for t in wanted if proofs[t.key] == "absent" and round_ == 0}
+            reasons = _round(settings, pod, wanted, fresh, patience, _counting(on_progress, done, total))
             proofs = dict(zip((t.key for t in wanted), _each(lambda t: objects.proof(settings, t), wanted), strict=True))
             _forget_dead(settings, wanted, proofs, reasons)
         if all(proofs[t.key] == "there" for t in wanted):
@@ -85,12 +96,13 @@ def _round(
     settings: StoreSettings,
     pod: podside.Pod,
     wanted: Sequence[Target],
-    proofs: Mapping[str, Proof],
+    fresh: set[str],
+    patience: Patience,
     on_bytes: Callable[[int], None],
 ) -> dict[str, str]:
     """Send and complete; returns why a target may not have made it."""
     # Something else (or something that reads back wrong) under the key is replaced, never taken for ours.
-    works = _each(lambda t: objects.open_work(settings, t, replace=proofs[t.key] != "absent"), wanted)
+    works = _each(lambda t: objects.open_work(settings, t, replace=t.key not in fresh), wanted)
     items: list[dict[str, Any]] = []
     owner: dict[int, Work] = {}
     for work in works:
@@ -98,7 +110,8 @@ def _round(
             owner[item["id"]] = work
             items.append(item)
     before = sum(w.target.entry.size for w in works) - sum(item["length"] for item in items)
-    sent = podside.send(pod, {"items": items, "threads": SENDERS}, lambda n: on_bytes(before + n))
+    plan = {"items": items, "threads": SENDERS, "tries": patience.tries, "backoff": patience.backoff}
+    sent = podside.send(pod, plan, lambda n: on_bytes(before + n))
     if sent.failed and not sent.stored and all(f.get("code") == "Network" for f in sent.failed.values()):
         example = next(iter(sent.failed.values()))
         raise PodCannotUpload(f"the pod cannot reach the store at {settings.endpoint or 'AWS'}: {example.get('message')}")

@@ -1,0 +1,114 @@
+"""A real S3 server for the whole session, a bucket for each test, a lying proxy, a folder that plays the pod."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tests.storage import lying_proxy
+from trainyard.config import Places
+from trainyard.remote.local import LocalTransport
+from trainyard.setup import s3server
+from trainyard.storage import bucket, local
+from trainyard.storage.client import StoreSettings, with_bucket
+
+PART = 5 << 20
+
+
+def places_at(root: Path) -> Places:
+    return Places(root=root, home=root / "home", outside=root / "outside", settings=root / "settings")
+
+
+@pytest.fixture(scope="session")
+def binary() -> Path:
+    """The S3 server's program, built if this machine has none."""
+    named = os.environ.get("TRAINYARD_VERSITYGW")
+    return Path(named) if named else s3server.ensure()
+
+
+@pytest.fixture(scope="session")
+def store_places(binary: Path) -> Iterator[Places]:
+    root = Path(tempfile.mkdtemp(prefix="tys"))
+    places = places_at(root)
+    local.ensure(places, binary=binary)
+    yield places
+    local.stop(places)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def settings(store_places: Places, binary: Path) -> StoreSettings:
+    """A fresh bucket on the real server."""
+    found = with_bucket(local.ensure(store_places, binary=binary), f"t-{secrets.token_hex(5)}")
+    bucket.adopt_or_create(found)
+    return found
+
+
+@pytest.fixture(scope="session")
+def running_proxy(store_places: Places) -> Iterator[lying_proxy.LyingProxy]:
+    port = local.status(store_places).port
+    assert port
+    running = lying_proxy.start(port)
+    yield running
+    running.server.shutdown()
+    running.server.server_close()
+
+
+@pytest.fixture
+def proxy(running_proxy: lying_proxy.LyingProxy) -> Iterator[lying_proxy.LyingProxy]:
+    """The lying proxy, honest until a test adds faults."""
+    yield running_proxy
+    running_proxy.reset()
+
+
+@pytest.fixture
+def through(settings: StoreSettings, proxy: lying_proxy.LyingProxy) -> StoreSettings:
+    """The same bucket, reached through the lying proxy."""
+    return replace(settings, endpoint=proxy.endpoint, attempts=2)
+
+
+def here() -> LocalTransport:
+    """A transport to the folder that plays the pod, with the Python of the tests on its PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return LocalTransport(env={**os.environ, "PATH": path})
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A folder that plays a pod's /workspace after a training."""
+
+    root: Path
+
+    @property
+    def output(self) -> str:
+        return str(self.root / "output")
+
+    def write(self, path: str, content: bytes) -> Path:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        return file
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Workspace:
+    made = Workspace(tmp_path / "ws")
+    made.write("output/model/model.safetensors", os.urandom(PART + 7))
+    made.write("output/model/config.json", b'{"architectures": []}\n')
+    made.write("output/model/tokenizer/vocab.txt", b"a\nb\n")
+    made.write("output/model/empty", b"")
+    made.write("output/checkpoints/checkpoint-10/optimizer.pt", b"o" * 1000)
+    made.write("output/metrics.jsonl", b'{"step": 1}\n')
+    made.write("output/status.json", b'{"state": "done"}\n')
+    made.write("output/notes.txt", b"left over")
+    made.write("job/log", b"step 1\nstep 2\n")
+    made.write("run/config.json", b'{"lr": 0.1}\n')
+    return made

@@ -1,0 +1,326 @@
+"""Commit on a real S3 server, and through a proxy that lies between both."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.storage.conftest import PART, Workspace, here
+from tests.storage.lying_proxy import Fault, LyingProxy
+from trainyard.errors import PodCannotUpload, StoreError
+from trainyard.remote.local import LocalTransport
+from trainyard.storage import bucket, seal
+from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.commit import Committed, commit, committed
+from trainyard.storage.deliver import Patience, Progress
+from trainyard.storage.download import download
+from trainyard.storage.manifest import ResultKey
+
+WHERE = ResultKey("greg", "2026-11-24-101234", 1)
+OUTPUTS = ["model/**"]
+EXCLUDES = ["checkpoint-*", "*.pt"]
+PATH = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+HASTE = Patience(rounds=3, tries=3, backoff=0.01, pause=lambda _: None)
+
+
+def run(settings: StoreSettings, pod: Workspace, where: ResultKey = WHERE, **more: Any) -> Committed:
+    return commit(settings, here(), where, pod.output, OUTPUTS, EXCLUDES, part_size=PART, patience=HASTE, **more)
+
+
+def keys(settings: StoreSettings, prefix: str = "") -> list[str]:
+    return sorted(item.key for item in bucket.listing(settings, prefix))
+
+
+def open_uploads(settings: StoreSettings) -> int:
+    return len(s3(settings).list_multipart_uploads(Bucket=settings.bucket).get("Uploads", []))
+
+
+def assert_result_is(settings: StoreSettings, pod: Workspace, dest: Path) -> None:
+    """The bucket's committed result, downloaded, is byte for byte the pod's model folder."""
+    download(settings, str(WHERE), dest)
+    want = {str(p.relative_to(pod.root / "output/model")): p.read_bytes() for p in (pod.root / "output/model").rglob("*") if p.is_file()}
+    have = {str(p.relative_to(dest)): p.read_bytes() for p in dest.rglob("*") if p.is_file()}
+    assert have == want
+
+
+def test_a_commit_puts_the_model_its_manifest_and_the_logs_where_the_design_says(settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:
+    done = run(settings, pod)
+    base = "models/greg/2026-11-24-101234/1/"
+    assert keys(settings, "models/") == sorted(
+        base + name
+        for name in ("_SUCCESS", "_manifest.json", "model/config.json", "model/empty", "model/model.safetensors", "model/tokenizer/vocab.txt")
+    )
+    logs = "logs/greg/2026-11-24-101234/1/"
+    assert keys(settings, "logs/") == [logs + name for name in ("config.json", "metrics.jsonl", "status.json", "train.log")]
+    assert done.s3_url == f"s3://{settings.bucket}/{base}model/" and done.s3_key == base + "model/"
+    assert (done.files, done.bytes, done.already) == (4, PART + 7 + 22 + 4, False)
+    assert_result_is(settings, pod, tmp_path / "home")
+
+
+def test_success_names_the_sha256_of_the_manifest(settings: StoreSettings, pod: Workspace) -> None:
+    done = run(settings, pod)
+    vouched = json.loads(seal.read(settings, WHERE.success) or b"")
+    body = seal.read(settings, WHERE.manifest)
+    assert body is not None
+    from trainyard.storage.manifest import sha256
+
+    assert vouched["manifest_sha256"] == done.manifest_sha256 == sha256(body)
+
+
+def test_what_is_left_out_is_listed_with_its_size_and_logs_are_not_called_left_out(settings: StoreSettings, pod: Workspace) -> None:
+    done = run(settings, pod)
+    assert done.left_out == (("checkpoints/checkpoint-10/optimizer.pt", 1000), ("notes.txt", 9))
+
+
+def test_a_second_commit_sends_nothing_and_gives_the_same_answer(through: StoreSettings, proxy: LyingProxy, pod: Workspace) -> None:
+    first = run(through, pod)
+    puts = proxy.count("Put") + proxy.count("UploadPart")
+    second = run(through, pod)
+    assert proxy.count("Put") + proxy.count("UploadPart") == puts
+    assert second == replace(first, already=True)
+
+
+def test_the_warden_is_told_that_nothing_uncommitted_is_left(settings: StoreSettings, pod: Workspace) -> None:
+    done = run(settings, pod)
+    assert (pod.root / ".trainyard/committed").read_text().strip() == done.manifest_sha256
+
+
+def test_every_url_is_bound_to_its_bytes_and_sent_without_a_content_type(through: StoreSettings, proxy: LyingProxy, pod: Workspace) -> None:
+    run(through, pod)
+    sent = [one for one in proxy.seen if "X-Amz-Signature" in one.query]
+    assert len(sent) == 5  # two parts, three files of one part
+    for one in sent:
+        signed = one.query["X-Amz-SignedHeaders"].split(";")
+        assert {"content-length", "x-amz-checksum-crc32"} <= set(signed)
+        assert "content-type" not in one.headers and int(one.headers["content-length"]) == one.length
+
+
+def test_no_key_of_the_store_reaches_the_pod(settings: StoreSettings, pod: Workspace) -> None:
+    heard: list[bytes] = []
+
+    class Listening(LocalTransport):
+        def exec(self, command: str, stdin: Any = None, **more: Any) -> Any:
+            heard.append(command.encode() + (stdin if isinstance(stdin, bytes) else b""))
+            return super().exec(command, stdin, **more)
+
+    commit(settings, Listening(env=PATH), WHERE, pod.output, OUTPUTS, EXCLUDES, part_size=PART)
+    assert heard and not any(settings.secret_key.reveal().encode() in text for text in heard)
+
+
+def test_progress_counts_up_to_the_whole_result(settings: StoreSettings, pod: Workspace) -> None:
+    told: list[Progress] = []
+    done = run(settings, pod, on_progress=told.append)
+    stages = list(dict.fromkeys(p.stage for p in told))
+    assert stages == ["scan", "upload", "verify", "seal"]
+    counts = [p.done for p in told if p.stage == "upload"]
+    logs = sum(f["size"] for f in json.loads(seal.read(settings, WHERE.manifest) or b"")["files"])
+    assert counts == sorted(counts) and counts[-1] == done.bytes == logs
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("UploadPart", "fail", times=3),
+        Fault("UploadPart", "drop", times=2),
+        Fault("UploadPart", "lose", times=2),
+        Fault("UploadPart", "corrupt", times=2),
+        Fault("UploadPart", "swallow", times=1),
+        Fault("Put", "drop", key="vocab.txt"),
+        Fault("Put", "lose", key="vocab.txt"),
+        Fault("Put", "corrupt", key="vocab.txt"),
+        Fault("Put", "swallow", key="vocab.txt"),
+        Fault("Put", "swallow", key="empty"),
+        Fault("Complete", "fail", times=2),
+        Fault("Complete", "drop", times=1),
+        Fault("Complete", "lose", times=1),
+        Fault("Complete", "swallow", times=2),
+        Fault("Head", "fail", times=2),
+        Fault("CreateUpload", "lose"),
+        Fault("ListParts", "drop"),
+        Fault("Get", "garble", key="model.safetensors"),
+    ],
+    ids=lambda fault: f"{fault.act} {fault.operation} {fault.key}".strip(),
+)
+def test_a_lie_on_the_way_is_found_and_made_good(
+    fault: Fault, through: StoreSettings, settings: StoreSettings, proxy: LyingProxy, pod: Workspace, tmp_path: Path
+) -> None:
+    proxy.faults.append(fault)
+    run(through, pod)
+    assert fault.done == fault.times, "the fault was never met"
+    assert_result_is(settings, pod, tmp_path / "home")
+    assert open_uploads(settings) == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault("Complete", "swallow", times=999), "said 200, but does not hold it"),
+        (Fault("Put", "swallow", times=999, key="config.json"), "said 200, but does not hold it"),
+        (Fault("UploadPart", "corrupt", times=999), "BadDigest"),
+        (Fault("Get", "garble", times=999, key="model.safetensors"), "gives back is not what was sent"),
+        (Fault("Put", "swallow", times=999, key="_SUCCESS"), "acknowledged it, but does not give it back"),
+        (Fault("Put", "swallow", times=999, key="_manifest.json"), "acknowledged it, but does not give it back"),
+        (Fault("Put", "fail", times=999, key="vocab.txt", status=403), "a lie"),
+    ],
+    ids=lambda value: f"{value.act} {value.operation} {value.key}".strip() if isinstance(value, Fault) else "",
+)
+def test_a_store_that_lies_for_good_never_gets_a_success(
+    fault: Fault, words: str, through: StoreSettings, settings: StoreSettings, proxy: LyingProxy, pod: Workspace
+) -> None:
+    proxy.faults.append(fault)
+    with pytest.raises(StoreError, match=words):
+        run(through, pod)
+    assert committed(settings, WHERE) is None
+    assert WHERE.success not in keys(settings)
+    proxy.faults.clear()
+    assert run(through, pod).already is False
+
+
+def test_a_store_that_refuses_everything_is_a_store_error_with_its_words(through: StoreSettings, proxy: LyingProxy, pod: Workspace) -> None:
+    proxy.faults.append(Fault("any", "fail", times=999, status=403))
+    with pytest.raises(StoreError, match="403|InternalError"):
+        run(through, pod)
+
+
+def test_parts_that_are_stored_already_are_not_sent_again(
+    through: StoreSettings, settings: StoreSettings, proxy: LyingProxy, pod: Workspace, tmp_path: Path
+) -> None:
+    proxy.faults.append(Fault("Complete", "fail", times=999, status=507))
+    with pytest.raises(StoreError):
+        run(through, pod)
+    proxy.faults.clear()
+    sent = proxy.count("UploadPart")
+    run(through, pod)
+    assert proxy.count("UploadPart") == sent
+    assert_result_is(settings, pod, tmp_path / "home")
+
+
+def test_an_object_of_other_content_under_the_key_is_replaced(settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:
+    client = s3(settings)
+    client.put_object(Bucket=settings.bucket, Key=WHERE.model + "config.json", Body=b"from an earlier try that never counted")
+    client.put_object(Bucket=settings.bucket, Key=WHERE.model + "model.safetensors", Body=b"short")
+    run(settings, pod)
+    assert_result_is(settings, pod, tmp_path / "home")
+
+
+def test_a_result_whose_object_was_lost_afterwards_is_committed_again(settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:
+    run(settings, pod)
+    bucket.forget(settings, WHERE.model + "model.safetensors")
+    assert committed(settings, WHERE) is None
+    assert run(settings, pod).already is False
+    assert_result_is(settings, pod, tmp_path / "home")
+
+
+def test_files_outside_the_model_folder_keep_their_place_beside_it(settings: StoreSettings, pod: Workspace) -> None:
+    done = commit(settings, here(), WHERE, pod.output, ["model/", "notes.txt"], ["*.pt"], part_size=PART)
+    assert WHERE.prefix + "notes.txt" in keys(settings)
+    assert done.s3_key == WHERE.model
+
+
+def test_a_long_log_is_sent_by_the_pod_itself_and_may_go_on_growing(settings: StoreSettings, pod: Workspace) -> None:
+    text = os.urandom(300 * 1024)
+    pod.write("job/log", text)
+    grown = False
+
+    def grow(progress: Progress) -> None:
+        nonlocal grown
+        if progress.stage == "upload" and not grown:
+            grown = True
+        with (pod.root / "job/log").open("ab") as file:
+            file.write(b"one more line\n")
+
+    run(settings, pod, on_progress=grow)
+    stored = seal.read(settings, WHERE.logs + "train.log")
+    assert stored is not None and stored.startswith(text) and grown
+
+
+def test_a_symbolic_link_in_the_outputs_is_refused_by_name(settings: StoreSettings, pod: Workspace) -> None:
+    os.symlink("config.json", pod.root / "output/model/link.json")
+    with pytest.raises(StoreError, match=r"model/link\.json: is a symbolic link"):
+        run(settings, pod)
+    assert keys(settings) == []
+
+
+def test_output_that_is_still_being_written_is_not_committed(settings: StoreSettings, pod: Workspace) -> None:
+    file = pod.root / "output/model/config.json"
+
+    class Writing(LocalTransport):
+        def exec(self, command: str, stdin: Any = None, **more: Any) -> Any:
+            if command.endswith(" scan"):
+                # The scan hashes what it finds; this writer is busy all the while.
+                command = f"(while :; do echo x >> {file}; done) & w=$!; ( {command} ); r=$?; kill $w; exit $r"
+            return super().exec(command, stdin, **more)
+
+    with pytest.raises(StoreError, match=r"still being written.*config\.json"):
+        commit(settings, Writing(env=PATH), WHERE, pod.output, OUTPUTS, EXCLUDES, part_size=PART, patience=HASTE)
+    assert keys(settings) == []
+
+
+def test_a_file_changed_between_scan_and_sending_is_never_stored_under_the_old_hash(
+    settings: StoreSettings, pod: Workspace
+) -> None:
+    file = pod.root / "output/model/config.json"
+
+    class Changing(LocalTransport):
+        def exec(self, command: str, stdin: Any = None, **more: Any) -> Any:
+            if command.endswith(" send"):
+                file.write_bytes(b'{"architectures": 11}\n'[:22].ljust(22))
+            return super().exec(command, stdin, **more)
+
+    with pytest.raises(StoreError, match=r"config\.json"):
+        commit(settings, Changing(env=PATH), WHERE, pod.output, OUTPUTS, EXCLUDES, part_size=PART, patience=HASTE)
+    assert WHERE.success not in keys(settings) and WHERE.model + "config.json" not in keys(settings)
+
+
+def test_no_matching_file_is_an_error_that_says_what_was_found(settings: StoreSettings, pod: Workspace) -> None:
+    with pytest.raises(StoreError, match=r"no file in .* matches the outputs \(adapter/\*\*\); found: .*nothing was committed"):
+        commit(settings, here(), WHERE, pod.output, ["adapter/**"], [])
+
+
+def test_a_reserved_name_in_the_output_is_refused(settings: StoreSettings, pod: Workspace) -> None:
+    pod.write("output/_SUCCESS", b"mine")
+    with pytest.raises(StoreError, match="_SUCCESS: this name is kept"):
+        commit(settings, here(), WHERE, pod.output, ["**"], ["*.pt"])
+
+
+def test_a_store_without_presigned_urls_leaves_the_way_over_ssh_and_says_so(settings: StoreSettings, pod: Workspace) -> None:
+    with pytest.raises(PodCannotUpload, match="runpod's S3 knows no presigned URLs"):
+        run(replace(settings, kind="runpod", presign=False), pod)
+
+
+def test_a_pod_that_cannot_reach_the_store_leaves_the_way_over_ssh(settings: StoreSettings, pod: Workspace) -> None:
+    class Cut(LocalTransport):
+        def exec(self, command: str, stdin: Any = None, **more: Any) -> Any:
+            if isinstance(stdin, bytes) and command.endswith(" send"):
+                plan = json.loads(stdin)
+                for item in plan["items"]:
+                    item["url"] = item["url"].replace(str(settings.endpoint), "http://127.0.0.1:1")
+                stdin = json.dumps({**plan, "tries": 1}).encode()
+            return super().exec(command, stdin, **more)
+
+    with pytest.raises(PodCannotUpload, match="cannot reach the store"):
+        commit(settings, Cut(env=PATH), WHERE, pod.output, OUTPUTS, EXCLUDES, part_size=PART, patience=HASTE)
+
+
+def test_a_pod_without_python_leaves_the_way_over_ssh(settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("sh", "cat", "mkdir", "mv"):
+        os.symlink(f"/bin/{name}", tools / name)
+    with pytest.raises(PodCannotUpload, match="no python3"):
+        commit(settings, LocalTransport(env={"PATH": str(tools)}), WHERE, pod.output, OUTPUTS, EXCLUDES)
+
+
+@pytest.mark.parametrize("checksums", ["composite", "none"])
+def test_stores_with_weaker_checksums_are_proven_as_far_as_they_go(
+    checksums: str, settings: StoreSettings, pod: Workspace, tmp_path: Path
+) -> None:
+    weaker = replace(settings, checksums=checksums)  # type: ignore[arg-type]
+    run(weaker, pod)
+    assert_result_is(settings, pod, tmp_path / "home")
