@@ -155,6 +155,10 @@ class Api:
             self._client.close()
             self._client = None
 
+    def __del__(self) -> None:
+        # Whoever opens a cloud for one question does not think of its connections.
+        self.close()
+
     def _stubborn(self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: object = None,
                   urgent: bool = False) -> httpx.Response:  # fmt: skip
         retry = URGENT if urgent else READ

@@ -1,0 +1,72 @@
+"""A rehearsal whose pods never get a machine: enough for everything that is about the API alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.clouds.runpod.scripted import TurnedPace
+from trainyard.clouds.http import Pace
+from trainyard.clouds.marker import PodName, new_id
+from trainyard.clouds.protocol import PodSpec
+from trainyard.clouds.runpod import RunPodCloud
+from trainyard.rehearsal.runpod import Emulator, Timing, start
+from trainyard.remote.keys import host_key
+
+
+@pytest.fixture(scope="session")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """One rehearsal for all tests of this folder."""
+    emulator = start(tmp_path_factory.mktemp("rp"), timing=Timing(provisioning=1e9), limits={"minute": 10**6}, env={})
+    yield emulator
+    emulator.stop(end_pods=True)
+
+
+@pytest.fixture
+def rehearsal(paper: Emulator) -> Iterator[Emulator]:
+    """The rehearsal with no pod and no fault on it."""
+    yield paper
+    paper.faults.off()
+    for record in paper.fleet.all():
+        paper.fleet.delete(record["id"], "after a test")
+
+
+@pytest.fixture
+def pace() -> TurnedPace:
+    return TurnedPace()
+
+
+@pytest.fixture
+def cloud(rehearsal: Emulator, pace: TurnedPace) -> Iterator[RunPodCloud]:
+    """A client that waits on a turned clock and gives up on silence after a moment."""
+    cloud = RunPodCloud.from_env(rehearsal.env)
+    cloud._api.pace = cloud._graphql.api.pace = Pace(pace.now, pace.sleep, lambda: 0.5)
+    cloud._api.timeout = cloud._graphql.api.timeout = 1.0
+    yield cloud
+    cloud.close()
+
+
+@pytest.fixture
+def spec() -> Callable[..., PodSpec]:
+    """Return a maker of specs, each of its own name."""
+
+    def make(**changes: object) -> PodSpec:
+        fence, lease, end = new_id(), new_id(), datetime.now(UTC).replace(microsecond=0) + timedelta(hours=2)
+        name = str(PodName(fence, lease, "pod", "0123abcd"))
+        given = {
+            "name": name,
+            "fence_id": fence,
+            "lease_id": lease,
+            "stop": end - timedelta(minutes=30),
+            "end": end,
+            "image": "example/trainyard-trainer@sha256:00",
+            "public_key": "ssh-ed25519 AAAA me",
+            "host_key": host_key(b"s" * 32, name).private_pem,
+        }
+        return PodSpec(**{**given, **changes})  # type: ignore[arg-type]
+
+    return make
+
+
