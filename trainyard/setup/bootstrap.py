@@ -50,8 +50,8 @@ def main(root: Path, arguments: Sequence[str]) -> int:
         say(f"bootstrap: {error}")
         return error.exit_code
     except OSError as error:
-        failed = os_failure(error, "bootstrap", space=SPACE_HINT)
-        say(str(failed))
+        failed = os_failure(error, "cannot write", space=SPACE_HINT)
+        say(f"bootstrap: {failed}")
         return failed.exit_code
     except KeyboardInterrupt:
         say("bootstrap: interrupted; run it again, it goes on where it stopped")
@@ -69,6 +69,7 @@ def prepare(root: Path, env: Mapping[str, str], on_line: OnLine) -> None:
     """Bring packages and tools to what the checkout asks for; at once when the stamp says that they are there."""
     if _fits(root, env):
         return
+    _check_cache(env)
     with _Lock(root / ".trainyard", on_line) as lock:
         if _fits(root, env):
             return
@@ -80,6 +81,16 @@ def prepare(root: Path, env: Mapping[str, str], on_line: OnLine) -> None:
             packages.install(root, env, on_line, lock.fd, rebuild=moved)
         complete = _tools(root, env, lock.fd)
         _write(root, Stamp(wanted.root, wanted.python, wanted.inputs, _pulumi(root, env), time.time(), complete))
+
+
+def _check_cache(env: Mapping[str, str]) -> None:
+    folder = s3server.cache(env)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        failed = os_failure(error, "the folder for caches cannot be made", space=SPACE_HINT)
+        failed.hint = failed.hint or "Point XDG_CACHE_HOME (or HOME) to a folder that you can write."
+        raise failed from None
 
 
 class _Lock:

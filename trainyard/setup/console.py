@@ -29,10 +29,10 @@ INCOMPLETE = 3
 NO_NETWORK = 69
 NO_SPACE = 74
 
-_EVERY = 15.0
 _SPACE = re.compile(r"No space left on device|os error 28|Disk quota exceeded|os error 122|ENOSPC", re.I)
 _NETWORK = re.compile(
-    r"dns error|failed to lookup address|Temporary failure (?:in name resolution|resolving)|Name or service not known|Network is unreachable"
+    r"dns error|failed to lookup address|Temporary failure (?:in name resolution|resolving)|Name or service not known"
+    r"|Network is unreachable"
     r"|No route to host|Connection refused|Connection reset|error sending request|client error \(Connect\)|tcp connect error"
     r"|operation timed out|connection timed out|i/o timeout|Read timed out|dial tcp|Could not resolve host|nodename nor servname"
     r"|NewConnectionError|ConnectTimeoutError|urlopen error|Proxy(?:Error| CONNECT)|no such host|Failed to fetch",
@@ -69,9 +69,10 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     limit: float | None = None,
+    every: float = 15.0,
     keep: Sequence[int] = (),
 ) -> Done:
-    """Run a command without input in a process group of its own, saying every 15 s how long ``doing`` has taken.
+    """Run a command without input in a process group of its own, saying every so often how long ``doing`` has taken.
 
     At ``limit`` seconds the whole group is ended. ``keep`` are descriptors that it inherits: a lock handed on
     like that is held until the last writer is gone, also when this process is killed.
@@ -91,7 +92,7 @@ def run(
     reader = threading.Thread(target=_collect, args=(child, chunks), daemon=True)
     reader.start()
     try:
-        rc = _wait(child, doing, on_line, begun, limit)
+        rc = _wait(child, lambda spent: on_line(f"  {doing}: {spent:.0f} s so far"), begun, limit, every)
     finally:
         if child.poll() is None:
             _end_group(child)
@@ -132,8 +133,8 @@ def _collect(child: subprocess.Popen[bytes], chunks: list[bytes]) -> None:
             chunks.append(chunk)
 
 
-def _wait(child: subprocess.Popen[bytes], doing: str, on_line: OnLine, begun: float, limit: float | None) -> int | None:
-    due = begun + _EVERY
+def _wait(child: subprocess.Popen[bytes], tell: Callable[[float], None], begun: float, limit: float | None, every: float) -> int | None:
+    due = begun + every
     while True:
         now = time.monotonic()
         until = due if limit is None else min(due, begun + limit)
@@ -143,8 +144,8 @@ def _wait(child: subprocess.Popen[bytes], doing: str, on_line: OnLine, begun: fl
             now = time.monotonic()
             if limit is not None and now >= begun + limit:
                 return None
-            on_line(f"  {doing}: {now - begun:.0f} s so far")
-            due = now + _EVERY
+            tell(now - begun)
+            due = now + every
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:
