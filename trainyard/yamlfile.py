@@ -84,6 +84,16 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that either rule book, YAML 1.1 or the one above, would read as something else (``1e5``)."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *_Loader.yaml_implicit_resolvers.get(first, [])]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
 def _mark(node: yaml.Node) -> tuple[int, int]:
     return node.start_mark.line + 1, node.start_mark.column + 1
 
@@ -183,7 +193,7 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 def dump(value: Mapping[str, object] | list[object]) -> str:
     """Return the value as YAML in the order given."""
-    return yaml.safe_dump(_plain(value), sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(_plain(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _plain(value: object) -> object:

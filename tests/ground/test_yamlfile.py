@@ -3,7 +3,7 @@
 import pytest
 
 from trainyard.errors import UserError
-from trainyard.yamlfile import Map, Seq, load_map, parse, reject_unknown
+from trainyard.yamlfile import Map, Seq, dump, load_map, parse, reject_unknown
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,8 @@ def test_a_list_at_the_top_is_refused_where_a_mapping_belongs(tmp_path):
 
     with pytest.raises(UserError, match="key: value"):
         load_map(tmp_path / "e.yaml", name="e.yaml")
+
+
+@pytest.mark.parametrize("text", ["1e5", "1234e567", "0o17", "no", "yes", "012", "12:30", "null", "~", "", ".inf", "1_000", "true"])
+def test_a_text_that_looks_like_something_else_is_read_back_as_the_text(text: str) -> None:
+    assert parse(dump({"a": text}), "x") == {"a": text}
