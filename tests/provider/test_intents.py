@@ -195,8 +195,8 @@ def test_closing_is_seen_by_every_process_and_stays(tmp_path: Path) -> None:
     assert not intents.is_closed(tmp_path, FENCE)
     intents.close(tmp_path, FENCE, 1.0)
     intents.close(tmp_path, FENCE, 2.0)
-    script = f"from pathlib import Path; from trainyard.provider import intents; print(intents.is_closed(Path({str(tmp_path)!r}), {FENCE!r}))"
-    assert subprocess.check_output([sys.executable, "-c", script]) == b"True\n"
+    script = "import sys, pathlib; from trainyard.provider import intents; print(intents.is_closed(pathlib.Path(sys.argv[1]), sys.argv[2]))"
+    assert subprocess.check_output([sys.executable, "-c", script, str(tmp_path), FENCE]) == b"True\n"
     assert not intents.is_closed(tmp_path, LEASE)
 
 

@@ -45,7 +45,14 @@ def test_the_same_inputs_make_the_same_name_on_another_machine(bench: Bench) -> 
 
 @pytest.mark.parametrize(
     "change",
-    [{"stop": "2027-01-15T09:00:00Z"}, {"end": "2027-01-15T11:30:00Z"}, {"budget": 5}, {"max_price": 3}, {"host_key_seed": "00" * 32}, {"bucket": "b"}],
+    [
+        {"stop": "2027-01-15T09:00:00Z"},
+        {"end": "2027-01-15T11:30:00Z"},
+        {"budget": 5},
+        {"max_price": 3},
+        {"host_key_seed": "00" * 32},
+        {"bucket": "b"},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_what_does_not_make_another_pod_is_not_in_its_name(bench: Bench, change: dict[str, object]) -> None:

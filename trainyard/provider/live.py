@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
-from trainyard.clouds import open_cloud
-from trainyard.clouds.protocol import Cloud
-from trainyard.config import find_root, load_env, places
 from trainyard.provider.world import Control, Severity, World
+
+if TYPE_CHECKING:
+    from trainyard.clouds.protocol import Cloud
 
 _SEVERITIES = {
     "debug": engine_pb2.DEBUG,
@@ -24,11 +24,10 @@ _SEVERITIES = {
 class Outside:
     """Makes the World of each call."""
 
-    __slots__ = ("_control", "_log", "_root")
+    __slots__ = ("_control", "_log")
 
     def __init__(self, control: Control, engine: str | None) -> None:
         self._control = control
-        self._root = find_root(Path.cwd())
         self._log: engine_pb2_grpc.EngineStub | None = None
         if engine:
             self.attach(engine)
@@ -39,8 +38,13 @@ class Outside:
 
     def world_for(self, urn: str) -> World:
         """Return the outside for one call; ``.env`` and the environment are read now."""
-        env = load_env(self._root)
-        where = places(self._root, env)
+        # Loaded here, not with the module: none of it is needed to answer an engine's first calls.
+        from trainyard.clouds import open_cloud
+        from trainyard.config import find_root, load_env, places
+
+        root = find_root()
+        env = load_env(root)
+        where = places(root, env)
 
         def cloud(name: str) -> Cloud:
             return open_cloud(name, env, where)

@@ -8,6 +8,7 @@ stdin; at work, waiting stops, the request in flight is finished and written dow
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import os
 import signal
@@ -86,6 +87,8 @@ async def _serve(engine: str | None) -> None:
         loop.add_signal_handler(number, interrupted)
     _watch_stdin(loop, engine_died)
     print(port, flush=True)
+    # The engine now takes its time to start the program: load the handlers meanwhile.
+    loop.run_in_executor(work.pool, importlib.import_module, "trainyard.provider.registry")
     await done.wait()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -87,7 +87,7 @@ class BucketLifecycleArgs:
     """The rules of a bucket."""
 
     bucket: pulumi.Input[str]
-    rules: pulumi.Input[Sequence[Mapping[str, object]]]
+    rules: pulumi.Input[Sequence[Mapping[str, object]]] | None = None
     store: pulumi.Input[str] | None = None
 
 

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from trainyard.clouds.protocol import Cloud
-from trainyard.config import Places
 from trainyard.errors import EngineError
+
+if TYPE_CHECKING:
+    from trainyard.clouds.protocol import Cloud
+    from trainyard.config import Places
 
 Severity = Literal["debug", "info", "warning", "error"]
 

@@ -1,0 +1,180 @@
+"""Bucket, its rules and the closed fence, on a real S3 server."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.provider.conftest import Bench, pod_inputs
+from tests.storage.conftest import binary, store_places
+from trainyard.config import Places
+from trainyard.errors import RefusedError, UserError
+from trainyard.provider import fence, intents
+from trainyard.provider.bucket import BUCKET
+from trainyard.provider.handler import CheckFailed, diff
+from trainyard.provider.lease import LEASE
+from trainyard.provider.lifecycle import BUCKET_LIFECYCLE
+from trainyard.provider.pod import POD
+from trainyard.provider.store import settings_of
+from trainyard.provider.values import UNKNOWN, Properties
+from trainyard.storage.client import s3
+
+__all__ = ["binary", "store_places"]
+
+
+@pytest.fixture
+def yard(bench: Bench, store_places: Places, binary: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """The bench with a real local store."""
+    monkeypatch.setenv("TRAINYARD_VERSITYGW", str(binary))
+    places = dataclasses.replace(bench.world.places, outside=store_places.outside)
+    bench.world = dataclasses.replace(bench.world, places=places)
+    yield bench
+
+
+def named(yard: Bench, **more: object) -> Properties:
+    return yard.checked(BUCKET, {"bucket": f"t-{secrets.token_hex(5)}", "store": "local", **more})  # type: ignore[dict-item]
+
+
+def create(yard: Bench, inputs: Properties) -> tuple[str, Properties]:
+    return BUCKET.create(yard.call("results", "Bucket"), inputs)
+
+
+# Names
+
+
+def test_the_default_name_is_made_once_per_stack_and_found_again_by_another_checkout(bench: Bench) -> None:
+    first = bench.checked(BUCKET, {"store": "local"})["name"]
+    assert str(first).startswith("trainyard-")
+    bench.world = dataclasses.replace(bench.world, places=dataclasses.replace(bench.world.places, home=bench.world.places.root / "clone"))
+    assert bench.checked(BUCKET, {"store": "local"})["name"] == first
+    assert bench.checked(BUCKET, {"store": "local"}, stack="other")["name"] != first
+
+
+def test_the_state_s_name_wins_over_a_lost_settings_folder_and_the_setting_over_both(bench: Bench) -> None:
+    old = {"store": "local", "name": "trainyard-00c0ffee"}
+    assert bench.checked(BUCKET, {"store": "local"}, old)["name"] == "trainyard-00c0ffee"
+    assert bench.checked(BUCKET, {"store": "local", "env_id": "12345678"}, old)["name"] == "trainyard-12345678"
+    assert bench.checked(BUCKET, {"store": "local", "bucket": "mine"}, old)["name"] == "mine"
+
+
+def test_an_env_id_of_digits_alone_survives_yaml(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for made in ("01234567", "1234e567"):
+        monkeypatch.setattr(secrets, "token_hex", lambda size, made=made: made)
+        for _ in range(2):
+            assert bench.checked(BUCKET, {"store": "local"}, stack=made)["name"] == f"trainyard-{made}"
+
+
+def test_an_impossible_env_id_is_an_error(bench: Bench) -> None:
+    with pytest.raises(UserError, match="8 hex"):
+        bench.checked(BUCKET, {"store": "local", "env_id": "My Env"})
+
+
+def test_without_credentials_there_is_no_bucket_which_is_said_aloud(bench: Bench) -> None:
+    inputs = bench.checked(BUCKET, {})
+    assert inputs["name"] == "none"
+    _, outputs = create(bench, inputs)
+    assert any("no S3 credentials" in text for text in bench.messages)
+    assert outputs["name"] == "none"
+    assert not diff(BUCKET, bench.call("results", "Bucket"), outputs, inputs, inputs).changes
+    BUCKET.delete(bench.call("results", "Bucket"), "none", outputs, inputs)
+    rules = {"bucket": "none", "store": "none", "rules": [{"prefix": "tmp/", "expire_days": 1}]}
+    assert BUCKET_LIFECYCLE.create(bench.call("results"), rules)[1] == {"rules": [], "kept_in": "none"}  # type: ignore[arg-type]
+
+
+def test_credentials_that_appear_give_the_environment_its_bucket(bench: Bench) -> None:
+    without = bench.checked(BUCKET, {})
+    _, outputs = create(bench, without)
+    bench.world.env.update(AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b")  # type: ignore[attr-defined]
+    now = bench.checked(BUCKET, {}, without)
+    assert str(now["name"]).startswith("trainyard-")
+    assert diff(BUCKET, bench.call("results", "Bucket"), outputs, without, now).changes == {"name": "update-replace"}
+
+
+def test_credentials_that_vanish_never_turn_a_bucket_into_none(bench: Bench) -> None:
+    assert bench.checked(BUCKET, {}, {"name": "trainyard-00c0ffee"})["name"] == "trainyard-00c0ffee"
+
+
+def test_a_named_bucket_without_credentials_is_refused(bench: Bench) -> None:
+    with pytest.raises(UserError, match="no credentials for bucket 'mine'"):
+        create(bench, bench.checked(BUCKET, {"bucket": "mine"}))
+
+
+def test_a_bucket_named_by_the_credentials_is_taken(bench: Bench) -> None:
+    bench.world.env.update(  # type: ignore[attr-defined]
+        RUNPOD_S3_ACCESS_KEY="a", RUNPOD_S3_SECRET_KEY="b", RUNPOD_S3_ENDPOINT="https://s3api-eu-ro-1.runpod.io/", RUNPOD_S3_BUCKET="vol1"
+    )
+    assert bench.checked(BUCKET, {})["name"] == "vol1"
+
+
+# The real server
+
+
+def test_create_makes_a_bucket_and_a_second_create_adopts_it_with_its_objects(yard: Bench) -> None:
+    inputs = named(yard)
+    bucket, outputs = create(yard, inputs)
+    assert (outputs["name"], outputs["store"], outputs["adopted"]) == (bucket, "local", False)
+    settings = settings_of(yard.world, "local", bucket)
+    assert settings is not None
+    s3(settings).put_object(Bucket=bucket, Key="models/x", Body=b"12345")
+    BUCKET.delete(yard.call("results", "Bucket"), bucket, outputs, inputs)
+    assert f"bucket {bucket} stays, with 1 objects (5 B)" in yard.messages[-1]
+    assert create(yard, inputs)[1]["adopted"] is True
+    assert s3(settings).get_object(Bucket=bucket, Key="models/x")["Body"].read() == b"12345"
+
+
+def test_read_says_gone_only_for_a_bucket_that_is_not_there(yard: Bench) -> None:
+    inputs = named(yard)
+    call = yard.call("results", "Bucket")
+    bucket, outputs = create(yard, inputs)
+    assert BUCKET.read(call, bucket, outputs, inputs).properties == outputs
+    settings = settings_of(yard.world, "local", bucket)
+    assert settings is not None
+    s3(settings).delete_bucket(Bucket=bucket)
+    assert BUCKET.read(call, bucket, outputs, inputs).id == ""
+
+
+def test_rules_are_kept_shown_changed_and_taken_away(yard: Bench) -> None:
+    bucket, _ = create(yard, named(yard))
+    call = yard.call("results", "BucketLifecycle")
+    rules = [{"id": "tmp", "prefix": "tmp/", "expire_days": 3}]
+    inputs = yard.checked(BUCKET_LIFECYCLE, {"bucket": bucket, "store": "local", "rules": rules})  # type: ignore[dict-item]
+    id, outputs = BUCKET_LIFECYCLE.create(call, inputs)
+    assert outputs == {"rules": [{"id": "tmp", "prefix": "tmp/", "expire_days": 3}], "kept_in": "object"}
+    assert any("nothing expires by itself" in text for text in yard.messages)
+    assert BUCKET_LIFECYCLE.read(call, id, outputs, inputs).inputs == inputs
+    news = {**inputs, "rules": [{"id": "tmp", "prefix": "tmp/", "expire_days": 4}]}
+    assert diff(BUCKET_LIFECYCLE, call, outputs, inputs, news).changes == {"rules": "update"}
+    BUCKET_LIFECYCLE.update(call, id, outputs, inputs, news)
+    drifted = BUCKET_LIFECYCLE.read(call, id, outputs, inputs)
+    assert drifted.inputs["rules"] == news["rules"], "what stands in the store becomes the old input, so that up puts it right"
+    BUCKET_LIFECYCLE.delete(call, id, outputs, inputs)
+    assert BUCKET_LIFECYCLE.read(call, id, outputs, inputs).properties["rules"] == []
+
+
+@pytest.mark.parametrize("rule", [{"prefix": "/tmp", "expire_days": 1}, {"prefix": "tmp/"}, {"expire": 3}, "tmp"])
+def test_a_rule_that_no_store_could_keep_is_refused_in_check(bench: Bench, rule: object) -> None:
+    with pytest.raises(CheckFailed, match="rule 1"):
+        bench.checked(BUCKET_LIFECYCLE, {"bucket": "b", "rules": [rule]})  # type: ignore[list-item]
+
+
+def test_rules_not_known_yet_pass_check(bench: Bench) -> None:
+    bench.checked(BUCKET_LIFECYCLE, {"bucket": UNKNOWN, "rules": [{"prefix": UNKNOWN, "expire_days": 1}]})
+
+
+def test_a_fence_closed_on_one_machine_stops_creates_on_every_other_that_shares_the_bucket(yard: Bench) -> None:
+    bucket, _ = create(yard, named(yard))
+    inputs = yard.checked(LEASE, {"cloud": "model", "bucket": bucket, "store": "local"})
+    fence_id, outputs = LEASE.create(yard.call("fence", "Lease"), inputs)
+    pod = yard.checked(POD, pod_inputs(fence_id=fence_id, bucket=bucket, store="local"))
+    elsewhere = dataclasses.replace(yard.world, places=dataclasses.replace(yard.world.places, home=yard.world.places.root / "elsewhere"))
+    intents.make_folder(elsewhere.places.intents, "1" * 10)
+    assert not fence.is_closed_in_bucket(elsewhere, fence_id, "local", bucket)
+    LEASE.delete(yard.call("fence", "Lease"), fence_id, outputs, inputs)
+    assert fence.is_closed_in_bucket(elsewhere, fence_id, "local", bucket)
+    with pytest.raises(RefusedError, match=f"environment {fence_id} was closed"):
+        POD.create(dataclasses.replace(yard.call(), world=elsewhere), pod)
+    assert yard.cloud.calls("create") == 0

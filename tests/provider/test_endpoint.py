@@ -1,0 +1,155 @@
+"""Endpoint: waits for an SSH greeting under one deadline per phase, and names the phase that failed."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.provider.conftest import FENCE, LEASE, Bench
+from trainyard.clouds.protocol import SshAddress
+from trainyard.errors import CloudUnknown
+from trainyard.provider.endpoint import ENDPOINT, BootFailed, greets
+from trainyard.provider.handler import diff
+from trainyard.provider.values import Properties
+from trainyard.provider.world import Interrupted
+
+
+@contextmanager
+def server(greeting: bytes) -> Iterator[int]:
+    """Listen on a loopback port and greet whoever connects."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                for piece in (greeting[:2], greeting[2:]):
+                    connection.sendall(piece)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield listener.getsockname()[1]
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+def inputs(pod_id: str, **more: object) -> Properties:
+    return {"cloud": "model", "pod_id": pod_id, "boot_accepted_minutes": 1, "boot_image_minutes": 5, "boot_ssh_minutes": 2, **more}  # type: ignore[dict-item]
+
+
+def starting(bench: Bench, **more: object) -> str:
+    return bench.cloud.add(f"ty-{FENCE}-{LEASE}-pod-00000000", FENCE, LEASE, **{"status": "starting", **more})
+
+
+def create(bench: Bench, pod_id: str, **more: object) -> Properties:
+    return ENDPOINT.create(bench.call(kind="Endpoint"), inputs(pod_id, **more))[1]
+
+
+def test_an_address_counts_when_an_ssh_server_greets_there(bench: Bench) -> None:
+    with server(b"SSH-2.0-OpenSSH\r\n") as port:
+        pod_id = starting(bench)
+        bench.during += [lambda: None, lambda: bench.cloud.change(pod_id, status="running", host=["127.0.0.1", port, "root"])]
+        assert create(bench, pod_id) == {"host": "127.0.0.1", "port": port, "user": "root", "workspace": "/workspace"}
+
+
+def test_a_port_mapping_without_server_behind_it_does_not_count_and_a_fresher_one_is_followed(bench: Bench) -> None:
+    with server(b"HTTP/1.1 400\r\n") as wrong, server(b"SSH-2.0-x\r\n") as right:
+        pod_id = starting(bench, status="running", host=["127.0.0.1", wrong, "root"])
+        bench.during += [lambda: None, lambda: None, lambda: bench.cloud.change(pod_id, host=["127.0.0.1", right, "root"])]
+        assert create(bench, pod_id)["port"] == right
+
+
+def test_a_closed_port_does_not_greet() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert not greets(SshAddress("127.0.0.1", port))
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "minutes"),
+    [({"status": "unknown"}, "accepted", 1), ({"status": "starting"}, "image", 5), ({"status": "running"}, "ssh", 2)],
+)
+def test_each_phase_has_its_own_deadline_and_is_named(bench: Bench, state: dict[str, object], phase: str, minutes: int) -> None:
+    began, pod_id = bench.at[0], starting(bench, **state)
+    with pytest.raises(BootFailed, match=f"not past phase '{phase}' after {minutes} minutes"):
+        create(bench, pod_id)
+    assert minutes * 60 <= bench.at[0] - began < minutes * 60 + 10
+    assert bench.cloud.alive() == [pod_id], "a boot failure never ends the pod"
+
+
+def test_the_deadline_of_a_phase_counts_from_its_beginning(bench: Bench) -> None:
+    began, pod_id = bench.at[0], starting(bench)
+
+    def run_after_four_minutes() -> None:
+        if bench.at[0] - began > 240:
+            bench.cloud.change(pod_id, status="running")
+        else:
+            bench.during.append(run_after_four_minutes)
+
+    bench.during.append(run_after_four_minutes)
+    with pytest.raises(BootFailed, match="phase 'ssh' after 2 minutes"):
+        create(bench, pod_id)
+    assert bench.at[0] - began >= 240 + 120
+
+
+@pytest.mark.parametrize("status", ["exited", "error", "terminating"])
+def test_a_pod_that_ended_fails_at_once_with_the_cloud_s_word(bench: Bench, status: str) -> None:
+    pod_id = starting(bench)
+    bench.during += [lambda: None, lambda: bench.cloud.change(pod_id, status=status, leaves=bench.at[0] + 99)]
+    with pytest.raises(BootFailed, match=status.upper()):
+        create(bench, pod_id)
+    assert sum(bench.slept) < 5
+
+
+def test_a_pod_that_was_seen_and_is_gone_fails_at_once(bench: Bench) -> None:
+    pod_id = starting(bench)
+    bench.during += [lambda: None, lambda: bench.cloud.terminate(pod_id)]
+    with pytest.raises(BootFailed, match="now it is gone"):
+        create(bench, pod_id)
+    assert sum(bench.slept) < 5
+
+
+def test_a_pod_that_the_cloud_does_not_show_yet_is_waited_for(bench: Bench) -> None:
+    with pytest.raises(BootFailed, match="not seen yet"):
+        create(bench, "p77")
+
+
+def test_an_api_that_stutters_is_no_boot_failure(bench: Bench) -> None:
+    with server(b"SSH-2.0-x\r\n") as port:
+        pod_id = starting(bench, status="running", host=["127.0.0.1", port, "root"])
+        bench.cloud.set_faults(get=["503"] * 5)
+        assert create(bench, pod_id)["port"] == port
+
+
+def test_cancel_ends_the_wait(bench: Bench) -> None:
+    pod_id = starting(bench)
+    bench.during.append(bench.world.control.cancel)
+    with pytest.raises(Interrupted):
+        create(bench, pod_id)
+
+
+def test_read_returns_the_fresh_address_the_last_one_while_there_is_none_and_gone_with_the_pod(bench: Bench) -> None:
+    call, old = bench.call(kind="Endpoint"), {"host": "1.2.3.4", "port": 1, "user": "root", "workspace": "/workspace"}
+    pod_id = starting(bench)
+    assert ENDPOINT.read(call, pod_id, old, inputs(pod_id)).properties == old
+    bench.cloud.change(pod_id, host=["5.6.7.8", 22, "root"])
+    assert ENDPOINT.read(call, pod_id, old, inputs(pod_id)).properties["host"] == "5.6.7.8"
+    bench.cloud.set_faults(get=["503"])
+    with pytest.raises(CloudUnknown):
+        ENDPOINT.read(call, pod_id, old, inputs(pod_id))
+    bench.cloud.terminate(pod_id)
+    assert ENDPOINT.read(call, pod_id, old, inputs(pod_id)).id == ""
+
+
+def test_other_boot_deadlines_are_no_change_and_another_pod_is_another_endpoint(bench: Bench) -> None:
+    call = bench.call(kind="Endpoint")
+    assert not diff(ENDPOINT, call, {}, inputs("p0"), inputs("p0", boot_ssh_minutes=9)).changes
+    assert diff(ENDPOINT, call, {}, inputs("p0"), inputs("p1")).changes == {"pod_id": "update-replace"}
