@@ -172,6 +172,37 @@ def runs(c: Context, json: bool = False) -> int:
     return 0
 
 
+@task(
+    iterable=["set"],
+    help={
+        "stack": "stack to rehearse (default: runpod)",
+        "recipe": "as for train",
+        "data": "as for train",
+        "config": "as for train",
+        "set": "as for train",
+        "name": "as for train",
+        "json": "as for train",
+    },
+)
+@verb
+def rehearse(
+    c: Context, stack: str = "runpod", recipe: str = "lora", data: str | None = None, config: str | None = None, set: Any = None,
+    name: str | None = None, json: bool = False,
+) -> int:  # fmt: skip
+    """Run the whole story of a stack against an emulator of its cloud, with real pods on this machine: costs nothing."""
+    from trainyard import config as settings
+    from trainyard.rehearsal.session import rehearsal
+    from trainyard.runs import train as begin
+    from trainyard.runs.rent import Context as Work
+
+    here = context(as_json=json)
+    wanted = begin.Wanted(stack, recipe, data, Path(config) if config else None, tuple(set or ()), name)
+    with rehearsal(stack, here.places, here.env) as world:
+        work = Work(settings.places(world.root, world.env), world.env, here.ui)
+        work.ui.say(f"rehearsal  of stack '{stack}' on this machine; the cloud is SIMULATED, nothing is rented")
+        return _finish(work, json, lambda: _drive(work, begin.prepare(work, wanted)))
+
+
 @task(positional=["run"], help={"run": "label or user/label", "follow": "go on until the training ends"})
 @verb
 def logs(c: Context, run: str, follow: bool = False) -> int:
@@ -455,7 +486,7 @@ def _number(value: Any) -> float | None:
         raise UserError(f"'{value}' is not a number") from None
 
 
-RUN_VERBS = (train, attach, recover, cancel, runs, logs, ssh, tunnel, render, download)
+RUN_VERBS = (train, rehearse, attach, recover, cancel, runs, logs, ssh, tunnel, render, download)
 ENVIRONMENT_VERBS = (up, preview, refresh, destroy, outputs, env, end, reap, audit)
 
 

@@ -63,7 +63,8 @@ def adopt(context: Context, environment: str, reference: str, key_file: Path) ->
     cloud = context.cloud(environment)
     pod = find_pod(cloud, reference)
     if pod.ssh is None:
-        raise UserError(f"pod {pod.id} has no SSH address (it is: {pod.raw_status})", hint=f"End it with: invoke end {pod.id} --stack {environment}")
+        hint = f"End it with: invoke end {pod.id} --stack {environment}"
+        raise UserError(f"pod {pod.id} has no SSH address (it is: {pod.raw_status})", hint=hint)
     if not key_file.is_file():
         raise UserError(f"{key_file}: there is no such SSH key")
     address = Address(host=pod.ssh.host, port=pod.ssh.port, user=pod.ssh.user, host_key=pod.host_key, key_file=key_file.resolve())

@@ -56,6 +56,8 @@ def variables(
 def job_env(context: Context, pod: Pod, *, local: bool) -> dict[str, str]:
     """Return the training's environment beside what run.sh sets by itself."""
     env = {"WORKSPACE": pod.workspace, "INPUT_DIR": pod.path("input"), "OUTPUT_DIR": pod.path("output"), "HF_HOME": pod.path(".cache")}
-    if local:
+    if local or pod.cloud.simulated:
         env["TRAINYARD_ENVS"] = context.env.get("TRAINYARD_ENVS") or str(context.places.cloud / "envs")
+    if pod.cloud.simulated:
+        env["TRAINYARD_LOCK"] = "cpu"  # an emulator's GPUs are only told
     return env

@@ -58,7 +58,7 @@ def prepare(context: Context, wanted: Wanted) -> RunFolder:
         ui.warn(warning)
     ui.say(f"estimate   {told.text()}")
     outputs = ensure_environment(context, wanted.stack)
-    if str(settings.get("cloud", wanted.stack)) == "local":
+    if cloud.name == "local" or cloud.simulated:
         # Shared by all local pods of this machine, built before a pod exists.
         environment.prepare(chosen, values, context.places, ui.say)
     user = user_name(context.env, settings.get("user"))  # type: ignore[arg-type]
