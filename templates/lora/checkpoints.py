@@ -1,7 +1,7 @@
 """Checkpoints that count: complete ones only, made with the same settings and data.
 
 The trainer writes a checkpoint in place. Only when all its files are on disk does ``complete.json`` name them
-with their sizes; whatever lacks it is half a checkpoint and is removed.
+with their sizes; whatever lacks it is half a checkpoint and is removed. Standard library only; the trainer's call is in callbacks.py.
 """
 
 import json
@@ -9,19 +9,8 @@ import os
 import re
 import shutil
 
-from transformers import TrainerCallback
-
 MARK = "complete.json"
 _NAME = re.compile(r"^checkpoint-(\d+)$")
-
-
-class Marker(TrainerCallback):
-    """Marks each checkpoint when the trainer has written all of it."""
-
-    def on_save(self, args, state, control, **_):
-        folder = os.path.join(args.output_dir, f"checkpoint-{state.global_step}")
-        if state.is_world_process_zero and os.path.isdir(folder):
-            mark(folder)
 
 
 def mark(folder):

@@ -130,15 +130,17 @@ def _ended(ids, mask, tokenizer):
 
 
 def _by_prefix(messages, tokenizer):
-    """What an answer adds to the conversation before it is what is learnt."""
-    whole = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
-    mask = [0] * len(whole)
+    """What an answer adds to the text of the conversation before it is what is learnt."""
+
+    def text(count, asked=False):
+        return tokenizer.apply_chat_template(messages[:count], tokenize=False, add_generation_prompt=asked)
+
+    whole, spans = text(len(messages)), []
     for number, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        before = tokenizer.apply_chat_template(messages[:number], tokenize=True, return_dict=True, add_generation_prompt=True)["input_ids"]
-        after = tokenizer.apply_chat_template(messages[: number + 1], tokenize=True, return_dict=True)["input_ids"]
-        if whole[: len(after)] != after or after[: len(before)] != before:
-            raise SystemExit("train: the chat template of this model rewrites earlier turns: use rows of prompt/completion or text")
-        mask[len(before) : len(after)] = [1] * (len(after) - len(before))
-    return whole, mask
+        if message["role"] == "assistant":
+            before, after = text(number, asked=True), text(number + 1)
+            if not whole.startswith(after) or not after.startswith(before):
+                raise SystemExit("train: the chat template of this model rewrites earlier turns: use rows of prompt/completion or text")
+            spans.append((len(before), len(after)))
+    found = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+    return found["input_ids"], [any(end > first and start < last for first, last in spans) for start, end in found["offset_mapping"]]

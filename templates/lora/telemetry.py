@@ -1,12 +1,12 @@
-"""What the run tells while it works: metrics.jsonl (append-only), status.json (atomic), and the wish to stop."""
+"""What the run tells while it works: metrics.jsonl (append-only), status.json (atomic), and the wish to stop.
+
+Standard library only; what the trainer calls is in callbacks.py.
+"""
 
 import json
-import math
 import os
 import signal
 import time
-
-from transformers import TrainerCallback
 
 STOPPED = 75  # exit code: saved and stopped on request, the same command goes on
 
@@ -46,45 +46,6 @@ class Stop:
         print("train: stop requested, saving after this step", flush=True)
 
 
-class Telemetry(TrainerCallback):
-    """Writes one line of metrics a step, and ends the training on request or when the loss is no number."""
-
-    def __init__(self, output, status, stop):
-        self._status, self._stop = status, stop
-        self._path = os.path.join(output, "metrics.jsonl")
-        self._last = None
-        self.broken = None
-        _cut_torn_line(self._path)
-
-    def on_train_begin(self, args, state, control, **_):
-        self._last = (time.monotonic(), state.num_input_tokens_seen)
-        self._status.write("training", "training", step=state.global_step, total_steps=state.max_steps)
-
-    def on_step_end(self, args, state, control, **_):
-        if self._stop.wanted and state.global_step < state.max_steps:
-            control.should_save = control.should_training_stop = True
-        return control
-
-    def on_log(self, args, state, control, logs=None, **_):
-        if not state.is_world_process_zero or "loss" not in (logs or {}):
-            return
-        now, tokens = time.monotonic(), state.num_input_tokens_seen
-        seconds = max(now - self._last[0], 1e-9)
-        line = {
-            "time": round(time.time(), 3), "step": state.global_step, "total_steps": state.max_steps,
-            "epoch": round(logs.get("epoch", state.epoch or 0), 4), "loss": logs["loss"], "lr": logs.get("learning_rate"),
-            "tokens": tokens, "tokens_per_second": round((tokens - self._last[1]) / seconds, 1), "grad_norm": logs.get("grad_norm"),
-        }
-        self._last = (now, tokens)
-        finite = math.isfinite(line["loss"])
-        append_line(self._path, {key: value for key, value in line.items() if value is not None and (finite or key != "loss")})
-        self._status.write("training", "training", step=state.global_step, total_steps=state.max_steps, loss=line["loss"] if finite else None)
-        print(f"train: step {state.global_step}/{state.max_steps}  loss {line['loss']:.4f}  {line['tokens_per_second']:.0f} tokens/s", flush=True)
-        if not finite:
-            self.broken = f"the loss is {line['loss']} at step {state.global_step}: lower learning_rate, or look at the data"
-            control.should_training_stop, control.should_save = True, False
-
-
 def append_line(path, value):
     """Append one whole line by one write."""
     data = (json.dumps(value) + "\n").encode()
@@ -95,8 +56,8 @@ def append_line(path, value):
         os.close(handle)
 
 
-def _cut_torn_line(path):
-    # A crash in the middle of a write leaves half a line; readers take whole lines only, so cutting it moves nobody.
+def cut_torn_line(path):
+    """Cut what a crash in the middle of a write left of a line; readers take whole lines only, so it moves nobody."""
     if os.path.exists(path):
         with open(path, "rb+") as file:
             data = file.read()
