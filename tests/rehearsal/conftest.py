@@ -1,0 +1,102 @@
+"""Rehearsals with real local pods behind them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from trainyard.clouds.marker import PodName, new_id
+from trainyard.clouds.protocol import OfferQuery, PodInfo, PodSpec
+from trainyard.clouds.runpod import RunPodCloud
+from trainyard.pod.boot import boot_command
+from trainyard.rehearsal.runpod import Emulator, Timing, start
+from trainyard.remote.keys import host_key, new_ssh_key
+
+QUICK = Timing(provisioning=0.05, starting=0.05, ports=0.1, lag=1.0)
+PRIVATE_KEY, PUBLIC_KEY = new_ssh_key()
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    """A folder with a short path: Unix sockets allow no long one."""
+    folder = Path(tempfile.mkdtemp(prefix="rp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def module_rehearsal(root: Path) -> Iterator[Emulator]:
+    """One rehearsal for the tests of a file."""
+    emulator = start(root / "one", timing=QUICK, limits={"minute": 10**6}, env={})
+    yield emulator
+    emulator.stop(end_pods=True)
+
+
+@pytest.fixture
+def rehearsal(module_rehearsal: Emulator) -> Iterator[Emulator]:
+    """The rehearsal with no pod and no fault on it."""
+    yield module_rehearsal
+    module_rehearsal.faults.off()
+    for record in module_rehearsal.fleet.all():
+        module_rehearsal.fleet.delete(record["id"], "after a test")
+
+
+@pytest.fixture
+def cloud(rehearsal: Emulator) -> Iterator[RunPodCloud]:
+    cloud = RunPodCloud.from_env(rehearsal.env)
+    yield cloud
+    cloud.close()
+
+
+def make_spec(seconds: float = 3600, rescue: float = 1.0, **changes: object) -> PodSpec:
+    """Return a spec of our image whose lease ends in some seconds."""
+    fence, lease, end = new_id(), new_id(), datetime.now(UTC) + timedelta(seconds=seconds)
+    name = str(PodName(fence, lease, "pod", "0123abcd"))
+    given = {
+        "name": name,
+        "fence_id": fence,
+        "lease_id": lease,
+        "stop": end - timedelta(seconds=rescue),
+        "end": end,
+        "image": "example/trainyard-trainer@sha256:00",
+        "public_key": PUBLIC_KEY,
+        "host_key": host_key(b"s" * 32, name).private_pem,
+    }
+    return PodSpec(**{**given, **changes})  # type: ignore[arg-type]
+
+
+def make_foreign(seconds: float = 3600, **changes: object) -> PodSpec:
+    """Return a spec of an image that is not ours: its start arguments bring the warden."""
+    return make_spec(seconds, image="ubuntu:24.04", boot=boot_command(), **changes)
+
+
+def rent(cloud: RunPodCloud, spec: PodSpec) -> PodInfo:
+    return cloud.create(spec, cloud.offers(OfferQuery(gpus=("RTX 5090",)))[0])
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait for something that real processes are about to do."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.03)
+
+
+def reachable(cloud: RunPodCloud, pod_id: str) -> PodInfo:
+    """Return the pod once it has an address."""
+    found: list[PodInfo] = []
+
+    def look() -> bool:
+        info = cloud.get(pod_id)
+        if info is not None and info.ssh is not None:
+            found.append(info)
+        return bool(found)
+
+    eventually(look)
+    return found[-1]
