@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -31,11 +30,15 @@ NO_SPACE = 74
 
 _SPACE = re.compile(r"No space left on device|os error 28|Disk quota exceeded|os error 122|ENOSPC", re.I)
 _NETWORK = re.compile(
-    r"dns error|failed to lookup address|Temporary failure (?:in name resolution|resolving)|Name or service not known"
-    r"|Network is unreachable"
-    r"|No route to host|Connection refused|Connection reset|error sending request|client error \(Connect\)|tcp connect error"
-    r"|operation timed out|connection timed out|i/o timeout|Read timed out|dial tcp|Could not resolve host|nodename nor servname"
-    r"|NewConnectionError|ConnectTimeoutError|urlopen error|Proxy(?:Error| CONNECT)|no such host|Failed to fetch",
+    "|".join(
+        (
+            r"dns error|failed to lookup address|Temporary failure (?:in name resolution|resolving)|Name or service not known",
+            r"no such host|Could not resolve host|nodename nor servname|Network is unreachable|No route to host",
+            r"Connection refused|Connection reset|dial tcp|tcp connect error|client error \(Connect\)|error sending request",
+            r"operation timed out|connection timed out|i/o timeout|Read timed out",
+            r"NewConnectionError|ConnectTimeoutError|urlopen error|Proxy(?:Error| CONNECT)",
+        )
+    ),
     re.I,
 )
 
@@ -119,11 +122,6 @@ def os_failure(error: OSError, what: str, *, space: str) -> SetupError:
         return SetupError(f"{what}: the disk is full", hint=space, exit_code=NO_SPACE)
     place = f"{error.filename}: " if error.filename else ""
     return SetupError(f"{what}: {place}{error.strerror or error}", exit_code=WRONG_MACHINE)
-
-
-def shown(command: Sequence[str | Path]) -> str:
-    """Return a command as a person would type it."""
-    return shlex.join(str(part) for part in command)
 
 
 def _collect(child: subprocess.Popen[bytes], chunks: list[bytes]) -> None:
