@@ -49,13 +49,11 @@ def assert_result_is(settings: StoreSettings, pod: Workspace, dest: Path) -> Non
     assert have == want
 
 
-def test_a_commit_puts_the_model_its_manifest_and_the_logs_where_the_design_says(settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:
+def test_a_commit_puts_model_manifest_and_logs_where_the_design_says(settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:
     done = run(settings, pod)
     base = "models/greg/2026-11-24-101234/1/"
-    assert keys(settings, "models/") == sorted(
-        base + name
-        for name in ("_SUCCESS", "_manifest.json", "model/config.json", "model/empty", "model/model.safetensors", "model/tokenizer/vocab.txt")
-    )
+    model = [f"model/{name}" for name in ("config.json", "empty", "model.safetensors", "tokenizer/vocab.txt")]
+    assert keys(settings, "models/") == [base + name for name in ("_SUCCESS", "_manifest.json", *model)]
     logs = "logs/greg/2026-11-24-101234/1/"
     assert keys(settings, "logs/") == [logs + name for name in ("config.json", "metrics.jsonl", "status.json", "train.log")]
     assert done.s3_url == f"s3://{settings.bucket}/{base}model/" and done.s3_key == base + "model/"
@@ -184,7 +182,7 @@ def test_a_store_that_lies_for_good_never_gets_a_success(
 
 def test_a_store_that_refuses_everything_is_a_store_error_with_its_words(through: StoreSettings, proxy: LyingProxy, pod: Workspace) -> None:
     proxy.faults.append(Fault("any", "fail", times=999, status=403))
-    with pytest.raises(StoreError, match="403|InternalError"):
+    with pytest.raises(StoreError, match="403"):
         run(through, pod)
 
 

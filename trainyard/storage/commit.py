@@ -15,7 +15,7 @@ from typing import Any
 
 from trainyard.errors import PodCannotUpload, StoreError
 from trainyard.remote.protocol import Transport
-from trainyard.storage import podside
+from trainyard.storage import local, podside
 from trainyard.storage.bucket import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import OnProgress, Patience, Progress, deliver, silent
@@ -62,12 +62,34 @@ def commit(
         raise PodCannotUpload(
             f"{settings.kind}'s S3 knows no presigned URLs, so the pod cannot send without its key: the result goes over SSH"
         )
+    extra = default_logs(output_dir) if logs is None else logs
+    for last in (False, False, True):
+        try:
+            return _commit(settings, transport, where, output_dir, outputs, excludes, extra, on_progress, part_size, patience)
+        except StoreError:
+            # The local server can be killed like any process; its next start goes on where it was.
+            if last or not local.revive(settings):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _commit(
+    settings: StoreSettings,
+    transport: Transport,
+    where: ResultKey,
+    output_dir: str,
+    outputs: Sequence[str],
+    excludes: Sequence[str],
+    extra: Mapping[str, str],
+    on_progress: OnProgress,
+    part_size: int,
+    patience: Patience,
+) -> Committed:
     settings = probed(settings)
     done = committed(settings, where)
     if done is not None:
         return done
     pod = podside.prepare(transport, output_dir)
-    extra = default_logs(output_dir) if logs is None else logs
     found = frozen_scan(pod, outputs, excludes, extra, settings, part_size, on_progress, patience.pause)
     manifest = manifest_of(where, found, {posixpath.relpath(path, pod.root) for path in extra.values()})
     deliver(settings, pod, result_targets(pod, where, found) + log_targets(where, found), on_progress, patience)

@@ -30,6 +30,8 @@ REGION = "us-east-1"
 # Below the range from which systems hand out ports by themselves (32768 on Linux, 49152 on macOS).
 _PORTS = range(20000, 32000)
 _READY_SECONDS = 20.0
+_HEALTH_SECONDS = 5.0
+_PORT_SECONDS = 2.0
 _LOG_LIMIT = 64 * 1024 * 1024
 
 
@@ -93,13 +95,14 @@ def ensure(places: Places, *, binary: Path | None = None) -> StoreSettings:
     Raises StoreError when its port is held by another program, or when it does not become ready.
     """
     folder = _Folder(places.store)
-    identity = _read_identity(folder)
-    if identity is None or not _healthy(folder, identity):
-        with _locked(folder):
-            identity = _read_identity(folder) or _new_identity(folder)
-            if not _healthy(folder, identity):
-                _start(folder, identity, binary or find_binary(places))
-    return _settings(folder, identity)
+    return _settings(folder, _up(folder, binary)[0])
+
+
+def revive(settings: StoreSettings) -> bool:
+    """Start the local server that these settings name if it has died meanwhile; True when it had."""
+    if settings.kind != "local" or settings.data_dir is None:
+        return False
+    return _up(_Folder(settings.data_dir.parent), None)[1]
 
 
 def stop(places: Places) -> bool:
@@ -136,7 +139,7 @@ def status(places: Places) -> Status:
     )
 
 
-def find_binary(places: Places) -> Path:
+def find_binary(places: Places | None = None) -> Path:
     """Return the server's program: ``TRAINYARD_VERSITYGW``, else what bootstrap installed; raises UserError when absent."""
     named = os.environ.get("TRAINYARD_VERSITYGW")
     if named:
@@ -150,6 +153,19 @@ def find_binary(places: Places) -> Path:
     if found is None:
         raise UserError("the local S3 server (versitygw) is not installed", hint="Run ./bootstrap: it finds or builds it.")
     return Path(found)
+
+
+def _up(folder: _Folder, binary: Path | None) -> tuple[Identity, bool]:
+    """Make sure that the server runs; returns who it is, and whether it had to be started."""
+    identity = _read_identity(folder)
+    if identity is not None and _healthy(folder, identity):
+        return identity, False
+    with _locked(folder):
+        identity = _read_identity(folder) or _new_identity(folder)
+        if _healthy(folder, identity):
+            return identity, False
+        _start(folder, identity, binary or find_binary())
+    return identity, True
 
 
 def _settings(folder: _Folder, identity: Identity) -> StoreSettings:
@@ -227,7 +243,7 @@ def _healthy(folder: _Folder, identity: Identity) -> bool:
 
 
 def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_HEALTH_SECONDS)
     try:
         connection.request("GET", "/healthz")
         return connection.getresponse().status == 200
@@ -243,9 +259,8 @@ def _start(folder: _Folder, identity: Identity, binary: Path) -> None:
         # It lives but did not answer: give it the time a busy machine may need, then replace it.
         if _wait_ready(identity.port, running, _READY_SECONDS):
             return
-        process.end_process(*running, grace=5.0)
-    if not process.port_is_free(identity.port):
-        _adopt_or_refuse(folder, identity)
+        process.end_process(*running, grace=1.0)
+    if not process.port_is_free(identity.port) and _port_is_taken(folder, identity):
         return
     for path in (folder.data, folder.versions):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -261,14 +276,22 @@ def _start(folder: _Folder, identity: Identity, binary: Path) -> None:
         raise StoreError(f"the local S3 server did not become ready on 127.0.0.1:{identity.port}", hint=_tail(folder.server_log))
 
 
-def _adopt_or_refuse(folder: _Folder, identity: Identity) -> None:
-    """Take over a server of ours whose record was lost (a crash between start and record), else name who holds the port."""
+def _port_is_taken(folder: _Folder, identity: Identity) -> bool:
+    """Take over a server of ours whose record was lost (a crash between start and record): True. Else name who holds the port.
+
+    False when it became free: the threads of a killed server hold it a moment longer than its process is there.
+    """
     owner = process.port_owner(identity.port)
     if owner and _answers(identity.port) and _accepts_our_key(folder, identity):
         mark = process.start_mark(owner[0])
         if mark is not None:
             _write(folder.record, {"pid": owner[0], "mark": mark})
-            return
+            return True
+    until = time.monotonic() + _PORT_SECONDS
+    while time.monotonic() < until:
+        if process.port_is_free(identity.port):
+            return False
+        time.sleep(0.02)
     who = f"process {owner[0]} ({owner[1][:80]})" if owner else "another program"
     raise StoreError(
         f"port {identity.port} of the local S3 server is held by {who}",

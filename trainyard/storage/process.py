@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -68,14 +69,17 @@ def port_owner(port: int) -> tuple[int, str] | None:
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
-        try:
-            links = [os.readlink(link) for link in (folder / "fd").iterdir()]
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        except OSError:
-            continue  # gone meanwhile, or another user's
-        if any(link in inodes for link in links):
-            return int(folder.name), command
+        with contextlib.suppress(OSError):  # gone meanwhile, or another user's
+            if any(_link(path) in inodes for path in (folder / "fd").iterdir()):
+                return int(folder.name), (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     return None
+
+
+def _link(path: Path) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""  # closed meanwhile, as the descriptor that lists the folder is
 
 
 def _listening_inodes(port: int) -> set[str]:
