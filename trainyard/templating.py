@@ -20,7 +20,7 @@ def environment(folder: Path | None = None) -> jinja2.Environment:
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 - the targets are scripts, quoted by the filters below
+        autoescape=False,
     )
     env.filters["quote"] = lambda value: shlex.quote(str(value))
     env.filters["python"] = repr
@@ -28,9 +28,13 @@ def environment(folder: Path | None = None) -> jinja2.Environment:
     return env
 
 
-def render_file(folder: Path, name: str, variables: Mapping[str, object]) -> str:
-    """Render one template of a folder. Raises UserError with file:line for syntax errors and undefined names."""
-    return _guarded(lambda: environment(folder).get_template(name).render(variables), str(folder / name))
+def render_file(folder: Path, name: str, variables: Mapping[str, object], *, base: jinja2.Environment | None = None) -> str:
+    """Render one template of a folder, with another environment's filters if ``base`` is given.
+
+    Raises UserError with file:line for syntax errors and undefined names.
+    """
+    env = environment(folder) if base is None else base.overlay(loader=jinja2.FileSystemLoader(folder))
+    return _guarded(lambda: env.get_template(name).render(variables), str(folder / name))
 
 
 def render_text(text: str, variables: Mapping[str, object], *, name: str = "<text>") -> str:

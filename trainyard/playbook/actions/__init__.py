@@ -1,0 +1,38 @@
+"""The actions: each a schema of its arguments and a pure function from arguments to one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainyard.playbook.actions import commands, control, files, job, waiting
+from trainyard.playbook.schema import Schema
+from trainyard.playbook.steps import Step
+from trainyard.playbook.values import Variables
+
+Build = Callable[[Mapping[str, object], Path, Variables], Step]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action. ``local`` means that it concerns no machine at all."""
+
+    schema: Schema
+    build: Build
+    local: bool = False
+
+
+ACTIONS: dict[str, Action] = {
+    "shell": Action(commands.SHELL, commands.shell),
+    "command": Action(commands.COMMAND, commands.command),
+    "copy": Action(files.COPY, files.copy),
+    "template": Action(files.TEMPLATE, files.template),
+    "file": Action(files.FILE, files.file),
+    "fetch": Action(files.FETCH, files.fetch),
+    "wait_for": Action(waiting.WAIT_FOR, waiting.wait_for),
+    "assert": Action(control.ASSERT, control.assert_, local=True),
+    "debug": Action(control.DEBUG, control.debug, local=True),
+    "set_fact": Action(control.SET_FACT, control.set_fact, local=True),
+    "job": Action(job.JOB, job.job),
+}

@@ -1,0 +1,48 @@
+"""shell and command: anything at all, with ``creates`` and ``removes`` to say when it is done."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainyard.errors import UserError
+from trainyard.playbook.schema import Arg, Schema
+from trainyard.playbook.steps import Run, Step
+from trainyard.playbook.values import Variables
+from trainyard.remote.protocol import quote
+
+_COMMON = (Arg("creates"), Arg("removes"), Arg("chdir"), Arg("stdin"))
+SHELL = Schema("shell", (Arg("cmd", required=True), *_COMMON), free="cmd")
+COMMAND = Schema("command", (Arg("cmd"), Arg("argv", "list"), *_COMMON), free="cmd", one_of=(("cmd", "argv"),))
+
+
+def shell(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
+    """Run text as POSIX sh."""
+    return _run(str(args["cmd"]), args)
+
+
+def command(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
+    """Run a program with its arguments; no shell looks at them."""
+    words = args.get("argv")
+    if not isinstance(words, list):
+        try:
+            words = shlex.split(str(args["cmd"]))
+        except ValueError as error:
+            raise UserError(f"'command': {error} in: {args['cmd']}") from None
+    if not words:
+        raise UserError("'command' has nothing to run")
+    return _run(" ".join(quote(word) for word in words), args)
+
+
+def _run(text: str, args: Mapping[str, object]) -> Run:
+    stdin = args.get("stdin")
+    return Run(
+        text, None if stdin is None else str(stdin).encode(),
+        _maybe(args, "chdir"), _maybe(args, "creates"), _maybe(args, "removes"),
+    )  # fmt: skip
+
+
+def _maybe(args: Mapping[str, object], name: str) -> str | None:
+    value = args.get(name)
+    return None if value is None else str(value)

@@ -1,0 +1,42 @@
+"""assert, debug, set_fact: nothing happens on any machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainyard.playbook.schema import Arg, Schema
+from trainyard.playbook.steps import Check, Say, SetFacts, Step
+from trainyard.playbook.values import Condition, Variables, jinja_environment
+
+ASSERT = Schema("assert", (Arg("that", "condition", required=True), Arg("fail_msg"), Arg("success_msg")), free="that")
+DEBUG = Schema("debug", (Arg("msg", "any"), Arg("var")), free="msg", one_of=(("msg", "var"),))
+SET_FACT = Schema("set_fact", open_=True)
+
+
+def assert_(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
+    """Say which of the conditions do not hold."""
+    that = args["that"]
+    assert isinstance(that, Condition)
+    failed = tuple(source for source, holds in zip(that.sources, that.each(variables), strict=True) if not holds)
+    return Check(failed, _maybe(args, "fail_msg"), _maybe(args, "success_msg"))
+
+
+def debug(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
+    """Show a message, or a variable with its name."""
+    if "var" not in args:
+        return Say(args["msg"])
+    name = str(args["var"])
+    value = jinja_environment().compile_expression(name, undefined_to_none=True)(**variables)
+    return Say({name: "not defined" if value is None and re.match(r"^\w+$", name) and name not in variables else value})
+
+
+def set_fact(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
+    """Keep values as variables of this host."""
+    return SetFacts(dict(args))
+
+
+def _maybe(args: Mapping[str, object], name: str) -> str | None:
+    value = args.get(name)
+    return None if value is None else str(value)

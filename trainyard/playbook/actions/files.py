@@ -1,0 +1,97 @@
+"""copy, template, file, fetch: compared by content and mode, never by time; written whole or not at all."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainyard import templating
+from trainyard.errors import UserError
+from trainyard.playbook.schema import Arg, Schema
+from trainyard.playbook.steps import Get, PutFile, PutText, PutTree, Script, Step
+from trainyard.playbook.values import Variables, jinja_environment
+
+COPY = Schema(
+    "copy", (Arg("src"), Arg("content", "any"), Arg("dest", required=True), Arg("mode", "mode"), Arg("sha256", "sha256")),
+    one_of=(("src", "content"),),
+)  # fmt: skip
+TEMPLATE = Schema("template", (Arg("src", required=True), Arg("dest", required=True), Arg("mode", "mode")))
+FILE = Schema(
+    "file",
+    (
+        Arg("path", required=True), Arg("state", choices=("directory", "absent", "link", "touch", "file")),
+        Arg("mode", "mode"), Arg("src"),
+    ),
+)  # fmt: skip
+FETCH = Schema("fetch", (Arg("src", required=True), Arg("dest", required=True), Arg("sha256", "sha256")))
+
+_CHANGE = 'change() { echo changed; [ "$check" -eq 1 ] && exit 0; return 0; }\n'
+_MODE = '[ -z "$mode" ] || [ -n "$(find "$path" -prune -perm "$mode")" ] || { change; chmod "$mode" "$path" || exit 1; }\n'
+_STATES = {
+    "directory": '[ ! -e "$path" ] || [ -d "$path" ] || { echo "$path is there and is not a directory" >&2; exit 1; }\n'
+    '[ -d "$path" ] || { change; mkdir -p "$path" || exit 1; }\n' + _MODE,
+    "file": '[ -f "$path" ] || { echo "there is no file $path" >&2; exit 1; }\n' + _MODE,
+    "touch": '[ ! -d "$path" ] || { echo "$path is a directory" >&2; exit 1; }\n'
+    '[ -e "$path" ] || { change; : >>"$path" || exit 1; }\n' + _MODE,
+    "absent": 'case $path in /|""|.|..) echo "refused: $path" >&2; exit 1;; esac\n'
+    '[ ! -e "$path" ] && [ ! -L "$path" ] || { change; rm -rf "$path" || exit 1; }\n',
+    "link": '[ "$(readlink "$path")" != "$src" ] || exit 0\n'
+    '[ ! -e "$path" ] || [ -L "$path" ] || { echo "$path is there and is not a link" >&2; exit 1; }\n'
+    'change; rm -f "$path.new" && ln -s "$src" "$path.new" && mv -T "$path.new" "$path" || exit 1\n',
+}
+
+
+def copy(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
+    """Put a local file, a local folder or a text on the host."""
+    dest = str(args["dest"])
+    mode = args.get("mode")
+    mode = mode if isinstance(mode, int) else None
+    if "content" in args:
+        data = args["content"]
+        text = data if isinstance(data, str) else templating.environment().filters["json"](data) + "\n"
+        return PutText(_into(dest, None), str(text).encode(), 0o644 if mode is None else mode)
+    src = folder / str(args["src"])
+    promised = args.get("sha256")
+    if src.is_dir():
+        if mode is not None or promised is not None:
+            raise UserError(f"'copy': mode and sha256 are for one file, and {src} is a folder")
+        return PutTree(src, dest)
+    if not src.exists():
+        raise UserError(f"'copy': there is no {src}")
+    return PutFile(src, _into(dest, src.name), mode, promised if isinstance(promised, str) else None)
+
+
+def template(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
+    """Render a local Jinja file with the task's variables and put it on the host."""
+    src = folder / str(args["src"])
+    mode = args.get("mode")
+    text = templating.render_file(src.parent, src.name, variables, base=jinja_environment())
+    return PutText(_into(str(args["dest"]), src.name.removesuffix(".j2")), text.encode(), mode if isinstance(mode, int) else 0o644)
+
+
+def file(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
+    """Make a path be a folder, a link, a file that exists, or nothing."""
+    state = str(args.get("state", "file"))
+    if (state == "link") != ("src" in args):
+        raise UserError("'file': 'src' and 'state: link' go together")
+    mode = args.get("mode")
+    values = {"path": args["path"], "mode": f"{mode:04o}" if isinstance(mode, int) else "", "src": args.get("src", "")}
+    return Script(_CHANGE + _STATES[state], values)
+
+
+def fetch(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
+    """Bring a file or a folder home, proven by sha256; ``dest`` is the local path itself (below it with a final /)."""
+    src, dest = str(args["src"]), str(args["dest"])
+    local = Path(dest).expanduser()
+    promised = args.get("sha256")
+    return Get(src, local / posixpath.basename(src) if dest.endswith("/") else local, promised if isinstance(promised, str) else None)
+
+
+def _into(dest: str, name: str | None) -> str:
+    """Return the path itself, or the name below it when it ends in a slash."""
+    if not dest.endswith("/"):
+        return dest
+    if name is None:
+        raise UserError(f"'copy': with 'content' 'dest' is a file, not {dest}")
+    return dest + name

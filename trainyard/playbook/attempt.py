@@ -1,0 +1,205 @@
+"""One task on one host: conditions, loop, attempts, and what counts as changed and as failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from trainyard.errors import TrainyardError, Unreachable, UserError
+from trainyard.playbook.actions import ACTIONS
+from trainyard.playbook.model import Task
+from trainyard.playbook.perform import Outcome, Scene, perform
+from trainyard.playbook.report import Reporter, Status
+from trainyard.playbook.schema import render_args
+from trainyard.playbook.values import Value, Variables
+from trainyard.remote.protocol import NoAnswer, Transport
+from trainyard.remote.reconnect import Clock
+from trainyard.remote.transport import LocalTransport
+
+RETRIES = 3
+DELAY = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for a whole run."""
+
+    extra: Mapping[str, object]
+    check: bool
+    diff: bool
+    reporter: Reporter
+    clock: Clock
+
+
+@dataclass(slots=True)
+class HostState:
+    """A host on its way through the plays."""
+
+    name: str
+    transport: Transport
+    vars: Mapping[str, object]
+    play_vars: Mapping[str, Value] = field(default_factory=dict)
+    facts: dict[str, object] = field(default_factory=dict)
+    notified: set[str] = field(default_factory=set)
+
+    def variables(self, task: Task, settings: Settings) -> dict[str, object]:
+        """Return all variables of a task, the weakest first: play, host, facts, task, extra."""
+        return {
+            **self.play_vars, **self.vars, **self.facts, **task.vars, **settings.extra,
+            "inventory_hostname": self.name, "check_mode": settings.check,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a task ended on a host."""
+
+    status: Status
+    result: Outcome
+
+
+def run_task(task: Task, host: HostState, settings: Settings) -> Ended:
+    """Run a task on a host, keep what it registers and notifies, and report it."""
+    variables = host.variables(task, settings)
+    try:
+        ended = _loop(task, host, settings, variables) if task.loop is not None else _one(task, host, settings, variables, None)
+    except Unreachable as error:
+        ended = Ended("unreachable", {"changed": False, "unreachable": True, "failed": True, "msg": error.message, "error": error})
+        settings.reporter.outcome(host.name, task, ended.status, ended.result, None)
+    except TrainyardError as error:
+        ended = _failed(task, str(error))
+        settings.reporter.outcome(host.name, task, ended.status, ended.result, None)
+    if task.register:
+        host.facts[task.register] = ended.result
+    if ended.result.get("changed"):
+        host.notified.update(task.notify)
+    return ended
+
+
+def _loop(task: Task, host: HostState, settings: Settings, variables: dict[str, object]) -> Ended:
+    assert task.loop is not None
+    items = task.loop.render(variables)
+    if isinstance(items, (str, Mapping)) or not isinstance(items, Iterable):
+        raise UserError(f"'loop' needs a list, found {items!r}"[:200], where=task.loop.where)
+    ends = []
+    for item in items:
+        inside = {**variables, task.loop_var: item}
+        label = str(item if task.loop_label is None else task.loop_label.render(inside))
+        ends.append(_one(task, host, settings, inside, label))
+        if task.loop_var != "item":
+            ends[-1].result[task.loop_var] = item
+        ends[-1].result["item"] = item
+    statuses = [end.status for end in ends]
+    result: Outcome = {
+        "results": [end.result for end in ends],
+        "changed": any(end.result.get("changed") for end in ends),
+        "failed": any(status in ("failed", "ignored") for status in statuses),
+        "skipped": all(status == "skipped" for status in statuses),
+    }
+    if not ends or result["skipped"]:
+        if not ends:
+            settings.reporter.outcome(host.name, task, "skipped", result, None)
+        return Ended("skipped", result)
+    for status in ("failed", "ignored", "changed"):
+        if status in statuses:
+            bad = [end.result for end in ends if end.status == status]
+            return Ended(status, {**result, "msg": bad[0].get("msg", "")} if status != "changed" else result)
+    return Ended("ok", result)
+
+
+def _one(task: Task, host: HostState, settings: Settings, variables: dict[str, object], label: str | None) -> Ended:
+    try:
+        if all(condition.holds(variables) for condition in task.when):
+            ended = _attempts(task, host, settings, variables)
+        else:
+            ended = Ended("skipped", {"changed": False, "skipped": True, "msg": "the condition does not hold"})
+    except Unreachable:
+        raise
+    except TrainyardError as error:
+        ended = _failed(task, str(error), variables)
+    settings.reporter.outcome(host.name, task, ended.status, ended.result, label)
+    return ended
+
+
+def _attempts(task: Task, host: HostState, settings: Settings, variables: dict[str, object]) -> Ended:
+    repeats = task.until is not None or task.retries is not None
+    left = int(_number(task.retries, variables, RETRIES)) if repeats and not settings.check else 0
+    delay = _number(task.delay, variables, DELAY)
+    attempt = 1
+    while True:
+        result = _attempt(task, host, settings, variables)
+        result["attempts"] = attempt
+        known = {**variables, "result": result, **({task.register: result} if task.register else {})}
+        _judge(task, result, known)
+        done = task.until.holds(known) if task.until is not None and not result.get("skipped") else not result.get("failed")
+        if done or left <= 0:
+            if not done and not result.get("failed"):
+                result |= {"failed": True, "msg": f"'until' does not hold after {attempt} attempts"}
+            return _ended(task, result, known)
+        settings.reporter.retrying(host.name, task, left)
+        settings.clock.sleep(delay)
+        left, attempt = left - 1, attempt + 1
+
+
+def _attempt(task: Task, host: HostState, settings: Settings, variables: dict[str, object]) -> Outcome:
+    action = ACTIONS[task.action]
+    timeout = None if task.timeout is None else _number(task.timeout, variables, 0)
+    environment: dict[str, object] = {}
+    for value in task.environment:
+        given = value.render(variables)
+        if not isinstance(given, Mapping):
+            raise UserError("'environment' is a mapping of names to values", where=value.where)
+        environment |= given
+    try:
+        step = action.build(render_args(action.schema, task.args, variables), task.folder, variables)
+        transport = LocalTransport() if task.delegate_to else host.transport
+        outcome = perform(step, Scene(transport, settings.check, settings.diff, timeout, environment))
+    except NoAnswer as error:
+        outcome = {"changed": False, "failed": True, "msg": f"did not end within {timeout:g} s" if timeout else error.message}
+    except Unreachable:
+        raise
+    except TrainyardError as error:
+        outcome = {"changed": False, "failed": True, "msg": str(error)}
+    facts = outcome.pop("facts", None)
+    if isinstance(facts, dict):
+        host.facts.update(facts)
+    return outcome
+
+
+def _judge(task: Task, result: Outcome, known: Variables) -> None:
+    if result.get("skipped"):
+        return
+    if task.changed_when is not None:
+        result["changed"] = task.changed_when.holds(known)
+    if task.failed_when is not None:
+        failed = task.failed_when.holds(known)
+        result["failed"] = failed
+        if failed and "msg" not in result:
+            result["msg"] = "failed_when: " + " and ".join(task.failed_when.sources)
+    result.setdefault("failed", False)
+
+
+def _ended(task: Task, result: Outcome, known: Variables) -> Ended:
+    if result.get("failed"):
+        return _failed(task, None, known, result)
+    if result.get("skipped"):
+        return Ended("skipped", result)
+    return Ended("changed" if result.get("changed") else "ok", result)
+
+
+def _failed(task: Task, message: str | None, known: Variables | None = None, result: Outcome | None = None) -> Ended:
+    result = result if result is not None else {"changed": False, "failed": True, "msg": message}
+    ignore = task.ignore_errors.render(known or {}) if task.ignore_errors is not None else False
+    return Ended("ignored" if ignore is True else "failed", result)
+
+
+def _number(value: Value | None, variables: Variables, default: float) -> float:
+    if value is None:
+        return default
+    found = value.render(variables)
+    try:
+        if isinstance(found, bool) or not isinstance(found, (int, float, str)) or float(found) < 0:
+            raise ValueError
+        return float(found)
+    except ValueError:
+        raise UserError(f"expected a number, found {found!r}", where=value.where) from None

@@ -1,0 +1,188 @@
+"""Run plays: one task after the other, each on all hosts at once; a host that fails drops out of what follows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import cast
+
+from trainyard.errors import Unreachable
+from trainyard.playbook.attempt import Ended, HostState, Settings, run_task
+from trainyard.playbook.model import Node, Play, Playbook, Task
+from trainyard.playbook.report import Failure, Report, Reporter, Silent, Tally
+from trainyard.playbook.selection import Tags, check_variables, hosts_of, select
+from trainyard.remote.protocol import Transport
+from trainyard.remote.reconnect import Clock
+from trainyard.remote.transport import LocalTransport
+
+MOST_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host of a run: how to reach it, and its variables."""
+
+    transport: Transport
+    vars: Mapping[str, object] = field(default_factory=dict)
+
+
+def run(
+    playbook: Playbook, hosts: Mapping[str, Host], extra_vars: Mapping[str, object] | None = None, *,
+    check: bool = False, diff: bool = False, tags: Iterable[str] = (), skip_tags: Iterable[str] = (),
+    start_at: str | None = None, reporter: Reporter | None = None, clock: Clock = time,
+) -> Report:  # fmt: skip
+    """Run a playbook on hosts and return the report; a failed task is in the report, not an exception.
+
+    Raises UserError before anything is done when a pattern, a variable or the task to start at is wrong.
+    """
+    settings = Settings(extra_vars or {}, check, diff, reporter or Silent(), clock)
+    chosen = select(playbook, Tags(frozenset(tags), frozenset(skip_tags)), start_at)
+    patterns = [hosts_of(play, hosts) for play in chosen.plays]
+    check_variables(playbook, [host.vars for host in hosts.values()], settings.extra)
+    course = _Course(settings, hosts)
+    for play, names in zip(chosen.plays, patterns, strict=True):
+        course.play(play, names)
+    report = course.report()
+    settings.reporter.recap(report)
+    return report
+
+
+class _Course:
+    """The state of a run: hosts, counters, who dropped out and why."""
+
+    def __init__(self, settings: Settings, hosts: Mapping[str, Host]) -> None:
+        self._settings = settings
+        self._hosts = {name: HostState(name, host.transport, host.vars) for name, host in hosts.items()}
+        self._tallies: dict[str, Tally] = {}
+        self._failures: dict[str, Failure] = {}
+
+    def play(self, play: Play, names: list[str]) -> None:
+        """Run a play on those of its hosts that are still in the course."""
+        hosts = [self._host(name, play) for name in names if name not in self._failures]
+        if not hosts:
+            return
+        self._settings.reporter.play(play.name)
+        for host in hosts:
+            host.play_vars = play.vars
+        alive, failed = self._nodes(play.tasks, hosts, rescued=False)
+        self._drop(failed)
+        for handler in play.handlers:
+            told = [host for host in alive if handler.name in host.notified]
+            if told:
+                _, failed = self._task(handler, told, rescued=False, handler=True)
+                self._drop(failed)
+                alive = [host for host in alive if host.name not in self._failures]
+        for host in hosts:
+            host.notified.clear()
+
+    def report(self) -> Report:
+        """Return what came of it."""
+        facts = {name: dict(host.facts) for name, host in self._hosts.items() if name in self._tallies}
+        return Report(self._tallies, tuple(self._failures.values()), facts)
+
+    def _host(self, name: str, play: Play) -> HostState:
+        if name not in self._hosts:
+            self._hosts[name] = HostState(name, LocalTransport(), {})
+        self._tallies.setdefault(name, Tally())
+        return self._hosts[name]
+
+    def _nodes(self, nodes: tuple[Node, ...], hosts: list[HostState], *, rescued: bool) -> tuple[list[HostState], list[_Lost]]:
+        """Run nodes one after the other; return the hosts that got through and those that failed on the way."""
+        lost: list[_Lost] = []
+        for node in nodes:
+            if not hosts:
+                break
+            if isinstance(node, Task):
+                hosts, failed = self._task(node, hosts, rescued=rescued)
+            else:
+                hosts, failed = self._block(node.block, node.rescue, node.always, hosts, rescued=rescued)
+            lost += failed
+        return hosts, lost
+
+    def _block(
+        self, block: tuple[Node, ...], rescue: tuple[Node, ...], always: tuple[Node, ...], hosts: list[HostState], *, rescued: bool
+    ) -> tuple[list[HostState], list[_Lost]]:
+        order = [host.name for host in hosts]
+        alive, lost = self._nodes(block, hosts, rescued=rescued or bool(rescue))
+        if rescue and lost:
+            for one in lost:
+                one.host.facts |= {"failed_task": {"name": one.failure.task, "action": one.action}, "failed_result": one.result}
+            saved, lost = self._nodes(rescue, [one.host for one in lost], rescued=rescued)
+            alive += saved
+        if always:
+            why = {one.host.name: one for one in lost}
+            through, failed = self._nodes(always, alive + [one.host for one in lost], rescued=rescued)
+            lost = [*why.values(), *(one for one in failed if one.host.name not in why)]
+            alive = [host for host in through if host.name not in why]
+        return sorted(alive, key=lambda host: order.index(host.name)), lost
+
+    def _task(
+        self, task: Task, hosts: list[HostState], *, rescued: bool, handler: bool = False
+    ) -> tuple[list[HostState], list[_Lost]]:
+        self._settings.reporter.task(task.name, handler=handler)
+        alive: list[HostState] = []
+        lost: list[_Lost] = []
+        for host, ended in zip(hosts, self._everywhere(task, hosts), strict=True):
+            self._count(host.name, ended, rescued)
+            if ended.status == "unreachable":
+                error = cast(Unreachable, ended.result.pop("error"))
+                self._failures[host.name] = Failure(host.name, task.name, error.message, error)
+            elif ended.status == "failed":
+                message = "the output is hidden (no_log)" if task.no_log else _reason(ended)
+                lost.append(_Lost(host, Failure(host.name, task.name, message), task.action, ended.result))
+            else:
+                alive.append(host)
+        return alive, lost
+
+    def _everywhere(self, task: Task, hosts: list[HostState]) -> list[Ended]:
+        if len(hosts) == 1:
+            return [run_task(task, hosts[0], self._settings)]
+        with ThreadPoolExecutor(min(MOST_AT_ONCE, len(hosts))) as pool:
+            try:
+                return list(pool.map(lambda host: run_task(task, host, self._settings), hosts))
+            except KeyboardInterrupt:
+                # What still runs waits on its connection; without it the threads end at once.
+                for host in hosts:
+                    host.transport.close()
+                raise
+
+    def _count(self, name: str, ended: Ended, rescued: bool) -> None:
+        tally = self._tallies[name]
+        match ended.status:
+            case "unreachable":
+                tally.unreachable += 1
+            case "skipped":
+                tally.skipped += 1
+            case "failed" if rescued:
+                tally.rescued += 1
+            case "failed":
+                tally.failed += 1
+            case _:
+                tally.ok += 1
+                tally.changed += ended.status == "changed" or (ended.status == "ignored" and bool(ended.result.get("changed")))
+                tally.ignored += ended.status == "ignored"
+
+    def _drop(self, lost: list[_Lost]) -> None:
+        for one in lost:
+            self._failures.setdefault(one.host.name, one.failure)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """A host that failed at a task and may still be rescued."""
+
+    host: HostState
+    failure: Failure
+    action: str
+    result: Mapping[str, object]
+
+
+def _reason(ended: Ended) -> str:
+    message = str(ended.result.get("msg") or "failed").splitlines()[0]
+    for stream in ("stderr", "stdout"):
+        text = str(ended.result.get(stream) or "").strip()
+        if text and text not in message:
+            return f"{message}: {text.splitlines()[-1]}"
+    return message

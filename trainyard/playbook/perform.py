@@ -1,0 +1,210 @@
+"""Carry out one step over a transport and say what came of it. The only place of playbooks that touches a machine.
+
+A result is a plain mapping, because templates read it: changed, failed, skipped, msg, and for commands rc,
+stdout, stderr, stdout_lines, stderr_lines.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from trainyard.errors import PodFailed
+from trainyard.playbook import placing
+from trainyard.playbook.steps import Check, Get, Job, PutFile, PutText, PutTree, Run, Say, Script, SetFacts, Step, Wait
+from trainyard.remote import jobs
+from trainyard.remote.follow import Tail, follow
+from trainyard.remote.protocol import NoAnswer, OnBytes, Result, Stdin, Transport, quote, with_environment, with_values
+
+Outcome = dict[str, object]
+_LOG_TAIL = 64 * 1024
+_GRACE = 15.0
+"""Seconds beyond a task's timeout for the answer to arrive."""
+
+# The nonce tells "there is nothing to do" from anything that the command itself might print.
+_UNLESS = """\
+[ -z "$creates" ] || [ ! -e "$creates" ] || { printf %s "$nonce"; exit 0; }
+[ -z "$removes" ] || [ -e "$removes" ] || { printf %s "$nonce"; exit 0; }
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where and how a step is carried out."""
+
+    transport: Transport
+    check: bool = False
+    diff: bool = False
+    timeout: float | None = None
+    environment: Mapping[str, object] = field(default_factory=dict)
+
+
+def perform(step: Step, scene: Scene) -> Outcome:
+    """Carry out a step. Raises PodFailed or UserError when it cannot be done, Unreachable when the link is lost."""
+    if scene.timeout is not None and not isinstance(step, (Run, Job)):
+        scene = Scene(Deadlined(scene.transport, scene.timeout), scene.check, scene.diff, None, scene.environment)
+    match step:
+        case Run():
+            return _run(step, scene)
+        case Script():
+            return _script(step, scene)
+        case Wait():
+            return _wait(step, scene)
+        case PutText() | PutFile() | PutTree() | Get():
+            return placing.place(step, scene.transport, check=scene.check, diff=scene.diff)
+        case Job():
+            return _job(step, scene)
+        case Say():
+            return {"changed": False, "msg": step.message}
+        case SetFacts():
+            return {"changed": False, "facts": dict(step.values)}
+        case Check():
+            return _check(step)
+
+
+class Deadlined:
+    """A transport on which nothing takes longer than what is left of a task's time."""
+
+    def __init__(self, inner: Transport, seconds: float) -> None:
+        self._inner, self._until = inner, time.monotonic() + seconds
+        self.name = inner.name
+
+    def exec(
+        self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None
+    ) -> Result:
+        """Run a command within what is left; see Transport."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise NoAnswer(f"{self.name}: the task's time is over")
+        return self._inner.exec(command, stdin, timeout=left if timeout is None else min(left, timeout), on_stdout=on_stdout)
+
+    def close(self) -> None:
+        """The inner transport stays open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _run(step: Run, scene: Scene) -> Outcome:
+    guarded = step.creates is not None or step.removes is not None
+    nonce = secrets.token_hex(16)
+    unless = with_values(_UNLESS, creates=step.creates or "", removes=step.removes or "", nonce=nonce) if guarded else ""
+    if scene.check:
+        if not guarded:
+            return {"changed": False, "skipped": True, "msg": "commands do not run in check mode"}
+        idle = scene.transport.exec(unless).text == nonce
+        return {"changed": not idle, "msg": _idle(step) if idle else "would run"}
+    text = step.command if step.chdir is None else f"cd {quote(step.chdir)} || exit 1\n{step.command}"
+    text = unless + with_environment(text, scene.environment)
+    if scene.timeout is not None:
+        # On the pod itself, by process group: closing the channel would leave the command running there.
+        text = f"exec timeout -k 5 {scene.timeout:g} sh -c {quote(text)}"
+    done = scene.transport.exec(text, step.stdin, timeout=None if scene.timeout is None else scene.timeout + _GRACE)
+    if guarded and done.text == nonce:
+        return {"changed": False, "rc": 0, "stdout": "", "stderr": "", "stdout_lines": [], "stderr_lines": [], "msg": _idle(step)}
+    outcome = command_outcome(done)
+    if scene.timeout is not None and done.rc in (124, 137):
+        outcome["msg"] = f"did not end within {scene.timeout:g} s and was ended"
+    return outcome
+
+
+def command_outcome(done: Result) -> Outcome:
+    """Return what a command did as a task's result."""
+    stdout, stderr = (stream.decode(errors="backslashreplace").rstrip("\r\n") for stream in (done.stdout, done.stderr))
+    outcome: Outcome = {
+        "changed": True, "rc": done.rc, "stdout": stdout, "stderr": stderr,
+        "stdout_lines": stdout.splitlines(), "stderr_lines": stderr.splitlines(),
+    }  # fmt: skip
+    if done.rc:
+        outcome |= {"failed": True, "msg": f"exit code {done.rc}"}
+    return outcome
+
+
+def _idle(step: Run) -> str:
+    return f"{step.creates} is there already" if step.creates is not None else f"{step.removes} is not there"
+
+
+def _script(step: Script, scene: Scene) -> Outcome:
+    done = scene.transport.exec(with_values(step.text, check=int(scene.check), **step.values))
+    if done.rc:
+        raise PodFailed(done.error_text or f"exit code {done.rc}")
+    return {"changed": b"changed" in done.stdout.split()}
+
+
+def _wait(step: Wait, scene: Scene) -> Outcome:
+    if scene.check:
+        return {"changed": False, "skipped": True, "msg": "nothing is waited for in check mode"}
+    begun = time.monotonic()
+    done = scene.transport.exec(with_values(step.text, **step.values), timeout=step.timeout + 2 * _GRACE)
+    elapsed = round(time.monotonic() - begun, 1)
+    if done.rc == 1:
+        return {"changed": False, "failed": True, "elapsed": elapsed, "msg": f"waited {step.timeout:g} s in vain for {step.what}"}
+    if done.rc:
+        raise PodFailed(done.error_text or f"exit code {done.rc}")
+    return {"changed": False, "elapsed": elapsed}
+
+
+def _check(step: Check) -> Outcome:
+    if step.failed:
+        reason = step.fail_message or "does not hold: " + "; ".join(step.failed)
+        return {"changed": False, "failed": True, "msg": reason, "assertions": list(step.failed)}
+    return {"changed": False, "msg": step.success_message or "all assertions hold"}
+
+
+def _job(step: Job, scene: Scene) -> Outcome:
+    t = scene.transport
+    if step.verb == "start":
+        if scene.check:
+            changed = jobs.status(t, step.folder).state == "absent"
+        else:
+            changed = jobs.start(t, step.folder, step.command, {**scene.environment, **step.env})
+        return {"changed": changed, **_job_facts(jobs.status(t, step.folder))}
+    if step.verb == "stop":
+        before = jobs.status(t, step.folder)
+        after = before if scene.check else jobs.stop(t, step.folder, step.grace)
+        return {"changed": before.state == "running", **_job_facts(after)}
+    if step.verb == "wait" and not scene.check:
+        return _await_job(step, scene)
+    return {"changed": False, **_job_facts(jobs.status(t, step.folder))}
+
+
+def _await_job(step: Job, scene: Scene) -> Outcome:
+    limit = step.timeout if step.timeout is not None else scene.timeout
+    until = None if limit is None else time.monotonic() + limit
+    log = bytearray()
+
+    def take(data: bytes) -> None:
+        log.extend(data)
+        del log[:-_LOG_TAIL]
+
+    def tick() -> None:
+        if until is not None and time.monotonic() > until:
+            raise NoAnswer(f"the job in {step.folder} did not end within {limit:g} s; it goes on")
+
+    try:
+        status = follow(scene.transport, step.folder, [Tail("log", take)], tick=tick, patience=_LINK_PATIENCE)
+    except NoAnswer as error:
+        return {"changed": False, "failed": True, "state": "running", "msg": error.message, **_output(log)}
+    outcome: Outcome = {"changed": False, **_job_facts(status), **_output(log)}
+    if status.state != "exited" or status.exit_code:
+        outcome |= {"failed": True, "msg": f"the job in {step.folder} {jobs.verdict(status)}"}
+    return outcome
+
+
+_LINK_PATIENCE = 120.0
+"""Seconds without link after which a waiting task gives the host up as unreachable."""
+
+
+def _job_facts(status: jobs.JobStatus) -> Outcome:
+    return {"state": status.state, "exit_code": status.exit_code, "started_at": status.started_at, "ended_at": status.ended_at}
+
+
+def _output(log: bytearray) -> Outcome:
+    text = bytes(log).decode(errors="backslashreplace").rstrip("\r\n")
+    return {"stdout": text, "stdout_lines": text.splitlines()}

@@ -1,0 +1,116 @@
+"""Put and fetch files for tasks: what changes, what would change, and the difference as people read it."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from pathlib import Path, PurePosixPath
+
+from trainyard.errors import PodFailed, UserError
+from trainyard.playbook.steps import Get, PutFile, PutText, PutTree
+from trainyard.remote import transfer
+from trainyard.remote.protocol import Transport, with_values
+
+Outcome = dict[str, object]
+_DIFF_LIMIT = 256 * 1024
+
+_SAME = """\
+[ -e "$path" ] || { echo absent; exit 0; }
+[ -f "$path" ] || { echo "$path is not a file" >&2; exit 1; }
+sum=$(sha256sum <"$path") || exit 1
+[ "${sum%% *}" = "$sha256" ] && [ -n "$(find "$path" -prune -perm "$mode")" ] && echo same || echo differs
+"""
+
+
+def place(step: PutText | PutFile | PutTree | Get, t: Transport, *, check: bool, diff: bool) -> Outcome:
+    """Carry out one of the steps that move files; with ``check`` only say what would change."""
+    match step:
+        case PutText():
+            return _put(t, step.path, step.data, step.mode, check=check, diff=diff)
+        case PutFile():
+            return _put_file(step, t, check=check, diff=diff)
+        case PutTree():
+            return _put_tree(step, t, check=check)
+        case Get():
+            return _get(step, t, check=check)
+
+
+def _put(t: Transport, path: str, data: bytes, mode: int, *, check: bool, diff: bool) -> Outcome:
+    shown = _difference(t, path, data) if diff else {}
+    digest = hashlib.sha256(data).hexdigest()
+    changed = _differs(t, path, digest, mode) if check else transfer.put_bytes(t, path, data, mode)
+    return {"changed": changed, "dest": path, "sha256": digest, **(shown if changed else {})}
+
+
+def _put_file(step: PutFile, t: Transport, *, check: bool, diff: bool) -> Outcome:
+    try:
+        mode = transfer.mode_of(step.src.stat()) if step.mode is None else step.mode
+        digest = transfer.sha256_of(step.src)
+        small = step.src.read_bytes() if diff and step.src.stat().st_size <= _DIFF_LIMIT else None
+    except OSError as error:
+        raise UserError(f"{step.src}: cannot be read: {error.strerror}") from None
+    if step.sha256 is not None and step.sha256 != digest:
+        raise PodFailed(f"{step.src} is not the file that was promised: its sha256 is {digest}, not {step.sha256}")
+    shown = _difference(t, step.path, small) if small is not None else {}
+    changed = _differs(t, step.path, digest, mode) if check else transfer.put_file(t, step.src, step.path, mode=mode, sha256=digest)
+    return {"changed": changed, "dest": step.path, "sha256": digest, **(shown if changed else {})}
+
+
+def _put_tree(step: PutTree, t: Transport, *, check: bool) -> Outcome:
+    if not check:
+        files = transfer.put_tree(t, step.src, step.path)
+    else:
+        files = []
+        for name in transfer.local_tree(step.src)[0]:
+            local = step.src / name
+            mode = transfer.mode_of(local.stat())
+            if _differs(t, str(PurePosixPath(step.path) / name), transfer.sha256_of(local), mode):
+                files.append(name)
+    return {"changed": bool(files), "dest": step.path, "files": files}
+
+
+def _get(step: Get, t: Transport, *, check: bool) -> Outcome:
+    if t.exec(with_values('[ -d "$path" ]', path=step.path)).rc == 0:
+        return _get_tree(step, t, check=check)
+    if check:
+        done = t.exec(with_values('sha256sum <"$path"', path=step.path))
+        if done.rc:
+            raise PodFailed(f"{t.name}: {step.path} cannot be read: {done.error_text}")
+        return {"changed": _local_sha256(step.dest) != done.text.split()[0], "dest": str(step.dest)}
+    before = _local_sha256(step.dest)
+    digest = transfer.get_file(t, step.path, step.dest, step.sha256)
+    return {"changed": before != digest, "dest": str(step.dest), "sha256": digest}
+
+
+def _get_tree(step: Get, t: Transport, *, check: bool) -> Outcome:
+    if step.sha256 is not None:
+        raise UserError(f"'fetch': sha256 is for one file, and {step.path} is a folder")
+    files = transfer.list_tree(t, step.path)
+    stale = [file.path for file in files if _local_sha256(step.dest / file.path) != file.sha256]
+    if stale and not check:
+        transfer.get_tree(t, step.path, step.dest)
+    return {"changed": bool(stale), "dest": str(step.dest), "files": stale}
+
+
+def _differs(t: Transport, path: str, sha256: str, mode: int) -> bool:
+    done = t.exec(with_values(_SAME, path=path, sha256=sha256, mode=f"{mode:04o}"))
+    if done.rc:
+        raise PodFailed(f"{t.name}: {done.error_text}")
+    return done.stdout.strip() != b"same"
+
+
+def _difference(t: Transport, path: str, data: bytes) -> Outcome:
+    """Return the unified difference between what is there and what will be, when both are short texts."""
+    done = t.exec(with_values('[ ! -e "$path" ] || head -c "$limit" "$path"', path=path, limit=_DIFF_LIMIT))
+    old, new = done.stdout, data
+    if done.rc or max(len(old), len(new)) >= _DIFF_LIMIT or b"\0" in old + new:
+        return {"diff": f"{path}: the difference is not shown (binary or large)\n"}
+    lines = difflib.unified_diff(
+        old.decode(errors="backslashreplace").splitlines(keepends=True),
+        new.decode(errors="backslashreplace").splitlines(keepends=True), f"{path} (now)", f"{path} (then)",
+    )  # fmt: skip
+    return {"diff": "".join(line if line.endswith("\n") else line + "\n" for line in lines)}
+
+
+def _local_sha256(path: Path) -> str | None:
+    return transfer.sha256_of(path) if path.is_file() else None

@@ -1,0 +1,185 @@
+"""What a run of a playbook shows and what it leaves behind: lines as people know them from Ansible, and a recap."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from trainyard.errors import PodFailed, Unreachable
+from trainyard.playbook.model import Task
+from trainyard.secret import Secret, redact
+
+Status = Literal["ok", "changed", "skipped", "failed", "ignored", "unreachable"]
+_WIDTH = 72
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counters of one host; ``changed`` and ``ignored`` are counted in ``ok`` too."""
+
+    ok: int = 0
+    changed: int = 0
+    unreachable: int = 0
+    failed: int = 0
+    skipped: int = 0
+    rescued: int = 0
+    ignored: int = 0
+
+    def __str__(self) -> str:
+        names = ("ok", "changed", "unreachable", "failed", "skipped", "rescued", "ignored")
+        return "".join(f"{name}={getattr(self, name):<5}" for name in names).rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a host dropped out."""
+
+    host: str
+    task: str
+    message: str
+    unreachable: Unreachable | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of a whole run."""
+
+    tallies: Mapping[str, Tally]
+    failures: tuple[Failure, ...] = ()
+    facts: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Per host what was registered and set."""
+
+    @property
+    def exit_code(self) -> int:
+        """0, 2 when a host failed, 5 when a host was unreachable."""
+        if any(failure.unreachable for failure in self.failures):
+            return 5
+        return 2 if self.failures else 0
+
+    @property
+    def changed(self) -> int:
+        """Return how many tasks changed something, over all hosts."""
+        return sum(tally.changed for tally in self.tallies.values())
+
+    def reason(self) -> str:
+        """Return in one line what went wrong (empty when nothing did)."""
+        return "; ".join(f"{failure.host}: {failure.task}: {failure.message}" for failure in self.failures)
+
+    def raise_for_failure(self) -> None:
+        """Raise the Unreachable that a host met, or PodFailed for a failed task; return when all went well."""
+        for failure in self.failures:
+            if failure.unreachable:
+                raise failure.unreachable
+        if self.failures:
+            raise PodFailed(self.reason())
+
+
+class Reporter(Protocol):
+    """Is told what happens, from the threads in which it happens."""
+
+    def play(self, name: str) -> None: ...
+
+    def task(self, name: str, *, handler: bool = False) -> None: ...
+
+    def outcome(self, host: str, task: Task, status: Status, result: Mapping[str, object], label: str | None) -> None: ...
+
+    def retrying(self, host: str, task: Task, left: int) -> None: ...
+
+    def recap(self, report: Report) -> None: ...
+
+
+class Silent:
+    """Show nothing."""
+
+    def play(self, name: str) -> None: ...
+
+    def task(self, name: str, *, handler: bool = False) -> None: ...
+
+    def outcome(self, host: str, task: Task, status: Status, result: Mapping[str, object], label: str | None) -> None: ...
+
+    def retrying(self, host: str, task: Task, left: int) -> None: ...
+
+    def recap(self, report: Report) -> None: ...
+
+
+class TextReporter:
+    """Write lines. ``verbose`` shows the output of commands that went well, too."""
+
+    def __init__(self, write: Callable[[str], object], *, verbose: bool = False, secrets: Iterable[Secret] = ()) -> None:
+        self._write, self._verbose, self._secrets = write, verbose, list(secrets)
+        self._lock = threading.Lock()
+
+    def play(self, name: str) -> None:
+        """Head a play."""
+        self._lines(["", _headline(f"PLAY [{name}]")])
+
+    def task(self, name: str, *, handler: bool = False) -> None:
+        """Head a task."""
+        self._lines(["", _headline(f"{'RUNNING HANDLER' if handler else 'TASK'} [{name}]")])
+
+    def outcome(self, host: str, task: Task, status: Status, result: Mapping[str, object], label: str | None) -> None:
+        """Show how a task (or one item of its loop) ended on a host."""
+        shown: Mapping[str, object] = {"msg": "hidden (no_log)"} if task.no_log else result
+        item = "" if label is None else f" => (item={label})"
+        lines = []
+        if isinstance(shown.get("diff"), str):
+            lines += str(shown["diff"]).splitlines()
+        if status in ("failed", "ignored"):
+            lines += [f"fatal: [{host}]: FAILED!{item} => {shown.get('msg', 'failed')}", *_details(shown)]
+            lines += ["...ignoring"] if status == "ignored" else []
+        elif status == "unreachable":
+            lines.append(f"fatal: [{host}]: UNREACHABLE! => {shown.get('msg', '')}")
+        else:
+            lines.append(f"{'skipping' if status == 'skipped' else status}: [{host}]{item}")
+            if task.action == "debug" and status != "skipped":
+                lines += _message(shown.get("msg"))
+            elif self._verbose:
+                lines += _details(shown)
+        self._lines(lines)
+
+    def retrying(self, host: str, task: Task, left: int) -> None:
+        """Say that a task is tried again."""
+        self._lines([f"FAILED - RETRYING: [{host}]: {task.name} ({left} retries left)."])
+
+    def recap(self, report: Report) -> None:
+        """Show the counters of all hosts."""
+        rows = [f"{host:<24} : {tally}" for host, tally in report.tallies.items()]
+        self._lines(["", _headline("PLAY RECAP"), *rows, ""])
+
+    def _lines(self, lines: list[str]) -> None:
+        with self._lock:
+            for line in lines:
+                self._write(redact(line, self._secrets))
+
+
+def secrets_in(value: object) -> list[Secret]:
+    """Return every secret anywhere in a value."""
+    if isinstance(value, Secret):
+        return [value]
+    items: Iterable[object] = ()
+    if isinstance(value, Mapping):
+        items = value.values()
+    elif isinstance(value, (list, tuple)):
+        items = value
+    return [found for item in items for found in secrets_in(item)]
+
+
+def _headline(text: str) -> str:
+    return f"{text} ".ljust(_WIDTH, "*")
+
+
+def _details(result: Mapping[str, object]) -> list[str]:
+    lines: list[str] = []
+    for name in ("stderr", "stdout"):
+        text = result.get(name)
+        if isinstance(text, str) and text:
+            lines += [f"  {name}: {line}" for line in text.splitlines()[-10:]]
+    return lines
+
+
+def _message(message: object) -> list[str]:
+    text = message if isinstance(message, str) else json.dumps(message, indent=2, ensure_ascii=False, default=str)
+    return [f"  {line}" for line in text.splitlines()]

@@ -1,0 +1,102 @@
+"""Which tasks and hosts a run is about: tags, --start-at-task, host patterns, and whether all variables are there."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from trainyard.errors import UserError
+from trainyard.playbook.model import Block, Node, Play, Playbook, Task, tasks_of
+from trainyard.playbook.values import Condition, Value, guarded_names, names_in
+from trainyard.yamlfile import suggest
+
+BUILT_IN = frozenset({"inventory_hostname", "check_mode", "result", "failed_task", "failed_result", "item"})
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """The tags asked for and those refused."""
+
+    only: frozenset[str] = frozenset()
+    skip: frozenset[str] = frozenset()
+
+    def choose(self, task: Task) -> bool:
+        """Tell whether the task takes part."""
+        tags = task.tags
+        if self.skip & tags or ("tagged" in self.skip and tags) or ("untagged" in self.skip and not tags):
+            return "always" in tags and "always" not in self.skip and not (self.skip & tags)
+        named = bool(self.only & tags)
+        if "never" in tags:
+            return named
+        everything = not self.only or "all" in self.only or ("tagged" in self.only and tags) or ("untagged" in self.only and not tags)
+        return named or bool(everything) or "always" in tags
+
+
+def select(playbook: Playbook, tags: Tags, start_at: str | None) -> Playbook:
+    """Return the playbook with the chosen tasks only. Raises UserError when no task has the name to start at."""
+    started = start_at is None
+    if start_at is not None:
+        names = [task.name for play in playbook.plays for task in tasks_of(play.tasks)]
+        if start_at not in names:
+            raise UserError(f"{playbook.path}: there is no task '{start_at}' to start at{suggest(start_at, names)}")
+
+    def chosen(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+        nonlocal started
+        kept: list[Node] = []
+        for node in nodes:
+            if isinstance(node, Block):
+                block = replace(node, block=chosen(node.block), rescue=chosen(node.rescue), always=chosen(node.always))
+                if block.block or block.always:
+                    kept.append(block)
+                continue
+            started = started or node.name == start_at
+            if started and tags.choose(node):
+                kept.append(node)
+        return tuple(kept)
+
+    return replace(playbook, plays=tuple(replace(play, tasks=chosen(play.tasks)) for play in playbook.plays))
+
+
+def hosts_of(play: Play, names: Iterable[str]) -> list[str]:
+    """Return the hosts that the play's pattern names. Raises UserError when there are none."""
+    known = list(names)
+    found: list[str] = []
+    for pattern in play.hosts:
+        matching = known if pattern == "all" else fnmatch.filter(known, pattern)
+        if not matching and pattern == "localhost":
+            matching = ["localhost"]
+        if not matching:
+            raise UserError(
+                f"the play '{play.name}' is for hosts '{pattern}', and there are: {', '.join(known) or 'none'}{suggest(pattern, known)}",
+                where=play.where,
+            )
+        found += [name for name in matching if name not in found]
+    return found
+
+
+def check_variables(playbook: Playbook, host_vars: Iterable[Mapping[str, object]], extra: Mapping[str, object]) -> None:
+    """Raise UserError at the first variable that nothing can define, with the nearest one that is."""
+    everything = [task for play in playbook.plays for task in (*tasks_of(play.tasks), *play.handlers)]
+    known = set(BUILT_IN) | set(extra) | {name for given in host_vars for name in given}
+    for play in playbook.plays:
+        known |= set(play.vars)
+    for task in everything:
+        known |= {task.register} if task.register else set()
+        known |= set(task.args) if task.action == "set_fact" else set()
+        known |= {task.loop_var} | set(task.vars)
+    values: list[Value | Condition] = [value for play in playbook.plays for value in play.vars.values()]
+    values += [value for task in everything for value in _values_of(task)]
+    guarded = {name for value in values for name in guarded_names(value)}
+    for value in values:
+        for name, where in names_in(value):
+            if name not in known and name not in guarded:
+                raise UserError(f"the variable '{name}' is not defined{suggest(name, known)}", where=where)
+
+
+def _values_of(task: Task) -> list[Value | Condition]:
+    single = (task.loop, task.loop_label, task.until, task.retries, task.delay, task.changed_when, task.failed_when,
+              task.ignore_errors, task.timeout)  # fmt: skip
+    return [
+        *task.args.values(), *task.when, *task.vars.values(), *task.environment, *(value for value in single if value is not None),
+    ]  # fmt: skip

@@ -1,0 +1,111 @@
+"""What a task does, as data. Actions build steps; perform.py is the one place that carries them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run a command; ``creates``/``removes`` say when there is nothing to do."""
+
+    command: str
+    stdin: bytes | None = None
+    chdir: str | None = None
+    creates: str | None = None
+    removes: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Run a script of our own that prints ``changed`` when it did (or, with check=1, would do) something."""
+
+    text: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Run a script of our own that comes to its end when what is waited for is there."""
+
+    text: str
+    values: Mapping[str, object]
+    what: str
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class PutText:
+    """Make a file have this content."""
+
+    path: str
+    data: bytes
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class PutFile:
+    """Make a file a copy of a local one, whose sha256 may be promised."""
+
+    src: Path
+    path: str
+    mode: int | None
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PutTree:
+    """Make a folder hold the files of a local one."""
+
+    src: Path
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """Fetch a file or a folder."""
+
+    path: str
+    dest: Path
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Start, wait for, stop, or ask about a job."""
+
+    verb: Literal["start", "wait", "stop", "status"]
+    folder: str
+    command: str = ""
+    env: Mapping[str, object] = field(default_factory=dict)
+    timeout: float | None = None
+    grace: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Show a message or a value."""
+
+    message: object
+
+
+@dataclass(frozen=True, slots=True)
+class SetFacts:
+    """Keep values for the rest of the run."""
+
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Hold when everything that was asserted is true."""
+
+    failed: tuple[str, ...]
+    fail_message: str | None = None
+    success_message: str | None = None
+
+
+Step = Run | Script | Wait | PutText | PutFile | PutTree | Get | Job | Say | SetFacts | Check
