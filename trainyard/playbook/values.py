@@ -12,6 +12,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -241,6 +242,11 @@ def _to_bool(value: object) -> bool:
     return bool(value)
 
 
+def _epoch(text: str) -> int:
+    """Return a moment written as 2026-11-24T03:00:00Z in seconds."""
+    return round(datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
+
+
 def _regex_search(text: str, pattern: str) -> str:
     found = re.search(pattern, text)
     return found[0] if found else ""
@@ -259,6 +265,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "basename": posixpath.basename,
     "dirname": posixpath.dirname,
     "bool": _to_bool,
+    "epoch": _epoch,
     "from_json": json.loads,
     "to_json": lambda value: json.dumps(value, ensure_ascii=False),
     "regex_search": _regex_search,
