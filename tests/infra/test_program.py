@@ -1,0 +1,163 @@
+"""What the program declares for each kind of stack."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.infra.conftest import INFRA
+from trainyard.provider.values import SIGNATURE
+
+HERE = Path(__file__).parent
+KINDS = ("Lease", "Pod", "Endpoint", "Command", "Bucket", "BucketLifecycle", "SshKey")
+ENVIRONMENT_OUTPUTS = {
+    "cloud", "fence_id", "bucket", "store", "endpoint", "region", "lifecycle", "ssh_public_key", "ssh_key_file", "ssh_private_key",
+    "host_key_seed", "pods",
+}  # fmt: skip
+RUN_OUTPUTS = {
+    "lease_id", "fence_id", "stop", "end", "pod_id", "pod_name", "price_per_hour", "gpu", "gpu_count", "pod_region", "created_at", "host",
+    "port", "user", "workspace", "host_key", "simulated", "offer",
+}  # fmt: skip
+
+
+def clear(value: object) -> object:
+    """Return a value without its secret wrapping."""
+    if not isinstance(value, dict):
+        return value
+    return clear(value["value"]) if SIGNATURE in value else {key: clear(item) for key, item in value.items()}
+
+
+class Declared:
+    """What one run of the program declared."""
+
+    def __init__(self, stack: str, **config: str) -> None:
+        command = [sys.executable, str(HERE / "declare.py"), stack, json.dumps(config)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout.splitlines()[-1])
+        self.made: list[dict[str, object]] = result["made"]
+        self.exported = set(result.get("exported", ()))
+        self.error = result.get("error")
+
+    def of(self, kind: str) -> list[dict[str, dict[str, object]]]:
+        return [args for args in self.made if str(args["type"]).endswith(f":{kind}")]  # type: ignore[misc]
+
+    def kinds(self) -> set[str]:
+        return {kind for kind in KINDS if self.of(kind)}
+
+
+def test_an_environment_without_pods_rents_nothing_and_exports_what_runs_need() -> None:
+    found = Declared("local")
+    assert found.kinds() == {"SshKey", "Lease", "Bucket", "BucketLifecycle"}
+    (fence,) = found.of("Lease")
+    assert "hours" not in fence["inputs"]
+    assert (fence["inputs"]["bucket"], fence["inputs"]["store"]) == ("b", "local")
+    assert found.exported == ENVIRONMENT_OUTPUTS
+
+
+def test_bucket_none_declares_no_bucket() -> None:
+    assert Declared("local", bucket="none").kinds() == {"SshKey", "Lease"}
+
+
+def test_each_declared_pod_has_a_lease_of_its_own_that_is_renewed_and_a_pinned_way_in() -> None:
+    found = Declared("local", pods="2", hours="3")
+    leases = sorted((args for args in found.of("Lease") if args["name"] != "fence"), key=lambda args: str(args["name"]))
+    assert [(args["name"], *(args["inputs"][key] for key in ("hours", "renew", "fence_id"))) for args in leases] == [
+        ("pod-0", 3, True, "f" * 10),
+        ("pod-1", 3, True, "f" * 10),
+    ]
+    for pod in found.of("Pod"):
+        assert [pod["inputs"][key] for key in ("lease_id", "stop", "end")] == ["1" * 10, "S", "E"]
+    for command in found.of("Command"):
+        connection = clear(command["inputs"]["connection"])
+        assert [connection[key] for key in ("host", "port", "user", "hostKey", "privateKey")] == [  # type: ignore[index,call-overload]
+            "h", 22, "root", "ssh-ed25519 HOST", "PRIVATE",
+        ]  # fmt: skip
+        assert "delete" not in command["inputs"]
+        assert "'/w s'" in str(command["inputs"]["create"])
+
+
+def test_a_cloud_without_ssh_has_neither_endpoint_nor_readiness() -> None:
+    found = Declared("modal", pods="1", hours="3", bucket="none")
+    assert found.kinds() == {"SshKey", "Lease", "Pod"}
+
+
+def test_a_run_s_stack_is_lease_pod_endpoint_and_readiness(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("MINE")
+    config = {
+        "run": "alice/first", "attempt": "1", "hours": "2", "fence_id": "e" * 10, "ssh_public_key": "PUB", "ssh_key_file": str(key),
+        "host_key_seed": "5a" * 32, "fence_bucket": "b", "fence_store": "local", "cloud": "local", "budget": "3",
+    }  # fmt: skip
+    found = Declared("local.alice.first.1", **config)
+    assert found.kinds() == {"Lease", "Pod", "Endpoint", "Command"}
+    assert found.exported == RUN_OUTPUTS
+    (lease,), (pod,), (command,) = found.of("Lease"), found.of("Pod"), found.of("Command")
+    assert [lease["inputs"][key] for key in ("fence_id", "hours", "budget", "renew")] == ["e" * 10, 2, 3, False]
+    assert [pod["inputs"][key] for key in ("fence_id", "public_key", "bucket", "store")] == ["e" * 10, "PUB", "b", "local"]
+    assert SIGNATURE in command["inputs"]["connection"], "the private key is a secret"  # type: ignore[operator]
+    assert clear(command["inputs"]["connection"])["privateKey"] == "MINE"  # type: ignore[index,call-overload]
+
+
+def test_a_run_whose_key_file_is_gone_says_which() -> None:
+    config = {
+        "run": "a/b", "hours": "2", "fence_id": "e" * 10, "ssh_public_key": "PUB", "ssh_key_file": "/gone/key", "host_key_seed": "5a" * 32,
+    }  # fmt: skip
+    found = Declared("local.a.b.1", **config)
+    assert "the private key /gone/key cannot be read" in found.error
+    assert found.kinds() == set()
+
+
+def test_a_dotted_stack_without_its_settings_is_an_error_that_names_the_file() -> None:
+    found = Declared("local.alice.first.1", cloud="local")
+    assert ".trainyard/runs/<user>/<label>/<attempt>/config.yaml" in found.error
+    assert found.made == [] or found.kinds() == set()
+
+
+def test_a_wrong_setting_creates_nothing() -> None:
+    found = Declared("local", gpu_count="two")
+    assert found.error == "Pulumi.local.yaml: trainyard:gpu_count must be a number, not 'two'"
+    assert found.kinds() == set()
+
+
+REFUSED = """
+import sys; sys.path.insert(0, {tests!r})
+import pulumi
+from declare import main
+from trainyard.provider.resources import Lease, LeaseArgs, Pod, PodArgs
+POD = PodArgs(cloud="local", lease_id="1" * 10, fence_id="f" * 10, end="E", host_key_seed="5a" * 32, public_key="k")
+def program():
+    top = pulumi.ComponentResource("x:y:Z", "top", {{}}, pulumi.ResourceOptions({inherited}))
+    middle = pulumi.ComponentResource("x:y:Z", "middle", {{}}, pulumi.ResourceOptions(parent=top))
+    {declare}
+main("dev", {{}}, program)
+"""
+
+
+@pytest.mark.parametrize("kind", ["Pod", "Lease"])
+@pytest.mark.parametrize(
+    ("own", "inherited", "option"),
+    [("protect=True", "", "protect"), ("retain_on_delete=True", "", "retain_on_delete"), ("", "protect=True", "protect")],
+)
+def test_options_that_keep_a_pod_are_refused_own_or_inherited(kind: str, own: str, inherited: str, option: str) -> None:
+    args = "POD" if kind == "Pod" else 'LeaseArgs(cloud="local")'
+    declare = f'{kind}("p", {args}, pulumi.ResourceOptions(parent=middle, {own}))'
+    script = REFUSED.format(tests=str(HERE), inherited=inherited, declare=declare)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert f"{kind} 'p': {option} is refused (own or inherited)" in json.loads(done.stdout)["error"], done.stderr
+
+
+def test_the_program_imports_nothing_of_trainyard_but_the_typed_classes() -> None:
+    seen: set[str] = set()
+    for path in INFRA.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                seen.add(node.module)
+            elif isinstance(node, ast.Import):
+                seen |= {alias.name for alias in node.names}
+    assert {name for name in seen if name.startswith("trainyard")} == {"trainyard.provider.resources"}

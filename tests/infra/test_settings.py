@@ -1,0 +1,95 @@
+"""Settings are typed: a wrong one is an error that says key and file, and nothing is created."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from types import ModuleType
+
+import pulumi
+import pytest
+from pulumi.runtime import set_all_config
+
+pytestmark = pytest.mark.usefixtures("loop")
+
+Program = Callable[[str], ModuleType]
+RUN = {
+    "run": "alice/first", "attempt": "1", "hours": "2", "fence_id": "f" * 10, "ssh_public_key": "ssh-ed25519 AAAA", "ssh_key_file": "/k",
+    "host_key_seed": "5a" * 32, "fence_bucket": "b", "fence_store": "local", "fence_endpoint": "http://127.0.0.1:1", "fence_region": "r",
+}  # fmt: skip
+
+
+def read(program: Program, stack: str, kind: str = "environment", **config: str) -> object:
+    set_all_config({f"trainyard:{key}": value for key, value in config.items()}, ["trainyard:host_key_seed"])
+    return getattr(program("settings"), f"{kind}_settings")(stack)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("gpu_count", "two", "must be a number, not 'two'"),
+        ("gpu_count", "1.5", "must be a whole number"),
+        ("gpu_count", "0", "must be at least 1"),
+        ("hours", "nan", "must be a finite number"),
+        ("hours", "-1", "must be at least 0"),
+        ("spot", "yes", "must be true or false, not 'yes'"),
+        ("max_price", "[1]", "must be a number"),
+        ("gpu", '["A", ["B"]]', "must be a list of texts"),
+        ("gpu", "[A", "must be a list or a map"),
+        ("lifecycle", '["tmp"]', "must be a list of 'name: value' blocks"),
+        ("pod_env", '["a"]', "must be a map of texts"),
+        ("store", "gcs", "must be one of local, runpod, aws, r2, s3, not 'gcs'"),
+        ("engine", "terraform", "must be one of auto, cli, builtin"),
+        ("upload_consent", "maybe", "must be one of ask, always, never"),
+        ("gpus", "A", "is not known (did you mean 'gpu'?)"),
+    ],
+)
+def test_a_wrong_setting_names_key_and_file(program: Program, key: str, value: str, message: str) -> None:
+    with pytest.raises(pulumi.RunError) as caught:
+        read(program, "runpod", **{key: value})
+    assert str(caught.value).startswith(f"Pulumi.runpod.yaml: trainyard:{key} ")
+    assert message in str(caught.value)
+
+
+def test_other_namespaces_are_not_ours_to_judge(program: Program) -> None:
+    set_all_config({"aws:region": "x", "trainyard:cloud": "local"})
+    assert program("settings").environment_settings("local").pod.cloud == "local"
+
+
+def test_defaults_of_an_environment(program: Program) -> None:
+    found = read(program, "local")
+    assert (found.pod.cloud, found.pods, found.store, found.bucket) == ("local", 0, "local", None)  # type: ignore[attr-defined]
+    assert read(program, "big", cloud="runpod").store is None  # type: ignore[attr-defined]
+
+
+def test_values_arrive_typed(program: Program) -> None:
+    found = read(
+        program, "runpod", gpu=json.dumps(["A", "B"]), gpu_count="2", spot="true", max_price="3.5", hours="1.5", pods="2",
+        regions="EU", pod_env=json.dumps({"A": "x", "B": 1}), lifecycle=json.dumps([{"prefix": "tmp/", "expire_days": 3}]),
+    )  # fmt: skip
+    pod = found.pod  # type: ignore[attr-defined]
+    assert (list(pod.gpus), pod.gpu_count, pod.spot, pod.max_price, pod.hours) == (["A", "B"], 2, True, 3.5, 1.5)
+    assert (list(pod.regions), pod.env) == (["EU"], {"A": "x", "B": "1"})
+    assert found.lifecycle == [{"prefix": "tmp/", "expire_days": 3}]  # type: ignore[attr-defined]
+
+
+def test_declared_pods_need_hours(program: Program) -> None:
+    with pytest.raises(pulumi.RunError, match=r"Pulumi\.local\.yaml: trainyard:hours is missing: a declared pod"):
+        read(program, "local", pods="1")
+
+
+def test_image_and_template_exclude_each_other(program: Program) -> None:
+    with pytest.raises(pulumi.RunError, match="trainyard:template and 'image' are given both"):
+        read(program, "runpod", image="a", template="b")
+
+
+def test_a_run_s_settings(program: Program) -> None:
+    found = read(program, "local.alice.first.1", "run", **RUN)
+    assert (found.run, found.fence_id, found.bucket, found.pod.cloud) == ("alice/first", "f" * 10, "b", "local")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("key", ["hours", "fence_id", "ssh_public_key", "ssh_key_file", "host_key_seed"])
+def test_a_run_without_what_its_environment_gives_is_an_error(program: Program, key: str) -> None:
+    config = {name: value for name, value in RUN.items() if name != key}
+    with pytest.raises(pulumi.RunError, match=f"settings of run stack 'local.alice.first.1': trainyard:{key} is missing"):
+        read(program, "local.alice.first.1", "run", **config)
