@@ -1,0 +1,184 @@
+"""doctor looks at everything, says what to do, and never prints a secret."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from trainyard.config import Places, load_env
+from trainyard.setup import machine
+from trainyard.setup.doctor import Check, checks, lines
+
+ROOT = Path(__file__).resolve().parents[2]
+SENTINEL = "sEnTiNeL-of-a-secret"
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    """A checkout with three stacks, and nothing outside it yet."""
+    root = tmp_path / "checkout"
+    root.mkdir()
+    (root / "requirements.txt").write_bytes((ROOT / "requirements.txt").read_bytes())
+    (root / "Pulumi.yaml").write_text("name: trainyard\nruntime: python\n")
+    (root / "Pulumi.local.yaml").write_text("config:\n  trainyard:cloud: local\n")
+    (root / "Pulumi.runpod.yaml").write_text("config:\n  trainyard:cloud: runpod\n  trainyard:bucket: results\n")
+    (root / "Pulumi.bare.yaml").write_text("config:\n  trainyard:cloud: local\n  trainyard:bucket: none\n")
+    return Places(root, root / ".trainyard", tmp_path / "outside", tmp_path / "config")
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+
+
+def by_name(found: list[Check], name: str) -> Check:
+    (check,) = [check for check in found if check.name == name]
+    return check
+
+
+def test_this_checkout_is_found_ready(places: Places, env: dict[str, str]) -> None:
+    found = checks(places, env)
+
+    names = {check.name for check in found}
+    assert {"python", "packages", "git", "pulumi", "s3 server", "s3 port", "local pods", "disk", ".env", "passphrase"} <= names
+    assert by_name(found, "local pods").status == "ok"
+    assert by_name(found, "credentials").text == "none set; the 'local' stack needs none"
+
+
+def test_looking_starts_and_writes_nothing(places: Places, env: dict[str, str]) -> None:
+    checks(places, env, "local")
+
+    assert not places.outside.exists()
+    assert not places.settings.exists()
+
+
+def test_no_secret_is_ever_printed(places: Places, env: dict[str, str]) -> None:
+    names = ("RUNPOD_API_KEY", "VAST_API_KEY", "HF_TOKEN", "PULUMI_CONFIG_PASSPHRASE", "AWS_SECRET_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY")
+    (places.root / ".env").write_text("".join(f"{name}={SENTINEL}-{name}\n" for name in names))
+    loaded = {**load_env(places.root), **env, "HTTPS_PROXY": f"http://me:{SENTINEL}@proxy:1"}
+
+    for stack in (None, "local", "runpod"):
+        text = "\n".join(lines(checks(places, loaded, stack)))
+        assert "RUNPOD_API_KEY set" in text or stack
+        assert SENTINEL not in text
+
+
+def test_a_group_of_keys_that_is_set_by_half_names_what_is_missing(places: Places, env: dict[str, str]) -> None:
+    found = by_name(checks(places, {**env, "R2_ACCESS_KEY_ID": "a", "R2_BUCKET_NAME": "b"}), "R2 store")
+
+    assert found.status == "fail"
+    assert "R2_SECRET_ACCESS_KEY" in found.text and "R2_ENDPOINT_URL" in found.text
+
+
+def test_a_stack_without_its_key_says_which_one_and_where_to_get_it(places: Places, env: dict[str, str]) -> None:
+    found = by_name(checks(places, env, "runpod"), "cloud")
+
+    assert (found.status, found.text) == ("fail", "RUNPOD_API_KEY is not set")
+    assert found.remedy and ".env" in found.remedy
+
+
+def test_a_stack_without_a_bucket_says_how_far_the_fence_holds(places: Places, env: dict[str, str]) -> None:
+    with_key = {**env, "RUNPOD_API_KEY": "x"}
+
+    for found in (checks(places, env, "bare"), checks(places, with_key, "runpod")):
+        assert by_name(found, "bucket").status == "warn"
+        assert "this machine only" in by_name(found, "bucket").text
+
+
+def test_an_unknown_stack_is_a_failed_check_and_the_machine_is_looked_at_all_the_same(places: Places, env: dict[str, str]) -> None:
+    found = checks(places, env, "loca")
+
+    assert by_name(found, "stack").status == "fail"
+    assert "Stacks here: bare, local, runpod." in (by_name(found, "stack").remedy or "")
+    assert by_name(found, "git").status == "ok"
+
+
+def test_the_engine_of_a_stack_is_told_and_an_impossible_one_fails(places: Places, env: dict[str, str]) -> None:
+    assert by_name(checks(places, {**env, "TRAINYARD_ENGINE": "builtin"}, "local"), "engine").text.startswith("builtin")
+    assert by_name(checks(places, {**env, "TRAINYARD_ENGINE": "cli"}, "local"), "engine").status == "fail"
+
+
+def test_an_env_file_that_others_can_read_is_a_warning_with_the_command(places: Places, env: dict[str, str]) -> None:
+    path = places.root / ".env"
+    path.write_text("A=1\n")
+    path.chmod(0o644)
+    found = by_name(checks(places, env), ".env")
+    assert (found.status, found.remedy) == ("warn", f"close it with: chmod 600 {path}")
+
+    path.chmod(0o600)
+    assert by_name(checks(places, env), ".env").status == "ok"
+
+
+@pytest.mark.parametrize(("mode", "status"), [(0o600, "ok"), (0o640, "warn")])
+def test_the_passphrase_must_be_for_you_alone(places: Places, env: dict[str, str], mode: int, status: str) -> None:
+    places.settings.mkdir()
+    (places.settings / "passphrase").write_text(SENTINEL)
+    (places.settings / "passphrase").chmod(mode)
+
+    found = by_name(checks(places, env), "passphrase")
+
+    assert found.status == status
+    assert SENTINEL not in found.text
+
+
+def test_a_passphrase_file_that_is_named_and_absent_fails(places: Places, env: dict[str, str]) -> None:
+    found = by_name(checks(places, {**env, "PULUMI_CONFIG_PASSPHRASE_FILE": "/no/such"}), "passphrase")
+
+    assert found.status == "fail"
+
+
+def test_a_package_that_is_not_as_pinned_is_named(places: Places, env: dict[str, str]) -> None:
+    text = (places.root / "requirements.txt").read_text()
+    (places.root / "requirements.txt").write_text(text.replace("invoke==", "invoke==999."))
+
+    found = by_name(checks(places, env), "packages")
+
+    assert found.status == "fail"
+    assert "pinned: 999." in found.text
+
+
+def test_a_port_that_another_program_holds_is_found(places: Places, env: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        places.store.mkdir(parents=True)
+        (places.store / "identity.json").write_text(json.dumps({"port": port, "access_key": "a", "secret_key": "b"}))
+
+        found = by_name(checks(places, env), "s3 port")
+
+    assert found.status == "fail"
+    assert str(port) in found.text
+
+
+def test_a_disk_that_is_nearly_full_is_told(places: Places, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "LOW_GB", 10**6)
+    assert by_name(checks(places, env), "disk").status == "warn"
+
+    monkeypatch.setattr(machine, "FULL_GB", 10**6)
+    assert by_name(checks(places, env), "disk").status == "fail"
+
+
+def test_missing_programs_are_warnings(places: Places, env: dict[str, str]) -> None:
+    found = checks(places, {**env, "PATH": "/nowhere"})
+
+    assert (by_name(found, "git").status, by_name(found, "ssh").status) == ("warn", "warn")
+
+
+def test_a_refused_rung_fails(places: Places, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINYARD_LOCAL_RUNG", "nonsense")
+
+    assert by_name(checks(places, env), "local pods").status == "fail"
+
+
+def test_the_list_shows_the_remedy_of_what_is_wrong_and_counts() -> None:
+    text = list(lines([Check("a", "ok", "fine", "unused"), Check("longer", "fail", "broken", "mend it"), Check("c", "warn", "hm")]))
+
+    assert text == [
+        "ok    a       fine",
+        "FAIL  longer  broken",
+        "              -> mend it",
+        "warn  c       hm",
+        "3 checks: 1 failed, 1 warnings",
+    ]
