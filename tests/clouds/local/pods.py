@@ -87,7 +87,12 @@ def keys(which: str) -> tuple[str, str]:
 
 
 def spec(
-    name: str = NAME, *, end: float | None = 60.0, stop: float | None = None, env: Mapping[str, str] | None = None, boot: tuple[str, ...] = ()
+    name: str = NAME,
+    *,
+    end: float | None = 60.0,
+    stop: float | None = None,
+    env: Mapping[str, str] | None = None,
+    boot: tuple[str, ...] = (),
 ) -> PodSpec:
     """Return a pod to create; ``end`` and ``stop`` in seconds from now."""
     now = datetime.now(UTC)
@@ -192,6 +197,12 @@ def run(client: paramiko.SSHClient, command: str, stdin: bytes = b"") -> tuple[i
     with channel.makefile("rb") as output:
         text = output.read().decode(errors="replace")
     return channel.recv_exit_status(), text
+
+
+def say(client: paramiko.SSHClient, line: str) -> tuple[int, str]:
+    """Say a line to the pod's own socket from inside; return what came back."""
+    talk = "import os,socket;s=socket.socket(socket.AF_UNIX);s.connect(os.environ['TRAINYARD_POD_SOCKET'])"
+    return run(client, f"python3 -c \"{talk};s.send(b'{line}\\\\n');print(s.recv(99).decode())\"")
 
 
 class Crashable:

@@ -55,7 +55,9 @@ def test_a_program_sees_its_own_folders_and_the_environment_it_was_given(cloud: 
 
 def test_files_given_at_create_are_there_and_its_bin_comes_first_in_path(cloud: LocalCloud) -> None:
     tool = b"#!/bin/sh\necho simulated\n"
-    pod = pods.create(cloud, pods.spec(), files={"bin/nvidia-smi": tool, "home/.note": b"hello", "workspace/run/go.sh": b"#!/bin/sh\necho go\n"})
+    pod = pods.create(
+        cloud, pods.spec(), files={"bin/nvidia-smi": tool, "home/.note": b"hello", "workspace/run/go.sh": b"#!/bin/sh\necho go\n"}
+    )
     with pods.ssh(pod) as client:
         assert pods.run(client, 'nvidia-smi; cat ~/.note; echo; "$WORKSPACE/run/go.sh"') == (0, "simulated\nhello\ngo\n")
         assert pods.run(client, "bash -lc nvidia-smi") == (0, "simulated\n")
@@ -78,7 +80,7 @@ def test_pods_side_by_side_do_not_see_each_other(cloud: LocalCloud, rung: str) -
     one, two = pods.create(cloud, pods.spec("one", boot=("sleep", "50.25"))), pods.create(cloud, pods.spec("two"))
     with pods.ssh(two) as client:
         pods.run(client, "echo mine > $HOME/file")
-        code, seen = pods.run(client, f"cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[5]0.25'; ls {cloud.root}/pods 2>/dev/null")
+        _, seen = pods.run(client, f"cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[5]0.25'; ls {cloud.root}/pods 2>/dev/null")
     with pods.ssh(one) as client:
         assert pods.run(client, "cat $HOME/file")[0] != 0
     if rung == "namespace":
@@ -116,9 +118,22 @@ def test_a_pods_first_process_is_polite_and_its_processors_are_all_there(cloud: 
         assert pods.run(client, "nice; nproc") == (0, f"5\n{len(os.sched_getaffinity(0))}\n")
 
 
+def test_a_socket_path_longer_than_a_socket_may_have_works_too(rung: str, folder: Path) -> None:
+    cloud = LocalCloud(folder / ("long-" + "x" * 120))
+    pod = pods.create(cloud, pods.spec())
+    with pods.ssh(pod) as client:
+        code, said = pods.say(client, "lease")
+        assert code == 0 and '"end": ' in said
+    cloud.terminate(pod.id)
+    assert pods.leftovers(cloud) == []
+
+
 def test_a_deep_and_locked_tree_is_removed(cloud: LocalCloud) -> None:
     pod = pods.create(cloud, pods.spec())
-    deep = "import os\nfor i in range(1200):\n os.mkdir('d'); os.chdir('d')\nos.chdir(os.environ['WORKSPACE']); os.mkdir('shut'); os.mkdir('shut/in'); os.chmod('shut', 0)"
+    deep = (
+        "import os\nfor i in range(1200):\n os.mkdir('d'); os.chdir('d')\n"
+        "os.chdir(os.environ['WORKSPACE']); os.mkdir('shut'); os.mkdir('shut/in'); os.chmod('shut', 0)"
+    )
     with pods.ssh(pod) as client:
         assert pods.run(client, f'cd "$WORKSPACE"; python3 - <<E\n{deep}\nE') == (0, "")
     cloud.terminate(pod.id)
@@ -183,7 +198,9 @@ def test_a_price_is_part_of_the_pod(cloud: LocalCloud, monkeypatch: pytest.Monke
 
 
 def test_gpus_are_offered_as_they_are_asked_for_and_only_while_free() -> None:
-    have = hardware.parse("0, NVIDIA GeForce RTX 4090, 24564\n1, NVIDIA GeForce RTX 4090, 24564\n2, NVIDIA H100 80GB HBM3, 81559\nnonsense\n")
+    have = hardware.parse(
+        "0, NVIDIA GeForce RTX 4090, 24564\n1, NVIDIA GeForce RTX 4090, 24564\n2, NVIDIA H100 80GB HBM3, 81559\nnonsense\n"
+    )
     assert [gpu.index for gpu in have] == [0, 1, 2]
 
     def ask(*wanted: str, count: int = 1, used: frozenset[int] = frozenset()) -> list[tuple[str | None, int]]:

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.clouds.local import pods
-from trainyard.clouds.local import LocalCloud, cloud as module, ending, registry
+from trainyard.clouds.local import LocalCloud, ending, registry
+from trainyard.clouds.local import cloud as module
 
 BOUND = 20.0
 
@@ -46,11 +47,7 @@ def test_a_pod_can_end_itself_and_only_itself(cloud: LocalCloud, token: str) -> 
     neighbour = pods.create(cloud, pods.spec("neighbour"))
     pod = pods.tortured(cloud, token)
     with pods.ssh(pod) as client:
-        say = (
-            "import os,socket;s=socket.socket(socket.AF_UNIX);s.connect(os.environ['TRAINYARD_POD_SOCKET']);"
-            "s.send(b'end result is committed\\n');print(s.recv(99))"
-        )
-        pods.run(client, f'python3 -c "{say}"')
+        pods.say(client, "end result is committed")
     pods.wait_for(lambda: not pods.living(token), "the end", BOUND)
     pods.wait_for(lambda: cloud.ended(pod.id), "the record", BOUND)
 
@@ -124,7 +121,7 @@ def test_a_changed_end_is_kept_at_once_and_a_pod_cannot_change_it(cloud: LocalCl
 
 
 def test_a_later_end_is_kept_too(cloud: LocalCloud) -> None:
-    pod = pods.create(cloud, pods.spec(end=1.0))
+    pod = pods.create(cloud, pods.spec(end=2.0))
     cloud.change_markers(pod.id, None, datetime.now(UTC) + timedelta(seconds=60))
     first_end = pod.end
     assert first_end is not None

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from tests.clouds.local import pods
-from trainyard.clouds.local import LocalCloud, cloud as module, registry
+from trainyard.clouds.local import LocalCloud, registry
+from trainyard.clouds.local import cloud as module
 from trainyard.errors import CloudRefused
 
-ROUNDS = 12
+ROUNDS = 6
 
 
 @pytest.fixture
@@ -66,9 +67,7 @@ def test_a_creator_killed_at_any_instant_leaves_a_name_that_works(
     assert pods.leftovers(cloud) == []
 
 
-def test_a_pod_whose_creator_died_before_the_start_is_started_by_whoever_lists(
-    cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pod_whose_creator_died_before_the_start_is_started_by_whoever_lists(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PENDING", 0.0)
     monkeypatch.setattr(module.launch, "start", _dies)
     with pytest.raises(KeyboardInterrupt):

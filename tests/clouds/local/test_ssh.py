@@ -90,10 +90,12 @@ def test_files_travel_whole_in_both_directions(pod: PodInfo) -> None:
 
 
 def test_a_port_is_forwarded(pod: PodInfo) -> None:
-    with pods.ssh(pod) as client, socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=lambda: server.accept()[0].sendall(b"through"), daemon=True).start()
+    with socket.create_server(("127.0.0.1", 0)) as server, pods.ssh(pod) as client:
+        thread = threading.Thread(target=_answer_one, args=(server,))
+        thread.start()
         channel = client.get_transport().open_channel("direct-tcpip", server.getsockname(), ("127.0.0.1", 1))  # type: ignore[union-attr]
         assert channel.recv(64) == b"through"
+        thread.join()
 
 
 def test_forty_channels_at_once_keep_their_input_and_exit_code_apart(pod: PodInfo) -> None:
@@ -113,13 +115,21 @@ def test_a_cut_connection_ends_no_job(pod: PodInfo, token: str) -> None:
 
 
 def test_a_server_that_a_program_killed_serves_again(cloud: LocalCloud, pod: PodInfo) -> None:
-    server = [pid for pid in pods.living(f"/{pod.id}/") + pods.living("sshserver.py") if b"sshserver" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    server = [
+        pid for pid in pods.living(f"/{pod.id}/") + pods.living("sshserver.py") if b"sshserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     if not server:
         pytest.skip("sshd runs one process a connection")
     pods.wait_for(lambda: pods.answers(pod), "the server")
     with pods.ssh(pod) as client:
         pods.run(client, "kill -9 $PPID")
     pods.wait_for(lambda: _logs_in(pod), "the next server")
+
+
+def _answer_one(server: socket.socket) -> None:
+    link, _ = server.accept()
+    with link:
+        link.sendall(b"through")
 
 
 def _logs_in(pod: PodInfo) -> bool:

@@ -158,7 +158,12 @@ class LocalCloud:
         server = f"OpenSSH ({sshd})" if sshd and not why else "asyncssh" + ("" if sshd else " (no sshd is installed)")
         found = hardware.gpus()
         names = ", ".join(gpu.name for gpu in found) or "none"
-        return [rung, ("local ssh server", True, server), ("local gpus", True, names)]
+        serves = server.startswith("OpenSSH") or bool(launch.asyncssh_server())
+        return [
+            rung,
+            ("local ssh server", serves, server if serves else "none: install openssh-server or asyncssh"),
+            ("local gpus", True, names),
+        ]
 
     def _claim(self, state: dict[str, Any], content: Mapping[str, bytes], offer: Offer) -> bool:
         if not offer.gpu:
@@ -187,6 +192,9 @@ class LocalCloud:
         for key, value in spec.env.items():
             if not key or set("=\n\0") & set(key) or set("\n\0") & set(value):
                 raise CloudRefused(f"environment variable '{key}': line ends and NUL are not possible on a local pod")
+        sshd, asyncssh = launch.find_sshd(), launch.asyncssh_server()
+        if not sshd and not asyncssh:
+            raise CloudRefused("there is no SSH server for local pods", hint="Install openssh-server, or asyncssh into this Python.")
         env = {**marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), "TRAINYARD_ENVS": str(self.books.envs), **spec.env}
         return {
             "name": spec.name,
@@ -210,8 +218,8 @@ class LocalCloud:
             "mask": str(self.root),
             "binds": [str(self.books.envs), *launch.needed_folders()],
             "path": [os.path.dirname(os.path.realpath(sys.executable))],
-            "sshd": launch.find_sshd(),
-            "asyncssh": launch.asyncssh_server(),
+            "sshd": sshd,
+            "asyncssh": asyncssh,
         }
 
     def _look(self, name: str) -> PodInfo | None:

@@ -15,7 +15,12 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainyard.clouds.local import sandbox
+else:
+    import sandbox
 
 BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MOST_TALKS = 32
@@ -85,6 +90,11 @@ class Doors:
                 return self._hear(fd, poller, spec)
         return None
 
+    def close(self) -> None:
+        """Let nobody in any more: the port is closed before the pod is off the list."""
+        self.listener.close()
+        self.control.close()
+
     def spawn(self, argv: list[str], stdin: int, stdout: int, stderr: int, env: dict[str, str] | None = None) -> int:
         """Start a program in a session of its own with the pod's environment; return its pid."""
         actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)]
@@ -131,7 +141,7 @@ class Doors:
         except (BlockingIOError, ConnectionError):
             return
         except OSError as error:
-            os.write(2, f"doors: {error}\n".encode())
+            sandbox.say(f"doors: {error}")
             time.sleep(0.01)
 
 

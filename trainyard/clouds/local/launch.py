@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import select
@@ -49,15 +50,21 @@ def find_sshd() -> str:
 
 
 def asyncssh_server() -> list[str]:
-    """Return the command of the SSH server for where OpenSSH's cannot serve."""
-    return [sys.executable, "-P", "-E", str(_HERE / "sshserver.py")]
+    """Return the command of the SSH server for where OpenSSH's cannot serve, empty when asyncssh is not installed."""
+    folder = _asyncssh_folder()
+    return [sys.executable, "-P", "-E", str(_HERE / "sshserver.py"), folder] if folder else []
 
 
 def needed_folders() -> list[str]:
     """Return what the pod must see of this machine even where a mask hides it: this Python and this project."""
     folders = {os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, str(_HERE.parents[2]))}
-    folders |= {sys.prefix, sys.base_prefix, *_links(sys.executable)}
+    folders |= {sys.prefix, sys.base_prefix, _asyncssh_folder() or sys.prefix, *_links(sys.executable)}
     return sorted(folder for folder in folders if folder not in ("/", "/usr"))
+
+
+def _asyncssh_folder() -> str:
+    found = importlib.util.find_spec("asyncssh")
+    return str(Path(found.origin).parent.parent) if found and found.origin else ""
 
 
 def _links(path: str) -> Iterator[str]:

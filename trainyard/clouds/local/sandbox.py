@@ -150,6 +150,12 @@ def kill_marked(marker: int, clean_passes: int) -> int:
     return killed
 
 
+def say(text: str, fd: int = 2) -> None:
+    """Write a line to a log; a full disk must not stop what is said there."""
+    with contextlib.suppress(OSError):
+        os.write(fd, text.encode(errors="replace") + b"\n")
+
+
 def remove_tree(path: str, *, dir_fd: int | None = None) -> None:
     """Remove a folder with all in it, whatever the modes and however deep. Another remover may be at work."""
     with contextlib.suppress(FileNotFoundError):
@@ -157,7 +163,7 @@ def remove_tree(path: str, *, dir_fd: int | None = None) -> None:
         try:
             while True:
                 _empty(top, top, 0)
-                if not any(True for _ in os.scandir(top)):
+                if not os.listdir(top):
                     break
         finally:
             os.close(top)

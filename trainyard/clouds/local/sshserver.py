@@ -1,8 +1,8 @@
 """The SSH server of a pod where OpenSSH's cannot serve: asyncssh on the socket that the supervisor bound.
 
 A child of the supervisor, never part of it: its memory and its import time are not the supervisor's. Descriptor 0
-is the listening socket, the argument names the folder with ``host_key`` and ``authorized_keys``; its environment
-is the environment of every session.
+is the listening socket; the arguments name the folder that holds asyncssh and the one with ``host_key`` and
+``authorized_keys``; its environment is the environment of every session.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import signal
 import socket
 import sys
 from typing import Any
+
+# The supervisor's creator says where it found asyncssh: a search path from its environment is not ours.
+sys.path.insert(0, sys.argv[1])
 
 import asyncssh
 
@@ -176,4 +179,4 @@ if __name__ == "__main__":
     os.chdir(os.environ["HOME"])
     # A free descriptor 0 would be taken by the next file opened, and sessions inherit it.
     os.set_inheritable(0, False)
-    asyncio.run(serve(sys.argv[1]))
+    asyncio.run(serve(sys.argv[2]))

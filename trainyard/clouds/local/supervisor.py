@@ -9,7 +9,7 @@ else, others see that the pod exists. Closing any other descriptor of that file 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import json
 import os
 import select
@@ -20,93 +20,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from trainyard.clouds.local import doors, sandbox
+    from trainyard.clouds.local.record import Pod, Stop
 else:
     import doors
     import sandbox
-
-class Stop(Exception):
-    """This supervisor is not to serve: ``taken``, ``gone``, ``dead``, or an error in words."""
-
-
-class Pod:
-    """The pod's directory, opened before any change of root, and what its record says."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.name = os.path.basename(path)
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        self.root_fd = os.open("/", flags)
-        self.fd = os.open(path, flags)
-        self.base_fd = os.open(os.path.dirname(os.path.dirname(path)), flags)
-        self.log_fd = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
-        self.spec: dict[str, Any] = {}
-        self.stamp = (0, 0)
-        self.read()
-
-    def read(self) -> None:
-        """Read the record again when it was changed; a damaged one changes nothing."""
-        with contextlib.suppress(OSError, ValueError):
-            fd = os.open("state.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
-            with open(fd, "rb") as file:
-                found = os.fstat(fd)
-                if (found.st_ino, found.st_mtime_ns) != self.stamp:
-                    self.spec = json.loads(file.read())
-                    self.stamp = (found.st_ino, found.st_mtime_ns)
-
-    def is_recorded(self) -> bool:
-        """Tell whether this very directory still stands under the pod's name."""
-        try:
-            found = os.stat(self.path.lstrip("/"), dir_fd=self.root_fd)
-        except OSError:
-            return False
-        return os.path.samestat(found, os.fstat(self.fd))
-
-    def left(self) -> float:
-        """Return the seconds until the end by the clock that is ahead: the wall, or boot time (suspend counts)."""
-        end = self.spec.get("end")
-        if end is None:
-            return float("inf")
-        return float(min(end - time.time(), self.spec["end_boottime"] - time.clock_gettime(time.CLOCK_BOOTTIME)))
-
-    def lock(self, name: str) -> None:
-        """Take the lock that says this pod lives, then look whether it was removed meanwhile (terminate does the reverse)."""
-        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
-        try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Stop("taken") from None
-        if not self.is_recorded():
-            raise Stop("gone")
-        if os.access("port", os.F_OK, dir_fd=self.fd) and name == "alive":
-            raise Stop("dead")
-
-    def write(self, name: str, value: dict[str, Any]) -> None:
-        """Write a file so that it is whole or absent, on a full disk too. Not for after a reboot: that ends the pod."""
-        data, fresh = json.dumps(value).encode(), name + ".new"
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
-        try:
-            if os.write(fd, data) != len(data):
-                raise OSError(28, "No space left on device")
-        finally:
-            os.close(fd)
-        os.rename(fresh, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-
-    def remove(self, reason: str) -> None:
-        """Take the pod out of the list, keep the record of its end, remove its files. Everything in it is dead already."""
-        spec = self.spec
-        kept = {key: spec.get(key) for key in ("name", "fence_id", "lease_id", "created", "stop", "end", "price", "boot_id")}
-        with contextlib.suppress(OSError):
-            self.write("ended.json", {**kept, "ended": time.time(), "reason": reason})
-        if not self.is_recorded():
-            return
-        trash = f"trash/{self.name}~{os.urandom(6).hex()}"
-        try:
-            os.rename(f"pods/{self.name}", trash, src_dir_fd=self.base_fd, dst_dir_fd=self.base_fd)
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(f"{trash}/ended.json", f"ended/{self.name}.json", src_dir_fd=self.base_fd, dst_dir_fd=self.base_fd)
-        except FileNotFoundError:
-            return
-        sandbox.remove_tree(trash, dir_fd=self.base_fd)
+    from record import Pod, Stop
 
 
 def main() -> NoReturn:
@@ -121,7 +39,7 @@ def main() -> NoReturn:
         why = _start_in_namespace(pod, report)
         if not why:
             os._exit(0)
-        os.write(2, f"no namespaces: {why}\n".encode())
+        sandbox.say(f"no namespaces: {why}")
         if forced:
             _tell(report, {"error": f"no namespaces: {why}"})
             pod.remove(why)
@@ -146,6 +64,16 @@ def probe() -> str:
 
 def _start_in_namespace(pod: Pod, report: int) -> str:
     def build() -> None:
+        try:
+            enter()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # A full disk says nothing about namespaces: no reason to fall to the other rung.
+            _tell(report, {"error": error.strerror})
+            raise Stop("gone") from None
+
+    def enter() -> None:
         pod.lock("alive")
         # Opened before, it would be the root of the mount namespace that was left.
         os.close(pod.root_fd)
@@ -262,8 +190,9 @@ def _live(pod: Pod, report: int, rung: str, end: Any) -> None:
         reason = _serve(pod, served)
     except Exception as error:
         # A supervisor that cannot go on must not leave a pod without one.
-        os.write(2, f"supervisor failed: {error!r}\n".encode())
         reason = f"the supervisor failed: {error!r}"
+        sandbox.say(reason)
+    served.close()
     end(reason)
 
 
@@ -325,7 +254,7 @@ class _Boot:
             try:
                 self.pid = self.served.spawn(self.argv, self.null_fd, self.log_fd, self.log_fd)
             except OSError as error:
-                os.write(self.log_fd, f"{self.argv[0]}: {error.strerror}\n".encode())
+                sandbox.say(f"{self.argv[0]}: {error.strerror}", self.log_fd)
                 self.due = now + 1.0 if self.restart else None
 
     def wait(self) -> float:
@@ -346,8 +275,6 @@ def _reap() -> set[int]:
 
 def _tell(report: int, answer: dict[str, Any]) -> None:
     """Report to whoever started this supervisor; it may be dead by now."""
-    if report >= 0:
-        with contextlib.suppress(OSError):
-            os.write(report, json.dumps(answer).encode())
-        with contextlib.suppress(OSError):
-            os.close(report)
+    with contextlib.suppress(OSError):
+        os.write(report, json.dumps(answer).encode())
+        os.close(report)

@@ -1,0 +1,69 @@
+"""The same promises to an ordinary user: part of these tests is run again as one, where this runs as root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+NOBODY = 65534
+CHOSEN = (
+    "test_terminate_leaves_no_survivor or test_a_killed_supervisor or test_only_the_given_key or test_a_terminal_works "
+    "or test_a_program_sees or test_a_deep_and_locked"
+)
+
+
+def usable_python() -> str:
+    """Return a Python of this version that others may run, empty when there is none."""
+    wanted = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for candidate in (os.path.realpath(sys.executable), f"/usr/bin/python{wanted}", f"/usr/local/bin/python{wanted}"):
+        # Through env: setpriv itself still may what root may, what it starts may not.
+        command = as_user("env", candidate, "-c", "import sys,json,ctypes; print('%d.%d' % sys.version_info[:2])")
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError:
+            continue
+        if done.stdout.strip() == wanted:
+            return candidate
+    return ""
+
+
+def as_user(*command: str) -> list[str]:
+    """Return the command as it is run by an ordinary user."""
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", *command]
+
+
+@pytest.mark.timeout(300)
+def test_an_ordinary_user_is_promised_the_same(tmp_path: Path) -> None:
+    if os.getuid():
+        pytest.skip("this whole run is one as an ordinary user")
+    if not shutil.which("setpriv"):
+        pytest.skip("setpriv is missing: ordinary users are NOT tested here")
+    python = usable_python()
+    site = next(path for path in sys.path if path.endswith("site-packages"))
+    if not python or not os.stat(site).st_mode & 0o005:
+        pytest.skip(f"no Python {sys.version_info.major}.{sys.version_info.minor} here can be run by others: ordinary users are NOT tested")
+    home = Path("/var/tmp") / f"tylc-{os.getpid()}"
+    home.mkdir(mode=0o700)
+    os.chown(home, NOBODY, NOBODY)
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "PYTHONPATH": f"{ROOT}:{site}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = as_user(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/clouds/local", "-k", CHOSEN)
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+        assert " passed" in done.stdout
+        print(done.stdout[-1500:])
+        assert list(home.iterdir()) == [] or [path.name for path in home.iterdir()] == [f"pytest-of-{NOBODY}"]
+    finally:
+        shutil.rmtree(home)
