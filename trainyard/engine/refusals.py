@@ -36,6 +36,7 @@ REFUSED_CLASSES = {
     "FileArchive": "archives",
     "RemoteArchive": "archives",
     "RemoteAsset": "remote assets",
+    "StackReference": "StackReference",
     "ResourceHook": "resource hooks",
     "ErrorHook": "error hooks",
 }
@@ -51,8 +52,7 @@ _REQUEST_FIELDS = {
 
 def refused(what: str, where: Location | None = None) -> RefusedError:
     """Return the error for a feature."""
-    return RefusedError(f"{what} are not supported by the built-in engine" if what.endswith("s") else
-                        f"{what} is not supported by the built-in engine", where=where, hint=_HINT)  # fmt: skip
+    return RefusedError(f"{what}: not supported by the built-in engine", where=where, hint=_HINT)
 
 
 def refused_type(kind: str) -> str | None:
@@ -90,52 +90,68 @@ def position(request: Any) -> Location | None:
     return Location(path, line, 1, linecache.getline(path, line) or None)
 
 
-def guard_program(root: Path) -> None:
-    """Let the SDK refuse while the program builds its resources: before the first request is sent.
+class Guard:
+    """Lets the SDK refuse while the program builds its resources: before the first request is sent.
 
-    Wraps functions and constructors of the imported ``pulumi``; the program is not changed.
+    Wraps functions and constructors of the imported ``pulumi``; the program is not changed. ``on_refusal`` is
+    called at once: the SDK sends what was built before an exception all the same.
     """
-    import pulumi
 
-    _guard_resources(pulumi, root)
-    for name, what in REFUSED_FUNCTIONS.items():
-        for module in (pulumi, pulumi.runtime):
-            if hasattr(module, name):
-                setattr(module, name, _refusing(what, root))
-    for name, what in REFUSED_CLASSES.items():
-        kind = getattr(pulumi, name, None)
-        if kind is not None:
-            kind.__init__ = _refusing(what, root)
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.on_refusal: Callable[[RefusedError], None] = lambda error: None
 
+    def install(self) -> None:
+        """Wrap what is refused."""
+        import pulumi
 
-def _guard_resources(pulumi: Any, root: Path) -> None:
-    original = pulumi.Resource.__init__
+        self._guard_resources(pulumi)
+        for name, what in REFUSED_FUNCTIONS.items():
+            for module in (pulumi, pulumi.runtime):
+                if hasattr(module, name):
+                    setattr(module, name, self._refusing(what))
+        for name, what in REFUSED_CLASSES.items():
+            kind = getattr(pulumi, name, None)
+            if kind is not None:
+                kind.__init__ = self._refusing(what)
+        dynamic = pulumi.dynamic.__dict__.get("Resource")  # a look inside would load the module
+        if dynamic is not None:
+            dynamic.__init__ = self._refusing("dynamic providers")
 
-    def checked(self: Any, t: str, name: str, custom: bool, props: Any = None, opts: Any = None, remote: bool = False,
-                *args: Any, **kwargs: Any) -> None:  # fmt: skip
-        what = refused_type(t) if t else None
-        if remote:
-            what = "remote components"
-        for option, feature in REFUSED_OPTIONS.items():
-            if _is_asked(getattr(opts, option, None)):
-                what = feature
-        if what:
-            raise refused(what, program_line(root))
-        original(self, t, name, custom, props, opts, remote, *args, **kwargs)
+    def _guard_resources(self, pulumi: Any) -> None:
+        original = pulumi.Resource.__init__
+        guard = self
 
-    pulumi.Resource.__init__ = checked
+        def checked(
+            self: Any, t: str, name: str, custom: bool, props: Any = None, opts: Any = None, remote: bool = False, *args: Any, **kwargs: Any
+        ) -> None:
+            what = refused_type(t) if t else None
+            if remote:
+                what = "remote components"
+            for option, feature in REFUSED_OPTIONS.items():
+                if _is_asked(getattr(opts, option, None)):
+                    what = feature
+            if what:
+                raise guard._refuse(what)
+            original(self, t, name, custom, props, opts, remote, *args, **kwargs)
 
+        pulumi.Resource.__init__ = checked
 
-def _is_asked(value: object) -> bool:
+    def _is_asked(value: object) -> bool:
     # The SDK leaves an empty hook binding on options that are used for a second resource.
     return bool(value) and (type(value).__name__ != "ResourceHookBinding" or any(vars(value).values()))
 
 
-def _refusing(what: str, root: Path) -> Callable[..., None]:
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise refused(what, program_line(root))
+def _refusing(self, what: str) -> Callable[..., None]:
+        def refuse(*args: Any, **kwargs: Any) -> None:
+            raise self._refuse(what)
 
-    return refuse
+        return refuse
+
+    def _refuse(self, what: str) -> RefusedError:
+        error = refused(what, program_line(self._root))
+        self.on_refusal(error)
+        return error
 
 
 def program_line(root: Path) -> Location | None:
