@@ -91,11 +91,17 @@ def _take_files(recipe: Recipe, values: Values, dest: Path) -> Values:
 
 def _declared(recipe: Recipe, values: Values, versions: Mapping[str, str]) -> dict[str, object]:
     return {
-        "recipe": recipe.name, "command": recipe.command, "versions": dict(versions),
+        "recipe": recipe.name,
+        "command": recipe.command,
+        "versions": dict(versions),
         "outputs": [{"pattern": item.pattern, "kind": item.kind} for item in recipe.outputs],
-        "excludes": list(recipe.excludes), "checkpoints": recipe.checkpoints,
-        "verdict": {"exit_codes": list(recipe.verdict.exit_codes), "stopped": list(recipe.verdict.stopped),
-                    "artefacts": artefacts(recipe, values)},
+        "excludes": list(recipe.excludes),
+        "checkpoints": recipe.checkpoints,
+        "verdict": {
+            "exit_codes": list(recipe.verdict.exit_codes),
+            "stopped": list(recipe.verdict.stopped),
+            "artefacts": artefacts(recipe, values),
+        },
         "resume_may_change": [variable.name for variable in recipe.variables if variable.resume],
         "packages": {kind: packages(lock) for kind, lock in recipe.locks.items()},
     }
@@ -105,10 +111,18 @@ def _names(recipe: Recipe, values: Values, data: Data) -> dict[str, object]:
     program, _, arguments = recipe.command.partition(" ")
     line = f'"$PYTHON" {arguments}' if program == "python" else recipe.command
     reserved: dict[str, object] = {
-        "recipe": recipe.name, "command": recipe.command, "command_line": line, "locks": sorted(recipe.locks),
-        "env": dict(recipe.env), "exit_codes": list(recipe.verdict.exit_codes), "stopped": list(recipe.verdict.stopped),
-        "artefacts": artefacts(recipe, values), "data": data.describe(), "fetch": data.kind in ("s3", "hf"),
-        "device": values.get("device", "auto"), "values": values,
+        "recipe": recipe.name,
+        "command": recipe.command,
+        "command_line": line,
+        "locks": sorted(recipe.locks),
+        "env": dict(recipe.env),
+        "exit_codes": list(recipe.verdict.exit_codes),
+        "stopped": list(recipe.verdict.stopped),
+        "artefacts": artefacts(recipe, values),
+        "data": data.describe(),
+        "fetch": data.kind in ("s3", "hf"),
+        "device": values.get("device", "auto"),
+        "values": values,
     }
     return {**values, **reserved}
 

@@ -19,6 +19,23 @@ from trainyard.yamlfile import Map, load_map, suggest
 
 Lazy = Value | list[str]
 DataMode = Literal["rows", "files", "none"]
+# What templates are told beside the variables (bundle.py).
+RESERVED = frozenset(
+    (
+        "recipe",
+        "command",
+        "command_line",
+        "locks",
+        "env",
+        "exit_codes",
+        "stopped",
+        "artefacts",
+        "data",
+        "fetch",
+        "values",
+        "version",
+    )
+)
 ARTEFACT_KINDS = ("model", "adapter", "tokenizer", "report", "log", "metrics")
 
 
@@ -127,28 +144,48 @@ def _recipe(top: Fields, name: str, folder: Path) -> Recipe:
     if twice:
         raise top.error("variables", f"'{twice}' names two variables")
     return Recipe(
-        name=name, folder=folder, summary=top.text("summary"), command=top.text("command"),
-        data=_data_mode(top), sample=top.text("sample", "") or None, variables=variables,
-        needs=dict(top.map("needs").rest()), outputs=tuple(_output(fields) for fields in top.items("outputs")),
-        excludes=tuple(top.words("excludes")), checkpoints=top.text("checkpoints", "") or None,
-        progress=_progress(top.map("progress")), verdict=_verdict(top.map("verdict")),
-        env={key: str(value) for key, value in top.map("env").rest()}, ports=tuple(top.words("ports")),
+        name=name,
+        folder=folder,
+        summary=top.text("summary"),
+        command=top.text("command"),
+        data=_data_mode(top),
+        sample=top.text("sample", "") or None,
+        variables=variables,
+        needs=dict(top.map("needs").rest()),
+        outputs=tuple(_output(fields) for fields in top.items("outputs")),
+        excludes=tuple(top.words("excludes")),
+        checkpoints=top.text("checkpoints", "") or None,
+        progress=_progress(top.map("progress")),
+        verdict=_verdict(top.map("verdict")),
+        env={key: str(value) for key, value in top.map("env").rest()},
+        ports=tuple(top.words("ports")),
         refusals=tuple(_refusal(fields, names) for fields in top.items("refuse")),
         known_failures=tuple(_failure(fields) for fields in top.items("failures")),
-        locks=_locks(top, folder), imports=tuple(top.words("imports")),
+        locks=_locks(top, folder),
+        imports=tuple(top.words("imports")),
         files=_files(top, folder),
     )
 
 
 def _variable(name: str, fields: Fields) -> Variable:
+    if name in RESERVED or not name.isidentifier():
+        raise fields.error("", f"a variable cannot be called '{name}'" + (": the name is taken" if name in RESERVED else ""))
     kind = fields.text("type")
     if kind not in KINDS:
         raise fields.error("type", f"unknown type '{kind}'{suggest(kind, KINDS)}: use {', '.join(KINDS)}")
     given = fields.value("default")
     variable = Variable(
-        name=name, kind=kind, required=fields.flag("required"), optional=fields.flag("optional"),  # type: ignore[arg-type]
-        choices=tuple(fields.scalars("choices")), minimum=fields.number("min"), maximum=fields.number("max"),
-        above=fields.number("above"), aliases=tuple(fields.words("alias")), help=fields.text("help"), resume=fields.flag("resume"),
+        name=name,
+        kind=kind,
+        required=fields.flag("required"),
+        optional=fields.flag("optional"),  # type: ignore[arg-type]
+        choices=tuple(fields.scalars("choices")),
+        minimum=fields.number("min"),
+        maximum=fields.number("max"),
+        above=fields.number("above"),
+        aliases=tuple(fields.words("alias")),
+        help=fields.text("help"),
+        resume=fields.flag("resume"),
     )
     default: Value = None
     if isinstance(given, str) and given.startswith("="):

@@ -211,7 +211,11 @@ class _Hashing(io.RawIOBase):
 
 
 def _data(
-    reference: str, kind: Literal["file", "folder", "s3"], forms: Counter[str], files: list[DataFile], left_out: tuple[str, ...],
+    reference: str,
+    kind: Literal["file", "folder", "s3"],
+    forms: Counter[str],
+    files: list[DataFile],
+    left_out: tuple[str, ...],
 ) -> Data:
     form = " + ".join(sorted(forms)) if forms else None
     return Data(reference, kind, form, sum(f.rows for f in files), sum(f.bytes for f in files), tuple(files), left_out)

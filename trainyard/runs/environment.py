@@ -42,7 +42,12 @@ def environment_key(lock: Path) -> str:
 
 
 def ensure_environment(
-    lock: Path, places: Places, on_line: OnLine, *, imports: Sequence[str] = (), env: Mapping[str, str] | None = None,
+    lock: Path,
+    places: Places,
+    on_line: OnLine,
+    *,
+    imports: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
 ) -> Path:
     """Return the ready environment of a lock under ``places.cloud/envs``, building it when needed.
 

@@ -17,7 +17,11 @@ from trainyard.errors import Location, UserError
 
 
 def evaluate(
-    text: str, values: Mapping[str, object], *, packages: Mapping[str, str] | None = None, where: Location | None = None,
+    text: str,
+    values: Mapping[str, object],
+    *,
+    packages: Mapping[str, str] | None = None,
+    where: Location | None = None,
 ) -> object:
     """Return what the expression yields. Raises UserError at ``where`` for bad syntax and unknown names."""
     try:

@@ -34,7 +34,10 @@ class _Given:
 
 
 def resolve(
-    recipe: Recipe, config_file: Path | None = None, sets: Sequence[str] = (), stack_settings: Mapping[str, object] | None = None,
+    recipe: Recipe,
+    config_file: Path | None = None,
+    sets: Sequence[str] = (),
+    stack_settings: Mapping[str, object] | None = None,
 ) -> Values:
     """Return the values of all variables of a recipe.
 
@@ -151,16 +154,19 @@ def _path(variable: Variable, key: str, value: Value, where: Location | None, ba
 
 def _with_defaults(recipe: Recipe, given: Mapping[str, _Given]) -> Values:
     values: Values = {name: item.value for name, item in given.items()}
-    for variable in recipe.variables:
-        if variable.name in values:
-            continue
-        if variable.required:
-            raise UserError(f"recipe {recipe.name} needs {variable.name}: {variable.help}", hint=f"Give it with --set {variable.name}=...")
+    missing = [variable for variable in recipe.variables if variable.name not in values]
+    required = next((variable for variable in missing if variable.required), None)
+    if required:
+        raise UserError(f"recipe {recipe.name} needs {required.name}: {required.help}", hint=f"Give it with --set {required.name}=...")
+    # Plain defaults first: an expression may name a variable that is declared further down.
+    for variable in sorted(missing, key=lambda each: _is_expression(each.default)):
         default = variable.default
-        if isinstance(default, str) and default.startswith("="):
-            default = convert(variable, _node(evaluate(default, values)))
-        values[variable.name] = default
+        values[variable.name] = convert(variable, _node(evaluate(str(default), values))) if _is_expression(default) else default
     return {variable.name: values[variable.name] for variable in recipe.variables}
+
+
+def _is_expression(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("=")
 
 
 def _refuse(recipe: Recipe, values: Values, given: Mapping[str, _Given]) -> None:
@@ -176,7 +182,8 @@ def _refuse(recipe: Recipe, values: Values, given: Mapping[str, _Given]) -> None
 
 def _unknown(recipe: Recipe, name: str, where: Location | None, prefix: str = "") -> UserError:
     return UserError(
-        f"{prefix}recipe {recipe.name} has no variable '{name}'{suggest(name, recipe.names)}", where=where,
+        f"{prefix}recipe {recipe.name} has no variable '{name}'{suggest(name, recipe.names)}",
+        where=where,
         hint="It knows: " + ", ".join(variable.name for variable in recipe.variables) + ".",
     )
 
@@ -186,8 +193,8 @@ def _help(variable: Variable) -> str | None:
 
 
 def _lazy(value: Lazy, values: Mapping[str, Value], recipe: Recipe) -> object:
-    if isinstance(value, str) and value.startswith("="):
-        return evaluate(value, values, packages=packages(lock_for(recipe, values, gpu=False)))
+    if _is_expression(value):
+        return evaluate(str(value), values, packages=packages(lock_for(recipe, values, gpu=False)))
     return value
 
 

@@ -145,14 +145,14 @@ def _lines(stream: io.BufferedReader[Any], name: str, advice: str) -> Iterator[A
     """Yield (line, value) of JSON Lines; blank lines are skipped."""
     for number, line in _text_lines(stream, name):
         if line.strip():
-            yield number, _value(line, name, number, advice)
+            yield number, _value(line.rstrip("\r\n"), name, number, advice)
 
 
 def _value(line: str, name: str, number: int, advice: str) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
-        raise RowError(name, number, f"not valid JSON: {error.msg}{advice}", error.colno, line.rstrip("\r\n")) from None
+        raise RowError(name, number, f"not valid JSON: {error.msg}{advice}", error.colno, line) from None
     except (ValueError, RecursionError) as error:
         raise RowError(name, number, f"not valid JSON: {error}") from None
 

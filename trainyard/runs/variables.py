@@ -17,8 +17,15 @@ from trainyard.yamlfile import Node, parse
 Kind = Literal["text", "int", "float", "bool", "list", "words", "file"]
 Value = str | int | float | bool | list[str] | None
 KINDS: tuple[str, ...] = get_args(Kind)
-_NAMES = {"text": "text", "int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list of words",
-          "words": "a command's arguments", "file": "a file's path"}
+_NAMES = {
+    "text": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list of words",
+    "words": "a command's arguments",
+    "file": "a file's path",
+}
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 

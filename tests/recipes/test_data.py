@@ -1,0 +1,126 @@
+"""References to data: what is found, what is left out, what is refused, and the sha256 of each file."""
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.recipes.conftest import COUNT, ROOT
+from trainyard.errors import UserError
+from trainyard.runs.data import RemoteFile, hub_reference, inspect
+from trainyard.runs.recipe import load_recipe
+
+LORA, COMMAND = load_recipe(ROOT, "lora"), load_recipe(ROOT, "command")
+ROW = json.dumps({"prompt": "a", "completion": "b"}) + "\n"
+
+
+def sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_without_data_the_recipe_trains_on_its_own_sample():
+    data = inspect(None, LORA)
+    assert (data.kind, data.form, data.rows) == ("file", "instruction/input/output", 200)
+    assert data.describe().startswith("sample.jsonl: 200 rows of instruction/input/output, ")
+
+
+def test_the_sample_is_what_its_generator_writes():
+    made = subprocess.run([sys.executable, ROOT / "templates/lora/make_sample.py"], capture_output=True, check=True)
+    assert made.stdout == (ROOT / "templates/lora/sample.jsonl").read_bytes()
+
+
+def test_a_file_is_named_with_its_form_size_and_hash(tmp_path):
+    (tmp_path / "d.jsonl").write_text(ROW * 3)
+    data = inspect(str(tmp_path / "d.jsonl"), LORA)
+    [file] = data.files
+    assert (file.src, file.dest, file.sha256, file.rows) == (str(tmp_path / "d.jsonl"), "d.jsonl", sha256(ROW * 3), 3)
+    assert data.summary()["files"][0]["sha256"] == file.sha256 and data.bytes == len(ROW) * 3
+
+
+def test_a_folder_is_all_its_files_but_hidden_ones_and_readmes(tmp_path):
+    for name in ("b.jsonl", "a/c.jsonl", ".env", ".git/x.jsonl", "README.md", "LICENSE"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(ROW)
+    (tmp_path / "d.csv").write_text("text\nx\n")
+    data = inspect(str(tmp_path), LORA)
+    assert [file.dest for file in data.files] == ["b.jsonl", "d.csv", "a/c.jsonl"]
+    assert (data.kind, data.rows, data.form) == ("folder", 3, "prompt/completion + text")
+    assert set(data.left_out) == {".env", "README.md", "LICENSE"} and ".env" in data.describe()
+
+
+def test_a_folder_of_any_files_serves_a_recipe_that_asks_for_no_rows(tmp_path):
+    (tmp_path / "cat.png").write_bytes(b"\x89PNG")
+    data = inspect(str(tmp_path), COMMAND)
+    assert (data.form, data.rows, data.files[0].dest) == (None, 0, "cat.png")
+    assert inspect(None, COMMAND).kind == "none"
+
+
+def test_a_flaw_in_one_file_of_a_folder_names_file_line_and_text(tmp_path):
+    (tmp_path / "a.jsonl").write_text(ROW)
+    (tmp_path / "b.jsonl").write_text(ROW + '{"text": }\n')
+    with pytest.raises(UserError, match="not valid JSON") as caught:
+        inspect(str(tmp_path), LORA)
+    assert str(caught.value.where) == f"{tmp_path}/b.jsonl:2:10"
+    assert '  {"text": }\n' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("/nonexistent/d.jsonl", "no such file or folder"),
+        ("ftp://x/y", "'ftp://' is not known"),
+        ("s3://b/k", "no bucket configured"),
+        ("hf://nobody", "write hf://owner/name"),
+        ("/dev/null", "no regular file"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_refused(reference, message):
+    with pytest.raises(UserError, match=message):
+        inspect(reference, LORA)
+
+
+def test_an_empty_folder_and_a_foreign_file_are_refused_with_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="holds no data file"):
+        inspect(str(tmp_path), LORA)
+    (tmp_path / "notes.docx").write_text("x")
+    with pytest.raises(UserError, match=r"must end in \.jsonl") as caught:
+        inspect(str(tmp_path), LORA)
+    assert "Put files that are not data elsewhere" in caught.value.hint
+
+
+def test_objects_of_a_bucket_are_checked_like_files():
+    def resolver(reference):
+        assert reference == "s3://b/set/"
+        return [RemoteFile("s3://b/set/x.jsonl", "x.jsonl", len(ROW), lambda: io.BytesIO(ROW.encode()))]
+
+    data = inspect("s3://b/set/", LORA, resolver)
+    assert (data.kind, data.rows, data.files[0].sha256, data.files[0].src) == ("s3", 1, sha256(ROW), "s3://b/set/x.jsonl")
+
+    bad = RemoteFile("s3://b/set/x.jsonl", "x.jsonl", 1, lambda: io.BytesIO(b"{}\n"))
+    with pytest.raises(UserError, match="fits no known form") as caught:
+        inspect("s3://b/set/", LORA, lambda _: [bad])
+    assert str(caught.value.where) == "s3://b/set/: x.jsonl:1:1"
+    with pytest.raises(UserError, match="nothing is there"):
+        inspect("s3://b/set/", LORA, lambda _: [])
+
+
+@pytest.mark.parametrize(
+    ("text", "repo", "revision", "path"),
+    [
+        ("hf://owner/name", "owner/name", None, None),
+        ("hf://datasets/owner/name", "owner/name", None, None),
+        ("hf://owner/name@v1.0", "owner/name", "v1.0", None),
+        ("hf://owner/name@main/data/train.jsonl", "owner/name", "main", "data/train.jsonl"),
+    ],
+)
+def test_a_data_set_of_the_hub_is_a_reference_for_the_pod(text, repo, revision, path):
+    assert hub_reference(text) == {"repo": repo, "revision": revision, "path": path}
+    assert inspect(text, LORA).describe() == f"{text}, loaded and checked on the pod"
+
+
+def test_data_for_a_recipe_that_takes_none_is_refused(small):
+    with pytest.raises(UserError, match="takes no --data"):
+        inspect(str(COUNT), small)

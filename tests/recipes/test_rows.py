@@ -1,0 +1,172 @@
+"""Rows of every form and file type; every flaw with its line; streams, not whole files."""
+
+import io
+import json
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainyard.runs import rows
+from trainyard.runs.rows import RowError, messages_of, read_rows
+
+
+def read(data, name="data.jsonl"):
+    raw = data if isinstance(data, bytes) else data.encode()
+    return list(read_rows(io.BufferedReader(io.BytesIO(raw)), name))
+
+
+ASKED = {"instruction": "Add", "input": "1 and 2", "output": "3"}
+TALK = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
+FORMS = [
+    (ASKED, "instruction/input/output"),
+    ({"instruction": "a", "output": "b"}, "instruction/input/output"),
+    ({"instruction": "a", "input": None, "output": "b"}, "instruction/input/output"),
+    ({**ASKED, "text": "all"}, "instruction/input/output"),
+    (TALK, "messages"),
+    ({"prompt": "a", "completion": "b"}, "prompt/completion"),
+    ({"text": "a"}, "text"),
+    ({"text": "a", "id": 7}, "text"),
+]
+
+
+@pytest.mark.parametrize(("fields", "form"), FORMS)
+def test_the_form_of_a_row_is_found(fields, form):
+    assert [row.form for row in read(json.dumps(fields))] == [form]
+
+
+def test_a_row_becomes_a_conversation_where_it_is_one():
+    asked, talk, text = read("\n".join(map(json.dumps, (ASKED, TALK, {"text": "a"}))))
+    assert messages_of(asked) == [{"role": "user", "content": "Add\n\n1 and 2"}, {"role": "assistant", "content": "3"}]
+    assert messages_of(talk) == TALK["messages"]
+    assert messages_of(text) is None
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.ndjson"])
+def test_json_lines_keep_their_line_numbers_over_blank_lines(name):
+    assert [(row.line, row.fields["text"]) for row in read('\n{"text": "a"}\r\n\n{"text": "b"}', name)] == [(2, "a"), (4, "b")]
+
+
+def test_a_json_list_keeps_the_line_each_row_starts_in():
+    text = '\ufeff [\n {"text": "a",\n  "n": 1}\n,\n {"text": "b"} ]\n'
+    assert [(row.line, row.fields["text"]) for row in read(text, "a.json")] == [(2, "a"), (5, "b")]
+
+
+def test_csv_with_quotes_line_breaks_and_a_byte_order_mark():
+    text = '\ufeffinstruction,input,output\r\n"say ""hi""\nand go",,"hi, there"\r\nx,y,z\r\n'
+    assert [(row.line, row.fields["instruction"], row.fields["output"]) for row in read(text, "a.csv")] == [
+        (2, 'say "hi"\nand go', "hi, there"),
+        (4, "x", "z"),
+    ]
+    assert read("prompt\tcompletion\na\tb\n", "a.tsv")[0].form == "prompt/completion"
+
+
+FLAWS = {
+    "broken JSON": ("a.jsonl", '{"text": "a"}\n{"text": }\n', 2, 10, "not valid JSON"),
+    "a cut line": ("a.jsonl", '{"text": "a"}\n{"text": "b', 2, 10, "Unterminated"),
+    "a pretty-printed object": ("a.json", '{\n "text": "a"\n}\n', 1, 2, "one row in each line"),
+    "no form": ("a.jsonl", '{"text": "a"}\n{"question": "b", "answer": "c"}\n', 2, 1, "it has answer, question"),
+    "half a form": ("a.jsonl", '{"instruction": "b"}\n', 1, 1, "'instruction' but no 'output'"),
+    "the other half": ("a.jsonl", '{"completion": "b"}\n', 1, 1, "'completion' but no 'prompt'"),
+    "a number for text": ("a.jsonl", '{"text": 5}\n', 1, 1, "'text' must be text, not a number"),
+    "an input that is a list": ("a.jsonl", '{"instruction": "a", "input": ["b"], "output": "c"}\n', 1, 1, "'input' must be text"),
+    "an empty answer": ("a.jsonl", '{"instruction": "a", "output": " "}\n', 1, 1, "'output' is empty"),
+    "a list for a row": ("a.jsonl", "[1]\n", 1, 1, "must be an object"),
+    "no answer in a conversation": ("a.jsonl", '{"messages": [{"role": "user", "content": "a"}]}\n', 1, 1, "nothing to learn"),
+    "a role nobody knows": ("a.jsonl", '{"messages": [{"role": "bot", "content": "a"}]}\n', 1, 1, "message 1 has role 'bot'"),
+    "a message without content": ("a.jsonl", '{"messages": [{"role": "user"}]}\n', 1, 1, "message 1 must have"),
+    "half a surrogate": ("a.jsonl", '{"text": "\\ud83d"}\n', 1, 1, "surrogate"),
+    "an empty file": ("a.jsonl", "", 1, 1, "no row"),
+    "blank lines only": ("a.jsonl", "\n\n", 1, 1, "no row"),
+    "an empty list": ("a.json", "[ ]", 1, 1, "no row"),
+    "UTF-16": ("a.jsonl", '{"text": "a"}'.encode("utf-16"), 1, 1, "UTF-16"),
+    "Latin-1": ("a.jsonl", '{"text": "a"}\n{"text": "é"}'.encode("latin-1"), 2, 11, "byte 0xe9"),
+    "Latin-1 in a list": ("a.json", '[{"text": "a"},\n\n{"text": "é"}]'.encode("latin-1"), 3, 1, "byte 0xe9"),
+    "a gzip file": ("a.jsonl", b"\x1f\x8b\x08rest", 1, 1, "compressed"),
+    "an unknown ending": ("notes.docx", "x", 1, 1, "must end in"),
+    "a list cut off": ("a.json", '[{"text": "a"},\n', 2, 1, "without"),
+    "a list cut in a row": ("a.json", '[{"text": "a"},\n{"text": "b"', 2, 13, "not valid JSON"),
+    "a list not closed": ("a.json", '[{"text": "a"}\n', 2, 1, "without ']'"),
+    "a comma too many": ("a.json", '[{"text": "a"},\n]', 2, 1, "without"),
+    "a comma too few": ("a.json", '[{"text": "a"}\n{"text": "b"}]', 2, 1, "expected"),
+    "text behind a list": ("a.json", '[{"text": "a"}]\nmore', 2, 1, "more text"),
+    "a flaw in a list": ("a.json", '[{"text": "a"},\n{"text": nope}, {"text": "' + "x" * 100 + '"}]', 2, 10, "not valid JSON"),
+    "too few columns": ("a.csv", "text,id\na,1\nb\n", 3, 1, "1 columns, but the first line names 2"),
+    "a column twice": ("a.csv", "text,text\na,b\n", 1, 1, "given twice"),
+    "an open quote": ("a.csv", 'text\n"a\n', 2, 1, "not valid CSV"),
+    "only a header": ("a.csv", "text\n", 1, 1, "no row"),
+    "deep nesting": ("a.jsonl", '{"text": ' + "[" * 100000, 1, 1, "not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("case", FLAWS)
+def test_a_flaw_is_told_with_its_place(case):
+    name, text, line, column, message = FLAWS[case]
+    with pytest.raises(RowError) as caught:
+        read(text, name)
+    assert message in caught.value.message
+    assert (caught.value.line, caught.value.column) == (line, column)
+
+
+def test_parquet_is_refused_by_name_where_pyarrow_is_absent(monkeypatch):
+    def absent(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(rows.importlib, "import_module", absent)
+    with pytest.raises(RowError, match="pyarrow, which is not installed"):
+        read(b"PAR1", "a.parquet")
+
+
+def test_a_row_larger_than_the_limit_is_refused_before_it_fills_the_memory(monkeypatch):
+    monkeypatch.setattr(rows, "LIMIT", 1000)
+    monkeypatch.setattr(rows, "_CHUNK", 100)
+    long = '{"text": "' + "x" * 5000 + '"}'
+    with pytest.raises(RowError, match="longer than"):
+        read('{"text": "a"}\n' + long)
+    with pytest.raises(RowError, match="longer than"):
+        read("[" + long + "]", "a.json")
+
+
+TEXT = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1).filter(str.strip)
+
+ANY = st.recursive(st.floats(allow_nan=False) | st.text(), st.lists, max_leaves=4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.fixed_dictionaries({"text": TEXT, "n": ANY}), min_size=1, max_size=6),
+    st.integers(1, 40),
+    st.sampled_from([None, 1]),
+    st.booleans(),
+)
+def test_a_list_read_in_chunks_of_any_size_gives_what_json_gives(found, chunk, indent, ascii_only):
+    text = json.dumps(found, indent=indent, ensure_ascii=ascii_only)
+    saved, rows._CHUNK = rows._CHUNK, chunk
+    try:
+        read_back = read(text, "a.json")
+    finally:
+        rows._CHUNK = saved
+    assert [row.fields for row in read_back] == found
+    lines = text.split("\n")
+    assert all("{" in lines[row.line - 1] for row in read_back)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_large_file_is_read_in_little_memory(tmp_path, name):
+    row = json.dumps({"instruction": "x" * 300, "output": "y" * 300})
+    path = tmp_path / name
+    with path.open("w") as out:
+        out.write("[" if name == "a.json" else "")
+        for number in range(40_000):
+            out.write((",\n" if name == "a.json" else "\n") if number else "")
+            out.write(row)
+        out.write("]" if name == "a.json" else "\n")
+    assert path.stat().st_size > 24 << 20
+    tracemalloc.start()
+    with path.open("rb") as stream:
+        count = sum(1 for _ in read_rows(stream, name))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 40_000
+    assert peak < 8 << 20

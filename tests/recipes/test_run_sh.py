@@ -1,0 +1,183 @@
+"""run.sh by hand: a real program, real signals, every way it can end."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.recipes.conftest import COUNT, ROOT
+from trainyard.runs import bundle
+from trainyard.runs.data import inspect
+from trainyard.runs.recipe import load_recipe, resolve
+
+SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
+
+
+class Run:
+    """One rendered bundle and its workspace."""
+
+    def __init__(self, folder, sets, data=None, shell="sh"):
+        recipe = load_recipe(ROOT, "command")
+        self.dir, self.workspace, self.shell = folder / "run", folder, shell
+        found = inspect(data, recipe)
+        bundle.build(recipe, resolve(recipe, sets=sets), found, self.dir)
+        bundle.place_data(found, folder / "input")
+        self.output = folder / "output"
+
+    def start(self, **env):
+        clean = {key: value for key, value in os.environ.items() if key not in ("WORKSPACE", "INPUT_DIR", "OUTPUT_DIR", "HF_HOME")}
+        return subprocess.Popen(
+            [self.shell, self.dir / "run.sh"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=clean | env,
+            start_new_session=True,
+        )
+
+    def __call__(self, **env):
+        child = self.start(**env)
+        log, _ = child.communicate(timeout=30)
+        return child.returncode, log
+
+    @property
+    def state(self):
+        return json.loads((self.output / "status.json").read_text())["state"]
+
+
+def program(tmp_path, text, name="go.sh"):
+    path = tmp_path / name
+    path.write_text(text)
+    return f"script={path}"
+
+
+def wait_for(path, text):
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        if path.exists() and text in path.read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{path} never held {text!r}")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_run_by_hand_tells_its_story_and_leaves_its_files_beside_the_bundle(tmp_path, shell):
+    run = Run(tmp_path, [f"script={COUNT}", "args=3 0.01"], shell=shell)
+    code, log = run()
+    assert code == 0, log
+    assert [line.split()[1] for line in log.splitlines() if line.startswith("run:")] == ["1.", "2.", "3.", "4.", "5.", "6."]
+    assert (run.output / "model" / "count.txt").read_text() == "counted to 3\n"
+    steps = [json.loads(line)["step"] for line in (run.output / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3] and run.state == "done"
+
+
+def test_a_bundle_under_another_name_keeps_its_workspace_inside(tmp_path):
+    run = Run(tmp_path, [f"script={COUNT}", "args=1 0"])
+    moved = tmp_path / "mine"
+    run.dir.rename(moved)
+    assert subprocess.run(["sh", moved / "run.sh"], capture_output=True, env={"PATH": os.environ["PATH"]}).returncode == 0
+    assert (moved / "workspace" / "output" / "model" / "count.txt").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_term_is_passed_on_and_the_same_command_goes_on(tmp_path, shell, whole_group):
+    run = Run(tmp_path, [f"script={COUNT}", "args=40 0.02"], shell=shell)
+    child = run.start()
+    wait_for(run.output / "checkpoints" / "step", "3")
+    os.killpg(child.pid, signal.SIGTERM) if whole_group else child.terminate()
+    log, _ = child.communicate(timeout=20)
+    assert child.returncode == 75, log
+    assert "stopping at step" in log and run.state == "stopped"
+    before = int((run.output / "checkpoints" / "step").read_text())
+    assert 3 <= before < 40
+
+    code, log = run()
+    assert code == 0 and f"step {before + 1} of 40" in log and "step 1 of 40" not in log
+
+
+def test_a_program_that_takes_its_time_to_stop_is_waited_for(tmp_path):
+    slow = 'trap \'sleep 0.6; echo saved >"$OUTPUT_DIR/model/m"; exit 75\' TERM\necho up >"$OUTPUT_DIR/up"\nwhile :; do sleep 0.05; done\n'
+    run = Run(tmp_path, [program(tmp_path, slow)])
+    child = run.start()
+    wait_for(run.output / "up", "up")
+    child.terminate()
+    child.terminate()
+    assert child.wait(timeout=20) == 75
+    assert (run.output / "model" / "m").read_text() == "saved\n"
+    child.stdout.close()
+
+
+def test_a_failure_keeps_the_programs_own_exit_code(tmp_path):
+    run = Run(tmp_path, [program(tmp_path, "exit 3\n")])
+    code, log = run()
+    assert (code, run.state) == (3, "failed") and "failed (exit code 3)" in log
+
+
+def test_done_without_the_expected_file_is_no_success(tmp_path):
+    run = Run(tmp_path, [program(tmp_path, "exit 0\n"), "expect=model/*.safetensors,report.md"])
+    code, log = run()
+    assert (code, run.state) == (70, "failed") and "nothing matches model/*.safetensors" in log
+
+
+def test_an_empty_expected_file_is_no_success_and_a_nested_one_is(tmp_path):
+    make = 'mkdir -p "$OUTPUT_DIR/model/a/b"; : >"$OUTPUT_DIR/model/empty"; [ -z "$1" ] || echo x >"$OUTPUT_DIR/model/a/b/c.bin"\n'
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    assert Run(tmp_path / "1", [program(tmp_path, make)])()[0] == 70
+    assert Run(tmp_path / "2", [program(tmp_path, make), "args=full"])()[0] == 0
+
+
+def test_an_altered_bundle_does_not_start(tmp_path):
+    run = Run(tmp_path, [f"script={COUNT}"])
+    with (run.dir / "command.sh").open("a") as out:
+        out.write("# edited\n")
+    code, log = run()
+    assert (code, run.state) == (64, "failed") and "step 1" not in log
+
+
+def test_data_that_are_missing_or_other_than_announced_do_not_train(tmp_path):
+    (tmp_path / "d.txt").write_text("right")
+    run = Run(tmp_path, [program(tmp_path, 'cat "$INPUT_DIR/d.txt" >"$OUTPUT_DIR/model/m"\n')], data=str(tmp_path / "d.txt"))
+    assert run()[0] == 0 and (run.output / "model" / "m").read_text() == "right"
+    (tmp_path / "input" / "d.txt").write_text("wrong")
+    assert (run()[0], run.state) == (66, "failed")
+    (tmp_path / "input" / "d.txt").unlink()
+    assert (run()[0], run.state) == (66, "failed")
+
+
+def test_arguments_reach_the_program_as_they_were_written(tmp_path):
+    script = program(tmp_path, "import os, sys\nopen(os.environ['OUTPUT_DIR'] + '/model/args', 'w').write(repr(sys.argv[1:]))\n", "go.py")
+    run = Run(tmp_path, [script, "args='two words' \"it's\" '$HOME' '*' 'a;b'"])
+    code, log = run()
+    assert code == 0, log
+    assert (run.output / "model" / "args").read_text() == repr(["two words", "it's", "$HOME", "*", "a;b"])
+
+
+def test_a_program_with_a_first_line_runs_by_it_and_an_interpreter_can_be_named(tmp_path):
+    awk = program(tmp_path, '#!/usr/bin/awk -f\nBEGIN { print "x" > (ENVIRON["OUTPUT_DIR"] "/model/m") }\n', "go")
+    assert Run(tmp_path, [awk])()[0] == 0
+    (tmp_path / "2").mkdir()
+    assert (
+        Run(
+            tmp_path / "2",
+            [
+                program(tmp_path, 'print(open(__import__("os").environ["OUTPUT_DIR"] + "/model/m", "w").write("x"))', "go.txt"),
+                "interpreter=python3",
+            ],
+        )()[0]
+        == 0
+    )
+
+
+def test_a_workspace_with_signs_that_shells_and_find_read_is_only_a_name(tmp_path):
+    odd = tmp_path / "a [b] *c's $d"
+    odd.mkdir()
+    code, log = Run(odd, [f"script={COUNT}", "args=1 0"])()
+    assert code == 0, log
+    assert (Path(odd) / "output" / "model" / "count.txt").exists()
