@@ -137,12 +137,7 @@ class Guard:
 
         pulumi.Resource.__init__ = checked
 
-    def _is_asked(value: object) -> bool:
-    # The SDK leaves an empty hook binding on options that are used for a second resource.
-    return bool(value) and (type(value).__name__ != "ResourceHookBinding" or any(vars(value).values()))
-
-
-def _refusing(self, what: str) -> Callable[..., None]:
+    def _refusing(self, what: str) -> Callable[..., None]:
         def refuse(*args: Any, **kwargs: Any) -> None:
             raise self._refuse(what)
 
@@ -164,3 +159,8 @@ def program_line(root: Path) -> Location | None:
             return Location(name, frame.f_lineno, 1, linecache.getline(name, frame.f_lineno) or None)
         frame = frame.f_back
     return None
+
+
+def _is_asked(value: object) -> bool:
+    # The SDK leaves an empty hook binding on options that are used for a second resource.
+    return bool(value) and (type(value).__name__ != "ResourceHookBinding" or any(vars(value).values()))
