@@ -1,0 +1,103 @@
+"""Run a playbook from the command line: ``python -m trainyard.playbook FILE [options]``.
+
+Hosts come from a stack's outputs (``--inventory outputs.json``); without one the only host is this machine.
+Exit codes: 0, 2 a host failed or the playbook is wrong, 5 a host was unreachable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from trainyard import yamlfile
+from trainyard.errors import TrainyardError, UserError
+from trainyard.playbook.executor import Host, run
+from trainyard.playbook.loader import load
+from trainyard.playbook.report import TextReporter
+from trainyard.remote.inventory import Target, targets
+from trainyard.remote.reconnect import Reconnecting
+from trainyard.remote.transport import LocalTransport, connect
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        playbook = load(options.playbook)
+        if options.syntax_check:
+            print(f"{options.playbook}: nothing wrong")
+            return 0
+        with contextlib.ExitStack() as stack:
+            hosts = {name: stack.enter_context(_closing(host)) for name, host in _hosts(options).items()}
+            return run(
+                playbook, hosts, _extra(options.extra_vars), check=options.check, diff=options.diff,
+                tags=_words(options.tags), skip_tags=_words(options.skip_tags), start_at=options.start_at_task,
+                reporter=TextReporter(lambda line: print(line, flush=True), verbose=options.verbose),
+            ).exit_code  # fmt: skip
+    except TrainyardError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainyard.playbook", description="Run a playbook.")
+    parser.add_argument("playbook", type=Path)
+    parser.add_argument("-i", "--inventory", type=Path, help="a stack's outputs as JSON (pulumi stack output --json)")
+    parser.add_argument("--key", type=Path, help="private SSH key where the outputs name none")
+    parser.add_argument("-e", "--extra-vars", action="append", default=[], metavar="NAME=VALUE", help="also @file.yml")
+    parser.add_argument("-C", "--check", action="store_true", help="change nothing, say what would change")
+    parser.add_argument("-D", "--diff", action="store_true", help="show how files change")
+    parser.add_argument("-t", "--tags", action="append", default=[])
+    parser.add_argument("--skip-tags", action="append", default=[])
+    parser.add_argument("--start-at-task", metavar="NAME")
+    parser.add_argument("--syntax-check", action="store_true", help="read and check the playbook only")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the output of commands")
+    return parser
+
+
+def _hosts(options: argparse.Namespace) -> dict[str, Host]:
+    if options.inventory is None:
+        return {"localhost": Host(LocalTransport())}
+    try:
+        outputs = json.loads(options.inventory.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{options.inventory}: cannot be read as JSON: {error}") from None
+    found = targets(outputs, key_file=options.key)
+    if not found:
+        raise UserError(f"{options.inventory}: the stack has no pod")
+    return {target.name: _host(target) for target in found}
+
+
+def _host(target: Target) -> Host:
+    return Host(Reconnecting(lambda: connect(target.address), str(target.address)), target.vars)
+
+
+@contextlib.contextmanager
+def _closing(host: Host) -> Iterator[Host]:
+    with host.transport:
+        yield host
+
+
+def _extra(given: list[str]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for text in given:
+        if text.startswith("@"):
+            found |= dict(yamlfile.load_map(Path(text[1:])))
+            continue
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UserError(f"--extra-vars: expected NAME=VALUE or @file, found '{text}'")
+        found[name] = yamlfile.parse(value, f"--extra-vars {name}")
+    return found
+
+
+def _words(given: list[str]) -> list[str]:
+    return [word.strip() for text in given for word in text.split(",") if word.strip()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
