@@ -107,7 +107,7 @@ def _shown(context: Context) -> Any:
 
     def show(progress: Progress) -> None:
         nonlocal last
-        if progress.text != last:
+        if progress.text and progress.text != last:
             last = progress.text
             context.ui.say(f"           {progress.text}")
 

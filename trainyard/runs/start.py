@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainyard.errors import PodFailed
+from trainyard import playbook
+from trainyard.playbook import Host, TextReporter
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs import recipe
 from trainyard.runs.adopt import RUN_FILE, told_to_pod
@@ -18,19 +19,18 @@ def start(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None
 
     Raises PodFailed with the task that failed, Unreachable when the link is lost.
     """
-    from trainyard import playbook
-    from trainyard.playbook import Host
-
     book = playbook.load(context.places.root / "playbooks" / "train.yml")
     chosen = recipe.load_recipe(context.places.root, record.recipe)
     needs = recipe.needs(chosen, record.values)
-    with context.ui.stage("start", "pre-flight, bundle, job"), pod.connect() as transport:
-        host = Host(transport, {"workspace": pod.workspace})
-        report = playbook.run(book, {"pod": host}, variables(context, record, folder, pod, chosen, needs), reporter=context.ui.playbook())
-        if report.exit_code == 0:
-            put_bytes(transport, pod.path(*RUN_FILE), told_to_pod(record))
-    if report.exit_code:
-        raise PodFailed(f"the pod could not be made ready: {report.reason()}")
+    told = variables(context, record, folder, pod, chosen, needs)
+    with (
+        context.ui.stage("start", "pre-flight, bundle, job"),
+        (folder.path / "playbook.log").open("a", encoding="utf-8") as log,
+        pod.connect() as transport,
+    ):
+        put_bytes(transport, pod.path(*RUN_FILE), told_to_pod(record))
+        reporter = TextReporter(lambda text: print(text, file=log, flush=True))
+        playbook.run(book, {"pod": Host(transport, {})}, told, reporter=reporter).raise_for_failure()
 
 
 def variables(

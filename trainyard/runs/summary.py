@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainyard import __version__
@@ -97,8 +97,7 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
              + (", SIMULATED cloud" if summary["simulated"] else "")]  # fmt: skip
     if summary["error"]:
         lines.append(f"error: {summary['error']}")
-    for path, size in summary["left_out"]:
-        lines.append(f"left out: {path} ({size:,} bytes)")
+    lines += [f"left out: {folder} ({count} files, {size:,} bytes)" for folder, count, size in _by_folder(summary["left_out"])]
     if summary["s3_url"]:
         lines.append(f"S3 Location: {summary['s3_url']}")
         lines.append(f"invoke download {summary['run']} ./{summary['label']}")
@@ -107,6 +106,16 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
     elif summary["local_path"]:
         lines.append(f"Result: {summary['local_path']}")
     return lines
+
+
+def _by_folder(left_out: Sequence[Sequence[Any]]) -> list[tuple[str, int, int]]:
+    """Return (folder or file, how many, bytes): a hundred checkpoint files are one line to a person."""
+    sums: dict[str, tuple[int, int]] = {}
+    for path, size in left_out:
+        folder = "/".join(path.split("/")[:2]) if "/" in path else path
+        count, total = sums.get(folder, (0, 0))
+        sums[folder] = (count + 1, total + size)
+    return [(folder, count, size) for folder, (count, size) in sorted(sums.items())]
 
 
 def _rented(record: Record) -> float | None:
