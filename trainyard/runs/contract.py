@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from trainyard.errors import Location, UserError
 from trainyard.runs.fields import Fields
-from trainyard.runs.variables import KINDS, Value, Variable, convert
+from trainyard.runs.variables import KINDS, Kind, Value, Variable, convert
 from trainyard.yamlfile import Map, load_map, suggest
 
 Lazy = Value | list[str]
@@ -176,9 +176,9 @@ def _variable(name: str, fields: Fields) -> Variable:
     given = fields.value("default")
     variable = Variable(
         name=name,
-        kind=kind,
+        kind=cast(Kind, kind),
         required=fields.flag("required"),
-        optional=fields.flag("optional"),  # type: ignore[arg-type]
+        optional=fields.flag("optional"),
         choices=tuple(fields.scalars("choices")),
         minimum=fields.number("min"),
         maximum=fields.number("max"),

@@ -1,0 +1,106 @@
+"""fetch.py on the pod: signed URLs of a real HTTP server, breaks in the middle, wrong bytes, secrets unprinted."""
+
+import hashlib
+import http.server
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tests.recipes.conftest import ROOT
+
+BODY = os.urandom(300_000)
+DIGEST = hashlib.sha256(BODY).hexdigest()
+# No waiting between attempts in a test.
+PROGRAM = """
+import runpy, sys
+main = runpy.run_path(sys.argv[1])["main"]
+main.__globals__["PAUSE"] = 0
+sys.exit(main())
+"""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.seen.append((self.path, self.headers.get("Range")))
+        if "forbidden" in self.path:
+            self.send_error(403)
+            return
+        start = int(re.match(r"bytes=(\d+)-", self.headers["Range"])[1]) if self.headers.get("Range") else 0
+        if start >= len(BODY):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(BODY) - start))
+        self.end_headers()
+        cut = len(self.server.seen) <= self.server.breaks
+        self.wfile.write(BODY[start : start + 100_000] if cut else BODY[start:])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.seen, made.breaks = [], 0
+    thread = threading.Thread(target=made.serve_forever, args=(0.02,))
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def fetch(tmp_path, server):
+    def run(path="/secret-signature", sha256=DIGEST, sources=True):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "input").mkdir(exist_ok=True)
+        files = [{"dest": "a/d.jsonl", "sha256": sha256, "bytes": len(BODY)}]
+        (tmp_path / "run" / "data.json").write_text(json.dumps({"hub": None, "files": files}))
+        if sources:
+            url = f"http://127.0.0.1:{server.server_port}{path}"
+            (tmp_path / "input" / ".sources.json").write_text(json.dumps({"a/d.jsonl": url}))
+        env = {"RUN_DIR": str(tmp_path / "run"), "INPUT_DIR": str(tmp_path / "input"), "PATH": os.environ["PATH"]}
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, ROOT / "templates" / "common" / "fetch.py"], env=env, capture_output=True, text=True
+        )
+        return done.returncode, done.stdout + done.stderr, tmp_path / "input" / "a" / "d.jsonl"
+
+    return run
+
+
+def test_a_file_is_fetched_once_and_checked(fetch, server):
+    code, log, path = fetch()
+    assert code == 0 and path.read_bytes() == BODY and "fetch: a/d.jsonl, 300000 bytes" in log
+    assert fetch()[0] == 0 and len(server.seen) == 1
+
+
+def test_a_download_that_breaks_goes_on_where_it_was(fetch, server):
+    server.breaks = 2
+    code, log, path = fetch()
+    assert code == 0 and path.read_bytes() == BODY
+    assert [range_ for _, range_ in server.seen] == [None, "bytes=100000-", "bytes=200000-"]
+    assert "attempt 1 of 5 failed" in log and "secret-signature" not in log
+
+
+def test_other_bytes_than_announced_are_refused_and_removed(fetch):
+    code, log, path = fetch(sha256="0" * 64)
+    assert code == 1 and "other than announced" in log
+    assert not path.exists() and not path.with_name("d.jsonl.part").exists()
+
+
+def test_a_refusal_is_final_and_the_url_is_not_printed(fetch, server):
+    code, log, path = fetch("/forbidden?sig=hidden")
+    assert code == 1 and "403" in log and len(server.seen) == 1
+    assert "hidden" not in log and not path.exists()
+
+
+def test_a_file_without_a_url_is_named(fetch):
+    code, log, _ = fetch(sources=False)
+    assert code == 1 and "a/d.jsonl is not here" in log

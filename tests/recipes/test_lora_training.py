@@ -1,0 +1,101 @@
+"""One real training of recipe lora: the loss falls, a killed run ends with the same losses and weights, the adapter loads.
+
+Needs the recipe's environment (made by any local run): TRAINYARD_ENVS, else that of this user's local cloud.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.recipes.conftest import ROOT
+from trainyard import config
+from trainyard.runs import bundle, environment
+from trainyard.runs.data import inspect
+from trainyard.runs.recipe import load_recipe, resolve
+
+LOAD = """
+import json, sys, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+base = AutoModelForCausalLM.from_pretrained("base")
+tokenizer = AutoTokenizer.from_pretrained(".")
+asked = [{"role": "user", "content": "Where does Hazel stand?"}]
+ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+plain = base(**ids).logits.detach().clone()
+adapted = PeftModel.from_pretrained(base, ".")(**ids).logits.detach()
+print(json.dumps({"finite": bool(torch.isfinite(adapted).all()), "moved": float((adapted - plain).abs().max())}))
+"""
+
+
+@pytest.fixture
+def envs():
+    recipe = load_recipe(ROOT, "lora")
+    folder = Path(os.environ.get("TRAINYARD_ENVS") or config.places().cloud / "envs")
+    if not (folder / environment.environment_key(recipe.locks["cpu"]) / environment.STAMP).is_file():
+        pytest.skip(f"no ready environment of templates/lora/cpu.lock under {folder}: any `invoke train --stack local` makes it")
+    return folder
+
+
+class Training:
+    """A rendered run with its workspace."""
+
+    def __init__(self, folder, envs):
+        recipe = load_recipe(ROOT, "lora")
+        self.folder, self.envs = folder, envs
+        found = inspect(None, recipe)
+        bundle.build(recipe, resolve(recipe, sets=["device=cpu", "max_steps=8", "save_steps=3"]), found, folder / "run")
+        bundle.place_data(found, folder / "input")
+
+    def start(self):
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "TRAINYARD_ENVS": str(self.envs)}
+        log = (self.folder / "log").open("ab")
+        with log:
+            return subprocess.Popen(["sh", self.folder / "run" / "run.sh"], env=env, stdout=log, stderr=log, start_new_session=True)
+
+    @property
+    def log(self):
+        return (self.folder / "log").read_text()
+
+    @property
+    def losses(self):
+        lines = [json.loads(line) for line in (self.folder / "output" / "metrics.jsonl").read_text().splitlines()]
+        return {line["step"]: (line["loss"], line["tokens"]) for line in lines}
+
+    @property
+    def weights(self):
+        return hashlib.sha256((self.folder / "output" / "model" / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.mark.torch
+@pytest.mark.timeout(300)
+def test_a_killed_training_ends_with_the_same_losses_and_weights_and_an_adapter_that_loads(tmp_path, envs):
+    straight, killed = (Training(tmp_path / name, envs) for name in ("straight", "killed"))
+    both = [straight.start(), killed.start()]
+    while both[1].poll() is None and "step 5/8" not in killed.log:
+        time.sleep(0.05)
+    os.killpg(both[1].pid, signal.SIGKILL)
+    assert both[1].wait() == -signal.SIGKILL, killed.log
+    assert both[0].wait(90) == 0, straight.log
+
+    assert killed.start().wait(90) == 0, killed.log
+    assert "going on from checkpoint-3" in killed.log or "going on from checkpoint-6" in killed.log
+    assert killed.losses == straight.losses and sorted(straight.losses) == list(range(1, 9))
+    assert killed.weights == straight.weights
+    assert straight.losses[8][0] < straight.losses[1][0] - 0.3
+
+    result = json.loads((tmp_path / "straight" / "output" / "result.json").read_text())
+    assert (result["steps"], result["final_loss"], result["tokens"]) == (8, *straight.losses[8])
+    model = tmp_path / "straight" / "output" / "model"
+    python = envs / environment.environment_key(load_recipe(ROOT, "lora").locks["cpu"]) / "bin" / "python"
+    loaded = subprocess.run(
+        [python, "-c", LOAD], cwd=model, env={"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True
+    )
+    assert loaded.returncode == 0 and "missing" not in loaded.stderr.lower(), loaded.stderr
+    found = json.loads(loaded.stdout)
+    assert found["finite"] and found["moved"] > 0.1
