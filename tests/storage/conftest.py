@@ -47,7 +47,11 @@ def store_places(binary: Path) -> Iterator[Places]:
 @pytest.fixture
 def settings(store_places: Places, binary: Path) -> StoreSettings:
     """A fresh bucket on the real server."""
-    found = with_bucket(local.ensure(store_places, binary=binary), f"t-{secrets.token_hex(5)}")
+    return fresh_bucket(store_places, binary)
+
+
+def fresh_bucket(places: Places, binary: Path) -> StoreSettings:
+    found = with_bucket(local.ensure(places, binary=binary), f"t-{secrets.token_hex(5)}")
     bucket.adopt_or_create(found)
     return found
 
@@ -99,8 +103,13 @@ class Workspace:
 
 
 @pytest.fixture
-def pod(tmp_path: Path) -> Workspace:
-    made = Workspace(tmp_path / "ws")
+def pod(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return trained_pod(tmp_path_factory.mktemp("pod"))
+
+
+def trained_pod(root: Path) -> Workspace:
+    """Return a pod after a training: a model in two parts, small files, and things that are not part of the result."""
+    made = Workspace(root)
     made.write("output/model/model.safetensors", os.urandom(PART + 7))
     made.write("output/model/config.json", b'{"architectures": []}\n')
     made.write("output/model/tokenizer/vocab.txt", b"a\nb\n")

@@ -151,7 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
         if act == "drop":
             self.hang_up()
         elif act == "fail" and fault:
-            self.reply(fault.status, b"<Error><Code>InternalError</Code><Message>a lie</Message></Error>")
+            code = {501: "NotImplemented", 403: "AccessDenied", 507: "InsufficientStorage"}.get(fault.status, "InternalError")
+            self.reply(fault.status, f"<Error><Code>{code}</Code><Message>a lie</Message></Error>".encode())
         elif act == "swallow":
             self.reply(200, _invented(operation, key), {"ETag": '"00000000000000000000000000000000"'})
         else:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.conftest import Workspace
+from tests.storage.conftest import Workspace, fresh_bucket
 from tests.storage.lying_proxy import Act, Fault, LyingProxy
 from tests.storage.test_commit import EXCLUDES, OUTPUTS, WHERE, assert_result_is, keys, open_uploads, run
 from trainyard.config import Places
@@ -80,7 +80,7 @@ def requests_of_a_whole_commit(through: StoreSettings, proxy: LyingProxy, pod: W
 
 
 def test_a_controller_killed_at_any_request_leaves_a_commit_that_the_next_one_finishes(
-    through: StoreSettings, settings: StoreSettings, proxy: LyingProxy, pod: Workspace, tmp_path: Path, store_places: Places
+    through: StoreSettings, settings: StoreSettings, proxy: LyingProxy, pod: Workspace, tmp_path: Path, store_places: Places, binary: Path
 ) -> None:
     seed = int(os.environ.get("TRAINYARD_SEED", random.randrange(1 << 32)))
     print(f"seed {seed}: TRAINYARD_SEED={seed} repeats it")
@@ -89,7 +89,7 @@ def test_a_controller_killed_at_any_request_leaves_a_commit_that_the_next_one_fi
     # Each slice of the commit gets one kill; the last slice holds manifest and _SUCCESS.
     points = [chance.randrange(i * total // SAMPLE, (i + 1) * total // SAMPLE) for i in range(SAMPLE)]
     for number, point in enumerate(points):
-        bucket_settings = fresh_bucket(through, store_places, f"{settings.bucket}-{number}")
+        bucket_settings = replace(through, bucket=fresh_bucket(store_places, binary).bucket)
         act: Act = chance.choice(["call", "call after"])
         running: list[subprocess.Popen[bytes]] = []
         proxy.faults.append(Fault("any", act, after=point, then=killer(running)))
@@ -104,14 +104,6 @@ def test_a_controller_killed_at_any_request_leaves_a_commit_that_the_next_one_fi
         run(direct, pod)
         assert_result_is(direct, pod, tmp_path / f"home{number}")
         assert open_uploads(direct) == 0, f"request {point} ({act}): an upload was left open"
-
-
-def fresh_bucket(settings: StoreSettings, places: Places, name: str) -> StoreSettings:
-    from trainyard.storage import bucket
-
-    made = replace(settings, bucket=name)
-    bucket.adopt_or_create(replace(made, endpoint=local.ensure(places).endpoint))
-    return made
 
 
 @pytest.mark.parametrize("operation", ["UploadPart", "Complete", "Put"])

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NoConnection
 from urllib3.exceptions import HTTPError
 
 from trainyard.errors import StoreError
@@ -51,7 +52,7 @@ def spoken(what: str, *expected: int | str) -> Iterator[Refusal]:
             return
         message = str(error.response.get("Error", {}).get("Message") or "")
         raise StoreError(f"{what}: the store answered {code} {message}".rstrip(), hint=_HINTS.get(code)) from error
-    except HTTPClientError as error:
+    except (HTTPClientError, NoConnection) as error:
         raise StoreError(f"{what}: the store does not answer: {error}") from error
     except (BotoCoreError, HTTPError) as error:
         raise StoreError(f"{what}: {error}") from error

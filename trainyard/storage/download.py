@@ -26,6 +26,7 @@ from trainyard.storage.seal import read, read_result
 __all__ = ["Downloaded", "download", "fetch_files", "file_sha256", "list_results"]
 
 TRIES = 5
+BACKOFF = 0.2
 BLOCK = 1 << 20
 _DEFINITE = (400, 401, 403, 404, 412, 416)
 
@@ -187,7 +188,7 @@ def _fetch_part(settings: StoreSettings, key: str, entry: Entry, number: int, ha
             raise StoreError(f"{settings.url}/{key}: the store answered {refusal.code}")
         counted.undo()
         if attempt + 1 < TRIES:
-            threading.Event().wait(0.2 * 2**attempt)
+            threading.Event().wait(BACKOFF * 2**attempt)
     raise StoreError(f"{settings.url}/{key}: part {number} could not be fetched: {problem}")
 
 

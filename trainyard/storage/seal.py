@@ -18,6 +18,8 @@ from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.manifest import Manifest, ResultKey, crc32_of, decode, sha256, success_body
 from trainyard.storage.objects import Target, proof
 
+_DAMAGED = ("BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody")
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -83,12 +85,16 @@ def _syncfs(folder: Path) -> None:
 
 
 def put_proven(settings: StoreSettings, key: str, body: bytes) -> None:
-    """Write a small object and read it back."""
+    """Write a small object and read it back; a byte damaged on the way is sent again."""
     more = {} if settings.checksums == "none" else {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": crc32_of(body)}
-    with spoken(f"write {settings.url}/{key}"):
-        s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=body, **more)
-    if read(settings, key) != body:
-        raise StoreError(f"{settings.url}/{key}: the store acknowledged it, but does not give it back")
+    problem = ""
+    for _ in range(3):
+        with spoken(f"write {settings.url}/{key}", *_DAMAGED) as refusal:
+            s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=body, **more)
+        problem = f"the store refused it as {refusal.code}" if refusal else "the store acknowledged it, but does not give it back"
+        if not refusal and read(settings, key) == body:
+            return
+    raise StoreError(f"{settings.url}/{key}: {problem}")
 
 
 def _all_there(settings: StoreSettings, manifest: Manifest) -> bool:

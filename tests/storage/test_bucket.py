@@ -1,0 +1,153 @@
+"""The bucket on the real server: adopted, created, proven; never emptied."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import replace
+
+import pytest
+
+from tests.storage.lying_proxy import Fault, LyingProxy
+from trainyard.errors import RefusedError, StoreError, UserError
+from trainyard.secret import Secret
+from trainyard.storage import bucket
+from trainyard.storage.client import StoreSettings, s3
+
+
+def put(settings: StoreSettings, key: str, body: bytes = b"x") -> None:
+    s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=body)
+
+
+def test_a_bucket_is_created_once_and_adopted_with_its_objects_afterwards(settings: StoreSettings) -> None:
+    fresh = replace(settings, bucket=settings.bucket + "-new")
+    assert bucket.exists(fresh) is False
+    assert bucket.adopt_or_create(fresh) is False
+    put(fresh, "kept")
+    assert bucket.adopt_or_create(fresh) is True
+    assert [item.key for item in bucket.listing(fresh)] == ["kept"]
+
+
+def test_the_local_bucket_keeps_versions(settings: StoreSettings) -> None:
+    assert s3(settings).get_bucket_versioning(Bucket=settings.bucket)["Status"] == "Enabled"
+
+
+def test_a_bucket_that_refuses_the_key_is_an_error_and_nothing_was_changed(settings: StoreSettings) -> None:
+    stranger = replace(settings, secret_key=Secret("wrong"))
+    with pytest.raises(StoreError, match=r"may not use it \(403\); nothing was changed"):
+        bucket.adopt_or_create(stranger)
+
+
+def test_a_missing_runpod_volume_is_never_created(settings: StoreSettings) -> None:
+    absent = replace(settings, kind="runpod", bucket="absent-volume")
+    with pytest.raises(StoreError, match="has no bucket") as caught:
+        bucket.adopt_or_create(absent)
+    assert "network volume" in str(caught.value.hint)
+    assert bucket.exists(absent) is False
+
+
+def test_a_store_that_does_not_answer_is_a_store_error(settings: StoreSettings) -> None:
+    gone = replace(settings, endpoint="http://127.0.0.1:1", attempts=1)
+    for call in (bucket.adopt_or_create, bucket.exists, bucket.canary, bucket.size):
+        with pytest.raises(StoreError, match="does not answer"):
+            call(gone)
+
+
+def test_no_bucket_named_is_said(settings: StoreSettings) -> None:
+    with pytest.raises(UserError, match="no bucket is named"):
+        bucket.adopt_or_create(replace(settings, bucket=""))
+
+
+def test_the_canary_leaves_nothing_behind_not_even_a_version(settings: StoreSettings) -> None:
+    assert bucket.canary(settings) == bucket.Canary(conditional=True, checksums="full")
+    left = s3(settings).list_object_versions(Bucket=settings.bucket)
+    assert not left.get("Versions") and not left.get("DeleteMarkers")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault("Get", "garble", times=9), "what came back is not what was sent"),
+        (Fault("Put", "swallow", times=9), "NoSuchKey|404"),
+        (Fault("Put", "corrupt", times=9), "ContentSHA256Mismatch"),
+        (Fault("Put", "swallow", times=9, after=1), "should keep write-once markers"),
+        (Fault("Delete", "fail", times=9), "500|InternalError"),
+    ],
+    ids=["corrupt answer", "nothing stored", "corrupt body", "no write-once", "no delete"],
+)
+def test_a_store_that_fails_the_canary_is_refused(fault: Fault, words: str, through: StoreSettings, proxy: LyingProxy) -> None:
+    proxy.faults.append(fault)
+    with pytest.raises(StoreError, match=words):
+        bucket.canary(through)
+
+
+def test_an_unknown_store_is_found_out_by_the_canary(through: StoreSettings, proxy: LyingProxy) -> None:
+    unknown = replace(through, kind="s3", checksums="probe", conditional=False)
+    found = bucket.probed(unknown)
+    assert (found.checksums, found.conditional) == ("full", True)
+    proxy.faults.append(Fault("Put", "fail", times=1, status=501))
+    proxy.faults.append(Fault("Put", "swallow", times=9, after=1))
+    weaker = bucket.probed(replace(unknown, attempts=1))
+    assert (weaker.checksums, weaker.conditional) == ("none", False)
+
+
+def test_size_counts_what_lies_below_a_prefix(settings: StoreSettings) -> None:
+    for name in ("a/1", "a/2", "b/1"):
+        put(settings, name, b"12345")
+    assert bucket.size(settings) == bucket.Size(3, 15)
+    assert bucket.size(settings, "a/") == bucket.Size(2, 10)
+    assert bucket.folders(settings, "") == ["a", "b"]
+
+
+def test_a_listing_goes_on_over_pages(settings: StoreSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        put(settings, f"k{number}")
+    client = s3(settings)
+    whole = client.list_objects_v2
+    monkeypatch.setattr(client, "list_objects_v2", lambda **more: whole(**more, MaxKeys=2))
+    assert [item.key for item in bucket.listing(settings)] == [f"k{n}" for n in range(5)]
+
+
+def test_a_store_that_repeats_its_continuation_token_is_an_error_not_a_loop(
+    settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        put(settings, f"k{number}")
+    client = s3(settings)
+    whole = client.list_objects_v2
+
+    def stuck(**more: object) -> object:
+        more.pop("ContinuationToken", None)
+        return whole(**more, MaxKeys=2)
+
+    monkeypatch.setattr(client, "list_objects_v2", stuck)
+    with pytest.raises(StoreError, match="the store repeats itself"):
+        list(bucket.listing(settings))
+
+
+def test_a_bucket_that_holds_anything_is_never_deleted(settings: StoreSettings) -> None:
+    put(settings, "model")
+    with pytest.raises(RefusedError, match="holds 1 objects"):
+        bucket.delete(settings)
+    assert bucket.exists(settings)
+
+
+def test_a_bucket_that_holds_only_old_versions_is_never_deleted(settings: StoreSettings) -> None:
+    put(settings, "model")
+    s3(settings).delete_object(Bucket=settings.bucket, Key="model")
+    with pytest.raises((RefusedError, StoreError)):
+        bucket.delete(settings)
+    assert bucket.exists(settings)
+
+
+def test_an_empty_bucket_is_deleted(settings: StoreSettings) -> None:
+    bucket.delete(settings)
+    assert bucket.exists(settings) is False
+
+
+def test_a_key_of_random_bytes_survives_the_round_trip(settings: StoreSettings) -> None:
+    name = f"data/ü {secrets.token_hex(4)}+&?#.bin"
+    body = os.urandom(100)
+    put(settings, name, body)
+    [item] = list(bucket.listing(settings))
+    assert item.key == name and s3(settings).get_object(Bucket=settings.bucket, Key=item.key)["Body"].read() == body

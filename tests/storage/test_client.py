@@ -1,0 +1,147 @@
+"""Settings of a store from environment groups, and the client configuration that fits each kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.storage.conftest import places_at
+from trainyard.errors import UserError
+from trainyard.secret import Secret
+from trainyard.storage.client import StoreSettings, client_config, s3, store_settings, sync_command, with_bucket
+
+RUNPOD = {
+    "RUNPOD_S3_ACCESS_KEY": "user_1",
+    "RUNPOD_S3_SECRET_KEY": "rps_1",
+    "RUNPOD_S3_ENDPOINT": "https://s3api-eu-ro-1.runpod.io/",
+    "RUNPOD_S3_BUCKET": "abc123vol",
+}
+R2_URL = "https://acc.r2.cloudflarestorage.com"
+R2 = {"R2_ACCESS_KEY_ID": "k", "R2_SECRET_ACCESS_KEY": "s", "R2_ENDPOINT_URL": R2_URL, "R2_BUCKET_NAME": "models"}
+AWS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "eu-central-1"}
+
+
+def settings(env: dict[str, str], kind: str | None = None, bucket: str | None = "my-bucket") -> StoreSettings:
+    found = store_settings(env, kind, bucket, places_at(Path("/nowhere")))
+    assert found is not None
+    return found
+
+
+def test_runpods_group_gives_its_endpoint_region_and_volume() -> None:
+    found = settings(RUNPOD, bucket=None)
+    assert (found.kind, found.endpoint, found.region, found.bucket) == ("runpod", "https://s3api-eu-ro-1.runpod.io", "EU-RO-1", "abc123vol")
+    assert (found.presign, found.lifecycle, found.conditional, found.checksums) == (False, False, False, "none")
+
+
+@pytest.mark.parametrize("endpoint", ["https://storage.runpod.io", "https://storage.runpod.io/", "https://s3.runpod.io"])
+def test_an_outdated_runpod_endpoint_is_refused_with_the_right_form(endpoint: str) -> None:
+    with pytest.raises(UserError, match="is not RunPod's S3 endpoint") as caught:
+        settings({**RUNPOD, "RUNPOD_S3_ENDPOINT": endpoint})
+    assert "https://s3api-<dc>.runpod.io/" in str(caught.value)
+
+
+def test_r2s_group_has_its_own_names_and_region_auto() -> None:
+    found = settings(R2, bucket=None)
+    assert (found.kind, found.region, found.bucket, found.checksums) == ("r2", "auto", "models", "composite")
+
+
+def test_amazons_group_needs_no_endpoint() -> None:
+    found = settings(AWS)
+    assert (found.kind, found.endpoint, found.region, found.checksums) == ("aws", None, "eu-central-1", "full")
+
+
+def test_amazons_group_with_another_endpoint_is_an_unknown_store_that_is_probed() -> None:
+    found = settings({**AWS, "AWS_ENDPOINT_URL": "https://s3.us-west-004.backblazeb2.com"})
+    assert (found.kind, found.checksums, found.conditional) == ("s3", "probe", False)
+    assert settings({**AWS, "AWS_ENDPOINT_URL": "https://s3.eu-central-1.amazonaws.com"}).kind == "aws"
+
+
+@pytest.mark.parametrize(
+    ("env", "missing"),
+    [
+        ({"RUNPOD_S3_ACCESS_KEY": "a"}, "RUNPOD_S3_SECRET_KEY, RUNPOD_S3_ENDPOINT"),
+        ({"R2_ACCESS_KEY_ID": "a", "R2_SECRET_ACCESS_KEY": "b"}, "R2_ENDPOINT_URL"),
+        ({"AWS_SECRET_ACCESS_KEY": "b"}, "AWS_ACCESS_KEY_ID"),
+    ],
+)
+def test_a_group_set_by_half_names_what_is_missing(env: dict[str, str], missing: str) -> None:
+    with pytest.raises(UserError, match=f"but not {missing}"):
+        settings(env)
+
+
+@pytest.mark.parametrize("kind", [None, "runpod", "r2", "aws"])
+def test_no_credentials_or_bucket_none_mean_no_store(kind: str | None) -> None:
+    assert store_settings({}, kind, "b-1", places_at(Path("/nowhere"))) is None
+    assert store_settings({**RUNPOD, **AWS}, kind, "none", places_at(Path("/nowhere"))) is None
+
+
+def test_several_groups_need_a_choice() -> None:
+    with pytest.raises(UserError, match=r"several stores are set \(runpod, aws\)"):
+        settings({**RUNPOD, **AWS})
+    assert settings({**RUNPOD, **AWS}, "aws").kind == "aws"
+
+
+def test_an_unknown_kind_and_an_impossible_bucket_are_refused() -> None:
+    with pytest.raises(UserError, match="'gcs' is not known"):
+        settings(AWS, "gcs")
+    for name in ("A-bucket", "ab", "under_score", "-dash", "x" * 64):
+        with pytest.raises(UserError, match="is no bucket name"):
+            settings(AWS, bucket=name)
+
+
+@pytest.mark.parametrize("value", ["s3api-eu-ro-1.runpod.io", "ftp://x", "https://acc.r2.cloudflarestorage.com/models"])
+def test_an_endpoint_that_is_no_bare_address_is_refused(value: str) -> None:
+    with pytest.raises(UserError, match="R2_ENDPOINT_URL"):
+        settings({**R2, "R2_ENDPOINT_URL": value})
+
+
+def test_a_secret_may_be_a_reference_and_is_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("hidden-word\n")
+    found = settings({**AWS, "AWS_SECRET_ACCESS_KEY": f"file:{tmp_path / 'key'}"})
+    assert found.secret_key.reveal() == "hidden-word"
+    assert "hidden-word" not in repr(found) and "***" in repr(found)
+
+
+def options(found: StoreSettings) -> Any:
+    return client_config(found)
+
+
+def test_every_store_is_signed_with_v4_and_custom_ones_by_path_without_chunked_trailers() -> None:
+    for env in (RUNPOD, R2, {**AWS, "AWS_ENDPOINT_URL": "https://minio.example.org"}):
+        config = options(settings(env))
+        assert config.signature_version == "s3v4" and config.s3["addressing_style"] == "path"
+        assert config.request_checksum_calculation == config.response_checksum_validation == "when_required"
+    assert options(settings(AWS)).s3["addressing_style"] == "auto"
+
+
+def test_the_body_is_signed_only_where_no_checksum_header_guards_it() -> None:
+    assert options(settings(R2)).s3["payload_signing_enabled"] is False
+    assert options(settings(AWS)).s3["payload_signing_enabled"] is False
+    assert "payload_signing_enabled" not in options(settings(RUNPOD)).s3
+
+
+def test_runpod_gets_the_time_and_the_tries_that_it_documents() -> None:
+    config = options(settings(RUNPOD))
+    assert config.read_timeout == 7200 and config.retries["max_attempts"] == 10
+    assert options(settings(R2)).read_timeout >= 600
+
+
+def test_the_region_is_always_set_and_buckets_share_a_client() -> None:
+    one = settings(R2)
+    assert s3(one).meta.region_name == "auto"
+    assert s3(one) is s3(with_bucket(one, "another-bucket"))
+
+
+def test_a_proxy_of_the_environment_never_sees_the_local_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    local = StoreSettings("local", "http://127.0.0.1:2", "us-east-1", "b-1", Secret("k"), Secret("s"))
+    assert options(local).proxies == {}
+
+
+def test_the_sync_command_is_exact_and_quoted() -> None:
+    assert sync_command(settings(R2), "models/a/b/1/model/", "./my dir") == (
+        "aws s3 sync s3://my-bucket/models/a/b/1/model/ './my dir' --endpoint-url https://acc.r2.cloudflarestorage.com"
+    )
+    assert sync_command(settings(AWS), "models/a/", ".") == "aws s3 sync s3://my-bucket/models/a/ . --region eu-central-1"

@@ -1,0 +1,220 @@
+"""Downloads from the real server: by every kind of reference, resumed, verified, atomic."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tests.storage.conftest import PART, Workspace, fresh_bucket, here, trained_pod
+from tests.storage.lying_proxy import Fault, LyingProxy
+from tests.storage.test_commit import EXCLUDES, HASTE, OUTPUTS, WHERE
+from trainyard.config import Places
+from trainyard.errors import StoreError, UserError
+from trainyard.storage import bucket
+from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.commit import commit
+from trainyard.storage.deliver import Progress
+from trainyard.storage.download import download, list_results
+from trainyard.storage.manifest import ResultKey
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A bucket with one committed result, and the files of its model."""
+
+    settings: StoreSettings
+    files: dict[str, bytes]
+
+
+def committed_result(settings: StoreSettings, pod: Workspace) -> Kept:
+    commit(settings, here(), WHERE, pod.output, [*OUTPUTS, "notes.txt"], EXCLUDES, part_size=PART, patience=HASTE)
+    return Kept(settings, tree(pod.root / "output/model"))
+
+
+@pytest.fixture(scope="module")
+def kept(store_places: Places, binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """One result for all tests that only read it."""
+    return committed_result(fresh_bucket(store_places, binary), trained_pod(tmp_path_factory.mktemp("pod")))
+
+
+@pytest.fixture
+def mine(settings: StoreSettings, pod: Workspace) -> Kept:
+    """A result that a test may damage."""
+    return committed_result(settings, pod)
+
+
+@pytest.fixture
+def by_proxy(kept: Kept, proxy: LyingProxy) -> StoreSettings:
+    return replace(kept.settings, endpoint=proxy.endpoint, attempts=2)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainyard.storage.download.BACKOFF", 0.001)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "2026-11-24-101234",
+        "greg/2026-11-24-101234",
+        "greg/2026-11-24-101234/1",
+        "models/greg/2026-11-24-101234",
+        "models/greg/2026-11-24-101234/1/",
+        "models/greg/2026-11-24-101234/1/model/",
+        "s3://{bucket}/models/greg/2026-11-24-101234/1/model",
+    ],
+)
+def test_every_kind_of_reference_gives_the_folder_that_a_library_loads(
+    reference: str, kept: Kept, tmp_path: Path
+) -> None:
+    got = download(kept.settings, reference.format(bucket=kept.settings.bucket), tmp_path / "dir")
+    assert tree(tmp_path / "dir") == kept.files
+    assert (got.files, got.bytes, got.reused, got.beside) == (4, sum(map(len, kept.files.values())), 0, ("notes.txt",))
+
+
+def test_one_file_or_a_folder_below_can_be_fetched(kept: Kept, tmp_path: Path) -> None:
+    download(kept.settings, WHERE.model + "config.json", tmp_path / "one")
+    assert tree(tmp_path / "one") == {"config.json": kept.files["config.json"]}
+    download(kept.settings, WHERE.model + "tokenizer", tmp_path / "folder")
+    assert tree(tmp_path / "folder") == {"vocab.txt": b"a\nb\n"}
+
+
+def test_the_whole_result_keeps_its_tree(kept: Kept, tmp_path: Path) -> None:
+    download(kept.settings, "greg/2026-11-24-101234", tmp_path / "dir", whole=True)
+    assert tree(tmp_path / "dir") == {**{f"model/{name}": body for name, body in kept.files.items()}, "notes.txt": b"left over"}
+
+
+def test_what_is_here_already_is_kept_and_what_differs_is_replaced(kept: Kept, tmp_path: Path) -> None:
+    download(kept.settings, str(WHERE), tmp_path)
+    (tmp_path / "config.json").write_bytes(b"x" * len(kept.files["config.json"]))
+    untouched = (tmp_path / "model.safetensors").stat().st_mtime_ns
+    assert download(kept.settings, str(WHERE), tmp_path).reused == 3
+    assert (tmp_path / "config.json").read_bytes() == kept.files["config.json"]
+    assert (tmp_path / "model.safetensors").stat().st_mtime_ns == untouched
+
+
+def test_an_interrupted_download_fetches_only_what_is_missing_or_wrong(
+    by_proxy: StoreSettings, proxy: LyingProxy, kept: Kept, tmp_path: Path
+) -> None:
+    body = kept.files["model.safetensors"]
+    # As a kill leaves it: the first part is here whole, the second one is not.
+    (tmp_path / ".model.safetensors.part").write_bytes(body[:PART] + b"\0" * 3)
+    download(by_proxy, WHERE.model + "model.safetensors", tmp_path)
+    asked = [one.headers["range"] for one in proxy.seen if one.key.endswith("model.safetensors") and "range" in one.headers]
+    assert asked == [f"bytes={PART}-{PART + 6}"]
+    assert tree(tmp_path) == {"model.safetensors": body}
+
+
+@pytest.mark.parametrize("act", ["drop", "lose", "fail", "garble"])
+def test_a_link_that_fails_or_damages_is_tried_again(
+    act: str, by_proxy: StoreSettings, proxy: LyingProxy, kept: Kept, tmp_path: Path
+) -> None:
+    proxy.faults.append(Fault("Get", act, times=2, key="model.safetensors"))  # type: ignore[arg-type]
+    download(by_proxy, str(WHERE), tmp_path)
+    assert proxy.faults[0].done == 2 and tree(tmp_path) == kept.files
+
+
+def test_bytes_that_stay_wrong_never_get_the_files_name(
+    by_proxy: StoreSettings, proxy: LyingProxy, kept: Kept, tmp_path: Path
+) -> None:
+    proxy.faults.append(Fault("Get", "garble", times=99, key="config.json"))
+    with pytest.raises(StoreError, match=r"config\.json: part 1 could not be fetched: the bytes are not those of the manifest"):
+        download(by_proxy, str(WHERE), tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_progress_never_runs_past_the_end(by_proxy: StoreSettings, proxy: LyingProxy, kept: Kept, tmp_path: Path) -> None:
+    told: list[Progress] = []
+    proxy.faults.append(Fault("Get", "garble", times=1, key="model.safetensors"))
+    got = download(by_proxy, str(WHERE), tmp_path, on_progress=told.append)
+    assert told[-1].done == told[-1].total == got.bytes
+    assert all(0 <= one.done <= got.bytes for one in told)
+
+
+def test_a_full_disk_at_home_is_said_with_the_file(kept: Kept, tmp_path: Path) -> None:
+    (tmp_path / "dir").write_text("a file where the folder should be")
+    with pytest.raises(StoreError, match=r"dir/.*"):
+        download(kept.settings, str(WHERE), tmp_path / "dir")
+
+
+def test_an_unknown_reference_names_the_near_ones(kept: Kept, tmp_path: Path) -> None:
+    for wrong in ("2026-11-24-101235", "greg/2026-11-24-1012", "gregg/2026-11-24-101234"):
+        with pytest.raises(UserError, match="there is no result") as caught:
+            download(kept.settings, wrong, tmp_path)
+        assert "greg/2026-11-24-101234" in str(caught.value.hint)
+
+
+def test_an_empty_bucket_says_that_there_is_nothing_yet(settings: StoreSettings, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no result") as caught:
+        download(settings, "r1", tmp_path)
+    assert "There is no result" in str(caught.value.hint)
+
+
+def test_a_path_that_the_result_does_not_have_names_what_it_has(kept: Kept, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no 'adapter'") as caught:
+        download(kept.settings, WHERE.prefix + "adapter", tmp_path)
+    assert "model/" in str(caught.value.hint)
+
+
+def test_another_bucket_in_the_url_is_refused(settings: StoreSettings, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="lies in bucket 'other'"):
+        download(settings, "s3://other/models/a/b/1/model/", tmp_path)
+
+
+@pytest.mark.parametrize("reference", ["a/b/c/d", "a/b/x", ""])
+def test_nonsense_is_refused_with_the_forms_that_work(reference: str, settings: StoreSettings, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="neither a run nor a key") as caught:
+        download(settings, reference, tmp_path)
+    assert "<user>/<run>" in str(caught.value.hint)
+
+
+def test_a_label_of_several_users_must_be_said_with_the_user(settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:
+    for user in ("anna", "greg"):
+        commit(settings, here(), ResultKey(user, "same", 1), pod.output, ["model/config.json"], [], logs={})
+    with pytest.raises(UserError, match="several users") as caught:
+        download(settings, "same", tmp_path)
+    assert "anna/same, greg/same" in str(caught.value.hint)
+    assert download(settings, "same", tmp_path, user="anna").key.user == "anna"
+
+
+def test_the_newest_committed_attempt_is_taken(settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:
+    for attempt in (1, 2, 10):
+        commit(settings, here(), ResultKey("greg", "r1", attempt), pod.output, ["model/config.json"], [], logs={})
+    s3(settings).put_object(Bucket=settings.bucket, Key=ResultKey("greg", "r1", 11).model + "half", Body=b"x")
+    assert download(settings, "r1", tmp_path).key.attempt == 10
+    assert [(one.key.attempt, one.committed, one.files) for one in list_results(settings)] == [
+        (1, True, 1), (2, True, 1), (10, True, 1), (11, False, 1),
+    ]  # fmt: skip
+
+
+def test_a_result_without_success_is_refused_unless_told_otherwise(mine: Kept, tmp_path: Path) -> None:
+    bucket.forget(mine.settings, WHERE.success)
+    for reference in ("2026-11-24-101234", str(WHERE), WHERE.model):
+        with pytest.raises(StoreError, match="never committed") as caught:
+            download(mine.settings, reference, tmp_path)
+        assert "--partial" in str(caught.value.hint)
+    got = download(mine.settings, str(WHERE), tmp_path, uncommitted=True)
+    assert got.manifest_sha256 is None and tree(tmp_path) == mine.files
+
+
+def test_a_manifest_that_success_does_not_vouch_for_is_not_believed(mine: Kept, tmp_path: Path) -> None:
+    body = s3(mine.settings).get_object(Bucket=mine.settings.bucket, Key=WHERE.manifest)["Body"].read()
+    s3(mine.settings).put_object(Bucket=mine.settings.bucket, Key=WHERE.manifest, Body=body + b" ")
+    with pytest.raises(StoreError, match="no _SUCCESS that fits its manifest"):
+        download(mine.settings, str(WHERE), tmp_path)
+
+
+def test_an_object_that_was_exchanged_in_the_bucket_is_found(mine: Kept, tmp_path: Path) -> None:
+    other = os.urandom(len(mine.files["config.json"]))
+    s3(mine.settings).put_object(Bucket=mine.settings.bucket, Key=WHERE.model + "config.json", Body=other)
+    with pytest.raises(StoreError, match="not those of the manifest"):
+        download(replace(mine.settings, attempts=1), str(WHERE), tmp_path)
+    assert not (tmp_path / "config.json").exists()

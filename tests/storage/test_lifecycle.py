@@ -1,0 +1,174 @@
+"""Lifecycle rules: declared, compared in a normal form, merged, kept where the store has none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.storage.lying_proxy import LyingProxy, rewritten
+from trainyard.errors import StoreError, UserError
+from trainyard.storage import lifecycle
+from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.rules import Rule, from_wire, normal, parse_rules, to_wire
+
+DECLARED = [
+    {"prefix": "checkpoints/", "expire_days": 30},
+    {"prefix": "tmp/", "expire_days": 2, "abort_uploads_days": 1},
+    {"id": "old-versions", "noncurrent_days": 60},
+]
+RULES = (
+    Rule("checkpoints", "checkpoints/", expire_days=30),
+    Rule("old-versions", "", noncurrent_days=60),
+    Rule("tmp", "tmp/", expire_days=2, abort_uploads_days=1),
+)
+R2_DEFAULT = {
+    "ID": "Default Multipart Abort Rule",
+    "Status": "Enabled",
+    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+    "Filter": {"Prefix": ""},
+}
+
+
+def test_declared_rules_get_an_id_from_their_prefix() -> None:
+    assert parse_rules(DECLARED) == RULES
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"prefix": "a/", "expire_days": 0}, "expire_days must be a whole number of days, 1 or more"),
+        ({"prefix": "a/", "expire_days": 1.5}, "whole number"),
+        ({"prefix": "a/", "expire_days": True}, "whole number"),
+        ({"prefix": "a/"}, "says nothing to do"),
+        ({"prefix": "/a", "expire_days": 1}, "without a leading '/'"),
+        ({"prefix": "a/", "days": 1}, "'days' is not known"),
+        ({"id": "Not An Id", "expire_days": 1}, "id must be made of"),
+        ("a/", "expected a mapping"),
+    ],
+)
+def test_a_wrong_rule_is_named_with_what_is_wrong(rule: Any, words: str) -> None:
+    with pytest.raises(UserError, match=f"lifecycle rule 2: .*{words}"):
+        parse_rules([{"prefix": "x/", "expire_days": 1}, rule])
+
+
+def test_two_rules_with_one_id_are_refused() -> None:
+    with pytest.raises(UserError, match="'tmp' is there already"):
+        parse_rules([{"prefix": "tmp/", "expire_days": 1}, {"prefix": "tmp", "expire_days": 2}])
+
+
+rule_strategy = st.builds(
+    Rule,
+    id=st.from_regex(r"\A[a-z0-9][a-z0-9-]{0,20}\Z"),
+    prefix=st.sampled_from(["", "tmp/", "models/a b/ü"]),
+    expire_days=st.none() | st.integers(1, 5000),
+    noncurrent_days=st.none() | st.integers(1, 5000),
+    abort_uploads_days=st.none() | st.integers(1, 5000),
+)
+
+
+@given(rule_strategy)
+def test_a_rule_survives_the_wire(rule: Rule) -> None:
+    assert from_wire(to_wire(rule)) == rule
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"Filter": {"Prefix": ""}}, {"Prefix": ""}),
+        ({"Filter": {}}, {}),
+        ({"Filter": {"Prefix": "a"}}, {"Prefix": "a"}),
+        ({"Filter": {"And": {"Prefix": "a"}}}, {"Filter": {"Prefix": "a"}}),
+        (
+            {"Filter": {"And": {"Tags": [{"Key": "b", "Value": "1"}, {"Key": "a", "Value": "2"}]}}},
+            {"Filter": {"And": {"Prefix": "", "Tags": [{"Key": "a", "Value": "2"}, {"Key": "b", "Value": "1"}]}}},
+        ),
+        ({"Filter": {"And": {"Tags": [{"Key": "a", "Value": "2"}]}}}, {"Filter": {"Tag": {"Key": "a", "Value": "2"}}}),
+        ({"Expiration": {"Date": datetime(2027, 1, 1, tzinfo=UTC)}}, {"Expiration": {"Date": "2027-01-01T00:00:00Z"}}),
+        ({"Expiration": {"Days": 1, "ExpiredObjectDeleteMarker": False}}, {"Expiration": {"Days": 1}}),
+        (
+            {"Transitions": [{"Days": 60, "StorageClass": "B"}, {"Days": 30, "StorageClass": "A"}]},
+            {"Transitions": [{"Days": 30, "StorageClass": "A"}, {"Days": 60, "StorageClass": "B"}]},
+        ),
+    ],
+)
+def test_forms_that_stores_give_for_the_same_rule_are_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
+    base = {"ID": "x", "Status": "Enabled"}
+    assert normal([{**base, **one}]) == normal([{**base, **other}])
+
+
+def test_forms_that_mean_something_else_are_not_equal() -> None:
+    base = {"ID": "x", "Status": "Enabled", "Expiration": {"Days": 1}}
+    tagged = {"Filter": {"Tag": {"Key": "a", "Value": ""}}}
+    for other in ({"Filter": {"Prefix": "a"}}, {"Status": "Disabled"}, {"Expiration": {"Days": 2}}, tagged):
+        assert normal([base]) != normal([{**base, **other}])
+
+
+def test_a_store_without_lifecycle_keeps_the_rules_as_an_object_and_says_so(settings: StoreSettings) -> None:
+    assert lifecycle.get(settings) == lifecycle.Lifecycle("object", ())
+    put = lifecycle.put(settings, RULES)
+    assert put == lifecycle.get(settings) == lifecycle.Lifecycle("object", RULES)
+    assert "until the sweeper exists nothing expires by itself" in str(put.note)
+    assert lifecycle.put(settings, ()).note is None and lifecycle.get(settings).rules == ()
+
+
+def test_a_store_that_answers_501_is_treated_as_one_without_lifecycle(settings: StoreSettings) -> None:
+    hopeful = replace(settings, lifecycle=True)
+    assert lifecycle.put(hopeful, RULES).kept_in == "object"
+    assert lifecycle.get(hopeful).rules == RULES
+
+
+@pytest.fixture
+def rewriting(through: StoreSettings, proxy: LyingProxy) -> StoreSettings:
+    """A store that has lifecycle rules and gives them back in another order and form."""
+    proxy.lifecycle = "rewrite"
+    return replace(through, lifecycle=True)
+
+
+def test_our_rules_are_put_and_read_back_from_a_store_that_rewrites_them(rewriting: StoreSettings) -> None:
+    assert lifecycle.put(rewriting, RULES) == lifecycle.get(rewriting) == lifecycle.Lifecycle("store", RULES)
+    assert lifecycle.get(rewriting).note is None
+
+
+def test_unchanged_rules_are_not_written_again(rewriting: StoreSettings, proxy: LyingProxy) -> None:
+    lifecycle.put(rewriting, RULES)
+    lifecycle.put(rewriting, tuple(reversed(RULES)))
+    assert proxy.count("PUT lifecycle") == 1
+
+
+def test_rules_of_others_stay_when_ours_come_change_and_go(rewriting: StoreSettings) -> None:
+    s3(rewriting).put_bucket_lifecycle_configuration(Bucket=rewriting.bucket, LifecycleConfiguration={"Rules": [R2_DEFAULT]})
+    theirs = (R2_DEFAULT["ID"],)
+    assert lifecycle.put(rewriting, RULES).foreign == theirs
+    assert lifecycle.put(rewriting, RULES[:1]) == lifecycle.get(rewriting) == lifecycle.Lifecycle("store", RULES[:1], theirs)  # type: ignore[arg-type]
+    assert lifecycle.put(rewriting, ()).foreign == theirs
+    [left] = s3(rewriting).get_bucket_lifecycle_configuration(Bucket=rewriting.bucket)["Rules"]
+    assert left["ID"] == R2_DEFAULT["ID"]
+
+
+def test_the_last_rule_of_all_is_taken_away_by_a_delete(rewriting: StoreSettings, proxy: LyingProxy) -> None:
+    lifecycle.put(rewriting, RULES)
+    lifecycle.put(rewriting, ())
+    assert proxy.count("DELETE lifecycle") == 1 and lifecycle.get(rewriting).rules == ()
+
+
+def test_a_server_that_ignores_the_sub_resource_never_sees_a_put_or_delete_of_it(through: StoreSettings, proxy: LyingProxy) -> None:
+    proxy.lifecycle = "ignore"
+    careless = replace(through, lifecycle=True)
+    assert lifecycle.put(careless, RULES).kept_in == "object"
+    assert lifecycle.put(careless, ()).kept_in == "object"
+    assert proxy.count("PUT lifecycle") == proxy.count("DELETE lifecycle") == 0
+
+
+def test_a_store_that_keeps_something_else_is_an_error_that_names_the_rule(
+    rewriting: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("tests.storage.lying_proxy.rewritten", lambda text: rewritten(text).replace("<Days>30</Days>", "<Days>31</Days>"))
+    with pytest.raises(StoreError, match="does not keep what was sent; it differs in: trainyard-checkpoints"):
+        lifecycle.put(rewriting, RULES, pause=waited.append)
+    assert sum(waited) >= 180

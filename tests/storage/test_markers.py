@@ -1,0 +1,69 @@
+"""Write-once objects on the real server: attempts and fences."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.storage.conftest import places_at
+from tests.storage.lying_proxy import Fault, LyingProxy
+from trainyard.errors import StoreError
+from trainyard.storage import markers
+from trainyard.storage.client import StoreSettings
+
+FENCE = "0123456789"
+
+
+def test_an_attempt_is_claimed_once(settings: StoreSettings, tmp_path: Path) -> None:
+    places = places_at(tmp_path)
+    assert markers.claim_attempt(settings, places, "greg", "r1", 1, {"host": "a"})
+    assert not markers.claim_attempt(settings, places, "greg", "r1", 1, {"host": "a"})
+    assert markers.claim_attempt(settings, places, "anna", "r1", 1, {"host": "a"})
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_one_of_many_claimers_at_once_wins(conditional: bool, settings: StoreSettings, tmp_path: Path) -> None:
+    store = replace(settings, conditional=conditional)
+    # With If-None-Match each claimer may sit on a machine of its own; without, the lock of one machine stands in.
+    homes = [places_at(tmp_path / str(n if conditional else 0)) for n in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        won = list(pool.map(lambda home: markers.claim_attempt(store, home, "greg", "r1", 1, {"host": "same"}), homes))
+    assert won.count(True) == 1
+    assert markers.shared_claims(store) is conditional
+
+
+def test_a_claim_whose_answer_was_lost_is_still_ours(through: StoreSettings, proxy: LyingProxy, tmp_path: Path) -> None:
+    proxy.faults.append(Fault("Put", "lose", key="attempts/"))
+    assert markers.claim_attempt(through, places_at(tmp_path), "greg", "r1", 1, {"host": "a"})
+    assert proxy.faults[0].done == 1 and proxy.count("Put") == 2
+
+
+def test_the_next_attempt_is_the_first_above_those_taken(settings: StoreSettings, tmp_path: Path) -> None:
+    places = places_at(tmp_path)
+    assert markers.next_attempt(settings, places, "greg", "r1", {}) == 1
+    markers.claim_attempt(settings, places, "greg", "r1", 7, {})
+    assert markers.next_attempt(settings, places, "greg", "r1", {}) == 8
+    assert markers.attempts(settings, "greg", "r1") == [1, 7, 8]
+    assert markers.attempts(settings, "greg", "r") == []
+
+
+def test_a_closed_fence_stays_closed_and_closing_may_be_repeated(settings: StoreSettings) -> None:
+    assert markers.fence_is_closed(settings, FENCE) is False
+    markers.close_fence(settings, FENCE, {"by": "greg"})
+    markers.close_fence(settings, FENCE, {"by": "anna"})
+    assert markers.fence_is_closed(settings, FENCE) is True
+    assert markers.fence_is_closed(settings, "9876543210") is False
+
+
+def test_a_store_that_does_not_say_is_an_error_never_an_open_fence(through: StoreSettings, proxy: LyingProxy) -> None:
+    proxy.faults.append(Fault("Head", "fail", times=99))
+    with pytest.raises(StoreError):
+        markers.fence_is_closed(through, FENCE)
+
+
+def test_only_the_form_of_a_fence_id_is_taken(settings: StoreSettings) -> None:
+    with pytest.raises(ValueError, match="not a fence id"):
+        markers.close_fence(settings, "../models", {})
