@@ -121,7 +121,7 @@ class Api:
             try:
                 # A connection of its own: one kept open may die just as the request leaves, and then nobody knows.
                 with self._fresh() as client:
-                    response = client.post(self.base + path, json=body, timeout=min(self.timeout * 2, left))
+                    response = client.post(self.base + path, json=body, timeout=self._create_timeout(left))
             except NEVER_SENT as error:
                 self.breaker.note(False, self.pace.now())
                 wait = URGENT.pause(attempt, self.pace.chance())
@@ -183,6 +183,11 @@ class Api:
                 break
             self.pace.sleep(wait)
         raise CloudUnknown(f"{self.cloud}: {method} {path} was tried {attempt} times, the last answer was: {what}")
+
+    def _create_timeout(self, left: float) -> httpx.Timeout:
+        """Return time limits whose sum is within ``left``: after it, nothing may reach the cloud any more."""
+        short = min(10.0, self.timeout, left / 4)
+        return httpx.Timeout(short, read=max(0.05, min(2 * self.timeout, left - 2 * short)))
 
     def _wait_for_room(self) -> None:
         """Hold up a request that can wait: for a spent rate limit, or by failing at once while the breaker is open."""

@@ -46,6 +46,8 @@ class OfferQuery:
     spot: bool = False
     tier: str | None = None
     """The cloud's class of machines, e.g. SECURE or COMMUNITY on RunPod."""
+    min_cuda: str | None = None
+    """Lowest CUDA version (``13.0``) that the machine's driver must carry."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import pytest
 from tests.clouds.runpod.scripted import Say, Scripted, TurnedPace
 from trainyard.clouds.protocol import Offer, OfferQuery, PodSpec
 from trainyard.clouds.runpod import RunPodCloud, answers
+from trainyard.clouds.runpod.bootlog import boot_problem
 from trainyard.clouds.runpod.request import pod_env, rest_body, start_args
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, UserError
 from trainyard.rehearsal.runpod import Emulator, schema, switch
@@ -72,6 +73,17 @@ def test_what_is_sold_out_is_not_offered(cloud: RunPodCloud, rehearsal: Emulator
     assert "EU-RO-1" not in {offer.region for offer in cloud.offers(WANTED)}
     rehearsal.faults.on("sold-out", what=["NVIDIA GeForce RTX 5090"])
     assert cloud.offers(WANTED) == []
+
+
+def test_only_machines_whose_driver_carries_the_cuda_version_are_offered_and_asked_for(
+    cloud: RunPodCloud, rehearsal: Emulator, spec: Make
+) -> None:
+    wanted = OfferQuery(gpus=("RTX 4090",), min_cuda="13.0")
+    offers = cloud.offers(wanted)
+    assert {offer.region for offer in offers} == {"EU-RO-1"}
+    record = rehearsal.fleet.get(cloud.create(spec(), offers[0]).id)
+    assert record is not None and record["request"]["gpu"]["minCudaVersion"] == "13.0"
+    assert cloud.offers(replace(wanted, min_cuda="14.0")) == []
 
 
 @pytest.mark.parametrize(
@@ -450,11 +462,30 @@ def test_the_log_is_read_and_a_stream_that_never_ends_is_left(cloud: RunPodCloud
     before, module.LOG_IDLE = module.LOG_IDLE, 0.2
     try:
         assert list(cloud.logs(made.id)) == [b"exec format error\n"]
-        assert cloud.system_log(made.id) == ["pull image"]
+        assert "another processor" in str(cloud.boot_problem(made.id))
     finally:
         module.LOG_IDLE = before
     with pytest.raises(CloudRefused, match="not found"):
         list(cloud.logs("nosuchpod"))
+
+
+@pytest.mark.parametrize(
+    ("system", "container", "says"),
+    [
+        (["create container x", "pull image", "error pulling image: manifest unknown"], [], "cannot be pulled"),
+        (["error creating container: pull access denied for me/private, repository does not exist"], [], "registry credential"),
+        (["toomanyrequests: You have reached your pull rate limit"], [], "cannot be pulled"),
+        (["start container"], ["exec /entrypoint.sh: exec format error"], "another processor"),
+        (["start container"] * 4, ["Traceback", "ImportError: no torch", ""], "again and again (4 times; its last line: ImportError"),
+        (["failed to register layer: no space left on device"], [], "does not fit"),
+        (["create container x", "pull image", "start container"], ["ready", "download failed, pulling again: fine"], None),
+        (["start container", "start container"], [], None),
+        ([], [], None),
+    ],
+)
+def test_boot_failures_have_names(system: list[str], container: list[str], says: str | None) -> None:
+    found = boot_problem(system, container)
+    assert found is None if says is None else says in str(found)
 
 
 @pytest.mark.parametrize(

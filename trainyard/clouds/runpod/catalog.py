@@ -88,7 +88,7 @@ def _entry_offers(query: OfferQuery, tier: str, entry: Mapping[str, object], cen
         return []
     return [
         Offer(
-            id=str(Choice("gpu", str(entry["id"]), query.gpu_count, tier, region)),
+            id=str(Choice("gpu", str(entry["id"]), query.gpu_count, tier, region, query.min_cuda or "")),
             cloud="runpod",
             gpu=str(entry["id"]),
             gpu_count=query.gpu_count,

@@ -15,6 +15,7 @@ from trainyard import __version__
 from trainyard.clouds.http import Api, Pace, check_address
 from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.runpod import answers, catalog
+from trainyard.clouds.runpod.bootlog import boot_problem
 from trainyard.clouds.runpod.graphql import GraphQl
 from trainyard.clouds.runpod.request import rest_body
 from trainyard.config import secret
@@ -83,7 +84,8 @@ class RunPodCloud:
             return catalog.cpu_offers(query, entries, centers)
         found: builtins.list[Offer] = []
         for tier in catalog.tiers(query):
-            entries = self._catalog("/catalog/gpus", "gpus", {"count": str(query.gpu_count), "cloud": tier})
+            cuda = {"minCudaVersion": query.min_cuda} if query.min_cuda else {}
+            entries = self._catalog("/catalog/gpus", "gpus", {"count": str(query.gpu_count), "cloud": tier, **cuda})
             catalog.check_names(query, entries)
             found += catalog.gpu_offers(query, tier, entries, centers)
         return self._graphql.spot_offers(query, found) if query.spot else found
@@ -160,9 +162,9 @@ class RunPodCloud:
         """Return (dollars left, dollars per hour being spent)."""
         return self._graphql.balance()
 
-    def system_log(self, pod_id: str) -> builtins.list[str]:
-        """Return what RunPod says about pulling the image and starting the container, for boot failures."""
-        return [line.decode(errors="replace").rstrip("\n") for line in self._log_lines(pod_id, "system")]
+    def boot_problem(self, pod_id: str) -> str | None:
+        """Return the name of what keeps a pod from booting (a failed pull, a wrong platform, a restart loop), as its logs tell it."""
+        return boot_problem(self._text_lines(pod_id, "system"), self._text_lines(pod_id, "container"))
 
     def close(self) -> None:
         """Close the connections."""
@@ -210,6 +212,9 @@ class RunPodCloud:
                 raise UserError(f"RunPod has no data center or region '{region}'", hint=f"Data centers: {', '.join(sorted(known))}.")
             allowed |= hits
         return frozenset(allowed)
+
+    def _text_lines(self, pod_id: str, source: str) -> builtins.list[str]:
+        return [line.decode(errors="replace").rstrip("\n") for line in self._log_lines(pod_id, source)]
 
     def _log_lines(self, pod_id: str, source: str) -> Iterator[bytes]:
         params = {"source": source, "tail": "5000"}

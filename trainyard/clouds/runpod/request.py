@@ -32,24 +32,26 @@ _GO_ON = "[ -x /start.sh ] && exec /start.sh; exec sleep infinity"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An offer's id taken apart: ``gpu|<type>|<count>|<tier>|<data center>`` or ``cpu|<flavor>|<vcpus>|...``."""
+    """An offer's id taken apart: ``gpu|<type>|<count>|<tier>|<data center>|<CUDA>`` or ``cpu|<flavor>|<vcpus>|...``."""
 
     kind: str
     type: str
     count: int
     tier: str
     region: str
+    cuda: str = ""
 
     def __str__(self) -> str:
-        return "|".join((self.kind, self.type, str(self.count), self.tier, self.region))
+        return "|".join((self.kind, self.type, str(self.count), self.tier, self.region, self.cuda)).rstrip("|")
 
 
 def parse_choice(text: str) -> Choice:
     """Return the parts of an offer's id; raises UserError for an id that this cloud did not make."""
     parts = text.split("|")
-    if len(parts) != 5 or parts[0] not in ("gpu", "cpu") or not parts[2].isdigit():
+    if not 4 <= len(parts) <= 6 or parts[0] not in ("gpu", "cpu") or not parts[2].isdigit():
         raise UserError(f"'{text}' is no offer of RunPod")
-    return Choice(parts[0], parts[1], int(parts[2]), parts[3], parts[4])
+    region, cuda, *_ = [*parts[4:], "", ""]
+    return Choice(parts[0], parts[1], int(parts[2]), parts[3], region, cuda)
 
 
 def rest_body(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dict[str, object]:
@@ -63,7 +65,7 @@ def rest_body(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dict
         "cloud": choice.tier,
     }
     if choice.kind == "gpu":
-        body["gpu"] = {"id": choice.type, "count": choice.count}
+        body["gpu"] = {"id": choice.type, "count": choice.count} | ({"minCudaVersion": choice.cuda} if choice.cuda else {})
     else:
         body["cpu"] = {"id": choice.type, "vcpuCount": choice.count}
     if spec.volume:

@@ -74,9 +74,12 @@ def start(
     port: int = 0,
     timing: Timing | None = None,
     limits: Mapping[str, int] | None = None,
+    envs: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Emulator:
     """Start the rehearsal on a folder of its own; a folder used before goes on where it was, at the same address if free.
+
+    ``envs`` is a folder of ready Python environments, which the pods then see as an image's own.
 
     Raises RefusedError beside a real base URL, Busy when the folder is in use.
     """
@@ -88,7 +91,7 @@ def start(
     faults = Faults(root)
     books = Books(root)
     limit = Limits({"minute": 60, "hour": 3000, "day": 50000, **(limits or {})})
-    machines = Machines(root, "", "")
+    machines = Machines(root, "", "", envs)
     fleet = Fleet(books, faults, machines, timing or Timing())
     server = _listen(port or settings.get("port", 0), Rest(fleet), settings["key"], limit)
     address = f"http://127.0.0.1:{server.server_address[1]}"

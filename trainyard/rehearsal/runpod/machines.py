@@ -73,9 +73,12 @@ done
 class Machines:
     """Local pods, one for each pod that runs."""
 
-    def __init__(self, root: Path, address: str, graphql: str) -> None:
+    def __init__(self, root: Path, address: str, graphql: str, envs: Path | None = None) -> None:
         self.cloud = LocalCloud(root / "machines")
         self.address, self.graphql = address, graphql
+        if envs is not None:
+            self.cloud.books.make()
+            _link(self.cloud.books.envs, envs)
 
     def start(self, record: Mapping[str, Any]) -> PodInfo:
         """Start (or find) the machine of a pod: its variables, keys, start command, GPUs."""
@@ -128,6 +131,16 @@ class Machines:
         # The caller's own variables win over the reserved ones nowhere: a fault takes the key away to show what then happens.
         own = {key: value for key, value in own.items() if value}
         return {"RUNPOD_API_URL": self.address, "RUNPOD_GRAPHQL_URL": self.graphql, **given, **own}
+
+
+def _link(place: Path, target: Path) -> None:
+    """Put the ready environments where local pods find theirs."""
+    if place.is_symlink():
+        place.unlink()
+    elif place.is_dir():
+        place.rmdir()
+    target.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(target, target_is_directory=True)
 
 
 def machine_name(pod_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -126,7 +127,8 @@ class Rest:
             type_id, kind = body["gpu"]["id"], stock.gpu(body["gpu"]["id"])
             if kind is None or body["gpu"].setdefault("count", 1) > kind.most:
                 raise Problem(400, CAPACITY)
-            price, places = stock.price(type_id, body["gpu"]["count"], tier, spot=spot), kind.centers
+            price = stock.price(type_id, body["gpu"]["count"], tier, spot=spot)
+            places = tuple(c for c in kind.centers if stock.carries(c, body["gpu"].get("minCudaVersion")))
         else:
             type_id, count = body["cpu"]["id"], body["cpu"]["vcpuCount"]
             if type_id not in stock.CPUS or count & (count - 1):
@@ -154,7 +156,7 @@ class Rest:
             "disk": request.get("disk", 50), "ports": request.get("ports", []), "env": request.get("env", {}),
             "registry": request.get("registry"), "status": record["status"], "actions": actions(record),
             "mounts": request.get("mounts", {}), "cloud": request.get("cloud", "SECURE"), "dataCenterId": record["center"],
-            "cudaVersion": "12.8" if request.get("gpu") else None, "template": None,
+            "cudaVersion": ".".join(map(str, stock.cuda(record["center"]))) if request.get("gpu") else None, "template": None,
             "ssh": {"proxy": None, "direct": None}, "locked": request.get("locked", False),
             "globalNetworking": {"enabled": False}, "runtime": {} if running else None,
             "cost": record["price"] if record["status"] not in ("EXITED", "TERMINATED") else 0.0,
@@ -195,7 +197,11 @@ class Rest:
         return Reply(200, self.show(record), "Pod")
 
     def _gpus(self, request: Request, _: str) -> Reply:
-        rows = stock.gpu_rows(self.sold_out(), availability=_availability(request), countries=request.words("countryCodes"))
+        least = request.param("minCudaVersion")
+        if least is not None and not re.fullmatch(r"\d+(\.\d+)?", least):
+            raise Problem(422, "Request validation failed.", ["minCudaVersion: does not match the pattern"])
+        where = request.words("countryCodes")
+        rows = stock.gpu_rows(self.sold_out(), availability=_availability(request), countries=where, least=least)
         return Reply(200, {"gpus": rows}, "ListGpuTypesResponse")
 
     def _cpus(self, request: Request, _: str) -> Reply:
@@ -304,7 +310,7 @@ def _availability(request: Request) -> bool:
     wanted = "AVAILABILITY" in request.words("include")
     if wanted and not request.words("product"):
         raise Problem(400, "product is required with include=AVAILABILITY")
-    if not wanted and any(request.param(name) for name in ("product", "count", "cloud", "countryCodes")):
+    if not wanted and any(request.param(name) for name in ("product", "count", "cloud", "countryCodes", "minCudaVersion")):
         raise Problem(400, "valid only with include=AVAILABILITY")
     return wanted
 

@@ -184,7 +184,7 @@ class Handler(BaseHTTPRequestHandler):
         lag = self.server.faults.met("lag") if request.path.startswith("/pods") and request.method == "GET" else None
         if lag is None or reply.status != 200:
             return reply
-        horizon = self.server.fleet.now() - lag.get("seconds", self.server.fleet.timing.lag)
+        horizon = self.server.fleet.now() - lag.get("lag", self.server.fleet.timing.lag)
         young = {r["id"] for r in self.server.fleet.all() if r["created"] > horizon}
         if request.path == "/pods" and lag.get("list"):
             reply.body["pods"] = [pod for pod in reply.body["pods"] if pod["id"] not in young]

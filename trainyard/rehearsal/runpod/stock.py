@@ -20,6 +20,8 @@ CENTERS: Mapping[str, tuple[str, str]] = {
     "EUR-IS-1": ("EU Iceland 1", "EUROPE"),
     "AP-JP-1": ("Japan 1", "ASIA"),
 }
+OLD_DRIVERS = ("US-KS-2", "EU-CZ-1")
+"""Data centers whose machines stop at CUDA 12.8; all others carry 13.0."""
 _STOCK = ("HIGH", "MEDIUM", "LOW")
 
 
@@ -87,11 +89,23 @@ def price(type_id: str, count: int, tier: str, *, spot: bool = False) -> float:
     return round(count * (kind.spot if spot else kind.secure if tier == "SECURE" else kind.community), 6)
 
 
-def gpu_rows(sold_out: frozenset[str], *, availability: bool, countries: Sequence[str] = ()) -> list[dict[str, object]]:
+def cuda(center: str) -> tuple[int, int]:
+    """Return the CUDA version of a data center's machines."""
+    return (12, 8) if center in OLD_DRIVERS else (13, 0)
+
+
+def carries(center: str, least: str | None) -> bool:
+    """Tell whether a data center's machines carry a CUDA version (``13`` or ``12.8``), compared as numbers."""
+    return least is None or cuda(center) >= tuple(int(part) for part in least.split("."))
+
+
+def gpu_rows(
+    sold_out: frozenset[str], *, availability: bool, countries: Sequence[str] = (), least: str | None = None
+) -> list[dict[str, object]]:
     """Return the ``gpus`` of the catalog; ``sold_out`` holds GPU types, data centers or ``type@center``."""
     rows = []
     for kind in TYPES:
-        here = [c for c in kind.centers if not countries or c[:2] in countries]
+        here = [c for c in kind.centers if (not countries or c[:2] in countries) and carries(c, least)]
         row: dict[str, object] = {
             "id": kind.id,
             "name": kind.label,
