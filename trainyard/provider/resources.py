@@ -6,6 +6,7 @@ their own or inherited ones: either would keep a pod on the bill after destroy.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -196,9 +197,10 @@ def _deletable(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> pul
 
     The SDK does not tell a child that its parent has retain_on_delete; an own ``False`` keeps it from being inherited.
     """
-    given = opts or pulumi.ResourceOptions()
+    given = copy.copy(opts) if opts else pulumi.ResourceOptions()
     inherited = given.parent._protect if given.parent is not None else None
     for option, value in (("protect", given.protect or inherited), ("retain_on_delete", given.retain_on_delete)):
         if value:
             raise pulumi.RunError(f"{kind} '{name}': {option} is refused (own or inherited): destroy would leave a pod that costs money")
-    return pulumi.ResourceOptions.merge(given, pulumi.ResourceOptions(protect=False, retain_on_delete=False))
+    given.protect = given.retain_on_delete = False
+    return given
