@@ -33,7 +33,7 @@ def test_terminate_leaves_no_survivor(cloud: LocalCloud, token: str) -> None:
 
 
 def test_the_deadline_leaves_no_survivor_and_needs_nobody(cloud: LocalCloud, token: str) -> None:
-    pod = pods.tortured(cloud, token, end=2.0)
+    pod = pods.tortured(cloud, token, end=3.0)
     pods.wait_for(lambda: not pods.living(token), "the deadline", BOUND)
     pods.wait_for(lambda: not pods.leftovers(cloud), "the removal of the folder", BOUND)
 
@@ -85,8 +85,9 @@ def test_a_stopped_keeper_and_supervisor_do_not_hold_up_terminate(cloud: LocalCl
 
 def test_a_pod_whose_supervisor_hangs_is_ended_by_whoever_lists_it(cloud: LocalCloud, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OVERDUE", 0.2)
-    pod = pods.tortured(cloud, token, end=2.0)
+    pod = pods.tortured(cloud, token)
     os.kill(holders(cloud)["alive"], signal.SIGSTOP)
+    cloud.change_markers(pod.id, None, datetime.now(UTC) + timedelta(seconds=0.1))
     pods.wait_for(lambda: cloud.list() == [], "the end from outside", BOUND)
 
     assert pods.living(token) == []

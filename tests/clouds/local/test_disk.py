@@ -54,7 +54,7 @@ def test_create_on_a_full_disk_is_refused_and_leaves_nothing(cloud: LocalCloud, 
 def test_at_every_amount_of_room_a_create_gives_a_whole_pod_or_none(cloud: LocalCloud, folder: Path) -> None:
     cloud.books.make()
     outcomes = set()
-    for pages in (2, 6, 9, 12, 14, 16, 18, 20, 22, 26):
+    for pages in (4, 12, 15, 18, 26):
         ballast = fill(folder, leave=4096 * pages)
         try:
             pod = pods.create(cloud, pods.spec())
@@ -63,7 +63,7 @@ def test_at_every_amount_of_room_a_create_gives_a_whole_pod_or_none(cloud: Local
             assert "No space left" in str(error), error
         else:
             outcomes.add("made")
-            assert pods.answers(pod).startswith(b"SSH-2.0")
+            assert pods.is_open(pod)
             cloud.terminate(pod.id)
         assert pods.leftovers(cloud) == []
         assert pods.living(str(folder)) == []

@@ -12,10 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
-CHOSEN = (
-    "test_terminate_leaves_no_survivor or test_a_killed_supervisor or test_only_the_given_key or test_a_terminal_works "
-    "or test_a_program_sees or test_a_deep_and_locked"
-)
+CHOSEN = "test_terminate_leaves_no_survivor or alive+keeper or test_only_the_given_key or test_a_terminal_works or test_a_deep_and_locked"
 
 
 def usable_python() -> str:
@@ -36,6 +33,26 @@ def usable_python() -> str:
 def as_user(*command: str) -> list[str]:
     """Return the command as it is run by an ordinary user."""
     return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", *command]
+
+
+def test_root_in_a_container_without_the_right_to_namespaces_gets_the_second_rung(folder: Path) -> None:
+    if os.getuid() or not shutil.which("setpriv"):
+        pytest.skip("needs root and setpriv: the fall from one rung to the other is NOT tested here")
+    program = (
+        "from pathlib import Path\nfrom tests.clouds.local import pods\nfrom trainyard.clouds.local import LocalCloud\n"
+        f"cloud = LocalCloud(Path({str(folder / 'c')!r}))\npod = pods.create(cloud, pods.spec())\n"
+        "with pods.ssh(pod) as client: print(pod.raw_status, pods.run(client, 'echo hello'))\n"
+        "print(cloud.doctor()[0]); cloud.terminate(pod.id); print(pods.leftovers(cloud))"
+    )
+    command = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all", sys.executable, "-c", program]
+    env = {key: value for key, value in os.environ.items() if key != "TRAINYARD_LOCAL_RUNG"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+    said = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert said[0] == "running (process) (0, 'hello\\n')"
+    assert "rung 'process'" in said[1] and "not permitted" in said[1]
+    assert said[2] == "[]"
 
 
 @pytest.mark.timeout(300)

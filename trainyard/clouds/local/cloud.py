@@ -121,9 +121,10 @@ class LocalCloud:
         if not registry.change(folder, **_times(stop, end)):
             raise CloudRefused(f"there is no local pod {pod_id}")
         fd = ending.signal_holder(folder / "alive", signal.SIGHUP)
-        if fd < 0:
+        if fd >= 0:
+            os.close(fd)
+        elif self.get(pod_id) is None:
             raise CloudRefused(f"the local pod {pod_id} has ended")
-        os.close(fd)
 
     def logs(self, pod_id: str) -> Iterator[bytes]:
         """Return what the pod's boot command has said so far."""
@@ -158,6 +159,8 @@ class LocalCloud:
         server = f"OpenSSH ({sshd})" if sshd and not why else "asyncssh" + ("" if sshd else " (no sshd is installed)")
         found = hardware.gpus()
         names = ", ".join(gpu.name for gpu in found) or "none"
+        if not launch.has_pidfd():
+            rung = ("local pods", False, "this kernel is too old to end pods safely: Linux 5.3 or newer is needed")
         serves = server.startswith("OpenSSH") or bool(launch.asyncssh_server())
         return [
             rung,
@@ -187,6 +190,8 @@ class LocalCloud:
 
     def _state(self, spec: PodSpec, offer: Offer, boot_restart: bool) -> dict[str, Any]:
         self.books.pod(spec.name)
+        if sys.platform != "linux":
+            raise CloudRefused("local pods need Linux; rent one elsewhere, or run this on a Linux machine")
         if spec.end is not None and spec.end <= self.now():
             raise CloudRefused(f"the end of {spec.name} is in the past")
         for key, value in spec.env.items():
@@ -245,8 +250,11 @@ class LocalCloud:
         if over or not self._same_boot(state):
             return self._sweep(name, "end of the lease" if over else "reboot")
         if time.time() - state["created"] > PENDING:
-            address = launch.start(folder)
-        return self._info(name, state, address if address and "port" in address else None, "starting")
+            answer = launch.start(folder)
+            if "error" in answer:
+                return self._sweep(name, f"it did not start: {answer['error']}")
+            address = answer if "port" in answer else None
+        return self._info(name, state, address, "running" if address else "starting")
 
     def _sweep(self, name: str, reason: str) -> PodInfo | None:
         ending.end_pod(self.books, name, reason)

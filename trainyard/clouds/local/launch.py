@@ -44,6 +44,15 @@ def probe() -> str:
     return done.stdout if not done.returncode else f"the probe failed: {done.stderr.strip().splitlines()[-1:] or done.returncode}"
 
 
+def has_pidfd() -> bool:
+    """Tell whether a process can be pinned here, so that no signal reaches another one that got its number."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
 def find_sshd() -> str:
     """Return the path of OpenSSH's server, empty when there is none."""
     return shutil.which("sshd", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))) or ""
