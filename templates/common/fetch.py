@@ -83,6 +83,7 @@ def _transfer(url, partial):
 
 def from_hub(hub):
     """Download a data set's files of rows (or the one path) with the Hub's own client."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from huggingface_hub import snapshot_download
 
     patterns = [hub["path"], hub["path"].rstrip("/") + "/*"] if hub["path"] else SUFFIXES

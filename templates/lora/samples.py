@@ -49,13 +49,24 @@ def read(run_dir, input_dir):
     with open(os.path.join(run_dir, "data.json"), encoding="utf-8") as file:
         data = json.load(file)
     if data["hub"]:
-        names = sorted(os.path.relpath(os.path.join(root, name), input_dir) for root, _, found in os.walk(os.path.join(input_dir, "hub"))
-                       for name in found if name.endswith(rows.SUFFIXES))
+        names = hub_files(input_dir)
     else:
         names = [item["dest"] for item in data["files"]]
     for name in names:
         with io.BufferedReader(io.FileIO(os.path.join(input_dir, name)), 1 << 17) as stream:
             yield from rows.read_rows(stream, name)
+
+
+def hub_files(input_dir):
+    """Return the files of rows of a data set of the Hub: the training split where files are named so, else all."""
+    names = []
+    for root, folders, found in os.walk(os.path.join(input_dir, "hub")):
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        names += [os.path.relpath(os.path.join(root, name), input_dir) for name in found
+                  if name.endswith(rows.SUFFIXES) and not name.startswith("dataset_info")]
+    chosen = sorted([name for name in names if "train" in name.lower()] or names)
+    print(f"train: data {', '.join(chosen) or 'none'} ({len(chosen)} of {len(names)} files)", flush=True)
+    return chosen
 
 
 def texts(row):
