@@ -24,7 +24,7 @@ from trainyard.storage import local, process
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import committed
 
-SAMPLE = 6
+SAMPLE = int(os.environ.get("TRAINYARD_CRASH_POINTS", 4))
 
 CONTROLLER = """
 import json, sys
@@ -87,7 +87,7 @@ def test_a_controller_killed_at_any_request_leaves_a_commit_that_the_next_one_fi
     chance = random.Random(seed)
     total = requests_of_a_whole_commit(through, proxy, pod)
     # Each slice of the commit gets one kill; the last slice holds manifest and _SUCCESS.
-    points = [chance.randrange(i * total // SAMPLE, (i + 1) * total // SAMPLE) for i in range(SAMPLE)]
+    points = [chance.randrange(i * total // SAMPLE, max((i + 1) * total // SAMPLE, i * total // SAMPLE + 1)) for i in range(SAMPLE)]
     for number, point in enumerate(points):
         bucket_settings = replace(through, bucket=fresh_bucket(store_places, binary).bucket)
         act: Act = chance.choice(["call", "call after"])

@@ -268,6 +268,8 @@ class Sender:
             failed = sum(not stored for stored in pool.map(self.item, self.items))
         self.over.set()
         reporter.join()
+        for connection in self.links.all:
+            connection.close()
         self.output.say(event="done", sent=self.sent, total=self.total, failed=failed)
         return failed
 
@@ -354,6 +356,7 @@ class Links:
 
     def __init__(self, timeout: float) -> None:
         self.timeout, self.mine = timeout, threading.local()
+        self.all: list[http.client.HTTPConnection] = []
 
     def open(self, url: str) -> tuple[http.client.HTTPConnection, str]:
         """Return this thread's connection to a URL's host, and what to ask it for."""
@@ -364,6 +367,7 @@ class Links:
         if getattr(self.mine, "to", None) != parts.netloc or self.mine.connection is None:
             self.drop()
             self.mine.to, self.mine.connection = parts.netloc, self.connect(parts, proxy)
+            self.all.append(self.mine.connection)
         target = parts.path + ("?" + parts.query if parts.query else "")
         return self.mine.connection, url if proxy and parts.scheme == "http" else target
 
@@ -385,9 +389,10 @@ class Links:
 
     def drop(self) -> None:
         """Close this thread's connection; the next request opens another one."""
-        if getattr(self.mine, "connection", None) is not None:
-            self.mine.connection.close()
-        self.mine.connection = None
+        connection, self.mine.connection = getattr(self.mine, "connection", None), None
+        if connection is not None:
+            connection.close()
+            self.all.remove(connection)
 
 
 def proxy_for(parts: SplitResult) -> SplitResult | None:
