@@ -36,6 +36,7 @@ def module_rehearsal(root: Path) -> Iterator[Emulator]:
     emulator = start(root / "one", timing=QUICK, limits={"minute": 10**6}, env={})
     yield emulator
     emulator.stop(end_pods=True)
+    assert not (root / "one/errors.log").exists(), (root / "one/errors.log").read_text()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def test_where_rest_fails_inside_the_pod_the_warden_takes_graphql(cloud: RunPodC
 
 def test_the_warden_outlasts_an_outage_of_the_api(cloud: RunPodCloud, rehearsal: Emulator) -> None:
     made = rent(cloud, make_spec(2))
-    rehearsal.faults.on("everything-500", seconds=4)
+    rehearsal.faults.on("everything-500", seconds=3)
     eventually(lambda: made.id not in rehearsal.fleet.books.pods)
 
 
@@ -116,7 +117,7 @@ def _processes() -> str:
 
 
 def test_running_comes_before_the_port_and_the_port_before_the_right_one(cloud: RunPodCloud, rehearsal: Emulator) -> None:
-    rehearsal.faults.on("boot-stale-port", times=1, stale=0.5)
+    rehearsal.faults.on("boot-stale-port", times=1, stale=1.0, ports_after=0.5)
     made = rent(cloud, make_spec())
     seen: list[tuple[str, int | None]] = []
 
@@ -194,6 +195,17 @@ def test_two_pods_of_one_name_are_both_made_and_the_books_call_it_paid_twice(clo
     rent(cloud, spec)
     rent(cloud, replace(spec))
     assert len(paid_twice(rehearsal.books())) == before + 1
+
+
+def test_a_machine_that_does_not_start_is_tried_again_without_a_rush(cloud: RunPodCloud, rehearsal: Emulator, root: Path) -> None:
+    made = rent(cloud, make_spec(env={"TWO": "lines\nhere"}))
+    errors = root / "one/errors.log"
+    eventually(errors.exists)
+    time.sleep(0.5)
+    assert errors.read_text().count(made.id) <= 2 and "line ends" in errors.read_text()
+    cloud.terminate(made.id)
+    assert cloud.list() == []
+    errors.unlink()
 
 
 def test_a_killed_emulator_goes_on_where_it_was(root: Path, tmp_path: Path) -> None:

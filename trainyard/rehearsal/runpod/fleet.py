@@ -9,11 +9,11 @@ import contextlib
 import secrets
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainyard.errors import TrainyardError
 from trainyard.rehearsal.runpod.books import Books, Record
 from trainyard.rehearsal.runpod.faults import Faults
 from trainyard.rehearsal.runpod.machines import Machines
@@ -123,8 +123,8 @@ class Fleet:
                 self.machines.end(pod_id)
         while not self._stopping:
             for record in list(self.books.pods.values()):
-                with self._lock(record["id"]), contextlib.suppress(TrainyardError):
-                    self._step(record["id"])
+                with self._lock(record["id"]):
+                    self._try_step(record)
             self._wake.wait(self._pause())
             self._wake.clear()
 
@@ -132,6 +132,17 @@ class Fleet:
         """End the thread; pods live on."""
         self._stopping = True
         self._wake.set()
+
+    def _try_step(self, record: Record) -> None:
+        """Move a pod along; a machine that fails is noted and tried again, and the others go on."""
+        try:
+            self._step(record["id"])
+        except Exception as error:
+            record["due"] = self.now() + 1.0
+            self._say(record, [f"error starting container: {error}"])
+            with open(self.books.root / "errors.log", "a", encoding="utf-8") as log:
+                log.write(f"{record['id']} {record['status']}: {error!r}\n")
+                traceback.print_exc(file=log)
 
     def _step(self, pod_id: str) -> None:
         record, now = self.books.pods.get(pod_id), self.now()
@@ -159,9 +170,10 @@ class Fleet:
 
     def _run(self, record: Record) -> None:
         self._say(record, ["start container"])
-        now, boot = self.now(), record["boot"]
+        boot = record["boot"]
         stale = record["port"] if record["port"] is not None else boot.get("stale") and 9
         info = self.machines.start(record)
+        now = self.now()
         port = info.ssh.port if info.ssh is not None else None
         hold = boot.get("stale") or (self.timing.ports if stale else 0.0)
         record |= {
