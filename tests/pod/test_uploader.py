@@ -328,6 +328,21 @@ def test_it_gives_up_after_the_tries_of_the_plan(store: Store, file: Path) -> No
     assert len(store.got) == 4
 
 
+def test_a_store_that_is_never_reached_ends_the_whole_plan_soon(file: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/b/k"
+    items = [{"id": n, "url": url, "headers": {}, "path": str(file), "offset": 0, "length": 10} for n in range(50)]
+    failed, events, waited = send({"items": items, "tries": 3})
+    assert failed == 50 and len(waited) == 2
+    assert {event["code"] for event in events if event["event"] == "failed"} == {"Network"}
+
+
+def test_a_store_that_was_reached_once_is_tried_for_every_item(store: Store, file: Path) -> None:
+    store.answers = [(500, b"")] + [(0, b"")] * 3
+    failed, _, _ = send({"items": [item(store, file, id=1), item(store, file, id=2)], "tries": 4})
+    assert failed == 1 and store.got[-1][2] == b"0123456789"
+
+
 def test_a_file_that_is_shorter_than_planned_is_told_as_changed(store: Store, file: Path) -> None:
     plan = {"items": [item(store, file)]}
     os.truncate(file, 4)

@@ -142,6 +142,7 @@ def test_a_proxy_of_the_environment_never_sees_the_local_store(monkeypatch: pyte
 
 def test_the_sync_command_is_exact_and_quoted() -> None:
     assert sync_command(settings(R2), "models/a/b/1/model/", "./my dir") == (
+        'AWS_ACCESS_KEY_ID="$R2_ACCESS_KEY_ID" AWS_SECRET_ACCESS_KEY="$R2_SECRET_ACCESS_KEY" '
         "aws s3 sync s3://my-bucket/models/a/b/1/model/ './my dir' --endpoint-url https://acc.r2.cloudflarestorage.com"
     )
     assert sync_command(settings(AWS), "models/a/", ".") == "aws s3 sync s3://my-bucket/models/a/ . --region eu-central-1"

@@ -22,14 +22,14 @@ import pytest
 from tests.storage.conftest import places_at
 from trainyard.config import Places
 from trainyard.errors import StoreError, UserError
-from trainyard.storage import bucket, local, process
-from trainyard.storage.client import StoreSettings, s3, store_settings, with_bucket
+from trainyard.storage import bucket, local, process, versitygw
+from trainyard.storage.client import StoreSettings, s3, store_settings, sync_command, with_bucket
 
 
 @pytest.fixture
 def places(binary: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Places]:
     monkeypatch.setenv("TRAINYARD_VERSITYGW", str(binary))
-    monkeypatch.setattr(local, "_HEALTH_SECONDS", 1.0)
+    monkeypatch.setattr(versitygw, "HEALTH_SECONDS", 1.0)
     monkeypatch.setattr(local, "_PORT_SECONDS", 0.5)
     root = Path(tempfile.mkdtemp(prefix="tyl"))
     made = places_at(root)
@@ -164,7 +164,7 @@ def test_a_record_of_a_pid_that_is_another_process_now_is_not_believed(places: P
 
 def test_a_server_that_hangs_is_replaced(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "_READY_SECONDS", 0.5)
-    monkeypatch.setattr(local, "_HEALTH_SECONDS", 0.3)
+    monkeypatch.setattr(versitygw, "HEALTH_SECONDS", 0.3)
     local.ensure(places)
     pid = pid_of(places)
     os.kill(pid, signal.SIGSTOP)
@@ -217,6 +217,19 @@ def test_a_damaged_identity_is_never_replaced_by_a_new_one(places: Places) -> No
         local.ensure(places)
     assert (places.store / "identity.json").read_text() == "{"
     (places.store / "identity.json").unlink()
+
+
+def test_the_sync_command_works_as_it_is_shown_and_holds_no_key(places: Places, tmp_path: Path) -> None:
+    settings = with_bucket(local.ensure(places), "kept")
+    assert put_and_get(settings) == b"1"
+    command = sync_command(settings, "", str(tmp_path / "home"))
+    assert settings.secret_key.reveal() not in command
+    assert stat.S_IMODE((places.store / "credentials").stat().st_mode) == 0o600
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    if not shutil.which("aws") or subprocess.run(["aws", "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("no AWS CLI here: its command is not tried")
+    subprocess.run(["sh", "-c", command], check=True, capture_output=True, env=env)
+    assert (tmp_path / "home/a").read_bytes() == b"1"
 
 
 def test_store_settings_of_kind_local_start_it(places: Places) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 BLOCK = 1 << 20
 TRIES = 6
 PROGRESS_SECONDS = 0.5
+CONNECT_SECONDS = 20
 # A log up to this size travels inside the scan's answer; a longer one is sent like the result.
 INLINE = 256 * 1024
 # Refusals that may be the wire's or the moment's fault.
@@ -257,7 +258,7 @@ class Sender:
         self.threads, self.tries, self.timeout = plan.get("threads", 8), plan.get("tries", TRIES), plan.get("timeout", 120)
         self.backoff = plan.get("backoff", 0.5)
         self.total, self.sent = sum(item["length"] for item in self.items), 0
-        self.lock, self.over = threading.Lock(), threading.Event()
+        self.lock, self.over, self.reached, self.hopeless = threading.Lock(), threading.Event(), False, False
         self.links = Links(self.timeout)
 
     def run(self) -> int:
@@ -285,16 +286,22 @@ class Sender:
         """Send one item with retries; what the store refuses for good is not repeated."""
         reason: dict[str, Any] = {}
         for attempt in range(self.tries):
+            if self.hopeless:
+                reason = {"code": "Network", "message": "not tried: the store was never reached"}
+                break
             if attempt:
                 self.pause(min(30.0, self.backoff * 2.0**attempt) * random.uniform(0.5, 1.0))
             before = [0]
             status, reason = self.attempt(item, before)
+            self.reached = self.reached or status > 1
             if status in (200, 201, 204) or (status == 412 and item.get("exists_ok")):
                 self.output.say(event="stored", id=item["id"], status=status)
                 return True
             self.count(-before[0])
             if 0 < status < 500 and status not in (408, 425, 429) and reason["code"] not in PASSING:
                 break
+        # One item that used up its tries without the store ever answering anybody speaks for all: an hour of waiting saved.
+        self.hopeless = self.hopeless or (not self.reached and reason.get("code") == "Network")
         self.output.say(event="failed", id=item["id"], **reason)
         return False
 
@@ -366,21 +373,24 @@ class Links:
         proxy = proxy_for(parts)
         if getattr(self.mine, "to", None) != parts.netloc or self.mine.connection is None:
             self.drop()
-            self.mine.to, self.mine.connection = parts.netloc, self.connect(parts, proxy)
-            self.all.append(self.mine.connection)
+            connection = self.connect(parts, proxy)
+            self.all.append(connection)
+            self.mine.to, self.mine.connection = parts.netloc, connection
+            connection.connect()
+            connection.sock.settimeout(self.timeout)
         target = parts.path + ("?" + parts.query if parts.query else "")
         return self.mine.connection, url if proxy and parts.scheme == "http" else target
 
     def connect(self, parts: SplitResult, proxy: SplitResult | None) -> http.client.HTTPConnection:
-        """Return a new connection, not opened yet."""
+        """Return a new connection, not opened yet; opening it must not take as long as an answer may."""
         import http.client
         import ssl
 
         where = proxy or parts
         port = where.port or (443 if where.scheme == "https" else 80)
         if parts.scheme != "https":
-            return http.client.HTTPConnection(where.hostname or "", port, timeout=self.timeout)
-        secure = http.client.HTTPSConnection(where.hostname or "", port, timeout=self.timeout, context=ssl.create_default_context())
+            return http.client.HTTPConnection(where.hostname or "", port, timeout=CONNECT_SECONDS)
+        secure = http.client.HTTPSConnection(where.hostname or "", port, timeout=CONNECT_SECONDS, context=ssl.create_default_context())
         if proxy:
             pair = (proxy.username or "") + ":" + (proxy.password or "")
             word = "Basic " + base64.b64encode(pair.encode("utf-8")).decode("ascii")

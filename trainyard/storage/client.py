@@ -135,13 +135,21 @@ def client_config(settings: StoreSettings) -> Config:
 
 
 def sync_command(settings: StoreSettings, key: str, dest: str) -> str:
-    """Return the exact ``aws s3 sync`` command that fetches everything below a key."""
+    """Return the exact ``aws s3 sync`` command that fetches everything below a key; it names the keys, it never holds them."""
     words = ["aws", "s3", "sync", f"{settings.url}/{key}", dest]
     if settings.endpoint:
         words += ["--endpoint-url", settings.endpoint]
     if settings.region not in ("", "auto"):
         words += ["--region", settings.region]
-    return shlex.join(words)
+    return _where_keys_are(settings) + shlex.join(words)
+
+
+def _where_keys_are(settings: StoreSettings) -> str:
+    """The AWS CLI knows only its own names for keys: point it at ours."""
+    if settings.kind == "local" and settings.data_dir is not None:
+        return f"AWS_SHARED_CREDENTIALS_FILE={shlex.quote(str(settings.data_dir.parent / 'credentials'))} "
+    names = {"runpod": _RUNPOD, "r2": _R2}.get(settings.kind)
+    return f'AWS_ACCESS_KEY_ID="${names[0]}" AWS_SECRET_ACCESS_KEY="${names[1]}" ' if names else ""
 
 
 def _runpod(env: Mapping[str, str]) -> StoreSettings | None:

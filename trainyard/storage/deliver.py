@@ -89,7 +89,7 @@ def deliver(
 
 
 def _counting(on_progress: OnProgress, base: int, total: int) -> Callable[[int], None]:
-    return lambda sent: on_progress(Progress("upload", base + sent, total))
+    return lambda sent: on_progress(Progress("upload", base + sent, total, "sending the result to the bucket"))
 
 
 def _round(
