@@ -64,7 +64,9 @@ Run = Callable[..., Shown]
 def run(tmp_path: Path) -> Run:
     """Write tasks (or whole plays) to a file, run them, return what happened."""
 
-    def run_text(text: str, *, hosts: Mapping[str, Host] | None = None, extra: Mapping[str, object] | None = None, **options: object) -> Shown:
+    def run_text(
+        text: str, *, hosts: Mapping[str, Host] | None = None, extra: Mapping[str, object] | None = None, **options: object
+    ) -> Shown:
         body = textwrap.dedent(text).strip("\n")
         if "hosts:" not in body:
             body = "- hosts: all\n  tasks:\n" + textwrap.indent(body, "    ")

@@ -25,7 +25,7 @@ class Proxy:
         self.accepted = 0
         self.cut_after: int | None = None
         """Cut the connection that carries byte number so-and-so towards the client (once)."""
-        self._carried = 0
+        self.carried = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -81,8 +81,8 @@ class Proxy:
                 if self.delay:
                     time.sleep(self.delay)
                 if down:
-                    self._carried += len(data)
-                    if self.cut_after is not None and self._carried >= self.cut_after:
+                    self.carried += len(data)
+                    if self.cut_after is not None and self.carried >= self.cut_after:
                         self.cut_after = None
                         self.cut()
                         return

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from trainyard.errors import TrainyardError, Unreachable, UserError
 from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.model import Task
 from trainyard.playbook.perform import Outcome, Scene, perform
-from trainyard.playbook.report import Reporter, Status
+from trainyard.playbook.report import Reporter, Status, hidden
 from trainyard.playbook.schema import render_args
 from trainyard.playbook.values import Value, Variables
 from trainyard.remote.protocol import NoAnswer, Transport
 from trainyard.remote.reconnect import Clock
 from trainyard.remote.transport import LocalTransport
+from trainyard.secret import Secret
 
 RETRIES = 3
 DELAY = 5.0
@@ -29,6 +31,12 @@ class Settings:
     diff: bool
     reporter: Reporter
     clock: Clock
+    secrets: tuple[Secret, ...] = ()
+
+    def show(self, host: str, task: Task, ended: Ended, label: str | None) -> None:
+        """Report how a task ended, without any secret."""
+        result = cast(Outcome, hidden(ended.result, list(self.secrets))) if self.secrets else ended.result
+        self.reporter.outcome(host, task, ended.status, result, label)
 
 
 @dataclass(slots=True)
@@ -65,10 +73,10 @@ def run_task(task: Task, host: HostState, settings: Settings) -> Ended:
         ended = _loop(task, host, settings, variables) if task.loop is not None else _one(task, host, settings, variables, None)
     except Unreachable as error:
         ended = Ended("unreachable", {"changed": False, "unreachable": True, "failed": True, "msg": error.message, "error": error})
-        settings.reporter.outcome(host.name, task, ended.status, ended.result, None)
+        settings.show(host.name, task, ended, None)
     except TrainyardError as error:
         ended = _failed(task, str(error))
-        settings.reporter.outcome(host.name, task, ended.status, ended.result, None)
+        settings.show(host.name, task, ended, None)
     if task.register:
         host.facts[task.register] = ended.result
     if ended.result.get("changed"):
@@ -98,7 +106,7 @@ def _loop(task: Task, host: HostState, settings: Settings, variables: dict[str, 
     }
     if not ends or result["skipped"]:
         if not ends:
-            settings.reporter.outcome(host.name, task, "skipped", result, None)
+            settings.show(host.name, task, Ended("skipped", result), None)
         return Ended("skipped", result)
     for status in ("failed", "ignored", "changed"):
         if status in statuses:
@@ -117,7 +125,7 @@ def _one(task: Task, host: HostState, settings: Settings, variables: dict[str, o
         raise
     except TrainyardError as error:
         ended = _failed(task, str(error), variables)
-    settings.reporter.outcome(host.name, task, ended.status, ended.result, label)
+    settings.show(host.name, task, ended, label)
     return ended
 
 

@@ -11,11 +11,12 @@ from typing import cast
 from trainyard.errors import Unreachable
 from trainyard.playbook.attempt import Ended, HostState, Settings, run_task
 from trainyard.playbook.model import Node, Play, Playbook, Task
-from trainyard.playbook.report import Failure, Report, Reporter, Silent, Tally
+from trainyard.playbook.report import Failure, Report, Reporter, Silent, Tally, secrets_in
 from trainyard.playbook.selection import Tags, check_variables, hosts_of, select
 from trainyard.remote.protocol import Transport
 from trainyard.remote.reconnect import Clock
 from trainyard.remote.transport import LocalTransport
+from trainyard.secret import redact
 
 MOST_AT_ONCE = 16
 
@@ -37,7 +38,9 @@ def run(
 
     Raises UserError before anything is done when a pattern, a variable or the task to start at is wrong.
     """
-    settings = Settings(extra_vars or {}, check, diff, reporter or Silent(), clock)
+    extra = dict(extra_vars or {})
+    secrets = secrets_in([extra, *(dict(host.vars) for host in hosts.values())])
+    settings = Settings(extra, check, diff, reporter or Silent(), clock, tuple(secrets))
     chosen = select(playbook, Tags(frozenset(tags), frozenset(skip_tags)), start_at)
     patterns = [hosts_of(play, hosts) for play in chosen.plays]
     check_variables(playbook, [host.vars for host in hosts.values()], settings.extra)
@@ -130,7 +133,7 @@ class _Course:
                 error = cast(Unreachable, ended.result.pop("error"))
                 self._failures[host.name] = Failure(host.name, task.name, error.message, error)
             elif ended.status == "failed":
-                message = "the output is hidden (no_log)" if task.no_log else _reason(ended)
+                message = "the output is hidden (no_log)" if task.no_log else redact(_reason(ended), list(self._settings.secrets))
                 lost.append(_Lost(host, Failure(host.name, task.name, message), task.action, ended.result))
             else:
                 alive.append(host)

@@ -70,8 +70,11 @@ def _put_tree(step: PutTree, t: Transport, *, check: bool) -> Outcome:
 
 
 def _get(step: Get, t: Transport, *, check: bool) -> Outcome:
-    if t.exec(with_values('[ -d "$path" ]', path=step.path)).rc == 0:
+    kind = t.exec(with_values('[ -d "$path" ] && echo folder; [ -e "$path" ] || echo absent', path=step.path)).stdout.split()
+    if kind == [b"folder"]:
         return _get_tree(step, t, check=check)
+    if check and kind == [b"absent"]:
+        return {"changed": False, "skipped": True, "msg": f"{step.path} is not there (yet)"}
     if check:
         done = t.exec(with_values('sha256sum <"$path"', path=step.path))
         if done.rc:

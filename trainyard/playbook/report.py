@@ -108,8 +108,8 @@ class Silent:
 class TextReporter:
     """Write lines. ``verbose`` shows the output of commands that went well, too."""
 
-    def __init__(self, write: Callable[[str], object], *, verbose: bool = False, secrets: Iterable[Secret] = ()) -> None:
-        self._write, self._verbose, self._secrets = write, verbose, list(secrets)
+    def __init__(self, write: Callable[[str], object], *, verbose: bool = False) -> None:
+        self._write, self._verbose = write, verbose
         self._lock = threading.Lock()
 
     def play(self, name: str) -> None:
@@ -152,7 +152,7 @@ class TextReporter:
     def _lines(self, lines: list[str]) -> None:
         with self._lock:
             for line in lines:
-                self._write(redact(line, self._secrets))
+                self._write(line)
 
 
 def secrets_in(value: object) -> list[Secret]:
@@ -165,6 +165,17 @@ def secrets_in(value: object) -> list[Secret]:
     elif isinstance(value, (list, tuple)):
         items = value
     return [found for item in items for found in secrets_in(item)]
+
+
+def hidden(value: object, secrets: list[Secret]) -> object:
+    """Return the value with every secret in any of its texts replaced by ``***``."""
+    if isinstance(value, str):
+        return redact(value, secrets)
+    if isinstance(value, Mapping):
+        return {key: hidden(item, secrets) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [hidden(item, secrets) for item in value]
+    return value
 
 
 def _headline(text: str) -> str:

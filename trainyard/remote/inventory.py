@@ -44,7 +44,8 @@ def _target(entry: object, key: Path | None) -> Target:
     name = str(entry.get("pod_name") or entry.get("pod_id") or entry.get("host") or "pod")
     if not entry.get("host") or not entry.get("port"):
         raise UserError(f"the pod '{name}' has no SSH address: its cloud gives none, or it has not booted")
-    address = Address(str(entry["host"]), int(float(str(entry["port"]))), str(entry.get("user") or "root"), _text(entry.get("host_key")), key)
+    port, user = int(float(str(entry["port"]))), str(entry.get("user") or "root")
+    address = Address(str(entry["host"]), port, user, _text(entry.get("host_key")), key)
     return Target(name, address, {str(key): value for key, value in entry.items() if key not in _NOT_VARIABLES})
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from trainyard.errors import Unreachable
+from trainyard.secret import Secret
 
 OnBytes = Callable[[bytes], None]
 
@@ -89,16 +90,19 @@ class Transport(Protocol):
 
 
 def quote(value: object) -> str:
-    """Return the value as one word of sh. The only function here that quotes."""
+    """Return the value as one word of sh. The only function here that quotes; a Secret stays hidden."""
     return shlex.quote(str(value))
 
 
 def with_environment(command: str, env: Mapping[str, object]) -> str:
-    """Return the command with variables exported first; values are data, never code (measured: Fabric's own way runs them)."""
+    """Return the command with variables exported first; values are data, never code (measured: Fabric's own way runs them).
+
+    A Secret is revealed here: the environment is the one way for it to reach a command.
+    """
     for name in env:
         if not name.isidentifier() or not name.isascii():
             raise ValueError(f"'{name}' is not a variable name")
-    exports = "".join(f"export {name}={quote(value)}\n" for name, value in env.items())
+    exports = "".join(f"export {name}={quote(value.reveal() if isinstance(value, Secret) else value)}\n" for name, value in env.items())
     return exports + command
 
 

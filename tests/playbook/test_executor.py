@@ -1,0 +1,441 @@
+"""What people expect of plays: order, conditions, loops, retries, handlers, blocks, tags, counters, exit codes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.playbook.conftest import Run
+from tests.remote.proxy import Proxy
+from tests.remote.sshd import Server
+from trainyard import playbook
+from trainyard.errors import PodFailed, Unreachable, UserError
+from trainyard.playbook import Host
+from trainyard.remote.transport import LocalTransport, OnBytes, Result, SshTransport, Stdin, connect
+from trainyard.secret import Secret
+
+
+def local(*names: str) -> dict[str, Host]:
+    return {name: Host(LocalTransport(), {"me": name}) for name in names}
+
+
+# ---- conditions and results
+
+
+def test_a_registered_result_has_what_people_know(run: Run) -> None:
+    shown = run("""
+        - shell: printf 'a\\nb\\n'; echo e >&2; exit 3
+          register: out
+          ignore_errors: true
+        - command: "true"
+          when: false
+          register: not_run
+    """)
+    out, not_run = shown.facts()["out"], shown.facts()["not_run"]
+    assert isinstance(out, dict) and isinstance(not_run, dict)
+    assert {key: out[key] for key in ("rc", "stdout", "stderr", "stdout_lines", "changed", "failed", "attempts")} == {
+        "rc": 3, "stdout": "a\nb", "stderr": "e", "stdout_lines": ["a", "b"], "changed": True, "failed": True, "attempts": 1,
+    }  # fmt: skip
+    assert not_run["skipped"] is True and not_run["changed"] is False
+
+
+def test_when_must_be_true_or_false(run: Run) -> None:
+    shown = run("- command: 'true'\n  when: text", extra={"text": "yes"})
+    assert shown.report.exit_code == 2 and "neither true nor false" in shown.report.reason()
+
+
+def test_a_list_of_conditions_is_an_and(run: Run) -> None:
+    shown = run("""
+        - {set_fact: {a: 1}, when: [yes_, no_]}
+        - {set_fact: {b: 1}, when: [yes_, not no_]}
+    """, extra={"yes_": True, "no_": False})  # fmt: skip
+    assert set(shown.facts()) == {"b"}
+
+
+def test_output_of_a_pod_is_never_taken_for_a_template(run: Run) -> None:
+    shown = run("""
+        - shell: echo '{{ 7 * 7 }}'
+          register: out
+        - set_fact: {kept: "{{ out.stdout }}"}
+        - shell: "printf %s {{ kept | quote }}"
+          register: again
+    """.replace("'{{ 7 * 7 }}'", "\"{{ '{' }}{ 7 * 7 }}\""))
+    assert shown.facts()["kept"] == "{{ 7 * 7 }}"
+    again = shown.facts()["again"]
+    assert isinstance(again, dict) and again["stdout"] == "{{ 7 * 7 }}"
+
+
+def test_variables_are_rendered_when_read_and_keep_their_type(run: Run) -> None:
+    shown = run("""
+        - hosts: all
+          vars: {path: "{{ base }}/x", base: "/{{ top }}", top: t, items_: "{{ count }}", count: [1, 2]}
+          tasks:
+            - set_fact: {path_: "{{ path }}", n: "{{ items_ | length }}", list_: "{{ items_ }}", text: "n={{ items_ | length }}"}
+    """)
+    assert shown.facts() == {"path_": "/t/x", "n": 2, "list_": [1, 2], "text": "n=2"}
+
+
+def test_a_variable_defined_by_itself_is_told(run: Run) -> None:
+    shown = run("- hosts: all\n  vars: {a: '{{ b }}', b: '{{ a }}'}\n  tasks:\n    - debug: '{{ a }}'")
+    assert "is defined by itself" in shown.report.reason()
+
+
+def test_precedence_is_play_then_host_then_result_then_task_then_extra(run: Run) -> None:
+    def value(extra: dict[str, object], task: str, fact: str, host: dict[str, object]) -> object:
+        shown = run(f"- hosts: all\n  vars: {{v: play}}\n  tasks:\n{fact}    - set_fact: {{out: '{{{{ v }}}}'}}\n{task}",
+                    hosts={"pod": Host(LocalTransport(), host)}, extra=extra)  # fmt: skip
+        return shown.facts()["out"]
+
+    fact = "    - set_fact: {v: fact}\n"
+    task = "      vars: {v: task}\n"
+    assert value({}, "", "", {}) == "play"
+    assert value({}, "", "", {"v": "host"}) == "host"
+    assert value({}, "", fact, {"v": "host"}) == "fact"
+    assert value({}, task, fact, {"v": "host"}) == "task"
+    assert value({"v": "extra"}, task, fact, {"v": "host"}) == "extra"
+
+
+def test_an_unknown_variable_is_found_before_anything_runs(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the variable 'workspce' is not defined \(did you mean 'workspace'\?\)") as caught:
+        run("- shell: touch {{ tmp }}/ran\n- debug: '{{ workspce }}'", extra={"workspace": "/w"})
+    assert str(caught.value.where).endswith("play.yml:4:14") and not (tmp_path / "ran").exists()
+
+
+def test_a_variable_that_is_tested_for_may_be_missing(run: Run) -> None:
+    shown = run("""
+        - {set_fact: {a: "{{ maybe | default(3) }}"}}
+        - {set_fact: {b: 1}, when: maybe is defined and maybe > 2}
+    """)
+    assert shown.facts() == {"a": 3}
+
+
+# ---- loops and patience
+
+
+def test_a_loop_reports_each_item_and_its_results(run: Run) -> None:
+    shown = run("""
+        - shell: echo {{ item.n }}; exit {{ item.rc }}
+          loop: [{n: 1, rc: 0}, {n: 2, rc: 4}, {n: 3, rc: 0}]
+          loop_control: {label: "number {{ item.n }}"}
+          when: item.n != 3
+          register: out
+          ignore_errors: true
+    """)
+    out = shown.facts()["out"]
+    assert isinstance(out, dict)
+    assert [result.get("rc") for result in out["results"]] == [0, 4, None]
+    assert [result["item"]["n"] for result in out["results"]] == [1, 2, 3]
+    assert (out["changed"], out["failed"], out["skipped"]) == (True, True, False)
+    assert "changed: [pod] => (item=number 1)" in shown.text and "skipping: [pod] => (item=number 3)" in shown.text
+
+
+def test_a_loop_over_nothing_is_skipped(run: Run) -> None:
+    shown = run("- {command: x, loop: '{{ none_ }}', register: out}", extra={"none_": []})
+    assert shown.report.tallies["pod"].skipped == 1
+
+
+def test_a_loop_needs_a_list(run: Run) -> None:
+    assert "'loop' needs a list" in run("- {command: x, loop: '{{ text }}'}", extra={"text": "abc"}).report.reason()
+
+
+def test_retries_are_further_attempts_and_the_delay_is_kept(run: Run, tmp_path: Path) -> None:
+    shown = run("""
+        - shell: echo x >>{{ tmp }}/tries; wc -l <{{ tmp }}/tries
+          register: out
+          until: out.stdout | int == 3
+          retries: 5
+          delay: 7
+    """)
+    out = shown.facts()["out"]
+    assert isinstance(out, dict) and out["attempts"] == 3 and shown.clock.slept == [7, 7]
+    assert "FAILED - RETRYING: [pod]: shell (5 retries left)." in shown.lines
+
+
+def test_patience_ends_after_the_first_attempt_and_n_retries(run: Run, tmp_path: Path) -> None:
+    shown = run("- {shell: 'echo x >>{{ tmp }}/tries', until: false, register: out}")
+    assert shown.report.exit_code == 2 and "'until' does not hold after 4 attempts" in shown.report.reason()
+    assert (tmp_path / "tries").read_text().count("x") == 4 and shown.clock.slept == [5, 5, 5]
+
+
+def test_retries_without_until_repeat_a_failure(run: Run, tmp_path: Path) -> None:
+    shown = run("- {shell: 'mkdir {{ tmp }}/d && false || test -e {{ tmp }}/second || { touch {{ tmp }}/second; false; }', retries: 2}")
+    assert shown.report.exit_code == 0 and len(shown.clock.slept) == 1
+
+
+# ---- changed, failed, ignored
+
+
+def test_changed_when_and_failed_when_decide(run: Run) -> None:
+    shown = run("""
+        - {command: echo same, register: a, changed_when: "'other' in a.stdout"}
+        - {shell: exit 1, register: b, failed_when: b.rc > 1}
+        - {command: echo ERROR, register: c, failed_when: ["'ERROR' in c.stdout", "c.rc == 0"]}
+    """)
+    tally = shown.report.tallies["pod"]
+    assert (tally.ok, tally.changed, tally.failed) == (2, 1, 1)
+    assert "failed_when: 'ERROR' in c.stdout and c.rc == 0" in shown.report.reason()
+
+
+def test_an_ignored_failure_is_counted_and_the_host_goes_on(run: Run) -> None:
+    shown = run("- {command: 'false', ignore_errors: true}\n- {set_fact: {after: 1}}")
+    assert shown.report.exit_code == 0 and shown.report.tallies["pod"].ignored == 1 and shown.facts()["after"] == 1
+    assert "...ignoring" in shown.lines
+
+
+def test_a_failed_host_drops_out_and_the_others_go_on_in_step(run: Run, tmp_path: Path) -> None:
+    shown = run("""
+        - {name: one, shell: "echo {{ me }} >>{{ tmp }}/order"}
+        - {name: two, command: "{{ 'false' if me == 'b' else 'true' }}"}
+        - {name: three, shell: "echo {{ me }} >>{{ tmp }}/order"}
+    """, hosts=local("a", "b", "c"))  # fmt: skip
+    written = (tmp_path / "order").read_text().split()
+    assert sorted(written[:3]) == ["a", "b", "c"] and sorted(written[3:]) == ["a", "c"]
+    assert [failure.host for failure in shown.report.failures] == ["b"] and shown.report.exit_code == 2
+    with pytest.raises(PodFailed, match="b: two: exit code 1"):
+        shown.report.raise_for_failure()
+
+
+def test_hosts_work_on_a_task_at_the_same_time(run: Run) -> None:
+    meeting = threading.Barrier(3, timeout=20)
+
+    class Meeting(LocalTransport):
+        """Comes to the end of a command only when two others run one, too."""
+
+        def exec(
+            self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None
+        ) -> Result:
+            meeting.wait()
+            return super().exec(command, stdin, timeout=timeout, on_stdout=on_stdout)
+
+    shown = run("- command: 'true'", hosts={name: Host(Meeting()) for name in "abc"})
+    assert shown.report.exit_code == 0
+
+
+# ---- handlers
+
+
+HANDLED = """
+    - hosts: all
+      tasks:
+        - {command: "true", notify: [second, first], changed_when: "{{ changed }}"}
+        - {command: "true", notify: second}
+        - {command: "{{ last }}"}
+      handlers:
+        - {name: first, shell: "echo first >>{{ tmp }}/handled"}
+        - {name: second, shell: "echo second >>{{ tmp }}/handled", notify: third}
+        - {name: third, shell: "echo third >>{{ tmp }}/handled"}
+        - {name: never, shell: "echo never >>{{ tmp }}/handled"}
+"""
+
+
+def test_handlers_run_once_at_the_end_in_their_own_order(run: Run, tmp_path: Path) -> None:
+    run(HANDLED.replace('"{{ changed }}"', "true"), extra={"last": "true"})
+    assert (tmp_path / "handled").read_text().split() == ["first", "second", "third"]
+
+
+def test_a_handler_of_a_task_that_changed_nothing_does_not_run(run: Run, tmp_path: Path) -> None:
+    run(HANDLED.replace('"{{ changed }}"', "false"), extra={"last": "true"})
+    assert (tmp_path / "handled").read_text().split() == ["second", "third"]
+
+
+def test_handlers_of_a_failed_host_do_not_run(run: Run, tmp_path: Path) -> None:
+    run(HANDLED.replace('"{{ changed }}"', "true"), extra={"last": "false"})
+    assert not (tmp_path / "handled").exists()
+
+
+# ---- blocks
+
+
+BLOCK = """
+    - block:
+        - {command: "{{ body }}"}
+        - {set_fact: {finished: 1}}
+      rescue:
+        - {set_fact: {why: "{{ failed_task.name }} {{ failed_result.rc }}"}}
+        - {command: "{{ rescue }}"}
+      always:
+        - {set_fact: {cleaned: 1}}
+        - {command: "{{ always }}"}
+    - {set_fact: {after: 1}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "rescue", "always", "facts", "code", "counters"),
+    [
+        ("true", "true", "true", {"finished", "cleaned", "after"}, 0, (0, 0)),
+        ("false", "true", "true", {"why", "cleaned", "after", "failed_task", "failed_result"}, 0, (1, 0)),
+        ("false", "false", "true", {"why", "cleaned", "failed_task", "failed_result"}, 2, (1, 1)),
+        ("true", "true", "false", {"finished", "cleaned"}, 2, (0, 1)),
+    ],
+)
+def test_rescue_and_always(
+    run: Run, body: str, rescue: str, always: str, facts: set[str], code: int, counters: tuple[int, int]
+) -> None:
+    shown = run(BLOCK, extra={"body": body, "rescue": rescue, "always": always})
+    assert set(shown.facts()) == facts and shown.report.exit_code == code
+    tally = shown.report.tallies["pod"]
+    assert (tally.rescued, tally.failed) == counters
+    if "why" in facts:
+        assert shown.facts()["why"] == "command 1"
+
+
+def test_only_the_hosts_that_failed_are_rescued(run: Run) -> None:
+    shown = run("""
+        - block:
+            - {command: "{{ 'false' if me == 'b' else 'true' }}"}
+          rescue:
+            - {set_fact: {rescued: 1}}
+    """, hosts=local("a", "b"))  # fmt: skip
+    assert "rescued" in shown.facts("b") and "rescued" not in shown.facts("a") and shown.report.exit_code == 0
+
+
+# ---- unreachable
+
+
+def test_a_lost_link_is_unreachable_and_never_rescued(run: Run, server: Server) -> None:
+    proxy = Proxy(server.address)
+    with connect(proxy.address) as transport:
+        shown = run("""
+            - block:
+                - {name: cut, shell: "echo; {{ 'sleep 30' if inventory_hostname == 'pod' else 'true' }}"}
+              rescue: [{set_fact: {rescued: 1}}]
+              always: [{set_fact: {cleaned: 1}}]
+        """, hosts={"pod": Host(_CuttingAt(transport, proxy, "sleep 30")), **local("b")}, tags=[])  # fmt: skip
+    proxy.close()
+    assert shown.report.exit_code == 5 and shown.report.tallies["pod"].unreachable == 1
+    assert "rescued" not in shown.facts() and "fatal: [pod]: UNREACHABLE!" in shown.text
+    with pytest.raises(Unreachable):
+        shown.report.raise_for_failure()
+
+
+class _CuttingAt:
+    """Cuts the link as soon as a certain command has begun to answer; on other hosts it ends at once."""
+
+    def __init__(self, inner: SshTransport, proxy: Proxy, mark: str) -> None:
+        self._inner, self._proxy, self._mark, self.name = inner, proxy, mark, inner.name
+
+    def exec(self, command, stdin=None, *, timeout=None, on_stdout=None):  # type: ignore[no-untyped-def]
+        cut = (lambda data: self._proxy.cut()) if self._mark in command else on_stdout
+        return self._inner.exec(command, stdin, timeout=timeout, on_stdout=cut)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __enter__(self):  # type: ignore[no-untyped-def]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+# ---- selection
+
+
+TAGGED = """
+    - hosts: all
+      tasks:
+        - {set_fact: {plain: 1}}
+        - {set_fact: {red: 1}, tags: red}
+        - {set_fact: {both: 1}, tags: [red, blue]}
+        - {set_fact: {always_: 1}, tags: always}
+        - {set_fact: {never_: 1}, tags: [never, special]}
+        - block: [{set_fact: {inner: 1}}]
+          tags: blue
+"""
+
+
+@pytest.mark.parametrize(
+    ("only", "skip", "ran"),
+    [
+        ([], [], {"plain", "red", "both", "always_", "inner"}),
+        (["red"], [], {"red", "both", "always_"}),
+        (["blue"], ["red"], {"inner", "always_"}),
+        (["special"], [], {"never_", "always_"}),
+        (["never"], [], {"never_", "always_"}),
+        (["untagged"], [], {"plain", "always_"}),
+        (["tagged"], [], {"red", "both", "always_", "inner"}),
+        ([], ["blue"], {"plain", "red", "always_"}),
+        ([], ["always"], {"plain", "red", "both", "inner"}),
+    ],
+)
+def test_tags_choose_tasks(run: Run, only: list[str], skip: list[str], ran: set[str]) -> None:
+    assert set(run(TAGGED, tags=only, skip_tags=skip).facts()) == ran
+
+
+def test_start_at_task_leaves_out_what_stands_before(run: Run) -> None:
+    text = "- {name: a, set_fact: {a: 1}}\n- block:\n    - {name: b, set_fact: {b: 1}}\n- {name: c, set_fact: {c: 1}}"
+    assert set(run(text, start_at="b").facts()) == {"b", "c"}
+    with pytest.raises(UserError, match="there is no task 'bb' to start at"):
+        run(text, start_at="bb")
+
+
+def test_a_pattern_that_names_no_host_is_told_before_anything_runs(run: Run, tmp_path: Path) -> None:
+    text = "- hosts: pod-*\n  tasks: [{shell: 'touch {{ tmp }}/ran'}]\n- hosts: {0}\n  tasks: []"
+    with pytest.raises(UserError, match="for hosts 'pob-1', and there are: pod-1, other"):
+        run(text.replace("{0}", "pob-1"), hosts=local("pod-1", "other"))
+    assert not (tmp_path / "ran").exists()
+    shown = run(text.replace("{0}", "[other, localhost]"), hosts=local("pod-1", "other"))
+    assert set(shown.report.tallies) == {"pod-1", "other", "localhost"}
+
+
+# ---- around a task
+
+
+def test_the_environment_is_data_and_the_inner_one_wins(run: Run, tmp_path: Path) -> None:
+    shown = run("""
+        - hosts: all
+          environment: {A: play, B: play}
+          tasks:
+            - {shell: 'echo "$A" "$B"', environment: {B: "x; touch {{ tmp }}/pwned"}, register: out}
+    """)
+    out = shown.facts()["out"]
+    assert isinstance(out, dict) and out["stdout"] == f"play x; touch {tmp_path}/pwned" and not (tmp_path / "pwned").exists()
+
+
+def test_a_timeout_ends_the_command_on_the_pod_itself(run: Run, ssh: SshTransport, tmp_path: Path) -> None:
+    shown = run("- {shell: 'sleep 1.5; touch {{ tmp }}/survived', timeout: 0.3}", hosts={"pod": Host(ssh)})
+    assert "did not end within 0.3 s" in shown.report.reason()
+    threading.Event().wait(1.6)
+    assert not (tmp_path / "survived").exists()
+
+
+def test_no_log_hides_output_error_and_reason(run: Run) -> None:
+    shown = run("- {shell: 'echo s3cr3t; echo s3cr3t >&2; exit 1', no_log: true}")
+    assert "s3cr3t" not in shown.text + shown.report.reason() and "hidden (no_log)" in shown.text
+
+
+def test_a_secret_reaches_the_command_and_never_the_screen(tmp_path: Path) -> None:
+    path = tmp_path / "p.yml"
+    path.write_text("""
+- hosts: all
+  tasks:
+    - shell: echo got "$T"; exit 1
+      environment: {T: "{{ env[0].token }}"}
+      register: out
+""")
+    lines: list[str] = []
+    token = Secret("tok-12345")
+    report = playbook.run(
+        playbook.load(path), {"pod": Host(LocalTransport())}, {"env": [{"token": token}]}, reporter=playbook.TextReporter(lines.append)
+    )
+    out = report.facts["pod"]["out"]
+    assert isinstance(out, dict) and out["stdout"] == "got tok-12345"
+    assert "tok-12345" not in "\n".join(lines) and "got ***" in "\n".join(lines) and "got ***" in report.reason()
+
+
+def test_delegated_tasks_run_here(run: Run, ssh: SshTransport) -> None:
+    shown = run("""
+        - {shell: 'echo "${SSH_CONNECTION:+ssh}"', register: there}
+        - {shell: 'echo "${SSH_CONNECTION:+ssh}"', register: here, delegate_to: localhost}
+    """, hosts={"pod": Host(ssh)})  # fmt: skip
+    here = shown.facts()["here"]
+    assert isinstance(here, dict) and here["stdout"] == ""
+
+
+def test_the_recap_has_ansibles_form(run: Run) -> None:
+    shown = run("- command: 'true'\n- {command: 'false', ignore_errors: true}\n- {command: x, when: false}")
+    recap = [line for line in shown.lines if line.startswith("pod ")]
+    assert recap == ["pod                      : ok=2    changed=2    unreachable=0    failed=0    skipped=1    rescued=0    ignored=1"]

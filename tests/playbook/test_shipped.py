@@ -1,0 +1,267 @@
+"""The playbooks of the project, run over a real SSH server: they work, can be repeated, and refuse unfit pods."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tests.playbook.conftest import Run
+from tests.remote.proxy import Proxy
+from tests.remote.sshd import Server
+from trainyard import playbook, yamlfile
+from trainyard.playbook import Host, Report, keywords
+from trainyard.playbook.__main__ import main
+from trainyard.playbook.actions import ACTIONS
+from trainyard.remote import jobs
+from trainyard.remote.reconnect import Reconnecting
+from trainyard.remote.transport import LocalTransport, SshTransport, Transport, connect
+from trainyard.yamlfile import Map, Node, Seq
+
+PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A workspace, a bundle and data, as a run makes them."""
+
+    workspace: Path
+    variables: dict[str, object]
+
+    def play(self, name: str, transport: Transport, lines: list[str] | None = None, **more: object) -> Report:
+        reporter = playbook.TextReporter(lines.append) if lines is not None else None
+        book = playbook.load(PLAYBOOKS / f"{name}.yml")
+        return playbook.run(book, {"pod": Host(transport)}, {**self.variables, **more}, reporter=reporter)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "run.sh").write_text('echo "$WORD" >>"$WORKSPACE/starts"; cat "$WORKSPACE/input/rows.jsonl"\n')
+    (bundle / "train.py").write_text("print()\n")
+    subprocess.run("sha256sum run.sh train.py >bundle.sha256", shell=True, cwd=bundle, check=True)
+    (tmp_path / "rows.jsonl").write_text('{"text": "x"}\n' * 1000)
+    workspace = tmp_path / "ws"
+    data = {"src": str(tmp_path / "rows.jsonl"), "dest": "rows.jsonl", "sha256": sha256(tmp_path / "rows.jsonl")}
+    variables: dict[str, object] = {
+        "workspace": str(workspace), "bundle_dir": str(bundle), "bundle_sha256": sha256(bundle / "bundle.sha256"), "data": [data],
+        "job_env": {"WORKSPACE": str(workspace), "WORD": "be gin"}, "min_disk_gb": 0.001, "gpu_count": 0, "lease_end": None,
+        "python_needed": True, "expect_warden": False,
+    }  # fmt: skip
+    return Lab(workspace, variables)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def wait(lab: Lab) -> jobs.JobStatus:
+    deadline = time.monotonic() + 20
+    while not (state := jobs.status(LocalTransport(), str(lab.workspace / "job"))).ended:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return state
+
+
+def test_train_starts_one_job_and_a_second_run_changes_nothing(lab: Lab, ssh: SshTransport) -> None:
+    first = lab.play("train", ssh)
+    assert first.reason() == "" and first.changed == 4
+    assert wait(lab).exit_code == 0
+    second = lab.play("train", ssh)
+    assert second.reason() == "" and second.changed == 0
+    assert (lab.workspace / "starts").read_text() == "be gin\n"
+    assert (lab.workspace / "job/log").read_text() == (lab.workspace / "input/rows.jsonl").read_text()
+
+
+def test_train_cut_off_anywhere_and_run_again_starts_one_job(lab: Lab, server: Server) -> None:
+    # Each time the link is cut a little later, until one run gets through.
+    proxy = Proxy(server.address)
+    outcomes = []
+    for allowed in range(2_600, 40_000, 400):
+        proxy.cut_after = proxy.carried + allowed
+        with Reconnecting(lambda: connect(proxy.address)) as transport:
+            outcomes.append(lab.play("train", transport).exit_code)
+        if outcomes[-1] == 0:
+            break
+    proxy.close()
+    assert outcomes[-1] == 0 and set(outcomes[:-1]) == {5} and len(outcomes) > 5
+    assert wait(lab).exit_code == 0
+    assert (lab.workspace / "starts").read_text() == "be gin\n"
+
+
+def test_a_bundle_of_another_run_is_refused(lab: Lab, ssh: SshTransport) -> None:
+    report = lab.play("train", ssh, bundle_sha256="0" * 64)
+    assert "the pod holds another bundle" in report.reason() and not (lab.workspace / "job").exists()
+
+
+def test_a_bundle_that_lies_damaged_on_the_pod_is_put_right(lab: Lab, ssh: SshTransport) -> None:
+    lab.play("train", ssh)
+    wait(lab)
+    (lab.workspace / "run/train.py").write_text("tampered\n")
+    again = lab.play("train", ssh)
+    assert again.exit_code == 0 and again.changed == 1
+    assert (lab.workspace / "run/train.py").read_text() == "print()\n"
+
+
+def test_data_that_is_not_what_was_validated_is_refused(lab: Lab, ssh: SshTransport) -> None:
+    data = lab.variables["data"]
+    assert isinstance(data, list)
+    report = lab.play("train", ssh, data=[{**data[0], "sha256": "0" * 64}])
+    assert "is not the file that was promised" in report.reason() and not (lab.workspace / "job").exists()
+
+
+def test_a_job_that_died_without_verdict_is_not_started_again(lab: Lab, ssh: SshTransport) -> None:
+    lab.play("train", ssh)
+    wait(lab)
+    (lab.workspace / "job/exit").unlink()
+    assert "the job is lost" in lab.play("train", ssh).reason()
+    assert (lab.workspace / "starts").read_text() == "be gin\n"
+
+
+# ---- pre-flight
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"min_disk_gb": 10_000_000}, "GB are free"),
+        ({"min_memory_gb": 100_000}, "of memory are free"),
+        ({"max_clock_skew": -1}, "the pod's clock differs"),
+        ({"lease_end": "2020-01-01T00:00:00Z"}, "nothing is started on it"),
+        ({"gpu_count": 1.0}, "GPUs were rented; nvidia-smi"),
+        ({"gpu_count": 2}, "nvidia-smi"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_an_unfit_pod_is_refused_with_the_reason(lab: Lab, ssh: SshTransport, more: dict[str, object], words: str) -> None:
+    report = lab.play("preflight", ssh, **more)
+    assert report.exit_code == 2 and words in report.reason()
+
+
+@pytest.mark.parametrize(("count", "fits"), [(2, True), (1, False)])
+def test_the_number_of_gpus_is_compared(lab: Lab, tmp_path: Path, count: int, fits: bool) -> None:
+    tool = tmp_path / "bin/nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: GPU-1)'\necho 'GPU 1: NVIDIA H100 (UUID: GPU-2)'\n")
+    tool.chmod(0o755)
+    transport = LocalTransport(env={**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}"})
+    report = lab.play("preflight", transport, gpu_count=count)
+    assert (report.exit_code == 0) is fits and (fits or "1 GPUs were rented; nvidia-smi lists: GPU 0" in report.reason())
+
+
+def test_a_workspace_that_cannot_be_written_is_told(lab: Lab, ssh: SshTransport, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    report = lab.play("preflight", ssh, workspace=str(tmp_path / "file/below"))
+    assert report.exit_code == 2 and "log in and look around: exit code 1" in report.reason()
+
+
+def test_an_armed_warden_is_waited_for(lab: Lab, ssh: SshTransport) -> None:
+    status = lab.workspace / ".trainyard/warden/status.json"
+    status.parent.mkdir(parents=True)
+    threading.Timer(0.5, lambda: status.write_text(json.dumps({"armed": True}))).start()
+    assert lab.play("preflight", ssh, expect_warden=True).reason() == ""
+
+
+def test_a_warden_that_is_not_armed_is_refused_with_what_it_says(lab: Lab, ssh: SshTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = lab.workspace / ".trainyard/warden/status.json"
+    status.parent.mkdir(parents=True)
+    status.write_text(json.dumps({"armed": False, "reason": "no end given"}))
+    hurried = (PLAYBOOKS / "tasks/preflight.yml").read_text().replace("timeout: 20\n", "timeout: 1\n")
+    path = lab.workspace / "hurried.yml"
+    path.write_text("- hosts: all\n  tasks:\n    - include: tasks.yml\n")
+    path.with_name("tasks.yml").write_text(hurried)
+    report = playbook.run(playbook.load(path), {"pod": Host(ssh)}, {**lab.variables, "expect_warden": True})
+    assert "the warden on the pod is not armed" in report.reason() and "no end given" in report.reason()
+
+
+def test_a_pod_that_cannot_be_reached_is_unreachable(lab: Lab, server: Server) -> None:
+    nowhere = Reconnecting(lambda: connect(replace(server.address, port=1), timeout=2))
+    report = lab.play("preflight", nowhere)
+    assert report.exit_code == 5 and "cannot be reached" in report.reason()
+
+
+# ---- collect
+
+
+def test_collect_brings_home_what_is_there(lab: Lab, ssh: SshTransport, tmp_path: Path) -> None:
+    lab.play("train", ssh)
+    wait(lab)
+    model = lab.workspace / "output/model/adapter.safetensors"
+    model.parent.mkdir()
+    model.write_bytes(b"weights")
+    (lab.workspace / "output/metrics.jsonl").write_text("{}\n")
+    home = tmp_path / "home"
+    report = lab.play("collect", ssh, dest=str(home), model=True)
+    assert report.reason() == ""
+    assert sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()) == [
+        "metrics.jsonl", "model/adapter.safetensors", "train.log",
+    ]  # fmt: skip
+    assert lab.play("collect", ssh, dest=str(home), model=True).changed == 0
+
+
+# ---- the example, and the command line
+
+
+def words_in(node: Node) -> set[str]:
+    if isinstance(node, Map):
+        return set(node) | {word for item in node.values() for word in words_in(item)}
+    if isinstance(node, Seq):
+        return {word for item in node for word in words_in(item)}
+    return set()
+
+
+def test_the_example_has_every_keyword_and_every_argument_of_every_action() -> None:
+    known = {*keywords.PLAY, *keywords.BLOCK, *keywords.TASK, *keywords.INCLUDE, *keywords.HANDLER, *keywords.LOOP_CONTROL, *ACTIONS}
+    known |= {arg.name for action in ACTIONS.values() for arg in action.schema.args} - {"port", "host", "msg", "removes"}
+    missing = known - words_in(yamlfile.load(PLAYBOOKS / "example.yml"))
+    assert not missing - {"msg"}, f"playbooks/example.yml does not show: {sorted(missing)}"
+
+
+def test_the_example_runs_over_ssh_and_changes_nothing_the_second_time(ssh: SshTransport, tmp_path: Path) -> None:
+    book = playbook.load(PLAYBOOKS / "example.yml")
+    variables = {"workspace": str(tmp_path / "ws"), "home": str(tmp_path / "home")}
+    (tmp_path / "ws").mkdir()
+    first, second = (playbook.run(book, {"pod": Host(ssh)}, variables) for _ in range(2))
+    assert first.reason() == "" and first.changed == 11
+    assert second.reason() == "" and second.changed == 0
+    assert (tmp_path / "home/config.ini").read_text() == "# written for pod\nlearning_rate = 0.0001\ngreeting = hello world\n"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in PLAYBOOKS.glob("*.yml")))
+def test_every_playbook_can_be_read(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(PLAYBOOKS / name), "--syntax-check"]) == 0
+    assert "nothing wrong" in capsys.readouterr().out
+
+
+def test_exit_codes_of_the_command_line(tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    play = tmp_path / "p.yml"
+    play.write_text("- hosts: all\n  tasks:\n    - command: '{{ what }}'\n")
+    outputs = tmp_path / "outputs.json"
+    address = server.address
+    pod = {"pod_name": "p", "host": "127.0.0.1", "port": address.port, "user": address.user, "host_key": address.host_key}
+    outputs.write_text(json.dumps(pod))
+    over_ssh = ["-i", str(outputs), "--key", str(server.address.key_file)]
+    assert main([str(play), "-e", "what=ls", *over_ssh]) == 0
+    assert "changed: [p]" in capsys.readouterr().out
+    assert main([str(play), "-e", "what=ls /none"]) == 2
+    assert main([str(play)]) == 2
+    assert "the variable 'what' is not defined" in capsys.readouterr().err
+    outputs.write_text(json.dumps({**pod, "port": 1}))
+    assert main([str(play), "-e", "what=ls", *over_ssh]) == 5
+    assert main([str(play), "-e", "what=ls", "--check"]) == 0
+    (tmp_path / "v.yml").write_text("what: ls\n")
+    assert main([str(play), "-e", f"@{tmp_path}/v.yml"]) == 0
+    assert main([str(play), "-e", "nonsense"]) == 2
+    assert main([str(tmp_path / "none.yml")]) == 2
+
+
+def test_a_play_for_this_machine_needs_no_host(run: Run) -> None:
+    assert run("- hosts: localhost\n  tasks:\n    - command: 'true'").report.tallies["localhost"].ok == 1
