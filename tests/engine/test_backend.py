@@ -109,7 +109,7 @@ def test_a_damaged_state_skips_damaged_backups(backend: Backend, tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 4}, "format 4"),
+        ({"version": 5}, "format 5"),
         ({"features": ["refreshBeforeUpdate"]}, "refreshBeforeUpdate"),
     ],
 )

@@ -1,7 +1,7 @@
-"""Creates that a crash interrupted: found and taken over, or proven never to have happened.
+"""What a crash interrupted: creates are found and taken over or proven never to have happened, deletes are looked at.
 
-Only a provider that says so in its Handshake is asked, by Read with an empty id and the inputs that were
-recorded before the call. An error leaves the operation as it is.
+For a create only a provider that says so in its Handshake is asked, by Read with an empty id and the inputs that
+were recorded before the call. An error leaves the operation as it is.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ def settle_pending(op: Operation) -> bool:
     settled = True
     for item in list(op.state.left_over):
         resource = item[0]
+        if item[1] == "deleting":
+            _look_at_deleted(op, resource)
+            op.state.left_over.remove(item)
+            continue
         try:
             outcome = _look(op, resource)
         except EngineError as error:
@@ -40,8 +44,26 @@ def settle_pending(op: Operation) -> bool:
 
 def warn_of_pending(op: Operation) -> None:
     """Say in a preview which creates are unfinished."""
-    for resource, _ in op.state.left_over:
+    for resource, _ in op.state.unsettled():
         op.events.diagnostic("warning", "an earlier run was interrupted while creating it; the next up looks for it first", resource.urn)
+
+
+def _look_at_deleted(op: Operation, resource: Resource) -> None:
+    """Take a resource out of state whose delete was done when the run was interrupted; a destroy just deletes it again."""
+    old = next((o for o in op.state.olds if o.urn == resource.urn and o.id == resource.id and not o.pending_replacement), None)
+    if op.kind == "destroy" or old is None or not old.custom or old.is_provider:
+        return
+    try:
+        outcome = op.providers.get(old.provider, old.urn).read(old.urn, old.id, old.inputs, old.outputs, old.custom_timeouts.get("read", 0))
+    except EngineError as error:
+        op.events.diagnostic("warning", f"an earlier run was interrupted while deleting it; it cannot be read: {error}", old.urn)
+        return
+    if not outcome.id:
+        op.events.diagnostic("info", "an earlier run was interrupted while deleting it: it is gone", old.urn)
+        op.state.forget_old([old])
+        if op.olds.get(old.urn) is old:
+            del op.olds[old.urn]
+        op.state.write()
 
 
 def _look(op: Operation, resource: Resource) -> Outcome | None:

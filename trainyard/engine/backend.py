@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from trainyard.errors import EngineError, RefusedError, UserError
 VERSION_TEXT = f"trainyard-{__version__}"
 _NAME = re.compile(r"^[A-Za-z0-9_.-]{1,100}$")
 _KNOWN_KEYS = {"manifest", "secrets_providers", "resources", "pending_operations", "metadata"}
+_FEATURES = ("replaceWith", "taint")  # named by the field of a resource that uses them
 _SAFE_METADATA = {"integrity_error"}
 
 
@@ -152,7 +153,22 @@ def now() -> str:
 
 def checkpoint_document(project: str, stack: str, deployment: Mapping[str, Any]) -> dict[str, Any]:
     """Return the whole content of a checkpoint file."""
-    return {"version": 3, "checkpoint": {"stack": f"organization/{project}/{stack}", "latest": deployment}}
+    return {**version_of(deployment), "checkpoint": {"stack": f"organization/{project}/{stack}", "latest": deployment}}
+
+
+def version_of(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return format version and features of a deployment as the CLI writes them: 4 only when a feature is used."""
+    used = {name for resource in deployment.get("resources") or [] for name in _FEATURES if resource.get(name)}
+    return {"version": 4, "features": sorted(used)} if used else {"version": 3}
+
+
+def check_version(version: object, features: Iterable[str], refuse: Callable[[str], RefusedError]) -> None:
+    """Raise what ``refuse(text)`` returns for a format or a feature that is not known."""
+    if version not in (3, 4):
+        raise refuse(f"deployment format {version}")
+    unknown = sorted(set(features) - set(_FEATURES))
+    if unknown:
+        raise refuse(f"features {', '.join(unknown)}")
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
@@ -169,7 +185,8 @@ def salt_of(checkpoint: Mapping[str, Any]) -> str | None:
 
 def write_atomic(path: Path, data: bytes, *, replace: bool = True) -> bool:
     """Write a file so that a crash leaves the old or the new content; False when it exists and may not be replaced."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # one name while the stack is locked: what a crash leaves is overwritten by the next write
+    temporary = path.with_name(f".{path.name}.tmp" if replace else f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "wb") as file:
         file.write(data)
         file.flush()
@@ -189,7 +206,7 @@ def write_atomic(path: Path, data: bytes, *, replace: bool = True) -> bool:
 
 def keep_backup(path: Path) -> None:
     """Keep the present file as ``.bak`` by a hard link: no byte is copied, and it is never half written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.bak")
+    temporary = path.with_name(f".{path.name}.bak")
     temporary.unlink(missing_ok=True)
     try:
         os.link(path, temporary)
@@ -242,14 +259,11 @@ def _refuse_unknown(path: Path, document: Mapping[str, Any]) -> None:
     def refuse(what: str) -> RefusedError:
         return RefusedError(f"{path.name}: {what}, which the built-in engine does not know; use the Pulumi CLI for this stack")
 
-    if document["version"] != 3:
-        raise refuse(f"deployment format {document['version']}")
-    if document.get("features"):
-        raise refuse(f"features {', '.join(map(str, document['features']))}")
+    check_version(document["version"], document.get("features") or [], refuse)
     refuse_unknown_deployment(document["checkpoint"].get("latest") or {}, refuse)
 
 
-def refuse_unknown_deployment(latest: Mapping[str, Any], refuse: Any) -> None:
+def refuse_unknown_deployment(latest: Mapping[str, Any], refuse: Callable[[str], RefusedError]) -> None:
     """Raise what ``refuse(text)`` returns when a deployment holds anything this engine would lose."""
     for key in latest:
         if key not in _KNOWN_KEYS and latest[key]:

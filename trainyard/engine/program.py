@@ -52,11 +52,13 @@ def foreign_interpreter(project: Project) -> Path | None:
     return python
 
 
-def import_sdk(project: Project) -> None:
-    """Import what the program will import anyway, while plugins and key come up."""
+def import_sdk(project: Project) -> refusals.Guard:
+    """Import what the program will import anyway, while plugins and key come up; returns the guard of what is refused."""
     sources = sorted(project.workdir.glob("*.py"))[:50]
     stubs.whole_sdk("\n".join(path.read_text(encoding="utf-8", errors="replace") for path in sources))
-    refusals.guard_program(project.root)
+    guard = refusals.Guard(project.root)
+    guard.install()
+    return guard
 
 
 def run_here(run: Run) -> None:

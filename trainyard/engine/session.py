@@ -24,6 +24,7 @@ from trainyard.engine.operation import Kind, Operation
 from trainyard.engine.program import ProgramFailed, Run, foreign_interpreter, import_sdk, run_apart, run_here
 from trainyard.engine.project import Project, has_secrets, load_settings, load_stack_file, salt_in, settings_path
 from trainyard.engine.providers import Plugins, Providers, version_of
+from trainyard.engine.refusals import Guard
 from trainyard.engine.secrets import Crypter, new_salt
 from trainyard.engine.spawn import Source
 from trainyard.engine.state import StackState
@@ -86,6 +87,7 @@ class Session:
         self._plugins: Plugins | None = None
         self._server: Any = None
         self._monitor: Any = None
+        self._guard: Guard | None = None
 
     def run(self) -> int:
         """Carry the operation out and return the exit code."""
@@ -167,7 +169,7 @@ class Session:
         from trainyard.engine import stubs
 
         if self.request.kind in ("up", "preview") and foreign_interpreter(self.request.project) is None:
-            import_sdk(self.request.project)
+            self._guard = import_sdk(self.request.project)
         else:
             stubs.protocol_only()
 
@@ -192,13 +194,16 @@ class Session:
             warn_of_pending(operation)
         elif not settle_pending(operation):
             raise EngineError("nothing was created: first it must be known what the interrupted run left")
+        if self._guard is not None:
+            self._guard.on_refusal = lambda error: operation.fail(str(error))
         threading.Thread(target=self._watch, args=(operation,), daemon=True).start()
         try:
             self._run_program(operation)
         except (ProgramFailed, RefusedError) as error:
+            reported = not str(error) or operation.interrupted or (isinstance(error, RefusedError) and operation.failed)
             operation.failed = True
             operation.stopping.set()
-            if str(error) and not operation.interrupted:
+            if not reported:
                 self.events.diagnostic("error", str(error))
         finally:
             self._program_over.set()

@@ -174,7 +174,7 @@ class StackState:
         self.left_over = [
             (parse_resource(item["resource"], crypter, wire), str(item.get("type", "")))
             for item in deployment.get("pending_operations") or []
-            if item.get("type") == "creating"  # what was being updated or deleted is still a resource: it is tried again
+            if item.get("type") in ("creating", "deleting")  # what was being updated is still a resource: it is compared again
         ]
         self.renamed: dict[str, str] = {}
         self._pending: list[tuple[Resource, str]] = []
@@ -230,7 +230,7 @@ class StackState:
     def unsettled(self) -> list[tuple[Resource, str]]:
         """Return the operations of which it is not known how they ended."""
         with self._lock:
-            return [*self.left_over, *(item for item in self._pending if item[1] == "creating")]
+            return [item for item in (*self.left_over, *self._pending) if item[1] == "creating"]
 
     def write(self) -> None:
         """Write the file (nothing in a preview)."""
@@ -241,7 +241,7 @@ class StackState:
     def deployment(self) -> dict[str, Any]:
         """Return the deployment as it would be written now."""
         with self._lock:
-            operations = [*self.left_over, *self._pending]
+            operations = [*(item for item in self.left_over if item[1] == "creating"), *self._pending]
             result: dict[str, Any] = {"manifest": manifest(), "secrets_providers": self._provider}
             result["resources"] = [dump_resource(r, self._crypter) for r in self.current()]
             result["pending_operations"] = [

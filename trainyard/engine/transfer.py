@@ -9,7 +9,7 @@ from typing import Any
 
 from trainyard.engine import locks
 from trainyard.engine import urn as urns
-from trainyard.engine.backend import Backend, manifest, refuse_unknown_deployment, salt_of
+from trainyard.engine.backend import Backend, check_version, manifest, refuse_unknown_deployment, salt_of, version_of
 from trainyard.engine.project import Project
 from trainyard.engine.secrets import Crypter
 from trainyard.engine.session import passphrase
@@ -34,7 +34,7 @@ def export(backend: Backend, project: Project, stack: str, env: Mapping[str, str
     latest = backend.load(project.name, stack).get("latest") or {}
     if show_secrets:
         latest = _revealed(latest, _crypter(latest, env))
-    return json.dumps({"version": 3, "deployment": latest}, indent=4, ensure_ascii=False)
+    return json.dumps({**version_of(latest), "deployment": latest}, indent=4, ensure_ascii=False)
 
 
 def import_(backend: Backend, project: Project, stack: str, env: Mapping[str, str], text: str) -> int:
@@ -45,9 +45,8 @@ def import_(backend: Backend, project: Project, stack: str, env: Mapping[str, st
         version = document["version"]
     except (ValueError, KeyError, TypeError):
         raise UserError("this is no exported deployment: expected {'version': 3, 'deployment': {...}}") from None
-    if version != 3:
-        raise RefusedError(f"deployment format {version} is not known to the built-in engine")
-    refuse_unknown_deployment(deployment, lambda what: RefusedError(f"{what}, which the built-in engine does not know"))
+    check_version(version, document.get("features") or [], _refuse)
+    refuse_unknown_deployment(deployment, _refuse)
     _check_integrity(deployment, project, stack)
     with locks.held(backend.root, project.name, stack):
         current = backend.load(project.name, stack).get("latest") or {}
@@ -56,6 +55,10 @@ def import_(backend: Backend, project: Project, stack: str, env: Mapping[str, st
         state = StackState(deployment, _crypter(deployment, env), Wire(Path()), None)
         backend.save(project.name, stack, {**state.deployment(), "manifest": manifest()})
     return len(state.olds)
+
+
+def _refuse(what: str) -> RefusedError:
+    return RefusedError(f"{what}, which the built-in engine does not know")
 
 
 def _crypter(latest: Mapping[str, Any], env: Mapping[str, str]) -> Crypter:
