@@ -20,7 +20,7 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 FORMS = ("messages", "prompt/completion", "instruction/input/output", "text")
 ROLES = ("system", "user", "assistant", "tool", "developer")
 LIMIT = 64 << 20  # of one row: what is larger is a broken file, and would fill the memory
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 Messages = list[dict[str, str]]
