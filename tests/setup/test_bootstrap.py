@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -293,3 +295,35 @@ def _kill_tree(process: subprocess.Popen[str]) -> None:
     for pid in pids:
         os.kill(pid, 9)
     process.communicate()
+
+
+GO = """#!/bin/sh
+case "$1 $2" in
+"env GOVERSION") echo go1.26.8; exit;;
+"env -json") echo "{}"; exit;;
+esac
+echo > BEGUN
+exec sleep 60
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_bootstrap_leaves_nothing_running(tmp_path: Path, made: Path, sign: signal.Signals) -> None:
+    """What it started is ended with it, down to the compiler that builds the S3 server."""
+    begun, lock = tmp_path / "begun", tmp_path / "cache" / "trainyard" / "bin" / "lock"
+    program(tmp_path / "bin" / "versitygw", "#!/bin/sh\nexit 1\n")
+    program(tmp_path / "bin" / "go", GO.replace("BEGUN", str(begun)))
+    program(made / ".venv" / "bin" / "python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    code = "import sys; from pathlib import Path; from trainyard.setup import bootstrap as b; b.packages.install = lambda *a, **k: None;"
+    code += "sys.exit(b.main(Path(sys.argv[1]), []))"
+    process = subprocess.Popen([sys.executable, "-c", code, str(made)], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    started = _appears(begun)
+
+    process.send_signal(sign)
+
+    _, err = process.communicate(timeout=30)
+    assert started, err
+    assert process.returncode == 130, err
+    assert "it goes on where it stopped" in err
+    with lock.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trainyard.setup import packages, s3server
-from trainyard.setup.console import INCOMPLETE, OnLine, SetupError, os_failure, say
+from trainyard.setup.console import FAILED, INCOMPLETE, OnLine, SetupError, end_on_signals, os_failure, say
 from trainyard.setup.starter import SPACE_HINT
 
 STAMP = "trainyard-stamp.json"
@@ -44,6 +44,7 @@ class Stamp:
 
 def main(root: Path, arguments: Sequence[str]) -> int:
     """Make ready, then become Invoke. Returns an exit code only where there is nothing to hand over."""
+    end_on_signals()
     try:
         prepare(root, os.environ, say)
     except SetupError as error:
@@ -128,10 +129,17 @@ def _fits(root: Path, env: Mapping[str, str]) -> bool:
 def _tools(root: Path, env: Mapping[str, str], lock: int) -> bool:
     """Run the second half, which needs the packages; tell whether nothing is missing."""
     command = [str(packages.python_of(root / ".venv")), "-I", "-m", "trainyard.setup.tools", str(root)]
-    done = subprocess.run(command, env=dict(env), stdin=subprocess.DEVNULL, pass_fds=[lock], check=False)
-    if done.returncode not in (0, INCOMPLETE):
-        raise SetupError(f"the tools could not be set up (exit {done.returncode}, see above)")
-    return done.returncode == 0
+    child = subprocess.Popen(command, env=dict(env), stdin=subprocess.DEVNULL, pass_fds=[lock])
+    try:
+        code = child.wait()
+    except BaseException:
+        # It ends what it started in turn, where a kill would leave a compiler at work.
+        child.terminate()
+        child.wait()
+        raise
+    if code not in (0, INCOMPLETE):
+        raise SetupError("the tools could not be set up, see above", exit_code=code if code > 0 else FAILED)
+    return code == 0
 
 
 def _python() -> str:

@@ -64,6 +64,16 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def end_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end us as Ctrl-C does: with everything that we started."""
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGHUP, end)
+
+
 def run(
     command: Sequence[str | Path],
     doing: str,

@@ -35,6 +35,7 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools"
 # that the same sources give the same program.
 _KEPT = ("GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GOINSECURE", "GOAUTH", "GOVCS", "GOCACHE", "GOMODCACHE", "GOTMPDIR")
 _MODULES_HINT = f"Check the connection to the Go module proxy (GOPROXY; behind a proxy HTTPS_PROXY), or put versitygw {VERSION} on PATH."
+_HINT = f"Put versitygw {VERSION}, or Go {'.'.join(map(str, GO_MINIMUM))} or newer, on PATH and run ./bootstrap again."
 _SPACE = "Free about 1.5 GB (a first build keeps Go's modules and cache), then run ./bootstrap again."
 
 
@@ -107,7 +108,7 @@ def _obtain(env: Mapping[str, str], on_line: OnLine, lock: int) -> Path:
     text = "\n".join(f"- {error.message}" for error in problems)
     raise SetupError(
         f"no local S3 server (VersityGW {VERSION}) could be found or built:\n{text}",
-        hint=next((error.hint for error in reversed(problems) if error.hint), None),
+        hint=next((error.hint for error in problems if error.hint), _HINT),
         exit_code=problems[-1].exit_code,
     )
 

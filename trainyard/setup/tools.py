@@ -14,7 +14,7 @@ from trainyard.clouds.local import LocalCloud
 from trainyard.config import places
 from trainyard.errors import TrainyardError
 from trainyard.setup import pulumicli, s3server
-from trainyard.setup.console import INCOMPLETE, NO_SPACE, OnLine, SetupError, os_failure, say
+from trainyard.setup.console import INCOMPLETE, NO_SPACE, OnLine, SetupError, end_on_signals, os_failure, say
 from trainyard.setup.starter import SPACE_HINT
 
 
@@ -50,6 +50,7 @@ def _local_pods(root: Path, env: Mapping[str, str], on_line: OnLine) -> None:
 
 
 if __name__ == "__main__":
+    end_on_signals()
     try:
         sys.exit(main(Path(sys.argv[1]), os.environ))
     except SetupError as error:
