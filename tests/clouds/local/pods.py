@@ -120,7 +120,8 @@ def tortured(cloud: LocalCloud, token: str, name: str = NAME, end: float = 60.0)
     pod = create(cloud, wanted, files={"workspace/torture.py": TORTURE.encode()})
     ready = cloud.root / "pods" / name / "workspace" / "ready"
     wait_for(ready.exists, "the torture program")
-    assert len(living(token)) >= 8
+    # Seven stay; the two that hop may be between two lives when looked at.
+    wait_for(lambda: len(living(token)) >= 7, "all of the torture program")
     return pod
 
 

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fabric
 import paramiko
 import pytest
 
@@ -50,6 +51,15 @@ def test_only_the_given_key_opens_and_only_the_given_host_key_is_shown(pod: PodI
         for attempt in (lambda: transport.auth_none("root"), lambda: transport.auth_password("root", "")):
             with pytest.raises(paramiko.SSHException):
                 attempt()
+
+
+def test_fabric_logs_in_and_runs(pod: PodInfo) -> None:
+    assert pod.ssh is not None
+    key = paramiko.Ed25519Key.from_private_key(io.StringIO(pods.keys("user")[0]))
+    options = {"pkey": key, "allow_agent": False, "look_for_keys": False, "banner_timeout": 20}
+    with fabric.Connection(pod.ssh.host, user=pod.ssh.user, port=pod.ssh.port, connect_kwargs=options) as link:
+        done = link.run("echo $WORKSPACE; exit 3", hide=True, warn=True)
+    assert (done.stdout, done.return_code) == (f"{pod.workspace}\n", 3)
 
 
 def test_exit_codes_signals_and_the_end_of_input_arrive(pod: PodInfo) -> None:

@@ -168,10 +168,19 @@ def test_a_network_volume_is_mounted_and_keeps_the_caches(rehearsal: Emulator, c
     rehearsal.fleet.books.save_account({})
 
 
-def test_too_many_variables_are_refused_before_anything_is_asked(cloud: RunPodCloud, rehearsal: Emulator, spec: Make) -> None:
-    with pytest.raises(UserError, match="at most 50"):
-        cloud.create(spec(env={f"V{i}": "x" for i in range(50)}), first(cloud))
+@pytest.mark.parametrize("spot", [True, False])
+def test_what_cannot_be_asked_for_is_refused_and_not_unknown(cloud: RunPodCloud, rehearsal: Emulator, spec: Make, spot: bool) -> None:
+    offer = first(cloud, spot=spot)
+    with pytest.raises(CloudRefused, match="at most 50"):
+        cloud.create(spec(env={f"V{i}": "x" for i in range(50)}), offer)
+    with pytest.raises(CloudRefused, match="no offer"):
+        cloud.create(spec(), replace(offer, id="local|1"))
     assert rehearsal.fleet.all() == []
+
+
+def test_without_an_image_runpods_own_is_taken(cloud: RunPodCloud, rehearsal: Emulator, spec: Make) -> None:
+    record = rehearsal.fleet.get(cloud.create(spec(image=None), first(cloud)).id)
+    assert record is not None and record["request"]["image"].startswith("runpod/pytorch:")
 
 
 def test_start_arguments_survive_two_shells(spec: Make) -> None:

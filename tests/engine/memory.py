@@ -1,0 +1,176 @@
+"""Operations without processes: the planner and the steps against a provider in memory. For tests of thousands of graphs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.engine.bench import SALT
+from trainyard.engine import urn as urns
+from trainyard.engine.deletes import delete_everything, delete_unseen
+from trainyard.engine.events import Events
+from trainyard.engine.goal import Goal
+from trainyard.engine.operation import Kind, Operation, Stopped
+from trainyard.engine.project import Project, Settings
+from trainyard.engine.provider import Checked, Difference, Outcome, ProviderError
+from trainyard.engine.providers import Plugins, Providers
+from trainyard.engine.secrets import Crypter
+from trainyard.engine.spawn import Source
+from trainyard.engine.state import Resource, StackState
+from trainyard.engine.steps import register
+from trainyard.engine.values import Properties, Wire, plain
+
+CRYPTER = Crypter("x", SALT)
+
+
+@dataclass
+class Cloud:
+    """What exists: id -> inputs; and which calls fail (and whether the thing exists all the same)."""
+
+    things: dict[str, Properties] = field(default_factory=dict)
+    faults: dict[tuple[str, str], str] = field(default_factory=dict)
+    made: int = 0
+    calls: list[str] = field(default_factory=list)
+
+
+class MemoryProvider:
+    """A provider over a Cloud. ``gpu`` replaces and deletes first, ``zone`` replaces and creates first, all else updates."""
+
+    adopts_pending = True
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+
+    def check_config(self, urn: str, olds: Properties, news: Properties) -> Checked:
+        return Checked(news)
+
+    def diff_config(self, urn: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]) -> Difference:
+        return Difference(False)
+
+    def configure(self, urn: str, identity: str, inputs: Properties) -> None:
+        pass
+
+    def check(self, urn: str, olds: Properties | None, news: Properties, seed: bytes) -> Checked:
+        name = (olds or {}).get("cloudName") or f"{urns.name_of(urn)}-{seed.hex()[:8]}"
+        return Checked({"cloudName": name, **news})
+
+    def diff(self, urn: str, identity: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]) -> Difference:
+        olds, wanted = plain(old_inputs), plain(news)
+        keys = sorted(k for k in {*olds, *wanted} if k not in ignore and olds.get(k) != wanted.get(k))
+        replaces = [k for k in keys if k in ("gpu", "zone", "cloudName")]
+        return Difference(bool(keys), replaces, keys, delete_before_replace="gpu" in keys)
+
+    def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> Outcome:
+        clear = plain(inputs)
+        identity = clear["cloudName"]
+        fault = self._fault("create", urn)
+        if fault == "before":
+            raise ProviderError("refused")
+        assert identity not in self.cloud.things, f"{identity} is created twice"
+        self.cloud.made += 1
+        self.cloud.things[identity] = clear
+        if fault == "after":
+            raise ProviderError("the connection was lost", maybe=True)
+        return Outcome(identity, {**inputs, "ip": f"ip-{identity}"}, reasons=["not ready"] if fault == "init" else [])
+
+    def update(self, urn: str, identity: str, old_inputs: Properties, old_outputs: Properties, inputs: Properties, timeout: float,
+               ignore: list[str], preview: bool) -> Outcome:  # fmt: skip
+        fault = self._fault("update", urn)
+        if fault == "before":
+            raise ProviderError("refused")
+        assert identity in self.cloud.things, f"{identity} is updated and is not there"
+        self.cloud.things[identity] = plain(inputs)
+        if fault == "after":
+            raise ProviderError("the connection was lost", maybe=True)
+        return Outcome(identity, {**inputs, "ip": f"ip-{identity}"}, reasons=["not ready"] if fault == "init" else [])
+
+    def read(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> Outcome:
+        identity = identity or plain(inputs)["cloudName"]
+        if identity not in self.cloud.things:
+            return Outcome("", {})
+        return Outcome(identity, {**inputs, "ip": f"ip-{identity}"}, inputs)
+
+    def delete(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> None:
+        fault = self._fault("delete", urn)
+        if fault == "before":
+            raise ProviderError("refused")
+        needed = [name for name, thing in self.cloud.things.items() if f"ip-{identity}" in str(thing)]
+        assert not needed, f"{identity} is deleted while {needed} still use it"
+        self.cloud.things.pop(identity, None)
+        if fault == "after":
+            raise ProviderError("the connection was lost", maybe=True)
+
+    def invoke(self, token: str, arguments: Properties, preview: bool) -> tuple[Properties, list[tuple[str, str]]]:
+        return {}, []
+
+    def cancel(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def _fault(self, verb: str, urn: str) -> str:
+        self.cloud.calls.append(f"{verb} {urns.name_of(urn)}")
+        return self.cloud.faults.pop((verb, urns.name_of(urn)), "")
+
+
+class _MemoryPlugins(Plugins):
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    def open(self, package: str, version: str) -> MemoryProvider:
+        return MemoryProvider(self._cloud)
+
+
+Program = Callable[[Callable[[Goal], Resource]], None]
+
+
+def operation(cloud: Cloud, deployment: dict[str, Any], kind: Kind, save: Callable[[dict[str, Any]], None]) -> Operation:
+    """Return an operation on a deployment."""
+    here = Path("/")
+    project = Project("px", here, here)
+    wire = Wire(here)
+    events = Events(io.StringIO(), machine=True, preview=kind == "preview", hide=wire.hide)
+    state = StackState(deployment, CRYPTER, wire, save)
+    op = Operation(kind, "dev", project, Settings({}, frozenset()), state, events, wire, Source(project, {}), "", 4)
+    op.providers = Providers(op, _MemoryPlugins(cloud))
+    return op
+
+
+def up(cloud: Cloud, deployment: dict[str, Any], program: Program, save: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+    """Run a program and return the deployment it leaves; errors are in the cloud's faults, not raised."""
+    written: list[dict[str, Any]] = [deployment]
+    op = operation(cloud, deployment, "up", save or written.append)
+    from trainyard.engine.adopt import settle_pending
+
+    try:
+        if settle_pending(op):
+            stack = register(op, Goal(urns.STACK_TYPE, "px-dev", False))
+            default = register(op, Goal(urns.provider_type("toy"), "default", True))
+
+            def add(goal: Goal) -> Resource:
+                goal.parent = goal.parent or stack.urn
+                goal.provider = goal.provider or (urns.reference(default.urn, default.id) if goal.custom else "")
+                return register(op, goal)
+
+            program(add)
+            if not op.failed:
+                delete_unseen(op)
+    except Stopped:
+        pass
+    op.state.write()
+    return op.state.deployment()
+
+
+def destroy(cloud: Cloud, deployment: dict[str, Any], save: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+    """Destroy a stack and return the deployment that is left."""
+    op = operation(cloud, deployment, "destroy", save or (lambda latest: None))
+    from trainyard.engine.adopt import settle_pending
+
+    settle_pending(op)
+    delete_everything(op)
+    op.state.write()
+    return op.state.deployment()
