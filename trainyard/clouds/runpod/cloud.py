@@ -6,7 +6,7 @@ from __future__ import annotations
 import builtins
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import httpx
@@ -17,7 +17,7 @@ from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery,
 from trainyard.clouds.runpod import answers, catalog
 from trainyard.clouds.runpod.bootlog import boot_problem
 from trainyard.clouds.runpod.graphql import GraphQl
-from trainyard.clouds.runpod.request import rest_body
+from trainyard.clouds.runpod.request import rest_body, spot_input
 from trainyard.config import secret
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UserError
 from trainyard.secret import Secret
@@ -27,6 +27,8 @@ GRAPHQL = "https://api.runpod.io/graphql"
 POST_TIMEOUT = 90.0
 SETTLE = 60.0
 LOG_IDLE = 3.0
+DEFAULT_IMAGE = "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404"
+"""RunPod's own image, for whoever has not built the trainer image; the start arguments bring the warden."""
 
 
 @dataclass(slots=True)
@@ -93,17 +95,22 @@ class RunPodCloud:
     def create(self, spec: PodSpec, offer: Offer) -> PodInfo:
         """Create one pod, with at most one request that RunPod may have accepted."""
         if not spec.image and not spec.template:
-            raise UserError("a pod at RunPod needs an image or a template")
+            spec = replace(spec, image=DEFAULT_IMAGE)
         addresses = {"RUNPOD_API_URL": self.url, "RUNPOD_GRAPHQL_URL": self.graphql_url}
+        try:
+            body = spot_input(spec, offer, addresses) if offer.spot else rest_body(spec, offer, addresses)
+        except UserError as error:
+            # Whoever asks must know that nothing was sent.
+            raise CloudRefused(error.message, hint=error.hint) from None
         if offer.spot:
-            return self._found(self._graphql.create_spot(spec, offer, addresses, limit=self.post_timeout))
-        response = self._api.create("/pods", rest_body(spec, offer, addresses), limit=self.post_timeout)
+            return self._found(self._graphql.create_spot(body, limit=self.post_timeout))
+        response = self._api.create("/pods", body, limit=self.post_timeout)
         if response.status_code not in (200, 201, 202):
             raise answers.create_error(response)
-        body = answers.json_object(response)
-        if body is None or not body.get("id"):
+        pod = answers.json_object(response)
+        if pod is None or not pod.get("id"):
             raise CloudUnknown("RunPod accepted the create request without telling the pod's id")
-        return answers.pod_info(body)
+        return answers.pod_info(pod)
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the pod; None only when RunPod itself says that there is none."""

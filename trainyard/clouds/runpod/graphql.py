@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 import httpx
 
 from trainyard.clouds.http import Api
-from trainyard.clouds.protocol import Offer, OfferQuery, PodSpec
+from trainyard.clouds.protocol import Offer, OfferQuery
 from trainyard.clouds.runpod.answers import json_object, say
 from trainyard.clouds.runpod.catalog import affordable, number
-from trainyard.clouds.runpod.request import spot_input
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
 
 _SPOT_PRICES = """query($input: GpuTypeFilter) { gpuTypes(input: $input) { id secureSpotPrice communitySpotPrice } }"""
@@ -54,10 +53,9 @@ class GraphQl:
                 found.append(spot)
         return found
 
-    def create_spot(self, spec: PodSpec, offer: Offer, addresses: Mapping[str, str], *, limit: float) -> str:
+    def create_spot(self, given: Mapping[str, object], *, limit: float) -> str:
         """Rent one interruptible pod; return its id."""
-        body = {"query": _RENT, "variables": {"input": spot_input(spec, offer, addresses)}}
-        response = self.api.create("", body, limit=limit)
+        response = self.api.create("", {"query": _RENT, "variables": {"input": dict(given)}}, limit=limit)
         data = _data(response)
         pod_id = _map(data.get("podRentInterruptable")).get("id")
         if not isinstance(pod_id, str) or not pod_id:
