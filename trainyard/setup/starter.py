@@ -152,6 +152,7 @@ def _debian_pip(python: Path, folder: Path, on_line: OnLine) -> list[str]:
 
 
 def _download(pip: list[str], pin: Pin, folder: Path, env: Mapping[str, str], on_line: OnLine) -> Path:
+    on_line(f"Fetching uv {pin.version}")
     wanted = folder / "uv.txt"
     wanted.write_text(pin.lines, encoding="utf-8")
     arguments = ["download", "--no-deps", "--only-binary", ":all:", "--require-hashes", "--disable-pip-version-check"]
