@@ -355,7 +355,7 @@ def test_as_a_program_it_prints_where_it_is_and_survives_a_kill(tmp_path: Path, 
         command = [sys.executable, "-m", "trainyard.rehearsal.runpod", "--root", str(root / "program"), "--minute", "1000"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        lines = [process.stdout.readline().strip().removeprefix("export ") for _ in range(3)]
+        lines = [process.stdout.readline().strip().removeprefix("export ") for _ in range(5)]
         return process, dict(line.split("=", 1) for line in lines)
 
     first, env = launch()

@@ -20,7 +20,12 @@ from trainyard.rehearsal.runpod import refuse_beside_the_real, start
 
 EMULATED = ("runpod",)
 _LINKED = ("infra", "playbooks", "templates", "tasks.py", "Pulumi.yaml")
-_OWN_STORE = re.compile(r"^\s*trainyard:(store|bucket)\s*:.*\n?", re.MULTILINE)
+_OWN_STORE = re.compile(r"^\s*trainyard:(store|bucket|disk_gb)\s*:.*\n?", re.MULTILINE)
+_SETTINGS = """\
+  trainyard:store: local
+  # What the rented pod would have need not be free on this machine.
+  trainyard:disk_gb: 5
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ def _checkout(root: Path, stack: str, places: Places) -> Path:
         link.unlink(missing_ok=True)
         link.symlink_to(places.root / name)
     text = _OWN_STORE.sub("", settings_file(places.root, stack).read_text(encoding="utf-8"))
-    (root / f"Pulumi.{stack}.yaml").write_text(text.rstrip("\n") + "\n  trainyard:store: local\n", encoding="utf-8")
+    (root / f"Pulumi.{stack}.yaml").write_text(text.rstrip("\n") + "\n" + _SETTINGS, encoding="utf-8")
     return root
 
 
