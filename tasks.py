@@ -100,32 +100,36 @@ def train(
     return _finish(work, json, lambda: _drive(work, begin.prepare(work, wanted)))
 
 
+@task(positional=["run"], help={"run": "label or user/label", "json": "print the summary as JSON"})
+@verb
+def attach(c: Context, run: str, json: bool = False) -> int:
+    """Come back to a run: follow it and finish its story; beside a living controller, watch."""
+    from trainyard.runs.attach import attach as come_back
+
+    work = context(as_json=json)
+    return _finish(work, json, lambda: come_back(work, run))
+
+
 @task(
-    positional=["run"],
+    positional=["pod"],
     help={
-        "run": "label or user/label; with --pod: not needed",
-        "pod": "take over the run on this pod (id or name), from any machine with the cloud's key and the SSH key",
+        "pod": "id or name of the pod (invoke reap --dry-run lists them)",
         "stack": "stack of that pod (default: local)",
-        "key": "private SSH key for that pod",
+        "key": "private SSH key of that stack",
         "json": "print the summary as JSON",
     },
 )
 @verb
-def attach(c: Context, run: str = "", pod: str | None = None, stack: str = "local", key: str | None = None, json: bool = False) -> int:
-    """Come back to a run: follow it and finish its story; beside a living controller, watch."""
+def adopt(c: Context, pod: str, key: str | None = None, stack: str = "local", json: bool = False) -> int:
+    """Take over the run on a pod whose controller is lost: needs the cloud's key and the SSH key, nothing else."""
     from trainyard.errors import UserError
-    from trainyard.runs.attach import attach as come_back
-
-    work = context(as_json=json)
-    if pod is None:
-        if not run:
-            raise UserError("say which run: invoke attach RUN", hint="invoke runs lists them; --pod takes one over by its pod")
-        return _finish(work, json, lambda: come_back(work, run))
-    from trainyard.runs.adopt import adopt
+    from trainyard.runs.adopt import adopt as take_over
 
     if key is None:
-        raise UserError("--pod needs --key FILE, the private SSH key of the stack")
-    return _finish(work, json, lambda: _drive(work, adopt(work, stack, pod, Path(key))))
+        raise UserError("say which key: invoke adopt POD --key FILE", hint="It is the private SSH key of the stack.")
+
+    work = context(as_json=json)
+    return _finish(work, json, lambda: _drive(work, take_over(work, stack, pod, Path(key))))
 
 
 @task(help={"json": "print the summaries as JSON"})
@@ -486,7 +490,7 @@ def _number(value: Any) -> float | None:
         raise UserError(f"'{value}' is not a number") from None
 
 
-RUN_VERBS = (train, rehearse, attach, recover, cancel, runs, logs, ssh, tunnel, render, download)
+RUN_VERBS = (train, rehearse, attach, adopt, recover, cancel, runs, logs, ssh, tunnel, render, download)
 ENVIRONMENT_VERBS = (up, preview, refresh, destroy, outputs, env, end, reap, audit)
 
 

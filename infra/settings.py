@@ -14,6 +14,8 @@ NAMESPACE = "trainyard"
 ENGINES = ("auto", "cli", "builtin")
 STORES = ("local", "runpod", "aws", "r2", "s3")
 CONSENTS = ("ask", "always", "never")
+LIMITS = ("limit_day", "limit_week", "limit_month", "limit_action")
+"""Spending limits: runs/ keeps them before anything is rented."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,7 @@ def environment_settings(stack: str) -> EnvironmentSettings:
     )
     given.text("engine", ENGINES)
     given.text("upload_consent", CONSENTS)
-    given.done("user", "pod_secrets")
+    given.done("user", "pod_secrets", *LIMITS)
     return result
 
 

@@ -50,6 +50,8 @@ def prepare(context: Context, wanted: Wanted) -> RunFolder:
     values = recipe.resolve(chosen, wanted.config, wanted.sets, settings)
     found = data.inspect(wanted.data, chosen)
     ui.say(f"recipe     {chosen.name}; data {found.describe()}")
+    user = user_name(context.env, settings.get("user"))  # type: ignore[arg-type]
+    new_label(context.places.runs, user, wanted.name, datetime.now(), wanted.stack)  # a bad name is refused before anything is made
     hours = _hours(wanted, settings)
     budget = wanted.budget if wanted.budget is not None else settings.get("budget")
     cloud = context.cloud(wanted.stack)
@@ -61,7 +63,6 @@ def prepare(context: Context, wanted: Wanted) -> RunFolder:
     if cloud.name == "local" or cloud.simulated:
         # Shared by all local pods of this machine, built before a pod exists.
         environment.prepare(chosen, values, context.places, ui.say)
-    user = user_name(context.env, settings.get("user"))  # type: ignore[arg-type]
     return _write(context, wanted, chosen, values, found, told, hours, budget, user, outputs)
 
 
@@ -86,7 +87,7 @@ def _write(
         write_run_settings(context, record, folder, outputs)
         folder.save(record)
         target = RunId(user, label).folder(runs)
-        target.parent.mkdir(parents=True)
+        _claim(target.parent)
         draft.rename(target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
@@ -101,6 +102,15 @@ def git_commit(root: Path) -> str | None:
         ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], capture_output=True, text=True
     )
     return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _claim(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(
+            f"the label '{folder.name}' was taken by another command just now", hint="Say it again, or give another --name."
+        ) from None
 
 
 def _hours(wanted: Wanted, settings: dict[str, Any]) -> float:
