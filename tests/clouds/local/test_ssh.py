@@ -58,7 +58,7 @@ def test_fabric_logs_in_and_runs(pod: PodInfo) -> None:
     key = paramiko.Ed25519Key.from_private_key(io.StringIO(pods.keys("user")[0]))
     options = {"pkey": key, "allow_agent": False, "look_for_keys": False, "banner_timeout": 20}
     with fabric.Connection(pod.ssh.host, user=pod.ssh.user, port=pod.ssh.port, connect_kwargs=options) as link:
-        done = link.run("echo $WORKSPACE; exit 3", hide=True, warn=True)
+        done = link.run("echo $WORKSPACE; exit 3", hide=True, warn=True, in_stream=False)
     assert (done.stdout, done.return_code) == (f"{pod.workspace}\n", 3)
 
 

@@ -6,6 +6,7 @@ still stands under the name; here the folder is renamed, then the lock is looked
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -69,9 +70,7 @@ def signal_holder(path: Path, sign: int) -> int:
         # Looked at again with the process pinned: the pid cannot have been reused in between.
         if registry.holder(path) == pid:
             try:
-                signal.pidfd_send_signal(fd, sign)
-            except ProcessLookupError:
-                pass
+                _send(fd, sign)
             except PermissionError:
                 os.close(fd)
                 raise CloudUnknown(f"the local pod of process {pid} belongs to another user") from None
@@ -88,7 +87,7 @@ def _kill_holders(folder: Path) -> bool:
         keeper = signal_holder(folder / "keeper", signal.SIGTERM)
         if keeper >= 0:
             # A program of the same user may have stopped it.
-            signal.pidfd_send_signal(keeper, signal.SIGCONT) if not _gone(keeper, 0) else None
+            _send(keeper, signal.SIGCONT)
         supervisor = signal_holder(folder / "alive", signal.SIGKILL)
         if keeper < 0 and supervisor < 0:
             return orderly
@@ -104,9 +103,14 @@ def _retire(keeper: int, folder: Path) -> bool:
     if _gone(keeper, KEEPER_PATIENCE):
         os.close(keeper)
         return True
-    signal.pidfd_send_signal(keeper, signal.SIGKILL)
+    _send(keeper, signal.SIGKILL)
     _wait(keeper, PATIENCE, folder)
     return False
+
+
+def _send(pidfd: int, sign: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, sign)
 
 
 def _wait(pidfd: int, patience: float, folder: Path) -> None:
