@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -141,8 +142,8 @@ def test_a_lost_job_on_a_machine_that_was_booted_since_says_so(transport: Transp
 
 
 def test_killing_the_supervisor_alone_leaves_the_job_running(transport: Transport, pod: Path) -> None:
-    jobs.start(transport, str(pod / "job"), f"while [ ! -e {pod}/go ]; do sleep 0.05; done")
-    until(lambda: (pod / "job/pid").exists())
+    jobs.start(transport, str(pod / "job"), f"touch {pod}/runs; while [ ! -e {pod}/go ]; do sleep 0.05; done")
+    until(lambda: (pod / "runs").exists())
     os.kill(int((pod / "job/pid").read_text()), signal.SIGKILL)
     assert jobs.status(transport, str(pod / "job")).state == "running"
     (pod / "go").touch()
@@ -181,15 +182,28 @@ def test_a_pod_without_flock_is_told_so(pod: Path, tmp_path: Path) -> None:
         jobs.start(LocalTransport(env={"PATH": str(tools)}), str(pod / "job"), "true")
 
 
-def test_the_verdict_is_written_on_a_full_disk(transport: Transport, pod: Path) -> None:
-    # A file-size limit of zero stands for the full disk: no file can grow, those that are there can be overwritten.
-    job = pod / "job"
-    jobs.start(transport, str(job), f"while [ ! -e {pod}/go ]; do sleep 0.05; done; exit 9")
-    until(lambda: (job / "pid").exists())
-    blocks = os.stat(job / "exit.tmp").st_size
-    (pod / "go").touch()
-    assert ended(transport, job).exit_code == 9
-    assert os.stat(job / "exit").st_size == blocks and (job / "exit").read_text() == "9   \n"
+def test_the_verdict_is_written_on_a_full_disk(tmp_path: Path) -> None:
+    # A small tmpfs in a mount namespace of its own; the job fills it to the last byte and ends with 9.
+    script = f"""
+        set -e
+        mount -t tmpfs -o size=256k,mode=700 none {tmp_path}
+        {sys.executable} - <<'END'
+import time
+from trainyard.remote import jobs
+from trainyard.remote.transport import LocalTransport
+t = LocalTransport()
+job = "{tmp_path}/job"
+jobs.start(t, job, "cat /dev/zero >../filler; echo x >../more || exit 9")
+while not jobs.status(t, job).ended:
+    time.sleep(0.05)
+print(jobs.verdict(jobs.status(t, job)), t.exec("df -k {tmp_path} | tail -n 1").text.split()[3])
+END
+    """
+    inside = ["unshare", "--mount", "--map-root-user", "sh", "-c", script]
+    done = subprocess.run(inside, capture_output=True, text=True, timeout=60)
+    if done.returncode and ("unshare" in done.stderr or "mount" in done.stderr):
+        pytest.skip("no mount namespace here: " + done.stderr.strip()[-80:])
+    assert done.stdout.split() == ["exited", "9", "0"], done.stderr
 
 
 def kill_session(job: Path) -> None:

@@ -14,7 +14,7 @@ import paramiko
 import pytest
 
 from tests.remote.proxy import Proxy
-from tests.remote.sshd import Server
+from tests.remote.sshd import Server, kind
 from trainyard.errors import HostKeyChanged, Unreachable, UserError
 from trainyard.remote.keys import fingerprint, host_key, new_ssh_key
 from trainyard.remote.reconnect import Reconnecting, patiently
@@ -46,7 +46,7 @@ def test_bytes_go_through_unchanged_in_both_directions(transport: Transport) -> 
 
 
 def test_more_input_than_the_window_and_more_output_at_once_do_not_block(transport: Transport) -> None:
-    data = os.urandom(1 << 20) * 24
+    data = os.urandom(1 << 20) * 18
     result = transport.exec("tee /dev/stderr", data)
     assert result.stdout == data and result.stderr == data
 
@@ -167,6 +167,35 @@ def test_the_agent_is_left_alone_when_a_key_file_is_given(server: Server, tmp_pa
     (tmp_path / "agent").write_text("")
     monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
     connect(server.address).close()
+
+
+def test_the_users_ssh_config_is_followed_through_a_jump_host_with_both_keys_checked(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind() != "sshd":
+        pytest.skip("the asyncssh server of the tests forwards nothing")
+    address, config = server.address, tmp_path / ".ssh/config"
+    config.parent.mkdir()
+    jump = f"Host jump\n HostName 127.0.0.1\n Port {address.port}\n User {address.user}\n IdentityFile {address.key_file}\n"
+    config.write_text(f"Host pod.example\n HostName 127.0.0.1\n ProxyJump jump\n{jump}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    behind = replace(address, host="pod.example")
+    with pytest.raises(Unreachable):  # the jump host is not in known_hosts
+        connect(behind)
+    (tmp_path / ".ssh/known_hosts").write_text(f"[127.0.0.1]:{address.port} {address.host_key}\n")
+    with connect(behind) as transport:
+        assert transport.exec("echo through").stdout == b"through\n"
+    with pytest.raises(HostKeyChanged):
+        connect(replace(behind, host_key=host_key(b"y" * 32, "other").public))
+
+
+def test_a_broken_ssh_config_is_the_users_mistake(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text("Match nonsense\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(UserError, match="ssh_config cannot be read"):
+        connect(replace(server.address, host="pod.example"))
 
 
 # ---- links that break

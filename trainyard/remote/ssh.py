@@ -32,6 +32,8 @@ from trainyard.remote.watch import Hearing, Watch
 
 SLICE = 128 * 1024
 """Largest piece given to paramiko at once: it copies the rest of the buffer for every packet (100 MiB at once: 1 MB/s)."""
+INLINE = 16 * 1024
+"""Input up to here is sent before anything is read; every server's first window takes it (dropbear's is 24 KiB)."""
 WINDOW = 16 * 1024 * 1024
 WAKE = 100
 """Longest wait (ms) for a wake-up before looking again."""
@@ -41,6 +43,10 @@ REFUSALS = 40
 """How often a refused channel is asked for again: the server still counts sessions that have just ended."""
 SILENCE = 15.0
 """Seconds without an answer after which a link is given up."""
+
+_OUTER = 'sh -c "$1"; exit $?'
+"""Every command runs under sh, whatever the login shell is, and under one more sh that outlives it: a shell that
+is killed would end without status, which could not be told from a lost link."""
 
 OnNewHostKey = Callable[[str], None]
 _LOST = (EOFError, OSError, paramiko.SSHException)
@@ -96,9 +102,7 @@ class SshTransport:
         with self._slots, self._lost_link():
             channel = self._channel()
             try:
-                # Through sh whatever the login shell is; the last line keeps sh from replacing itself by the
-                # command, whose death by a signal would arrive as no status at all.
-                channel.exec_command(f"exec sh -c {quote(command + chr(10) + 'exit $?')}")
+                channel.exec_command(f"exec sh -c {quote(_OUTER)} sh {quote(command)}")
                 feeder = _feed(channel, stdin)
                 chunks: list[bytes] = []
                 errors: list[bytes] = []
@@ -155,9 +159,6 @@ class SshTransport:
         status: int = channel.recv_exit_status()
         if status != -1:
             return status
-        # No status: either the link is gone, or the shell itself was killed by a signal.
-        if self._watch.alive():
-            return 137
         raise Unreachable(f"{self.name}: the connection was lost while a command ran")
 
     @contextlib.contextmanager
@@ -272,7 +273,7 @@ def _why(error: BaseException, address: Address) -> Exception | None:
 
 def _feed(channel: paramiko.Channel, stdin: Stdin) -> threading.Thread | None:
     """Send the input: at once when it fits the server's window, else from a thread of its own."""
-    if stdin is None or (isinstance(stdin, bytes) and len(stdin) <= SLICE):
+    if stdin is None or (isinstance(stdin, bytes) and len(stdin) <= INLINE):
         _send(channel, stdin or b"")
         return None
     thread = threading.Thread(target=_send, args=(channel, stdin), daemon=True)

@@ -45,10 +45,6 @@ class Watch:
         """Stop watching."""
         self._stopped.set()
 
-    def alive(self) -> bool:
-        """Ask now; True when the server answers in time."""
-        return self._ask().wait(self._patience) and bool(self._transport.is_active())
-
     def _run(self) -> None:
         asked: float | None = None
         while not self._stopped.wait(min(1.0, self._patience / 6)) and self._transport.is_active():
@@ -62,18 +58,15 @@ class Watch:
                 _cut(self._transport.sock)
                 return
 
-    def _ask(self) -> threading.Event:
+    def _ask(self) -> None:
         """Send a request that any server answers (with a refusal if it does not know it)."""
-        answered = threading.Event()
 
         def ask() -> None:
             with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
                 self._transport.global_request("keepalive@openssh.com", wait=True)
-            answered.set()
 
         # A thread of its own: on a dead link even sending blocks.
         threading.Thread(target=ask, daemon=True, name="link-ask").start()
-        return answered
 
 
 def _cut(sock: Any) -> None:
