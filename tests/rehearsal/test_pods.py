@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.rehearsal.conftest import PRIVATE_KEY, QUICK, eventually, make_foreign, make_spec, reachable, rent
@@ -53,10 +54,9 @@ def test_the_warden_ends_the_pod_at_its_end_with_the_pods_own_key(cloud: RunPodC
     assert made.end is not None and made.created is not None and paid.end <= made.end.timestamp() + 5
 
 
-@pytest.mark.parametrize("fault", ["pod-key-refused", "pod-key-blind", "pod-key-absent"])
-def test_a_pod_whose_key_is_refused_outlives_its_end_and_the_books_say_so(cloud: RunPodCloud, rehearsal: Emulator, fault: str) -> None:
-    rehearsal.faults.on(fault)
-    made = rent(cloud, make_spec(2))
+def test_a_pod_whose_key_is_refused_outlives_its_end_and_the_books_say_so(cloud: RunPodCloud, rehearsal: Emulator) -> None:
+    rehearsal.faults.on("pod-key-refused")
+    made = rent(cloud, make_spec(1.5))
     eventually(lambda: rehearsal.fleet.now() > made.end.timestamp() + 1)  # type: ignore[union-attr]
     assert cloud.get(made.id) is not None
     cloud.terminate(made.id)
@@ -71,9 +71,18 @@ def test_where_rest_fails_inside_the_pod_the_warden_takes_graphql(cloud: RunPodC
 
 
 def test_the_warden_outlasts_an_outage_of_the_api(cloud: RunPodCloud, rehearsal: Emulator) -> None:
-    made = rent(cloud, make_spec(2))
-    rehearsal.faults.on("everything-500", seconds=3)
+    made = rent(cloud, make_spec(1))
+    rehearsal.faults.on("everything-500", seconds=1.5)
     eventually(lambda: made.id not in rehearsal.fleet.books.pods)
+
+
+@pytest.mark.parametrize(("fault", "status"), [("pod-key-blind", 404), ("pod-rest-down", 500), ("pod-key-absent", 401)])
+def test_other_faults_of_the_pods_key_refuse_it_too(cloud: RunPodCloud, rehearsal: Emulator, fault: str, status: int) -> None:
+    rehearsal.faults.on(fault)
+    record = rehearsal.fleet.get(rent(cloud, make_spec()).id)
+    assert record is not None
+    headers = {"Authorization": f"Bearer {record['key']}"}
+    assert httpx.get(f"{rehearsal.url}/pods/{record['id']}", headers=headers, trust_env=False).status_code == status
 
 
 def test_a_pods_key_sees_and_ends_only_its_own_pod(cloud: RunPodCloud, rehearsal: Emulator) -> None:
@@ -159,7 +168,6 @@ def test_a_pod_that_dies_is_not_paid_any_more(cloud: RunPodCloud, rehearsal: Emu
     ("fault", "status", "address"),
     [
         ("boot-stuck-provisioning", "PROVISIONING", False),
-        ("boot-stuck-starting", "STARTING", False),
         ("boot-pull-fails", "STARTING", False),
         ("boot-error", "ERROR", False),
         ("boot-no-port", "RUNNING", False),

@@ -40,10 +40,10 @@ def pace() -> TurnedPace:
 
 @pytest.fixture
 def cloud(rehearsal: Emulator, pace: TurnedPace) -> Iterator[RunPodCloud]:
-    """A client that waits on a turned clock and gives up on silence after a moment."""
+    """A client that waits on a turned clock."""
     cloud = RunPodCloud.from_env(rehearsal.env)
     cloud._api.pace = cloud._graphql.api.pace = Pace(pace.now, pace.sleep, lambda: 0.5)
-    cloud._api.timeout = cloud._graphql.api.timeout = 1.0
+    cloud._api.timeout = cloud._graphql.api.timeout = 5.0
     yield cloud
     cloud.close()
 

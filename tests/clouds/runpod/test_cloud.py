@@ -230,6 +230,8 @@ def test_a_create_is_definite_exactly_when_nothing_was_made(
     offer, wanted = first(cloud), spec()
     before = len(posts(rehearsal))
     rehearsal.faults.on(fault, times=1)
+    if "hangs" in fault:
+        cloud._api.timeout = 0.3
     if error is None:
         cloud.create(wanted, offer)
     else:
@@ -371,6 +373,8 @@ TERMINATE_FAULTS: list[tuple[str, bool]] = [
 def test_a_terminate_gets_through_a_passing_fault(cloud: RunPodCloud, rehearsal: Emulator, spec: Make, fault: str, gone: bool) -> None:
     made = cloud.create(spec(), first(cloud))
     rehearsal.faults.on(fault, times=2)
+    if "hangs" in fault:
+        cloud._api.timeout = 0.3
     cloud.terminate(made.id)
     assert (rehearsal.fleet.get(made.id) is None) is gone
 
