@@ -12,6 +12,7 @@ from trainyard.storage import bucket
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.manifest import MODELS, SUCCESS, ResultKey
 
+_OTHER_FOLDERS = ("attempts", "checkpoints", "closed", "data", "lifecycle", "logs", "tmp")
 _RUN = re.compile(rf"^{MODELS}([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)/([0-9]+)(?:/(.*))?$")
 
 
@@ -64,14 +65,16 @@ def find(settings: StoreSettings, reference: str, *, user: str | None = None, un
     if key is not None:
         return Found(key, path)
     names = text[len(MODELS) :] if text.startswith(MODELS) else text
-    parts = [part for part in names.strip("/").split("/") if part]
-    if not 1 <= len(parts) <= 3 or (len(parts) == 3 and not parts[2].isdigit()):
+    parts = names.strip("/").split("/")
+    if not all(parts) or (len(parts) > 1 and parts[0] in _OTHER_FOLDERS):
         raise UserError(f"'{reference}' is neither a run nor a key of a result", hint=_forms(settings))
-    owner, run = (None, parts[0]) if len(parts) == 1 else (parts[0], parts[1])
-    results = [one for one in _all(settings, owner) if one.key.run == run]
-    if len(parts) == 3:
-        results = [one for one in results if one.key.attempt == int(parts[2])]
-    return Found(_choose(settings, reference, results, user, uncommitted), "")
+    # <run>, or <user>/<run>[/<attempt>][/<path>]; users of other tools know <user>/<run>/model/.
+    owner, run, rest = (None, parts[0], []) if len(parts) == 1 else (parts[0], parts[1], parts[2:])
+    results = [one for one in list_results(settings, slug(owner) if owner else None) if one.key.run == run]
+    if rest and rest[0].isdigit():
+        results = [one for one in results if one.key.attempt == int(rest[0])]
+        rest = rest[1:]
+    return Found(_choose(settings, reference, results, user, uncommitted), "/".join(rest))
 
 
 def _choose(settings: StoreSettings, reference: str, results: list[Listed], user: str | None, uncommitted: bool) -> ResultKey:
@@ -91,10 +94,6 @@ def _choose(settings: StoreSettings, reference: str, results: list[Listed], user
             hint="Take it as it is with --partial, or finish it with `invoke recover` while its pod lives.",
         )
     return max(usable, key=lambda one: one.key.attempt).key
-
-
-def _all(settings: StoreSettings, owner: str | None) -> list[Listed]:
-    return list_results(settings, slug(owner) if owner else None)
 
 
 def _strip_bucket(settings: StoreSettings, reference: str) -> str:

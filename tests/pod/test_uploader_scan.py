@@ -1,0 +1,202 @@
+"""What the uploader sees on a pod: patterns, hashes, links, files that change under its eyes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainyard.pod import uploader
+
+
+def crc(body: bytes) -> str:
+    return base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
+
+
+def scan(root: Path, outputs: list[str], excludes: list[str] | None = None, **more: Any) -> dict[str, Any]:
+    spec = {"root": str(root), "outputs": outputs, "excludes": excludes or [], "extra": [], "part_size": 64, "md5": False}
+    return uploader.scan({**spec, **more})
+
+
+def write(root: Path, path: str, body: bytes = b"x") -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_bytes(body)
+
+
+# ---- patterns
+
+
+@pytest.mark.parametrize(
+    ("pattern", "anywhere", "yes", "no"),
+    [
+        ("model/**", False, ["model/a", "model/b/c"], ["a", "models/a", "x/model/a"]),
+        ("model", False, ["model", "model/a"], ["model2", "x/model"]),
+        ("model/", False, ["model/a/b"], ["models"]),
+        ("model/*", False, ["model/a", "model/a/b"], ["model"]),
+        ("*.json", False, ["a.json"], ["x/a.json", "a.jsonl"]),
+        ("**/*.json", False, ["a.json", "x/y/a.json"], ["a.js"]),
+        ("a?c", False, ["abc"], ["a/c", "ac"]),
+        ("part[0-9].bin", False, ["part7.bin"], ["partx.bin"]),
+        ("part[!0-9].bin", False, ["partx.bin"], ["part7.bin", "part/.bin"]),
+        ("a.b", False, ["a.b"], ["axb"]),
+        ("[", False, ["["], ["a"]),
+        ("checkpoint-*", True, ["checkpoint-10/optimizer.pt", "model/checkpoint-1/x"], ["model/my-checkpoint-1"]),
+        ("*.pt", True, ["a.pt", "model/x/a.pt"], ["a.pth", "a.pt.txt"]),
+        ("checkpoints/*", True, ["checkpoints/a/b"], ["x/checkpoints/a"]),
+        ("/logs", True, ["x/logs", "logs/a"], ["logs2"]),
+    ],
+)
+def test_a_pattern_takes_what_it_says_and_no_more(pattern: str, anywhere: bool, yes: list[str], no: list[str]) -> None:
+    compiled = uploader.compile_pattern(pattern, anywhere)
+    assert [path for path in yes if not compiled.match(path)] == []
+    assert [path for path in no if compiled.match(path)] == []
+
+
+# ---- scan
+
+
+def test_a_scan_gives_the_hashes_of_the_whole_and_of_each_part(tmp_path: Path) -> None:
+    body = os.urandom(150)
+    write(tmp_path, "model/a", body)
+    [found] = scan(tmp_path, ["model"])["files"]
+    assert found == {
+        "path": "model/a", "size": 150, "sha256": hashlib.sha256(body).hexdigest(), "crc32": crc(body),
+        "parts": [crc(body[:64]), crc(body[64:128]), crc(body[128:])], "part_size": 64,
+    }  # fmt: skip
+    [with_md5] = scan(tmp_path, ["model"], md5=True)["files"]
+    assert with_md5["md5"] == [hashlib.md5(part).hexdigest() for part in (body[:64], body[64:128], body[128:])]
+
+
+def test_an_empty_file_has_one_empty_part(tmp_path: Path) -> None:
+    write(tmp_path, "a", b"")
+    [found] = scan(tmp_path, ["a"])["files"]
+    assert (found["size"], found["parts"]) == (0, [crc(b"")])
+
+
+def test_a_file_of_whole_parts_has_no_empty_one_at_its_end(tmp_path: Path) -> None:
+    write(tmp_path, "a", b"x" * 128)
+    [found] = scan(tmp_path, ["a"])["files"]
+    assert len(found["parts"]) == 2
+
+
+def test_no_file_has_more_than_ten_thousand_parts() -> None:
+    assert uploader.part_size_for(10000 * 64, 64) == 64
+    assert uploader.part_size_for(10000 * 64 + 1, 64) == 128
+    assert uploader.part_size_for(1 << 50, 1 << 25) * 10000 >= 1 << 50
+
+
+def test_excludes_win_over_outputs_and_all_that_is_left_out_is_told_with_size_and_reason(tmp_path: Path) -> None:
+    write(tmp_path, "model/a")
+    write(tmp_path, "model/optimizer.pt", b"12345")
+    write(tmp_path, "other", b"123")
+    os.mkfifo(tmp_path / "model/pipe")
+    report = scan(tmp_path, ["model"], ["*.pt"])
+    assert [entry["path"] for entry in report["files"]] == ["model/a"]
+    assert sorted((e["path"], e["size"], e["why"]) for e in report["left_out"]) == [
+        ("model/optimizer.pt", 5, "excluded"), ("model/pipe", 0, "not a file"), ("other", 3, "no output pattern"),
+    ]  # fmt: skip
+
+
+def test_links_are_never_followed_and_told_where_they_are_wanted(tmp_path: Path) -> None:
+    write(tmp_path, "secret/key")
+    write(tmp_path, "out/model/a")
+    os.symlink("../../secret/key", tmp_path / "out/model/link")
+    os.symlink("../../secret", tmp_path / "out/model/folder")
+    os.symlink("model", tmp_path / "out/latest")
+    report = scan(tmp_path / "out", ["model"])
+    assert [entry["path"] for entry in report["files"]] == ["model/a"]
+    assert sorted(report["links"]) == ["model/folder", "model/link"]
+    assert [entry["path"] for entry in report["left_out"]] == ["latest"]
+
+
+@pytest.mark.parametrize("name", [b"tab\there", b"\xff\xfe"], ids=["control", "not utf-8"])
+def test_names_that_no_key_can_have_are_refused(name: bytes, tmp_path: Path) -> None:
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))).write_bytes(b"x")
+    report = scan(tmp_path, ["**"])
+    assert report["bad_names"] == [os.fsdecode(name)] and report["files"] == []
+
+
+def test_a_file_written_to_while_it_is_read_is_told_as_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a", b"x" * 100)
+    write(tmp_path, "b")
+    whole = uploader.read_blocks
+
+    def writing(file: Any, length: int) -> Iterator[bytes]:
+        if length > 1:
+            with (tmp_path / "a").open("ab") as again:
+                again.write(b"more")
+        return whole(file, length)
+
+    monkeypatch.setattr(uploader, "read_blocks", writing)
+    report = scan(tmp_path, ["**"])
+    assert [entry["path"] for entry in report["changed"]] == ["a"]
+    assert [entry["path"] for entry in report["files"]] == ["b"]
+
+
+@pytest.mark.parametrize("change", ["rewrite", "replace", "remove", "appear", "shrink"])
+def test_a_change_after_a_file_was_hashed_is_found_at_the_end(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a", b"old!")
+    write(tmp_path, "z", b"last")
+    whole = uploader.hash_file
+
+    def changing(path: str, *more: Any, **options: Any) -> Any:
+        result = whole(path, *more, **options)
+        if path.endswith("/z"):
+            if change == "rewrite":
+                (tmp_path / "a").write_bytes(b"new!")
+            elif change == "replace":
+                (tmp_path / "a.new").write_bytes(b"new!")
+                os.replace(tmp_path / "a.new", tmp_path / "a")
+            elif change == "remove":
+                (tmp_path / "a").unlink()
+            elif change == "shrink":
+                os.truncate(tmp_path / "a", 1)
+            else:
+                write(tmp_path, "b")
+        return result
+
+    monkeypatch.setattr(uploader, "hash_file", changing)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    report = scan(tmp_path, ["**"])
+    assert [entry["path"] for entry in report["changed"]] == ["b" if change == "appear" else "a"]
+
+
+def test_a_file_that_cannot_be_read_is_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a")
+    (tmp_path / "a").chmod(0)
+
+    def refusing(path: str, *_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(uploader, "hash_file", refusing)
+    assert scan(tmp_path, ["**"])["unreadable"] == [{"path": "a", "why": "Permission denied"}]
+
+
+def test_logs_travel_in_the_scan_up_to_a_size_and_by_their_present_length_above(tmp_path: Path) -> None:
+    write(tmp_path, "out/a")
+    write(tmp_path, "log", b"line\n")
+    write(tmp_path, "long", b"l" * (uploader.INLINE + 1))
+    extra = [{"name": n, "path": str(tmp_path / n)} for n in ("log", "long", "absent")]
+    short, long = scan(tmp_path / "out", ["**"], extra=extra)["extra"]
+    assert base64.b64decode(short["inline"]) == b"line\n" and "sha256" not in short
+    assert (long["size"], long["name"], "inline" in long) == (uploader.INLINE + 1, "long", False)
+
+
+def test_a_missing_output_folder_is_said(tmp_path: Path) -> None:
+    assert "there is no folder" in scan(tmp_path / "nothing", ["**"])["error"]
+
+
+def test_samples_are_hashes_of_ranges(tmp_path: Path) -> None:
+    write(tmp_path, "a", b"0123456789")
+    spec = {"ranges": [{"path": str(tmp_path / "a"), "offset": 2, "length": 3}]}
+    assert uploader.sample(spec)["sha256"] == [hashlib.sha256(b"234").hexdigest()]
+
+
+def test_a_name_longer_than_255_bytes_is_no_key() -> None:
+    assert uploader.bad_name("ok/" + "ü" * 128) and not uploader.bad_name("ok/" + "ü" * 127)
