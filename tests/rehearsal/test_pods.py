@@ -76,13 +76,19 @@ def test_the_warden_outlasts_an_outage_of_the_api(cloud: RunPodCloud, rehearsal:
     eventually(lambda: made.id not in rehearsal.fleet.books.pods)
 
 
-@pytest.mark.parametrize(("fault", "status"), [("pod-key-blind", 404), ("pod-rest-down", 500), ("pod-key-absent", 401)])
+@pytest.mark.parametrize(("fault", "status"), [("pod-key-blind", 404), ("pod-rest-down", 500)])
 def test_other_faults_of_the_pods_key_refuse_it_too(cloud: RunPodCloud, rehearsal: Emulator, fault: str, status: int) -> None:
     rehearsal.faults.on(fault)
     record = rehearsal.fleet.get(rent(cloud, make_spec()).id)
     assert record is not None
     headers = {"Authorization": f"Bearer {record['key']}"}
     assert httpx.get(f"{rehearsal.url}/pods/{record['id']}", headers=headers, trust_env=False).status_code == status
+
+
+def test_where_the_cloud_puts_no_key_into_the_pod_there_is_none(cloud: RunPodCloud, rehearsal: Emulator) -> None:
+    rehearsal.faults.on("pod-key-absent")
+    record = rehearsal.fleet.get(rent(cloud, make_spec()).id)
+    assert record is not None and "RUNPOD_API_KEY" not in rehearsal.fleet.machines.env(record)
 
 
 def test_a_pods_key_sees_and_ends_only_its_own_pod(cloud: RunPodCloud, rehearsal: Emulator) -> None:
