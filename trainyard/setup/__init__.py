@@ -1,8 +1,9 @@
 """From a fresh machine to a ready one: the packages, the tools, and the check of both.
 
-Two levels, so that a package that is not there yet is never imported:
+Two levels, so that a package that is not there yet is never imported (tests/test_imports.py holds them apart):
 
-* standard library only, run by ``./bootstrap`` before anything is installed: console, pipsettings, starter,
-  packages, s3server, bootstrap. ``s3server`` is also what ``storage/local.py`` asks for the S3 server's program.
-* with the packages there, on the level of ``tasks.py``: tools, pulumicli, doctor.
+* just above the ground floor, standard library only, run by ``./bootstrap`` before anything is installed: console,
+  pipsettings, starter, packages, release, s3server, bootstrap. ``s3server`` is also what ``storage/local.py`` asks
+  for the S3 server's program, console and pipsettings are what ``runs/environment.py`` calls uv with.
+* on the level of ``tasks.py``, with the packages there: tools, pulumicli, doctor, machine, stackneeds.
 """
