@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -183,11 +186,16 @@ def test_without_an_image_runpods_own_is_taken(cloud: RunPodCloud, rehearsal: Em
     assert record is not None and record["request"]["image"].startswith("runpod/pytorch:")
 
 
-def test_start_arguments_survive_two_shells(spec: Make) -> None:
-    import shlex
-
-    script = "echo 'a' \"b\" $C\nnext"
-    assert script in shlex.split(shlex.split(start_args(spec(boot=("sh", "-c", script))))[2].splitlines()[0] + "\nnext'")[2]
+def test_start_arguments_run_the_command_however_the_cloud_splits_them(spec: Make, tmp_path: Path) -> None:
+    arguments = start_args(spec(boot=("sh", "-c", "printf '%s\\n' 'a' \"b\" \\\\ $C\necho next")))
+    assert arguments.count("'") == 2 and "\n" not in arguments and '"' not in arguments
+    naive = [*arguments.split("'")[0].split(), arguments.split("'")[1]]
+    assert naive == shlex.split(arguments)
+    (tmp_path / "sleep").write_text('#!/bin/sh\necho "then sleep $*"\n')
+    (tmp_path / "sleep").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TMPDIR": str(tmp_path), "C": "c", "TRAINYARD_SSH_READY": "1"}
+    done = subprocess.run(naive, env=env, capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout == "a\nb\n\\\nc\nnext\nthen sleep infinity\n"
 
 
 def test_the_host_key_travels_as_base64_in_one_line(spec: Make) -> None:

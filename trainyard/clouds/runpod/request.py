@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ if [ -z "$TRAINYARD_SSH_READY" ] && [ -n "$SSH_HOST_ED25519_KEY" ]; then
   [ -x /start.sh ] || "$(command -v sshd)" -o PasswordAuthentication=no -o HostKey=/etc/ssh/ssh_host_ed25519_key
 fi
 """
+_SCRIPT = "${TMPDIR:-/tmp}/.trainyard-start.sh"
 _GO_ON = "[ -x /start.sh ] && exec /start.sh; exec sleep infinity"
 
 
@@ -123,8 +125,11 @@ def start_args(spec: PodSpec) -> str:
     """Return the start arguments for an image whose entrypoint is not ours: our command first, then what the image would do."""
     if not spec.boot:
         return ""
-    command = shlex.join(spec.boot)
-    return shlex.join(("sh", "-c", f"{command}\n{_SSHD}{_GO_ON}"))
+    script = f"{shlex.join(spec.boot)}\n{_SSHD}{_GO_ON}\n"
+    # One level of quotes around letters and digits: how RunPod splits the string is not written down anywhere, and nested
+    # quotes are known to break. A fixed time stamp keeps a retry's request the same.
+    packed = base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode()
+    return f"sh -c 'echo {packed} | base64 -d | gzip -d > {_SCRIPT}; exec sh {_SCRIPT}'"
 
 
 def public_half(pem: str) -> str:
