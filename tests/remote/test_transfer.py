@@ -11,7 +11,7 @@ import pytest
 from tests.remote.proxy import Proxy
 from tests.remote.sshd import Server
 from trainyard.errors import PodFailed, Unreachable, UserError
-from trainyard.remote import transfer
+from trainyard.remote import transfer, upload
 from trainyard.remote.transfer import get_bytes, get_file, get_tree, list_tree, put_bytes, put_file, put_tree
 from trainyard.remote.transport import LocalTransport, OnBytes, Result, Stdin, Transport, connect
 
@@ -46,7 +46,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several slices without hundreds of megabytes."""
-    monkeypatch.setattr(transfer, "SLICE", MB)
+    monkeypatch.setattr(upload, "SLICE", MB)
 
 
 def names(folder: Path) -> list[str]:
@@ -138,7 +138,7 @@ def test_an_upload_resumes_with_the_slices_that_are_missing(server: Server, prox
     assert not (pod / "big").exists()
     t.sent, t.whole = 0, True
     assert put_file(t, big, str(pod / "big"))
-    assert t.sent < BIG - transfer.SLICE
+    assert t.sent < BIG - upload.SLICE
     assert transfer.sha256_of(pod / "big") == transfer.sha256_of(big) and names(pod) == ["big"]
 
 

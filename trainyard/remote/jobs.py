@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainyard.errors import PodFailed
-from trainyard.remote.protocol import Result, Transport, with_environment, with_values
+from trainyard.remote.protocol import Transport, expect, with_environment, with_values
 
 State = Literal["absent", "running", "exited", "lost"]
 _ANSWER = 60.0
@@ -150,13 +150,13 @@ def start(t: Transport, job_dir: str, command: str, env: Mapping[str, object] | 
     """
     script = (_PRELUDE + with_environment(command, {"PYTHONUNBUFFERED": "1", **(env or {})}) + "\n").encode()
     text = with_values(_START, job=job_dir, size=len(script), supervisor=_SUPERVISOR)
-    answer = _expect(t.exec(text, script, timeout=_ANSWER), f"{t.name}: the job {job_dir} cannot be started")
+    answer = expect(t.exec(text, script, timeout=_ANSWER), f"{t.name}: the job {job_dir} cannot be started")
     return answer.stdout.strip() == b"started"
 
 
 def status(t: Transport, job_dir: str) -> JobStatus:
     """Ask for the state of a job."""
-    answer = _expect(t.exec(with_values(_STATUS, job=job_dir), timeout=_ANSWER), f"{t.name}: no state of the job {job_dir}")
+    answer = expect(t.exec(with_values(_STATUS, job=job_dir), timeout=_ANSWER), f"{t.name}: no state of the job {job_dir}")
     lines = answer.text.splitlines()
     fields = dict(line.partition(" ")[::2] for line in lines[1:])
     for state in ("absent", "running", "exited", "lost"):
@@ -178,7 +178,7 @@ def stop(t: Transport, job_dir: str, grace: float = 30.0) -> JobStatus:
     if before.state != "running":
         return before
     done = t.exec(with_values(_STOP, job=job_dir, tenths=round(grace * 10)), timeout=grace + _ANSWER)
-    _expect(done, f"{t.name}: the job {job_dir} did not end")
+    expect(done, f"{t.name}: the job {job_dir} did not end")
     return status(t, job_dir)
 
 
@@ -194,9 +194,3 @@ def verdict(status: JobStatus) -> str:
 def _number(text: str | None) -> int | None:
     text = (text or "").strip()
     return int(text) if text.isdigit() else None
-
-
-def _expect(result: Result, what: str) -> Result:
-    if result.rc:
-        raise PodFailed(f"{what}: {result.error_text or f'exit code {result.rc}'}")
-    return result

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
-from trainyard.errors import Unreachable
+from trainyard.errors import PodFailed, Unreachable
 from trainyard.secret import Secret
 
 OnBytes = Callable[[bytes], None]
@@ -109,3 +109,10 @@ def with_environment(command: str, env: Mapping[str, object]) -> str:
 def with_values(script: str, **values: object) -> str:
     """Return the script with its shell variables set first: the one way values get into a script of ours."""
     return "".join(f"{name}={quote(value)}\n" for name, value in values.items()) + script
+
+
+def expect(result: Result, what: str) -> Result:
+    """Return the result of a command that had to succeed; raises PodFailed with its last words otherwise."""
+    if result.rc:
+        raise PodFailed(f"{what}: {result.error_text or f'exit code {result.rc}'}")
+    return result

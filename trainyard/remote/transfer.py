@@ -1,8 +1,7 @@
 """Files to and from a pod: atomic, compared by content, proven by sha256, resumed after a lost link.
 
-One SSH channel is capped at its window per round trip (26 MB/s at 80 ms whatever the link), so big files go
-up as slices over several channels; downloads use the wide window of ours instead. Nothing takes its place
-before it has arrived whole.
+Big files go up as slices over several channels (upload.py); downloads use the wide window of our connections
+instead. Nothing takes its place before it has arrived whole.
 """
 
 from __future__ import annotations
@@ -10,25 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from trainyard.errors import PodFailed, UserError
-from trainyard.remote.protocol import Result, Transport, with_values
-
-OnProgress = Callable[[int, int], None]
-"""Called with the bytes done and the bytes in all, from any thread."""
+from trainyard.remote.protocol import Transport, expect, with_values
+from trainyard.remote.upload import CHANNELS, OnProgress, Tally, Upload, beside, folder_of, octal
 
 SMALL = 1024 * 1024
 """Up to here a file is always sent and the far side compares: one round trip instead of two."""
-SLICE = 16 * 1024 * 1024
-CHANNELS = 6
-_BLOCK = 64 * 1024
-
 _PUT_SMALL = """\
 [ ! -d "$path" ] || { echo "$path is a directory" >&2; exit 1; }
 mkdir -p "$folder" || exit 1
@@ -38,32 +28,6 @@ cat >"$part" || exit 1
 [ "$(wc -c <"$part")" -eq "$size" ] || { echo "$path did not arrive whole" >&2; exit 1; }
 if [ -n "$(find "$path" -prune -type f -perm "$mode" 2>/dev/null)" ] && cmp -s "$part" "$path"; then exit 0; fi
 chmod "$mode" "$part" && mv -f "$part" "$path" && echo changed
-"""
-
-# Prints what is there: "same", or the hashes of the slices that an interrupted transfer left.
-_PUT_BEGIN = """\
-[ ! -d "$path" ] || { echo "$path is a directory" >&2; exit 1; }
-if [ -f "$path" ] && [ "$(wc -c <"$path")" -eq "$size" ] && sum=$(sha256sum <"$path") && [ "${sum%% *}" = "$sha256" ]; then
-  [ -n "$(find "$path" -prune -type f -perm "$mode")" ] && { echo same; exit 0; }
-  chmod "$mode" "$path" && echo mode; exit
-fi
-mkdir -p "$folder" || exit 1
-umask 077
-: >>"$part" || exit 1
-have=$(($(wc -c <"$part") / blocksize)) slice=0
-while [ $((slice * slicesize)) -lt $((have * blocksize)) ]; do
-  dd if="$part" bs=$blocksize skip=$((slice * slicesize / blocksize)) count=$((slicesize / blocksize)) 2>/dev/null | sha256sum
-  slice=$((slice + 1))
-done
-"""
-
-_PUT_SLICE = 'said=$(dd of="$part" bs="$blocksize" seek="$block" conv=notrunc 2>&1) || { echo "$said" >&2; exit 1; }'
-
-_PUT_END = """\
-sum=$(sha256sum <"$part") || exit 1
-[ "${sum%% *}" = "$sha256" ] || { rm -f "$part"; echo "$path arrived with another sha256 (did it change while it was sent?)" >&2; exit 1; }
-chmod "$mode" "$part" && mv -f "$part" "$path" || exit 1
-rm -f "$stale"*
 """
 
 _FILE_FACTS = """\
@@ -91,9 +55,9 @@ class RemoteFile:
 
 def put_bytes(t: Transport, path: str, data: bytes, mode: int = 0o644) -> bool:
     """Make the remote file have this content and mode; return whether it changed. The folders above are made."""
-    part = _beside(path, f"part-{os.urandom(6).hex()}")
-    text = with_values(_PUT_SMALL, path=path, folder=_folder(path), part=part, size=len(data), mode=_octal(mode))
-    return _expect(t.exec(text, data), f"{t.name}: {path} cannot be written").stdout.strip() == b"changed"
+    part = beside(path, f"part-{os.urandom(6).hex()}")
+    text = with_values(_PUT_SMALL, path=path, folder=folder_of(path), part=part, size=len(data), mode=octal(mode))
+    return expect(t.exec(text, data), f"{t.name}: {path} cannot be written").stdout.strip() == b"changed"
 
 
 def put_file(
@@ -114,7 +78,7 @@ def put_file(
                 raise PodFailed(f"{local} is not the file it was: its sha256 is not {sha256}")
             changed = put_bytes(t, remote, data, mode)
         else:
-            changed = _Upload(t, local, remote, size, mode, sha256 or sha256_of(local), on_progress).run()
+            changed = Upload(t, local, remote, size, mode, sha256 or sha256_of(local), on_progress).run()
     except OSError as error:
         raise UserError(f"{local}: cannot be read: {error.strerror or error}") from None
     if on_progress:
@@ -128,10 +92,10 @@ def put_tree(t: Transport, local_dir: Path, remote_dir: str, *, on_progress: OnP
     Files that the pod has beyond these stay. Modes: 0755 for programs, 0644 for the rest.
     """
     files, folders = local_tree(local_dir)
-    tally = _Tally(sum((local_dir / name).stat().st_size for name in files), on_progress)
+    tally = Tally(sum((local_dir / name).stat().st_size for name in files), on_progress)
     if folders:
         made = with_values('mkdir -p "$top" && cd "$top" && tr "\\n" "\\0" | xargs -0 mkdir -p --', top=remote_dir)
-        _expect(t.exec(made, "".join(f"{name}\n" for name in folders).encode()), f"{t.name}: {remote_dir} cannot be made")
+        expect(t.exec(made, "".join(f"{name}\n" for name in folders).encode()), f"{t.name}: {remote_dir} cannot be made")
 
     def put(name: str) -> bool:
         return put_file(t, local_dir / name, str(PurePosixPath(remote_dir) / name), on_progress=tally.part())
@@ -144,7 +108,7 @@ def put_tree(t: Transport, local_dir: Path, remote_dir: str, *, on_progress: OnP
 def get_bytes(t: Transport, path: str, *, limit: int = 64 * SMALL) -> bytes:
     """Return a remote file's content; raises PodFailed when it is not there or larger than ``limit``."""
     text = with_values('[ "$(wc -c <"$path")" -le "$limit" ] && exec cat "$path"', path=path, limit=limit)
-    return _expect(t.exec(text), f"{t.name}: {path} cannot be read (or is larger than {limit} bytes)").stdout
+    return expect(t.exec(text), f"{t.name}: {path} cannot be read (or is larger than {limit} bytes)").stdout
 
 
 def get_file(
@@ -154,7 +118,7 @@ def get_file(
 
     Raises PodFailed when it is not there or its bytes are not those announced.
     """
-    facts = _expect(t.exec(with_values(_FILE_FACTS, path=remote, known=expect_sha256 or "")), f"{t.name}: {remote} cannot be read")
+    facts = expect(t.exec(with_values(_FILE_FACTS, path=remote, known=expect_sha256 or "")), f"{t.name}: {remote} cannot be read")
     lines = facts.text.split()
     size, expected = int(lines[0]), expect_sha256 or lines[1]
     part = local.with_name(f".{local.name}.part-{expected[:16]}")
@@ -175,7 +139,7 @@ def get_file(
 
 def list_tree(t: Transport, remote_dir: str) -> list[RemoteFile]:
     """Return the files of a remote folder with hash and size, sorted by path."""
-    answer = _expect(t.exec(with_values(_TREE_FACTS, folder=remote_dir)), f"{t.name}: {remote_dir} cannot be read")
+    answer = expect(t.exec(with_values(_TREE_FACTS, folder=remote_dir)), f"{t.name}: {remote_dir} cannot be read")
     sums, _, sizes = answer.stdout.decode(errors="surrogateescape").partition("\n\n")
     size_of = {name: int(size) for size, _, name in (line.strip().partition(" ") for line in sizes.splitlines())}
     files = []
@@ -189,7 +153,7 @@ def get_tree(t: Transport, remote_dir: str, local_dir: Path, *, on_progress: OnP
     """Fetch every file of a remote folder, verified; return their relative paths."""
     files = list_tree(t, remote_dir)
     local_dir.mkdir(parents=True, exist_ok=True)
-    tally = _Tally(sum(file.size or 0 for file in files), on_progress)
+    tally = Tally(sum(file.size or 0 for file in files), on_progress)
 
     def get(file: RemoteFile) -> None:
         get_file(t, str(PurePosixPath(remote_dir) / file.path), local_dir / file.path, file.sha256, tally.part())
@@ -243,110 +207,14 @@ def _fetch_rest(t: Transport, remote: str, part: Path, size: int, on_progress: O
 
         if have < size:
             rest = with_values('tail -c +"$first" "$path" | head -c "$count"', path=remote, first=have + 1, count=size - have)
-            _expect(t.exec(rest, on_stdout=take), f"{t.name}: {remote} cannot be read")
+            expect(t.exec(rest, on_stdout=take), f"{t.name}: {remote} cannot be read")
         file.flush()
         os.fsync(file.fileno())
-
-
-class _Upload:
-    """One big file on its way up, slice by slice."""
-
-    def __init__(
-        self, t: Transport, local: Path, remote: str, size: int, mode: int, sha256: str, on_progress: OnProgress | None
-    ) -> None:
-        self._t, self._local, self._remote, self._size = t, local, remote, size
-        self._tally = _Tally(size, on_progress)
-        self._what = f"{t.name}: {remote} cannot be written"
-        self._values = {
-            "path": remote, "folder": _folder(remote), "stale": _beside(remote, "slices-"),
-            "part": _beside(remote, f"slices-{sha256[:16]}"), "sha256": sha256,
-            "size": size, "mode": _octal(mode), "blocksize": _BLOCK, "slicesize": SLICE,
-        }  # fmt: skip
-
-    def run(self) -> bool:
-        begun = _expect(self._t.exec(with_values(_PUT_BEGIN, **self._values)), self._what).text.split()
-        if begun[:1] == ["same"] or begun[:1] == ["mode"]:
-            return begun[0] == "mode"
-        there = [word for word in begun if len(word) == 64]
-        starts = range(0, self._size, SLICE)
-        with ThreadPoolExecutor(CHANNELS) as pool:
-            list(pool.map(lambda start: self._slice(start, there), starts))
-        _expect(self._t.exec(with_values(_PUT_END, **self._values)), self._what)
-        return True
-
-    def _slice(self, start: int, there: list[str]) -> None:
-        length, number = min(SLICE, self._size - start), start // SLICE
-        with self._local.open("rb") as file:
-            if number >= len(there) or _Span(file, start, length).sha256() != there[number]:
-                text = with_values(_PUT_SLICE, block=start // _BLOCK, **self._values)
-                _expect(self._t.exec(text, _Span(file, start, length)), self._what)
-        self._tally.add(length)
-
-
-class _Span:
-    """A part of an open file, read as it is sent: many slices wait at once and must not lie in memory."""
-
-    def __init__(self, file: BinaryIO, start: int, length: int) -> None:
-        self._file, self._left = file, length
-        file.seek(start)
-
-    def read(self, count: int = -1) -> bytes:
-        """Read on, to the end of the part."""
-        data = self._file.read(self._left if count < 0 else min(count, self._left))
-        self._left -= len(data)
-        return data
-
-    def sha256(self) -> str:
-        """Return the hash of what is left to read."""
-        digest = hashlib.sha256()
-        while data := self.read(SMALL):
-            digest.update(data)
-        return digest.hexdigest()
-
-
-class _Tally:
-    """Bytes done, summed over threads."""
-
-    def __init__(self, total: int, on_progress: OnProgress | None) -> None:
-        self._total, self._on_progress = total, on_progress
-        self._done = 0
-        self._lock = threading.Lock()
-
-    def add(self, count: int) -> None:
-        """Count bytes and tell."""
-        with self._lock:
-            self._done += count
-            if self._on_progress:
-                self._on_progress(self._done, self._total)
-
-    def part(self) -> OnProgress:
-        """Return a progress function for one of several files."""
-        before = 0
-
-        def on_progress(done: int, _: int) -> None:
-            nonlocal before
-            step, before = done - before, done
-            self.add(step)
-
-        return on_progress
 
 
 def _leads_back(real: str, target: str) -> bool:
     """Tell whether a link points to the folder it lies in, or above."""
     return real == target or real.startswith(target.rstrip(os.sep) + os.sep)
-
-
-def _folder(path: str) -> str:
-    return str(PurePosixPath(path).parent)
-
-
-def _beside(path: str, suffix: str) -> str:
-    pure = PurePosixPath(path)
-    return str(pure.with_name(f".{pure.name}.{suffix}"))
-
-
-def _octal(mode: int) -> str:
-    return f"{mode:04o}"
 
 
 def _safe(name: str) -> str:
@@ -355,10 +223,3 @@ def _safe(name: str) -> str:
     if name.startswith("\\") or path.is_absolute() or ".." in path.parts or not path.parts:
         raise PodFailed(f"the pod lists a file name that is not taken: {name!r}")
     return str(path)
-
-
-def _expect(result: Result, what: str) -> Result:
-    if result.rc:
-        raise PodFailed(f"{what}: {result.error_text or f'exit code {result.rc}'}")
-    return result
-
