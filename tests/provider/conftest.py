@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.provider.model_cloud import ModelCloud
+from trainyard.clouds.protocol import PodInfo
 from trainyard.config import Places
 from trainyard.provider.handler import Handler, check
 from trainyard.provider.values import Properties
@@ -54,6 +55,17 @@ def bench(tmp_path: Path) -> Bench:
     places = Places(root=tmp_path, home=tmp_path / "home", outside=tmp_path / "outside", settings=tmp_path / "settings")
     world = World({}, places, lambda name: cloud, Control(), lambda text, severity: messages.append(text), lambda: at[0], pause)
     return Bench(world, cloud, messages, slept, at, during)
+
+
+def lie_once_from(bench: Bench, moment: float) -> None:
+    """Let the first listing at or after a moment be empty, whatever there is: clouds were seen to do that."""
+    real, lies = bench.cloud.list, [True]
+
+    def listing() -> list[PodInfo]:
+        found = real()
+        return [] if bench.at[0] >= moment and lies and lies.pop() else found
+
+    bench.cloud.list = listing  # type: ignore[method-assign]
 
 
 def pod_inputs(**more: object) -> Properties:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.provider.conftest import FENCE, Bench, pod_inputs
+from tests.provider.conftest import FENCE, Bench, lie_once_from, pod_inputs
 from tests.provider.test_intents import HOLDER, kill
 from trainyard.clouds.marker import is_id
 from trainyard.errors import CloudUnknown, RefusedError, StillThere, StoreError
@@ -219,6 +219,14 @@ def test_without_the_folder_of_intents_the_wait_counts_from_now(bench: Bench) ->
     delete(bench, made)
     assert bench.cloud.alive() == []
     assert bench.at[0] - began >= WAIT
+
+
+def test_one_empty_listing_is_no_proof_where_the_cloud_needs_two(bench: Bench) -> None:
+    made = lease(bench)
+    bench.cloud.add("the cloud does not list it at first", FENCE, made[0])
+    lie_once_from(bench, bench.at[0])
+    delete(bench, made)
+    assert bench.cloud.alive() == []
 
 
 def test_a_clock_set_back_does_not_lengthen_the_wait(bench: Bench) -> None:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.provider.conftest import FENCE, LEASE, SEED, Bench, pod_inputs
+from tests.provider.conftest import FENCE, LEASE, SEED, Bench, lie_once_from, pod_inputs
 from trainyard.clouds.marker import parse_name
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, RefusedError, StillThere
 from trainyard.provider import intents, rent
@@ -225,6 +225,18 @@ def test_a_pod_that_appears_late_is_adopted_and_no_second_one_is_rented(bench: B
     assert bench.cloud.calls("create") == 0
     assert outputs["offer"] is None
     assert record(bench, inputs).resolved
+
+
+def test_one_empty_listing_is_no_proof_where_the_cloud_needs_two(bench: Bench) -> None:
+    inputs = ready(bench)
+    path = bench.world.places.intents / LEASE / str(inputs["name"])
+    with intents.hold(path.parent.parent, path.name, 0, lambda s: None) as intent:
+        intent.start("A-1", bench.at[0])
+    until = bench.at[0] + bench.cloud.capabilities.post_timeout + bench.cloud.capabilities.settle
+    pod_id = add(bench, inputs, visible=until)
+    lie_once_from(bench, until)
+    assert POD.create(bench.call(), inputs)[0] == pod_id
+    assert bench.cloud.calls("create") == 0
 
 
 def test_of_two_namesakes_the_oldest_is_kept_and_the_other_ended(bench: Bench) -> None:
