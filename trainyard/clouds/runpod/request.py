@@ -81,6 +81,8 @@ def rest_body(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dict
     body |= {key: value for key, value in optional.items() if value}
     if choice.region:
         body["dataCenterIds"] = [choice.region]
+    if spec.public_key:
+        body["startSsh"] = True
     return body
 
 

@@ -157,6 +157,7 @@ class Fleet:
             return
         if now < record["due"]:
             return
+        before = (record["status"], record["restarts"], len(record["system"]))
         if record["status"] == "PROVISIONING":
             self._say(record, [f"create container {record['request'].get('image', '')}", "pull image"])
             record |= {"status": "STARTING", "due": now + self.timing.starting}
@@ -166,7 +167,9 @@ class Fleet:
             self._run(record)
         elif record["status"] == "RUNNING":
             self._watch(record)
-        self.books.save(record)
+        # A look at a pod that just goes on changes nothing worth a write to the disk.
+        if before != (record["status"], record["restarts"], len(record["system"])) and pod_id in self.books.pods:
+            self.books.save(record)
 
     def _run(self, record: Record) -> None:
         self._say(record, ["start container"])
