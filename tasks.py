@@ -32,7 +32,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
-        from trainyard.errors import TrainyardError, render
+        from trainyard.errors import TrainyardError, disk_full, render
 
         try:
             code = function(*args, **kwargs)
@@ -45,6 +45,12 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
         except BrokenPipeError:
             code = 0
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            full = disk_full(error)
+            if full is None:
+                raise
+            print(render(full), file=sys.stderr)
+            code = full.exit_code
         sys.stdout.flush()
         if code:
             sys.exit(code)

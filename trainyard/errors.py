@@ -15,6 +15,7 @@ TrainyardError
 ├── Busy                 8  another living process holds the lock
 ├── EngineError          9  the Pulumi program or a provider failed
 ├── PodFailed           10  the pod answers, but cannot do what is needed (disk full, a tool missing, a check failed)
+├── DiskFull            74  a disk of this machine is full; what runs on a pod goes on
 └── TrainingFailed       1  the training ran and its own verdict is failure
 
 Programming errors are not in this tree: they keep their traceback.
@@ -22,6 +23,7 @@ Programming errors are not in this tree: they keep their traceback.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 
@@ -127,6 +129,12 @@ class PodFailed(TrainyardError):
     exit_code = 10
 
 
+class DiskFull(TrainyardError):
+    """A disk of this machine is full (sysexits' EX_IOERR)."""
+
+    exit_code = 74
+
+
 class TrainingFailed(TrainyardError):
     """The training ran and its own verdict is failure."""
 
@@ -142,3 +150,11 @@ def render(error: TrainyardError) -> str:
     if error.hint:
         lines.append(error.hint)
     return "\n".join(lines)
+
+
+def disk_full(error: OSError) -> DiskFull | None:
+    """Return the error of a full disk or quota, None when it is another one."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    where = f": {error.filename}" if error.filename else ""
+    return DiskFull(f"No space left on device{where}", hint="Free some space, then say it again; nothing that was done is lost.")

@@ -141,3 +141,4 @@ def kill_tree(process: subprocess.Popen) -> None:
     """SIGKILL a verb (only itself: its children live in sessions of their own, as after a crash)."""
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    process.stdout.close()

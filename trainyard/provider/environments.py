@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from trainyard import yamlfile
@@ -38,17 +39,27 @@ def environment_id(places: Places, stack: str) -> str:
         os.close(fd)
 
 
+def known_environment_id(places: Places, stack: str) -> str | None:
+    """Return the id that was made for a stack by this user, None when there is none."""
+    path = places.settings / "environments.yaml"
+    return _found(path, yamlfile.load_map(path), stack) if path.is_file() else None
+
+
 def _known_or_new(path: Path, stack: str) -> str:
     known = dict(yamlfile.load_map(path)) if path.is_file() else {}
-    # Eight digits without a letter are a number to YAML.
-    found = known.get(stack)
+    found = _found(path, known, stack)
     if found is not None:
-        text = str(found)
-        if not _ID.match(text):
-            raise UserError(f"{path}: '{text}' is no environment id (8 hex characters)")
-        return text
+        return found
     known[stack] = secrets.token_hex(4)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(yamlfile.dump(known), encoding="utf-8")
     draft.replace(path)
     return str(known[stack])
+
+
+def _found(path: Path, known: Mapping[str, yamlfile.Node], stack: str) -> str | None:
+    found = known.get(stack)
+    # A person may have written eight digits without quotes: a number to YAML.
+    if found is not None and not _ID.match(str(found)):
+        raise UserError(f"{path}: '{found}' is no environment id (8 hex characters)")
+    return None if found is None else str(found)

@@ -8,12 +8,13 @@ What speaks SSH and S3 is imported where it is used: 1 s of imports then passes 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from trainyard.errors import EngineError, StillThere, StoreError, TrainyardError, Unreachable
+from trainyard.errors import EngineError, StillThere, StoreError, TrainyardError, Unreachable, disk_full
 from trainyard.runs import teardown
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.record import Phase, Record, RunFolder
@@ -44,6 +45,13 @@ def drive(context: Context, folder: RunFolder) -> dict[str, Any]:
             _failed(context, record, folder, "interrupted by Ctrl-C before the training had started", 130)
         except TrainyardError as error:
             _failed(context, record, folder, str(error), error.exit_code)
+        except OSError as error:
+            full = disk_full(error)
+            if full is None:
+                raise
+            if record.reached("started") and not record.reached("committed"):
+                raise full from None  # the training needs no disk of ours: it goes on, attach finishes the story
+            _failed(context, record, folder, str(full), full.exit_code)
         except BaseException as error:
             # A fault of ours must not leave a pod behind either; it is raised again when the pod is gone.
             _failed(context, record, folder, f"{type(error).__name__}: {error}", 1)
@@ -120,11 +128,12 @@ def _failed(context: Context, record: Record, folder: RunFolder, text: str, code
         raise StillThere(text)
     record.error, record.error_code = text, code
     record.training_success = bool(record.training_success)
-    folder.save(record)
-    _note(context, record, "failed", error=text)
     context.ui.fail(text)
     if not record.pod:
         _remember_pod(context, record, folder)
+    with contextlib.suppress(OSError):  # a full disk must not keep the teardown from being tried
+        folder.save(record)
+        _note(context, record, "failed", error=text)
 
 
 def _remember_pod(context: Context, record: Record, folder: RunFolder) -> None:
@@ -141,7 +150,6 @@ def _remember_pod(context: Context, record: Record, folder: RunFolder) -> None:
             record.pod["pod_id"] = resource.get("id")
             record.pod["price_per_hour"] = outputs.get("price_per_hour") or outputs.get("pricePerHour")
             record.pod["created_epoch"] = record.created
-    folder.save(record)
 
 
 def _advance(context: Context, record: Record, folder: RunFolder, phase: Phase, **data: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trainyard.config import user_name
 from trainyard.errors import UserError
+from trainyard.provider.environments import default_bucket, known_environment_id
 from trainyard.runs.rent import Context
 from trainyard.stacks import facade
 from trainyard.storage.client import StoreSettings, store_settings
@@ -20,9 +21,14 @@ def bucket_of(context: Context, stack: str) -> StoreSettings:
     """
     outputs = facade.outputs(context.stack(stack))
     settings = facade.settings_of(stack, context.places)
+    kind = outputs.get("store") or settings.get("store") or ("local" if settings.get("cloud", stack) == "local" else None)
     name = outputs.get("bucket") or settings.get("bucket")
-    kind = outputs.get("store") or settings.get("store")
-    found = store_settings(context.env, None if kind is None else str(kind), None if name is None else str(name), context.places)
+    if name is None:  # no state here: the default name follows from the environment's id
+        env_id = settings.get("env_id") or known_environment_id(context.places, stack)
+        name = None if env_id is None else default_bucket(str(env_id))
+    found = None
+    if name is not None:
+        found = store_settings(context.env, None if kind is None else str(kind), str(name), context.places)
     if found is None:
         raise UserError(f"stack '{stack}' has no bucket", hint="Its results were fetched over SSH into out/<user>/<run>/.")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from trainyard import playbook
@@ -9,6 +10,7 @@ from trainyard.playbook import Host, TextReporter
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs import recipe
 from trainyard.runs.adopt import RUN_FILE, told_to_pod
+from trainyard.runs.bucketdata import signed_urls
 from trainyard.runs.pod import Pod
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.rent import Context
@@ -29,6 +31,9 @@ def start(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None
         pod.connect() as transport,
     ):
         put_bytes(transport, pod.path(*RUN_FILE), told_to_pod(record))
+        if record.data.get("kind") == "s3":
+            urls = signed_urls(context, (record.bucket or {}).get("store"), record.data["files"])
+            put_bytes(transport, pod.path("input", ".sources.json"), json.dumps(urls).encode(), mode=0o600)
         reporter = TextReporter(lambda text: print(text, file=log, flush=True))
         playbook.run(book, {"pod": Host(transport, {})}, told, reporter=reporter).raise_for_failure()
 

@@ -83,22 +83,26 @@ def leased(cloud: Cloud, lease_id: str) -> list[PodInfo]:
 
 
 def _destroy_once(context: Context, record: Record, stack: Stack | None) -> str:
-    """Try once; return why the end is not proved, an empty text when it is."""
-    if stack is not None:
-        outcome = facade.operate(stack, "destroy", context.ui.engine_event)
-        if not outcome.ok:
-            return outcome.reason()
+    """Try once; return why the end is not proved, an empty text when it is.
+
+    What the cloud still lists under the lease is ended through the cloud, also when the engine fails (a full
+    disk, a lost passphrase): the pod costs money, the state does not.
+    """
+    outcome = facade.operate(stack, "destroy", context.ui.engine_event) if stack is not None else None
+    problem = "" if outcome is None or outcome.ok else outcome.reason()
     lease_id = str(record.pod.get("lease_id") or "")
     if not lease_id:
-        return ""
+        return problem
     cloud = context.cloud(record.environment)
     try:
         for pod in leased(cloud, lease_id):
             cloud.terminate(pod.id)
         there = leased(cloud, lease_id)
     except CloudError as error:
-        return f"the cloud did not answer: {error.message}"
-    return f"the cloud still lists {', '.join(pod.id for pod in there)}" if there else ""
+        return f"{problem}\nthe cloud did not answer: {error.message}".strip()
+    if there:
+        return f"{problem}\nthe cloud still lists {', '.join(pod.id for pod in there)}".strip()
+    return f"{problem}\n(the cloud lists no pod of this lease any more)" if problem else ""
 
 
 def _archive(stack: Stack, folder: RunFolder) -> None:

@@ -47,14 +47,16 @@ def prepare(context: Context, wanted: Wanted) -> RunFolder:
     ui = context.ui
     settings = dict(facade.settings_of(wanted.stack, context.places))
     chosen = recipe.load_recipe(context.places.root, wanted.recipe)
-    values = recipe.resolve(chosen, wanted.config, wanted.sets, settings)
-    found = data.inspect(wanted.data, chosen)
+    cloud = context.cloud(wanted.stack)
+    # What the stack rents decides which lock, and with it which refusals, hold; an emulator's GPUs are only told.
+    device = "gpu" if settings.get("gpu") and not cloud.simulated else "cpu"
+    values = recipe.resolve(chosen, wanted.config, wanted.sets, {"device": device, **settings})
+    found = _data(context, wanted.data, chosen, settings)
     ui.say(f"recipe     {chosen.name}; data {found.describe()}")
     user = user_name(context.env, settings.get("user"))  # type: ignore[arg-type]
     new_label(context.places.runs, user, wanted.name, datetime.now(), wanted.stack)  # a bad name is refused before anything is made
     hours = _hours(wanted, settings)
     budget = wanted.budget if wanted.budget is not None else settings.get("budget")
-    cloud = context.cloud(wanted.stack)
     told = estimate(cloud, settings, hours)
     for warning in check_limits(told, settings, Ledger(context.places.ledger), None if budget is None else float(budget)):  # type: ignore[arg-type]
         ui.warn(warning)
@@ -96,12 +98,33 @@ def _write(
     return RunFolder(target)
 
 
+def render_bundle(context: Context, name: str, reference: str | None, config: Path | None, sets: Sequence[str], to: Path) -> bundle.Bundle:
+    """Write a run's bundle into a folder with its data beside it; ``sh run.sh`` there runs it by hand."""
+    chosen = recipe.load_recipe(context.places.root, name)
+    found = data.inspect(reference, chosen)
+    made = bundle.build(chosen, recipe.resolve(chosen, config, sets, {}), found, to)
+    bundle.place_data(found, to / "input")
+    return made
+
+
 def git_commit(root: Path) -> str | None:
     """Return the commit of the checkout, ``-dirty`` behind it when files differ; None outside git."""
     done = subprocess.run(
         ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], capture_output=True, text=True
     )
     return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _data(context: Context, reference: str | None, chosen: recipe.Recipe, settings: dict[str, Any]) -> data.Data:
+    if reference is None or not reference.startswith("s3://"):
+        return data.inspect(reference, chosen)
+    from trainyard.runs.bucketdata import resolver
+
+    return data.inspect(reference, chosen, resolver(context, settings.get("store") or _default_store(settings)))
+
+
+def _default_store(settings: dict[str, Any]) -> str | None:
+    return "local" if settings.get("cloud") == "local" else None
 
 
 def _claim(folder: Path) -> None:

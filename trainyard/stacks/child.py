@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 # Pulumi's own rule, which the built-in engine shares: the first signal stops new steps and awaits
 # the running ones, so that a pod in creation is recorded.
@@ -23,7 +25,7 @@ def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: deque[str] = deque(maxlen=20)
-    with log.open("ab") as kept:
+    with log.open("ab", buffering=0) as kept:
         child = subprocess.Popen(
             list(argv),
             cwd=cwd,
@@ -43,7 +45,7 @@ def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line
                 if not raw:
                     code = child.wait()
                     break
-                kept.write(raw)
+                _keep(kept, raw)
                 on_line(raw.decode("utf-8", "replace").rstrip("\n"))
             except KeyboardInterrupt:
                 if interrupted:
@@ -51,16 +53,23 @@ def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line
                     raise
                 interrupted = True
                 _signal(child.pid, _GRACE_SIGNAL)
+        child.stdout.close()
         drain.join(timeout=2)
     if interrupted:
         raise KeyboardInterrupt
     return code, "".join(tail).strip()
 
 
-def _drain(stream: object, tail: deque[str], kept: object) -> None:
-    for raw in stream:  # type: ignore[attr-defined]
-        kept.write(raw)  # type: ignore[attr-defined]
+def _drain(stream: IO[bytes], tail: deque[str], kept: IO[bytes]) -> None:
+    for raw in stream:
+        _keep(kept, raw)
         tail.append(raw.decode("utf-8", "replace"))
+    stream.close()
+
+
+def _keep(log: IO[bytes], raw: bytes) -> None:
+    with contextlib.suppress(OSError):  # a full disk costs us the log, never the operation
+        log.write(raw)
 
 
 def _signal(pid: int, number: int) -> None:
