@@ -159,8 +159,11 @@ def local(tmp_path: Path, clock: TurnedClock) -> tuple[Warden, list[str]]:
 def test_an_extended_lease_is_asked_from_the_local_cloud_before_acting(tmp_path: Path, control: Control) -> None:
     clock = TurnedClock()
     w, ended = local(tmp_path, clock)
-    control.lease = {"stop": clock.wall() + 7200, "end": clock.wall() + 9000}
-    clock.go(5400)
+    extended = {"stop": clock.wall() + 7200, "end": clock.wall() + 9000}
+    clock.go(5395)
+    w.tick()
+    control.lease = dict(extended)
+    clock.go(5)
     w.tick()
     assert ended == [] and w.state == "watching"
     clock.go(3600)

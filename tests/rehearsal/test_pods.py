@@ -44,6 +44,14 @@ def test_a_pod_answers_under_its_pinned_host_key_with_an_armed_warden(cloud: Run
     assert status["armed"] and status["pod_id"] == info.id and status["ways"] == ["RunPod REST", "RunPod GraphQL"]
 
 
+def test_a_machine_without_namespaces_rehearses_too(cloud: RunPodCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINYARD_LOCAL_RUNG", "process")
+    info = reachable(cloud, rent(cloud, make_foreign(6)).id)
+    assert info.workspace != "/workspace" and run(info, "echo $WORKSPACE", tmp_path).strip() == info.workspace
+    eventually(lambda: warden(info, tmp_path).get("key_sees_pod"))
+    eventually(lambda: cloud.get(info.id) is None)
+
+
 @pytest.mark.parametrize("make", [make_spec, make_foreign], ids=["our image", "foreign image"])
 def test_the_warden_ends_the_pod_at_its_end_with_the_pods_own_key(cloud: RunPodCloud, rehearsal: Emulator, make: object) -> None:
     made = rent(cloud, make(2.5))  # type: ignore[operator]

@@ -117,6 +117,7 @@ def pod_info(pod: Mapping[str, object]) -> PodInfo:
         gpu=_text(gpu.get("id")),
         gpu_count=int(_number(gpu.get("count")) or (1 if gpu else 0)),
         region=_text(pod.get("dataCenterId")),
+        workspace=_text(env.get("WORKSPACE")) or "/workspace",
         host_key=_text(env.get(HOST_KEY_MARK)),
     )
 
@@ -128,16 +129,17 @@ def ssh_address(pod: Mapping[str, object]) -> SshAddress | None:
     """
     if str(pod.get("status")).upper() != "RUNNING":
         return None  # A stopped pod may still show its last address.
+    direct = _map(_map(pod.get("ssh")).get("direct"))
+    user = _text(direct.get("username")) or "root"
     ports = _map(pod.get("runtime")).get("ports")
     for port in ports if isinstance(ports, list) else []:
         entry = _map(port)
         host, public = _text(entry.get("ip")), _number(entry.get("public"))
         if entry.get("private") == 22 and str(entry.get("type")).lower() == "tcp" and host and public:
-            return SshAddress(host, int(public))
-    direct = _map(_map(pod.get("ssh")).get("direct"))
+            return SshAddress(host, int(public), user)
     host, public = _text(direct.get("host")), _number(direct.get("port"))
     if host and public:
-        return SshAddress(host, int(public), _text(direct.get("username")) or "root")
+        return SshAddress(host, int(public), user)
     return None
 
 

@@ -153,7 +153,7 @@ class Rest:
         address = shown_address(record, self.fleet.now())
         shown: dict[str, Any] = {
             "id": record["id"], "name": record["name"], "image": request.get("image", ""), "args": request.get("args", ""),
-            "disk": request.get("disk", 50), "ports": request.get("ports", []), "env": request.get("env", {}),
+            "disk": request.get("disk", 50), "ports": request.get("ports", []), "env": dict(request.get("env", {})),
             "registry": request.get("registry"), "status": record["status"], "actions": actions(record),
             "mounts": request.get("mounts", {}), "cloud": request.get("cloud", "SECURE"), "dataCenterId": record["center"],
             "cudaVersion": ".".join(map(str, stock.cuda(record["center"]))) if request.get("gpu") else None, "template": None,
@@ -162,6 +162,8 @@ class Rest:
             "cost": record["price"] if record["status"] not in ("EXITED", "TERMINATED") else 0.0,
             "createdAt": self._time(record["created"]), "startedAt": self._time(record["started"]) if record["started"] else None,
         }  # fmt: skip
+        if "WORKSPACE" in shown["env"] and record.get("workspace"):
+            shown["env"]["WORKSPACE"] = record["workspace"]
         if request.get("gpu"):
             shown["gpu"] = {"id": request["gpu"]["id"], "count": request["gpu"].get("count", 1)}
         else:
@@ -169,7 +171,7 @@ class Rest:
         user = f"{record['id']}-64411eb2"
         shown["ssh"]["proxy"] = _endpoint("ssh.rehearsal.invalid", 22, user)
         if running and address is not None:
-            shown["ssh"]["direct"] = _endpoint("127.0.0.1", address, "root")
+            shown["ssh"]["direct"] = _endpoint("127.0.0.1", address, record["user"])
             shown["runtime"] = {"uptime": int(self.fleet.now() - record["started"]), "ports": _ports(request, address)}
         return shown
 
