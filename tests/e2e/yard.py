@@ -48,7 +48,7 @@ class Yard:
     def __post_init__(self) -> None:
         # A checkout of its own, so that settings can be changed: links to the program, copies of the settings.
         self.root.mkdir(exist_ok=True)
-        for name in ("infra", "playbooks", "templates", "tasks.py", "Pulumi.yaml"):
+        for name in (".venv", "infra", "playbooks", "templates", "tasks.py", "Pulumi.yaml"):
             (self.root / name).symlink_to(ROOT / name)
         for path in ROOT.glob("Pulumi.*.yaml"):
             (self.root / path.name).write_text(path.read_text())

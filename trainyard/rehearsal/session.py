@@ -19,7 +19,7 @@ from trainyard.errors import UserError
 from trainyard.rehearsal.runpod import refuse_beside_the_real, start
 
 EMULATED = ("runpod",)
-_LINKED = ("infra", "playbooks", "templates", "tasks.py", "Pulumi.yaml")
+_LINKED = (".venv", "infra", "playbooks", "templates", "tasks.py", "Pulumi.yaml")
 _OWN_STORE = re.compile(r"^\s*trainyard:(store|bucket|disk_gb)\s*:.*\n?", re.MULTILINE)
 _SETTINGS = """\
   trainyard:store: local

@@ -72,7 +72,8 @@ def operate(binary: Path, stack: Stack, operation: Operation, cloud: str | None,
         argv += ["--yes", "--skip-preview"]
     elif operation == "refresh":
         argv += ["--yes"]
-    env = child_env(stack.places, stack.env, cloud)
+    # --event-log is one of the CLI's debug commands; the Automation API asks for it in the same way.
+    env = {**child_env(stack.places, stack.env, cloud), "PULUMI_DEBUG_COMMANDS": "true"}
 
     def take(event: Event) -> None:
         seen.add(event)
