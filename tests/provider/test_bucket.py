@@ -13,7 +13,7 @@ from tests.provider.conftest import Bench, pod_inputs
 from tests.storage.conftest import binary, store_places
 from trainyard.config import Places
 from trainyard.errors import RefusedError, UserError
-from trainyard.provider import fence, intents
+from trainyard.provider import environments, fence, intents
 from trainyard.provider.bucket import BUCKET
 from trainyard.provider.handler import CheckFailed, diff
 from trainyard.provider.lease import LEASE
@@ -66,6 +66,17 @@ def test_an_env_id_of_digits_alone_survives_yaml(bench: Bench, monkeypatch: pyte
         monkeypatch.setattr(secrets, "token_hex", lambda size, made=made: made)
         for _ in range(2):
             assert bench.checked(BUCKET, {"store": "local"}, stack=made)["name"] == f"trainyard-{made}"
+
+
+def test_a_known_environment_id_is_found_and_none_is_made_by_looking(bench: Bench) -> None:
+    places = bench.world.places
+    assert environments.known_environment_id(places, "dev") is None
+    assert not places.settings.exists()
+    name = bench.checked(BUCKET, {"store": "local"})["name"]
+    assert name == environments.default_bucket(str(environments.known_environment_id(places, "dev")))
+    (places.settings / "environments.yaml").write_text("dev: My Env\n")
+    with pytest.raises(UserError, match="no environment id"):
+        environments.known_environment_id(places, "dev")
 
 
 def test_an_impossible_env_id_is_an_error(bench: Bench) -> None:

@@ -182,6 +182,33 @@ def test_a_lock_on_a_removed_file_is_taken_again_on_the_new_one(tmp_path: Path) 
     assert path.exists()
 
 
+def test_a_file_removed_between_open_and_lock_is_not_taken_for_the_intent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path_of(tmp_path)
+    real, once = fcntl.flock, [True]
+
+    def flock(fd: int, how: int) -> None:
+        if once and once.pop():
+            intents.remove_folder(tmp_path, LEASE)
+            intents.make_folder(tmp_path, LEASE)
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with intents.hold(tmp_path, NAME, 0.0, lambda s: None) as intent:
+        intent.start("offer", 5.0)
+    assert read(tmp_path).start == 5.0
+
+
+def test_each_entry_is_synced_before_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = path_of(tmp_path)
+    synced: list[bytes] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (real(fd), synced.append(path.read_bytes() if path.exists() else b"")))
+    with intents.hold(tmp_path, NAME, 0.0, lambda s: None) as intent:
+        for write in (lambda: intent.start("offer", 5.0), lambda: intent.created("p1", 6.0)):
+            write()
+            assert synced[-1] == path.read_bytes()
+
+
 def test_the_intents_of_a_fence_are_those_whose_names_carry_it(tmp_path: Path) -> None:
     other = "2" * 10
     for lease, name in ((LEASE, NAME), (other, f"ty-{FENCE}-{other}-pod-0123abcd"), ("3" * 10, f"ty-{'0' * 10}-{'3' * 10}-pod-0123abcd")):

@@ -59,7 +59,9 @@ def test_handshake_announces_secrets_and_that_pending_creates_can_be_asked_for(i
 
 
 def test_settings_of_the_namespace_never_reach_state_and_never_replace_the_provider(idle: Plugin) -> None:
-    settings: Properties = {"version": "0.1.0", "gpu": '["A"]', "hours": "2", "pods": "1", "cloud": "local", "max_price": "3"}
+    keys = re.findall(r'given\.\w+\("(\w+)"', (ROOT / "infra" / "settings.py").read_text())
+    assert {"gpu", "hours", "pods", "bucket", "fence_id", "boot_ssh_minutes"} <= set(keys)
+    settings: Properties = {"version": "0.1.0", **dict.fromkeys(keys, "1")}
     kept = idle.stub.CheckConfig(provider_pb2.CheckRequest(news=to_wire(settings)))
     assert from_wire(kept.inputs) == {"version": "0.1.0"}
     for key in settings:
@@ -81,7 +83,7 @@ def test_the_schema_names_every_type_and_requires_a_lease_of_a_pod(idle: Plugin)
 
 def test_the_sdk_and_the_clients_of_stores_are_not_loaded_at_start() -> None:
     script = (
-        "import sys; from trainyard.provider import main; main.stand_in(); import trainyard.provider.servicer, trainyard.provider.live\n"
+        "import sys; from trainyard.provider import main; main.stand_in(); import trainyard.provider.process\n"
         "print([name for name in ('pulumi.resource', 'boto3', 'httpx', 'cryptography', 'paramiko', 'yaml') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -160,6 +162,11 @@ def test_a_read_that_cannot_tell_keeps_the_resource_with_all_it_had(tmp_path: Pa
         assert (detail.id, from_wire(detail.properties), from_wire(detail.inputs)) == (id, outputs, pod)
         cloud.terminate(id)
         assert plugin.read(urn("Pod", "pod"), id, outputs, pod).id == ""
+
+
+def test_an_import_is_refused_in_words(idle: Plugin) -> None:
+    with pytest.raises(grpc.RpcError, match="'p1' cannot be imported"):
+        idle.read(urn("Pod", "pod"), "p1", {}, {})
 
 
 # How it ends

@@ -19,7 +19,7 @@ from google.protobuf.struct_pb2 import Struct
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
 from trainyard import __version__
-from trainyard.errors import TrainyardError
+from trainyard.errors import TrainyardError, UserError
 from trainyard.provider import handler as handlers
 from trainyard.provider.handler import CheckFailed, Difference, Handler, Partial
 from trainyard.provider.values import Properties, from_wire, to_wire
@@ -169,6 +169,8 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
 
         def work(handler: Handler, call: Call) -> handlers.Found:
             outputs, inputs = from_wire(request.properties), from_wire(request.inputs)
+            if request.id and not inputs:
+                raise UserError(f"'{request.id}' cannot be imported: declare the resource, and up adopts what is there")
             try:
                 return handler.read(call, request.id, outputs, inputs)
             except Interrupted:
