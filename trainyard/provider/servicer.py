@@ -169,7 +169,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
 
         def work(handler: Handler, call: Call) -> handlers.Found:
             outputs, inputs = from_wire(request.properties), from_wire(request.inputs)
-            if request.id and not inputs:
+            if request.id and not inputs and not outputs:
                 raise UserError(f"'{request.id}' cannot be imported: declare the resource, and up adopts what is there")
             try:
                 return handler.read(call, request.id, outputs, inputs)

@@ -27,6 +27,8 @@ def pulumi_exports(places: Places, env: Mapping[str, str]) -> dict[str, str]:
         "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
         "PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER": "true",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
+        # The plugin starts in the program's folder, which may be a link to elsewhere.
+        "TRAINYARD_PROJECT_DIR": str(places.root),
     }
     path = passphrase_file(places, env)
     if path is not None:
@@ -41,7 +43,6 @@ def child_env(places: Places, env: Mapping[str, str], cloud: str | None) -> dict
     # .env is read again by the provider's launcher; an empty variable keeps a dropped key from coming back that way.
     result.update({key: "" for key in dropped if key in env})
     result.update(pulumi_exports(places, env))
-    result["TRAINYARD_PROJECT_DIR"] = str(places.root)
     venv = places.root / ".venv" / "bin"
     if venv.is_dir():
         result["PATH"] = f"{venv}:{result.get('PATH', '')}"
