@@ -1,11 +1,10 @@
-"""The rehearsal's API says what the specification says: forms, rules, refusals, limits, bills; and every fault of its table acts."""
+"""The rehearsal's API says what the specification says: forms, rules, refusals, limits, bills."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from trainyard.errors import Busy, RefusedError, UserError
-from trainyard.rehearsal.runpod import FAULTS, Emulator, Timing, billing, refuse_beside_the_real, schema, start
+from trainyard.errors import Busy, RefusedError
+from trainyard.rehearsal.runpod import Emulator, Timing, billing, refuse_beside_the_real, schema, start
 from trainyard.rehearsal.runpod.books import Paid
 from trainyard.rehearsal.runpod.server import Limits
 
@@ -242,98 +241,6 @@ def test_graphql_ignores_a_deadline_as_in_life(api: httpx.Client, paper: Emulato
 )
 def test_graphql_errors_come_inside_the_answer(paper: Emulator, query: str, variables: dict[str, object]) -> None:
     assert graphql(paper, query, **variables)["errors"][0]["message"]
-
-
-# Faults
-
-
-def test_the_table_has_more_than_forty_faults_each_with_a_name_and_a_story() -> None:
-    assert len(FAULTS) >= 40 and len({fault.name for fault in FAULTS}) == len(FAULTS)
-    assert all(fault.seen and fault.name == fault.name.lower() for fault in FAULTS)
-
-
-_SAMPLES = {
-    "POST /pods": ("POST", "/pods"),
-    "GET /pods": ("GET", "/pods"),
-    "GET /catalog/.*": ("GET", "/catalog/gpus"),
-    ".*": ("GET", "/pods"),
-}
-
-
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.kind == "reply"], ids=lambda fault: str(fault.name))
-def test_a_reply_fault_changes_the_answer_and_nothing_or_all_happens(api: httpx.Client, paper: Emulator, fault: Any) -> None:
-    existing = api.post("/pods", json=body(name="there before")).json()["id"]
-    method, path = _SAMPLES.get(fault.on, (fault.on.split()[0], f"/pods/{existing}"))
-    url = paper.graphql_url if "graphql" in fault.on else path
-    before = {record["id"] for record in paper.fleet.all()}
-    paper.faults.on(fault.name, times=1, **({"delay": 0.1} if "delay" in fault.does else {}))
-    does, answer = fault.does, None
-    try:
-        given = {"query": "query { myself { clientBalance } }"} if "graphql" in fault.on else body()
-        wait = 0.15 if does.get("hang") else 5
-        answer = api.request(method, url, json=given if method == "POST" else None, timeout=wait)
-    except httpx.HTTPError:
-        assert does.get("hang") or does.get("drop")
-    changed = {record["id"] for record in paper.fleet.all()} != before
-    assert changed is bool(does.get("after") or "delay" in does)
-    if answer is not None and "delay" not in does:
-        assert answer.status_code == does["status"]
-        assert answer.text.startswith("<html>") is bool(does.get("page"))
-        for name, value in does.get("headers", {}).items():
-            assert answer.headers[name] == value
-    assert paper.faults.active() == [], "it was to happen once"
-
-
-def test_a_fault_lasts_for_calls_or_seconds_or_until_it_is_cleared(paper: Emulator, api: httpx.Client) -> None:
-    paper.faults.on("list-500", times=2)
-    assert [api.get("/pods").status_code for _ in range(3)] == [500, 500, 200]
-    paper.faults.on("list-500", seconds=0.2)
-    assert api.get("/pods").status_code == 500
-    time.sleep(0.25)
-    assert api.get("/pods").status_code == 200
-    paper.faults.on("list-500")
-    paper.faults.off("list-500")
-    assert api.get("/pods").status_code == 200
-    with pytest.raises(UserError, match="no fault"):
-        paper.faults.on("gremlins")
-
-
-def test_faults_are_switched_over_http(paper: Emulator, api: httpx.Client) -> None:
-    switch = paper.url.removesuffix("/v2") + "/_rehearsal/faults"
-    assert httpx.post(switch, json={"name": "list-500", "times": 1, "status": 502}, trust_env=False).status_code == 200
-    assert httpx.get(switch, trust_env=False).json()["on"][0]["name"] == "list-500"
-    assert api.get("/pods").status_code == 502
-    assert httpx.post(switch, json={"name": "gremlins"}, trust_env=False).status_code == 404
-    assert httpx.delete(switch, trust_env=False).json() == {"on": []}
-
-
-def test_a_late_pod_is_missing_for_a_while_and_an_ended_one_lingers(api: httpx.Client, paper: Emulator) -> None:
-    paper.faults.on("list-late")
-    pod_id = api.post("/pods", json=body()).json()["id"]
-    assert api.get("/pods").json()["pods"] == [] and api.get(f"/pods/{pod_id}").status_code == 200
-    paper.faults.off()
-    paper.faults.on("get-late")
-    assert api.get(f"/pods/{pod_id}").status_code == 404 and len(api.get("/pods").json()["pods"]) == 1
-    paper.faults.off()
-    paper.faults.on("deleted-still-listed")
-    api.delete(f"/pods/{pod_id}")
-    assert pod_id in [pod["id"] for pod in api.get("/pods").json()["pods"]]
-    assert api.get(f"/pods/{pod_id}").status_code == 404
-    paper.faults.off()
-    assert api.get("/pods").json()["pods"] == []
-
-
-@pytest.mark.parametrize(("name", "hours"), [("clock-behind", -1), ("clock-ahead", 1)])
-def test_a_skewed_clock_shows_in_dates_and_times(api: httpx.Client, paper: Emulator, name: str, hours: int) -> None:
-    from email.utils import parsedate_to_datetime
-
-    paper.faults.on(name)
-    answer = api.post("/pods", json=body())
-    skew = parsedate_to_datetime(answer.headers["Date"]).timestamp() - time.time()
-    assert abs(skew - hours * 3600) < 5
-
-
-# Starting
 
 
 @pytest.mark.parametrize("url", ["https://api.runpod.io/v2", "https://rest.runpod.io/v1", "https://x.proxy.runpod.net/"])

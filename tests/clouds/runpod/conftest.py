@@ -68,5 +68,3 @@ def spec() -> Callable[..., PodSpec]:
         return PodSpec(**{**given, **changes})  # type: ignore[arg-type]
 
     return make
-
-
