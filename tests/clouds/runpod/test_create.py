@@ -170,3 +170,25 @@ def test_after_an_unclear_create_the_list_shows_the_pod_by_name(cloud: RunPodClo
     with pytest.raises(CloudUnknown):
         cloud.create(wanted, offer)
     assert [pod.name for pod in cloud.list()] == [wanted.name]
+
+
+@pytest.mark.parametrize("status", [408, 499, 500, 599])
+def test_a_create_that_timed_out_on_the_way_is_unknown_whatever_the_number(
+    cloud: RunPodCloud, rehearsal: Emulator, spec: Make, status: int
+) -> None:
+    offer = first(cloud)
+    rehearsal.faults.on("create-500-after", times=1, status=status)
+    with pytest.raises(CloudUnknown):
+        cloud.create(spec(), offer)
+
+
+def test_the_account_key_cannot_slip_into_a_request(cloud: RunPodCloud, rehearsal: Emulator, spec: Make) -> None:
+    with pytest.raises(CloudRefused, match="own key") as raised:
+        cloud.create(spec(env={"HIDDEN": f"x{cloud.key.reveal()}y"}), first(cloud))
+    assert cloud.key.reveal() not in str(raised.value) and rehearsal.fleet.all() == []
+
+
+def test_nobodys_variables_override_the_marks(cloud: RunPodCloud, spec: Make) -> None:
+    wanted = spec(env={"TRAINYARD_END": "2099-01-01T00:00:00Z", "TRAINYARD_LEASE_ID": "ffffffffff"})
+    made = cloud.create(wanted, first(cloud))
+    assert (made.lease_id, made.end) == (wanted.lease_id, wanted.end)

@@ -62,7 +62,7 @@ def create_error(response: httpx.Response) -> CloudError:
         return CloudRefused(f"RunPod does not understand the request: {detail}")
     if code == 429:
         return CloudRefused(f"RunPod: {detail}", hint="Nothing was created; try again in a minute.")
-    if 400 <= code < 500 and code != 408:
+    if 400 <= code < 500 and code not in (408, 499):
         return CloudRefused(f"RunPod: HTTP {code}: {detail}")
     return CloudUnknown(f"RunPod answered HTTP {code} to the create request: {detail}")
 

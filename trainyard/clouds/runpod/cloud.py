@@ -102,6 +102,8 @@ class RunPodCloud:
         except UserError as error:
             # Whoever asks must know that nothing was sent.
             raise CloudRefused(error.message, hint=error.hint) from None
+        if self.key.reveal() in json.dumps(body):
+            raise CloudRefused("the create request holds the account's own key, which never goes to a pod; nothing was sent")
         if offer.spot:
             return self._found(self._graphql.create_spot(body, limit=self.post_timeout))
         response = self._api.create("/pods", body, limit=self.post_timeout)
