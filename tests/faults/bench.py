@@ -1,0 +1,333 @@
+"""Run crash cases in one world: set up, crash, do what a user would do next, let the books judge."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.e2e.yard import Done
+from tests.faults import judge, processes
+from tests.faults.cases import SITUATIONS, WAITS, Case
+from tests.faults.points import POINTS, Point, Scene
+from tests.faults.processes import Process
+from tests.faults.world import STACK, RunPodYard, World
+from trainyard.errors import EngineError
+from trainyard.stacks import facade
+
+PATIENCE = 150.0
+"""Seconds any single command may take before it counts as hanging."""
+LABEL = "a"
+
+
+@dataclass
+class Result:
+    """How a case went."""
+
+    case: Case
+    problems: list[str] = field(default_factory=list)
+    crashed: bool = True
+    """False when the command was over before the point came: nothing was killed."""
+    seconds: float = 0.0
+    story: list[str] = field(default_factory=list)
+    """What was printed, for a case that failed."""
+
+
+@dataclass
+class Bench:
+    """One world, with a colleague whose stack has the same name and whose pod must outlive every case."""
+
+    world: World
+    pace: float = 4.0
+    """Seconds an ``up`` with a pod takes on this machine now."""
+    colleague: RunPodYard | None = None
+    others: frozenset[str] = frozenset()
+    """The colleague's pods."""
+
+    def calibrate(self) -> None:
+        """Measure the pace and bring the colleague's pod up."""
+        began = time.monotonic()
+        self.ensure_colleague()
+        self.pace = max(2.0, time.monotonic() - began)
+
+    def ensure_colleague(self) -> None:
+        """Bring the colleague's stack up, where it is not."""
+        if self.others and self.others <= {r["id"] for r in self.world.pods()}:
+            return
+        if self.colleague is None:
+            self.colleague = self.world.yard("colleague")
+            self.colleague.settings(pods=1, hours=20)
+        self.colleague.invoke("up", "--stack", STACK, timeout=PATIENCE).expect()
+        self.others = frozenset(r["id"] for r in self.world.pods())
+
+    def run(self, case: Case) -> Result:
+        """Run one case; never raises for what the case finds."""
+        began = time.monotonic()
+        self.ensure_colleague()
+        result = Result(case)
+        story = Story(self, case, result)
+        try:
+            story.tell()
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            result.problems.append(str(error))
+        result.seconds = time.monotonic() - began
+        self.clear(story)
+        return result
+
+    def clear(self, story: Story) -> None:
+        """Take everything of a case away."""
+        self.world.emulator.faults.off()
+        processes.kill(process for process in story.seen.values() if process.lives())
+        for record in self.world.pods():
+            if record["id"] not in self.others:
+                self.world.emulator.fleet.delete(record["id"], "cleared by the test")
+        shutil.rmtree(story.yard.base, ignore_errors=True)
+
+
+class Story:
+    """One case from its set-up to its verdict."""
+
+    def __init__(self, bench: Bench, case: Case, result: Result) -> None:
+        self.bench, self.case, self.result = bench, case, result
+        self.world = bench.world
+        self.yard = bench.world.yard(TRAINYARD_ENGINE=case.engine)
+        self.since = time.time()
+        self.seen: dict[int, Process] = {}
+        self.secrets: dict[str, str] = {}
+
+    def tell(self) -> None:
+        """Set up, crash, go on, judge."""
+        self._settings()
+        if self.case.operation in ("destroy", "replace"):
+            self.verb("up", "--stack", STACK).expect()
+        if self.case.operation == "replace":
+            self._settings(disk_gb=6)
+        self._situation(True)
+        self._crash()
+        self.secrets = judge.secrets_of(self.yard)
+        self.problems(*judge.state(self.yard))
+        self.problems(*judge.clear_text(self.yard, self.secrets, [p.argv for p in self.seen.values()], self.result.story))
+        FOLLOWING[self.case.next](self)
+        self._situation(False)
+        self._judge()
+
+    def problems(self, *found: str) -> None:
+        """Note what is wrong."""
+        self.result.problems += found
+
+    def verb(self, *words: str, engine: str | None = None) -> Done:
+        """Run a verb to its end in the case's checkout."""
+        yard = copy.copy(self.yard)
+        yard.extra = {**yard.extra, **({"TRAINYARD_ENGINE": engine} if engine else {})}
+        try:
+            done = yard.invoke(*words, timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"invoke {' '.join(words)} hangs") from None
+        self.result.story.append(f"$ invoke {' '.join(words)}   -> {done.code}\n{done.out}{done.err}")
+        return done
+
+    def fresh(self) -> set[str]:
+        """Return the ids of the case's pods that exist."""
+        return {r["id"] for r in self.world.pods()} - self.bench.others
+
+    def wait_for_the_end(self, grace: float = judge.GRACE) -> None:
+        """Wait until every pod of the case is gone by itself, at the latest a while after its lease's end."""
+        while fresh := self.fresh():
+            ends = self.world.ends()
+            if time.time() > max(ends[pod] for pod in fresh) + grace:
+                self.problems(*(f"outlives its lease: {pod}" for pod in fresh))
+                return
+            time.sleep(0.1)
+
+    def destroy(self, engine: str | None = None) -> None:
+        """Destroy as a user would; it must succeed."""
+        done = self.verb("destroy", "--stack", STACK, "--yes", engine=engine)
+        if done.code:
+            self.problems(f"destroy exited {done.code}")
+
+    def _settings(self, **changes: object) -> None:
+        waits = self.case.next in WAITS
+        # Long enough to reach the point at this machine's pace, short enough to be waited out.
+        seconds = self.bench.pace * {"train": 2.5}.get(self.case.operation, 1.5) + 3 if waits else 1200
+        pods = None if self.case.operation == "train" else 1
+        self.yard.settings(**{"pods": pods, "hours": round(seconds / 3600, 6), "rescue_minutes": 0.05, **changes})
+
+    def _situation(self, on: bool) -> None:
+        fault = SITUATIONS.get(self.case.situation)
+        if fault and on:
+            self.world.emulator.faults.on(fault)
+        elif fault:
+            self.world.emulator.faults.off(fault)
+
+    def _words(self) -> tuple[str, ...]:
+        if self.case.operation == "train":
+            return self.yard.train("--name", LABEL, steps=8, pause=0.1)
+        verb = "up" if self.case.operation == "replace" else self.case.operation
+        return (verb, "--stack", STACK, "--yes")
+
+    def _crash(self) -> None:
+        label = LABEL if self.case.operation == "train" else ""
+        scene = Scene(self.yard, time.time(), label, frozenset(r["id"] for r in self.world.pods()))
+        controller = self.yard.start(*self._words())
+        try:
+            self.result.crashed = self._kill_at_point(scene, controller)
+        finally:
+            kept = {f for f in (SITUATIONS.get(self.case.situation),) if f}
+            for row in self.world.emulator.faults.active():
+                if row["name"] not in kept:
+                    self.world.emulator.faults.off(row["name"])
+        try:
+            printed, _ = controller.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError("the controller hangs after the crash") from None
+        self.result.story.append(f"$ invoke {' '.join(self._words())}   -> {controller.returncode}\n{printed}")
+        # Pulumi's own language host outlives its engine; what is ours must not.
+        ours = [process for process in self.seen.values() if process.role != "other"]
+        hanging = processes.wait_until_gone(ours, 60)
+        self.problems(*(f"still runs after the crash: {' '.join(p.argv[:4])}" for p in hanging))
+
+    def _kill_at_point(self, scene: Scene, controller: subprocess.Popen[str]) -> bool:
+        point = POINTS.get(self.case.point)
+        at = time.monotonic() + self.case.fraction * self._usual()
+        armed = False
+        while controller.poll() is None:
+            if point is not None and not armed and point.arm(scene):
+                armed = True
+                if point.fault:
+                    self.world.emulator.faults.on(point.fault, times=1, **point.does)
+            if (point is None and time.monotonic() >= at) or (point is not None and armed and point.reached(scene)):
+                return self._kill(controller.pid)
+            time.sleep(0.01)
+        return False
+
+    def _kill(self, pid: int) -> bool:
+        found = processes.tree(pid)
+        self.seen |= {process.pid: process for process in found}
+        chosen = processes.pick(found, self.case.victim) or processes.pick(found, "controller")
+        processes.kill(chosen)
+        return bool(chosen)
+
+    def _usual(self) -> float:
+        return self.bench.pace * {"up": 1.0, "destroy": 0.8, "replace": 1.6, "train": 2.5}[self.case.operation]
+
+    def _judge(self) -> None:
+        others = self.bench.others
+        self.problems(*judge.left(self.world, others))
+        gone = others - {r["id"] for r in self.world.pods()}
+        self.problems(*(f"the colleague's pod {pod} was ended" for pod in gone))
+        self.problems(*judge.bills(self.world, self.since, kept_by_reaper=self.case.next == "reaper"))
+        self.problems(*judge.state(self.yard))
+        self.problems(*judge.clear_text(self.yard, self.secrets, [p.argv for p in self.seen.values()], self.result.story))
+
+
+def _later(story: Story) -> None:
+    story.wait_for_the_end()
+    story.destroy()
+
+
+def _reaper(story: Story) -> None:
+    ends = story.world.ends()
+    last = max((ends[pod] for pod in story.fresh()), default=0.0)
+    while time.time() < last + 1.2 and story.fresh():
+        time.sleep(0.1)
+    done = story.verb("reap", "--stack", STACK)
+    if done.code:
+        story.problems(f"reap exited {done.code}")
+
+
+def _two_destroys(story: Story) -> None:
+    words = ("destroy", "--stack", STACK, "--yes")
+    both = [story.yard.start(*words) for _ in range(2)]
+    for one in both:
+        printed, _ = one.communicate(timeout=PATIENCE)
+        story.result.story.append(f"$ invoke {' '.join(words)} (one of two)   -> {one.returncode}\n{printed}")
+    if all(one.returncode for one in both):
+        story.destroy()
+
+
+def _colleague(story: Story) -> None:
+    bench, mine = story.bench, story.fresh()
+    assert bench.colleague is not None
+    done = bench.colleague.invoke("destroy", "--stack", STACK, "--yes", timeout=PATIENCE)
+    story.result.story.append(f"$ (colleague) invoke destroy   -> {done.code}\n{done.out}{done.err}")
+    if done.code:
+        story.problems(f"the colleague's destroy exited {done.code}")
+    if bench.others & {r["id"] for r in story.world.pods()}:
+        story.problems("the colleague's destroy left the colleague's pod")
+    if mine - story.fresh():
+        story.problems(f"the colleague's destroy ended ours: {mine - story.fresh()}")
+    bench.others = frozenset()
+    story.destroy()
+    bench.ensure_colleague()
+
+
+def _again(story: Story) -> None:
+    if story.case.operation == "train":
+        done = story.verb(*story.yard.train("--name", "b", steps=3))
+    else:
+        done = story.verb("up", "--stack", STACK)
+        if not done.code and len(story.fresh()) != 1:
+            story.problems(f"up again has {len(story.fresh())} pods")
+    if done.code:
+        story.problems(f"{story.case.operation} again exited {done.code}")
+    story.destroy()
+
+
+def _attach(story: Story, *words: str) -> None:
+    known = bool(story.yard.record(LABEL))
+    done = story.verb(*words)
+    if known and story.yard.record(LABEL).get("phase") != "ended":
+        story.problems(f"{words[0]} did not end the run: {story.yard.record(LABEL).get('phase')} (exit code {done.code})")
+    model = story.yard.root / "out" / story.yard.user / LABEL / "model" / "model.txt"
+    summary = story.yard.home / "runs" / story.yard.user / LABEL / "1" / "run-summary.json"
+    if summary.is_file() and '"success": true' in summary.read_text() and not model.is_file():
+        story.problems("the summary says success, the model is not there")
+    if story.case.victim in ("controller", "all") and known and not model.is_file():
+        story.problems(f"{words[0]} did not bring the model home")
+    story.problems(*(f"{words[0]} left pod {pod}" for pod in story.fresh()))
+    story.destroy()
+
+
+def _lost(story: Story) -> None:
+    shutil.rmtree(story.yard.home, ignore_errors=True)
+    story.wait_for_the_end()
+
+
+def _remove(story: Story) -> None:
+    stack = judge.yard_stack(story.yard)
+    holds = bool(story.fresh())
+    try:
+        facade.remove(stack)
+    except EngineError:
+        story.destroy()
+        facade.remove(stack)
+        return
+    if holds and story.case.operation != "train":
+        story.problems("the stack was removed while it had a pod")
+    if story.fresh():
+        story.destroy()
+
+
+FOLLOWING: dict[str, Callable[[Story], None]] = {
+    "nothing": Story.wait_for_the_end,
+    "later": _later,
+    "reaper": _reaper,
+    "destroy": Story.destroy,
+    "other-engine": lambda story: story.destroy("cli" if story.case.engine == "builtin" else "builtin"),
+    "two-destroys": _two_destroys,
+    "colleague": _colleague,
+    "again": _again,
+    "attach": lambda story: _attach(story, "attach", LABEL),
+    "recover": lambda story: _attach(story, "recover"),
+    "lost": _lost,
+    "remove": _remove,
+}
+
+
+def with_point(case: Case, point: Point) -> Case:
+    """Return the case at another point."""
+    return dataclasses.replace(case, point=point.name)

@@ -1,0 +1,75 @@
+"""What a crash case is, drawn by chance from a seed, and the text that repeats it alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from tests.faults.points import ALL, POINTS, TABLE
+from tests.faults.processes import Victim
+
+Operation = Literal["up", "train", "destroy", "replace"]
+Next = Literal[
+    "nothing", "later", "reaper", "destroy", "other-engine", "two-destroys", "colleague", "again", "attach", "recover", "lost", "remove"
+]
+WAITS: tuple[Next, ...] = ("nothing", "later", "reaper", "lost")
+"""What a user does that only the lease's end ends."""
+TRAINING_ONLY: tuple[Next, ...] = ("attach", "recover")
+SITUATIONS = {"stuck": "boot-stuck-provisioning", "key": "pod-key-refused"}
+"""Pods that no warden can end: the container never starts, or the cloud refuses the pod's own key."""
+_BEFORE_BOOT = ("catalog", "intent", "not-accepted", "posting", "accepted", "answered", "recorded")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case. ``fraction`` places a random instant within the operation's usual time."""
+
+    operation: Operation
+    engine: str
+    victim: Victim
+    point: str
+    next: Next
+    fraction: float = 0.0
+    situation: str = ""
+
+    def __str__(self) -> str:
+        point = f"random@{self.fraction:.2f}" if self.point == "random" else self.point
+        return "/".join((self.operation, self.engine, self.victim, point, self.next, *([self.situation] if self.situation else [])))
+
+
+def parse(text: str) -> Case:
+    """Return the case of a text; raises ValueError for one that is none."""
+    operation, engine, victim, point, following, *rest = text.split("/")
+    name, _, fraction = point.partition("@")
+    fits = operation in get_args(Operation) and victim in get_args(Victim) and following in get_args(Next)
+    if not fits or engine not in ("builtin", "cli") or (name != "random" and name not in POINTS):
+        raise ValueError(f"'{text}' is no case")
+    return Case(operation, engine, victim, name, following, float(fraction or 0), rest[0] if rest else "")  # type: ignore[arg-type]
+
+
+def draw(seed: int, number: int, engines: Sequence[str]) -> Case:
+    """Return case ``number`` of a seed; the same on every machine that has the same engines."""
+    chance = random.Random(f"{seed}/{number}")
+    operation: Operation = chance.choices(("up", "train", "destroy", "replace"), (4, 3, 2, 2))[0]
+    engine = chance.choice(list(engines))
+    fitting = [point for point in TABLE if operation in point.operations]
+    following = _next(chance, operation, engines)
+    situation = chance.choice(list(SITUATIONS)) if following == "reaper" else ""
+    if situation == "stuck":
+        # A pod that never starts is never set up, trained on or, in a replace, there to be ended first.
+        fitting = [point for point in fitting if point.name in _BEFORE_BOOT] or fitting
+    if chance.random() < 0.3:
+        return Case(operation, engine, chance.choice(ALL), "random", following, chance.random(), situation)
+    point = chance.choice(fitting)
+    return Case(operation, engine, chance.choice(point.victims), point.name, following, 0.0, situation)
+
+
+def _next(chance: random.Random, operation: Operation, engines: Sequence[str]) -> Next:
+    possible: list[Next] = ["nothing", "later", "reaper", "destroy", "two-destroys", "colleague", "again", "lost", "remove"]
+    if len(engines) > 1:
+        possible += ["other-engine", "other-engine"]
+    if operation == "train":
+        possible += ["attach", "attach", "recover"]
+    return chance.choice(possible)

@@ -1,0 +1,117 @@
+"""``python -m tests.faults.crash [--cases N] [--seed S] [--engine builtin|cli] [--case TEXT]``: the crash matrix of guarantee G1.
+
+Each case kills the engine, the provider, the controller or all of them at a named point or a random instant of an
+operation on the rehearsal's cloud, then does what a user would do next (often: nothing). The judge is the emulator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from tests.e2e.yard import ROOT
+from tests.faults.bench import Bench, Result
+from tests.faults.cases import Case, draw, parse
+from tests.faults.world import world
+from trainyard.stacks import cli
+
+FULL = 500
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the cases; 1 when one has failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.crash", description=__doc__)
+    parser.add_argument("--cases", type=int, default=FULL)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--engine", choices=("builtin", "cli"), default=None)
+    parser.add_argument("--case", action="append", default=[], help="one case, as a failing one prints it (may be repeated)")
+    parser.add_argument("--workers", type=int, default=2, help="worlds side by side")
+    parser.add_argument("--minutes", type=float, default=None, help="begin no case after that long")
+    given = parser.parse_args(arguments)
+    engines = [given.engine] if given.engine else engines_here()
+    seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
+    chosen = [parse(text) for text in given.case] or [draw(seed, number, engines) for number in range(given.cases)]
+    print(f"seed {seed}, engines {', '.join(engines)}, {len(chosen)} cases", flush=True)
+    results = run(chosen, workers=min(given.workers, len(chosen)), minutes=given.minutes, say=lambda text: print(text, flush=True))
+    print(table(results, seed, len(chosen)))
+    return 1 if any(result.problems for result in results) else 0
+
+
+def engines_here() -> list[str]:
+    """Return the built-in engine, and the Pulumi CLI where it and its plugin are found (said aloud where not)."""
+    if cli.find(os.environ, ROOT) is not None and cli.has_command_plugin(os.environ):
+        return ["builtin", "cli"]
+    print("NO PULUMI CLI with the command plugin here: the built-in engine alone is tried", flush=True)
+    return ["builtin"]
+
+
+def run(cases: Sequence[Case], *, workers: int, minutes: float | None, say: Callable[[str], None]) -> list[Result]:
+    """Run cases in some worlds side by side; say each one's verdict."""
+    waiting: queue.SimpleQueue[tuple[int, Case]] = queue.SimpleQueue()
+    for item in enumerate(cases):
+        waiting.put(item)
+    until = None if minutes is None else time.monotonic() + 60 * minutes
+    results: list[Result] = []
+
+    def work() -> None:
+        with world() as mine:
+            bench = Bench(mine)
+            bench.calibrate()
+            say(f"a world is up; an up with a pod takes {bench.pace:.1f} s here")
+            while until is None or time.monotonic() < until:
+                try:
+                    number, case = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                result = bench.run(case)
+                results.append(result)
+                say(verdict(number, result))
+
+    threads = [threading.Thread(target=work) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def verdict(number: int, result: Result) -> str:
+    """Return what is said of one case."""
+    word = "FAILED" if result.problems else "ok" if result.crashed else "ok (over before the point)"
+    text = f"{number:4} {word:7} {result.seconds:6.1f} s  {result.case}"
+    if not result.problems:
+        return text
+    told = "".join(f"\n       {problem}" for problem in result.problems)
+    story = "\n".join(f"       | {line}" for part in result.story for line in part.splitlines()[-25:])
+    return f"{text}{told}\n       again: python -m tests.faults.crash --case {result.case}\n{story}"
+
+
+def table(results: Sequence[Result], seed: int, planned: int) -> str:
+    """Return the counts by operation, engine, victim, point and what the user does next."""
+    lines = [f"\n{len(results)} of {planned} cases run, seed {seed}"]
+    for title, key in (
+        ("operation", lambda c: c.operation), ("engine", lambda c: c.engine), ("victim", lambda c: c.victim),
+        ("point", lambda c: c.point), ("next", lambda c: f"{c.next} {c.situation}".strip()),
+    ):  # fmt: skip
+        run_, bad, missed = Counter(), Counter(), Counter()
+        for result in results:
+            run_[key(result.case)] += 1
+            bad[key(result.case)] += bool(result.problems)
+            missed[key(result.case)] += not result.crashed
+        for name in sorted(run_):
+            lines.append(f"  {title:<10} {name:<18} {run_[name]:4} run, {missed[name]:3} over before the kill, {bad[name]:3} failed")
+    by_reaper = [r for r in results if r.case.next == "reaper"]
+    lines.append(f"ended by the scheduled reaper because no warden could: {len(by_reaper)} cases")
+    lines.append(f"failed: {sum(bool(r.problems) for r in results)}; killed nothing: {sum(not r.crashed for r in results)}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

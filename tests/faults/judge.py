@@ -1,0 +1,103 @@
+"""The judge of a case: the emulator's own books and machines, the files left behind, the words on command lines."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.faults.world import RunPodYard, World, parts
+from trainyard.config import PROJECT
+from trainyard.engine.backend import Backend
+from trainyard.errors import TrainyardError
+from trainyard.stacks import facade
+
+GRACE = 25.0
+"""Seconds after the end of a lease in which the warden of a busy machine must have ended its pod."""
+
+
+def left(world: World, spared: Iterable[str] = ()) -> list[str]:
+    """Return what is wrong when nothing may be left: pods on the list, machines without a pod."""
+    spare = set(spared)
+    found = [f"pod left: {r['id']} {r['name']} ({r['status']})" for r in world.pods() if r["id"] not in spare]
+    listed = {r["id"] for r in world.pods()}
+    return found + [f"machine left without a pod: {pod}" for pod in world.machines() if pod not in listed]
+
+
+def bills(world: World, since: float, *, kept_by_reaper: bool = False) -> list[str]:
+    """Return what is wrong with the books: two pods of a lease paid at once, one that is not ours, one beyond its end."""
+    paid, ends = world.paid(since), world.ends()
+    found = [f"unknown pod paid: {p.pod} '{p.name}'" for p in paid if parts(p) is None or p.pod not in ends]
+    for one, two in itertools.combinations(paid, 2):
+        a, b = parts(one), parts(two)
+        same = a and b and (a.lease_id, a.logical_name) == (b.lease_id, b.logical_name)
+        if same and one.pod != two.pod and two.start < (one.end if one.end is not None else float("inf")):
+            found.append(f"paid twice at once: {one.pod} and {two.pod} of {one.name}")
+    if not kept_by_reaper:
+        over = [p for p in paid if p.end is not None and p.pod in ends and p.end > ends[p.pod] + GRACE]
+        found += [f"outlived its lease by {p.end - ends[p.pod]:.0f} s: {p.pod}" for p in over if p.end is not None]
+    return found
+
+
+def state(yard: RunPodYard) -> list[str]:
+    """Return what is wrong with the state files: each must be readable whole."""
+    folder = yard.places.state
+    if not folder.is_dir():
+        return []
+    try:
+        store = Backend(folder)
+        for name in store.stacks(PROJECT):
+            store.load(PROJECT, name)
+    except (TrainyardError, ValueError, KeyError, OSError) as error:
+        return [f"the state cannot be read: {error!r}"]
+    return []
+
+
+def secrets_of(yard: RunPodYard) -> dict[str, str]:
+    """Return what must never be seen in clear: name -> text. Call it while the environment's state is there."""
+    found = {"API key": yard.world.emulator.key}
+    passphrase = yard.places.settings / "passphrase"
+    if passphrase.is_file():
+        found["passphrase"] = passphrase.read_text().strip()
+    for path in yard.places.ssh.rglob("id_*"):
+        if path.suffix != ".pub":
+            found["private key"] = _inner(path.read_text())
+    try:
+        seed = facade.outputs(yard_stack(yard)).get("host_key_seed")
+    except TrainyardError:
+        seed = None
+    if isinstance(seed, str):
+        found["host key seed"] = seed
+    return found
+
+
+def yard_stack(yard: RunPodYard):  # type: ignore[no-untyped-def]
+    """Return the environment's stack of a checkout."""
+    return facade.environment_stack("runpod", yard.places, yard.env)
+
+
+def clear_text(yard: RunPodYard, secrets: dict[str, str], argvs: Iterable[tuple[str, ...]], printed: Iterable[str]) -> list[str]:
+    """Return where a secret stands in clear: state, logs, records, command lines, what was printed."""
+    found = []
+    for path in yard.home.rglob("*") if yard.home.is_dir() else ():
+        if path.is_file() and not path.is_relative_to(yard.places.ssh):
+            text = _text(path)
+            found += [f"{name} in clear in {path.relative_to(yard.root)}" for name, secret in secrets.items() if secret in text]
+    for argv in argvs:
+        found += [f"{name} in the command line of {argv[:4]}" for name, secret in secrets.items() if secret in " ".join(argv)]
+    for text in printed:
+        found += [f"{name} was printed" for name, secret in secrets.items() if secret in text]
+    return found
+
+
+def _inner(pem: str) -> str:
+    """Return a line of a key's secret half: the armour itself is no secret."""
+    lines = [line for line in pem.splitlines() if line and "-----" not in line]
+    return lines[len(lines) // 2]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
