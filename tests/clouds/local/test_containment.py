@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -33,14 +36,60 @@ def test_terminate_leaves_no_survivor(cloud: LocalCloud, token: str) -> None:
 
 
 def test_the_deadline_leaves_no_survivor_and_needs_nobody(cloud: LocalCloud, token: str) -> None:
-    pod = pods.tortured(cloud, token, end=3.0)
+    pod = pods.tortured(cloud, token)
+    cloud.change_markers(pod.id, None, datetime.now(UTC) + timedelta(seconds=0.3))
     pods.wait_for(lambda: not pods.living(token), "the deadline", BOUND)
     pods.wait_for(lambda: not pods.leftovers(cloud), "the removal of the folder", BOUND)
 
     assert not pods.is_open(pod)
+    assert cloud.ended(pod.id)["reason"] == "end of the lease"  # type: ignore[index]
+
+
+def test_the_end_given_at_create_is_kept_to_the_second_and_never_early(cloud: LocalCloud) -> None:
+    pod = pods.create(cloud, pods.spec(end=2.0))
+    pods.wait_for(lambda: not pods.leftovers(cloud), "the deadline", BOUND)
+
     record = cloud.ended(pod.id)
     assert record is not None and record["reason"] == "end of the lease"
-    assert 0 <= record["ended"] - record["end"] < 1.0
+    assert 0 <= record["ended"] - record["end"] < module.TICK
+
+
+def test_a_caller_that_is_held_up_between_two_clocks_cuts_no_lease_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = datetime.now(UTC) + timedelta(seconds=60)
+    true_end = time.clock_gettime(time.CLOCK_BOOTTIME) + end.timestamp() - time.time()
+    held_up, wall, boot = [0.0], time.time, time.clock_gettime
+
+    def later(reading: float) -> float:
+        held_up[0] += 0.3
+        return reading + held_up[0]
+
+    monkeypatch.setattr(time, "time", lambda: later(wall()))
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: later(boot(clock)))
+    kept = module._times(None, end)["end_boottime"]
+    assert kept is not None and kept > true_end - 0.05
+
+
+def test_a_change_while_the_pod_starts_does_not_kill_it(cloud: LocalCloud) -> None:
+    done = threading.Event()
+
+    def nag() -> None:
+        while not done.is_set():
+            pid = registry.holder(cloud.root / "pods" / pods.NAME / "alive")
+            if pid > 0:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGHUP)
+
+    for _ in range(5):
+        done.clear()
+        thread = threading.Thread(target=nag)
+        thread.start()
+        try:
+            pod = pods.create(cloud, pods.spec())
+        finally:
+            done.set()
+            thread.join()
+        assert cloud.get(pod.id) is not None
+        cloud.terminate(pod.id)
 
 
 def test_a_pod_can_end_itself_and_only_itself(cloud: LocalCloud, token: str) -> None:

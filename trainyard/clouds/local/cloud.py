@@ -306,7 +306,8 @@ def _content(spec: PodSpec, files: Mapping[str, bytes]) -> dict[str, bytes]:
 def _times(stop: datetime | None, end: datetime | None) -> dict[str, float | None]:
     last = end.timestamp() if end else None
     # Both clocks are kept: a wall clock set back must not lengthen a lease, and boot time counts suspend.
-    by_boot = time.clock_gettime(time.CLOCK_BOOTTIME) + last - time.time() if last is not None else None
+    # The wall is read first: held up in between, the lease is not cut short, and the wall keeps it exactly.
+    by_boot = last - time.time() + time.clock_gettime(time.CLOCK_BOOTTIME) if last is not None else None
     return {"stop": stop.timestamp() if stop else None, "end": last, "end_boottime": by_boot}
 
 

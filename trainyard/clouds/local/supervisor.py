@@ -33,6 +33,8 @@ def main() -> NoReturn:
     os.set_inheritable(report, False)
     # Python's own handler would let a program in the pod interrupt pid 1.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # From before the lock: whoever sees the lock may send it, and unhandled it would kill the pod that it is to extend.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     os.umask(0o022)
     forced = pod.spec.get("rung") or ""
     if forced != "process":
@@ -202,8 +204,7 @@ def _serve(pod: Pod, served: doors.Doors) -> str:
     os.set_blocking(waker, False)
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-    for sign in (signal.SIGCHLD, signal.SIGHUP):
-        signal.signal(sign, lambda *_: None)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
     poller = select.poll()
     for fd in (wake, *served.watched()):
         poller.register(fd, select.POLLIN)
