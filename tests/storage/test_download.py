@@ -13,12 +13,13 @@ from tests.storage.lying_proxy import Fault, LyingProxy
 from tests.storage.test_commit import EXCLUDES, HASTE, OUTPUTS, WHERE
 from trainyard.config import Places
 from trainyard.errors import StoreError, UserError
+from trainyard.pod import uploader
 from trainyard.storage import bucket
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import commit
 from trainyard.storage.deliver import Progress
-from trainyard.storage.download import download, list_results
-from trainyard.storage.manifest import ResultKey
+from trainyard.storage.download import download, fetch_files, list_results
+from trainyard.storage.manifest import ResultKey, entry_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,18 @@ def test_bytes_that_stay_wrong_never_get_the_files_name(
     with pytest.raises(StoreError, match=r"config\.json: part 1 could not be fetched: the bytes are not those of the manifest"):
         download(by_proxy, str(WHERE), tmp_path)
     assert not (tmp_path / "config.json").exists()
+
+
+def test_an_error_in_one_file_drops_what_is_queued_of_others_and_never_hangs(tmp_path: Path, kept: Kept) -> None:
+    """The queue is full of another file's parts when the error comes."""
+    body = os.urandom(64 * 1000)
+    (tmp_path / "source").write_bytes(body)
+    big = entry_of(uploader.hash_file(str(tmp_path / "source"), 64, False)[0], "model/model.safetensors")
+    bad = replace(big, path="model/config.json", size=22, parts=big.parts[:1])
+    for number in range(3):
+        with pytest.raises(StoreError, match="could not be fetched"):
+            wanted = [(big, tmp_path / f"big{number}"), (bad, tmp_path / f"bad{number}")]
+            fetch_files(replace(kept.settings, attempts=1), WHERE.prefix, wanted, lambda _: None)
 
 
 def test_progress_never_runs_past_the_end(by_proxy: StoreSettings, proxy: LyingProxy, kept: Kept, tmp_path: Path) -> None:

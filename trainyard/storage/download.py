@@ -11,7 +11,7 @@ import os
 import threading
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,11 +127,15 @@ class _Counter:
 
 
 def _first_error(jobs: Sequence[Future[bool]], *pools: ThreadPoolExecutor) -> None:
-    done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
-    if any(job.exception() for job in done):
+    """Wait for the jobs; after an error or Ctrl-C only what is under way is waited for, what is queued is dropped."""
+    try:
+        done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
+        for job in done:
+            job.result()
+    except BaseException:
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
-        raise next(error for job in done if (error := job.exception()))
+        raise
 
 
 def _fetch_file(settings: StoreSettings, key: str, entry: Entry, path: Path, pool: ThreadPoolExecutor, counter: _Counter) -> bool:
@@ -167,10 +171,23 @@ def _fill(settings: StoreSettings, key: str, entry: Entry, handle: int, pool: Th
             counter.add(entry.part(number)[1])
         else:
             missing.append(number)
-    jobs: list[Future[None]] = [pool.submit(_fetch_part, settings, key, entry, number, handle, counter) for number in missing]
-    wait(jobs)
-    for job in jobs:
+    jobs: list[Future[None]] = []
+    try:
+        jobs += (pool.submit(_fetch_part, settings, key, entry, number, handle, counter) for number in missing)
+    finally:
+        # Every part must be over before the file is closed, or it would write into whatever gets the descriptor next.
+        problems = [problem for problem in map(_outcome, jobs) if problem is not None]
+    if problems:
+        raise problems[0]
+
+
+def _outcome(job: Future[None]) -> Exception | None:
+    """Wait for a job and return its error. Not by ``wait()``: that never hears of a job dropped by a pool's shutdown."""
+    try:
         job.result()
+    except (CancelledError, Exception) as error:
+        return error
+    return None
 
 
 def _fetch_part(settings: StoreSettings, key: str, entry: Entry, number: int, handle: int, counter: _Counter) -> None:

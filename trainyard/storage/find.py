@@ -52,7 +52,7 @@ def list_results(settings: StoreSettings, user: str | None = None) -> list[Liste
             entry[1] += item.size
         entry[2] = max(entry[2], item.modified)
     found = [Listed(key, key in sealed, int(n), int(size), at) for key, (n, size, at) in sums.items()]
-    return sorted(found, key=lambda one: (one.modified, str(one.key)))
+    return sorted(found, key=lambda one: (one.modified, one.key.user, one.key.run, one.key.attempt))
 
 
 def find(settings: StoreSettings, reference: str, *, user: str | None = None, uncommitted: bool = False) -> Found:
