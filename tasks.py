@@ -444,6 +444,27 @@ def _bench(module: str, text: str) -> Any:
     return run
 
 
+def _image(action: str, text: str) -> Any:
+    @task(help={"ref": "name of the image, e.g. ghcr.io/you/trainyard-trainer:1"})
+    @verb
+    def run(c: Context, ref: str | None = None) -> int:
+        from trainyard.errors import UserError
+        from trainyard.pod import image
+
+        if ref is None:
+            raise UserError(f"say which image: invoke image.{action} --ref NAME")
+        if action == "build":
+            image.build(ROOT, ref)
+        else:
+            context().ui.say(f"trainyard:image: {image.push(ref)}")
+        return 0
+
+    run.__doc__ = text
+    return run
+
+
+image_build = _image("build", "Build the trainer image (linux/amd64) with the Docker of this machine.")
+image_push = _image("push", "Push the trainer image and print the digest to pin in the settings.")
 bench_start = _bench("bench.start", "Time command -> create, create -> first output, end of training -> pod gone, per engine.")
 
 
@@ -511,6 +532,10 @@ def _collection() -> Collection:
     store.add_task(store_status, name="status")
     bench = Collection("bench")
     bench.add_task(bench_start, name="start")
+    image = Collection("image")
+    image.add_task(image_build, name="build")
+    image.add_task(image_push, name="push")
+    top.add_collection(image)
     top.add_collection(store)
     top.add_collection(bench)
     return top

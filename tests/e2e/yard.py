@@ -66,7 +66,9 @@ class Yard:
     @property
     def env(self) -> dict[str, str]:
         """The environment of its verbs."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("TRAINYARD_", "PULUMI_", "AWS_", "R2_", "RUNPOD_"))}
+        ours = ("TRAINYARD_", "PULUMI_", "AWS_", "R2_", "RUNPOD_")
+        # PULUMI_HOME only says where the CLI's plugins are.
+        kept = {key: value for key, value in os.environ.items() if key == "PULUMI_HOME" or not key.startswith(ours)}
         own = {
             "TRAINYARD_LOCAL_ROOT": str(self.base / "o"),
             "XDG_CONFIG_HOME": str(self.base / "c"),

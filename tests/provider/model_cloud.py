@@ -44,6 +44,7 @@ class ModelCloud:
         self.root = root
         self.clock = clock
         self.capabilities = capabilities
+        self.boot_problems: dict[str, str] = {}
         (root / "pods").mkdir(parents=True, exist_ok=True)
 
     # The five calls that matter.
@@ -98,6 +99,10 @@ class ModelCloud:
         state = self._read(pod_id)
         if state and self._fault("terminate", "ignored") is None:
             self.write(pod_id, {**state, "status": "terminating", "leaves": self.clock() + self.faults().get("leave", 0)})
+
+    def boot_problem(self, pod_id: str) -> str | None:
+        """Return what the test says the logs tell."""
+        return self.boot_problems.get(pod_id)
 
     def change_markers(self, pod_id: str, stop: datetime | None, end: datetime | None) -> None:
         state = self._read(pod_id)

@@ -153,3 +153,11 @@ def test_other_boot_deadlines_are_no_change_and_another_pod_is_another_endpoint(
     call = bench.call(kind="Endpoint")
     assert not diff(ENDPOINT, call, {}, inputs("p0"), inputs("p0", boot_ssh_minutes=9)).changes
     assert diff(ENDPOINT, call, {}, inputs("p0"), inputs("p1")).changes == {"pod_id": "update-replace"}
+
+
+def test_a_boot_that_the_clouds_logs_call_hopeless_is_not_waited_for(bench: Bench) -> None:
+    began, pod_id = bench.at[0], starting(bench)
+    bench.cloud.boot_problems[pod_id] = "the image cannot be pulled: manifest unknown"
+    with pytest.raises(BootFailed, match="manifest unknown"):
+        create(bench, pod_id)
+    assert bench.at[0] - began < 60, "it waited although the logs said why"

@@ -173,6 +173,10 @@ class Cloud(Protocol):
         """Change stop and end without a restart; CloudRefused where the cloud cannot (see capabilities)."""
         ...
 
+    def boot_problem(self, pod_id: str) -> str | None:
+        """Return why a pod cannot boot (a failed pull, a restart loop) where the cloud's logs tell; None otherwise."""
+        ...
+
     def logs(self, pod_id: str) -> Iterator[bytes]:
         """Return the container's log so far; empty where the cloud has none."""
         ...

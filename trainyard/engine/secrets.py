@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import os
 import threading
@@ -26,6 +27,9 @@ def new_salt(passphrase: str) -> str:
     salt = os.urandom(_SALT_BYTES)
     key = _derive(passphrase, salt)
     return f"v1:{base64.b64encode(salt).decode()}:{_seal(key, _CHECK_TEXT)}"
+
+
+_DERIVING = threading.Lock()
 
 
 class Crypter:
@@ -80,7 +84,8 @@ class Crypter:
         return text
 
     def _prepare(self) -> None:
-        self._key = _derive(self._passphrase, self._salt)
+        with _DERIVING:  # a second user of the same key waits for the first instead of deriving it again
+            self._key = _derive(self._passphrase, self._salt)
         self._passphrase = ""
         try:
             right = _open(self._key, self._check) == _CHECK_TEXT
@@ -93,6 +98,7 @@ class Crypter:
             )
 
 
+@functools.lru_cache(maxsize=8)
 def _derive(passphrase: str, salt: bytes) -> bytes:
     return hashlib.pbkdf2_hmac("sha256", passphrase.encode(), salt, _ROUNDS, _KEY_BYTES)
 

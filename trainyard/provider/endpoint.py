@@ -99,18 +99,27 @@ def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
         "ssh": given.boot_ssh_minutes,
     }
     boot = _Boot("accepted", world.time() + 60 * minutes["accepted"], _UNSEEN)
-    pause = 0.02
+    pause, look = 0.02, world.time() + LOOK_EVERY
     while True:
+        if world.time() >= look:
+            look = world.time() + LOOK_EVERY
+            problem = _problem(world, cloud, given.pod_id)
+            if problem is not None:
+                raise BootFailed(given.pod_id, boot.phase, problem, after=None)
         info = _ask(world, cloud, given.pod_id, boot)
         if info is not None:
             if info.ssh and greets(info.ssh):
                 return info
             boot = _moved(world, boot, info, minutes)
         if world.time() >= boot.until:
-            raise BootFailed(given.pod_id, boot.phase, boot.last, after=minutes[boot.phase])
+            problem = _problem(world, cloud, given.pod_id)
+            raise BootFailed(given.pod_id, boot.phase, problem or boot.last, after=minutes[boot.phase])
         world.sleep(pause)
         pause = min(1.5 * pause, 3.0)
 
+
+LOOK_EVERY = 15.0
+"""Seconds between two looks into the cloud's logs: a pull that fails is not waited for until its deadline."""
 
 _UNSEEN = "not seen yet"
 _NEXT: dict[Phase, str] = {"accepted": "the cloud", "image": "the image", "ssh": "its SSH server"}
@@ -145,6 +154,14 @@ def _ask(world: World, cloud: Cloud, pod_id: str, boot: _Boot) -> PodInfo | None
     if info is not None and info.status in ("exited", "error", "terminating"):
         raise BootFailed(pod_id, boot.phase, info.raw_status, after=None)
     return info
+
+
+def _problem(world: World, cloud: Cloud, pod_id: str) -> str | None:
+    try:
+        return cloud.boot_problem(pod_id)
+    except CloudError as error:
+        world.log(f"pod {pod_id}: {error}", "debug")
+        return None
 
 
 def _moved(world: World, boot: _Boot, info: PodInfo, minutes: Mapping[Phase, float]) -> _Boot:

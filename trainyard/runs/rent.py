@@ -28,6 +28,10 @@ POD_SETTINGS = (
 )  # fmt: skip
 
 
+BOOT_TRIES = 3
+"""How many pods are tried, each of another offer, before a run gives up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What every verb needs."""
@@ -101,14 +105,23 @@ def write_run_settings(context: Context, record: Record, folder: RunFolder, outp
 def rent(context: Context, record: Record, folder: RunFolder) -> None:
     """Bring up the attempt's stack: lease, pod, endpoint, readiness; fills ``record.pod``.
 
-    Raises EngineError with the provider's words when it fails; what exists by then is in the state.
+    A pod that does not boot is replaced by one of the next offer, BOOT_TRIES pods in all. Raises EngineError
+    with the provider's words when it fails; what exists by then is in the state.
     """
     stack = context.run_stack(record, folder)
-    with context.ui.stage("up", "lease and pod"), folder.stage(record, "up"):
-        outcome = facade.operate(stack, "up", context.ui.engine_event)
-    record.engine = outcome.engine
-    if not outcome.ok:
-        raise EngineError(f"the pod could not be brought up: {outcome.reason()}")
+    avoid: list[str] = []
+    for attempt in range(BOOT_TRIES):
+        with context.ui.stage("up", "lease and pod"), folder.stage(record, "up"):
+            outcome = facade.operate(stack, "up", context.ui.engine_event)
+        record.engine = outcome.engine
+        if outcome.ok:
+            break
+        offer = _offer_that_did_not_boot(stack)
+        if offer is None or offer in avoid or attempt + 1 == BOOT_TRIES:
+            raise EngineError(f"the pod could not be brought up: {outcome.reason()}")
+        avoid.append(offer)
+        context.ui.warn(f"{outcome.reason()}\nthe next offer is tried; {offer} is avoided")
+        _avoid(folder, avoid)
     found = facade.outputs(stack)
     record.pod = {key: value for key, value in found.items() if key not in ("host_key_seed",)}
     record.phase = "up"
@@ -124,6 +137,25 @@ def ensure_key(context: Context, record: Record) -> Path:
     if not pem:
         raise EngineError(f"the private key {path} is gone and the state of '{record.environment}' does not hold it")
     return _write_key(path, str(pem))
+
+
+def _offer_that_did_not_boot(stack: Stack) -> str | None:
+    """Return the offer of a pod that exists without an address, None when something else failed."""
+    made = {str(resource.get("type")): resource for resource in facade.resources(stack) if not resource.get("delete")}
+    pod = made.get("trainyard:index:Pod")
+    if pod is None or "trainyard:index:Endpoint" in made:
+        return None
+    outputs = pod.get("outputs")
+    offer = outputs.get("offer") if isinstance(outputs, dict) else None
+    return str(offer) if offer else None
+
+
+def _avoid(folder: RunFolder, offers: list[str]) -> None:
+    document = yamlfile.load_map(folder.config)
+    config = document["config"]
+    assert isinstance(config, dict)
+    config[f"{PROJECT}:avoid_offers"] = list(offers)
+    folder.config.write_text(yamlfile.dump(document), encoding="utf-8")
 
 
 def _open_fence(context: Context, stack: Stack) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from trainyard.config import PROJECT, Places, settings_file, stack_config
 from trainyard.engine import locks
 from trainyard.engine.secrets import Crypter
-from trainyard.errors import EngineError, UserError
+from trainyard.errors import EngineError, TrainyardError, UserError
 from trainyard.stacks import builtin, cli
 from trainyard.stacks.model import EngineName, Event, OnEvent, Operation, Outcome, Stack
 from trainyard.stacks.passphrase import passphrase
@@ -114,6 +115,13 @@ def encrypter(stack: Stack) -> Crypter:
     if salt is None:
         raise EngineError(f"the state of stack '{stack.name}' has no salt")
     return Crypter(passphrase(stack.places, stack.env), salt)
+
+
+def warm(stack: Stack) -> None:
+    """Derive the key of a stack's secrets ahead of its first use; what is wrong is told by that use."""
+    with contextlib.suppress(TrainyardError):
+        if salt_of(stack) is not None:
+            encrypter(stack).check()
 
 
 def settings_of(name: str, places: Places) -> Mapping[str, object]:

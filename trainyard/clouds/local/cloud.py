@@ -55,7 +55,7 @@ class LocalCloud:
         own_image=False,
         settle=0.0,
         listings=1,
-        post_timeout=60.0,
+        post_timeout=2.0,  # the caller is the request: when it is dead nothing more can come
     )
 
     def __init__(self, root: Path) -> None:
@@ -125,6 +125,9 @@ class LocalCloud:
             os.close(fd)
         elif self.get(pod_id) is None:
             raise CloudRefused(f"the local pod {pod_id} has ended")
+
+    def boot_problem(self, pod_id: str) -> None:
+        """Know of none: what fails here fails in create."""
 
     def logs(self, pod_id: str) -> Iterator[bytes]:
         """Return what the pod's boot command has said so far."""
