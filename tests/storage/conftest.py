@@ -17,7 +17,7 @@ from tests.storage import lying_proxy
 from trainyard.config import Places
 from trainyard.remote.local import LocalTransport
 from trainyard.setup import s3server
-from trainyard.storage import bucket, local
+from trainyard.storage import bucket, local, seal
 from trainyard.storage.client import StoreSettings, with_bucket
 
 PART = 5 << 20
@@ -25,6 +25,12 @@ PART = 5 << 20
 
 def places_at(root: Path) -> Places:
     return Places(root=root, home=root / "home", outside=root / "outside", settings=root / "settings")
+
+
+@pytest.fixture(autouse=True)
+def _no_syncfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It flushes the whole filesystem, whoever wrote to it; one test calls the real one and shows when it is called."""
+    monkeypatch.setattr(seal, "_syncfs", lambda folder: None)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ WHERE = ResultKey("greg", "2026-11-24-101234", 1)
 OUTPUTS = ["model/**"]
 EXCLUDES = ["checkpoint-*", "*.pt"]
 PATH = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+REAL_SYNCFS = seal._syncfs
 HASTE = Patience(rounds=3, tries=3, backoff=0.01, pause=lambda _: None)
 
 
@@ -74,11 +75,10 @@ def test_success_names_the_sha256_of_the_manifest(settings: StoreSettings, pod: 
 
 def test_everything_is_on_disk_before_success_is_written(settings: StoreSettings, pod: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[tuple[Path, list[str]]] = []
-    whole = seal._syncfs
 
     def syncing(folder: Path) -> None:
         synced.append((folder, [key.rpartition("/")[2] for key in keys(settings, "models/")]))
-        whole(folder)
+        REAL_SYNCFS(folder)
 
     monkeypatch.setattr(seal, "_syncfs", syncing)
     run(settings, pod)

@@ -24,7 +24,7 @@ from trainyard.storage import local, process
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import committed
 
-SAMPLE = int(os.environ.get("TRAINYARD_CRASH_POINTS", 4))
+SAMPLE = int(os.environ.get("TRAINYARD_CRASH_POINTS", 3))
 
 CONTROLLER = """
 import json, sys
