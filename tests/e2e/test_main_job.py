@@ -20,7 +20,8 @@ def test_a_run_goes_all_the_way_and_leaves_nothing_behind(yard, tmp_path):
     summary = json.loads((yard.home / "runs" / "tester" / "a" / "1" / "run-summary.json").read_text())
     assert summary["success"] and summary["training_success"] and summary["exit_code"] == 0
     assert (summary["steps_done"], summary["steps_planned"], summary["final_loss"]) == (5, 5, 0.5)
-    assert summary["engine"] == "builtin" and summary["simulated"] is False
+    assert summary["engine"] == "builtin" and summary["simulated"] is False and summary["rung"] in ("namespace", "process")
+    assert {"trainyard", "python", "pulumi"} <= set(summary["versions"])
     assert {"up", "start", "train", "commit", "destroy"} <= set(summary["seconds_by_stage"])
 
     yard.invoke("download", "a", str(tmp_path / "got")).expect()
@@ -75,6 +76,7 @@ def test_ctrl_c_detaches_and_attach_finishes_the_story(yard):
 
     assert running.returncode == 0 and "invoke attach tester/a" in out, out
     assert len(yard.pods()) == 1
+    assert "step 1 of 30" in yard.invoke("logs", "a", "--follow").expect().out, "the pod itself is asked while nobody drives"
 
     yard.invoke("attach", "a").expect()
 

@@ -68,6 +68,7 @@ def _train(context: Context, record: Record, folder: RunFolder) -> None:
         threading.Thread(target=_preload, daemon=True).start()
         rent(context, record, folder)
         record.pod["created_epoch"] = _created(record)
+        record.pod["rung"] = _rung(context, record)
         folder.save(record)
         _note(context, record, "rented", pod=record.pod.get("pod_id"), price_per_hour=record.pod.get("price_per_hour"))
     from trainyard.runs import follow, start
@@ -160,6 +161,13 @@ def _advance(context: Context, record: Record, folder: RunFolder, phase: Phase, 
 
 def _note(context: Context, record: Record, kind: str, **data: Any) -> None:
     Ledger(context.places.ledger).add(record.id, kind, **data)
+
+
+def _rung(context: Context, record: Record) -> str | None:
+    """Return how the local cloud contains this pod ("namespace" or "process"); None on other clouds."""
+    cloud = context.cloud(record.environment)
+    pod = cloud.get(str(record.pod["pod_id"])) if cloud.name == "local" else None
+    return pod.raw_status.partition("(")[2].rstrip(")") or None if pod else None
 
 
 def _preload() -> None:

@@ -17,7 +17,7 @@ from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.pod import Pod
 from trainyard.runs.progress import ProgressLine
-from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.record import Record, RunFolder, is_driven
 from trainyard.runs.rent import Context
 from trainyard.runs.summary import cost
 
@@ -69,7 +69,7 @@ def watch_files(context: Context, folder: RunFolder, *, poll: float) -> None:
     record = folder.load()
     with ProgressLine(context.ui, lambda: cost(record)) as line:
         offset = 0
-        while _driven(folder):
+        while is_driven(folder):
             if folder.metrics.is_file():
                 with folder.metrics.open("rb") as metrics:
                     metrics.seek(offset)
@@ -139,13 +139,3 @@ def _write(stream: BinaryIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(stream.fileno(), view) :]
-
-
-def _driven(folder: RunFolder) -> bool:
-    from trainyard.errors import Busy
-
-    try:
-        with folder.driving():
-            return False
-    except Busy:
-        return True

@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 from rich.table import Table
 
 from trainyard.runs.attach import folder_of
-from trainyard.runs.record import RunFolder, all_folders
-from trainyard.runs.rent import Context
+from trainyard.runs.record import Record, RunFolder, all_folders, is_driven
+from trainyard.runs.rent import Context, ensure_key
 from trainyard.runs.summary import cost, read_metrics
 
 _POLL = 0.3
@@ -51,13 +51,39 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 
 def print_log(context: Context, reference: str, *, follow: bool, out: BinaryIO) -> int:
-    """Copy a run's log to a stream, byte for byte; with ``follow`` until the training has ended."""
+    """Copy a run's log to a stream, byte for byte; with ``follow`` until the training has ended.
+
+    While a controller drives the run its copy is read; with none (detached, killed) the pod itself is asked.
+    """
     folder = folder_of(context, reference)
+    record = folder.load()
+    if record.reached("started") and not record.reached("trained") and record.error is None and not is_driven(folder):
+        return _from_pod(context, record, follow, out)
     offset = _copy(folder, 0, out)
     while follow and not folder.load().reached("trained") and folder.load().error is None:
         time.sleep(_POLL)
         offset = _copy(folder, offset, out)
     _copy(folder, offset, out)
+    return 0
+
+
+def _from_pod(context: Context, record: Record, follow: bool, out: BinaryIO) -> int:
+    from trainyard.remote.follow import Tail
+    from trainyard.remote.follow import follow as follow_job
+    from trainyard.remote.protocol import quote
+    from trainyard.remote.reconnect import Reconnecting
+    from trainyard.runs.pod import Pod
+
+    def write(data: bytes) -> None:
+        out.write(data)
+        out.flush()
+
+    pod = Pod.of(record.pod, ensure_key(context, record), context.cloud(record.environment))
+    with Reconnecting(pod.connect, name=f"pod {pod.id}") as transport:
+        if follow:
+            follow_job(transport, pod.path("job"), [Tail(pod.path("job", "log"), write)])
+        else:
+            transport.exec(f"cat {quote(pod.path('job', 'log'))}", on_stdout=write)
     return 0
 
 

@@ -146,6 +146,15 @@ def all_folders(runs: Path) -> list[RunFolder]:
     return [RunFolder(path) for path in sorted(found, key=lambda p: (p / "run.json").stat().st_mtime)]
 
 
+def is_driven(folder: RunFolder) -> bool:
+    """Tell whether a living process drives the attempt."""
+    try:
+        with folder.driving():
+            return False
+    except Busy:
+        return True
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON so that a crash or a full disk leaves the old file or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -10,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from trainyard.runs.rent import Context, ensure_environment, write_run_settings
 from trainyard.stacks import facade
 
 DEFAULT_HOURS = 2.0
+NAMED = ("torch", "transformers", "peft", "accelerate", "unsloth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def _write(
         record = Record(
             user=user, label=label, attempt=1, environment=wanted.stack, recipe=chosen.name, values=values, bundle_sha256=made.sha256,
             hours=hours, created=time.time(), budget=None if budget is None else float(budget), data=found.summary(), bucket=bucket,
-            git_commit=git_commit(context.places.root),
+            git_commit=git_commit(context.places.root), versions=versions(chosen, values),
         )  # fmt: skip
         write_run_settings(context, record, folder, outputs)
         folder.save(record)
@@ -108,6 +111,13 @@ def render_bundle(context: Context, name: str, reference: str | None, config: Pa
     made = bundle.build(chosen, recipe.resolve(chosen, config, sets, {}), found, to)
     bundle.place_data(found, to / "input")
     return made
+
+
+def versions(chosen: recipe.Recipe, values: recipe.Values) -> dict[str, str]:
+    """Return the versions that shape a run: this Python, the Pulumi SDK, what the recipe's lock pins of NAMED."""
+    pinned = recipe.packages(recipe.lock_for(chosen, values))
+    known = {"python": platform.python_version(), "pulumi": metadata.version("pulumi")}
+    return known | {name: pinned[name] for name in NAMED if name in pinned}
 
 
 def git_commit(root: Path) -> str | None:
