@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from tests.e2e.yard import kill_tree
+from tests.e2e.yard import COUNT, kill_tree
+from trainyard.rehearsal.runpod import read_books
 
 
 def test_a_run_goes_all_the_way_and_leaves_nothing_behind(yard, tmp_path):
@@ -177,3 +178,16 @@ def test_lora_trains_a_real_model_and_its_loss_falls(tmp_path):
     finally:
         yard.close()
         shutil.rmtree(yard.base, ignore_errors=True)
+
+
+def test_a_rehearsal_tells_the_whole_story_of_runpod_and_that_it_was_simulated(yard):
+    words = ("rehearse", "--stack", "runpod", "--recipe", "command", "--set", f"script={COUNT}", "--name", "r")
+
+    done = yard.invoke(*words).expect()
+
+    assert "SIMULATED" in done.out and "nothing is rented" in done.out
+    world = yard.home / "rehearsal" / "runpod"
+    summary = json.loads((world / "checkout" / "out" / "tester" / "r" / "run-summary.json").read_text())
+    assert summary["success"] and summary["simulated"] and summary["gpu"]
+    books = read_books(world / "cloud")
+    assert len(books) == 1 and books[0].end is not None, "the pod was paid once, and no longer"

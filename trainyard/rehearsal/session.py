@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainyard import config
 from trainyard.config import Places, settings_file
 from trainyard.errors import UserError
 from trainyard.rehearsal.runpod import refuse_beside_the_real, start
+from trainyard.storage import local
 
 EMULATED = ("runpod",)
 _LINKED = (".venv", "infra", "playbooks", "templates", "tasks.py", "Pulumi.yaml")
@@ -54,6 +56,7 @@ def rehearsal(stack: str, places: Places, env: Mapping[str, str]) -> Iterator[Wo
         yield World(root, {**_without_stores(env), **emulator.env, **_own_places(root, base), "TRAINYARD_ENVS": str(envs)})
     finally:
         emulator.stop(end_pods=True)
+        local.stop(config.places(root, _own_places(root, base)))
 
 
 def _own_places(root: Path, base: Path) -> dict[str, str]:

@@ -100,9 +100,11 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
     lines += [f"left out: {folder} ({count} files, {size:,} bytes)" for folder, count, size in _by_folder(summary["left_out"])]
     if summary["s3_url"]:
         lines.append(f"S3 Location: {summary['s3_url']}")
-        lines.append(f"invoke download {summary['run']} ./{summary['label']}")
-        if sync_command:
-            lines.append(sync_command)
+        if summary["simulated"]:
+            lines.append("(a rehearsal's bucket: its server ends with the rehearsal, its objects stay as files in .trainyard/rehearsal)")
+        else:
+            lines.append(f"invoke download {summary['run']} ./{summary['label']}")
+            lines += [sync_command] if sync_command else []
     elif summary["local_path"]:
         lines.append(f"Result: {summary['local_path']}")
     return lines
