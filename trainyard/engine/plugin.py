@@ -23,6 +23,7 @@ ADOPTS_PENDING = "adopts-pending"
 _MAX_BYTES = 400 * 1024 * 1024
 _QUICK_SECONDS = 300.0  # a check or a diff that takes longer hangs
 _STILL_SECONDS = 60.0
+_LOOK_SECONDS = 0.5  # between two looks whether a plugin that does not answer yet still lives
 _CHANNEL_OPTIONS = [("grpc.max_send_message_length", _MAX_BYTES), ("grpc.max_receive_message_length", _MAX_BYTES)]
 _MAYBE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED}
 _KINDS = {value.number: value.name for value in pb.PropertyDiff.Kind.DESCRIPTOR.values}
@@ -185,14 +186,26 @@ class Plugin:
     def _greet(self, engine_address: str) -> None:
         request = pb.ProviderHandshakeRequest(engine_address=engine_address, configure_with_urn=True, invoke_with_preview=True)
         with self._named("Handshake", ""):
+            call = self._stub.Handshake.future(request, timeout=_QUICK_SECONDS, wait_for_ready=True)
             try:
-                response, call = self._stub.Handshake.with_call(request, timeout=_QUICK_SECONDS, wait_for_ready=True)
+                response = self._first_answer(call)
             except grpc.RpcError as error:
                 if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                     return
                 raise
         announced = dict(call.trailing_metadata() or ()).get(ADOPTS_PENDING)
         self._accepts = _Accepts(response.accept_secrets, response.accept_resources, True, announced == "1", True)
+
+    def _first_answer(self, call: Any) -> Any:
+        """Wait for the answer to Handshake: a plugin that died after it printed its port would be waited for in vain."""
+        while True:
+            try:
+                return call.result(timeout=_LOOK_SECONDS)
+            except grpc.FutureTimeoutError:
+                if self._process is not None and self._process.exit_code is not None:
+                    call.cancel()
+                    code = self._process.exit_code
+                    raise ProviderError(f"the plugin of package '{self.package}' died during Handshake (exit code {code})") from None
 
     def _struct(self, value: Properties, *, contents: bool = True) -> Any:
         return self._wire.write(value, secrets=self._accepts.secrets, references=self._accepts.resources, contents=contents)

@@ -111,8 +111,10 @@ class Wire:
 
     def _read_special(self, fields: Properties) -> Any:
         signature = fields.get(SIGNATURE)
-        if signature is None or signature == REFERENCE:
+        if signature is None:
             return fields
+        if signature == REFERENCE:
+            return {"packageVersion": "", **fields}
         if signature == SECRET:
             return self.seal(fields.get("value"))
         if signature == OUTPUT:
