@@ -46,7 +46,7 @@ def test_the_deadline_leaves_no_survivor_and_needs_nobody(cloud: LocalCloud, tok
 
 
 def test_the_end_given_at_create_is_kept_to_the_second_and_never_early(cloud: LocalCloud) -> None:
-    pod = pods.create(cloud, pods.spec(end=2.0))
+    pod = pods.create(cloud, pods.spec(end=1.5))
     pods.wait_for(lambda: not pods.leftovers(cloud), "the deadline", BOUND)
 
     record = cloud.ended(pod.id)
@@ -171,7 +171,7 @@ def test_a_changed_end_is_kept_at_once_and_a_pod_cannot_change_it(cloud: LocalCl
 
 
 def test_a_later_end_is_kept_too(cloud: LocalCloud) -> None:
-    pod = pods.create(cloud, pods.spec(end=2.0))
+    pod = pods.create(cloud, pods.spec(end=1.5))
     cloud.change_markers(pod.id, None, datetime.now(UTC) + timedelta(seconds=60))
     first_end = pod.end
     assert first_end is not None

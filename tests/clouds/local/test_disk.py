@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,8 @@ def test_a_pod_on_a_full_disk_is_listed_and_ended_and_its_end_recorded(cloud: Lo
 
 
 def test_the_deadline_is_kept_on_a_full_disk(cloud: LocalCloud, folder: Path, token: str) -> None:
-    pod = pods.tortured(cloud, token, end=3.0)
+    pod = pods.tortured(cloud, token)
+    cloud.change_markers(pod.id, None, datetime.now(UTC) + timedelta(seconds=1))
     ballast = fill(folder)
     pods.wait_for(lambda: not pods.living(token), "the deadline")
     pods.wait_for(lambda: cloud.list() == [] and not pods.leftovers(cloud), "the removal")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import socket
+import tempfile
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,30 +16,37 @@ import paramiko
 import pytest
 
 from tests.clouds.local import pods
-from trainyard.clouds.local import LocalCloud, launch
+from trainyard.clouds.local import LocalCloud, launch, registry
 from trainyard.clouds.protocol import PodInfo
 
 SERVERS = [("namespace", "sshd"), ("namespace", "asyncssh"), ("process", "asyncssh")]
 
 
-@pytest.fixture(params=SERVERS, ids="-".join)
-def rung(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Force a rung and a server; skipped loudly where this machine lacks one."""
+@pytest.fixture(params=SERVERS, ids="-".join, scope="module")
+def served(request: pytest.FixtureRequest) -> Iterator[tuple[str, PodInfo]]:
+    """Return a server and a running pod behind it, for all tests here; skipped loudly where this machine lacks one."""
     name, server = request.param
     if why := pods.refused(name):
         pytest.skip(f"rung '{name}' is refused on this machine: {why}")
     if server == "sshd" and not launch.find_sshd():
         pytest.skip("no sshd is installed on this machine")
-    if server == "asyncssh":
-        monkeypatch.setattr(launch, "find_sshd", lambda: "")
-    monkeypatch.setenv("TRAINYARD_LOCAL_RUNG", name)
-    return str(name)
+    with tempfile.TemporaryDirectory(prefix="tylc") as folder, pytest.MonkeyPatch.context() as patch:
+        if server == "asyncssh":
+            patch.setattr(launch, "find_sshd", lambda: "")
+        patch.setenv("TRAINYARD_LOCAL_RUNG", name)
+        cloud = LocalCloud(Path(folder) / "cloud")
+        pod = pods.create(cloud, pods.spec(end=300))
+        address = registry.read(cloud.root / "pods" / pod.id, "port")
+        assert address is not None and (address["rung"], address["server"]) == (name, server)
+        yield server, pod
+        cloud.terminate(pod.id)
+        assert pods.leftovers(cloud) == [] and not pods.is_open(pod)
 
 
 @pytest.fixture
-def pod(cloud: LocalCloud) -> PodInfo:
-    """Return a running pod."""
-    return pods.create(cloud, pods.spec())
+def pod(served: tuple[str, PodInfo]) -> PodInfo:
+    """Return the running pod."""
+    return served[1]
 
 
 def test_only_the_given_key_opens_and_only_the_given_host_key_is_shown(pod: PodInfo) -> None:
@@ -85,7 +94,7 @@ def test_a_terminal_works(pod: PodInfo) -> None:
 
 
 def test_files_travel_whole_in_both_directions(pod: PodInfo) -> None:
-    data = os.urandom(8 * 1024 * 1024)
+    data = os.urandom(3 * 1024 * 1024)
     with pods.ssh(pod) as client:
         with client.open_sftp() as files:
             files.putfo(io.BytesIO(data), f"{pod.workspace}/big")
@@ -124,11 +133,9 @@ def test_a_cut_connection_ends_no_job(pod: PodInfo, token: str) -> None:
     assert pods.living(token)
 
 
-def test_a_server_that_a_program_killed_serves_again(cloud: LocalCloud, pod: PodInfo) -> None:
-    server = [
-        pid for pid in pods.living(f"/{pod.id}/") + pods.living("sshserver.py") if b"sshserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    if not server:
+def test_a_server_that_a_program_killed_serves_again(served: tuple[str, PodInfo]) -> None:
+    server, pod = served
+    if server == "sshd":
         pytest.skip("sshd runs one process a connection")
     pods.wait_for(lambda: pods.answers(pod), "the server")
     with pods.ssh(pod) as client:
