@@ -467,6 +467,8 @@ image_build = _image("build", "Build the trainer image (linux/amd64) with the Do
 image_push = _image("push", "Push the trainer image and print the digest to pin in the settings.")
 bench_start = _bench("bench.start", "Time command -> create, create -> first output, end of training -> pod gone, per engine.")
 
+bench_engine = _bench("bench.engine", "Time up, up without a change and destroy of the built-in engine against the Pulumi CLI.")
+
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
@@ -532,6 +534,7 @@ def _collection() -> Collection:
     store.add_task(store_status, name="status")
     bench = Collection("bench")
     bench.add_task(bench_start, name="start")
+    bench.add_task(bench_engine, name="engine")
     image = Collection("image")
     image.add_task(image_build, name="build")
     image.add_task(image_push, name="push")
