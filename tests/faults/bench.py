@@ -7,6 +7,7 @@ import dataclasses
 import shutil
 import subprocess
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,10 +17,10 @@ from tests.faults.cases import SITUATIONS, WAITS, Case
 from tests.faults.points import POINTS, Point, Scene
 from tests.faults.processes import Process
 from tests.faults.world import STACK, RunPodYard, World
-from trainyard.errors import EngineError
+from trainyard.errors import TrainyardError
 from trainyard.stacks import facade
 
-PATIENCE = 150.0
+PATIENCE = 60.0
 """Seconds any single command may take before it counts as hanging."""
 LABEL = "a"
 
@@ -67,13 +68,16 @@ class Bench:
     def run(self, case: Case) -> Result:
         """Run one case; never raises for what the case finds."""
         began = time.monotonic()
-        self.ensure_colleague()
         result = Result(case)
         story = Story(self, case, result)
         try:
+            self.ensure_colleague()
             story.tell()
-        except (AssertionError, subprocess.TimeoutExpired) as error:
+        except AssertionError as error:
             result.problems.append(str(error))
+        except Exception:
+            # A case that breaks the bench itself must be seen, and must not take the other cases with it.
+            result.problems.append(traceback.format_exc())
         result.seconds = time.monotonic() - began
         self.clear(story)
         return result
@@ -183,6 +187,8 @@ class Story:
         try:
             printed, _ = controller.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
+            processes.kill(processes.tree(controller.pid))
+            self.result.story.append(controller.communicate()[0])
             raise AssertionError("the controller hangs after the crash") from None
         self.result.story.append(f"$ invoke {' '.join(self._words())}   -> {controller.returncode}\n{printed}")
         # Pulumi's own language host outlives its engine; what is ours must not.
@@ -302,7 +308,7 @@ def _remove(story: Story) -> None:
     holds = bool(story.fresh())
     try:
         facade.remove(stack)
-    except EngineError:
+    except TrainyardError:
         story.destroy()
         facade.remove(stack)
         return

@@ -104,14 +104,14 @@ _RENT = ("up", "train", "replace")
 _END = ("destroy", "replace", "train")
 TABLE = (
     Point("catalog", "before the intent's start: offers are asked for", _RENT, _met("catalog-500"), "catalog-500",
-          {"hang": True, "seconds": STALL}, arm=_prepared),
+          {"hang": True, "silent": STALL}, arm=_prepared),
     Point("intent", "the intent says start, the request may have left", _RENT, lambda s: "start" in s.intents()),
     Point("not-accepted", "the request is sent, the cloud makes nothing", _RENT, _met("create-hangs-before"), "create-hangs-before",
-          {"seconds": STALL}),
+          {"silent": STALL}),
     Point("posting", "the request is under way, the cloud accepts it a while later", _RENT, _met("create-slow"), "create-slow",
           {"delay": STALL}),
     Point("accepted", "the cloud has accepted, no answer came", _RENT,
-          lambda s: not s.on("create-hangs-after") and bool(s.fresh()), "create-hangs-after", {"seconds": STALL}),
+          lambda s: not s.on("create-hangs-after") and bool(s.fresh()), "create-hangs-after", {"silent": STALL}),
     Point("answered", "the answer is sent, the outcome may not be recorded", _RENT,
           lambda s: any(r["method"] == "POST" and r["path"] == "/v2/pods" for r in s.requests())),
     Point("recorded", "the intent has its outcome, the state may not have the pod", _RENT, lambda s: "outcome" in s.intents()),
@@ -121,9 +121,9 @@ TABLE = (
     Point("commit", "the result is on its way", ("train",), lambda s: s.phase() == "trained", victims=ALONE),
     Point("committed", "the result is safe, the pod is not ended yet", ("train",), lambda s: s.phase() == "committed"),
     Point("ending", "the end is asked for, the cloud does nothing yet", _END, _met("delete-hangs-before"), "delete-hangs-before",
-          {"seconds": STALL}),
+          {"silent": STALL}),
     Point("end-unheard", "the pod is ended, no answer came", _END, _met("delete-hangs-after"), "delete-hangs-after",
-          {"seconds": STALL}),
+          {"silent": STALL}),
     Point("closed", "the lease is closed, the sweep begins", ("destroy", "train"), _closed),
 )  # fmt: skip
 POINTS: Mapping[str, Point] = {point.name: point for point in TABLE}

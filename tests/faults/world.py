@@ -6,6 +6,7 @@ touches it. Each checkout is a whole Trainyard of its own; what lies outside of 
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -91,6 +92,8 @@ class World:
             "RUNPOD_SETTLE_SECONDS": str(self.settle_seconds),
             "TRAINYARD_LOCAL_ROOT": str(self.base / "o"),
             "XDG_CONFIG_HOME": str(self.base / "c"),
+            # Where the CLI finds its plugins; a yard is given nothing else of Pulumi's from outside.
+            **({"PULUMI_HOME": os.environ["PULUMI_HOME"]} if "PULUMI_HOME" in os.environ else {}),
         }
 
     def yard(self, user: str = "tester", **extra: str) -> RunPodYard:
@@ -99,8 +102,8 @@ class World:
         return RunPodYard(self.base / f"y{self._count}", extra, world=self, user=user)
 
     def pods(self) -> list[dict[str, Any]]:
-        """Return the emulator's records of all pods that exist, stopped ones too."""
-        return list(self.emulator.fleet.all())
+        """Return the emulator's records of all pods that exist: stopped ones too, and those whose machine is being ended."""
+        return list(self.emulator.fleet.books.pods.values())
 
     def machines(self) -> list[str]:
         """Return the ids of pods that have a machine, whether the API knows them or not."""

@@ -147,7 +147,7 @@ class Handler(BaseHTTPRequestHandler):
             if "delay" in fault or done.status >= 400:
                 return done
         if fault.get("hang"):
-            self._hang(fault.get("seconds", HANG))
+            self._hang(fault.get("silent", HANG))
         if fault.get("drop") or fault.get("hang"):
             raise Dropped
         return _fault_reply(fault)
