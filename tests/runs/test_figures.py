@@ -123,3 +123,12 @@ def test_the_last_lines_name_the_place_and_the_commands(tmp_path):
 
     assert "S3 Location: s3://b/models/ann/a/1/model/" in lines
     assert lines[-2:] == ["invoke download ann/a ./a", "aws s3 sync s3://b/k ./a"]
+
+
+def test_a_training_that_was_told_to_stop_and_saved_has_not_failed(tmp_path):
+    saved = record(training_success=False, exit_code=75, phase="ended", result={"s3_url": "s3://b/k/", "s3_key": "k"})
+
+    summary = summarize(saved, RunFolder(tmp_path))
+
+    assert summary["stopped"] and not summary["success"] and summary["exit_status"] == 1
+    assert last_lines(summary, None)[0].startswith("run ann/a stopped")

@@ -10,7 +10,7 @@ from rich.table import Table
 from trainyard.runs.attach import folder_of
 from trainyard.runs.record import Record, RunFolder, all_folders, is_driven
 from trainyard.runs.rent import Context, ensure_key
-from trainyard.runs.summary import cost, read_metrics
+from trainyard.runs.summary import cost, read_metrics, stopped
 
 _POLL = 0.3
 
@@ -105,4 +105,6 @@ def _state(folder: RunFolder) -> str:
         return record.phase if record.error is None else "failed, not ended"
     if record.cancelled:
         return "cancelled"
-    return "succeeded" if record.training_success and record.result else "failed"
+    if record.training_success and record.result:
+        return "succeeded"
+    return "stopped" if stopped(record) else "failed"

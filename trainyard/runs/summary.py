@@ -11,6 +11,9 @@ from trainyard.runs.progress import Metrics
 from trainyard.runs.record import Record, RunFolder, write_json
 
 
+_FIELD_OF = {"succeeded": "success"}
+
+
 def cost(record: Record, now: float | None = None) -> float:
     """Return the dollars from the create call to the confirmed end (or to now)."""
     price = float(record.pod.get("price_per_hour") or 0.0)
@@ -18,6 +21,11 @@ def cost(record: Record, now: float | None = None) -> float:
     if began is None:
         return 0.0
     return price * max(0.0, (record.ended or now or time.time()) - began) / 3600
+
+
+def stopped(record: Record) -> bool:
+    """Tell whether the training was told to stop and saved: neither a success nor a failure."""
+    return record.result is not None and record.error is None and not record.training_success
 
 
 def read_metrics(folder: RunFolder) -> Metrics:
@@ -46,6 +54,7 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "exit_status": 0 if success else record.error_code or 1,
         "training_success": bool(record.training_success),
         "cancelled": record.cancelled,
+        "stopped": stopped(record),
         "exit_code": record.exit_code,
         "error": record.error,
         "s3_url": result.get("s3_url"),
@@ -89,7 +98,7 @@ def write_summary(record: Record, folder: RunFolder) -> dict[str, Any]:
 
 def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str]:
     """Return the closing lines a person reads: verdict, figures, where the result is and how to fetch it."""
-    word = "succeeded" if summary["success"] else "cancelled" if summary["cancelled"] else "failed"
+    word = next((word for word in ("succeeded", "cancelled", "stopped") if summary[_FIELD_OF.get(word, word)]), "failed")
     lines = [f"run {summary['run']} {word}: {summary['steps_done']}/{summary['steps_planned']} steps"
              + (f", loss {summary['first_loss']:.4f} -> {summary['final_loss']:.4f}" if summary["final_loss"] is not None else "")
              + f", ${summary['cost']:.2f}, engine {summary['engine']}"
@@ -97,6 +106,8 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
              + (", SIMULATED cloud" if summary["simulated"] else "")]  # fmt: skip
     if summary["error"]:
         lines.append(f"error: {summary['error']}")
+    if word == "stopped":
+        lines.append("the training was told to stop (its lease's stop, or its budget) and saved what it had")
     lines += [f"left out: {folder} ({count} files, {size:,} bytes)" for folder, count, size in _by_folder(summary["left_out"])]
     if summary["s3_url"]:
         lines.append(f"S3 Location: {summary['s3_url']}")
