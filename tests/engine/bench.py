@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -224,6 +225,7 @@ def _become_engine(
         os.dup2(write_end, 2)
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+        warnings.resetwarnings()  # the test runner makes errors of them
         os.environ.clear()
         os.environ.update(env)
         os.chdir(root)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a table: one case a line)
 """The conformance table: each row of the support and refuse tables, and each ordered pair of operations, as data.
 
 A case is a list of steps on one stack. ``matrix.py`` runs all of them on both engines and compares state and

@@ -11,10 +11,15 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
 
+from tests.engine import crash
 from tests.engine.bench import Bench, Ended, cli_found, mask, new_bench
 from tests.engine.cases import CASES, REFUSALS, Case, Refusal, Step, pairs
+from tests.engine.takeover import check_takeover, takeovers
 
 
 def check_case(case: Case, *, with_cli: bool) -> list[str]:
@@ -86,14 +91,27 @@ def _compare(where: str, step: Step, mine: tuple[Bench, Ended], theirs: tuple[Be
         problems.append(f"{where}: calls {_only(calls[0], calls[1])} and {_only(calls[1], calls[0])} (CLI)")
     states = [json.dumps(bench.normal(), indent=1, sort_keys=True).splitlines() for bench in (engine, peer)]
     if states[0] != states[1] and not step.state_differs:
-        diff = difflib.unified_diff(*states, "engine", "cli", lineterm="", n=2)
+        diff = difflib.unified_diff(states[0], states[1], "engine", "cli", lineterm="", n=2)
         problems.append(f"{where}: state differs\n" + "\n".join(list(diff)[:60]))
     return problems
 
 
 def _only(one: list[str], other: list[str]) -> list[str]:
-    rest = list(other)
-    return [item for item in one if not (item in rest and rest.remove(item) is None)]
+    return sorted((Counter(one) - Counter(other)).elements())
+
+
+def _jobs(wanted: set[str], with_cli: bool) -> Iterator[tuple[str, Callable[[], list[str]]]]:
+    for case in [*(CASES if "cases" in wanted else []), *(pairs() if "pairs" in wanted else [])]:
+        yield case.name, partial(check_case, case, with_cli=with_cli)
+    for refusal in REFUSALS if "refusals" in wanted else []:
+        yield f"refused: {refusal.name}", partial(check_refusal, refusal)
+    for operation in crash.OPERATIONS if "crash" in wanted else []:
+        found = crash.points(operation)
+        print(f"     {operation}: {len(found)} crash points")
+        for point, follow in product(found, ["destroy", "up", *(["cli"] if with_cli else [])]):
+            yield f"crash: {point}, then {follow}", partial(crash.check, point, follow)
+    for item in takeovers() if "takeover" in wanted and with_cli else []:
+        yield f"takeover: {item.name}", partial(check_takeover, item)
 
 
 def main() -> int:
@@ -104,15 +122,11 @@ def main() -> int:
     parser.add_argument("-k", default="")
     given = parser.parse_args()
     with_cli = cli_found() is not None and not given.engine_only
-    wanted = {"cases", "pairs", "refusals"} if "all" in given.what else set(given.what)
+    wanted = {"cases", "pairs", "refusals", "crash", "takeover"} if "all" in given.what else set(given.what)
     if not with_cli:
         print("NOTE: no pulumi CLI on PATH (or --engine-only): the built-in engine runs alone, nothing is compared")
     bad = count = 0
-    jobs: list[tuple[str, Callable[[], list[str]]]] = []
-    jobs += [(c.name, lambda c=c: check_case(c, with_cli=with_cli)) for c in (CASES if "cases" in wanted else [])]
-    jobs += [(c.name, lambda c=c: check_case(c, with_cli=with_cli)) for c in (pairs() if "pairs" in wanted else [])]
-    jobs += [(f"refused: {r.name}", lambda r=r: check_refusal(r)) for r in (REFUSALS if "refusals" in wanted else [])]
-    for name, job in jobs:
+    for name, job in _jobs(wanted, with_cli):
         if given.k not in name:
             continue
         begin = time.monotonic()

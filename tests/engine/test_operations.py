@@ -16,6 +16,7 @@ import pytest
 
 from tests.engine.bench import Bench, new_bench
 from tests.engine.cases import SMALL, Spec, edit, pod
+from trainyard.errors import UserError
 
 
 @pytest.fixture
@@ -241,7 +242,7 @@ def test_a_script_must_say_yes(bench: Bench) -> None:
     from trainyard.engine import cli
 
     parsed = cli._parser().parse_args(["destroy", "--stack", "dev", "--json"])
-    with pytest.raises(cli.UserError, match="pass -y"):
+    with pytest.raises(UserError, match="pass -y"):
         cli._ask(parsed)
 
 

@@ -5,6 +5,7 @@ The provider in memory checks on the way that nothing is created twice, or delet
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -159,10 +160,8 @@ def test_after_a_crash_at_any_write_nothing_is_lost(first: list[Node], second: l
             raise Crash
         disk = json.loads(json.dumps(deployment))
 
-    try:
+    with contextlib.suppress(Crash):
         up(cloud, disk, program(second), save)
-    except Crash:
-        pass
     check_order(disk)
     if destroyed:
         disk = destroy(cloud, disk)
