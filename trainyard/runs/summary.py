@@ -10,7 +10,6 @@ from trainyard import __version__
 from trainyard.runs.progress import Metrics
 from trainyard.runs.record import Record, RunFolder, write_json
 
-
 _FIELD_OF = {"succeeded": "success"}
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from trainyard.config import PROJECT, Places, settings_file, stack_config
 from trainyard.engine import locks
+from trainyard.engine.locks import LOCKED_EXIT
 from trainyard.engine.secrets import Crypter
 from trainyard.errors import EngineError, TrainyardError, UserError
 from trainyard.stacks import builtin, cli
@@ -16,6 +18,10 @@ from trainyard.stacks.model import EngineName, Event, OnEvent, Operation, Outcom
 from trainyard.stacks.passphrase import passphrase
 from trainyard.stacks.settings import backend, ensure_stack, latest, salt_of
 from trainyard.yamlfile import load_map, suggest
+
+LOCK_TRIES = 60
+LOCK_PAUSE = 2.0
+"""Two minutes in all: longer than an engine takes to finish a create that was accepted."""
 
 ENGINES = ("auto", "cli", "builtin")
 _SECRET = ("4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270")
@@ -56,21 +62,22 @@ def choose_engine(stack: Stack) -> tuple[EngineName, Path | None]:
     return ("cli", binary) if binary else ("builtin", None)
 
 
-def operate(stack: Stack, operation: Operation, on_event: OnEvent = lambda event: None) -> Outcome:
-    """Run one operation on the stack's engine and return what it did; a failure is told by the outcome, not raised."""
+def operate(
+    stack: Stack, operation: Operation, on_event: OnEvent = lambda event: None, *, sleep: Callable[[float], None] = time.sleep
+) -> Outcome:
+    """Run one operation on the stack's engine and return what it did; a failure is told by the outcome, not raised.
+
+    A stack that another living engine works on is waited for: a killed controller's engine finishes its work first.
+    """
     ensure_stack(stack)
-    engine, binary = choose_engine(stack)
-    cloud = setting(stack, "cloud")
-    name = str(cloud) if cloud is not None else None
-    if engine == "builtin":
-        return builtin.operate(stack, operation, name, on_event)
-    assert binary is not None
-    _clear_dead_locks(stack, on_event)
-    outcome = cli.operate(binary, stack, operation, name, on_event)
-    if operation == "destroy" and not outcome.ok and _plugin_missing(outcome) and backend(stack) is not None:
-        # Measured: the CLI stops before it deletes anything when the plugin of any resource is missing.
-        on_event({"event": "diagnostic", "severity": "warning", "message": "the Pulumi CLI misses a plugin; the built-in engine goes on"})
-        return builtin.operate(stack, operation, name, on_event)
+    outcome = _once(stack, operation, on_event)
+    for attempt in range(LOCK_TRIES):
+        if outcome.exit_code != LOCKED_EXIT or "locked" not in outcome.reason():
+            break
+        if attempt == 0:
+            on_event({"event": "diagnostic", "severity": "warning", "message": "another engine works on this stack; waiting for it"})
+        sleep(LOCK_PAUSE)
+        outcome = _once(stack, operation, on_event)
     return outcome
 
 
@@ -128,6 +135,22 @@ def settings_of(name: str, places: Places) -> Mapping[str, object]:
     """Return an environment's settings without the namespace, e.g. ``{"cloud": "local"}``."""
     prefix = f"{PROJECT}:"
     return {key[len(prefix) :]: value for key, value in stack_config(places.root, name).items() if key.startswith(prefix)}
+
+
+def _once(stack: Stack, operation: Operation, on_event: OnEvent) -> Outcome:
+    engine, binary = choose_engine(stack)
+    cloud = setting(stack, "cloud")
+    name = str(cloud) if cloud is not None else None
+    if engine == "builtin":
+        return builtin.operate(stack, operation, name, on_event)
+    assert binary is not None
+    _clear_dead_locks(stack, on_event)
+    outcome = cli.operate(binary, stack, operation, name, on_event)
+    if operation == "destroy" and not outcome.ok and _plugin_missing(outcome) and backend(stack) is not None:
+        # Measured: the CLI stops before it deletes anything when the plugin of any resource is missing.
+        on_event({"event": "diagnostic", "severity": "warning", "message": "the Pulumi CLI misses a plugin; the built-in engine goes on"})
+        return builtin.operate(stack, operation, name, on_event)
+    return outcome
 
 
 class _LazyCrypter:
