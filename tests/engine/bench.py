@@ -141,12 +141,7 @@ class Bench:
         """Run the Pulumi CLI."""
         if spec is not None:
             self.spec(spec)
-        shim = self.root / "bin" / "python3"
-        if not shim.exists():  # the CLI lists packages with pip, which a lean environment may lack
-            text = f'#!/bin/sh\ncase "$*" in "-m pip list"*) echo "[]";; *) exec {sys.executable} "$@";; esac\n'
-            shim.write_text(text)
-            shim.chmod(0o755)
-            (self.root / "bin" / "python").symlink_to(shim)
+        self.python_shim()
         env = {**self.env, "PATH": f"{self.root / 'bin'}:{self.env['PATH']}"}
         force = ["-f"] if verb in ("up", "destroy", "refresh") else []
         yes = ["-y"] if verb in ("up", "destroy", "refresh", "cancel") else []
@@ -155,6 +150,15 @@ class Bench:
             command = ["pulumi", "cancel", "dev", "-y"]
         done = subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, check=False)
         return Ended(done.returncode, done.stdout + done.stderr)
+
+    def python_shim(self) -> None:
+        """Put a python3 in the bench that answers ``pip list``: the CLI asks for it, and a lean environment may have no pip."""
+        shim = self.root / "bin" / "python3"
+        if not shim.exists():
+            text = f'#!/bin/sh\ncase "$*" in "-m pip list"*) echo "[]";; *) exec {sys.executable} "$@";; esac\n'
+            shim.write_text(text)
+            shim.chmod(0o755)
+            (self.root / "bin" / "python").symlink_to(shim)
 
     def normal(self) -> dict[str, Any]:
         """Return the state without what differs from run to run: times, random parts, ciphertexts, order."""
@@ -200,7 +204,7 @@ def _normal_resource(entry: dict[str, Any], crypter: Crypter) -> dict[str, Any]:
 
 def _marked(value: Any) -> Any:
     """Return the value with its secrets in clear but marked."""
-    from trainyard.engine.values import Sealed
+    from trainyard.engine.kinds import Sealed
 
     if isinstance(value, Sealed):
         return {"secret": _marked(value.value)}

@@ -13,6 +13,7 @@ from trainyard.engine import urn as urns
 from trainyard.engine.deletes import delete_everything, delete_unseen
 from trainyard.engine.events import Events
 from trainyard.engine.goal import Goal
+from trainyard.engine.kinds import Properties
 from trainyard.engine.operation import Kind, Operation, Stopped
 from trainyard.engine.project import Project, Settings
 from trainyard.engine.provider import Checked, Difference, Outcome, ProviderError
@@ -21,7 +22,7 @@ from trainyard.engine.secrets import Crypter
 from trainyard.engine.spawn import Source
 from trainyard.engine.state import Resource, StackState
 from trainyard.engine.steps import register
-from trainyard.engine.values import Properties, Wire, plain
+from trainyard.engine.values import Wire, plain
 
 CRYPTER = Crypter("x", SALT)
 

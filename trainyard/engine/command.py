@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainyard.engine import urn as urns
+from trainyard.engine.kinds import UNKNOWN, Properties, Sealed
 from trainyard.engine.provider import Checked, Difference, Outcome, ProviderError
 from trainyard.engine.spawn import Say, Source
-from trainyard.engine.values import UNKNOWN, Properties, Sealed, changed_keys, plain
+from trainyard.engine.values import changed_keys, plain
 from trainyard.errors import RefusedError, TrainyardError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainyard.engine import urn as urns
+from trainyard.engine.kinds import Properties
 from trainyard.engine.operation import Operation
 from trainyard.engine.state import Resource
-from trainyard.engine.values import Properties
 from trainyard.errors import EngineError
 
 

@@ -17,11 +17,12 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, resource_pb2, reso
 from trainyard.engine import requests
 from trainyard.engine import urn as urns
 from trainyard.engine.goal import Goal
+from trainyard.engine.kinds import Properties
 from trainyard.engine.operation import Operation, Stopped
 from trainyard.engine.refusals import check_request, position, refused, refused_type
 from trainyard.engine.state import Resource
 from trainyard.engine.steps import read, register
-from trainyard.engine.values import Properties, equal
+from trainyard.engine.values import equal
 from trainyard.errors import EngineError, TrainyardError
 
 FEATURES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from trainyard.engine.values import Properties, Sealed
+from trainyard.engine.kinds import Properties, Sealed
 
 Step = str | int
 _PART = re.compile(r"""\.?([^.\[\]"']+)|\[(\d+|\*)\]|\["((?:[^"\\]|\\.)*)"\]""")

@@ -15,9 +15,11 @@ from pulumi.runtime.proto import provider_pb2 as pb
 from pulumi.runtime.proto import provider_pb2_grpc, status_pb2
 
 from trainyard.engine import urn as urns
+from trainyard.engine.assets import assets_in, restore_assets
+from trainyard.engine.kinds import Properties
 from trainyard.engine.provider import Checked, Difference, Outcome, ProviderError
 from trainyard.engine.spawn import Process, Say
-from trainyard.engine.values import Properties, Wire, assets_in, carry_secrets, has_unknown, plain, restore_assets
+from trainyard.engine.values import Wire, carry_secrets, has_unknown, plain
 
 ADOPTS_PENDING = "adopts-pending"
 _MAX_BYTES = 400 * 1024 * 1024

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -63,6 +62,8 @@ def import_sdk(project: Project) -> refusals.Guard:
 
 def run_here(run: Run) -> None:
     """Run the program in this process; raises ProgramFailed or RefusedError."""
+    import asyncio  # late, as all that a destroy does not need
+
     import pulumi
     import pulumi.runtime as runtime
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainyard.engine.kinds import Sealed
 from trainyard.engine.secrets import Crypter
-from trainyard.engine.values import Sealed, whole
+from trainyard.engine.values import whole
 from trainyard.errors import EngineError, RefusedError, UserError
 from trainyard.yamlfile import Map, load_map, suggest
 

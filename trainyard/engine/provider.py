@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from trainyard.engine.values import Properties
+from trainyard.engine.kinds import Properties
 from trainyard.errors import EngineError
 
 

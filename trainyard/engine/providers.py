@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from trainyard.engine import urn as urns
+from trainyard.engine.kinds import UNKNOWN_TEXT, Properties
 from trainyard.engine.provider import Checked, Difference, Outcome, Provider
 from trainyard.engine.spawn import Process, Source, attached_port, find_plugin, start
 from trainyard.engine.state import Resource
-from trainyard.engine.values import UNKNOWN_TEXT, Properties, Wire, equal, plain
+from trainyard.engine.values import Wire, equal, plain
 from trainyard.errors import EngineError, RefusedError
 
 if TYPE_CHECKING:

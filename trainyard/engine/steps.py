@@ -7,11 +7,12 @@ import threading
 from trainyard.engine.backend import now
 from trainyard.engine.events import Op
 from trainyard.engine.goal import Goal, claim_urn
+from trainyard.engine.kinds import UNKNOWN_TEXT, Properties, Sealed
 from trainyard.engine.operation import Operation, Stopped
 from trainyard.engine.plan import Plan, make_plan
 from trainyard.engine.provider import Outcome, ProviderError
 from trainyard.engine.state import Resource
-from trainyard.engine.values import UNKNOWN_TEXT, Properties, Sealed, equal
+from trainyard.engine.values import equal
 from trainyard.errors import EngineError, RefusedError
 
 

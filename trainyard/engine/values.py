@@ -7,13 +7,13 @@ CLI writes it. Clear texts of all secrets that pass are collected, so that messa
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainyard.engine.assets import with_hash
+from trainyard.engine.kinds import ARCHIVE, ASSET, OUTPUT, REFERENCE, SECRET, SIGNATURE, UNKNOWN, UNKNOWN_TEXT, Properties, Sealed, Unknown
 from trainyard.errors import EngineError, RefusedError
 
 if TYPE_CHECKING:
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 
     from trainyard.engine.secrets import Crypter
 
-SIGNATURE = "4dabf18193072939515e22adb298388d"
-SECRET = "1b47061264138c4ac30d75fd1eb44270"
-ASSET = "c44067f5952c0a294b673a41bacd8c17"
-ARCHIVE = "0def7320c3a5731c473e5ecbe6d01bc7"
-REFERENCE = "5cf8f73096256a8f31e491e813e4eb8e"
-OUTPUT = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
-UNKNOWN_TEXT = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 _UNKNOWN_TEXTS = {
     UNKNOWN_TEXT,
     "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
@@ -36,30 +29,6 @@ _UNKNOWN_TEXTS = {
     "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
 }
 _WHOLE = 2**53
-
-Properties = dict[str, Any]
-
-
-class Unknown:
-    """The value of what is known only after an update (there is one: UNKNOWN)."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "[unknown]"
-
-
-UNKNOWN = Unknown()
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """A secret value; never shown."""
-
-    value: Any
-
-    def __repr__(self) -> str:
-        return "[secret]"
 
 
 class Wire:
@@ -121,7 +90,7 @@ class Wire:
             value = fields.get("value", UNKNOWN)
             return self.seal(value) if fields.get("secret") else value
         if signature == ASSET:
-            return _with_hash(fields, self.workdir)
+            return with_hash(fields, self.workdir)
         if signature == ARCHIVE:
             raise RefusedError("archives are not supported by the built-in engine; use files, or the Pulumi CLI")
         raise RefusedError(f"a value with the unknown signature {signature} is not supported by the built-in engine")
@@ -340,43 +309,3 @@ def carry_secrets(outs: Properties, ins: Mapping[str, Any]) -> None:
             carry_secrets(out, value)
         elif not isinstance(out, Sealed) and has_secret(value):
             outs[key] = Sealed(out)
-
-
-def restore_assets(value: Any, known: Mapping[str, Properties]) -> Any:
-    """Give assets that came back as a hash their contents again."""
-    if isinstance(value, list):
-        return [restore_assets(item, known) for item in value]
-    if isinstance(value, dict):
-        if value.get(SIGNATURE) == ASSET and not any(value.get(k) for k in ("text", "path", "uri")):
-            return dict(known.get(value.get("hash", ""), value))
-        return {key: restore_assets(item, known) for key, item in value.items()}
-    return Sealed(restore_assets(value.value, known)) if isinstance(value, Sealed) else value
-
-
-def assets_in(value: Any) -> dict[str, Properties]:
-    """Return the assets in a value by hash."""
-    if isinstance(value, Sealed):
-        return assets_in(value.value)
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    if isinstance(value, dict) and value.get(SIGNATURE) == ASSET:
-        return {value.get("hash", ""): value}
-    result: dict[str, Properties] = {}
-    for item in items:
-        result |= assets_in(item)
-    return result
-
-
-def _with_hash(asset: Properties, workdir: Path) -> Properties:
-    if asset.get("uri"):
-        raise RefusedError("remote assets are not supported by the built-in engine; use a file, or the Pulumi CLI")
-    if asset.get("hash"):
-        return asset
-    if asset.get("path"):
-        path = workdir / asset["path"]
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise EngineError(f"the asset {path} cannot be read: {error.strerror}") from None
-    else:
-        data = asset.get("text", "").encode()
-    return {**{key: item for key, item in asset.items() if item}, "hash": hashlib.sha256(data).hexdigest()}
