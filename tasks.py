@@ -470,6 +470,14 @@ bench_start = _bench("bench.start", "Time command -> create, create -> first out
 bench_engine = _bench("bench.engine", "Time up, up without a change and destroy of the built-in engine against the Pulumi CLI.")
 
 
+@task(help={"cases": "how many (default: 500)", "seed": "draw these cases again", "engine": "builtin or cli (default: all found)"})
+@verb
+def faults_crash(c: Context, cases: int = 500, seed: int | None = None, engine: str | None = None) -> int:
+    """Kill engine, provider and controller at named and random points against an emulated cloud; no pod may be left."""
+    words = ["--cases", str(cases), *(["--seed", str(seed)] if seed is not None else []), *(["--engine", engine] if engine else [])]
+    return subprocess.run([sys.executable, "-m", "tests.faults.crash", *words], cwd=ROOT, check=False).returncode
+
+
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
@@ -539,6 +547,9 @@ def _collection() -> Collection:
     image.add_task(image_build, name="build")
     image.add_task(image_push, name="push")
     top.add_collection(image)
+    faults = Collection("faults")
+    faults.add_task(faults_crash, name="crash")
+    top.add_collection(faults)
     top.add_collection(store)
     top.add_collection(bench)
     return top
