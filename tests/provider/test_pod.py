@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
@@ -315,6 +319,17 @@ def test_an_engine_that_died_stops_the_create_before_the_request(bench: Bench) -
     with pytest.raises(Interrupted):
         POD.create(bench.call(), ready(bench))
     assert bench.cloud.calls("create") == 0
+
+
+def test_nothing_is_rented_for_a_command_that_was_killed_meanwhile(bench: Bench) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    inputs = ready(bench)
+    for pid, rented in ((ended.pid, False), (os.getpid(), True)):
+        bench.world = replace(bench.world, env={"TRAINYARD_CONTROLLER": str(pid)})
+        with nullcontext() if rented else pytest.raises(Interrupted, match="the command that asked for it"):
+            POD.create(bench.call(), inputs)
+        assert bool(bench.cloud.alive()) is rented
 
 
 def test_an_engine_that_died_keeps_leftovers_alive_for_the_next_one(bench: Bench) -> None:

@@ -53,6 +53,8 @@ class _Boot:
     phase: Phase
     until: float
     last: str
+    denied_from: float = 0.0
+    """From then on the cloud's word that there is no such pod is believed, also of one that was never seen."""
 
 
 class BootFailed(CloudError):
@@ -62,6 +64,14 @@ class BootFailed(CloudError):
         when = f"not past phase '{phase}' after {after:.0f} minutes" if after is not None else f"failed in phase '{phase}'"
         super().__init__(f"pod {pod_id}: {when} ({last})", hint=_HINTS[phase])
         self.phase = phase
+
+
+class Denied(BootFailed):
+    """The state names a pod that the cloud does not have: an earlier operation ended it and could not write that down."""
+
+    def __init__(self, pod_id: str) -> None:
+        super().__init__(pod_id, "accepted", "the cloud says that there is no such pod", after=None)
+        self.hint = "Run refresh, then up rents another one."
 
 
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
@@ -98,7 +108,9 @@ def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
         "image": given.boot_image_minutes,
         "ssh": given.boot_ssh_minutes,
     }
-    boot = _Boot("accepted", world.time() + 60 * minutes["accepted"], _UNSEEN)
+    begun = world.time()
+    denied_from = begun + cloud.capabilities.settle + _MARGIN
+    boot = _Boot("accepted", begun + 60 * minutes["accepted"], _UNSEEN, denied_from)
     pause, look = 0.02, world.time() + LOOK_EVERY
     while True:
         if world.time() >= look:
@@ -122,6 +134,7 @@ LOOK_EVERY = 15.0
 """Seconds between two looks into the cloud's logs: a pull that fails is not waited for until its deadline."""
 
 _UNSEEN = "not seen yet"
+_MARGIN = 5.0
 _NEXT: dict[Phase, str] = {"accepted": "the cloud", "image": "the image", "ssh": "its SSH server"}
 
 
@@ -151,6 +164,8 @@ def _ask(world: World, cloud: Cloud, pod_id: str, boot: _Boot) -> PodInfo | None
         return None
     if info is None and boot.last != _UNSEEN:
         raise BootFailed(pod_id, boot.phase, f"it was {boot.last}, now it is gone", after=None)
+    if info is None and world.time() >= boot.denied_from:
+        raise Denied(pod_id)
     if info is not None and info.status in ("exited", "error", "terminating"):
         raise BootFailed(pod_id, boot.phase, info.raw_status, after=None)
     return info
@@ -170,7 +185,7 @@ def _moved(world: World, boot: _Boot, info: PodInfo, minutes: Mapping[Phase, flo
     if phase == boot.phase or phase == "accepted" or boot.phase == "ssh":
         return replace(boot, last=info.raw_status)
     world.info(f"pod {info.id}: {info.raw_status}, waiting for {_NEXT[phase]}")
-    return _Boot(phase, world.time() + 60 * minutes[phase], info.raw_status)
+    return _Boot(phase, world.time() + 60 * minutes[phase], info.raw_status, boot.denied_from)
 
 
 def _phase(info: PodInfo) -> Phase:

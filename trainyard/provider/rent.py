@@ -65,6 +65,7 @@ def create(
     for offer in offers:
         spec = spec_for(offer)
         world.go_on("renting")
+        world.asked_for("renting")
         intent.start(offer.id, world.time())
         try:
             info = cloud.create(spec, offer)

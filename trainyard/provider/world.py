@@ -7,6 +7,7 @@ nor a terminate; only the request in flight is finished and written down.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,9 @@ from trainyard.errors import EngineError
 if TYPE_CHECKING:
     from trainyard.clouds.protocol import Cloud
     from trainyard.config import Places
+
+CONTROLLER = "TRAINYARD_CONTROLLER"
+"""Names the process whose command started the engine (tasks set it; plain ``pulumi`` does not)."""
 
 Severity = Literal["debug", "info", "warning", "error"]
 
@@ -80,6 +84,15 @@ class World:
         if self.control.orphaned.is_set():
             raise Interrupted(f"the engine went away before {doing}")
 
+    def asked_for(self, doing: str) -> None:
+        """Raise Interrupted when the command that began this operation has died: nobody would follow what it makes.
+
+        An engine outlives its killed controller; a destroy may by then have found nothing and said so.
+        """
+        pid = self.env.get(CONTROLLER, "")
+        if pid.isdigit() and not _lives(int(pid)):
+            raise Interrupted(f"the command that asked for it (process {pid}) ended before {doing}")
+
     def info(self, message: str) -> None:
         """Tell the user something."""
         self.log(message, "info")
@@ -102,6 +115,16 @@ class Call:
     def stack(self) -> str:
         """The stack's name, from the urn ``urn:pulumi:<stack>::<project>::<type>::<name>``."""
         return self.urn.removeprefix("urn:pulumi:").partition("::")[0]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's process, or a system without /proc
 
 
 def key_folder(places: Places, stack: str) -> Path:

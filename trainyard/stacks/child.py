@@ -29,7 +29,8 @@ def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line
         child = subprocess.Popen(
             list(argv),
             cwd=cwd,
-            env=dict(env),
+            # Says who asked: nothing is rented for a command that was killed meanwhile (provider/world.py).
+            env={**env, "TRAINYARD_CONTROLLER": str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
