@@ -1,5 +1,6 @@
 """A controller that is killed at any point is continued by the next one; `destroy` alone leaves nothing."""
 
+import os
 import random
 import time
 
@@ -7,7 +8,7 @@ import pytest
 
 from tests.e2e.yard import kill_tree
 
-SEED = random.SystemRandom().randrange(10**6)
+SEED = int(os.environ["TRAINYARD_TEST_SEED"])
 
 
 @pytest.mark.parametrize("phase", ["prepared", "up", "started", "trained"])

@@ -1,0 +1,11 @@
+"""One seed for every sample that the suite draws: printed, and the same in each worker (they collect the same tests)."""
+
+import os
+import random
+
+# Workers of pytest-xdist inherit the environment of the process that draws it.
+SEED = int(os.environ.setdefault("TRAINYARD_TEST_SEED", str(random.SystemRandom().randrange(10**6))))
+
+
+def pytest_report_header():
+    return f"samples drawn with TRAINYARD_TEST_SEED={SEED}"
