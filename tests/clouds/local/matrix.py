@@ -45,9 +45,28 @@ def by_itself(cloud: LocalCloud, token: str, source: random.Random) -> float:
     pod = pods.tortured(cloud, token)
     with pods.ssh(pod) as client:
         began = time.perf_counter()
-        pods.say(client, "end of the matrix")
-    pods.wait_for(lambda: not pods.living(token), "the end", 20)
+        said = pods.say(client, "end of the matrix")
+    try:
+        pods.wait_for(lambda: not pods.living(token), "the end", 10)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; the pod was told {said}; {_state(cloud, token)}") from None
     return time.perf_counter() - began
+
+
+def _state(cloud: LocalCloud, token: str) -> str:
+    """Say all that can be seen of a pod that did not end: where its supervisor is and what still lives."""
+    folder, pids = cloud.root / "pods" / pods.NAME, holders(cloud)
+    supervisor = Path(f"/proc/{pids['alive']}")
+    facts = {name: _look(supervisor / name) for name in ("stat", "wchan", "syscall")} if pids["alive"] > 0 else {}
+    alive = {pid: _look(Path(f"/proc/{pid}/stat")) for pid in pods.living(token)}
+    return f"locks {pids}, folder {folder.exists()}, supervisor {facts}, alive {alive}, log {_look(folder / 'supervisor.log')!r}"
+
+
+def _look(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError as error:
+        return f"<{error.strerror}>"
 
 
 def by_killing(*locks: str) -> Callable[[LocalCloud, str, random.Random], float]:

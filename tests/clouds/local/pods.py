@@ -141,10 +141,14 @@ def living(token: str) -> list[int]:
 
 
 def wait_for(check: Callable[[], object], what: str, timeout: float = 15.0) -> None:
-    """Wait until the check is true; a real process has to get there."""
-    deadline = time.monotonic() + timeout
+    """Wait until the check is true; a real process has to get there.
+
+    Both time and looks must run out: a machine that stood still has given nobody the time that its clock says.
+    """
+    deadline, looks = time.monotonic() + timeout, 0
     while not check():
-        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
+        looks += 1
+        assert time.monotonic() < deadline or looks < 100, f"waited {timeout} s and looked {looks} times for {what}"
         time.sleep(0.01)
 
 

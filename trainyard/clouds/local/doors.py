@@ -110,7 +110,10 @@ class Doors:
 
     def _hear(self, fd: int, poller: select.poll, spec: dict[str, Any]) -> str | None:
         talk, heard = self.talks[fd]
-        data = talk.recv(4096)
+        try:
+            data = talk.recv(4096)
+        except ConnectionError:
+            data = b""  # hung up: what was said in full still counts
         heard += data
         line, newline, _ = bytes(heard).partition(b"\n")
         if not newline and data and len(heard) < 4096:
