@@ -15,7 +15,7 @@ from typing import Any
 import asyncssh
 import pytest
 
-from tests.engine.bench import Bench, new_bench
+from tests.engine.bench import Bench, cli_found, new_bench
 from tests.engine.cases import Spec
 
 PROGRAM = """
@@ -162,3 +162,43 @@ def test_a_remote_command_sends_nothing_to_a_host_with_another_key(bench: Bench,
 def test_a_remote_command_without_a_pinned_key_says_so(bench: Bench, server: Server) -> None:
     ended = bench.engine("up", spec=remote(server, None, create="echo hello"))
     assert ended.code == 0 and "is not pinned" in ended.text, ended.text
+
+
+def comparable(bench: Bench) -> list[dict[str, Any]]:
+    """Return the resources without their random ids and the mark of the library that the official plugin is made with."""
+    rows = [{**r, "id": "..."} if r["type"].startswith("command:") else r for r in bench.normal()["resources"]]
+    for row in rows:
+        for part in (row["inputs"], row["outputs"]):
+            part.pop("__pulumi-go-provider-version", None)
+    return rows
+
+
+@pytest.mark.cli
+@pytest.mark.skipif(not (cli_found() and shutil.which("pulumi-resource-command")), reason="no CLI with its command plugin: NOT compared")
+@pytest.mark.parametrize("local", [True, False], ids=["local", "remote"])
+def test_the_official_plugin_goes_on_with_our_commands_and_we_with_its(bench: Bench, server: Server, local: bool) -> None:
+    args: dict[str, Any] = {"create": "read x; echo got $x", "update": "echo new", "stdin": "in\n", "triggers": [1, "a"]}
+    spec = program(**args) if local else remote(server, server.host_key, **args)
+    changed = program(**{**args, "stdin": "x\n"}) if local else remote(server, server.host_key, **{**args, "stdin": "x\n"})
+    replaced = program(**{**args, "triggers": [2]}) if local else remote(server, server.host_key, **{**args, "triggers": [2]})
+    cache = bench.root / "home/plugins/resource-command-v1.2.1"
+    other = new_bench()
+    shutil.copytree(str(Path(str(shutil.which("pulumi-resource-command"))).parent), cache)
+    shutil.copytree(cache, other.root / "home/plugins/resource-command-v1.2.1")
+    away = cache.with_name("away")
+    for step in (spec, spec, changed, replaced):
+        cache.rename(away)
+        ours = bench.engine("up", spec=step)
+        assert ours.code == 0, ours.text
+        away.rename(cache)
+        theirs = other.cli("up", spec=step)
+        assert theirs.code == 0, theirs.text
+        same = bench.cli("preview", "--expect-no-changes", spec=step)
+        assert same.code == 0, same.text
+        assert comparable(bench) == comparable(other)
+    cache.rename(away)
+    shutil.rmtree(other.root / "home/plugins")
+    for each in (bench, other):
+        ended = each.engine("destroy")
+        assert ended.code == 0 and not each.latest().get("resources"), ended.text
+    shutil.rmtree(other.root)
