@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from tests.e2e.yard import Done
 from tests.faults import judge, processes
 from tests.faults.cases import SITUATIONS, WAITS, Case
-from tests.faults.points import POINTS, Point, Scene
+from tests.faults.points import POINTS, STALL, Point, Scene
 from tests.faults.processes import Process
 from tests.faults.world import STACK, RunPodYard, World
 from trainyard.errors import TrainyardError
@@ -102,6 +102,7 @@ class Story:
         self.since = time.time()
         self.seen: dict[int, Process] = {}
         self.secrets: dict[str, str] = {}
+        self.killed_at = 0.0
 
     def tell(self) -> None:
         """Set up, crash, go on, judge."""
@@ -138,8 +139,13 @@ class Story:
         """Return the ids of the case's pods that exist."""
         return {r["id"] for r in self.world.pods()} - self.bench.others
 
+    def wait_for_late_pods(self) -> None:
+        """Wait until a request that was under way at the crash must have made its pod."""
+        time.sleep(max(0.0, self.killed_at + STALL + 1.0 - time.time()))
+
     def wait_for_the_end(self, grace: float = judge.GRACE) -> None:
         """Wait until every pod of the case is gone by itself, at the latest a while after its lease's end."""
+        self.wait_for_late_pods()
         while fresh := self.fresh():
             ends = self.world.ends()
             if time.time() > max(ends[pod] for pod in fresh) + grace:
@@ -215,6 +221,7 @@ class Story:
         self.seen |= {process.pid: process for process in found}
         chosen = processes.pick(found, self.case.victim) or processes.pick(found, "controller")
         processes.kill(chosen)
+        self.killed_at = time.time()
         return bool(chosen)
 
     def _usual(self) -> float:
@@ -236,6 +243,7 @@ def _later(story: Story) -> None:
 
 
 def _reaper(story: Story) -> None:
+    story.wait_for_late_pods()
     ends = story.world.ends()
     last = max((ends[pod] for pod in story.fresh()), default=0.0)
     while time.time() < last + 1.2 and story.fresh():

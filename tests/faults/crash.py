@@ -10,6 +10,7 @@ import argparse
 import os
 import queue
 import random
+import signal
 import sys
 import threading
 import time
@@ -57,7 +58,8 @@ def run(cases: Sequence[Case], *, workers: int, minutes: float | None, say: Call
     waiting: queue.SimpleQueue[tuple[int, Case]] = queue.SimpleQueue()
     for item in enumerate(cases):
         waiting.put(item)
-    until = None if minutes is None else time.monotonic() + 60 * minutes
+    until = float("inf") if minutes is None else time.monotonic() + 60 * minutes
+    over = threading.Event()
     results: list[Result] = []
 
     def work() -> None:
@@ -65,7 +67,7 @@ def run(cases: Sequence[Case], *, workers: int, minutes: float | None, say: Call
             bench = Bench(mine)
             bench.calibrate()
             say(f"a world is up; an up with a pod takes {bench.pace:.1f} s here")
-            while until is None or time.monotonic() < until:
+            while time.monotonic() < until and not over.is_set():
                 try:
                     number, case = waiting.get_nowait()
                 except queue.Empty:
@@ -74,11 +76,15 @@ def run(cases: Sequence[Case], *, workers: int, minutes: float | None, say: Call
                 results.append(result)
                 say(verdict(number, result))
 
+    # An interrupt lets the running cases end and their pods be taken away; the figures so far are told.
+    before = {number: signal.signal(number, lambda *_: over.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     threads = [threading.Thread(target=work) for _ in range(workers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    for number, handler in before.items():
+        signal.signal(number, handler)
     return results
 
 

@@ -116,6 +116,9 @@ def rent(context: Context, record: Record, folder: RunFolder) -> None:
         record.engine = outcome.engine
         if outcome.ok:
             break
+        if attempt + 1 < BOOT_TRIES and _is_there_after_all(stack):
+            context.ui.warn(f"{outcome.reason()}\nthe pod is there: going on with it")
+            continue
         offer = _offer_that_did_not_boot(stack)
         if offer is None or offer in avoid or attempt + 1 == BOOT_TRIES:
             raise EngineError(f"the pod could not be brought up: {outcome.reason()}")
@@ -137,6 +140,11 @@ def ensure_key(context: Context, record: Record) -> Path:
     if not pem:
         raise EngineError(f"the private key {path} is gone and the state of '{record.environment}' does not hold it")
     return _write_key(path, str(pem))
+
+
+def _is_there_after_all(stack: Stack) -> bool:
+    """Tell whether the create was answered unclearly and the pod was found on the list: it is in the state, with that error."""
+    return any(r.get("type") == "trainyard:index:Pod" and r.get("initErrors") and not r.get("delete") for r in facade.resources(stack))
 
 
 def _offer_that_did_not_boot(stack: Stack) -> str | None:

@@ -145,12 +145,41 @@ def _once(stack: Stack, operation: Operation, on_event: OnEvent) -> Outcome:
         return builtin.operate(stack, operation, name, on_event)
     assert binary is not None
     _clear_dead_locks(stack, on_event)
+    _drop_cut_side_file(stack)
     outcome = cli.operate(binary, stack, operation, name, on_event)
-    if operation == "destroy" and not outcome.ok and _plugin_missing(outcome) and backend(stack) is not None:
+    why = _what_the_cli_left(stack, outcome) if operation == "destroy" and backend(stack) is not None else None
+    if why is None:
+        return outcome
+    on_event({"event": "diagnostic", "severity": "warning", "message": f"the Pulumi CLI {why}; the built-in engine goes on"})
+    return builtin.operate(stack, operation, name, on_event)
+
+
+def _what_the_cli_left(stack: Stack, outcome: Outcome) -> str | None:
+    """Return why a destroy by the CLI has to be finished by the built-in engine, None when it has not."""
+    if not outcome.ok:
         # Measured: the CLI stops before it deletes anything when the plugin of any resource is missing.
-        on_event({"event": "diagnostic", "severity": "warning", "message": "the Pulumi CLI misses a plugin; the built-in engine goes on"})
-        return builtin.operate(stack, operation, name, on_event)
-    return outcome
+        return "misses a plugin" if _plugin_missing(outcome) else None
+    # Measured: the CLI destroys around a create that a crash left open, and the stack can then never be removed.
+    store = backend(stack)
+    assert store is not None
+    return "leaves a create without outcome in the state" if latest(store, stack.name).get("pending_operations") else None
+
+
+def _drop_cut_side_file(stack: Stack) -> None:
+    """Remove the CLI's side file of the checkpoint when a crash has cut it short: the CLI can then read no checkpoint at all."""
+    path = checkpoint(stack)
+    if path is None:
+        return
+    side = path.with_name(path.name + ".attrs")
+    try:
+        json.loads(side.read_bytes())
+    except FileNotFoundError:
+        return
+    except ValueError:
+        # What it holds (a type, a checksum) is written again with the next state.
+        store = backend(stack)
+        if store is not None and not store.locks(PROJECT, stack.name):
+            side.unlink(missing_ok=True)
 
 
 class _LazyCrypter:

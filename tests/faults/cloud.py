@@ -1,0 +1,75 @@
+"""``python -m tests.faults.cloud [--only NAME] [--workers N]``: the fault matrix of guarantee G1.
+
+Each trial switches on a fault that a cloud has shown, runs a whole training (or up and destroy), and compares what was
+said with the emulator's books: nothing is left, or what is left is told with id, price and command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from tests.faults.trial import Stage, Trial, play
+from tests.faults.trials import TRIALS
+from tests.faults.world import world
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play the trials; 1 when one has failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.cloud", description=__doc__)
+    parser.add_argument("--only", action="append", default=[], help="a trial's name or a part of it (may be repeated)")
+    parser.add_argument("--workers", type=int, default=2, help="worlds side by side")
+    given = parser.parse_args(arguments)
+    chosen = [trial for trial in TRIALS if not given.only or any(part in trial.name for part in given.only)]
+    if not chosen:
+        print(f"no trial is named so; there are: {', '.join(trial.name for trial in TRIALS)}", file=sys.stderr)
+        return 2
+    stages = run(chosen, min(given.workers, len(chosen)), lambda text: print(text, flush=True))
+    failed = [stage for stage in stages if stage.problems]
+    print(f"\n{len(stages)} faults tried, {len(failed)} failed" + "".join(f"\n  {stage.trial.name}" for stage in failed))
+    return 1 if failed or len(stages) < len(chosen) else 0
+
+
+def run(trials: Sequence[Trial], workers: int, say: Callable[[str], None]) -> list[Stage]:
+    """Play trials in some worlds side by side; say each one's verdict."""
+    waiting: queue.SimpleQueue[Trial] = queue.SimpleQueue()
+    for trial in trials:
+        waiting.put(trial)
+    stages: list[Stage] = []
+
+    def work() -> None:
+        with world() as mine:
+            while True:
+                try:
+                    trial = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                began = time.monotonic()
+                stage = play(mine, trial)
+                stages.append(stage)
+                say(verdict(stage, time.monotonic() - began))
+
+    threads = [threading.Thread(target=work) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return stages
+
+
+def verdict(stage: Stage, seconds: float) -> str:
+    """Return what is said of one trial."""
+    text = f"{'FAILED' if stage.problems else 'ok':7} {seconds:6.1f} s  {stage.trial.name}: {stage.trial.seen}"
+    if not stage.problems:
+        return text
+    told = "".join(f"\n       {problem}" for problem in stage.problems)
+    story = "\n".join(f"       | {line}" for part in stage.story for line in part.splitlines()[-25:])
+    return f"{text}{told}\n       again: python -m tests.faults.cloud --only '{stage.trial.name}'\n{story}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

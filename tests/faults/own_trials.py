@@ -1,0 +1,138 @@
+"""Trials that are more than one training with a fault: the six of the guarantee, and what their proof needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+from tests.faults.bench import Bench
+from tests.faults.cases import parse
+from tests.faults.points import Scene
+from tests.faults.trial import LABEL, TRAINED, Fault, Stage, Trial
+from tests.faults.world import STACK
+
+SPY = """\
+#!/bin/sh
+# Show all that a training can see: variables and command lines of every process, every small file.
+mkdir -p "$OUTPUT_DIR/model"; echo model >"$OUTPUT_DIR/model/model.txt"
+for place in /proc/[0-9]*; do tr '\\0' '\\n' <"$place/environ"; tr '\\0' ' ' <"$place/cmdline"; echo; done 2>/dev/null
+find "$WORKSPACE" "$HOME" /etc /run /var -xdev -type f -size -256k -newer /proc/1/cmdline 2>/dev/null | head -500 >list
+find "$WORKSPACE" "$HOME" -type f -size -256k 2>/dev/null | head -500 >>list
+while read -r file; do case $file in */job/log|*/list) ;; *) echo "== $file"; cat "$file" 2>/dev/null ;; esac; done <list
+rm -f list
+"""
+
+
+def set_up_fails(stage: Stage) -> None:
+    """The pod has less disk than the training needs: pre-flight says so, the pod is gone."""
+    stage.yard.settings()
+    done = stage.train("--set", "disk_gb=1000000")
+    stage.expect(done.code == 10, f"exit code {done.code}, not 10")
+    stage.expect("disk" in done.out.lower(), "it does not name the disk")
+    stage.expect(not stage.summary().get("success", True), "the summary does not say that it failed")
+
+
+def outage_of_terminate(stage: Stage) -> None:
+    """Every way of ending a pod answers 500, more often than one round of tries has patience for; then the cloud recovers."""
+    stage.yard.settings()
+    done = stage.train(faults=(Fault("delete-500", 11, TRAINED), Fault("graphql-500", 60, TRAINED)))
+    stage.expect(done.code == 0, f"exit code {done.code}: the teardown gave up")
+    refused = [r for r in stage.world.emulator.requests() if r["time"] >= stage.since and r["method"] == "DELETE" and r["status"] == 500]
+    stage.expect(len(refused) == 11, f"only {len(refused)} terminates were answered 500")
+
+
+def outage_without_end(stage: Stage) -> None:
+    """Terminate never works while the command has patience: told with id, price and command, exit code 6; the command works later."""
+    stage.yard.settings()
+    scene = Scene(stage.yard, time.time(), LABEL)
+    child = stage.yard.start(*stage.yard.train("--name", LABEL))
+    stage.world.wait_until(lambda: TRAINED(scene) or child.poll() is not None, 90, "the training never ended")
+    for name in ("delete-500", "graphql-500"):
+        stage.world.emulator.faults.on(name)
+    stage.world.wait_until(lambda: any(r["method"] == "DELETE" for r in scene.requests()), 60, "no terminate was asked for")
+    for _ in range(2):  # the person has no patience either: the second Ctrl-C says what is still there
+        os.kill(child.pid, signal.SIGINT)
+        time.sleep(0.5)
+    done = stage.ended(child, "train")
+    stage.expect(done.code == 6, f"exit code {done.code}, not 6")
+    stage.says_what_is_left(done)
+
+
+def killed_between_accept_and_record(stage: Stage) -> None:
+    """The controller and all below it die when the cloud has accepted and nobody has written it down."""
+    bench = Bench(stage.world, others=frozenset(["none"]))
+    bench.ensure_colleague = lambda: None  # type: ignore[method-assign]
+    for following in ("attach", "destroy"):
+        bench.others = frozenset()
+        result = bench.run(parse(f"train/builtin/all/accepted/{following}"))
+        stage.problems += result.problems if result.crashed else ["nothing was killed"]
+        stage.story += result.story
+
+
+def no_limits_given(stage: Stage) -> None:
+    """Neither hours nor budget nor price limit: a run has a lease all the same; a declared pod without hours is refused."""
+    stage.yard.settings(hours=None, max_price=None, rescue_minutes=None)
+    done = stage.train()
+    stage.expect(done.code == 0, f"exit code {done.code}")
+    ends = stage.world.ends()
+    for paid in stage.world.paid(stage.since):
+        stage.expect(paid.pod in ends and ends[paid.pod] - paid.start < 3 * 3600, f"pod {paid.pod} had no end within 3 hours")
+    stage.yard.settings(hours=None, pods=1)
+    refused = stage.verb("up", "--stack", STACK, code=None)
+    stage.expect(refused.code != 0 and "hours" in refused.out + refused.err, "a declared pod without hours was not refused")
+    stage.verb("destroy", "--stack", STACK, "--yes")
+
+
+def account_key_never_on_the_pod(stage: Stage) -> None:
+    """The training prints all it can see, the emulator keeps the create request: the account's key is in neither."""
+    stage.yard.settings()
+    script = stage.yard.base / "spy.sh"
+    script.write_text(SPY)
+    done = stage.yard.invoke("train", "--stack", STACK, "--recipe", "command", "--set", f"script={script}", "--name", LABEL)
+    stage.story.append(done.out[-2000:] + done.err)
+    stage.expect(done.code == 0, f"exit code {done.code}")
+    seen = (stage.yard.home / "runs" / stage.yard.user / LABEL / "1" / "train.log").read_text(errors="replace")
+    stage.expect("RUNPOD_API_KEY=rpa_pod_" in seen and "warden" in seen and "== " in seen, "the spy saw nothing")
+    key = stage.world.emulator.key
+    stage.expect(key not in seen, "the account's key is on the pod")
+    gone = [path.read_text() for path in (stage.world.emulator.root / "gone").glob("*.json")]
+    stage.expect(gone and not any(key in json.dumps(json.loads(text)["request"]) for text in gone), "the key is in a create request")
+
+
+def nobody_comes(stage: Stage) -> None:
+    """REST fails from inside the pod, the controller is dead: the warden ends the pod over GraphQL."""
+    stage.yard.settings(hours=0.004, rescue_minutes=0.05)
+    stage.world.emulator.faults.on("pod-rest-down")
+    scene = Scene(stage.yard, time.time(), LABEL)
+    child = stage.yard.start(*stage.yard.train("--name", LABEL, steps=600))
+    stage.world.wait_until(lambda: bool(scene.fresh()) or child.poll() is not None, 90, "no pod came")
+    os.killpg(child.pid, signal.SIGKILL)
+    stage.ended(child, "train")
+    stage.world.wait_until(lambda: not stage.world.pods(), 90, "the pod outlives its lease")
+    stage.expect(any("GraphQL" in paid.why for paid in stage.world.paid(stage.since)), "it was not ended over GraphQL")
+
+
+def crossed_destroys(stage: Stage) -> None:
+    """A destroy while the up of another terminal still rents: whoever wins, nothing is left after both."""
+    stage.yard.settings(pods=1)
+    stage.world.emulator.faults.on("create-slow", times=1, delay=1.5)
+    up = stage.yard.start("up", "--stack", STACK)
+    scene = Scene(stage.yard, stage.since)
+    stage.world.wait_until(lambda: "start" in scene.intents() or up.poll() is not None, 90, "up never asked for a pod")
+    stage.verb("destroy", "--stack", STACK, "--yes", code=None)
+    stage.ended(up, "up")
+    stage.verb("destroy", "--stack", STACK, "--yes")
+
+
+OWN = (
+    Trial("set-up fails on the pod", "a playbook that fails leaves a billing pod", own=set_up_fails, least_pods=1),
+    Trial("terminate answers 500, then recovers", "500 to every terminate for 20 minutes", own=outage_of_terminate, least_pods=1),
+    Trial("terminate never works", "marked as terminated because the call failed", own=outage_without_end, least_pods=1),
+    Trial("killed between accept and record", "an id that only a variable held", own=killed_between_accept_and_record, most_pods=2),
+    Trial("no limits given", "a pod without any deadline", own=no_limits_given, least_pods=1),
+    Trial("account key never on the pod", "a long-lived key on a rented machine", own=account_key_never_on_the_pod, least_pods=1),
+    Trial("pod-rest-down and nobody comes", "REST fails from inside the pod, GraphQL works", own=nobody_comes, least_pods=1),
+    Trial("destroy crosses up", "two terminals", own=crossed_destroys),
+)

@@ -1,0 +1,178 @@
+"""One trial of the fault matrix: a fault of the cloud, a whole command, and the truth about what came of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.e2e.yard import Done
+from tests.faults import judge, processes
+from tests.faults.points import Scene
+from tests.faults.world import STACK, RunPodYard, World
+
+LABEL = "a"
+PATIENCE = 400.0
+When = Callable[[Scene], bool]
+AT_ONCE: When = lambda scene: True  # noqa: E731
+PREPARED: When = lambda scene: scene.phase() != ""  # noqa: E731
+TRAINING: When = lambda scene: scene.log("train.log")  # noqa: E731
+TRAINED: When = lambda scene: scene.phase() in ("trained", "committed")  # noqa: E731
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault of the emulator, switched on at a moment."""
+
+    name: str
+    times: int | None = 1
+    when: When = PREPARED
+    does: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial. ``codes``: exit codes that tell the truth here; ``says``: texts of which each must be printed."""
+
+    name: str
+    seen: str
+    faults: tuple[Fault, ...] = ()
+    codes: tuple[int, ...] = (0,)
+    says: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+    steps: int = 5
+    least_pods: int = 0
+    """Pods that must have been paid for the trial to have meant anything."""
+    most_pods: int = 1
+    judged_by_end: bool = True
+    """The clock of the lease is this machine's."""
+    own: Callable[[Stage], None] | None = None
+    """A trial that is not one training runs itself."""
+
+
+@dataclass
+class Stage:
+    """The world of one trial and what went wrong in it."""
+
+    world: World
+    yard: RunPodYard
+    trial: Trial
+    problems: list[str] = field(default_factory=list)
+    story: list[str] = field(default_factory=list)
+    since: float = field(default_factory=time.time)
+
+    def play(self) -> None:
+        """Run the trial and judge it."""
+        if self.trial.own is not None:
+            self.trial.own(self)
+        else:
+            self.yard.settings(**self.trial.settings)
+            self.tells_the_truth(self.train(*self.trial.words, faults=self.trial.faults, steps=self.trial.steps))
+        self.world.emulator.faults.off()
+        self.judge()
+
+    def train(self, *words: str, faults: Sequence[Fault] = (), steps: int = 5, pause: float = 0.1) -> Done:
+        """Run a training, switching each fault on at its moment."""
+        scene = Scene(self.yard, time.time(), LABEL, frozenset(r["id"] for r in self.world.pods()))
+        waiting = list(faults)
+        began = time.monotonic()
+        self._switch(scene, waiting, only=AT_ONCE)
+        child = self.yard.start(*self.yard.train("--name", LABEL, *words, steps=steps, pause=pause))
+        while child.poll() is None and waiting:
+            self._switch(scene, waiting)
+            time.sleep(0.02)
+        return self.ended(child, "train", PATIENCE - (time.monotonic() - began))
+
+    def ended(self, child: subprocess.Popen[str], what: str, patience: float = PATIENCE) -> Done:
+        """Wait for a command and note what it printed; one that hangs is ended and is a problem."""
+        try:
+            printed, _ = child.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            processes.kill(processes.tree(child.pid))
+            printed, _ = child.communicate()
+            self.problems.append(f"{what} hangs")
+        self.story.append(f"$ invoke {what}   -> {child.returncode}\n{printed}")
+        return Done(child.returncode, printed, "")
+
+    def verb(self, *words: str, code: int | None = 0) -> Done:
+        """Run a verb; its exit code must be this one."""
+        done = self.yard.invoke(*words, timeout=PATIENCE)
+        self.story.append(f"$ invoke {' '.join(words)}   -> {done.code}\n{done.out}{done.err}")
+        if code is not None and done.code != code:
+            self.problems.append(f"{words[0]} exited {done.code}, not {code}")
+        return done
+
+    def expect(self, truth: object, otherwise: str) -> None:
+        """Note a problem unless something is true."""
+        if not truth:
+            self.problems.append(otherwise)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the run's summary, {} where there is none."""
+        path = self.yard.home / "runs" / self.yard.user / LABEL / "1" / "run-summary.json"
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def tells_the_truth(self, done: Done) -> None:
+        """Compare what a training said with what is: its code, its summary, its model, its pod."""
+        self.expect(done.code in self.trial.codes, f"exit code {done.code}, expected {self.trial.codes}")
+        missing = [text for text in self.trial.says if text not in done.out]
+        self.expect(not missing, f"it does not say: {missing}")
+        model = self.yard.root / "out" / self.yard.user / LABEL / "model" / "model.txt"
+        success = bool(self.summary().get("success"))
+        self.expect((done.code == 0) == success, f"exit code {done.code}, but the summary says success: {success}")
+        self.expect(done.code != 0 or model.is_file(), "success without a model")
+        if done.code == 6:
+            self.says_what_is_left(done)
+
+    def says_what_is_left(self, done: Done) -> None:
+        """A pod that could not be ended is told with id, price and command, and the command ends it."""
+        left = [r["id"] for r in self.world.pods()]
+        self.expect(left, "it says that something is left, and nothing is")
+        for pod in left:
+            self.expect(pod in done.out and "/h)" in done.out, f"pod {pod} is left and not told with its price")
+        self.expect(any(f"invoke {verb}" in done.out for verb in ("cancel", "attach", "destroy")), "no command to end it is told")
+        self.world.emulator.faults.off()
+        self.verb("cancel", LABEL, "--now", code=None)
+        self.expect(not self.world.pods(), "the command it told does not end the pod")
+
+    def judge(self) -> None:
+        """Let the books judge."""
+        self.problems += judge.left(self.world)
+        self.problems += judge.bills(self.world, self.since, kept_by_reaper=not self.trial.judged_by_end)
+        self.problems += judge.state(self.yard)
+        paid = len({paid.pod for paid in self.world.paid(self.since)})
+        if not self.trial.least_pods <= paid <= self.trial.most_pods:
+            self.problems.append(f"{paid} pods were paid, expected {self.trial.least_pods} to {self.trial.most_pods}")
+        if "Traceback (most recent call last)" in "".join(self.story):
+            self.problems.append("a traceback was shown to the user")
+
+    def _switch(self, scene: Scene, waiting: list[Fault], only: When | None = None) -> None:
+        for fault in [f for f in waiting if (only is None or f.when is only) and f.when(scene)]:
+            waiting.remove(fault)
+            self.world.emulator.faults.on(fault.name, times=fault.times, **fault.does)
+
+
+def play(world: World, trial: Trial) -> Stage:
+    """Play one trial in a fresh checkout and take everything of it away."""
+    stage = Stage(world, world.yard(), trial)
+    try:
+        stage.play()
+    except Exception as error:
+        stage.problems.append(f"{type(error).__name__}: {error}")
+    if stage.problems:
+        stage.story.append("requests: " + ", ".join(f"{r['method']} {r['path']} {r['status']}" for r in world.emulator.requests()[-12:]))
+    world.clear()
+    return stage
+
+
+def up_and_destroy(stage: Stage) -> None:
+    """Bring a declared pod up and destroy it, the trial's faults on from the beginning of each."""
+    stage.yard.settings(pods=1, **stage.trial.settings)
+    for fault in stage.trial.faults:
+        stage.world.emulator.faults.on(fault.name, times=fault.times, **fault.does)
+    stage.verb("up", "--stack", STACK)
+    stage.verb("destroy", "--stack", STACK, "--yes")
