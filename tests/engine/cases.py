@@ -241,6 +241,27 @@ def _failures() -> list[Case]:
     ]  # fmt: skip
 
 
+def _code(text: str) -> dict[str, Any]:
+    return {"kind": "python", "name": "p", "code": text}
+
+
+def _endings() -> list[Case]:
+    """Return the ways in which a program may end."""
+    up = Step("up", [pod("a")])
+    return [
+        Case(name, (up, Step("up", [pod("a"), _code(text)], (), code), Step("destroy")), 0)
+        for name, text, code in [
+            ("a program that logs an error", "pulumi.log.error('x')", 0),
+            ("a program that ends itself well", "import sys\nsys.exit(0)", 0),
+            ("a program that ends itself with a code", "import sys\nsys.exit(3)", 1),
+            ("a program that raises RunError", "raise pulumi.RunError('stop here')", 1),
+            ("an apply that fails", "made['a'].ip.apply(lambda v: 1 / 0)", 1),
+            ("two resources of one name", "Pod('a', {})", 1),
+            ("pulumi.run", "async def f():\n    Pod('late', {'label': '1'})\n    return {'x': 1}\npulumi.run(f)", 0),
+        ]
+    ]
+
+
 _OPERATIONS: dict[str, Step] = {
     "up": Step("up", edit(BASE, "pod", label="b")),
     "replacing up": Step("up", edit(BASE, "pod", gpu="B200"), calls_differ=_AGAIN),
@@ -272,7 +293,7 @@ def _loose(step: Step) -> Step:
                 step.calls_differ)  # fmt: skip
 
 
-CASES = [*_support(), *_failures()]
+CASES = [*_support(), *_failures(), *_endings()]
 
 REFUSALS = [
     Refusal("transforms", [pod("z"), {"kind": "python", "name": "p", "code":

@@ -37,7 +37,6 @@ class Events:
         self._began = time.monotonic()
         self._tree: list[tuple[str, str, str, Sequence[str]]] = []
         self.changes: Counter[str] = Counter()
-        self.errors = 0
 
     def start(self, operation: str, stack: str) -> None:
         """Say what begins."""
@@ -64,8 +63,6 @@ class Events:
     def diagnostic(self, severity: Severity, message: str, urn: str = "") -> None:
         """Pass on what a person should read."""
         message = self._hide(message).rstrip()
-        if severity == "error":
-            self.errors += 1
         self._write({"event": "diagnostic", "severity": severity, "message": message, "urn": urn})
         prefix = "" if severity == "info" else f"{severity}: "
         about = f"{urns.type_of(urn)} {urns.name_of(urn)}: " if urn else ""

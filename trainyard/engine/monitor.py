@@ -16,6 +16,7 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, resource_pb2, reso
 
 from trainyard.engine import requests
 from trainyard.engine import urn as urns
+from trainyard.engine.events import Severity
 from trainyard.engine.goal import Goal
 from trainyard.engine.kinds import Properties
 from trainyard.engine.operation import Operation, Stopped
@@ -33,7 +34,7 @@ FEATURES = {
     "deletedWith": resource_pb2.RESOURCE_MONITOR_FEATURE_DELETED_WITH,
     "replaceWith": resource_pb2.RESOURCE_MONITOR_FEATURE_REPLACE_WITH,
 }
-_SEVERITIES = {engine_pb2.INFO: "info", engine_pb2.WARNING: "warning", engine_pb2.ERROR: "error"}
+_SEVERITIES: dict[int, Severity] = {engine_pb2.INFO: "info", engine_pb2.WARNING: "warning", engine_pb2.ERROR: "error"}
 _REFUSED_CALLS = {
     "Call": "calls of resource methods",
     "RegisterStackTransform": "stack transforms",
@@ -255,7 +256,7 @@ for _name, _what in _REFUSED_CALLS.items():
 class EngineService(engine_pb2_grpc.EngineServicer):
     """Takes the messages of program and plugins."""
 
-    def __init__(self, say: Callable[[str, str, str], None]) -> None:
+    def __init__(self, say: Callable[[Severity, str, str], None]) -> None:
         self._say = say
         self._root = ""
 

@@ -178,13 +178,8 @@ class Session:
         from trainyard.engine.server import serve
 
         self._monitor = Monitor(operation)
-        engine = EngineService(lambda severity, message, urn: self._log(operation, severity, message, urn))
+        engine = EngineService(self.events.diagnostic)
         self._server = serve(self._monitor, engine, address, operation.parallel)
-
-    def _log(self, operation: Operation, severity: Any, message: str, urn: str) -> None:
-        self.events.diagnostic(severity, message, urn)
-        if severity == "error":
-            operation.failed = True
 
     def _program(self, operation: Operation) -> None:
         from trainyard.engine.adopt import settle_pending, warn_of_pending
@@ -256,7 +251,7 @@ class Session:
         if operation.kind != "preview":
             history.add(self.backend, operation.project.name, operation.stack, operation.kind, self._began,
                         not operation.failed, self.events.changes)  # fmt: skip
-        bad = operation.failed or operation.interrupted or self.events.errors > 0
+        bad = operation.failed or operation.interrupted
         if operation.kind in ("up", "preview", "refresh") and not bad:
             self.events.outputs(stack_outputs(operation.state, self.request.show_secrets))
         if bad and operation.kind in ("up", "destroy"):
