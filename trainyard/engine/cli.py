@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -35,6 +36,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except TrainyardError as error:
         print(f"error: {error}", file=sys.stderr)
         code = locks.LOCKED_EXIT if isinstance(error, locks.Locked) else 1
+    except Exception:  # a mistake of ours keeps its traceback, but threads of the program must not hold the process
+        traceback.print_exc()
+        code = 1
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
