@@ -478,6 +478,14 @@ def faults_crash(c: Context, cases: int = 500, seed: int | None = None, engine: 
     return subprocess.run([sys.executable, "-m", "tests.faults.crash", *words], cwd=ROOT, check=False).returncode
 
 
+@task(help={"only": "the faults whose name holds this text"})
+@verb
+def faults_cloud(c: Context, only: str | None = None) -> int:
+    """Switch on each fault of the emulated cloud in turn; what is left must be nothing, or be said with its price."""
+    words = ["--only", only] if only else []
+    return subprocess.run([sys.executable, "-m", "tests.faults.cloud", *words], cwd=ROOT, check=False).returncode
+
+
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
@@ -549,6 +557,7 @@ def _collection() -> Collection:
     top.add_collection(image)
     faults = Collection("faults")
     faults.add_task(faults_crash, name="crash")
+    faults.add_task(faults_cloud, name="cloud")
     top.add_collection(faults)
     top.add_collection(store)
     top.add_collection(bench)
