@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.faults.endings import ENDINGS
 from tests.faults.own_trials import OWN
 from tests.faults.trial import AT_ONCE, TRAINED, TRAINING, Fault, Trial
 
@@ -112,4 +113,4 @@ LIVES = (
           least_pods=1),
     Trial("everything-500 at the end", "an outage", (Fault("everything-500", None, TRAINED, {"seconds": 4.0}),), least_pods=1),
 )  # fmt: skip
-TRIALS: tuple[Trial, ...] = (*CREATE, *LISTS, *DELETES, *BOOTS, *LIVES, *OWN)
+TRIALS: tuple[Trial, ...] = (*CREATE, *LISTS, *DELETES, *BOOTS, *LIVES, *OWN, *ENDINGS)

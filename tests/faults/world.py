@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from trainyard.clouds.runpod import RunPodCloud
 from trainyard.config import Places, places
 from trainyard.rehearsal.runpod import Emulator, Timing, start
 from trainyard.rehearsal.runpod.books import Paid, gone
+from trainyard.remote.transport import Address
 
 QUICK = Timing(provisioning=0.05, starting=0.05, ports=0.1, lag=1.0)
 GPU = "NVIDIA RTX A4000"
@@ -118,6 +119,12 @@ class World:
         records = [*gone(self.emulator.root), *self.pods()]
         return {r["id"]: end.timestamp() for r in records if (end := parse_time(r["request"].get("env", {}).get("TRAINYARD_END")))}
 
+    def address(self, pod: str, key: Path) -> Address:
+        """Return where a pod's SSH server answers, its host key as the pod's marker tells it."""
+        info = RunPodCloud.from_env(self.env).get(pod)
+        assert info is not None and info.ssh is not None, f"pod {pod} has no address"
+        return Address(info.ssh.host, info.ssh.port, info.ssh.user, info.host_key, key)
+
     def wait_until(self, what: Any, seconds: float, why: str) -> None:
         """Wait until ``what()`` is true; fail after a generous time."""
         deadline = time.monotonic() + seconds
@@ -152,8 +159,3 @@ def world(**timing: float) -> Iterator[World]:
 def parts(paid: Paid) -> PodName | None:
     """Return the parts of a paid pod's name, None when it is not ours."""
     return parse_name(paid.name)
-
-
-def keys(mapping: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Return some keys of a mapping."""
-    return {name: mapping[name] for name in names if name in mapping}

@@ -86,7 +86,8 @@ def _write(
     try:
         folder = RunFolder(draft)
         made = bundle.build(chosen, values, found, folder.bundle)
-        bucket = None if not outputs.get("bucket") else {key: outputs.get(key) for key in ("bucket", "store", "endpoint", "region")}
+        named = outputs.get("bucket") not in (None, "", "none")
+        bucket = {key: outputs.get(key) for key in ("bucket", "store", "endpoint", "region")} if named else None
         record = Record(
             user=user, label=label, attempt=1, environment=wanted.stack, recipe=chosen.name, values=values, bundle_sha256=made.sha256,
             hours=hours, created=time.time(), budget=None if budget is None else float(budget), data=found.summary(), bucket=bucket,
