@@ -126,13 +126,16 @@ def crossed_destroys(stage: Stage) -> None:
     stage.verb("destroy", "--stack", STACK, "--yes")
 
 
-OWN = (
+ALWAYS = (
     Trial("set-up fails on the pod", "a playbook that fails leaves a billing pod", own=set_up_fails, least_pods=1),
+    Trial("account key never on the pod", "a long-lived key on a rented machine", own=account_key_never_on_the_pod, least_pods=1),
+)
+OWN = (
+    *ALWAYS,
     Trial("terminate answers 500, then recovers", "500 to every terminate for 20 minutes", own=outage_of_terminate, least_pods=1),
     Trial("terminate never works", "marked as terminated because the call failed", own=outage_without_end, least_pods=1),
     Trial("killed between accept and record", "an id that only a variable held", own=killed_between_accept_and_record, most_pods=2),
     Trial("no limits given", "a pod without any deadline", own=no_limits_given, least_pods=1),
-    Trial("account key never on the pod", "a long-lived key on a rented machine", own=account_key_never_on_the_pod, least_pods=1),
     Trial("pod-rest-down and nobody comes", "REST fails from inside the pod, GraphQL works", own=nobody_comes, least_pods=1),
     Trial("destroy crosses up", "two terminals", own=crossed_destroys),
 )

@@ -48,6 +48,8 @@ class Trial:
     least_pods: int = 0
     """Pods that must have been paid for the trial to have meant anything."""
     most_pods: int = 1
+    slow: bool = False
+    """Takes more than some seconds: not for the suite's sample."""
     judged_by_end: bool = True
     """The clock of the lease is this machine's."""
     own: Callable[[Stage], None] | None = None
