@@ -148,6 +148,7 @@ def test_a_restart_of_the_machine_ends_a_pod(cloud: LocalCloud) -> None:
     folder = cloud.root / "pods" / pods.NAME
     saved = {name: (folder / name).read_bytes() for name in ("state.json", "port")}
     cloud.terminate(pod.id)
+    (cloud.root / "ended" / f"{pod.id}.json").unlink()
     # What a machine finds on its disk after it was switched off: files, no lock, another boot id.
     folder.mkdir(parents=True)
     for name, data in saved.items():
@@ -157,6 +158,31 @@ def test_a_restart_of_the_machine_ends_a_pod(cloud: LocalCloud) -> None:
 
     assert cloud.list() == []
     assert cloud.ended(pod.id)["reason"] == "reboot"  # type: ignore[index]
+
+
+def test_whoever_lists_does_not_overwrite_the_reason_that_the_supervisor_gave(cloud: LocalCloud) -> None:
+    pod = pods.create(cloud, pods.spec())
+    state = (cloud.root / "pods" / pod.id / "state.json").read_bytes()
+    cloud.terminate(pod.id)
+    # The supervisor has kept its record and is about to remove its folder.
+    record = cloud.root / "ended" / f"{pod.id}.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "reason": "end of the lease"}))
+    (cloud.root / "trash" / f"{pod.id}~abc").mkdir()
+    (cloud.root / "trash" / f"{pod.id}~abc" / "state.json").write_bytes(state)
+
+    assert cloud.list() == [] and pods.leftovers(cloud) == []
+    assert cloud.ended(pod.id)["reason"] == "end of the lease"  # type: ignore[index]
+
+
+def test_the_record_of_an_earlier_pod_of_the_name_is_replaced(cloud: LocalCloud) -> None:
+    first = pods.create(cloud, pods.spec())
+    cloud.terminate(first.id)
+    second = pods.create(cloud, pods.spec())
+    cloud.terminate(second.id)
+
+    assert first.created is not None and second.created is not None
+    kept = cloud.ended(second.id)["created"]  # type: ignore[index]
+    assert abs(kept - second.created.timestamp()) < 0.001 < kept - first.created.timestamp()
 
 
 def test_a_folder_that_never_became_a_pod_is_swept_and_not_listed(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,12 +125,13 @@ def test_forty_channels_at_once_keep_their_input_and_exit_code_apart(pod: PodInf
 
 def test_a_cut_connection_ends_no_job(pod: PodInfo, token: str) -> None:
     with pods.ssh(pod) as client:
-        pods.run(client, f"setsid sh -c 'sleep 60; : {token}' </dev/null >/dev/null 2>&1 &")
-        assert pods.living(token)
+        assert pods.run(client, f"setsid sh -c 'sleep 60; : {token}' </dev/null >/dev/null 2>&1 &") == (0, "")
+        # In the middle of an exec a process has no command line to be found by.
+        pods.wait_for(lambda: pods.living(token), "the job to begin")
         client.get_transport().sock.close()  # type: ignore[union-attr]
     with pods.ssh(pod) as client:
         assert pods.run(client, "echo back") == (0, "back\n")
-    assert pods.living(token)
+    assert pods.living(token), "the job died with its connection"
 
 
 def test_a_server_that_a_program_killed_serves_again(served: tuple[str, PodInfo]) -> None:

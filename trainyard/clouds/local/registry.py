@@ -177,6 +177,9 @@ def bury(books: Books, folder: Path, reason: str) -> None:
     state = read(folder, "state.json")
     kept = ("name", "fence_id", "lease_id", "created", "stop", "end", "price", "boot_id")
     record = {**{key: (state or {}).get(key) for key in kept}, "ended": time.time(), "reason": reason}
+    earlier = read(books.ended, f"{name}.json")
+    if state is not None and earlier is not None and earlier.get("created") == state.get("created"):
+        written = True  # The supervisor has kept it and was about to remove its folder: its reason is the true one.
     if not written and state is not None:
         written = _keep(books, name, record)
     sandbox.remove_tree(str(folder))
