@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 
 from tests.faults.bench import Bench
 from tests.faults.cases import parse
 from tests.faults.points import Scene
-from tests.faults.trial import LABEL, TRAINED, Fault, Stage, Trial
+from tests.faults.trial import LABEL, TRAINED, TRAINING, Fault, Stage, Trial
 from tests.faults.world import STACK
 
 SPY = """\
@@ -126,6 +127,61 @@ def crossed_destroys(stage: Stage) -> None:
     stage.verb("destroy", "--stack", STACK, "--yes")
 
 
+def _up(stage: Stage) -> str:
+    """Bring a declared pod up and return its id."""
+    stage.yard.extra = {**stage.yard.extra, "XDG_CONFIG_HOME": str(stage.yard.base / "c")}
+    stage.yard.settings(pods=1)
+    stage.verb("up", "--stack", STACK)
+    (pod,) = [r["id"] for r in stage.world.pods()]
+    return str(pod)
+
+
+def state_damaged(stage: Stage) -> None:
+    """The state file is cut short: destroy still ends the pod, by the lease of the last good version, and says what it could not do."""
+    _up(stage)
+    (path,) = stage.yard.places.state.rglob(f"stacks/*/{STACK}.json")
+    path.write_bytes(path.read_bytes()[:500])
+    done = stage.verb("destroy", "--stack", STACK, "--yes", code=6)
+    stage.expect("damaged" in done.out + done.err, "it does not say that the state is damaged")
+    stage.expect(not stage.world.pods(), "the pod is left")
+    path.unlink()
+
+
+def passphrase_lost(stage: Stage) -> None:
+    """Nobody can read the secrets any more: destroy ends the pod by its lease id and says so."""
+    _up(stage)
+    (stage.yard.places.settings / "passphrase").write_text("another one\n")
+    done = stage.verb("destroy", "--stack", STACK, "--yes", code=None)
+    stage.expect(done.code in (0, 6), f"destroy exited {done.code}")
+    stage.expect(not stage.world.pods(), "the pod is left")
+
+
+def state_lost(stage: Stage) -> None:
+    """The controller's folder is gone: destroy finds nothing, and says that the cloud lists a pod of ours; `end` ends it."""
+    pod = _up(stage)
+    shutil.rmtree(stage.yard.home)
+    done = stage.verb("destroy", "--stack", STACK, "--yes")
+    stage.expect(pod in done.out and "invoke reap" in done.out, "it does not name the pod that no state knows")
+    stage.verb("end", pod, "--stack", STACK)
+
+
+def one_stuck_run_among_many(stage: Stage) -> None:
+    """A damaged record keeps neither recover nor destroy from the other runs."""
+    stage.yard.settings()
+    scene = Scene(stage.yard, time.time(), LABEL)
+    child = stage.yard.start(*stage.yard.train("--name", LABEL, steps=30))
+    stage.world.wait_until(lambda: TRAINING(scene) or child.poll() is not None, 90, "the training never started")
+    os.kill(child.pid, signal.SIGKILL)
+    stage.ended(child, "train")
+    broken = stage.yard.home / "runs" / "tester" / "broken" / "1"
+    broken.mkdir(parents=True)
+    (broken / "run.json").write_text('{"user": "tes')
+    done = stage.verb("recover", code=2)
+    stage.expect("broken" in done.out + done.err, "it does not name the damaged record")
+    stage.expect(stage.summary().get("success"), "the other run was not finished")
+    stage.verb("destroy", "--stack", STACK, "--yes")
+
+
 ALWAYS = (
     Trial("set-up fails on the pod", "a playbook that fails leaves a billing pod", own=set_up_fails, least_pods=1),
     Trial("account key never on the pod", "a long-lived key on a rented machine", own=account_key_never_on_the_pod, least_pods=1),
@@ -138,4 +194,8 @@ OWN = (
     Trial("no limits given", "a pod without any deadline", own=no_limits_given, least_pods=1),
     Trial("pod-rest-down and nobody comes", "REST fails from inside the pod, GraphQL works", own=nobody_comes, least_pods=1),
     Trial("destroy crosses up", "two terminals", own=crossed_destroys),
+    Trial("state damaged", "a full disk cuts the state short", own=state_damaged, least_pods=1),
+    Trial("passphrase lost", "another machine, another passphrase", own=passphrase_lost, least_pods=1),
+    Trial("state lost", "git clean -fdx", own=state_lost, least_pods=1),
+    Trial("one stuck run among many", "one failure stops the clean-up of all", own=one_stuck_run_among_many, least_pods=1),
 )

@@ -80,7 +80,8 @@ DELETES = (
 
 
 def _boot(name: str, seen: str, says: str = "phase", **settings: object) -> Trial:
-    return Trial(name, seen, (Fault(name, None),), (9,), (says,), {**BOOT, **settings}, least_pods=1)
+    # A pod that does not boot is given up for one of the next offer.
+    return Trial(name, seen, (Fault(name, None),), (9,), (says,), {**BOOT, **settings}, least_pods=1, most_pods=3)
 
 
 BOOTS = (
@@ -89,9 +90,10 @@ BOOTS = (
     _boot("boot-pull-fails", "the image cannot be pulled"),
     _boot("boot-error", "ERROR instead of RUNNING", "ERROR"),
     _boot("boot-no-port", "RUNNING without a public port", "phase 'ssh'"),
-    Trial("boot-exec-format", "an image for another processor", (Fault("boot-exec-format", None),), (0, 9), settings=BOOT, least_pods=1),
+    Trial("boot-exec-format", "an image for another processor", (Fault("boot-exec-format", None),), (0, 9), settings=BOOT, least_pods=1,
+          most_pods=3),
     Trial("boot-restart-loop", "the entrypoint exits again and again", (Fault("boot-restart-loop", None),), (0, 9), settings=BOOT,
-          least_pods=1),
+          least_pods=1, most_pods=3),
     Trial("boot-port-late", "the port comes long after RUNNING", (Fault("boot-port-late", does={"ports_after": 2.0}),), least_pods=1),
     Trial("boot-stale-port", "RUNNING with the port of another pod", (Fault("boot-stale-port", does={"stale": 2.0}),), least_pods=1),
     Trial("boot-slow", "allocated only after a while", (Fault("boot-slow", does={"slow": 2.0}),), least_pods=1),

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
-PodStatus = Literal["starting", "running", "exited", "error", "terminating", "unknown"]
+PodStatus = Literal["accepted", "starting", "running", "exited", "error", "terminating", "unknown"]
+"""accepted: asked for, no machine yet. starting: a machine fetches the image. unknown: a word of the cloud that is new."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,17 +37,26 @@ def attach(context: Context, reference: str) -> dict[str, Any]:
 
 
 def recover(context: Context) -> list[dict[str, Any]]:
-    """Drive every run that is not ended and that no living process drives; return their summaries."""
-    summaries = []
+    """Drive every run that is not ended and that no living process drives; return their summaries.
+
+    A run that cannot be finished does not keep the others from it; its error is raised when all were tried.
+    """
+    summaries: list[dict[str, Any]] = []
+    failed: TrainyardError | None = None
     for folder in all_folders(context.places.runs):
-        record = folder.load()
-        if record.reached("ended"):
-            continue
-        context.ui.say(f"recover    {record.id} (was: {record.phase})")
         try:
+            record = folder.load()
+            if record.reached("ended"):
+                continue
+            context.ui.say(f"recover    {record.id} (was: {record.phase})")
             summaries.append(drive(context, folder))
         except Busy as busy:
             context.ui.say(f"           left alone: {busy.message}")
+        except TrainyardError as error:
+            context.ui.fail(str(error))
+            failed = failed or error
+    if failed is not None:
+        raise failed
     return summaries
 
 

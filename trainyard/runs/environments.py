@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.table import Table
 
 from trainyard.clouds import open_cloud
-from trainyard.clouds.protocol import Cloud
+from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.config import stack_config
 from trainyard.errors import CloudError, EngineError, RefusedError, StillThere, TrainyardError, UserError
 from trainyard.runs import attach, reap
@@ -37,9 +37,17 @@ def operate(context: Context, name: str, operation: Operation, *, yes: bool, as_
             context.ui.engine_event(event)
 
     if operation == "destroy":
+        leases = _lease_ids(stack)
         with shielded(lambda: f"stack '{name}' is not destroyed; go on with: invoke destroy --stack {name}", context.ui.fail):
-            outcome = facade.operate(stack, operation, on_event)
-            _prove_destroyed(context, stack, outcome)
+            try:
+                outcome = facade.operate(stack, operation, on_event)
+            except EngineError as error:
+                # A state that cannot be read must not keep its pods alive.
+                _end_through_cloud(context, stack, leases, error.message)
+            if not outcome.ok:
+                _end_through_cloud(context, stack, leases, f"(engine {outcome.engine}): {outcome.reason()}")
+        if not leases:
+            _say_what_no_state_knows(context, name)
     else:
         outcome = facade.operate(stack, operation, on_event)
         if not outcome.ok:
@@ -116,8 +124,17 @@ def audit(context: Context, name: str, *, as_json: bool) -> int:
 
 def live_runs(context: Context, name: str) -> list[RunFolder]:
     """Return the attempts of an environment that have not ended."""
-    folders = all_folders(context.places.runs)
-    return [folder for folder in folders if (record := folder.load()).environment == name and not record.reached("ended")]
+    found = []
+    for folder in all_folders(context.places.runs):
+        try:
+            record = folder.load()
+        except UserError as error:
+            # A damaged record must not keep a destroy from ending what lies under the environment's fence.
+            context.ui.warn(error.message)
+            continue
+        if record.environment == name and not record.reached("ended"):
+            found.append(folder)
+    return found
 
 
 def _end_runs(context: Context, name: str, *, yes: bool) -> None:
@@ -144,30 +161,46 @@ def _agreed(question: str) -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and input(question).strip().lower() in ("y", "yes")
 
 
-def _prove_destroyed(context: Context, stack: Stack, outcome: Outcome) -> None:
-    """Raise StillThere unless the engine succeeded; before that, end through the cloud what the state still names."""
-    if outcome.ok:
+def _say_what_no_state_knows(context: Context, name: str) -> None:
+    """Without a lease in the state a destroy proves nothing: say which pods of ours the account has, whoever they belong to."""
+    try:
+        ours = [pod.id for pod in context.cloud(name).list() if pod.lease_id is not None]
+    except TrainyardError as error:
+        context.ui.warn(f"the cloud does not tell which pods there are: {error.message}")
         return
-    leases = set(_lease_ids(stack))
+    if ours:
+        context.ui.warn(
+            f"the state of stack '{name}' knows no pod, the cloud lists {', '.join(ours)}: of a lost state, or of somebody else. "
+            f"See: invoke reap --stack {name} --dry-run"
+        )
+
+
+def _end_through_cloud(context: Context, stack: Stack, leases: Sequence[str], problem: str) -> NoReturn:
+    """End what the state still names without the engine, by lease ids; raises StillThere that says what came of it."""
     context.ui.warn(f"the engine could not destroy '{stack.name}'; ending its pods through the cloud, by their lease ids")
     cloud = context.cloud(stack.name)
     try:
-        for pod in cloud.list():
-            if pod.fence_id in leases or pod.lease_id in leases:
-                cloud.terminate(pod.id)
-        left = [pod for pod in cloud.list() if pod.fence_id in leases or pod.lease_id in leases]
-        told = ", ".join(f"{pod.id} (${pod.price_per_hour or 0:.2f}/h)" for pod in left) or "no pod of it is listed by the cloud any more"
+        for pod in _under(cloud, leases):
+            cloud.terminate(pod.id)
+        told = ", ".join(f"{pod.id} (${pod.price_per_hour or 0:.2f}/h)" for pod in _under(cloud, leases))
+        nothing = "no pod of it is listed by the cloud any more" if leases else f"see: invoke reap --stack {stack.name} --dry-run"
+        told = told or nothing
     except CloudError as error:
         told = f"and the cloud does not answer: {error.message}"
     raise StillThere(
-        f"destroy of stack '{stack.name}' failed (engine {outcome.engine}): {outcome.reason()}\nStill there: {told}",
+        f"destroy of stack '{stack.name}' failed {problem}\nStill there: {told}",
         hint=f"Try again with: invoke destroy --stack {stack.name}",
     )
 
 
+def _under(cloud: Cloud, leases: Sequence[str]) -> list[PodInfo]:
+    return [pod for pod in cloud.list() if pod.fence_id in leases or pod.lease_id in leases]
+
+
 def _lease_ids(stack: Stack) -> list[str]:
+    """Return the ids of all leases in the state; where it is damaged, of its last good version."""
     found = []
-    for resource in facade.resources(stack):
+    for resource in facade.readable_resources(stack):
         outputs = resource.get("outputs")
         if resource.get("type") == "trainyard:index:Lease" and isinstance(outputs, dict):
             found += [str(value) for key, value in outputs.items() if key in ("fence_id", "lease_id", "fenceId", "leaseId")]

@@ -110,6 +110,7 @@ def rent(context: Context, record: Record, folder: RunFolder) -> None:
     """
     stack = context.run_stack(record, folder)
     avoid: list[str] = []
+    failures: list[str] = []
     for attempt in range(BOOT_TRIES):
         with context.ui.stage("up", "lease and pod"), folder.stage(record, "up"):
             outcome = facade.operate(stack, "up", context.ui.engine_event)
@@ -121,8 +122,9 @@ def rent(context: Context, record: Record, folder: RunFolder) -> None:
             continue
         offer = _offer_that_did_not_boot(stack)
         if offer is None or offer in avoid or attempt + 1 == BOOT_TRIES:
-            raise EngineError(f"the pod could not be brought up: {outcome.reason()}")
+            raise EngineError("\n".join([f"the pod could not be brought up: {outcome.reason()}", *failures]))
         avoid.append(offer)
+        failures.append(f"before that, with {offer}: {outcome.reason()}")
         context.ui.warn(f"{outcome.reason()}\nthe next offer is tried; {offer} is avoided")
         _avoid(folder, avoid)
     found = facade.outputs(stack)

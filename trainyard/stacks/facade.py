@@ -102,6 +102,19 @@ def resources(stack: Stack) -> list[Event]:
     return list(_resources(stack)) if store is not None and store.exists(PROJECT, stack.name) else []
 
 
+def readable_resources(stack: Stack) -> list[Event]:
+    """Return the resources in a stack's state or, where its file is damaged, in the last good version of it."""
+    try:
+        return resources(stack)
+    except EngineError:
+        store = backend(stack)
+        backup = store.last_good_backup(PROJECT, stack.name) if store is not None else None
+        if backup is None:
+            return []
+        document = json.loads(backup.read_bytes())
+        return list((document["checkpoint"].get("latest") or {}).get("resources") or [])
+
+
 def remove(stack: Stack) -> None:
     """Delete the stack's checkpoint; refuses (EngineError) while it holds resources."""
     store = backend(stack)

@@ -28,7 +28,7 @@ def test_a_pod_carries_both_ids_stop_end_and_its_host_key(cloud: RunPodCloud, sp
         assert info is not None
         assert (info.fence_id, info.lease_id, info.stop, info.end) == (wanted.fence_id, wanted.lease_id, wanted.stop, wanted.end)
         assert info.host_key == host_key(b"s" * 32, wanted.name).public
-        assert info.price_per_hour == 0.94 and info.status == "starting" and not info.end_unreadable
+        assert info.price_per_hour == 0.94 and info.status == "accepted" and not info.end_unreadable
 
 
 def test_a_create_request_holds_no_account_key_and_tells_the_warden_where_the_api_is(cloud: RunPodCloud, spec: Make) -> None:

@@ -15,7 +15,7 @@ from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
 HOST_KEY_MARK = "TRAINYARD_HOST_KEY"
 GONE = "TERMINATED"
 _STATUS: Mapping[str, PodStatus] = {
-    "PROVISIONING": "starting",
+    "PROVISIONING": "accepted",
     "STARTING": "starting",
     "RUNNING": "running",
     "EXITED": "exited",
