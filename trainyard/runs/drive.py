@@ -181,4 +181,5 @@ def _created(record: Record) -> float:
     moment = parse_time(str(record.pod.get("created_at")))
     if moment is None:
         raise EngineError(f"the pod's creation time '{record.pod.get('created_at')}' is not a time")
-    return moment.timestamp()
+    # The cloud's clock may be wrong; the pod was rented after the run was prepared, and before now.
+    return min(time.time(), max(record.created, moment.timestamp()))
