@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from tests.e2e.yard import Done
 from tests.faults import judge, processes
-from tests.faults.cases import SITUATIONS, WAITS, Case
+from tests.faults.cases import BEFORE_BOOT, SITUATIONS, WAITS, Case
+from tests.faults.endings import PREFLIGHT
 from tests.faults.points import POINTS, STALL, Point, Scene
 from tests.faults.processes import Process
 from tests.faults.world import STACK, RunPodYard, World
@@ -148,7 +149,7 @@ class Story:
         self.wait_for_late_pods()
         while fresh := self.fresh():
             ends = self.world.ends()
-            if time.time() > max(ends[pod] for pod in fresh) + grace:
+            if time.time() > max(ends.get(pod, time.time()) for pod in fresh) + grace:
                 self.problems(*(f"outlives its lease: {pod}" for pod in fresh))
                 return
             time.sleep(0.1)
@@ -163,6 +164,9 @@ class Story:
         waits = self.case.next in WAITS
         # Long enough to reach the point at this machine's pace, short enough to be waited out.
         seconds = self.bench.pace * {"train": 2.5}.get(self.case.operation, 1.5) + 3 if waits else 1200
+        early = self.case.point in BEFORE_BOOT or (self.case.point == "random" and self.case.fraction < 0.5)
+        if waits and self.case.operation == "train" and not early:
+            seconds += PREFLIGHT  # with less of a lease left nothing is started on a pod
         pods = None if self.case.operation == "train" else 1
         self.yard.settings(**{"pods": pods, "hours": round(seconds / 3600, 6), "rescue_minutes": 0.05, **changes})
 
@@ -245,7 +249,7 @@ def _later(story: Story) -> None:
 def _reaper(story: Story) -> None:
     story.wait_for_late_pods()
     ends = story.world.ends()
-    last = max((ends[pod] for pod in story.fresh()), default=0.0)
+    last = max((ends.get(pod, 0.0) for pod in story.fresh()), default=0.0)
     while time.time() < last + 1.2 and story.fresh():
         time.sleep(0.1)
     done = story.verb("reap", "--stack", STACK)

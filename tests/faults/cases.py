@@ -19,7 +19,7 @@ WAITS: tuple[Next, ...] = ("nothing", "later", "reaper", "lost")
 TRAINING_ONLY: tuple[Next, ...] = ("attach", "recover")
 SITUATIONS = {"stuck": "boot-stuck-provisioning", "key": "pod-key-refused"}
 """Pods that no warden can end: the container never starts, or the cloud refuses the pod's own key."""
-_BEFORE_BOOT = ("catalog", "intent", "not-accepted", "posting", "accepted", "answered", "recorded")
+BEFORE_BOOT = ("catalog", "intent", "not-accepted", "posting", "accepted", "answered", "recorded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def draw(seed: int, number: int, engines: Sequence[str]) -> Case:
     situation = chance.choice(list(SITUATIONS)) if following == "reaper" else ""
     if situation == "stuck":
         # A pod that never starts is never set up, trained on or, in a replace, there to be ended first.
-        fitting = [point for point in fitting if point.name in _BEFORE_BOOT] or fitting
+        fitting = [point for point in fitting if point.name in BEFORE_BOOT] or fitting
     if chance.random() < 0.3:
         return Case(operation, engine, chance.choice(ALL), "random", following, chance.random(), situation)
     point = chance.choice(fitting)

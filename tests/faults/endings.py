@@ -16,11 +16,13 @@ from trainyard.remote.transport import connect
 
 INTERRUPT_TO_TERM, TERM_TO_KILL = 7.5, 2.5
 """What GitHub Actions gives a cancelled job."""
+PREFLIGHT = 60.0
+"""Seconds of lease below which nothing is started on a pod (playbooks/tasks/preflight.yml)."""
 
 
-def cancelled_like_ci(stage: Stage, after: float, *, whole_tree: bool) -> None:
+def cancelled_like_ci(stage: Stage, after: float, *, whole_tree: bool, lease: float) -> None:
     """SIGINT, 7.5 s later SIGTERM, 2.5 s later SIGKILL: nothing is left after the lease."""
-    stage.yard.settings(hours=0.007, rescue_minutes=0.05)
+    stage.yard.settings(hours=lease / 3600, rescue_minutes=0.05)
     child = stage.yard.start(*stage.yard.train("--name", LABEL, steps=600))
     time.sleep(after)
     seen = {p.pid: p for p in processes.tree(child.pid)}
@@ -45,7 +47,7 @@ def wait_for_the_end(stage: Stage, grace: float = 25.0) -> None:
     """Wait until no pod is left; none may be there long after its lease's end."""
     while pods := stage.world.pods():
         ends = stage.world.ends()
-        if time.time() > max(ends[pod["id"]] for pod in pods) + grace:
+        if time.time() > max(ends.get(pod["id"], time.time()) for pod in pods) + grace:
             stage.problems.append(f"outlives its lease: {[pod['id'] for pod in pods]}")
             return
         time.sleep(0.1)
@@ -70,7 +72,7 @@ def lost_laptop(stage: Stage) -> None:
 
 def lost_laptop_and_nobody_comes(stage: Stage) -> None:
     """The training ends by itself, the pod waits with its result until the lease's end, then it is gone."""
-    stage.yard.settings(hours=0.013, rescue_minutes=0.1)
+    stage.yard.settings(hours=(PREFLIGHT + 20) / 3600, rescue_minutes=0.1)
     pod, key = _train_and_lose(stage, steps=20)
     address = stage.world.address(pod, key)
     until = time.monotonic() + 60
@@ -92,6 +94,9 @@ def _train_and_lose(stage: Stage, steps: int) -> tuple[str, Path]:
     scene = Scene(stage.yard, time.time(), LABEL)
     child = stage.yard.start(*stage.yard.train("--name", LABEL, steps=steps))
     stage.world.wait_until(lambda: TRAINING(scene) or child.poll() is not None, 90, "the training never started")
+    if not TRAINING(scene):
+        stage.ended(child, "train")
+        raise AssertionError("the training never started")
     (pod,) = scene.fresh()
     processes.kill(processes.tree(child.pid))
     stage.ended(child, "train (lost)", 30)
@@ -101,17 +106,17 @@ def _train_and_lose(stage: Stage, steps: int) -> tuple[str, Path]:
     return pod, key
 
 
-def cancel_trial(after: float, *, whole_tree: bool = False) -> Trial:
-    """Return the trial of a CI job cancelled so many seconds after its start."""
+def cancel_trial(after: float, *, whole_tree: bool = False, lease: float = PREFLIGHT + 20) -> Trial:
+    """Return the trial of a CI job cancelled so many seconds after its start, under a lease of so many seconds."""
     what = "its whole tree" if whole_tree else "the controller"
     return Trial(
         f"CI cancel after {after:.1f} s, {what}", "SIGINT, 7.5 s, SIGTERM, 2.5 s, SIGKILL",
-        own=lambda stage: cancelled_like_ci(stage, after, whole_tree=whole_tree),
+        own=lambda stage: cancelled_like_ci(stage, after, whole_tree=whole_tree, lease=lease),
     )  # fmt: skip
 
 
 LAPTOP = Trial("lost laptop", "the controller's machine is gone for good", own=lost_laptop, least_pods=1)
 NOBODY = Trial("lost laptop, nobody comes", "nobody looks after the pod any more", own=lost_laptop_and_nobody_comes, least_pods=1)
 ENDINGS = (
-    LAPTOP, NOBODY, *(cancel_trial(after, whole_tree=whole) for after in (1.0, 3.5, 6.0, 9.0) for whole in (False, True)),
+    LAPTOP, NOBODY, *(cancel_trial(after, whole_tree=whole) for after in (1.0, 3.0, 5.0, 7.0, 10.0, 14.0) for whole in (False, True)),
 )  # fmt: skip

@@ -19,7 +19,7 @@ def sample() -> list[Trial]:
     """Return what is always tried, three drawn faults, and a CI job cancelled at a drawn instant."""
     chance = random.Random(SEED)
     drawn = [chance.choice([t for t in kind if not t.slow]) for kind in (CREATE, LISTS, DELETES)]
-    return [*ALWAYS, *drawn, cancel_trial(chance.uniform(0.5, 8.0)), LAPTOP]
+    return [*ALWAYS, *drawn, cancel_trial(chance.uniform(0.5, 8.0), lease=25.0), LAPTOP]
 
 
 @pytest.mark.parametrize("trial", sample(), ids=lambda trial: trial.name)

@@ -100,7 +100,11 @@ BOOTS = (
 )  # fmt: skip
 LIVES = (
     Trial("pod-dies", "a pod vanishes by itself", (Fault("pod-dies", when=TRAINING),), (1,), ("ended",), steps=600, least_pods=1),
-    Trial("pod-exits", "stopped by RunPod; its volume is billed on", (Fault("pod-exits", when=TRAINING),), (1, 5), steps=600, least_pods=1),
+    Trial("pod-exits", "stopped by RunPod; its volume is billed on",
+          (Fault("pod-exits", when=TRAINING),), (1,), ("has stopped",), steps=600,
+          least_pods=1),
+    Trial("pod-dies with the result on it", "a pod vanishes before its result is home", (Fault("pod-dies", None, TRAINED),), (0, 5, 7),
+          least_pods=1),
     Trial("container-restarts", "the container died and was started again", (Fault("container-restarts", when=TRAINING),), (1, 5, 10),
           steps=600, least_pods=1),
     Trial("pod-key-refused", "the pod's own key may not end it", (Fault("pod-key-refused", None),), least_pods=1),

@@ -98,7 +98,7 @@ def _commit(context: Context, record: Record, folder: RunFolder, pod: Pod) -> No
             with folder.stage(record, "commit"):
                 finish.commit(context, record, folder, pod)
         except (StoreError, Unreachable) as error:
-            if not record.training_success:
+            if not record.training_success or pod.gone():
                 raise
             # G2: a finished training is not thrown away. The pod stays until its end, and we say so loudly.
             record.error = None

@@ -29,7 +29,7 @@ _HEARTBEAT_EVERY = 30.0
 
 
 class PodGone(TrainingFailed):
-    """The cloud says that the pod does not exist any more."""
+    """The cloud says that the pod does not exist any more, or that it has stopped it."""
 
 
 def follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None:
@@ -100,8 +100,8 @@ class _Watch:
         now = time.monotonic()
         if self.lost_since is not None and now - self.asked > _ASK_CLOUD_EVERY:
             self.asked = now
-            if self.pod.gone():
-                raise PodGone(f"the cloud has ended pod {self.pod.id}")
+            if over := self.pod.over():
+                raise PodGone(over)
         if self.lost_since is None and now - self.beaten > _HEARTBEAT_EVERY:
             self.beaten = now
             self._beat()

@@ -54,6 +54,17 @@ class Pod:
             return False
         return found is None
 
+    def over(self) -> str | None:
+        """Return the cloud's word that nothing runs on the pod any more, None while something may."""
+        try:
+            found = self.cloud.get(self.id)
+        except CloudError:
+            return None
+        if found is None:
+            return f"the cloud has ended pod {self.id}"
+        # A stopped pod still costs its disk, and its warden has stopped with it.
+        return f"the cloud has stopped pod {self.id} ({found.raw_status})" if found.status in ("exited", "error") else None
+
     def _refresh(self) -> bool:
         try:
             found = self.cloud.get(self.id)
