@@ -91,7 +91,7 @@ def run(cases: Sequence[Case], *, workers: int, minutes: float | None, say: Call
 def verdict(number: int, result: Result) -> str:
     """Return what is said of one case."""
     word = "FAILED" if result.problems else "ok" if result.crashed else "ok (over before the point)"
-    text = f"{number:4} {word:7} {result.seconds:6.1f} s  {result.case}"
+    text = "; ".join([f"{number:4} {word:7} {result.seconds:6.1f} s  {result.case}", *result.notes])
     if not result.problems:
         return text
     told = "".join(f"\n       {problem}" for problem in result.problems)
@@ -113,6 +113,8 @@ def table(results: Sequence[Result], seed: int, planned: int) -> str:
             missed[key(result.case)] += not result.crashed
         for name in sorted(run_):
             lines.append(f"  {title:<10} {name:<18} {run_[name]:4} run, {missed[name]:3} over before the kill, {bad[name]:3} failed")
+    notes = Counter(note for result in results for note in result.notes)
+    lines += [f"  note: {note}: {count} cases" for note, count in notes.items()]
     by_reaper = [r for r in results if r.case.next == "reaper"]
     lines.append(f"ended by the scheduled reaper because no warden could: {len(by_reaper)} cases")
     lines.append(f"failed: {sum(bool(r.problems) for r in results)}; killed nothing: {sum(not r.crashed for r in results)}")
