@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from trainyard.clouds.protocol import PodInfo
+from trainyard.config import places
 from trainyard.engine.plugin import Plugin
 from trainyard.engine.provider import ProviderError
+from trainyard.errors import CloudUnknown, TrainyardError
+from trainyard.remote.transport import Address
+from trainyard.runs import attach
+from trainyard.runs.pod import Pod
+from trainyard.runs.rent import Context
+from trainyard.runs.ui import Ui
+from trainyard.stacks import facade
+from trainyard.stacks.model import Stack
+from trainyard.stacks.settings import ensure_stack
 
 
 def test_a_plugin_that_dies_between_its_port_and_its_handshake_is_not_waited_for() -> None:
@@ -22,3 +35,88 @@ def test_a_plugin_that_dies_between_its_port_and_its_handshake_is_not_waited_for
         Plugin("toy", address, SimpleNamespace(exit_code=-9), None, "127.0.0.1:1", lambda *_: None)  # type: ignore[arg-type]
 
     assert time.monotonic() - began < 20
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Stack:
+    (tmp_path / "Pulumi.dev.yaml").write_text("config:\n  trainyard:cloud: local\n")
+    env = {"PULUMI_CONFIG_PASSPHRASE": "p", "TRAINYARD_LOCAL_ROOT": str(tmp_path / "o"), "XDG_CONFIG_HOME": str(tmp_path / "c")}
+    made = Stack("dev", places(tmp_path, env), env, tmp_path / "Pulumi.dev.yaml")
+    ensure_stack(made)
+    return made
+
+
+@pytest.mark.parametrize(("content", "stays"), [(b"", False), (b'{"user.co', False), (b'{"md5": null}', True)])
+def test_a_side_file_that_a_killed_cli_has_cut_short_does_not_lock_the_cli_out(stack: Stack, content: bytes, stays: bool) -> None:
+    path = facade.checkpoint(stack)
+    assert path is not None
+    side = path.with_name(path.name + ".attrs")
+    side.write_bytes(content)
+
+    facade._drop_cut_side_file(stack)
+
+    assert side.exists() is stays
+
+
+def test_the_leases_of_a_damaged_state_are_read_from_its_last_good_version(stack: Stack) -> None:
+    path = facade.checkpoint(stack)
+    assert path is not None
+    kind = "trainyard:index:Lease"
+    lease = {"urn": f"urn:pulumi:dev::trainyard::{kind}::fence", "type": kind, "outputs": {"lease_id": "1"}}
+    document = json.loads(path.read_bytes())
+    document["checkpoint"]["latest"]["resources"] = [lease]
+    path.with_name(path.name + ".bak").write_text(json.dumps(document))
+    path.write_bytes(path.read_bytes()[:40])
+
+    assert facade.readable_resources(stack) == [lease]
+    path.with_name(path.name + ".bak").unlink()
+    assert facade.readable_resources(stack) == []
+
+
+def info(status: str) -> PodInfo:
+    return PodInfo("p1", "n", status, status.upper(), 1.0, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("told", "word"),
+    [
+        (lambda _: info("running"), None), (lambda _: info("unknown"), None), (lambda _: info("exited"), "has stopped pod p1 (EXITED)"),
+        (lambda _: info("error"), "has stopped pod p1 (ERROR)"), (lambda _: None, "has ended pod p1"),
+    ],
+)  # fmt: skip
+def test_a_pod_that_its_cloud_has_stopped_is_over_although_it_is_listed(told: object, word: str | None) -> None:
+    over = pod(told).over()
+    assert over is None if word is None else word in str(over)
+
+
+def test_a_cloud_that_does_not_answer_says_nothing_about_its_pod() -> None:
+    def fail(_: str) -> None:
+        raise CloudUnknown("503")
+
+    assert pod(fail).over() is None
+
+
+def pod(get: object) -> Pod:
+    return Pod("p1", "l1", "/workspace", Address("127.0.0.1", 1, "root", None, None), SimpleNamespace(get=get))  # type: ignore[arg-type]
+
+
+def test_one_run_that_cannot_be_finished_does_not_keep_recover_from_the_others(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = stack.places.runs
+    for number, name in enumerate(("broken", "good")):
+        (runs / "u" / name / "1").mkdir(parents=True)
+        (runs / "u" / name / "1" / "run.json").write_text('{"user": "u' if name == "broken" else json.dumps(record(name)))
+        time.sleep(0.01 * number)
+    driven = []
+    monkeypatch.setattr(attach, "drive", lambda context, folder: driven.append(folder.path.parent.name) or {})
+
+    with pytest.raises(TrainyardError, match="cannot be read"):
+        attach.recover(Context(stack.places, stack.env, Ui(json=True)))
+
+    assert driven == ["good"]
+
+
+def record(label: str) -> dict[str, object]:
+    return {
+        "user": "u", "label": label, "attempt": 1, "environment": "dev", "recipe": "command", "values": {}, "bundle_sha256": "",
+        "hours": 1.0, "created": 0.0,
+    }  # fmt: skip
