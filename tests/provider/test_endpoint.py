@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -137,6 +139,14 @@ def test_cancel_ends_the_wait(bench: Bench) -> None:
     bench.during.append(bench.world.control.cancel)
     with pytest.raises(Interrupted):
         create(bench, pod_id)
+
+
+def test_a_command_that_was_killed_is_not_waited_for_on_its_behalf(bench: Bench) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    bench.world = replace(bench.world, env={"TRAINYARD_CONTROLLER": str(ended.pid)})
+    with pytest.raises(Interrupted, match="ended before the pod had an address"):
+        create(bench, starting(bench))
 
 
 def test_read_returns_the_fresh_address_the_last_one_while_there_is_none_and_gone_with_the_pod(bench: Bench) -> None:

@@ -113,6 +113,8 @@ def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
     boot = _Boot("accepted", begun + 60 * minutes["accepted"], _UNSEEN, denied_from)
     pause, look = 0.02, world.time() + LOOK_EVERY
     while True:
+        # An engine whose command was killed must not hold its stack's lock for a whole boot.
+        world.asked_for("the pod had an address")
         if world.time() >= look:
             look = world.time() + LOOK_EVERY
             problem = _problem(world, cloud, given.pod_id)
