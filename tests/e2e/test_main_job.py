@@ -100,7 +100,8 @@ def test_a_second_terminal_watches_and_takes_over_when_the_first_dies(yard):
 def test_cancel_saves_what_there_is_and_ends_the_pod(yard, tmp_path):
     running = yard.start(*yard.train("--name", "a", steps=300, pause=0.3))
     yard.wait_for(lambda: yard.record("a").get("phase") == "started")
-    yard.wait_for(lambda: "step 3" in (yard.home / "runs" / "tester" / "a" / "1" / "train.log").read_text())
+    log = yard.home / "runs" / "tester" / "a" / "1" / "train.log"
+    yard.wait_for(lambda: log.exists() and "step 3" in log.read_text())
 
     yard.invoke("cancel", "a").expect()
     out, _ = running.communicate(timeout=60)

@@ -44,6 +44,7 @@ class Yard:
 
     base: Path
     extra: Mapping[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # A checkout of its own, so that settings can be changed: links to the program, copies of the settings.
@@ -102,10 +103,12 @@ class Yard:
 
     def start(self, *words: str) -> subprocess.Popen:
         """Start a verb in a session of its own."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.argv(*words), cwd=self.root, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
+        self.started.append(process)
+        return process
 
     def train(self, *words: str, steps: int = 5, pause: float = 0.1, left_over: int = 0) -> tuple[str, ...]:
         """Return the words of a run of the counting script."""
@@ -132,7 +135,12 @@ class Yard:
         return [pod.id for pod in self.cloud.list()]
 
     def close(self) -> None:
-        """End everything of this yard."""
+        """End everything of this yard, also what a failed test has left running."""
+        for process in self.started:
+            if process.poll() is None:
+                kill_tree(process)
+            elif process.stdout and not process.stdout.closed:
+                process.stdout.close()
         self.invoke("destroy", "--stack", "local", "--yes")
         for pod in self.cloud.list():
             self.cloud.terminate(pod.id)
