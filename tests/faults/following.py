@@ -1,0 +1,139 @@
+"""What a user does after a crash, by name: each must leave nothing, whatever died and wherever."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tests.faults import judge
+from tests.faults.world import STACK
+from trainyard.errors import TrainyardError
+from trainyard.stacks import facade
+
+if TYPE_CHECKING:
+    from tests.faults.bench import Story
+
+PATIENCE = 120.0
+"""Seconds any single command may take before it counts as hanging."""
+LABEL = "a"
+
+
+def go_on(story: Story) -> None:
+    """Do what the case says comes next."""
+    FOLLOWING[story.case.next](story)
+
+
+def _later(story: Story) -> None:
+    story.wait_for_the_end()
+    story.destroy()
+
+
+def _reaper(story: Story) -> None:
+    story.wait_for_late_pods()
+    ends = story.world.ends()
+    last = max((ends.get(pod, 0.0) for pod in story.fresh()), default=0.0)
+    while time.time() < last + 1.2 and story.fresh():
+        time.sleep(0.1)
+    done = story.verb("reap", "--stack", STACK)
+    if done.code:
+        story.problems(f"reap exited {done.code}")
+
+
+def _two_destroys(story: Story) -> None:
+    words = ("destroy", "--stack", STACK, "--yes")
+    both = [story.yard.start(*words) for _ in range(2)]
+    for one in both:
+        printed, _ = one.communicate(timeout=PATIENCE)
+        story.result.story.append(f"$ invoke {' '.join(words)} (one of two)   -> {one.returncode}\n{printed}")
+    if all(one.returncode for one in both):
+        story.destroy()
+
+
+def _colleague(story: Story) -> None:
+    bench, mine = story.bench, story.fresh()
+    assert bench.colleague is not None
+    done = bench.colleague.invoke("destroy", "--stack", STACK, "--yes", timeout=PATIENCE)
+    story.result.story.append(f"$ (colleague) invoke destroy   -> {done.code}\n{done.out}{done.err}")
+    if done.code:
+        story.problems(f"the colleague's destroy exited {done.code}")
+    if bench.others & {r["id"] for r in story.world.pods()}:
+        story.problems("the colleague's destroy left the colleague's pod")
+    if mine - story.fresh():
+        story.problems(f"the colleague's destroy ended ours: {mine - story.fresh()}")
+    bench.others = frozenset()
+    story.destroy()
+    bench.ensure_colleague()
+
+
+def _again(story: Story) -> None:
+    if story.case.operation == "train":
+        done = story.verb(*story.yard.train("--name", "b", steps=3))
+    else:
+        done = story.verb("up", "--stack", STACK)
+        if done.code and story.case.engine == "cli":
+            # The CLI believes its state: a pod that an interrupted destroy has ended must be refreshed away first.
+            story.verb("refresh", "--stack", STACK, "--yes")
+            done = story.verb("up", "--stack", STACK)
+            if done.code:
+                # Its own limit: a replace that was cut in two leaves "unknown provider", which only destroy gets past.
+                story.result.notes.append("the CLI's up works again only after a destroy")
+                story.destroy()
+                done = story.verb("up", "--stack", STACK)
+        if not done.code and len(story.fresh()) != 1:
+            story.problems(f"up again has {len(story.fresh())} pods")
+    if done.code:
+        story.problems(f"{story.case.operation} again exited {done.code}")
+    story.destroy()
+
+
+def _attach(story: Story, *words: str) -> None:
+    known = bool(story.yard.record(LABEL))
+    done = story.verb(*words)
+    if known and story.yard.record(LABEL).get("phase") != "ended":
+        story.problems(f"{words[0]} did not end the run: {story.yard.record(LABEL).get('phase')} (exit code {done.code})")
+    model = story.yard.root / "out" / story.yard.user / LABEL / "model" / "model.txt"
+    summary = story.yard.home / "runs" / story.yard.user / LABEL / "1" / "run-summary.json"
+    if summary.is_file() and '"success": true' in summary.read_text() and not model.is_file():
+        story.problems("the summary says success, the model is not there")
+    if story.case.victim in ("controller", "all") and known and not model.is_file():
+        story.problems(f"{words[0]} did not bring the model home")
+    story.problems(*(f"{words[0]} left pod {pod}" for pod in story.fresh()))
+    story.destroy()
+
+
+def _lost(story: Story) -> None:
+    shutil.rmtree(story.yard.home, ignore_errors=True)
+    story.wait_for_the_end()
+
+
+def _remove(story: Story) -> None:
+    stack = judge.yard_stack(story.yard)
+    holds = bool(story.fresh())
+    try:
+        facade.remove(stack)
+    except TrainyardError:
+        story.destroy()
+        facade.remove(stack)
+        return
+    if holds and story.case.operation != "train":
+        story.problems("the stack was removed while it had a pod")
+    if story.fresh():
+        story.destroy()
+
+
+FOLLOWING: dict[str, Callable[[Story], None]] = {
+    "nothing": lambda story: story.wait_for_the_end(),
+    "later": _later,
+    "reaper": _reaper,
+    "destroy": lambda story: story.destroy(),
+    "other-engine": lambda story: story.destroy("cli" if story.case.engine == "builtin" else "builtin"),
+    "two-destroys": _two_destroys,
+    "colleague": _colleague,
+    "again": _again,
+    "attach": lambda story: _attach(story, "attach", LABEL),
+    "recover": lambda story: _attach(story, "recover"),
+    "lost": _lost,
+    "remove": _remove,
+}
