@@ -288,14 +288,29 @@ def _appears(path: Path) -> bool:
 
 
 def _kill_tree(process: subprocess.Popen[str]) -> None:
-    """End a process and all below it, the youngest last, as a power cut would."""
+    """End a process and all below it, as a power cut would: each is stopped first, so that none has a child unseen."""
     pids = [process.pid]
     for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
         children = Path(f"/proc/{pid}/task/{pid}/children")
         pids += [int(word) for word in children.read_text().split()] if children.exists() else []
     for pid in pids:
         os.kill(pid, 9)
     process.communicate()
+    # A killed process lets go of the lock when it is gone, which is a moment after the kill.
+    assert all(_ends(pid) for pid in pids)
+
+
+def _ends(pid: int) -> bool:
+    for _ in range(500):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":  # nobody waits for it: its files are closed all the same
+            return True
+        time.sleep(0.01)
+    return False
 
 
 GO = """#!/bin/sh
