@@ -172,6 +172,8 @@ class Session:
             self._guard = import_sdk(self.request.project)
         else:
             stubs.protocol_only()
+        # gRPC and what speaks it: a tenth of a second that passes while the key is derived.
+        from trainyard.engine import monitor, plugin, server  # noqa: F401
 
     def _serve(self, operation: Operation, address: str) -> None:
         from trainyard.engine.monitor import EngineService, Monitor
