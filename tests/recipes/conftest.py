@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.runs.contract import load_recipe
+from trainyard.recipes.contract import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = Path(__file__).parent / "data" / "count.sh"

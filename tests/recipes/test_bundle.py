@@ -9,9 +9,9 @@ import pytest
 
 from tests.recipes.conftest import COUNT, ROOT
 from trainyard.errors import UserError
-from trainyard.runs import bundle
-from trainyard.runs.data import inspect
-from trainyard.runs.recipe import load_recipe, resolve
+from trainyard.recipes import bundle
+from trainyard.recipes.data import inspect
+from trainyard.recipes.recipe import load_recipe, resolve
 
 
 def build(recipe, dest, sets=(), data=None):

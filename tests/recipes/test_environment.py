@@ -13,9 +13,9 @@ import pytest
 from tests.recipes.conftest import COUNT, ROOT
 from trainyard.config import Places
 from trainyard.errors import TrainyardError
-from trainyard.runs import bundle, environment
-from trainyard.runs.data import inspect
-from trainyard.runs.recipe import load_recipe, resolve
+from trainyard.recipes import bundle, environment
+from trainyard.recipes.data import inspect
+from trainyard.recipes.recipe import load_recipe, resolve
 
 
 def wheel(folder, name="tinypack", body="ANSWER = 42\n"):

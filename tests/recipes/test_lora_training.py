@@ -15,9 +15,9 @@ import pytest
 
 from tests.recipes.conftest import ROOT
 from trainyard import config
-from trainyard.runs import bundle, environment
-from trainyard.runs.data import inspect
-from trainyard.runs.recipe import load_recipe, resolve
+from trainyard.recipes import bundle, environment
+from trainyard.recipes.data import inspect
+from trainyard.recipes.recipe import load_recipe, resolve
 
 LOAD = """
 import json, sys, torch

@@ -6,7 +6,7 @@ import pytest
 
 from tests.recipes.conftest import COUNT, ROOT, SMALL
 from trainyard.errors import UserError
-from trainyard.runs.recipe import artefacts, load_recipe, lock_for, needs, packages, recipe_names, resolve
+from trainyard.recipes.recipe import artefacts, load_recipe, lock_for, needs, packages, recipe_names, resolve
 from trainyard.yamlfile import parse
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainyard.runs import rows
-from trainyard.runs.rows import RowError, messages_of, read_rows
+from trainyard.recipes import rows
+from trainyard.recipes.rows import RowError, messages_of, read_rows
 
 
 def read(data, name="data.jsonl"):

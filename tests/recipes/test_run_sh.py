@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.recipes.conftest import COUNT, ROOT
-from trainyard.runs import bundle
-from trainyard.runs.data import inspect
-from trainyard.runs.recipe import load_recipe, resolve
+from trainyard.recipes import bundle
+from trainyard.recipes.data import inspect
+from trainyard.recipes.recipe import load_recipe, resolve
 
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 

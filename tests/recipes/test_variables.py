@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainyard.runs.variables import Variable, convert, convert_text
+from trainyard.recipes.variables import Variable, convert, convert_text
 
 TYPED = [
     ("float", "1e-4", 1e-4),

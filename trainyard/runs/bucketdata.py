@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, cast
 from botocore.exceptions import BotoCoreError, ClientError
 
 from trainyard.errors import UserError
-from trainyard.runs.data import RemoteFile
+from trainyard.recipes.data import RemoteFile
 from trainyard.runs.rent import Context
 from trainyard.storage.client import StoreSettings, s3, store_settings
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.errors import PodCannotUpload, StoreError, TrainingFailed, Unreachable
+from trainyard.recipes import recipe
 from trainyard.remote.protocol import Transport
-from trainyard.runs import recipe
 from trainyard.runs.pod import Pod
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.rent import Context

@@ -7,8 +7,8 @@ from typing import Any
 
 from trainyard import playbook
 from trainyard.playbook import Host, TextReporter
+from trainyard.recipes import recipe
 from trainyard.remote.transfer import put_bytes
-from trainyard.runs import recipe
 from trainyard.runs.adopt import RUN_FILE, told_to_pod
 from trainyard.runs.bucketdata import signed_urls
 from trainyard.runs.pod import Pod

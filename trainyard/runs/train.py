@@ -17,7 +17,7 @@ from typing import Any
 
 from trainyard.config import user_name
 from trainyard.errors import UserError
-from trainyard.runs import bundle, data, environment, recipe
+from trainyard.recipes import bundle, data, environment, recipe
 from trainyard.runs.estimate import Estimate, check_limits, estimate
 from trainyard.runs.identity import RunId, new_label
 from trainyard.runs.ledger import Ledger

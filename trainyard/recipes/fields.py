@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from trainyard.errors import Location, UserError
-from trainyard.runs.variables import shown
+from trainyard.recipes.variables import shown
 from trainyard.yamlfile import Map, Node, Scalar, suggest
 
 

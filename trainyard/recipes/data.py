@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from trainyard.errors import Location, UserError
-from trainyard.runs.contract import Recipe
-from trainyard.runs.rows import RowError, read_rows
+from trainyard.recipes.contract import Recipe
+from trainyard.recipes.rows import RowError, read_rows
 
 _HF = re.compile(r"^hf://(?:datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+?))?(?:/(?P<path>[^@]+))?$")
 _ASIDE = ("readme", "license", "licence")

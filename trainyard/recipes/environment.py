@@ -18,7 +18,7 @@ from pathlib import Path
 
 from trainyard.config import Places
 from trainyard.errors import TrainyardError
-from trainyard.runs.recipe import Recipe, Values, lock_for
+from trainyard.recipes.recipe import Recipe, Values, lock_for
 from trainyard.setup import console, pipsettings
 
 STAMP = ".complete"

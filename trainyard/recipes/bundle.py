@@ -17,9 +17,9 @@ from pathlib import Path
 import trainyard
 from trainyard import pod, templating
 from trainyard.errors import UserError
-from trainyard.runs import rows
-from trainyard.runs.data import Data, hub_reference
-from trainyard.runs.recipe import Recipe, Values, artefacts, packages
+from trainyard.recipes import rows
+from trainyard.recipes.data import Data, hub_reference
+from trainyard.recipes.recipe import Recipe, Values, artefacts, packages
 
 SHA256_LIST = "bundle.sha256"
 _POD_TOOLS = ("warden.py", "uploader.py")

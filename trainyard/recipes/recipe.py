@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.errors import Location, UserError
-from trainyard.runs.contract import Lazy, Recipe, load_recipe, recipe_names
-from trainyard.runs.expressions import evaluate, fill
-from trainyard.runs.variables import Value, Variable, convert, convert_text
+from trainyard.recipes.contract import Lazy, Recipe, load_recipe, recipe_names
+from trainyard.recipes.expressions import evaluate, fill
+from trainyard.recipes.variables import Value, Variable, convert, convert_text
 from trainyard.yamlfile import Map, Node, load_map, parse, suggest
 
 __all__ = ["Recipe", "Values", "artefacts", "load_recipe", "lock_for", "needs", "packages", "recipe_names", "resolve"]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal, cast
 
 from trainyard.errors import Location, UserError
-from trainyard.runs.fields import Fields
-from trainyard.runs.variables import KINDS, Kind, Value, Variable, convert
+from trainyard.recipes.fields import Fields
+from trainyard.recipes.variables import KINDS, Kind, Value, Variable, convert
 from trainyard.yamlfile import Map, load_map, suggest
 
 Lazy = Value | list[str]
