@@ -6,13 +6,14 @@ touches it. Each checkout is a whole Trainyard of its own; what lies outside of 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from trainyard.clouds.protocol import Cloud
 from trainyard.clouds.runpod import RunPodCloud
 from trainyard.config import Places, places
 from trainyard.rehearsal.runpod import Emulator, Timing, start
-from trainyard.rehearsal.runpod.books import Paid, gone
+from trainyard.rehearsal.runpod.books import Paid
 from trainyard.remote.transport import Address
 
 QUICK = Timing(provisioning=0.05, starting=0.05, ports=0.1, lag=1.0)
@@ -83,6 +84,8 @@ class World:
     post_seconds: float = 4.0
     settle_seconds: float = 1.0
     _count: int = 0
+    _ended: dict[str, float] = field(default_factory=dict)
+    """Ends of the leases of pods that are gone: nothing changes there any more."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -116,8 +119,9 @@ class World:
 
     def ends(self) -> dict[str, float]:
         """Return the end of the lease of every pod that exists or has existed."""
-        records = [*gone(self.emulator.root), *self.pods()]
-        return {r["id"]: end.timestamp() for r in records if (end := parse_time(r["request"].get("env", {}).get("TRAINYARD_END")))}
+        fresh = (path for path in (self.emulator.root / "gone").glob("*.json") if path.stem not in self._ended)
+        self._ended |= _ends(json.loads(path.read_text()) for path in fresh)
+        return self._ended | _ends(self.pods())
 
     def address(self, pod: str, key: Path) -> Address:
         """Return where a pod's SSH server answers, its host key as the pod's marker tells it."""
@@ -154,6 +158,10 @@ def world(**timing: float) -> Iterator[World]:
         env = {**RunPodYard(base / "end", world=made).env}
         subprocess.run([sys.executable, "-m", "invoke", "store.stop"], cwd=base / "end" / "w", env=env, capture_output=True, check=False)
         shutil.rmtree(base, ignore_errors=True)
+
+
+def _ends(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    return {r["id"]: end.timestamp() for r in records if (end := parse_time(r["request"].get("env", {}).get("TRAINYARD_END")))}
 
 
 def parts(paid: Paid) -> PodName | None:
