@@ -1,0 +1,43 @@
+"""What pip would install is whole: every file below trainyard/ is in the wheel, every dependency is pinned."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_every_file_that_is_no_python_is_package_data() -> None:
+    listed = subprocess.run(["git", "ls-files", "trainyard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    others = {path for path in listed.stdout.splitlines() if not path.endswith(".py")}
+    globs = DECLARED["tool"]["setuptools"]["package-data"]["trainyard"]
+    packed = {path.relative_to(ROOT).as_posix() for glob in globs for path in (ROOT / "trainyard").glob(glob)}
+
+    assert others - packed == set()
+
+
+def test_every_folder_with_code_is_a_package() -> None:
+    folders = {path.parent for path in (ROOT / "trainyard").rglob("*.py")}
+
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_every_dependency_is_pinned() -> None:
+    pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.M))
+
+    assert set(DECLARED["project"]["dependencies"]) - pinned == set()
+
+
+@pytest.mark.parametrize("name", DECLARED["project"]["scripts"])
+def test_every_entry_point_is_a_function(name: str) -> None:
+    (point,) = importlib.metadata.entry_points(group="console_scripts", name=name)
+
+    assert point.value == DECLARED["project"]["scripts"][name]
+    assert callable(point.load())
