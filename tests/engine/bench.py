@@ -79,6 +79,12 @@ class Bench:
             "TOY_ADOPTS": "1" if adopts else "0",
         }
 
+    def copy(self) -> Bench:
+        """Return a bench of its own with what this one has: state, cloud, program, settings."""
+        result = new_bench(adopts=self.env["TOY_ADOPTS"] == "1")
+        shutil.copytree(self.root, result.root, symlinks=True, dirs_exist_ok=True)
+        return result
+
     def settings(self, text: str) -> None:
         (self.root / "Pulumi.dev.yaml").write_text(text)
 

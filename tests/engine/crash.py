@@ -6,6 +6,7 @@ killed there; what follows must find a readable state, no secret in the clear, a
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +70,27 @@ def points(operation: str) -> list[Point]:
     return result
 
 
-def check(point: Point, follow: str) -> list[str]:
-    """Crash at a point, then go on: ``destroy``, ``up`` (then destroy) or ``cli`` (its destroy, then ours). Returns what is wrong."""
+def check(point: Point, follows: list[str]) -> dict[str, list[str]]:
+    """Crash at a point, then go on in each way from what that left; returns what is wrong, by way.
+
+    The ways: ``destroy``, ``up`` (then destroy) or ``cli`` (its destroy, then ours).
+    """
+    bench, problems = _crash(point)
+    found = {}
+    for follow in follows:
+        each = bench.copy()
+        found[follow] = [*problems, *_go_on(each, follow)]
+        if each.things():
+            found[follow].append(f"left in the cloud: {each.things()}")
+        found[follow] += look_at_state(each)
+        if not found[follow]:
+            shutil.rmtree(each.root, ignore_errors=True)
+    shutil.rmtree(bench.root, ignore_errors=True)
+    return found
+
+
+def _crash(point: Point) -> tuple[Bench, list[str]]:
+    """Crash at a point and wait until all is still."""
     bench = _ready(point.operation)
     verb, spec = OPERATIONS[point.operation]
     before: Callable[[], None]
@@ -83,14 +104,7 @@ def check(point: Point, follow: str) -> list[str]:
     problems = [] if crashed.code == -signal.SIGKILL else [f"it was not killed: {crashed.code} {crashed.text[-500:]}"]
     bench.faults()
     _settle(bench)
-    problems += look_at_state(bench)
-    problems += _go_on(bench, follow)
-    if bench.things():
-        problems.append(f"left in the cloud: {bench.things()}")
-    problems += look_at_state(bench)
-    if not problems:
-        shutil.rmtree(bench.root, ignore_errors=True)
-    return problems
+    return bench, problems + look_at_state(bench)
 
 
 def look_at_state(bench: Bench) -> list[str]:
@@ -108,10 +122,16 @@ def look_at_state(bench: Bench) -> list[str]:
 
 
 def _ready(operation: str) -> Bench:
+    return new_bench() if operation == "up" else _made().copy()
+
+
+@cache
+def _made() -> Bench:
+    """Return a bench whose stack is up; made once a process, only copied."""
     bench = new_bench()
-    if operation != "up":
-        first = bench.engine("up", spec=PROGRAM)
-        assert first.code == 0, first.text
+    first = bench.engine("up", spec=PROGRAM)
+    assert first.code == 0, first.text
+    atexit.register(shutil.rmtree, bench.root, ignore_errors=True)
     return bench
 
 

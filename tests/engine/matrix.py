@@ -1,20 +1,25 @@
 """The full matrices: ``python -m tests.engine.matrix [cases|pairs|refusals|crash|takeover|all] [--engine-only] [-k WORDS]``.
 
-Prints one line a case and the counts; exits 1 when one differs. The suite runs a part of the same tables.
+Prints one line a case and the counts; exits 1 when one differs. The suite runs a part of the same tables. What
+cases have in common is run once a process (each pair begins with the same two operations as eleven others).
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import difflib
 import json
+import multiprocessing
 import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from typing import Any
 
 from tests.engine import crash
 from tests.engine.bench import Bench, Ended, cli_found, mask, new_bench
@@ -22,30 +27,63 @@ from tests.engine.cases import CASES, REFUSALS, Case, Refusal, Step, pairs
 from tests.engine.takeover import check_takeover, takeovers
 
 
-def check_case(case: Case, *, with_cli: bool) -> list[str]:
-    """Run a case; return what is wrong."""
-    engine = new_bench()
-    peer = new_bench() if with_cli else None
-    problems: list[str] = []
+@dataclass(frozen=True)
+class _Stage:
+    """Where a case is after some steps, on each engine, and what was wrong until then."""
+
+    engine: Bench
+    peer: Bench | None
+    problems: list[str]
+
+    def copy(self) -> _Stage:
+        return _Stage(self.engine.copy(), self.peer.copy() if self.peer else None, list(self.problems))
+
+    def remove(self) -> None:
+        for bench in (self.engine, self.peer):
+            if bench is not None:
+                shutil.rmtree(bench.root, ignore_errors=True)
+
+
+_STAGES: dict[str, _Stage] = {}
+
+
+def check_case(case: Case, *, with_cli: bool, shared: int = 0) -> list[str]:
+    """Run a case; return what is wrong. Its first ``shared`` steps are kept for the cases that begin with them too."""
+    stage, done = _begin(case, with_cli, shared)
+    engine, problems = stage.engine, stage.problems
     try:
-        for number, step in enumerate(case.steps):
-            where = f"step {number} ({step.verb})"
-            mine = _run(engine, step, engine.engine)
-            problems += _check_code(where, step, mine)
-            if peer is None:
-                engine.calls()
-                continue
-            theirs = _run(peer, step, peer.cli)
-            problems += _compare(where, step, (engine, mine), (peer, theirs))
+        for number, step in enumerate(case.steps[done:], start=done):
+            _one_step(stage, f"step {number} ({step.verb})", step)
+            if number < shared:
+                _STAGES[repr((with_cli, case.steps[: number + 1]))] = kept = stage.copy()
+                atexit.register(kept.remove)
         if case.left is not None and len(engine.things()) != case.left:
             problems.append(f"left in the cloud: {engine.things()}")
         if case.steps[-1].verb == "destroy" and case.steps[-1].code == 0 and engine.latest().get("resources"):
             problems.append(f"left in state: {engine.names()}")
     finally:
-        for bench in (engine, peer):
-            if bench is not None and not problems:
-                shutil.rmtree(bench.root, ignore_errors=True)
+        if not problems:
+            stage.remove()
     return problems
+
+
+def _begin(case: Case, with_cli: bool, shared: int) -> tuple[_Stage, int]:
+    """Return where to begin a case, and how many of its steps are done there."""
+    for done in range(shared, 0, -1):
+        kept = _STAGES.get(repr((with_cli, case.steps[:done])))
+        if kept is not None:
+            return kept.copy(), done
+    return _Stage(new_bench(), new_bench() if with_cli else None, []), 0
+
+
+def _one_step(stage: _Stage, where: str, step: Step) -> None:
+    mine = _run(stage.engine, step, stage.engine.engine)
+    stage.problems.extend(_check_code(where, step, mine))
+    if stage.peer is None:
+        stage.engine.calls()
+        return
+    theirs = _run(stage.peer, step, stage.peer.cli)
+    stage.problems.extend(_compare(where, step, (stage.engine, mine), (stage.peer, theirs)))
 
 
 def check_refusal(refusal: Refusal) -> list[str]:
@@ -100,18 +138,39 @@ def _only(one: list[str], other: list[str]) -> list[str]:
     return sorted((Counter(one) - Counter(other)).elements())
 
 
-def _jobs(wanted: set[str], with_cli: bool) -> Iterator[tuple[str, Callable[[], list[str]]]]:
-    for case in [*(CASES if "cases" in wanted else []), *(pairs() if "pairs" in wanted else [])]:
-        yield case.name, partial(check_case, case, with_cli=with_cli)
-    for refusal in REFUSALS if "refusals" in wanted else []:
-        yield f"refused: {refusal.name}", partial(check_refusal, refusal)
+Job = Callable[[], dict[str, list[str]]]
+
+
+def _jobs(wanted: set[str], with_cli: bool, words: str) -> Iterator[Job]:
+    """Yield what is to be run; each returns what is wrong by the name of the case."""
+    if "cases" in wanted:
+        yield from (partial(_named, case.name, check_case, case, with_cli=with_cli) for case in CASES if words in case.name)
+    if "pairs" in wanted:
+        yield from (partial(_named, case.name, check_case, case, with_cli=with_cli, shared=2) for case in pairs() if words in case.name)
+    if "refusals" in wanted:
+        yield from (partial(_named, f"refused: {r.name}", check_refusal, r) for r in REFUSALS if words in f"refused: {r.name}")
     for operation in crash.OPERATIONS if "crash" in wanted else []:
         found = crash.points(operation)
-        print(f"     {operation}: {len(found)} crash points")
-        for point, follow in product(found, ["destroy", "up", *(["cli"] if with_cli else [])]):
-            yield f"crash: {point}, then {follow}", partial(crash.check, point, follow)
+        print(f"     {operation}: {len(found)} crash points", flush=True)
+        follows = ["destroy", "up", *(["cli"] if with_cli else [])]
+        yield from (partial(_crash, point, follows) for point in found if words in f"crash: {point}")
     for item in takeovers() if "takeover" in wanted and with_cli else []:
-        yield f"takeover: {item.name}", partial(check_takeover, item)
+        if words in f"takeover: {item.name}":
+            yield partial(_named, f"takeover: {item.name}", check_takeover, item)
+
+
+def _named(name: str, check: Callable[..., list[str]], *args: Any, **kwargs: Any) -> dict[str, list[str]]:
+    return {name: check(*args, **kwargs)}
+
+
+def _crash(point: crash.Point, follows: list[str]) -> dict[str, list[str]]:
+    return {f"crash: {point}, then {follow}": problems for follow, problems in crash.check(point, follows).items()}
+
+
+def _timed(job: Job) -> tuple[float, dict[str, list[str]]]:
+    begin = time.monotonic()
+    found = job()
+    return time.monotonic() - begin, found
 
 
 def main() -> int:
@@ -119,6 +178,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", default=["all"])
     parser.add_argument("--engine-only", action="store_true")
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("-k", default="")
     given = parser.parse_args()
     with_cli = cli_found() is not None and not given.engine_only
@@ -126,16 +186,17 @@ def main() -> int:
     if not with_cli:
         print("NOTE: no pulumi CLI on PATH (or --engine-only): the built-in engine runs alone, nothing is compared")
     bad = count = 0
-    for name, job in _jobs(wanted, with_cli):
-        if given.k not in name:
-            continue
-        begin = time.monotonic()
-        problems = job()
-        count += 1
-        bad += bool(problems)
-        print(f"{'FAIL' if problems else 'ok':4} {time.monotonic() - begin:5.1f} s  {name}", flush=True)
-        for problem in problems:
-            print("      " + problem.replace("\n", "\n      "))
+    jobs = list(_jobs(wanted, with_cli, given.k))  # before there are threads: it forks
+    with ProcessPoolExecutor(given.workers, mp_context=multiprocessing.get_context("fork")) as pool:
+        running = [pool.submit(_timed, job) for job in jobs]
+        for future in as_completed(running):
+            seconds, found = future.result()
+            for name, problems in found.items():
+                count += 1
+                bad += bool(problems)
+                print(f"{'FAIL' if problems else 'ok':4} {seconds / len(found):5.1f} s  {name}", flush=True)
+                for problem in problems:
+                    print("      " + problem.replace("\n", "\n      "))
     print(f"{count} cases, {bad} bad; compared with the CLI: {'yes' if with_cli else 'no'}")
     return 1 if bad else 0
 

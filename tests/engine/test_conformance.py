@@ -47,4 +47,5 @@ def test_a_crash_leaves_nothing_behind(operation: str, where: float) -> None:
     found = crash.points(operation)
     point = found[int(where * len(found))]
     print(f"TRAINYARD_TEST_SEED={SEED}: {point}, one of {len(found)} points")
-    assert crash.check(point, "destroy" if point.number % 2 else "up") == []
+    follow = "destroy" if point.number % 2 else "up"
+    assert crash.check(point, [follow]) == {follow: []}
