@@ -470,11 +470,17 @@ bench_start = _bench("bench.start", "Time command -> create, create -> first out
 bench_engine = _bench("bench.engine", "Time up, up without a change and destroy of the built-in engine against the Pulumi CLI.")
 
 
-@task(help={"cases": "how many (default: 500)", "seed": "draw these cases again", "engine": "builtin or cli (default: all found)"})
+@task(
+    help={
+        "cases": "how many (default: 500)", "seed": "draw these cases again", "engine": "builtin or cli (default: all found)",
+        "workers": "cases side by side (default: 2)",
+    }
+)  # fmt: skip
 @verb
-def faults_crash(c: Context, cases: int = 500, seed: int | None = None, engine: str | None = None) -> int:
+def faults_crash(c: Context, cases: int = 500, seed: int | None = None, engine: str | None = None, workers: int = 2) -> int:
     """Kill engine, provider and controller at named and random points against an emulated cloud; no pod may be left."""
-    words = ["--cases", str(cases), *(["--seed", str(seed)] if seed is not None else []), *(["--engine", engine] if engine else [])]
+    given = {"--cases": cases, "--seed": seed, "--engine": engine, "--workers": workers}
+    words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
     return subprocess.run([sys.executable, "-m", "tests.faults.crash", *words], cwd=ROOT, check=False).returncode
 
 

@@ -27,6 +27,8 @@ class Result:
     problems: list[str] = field(default_factory=list)
     crashed: bool = True
     """False when the command was over before the point came: nothing was killed."""
+    reaped: int = 0
+    """Pods beyond their lease's end that only the scheduled reaper has ended."""
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     """What is no failure of the guarantee, but is told."""

@@ -36,7 +36,9 @@ def _reaper(story: Story) -> None:
     last = max((ends.get(pod, 0.0) for pod in story.fresh()), default=0.0)
     while time.time() < last + 1.2 and story.fresh():
         time.sleep(0.1)
+    outlived = story.fresh()
     done = story.verb("reap", "--stack", STACK)
+    story.result.reaped = len(outlived - story.fresh())
     if done.code:
         story.problems(f"reap exited {done.code}")
 
