@@ -53,6 +53,7 @@ class LeasedPod(pulumi.ComponentResource):
             "offer": pod.offer,
             "workspace": pod.workspace,
             "host_key": pod.host_key,
+            "volume_path": pod.volume_path,
             "simulated": pod.simulated,
         }
         if args.settings.cloud not in WITHOUT_SSH:
@@ -100,6 +101,8 @@ class LeasedPod(pulumi.ComponentResource):
                 ports=given.ports,
                 env=given.env,
                 registry=given.registry,
+                min_cuda=given.min_cuda,
+                min_vram_gb=given.min_vram_gb,
                 only_offers=given.only_offers,
                 avoid_offers=given.avoid_offers,
                 bucket=args.bucket,
@@ -119,6 +122,7 @@ class LeasedPod(pulumi.ComponentResource):
                 pod_id=pod.pod_id,
                 boot_accepted_minutes=given.boot_accepted_minutes,
                 boot_image_minutes=given.boot_image_minutes,
+                image_gb=given.image_gb,
                 boot_ssh_minutes=given.boot_ssh_minutes,
             ),
             pulumi.ResourceOptions(parent=self, deleted_with=pod),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,8 @@ class PodSettings:
     max_price: float | None
     registry: str | None
     env: Mapping[str, str]
+    min_cuda: str | None
+    min_vram_gb: float | None
     only_offers: Sequence[str] | None
     avoid_offers: Sequence[str] | None
     hours: float | None
@@ -43,6 +46,7 @@ class PodSettings:
     budget: float | None
     boot_accepted_minutes: float | None
     boot_image_minutes: float | None
+    image_gb: float | None
     boot_ssh_minutes: float | None
 
 
@@ -241,6 +245,8 @@ def _pod(given: Settings, default_cloud: str) -> PodSettings:
         max_price=given.number("max_price", at_least=0),
         registry=given.text("registry"),
         env=given.mapping("pod_env"),
+        min_cuda=given.text("min_cuda"),
+        min_vram_gb=given.number("min_vram_gb", at_least=0),
         only_offers=given.texts("only_offers"),
         avoid_offers=given.texts("avoid_offers"),
         hours=given.number("hours", at_least=0),
@@ -248,8 +254,11 @@ def _pod(given: Settings, default_cloud: str) -> PodSettings:
         budget=given.number("budget", at_least=0),
         boot_accepted_minutes=given.number("boot_accepted_minutes", at_least=0),
         boot_image_minutes=given.number("boot_image_minutes", at_least=0),
+        image_gb=given.number("image_gb", at_least=0),
         boot_ssh_minutes=given.number("boot_ssh_minutes", at_least=0),
     )
+    if pod.min_cuda and not re.fullmatch(r"\d+(\.\d+)?", pod.min_cuda):
+        raise given.error("min_cuda", f"must look like 13.0, not '{pod.min_cuda}'")
     if pod.image and pod.template:
         raise given.error("template", "and 'image' are given both: choose one")
     return pod

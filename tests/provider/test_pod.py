@@ -66,7 +66,8 @@ def test_what_does_not_make_another_pod_is_not_in_its_name(bench: Bench, change:
 SHAPING = {
     "cloud": "other", "lease_id": "2" * 10, "fence_id": "3" * 10, "public_key": "ssh-ed25519 AAAA", "gpus": ["B", "A"], "gpu_count": 2,
     "disk_gb": 50, "regions": ["EU"], "tier": "SECURE", "spot": True, "image": "x", "template": "t", "volume": "v",
-    "ports": ["8000/http"], "env": {"A": "1"}, "registry": "r", "only_offers": ["A-1"], "avoid_offers": ["A-1"],
+    "ports": ["8000/http"], "env": {"A": "1"}, "registry": "r", "only_offers": ["A-1"], "avoid_offers": ["A-1"], "min_cuda": "13.0",
+    "min_vram_gb": 32.0,
 }  # fmt: skip
 
 

@@ -67,6 +67,14 @@ GPUS = (
 )
 
 
+def has_memory(vram_gb: float | None, least: float | None) -> bool:
+    """Tell whether a GPU holds what is needed; one whose memory is not told counts as large enough.
+
+    Drivers report a few percent less than the maker states (a 32 GB card has 31.8).
+    """
+    return vram_gb is None or least is None or vram_gb >= 0.95 * least
+
+
 def plain(text: str) -> str:
     """Return a name without case, punctuation and makers' words, so that spellings can be compared."""
     words = re.sub(r"[^a-z0-9!]+", " ", text.lower()).split()

@@ -49,6 +49,10 @@ class OfferQuery:
     """The cloud's class of machines, e.g. SECURE or COMMUNITY on RunPod."""
     min_cuda: str | None = None
     """Lowest CUDA version (``13.0``) that the machine's driver must carry."""
+    min_vram_gb: float | None = None
+    """Least memory (GB) of each GPU, as its maker states it."""
+    volume: str | None = None
+    """Network volume that the pod mounts: only where it lies can the pod be rented."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,8 @@ class PodInfo:
     workspace: str = "/workspace"
     host_key: str | None = None
     """Public host key (``ssh-ed25519 AAAA...``) where the pod's marker carries it."""
+    volume: str | None = None
+    """Where its network volume is mounted; None without one."""
 
 
 @dataclass(frozen=True, slots=True)

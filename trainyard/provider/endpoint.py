@@ -6,6 +6,7 @@ whoever asked for it, and its lease ends it in any case.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from trainyard.provider.world import Call, World
 Phase = Literal["accepted", "image", "ssh"]
 _HINTS: dict[Phase, str] = {
     "accepted": "The cloud has taken the request but starts nothing; another offer or region may be faster.",
-    "image": "The image is still being fetched; a large one needs a higher boot_image_minutes.",
+    "image": "The image is still being fetched; a large one needs more time: set image_gb or boot_image_minutes.",
     "ssh": "The container runs but its SSH server does not answer; look at the pod's log.",
 }
 
@@ -34,7 +35,10 @@ class EndpointInputs:
     cloud: str = prop("Cloud of the pod.", replaces=True)
     pod_id: str = prop("The cloud's id of the pod.", replaces=True)
     boot_accepted_minutes: float = prop("Minutes until the cloud starts the pod.", 5.0, ignored=True)
-    boot_image_minutes: float = prop("Minutes until the image is there and the container runs.", 10.0, ignored=True)
+    boot_image_minutes: float | None = prop("Minutes until the image is there and the container runs; see image_gb.", None, ignored=True)
+    image_gb: float | None = prop(
+        "Size of the image: without boot_image_minutes, 10 minutes, and a half more for each GB above 16.", None, ignored=True
+    )
     boot_ssh_minutes: float = prop("Minutes until its SSH server answers.", 10.0, ignored=True)
 
 
@@ -64,6 +68,11 @@ class BootFailed(CloudError):
         when = f"not past phase '{phase}' after {after:.0f} minutes" if after is not None else f"failed in phase '{phase}'"
         super().__init__(f"pod {pod_id}: {when} ({last})", hint=_HINTS[phase])
         self.phase = phase
+
+
+def hosts_fault(reason: str) -> bool:
+    """Tell from a failed boot's words whether the machine, and not the image, may be to blame."""
+    return re.search(r"not past phase '|failed in phase '\w+' \(ERROR\)", reason) is not None
 
 
 class Denied(BootFailed):
@@ -105,7 +114,7 @@ def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
     """Return the pod once its SSH server has greeted. Raises BootFailed naming the phase and the cloud's last word."""
     minutes: dict[Phase, float] = {
         "accepted": given.boot_accepted_minutes,
-        "image": given.boot_image_minutes,
+        "image": given.boot_image_minutes if given.boot_image_minutes is not None else image_minutes(given.image_gb),
         "ssh": given.boot_ssh_minutes,
     }
     begun = world.time()
@@ -130,6 +139,11 @@ def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
             raise BootFailed(given.pod_id, boot.phase, problem or boot.last, after=minutes[boot.phase])
         world.sleep(pause)
         pause = min(1.5 * pause, 3.0)
+
+
+def image_minutes(image_gb: float | None) -> float:
+    """Return how long an image may take to arrive: 10 minutes, more when it is larger than 16 GB."""
+    return 10.0 + 0.5 * max(0.0, (image_gb or 0.0) - 16.0)
 
 
 LOOK_EVERY = 15.0

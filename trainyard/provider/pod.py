@@ -49,6 +49,8 @@ class PodInputs:
     ports: tuple[str, ...] = prop("Ports to open, like 22/tcp.", ["22/tcp"], replaces=True)
     env: Mapping[str, str] = prop("Environment of the pod. Never an account key or a bucket key.", {}, replaces=True)
     registry: str | None = prop("The cloud's registry credential for a private image.", None, replaces=True)
+    min_cuda: str | None = prop("Lowest CUDA version that the machine's driver must carry.", None, replaces=True)
+    min_vram_gb: float | None = prop("Least memory of each GPU in GB.", None, replaces=True)
     only_offers: tuple[str, ...] | None = prop("Ids of the only offers to try, in this order.", None, replaces=True)
     avoid_offers: tuple[str, ...] | None = prop("Ids of offers never to take.", None, replaces=True)
     store: str | None = prop("Kind of the store whose bucket says whether the environment is closed.", None, ignored=True)
@@ -69,6 +71,7 @@ class PodOutputs:
     created_at: str | None = prop("When the cloud created it (UTC).", None)
     workspace: str = prop("The pod's workspace folder, as processes in it see it.")
     host_key: str = prop("Public host key of the pod's SSH server, known before it exists.")
+    volume_path: str | None = prop("Where the network volume is mounted on the pod.", None)
     simulated: bool = prop("An emulator answered, not the real cloud.", False)
 
 
@@ -246,6 +249,9 @@ def _offers(cloud: Cloud, given: PodInputs) -> list[Offer]:
         regions=given.regions,
         spot=given.spot,
         tier=given.tier,
+        min_cuda=given.min_cuda,
+        min_vram_gb=given.min_vram_gb,
+        volume=given.volume,
     )
     offers = [offer for offer in cloud.offers(query) if offer.id not in (given.avoid_offers or ())]
     if given.only_offers is None:
@@ -294,6 +300,7 @@ def _outputs(cloud: Cloud, given: PodInputs, name: str, info: PodInfo, offer: Of
         "created_at": marker.format_time(info.created) if info.created else None,
         "workspace": info.workspace,
         "host_key": host_key(_seed(given.host_key_seed) or b"", name).public,
+        "volume_path": info.volume,
         "simulated": cloud.simulated,
     }
 

@@ -57,6 +57,8 @@ class PodArgs:
     ports: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
     env: pulumi.Input[Mapping[str, pulumi.Input[str]]] | None = None
     registry: pulumi.Input[str] | None = None
+    min_cuda: pulumi.Input[str] | None = None
+    min_vram_gb: pulumi.Input[float] | None = None
     only_offers: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
     avoid_offers: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
     store: pulumi.Input[str] | None = None
@@ -71,6 +73,7 @@ class EndpointArgs:
     pod_id: pulumi.Input[str]
     boot_accepted_minutes: pulumi.Input[float] | None = None
     boot_image_minutes: pulumi.Input[float] | None = None
+    image_gb: pulumi.Input[float] | None = None
     boot_ssh_minutes: pulumi.Input[float] | None = None
 
 
@@ -129,12 +132,14 @@ class Pod(pulumi.CustomResource):
     created_at: pulumi.Output[str | None]
     workspace: pulumi.Output[str]
     host_key: pulumi.Output[str]
+    volume_path: pulumi.Output[str | None]
     simulated: pulumi.Output[bool]
 
     def __init__(self, name: str, args: PodArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         opts = _deletable("Pod", name, opts)
         outputs = (
-            "name", "pod_id", "price_per_hour", "gpu", "gpu_count", "region", "offer", "created_at", "workspace", "host_key", "simulated",
+            "name", "pod_id", "price_per_hour", "gpu", "gpu_count", "region", "offer", "created_at", "workspace", "host_key",
+            "volume_path", "simulated",
         )  # fmt: skip
         super().__init__("trainyard:index:Pod", name, _props(args, outputs), opts)
 

@@ -14,13 +14,13 @@ from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.config import stack_config
 from trainyard.errors import CloudError, EngineError, RefusedError, StillThere, TrainyardError, UserError
 from trainyard.runs import attach, reap
+from trainyard.runs.estimate import HOURS_A_MONTH
 from trainyard.runs.record import RunFolder, all_folders
 from trainyard.runs.rent import Context, mark_up
 from trainyard.runs.teardown import shielded
 from trainyard.stacks import facade
 from trainyard.stacks.model import Event, Operation, Outcome, Stack
 
-_HOURS_A_MONTH = 730
 _SECRET_OUTPUTS = ("ssh_private_key", "host_key_seed")
 
 
@@ -113,12 +113,12 @@ def audit(context: Context, name: str, *, as_json: bool) -> int:
             item.name,
             "ours" if item.ours else "foreign",
             f"{item.per_hour:.4f}",
-            f"{item.per_hour * _HOURS_A_MONTH:.2f}",
+            f"{item.per_hour * HOURS_A_MONTH:.2f}",
         )
         table.add_row(*row)
     total = sum(item.per_hour for item in items)
     context.ui.console.print(table)
-    context.ui.say(f"in all ${total:.4f}/h, ${total * _HOURS_A_MONTH:.2f} a month")
+    context.ui.say(f"in all ${total:.4f}/h, ${total * HOURS_A_MONTH:.2f} a month")
     return 0
 
 

@@ -48,13 +48,15 @@ class Ledger:
                 (time.time(), run.user, run.label, run.attempt, kind, json.dumps(data, default=str)),
             )
 
-    def events(self, run: RunId | None = None) -> list[LedgerEvent]:
-        """Return the events of one attempt, or all, in order."""
-        where, arguments = "", ()
-        if run is not None:
-            where, arguments = "WHERE user = ? AND label = ? AND attempt = ?", (run.user, run.label, run.attempt)  # type: ignore[assignment]
+    def events(self, run: RunId | None = None, *, kind: str | None = None, since: float | None = None) -> list[LedgerEvent]:
+        """Return events in order: of one attempt, of one kind, since a moment (epoch seconds), or all."""
+        asked: dict[str, object] = {} if run is None else {"user = ?": run.user, "label = ?": run.label, "attempt = ?": run.attempt}
+        asked |= {} if kind is None else {"kind = ?": kind}
+        asked |= {} if since is None else {"time >= ?": since}
+        where = f"WHERE {' AND '.join(asked)}" if asked else ""
         with self._open() as db:
-            rows = db.execute(f"SELECT time, user, label, attempt, kind, data FROM events {where} ORDER BY id", arguments).fetchall()
+            query = f"SELECT time, user, label, attempt, kind, data FROM events {where} ORDER BY id"
+            rows = db.execute(query, tuple(asked.values())).fetchall()
         return [LedgerEvent(row[0], RunId(row[1], row[2], row[3]), row[4], json.loads(row[5])) for row in rows]
 
     def set_cost(self, run: RunId, started: float, dollars: float) -> None:

@@ -15,7 +15,9 @@ from trainyard.clouds.protocol import Cloud
 from trainyard.config import PROJECT, Places
 from trainyard.errors import EngineError, RefusedError
 from trainyard.provider.intents import is_closed
+from trainyard.runs.ledger import Ledger
 from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.shape import remember_failure
 from trainyard.runs.ui import Ui
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
@@ -25,6 +27,7 @@ from trainyard.stacks.settings import ensure_stack, salt_of
 POD_SETTINGS = (
     "cloud", "gpu", "gpu_count", "image", "template", "disk_gb", "volume", "ports", "regions", "tier", "spot", "max_price",
     "rescue_minutes", "boot_accepted_minutes", "boot_image_minutes", "boot_ssh_minutes", "engine", "registry",
+    "pod_env", "min_cuda", "min_vram_gb", "only_offers", "avoid_offers", "image_gb",
 )  # fmt: skip
 
 
@@ -80,10 +83,11 @@ def mark_up(places: Places, stack: Stack) -> None:
     stamp.write_text(_fingerprint(places, stack))
 
 
-def write_run_settings(context: Context, record: Record, folder: RunFolder, outputs: Mapping[str, Any]) -> None:
-    """Write the settings of the attempt's own stack; the environment's outputs enter as config, secrets encrypted."""
+def write_run_settings(
+    context: Context, record: Record, folder: RunFolder, outputs: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """Write the settings of the attempt's own stack: what shapes its pod, and the environment's outputs, secrets encrypted."""
     environment = context.stack(record.environment)
-    settings = facade.settings_of(record.environment, context.places)
     config: dict[str, Any] = {key: settings[key] for key in POD_SETTINGS if settings.get(key) is not None}
     config.setdefault("cloud", record.environment)
     config |= {
@@ -109,7 +113,7 @@ def rent(context: Context, record: Record, folder: RunFolder) -> None:
     with the provider's words when it fails; what exists by then is in the state.
     """
     stack = context.run_stack(record, folder)
-    avoid: list[str] = []
+    avoid = _avoided(folder)
     failures: list[str] = []
     for attempt in range(BOOT_TRIES):
         with context.ui.stage("up", "lease and pod"), folder.stage(record, "up"):
@@ -121,6 +125,8 @@ def rent(context: Context, record: Record, folder: RunFolder) -> None:
             context.ui.warn(f"{outcome.reason()}\nthe pod is there: going on with it")
             continue
         offer = _offer_that_did_not_boot(stack)
+        if offer is not None:
+            _remember(context, record, offer, outcome.reason())
         if offer is None or offer in avoid or attempt + 1 == BOOT_TRIES:
             raise EngineError("\n".join([f"the pod could not be brought up: {outcome.reason()}", *failures]))
         avoid.append(offer)
@@ -158,6 +164,20 @@ def _offer_that_did_not_boot(stack: Stack) -> str | None:
     outputs = pod.get("outputs")
     offer = outputs.get("offer") if isinstance(outputs, dict) else None
     return str(offer) if offer else None
+
+
+def _remember(context: Context, record: Record, offer: str, reason: str) -> None:
+    from trainyard.provider.endpoint import hosts_fault
+
+    if hosts_fault(reason):
+        remember_failure(Ledger(context.places.ledger), record.id, context.cloud(record.environment).name, offer, reason)
+
+
+def _avoided(folder: RunFolder) -> list[str]:
+    config = yamlfile.load_map(folder.config)["config"]
+    assert isinstance(config, dict)
+    found = config.get(f"{PROJECT}:avoid_offers")
+    return [str(offer) for offer in found] if isinstance(found, list) else []
 
 
 def _avoid(folder: RunFolder, offers: list[str]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from trainyard.config import user_name
 from trainyard.errors import UserError
 from trainyard.recipes import bundle, data, environment, recipe
+from trainyard.runs import shape
 from trainyard.runs.estimate import Estimate, check_limits, estimate
 from trainyard.runs.identity import RunId, new_label
 from trainyard.runs.ledger import Ledger
@@ -63,20 +64,27 @@ def prepare(context: Context, wanted: Wanted) -> RunFolder:
     new_label(context.places.runs, user, wanted.name, datetime.now(), wanted.stack)  # a bad name is refused before anything is made
     hours = _hours(wanted, settings)
     budget = wanted.budget if wanted.budget is not None else settings.get("budget")
-    told = estimate(cloud, settings, hours)
-    for warning in check_limits(told, settings, Ledger(context.places.ledger), None if budget is None else float(budget)):  # type: ignore[arg-type]
+    needs, ledger = recipe.needs(chosen, values), Ledger(context.places.ledger)
+    shaped = shape.raised(settings, needs, cloud.name)
+    told = estimate(cloud, shaped, hours, shape.failed_lately(ledger, cloud.name))
+    for warning in shape.warnings(settings, shaped, needs):
+        ui.warn(warning)
+    if told.avoided:
+        shaped["avoid_offers"] = list(told.avoided)
+        ui.warn(f"not taken, because their pods did not boot in the last hours: {', '.join(told.avoided)}")
+    for warning in check_limits(told, settings, ledger, None if budget is None else float(budget)):  # type: ignore[arg-type]
         ui.warn(warning)
     ui.say(f"estimate   {told.text()}")
     outputs = ensure_environment(context, wanted.stack)
     if cloud.name == "local" or cloud.simulated:
         # Shared by all local pods of this machine, built before a pod exists.
         environment.prepare(chosen, values, context.places, ui.say)
-    return _write(context, wanted, chosen, values, found, told, hours, budget, user, outputs)
+    return _write(context, wanted, chosen, values, found, told, hours, budget, user, outputs, shaped)
 
 
 def _write(
     context: Context, wanted: Wanted, chosen: recipe.Recipe, values: dict[str, Any], found: data.Data, told: Estimate,
-    hours: float, budget: Any, user: str, outputs: dict[str, Any],
+    hours: float, budget: Any, user: str, outputs: dict[str, Any], shaped: dict[str, Any],
 ) -> RunFolder:  # fmt: skip
     runs = context.places.runs
     runs.mkdir(parents=True, exist_ok=True)
@@ -93,7 +101,7 @@ def _write(
             hours=hours, created=time.time(), budget=None if budget is None else float(budget), data=found.summary(), bucket=bucket,
             git_commit=git_commit(context.places.root), versions=versions(chosen, values),
         )  # fmt: skip
-        write_run_settings(context, record, folder, outputs)
+        write_run_settings(context, record, folder, outputs, shaped)
         folder.save(record)
         target = RunId(user, label).folder(runs)
         _claim(target.parent)

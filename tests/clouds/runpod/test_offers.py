@@ -68,6 +68,27 @@ def test_only_machines_whose_driver_carries_the_cuda_version_are_offered_and_ask
     assert cloud.offers(replace(wanted, min_cuda="14.0")) == []
 
 
+def test_a_spot_pod_asks_for_no_driver_that_is_too_old_either(cloud: RunPodCloud, rehearsal: Emulator, spec: Make) -> None:
+    offer = cloud.offers(OfferQuery(gpus=("RTX 4090",), min_cuda="12.9", spot=True))[0]
+    record = rehearsal.fleet.get(cloud.create(spec(), offer).id)
+    assert record is not None and record["spot"] and record["request"]["gpu"]["minCudaVersion"] == "12.9"
+
+
+def test_a_gpu_with_less_memory_than_the_recipe_needs_is_not_offered(cloud: RunPodCloud) -> None:
+    wanted = OfferQuery(gpus=("RTX 4090", "RTX 5090", "H100 SXM"))
+    assert {o.vram_gb for o in cloud.offers(replace(wanted, min_vram_gb=32))} == {32, 80}
+    assert cloud.offers(replace(wanted, min_vram_gb=90)) == []
+
+
+def test_with_a_network_volume_only_its_data_center_is_offered(cloud: RunPodCloud, rehearsal: Emulator) -> None:
+    volume = rehearsal.add_volume("vol1", "EU-RO-1")
+    assert {offer.region for offer in cloud.offers(replace(WANTED, volume=volume))} == {"EU-RO-1"}
+    with pytest.raises(UserError, match="lies in EU-RO-1, which 'regions' leaves out"):
+        cloud.offers(replace(WANTED, volume=volume, regions=("US",)))
+    with pytest.raises(UserError, match="has no network volume 'vol2'"):
+        cloud.offers(replace(WANTED, volume="vol2"))
+
+
 @pytest.mark.parametrize(
     ("query", "says"),
     [

@@ -123,7 +123,8 @@ class LocalCloud:
         fd = ending.signal_holder(folder / "alive", signal.SIGHUP)
         if fd >= 0:
             os.close(fd)
-        elif self.get(pod_id) is None:
+        elif (end is None or end > self.now()) and self.get(pod_id) is None:
+            # An end that has come meanwhile was kept: being gone is what was asked for.
             raise CloudRefused(f"the local pod {pod_id} has ended")
 
     def boot_problem(self, pod_id: str) -> None:
@@ -204,6 +205,10 @@ class LocalCloud:
         if not sshd and not asyncssh:
             raise CloudRefused("there is no SSH server for local pods", hint="Install openssh-server, or asyncssh into this Python.")
         env = {**marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), "TRAINYARD_ENVS": str(self.books.envs), **spec.env}
+        if spec.volume is not None and not os.path.isdir(spec.volume):
+            raise CloudRefused(f"volume '{spec.volume}' is no folder of this machine", hint="A local pod's volume is a folder's path.")
+        volume = os.path.realpath(spec.volume) if spec.volume is not None else None
+        env |= {"TRAINYARD_VOLUME": volume} if volume else {}
         return {
             "name": spec.name,
             "fence_id": spec.fence_id,
@@ -225,6 +230,7 @@ class LocalCloud:
             "tick": TICK,
             "mask": str(self.root),
             "binds": [str(self.books.envs), *launch.needed_folders()],
+            "volume": volume,
             "path": [os.path.dirname(os.path.realpath(sys.executable))],
             "sshd": sshd,
             "asyncssh": asyncssh,
@@ -288,6 +294,7 @@ class LocalCloud:
             region=state.get("region"),
             workspace=address["workspace"] if address else "/workspace",
             host_key=state.get("host_key") or None,
+            volume=state.get("volume"),
         )
 
 

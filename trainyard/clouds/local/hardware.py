@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from glob import glob
 
+from trainyard.clouds.gpus import has_memory
 from trainyard.clouds.protocol import Offer, OfferQuery
 from trainyard.errors import UserError
 
@@ -67,7 +68,7 @@ def offers(query: OfferQuery, have: list[Gpu], used: set[int]) -> list[Offer]:
         return [Offer(id="cpu", cloud="local", gpu=None, gpu_count=0, price_per_hour=cost, region=REGION)]
     found: list[Offer] = []
     for wanted in query.gpus:
-        free = [gpu for gpu in have if gpu.index not in used and _fits(wanted, gpu.name)]
+        free = [gpu for gpu in have if gpu.index not in used and _fits(wanted, gpu.name) and has_memory(gpu.vram_gb, query.min_vram_gb)]
         if len(free) >= query.gpu_count and not any(offer.gpu == free[0].name for offer in found):
             gpu = free[0]
             found.append(Offer(f"gpu:{gpu.name}", "local", gpu.name, query.gpu_count, cost, REGION, vram_gb=gpu.vram_gb))

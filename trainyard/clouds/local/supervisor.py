@@ -26,6 +26,9 @@ else:
     import sandbox
     from record import Pod, Stop
 
+NOT_MINE = 75
+"""Exit status of a supervisor that did not take over the pod: its keeper leaves the pod to whoever serves it."""
+
 
 def main() -> NoReturn:
     """Start the pod whose directory is the first argument; report on the descriptor that is the second."""
@@ -80,7 +83,7 @@ def _start_in_namespace(pod: Pod, report: int) -> str:
         # Opened before, it would be the root of the mount namespace that was left.
         os.close(pod.root_fd)
         pod.root_fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        sandbox.build_root(pod.path, mask=pod.spec["mask"], binds=pod.spec["binds"])
+        sandbox.build_root(pod.path, mask=pod.spec["mask"], binds=pod.spec["binds"], volume=pod.spec.get("volume") or "")
         sandbox.enter_root(pod.path)
 
     def end(reason: str) -> None:
@@ -138,8 +141,11 @@ def _start_under_keeper(pod: Pod, report: int) -> NoReturn:
     os.close(report)
     while True:
         with contextlib.suppress(ChildProcessError):
-            if os.waitpid(-1, 0)[0] != child:
+            pid, status = os.waitpid(-1, 0)
+            if pid != child:
                 continue
+            if os.waitstatus_to_exitcode(status) == NOT_MINE:
+                os._exit(0)
         _end_tree(pod, "the supervisor was killed")
 
 
@@ -150,13 +156,13 @@ def _supervise(pod: Pod, report: int, keeper: int) -> NoReturn:
     signal.signal(signal.SIGTERM, lambda *_: end("the keeper was killed"))
     sandbox.become_subreaper()
     if not sandbox.die_with_parent(signal.SIGTERM, keeper):
-        os._exit(1)
+        os._exit(NOT_MINE)
     sandbox.set_marker(pod.spec["marker"])
     try:
         pod.lock("alive")
     except Stop as stop:
         _tell(report, {"state": str(stop)})
-        os._exit(0)
+        os._exit(NOT_MINE)
     _live(pod, report, "process", end)
     os._exit(0)
 
@@ -255,8 +261,9 @@ class _Boot:
             try:
                 self.pid = self.served.spawn(self.argv, self.null_fd, self.log_fd, self.log_fd)
             except OSError as error:
+                # No room for a process now: the pod's entrypoint may be its warden, so it is tried again.
                 sandbox.say(f"{self.argv[0]}: {error.strerror}", self.log_fd)
-                self.due = now + 1.0 if self.restart else None
+                self.due = now + 1.0
 
     def wait(self) -> float:
         """Return the seconds until something is due."""

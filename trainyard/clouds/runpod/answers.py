@@ -13,6 +13,7 @@ from trainyard.clouds.protocol import PodInfo, PodStatus, SshAddress
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
 
 HOST_KEY_MARK = "TRAINYARD_HOST_KEY"
+VOLUME_MARK = "TRAINYARD_VOLUME"
 GONE = "TERMINATED"
 _STATUS: Mapping[str, PodStatus] = {
     "PROVISIONING": "accepted",
@@ -119,6 +120,7 @@ def pod_info(pod: Mapping[str, object]) -> PodInfo:
         region=_text(pod.get("dataCenterId")),
         workspace=_text(env.get("WORKSPACE")) or "/workspace",
         host_key=_text(env.get(HOST_KEY_MARK)),
+        volume=_volume(pod, env),
     )
 
 
@@ -150,6 +152,13 @@ def iso_time(value: object) -> datetime | None:
     except ValueError:
         return None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _volume(pod: Mapping[str, object], env: Mapping[str, object]) -> str | None:
+    """Return where the network volume is mounted, by our mark, else (a pod that others made) as the pod's mounts say."""
+    mounts = _map(pod.get("mounts")).get("network")
+    first = _map(mounts[0]) if isinstance(mounts, list) and mounts else {}
+    return _text(env.get(VOLUME_MARK)) or _text(first.get("path"))
 
 
 def _foreign_answer(response: httpx.Response) -> CloudError:

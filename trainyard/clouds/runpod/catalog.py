@@ -86,6 +86,8 @@ def _entry_offers(query: OfferQuery, tier: str, entry: Mapping[str, object], cen
     each = number(_map(entry.get("price")).get(key))
     if entry.get(key) is False or not each or entry.get("availability") == "NONE" or (most is not None and query.gpu_count > most):
         return []
+    if not gpus.has_memory(number(entry.get("memory")), query.min_vram_gb):
+        return []
     return [
         Offer(
             id=str(Choice("gpu", str(entry["id"]), query.gpu_count, tier, region, query.min_cuda or "")),

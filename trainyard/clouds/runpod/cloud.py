@@ -79,6 +79,8 @@ class RunPodCloud:
     def offers(self, query: OfferQuery) -> builtins.list[Offer]:
         """Return what the catalog says can be rented, in the query's order of preference."""
         centers = self._data_centers(query.regions)
+        if query.volume:
+            centers = self._center_of(query.volume, centers)
         if not query.gpus:
             if query.spot:
                 raise UserError("RunPod has no spot pods without a GPU")
@@ -221,6 +223,16 @@ class RunPodCloud:
                 raise UserError(f"RunPod has no data center or region '{region}'", hint=f"Data centers: {', '.join(sorted(known))}.")
             allowed |= hits
         return frozenset(allowed)
+
+    def _center_of(self, volume: str, allowed: frozenset[str] | None) -> frozenset[str]:
+        """Return the data center of a network volume: nowhere else can a pod mount it."""
+        known = {str(e.get("id")): str(e.get("dataCenter")) for e in self._entries("/network-volumes", "networkVolumes", {})}
+        if volume not in known:
+            hint = f"Volumes of this account: {', '.join(sorted(known)) or 'none'}."
+            raise UserError(f"RunPod has no network volume '{volume}'", hint=hint)
+        if allowed is not None and known[volume] not in allowed:
+            raise UserError(f"network volume '{volume}' lies in {known[volume]}, which 'regions' leaves out")
+        return frozenset({known[volume]})
 
     def _text_lines(self, pod_id: str, source: str) -> builtins.list[str]:
         return [line.decode(errors="replace").rstrip("\n") for line in self._log_lines(pod_id, source)]

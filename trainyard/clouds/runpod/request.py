@@ -12,13 +12,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from trainyard.clouds.marker import marker_env
 from trainyard.clouds.protocol import Offer, PodSpec
-from trainyard.clouds.runpod.answers import HOST_KEY_MARK
+from trainyard.clouds.runpod.answers import HOST_KEY_MARK, VOLUME_MARK
 from trainyard.errors import UserError
 
 MOST_VARIABLES = 50
 CONTAINER_DISK_GB = 20
 """What pip and apt of a pod write outside of /workspace; the image's own layers do not count."""
 VOLUME_PATH = "/runpod-volume"
+CUDA_VERSIONS = tuple(f"12.{minor}" for minor in range(10)) + tuple(f"13.{minor}" for minor in range(6))
 
 _SSHD = """\
 if [ -z "$TRAINYARD_SSH_READY" ] && [ -n "$SSH_HOST_ED25519_KEY" ]; then
@@ -105,6 +106,10 @@ def spot_input(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dic
         "imageName": spec.image, "templateId": spec.template, "networkVolumeId": spec.volume,
         "containerRegistryAuthId": spec.registry, "dockerArgs": start_args(spec), "dataCenterId": choice.region,
     }  # fmt: skip
+    if choice.cuda:
+        # GraphQL has no "at least": every version that is known and high enough.
+        least = _numbers(choice.cuda)
+        given["allowedCudaVersions"] = [version for version in CUDA_VERSIONS if _numbers(version) >= least]
     return given | {key: value for key, value in optional.items() if value}
 
 
@@ -117,7 +122,7 @@ def pod_env(spec: PodSpec, addresses: Mapping[str, str]) -> dict[str, str]:
         env["SSH_HOST_ED25519_KEY"] = base64.b64encode(spec.host_key.encode()).decode()
         env[HOST_KEY_MARK] = public_half(spec.host_key)
     if spec.volume:
-        env = {"TRAINYARD_VOLUME": VOLUME_PATH, "HF_HOME": f"{VOLUME_PATH}/huggingface", "UV_CACHE_DIR": f"{VOLUME_PATH}/uv", **env}
+        env = {VOLUME_MARK: VOLUME_PATH, "HF_HOME": f"{VOLUME_PATH}/huggingface", "UV_CACHE_DIR": f"{VOLUME_PATH}/uv", **env}
     if len(env) > MOST_VARIABLES:
         raise UserError(f"RunPod takes at most {MOST_VARIABLES} variables a pod, this one has {len(env)}")
     return env
@@ -132,6 +137,10 @@ def start_args(spec: PodSpec) -> str:
     # quotes are known to break. A fixed time stamp keeps a retry's request the same.
     packed = base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode()
     return f"sh -c 'echo {packed} | base64 -d | gzip -d > {_SCRIPT}; exec sh {_SCRIPT}'"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def public_half(pem: str) -> str:

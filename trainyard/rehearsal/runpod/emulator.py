@@ -56,6 +56,19 @@ class Emulator:
         """Return every request answered so far."""
         return requests(self.root)
 
+    def add_volume(self, volume_id: str, center: str, *, size: int = 100, name: str | None = None, folder: Path | None = None) -> str:
+        """Give the account a network volume of this id in a data center; ``folder`` is what it holds (default: a new one)."""
+        books = self.fleet.books
+        made = {"id": volume_id, "name": name or volume_id, "size": size, "dataCenter": center, "type": "STANDARD"}
+        others = [volume for volume in books.account().get("volumes", []) if volume["id"] != volume_id]
+        books.save_account({**books.account(), "volumes": [*others, made]})
+        if folder is not None:
+            link = self.fleet.machines.volumes / volume_id
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(folder.resolve(), target_is_directory=True)
+        return volume_id
+
     def stop(self, *, end_pods: bool = False) -> None:
         """Stop answering; the pods live on (as at a real cloud whose API is down) unless they are to be ended."""
         self.fleet.stop()

@@ -93,6 +93,8 @@ class GraphQl:
         }
         optional = {"image": "imageName", "args": "dockerArgs", "registry": "containerRegistryAuthId", "templateId": "templateId"}
         body |= {key: given[name] for key, name in optional.items() if given.get(name)}
+        if given.get("allowedCudaVersions"):
+            body["gpu"]["minCudaVersion"] = min(given["allowedCudaVersions"], key=lambda text: [int(part) for part in text.split(".")])
         if given.get("dataCenterId"):
             body["dataCenterIds"] = [given["dataCenterId"]]
         if given.get("networkVolumeId"):

@@ -75,6 +75,7 @@ class Machines:
 
     def __init__(self, root: Path, address: str, graphql: str, envs: Path | None = None) -> None:
         self.cloud = LocalCloud(root / "machines")
+        self.volumes = root / "volumes"
         self.address, self.graphql = address, graphql
         if envs is not None:
             self.cloud.books.make()
@@ -93,9 +94,19 @@ class Machines:
             public_key=given.get("PUBLIC_KEY", ""),
             host_key=host_key(given),
             boot=boot(record["request"]),
+            volume=self._volume_of(record),
         )
         files = {"bin/nvidia-smi": nvidia_smi(record)} if record["request"].get("gpu") else {}
         return self.cloud.create(spec, _OFFER, files=files, boot_restart=True)
+
+    def volume(self, volume_id: str) -> Path:
+        """Return the folder that plays a network volume."""
+        folder = self.volumes / volume_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder.resolve()
+
+    def _volume_of(self, record: Mapping[str, Any]) -> str | None:
+        return next((str(self.volume(mount["volumeId"])) for mount in _network(record["request"])), None)
 
     def find(self, pod_id: str) -> PodInfo | None:
         """Return the machine of a pod while it lives."""
@@ -128,9 +139,22 @@ class Machines:
             "RUNPOD_PUBLIC_IP": "127.0.0.1",
             "RUNPOD_API_KEY": record["key"],
         }
+        # A folder of this machine cannot be mounted at another path on every rung: variables name the path it has.
+        for mount in _network(request):
+            given = {key: _moved(value, mount["path"], str(self.volume(mount["volumeId"]))) for key, value in given.items()}
         # The caller's own variables win over the reserved ones nowhere: a fault takes the key away to show what then happens.
         own = {key: value for key, value in own.items() if value}
         return {"RUNPOD_API_URL": self.address, "RUNPOD_GRAPHQL_URL": self.graphql, **given, **own}
+
+
+def _network(request: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    found: list[Mapping[str, str]] = request.get("mounts", {}).get("network", [])
+    return found
+
+
+def _moved(value: str, old: str, new: str) -> str:
+    """Return a path below one folder as a path below another; any other text as it is."""
+    return new + value[len(old) :] if value == old or value.startswith(old + "/") else value
 
 
 def _link(place: Path, target: Path) -> None:

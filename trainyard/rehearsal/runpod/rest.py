@@ -164,6 +164,8 @@ class Rest:
         }  # fmt: skip
         if "WORKSPACE" in shown["env"] and record.get("workspace"):
             shown["env"]["WORKSPACE"] = record["workspace"]
+        if "TRAINYARD_VOLUME" in shown["env"] and record.get("volume"):
+            shown["env"]["TRAINYARD_VOLUME"] = record["volume"]
         if request.get("gpu"):
             shown["gpu"] = {"id": request["gpu"]["id"], "count": request["gpu"].get("count", 1)}
         else:

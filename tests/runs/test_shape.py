@@ -1,0 +1,93 @@
+"""A run's pod is what its recipe needs, and is not rented again where one has just failed to boot."""
+
+import pytest
+
+from trainyard.clouds.protocol import CostItem, Offer
+from trainyard.errors import NoCapacity, UserError
+from trainyard.runs import shape
+from trainyard.runs.estimate import estimate, query_of
+from trainyard.runs.identity import RunId
+from trainyard.runs.ledger import Ledger
+
+RUN = RunId("ann", "a")
+NEEDS = {"vram_gb": 32, "disk_gb": 100, "gpus": 1, "cuda": "13.0"}
+
+
+class Account:
+    name = "toy"
+
+    def __init__(self, *ids, volumes=()):
+        self.found, self.volumes, self.asked = [Offer(id, "toy", "H100", 1, 2.0) for id in ids], volumes, None
+
+    def offers(self, query):
+        self.asked = query
+        return self.found
+
+    def costs(self):
+        return [CostItem("volume", id, "data", month / 730, False) for id, month in self.volumes]
+
+
+def test_the_needs_of_a_recipe_reach_the_question_that_the_cloud_is_asked():
+    cloud = Account("o")
+    estimate(cloud, shape.raised({"gpu": ["H100"], "disk_gb": 50, "volume": "v"}, NEEDS, "runpod"), 1.0)
+    asked = cloud.asked
+    assert (asked.min_cuda, asked.min_vram_gb, asked.disk_gb, asked.volume) == ("13.0", 32, 100, "v")
+
+
+@pytest.mark.parametrize(("setting", "version"), [(None, "13.0"), ("12.8", "13.0"), ("13.1", "13.1"), (13.1, "13.1"), ("9.9", "13.0")])
+def test_the_higher_of_two_cuda_versions_counts(setting, version):
+    assert shape.raised({"gpu": ["H100"], "min_cuda": setting}, NEEDS, "runpod")["min_cuda"] == version
+
+
+def test_a_cuda_version_that_is_none_is_the_users_error():
+    with pytest.raises(UserError, match=r"min_cuda must look like 13.0, not 'new'"):
+        shape.raised({"gpu": ["H100"], "min_cuda": "new"}, NEEDS, "runpod")
+
+
+def test_larger_settings_are_kept_and_a_pod_without_gpu_has_no_driver():
+    found = shape.raised({"disk_gb": 200}, NEEDS, "runpod")
+    assert found == {"disk_gb": 200}
+    assert shape.raised({"gpu": ["L4"], "min_vram_gb": 48}, NEEDS, "runpod")["min_vram_gb"] == 48
+    assert query_of(found).min_cuda is None
+
+
+def test_this_machine_is_taken_as_it_is():
+    assert shape.raised({"gpu": ["H100"]}, NEEDS, "local") == {"gpu": ["H100"]}
+
+
+def test_what_differs_from_the_settings_is_said():
+    settings = {"gpu": ["H100"], "disk_gb": 50}
+    shaped = shape.raised(settings, {**NEEDS, "gpus": 2}, "runpod")
+    disk, gpus = shape.warnings(settings, shaped, {**NEEDS, "gpus": 2})
+    assert "needs 100 GB of disk" in disk and "needs 2 GPUs, this stack rents 1" in gpus
+    assert shape.warnings({"gpu": ["H100"]}, shape.raised({"gpu": ["H100"]}, NEEDS, "runpod"), NEEDS) == []
+
+
+def test_no_offer_says_what_narrows_the_choice():
+    settings = shape.raised({"gpu": ["L4"], "max_price": 3, "volume": "v"}, NEEDS, "runpod")
+    says = r"1x L4 at \$3/h or less with 32 GB of memory each and a driver for CUDA 13.0 beside network volume v now"
+    with pytest.raises(NoCapacity, match=says):
+        estimate(Account(), settings, 1.0)
+
+
+def test_an_offer_that_did_not_boot_is_avoided_by_every_run_for_some_hours(tmp_path):
+    ledger, now = Ledger(tmp_path / "ledger.db"), 0.0
+    shape.remember_failure(ledger, RUN, "toy", "bad", "not past phase 'image' after 10 minutes")
+    shape.remember_failure(ledger, RUN, "other", "good", "not past phase 'image' after 10 minutes")
+    now = ledger.events()[0].time
+    failed = shape.failed_lately(ledger, "toy", now + 60)
+    assert failed == ["bad"]
+    told = estimate(Account("bad", "good"), {"gpu": ["H100"]}, 1.0, failed)
+    assert (told.offer.id, told.avoided) == ("good", ("bad",))
+    assert shape.failed_lately(ledger, "toy", now + shape.REMEMBERED + 1) == []
+
+
+def test_when_every_offer_has_failed_lately_none_is_avoided(tmp_path):
+    told = estimate(Account("bad", "worse"), {"gpu": ["H100"]}, 1.0, ["bad", "worse"])
+    assert (told.offer.id, told.avoided) == ("bad", ())
+
+
+def test_the_estimate_tells_what_the_network_volume_costs_a_month():
+    told = estimate(Account("o", volumes=[("v", 7.0), ("w", 9.0)]), {"gpu": ["H100"], "volume": "v"}, 1.0)
+    assert told.text().endswith("at most $3.00; network volume v: $7.00 a month, with or without a pod")
+    assert "network volume" not in estimate(Account("o", volumes=[("v", 7.0)]), {"gpu": ["H100"]}, 1.0).text()
