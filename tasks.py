@@ -416,6 +416,19 @@ def store_status(c: Context) -> int:
     return 0
 
 
+@task(help={"dry-run": "show, remove nothing"})
+@verb
+def venvs_clean(c: Context, dry_run: bool = False) -> int:
+    """Remove the Python environments of local pods that no recipe here and no living pod needs."""
+    from trainyard.recipes import unused
+
+    work = context()
+    found = unused.survey(work.places)
+    gone = [] if dry_run else unused.clean(work.places)
+    work.ui.say("\n".join(unused.lines(found, gone)) or "there are none")
+    return 0
+
+
 # --- development ------------------------------------------------------------------------------------------------------
 
 
@@ -554,6 +567,9 @@ def _collection() -> Collection:
     store.add_task(store_start, name="start")
     store.add_task(store_stop, name="stop")
     store.add_task(store_status, name="status")
+    venvs = Collection("venvs")
+    venvs.add_task(venvs_clean, name="clean")
+    top.add_collection(venvs)
     bench = Collection("bench")
     bench.add_task(bench_start, name="start")
     bench.add_task(bench_engine, name="engine")

@@ -182,3 +182,14 @@ def test_the_list_shows_the_remedy_of_what_is_wrong_and_counts() -> None:
         "warn  c       hm",
         "3 checks: 1 failed, 1 warnings",
     ]
+
+
+def test_python_environments_that_nobody_needs_are_named_with_the_command_that_removes_them(places: Places, env: dict[str, str]) -> None:
+    old = places.cloud / "envs" / "0123456789abcdef-py3.11-linux-x86_64"
+    old.mkdir(parents=True)
+    (old / "library.so").write_bytes(b"x" * 60_000_000)
+
+    found = by_name(checks(places, env), "venvs")
+
+    assert (found.status, found.text) == ("warn", f"1 in {old.parent}, 0.1 GB; 1 of them (0.1 GB) nobody needs")
+    assert found.remedy and "invoke venvs.clean" in found.remedy

@@ -2,6 +2,8 @@
 
 Pods bind the folder read-only: a copy per pod would cost 5.4 GB (hard links fail across bind mounts).
 An environment without its stamp is no environment: a build that was killed is thrown away by the next.
+Who uses one holds a shared lock on its stamp (a run.sh as long as its program lives); the stamp's time is that of
+the last use. unused.py removes by these two what nobody needs.
 """
 
 from __future__ import annotations
@@ -54,16 +56,36 @@ def ensure_environment(
     Two callers at once: the second waits and says so. ``imports`` are imported once at the end: it proves the
     environment and leaves their bytecode, which a pod cannot write. Raises SetupError when it cannot be built.
     """
-    envs = places.cloud / "envs"
-    envs.mkdir(parents=True, exist_ok=True)
-    path = envs / environment_key(lock)
-    if (path / STAMP).is_file():
+    path = envs(places) / environment_key(lock)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if _use(path):
         return path
-    with (envs / f".{path.name}.lock").open("a") as guard:
+    with guard_of(path).open("a") as guard:
         _wait_for(guard.fileno(), path, on_line)
-        if not (path / STAMP).is_file():
+        if not _use(path):
             _build(lock, path, guard.fileno(), imports, on_line, os.environ if env is None else env)
     return path
+
+
+def envs(places: Places) -> Path:
+    """Return the folder that holds the environments of this machine's local pods."""
+    return places.cloud / "envs"
+
+
+def guard_of(path: Path) -> Path:
+    """Return the file whose exclusive lock is the right to build or remove an environment."""
+    return path.with_name(f".{path.name}.lock")
+
+
+def _use(path: Path) -> bool:
+    """Note that an environment is asked for now; False when there is none, or it is just being removed."""
+    try:
+        with (path / STAMP).open("rb") as stamp:
+            fcntl.flock(stamp, fcntl.LOCK_SH)
+            os.utime(stamp.fileno())
+            return (path / STAMP).is_file()
+    except FileNotFoundError:
+        return False
 
 
 def _wait_for(guard: int, path: Path, on_line: OnLine) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from trainyard.clouds.local import LocalCloud
 from trainyard.config import Places, env_file_warning
+from trainyard.recipes import environment, unused
 from trainyard.setup import pulumicli, s3server
 from trainyard.setup.doctor import Check, Checker, Status
 from trainyard.stacks import cli
@@ -141,6 +142,16 @@ def disk(places: Places, env: Mapping[str, str]) -> Iterator[Check]:
         yield Check("disk", status, text, f"Free some space: {LOW_GB} GB let a recipe be set up and trained.")
 
 
+def venvs(places: Places, env: Mapping[str, str]) -> Iterator[Check]:
+    """The Python environments of local pods, some 5 GB each, and which of them nobody needs."""
+    found = unused.survey(places)
+    spare = [each for each in found if each.keep is None]
+    text = f"{len(found)} in {environment.envs(places)}, {sum(each.size for each in found) / 1e9:.1f} GB"
+    if spare:
+        text += f"; {len(spare)} of them ({sum(each.size for each in spare) / 1e9:.1f} GB) nobody needs"
+    yield Check("venvs", "warn" if spare else "ok", text, "invoke venvs.clean removes what no lock here and no pod needs.")
+
+
 def writable(places: Places, env: Mapping[str, str]) -> Iterator[Check]:
     """Whether we may write where state, pods and settings are kept."""
     kept = (places.home, places.outside, places.settings)
@@ -208,6 +219,7 @@ CHECKERS: Mapping[str, Checker] = {
     "s3 server": s3_server,
     "local pods": local_pods,
     "disk": disk,
+    "venvs": venvs,
     "places": writable,
     "secrets": secrets_on_disk,
     "proxy": network,

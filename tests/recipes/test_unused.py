@@ -1,0 +1,138 @@
+"""Environments that nobody needs are removed; one that a living pod uses never is."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.clouds.local import pods
+from tests.recipes.conftest import ROOT
+from tests.recipes.test_environment import WITH_LOCK, wheel
+from trainyard.clouds.local import LocalCloud
+from trainyard.config import Places
+from trainyard.recipes import bundle, environment, unused
+from trainyard.recipes.data import inspect
+from trainyard.recipes.recipe import load_recipe, resolve
+
+WAITS = """
+import os, tinypack, time
+os.makedirs(os.environ["OUTPUT_DIR"] + "/model", exist_ok=True)
+open(os.environ["OUTPUT_DIR"] + "/model/m", "w").write(str(tinypack.ANSWER))
+while not os.path.exists(os.environ["WORKSPACE"] + "/finish"):
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def root(checkout):
+    """A checkout with one recipe, whose lock is about to change."""
+    return checkout(WITH_LOCK, name="packed", go_py=WAITS, cpu_lock="tinypack==1.0\n")
+
+
+@pytest.fixture
+def places(root, tmp_path):
+    outside = Path(tempfile.mkdtemp(prefix="tyun"))  # sockets of pods need a short path
+    yield Places(root, tmp_path / "home", outside, tmp_path / "settings")
+    shutil.rmtree(outside)
+
+
+def built(places, name="0123456789abcdef-py3.11-linux-x86_64", *, age=2 * unused.FRESH):
+    """Make a folder that stands for an environment that was last used a while ago."""
+    path = environment.envs(places) / name
+    (path / "lib").mkdir(parents=True)
+    (path / "lib" / "big.so").write_bytes(b"x" * 1_000_000)
+    (path / environment.STAMP).write_text("packed/cpu.lock\n")
+    grow_old(path, age)
+    return path
+
+
+def grow_old(path, age=2 * unused.FRESH):
+    os.utime(path / environment.STAMP, (time.time() - age,) * 2)
+
+
+def kept(places):
+    """Return why the only environment stays."""
+    (found,) = unused.survey(places)
+    assert unused.clean(places) == ([found] if found.keep is None else [])
+    assert found.path.exists() == (found.keep is not None)
+    return found.keep
+
+
+def test_an_environment_that_nobody_needs_is_removed_with_its_size(places):
+    path = built(places)
+    (gone,) = unused.clean(places)
+    assert gone.path == path and not path.exists()
+    assert 1_000_000 <= gone.size < 1_100_000
+    assert list(unused.lines([gone], [gone])) == [f"removed: {path.name} (of packed/cpu.lock, 0.0 GB)"]
+    assert unused.survey(places) == []
+
+
+def test_what_lies_in_uvs_cache_too_is_said_not_to_be_free(places, tmp_path):
+    path = built(places)
+    with (path / "lib" / "big.so").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 200_000_000)
+    os.link(path / "lib" / "big.so", path / "lib" / "same.so")
+    assert unused.survey(places)[0].linked == 0
+    os.link(path / "lib" / "big.so", tmp_path / "cached.so")
+    gone = unused.clean(places)
+    assert 200_000_000 <= gone[0].linked < gone[0].size < 201_000_000
+    assert "0.2 GB lie in uv's cache too" in list(unused.lines(gone, gone))[-1]
+
+
+def test_what_a_lock_of_this_checkout_names_stays_until_the_lock_changes(places, root):
+    lock = root / "templates" / "packed" / "cpu.lock"
+    built(places, environment.environment_key(lock))
+    assert kept(places) == "needed by packed/cpu.lock"
+    lock.write_text("tinypack==2.0\n")
+    assert kept(places) is None
+
+
+def test_what_was_just_asked_for_stays_as_its_pod_may_be_about_to_start(places, root):
+    lock = root / "templates" / "packed" / "cpu.lock"
+    path = built(places, environment.environment_key(lock))
+    assert environment.ensure_environment(lock, places, print) == path
+    lock.write_text("tinypack==2.0\n")
+    assert kept(places) == "used within the last hour"
+
+
+def test_what_is_being_built_stays_and_what_a_killed_build_left_goes(places):
+    path = built(places)
+    (path / environment.STAMP).unlink()
+    with environment.guard_of(path).open("a") as builder:
+        fcntl.flock(builder, fcntl.LOCK_EX)
+        assert kept(places) == "being built"
+    assert kept(places) is None
+
+
+def test_an_environment_that_a_living_pod_uses_is_never_removed(places, root, tmp_path, monkeypatch):
+    (tmp_path / "wheels").mkdir()
+    lock = root / "templates" / "packed" / "cpu.lock"
+    lock.write_text(wheel(tmp_path / "wheels").read_text())
+    env = {**os.environ, "PIP_FIND_LINKS": str(tmp_path / "wheels"), "PIP_NO_INDEX": "1", "UV_CACHE_DIR": str(tmp_path / "uv")}
+    path = environment.ensure_environment(lock, places, print, env=env)
+    common = root / "templates" / "common"
+    common.mkdir()
+    for name in ("run.sh.j2", "installer.lock"):
+        shutil.copyfile(ROOT / "templates" / "common" / name, common / name)
+    recipe = load_recipe(root, "packed")
+    made = bundle.build(recipe, resolve(recipe), inspect(None, recipe), tmp_path / "run")
+    files = {f"workspace/run/{name}": (made.dir / name).read_bytes() for name in made.files}
+    cloud = LocalCloud(places.cloud)
+    pod = pods.create(cloud, pods.spec(boot=("sh", "run/run.sh")), files=files)
+    try:
+        workspace = places.cloud / "pods" / pod.id / "workspace"
+        pods.wait_for((workspace / "output" / "model" / "m").exists, "the training")
+        lock.write_text("tinypack==2.0\n")
+        grow_old(path)
+        assert kept(places) == "in use"
+
+        (workspace / "finish").touch()
+        pods.wait_for(lambda: '"done"' in (workspace / "output" / "status.json").read_text(), "the end of the training")
+        pods.wait_for(lambda: unused.survey(places)[0].keep is None, "the last process of the training")
+        assert kept(places) is None
+    finally:
+        cloud.terminate(pod.id)

@@ -1,0 +1,131 @@
+"""Remove the Python environments of local pods that nobody needs any more (a recipe's takes some 5 GB).
+
+Kept is what a lock of this checkout names, what a living program uses (it holds the stamp's lock, whichever pod
+it runs in), what is being built, and what was asked for a short while ago: its pod may be about to start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainyard.config import Places
+from trainyard.recipes.contract import load_recipe, recipe_names
+from trainyard.recipes.environment import STAMP, environment_key, envs, guard_of
+
+FRESH = 3600.0
+"""Seconds after its last use that an environment is kept: runs of other checkouts are not known here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One environment of this machine. ``keep`` says why it stays; None: nobody needs it."""
+
+    path: Path
+    origin: str
+    size: int
+    """Bytes on the disk."""
+    linked: int
+    """Bytes among them that have another name elsewhere (uv's cache): its removal does not free them."""
+    keep: str | None
+
+
+def survey(places: Places) -> list[Found]:
+    """Return all environments, sorted by name. Removes nothing."""
+    needed = _needed(places.root)
+    found = []
+    for path in sorted(envs(places).glob("[!.]*")):
+        keep = needed.get(_lock_hash(path.name))
+        if keep is None:
+            with _held(path) as keep:
+                pass
+        found.append(Found(path, _origin(path), *_sizes(path), keep))
+    return found
+
+
+def clean(places: Places) -> list[Found]:
+    """Remove what nobody needs and return it. What a killed removal leaves is no environment; the next one goes on with it."""
+    return [found for found in survey(places) if found.keep is None and _remove(found.path)]
+
+
+def lines(found: Sequence[Found], gone: Sequence[Found]) -> Iterator[str]:
+    """Yield what a person reads: each environment and why it stays, then what its removal did not free."""
+    removed = {each.path for each in gone}
+    for each in found:
+        told = "removed" if each.path in removed else each.keep or "nobody needs it"
+        yield f"{told}: {each.path.name} (of {each.origin}, {each.size / 1e9:.1f} GB)"
+    linked = sum(each.linked for each in gone)
+    if linked > 1e8:
+        yield f"{linked / 1e9:.1f} GB lie in uv's cache too; 'uv cache clean' empties that, and all projects download again"
+
+
+def _remove(path: Path) -> bool:
+    with _held(path) as refusal:
+        if refusal is None:
+            (path / STAMP).unlink(missing_ok=True)
+            shutil.rmtree(path)
+    return refusal is None
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[str | None]:
+    """Keep builders and users from an environment; yields why it must stay, None when it may go."""
+    with guard_of(path).open("a") as guard:
+        if not _locked(guard.fileno()):
+            yield "being built"
+            return
+        try:
+            stamp = (path / STAMP).open("rb")
+        except FileNotFoundError:
+            yield None
+            return
+        with stamp:
+            if not _locked(stamp.fileno()):
+                yield "in use"
+            elif time.time() - os.fstat(stamp.fileno()).st_mtime < FRESH:
+                yield "used within the last hour"
+            else:
+                yield None
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _needed(root: Path) -> dict[str, str]:
+    """Return hash -> name of every lock of this checkout's recipes."""
+    locks = [lock for name in recipe_names(root) for lock in load_recipe(root, name).locks.values()]
+    return {_lock_hash(environment_key(lock)): f"needed by {lock.parent.name}/{lock.name}" for lock in locks}
+
+
+def _lock_hash(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def _origin(path: Path) -> str:
+    try:
+        return (path / STAMP).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return "no finished build"
+
+
+def _sizes(path: Path) -> tuple[int, int]:
+    """Return the bytes of a folder, each file counted once, and those of them that have a name elsewhere too."""
+    sizes: dict[int, int] = {}
+    names_elsewhere: dict[int, int] = {}
+    for root, _, names in os.walk(path):
+        for name in names:
+            file = os.lstat(os.path.join(root, name))
+            sizes[file.st_ino] = file.st_blocks * 512
+            names_elsewhere[file.st_ino] = names_elsewhere.get(file.st_ino, file.st_nlink) - 1
+    return sum(sizes.values()), sum(sizes[inode] for inode, count in names_elsewhere.items() if count > 0)
