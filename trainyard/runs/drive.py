@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Detached(Exception):
-    """The person left while the training of the run (its name is the argument) goes on."""
+    """The person left after the training of the run (its name is the argument) had started: it goes on."""
 
 
 def drive(context: Context, folder: RunFolder) -> dict[str, Any]:
@@ -39,9 +39,10 @@ def drive(context: Context, folder: RunFolder) -> dict[str, Any]:
         record = folder.load()
         try:
             _train(context, record, folder)
-        except Detached:
-            raise
         except KeyboardInterrupt:
+            # By the record, not by the line that was reached: the signal may come a moment before follow() listens.
+            if record.reached("started"):
+                raise Detached(str(record.id)) from None
             _failed(context, record, folder, "interrupted by Ctrl-C before the training had started", 130)
         except TrainyardError as error:
             _failed(context, record, folder, str(error), error.exit_code)
@@ -82,10 +83,7 @@ def _train(context: Context, record: Record, folder: RunFolder) -> None:
         _advance(context, record, folder, "started")
     if not record.reached("trained"):
         with folder.stage(record, "train"):
-            try:
-                follow.follow(context, record, folder, pod)
-            except KeyboardInterrupt:
-                raise Detached(str(record.id)) from None
+            follow.follow(context, record, folder, pod)
         _advance(context, record, folder, "trained", exit_code=record.exit_code)
     _commit(context, record, folder, pod)
 
