@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # `setup` is two things: what runs before any package is installed is just above the ground, and what needs the
 # packages (the command line's half) is on the level of tasks.py.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("tasks", "web", "setup.tools", "setup.pulumicli", "setup.doctor", "setup.machine", "setup.stackneeds"),
+    ("tasks", "web", "setup.tools", "setup.pulumicli", "setup.doctor", "setup.check", "setup.machine", "setup.stackneeds"),
     ("runs",),
     ("stacks",),
     ("engine",),

@@ -10,7 +10,8 @@ import pytest
 
 from trainyard.config import Places, load_env
 from trainyard.setup import machine
-from trainyard.setup.doctor import Check, checks, lines
+from trainyard.setup.check import Check
+from trainyard.setup.doctor import checks, lines
 
 ROOT = Path(__file__).resolve().parents[2]
 SENTINEL = "sEnTiNeL-of-a-secret"

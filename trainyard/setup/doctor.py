@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
 
 from trainyard.config import Places
 from trainyard.errors import TrainyardError, UserError
+from trainyard.setup import machine, stackneeds
+from trainyard.setup.check import Check, Checker, Status
 
-Status = Literal["ok", "warn", "fail"]
 _SIGNS: Mapping[Status, str] = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at; ``remedy`` says what to do when it is not ok."""
-
-    name: str
-    status: Status
-    text: str
-    remedy: str | None = None
-
-
-Checker = Callable[[Places, Mapping[str, str]], Iterable[Check]]
 
 
 def checks(places: Places, env: Mapping[str, str], stack: str | None = None) -> list[Check]:
     """Look at this machine and, when a stack is named, at what that stack needs."""
-    from trainyard.setup import machine, stackneeds
-
     found: list[Check] = []
     for name, checker in machine.CHECKERS.items():
         found += _guarded(name, checker, places, env)

@@ -16,7 +16,7 @@ from trainyard.clouds.local import LocalCloud
 from trainyard.config import Places, env_file_warning
 from trainyard.recipes import environment, unused
 from trainyard.setup import pulumicli, s3server
-from trainyard.setup.doctor import Check, Checker, Status
+from trainyard.setup.check import Check, Checker, Status
 from trainyard.stacks import cli
 from trainyard.storage import local as store
 from trainyard.storage.process import port_is_free, port_owner

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from trainyard.clouds import open_cloud
 from trainyard.config import Places, group, stack_config
 from trainyard.errors import UserError
-from trainyard.setup.doctor import Check
+from trainyard.setup.check import Check
 from trainyard.stacks.environ import KEYS_OF
 from trainyard.stacks.facade import choose_engine, environment_stack, settings_of
 from trainyard.storage.client import store_settings
