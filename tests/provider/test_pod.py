@@ -232,6 +232,16 @@ def test_a_pod_that_appears_late_is_adopted_and_no_second_one_is_rented(bench: B
     assert record(bench, inputs).resolved
 
 
+def test_a_pod_whose_answer_was_recorded_is_adopted_though_listings_do_not_show_it_yet(bench: Bench) -> None:
+    """The engine died between the provider's outcome and its own record; the next one comes sooner than the listing."""
+    inputs = ready(bench)
+    pod_id, _ = POD.create(bench.call(), inputs)
+    bench.cloud.change(pod_id, visible=bench.at[0] + 1000)
+    assert POD.create(bench.call(), inputs)[0] == pod_id
+    assert POD.read(bench.call(), "", {}, inputs).id == pod_id
+    assert bench.cloud.calls("create") == 1
+
+
 def test_one_empty_listing_is_no_proof_where_the_cloud_needs_two(bench: Bench) -> None:
     inputs = ready(bench)
     path = bench.world.places.intents / LEASE / str(inputs["name"])

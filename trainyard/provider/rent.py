@@ -102,11 +102,13 @@ def _look(world: World, cloud: Cloud, intent: Intent, ours: PodName) -> list[Pod
     record = intent.record()
     caps = cloud.capabilities
     now = world.time()
-    if record.resolved or record.start is None:
+    if record.start is None:
         return _same_logical(cloud.list(), ours)
+    if record.resolved:
+        return _same_logical(_with_named(cloud, cloud.list(), record.ids), ours)
     until, told, empty = open_until(caps, record.start, now), False, 0
     while True:
-        pods = _same_logical(cloud.list(), ours)
+        pods = _same_logical(_with_named(cloud, cloud.list(), record.ids), ours)
         if pods:
             return pods
         left = until - world.time()
@@ -117,6 +119,13 @@ def _look(world: World, cloud: Cloud, intent: Intent, ours: PodName) -> list[Pod
             told = True
             world.info(f"an earlier create request of {ours} has no known outcome: watching the cloud for {left:.0f} s")
         world.sleep(min(left, 2.0) if left > 0 else listing_pause(caps))
+
+
+def _with_named(cloud: Cloud, listed: list[PodInfo], ids: Sequence[str]) -> list[PodInfo]:
+    """Add the pods that the intent names and the listing does not show (yet): a listing may lag behind the create's answer."""
+    known = {pod.id for pod in listed}
+    named = [cloud.get(id) for id in ids if id not in known]
+    return [*listed, *(pod for pod in named if pod is not None)]
 
 
 def _after_unclear(world: World, cloud: Cloud, spec: PodSpec) -> PodInfo | None:
