@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trainyard.clouds.local import LocalCloud, launch
 from trainyard.clouds.protocol import OfferQuery, PodInfo, PodSpec
 
+KERNEL_THREAD = 0x00200000
+"""PF_KTHREAD in the flags of /proc/PID/stat."""
 NAME = "ty-0123456789-abcdef0123-trainer-01234567"
 TORTURE = r"""
 import os, signal, sys, time
@@ -127,17 +129,21 @@ def tortured(cloud: LocalCloud, token: str, name: str = NAME, end: float = 60.0)
 
 def living(token: str) -> list[int]:
     """Return the processes whose command line holds the token, zombies left out. Does not rest on the cloud's own marks."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            try:
-                line = Path("/proc", name, "cmdline").read_bytes()
-                state = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if token.encode() in line and state not in "ZX":
-                found.append(int(name))
-    return found
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid() and _says(name, token.encode())]
+
+
+def _says(pid: str, token: bytes) -> bool:
+    for _ in range(200):
+        try:
+            line = Path("/proc", pid, "cmdline").read_bytes()
+            state, *rest = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return False
+        if line or state in "ZX" or int(rest[5]) & KERNEL_THREAD:
+            return token in line and state not in "ZX"
+        # In the middle of an exec a process has no command line: neither dead nor somebody else's.
+        time.sleep(0.001)
+    return False
 
 
 def wait_for(check: Callable[[], object], what: str, timeout: float = 15.0) -> None:
@@ -160,13 +166,19 @@ def answers(pod: PodInfo) -> bytes:
 
 
 def is_open(pod: PodInfo) -> bool:
-    """Tell whether anything listens where the pod was."""
+    """Tell whether the pod's door is open: its port may be another's by now, who shows another host key."""
     assert pod.ssh is not None
     try:
-        socket.create_connection((pod.ssh.host, pod.ssh.port), timeout=5).close()
-    except OSError:
+        link = socket.create_connection((pod.ssh.host, pod.ssh.port), timeout=15)
+        if link.getsockname() == link.getpeername():
+            link.close()  # TCP met itself: nobody listens there.
+            return False
+        with paramiko.Transport(link) as transport:
+            transport.start_client(timeout=15)
+            shown = transport.get_remote_server_key()
+    except (OSError, EOFError, paramiko.SSHException):
         return False
-    return True
+    return f"{shown.get_name()} {shown.get_base64()}" == pod.host_key
 
 
 def leftovers(cloud: LocalCloud) -> list[str]:
@@ -205,9 +217,12 @@ def run(client: paramiko.SSHClient, command: str, stdin: bytes = b"") -> tuple[i
 
 
 def say(client: paramiko.SSHClient, line: str) -> tuple[int, str]:
-    """Say a line to the pod's own socket from inside; return what came back."""
+    """Say a line to the pod's own socket from inside; return what came back. Nothing is proven by what was never said."""
     talk = "import os,socket;s=socket.socket(socket.AF_UNIX);s.connect(os.environ['TRAINYARD_POD_SOCKET'])"
-    return run(client, f"python3 -c \"{talk};s.send(b'{line}\\\\n');print(s.recv(99).decode())\"")
+    code, said = run(client, f"python3 -c \"{talk};s.send(b'{line}\\\\n');print(s.recv(99).decode())\"")
+    # At an end the session dies with the pod, before or after the answer got through.
+    assert code == 0 or (line.startswith("end") and code == -1), f"'{line}' was not said: {code} {said}"
+    return code, said
 
 
 class Crashable:

@@ -7,13 +7,16 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from tests.clouds.local import pods
 from trainyard.clouds.local import LocalCloud, ending, registry
 from trainyard.clouds.local import cloud as module
+from trainyard.errors import CloudRefused
 
 BOUND = 20.0
 
@@ -141,6 +144,60 @@ def test_a_pod_whose_supervisor_hangs_is_ended_by_whoever_lists_it(cloud: LocalC
 
     assert pods.living(token) == []
     assert cloud.ended(pod.id)["reason"] == "end of the lease, kept from outside"  # type: ignore[index]
+
+
+STORM = """
+import os, signal, sys, time
+assert os.path.isdir("/pod"), "only in a pod's own pid namespace"
+limit = time.monotonic() + 20
+os.kill(-1, signal.SIGKILL)
+while time.monotonic() < limit:
+    try:
+        os.kill(-1, signal.SIGSTOP)
+    except OSError:
+        pass
+"""
+
+
+def test_a_program_that_stops_all_it_sees_does_not_hold_up_the_end(
+    cloud: LocalCloud, rung: str, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if rung == "process":
+        pytest.skip("without a pid namespace it would stop this machine; the keeper of a stopped supervisor is tested above")
+    monkeypatch.setattr(module.launch, "find_sshd", lambda: "")
+    pod = pods.create(cloud, pods.spec(boot=("python3", "-c", STORM, token)))
+    pods.wait_for(lambda: pods.living(token), "the storm")
+    # Within half a second the supervisor starts another SSH server, which is stopped before it can exec.
+    cloud.change_markers(pod.id, None, datetime.now(UTC) + timedelta(seconds=0.8))
+    pods.wait_for(lambda: not pods.living(token), "the deadline", 5)
+
+    pods.wait_for(lambda: cloud.ended(pod.id), "the record", BOUND)
+    assert cloud.ended(pod.id)["reason"] == "end of the lease"  # type: ignore[index]
+
+
+def test_an_end_that_comes_while_it_is_set_is_kept_and_no_error(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TICK", 0.05)
+
+    def first(act: Callable[[], object]) -> None:
+        """Let something happen between the change of the record and the signal that tells of it."""
+
+        def late(path: Path, sign: int) -> int:
+            monkeypatch.setattr(ending, "signal_holder", true_signal)
+            act()
+            return true_signal(path, sign)
+
+        true_signal = ending.signal_holder
+        monkeypatch.setattr(ending, "signal_holder", late)
+
+    pod = pods.create(cloud, pods.spec())
+    first(lambda: pods.wait_for(lambda: not pods.leftovers(cloud), "the pod to see its new end by itself", BOUND))
+    cloud.change_markers(pod.id, None, datetime.now(UTC) + timedelta(seconds=0.05))
+    assert cloud.ended(pod.id)["reason"] == "end of the lease"  # type: ignore[index]
+
+    again = pods.create(cloud, pods.spec())
+    first(lambda: cloud.terminate(again.id))
+    with pytest.raises(CloudRefused, match="has ended"):
+        cloud.change_markers(again.id, None, datetime.now(UTC) + timedelta(hours=1))
 
 
 def test_a_pod_whose_record_is_removed_ends_itself(cloud: LocalCloud, token: str, monkeypatch: pytest.MonkeyPatch) -> None:

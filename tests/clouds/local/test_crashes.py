@@ -101,6 +101,19 @@ def test_simultaneous_creates_of_one_name_give_one_supervisor_and_one_port(cloud
         pods.wait_for(lambda name=f"same-{number}": len(supervisors(cloud, name)) == 1, "the losers to leave", 5)
 
 
+def test_a_second_starter_that_falls_to_the_other_rung_leaves_the_pod_to_the_first(cloud: LocalCloud, rung: str) -> None:
+    if rung == "process":
+        pytest.skip("on this rung the keeper's lock stops it before")
+    pod = pods.create(cloud, pods.spec())
+    folder = cloud.root / "pods" / pod.id
+    # It looked before the first one locked, then the machine refused it a namespace (no room for a process, say).
+    registry.change(folder, rung="process")
+    assert module.launch._spawn(folder) == {"state": "taken"}
+    pods.wait_for(lambda: registry.holder(folder / "keeper") == 0, "the keeper to leave", 5)
+
+    assert cloud.list() == [pod] and pods.is_open(pod)
+
+
 def test_create_against_terminate_ends_with_one_pod_or_none(cloud: LocalCloud, seed: random.Random) -> None:
     for number in range(ROUNDS):
         name, made = f"duel-{number}", threading.Event()

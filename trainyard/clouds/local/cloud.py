@@ -26,6 +26,7 @@ from typing import Any
 from trainyard.clouds.local import ending, hardware, launch, registry
 from trainyard.clouds.marker import is_id, marker_env, parse_name
 from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec, PodStatus, SshAddress
+from trainyard.clouds.volume import volume_env
 from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity, UserError
 
 RUNGS = ("namespace", "process")
@@ -208,7 +209,7 @@ class LocalCloud:
         if spec.volume is not None and not os.path.isdir(spec.volume):
             raise CloudRefused(f"volume '{spec.volume}' is no folder of this machine", hint="A local pod's volume is a folder's path.")
         volume = os.path.realpath(spec.volume) if spec.volume is not None else None
-        env |= {"TRAINYARD_VOLUME": volume} if volume else {}
+        env = {**volume_env(volume), **env} if volume else env
         return {
             "name": spec.name,
             "fence_id": spec.fence_id,

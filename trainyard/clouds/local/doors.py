@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from trainyard.clouds.local import sandbox
@@ -96,11 +96,19 @@ class Doors:
         self.control.close()
 
     def spawn(self, argv: list[str], stdin: int, stdout: int, stderr: int, env: dict[str, str] | None = None) -> int:
-        """Start a program in a session of its own with the pod's environment; return its pid."""
-        actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)]
-        # Python ignores these two, and what is ignored stays so in a child.
-        usual = [signal.SIGPIPE, signal.SIGXFSZ]
-        return os.posix_spawnp(argv[0], argv, self.env if env is None else env, file_actions=actions, setsid=True, setsigdef=usual)
+        """Start a program in a session of its own with the pod's environment; return its pid.
+
+        Never by vfork (posix_spawn): that holds its caller until the child has execed, and one that another program
+        of the pod stops, or whose file lies on a share that hangs, never does. The pod would outlive its end.
+        """
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if not pid:
+                _become(argv, self.env if env is None else env, (stdin, stdout, stderr))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        return pid
 
     def _connect(self) -> None:
         link = self.listener.accept()[0]
@@ -183,6 +191,23 @@ def open_doors(spec: dict[str, Any], path: str, rung: str) -> Doors:
         "workspace": env["WORKSPACE"],
     }
     return doors
+
+
+def _become(argv: list[str], env: dict[str, str], streams: tuple[int, int, int]) -> NoReturn:
+    """Turn the child of a fork into the program; it must never go on as a second supervisor."""
+    try:
+        # The supervisor's own ways to take a signal, among them one that ends the pod, and what Python ignores.
+        for sign in (signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(sign, signal.SIG_DFL)
+        os.setsid()
+        for target, fd in enumerate(streams):
+            os.dup2(fd, target)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.execvpe(argv[0], argv, env)
+    except OSError as error:
+        sandbox.say(f"{argv[0]}: {error.strerror}")
+    finally:
+        os._exit(127)
 
 
 def _environment(spec: dict[str, Any], path: str, pod: str, own_root: bool) -> dict[str, str]:
