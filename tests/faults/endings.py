@@ -57,7 +57,8 @@ def lost_laptop(stage: Stage) -> None:
     """The controller's machine is gone; a second one with the API key and the SSH key fetches the result and ends the pod."""
     stage.yard.settings(hours=0.1)
     pod, key = _train_and_lose(stage, steps=40)
-    second = RunPodYard(stage.world.base / f"second-{pod}", {"XDG_CONFIG_HOME": str(stage.world.base / f"c-{pod}")}, world=stage.world)
+    own = {"XDG_CONFIG_HOME": str(stage.world.base / f"c-{pod}"), "COLUMNS": "80"}  # a narrow screen shows the whole id all the same
+    second = RunPodYard(stage.world.base / f"second-{pod}", own, world=stage.world)
     stage.expect(not second.home.exists(), "the second machine knows something")
     listed = second.invoke("reap", "--stack", STACK, "--dry-run")
     stage.story.append(listed.out + listed.err)
@@ -68,6 +69,7 @@ def lost_laptop(stage: Stage) -> None:
     model = second.root / "out" / "tester" / LABEL / "model" / "model.txt"
     stage.expect(model.is_file() and model.read_text() == "steps 40\n", "the result did not come to the second machine")
     stage.expect(not stage.world.pods(), "adopt left the pod")
+    stage.expect("engine builtin" in done.out and "SIMULATED" in done.out, "the summary does not say what served the run")
 
 
 def lost_laptop_and_nobody_comes(stage: Stage) -> None:

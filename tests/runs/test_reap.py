@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from trainyard.clouds.marker import LONGEST_LEASE
 from trainyard.clouds.protocol import PodInfo
 from trainyard.errors import CloudError, CloudUnknown
+from trainyard.runs.environments import _reap_table
 from trainyard.runs.reap import judge, reap, rows
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -92,3 +95,13 @@ def test_a_list_that_cannot_be_read_is_an_error_never_an_empty_account():
 
     with pytest.raises(CloudError):
         reap(cloud)
+
+
+def test_a_screen_of_80_columns_shows_ids_and_ends_whole():
+    found = reap(account(pod("a" * 14, end=NOW), stubborn={"a" * 14}), dry_run=False)
+    screen = Console(width=80, file=StringIO())
+
+    screen.print(_reap_table("runpod", found))
+
+    told = screen.file.getvalue()
+    assert all(text in told for text in ("a" * 14, "2026-01-01T00:00:00Z", "STILL", "THERE")) and "\u2026" not in told

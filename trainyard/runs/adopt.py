@@ -36,6 +36,7 @@ _KEPT = (
     "data",
     "bucket",
     "git_commit",
+    "engine",
 )
 
 
@@ -51,7 +52,7 @@ def find_pod(cloud: Cloud, reference: str) -> PodInfo:
         if reference in (pod.id, pod.name):
             return pod
     known = ", ".join(pod.id for pod in ours) or "none"
-    raise UserError(f"{cloud.name} lists no pod of ours '{reference}'", hint=f"Pods of ours: {known}.")
+    raise UserError(f"{cloud.name} lists no pod of ours '{reference}'", hint=f"Pods of ours: {known}. A pod of another cloud: --stack NAME.")
 
 
 def adopt(context: Context, environment: str, reference: str, key_file: Path) -> RunFolder:
@@ -72,7 +73,7 @@ def adopt(context: Context, environment: str, reference: str, key_file: Path) ->
         answer = transport.exec(f"cat {quote('/'.join((pod.workspace, *RUN_FILE)))}", timeout=30)
     if answer.rc:
         raise PodFailed(f"no training was started on pod {pod.id}", hint=f"End it with: invoke end {pod.id} --stack {environment}")
-    record = _record(json.loads(answer.stdout), pod, address)
+    record = _record(json.loads(answer.stdout), pod, address, simulated=cloud.simulated)
     folder = RunFolder(RunId(record.user, record.label, record.attempt).folder(context.places.runs))
     if folder.path.exists():
         raise UserError(f"run {record.id} is known here already", hint=f"Use: invoke attach {record.id}")
@@ -82,12 +83,12 @@ def adopt(context: Context, environment: str, reference: str, key_file: Path) ->
     return folder
 
 
-def _record(told: dict[str, Any], pod: PodInfo, address: Address) -> Record:
+def _record(told: dict[str, Any], pod: PodInfo, address: Address, *, simulated: bool) -> Record:
     created = pod.created.timestamp() if pod.created else time.time()
     known = {
         "pod_id": pod.id, "pod_name": pod.name, "lease_id": pod.lease_id, "fence_id": pod.fence_id, "price_per_hour": pod.price_per_hour,
         "gpu": pod.gpu, "gpu_count": pod.gpu_count, "host": address.host, "port": address.port, "user": address.user,
         "workspace": pod.workspace, "host_key": address.host_key, "ssh_key_file": str(address.key_file), "created_epoch": created,
-        "end": format_time(pod.end) if pod.end else None,
+        "end": format_time(pod.end) if pod.end else None, "simulated": simulated,
     }  # fmt: skip
     return Record(**told, phase="started", pod=known)

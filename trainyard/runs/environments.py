@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud, PodInfo
@@ -105,7 +105,7 @@ def audit(context: Context, name: str, *, as_json: bool) -> int:
         rows = [{"kind": i.kind, "id": i.id, "name": i.name, "per_hour": i.per_hour, "ours": i.ours} for i in items]
         print(json.dumps(rows, indent=1))
         return 0
-    table = Table("kind", "id", "name", "whose", "$/h", "$/month", title=f"What costs money now: {cloud.name}")
+    table = _table("kind", "id", "name", "whose", "$/h", "$/month", title=f"What costs money now: {cloud.name}")
     for item in items:
         row = (
             item.kind,
@@ -223,12 +223,18 @@ def _clouds(context: Context, name: str | None) -> list[Cloud]:
     return list(opened.values())
 
 
+def _table(*heads: str, title: str) -> Table:
+    """Return a table that a narrow screen does not cut: ids are there to be typed; what is long takes more lines."""
+    least = {"name": 6, "verdict": 8}
+    return Table(*(Column(head, no_wrap=head not in least, min_width=least.get(head), overflow="fold") for head in heads), title=title)
+
+
 def _reap_table(name: str, found: Sequence[reap.Sighting]) -> Table:
-    table = Table("pod", "name", "status", "$/h", "lease", "end", "verdict", title=f"Pods: {name}")
+    table = _table("pod", "status", "$/h", "end", "verdict", "name", title=f"Pods: {name}")
     for row in reap.rows(found):
         told = {None: "", True: ": ended", False: f": STILL THERE {row['problem']}"}[row["ended"]]
         price = "?" if row["price_per_hour"] is None else f"{row['price_per_hour']:.2f}"
-        table.add_row(row["id"], row["name"], row["status"], price, row["lease_id"] or "", row["end"] or "", f"{row['verdict']}{told}")
+        table.add_row(row["id"], row["status"], price, row["end"] or "", f"{row['verdict']}{told}", row["name"])
     return table
 
 

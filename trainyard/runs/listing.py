@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, BinaryIO
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from trainyard.runs.attach import folder_of
 from trainyard.runs.record import Record, RunFolder, all_folders, is_driven
@@ -41,7 +41,7 @@ def list_runs(context: Context) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """Return the rows as a table for a person."""
-    made = Table("run", "stack", "recipe", "state", "steps", "loss", "$", "result")
+    made = Table(Column("run", no_wrap=True, overflow="fold"), "stack", "recipe", "state", "steps", "loss", "$", "result")
     for row in rows:
         loss = "" if row["loss"] is None else f"{row['loss']:.4f}"
         steps = f"{row['steps_done']}/{row['steps_planned']}"
