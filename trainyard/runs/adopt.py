@@ -52,7 +52,9 @@ def find_pod(cloud: Cloud, reference: str) -> PodInfo:
         if reference in (pod.id, pod.name):
             return pod
     known = ", ".join(pod.id for pod in ours) or "none"
-    raise UserError(f"{cloud.name} lists no pod of ours '{reference}'", hint=f"Pods of ours: {known}. A pod of another cloud: --stack NAME.")
+    raise UserError(
+        f"{cloud.name} lists no pod of ours '{reference}'", hint=f"Pods of ours: {known}. A pod of another cloud: --stack NAME."
+    )
 
 
 def adopt(context: Context, environment: str, reference: str, key_file: Path) -> RunFolder:
