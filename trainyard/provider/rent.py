@@ -87,6 +87,17 @@ def create(
     raise NoCapacity("no offer could be rented: " + ("; ".join(refusals) or "the cloud has none that fits"))
 
 
+def listed(cloud: Cloud, ids: Sequence[str]) -> list[PodInfo]:
+    """Return the cloud's list, and of the pods that intents name those that it does not show (yet).
+
+    A listing may lag behind the answer to a create request; what an intent names is asked for by its id.
+    """
+    pods = cloud.list()
+    known = {pod.id for pod in pods}
+    named = [cloud.get(pod_id) for pod_id in ids if pod_id not in known]
+    return [*pods, *(pod for pod in named if pod is not None)]
+
+
 def open_until(capabilities: Capabilities, start: float, now: float) -> float:
     """Return the time after which a request begun at ``start`` cannot bring a pod any more."""
     # A clock that was set back must not make this wait longer than the rule itself.
@@ -105,10 +116,10 @@ def _look(world: World, cloud: Cloud, intent: Intent, ours: PodName) -> list[Pod
     if record.start is None:
         return _same_logical(cloud.list(), ours)
     if record.resolved:
-        return _same_logical(_with_named(cloud, cloud.list(), record.ids), ours)
+        return _same_logical(listed(cloud, record.ids), ours)
     until, told, empty = open_until(caps, record.start, now), False, 0
     while True:
-        pods = _same_logical(_with_named(cloud, cloud.list(), record.ids), ours)
+        pods = _same_logical(listed(cloud, record.ids), ours)
         if pods:
             return pods
         left = until - world.time()
@@ -119,13 +130,6 @@ def _look(world: World, cloud: Cloud, intent: Intent, ours: PodName) -> list[Pod
             told = True
             world.info(f"an earlier create request of {ours} has no known outcome: watching the cloud for {left:.0f} s")
         world.sleep(min(left, 2.0) if left > 0 else listing_pause(caps))
-
-
-def _with_named(cloud: Cloud, listed: list[PodInfo], ids: Sequence[str]) -> list[PodInfo]:
-    """Add the pods that the intent names and the listing does not show (yet): a listing may lag behind the create's answer."""
-    known = {pod.id for pod in listed}
-    named = [cloud.get(id) for id in ids if id not in known]
-    return [*listed, *(pod for pod in named if pod is not None)]
 
 
 def _after_unclear(world: World, cloud: Cloud, spec: PodSpec) -> PodInfo | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.errors import CloudError, StillThere
 from trainyard.provider import intents
-from trainyard.provider.rent import LEAVE, listing_pause, open_until
+from trainyard.provider.rent import LEAVE, listed, listing_pause, open_until
 from trainyard.provider.world import World
 
 
@@ -49,7 +49,7 @@ def sweep(world: World, cloud: Cloud, belongs: Callable[[PodInfo], bool], ids: S
     failures: dict[str, CloudError] = {}
     until, pause, empty = world.time() + LEAVE, 0.1, 0
     while empty < cloud.capabilities.listings:
-        left = _left(cloud, belongs, ids)
+        left = [pod for pod in listed(cloud, ids) if belongs(pod)]
         for pod in left:
             if pod.status != "terminating":
                 _try_end(world, cloud, pod, failures)
@@ -69,15 +69,6 @@ def sweep(world: World, cloud: Cloud, belongs: Callable[[PodInfo], bool], ids: S
             if empty < cloud.capabilities.listings:
                 world.sleep(listing_pause(cloud.capabilities))
     return len(ended)
-
-
-def _left(cloud: Cloud, belongs: Callable[[PodInfo], bool], ids: Sequence[str]) -> list[PodInfo]:
-    listed = {pod.id: pod for pod in cloud.list() if belongs(pod)}
-    for pod_id in ids:
-        # A listing may lag behind; what an intent names is asked for by its id.
-        if pod_id not in listed and (info := cloud.get(pod_id)) is not None and belongs(info):
-            listed[pod_id] = info
-    return list(listed.values())
 
 
 def _try_end(world: World, cloud: Cloud, pod: PodInfo, failures: dict[str, CloudError]) -> None:
