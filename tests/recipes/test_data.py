@@ -10,8 +10,8 @@ import pytest
 
 from tests.recipes.conftest import COUNT, ROOT
 from trainyard.errors import UserError
+from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import RemoteFile, hub_reference, inspect
-from trainyard.recipes.recipe import load_recipe
 
 LORA, COMMAND = load_recipe(ROOT, "lora"), load_recipe(ROOT, "command")
 ROW = json.dumps({"prompt": "a", "completion": "b"}) + "\n"

@@ -15,9 +15,10 @@ import pytest
 
 from tests.recipes.conftest import ROOT
 from trainyard import config
-from trainyard.recipes import bundle, environment
+from trainyard.recipes import bundle, venvs
+from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
-from trainyard.recipes.recipe import load_recipe, resolve
+from trainyard.recipes.values import resolve
 
 LOAD = """
 import json, sys, torch
@@ -37,7 +38,7 @@ print(json.dumps({"finite": bool(torch.isfinite(adapted).all()), "moved": float(
 def envs():
     recipe = load_recipe(ROOT, "lora")
     folder = Path(os.environ.get("TRAINYARD_ENVS") or config.places().cloud / "envs")
-    if not (folder / environment.environment_key(recipe.locks["cpu"]) / environment.STAMP).is_file():
+    if not (folder / venvs.key_of(recipe.locks["cpu"]) / venvs.STAMP).is_file():
         pytest.skip(f"no ready environment of templates/lora/cpu.lock under {folder}: any `invoke train --stack local` makes it")
     return folder
 
@@ -92,7 +93,7 @@ def test_a_killed_training_ends_with_the_same_losses_and_weights_and_an_adapter_
     result = json.loads((tmp_path / "straight" / "output" / "result.json").read_text())
     assert (result["steps"], result["final_loss"], result["tokens"]) == (8, *straight.losses[8])
     model = tmp_path / "straight" / "output" / "model"
-    python = envs / environment.environment_key(load_recipe(ROOT, "lora").locks["cpu"]) / "bin" / "python"
+    python = envs / venvs.key_of(load_recipe(ROOT, "lora").locks["cpu"]) / "bin" / "python"
     loaded = subprocess.run(
         [python, "-c", LOAD], cwd=model, env={"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True
     )

@@ -12,8 +12,9 @@ import pytest
 
 from tests.recipes.conftest import COUNT, ROOT
 from trainyard.recipes import bundle
+from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
-from trainyard.recipes.recipe import load_recipe, resolve
+from trainyard.recipes.values import resolve
 
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 

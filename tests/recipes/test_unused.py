@@ -11,12 +11,13 @@ import pytest
 
 from tests.clouds.local import pods
 from tests.recipes.conftest import ROOT
-from tests.recipes.test_environment import WITH_LOCK, wheel
+from tests.recipes.test_venvs import WITH_LOCK, wheel
 from trainyard.clouds.local import LocalCloud
 from trainyard.config import Places
-from trainyard.recipes import bundle, environment, unused
+from trainyard.recipes import bundle, unused, venvs
+from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
-from trainyard.recipes.recipe import load_recipe, resolve
+from trainyard.recipes.values import resolve
 
 WAITS = """
 import os, tinypack, time
@@ -42,16 +43,16 @@ def places(root, tmp_path):
 
 def built(places, name="0123456789abcdef-py3.11-linux-x86_64", *, age=2 * unused.FRESH):
     """Make a folder that stands for an environment that was last used a while ago."""
-    path = environment.envs(places) / name
+    path = venvs.envs(places) / name
     (path / "lib").mkdir(parents=True)
     (path / "lib" / "big.so").write_bytes(b"x" * 1_000_000)
-    (path / environment.STAMP).write_text("packed/cpu.lock\n")
+    (path / venvs.STAMP).write_text("packed/cpu.lock\n")
     grow_old(path, age)
     return path
 
 
 def grow_old(path, age=2 * unused.FRESH):
-    os.utime(path / environment.STAMP, (time.time() - age,) * 2)
+    os.utime(path / venvs.STAMP, (time.time() - age,) * 2)
 
 
 def kept(places):
@@ -85,7 +86,7 @@ def test_what_lies_in_uvs_cache_too_is_said_not_to_be_free(places, tmp_path):
 
 def test_what_a_lock_of_this_checkout_names_stays_until_the_lock_changes(places, root):
     lock = root / "templates" / "packed" / "cpu.lock"
-    built(places, environment.environment_key(lock))
+    built(places, venvs.key_of(lock))
     assert kept(places) == "needed by packed/cpu.lock"
     lock.write_text("tinypack==2.0\n")
     assert kept(places) is None
@@ -93,16 +94,16 @@ def test_what_a_lock_of_this_checkout_names_stays_until_the_lock_changes(places,
 
 def test_what_was_just_asked_for_stays_as_its_pod_may_be_about_to_start(places, root):
     lock = root / "templates" / "packed" / "cpu.lock"
-    path = built(places, environment.environment_key(lock))
-    assert environment.ensure_environment(lock, places, print) == path
+    path = built(places, venvs.key_of(lock))
+    assert venvs.ensure(lock, places, print) == path
     lock.write_text("tinypack==2.0\n")
     assert kept(places) == "used within the last hour"
 
 
 def test_what_is_being_built_stays_and_what_a_killed_build_left_goes(places):
     path = built(places)
-    (path / environment.STAMP).unlink()
-    with environment.guard_of(path).open("a") as builder:
+    (path / venvs.STAMP).unlink()
+    with venvs.guard_of(path).open("a") as builder:
         fcntl.flock(builder, fcntl.LOCK_EX)
         assert kept(places) == "being built"
     assert kept(places) is None
@@ -113,7 +114,7 @@ def test_an_environment_that_a_living_pod_uses_is_never_removed(places, root, tm
     lock = root / "templates" / "packed" / "cpu.lock"
     lock.write_text(wheel(tmp_path / "wheels").read_text())
     env = {**os.environ, "PIP_FIND_LINKS": str(tmp_path / "wheels"), "PIP_NO_INDEX": "1", "UV_CACHE_DIR": str(tmp_path / "uv")}
-    path = environment.ensure_environment(lock, places, print, env=env)
+    path = venvs.ensure(lock, places, print, env=env)
     common = root / "templates" / "common"
     common.mkdir()
     for name in ("run.sh.j2", "installer.lock"):

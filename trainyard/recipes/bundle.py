@@ -18,8 +18,9 @@ import trainyard
 from trainyard import pod, templating
 from trainyard.errors import UserError
 from trainyard.recipes import rows
+from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data, hub_reference
-from trainyard.recipes.recipe import Recipe, Values, artefacts, packages
+from trainyard.recipes.values import Values, artefacts_of, locked_packages
 
 SHA256_LIST = "bundle.sha256"
 _POD_TOOLS = ("warden.py", "uploader.py")
@@ -100,10 +101,10 @@ def _declared(recipe: Recipe, values: Values, versions: Mapping[str, str]) -> di
         "verdict": {
             "exit_codes": list(recipe.verdict.exit_codes),
             "stopped": list(recipe.verdict.stopped),
-            "artefacts": artefacts(recipe, values),
+            "artefacts": artefacts_of(recipe, values),
         },
         "resume_may_change": [variable.name for variable in recipe.variables if variable.resume],
-        "packages": {kind: packages(lock) for kind, lock in recipe.locks.items()},
+        "packages": {kind: locked_packages(lock) for kind, lock in recipe.locks.items()},
     }
 
 
@@ -118,7 +119,7 @@ def _names(recipe: Recipe, values: Values, data: Data) -> dict[str, object]:
         "env": dict(recipe.env),
         "exit_codes": list(recipe.verdict.exit_codes),
         "stopped": list(recipe.verdict.stopped),
-        "artefacts": artefacts(recipe, values),
+        "artefacts": artefacts_of(recipe, values),
         "data": data.describe(),
         "fetch": data.kind in ("s3", "hf"),
         "device": values.get("device", "auto"),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from trainyard.config import Places
 from trainyard.recipes.contract import load_recipe, recipe_names
-from trainyard.recipes.environment import STAMP, environment_key, envs, guard_of
+from trainyard.recipes.venvs import STAMP, envs, guard_of, key_of
 
 FRESH = 3600.0
 """Seconds after its last use that an environment is kept: runs of other checkouts are not known here."""
@@ -105,7 +105,7 @@ def _locked(descriptor: int) -> bool:
 def _needed(root: Path) -> dict[str, str]:
     """Return hash -> name of every lock of this checkout's recipes."""
     locks = [lock for name in recipe_names(root) for lock in load_recipe(root, name).locks.values()]
-    return {_lock_hash(environment_key(lock)): f"needed by {lock.parent.name}/{lock.name}" for lock in locks}
+    return {_lock_hash(key_of(lock)): f"needed by {lock.parent.name}/{lock.name}" for lock in locks}
 
 
 def _lock_hash(name: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.errors import PodCannotUpload, StoreError, TrainingFailed, Unreachable
-from trainyard.recipes import recipe
+from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.remote.protocol import Transport
 from trainyard.runs.pod import Pod
 from trainyard.runs.record import Record, RunFolder
@@ -26,7 +26,7 @@ def commit(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Non
     Raises TrainingFailed with the log's own words and a remedy where one is known, StoreError or Unreachable
     when a result could not be saved (the caller keeps the pod then).
     """
-    chosen = recipe.load_recipe(context.places.root, record.recipe)
+    chosen = load_recipe(context.places.root, record.recipe)
     record.cancelled = record.cancelled or folder.cancelled
     _judge(record, folder, chosen, record.exit_code in chosen.verdict.stopped)
     where = "to the bucket" if record.bucket else "to this machine (no bucket is set)"
@@ -49,14 +49,14 @@ def sync_line(context: Context, record: Record) -> str | None:
     return sync_command(settings, key, f"./{record.label}") if settings and key else None
 
 
-def _judge(record: Record, folder: RunFolder, chosen: recipe.Recipe, stopped: bool) -> None:
+def _judge(record: Record, folder: RunFolder, chosen: Recipe, stopped: bool) -> None:
     # run.sh checks the expected artefacts itself and tells by its exit code when one is missing.
     record.training_success = record.exit_code in chosen.verdict.exit_codes
     if not record.training_success and not stopped:
         raise TrainingFailed(f"the training exited {record.exit_code}", hint=remedy(chosen, folder.log))
 
 
-def remedy(chosen: recipe.Recipe, log: Path) -> str:
+def remedy(chosen: Recipe, log: Path) -> str:
     """Return the last lines of a log, and what to do where the recipe knows the failure."""
     text = log.read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace") if log.is_file() else ""
     lines = ["  " + line for line in text.splitlines()[-10:]]
@@ -64,7 +64,7 @@ def remedy(chosen: recipe.Recipe, log: Path) -> str:
     return "\n".join(lines)
 
 
-def _save(context: Context, record: Record, chosen: recipe.Recipe, transport: Transport, pod: Pod) -> None:
+def _save(context: Context, record: Record, chosen: Recipe, transport: Transport, pod: Pod) -> None:
     outputs, excludes = [output.pattern for output in chosen.outputs], list(chosen.excludes)
     settings = store_of(context, record.bucket)
     problem: str | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainyard.clouds.protocol import Offer
 from trainyard.errors import UserError
-from trainyard.recipes.recipe import Values
+from trainyard.recipes.values import Values
 from trainyard.runs.identity import RunId
 from trainyard.runs.ledger import Ledger
 

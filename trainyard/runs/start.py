@@ -7,7 +7,8 @@ from typing import Any
 
 from trainyard import playbook
 from trainyard.playbook import Host, TextReporter
-from trainyard.recipes import recipe
+from trainyard.recipes.contract import Recipe, load_recipe
+from trainyard.recipes.values import needs_of
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.adopt import RUN_FILE, told_to_pod
 from trainyard.runs.bucketdata import signed_urls
@@ -22,8 +23,8 @@ def start(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None
     Raises PodFailed with the task that failed, Unreachable when the link is lost.
     """
     book = playbook.load(context.places.root / "playbooks" / "train.yml")
-    chosen = recipe.load_recipe(context.places.root, record.recipe)
-    needs = recipe.needs(chosen, record.values)
+    chosen = load_recipe(context.places.root, record.recipe)
+    needs = needs_of(chosen, record.values)
     told = variables(context, record, folder, pod, chosen, needs)
     with (
         context.ui.stage("start", "pre-flight, bundle, job"),
@@ -39,7 +40,7 @@ def start(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None
 
 
 def variables(
-    context: Context, record: Record, folder: RunFolder, pod: Pod, chosen: recipe.Recipe, needs: dict[str, Any]
+    context: Context, record: Record, folder: RunFolder, pod: Pod, chosen: Recipe, needs: dict[str, Any]
 ) -> dict[str, Any]:
     """Return what train.yml is told (playbooks/train.yml names them)."""
     files = [item for item in record.data.get("files", []) if record.data.get("kind") in ("file", "folder")]

@@ -17,7 +17,9 @@ from typing import Any
 
 from trainyard.config import user_name
 from trainyard.errors import UserError
-from trainyard.recipes import bundle, data, environment, recipe
+from trainyard.recipes import bundle, data, venvs
+from trainyard.recipes.contract import Recipe, load_recipe
+from trainyard.recipes.values import Values, lock_for, locked_packages, needs_of, resolve
 from trainyard.runs import shape
 from trainyard.runs.estimate import Estimate, check_limits, estimate
 from trainyard.runs.identity import RunId, new_label
@@ -53,18 +55,18 @@ def prepare(context: Context, wanted: Wanted) -> RunFolder:
     # Deriving the key of the secrets takes 0.4 s of one core: it passes while everything is validated.
     threading.Thread(target=facade.warm, args=(context.stack(wanted.stack),), daemon=True).start()
     settings = dict(facade.settings_of(wanted.stack, context.places))
-    chosen = recipe.load_recipe(context.places.root, wanted.recipe)
+    chosen = load_recipe(context.places.root, wanted.recipe)
     cloud = context.cloud(wanted.stack)
     # What the stack rents decides which lock, and with it which refusals, hold; an emulator's GPUs are only told.
     device = "gpu" if settings.get("gpu") and not cloud.simulated else "cpu"
-    values = recipe.resolve(chosen, wanted.config, wanted.sets, {"device": device, **settings})
+    values = resolve(chosen, wanted.config, wanted.sets, {"device": device, **settings})
     found = _data(context, wanted.data, chosen, settings)
     ui.say(f"recipe     {chosen.name}; data {found.describe()}")
     user = user_name(context.env, settings.get("user"))  # type: ignore[arg-type]
     new_label(context.places.runs, user, wanted.name, datetime.now(), wanted.stack)  # a bad name is refused before anything is made
     hours = _hours(wanted, settings)
     budget = wanted.budget if wanted.budget is not None else settings.get("budget")
-    needs, ledger = recipe.needs(chosen, values), Ledger(context.places.ledger)
+    needs, ledger = needs_of(chosen, values), Ledger(context.places.ledger)
     shaped = shape.raised(settings, needs, cloud.name)
     told = estimate(cloud, shaped, hours, shape.failed_lately(ledger, cloud.name))
     for warning in shape.warnings(settings, shaped, needs):
@@ -78,12 +80,12 @@ def prepare(context: Context, wanted: Wanted) -> RunFolder:
     outputs = ensure_environment(context, wanted.stack)
     if cloud.name == "local" or cloud.simulated:
         # Shared by all local pods of this machine, built before a pod exists.
-        environment.prepare(chosen, values, context.places, ui.say)
+        venvs.prepare(chosen, values, context.places, ui.say)
     return _write(context, wanted, chosen, values, found, told, hours, budget, user, outputs, shaped)
 
 
 def _write(
-    context: Context, wanted: Wanted, chosen: recipe.Recipe, values: dict[str, Any], found: data.Data, told: Estimate,
+    context: Context, wanted: Wanted, chosen: Recipe, values: dict[str, Any], found: data.Data, told: Estimate,
     hours: float, budget: Any, user: str, outputs: dict[str, Any], shaped: dict[str, Any],
 ) -> RunFolder:  # fmt: skip
     runs = context.places.runs
@@ -115,16 +117,16 @@ def _write(
 
 def render_bundle(context: Context, name: str, reference: str | None, config: Path | None, sets: Sequence[str], to: Path) -> bundle.Bundle:
     """Write a run's bundle into a folder with its data beside it; ``sh run.sh`` there runs it by hand."""
-    chosen = recipe.load_recipe(context.places.root, name)
+    chosen = load_recipe(context.places.root, name)
     found = data.inspect(reference, chosen)
-    made = bundle.build(chosen, recipe.resolve(chosen, config, sets, {}), found, to)
+    made = bundle.build(chosen, resolve(chosen, config, sets, {}), found, to)
     bundle.place_data(found, to / "input")
     return made
 
 
-def versions(chosen: recipe.Recipe, values: recipe.Values) -> dict[str, str]:
+def versions(chosen: Recipe, values: Values) -> dict[str, str]:
     """Return the versions that shape a run: this Python, the Pulumi SDK, what the recipe's lock pins of NAMED."""
-    pinned = recipe.packages(recipe.lock_for(chosen, values))
+    pinned = locked_packages(lock_for(chosen, values))
     known = {"python": platform.python_version(), "pulumi": metadata.version("pulumi")}
     return known | {name: pinned[name] for name in NAMED if name in pinned}
 
@@ -137,7 +139,7 @@ def git_commit(root: Path) -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def _data(context: Context, reference: str | None, chosen: recipe.Recipe, settings: dict[str, Any]) -> data.Data:
+def _data(context: Context, reference: str | None, chosen: Recipe, settings: dict[str, Any]) -> data.Data:
     if reference is None or not reference.startswith("s3://"):
         return data.inspect(reference, chosen)
     from trainyard.runs.bucketdata import resolver

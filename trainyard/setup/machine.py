@@ -14,7 +14,8 @@ from pathlib import Path
 
 from trainyard.clouds.local import LocalCloud
 from trainyard.config import Places, env_file_warning
-from trainyard.recipes import environment, unused
+from trainyard.recipes import unused
+from trainyard.recipes.venvs import envs
 from trainyard.setup import pulumicli, s3server
 from trainyard.setup.check import Check, Checker, Status
 from trainyard.stacks import cli
@@ -146,7 +147,7 @@ def venvs(places: Places, env: Mapping[str, str]) -> Iterator[Check]:
     """The Python environments of local pods, some 5 GB each, and which of them nobody needs."""
     found = unused.survey(places)
     spare = [each for each in found if each.keep is None]
-    text = f"{len(found)} in {environment.envs(places)}, {sum(each.size for each in found) / 1e9:.1f} GB"
+    text = f"{len(found)} in {envs(places)}, {sum(each.size for each in found) / 1e9:.1f} GB"
     if spare:
         text += f"; {len(spare)} of them ({sum(each.size for each in spare) / 1e9:.1f} GB) nobody needs"
     yield Check("venvs", "warn" if spare else "ok", text, "invoke venvs.clean removes what no lock here and no pod needs.")

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.errors import Location, UserError
-from trainyard.recipes.contract import Lazy, Recipe, load_recipe, recipe_names
+from trainyard.recipes.contract import Lazy, Recipe
 from trainyard.recipes.expressions import evaluate, fill
 from trainyard.recipes.variables import Value, Variable, convert, convert_text
 from trainyard.yamlfile import Map, Node, load_map, parse, suggest
-
-__all__ = ["Recipe", "Values", "artefacts", "load_recipe", "lock_for", "needs", "packages", "recipe_names", "resolve"]
 
 Values = dict[str, Value]
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
@@ -60,12 +58,12 @@ def resolve(
     return values
 
 
-def needs(recipe: Recipe, values: Mapping[str, Value]) -> dict[str, Value]:
+def needs_of(recipe: Recipe, values: Mapping[str, Value]) -> dict[str, Value]:
     """Return what the run needs (vram_gb, disk_gb, ram_gb, gpus, cuda, python) for these values."""
     return {key: _plain(_lazy(value, values, recipe)) for key, value in recipe.needs.items()}
 
 
-def artefacts(recipe: Recipe, values: Mapping[str, Value]) -> list[str]:
+def artefacts_of(recipe: Recipe, values: Mapping[str, Value]) -> list[str]:
     """Return the patterns under OUTPUT_DIR of which each must match a file for the training to count as done."""
     found = _lazy(recipe.verdict.artefacts, values, recipe)
     return [str(item) for item in found] if isinstance(found, (list, tuple)) else []
@@ -79,7 +77,7 @@ def lock_for(recipe: Recipe, values: Mapping[str, Value], *, gpu: bool | None = 
     return recipe.locks.get(kind) or next(iter(recipe.locks.values()), None)
 
 
-def packages(lock: Path | None) -> dict[str, str]:
+def locked_packages(lock: Path | None) -> dict[str, str]:
     """Return name -> version of a lock file (the last line of a package that has several)."""
     return dict(_PIN.findall(lock.read_text(encoding="utf-8"))) if lock else {}
 
@@ -171,7 +169,7 @@ def _is_expression(value: object) -> bool:
 
 def _refuse(recipe: Recipe, values: Values, given: Mapping[str, _Given]) -> None:
     kinds = [str(values["device"])] if values.get("device") in recipe.locks else list(recipe.locks)
-    stacks = [packages(recipe.locks[kind]) for kind in kinds] or [{}]
+    stacks = [locked_packages(recipe.locks[kind]) for kind in kinds] or [{}]
     for refusal in recipe.refusals:
         # Refused only when no stack that may serve the run could do it; train.py looks again on the machine.
         if not all(evaluate(refusal.when, values, packages=stack, where=refusal.where) for stack in stacks):
@@ -194,7 +192,7 @@ def _help(variable: Variable) -> str | None:
 
 def _lazy(value: Lazy, values: Mapping[str, Value], recipe: Recipe) -> object:
     if _is_expression(value):
-        return evaluate(str(value), values, packages=packages(lock_for(recipe, values, gpu=False)))
+        return evaluate(str(value), values, packages=locked_packages(lock_for(recipe, values, gpu=False)))
     return value
 
 

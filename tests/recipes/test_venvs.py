@@ -13,9 +13,10 @@ import pytest
 from tests.recipes.conftest import COUNT, ROOT
 from trainyard.config import Places
 from trainyard.errors import TrainyardError
-from trainyard.recipes import bundle, environment
+from trainyard.recipes import bundle, venvs
+from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
-from trainyard.recipes.recipe import load_recipe, resolve
+from trainyard.recipes.values import resolve
 
 
 def wheel(folder, name="tinypack", body="ANSWER = 42\n"):
@@ -61,28 +62,28 @@ def answer(path):
 
 def test_an_environment_is_built_once_and_imports_what_the_recipe_imports(tmp_path, places, env):
     lock, said = wheel(tmp_path / "wheels"), []
-    path = environment.ensure_environment(lock, places, said.append, imports=["tinypack"], env={**env, "PYTHONDONTWRITEBYTECODE": "1"})
+    path = venvs.ensure(lock, places, said.append, imports=["tinypack"], env={**env, "PYTHONDONTWRITEBYTECODE": "1"})
     assert path.parent == places.cloud / "envs" and answer(path) == "42\n"
     assert list(path.rglob("__pycache__/tinypack.*.pyc")), "the import leaves bytecode for pods that cannot write it"
     assert "some GB, once for this machine" in said[0] and "ready after" in said[-1]
 
     said.clear()
-    assert environment.ensure_environment(lock, places, said.append, env={}) == path and said == []
+    assert venvs.ensure(lock, places, said.append, env={}) == path and said == []
 
 
 def test_another_lock_is_another_environment(tmp_path, places, env):
     lock = wheel(tmp_path / "wheels")
-    first = environment.environment_key(lock)
+    first = venvs.key_of(lock)
     lock.write_text(lock.read_text() + "# changed\n")
-    assert environment.environment_key(lock) != first
+    assert venvs.key_of(lock) != first
 
 
 def test_what_a_killed_build_left_is_thrown_away(tmp_path, places, env):
     lock = wheel(tmp_path / "wheels")
-    half = places.cloud / "envs" / environment.environment_key(lock)
+    half = places.cloud / "envs" / venvs.key_of(lock)
     (half / "bin").mkdir(parents=True)
     (half / "bin" / "python").write_text("half")
-    path = environment.ensure_environment(lock, places, lambda _: None, env=env)
+    path = venvs.ensure(lock, places, lambda _: None, env=env)
     assert path == half and answer(path) == "42\n"
 
 
@@ -100,7 +101,7 @@ def test_two_at_once_build_one_and_the_second_says_that_it_waits(tmp_path, place
         go_on.set()
 
     def build(on_line):
-        found.append(environment.ensure_environment(lock, places, on_line, env=env))
+        found.append(venvs.ensure(lock, places, on_line, env=env))
 
     first = threading.Thread(target=build, args=(slow,))
     first.start()
@@ -116,7 +117,7 @@ def test_a_package_with_another_hash_is_refused_and_nothing_counts_as_ready(tmp_
     wheel(tmp_path / "wheels", body="ANSWER = 'evil'\n")
     (tmp_path / "old.lock").write_text("tinypack==1.0 \\\n    --hash=sha256:" + "0" * 64 + "\n")
     with pytest.raises(TrainyardError, match=r"installing the packages of .*old\.lock"):
-        environment.ensure_environment(tmp_path / "old.lock", places, lambda _: None, env=env)
+        venvs.ensure(tmp_path / "old.lock", places, lambda _: None, env=env)
     assert not list((places.cloud / "envs").glob("*/.complete"))
     assert lock.exists()
 
@@ -124,13 +125,13 @@ def test_a_package_with_another_hash_is_refused_and_nothing_counts_as_ready(tmp_
 def test_an_environment_that_cannot_import_is_not_ready(tmp_path, places, env):
     lock = wheel(tmp_path / "wheels", body="raise RuntimeError('no GPU library')\n")
     with pytest.raises(TrainyardError, match="no GPU library"):
-        environment.ensure_environment(lock, places, lambda _: None, imports=["tinypack"], env=env)
+        venvs.ensure(lock, places, lambda _: None, imports=["tinypack"], env=env)
     assert not list((places.cloud / "envs").glob("*/.complete"))
 
 
 def test_recipes_without_a_lock_need_no_environment(places):
     recipe = load_recipe(ROOT, "command")
-    assert environment.prepare(recipe, resolve(recipe, sets=[f"script={COUNT}"]), places, lambda _: None) is None
+    assert venvs.prepare(recipe, resolve(recipe, sets=[f"script={COUNT}"]), places, lambda _: None) is None
 
 
 # ---- the same on the pod: run.sh finds a ready environment, or builds one
@@ -162,7 +163,7 @@ def run(tmp_path, checkout):
     bundle.build(recipe, resolve(recipe), inspect(None, recipe), tmp_path / "pod" / "run")
 
     def start(**extra):
-        base = {"PATH": f"{os.path.dirname(environment._find_uv())}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", "/")}
+        base = {"PATH": f"{os.path.dirname(venvs._find_uv())}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", "/")}
         wheels = {"PIP_FIND_LINKS": str(lock.parent), "UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "uv")}
         done = subprocess.run(["sh", tmp_path / "pod" / "run" / "run.sh"], env={**base, **wheels, **extra}, capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
@@ -173,7 +174,7 @@ def run(tmp_path, checkout):
 
 def test_run_sh_takes_the_environment_that_was_made_for_local_pods(run, tmp_path, places, env):
     env["PIP_FIND_LINKS"] = str(tmp_path / "w2")
-    path = environment.ensure_environment(run.lock, places, lambda _: None, env=env)
+    path = venvs.ensure(run.lock, places, lambda _: None, env=env)
     code, log = run(TRAINYARD_ENVS=str(places.cloud / "envs"))
     assert code == 0, log
     assert f"ready environment {path.name}" in log and not (run.pod / ".trainyard" / "envs").exists()
@@ -189,7 +190,7 @@ def test_run_sh_builds_one_where_there_is_none_and_takes_it_again(run):
 
 
 def test_run_sh_takes_no_half_built_environment(run, places):
-    half = places.cloud / "envs" / environment.environment_key(run.lock)
+    half = places.cloud / "envs" / venvs.key_of(run.lock)
     (half / "bin").mkdir(parents=True)
     (half / "bin" / "python").symlink_to(sys.executable)
     code, log = run(TRAINYARD_ENVS=str(places.cloud / "envs"))

@@ -6,7 +6,8 @@ import pytest
 
 from tests.recipes.conftest import COUNT, ROOT, SMALL
 from trainyard.errors import UserError
-from trainyard.recipes.recipe import artefacts, load_recipe, lock_for, needs, packages, recipe_names, resolve
+from trainyard.recipes.contract import load_recipe, recipe_names
+from trainyard.recipes.values import artefacts_of, lock_for, locked_packages, needs_of, resolve
 from trainyard.yamlfile import parse
 
 
@@ -113,7 +114,7 @@ def test_a_file_is_found_from_where_it_is_written(small, tmp_path):
 
 
 def test_needs_are_reckoned_from_the_values(small):
-    assert needs(small, resolve(small, sets=["rank=5"])) == {"disk_gb": 10, "vram_gb": 1}
+    assert needs_of(small, resolve(small, sets=["rank=5"])) == {"disk_gb": 10, "vram_gb": 1}
 
 
 @pytest.mark.parametrize(
@@ -162,8 +163,8 @@ def test_the_config_file_of_earlier_users_is_understood_word_for_word(tmp_path):
     lora = load_recipe(ROOT, "lora")
     values = resolve(lora, config)
     assert (values["base_model"], values["learning_rate"], values["max_seq_length"]) == ("Qwen/Qwen3-30B-A3B", 2e-4, 2048)
-    assert needs(lora, values)["vram_gb"] == 80
-    assert needs(lora, resolve(lora, config, ["backend=unsloth"]))["vram_gb"] == 32
+    assert needs_of(lora, values)["vram_gb"] == 80
+    assert needs_of(lora, resolve(lora, config, ["backend=unsloth"]))["vram_gb"] == 32
 
 
 MOE = "base_model=Qwen/Qwen3-30B-A3B"
@@ -212,8 +213,8 @@ def test_the_locks_are_hashed_hold_no_addresses_and_fit_together():
         assert "://" not in text and "index-url" not in text
         requirements = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]
         assert all(line.endswith("\\") and "==" in line for line in requirements)
-        assert {"torch", "transformers", "peft", "accelerate"} <= packages(lock).keys()
-    assert "unsloth" in packages(lora.locks["gpu"]) and "unsloth" not in packages(lora.locks["cpu"])
+        assert {"torch", "transformers", "peft", "accelerate"} <= locked_packages(lock).keys()
+    assert "unsloth" in locked_packages(lora.locks["gpu"]) and "unsloth" not in locked_packages(lora.locks["cpu"])
 
 
 def test_the_lock_follows_the_device_and_the_machine():
@@ -229,5 +230,5 @@ def test_the_recipe_command_needs_a_script_and_expects_what_it_is_told():
     with pytest.raises(UserError, match="needs script"):
         resolve(command)
     values = resolve(command, sets=[f"script={COUNT}", "expect=report.md,model/*", "disk_gb=3"])
-    assert artefacts(command, values) == ["report.md", "model/*"]
-    assert needs(command, values) == {"disk_gb": 3, "vram_gb": 0, "gpus": 0}
+    assert artefacts_of(command, values) == ["report.md", "model/*"]
+    assert needs_of(command, values) == {"disk_gb": 3, "vram_gb": 0, "gpus": 0}

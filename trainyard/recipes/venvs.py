@@ -20,7 +20,8 @@ from pathlib import Path
 
 from trainyard.config import Places
 from trainyard.errors import TrainyardError
-from trainyard.recipes.recipe import Recipe, Values, lock_for
+from trainyard.recipes.contract import Recipe
+from trainyard.recipes.values import Values, lock_for
 from trainyard.setup import console, pipsettings
 
 STAMP = ".complete"
@@ -34,16 +35,16 @@ OnLine = Callable[[str], None]
 def prepare(recipe: Recipe, values: Values, places: Places, on_line: OnLine) -> Path | None:
     """Make the environment that local pods of this recipe need; None when it needs no packages."""
     lock = lock_for(recipe, values)
-    return ensure_environment(lock, places, on_line, imports=recipe.imports) if lock else None
+    return ensure(lock, places, on_line, imports=recipe.imports) if lock else None
 
 
-def environment_key(lock: Path) -> str:
+def key_of(lock: Path) -> str:
     """Return the folder name of a lock's environment; run.sh on the pod looks for the same one."""
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
     return f"{digest}-py{sys.version_info[0]}.{sys.version_info[1]}-{platform.system().lower()}-{platform.machine()}"
 
 
-def ensure_environment(
+def ensure(
     lock: Path,
     places: Places,
     on_line: OnLine,
@@ -56,7 +57,7 @@ def ensure_environment(
     Two callers at once: the second waits and says so. ``imports`` are imported once at the end: it proves the
     environment and leaves their bytecode, which a pod cannot write. Raises SetupError when it cannot be built.
     """
-    path = envs(places) / environment_key(lock)
+    path = envs(places) / key_of(lock)
     path.parent.mkdir(parents=True, exist_ok=True)
     if _use(path):
         return path
