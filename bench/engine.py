@@ -1,7 +1,8 @@
 """The built-in engine against the Pulumi CLI: up, up without a change, destroy, in one run, interleaved.
 
-Whole processes, the same program, provider and fresh state for both. Prints seconds (median, min-max), CPU
-seconds, the peak memory of the largest process, and the ratio of the medians where a CLI is on PATH.
+Whole processes, the same program, provider and fresh state for both, with two resources and with 200 (each
+engine writes the whole state before and after each step). Prints seconds (median, min-max), CPU seconds, the
+peak memory of the largest process, and the ratio of the medians where a CLI is on PATH.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from rich.table import Table
 
 from tests.engine.bench import Bench, cli_found
 
-ROUNDS = 5
+ROUNDS = {2: 5, 200: 3}
+"""How often a program of so many resources is timed."""
 STEPS = ("up", "up, no change", "destroy")
-PROGRAM = [{"name": "lease"}, {"name": "pod", "label": "a"}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +38,26 @@ class Run:
 
 
 def main() -> None:
-    """Run the benchmark and print one table."""
+    """Run the benchmark and print a table a size."""
     engines = ["builtin", "cli"] if cli_found() else ["builtin"]
     if "cli" not in engines:
         print("no Pulumi CLI on PATH: only the built-in engine is timed")
-    runs: dict[tuple[str, str], list[Run]] = {}
-    for number in range(ROUNDS + 1):
-        for engine in engines:
-            for step, run in one_round(engine).items():
-                if number:  # the first round warms the disk cache
-                    runs.setdefault((engine, step), []).append(run)
-    show(engines, runs)
+    for size, rounds in ROUNDS.items():
+        runs: dict[tuple[str, str], list[Run]] = {}
+        for number in range(rounds + 1):
+            for engine in engines:
+                for step, run in one_round(engine, size).items():
+                    if number:  # the first round warms the disk cache
+                        runs.setdefault((engine, step), []).append(run)
+        show(f"{size} resources, {rounds} interleaved runs", engines, runs)
 
 
-def one_round(engine: str) -> dict[str, Run]:
+def one_round(engine: str, size: int) -> dict[str, Run]:
     """Bring a fresh stack up, up again and destroy it."""
     root = Path(tempfile.mkdtemp(prefix="tyb", dir="/tmp"))
     try:
         bench = Bench(root)
-        bench.spec(PROGRAM)
+        bench.spec([{"name": f"pod-{number}", "props": {"label": str(number)}} for number in range(size)])
         return {step: timed(command(engine, step), bench.env, root) for step in STEPS}
     finally:
         shutil.rmtree(root, ignore_errors=True)
@@ -84,9 +86,9 @@ def timed(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> Run:
     return Run(time.monotonic() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def show(engines: Sequence[str], runs: Mapping[tuple[str, str], Sequence[Run]]) -> None:
-    """Print the table."""
-    table = Table("step", *(f"{engine}: s (min-max), CPU s, MB" for engine in engines), "ratio", title=f"{ROUNDS} interleaved runs")
+def show(title: str, engines: Sequence[str], runs: Mapping[tuple[str, str], Sequence[Run]]) -> None:
+    """Print one table."""
+    table = Table("step", *(f"{engine}: s (min-max), CPU s, MB" for engine in engines), "ratio", title=title)
     for step in STEPS:
         cells, medians = [], []
         for engine in engines:

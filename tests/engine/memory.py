@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,7 +139,7 @@ def operation(cloud: Cloud, deployment: dict[str, Any], kind: Kind, save: Callab
     project = Project("px", here, here)
     wire = Wire(here)
     events = Events(io.StringIO(), machine=True, preview=kind == "preview", hide=wire.hide)
-    state = StackState(deployment, CRYPTER, wire, save)
+    state = StackState(deployment, CRYPTER, wire, lambda text: save(json.loads(text)))
     op = Operation(kind, "dev", project, Settings({}, frozenset()), state, events, wire, Source(project, {}), "", 4)
     op.providers = Providers(op, _MemoryPlugins(cloud))
     return op

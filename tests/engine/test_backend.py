@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trainyard.engine import locks
-from trainyard.engine.backend import Backend, salt_of
+from trainyard.engine.backend import Backend, encode, salt_of
 from trainyard.engine.secrets import Crypter, new_salt
 from trainyard.errors import EngineError, RefusedError, UserError
 
@@ -83,13 +83,13 @@ def test_each_state_the_cli_wrote_is_read(backend: Backend, path: Path) -> None:
 def test_a_saved_state_keeps_its_predecessor(backend: Backend) -> None:
     before = backend.checkpoint_path("px", "dev").read_bytes()
     latest = backend.load("px", "dev")["latest"]
-    backend.save("px", "dev", {**latest, "resources": []})
+    backend.save("px", "dev", encode({**latest, "resources": []}))
     assert backend.checkpoint_path("px", "dev").with_name("dev.json.bak").read_bytes() == before
     assert backend.load("px", "dev")["latest"]["resources"] == []
 
 
 def test_a_damaged_state_names_the_last_good_backup_and_stays(backend: Backend) -> None:
-    backend.save("px", "dev", backend.load("px", "dev")["latest"])
+    backend.save("px", "dev", encode(backend.load("px", "dev")["latest"]))
     path = place(backend, '{"version":3,"chec')
     with pytest.raises(EngineError, match=r"damaged(.|\n)*dev\.json\.bak"):
         backend.load("px", "dev")

@@ -84,9 +84,8 @@ def _adopt(op: Operation, resource: Resource, outcome: Outcome) -> None:
         resource.id, resource.outputs, resource.init_errors = outcome.id, outcome.outputs, outcome.reasons
         resource.inputs = outcome.inputs or resource.inputs
         resource.created = resource.modified = now()
-        for key in resource.additional_secret_outputs:
-            if key in resource.outputs:
-                resource.outputs[key] = op.wire.seal(resource.outputs[key])
+        sealed = {key: op.wire.seal(resource.outputs[key]) for key in resource.additional_secret_outputs if key in resource.outputs}
+        resource.outputs = {**resource.outputs, **sealed}
         _bring_provider(op, resource)
         _cut_missing(op, resource)
         twin = op.olds.get(resource.urn)

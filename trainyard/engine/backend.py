@@ -60,8 +60,7 @@ class Backend:
         meta = self.root / "meta.yaml"
         if not meta.exists():
             write_atomic(meta, b"version: 1\n")
-        document = checkpoint_document(project, stack, new_deployment(salt))
-        if not write_atomic(path, encode(document), replace=False):
+        if not write_atomic(path, checkpoint_text(project, stack, encode(new_deployment(salt))), replace=False):
             raise UserError(f"stack '{stack}' exists already")
 
     def load(self, project: str, stack: str) -> dict[str, Any]:
@@ -88,13 +87,17 @@ class Backend:
         result: dict[str, Any] = checkpoint["checkpoint"]
         return result
 
-    def save(self, project: str, stack: str, deployment: Mapping[str, Any]) -> None:
-        """Replace the checkpoint: on disk when this returns, the one before kept as ``.bak``."""
+    def save(self, project: str, stack: str, deployment: bytes) -> None:
+        """Replace the checkpoint by a deployment as JSON: on disk when this returns, the one before kept as ``.bak``."""
         path = self.checkpoint_path(project, stack)
-        data = encode(checkpoint_document(project, stack, deployment))
-        keep_backup(path)
-        write_atomic(path, data)
-        path.with_name(path.name + ".attrs").unlink(missing_ok=True)  # the CLI's side file: its MD5 is that of older content
+        try:
+            keep_backup(path)
+            write_atomic(path, checkpoint_text(project, stack, deployment))
+            path.with_name(path.name + ".attrs").unlink(missing_ok=True)  # the CLI's side file: its MD5 is that of older content
+        except OSError as error:
+            raise EngineError(
+                f"the state file {path} cannot be written: {error.strerror}", hint="It stays as it was written last."
+            ) from None
 
     def remove(self, project: str, stack: str) -> None:
         """Remove a stack; refuses while resources or pending operations are recorded in it."""
@@ -151,9 +154,12 @@ def now() -> str:
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
-def checkpoint_document(project: str, stack: str, deployment: Mapping[str, Any]) -> dict[str, Any]:
+def checkpoint_text(project: str, stack: str, deployment: bytes) -> bytes:
     """Return the whole content of a checkpoint file."""
-    return {**version_of(deployment), "checkpoint": {"stack": f"organization/{project}/{stack}", "latest": deployment}}
+    used = sorted(name for name in _FEATURES if f'"{name}":'.encode() in deployment)
+    version = version_of(json.loads(deployment)) if used else {"version": 3}  # a property may have the name of a feature
+    head = encode({**version, "checkpoint": {"stack": f"organization/{project}/{stack}"}})
+    return b"".join((head[:-2], b',"latest":', deployment, b"}}"))
 
 
 def version_of(deployment: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +177,7 @@ def check_version(version: object, features: Iterable[str], refuse: Callable[[st
         raise refuse(f"features {', '.join(unknown)}")
 
 
-def encode(document: Mapping[str, Any]) -> bytes:
+def encode(document: object) -> bytes:
     """Return the JSON bytes of a document: compact, and never with what JSON does not know (NaN)."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
@@ -187,11 +193,11 @@ def write_atomic(path: Path, data: bytes, *, replace: bool = True) -> bool:
     """Write a file so that a crash leaves the old or the new content; False when it exists and may not be replaced."""
     # one name while the stack is locked: what a crash leaves is overwritten by the next write
     temporary = path.with_name(f".{path.name}.tmp" if replace else f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
     try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         if replace:
             os.replace(temporary, path)
         else:

@@ -40,7 +40,7 @@ class Entry:
 
 
 def add(backend: Backend, project: str, stack: str, kind: str, start: float, succeeded: bool, changes: Mapping[str, int]) -> None:
-    """Record a finished operation beside a copy of the state it left. A failure to do so is no failure of the operation."""
+    """Record a finished operation beside a copy of the state it left; raises OSError."""
     stamp = time.time_ns()
     folder = backend.root / "history" / project / stack
     record = {

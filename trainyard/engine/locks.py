@@ -74,6 +74,13 @@ def held(root: Path, project: str, stack: str, say: Callable[[str], None] = lamb
 
 def acquire(root: Path, project: str, stack: str, say: Callable[[str], None] = lambda text: None) -> Path:
     """Write our lock file and return its path; see held()."""
+    try:
+        return _acquire(root, project, stack, say)
+    except OSError as error:
+        raise EngineError(f"the stack cannot be locked in {root.parent}: {error.strerror}") from None
+
+
+def _acquire(root: Path, project: str, stack: str, say: Callable[[str], None]) -> Path:
     where = folder(root, project, stack)
     where.mkdir(parents=True, exist_ok=True)
     path = where / f"{uuid.uuid4()}.json"

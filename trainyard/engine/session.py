@@ -249,16 +249,27 @@ class Session:
 
     def _finish(self, operation: Operation) -> int:
         """Write the last state, stop what runs, report."""
-        operation.state.write()
-        if operation.kind != "preview":
-            history.add(self.backend, operation.project.name, operation.stack, operation.kind, self._began,
-                        not operation.failed, self.events.changes)  # fmt: skip
+        self._record(operation)
         bad = operation.failed or operation.interrupted
         if operation.kind in ("up", "preview", "refresh") and not bad:
             self.events.outputs(stack_outputs(operation.state, self.request.show_secrets))
         if bad and operation.kind in ("up", "destroy"):
             self.events.remaining(remaining(operation.state))
         return self._close(1 if bad else 0, "interrupted" if operation.interrupted else "")
+
+    def _record(self, operation: Operation) -> None:
+        """Write the last state and the history; a history that cannot be written is no failure of the operation."""
+        try:
+            operation.state.write()
+        except EngineError as error:
+            operation.fail(str(error))
+        if operation.kind == "preview":
+            return
+        try:
+            history.add(self.backend, operation.project.name, operation.stack, operation.kind, self._began,
+                        not operation.failed, self.events.changes)  # fmt: skip
+        except OSError as error:
+            self.events.diagnostic("warning", f"the history of the stack could not be written: {error.strerror}")
 
     def _close(self, code: int, result: str = "") -> int:
         if self._plugins is not None:

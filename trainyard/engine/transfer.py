@@ -9,7 +9,7 @@ from typing import Any
 
 from trainyard.engine import locks
 from trainyard.engine import urn as urns
-from trainyard.engine.backend import Backend, check_version, manifest, refuse_unknown_deployment, salt_of, version_of
+from trainyard.engine.backend import Backend, check_version, refuse_unknown_deployment, salt_of, version_of
 from trainyard.engine.kinds import SECRET, SIGNATURE
 from trainyard.engine.project import Project
 from trainyard.engine.secrets import Crypter
@@ -54,7 +54,7 @@ def import_(backend: Backend, project: Project, stack: str, env: Mapping[str, st
         if not salt_of({"latest": deployment}) and current.get("secrets_providers"):
             deployment = {**deployment, "secrets_providers": current["secrets_providers"]}
         state = StackState(deployment, _crypter(deployment, env), Wire(Path()), None)
-        backend.save(project.name, stack, {**state.deployment(), "manifest": manifest()})
+        backend.save(project.name, stack, state.encoded())
     return len(state.olds)
 
 
