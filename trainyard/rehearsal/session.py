@@ -1,7 +1,8 @@
 """A rehearsal of a stack: the whole story against an emulator, in a world of its own.
 
-Own checkout folder (links to the program, a copy of the settings), own state, own bucket on the local S3 server,
-own ledger, a throw-away key. Nothing of it is reached by a run that was not started as a rehearsal.
+Own checkout folder (links to the program, a copy of the settings), own state, own bucket on the local S3 server (as a
+network volume behind RunPod's S3 where the stack keeps its results on one), own ledger, a throw-away key. Nothing of it
+is reached by a run that was not started as a rehearsal.
 """
 
 from __future__ import annotations
@@ -13,21 +14,26 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from trainyard import config
-from trainyard.config import Places, settings_file
+from trainyard.clouds import gpus
+from trainyard.config import Places, settings_file, stack_config
 from trainyard.errors import UserError
-from trainyard.rehearsal.runpod import refuse_beside_the_real, start
+from trainyard.rehearsal.runpod import refuse_beside_the_real, start, stock
+from trainyard.rehearsal.runpod.s3 import start_s3
 from trainyard.storage import local
+from trainyard.storage.bucket import exists
+from trainyard.storage.client import StoreSettings, s3, with_bucket
 
 EMULATED = ("runpod",)
 _LINKED = (".venv", "infra", "playbooks", "templates", "tasks.py", "Pulumi.yaml")
 _OWN_STORE = re.compile(r"^\s*trainyard:(store|bucket|disk_gb)\s*:.*\n?", re.MULTILINE)
-_SETTINGS = """\
-  trainyard:store: local
-  # What the rented pod would have need not be free on this machine.
-  trainyard:disk_gb: 5
-"""
+# What the rented pod would have need not be free on this machine.
+_LOCAL_STORE = "  trainyard:store: local\n  trainyard:disk_gb: 10\n"
+_VOLUME_STORE = "  trainyard:store: runpod\n  trainyard:bucket: {bucket}\n  trainyard:disk_gb: 10\n"
+_ENDPOINT = re.compile(r"s3api-([a-z0-9-]+)\.runpod\.io")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +54,35 @@ def rehearsal(stack: str, places: Places, env: Mapping[str, str]) -> Iterator[Wo
         raise UserError(f"there is no emulator for stack '{stack}'", hint=f"Stacks that can be rehearsed: {', '.join(EMULATED)}.")
     refuse_beside_the_real(env)
     base = places.home / "rehearsal" / stack
-    root = _checkout(base / "checkout", stack, places)
+    root, own = base / "checkout", _own_places(base / "checkout", base)
+    settings = stack_config(places.root, stack)
+    bucket, center = _volume_as_bucket(settings, env), _center(settings, env)
+    endpoint = None
     emulator = start(base / "cloud", env=env)
-    envs = _share_environments(places, base / "cloud" / "machines")
-    _share_environments(places, base / "outside" / "cloud")
     try:
-        yield World(root, {**_without_stores(env), **emulator.env, **_own_places(root, base), "TRAINYARD_ENVS": str(envs)})
+        if settings.get("trainyard:volume"):
+            emulator.add_volume(str(settings["trainyard:volume"]), center)
+        if bucket is None:
+            _checkout(root, stack, places, _LOCAL_STORE)
+        else:
+            _checkout(root, stack, places, _VOLUME_STORE.format(bucket=bucket))
+            store = _volume_store(local.ensure(config.places(root, own)), bucket)
+            emulator.add_volume(bucket, center, folder=store.data_dir / bucket if store.data_dir else None)
+            endpoint = start_s3(urlsplit(store.endpoint or "").port or 0, bucket)
+            own |= {
+                "RUNPOD_S3_ACCESS_KEY": store.access_key.reveal(),
+                "RUNPOD_S3_SECRET_KEY": store.secret_key.reveal(),
+                "RUNPOD_S3_ENDPOINT": endpoint.endpoint,
+            }
+        envs = _share_environments(places, base / "cloud" / "machines")
+        _share_environments(places, base / "outside" / "cloud")
+        yield World(root, {**_without_stores(env), **emulator.env, **own, "TRAINYARD_ENVS": str(envs)})
     finally:
         emulator.stop(end_pods=True)
-        local.stop(config.places(root, _own_places(root, base)))
+        if endpoint is not None:
+            endpoint.shutdown()
+            endpoint.server_close()
+        local.stop(config.places(root, own))
 
 
 def _own_places(root: Path, base: Path) -> dict[str, str]:
@@ -68,15 +94,41 @@ def _without_stores(env: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in env.items() if not key.startswith(("RUNPOD_", "AWS_", "R2_"))}
 
 
-def _checkout(root: Path, stack: str, places: Places) -> Path:
+def _volume_as_bucket(settings: Mapping[str, Any], env: Mapping[str, str]) -> str | None:
+    """Return the network volume that the stack keeps its results in, None for every other store."""
+    store, bucket = settings.get("trainyard:store"), settings.get("trainyard:bucket") or env.get("RUNPOD_S3_BUCKET")
+    if bucket == "none" or (store != "runpod" and (store is not None or not env.get("RUNPOD_S3_ACCESS_KEY"))):
+        return None
+    return str(bucket or settings.get("trainyard:volume") or "rehearsal")
+
+
+def _center(settings: Mapping[str, Any], env: Mapping[str, str]) -> str:
+    """Return the data center of the stack's volume: as its S3 endpoint says, else one where the stack's GPUs stand."""
+    named = _ENDPOINT.search(env.get("RUNPOD_S3_ENDPOINT", ""))
+    if named and named[1].upper() in stock.CENTERS:
+        return named[1].upper()
+    wanted = settings.get("trainyard:gpu") or []
+    kinds = [stock.gpu(gpu.runpod) for name in ([wanted] if isinstance(wanted, str) else wanted) for gpu in gpus.find(str(name))]
+    places = [center for kind in kinds if kind for center in kind.centers]
+    return next((center for center in places if center not in stock.OLD_DRIVERS), "EU-RO-1")
+
+
+def _volume_store(store: StoreSettings, bucket: str) -> StoreSettings:
+    """Return the bucket of the local S3 server that plays a network volume, made if it is not there."""
+    settings = with_bucket(store, bucket)
+    if not exists(settings):
+        s3(settings).create_bucket(Bucket=bucket)  # without versions: RunPod has none
+    return settings
+
+
+def _checkout(root: Path, stack: str, places: Places, store: str) -> None:
     root.mkdir(parents=True, exist_ok=True)
     for name in _LINKED:
         link = root / name
         link.unlink(missing_ok=True)
         link.symlink_to(places.root / name)
     text = _OWN_STORE.sub("", settings_file(places.root, stack).read_text(encoding="utf-8"))
-    (root / f"Pulumi.{stack}.yaml").write_text(text.rstrip("\n") + "\n" + _SETTINGS, encoding="utf-8")
-    return root
+    (root / f"Pulumi.{stack}.yaml").write_text(text.rstrip("\n") + "\n" + store, encoding="utf-8")
 
 
 def _share_environments(places: Places, cloud: Path) -> Path:

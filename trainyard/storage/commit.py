@@ -15,7 +15,7 @@ from typing import Any
 
 from trainyard.errors import PodCannotUpload, StoreError
 from trainyard.remote.protocol import Transport
-from trainyard.storage import local, podside
+from trainyard.storage import local, mounted, podside
 from trainyard.storage.bucket import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import OnProgress, Patience, Progress, deliver, silent
@@ -52,20 +52,25 @@ def commit(
     on_progress: OnProgress = silent,
     part_size: int = PART_SIZE,
     patience: Patience = PATIENCE,
+    volume: str | None = None,
 ) -> Committed:
     """Commit the output folder of a pod as the result of an attempt; safe to call again until it returns.
 
+    ``volume`` is where the bucket is mounted on the pod, for a store that signs no URLs (see mounted.py).
     ``logs`` maps names below the logs folder to files on the pod (default: those of the job and the bundle).
     Raises PodCannotUpload when only the way over SSH is left, StoreError when the store fails or lies.
     """
-    if not settings.presign:
+    if settings.presign:
+        volume = None
+    elif not volume:
         raise PodCannotUpload(
-            f"{settings.kind}'s S3 knows no presigned URLs, so the pod cannot send without its key: the result goes over SSH"
+            f"{settings.kind}'s S3 knows no presigned URLs, and no network volume is mounted in the pod (setting "
+            f"'volume: {settings.bucket}' would mount the bucket): the result goes over SSH"
         )
     extra = default_logs(output_dir) if logs is None else logs
     for last in (False, False, True):
         try:
-            return _commit(settings, transport, where, output_dir, outputs, excludes, extra, on_progress, part_size, patience)
+            return _commit(settings, transport, where, output_dir, outputs, excludes, extra, on_progress, part_size, patience, volume)
         except StoreError:
             # The local server can be killed like any process; its next start goes on where it was.
             if last or not local.revive(settings):
@@ -84,15 +89,21 @@ def _commit(
     on_progress: OnProgress,
     part_size: int,
     patience: Patience,
+    volume: str | None,
 ) -> Committed:
     settings = probed(settings)
     done = committed(settings, where)
     if done is not None:
         return done
     pod = podside.prepare(transport, output_dir)
-    found = frozen_scan(pod, outputs, excludes, extra, settings, part_size, on_progress, patience.pause)
+    # Into a mounted bucket nothing is sent by the part: no MD5 of parts is needed.
+    found = frozen_scan(pod, outputs, excludes, extra, settings if volume is None else None, part_size, on_progress, patience.pause)
     manifest = manifest_of(where, found, {posixpath.relpath(path, pod.root) for path in extra.values()})
-    deliver(settings, pod, result_targets(pod, where, found) + log_targets(where, found), on_progress, patience)
+    targets = result_targets(pod, where, found) + log_targets(where, found)
+    if volume is None:
+        deliver(settings, pod, targets, on_progress, patience)
+    else:
+        mounted.deliver(settings, pod, targets, volume, on_progress, patience)
     for entry in found["extra"]:
         if "inline" in entry:
             put_proven(settings, where.logs + entry["name"], base64.b64decode(entry["inline"]))

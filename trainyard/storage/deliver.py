@@ -70,22 +70,22 @@ def deliver(
     for round_ in range(patience.rounds):
         if round_:
             patience.pause(min(30.0, 2.0**round_))
-        proofs = dict(zip((t.key for t in targets), _each(lambda t: objects.proof(settings, t), targets), strict=True))
+        proofs = dict(zip((t.key for t in targets), each(lambda t: objects.proof(settings, t), targets), strict=True))
         wanted = [t for t in targets if proofs[t.key] != "there" or t.key in suspect]
         if wanted:
             done = total - sum(target.entry.size for target in wanted)
             # A later round does not insist on an empty place: VersityGW takes a delete marker for an object (412).
             fresh = {t.key for t in wanted if proofs[t.key] == "absent" and round_ == 0}
             reasons = _round(settings, pod, wanted, fresh, patience, _counting(on_progress, done, total))
-            proofs = dict(zip((t.key for t in wanted), _each(lambda t: objects.proof(settings, t), wanted), strict=True))
+            proofs = dict(zip((t.key for t in wanted), each(lambda t: objects.proof(settings, t), wanted), strict=True))
             _forget_dead(settings, wanted, proofs, reasons)
         if all(proofs[t.key] == "there" for t in wanted):
             on_progress(Progress("verify", total, total, "reading samples back"))
-            suspect = _wrong_samples(settings, pod, targets)
+            suspect = wrong_samples(settings, pod, targets, SAMPLED_FILES)
             if not suspect:
                 return
             reasons = dict.fromkeys(suspect, "what the store gives back is not what was sent")
-    raise StoreError(f"not committed: {_tell(reasons)}", hint="What has arrived is kept: the same command goes on with it.")
+    raise StoreError(f"not committed: {tell(reasons)}", hint="What has arrived is kept: the same command goes on with it.")
 
 
 def _counting(on_progress: OnProgress, base: int, total: int) -> Callable[[int], None]:
@@ -102,7 +102,7 @@ def _round(
 ) -> dict[str, str]:
     """Send and complete; returns why a target may not have made it."""
     # Something else (or something that reads back wrong) under the key is replaced, never taken for ours.
-    works = _each(lambda t: objects.open_work(settings, t, replace=t.key not in fresh), wanted)
+    works = each(lambda t: objects.open_work(settings, t, replace=t.key not in fresh), wanted)
     items: list[dict[str, Any]] = []
     owner: dict[int, Work] = {}
     for work in works:
@@ -117,7 +117,7 @@ def _round(
         raise PodCannotUpload(f"the pod cannot reach the store at {settings.endpoint or 'AWS'}: {example.get('message')}")
     failed = {owner[i].target.key: f"{f.get('code')}: {f.get('message', '')}" for i, f in sent.failed.items()}
     whole = [w for w in works if w.upload_id is not None and w.target.key not in failed]
-    _each(lambda work: objects.complete(settings, work), whole)
+    each(lambda work: objects.complete(settings, work), whole)
     return failed
 
 
@@ -130,14 +130,14 @@ def _forget_dead(settings: StoreSettings, wanted: Sequence[Target], proofs: Mapp
             reasons.setdefault(target.key, "the store said 200, but does not hold it")
 
 
-def _wrong_samples(settings: StoreSettings, pod: podside.Pod, targets: Sequence[Target]) -> set[str]:
-    """Read samples back from the store and return the keys whose bytes are wrong."""
-    chosen = sorted(targets, key=lambda t: -t.entry.size)[: SAMPLED_FILES // 2]
+def wrong_samples(settings: StoreSettings, pod: podside.Pod, targets: Sequence[Target], most: int) -> set[str]:
+    """Read samples of ``most`` files back from the store and return the keys whose bytes are wrong."""
+    chosen = sorted(targets, key=lambda t: -t.entry.size)[: most // 2]
     rest = [t for t in targets if t not in chosen]
-    chosen += random.sample(rest, min(len(rest), SAMPLED_FILES - len(chosen)))
+    chosen += random.sample(rest, min(len(rest), most - len(chosen)))
     asked = [(target, offset, length) for target in chosen for offset, length in _ranges(target.entry.size)]
     want = podside.sample(pod, [(t.source, offset, length) for t, offset, length in asked])
-    have = _each(lambda one: _range_sha256(settings, *one), asked)
+    have = each(lambda one: _range_sha256(settings, *one), asked)
     return {asked[i][0].key for i in range(len(asked)) if want[i] != have[i]}
 
 
@@ -154,12 +154,14 @@ def _range_sha256(settings: StoreSettings, target: Target, offset: int, length: 
         return hashlib.sha256(answer["Body"].read()).hexdigest()
 
 
-def _each(function: Callable[[A], B], items: Iterable[A]) -> list[B]:
+def each(function: Callable[[A], B], items: Iterable[A]) -> list[B]:
+    """Call a function on every item, by threads; return the results in order."""
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(function, items))
 
 
-def _tell(reasons: Mapping[str, str]) -> str:
+def tell(reasons: Mapping[str, str]) -> str:
+    """Return the first reasons as one text."""
     shown = [f"{key} ({reason})" for key, reason in sorted(reasons.items())[:5]]
     more = f" and {len(reasons) - 5} more" if len(reasons) > 5 else ""
     return "; ".join(shown) + more

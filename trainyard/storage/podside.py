@@ -80,13 +80,22 @@ def sample(pod: Pod, ranges: Sequence[Range]) -> list[str]:
 
 def send(pod: Pod, plan: Mapping[str, Any], on_bytes: OnBytes) -> Sent:
     """Carry out a plan of bound requests; the outcome of every item is known afterwards."""
+    return _carry_out(pod, "send", plan, on_bytes)
+
+
+def copy(pod: Pod, plan: Mapping[str, Any], on_bytes: OnBytes) -> Sent:
+    """Copy files on the pod, into a bucket that is mounted there; the outcome of every item is known afterwards."""
+    return _carry_out(pod, "copy", plan, on_bytes)
+
+
+def _carry_out(pod: Pod, verb: str, plan: Mapping[str, Any], on_bytes: OnBytes) -> Sent:
     sent, reader = Sent(), _Lines()
 
     def heard(piece: bytes) -> None:
         for line in reader.feed(piece):
             _note(sent, line, on_bytes)
 
-    done = pod.transport.exec(_command(pod, "send"), json.dumps(plan).encode(), on_stdout=heard)
+    done = pod.transport.exec(_command(pod, verb), json.dumps(plan).encode(), on_stdout=heard)
     _need_python(done)
     if done.rc not in (0, 1):
         raise StoreError(f"the uploader on the pod ended with {done.rc}: {done.error_text}")

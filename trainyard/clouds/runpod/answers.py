@@ -10,10 +10,10 @@ import httpx
 
 from trainyard.clouds.marker import parse_name, parse_time
 from trainyard.clouds.protocol import PodInfo, PodStatus, SshAddress
+from trainyard.clouds.volume import VOLUME_MARK
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
 
 HOST_KEY_MARK = "TRAINYARD_HOST_KEY"
-VOLUME_MARK = "TRAINYARD_VOLUME"
 GONE = "TERMINATED"
 _STATUS: Mapping[str, PodStatus] = {
     "PROVISIONING": "accepted",

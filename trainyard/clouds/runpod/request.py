@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from trainyard.clouds.marker import marker_env
 from trainyard.clouds.protocol import Offer, PodSpec
-from trainyard.clouds.runpod.answers import HOST_KEY_MARK, VOLUME_MARK
+from trainyard.clouds.runpod.answers import HOST_KEY_MARK
+from trainyard.clouds.volume import volume_env
 from trainyard.errors import UserError
 
 MOST_VARIABLES = 50
@@ -122,7 +123,7 @@ def pod_env(spec: PodSpec, addresses: Mapping[str, str]) -> dict[str, str]:
         env["SSH_HOST_ED25519_KEY"] = base64.b64encode(spec.host_key.encode()).decode()
         env[HOST_KEY_MARK] = public_half(spec.host_key)
     if spec.volume:
-        env = {VOLUME_MARK: VOLUME_PATH, "HF_HOME": f"{VOLUME_PATH}/huggingface", "UV_CACHE_DIR": f"{VOLUME_PATH}/uv", **env}
+        env = {**volume_env(VOLUME_PATH), **env}
     if len(env) > MOST_VARIABLES:
         raise UserError(f"RunPod takes at most {MOST_VARIABLES} variables a pod, this one has {len(env)}")
     return env
