@@ -2,7 +2,8 @@
 
 ``$TOY_CLOUD/<id>.json`` is one thing in the cloud; ``calls.log`` has one line a call; ``faults.json`` holds
 ``[{"op": "create", "name": "a", "kind": "error", "times": 1}]``. Kinds: error, init, die-before, die-after,
-hang, hang-after, slow, slow-error, no-id, unknown, gone. Start it as ``python toy.py ENGINE_ADDRESS``.
+hang, hang-after, slow, slow-error, no-id, unknown, gone; for check and diff hang, die-before and garbage.
+Start it as ``python toy.py ENGINE_ADDRESS``.
 
 Type ``toy:index:Pod``: Check makes ``cloudName``; a change of ``gpu`` replaces (delete first), one of ``zone``
 replaces (create first), all else updates.
@@ -96,6 +97,8 @@ class Toy(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.ConfigureResponse(acceptSecrets=True, acceptResources=True, supportsPreview=True)
 
     def Check(self, request: Any, context: Any) -> Any:
+        if self.stumble("check", request):
+            return b"this is no CheckResponse"
         olds, news = plain(request.olds), plain(request.news)
         if news.get("label") == "bad":
             return provider_pb2.CheckResponse(failures=[provider_pb2.CheckFailure(property="label", reason="this label is not allowed")])
@@ -106,6 +109,7 @@ class Toy(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.CheckResponse(inputs=struct(news))
 
     def Diff(self, request: Any, context: Any) -> Any:
+        self.stumble("diff", request)
         old, new = clear(plain(request.old_inputs)), clear(plain(request.news))
         changed = sorted(k for k in {*old, *new} if k != "cloudName" and old.get(k) != new.get(k) and k not in request.ignoreChanges)
         if old.get("cloudName") != new.get("cloudName"):
@@ -193,6 +197,17 @@ class Toy(provider_pb2_grpc.ResourceProviderServicer):
             self.init_failed(context, op, request, answer)
         self.log(f"done {op} {name}")
         return answer
+
+    def stumble(self, op: str, request: Any) -> bool:
+        """Carry out the faults of a call that changes nothing; say whether the answer must be garbage."""
+        fault = self.fault(op, request.urn.rpartition("::")[2])
+        if fault:
+            self.log(f"{op} {fault}")
+        if fault == "die-before":
+            os._exit(3)
+        if fault == "hang":
+            time.sleep(600)
+        return fault == "garbage"
 
     def init_failed(self, context: Any, op: str, request: Any, answer: Any) -> None:
         identity = getattr(answer, "id", "") or request.id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,8 @@ from trainyard.engine.provider import ProviderError
 from trainyard.errors import CloudUnknown, TrainyardError
 from trainyard.remote.transport import Address
 from trainyard.runs import attach
+from trainyard.runs.context import Context
 from trainyard.runs.pod import Pod
-from trainyard.runs.rent import Context
 from trainyard.runs.ui import Ui
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
@@ -32,7 +33,7 @@ def test_a_plugin_that_dies_between_its_port_and_its_handshake_is_not_waited_for
     began = time.monotonic()
 
     with pytest.raises(ProviderError, match="died during Handshake"):
-        Plugin("toy", address, SimpleNamespace(exit_code=-9), None, "127.0.0.1:1", lambda *_: None)  # type: ignore[arg-type]
+        Plugin("toy", address, SimpleNamespace(exit_code=-9), None, "127.0.0.1:1", lambda *_: None, threading.Event())  # type: ignore[arg-type]
 
     assert time.monotonic() - began < 20
 

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from trainyard.engine.values import Wire, carry_secrets, has_unknown, plain
 ADOPTS_PENDING = "adopts-pending"
 _MAX_BYTES = 400 * 1024 * 1024
 _QUICK_SECONDS = 300.0  # a check or a diff that takes longer hangs
+_GREET_SECONDS = 60.0
 _STILL_SECONDS = 60.0
 _LOOK_SECONDS = 0.5  # between two looks whether a plugin that does not answer yet still lives
 _CHANNEL_OPTIONS = [("grpc.max_send_message_length", _MAX_BYTES), ("grpc.max_receive_message_length", _MAX_BYTES)]
@@ -43,8 +44,11 @@ class _Accepts:
 class Plugin:
     """One provider plugin, started and greeted; configured by configure()."""
 
-    def __init__(self, package: str, address: str, process: Process | None, wire: Wire, engine_address: str, say: Say) -> None:
+    def __init__(
+        self, package: str, address: str, process: Process | None, wire: Wire, engine_address: str, say: Say, stop: threading.Event
+    ) -> None:
         self.package = package
+        self._stop = stop  # set when the user wants to end
         self._process = process
         self._wire = wire
         self._say = say
@@ -52,6 +56,7 @@ class Plugin:
         self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._stub = provider_pb2_grpc.ResourceProviderStub(self._channel)
         self._accepts = _Accepts()
+        self._harmless: set[Any] = set()  # running calls that change nothing
         self._greet(engine_address)
 
     @property
@@ -173,7 +178,9 @@ class Plugin:
         return result, [(f.property, f.reason) for f in response.failures]
 
     def cancel(self) -> None:
-        """Ask the plugin to end soon; it may not know how."""
+        """Ask the plugin to end soon (it may not know how), and wait no more for calls that change nothing."""
+        for call in list(self._harmless):
+            call.cancel()
         try:
             self._call("Cancel", "", _empty(), 5.0)
         except (_Unimplemented, ProviderError):
@@ -188,7 +195,7 @@ class Plugin:
     def _greet(self, engine_address: str) -> None:
         request = pb.ProviderHandshakeRequest(engine_address=engine_address, configure_with_urn=True, invoke_with_preview=True)
         with self._named("Handshake", ""):
-            call = self._stub.Handshake.future(request, timeout=_QUICK_SECONDS, wait_for_ready=True)
+            call = self._stub.Handshake.future(request, timeout=_GREET_SECONDS, wait_for_ready=True)
             try:
                 response = self._first_answer(call)
             except grpc.RpcError as error:
@@ -208,6 +215,11 @@ class Plugin:
                     call.cancel()
                     code = self._process.exit_code
                     raise ProviderError(f"the plugin of package '{self.package}' died during Handshake (exit code {code})") from None
+                if self._stop.is_set():
+                    call.cancel()
+                    raise ProviderError(
+                        f"the plugin of package '{self.package}' had not answered Handshake yet when the stop came"
+                    ) from None
 
     def _struct(self, value: Properties, *, contents: bool = True) -> Any:
         return self._wire.write(value, secrets=self._accepts.secrets, references=self._accepts.resources, contents=contents)
@@ -232,13 +244,27 @@ class Plugin:
         return Outcome(identity or getattr(response, "id", ""), outputs, inputs)
 
     def _quick(self, verb: str, urn: str, request: Any) -> Any:
-        return self._call(verb, urn, request, _QUICK_SECONDS)
+        """Make a call that changes nothing in the cloud: it has a limit, and a Ctrl-C ends it."""
+        with self._named(verb, urn), self._watched(verb, urn):
+            call = getattr(self._stub, verb).future(request, timeout=_QUICK_SECONDS)
+            self._harmless.add(call)
+            if self._stop.is_set():  # in the moment between the two lines above
+                call.cancel()
+            try:
+                return call.result()
+            except grpc.FutureCancelledError:
+                raise ProviderError(f"{verb} of {urn} was not answered yet when the stop came") from None
+            finally:
+                self._harmless.discard(call)
 
     def _slow(self, verb: str, urn: str, request: Any) -> Any:
-        with _still(
-            lambda seconds: self._say("info", f"{verb} of {urn}: the plugin of package '{self.package}' works since {seconds:.0f} s")
-        ):
+        with self._watched(verb, urn):
             return self._call(verb, urn, request, None)
+
+    def _watched(self, verb: str, urn: str) -> AbstractContextManager[None]:
+        return _still(
+            lambda seconds: self._say("info", f"{verb} of {urn}: the plugin of package '{self.package}' works since {seconds:.0f} s")
+        )
 
     def _call(self, verb: str, urn: str, request: Any, timeout: float | None) -> Any:
         with self._named(verb, urn):
@@ -265,7 +291,8 @@ class Plugin:
         if exit_code is not None:
             return f"the plugin of package '{self.package}' died during {verb}{target} (exit code {exit_code})"
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return f"the plugin of package '{self.package}' did not answer {verb}{target} within {_QUICK_SECONDS:.0f} s"
+            limit = _GREET_SECONDS if verb == "Handshake" else _QUICK_SECONDS
+            return f"the plugin of package '{self.package}' did not answer {verb}{target} within {limit:.0f} s"
         return self._wire.hide(error.details() or f"{verb} failed with {code.name}")
 
     def _exit_code(self) -> int | None:

@@ -45,6 +45,7 @@ class Plugins:
         self._ahead: dict[tuple[str, str], list[Process]] = {}
         self._open: list[Provider] = []
         self._closed = False
+        self._stop = threading.Event()
 
     def prestart(self, package: str, version: str) -> None:
         """Start a plugin that will surely be wanted; one that cannot be found is reported when it is."""
@@ -68,6 +69,7 @@ class Plugins:
 
     def cancel(self) -> None:
         """Ask all plugins to end soon."""
+        self._stop.set()
         with self._lock:
             for provider in self._open:
                 threading.Thread(target=provider.cancel, daemon=True).start()
@@ -99,7 +101,7 @@ class Plugins:
         process = None if port else self._process(package, version)
         try:
             address = f"127.0.0.1:{port}" if port else process.address() if process else ""
-            return Plugin(package, address, process, self._wire, self._engine_address, self._say)
+            return Plugin(package, address, process, self._wire, self._engine_address, self._say, self._stop)
         except EngineError:
             if process is not None:
                 process.stop()

@@ -107,7 +107,7 @@ class Process:
         """Return where the plugin serves; waits for its first line."""
         if not self._address:
             port = self._first_line()
-            if not port.isdigit():
+            if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
                 self.stop()
                 said = f": it printed '{port[:100]}'" if port else f" (exit code {self._process.poll()})"
                 raise EngineError(f"the plugin of package '{self.package}' did not start{said}")
