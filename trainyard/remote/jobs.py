@@ -58,11 +58,33 @@ peers() {
 }
 """
 
+OUT_OF_MEMORY = "trainyard: out of memory"
+"""How the line of a log begins that a job's supervisor adds when programs were killed for want of memory."""
+# Counts them: as the kernel does for the pod's cgroup, and as the supervisor of a local pod without one does.
+_OOM = """\
+oom() {
+  killed=0
+  while IFS=: read -r number kinds group; do
+    case ",$kinds," in
+      ,,) events=/sys/fs/cgroup$group/memory.events ;;
+      *,memory,*) events=/sys/fs/cgroup/memory$group/memory.oom_control ;;
+      *) continue ;;
+    esac
+    [ -r "$events" ] && while read -r key value; do
+      [ "$key" = oom_kill ] && killed=$((killed + value))
+    done <"$events"
+  done </proc/self/cgroup
+  own=${TRAINYARD_POD_SOCKET%/*}/oom
+  [ -r "$own" ] && while read -r line; do killed=$((killed + 1)); done <"$own"
+}
+"""
+
 # The trap keeps the supervisor alive when its group gets TERM, so that the verdict is still written. After a
 # TERM it waits for what is still saving: a shell dies at once and its Python a minute later. The verdict's
 # bytes were written before the start and are overwritten in place: a disk that the training filled cannot lose it.
 _SUPERVISOR = (
     _PEERS
+    + _OOM
     + """\
 umask 022
 ulimit -c 0
@@ -70,8 +92,14 @@ told=
 trap 'told=1' TERM
 trap : INT HUP
 echo $$ >pid.tmp && mv -f pid.tmp pid
+oom 2>/dev/null
+before=$killed
 sh ./script >>log 2>&1 </dev/null
 rc=$?
+oom 2>/dev/null
+[ $rc -ne 0 ] && [ "$killed" -gt "$before" ] && printf '\\n%s: %s\\n' '"""
+    + OUT_OF_MEMORY
+    + """' "$((killed - before)) program(s) of this pod were killed" >>log
 left=1200
 while [ -n "$told" ] && [ $left -gt 0 ] && peers $$; do sleep 0.5; left=$((left - 1)); done
 date +%s 1<>ended_at

@@ -15,9 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.clouds.local import pods
-from trainyard.clouds.local import LocalCloud, ending, registry
+from trainyard.clouds.local import LocalCloud, ending, limits, registry
 from trainyard.clouds.local import cloud as module
 from trainyard.errors import CloudRefused
+from trainyard.remote import jobs
+from trainyard.remote.protocol import Address, quote
+from trainyard.remote.transport import connect
 
 BOUND = 20.0
 
@@ -231,3 +234,36 @@ def test_a_later_end_is_kept_too(cloud: LocalCloud) -> None:
     assert first_end is not None
     pods.wait_for(lambda: datetime.now(UTC) > first_end + timedelta(seconds=0.3), "the old end")
     assert pods.answers(pod).startswith(b"SSH-2.0")
+
+
+GLUTTON = """
+import time
+taken = []
+for _ in range(50):
+    taken.append(bytearray(b"x" * 10_000_000))
+    time.sleep(0.02)
+time.sleep(60)
+"""
+
+
+def test_a_program_that_takes_too_much_memory_dies_alone_and_its_job_says_why(
+    cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINYARD_LOCAL_MEMORY", "0.2")
+    pod = pods.create(cloud, pods.spec())
+    assert pod.ssh is not None and pod.host_key is not None
+    key, job = tmp_path / "key", f"{pod.workspace}/job"
+    key.touch(0o600)
+    key.write_text(pods.keys("user")[0])
+    with connect(Address(pod.ssh.host, pod.ssh.port, pod.ssh.user, host_key=pod.host_key, key_file=key)) as transport:
+        jobs.start(transport, job, f"python3 -c {quote(GLUTTON)}")
+        pods.wait_for(lambda: jobs.status(transport, job).ended, "the limit", BOUND)
+
+        assert jobs.status(transport, job).exit_code == 137
+        assert jobs.OUT_OF_MEMORY in transport.exec(f"cat {job}/log").text
+    assert cloud.list() == [pod]
+    groups = [
+        Path(place, limits._name(registry.read(cloud.root / "pods" / pod.id, "state.json") or {})) for place, _, _ in limits._places()
+    ]
+    cloud.terminate(pod.id)
+    assert not any(group.exists() for group in groups)

@@ -6,6 +6,7 @@ and kill whatever leaves the tree). Environment:
 
 ``TRAINYARD_LOCAL_RUNG``   ``namespace`` or ``process`` forces a rung; without it the first that works serves.
 ``TRAINYARD_LOCAL_PRICE``  dollars per hour that these pods are said to cost, to exercise cost and budget (0).
+``TRAINYARD_LOCAL_MEMORY`` gigabytes that a pod's programs may use together; without it the machine's own are the limit.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trainyard.clouds.local import ending, hardware, launch, registry
+from trainyard.clouds.local import ending, hardware, launch, limits, registry
 from trainyard.clouds.marker import is_id, marker_env, parse_name
 from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec, PodStatus, SshAddress
 from trainyard.clouds.volume import volume_env
@@ -170,6 +171,7 @@ class LocalCloud:
         return [
             rung,
             ("local ssh server", serves, server if serves else "none: install openssh-server or asyncssh"),
+            ("local memory", True, limits.explain(hardware.memory())),
             ("local gpus", True, names),
         ]
 
@@ -228,6 +230,7 @@ class LocalCloud:
             "boot_restart": boot_restart,
             "rung": _forced_rung(),
             "nice": NICE,
+            "memory": hardware.memory(),
             "tick": TICK,
             "mask": str(self.root),
             "binds": [str(self.books.envs), *launch.needed_folders()],

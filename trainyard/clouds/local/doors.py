@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from trainyard.clouds.local import sandbox
+    from trainyard.clouds.local import limits, sandbox
 else:
+    import limits
     import sandbox
 
 BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -50,8 +51,11 @@ SetEnv {env}
 class Doors:
     """The open doors: descriptors to watch, and what to do when one of them is knocked at."""
 
-    def __init__(self, listener: socket.socket, control: socket.socket, env: dict[str, str], server: list[str], each: bool) -> None:
+    def __init__(
+        self, listener: socket.socket, control: socket.socket, env: dict[str, str], server: list[str], each: bool, memory: limits.Memory
+    ) -> None:
         self.listener, self.control, self.env, self.server, self.each = listener, control, env, server, each
+        self.memory = memory
         self.address: dict[str, Any] = {}
         self.talks: dict[int, tuple[socket.socket, bytearray]] = {}
         self.child = 0
@@ -105,7 +109,7 @@ class Doors:
         try:
             pid = os.fork()
             if not pid:
-                _become(argv, self.env if env is None else env, (stdin, stdout, stderr))
+                _become(argv, self.env if env is None else env, (stdin, stdout, stderr), self.memory)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
         return pid
@@ -156,7 +160,7 @@ class Doors:
             time.sleep(0.01)
 
 
-def open_doors(spec: dict[str, Any], path: str, rung: str) -> Doors:
+def open_doors(spec: dict[str, Any], path: str, rung: str, memory: limits.Memory) -> Doors:
     """Bind the pod's port and socket and write its sshd settings; the pod's own root must be entered before."""
     own_root = rung == "namespace"
     pod = "/pod" if own_root else path + "/pod"
@@ -182,7 +186,7 @@ def open_doors(spec: dict[str, Any], path: str, rung: str) -> Doors:
         server = [*spec["asyncssh"], f"{pod}/etc"]
         # The asyncssh child accepts by itself.
         listener.setblocking(True)
-    doors = Doors(listener, control, env, server, each)
+    doors = Doors(listener, control, env, server, each, memory)
     doors.address = {
         "port": listener.getsockname()[1],
         "rung": rung,
@@ -193,13 +197,14 @@ def open_doors(spec: dict[str, Any], path: str, rung: str) -> Doors:
     return doors
 
 
-def _become(argv: list[str], env: dict[str, str], streams: tuple[int, int, int]) -> NoReturn:
+def _become(argv: list[str], env: dict[str, str], streams: tuple[int, int, int], memory: limits.Memory) -> NoReturn:
     """Turn the child of a fork into the program; it must never go on as a second supervisor."""
     try:
         # The supervisor's own ways to take a signal, among them one that ends the pod, and what Python ignores.
         for sign in (signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(sign, signal.SIG_DFL)
         os.setsid()
+        memory.enter()
         for target, fd in enumerate(streams):
             os.dup2(fd, target)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -47,14 +47,12 @@ def parse(text: str) -> list[Gpu]:
 
 def price(env: Mapping[str, str] | None = None) -> float:
     """Return the price of an hour: nothing, or ``TRAINYARD_LOCAL_PRICE`` in dollars."""
-    text = (os.environ if env is None else env).get("TRAINYARD_LOCAL_PRICE") or "0"
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e6:
-        raise UserError(f"TRAINYARD_LOCAL_PRICE: '{text}' is no price per hour in dollars")
-    return value
+    return _number("TRAINYARD_LOCAL_PRICE", "price per hour in dollars", os.environ if env is None else env)
+
+
+def memory(env: Mapping[str, str] | None = None) -> int | None:
+    """Return the bytes that a pod may use, None where only the machine's memory is the limit."""
+    return round(1e9 * _number("TRAINYARD_LOCAL_MEMORY", "amount of memory in GB", os.environ if env is None else env)) or None
 
 
 def offers(query: OfferQuery, have: list[Gpu], used: set[int]) -> list[Offer]:
@@ -79,3 +77,14 @@ def _fits(wanted: str, name: str) -> bool:
     """Compare in every cloud's spelling: ``RTX_4090`` is ``NVIDIA GeForce RTX 4090``, ``H100`` any H100."""
     words = re.findall(r"[a-z0-9]+", wanted.lower())
     return set(words) - {"nvidia", "geforce"} <= set(re.findall(r"[a-z0-9]+", name.lower()))
+
+
+def _number(name: str, what: str, env: Mapping[str, str]) -> float:
+    text = env.get(name) or "0"
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise UserError(f"{name}: '{text}' is no {what}")
+    return value

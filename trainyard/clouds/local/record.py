@@ -15,8 +15,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainyard.clouds.local import sandbox
+    from trainyard.clouds.local import limits, sandbox
 else:
+    import limits
     import sandbox
 
 
@@ -90,6 +91,7 @@ class Pod:
     def remove(self, reason: str) -> None:
         """Take the pod out of the list, keep the record of its end, remove its files. Everything in it is dead already."""
         spec = self.spec
+        limits.remove(spec)
         kept = {key: spec.get(key) for key in ("name", "fence_id", "lease_id", "created", "stop", "end", "price", "boot_id")}
         with contextlib.suppress(OSError):
             self.write("ended.json", {**kept, "ended": time.time(), "reason": reason})

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard.clouds.local import sandbox
+from trainyard.clouds.local import limits, sandbox
 from trainyard.errors import CloudRefused
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")
@@ -175,6 +175,7 @@ def bury(books: Books, folder: Path, reason: str) -> None:
         os.rename(folder / "ended.json", books.ended / f"{name}.json")
         written = True
     state = read(folder, "state.json")
+    limits.remove(state or {})
     kept = ("name", "fence_id", "lease_id", "created", "stop", "end", "price", "boot_id")
     record = {**{key: (state or {}).get(key) for key in kept}, "ended": time.time(), "reason": reason}
     earlier = read(books.ended, f"{name}.json")

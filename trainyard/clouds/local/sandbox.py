@@ -140,16 +140,20 @@ def set_marker(marker: int) -> None:
         resource.setrlimit(RLIMIT_RTTIME, (marker, marker))
 
 
+def marked(text: str) -> Iterator[int]:
+    """Yield the living processes with a marker, the caller left out."""
+    return (pid for pid in _pids() if _marked(pid, text))
+
+
 def kill_marked(marker: int, clean_passes: int) -> int:
     """Kill every process with the marker until so many passes in turn find none; return how many were killed."""
     text, killed, clean = str(marker), 0, 0
     while clean < clean_passes:
         found = 0
-        for pid in _pids():
-            if _marked(pid, text):
-                found += 1
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+        for pid in marked(text):
+            found += 1
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
         killed += found
         clean = 0 if found else clean + 1
         time.sleep(0.002)

@@ -19,10 +19,11 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from trainyard.clouds.local import doors, sandbox
+    from trainyard.clouds.local import doors, limits, sandbox
     from trainyard.clouds.local.record import Pod, Stop
 else:
     import doors
+    import limits
     import sandbox
     from record import Pod, Stop
 
@@ -187,7 +188,7 @@ def _live(pod: Pod, report: int, rung: str, end: Any) -> None:
         sandbox.set_marker(pod.spec["marker"])
     os.nice(pod.spec["nice"])
     try:
-        served = doors.open_doors(pod.spec, pod.path, rung)
+        served = doors.open_doors(pod.spec, pod.path, rung, limits.Memory(pod.spec, pod.fd))
         pod.write("port", served.address)
     except OSError as error:
         _tell(report, {"error": error.strerror or str(error)})
@@ -215,7 +216,7 @@ def _serve(pod: Pod, served: doors.Doors) -> str:
     for fd in (wake, *served.watched()):
         poller.register(fd, select.POLLIN)
     boot = _Boot(pod, served)
-    tick, next_look = float(pod.spec["tick"]), 0.0
+    tick, next_look = min(float(pod.spec["tick"]), served.memory.wait()), 0.0
     while True:
         dead = _reap()
         boot.step(dead)
@@ -224,6 +225,7 @@ def _serve(pod: Pod, served: doors.Doors) -> str:
             next_look = time.monotonic() + tick
             if not pod.is_recorded():
                 return "its record was removed"
+            served.memory.look()
         pod.read()
         left = pod.left()
         if left <= 0:
