@@ -14,6 +14,7 @@ from tests.faults import judge, processes
 from tests.faults.cases import BEFORE_BOOT, SITUATIONS, WAITS, Case
 from tests.faults.endings import PREFLIGHT
 from tests.faults.following import LABEL, PATIENCE, go_on
+from tests.faults.pace import Pace
 from tests.faults.points import POINTS, STALL, Scene
 from tests.faults.processes import Process
 from tests.faults.world import STACK, RunPodYard, World
@@ -41,8 +42,7 @@ class Bench:
     """One world, with a colleague whose stack has the same name and whose pod must outlive every case."""
 
     world: World
-    pace: float = 4.0
-    """Seconds an ``up`` with a pod takes on this machine now."""
+    pace: Pace = field(default_factory=lambda: Pace(4.0))
     colleague: RunPodYard | None = None
     others: frozenset[str] = frozenset()
     """The colleague's pods."""
@@ -51,7 +51,7 @@ class Bench:
         """Measure the pace and bring the colleague's pod up."""
         began = time.monotonic()
         self.ensure_colleague()
-        self.pace = max(2.0, time.monotonic() - began)
+        self.pace = Pace(time.monotonic() - began)
 
     def ensure_colleague(self) -> None:
         """Bring the colleague's stack up, where it is not."""
@@ -98,6 +98,7 @@ class Story:
         self.world = bench.world
         self.yard = bench.world.yard(TRAINYARD_ENGINE=case.engine)
         self.since = time.time()
+        self.lease = self._lease()
         self.seen: dict[int, Process] = {}
         self.secrets: dict[str, str] = {}
         self.killed_at = 0.0
@@ -108,8 +109,7 @@ class Story:
         if self.case.operation in ("destroy", "replace"):
             began = time.monotonic()
             self.verb("up", "--stack", STACK).expect()
-            # The machine gets busier and quieter in an hour; random instants must go on falling into the operation.
-            self.bench.pace = max(2.0, (self.bench.pace + time.monotonic() - began) / 2)
+            self.bench.pace.took("up", self.case.engine, time.monotonic() - began)
         if self.case.operation == "replace":
             self._settings(disk_gb=6)
         self._situation(True)
@@ -161,14 +161,20 @@ class Story:
             self.problems(f"destroy exited {done.code}")
 
     def _settings(self, **changes: object) -> None:
-        waits = self.case.next in WAITS
-        # Long enough to reach the point at this machine's pace, short enough to be waited out.
-        seconds = self.bench.pace * {"train": 2.5}.get(self.case.operation, 1.5) + 3 if waits else 1200
-        early = self.case.point in BEFORE_BOOT or (self.case.point == "random" and self.case.fraction < 0.5)
-        if waits and self.case.operation == "train" and not early:
-            seconds += PREFLIGHT  # with less of a lease left nothing is started on a pod
         pods = None if self.case.operation == "train" else 1
-        self.yard.settings(**{"pods": pods, "hours": round(seconds / 3600, 6), "rescue_minutes": 0.05, **changes})
+        self.yard.settings(**{"pods": pods, "hours": round(self.lease / 3600, 6), "rescue_minutes": 0.05, **changes})
+
+    def _lease(self) -> float:
+        """Return seconds of lease: enough to reach the point at this machine's pace, little where it must be waited out."""
+        case, pace = self.case, self.bench.pace
+        if case.next not in WAITS:
+            return 1200.0
+        if case.operation != "train":
+            after = 0.0 if case.operation == "up" else pace.of(case.operation, case.engine)
+            return 1.5 * (pace.of("up", case.engine) + after) + 3
+        early = case.point in BEFORE_BOOT or (case.point == "random" and case.fraction < 0.5)
+        # With less of a lease left nothing is started on a pod.
+        return 1.2 * pace.of("train", case.engine) + 3 + (0.0 if early else PREFLIGHT)
 
     def _situation(self, on: bool) -> None:
         fault = SITUATIONS.get(self.case.situation)
@@ -208,16 +214,22 @@ class Story:
 
     def _kill_at_point(self, scene: Scene, controller: subprocess.Popen[str]) -> bool:
         point = POINTS.get(self.case.point)
-        at = time.monotonic() + self.case.fraction * self._usual()
+        pace, key = self.bench.pace, (self.case.operation, self.case.engine)
+        began, at = time.monotonic(), self.case.fraction * pace.of(*key)
         armed = False
         while controller.poll() is None:
             if point is not None and not armed and point.arm(scene):
                 armed = True
                 if point.fault:
                     self.world.emulator.faults.on(point.fault, times=1, **point.does)
-            if (point is None and time.monotonic() >= at) or (point is not None and armed and point.reached(scene)):
+            if point is None and time.monotonic() - began >= at:
+                pace.was_met(*key)
+                return self._kill(controller.pid)
+            if point is not None and armed and point.reached(scene):
                 return self._kill(controller.pid)
             time.sleep(0.01)
+        if controller.returncode == 0:
+            pace.took(*key, time.monotonic() - began)
         return False
 
     def _kill(self, pid: int) -> bool:
@@ -227,9 +239,6 @@ class Story:
         processes.kill(chosen)
         self.killed_at = time.time()
         return bool(chosen)
-
-    def _usual(self) -> float:
-        return self.bench.pace * {"up": 1.0, "destroy": 0.8, "replace": 1.6, "train": 2.5}[self.case.operation]
 
     def _judge(self) -> None:
         others = self.bench.others

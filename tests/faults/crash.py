@@ -66,7 +66,7 @@ def run(cases: Sequence[Case], *, workers: int, minutes: float | None, say: Call
         with world() as mine:
             bench = Bench(mine)
             bench.calibrate()
-            say(f"a world is up; an up with a pod takes {bench.pace:.1f} s here")
+            say(f"a world is up; an up with a pod takes {bench.pace.of('up', 'builtin'):.1f} s here")
             while time.monotonic() < until and not over.is_set():
                 try:
                     number, case = waiting.get_nowait()
