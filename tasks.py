@@ -61,7 +61,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
 def context(*, as_json: bool = False) -> Any:
     """Return what every verb works with: places, environment, and the way to talk to a person."""
     from trainyard import config
-    from trainyard.runs.rent import Context as Work
+    from trainyard.runs.context import Context as Work
     from trainyard.runs.ui import Ui
 
     ui = Ui(json=as_json)
@@ -203,7 +203,7 @@ def rehearse(
     from trainyard import config as settings
     from trainyard.rehearsal.session import rehearsal
     from trainyard.runs import train as begin
-    from trainyard.runs.rent import Context as Work
+    from trainyard.runs.context import Context as Work
 
     here = context(as_json=json)
     wanted = begin.Wanted(stack, recipe, data, Path(config) if config else None, tuple(set or ()), name)

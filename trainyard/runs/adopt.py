@@ -16,10 +16,10 @@ from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.errors import PodFailed, UserError
 from trainyard.remote.protocol import quote
 from trainyard.remote.transport import Address, connect
+from trainyard.runs.context import Context
 from trainyard.runs.identity import RunId
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.record import Record, RunFolder
-from trainyard.runs.rent import Context
 
 RUN_FILE = (".trainyard", "run.json")
 _KEPT = (

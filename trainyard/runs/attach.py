@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 from trainyard.errors import Busy, TrainyardError, Unreachable, UserError
+from trainyard.runs.context import Context
 from trainyard.runs.drive import Detached, drive
 from trainyard.runs.identity import find
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.record import Record, RunFolder, all_folders
-from trainyard.runs.rent import Context, ensure_key
 
 _POLL = 2.0
 
@@ -94,10 +94,10 @@ def _mark_cancelled(folder: RunFolder) -> None:
 def _stop_training(context: Context, record: Record) -> None:
     from trainyard.remote import jobs
     from trainyard.runs import follow
-    from trainyard.runs.pod import Pod
+    from trainyard.runs.pod import pod_of
 
     try:
-        pod = Pod.of(record.pod, ensure_key(context, record), context.cloud(record.environment))
+        pod = pod_of(context, record)
         with pod.connect() as transport:
             jobs.stop(transport, pod.path("job"), grace=follow.STOP_GRACE)
     except Unreachable as error:

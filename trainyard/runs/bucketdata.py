@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from trainyard.errors import UserError
 from trainyard.recipes.data import RemoteFile
-from trainyard.runs.rent import Context
+from trainyard.runs.context import Context
 from trainyard.storage.client import StoreSettings, s3, store_settings
 
 URL_SECONDS = 6 * 3600

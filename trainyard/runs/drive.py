@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from trainyard.errors import EngineError, StillThere, StoreError, TrainyardError, Unreachable, disk_full
 from trainyard.runs import teardown
+from trainyard.runs.context import Context
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.record import Phase, Record, RunFolder
-from trainyard.runs.rent import Context, ensure_key, rent
+from trainyard.runs.rent import rent
 from trainyard.runs.summary import cost, write_summary
 
 if TYPE_CHECKING:
@@ -73,10 +74,9 @@ def _train(context: Context, record: Record, folder: RunFolder) -> None:
         folder.save(record)
         _note(context, record, "rented", pod=record.pod.get("pod_id"), price_per_hour=record.pod.get("price_per_hour"))
     from trainyard.runs import follow, start
-    from trainyard.runs.pod import Pod
+    from trainyard.runs.pod import pod_of
 
-    key = ensure_key(context, record)
-    pod = Pod.of(record.pod, key, context.cloud(record.environment))
+    pod = pod_of(context, record)
     if not record.reached("started"):
         with folder.stage(record, "start"):
             start.start(context, record, folder, pod)

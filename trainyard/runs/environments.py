@@ -14,10 +14,11 @@ from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.config import stack_config
 from trainyard.errors import CloudError, EngineError, RefusedError, StillThere, TrainyardError, UserError
 from trainyard.runs import attach, reap
+from trainyard.runs.context import Context
 from trainyard.runs.estimate import HOURS_A_MONTH
 from trainyard.runs.record import RunFolder, all_folders
-from trainyard.runs.rent import Context, mark_up
 from trainyard.runs.teardown import shielded
+from trainyard.runs.upkeep import mark_up
 from trainyard.stacks import facade
 from trainyard.stacks.model import Event, Operation, Outcome, Stack
 

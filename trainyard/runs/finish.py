@@ -8,9 +8,9 @@ from typing import Any
 from trainyard.errors import PodCannotUpload, StoreError, TrainingFailed, Unreachable
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.remote.protocol import Transport
+from trainyard.runs.context import Context
 from trainyard.runs.pod import Pod
 from trainyard.runs.record import Record, RunFolder
-from trainyard.runs.rent import Context
 from trainyard.storage import commit as storage_commit
 from trainyard.storage import direct
 from trainyard.storage.client import StoreSettings, store_settings, sync_command

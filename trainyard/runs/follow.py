@@ -14,11 +14,11 @@ from trainyard.remote.follow import follow as follow_job
 from trainyard.remote.jobs import JobStatus
 from trainyard.remote.protocol import Transport, quote
 from trainyard.remote.reconnect import Reconnecting
+from trainyard.runs.context import Context
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.pod import Pod
 from trainyard.runs.progress import ProgressLine
 from trainyard.runs.record import Record, RunFolder, is_driven
-from trainyard.runs.rent import Context
 from trainyard.runs.summary import cost
 
 STOP_GRACE = 300.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from trainyard.runs.context import Context
 from trainyard.runs.record import Record, RunFolder
-from trainyard.runs.rent import Context
 
 HOME_FILES = ("run-summary.json", "train.log", "metrics.jsonl", "result.json", "checkpoint.json")
 

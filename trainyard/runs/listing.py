@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 from rich.table import Column, Table
 
 from trainyard.runs.attach import folder_of
+from trainyard.runs.context import Context
 from trainyard.runs.record import Record, RunFolder, all_folders, is_driven
-from trainyard.runs.rent import Context, ensure_key
 from trainyard.runs.summary import cost, read_metrics, stopped
 
 _POLL = 0.3
@@ -72,13 +72,13 @@ def _from_pod(context: Context, record: Record, follow: bool, out: BinaryIO) -> 
     from trainyard.remote.follow import follow as follow_job
     from trainyard.remote.protocol import quote
     from trainyard.remote.reconnect import Reconnecting
-    from trainyard.runs.pod import Pod
+    from trainyard.runs.pod import pod_of
 
     def write(data: bytes) -> None:
         out.write(data)
         out.flush()
 
-    pod = Pod.of(record.pod, ensure_key(context, record), context.cloud(record.environment))
+    pod = pod_of(context, record)
     with Reconnecting(pod.connect, name=f"pod {pod.id}") as transport:
         if follow:
             follow_job(transport, pod.path("job"), [Tail(pod.path("job", "log"), write)])

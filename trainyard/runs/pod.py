@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.errors import CloudError, Unreachable
 from trainyard.remote.transport import Address, SshTransport, connect
+from trainyard.runs.context import Context
+from trainyard.runs.key import private_key
+from trainyard.runs.record import Record
+
+
+def pod_of(context: Context, record: Record) -> Pod:
+    """Return the run's pod as the outputs of its stack tell it. Raises EngineError when its SSH key is lost."""
+    told = record.pod
+    address = Address(
+        host=str(told["host"]), port=int(told["port"]), user=str(told.get("user") or "root"),
+        host_key=told.get("host_key"), key_file=private_key(context, record),
+    )  # fmt: skip
+    return Pod(str(told["pod_id"]), str(told["lease_id"]), str(told["workspace"]), address, context.cloud(record.environment))
 
 
 @dataclass(slots=True)
@@ -20,15 +31,6 @@ class Pod:
     workspace: str
     address: Address
     cloud: Cloud
-
-    @classmethod
-    def of(cls, outputs: dict[str, Any], key_file: Path, cloud: Cloud) -> Pod:
-        """Make it from the outputs of a run's stack."""
-        address = Address(
-            host=str(outputs["host"]), port=int(outputs["port"]), user=str(outputs.get("user") or "root"),
-            host_key=outputs.get("host_key"), key_file=key_file,
-        )  # fmt: skip
-        return cls(str(outputs["pod_id"]), str(outputs["lease_id"]), str(outputs["workspace"]), address, cloud)
 
     def path(self, *parts: str) -> str:
         """Return a path under the pod's workspace."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import subprocess
 
 from trainyard.errors import UserError
+from trainyard.runs.context import Context
+from trainyard.runs.key import private_key
 from trainyard.runs.record import Record, RunFolder
-from trainyard.runs.rent import Context, ensure_key
 
 
 def ssh_command(context: Context, record: Record, folder: RunFolder, *, extra: tuple[str, ...] = ()) -> list[str]:
     """Return the ssh command line for a run's pod; raises UserError when the pod is not up or is gone."""
     if record.reached("ended") or not record.pod.get("host"):
         raise UserError(f"run {record.id} has no pod now (it is: {record.phase})")
-    key = ensure_key(context, record)
+    key = private_key(context, record)
     known = folder.path / "known_hosts"
     host, port = record.pod["host"], record.pod["port"]
     known.write_text(f"[{host}]:{int(port)} {record.pod['host_key']}\n")

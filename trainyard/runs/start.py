@@ -12,9 +12,9 @@ from trainyard.recipes.values import needs_of
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.adopt import RUN_FILE, told_to_pod
 from trainyard.runs.bucketdata import signed_urls
+from trainyard.runs.context import Context
 from trainyard.runs.pod import Pod
 from trainyard.runs.record import Record, RunFolder
-from trainyard.runs.rent import Context
 
 
 def start(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None:

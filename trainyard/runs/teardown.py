@@ -12,8 +12,8 @@ from types import FrameType
 
 from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.errors import CloudError, StillThere
+from trainyard.runs.context import Context
 from trainyard.runs.record import Record, RunFolder
-from trainyard.runs.rent import Context
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
 

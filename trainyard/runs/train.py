@@ -21,11 +21,13 @@ from trainyard.recipes import bundle, data, venvs
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.values import Values, lock_for, locked_packages, needs_of, resolve
 from trainyard.runs import shape
+from trainyard.runs.context import Context
 from trainyard.runs.estimate import Estimate, check_limits, estimate
 from trainyard.runs.identity import RunId, new_label
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.record import Record, RunFolder
-from trainyard.runs.rent import Context, ensure_environment, write_run_settings
+from trainyard.runs.rent import write_run_settings
+from trainyard.runs.upkeep import ensure_environment
 from trainyard.stacks import facade
 
 DEFAULT_HOURS = 2.0

@@ -1,0 +1,35 @@
+"""What every verb works with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trainyard.clouds import open_cloud
+from trainyard.clouds.protocol import Cloud
+from trainyard.config import Places
+from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.ui import Ui
+from trainyard.stacks import facade
+from trainyard.stacks.model import Stack
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Places, environment variables, and the way to talk to a person."""
+
+    places: Places
+    env: Mapping[str, str]
+    ui: Ui
+
+    def stack(self, environment: str) -> Stack:
+        """Return an environment's stack."""
+        return facade.environment_stack(environment, self.places, self.env)
+
+    def cloud(self, environment: str) -> Cloud:
+        """Return the adapter of an environment's cloud."""
+        return open_cloud(str(facade.settings_of(environment, self.places).get("cloud", environment)), self.env, self.places)
+
+    def run_stack(self, record: Record, folder: RunFolder) -> Stack:
+        """Return the stack of one attempt."""
+        return Stack(record.id.stack_name(record.environment), self.places, self.env, folder.config)

@@ -1,0 +1,35 @@
+"""The private SSH key of a run's pod."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from trainyard.errors import EngineError
+from trainyard.runs.context import Context
+from trainyard.runs.record import Record
+from trainyard.stacks import facade
+
+
+def private_key(context: Context, record: Record) -> Path:
+    """Return the file of the key, written again from the environment's state when it is lost.
+
+    Raises EngineError when neither holds it.
+    """
+    path = Path(str(record.pod.get("ssh_key_file") or context.places.ssh / record.environment / "id_ed25519"))
+    if path.is_file():
+        return path
+    pem = facade.outputs(context.stack(record.environment)).get("ssh_private_key")
+    if not pem:
+        raise EngineError(f"the private key {path} is gone and the state of '{record.environment}' does not hold it")
+    _write(path, str(pem))
+    return path
+
+
+def _write(path: Path, pem: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as out:
+        out.write(pem)
+    os.replace(draft, path)

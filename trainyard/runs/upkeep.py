@@ -1,0 +1,69 @@
+"""The environment that runs stand on: brought up where its settings, the program or the plugin changed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from trainyard.config import Places
+from trainyard.errors import EngineError, RefusedError
+from trainyard.provider.intents import is_closed
+from trainyard.runs.context import Context
+from trainyard.stacks import facade
+from trainyard.stacks.model import Stack
+
+
+def ensure_environment(context: Context, name: str) -> dict[str, Any]:
+    """Return the environment's outputs, after an up where settings, program or plugin changed or no fence stands open.
+
+    Raises RefusedError when that up would rent pods (``pods:`` in the settings): the user does that himself.
+    """
+    stack = context.stack(name)
+    stamp = context.places.home / "settings" / f"{name}.sha256"
+    wanted = _fingerprint(context.places, stack)
+    if stamp.is_file() and stamp.read_text() == wanted and _open_fence(context, stack):
+        return facade.outputs(stack)
+    if facade.settings_of(name, context.places).get("pods"):
+        raise RefusedError(f"stack '{name}' must be brought up first, and its settings ask for pods", hint=f"Run: invoke up --stack {name}")
+    with context.ui.stage("up", f"environment {name}"):
+        outcome = facade.operate(stack, "up", context.ui.engine_event)
+    if not outcome.ok:
+        raise EngineError(f"up of stack '{name}' failed: {outcome.reason()}")
+    mark_up(context.places, stack)
+    return facade.outputs(stack)
+
+
+def mark_up(places: Places, stack: Stack) -> None:
+    """Remember with which settings, program and plugin an environment's last up succeeded."""
+    stamp = places.home / "settings" / f"{stack.name}.sha256"
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(_fingerprint(places, stack))
+
+
+def _open_fence(context: Context, stack: Stack) -> bool:
+    for resource in facade.resources(stack):
+        if resource.get("type") == "trainyard:index:Lease" and not resource.get("delete"):
+            outputs = resource.get("outputs")
+            fence = outputs.get("fence_id") or outputs.get("fenceId") if isinstance(outputs, dict) else None
+            if isinstance(fence, str) and not is_closed(context.places.intents, fence):
+                return True
+    return False
+
+
+def _fingerprint(places: Places, stack: Stack) -> str:
+    digest = hashlib.sha256()
+    files = [stack.settings, places.root / "Pulumi.yaml"]
+    for folder in ("infra", "trainyard/provider", "trainyard/clouds", "trainyard/storage"):
+        files += sorted(path for path in (places.root / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    for path in files:
+        digest.update(f"{path.relative_to(places.root) if path.is_relative_to(places.root) else path.name}\0".encode())
+        digest.update(_content(path))
+    return digest.hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b"?"
