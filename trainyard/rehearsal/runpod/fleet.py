@@ -180,7 +180,7 @@ class Fleet:
         port = info.ssh.port if info.ssh is not None else None
         hold = boot.get("stale") or (self.timing.ports if stale else 0.0)
         # On a machine without namespaces a pod has another folder and another login than a container would.
-        record |= {"workspace": info.workspace, "volume": info.volume, "user": info.ssh.user if info.ssh is not None else "root"}
+        record |= {"workspace": info.workspace, "user": info.ssh.user if info.ssh is not None else "root"}
         record |= {
             "status": "RUNNING", "started": now, "port": port, "stale_port": stale, "stale_until": now + hold + self.timing.ports,
             "ports_at": now + boot.get("ports_after", self.timing.ports), "due": now + WATCH,

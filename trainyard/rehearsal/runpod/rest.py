@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
+from trainyard.clouds.volume import VOLUME_MARK
 from trainyard.rehearsal.runpod import billing, schema, stock
 from trainyard.rehearsal.runpod.books import Record
 from trainyard.rehearsal.runpod.faults import CAPACITY
@@ -164,8 +165,9 @@ class Rest:
         }  # fmt: skip
         if "WORKSPACE" in shown["env"] and record.get("workspace"):
             shown["env"]["WORKSPACE"] = record["workspace"]
-        if "TRAINYARD_VOLUME" in shown["env"] and record.get("volume"):
-            shown["env"]["TRAINYARD_VOLUME"] = record["volume"]
+        for mount in request.get("mounts", {}).get("network", []):
+            if VOLUME_MARK in shown["env"]:
+                shown["env"][VOLUME_MARK] = str(self.fleet.machines.volume(mount["volumeId"]))
         if request.get("gpu"):
             shown["gpu"] = {"id": request["gpu"]["id"], "count": request["gpu"].get("count", 1)}
         else:
