@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import time
@@ -112,13 +113,17 @@ def cancel_trial(after: float, *, whole_tree: bool = False, lease: float = PREFL
     """Return the trial of a CI job cancelled so many seconds after its start, under a lease of so many seconds."""
     what = "its whole tree" if whole_tree else "the controller"
     return Trial(
-        f"CI cancel after {after:.1f} s, {what}", "SIGINT, 7.5 s, SIGTERM, 2.5 s, SIGKILL",
+        f"CI cancel after {after:.2f} s, {what}", "SIGINT, 7.5 s, SIGTERM, 2.5 s, SIGKILL",
         own=lambda stage: cancelled_like_ci(stage, after, whole_tree=whole_tree, lease=lease),
     )  # fmt: skip
 
 
 LAPTOP = Trial("lost laptop", "the controller's machine is gone for good", own=lost_laptop, least_pods=1)
 NOBODY = Trial("lost laptop, nobody comes", "nobody looks after the pod any more", own=lost_laptop_and_nobody_comes, least_pods=1)
-ENDINGS = (
-    LAPTOP, NOBODY, *(cancel_trial(after, whole_tree=whole) for after in (1.0, 3.0, 5.0, 7.0, 10.0, 14.0) for whole in (False, True)),
-)  # fmt: skip
+
+
+def endings(seed: int) -> tuple[Trial, ...]:
+    """Return all: the laptops, and CI jobs cancelled at random instants of each part of a run, drawn from a seed."""
+    chance = random.Random(seed)
+    parts = ((0.0, 2.0), (2.0, 4.0), (4.0, 6.0), (6.0, 8.0), (8.0, 12.0), (12.0, 16.0))
+    return (LAPTOP, NOBODY, *(cancel_trial(chance.uniform(*part), whole_tree=whole) for part in parts for whole in (False, True)))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tests.e2e.yard import ROOT
 from tests.faults import judge
-from tests.faults.world import STACK
+from tests.faults.world import STACK, RunPodYard
+from trainyard.config import PROJECT
 from trainyard.errors import TrainyardError
-from trainyard.stacks import facade
+from trainyard.stacks import cli, facade
+from trainyard.stacks.environ import pulumi_exports
 
 if TYPE_CHECKING:
     from tests.faults.bench import Story
@@ -111,18 +116,34 @@ def _lost(story: Story) -> None:
 
 
 def _remove(story: Story) -> None:
-    stack = judge.yard_stack(story.yard)
     holds = bool(story.fresh())
+    if stack_removed(story.yard, story.case.engine):
+        if holds and story.case.operation != "train":
+            story.problems("the stack was removed while it had a pod")
+        if story.fresh():
+            story.destroy()
+        return
+    story.destroy()
+    if not stack_removed(story.yard, story.case.engine):
+        story.problems("the stack cannot be removed after destroy")
+
+
+def stack_removed(yard: RunPodYard, engine: str) -> bool:
+    """Remove the environment's stack, by ``pulumi stack rm`` on the CLI; False when that is refused. No stack counts as removed."""
+    stack = judge.yard_stack(yard)
+    store = facade.backend(stack)
+    binary = cli.find(os.environ, ROOT) if engine == "cli" else None
+    if store is None or not store.exists(PROJECT, STACK):
+        return True
+    if binary is not None:
+        argv = [str(binary), "stack", "rm", "--stack", STACK, "--yes", "--preserve-config"]
+        env = {**yard.env, **pulumi_exports(yard.places, yard.env)}
+        return subprocess.run(argv, cwd=yard.root, env=env, capture_output=True, check=False, timeout=PATIENCE).returncode == 0
     try:
         facade.remove(stack)
     except TrainyardError:
-        story.destroy()
-        facade.remove(stack)
-        return
-    if holds and story.case.operation != "train":
-        story.problems("the stack was removed while it had a pod")
-    if story.fresh():
-        story.destroy()
+        return False
+    return True
 
 
 FOLLOWING: dict[str, Callable[[Story], None]] = {

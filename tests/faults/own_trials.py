@@ -8,11 +8,14 @@ import shutil
 import signal
 import time
 
+from tests.e2e.yard import ROOT
 from tests.faults.bench import Bench
 from tests.faults.cases import parse
+from tests.faults.following import stack_removed
 from tests.faults.points import Scene
 from tests.faults.trial import LABEL, TRAINED, TRAINING, Fault, Stage, Trial
 from tests.faults.world import STACK
+from trainyard.stacks import cli
 
 SPY = """\
 #!/bin/sh
@@ -165,6 +168,20 @@ def state_lost(stage: Stage) -> None:
     stage.verb("end", pod, "--stack", STACK)
 
 
+def stack_removal_refused(stage: Stage) -> None:
+    """Forgetting a stack would forget its pod: both ways of removing it refuse while it has one, and work after destroy."""
+    pod = _up(stage)
+    engines = ["builtin", *(["cli"] if cli.find(os.environ, ROOT) is not None else [])]
+    for engine in engines:
+        stage.expect(not stack_removed(stage.yard, engine), f"{engine}: the stack was removed while it had a pod")
+    stage.expect(pod in {r["id"] for r in stage.world.pods()}, "a refused removal ended the pod")
+    for engine in engines:
+        stage.verb("destroy", "--stack", STACK, "--yes")
+        stage.expect(stack_removed(stage.yard, engine), f"{engine}: the stack cannot be removed after destroy")
+        stage.verb("up", "--stack", STACK)
+    stage.verb("destroy", "--stack", STACK, "--yes")
+
+
 def one_stuck_run_among_many(stage: Stage) -> None:
     """A damaged record keeps neither recover nor destroy from the other runs."""
     stage.yard.settings()
@@ -197,5 +214,6 @@ OWN = (
     Trial("state damaged", "a full disk cuts the state short", own=state_damaged, least_pods=1),
     Trial("passphrase lost", "another machine, another passphrase", own=passphrase_lost, least_pods=1),
     Trial("state lost", "git clean -fdx", own=state_lost, least_pods=1),
+    Trial("stack removal refused", "stack rm forgets what bills on", own=stack_removal_refused, least_pods=1, most_pods=3),
     Trial("one stuck run among many", "one failure stops the clean-up of all", own=one_stuck_run_among_many, least_pods=1),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.endings import ENDINGS
+from tests.faults.endings import endings
 from tests.faults.own_trials import OWN
 from tests.faults.trial import AT_ONCE, TRAINED, TRAINING, Fault, Trial
 
@@ -119,4 +119,8 @@ LIVES = (
           least_pods=1),
     Trial("everything-500 at the end", "an outage", (Fault("everything-500", None, TRAINED, {"seconds": 4.0}),), least_pods=1),
 )  # fmt: skip
-TRIALS: tuple[Trial, ...] = (*CREATE, *LISTS, *DELETES, *BOOTS, *LIVES, *OWN, *ENDINGS)
+
+
+def trials(seed: int) -> tuple[Trial, ...]:
+    """Return all; the instants at which CI jobs are cancelled are drawn from a seed."""
+    return (*CREATE, *LISTS, *DELETES, *BOOTS, *LIVES, *OWN, *endings(seed))
