@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from tests.e2e.yard import Done
 from tests.faults import judge, processes
-from tests.faults.cases import BEFORE_BOOT, SITUATIONS, WAITS, Case
+from tests.faults.cases import SITUATIONS, WAITS, Case
 from tests.faults.endings import PREFLIGHT
 from tests.faults.following import LABEL, PATIENCE, go_on
 from tests.faults.pace import Pace
@@ -172,9 +172,7 @@ class Story:
         if case.operation != "train":
             after = 0.0 if case.operation == "up" else pace.of(case.operation, case.engine)
             return 1.5 * (pace.of("up", case.engine) + after) + 3
-        early = case.point in BEFORE_BOOT or (case.point == "random" and case.fraction < 0.5)
-        # With less of a lease left nothing is started on a pod.
-        return 1.2 * pace.of("train", case.engine) + 3 + (0.0 if early else PREFLIGHT)
+        return 1.2 * pace.of("train", case.engine) + 3 + (PREFLIGHT if case.slow else 0.0)
 
     def _situation(self, on: bool) -> None:
         fault = SITUATIONS.get(self.case.situation)

@@ -34,6 +34,12 @@ class Case:
     fraction: float = 0.0
     situation: str = ""
 
+    @property
+    def slow(self) -> bool:
+        """Tell whether a lease long enough to start a training in (preflight asks for a minute) must be waited out."""
+        early = self.point in BEFORE_BOOT or (self.point == "random" and self.fraction < 0.5)
+        return self.next in WAITS and self.operation == "train" and not early
+
     def __str__(self) -> str:
         point = f"random@{self.fraction:.2f}" if self.point == "random" else self.point
         return "/".join((self.operation, self.engine, self.victim, point, self.next, *([self.situation] if self.situation else [])))
