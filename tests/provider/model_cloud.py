@@ -27,7 +27,6 @@ PLAIN = Capabilities(
     logs=False,
     price=True,
     change_markers=True,
-    own_image=True,
     settle=20.0,
     listings=2,
     post_timeout=30.0,

@@ -17,7 +17,7 @@ from tests.remote.proxy import Proxy
 from tests.remote.sshd import Server, kind
 from trainyard.errors import HostKeyChanged, Unreachable, UserError
 from trainyard.remote.keys import fingerprint, host_key, new_ssh_key
-from trainyard.remote.reconnect import Reconnecting, patiently
+from trainyard.remote.reconnect import Reconnecting
 from trainyard.remote.transport import LocalTransport, NoAnswer, Result, SshTransport, Transport, connect, with_environment
 
 
@@ -260,39 +260,6 @@ def test_reconnecting_connects_on_first_use_and_after_each_loss(proxy: Proxy) ->
         assert proxy.accepted == 2
     with pytest.raises(Unreachable, match="closed here"):
         transport.exec("true")
-
-
-class FakeClock:
-    """Time that passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-def test_patience_repeats_until_it_is_used_up_but_never_a_changed_key() -> None:
-    clock, calls = FakeClock(), list[float]()
-
-    def fail() -> None:
-        calls.append(clock.now)
-        raise Unreachable("no")
-
-    with pytest.raises(Unreachable):
-        patiently(fail, patience=100, clock=clock)
-    assert len(calls) > 8 and 100 <= clock.now < 120
-
-    def impostor() -> None:
-        raise HostKeyChanged("no")
-
-    clock.now = 0
-    with pytest.raises(HostKeyChanged):
-        patiently(impostor, patience=100, clock=clock)
-    assert clock.now == 0
 
 
 def test_a_local_command_that_is_interrupted_takes_its_children_along(pod: Path) -> None:

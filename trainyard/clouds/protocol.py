@@ -26,7 +26,6 @@ class Capabilities:
     logs: bool
     price: bool
     change_markers: bool
-    own_image: bool
     settle: float
     """Seconds after which a create that was accepted must show in a listing."""
     listings: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from trainyard.engine import urn as urns
 from trainyard.engine.kinds import UNKNOWN_TEXT, Properties
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 
 INTERNAL = "__internal"
 COMMAND = "command"
-
-
-class Opener(Protocol):
-    """Starts (or takes a started) plugin of a package."""
-
-    def __call__(self, package: str, version: str) -> Provider:
-        """Return a provider that is not yet configured."""
 
 
 class Plugins:

@@ -44,10 +44,6 @@ class Wire:
         """Return the properties of a Struct."""
         return {key: self._read(value) for key, value in struct.fields.items()}
 
-    def read_value(self, value: Value) -> Any:
-        """Return one value."""
-        return self._read(value)
-
     def seal(self, value: Any) -> Sealed:
         """Return the value as a secret and remember its texts."""
         inner = value.value if isinstance(value, Sealed) else value

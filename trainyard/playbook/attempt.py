@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 
 from trainyard.errors import TrainyardError, Unreachable, UserError
 from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.model import Task
-from trainyard.playbook.perform import Outcome, Scene, perform
+from trainyard.playbook.perform import Scene, perform
 from trainyard.playbook.report import Reporter, Status, hidden
 from trainyard.playbook.schema import render_args
+from trainyard.playbook.steps import Outcome
 from trainyard.playbook.values import Value, Variables
 from trainyard.remote.protocol import NoAnswer, Transport
-from trainyard.remote.reconnect import Clock
 from trainyard.remote.transport import LocalTransport
 from trainyard.secret import Secret
 
 RETRIES = 3
 DELAY = 5.0
+
+
+class Clock(Protocol):
+    """What waiting between two attempts needs; tests pass their own."""
+
+    def sleep(self, seconds: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

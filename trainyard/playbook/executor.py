@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from trainyard.errors import Unreachable
-from trainyard.playbook.attempt import Ended, HostState, Settings, run_task
+from trainyard.playbook.attempt import Clock, Ended, HostState, Settings, run_task
 from trainyard.playbook.model import Node, Play, Playbook, Task
 from trainyard.playbook.report import Failure, Report, Reporter, Silent, Tally, secrets_in
 from trainyard.playbook.selection import Tags, check_variables, hosts_of, select
 from trainyard.remote.protocol import Transport
-from trainyard.remote.reconnect import Clock
 from trainyard.remote.transport import LocalTransport
 from trainyard.secret import redact
 

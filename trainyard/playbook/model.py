@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainyard.errors import Location
-from trainyard.playbook.values import Condition, MapOf, Value
+from trainyard.playbook.values import Condition, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,3 @@ def tasks_of(nodes: tuple[Node, ...]) -> list[Task]:
         else:
             found += tasks_of(node.block) + tasks_of(node.rescue) + tasks_of(node.always)
     return found
-
-
-__all__ = ["Block", "MapOf", "Node", "Play", "Playbook", "Task", "tasks_of"]

@@ -1,8 +1,4 @@
-"""Carry out one step over a transport and say what came of it. The only place of playbooks that touches a machine.
-
-A result is a plain mapping, because templates read it: changed, failed, skipped, msg, and for commands rc,
-stdout, stderr, stdout_lines, stderr_lines.
-"""
+"""Carry out one step over a transport and say what came of it. The only place of playbooks that touches a machine."""
 
 from __future__ import annotations
 
@@ -14,15 +10,16 @@ from typing import Self
 
 from trainyard.errors import PodFailed
 from trainyard.playbook import placing
-from trainyard.playbook.steps import Check, Get, Job, PutFile, PutText, PutTree, Run, Say, Script, SetFacts, Step, Wait
+from trainyard.playbook.steps import Check, Get, Job, Outcome, PutFile, PutText, PutTree, Run, Say, Script, SetFacts, Step, Wait
 from trainyard.remote import jobs
 from trainyard.remote.follow import Tail, follow
 from trainyard.remote.protocol import NoAnswer, OnBytes, Result, Stdin, Transport, quote, with_environment, with_values
 
-Outcome = dict[str, object]
 _LOG_TAIL = 64 * 1024
 _GRACE = 15.0
 """Seconds beyond a task's timeout for the answer to arrive."""
+_LINK_PATIENCE = 120.0
+"""Seconds without link after which a waiting task gives the host up as unreachable."""
 
 # The nonce tells "there is nothing to do" from anything that the command itself might print.
 _UNLESS = """\
@@ -195,10 +192,6 @@ def _await_job(step: Job, scene: Scene) -> Outcome:
     if status.state != "exited" or status.exit_code:
         outcome |= {"failed": True, "msg": f"the job in {step.folder} {jobs.verdict(status)}"}
     return outcome
-
-
-_LINK_PATIENCE = 120.0
-"""Seconds without link after which a waiting task gives the host up as unreachable."""
 
 
 def _job_facts(status: jobs.JobStatus) -> Outcome:

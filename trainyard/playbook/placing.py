@@ -7,11 +7,10 @@ import hashlib
 from pathlib import Path, PurePosixPath
 
 from trainyard.errors import PodFailed, UserError
-from trainyard.playbook.steps import Get, PutFile, PutText, PutTree
+from trainyard.playbook.steps import Get, Outcome, PutFile, PutText, PutTree
 from trainyard.remote import transfer
 from trainyard.remote.protocol import Transport, with_values
 
-Outcome = dict[str, object]
 _DIFF_LIMIT = 256 * 1024
 
 _SAME = """\

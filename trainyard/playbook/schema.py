@@ -70,6 +70,12 @@ def render_args(schema: Schema, args: Args, variables: Variables) -> dict[str, o
     }
 
 
+def text_or_none(args: Mapping[str, object], name: str) -> str | None:
+    """Return a rendered argument as text, None when it was not given."""
+    value = args.get(name)
+    return None if value is None else str(value)
+
+
 def _compile_arg(schema: Schema, name: str, node: Node, where: Location | None) -> Value | Condition:
     """Compile one argument and check it as far as that is possible before it is rendered."""
     if name in _conditions(schema):

@@ -1,4 +1,4 @@
-"""What a task does, as data. Actions build steps; perform.py is the one place that carries them out."""
+"""What a task does and what came of it, as data. Actions build steps; perform.py is the one place that carries them out."""
 
 from __future__ import annotations
 
@@ -109,3 +109,6 @@ class Check:
 
 
 Step = Run | Script | Wait | PutText | PutFile | PutTree | Get | Job | Say | SetFacts | Check
+Outcome = dict[str, object]
+"""A plain mapping, because templates read it: changed, failed, skipped, msg, and for commands rc, stdout, stderr,
+stdout_lines, stderr_lines."""

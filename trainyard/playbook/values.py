@@ -21,7 +21,7 @@ from jinja2 import meta, nodes
 
 from trainyard import templating
 from trainyard.errors import Location, UserError
-from trainyard.yamlfile import Map, Node, Seq, Source
+from trainyard.yamlfile import Map, Node, Seq
 
 Variables = Mapping[str, object]
 _ONE_EXPRESSION = re.compile(r"^\{\{(?P<inner>(?:(?!\}\}).)*)\}\}$", re.DOTALL)
@@ -280,6 +280,3 @@ _TESTS: dict[str, Callable[..., bool]] = {
     "match": lambda text, pattern: re.match(pattern, text) is not None,
     "search": lambda text, pattern: re.search(pattern, text) is not None,
 }
-
-__all__ = ["Condition", "ListOf", "Literal", "MapOf", "Source", "Text", "Value", "Variables", "compile_condition", "compile_value",
-           "guarded_names", "jinja_environment", "names_in"]  # fmt: skip

@@ -175,5 +175,4 @@ BUCKET = Handler(
     read=read,
     update=update,
     delete=delete,
-    computed=("name",),
 )

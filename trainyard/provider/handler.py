@@ -76,8 +76,6 @@ class Handler:
     """(old inputs, new inputs) -> inputs to keep; called after the types were checked"""
     diff: Callable[[Call, Properties, Properties, Properties, Difference], Difference] = lambda call, outs, olds, news, plain: plain
     """(old outputs, old inputs, new inputs, plain difference) -> difference"""
-    computed: tuple[str, ...] = ()
-    """Names that Check adds to the inputs."""
 
 
 def check(handler: Handler, call: Call, olds: Properties | None, news: Properties) -> Properties:

@@ -316,5 +316,4 @@ POD = Handler(
     read=read,
     update=update,
     delete=delete,
-    computed=("name",),
 )

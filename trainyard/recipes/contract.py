@@ -48,14 +48,6 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """Where progress is read: a metrics file under OUTPUT_DIR, or a pattern over the log with named groups."""
-
-    metrics: str | None
-    log_pattern: re.Pattern[str] | None
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """When a training counts as done: its exit code and files that must be there; ``stopped``: saved on request."""
 
@@ -97,7 +89,6 @@ class Recipe:
     outputs: tuple[Output, ...]
     excludes: tuple[str, ...]
     checkpoints: str | None
-    progress: Progress
     verdict: Verdict
     env: Mapping[str, str]
     ports: tuple[str, ...]
@@ -155,7 +146,6 @@ def _recipe(top: Fields, name: str, folder: Path) -> Recipe:
         outputs=tuple(_output(fields) for fields in top.items("outputs")),
         excludes=tuple(top.words("excludes")),
         checkpoints=top.text("checkpoints", "") or None,
-        progress=_progress(top.map("progress")),
         verdict=_verdict(top.map("verdict")),
         env={key: str(value) for key, value in top.map("env").rest()},
         ports=tuple(top.words("ports")),
@@ -213,13 +203,6 @@ def _output(fields: Fields) -> Output:
     output = Output(fields.text("pattern"), kind)
     fields.done()
     return output
-
-
-def _progress(fields: Fields) -> Progress:
-    text = fields.text("log", "")
-    progress = Progress(fields.text("metrics", "") or None, fields.regex("log") if text else None)
-    fields.done()
-    return progress
 
 
 def _verdict(fields: Fields) -> Verdict:

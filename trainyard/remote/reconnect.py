@@ -1,30 +1,19 @@
 """A transport that connects when it is needed, and again after a link was lost.
 
-It never repeats a command: only its caller knows whether that is safe. What may be repeated (reading a log
-from an offset, fetching the rest of a file) goes through patiently().
+It never repeats a command: only its caller knows whether that is safe.
 """
 
 from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Callable
-from typing import Protocol, Self, TypeVar
+from typing import Self
 
-from trainyard.errors import HostKeyChanged, Unreachable
+from trainyard.errors import Unreachable
 from trainyard.remote.protocol import NoAnswer, OnBytes, Result, Stdin, Transport
 
-T = TypeVar("T")
 LONGEST_PAUSE = 15.0
-
-
-class Clock(Protocol):
-    """What waiting needs; tests pass their own."""
-
-    def monotonic(self) -> float: ...
-
-    def sleep(self, seconds: float) -> None: ...
 
 
 class Reconnecting:
@@ -77,29 +66,6 @@ class Reconnecting:
             if self._current is transport:
                 self._current = None
         transport.close()
-
-
-def patiently(
-    action: Callable[[], T], *, patience: float, on_wait: Callable[[Unreachable], None] | None = None, clock: Clock = time
-) -> T:
-    """Repeat an action that may be repeated until the pod answers; raises the last Unreachable after ``patience`` seconds.
-
-    A changed host key is never waited out.
-    """
-    deadline = clock.monotonic() + patience
-    attempt = 0
-    while True:
-        try:
-            return action()
-        except HostKeyChanged:
-            raise
-        except Unreachable as error:
-            if clock.monotonic() >= deadline:
-                raise
-            if on_wait:
-                on_wait(error)
-            clock.sleep(pause(attempt))
-            attempt += 1
 
 
 def pause(attempt: int) -> float:

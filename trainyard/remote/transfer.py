@@ -105,12 +105,6 @@ def put_tree(t: Transport, local_dir: Path, remote_dir: str, *, on_progress: OnP
     return [name for name, did in zip(files, changed, strict=True) if did]
 
 
-def get_bytes(t: Transport, path: str, *, limit: int = 64 * SMALL) -> bytes:
-    """Return a remote file's content; raises PodFailed when it is not there or larger than ``limit``."""
-    text = with_values('[ "$(wc -c <"$path")" -le "$limit" ] && exec cat "$path"', path=path, limit=limit)
-    return expect(t.exec(text), f"{t.name}: {path} cannot be read (or is larger than {limit} bytes)").stdout
-
-
 def get_file(
     t: Transport, remote: str, local: Path, expect_sha256: str | None = None, on_progress: OnProgress | None = None
 ) -> str:

@@ -54,7 +54,6 @@ class LocalCloud:
         logs=True,
         price=True,
         change_markers=True,
-        own_image=False,
         settle=0.0,
         listings=1,
         post_timeout=2.0,  # the caller is the request: when it is dead nothing more can come

@@ -10,7 +10,6 @@ from trainyard.clouds.runpod.request import Choice
 from trainyard.errors import UserError
 
 TIERS = ("SECURE", "COMMUNITY")
-REGIONS = ("NORTH_AMERICA", "SOUTH_AMERICA", "EUROPE", "ASIA", "MIDDLE_EAST", "AFRICA", "OCEANIA")
 HOURS_A_MONTH = 730.0
 _STOCK = {"HIGH": 0, "MEDIUM": 1, "LOW": 2}
 

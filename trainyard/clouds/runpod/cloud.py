@@ -53,7 +53,7 @@ class RunPodCloud:
         self.simulated = self.url != REST or self.graphql_url != GRAPHQL
         self.capabilities = Capabilities(
             ssh=True, spot=True, self_terminate=True, deadline=False, logs=True, price=True, change_markers=False,
-            own_image=True, settle=self.settle, listings=2, post_timeout=self.post_timeout,
+            settle=self.settle, listings=2, post_timeout=self.post_timeout,
         )  # fmt: skip
         headers = {"Authorization": f"Bearer {self.key.reveal()}", "User-Agent": f"trainyard/{__version__}"}
         self._api = Api("RunPod", self.url, headers, self.env, self.pace)

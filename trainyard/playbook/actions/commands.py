@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trainyard.errors import UserError
-from trainyard.playbook.schema import Arg, Schema
+from trainyard.playbook.schema import Arg, Schema, text_or_none
 from trainyard.playbook.steps import Run, Step
 from trainyard.playbook.values import Variables
 from trainyard.remote.protocol import quote
@@ -39,10 +39,5 @@ def _run(text: str, args: Mapping[str, object]) -> Run:
     stdin = args.get("stdin")
     return Run(
         text, None if stdin is None else str(stdin).encode(),
-        _maybe(args, "chdir"), _maybe(args, "creates"), _maybe(args, "removes"),
+        text_or_none(args, "chdir"), text_or_none(args, "creates"), text_or_none(args, "removes"),
     )  # fmt: skip
-
-
-def _maybe(args: Mapping[str, object], name: str) -> str | None:
-    value = args.get(name)
-    return None if value is None else str(value)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainyard.playbook.schema import Arg, Schema
+from trainyard.playbook.schema import Arg, Schema, text_or_none
 from trainyard.playbook.steps import Check, Say, SetFacts, Step
 from trainyard.playbook.values import Condition, Variables, jinja_environment
 
@@ -20,7 +20,7 @@ def assert_(args: Mapping[str, object], folder: Path, variables: Variables) -> S
     that = args["that"]
     assert isinstance(that, Condition)
     failed = tuple(source for source, holds in zip(that.sources, that.each(variables), strict=True) if not holds)
-    return Check(failed, _maybe(args, "fail_msg"), _maybe(args, "success_msg"))
+    return Check(failed, text_or_none(args, "fail_msg"), text_or_none(args, "success_msg"))
 
 
 def debug(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
@@ -35,8 +35,3 @@ def debug(args: Mapping[str, object], folder: Path, variables: Variables) -> Ste
 def set_fact(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
     """Keep values as variables of this host."""
     return SetFacts(dict(args))
-
-
-def _maybe(args: Mapping[str, object], name: str) -> str | None:
-    value = args.get(name)
-    return None if value is None else str(value)
