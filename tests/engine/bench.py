@@ -149,9 +149,8 @@ class Bench:
             self.spec(spec)
         self.python_shim()
         env = {**self.env, "PATH": f"{self.root / 'bin'}:{self.env['PATH']}"}
-        force = ["-f"] if verb in ("up", "destroy", "refresh") else []
-        yes = ["-y"] if verb in ("up", "destroy", "refresh", "cancel") else []
-        command = ["pulumi", verb, "--non-interactive", "--stack", "dev", *force, *yes, *words]
+        acts = verb in ("up", "destroy", "refresh") and "--preview-only" not in words
+        command = ["pulumi", verb, "--non-interactive", "--stack", "dev", *(["-f", "-y"] if acts else []), *words]
         if verb in ("cancel",):
             command = ["pulumi", "cancel", "dev", "-y"]
         done = subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, check=False)

@@ -262,14 +262,23 @@ def _endings() -> list[Case]:
     ]
 
 
+def last(spec: Spec, name: str) -> Spec:
+    """Return the spec with a resource after all that does not need it: what runs beside a failing step would else be chance."""
+    item = next(item for item in spec if item["name"] == name)
+    after = [other for other in spec if f"@{name}" in json.dumps(other) or other.get("opts", {}).get("deleted_with") == name]
+    before = [other for other in spec if other is not item and other not in after]
+    names = [other["name"] for other in before if other.get("kind", "pod") == "pod"]
+    return with_opts([*before, item, *after], name, depends_on=names)
+
+
 _OPERATIONS: dict[str, Step] = {
     "up": Step("up", edit(BASE, "pod", label="b")),
     "replacing up": Step("up", edit(BASE, "pod", gpu="B200"), calls_differ=_AGAIN),
     "removing up": Step("up", without(BASE, "box", "inner", "leaf", "o")),
-    "failed create": Step("up", [*BASE, pod("new", host="@lease")], (("create", "new", "error"),), 1),
-    "failed update": Step("up", edit(BASE, "pod", label="c"), (("update", "pod", "error"),), 1),
-    "half update": Step("up", edit(BASE, "inner", label="d"), (("update", "inner", "init"),), 1),
-    "failed replace": Step("up", edit(BASE, "pod", gpu="GB200"), (("create", "pod", "error"),), 1, calls_differ=_AGAIN),
+    "failed create": Step("up", last([*BASE, pod("new", host="@lease")], "new"), (("create", "new", "error"),), 1),
+    "failed update": Step("up", last(edit(BASE, "pod", label="c"), "pod"), (("update", "pod", "error"),), 1),
+    "half update": Step("up", last(edit(BASE, "inner", label="d"), "inner"), (("update", "inner", "init"),), 1),
+    "failed replace": Step("up", last(edit(BASE, "pod", gpu="GB200"), "pod"), (("create", "pod", "error"),), 1, calls_differ=_AGAIN),
     "failed delete": Step("up", without(BASE, "eu", "eupod"), (("delete", "eupod", "error"),), 1),
     "failed program": Step("up", [*BASE, {"kind": "raise", "name": "r"}], (), 1),
     "refresh": Step("refresh", state_differs=_EMPTY),
@@ -293,7 +302,21 @@ def _loose(step: Step) -> Step:
                 step.calls_differ)  # fmt: skip
 
 
-CASES = [*_support(), *_failures(), *_endings()]
+def _previews() -> list[Case]:
+    """Return previews of what deletes and refreshes: nothing may change, in the cloud or in state."""
+    see, look = Step("destroy --preview-only"), Step("refresh --preview-only")
+    protected = with_opts(SMALL, "a", protect=True)
+    return [
+        Case("previews of destroy and refresh, then both", (Step("up", BASE), see, look, Step("refresh", state_differs=_EMPTY), Step("destroy"))),
+        Case("a preview of a refresh that finds something gone", (
+            Step("up", SMALL), Step(look.verb, None, (("read", "a", "gone"),)), Step("up", SMALL), Step("destroy"))),
+        Case("a preview of a destroy of what is protected", (
+            Step("up", protected), Step(see.verb, None, (), 1), Step("up", SMALL), Step("destroy")), 0),
+        Case("a preview of a destroy of nothing", (Step("up", []), see, Step("destroy"), see, look)),
+    ]  # fmt: skip
+
+
+CASES = [*_support(), *_failures(), *_endings(), *_previews()]
 
 REFUSALS = [
     Refusal("transforms", [pod("z"), {"kind": "python", "name": "p", "code":

@@ -110,7 +110,8 @@ def _run(bench: Bench, step: Step, run: Callable[..., Ended]) -> Ended:
     bench.faults(*step.faults)
     if step.settings is not None:
         bench.settings(step.settings)
-    return run(step.verb, spec=step.spec)
+    verb, *words = step.verb.split()
+    return run(verb, *words, spec=step.spec)
 
 
 def _check_code(where: str, step: Step, ended: Ended) -> list[str]:

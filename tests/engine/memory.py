@@ -140,7 +140,9 @@ def operation(cloud: Cloud, deployment: dict[str, Any], kind: Kind, save: Callab
     wire = Wire(here)
     events = Events(io.StringIO(), machine=True, preview=kind == "preview", hide=wire.hide)
     state = StackState(deployment, CRYPTER, wire, lambda text: save(json.loads(text)))
-    op = Operation(kind, "dev", project, Settings({}, frozenset()), state, events, wire, Source(project, {}), "", 4)
+    op = Operation(
+        kind, "dev", project, Settings({}, frozenset()), state, events, wire, Source(project, {}), "", 4, preview=kind == "preview"
+    )
     op.providers = Providers(op, _MemoryPlugins(cloud))
     return op
 

@@ -2,7 +2,7 @@
 
 ``$TOY_CLOUD/<id>.json`` is one thing in the cloud; ``calls.log`` has one line a call; ``faults.json`` holds
 ``[{"op": "create", "name": "a", "kind": "error", "times": 1}]``. Kinds: error, init, die-before, die-after,
-hang, hang-after, slow, slow-error, no-id, unknown, gone; for check and diff hang, die-before and garbage.
+hang, hang-after, slow, slow-error, no-id, unknown, gone, garbage; for check and diff: hang, die-before, garbage.
 Start it as ``python toy.py ENGINE_ADDRESS``.
 
 Type ``toy:index:Pod``: Check makes ``cloudName``; a change of ``gpu`` replaces (delete first), one of ``zone``
@@ -150,6 +150,8 @@ class Toy(provider_pb2_grpc.ResourceProviderServicer):
         inputs = plain(request.properties)
         identity = inputs["cloudName"]
         self.write(identity, {"inputs": clear(inputs), "region": self.region})
+        if fault == "garbage":
+            return b"this is no CreateResponse"
         if fault == "no-id":
             return provider_pb2.CreateResponse()
         outputs = self.outputs(inputs)

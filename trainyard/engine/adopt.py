@@ -16,8 +16,11 @@ from trainyard.errors import EngineError
 
 
 def settle_pending(op: Operation) -> bool:
-    """Adopt or drop each pending create; False when one could not be settled."""
+    """Adopt or drop each pending create; False when one could not be settled. A preview only names them."""
     settled = True
+    if op.preview:
+        _warn_of_pending(op)
+        return settled
     for item in list(op.state.left_over):
         resource = item[0]
         if item[1] == "deleting":
@@ -42,10 +45,10 @@ def settle_pending(op: Operation) -> bool:
     return settled
 
 
-def warn_of_pending(op: Operation) -> None:
-    """Say in a preview which creates are unfinished."""
+def _warn_of_pending(op: Operation) -> None:
     for resource, _ in op.state.unsettled():
-        op.events.diagnostic("warning", "an earlier run was interrupted while creating it; the next up looks for it first", resource.urn)
+        text = "an earlier run was interrupted while creating it; the next up or destroy looks for it first"
+        op.events.diagnostic("warning", text, resource.urn)
 
 
 def _look_at_deleted(op: Operation, resource: Resource) -> None:

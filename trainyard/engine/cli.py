@@ -18,17 +18,25 @@ from trainyard.engine import history, locks, transfer
 from trainyard.engine.backend import Backend
 from trainyard.engine.events import Events
 from trainyard.engine.project import Project, load_project
+from trainyard.engine.refusals import refused
 from trainyard.engine.session import Request, Session, open_backend
 from trainyard.errors import TrainyardError, UserError
 
 _OPERATIONS = ("preview", "up", "refresh", "destroy")
 _VERBS = (*_OPERATIONS, "outputs", "history", "cancel", "export", "import")
+_REFUSED_FLAGS = ("--target", "-t", "--target-dependents", "--exclude", "--replace", "--plan", "--policy-pack")  # the CLI has them
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run one command and end the process: threads of a program left behind must not hold it."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given, rest = parser.parse_known_args(arguments)
     try:
+        for flag in (word.partition("=")[0] for word in rest):
+            if flag in _REFUSED_FLAGS:
+                raise refused(flag)
+        if rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
         code = _run(given)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -45,13 +53,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m trainyard.engine", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m trainyard.engine", description=__doc__, allow_abbrev=False)
     parser.add_argument("verb", choices=_VERBS)
     parser.add_argument("-C", dest="directory", type=Path, help="run in this folder")
     parser.add_argument("--stack", "-s", required=True)
     parser.add_argument("--config-file", type=Path, help="the stack's settings instead of Pulumi.<stack>.yaml")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument("--preview-only", action="store_true", help="only show what refresh or destroy would do")
     parser.add_argument("--show-secrets", action="store_true")
     parser.add_argument("--parallel", "-p", type=int, help="steps side by side (default: PULUMI_PARALLEL, else 4 for each core)")
     parser.add_argument("--file", type=Path, help="file to import or export instead of stdin or stdout")
@@ -73,11 +82,13 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _operate(given: argparse.Namespace, project: Project, stack: str) -> int:
-    if given.verb != "preview" and not given.yes:
+    if given.preview_only and given.verb not in ("refresh", "destroy"):
+        raise UserError(f"--preview-only is for refresh and destroy, not for {given.verb}")
+    if given.verb != "preview" and not given.preview_only and not given.yes:
         _ask(given)
     stream = _own_stdout() if given.json else sys.stdout
     request = Request(given.verb, stack, project, given.config_file, dict(os.environ), _parallel(given.parallel), given.json,
-                      given.show_secrets, stream)  # fmt: skip
+                      given.show_secrets, given.preview_only, stream)  # fmt: skip
     session = Session(request)
     if given.json:
         _forward_stdout(session)
@@ -91,10 +102,10 @@ def _ask(given: argparse.Namespace) -> None:
     """Show what will be done and ask; a script must say -y."""
     if not sys.stdin.isatty() or given.json:
         raise UserError(f"pass -y to {given.verb} without being asked")
-    if given.verb == "up":
-        words = ["preview", "--stack", given.stack] + (["--config-file", str(given.config_file)] if given.config_file else [])
-        if subprocess.run([sys.executable, "-m", "trainyard.engine", *words], check=False).returncode:
-            raise TrainyardError("the preview failed")
+    words = ["preview"] if given.verb == "up" else [given.verb, "--preview-only"]
+    words += ["--stack", given.stack] + (["--config-file", str(given.config_file)] if given.config_file else [])
+    if subprocess.run([sys.executable, "-m", "trainyard.engine", *words], check=False).returncode:
+        raise TrainyardError("the preview failed")
     if input(f"{given.verb} stack {given.stack}? (yes/no) ").strip().lower() not in ("y", "yes"):
         raise TrainyardError("nothing was done")
 

@@ -40,8 +40,10 @@ class Events:
 
     def start(self, operation: str, stack: str) -> None:
         """Say what begins."""
-        self._write({"event": "start", "operation": operation, "stack": stack, "engine": "builtin", "time": now()})
-        self._line(f"{operation} of stack {stack} (built-in engine)")
+        self._write({"event": "start", "operation": operation, "stack": stack, "preview": self._preview, "engine": "builtin",
+                     "time": now()})  # fmt: skip
+        what = f"preview of {operation}" if self._preview and operation != "preview" else operation
+        self._line(f"{what} of stack {stack} (built-in engine)")
 
     def step(self, op: Op, urn: str, status: Status, *, seconds: float = 0.0, keys: Sequence[str] = (), message: str = "",
              parent: str = "") -> None:  # fmt: skip

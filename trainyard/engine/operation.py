@@ -42,9 +42,9 @@ class Operation:
     """Shared by monitor, planner, providers and deletes."""
 
     def __init__(self, kind: Kind, stack: str, project: Project, settings: Settings, state: StackState, events: Events, wire: Wire,
-                 source: Source, engine_address: str, parallel: int) -> None:  # fmt: skip
+                 source: Source, engine_address: str, parallel: int, *, preview: bool) -> None:  # fmt: skip
         self.kind = kind
-        self.preview = kind == "preview"
+        self.preview = preview
         self.stack = stack
         self.project = project
         self.settings = settings

@@ -28,7 +28,14 @@ _GREET_SECONDS = 60.0
 _STILL_SECONDS = 60.0
 _LOOK_SECONDS = 0.5  # between two looks whether a plugin that does not answer yet still lives
 _CHANNEL_OPTIONS = [("grpc.max_send_message_length", _MAX_BYTES), ("grpc.max_receive_message_length", _MAX_BYTES)]
-_MAYBE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED}
+_GARBLED = {grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNIMPLEMENTED}  # not the provider's own words
+_MAYBE = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
 _KINDS = {value.number: value.name for value in pb.PropertyDiff.Kind.DESCRIPTOR.values}
 
 
@@ -293,7 +300,8 @@ class Plugin:
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             limit = _GREET_SECONDS if verb == "Handshake" else _QUICK_SECONDS
             return f"the plugin of package '{self.package}' did not answer {verb}{target} within {limit:.0f} s"
-        return self._wire.hide(error.details() or f"{verb} failed with {code.name}")
+        said = self._wire.hide(error.details() or f"{verb} failed with {code.name}")
+        return f"the plugin of package '{self.package}' failed in {verb}{target}: {said}" if code in _GARBLED else said
 
     def _exit_code(self) -> int | None:
         deadline = time.monotonic() + 1.0  # the connection breaks a moment before the process is gone

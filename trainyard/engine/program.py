@@ -53,11 +53,15 @@ def foreign_interpreter(project: Project) -> Path | None:
 
 def import_sdk(project: Project) -> refusals.Guard:
     """Import what the program will import anyway, while plugins and key come up; returns the guard of what is refused."""
-    sources = sorted(project.workdir.glob("*.py"))[:50]
-    stubs.whole_sdk("\n".join(path.read_text(encoding="utf-8", errors="replace") for path in sources))
+    stubs.whole_sdk("\n".join(path.read_text(encoding="utf-8", errors="replace") for path in sources_of(project)))
     guard = refusals.Guard(project.root)
     guard.install()
     return guard
+
+
+def sources_of(project: Project) -> list[Path]:
+    """Return the program's own files."""
+    return sorted(project.workdir.glob("*.py"))[:50]
 
 
 def run_here(run: Run) -> None:

@@ -21,7 +21,7 @@ from trainyard.engine import urn as urns
 from trainyard.engine.backend import Backend, salt_of
 from trainyard.engine.events import Events
 from trainyard.engine.operation import Kind, Operation
-from trainyard.engine.program import ProgramFailed, Run, foreign_interpreter, import_sdk, run_apart, run_here
+from trainyard.engine.program import ProgramFailed, Run, foreign_interpreter, import_sdk, run_apart, run_here, sources_of
 from trainyard.engine.project import Project, has_secrets, load_settings, load_stack_file, salt_in, settings_path
 from trainyard.engine.providers import Plugins, Providers, version_of
 from trainyard.engine.refusals import Guard
@@ -46,7 +46,13 @@ class Request:
     parallel: int
     machine: bool = False
     show_secrets: bool = False
+    preview_only: bool = False
     stream: TextIO = field(default=sys.stdout)
+
+    @property
+    def preview(self) -> bool:
+        """Whether nothing may be changed: not the cloud, not the state."""
+        return self.kind == "preview" or self.preview_only
 
 
 def open_backend(project: Project, env: Mapping[str, str]) -> Backend:
@@ -76,7 +82,7 @@ class Session:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.wire = Wire(request.project.workdir)
-        self.events = Events(request.stream, machine=request.machine, preview=request.kind == "preview", hide=self.wire.hide)
+        self.events = Events(request.stream, machine=request.machine, preview=request.preview, hide=self.wire.hide)
         self.backend = open_backend(request.project, request.env)
         self._began = time.time()
         self._ended = threading.Lock()
@@ -116,7 +122,7 @@ class Session:
     def _open(self) -> Operation:
         request, project = self.request, self.request.project
         path = self.backend.checkpoint_path(project.name, request.stack)
-        if request.kind != "preview" and path.exists():
+        if not request.preview and path.exists():
             held = locks.held(self.backend.root, project.name, request.stack, lambda text: self.events.diagnostic("warning", text))
             self._held.enter_context(held)
         latest = self.backend.load(project.name, request.stack).get("latest") or {}
@@ -131,11 +137,12 @@ class Session:
         settings = load_settings(project, document, config_crypter if has_secrets(document) else None)
         for key in settings.secret_keys:
             self.wire.remember(settings.values[key])
-        save = None if request.kind == "preview" else lambda deployment: self.backend.save(project.name, request.stack, deployment)
+        save = None if request.preview else lambda deployment: self.backend.save(project.name, request.stack, deployment)
         state = StackState(latest, crypter, self.wire, save)
         operation = Operation(
-            request.kind, request.stack, project, settings, state, self.events, self.wire, source, address, request.parallel
-        )
+            request.kind, request.stack, project, settings, state, self.events, self.wire, source, address, request.parallel,
+            preview=request.preview,
+        )  # fmt: skip
         operation.providers = Providers(operation, self._plugins)
         self._serve(operation, address)
         self.operation = operation
@@ -158,6 +165,8 @@ class Session:
 
     def _prestart(self, latest: Mapping[str, Any]) -> None:
         assert self._plugins is not None
+        if self.request.preview and self.request.kind == "destroy":
+            return  # no provider is asked
         wanted = [r for r in latest.get("resources") or [] if urns.is_provider(r["type"])]
         for resource in wanted:
             self._plugins.prestart(urns.package_of(resource["type"]), version_of(resource.get("inputs") or {}))
@@ -184,15 +193,17 @@ class Session:
         self._server = serve(self._monitor, engine, address, operation.parallel)
 
     def _program(self, operation: Operation) -> None:
-        from trainyard.engine.adopt import settle_pending, warn_of_pending
+        from trainyard.engine.adopt import settle_pending
         from trainyard.engine.deletes import delete_unseen
+        from trainyard.engine.foresee import late_refusal
 
-        if operation.preview:
-            warn_of_pending(operation)
-        elif not settle_pending(operation):
+        refusal = late_refusal(sources_of(operation.project))
+        if refusal is not None:
+            raise refusal
+        if not settle_pending(operation):
             raise EngineError("nothing was created: first it must be known what the interrupted run left")
         if self._guard is not None:
-            self._guard.on_refusal = lambda error: operation.fail(str(error))
+            self._guard.on_refusal = lambda error: operation.fail(f"{error}{_made_so_far(operation)}")
         threading.Thread(target=self._watch, args=(operation,), daemon=True).start()
         try:
             self._run_program(operation)
@@ -253,7 +264,7 @@ class Session:
         bad = operation.failed or operation.interrupted
         if operation.kind in ("up", "preview", "refresh") and not bad:
             self.events.outputs(stack_outputs(operation.state, self.request.show_secrets))
-        if bad and operation.kind in ("up", "destroy"):
+        if bad and operation.kind in ("up", "destroy") and not operation.preview:
             self.events.remaining(remaining(operation.state))
         return self._close(1 if bad else 0, "interrupted" if operation.interrupted else "")
 
@@ -263,7 +274,7 @@ class Session:
             operation.state.write()
         except EngineError as error:
             operation.fail(str(error))
-        if operation.kind == "preview":
+        if operation.preview:
             return
         try:
             history.add(self.backend, operation.project.name, operation.stack, operation.kind, self._began,
@@ -280,6 +291,15 @@ class Session:
         self._held.close()
         self.events.summary(self.request.kind, result or ("failed" if code else "succeeded"), code)
         return code
+
+
+def _made_so_far(operation: Operation) -> str:
+    """Say what a refusal that came late has left."""
+    made = [r for r in operation.state.news if r.custom and not r.is_provider and r.urn not in operation.olds]
+    if not made or operation.preview:
+        return ""
+    noun = "1 resource of this run exists" if len(made) == 1 else f"{len(made)} resources of this run exist"
+    return f"\n{noun} already and in the state: destroy removes them, and so does an up without them."
 
 
 def stack_outputs(state: StackState, show_secrets: bool) -> dict[str, Any]:
