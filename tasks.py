@@ -239,14 +239,14 @@ def ssh(c: Context, run: str, command: str | None = None) -> int:
     help={"run": "label or user/label", "port": "port on the pod", "local-port": "port here (default: the same)"},
 )
 @verb
-def tunnel(c: Context, run: str, port: int, local_port: int | None = None) -> int:
+def tunnel(c: Context, run: str, port: str, local_port: str | None = None) -> int:
     """Forward a local port to a port of the run's pod until Ctrl-C."""
     from trainyard.runs.attach import folder_of
     from trainyard.runs.reach import tunnel as forward
 
     work = context()
     folder = folder_of(work, run)
-    return forward(work, folder.load(), folder, int(port), int(local_port) if local_port else None)
+    return forward(work, folder.load(), folder, port, local_port)
 
 
 @task(

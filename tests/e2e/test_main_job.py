@@ -3,13 +3,16 @@
 import hashlib
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 
 import pytest
 
 from tests.e2e.yard import COUNT, kill_tree
 from trainyard.rehearsal.runpod import read_books
+from trainyard.runs.record import RunFolder
 
 
 def test_a_run_goes_all_the_way_and_leaves_nothing_behind(yard, tmp_path):
@@ -112,16 +115,44 @@ def test_cancel_saves_what_there_is_and_ends_the_pod(yard, tmp_path):
     assert "steps" in (tmp_path / "got" / "model.txt").read_text()
 
 
-def test_ssh_runs_a_command_on_the_pod_with_the_pinned_host_key(yard):
-    running = yard.start(*yard.train("--name", "a", steps=100, pause=0.3))
+def test_while_a_run_trains_a_shell_a_tunnel_and_a_cancel_reach_its_pod(yard):
+    running = yard.start(*yard.train("--name", "a", steps=1000, pause=0.3))
     yard.wait_for(lambda: yard.record("a").get("phase") == "started")
 
-    done = yard.invoke("ssh", "a", "--", "echo", "here:$WORKSPACE")
+    done = yard.invoke("ssh", "a", "--", "echo", "here:$WORKSPACE;", "exit", "7").expect(7)
+    assert "here:/" in done.out, done
 
-    assert "here:/workspace" in done.out or "here:/" in done.out, done
-    yard.invoke("cancel", "a", "--now").expect()
-    running.communicate(timeout=60)
-    assert yard.pods() == []
+    # A local pod shares this machine's network, so what listens here is what the pod's end of the tunnel finds.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        taken = yard.invoke("tunnel", "a", str(port)).expect(2)
+        assert f"port {port} of this machine" in taken.err and "--local-port" in taken.err
+        here = re.search(r"--local-port (\d+)", taken.err).group(1)
+        tunnel = yard.start("tunnel", "a", str(port), "--local-port", here)
+        assert f"http://127.0.0.1:{here} is port {port} of the pod" in tunnel.stdout.readline()
+        with socket.create_connection(("127.0.0.1", int(here)), timeout=20) as link, server.accept()[0] as far:
+            far.sendall(b"through")
+            assert link.recv(64) == b"through"
+        os.kill(tunnel.pid, signal.SIGINT)
+        assert tunnel.wait(20) == 130
+        assert subprocess.run(["pgrep", "-g", str(tunnel.pid)], capture_output=True, check=False).stdout == b""
+    assert "'abc' is no port" in yard.invoke("tunnel", "a", "abc").expect(2).err
+
+    told = yard.invoke("cancel", "a", "--now").expect()
+    out, _ = running.communicate(timeout=60)
+    assert "nothing more is saved" in told.out and yard.pods() == [], out
+    assert yard.record("a")["result"] is None and yard.invoke("runs", "--json").json()[0]["state"] == "cancelled"
+    assert "has no pod now" in yard.invoke("tunnel", "a", str(port)).expect(2).err
+
+
+def test_a_cancel_that_comes_while_the_pod_is_rented_starts_no_training(yard):
+    running = yard.start(*yard.train("--name", "a", steps=1000, pause=0.3))
+    yard.wait_for(lambda: yard.record("a"))
+    RunFolder(yard.home / "runs" / "tester" / "a" / "1").cancel(now=False)
+    out, _ = running.communicate(timeout=60)
+
+    assert "cancelled before the training started" in out and yard.pods() == []
+    assert yard.record("a")["phase"] == "ended" and yard.invoke("runs", "--json").json()[0]["state"] == "cancelled"
 
 
 def test_destroy_alone_leaves_nothing_running_and_up_afterwards_adopts_the_bucket(yard, tmp_path):

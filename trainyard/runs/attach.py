@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from trainyard.errors import Busy, TrainyardError, Unreachable, UserError
@@ -67,10 +66,11 @@ def cancel(context: Context, reference: str, *, now: bool = False) -> dict[str, 
     that controller finishes the story; None is returned then.
     """
     folder = folder_of(context, reference)
+    if folder.load().reached("ended"):
+        raise UserError(f"run {folder.load().id} has ended already")
+    folder.cancel(now=now)
+    # Read after the mark was set; the driver looks for the mark after it has written "started": one sees the other.
     record = folder.load()
-    if record.reached("ended"):
-        raise UserError(f"run {record.id} has ended already")
-    _mark_cancelled(folder)
     Ledger(context.places.ledger).add(record.id, "cancel", now=now)
     if record.reached("started") and not record.reached("trained") and not now:
         _stop_training(context, record)
@@ -82,24 +82,18 @@ def cancel(context: Context, reference: str, *, now: bool = False) -> dict[str, 
                 record.error = record.error or "cancelled"
             folder.save(record)
     except Busy as busy:
-        context.ui.say(f"cancel     the training is told to stop; {busy.message}, which finishes the story")
+        told = "the training is told to stop" if record.reached("started") and not now else "nothing more is saved" if now else "it is told"
+        context.ui.say(f"cancel     {told}; {busy.message}, which ends the pod and finishes the story")
         return None
     return drive(context, folder)
 
 
-def _mark_cancelled(folder: RunFolder) -> None:
-    (folder.path / "cancelled").write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()))
-
-
 def _stop_training(context: Context, record: Record) -> None:
-    from trainyard.remote import jobs
     from trainyard.runs import follow
     from trainyard.runs.pod import pod_of
 
     try:
-        pod = pod_of(context, record)
-        with pod.connect() as transport:
-            jobs.stop(transport, pod.path("job"), grace=follow.STOP_GRACE)
+        follow.stop(pod_of(context, record))
     except Unreachable as error:
         context.ui.warn(f"the pod does not answer ({error.message}); it is ended without saving")
     except TrainyardError as error:

@@ -78,9 +78,14 @@ def _train(context: Context, record: Record, folder: RunFolder) -> None:
 
     pod = pod_of(context, record)
     if not record.reached("started"):
+        if folder.cancelled:
+            raise follow.Cancelled("cancelled before the training started")
         with folder.stage(record, "start"):
             start.start(context, record, folder, pod)
         _advance(context, record, folder, "started")
+        if folder.cancelled and not folder.cancelled_now:
+            # Whoever cancelled since the look above found no training to stop.
+            follow.stop(pod)
     if not record.reached("trained"):
         with folder.stage(record, "train"):
             follow.follow(context, record, folder, pod)
@@ -112,6 +117,7 @@ def _commit(context: Context, record: Record, folder: RunFolder, pod: Pod) -> No
 def _end(context: Context, record: Record, folder: RunFolder) -> dict[str, Any]:
     from trainyard.runs.home import bring_home
 
+    record.cancelled = record.cancelled or folder.cancelled
     if not record.reached("ended"):
         teardown.destroy_run(context, record, folder)
         record.ended = time.time()

@@ -32,11 +32,15 @@ class PodGone(TrainingFailed):
     """The cloud says that the pod does not exist any more, or that it has stopped it."""
 
 
+class Cancelled(TrainingFailed):
+    """Somebody wants the run's end: nothing more is started, and nothing is saved where that was said, too."""
+
+
 def follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None:
     """Follow until the job has its verdict; sets ``record.exit_code``.
 
     Raises KeyboardInterrupt on Ctrl-C (the training goes on), PodGone when the cloud has ended the pod,
-    HostKeyChanged at once. A lost link is waited out.
+    Cancelled when another process cancels without saving, HostKeyChanged at once. A lost link is waited out.
     """
     with (
         Reconnecting(pod.connect, name=f"pod {pod.id}") as transport,
@@ -59,9 +63,15 @@ def follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Non
             Tail(pod.path("job", "log"), take_log, folder.log.stat().st_size),
             Tail(pod.path("output", "metrics.jsonl"), take_metrics, folder.metrics.stat().st_size),
         ]
-        watch = _Watch(context, record, pod, transport)
+        watch = _Watch(context, record, folder, pod, transport)
         status = follow_job(transport, pod.path("job"), tails, tick=watch.tick, on_link=watch.on_link)
     _take_verdict(record, status)
+
+
+def stop(pod: Pod) -> None:
+    """Let the training save and end. Raises Unreachable when the pod does not answer."""
+    with pod.connect() as transport:
+        jobs.stop(transport, pod.path("job"), grace=STOP_GRACE)
 
 
 def watch_files(context: Context, folder: RunFolder, *, poll: float) -> None:
@@ -82,8 +92,8 @@ def watch_files(context: Context, folder: RunFolder, *, poll: float) -> None:
 class _Watch:
     """What is looked after while bytes flow: is the pod still there, is the budget used up, do we live."""
 
-    def __init__(self, context: Context, record: Record, pod: Pod, transport: Transport) -> None:
-        self.context, self.record, self.pod, self.transport = context, record, pod, transport
+    def __init__(self, context: Context, record: Record, folder: RunFolder, pod: Pod, transport: Transport) -> None:
+        self.context, self.record, self.folder, self.pod, self.transport = context, record, folder, pod, transport
         self.lost_since: float | None = None
         self.asked = self.beaten = time.monotonic()
         self.stopped = False
@@ -98,6 +108,8 @@ class _Watch:
     def tick(self) -> None:
         """Run about twice a second."""
         now = time.monotonic()
+        if self.folder.cancelled_now:
+            raise Cancelled("cancelled")
         if self.lost_since is not None and now - self.asked > _ASK_CLOUD_EVERY:
             self.asked = now
             if over := self.pod.over():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import subprocess
 
-from trainyard.errors import UserError
+from trainyard.errors import Unreachable, UserError
 from trainyard.runs.context import Context
 from trainyard.runs.key import private_key
 from trainyard.runs.record import Record, RunFolder
@@ -31,12 +33,59 @@ def shell(context: Context, record: Record, folder: RunFolder, command: str | No
     return subprocess.run([*line, command] if command else line, check=False).returncode
 
 
-def tunnel(context: Context, record: Record, folder: RunFolder, port: int, local_port: int | None = None) -> int:
-    """Forward a local port to the pod's until Ctrl-C."""
-    here = local_port or port
-    line = ssh_command(context, record, folder, extra=("-N", "-o", "ExitOnForwardFailure=yes", "-L", f"127.0.0.1:{here}:127.0.0.1:{port}"))
-    context.ui.say(f"http://127.0.0.1:{here} is port {port} of the pod; Ctrl-C ends the tunnel")
+def tunnel(context: Context, record: Record, folder: RunFolder, port: str | int, local_port: str | int | None = None) -> int:
+    """Forward a local port to the pod's until Ctrl-C (130); raises Unreachable when the link breaks or never stands."""
+    there = _port(port)
+    here = there if local_port is None else _port(local_port)
+    told = f"http://127.0.0.1:{here} is port {there} of the pod; Ctrl-C ends the tunnel"
+    line = ssh_command(
+        context, record, folder,
+        extra=(
+            "-N", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=20", "-L", f"127.0.0.1:{here}:127.0.0.1:{there}",
+            # Said by ssh itself, once the port is open: before, it would be a promise.
+            "-o", "PermitLocalCommand=yes", "-o", f'LocalCommand=echo "{told}"',
+        ),
+    )  # fmt: skip
+    _check_free(record, here, there)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    process = subprocess.Popen(line, stdin=subprocess.DEVNULL)
     try:
-        return subprocess.run(line, check=False).returncode
+        process.wait()
     except KeyboardInterrupt:
-        return 0
+        return 130
+    finally:
+        process.terminate()
+        process.wait()
+    raise Unreachable(f"the tunnel to the pod of {record.id} is closed", hint="Is the run still there? invoke runs")
+
+
+def _port(text: str | int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < 65536:
+        raise UserError(f"'{text}' is no port: a number from 1 to 65535")
+    return number
+
+
+def _check_free(record: Record, here: int, there: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", here))
+            return
+        except OSError as error:
+            refusal = error.strerror
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        other = free.getsockname()[1]
+    hint = f"Choose another: invoke tunnel {record.label} {there} --local-port {other}"
+    if record.pod.get("host") == "127.0.0.1":
+        hint += f"\nA local pod shares this machine's network: if its own program listens, http://127.0.0.1:{there} is that program."
+    raise UserError(f"port {here} of this machine cannot be opened: {refusal}", hint=hint)
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)

@@ -100,6 +100,20 @@ class RunFolder:
         """Tell whether somebody has cancelled the run, from whichever process."""
         return (self.path / "cancelled").exists()
 
+    @property
+    def cancelled_now(self) -> bool:
+        """Tell whether it was cancelled without saving: whoever drives it ends the pod at once."""
+        try:
+            return (self.path / "cancelled").read_text().startswith("now")
+        except FileNotFoundError:
+            return False
+
+    def cancel(self, *, now: bool) -> None:
+        """Leave word for whoever drives the run, in one step."""
+        draft = self.path / f".cancelled.{os.getpid()}"
+        draft.write_text(f"{'now' if now else 'saving'} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\n")
+        os.replace(draft, self.path / "cancelled")
+
     def load(self) -> Record:
         """Return the record; raises UserError when it is missing or damaged."""
         path = self.path / "run.json"
