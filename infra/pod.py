@@ -54,6 +54,7 @@ class LeasedPod(pulumi.ComponentResource):
             "workspace": pod.workspace,
             "host_key": pod.host_key,
             "volume_path": pod.volume_path,
+            "api_address": pod.api_address,
             "simulated": pod.simulated,
         }
         if args.settings.cloud not in WITHOUT_SSH:

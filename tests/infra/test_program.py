@@ -21,7 +21,7 @@ ENVIRONMENT_OUTPUTS = {
 }  # fmt: skip
 RUN_OUTPUTS = {
     "lease_id", "fence_id", "stop", "end", "pod_id", "pod_name", "price_per_hour", "gpu", "gpu_count", "pod_region", "created_at", "host",
-    "port", "user", "workspace", "host_key", "simulated", "offer", "volume_path",
+    "port", "user", "workspace", "host_key", "simulated", "offer", "volume_path", "api_address",
 }  # fmt: skip
 
 

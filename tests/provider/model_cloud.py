@@ -38,6 +38,7 @@ class ModelCloud:
 
     name = "model"
     simulated = True
+    address = None
 
     def __init__(self, root: Path, clock: Callable[[], float] = time.time, capabilities: Capabilities = PLAIN) -> None:
         self.root = root

@@ -125,6 +125,16 @@ def test_the_last_lines_name_the_place_and_the_commands(tmp_path):
     assert lines[-2:] == ["invoke download ann/a ./a", "aws s3 sync s3://b/k ./a"]
 
 
+def test_an_api_that_is_not_the_clouds_own_is_said_in_the_summary(tmp_path):
+    through = record(training_success=True, phase="ended", pod={"api_address": "https://proxy.example/v2"})
+
+    summary = summarize(through, RunFolder(tmp_path))
+
+    assert "the cloud's API was asked at https://proxy.example/v2, which is not the cloud's own address" in last_lines(summary, None)
+    assert not summary["simulated"]
+    assert not any("API" in line for line in last_lines(summarize(record(), RunFolder(tmp_path)), None))
+
+
 def test_a_training_that_was_told_to_stop_and_saved_has_not_failed(tmp_path):
     saved = record(training_success=False, exit_code=75, phase="ended", result={"s3_url": "s3://b/k/", "s3_key": "k"})
 

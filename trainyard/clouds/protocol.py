@@ -147,6 +147,8 @@ class Cloud(Protocol):
     capabilities: Capabilities
     simulated: bool
     """True where an emulator answers; every summary then says so."""
+    address: str | None
+    """Where the API is asked, when that is not the cloud's own address; every summary says it."""
 
     def offers(self, query: OfferQuery) -> list[Offer]:
         """Return what can be rented now, in the query's order of preference, none above its max_price."""

@@ -72,6 +72,7 @@ class PodOutputs:
     workspace: str = prop("The pod's workspace folder, as processes in it see it.")
     host_key: str = prop("Public host key of the pod's SSH server, known before it exists.")
     volume_path: str | None = prop("Where the network volume is mounted on the pod.", None)
+    api_address: str | None = prop("Where the cloud's API was asked, when not at its own address.", None)
     simulated: bool = prop("An emulator answered, not the real cloud.", False)
 
 
@@ -301,6 +302,7 @@ def _outputs(cloud: Cloud, given: PodInputs, name: str, info: PodInfo, offer: Of
         "workspace": info.workspace,
         "host_key": host_key(_seed(given.host_key_seed) or b"", name).public,
         "volume_path": info.volume,
+        "api_address": cloud.address,
         "simulated": cloud.simulated,
     }
 

@@ -133,13 +133,14 @@ class Pod(pulumi.CustomResource):
     workspace: pulumi.Output[str]
     host_key: pulumi.Output[str]
     volume_path: pulumi.Output[str | None]
+    api_address: pulumi.Output[str | None]
     simulated: pulumi.Output[bool]
 
     def __init__(self, name: str, args: PodArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         opts = _deletable("Pod", name, opts)
         outputs = (
             "name", "pod_id", "price_per_hour", "gpu", "gpu_count", "region", "offer", "created_at", "workspace", "host_key",
-            "volume_path", "simulated",
+            "volume_path", "api_address", "simulated",
         )  # fmt: skip
         super().__init__("trainyard:index:Pod", name, _props(args, outputs), opts)
 

@@ -75,7 +75,7 @@ def adopt(context: Context, environment: str, reference: str, key_file: Path) ->
         answer = transport.exec(f"cat {quote('/'.join((pod.workspace, *RUN_FILE)))}", timeout=30)
     if answer.rc:
         raise PodFailed(f"no training was started on pod {pod.id}", hint=f"End it with: invoke end {pod.id} --stack {environment}")
-    record = _record(json.loads(answer.stdout), pod, address, simulated=cloud.simulated)
+    record = _record(json.loads(answer.stdout), pod, address, cloud)
     folder = RunFolder(RunId(record.user, record.label, record.attempt).folder(context.places.runs))
     if folder.path.exists():
         raise UserError(f"run {record.id} is known here already", hint=f"Use: invoke attach {record.id}")
@@ -85,12 +85,13 @@ def adopt(context: Context, environment: str, reference: str, key_file: Path) ->
     return folder
 
 
-def _record(told: dict[str, Any], pod: PodInfo, address: Address, *, simulated: bool) -> Record:
+def _record(told: dict[str, Any], pod: PodInfo, address: Address, cloud: Cloud) -> Record:
     created = pod.created.timestamp() if pod.created else time.time()
     known = {
         "pod_id": pod.id, "pod_name": pod.name, "lease_id": pod.lease_id, "fence_id": pod.fence_id, "price_per_hour": pod.price_per_hour,
         "gpu": pod.gpu, "gpu_count": pod.gpu_count, "host": address.host, "port": address.port, "user": address.user,
         "workspace": pod.workspace, "host_key": address.host_key, "ssh_key_file": str(address.key_file), "created_epoch": created,
-        "end": format_time(pod.end) if pod.end else None, "simulated": simulated,
+        "end": format_time(pod.end) if pod.end else None, "volume_path": pod.volume, "simulated": cloud.simulated,
+        "api_address": cloud.address,
     }  # fmt: skip
     return Record(**told, phase="started", pod=known)

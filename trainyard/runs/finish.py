@@ -71,7 +71,10 @@ def _save(context: Context, record: Record, chosen: Recipe, transport: Transport
     if settings is not None:
         key = ResultKey(record.user, record.label, record.attempt)
         try:
-            done = storage_commit.commit(settings, transport, key, pod.path("output"), outputs, excludes, on_progress=_shown(context))
+            done = storage_commit.commit(
+                settings, transport, key, pod.path("output"), outputs, excludes, on_progress=_shown(context),
+                volume=record.pod.get("volume_path"),
+            )  # fmt: skip
         except PodCannotUpload as error:
             problem = error.message
         except StoreError as error:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from trainyard import playbook
+from trainyard.clouds.volume import volume_env
 from trainyard.playbook import Host, TextReporter
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.values import needs_of
@@ -39,9 +40,7 @@ def start(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None
         playbook.run(book, {"pod": Host(transport, {})}, told, reporter=reporter).raise_for_failure()
 
 
-def variables(
-    context: Context, record: Record, folder: RunFolder, pod: Pod, chosen: Recipe, needs: dict[str, Any]
-) -> dict[str, Any]:
+def variables(context: Context, record: Record, folder: RunFolder, pod: Pod, chosen: Recipe, needs: dict[str, Any]) -> dict[str, Any]:
     """Return what train.yml is told (playbooks/train.yml names them)."""
     files = [item for item in record.data.get("files", []) if record.data.get("kind") in ("file", "folder")]
     local = record.environment == "local" or pod.cloud.name == "local"
@@ -50,8 +49,9 @@ def variables(
         "bundle_dir": str(folder.bundle),
         "bundle_sha256": record.bundle_sha256,
         "data": [{"src": item["src"], "dest": item["dest"], "sha256": item["sha256"]} for item in files],
-        "job_env": job_env(context, pod, local=local),
-        "min_disk_gb": needs.get("disk_gb") or 1,
+        "job_env": job_env(context, pod, record.pod.get("volume_path"), local=local),
+        # A disk of 100 GB has less than that free: its file system takes some.
+        "min_disk_gb": 0.9 * (needs.get("disk_gb") or 1),
         "gpu_count": int(record.pod.get("gpu_count") or 0),
         "lease_end": record.pod.get("end"),
         "python_needed": bool(chosen.locks),
@@ -59,9 +59,10 @@ def variables(
     }
 
 
-def job_env(context: Context, pod: Pod, *, local: bool) -> dict[str, str]:
-    """Return the training's environment beside what run.sh sets by itself."""
+def job_env(context: Context, pod: Pod, volume: str | None, *, local: bool) -> dict[str, str]:
+    """Return the training's environment beside what run.sh sets by itself; caches lie on the pod's network volume if it has one."""
     env = {"WORKSPACE": pod.workspace, "INPUT_DIR": pod.path("input"), "OUTPUT_DIR": pod.path("output"), "HF_HOME": pod.path(".cache")}
+    env |= volume_env(volume) if volume else {}
     if local or pod.cloud.simulated:
         env["TRAINYARD_ENVS"] = context.env.get("TRAINYARD_ENVS") or str(context.places.cloud / "envs")
     if pod.cloud.simulated:

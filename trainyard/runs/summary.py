@@ -79,6 +79,7 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "gpu_count": record.pod.get("gpu_count"),
         "pod_id": record.pod.get("pod_id"),
         "simulated": bool(record.pod.get("simulated")),
+        "api_address": record.pod.get("api_address"),
         "data": record.data,
         "git_commit": record.git_commit,
         "versions": {"trainyard": __version__, **record.versions},
@@ -103,6 +104,8 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
              + f", ${summary['cost']:.2f}, engine {summary['engine']}"
              + (f", rung {summary['rung']}" if summary["rung"] else "")
              + (", SIMULATED cloud" if summary["simulated"] else "")]  # fmt: skip
+    if summary["api_address"]:
+        lines.append(f"the cloud's API was asked at {summary['api_address']}, which is not the cloud's own address")
     if summary["error"]:
         lines.append(f"error: {summary['error']}")
     if word == "stopped":

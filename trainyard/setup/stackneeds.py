@@ -54,7 +54,10 @@ def cloud(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]
     """Whether the cloud's credentials are there, and what it cannot give."""
     adapter = open_cloud(str(settings_of(stack, places).get("cloud")), env, places)
     credentials = "needs no credentials" if adapter.name == "local" else "credentials present"
-    yield Check("cloud", "ok", f"{adapter.name}, {credentials}" + (" (an emulator answers)" if adapter.simulated else ""))
+    where = f" (an emulator answers at {adapter.address})" if adapter.simulated else ""
+    yield Check("cloud", "ok", f"{adapter.name}, {credentials}{where}")
+    if adapter.address and not adapter.simulated:
+        yield Check("cloud's API", "warn", f"asked at {adapter.address}, not at {adapter.name}'s own address", "Right for your proxy.")
     able = adapter.capabilities
     if not able.self_terminate and not able.deadline:
         text = "a pod of this cloud can be ended only from outside"

@@ -246,12 +246,17 @@ def test_wrong_settings_are_named(env: dict[str, str], says: str) -> None:
         RunPodCloud.from_env(env)
 
 
-def test_only_the_real_addresses_are_not_simulated(rehearsal: Emulator) -> None:
-    assert not RunPodCloud.from_env({"RUNPOD_API_KEY": "k"}).simulated
-    assert not RunPodCloud.from_env({"RUNPOD_API_KEY": "k", "RUNPOD_API_URL": "https://api.runpod.io/v2/"}).simulated
-    assert RunPodCloud.from_env({"RUNPOD_API_KEY": "k", "RUNPOD_API_URL": "https://proxy.example/v2"}).simulated
-    assert RunPodCloud.from_env({"RUNPOD_API_KEY": "k", "RUNPOD_GRAPHQL_URL": "https://proxy.example/graphql"}).simulated
-    assert RunPodCloud.from_env(rehearsal.env).simulated
+def test_only_a_rehearsal_is_simulated_and_every_other_address_is_told(rehearsal: Emulator) -> None:
+    def opened(**env: str) -> tuple[bool, str | None]:
+        cloud = RunPodCloud.from_env({"RUNPOD_API_KEY": "k", **env})
+        return cloud.simulated, cloud.address
+
+    assert opened() == (False, None)
+    assert opened(RUNPOD_API_URL="https://api.runpod.io/v2/") == (False, None)
+    # A proxy rents real pods with real GPUs.
+    assert opened(RUNPOD_API_URL="https://proxy.example/v2") == (False, "https://proxy.example/v2")
+    assert opened(RUNPOD_GRAPHQL_URL="https://proxy.example/graphql") == (False, "https://proxy.example/graphql")
+    assert opened(**rehearsal.env) == (True, rehearsal.url)
 
 
 def test_no_key_is_shown(rehearsal: Emulator) -> None:

@@ -46,6 +46,7 @@ class LocalCloud:
 
     name = "local"
     simulated = False
+    address: str | None = None
     capabilities = Capabilities(
         ssh=True,
         spot=False,

@@ -24,6 +24,8 @@ from trainyard.secret import Secret
 
 REST = "https://api.runpod.io/v2"
 GRAPHQL = "https://api.runpod.io/graphql"
+REHEARSAL_KEY = "rpa_rehearsal_"
+"""How the keys of rehearsals begin; they are of no use at the real API."""
 POST_TIMEOUT = 90.0
 SETTLE = 60.0
 LOG_IDLE = 3.0
@@ -45,12 +47,14 @@ class RunPodCloud:
     name: str = "runpod"
     capabilities: Capabilities = field(init=False)
     simulated: bool = field(init=False)
-    """True when anything but the real API answers (a rehearsal, a proxy): every summary says so."""
+    """True when the key is a rehearsal's; a proxy in front of the real API rents real pods."""
+    address: str | None = field(init=False)
     _api: Api = field(init=False, repr=False)
     _graphql: GraphQl = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.simulated = self.url != REST or self.graphql_url != GRAPHQL
+        self.simulated = self.key.reveal().startswith(REHEARSAL_KEY)
+        self.address = self.url if self.url != REST else self.graphql_url if self.graphql_url != GRAPHQL else None
         self.capabilities = Capabilities(
             ssh=True, spot=True, self_terminate=True, deadline=False, logs=True, price=True, change_markers=False,
             settle=self.settle, listings=2, post_timeout=self.post_timeout,

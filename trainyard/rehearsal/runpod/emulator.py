@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from trainyard.clouds.runpod.cloud import REHEARSAL_KEY
 from trainyard.errors import Busy, RefusedError
 from trainyard.rehearsal.runpod.books import Books, Paid, read_books, requests
 from trainyard.rehearsal.runpod.faults import Faults
@@ -153,7 +154,7 @@ def _settings(root: Path) -> dict[str, Any]:
     if path.exists():
         settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return settings
-    return {"key": f"rpa_rehearsal_{secrets.token_hex(16)}"}
+    return {"key": f"{REHEARSAL_KEY}{secrets.token_hex(16)}"}
 
 
 def _listen(port: int, rest: Rest, key: str, limits: Limits) -> Server:

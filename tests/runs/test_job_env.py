@@ -1,0 +1,27 @@
+"""What a training is told by its environment."""
+
+from types import SimpleNamespace
+
+from trainyard.runs.start import job_env
+
+
+def pod(**cloud):
+    told = {"name": "runpod", "simulated": False, **cloud}
+    return SimpleNamespace(workspace="/workspace", path=lambda *parts: "/".join(("/workspace", *parts)), cloud=SimpleNamespace(**told))
+
+
+def test_caches_lie_on_the_pods_network_volume_where_it_has_one():
+    context = SimpleNamespace(env={}, places=None)
+
+    alone, with_volume = job_env(context, pod(), None, local=False), job_env(context, pod(), "/runpod-volume", local=False)
+
+    assert alone["HF_HOME"] == "/workspace/.cache" and "UV_CACHE_DIR" not in alone
+    assert with_volume["HF_HOME"] == "/runpod-volume/huggingface" and with_volume["UV_CACHE_DIR"] == "/runpod-volume/uv"
+    assert with_volume["OUTPUT_DIR"] == "/workspace/output", "the result itself is written to the pod's own disk"
+
+
+def test_behind_a_proxy_a_real_gpu_is_used_and_only_a_rehearsal_trains_on_the_cpu(tmp_path):
+    context = SimpleNamespace(env={}, places=SimpleNamespace(cloud=tmp_path))
+
+    assert "TRAINYARD_LOCK" not in job_env(context, pod(address="https://proxy.example/v2"), None, local=False)
+    assert job_env(context, pod(simulated=True), None, local=False)["TRAINYARD_LOCK"] == "cpu"
