@@ -457,27 +457,38 @@ def _bench(module: str, text: str) -> Any:
     return run
 
 
-def _image(action: str, text: str) -> Any:
-    @task(help={"ref": "name of the image, e.g. ghcr.io/you/trainyard-trainer:1"})
-    @verb
-    def run(c: Context, ref: str | None = None) -> int:
-        from trainyard.errors import UserError
-        from trainyard.pod import image
+@task(
+    help={
+        "ref": "name of the image, e.g. ghcr.io/you/trainyard-trainer:1",
+        "refresh": "ask the registry for the base image's digest again",
+    }
+)
+@verb
+def image_build(c: Context, ref: str | None = None, refresh: bool = False) -> int:
+    """Build the trainer image (linux/amd64) with the Docker of this machine."""
+    from trainyard.errors import UserError
+    from trainyard.pod import image
 
-        if ref is None:
-            raise UserError(f"say which image: invoke image.{action} --ref NAME")
-        if action == "build":
-            image.build(ROOT, ref)
-        else:
-            context().ui.say(f"trainyard:image: {image.push(ref)}")
-        return 0
-
-    run.__doc__ = text
-    return run
+    if ref is None:
+        raise UserError("say which image: invoke image.build --ref NAME")
+    image.build(ROOT, ref, refresh=refresh)
+    return 0
 
 
-image_build = _image("build", "Build the trainer image (linux/amd64) with the Docker of this machine.")
-image_push = _image("push", "Push the trainer image and print the digest to pin in the settings.")
+@task(help={"ref": "name of the image, e.g. ghcr.io/you/trainyard-trainer:1"})
+@verb
+def image_push(c: Context, ref: str | None = None) -> int:
+    """Push the trainer image; print the digest and the size for the settings."""
+    from trainyard.errors import UserError
+    from trainyard.pod import image
+
+    if ref is None:
+        raise UserError("say which image: invoke image.push --ref NAME")
+    reference, gigabytes = image.push(ref)
+    context().ui.say(f"trainyard:image: {reference}\ntrainyard:image_gb: {gigabytes}")
+    return 0
+
+
 bench_start = _bench("bench.start", "Time command -> create, create -> first output, end of training -> pod gone, per engine.")
 
 bench_engine = _bench("bench.engine", "Time up, up without a change and destroy of the built-in engine against the Pulumi CLI.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from trainyard.remote.keys import fingerprint, host_key
 ROOT = Path(__file__).parents[2]
 KEY = host_key(b"s" * 32, "pod")
 DIGEST = "sha256:" + "a" * 64
+NAME = "ghcr.io/me/trainyard-trainer"
 
 
 class Container:
@@ -202,9 +204,10 @@ def test_a_build_without_a_digest_cannot_happen(checkout: Path) -> None:
 
 
 def test_a_push_names_the_image_by_its_digest() -> None:
-    inspected = json.dumps([{"RepoDigests": [f"other@{DIGEST}", f"localhost:5000/trainyard-trainer@{DIGEST}"]}])
+    found = {"RepoDigests": [f"other@{DIGEST}", f"localhost:5000/trainyard-trainer@{DIGEST}"], "Size": 17_200_000_000}
+    inspected = json.dumps([found])
     docker = Docker("", inspected)
-    assert image.push("localhost:5000/trainyard-trainer:1", run=docker) == f"localhost:5000/trainyard-trainer@{DIGEST}"
+    assert image.push("localhost:5000/trainyard-trainer:1", run=docker) == (f"localhost:5000/trainyard-trainer@{DIGEST}", 18)
 
 
 @pytest.mark.parametrize("reference", ["trainyard-trainer", "ghcr.io/me/other:1", "localhost:5000/trainyard-trainer", ""])
@@ -213,8 +216,39 @@ def test_another_name_would_not_be_known_as_an_image_that_brings_the_warden(refe
         image.build(checkout, reference, run=Docker())
 
 
-def test_what_the_dockerfile_copies_exists() -> None:
+def test_everything_that_the_dockerfile_copies_exists() -> None:
     text = (ROOT / "docker/Dockerfile").read_text()
-    locks = ("templates/lora/gpu.lock", "templates/common/installer.lock")
-    for path in ("docker/sshd_config", "trainyard/pod/warden.py", "docker/entrypoint.sh", *locks):
-        assert path in text and (ROOT / path).is_file()
+    given = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
+    sources = [re.sub(r"\$\{(\w+)\}", lambda match: given[match[1]], words.split()[-2]) for words in re.findall(r"^COPY (.+)$", text, re.M)]
+    assert len(sources) == 5
+    assert [path for path in sources if not (ROOT / path).is_file()] == []
+
+
+def test_the_environment_in_the_image_has_the_name_that_run_sh_looks_for() -> None:
+    lines = (ROOT / "docker/Dockerfile").read_text(), (ROOT / "templates/common/run.sh.j2").read_text()
+    assert '$(sha256sum /opt/trainyard/gpu.lock | cut -c1-16)-py$py-linux-x86_64' in lines[0]
+    assert '"$1/$key"-py*-"$platform"' in lines[1] and 'key=$(sha256 "$lock" | cut -c1-16)' in lines[1]
+
+
+def test_the_verbs_ask_docker_for_the_pinned_platform_and_print_what_belongs_into_the_settings(tmp_path: Path) -> None:
+    root, log = tmp_path / "w", tmp_path / "log"
+    shutil.copytree(ROOT / "docker", root / "docker", ignore=shutil.ignore_patterns("base.digest"))
+    for name in ("tasks.py", "Pulumi.yaml"):
+        (root / name).symlink_to(ROOT / name)
+    inspected = json.dumps([{"RepoDigests": [f"{NAME}@{DIGEST}"], "Size": 9e9}])
+    answers = {"imagetools": json.dumps({"digest": DIGEST}), "image inspect": inspected}
+    said = "\n".join(f"  *'{words}'*) echo '{answer}' ;;" for words, answer in answers.items())
+    (tmp_path / "docker").write_text(f'#!/bin/sh\necho "$*" >>{log}\ncase "$*" in\n{said}\nesac\n')
+    (tmp_path / "docker").chmod(0o755)
+
+    def invoke(*words: str) -> str:
+        env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TRAINYARD_PROJECT_DIR": str(root), "COLUMNS": "200"}
+        done = subprocess.run([sys.executable, "-m", "invoke", *words], cwd=root, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    invoke("image.build", "--ref", f"{NAME}:1")
+    built = log.read_text().splitlines()[-1]
+    assert built.startswith("buildx build --platform linux/amd64 --load") and built.endswith(f"--tag {NAME}:1 {root}")
+    assert f"--build-arg BASE_DIGEST={DIGEST} --file {root}/docker/Dockerfile" in built
+    assert invoke("image.push", "--ref", f"{NAME}:1").split() == ["trainyard:image:", f"{NAME}@{DIGEST}", "trainyard:image_gb:", "9"]

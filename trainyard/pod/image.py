@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -30,8 +31,8 @@ def build(root: Path, reference: str, *, refresh: bool = False, run: Run | None 
     run(build_command(root, reference, base_digest(root, refresh=refresh, run=run)))
 
 
-def push(reference: str, *, run: Run | None = None) -> str:
-    """Push the image; return its reference by digest, as it belongs into ``trainyard:image``."""
+def push(reference: str, *, run: Run | None = None) -> tuple[str, int]:
+    """Push the image; return its reference by digest, as it belongs into ``trainyard:image``, and its size in GB."""
     check_reference(reference)
     run = run or _docker
     run(["docker", "push", reference])
@@ -40,7 +41,7 @@ def push(reference: str, *, run: Run | None = None) -> str:
     digests = [text for text in found[0].get("RepoDigests", []) if text.startswith(f"{name}@")]
     if not digests:
         raise TrainyardError(f"the registry told no digest for {reference}")
-    return str(digests[0])
+    return str(digests[0]), math.ceil(found[0].get("Size", 0) / 1e9)
 
 
 def build_command(root: Path, reference: str, digest: str) -> list[str]:
