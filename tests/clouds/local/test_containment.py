@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.clouds.local import pods
-from trainyard.clouds.local import LocalCloud, ending, limits, registry
+from trainyard.clouds.local import LocalCloud, ending, launch, limits, registry
 from trainyard.clouds.local import cloud as module
 from trainyard.errors import CloudRefused
 from trainyard.remote import jobs
@@ -148,6 +149,41 @@ def test_a_pod_whose_supervisor_hangs_is_ended_by_whoever_lists_it(cloud: LocalC
 
     assert pods.living(token) == []
     assert cloud.ended(pod.id)["reason"] == "end of the lease, kept from outside"  # type: ignore[index]
+
+
+HOPPER = """
+import os, sys, time
+import sandbox
+sandbox.become_subreaper()
+reading, writing = os.pipe()
+if not os.fork():
+    limit = time.monotonic() + 10
+    while time.monotonic() < limit:
+        if os.fork():
+            os._exit(0)
+    os.write(writing, b"outran")
+    os._exit(0)
+os.close(writing)
+time.sleep(0.05)
+sandbox.kill_descendants()
+sys.stdout.write(os.read(reading, 10).decode())
+"""
+
+
+def test_a_program_that_is_another_process_each_moment_cannot_outrun_the_kill() -> None:
+    command = [*launch.python(), "-c", f"import sys;sys.path.insert(0,{str(launch._HERE)!r})\n{HOPPER}"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
+
+
+def test_a_process_in_the_middle_of_an_exec_is_seen_by_these_tests(token: str) -> None:
+    chain = 'n=$2; [ "$n" -gt 0 ] && exec sh -c "$0" "$0" "$1" $((n - 1)); read line'
+    process = subprocess.Popen(["sh", "-c", chain, chain, token, "40"], stdin=subprocess.PIPE)
+    try:
+        line = Path(f"/proc/{process.pid}/cmdline")
+        while not line.read_bytes().endswith(b"\x000\x00"):
+            assert pods._says(str(process.pid), token.encode())
+    finally:
+        process.communicate()
 
 
 @contextlib.contextmanager
