@@ -173,6 +173,14 @@ def test_a_pulumi_that_came_or_went_lets_the_tools_look_again(made: Path) -> Non
     assert calls(made) == ["tools"]
 
 
+def test_a_reaper_waits_for_no_tools_and_the_next_verb_makes_up_for_it(made: Path) -> None:
+    for _ in range(2):
+        bootstrap.prepare(made, os.environ, lambda line: None, tools=False)
+    assert (made.parent / "calls").read_text().split() == ["install"]
+
+    assert calls(made) == ["tools"]
+
+
 def test_a_missing_s3_server_lets_the_tools_look_again(made: Path) -> None:
     calls(made)
 
