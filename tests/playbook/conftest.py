@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.remote import sshd
+from tests.remote.conftest import server, ssh  # noqa: F401 (fixtures)
 from trainyard import playbook
 from trainyard.playbook import Host, Report
-from trainyard.remote.transport import LocalTransport, SshTransport, connect
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Server]:
-    server = sshd.start(tmp_path_factory.mktemp("sshd"))
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def ssh(server: sshd.Server) -> Iterator[SshTransport]:
-    with connect(server.address) as transport:
-        yield transport
+from trainyard.remote.transport import LocalTransport
 
 
 @dataclass
@@ -33,9 +20,6 @@ class FakeClock:
     """Remembers how long was slept, and does not sleep."""
 
     slept: list[float] = field(default_factory=list)
-
-    def monotonic(self) -> float:
-        return sum(self.slept)
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

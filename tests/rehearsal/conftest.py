@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from trainyard.clouds.marker import PodName, new_id
@@ -20,6 +22,7 @@ from trainyard.remote.keys import host_key, new_ssh_key
 
 QUICK = Timing(provisioning=0.05, starting=0.05, ports=0.1, lag=1.0)
 PRIVATE_KEY, PUBLIC_KEY = new_ssh_key()
+BODY: dict[str, Any] = {"name": "a", "image": "x", "gpu": {"id": "NVIDIA GeForce RTX 5090"}}
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +51,36 @@ def rehearsal(module_rehearsal: Emulator) -> Iterator[Emulator]:
         module_rehearsal.fleet.delete(record["id"], "after a test")
 
 
+@pytest.fixture(scope="module")
+def paper(root: Path) -> Iterator[Emulator]:
+    """An emulator whose pods never start: for what the API says."""
+    emulator = start(root / "paper", timing=Timing(provisioning=1e9), limits={"minute": 10**6}, env={})
+    yield emulator
+    emulator.stop(end_pods=True)
+
+
+@pytest.fixture
+def api(paper: Emulator) -> Iterator[httpx.Client]:
+    """A client of it, with no pod and no fault."""
+    with httpx.Client(base_url=paper.url, headers={"Authorization": f"Bearer {paper.key}"}, trust_env=False, timeout=5) as client:
+        yield client
+    paper.faults.off()
+    paper.fleet.books.save_account({})
+    for record in paper.fleet.all():
+        paper.fleet.delete(record["id"], "after a test")
+
+
 @pytest.fixture
 def cloud(rehearsal: Emulator) -> Iterator[RunPodCloud]:
     cloud = RunPodCloud.from_env(rehearsal.env)
     yield cloud
     cloud.close()
+
+
+def body(**changes: object) -> dict[str, Any]:
+    """Return the body of a create; None leaves a key out."""
+    merged = {**BODY, **changes}
+    return {key: value for key, value in merged.items() if value is not None}
 
 
 def make_spec(seconds: float = 3600, rescue: float = 1.0, **changes: object) -> PodSpec:

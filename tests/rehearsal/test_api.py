@@ -5,41 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.rehearsal.conftest import body
 from trainyard.errors import Busy, RefusedError
 from trainyard.rehearsal.runpod import Emulator, Timing, billing, refuse_beside_the_real, schema, start
 from trainyard.rehearsal.runpod.books import Paid
 from trainyard.rehearsal.runpod.server import Limits
-
-BODY: dict[str, Any] = {"name": "a", "image": "x", "gpu": {"id": "NVIDIA GeForce RTX 5090"}}
-
-
-@pytest.fixture(scope="module")
-def paper(root: Path) -> Iterator[Emulator]:
-    emulator = start(root / "paper", timing=Timing(provisioning=1e9), limits={"minute": 10**6}, env={})
-    yield emulator
-    emulator.stop(end_pods=True)
-
-
-@pytest.fixture
-def api(paper: Emulator) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=paper.url, headers={"Authorization": f"Bearer {paper.key}"}, trust_env=False, timeout=5) as client:
-        yield client
-    paper.faults.off()
-    paper.fleet.books.save_account({})
-    for record in paper.fleet.all():
-        paper.fleet.delete(record["id"], "after a test")
-
-
-def body(**changes: object) -> dict[str, Any]:
-    merged = {**BODY, **changes}
-    return {key: value for key, value in merged.items() if value is not None}
 
 
 def test_a_pod_is_made_shown_listed_ended_and_then_unknown(api: httpx.Client) -> None:

@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.rehearsal.conftest import body
 from trainyard.errors import UserError
-from trainyard.rehearsal.runpod import FAULTS, Emulator, Timing, start
-
-BODY: dict[str, Any] = {"name": "a", "image": "x", "gpu": {"id": "NVIDIA GeForce RTX 5090"}}
-
-
-@pytest.fixture(scope="module")
-def paper(root: Path) -> Iterator[Emulator]:
-    emulator = start(root / "paper", timing=Timing(provisioning=1e9), limits={"minute": 10**6}, env={})
-    yield emulator
-    emulator.stop(end_pods=True)
-
-
-@pytest.fixture
-def api(paper: Emulator) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=paper.url, headers={"Authorization": f"Bearer {paper.key}"}, trust_env=False, timeout=5) as client:
-        yield client
-    paper.faults.off()
-    paper.fleet.books.save_account({})
-    for record in paper.fleet.all():
-        paper.fleet.delete(record["id"], "after a test")
-
-
-def body(**changes: object) -> dict[str, Any]:
-    merged = {**BODY, **changes}
-    return {key: value for key, value in merged.items() if value is not None}
+from trainyard.rehearsal.runpod import FAULTS, Emulator
 
 
 def test_the_table_has_more_than_forty_faults_each_with_a_name_and_a_story() -> None:
