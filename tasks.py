@@ -76,37 +76,47 @@ def show_json(value: Any) -> None:
     print(json.dumps(value, indent=1, default=str))
 
 
+WORDS = {
+    "stack": "environment (default: local)",
+    "run": "label or user/label",
+    "recipe": "what to train: a folder of templates/ (default: lora)",
+    "data": "a file, a folder, s3://... or hf://... (default: the recipe's sample)",
+    "config": "YAML or JSON file with the recipe's variables",
+    "set": "one variable, e.g. --set lr=1e-4 (may be repeated; wins over --config)",
+    "name": "label of the run (default: the local time)",
+    "json": "print the result as JSON on stdout, everything else on stderr",
+    "ref": "name of the image, e.g. ghcr.io/you/trainyard-trainer:1",
+}
+"""Options that several verbs take."""
+
+
+def explained(*words: str, **more: str) -> dict[str, str]:
+    """Return the help of a verb's options: those of WORDS by name, the others with their text."""
+    return {word: WORDS[word] for word in words} | {name.replace("_", "-"): text for name, text in more.items()}
+
+
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
 @task(
     iterable=["set"],
-    help={
-        "stack": "environment to train on (default: local)",
-        "recipe": "what to train: a folder of templates/ (default: lora)",
-        "data": "a file, a folder, s3://... or hf://... (default: the recipe's sample)",
-        "config": "YAML or JSON file with the recipe's variables",
-        "set": "one variable, e.g. --set lr=1e-4 (may be repeated; wins over --config)",
-        "name": "label of the run (default: the local time)",
-        "hours": "length of the lease; training is stopped then (default: the stack's setting, else 2)",
-        "budget": "dollars after which the training is stopped and saved",
-        "json": "print the summary as JSON on stdout, everything else on stderr",
-    },
-)
+    help=explained(
+        "stack", "recipe", "data", "config", "set", "name", "json",
+        hours="length of the lease; training is stopped then (default: the stack's setting, else 2)",
+        budget="dollars after which the training is stopped and saved",
+    ),
+)  # fmt: skip
 @verb
 def train(
     c: Context, stack: str = "local", recipe: str = "lora", data: str | None = None, config: str | None = None, set: Any = None,
     name: str | None = None, hours: float | None = None, budget: float | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone."""
-    from trainyard.runs import train as begin
-
     work = context(as_json=json)
-    wanted = begin.Wanted(stack, recipe, data, Path(config) if config else None, tuple(set or ()), name, _number(hours), _number(budget))
-    return _finish(work, json, lambda: _drive(work, begin.prepare(work, wanted)))
+    return _train(work, json, stack, recipe, data, _path(config), tuple(set or ()), name, _number(hours), _number(budget))
 
 
-@task(positional=["run"], help={"run": "label or user/label", "json": "print the summary as JSON"})
+@task(positional=["run"], help=explained("run", "json"))
 @verb
 def attach(c: Context, run: str, json: bool = False) -> int:
     """Come back to a run: follow it and finish its story; beside a living controller, watch."""
@@ -118,27 +128,20 @@ def attach(c: Context, run: str, json: bool = False) -> int:
 
 @task(
     positional=["pod"],
-    help={
-        "pod": "id or name of the pod (invoke reap --dry-run lists them)",
-        "stack": "stack of that pod (default: local)",
-        "key": "private SSH key of that stack",
-        "json": "print the summary as JSON",
-    },
+    help=explained("stack", "json", pod="id or name of the pod (invoke reap --dry-run lists them)", key="private SSH key of that stack"),
 )
 @verb
 def adopt(c: Context, pod: str, key: str | None = None, stack: str = "local", json: bool = False) -> int:
     """Take over the run on a pod whose controller is lost: needs the cloud's key and the SSH key, nothing else."""
-    from trainyard.errors import UserError
     from trainyard.runs.adopt import adopt as take_over
+    from trainyard.runs.drive import drive
 
-    if key is None:
-        raise UserError("say which key: invoke adopt POD --key FILE", hint="It is the private SSH key of the stack.")
-
+    file = Path(_given(key, "say which key: invoke adopt POD --key FILE", hint="It is the private SSH key of the stack."))
     work = context(as_json=json)
-    return _finish(work, json, lambda: _drive(work, take_over(work, stack, pod, Path(key))))
+    return _finish(work, json, lambda: drive(work, take_over(work, stack, pod, file)))
 
 
-@task(help={"json": "print the summaries as JSON"})
+@task(help=explained("json"))
 @verb
 def recover(c: Context, json: bool = False) -> int:
     """Finish every run that no living process drives."""
@@ -148,16 +151,15 @@ def recover(c: Context, json: bool = False) -> int:
     summaries = finish_all(work)
     if json:
         show_json(summaries)
-    elif not summaries:
-        work.ui.say("nothing to recover: every run has ended")
-    for summary in [] if json else summaries:
-        _say_last_lines(work, summary)
+    else:
+        for summary in summaries:
+            _say_last_lines(work, summary)
+        if not summaries:
+            work.ui.say("nothing to recover: every run has ended")
     return 0 if all(summary["success"] or summary["cancelled"] for summary in summaries) else 1
 
 
-@task(
-    positional=["run"], help={"run": "label or user/label", "now": "do not save: end the pod at once", "json": "print the summary as JSON"}
-)
+@task(positional=["run"], help=explained("run", "json", now="do not save: end the pod at once"))
 @verb
 def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
     """End a run: its training saves and stops, what it left is kept, the pod is ended."""
@@ -170,7 +172,7 @@ def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
     return 0
 
 
-@task(help={"json": "print as JSON"})
+@task(help=explained("json"))
 @verb
 def runs(c: Context, json: bool = False) -> int:
     """List all runs of this checkout, newest last."""
@@ -184,15 +186,7 @@ def runs(c: Context, json: bool = False) -> int:
 
 @task(
     iterable=["set"],
-    help={
-        "stack": "stack to rehearse (default: runpod)",
-        "recipe": "as for train",
-        "data": "as for train",
-        "config": "as for train",
-        "set": "as for train",
-        "name": "as for train",
-        "json": "as for train",
-    },
+    help=explained("recipe", "data", "config", "set", "name", "json", stack="stack to rehearse (default: runpod)"),
 )
 @verb
 def rehearse(
@@ -202,18 +196,16 @@ def rehearse(
     """Run the whole story of a stack against an emulator of its cloud, with real pods on this machine: costs nothing."""
     from trainyard import config as settings
     from trainyard.rehearsal.session import rehearsal
-    from trainyard.runs import train as begin
     from trainyard.runs.context import Context as Work
 
     here = context(as_json=json)
-    wanted = begin.Wanted(stack, recipe, data, Path(config) if config else None, tuple(set or ()), name)
     with rehearsal(stack, here.places, here.env) as world:
         work = Work(settings.places(world.root, world.env), world.env, here.ui)
         work.ui.say(f"rehearsal  of stack '{stack}' on this machine; the cloud is SIMULATED, nothing is rented")
-        return _finish(work, json, lambda: _drive(work, begin.prepare(work, wanted)))
+        return _train(work, json, stack, recipe, data, _path(config), tuple(set or ()), name)
 
 
-@task(positional=["run"], help={"run": "label or user/label", "follow": "go on until the training ends"})
+@task(positional=["run"], help=explained("run", follow="go on until the training ends"))
 @verb
 def logs(c: Context, run: str, follow: bool = False) -> int:
     """Print a run's log, byte for byte."""
@@ -222,63 +214,44 @@ def logs(c: Context, run: str, follow: bool = False) -> int:
     return print_log(context(as_json=True), run, follow=follow, out=sys.stdout.buffer)
 
 
-@task(positional=["run"], help={"run": "label or user/label"}, auto_shortflags=False)
+@task(positional=["run"], help=explained("run"), auto_shortflags=False)
 @verb
 def ssh(c: Context, run: str, command: str | None = None) -> int:
     """Open a shell on a run's pod (or: invoke ssh RUN -- COMMAND)."""
-    from trainyard.runs.attach import folder_of
     from trainyard.runs.reach import shell
 
-    work = context()
-    folder = folder_of(work, run)
-    return shell(work, folder.load(), folder, command or _remainder())
+    return shell(context(), run, command or _remainder())
 
 
-@task(
-    positional=["run", "port"],
-    help={"run": "label or user/label", "port": "port on the pod", "local-port": "port here (default: the same)"},
-)
+@task(positional=["run", "port"], help=explained("run", port="port on the pod", local_port="port here (default: the same)"))
 @verb
 def tunnel(c: Context, run: str, port: str, local_port: str | None = None) -> int:
     """Forward a local port to a port of the run's pod until Ctrl-C."""
-    from trainyard.runs.attach import folder_of
     from trainyard.runs.reach import tunnel as forward
 
-    work = context()
-    folder = folder_of(work, run)
-    return forward(work, folder.load(), folder, port, local_port)
+    return forward(context(), run, port, local_port)
 
 
-@task(
-    positional=["recipe", "to"],
-    iterable=["set"],
-    help={
-        "recipe": "a folder of templates/",
-        "to": "folder to write",
-        "data": "as for train",
-        "config": "as for train",
-        "set": "as for train",
-    },
-)
+@task(positional=["recipe", "to"], iterable=["set"], help=explained("recipe", "data", "config", "set", to="folder to write"))
 @verb
 def render(c: Context, recipe: str, to: str, data: str | None = None, config: str | None = None, set: Any = None) -> int:
     """Write a run's bundle into a folder; `sh DIR/run.sh` runs it by hand on any machine."""
     from trainyard.runs.train import render_bundle
 
     work = context()
-    made = render_bundle(work, recipe, data, Path(config) if config else None, tuple(set or ()), Path(to))
+    made = render_bundle(work, recipe, data, _path(config), tuple(set or ()), Path(to))
     work.ui.say(f"{to}: bundle {made.sha256[:12]}; run it with: sh {to}/run.sh")
     return 0
 
 
 @task(
     positional=["run", "to"],
-    help={
-        "run": "label, user/label, any key or s3:// URL",
-        "to": "folder to write",
-        "stack": "stack whose bucket holds it (default: local)",
-        "partial": "take a result without _SUCCESS too",
-    },
+    help=explained(
+        run="label, user/label, any key or s3:// URL",
+        to="folder to write",
+        stack="stack whose bucket holds it (default: local)",
+        partial="take a result without _SUCCESS too",
+    ),
 )
 @verb
 def download(c: Context, run: str, to: str, stack: str = "local", partial: bool = False) -> int:
@@ -292,7 +265,7 @@ def download(c: Context, run: str, to: str, stack: str = "local", partial: bool 
 
 
 def _engine_verb(name: str, text: str) -> Any:
-    @task(name=name, help={"stack": "environment (default: local)", "yes": "do not ask", "json": "engine events as JSON lines"})
+    @task(name=name, help=explained("stack", yes="do not ask", json="engine events as JSON lines"))
     @verb
     def operate(c: Context, stack: str = "local", yes: bool = False, json: bool = False) -> int:
         from trainyard.runs.environments import operate as run
@@ -309,7 +282,7 @@ refresh = _engine_verb("refresh", "Read the real world into the state.")
 destroy = _engine_verb("destroy", "End what `up` made, and every run of the stack; the bucket and its results stay.")
 
 
-@task(help={"stack": "environment (default: local)", "show-secrets": "print secrets in clear"})
+@task(help=explained("stack", show_secrets="print secrets in clear"))
 @verb
 def outputs(c: Context, stack: str = "local", show_secrets: bool = False) -> int:
     """Print a stack's outputs as JSON."""
@@ -323,18 +296,14 @@ def outputs(c: Context, stack: str = "local", show_secrets: bool = False) -> int
 @verb
 def env(c: Context) -> int:
     """Print the exports plain `pulumi` needs: eval "$(invoke env)"."""
-    import shlex
-
-    from trainyard.stacks.environ import pulumi_exports
+    from trainyard.stacks.environ import export_lines
 
     work = context(as_json=True)
-    for name, value in pulumi_exports(work.places, work.env).items():
-        print(f"export {name}={shlex.quote(value)}")
-    print(f'export PATH={shlex.quote(str(ROOT / ".venv" / "bin"))}:"$PATH"')
+    print("\n".join(export_lines(work.places, work.env)))
     return 0
 
 
-@task(positional=["pod"], help={"pod": "id or name of a pod of ours", "stack": "environment (default: local)"})
+@task(positional=["pod"], help=explained("stack", pod="id or name of a pod of ours"))
 @verb
 def end(c: Context, pod: str, stack: str = "local") -> int:
     """End one pod of ours now, whatever its lease says, and prove it gone."""
@@ -343,14 +312,7 @@ def end(c: Context, pod: str, stack: str = "local") -> int:
     return end_pod(context(), stack, pod)
 
 
-@task(
-    help={
-        "stack": "environment (default: local)",
-        "dry-run": "show, end nothing",
-        "all-stacks": "every stack with credentials",
-        "json": "print as JSON",
-    }
-)
+@task(help=explained("stack", "json", dry_run="show, end nothing", all_stacks="every stack with credentials"))
 @verb
 def reap(c: Context, stack: str = "local", dry_run: bool = False, all_stacks: bool = False, json: bool = False) -> int:
     """End every pod whose lease is over; needs only the API key."""
@@ -359,7 +321,7 @@ def reap(c: Context, stack: str = "local", dry_run: bool = False, all_stacks: bo
     return reap_stacks(context(as_json=json), None if all_stacks else stack, dry_run=dry_run, as_json=json)
 
 
-@task(help={"stack": "environment (default: local)", "json": "print as JSON"})
+@task(help=explained("stack", "json"))
 @verb
 def audit(c: Context, stack: str = "local", json: bool = False) -> int:
     """Show everything of the account that costs money now, per hour and per month."""
@@ -371,7 +333,7 @@ def audit(c: Context, stack: str = "local", json: bool = False) -> int:
 # --- the machine ------------------------------------------------------------------------------------------------------
 
 
-@task(help={"stack": "check what this stack needs, too"})
+@task(help=explained(stack="check what this stack needs, too"))
 @verb
 def doctor(c: Context, stack: str | None = None) -> int:
     """Check every tool, port, credential, disk and rung, and say what to do. Prints no secret."""
@@ -416,7 +378,7 @@ def store_status(c: Context) -> int:
     return 0
 
 
-@task(help={"dry-run": "show, remove nothing"})
+@task(help=explained(dry_run="show, remove nothing"))
 @verb
 def venvs_clean(c: Context, dry_run: bool = False) -> int:
     """Remove the Python environments of local pods that no recipe here and no living pod needs."""
@@ -432,97 +394,84 @@ def venvs_clean(c: Context, dry_run: bool = False) -> int:
 # --- development ------------------------------------------------------------------------------------------------------
 
 
-@task(positional=["paths"], iterable=["paths"], help={"paths": "test files or folders (default: all)"})
+@task(positional=["paths"], iterable=["paths"], help=explained(paths="test files or folders (default: all)"))
 @verb
 def test(c: Context, paths: Any = None) -> int:
     """Run the tests."""
-    return subprocess.run([sys.executable, "-m", "pytest", "-n", "2", *(paths or ())], cwd=ROOT, check=False).returncode
+    return _python("pytest", "-n", "2", *(paths or ()))
 
 
 @task
 @verb
 def check(c: Context) -> int:
     """Run ruff and mypy over the sources."""
-    lint = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, check=False).returncode
-    return lint or subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, check=False).returncode
+    return _python("ruff", "check", ".") or _python("mypy")
+
+
+@task(help=explained("ref", refresh="ask the registry for the base image's digest again"))
+@verb
+def image_build(c: Context, ref: str | None = None, refresh: bool = False) -> int:
+    """Build the trainer image (linux/amd64) with the Docker of this machine."""
+    from trainyard.pod import image
+
+    image.build(ROOT, _given(ref, "say which image: invoke image.build --ref NAME"), refresh=refresh)
+    return 0
+
+
+@task(help=explained("ref"))
+@verb
+def image_push(c: Context, ref: str | None = None) -> int:
+    """Push the trainer image; print the digest and the size for the settings."""
+    from trainyard.pod import image
+
+    reference, gigabytes = image.push(_given(ref, "say which image: invoke image.push --ref NAME"))
+    context().ui.say(f"trainyard:image: {reference}\ntrainyard:image_gb: {gigabytes}")
+    return 0
 
 
 def _bench(module: str, text: str) -> Any:
     @task
     @verb
     def run(c: Context) -> int:
-        return subprocess.run([sys.executable, "-m", module], cwd=ROOT, check=False).returncode
+        return _python(module)
 
     run.__doc__ = text
     return run
 
 
-@task(
-    help={
-        "ref": "name of the image, e.g. ghcr.io/you/trainyard-trainer:1",
-        "refresh": "ask the registry for the base image's digest again",
-    }
-)
-@verb
-def image_build(c: Context, ref: str | None = None, refresh: bool = False) -> int:
-    """Build the trainer image (linux/amd64) with the Docker of this machine."""
-    from trainyard.errors import UserError
-    from trainyard.pod import image
-
-    if ref is None:
-        raise UserError("say which image: invoke image.build --ref NAME")
-    image.build(ROOT, ref, refresh=refresh)
-    return 0
-
-
-@task(help={"ref": "name of the image, e.g. ghcr.io/you/trainyard-trainer:1"})
-@verb
-def image_push(c: Context, ref: str | None = None) -> int:
-    """Push the trainer image; print the digest and the size for the settings."""
-    from trainyard.errors import UserError
-    from trainyard.pod import image
-
-    if ref is None:
-        raise UserError("say which image: invoke image.push --ref NAME")
-    reference, gigabytes = image.push(ref)
-    context().ui.say(f"trainyard:image: {reference}\ntrainyard:image_gb: {gigabytes}")
-    return 0
-
-
 bench_start = _bench("bench.start", "Time command -> create, create -> first output, end of training -> pod gone, per engine.")
-
 bench_engine = _bench("bench.engine", "Time up, up without a change and destroy of the built-in engine against the Pulumi CLI.")
 
 
 @task(
-    help={
-        "cases": "how many (default: 500)", "seed": "draw these cases again", "engine": "builtin or cli (default: all found)",
-        "workers": "cases side by side (default: 2)",
-    }
+    help=explained(
+        cases="how many (default: 500)", seed="draw these cases again", engine="builtin or cli (default: all found)",
+        workers="cases side by side (default: 2)",
+    )
 )  # fmt: skip
 @verb
 def faults_crash(c: Context, cases: int = 500, seed: int | None = None, engine: str | None = None, workers: int = 2) -> int:
     """Kill engine, provider and controller at named and random points against an emulated cloud; no pod may be left."""
     given = {"--cases": cases, "--seed": seed, "--engine": engine, "--workers": workers}
-    words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
-    return subprocess.run([sys.executable, "-m", "tests.faults.crash", *words], cwd=ROOT, check=False).returncode
+    return _python("tests.faults.crash", *(word for name, value in given.items() if value is not None for word in (name, str(value))))
 
 
-@task(help={"only": "the faults whose name holds this text"})
+@task(help=explained(only="the faults whose name holds this text"))
 @verb
 def faults_cloud(c: Context, only: str | None = None) -> int:
     """Switch on each fault of the emulated cloud in turn; what is left must be nothing, or be said with its price."""
-    words = ["--only", only] if only else []
-    return subprocess.run([sys.executable, "-m", "tests.faults.cloud", *words], cwd=ROOT, check=False).returncode
+    return _python("tests.faults.cloud", *(("--only", only) if only else ()))
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def _drive(work: Any, folder: Any) -> Any:
+def _train(work: Any, as_json: bool, *wanted: Any) -> int:
+    """Prepare and drive a run; ``wanted`` are the fields of Wanted in their order."""
     from trainyard.runs.drive import drive
+    from trainyard.runs.train import Wanted, prepare
 
-    return drive(work, folder)
+    return _finish(work, as_json, lambda: drive(work, prepare(work, Wanted(*wanted))))
 
 
 def _finish(work: Any, as_json: bool, call: Callable[[], Any]) -> int:
@@ -542,11 +491,10 @@ def _finish(work: Any, as_json: bool, call: Callable[[], Any]) -> int:
 
 
 def _say_last_lines(work: Any, summary: Any) -> None:
-    from trainyard.runs.attach import folder_of
     from trainyard.runs.finish import sync_line
     from trainyard.runs.summary import last_lines
 
-    for line in last_lines(summary, sync_line(work, folder_of(work, summary["run"]).load())):
+    for line in last_lines(summary, sync_line(work, work.folder(summary["run"]).load())):
         work.ui.say(line)
 
 
@@ -554,6 +502,23 @@ def _remainder() -> str | None:
     """Return what stands behind ``--`` on the command line; Invoke keeps it from the tasks."""
     words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
     return " ".join(words) or None
+
+
+def _python(module: str, *words: str) -> int:
+    """Run a module with this Python in the checkout; return its exit code."""
+    return subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, check=False).returncode
+
+
+def _given(value: str | None, message: str, hint: str | None = None) -> str:
+    from trainyard.errors import UserError
+
+    if value is None:
+        raise UserError(message, hint=hint)
+    return value
+
+
+def _path(value: str | None) -> Path | None:
+    return Path(value) if value else None
 
 
 def _number(value: Any) -> float | None:
@@ -565,36 +530,23 @@ def _number(value: Any) -> float | None:
         raise UserError(f"'{value}' is not a number") from None
 
 
-RUN_VERBS = (train, rehearse, attach, adopt, recover, cancel, runs, logs, ssh, tunnel, render, download)
-ENVIRONMENT_VERBS = (up, preview, refresh, destroy, outputs, env, end, reap, audit)
+VERBS = (
+    train, rehearse, attach, adopt, recover, cancel, runs, logs, ssh, tunnel, render, download,
+    up, preview, refresh, destroy, outputs, env, end, reap, audit,
+    doctor, test, check,
+)  # fmt: skip
+GROUPS = {
+    "store": {"start": store_start, "stop": store_stop, "status": store_status},
+    "venvs": {"clean": venvs_clean},
+    "image": {"build": image_build, "push": image_push},
+    "bench": {"start": bench_start, "engine": bench_engine},
+    "faults": {"crash": faults_crash, "cloud": faults_cloud},
+}
+"""Verbs behind a word, as in store.start."""
 
-
-def _collection() -> Collection:
-    """Group the verbs: plain ones at the top, the others under a word (store.start, bench.start)."""
-    top = Collection()
-    for one in (*RUN_VERBS, *ENVIRONMENT_VERBS, doctor, test, check):
-        top.add_task(one)
-    store = Collection("store")
-    store.add_task(store_start, name="start")
-    store.add_task(store_stop, name="stop")
-    store.add_task(store_status, name="status")
-    venvs = Collection("venvs")
-    venvs.add_task(venvs_clean, name="clean")
-    top.add_collection(venvs)
-    bench = Collection("bench")
-    bench.add_task(bench_start, name="start")
-    bench.add_task(bench_engine, name="engine")
-    image = Collection("image")
-    image.add_task(image_build, name="build")
-    image.add_task(image_push, name="push")
-    top.add_collection(image)
-    faults = Collection("faults")
-    faults.add_task(faults_crash, name="crash")
-    faults.add_task(faults_cloud, name="cloud")
-    top.add_collection(faults)
-    top.add_collection(store)
-    top.add_collection(bench)
-    return top
-
-
-ns = _collection()
+ns = Collection(*VERBS)
+for _word, _verbs in GROUPS.items():
+    _group = Collection(_word)
+    for _name, _verb in _verbs.items():
+        _group.add_task(_verb, name=_name)
+    ns.add_collection(_group)

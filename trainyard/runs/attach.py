@@ -7,21 +7,15 @@ from typing import Any
 from trainyard.errors import Busy, TrainyardError, Unreachable, UserError
 from trainyard.runs.context import Context
 from trainyard.runs.drive import Detached, drive
-from trainyard.runs.identity import find
 from trainyard.runs.ledger import Ledger
-from trainyard.runs.record import Record, RunFolder, all_folders
+from trainyard.runs.record import Record, all_folders
 
 _POLL = 2.0
 
 
-def folder_of(context: Context, reference: str) -> RunFolder:
-    """Return the folder of the newest attempt a person means; raises UserError when there is none."""
-    return RunFolder(find(context.places.runs, reference).folder(context.places.runs))
-
-
 def attach(context: Context, reference: str) -> dict[str, Any]:
     """Drive the run to its end, or watch while another controller does and take over when that one dies."""
-    folder = folder_of(context, reference)
+    folder = context.folder(reference)
     while True:
         try:
             return drive(context, folder)
@@ -65,7 +59,7 @@ def cancel(context: Context, reference: str, *, now: bool = False) -> dict[str, 
     With ``now`` nothing is saved. Where another controller drives the run, only the training is stopped and
     that controller finishes the story; None is returned then.
     """
-    folder = folder_of(context, reference)
+    folder = context.folder(reference)
     if folder.load().reached("ended"):
         raise UserError(f"run {folder.load().id} has ended already")
     folder.cancel(now=now)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import Places
+from trainyard.runs.identity import find
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.ui import Ui
 from trainyard.stacks import facade
@@ -29,6 +30,10 @@ class Context:
     def cloud(self, environment: str) -> Cloud:
         """Return the adapter of an environment's cloud."""
         return open_cloud(str(facade.settings_of(environment, self.places).get("cloud", environment)), self.env, self.places)
+
+    def folder(self, reference: str) -> RunFolder:
+        """Return the folder of the newest attempt that a person means; UserError when there is none."""
+        return RunFolder(find(self.places.runs, reference).folder(self.places.runs))
 
     def run_stack(self, record: Record, folder: RunFolder) -> Stack:
         """Return the stack of one attempt."""

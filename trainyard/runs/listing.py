@@ -7,7 +7,6 @@ from typing import Any, BinaryIO
 
 from rich.table import Column, Table
 
-from trainyard.runs.attach import folder_of
 from trainyard.runs.context import Context
 from trainyard.runs.record import Record, RunFolder, all_folders, is_driven
 from trainyard.runs.summary import cost, read_metrics, stopped
@@ -55,7 +54,7 @@ def print_log(context: Context, reference: str, *, follow: bool, out: BinaryIO) 
 
     While a controller drives the run its copy is read; with none (detached, killed) the pod itself is asked.
     """
-    folder = folder_of(context, reference)
+    folder = context.folder(reference)
     record = folder.load()
     if record.reached("started") and not record.reached("trained") and record.error is None and not is_driven(folder):
         return _from_pod(context, record, follow, out)

@@ -27,14 +27,17 @@ def ssh_command(context: Context, record: Record, folder: RunFolder, *, extra: t
     return ["ssh", *options, *extra, f"{record.pod.get('user') or 'root'}@{host}"]
 
 
-def shell(context: Context, record: Record, folder: RunFolder, command: str | None) -> int:
-    """Open a shell (or run a command) on the pod and return its exit code."""
-    line = ssh_command(context, record, folder)
+def shell(context: Context, reference: str, command: str | None) -> int:
+    """Open a shell (or run a command) on a run's pod and return its exit code."""
+    folder = context.folder(reference)
+    line = ssh_command(context, folder.load(), folder)
     return subprocess.run([*line, command] if command else line, check=False).returncode
 
 
-def tunnel(context: Context, record: Record, folder: RunFolder, port: str | int, local_port: str | int | None = None) -> int:
+def tunnel(context: Context, reference: str, port: str | int, local_port: str | int | None = None) -> int:
     """Forward a local port to the pod's until Ctrl-C (130); raises Unreachable when the link breaks or never stands."""
+    folder = context.folder(reference)
+    record = folder.load()
     there = _port(port)
     here = there if local_port is None else _port(local_port)
     told = f"http://127.0.0.1:{here} is port {there} of the pod; Ctrl-C ends the tunnel"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def pulumi_exports(places: Places, env: Mapping[str, str]) -> dict[str, str]:
     if path is not None:
         exports["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(path)
     return exports
+
+
+def export_lines(places: Places, env: Mapping[str, str]) -> list[str]:
+    """Return the exports as lines of sh, with the checkout's own programs on PATH."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in pulumi_exports(places, env).items()]
+    return [*lines, f'export PATH={shlex.quote(str(places.root / ".venv" / "bin"))}:"$PATH"']
 
 
 def child_env(places: Places, env: Mapping[str, str], cloud: str | None) -> dict[str, str]:
