@@ -38,9 +38,19 @@ class Cloud:
     calls: list[str] = field(default_factory=list)
     strict: bool = False  # nothing may be deleted while another uses it (a replacement that deletes first does that by design)
 
+    def lives_in(self, identity: str) -> set[str]:
+        """Return a thing and all that goes with it."""
+        found = {identity}
+        for _ in self.things:
+            found |= {name for name, thing in list(self.things.items()) if thing.get("home") in found}
+        return found
+
 
 class MemoryProvider:
-    """A provider over a Cloud. ``gpu`` replaces and deletes first, ``zone`` replaces and creates first, all else updates."""
+    """A provider over a Cloud. ``gpu`` replaces and deletes first, ``zone`` replaces and creates first, all else updates.
+
+    With a thing goes all that lives in it: whose input ``home`` is its id.
+    """
 
     adopts_pending = True
 
@@ -102,9 +112,12 @@ class MemoryProvider:
         fault = self._fault("delete", urn)
         if fault == "before":
             raise ProviderError("refused")
-        needed = [name for name, thing in list(self.cloud.things.items()) if f"ip-{identity}" in str(thing)]
+        going = self.cloud.lives_in(identity)
+        others = [(n, thing) for n, thing in list(self.cloud.things.items()) if n not in going and "home" not in thing]
+        needed = [n for n, thing in others if f"ip-{identity}" in str(thing)]
         assert not (needed and self.cloud.strict), f"{identity} is deleted while {needed} still use it"
-        self.cloud.things.pop(identity, None)
+        for name in going:
+            self.cloud.things.pop(name, None)
         if fault == "after":
             raise ProviderError("the connection was lost", maybe=True)
 
