@@ -22,7 +22,7 @@ from trainyard.runs.context import Context
 from trainyard.runs.pod import Pod
 from trainyard.runs.ui import Ui
 from trainyard.stacks import facade
-from trainyard.stacks.model import Stack
+from trainyard.stacks.model import Operation, Outcome, Stack
 from trainyard.stacks.settings import ensure_stack
 
 
@@ -45,6 +45,22 @@ def stack(tmp_path: Path) -> Stack:
     made = Stack("dev", places(tmp_path, env), env, tmp_path / "Pulumi.dev.yaml")
     ensure_stack(made)
     return made
+
+
+@pytest.mark.parametrize(
+    ("operation", "said", "why"),
+    [
+        ("up", "unknown provider 'urn:...::command::default_1_2_1::8cad' for resource urn:...", "cut in two"),
+        ("up", "the pod is not there any more", None),
+        ("preview", "unknown provider 'urn:...'", None),
+    ],
+)
+def test_an_up_that_the_cli_cannot_do_after_a_replace_was_cut_in_two_is_done_by_the_built_in_engine(
+    stack: Stack, operation: Operation, said: str, why: str | None
+) -> None:
+    told = facade._what_the_cli_left(stack, operation, Outcome("cli", operation, 255, {}, 1.0, (said,)))
+
+    assert told is None if why is None else why in str(told)
 
 
 @pytest.mark.parametrize(("content", "stays"), [(b"", False), (b'{"user.co', False), (b'{"md5": null}', True)])

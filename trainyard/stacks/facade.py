@@ -54,7 +54,7 @@ def choose_engine(stack: Stack) -> tuple[EngineName, Path | None]:
         binary = cli.find(stack.env, stack.places.root)
         if wanted == "cli" and binary is None:
             need = ".".join(map(str, cli.MINIMUM))
-            raise UserError(f"the Pulumi CLI ({need} or newer) is not on PATH", hint="Install it, or use --engine builtin.")
+            raise UserError(f"the Pulumi CLI ({need} or newer) is not on PATH", hint="Install it, or set TRAINYARD_ENGINE=builtin.")
         if wanted == "auto" and binary is not None and not cli.has_command_plugin(stack.env):
             binary = None
     if binary is None and backend(stack) is None:
@@ -160,15 +160,20 @@ def _once(stack: Stack, operation: Operation, on_event: OnEvent) -> Outcome:
     _clear_dead_locks(stack, on_event)
     _drop_cut_side_file(stack)
     outcome = cli.operate(binary, stack, operation, name, on_event)
-    why = _what_the_cli_left(stack, outcome) if operation == "destroy" and backend(stack) is not None else None
+    why = _what_the_cli_left(stack, operation, outcome) if backend(stack) is not None else None
     if why is None:
         return outcome
     on_event({"event": "diagnostic", "severity": "warning", "message": f"the Pulumi CLI {why}; the built-in engine goes on"})
     return builtin.operate(stack, operation, name, on_event)
 
 
-def _what_the_cli_left(stack: Stack, outcome: Outcome) -> str | None:
-    """Return why a destroy by the CLI has to be finished by the built-in engine, None when it has not."""
+def _what_the_cli_left(stack: Stack, operation: Operation, outcome: Outcome) -> str | None:
+    """Return why what the CLI was asked for has to be finished by the built-in engine, None when it has not."""
+    if operation == "up" and not outcome.ok and "unknown provider" in outcome.reason():
+        # Measured: after a replace that was cut in two the CLI's up fails so, until the stack is destroyed.
+        return "does not get past a replace that was cut in two"
+    if operation != "destroy":
+        return None
     if not outcome.ok:
         # Measured: the CLI stops before it deletes anything when the plugin of any resource is missing.
         return "misses a plugin" if _plugin_missing(outcome) else None
