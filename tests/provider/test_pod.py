@@ -154,6 +154,15 @@ def test_our_own_image_starts_the_warden_itself(bench: Bench) -> None:
     assert bench.cloud.state(pod_id)["boot"] == []
 
 
+def test_an_image_that_a_tag_names_is_told_at_preview_already(bench: Bench) -> None:
+    bench.checked(POD, pod_inputs(image="ghcr.io/me/trainyard-trainer:1"), preview=True)
+    assert any("named by a tag, which can move" in message for message in bench.messages)
+    bench.messages.clear()
+    bench.checked(POD, pod_inputs(image="ghcr.io/me/trainyard-trainer@sha256:00"))
+    bench.checked(POD, pod_inputs())
+    assert bench.messages == []
+
+
 def test_no_capacity_moves_on_to_the_next_offer(bench: Bench) -> None:
     bench.cloud.set_faults(**{"create/A-1": ["no-capacity"]})
     _, outputs = POD.create(bench.call(), ready(bench))

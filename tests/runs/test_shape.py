@@ -51,6 +51,14 @@ def test_larger_settings_are_kept_and_a_pod_without_gpu_has_no_driver():
     assert query_of(found).min_cuda is None
 
 
+def test_variables_of_older_guides_win_over_the_file_and_are_told():
+    env = {"RUNPOD_GPU_TYPE": "NVIDIA GeForce RTX 5090", "RUNPOD_TEMPLATE_ID": "t1"}
+    found, told = shape.from_environment({"gpu": ["H100"], "image": "i", "disk_gb": 50}, env, "runpod")
+    assert found == {"gpu": ["NVIDIA GeForce RTX 5090"], "image": None, "template": "t1", "disk_gb": 50}
+    assert told == ["gpu: NVIDIA GeForce RTX 5090, as RUNPOD_GPU_TYPE says", "template: t1, as RUNPOD_TEMPLATE_ID says"]
+    assert shape.from_environment({"gpu": ["H100"]}, env, "local") == ({"gpu": ["H100"]}, [])
+
+
 def test_this_machine_is_taken_as_it_is():
     assert shape.raised({"gpu": ["H100"]}, NEEDS, "local") == {"gpu": ["H100"]}
 

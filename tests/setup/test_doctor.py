@@ -89,6 +89,33 @@ def test_a_stack_without_a_bucket_says_how_far_the_fence_holds(places: Places, e
         assert "this machine only" in by_name(found, "bucket").text
 
 
+@pytest.mark.parametrize(
+    ("line", "status", "says"),
+    [
+        ("", "warn", "none set: the cloud's own, by a tag"),
+        ("  trainyard:image: me/trainyard-trainer:1\n", "warn", "a tag can move"),
+        ("  trainyard:image: me/trainyard-trainer@sha256:00\n", "ok", "me/trainyard-trainer@sha256:00"),
+        ("  trainyard:template: t1\n", "ok", "as template t1 says"),
+    ],
+)
+def test_an_image_that_can_change_under_the_user_is_a_warning(
+    places: Places, env: dict[str, str], line: str, status: str, says: str
+) -> None:
+    path = places.root / "Pulumi.runpod.yaml"
+    path.write_text(path.read_text().rstrip("\n") + "\n" + line)
+
+    found = by_name(checks(places, {**env, "RUNPOD_API_KEY": "x"}, "runpod"), "image")
+
+    assert found.status == status and says in found.text
+
+
+def test_a_variable_of_older_guides_without_effect_says_what_to_say_now(places: Places, env: dict[str, str]) -> None:
+    found = checks(places, {**env, "RUNPOD_API_KEY": "x", "TRAINING_LOCATION": "runpod", "RUNPOD_GPU_TYPE": "H100"}, "runpod")
+
+    assert "--stack runpod" in (by_name(found, "TRAINING_LOCATION").remedy or "")
+    assert "RUNPOD_GPU_TYPE" not in {check.name for check in found}
+
+
 def test_an_unknown_stack_is_a_failed_check_and_the_machine_is_looked_at_all_the_same(places: Places, env: dict[str, str]) -> None:
     found = checks(places, env, "loca")
 

@@ -86,6 +86,9 @@ def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
     failures = _failures(model.normal(PodInputs, news))
     if failures:
         raise CheckFailed(failures)
+    image = model.normal(PodInputs, news)["image"]
+    if isinstance(image, str) and "@sha256:" not in image:
+        call.world.warn(f"image {image} is named by a tag, which can move: name it by its digest (invoke image.push prints it)")
     name = _kept_name(olds, news)
     return {**news, "name": name if name is not None else _new_name(call, news)}
 

@@ -16,7 +16,22 @@ DISK_GB = 100
 """What a pod gets unless the settings say otherwise."""
 REMEMBERED = 6 * 3600.0
 """Seconds for which an offer whose pod did not boot is not taken again, by any run of this checkout."""
+NAMES_OF: Mapping[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
+    "runpod": (("RUNPOD_GPU_TYPE", "gpu", ()), ("RUNPOD_TEMPLATE_ID", "template", ("image",)))
+}
+"""Cloud -> variable, the setting that it stands for, the settings that it replaces."""
 _BOOT_FAILED = "boot failed"
+
+
+def from_environment(settings: Mapping[str, Any], env: Mapping[str, str], cloud: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings with what variables of older guides say (they win over the file), and a line for each that counts."""
+    result, told = dict(settings), []
+    for name, key, instead_of in NAMES_OF.get(cloud, ()):
+        if env.get(name):
+            result[key] = [env[name]] if key == "gpu" else env[name]
+            result |= dict.fromkeys(instead_of)
+            told.append(f"{key}: {env[name]}, as {name} says")
+    return result, told
 
 
 def raised(settings: Mapping[str, Any], needs: Values, cloud: str) -> dict[str, Any]:

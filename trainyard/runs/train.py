@@ -59,6 +59,9 @@ def prepare(context: Context, wanted: Wanted) -> RunFolder:
     settings = dict(facade.settings_of(wanted.stack, context.places))
     chosen = load_recipe(context.places.root, wanted.recipe)
     cloud = context.cloud(wanted.stack)
+    settings, told_by_env = shape.from_environment(settings, context.env, cloud.name)
+    for line in told_by_env:
+        ui.say(f"settings   {line}")
     # What the stack rents decides which lock, and with it which refusals, hold; an emulator's GPUs are only told.
     device = "gpu" if settings.get("gpu") and not cloud.simulated else "cpu"
     values = resolve(chosen, wanted.config, wanted.sets, {"device": device, **settings})

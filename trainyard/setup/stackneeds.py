@@ -17,6 +17,12 @@ _STORES: Mapping[str, tuple[str, ...]] = {
     "R2 store": ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT_URL", "R2_BUCKET_NAME"),
     "AWS store": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
 }
+_OLD_NAMES: Mapping[str, str] = {
+    "RUNPOD_NO_GATEWAY": "Pods are always reached directly, never by the gateway.",
+    "RUNPOD_DIRECT_SSH_USER": "The login name comes from the cloud.",
+    "SSH_PUBLIC_KEY": "A key is made for each stack; 'trainyard:ssh_key_file: PATH' names your own pair.",
+    "TRAINING_LOCATION": "Say it with --stack local or --stack runpod.",
+}
 _CREDENTIALS_HELP = "Put the keys into .env beside Pulumi.yaml, or export them."
 
 
@@ -64,6 +70,28 @@ def cloud(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]
         yield Check("end of pods", "warn", text, "Let the reaper run from cron or CI.")
 
 
+def image(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]:
+    """Whether the image is one that cannot change under the user."""
+    values = settings_of(stack, places)
+    if values.get("cloud") == "local":
+        return  # local pods show this machine's own files
+    name, template = values.get("image"), values.get("template")
+    if template:
+        yield Check("image", "ok", f"as template {template} says")
+    elif name is not None and "@sha256:" in str(name):
+        yield Check("image", "ok", str(name))
+    else:
+        text = "none set: the cloud's own, by a tag, which can move" if name is None else f"{name}: a tag can move"
+        yield Check("image", "warn", text, "Name a linux/amd64 image by its digest; invoke image.build and image.push make one.")
+
+
+def old_names(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]:
+    """Variables of older guides that have no effect here, and what says the same now."""
+    for name, now in _OLD_NAMES.items():
+        if env.get(name):
+            yield Check(name, "warn", "set, but without effect", now)
+
+
 def bucket(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]:
     """Where results go, and how far the fence holds."""
     values = settings_of(stack, places)
@@ -94,5 +122,7 @@ CHECKERS: Mapping[str, Callable[..., Iterable[Check]]] = {
     "stack": settings,
     "engine": engine,
     "cloud": cloud,
+    "image": image,
+    "old names": old_names,
     "bucket": bucket,
 }

@@ -51,6 +51,7 @@ def test_a_retry_asks_with_the_same_bytes(cloud: RunPodCloud, spec: Make) -> Non
         {"registry": "reg1", "boot": ("sh", "-c", "a 'b' \"c\"\nd")},
         {"ports": ("22/tcp", "8888/http"), "disk_gb": 7},
         {"volume": "v1"},
+        {"registry": "reg1", "image": "ghcr.io/me/private@sha256:00"},
     ],
 )
 @pytest.mark.parametrize("gpu", [True, False])
