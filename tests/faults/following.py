@@ -79,8 +79,8 @@ def _again(story: Story) -> None:
         done = story.verb(*story.yard.train("--name", "b", steps=3))
     else:
         done = story.verb("up", "--stack", STACK)
-        if done.code and story.case.engine == "cli":
-            # The CLI believes its state: a pod that an interrupted destroy has ended must be refreshed away first.
+        if "Run refresh" in done.out + done.err:
+            # An engine believes its state: a pod that an interrupted destroy has ended must be refreshed away first.
             story.verb("refresh", "--stack", STACK, "--yes")
             done = story.verb("up", "--stack", STACK)
         if not done.code and len(story.fresh()) != 1:
