@@ -16,7 +16,7 @@ import asyncssh
 import pytest
 
 from tests.engine.bench import Bench, cli_found, new_bench
-from tests.engine.cases import Spec
+from tests.engine.cases import Spec, pod
 
 PROGRAM = """
 import pulumi_command as command
@@ -87,9 +87,25 @@ def test_without_update_create_runs_again_and_without_delete_nothing_runs(bench:
     assert ran(bench) == ["one", "two"]
 
 
-def test_what_needs_the_official_plugin_is_refused_by_name(bench: Bench) -> None:
-    ended = bench.engine("up", spec=program(create="true", asset_paths=["*"]))
-    assert ended.code == 1 and "'assetPaths'" in ended.errors() and "needs the official command plugin" in ended.errors()
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("command.local.Command('c', create='true', asset_paths=['*'])", "'assetPaths' of command:local:Command"),
+        ("command.remote.CopyToRemote('c', connection={'host': 'h'}, remote_path='/x', source=pulumi.FileAsset('spec.json'))",
+         "command:remote:CopyToRemote"),
+        ("command.remote.Command('c', connection=made['z'].ip.apply(lambda ip: {'host': ip, 'agentSocketPath': '/x'}), create='true')",
+         "'connection.agentSocketPath' of urn:pulumi:dev::px::command:remote:Command::c"),
+    ],
+)  # fmt: skip
+def test_what_needs_the_official_plugin_is_refused_by_name(bench: Bench, text: str, words: str) -> None:
+    late = "apply" in text  # what only a resource gives is known when that resource exists
+    ended = bench.engine("up", spec=[pod("z"), {"kind": "python", "name": "p", "code": f"import pulumi_command as command\n{text}"}])
+    assert ended.code == 1 and f"{words} needs the official command plugin" in ended.errors(), ended.text
+    assert late or "__main__.py:" in ended.errors()
+    assert len(bench.things()) == late and not bench.latest().get("pending_operations")
+
+
+def test_a_local_run_is_served(bench: Bench) -> None:
     code = "import pulumi_command as command\nprint(command.local.run(command='echo hello; echo $X', environment={'X': 'y'}).stdout)"
     ended = bench.engine("up", spec=[{"kind": "python", "name": "p", "code": code}])
     assert ended.code == 0 and "hello" in ended.text, ended.text

@@ -26,6 +26,13 @@ def bench() -> Iterator[Bench]:
     shutil.rmtree(result.root, ignore_errors=True)
 
 
+KEY = """
+key = chr(10).join(["hush-first-line-of-a-key", "hush-second-line-of-it", ""])
+made['k'] = Pod('k', {'label': pulumi.Output.secret(key)})
+made['k'].ip.apply(lambda _: print(key))
+"""
+
+
 def wait_for(path: Path, text: str) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
@@ -167,6 +174,7 @@ def test_a_secret_is_nowhere_in_the_clear(bench: Bench) -> None:
         pod("a", token="!hush-token", label="!hush-label"),
         {"kind": "export", "name": "token", "value": "!hush-export"},
         {"kind": "print", "name": "p", "text": "the program prints"},
+        {"kind": "python", "name": "k", "code": KEY},
         {"kind": "python", "name": "q", "code": "made['a'].ip.apply(lambda _: pulumi.log.warn('the log says hush-token'))"},
     ]
     bench.settings((Path(__file__).parent / "golden/Pulumi.dev.yaml").read_text())
@@ -178,7 +186,7 @@ def test_a_secret_is_nowhere_in_the_clear(bench: Bench) -> None:
     assert any("the program prints" in e.get("message", "") for e in up.events)
     for path in bench.state.rglob("*"):
         texts.append(path.read_text() if path.is_file() else "")
-    hidden = ("hush-token", "hush-label", "hush-export", "hush-other", "s3cr3t-value", "pw-a")
+    hidden = ("hush-token", "hush-label", "hush-export", "hush-other", "s3cr3t-value", "pw-a", "hush-first-line", "hush-second-line")
     assert [word for word in hidden if any(word in text for text in texts)] == []
     assert '"hush-export"' in bench.engine("outputs", "--show-secrets").text
     bench.engine("destroy")

@@ -33,6 +33,31 @@ _CONNECTION_DEFAULTS = {"user": "root", "port": 22, "dialErrorLimit": 10, "perDi
 _RETRY_SECONDS = 2.0
 
 
+_NEEDS_PLUGIN = "needs the official command plugin: put pulumi-resource-command into the plugin cache or on PATH"
+
+
+def unserved(kind: str, props: object) -> str:
+    """Return why a resource that the program builds cannot be served here, an empty text when nothing speaks against it.
+
+    Not all can be seen so early: a connection is a secret output even when it is known.
+    """
+    if not kind.startswith("command:"):
+        return ""
+    if kind not in (LOCAL, REMOTE):
+        return f"{kind} {_NEEDS_PLUGIN}"
+    for name in _REFUSED_INPUTS:
+        if _part(props, name):
+            return f"'{name}' of {kind} {_NEEDS_PLUGIN}"
+    return ""
+
+
+def _part(arguments: object, name: str) -> object:
+    """Return one of the arguments (a dict, or an object of the SDK); None when it is absent or not known yet."""
+    snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+    fields = arguments if isinstance(arguments, Mapping) else getattr(arguments, "__dict__", {})
+    return fields.get(snake, fields.get(name))
+
+
 @dataclass(frozen=True, slots=True)
 class _Done:
     code: int
@@ -65,10 +90,10 @@ class CommandProvider:
         """Fill in the connection's defaults; refuse what is not served here."""
         kind = urns.type_of(urn)
         if kind not in (LOCAL, REMOTE):
-            raise RefusedError(f"{kind} needs the official command plugin: put pulumi-resource-command into the plugin cache or on PATH")
+            raise RefusedError(f"{kind} {_NEEDS_PLUGIN}")
         for name in _REFUSED_INPUTS:
             if news.get(name):
-                raise RefusedError(f"'{name}' of {urn} needs the official command plugin")
+                raise RefusedError(f"'{name}' of {urn} {_NEEDS_PLUGIN}")
         if kind == LOCAL or news.get("connection") is None:
             return Checked(news, [("connection", "is required")] if kind == REMOTE else [])
         inputs = dict(news)
@@ -109,11 +134,11 @@ class CommandProvider:
     def invoke(self, token: str, arguments: Properties, preview: bool) -> tuple[Properties, list[tuple[str, str]]]:
         """Serve ``command.local.run``."""
         if token != RUN:
-            raise RefusedError(f"the function {token} needs the official command plugin")
+            raise RefusedError(f"the function {token} {_NEEDS_PLUGIN}")
         clear = plain(arguments)
         for name in _REFUSED_INPUTS:
             if clear.get(name):
-                raise RefusedError(f"'{name}' of {token} needs the official command plugin")
+                raise RefusedError(f"'{name}' of {token} {_NEEDS_PLUGIN}")
         done = self._local(str(clear.get("command", "")), clear, {}, 0)
         self._check_done(token, str(clear.get("command", "")), done)
         return {**arguments, "stdout": done.stdout, "stderr": done.stderr}, []
@@ -216,7 +241,7 @@ def _checked_connection(urn: str, given: Any) -> tuple[Any, list[tuple[str, str]
         return Sealed(inner), []
     for name in _REFUSED_CONNECTION:
         if inner.get(name):
-            raise RefusedError(f"'connection.{name}' of {urn} needs the official command plugin")
+            raise RefusedError(f"'connection.{name}' of {urn} {_NEEDS_PLUGIN}")
     filled = {**_CONNECTION_DEFAULTS, **inner}
     for name in _SECRET_CONNECTION:
         if name in filled and not isinstance(filled[name], Sealed):

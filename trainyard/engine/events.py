@@ -77,7 +77,8 @@ class Events:
             self._line(f"  {name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
 
     def remaining(self, resources: Sequence[Mapping[str, Any]]) -> None:
-        """Say what is still there after a failure."""
+        """Say what is still there after a failure; nothing in it may repeat a secret."""
+        resources = self._hidden(list(resources))
         self._write({"event": "remaining", "resources": list(resources)})
         if resources:
             self._line("still there:")
@@ -95,6 +96,13 @@ class Events:
         same = changes.get("same", 0)
         parts = [part for part in (counts, f"{same} unchanged" if same else "") if part]
         self._line(f"{operation} {result} in {seconds:.1f} s: {', '.join(parts) or 'nothing to do'}")
+
+    def _hidden(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: self._hidden(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._hidden(item) for item in value]
+        return self._hide(value) if isinstance(value, str) else value
 
     def _step_line(self, op: Op, urn: str, status: Status, seconds: float, keys: Sequence[str], message: str) -> None:
         what = f"{urns.type_of(urn)} {urns.name_of(urn)}"

@@ -85,7 +85,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
 
     def Invoke(self, request: Any, context: grpc.ServicerContext) -> Any:
         """Call a function of a package."""
-        return self._guarded(context, lambda: self._invoke(request))
+        return self._guarded(context, lambda: self._invoke(request), request)
 
     def SignalAndWaitForShutdown(self, request: Any, context: grpc.ServicerContext) -> Any:
         """The program has finished; there is nothing to wait for."""

@@ -80,8 +80,19 @@ class Plugins:
         for thread in threads:
             thread.join()
 
+    def unserved(self, kind: str, props: object) -> str:
+        """Return why a resource that the program builds has no provider here (see command.py)."""
+        if not kind.startswith(f"{COMMAND}:") or not self._lacks_command(""):
+            return ""
+        from trainyard.engine.command import unserved
+
+        return unserved(kind, props)
+
+    def _lacks_command(self, version: str) -> bool:
+        return attached_port(self._source, COMMAND) is None and find_plugin(self._source, COMMAND, version) is None
+
     def _served_here(self, package: str, version: str) -> Provider | None:
-        if package != COMMAND or attached_port(self._source, package) or find_plugin(self._source, package, version):
+        if package != COMMAND or not self._lacks_command(version):
             return None
         from trainyard.engine.command import CommandProvider  # only where the official plugin is absent
 

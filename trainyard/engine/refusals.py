@@ -83,7 +83,7 @@ def check_request(request: Any) -> None:
 
 def position(request: Any) -> Location | None:
     """Return the source line that a request names."""
-    if not request.HasField("sourcePosition"):
+    if not request.HasField("sourcePosition") or not request.sourcePosition.uri:
         return None
     path = request.sourcePosition.uri.removeprefix("file://")
     line = request.sourcePosition.line
@@ -94,12 +94,14 @@ class Guard:
     """Lets the SDK refuse while the program builds its resources: before the first request is sent.
 
     Wraps functions and constructors of the imported ``pulumi``; the program is not changed. ``on_refusal`` is
-    called at once: the SDK sends what was built before an exception all the same.
+    called at once: the SDK sends what was built before an exception all the same. ``unserved`` says what of a
+    resource (type, properties) no provider here can serve.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self.on_refusal: Callable[[RefusedError], None] = lambda error: None
+        self.unserved: Callable[[str, object], str] = lambda kind, props: ""
 
     def install(self) -> None:
         """Wrap what is refused."""
@@ -132,19 +134,21 @@ class Guard:
                 if _is_asked(getattr(opts, option, None)):
                     what = feature
             if what:
-                raise guard._refuse(what)
+                raise guard._refuse(refused(what, program_line(guard._root)))
+            lacking = guard.unserved(t, props) if t else ""
+            if lacking:
+                raise guard._refuse(RefusedError(lacking, where=program_line(guard._root)))
             original(self, t, name, custom, props, opts, remote, *args, **kwargs)
 
         pulumi.Resource.__init__ = checked
 
     def _refusing(self, what: str) -> Callable[..., None]:
         def refuse(*args: Any, **kwargs: Any) -> None:
-            raise self._refuse(what)
+            raise self._refuse(refused(what, program_line(self._root)))
 
         return refuse
 
-    def _refuse(self, what: str) -> RefusedError:
-        error = refused(what, program_line(self._root))
+    def _refuse(self, error: RefusedError) -> RefusedError:
         self.on_refusal(error)
         return error
 

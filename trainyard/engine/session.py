@@ -202,7 +202,8 @@ class Session:
             raise refusal
         if not settle_pending(operation):
             raise EngineError("nothing was created: first it must be known what the interrupted run left")
-        if self._guard is not None:
+        if self._guard is not None and self._plugins is not None:
+            self._guard.unserved = self._plugins.unserved
             self._guard.on_refusal = lambda error: operation.fail(f"{error}{_made_so_far(operation)}")
         threading.Thread(target=self._watch, args=(operation,), daemon=True).start()
         try:

@@ -52,7 +52,8 @@ class Wire:
 
     def remember(self, value: Any) -> None:
         """Take the texts in a value for secret."""
-        self.secrets.update(text for text in texts(value) if len(text) >= 4)
+        for text in texts(value):
+            self.secrets.update(part for part in (text, *_lines(text)) if len(part) >= 4)
 
     def hide(self, text: str) -> str:
         """Return the text without any secret seen so far."""
@@ -293,6 +294,11 @@ def texts(value: Any) -> Iterator[str]:
     elif isinstance(value, dict):
         for item in value.values():
             yield from texts(item)
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a longer text (a key): a program or a plugin prints it line by line."""
+    return [line.strip() for line in text.splitlines() if len(line.strip()) >= 16] if "\n" in text.strip() else []
 
 
 def carry_secrets(outs: Properties, ins: Mapping[str, Any]) -> None:
