@@ -7,6 +7,7 @@ from typing import Any
 
 from trainyard.errors import PodCannotUpload, StoreError, TrainingFailed, Unreachable
 from trainyard.recipes.contract import Recipe, load_recipe
+from trainyard.remote.jobs import OUT_OF_MEMORY
 from trainyard.remote.protocol import Transport
 from trainyard.runs.context import Context
 from trainyard.runs.pod import Pod
@@ -53,15 +54,20 @@ def _judge(record: Record, folder: RunFolder, chosen: Recipe, stopped: bool) -> 
     # run.sh checks the expected artefacts itself and tells by its exit code when one is missing.
     record.training_success = record.exit_code in chosen.verdict.exit_codes
     if not record.training_success and not stopped:
-        raise TrainingFailed(f"the training exited {record.exit_code}", hint=remedy(chosen, folder.log))
+        why = ": out of memory" if OUT_OF_MEMORY in _tail(folder.log) else ""
+        raise TrainingFailed(f"the training exited {record.exit_code}{why}", hint=remedy(chosen, folder.log))
 
 
 def remedy(chosen: Recipe, log: Path) -> str:
     """Return the last lines of a log, and what to do where the recipe knows the failure."""
-    text = log.read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace") if log.is_file() else ""
+    text = _tail(log)
     lines = ["  " + line for line in text.splitlines()[-10:]]
     lines += [known.remedy for known in chosen.known_failures if known.pattern.search(text)]
     return "\n".join(lines)
+
+
+def _tail(log: Path) -> str:
+    return log.read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace") if log.is_file() else ""
 
 
 def _save(context: Context, record: Record, chosen: Recipe, transport: Transport, pod: Pod) -> None:
