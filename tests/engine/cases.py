@@ -8,7 +8,7 @@ provider calls after each step; the suite runs them on the built-in engine and, 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -241,6 +241,26 @@ def _failures() -> list[Case]:
     ]  # fmt: skip
 
 
+def _renames() -> list[Case]:
+    """Return renames whose step fails: the state must hold together, whoever goes on with it."""
+    one: Spec = [pod("old", label="1"), pod("user", host="@old.ip")]
+    new: Spec = [pod("new", {"aliases": [{"name": "old"}]}, label="1"), pod("user", host="@new.ip")]
+    bad = edit(new, "new", label="bad")
+    guarded = with_opts(one, "old", protect=True)
+    return [
+        Case("a rename whose inputs are refused", (Step("up", one), Step("up", bad, (), 1), Step("refresh", state_differs=_EMPTY), Step("up", new),
+             Step("destroy")), 0),
+        Case("a rename whose update fails", (
+            Step("up", one), Step("up", edit(new, "new", label="2"), (("update", "new", "error"),), 1), Step("up", new), Step("destroy")), 0),
+        Case("a rename whose replacement fails", (
+            Step("up", one), Step("up", edit(new, "new", zone="2"), (("create", "new", "error"),), 1), Step("up", new), Step("destroy")), 0),
+        Case("a rename whose replacement that deletes first fails", (
+            Step("up", one), Step("up", edit(new, "new", gpu="2"), (("create", "new", "error"),), 1), Step("up", new, calls_differ=_AGAIN), Step("destroy")), 0),
+        Case("a rename of what is protected and would be replaced", (
+            Step("up", guarded), Step("up", with_opts(edit(new, "new", zone="2"), "new", protect=True), (), 1), Step("up", new), Step("destroy")), 0),
+    ]  # fmt: skip
+
+
 def _code(text: str) -> dict[str, Any]:
     return {"kind": "python", "name": "p", "code": text}
 
@@ -292,6 +312,8 @@ def pairs() -> list[Case]:
     result = []
     for one, two in product(_OPERATIONS, repeat=2):
         first, second = _OPERATIONS[one], _OPERATIONS[two]
+        if one == "failed replace":
+            second = replace(second, calls_differ=_AGAIN)
         result.append(Case(f"{one}, then {two}", (Step("up", BASE), _loose(first), _loose(second), Step("destroy", calls_differ=_MORE))))
     return result
 
@@ -316,7 +338,7 @@ def _previews() -> list[Case]:
     ]  # fmt: skip
 
 
-CASES = [*_support(), *_failures(), *_endings(), *_previews()]
+CASES = [*_support(), *_failures(), *_renames(), *_endings(), *_previews()]
 
 REFUSALS = [
     Refusal("transforms", [pod("z"), {"kind": "python", "name": "p", "code":

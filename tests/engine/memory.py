@@ -41,7 +41,7 @@ class Cloud:
     def lives_in(self, identity: str) -> set[str]:
         """Return a thing and all that goes with it."""
         found = {identity}
-        for _ in self.things:
+        for _ in list(self.things):
             found |= {name for name, thing in list(self.things.items()) if thing.get("home") in found}
         return found
 
@@ -191,7 +191,9 @@ def destroy(cloud: Cloud, deployment: dict[str, Any], save: Callable[[dict[str, 
     from trainyard.engine.adopt import settle_pending
 
     settle_pending(op)
-    cloud.strict = True
+    # What was renamed and replaced at once, when the run ended early: its users name the new one, as in the CLI's state.
+    named = {resource.urn for resource in op.state.olds if not resource.delete}
+    cloud.strict = all(resource.urn in named for resource in op.state.olds)
     delete_everything(op)
     cloud.strict = False
     op.state.write()

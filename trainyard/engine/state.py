@@ -203,6 +203,7 @@ class StackState:
             if item.get("type") in ("creating", "deleting")  # what was being updated is still a resource: it is compared again
         ]
         self.renamed: dict[str, str] = {}
+        self._recorded: set[str] = set()
         self._pending: list[tuple[Resource, str]] = []
         self._done: set[int] = set()
         self._turn = threading.Condition()
@@ -312,11 +313,17 @@ class StackState:
         self._done.update(id(old) for old in gone)
         if new is not None:
             self.news.append(new)
+            self._recorded.add(new.urn)
 
     def _renamed(self, old: Resource) -> Resource:
-        """Return an old state whose references follow the renames made so far."""
-        names = self.renamed
-        if not names or not (old.needs() & names.keys()):
+        """Return an old state whose references follow the renames made so far.
+
+        A rename counts from when the resource stands under its new name: a step that fails before leaves the old one.
+        """
+        if not self.renamed:
+            return old
+        names = {before: after for before, after in self.renamed.items() if after in self._recorded}
+        if not old.needs() & names.keys():
             return old
         provider, identity = urns.split_reference(old.provider) if old.provider else ("", "")
         return replace(
