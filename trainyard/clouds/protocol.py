@@ -140,6 +140,17 @@ class CostItem:
     ours: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the cloud says of the account's money, in dollars."""
+
+    balance: float
+    per_hour: float
+    """What is being spent now."""
+    billed: float
+    """Billed for pods in the last 30 days."""
+
+
 class Cloud(Protocol):
     """A provider of GPU pods."""
 
@@ -167,6 +178,10 @@ class Cloud(Protocol):
 
     def costs(self) -> list[CostItem]:
         """Return everything of the account that costs money now."""
+        ...
+
+    def account(self) -> Account | None:
+        """Return balance and bill; None where the cloud tells neither."""
         ...
 
     def list(self) -> list[PodInfo]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from rich.table import Column, Table
@@ -101,7 +102,9 @@ def end_pod(context: Context, name: str, reference: str) -> int:
 def audit(context: Context, name: str, *, as_json: bool) -> int:
     """Show what of the account costs money now."""
     cloud = context.cloud(name)
-    items = cloud.costs()
+    settings = facade.settings_of(name, context.places)
+    named = (settings.get("volume"), settings.get("bucket"))
+    items = [replace(item, ours=item.ours or (item.kind == "volume" and item.id in named)) for item in cloud.costs()]
     if as_json:
         rows = [{"kind": i.kind, "id": i.id, "name": i.name, "per_hour": i.per_hour, "ours": i.ours} for i in items]
         print(json.dumps(rows, indent=1))
@@ -120,7 +123,19 @@ def audit(context: Context, name: str, *, as_json: bool) -> int:
     total = sum(item.per_hour for item in items)
     context.ui.console.print(table)
     context.ui.say(f"in all ${total:.4f}/h, ${total * HOURS_A_MONTH:.2f} a month")
+    _say_account(context, cloud)
     return 0
+
+
+def _say_account(context: Context, cloud: Cloud) -> None:
+    try:
+        told = cloud.account()
+    except CloudError as error:
+        context.ui.warn(f"the cloud does not tell the account's balance and bill: {error.message}")
+        return
+    if told is not None:
+        lasts = f", which lasts {told.balance / told.per_hour:.0f} h" if told.per_hour else ""
+        context.ui.say(f"billed for pods in the last 30 days ${told.billed:.2f}; balance ${told.balance:.2f}{lasts}")
 
 
 def live_runs(context: Context, name: str) -> list[RunFolder]:

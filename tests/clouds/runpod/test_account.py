@@ -177,9 +177,14 @@ def test_the_clouds_clock_counts_not_ours(cloud: RunPodCloud, rehearsal: Emulato
     assert abs(cloud.now() - datetime.now(UTC) - timedelta(hours=hours)) < timedelta(seconds=5)
 
 
-def test_the_balance_is_told(cloud: RunPodCloud, rehearsal: Emulator, spec: Make) -> None:
+def test_balance_and_bill_are_told(cloud: RunPodCloud, rehearsal: Emulator, spec: Make) -> None:
     cloud.create(spec(), first(cloud))
-    assert cloud.balance() == (100.0, 0.94)
+    told = cloud.account()
+    billed = sum(paid.cost(rehearsal.fleet.now()) for paid in rehearsal.books())
+    assert (told.balance, told.per_hour) == (100.0, 0.94) and told.billed == pytest.approx(billed, rel=0.2)
+    rehearsal.faults.on("graphql-500")
+    with pytest.raises(CloudUnknown):
+        cloud.account()
 
 
 @pytest.mark.parametrize("fault", ["graphql-500", "graphql-null", "graphql-error"])

@@ -143,6 +143,9 @@ class LocalCloud:
         """Return every pod with its price; nothing else here costs money."""
         return [CostItem("pod", pod.id, pod.name, pod.price_per_hour or 0.0, pod.lease_id is not None) for pod in self.list()]
 
+    def account(self) -> None:
+        """Return nothing: this machine sends no bill."""
+
     def now(self) -> datetime:
         """Return this machine's clock."""
         return datetime.now(UTC)

@@ -13,7 +13,7 @@ import httpx
 
 from trainyard import __version__
 from trainyard.clouds.http import Api, Pace, check_address
-from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.runpod import answers, catalog
 from trainyard.clouds.runpod.bootlog import boot_problem
 from trainyard.clouds.runpod.graphql import GraphQl
@@ -173,9 +173,16 @@ class RunPodCloud:
             self._pods()
         return self._api.now() or datetime.now(UTC)
 
-    def balance(self) -> tuple[float, float]:
-        """Return (dollars left, dollars per hour being spent)."""
-        return self._graphql.balance()
+    def account(self) -> Account:
+        """Return the balance (only GraphQL tells it) and the bill of the last 30 days."""
+        balance, per_hour = self._graphql.balance()
+        response = self._api.read("/billing/pods")
+        metadata = (answers.json_object(response) or {}).get("metadata")
+        totals = metadata.get("totals") if isinstance(metadata, dict) else None
+        billed = catalog.number(totals.get("totalAmount")) if isinstance(totals, dict) else None
+        if response.status_code != 200 or billed is None:
+            raise answers.refusal(response, "show the bill")
+        return Account(balance, per_hour, billed)
 
     def boot_problem(self, pod_id: str) -> str | None:
         """Return the name of what keeps a pod from booting (a failed pull, a wrong platform, a restart loop), as its logs tell it."""

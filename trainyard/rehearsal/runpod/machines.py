@@ -35,7 +35,7 @@ row() {{
       index) value=$i ;;
       name|gpu_name) value=$name ;;
       uuid|gpu_uuid) value=GPU-00000000-0000-0000-0000-00000000000$i ;;
-      driver_version) value=570.86.15 ;;
+      driver_version) value={driver} ;;
       memory.total) value=$memory$mib ;;
       memory.free) value=$memory$mib ;;
       memory.used) value=0$mib ;;
@@ -60,7 +60,7 @@ for word; do
 done
 i=0
 [ -n "$fields" ] && [ -n "$header" ] && echo "$fields" | sed 's/,/, /g'
-[ -z "$fields$list" ] && echo "NVIDIA-SMI 570.86.15 (simulated)  Driver Version: 570.86.15  CUDA Version: 12.8"
+[ -z "$fields$list" ] && echo "NVIDIA-SMI {driver} (simulated)  Driver Version: {driver}  CUDA Version: {cuda}"
 while [ $i -lt $count ]; do
   if [ -n "$fields" ]; then row $i
   elif [ -n "$list" ]; then echo "GPU $i: $name (UUID: GPU-00000000-0000-0000-0000-00000000000$i)"
@@ -194,4 +194,7 @@ def nvidia_smi(record: Mapping[str, Any]) -> bytes:
     kind = stock.gpu(gpu["id"])
     memory = (kind.memory if kind else 24) * 1024
     capability = "12.0" if "50" in gpu["id"] or "Blackwell" in gpu["id"] else "9.0" if "H" in gpu["id"] else "8.9"
-    return _SMI.format(name=gpu["id"], memory=memory, count=gpu.get("count", 1), capability=capability).encode()
+    major, minor = stock.cuda(record["center"])
+    driver = "580.95.05" if major >= 13 else "570.86.15"
+    told = {"name": gpu["id"], "memory": memory, "count": gpu.get("count", 1), "capability": capability}
+    return _SMI.format(**told, driver=driver, cuda=f"{major}.{minor}").encode()
