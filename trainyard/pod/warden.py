@@ -40,11 +40,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 TICK = 5.0
+"""Longest time (s) between two looks."""
 LONGEST_LEASE = 31 * 86400.0
+"""Seconds that a pod may exist whose end cannot be read."""
 RESCUE = 1800.0
+"""Seconds between stop and end where the lease does not tell both."""
+ASK_EVERY = 30.0
+"""Seconds between two questions whether the lease was changed."""
 TIMEOUT = 20.0
+"""Longest time (s) for an answer of a cloud or of the pod's socket."""
 RUNPOD_REST = "https://api.runpod.io/v2"
 RUNPOD_GRAPHQL = "https://api.runpod.io/graphql"
+GRAPHQL_READ = "query($input: PodFilter!) { pod(input: $input) { id } }"
+GRAPHQL_END = "mutation($input: PodTerminateInput!) { podTerminate(input: $input) }"
 
 
 class Clock:
@@ -85,7 +93,7 @@ class Way:
 
     name: str
     prove: Callable[[], float | None]
-    end: Callable[[str], None]
+    end: Callable[[str], object]
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -328,10 +336,10 @@ class Warden:
         """Take over a changed lease: now and then, and always before acting on the one that is known."""
         due = any(d is not None and d.left(self.clock) <= 0 for d in (self.stop, self.end))
         path = self.env.get("TRAINYARD_POD_SOCKET")
-        if not path or (not due and self.clock.boot() - self.asked < 30):
+        if not path or (not due and self.clock.boot() - self.asked < ASK_EVERY):
             return
         self.asked = self.clock.boot()
-        told = ask_socket(path)
+        told = ask_lease(path)
         for name in ("stop", "end"):
             moment, current = float_or_none(told.get(name)), getattr(self, name)
             if moment is not None and (current is None or abs(moment - current.wall) >= 1):
@@ -409,45 +417,40 @@ def find_ways(env: Mapping[str, str]) -> list[Way]:
     ways = []
     path = env.get("TRAINYARD_POD_SOCKET")
     if path:
-        ways.append(Way("pod socket", lambda: say(path, ""), lambda reason: void(say(path, f"end {reason}\n"))))
+        ways.append(Way("pod socket", lambda: prove_socket(path), lambda reason: tell_socket(path, f"end {reason}\n")))
     pod, key = env.get("RUNPOD_POD_ID"), env.get("RUNPOD_API_KEY")
     if pod and key:
         rest = "{}/pods/{}".format((env.get("RUNPOD_API_URL") or RUNPOD_REST).rstrip("/"), pod)
         graphql = env.get("RUNPOD_GRAPHQL_URL") or RUNPOD_GRAPHQL
-        ways.append(Way("RunPod REST", lambda: prove_rest(rest, key, pod), lambda _: void(request("DELETE", rest, key))))
-        ways.append(
-            Way("RunPod GraphQL", lambda: ask_graphql(graphql, key, pod, False), lambda _: void(ask_graphql(graphql, key, pod, True)))
-        )
+        ways.append(Way("RunPod REST", lambda: prove_rest(rest, key, pod), lambda _: request("DELETE", rest, key)))
+        ways.append(Way("RunPod GraphQL", lambda: prove_graphql(graphql, key, pod), lambda _: ask_graphql(graphql, key, pod, GRAPHQL_END)))
         if shutil.which("runpodctl"):
             ways.append(Way("runpodctl", lambda: runpodctl("get", "pod", pod), lambda _: runpodctl_end(pod)))
     return ways
 
 
-def void(_: object) -> None:
-    """Drop a value."""
-
-
-def say(path: str, line: str) -> float | None:
-    """Connect to the pod's own socket and send a line (none: only proves that somebody listens)."""
+def tell_socket(path: str, line: str, answered: bool = False) -> str:
+    """Send a line to the pod's own socket (an empty one only proves that somebody listens); return the answer's first line."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(TIMEOUT)
             connection.connect(path)
             connection.sendall(line.encode())
-    except OSError as error:
+            return connection.makefile().readline() if answered else ""
+    except (OSError, ValueError) as error:
         raise Refused(str(error)) from None
-    return None
 
 
-def ask_socket(path: str) -> dict[str, object]:
+def prove_socket(path: str) -> None:
+    """Find somebody listening on the pod's own socket; it tells no time."""
+    tell_socket(path, "")
+
+
+def ask_lease(path: str) -> dict[str, object]:
     """Return the lease as the local cloud keeps it, nothing when it does not tell."""
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(TIMEOUT)
-            connection.connect(path)
-            connection.sendall(b"lease\n")
-            told = json.loads(connection.makefile().readline() or "{}")
-    except (OSError, ValueError):
+        told = json.loads(tell_socket(path, "lease\n", answered=True) or "{}")
+    except (Refused, ValueError):
         return {}
     return told if isinstance(told, dict) else {}
 
@@ -488,22 +491,25 @@ def prove_rest(url: str, key: str, pod: str) -> float | None:
     return told
 
 
-def ask_graphql(url: str, key: str, pod: str, end: bool) -> float | None:
-    """Read or end this very pod over GraphQL."""
-    if end:
-        query = "mutation($input: PodTerminateInput!) { podTerminate(input: $input) }"
-    else:
-        query = "query($input: PodFilter!) { pod(input: $input) { id } }"
-    answer, told = request("POST", url, key, {"query": query, "variables": {"input": {"podId": pod}}})
-    if not isinstance(answer, dict) or answer.get("errors"):
-        raise Refused("the answer holds an error")
-    found = (answer.get("data") or {}).get("pod") or {}
-    if not end and found.get("id") != pod:
+def prove_graphql(url: str, key: str, pod: str) -> float | None:
+    """Read this very pod over GraphQL."""
+    data, told = ask_graphql(url, key, pod, GRAPHQL_READ)
+    found = data.get("pod")
+    if not isinstance(found, dict) or found.get("id") != pod:
         raise Refused("the answer is not this pod")
     return told
 
 
-def runpodctl(*words: str) -> float | None:
+def ask_graphql(url: str, key: str, pod: str, query: str) -> tuple[dict[str, object], float | None]:
+    """Ask about this pod; return the answer's data and the server's time."""
+    answer, told = request("POST", url, key, {"query": query, "variables": {"input": {"podId": pod}}})
+    if not isinstance(answer, dict) or answer.get("errors"):
+        raise Refused("the answer holds an error")
+    data = answer.get("data")
+    return (data if isinstance(data, dict) else {}), told
+
+
+def runpodctl(*words: str) -> None:
     """Run RunPod's own tool, which every pod has."""
     try:
         done = subprocess.run(["runpodctl", *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
@@ -511,7 +517,6 @@ def runpodctl(*words: str) -> float | None:
         raise Refused(str(error)) from None
     if done.returncode:
         raise Refused(f"exit code {done.returncode}")
-    return None
 
 
 def runpodctl_end(pod: str) -> None:
