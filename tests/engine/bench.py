@@ -181,6 +181,20 @@ def new_bench(*, adopts: bool = True) -> Bench:
     return Bench(Path(tempfile.mkdtemp(prefix="ty-")), adopts=adopts)
 
 
+def misplaced(latest: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the order of a deployment: what a resource needs must stand before it."""
+    seen: set[str] = set()
+    wrong = []
+    for resource in latest.get("resources") or []:
+        needs = {*resource.get("dependencies", []), *(d for deps in (resource.get("propertyDependencies") or {}).values() for d in deps)}
+        needs |= {resource[key] for key in ("parent", "deletedWith") if resource.get(key)}
+        needs |= {resource["provider"].rpartition("::")[0]} if resource.get("provider") else set()
+        if not resource.get("delete") and not needs <= seen:
+            wrong.append(f"{resource['urn']} stands before {sorted(needs - seen)}")
+        seen.add(resource["urn"])
+    return wrong
+
+
 def normal_state(latest: dict[str, Any]) -> dict[str, Any]:
     """See Bench.normal()."""
     crypter = Crypter("x", latest["secrets_providers"]["state"]["salt"])

@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.engine.bench import Bench, Ended, cli_found, mask, new_bench
+from tests.engine.bench import Bench, Ended, cli_found, mask, misplaced, new_bench
 from tests.engine.cases import Spec, edit, pod, without
 
 SECRETS = ("hush-token", "hush-export", "pw-")
@@ -143,12 +143,11 @@ def _run_to(point: Point, bench: Bench) -> Ended:
 
 
 def look_at_state(bench: Bench) -> list[str]:
-    """Return what is wrong with the files of the state: unreadable, or a secret in the clear."""
+    """Return what is wrong with the files of the state: unreadable, out of order, or a secret in the clear."""
     try:
-        bench.latest()
+        found = misplaced(bench.latest())
     except Exception as error:
         return [f"the state cannot be read: {error}"]
-    found = []
     for path in bench.state.rglob("*"):
         if path.is_file():
             text = path.read_text(errors="replace")

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 from tests.engine import crash
-from tests.engine.bench import Bench, Ended, cli_found, mask, new_bench
+from tests.engine.bench import Bench, Ended, cli_found, mask, misplaced, new_bench
 from tests.engine.cases import CASES, REFUSALS, Case, Refusal, Step, pairs
 from tests.engine.takeover import check_takeover, takeovers
 
@@ -79,6 +79,7 @@ def _begin(case: Case, with_cli: bool, shared: int) -> tuple[_Stage, int]:
 def _one_step(stage: _Stage, where: str, step: Step) -> None:
     mine = _run(stage.engine, step, stage.engine.engine)
     stage.problems.extend(_check_code(where, step, mine))
+    stage.problems.extend(f"{where}: {text}" for text in misplaced(stage.engine.latest()))
     if stage.peer is None:
         stage.engine.calls()
         return

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from tests.engine.bench import misplaced
 from tests.engine.memory import Cloud, Program, destroy, up
 from trainyard.engine.backend import new_deployment
 from trainyard.engine.goal import Alias, Goal
@@ -139,14 +140,8 @@ def shape(cloud: Cloud, deployment: dict[str, Any]) -> list[Any]:
 
 
 def check_order(deployment: dict[str, Any]) -> None:
-    """What a resource needs stands before it in the file: the CLI refuses anything else."""
-    seen: set[str] = set()
-    for resource in deployment.get("resources") or []:
-        needs = {*resource.get("dependencies", []), *(d for deps in (resource.get("propertyDependencies") or {}).values() for d in deps)}
-        needs |= {resource[k] for k in ("parent", "deletedWith") if resource.get(k)}
-        needs |= {resource["provider"].rpartition("::")[0]} if resource.get("provider") else set()
-        assert resource.get("delete") or needs <= seen, f"{resource['urn']} stands before {needs - seen}"
-        seen.add(resource["urn"])
+    """The file holds together (the CLI refuses one that does not)."""
+    assert misplaced(deployment) == []
 
 
 def owned(cloud: Cloud, deployment: dict[str, Any]) -> None:
