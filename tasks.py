@@ -404,8 +404,8 @@ def test(c: Context, paths: Any = None) -> int:
 @task
 @verb
 def check(c: Context) -> int:
-    """Run ruff and mypy over the sources."""
-    return _python("ruff", "check", ".") or _python("mypy")
+    """Run ruff (lint and format) and mypy over the sources."""
+    return _python("ruff", "check", ".") or _python("ruff", "format", "--check", "--quiet", ".") or _python("mypy")
 
 
 @task(help=explained("ref", refresh="ask the registry for the base image's digest again"))

@@ -31,9 +31,7 @@ class Results(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ResultsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("trainyard:components:Results", name, {}, opts)
-        bucket = Bucket(
-            name, BucketArgs(bucket=args.bucket, store=args.store, env_id=args.env_id), pulumi.ResourceOptions(parent=self)
-        )
+        bucket = Bucket(name, BucketArgs(bucket=args.bucket, store=args.store, env_id=args.env_id), pulumi.ResourceOptions(parent=self))
         lifecycle = BucketLifecycle(
             name,
             BucketLifecycleArgs(bucket=bucket.name, store=bucket.store, rules=args.lifecycle),

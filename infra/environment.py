@@ -24,9 +24,7 @@ class Environment(pulumi.ComponentResource):
         results = self._results(args)
         fence = Lease(
             "fence",
-            LeaseArgs(
-                cloud=args.pod.cloud, bucket=results.name if results else None, store=results.store if results else None
-            ),
+            LeaseArgs(cloud=args.pod.cloud, bucket=results.name if results else None, store=results.store if results else None),
             child,
         )
         pods = [self._pod(f"pod-{index}", args, key, fence, results) for index in range(args.pods)]

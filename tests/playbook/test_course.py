@@ -72,9 +72,7 @@ BLOCK = """
         ("true", "true", "false", {"finished", "cleaned"}, 2, (0, 1)),
     ],
 )
-def test_rescue_and_always(
-    run: Run, body: str, rescue: str, always: str, facts: set[str], code: int, counters: tuple[int, int]
-) -> None:
+def test_rescue_and_always(run: Run, body: str, rescue: str, always: str, facts: set[str], code: int, counters: tuple[int, int]) -> None:
     shown = run(BLOCK, extra={"body": body, "rescue": rescue, "always": always})
     assert set(shown.facts()) == facts and shown.report.exit_code == code
     tally = shown.report.tallies["pod"]

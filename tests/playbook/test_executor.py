@@ -53,13 +53,15 @@ def test_a_list_of_conditions_is_an_and(run: Run) -> None:
 
 
 def test_output_of_a_pod_is_never_taken_for_a_template(run: Run) -> None:
-    shown = run("""
+    shown = run(
+        """
         - shell: echo '{{ 7 * 7 }}'
           register: out
         - set_fact: {kept: "{{ out.stdout }}"}
         - shell: "printf %s {{ kept | quote }}"
           register: again
-    """.replace("'{{ 7 * 7 }}'", "\"{{ '{' }}{ 7 * 7 }}\""))
+    """.replace("'{{ 7 * 7 }}'", "\"{{ '{' }}{ 7 * 7 }}\"")
+    )
     assert shown.facts()["kept"] == "{{ 7 * 7 }}"
     again = shown.facts()["again"]
     assert isinstance(again, dict) and again["stdout"] == "{{ 7 * 7 }}"
@@ -201,9 +203,7 @@ def test_hosts_work_on_a_task_at_the_same_time(run: Run) -> None:
     class Meeting(LocalTransport):
         """Comes to the end of a command only when two others run one, too."""
 
-        def exec(
-            self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None
-        ) -> Result:
+        def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
             meeting.wait()
             return super().exec(command, stdin, timeout=timeout, on_stdout=on_stdout)
 

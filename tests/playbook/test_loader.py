@@ -122,7 +122,8 @@ def test_an_include_of_itself_is_refused(tmp_path: Path) -> None:
 def test_what_stands_around_a_task_is_inherited(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/more.yml").write_text("- debug: inner\n  tags: d\n  vars: {v: task}\n")
-    (tmp_path / "p.yml").write_text(textwrap.dedent("""
+    (tmp_path / "p.yml").write_text(
+        textwrap.dedent("""
         - hosts: all
           tags: a
           environment: {E: play}
@@ -139,7 +140,8 @@ def test_what_stands_around_a_task_is_inherited(tmp_path: Path) -> None:
               timeout: 5
               no_log: true
               delegate_to: localhost
-        """))
+        """)
+    )
     (play,) = playbook.load(tmp_path / "p.yml").plays
     (task,) = tasks_of(play.tasks)
     assert isinstance(play.tasks[0], Block) and isinstance(task, Task)

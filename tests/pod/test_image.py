@@ -226,7 +226,7 @@ def test_everything_that_the_dockerfile_copies_exists() -> None:
 
 def test_the_environment_in_the_image_has_the_name_that_run_sh_looks_for() -> None:
     lines = (ROOT / "docker/Dockerfile").read_text(), (ROOT / "templates/common/run.sh.j2").read_text()
-    assert '$(sha256sum /opt/trainyard/gpu.lock | cut -c1-16)-py$py-linux-x86_64' in lines[0]
+    assert "$(sha256sum /opt/trainyard/gpu.lock | cut -c1-16)-py$py-linux-x86_64" in lines[0]
     assert '"$1/$key"-py*-"$platform"' in lines[1] and 'key=$(sha256 "$lock" | cut -c1-16)' in lines[1]
 
 

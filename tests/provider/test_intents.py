@@ -38,9 +38,7 @@ with intents.hold(Path(sys.argv[1]), sys.argv[2], 100.0, lambda s: None) as inte
 
 def hold_elsewhere(root: Path, *steps: str) -> subprocess.Popen[bytes]:
     """Start a process that holds the intent until it is killed or its stdin ends."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(root), NAME, *steps], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(root), NAME, *steps], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"held\n"
     return process

@@ -377,5 +377,3 @@ def test_a_lease_of_a_run_closes_itself_but_not_its_fence(bench: Bench) -> None:
     second = lease(bench, fence_id=made[0])
     pod_id, _ = pod(bench, second[0], made[0])
     assert bench.cloud.alive() == [pod_id]
-
-

@@ -69,7 +69,7 @@ def test_of_eight_starts_at_once_exactly_one_wins(server: Server, pod: Path) -> 
 
 
 def test_values_of_the_environment_are_data_not_code(transport: Transport, pod: Path) -> None:
-    hostile = f"a b'; touch {pod}/pwned; \"$(touch {pod}/pwned)\" `x` \\ \n é"
+    hostile = f'a b\'; touch {pod}/pwned; "$(touch {pod}/pwned)" `x` \\ \n é'
     jobs.start(transport, str(pod / "job"), 'printf %s "$X"; printf %s "$PYTHONUNBUFFERED"', {"X": hostile})
     ended(transport, pod / "job")
     assert (pod / "job/log").read_text() == hostile + "1"

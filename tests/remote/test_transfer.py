@@ -27,9 +27,7 @@ class Counting(LocalTransport):
         self.sent = 0
         self.commands = 0
 
-    def exec(
-        self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None
-    ) -> Result:
+    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
         self.commands += 1
         data = stdin if isinstance(stdin, bytes) else stdin.read() if stdin else b""
         self.sent += len(data)
@@ -143,6 +141,7 @@ def test_an_upload_resumes_with_the_slices_that_are_missing(server: Server, prox
 
 def test_a_real_cut_in_an_upload_is_unreachable_and_the_next_call_finishes(proxy: Proxy, pod: Path, big: Path) -> None:
     with connect(proxy.address) as t:
+
         def cut(done: int, total: int) -> None:
             proxy.cut()
 

@@ -270,9 +270,7 @@ def test_output_that_is_still_being_written_is_not_committed(settings: StoreSett
     assert keys(settings) == []
 
 
-def test_a_file_changed_between_scan_and_sending_is_never_stored_under_the_old_hash(
-    settings: StoreSettings, pod: Workspace
-) -> None:
+def test_a_file_changed_between_scan_and_sending_is_never_stored_under_the_old_hash(settings: StoreSettings, pod: Workspace) -> None:
     file = pod.root / "output/model/config.json"
 
     class Changing(LocalTransport):

@@ -155,8 +155,8 @@ def test_a_full_disk_is_said_and_the_commit_goes_on_after_room_was_made(pod: Wor
         small = tmp_path / "small"
         store = places.store
         small.write_text(
-            "#!/bin/sh\nexec unshare -rm sh -c 'mount -t tmpfs -o size=24m tmpfs \"$0\" && "
-            f"mkdir -p {store}/data {store}/versions && exec {binary} \"$@\"' {store} \"$@\"\n"
+            '#!/bin/sh\nexec unshare -rm sh -c \'mount -t tmpfs -o size=24m tmpfs "$0" && '
+            f'mkdir -p {store}/data {store}/versions && exec {binary} "$@"\' {store} "$@"\n'
         )
         small.chmod(0o755)
         settings = replace(with_bucket(local.ensure(places, binary=small), "small"), attempts=1)

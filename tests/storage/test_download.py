@@ -75,9 +75,7 @@ def tree(folder: Path) -> dict[str, bytes]:
         "s3://{bucket}/models/greg/2026-11-24-101234/1/model",
     ],
 )
-def test_every_kind_of_reference_gives_the_folder_that_a_library_loads(
-    reference: str, kept: Kept, tmp_path: Path
-) -> None:
+def test_every_kind_of_reference_gives_the_folder_that_a_library_loads(reference: str, kept: Kept, tmp_path: Path) -> None:
     got = download(kept.settings, reference.format(bucket=kept.settings.bucket), tmp_path / "dir")
     assert tree(tmp_path / "dir") == kept.files
     assert (got.files, got.bytes, got.reused, got.beside) == (4, sum(map(len, kept.files.values())), 0, ("notes.txt",))
@@ -125,9 +123,7 @@ def test_a_link_that_fails_or_damages_is_tried_again(
     assert proxy.faults[0].done == 2 and tree(tmp_path) == kept.files
 
 
-def test_bytes_that_stay_wrong_never_get_the_files_name(
-    by_proxy: StoreSettings, proxy: LyingProxy, kept: Kept, tmp_path: Path
-) -> None:
+def test_bytes_that_stay_wrong_never_get_the_files_name(by_proxy: StoreSettings, proxy: LyingProxy, kept: Kept, tmp_path: Path) -> None:
     proxy.faults.append(Fault("Get", "garble", times=99, key="config.json"))
     with pytest.raises(StoreError, match=r"config\.json: part 1 could not be fetched: the bytes are not those of the manifest"):
         download(by_proxy, str(WHERE), tmp_path)

@@ -120,9 +120,7 @@ class _Course:
             alive = [host for host in through if host.name not in why]
         return sorted(alive, key=lambda host: order.index(host.name)), lost
 
-    def _task(
-        self, task: Task, hosts: list[HostState], *, rescued: bool, handler: bool = False
-    ) -> tuple[list[HostState], list[_Lost]]:
+    def _task(self, task: Task, hosts: list[HostState], *, rescued: bool, handler: bool = False) -> tuple[list[HostState], list[_Lost]]:
         self._settings.reporter.task(task.name, handler=handler)
         alive: list[HostState] = []
         lost: list[_Lost] = []

@@ -69,9 +69,7 @@ class Deadlined:
         self._inner, self._until = inner, time.monotonic() + seconds
         self.name = inner.name
 
-    def exec(
-        self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None
-    ) -> Result:
+    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
         """Run a command within what is left; see Transport."""
         left = self._until - time.monotonic()
         if left <= 0:

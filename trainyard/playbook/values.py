@@ -193,9 +193,7 @@ def _text(source: str) -> Callable[[Variables], object]:
     return jinja_environment().from_string(source).render
 
 
-def _compiled(
-    build: Callable[[], Callable[[Variables], object]], where: Location | None
-) -> Callable[[Variables], object]:
+def _compiled(build: Callable[[], Callable[[Variables], object]], where: Location | None) -> Callable[[Variables], object]:
     try:
         return build()
     except jinja2.TemplateSyntaxError as error:

@@ -137,9 +137,7 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
     records = sweep.settle_intents(world, paths)
     cloud = world.open_cloud(given.cloud)
     trusted = sweep.trust_after(world, cloud, records, known_here=known_here)
-    ended = sweep.sweep(
-        world, cloud, lambda pod: pod.lease_id == id or (is_fence and pod.fence_id == id), sweep.named(records), trusted
-    )
+    ended = sweep.sweep(world, cloud, lambda pod: pod.lease_id == id or (is_fence and pod.fence_id == id), sweep.named(records), trusted)
     if ended:
         world.info(f"ended {ended} pod{'s' if ended > 1 else ''} of {'environment' if is_fence else 'lease'} {id}")
     if unclosed is not None:

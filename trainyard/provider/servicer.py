@@ -209,9 +209,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         self._on_cancel()
         return Empty()
 
-    async def _run(
-        self, urn: str, preview: bool, context: Context, work: Callable[[Handler, Call], T], inputs: Struct | None = None
-    ) -> T:
+    async def _run(self, urn: str, preview: bool, context: Context, work: Callable[[Handler, Call], T], inputs: Struct | None = None) -> T:
         def guarded() -> T:
             from trainyard.provider.registry import handler_for
 

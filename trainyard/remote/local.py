@@ -26,9 +26,7 @@ class LocalTransport:
         self._env = dict(env) if env is not None else None
         self._cwd = cwd
 
-    def exec(
-        self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None
-    ) -> Result:
+    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
         """Run a POSIX sh command to its end; see Transport. After ``timeout`` its process group is killed."""
         deadline = None if timeout is None else time.monotonic() + timeout
         out: list[bytes] = []

@@ -71,9 +71,7 @@ class Transport(Protocol):
 
     name: str
 
-    def exec(
-        self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None
-    ) -> Result:
+    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
         """Run a POSIX sh command to its end; with ``on_stdout`` the output goes there instead of into the result.
 
         Raises Unreachable when the link is lost, NoAnswer (an Unreachable) after ``timeout`` seconds.

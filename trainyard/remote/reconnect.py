@@ -26,9 +26,7 @@ class Reconnecting:
         self._closed = False
         self.name = name
 
-    def exec(
-        self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None
-    ) -> Result:
+    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
         """Run a command on the present connection (made now if there is none); see Transport."""
         transport = self._connected()
         try:

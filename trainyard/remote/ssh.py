@@ -94,9 +94,7 @@ class SshTransport:
         self._watch.start()
         self._open_spare()
 
-    def exec(
-        self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None
-    ) -> Result:
+    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
         """Run a POSIX sh command to its end; see Transport."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._slots, self._lost_link():

@@ -105,9 +105,7 @@ def put_tree(t: Transport, local_dir: Path, remote_dir: str, *, on_progress: OnP
     return [name for name, did in zip(files, changed, strict=True) if did]
 
 
-def get_file(
-    t: Transport, remote: str, local: Path, expect_sha256: str | None = None, on_progress: OnProgress | None = None
-) -> str:
+def get_file(t: Transport, remote: str, local: Path, expect_sha256: str | None = None, on_progress: OnProgress | None = None) -> str:
     """Fetch a remote file, verified; return its sha256. After a lost link a second call fetches only the rest.
 
     Raises PodFailed when it is not there or its bytes are not those announced.

@@ -53,9 +53,7 @@ rm -f "$stale"*
 class Upload:
     """One big file on its way up, slice by slice."""
 
-    def __init__(
-        self, t: Transport, local: Path, remote: str, size: int, mode: int, sha256: str, on_progress: OnProgress | None
-    ) -> None:
+    def __init__(self, t: Transport, local: Path, remote: str, size: int, mode: int, sha256: str, on_progress: OnProgress | None) -> None:
         self._t, self._local, self._remote, self._size = t, local, remote, size
         self._tally = Tally(size, on_progress)
         self._what = f"{t.name}: {remote} cannot be written"

@@ -97,9 +97,7 @@ def _ask(settings: StoreSettings) -> list[Mapping[str, Any]] | None:
 def _write(settings: StoreSettings, target: Sequence[Mapping[str, Any]]) -> None:
     with spoken(f"lifecycle of {settings.url}"):
         if target:
-            s3(settings).put_bucket_lifecycle_configuration(
-                Bucket=settings.bucket, LifecycleConfiguration={"Rules": list(target)}
-            )
+            s3(settings).put_bucket_lifecycle_configuration(Bucket=settings.bucket, LifecycleConfiguration={"Rules": list(target)})
         else:
             s3(settings).delete_bucket_lifecycle(Bucket=settings.bucket)
 

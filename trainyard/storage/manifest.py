@@ -1,9 +1,9 @@
 """What a result is: its place in the bucket, its files with their hashes, and the object that makes it count.
 
-    models/<user>/<run>/<attempt>/model/...       the files, as they lay below the pod's output folder
-    models/<user>/<run>/<attempt>/_manifest.json  size, sha256 and CRC32 of each file and part
-    models/<user>/<run>/<attempt>/_SUCCESS        names the sha256 of the manifest; without it nothing counts
-    logs/<user>/<run>/<attempt>/...               train.log, metrics.jsonl, status.json, config.json
+models/<user>/<run>/<attempt>/model/...       the files, as they lay below the pod's output folder
+models/<user>/<run>/<attempt>/_manifest.json  size, sha256 and CRC32 of each file and part
+models/<user>/<run>/<attempt>/_SUCCESS        names the sha256 of the manifest; without it nothing counts
+logs/<user>/<run>/<attempt>/...               train.log, metrics.jsonl, status.json, config.json
 """
 
 from __future__ import annotations
