@@ -10,12 +10,15 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -114,10 +117,34 @@ class Bench:
         rows = [r for r in self.latest().get("resources") or [] if r["custom"] and "pulumi:providers" not in r["type"]]
         return sorted(r["urn"].rpartition("::")[2] for r in rows)
 
-    def engine(self, verb: str, *words: str, before: Callable[[], None] | None = None, spec: Spec | None = None) -> Ended:
-        """Run the built-in engine; ``before`` is called in its process first."""
+    def engine(
+        self, verb: str, *words: str, before: Callable[[], None] | None = None, spec: Spec | None = None, interrupt: str = ""
+    ) -> Ended:
+        """Run the built-in engine; ``before`` is called in its process first. A SIGINT comes at the provider call ``interrupt``."""
         pid, read_end = self.start(verb, *words, before=before, spec=spec)
-        return self.wait(pid, read_end)
+        with self._interrupting(pid, interrupt):
+            return self.wait(pid, read_end)
+
+    @contextmanager
+    def _interrupting(self, pid: int, call: str) -> Iterator[None]:
+        over = threading.Event()
+
+        def watch() -> None:
+            path = self.cloud / "calls.log"
+            while not over.wait(0.01):
+                if path.exists() and any(line.startswith(call) for line in path.read_text().splitlines()):
+                    os.kill(pid, signal.SIGINT)
+                    return
+
+        thread = threading.Thread(target=watch)
+        if call:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            if call:
+                thread.join()
 
     def start(self, verb: str, *words: str, before: Callable[[], None] | None = None, spec: Spec | None = None) -> tuple[int, int]:
         """Start the built-in engine and return its pid and the end of the pipe it writes to."""
@@ -143,8 +170,8 @@ class Bench:
                 events.append(json.loads(line))
         return Ended(os.waitstatus_to_exitcode(status), text, events)
 
-    def cli(self, verb: str, *words: str, spec: Spec | None = None) -> Ended:
-        """Run the Pulumi CLI."""
+    def cli(self, verb: str, *words: str, spec: Spec | None = None, interrupt: str = "") -> Ended:
+        """Run the Pulumi CLI; a SIGINT comes at the provider call ``interrupt``."""
         if spec is not None:
             self.spec(spec)
         self.python_shim()
@@ -153,8 +180,12 @@ class Bench:
         command = ["pulumi", verb, "--non-interactive", "--stack", "dev", *(["-f", "-y"] if acts else []), *words]
         if verb in ("cancel",):
             command = ["pulumi", "cancel", "dev", "-y"]
-        done = subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, check=False)
-        return Ended(done.returncode, done.stdout + done.stderr)
+        process = subprocess.Popen(
+            command, cwd=self.root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        with self._interrupting(process.pid, interrupt):
+            text, _ = process.communicate()
+        return Ended(process.returncode, text)
 
     def python_shim(self) -> None:
         """Put a python3 in the bench that answers ``pip list``: the CLI asks for it, and a lean environment may have no pip."""

@@ -25,7 +25,9 @@ class Step:
     faults: tuple[Fault, ...] = ()
     code: int = 0
     settings: str | None = None
+    interrupt: str = ""  # the provider call at which a SIGINT comes
     state_differs: str = ""  # why the two engines may leave different states here
+    code_differs: str = ""  # why one may say that it failed and the other not
     calls_differ: str = ""  # why they may call the provider differently
 
 
@@ -104,6 +106,7 @@ BASE: Spec = [
 _AGAIN = "the CLI calls Delete again for a dependent that an interrupted replacement has deleted"
 _MORE = "after a failed delete the CLI stops, the built-in engine goes on"
 _EMPTY = "the CLI's refresh drops empty propertyDependencies"
+_DONE = "the CLI says success when the interrupt came while it deleted the last resource, though provider and stack stay in state"
 _WITH = "the CLI skips the delete of what is deleted with a protected resource that stays"
 
 
@@ -303,6 +306,13 @@ _OPERATIONS: dict[str, Step] = {
     "failed program": Step("up", [*BASE, {"kind": "raise", "name": "r"}], (), 1),
     "refresh": Step("refresh", state_differs=_EMPTY),
     "destroy": Step("destroy"),
+    "interrupted up": Step(
+        "up", last([*BASE, pod("new", host="@lease")], "new"), (("create", "new", "slower"),), 1, interrupt="create new"
+    ),
+    "interrupted replace": Step(
+        "up", last(edit(BASE, "pod", gpu="GB300"), "pod"), (("delete", "pod", "slower"),), 1, interrupt="delete pod", calls_differ=_AGAIN
+    ),
+    "interrupted destroy": Step("destroy", None, (("delete", "lease", "slower"),), 1, interrupt="delete lease", code_differs=_DONE),
     "failed destroy": Step("destroy", None, (("delete", "lease", "error"),), 1, state_differs=_MORE, calls_differ=_MORE),
 }
 
@@ -312,7 +322,7 @@ def pairs() -> list[Case]:
     result = []
     for one, two in product(_OPERATIONS, repeat=2):
         first, second = _OPERATIONS[one], _OPERATIONS[two]
-        if one == "failed replace":
+        if one in ("failed replace", "interrupted replace"):
             second = replace(second, calls_differ=_AGAIN)
         result.append(Case(f"{one}, then {two}", (Step("up", BASE), _loose(first), _loose(second), Step("destroy", calls_differ=_MORE))))
     return result
@@ -320,8 +330,8 @@ def pairs() -> list[Case]:
 
 def _loose(step: Step) -> Step:
     """A fault may not strike in the second place: what it left decides the code, on both engines alike."""
-    return Step(step.verb, step.spec, step.faults, -1 if step.code else 0, None, step.state_differs or _EMPTY if step.verb == "refresh" else step.state_differs,
-                step.calls_differ)  # fmt: skip
+    state_differs = step.state_differs or (_EMPTY if step.verb == "refresh" else "")
+    return replace(step, code=-1 if step.code else 0, state_differs=state_differs)
 
 
 def _previews() -> list[Case]:

@@ -112,7 +112,7 @@ def _run(bench: Bench, step: Step, run: Callable[..., Ended]) -> Ended:
     if step.settings is not None:
         bench.settings(step.settings)
     verb, *words = step.verb.split()
-    return run(verb, *words, spec=step.spec)
+    return run(verb, *words, spec=step.spec, interrupt=step.interrupt)
 
 
 def _check_code(where: str, step: Step, ended: Ended) -> list[str]:
@@ -124,7 +124,7 @@ def _check_code(where: str, step: Step, ended: Ended) -> list[str]:
 def _compare(where: str, step: Step, mine: tuple[Bench, Ended], theirs: tuple[Bench, Ended]) -> list[str]:
     (engine, one), (peer, two) = mine, theirs
     problems = []
-    if (one.code != 0) != (two.code != 0):
+    if (one.code != 0) != (two.code != 0) and not step.code_differs:
         problems.append(f"{where}: exit codes {one.code} and {two.code} (CLI)\n{one.text[-900:]}\n{two.text[-900:]}")
     calls = [sorted(map(mask, bench.calls())) for bench in (engine, peer)]
     if calls[0] != calls[1] and not step.calls_differ:

@@ -2,7 +2,7 @@
 
 ``$TOY_CLOUD/<id>.json`` is one thing in the cloud; ``calls.log`` has one line a call; ``faults.json`` holds
 ``[{"op": "create", "name": "a", "kind": "error", "times": 1}]``. Kinds: error, init, die-before, die-after,
-hang, hang-after, slow, slow-error, no-id, unknown, gone, garbage; for check and diff: hang, die-before, garbage.
+hang, hang-after, slow, slower, slow-error, no-id, unknown, gone, garbage; for check and diff: hang, die-before, garbage.
 Start it as ``python toy.py ENGINE_ADDRESS``.
 
 Type ``toy:index:Pod``: Check makes ``cloudName``; a change of ``gpu`` replaces (delete first), one of ``zone``
@@ -188,6 +188,8 @@ class Toy(provider_pb2_grpc.ResourceProviderServicer):
             time.sleep(600)
         if fault in ("slow", "slow-error"):
             time.sleep(1.5)
+        if fault == "slower":
+            time.sleep(5)
         if fault in ("error", "slow-error"):
             context.abort(grpc.StatusCode.UNKNOWN, f"{op} of {name} refused")
         answer = work(request, fault)
