@@ -11,6 +11,7 @@ from tests.storage.conftest import places_at
 from trainyard.errors import UserError
 from trainyard.secret import Secret
 from trainyard.storage.client import StoreSettings, client_config, s3, store_settings, sync_command, with_bucket
+from trainyard.storage.groups import stores_named
 
 RUNPOD = {
     "RUNPOD_S3_ACCESS_KEY": "user_1",
@@ -69,6 +70,19 @@ def test_amazons_group_with_another_endpoint_is_an_unknown_store_that_is_probed(
 def test_a_group_set_by_half_names_what_is_missing(env: dict[str, str], missing: str) -> None:
     with pytest.raises(UserError, match=f"but not {missing}"):
         settings(env)
+
+
+def test_what_the_environment_names_is_told_without_any_key() -> None:
+    aws = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "hidden"}
+    r2 = {"R2_ACCESS_KEY_ID": "id", "R2_SECRET_ACCESS_KEY": "hidden", "R2_ENDPOINT_URL": "https://r2", "R2_BUCKET_NAME": "b"}
+    assert stores_named({}) == []
+    assert stores_named({**aws, **r2, "HOME": "/"}) == ["R2_ENDPOINT_URL=https://r2", "R2_BUCKET_NAME=b", "AWS_ACCESS_KEY_ID is set"]
+    assert stores_named({**aws, "AWS_ENDPOINT_URL": "https://s"}) == ["AWS_ENDPOINT_URL=https://s"]
+    with pytest.raises(UserError, match="R2_SECRET_ACCESS_KEY"):
+        stores_named({"R2_ACCESS_KEY_ID": "id"})
+    old = {"RUNPOD_S3_ACCESS_KEY": "a", "RUNPOD_S3_SECRET_KEY": "b", "RUNPOD_S3_ENDPOINT": "https://storage.runpod.io"}
+    with pytest.raises(UserError, match="is not RunPod's S3 endpoint"):
+        stores_named(old)
 
 
 @pytest.mark.parametrize("kind", [None, "runpod", "r2", "aws"])

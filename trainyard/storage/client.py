@@ -21,17 +21,14 @@ from botocore.config import Config
 from trainyard.config import Places, group, resolve_secret
 from trainyard.errors import UserError
 from trainyard.secret import Secret
+from trainyard.storage.groups import AWS, R2, RUNPOD, bare_address, runpod_endpoint
 
 Kind = Literal["local", "runpod", "aws", "r2", "s3"]
 Checksums = Literal["full", "composite", "none", "probe"]
 KINDS: tuple[Kind, ...] = ("local", "runpod", "aws", "r2", "s3")
 
 THREADS = 16
-_RUNPOD_HOST = re.compile(r"^s3api-([a-z0-9-]+)\.runpod\.io$")
 _BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
-_RUNPOD = ("RUNPOD_S3_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY", "RUNPOD_S3_ENDPOINT")
-_R2 = ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT_URL")
-_AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,30 +145,22 @@ def _where_keys_are(settings: StoreSettings) -> str:
     """The AWS CLI knows only its own names for keys: point it at ours."""
     if settings.kind == "local" and settings.data_dir is not None:
         return f"AWS_SHARED_CREDENTIALS_FILE={shlex.quote(str(settings.data_dir.parent / 'credentials'))} "
-    names = {"runpod": _RUNPOD, "r2": _R2}.get(settings.kind)
+    names = {"runpod": RUNPOD, "r2": R2}.get(settings.kind)
     return f'AWS_ACCESS_KEY_ID="${names[0]}" AWS_SECRET_ACCESS_KEY="${names[1]}" ' if names else ""
 
 
 def _runpod(env: Mapping[str, str]) -> StoreSettings | None:
-    found = group(env, _RUNPOD, optional=("RUNPOD_S3_BUCKET",))
+    found = group(env, RUNPOD, optional=("RUNPOD_S3_BUCKET",))
     if found is None:
         return None
-    endpoint = _endpoint("RUNPOD_S3_ENDPOINT", found["RUNPOD_S3_ENDPOINT"])
-    host = urlsplit(endpoint).hostname or ""
-    match = _RUNPOD_HOST.match(host)
-    if host == "storage.runpod.io" or (host.endswith(".runpod.io") and not match):
-        raise UserError(
-            f"RUNPOD_S3_ENDPOINT: {endpoint} is not RunPod's S3 endpoint (any more)",
-            hint="It is one per data centre: https://s3api-<dc>.runpod.io/ with the network volume's data centre, e.g. "
-            "https://s3api-eu-ro-1.runpod.io/; the bucket is the volume's id.",
-        )
+    endpoint, region = runpod_endpoint(found["RUNPOD_S3_ENDPOINT"])
     return StoreSettings(
         kind="runpod",
         endpoint=endpoint,
-        region=match[1].upper() if match else "us-east-1",
+        region=region,
         bucket=found.get("RUNPOD_S3_BUCKET", ""),
-        access_key=resolve_secret(found[_RUNPOD[0]], env, _RUNPOD[0]),
-        secret_key=resolve_secret(found[_RUNPOD[1]], env, _RUNPOD[1]),
+        access_key=resolve_secret(found[RUNPOD[0]], env, RUNPOD[0]),
+        secret_key=resolve_secret(found[RUNPOD[1]], env, RUNPOD[1]),
         presign=False,
         lifecycle=False,
         conditional=False,
@@ -181,26 +170,26 @@ def _runpod(env: Mapping[str, str]) -> StoreSettings | None:
 
 
 def _r2(env: Mapping[str, str]) -> StoreSettings | None:
-    found = group(env, _R2, optional=("R2_BUCKET_NAME",))
+    found = group(env, R2, optional=("R2_BUCKET_NAME",))
     if found is None:
         return None
     return StoreSettings(
         kind="r2",
-        endpoint=_endpoint("R2_ENDPOINT_URL", found["R2_ENDPOINT_URL"]),
+        endpoint=bare_address("R2_ENDPOINT_URL", found["R2_ENDPOINT_URL"]),
         region="auto",
         bucket=found.get("R2_BUCKET_NAME", ""),
-        access_key=resolve_secret(found[_R2[0]], env, _R2[0]),
-        secret_key=resolve_secret(found[_R2[1]], env, _R2[1]),
+        access_key=resolve_secret(found[R2[0]], env, R2[0]),
+        secret_key=resolve_secret(found[R2[1]], env, R2[1]),
         checksums="composite",
     )
 
 
 def _aws(env: Mapping[str, str]) -> StoreSettings | None:
-    found = group(env, _AWS, optional=("AWS_SESSION_TOKEN",))
+    found = group(env, AWS, optional=("AWS_SESSION_TOKEN",))
     if found is None:
         return None
     address = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or ""
-    endpoint = _endpoint("AWS_ENDPOINT_URL", address) if address else None
+    endpoint = bare_address("AWS_ENDPOINT_URL", address) if address else None
     token = found.get("AWS_SESSION_TOKEN")
     amazon = endpoint is None or (urlsplit(endpoint).hostname or "").endswith(".amazonaws.com")
     return StoreSettings(
@@ -208,19 +197,10 @@ def _aws(env: Mapping[str, str]) -> StoreSettings | None:
         endpoint=endpoint,
         region=env.get("AWS_DEFAULT_REGION") or env.get("AWS_REGION") or "us-east-1",
         bucket=env.get("AWS_BUCKET", ""),
-        access_key=resolve_secret(found[_AWS[0]], env, _AWS[0]),
-        secret_key=resolve_secret(found[_AWS[1]], env, _AWS[1]),
+        access_key=resolve_secret(found[AWS[0]], env, AWS[0]),
+        secret_key=resolve_secret(found[AWS[1]], env, AWS[1]),
         session_token=resolve_secret(token, env, "AWS_SESSION_TOKEN") if token else None,
         # Of an unknown store nothing is taken for granted: the canary finds out.
         conditional=amazon,
         checksums="full" if amazon else "probe",
     )
-
-
-def _endpoint(name: str, value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{name}: '{value}' is no address: it looks like https://host")
-    if parts.path.strip("/") or parts.query:
-        raise UserError(f"{name}: leave out '{parts.path}': the bucket is a setting of its own")
-    return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,61 @@
+"""Which groups of variables name a store, and where it is. Light: loads no client, and resolves no secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from trainyard.config import group
+from trainyard.errors import UserError
+
+_RUNPOD_HOST = re.compile(r"^s3api-([a-z0-9-]+)\.runpod\.io$")
+RUNPOD = ("RUNPOD_S3_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY", "RUNPOD_S3_ENDPOINT")
+R2 = ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT_URL")
+AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_NAMED = (
+    (RUNPOD, ("RUNPOD_S3_BUCKET",)),
+    (R2, ("R2_BUCKET_NAME",)),
+    (AWS, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_BUCKET")),
+)
+_PLACES = ("ENDPOINT", "ENDPOINT_URL", "ENDPOINT_URL_S3", "BUCKET", "BUCKET_NAME", "REGION")
+"""How the names end of variables that say where a store is, and hold no secret."""
+
+
+def stores_named(env: Mapping[str, str]) -> list[str]:
+    """Return which stores the environment's variables name and where they are, without any key.
+
+    Raises UserError for a group set by half and for an endpoint that RunPod has no more.
+    """
+    told: list[str] = []
+    for keys, where in _NAMED:
+        found = group(env, keys, optional=where)
+        if found is not None:
+            told += [f"{name}={value}" for name, value in found.items() if name.endswith(_PLACES)] or [f"{keys[0]} is set"]
+    if env.get("RUNPOD_S3_ENDPOINT"):
+        runpod_endpoint(env["RUNPOD_S3_ENDPOINT"])
+    return told
+
+
+def runpod_endpoint(value: str) -> tuple[str, str]:
+    """Return endpoint and region; raises UserError for the address that older guides give."""
+    endpoint = bare_address("RUNPOD_S3_ENDPOINT", value)
+    host = urlsplit(endpoint).hostname or ""
+    match = _RUNPOD_HOST.match(host)
+    if host == "storage.runpod.io" or (host.endswith(".runpod.io") and not match):
+        raise UserError(
+            f"RUNPOD_S3_ENDPOINT: {endpoint} is not RunPod's S3 endpoint (any more)",
+            hint="It is one per data centre: https://s3api-<dc>.runpod.io/ with the network volume's data centre, e.g. "
+            "https://s3api-eu-ro-1.runpod.io/; the bucket is the volume's id.",
+        )
+    return endpoint, match[1].upper() if match else "us-east-1"
+
+
+def bare_address(name: str, value: str) -> str:
+    """Return the address of a store without its last slash; raises UserError for what is none."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"{name}: '{value}' is no address: it looks like https://host")
+    if parts.path.strip("/") or parts.query:
+        raise UserError(f"{name}: leave out '{parts.path}': the bucket is a setting of its own")
+    return f"{parts.scheme}://{parts.netloc}"
