@@ -14,7 +14,8 @@ import pytest
 from tests.provider.conftest import FENCE, LEASE, Bench
 from trainyard.clouds.protocol import SshAddress
 from trainyard.errors import CloudUnknown
-from trainyard.provider.endpoint import ENDPOINT, BootFailed, greets
+from trainyard.provider import model
+from trainyard.provider.endpoint import ENDPOINT, BootFailed, EndpointInputs, greets, hosts_fault, image_minutes
 from trainyard.provider.handler import diff
 from trainyard.provider.values import Properties
 from trainyard.provider.world import Interrupted
@@ -85,6 +86,25 @@ def test_each_phase_has_its_own_deadline_and_is_named(bench: Bench, state: dict[
         create(bench, pod_id)
     assert minutes * 60 <= bench.at[0] - began < minutes * 60 + 10
     assert bench.cloud.alive() == [pod_id], "a boot failure never ends the pod"
+
+
+def test_an_image_gets_ten_minutes_and_more_when_it_is_large_and_ssh_gets_ten() -> None:
+    given = model.parse(EndpointInputs, {"cloud": "model", "pod_id": "p"})
+    assert (given.boot_image_minutes, given.boot_ssh_minutes) == (None, 10)
+    assert [image_minutes(size) for size in (None, 8, 16, 31)] == [10, 10, 10, 17.5]
+
+
+@pytest.mark.parametrize(
+    ("reason", "remembered"),
+    [
+        ("pod p: not past phase 'image' after 10 minutes (STARTING)", True),
+        ("pod p: failed in phase 'image' (ERROR)", True),
+        ("pod p: failed in phase 'image' (the image cannot be pulled (manifest unknown); check its name)", False),
+        ("the state is locked", False),
+    ],
+)
+def test_only_a_machine_that_may_be_to_blame_is_remembered(reason: str, remembered: bool) -> None:
+    assert hosts_fault(reason) == remembered
 
 
 def test_the_deadline_of_a_phase_counts_from_its_beginning(bench: Bench) -> None:

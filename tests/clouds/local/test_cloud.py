@@ -252,3 +252,17 @@ def test_a_tree_can_be_removed_by_two_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert not (tmp_path / "a").exists()
+
+
+def test_a_volume_is_a_folder_of_this_machine_that_the_pod_may_write_to(cloud: LocalCloud, tmp_path: Path) -> None:
+    volume = tmp_path / "cache"
+    volume.mkdir()
+    pod = pods.create(cloud, dataclasses.replace(pods.spec(), volume=str(volume)))
+
+    assert pod.volume == str(volume)
+    with pods.ssh(pod) as client:
+        assert pods.run(client, 'echo kept >"$TRAINYARD_VOLUME/note" && echo "$HF_HOME"') == (0, f"{volume}/huggingface\n")
+    cloud.terminate(pod.id)
+    assert (volume / "note").read_text() == "kept\n"
+    with pytest.raises(CloudRefused, match="is no folder of this machine"):
+        pods.create(cloud, dataclasses.replace(pods.spec(), volume=str(tmp_path / "nowhere")))
