@@ -153,7 +153,7 @@ def recover(c: Context, json: bool = False) -> int:
         show_json(summaries)
     else:
         for summary in summaries:
-            _say_last_lines(work, summary)
+            _show_summary(work, summary, as_json=False)
         if not summaries:
             work.ui.say("nothing to recover: every run has ended")
     return 0 if all(summary["success"] or summary["cancelled"] for summary in summaries) else 1
@@ -168,7 +168,7 @@ def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
     work = context(as_json=json)
     summary = end_run(work, run, now=now)
     if summary is not None:
-        show_json(summary) if json else _say_last_lines(work, summary)
+        _show_summary(work, summary, json)
     return 0
 
 
@@ -180,7 +180,10 @@ def runs(c: Context, json: bool = False) -> int:
 
     work = context(as_json=json)
     rows = list_runs(work)
-    show_json(rows) if json else work.ui.console.print(table(rows))
+    if json:
+        show_json(rows)
+    else:
+        work.ui.console.print(table(rows))
     return 0
 
 
@@ -483,14 +486,13 @@ def _finish(work: Any, as_json: bool, call: Callable[[], Any]) -> int:
     except Detached as left:
         work.ui.say(f"detached: the training goes on. Come back with: invoke attach {left}   End it with: invoke cancel {left}")
         return 0
-    if as_json:
-        show_json(summary)
-    else:
-        _say_last_lines(work, summary)
+    _show_summary(work, summary, as_json)
     return int(summary["exit_status"])
 
 
-def _say_last_lines(work: Any, summary: Any) -> None:
+def _show_summary(work: Any, summary: Any, as_json: bool) -> None:
+    if as_json:
+        return show_json(summary)
     from trainyard.runs.finish import sync_line
     from trainyard.runs.summary import last_lines
 

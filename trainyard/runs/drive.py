@@ -18,6 +18,7 @@ from trainyard.errors import EngineError, StillThere, StoreError, TrainyardError
 from trainyard.runs import teardown
 from trainyard.runs.context import Context
 from trainyard.runs.ledger import Ledger
+from trainyard.runs.made import LEASE, POD, made
 from trainyard.runs.record import Phase, Record, RunFolder
 from trainyard.runs.rent import rent
 from trainyard.runs.summary import cost, write_summary
@@ -145,16 +146,12 @@ def _remember_pod(context: Context, record: Record, folder: RunFolder) -> None:
     """Take what a failed up has left in the state, so that the teardown can name it and prove it gone."""
     from trainyard.stacks import facade
 
-    for resource in facade.resources(context.run_stack(record, folder)):
-        outputs = resource.get("outputs")
-        if not isinstance(outputs, dict):
-            continue
-        if resource.get("type") == "trainyard:index:Lease":
-            record.pod["lease_id"] = outputs.get("lease_id") or outputs.get("leaseId")
-        elif resource.get("type") == "trainyard:index:Pod":
-            record.pod["pod_id"] = resource.get("id")
-            record.pod["price_per_hour"] = outputs.get("price_per_hour") or outputs.get("pricePerHour")
-            record.pod["created_epoch"] = record.created
+    resources = facade.resources(context.run_stack(record, folder))
+    for lease in made(resources, LEASE, replaced=True):
+        record.pod["lease_id"] = lease.outputs.get("lease_id")
+    for pod in made(resources, POD, replaced=True):
+        price = pod.outputs.get("price_per_hour")
+        record.pod |= {"pod_id": pod.id, "price_per_hour": price, "created_epoch": record.created}
 
 
 def _advance(context: Context, record: Record, folder: RunFolder, phase: Phase, **data: Any) -> None:

@@ -17,11 +17,12 @@ from trainyard.errors import CloudError, EngineError, RefusedError, StillThere, 
 from trainyard.runs import attach, reap
 from trainyard.runs.context import Context
 from trainyard.runs.estimate import HOURS_A_MONTH
+from trainyard.runs.made import LEASE, made
 from trainyard.runs.record import RunFolder, all_folders
 from trainyard.runs.teardown import shielded
 from trainyard.runs.upkeep import mark_up
 from trainyard.stacks import facade
-from trainyard.stacks.model import Event, Operation, Outcome, Stack
+from trainyard.stacks.model import Event, OnEvent, Operation, Outcome, Stack
 
 _SECRET_OUTPUTS = ("ssh_private_key", "host_key_seed")
 
@@ -29,8 +30,6 @@ _SECRET_OUTPUTS = ("ssh_private_key", "host_key_seed")
 def operate(context: Context, name: str, operation: Operation, *, yes: bool, as_json: bool) -> int:
     """Run one operation on an environment; raises EngineError or StillThere when it failed."""
     stack = context.stack(name)
-    if operation == "destroy":
-        _end_runs(context, name, yes=yes)
 
     def on_event(event: Event) -> None:
         if as_json:
@@ -39,17 +38,8 @@ def operate(context: Context, name: str, operation: Operation, *, yes: bool, as_
             context.ui.engine_event(event)
 
     if operation == "destroy":
-        leases = _lease_ids(stack)
-        with shielded(lambda: f"stack '{name}' is not destroyed; go on with: invoke destroy --stack {name}", context.ui.fail):
-            try:
-                outcome = facade.operate(stack, operation, on_event)
-            except EngineError as error:
-                # A state that cannot be read must not keep its pods alive.
-                _end_through_cloud(context, stack, leases, error.message)
-            if not outcome.ok:
-                _end_through_cloud(context, stack, leases, f"(engine {outcome.engine}): {outcome.reason()}")
-        if not leases:
-            _say_what_no_state_knows(context, name)
+        _end_runs(context, name, yes=yes)
+        outcome = _destroy(context, stack, on_event)
     else:
         outcome = facade.operate(stack, operation, on_event)
         if not outcome.ok:
@@ -111,15 +101,8 @@ def audit(context: Context, name: str, *, as_json: bool) -> int:
         return 0
     table = _table("kind", "id", "name", "whose", "$/h", "$/month", title=f"What costs money now: {cloud.name}")
     for item in items:
-        row = (
-            item.kind,
-            item.id,
-            item.name,
-            "ours" if item.ours else "foreign",
-            f"{item.per_hour:.4f}",
-            f"{item.per_hour * HOURS_A_MONTH:.2f}",
-        )
-        table.add_row(*row)
+        whose = "ours" if item.ours else "foreign"
+        table.add_row(item.kind, item.id, item.name, whose, f"{item.per_hour:.4f}", f"{item.per_hour * HOURS_A_MONTH:.2f}")
     total = sum(item.per_hour for item in items)
     context.ui.console.print(table)
     context.ui.say(f"in all ${total:.4f}/h, ${total * HOURS_A_MONTH:.2f} a month")
@@ -151,6 +134,22 @@ def live_runs(context: Context, name: str) -> list[RunFolder]:
         if record.environment == name and not record.reached("ended"):
             found.append(folder)
     return found
+
+
+def _destroy(context: Context, stack: Stack, on_event: OnEvent) -> Outcome:
+    """Destroy, shielded from signals; what the engine cannot end is ended through the cloud (StillThere)."""
+    leases = _lease_ids(stack)
+    with shielded(lambda: f"stack '{stack.name}' is not destroyed; go on with: invoke destroy --stack {stack.name}", context.ui.fail):
+        try:
+            outcome = facade.operate(stack, "destroy", on_event)
+        except EngineError as error:
+            # A state that cannot be read must not keep its pods alive.
+            _end_through_cloud(context, stack, leases, error.message)
+        if not outcome.ok:
+            _end_through_cloud(context, stack, leases, f"(engine {outcome.engine}): {outcome.reason()}")
+    if not leases:
+        _say_what_no_state_knows(context, stack.name)
+    return outcome
 
 
 def _end_runs(context: Context, name: str, *, yes: bool) -> None:
@@ -215,12 +214,8 @@ def _under(cloud: Cloud, leases: Sequence[str]) -> list[PodInfo]:
 
 def _lease_ids(stack: Stack) -> list[str]:
     """Return the ids of all leases in the state; where it is damaged, of its last good version."""
-    found = []
-    for resource in facade.readable_resources(stack):
-        outputs = resource.get("outputs")
-        if resource.get("type") == "trainyard:index:Lease" and isinstance(outputs, dict):
-            found += [str(value) for key, value in outputs.items() if key in ("fence_id", "lease_id", "fenceId", "leaseId")]
-    return found
+    leases = made(facade.readable_resources(stack), LEASE, replaced=True)
+    return [str(lease.outputs[key]) for lease in leases for key in ("fence_id", "lease_id") if key in lease.outputs]
 
 
 def _clouds(context: Context, name: str | None) -> list[Cloud]:

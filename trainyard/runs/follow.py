@@ -101,9 +101,10 @@ class _Watch:
     def on_link(self, lost: str | None) -> None:
         """Say that the link went or came back; the training goes on either way."""
         self.lost_since = time.monotonic() if lost else None
-        self.context.ui.warn(f"no link to the pod, the training goes on: {lost}") if lost else self.context.ui.say(
-            "           link is back"
-        )
+        if lost:
+            self.context.ui.warn(f"no link to the pod, the training goes on: {lost}")
+        else:
+            self.context.ui.say("           link is back")
 
     def tick(self) -> None:
         """Run about twice a second."""

@@ -9,7 +9,7 @@ from rich.table import Column, Table
 
 from trainyard.runs.context import Context
 from trainyard.runs.record import Record, RunFolder, all_folders, is_driven
-from trainyard.runs.summary import cost, read_metrics, stopped
+from trainyard.runs.summary import cost, read_metrics, stopped, verdict
 
 _POLL = 0.3
 
@@ -26,7 +26,7 @@ def list_runs(context: Context) -> list[dict[str, Any]]:
                 "attempt": record.attempt,
                 "stack": record.environment,
                 "recipe": record.recipe,
-                "state": _state(folder),
+                "state": _state(record),
                 "steps_done": metrics.step,
                 "steps_planned": metrics.total,
                 "loss": metrics.loss,
@@ -44,8 +44,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         loss = "" if row["loss"] is None else f"{row['loss']:.4f}"
         steps = f"{row['steps_done']}/{row['steps_planned']}"
-        result = row["s3_url"] or (row["error"] or "").splitlines()[:1] or ""
-        made.add_row(row["run"], row["stack"], row["recipe"], row["state"], steps, loss, f"{row['cost']:.2f}", str(result or ""))
+        result = row["s3_url"] or (row["error"] or "").partition("\n")[0]
+        made.add_row(row["run"], row["stack"], row["recipe"], row["state"], steps, loss, f"{row['cost']:.2f}", result)
     return made
 
 
@@ -59,9 +59,10 @@ def print_log(context: Context, reference: str, *, follow: bool, out: BinaryIO) 
     if record.reached("started") and not record.reached("trained") and record.error is None and not is_driven(folder):
         return _from_pod(context, record, follow, out)
     offset = _copy(folder, 0, out)
-    while follow and not folder.load().reached("trained") and folder.load().error is None:
+    while follow and not record.reached("trained") and record.error is None:
         time.sleep(_POLL)
         offset = _copy(folder, offset, out)
+        record = folder.load()
     _copy(folder, offset, out)
     return 0
 
@@ -98,12 +99,7 @@ def _copy(folder: RunFolder, offset: int, out: BinaryIO) -> int:
     return offset
 
 
-def _state(folder: RunFolder) -> str:
-    record = folder.load()
+def _state(record: Record) -> str:
     if not record.reached("ended"):
         return record.phase if record.error is None else "failed, not ended"
-    if record.cancelled:
-        return "cancelled"
-    if record.training_success and record.result:
-        return "succeeded"
-    return "stopped" if stopped(record) else "failed"
+    return verdict(success=bool(record.training_success and record.result), cancelled=record.cancelled, stopped=stopped(record))

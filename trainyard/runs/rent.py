@@ -10,6 +10,7 @@ from trainyard.config import PROJECT
 from trainyard.errors import EngineError
 from trainyard.runs.context import Context
 from trainyard.runs.ledger import Ledger
+from trainyard.runs.made import ENDPOINT, POD, made
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.shape import remember_failure
 from trainyard.stacks import facade
@@ -84,18 +85,16 @@ def rent(context: Context, record: Record, folder: RunFolder) -> None:
 
 def _is_there_after_all(stack: Stack) -> bool:
     """Tell whether the create was answered unclearly and the pod was found on the list: it is in the state, with that error."""
-    return any(r.get("type") == "trainyard:index:Pod" and r.get("initErrors") and not r.get("delete") for r in facade.resources(stack))
+    return any(pod.half for pod in made(facade.resources(stack), POD))
 
 
 def _offer_that_did_not_boot(stack: Stack) -> str | None:
     """Return the offer of a pod that exists without an address, None when something else failed."""
-    made = {str(resource.get("type")): resource for resource in facade.resources(stack) if not resource.get("delete")}
-    pod = made.get("trainyard:index:Pod")
-    if pod is None or "trainyard:index:Endpoint" in made:
+    resources = facade.resources(stack)
+    if made(resources, ENDPOINT):
         return None
-    outputs = pod.get("outputs")
-    offer = outputs.get("offer") if isinstance(outputs, dict) else None
-    return str(offer) if offer else None
+    offers = [pod.outputs.get("offer") for pod in made(resources, POD)]
+    return str(offers[-1]) if offers and offers[-1] else None
 
 
 def _remember(context: Context, record: Record, offer: str, reason: str) -> None:

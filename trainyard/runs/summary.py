@@ -10,8 +10,6 @@ from trainyard import __version__
 from trainyard.runs.progress import Metrics
 from trainyard.runs.record import Record, RunFolder, write_json
 
-_FIELD_OF = {"succeeded": "success"}
-
 
 def cost(record: Record, now: float | None = None) -> float:
     """Return the dollars from the create call to the confirmed end (or to now)."""
@@ -25,6 +23,11 @@ def cost(record: Record, now: float | None = None) -> float:
 def stopped(record: Record) -> bool:
     """Tell whether the training was told to stop and saved: neither a success nor a failure."""
     return record.result is not None and record.error is None and not record.training_success
+
+
+def verdict(*, success: bool, cancelled: bool, stopped: bool) -> str:
+    """Return in one word how an ended attempt went. A training that was done before the cancel reached it has succeeded."""
+    return "succeeded" if success else "cancelled" if cancelled else "stopped" if stopped else "failed"
 
 
 def read_metrics(folder: RunFolder) -> Metrics:
@@ -98,12 +101,16 @@ def write_summary(record: Record, folder: RunFolder) -> dict[str, Any]:
 
 def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str]:
     """Return the closing lines a person reads: verdict, figures, where the result is and how to fetch it."""
-    word = next((word for word in ("succeeded", "cancelled", "stopped") if summary[_FIELD_OF.get(word, word)]), "failed")
-    lines = [f"run {summary['run']} {word}: {summary['steps_done']}/{summary['steps_planned']} steps"
-             + (f", loss {summary['first_loss']:.4f} -> {summary['final_loss']:.4f}" if summary["final_loss"] is not None else "")
-             + f", ${summary['cost']:.2f}, engine {summary['engine']}"
-             + (f", rung {summary['rung']}" if summary["rung"] else "")
-             + (", SIMULATED cloud" if summary["simulated"] else "")]  # fmt: skip
+    word = verdict(success=summary["success"], cancelled=summary["cancelled"], stopped=summary["stopped"])
+    figures = [
+        f"{summary['steps_done']}/{summary['steps_planned']} steps",
+        f"loss {summary['first_loss']:.4f} -> {summary['final_loss']:.4f}" if summary["final_loss"] is not None else "",
+        f"${summary['cost']:.2f}",
+        f"engine {summary['engine']}",
+        f"rung {summary['rung']}" if summary["rung"] else "",
+        "SIMULATED cloud" if summary["simulated"] else "",
+    ]
+    lines = [f"run {summary['run']} {word}: {', '.join(filter(None, figures))}"]
     if summary["api_address"]:
         lines.append(f"the cloud's API was asked at {summary['api_address']}, which is not the cloud's own address")
     if summary["error"]:

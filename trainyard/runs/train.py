@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from trainyard.clouds.protocol import Cloud
 from trainyard.config import user_name
 from trainyard.errors import UserError
 from trainyard.recipes import bundle, data, venvs
@@ -23,7 +24,7 @@ from trainyard.recipes.values import Values, lock_for, locked_packages, needs_of
 from trainyard.runs import shape
 from trainyard.runs.context import Context
 from trainyard.runs.estimate import Estimate, check_limits, estimate
-from trainyard.runs.identity import RunId, new_label
+from trainyard.runs.identity import new_label
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.rent import write_run_settings
@@ -48,17 +49,43 @@ class Wanted:
     budget: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A run that was found right and affordable. Nothing of it exists yet."""
+
+    stack: str
+    user: str
+    recipe: Recipe
+    values: Values
+    data: data.Data
+    hours: float
+    budget: float | None
+    estimate: Estimate
+    settings: dict[str, Any]
+    """The stack's settings, raised to what the recipe needs."""
+
+
 def prepare(context: Context, wanted: Wanted) -> RunFolder:
     """Validate, estimate and write the run's folder; return it, ready to be driven.
 
     Raises UserError, RefusedError or NoCapacity before anything is created.
     """
-    ui = context.ui
     # Deriving the key of the secrets takes 0.4 s of one core: it passes while everything is validated.
     threading.Thread(target=facade.warm, args=(context.stack(wanted.stack),), daemon=True).start()
-    settings = dict(facade.settings_of(wanted.stack, context.places))
-    chosen = load_recipe(context.places.root, wanted.recipe)
     cloud = context.cloud(wanted.stack)
+    plan = _plan(context, wanted, cloud)
+    outputs = ensure_environment(context, wanted.stack)
+    if cloud.name == "local" or cloud.simulated:
+        # Shared by all local pods of this machine, built before a pod exists.
+        venvs.prepare(plan.recipe, plan.values, context.places, context.ui.say)
+    return _write(context, plan, wanted.name, outputs)
+
+
+def _plan(context: Context, wanted: Wanted, cloud: Cloud) -> _Plan:
+    """Validate everything and ask what it costs, saying what a person wants to know of it."""
+    ui = context.ui
+    settings: dict[str, Any] = dict(facade.settings_of(wanted.stack, context.places))
+    chosen = load_recipe(context.places.root, wanted.recipe)
     settings, told_by_env = shape.from_environment(settings, context.env, cloud.name)
     for line in told_by_env:
         ui.say(f"settings   {line}")
@@ -67,56 +94,56 @@ def prepare(context: Context, wanted: Wanted) -> RunFolder:
     values = resolve(chosen, wanted.config, wanted.sets, {"device": device, **settings})
     found = _data(context, wanted.data, chosen, settings)
     ui.say(f"recipe     {chosen.name}; data {found.describe()}")
-    user = user_name(context.env, settings.get("user"))  # type: ignore[arg-type]
+    user = user_name(context.env, settings.get("user"))
     new_label(context.places.runs, user, wanted.name, datetime.now(), wanted.stack)  # a bad name is refused before anything is made
-    hours = _hours(wanted, settings)
-    budget = wanted.budget if wanted.budget is not None else settings.get("budget")
-    needs, ledger = needs_of(chosen, values), Ledger(context.places.ledger)
+    hours, budget = _hours(wanted, settings), _budget(wanted, settings)
+    told, shaped = _estimate(context, cloud, settings, needs_of(chosen, values), hours, budget)
+    ui.say(f"estimate   {told.text()}")
+    return _Plan(wanted.stack, user, chosen, values, found, hours, budget, told, shaped)
+
+
+def _estimate(
+    context: Context, cloud: Cloud, settings: dict[str, Any], needs: Values, hours: float, budget: float | None
+) -> tuple[Estimate, dict[str, Any]]:
+    """Return what the run costs at most, and the settings of its pod; what is to be known beforehand is said."""
+    ledger = Ledger(context.places.ledger)
     shaped = shape.raised(settings, needs, cloud.name)
     told = estimate(cloud, shaped, hours, shape.failed_lately(ledger, cloud.name))
     for warning in shape.warnings(settings, shaped, needs):
-        ui.warn(warning)
+        context.ui.warn(warning)
     if told.avoided:
         shaped["avoid_offers"] = list(told.avoided)
-        ui.warn(f"not taken, because their pods did not boot in the last hours: {', '.join(told.avoided)}")
-    for warning in check_limits(told, settings, ledger, None if budget is None else float(budget)):  # type: ignore[arg-type]
-        ui.warn(warning)
-    ui.say(f"estimate   {told.text()}")
-    outputs = ensure_environment(context, wanted.stack)
-    if cloud.name == "local" or cloud.simulated:
-        # Shared by all local pods of this machine, built before a pod exists.
-        venvs.prepare(chosen, values, context.places, ui.say)
-    return _write(context, wanted, chosen, values, found, told, hours, budget, user, outputs, shaped)
+        context.ui.warn(f"not taken, because their pods did not boot in the last hours: {', '.join(told.avoided)}")
+    for warning in check_limits(told, settings, ledger, budget):
+        context.ui.warn(warning)
+    return told, shaped
 
 
-def _write(
-    context: Context, wanted: Wanted, chosen: Recipe, values: dict[str, Any], found: data.Data, told: Estimate,
-    hours: float, budget: Any, user: str, outputs: dict[str, Any], shaped: dict[str, Any],
-) -> RunFolder:  # fmt: skip
+def _write(context: Context, plan: _Plan, name: str | None, outputs: dict[str, Any]) -> RunFolder:
     runs = context.places.runs
     runs.mkdir(parents=True, exist_ok=True)
-    label = new_label(runs, user, wanted.name, datetime.now(), wanted.stack)
+    label = new_label(runs, plan.user, name, datetime.now(), plan.stack)
     # The folder appears complete by one rename: a crash in here leaves no half run.
     draft = Path(tempfile.mkdtemp(prefix=".new-", dir=runs))
     try:
         folder = RunFolder(draft)
-        made = bundle.build(chosen, values, found, folder.bundle)
+        made = bundle.build(plan.recipe, plan.values, plan.data, folder.bundle)
         named = outputs.get("bucket") not in (None, "", "none")
         bucket = {key: outputs.get(key) for key in ("bucket", "store", "endpoint", "region")} if named else None
         record = Record(
-            user=user, label=label, attempt=1, environment=wanted.stack, recipe=chosen.name, values=values, bundle_sha256=made.sha256,
-            hours=hours, created=time.time(), budget=None if budget is None else float(budget), data=found.summary(), bucket=bucket,
-            git_commit=git_commit(context.places.root), versions=versions(chosen, values),
+            user=plan.user, label=label, attempt=1, environment=plan.stack, recipe=plan.recipe.name, values=plan.values,
+            bundle_sha256=made.sha256, hours=plan.hours, created=time.time(), budget=plan.budget, data=plan.data.summary(), bucket=bucket,
+            git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
         )  # fmt: skip
-        write_run_settings(context, record, folder, outputs, shaped)
+        write_run_settings(context, record, folder, outputs, plan.settings)
         folder.save(record)
-        target = RunId(user, label).folder(runs)
+        target = record.id.folder(runs)
         _claim(target.parent)
         draft.rename(target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    Ledger(context.places.ledger).add(record.id, "prepared", estimate=told.most, stack=wanted.stack, recipe=chosen.name)
+    Ledger(context.places.ledger).add(record.id, "prepared", estimate=plan.estimate.most, stack=plan.stack, recipe=plan.recipe.name)
     return RunFolder(target)
 
 
@@ -163,6 +190,11 @@ def _claim(folder: Path) -> None:
         raise UserError(
             f"the label '{folder.name}' was taken by another command just now", hint="Say it again, or give another --name."
         ) from None
+
+
+def _budget(wanted: Wanted, settings: dict[str, Any]) -> float | None:
+    value = wanted.budget if wanted.budget is not None else settings.get("budget")
+    return None if value is None else float(value)
 
 
 def _hours(wanted: Wanted, settings: dict[str, Any]) -> float:

@@ -10,8 +10,10 @@ from trainyard.config import Places
 from trainyard.errors import EngineError, RefusedError
 from trainyard.provider.intents import is_closed
 from trainyard.runs.context import Context
+from trainyard.runs.made import LEASE, made
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
+from trainyard.storage.groups import stores_named
 
 
 def ensure_environment(context: Context, name: str) -> dict[str, Any]:
@@ -42,13 +44,8 @@ def mark_up(places: Places, stack: Stack) -> None:
 
 
 def _open_fence(context: Context, stack: Stack) -> bool:
-    for resource in facade.resources(stack):
-        if resource.get("type") == "trainyard:index:Lease" and not resource.get("delete"):
-            outputs = resource.get("outputs")
-            fence = outputs.get("fence_id") or outputs.get("fenceId") if isinstance(outputs, dict) else None
-            if isinstance(fence, str) and not is_closed(context.places.intents, fence):
-                return True
-    return False
+    fences = [lease.outputs.get("fence_id") for lease in made(facade.resources(stack), LEASE)]
+    return any(isinstance(fence, str) and not is_closed(context.places.intents, fence) for fence in fences)
 
 
 def _fingerprint(places: Places, stack: Stack) -> str:
@@ -59,7 +56,16 @@ def _fingerprint(places: Places, stack: Stack) -> str:
     for path in files:
         digest.update(f"{path.relative_to(places.root) if path.is_relative_to(places.root) else path.name}\0".encode())
         digest.update(_content(path))
+    if not _keeps_results_here(stack):
+        # With credentials of a store the environment has a bucket, without them none: the switch needs an up.
+        digest.update("\0".join(stores_named(stack.env)).encode())
     return digest.hexdigest()
+
+
+def _keeps_results_here(stack: Stack) -> bool:
+    """Tell whether a stack needs nobody's store: its bucket is the local one, or none."""
+    store = facade.setting(stack, "store") or ("local" if facade.setting(stack, "cloud") == "local" else None)
+    return store == "local" or facade.setting(stack, "bucket") == "none"
 
 
 def _content(path: Path) -> bytes:
