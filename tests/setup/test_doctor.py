@@ -116,6 +116,17 @@ def test_a_variable_of_older_guides_without_effect_says_what_to_say_now(places: 
     assert "RUNPOD_GPU_TYPE" not in {check.name for check in found}
 
 
+def test_a_network_volume_as_bucket_that_no_pod_mounts_is_a_warning(places: Places, env: dict[str, str]) -> None:
+    store = {"RUNPOD_S3_ACCESS_KEY": "a", "RUNPOD_S3_SECRET_KEY": "b", "RUNPOD_S3_ENDPOINT": "https://s3api-eu-ro-1.runpod.io"}
+    path = places.root / "Pulumi.runpod.yaml"
+    before = by_name(checks(places, {**env, **store, "RUNPOD_API_KEY": "x"}, "runpod"), "volume")
+    path.write_text(path.read_text() + "  trainyard:volume: results\n")
+    after = checks(places, {**env, **store, "RUNPOD_API_KEY": "x"}, "runpod")
+
+    assert before.status == "warn" and "trainyard:volume: results" in (before.remedy or "")
+    assert "volume" not in {check.name for check in after}
+
+
 def test_an_unknown_stack_is_a_failed_check_and_the_machine_is_looked_at_all_the_same(places: Places, env: dict[str, str]) -> None:
     found = checks(places, env, "loca")
 

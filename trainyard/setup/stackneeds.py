@@ -108,6 +108,11 @@ def bucket(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check
         yield Check("bucket", "warn", f"no credentials of a store: {alone}", _CREDENTIALS_HELP)
     else:
         yield Check("bucket", "ok", f"{found.kind}, bucket {found.bucket or 'made at the first up'}, credentials present")
+        if not found.presign and values.get("volume") != found.bucket:
+            text = f"{found.kind}'s S3 signs no URLs and its volume is not mounted in pods: results come home over SSH"
+            yield Check(
+                "volume", "warn", text, f"Mount it: 'trainyard:volume: {found.bucket or 'ID'}' (pods are then rented in its data center)."
+            )
 
 
 def _store_group(store: str, names: tuple[str, ...], env: Mapping[str, str]) -> Check:
