@@ -44,7 +44,7 @@ def crash_round(cloud: LocalCloud, crashable: pods.Crashable, source: random.Ran
     os.kill(pid, signal.SIGKILL)
     crashable.wait()
     pod = pods.create(cloud, pods.spec(name))
-    assert pods.is_open(pod)
+    assert pods.listens(pod)
     pods.wait_for(lambda: len(supervisors(cloud, name)) == 1, "the losers to leave", 5)
     pid = crashable.start("terminate", name)
     time.sleep(source.uniform(0, 0.03))

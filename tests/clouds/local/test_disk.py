@@ -64,7 +64,7 @@ def test_at_every_amount_of_room_a_create_gives_a_whole_pod_or_none(cloud: Local
             assert "No space left" in str(error), error
         else:
             outcomes.add("made")
-            assert pods.is_open(pod)
+            assert pods.listens(pod)
             cloud.terminate(pod.id)
         assert pods.leftovers(cloud) == []
         assert pods.living(str(folder)) == []
