@@ -30,10 +30,10 @@ CRYPTER = Crypter("x", SALT)
 
 @dataclass
 class Cloud:
-    """What exists: id -> inputs; and which calls fail (and whether the thing exists all the same)."""
+    """What exists: id -> inputs; and which of the next calls fail (and whether the thing exists all the same)."""
 
     things: dict[str, Properties] = field(default_factory=dict)
-    faults: dict[tuple[str, str], str] = field(default_factory=dict)
+    faults: dict[int, str] = field(default_factory=dict)
     made: int = 0
     calls: list[str] = field(default_factory=list)
     strict: bool = False  # nothing may be deleted while another uses it (a replacement that deletes first does that by design)
@@ -47,9 +47,9 @@ class Cloud:
 
 
 class MemoryProvider:
-    """A provider over a Cloud. ``gpu`` replaces and deletes first, ``zone`` replaces and creates first, all else updates.
+    """A provider over a Cloud. ``gpu`` and ``seat...`` replace and delete first, ``zone`` replaces and creates first, all else updates.
 
-    With a thing goes all that lives in it: whose input ``home`` is its id.
+    With a thing goes all that lives in it: whose input ``home`` is its id. What is seated on it must go before.
     """
 
     adopts_pending = True
@@ -75,8 +75,9 @@ class MemoryProvider:
     ) -> Difference:
         olds, wanted = plain(old_inputs), plain(news)
         keys = sorted(k for k in {*olds, *wanted} if k not in ignore and olds.get(k) != wanted.get(k))
-        replaces = [k for k in keys if k in ("gpu", "zone", "cloudName")]
-        return Difference(bool(keys), replaces, keys, delete_before_replace="gpu" in keys)
+        first = [k for k in keys if k == "gpu" or k.startswith("seat")]
+        replaces = [*first, *(k for k in keys if k in ("zone", "cloudName"))]
+        return Difference(bool(keys), replaces, keys, delete_before_replace=bool(first))
 
     def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> Outcome:
         clear = plain(inputs)
@@ -116,6 +117,8 @@ class MemoryProvider:
         others = [(n, thing) for n, thing in list(self.cloud.things.items()) if n not in going and "home" not in thing]
         needed = [n for n, thing in others if f"ip-{identity}" in str(thing)]
         assert not (needed and self.cloud.strict), f"{identity} is deleted while {needed} still use it"
+        seated = [n for n, thing in others if any(k.startswith("seat") and v == f"ip-{identity}" for k, v in thing.items())]
+        assert not seated, f"{identity} is deleted under {seated}"
         for name in going:
             self.cloud.things.pop(name, None)
         if fault == "after":
@@ -132,7 +135,7 @@ class MemoryProvider:
 
     def _fault(self, verb: str, urn: str) -> str:
         self.cloud.calls.append(f"{verb} {urns.name_of(urn)}")
-        return self.cloud.faults.pop((verb, urns.name_of(urn)), "")
+        return self.cloud.faults.pop(len(self.cloud.calls), "")
 
 
 class _MemoryPlugins(Plugins):
