@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ def ssh_command(context: Context, record: Record, folder: RunFolder, *, extra: t
     """Return the ssh command line for a run's pod; raises UserError when the pod is not up or is gone."""
     if record.reached("ended") or not record.pod.get("host"):
         raise UserError(f"run {record.id} has no pod now (it is: {record.phase})")
+    if shutil.which("ssh") is None:
+        raise UserError("the program 'ssh' is missing on this machine", hint="Install the OpenSSH client (Debian: openssh-client).")
     key = private_key(context, record)
     known = folder.path / "known_hosts"
     host, port = record.pod["host"], record.pod["port"]
