@@ -25,6 +25,8 @@ def test_every_clouds_spelling_is_understood(gpu: gpus.Gpu, name: str) -> None:
         ("A100 80GB", ["A100 PCIe", "A100 SXM"]),
         ("RTX PRO 6000", ["RTX PRO 6000", "RTX PRO 6000 WK"]),
         ("RTX 9090", []),
+        ("NVIDIA", []),
+        ("", []),
     ],
 )
 def test_a_word_means_one_type_a_family_or_nothing(text: str, names: list[str]) -> None:

@@ -224,6 +224,19 @@ def test_everything_that_the_dockerfile_copies_exists() -> None:
     assert [path for path in sources if not (ROOT / path).is_file()] == []
 
 
+def test_the_commands_that_the_folders_readme_shows_exist() -> None:
+    sys.path.insert(0, str(ROOT))
+    try:
+        import tasks
+    finally:
+        sys.path.remove(str(ROOT))
+    shown = re.findall(r"`invoke (image\.\w+)([^`]*)`", (ROOT / "docker/README.md").read_text())
+    assert {verb for verb, _ in shown} == {"image.build", "image.push"}
+    for verb, words in shown:
+        known = {f"--{name}" for argument in tasks.ns[verb].get_arguments() for name in argument.names}
+        assert set(re.findall(r"--\w+", words)) <= known
+
+
 def test_the_environment_in_the_image_has_the_name_that_run_sh_looks_for() -> None:
     lines = (ROOT / "docker/Dockerfile").read_text(), (ROOT / "templates/common/run.sh.j2").read_text()
     assert "$(sha256sum /opt/trainyard/gpu.lock | cut -c1-16)-py$py-linux-x86_64" in lines[0]

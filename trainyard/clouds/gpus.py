@@ -83,6 +83,8 @@ def plain(text: str) -> str:
 
 def find(text: str) -> tuple[Gpu, ...]:
     """Return the types a name stands for: one by any cloud's spelling, several by a family's word, none if unknown."""
+    if not plain(text):
+        return ()
     # Modal's "!" means this very type; without it the word may be a family's.
     if as_written := tuple(gpu for gpu in GPUS if text in (gpu.runpod, gpu.vast, gpu.modal if gpu.modal.endswith("!") else gpu.vast)):
         return as_written
