@@ -245,9 +245,10 @@ def _normal_resource(entry: dict[str, Any], crypter: Crypter) -> dict[str, Any]:
     for key in ("dependencies", "additionalSecretOutputs"):
         if key in result:
             result[key] = sorted(result[key])
-    deps = result.get("propertyDependencies")
+    # Empty lists are left out: the CLI's refresh drops them, its next up brings them back.
+    deps = {key: sorted(urns) for key, urns in (result.pop("propertyDependencies", None) or {}).items() if urns}
     if deps:
-        result["propertyDependencies"] = {key: sorted(urns or []) for key, urns in deps.items()}
+        result["propertyDependencies"] = deps
     masked: dict[str, Any] = json.loads(mask(json.dumps(result)))
     return masked
 
