@@ -115,3 +115,19 @@ def test_a_pending_create_of_a_provider_that_cannot_look_stays_and_is_named() ->
     assert "cannot look for it" in ended.text
     assert [o["type"] for o in bench.latest()["pending_operations"]] == ["creating"]
     shutil.rmtree(bench.root)
+
+
+@pytest.mark.parametrize("verb", ["up", "destroy"])
+def test_a_component_or_a_provider_whose_create_the_cli_had_only_begun_is_forgotten(verb: str) -> None:
+    bench = load("12-after-kill-up")
+    latest = bench.latest()
+    begun = [row for row in latest["resources"] if not row["custom"] or row["type"].startswith("pulumi:providers:")]
+    left = [{"type": "creating", "resource": {key: value for key, value in row.items() if key not in ("id", "outputs")}} for row in begun]
+    assert {row["type"] for row in begun} > {"pulumi:pulumi:Stack", "pulumi:providers:toy"}
+    bench.backend.save("px", "dev", encode({**latest, "resources": [], "pending_operations": left}))
+
+    ended = bench.engine(verb, spec=[pod("a")])
+
+    assert ended.code == 0, ended.text
+    assert not bench.latest().get("pending_operations") and bench.names() == (["a"] if verb == "up" else [])
+    shutil.rmtree(bench.root)

@@ -27,6 +27,10 @@ def settle_pending(op: Operation) -> bool:
             _look_at_deleted(op, resource)
             op.state.left_over.remove(item)
             continue
+        if not resource.custom or resource.is_provider:
+            op.state.left_over.remove(item)  # a component or a provider is nothing but its entry; the CLI records its create, too
+            op.state.write()
+            continue
         try:
             outcome = _look(op, resource)
         except EngineError as error:
