@@ -38,6 +38,8 @@ CONNECT_SECONDS = 20
 INLINE = 256 * 1024
 # Refusals that may be the wire's or the moment's fault.
 PASSING = ("BadDigest", "XAmzContentChecksumMismatch", "RequestTimeout", "SlowDown", "IncompleteBody")
+# What stands for a status where no store has answered: nobody did, or the file is not the one that was planned.
+NO_ANSWER, OTHER_FILE = 0, 1
 _CODE = re.compile(rb"<Code>([^<]{1,80})</Code>")
 _TOKENS = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?[^/]+?\]|[^*?\[]+|\[")
 
@@ -251,6 +253,13 @@ class Output:
             self.stream.flush()
 
 
+class Sent:
+    """The bytes that one attempt has put on the wire; they do not count when it fails."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 class Sender:
     """Carry out a plan: each item is one PUT of a range of a file, to a URL bound to its bytes."""
 
@@ -259,7 +268,8 @@ class Sender:
         self.threads, self.tries, self.timeout = plan.get("threads", 8), plan.get("tries", TRIES), plan.get("timeout", 120)
         self.backoff = plan.get("backoff", 0.5)
         self.total, self.sent = sum(item["length"] for item in self.items), 0
-        self.lock, self.over, self.reached, self.hopeless = threading.Lock(), threading.Event(), False, False
+        self.lock, self.over = threading.Lock(), threading.Event()
+        self.reached, self.hopeless = False, False
         self.links = Links(self.timeout)
 
     def run(self) -> int:
@@ -292,36 +302,36 @@ class Sender:
                 break
             if attempt:
                 self.pause(min(30.0, self.backoff * 2.0**attempt) * random.uniform(0.5, 1.0))
-            before = [0]
-            status, reason = self.attempt(item, before)
-            self.reached = self.reached or status > 1
+            sent = Sent()
+            status, reason = self.attempt(item, sent)
+            self.reached = self.reached or status not in (NO_ANSWER, OTHER_FILE)
             if status in (200, 201, 204) or (status == 412 and item.get("exists_ok")):
                 self.output.say(event="stored", id=item["id"], status=status)
                 return True
-            self.count(-before[0])
-            if 0 < status < 500 and status not in (408, 425, 429) and reason["code"] not in PASSING:
+            self.count(-sent.bytes)
+            if NO_ANSWER < status < 500 and status not in (408, 425, 429) and reason["code"] not in PASSING:
                 break
         # One item that used up its tries without the store ever answering anybody speaks for all: an hour of waiting saved.
         self.hopeless = self.hopeless or (not self.reached and reason.get("code") == "Network")
         self.output.say(event="failed", id=item["id"], **reason)
         return False
 
-    def attempt(self, item: dict[str, Any], counted: list[int]) -> tuple[int, dict[str, Any]]:
-        """Make one request; returns the status (0: no answer, 1: the file is another) and what the store said."""
+    def attempt(self, item: dict[str, Any], sent: Sent) -> tuple[int, dict[str, Any]]:
+        """Make one request; returns the status (or NO_ANSWER, OTHER_FILE) and what the store said."""
         import http.client
 
         try:
-            status, body = self.put(item, counted)
+            status, body = self.put(item, sent)
         except (Changed, FileNotFoundError) as error:
-            return 1, {"code": "Changed", "message": item["path"] + ": " + str(error)}
+            return OTHER_FILE, {"code": "Changed", "message": item["path"] + ": " + str(error)}
         except (OSError, http.client.HTTPException) as error:
             self.links.drop()
-            return 0, {"code": "Network", "message": f"{type(error).__name__}: {error}"}
+            return NO_ANSWER, {"code": "Network", "message": f"{type(error).__name__}: {error}"}
         code = _CODE.search(body)
         told = code.group(1).decode("ascii", "replace") if code else str(status)
         return status, {"status": status, "code": told, "message": body[:300].decode("utf-8", "replace")}
 
-    def put(self, item: dict[str, Any], counted: list[int]) -> tuple[int, bytes]:
+    def put(self, item: dict[str, Any], sent: Sent) -> tuple[int, bytes]:
         """Send the bytes; returns status and body of the answer."""
         with open(item["path"], "rb", buffering=0) as file:
             file.seek(item["offset"])
@@ -335,7 +345,7 @@ class Sender:
                 connection.endheaders()
                 for block in read_blocks(file, item["length"]):
                     connection.send(block)
-                    counted[0] += len(block)
+                    sent.bytes += len(block)
                     self.count(len(block))
             except (BrokenPipeError, ConnectionResetError):
                 # A refused request is answered while its body is still on the way: the answer says why.

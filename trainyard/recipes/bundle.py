@@ -58,17 +58,13 @@ def build(recipe: Recipe, values: Values, data: Data, dest: Path, *, versions: M
         for kind, lock in recipe.locks.items():
             shutil.copyfile(lock, dest / f"{kind}.lock")
     for name in _POD_TOOLS:
-        tool = Path(pod.__file__).parent / name
-        if tool.is_file():
-            shutil.copyfile(tool, dest / name)
+        shutil.copyfile(Path(pod.__file__).parent / name, dest / name)
     return _seal(dest)
 
 
 def place_data(data: Data, folder: Path) -> None:
-    """Copy local data into ``folder`` (hard links where possible), so that a rendered bundle runs by hand."""
-    for item in data.files:
-        if data.kind not in ("file", "folder"):
-            continue
+    """Copy local data into ``folder``, so that a rendered bundle runs by hand; other data the bundle fetches itself."""
+    for item in data.files if data.kind in ("file", "folder") else ():
         target = folder / item.dest
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(item.src, target)

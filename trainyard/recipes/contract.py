@@ -1,6 +1,6 @@
 """The recipe as a contract: what ``templates/<recipe>/recipe.yaml`` declares, read strictly.
 
-Everything here is data about a recipe; values of a run are the matter of recipe.py. A text that begins with
+Everything here is data about a recipe; values of a run are the matter of values.py. A text that begins with
 ``=`` is an expression over the variables (expressions.py) wherever this page says ``Lazy``.
 """
 
@@ -21,20 +21,7 @@ Lazy = Value | list[str]
 DataMode = Literal["rows", "files", "none"]
 # What templates are told beside the variables (bundle.py).
 RESERVED = frozenset(
-    (
-        "recipe",
-        "command",
-        "command_line",
-        "locks",
-        "env",
-        "exit_codes",
-        "stopped",
-        "artefacts",
-        "data",
-        "fetch",
-        "values",
-        "version",
-    )
+    ("recipe", "command", "command_line", "locks", "env", "exit_codes", "stopped", "artefacts", "data", "fetch", "values", "version")
 )
 ARTEFACT_KINDS = ("model", "adapter", "tokenizer", "report", "log", "metrics")
 

@@ -71,9 +71,10 @@ def artefacts_of(recipe: Recipe, values: Mapping[str, Value]) -> list[str]:
 
 def lock_for(recipe: Recipe, values: Mapping[str, Value], *, gpu: bool | None = None) -> Path | None:
     """Return the lock of the machine's kind; ``gpu=None`` asks this machine. None when the recipe needs no packages."""
-    if gpu is None:
-        gpu = shutil.which("nvidia-smi") is not None
-    kind = str(values["device"]) if values.get("device") in ("cpu", "gpu") else "gpu" if gpu else "cpu"
+    kind = str(values.get("device"))
+    if kind not in ("cpu", "gpu"):
+        has_gpu = shutil.which("nvidia-smi") is not None if gpu is None else gpu
+        kind = "gpu" if has_gpu else "cpu"
     return recipe.locks.get(kind) or next(iter(recipe.locks.values()), None)
 
 
