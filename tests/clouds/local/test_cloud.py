@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.clouds.local import pods
-from trainyard.clouds.local import LocalCloud, hardware, sandbox
+from trainyard.clouds.local import LocalCloud, hardware, launch, sandbox
 from trainyard.clouds.protocol import Cloud, Offer, OfferQuery
 from trainyard.errors import CloudRefused, NoCapacity, UserError
 
@@ -232,7 +232,7 @@ def test_gpus_are_given_to_one_pod_each(cloud: LocalCloud, monkeypatch: pytest.M
 def test_doctor_says_which_rung_and_why(cloud: LocalCloud, rung: str) -> None:
     rows = {name: (fine, text) for name, fine, text in cloud.doctor()}
     assert rows["local pods"][0] and f"rung '{rung}'" in rows["local pods"][1]
-    assert ("asyncssh" in rows["local ssh server"][1]) == (rung == "process" or not any(map(os.path.exists, ("/usr/sbin/sshd",))))
+    assert ("asyncssh" in rows["local ssh server"][1]) == (rung == "process" or not launch.find_sshd())
 
 
 def test_a_misspelt_rung_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
