@@ -19,7 +19,8 @@ KEYS = {
 
 @pytest.fixture
 def runpod(yard: Yard) -> Yard:
-    yard.extra = KEYS
+    # Names of older guides, too: they choose the GPU and the template.
+    yard.extra = {**KEYS, "RUNPOD_GPU_TYPE": "NVIDIA GeForce RTX 4090", "RUNPOD_TEMPLATE_ID": "30zmvf89kd"}
     return yard
 
 
@@ -50,6 +51,7 @@ def test_the_result_goes_into_the_mounted_volume_and_counts_there(runpod: Yard) 
     assert (bucket / "logs/tester/a/1/train.log").exists() and not list((bucket / "tmp").glob("*"))
     [pod] = [json.loads(path.read_text()) for path in (base / "cloud/gone").glob("*.json")]
     assert pod["request"]["gpu"]["minCudaVersion"] == "13.0", "no pod with a driver that is too old"
+    assert pod["request"]["gpu"]["id"] == "NVIDIA GeForce RTX 4090" and pod["request"]["image"] == "image-of-template/30zmvf89kd"
     assert pod["center"] == "EU-RO-1" and pod["request"]["mounts"]["network"][0]["volumeId"] == VOLUME
 
 

@@ -62,6 +62,8 @@ def rehearsal(stack: str, places: Places, env: Mapping[str, str]) -> Iterator[Wo
     try:
         if settings.get("trainyard:volume"):
             emulator.add_volume(str(settings["trainyard:volume"]), center)
+        if template := settings.get("trainyard:template") or env.get("RUNPOD_TEMPLATE_ID"):
+            emulator.add_template(str(template), f"image-of-template/{template}")
         if bucket is None:
             _checkout(root, stack, places, _LOCAL_STORE)
         else:
@@ -91,7 +93,7 @@ def _own_places(root: Path, base: Path) -> dict[str, str]:
 
 def _without_stores(env: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without any store's keys: a rehearsal's results go to the local store."""
-    return {key: value for key, value in env.items() if not key.startswith(("RUNPOD_", "AWS_", "R2_"))}
+    return {key: value for key, value in env.items() if not key.startswith(("RUNPOD_S3_", "RUNPOD_API_", "AWS_", "R2_"))}
 
 
 def _volume_as_bucket(settings: Mapping[str, Any], env: Mapping[str, str]) -> str | None:

@@ -70,6 +70,11 @@ class Emulator:
             link.symlink_to(folder.resolve(), target_is_directory=True)
         return volume_id
 
+    def add_template(self, template_id: str, image: str) -> None:
+        """Give the account a pod template of this id."""
+        account = self.fleet.books.account()
+        self.fleet.books.save_account({**account, "templates": {**account.get("templates", {}), template_id: {"image": image}}})
+
     def stop(self, *, end_pods: bool = False) -> None:
         """Stop answering; the pods live on (as at a real cloud whose API is down) unless they are to be ended."""
         self.fleet.stop()
