@@ -18,7 +18,7 @@ from rich.table import Table
 from tests.e2e.yard import Yard
 from trainyard.runs.identity import RunId
 from trainyard.runs.ledger import Ledger
-from trainyard.stacks import cli
+from trainyard.stacks import installed
 
 LATER_RUNS = 5
 TARGETS = {"command -> create": 1.5, "create -> first output": 5.0, "end of training -> pod gone": 3.0}
@@ -28,7 +28,7 @@ def main() -> None:
     """Run the benchmark and print one table an engine."""
     engines = ["builtin"]
     probe = Yard(Path(tempfile.mkdtemp(prefix="tyb", dir="/tmp")))
-    if cli.find(probe.env, probe.root) is not None:
+    if installed.find(probe.env, probe.root) is not None:
         engines.append("cli")
     else:
         print("no Pulumi CLI on PATH: only the built-in engine is timed")

@@ -99,7 +99,7 @@ def test_imports_point_down_only() -> None:
         ("trainyard/clouds/local.py", "from trainyard.runs import train", "points up"),
         ("trainyard/clouds/local.py", "def f():\n    import trainyard.stacks.cli", "points up"),
         ("trainyard/storage/x.py", "from trainyard.setup import doctor", "points up"),
-        ("trainyard/setup/console.py", "from trainyard.stacks.cli import find", "points up"),
+        ("trainyard/setup/console.py", "from trainyard.stacks.installed import find", "points up"),
         ("trainyard/newthing/x.py", "import os", "belongs to no layer"),
         ("trainyard/runs/x.py", "from trainyard.newthing import y", "belongs to no layer"),
     ],

@@ -14,7 +14,7 @@ from tests.faults import judge
 from tests.faults.world import STACK, RunPodYard
 from trainyard.config import PROJECT
 from trainyard.errors import TrainyardError
-from trainyard.stacks import cli, facade
+from trainyard.stacks import facade, installed
 from trainyard.stacks.environ import pulumi_exports
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def stack_removed(yard: RunPodYard, engine: str) -> bool:
     """Remove the environment's stack, by ``pulumi stack rm`` on the CLI; False when that is refused. No stack counts as removed."""
     stack = judge.yard_stack(yard)
     store = facade.backend(stack)
-    binary = cli.find(os.environ, ROOT) if engine == "cli" else None
+    binary = installed.find(os.environ, ROOT) if engine == "cli" else None
     if store is None or not store.exists(PROJECT, STACK):
         return True
     if binary is not None:

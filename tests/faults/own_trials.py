@@ -15,7 +15,7 @@ from tests.faults.following import stack_removed
 from tests.faults.points import Scene
 from tests.faults.trial import LABEL, TRAINED, TRAINING, Fault, Stage, Trial
 from tests.faults.world import STACK
-from trainyard.stacks import cli
+from trainyard.stacks import installed
 
 SPY = """\
 #!/bin/sh
@@ -171,7 +171,7 @@ def state_lost(stage: Stage) -> None:
 def stack_removal_refused(stage: Stage) -> None:
     """Forgetting a stack would forget its pod: both ways of removing it refuse while it has one, and work after destroy."""
     pod = _up(stage)
-    engines = ["builtin", *(["cli"] if cli.find(os.environ, ROOT) is not None else [])]
+    engines = ["builtin", *(["cli"] if installed.find(os.environ, ROOT) is not None else [])]
     for engine in engines:
         stage.expect(not stack_removed(stage.yard, engine), f"{engine}: the stack was removed while it had a pod")
     stage.expect(pod in {r["id"] for r in stage.world.pods()}, "a refused removal ended the pod")

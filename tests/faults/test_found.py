@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from trainyard.clouds.protocol import PodInfo
-from trainyard.config import places
+from trainyard.config import PROJECT, places
 from trainyard.engine.plugin import Plugin
 from trainyard.engine.provider import ProviderError
 from trainyard.errors import CloudUnknown, TrainyardError
@@ -24,6 +24,7 @@ from trainyard.runs.ui import Ui
 from trainyard.stacks import facade
 from trainyard.stacks.model import Operation, Outcome, Stack
 from trainyard.stacks.settings import ensure_stack
+from trainyard.stacks.state import backend
 
 
 def test_a_plugin_that_dies_between_its_port_and_its_handshake_is_not_waited_for() -> None:
@@ -47,6 +48,12 @@ def stack(tmp_path: Path) -> Stack:
     return made
 
 
+def checkpoint(stack: Stack) -> Path:
+    store = backend(stack)
+    assert store is not None
+    return store.checkpoint_path(PROJECT, stack.name)
+
+
 @pytest.mark.parametrize(
     ("operation", "said", "why"),
     [
@@ -65,8 +72,7 @@ def test_an_up_that_the_cli_cannot_do_after_a_replace_was_cut_in_two_is_done_by_
 
 @pytest.mark.parametrize(("content", "stays"), [(b"", False), (b'{"user.co', False), (b'{"md5": null}', True)])
 def test_a_side_file_that_a_killed_cli_has_cut_short_does_not_lock_the_cli_out(stack: Stack, content: bytes, stays: bool) -> None:
-    path = facade.checkpoint(stack)
-    assert path is not None
+    path = checkpoint(stack)
     side = path.with_name(path.name + ".attrs")
     side.write_bytes(content)
 
@@ -76,8 +82,7 @@ def test_a_side_file_that_a_killed_cli_has_cut_short_does_not_lock_the_cli_out(s
 
 
 def test_the_leases_of_a_damaged_state_are_read_from_its_last_good_version(stack: Stack) -> None:
-    path = facade.checkpoint(stack)
-    assert path is not None
+    path = checkpoint(stack)
     kind = "trainyard:index:Lease"
     lease = {"urn": f"urn:pulumi:dev::trainyard::{kind}::fence", "type": kind, "outputs": {"lease_id": "1"}}
     document = json.loads(path.read_bytes())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainyard.setup import pulumicli
-from trainyard.stacks.cli import COMMAND_PLUGIN
+from trainyard.stacks.installed import COMMAND_PLUGIN
 
 PULUMI = """#!/bin/sh
 case "$1" in

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from trainyard.clouds.protocol import Cloud, PodInfo
-from trainyard.errors import CloudError, StillThere
+from trainyard.errors import CloudError, StillThere, TrainyardError
 from trainyard.runs.context import Context
 from trainyard.runs.record import Record, RunFolder
 from trainyard.stacks import facade
@@ -51,7 +50,7 @@ def destroy_run(context: Context, record: Record, folder: RunFolder, *, sleep: C
     Raises StillThere with the pod's id, its price and the command to retry when its end cannot be proved.
     """
     stack = context.run_stack(record, folder)
-    here = folder.config.is_file() and facade.checkpoint(stack) is not None
+    here = folder.config.is_file() and _exists(stack)
     if not here and not record.pod.get("lease_id"):
         return  # nothing was ever brought up
     shield = shielded(lambda: left_behind(record), context.ui.fail)
@@ -67,7 +66,8 @@ def destroy_run(context: Context, record: Record, folder: RunFolder, *, sleep: C
         if problem:
             raise StillThere(f"{left_behind(record)}\n{problem}")
         if here:
-            _archive(stack, folder)
+            facade.archive(stack, folder.path / "checkpoint.json")
+            facade.remove(stack)
 
 
 def left_behind(record: Record) -> str:
@@ -88,8 +88,7 @@ def _destroy_once(context: Context, record: Record, stack: Stack | None) -> str:
     What the cloud still lists under the lease is ended through the cloud, also when the engine fails (a full
     disk, a lost passphrase): the pod costs money, the state does not.
     """
-    outcome = facade.operate(stack, "destroy", context.ui.engine_event) if stack is not None else None
-    problem = "" if outcome is None or outcome.ok else outcome.reason()
+    problem = _by_engine(context, stack) if stack is not None else ""
     lease_id = str(record.pod.get("lease_id") or "")
     if not lease_id:
         return problem
@@ -105,8 +104,17 @@ def _destroy_once(context: Context, record: Record, stack: Stack | None) -> str:
     return f"{problem}\n(the cloud lists no pod of this lease any more)" if problem else ""
 
 
-def _archive(stack: Stack, folder: RunFolder) -> None:
-    path = facade.checkpoint(stack)
-    if path is not None:
-        shutil.copy2(path, folder.path / "checkpoint.json")
-    facade.remove(stack)
+def _by_engine(context: Context, stack: Stack) -> str:
+    try:
+        outcome = facade.operate(stack, "destroy", context.ui.engine_event)
+    except TrainyardError as error:
+        return str(error)
+    return "" if outcome.ok else outcome.reason()
+
+
+def _exists(stack: Stack) -> bool:
+    """Tell whether the stack is there; where its backend cannot be asked it may be: the engine's destroy then says why."""
+    try:
+        return facade.exists(stack)
+    except TrainyardError:
+        return True

@@ -18,7 +18,7 @@ from trainyard.recipes import unused
 from trainyard.recipes.venvs import envs
 from trainyard.setup import pulumicli, s3server
 from trainyard.setup.check import Check, Checker, Status
-from trainyard.stacks import cli
+from trainyard.stacks import installed
 from trainyard.storage import local as store
 from trainyard.storage.process import port_is_free, port_owner
 
@@ -78,23 +78,23 @@ def programs(places: Places, env: Mapping[str, str]) -> Iterator[Check]:
 def pulumi(places: Places, env: Mapping[str, str]) -> Iterator[Check]:
     """The Pulumi CLI and its command plugin: both optional."""
     found = shutil.which("pulumi", path=f"{places.root / '.venv' / 'bin'}{os.pathsep}{env.get('PATH', '')}")
-    need = ".".join(map(str, cli.MINIMUM))
+    need = ".".join(map(str, installed.MINIMUM))
     if found is None:
         why = pulumicli.last_failure(env)
         tried = f" (its installer: {why})" if why else ""
         yield Check("pulumi", "ok", f"no CLI{tried}; the built-in engine serves every stack", pulumicli.HOW)
         return
-    version = ".".join(map(str, cli.version(Path(found)))) or "unknown"
-    if cli.find(env, places.root) is None:
+    version = ".".join(map(str, installed.version(Path(found)))) or "unknown"
+    if installed.find(env, places.root) is None:
         text = f"{found} is version {version}, not {need} or newer with pulumi-language-python beside it: the built-in engine serves"
         yield Check("pulumi", "warn", text, pulumicli.HOW)
         return
     yield Check("pulumi", "ok", f"{version} ({found})")
-    if cli.has_command_plugin(env):
-        yield Check("command plugin", "ok", cli.COMMAND_PLUGIN)
+    if installed.has_command_plugin(env):
+        yield Check("command plugin", "ok", installed.COMMAND_PLUGIN)
     else:
-        how = f"pulumi plugin install resource command {cli.COMMAND_PLUGIN}"
-        yield Check("command plugin", "warn", f"{cli.COMMAND_PLUGIN} is not installed, so 'auto' means the built-in engine", how)
+        how = f"pulumi plugin install resource command {installed.COMMAND_PLUGIN}"
+        yield Check("command plugin", "warn", f"{installed.COMMAND_PLUGIN} is not installed, so 'auto' means the built-in engine", how)
 
 
 def s3_server(places: Places, env: Mapping[str, str]) -> Iterator[Check]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from trainyard.setup import s3server
 from trainyard.setup.bootstrap import AGAIN_AFTER
 from trainyard.setup.console import Done, OnLine, run
-from trainyard.stacks.cli import COMMAND_PLUGIN, MINIMUM, find, has_command_plugin
+from trainyard.stacks.installed import COMMAND_PLUGIN, MINIMUM, find, has_command_plugin
 
 LIMIT = 20.0
 HOW = "To use the CLI: install it from https://www.pulumi.com/docs/iac/download-install/ and run ./bootstrap again."

@@ -13,10 +13,11 @@ from trainyard.engine import locks
 from trainyard.engine.locks import LOCKED_EXIT
 from trainyard.engine.secrets import Crypter
 from trainyard.errors import EngineError, TrainyardError, UserError
-from trainyard.stacks import builtin, cli
+from trainyard.stacks import builtin, cli, installed
 from trainyard.stacks.model import EngineName, Event, OnEvent, Operation, Outcome, Stack
 from trainyard.stacks.passphrase import passphrase
-from trainyard.stacks.settings import backend, ensure_stack, latest, salt_of
+from trainyard.stacks.settings import ensure_stack, salt_of
+from trainyard.stacks.state import backend, state_of
 from trainyard.yamlfile import load_map, suggest
 
 LOCK_TRIES = 60
@@ -51,11 +52,11 @@ def choose_engine(stack: Stack) -> tuple[EngineName, Path | None]:
     if wanted == "builtin":
         binary = None
     else:
-        binary = cli.find(stack.env, stack.places.root)
+        binary = installed.find(stack.env, stack.places.root)
         if wanted == "cli" and binary is None:
-            need = ".".join(map(str, cli.MINIMUM))
+            need = ".".join(map(str, installed.MINIMUM))
             raise UserError(f"the Pulumi CLI ({need} or newer) is not on PATH", hint="Install it, or set TRAINYARD_ENGINE=builtin.")
-        if wanted == "auto" and binary is not None and not cli.has_command_plugin(stack.env):
+        if wanted == "auto" and binary is not None and not installed.has_command_plugin(stack.env):
             binary = None
     if binary is None and backend(stack) is None:
         raise UserError("the built-in engine keeps its state in file:// only", hint="Install the Pulumi CLI for this backend.")
@@ -83,12 +84,7 @@ def operate(
 
 def outputs(stack: Stack) -> dict[str, object]:
     """Return the stack's outputs with secrets in clear, read from the state; {} before the first up."""
-    store = backend(stack)
-    if store is None:
-        return _outputs_by_cli(stack)
-    if not store.exists(PROJECT, stack.name):
-        return {}
-    for resource in _resources(stack):
+    for resource in resources(stack):
         if resource.get("type") == "pulumi:pulumi:Stack":
             found = resource.get("outputs") or {}
             assert isinstance(found, dict)
@@ -96,10 +92,14 @@ def outputs(stack: Stack) -> dict[str, object]:
     return {}
 
 
+def exists(stack: Stack) -> bool:
+    """Tell whether there is such a stack."""
+    return state_of(stack).exists()
+
+
 def resources(stack: Stack) -> list[Event]:
     """Return the resources in a stack's state (secrets still encrypted), [] when there is no such stack."""
-    store = backend(stack)
-    return list(_resources(stack)) if store is not None and store.exists(PROJECT, stack.name) else []
+    return list(state_of(stack).latest().get("resources") or [])
 
 
 def readable_resources(stack: Stack) -> list[Event]:
@@ -115,18 +115,19 @@ def readable_resources(stack: Stack) -> list[Event]:
         return list((document["checkpoint"].get("latest") or {}).get("resources") or [])
 
 
+def archive(stack: Stack, path: Path) -> None:
+    """Write a copy of the stack's state, nothing when there is none."""
+    state = state_of(stack)
+    if state.exists():
+        state.archive(path)
+
+
 def remove(stack: Stack) -> None:
-    """Delete the stack's checkpoint; refuses (EngineError) while it holds resources."""
-    store = backend(stack)
-    if store is not None and store.exists(PROJECT, stack.name):
-        store.remove(PROJECT, stack.name)
+    """Remove the stack; refuses (EngineError) while it holds resources."""
+    state = state_of(stack)
+    if state.exists():
+        state.remove()
     (stack.places.home / "settings" / f"Pulumi.{stack.name}.yaml").unlink(missing_ok=True)
-
-
-def checkpoint(stack: Stack) -> Path | None:
-    """Return the path of the stack's state file, None when there is none or the backend is not a folder."""
-    store = backend(stack)
-    return store.checkpoint_path(PROJECT, stack.name) if store is not None and store.exists(PROJECT, stack.name) else None
 
 
 def encrypter(stack: Stack) -> Crypter:
@@ -178,16 +179,16 @@ def _what_the_cli_left(stack: Stack, operation: Operation, outcome: Outcome) -> 
         # Measured: the CLI stops before it deletes anything when the plugin of any resource is missing.
         return "misses a plugin" if _plugin_missing(outcome) else None
     # Measured: the CLI destroys around a create that a crash left open, and the stack can then never be removed.
-    store = backend(stack)
-    assert store is not None
-    return "leaves a create without outcome in the state" if latest(store, stack.name).get("pending_operations") else None
+    pending = state_of(stack).latest().get("pending_operations")
+    return "leaves a create without outcome in the state" if pending else None
 
 
 def _drop_cut_side_file(stack: Stack) -> None:
     """Remove the CLI's side file of the checkpoint when a crash has cut it short: the CLI can then read no checkpoint at all."""
-    path = checkpoint(stack)
-    if path is None:
+    store = backend(stack)
+    if store is None:
         return
+    path = store.checkpoint_path(PROJECT, stack.name)
     side = path.with_name(path.name + ".attrs")
     try:
         json.loads(side.read_bytes())
@@ -195,8 +196,7 @@ def _drop_cut_side_file(stack: Stack) -> None:
         return
     except ValueError:
         # What it holds (a type, a checksum) is written again with the next state.
-        store = backend(stack)
-        if store is not None and not store.locks(PROJECT, stack.name):
+        if not store.locks(PROJECT, stack.name):
             side.unlink(missing_ok=True)
 
 
@@ -219,34 +219,6 @@ def _reveal(value: object, crypter: _LazyCrypter) -> object:
     if isinstance(value, list):
         return [_reveal(item, crypter) for item in value]
     return value
-
-
-def _resources(stack: Stack) -> list[Event]:
-    store = backend(stack)
-    assert store is not None
-    return list(latest(store, stack.name).get("resources") or [])
-
-
-def _outputs_by_cli(stack: Stack) -> dict[str, object]:
-    import subprocess
-
-    from trainyard.stacks.environ import child_env
-
-    binary = cli.find(stack.env, stack.places.root)
-    if binary is None:
-        raise UserError("this backend needs the Pulumi CLI, which is not on PATH")
-    done = subprocess.run(
-        [binary, "stack", "output", "--json", "--show-secrets", "--stack", stack.name],
-        cwd=stack.places.root,
-        env=child_env(stack.places, stack.env, None),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise EngineError(done.stderr.strip() or f"pulumi stack output exited {done.returncode}")
-    result: dict[str, object] = json.loads(done.stdout)
-    return result
 
 
 def _clear_dead_locks(stack: Stack, on_event: OnEvent) -> None:

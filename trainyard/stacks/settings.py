@@ -8,49 +8,27 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from trainyard.config import PROJECT
-from trainyard.engine.backend import Backend
 from trainyard.engine.backend import salt_of as salt_in_state
 from trainyard.engine.secrets import new_salt
-from trainyard.stacks.environ import state_dir
 from trainyard.stacks.model import Stack
 from trainyard.stacks.passphrase import passphrase
+from trainyard.stacks.state import state_of
 
 _SALT_LINE = re.compile(r"^encryptionsalt:[ \t]*(\S+)[ \t]*\r?\n?", re.MULTILINE)
 
 
-def backend(stack: Stack) -> Backend | None:
-    """Return the file:// backend of a stack, None where the state lies elsewhere (CLI engine only)."""
-    folder = state_dir(stack.places, stack.env)
-    if folder is None:
-        return None
-    folder.mkdir(parents=True, exist_ok=True)
-    return Backend(folder)
-
-
 def ensure_stack(stack: Stack, *, salt: str | None = None) -> None:
-    """Make the stack's empty checkpoint, salt inside, when there is none yet (never by ``stack init``)."""
-    store = backend(stack)
-    if store is None or store.exists(PROJECT, stack.name):
-        return
-    store.create(PROJECT, stack.name, salt or _salt_in(stack.settings) or new_salt(passphrase(stack.places, stack.env)))
+    """Make the stack, empty, salt inside, when there is none yet (never by ``stack init`` alone)."""
+    state = state_of(stack)
+    if not state.exists():
+        state.create(salt or _salt_in(stack.settings) or new_salt(passphrase(stack.places, stack.env)))
 
 
 def salt_of(stack: Stack) -> str | None:
     """Return the salt in a stack's state."""
-    store = backend(stack)
-    if store is None or not store.exists(PROJECT, stack.name):
-        return None
-    return salt_in_state(store.load(PROJECT, stack.name))
-
-
-def latest(store: Backend, name: str) -> Mapping[str, Any]:
-    """Return the deployment in a stack's state, empty for a stack that was never brought up."""
-    return store.load(PROJECT, name).get("latest") or {}
+    return salt_in_state({"latest": state_of(stack).latest()})
 
 
 def engine_settings(stack: Stack) -> Path:
