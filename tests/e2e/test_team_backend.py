@@ -1,11 +1,16 @@
 """A team's state backend (s3://), which only the Pulumi CLI reaches: a whole run, and a teardown when it cannot be reached."""
 
 import os
+import shlex
+import shutil
+import signal
+import subprocess
 
 import boto3
 import pytest
 
 from tests.e2e.yard import ROOT
+from trainyard.errors import StillThere
 from trainyard.stacks import installed
 
 pytestmark = [
@@ -17,32 +22,55 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def team(yard):
-    """A yard whose state lies in a bucket of its own S3 server."""
+def test_a_stack_moves_to_a_team_s_bucket_by_the_readme_s_commands_and_trains_there(yard):
+    yard.invoke("up", "--stack", "local", "-y").expect()
+    settings = (yard.root / "Pulumi.local.yaml").read_bytes()
+    exported = shlex.split(yard.invoke("env").expect().out.replace("export ", ""))
+    shell = dict(word.split("=", 1) for word in exported if not word.startswith("PATH="))
+    bucket, team = _bucket(yard)
+
+    _pulumi(yard, shell, "stack", "export", "--stack", "local", "--file", "local.json")
+    _pulumi(yard, shell | team, "stack", "init", "local", "--secrets-provider", "passphrase")
+    _pulumi(yard, shell | team, "stack", "import", "--stack", "local", "--file", "local.json")
+    shutil.rmtree(yard.places.state)
+    yard.extra = {"TRAINYARD_ENGINE": "auto", **team}
+
+    assert "no change" in yard.invoke("preview", "--stack", "local").expect().out
+    assert (yard.root / "Pulumi.local.yaml").read_bytes() == settings, "no salt stays in the tracked file"
+    summary = yard.invoke(*yard.train("--name", "a", "--json", steps=2), timeout=380).expect().json()
+    assert summary["success"] and summary["engine"] == "cli" and yard.pods() == []
+    stacks = [item.key for item in bucket.objects.filter(Prefix=".pulumi/stacks/") if item.key.endswith(".json")]
+    assert stacks == [".pulumi/stacks/trainyard/local.json"], "the run's own stack is removed, the environment's stays"
+
+
+def test_where_the_backend_cannot_be_asked_the_pod_is_ended_through_the_cloud(yard):
+    yard.extra = {"TRAINYARD_ENGINE": "auto", **_bucket(yard)[1]}
+    running = yard.start(*yard.train("--name", "a", steps=400, pause=0.5))
+    yard.wait_for(lambda: yard.record("a").get("phase") == "started", 300)
+    os.killpg(running.pid, signal.SIGKILL)
+    yard.extra = {**yard.extra, "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_EC2_METADATA_DISABLED": "true"}
+
+    done = yard.invoke("cancel", "a", "--now", timeout=380)
+
+    assert yard.pods() == []
+    assert done.code == StillThere.exit_code and "the cloud lists no pod of this lease any more" in done.err, done
+
+
+def _bucket(yard):
+    """Return a bucket of the yard's own S3 server, and the environment that makes it the state's backend."""
     yard.invoke("store.start").expect()
     endpoint = yard.invoke("store.status").expect().json()["endpoint"]
     credentials = str(yard.base / "o" / "store" / "credentials")
-    url = f"s3://team-state?region=us-east-1&endpoint={endpoint}&s3ForcePathStyle=true"
-    yard.extra = {"TRAINYARD_ENGINE": "auto", "PULUMI_BACKEND_URL": url, "AWS_SHARED_CREDENTIALS_FILE": credentials}
     session = boto3.Session(**_keys(credentials), region_name="us-east-1")
     bucket = session.resource("s3", endpoint_url=endpoint).Bucket("team-state")
     bucket.create()
-    return yard, bucket
+    url = f"s3://team-state?region=us-east-1&endpoint={endpoint}&s3ForcePathStyle=true"
+    return bucket, {"PULUMI_BACKEND_URL": url, "AWS_SHARED_CREDENTIALS_FILE": credentials}
 
 
-def test_a_run_goes_all_the_way_with_the_state_in_a_bucket_and_leaves_the_tracked_settings_alone(team):
-    yard, bucket = team
-    settings = (yard.root / "Pulumi.local.yaml").read_bytes()
-
-    summary = yard.invoke(*yard.train("--name", "a", "--json", steps=2), timeout=380).expect().json()
-
-    assert summary["success"] and summary["engine"] == "cli"
-    assert yard.pods() == []
-    stacks = [item.key for item in bucket.objects.filter(Prefix=".pulumi/stacks/") if item.key.endswith(".json")]
-    assert stacks == [".pulumi/stacks/trainyard/local.json"], "the run's own stack is removed, the environment's stays"
-    assert (yard.root / "Pulumi.local.yaml").read_bytes() == settings
-    assert not yard.places.state.exists() or not list(yard.places.state.rglob("*.json"))
+def _pulumi(yard, env, *words):
+    done = subprocess.run(["pulumi", *words], cwd=yard.root, env={**yard.env, **env}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def _keys(path):

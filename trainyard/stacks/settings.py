@@ -1,7 +1,7 @@
 """The settings an engine reads: a copy of the user's file that carries the salt, so that the tracked one never has to.
 
-Plain ``pulumi`` writes an ``encryptionsalt`` into the tracked file; when it is the state's own, the next
-command of ours takes it out again.
+Plain ``pulumi`` writes an ``encryptionsalt`` into the tracked file; when it is the state's own, or no secret stands
+in the file, the next command of ours takes it out again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from trainyard.stacks.passphrase import passphrase
 from trainyard.stacks.state import state_of
 
 _SALT_LINE = re.compile(r"^encryptionsalt:[ \t]*(\S+)[ \t]*\r?\n?", re.MULTILINE)
+_SECURE = re.compile(r"\bsecure:")
 
 
 def ensure_stack(stack: Stack, *, salt: str | None = None) -> None:
@@ -36,8 +37,9 @@ def engine_settings(stack: Stack) -> Path:
     salt = salt_of(stack)
     text = stack.settings.read_text(encoding="utf-8")
     tracked = _SALT_LINE.search(text)
-    if tracked and salt == tracked[1]:
-        _write(stack.settings, _SALT_LINE.sub("", text))
+    if tracked and salt and (salt == tracked[1] or not _SECURE.search(text)):
+        text, tracked = _SALT_LINE.sub("", text), None
+        _write(stack.settings, text)
     if salt and not tracked:
         text = text.rstrip("\n") + f"\nencryptionsalt: {salt}\n"
     folder = stack.places.home / "settings"
