@@ -8,14 +8,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from tests.provider.conftest import FENCE, LEASE, Bench
+from trainyard.clouds.marker import format_time
 from trainyard.clouds.protocol import SshAddress
 from trainyard.errors import CloudUnknown
 from trainyard.provider import model
-from trainyard.provider.endpoint import ENDPOINT, BootFailed, EndpointInputs, greets, hosts_fault, image_minutes
+from trainyard.provider.endpoint import ENDPOINT, BootFailed, EndpointInputs, boot_failed, greets, hosts_fault, image_minutes
 from trainyard.provider.handler import diff
 from trainyard.provider.values import Properties
 from trainyard.provider.world import Interrupted
@@ -145,6 +147,14 @@ def test_a_pod_that_the_cloud_does_not_show_yet_is_waited_for_as_long_as_its_lis
         create(bench, "p77")
     assert bench.cloud.capabilities.settle < bench.at[0] - began < bench.cloud.capabilities.settle + 10
     assert "refresh" in str(caught.value)
+
+
+def test_a_pod_is_not_waited_for_beyond_its_lease_s_end(bench: Bench) -> None:
+    pod_id = starting(bench, status="accepted", end=format_time(datetime.fromtimestamp(bench.at[0] + 20, UTC)))
+    with pytest.raises(BootFailed, match=r"phase 'accepted' \(ACCEPTED; its lease is over\)") as failed:
+        create(bench, pod_id)
+    assert 20 <= sum(bench.slept) < 25
+    assert boot_failed(str(failed.value)) and not hosts_fault(str(failed.value)) and not boot_failed("the engine exited -9")
 
 
 def test_an_api_that_stutters_is_no_boot_failure(bench: Bench) -> None:

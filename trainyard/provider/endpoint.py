@@ -70,6 +70,11 @@ class BootFailed(CloudError):
         self.phase = phase
 
 
+def boot_failed(reason: str) -> bool:
+    """Tell from an engine's words whether a pod did not come up, which another offer may do better."""
+    return re.search(r"(not past|failed in) phase '", reason) is not None
+
+
 def hosts_fault(reason: str) -> bool:
     """Tell from a failed boot's words whether the machine, and not the image, may be to blame."""
     return re.search(r"not past phase '|failed in phase '\w+' \(ERROR\)", reason) is not None
@@ -134,6 +139,9 @@ def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
             if info.ssh and greets(info.ssh):
                 return info
             boot = _moved(world, boot, info, minutes)
+            if info.end is not None and world.time() >= info.end.timestamp():
+                # No warden runs on it yet, so nobody but those who asked for it would end it.
+                raise BootFailed(given.pod_id, boot.phase, f"{boot.last}; {LEASE_OVER}", after=None)
         if world.time() >= boot.until:
             problem = _problem(world, cloud, given.pod_id)
             raise BootFailed(given.pod_id, boot.phase, problem or boot.last, after=minutes[boot.phase])
@@ -149,6 +157,7 @@ def image_minutes(image_gb: float | None) -> float:
 LOOK_EVERY = 15.0
 """Seconds between two looks into the cloud's logs: a pull that fails is not waited for until its deadline."""
 
+LEASE_OVER = "its lease is over"
 _UNSEEN = "not seen yet"
 _MARGIN = 5.0
 _NEXT: dict[Phase, str] = {"accepted": "the cloud", "image": "the image", "ssh": "its SSH server"}

@@ -65,13 +65,15 @@ def rent(context: Context, record: Record, folder: RunFolder) -> None:
         record.engine = outcome.engine
         if outcome.ok:
             break
-        if attempt + 1 < BOOT_TRIES and _is_there_after_all(stack):
+        offer = _offer_that_did_not_boot(stack)
+        other, over = _boot(outcome.reason())
+        last = over or attempt + 1 == BOOT_TRIES
+        if not last and (_is_there_after_all(stack) or (offer is not None and other)):
             context.ui.warn(f"{outcome.reason()}\nthe pod is there: going on with it")
             continue
-        offer = _offer_that_did_not_boot(stack)
         if offer is not None:
             _remember(context, record, offer, outcome.reason())
-        if offer is None or offer in avoid or attempt + 1 == BOOT_TRIES:
+        if offer is None or offer in avoid or last:
             raise EngineError("\n".join([f"the pod could not be brought up: {outcome.reason()}", *failures]))
         avoid.append(offer)
         failures.append(f"before that, with {offer}: {outcome.reason()}")
@@ -95,6 +97,13 @@ def _offer_that_did_not_boot(stack: Stack) -> str | None:
         return None
     offers = [pod.outputs.get("offer") for pod in made(resources, POD)]
     return str(offers[-1]) if offers and offers[-1] else None
+
+
+def _boot(reason: str) -> tuple[bool, bool]:
+    """Tell whether an up failed for something else than a pod's boot, and whether its lease is over."""
+    from trainyard.provider.endpoint import LEASE_OVER, boot_failed
+
+    return not boot_failed(reason), LEASE_OVER in reason
 
 
 def _remember(context: Context, record: Record, offer: str, reason: str) -> None:
