@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import shutil
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -188,6 +189,7 @@ def main() -> int:
     if not with_cli:
         print("NOTE: no pulumi CLI on PATH (or --engine-only): the built-in engine runs alone, nothing is compared")
     bad = count = 0
+    tempfile.tempdir = folder = tempfile.mkdtemp(prefix="ty-matrix-")  # the workers inherit it
     jobs = list(_jobs(wanted, with_cli, given.k))  # before there are threads: it forks
     with ProcessPoolExecutor(given.workers, mp_context=multiprocessing.get_context("fork")) as pool:
         running = [pool.submit(_timed, job) for job in jobs]
@@ -199,6 +201,7 @@ def main() -> int:
                 print(f"{'FAIL' if problems else 'ok':4} {seconds / len(found):5.1f} s  {name}", flush=True)
                 for problem in problems:
                     print("      " + problem.replace("\n", "\n      "))
+    print(f"what the bad ones left is in {folder}") if bad else shutil.rmtree(folder, ignore_errors=True)
     print(f"{count} cases, {bad} bad; compared with the CLI: {'yes' if with_cli else 'no'}")
     return 1 if bad else 0
 
