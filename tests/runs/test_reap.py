@@ -98,7 +98,7 @@ def test_a_list_that_cannot_be_read_is_an_error_never_an_empty_account():
 
 
 def test_a_screen_of_80_columns_shows_ids_and_ends_whole():
-    found = reap(account(pod("a" * 14, end=NOW), stubborn={"a" * 14}), dry_run=False)
+    found = reap(account(pod("a" * 14, end=NOW), stubborn={"a" * 14}), sleep=lambda seconds: None)
     screen = Console(width=80, file=StringIO())
 
     screen.print(_reap_table("runpod", found))
