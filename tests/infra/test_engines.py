@@ -116,15 +116,12 @@ def _need_cli(base: Path) -> None:
     """Skip, aloud, without the Pulumi CLI and the command plugin; put the plugin where the CLI will look."""
     if shutil.which("pulumi") is None:
         pytest.skip("NO PULUMI CLI on PATH: the program was not run under it")
-    binary = shutil.which("pulumi-resource-command")
-    cached = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi") / "plugins" / "resource-command-v1.2.1"
-    target = base / "pulumi" / "plugins" / "resource-command-v1.2.1"
-    if binary is None and not cached.is_dir():
-        pytest.skip("THE COMMAND PLUGIN is neither on PATH nor in the plugin cache: the program was not run under the Pulumi CLI")
+    cache = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi") / "plugins" / "resource-command-v1.2.1"
+    binary = shutil.which("pulumi-resource-command", path=f"{os.environ['PATH']}{os.pathsep}{cache}")
     if binary is None:
-        target.parent.mkdir(parents=True)
-        target.symlink_to(cached)
-        return
+        pytest.skip("THE COMMAND PLUGIN is neither on PATH nor in the plugin cache: the program was not run under the Pulumi CLI")
+    # A folder of its own: the CLI overlooks one that is a link.
+    target = base / "pulumi" / "plugins" / "resource-command-v1.2.1"
     target.mkdir(parents=True)
     (target / "pulumi-resource-command").symlink_to(binary)
 
