@@ -17,7 +17,7 @@ from trainyard.engine.plugin import Plugin
 from trainyard.engine.provider import ProviderError
 from trainyard.errors import CloudUnknown, TrainyardError
 from trainyard.remote.transport import Address
-from trainyard.runs import attach
+from trainyard.runs import attach, environments
 from trainyard.runs.context import Context
 from trainyard.runs.pod import Pod
 from trainyard.runs.ui import Ui
@@ -142,3 +142,14 @@ def record(label: str) -> dict[str, object]:
         "user": "u", "label": label, "attempt": 1, "environment": "dev", "recipe": "command", "values": {}, "bundle_sha256": "",
         "hours": 1.0, "created": 0.0,
     }  # fmt: skip
+
+
+def test_a_destroy_whose_engine_was_killed_takes_what_it_ended_through_the_cloud_out_of_the_state(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [Outcome("builtin", "destroy", -9, {}, 1.0), Outcome("builtin", "destroy", 0, {"delete": 3}, 1.0)]
+    monkeypatch.setattr(environments.facade, "operate", lambda *_: told.pop(0))
+
+    outcome = environments._destroy(Context(stack.places, stack.env, Ui(json=True)), stack, lambda _: None)
+
+    assert outcome.ok and not told

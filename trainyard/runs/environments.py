@@ -144,9 +144,14 @@ def _destroy(context: Context, stack: Stack, on_event: OnEvent) -> Outcome:
             outcome = facade.operate(stack, "destroy", on_event)
         except EngineError as error:
             # A state that cannot be read must not keep its pods alive.
-            _end_through_cloud(context, stack, leases, error.message)
+            _say_still_there(stack, error.message, _end_through_cloud(context, stack, leases), leases)
         if not outcome.ok:
-            _end_through_cloud(context, stack, leases, f"(engine {outcome.engine}): {outcome.reason()}")
+            left = _end_through_cloud(context, stack, leases)
+            if not left:
+                # The state still names what is gone, and an up would believe it.
+                outcome = facade.operate(stack, "destroy", on_event)
+            if not outcome.ok:
+                _say_still_there(stack, f"(engine {outcome.engine}): {outcome.reason()}", left, leases)
     if not leases:
         _say_what_no_state_knows(context, stack.name)
     return outcome
@@ -190,20 +195,22 @@ def _say_what_no_state_knows(context: Context, name: str) -> None:
         )
 
 
-def _end_through_cloud(context: Context, stack: Stack, leases: Sequence[str], problem: str) -> NoReturn:
-    """End what the state still names without the engine, by lease ids; raises StillThere that says what came of it."""
+def _end_through_cloud(context: Context, stack: Stack, leases: Sequence[str]) -> str:
+    """End what the state still names without the engine, by lease ids; return what is left then, "" for nothing."""
     context.ui.warn(f"the engine could not destroy '{stack.name}'; ending its pods through the cloud, by their lease ids")
     cloud = context.cloud(stack.name)
     try:
         for pod in _under(cloud, leases):
             cloud.terminate(pod.id)
-        told = ", ".join(f"{pod.id} (${pod.price_per_hour or 0:.2f}/h)" for pod in _under(cloud, leases))
-        nothing = "no pod of it is listed by the cloud any more" if leases else f"see: invoke reap --stack {stack.name} --dry-run"
-        told = told or nothing
+        return ", ".join(f"{pod.id} (${pod.price_per_hour or 0:.2f}/h)" for pod in _under(cloud, leases))
     except CloudError as error:
-        told = f"and the cloud does not answer: {error.message}"
+        return f"and the cloud does not answer: {error.message}"
+
+
+def _say_still_there(stack: Stack, problem: str, left: str, leases: Sequence[str]) -> NoReturn:
+    nothing = "no pod of it is listed by the cloud any more" if leases else f"see: invoke reap --stack {stack.name} --dry-run"
     raise StillThere(
-        f"destroy of stack '{stack.name}' failed {problem}\nStill there: {told}",
+        f"destroy of stack '{stack.name}' failed {problem}\nStill there: {left or nothing}",
         hint=f"Try again with: invoke destroy --stack {stack.name}",
     )
 
