@@ -74,6 +74,8 @@ def command(engine: str, step: str) -> list[str]:
 def timed(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> Run:
     """Run a command to its end; exits loudly when it fails, for a failed run is no figure."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
+    # Where Python may not keep bytecode, each process would compile all that it imports: that is not what users have.
+    env = {key: value for key, value in env.items() if key != "PYTHONDONTWRITEBYTECODE"}
     began = time.monotonic()
     child = subprocess.Popen(list(argv), cwd=cwd, env={**env, "PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert child.stdout is not None

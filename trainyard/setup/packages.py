@@ -94,6 +94,9 @@ def _install_all(uv: Path, root: Path, settings: pipsettings.PipSettings, env: M
     surroundings.setdefault("UV_LINK_MODE", _link_mode(root, surroundings))
     install: list[str | Path] = [uv, "pip", "install", "--python", python_of(root / ".venv"), "--no-python-downloads"]
     install += pipsettings.uv_arguments(settings)
+    if env.get("PYTHONDONTWRITEBYTECODE"):
+        # Python may not keep what it compiles (as in many containers): else each process would compile its packages again.
+        install.append("--compile-bytecode")
     on_line("Installing the packages of requirements.txt")
     done = run(
         [*install, "--require-hashes", "-r", root / "requirements.txt"],
