@@ -117,16 +117,12 @@ def readable_resources(stack: Stack) -> list[Event]:
 
 def archive(stack: Stack, path: Path) -> None:
     """Write a copy of the stack's state, nothing when there is none."""
-    state = state_of(stack)
-    if state.exists():
-        state.archive(path)
+    state_of(stack).archive(path)
 
 
 def remove(stack: Stack) -> None:
     """Remove the stack; refuses (EngineError) while it holds resources."""
-    state = state_of(stack)
-    if state.exists():
-        state.remove()
+    state_of(stack).remove()
     (stack.places.home / "settings" / f"Pulumi.{stack.name}.yaml").unlink(missing_ok=True)
 
 

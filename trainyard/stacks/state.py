@@ -36,10 +36,10 @@ class State(Protocol):
         """Make the stack, empty, with the salt of its secrets in it."""
 
     def remove(self) -> None:
-        """Remove the stack; raises EngineError while it holds resources."""
+        """Remove the stack where there is one; raises EngineError while it holds resources."""
 
     def archive(self, path: Path) -> None:
-        """Write a copy of the state."""
+        """Write a copy of the state, nothing when there is no such stack."""
 
 
 def state_of(stack: Stack) -> State:
@@ -78,11 +78,13 @@ class FolderState:
 
     def remove(self) -> None:
         """See State."""
-        self.backend.remove(PROJECT, self.name)
+        if self.exists():
+            self.backend.remove(PROJECT, self.name)
 
     def archive(self, path: Path) -> None:
         """See State."""
-        shutil.copy2(self.backend.checkpoint_path(PROJECT, self.name), path)
+        if self.exists():
+            shutil.copy2(self.backend.checkpoint_path(PROJECT, self.name), path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class CliState:
 
     def remove(self) -> None:
         """See State."""
-        self._run("stack", "rm", "--yes", "--preserve-config", "--stack", self.stack.name)
+        self._run("stack", "rm", "--yes", "--preserve-config", "--stack", self.stack.name, absent_is_fine=True)
 
     def archive(self, path: Path) -> None:
         """See State."""
@@ -119,26 +121,22 @@ class CliState:
             path.write_text(text, encoding="utf-8")
 
     def _export(self) -> str | None:
-        done = self._call(["stack", "export", "--stack", self.stack.name])
-        if done.returncode == 0:
-            return done.stdout
-        if "no stack named" in done.stderr:
-            return None
-        raise EngineError(done.stderr.strip() or f"pulumi stack export exited {done.returncode}")
+        return self._run("stack", "export", "--stack", self.stack.name, absent_is_fine=True)
 
-    def _run(self, *words: str, cwd: Path | None = None, given: str = "") -> None:
-        done = self._call(list(words), cwd, given)
-        if done.returncode:
-            raise EngineError(done.stderr.strip() or f"pulumi {' '.join(words[:2])} exited {done.returncode}")
-
-    def _call(self, words: list[str], cwd: Path | None = None, given: str = "") -> subprocess.CompletedProcess[str]:
+    def _run(self, *words: str, cwd: Path | None = None, given: str = "", absent_is_fine: bool = False) -> str | None:
+        """Return what a command of the CLI printed, None for a stack that is not there and need not be."""
         stack = self.stack
         binary = installed.find(stack.env, stack.places.root)
         if binary is None:
             raise UserError("this state backend needs the Pulumi CLI, which is not on PATH")
         env = child_env(stack.places, stack.env, None)
         argv = [str(binary), *words, "--non-interactive"]
-        return subprocess.run(argv, cwd=cwd or stack.places.root, env=env, input=given, capture_output=True, text=True, check=False)
+        done = subprocess.run(argv, cwd=cwd or stack.places.root, env=env, input=given, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout
+        if absent_is_fine and "no stack named" in done.stderr:
+            return None
+        raise EngineError(done.stderr.strip() or f"pulumi {' '.join(words[:2])} exited {done.returncode}")
 
 
 def _document(salt: str) -> str:
