@@ -194,18 +194,10 @@ def settings_file(root: Path, stack: str) -> Path:
     return path
 
 
-def stack_config(root: Path, stack: str) -> Map:
-    """Return the ``config:`` mapping of a stack's settings (keys like ``trainyard:gpu``), with its places."""
+def stack_document(root: Path, stack: str) -> Map:
+    """Return a stack's settings file as it stands, with the places of its keys."""
     path = settings_file(root, stack)
-    document = load_map(path, name=path.name)
-    config = document.get("config")
-    if config is None:
-        empty = Map()
-        empty.source = document.source
-        return empty
-    if not isinstance(config, Map):
-        raise UserError("'config' must hold 'trainyard:name: value' lines", where=document.where("config"))
-    return config
+    return load_map(path, name=path.name)
 
 
 def user_name(env: Mapping[str, str], setting: str | None = None) -> str:

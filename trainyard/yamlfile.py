@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from trainyard.errors import Location, UserError
+from trainyard.textfile import read_text
 
 Scalar = str | int | float | bool | None
 Node = Scalar | list["Node"] | dict[str, "Node"]
@@ -144,29 +145,32 @@ def parse(text: str, name: str) -> Node:
     Raises UserError with file:line:col for bad syntax, a duplicate key or a second document.
     """
     source = Source(name, text)
-    loader = _Loader(text)
-    loader.source = source
+    loader: _Loader | None = None
     try:
+        loader = _Loader(text)
+        loader.source = source
         return loader.get_single_data()  # type: ignore[no-any-return]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = source.at(mark.line + 1, mark.column + 1) if mark else Location(name, 1)
         raise UserError(f"not valid YAML: {error.problem or error.context}", where=where) from None
-    except yaml.YAMLError as error:
-        raise UserError(f"not valid YAML: {error}", where=Location(name, 1)) from None
+    except (yaml.YAMLError, ValueError) as error:
+        # ValueError: an explicit tag that does not fit its text, or a number of thousands of digits.
+        raise UserError(f"not valid YAML: {str(error).splitlines()[0]}", where=Location(name, 1)) from None
+    except RecursionError:
+        raise UserError("nested too deeply to be read", where=Location(name, 1)) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def load(path: Path, *, name: str | None = None) -> Node:
     """Read a YAML file; see parse()."""
     shown = name or str(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, shown)
     except FileNotFoundError:
         raise UserError(f"{shown}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{shown}: cannot be read: {error}") from None
     return parse(text, shown)
 
 

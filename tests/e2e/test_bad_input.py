@@ -64,6 +64,35 @@ def test_a_broken_config_file_is_named_with_its_line(shared_yard, tmp_path, name
     assert nothing_created(shared_yard)
 
 
+SETTINGS = {
+    "a wrong value": (
+        "config:\n  trainyard:cloud: local\n  trainyard:spot: maybe\n",
+        "Pulumi.local.yaml:3:19: trainyard:spot must be true or false",
+    ),
+    "a cloud that is none": ("config:\n  trainyard:cloud: lokal\n", "Pulumi.local.yaml:2:20: "),
+    "a misspelt top": ("confg:\n  trainyard:cloud: local\n", "Pulumi.local.yaml:1:1: unknown key 'confg'"),
+    "another encoding": ("config: {}\n".encode("utf-16"), "Pulumi.local.yaml: is UTF-16"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("words", [("train",), ("up",), ("preview",)], ids=" ".join)
+def test_a_broken_settings_file_is_named_with_its_line_by_every_verb_that_rents(shared_yard, name, words):
+    text, expected = SETTINGS[name]
+    path = shared_yard.root / "Pulumi.local.yaml"
+    good = path.read_bytes()
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    try:
+        done = shared_yard.invoke(*words, "--stack", "local")
+    finally:
+        path.write_bytes(good)
+
+    assert done.err.startswith(expected), done.err
+    assert "Traceback" not in done.err
+    done.expect(2)
+    assert nothing_created(shared_yard)
+
+
 ROWS = {
     "a row that fits no form": b'{"instruction": "a", "output": "b"}\n{"foo": 1}\n',
     "a line that is no JSON": b'{"text": "a"}\n{"text": \n',

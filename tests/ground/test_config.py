@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainyard.config import group, places, read_env_file, resolve_secret, settings_file, slug, stack_config, user_name
+from trainyard.config import group, places, read_env_file, resolve_secret, settings_file, slug, user_name
 from trainyard.errors import UserError
 from trainyard.secret import Secret, redact
 
@@ -72,13 +72,6 @@ def test_an_unknown_stack_lists_the_known_ones(tmp_path):
 def test_a_stack_name_cannot_leave_the_checkout(tmp_path, name):
     with pytest.raises(UserError):
         settings_file(tmp_path, name)
-
-
-def test_config_that_is_no_mapping_names_its_line(tmp_path):
-    (tmp_path / "Pulumi.local.yaml").write_text("config:\n  - a\n")
-
-    with pytest.raises(UserError, match=r"Pulumi\.local\.yaml:1:1"):
-        stack_config(tmp_path, "local")
 
 
 def test_places_follow_their_variables(tmp_path):

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import Places
 from trainyard.errors import UserError
+from trainyard.settings import CLOUDS
 from trainyard.yamlfile import suggest
-
-CLOUDS = ("local", "runpod")
 
 
 def open_cloud(name: str, env: Mapping[str, str], places: Places) -> Cloud:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trainyard import settings
 from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import Places
@@ -29,7 +30,7 @@ class Context:
 
     def cloud(self, environment: str) -> Cloud:
         """Return the adapter of an environment's cloud."""
-        return open_cloud(str(facade.settings_of(environment, self.places).get("cloud", environment)), self.env, self.places)
+        return open_cloud(settings.cloud_of(self.places.root, environment), self.env, self.places)
 
     def folder(self, reference: str) -> RunFolder:
         """Return the folder of the newest attempt that a person means; UserError when there is none."""

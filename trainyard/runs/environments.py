@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 from rich.table import Column, Table
 
+from trainyard import settings
 from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud, PodInfo
-from trainyard.config import stack_config
 from trainyard.errors import CloudError, EngineError, RefusedError, StillThere, TrainyardError, UserError
 from trainyard.runs import attach, reap
 from trainyard.runs.context import Context
@@ -41,6 +41,7 @@ def operate(context: Context, name: str, operation: Operation, *, yes: bool, as_
         _end_runs(context, name, yes=yes)
         outcome = _destroy(context, stack, on_event)
     else:
+        facade.settings_of(name, context.places)  # what is wrong in them is told before an engine starts
         outcome = facade.operate(stack, operation, on_event)
         if not outcome.ok:
             raise EngineError(f"{operation} of stack '{name}' failed (engine {outcome.engine}): {outcome.reason()}")
@@ -233,8 +234,8 @@ def _clouds(context: Context, name: str | None) -> list[Cloud]:
         stack = path.name[len("Pulumi.") : -len(".yaml")]
         if "." in stack:
             continue
-        cloud = str(stack_config(context.places.root, stack).get("trainyard:cloud", stack))
         try:
+            cloud = settings.cloud_of(context.places.root, stack)
             opened.setdefault(cloud, open_cloud(cloud, context.env, context.places))
         except UserError as error:
             context.ui.say(f"{stack}: left out: {error.message}")

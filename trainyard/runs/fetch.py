@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trainyard import settings
 from trainyard.config import user_name
 from trainyard.errors import UserError
 from trainyard.provider.environments import default_bucket, known_environment_id
@@ -20,11 +21,11 @@ def bucket_of(context: Context, stack: str) -> StoreSettings:
     Raises UserError when the stack has none.
     """
     outputs = facade.outputs(context.stack(stack))
-    settings = facade.settings_of(stack, context.places)
-    kind = outputs.get("store") or settings.get("store") or ("local" if settings.get("cloud", stack) == "local" else None)
-    name = outputs.get("bucket") or settings.get("bucket")
+    given = facade.settings_of(stack, context.places)
+    kind = outputs.get("store") or settings.store_of(given, settings.cloud_of(context.places.root, stack))
+    name = outputs.get("bucket") or given.get("bucket")
     if name is None:  # no state here: the default name follows from the environment's id
-        env_id = settings.get("env_id") or known_environment_id(context.places, stack)
+        env_id = given.get("env_id") or known_environment_id(context.places, stack)
         name = None if env_id is None else default_bucket(str(env_id))
     found = None
     if name is not None:
@@ -36,8 +37,8 @@ def bucket_of(context: Context, stack: str) -> StoreSettings:
 
 def fetch(context: Context, stack: str, reference: str, dest: Path, *, partial: bool) -> int:
     """Fetch a result into a folder and say what was proved."""
-    settings = bucket_of(context, stack)
-    user = user_name(context.env, facade.settings_of(stack, context.places).get("user"))  # type: ignore[arg-type]
+    bucket = bucket_of(context, stack)
+    user = user_name(context.env, settings.one(context.places.root, stack, "user"))  # type: ignore[arg-type]
     last = 0.0
 
     def show(progress: Progress) -> None:
@@ -47,7 +48,7 @@ def fetch(context: Context, stack: str, reference: str, dest: Path, *, partial: 
             last = share
             context.ui.say(f"download   {share:4.0%} of {progress.total:,} bytes")
 
-    got = download(settings, reference, dest, user=user, uncommitted=partial, on_progress=show)
+    got = download(bucket, reference, dest, user=user, uncommitted=partial, on_progress=show)
     proved = (
         f"sha256 of every file proved against manifest {got.manifest_sha256[:12]}" if got.manifest_sha256 else "NOT proved: not committed"
     )

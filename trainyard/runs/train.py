@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -29,6 +29,7 @@ from trainyard.runs.ledger import Ledger
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.rent import write_run_settings
 from trainyard.runs.upkeep import ensure_environment
+from trainyard.settings import LONGEST_HOURS, store_of
 from trainyard.stacks import facade
 
 DEFAULT_HOURS = 2.0
@@ -70,10 +71,11 @@ def prepare(context: Context, wanted: Wanted) -> RunFolder:
 
     Raises UserError, RefusedError or NoCapacity before anything is created.
     """
+    given = facade.settings_of(wanted.stack, context.places)
     # Deriving the key of the secrets takes 0.4 s of one core: it passes while everything is validated.
     threading.Thread(target=facade.warm, args=(context.stack(wanted.stack),), daemon=True).start()
     cloud = context.cloud(wanted.stack)
-    plan = _plan(context, wanted, cloud)
+    plan = _plan(context, wanted, cloud, given)
     outputs = ensure_environment(context, wanted.stack)
     if cloud.name == "local" or cloud.simulated:
         # Shared by all local pods of this machine, built before a pod exists.
@@ -81,18 +83,17 @@ def prepare(context: Context, wanted: Wanted) -> RunFolder:
     return _write(context, plan, wanted.name, outputs)
 
 
-def _plan(context: Context, wanted: Wanted, cloud: Cloud) -> _Plan:
+def _plan(context: Context, wanted: Wanted, cloud: Cloud, given: Mapping[str, Any]) -> _Plan:
     """Validate everything and ask what it costs, saying what a person wants to know of it."""
     ui = context.ui
-    settings: dict[str, Any] = dict(facade.settings_of(wanted.stack, context.places))
     chosen = load_recipe(context.places.root, wanted.recipe)
-    settings, told_by_env = shape.from_environment(settings, context.env, cloud.name)
+    settings, told_by_env = shape.from_environment(given, context.env, cloud.name)
     for line in told_by_env:
         ui.say(f"settings   {line}")
     # What the stack rents decides which lock, and with it which refusals, hold; an emulator's GPUs are only told.
     device = "gpu" if settings.get("gpu") and not cloud.simulated else "cpu"
     values = resolve(chosen, wanted.config, wanted.sets, {"device": device, **settings})
-    found = _data(context, wanted.data, chosen, settings)
+    found = _data(context, wanted.data, chosen, settings, cloud)
     ui.say(f"recipe     {chosen.name}; data {found.describe()}")
     user = user_name(context.env, settings.get("user"))
     new_label(context.places.runs, user, wanted.name, datetime.now(), wanted.stack)  # a bad name is refused before anything is made
@@ -171,16 +172,12 @@ def git_commit(root: Path) -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def _data(context: Context, reference: str | None, chosen: Recipe, settings: dict[str, Any]) -> data.Data:
+def _data(context: Context, reference: str | None, chosen: Recipe, settings: dict[str, Any], cloud: Cloud) -> data.Data:
     if reference is None or not reference.startswith("s3://"):
         return data.inspect(reference, chosen)
     from trainyard.runs.bucketdata import resolver
 
-    return data.inspect(reference, chosen, resolver(context, settings.get("store") or _default_store(settings)))
-
-
-def _default_store(settings: dict[str, Any]) -> str | None:
-    return "local" if settings.get("cloud") == "local" else None
+    return data.inspect(reference, chosen, resolver(context, store_of(settings, cloud.name)))
 
 
 def _claim(folder: Path) -> None:
@@ -199,6 +196,6 @@ def _budget(wanted: Wanted, settings: dict[str, Any]) -> float | None:
 
 def _hours(wanted: Wanted, settings: dict[str, Any]) -> float:
     value = wanted.hours if wanted.hours is not None else settings.get("hours", DEFAULT_HOURS)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= 24 * 31:
-        raise UserError(f"hours: {value!r} is not a number of hours between 0 and 744")
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= LONGEST_HOURS:
+        raise UserError(f"hours: {value!r} is not a number of hours between 0 and {LONGEST_HOURS}")
     return float(value)

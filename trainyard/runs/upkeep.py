@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from trainyard import settings
 from trainyard.config import Places
 from trainyard.errors import EngineError, RefusedError
 from trainyard.provider.intents import is_closed
@@ -64,8 +65,9 @@ def _fingerprint(places: Places, stack: Stack) -> str:
 
 def _keeps_results_here(stack: Stack) -> bool:
     """Tell whether a stack needs nobody's store: its bucket is the local one, or none."""
-    store = facade.setting(stack, "store") or ("local" if facade.setting(stack, "cloud") == "local" else None)
-    return store == "local" or facade.setting(stack, "bucket") == "none"
+    given = facade.settings_of(stack.name, stack.places)
+    cloud = settings.cloud_of(stack.places.root, stack.name)
+    return settings.store_of(given, cloud) == "local" or given.get("bucket") == "none"
 
 
 def _content(path: Path) -> bytes:

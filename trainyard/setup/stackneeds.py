@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from trainyard import settings as table
 from trainyard.clouds import open_cloud
-from trainyard.config import Places, group, stack_config
+from trainyard.config import Places, group
 from trainyard.errors import UserError
 from trainyard.setup.check import Check
 from trainyard.stacks.environ import KEYS_OF
@@ -43,11 +44,9 @@ def credentials(places: Places, env: Mapping[str, str]) -> Iterator[Check]:
 
 
 def settings(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]:
-    """Whether the stack's file can be read and names a cloud."""
-    cloud = settings_of(stack, places).get("cloud")
-    if cloud is None:
-        raise UserError("no 'trainyard:cloud' in the settings", where=stack_config(places.root, stack).where("trainyard:cloud"))
-    yield Check("stack", "ok", f"{stack}: cloud {cloud}")
+    """Whether everything in the stack's file is right."""
+    settings_of(stack, places)
+    yield Check("stack", "ok", f"{stack}: cloud {table.cloud_of(places.root, stack)}")
 
 
 def engine(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]:
@@ -58,7 +57,7 @@ def engine(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check
 
 def cloud(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]:
     """Whether the cloud's credentials are there, and what it cannot give."""
-    adapter = open_cloud(str(settings_of(stack, places).get("cloud")), env, places)
+    adapter = open_cloud(table.cloud_of(places.root, stack), env, places)
     credentials = "needs no credentials" if adapter.name == "local" else "credentials present"
     where = f" (an emulator answers at {adapter.address})" if adapter.simulated else ""
     yield Check("cloud", "ok", f"{adapter.name}, {credentials}{where}")
@@ -73,7 +72,7 @@ def cloud(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]
 def image(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]:
     """Whether the image is one that cannot change under the user."""
     values = settings_of(stack, places)
-    if values.get("cloud") == "local":
+    if table.cloud_of(places.root, stack) == "local":
         return  # local pods show this machine's own files
     name, template = values.get("image"), values.get("template")
     if template:
@@ -95,12 +94,12 @@ def old_names(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Ch
 def bucket(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Check]:
     """Where results go, and how far the fence holds."""
     values = settings_of(stack, places)
-    name, kind = values.get("bucket"), values.get("store")
+    name, kind = values.get("bucket"), table.store_of(values, table.cloud_of(places.root, stack))
     alone = "results come home over SSH, and the fence against late pods holds on this machine only"
     if name == "none":
         yield Check("bucket", "warn", f"'bucket: none': {alone}", "Name a bucket in the stack's settings.")
         return
-    if kind == "local" or (kind is None and values.get("cloud") == "local"):
+    if kind == "local":
         yield Check("bucket", "ok", "on the local S3 server")
         return
     found = store_settings(env, None if kind is None else str(kind), None if name is None else str(name), places)

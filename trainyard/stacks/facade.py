@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from trainyard.config import PROJECT, Places, settings_file, stack_config
+from trainyard import settings
+from trainyard.config import PROJECT, Places, settings_file
 from trainyard.engine import locks
 from trainyard.engine.locks import LOCKED_EXIT
 from trainyard.engine.secrets import Crypter
@@ -24,7 +25,6 @@ LOCK_TRIES = 60
 LOCK_PAUSE = 2.0
 """Two minutes in all: longer than an engine takes to finish a create that was accepted."""
 
-ENGINES = ("auto", "cli", "builtin")
 _SECRET = ("4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270")
 
 
@@ -47,8 +47,9 @@ def choose_engine(stack: Stack) -> tuple[EngineName, Path | None]:
     are found. Raises UserError for an unknown name, a ``cli`` that is not there, or a backend only the CLI knows.
     """
     wanted = str(stack.env.get("TRAINYARD_ENGINE") or setting(stack, "engine") or "auto")
-    if wanted not in ENGINES:
-        raise UserError(f"engine '{wanted}' is not known{suggest(wanted, ENGINES)}", hint=f"Engines: {', '.join(ENGINES)}.")
+    if wanted not in settings.ENGINES:
+        known = ", ".join(settings.ENGINES)
+        raise UserError(f"engine '{wanted}' is not known{suggest(wanted, settings.ENGINES)}", hint=f"Engines: {known}.")
     if wanted == "builtin":
         binary = None
     else:
@@ -142,15 +143,13 @@ def warm(stack: Stack) -> None:
 
 
 def settings_of(name: str, places: Places) -> Mapping[str, object]:
-    """Return an environment's settings without the namespace, e.g. ``{"cloud": "local"}``."""
-    prefix = f"{PROJECT}:"
-    return {key[len(prefix) :]: value for key, value in stack_config(places.root, name).items() if key.startswith(prefix)}
+    """Return an environment's settings, typed, e.g. ``{"cloud": "local"}``; raises UserError for anything wrong in its file."""
+    return settings.load(places.root, name)
 
 
 def _once(stack: Stack, operation: Operation, on_event: OnEvent) -> Outcome:
     engine, binary = choose_engine(stack)
-    cloud = setting(stack, "cloud")
-    name = str(cloud) if cloud is not None else None
+    name = str(setting(stack, "cloud") or stack.environment)
     if engine == "builtin":
         return builtin.operate(stack, operation, name, on_event)
     assert binary is not None

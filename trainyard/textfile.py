@@ -1,0 +1,39 @@
+"""Read a text file that a person wrote: UTF-8, or a sentence that says where and why it is none."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from trainyard.errors import Location, UserError
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def read_text(path: Path, name: str | None = None) -> str:
+    """Return the text without a byte order mark.
+
+    Raises FileNotFoundError; UserError for a file that cannot be read or is no UTF-8 text.
+    """
+    shown = name or str(path)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{shown}: cannot be read: {error.strerror}") from None
+    if data.startswith(_UTF16):
+        raise UserError(f"{shown}: is UTF-16, not UTF-8", hint="Save it as UTF-8 (PowerShell: Out-File -Encoding utf8).")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError("this is no UTF-8 text", where=_place(shown, data, error.start), hint="Save the file as UTF-8.") from None
+    if "\0" in text:
+        where = _place(shown, data, data.index(b"\0"))
+        raise UserError("a NUL byte: this is no text", where=where, hint="Save the file as UTF-8 text.")
+    return text
+
+
+def _place(name: str, data: bytes, offset: int) -> Location:
+    before = data[:offset]
+    return Location(name, before.count(b"\n") + 1, offset - (before.rfind(b"\n") + 1) + 1)
