@@ -102,9 +102,19 @@ class StillThere(TrainyardError):
 
 
 class StoreError(TrainyardError):
-    """The bucket refused, or what arrived is not what was sent."""
+    """The bucket refused, or what arrived is not what was sent.
+
+    ``code`` is the store's own word (empty when it said none); ``passing``: the same request may succeed in a moment.
+    """
 
     exit_code = 7
+
+    def __init__(
+        self, message: str, *, where: Location | None = None, hint: str | None = None, code: str = "", passing: bool = False
+    ) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.code = code
+        self.passing = passing
 
 
 class PodCannotUpload(StoreError):

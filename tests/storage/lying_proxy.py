@@ -36,6 +36,7 @@ class Fault:
     after: int = 0
     key: str = ""
     status: int = 500
+    code: str = ""
     then: Callable[[], None] = lambda: None
     done: int = 0
 
@@ -151,7 +152,8 @@ class _Handler(BaseHTTPRequestHandler):
         if act == "drop":
             self.hang_up()
         elif act == "fail" and fault:
-            code = {501: "NotImplemented", 403: "AccessDenied", 507: "InsufficientStorage"}.get(fault.status, "InternalError")
+            known = {501: "NotImplemented", 403: "AccessDenied", 507: "InsufficientStorage"}
+            code = fault.code or known.get(fault.status, "InternalError")
             self.reply(fault.status, f"<Error><Code>{code}</Code><Message>a lie</Message></Error>".encode())
         elif act == "swallow":
             self.reply(200, _invented(operation, key), {"ETag": '"00000000000000000000000000000000"'})

@@ -12,6 +12,7 @@ from tests.storage.lying_proxy import Fault, LyingProxy
 from trainyard.errors import RefusedError, StoreError, UserError
 from trainyard.secret import Secret
 from trainyard.storage import bucket
+from trainyard.storage.answers import spoken
 from trainyard.storage.client import StoreSettings, s3
 
 
@@ -32,10 +33,47 @@ def test_the_local_bucket_keeps_versions(settings: StoreSettings) -> None:
     assert s3(settings).get_bucket_versioning(Bucket=settings.bucket)["Status"] == "Enabled"
 
 
-def test_a_bucket_that_refuses_the_key_is_an_error_and_nothing_was_changed(settings: StoreSettings) -> None:
-    stranger = replace(settings, secret_key=Secret("wrong"))
-    with pytest.raises(StoreError, match=r"may not use it \(403\); nothing was changed"):
-        bucket.adopt_or_create(stranger)
+def test_a_key_that_may_not_use_a_bucket_is_told_and_nothing_was_changed(through: StoreSettings, proxy: LyingProxy) -> None:
+    proxy.faults += [Fault("HeadBucket", "fail", status=403), Fault("List", "fail", status=403, code="AccessDenied")]
+    with pytest.raises(StoreError, match=r"may not use it \(AccessDenied\); nothing was changed") as caught:
+        bucket.adopt_or_create(through)
+    assert caught.value.code == "AccessDenied" and not caught.value.passing
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [({"secret_key": Secret("wrong")}, "SignatureDoesNotMatch"), ({"access_key": Secret("nobody")}, "XAdminUserNotFound")],
+)
+def test_a_wrong_key_is_not_called_somebody_elses_bucket(change: dict[str, Secret], code: str, settings: StoreSettings) -> None:
+    for call in (bucket.adopt_or_create, bucket.canary, bucket.exists):
+        with pytest.raises(StoreError, match=code) as caught:
+            call(replace(settings, **change))  # type: ignore[arg-type]
+        assert caught.value.code == code and "somebody else" not in str(caught.value) and caught.value.hint
+
+
+def test_a_clock_that_is_wrong_is_told_as_such(through: StoreSettings, proxy: LyingProxy) -> None:
+    proxy.faults += [Fault("HeadBucket", "fail", status=403), Fault("List", "fail", status=403, code="RequestTimeTooSkewed")]
+    with pytest.raises(StoreError, match="RequestTimeTooSkewed") as caught:
+        bucket.adopt_or_create(through)
+    assert "clock" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("fault", "passing"),
+    [
+        (Fault("Head", "fail", times=9, status=503), True),
+        (Fault("Head", "drop", times=9), True),
+        (Fault("Head", "fail", times=9, status=403), False),
+        (Fault("Head", "fail", times=9, status=507), False),
+    ],
+)
+def test_an_error_says_whether_the_same_request_may_succeed_later(
+    fault: Fault, passing: bool, through: StoreSettings, proxy: LyingProxy
+) -> None:
+    proxy.faults.append(fault)
+    with pytest.raises(StoreError) as caught, spoken("look"):
+        s3(through).head_object(Bucket=through.bucket, Key="x")
+    assert caught.value.passing is passing
 
 
 def test_a_missing_runpod_volume_is_never_created(settings: StoreSettings) -> None:

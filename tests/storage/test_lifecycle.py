@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.storage.lying_proxy import LyingProxy, rewritten
+from trainyard.config import stack_config
 from trainyard.errors import StoreError, UserError
 from trainyard.storage import lifecycle
 from trainyard.storage.client import StoreSettings, s3
-from trainyard.storage.rules import Rule, from_wire, normal, parse_rules, to_wire
+from trainyard.storage.rules import Rule, declared_rules, from_wire, normal, parse_rules, to_wire
 
 DECLARED = [
     {"prefix": "checkpoints/", "expire_days": 30},
@@ -59,6 +61,34 @@ def test_a_wrong_rule_is_named_with_what_is_wrong(rule: Any, words: str) -> None
 def test_two_rules_with_one_id_are_refused() -> None:
     with pytest.raises(UserError, match="'tmp' is there already"):
         parse_rules([{"prefix": "tmp/", "expire_days": 1}, {"prefix": "tmp", "expire_days": 2}])
+
+
+@pytest.mark.parametrize("prefix", ["", "models/", "m", "mod", "models/you/", "attempts/", "c", "closed/"])
+def test_a_rule_that_would_expire_results_is_refused_where_it_stands(prefix: str, tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.x.yaml"
+    file.write_text(
+        f'config:\n  trainyard:lifecycle:\n    - {{prefix: tmp/, expire_days: 1}}\n    - {{prefix: "{prefix}", expire_days: 9}}\n'
+    )
+    rules = stack_config(tmp_path, "x")["trainyard:lifecycle"]
+    with pytest.raises(UserError, match=r"lifecycle rule 2: .* would delete .*; results never expire") as caught:
+        declared_rules(rules)  # type: ignore[arg-type]
+    assert str(caught.value).startswith("Pulumi.x.yaml:4:") and "checkpoints/" in str(caught.value)
+    with pytest.raises(UserError):
+        declared_rules([{"prefix": prefix, "expire_days": 1}])
+
+
+def test_rules_that_leave_results_alone_may_span_the_bucket() -> None:
+    rules = [*DECLARED, {"id": "uploads", "abort_uploads_days": 2}, {"prefix": "modelsets/", "expire_days": 3}]
+    assert len(declared_rules(rules)) == 5
+
+
+def test_a_foreign_rule_that_would_expire_results_is_told(through: StoreSettings, proxy: LyingProxy) -> None:
+    proxy.lifecycle = "rewrite"
+    theirs = {"ID": "clean-all", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 30}}
+    rules, through = {"Rules": [theirs, R2_DEFAULT]}, replace(through, lifecycle=True)
+    s3(through).put_bucket_lifecycle_configuration(Bucket=through.bucket, LifecycleConfiguration=rules)
+    found = lifecycle.put(through, RULES, pause=lambda _: None)
+    assert found.dangerous == ("clean-all",) and "clean-all" in str(found.note)
 
 
 rule_strategy = st.builds(

@@ -42,8 +42,10 @@ def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
     """Refuse rules that no store could keep."""
     rules = model.normal(LifecycleInputs, news)["rules"]
     if isinstance(rules, list) and not has_unknown(rules):
+        from trainyard.storage.rules import declared_rules
+
         try:
-            _parse(rules)
+            declared_rules(cast("list[Mapping[str, object]]", rules))
         except UserError as error:
             raise CheckFailed([Failure("rules", str(error))]) from None
     return news
@@ -104,7 +106,7 @@ def _put(call: Call, given: LifecycleInputs) -> Properties:
 
     found = lifecycle.put(settings, rules, pause=call.world.sleep)
     if found.note:
-        call.world.info(found.note)
+        (call.world.warn if found.dangerous else call.world.info)(found.note)
     return {"rules": _shown(found.rules), "kept_in": found.kept_in}
 
 

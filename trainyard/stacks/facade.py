@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 from trainyard import settings
 from trainyard.config import PROJECT, Places, settings_file
@@ -19,6 +20,7 @@ from trainyard.stacks.model import EngineName, Event, OnEvent, Operation, Outcom
 from trainyard.stacks.passphrase import passphrase
 from trainyard.stacks.settings import ensure_stack, salt_of
 from trainyard.stacks.state import backend, state_of
+from trainyard.storage.rules import declared_rules
 from trainyard.yamlfile import load_map, suggest
 
 LOCK_TRIES = 60
@@ -71,6 +73,8 @@ def operate(
 
     A stack that another living engine works on is waited for: a killed controller's engine finishes its work first.
     """
+    if operation in ("up", "preview"):
+        _check_lifecycle(stack)
     ensure_stack(stack)
     outcome = _once(stack, operation, on_event)
     for attempt in range(LOCK_TRIES):
@@ -145,6 +149,13 @@ def warm(stack: Stack) -> None:
 def settings_of(name: str, places: Places) -> Mapping[str, object]:
     """Return an environment's settings, typed, e.g. ``{"cloud": "local"}``; raises UserError for anything wrong in its file."""
     return settings.load(places.root, name)
+
+
+def _check_lifecycle(stack: Stack) -> None:
+    """Refuse rules that would expire results where they stand: the program knows no line and column."""
+    rules = setting(stack, "lifecycle")
+    if isinstance(rules, list):
+        declared_rules(cast("list[Mapping[str, object]]", rules))
 
 
 def _once(stack: Stack, operation: Operation, on_event: OnEvent) -> Outcome:

@@ -14,13 +14,33 @@ from trainyard.errors import StoreError
 
 _HINTS = {
     "InvalidAccessKeyId": "The access key is not known to this store.",
+    "XAdminUserNotFound": "The access key is not known to this store.",
     "SignatureDoesNotMatch": "The secret key does not belong to the access key.",
-    "RequestTimeTooSkewed": "The clock of this machine is wrong.",
+    "RequestTimeTooSkewed": "The clock of this machine is wrong: set it, then repeat the command.",
+    "ExpiredToken": "The session token is over: get a new one.",
+    "InvalidToken": "The session token is not known to this store.",
     "NoSuchBucket": "Create the bucket first: `invoke up`.",
     "InsufficientStorage": "Its disk is full: make room and repeat the command.",
     "507": "Its disk is full: make room and repeat the command.",
     "AuthorizationHeaderMalformed": "The region is wrong for this bucket.",
 }
+
+
+BAD_KEYS = ("InvalidAccessKeyId", "XAdminUserNotFound", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken", "InvalidToken")
+"""The request was not believed to be ours: it says nothing about what it asked for."""
+_PASSING = ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling", "ThrottlingException", "OperationAborted")
+
+
+def hint_for(code: str) -> str | None:
+    """Return what a person can do about a store's refusal."""
+    return _HINTS.get(code)
+
+
+def is_passing(code: str, status: int) -> bool:
+    """Tell whether a store's refusal is the moment's fault. A full disk is not: somebody has to make room."""
+    if code in ("NotImplemented", "InsufficientStorage") or status in (501, 505, 507):
+        return False
+    return code in _PASSING or status in (408, 425, 429) or status >= 500
 
 
 @dataclass(slots=True)
@@ -51,8 +71,11 @@ def spoken(what: str, *expected: int | str) -> Iterator[Refusal]:
             refusal.code, refusal.status = code, found
             return
         message = str(error.response.get("Error", {}).get("Message") or "")
-        raise StoreError(f"{what}: the store answered {code} {message}".rstrip(), hint=_HINTS.get(code)) from error
+        told = f"{what}: the store answered {code} {message}".rstrip()
+        raise StoreError(told, hint=hint_for(code), code=code, passing=is_passing(code, found)) from error
     except (HTTPClientError, NoConnection) as error:
-        raise StoreError(f"{what}: the store does not answer: {error}") from error
-    except (BotoCoreError, HTTPError) as error:
+        raise StoreError(f"{what}: the store does not answer: {error}", passing=True) from error
+    except HTTPError as error:
+        raise StoreError(f"{what}: {error}", passing=True) from error  # cut off in the middle of a body
+    except BotoCoreError as error:
         raise StoreError(f"{what}: {error}") from error

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trainyard.errors import RefusedError, StoreError, UserError
-from trainyard.storage.answers import spoken
+from trainyard.storage.answers import BAD_KEYS, Refusal, hint_for, spoken
 from trainyard.storage.client import Checksums, StoreSettings, s3
 
 # How stores say that they do not know a header.
@@ -56,10 +56,14 @@ def adopt_or_create(settings: StoreSettings) -> bool:
         client.head_bucket(Bucket=settings.bucket)
     if not refusal:
         return True
+    refusal = _why(settings)
+    if not refusal:
+        return True
     if refusal.status == 403:
         raise StoreError(
-            f"bucket '{settings.bucket}' exists, but this key may not use it (403); nothing was changed",
+            f"bucket '{settings.bucket}' exists, but this key may not use it ({refusal.code}); nothing was changed",
             hint="It belongs to somebody else, or the key lacks s3:ListBucket: choose another name with `trainyard:bucket: NAME`.",
+            code=refusal.code,
         )
     if refusal.status != 404:
         raise StoreError(f"bucket '{settings.bucket}' is not in region {settings.region} ({refusal.status}); nothing was changed")
@@ -76,7 +80,21 @@ def exists(settings: StoreSettings) -> bool:
     _need_bucket(settings)
     with spoken(f"bucket '{settings.bucket}'", 403, 404) as refusal:
         s3(settings).head_bucket(Bucket=settings.bucket)
-    return refusal.status != 404
+    return not refusal or _why(settings).status != 404
+
+
+def _why(settings: StoreSettings) -> Refusal:
+    """Return why HEAD of the bucket was refused, in the store's words: HEAD has no body.
+
+    A wrong secret, a wrong clock and somebody else's bucket look alike there (to some stores an unknown key is a 404, too).
+    Raises StoreError when the store does not believe that the request is ours.
+    """
+    with spoken(f"bucket '{settings.bucket}'", 301, 307, 400, 403, 404) as refusal:
+        s3(settings).list_objects_v2(Bucket=settings.bucket, MaxKeys=1)
+    if refusal.code in BAD_KEYS:
+        told = f"bucket '{settings.bucket}': the store does not accept this key ({refusal.code}); nothing was changed"
+        raise StoreError(told, hint=hint_for(refusal.code), code=refusal.code)
+    return refusal
 
 
 def canary(settings: StoreSettings) -> Canary:

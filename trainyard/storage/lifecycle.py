@@ -17,7 +17,7 @@ from typing import Any, Literal
 from trainyard.errors import StoreError
 from trainyard.storage.answers import spoken
 from trainyard.storage.client import StoreSettings, s3
-from trainyard.storage.rules import OURS, Rule, from_wire, normal, to_wire
+from trainyard.storage.rules import OURS, Rule, expiring, from_wire, normal, to_wire
 from trainyard.storage.seal import put_proven, read
 
 OBJECT = "lifecycle/rules.json"
@@ -34,10 +34,13 @@ class Lifecycle:
     kept_in: Literal["store", "object"]
     rules: tuple[Rule, ...]
     foreign: tuple[str, ...] = ()
+    dangerous: tuple[str, ...] = ()
 
     @property
     def note(self) -> str | None:
         """What a person must know about these rules."""
+        if self.dangerous:
+            return f"rules that are not ours would expire results in this bucket: {', '.join(self.dangerous)}"
         return NO_SWEEPER if self.kept_in == "object" and self.rules else None
 
 
@@ -47,7 +50,7 @@ def get(settings: StoreSettings) -> Lifecycle:
     if current is None:
         return Lifecycle("object", _read_object(settings))
     ours = tuple(sorted((from_wire(rule) for rule in current if _is_ours(rule)), key=lambda rule: rule.id))
-    return Lifecycle("store", ours, tuple(sorted(str(rule.get("ID", "")) for rule in current if not _is_ours(rule))))
+    return _found(ours, [rule for rule in current if not _is_ours(rule)])
 
 
 def put(settings: StoreSettings, rules: Sequence[Rule], *, pause: Callable[[float], None] = time.sleep) -> Lifecycle:
@@ -67,7 +70,12 @@ def put(settings: StoreSettings, rules: Sequence[Rule], *, pause: Callable[[floa
     if normal(target) != normal(current):
         _write(settings, target)
         _await(settings, target, pause)
-    return Lifecycle("store", wanted, tuple(sorted(str(rule.get("ID", "")) for rule in foreign)))
+    return _found(wanted, foreign)
+
+
+def _found(ours: tuple[Rule, ...], foreign: Sequence[Mapping[str, Any]]) -> Lifecycle:
+    names = tuple(sorted(str(rule.get("ID", "")) for rule in foreign))
+    return Lifecycle("store", ours, names, tuple(sorted(str(rule.get("ID", "")) for rule in foreign if expiring(rule))))
 
 
 def _is_ours(rule: Mapping[str, Any]) -> bool:

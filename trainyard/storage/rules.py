@@ -8,12 +8,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from trainyard.errors import UserError
+from trainyard.errors import Location, UserError
+from trainyard.yamlfile import Map
 
 OURS = "trainyard-"
 _ID = re.compile(r"^[a-z0-9][a-z0-9-]{0,99}$")
 _KEYS = ("id", "prefix", "expire_days", "noncurrent_days", "abort_uploads_days")
 _ACTIONS = ("expire_days", "noncurrent_days", "abort_uploads_days")
+KEPT = ("models/", "attempts/", "closed/", "lifecycle/")
+"""Never expired: results, and the markers that say which run a result belongs to and which environment is closed."""
+
+_HINT = (
+    "Name what may go: checkpoints/, logs/, data/, tmp/ or a prefix of your own; abort_uploads_days and noncurrent_days alone delete none."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +34,46 @@ class Rule:
     abort_uploads_days: int | None = None
 
 
+def declared_rules(rules: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
+    """Read rules as a person declares them; raises UserError also for one that would expire results."""
+    for number, (raw, rule) in enumerate(zip(rules, parse_each(rules), strict=True), 1):
+        if lost := expires(rule.prefix) if rule.expire_days is not None else None:
+            where = f"everything below '{rule.prefix}'" if rule.prefix else "the whole bucket"
+            raise UserError(
+                f"lifecycle rule {number}: expire_days over {where} would delete {lost}; results never expire",
+                where=_where(raw, "prefix" if rule.prefix else "expire_days"),
+                hint=_HINT,
+            )
+    return parse_rules(rules)
+
+
+def expires(prefix: str) -> str | None:
+    """Return what an expiration below a prefix would take away that must stay, None when nothing."""
+    return next((kept for kept in KEPT if prefix.startswith(kept) or kept.startswith(prefix)), None)
+
+
 def parse_rules(rules: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
-    """Read rules as a stack's settings declare them; raises UserError naming the rule and what is wrong with it."""
+    """Read rules as a stack's settings or state hold them; raises UserError naming the rule and what is wrong with it."""
+    return tuple(sorted(parse_each(rules), key=lambda rule: rule.id))
+
+
+def parse_each(rules: Sequence[Mapping[str, Any]]) -> list[Rule]:
+    """Read rules in the order they are declared in."""
     found: dict[str, Rule] = {}
     for number, raw in enumerate(rules, 1):
         rule = _parse(raw, f"lifecycle rule {number}")
         if rule.id in found:
-            raise UserError(f"lifecycle rule {number}: a rule '{rule.id}' is there already", hint="Give one of them an `id:` of its own.")
+            hint = "Give one of them an `id:` of its own."
+            raise UserError(f"lifecycle rule {number}: a rule '{rule.id}' is there already", where=_where(raw), hint=hint)
         found[rule.id] = rule
-    return tuple(sorted(found.values(), key=lambda rule: rule.id))
+    return list(found.values())
+
+
+def expiring(wire: Mapping[str, Any]) -> bool:
+    """Tell whether a rule of a store, ours or not, would expire results."""
+    if wire.get("Status") != "Enabled" or not {"Days", "Date"} & set(wire.get("Expiration") or {}):
+        return False
+    return expires(str(_filter(wire).get("Prefix", ""))) is not None
 
 
 def to_wire(rule: Rule) -> dict[str, Any]:
@@ -71,20 +109,27 @@ def _parse(raw: Mapping[str, Any], what: str) -> Rule:
         raise UserError(f"{what}: expected a mapping with prefix and days")
     unknown = sorted(set(raw) - set(_KEYS))
     if unknown:
-        raise UserError(f"{what}: '{unknown[0]}' is not known", hint=f"It may have: {', '.join(_KEYS)}.")
+        hint = f"It may have: {', '.join(_KEYS)}."
+        raise UserError(f"{what}: '{unknown[0]}' is not known", where=_where(raw, unknown[0]), hint=hint)
     prefix = raw.get("prefix") or ""
     if not isinstance(prefix, str) or prefix.startswith("/"):
-        raise UserError(f"{what}: prefix must be the beginning of a key, without a leading '/'")
+        raise UserError(f"{what}: prefix must be the beginning of a key, without a leading '/'", where=_where(raw, "prefix"))
     days = {name: raw[name] for name in _ACTIONS if raw.get(name) is not None}
     if not days:
-        raise UserError(f"{what}: says nothing to do", hint=f"Give at least one of: {', '.join(_ACTIONS)}.")
+        raise UserError(f"{what}: says nothing to do", where=_where(raw), hint=f"Give at least one of: {', '.join(_ACTIONS)}.")
     for name, value in days.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"{what}: {name} must be a whole number of days, 1 or more (stores count in days)")
+            told = f"{what}: {name} must be a whole number of days, 1 or more (stores count in days)"
+            raise UserError(told, where=_where(raw, name))
     identity = raw.get("id") or re.sub(r"[^a-z0-9]+", "-", prefix.lower()).strip("-") or "bucket"
     if not isinstance(identity, str) or not _ID.match(identity):
-        raise UserError(f"{what}: id must be made of a-z, 0-9 and '-'")
+        raise UserError(f"{what}: id must be made of a-z, 0-9 and '-'", where=_where(raw, "id"))
     return Rule(identity, prefix, **days)
+
+
+def _where(raw: Mapping[str, Any], key: str | None = None) -> Location | None:
+    """Return where a rule of a settings file stands, None for one that comes from elsewhere."""
+    return raw.where(key) if isinstance(raw, Map) else None
 
 
 def _normal(rule: Mapping[str, Any]) -> dict[str, Any]:
