@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
 
+from trainyard.provider.resources import wrong_setting
+
 NAMESPACE = "trainyard"
 ENGINES = ("auto", "cli", "builtin")
 STORES = ("local", "runpod", "aws", "r2", "s3")
@@ -89,7 +91,7 @@ class Settings:
 
     def error(self, key: str, message: str) -> pulumi.RunError:
         """Return the error for one key."""
-        return pulumi.RunError(f"{self.file}: {NAMESPACE}:{key} {message}")
+        return wrong_setting(f"{self.file}: {NAMESPACE}:{key} {message}")
 
     def text(self, key: str, choices: Sequence[str] = ()) -> str | None:
         """Return a text, None when absent or empty."""

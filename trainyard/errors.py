@@ -9,6 +9,7 @@ TrainyardError
 │   └── CloudUnknown        no definite answer: something may have been created or may still exist
 ├── Unreachable          5  the pod does not answer over SSH (never used for a failed command)
 │   └── HostKeyChanged      the pod presents another host key than the pinned one
+├── BootFailed           5  a pod did not come up; it still exists, and another offer may do better
 ├── StillThere           6  something may still run and cost money; the message names it and the way to retry
 ├── StoreError           7  the bucket refused, or what arrived is not what was sent
 │   └── PodCannotUpload     the pod cannot send to this bucket by itself: the way over SSH is left
@@ -24,6 +25,7 @@ Programming errors are not in this tree: they keep their traceback.
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -45,11 +47,14 @@ class TrainyardError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, where: Location | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, where: Location | None = None, hint: str | None = None, facts: Mapping[str, object] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.where = where
         self.hint = hint
+        self.facts = dict(facts or {})
 
     def __str__(self) -> str:
         return render(self)
@@ -93,6 +98,12 @@ class Unreachable(TrainyardError):
 
 class HostKeyChanged(Unreachable):
     """Another host key than the pinned one: no byte is exchanged."""
+
+
+class BootFailed(TrainyardError):
+    """A pod did not come up. Facts: ``pod``, ``phase``, ``hosts_fault`` (the machine may be to blame), ``lease_over``."""
+
+    exit_code = 5
 
 
 class StillThere(TrainyardError):
@@ -149,6 +160,20 @@ class TrainingFailed(TrainyardError):
     """The training ran and its own verdict is failure."""
 
     exit_code = 1
+
+
+KINDS: Mapping[str, type[TrainyardError]] = {
+    "user": UserError, "refused": RefusedError, "cloud": CloudError, "no-capacity": NoCapacity, "cloud-refused": CloudRefused,
+    "cloud-unknown": CloudUnknown, "unreachable": Unreachable, "boot-failed": BootFailed, "still-there": StillThere, "store": StoreError,
+    "busy": Busy, "engine": EngineError, "pod-failed": PodFailed, "disk-full": DiskFull,
+}  # fmt: skip
+"""The names under which errors travel from process to process."""
+
+
+def kind_of(error: BaseException) -> str:
+    """Return the name of an error's nearest class that has one; what is not of this tree is the engine's."""
+    names = {kind: name for name, kind in KINDS.items()}
+    return next((names[kind] for kind in type(error).__mro__ if kind in names), "engine")
 
 
 def render(error: TrainyardError) -> str:

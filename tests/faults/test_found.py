@@ -16,6 +16,7 @@ from trainyard.config import PROJECT, places
 from trainyard.engine.plugin import Plugin
 from trainyard.engine.provider import ProviderError
 from trainyard.errors import CloudUnknown, TrainyardError
+from trainyard.provider.problems import Problem
 from trainyard.remote.transport import Address
 from trainyard.runs import attach, environments
 from trainyard.runs.context import Context
@@ -55,19 +56,23 @@ def checkpoint(stack: Stack) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("operation", "said", "why"),
+    ("operation", "cut", "told", "why"),
     [
-        ("up", "unknown provider 'urn:...::command::default_1_2_1::8cad' for resource urn:...", "cut in two"),
-        ("up", "the pod is not there any more", None),
-        ("preview", "unknown provider 'urn:...'", None),
+        ("up", True, (), "cut in two"), ("up", False, (), None), ("up", True, (Problem("no-capacity", "none left"),), None),
+        ("preview", True, (), None), ("destroy", True, (), "not destroyed all"), ("destroy", False, (Problem("still-there", "p1"),), None),
     ],
-)
+)  # fmt: skip
 def test_an_up_that_the_cli_cannot_do_after_a_replace_was_cut_in_two_is_done_by_the_built_in_engine(
-    stack: Stack, operation: Operation, said: str, why: str | None
+    stack: Stack, operation: Operation, cut: bool, told: tuple[Problem, ...], why: str | None
 ) -> None:
-    told = facade._what_the_cli_left(stack, operation, Outcome("cli", operation, 255, {}, 1.0, (said,)))
+    path = checkpoint(stack)
+    document = json.loads(path.read_bytes())
+    document["checkpoint"]["latest"]["resources"] = [{"urn": "urn:pulumi:dev::trainyard::t::x", "type": "t", "pendingReplacement": cut}]
+    path.write_text(json.dumps(document))
 
-    assert told is None if why is None else why in str(told)
+    found = facade._what_the_cli_left(stack, operation, Outcome("cli", operation, 255, 1.0, problems=told))
+
+    assert found is None if why is None else why in str(found)
 
 
 @pytest.mark.parametrize(("content", "stays"), [(b"", False), (b'{"user.co', False), (b'{"md5": null}', True)])

@@ -15,9 +15,9 @@ import pytest
 from tests.provider.conftest import FENCE, LEASE, Bench
 from trainyard.clouds.marker import format_time
 from trainyard.clouds.protocol import SshAddress
-from trainyard.errors import CloudUnknown
+from trainyard.errors import BootFailed, CloudUnknown
 from trainyard.provider import model
-from trainyard.provider.endpoint import ENDPOINT, BootFailed, EndpointInputs, boot_failed, greets, hosts_fault, image_minutes
+from trainyard.provider.endpoint import ENDPOINT, EndpointInputs, greets, image_minutes
 from trainyard.provider.handler import diff
 from trainyard.provider.values import Properties
 from trainyard.provider.world import Interrupted
@@ -84,29 +84,17 @@ def test_a_closed_port_does_not_greet() -> None:
 )
 def test_each_phase_has_its_own_deadline_and_is_named(bench: Bench, state: dict[str, object], phase: str, minutes: int) -> None:
     began, pod_id = bench.at[0], starting(bench, **state)
-    with pytest.raises(BootFailed, match=f"not past phase '{phase}' after {minutes} minutes"):
+    with pytest.raises(BootFailed, match=f"not past phase '{phase}' after {minutes} minutes") as failed:
         create(bench, pod_id)
     assert minutes * 60 <= bench.at[0] - began < minutes * 60 + 10
     assert bench.cloud.alive() == [pod_id], "a boot failure never ends the pod"
+    assert failed.value.facts == {"pod": pod_id, "phase": phase, "hosts_fault": True, "lease_over": False}
 
 
 def test_an_image_gets_ten_minutes_and_more_when_it_is_large_and_ssh_gets_ten() -> None:
     given = model.parse(EndpointInputs, {"cloud": "model", "pod_id": "p"})
     assert (given.boot_image_minutes, given.boot_ssh_minutes) == (None, 10)
     assert [image_minutes(size) for size in (None, 8, 16, 31)] == [10, 10, 10, 17.5]
-
-
-@pytest.mark.parametrize(
-    ("reason", "remembered"),
-    [
-        ("pod p: not past phase 'image' after 10 minutes (STARTING)", True),
-        ("pod p: failed in phase 'image' (ERROR)", True),
-        ("pod p: failed in phase 'image' (the image cannot be pulled (manifest unknown); check its name)", False),
-        ("the state is locked", False),
-    ],
-)
-def test_only_a_machine_that_may_be_to_blame_is_remembered(reason: str, remembered: bool) -> None:
-    assert hosts_fault(reason) == remembered
 
 
 def test_the_deadline_of_a_phase_counts_from_its_beginning(bench: Bench) -> None:
@@ -128,9 +116,10 @@ def test_the_deadline_of_a_phase_counts_from_its_beginning(bench: Bench) -> None
 def test_a_pod_that_ended_fails_at_once_with_the_cloud_s_word(bench: Bench, status: str) -> None:
     pod_id = starting(bench)
     bench.during += [lambda: None, lambda: bench.cloud.change(pod_id, status=status, leaves=bench.at[0] + 99)]
-    with pytest.raises(BootFailed, match=status.upper()):
+    with pytest.raises(BootFailed, match=status.upper()) as failed:
         create(bench, pod_id)
     assert sum(bench.slept) < 5
+    assert failed.value.facts["hosts_fault"] == (status == "error"), "only a machine that may be to blame is remembered"
 
 
 def test_a_pod_that_was_seen_and_is_gone_fails_at_once(bench: Bench) -> None:
@@ -154,7 +143,7 @@ def test_a_pod_is_not_waited_for_beyond_its_lease_s_end(bench: Bench) -> None:
     with pytest.raises(BootFailed, match=r"phase 'accepted' \(ACCEPTED; its lease is over\)") as failed:
         create(bench, pod_id)
     assert 20 <= sum(bench.slept) < 25
-    assert boot_failed(str(failed.value)) and not hosts_fault(str(failed.value)) and not boot_failed("the engine exited -9")
+    assert failed.value.facts["lease_over"] and not failed.value.facts["hosts_fault"]
 
 
 def test_an_api_that_stutters_is_no_boot_failure(bench: Bench) -> None:

@@ -62,10 +62,10 @@ class Events:
         elif op != "same":
             self._step_line(op, urn, status, seconds, keys, message)
 
-    def diagnostic(self, severity: Severity, message: str, urn: str = "") -> None:
-        """Pass on what a person should read."""
+    def diagnostic(self, severity: Severity, message: str, urn: str = "", *, kind: str = "") -> None:
+        """Pass on what a person should read; ``kind`` names an error for machines (``errors.KINDS``)."""
         message = self._hide(message).rstrip()
-        self._write({"event": "diagnostic", "severity": severity, "message": message, "urn": urn})
+        self._write({"event": "diagnostic", "severity": severity, "message": message, "urn": urn, **({"kind": kind} if kind else {})})
         prefix = "" if severity == "info" else f"{severity}: "
         about = f"{urns.type_of(urn)} {urns.name_of(urn)}: " if urn else ""
         self._line(f"{prefix}{about}{message}")

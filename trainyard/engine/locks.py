@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trainyard.errors import EngineError
+from trainyard.errors import Busy, EngineError
 
 LOCKED_EXIT = 255  # what the CLI exits with when a stack is locked
 
 
-class Locked(EngineError):
+class Locked(Busy):
     """Another process holds the stack."""
 
     exit_code = LOCKED_EXIT

@@ -24,7 +24,7 @@ from trainyard.engine.refusals import check_request, position, refused, refused_
 from trainyard.engine.state import Resource
 from trainyard.engine.steps import read, register
 from trainyard.engine.values import equal
-from trainyard.errors import EngineError, TrainyardError
+from trainyard.errors import EngineError, TrainyardError, kind_of
 
 FEATURES = {
     "secrets": resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS,
@@ -228,7 +228,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         except TrainyardError as error:
             if error.where is None and request is not None:
                 error.where = position(request)
-            self._op.fail(str(error))
+            self._op.fail(str(error), kind=kind_of(error))
         except BaseException as error:
             self._op.fail(f"{type(error).__name__}: {error}")
             context.abort(grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
@@ -243,7 +243,7 @@ def _stop(context: grpc.ServicerContext) -> NoReturn:
 
 def _refusing(what: str) -> Callable[..., Any]:
     def answer(self: Monitor, request: Any, context: grpc.ServicerContext) -> Any:
-        self._op.fail(str(refused(what)))
+        self._op.fail(str(refused(what)), kind="refused")
         _stop(context)
 
     return answer

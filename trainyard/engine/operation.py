@@ -67,10 +67,10 @@ class Operation:
         self.running = 0
         self.providers: Providers
 
-    def fail(self, message: str, urn: str = "") -> None:
-        """Report an error; no new step begins after it."""
+    def fail(self, message: str, urn: str = "", *, kind: str = "") -> None:
+        """Report an error, of a kind of ``errors.KINDS`` where it has one; no new step begins after it."""
         self.failed = True
-        self.events.diagnostic("error", message, urn)
+        self.events.diagnostic("error", message, urn, kind=kind)
         self.stopping.set()
 
     def interrupt(self) -> None:

@@ -29,7 +29,7 @@ from trainyard.engine.secrets import Crypter, new_salt
 from trainyard.engine.spawn import Source
 from trainyard.engine.state import StackState
 from trainyard.engine.values import Wire, shown
-from trainyard.errors import EngineError, RefusedError, TrainyardError, UserError
+from trainyard.errors import EngineError, RefusedError, TrainyardError, UserError, kind_of
 
 _PROGRAM_GRACE = 5.0
 
@@ -102,13 +102,13 @@ class Session:
         try:
             operation = self._open()
         except TrainyardError as error:
-            self.events.diagnostic("error", str(error))
+            self.events.diagnostic("error", str(error), kind=kind_of(error))
             return self._close(error.exit_code if isinstance(error, (locks.Locked, UserError)) else 1)
         try:
             work = {"preview": self._program, "up": self._program, "refresh": self._refresh, "destroy": self._destroy}[kind]
             work(operation)
         except TrainyardError as error:
-            operation.fail(str(error))
+            operation.fail(str(error), kind=kind_of(error))
         return self._finish(operation)
 
     def interrupt(self) -> None:
@@ -204,7 +204,7 @@ class Session:
             raise EngineError("nothing was created: first it must be known what the interrupted run left")
         if self._guard is not None and self._plugins is not None:
             self._guard.unserved = self._plugins.unserved
-            self._guard.on_refusal = lambda error: operation.fail(f"{error}{_made_so_far(operation)}")
+            self._guard.on_refusal = lambda error: operation.fail(f"{error}{_made_so_far(operation)}", kind="refused")
         threading.Thread(target=self._watch, args=(operation,), daemon=True).start()
         try:
             self._run_program(operation)
@@ -213,7 +213,7 @@ class Session:
             operation.failed = True
             operation.stopping.set()
             if not reported:
-                self.events.diagnostic("error", str(error))
+                self.events.diagnostic("error", str(error), kind=kind_of(error))
         finally:
             self._program_over.set()
         with self._ended:  # the watcher may have taken over the end
@@ -274,7 +274,7 @@ class Session:
         try:
             operation.state.write()
         except EngineError as error:
-            operation.fail(str(error))
+            operation.fail(str(error), kind=kind_of(error))
         if operation.preview:
             return
         try:

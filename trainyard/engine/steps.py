@@ -13,7 +13,7 @@ from trainyard.engine.plan import Plan, make_plan
 from trainyard.engine.provider import Outcome, ProviderError
 from trainyard.engine.state import Resource
 from trainyard.engine.values import equal
-from trainyard.errors import EngineError, RefusedError
+from trainyard.errors import EngineError, RefusedError, kind_of
 
 
 def register(op: Operation, goal: Goal) -> Resource:
@@ -29,7 +29,7 @@ def register(op: Operation, goal: Goal) -> Resource:
     except RefusedError:
         raise
     except EngineError as error:
-        op.fail(str(error), getattr(error, "urn", ""))
+        op.fail(str(error), getattr(error, "urn", ""), kind=kind_of(error))
         raise Stopped from None
 
 
@@ -46,7 +46,7 @@ def read(op: Operation, goal: Goal, identity: str) -> Resource:
         new.source_position, new.stack_trace = goal.source_position, goal.stack_trace
         _read(op, new, old)
     except EngineError as error:
-        op.fail(str(error))
+        op.fail(str(error), kind=kind_of(error))
         raise Stopped from None
     op.registered[urn] = new
     return new

@@ -6,14 +6,13 @@ whoever asked for it, and its lease ends it in any case.
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from trainyard.clouds.protocol import Cloud, PodInfo, SshAddress
-from trainyard.errors import CloudError
+from trainyard.errors import BootFailed, CloudError
 from trainyard.provider import model
 from trainyard.provider.handler import Found, Handler
 from trainyard.provider.model import prop
@@ -61,33 +60,6 @@ class _Boot:
     """From then on the cloud's word that there is no such pod is believed, also of one that was never seen."""
 
 
-class BootFailed(CloudError):
-    """The pod did not come up; it still exists."""
-
-    def __init__(self, pod_id: str, phase: Phase, last: str, *, after: float | None) -> None:
-        when = f"not past phase '{phase}' after {after:.0f} minutes" if after is not None else f"failed in phase '{phase}'"
-        super().__init__(f"pod {pod_id}: {when} ({last})", hint=_HINTS[phase])
-        self.phase = phase
-
-
-def boot_failed(reason: str) -> bool:
-    """Tell from an engine's words whether a pod did not come up, which another offer may do better."""
-    return re.search(r"(not past|failed in) phase '", reason) is not None
-
-
-def hosts_fault(reason: str) -> bool:
-    """Tell from a failed boot's words whether the machine, and not the image, may be to blame."""
-    return re.search(r"not past phase '|failed in phase '\w+' \(ERROR\)", reason) is not None
-
-
-class Denied(BootFailed):
-    """The state names a pod that the cloud does not have: an earlier operation ended it and could not write that down."""
-
-    def __init__(self, pod_id: str) -> None:
-        super().__init__(pod_id, "accepted", "the cloud says that there is no such pod", after=None)
-        self.hint = "Run refresh, then up rents another one."
-
-
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     """Wait until sshd of the pod answers, and return where."""
     given = model.parse(EndpointInputs, inputs)
@@ -133,7 +105,7 @@ def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
             look = world.time() + LOOK_EVERY
             problem = _problem(world, cloud, given.pod_id)
             if problem is not None:
-                raise BootFailed(given.pod_id, boot.phase, problem, after=None)
+                raise boot_failure(given.pod_id, boot.phase, problem)
         info = _ask(world, cloud, given.pod_id, boot)
         if info is not None:
             if info.ssh and greets(info.ssh):
@@ -141,12 +113,21 @@ def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
             boot = _moved(world, boot, info, minutes)
             if info.end is not None and world.time() >= info.end.timestamp():
                 # No warden runs on it yet, so nobody but those who asked for it would end it.
-                raise BootFailed(given.pod_id, boot.phase, f"{boot.last}; {LEASE_OVER}", after=None)
+                raise boot_failure(given.pod_id, boot.phase, f"{boot.last}; its lease is over", lease_over=True)
         if world.time() >= boot.until:
             problem = _problem(world, cloud, given.pod_id)
-            raise BootFailed(given.pod_id, boot.phase, problem or boot.last, after=minutes[boot.phase])
+            raise boot_failure(given.pod_id, boot.phase, problem or boot.last, after=minutes[boot.phase], hosts_fault=True)
         world.sleep(pause)
         pause = min(1.5 * pause, 3.0)
+
+
+def boot_failure(
+    pod_id: str, phase: Phase, last: str, *, after: float | None = None, hosts_fault: bool = False, lease_over: bool = False, hint: str = ""
+) -> BootFailed:
+    """Return the error of a pod that did not come up. ``hosts_fault``: the machine, and not the image, may be to blame."""
+    when = f"not past phase '{phase}' after {after:.0f} minutes" if after is not None else f"failed in phase '{phase}'"
+    facts = {"pod": pod_id, "phase": phase, "hosts_fault": hosts_fault, "lease_over": lease_over}
+    return BootFailed(f"pod {pod_id}: {when} ({last})", hint=hint or _HINTS[phase], facts=facts)
 
 
 def image_minutes(image_gb: float | None) -> float:
@@ -157,7 +138,6 @@ def image_minutes(image_gb: float | None) -> float:
 LOOK_EVERY = 15.0
 """Seconds between two looks into the cloud's logs: a pull that fails is not waited for until its deadline."""
 
-LEASE_OVER = "its lease is over"
 _UNSEEN = "not seen yet"
 _MARGIN = 5.0
 _NEXT: dict[Phase, str] = {"accepted": "the cloud", "image": "the image", "ssh": "its SSH server"}
@@ -188,11 +168,14 @@ def _ask(world: World, cloud: Cloud, pod_id: str, boot: _Boot) -> PodInfo | None
         world.log(f"pod {pod_id}: {error}", "debug")
         return None
     if info is None and boot.last != _UNSEEN:
-        raise BootFailed(pod_id, boot.phase, f"it was {boot.last}, now it is gone", after=None)
+        raise boot_failure(pod_id, boot.phase, f"it was {boot.last}, now it is gone")
     if info is None and world.time() >= boot.denied_from:
-        raise Denied(pod_id)
+        # An earlier operation ended it and could not write that down.
+        raise boot_failure(
+            pod_id, "accepted", "the cloud says that there is no such pod", hint="Run refresh, then up rents another one."
+        )  # fmt: skip
     if info is not None and info.status in ("exited", "error", "terminating"):
-        raise BootFailed(pod_id, boot.phase, info.raw_status, after=None)
+        raise boot_failure(pod_id, boot.phase, info.raw_status, hosts_fault=info.status == "error")
     return info
 
 

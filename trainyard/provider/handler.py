@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from trainyard.errors import CloudError, TrainyardError
+from trainyard.errors import CloudError, UserError
 from trainyard.provider import model
 from trainyard.provider.values import UNKNOWN, Properties, Sealed, Tree, Unknown
 from trainyard.provider.world import Call
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 Kind = Literal["add", "delete", "update", "add-replace", "delete-replace", "update-replace"]
 
 
-class CheckFailed(TrainyardError):
+class CheckFailed(UserError):
     """Inputs that cannot be right, each with its property."""
-
-    exit_code = 2
 
     def __init__(self, failures: Sequence[model.Failure]) -> None:
         super().__init__("; ".join(item.reason for item in failures))

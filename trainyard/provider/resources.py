@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 import pulumi
 
+from trainyard.errors import UserError
+from trainyard.provider import problems
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -207,6 +210,12 @@ def _deletable(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> pul
     inherited = given.parent._protect if given.parent is not None else None
     for option, value in (("protect", given.protect or inherited), ("retain_on_delete", given.retain_on_delete)):
         if value:
-            raise pulumi.RunError(f"{kind} '{name}': {option} is refused (own or inherited): destroy would leave a pod that costs money")
+            raise wrong_setting(f"{kind} '{name}': {option} is refused (own or inherited): destroy would leave a pod that costs money")
     given.protect = given.retain_on_delete = False
     return given
+
+
+def wrong_setting(text: str) -> pulumi.RunError:
+    """Return the error that ends the program; whoever started the engine hears of what kind it is."""
+    problems.note(UserError(text))
+    return pulumi.RunError(text)

@@ -21,6 +21,7 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, st
 from trainyard import __version__
 from trainyard.errors import TrainyardError, UserError
 from trainyard.provider import handler as handlers
+from trainyard.provider import problems
 from trainyard.provider.handler import CheckFailed, Difference, Handler, Partial
 from trainyard.provider.values import Properties, from_wire, to_wire
 from trainyard.provider.world import Call, Control, Interrupted, World
@@ -217,11 +218,15 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
 
         try:
             return await self._work.do(guarded)
-        except CheckFailed:
+        except CheckFailed as error:
+            problems.note(error, urn)
             raise
         except Partial as error:
+            # What lies behind it says more than that it exists all the same.
+            problems.note(error.__cause__ if isinstance(error.__cause__, TrainyardError) else error, urn)
             await _abort_partial(context, urn, error, inputs)
         except TrainyardError as error:
+            problems.note(error, urn)
             await context.abort(grpc.StatusCode.UNKNOWN, str(error))
         except Exception as error:
             traceback.print_exc(file=sys.stderr)

@@ -44,7 +44,7 @@ def operate(context: Context, name: str, operation: Operation, *, yes: bool, as_
         facade.settings_of(name, context.places)  # what is wrong in them is told before an engine starts
         outcome = facade.operate(stack, operation, on_event)
         if not outcome.ok:
-            raise EngineError(f"{operation} of stack '{name}' failed (engine {outcome.engine}): {outcome.reason()}")
+            raise outcome.error(f"{operation} of stack '{name}' failed (engine {outcome.engine}): ")
         if operation == "up":
             mark_up(context.places, stack)
     _say_outcome(context, name, outcome)

@@ -7,14 +7,13 @@ from typing import Any
 
 from trainyard import yamlfile
 from trainyard.config import PROJECT
-from trainyard.errors import EngineError
 from trainyard.runs.context import Context
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.made import ENDPOINT, POD, made
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.shape import remember_failure
 from trainyard.stacks import facade
-from trainyard.stacks.model import Stack
+from trainyard.stacks.model import Outcome, Stack
 from trainyard.stacks.settings import ensure_stack, salt_of
 
 # What shapes a pod and therefore travels from the environment's settings into each run's own stack.
@@ -53,8 +52,8 @@ def write_run_settings(
 def rent(context: Context, record: Record, folder: RunFolder) -> None:
     """Bring up the attempt's stack: lease, pod, endpoint, readiness; fills ``record.pod``.
 
-    A pod that does not boot is replaced by one of the next offer, BOOT_TRIES pods in all. Raises EngineError
-    with the provider's words when it fails; what exists by then is in the state.
+    A pod that does not boot is replaced by one of the next offer, BOOT_TRIES pods in all. Raises an error of the
+    failure's kind with the provider's words; what exists by then is in the state.
     """
     stack = context.run_stack(record, folder)
     avoid = _avoided(folder)
@@ -66,15 +65,16 @@ def rent(context: Context, record: Record, folder: RunFolder) -> None:
         if outcome.ok:
             break
         offer = _offer_that_did_not_boot(stack)
-        other, over = _boot(outcome.reason())
-        last = over or attempt + 1 == BOOT_TRIES
+        boot = outcome.problem.kind == "boot-failed"
+        other = not boot
+        last = bool(boot and outcome.problem.facts.get("lease_over")) or attempt + 1 == BOOT_TRIES
         if not last and (_is_there_after_all(stack) or (offer is not None and other)):
             context.ui.warn(f"{outcome.reason()}\nthe pod is there: going on with it")
             continue
         if offer is not None:
-            _remember(context, record, offer, outcome.reason())
+            _remember(context, record, offer, outcome)
         if offer is None or offer in avoid or last:
-            raise EngineError("\n".join([f"the pod could not be brought up: {outcome.reason()}", *failures]))
+            raise outcome.error("the pod could not be brought up: ", *failures)
         avoid.append(offer)
         failures.append(f"before that, with {offer}: {outcome.reason()}")
         context.ui.warn(f"{outcome.reason()}\nthe next offer is tried; {offer} is avoided")
@@ -99,18 +99,9 @@ def _offer_that_did_not_boot(stack: Stack) -> str | None:
     return str(offers[-1]) if offers and offers[-1] else None
 
 
-def _boot(reason: str) -> tuple[bool, bool]:
-    """Tell whether an up failed for something else than a pod's boot, and whether its lease is over."""
-    from trainyard.provider.endpoint import LEASE_OVER, boot_failed
-
-    return not boot_failed(reason), LEASE_OVER in reason
-
-
-def _remember(context: Context, record: Record, offer: str, reason: str) -> None:
-    from trainyard.provider.endpoint import hosts_fault
-
-    if hosts_fault(reason):
-        remember_failure(Ledger(context.places.ledger), record.id, context.cloud(record.environment).name, offer, reason)
+def _remember(context: Context, record: Record, offer: str, outcome: Outcome) -> None:
+    if outcome.problem.facts.get("hosts_fault"):
+        remember_failure(Ledger(context.places.ledger), record.id, context.cloud(record.environment).name, offer, outcome.reason())
 
 
 def _avoided(folder: RunFolder) -> list[str]:

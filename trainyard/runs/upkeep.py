@@ -8,7 +8,7 @@ from typing import Any
 
 from trainyard import settings
 from trainyard.config import Places
-from trainyard.errors import EngineError, RefusedError
+from trainyard.errors import RefusedError
 from trainyard.provider.intents import is_closed
 from trainyard.runs.context import Context
 from trainyard.runs.made import LEASE, made
@@ -32,7 +32,7 @@ def ensure_environment(context: Context, name: str) -> dict[str, Any]:
     with context.ui.stage("up", f"environment {name}"):
         outcome = facade.operate(stack, "up", context.ui.engine_event)
     if not outcome.ok:
-        raise EngineError(f"up of stack '{name}' failed: {outcome.reason()}")
+        raise outcome.error(f"up of stack '{name}' failed: ")
     mark_up(context.places, stack)
     return facade.outputs(stack)
 

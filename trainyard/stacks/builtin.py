@@ -6,7 +6,8 @@ import json
 import sys
 import time
 
-from trainyard.stacks.child import run_child
+from trainyard.provider.problems import Problem
+from trainyard.stacks.child import Ended, run_child
 from trainyard.stacks.environ import child_env
 from trainyard.stacks.model import Event, OnEvent, Operation, Outcome, Stack
 from trainyard.stacks.settings import engine_settings
@@ -27,8 +28,11 @@ def operate(stack: Stack, operation: Operation, cloud: str | None, on_event: OnE
     argv += ["--config-file", str(engine_settings(stack)), "--json", "-y"]
     env = child_env(stack.places, stack.env, cloud)
     log = stack.places.logs / f"{stack.name}.engine.log"
-    code, tail = run_child(argv, env=env, cwd=stack.places.root, on_line=line, log=log)
-    return seen.outcome("builtin", operation, code, time.monotonic() - started, tail)
+    ended = run_child(argv, env=env, cwd=stack.places.root, on_line=line, log=log)
+    return seen.outcome("builtin", operation, time.monotonic() - started, ended)
+
+
+_PROOF = "command:remote:Command"
 
 
 class Seen:
@@ -38,26 +42,34 @@ class Seen:
         self.changes: dict[str, int] = {}
         self.errors: list[str] = []
         self.remaining: tuple[Event, ...] = ()
+        self.problems: list[Problem] = []
 
     def add(self, event: Event) -> None:
         """Take one event into account."""
         kind = event.get("event")
         if kind == "diagnostic" and event.get("severity") == "error":
             self.errors.append(str(event.get("message", "")).strip())
+            if event.get("kind"):
+                self.problems.append(Problem(str(event["kind"]), self.errors[-1], str(event.get("urn") or "")))
+        elif kind == "step" and event.get("status") == "failed" and event.get("type") == _PROOF:
+            # The proof of a run's pod runs in a plugin that is not ours: that it failed is all that is told.
+            self.problems.append(Problem("unreachable", str(event.get("message") or ""), str(event.get("urn") or "")))
         elif kind == "remaining" and isinstance(event.get("resources"), list):
             self.remaining = tuple(event["resources"])  # type: ignore[arg-type]
         elif kind == "summary" and isinstance(event.get("changes"), dict):
             self.changes = dict(event["changes"])  # type: ignore[call-overload]
 
-    def outcome(self, engine: str, operation: Operation, code: int, seconds: float, tail: str) -> Outcome:
+    def outcome(self, engine: str, operation: Operation, seconds: float, ended: Ended) -> Outcome:
         """Return the outcome."""
+        own = [problem for problem in self.problems if problem.kind != "engine"]  # says no more than the text
         return Outcome(
             engine=engine,  # type: ignore[arg-type]
             operation=operation,
-            exit_code=code,
+            exit_code=ended.code,
             seconds=seconds,
             changes=self.changes,
             errors=tuple(self.errors),
             remaining=self.remaining,
-            stderr_tail=tail,
+            stderr_tail=ended.stderr_tail,
+            problems=(*ended.problems, *own) if ended.code else (),
         )

@@ -6,31 +6,44 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from trainyard.provider import problems
 
 # Pulumi's own rule, which the built-in engine shares: the first signal stops new steps and awaits
 # the running ones, so that a pod in creation is recorded.
 _GRACE_SIGNAL = signal.SIGINT
 
 
-def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line: Callable[[str], None], log: Path) -> tuple[int, str]:
-    """Run the command and hand on each line of its stdout; return (exit code, tail of its stderr).
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an engine's process ended."""
+
+    code: int
+    stderr_tail: str
+    problems: tuple[problems.Problem, ...]
+
+
+def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line: Callable[[str], None], log: Path) -> Ended:
+    """Run the command and hand on each line of its stdout; return how it ended and what its provider wrote down.
 
     The child has a session of its own, so a Ctrl-C in the terminal reaches only us: it is passed on
     once, the child's running steps are awaited, then KeyboardInterrupt is raised. All output is kept in ``log``.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: deque[str] = deque(maxlen=20)
-    with log.open("ab", buffering=0) as kept:
+    with log.open("ab", buffering=0) as kept, _notebook(log) as noted:
         child = subprocess.Popen(
             list(argv),
             cwd=cwd,
             # Says who asked: nothing is rented for a command that was killed meanwhile (provider/world.py).
-            env={**env, "TRAINYARD_CONTROLLER": str(os.getpid())},
+            env={**env, "TRAINYARD_CONTROLLER": str(os.getpid()), problems.VARIABLE: noted},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -56,9 +69,25 @@ def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line
                 _signal(child.pid, _GRACE_SIGNAL)
         child.stdout.close()
         drain.join(timeout=2)
+        found = problems.read(Path(noted))
     if interrupted:
         raise KeyboardInterrupt
-    return code, "".join(tail).strip()
+    return Ended(code, "".join(tail).strip(), found)
+
+
+@contextlib.contextmanager
+def _notebook(log: Path) -> Iterator[str]:
+    """Make the file into which providers write what failed, for as long as the engine runs."""
+    try:
+        handle, path = tempfile.mkstemp(prefix=f"{log.stem}.", suffix=".problems", dir=log.parent)
+    except OSError:  # a full disk costs us the kinds, never the operation
+        yield ""
+        return
+    os.close(handle)
+    try:
+        yield path
+    finally:
+        os.unlink(path)
 
 
 def _drain(stream: IO[bytes], tail: deque[str], kept: IO[bytes]) -> None:

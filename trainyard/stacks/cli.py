@@ -44,9 +44,9 @@ def operate(binary: Path, stack: Stack, operation: Operation, cloud: str | None,
         on_event(event)
 
     with _EventReader(events, take):
-        code, tail = run_child(argv, env=env, cwd=stack.places.root, on_line=lambda line: None, log=folder / f"{stack.name}.engine.log")
+        ended = run_child(argv, env=env, cwd=stack.places.root, on_line=lambda line: None, log=folder / f"{stack.name}.engine.log")
     events.unlink(missing_ok=True)
-    return seen.outcome("cli", operation, code, time.monotonic() - started, tail)
+    return seen.outcome("cli", operation, time.monotonic() - started, ended)
 
 
 class _EventReader:

@@ -6,15 +6,16 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from trainyard import settings
 from trainyard.config import PROJECT, Places, settings_file
 from trainyard.engine import locks
-from trainyard.engine.locks import LOCKED_EXIT
 from trainyard.engine.secrets import Crypter
 from trainyard.errors import EngineError, TrainyardError, UserError
+from trainyard.provider.problems import Problem
 from trainyard.stacks import builtin, cli, installed
 from trainyard.stacks.model import EngineName, Event, OnEvent, Operation, Outcome, Stack
 from trainyard.stacks.passphrase import passphrase
@@ -67,7 +68,12 @@ def choose_engine(stack: Stack) -> tuple[EngineName, Path | None]:
 
 
 def operate(
-    stack: Stack, operation: Operation, on_event: OnEvent = lambda event: None, *, sleep: Callable[[float], None] = time.sleep
+    stack: Stack,
+    operation: Operation,
+    on_event: OnEvent = lambda event: None,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    tries: int = LOCK_TRIES,
 ) -> Outcome:
     """Run one operation on the stack's engine and return what it did; a failure is told by the outcome, not raised.
 
@@ -77,8 +83,8 @@ def operate(
         _check_lifecycle(stack)
     ensure_stack(stack)
     outcome = _once(stack, operation, on_event)
-    for attempt in range(LOCK_TRIES):
-        if outcome.exit_code != LOCKED_EXIT or "locked" not in outcome.reason():
+    for attempt in range(tries):
+        if outcome.problem.kind != "busy":
             break
         if attempt == 0:
             on_event({"event": "diagnostic", "severity": "warning", "message": "another engine works on this stack; waiting for it"})
@@ -167,7 +173,12 @@ def _once(stack: Stack, operation: Operation, on_event: OnEvent) -> Outcome:
     _clear_dead_locks(stack, on_event)
     _drop_cut_side_file(stack)
     outcome = cli.operate(binary, stack, operation, name, on_event)
-    why = _what_the_cli_left(stack, operation, outcome) if backend(stack) is not None else None
+    if backend(stack) is None:
+        return outcome
+    if not outcome.ok and not outcome.problems and operation != "preview" and (held := _locks(stack)):
+        # The CLI has a code for nothing: a lock that is still there says why it did nothing.
+        return replace(outcome, problems=(Problem("busy", "\n".join(map(str, held))),))
+    why = _what_the_cli_left(stack, operation, outcome)
     if why is None:
         return outcome
     on_event({"event": "diagnostic", "severity": "warning", "message": f"the Pulumi CLI {why}; the built-in engine goes on"})
@@ -176,17 +187,18 @@ def _once(stack: Stack, operation: Operation, on_event: OnEvent) -> Outcome:
 
 def _what_the_cli_left(stack: Stack, operation: Operation, outcome: Outcome) -> str | None:
     """Return why what the CLI was asked for has to be finished by the built-in engine, None when it has not."""
-    if operation == "up" and not outcome.ok and "unknown provider" in outcome.reason():
-        # Measured: after a replace that was cut in two the CLI's up fails so, until the stack is destroyed.
-        return "does not get past a replace that was cut in two"
-    if operation != "destroy":
-        return None
+    if operation not in ("up", "destroy") or outcome.problems:
+        return None  # a provider or the program has said no: it would say so again
+    latest = state_of(stack).latest()
+    if operation == "up":
+        # Measured: after a replace that was cut in two the CLI's up fails ("unknown provider"), until the stack is destroyed.
+        cut = any(resource.get("pendingReplacement") for resource in latest.get("resources") or [])
+        return "does not get past a replace that was cut in two" if cut and not outcome.ok else None
     if not outcome.ok:
         # Measured: the CLI stops before it deletes anything when the plugin of any resource is missing.
-        return "misses a plugin" if _plugin_missing(outcome) else None
+        return "has not destroyed all"
     # Measured: the CLI destroys around a create that a crash left open, and the stack can then never be removed.
-    pending = state_of(stack).latest().get("pending_operations")
-    return "leaves a create without outcome in the state" if pending else None
+    return "leaves a create without outcome in the state" if latest.get("pending_operations") else None
 
 
 def _drop_cut_side_file(stack: Stack) -> None:
@@ -227,6 +239,11 @@ def _reveal(value: object, crypter: _LazyCrypter) -> object:
     return value
 
 
+def _locks(stack: Stack) -> list[locks.Lock]:
+    store = backend(stack)
+    return locks.find(store.root, PROJECT, stack.name) if store is not None else []
+
+
 def _clear_dead_locks(stack: Stack, on_event: OnEvent) -> None:
     def say(text: str) -> None:
         on_event({"event": "diagnostic", "severity": "warning", "message": text})
@@ -234,7 +251,3 @@ def _clear_dead_locks(stack: Stack, on_event: OnEvent) -> None:
     store = backend(stack)
     if store is not None:
         locks.cancel(store.root, PROJECT, stack.name, say)
-
-
-def _plugin_missing(outcome: Outcome) -> bool:
-    return "plugin" in outcome.reason().lower()

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from trainyard.config import Places
+from trainyard.errors import KINDS, StillThere, TrainyardError
+from trainyard.provider.problems import Problem
 
 EngineName = Literal["cli", "builtin"]
 Operation = Literal["preview", "up", "refresh", "destroy"]
@@ -44,6 +46,8 @@ class Outcome:
     errors: tuple[str, ...] = ()
     remaining: tuple[Mapping[str, object], ...] = ()
     stderr_tail: str = ""
+    problems: tuple[Problem, ...] = ()
+    """What failed, as data: written down by provider, program and engine, in this order."""
 
     @property
     def ok(self) -> bool:
@@ -53,3 +57,13 @@ class Outcome:
     def reason(self) -> str:
         """Return why it failed, in the engine's and provider's own words."""
         return "\n".join(self.errors) or self.stderr_tail or f"the engine exited {self.exit_code}"
+
+    @property
+    def problem(self) -> Problem:
+        """What decides about the exit code: what may still cost money, else what failed first."""
+        costly = [item for item in self.problems if issubclass(KINDS.get(item.kind, TrainyardError), StillThere)]
+        return next(iter([*costly, *self.problems]), Problem("engine", self.reason()))
+
+    def error(self, before: str = "", *after: str) -> TrainyardError:
+        """Return the failure as an error of its kind, in the engine's and provider's own words."""
+        return self.problem.error("\n".join([before + self.reason(), *after]))

@@ -1,0 +1,127 @@
+"""What failed arrives at the caller of an engine as a kind with facts, whichever engine it was, and decides about the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.provider.plugin import real_plugin, urn
+from trainyard.config import PROJECT, places
+from trainyard.engine import locks
+from trainyard.errors import KINDS, BootFailed, Busy, StillThere, TrainyardError, UserError, kind_of
+from trainyard.provider import problems
+from trainyard.provider.endpoint import boot_failure
+from trainyard.provider.problems import Problem
+from trainyard.stacks import facade
+from trainyard.stacks.builtin import Seen
+from trainyard.stacks.child import Ended
+from trainyard.stacks.model import Outcome, Stack
+from trainyard.stacks.settings import ensure_stack
+from trainyard.stacks.state import backend
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(params=["builtin", "cli"])
+def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Stack:
+    """A stack of the real program under each engine that this machine has."""
+    if request.param == "cli" and shutil.which("pulumi") is None:
+        pytest.skip("NO PULUMI CLI on PATH: kinds were not looked at under it")
+    for name in ("infra", "Pulumi.yaml", ".venv"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "Pulumi.dev.yaml").write_text("config:\n  trainyard:cloud: local\n  trainyard:bucket: none\n")
+    env = {
+        **os.environ, "PULUMI_CONFIG_PASSPHRASE": "p", "TRAINYARD_LOCAL_ROOT": str(tmp_path / "o"), "XDG_CONFIG_HOME": str(tmp_path / "c"),
+        "PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}", "TRAINYARD_ENGINE": request.param,
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+    }  # fmt: skip
+    made = Stack("dev", places(tmp_path, env), env, tmp_path / "Pulumi.dev.yaml")
+    ensure_stack(made)
+    return made
+
+
+def test_a_wrong_setting_is_the_user_s_under_either_engine(stack: Stack) -> None:
+    stack.settings.write_text(stack.settings.read_text() + "  trainyard:pods: two\n")
+
+    error = facade.operate(stack, "up").error("up failed: ")
+
+    assert isinstance(error, UserError) and error.exit_code == 2
+    assert "trainyard:pods must be a number" in error.message
+    assert not list(stack.places.logs.glob("*.problems")), "what was written down is taken away with the engine"
+
+
+def test_inputs_that_a_provider_refuses_are_the_user_s_under_either_engine(stack: Stack) -> None:
+    stack.settings.write_text("config:\n  trainyard:cloud: lokal\n  trainyard:bucket: none\n  trainyard:pods: 1\n  trainyard:hours: 1\n")
+
+    outcome = facade.operate(stack, "up")
+
+    assert not outcome.ok
+    assert outcome.problem.kind == "user", outcome
+
+
+def test_a_stack_that_another_engine_holds_is_waited_for_and_then_busy(stack: Stack) -> None:
+    store = backend(stack)
+    assert store is not None
+    waits: list[float] = []
+    said: list[str] = []
+
+    with locks.held(store.root, PROJECT, "dev"):
+        outcome = facade.operate(stack, "up", lambda event: said.append(str(event.get("message"))), sleep=waits.append, tries=2)
+
+    assert isinstance(outcome.error(), Busy) and outcome.error().exit_code == 8
+    assert len(waits) == 2 and said.count("another engine works on this stack; waiting for it") == 1
+    assert facade.operate(stack, "preview").ok, "it holds nobody up afterwards"
+
+
+def test_a_failed_boot_keeps_its_facts_on_the_way() -> None:
+    error = boot_failure("p1", "image", "STARTING", after=10, hosts_fault=True)
+    line = json.dumps({"kind": kind_of(error), "message": str(error), "urn": "u", "facts": error.facts})
+
+    back = Problem(**json.loads(line)).error("the pod could not be brought up: x")
+
+    assert isinstance(back, BootFailed) and back.exit_code == 5
+    assert back.facts == {"pod": "p1", "phase": "image", "hosts_fault": True, "lease_over": False}
+
+
+def test_a_provider_writes_down_what_failed_and_of_which_resource(tmp_path: Path) -> None:
+    noted = tmp_path / "noted"
+    noted.touch()
+    with real_plugin(tmp_path, **{problems.VARIABLE: str(noted)}) as plugin, pytest.raises(AssertionError):
+        plugin.check(urn("Lease", "x"), {"cloud": "local", "hours": "two"})
+
+    (found,) = problems.read(noted)
+    assert (found.kind, found.urn, found.message) == ("user", urn("Lease", "x"), "'hours' must be a number")
+
+
+def test_nothing_is_left_where_nobody_reads_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(problems.VARIABLE, str(tmp_path / "gone"))
+    problems.note(UserError("late"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_may_still_cost_money_decides_whatever_failed_first() -> None:
+    outcome = Outcome("cli", "destroy", 1, 1.0, problems=(Problem("user", "a"), Problem("still-there", "pod p1", facts={"pods": ["p1"]})))
+    assert isinstance(outcome.error(), StillThere) and outcome.error().facts == {"pods": ["p1"]}
+
+
+def test_a_failed_proof_of_the_pod_is_told_by_its_step_whoever_runs_the_command() -> None:
+    seen = Seen()
+    seen.add({"event": "step", "type": "command:remote:Command", "op": "create", "status": "failed", "urn": "u", "message": "no"})
+    assert seen.outcome("cli", "up", 1.0, Ended(1, "", ())).error().exit_code == 5
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_names_the_class_it_makes(name: str) -> None:
+    assert kind_of(KINDS[name]("x")) == name
+
+
+def test_an_error_without_a_kind_of_its_own_is_its_parents_or_the_engine_s() -> None:
+    class Finer(StillThere):
+        pass
+
+    assert kind_of(Finer("x")) == "still-there"
+    assert kind_of(ValueError("x")) == "engine" == kind_of(TrainyardError("x"))
