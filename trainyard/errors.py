@@ -12,7 +12,8 @@ TrainyardError
 ├── BootFailed           5  a pod did not come up; it still exists, and another offer may do better
 ├── StillThere           6  something may still run and cost money; the message names it and the way to retry
 ├── StoreError           7  the bucket refused, or what arrived is not what was sent
-│   └── PodCannotUpload     the pod cannot send to this bucket by itself: the way over SSH is left
+│   ├── PodCannotUpload     the pod cannot send to this bucket by itself: the way over SSH is left
+│   └── ForeignResult       definite: under this run's key lies the result of another run, which is left alone
 ├── Busy                 8  another living process holds the lock
 ├── EngineError          9  the Pulumi program or a provider failed
 ├── PodFailed           10  the pod answers, but cannot do what is needed (disk full, a tool missing, a check failed)
@@ -130,6 +131,10 @@ class StoreError(TrainyardError):
 
 class PodCannotUpload(StoreError):
     """The pod cannot send to this bucket by itself (no presigned URLs, not reachable, no Python): fetch over SSH."""
+
+
+class ForeignResult(StoreError):
+    """Under this run's key lies the result of another run; nothing was written, and asking again changes nothing."""
 
 
 class Busy(TrainyardError):

@@ -26,6 +26,7 @@ _KEPT = (
     "user",
     "label",
     "attempt",
+    "token",
     "environment",
     "recipe",
     "values",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainyard.errors import PodCannotUpload, StoreError, TrainingFailed, Unreachable
+from trainyard.errors import ForeignResult, PodCannotUpload, StoreError, TrainingFailed, Unreachable
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.remote.jobs import OUT_OF_MEMORY
 from trainyard.remote.protocol import Transport
@@ -78,10 +78,10 @@ def _save(context: Context, record: Record, chosen: Recipe, transport: Transport
         key = ResultKey(record.user, record.label, record.attempt)
         try:
             done = storage_commit.commit(
-                settings, transport, key, pod.path("output"), outputs, excludes, on_progress=_shown(context),
-                volume=record.pod.get("volume_path"),
+                settings, transport, key, pod.path("output"), outputs, excludes, token=record.token,
+                on_progress=_shown(context), volume=record.pod.get("volume_path"),
             )  # fmt: skip
-        except PodCannotUpload as error:
+        except (PodCannotUpload, ForeignResult) as error:
             problem = error.message
         except StoreError as error:
             problem = f"the store failed: {error}"
@@ -98,10 +98,10 @@ def _save(context: Context, record: Record, chosen: Recipe, transport: Transport
 def _fetch(
     context: Context, record: Record, transport: Transport, pod: Pod, outputs: list[str], excludes: list[str], problem: str | None
 ) -> None:
-    home = context.places.root / "out" / record.user / record.label
+    home = record.id.home(context.places.root / "out")
     key = ResultKey(record.user, record.label, record.attempt)
     try:
-        got = direct.fetch(transport, key, pod.path("output"), outputs, excludes, home, on_progress=_shown(context))
+        got = direct.fetch(transport, key, pod.path("output"), outputs, excludes, home, token=record.token, on_progress=_shown(context))
     except (StoreError, Unreachable, OSError) as error:
         both = f"{problem}; and over SSH: {error}" if problem else str(error)
         raise StoreError(both) from None

@@ -37,6 +37,8 @@ class Record:
     bundle_sha256: str
     hours: float
     created: float
+    token: str = ""
+    """What makes this attempt known, whatever it is called; empty in records that are older than tokens."""
     phase: Phase = "prepared"
     budget: float | None = None
     data: dict[str, Any] = field(default_factory=dict)
@@ -156,7 +158,7 @@ class RunFolder:
 
 def all_folders(runs: Path) -> list[RunFolder]:
     """Return the folders of all attempts, oldest first."""
-    found = [path.parent for path in runs.glob("*/*/*/run.json")]
+    found = [path.parent for path in runs.glob("*/*/*/run.json") if path.parent.name.isdigit()]
     return [RunFolder(path) for path in sorted(found, key=lambda p: (p / "run.json").stat().st_mtime)]
 
 

@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard.errors import PodCannotUpload, StoreError
+from trainyard.errors import ForeignResult, PodCannotUpload, StoreError
 from trainyard.remote.protocol import Transport
 from trainyard.storage import local, mounted, podside
 from trainyard.storage.bucket import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import OnProgress, Patience, Progress, deliver, silent
 from trainyard.storage.manifest import PART_SIZE, RESERVED, LeftOut, Manifest, ResultKey, entry_of
+from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.objects import Target
 from trainyard.storage.seal import put_proven, read_result, seal
 
@@ -48,6 +49,7 @@ def commit(
     outputs: Sequence[str],
     excludes: Sequence[str] = (),
     *,
+    token: str = "",
     logs: Mapping[str, str] | None = None,
     on_progress: OnProgress = silent,
     part_size: int = PART_SIZE,
@@ -58,7 +60,9 @@ def commit(
 
     ``volume`` is where the bucket is mounted on the pod, for a store that signs no URLs (see mounted.py).
     ``logs`` maps names below the logs folder to files on the pod (default: those of the job and the bundle).
-    Raises PodCannotUpload when only the way over SSH is left, StoreError when the store fails or lies.
+    ``token`` is the run's: it stands in manifest and ``_SUCCESS``, and what bears another one is not touched.
+    Raises PodCannotUpload when only the way over SSH is left, ForeignResult when another run's result lies there,
+    StoreError when the store fails or lies.
     """
     if settings.presign:
         volume = None
@@ -70,7 +74,11 @@ def commit(
     extra = default_logs(output_dir) if logs is None else logs
     for last in (False, False, True):
         try:
-            return _commit(settings, transport, where, output_dir, outputs, excludes, extra, on_progress, part_size, patience, volume)
+            return _commit(
+                settings, transport, where, output_dir, outputs, excludes, token, extra, on_progress, part_size, patience, volume
+            )
+        except ForeignResult:
+            raise
         except StoreError:
             # The local server can be killed like any process; its next start goes on where it was.
             if last or not local.revive(settings):
@@ -85,6 +93,7 @@ def _commit(
     output_dir: str,
     outputs: Sequence[str],
     excludes: Sequence[str],
+    token: str,
     extra: Mapping[str, str],
     on_progress: OnProgress,
     part_size: int,
@@ -92,13 +101,14 @@ def _commit(
     volume: str | None,
 ) -> Committed:
     settings = probed(settings)
+    refuse_foreign(settings, where, token)
     done = committed(settings, where)
     if done is not None:
         return done
     pod = podside.prepare(transport, output_dir)
     # Into a mounted bucket nothing is sent by the part: no MD5 of parts is needed.
     found = frozen_scan(pod, outputs, excludes, extra, settings if volume is None else None, part_size, on_progress, patience.pause)
-    manifest = manifest_of(where, found, {posixpath.relpath(path, pod.root) for path in extra.values()})
+    manifest = manifest_of(where, token, found, {posixpath.relpath(path, pod.root) for path in extra.values()})
     targets = result_targets(pod, where, found) + log_targets(where, found)
     if volume is None:
         deliver(settings, pod, targets, on_progress, patience)
@@ -154,10 +164,10 @@ def frozen_scan(
     raise StoreError(f"the output is still being written, nothing was committed: {names}")
 
 
-def manifest_of(where: ResultKey, found: Mapping[str, Any], delivered: set[str]) -> Manifest:
+def manifest_of(where: ResultKey, token: str, found: Mapping[str, Any], delivered: set[str]) -> Manifest:
     """Return the manifest of a scan; files that are ``delivered`` as logs are not called left out."""
     left_out = (LeftOut(e["path"], e["size"], e["why"]) for e in found["left_out"] if e["path"] not in delivered)
-    return Manifest(where, tuple(entry_of(e) for e in found["files"]), tuple(sorted(left_out, key=lambda e: e.path)))
+    return Manifest(where, tuple(entry_of(e) for e in found["files"]), tuple(sorted(left_out, key=lambda e: e.path)), token)
 
 
 def result_targets(pod: podside.Pod, where: ResultKey, found: Mapping[str, Any]) -> list[Target]:

@@ -22,7 +22,7 @@ from trainyard.remote.protocol import Transport
 from trainyard.storage import podside
 from trainyard.storage.commit import frozen_scan, manifest_of
 from trainyard.storage.deliver import OnProgress, Progress, silent
-from trainyard.storage.manifest import MANIFEST, PART_SIZE, Entry, Manifest, ResultKey, entry_of, safe_path, sha256
+from trainyard.storage.manifest import MANIFEST, PART_SIZE, Entry, Manifest, ResultKey, safe_path, sha256
 
 CHANNELS = 4
 
@@ -46,6 +46,7 @@ def fetch(
     excludes: Sequence[str],
     dest: Path,
     *,
+    token: str = "",
     on_progress: OnProgress = silent,
     pause: Callable[[float], None] = time.sleep,
 ) -> Fetched:
@@ -57,9 +58,9 @@ def fetch(
     try:
         found = frozen_scan(pod, outputs, excludes, {}, None, PART_SIZE, on_progress, pause)
     except PodCannotUpload:
-        manifest = _without_python(transport, where, pod.root, outputs, excludes, dest)
+        manifest = _without_python(transport, where, token, pod.root, outputs, excludes, dest)
     else:
-        manifest = manifest_of(where, found, set())
+        manifest = manifest_of(where, token, found, set())
         _fetch_all(transport, pod.root, manifest, dest, on_progress)
     body = manifest.encode()
     (dest / MANIFEST).write_bytes(body)
@@ -100,7 +101,7 @@ def _get(transport: Transport, remote: str, local: Path, digest: str, moved: Cal
 
 
 def _without_python(
-    transport: Transport, where: ResultKey, root: str, outputs: Sequence[str], excludes: Sequence[str], dest: Path
+    transport: Transport, where: ResultKey, token: str, root: str, outputs: Sequence[str], excludes: Sequence[str], dest: Path
 ) -> Manifest:
     """Do with sha256sum on the pod what the scan does; CRC32s are taken from what has arrived."""
     wanted = [uploader.compile_pattern(pattern, False) for pattern in outputs]
@@ -120,4 +121,4 @@ def _without_python(
         files.append({**uploader.hash_file(str(dest / one.path), PART_SIZE, False)[0], "path": one.path})
     if not files:
         raise StoreError(f"no file in {root} matches the outputs ({', '.join(outputs)})")
-    return Manifest(where, tuple(entry_of(e) for e in files), manifest_of(where, {"files": [], "left_out": left_out}, set()).left_out)
+    return manifest_of(where, token, {"files": files, "left_out": left_out}, set())

@@ -26,6 +26,7 @@ SUCCESS = "_SUCCESS"
 POD_COMMITTED = "_POD_COMMITTED"
 RESERVED = frozenset({MANIFEST, SUCCESS, POD_COMMITTED})
 MODEL_FOLDER = "model/"
+VERSION = 2
 PART_SIZE = 32 * 1024 * 1024
 _NAME = re.compile(r"^[a-z0-9][a-z0-9-]*$")
 
@@ -110,6 +111,8 @@ class Manifest:
     key: ResultKey
     files: tuple[Entry, ...]
     left_out: tuple[LeftOut, ...] = ()
+    token: str = ""
+    """The run's token; empty in manifests that are older than tokens (version 1)."""
 
     @property
     def size(self) -> int:
@@ -118,7 +121,7 @@ class Manifest:
 
     def encode(self) -> bytes:
         """Return the manifest's bytes; equal files give equal bytes, whoever makes them."""
-        document = {"version": 1, **asdict(self.key)}
+        document = {"version": VERSION, "token": self.token, **asdict(self.key)}
         document["files"] = [asdict(entry) for entry in self.files]
         document["left_out"] = [asdict(entry) for entry in self.left_out]
         return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
@@ -155,17 +158,18 @@ def decode(data: bytes, where: str) -> Manifest:
     """Read a manifest; raises StoreError when it is damaged or of a later version."""
     try:
         document = json.loads(data)
-        if document["version"] != 1:
+        if document["version"] not in (1, VERSION):
             raise StoreError(f"{where}: made by a later Trainyard (version {document['version']})")
         key = ResultKey(document["user"], document["run"], int(document["attempt"]))
         files = tuple(entry_of(found) for found in document["files"])
         left_out = tuple(LeftOut(str(f["path"]), int(f["size"]), str(f["why"])) for f in document["left_out"])
+        token = "" if document["version"] == 1 else str(document["token"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{where}: this is no manifest ({error})") from None
     for entry in files:
         if not safe_path(entry.path):
             raise StoreError(f"{where}: names the impossible path {entry.path!r}")
-    return Manifest(key, files, left_out)
+    return Manifest(key, files, left_out, token)
 
 
 def safe_path(path: str) -> bool:
@@ -175,5 +179,5 @@ def safe_path(path: str) -> bool:
 
 def success_body(manifest_sha256: str, manifest: Manifest) -> bytes:
     """Return the content of ``_SUCCESS``."""
-    document = {"manifest_sha256": manifest_sha256, "files": len(manifest.files), "bytes": manifest.size}
+    document = {"manifest_sha256": manifest_sha256, "token": manifest.token, "files": len(manifest.files), "bytes": manifest.size}
     return (json.dumps(document, sort_keys=True) + "\n").encode()

@@ -58,6 +58,14 @@ def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = Fals
     return Result(manifest, digest)
 
 
+def token_of(body: bytes) -> str:
+    """Return the run's token of a manifest or marker; empty when it has none."""
+    try:
+        return str(json.loads(body).get("token", ""))
+    except (ValueError, AttributeError):
+        return ""
+
+
 def read(settings: StoreSettings, key: str) -> bytes | None:
     """Return a small object, None when there is none."""
     with spoken(f"read {settings.url}/{key}", 404) as refusal:
