@@ -53,7 +53,7 @@ def fetch(context: Context, stack: str, reference: str, dest: Path, *, partial: 
     proved = (
         f"sha256 of every file proved against manifest {got.manifest_sha256[:12]}" if got.manifest_sha256 else "NOT proved: not committed"
     )
-    claim = claim_of(settings, got.key)
+    claim = claim_of(bucket, got.key)
     context.ui.say(f"taken      attempt {got.key.attempt} of {got.key.user}/{got.key.run}" + (f", {claim}" if claim else ""))
     context.ui.say(f"{got.dest}: {got.files} files, {got.bytes:,} bytes of {got.key} ({got.reused} were here already); {proved}")
     if got.beside:
