@@ -56,6 +56,8 @@ def fetch(context: Context, stack: str, reference: str, dest: Path, *, partial: 
     claim = claim_of(bucket, got.key)
     context.ui.say(f"taken      attempt {got.key.attempt} of {got.key.user}/{got.key.run}" + (f", {claim}" if claim else ""))
     context.ui.say(f"{got.dest}: {got.files} files, {got.bytes:,} bytes of {got.key} ({got.reused} were here already); {proved}")
+    if got.ending:
+        context.ui.warn(str(got.ending))
     if got.beside:
         context.ui.say(f"beside the model, not fetched: {', '.join(got.beside)}")
     return 0

@@ -3,6 +3,7 @@
 models/<user>/<run>/<attempt>/model/...       the files, as they lay below the pod's output folder
 models/<user>/<run>/<attempt>/_manifest.json  size, sha256 and CRC32 of each file and part
 models/<user>/<run>/<attempt>/_SUCCESS        names the sha256 of the manifest; without it nothing counts
+models/<user>/<run>/<attempt>/_KEPT           the same for what a training left that was no success, with the reason
 logs/<user>/<run>/<attempt>/...               train.log, metrics.jsonl, status.json, config.json
 """
 
@@ -23,8 +24,9 @@ MODELS = "models/"
 LOGS = "logs/"
 MANIFEST = "_manifest.json"
 SUCCESS = "_SUCCESS"
+KEPT = "_KEPT"
 POD_COMMITTED = "_POD_COMMITTED"
-RESERVED = frozenset({MANIFEST, SUCCESS, POD_COMMITTED})
+RESERVED = frozenset({MANIFEST, SUCCESS, KEPT, POD_COMMITTED})
 MODEL_FOLDER = "model/"
 VERSION = 2
 PART_SIZE = 32 * 1024 * 1024
@@ -71,6 +73,11 @@ class ResultKey:
         """Key of the object that makes the result count."""
         return self.prefix + SUCCESS
 
+    @property
+    def kept(self) -> str:
+        """Key of the object that vouches for what a training left that was no success."""
+        return self.prefix + KEPT
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -102,6 +109,30 @@ class LeftOut:
     path: str
     size: int
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Why what a training left is kept though it was no success, and how its checkpoints are known (see the recipe)."""
+
+    why: str
+    exit_code: int | None = None
+    checkpoints: str | None = None
+    mark: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a training ended that was no success; what it left is kept under ``_KEPT``, never under ``_SUCCESS``."""
+
+    why: str
+    exit_code: int | None = None
+    checkpoints: tuple[str, ...] = ()
+    """Those that are kept, newest first, as paths of the result."""
+
+    def __str__(self) -> str:
+        kept = ", ".join(path.rpartition("/")[2] for path in self.checkpoints)
+        return f"NOT a success: {self.why}; {kept or 'no checkpoint'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +208,8 @@ def safe_path(path: str) -> bool:
     return bool(path) and "\0" not in path and "\\" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
 
 
-def success_body(manifest_sha256: str, manifest: Manifest) -> bytes:
-    """Return the content of ``_SUCCESS``."""
-    document = {"manifest_sha256": manifest_sha256, "token": manifest.token, "files": len(manifest.files), "bytes": manifest.size}
+def marker_body(manifest_sha256: str, manifest: Manifest, ending: Ending | None) -> bytes:
+    """Return the content of ``_SUCCESS`` (no ending) or ``_KEPT``."""
+    document: dict[str, Any] = {"manifest_sha256": manifest_sha256, "token": manifest.token}
+    document |= {"files": len(manifest.files), "bytes": manifest.size} | (asdict(ending) if ending else {})
     return (json.dumps(document, sort_keys=True) + "\n").encode()

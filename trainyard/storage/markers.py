@@ -79,7 +79,7 @@ def claim_of(settings: StoreSettings, where: ResultKey) -> Claim | None:
 
 def refuse_foreign(settings: StoreSettings, where: ResultKey, token: str) -> None:
     """Raise ForeignResult when an attempt bears another token than ours: neither taken for ours nor written over."""
-    for key in (where.success, where.manifest):
+    for key in (where.success, where.kept, where.manifest):
         body = read(settings, key)
         if body is not None and token_of(body) != token:
             raise _foreign(settings, where, key, token_of(body))
