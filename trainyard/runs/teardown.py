@@ -13,6 +13,7 @@ from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.errors import CloudError, StillThere, TrainyardError
 from trainyard.runs.context import Context
 from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.trouble import end_command, standing
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
 
@@ -21,7 +22,7 @@ _PAUSE = 5.0
 
 
 @contextmanager
-def shielded(what_is_left: Callable[[], str], say: Callable[[str], None]) -> Iterator[None]:
+def shielded(what_is_left: Callable[[], str], say: Callable[[str], None], doing: str = "the teardown") -> Iterator[None]:
     """Keep Ctrl-C, SIGTERM and SIGHUP from cutting a teardown; the second one says what is still there and leaves."""
     seen = 0
 
@@ -29,7 +30,7 @@ def shielded(what_is_left: Callable[[], str], say: Callable[[str], None]) -> Ite
         nonlocal seen
         seen += 1
         if seen == 1:
-            say(f"{signal.Signals(number).name}: the teardown goes on; once more to leave it (the pod may then go on billing)")
+            say(f"{signal.Signals(number).name}: {doing} goes on; once more to leave it (the pod may then go on billing)")
         else:
             say(what_is_left())
             os._exit(StillThere.exit_code)
@@ -72,9 +73,8 @@ def destroy_run(context: Context, record: Record, folder: RunFolder, *, sleep: C
 
 def left_behind(record: Record) -> str:
     """Say what may still run, what it costs and how to end it."""
-    pod = record.pod
-    what = f"pod {pod['pod_id']} (${float(pod.get('price_per_hour') or 0):.2f}/h)" if pod.get("pod_id") else "what the run's stack has made"
-    return f"{what} may still be there; end it with: invoke cancel {record.id} (or: invoke reap)"
+    again = f"try again with: invoke attach {record.id}"
+    return f"{standing(record)} may still be there; {again}" + (f" (or: {end_command(record)})" if record.pod.get("pod_id") else "")
 
 
 def leased(cloud: Cloud, lease_id: str) -> list[PodInfo]:
@@ -92,7 +92,7 @@ def _destroy_once(context: Context, record: Record, stack: Stack | None) -> str:
     lease_id = str(record.pod.get("lease_id") or "")
     if not lease_id:
         return problem
-    cloud = context.cloud(record.environment)
+    cloud = context.cloud_of(record)
     try:
         for pod in leased(cloud, lease_id):
             cloud.terminate(pod.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import subprocess
 import threading
 import time
@@ -133,10 +134,11 @@ def _write(context: Context, plan: _Plan, name: str | None, outputs: dict[str, A
         record = Record(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=made.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
-            data=plan.data.summary(), bucket=bucket,
+            data=plan.data.summary(), bucket=bucket, cloud=str(plan.settings.get("cloud", plan.stack)),
             git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
         )  # fmt: skip
         write_run_settings(context, record, folder, outputs, plan.settings)
+        shutil.copytree(context.places.root / "playbooks", folder.playbooks)
         folder.save(record)
         target = record.id.folder(runs)
         draft.path.rename(target)
