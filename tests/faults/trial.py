@@ -135,7 +135,7 @@ class Stage:
         left = [r["id"] for r in self.world.pods()]
         self.expect(left, "it says that something is left, and nothing is")
         for pod in left:
-            self.expect(pod in done.out and "/h)" in done.out, f"pod {pod} is left and not told with its price")
+            self.expect(pod in done.out and "/h" in done.out, f"pod {pod} is left and not told with its price")
         self.expect(any(f"invoke {verb}" in done.out for verb in ("cancel", "attach", "destroy")), "no command to end it is told")
         self.world.emulator.faults.off()
         self.verb("cancel", LABEL, "--now", code=None)

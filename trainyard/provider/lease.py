@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from trainyard.clouds import absence
 from trainyard.clouds.marker import LONGEST_LEASE, format_time, is_id, new_id, parse_time
 from trainyard.errors import CloudError, RefusedError, TrainyardError
 from trainyard.provider import fence, intents, model, sweep
@@ -132,13 +133,14 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
     world, root, is_fence = call.world, call.world.places.intents, given.fence_id is None
     fence.close_here(world, id)
     unclosed = _close_in_bucket(call, id, given) if is_fence else None
-    known_here = intents.has_folder(root, id)
-    paths = list(dict.fromkeys([*intents.of_lease(root, id), *(intents.of_fence(root, id) if is_fence else [])]))
-    records = sweep.settle_intents(world, paths)
     cloud = world.open_cloud(given.cloud)
-    trusted = sweep.trust_after(world, cloud, records, known_here=known_here)
-    ended = sweep.sweep(world, cloud, lambda pod: pod.lease_id == id or (is_fence and pod.fence_id == id), sweep.named(records), trusted)
-    if ended:
+    known = sweep.remember(root, id, cloud.capabilities, is_fence=is_fence, time=world.time, sleep=world.sleep, say=world.info)
+    proof = absence.prove(
+        cloud, [absence.Known(pod_id) for pod_id in known.ids], lambda pod: pod.lease_id == id or (is_fence and pod.fence_id == id),
+        trusted_from=known.trusted_from, time=world.time, sleep=world.sleep, allowed=world.allowed,
+    )  # fmt: skip
+    proof.require("Run destroy again; the lease's end and the reaper end it otherwise.")
+    if ended := sum(gone.here for gone in proof.ended):
         world.info(f"ended {ended} pod{'s' if ended > 1 else ''} of {'environment' if is_fence else 'lease'} {id}")
     if unclosed is not None:
         raise unclosed

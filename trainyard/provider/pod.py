@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from trainyard.clouds import marker
+from trainyard.clouds.absence import LEAVE
 from trainyard.clouds.marker import PodName
 from trainyard.clouds.protocol import Cloud, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.config import slug
@@ -152,7 +153,7 @@ def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Pro
 def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None:
     """End the pod and wait until the cloud says that it is gone or going."""
     world, cloud = call.world, call.world.open_cloud(_cloud_name(inputs))
-    until, pause, ask_at = world.time() + rent.LEAVE, 0.05, world.time()
+    until, pause, ask_at = world.time() + LEAVE, 0.05, world.time()
     while True:
         if world.time() >= ask_at:
             world.allowed(f"ending {id}")

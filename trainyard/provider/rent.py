@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from trainyard.clouds.absence import LEAVE, listing_pause
 from trainyard.clouds.marker import PodName, parse_name
 from trainyard.clouds.protocol import Capabilities, Cloud, Offer, PodInfo, PodSpec
 from trainyard.errors import CloudError, CloudRefused, NoCapacity, StillThere
 from trainyard.provider.intents import Intent
 from trainyard.provider.world import World
 
-LEAVE = 300.0
-"""Seconds that a terminated pod may take to leave the listing before it is an error."""
 _FAR = datetime.max.replace(tzinfo=UTC)
 _DEAD = ("exited", "error")
 
@@ -102,11 +101,6 @@ def open_until(capabilities: Capabilities, start: float, now: float) -> float:
     """Return the time after which a request begun at ``start`` cannot bring a pod any more."""
     # A clock that was set back must not make this wait longer than the rule itself.
     return min(start, now) + capabilities.post_timeout + capabilities.settle
-
-
-def listing_pause(capabilities: Capabilities) -> float:
-    """Return the seconds between two listings that must agree."""
-    return min(5.0, max(0.5, capabilities.settle / 4))
 
 
 def _look(world: World, cloud: Cloud, intent: Intent, ours: PodName) -> list[PodInfo]:

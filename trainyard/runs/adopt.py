@@ -7,26 +7,28 @@ training was started) and the bundle with the recipe's declarations.
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 from trainyard.clouds.marker import format_time
 from trainyard.clouds.protocol import Cloud, PodInfo
-from trainyard.errors import PodFailed, UserError
+from trainyard.errors import CloudError, PodFailed, UserError
 from trainyard.remote.protocol import quote
 from trainyard.remote.transport import Address, connect
 from trainyard.runs.context import Context
 from trainyard.runs.identity import RunId
 from trainyard.runs.ledger import Ledger
+from trainyard.runs.pods import take_from_cloud
 from trainyard.runs.record import Record, RunFolder
 
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 RUN_FILE = (".trainyard", "run.json")
 _KEPT = (
     "user",
     "label",
     "attempt",
-    "token",
     "environment",
     "recipe",
     "values",
@@ -47,14 +49,27 @@ def told_to_pod(record: Record) -> bytes:
 
 
 def find_pod(cloud: Cloud, reference: str) -> PodInfo:
-    """Return the pod of ours that a person means by its id or name; UserError when there is none."""
-    ours = [pod for pod in cloud.list() if pod.lease_id is not None]
+    """Return the pod of ours that a person means by its id or name; UserError when there is none.
+
+    A list may miss a pod, or not be readable now: an id is asked for by itself, too.
+    """
+    problem: CloudError | None = None
+    ours: list[PodInfo] = []
+    try:
+        ours = [pod for pod in cloud.list() if pod.lease_id is not None]
+    except CloudError as error:
+        problem = error
     for pod in ours:
         if reference in (pod.id, pod.name):
             return pod
+    found = cloud.get(reference) if _ID.fullmatch(reference) else None
+    if found is not None and found.lease_id is not None:
+        return found
+    if problem is not None:
+        raise problem
     known = ", ".join(pod.id for pod in ours) or "none"
     raise UserError(
-        f"{cloud.name} lists no pod of ours '{reference}'", hint=f"Pods of ours: {known}. A pod of another cloud: --stack NAME."
+        f"{cloud.name} knows no pod of ours '{reference}'", hint=f"Pods of ours: {known}. A pod of another cloud: --stack NAME."
     )
 
 
@@ -95,4 +110,6 @@ def _record(told: dict[str, Any], pod: PodInfo, address: Address, cloud: Cloud) 
         "end": format_time(pod.end) if pod.end else None, "volume_path": pod.volume, "simulated": cloud.simulated,
         "api_address": cloud.address,
     }  # fmt: skip
-    return Record(**told, phase="started", pod=known)
+    record = Record(**told, phase="started", pod=known)
+    take_from_cloud(record, pod)
+    return record

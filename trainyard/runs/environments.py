@@ -6,23 +6,23 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.table import Column, Table
 
 from trainyard import settings
 from trainyard.clouds import open_cloud
-from trainyard.clouds.protocol import Cloud, PodInfo
-from trainyard.errors import CloudError, EngineError, RefusedError, StillThere, TrainyardError, UserError
+from trainyard.clouds.absence import Known, prove
+from trainyard.clouds.protocol import Cloud
+from trainyard.errors import CloudError, RefusedError, StillThere, TrainyardError, UserError
 from trainyard.runs import attach, reap
 from trainyard.runs.context import Context
+from trainyard.runs.destroy import destroy
 from trainyard.runs.estimate import HOURS_A_MONTH
-from trainyard.runs.made import LEASE, made
 from trainyard.runs.record import RunFolder, all_folders
-from trainyard.runs.teardown import shielded
 from trainyard.runs.upkeep import mark_up
 from trainyard.stacks import facade
-from trainyard.stacks.model import Event, OnEvent, Operation, Outcome, Stack
+from trainyard.stacks.model import Event, Operation, Outcome
 
 _SECRET_OUTPUTS = ("ssh_private_key", "host_key_seed")
 
@@ -39,7 +39,7 @@ def operate(context: Context, name: str, operation: Operation, *, yes: bool, as_
 
     if operation == "destroy":
         _end_runs(context, name, yes=yes)
-        outcome = _destroy(context, stack, on_event)
+        outcome = destroy(context, stack, [folder.load() for folder in live_runs(context, name)], on_event)
     else:
         facade.settings_of(name, context.places)  # what is wrong in them is told before an engine starts
         outcome = facade.operate(stack, operation, on_event)
@@ -81,12 +81,9 @@ def end_pod(context: Context, name: str, reference: str) -> int:
 
     cloud = context.cloud(name)
     pod = find_pod(cloud, reference)
-    cloud.terminate(pod.id)
-    if any(other.id == pod.id for other in cloud.list()):
-        raise StillThere(
-            f"{cloud.name} still lists pod {pod.id} (${pod.price_per_hour or 0:.2f}/h)", hint=f"Again: invoke end {pod.id} --stack {name}"
-        )
-    context.ui.say(f"pod {pod.id} is gone: the list of {cloud.name} does not have it any more")
+    proof = prove(cloud, [Known(pod.id, pod.price_per_hour, pod.end)])
+    proof.require(f"Again: invoke end {pod.id} --stack {name}")
+    context.ui.say(f"pod {pod.id} is gone: {cloud.name} has taken the request to end it, denies it and does not list it any more")
     return 0
 
 
@@ -137,27 +134,6 @@ def live_runs(context: Context, name: str) -> list[RunFolder]:
     return found
 
 
-def _destroy(context: Context, stack: Stack, on_event: OnEvent) -> Outcome:
-    """Destroy, shielded from signals; what the engine cannot end is ended through the cloud (StillThere)."""
-    leases = _lease_ids(stack)
-    with shielded(lambda: f"stack '{stack.name}' is not destroyed; go on with: invoke destroy --stack {stack.name}", context.ui.fail):
-        try:
-            outcome = facade.operate(stack, "destroy", on_event)
-        except EngineError as error:
-            # A state that cannot be read must not keep its pods alive.
-            _say_still_there(stack, error.message, _end_through_cloud(context, stack, leases), leases)
-        if not outcome.ok:
-            left = _end_through_cloud(context, stack, leases)
-            if not left:
-                # The state still names what is gone, and an up would believe it.
-                outcome = facade.operate(stack, "destroy", on_event)
-            if not outcome.ok:
-                _say_still_there(stack, f"(engine {outcome.engine}): {outcome.reason()}", left, leases)
-    if not leases:
-        _say_what_no_state_knows(context, stack.name)
-    return outcome
-
-
 def _end_runs(context: Context, name: str, *, yes: bool) -> None:
     live = live_runs(context, name)
     if not live:
@@ -180,50 +156,6 @@ def _end_runs(context: Context, name: str, *, yes: bool) -> None:
 
 def _agreed(question: str) -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and input(question).strip().lower() in ("y", "yes")
-
-
-def _say_what_no_state_knows(context: Context, name: str) -> None:
-    """Without a lease in the state a destroy proves nothing: say which pods of ours the account has, whoever they belong to."""
-    try:
-        ours = [pod.id for pod in context.cloud(name).list() if pod.lease_id is not None]
-    except TrainyardError as error:
-        context.ui.warn(f"the cloud does not tell which pods there are: {error.message}")
-        return
-    if ours:
-        context.ui.warn(
-            f"the state of stack '{name}' knows no pod, the cloud lists {', '.join(ours)}: of a lost state, or of somebody else. "
-            f"See: invoke reap --stack {name} --dry-run"
-        )
-
-
-def _end_through_cloud(context: Context, stack: Stack, leases: Sequence[str]) -> str:
-    """End what the state still names without the engine, by lease ids; return what is left then, "" for nothing."""
-    context.ui.warn(f"the engine could not destroy '{stack.name}'; ending its pods through the cloud, by their lease ids")
-    cloud = context.cloud(stack.name)
-    try:
-        for pod in _under(cloud, leases):
-            cloud.terminate(pod.id)
-        return ", ".join(f"{pod.id} (${pod.price_per_hour or 0:.2f}/h)" for pod in _under(cloud, leases))
-    except CloudError as error:
-        return f"and the cloud does not answer: {error.message}"
-
-
-def _say_still_there(stack: Stack, problem: str, left: str, leases: Sequence[str]) -> NoReturn:
-    nothing = "no pod of it is listed by the cloud any more" if leases else f"see: invoke reap --stack {stack.name} --dry-run"
-    raise StillThere(
-        f"destroy of stack '{stack.name}' failed {problem}\nStill there: {left or nothing}",
-        hint=f"Try again with: invoke destroy --stack {stack.name}",
-    )
-
-
-def _under(cloud: Cloud, leases: Sequence[str]) -> list[PodInfo]:
-    return [pod for pod in cloud.list() if pod.fence_id in leases or pod.lease_id in leases]
-
-
-def _lease_ids(stack: Stack) -> list[str]:
-    """Return the ids of all leases in the state; where it is damaged, of its last good version."""
-    leases = made(facade.readable_resources(stack), LEASE, replaced=True)
-    return [str(lease.outputs[key]) for lease in leases for key in ("fence_id", "lease_id") if key in lease.outputs]
 
 
 def _clouds(context: Context, name: str | None) -> list[Cloud]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
+import time as clock
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from trainyard.clouds.absence import Known, Proof, prove
 from trainyard.clouds.marker import LONGEST_LEASE, format_time
 from trainyard.clouds.protocol import Cloud, PodInfo
-from trainyard.errors import CloudError
 
 Verdict = Literal["over", "leased", "no end", "unreadable", "foreign"]
-PROOF_TRIES = 5
+PATIENCE = 60.0
+"""Seconds in which a pod must have gone; a reaper that is called by a clock comes again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Sighting:
     pod: PodInfo
     verdict: Verdict
     ended: bool | None = None
-    """None: left alone. True: ended and proved gone. False: could not be ended."""
+    """None: left alone. True: ended and proved gone. False: still there, or nobody knows."""
     problem: str = ""
 
 
@@ -41,24 +42,20 @@ def judge(pod: PodInfo, now: datetime) -> Verdict:
     return "over" if pod.end <= now else "leased"
 
 
-def reap(cloud: Cloud, *, dry_run: bool = False, sleep: Callable[[float], None] = time.sleep) -> list[Sighting]:
-    """End every pod whose lease is over and prove it by the cloud's list; return all pods seen.
+def reap(
+    cloud: Cloud, *, dry_run: bool = False, sleep: Callable[[float], None] = clock.sleep, time: Callable[[], float] = clock.time
+) -> list[Sighting]:
+    """End every pod whose lease is over and prove it; return all pods seen.
 
     Raises CloudError when the list cannot be read. A pod that cannot be ended does not stop the others.
     """
     now = cloud.now()
     seen = [Sighting(pod, judge(pod, now)) for pod in cloud.list()]
-    over = [sighting.pod for sighting in seen if sighting.verdict == "over"]
+    over = [Known(s.pod.id, s.pod.price_per_hour, s.pod.end) for s in seen if s.verdict == "over"]
     if dry_run or not over:
         return seen
-    problems = {pod.id: _end(cloud, pod) for pod in over}
-    left = _still_listed(cloud, over, sleep)
-    return [
-        sighting
-        if sighting.verdict != "over"
-        else Sighting(sighting.pod, "over", sighting.pod.id not in left, problems[sighting.pod.id] if sighting.pod.id in left else "")
-        for sighting in seen
-    ]
+    proof = prove(cloud, over, patience=PATIENCE, time=time, sleep=sleep)
+    return [_proved(sighting, proof) if sighting.verdict == "over" else sighting for sighting in seen]
 
 
 def rows(sightings: Sequence[Sighting]) -> list[dict[str, Any]]:
@@ -79,21 +76,8 @@ def rows(sightings: Sequence[Sighting]) -> list[dict[str, Any]]:
     ]
 
 
-def _end(cloud: Cloud, pod: PodInfo) -> str:
-    try:
-        cloud.terminate(pod.id)
-    except CloudError as error:
-        return error.message
-    return "the cloud accepted the end but still lists the pod"
-
-
-def _still_listed(cloud: Cloud, over: Sequence[PodInfo], sleep: Callable[[float], None]) -> set[str]:
-    wanted = {pod.id for pod in over}
-    left = wanted
-    for attempt in range(PROOF_TRIES):
-        if attempt:
-            sleep(2.0**attempt)
-        left = {pod.id for pod in cloud.list()} & wanted
-        if not left:
-            break
-    return left
+def _proved(sighting: Sighting, proof: Proof) -> Sighting:
+    if proof.ended_at(sighting.pod.id) is not None:
+        return Sighting(sighting.pod, "over", True)
+    why = next((left.why for left in (*proof.there, *proof.unknown) if left.id in (sighting.pod.id, "")), "not proved")
+    return Sighting(sighting.pod, "over", False, why)

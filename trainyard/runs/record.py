@@ -6,7 +6,6 @@ that the next one continues from.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fcntl
 import json
@@ -27,11 +26,7 @@ PHASES: tuple[Phase, ...] = ("prepared", "up", "started", "trained", "committed"
 
 @dataclass(slots=True)
 class Record:
-    """One attempt. Times are epoch seconds; money is in dollars.
-
-    ``error`` is the verdict of a run that did not go well: once it is there the pod may be ended. Trouble of a
-    controller never stands in it.
-    """
+    """One attempt. Times are epoch seconds; money is in dollars."""
 
     user: str
     label: str
@@ -42,11 +37,7 @@ class Record:
     bundle_sha256: str
     hours: float
     created: float
-    token: str = ""
-    """What makes this attempt known, whatever it is called; empty in records that are older than tokens."""
     phase: Phase = "prepared"
-    cloud: str = ""
-    starting: bool = False
     budget: float | None = None
     data: dict[str, Any] = field(default_factory=dict)
     bucket: dict[str, Any] | None = None
@@ -54,6 +45,8 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     engine: str | None = None
     pod: dict[str, Any] = field(default_factory=dict)
+    pods: list[dict[str, Any]] = field(default_factory=list)
+    """Every pod that was accepted for the run (see runs/pods.py)."""
     stages: dict[str, float] = field(default_factory=dict)
     exit_code: int | None = None
     training_success: bool | None = None
@@ -67,16 +60,6 @@ class Record:
     def id(self) -> RunId:
         """The attempt's name."""
         return RunId(self.user, self.label, self.attempt)
-
-    @property
-    def begun(self) -> bool:
-        """Tell whether a training may run on the pod: it was started, or a controller died while it started it."""
-        return self.starting or self.reached("started")
-
-    @property
-    def judged(self) -> bool:
-        """Tell whether the run has its verdict: only then may its pod be ended."""
-        return self.error is not None or self.reached("committed")
 
     def reached(self, phase: Phase) -> bool:
         """Tell whether the attempt has come at least so far."""
@@ -93,11 +76,6 @@ class RunFolder:
     def bundle(self) -> Path:
         """What is sent to the pod."""
         return self.path / "bundle"
-
-    @property
-    def playbooks(self) -> Path:
-        """The playbooks as they were when the run was prepared."""
-        return self.path / "playbooks"
 
     @property
     def config(self) -> Path:
@@ -175,14 +153,12 @@ class RunFolder:
             yield
         finally:
             record.stages[name] = round(record.stages.get(name, 0.0) + time.monotonic() - began, 3)
-            # Only a duration: what has happened in here must not be hidden behind a full disk.
-            with contextlib.suppress(OSError):
-                self.save(record)
+            self.save(record)
 
 
 def all_folders(runs: Path) -> list[RunFolder]:
     """Return the folders of all attempts, oldest first."""
-    found = [path.parent for path in runs.glob("*/*/*/run.json") if path.parent.name.isdigit()]
+    found = [path.parent for path in runs.glob("*/*/*/run.json")]
     return [RunFolder(path) for path in sorted(found, key=lambda p: (p / "run.json").stat().st_mtime)]
 
 

@@ -10,6 +10,7 @@ from trainyard.config import PROJECT
 from trainyard.runs.context import Context
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.made import ENDPOINT, POD, made
+from trainyard.runs.pods import Deletions, note_deleted, take_from_state
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.shape import remember_failure
 from trainyard.stacks import facade
@@ -58,9 +59,10 @@ def rent(context: Context, record: Record, folder: RunFolder) -> None:
     stack = context.run_stack(record, folder)
     avoid = _avoided(folder)
     failures: list[str] = []
+    take_from_state(record, facade.resources(stack))
     for attempt in range(BOOT_TRIES):
         with context.ui.stage("up", "lease and pod"), folder.stage(record, "up"):
-            outcome = facade.operate(stack, "up", context.ui.engine_event)
+            outcome = _up(context, record, stack)
         record.engine = outcome.engine
         if outcome.ok:
             break
@@ -85,6 +87,17 @@ def rent(context: Context, record: Record, folder: RunFolder) -> None:
     folder.save(record)
 
 
+def _up(context: Context, record: Record, stack: Stack) -> Outcome:
+    """Bring the stack up; each pod that was accepted is noted, also the one that makes room for the next."""
+    events = Deletions(context.ui.engine_event)
+    try:
+        return facade.operate(stack, "up", events)
+    finally:
+        resources = facade.readable_resources(stack)
+        note_deleted(record, events.at, resources)
+        take_from_state(record, resources)
+
+
 def _is_there_after_all(stack: Stack) -> bool:
     """Tell whether the create was answered unclearly and the pod was found on the list: it is in the state, with that error."""
     return any(pod.half for pod in made(facade.resources(stack), POD))
@@ -101,7 +114,7 @@ def _offer_that_did_not_boot(stack: Stack) -> str | None:
 
 def _remember(context: Context, record: Record, offer: str, outcome: Outcome) -> None:
     if outcome.problem.facts.get("hosts_fault"):
-        remember_failure(Ledger(context.places.ledger), record.id, context.cloud_of(record).name, offer, outcome.reason())
+        remember_failure(Ledger(context.places.ledger), record.id, context.cloud(record.environment).name, offer, outcome.reason())
 
 
 def _avoided(folder: RunFolder) -> list[str]:

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainyard import __version__
+from trainyard.runs import pods
 from trainyard.runs.progress import Metrics
 from trainyard.runs.record import Record, RunFolder, write_json
 
 
 def cost(record: Record, now: float | None = None) -> float:
-    """Return the dollars from the create call to the confirmed end (or to now)."""
+    """Return the dollars of every pod of the run, each from its accept to its proven end (or to now)."""
+    if record.pods:
+        return pods.cost(record, now or time.time())
     price = float(record.pod.get("price_per_hour") or 0.0)
     began = _rented(record)
     if began is None:
@@ -50,7 +53,6 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "user": record.user,
         "label": record.label,
         "attempt": record.attempt,
-        "token": record.token,
         "stack": record.environment,
         "recipe": record.recipe,
         "success": success,
@@ -82,6 +84,7 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "gpu": record.pod.get("gpu"),
         "gpu_count": record.pod.get("gpu_count"),
         "pod_id": record.pod.get("pod_id"),
+        "pods": pods.rows(record, record.ended or time.time()),
         "simulated": bool(record.pod.get("simulated")),
         "api_address": record.pod.get("api_address"),
         "data": record.data,
@@ -111,8 +114,7 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
         f"rung {summary['rung']}" if summary["rung"] else "",
         "SIMULATED cloud" if summary["simulated"] else "",
     ]
-    attempt = f" (attempt {summary['attempt']})" if summary["attempt"] > 1 else ""
-    lines = [f"run {summary['run']}{attempt} {word}: {', '.join(filter(None, figures))}"]
+    lines = [f"run {summary['run']} {word}: {', '.join(filter(None, figures))}"]
     if summary["api_address"]:
         lines.append(f"the cloud's API was asked at {summary['api_address']}, which is not the cloud's own address")
     if summary["error"]:
@@ -125,7 +127,7 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
         if summary["simulated"]:
             lines.append("(a rehearsal's bucket: its server ends with the rehearsal, its objects stay as files in .trainyard/rehearsal)")
         else:
-            lines.append(f"invoke download {summary['run']}/{summary['attempt']} ./{summary['label']}")
+            lines.append(f"invoke download {summary['run']} ./{summary['label']}")
             lines += [sync_command] if sync_command else []
     elif summary["local_path"]:
         lines.append(f"Result: {summary['local_path']}")

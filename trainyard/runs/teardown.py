@@ -1,28 +1,36 @@
-"""End what a run rented, shielded from signals, and say "destroyed" only when the cloud's own list agrees."""
+"""End what a run rented, shielded from signals, and say "destroyed" only on a proof of absence."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
-from trainyard.clouds.protocol import Cloud, PodInfo
-from trainyard.errors import CloudError, StillThere, TrainyardError
+from trainyard.clouds.absence import Known, Proof, prove, unasked
+from trainyard.clouds.protocol import Cloud
+from trainyard.errors import EngineError, StillThere, TrainyardError
+from trainyard.provider import intents
+from trainyard.provider.sweep import Remembered, remember
 from trainyard.runs.context import Context
+from trainyard.runs.made import LEASE, made
+from trainyard.runs.pods import Deletions, known, note_deleted, note_ended, take_from_state
 from trainyard.runs.record import Record, RunFolder
-from trainyard.runs.trouble import end_command, standing
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
 
 ATTEMPTS = 4
 _PAUSE = 5.0
+PATIENCE = 120.0
+"""Seconds in which a pod may go after the engine has done what it could; each try has them."""
 
 
 @contextmanager
-def shielded(what_is_left: Callable[[], str], say: Callable[[str], None], doing: str = "the teardown") -> Iterator[None]:
+def shielded(what_is_left: Callable[[], str], say: Callable[[str], None]) -> Iterator[None]:
     """Keep Ctrl-C, SIGTERM and SIGHUP from cutting a teardown; the second one says what is still there and leaves."""
     seen = 0
 
@@ -30,7 +38,7 @@ def shielded(what_is_left: Callable[[], str], say: Callable[[str], None], doing:
         nonlocal seen
         seen += 1
         if seen == 1:
-            say(f"{signal.Signals(number).name}: {doing} goes on; once more to leave it (the pod may then go on billing)")
+            say(f"{signal.Signals(number).name}: the teardown goes on; once more to leave it (the pod may then go on billing)")
         else:
             say(what_is_left())
             os._exit(StillThere.exit_code)
@@ -45,27 +53,27 @@ def shielded(what_is_left: Callable[[], str], say: Callable[[str], None], doing:
 
 
 def destroy_run(context: Context, record: Record, folder: RunFolder, *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Destroy the attempt's stack, prove absence by the cloud's list, archive the checkpoint, remove the stack.
+    """Destroy the attempt's stack, prove that its pods are gone, archive the checkpoint, remove the stack.
 
-    Where the state is lost (or was never on this machine) the pod is ended through the cloud, by its lease id.
-    Raises StillThere with the pod's id, its price and the command to retry when its end cannot be proved.
+    Where the state is lost (or was never on this machine) the pods are ended through the cloud, by id and lease.
+    Raises StillThere with pod, price and the command to retry when their end cannot be proved, EngineError when it is
+    proved and only the stack could not be removed. The proven ends are noted in ``record.pods``.
     """
     stack = context.run_stack(record, folder)
     here = folder.config.is_file() and _exists(stack)
-    if not here and not record.pod.get("lease_id"):
+    if not here and not record.pod.get("lease_id") and not record.pods:
         return  # nothing was ever brought up
     shield = shielded(lambda: left_behind(record), context.ui.fail)
     with shield, context.ui.stage("destroy", "the run's stack"), folder.stage(record, "destroy"):
-        problem = ""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                context.ui.warn(f"{problem}; trying again in {_PAUSE * attempt:.0f} s")
-                sleep(_PAUSE * attempt)
-            problem = _destroy_once(context, record, stack if here else None)
-            if not problem:
-                break
-        if problem:
-            raise StillThere(f"{left_behind(record)}\n{problem}")
+        found = _destroy(context, record, folder, stack if here else None, sleep)
+        note_ended(record, found.proof, record.pod.get("end"))
+        if not found.proof.proved:
+            raise StillThere("\n".join(filter(None, (str(found.proof), found.problem))), hint=_again(record))
+        if found.problem:
+            raise EngineError(
+                f"no pod of run {record.id} is left (proved by the cloud), but its stack could not be removed:\n{found.problem}",
+                hint="Nothing of it costs money. Try again with: invoke recover",
+            )
         if here:
             facade.archive(stack, folder.path / "checkpoint.json")
             facade.remove(stack)
@@ -73,42 +81,76 @@ def destroy_run(context: Context, record: Record, folder: RunFolder, *, sleep: C
 
 def left_behind(record: Record) -> str:
     """Say what may still run, what it costs and how to end it."""
-    again = f"try again with: invoke attach {record.id}"
-    return f"{standing(record)} may still be there; {again}" + (f" (or: {end_command(record)})" if record.pod.get("pod_id") else "")
+    pods = "\n".join(str(left) for left in unasked(known(record), "may still be there").unknown if left.id)
+    return f"{pods or 'what the run has rented may still be there'}\n{_again(record)}"
 
 
-def leased(cloud: Cloud, lease_id: str) -> list[PodInfo]:
-    """Return the pods the cloud lists for a lease."""
-    return [pod for pod in cloud.list() if pod.lease_id == lease_id]
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What came of one try: what the cloud proves, and why the engine failed ("" when it did not)."""
+
+    proof: Proof
+    problem: str
 
 
-def _destroy_once(context: Context, record: Record, stack: Stack | None) -> str:
-    """Try once; return why the end is not proved, an empty text when it is.
+def _destroy(context: Context, record: Record, folder: RunFolder, stack: Stack | None, sleep: Callable[[float], None]) -> _Found:
+    found = _destroy_once(context, record, folder, stack)
+    for attempt in range(1, ATTEMPTS):
+        if found.proof.proved and not found.problem:
+            break
+        said = found.problem if found.proof.proved else str(found.proof)
+        context.ui.warn(f"{said}; trying again in {_PAUSE * attempt:.0f} s")
+        sleep(_PAUSE * attempt)
+        found = _destroy_once(context, record, folder, stack)
+    return found
 
-    What the cloud still lists under the lease is ended through the cloud, also when the engine fails (a full
-    disk, a lost passphrase): the pod costs money, the state does not.
-    """
-    problem = _by_engine(context, stack) if stack is not None else ""
-    lease_id = str(record.pod.get("lease_id") or "")
-    if not lease_id:
-        return problem
-    cloud = context.cloud_of(record)
+
+def _destroy_once(context: Context, record: Record, folder: RunFolder, stack: Stack | None) -> _Found:
+    """Try once. What the engine does not end is ended through the cloud: the pod costs money, the state does not."""
+    leases = _leases(record, stack)
+    problem = _by_engine(context, record, folder, stack) if stack is not None else ""
     try:
-        for pod in leased(cloud, lease_id):
-            cloud.terminate(pod.id)
-        there = leased(cloud, lease_id)
-    except CloudError as error:
-        return f"{problem}\nthe cloud did not answer: {error.message}".strip()
-    if there:
-        return f"{problem}\nthe cloud still lists {', '.join(pod.id for pod in there)}".strip()
-    return f"{problem}\n(the cloud lists no pod of this lease any more)" if problem else ""
+        cloud = context.cloud(record.environment)
+    except TrainyardError as error:
+        return _Found(unasked(known(record), error.message), problem)
+    ids, trusted = known(record), time.time()
+    if problem or stack is None:
+        for lease_id in leases:
+            told = _remembered(context, record, cloud, lease_id)
+            ids += [Known(pod_id) for pod_id in told.ids if pod_id not in {pod.id for pod in ids}]
+            trusted = max(trusted, told.trusted_from if not record.reached("started") else 0.0)
+    if not ids and not leases:
+        return _Found(Proof(), problem)
+    return _Found(prove(cloud, ids, lambda pod: pod.lease_id in leases, trusted_from=trusted, patience=PATIENCE), problem)
 
 
-def _by_engine(context: Context, stack: Stack) -> str:
+def _remembered(context: Context, record: Record, cloud: Cloud, lease_id: str) -> Remembered:
+    root = context.places.intents
+    if intents.has_folder(root, lease_id):
+        # From here on nothing is rented under it, whoever may still be at it.
+        intents.close(root, lease_id, time.time())
+    return remember(root, lease_id, cloud.capabilities, is_fence=False, time=time.time, sleep=time.sleep, say=context.ui.say)
+
+
+def _leases(record: Record, stack: Stack | None) -> set[str]:
+    """Return the leases of the run, as its record and its state know them."""
+    found = {str(record.pod["lease_id"])} if record.pod.get("lease_id") else set()
+    resources = facade.readable_resources(stack) if stack is not None else []
+    take_from_state(record, resources)
+    return found | {str(lease.outputs["lease_id"]) for lease in made(resources, LEASE, replaced=True) if lease.outputs.get("lease_id")}
+
+
+def _by_engine(context: Context, record: Record, folder: RunFolder, stack: Stack) -> str:
+    """Destroy with the engine; return why it failed, an empty text when it did not."""
+    events = Deletions(context.ui.engine_event)
     try:
-        outcome = facade.operate(stack, "destroy", context.ui.engine_event)
+        outcome = facade.operate(stack, "destroy", events)
     except TrainyardError as error:
         return str(error)
+    finally:
+        note_deleted(record, events.at, [])
+        with contextlib.suppress(OSError):  # a full disk must not keep the teardown from going on
+            folder.save(record)
     return "" if outcome.ok else outcome.reason()
 
 
@@ -118,3 +160,9 @@ def _exists(stack: Stack) -> bool:
         return facade.exists(stack)
     except TrainyardError:
         return True
+
+
+def _again(record: Record) -> str:
+    first = next(iter(known(record)), None)
+    other = f"; without this machine's state: invoke end {first.id} --stack {record.environment}" if first else ""
+    return f"End it with: invoke cancel {record.id} --now{other}"

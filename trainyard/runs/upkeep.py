@@ -42,6 +42,7 @@ def mark_up(places: Places, stack: Stack) -> None:
     stamp = places.home / "settings" / f"{stack.name}.sha256"
     stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(_fingerprint(places, stack))
+    stamp.with_suffix(".destroyed").unlink(missing_ok=True)
 
 
 def _open_fence(context: Context, stack: Stack) -> bool:

@@ -126,7 +126,7 @@ class RunPodCloud:
         if answers.told_gone(response):
             return None
         body = answers.json_object(response)
-        if response.status_code != 200 or body is None:
+        if response.status_code != 200 or body is None or body.get("id") != pod_id:
             raise answers.refusal(response, f"show pod {pod_id}")
         return None if body.get("status") == answers.GONE else answers.pod_info(body)
 
@@ -218,7 +218,8 @@ class RunPodCloud:
         response = self._api.read(path, params, urgent=urgent)
         body = answers.json_object(response)
         entries = body.get(key) if body is not None else None
-        if response.status_code != 200 or not isinstance(entries, Sequence) or not all(isinstance(e, dict) for e in entries):
+        whole = isinstance(entries, Sequence) and all(isinstance(e, dict) for e in entries) and not (body or {}).get("errors")
+        if response.status_code != 200 or not isinstance(entries, Sequence) or not whole:
             raise answers.refusal(response, f"list {key}")
         return [entry for entry in entries if isinstance(entry, dict)]
 

@@ -15,6 +15,14 @@ def alter(how: str, reply: Reply) -> Reply:
     pods: list[dict[str, Any]] = copy.deepcopy(reply.body["pods"])
     if how == "empty":
         pods = []
+    elif how == "misses one":
+        pods = pods[:-1]
+    elif how == "without ids":
+        pods = [{key: value for key, value in pod.items() if key != "id"} for pod in pods]
+    elif how == "null":
+        return Reply(reply.status, {**reply.body, "pods": None}, None, reply.headers)
+    elif how == "empty with error":
+        return Reply(reply.status, {"pods": [], "errors": [{"message": "upstream timed out"}]}, None, reply.headers)
     elif how == "twice":
         pods = pods + pods
     elif how == "unknown status":
