@@ -60,7 +60,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def context(*, as_json: bool = False) -> Any:
     """Return what every verb works with: places, environment, and the way to talk to a person."""
-    from trainyard import config
+    from trainyard import config, network
     from trainyard.runs.context import Context as Work
     from trainyard.runs.ui import Ui
 
@@ -68,7 +68,9 @@ def context(*, as_json: bool = False) -> Any:
     warning = config.env_file_warning(ROOT)
     if warning:
         ui.warn(warning)
-    return Work(config.places(ROOT), config.load_env(ROOT), ui)
+    env = config.load_env(ROOT)
+    network.apply(env)
+    return Work(config.places(ROOT), env, ui)
 
 
 def show_json(value: Any) -> None:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import shlex
 import subprocess
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.errors import Location, UserError
 from trainyard.secret import Secret
+from trainyard.textfile import read_text
 from trainyard.yamlfile import Map, load_map
 
 PROJECT = "trainyard"
 _ENV_LINE = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)$")
+_ENV_SINGLE = re.compile(r"'([^']*)'\s*(?:#.*)?")
+_ENV_DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 _STACK_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,99}$")
 
 
@@ -111,13 +114,17 @@ def load_env(root: Path) -> dict[str, str]:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Parse a ``.env`` file: ``NAME=value``, quotes as in sh, ``#`` comments. A missing file is empty."""
+    """Parse a ``.env`` file: ``NAME=value``; a missing file is empty.
+
+    A value in quotes is taken whole (``'`` as it stands; in ``"`` a backslash keeps the next ``"`` or backslash). One
+    without quotes is taken as it stands up to `` #``, which starts a comment; a ``#`` inside it belongs to it.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, path.name)
     except FileNotFoundError:
         return {}
     result: dict[str, str] = {}
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(re.split(r"\r\n|\n|\r", text), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
@@ -125,14 +132,21 @@ def read_env_file(path: Path) -> dict[str, str]:
         # The text of the line is not shown: it may hold a secret.
         if not match:
             raise UserError("expected NAME=value", where=Location(path.name, number))
-        try:
-            words = shlex.split(match[2], comments=True)
-        except ValueError as error:
-            raise UserError(f"{match[1]}: {error}", where=Location(path.name, number)) from None
-        if len(words) > 1:
-            raise UserError(f"{match[1]}: put a value with spaces in quotes", where=Location(path.name, number))
-        result[match[1]] = words[0] if words else ""
+        value = _env_value(match[2])
+        if value is None:
+            hint = "A value with spaces stands in quotes; behind its last quote only a comment may follow."
+            raise UserError(f"{match[1]}: its value cannot be read", where=Location(path.name, number), hint=hint)
+        result[match[1]] = value
     return result
+
+
+def _env_value(text: str) -> str | None:
+    """Return the value that stands behind ``NAME=``, None for one that could be meant in two ways."""
+    if text[:1] in ("'", '"'):
+        quoted = _ENV_SINGLE.fullmatch(text) if text[0] == "'" else _ENV_DOUBLE.fullmatch(text)
+        return None if quoted is None else quoted[1] if text[0] == "'" else re.sub(r'\\(["\\])', r"\1", quoted[1])
+    plain = re.sub(r"(^|\s+)#.*", "", text)
+    return None if re.search(r"\s", plain) else plain
 
 
 def env_file_warning(root: Path) -> str | None:
@@ -144,29 +158,47 @@ def env_file_warning(root: Path) -> str | None:
 
 
 def resolve_secret(value: str, env: Mapping[str, str], what: str) -> Secret:
-    """Return the secret itself, following one reference: ``env:NAME``, ``file:PATH`` or ``cmd:COMMAND``."""
+    """Return the secret itself, following one reference: ``env:NAME``, ``file:PATH`` or ``cmd:COMMAND``.
+
+    Raises UserError, which names the variable and never shows the value, for what no key can be.
+    """
     kind, _, rest = value.partition(":")
     if kind == "env" and rest:
         if rest not in env:
             raise UserError(f"{what}: refers to env:{rest}, which is not set")
-        return Secret(env[rest])
-    if kind == "file" and rest:
+        value = env[rest]
+    elif kind == "file" and rest:
+        path = Path(rest).expanduser()
         try:
-            return Secret(Path(rest).expanduser().read_text(encoding="utf-8").strip())
-        except OSError as error:
-            raise UserError(f"{what}: cannot read {rest}: {error.strerror}") from None
-    if kind == "cmd" and rest:
-        done = subprocess.run(["sh", "-c", rest], capture_output=True, text=True, check=False)
+            value = read_text(path)
+        except FileNotFoundError:
+            raise UserError(f"{what}: cannot read {path}: there is no such file") from None
+        except UserError as error:
+            raise UserError(f"{what}: {error.message}", where=error.where, hint=error.hint) from None
+    elif kind == "cmd" and rest:
+        done = subprocess.run(["sh", "-c", rest], stdout=subprocess.PIPE, text=True, errors="replace", check=False)
         if done.returncode:
             raise UserError(f"{what}: its command exited {done.returncode}")
-        return Secret(done.stdout.strip())
-    return Secret(value)
+        value = done.stdout
+    return Secret(_checked_key(value, what))
+
+
+def _checked_key(value: str, what: str) -> str:
+    """Return a key without the line end that an editor or a file of another system left behind it."""
+    key = value.strip(" \t\r\n")
+    if not key:
+        raise UserError(f"{what}: is empty")
+    for character in key:
+        if not "!" <= character <= "~":
+            name = unicodedata.name(character, "").lower() or f"character U+{ord(character):04X}"
+            raise UserError(f"{what}: holds what no key has: {name}", hint="Copy the key again, alone, without quotes or line ends.")
+    return key
 
 
 def secret(env: Mapping[str, str], name: str) -> Secret | None:
     """Return the secret held (or referred to) by a variable, None when unset or empty."""
     value = env.get(name, "")
-    return resolve_secret(value, env, name) if value else None
+    return resolve_secret(value, env, name) if value.strip() else None
 
 
 def group(env: Mapping[str, str], names: tuple[str, ...], *, optional: tuple[str, ...] = ()) -> dict[str, str] | None:

@@ -28,6 +28,8 @@ import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trainyard.secret import hide
+
 
 @dataclass(frozen=True, slots=True)
 class Location:
@@ -50,10 +52,10 @@ class TrainyardError(Exception):
     def __init__(
         self, message: str, *, where: Location | None = None, hint: str | None = None, facts: Mapping[str, object] | None = None
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = hide(message)
+        super().__init__(self.message)
         self.where = where
-        self.hint = hint
+        self.hint = hint and hide(hint)
         self.facts = dict(facts or {})
 
     def __str__(self) -> str:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+_SHORTEST = 8
+"""Shorter texts occur by chance: they are not taken out of messages."""
+_known: set[str] = set()
+
 
 class Secret:
-    """Hold a secret text; ``reveal()`` is the only way to read it."""
+    """Hold a secret text; ``reveal()`` is the only way to read it, and no message of ours shows it."""
 
     __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
         self._value = value
+        if len(value) >= _SHORTEST:
+            _known.add(value)
 
     def reveal(self) -> str:
         """Return the clear text. Call it only where the text leaves for its audience."""
@@ -41,4 +47,12 @@ def redact(text: str, secrets: list[Secret]) -> str:
     values = sorted((s.reveal() for s in secrets if len(s.reveal()) >= 4), key=len, reverse=True)
     for value in values:
         text = text.replace(value, "***")
+    return text
+
+
+def hide(text: str) -> str:
+    """Replace every secret that this process has read by ``***``: for what another's message or page may have carried in."""
+    for value in sorted(_known, key=len, reverse=True):
+        if value in text:
+            text = text.replace(value, "***")
     return text

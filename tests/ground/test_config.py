@@ -2,16 +2,86 @@
 
 import pytest
 
-from trainyard.config import group, places, read_env_file, resolve_secret, settings_file, slug, user_name
+from trainyard.config import group, places, read_env_file, resolve_secret, secret, settings_file, slug, user_name
 from trainyard.errors import UserError
 from trainyard.secret import Secret, redact
 
+# What python-dotenv 1.1 and sh say is the same wherever a value can be meant in one way only.
+ENV_LINES = {
+    "A=1": "1",
+    "export A=1": "1",
+    "A = 1 ": "1",
+    "A=": "",
+    "A=abc#def": "abc#def",
+    "A=abc #def": "abc",
+    "A=abc\t# note": "abc",
+    "A=#def": "",
+    "A= # note": "",
+    "A=abc#def # note": "abc#def",
+    "A='two words'": "two words",
+    "A='a#b' # note": "a#b",
+    'A="x#y" # note': "x#y",
+    'A="x # y"': "x # y",
+    "A='it\"s'": 'it"s',
+    "A='back\\slash'": "back\\slash",
+    'A="a\\"b"': 'a"b',
+    'A="a\\\\b"': "a\\b",
+    "A=p4$$\\word": "p4$$\\word",
+    "A=it's": "it's",
+    "A=k=v==": "k=v==",
+    "A=${HOME}": "${HOME}",
+    "A=''": "",
+    "A=abc\r": "abc",
+    "A=file:/a b": None,
+    'A="open': None,
+    "A='a' b": None,
+    'A="a"b': None,
+}
+"""A line, and its value; None: refused, as it could be meant in two ways."""
 
-def test_env_file_understands_export_quotes_and_comments(tmp_path):
+
+@pytest.mark.parametrize("line", ENV_LINES)
+def test_a_line_of_an_env_file_is_read_as_it_is_written(tmp_path, line):
     path = tmp_path / ".env"
-    path.write_text("# keys\nexport A=1\nB='two words'\nC=\"x#y\" # note\nD=\n")
+    path.write_bytes(b"# keys\n\n" + line.encode() + b"\n")
 
-    assert read_env_file(path) == {"A": "1", "B": "two words", "C": "x#y", "D": ""}
+    if ENV_LINES[line] is None:
+        with pytest.raises(UserError) as caught:
+            read_env_file(path)
+        assert str(caught.value).startswith(".env:3:1: A: its value cannot be read")
+    else:
+        assert read_env_file(path) == {"A": ENV_LINES[line]}
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"\xef\xbb\xbfA=1\r\nB=2\r\n", {"A": "1", "B": "2"}),
+        (b"A=1\rB=2", {"A": "1", "B": "2"}),
+        ("A=x\u2028y\n".encode(), ".env:1:1: A: its value cannot be read"),
+        ("A=1\n".encode("utf-16"), ".env: is UTF-16, not UTF-8"),
+        ("A=1\n".encode("utf-16-be"), ".env:1:1: a NUL byte"),
+        (b"A=1\n# caf\xe9\n", ".env:2:6: this is no UTF-8 text"),
+        (b"A=1\nB=\0\n", ".env:2:3: a NUL byte"),
+    ],
+)
+def test_an_env_file_of_any_system_is_read_or_named(tmp_path, data, says):
+    path = tmp_path / ".env"
+    path.write_bytes(data)
+
+    if isinstance(says, dict):
+        assert read_env_file(path) == says
+    else:
+        with pytest.raises(UserError) as caught:
+            read_env_file(path)
+        assert str(caught.value).startswith(says)
+
+
+def test_an_env_file_that_is_a_folder_is_named(tmp_path):
+    (tmp_path / ".env").mkdir()
+
+    with pytest.raises(UserError, match=r"\.env: cannot be read: Is a directory"):
+        read_env_file(tmp_path / ".env")
 
 
 def test_a_line_that_is_no_assignment_names_its_place_but_never_shows_its_text(tmp_path):
@@ -49,6 +119,45 @@ def test_a_broken_reference_is_a_user_error():
         resolve_secret("env:NONE", {}, "K")
     with pytest.raises(UserError, match="its command exited 3"):
         resolve_secret("cmd:exit 3", {}, "K")
+
+
+@pytest.mark.parametrize("given", ["rpa_secret\r", "rpa_secret\n", " rpa_secret ", "rpa_secret\r\n"])
+def test_the_line_end_behind_a_key_is_no_part_of_it(given):
+    assert secret({"K": given}, "K") == Secret("rpa_secret")
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ("rpa_\rsecret", "U+000D"),
+        ("rpa_\nsecret", "U+000A"),
+        ("rpa secret", "space"),
+        ("\u201crpa_secret\u201d", "left double quotation mark"),
+        ("rpa_secret\u200b", "zero width space"),
+        ("rpa_s\u00e9cret", "latin small letter e with acute"),
+        ("rpa_secret\udce9", "U+DCE9"),
+        ("rpa_secret\x7f", "U+007F"),
+        ("file:{tmp}/key", "U+0007"),
+        ("file:{tmp}/latin", "no UTF-8 text"),
+        ("file:{tmp}", "cannot be read"),
+        ("cmd:printf 'rpa_\\351secret'", "replacement character"),
+    ],
+)
+def test_what_no_key_can_be_is_refused_by_name_and_never_shown(tmp_path, given, what):
+    (tmp_path / "key").write_text("rpa_\x07secret\n")
+    (tmp_path / "latin").write_bytes(b"rpa_s\xe9cret\n")
+
+    with pytest.raises(UserError) as caught:
+        secret({"RUNPOD_API_KEY": given.format(tmp=tmp_path)}, "RUNPOD_API_KEY")
+
+    assert caught.value.message.startswith("RUNPOD_API_KEY: ") and what in caught.value.message
+    assert "rpa" not in str(caught.value) and "cret" not in str(caught.value)
+
+
+def test_a_message_that_carries_a_secret_in_shows_stars():
+    key = Secret("rpa_a-key-that-was-read")
+
+    assert str(UserError(f"the page says: Authorization: Bearer {key.reveal()}")) == "the page says: Authorization: Bearer ***"
 
 
 def test_a_secret_never_shows_itself():

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from tests.storage.conftest import places_at
+from trainyard.config import Places
 from trainyard.errors import UserError
 from trainyard.secret import Secret
-from trainyard.storage.client import StoreSettings, client_config, s3, store_settings, sync_command, with_bucket
+from trainyard.storage import local
+from trainyard.storage.client import StoreSettings, _client, client_config, s3, store_settings, sync_command, with_bucket
 from trainyard.storage.groups import stores_named
 
 RUNPOD = {
@@ -152,6 +154,31 @@ def test_a_proxy_of_the_environment_never_sees_the_local_store(monkeypatch: pyte
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     local = StoreSettings("local", "http://127.0.0.1:2", "us-east-1", "b-1", Secret("k"), Secret("s"))
     assert options(local).proxies == {}
+
+
+OTHERS = {
+    "AWS_PROFILE": "work-sso", "AWS_DEFAULT_PROFILE": "work-sso", "AWS_CONFIG_FILE": "{tmp}/config",
+    "AWS_SHARED_CREDENTIALS_FILE": "{tmp}/none",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9", "AWS_USE_FIPS_ENDPOINT": "true",
+    "AWS_USE_DUALSTACK_ENDPOINT": "true", "AWS_CA_BUNDLE": "/nowhere", "AWS_REGION": "eu-west-3", "AWS_ACCESS_KEY_ID": "x",
+    "AWS_SECRET_ACCESS_KEY": "y", "AWS_SESSION_TOKEN": "z", "AWS_MAX_ATTEMPTS": "0", "AWS_RETRY_MODE": "adaptive",
+    "AWS_REQUEST_CHECKSUM_CALCULATION": "when_supported", "AWS_DEFAULTS_MODE": "mobile", "AWS_EC2_METADATA_DISABLED": "false",
+    "http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [(name,) for name in OTHERS] + [tuple(OTHERS)], ids=lambda names: names[0] if len(names) == 1 else "all")
+def test_the_local_store_is_reached_whatever_variables_and_files_of_the_aws_cli_say(
+    names: tuple[str, ...], store_places: Places, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text("[default]\nregion = x\ns3 =\n  use_accelerate_endpoint = true\n  addressing_style = virtual\n")
+    for name in names:
+        monkeypatch.setenv(name, OTHERS[name].format(tmp=tmp_path))
+    _client.cache_clear()
+    try:
+        assert "Buckets" in s3(local.ensure(store_places)).list_buckets()
+    finally:
+        _client.cache_clear()
 
 
 def test_the_sync_command_is_exact_and_quoted() -> None:

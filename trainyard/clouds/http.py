@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from trainyard import network
 from trainyard.errors import CloudRefused, CloudUnknown, UserError
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
@@ -215,14 +216,12 @@ class Api:
 
     def _fresh(self) -> httpx.Client:
         verify = _trust(self.base, self.env)
-        return httpx.Client(headers=dict(self.headers), trust_env=False, verify=verify, mounts=_mounts(self.env, verify))
+        return httpx.Client(headers=dict(self.headers), trust_env=False, verify=verify, mounts=_mounts(self.base, self.env, verify))
 
 
 def check_address(name: str, value: str) -> str:
     """Return a base URL without its last slash; raises UserError unless it is https, or http on this machine."""
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{name}: '{value}' is no http(s) address")
+    parts = network.web_address(name, value)
     if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
         raise UserError(f"{name}: '{value}' would carry the key in clear text; use https")
     return value.rstrip("/")
@@ -253,30 +252,26 @@ def _trust(base: str, env: Mapping[str, str]) -> ssl.SSLContext:
     if base.startswith("http://"):
         # Nothing is encrypted here, and loading a bundle costs more than the whole request; it trusts nobody.
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if env.get("SSL_CERT_FILE"):
-        return ssl.create_default_context(cafile=env["SSL_CERT_FILE"])
-    return httpx.create_ssl_context()
+    return network.trust(env) or httpx.create_ssl_context(trust_env=False)
 
 
-def _mounts(env: Mapping[str, str], verify: ssl.SSLContext) -> dict[str, httpx.BaseTransport | None]:
+def _mounts(base: str, env: Mapping[str, str], verify: ssl.SSLContext) -> dict[str, httpx.BaseTransport | None]:
     """Return the proxies that ``env`` names (it includes ``.env``, which httpx cannot know)."""
-    mounts: dict[str, httpx.BaseTransport | None] = {}
-    for scheme in ("http", "https", "all"):
-        proxy = env.get(f"{scheme}_proxy") or env.get(f"{scheme.upper()}_PROXY")
-        if proxy:
-            address = proxy if "://" in proxy else f"http://{proxy}"
-            mounts[f"{scheme}://"] = httpx.HTTPTransport(proxy=address, verify=verify)
-    if mounts:
-        hosts = (env.get("no_proxy") or env.get("NO_PROXY") or "").split(",")
-        for host in ("127.0.0.1", "localhost", *(h.strip() for h in hosts)):
-            if host == "*":
-                return {}
-            if host:
-                mounts[f"all://*{host}" if host.startswith(".") else f"all://{host}"] = None
-                if not host.startswith(".") and not host[0].isdigit():
-                    mounts[f"all://*.{host}"] = None
+    direct = network.direct_hosts(env)
+    if "*" in direct or urlsplit(base).hostname in network.LOOPBACK:
+        return {}
+    found = network.proxies(env)
+    mounts: dict[str, httpx.BaseTransport | None] = {
+        f"{scheme}://": httpx.HTTPTransport(proxy=address, verify=verify) for scheme, address in found.items()
+    }
+    for host in direct if mounts else ():
+        shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        mounts[f"all://*{shown}" if host.startswith(".") else f"all://{shown}"] = None
+        if not host.startswith(".") and not host[0].isdigit() and ":" not in host:
+            mounts[f"all://*.{host}"] = None
     return mounts
 
 
 def _say(error: httpx.HTTPError) -> str:
-    return str(error) or type(error).__name__
+    # What our own side found wrong in a request quotes the request, headers and all.
+    return type(error).__name__ if isinstance(error, httpx.LocalProtocolError) else str(error) or type(error).__name__

@@ -33,7 +33,7 @@ class Backend:
     __slots__ = ("root",)
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
-        self.root = _folder(url) / ".pulumi"
+        self.root = folder_of(url) / ".pulumi"
 
     def stacks(self, project: str) -> list[str]:
         """Return the names of the project's stacks, sorted."""
@@ -232,7 +232,8 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _folder(url: str | os.PathLike[str]) -> Path:
+def folder_of(url: str | os.PathLike[str]) -> Path:
+    """Return the folder that a path or a file:// URL names; raises RefusedError for another kind of backend."""
     text = os.fspath(url)
     if "://" not in text:
         return Path(text).expanduser().absolute()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from trainyard import network
 from trainyard.engine import history, locks, transfer
 from trainyard.engine.backend import Backend
 from trainyard.engine.events import Events
@@ -29,6 +30,7 @@ _REFUSED_FLAGS = ("--target", "-t", "--target-dependents", "--exclude", "--repla
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run one command and end the process: threads of a program left behind must not hold it."""
+    network.apply(os.environ)
     parser = _parser()
     given, rest = parser.parse_known_args(arguments)
     try:

@@ -27,7 +27,11 @@ _QUICK_SECONDS = 300.0  # a check or a diff that takes longer hangs
 _GREET_SECONDS = 60.0
 _STILL_SECONDS = 60.0
 _LOOK_SECONDS = 0.5  # between two looks whether a plugin that does not answer yet still lives
-_CHANNEL_OPTIONS = [("grpc.max_send_message_length", _MAX_BYTES), ("grpc.max_receive_message_length", _MAX_BYTES)]
+_CHANNEL_OPTIONS = [
+    ("grpc.max_send_message_length", _MAX_BYTES),
+    ("grpc.max_receive_message_length", _MAX_BYTES),
+    ("grpc.enable_http_proxy", 0),
+]
 _GARBLED = {grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNIMPLEMENTED}  # not the provider's own words
 _MAYBE = {
     grpc.StatusCode.UNAVAILABLE,

@@ -34,16 +34,18 @@ class Outside:
 
     def attach(self, engine: str) -> None:
         """Send messages to this engine from now on."""
-        self._log = engine_pb2_grpc.EngineStub(grpc.insecure_channel(engine))
+        self._log = engine_pb2_grpc.EngineStub(grpc.insecure_channel(engine, options=[("grpc.enable_http_proxy", 0)]))
 
     def world_for(self, urn: str) -> World:
         """Return the outside for one call; ``.env`` and the environment are read now."""
         # Loaded here, not with the module: none of it is needed to answer an engine's first calls.
+        from trainyard import network
         from trainyard.clouds import open_cloud
         from trainyard.config import find_root, load_env, places
 
         root = find_root()
         env = load_env(root)
+        network.apply(env)
         where = places(root, env)
 
         def cloud(name: str) -> Cloud:

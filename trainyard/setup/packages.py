@@ -108,10 +108,12 @@ def _install_all(uv: Path, root: Path, settings: pipsettings.PipSettings, env: M
     if done.rc != 0:
         raise failure(done, "cannot install the packages of requirements.txt", network=NETWORK_HINT, space=SPACE_HINT)
     done = run(
-        [*install, "--no-deps", "--no-build-isolation", "--editable", root],
+        # A dot, not the path: uv would read a '#' or a '%' in it as parts of a URL.
+        [*install, "--no-deps", "--no-build-isolation", "--editable", "."],
         "installing trainyard itself",
         on_line=on_line,
         env=surroundings,
+        cwd=root,
         keep=[keep],
     )
     if done.rc != 0:

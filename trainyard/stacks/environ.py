@@ -6,7 +6,9 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
+from trainyard import network
 from trainyard.config import Places
+from trainyard.engine.backend import folder_of
 from trainyard.stacks.passphrase import passphrase_file
 
 KEYS_OF: Mapping[str, tuple[str, ...]] = {
@@ -31,6 +33,7 @@ def pulumi_exports(places: Places, env: Mapping[str, str]) -> dict[str, str]:
         # The plugin starts in the program's folder, which may be a link to elsewhere.
         "TRAINYARD_PROJECT_DIR": str(places.root),
     }
+    exports |= network.loopback_direct(env)
     path = passphrase_file(places, env)
     if path is not None:
         exports["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(path)
@@ -59,4 +62,4 @@ def child_env(places: Places, env: Mapping[str, str], cloud: str | None) -> dict
 def state_dir(places: Places, env: Mapping[str, str]) -> Path | None:
     """Return the folder of the file:// backend, None for another backend."""
     url = env.get("PULUMI_BACKEND_URL") or places.state.as_uri()
-    return Path(url[len("file://") :]) if url.startswith("file://") else None
+    return folder_of(url) if url.startswith("file://") else None

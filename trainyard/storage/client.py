@@ -7,6 +7,7 @@ checksums, conditional writes, presigned URLs and lifecycle, so each kind says w
 from __future__ import annotations
 
 import functools
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore.config import Config
 
 from trainyard.config import Places, group, resolve_secret
@@ -28,6 +30,12 @@ Checksums = Literal["full", "composite", "none", "probe"]
 KINDS: tuple[Kind, ...] = ("local", "runpod", "aws", "r2", "s3")
 
 THREADS = 16
+_NO_PROFILES = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+"""Session variables of botocore: (key in a file, variable, default, conversion)."""
 _BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 
 
@@ -97,7 +105,10 @@ def s3(settings: StoreSettings) -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _client(settings: StoreSettings) -> Any:
+    # Where the store is and how it is spoken to is said by our settings alone: a profile of the user's, or a file of
+    # the AWS CLI's, is about something else.
     session = boto3.session.Session(
+        botocore_session=botocore.session.Session(session_vars=_NO_PROFILES),
         aws_access_key_id=settings.access_key.reveal(),
         aws_secret_access_key=settings.secret_key.reveal(),
         aws_session_token=settings.session_token.reveal() if settings.session_token else None,
@@ -123,6 +134,9 @@ def client_config(settings: StoreSettings) -> Config:
         "retries": {"mode": "standard", "max_attempts": settings.attempts},
     }
     if settings.endpoint:
+        # What variables of the AWS CLI say of Amazon's own addresses is not meant for this one.
+        options |= {"use_fips_endpoint": False, "use_dualstack_endpoint": False, "ignore_configured_endpoint_urls": True}
+        style["use_accelerate_endpoint"] = False
         # boto3 adds aws-chunked trailers otherwise, which several stores refuse.
         options["request_checksum_calculation"] = "when_required"
         options["response_checksum_validation"] = "when_required"
@@ -138,6 +152,8 @@ def sync_command(settings: StoreSettings, key: str, dest: str) -> str:
         words += ["--endpoint-url", settings.endpoint]
     if settings.region not in ("", "auto"):
         words += ["--region", settings.region]
+    if settings.kind == "local":
+        words += ["--profile", "default"]  # named, it wins over keys and profiles of the user's own variables
     return _where_keys_are(settings) + shlex.join(words)
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from trainyard.config import group
 from trainyard.errors import UserError
+from trainyard.network import web_address
 
 _RUNPOD_HOST = re.compile(r"^s3api-([a-z0-9-]+)\.runpod\.io$")
 RUNPOD = ("RUNPOD_S3_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY", "RUNPOD_S3_ENDPOINT")
@@ -53,9 +54,7 @@ def runpod_endpoint(value: str) -> tuple[str, str]:
 
 def bare_address(name: str, value: str) -> str:
     """Return the address of a store without its last slash; raises UserError for what is none."""
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{name}: '{value}' is no address: it looks like https://host")
+    parts = web_address(name, value)
     if parts.path.strip("/") or parts.query:
         raise UserError(f"{name}: leave out '{parts.path}': the bucket is a setting of its own")
     return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,98 @@
+"""The way out of this machine: proxies and certificates as the environment names them, and loopback past all of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from collections.abc import Mapping, MutableMapping
+from urllib.parse import SplitResult, urlsplit
+
+from trainyard.errors import UserError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_SCHEMES = ("http", "https", "all")
+_NAMES = tuple(name for scheme in (*_SCHEMES, "no", "grpc", "no_grpc") for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY"))
+_TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
+
+
+def proxies(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the proxy for each of http, https and all that has one; raises UserError, without its address, for one we cannot speak to."""
+    found = {}
+    for scheme in _SCHEMES:
+        for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY"):
+            if env.get(name):
+                found[scheme] = _checked(name, env[name].strip())
+                break
+    # A proxy for all is not asked for what has one of its own.
+    if {"http", "https"} <= set(found):
+        found.pop("all", None)
+    for name, address in found.values():
+        kind = urlsplit(address).scheme
+        if kind not in ("http", "https"):
+            hint = "Name an http:// proxy by HTTPS_PROXY, or unset it (`env -u`) for this command."
+            raise UserError(f"{name}: a proxy of kind '{kind}' is not supported", hint=hint)
+    return {scheme: address for scheme, (name, address) in found.items()}
+
+
+def direct_hosts(env: Mapping[str, str]) -> list[str]:
+    """Return the hosts that are reached without a proxy, this machine first; ``*`` means all."""
+    named = f"{env.get('no_proxy', '')},{env.get('NO_PROXY', '')}".split(",")
+    return list(dict.fromkeys([*LOOPBACK, *(host.strip() for host in named if host.strip())]))
+
+
+def loopback_direct(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that keep every client, gRPC's and Go's too, from asking a proxy for this machine; {} where none is set."""
+    if not any(env.get(name) for name in _NAMES if not name.lower().startswith("no_")):
+        return {}
+    hosts = ",".join(direct_hosts(env))
+    names = ["no_proxy", "NO_PROXY"] + [name for name in ("no_grpc_proxy",) if env.get(name)]
+    return dict.fromkeys(names, hosts)
+
+
+def apply(env: Mapping[str, str], to: MutableMapping[str, str] = os.environ) -> None:
+    """Put what ``env`` (it includes ``.env``) says of proxies and certificates where libraries look for it."""
+    for name in (*_NAMES, *_TRUST):
+        if name in env:
+            to[name] = env[name]
+    to.update(loopback_direct(to))
+
+
+def trust(env: Mapping[str, str]) -> ssl.SSLContext | None:
+    """Return the certificates that SSL_CERT_FILE names, None when it is not set; raises UserError when it holds none."""
+    path = env.get("SSL_CERT_FILE")
+    if not path:
+        return None
+    try:
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:  # ssl.SSLError is one
+        why = "holds no certificates" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
+        raise UserError(f"SSL_CERT_FILE: {path} {why}", hint="Correct the variable, or unset it.") from None
+
+
+def web_address(name: str, value: str) -> SplitResult:
+    """Return the parts of an http(s) address; raises UserError, which shows no password, for what is none or holds one."""
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and value.isascii() and value.isprintable() and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        shown = re.sub(r"(?<=//)[^/]*@", "***@", value)
+        raise UserError(f"{name}: {shown!r} is no http address: it looks like https://host")
+    if parts.username is not None:
+        raise UserError(f"{name}: leave out the name and the password before '@'", hint="Keys are given by their own variables.")
+    return parts
+
+
+def _checked(name: str, value: str) -> tuple[str, str]:
+    address = value if "://" in value else f"http://{value}"
+    try:
+        parts = urlsplit(address)
+        good = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good or not address.isascii() or not address.isprintable() or " " in address:
+        # The address is not shown: it may hold a password.
+        raise UserError(f"{name}: what it holds is no address of a proxy", hint="It looks like http://host:port.")
+    return name, address
