@@ -8,6 +8,7 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.playbook.conftest import Run
 from tests.remote.proxy import Proxy
 from tests.remote.sshd import Server
 from trainyard import playbook, yamlfile
+from trainyard.errors import Unreachable
 from trainyard.playbook import Host, Report, keywords
 from trainyard.playbook.__main__ import main
 from trainyard.playbook.actions import ACTIONS
@@ -87,7 +89,7 @@ def test_train_cut_off_anywhere_and_run_again_starts_one_job(lab: Lab, server: S
     outcomes = []
     for allowed in range(2_600, 40_000, 600):
         proxy.cut_after = proxy.carried + allowed
-        with Reconnecting(lambda: connect(proxy.address)) as transport:
+        with Reconnecting(_once(proxy)) as transport:
             outcomes.append(lab.play("train", transport).exit_code)
         if outcomes[-1] == 0:
             break
@@ -95,6 +97,19 @@ def test_train_cut_off_anywhere_and_run_again_starts_one_job(lab: Lab, server: S
     assert outcomes[-1] == 0 and set(outcomes[:-1]) == {5} and len(outcomes) > 4
     assert wait(lab).exit_code == 0
     assert (lab.workspace / "starts").read_text() == "be gin\n"
+
+
+def _once(proxy: Proxy) -> Callable[[], Transport]:
+    """Return a dialler that connects once: a run whose link is cut must not heal itself here."""
+    left = iter([proxy.address])
+
+    def dial() -> Transport:
+        address = next(left, None)
+        if address is None:
+            raise Unreachable("the link was cut")
+        return connect(address)
+
+    return dial
 
 
 def test_a_bundle_of_another_run_is_refused(lab: Lab, ssh: SshTransport) -> None:

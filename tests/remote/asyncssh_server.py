@@ -1,8 +1,9 @@
-"""The SSH server of the tests where no sshd is installed: ``python asyncssh_server.py FOLDER PORT``."""
+"""The SSH server of the tests where no sshd is installed: ``python asyncssh_server.py FOLDER PORT SHELL FORCED``."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -13,8 +14,12 @@ PIECE = 65536
 
 async def run_command(process: asyncssh.SSHServerProcess[bytes]) -> None:
     """Run what the client asked for, with three plain pumps."""
+    folder, shell, forced = sys.argv[1], sys.argv[3] or "/bin/bash", sys.argv[4]
+    wanted = process.command or "exit 1"
+    env = {**os.environ, "HOME": folder, "SSH_CLIENT": "127.0.0.1 1 1", "SSH_ORIGINAL_COMMAND": wanted}
+    env.pop("SHLVL", None)
     child = await asyncio.create_subprocess_exec(
-        "/bin/sh", "-c", process.command or "exit 1", start_new_session=True,
+        shell, "-c", forced or wanted, start_new_session=True, env=env,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert child.stdin and child.stdout and child.stderr

@@ -52,8 +52,12 @@ def kind() -> str:
     return os.environ.get("TEST_SSH_SERVER") or ("sshd" if _sshd() else "asyncssh")
 
 
-def start(folder: Path) -> Server:
-    """Start the server with a host key and a login key of its own."""
+def start(folder: Path, *, forced: str | None = None, shell: str | None = None) -> Server:
+    """Start the server with a host key and a login key of its own.
+
+    ``forced`` is run instead of what a client asks for (sshd's ForceCommand); ``shell`` is everybody's login shell.
+    HOME of the sessions is the folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     host = host_key(SEED, "test")
     private, public = new_ssh_key()
@@ -64,10 +68,14 @@ def start(folder: Path) -> Server:
     if kind() == "sshd":
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        (folder / "config").write_text(_CONFIG.format(folder=folder, port=port))
+        config = _CONFIG.format(folder=folder, port=port)
+        if shell is not None:
+            # The passwd file of the machine is not ours: its shell runs the one that is wanted, as sshd would.
+            forced = f'exec {shell} -c "$SSH_ORIGINAL_COMMAND"'
+        (folder / "config").write_text(config + (f"ForceCommand {forced}\n" if forced else ""))
         command = [_sshd() or "sshd", "-D", "-e", "-f", str(folder / "config")]
     else:
-        command = [sys.executable, str(Path(__file__).with_name("asyncssh_server.py")), str(folder), str(port)]
+        command = [sys.executable, str(Path(__file__).with_name("asyncssh_server.py")), str(folder), str(port), shell or "", forced or ""]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     _wait_for(port, process, folder)

@@ -253,13 +253,22 @@ def test_reconnecting_connects_on_first_use_and_after_each_loss(proxy: Proxy) ->
     with Reconnecting(lambda: connect(proxy.address), "pod") as transport:
         assert proxy.accepted == 0
         assert transport.exec("echo 1").stdout == b"1\n"
-        proxy.cut()
-        with pytest.raises(Unreachable):
-            transport.exec("echo 2")
+        threading.Timer(0.3, proxy.cut).start()
+        with pytest.raises(Unreachable, match="connection was lost"):
+            transport.exec("sleep 5")
         assert transport.exec("echo 3").stdout == b"3\n"
         assert proxy.accepted == 2
     with pytest.raises(Unreachable, match="closed here"):
         transport.exec("true")
+
+
+def test_a_link_that_is_cut_between_two_commands_is_made_anew_without_a_word(proxy: Proxy) -> None:
+    with Reconnecting(lambda: connect(proxy.address), "pod") as transport:
+        transport.exec("true")
+        proxy.cut()
+        time.sleep(0.3)  # the reset arrives; nothing was being sent
+        assert transport.exec("cat", b"2").stdout == b"2"
+        assert proxy.accepted == 2
 
 
 def test_a_local_command_that_is_interrupted_takes_its_children_along(pod: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Self
 
+from trainyard.remote.frame import Frame
 from trainyard.remote.protocol import NoAnswer, OnBytes, Result, Stdin
 
 SLICE = 128 * 1024
@@ -29,10 +30,9 @@ class LocalTransport:
     def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
         """Run a POSIX sh command to its end; see Transport. After ``timeout`` its process group is killed."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        out: list[bytes] = []
-        err: list[bytes] = []
+        frame = Frame(self.name, command, on_stdout)
         process = subprocess.Popen(
-            ["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            frame.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=self._env, cwd=self._cwd, start_new_session=True,
         )  # fmt: skip
         with process:
@@ -40,17 +40,17 @@ class LocalTransport:
             feeder = threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True)
             feeder.start()
             try:
-                _pump({process.stdout: on_stdout or out.append, process.stderr: err.append}, deadline)
-                rc = process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+                _pump({process.stdout: frame.out, process.stderr: frame.err}, frame, deadline)
+                status = process.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
             except (TimeoutError, subprocess.TimeoutExpired):
                 _kill(process)
-                raise NoAnswer(f"{self.name}: the command did not end within {timeout:g} s: {command[:80]}") from None
+                raise NoAnswer(f"{self.name}: the command did not end within {timeout:g} s") from None
             except BaseException:
                 _kill(process)
                 raise
             finally:
                 feeder.join(timeout=5)
-        return Result(rc if rc >= 0 else 128 - rc, b"".join(out), b"".join(err))
+        return frame.result(status if status >= 0 else 128 - status)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -72,12 +72,12 @@ def _feed(pipe: IO[bytes], stdin: Stdin) -> None:
                 pipe.write(piece)
 
 
-def _pump(sinks: Mapping[IO[bytes], OnBytes], deadline: float | None) -> None:
-    """Read the pipes to their end; raises TimeoutError at the deadline."""
+def _pump(sinks: Mapping[IO[bytes], OnBytes], frame: Frame, deadline: float | None) -> None:
+    """Read the pipes to the end of the frame, or to theirs; raises TimeoutError at the deadline."""
     with selectors.DefaultSelector() as selector:
         for pipe, sink in sinks.items():
             selector.register(pipe, selectors.EVENT_READ, sink)
-        while selector.get_map():
+        while selector.get_map() and not frame.whole:
             ready = selector.select(None if deadline is None else max(0.0, deadline - time.monotonic()))
             if not ready:
                 raise TimeoutError

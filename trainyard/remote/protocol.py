@@ -66,6 +66,10 @@ class NoAnswer(Unreachable):
     """A command did not end within the time given; it may go on running on the pod."""
 
 
+class NotSent(Unreachable):
+    """The link was lost before the command left this machine: it did not run, and may be sent over another link."""
+
+
 class Transport(Protocol):
     """A way to run commands somewhere. Safe to call from several threads."""
 
@@ -74,7 +78,8 @@ class Transport(Protocol):
     def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
         """Run a POSIX sh command to its end; with ``on_stdout`` the output goes there instead of into the result.
 
-        Raises Unreachable when the link is lost, NoAnswer (an Unreachable) after ``timeout`` seconds.
+        The result is the command's own, proven by a frame around it (frame.py). Raises Unreachable when the link is
+        lost, and as one of its kinds NotSent, NoAnswer after ``timeout`` seconds, NotRun when something else answered.
         """
         ...
 

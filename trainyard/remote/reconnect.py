@@ -1,6 +1,6 @@
 """A transport that connects when it is needed, and again after a link was lost.
 
-It never repeats a command: only its caller knows whether that is safe.
+It never repeats a command that was sent: only its caller knows whether that is safe.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Self
 
 from trainyard.errors import Unreachable
-from trainyard.remote.protocol import NoAnswer, OnBytes, Result, Stdin, Transport
+from trainyard.remote.protocol import NoAnswer, NotSent, OnBytes, Result, Stdin, Transport
 
 LONGEST_PAUSE = 15.0
 
@@ -27,15 +27,18 @@ class Reconnecting:
         self.name = name
 
     def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
-        """Run a command on the present connection (made now if there is none); see Transport."""
-        transport = self._connected()
-        try:
-            return transport.exec(command, stdin, timeout=timeout, on_stdout=on_stdout)
-        except NoAnswer:
-            raise
-        except Unreachable:
-            self._drop(transport)
-            raise
+        """Run a command on the present connection (made now if there is none or it was lost meanwhile); see Transport."""
+        for again in (True, False):
+            transport = self._connected()
+            try:
+                return transport.exec(command, stdin, timeout=timeout, on_stdout=on_stdout)
+            except NoAnswer:
+                raise
+            except Unreachable as error:
+                self._drop(transport)
+                if not (again and isinstance(error, NotSent)):
+                    raise
+        raise AssertionError
 
     def close(self) -> None:
         """Close for good: what waits on it fails."""

@@ -26,8 +26,9 @@ import fabric
 import paramiko
 
 from trainyard.errors import HostKeyChanged, Unreachable, UserError
+from trainyard.remote.frame import Frame
 from trainyard.remote.keys import fingerprint, split_public
-from trainyard.remote.protocol import Address, NoAnswer, OnBytes, Result, Stdin, quote
+from trainyard.remote.protocol import Address, NoAnswer, NotSent, OnBytes, Result, Stdin
 from trainyard.remote.watch import Hearing, Watch
 
 SLICE = 128 * 1024
@@ -43,10 +44,8 @@ REFUSALS = 40
 """How often a refused channel is asked for again: the server still counts sessions that have just ended."""
 SILENCE = 15.0
 """Seconds without an answer after which a link is given up."""
-
-_OUTER = 'sh -c "$1"; exit $?'
-"""Every command runs under sh, whatever the login shell is, and under one more sh that outlives it: a shell that
-is killed would end without status, which could not be told from a lost link."""
+LINGER = 1.0
+"""Seconds to wait for the end of stderr once the exit code has come: something between may swallow it."""
 
 OnNewHostKey = Callable[[str], None]
 _LOST = (EOFError, OSError, paramiko.SSHException)
@@ -97,21 +96,20 @@ class SshTransport:
     def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
         """Run a POSIX sh command to its end; see Transport."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        frame = Frame(self.name, command, on_stdout)
         with self._slots, self._lost_link():
             channel = self._channel()
+            feeder = None
             try:
-                channel.exec_command(f"exec sh -c {quote(_OUTER)} sh {quote(command)}")
+                channel.exec_command(frame.line)
                 feeder = _feed(channel, stdin)
-                chunks: list[bytes] = []
-                errors: list[bytes] = []
-                in_time = _read(channel, on_stdout or chunks.append, errors.append, deadline)
-                if feeder:
-                    feeder.join(timeout=self._silence if in_time else 0)
-                if not in_time:
-                    raise NoAnswer(f"{self.name}: the command did not end within {timeout:g} s: {command[:80]}")
-                return Result(self._status(channel), b"".join(chunks), b"".join(errors))
+                if not _read(channel, frame, deadline):
+                    raise NoAnswer(f"{self.name}: the command did not end within {timeout:g} s")
+                return frame.result(None if frame.told else _status(channel))
             finally:
                 channel.close()
+                if feeder:
+                    feeder.join(timeout=self._silence)
 
     def close(self) -> None:
         """Close the connection; what runs on the pod runs on."""
@@ -128,36 +126,41 @@ class SshTransport:
         self.close()
 
     def _channel(self) -> paramiko.Channel:
-        """Take the channel opened ahead (one round trip saved) and order the next one."""
+        """Take the channel opened ahead (one round trip saved) and order the next one.
+
+        Raises NotSent when there is none to be had.
+        """
         with self._lock:
             spare, self._spare = self._spare, None
-        channel = None
-        if spare is not None:
-            with contextlib.suppress(paramiko.ChannelException):
-                channel = spare.result(timeout=2 * self._silence)
-        for left in range(REFUSALS, -1, -1):
-            if channel is not None and not channel.closed:
-                break
-            try:
-                channel = self._transport.open_session(timeout=2 * self._silence)
-            except paramiko.ChannelException as error:
-                if not left:
-                    raise Unreachable(f"{self.name}: the server refuses another session ({error.text})") from None
-                time.sleep(0.25)
+        try:
+            channel = None if spare is None else self._open(lambda: spare.result(timeout=2 * self._silence))
+            left = REFUSALS
+            while channel is None or channel.closed:
+                channel = self._open(lambda: self._transport.open_session(timeout=2 * self._silence))
+                if channel is None:
+                    left -= 1
+                    if left < 0:
+                        raise NotSent(f"{self.name}: the server refuses another session")
+                    time.sleep(0.25)
+        except _LOST as error:
+            raise NotSent(f"{self.name}: the connection was lost ({error or type(error).__name__})") from None
         self._open_spare()
-        assert channel is not None
         return channel
+
+    def _open(self, opening: Callable[[], paramiko.Channel]) -> paramiko.Channel | None:
+        """Return the channel, None when the server refuses one now. A refusal may come as a plain error when two are opened at once."""
+        begun = time.monotonic()
+        try:
+            return opening()
+        except (paramiko.SSHException, EOFError):
+            if not self._transport.is_active() or time.monotonic() - begun >= 2 * self._silence:
+                raise
+            return None
 
     def _open_spare(self) -> None:
         with self._lock, contextlib.suppress(RuntimeError):
             if self._spare is None:
                 self._spare = self._opener.submit(self._transport.open_session, timeout=2 * self._silence)
-
-    def _status(self, channel: paramiko.Channel) -> int:
-        status: int = channel.recv_exit_status()
-        if status != -1:
-            return status
-        raise Unreachable(f"{self.name}: the connection was lost while a command ran")
 
     @contextlib.contextmanager
     def _lost_link(self) -> Iterator[None]:
@@ -292,23 +295,39 @@ def _send(channel: paramiko.Channel, stdin: Stdin) -> None:
         channel.shutdown_write()
 
 
-def _read(channel: paramiko.Channel, out: OnBytes, err: OnBytes, deadline: float | None) -> bool:
-    """Read both streams to the end of the command; return False at the deadline."""
+def _read(channel: paramiko.Channel, frame: Frame, deadline: float | None) -> bool:
+    """Read both streams to the end of the command; return False at the deadline.
+
+    What a command leaves running in the background may hold the channel open: its frame's end is the end.
+    """
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLIN)
+    told_until: float | None = None
     while True:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
-            return False
+            return frame.told
         ended = channel.eof_received or channel.closed
         while channel.recv_ready():
-            out(channel.recv(SLICE))
+            frame.out(channel.recv(SLICE))
         while channel.recv_stderr_ready():
-            err(channel.recv_stderr(SLICE))
+            frame.err(channel.recv_stderr(SLICE))
+        if frame.whole:
+            return True
         if ended:
-            return bool(channel.status_event.wait(left))
+            return frame.told or bool(channel.status_event.wait(left))
+        if frame.told:
+            told_until = told_until or time.monotonic() + LINGER
+            if time.monotonic() > told_until:
+                return True
         # Never for long: paramiko can lose the wake-up when both streams are busy (its two events share one pipe).
         poll.poll(WAKE if left is None else min(WAKE, left * 1000 + 1))
+
+
+def _status(channel: paramiko.Channel) -> int | None:
+    """Return what the login shell ended with, None when the link was lost before it told."""
+    status: int = channel.recv_exit_status()
+    return None if status == -1 else status
 
 
 def _is_loopback(host: str) -> bool:

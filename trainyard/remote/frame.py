@@ -1,0 +1,167 @@
+"""The frame around every answer: proof that the target ran the command, which bytes are its own, and how it ended.
+
+A target may print before, after or instead (a message of the day, a start-up file, a forced command, a login
+shell that is none). So sh writes a mark with a nonce on both streams before the command, and one with the
+command's exit code behind it; only what lies between is the answer, and without both marks there is none.
+The two halves of the nonce stand apart in the command line: what prints it (ps, set -x) makes no mark.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from trainyard.errors import Unreachable, UserError
+from trainyard.remote.protocol import OnBytes, Result
+
+LONGEST = 120_000
+"""Bytes a command may have: Linux takes 128 KiB in one argument."""
+_NOISE = 1 << 20
+"""Bytes that may come before the mark; who prints more will print for ever."""
+_SHOWN = 240
+_SIGN = b"\x1e"
+_BEGIN = {"out": b"o", "err": b"e"}
+_END = {"out": b"x", "err": b"y"}
+
+# No quote, "!" or line break, and no backslash before one: sh, fish and csh read it alike. The trap keeps this sh
+# alive when the command signals its whole group; the command's own sh may be killed, its code is still told.
+_OUTER = (
+    r'm() { printf "\036%s%s.%s\n" "$@"; }; trap : TERM INT HUP QUIT; a=$1 b=$2; m $a $b o; m $a $b e >&2; '
+    r'sh -c "$(printf %b "$3")"; r=$?; m $a $b x$r; m $a $b y$r >&2'
+)
+_ESCAPES = ((b"\\", rb"\0134"), (b"'", rb"\0047"), (b"!", rb"\0041"), (b"\n", rb"\0012"))
+
+
+class NotRun(Unreachable):
+    """Something answered, but not the command that was sent; nothing is known of what it did, if it ran at all.
+
+    ``seen`` is what came instead, without any line that repeats the command.
+    """
+
+    def __init__(self, message: str, seen: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{message}: {seen}", hint=hint)
+        self.plain, self.seen = message, seen
+
+
+class Frame:
+    """One command on its way to a target and the answer on its way back."""
+
+    def __init__(self, name: str, command: str, on_stdout: OnBytes | None = None) -> None:
+        self._name = name
+        packed = command.encode(errors="surrogateescape")
+        if b"\0" in packed:
+            raise UserError("a command cannot hold a NUL character")
+        for plain, escape in _ESCAPES:
+            packed = packed.replace(plain, escape)
+        if len(packed) > LONGEST:
+            raise UserError(f"the command is {len(packed)} bytes long, {LONGEST} can be sent: put it into a file and run that")
+        self._halves = secrets.token_hex(12).encode(), secrets.token_hex(12).encode()
+        self.words: list[bytes] = [b"sh", b"-c", _OUTER.encode(), b"sh", *self._halves, packed]
+        """The command as a program with its arguments."""
+        first, second = self._halves
+        self.line = b"exec sh -c '%s' sh %s %s '%s'" % (_OUTER.encode(), first, second, packed)
+        """The command as a line for any login shell."""
+        mark = _SIGN + first + second + b"."
+        self._chunks: list[bytes] = []
+        self._errors: list[bytes] = []
+        self._out = _Stream(mark, "out", on_stdout or self._chunks.append)
+        self._err = _Stream(mark, "err", self._errors.append)
+
+    def out(self, data: bytes) -> None:
+        """Take bytes of the target's stdout."""
+        self._take(self._out, data)
+
+    def err(self, data: bytes) -> None:
+        """Take bytes of the target's stderr."""
+        self._take(self._err, data)
+
+    @property
+    def told(self) -> bool:
+        """Tell whether the command's exit code has come."""
+        return self._out.code is not None
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether both streams have come to their ends."""
+        return self.told and self._err.code is not None
+
+    def result(self, status: int | None) -> Result:
+        """Return the answer; ``status`` is what the login shell ended with, None for a lost link.
+
+        Raises NotRun when the answer has no frame, Unreachable when it broke off.
+        """
+        if self._out.code is not None:
+            return Result(self._out.code, b"".join(self._chunks), b"".join(self._errors))
+        if status is None:
+            raise Unreachable(f"{self._name}: the connection was lost while a command ran")
+        if self._out.begun:
+            raise Unreachable(f"{self._name}: the command began, and its end was not told: was its shell killed?")
+        raise self._not_run(status)
+
+    def _take(self, stream: _Stream, data: bytes) -> None:
+        stream.feed(data)
+        if not stream.begun and len(stream.held) > _NOISE:
+            raise self._not_run(None)
+
+    def _not_run(self, status: int | None) -> NotRun:
+        lines = (self._out.held[:4096] + b"\n" + self._err.held[:4096]).splitlines()
+        # A line that repeats the command may hold its secrets.
+        kept = [line.decode(errors="backslashreplace").strip() for line in lines if not any(half in line for half in self._halves)]
+        seen = " | ".join(filter(None, kept))
+        seen = seen[:_SHOWN] + "..." if len(seen) > _SHOWN else seen
+        end = "" if status is None else f" (exit code {status})"
+        return NotRun(
+            f"{self._name}: the target answered without running the command", (seen or "it said nothing") + end,
+            hint="Is its login shell a shell? Does sshd or authorized_keys force a command on this login?",
+        )  # fmt: skip
+
+
+class _Stream:
+    """One stream: what comes before the first mark is held, what lies between goes to the sink at once."""
+
+    def __init__(self, mark: bytes, kind: str, sink: OnBytes) -> None:
+        self._mark, self._sink = mark, sink
+        self._begin, self._end = _BEGIN[kind], _END[kind]
+        self.held = b""
+        self.begun = False
+        self.code: int | None = None
+
+    def feed(self, data: bytes) -> None:
+        if self.code is not None:
+            return
+        self.held = self.held + data if self.held else data
+        if not self.begun:
+            _, mark, after = self.held.partition(self._mark + self._begin + b"\n")
+            if not mark:
+                return
+            self.begun, self.held = True, after
+        while self.code is None and self._step():
+            pass
+
+    def _step(self) -> bool:
+        """Give on what is certain; return whether there may be more."""
+        at = self.held.find(self._mark)
+        if at < 0:
+            at = self._doubtful()
+            self._give(at)
+            return False
+        body, line_end, after = self.held[at + len(self._mark) :].partition(b"\n")
+        if not line_end:
+            self._give(at)
+            return False
+        self._give(at)
+        self.held = after
+        # A target that joins the streams sends the other's marks here: they are nobody's output.
+        if body.startswith(self._end) and body[1:].isdigit():
+            self.code = int(body[1:])
+        return True
+
+    def _give(self, count: int) -> None:
+        if count:
+            data, self.held = self.held[:count], self.held[count:]
+            self._sink(data)
+
+    def _doubtful(self) -> int:
+        """Return where a mark may begin whose rest has not come yet."""
+        start = max(0, len(self.held) - len(self._mark) + 1)
+        at = self.held.rfind(_SIGN, start)
+        return at if at >= 0 and self._mark.startswith(self.held[at:]) else len(self.held)
