@@ -481,13 +481,7 @@ def _train(work: Any, as_json: bool, *wanted: Any) -> int:
 
 def _finish(work: Any, as_json: bool, call: Callable[[], Any]) -> int:
     """Run something that ends in a summary; print it and return the run's exit code."""
-    from trainyard.runs.drive import Detached
-
-    try:
-        summary = call()
-    except Detached as left:
-        work.ui.say(f"detached: the training goes on. Come back with: invoke attach {left}   End it with: invoke cancel {left}")
-        return 0
+    summary = call()
     _show_summary(work, summary, as_json)
     return int(summary["exit_status"])
 

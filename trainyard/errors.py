@@ -12,14 +12,16 @@ TrainyardError
 ├── BootFailed           5  a pod did not come up; it still exists, and another offer may do better
 ├── StillThere           6  something may still run and cost money; the message names it and the way to retry
 ├── StoreError           7  the bucket refused, or what arrived is not what was sent
-│   └── PodCannotUpload     the pod cannot send to this bucket by itself: the way over SSH is left
+│   ├── PodCannotUpload     the pod cannot send to this bucket by itself: the way over SSH is left
+│   └── ForeignResult       definite: under this run's key lies the result of another run, which is left alone
 ├── Busy                 8  another living process holds the lock
 ├── EngineError          9  the Pulumi program or a provider failed
 ├── PodFailed           10  the pod answers, but cannot do what is needed (disk full, a tool missing, a check failed)
-├── DiskFull            74  a disk of this machine is full; what runs on a pod goes on
-└── TrainingFailed       1  the training ran and its own verdict is failure
+├── Detached            11  the person left; the training goes on and costs money
+├── OwnFault            70  a fault of Trainyard itself; the traceback is kept in a file
+└── DiskFull            74  a disk of this machine is full; what runs on a pod goes on
 
-Programming errors are not in this tree: they keep their traceback.
+A training that failed by its own verdict (1) is no error of ours: the run's summary tells it.
 """
 
 from __future__ import annotations
@@ -134,6 +136,10 @@ class PodCannotUpload(StoreError):
     """The pod cannot send to this bucket by itself (no presigned URLs, not reachable, no Python): fetch over SSH."""
 
 
+class ForeignResult(StoreError):
+    """Under this run's key lies the result of another run; nothing was written, and asking again changes nothing."""
+
+
 class Busy(TrainyardError):
     """Another living process holds the lock."""
 
@@ -152,16 +158,22 @@ class PodFailed(TrainyardError):
     exit_code = 10
 
 
+class Detached(TrainyardError):
+    """The person left, by Ctrl-C or a signal; the training goes on and costs money."""
+
+    exit_code = 11
+
+
+class OwnFault(TrainyardError):
+    """Trainyard itself is wrong (sysexits' EX_SOFTWARE)."""
+
+    exit_code = 70
+
+
 class DiskFull(TrainyardError):
     """A disk of this machine is full (sysexits' EX_IOERR)."""
 
     exit_code = 74
-
-
-class TrainingFailed(TrainyardError):
-    """The training ran and its own verdict is failure."""
-
-    exit_code = 1
 
 
 KINDS: Mapping[str, type[TrainyardError]] = {
@@ -189,9 +201,14 @@ def render(error: TrainyardError) -> str:
     return "\n".join(lines)
 
 
-def disk_full(error: OSError) -> DiskFull | None:
-    """Return the error of a full disk or quota, None when it is another one."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return None
-    where = f": {error.filename}" if error.filename else ""
-    return DiskFull(f"No space left on device{where}", hint="Free some space, then say it again; nothing that was done is lost.")
+def disk_full(error: BaseException) -> DiskFull | None:
+    """Return the error of a full disk of this machine or of a quota, None when neither is behind this one."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, DiskFull):
+            return seen
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f": {seen.filename}" if seen.filename else ""
+            return DiskFull(f"No space left on device{where}", hint="Free some space, then say it again; nothing that was done is lost.")
+        seen = seen.__cause__ or seen.__context__
+    return None

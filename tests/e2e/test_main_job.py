@@ -68,7 +68,7 @@ def test_ctrl_c_detaches_a_second_terminal_watches_takes_over_when_the_first_die
     yard.wait_for(lambda: yard.record("a").get("phase") == "started")
     os.kill(running.pid, signal.SIGINT)
     out, _ = running.communicate(timeout=30)
-    assert running.returncode == 0 and "invoke attach tester/a" in out, out
+    assert running.returncode == 11 and "invoke attach tester/a" in out, out
     assert len(yard.pods()) == 1
 
     reader = yard.start("logs", "a", "--follow")

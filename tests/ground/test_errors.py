@@ -7,7 +7,7 @@ from trainyard import errors
 
 @pytest.mark.parametrize(
     ("kind", "code"),
-    [("TrainingFailed", 1), ("UserError", 2), ("RefusedError", 3), ("CloudError", 4), ("Unreachable", 5), ("StillThere", 6),
+    [("UserError", 2), ("RefusedError", 3), ("CloudError", 4), ("Unreachable", 5), ("StillThere", 6), ("Detached", 11),
      ("StoreError", 7), ("Busy", 8), ("EngineError", 9)],
 )  # fmt: skip
 def test_each_kind_of_error_has_its_exit_code(kind, code):

@@ -30,13 +30,6 @@ def test_a_label_defaults_to_the_local_time_and_counts_up_when_taken(tmp_path):
     assert new_label(tmp_path, "ann", None, NOW, "local") == "2025-11-25-101234-2"
 
 
-def test_a_label_given_twice_is_refused(tmp_path):
-    (tmp_path / "ann" / "x").mkdir(parents=True)
-
-    with pytest.raises(UserError, match="there is a run ann/x already"):
-        new_label(tmp_path, "ann", "x", NOW, "local")
-
-
 @pytest.mark.parametrize("label", ["A", "a b", "-a", "a--b", "a.b", "../a", "a" * 100])
 def test_a_label_that_cannot_be_part_of_a_stack_name_is_refused(label):
     with pytest.raises(UserError):
@@ -48,6 +41,7 @@ def test_a_run_is_found_by_label_or_by_user_and_label_and_the_newest_attempt_cou
         RunId("ann", "x", attempt).folder(tmp_path).mkdir(parents=True)
 
     assert find(tmp_path, "x") == find(tmp_path, "ann/x") == RunId("ann", "x", 2)
+    assert find(tmp_path, "ann/x/1") == RunId("ann", "x", 1)
 
 
 def test_a_label_of_two_users_must_be_said_in_full(tmp_path):

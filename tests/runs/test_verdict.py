@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 
-from trainyard.errors import TrainingFailed
 from trainyard.recipes.contract import load_recipe
+from trainyard.recipes.declared import declaration, read_declared
+from trainyard.recipes.values import resolve
 from trainyard.remote.jobs import OUT_OF_MEMORY
-from trainyard.runs import finish
+from trainyard.runs.judge import judge
 from trainyard.runs.record import Record, RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,8 +29,10 @@ def test_a_killed_training_says_whether_its_memory_was_used_up(tmp_path: Path, l
     record = Record("u", "a", 1, "local", "command", {}, "", 1.0, time.time(), exit_code=137)
     folder = RunFolder(tmp_path)
     folder.log.write_bytes(log)
-    with pytest.raises(TrainingFailed) as failed:
-        finish._judge(record, folder, load_recipe(ROOT, "command"), False)
+    command = load_recipe(ROOT, "command")
+    said = read_declared(json.dumps(declaration(command, resolve(command, sets=[f"script={__file__}"]), {})).encode(), "recipe.json")
 
-    assert failed.value.message == told
-    assert log.decode().splitlines()[-1] in str(failed.value)
+    verdict = judge(record, folder, said)
+
+    assert verdict.error is not None and verdict.error.splitlines()[0] == told
+    assert log.decode().splitlines()[-1] in verdict.error

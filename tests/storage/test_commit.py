@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -11,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.storage.conftest import PART, Workspace, here
+from tests.storage.conftest import PART, Workspace, here, places_at
 from tests.storage.lying_proxy import Fault, LyingProxy
-from trainyard.errors import PodCannotUpload, StoreError
+from trainyard.errors import ForeignResult, PodCannotUpload, StoreError
 from trainyard.remote.local import LocalTransport
-from trainyard.storage import bucket, seal
+from trainyard.storage import bucket, markers, seal
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import Committed, commit, committed
 from trainyard.storage.deliver import Patience, Progress
@@ -330,3 +331,42 @@ def test_stores_with_weaker_checksums_are_proven_as_far_as_they_go(
     weaker = replace(settings, checksums=checksums)  # type: ignore[arg-type]
     run(weaker, pod)
     assert_result_is(settings, pod, tmp_path / "home")
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_another_runs_result_under_our_key_is_an_error_that_names_it_and_neither_is_touched(
+    sealed: bool, settings: StoreSettings, pod: Workspace
+) -> None:
+    run(settings, pod, token="aaaa1111bbbb")
+    if not sealed:  # a commit of the other run that was cut before its last object
+        bucket.forget(settings, WHERE.success)
+    before = [(item.key, item.modified) for item in bucket.listing(settings)]
+    (pod.root / "output/model/config.json").write_text("{ours}")
+
+    with pytest.raises(ForeignResult, match=r"belongs to another run.*aaaa1111"):
+        run(settings, pod, token="cccc2222dddd")
+
+    assert [(item.key, item.modified) for item in bucket.listing(settings)] == before
+
+
+def test_where_the_store_has_no_conditional_writes_a_lost_claim_is_noticed_at_the_commit(settings: StoreSettings, pod: Workspace) -> None:
+    store = replace(settings, conditional=False)
+    markers.claim_attempt(store, places_at(pod.root / "home"), WHERE, markers.Claim("theirs", "anna", "desk", "2026-11-24T10:00:00Z"))
+
+    with pytest.raises(ForeignResult, match="claimed by anna on desk"):
+        run(store, pod, token="ours")
+
+
+def test_a_result_that_is_older_than_tokens_is_still_read(settings: StoreSettings, pod: Workspace) -> None:
+    run(settings, pod)
+    old = json.loads(seal.read(settings, WHERE.manifest) or b"")
+    del old["token"]
+    body = json.dumps({**old, "version": 1}).encode()
+    seal.put_proven(settings, WHERE.manifest, body)
+    seal.put_proven(settings, WHERE.success, json.dumps({"manifest_sha256": hashlib.sha256(body).hexdigest()}).encode())
+
+    result = seal.read_result(settings, WHERE, prove=True)
+
+    assert result is not None and result.manifest.token == ""
+    with pytest.raises(ForeignResult):
+        run(settings, pod, token="ours")

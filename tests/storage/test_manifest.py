@@ -55,7 +55,7 @@ def test_a_manifest_that_names_a_path_outside_is_refused(path: str, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("body", "words"),
-    [(b"", "no manifest"), (b"[]", "no manifest"), (b'{"version": 2}', "a later Trainyard"), (b'{"version": 1}', "no manifest")],
+    [(b"", "no manifest"), (b"[]", "no manifest"), (b'{"version": 3}', "a later Trainyard"), (b'{"version": 1}', "no manifest")],
 )
 def test_a_damaged_manifest_is_a_store_error_that_says_where(body: bytes, words: str) -> None:
     with pytest.raises(StoreError, match=f"s3://b/m: .*{words}"):

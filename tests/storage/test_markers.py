@@ -12,16 +12,27 @@ from tests.storage.conftest import places_at
 from tests.storage.lying_proxy import Fault, LyingProxy
 from trainyard.errors import StoreError
 from trainyard.storage import markers
-from trainyard.storage.client import StoreSettings
+from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.manifest import ResultKey
+from trainyard.storage.markers import Claim
 
 FENCE = "0123456789"
 
 
+def claim(token: str = "t1") -> Claim:
+    return Claim(token, "greg", "laptop", "2026-11-24T10:12:34Z")
+
+
+def key(user: str = "greg", attempt: int = 1) -> ResultKey:
+    return ResultKey(user, "r1", attempt)
+
+
 def test_an_attempt_is_claimed_once(settings: StoreSettings, tmp_path: Path) -> None:
     places = places_at(tmp_path)
-    assert markers.claim_attempt(settings, places, "greg", "r1", 1, {"host": "a"})
-    assert not markers.claim_attempt(settings, places, "greg", "r1", 1, {"host": "a"})
-    assert markers.claim_attempt(settings, places, "anna", "r1", 1, {"host": "a"})
+    assert markers.claim_attempt(settings, places, key(), claim())
+    assert not markers.claim_attempt(settings, places, key(), claim("t2"))
+    assert markers.claim_attempt(settings, places, key("anna"), claim("t2"))
+    assert markers.claim_of(settings, key()) == claim() and markers.claim_of(settings, key(attempt=2)) is None
 
 
 @pytest.mark.parametrize("conditional", [True, False])
@@ -30,23 +41,37 @@ def test_one_of_many_claimers_at_once_wins(conditional: bool, settings: StoreSet
     # With If-None-Match each claimer may sit on a machine of its own; without, the lock of one machine stands in.
     homes = [places_at(tmp_path / str(n if conditional else 0)) for n in range(12)]
     with ThreadPoolExecutor(12) as pool:
-        won = list(pool.map(lambda home: markers.claim_attempt(store, home, "greg", "r1", 1, {"host": "same"}), homes))
+        won = list(pool.map(lambda n: markers.claim_attempt(store, homes[n], key(), claim(f"t{n}")), range(12)))
     assert won.count(True) == 1
-    assert markers.shared_claims(store) is conditional
+
+
+def test_twelve_runs_of_one_name_at_once_get_twelve_attempts(settings: StoreSettings, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(12) as pool:
+        got = pool.map(lambda n: markers.next_attempt(settings, places_at(tmp_path / str(n)), "greg", "r1", claim(f"t{n}")), range(12))
+    assert sorted(got) == list(range(1, 13))
 
 
 def test_a_claim_whose_answer_was_lost_is_still_ours(through: StoreSettings, proxy: LyingProxy, tmp_path: Path) -> None:
     proxy.faults.append(Fault("Put", "lose", key="attempts/"))
-    assert markers.claim_attempt(through, places_at(tmp_path), "greg", "r1", 1, {"host": "a"})
+    assert markers.claim_attempt(through, places_at(tmp_path), key(), claim())
     assert proxy.faults[0].done == 1 and proxy.count("Put") == 2
 
 
-def test_the_next_attempt_is_the_first_above_those_taken(settings: StoreSettings, tmp_path: Path) -> None:
+def test_a_claim_whose_process_died_is_found_again_by_its_token(settings: StoreSettings, tmp_path: Path) -> None:
     places = places_at(tmp_path)
-    assert markers.next_attempt(settings, places, "greg", "r1", {}) == 1
-    markers.claim_attempt(settings, places, "greg", "r1", 7, {})
-    assert markers.next_attempt(settings, places, "greg", "r1", {}) == 8
-    assert markers.attempts(settings, "greg", "r1") == [1, 7, 8]
+    assert markers.next_attempt(settings, places, "greg", "r1", claim()) == 1
+    assert markers.next_attempt(settings, places, "greg", "r1", claim("t2")) == 2
+    assert markers.next_attempt(settings, places, "greg", "r1", claim()) == 1
+
+
+def test_the_next_attempt_is_above_all_that_bucket_and_home_know(settings: StoreSettings, tmp_path: Path) -> None:
+    places = places_at(tmp_path)
+    markers.claim_attempt(settings, places, key(attempt=7), claim())
+    assert markers.next_attempt(settings, places, "greg", "r1", claim("t2")) == 8
+    # A result that is older than claims counts as well.
+    s3(settings).put_object(Bucket=settings.bucket, Key=key(attempt=9).model + "config.json", Body=b"{}")
+    assert markers.attempts(settings, "greg", "r1") == [7, 8, 9]
+    assert markers.next_attempt(settings, places, "greg", "r1", claim("t3"), above=11) == 12
     assert markers.attempts(settings, "greg", "r") == []
 
 

@@ -179,11 +179,89 @@ def bad_name(path: str) -> bool:
         return True
 
 
+# ---- checkpoints (of a training that was no success)
+
+
+def pick_checkpoints(root: str, pattern: str, mark: str | None) -> tuple[list[str], dict[str, str]]:
+    """Return the checkpoints to keep, newest first, and why each other one is not.
+
+    With ``mark`` the newest one that is complete: it holds a file of that name, which may list its files' sizes as JSON.
+    Without it nobody can tell whether the newest one is whole: the two newest are kept.
+    """
+    left: dict[str, str] = {}
+    whole = []
+    for path in find_checkpoints(root, pattern):
+        if mark and not is_complete(os.path.join(root, path), mark):
+            left[path] = "a checkpoint that is not complete"
+        else:
+            whole.append((changed_at(os.path.join(root, path)), [int(n) for n in re.findall("[0-9]+", path)], path))
+    newest = [path for _, _, path in sorted(whole, reverse=True)]
+    most = 1 if mark else 2
+    left.update(dict.fromkeys(newest[most:], "an older checkpoint"))
+    return newest[:most], left
+
+
+def find_checkpoints(root: str, pattern: str) -> list[str]:
+    """Return what matches the pattern of a recipe's checkpoints as a whole: folders, or single files; no links."""
+    found = [""]
+    for _ in pattern.strip("/").split("/"):
+        found = [os.path.join(path, name) for path in found for name in names_in(os.path.join(root, path))]
+    matches = compile_pattern(pattern, False)
+    return [path for path in found if matches.match(path) and not os.path.islink(os.path.join(root, path))]
+
+
+def names_in(folder: str) -> list[str]:
+    """Return what lies in a folder; nothing when it is none."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def changed_at(path: str) -> int:
+    """Return when a checkpoint was last written to."""
+    files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names] or [path]
+    return max((os.lstat(file).st_mtime_ns for file in files if os.path.lexists(file)), default=0)
+
+
+def is_complete(folder: str, mark: str) -> bool:
+    """Tell whether a checkpoint has its mark, and every file that the mark lists in its size."""
+    try:
+        with open(os.path.join(folder, mark), encoding="utf-8") as file:
+            sizes = json.load(file)
+    except ValueError:
+        return True  # a mark of another form: that it is there says all
+    except OSError:
+        return False
+    if not isinstance(sizes, dict):
+        return True
+    try:
+        return all(os.path.getsize(os.path.join(folder, name)) == size for name, size in sizes.items() if isinstance(size, int))
+    except OSError:
+        return False
+
+
+def with_checkpoints(spec: dict[str, Any]) -> tuple[dict[str, Any], list[str], dict[str, str]]:
+    """Return the spec with the chosen checkpoints among its outputs, their paths, and the others with the reason."""
+    wanted = spec.get("checkpoints")
+    if not wanted:
+        return spec, [], {}
+    chosen, left = pick_checkpoints(spec["root"], wanted["pattern"], wanted["mark"])
+    literal = [re.sub(r"([*?[])", r"[\1]", path) for path in chosen]
+    return dict(spec, outputs=list(spec["outputs"]) + literal), chosen, left
+
+
+# ---- the scan itself
+
+
 def scan(spec: dict[str, Any]) -> dict[str, Any]:
     """Hash what is wanted, and say what was left out, refused or still changing."""
     if not os.path.isdir(spec["root"]):
         return {"error": "there is no folder " + spec["root"]}
+    spec, checkpoints, other = with_checkpoints(spec)
     chosen, report = sort_out(spec)
+    for entry in report["left_out"]:
+        entry["why"] = next((why for path, why in other.items() if (entry["path"] + "/").startswith(path + "/")), entry["why"])
     files, unreadable, changed = [], [], {}
 
     def look(path: str) -> Any:
@@ -212,7 +290,7 @@ def scan(spec: dict[str, Any]) -> dict[str, Any]:
     extra = [found for found in (look_at_log(entry, spec) for entry in spec["extra"]) if found]
     files.sort(key=lambda entry: entry["path"])
     told = [{"path": path, "why": why} for path, why in sorted(changed.items())]
-    return dict(report, files=files, unreadable=unreadable, changed=told, extra=extra)
+    return dict(report, files=files, unreadable=unreadable, changed=told, extra=extra, checkpoints=checkpoints)
 
 
 def look_at_log(entry: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any] | None:

@@ -20,7 +20,8 @@ from trainyard.errors import UserError
 from trainyard.recipes import rows
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data, hub_reference
-from trainyard.recipes.values import Values, artefacts_of, locked_packages
+from trainyard.recipes.declared import DECLARED, declaration
+from trainyard.recipes.values import Values, artefacts_of
 
 SHA256_LIST = "bundle.sha256"
 _POD_TOOLS = ("warden.py", "uploader.py")
@@ -43,7 +44,7 @@ def build(recipe: Recipe, values: Values, data: Data, dest: Path, *, versions: M
     values = _take_files(recipe, values, dest)
     _write_json(dest / "config.json", values)
     _write_data(data, dest)
-    _write_json(dest / "recipe.json", _declared(recipe, values, versions or {"trainyard": trainyard.__version__}))
+    _write_json(dest / DECLARED, declaration(recipe, values, versions or {"trainyard": trainyard.__version__}))
     known = _names(recipe, values, data)
     for name in recipe.files:
         _render(recipe.folder, name, dest / name.removesuffix(".j2"), known)
@@ -84,24 +85,6 @@ def _take_files(recipe: Recipe, values: Values, dest: Path) -> Values:
         target.chmod(0o755)
         taken[variable.name] = f"files/{target.name}"
     return taken
-
-
-def _declared(recipe: Recipe, values: Values, versions: Mapping[str, str]) -> dict[str, object]:
-    return {
-        "recipe": recipe.name,
-        "command": recipe.command,
-        "versions": dict(versions),
-        "outputs": [{"pattern": item.pattern, "kind": item.kind} for item in recipe.outputs],
-        "excludes": list(recipe.excludes),
-        "checkpoints": recipe.checkpoints,
-        "verdict": {
-            "exit_codes": list(recipe.verdict.exit_codes),
-            "stopped": list(recipe.verdict.stopped),
-            "artefacts": artefacts_of(recipe, values),
-        },
-        "resume_may_change": [variable.name for variable in recipe.variables if variable.resume],
-        "packages": {kind: locked_packages(lock) for kind, lock in recipe.locks.items()},
-    }
 
 
 def _names(recipe: Recipe, values: Values, data: Data) -> dict[str, object]:

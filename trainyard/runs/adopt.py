@@ -29,6 +29,7 @@ _KEPT = (
     "user",
     "label",
     "attempt",
+    "token",
     "environment",
     "recipe",
     "values",

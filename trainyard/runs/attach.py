@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainyard.errors import Busy, TrainyardError, Unreachable, UserError
+from trainyard.errors import Busy, Detached, StillThere, TrainyardError, UserError
 from trainyard.runs.context import Context
-from trainyard.runs.drive import Detached, drive
-from trainyard.runs.ledger import Ledger
-from trainyard.runs.record import Record, all_folders
+from trainyard.runs.drive import drive
+from trainyard.runs.leave import how, leaving
+from trainyard.runs.notes import note
+from trainyard.runs.record import Record, RunFolder, all_folders
 
 _POLL = 2.0
 
@@ -24,33 +25,47 @@ def attach(context: Context, reference: str) -> dict[str, Any]:
             from trainyard.runs import follow
 
             try:
-                follow.watch_files(context, folder, poll=_POLL)
-            except KeyboardInterrupt:
-                raise Detached(str(folder.load().id)) from None
+                with leaving():
+                    follow.watch_files(context, folder, poll=_POLL)
+            except KeyboardInterrupt as left:
+                raise Detached(f"{how(left)}: watching is over; {busy.message}, which goes on with it") from None
 
 
 def recover(context: Context) -> list[dict[str, Any]]:
     """Drive every run that is not ended and that no living process drives; return their summaries.
 
-    A run that cannot be finished does not keep the others from it; its error is raised when all were tried.
+    A run that cannot be finished does not keep the others from it; when all were tried the error is raised that
+    matters most: something may still cost money. A record that cannot be read is such an error.
     """
     summaries: list[dict[str, Any]] = []
-    failed: TrainyardError | None = None
+    failed: list[TrainyardError] = []
     for folder in all_folders(context.places.runs):
         try:
-            record = folder.load()
+            record = _readable(folder)
             if record.reached("ended"):
                 continue
             context.ui.say(f"recover    {record.id} (was: {record.phase})")
             summaries.append(drive(context, folder))
         except Busy as busy:
             context.ui.say(f"           left alone: {busy.message}")
+        except Detached:
+            raise
         except TrainyardError as error:
             context.ui.fail(str(error))
-            failed = failed or error
-    if failed is not None:
-        raise failed
+            failed.append(error)
+    if failed:
+        raise next((error for error in failed if isinstance(error, StillThere)), failed[0])
     return summaries
+
+
+def _readable(folder: RunFolder) -> Record:
+    try:
+        return folder.load()
+    except UserError as error:
+        raise StillThere(
+            f"{error.message}\nIts pod, if it has one, may still be there.",
+            hint="See what there is: invoke reap --all-stacks --dry-run\nEnd a pod of it with: invoke end POD --stack NAME",
+        ) from None
 
 
 def cancel(context: Context, reference: str, *, now: bool = False) -> dict[str, Any] | None:
@@ -63,32 +78,17 @@ def cancel(context: Context, reference: str, *, now: bool = False) -> dict[str, 
     if folder.load().reached("ended"):
         raise UserError(f"run {folder.load().id} has ended already")
     folder.cancel(now=now)
-    # Read after the mark was set; the driver looks for the mark after it has written "started": one sees the other.
     record = folder.load()
-    Ledger(context.places.ledger).add(record.id, "cancel", now=now)
-    if record.reached("started") and not record.reached("trained") and not now:
-        _stop_training(context, record)
+    note(context, record, "cancel", now=now)
     try:
         with folder.driving():
             record = folder.load()
             record.cancelled = True
-            if now or not record.reached("started"):
-                record.error = record.error or "cancelled"
+            if not record.judged and (now or not record.begun):
+                record.error, record.error_code = "cancelled", 1
             folder.save(record)
     except Busy as busy:
         told = "the training is told to stop" if record.reached("started") and not now else "nothing more is saved" if now else "it is told"
         context.ui.say(f"cancel     {told}; {busy.message}, which ends the pod and finishes the story")
         return None
     return drive(context, folder)
-
-
-def _stop_training(context: Context, record: Record) -> None:
-    from trainyard.runs import follow
-    from trainyard.runs.pod import pod_of
-
-    try:
-        follow.stop(pod_of(context, record))
-    except Unreachable as error:
-        context.ui.warn(f"the pod does not answer ({error.message}); it is ended without saving")
-    except TrainyardError as error:
-        context.ui.warn(str(error))

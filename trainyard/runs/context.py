@@ -32,6 +32,10 @@ class Context:
         """Return the adapter of an environment's cloud."""
         return open_cloud(settings.cloud_of(self.places.root, environment), self.env, self.places)
 
+    def cloud_of(self, record: Record) -> Cloud:
+        """Return the adapter of a run's cloud, as its own record names it: the checkout's settings may say anything by now."""
+        return open_cloud(record.cloud, self.env, self.places) if record.cloud else self.cloud(record.environment)
+
     def folder(self, reference: str) -> RunFolder:
         """Return the folder of the newest attempt that a person means; UserError when there is none."""
         return RunFolder(find(self.places.runs, reference).folder(self.places.runs))

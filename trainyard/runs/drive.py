@@ -1,7 +1,8 @@
 """Drive a run from wherever it is to its end: up, start, follow, commit, destroy, summary.
 
-Every step can be repeated: a controller killed at any instant is continued by the next one, which
-reads the record and goes on.
+Every step can be repeated: a controller killed at any instant is continued by the next one, which reads the record
+and goes on. A pod is ended because of a Verdict, never because of an exception: from "started" on the trouble of a
+controller is told and leaves the run as it is.
 
 What speaks SSH and S3 is imported where it is used: 1 s of imports then passes while the engine rents the pod.
 """
@@ -12,134 +13,193 @@ import contextlib
 import importlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainyard.errors import EngineError, StillThere, StoreError, TrainyardError, Unreachable, disk_full
-from trainyard.runs import teardown
+from trainyard.errors import DiskFull, EngineError, StillThere, StoreError, TrainyardError
+from trainyard.runs import teardown, trouble
 from trainyard.runs.context import Context
-from trainyard.runs.ledger import Ledger
+from trainyard.runs.keepsake import Keepsake
+from trainyard.runs.leave import how, leaving
 from trainyard.runs.made import LEASE, POD, made
+from trainyard.runs.notes import note, note_cost
 from trainyard.runs.record import Phase, Record, RunFolder
 from trainyard.runs.rent import rent
-from trainyard.runs.summary import cost, write_summary
-
-if TYPE_CHECKING:
-    from trainyard.runs.pod import Pod
-
-
-class Detached(Exception):
-    """The person left after the training of the run (its name is the argument) had started: it goes on."""
+from trainyard.runs.summary import cost, summarize, write_summary
+from trainyard.runs.verdict import Verdict
 
 
 def drive(context: Context, folder: RunFolder) -> dict[str, Any]:
-    """Drive one attempt to its end and return its summary.
+    """Drive one attempt to its end and return its summary, which tells a failed training, too.
 
-    Raises Detached after a Ctrl-C while the training runs, Busy when another controller drives it, StillThere
-    when the end of the pod could not be proved. A failed training is told by the summary.
+    Raises Detached when a person leaves while the training runs, Busy when another controller drives it, StillThere
+    or DiskFull when trouble here has left it as it is or the end of its pod could not be proved.
     """
-    with folder.driving():
-        record = folder.load()
-        try:
-            _train(context, record, folder)
-        except KeyboardInterrupt:
-            # By the record, not by the line that was reached: the signal may come a moment before follow() listens.
-            if record.reached("started"):
-                raise Detached(str(record.id)) from None
-            _failed(context, record, folder, "interrupted by Ctrl-C before the training had started", 130)
-        except TrainyardError as error:
-            _failed(context, record, folder, str(error), error.exit_code)
-        except OSError as error:
-            full = disk_full(error)
-            if full is None:
-                raise
-            if record.reached("started") and not record.reached("committed"):
-                raise full from None  # the training needs no disk of ours: it goes on, attach finishes the story
-            _failed(context, record, folder, str(full), full.exit_code)
-        except BaseException as error:
-            # A fault of ours must not leave a pod behind either; it is raised again when the pod is gone.
-            _failed(context, record, folder, f"{type(error).__name__}: {error}", 1)
-            _end(context, record, folder)
-            raise
-        return _end(context, record, folder)
+    kept = Keepsake()
+    while True:
+        with folder.driving(), leaving():
+            record = folder.load()
+            try:
+                return _through(context, record, folder, kept)
+            except KeyboardInterrupt as left:
+                raise _left(context, record, folder, left) from None
+            except StillThere:
+                raise  # the teardown has told it all
+            except BaseException as error:
+                if not kept.put_back(context, record, folder):
+                    raise trouble.untouched(context, record, folder, error) from error
 
 
-def _train(context: Context, record: Record, folder: RunFolder) -> None:
-    if record.error is not None or record.reached("committed"):
-        return
-    if not record.reached("up"):
-        _note(context, record, "up")
+def _through(context: Context, record: Record, folder: RunFolder, kept: Keepsake) -> dict[str, Any]:
+    if not record.judged:
         threading.Thread(target=_preload, daemon=True).start()
-        rent(context, record, folder)
-        record.pod["created_epoch"] = _created(record)
-        record.pod["rung"] = _rung(context, record)
-        folder.save(record)
-        _note(context, record, "rented", pod=record.pod.get("pod_id"), price_per_hour=record.pod.get("price_per_hour"))
-    from trainyard.runs import follow, start
+        verdict = (None if record.reached("started") else _begin(context, record, folder)) or _train(context, record, folder, kept)
+        _take(context, record, folder, verdict)
+    return _end(context, record, folder)
+
+
+def _begin(context: Context, record: Record, folder: RunFolder) -> Verdict | None:
+    """Rent and start; return why it failed, None when the training has been started.
+
+    Nothing of value is on the pod before: any failure may end it, a fault of ours too.
+    """
+    if record.starting and _runs_already(context, record):
+        _advance(context, record, folder, "started")
+        return None
+    try:
+        if not record.reached("up"):
+            _rent(context, record, folder)
+        if folder.cancelled:
+            return Verdict("person", "cancelled before the training started", 1)
+        _start(context, record, folder)
+    except KeyboardInterrupt as left:
+        return Verdict("person", f"interrupted by {how(left)} before the training had started", 130)
+    except BaseException as error:
+        failed = trouble.known(context.places, error)
+        return Verdict("start", str(failed), failed.exit_code)
+    _advance(context, record, folder, "started")
+    return None
+
+
+def _rent(context: Context, record: Record, folder: RunFolder) -> None:
+    note(context, record, "up")
+    rent(context, record, folder)
+    record.pod["created_epoch"] = _created(record)
+    record.pod["rung"] = _rung(context, record)
+    folder.save(record)
+    note(context, record, "rented", pod=record.pod.get("pod_id"), price_per_hour=record.pod.get("price_per_hour"))
+
+
+def _start(context: Context, record: Record, folder: RunFolder) -> None:
+    from trainyard.runs import start
     from trainyard.runs.pod import pod_of
 
     pod = pod_of(context, record)
-    if not record.reached("started"):
-        if folder.cancelled:
-            raise follow.Cancelled("cancelled before the training started")
-        with folder.stage(record, "start"):
-            start.start(context, record, folder, pod)
-        _advance(context, record, folder, "started")
-        if folder.cancelled and not folder.cancelled_now:
-            # Whoever cancelled since the look above found no training to stop.
-            follow.stop(pod)
+    record.starting = True
+    folder.save(record)
+    with folder.stage(record, "start"):
+        start.start(context, record, folder, pod)
+
+
+def _runs_already(context: Context, record: Record) -> bool:
+    """Ask the pod whether the controller that died at the start had started the job; it may have trained for hours since."""
+    from trainyard.remote import jobs
+    from trainyard.runs.pod import pod_of
+
+    pod = pod_of(context, record)
+    with pod.connect() as transport:
+        return jobs.status(transport, pod.path("job")).state != "absent"
+
+
+def _train(context: Context, record: Record, folder: RunFolder, kept: Keepsake) -> Verdict:
+    """Follow the training and bring its result to safety; return whose word ends the run."""
+    from trainyard.runs import follow
+    from trainyard.runs.pod import pod_of
+
+    pod = pod_of(context, record)
+    kept.take(record, folder, pod)
     if not record.reached("trained"):
         with folder.stage(record, "train"):
-            follow.follow(context, record, folder, pod)
+            over = follow.follow(context, record, folder, pod)
+        if over is not None:
+            return _cut_off(context, record, over)
         _advance(context, record, folder, "trained", exit_code=record.exit_code)
-    _commit(context, record, folder, pod)
-
-
-def _commit(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None:
     from trainyard.runs import finish
 
-    with teardown.shielded(lambda: teardown.left_behind(record), context.ui.fail):
+    with teardown.shielded(lambda: str(trouble.detached(record, "twice")), context.ui.fail, "the way of the result to safety"):
         try:
             with folder.stage(record, "commit"):
-                finish.commit(context, record, folder, pod)
-        except (StoreError, Unreachable) as error:
-            if not record.training_success or pod.gone():
+                return finish.commit(context, record, folder, pod)
+        except Exception:
+            over = follow.ended_from_outside(record, pod)
+            if over is None:
                 raise
-            # G2: a finished training is not thrown away. The pod stays until its end, and we say so loudly.
-            record.error = None
-            folder.save(record)
-            raise StillThere(
-                f"the result could not be brought to safety: {error}\n"
-                f"The pod {pod.id} is kept until the end of its lease ({record.pod.get('end')}) so that nothing is lost.",
-                hint=f"Try again with: invoke attach {record.id}",
-            ) from None
-    _advance(context, record, folder, "committed", s3_key=(record.result or {}).get("s3_key"))
+            return _cut_off(context, record, over)
+
+
+def _cut_off(context: Context, record: Record, over: Verdict) -> Verdict:
+    """Return the verdict on a run whose pod has gone: one that lost its controller after the commit has succeeded all the same."""
+    from trainyard.runs import finish
+
+    if over.by == "person":
+        return over
+    try:
+        return Verdict("training") if finish.found(context, record) else over
+    except TrainyardError as error:
+        raise StoreError(f"{over.error}, and whether its result has reached the bucket cannot be asked: {error}") from error
+
+
+def _take(context: Context, record: Record, folder: RunFolder, verdict: Verdict) -> None:
+    """Write the verdict down: from here on the pod may be ended, by whoever drives the run next."""
+    record.cancelled = record.cancelled or folder.cancelled
+    if verdict.error is None:
+        record.phase = "committed"
+    else:
+        record.error, record.error_code = verdict.error, verdict.code
+        record.training_success = bool(record.training_success)
+        context.ui.fail(verdict.error)
+    try:
+        if not record.pod:
+            _remember_pod(context, record, folder)
+        folder.save(record)
+    except (OSError, TrainyardError) as error:
+        # It is known all the same: a pod with nothing left to save must not go on billing because of our disk.
+        context.ui.warn(f"the verdict on {record.id} could not be written down: {trouble.known(context.places, error)}")
+    told = {"s3_key": (record.result or {}).get("s3_key")} if verdict.error is None else {"by": verdict.by, "error": verdict.error}
+    note(context, record, "committed" if verdict.error is None else "failed", **told)
 
 
 def _end(context: Context, record: Record, folder: RunFolder) -> dict[str, Any]:
-    from trainyard.runs.home import bring_home
-
-    record.cancelled = record.cancelled or folder.cancelled
+    """End the pod of a judged run, then tell; what cannot be written after that is said and changes nothing."""
     if not record.reached("ended"):
         teardown.destroy_run(context, record, folder)
-        record.ended = time.time()
-        _advance(context, record, folder, "ended", cost=cost(record))
-    Ledger(context.places.ledger).set_cost(record.id, record.created, cost(record))
-    summary = write_summary(record, folder)
+        record.ended, record.phase = time.time(), "ended"
+    try:
+        _tell(context, record, folder)
+    except Exception as error:
+        why = trouble.known(context.places, error)
+        context.ui.fail(f"the pod of {record.id} is gone; what is kept of the run here could not all be written: {why.message}")
+        summary = summarize(record, folder)
+        return {**summary, "exit_status": summary["exit_status"] or (why.exit_code if isinstance(why, DiskFull) else 0)}
+    return summarize(record, folder)
+
+
+def _tell(context: Context, record: Record, folder: RunFolder) -> None:
+    from trainyard.runs.home import bring_home
+
+    folder.save(record)
+    note(context, record, "ended", cost=cost(record))
+    note_cost(context, record)
+    write_summary(record, folder)
     bring_home(context, record, folder)
-    return summary
 
 
-def _failed(context: Context, record: Record, folder: RunFolder, text: str, code: int) -> None:
-    if code == StillThere.exit_code and record.training_success:
-        raise StillThere(text)
-    record.error, record.error_code = text, code
-    record.training_success = bool(record.training_success)
-    context.ui.fail(text)
-    if not record.pod:
-        _remember_pod(context, record, folder)
-    with contextlib.suppress(OSError):  # a full disk must not keep the teardown from being tried
-        folder.save(record)
-        _note(context, record, "failed", error=text)
+def _left(context: Context, record: Record, folder: RunFolder, left: KeyboardInterrupt) -> BaseException:
+    """Return what a person who leaves is told."""
+    if record.reached("ended"):
+        return left
+    if record.begun and not record.judged:
+        return trouble.detached(record, how(left))
+    return trouble.untouched(context, record, folder, TrainyardError(f"interrupted by {how(left)}"))
 
 
 def _remember_pod(context: Context, record: Record, folder: RunFolder) -> None:
@@ -157,23 +217,20 @@ def _remember_pod(context: Context, record: Record, folder: RunFolder) -> None:
 def _advance(context: Context, record: Record, folder: RunFolder, phase: Phase, **data: Any) -> None:
     record.phase = phase
     folder.save(record)
-    _note(context, record, phase, **data)
-
-
-def _note(context: Context, record: Record, kind: str, **data: Any) -> None:
-    Ledger(context.places.ledger).add(record.id, kind, **data)
+    note(context, record, phase, **data)
 
 
 def _rung(context: Context, record: Record) -> str | None:
     """Return how the local cloud contains this pod ("namespace" or "process"); None on other clouds."""
-    cloud = context.cloud(record.environment)
+    cloud = context.cloud_of(record)
     pod = cloud.get(str(record.pod["pod_id"])) if cloud.name == "local" else None
     return pod.raw_status.partition("(")[2].rstrip(")") or None if pod else None
 
 
 def _preload() -> None:
-    for name in ("start", "follow", "finish"):
-        importlib.import_module(f"trainyard.runs.{name}")
+    with contextlib.suppress(Exception):  # who needs it says what is wrong with it
+        for name in ("start", "follow", "finish", "home"):
+            importlib.import_module(f"trainyard.runs.{name}")
 
 
 def _created(record: Record) -> float:

@@ -13,6 +13,7 @@ from trainyard.stacks import facade
 from trainyard.storage.client import StoreSettings, store_settings
 from trainyard.storage.deliver import Progress
 from trainyard.storage.download import download
+from trainyard.storage.markers import claim_of
 
 
 def bucket_of(context: Context, stack: str) -> StoreSettings:
@@ -52,7 +53,11 @@ def fetch(context: Context, stack: str, reference: str, dest: Path, *, partial: 
     proved = (
         f"sha256 of every file proved against manifest {got.manifest_sha256[:12]}" if got.manifest_sha256 else "NOT proved: not committed"
     )
+    claim = claim_of(bucket, got.key)
+    context.ui.say(f"taken      attempt {got.key.attempt} of {got.key.user}/{got.key.run}" + (f", {claim}" if claim else ""))
     context.ui.say(f"{got.dest}: {got.files} files, {got.bytes:,} bytes of {got.key} ({got.reused} were here already); {proved}")
+    if got.ending:
+        context.ui.warn(str(got.ending))
     if got.beside:
         context.ui.say(f"beside the model, not fetched: {', '.join(got.beside)}")
     return 0

@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from trainyard.errors import PodCannotUpload, StoreError, TrainingFailed, Unreachable
-from trainyard.recipes.contract import Recipe, load_recipe
-from trainyard.remote.jobs import OUT_OF_MEMORY
+from trainyard.errors import ForeignResult, PodCannotUpload, StoreError, Unreachable
+from trainyard.recipes.declared import Declared
 from trainyard.remote.protocol import Transport
 from trainyard.runs.context import Context
+from trainyard.runs.judge import declared_anywhere, judge
 from trainyard.runs.pod import Pod
 from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.verdict import Verdict
 from trainyard.storage import commit as storage_commit
 from trainyard.storage import direct
 from trainyard.storage.client import StoreSettings, store_settings, sync_command
 from trainyard.storage.deliver import Progress
 from trainyard.storage.manifest import ResultKey
+from trainyard.storage.markers import refuse_foreign
 
-_LOG_TAIL = 64 * 1024
 
+def commit(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Verdict:
+    """Judge the training and bring its result to safety; sets ``training_success`` and ``result``, returns its verdict.
 
-def commit(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None:
-    """Judge the training and bring its result to safety; sets ``training_success`` and ``result``.
-
-    Raises TrainingFailed with the log's own words and a remedy where one is known, StoreError or Unreachable
-    when a result could not be saved (the caller keeps the pod then).
+    Whatever it raises, the run has no verdict yet: the caller leaves the pod as it is.
     """
-    chosen = load_recipe(context.places.root, record.recipe)
     record.cancelled = record.cancelled or folder.cancelled
-    _judge(record, folder, chosen, record.exit_code in chosen.verdict.stopped)
     where = "to the bucket" if record.bucket else "to this machine (no bucket is set)"
-    with pod.connect() as transport, context.ui.stage("result", where):
-        _save(context, record, chosen, transport, pod)
+    with pod.connect() as transport:
+        said = declared_anywhere(folder, record, pod, transport)
+        verdict = judge(record, folder, said)
+        if verdict.error is None:
+            with context.ui.stage("result", where):
+                _save(context, record, said, transport, pod)
         folder.save(record)
+    return verdict
+
+
+def found(context: Context, record: Record) -> bool:
+    """Tell whether the run's result counts in its bucket already (a controller died after it wrote it); sets ``result`` then."""
+    settings, key = store_of(context, record.bucket), ResultKey(record.user, record.label, record.attempt)
+    if settings is None:
+        return False
+    try:
+        refuse_foreign(settings, key, record.token)
+    except ForeignResult:
+        return False
+    done = storage_commit.committed(settings, key)
+    if done is None:
+        return False
+    record.training_success, record.result = True, _told(done)
+    return True
 
 
 def store_of(context: Context, bucket: dict[str, Any] | None) -> StoreSettings | None:
@@ -50,61 +67,45 @@ def sync_line(context: Context, record: Record) -> str | None:
     return sync_command(settings, key, f"./{record.label}") if settings and key else None
 
 
-def _judge(record: Record, folder: RunFolder, chosen: Recipe, stopped: bool) -> None:
-    # run.sh checks the expected artefacts itself and tells by its exit code when one is missing.
-    record.training_success = record.exit_code in chosen.verdict.exit_codes
-    if not record.training_success and not stopped:
-        why = ": out of memory" if OUT_OF_MEMORY in _tail(folder.log) else ""
-        raise TrainingFailed(f"the training exited {record.exit_code}{why}", hint=remedy(chosen, folder.log))
-
-
-def remedy(chosen: Recipe, log: Path) -> str:
-    """Return the last lines of a log, and what to do where the recipe knows the failure."""
-    text = _tail(log)
-    lines = ["  " + line for line in text.splitlines()[-10:]]
-    lines += [known.remedy for known in chosen.known_failures if known.pattern.search(text)]
-    return "\n".join(lines)
-
-
-def _tail(log: Path) -> str:
-    return log.read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace") if log.is_file() else ""
-
-
-def _save(context: Context, record: Record, chosen: Recipe, transport: Transport, pod: Pod) -> None:
-    outputs, excludes = [output.pattern for output in chosen.outputs], list(chosen.excludes)
+def _save(context: Context, record: Record, said: Declared, transport: Transport, pod: Pod) -> None:
+    outputs, excludes = list(said.outputs), list(said.excludes)
     settings = store_of(context, record.bucket)
     problem: str | None = None
     if settings is not None:
         key = ResultKey(record.user, record.label, record.attempt)
         try:
             done = storage_commit.commit(
-                settings, transport, key, pod.path("output"), outputs, excludes, on_progress=_shown(context),
-                volume=record.pod.get("volume_path"),
+                settings, transport, key, pod.path("output"), outputs, excludes, token=record.token,
+                on_progress=_shown(context), volume=record.pod.get("volume_path"),
             )  # fmt: skip
-        except PodCannotUpload as error:
+        except (PodCannotUpload, ForeignResult) as error:
             problem = error.message
         except StoreError as error:
             problem = f"the store failed: {error}"
         else:
-            record.result = {
-                "s3_url": done.s3_url, "s3_key": done.s3_key, "manifest_sha256": done.manifest_sha256, "files": done.files,
-                "bytes": done.bytes, "left_out": [list(item) for item in done.left_out],
-            }  # fmt: skip
+            record.result = _told(done)
             return
     context.ui.warn(problem or "no bucket is set: the result is fetched over SSH before the pod is ended")
     _fetch(context, record, transport, pod, outputs, excludes, problem)
 
 
+def _told(done: storage_commit.Committed) -> dict[str, Any]:
+    return {
+        "s3_url": done.s3_url, "s3_key": done.s3_key, "manifest_sha256": done.manifest_sha256, "files": done.files,
+        "bytes": done.bytes, "left_out": [list(item) for item in done.left_out],
+    }  # fmt: skip
+
+
 def _fetch(
     context: Context, record: Record, transport: Transport, pod: Pod, outputs: list[str], excludes: list[str], problem: str | None
 ) -> None:
-    home = context.places.root / "out" / record.user / record.label
+    home = record.id.home(context.places.root / "out")
     key = ResultKey(record.user, record.label, record.attempt)
     try:
-        got = direct.fetch(transport, key, pod.path("output"), outputs, excludes, home, on_progress=_shown(context))
+        got = direct.fetch(transport, key, pod.path("output"), outputs, excludes, home, token=record.token, on_progress=_shown(context))
     except (StoreError, Unreachable, OSError) as error:
         both = f"{problem}; and over SSH: {error}" if problem else str(error)
-        raise StoreError(both) from None
+        raise StoreError(both) from error
     record.result = {
         "local_path": str(got.path), "manifest_sha256": got.manifest_sha256, "files": got.files, "bytes": got.bytes,
         "left_out": [list(item) for item in got.left_out],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import threading
 import time
 from pathlib import Path
 from typing import BinaryIO
 
-from trainyard.errors import HostKeyChanged, TrainingFailed, Unreachable
+from trainyard.clouds.marker import parse_time
+from trainyard.errors import CloudError, HostKeyChanged, PodFailed, TrainyardError, Unreachable
 from trainyard.remote import jobs
 from trainyard.remote.follow import Tail
 from trainyard.remote.follow import follow as follow_job
@@ -15,33 +19,45 @@ from trainyard.remote.jobs import JobStatus
 from trainyard.remote.protocol import Transport, quote
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import Context
-from trainyard.runs.ledger import Ledger
+from trainyard.runs.notes import note
 from trainyard.runs.pod import Pod
 from trainyard.runs.progress import ProgressLine
 from trainyard.runs.record import Record, RunFolder, is_driven
 from trainyard.runs.summary import cost
+from trainyard.runs.verdict import Verdict
 
 STOP_GRACE = 300.0
 """Seconds a training may take to save after it was told to stop."""
 
 _ASK_CLOUD_EVERY = 20.0
 _HEARTBEAT_EVERY = 30.0
+_STOP_AGAIN = 2.0
 
 
-class PodGone(TrainingFailed):
-    """The cloud says that the pod does not exist any more, or that it has stopped it."""
+class _Over(Exception):
+    """The cloud or a person has ended the training: nothing is left to follow."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
 
 
-class Cancelled(TrainingFailed):
-    """Somebody wants the run's end: nothing more is started, and nothing is saved where that was said, too."""
+def follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Verdict | None:
+    """Follow until the training has exited and set ``record.exit_code``, or return whose word ended the pod before.
 
-
-def follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None:
-    """Follow until the job has its verdict; sets ``record.exit_code``.
-
-    Raises KeyboardInterrupt on Ctrl-C (the training goes on), PodGone when the cloud has ended the pod,
-    Cancelled when another process cancels without saving, HostKeyChanged at once. A lost link is waited out.
+    A lost link is waited out. Whatever it raises (KeyboardInterrupt on Ctrl-C, HostKeyChanged at once, PodFailed
+    when the job is not to be understood) says nothing about the training, which goes on.
     """
+    try:
+        status = _follow(context, record, folder, pod)
+    except _Over as over:
+        return over.verdict
+    if status.state != "exited":
+        raise PodFailed(f"the training has no verdict: {jobs.verdict(status)}")
+    record.exit_code = status.exit_code
+    return None
+
+
+def _follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> JobStatus:
     with (
         Reconnecting(pod.connect, name=f"pod {pod.id}") as transport,
         _appending(folder.log) as log,
@@ -51,8 +67,8 @@ def follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Non
         line.feed(folder.metrics.read_bytes())
 
         def take_log(data: bytes) -> None:
-            if not folder.log.stat().st_size:
-                Ledger(context.places.ledger).add(record.id, "first output")
+            if not os.fstat(log.fileno()).st_size:
+                note(context, record, "first output")
             _write(log, data)
 
         def take_metrics(data: bytes) -> None:
@@ -64,14 +80,18 @@ def follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Non
             Tail(pod.path("output", "metrics.jsonl"), take_metrics, folder.metrics.stat().st_size),
         ]
         watch = _Watch(context, record, folder, pod, transport)
-        status = follow_job(transport, pod.path("job"), tails, tick=watch.tick, on_link=watch.on_link)
-    _take_verdict(record, status)
+        return follow_job(transport, pod.path("job"), tails, tick=watch.tick, on_link=watch.on_link)
 
 
-def stop(pod: Pod) -> None:
-    """Let the training save and end. Raises Unreachable when the pod does not answer."""
-    with pod.connect() as transport:
-        jobs.stop(transport, pod.path("job"), grace=STOP_GRACE)
+def ended_from_outside(record: Record, pod: Pod) -> Verdict | None:
+    """Return the verdict when the cloud says that nothing runs on the pod any more, None while something may."""
+    said = pod.over()
+    if said is None:
+        return None
+    end = parse_time(str(record.pod.get("end")))
+    if end is not None and end.timestamp() <= time.time():
+        return Verdict("lease", f"the lease was over at {record.pod['end']}: {said}", CloudError.exit_code)
+    return Verdict("cloud", said, CloudError.exit_code)
 
 
 def watch_files(context: Context, folder: RunFolder, *, poll: float) -> None:
@@ -96,7 +116,8 @@ class _Watch:
         self.context, self.record, self.folder, self.pod, self.transport = context, record, folder, pod, transport
         self.lost_since: float | None = None
         self.asked = self.beaten = time.monotonic()
-        self.stopped = False
+        self.stopping: threading.Thread | None = None
+        self.told = ""
 
     def on_link(self, lost: str | None) -> None:
         """Say that the link went or came back; the training goes on either way."""
@@ -110,21 +131,39 @@ class _Watch:
         """Run about twice a second."""
         now = time.monotonic()
         if self.folder.cancelled_now:
-            raise Cancelled("cancelled")
+            raise _Over(Verdict("person", "cancelled", 1))
+        for path in (self.folder.path / "run.json", self.folder.log):
+            if not path.exists():
+                raise FileNotFoundError(errno.ENOENT, "was deleted while the run is driven", str(path))
         if self.lost_since is not None and now - self.asked > _ASK_CLOUD_EVERY:
             self.asked = now
-            if over := self.pod.over():
-                raise PodGone(over)
+            if verdict := ended_from_outside(self.record, self.pod):
+                raise _Over(verdict)
         if self.lost_since is None and now - self.beaten > _HEARTBEAT_EVERY:
             self.beaten = now
             self._beat()
-        if self._over_budget() and not self.stopped:
-            self.stopped = True
-            self.context.ui.warn(f"the budget of ${self.record.budget:.2f} is used up: the training is stopped and saved")
-            jobs.stop(self.transport, self.pod.path("job"), grace=STOP_GRACE)
+        if why := self._why_stop():
+            self._stop(why)
 
-    def _over_budget(self) -> bool:
-        return self.record.budget is not None and cost(self.record) >= self.record.budget
+    def _why_stop(self) -> str:
+        if self.record.budget is not None and cost(self.record) >= self.record.budget:
+            return f"the budget of ${self.record.budget:.2f} is used up"
+        return "the run is cancelled" if self.folder.cancelled else ""
+
+    def _stop(self, why: str) -> None:
+        """Tell the training to save and end, in a thread: the log comes home meanwhile, and a lost link only means once more."""
+        if self.lost_since is not None or (self.stopping is not None and self.stopping.is_alive()):
+            return
+        if why != self.told:
+            self.told = why
+            self.context.ui.warn(f"{why}: the training is stopped and saved")
+        self.stopping = threading.Thread(target=self._tell_stop, daemon=True)
+        self.stopping.start()
+
+    def _tell_stop(self) -> None:
+        with contextlib.suppress(TrainyardError):
+            jobs.stop(self.transport, self.pod.path("job"), grace=STOP_GRACE)
+        time.sleep(_STOP_AGAIN)
 
     def _beat(self) -> None:
         folder = quote(self.pod.path(".trainyard", "warden"))
@@ -134,14 +173,6 @@ class _Watch:
             raise
         except Unreachable:
             return  # the readers notice it themselves and say so
-
-
-def _take_verdict(record: Record, status: JobStatus) -> None:
-    if status.state == "exited":
-        record.exit_code = status.exit_code
-        return
-    record.exit_code = -1
-    raise TrainingFailed(f"the training has no verdict: {jobs.verdict(status)}")
 
 
 def _appending(path: Path) -> BinaryIO:

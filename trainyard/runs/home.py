@@ -13,7 +13,7 @@ HOME_FILES = ("run-summary.json", "train.log", "metrics.jsonl", "result.json", "
 
 def bring_home(context: Context, record: Record, folder: RunFolder) -> Path:
     """Copy what a person looks at into ``out/<user>/<run>/``, after failure and cancel too."""
-    home = context.places.root / "out" / record.user / record.label
+    home = record.id.home(context.places.root / "out")
     home.mkdir(parents=True, exist_ok=True)
     for name in HOME_FILES:
         if (folder.path / name).is_file():

@@ -32,6 +32,10 @@ class RunId:
         """Return the attempt's folder at the controller."""
         return runs / self.user / self.label / str(self.attempt)
 
+    def home(self, out: Path) -> Path:
+        """Return where the attempt's files lie at home: ``<user>/<label>``, further attempts ``<label>.2``; no label has a dot."""
+        return out / self.user / (self.label if self.attempt == 1 else f"{self.label}.{self.attempt}")
+
 
 def check_label(label: str, user: str, environment: str) -> str:
     """Return the label; raises UserError when it cannot be part of a stack's name or a key."""
@@ -43,12 +47,9 @@ def check_label(label: str, user: str, environment: str) -> str:
 
 
 def new_label(runs: Path, user: str, wanted: str | None, now: datetime, environment: str) -> str:
-    """Return the label of a new run: the wanted one (refused when taken), else the local time, ``-2`` when taken."""
+    """Return the label of a new run: the wanted one, else the local time, ``-2`` when taken here."""
     if wanted is not None:
-        check_label(wanted, user, environment)
-        if (runs / user / wanted).exists():
-            raise UserError(f"there is a run {user}/{wanted} already", hint="Give another --name; results are never overwritten.")
-        return wanted
+        return check_label(wanted, user, environment)
     base = now.strftime("%Y-%m-%d-%H%M%S")
     label, number = base, 1
     while (runs / user / label).exists():
@@ -58,9 +59,12 @@ def new_label(runs: Path, user: str, wanted: str | None, now: datetime, environm
 
 
 def find(runs: Path, reference: str) -> RunId:
-    """Return the newest attempt a person means by ``label`` or ``user/label``; UserError when none or several fit."""
-    user, _, label = reference.strip("/").rpartition("/")
-    pattern = f"{user or '*'}/{label}/*" if label else "*/*/*"
+    """Return the attempt a person means by ``label``, ``user/label`` (the newest one) or ``user/label/attempt``.
+
+    Raises UserError when none or several fit.
+    """
+    user, label, attempt = _words(reference)
+    pattern = f"{user or '*'}/{label}/{attempt or '*'}"
     found = [
         RunId(path.parent.parent.name, path.parent.name, int(path.name))
         for path in runs.glob(pattern)
@@ -70,6 +74,13 @@ def find(runs: Path, reference: str) -> RunId:
     if len(users) > 1:
         raise UserError(f"'{reference}' is a run of {', '.join(users)}: say {users[0]}/{label}")
     if not found:
-        known = sorted({f"{path.parent.name}/{path.name}" for path in runs.glob("*/*")})
+        known = sorted({f"{path.parent.parent.name}/{path.parent.name}" for path in runs.glob("*/*/*") if path.name.isdigit()})
         raise UserError(f"there is no run '{reference}' here", hint=f"Runs: {', '.join(known[-8:]) or 'none yet'}.")
     return max(found)
+
+
+def _words(reference: str) -> tuple[str, str, str]:
+    parts = reference.strip("/").split("/")
+    if len(parts) == 3 and parts[2].isdigit():
+        return parts[0], parts[1], parts[2]
+    return "/".join(parts[:-1]), parts[-1] or "*", ""

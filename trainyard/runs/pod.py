@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from trainyard.clouds.protocol import Cloud
@@ -11,6 +13,9 @@ from trainyard.runs.context import Context
 from trainyard.runs.key import private_key
 from trainyard.runs.record import Record
 
+_SURE = 5.0
+"""Seconds between the two answers of the cloud that are believed when they agree."""
+
 
 def pod_of(context: Context, record: Record) -> Pod:
     """Return the run's pod as the outputs of its stack tell it. Raises EngineError when its SSH key is lost."""
@@ -19,7 +24,7 @@ def pod_of(context: Context, record: Record) -> Pod:
         host=str(told["host"]), port=int(told["port"]), user=str(told.get("user") or "root"),
         host_key=told.get("host_key"), key_file=private_key(context, record),
     )  # fmt: skip
-    return Pod(str(told["pod_id"]), str(told["lease_id"]), str(told["workspace"]), address, context.cloud(record.environment))
+    return Pod(str(told["pod_id"]), str(told["lease_id"]), str(told["workspace"]), address, context.cloud_of(record))
 
 
 @dataclass(slots=True)
@@ -48,16 +53,17 @@ class Pod:
                 raise
             return connect(self.address, timeout=timeout)
 
-    def gone(self) -> bool:
-        """Tell whether the cloud says positively that the pod does not exist any more."""
-        try:
-            found = self.cloud.get(self.id)
-        except CloudError:
-            return False
-        return found is None
+    def over(self, *, sleep: Callable[[float], None] = time.sleep) -> str | None:
+        """Return the cloud's word that nothing runs on the pod any more, None while something may.
 
-    def over(self) -> str | None:
-        """Return the cloud's word that nothing runs on the pod any more, None while something may."""
+        It is asked twice: one untrue answer must not cost a training.
+        """
+        if self._over() is None:
+            return None
+        sleep(_SURE)
+        return self._over()
+
+    def _over(self) -> str | None:
         try:
             found = self.cloud.get(self.id)
         except CloudError:

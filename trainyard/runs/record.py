@@ -6,6 +6,7 @@ that the next one continues from.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -26,7 +27,11 @@ PHASES: tuple[Phase, ...] = ("prepared", "up", "started", "trained", "committed"
 
 @dataclass(slots=True)
 class Record:
-    """One attempt. Times are epoch seconds; money is in dollars."""
+    """One attempt. Times are epoch seconds; money is in dollars.
+
+    ``error`` is the verdict of a run that did not go well: once it is there the pod may be ended. Trouble of a
+    controller never stands in it.
+    """
 
     user: str
     label: str
@@ -37,7 +42,11 @@ class Record:
     bundle_sha256: str
     hours: float
     created: float
+    token: str = ""
+    """What makes this attempt known, whatever it is called; empty in records that are older than tokens."""
     phase: Phase = "prepared"
+    cloud: str = ""
+    starting: bool = False
     budget: float | None = None
     data: dict[str, Any] = field(default_factory=dict)
     bucket: dict[str, Any] | None = None
@@ -61,6 +70,16 @@ class Record:
         """The attempt's name."""
         return RunId(self.user, self.label, self.attempt)
 
+    @property
+    def begun(self) -> bool:
+        """Tell whether a training may run on the pod: it was started, or a controller died while it started it."""
+        return self.starting or self.reached("started")
+
+    @property
+    def judged(self) -> bool:
+        """Tell whether the run has its verdict: only then may its pod be ended."""
+        return self.error is not None or self.reached("committed")
+
     def reached(self, phase: Phase) -> bool:
         """Tell whether the attempt has come at least so far."""
         return PHASES.index(self.phase) >= PHASES.index(phase)
@@ -76,6 +95,11 @@ class RunFolder:
     def bundle(self) -> Path:
         """What is sent to the pod."""
         return self.path / "bundle"
+
+    @property
+    def playbooks(self) -> Path:
+        """The playbooks as they were when the run was prepared."""
+        return self.path / "playbooks"
 
     @property
     def config(self) -> Path:
@@ -153,12 +177,14 @@ class RunFolder:
             yield
         finally:
             record.stages[name] = round(record.stages.get(name, 0.0) + time.monotonic() - began, 3)
-            self.save(record)
+            # Only a duration: what has happened in here must not be hidden behind a full disk.
+            with contextlib.suppress(OSError):
+                self.save(record)
 
 
 def all_folders(runs: Path) -> list[RunFolder]:
     """Return the folders of all attempts, oldest first."""
-    found = [path.parent for path in runs.glob("*/*/*/run.json")]
+    found = [path.parent for path in runs.glob("*/*/*/run.json") if path.parent.name.isdigit()]
     return [RunFolder(path) for path in sorted(found, key=lambda p: (p / "run.json").stat().st_mtime)]
 
 

@@ -114,7 +114,7 @@ def _offer_that_did_not_boot(stack: Stack) -> str | None:
 
 def _remember(context: Context, record: Record, offer: str, outcome: Outcome) -> None:
     if outcome.problem.facts.get("hosts_fault"):
-        remember_failure(Ledger(context.places.ledger), record.id, context.cloud(record.environment).name, offer, outcome.reason())
+        remember_failure(Ledger(context.places.ledger), record.id, context.cloud_of(record).name, offer, outcome.reason())
 
 
 def _avoided(folder: RunFolder) -> list[str]:

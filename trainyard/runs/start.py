@@ -8,12 +8,12 @@ from typing import Any
 from trainyard import playbook
 from trainyard.clouds.volume import volume_env
 from trainyard.playbook import Host, TextReporter
-from trainyard.recipes.contract import Recipe, load_recipe
-from trainyard.recipes.values import needs_of
+from trainyard.recipes.declared import Declared
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.adopt import RUN_FILE, told_to_pod
 from trainyard.runs.bucketdata import signed_urls
 from trainyard.runs.context import Context
+from trainyard.runs.judge import declared_of
 from trainyard.runs.pod import Pod
 from trainyard.runs.record import Record, RunFolder
 
@@ -23,10 +23,8 @@ def start(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None
 
     Raises PodFailed with the task that failed, Unreachable when the link is lost.
     """
-    book = playbook.load(context.places.root / "playbooks" / "train.yml")
-    chosen = load_recipe(context.places.root, record.recipe)
-    needs = needs_of(chosen, record.values)
-    told = variables(context, record, folder, pod, chosen, needs)
+    book = playbook.load(folder.playbooks / "train.yml")
+    told = variables(context, record, folder, pod, declared_of(folder))
     with (
         context.ui.stage("start", "pre-flight, bundle, job"),
         (folder.path / "playbook.log").open("a", encoding="utf-8") as log,
@@ -40,7 +38,7 @@ def start(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None
         playbook.run(book, {"pod": Host(transport, {})}, told, reporter=reporter).raise_for_failure()
 
 
-def variables(context: Context, record: Record, folder: RunFolder, pod: Pod, chosen: Recipe, needs: dict[str, Any]) -> dict[str, Any]:
+def variables(context: Context, record: Record, folder: RunFolder, pod: Pod, said: Declared) -> dict[str, Any]:
     """Return what train.yml is told (playbooks/train.yml names them)."""
     files = [item for item in record.data.get("files", []) if record.data.get("kind") in ("file", "folder")]
     local = record.environment == "local" or pod.cloud.name == "local"
@@ -51,10 +49,10 @@ def variables(context: Context, record: Record, folder: RunFolder, pod: Pod, cho
         "data": [{"src": item["src"], "dest": item["dest"], "sha256": item["sha256"]} for item in files],
         "job_env": job_env(context, pod, record.pod.get("volume_path"), local=local),
         # A disk of 100 GB has less than that free: its file system takes some.
-        "min_disk_gb": 0.9 * (needs.get("disk_gb") or 1),
+        "min_disk_gb": 0.9 * (said.needs.get("disk_gb") or 1),
         "gpu_count": int(record.pod.get("gpu_count") or 0),
         "lease_end": record.pod.get("end"),
-        "python_needed": bool(chosen.locks),
+        "python_needed": bool(said.locks),
         "expect_warden": True,
     }
 

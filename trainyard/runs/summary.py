@@ -53,6 +53,7 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "user": record.user,
         "label": record.label,
         "attempt": record.attempt,
+        "token": record.token,
         "stack": record.environment,
         "recipe": record.recipe,
         "success": success,
@@ -114,7 +115,8 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
         f"rung {summary['rung']}" if summary["rung"] else "",
         "SIMULATED cloud" if summary["simulated"] else "",
     ]
-    lines = [f"run {summary['run']} {word}: {', '.join(filter(None, figures))}"]
+    attempt = f" (attempt {summary['attempt']})" if summary["attempt"] > 1 else ""
+    lines = [f"run {summary['run']}{attempt} {word}: {', '.join(filter(None, figures))}"]
     if summary["api_address"]:
         lines.append(f"the cloud's API was asked at {summary['api_address']}, which is not the cloud's own address")
     if summary["error"]:
@@ -127,7 +129,7 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
         if summary["simulated"]:
             lines.append("(a rehearsal's bucket: its server ends with the rehearsal, its objects stay as files in .trainyard/rehearsal)")
         else:
-            lines.append(f"invoke download {summary['run']} ./{summary['label']}")
+            lines.append(f"invoke download {summary['run']}/{summary['attempt']} ./{summary['label']}")
             lines += [sync_command] if sync_command else []
     elif summary["local_path"]:
         lines.append(f"Result: {summary['local_path']}")

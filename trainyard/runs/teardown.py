@@ -30,7 +30,7 @@ PATIENCE = 120.0
 
 
 @contextmanager
-def shielded(what_is_left: Callable[[], str], say: Callable[[str], None]) -> Iterator[None]:
+def shielded(what_is_left: Callable[[], str], say: Callable[[str], None], doing: str = "the teardown") -> Iterator[None]:
     """Keep Ctrl-C, SIGTERM and SIGHUP from cutting a teardown; the second one says what is still there and leaves."""
     seen = 0
 
@@ -38,7 +38,7 @@ def shielded(what_is_left: Callable[[], str], say: Callable[[str], None]) -> Ite
         nonlocal seen
         seen += 1
         if seen == 1:
-            say(f"{signal.Signals(number).name}: the teardown goes on; once more to leave it (the pod may then go on billing)")
+            say(f"{signal.Signals(number).name}: {doing} goes on; once more to leave it (the pod may then go on billing)")
         else:
             say(what_is_left())
             os._exit(StillThere.exit_code)
@@ -110,7 +110,7 @@ def _destroy_once(context: Context, record: Record, folder: RunFolder, stack: St
     leases = _leases(record, stack)
     problem = _by_engine(context, record, folder, stack) if stack is not None else ""
     try:
-        cloud = context.cloud(record.environment)
+        cloud = context.cloud_of(record)
     except TrainyardError as error:
         return _Found(unasked(known(record), error.message), problem)
     ids, trusted = known(record), time.time()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from trainyard.errors import UserError
 from trainyard.recipes import bundle, data, venvs
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.values import Values, lock_for, locked_packages, needs_of, resolve
-from trainyard.runs import shape
+from trainyard.runs import attempts, shape
 from trainyard.runs.context import Context
 from trainyard.runs.estimate import Estimate, check_limits, estimate
 from trainyard.runs.identity import new_label
@@ -96,7 +95,8 @@ def _plan(context: Context, wanted: Wanted, cloud: Cloud, given: Mapping[str, An
     found = _data(context, wanted.data, chosen, settings, cloud)
     ui.say(f"recipe     {chosen.name}; data {found.describe()}")
     user = user_name(context.env, settings.get("user"))
-    new_label(context.places.runs, user, wanted.name, datetime.now(), wanted.stack)  # a bad name is refused before anything is made
+    # A bad name, or one that is at work, is refused before anything is made.
+    attempts.refuse_live(context.places.runs, user, new_label(context.places.runs, user, wanted.name, datetime.now(), wanted.stack))
     hours, budget = _hours(wanted, settings), _budget(wanted, settings)
     told, shaped = _estimate(context, cloud, settings, needs_of(chosen, values), hours, budget)
     ui.say(f"estimate   {told.text()}")
@@ -125,25 +125,23 @@ def _write(context: Context, plan: _Plan, name: str | None, outputs: dict[str, A
     runs.mkdir(parents=True, exist_ok=True)
     label = new_label(runs, plan.user, name, datetime.now(), plan.stack)
     # The folder appears complete by one rename: a crash in here leaves no half run.
-    draft = Path(tempfile.mkdtemp(prefix=".new-", dir=runs))
-    try:
-        folder = RunFolder(draft)
+    with attempts.reserved(runs, plan.user, label) as draft:
+        folder = RunFolder(draft.path)
         made = bundle.build(plan.recipe, plan.values, plan.data, folder.bundle)
         named = outputs.get("bucket") not in (None, "", "none")
         bucket = {key: outputs.get(key) for key in ("bucket", "store", "endpoint", "region")} if named else None
+        attempt = attempts.claim(context, draft, plan.user, label, bucket)
         record = Record(
-            user=plan.user, label=label, attempt=1, environment=plan.stack, recipe=plan.recipe.name, values=plan.values,
-            bundle_sha256=made.sha256, hours=plan.hours, created=time.time(), budget=plan.budget, data=plan.data.summary(), bucket=bucket,
+            user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
+            values=plan.values, bundle_sha256=made.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
+            data=plan.data.summary(), bucket=bucket, cloud=str(plan.settings.get("cloud", plan.stack)),
             git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
         )  # fmt: skip
         write_run_settings(context, record, folder, outputs, plan.settings)
+        shutil.copytree(context.places.root / "playbooks", folder.playbooks)
         folder.save(record)
         target = record.id.folder(runs)
-        _claim(target.parent)
-        draft.rename(target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+        draft.path.rename(target)
     Ledger(context.places.ledger).add(record.id, "prepared", estimate=plan.estimate.most, stack=plan.stack, recipe=plan.recipe.name)
     return RunFolder(target)
 
@@ -178,15 +176,6 @@ def _data(context: Context, reference: str | None, chosen: Recipe, settings: dic
     from trainyard.runs.bucketdata import resolver
 
     return data.inspect(reference, chosen, resolver(context, store_of(settings, cloud.name)))
-
-
-def _claim(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(
-            f"the label '{folder.name}' was taken by another command just now", hint="Say it again, or give another --name."
-        ) from None
 
 
 def _budget(wanted: Wanted, settings: dict[str, Any]) -> float | None:

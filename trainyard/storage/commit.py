@@ -13,15 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard.errors import PodCannotUpload, StoreError
+from trainyard.errors import ForeignResult, PodCannotUpload, StoreError
 from trainyard.remote.protocol import Transport
 from trainyard.storage import local, mounted, podside
 from trainyard.storage.bucket import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import OnProgress, Patience, Progress, deliver, silent
-from trainyard.storage.manifest import PART_SIZE, RESERVED, LeftOut, Manifest, ResultKey, entry_of
+from trainyard.storage.manifest import KEPT, PART_SIZE, RESERVED, SUCCESS, Ending, Keep, LeftOut, Manifest, ResultKey, entry_of
+from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.objects import Target
-from trainyard.storage.seal import put_proven, read_result, seal
+from trainyard.storage.seal import Result, put_proven, read_result, seal
 
 SCANS = 5
 PATIENCE = Patience()
@@ -38,6 +39,8 @@ class Committed:
     bytes: int
     left_out: tuple[tuple[str, int], ...]
     already: bool = False
+    ending: Ending | None = None
+    """How the training ended when this is no success."""
 
 
 def commit(
@@ -48,6 +51,8 @@ def commit(
     outputs: Sequence[str],
     excludes: Sequence[str] = (),
     *,
+    token: str = "",
+    keep: Keep | None = None,
     logs: Mapping[str, str] | None = None,
     on_progress: OnProgress = silent,
     part_size: int = PART_SIZE,
@@ -58,7 +63,11 @@ def commit(
 
     ``volume`` is where the bucket is mounted on the pod, for a store that signs no URLs (see mounted.py).
     ``logs`` maps names below the logs folder to files on the pod (default: those of the job and the bundle).
-    Raises PodCannotUpload when only the way over SSH is left, StoreError when the store fails or lies.
+    ``token`` is the run's: it stands in manifest and marker, and what bears another one is not touched.
+    ``keep``: the training was no success. Its outputs, without excludes, and its newest checkpoint are committed under
+    ``_KEPT``; none of them need be there, and what is still being written is left out.
+    Raises PodCannotUpload when only the way over SSH is left, ForeignResult when another run's result lies there,
+    StoreError when the store fails or lies.
     """
     if settings.presign:
         volume = None
@@ -70,7 +79,12 @@ def commit(
     extra = default_logs(output_dir) if logs is None else logs
     for last in (False, False, True):
         try:
-            return _commit(settings, transport, where, output_dir, outputs, excludes, extra, on_progress, part_size, patience, volume)
+            return _commit(
+                settings, transport, where, output_dir, outputs, () if keep else excludes, token, keep, extra, on_progress, part_size,
+                patience, volume,
+            )  # fmt: skip
+        except ForeignResult:
+            raise
         except StoreError:
             # The local server can be killed like any process; its next start goes on where it was.
             if last or not local.revive(settings):
@@ -85,6 +99,8 @@ def _commit(
     output_dir: str,
     outputs: Sequence[str],
     excludes: Sequence[str],
+    token: str,
+    keep: Keep | None,
     extra: Mapping[str, str],
     on_progress: OnProgress,
     part_size: int,
@@ -92,13 +108,15 @@ def _commit(
     volume: str | None,
 ) -> Committed:
     settings = probed(settings)
-    done = committed(settings, where)
-    if done is not None:
+    refuse_foreign(settings, where, token)
+    done = committed(settings, where, token)
+    if done is not None and (done.ending is None or keep is not None):
         return done
     pod = podside.prepare(transport, output_dir)
     # Into a mounted bucket nothing is sent by the part: no MD5 of parts is needed.
-    found = frozen_scan(pod, outputs, excludes, extra, settings if volume is None else None, part_size, on_progress, patience.pause)
-    manifest = manifest_of(where, found, {posixpath.relpath(path, pod.root) for path in extra.values()})
+    store = settings if volume is None else None
+    found = frozen_scan(pod, outputs, excludes, keep, extra, store, part_size, on_progress, patience.pause)
+    manifest = manifest_of(where, token, found, {posixpath.relpath(path, pod.root) for path in extra.values()})
     targets = result_targets(pod, where, found) + log_targets(where, found)
     if volume is None:
         deliver(settings, pod, targets, on_progress, patience)
@@ -107,16 +125,17 @@ def _commit(
     for entry in found["extra"]:
         if "inline" in entry:
             put_proven(settings, where.logs + entry["name"], base64.b64decode(entry["inline"]))
-    on_progress(Progress("seal", manifest.size, manifest.size, "writing manifest and _SUCCESS"))
-    digest = seal(settings, manifest)
+    ending = ending_of(keep, found)
+    on_progress(Progress("seal", manifest.size, manifest.size, f"writing manifest and {KEPT if ending else SUCCESS}"))
+    digest = seal(settings, manifest, ending)
     podside.mark_safe(pod, digest)
-    return _answer(settings, manifest, digest, already=False)
+    return _answer(settings, Result(manifest, digest, ending), already=False)
 
 
-def committed(settings: StoreSettings, where: ResultKey) -> Committed | None:
-    """Return the result of an attempt if it counts and each of its files is proven to be in the bucket."""
+def committed(settings: StoreSettings, where: ResultKey, token: str = "") -> Committed | None:
+    """Return this run's result of an attempt if it counts and each of its files is proven to be in the bucket."""
     result = read_result(settings, where, prove=True)
-    return _answer(settings, result.manifest, result.manifest_sha256, already=True) if result else None
+    return _answer(settings, result, already=True) if result and result.manifest.token == token else None
 
 
 def default_logs(output_dir: str) -> dict[str, str]:
@@ -134,6 +153,7 @@ def frozen_scan(
     pod: podside.Pod,
     outputs: Sequence[str],
     excludes: Sequence[str],
+    keep: Keep | None,
     extra: Mapping[str, str],
     settings: StoreSettings | None,
     part_size: int,
@@ -144,20 +164,40 @@ def frozen_scan(
     md5 = settings is not None and settings.checksums == "none"
     for round_ in range(SCANS):
         on_progress(Progress("scan", 0, 0, "hashing the output on the pod"))
-        found = podside.scan(pod, outputs, excludes, extra, md5=md5, part_size=part_size)
+        found = podside.scan(pod, outputs, excludes, extra, keep=keep, md5=md5, part_size=part_size)
         if not found["changed"]:
-            _refuse(pod, found, outputs)
+            _refuse(pod, found, outputs, keep)
             return found
         if round_ + 1 < SCANS:
             pause(2.0 * (round_ + 1))
+    if keep is not None:
+        return _without_changed(found)
     names = ", ".join(f"{entry['path']} ({entry['why']})" for entry in found["changed"][:5])
     raise StoreError(f"the output is still being written, nothing was committed: {names}")
 
 
-def manifest_of(where: ResultKey, found: Mapping[str, Any], delivered: set[str]) -> Manifest:
+def ending_of(keep: Keep | None, found: Mapping[str, Any]) -> Ending | None:
+    """Return how the training ended, with the checkpoints that the scan has chosen; None for a success."""
+    return Ending(keep.why, keep.exit_code, tuple(found.get("checkpoints", ()))) if keep else None
+
+
+def _without_changed(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out what is still being written: the rest of what a training left must not be lost for it."""
+    changed = {entry["path"] for entry in found["changed"]}
+    sizes = {entry["path"]: entry["size"] for entry in found["files"]}
+    left = [{"path": e["path"], "size": sizes.get(e["path"], 0), "why": f"still being written: {e['why']}"} for e in found["changed"]]
+    return {
+        **found,
+        "files": [e for e in found["files"] if e["path"] not in changed],
+        "left_out": [*found["left_out"], *left],
+        "changed": [],
+    }
+
+
+def manifest_of(where: ResultKey, token: str, found: Mapping[str, Any], delivered: set[str]) -> Manifest:
     """Return the manifest of a scan; files that are ``delivered`` as logs are not called left out."""
     left_out = (LeftOut(e["path"], e["size"], e["why"]) for e in found["left_out"] if e["path"] not in delivered)
-    return Manifest(where, tuple(entry_of(e) for e in found["files"]), tuple(sorted(left_out, key=lambda e: e.path)))
+    return Manifest(where, tuple(entry_of(e) for e in found["files"]), tuple(sorted(left_out, key=lambda e: e.path)), token)
 
 
 def result_targets(pod: podside.Pod, where: ResultKey, found: Mapping[str, Any]) -> list[Target]:
@@ -176,7 +216,7 @@ def log_targets(where: ResultKey, found: Mapping[str, Any]) -> list[Target]:
     ]  # fmt: skip
 
 
-def _refuse(pod: podside.Pod, found: Mapping[str, Any], outputs: Sequence[str]) -> None:
+def _refuse(pod: podside.Pod, found: Mapping[str, Any], outputs: Sequence[str], keep: Keep | None) -> None:
     for kind, why in (
         ("links", "is a symbolic link; a result holds only files"),
         ("unreadable", "cannot be read"),
@@ -189,13 +229,16 @@ def _refuse(pod: podside.Pod, found: Mapping[str, Any], outputs: Sequence[str]) 
     taken = [e["path"] for e in found["files"] if e["path"] in RESERVED]
     if taken:
         raise StoreError(f"{pod.root}/{taken[0]}: this name is kept for the commit itself; nothing was committed")
-    if not found["files"]:
+    if not found["files"] and keep is None:
         seen = ", ".join(e["path"] for e in found["left_out"][:5]) or "nothing"
         raise StoreError(f"no file in {pod.root} matches the outputs ({', '.join(outputs)}); found: {seen}; nothing was committed")
 
 
-def _answer(settings: StoreSettings, manifest: Manifest, digest: str, *, already: bool) -> Committed:
-    modelled = any(entry.path.startswith("model/") for entry in manifest.files)
+def _answer(settings: StoreSettings, result: Result, *, already: bool) -> Committed:
+    manifest = result.manifest
+    modelled = result.ending is None and any(entry.path.startswith("model/") for entry in manifest.files)
     key = manifest.key.model if modelled else manifest.key.prefix
     left_out = tuple((entry.path, entry.size) for entry in manifest.left_out)
-    return Committed(f"{settings.url}/{key}", key, digest, len(manifest.files), manifest.size, left_out, already)
+    return Committed(
+        f"{settings.url}/{key}", key, result.manifest_sha256, len(manifest.files), manifest.size, left_out, already, result.ending
+    )

@@ -20,7 +20,7 @@ from trainyard.storage.answers import spoken
 from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.deliver import OnProgress, Progress, silent
 from trainyard.storage.find import find, list_results
-from trainyard.storage.manifest import MODEL_FOLDER, Entry, Manifest, ResultKey, crc32_text, decode
+from trainyard.storage.manifest import MODEL_FOLDER, Ending, Entry, Manifest, ResultKey, crc32_text, decode
 from trainyard.storage.seal import read, read_result
 
 __all__ = ["Downloaded", "download", "fetch_files", "file_sha256", "list_results"]
@@ -42,6 +42,8 @@ class Downloaded:
     reused: int
     manifest_sha256: str | None
     beside: tuple[str, ...] = ()
+    ending: Ending | None = None
+    """How the training ended when this is no success."""
 
 
 def download(
@@ -56,20 +58,23 @@ def download(
 ) -> Downloaded:
     """Fetch a result into ``dest`` as ``aws s3 sync`` of its model folder would, each file verified by sha256.
 
-    ``whole`` keeps the tree of the result and takes the files beside the model too. A file that is there already
+    ``whole`` keeps the tree of the result and takes the files beside the model too, and so does what was kept of a
+    training that was no success: its checkpoint lies beside the model. A file that is there already
     with the right hash is kept; another one of that name is replaced only when the new one is complete.
     Raises UserError for an unknown reference, StoreError for a result without ``_SUCCESS``.
     """
     found = find(settings, reference, user=user, uncommitted=uncommitted)
-    manifest, digest = _manifest(settings, found.key, uncommitted)
-    base = "" if whole and not found.path else found.path or MODEL_FOLDER
+    manifest, digest, ending = _manifest(settings, found.key, uncommitted)
+    base = "" if (whole or ending) and not found.path else found.path or MODEL_FOLDER
     files, base = _below(manifest, base)
+    if ending and not manifest.files:
+        raise UserError(f"the training of {found.key} left no output ({ending.why})", hint=f"Its logs: {settings.url}/{found.key.logs}")
     if not files:
         raise UserError(f"'{reference}': the result {found.key} has no '{found.path}'", hint=_names(manifest))
     wanted = [(entry, dest / entry.path[len(base) :]) for entry in files]
     got = fetch_files(settings, found.key.prefix, wanted, on_progress)
     beside = tuple(entry.path for entry in manifest.files if entry not in files)
-    return Downloaded(found.key, dest, len(files), sum(e.size for e in files), got, digest, beside)
+    return Downloaded(found.key, dest, len(files), sum(e.size for e in files), got, digest, beside, ending)
 
 
 def fetch_files(settings: StoreSettings, prefix: str, wanted: Sequence[tuple[Entry, Path]], on_progress: OnProgress) -> int:
@@ -84,10 +89,10 @@ def fetch_files(settings: StoreSettings, prefix: str, wanted: Sequence[tuple[Ent
     return reused
 
 
-def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tuple[Manifest, str | None]:
+def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tuple[Manifest, str | None, Ending | None]:
     result = read_result(settings, key)
     if result is not None:
-        return result.manifest, result.manifest_sha256
+        return result.manifest, result.manifest_sha256, result.ending
     if not uncommitted:
         raise StoreError(
             f"the result {key} was never committed (no _SUCCESS that fits its manifest): it may be incomplete",
@@ -99,7 +104,7 @@ def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tup
             f"the result {key} has no manifest, so nothing about it can be proven",
             hint=f"Its objects can be copied with: aws s3 sync {settings.url}/{key.prefix} DIR",
         )
-    return decode(body, f"{settings.url}/{key.manifest}"), None
+    return decode(body, f"{settings.url}/{key.manifest}"), None, None
 
 
 def _below(manifest: Manifest, base: str) -> tuple[list[Entry], str]:

@@ -10,7 +10,7 @@ from trainyard.config import slug
 from trainyard.errors import StoreError, UserError
 from trainyard.storage import bucket
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.manifest import MODELS, SUCCESS, ResultKey
+from trainyard.storage.manifest import KEPT, MODELS, SUCCESS, ResultKey
 
 _OTHER_FOLDERS = ("attempts", "checkpoints", "closed", "data", "lifecycle", "logs", "tmp")
 _RUN = re.compile(rf"^{MODELS}([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)/([0-9]+)(?:/(.*))?$")
@@ -18,10 +18,14 @@ _RUN = re.compile(rf"^{MODELS}([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)/([0-9]+)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One attempt as the bucket shows it. ``modified`` is the time of the newest object (epoch)."""
+    """One attempt as the bucket shows it; ``kept`` is what was kept of one that was no success.
+
+    ``modified`` is the time of the newest object (epoch).
+    """
 
     key: ResultKey
     committed: bool
+    kept: bool
     files: int
     bytes: int
     modified: float
@@ -39,24 +43,24 @@ def list_results(settings: StoreSettings, user: str | None = None) -> list[Liste
     """Return all attempts in the bucket, oldest first; those that are not committed are marked."""
     prefix = f"{MODELS}{user}/" if user else MODELS
     sums: dict[ResultKey, list[float]] = {}
-    sealed: set[ResultKey] = set()
+    markers: dict[str, set[ResultKey]] = {SUCCESS: set(), KEPT: set()}
     for item in bucket.listing(settings, prefix):
         key, path = _split(item.key)
         if key is None:
             continue
         entry = sums.setdefault(key, [0, 0, 0.0])
-        if path == SUCCESS:
-            sealed.add(key)
+        if path in markers:
+            markers[path].add(key)
         if not path.startswith("_"):
             entry[0] += 1
             entry[1] += item.size
         entry[2] = max(entry[2], item.modified)
-    found = [Listed(key, key in sealed, int(n), int(size), at) for key, (n, size, at) in sums.items()]
+    found = [Listed(key, key in markers[SUCCESS], key in markers[KEPT], int(n), int(size), at) for key, (n, size, at) in sums.items()]
     return sorted(found, key=lambda one: (one.modified, one.key.user, one.key.run, one.key.attempt))
 
 
 def find(settings: StoreSettings, reference: str, *, user: str | None = None, uncommitted: bool = False) -> Found:
-    """Return the attempt that a reference names: its newest committed one unless the reference says which.
+    """Return the attempt that a reference names: its newest success unless the reference says which, else the newest that was kept.
 
     Raises UserError naming near names for an unknown one, and when a label belongs to several users.
     """
@@ -86,7 +90,8 @@ def _choose(settings: StoreSettings, reference: str, results: list[Listed], user
             names = ", ".join(f"{owner}/{results[0].key.run}" for owner in owners)
             raise UserError(f"'{reference}' is the name of several users' runs", hint=f"Say which: {names}.")
         results = [one for one in results if one.key.user == user]
-    usable = [one for one in results if one.committed or uncommitted]
+    usable = [one for one in results if one.committed] or [one for one in results if one.kept]
+    usable = results if uncommitted else usable
     if not usable:
         newest = max(results, key=lambda one: one.key.attempt)
         raise StoreError(

@@ -3,6 +3,7 @@
 models/<user>/<run>/<attempt>/model/...       the files, as they lay below the pod's output folder
 models/<user>/<run>/<attempt>/_manifest.json  size, sha256 and CRC32 of each file and part
 models/<user>/<run>/<attempt>/_SUCCESS        names the sha256 of the manifest; without it nothing counts
+models/<user>/<run>/<attempt>/_KEPT           the same for what a training left that was no success, with the reason
 logs/<user>/<run>/<attempt>/...               train.log, metrics.jsonl, status.json, config.json
 """
 
@@ -23,9 +24,11 @@ MODELS = "models/"
 LOGS = "logs/"
 MANIFEST = "_manifest.json"
 SUCCESS = "_SUCCESS"
+KEPT = "_KEPT"
 POD_COMMITTED = "_POD_COMMITTED"
-RESERVED = frozenset({MANIFEST, SUCCESS, POD_COMMITTED})
+RESERVED = frozenset({MANIFEST, SUCCESS, KEPT, POD_COMMITTED})
 MODEL_FOLDER = "model/"
+VERSION = 2
 PART_SIZE = 32 * 1024 * 1024
 _NAME = re.compile(r"^[a-z0-9][a-z0-9-]*$")
 
@@ -70,6 +73,11 @@ class ResultKey:
         """Key of the object that makes the result count."""
         return self.prefix + SUCCESS
 
+    @property
+    def kept(self) -> str:
+        """Key of the object that vouches for what a training left that was no success."""
+        return self.prefix + KEPT
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -104,12 +112,38 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """Why what a training left is kept though it was no success, and how its checkpoints are known (see the recipe)."""
+
+    why: str
+    exit_code: int | None = None
+    checkpoints: str | None = None
+    mark: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a training ended that was no success; what it left is kept under ``_KEPT``, never under ``_SUCCESS``."""
+
+    why: str
+    exit_code: int | None = None
+    checkpoints: tuple[str, ...] = ()
+    """Those that are kept, newest first, as paths of the result."""
+
+    def __str__(self) -> str:
+        kept = ", ".join(path.rpartition("/")[2] for path in self.checkpoints)
+        return f"NOT a success: {self.why}; {kept or 'no checkpoint'}"
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """All files of a result, sorted by path, and what was left out of it."""
 
     key: ResultKey
     files: tuple[Entry, ...]
     left_out: tuple[LeftOut, ...] = ()
+    token: str = ""
+    """The run's token; empty in manifests that are older than tokens (version 1)."""
 
     @property
     def size(self) -> int:
@@ -118,7 +152,7 @@ class Manifest:
 
     def encode(self) -> bytes:
         """Return the manifest's bytes; equal files give equal bytes, whoever makes them."""
-        document = {"version": 1, **asdict(self.key)}
+        document = {"version": VERSION, "token": self.token, **asdict(self.key)}
         document["files"] = [asdict(entry) for entry in self.files]
         document["left_out"] = [asdict(entry) for entry in self.left_out]
         return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
@@ -155,17 +189,18 @@ def decode(data: bytes, where: str) -> Manifest:
     """Read a manifest; raises StoreError when it is damaged or of a later version."""
     try:
         document = json.loads(data)
-        if document["version"] != 1:
+        if document["version"] not in (1, VERSION):
             raise StoreError(f"{where}: made by a later Trainyard (version {document['version']})")
         key = ResultKey(document["user"], document["run"], int(document["attempt"]))
         files = tuple(entry_of(found) for found in document["files"])
         left_out = tuple(LeftOut(str(f["path"]), int(f["size"]), str(f["why"])) for f in document["left_out"])
+        token = "" if document["version"] == 1 else str(document["token"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{where}: this is no manifest ({error})") from None
     for entry in files:
         if not safe_path(entry.path):
             raise StoreError(f"{where}: names the impossible path {entry.path!r}")
-    return Manifest(key, files, left_out)
+    return Manifest(key, files, left_out, token)
 
 
 def safe_path(path: str) -> bool:
@@ -173,7 +208,8 @@ def safe_path(path: str) -> bool:
     return bool(path) and "\0" not in path and "\\" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
 
 
-def success_body(manifest_sha256: str, manifest: Manifest) -> bytes:
-    """Return the content of ``_SUCCESS``."""
-    document = {"manifest_sha256": manifest_sha256, "files": len(manifest.files), "bytes": manifest.size}
+def marker_body(manifest_sha256: str, manifest: Manifest, ending: Ending | None) -> bytes:
+    """Return the content of ``_SUCCESS`` (no ending) or ``_KEPT``."""
+    document: dict[str, Any] = {"manifest_sha256": manifest_sha256, "token": manifest.token}
+    document |= {"files": len(manifest.files), "bytes": manifest.size} | (asdict(ending) if ending else {})
     return (json.dumps(document, sort_keys=True) + "\n").encode()

@@ -1,7 +1,7 @@
 """Small write-once objects: claims of attempts, closed fences.
 
-A claim is If-None-Match on the store; where it has none, a lock on this machine stands in and two machines
-could claim the same attempt (``shared_claims`` says which it is).
+A claim is If-None-Match on the store; where it has none, a lock on this machine stands in: two machines at the
+same instant could then claim the same attempt, so a commit looks at the claim again (seal.py).
 """
 
 from __future__ import annotations
@@ -9,41 +9,98 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainyard.clouds.marker import is_id
 from trainyard.config import Places
+from trainyard.errors import ForeignResult
 from trainyard.storage import bucket
 from trainyard.storage.answers import spoken
 from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.manifest import MODELS, ResultKey
+from trainyard.storage.seal import read, token_of
+
+ATTEMPTS = "attempts/"
 
 
-def shared_claims(settings: StoreSettings) -> bool:
-    """Tell whether claims hold between machines, not only on this one."""
-    return settings.conditional
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who has an attempt: the run's token, and what a person wants to know of its owner. ``time`` is UTC text."""
+
+    token: str
+    user: str
+    machine: str
+    time: str
+
+    def __str__(self) -> str:
+        return f"claimed by {self.user} on {self.machine}, {self.time}"
 
 
-def claim_attempt(settings: StoreSettings, places: Places, user: str, run: str, attempt: int, note: Mapping[str, str]) -> bool:
-    """Claim one attempt of a run; False when somebody has it already."""
-    return _write_once(settings, places, f"attempts/{user}/{run}/{attempt}", note)
+def claim_attempt(settings: StoreSettings, places: Places, where: ResultKey, claim: Claim) -> bool:
+    """Claim one attempt of a run for good; False when somebody else has it."""
+    return _write_once(settings, places, f"{ATTEMPTS}{where}", {**asdict(claim), "attempt": str(where.attempt)})
 
 
-def next_attempt(settings: StoreSettings, places: Places, user: str, run: str, note: Mapping[str, str]) -> int:
-    """Claim the first attempt above those that are taken, and return its number."""
-    number = max(attempts(settings, user, run), default=0) + 1
-    while not claim_attempt(settings, places, user, run, number, note):
+def next_attempt(settings: StoreSettings, places: Places, user: str, run: str, claim: Claim, *, above: int = 0) -> int:
+    """Claim the first attempt above ``above`` and all that the bucket knows, and return its number.
+
+    One that bears the claim's token already is ours: the answer was lost, or the process died before it was used.
+    """
+    taken = attempts(settings, user, run)
+    for number in reversed(taken):
+        if number > above and _is_ours(settings, ResultKey(user, run, number), claim.token):
+            return number
+    number = max(above, *taken, 0) + 1
+    while not claim_attempt(settings, places, ResultKey(user, run, number), claim):
         number += 1
     return number
 
 
 def attempts(settings: StoreSettings, user: str, run: str) -> list[int]:
-    """Return the claimed attempts of a run."""
-    prefix = f"attempts/{user}/{run}/"
-    names = [item.key[len(prefix) :] for item in bucket.listing(settings, prefix)]
+    """Return the attempts of a run that the bucket knows: claimed, or (older than claims) with anything of a result."""
+    prefix = f"{ATTEMPTS}{user}/{run}/"
+    names = {item.key[len(prefix) :] for item in bucket.listing(settings, prefix)}
+    names.update(bucket.folders(settings, f"{MODELS}{user}/{run}/"))
     return sorted(int(name) for name in names if name.isdigit())
+
+
+def claim_of(settings: StoreSettings, where: ResultKey) -> Claim | None:
+    """Return who claimed an attempt; None when nobody did, or when it cannot be read as a claim."""
+    body = read(settings, f"{ATTEMPTS}{where}")
+    try:
+        told = json.loads(body or b"")
+        return Claim(str(told["token"]), str(told["user"]), str(told["machine"]), str(told["time"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def refuse_foreign(settings: StoreSettings, where: ResultKey, token: str) -> None:
+    """Raise ForeignResult when an attempt bears another token than ours: neither taken for ours nor written over."""
+    for key in (where.success, where.kept, where.manifest):
+        body = read(settings, key)
+        if body is not None and token_of(body) != token:
+            raise _foreign(settings, where, key, token_of(body))
+    if token and not settings.conditional:  # two machines may have claimed at the same instant: the last one holds it
+        claim = claim_of(settings, where)
+        if claim is not None and claim.token != token:
+            raise _foreign(settings, where, f"{ATTEMPTS}{where}", claim.token)
+
+
+def _foreign(settings: StoreSettings, where: ResultKey, key: str, token: str) -> ForeignResult:
+    claim = claim_of(settings, where)
+    known = f" ({claim})" if claim is not None and claim.token == token else ""
+    return ForeignResult(
+        f"{settings.url}/{key} belongs to another run{known}: its token is '{token[:8]}'; nothing there was changed",
+        hint="A new run gets another attempt by itself; another --name avoids it, too.",
+    )
+
+
+def _is_ours(settings: StoreSettings, where: ResultKey, token: str) -> bool:
+    claim = claim_of(settings, where)
+    return claim is not None and claim.token == token
 
 
 def close_fence(settings: StoreSettings, fence_id: str, note: Mapping[str, str]) -> None:
@@ -64,29 +121,26 @@ def _closed_key(fence_id: str) -> str:
 
 def _write_once(settings: StoreSettings, places: Places, key: str, note: Mapping[str, str]) -> bool:
     settings = bucket.probed(settings)
-    note = {**note, "token": secrets.token_hex(8)}  # tells our own lost answer from somebody else's claim
     with _machine_lock(places):
         if not settings.conditional:
             if _exists(settings, key):
                 return False
             _put(settings, key, note, {})
-            return True
+            return read(settings, key) == _body(note)  # another machine may have written at the same moment
         return _put(settings, key, note, {"IfNoneMatch": "*"})
 
 
 def _put(settings: StoreSettings, key: str, note: Mapping[str, str], more: Mapping[str, Any]) -> bool:
-    body = json.dumps(dict(note), sort_keys=True).encode()
+    body = _body(note)
     with spoken(f"write {settings.url}/{key}", *((409, 412) if more else ())) as refusal:
         s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=body, **more)
     # 412 is also what a retry of our own lost answer gets, then the note in it is ours.
     # 409 is AWS's: another conditional write of this key is under way.
-    return not refusal or (refusal.status == 412 and _read(settings, key) == body)
+    return not refusal or (refusal.status == 412 and read(settings, key) == body)
 
 
-def _read(settings: StoreSettings, key: str) -> bytes:
-    with spoken(f"read {settings.url}/{key}"):
-        body: bytes = s3(settings).get_object(Bucket=settings.bucket, Key=key)["Body"].read()
-    return body
+def _body(note: Mapping[str, str]) -> bytes:
+    return json.dumps(dict(note), sort_keys=True).encode()
 
 
 def _exists(settings: StoreSettings, key: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from trainyard.errors import PodCannotUpload, StoreError, Unreachable
 from trainyard.pod import uploader
 from trainyard.remote.protocol import Result, Transport, quote
-from trainyard.storage.manifest import PART_SIZE
+from trainyard.storage.manifest import PART_SIZE, Keep
 
 Range = tuple[str, int, int]
 OnBytes = Callable[[int], None]
@@ -55,9 +55,19 @@ def prepare(transport: Transport, root: str) -> Pod:
 
 
 def scan(
-    pod: Pod, outputs: Sequence[str], excludes: Sequence[str], extra: Mapping[str, str], *, md5: bool = False, part_size: int = PART_SIZE
+    pod: Pod,
+    outputs: Sequence[str],
+    excludes: Sequence[str],
+    extra: Mapping[str, str],
+    *,
+    keep: Keep | None = None,
+    md5: bool = False,
+    part_size: int = PART_SIZE,
 ) -> Mapping[str, Any]:
-    """Return the scan of the output folder; ``extra`` are further files by the name they shall get."""
+    """Return the scan of the output folder; ``extra`` are further files by the name they shall get.
+
+    With ``keep`` the newest complete checkpoint is part of it.
+    """
     spec = {
         "root": pod.root,
         "outputs": list(outputs),
@@ -65,6 +75,7 @@ def scan(
         "extra": [{"name": name, "path": path} for name, path in extra.items()],
         "part_size": part_size,
         "md5": md5,
+        "checkpoints": {"pattern": keep.checkpoints, "mark": keep.mark} if keep and keep.checkpoints else None,
     }
     found: Mapping[str, Any] = _ask(pod, "scan", spec)
     if "error" in found:

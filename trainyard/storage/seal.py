@@ -1,6 +1,6 @@
-"""The last two objects of a commit, manifest and ``_SUCCESS``, and how a reader trusts them.
+"""The last two objects of a commit, manifest and marker (``_SUCCESS`` or ``_KEPT``), and how a reader trusts them.
 
-Knows nothing of pods. ``_SUCCESS`` is written only after everything it stands for is on disk at the store.
+Knows nothing of pods. A marker is written only after everything it stands for is on disk at the store.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trainyard.errors import StoreError
 from trainyard.storage.answers import spoken
 from trainyard.storage.client import THREADS, StoreSettings, s3
-from trainyard.storage.manifest import Manifest, ResultKey, crc32_of, decode, sha256, success_body
+from trainyard.storage.manifest import Ending, Manifest, ResultKey, crc32_of, decode, marker_body, sha256
 from trainyard.storage.objects import Target, proof
 
 _DAMAGED = ("BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody")
@@ -23,39 +24,65 @@ _DAMAGED = ("BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismat
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A result that ``_SUCCESS`` vouches for."""
+    """A result that ``_SUCCESS`` vouches for; with ``ending`` it is what was kept of a training that was no success."""
 
     manifest: Manifest
     manifest_sha256: str
+    ending: Ending | None = None
 
 
-def seal(settings: StoreSettings, manifest: Manifest) -> str:
-    """Write manifest and ``_SUCCESS``, each read back; returns the manifest's sha256."""
+def seal(settings: StoreSettings, manifest: Manifest, ending: Ending | None = None) -> str:
+    """Write manifest and marker, each read back; returns the manifest's sha256."""
     body = manifest.encode()
     digest = sha256(body)
     put_proven(settings, manifest.key.manifest, body)
     flush(settings)
-    put_proven(settings, manifest.key.success, success_body(digest, manifest))
+    put_proven(settings, manifest.key.kept if ending else manifest.key.success, marker_body(digest, manifest, ending))
     flush(settings)
     return digest
 
 
 def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = False) -> Result | None:
-    """Return a result if ``_SUCCESS`` and manifest agree (and, with ``prove``, every object is in the bucket)."""
-    vouched = read(settings, where.success)
-    body = read(settings, where.manifest) if vouched is not None else None
-    if vouched is None or body is None:
+    """Return a result if its marker and manifest agree (and, with ``prove``, every object is in the bucket).
+
+    A success counts before what was kept.
+    """
+    markers = [(key, read(settings, key)) for key in (where.success, where.kept)]
+    body = read(settings, where.manifest) if any(text is not None for _, text in markers) else None
+    if body is None:
         return None
+    digest = sha256(body)
+    for key, text in markers:
+        told = _told(text)
+        if told.get("manifest_sha256") != digest:
+            continue
+        manifest = decode(body, f"{settings.url}/{where.manifest}")
+        if prove and not _all_there(settings, manifest):
+            return None
+        return Result(manifest, digest, _ending(told) if key == where.kept else None)
+    return None
+
+
+def token_of(body: bytes) -> str:
+    """Return the run's token of a manifest or marker; empty when it has none."""
+    return str(_told(body).get("token", ""))
+
+
+def _told(body: bytes | None) -> dict[str, Any]:
     try:
-        digest = str(json.loads(vouched)["manifest_sha256"])
-    except (ValueError, KeyError, TypeError):
-        return None
-    if sha256(body) != digest:
-        return None
-    manifest = decode(body, f"{settings.url}/{where.manifest}")
-    if prove and not _all_there(settings, manifest):
-        return None
-    return Result(manifest, digest)
+        told = json.loads(body or b"")
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _ending(told: dict[str, Any]) -> Ending:
+    code, checkpoints = told.get("exit_code"), told.get("checkpoints")
+    return Ending(
+        str(told.get("why", "")),
+        code if isinstance(code, int) else None,
+        tuple(map(str, checkpoints if isinstance(checkpoints, list) else ())),
+    )
 
 
 def read(settings: StoreSettings, key: str) -> bytes | None:

@@ -1,0 +1,82 @@
+"""A name may be used again: each run of it is an attempt of its own, whose files overwrite nobody's."""
+
+import pytest
+
+from tests.runs.test_identity_and_record import make_record
+from trainyard.config import places
+from trainyard.errors import RefusedError, UserError
+from trainyard.runs import attempts
+from trainyard.runs.context import Context
+from trainyard.runs.identity import RunId
+from trainyard.runs.record import RunFolder, all_folders
+from trainyard.runs.ui import Ui
+
+
+@pytest.fixture
+def context(tmp_path):
+    return Context(places(tmp_path, {}), {}, Ui(json=True))
+
+
+def prepare(context, label="x", **changes):
+    with attempts.reserved(context.places.runs, "ann", label) as draft:
+        number = attempts.claim(context, draft, "ann", label, None)
+        record = make_record(label=label, attempt=number, token=draft.token, **changes)
+        RunFolder(draft.path).save(record)
+        draft.path.rename(record.id.folder(context.places.runs))
+    return record
+
+
+def test_a_name_whose_run_is_over_gets_its_next_attempt_and_a_token_of_its_own(context, monkeypatch):
+    said = []
+    monkeypatch.setattr(Ui, "say", lambda ui, text: said.append(text))
+    first, second = prepare(context, phase="ended"), prepare(context)
+
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert first.token != second.token and len(second.token) == 32
+    assert "ann/x was used before, on this machine: this is attempt 2" in said[0]
+
+
+@pytest.mark.parametrize("phase", ["prepared", "up", "started", "trained", "committed"])
+def test_a_name_that_is_at_work_in_this_checkout_is_refused_and_told_how_to_go_on(phase, context):
+    prepare(context, phase=phase)
+
+    with pytest.raises(RefusedError, match=rf"ann/x is not over \(attempt 1, {phase}\)") as caught:
+        prepare(context)
+
+    assert "invoke attach ann/x" in caught.value.hint
+    assert [folder.load().attempt for folder in all_folders(context.places.runs)] == [1]
+
+
+def test_what_came_home_counts_where_the_records_are_lost(context):
+    out = context.places.root / "out"
+    RunId("ann", "x").home(out).mkdir(parents=True)
+    assert prepare(context).attempt == 2
+
+    RunId("ann", "y", 3).home(out).mkdir(parents=True)
+    assert prepare(context, label="y").attempt == 4
+
+
+def test_each_attempt_has_a_folder_of_its_own_at_home(tmp_path):
+    assert RunId("ann", "x").home(tmp_path) == tmp_path / "ann" / "x"
+    assert RunId("ann", "x", 2).home(tmp_path) == tmp_path / "ann" / "x.2"
+
+
+def test_a_start_that_fails_burns_no_name_and_its_claim_is_found_again(context):
+    tokens = []
+    for _ in range(2):
+        with pytest.raises(UserError), attempts.reserved(context.places.runs, "ann", "x") as draft:
+            tokens.append(draft.token)
+            draft.claimed = True
+            raise UserError("no")
+
+    assert tokens[0] == tokens[1] and all_folders(context.places.runs) == []
+    assert prepare(context).attempt == 1
+
+
+def test_a_draft_of_a_killed_process_is_no_run(context):
+    with attempts.reserved(context.places.runs, "ann", "x") as draft:
+        RunFolder(draft.path).save(make_record(label="x", token=draft.token))
+        assert all_folders(context.places.runs) == []
+        token = draft.token
+
+    assert prepare(context).token == token

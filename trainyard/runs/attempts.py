@@ -1,0 +1,127 @@
+"""Which attempt of its name a new run is: claimed write-once in the bucket before anything is rented, else counted at home.
+
+A token, not a name, says whose a result is. The draft of a run's folder bears its token until it is renamed to the
+attempt's number: a claim whose process died, or whose answer was lost, is found again by the next command.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainyard.config import Places
+from trainyard.errors import RefusedError, StoreError
+from trainyard.runs.context import Context
+from trainyard.runs.identity import RunId
+from trainyard.runs.record import RunFolder
+
+_DRAFT = ".new-"
+
+
+@dataclass(slots=True)
+class Draft:
+    """The folder of a run that is being written; it gets its attempt's number when it is complete."""
+
+    path: Path
+    token: str
+    claimed: bool = False
+
+
+@contextmanager
+def reserved(runs: Path, user: str, label: str) -> Iterator[Draft]:
+    """Hold a name in this checkout while its next attempt is written; yields the attempt's draft.
+
+    Raises RefusedError when the name's newest attempt has not ended: one command said twice rents one pod.
+    """
+    folder = runs / user / label
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refuse_live(runs, user, label)
+        draft = _draft(folder)
+        try:
+            yield draft
+        except BaseException:
+            # The token of a claim that may have arrived is kept, in the name of an empty folder.
+            shutil.rmtree(draft.path, ignore_errors=True)
+            if draft.claimed:
+                draft.path.mkdir()
+            raise
+    finally:
+        os.close(lock)
+
+
+def refuse_live(runs: Path, user: str, label: str) -> None:
+    """Raise RefusedError when an attempt of this name, started from this checkout, has not ended."""
+    for number in reversed(_numbers(runs / user / label)):
+        record = RunFolder(RunId(user, label, number).folder(runs)).load()
+        if not record.reached("ended"):
+            raise RefusedError(
+                f"run {record.id} is not over (attempt {number}, {record.phase}); nothing was created",
+                hint=f"Go on with it: invoke attach {record.id}. A run beside it needs another --name.",
+            )
+
+
+def claim(context: Context, draft: Draft, user: str, label: str, bucket: dict[str, Any] | None) -> int:
+    """Claim the next attempt of a name and return its number; says so when the name was used before.
+
+    Raises StoreError when the bucket refuses or does not answer: nothing may be rented then.
+    """
+    here = at_home(context.places, user, label)
+    if not bucket:
+        if here:
+            context.ui.say(f"name       {user}/{label} was used before, on this machine: this is attempt {here + 1}")
+        return here + 1
+    from trainyard.runs.finish import store_of
+    from trainyard.storage import markers
+    from trainyard.storage.manifest import ResultKey
+
+    settings = store_of(context, bucket)
+    if settings is None:
+        raise StoreError(f"no credentials of the store of bucket '{bucket.get('bucket')}' are set; nothing was rented")
+    mine = markers.Claim(draft.token, user, socket.gethostname(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    draft.claimed = True
+    try:
+        number = markers.next_attempt(settings, context.places, user, label, mine, above=here)
+        if number > 1:
+            before = markers.claim_of(settings, ResultKey(user, label, number - 1))
+            whose = f"attempt {number - 1} was {before}" if before else "used before"
+            context.ui.say(f"name       {user}/{label} is known ({whose}): this is attempt {number}")
+    except StoreError as error:
+        raise StoreError(f"the run's name could not be claimed, nothing was rented: {error.message}", hint=error.hint) from None
+    return number
+
+
+def at_home(places: Places, user: str, label: str) -> int:
+    """Return the newest attempt of a name that this checkout knows, by its records or by what came home; 0 for none."""
+    found = _numbers(places.runs / user / label)
+    out = places.root / "out"
+    if RunId(user, label).home(out).exists():
+        found.append(1)
+    found += [int(path.suffix[1:]) for path in (out / user).glob(f"{label}.*") if path.suffix[1:].isdigit()]
+    return max(found, default=0)
+
+
+def _numbers(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.glob("*/") if path.name.isdigit())
+
+
+def _draft(folder: Path) -> Draft:
+    """Return a fresh draft, under the token of one that was left behind: its claim may be in the bucket."""
+    left = sorted(folder.glob(f"{_DRAFT}*"))
+    token = left[-1].name[len(_DRAFT) :] if left else secrets.token_hex(16)
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+    draft = folder / f"{_DRAFT}{token}"
+    draft.mkdir()
+    return Draft(draft, token)

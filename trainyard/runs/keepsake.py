@@ -1,0 +1,52 @@
+"""What a run cannot go on without, held in memory: ``.trainyard`` may be deleted while the run is driven (git clean)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from trainyard.recipes.declared import DECLARED
+from trainyard.runs.context import Context
+from trainyard.runs.pod import Pod
+from trainyard.runs.record import Record, RunFolder
+
+_TIMES = 20
+
+
+class Keepsake:
+    """The small files of a run: its record's folder, its SSH key. Log and metrics are fetched again from the pod."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, bytes] = {}
+        self._times = 0
+
+    def take(self, record: Record, folder: RunFolder, pod: Pod) -> None:
+        """Remember what is there."""
+        for path in (folder.config, folder.bundle / DECLARED, folder.bundle / "config.json", pod.address.key_file):
+            if path is not None and path.is_file():
+                self._files[path] = path.read_bytes()
+        if not record.reached("trained"):
+            self._files |= {folder.log: b"", folder.metrics: b""}
+
+    def put_back(self, context: Context, record: Record, folder: RunFolder) -> bool:
+        """Write again what was deleted; False when nothing of it is missing, or it cannot be written."""
+        missing = [path for path in self._files if not path.is_file()]
+        if not missing or self._times >= _TIMES:
+            return False
+        self._times += 1
+        try:
+            for path in missing:
+                _write(path, self._files[path])
+            folder.save(record)
+        except OSError:
+            return False
+        context.ui.warn(f"{folder.path} was deleted while the run is driven: what it needs is written again, and it goes on")
+        return True
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        out.write(content)
+    os.replace(draft, path)

@@ -1,0 +1,99 @@
+"""What is told when a run is left as it is: the trouble, the pod with its price and its lease's end, the command that goes on."""
+
+from __future__ import annotations
+
+import time
+import traceback
+
+from trainyard.clouds.marker import parse_time
+from trainyard.config import Places
+from trainyard.errors import Detached, DiskFull, OwnFault, StillThere, TrainyardError, UserError, disk_full
+from trainyard.runs.context import Context
+from trainyard.runs.progress import duration
+from trainyard.runs.record import Record, RunFolder
+
+
+def standing(record: Record) -> str:
+    """Return what stands there, what it costs and until when."""
+    pod = record.pod
+    if not pod.get("pod_id"):
+        return "what the run's stack has made"
+    until = f" until the end of its lease, {pod['end']}{_left(str(pod['end']))}" if pod.get("end") else ""
+    return f"pod {pod['pod_id']} (${float(pod.get('price_per_hour') or 0):.2f}/h{until})"
+
+
+def end_command(record: Record) -> str:
+    """Return the command that ends a run's pod without anything but the cloud's key."""
+    return f"invoke end {record.pod.get('pod_id')} --stack {record.environment}"
+
+
+def untouched(context: Context, record: Record, folder: RunFolder, error: BaseException) -> TrainyardError:
+    """Return the error that tells a controller's trouble, which has changed nothing about the run."""
+    trouble = known(context.places, error)
+    kind, why = (DiskFull, trouble.message) if isinstance(trouble, DiskFull) else (StillThere, str(trouble))
+    return kind(f"{why}\n{_state(record)} {standing(record)} is left as it is.", hint=_next(record, folder))
+
+
+def known(places: Places, error: BaseException) -> TrainyardError:
+    """Return any error as one that a person can read; the traceback of a fault of ours goes to a file."""
+    if full := disk_full(error):
+        return full
+    if isinstance(error, TrainyardError):
+        return error
+    if isinstance(error, OSError) and error.strerror:
+        return UserError(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    if isinstance(error, MemoryError):
+        return UserError("the memory of this machine is used up")
+    return OwnFault(f"a fault of Trainyard itself: {type(error).__name__}: {error}\n{_kept(places, error)}")
+
+
+def detached(record: Record, how: str) -> Detached:
+    """Return what a person who leaves must know: nobody but the pod looks after the run from now on."""
+    rest = (
+        "the training goes on; when it is done, its result waits on the pod until somebody comes back"
+        if not record.reached("trained") else "its result is not safe yet and waits on the pod until somebody comes back"
+    )  # fmt: skip
+    return Detached(
+        f"detached ({how}): {rest}.\n{record.id} stands on {standing(record)}",
+        hint=f"Come back with: invoke attach {record.id}\nEnd it with: invoke cancel {record.id}",
+    )
+
+
+def _state(record: Record) -> str:
+    if record.judged:
+        safe = "Its result is safe. " if record.result else ""
+        return f"{record.id} is over. {safe}But"
+    if record.reached("trained"):
+        return f"The training of {record.id} is done and its result is not safe yet:"
+    if record.begun:
+        return f"The training of {record.id} is not touched by this:"
+    return f"{record.id} has not started:"
+
+
+def _next(record: Record, folder: RunFolder) -> str:
+    if not (folder.path / "run.json").is_file():
+        return (
+            f"The record of the run is gone, and it cannot be written again. Its SSH key lay beside it: with a copy of that,\n"
+            f"take it over with: invoke adopt {record.pod.get('pod_id')} --stack {record.environment} --key FILE\n"
+            f"or end it without saving: {end_command(record)}"
+        )
+    over = record.judged
+    other = end_command(record) if over and record.pod.get("pod_id") else f"invoke cancel {record.id} --now"
+    return f"Go on with: invoke attach {record.id}\n{'Or end the pod alone' if over else 'Or end it without saving'}: {other}"
+
+
+def _left(end: str) -> str:
+    moment = parse_time(end)
+    seconds = moment.timestamp() - time.time() if moment else 0.0
+    return f" (in {duration(seconds)})" if seconds > 0 else ""
+
+
+def _kept(places: Places, error: BaseException) -> str:
+    text = "".join(traceback.format_exception(error))
+    path = places.logs / f"fault-{time.strftime('%Y%m%d-%H%M%S')}.txt"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return text.rstrip("\n")
+    return f"its traceback is in {path}"
