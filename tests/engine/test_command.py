@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import shutil
+import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,3 +221,38 @@ def test_the_official_plugin_goes_on_with_our_commands_and_we_with_its(bench: Be
         ended = each.engine("destroy")
         assert ended.code == 0 and not each.latest().get("resources"), ended.text
     shutil.rmtree(other.root)
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["Ctrl-C twice", "kill -9"])
+def test_a_command_that_was_cut_short_never_keeps_its_stack_from_its_end(bench: Bench, killed: bool) -> None:
+    args = {"create": "echo begun >> ran; sleep 1.5"}
+    pid, stream = bench.start("up", spec=[*program(**args), pod("a")])
+    while not ran(bench):
+        time.sleep(0.01)
+    if killed:
+        os.kill(pid, signal.SIGKILL)
+    else:
+        os.kill(pid, signal.SIGINT)
+        time.sleep(0.02)
+        os.kill(pid, signal.SIGINT)
+    bench.wait(pid, stream)
+    assert "creating" in [item["type"] for item in bench.latest()["pending_operations"]]
+
+    ended = bench.engine("destroy")
+
+    assert ended.code == 0, ended.text
+    assert "given up: whether it was ever created is not known" in ended.text
+    bench.backend.remove("px", "dev")  # nothing holds it any more
+
+
+def test_a_command_that_was_cut_short_runs_again_with_the_next_up_and_is_settled_by_it(bench: Bench) -> None:
+    pid, stream = bench.start("up", spec=program(create="echo begun >> ran; sleep 1.5"))
+    while not ran(bench):
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    bench.wait(pid, stream)
+
+    ended = bench.engine("up", spec=program(create="echo again >> ran"))
+
+    assert ended.code == 0 and "may exist without being in state" in ended.text, ended.text
+    assert not bench.latest().get("pending_operations") and bench.engine("destroy").code == 0

@@ -108,12 +108,14 @@ def test_a_pod_that_the_killed_cli_left_is_adopted_and_not_made_again() -> None:
     shutil.rmtree(bench.root)
 
 
-def test_a_pending_create_of_a_provider_that_cannot_look_stays_and_is_named() -> None:
+def test_a_pending_create_of_a_provider_that_cannot_look_is_named_and_given_up_by_a_destroy() -> None:
     bench = load("12-after-kill-up")
     bench.env["TOY_ADOPTS"] = "0"
+    assert "cannot look for it" in bench.engine("refresh").text
+    assert [o["type"] for o in bench.latest()["pending_operations"]] == ["creating"], "only a destroy gives it up"
     ended = bench.engine("destroy")
-    assert "cannot look for it" in ended.text
-    assert [o["type"] for o in bench.latest()["pending_operations"]] == ["creating"]
+    assert ended.code == 0 and "cannot look for it" in ended.text and "given up" in ended.text
+    assert not bench.latest().get("pending_operations") and not bench.latest().get("resources")
     shutil.rmtree(bench.root)
 
 

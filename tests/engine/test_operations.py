@@ -229,19 +229,79 @@ def test_history_tells_the_operations_newest_first(bench: Bench) -> None:
     assert entries[1]["changes"]["create"] == 3
 
 
-def test_a_program_with_an_interpreter_of_its_own_runs_in_a_process_of_its_own(bench: Bench) -> None:
+def own_interpreter(bench: Bench) -> None:
+    """Give the program a virtual environment of its own."""
     venv = bench.root / "own/bin"
     venv.mkdir(parents=True)
     (venv / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (venv / "python").chmod(0o755)
     text = (bench.root / "Pulumi.yaml").read_text()
     (bench.root / "Pulumi.yaml").write_text(text.replace("  name: python\n", "  name: python\n  options:\n    virtualenv: own\n"))
+
+
+def test_a_program_with_an_interpreter_of_its_own_runs_in_a_process_of_its_own(bench: Bench) -> None:
+    own_interpreter(bench)
     ended = bench.engine("up", spec=[*SMALL, {"kind": "print", "name": "p", "text": "from afar"}])
     assert ended.code == 0 and "from afar" in ended.text, ended.text
-    refused = bench.engine("up", spec=[*SMALL, pod("c", {"import_": "x"})])
-    assert refused.code == 1 and "import of existing resources: not supported" in refused.errors()
-    assert bench.names() == ["a", "b"]
     assert bench.engine("destroy").code == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("Pod('c', {'host': made['a'].ip}, pulumi.ResourceOptions(import_='x'))", "import of existing resources: not supported"),
+        ("Pod('c', {}, pulumi.ResourceOptions(transforms=[lambda a: None]))", "transforms: not supported"),
+        ("pulumi.ResourceHook('h', lambda a: None)", "resource hooks: not supported"),
+        ("pulumi.StackReference('organization/px/x')", "StackReference: not supported"),
+    ],
+)
+def test_a_program_with_an_interpreter_of_its_own_is_refused_before_anything_exists(bench: Bench, code: str, words: str) -> None:
+    own_interpreter(bench)
+    ended = bench.engine("up", spec=[*SMALL, {"kind": "python", "name": "p", "code": code}])
+    assert ended.code == 1 and words in ended.errors() and "__main__.py:" in ended.errors(), ended.text
+    assert "Traceback" not in ended.text and "site-packages" not in ended.text
+    assert bench.things() == [] and bench.calls() == []
+
+
+WAYS_OUT = [
+    ("raise KeyboardInterrupt", "the program was interrupted (KeyboardInterrupt)"),
+    ("import os; os._exit(3)", "the program ended itself with"),
+    ("import os; os._exit(0)", "the program ended itself with code 0"),
+    ("import sys; sys.exit(4)", "the program ended itself with code 4"),
+    ("raise SystemExit('enough')", "the program ended itself with code enough"),
+    ("1 / 0", "ZeroDivisionError"),
+]
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "late", "own"),
+    [*((*way, late, False) for way in WAYS_OUT[:4] for late in (False, True)), *((*way, True, True) for way in WAYS_OUT)],
+)
+def test_a_program_that_ends_itself_fails_with_a_clear_word_and_loses_nothing(
+    bench: Bench, code: str, words: str, late: bool, own: bool
+) -> None:
+    if own:
+        own_interpreter(bench)
+    assert bench.engine("up", spec=SMALL).code == 0
+    text = f"def last(_):\n    {code}\nmade['a'].ip.apply(last)" if late else code
+
+    ended = bench.engine("up", spec=[*SMALL, {"kind": "python", "name": "p", "code": text}])
+
+    assert ended.code == 1 and words in ended.errors(), ended.text
+    assert ended.summary["result"] == "failed" and "trainyard/engine" not in ended.errors()
+    assert bench.names() == ["a", "b"] and not bench.backend.locks("px", "dev") and not bench.latest().get("pending_operations")
+
+
+def test_what_is_under_way_when_the_program_ends_itself_is_awaited_and_recorded(bench: Bench) -> None:
+    bench.faults(("create", "b", "slow"))
+    code = "import os, time, threading\nmade['a'].ip.apply(lambda _: (time.sleep(0.7), os._exit(3)))"
+    ended = bench.engine("up", spec=[pod("a"), pod("b"), {"kind": "python", "name": "p", "code": code}])
+    assert ended.code == 1 and bench.names() == ["a", "b"] and not bench.latest().get("pending_operations"), ended.text
+
+
+def test_a_child_of_the_program_may_leave_as_it_likes(bench: Bench) -> None:
+    code = "import os\npid = os.fork()\nif pid == 0:\n    os._exit(0)\nassert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0"
+    assert bench.engine("up", spec=[*SMALL, {"kind": "python", "name": "p", "code": code}]).code == 0
 
 
 def test_a_script_must_say_yes(bench: Bench) -> None:

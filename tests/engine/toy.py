@@ -111,6 +111,8 @@ class Toy(provider_pb2_grpc.ResourceProviderServicer):
     def Diff(self, request: Any, context: Any) -> Any:
         self.stumble("diff", request)
         old, new = clear(plain(request.old_inputs)), clear(plain(request.news))
+        if new.get("vague"):  # a provider that leaves the comparison to the engine
+            return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_UNKNOWN)
         changed = sorted(k for k in {*old, *new} if k != "cloudName" and old.get(k) != new.get(k) and k not in request.ignoreChanges)
         if old.get("cloudName") != new.get("cloudName"):
             changed.append("cloudName")
@@ -138,6 +140,8 @@ class Toy(provider_pb2_grpc.ResourceProviderServicer):
 
     def Invoke(self, request: Any, context: Any) -> Any:
         arguments = plain(request.args)
+        if arguments.get("crash"):
+            context.abort(grpc.StatusCode.UNKNOWN, "the cloud does not answer")
         if arguments.get("fail"):
             return provider_pb2.InvokeResponse(failures=[provider_pb2.CheckFailure(property="fail", reason="asked for")])
         result = struct({"region": self.region, "said": arguments.get("say", "")})
@@ -149,6 +153,8 @@ class Toy(provider_pb2_grpc.ResourceProviderServicer):
     def do_create(self, request: Any, fault: str) -> Any:
         inputs = plain(request.properties)
         identity = inputs["cloudName"]
+        if "leak" in inputs:
+            print(f"toy says {clear(inputs['leak'])}", file=sys.stderr, flush=True)
         self.write(identity, {"inputs": clear(inputs), "region": self.region})
         if fault == "garbage":
             return b"this is no CreateResponse"

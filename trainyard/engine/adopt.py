@@ -10,7 +10,7 @@ from trainyard.engine import urn as urns
 from trainyard.engine.backend import now
 from trainyard.engine.operation import Operation
 from trainyard.engine.provider import Outcome
-from trainyard.engine.providers import default_inputs, settings_of
+from trainyard.engine.providers import default_inputs, default_version, settings_of
 from trainyard.engine.state import Resource
 from trainyard.errors import EngineError
 
@@ -47,6 +47,17 @@ def settle_pending(op: Operation) -> bool:
             op.events.diagnostic("info", "an earlier run was interrupted before it existed: nothing to take over", resource.urn)
         op.state.write()
     return settled
+
+
+def give_up_unknown(op: Operation) -> None:
+    """End the creates of which nobody can say more, once all else is destroyed: a stack must not be held by what nobody can look for."""
+    if op.preview or not op.state.left_over:
+        return
+    for resource, _ in op.state.left_over:
+        text = "given up: whether it was ever created is not known, and nobody can be asked. Look for it where its provider makes things"
+        op.events.diagnostic("warning", text, resource.urn)
+    op.state.left_over.clear()
+    op.state.write()
 
 
 def _warn_of_pending(op: Operation) -> None:
@@ -111,7 +122,7 @@ def _bring_provider(op: Operation, resource: Resource) -> None:
     urn, identity = urns.split_reference(resource.provider)
     if any(old.urn == urn and old.id == identity for old in op.state.olds):
         return
-    version = urns.name_of(urn)[len("default_") :].replace("_", ".")
+    version = default_version(urns.name_of(urn))
     inputs = default_inputs(op.settings.of_package(urns.package_of(urns.type_of(urn))), version)
     provider = Resource(urn, urns.type_of(urn), True, identity, inputs, settings_of(inputs), created=now(), modified=now())
     op.state.insert_old(provider, None)

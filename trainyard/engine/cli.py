@@ -12,15 +12,17 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from trainyard import network
 from trainyard.engine import history, locks, transfer
 from trainyard.engine.backend import Backend
 from trainyard.engine.events import Events
+from trainyard.engine.program import leave
 from trainyard.engine.project import Project, load_project
 from trainyard.engine.refusals import refused
 from trainyard.engine.session import Request, Session, open_backend
+from trainyard.engine.streams import Streams
 from trainyard.errors import TrainyardError, UserError
 
 _OPERATIONS = ("preview", "up", "refresh", "destroy")
@@ -51,7 +53,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    leave(code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,16 +90,16 @@ def _operate(given: argparse.Namespace, project: Project, stack: str) -> int:
         raise UserError(f"--preview-only is for refresh and destroy, not for {given.verb}")
     if given.verb != "preview" and not given.preview_only and not given.yes:
         _ask(given)
-    stream = _own_stdout() if given.json else sys.stdout
+    streams = Streams()
     request = Request(given.verb, stack, project, given.config_file, dict(os.environ), _parallel(given.parallel), given.json,
-                      given.show_secrets, given.preview_only, stream)  # fmt: skip
+                      given.show_secrets, given.preview_only, streams)  # fmt: skip
     session = Session(request)
-    if given.json:
-        _forward_stdout(session)
+    streams.take(session.events.printed, session.events.complained)
     _catch_signals(session)
-    code = session.run()
-    stream.flush()
-    return code
+    try:
+        return session.run()
+    finally:
+        streams.give_back()
 
 
 def _ask(given: argparse.Namespace) -> None:
@@ -121,25 +123,6 @@ def _parallel(given: int | None) -> int:
     return int(text)
 
 
-def _own_stdout() -> TextIO:
-    return os.fdopen(os.dup(1), "w", encoding="utf-8")
-
-
-def _forward_stdout(session: Session) -> None:
-    """Turn what the program (and its children) print into events: stdout carries nothing but events."""
-    read_end, write_end = os.pipe()
-    os.dup2(write_end, 1)
-    os.close(write_end)
-    sys.stdout = os.fdopen(1, "w", encoding="utf-8", buffering=1, closefd=False)
-
-    def forward() -> None:
-        with os.fdopen(read_end, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                session.events.diagnostic("info", line.rstrip("\n"))
-
-    threading.Thread(target=forward, daemon=True).start()
-
-
 def _catch_signals(session: Session) -> None:
     """First signal: no new step, running ones are awaited. Second: end at once."""
     seen: list[int] = []
@@ -147,7 +130,7 @@ def _catch_signals(session: Session) -> None:
     def handle(number: int, frame: Any) -> None:
         seen.append(number)
         if len(seen) > 1:
-            os._exit(1)
+            leave(1)
         threading.Thread(target=session.interrupt, daemon=True).start()  # a handler must not wait for locks
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

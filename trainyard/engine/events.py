@@ -28,8 +28,9 @@ _COUNTED_AS = {"create-replacement": "replace", "delete-replaced": None}
 class Events:
     """Writes events; counts the steps done. Safe to use from any thread."""
 
-    def __init__(self, stream: TextIO, *, machine: bool, preview: bool, hide: Callable[[str], str]) -> None:
+    def __init__(self, stream: TextIO, *, machine: bool, preview: bool, hide: Callable[[str], str], errors: TextIO | None = None) -> None:
         self._stream = stream
+        self._errors = errors or stream
         self._machine = machine
         self._preview = preview
         self._hide = hide
@@ -70,6 +71,17 @@ class Events:
         about = f"{urns.type_of(urn)} {urns.name_of(urn)}: " if urn else ""
         self._line(f"{prefix}{about}{message}")
 
+    def printed(self, line: str) -> None:
+        """Pass on a line of the program."""
+        self.diagnostic("info", line)
+
+    def complained(self, line: str) -> None:
+        """Pass on a line that was meant for stderr: it goes there, in every mode."""
+        line = self._hide(line)
+        with self._lock:
+            self._errors.write(line + "\n")
+            self._errors.flush()
+
     def outputs(self, values: Mapping[str, Any]) -> None:
         """Show the outputs of the stack."""
         self._write({"event": "outputs", "outputs": dict(values)})
@@ -78,7 +90,7 @@ class Events:
 
     def remaining(self, resources: Sequence[Mapping[str, Any]]) -> None:
         """Say what is still there after a failure; nothing in it may repeat a secret."""
-        resources = self._hidden(list(resources))
+        resources = self.hidden(list(resources))
         self._write({"event": "remaining", "resources": list(resources)})
         if resources:
             self._line("still there:")
@@ -97,11 +109,12 @@ class Events:
         parts = [part for part in (counts, f"{same} unchanged" if same else "") if part]
         self._line(f"{operation} {result} in {seconds:.1f} s: {', '.join(parts) or 'nothing to do'}")
 
-    def _hidden(self, value: Any) -> Any:
+    def hidden(self, value: Any) -> Any:
+        """Return a value without the secrets that are known by now."""
         if isinstance(value, Mapping):
-            return {key: self._hidden(item) for key, item in value.items()}
+            return {key: self.hidden(item) for key, item in value.items()}
         if isinstance(value, list):
-            return [self._hidden(item) for item in value]
+            return [self.hidden(item) for item in value]
         return self._hide(value) if isinstance(value, str) else value
 
     def _step_line(self, op: Op, urn: str, status: Status, seconds: float, keys: Sequence[str], message: str) -> None:

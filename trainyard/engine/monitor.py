@@ -20,7 +20,9 @@ from trainyard.engine.events import Severity
 from trainyard.engine.goal import Goal
 from trainyard.engine.kinds import Properties
 from trainyard.engine.operation import Operation, Stopped
-from trainyard.engine.refusals import check_request, position, refused, refused_type
+from trainyard.engine.project import DENIED_DEFAULTS
+from trainyard.engine.provider import ProviderError
+from trainyard.engine.refusals import check_fields, check_request, position, refused
 from trainyard.engine.state import Resource
 from trainyard.engine.steps import read, register
 from trainyard.engine.values import equal
@@ -43,6 +45,7 @@ _REFUSED_CALLS = {
     "RegisterErrorHook": "error hooks",
     "RegisterPackage": "parameterized packages",
     "StreamInvoke": "streamed invokes",
+    "ExistsResource": "questions whether a resource exists",
 }
 
 
@@ -54,7 +57,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         self._lock = threading.Lock()
         self._goals: dict[str, Goal] = {}
         self._component_providers: dict[str, dict[str, str]] = {}
-        self._defaults: dict[tuple[str, str], str] = {}
+        self._defaults: dict[tuple[str, str, str], str] = {}
         self._defaults_lock = threading.Lock()
         self._stack_outputs: tuple[str, Properties] | None = None
 
@@ -112,7 +115,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         self._inherit(goal)
         providers = dict(request.providers)
         if goal.custom and not urns.is_provider(goal.type):
-            goal.provider = self._provider_for(goal, providers, request.version)
+            goal.provider = self._provider_for(goal, providers, request)
         elif not goal.custom:
             providers = {**self._component_providers.get(goal.parent, {}), **providers}
         resource = register(op, goal)
@@ -139,30 +142,34 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             if same or not goal.custom:
                 goal.provider = parent.provider
 
-    def _provider_for(self, goal: Goal, providers: dict[str, str], version: str) -> str:
+    def _provider_for(self, goal: Goal, providers: dict[str, str], request: Any) -> str:
         package = urns.package_of(goal.type)
         inherited = self._component_providers.get(goal.parent, {})
-        return goal.provider or providers.get(package) or inherited.get(package) or self._default(package, version)
+        return goal.provider or providers.get(package) or inherited.get(package) or self._default(package, request, goal.name)
 
-    def _default(self, package: str, version: str) -> str:
+    def _default(self, package: str, request: Any, user: str) -> str:
         """Return the default provider of a package; the first request registers it."""
         from trainyard.engine.providers import default_inputs, default_name
 
+        denied = self._op.settings.denied_defaults()
+        if "*" in denied or package in denied:
+            raise EngineError(
+                f"the default provider of '{package}' is switched off ({DENIED_DEFAULTS}): '{user}' needs a provider of its own"
+            )
+        version, url = request.version, request.pluginDownloadURL
         with self._defaults_lock:
-            known = self._defaults.get((package, version))
+            known = self._defaults.get((package, version, url))
             if known is None:
-                inputs = default_inputs(self._op.settings.of_package(package), version)
-                resource = register(self._op, Goal(urns.provider_type(package), default_name(version), True, inputs=inputs))
-                known = self._defaults[package, version] = urns.reference(resource.urn, resource.id)
+                inputs = default_inputs(self._op.settings.of_package(package), version, url)
+                resource = register(self._op, Goal(urns.provider_type(package), default_name(version, url), True, inputs=inputs))
+                known = self._defaults[package, version, url] = urns.reference(resource.urn, resource.id)
             return known
 
     def _read(self, request: Any) -> Any:
-        what = refused_type(request.type)
-        if what or request.packageRef:
-            raise refused(what or "parameterized packages", position(request))
+        check_request(request)
         goal = requests.read_goal_of(request, self._op)
         self._inherit(goal)
-        goal.provider = self._provider_for(goal, {}, request.version)
+        goal.provider = self._provider_for(goal, {}, request)
         resource = read(self._op, goal, request.id)
         response = resource_pb2.ReadResourceResponse(urn=resource.urn, id=resource.id)
         wire = self._op.wire
@@ -193,13 +200,15 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             return self._get_resource(arguments)
         if request.tok.startswith("pulumi:"):
             raise refused(f"the built-in function {request.tok}")
-        if request.packageRef:
-            raise refused("parameterized packages")
+        check_fields(request)
         op.check_running()
         package = urns.package_of(request.tok)
         inherited = self._component_providers.get(request.parent, {}).get(package)
-        reference = request.provider or inherited or self._default(package, request.version)
-        result, failures = op.providers.get(reference).invoke(request.tok, arguments, op.preview)
+        reference = request.provider or inherited or self._default(package, request, request.tok)
+        try:
+            result, failures = op.providers.get(reference).invoke(request.tok, arguments, op.preview)
+        except ProviderError as error:  # the program's affair: it may have another way
+            raise _Told(f"invocation of {request.tok} returned an error: {error}") from None
         response = resource_pb2.ResourceInvokeResponse()
         getattr(response, "return").CopyFrom(op.wire.write(result, references=request.acceptResources))
         for prop, reason in failures:
@@ -225,6 +234,8 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             return work()
         except Stopped:
             pass
+        except _Told as told:
+            context.abort(grpc.StatusCode.UNKNOWN, str(told))
         except TrainyardError as error:
             if error.where is None and request is not None:
                 error.where = position(request)
@@ -234,6 +245,10 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             context.abort(grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
             raise
         _stop(context)
+
+
+class _Told(Exception):
+    """An answer that is an error, for the program alone."""
 
 
 def _stop(context: grpc.ServicerContext) -> NoReturn:

@@ -17,7 +17,7 @@ from trainyard.engine.kinds import UNKNOWN
 from trainyard.engine.operation import Operation
 from trainyard.engine.provider import Checked, Difference, Provider
 from trainyard.engine.state import Resource
-from trainyard.engine.values import changed_keys, equal
+from trainyard.engine.values import changed_keys, equal, plain
 from trainyard.errors import EngineError
 
 Action = Literal["same", "create", "update", "replace", "recreate"]
@@ -139,8 +139,9 @@ def compare_resource(provider: Provider, urn: str, old: Resource, inputs: dict[s
     if answer.changes is not None:
         return answer
     kept, _ = paths.ignore(old.inputs, inputs, ignore)
-    keys = changed_keys(old.inputs, kept)
-    return Difference(bool(keys), answer.replace_keys, keys, answer.detailed, answer.delete_before_replace)
+    detailed = paths.differences(plain(old.inputs), plain(kept))
+    keys = sorted({str(path[0]) for path in map(paths.parse, detailed) if path})
+    return Difference(bool(keys), answer.replace_keys, keys, detailed or answer.detailed, answer.delete_before_replace)
 
 
 def _provider_changed(op: Operation, old: Resource, new: Resource) -> bool:
@@ -167,10 +168,16 @@ def _provider_changed(op: Operation, old: Resource, new: Resource) -> bool:
 def _with_replace_on_changes(difference: Difference, goal: Goal, init_errors: bool) -> Difference:
     if not goal.replace_on_changes or (difference.changes is not True and not init_errors):
         return difference
-    wanted = [paths.parse(text) for text in goal.replace_on_changes]
+    wanted = []
+    for text in goal.replace_on_changes:
+        path = paths.parse(text)
+        if path is None:
+            raise EngineError(f"replace_on_changes of {goal.name}: '{text}' is no path of a property")
+        wanted.append(path)
 
-    def hit(path: str) -> bool:
-        return any(paths.contains(want, paths.parse(path)) for want in wanted)
+    def hit(text: str) -> bool:
+        path = paths.parse(text)
+        return path is not None and any(paths.contains(want, path) for want in wanted)
 
     replace_keys = {*difference.replace_keys, *(key for key in difference.changed_keys if hit(key))}
     detailed = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -10,16 +11,19 @@ import runpy
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from trainyard.engine import refusals, stubs
 from trainyard.engine.project import Project, Settings
 from trainyard.errors import EngineError, RefusedError
 
 _UNSUPPORTED = re.compile(r"The Pulumi CLI does not support (?:the )?(.*?)\. Please update the Pulumi CLI\.")
+leave = os._exit
+"""Ends this process at once, also while a program runs in it (see _no_way_out)."""
 _TERMINATED = "Resource monitor has terminated, shutting down"
 
 
@@ -85,9 +89,12 @@ def run_here(run: Run) -> None:
     asyncio.set_event_loop(loop)
     loop.set_default_executor(ThreadPoolExecutor(max(run.parallel, 1) * 4))
     try:
-        loop.run_until_complete(runtime.run_in_stack(lambda: _execute(main)))
+        with _no_way_out():
+            loop.run_until_complete(runtime.run_in_stack(lambda: _execute(main)))
     except RefusedError:
         raise
+    except KeyboardInterrupt:
+        raise ProgramFailed("the program was interrupted (KeyboardInterrupt)") from None
     except pulumi.RunError as error:
         raise ProgramFailed("" if str(error) == _TERMINATED else str(error)) from None
     except SystemExit as error:
@@ -115,18 +122,43 @@ def run_apart(run: Run, python: Path, on_line: Any) -> None:
         "organization": "organization",
     }
     shim = Path(__file__).with_name("shim.py")
-    process = subprocess.Popen(
-        [str(python), "-u", str(shim), str(_main_file(run.project)), json.dumps(given)],
-        cwd=run.project.workdir, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    lines: list[str] = []
-    for line in process.stdout:
-        if _TERMINATED not in line:
-            lines.append(line)
+    read_end, verdict = os.pipe()
+    with os.fdopen(read_end, "rb") as verdicts:
+        try:
+            process = subprocess.Popen(
+                [str(python), "-u", str(shim), str(_main_file(run.project)), json.dumps(given), str(verdict)], pass_fds=[verdict],
+                cwd=run.project.workdir, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            )  # fmt: skip
+        finally:
+            os.close(verdict)
+        assert process.stdout is not None
+        for line in process.stdout:
             on_line(line.rstrip())
-    if process.wait():
-        raise ProgramFailed("" if not lines else f"the program failed (exit code {process.returncode})")
+        code, said = process.wait(), verdicts.read()
+    if not said:
+        raise ProgramFailed(f"the program ended itself with code {code}, before it was done")
+    told = json.loads(said)
+    if told["kind"] == "refused":
+        raise RefusedError(told["message"])
+    if told["kind"] == "failed":
+        raise ProgramFailed(told["message"])
+
+
+@contextlib.contextmanager
+def _no_way_out() -> Iterator[None]:
+    """Make an ``os._exit`` of the program end the program: it would take this process along, and what it knows."""
+    own = os.getpid()
+
+    def end(status: int) -> NoReturn:
+        if os.getpid() != own:  # a process that the program has forked
+            leave(status)
+        raise SystemExit(f"{status} (os._exit)")
+
+    os._exit = end
+    try:
+        yield
+    finally:
+        os._exit = leave
 
 
 def _main_file(project: Project) -> Path:

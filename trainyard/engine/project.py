@@ -23,6 +23,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "array": (list,),
     "object": (dict,),
 }
+DENIED_DEFAULTS = "pulumi:disable-default-providers"
+SERVED_KEYS = (DENIED_DEFAULTS, "pulumi:tags")
+"""Settings of Pulumi itself that mean something here (tags are for the service); all other ``pulumi:`` keys are refused."""
 _REGISTRY_PACKAGE = re.compile(r"^[a-z0-9][a-z0-9-]*(@[0-9A-Za-z.+-]+)?$")
 
 
@@ -56,6 +59,17 @@ class Settings:
         prefix = package + ":"
         found = {key[len(prefix) :]: (key, value) for key, value in self.values.items() if key.startswith(prefix)}
         return {name: Sealed(value) if key in self.secret_keys else value for name, (key, value) in found.items()}
+
+    def denied_defaults(self) -> list[str]:
+        """Return the packages that may have no default provider (``*``: none may)."""
+        text = self.values.get(DENIED_DEFAULTS, "")
+        try:
+            names = json.loads(text) if text else []
+        except ValueError:
+            names = None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"'{DENIED_DEFAULTS}' must be a list of packages")
+        return [name.strip() for name in names]
 
 
 def load_project(folder: Path) -> Project:
@@ -106,6 +120,8 @@ def load_settings(project: Project, document: Map, crypter: Crypter | None) -> S
     secret: set[str] = set()
     given: dict[str, Any] = {}
     for key in config:
+        if key.startswith("pulumi:") and key not in SERVED_KEYS:
+            raise RefusedError(f"setting '{key}': not supported by the built-in engine", where=config.where(key))
         if ":" not in key:
             raise UserError(f"'{key}' must be written with its namespace, as '{project.name}:{key}'", where=config.where(key))
         given[key] = _clear(config[key], crypter, config, key)
@@ -168,6 +184,10 @@ def _refuse_options(document: Map) -> None:
     for key in ("stackConfigDir",):
         if document.get(key):
             raise RefusedError(f"'{key}' is not supported by the built-in engine", where=document.where(key))
+    plugins = document.get("plugins")
+    for key in ("analyzers", "languages"):
+        if isinstance(plugins, Map) and plugins.get(key):
+            raise RefusedError(f"'plugins: {key}' is not supported by the built-in engine", where=plugins.where(key))
 
 
 def _local_plugins(document: Map, root: Path) -> dict[str, Path]:
@@ -195,6 +215,8 @@ def _fill_defaults(project: Project, given: dict[str, Any], values: dict[str, st
     for key, declared in project.config.items():
         full = key if ":" in key else f"{project.name}:{key}"
         where = project.config.where(key)
+        if full.startswith("pulumi:") and full not in SERVED_KEYS:
+            raise RefusedError(f"setting '{full}': not supported by the built-in engine", where=where)
         if not isinstance(declared, Map):
             if full not in values and declared is not None:
                 values[full] = config_text(declared)

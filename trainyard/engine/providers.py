@@ -6,6 +6,7 @@ made here. One plugin process serves one provider resource, as in the CLI.
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections.abc import Callable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 INTERNAL = "__internal"
 COMMAND = "command"
+_VERSION_IN_NAME = re.compile(r"default_(\d+_\d+_\d+)")
 
 
 class Plugins:
@@ -257,7 +259,7 @@ class Providers:
         if not urns.name_of(where).startswith("default"):
             raise EngineError(f"{urn or 'a resource'} needs the provider {where}, which is not in state")
         package = urns.package_of(urns.type_of(where))
-        version = urns.name_of(where)[len("default_") :].replace("_", ".")
+        version = default_version(urns.name_of(where))
         inputs = default_inputs(self._operation.settings.of_package(package), version)
         checked = self.check(where, None, inputs, b"")
         if checked.failures:
@@ -269,15 +271,26 @@ class Providers:
         return provider
 
 
-def default_inputs(settings: Properties, version: str) -> Properties:
+def default_inputs(settings: Properties, version: str, url: str = "") -> Properties:
     """Return the inputs of a package's default provider."""
-    return {**settings, INTERNAL: {}, "version": version} if version else dict(settings)
+    inputs = dict(settings)
+    if version or url:
+        inputs[INTERNAL] = {"pluginDownloadURL": url} if url else {}
+    return {**inputs, "version": version} if version else inputs
 
 
-def default_name(version: str) -> str:
+def default_name(version: str, url: str = "") -> str:
     """Return the name of a package's default provider."""
     name = f"default_{version}" if version else "default"
-    return name.replace(".", "_").replace("+", "_").replace("-", "_")
+    name = name.replace(".", "_").replace("+", "_").replace("-", "_")
+    parts = [re.sub(r"[^A-Za-z0-9_.-]", "_", part) for part in url.split("/") if part]
+    return f"{name}_{'/'.join(parts)}" if parts else name
+
+
+def default_version(name: str) -> str:
+    """Return the version in the name of a default provider, an empty text where it has none."""
+    found = _VERSION_IN_NAME.match(name)
+    return found[1].replace("_", ".") if found else ""
 
 
 def settings_of(inputs: Properties) -> Properties:

@@ -30,6 +30,7 @@ REFUSED_FUNCTIONS = {
     "register_invoke_transform": "invoke transforms",
     "call": "calls of resource methods",
     "call_single": "calls of resource methods",
+    "exists_resource": "questions whether a resource exists",
 }
 REFUSED_CLASSES = {
     "AssetArchive": "archives",
@@ -40,14 +41,19 @@ REFUSED_CLASSES = {
     "ResourceHook": "resource hooks",
     "ErrorHook": "error hooks",
 }
-_REQUEST_FIELDS = {
+REFUSED_FIELDS = {
     "transforms": "transforms",
     "state_migrations": "state migrations",
     "importId": "import of existing resources",
     "remote": "remote components",
     "packageRef": "parameterized packages",
     "envVarMappings": "env_var_mappings",
+    "pluginChecksums": "checksums of plugins",
+    "snippetId": "snippets",
+    "hooks": "resource hooks",
+    "replacement_trigger": "replacement_trigger",
 }
+"""Fields of a program's requests; all others are served (a test walks the protocol)."""
 
 
 def refused(what: str, where: Location | None = None) -> RefusedError:
@@ -67,18 +73,26 @@ def refused_type(kind: str) -> str | None:
 
 
 def check_request(request: Any) -> None:
-    """Refuse what a RegisterResource request asks for beyond the support list."""
-    where = position(request)
+    """Refuse what a request for a resource asks for beyond the support list."""
     name = refused_type(request.type)
     if name:
-        raise refused(name, where)
-    for field, what in _REQUEST_FIELDS.items():
-        if getattr(request, field):
-            raise refused(what, where)
-    if request.HasField("hooks") and request.hooks.ListFields():
-        raise refused("resource hooks", where)
-    if request.HasField("replacement_trigger") and request.replacement_trigger.WhichOneof("kind") not in (None, "null_value"):
-        raise refused("replacement_trigger", where)
+        raise refused(name, position(request))
+    check_fields(request)
+
+
+def check_fields(request: Any) -> None:
+    """Refuse a request of the program by a field that is not served."""
+    for field, value in request.ListFields():
+        what = REFUSED_FIELDS.get(field.name)
+        if what and _says_something(value):
+            raise refused(what, position(request))
+
+
+def _says_something(value: Any) -> bool:
+    """Whether a field that is there asks for anything: the SDK also sends an empty binding, and a null."""
+    if not hasattr(value, "ListFields"):
+        return bool(value)
+    return value.WhichOneof("kind") not in (None, "null_value") if value.DESCRIPTOR.name == "Value" else bool(value.ListFields())
 
 
 def position(request: Any) -> Location | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from trainyard.engine.goal import Alias, Goal
 from trainyard.engine.operation import Operation
+from trainyard.engine.paths import parse, text_of
 from trainyard.errors import EngineError
 
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
@@ -33,6 +34,7 @@ def goal_of(request: Any, op: Operation) -> Goal:
         goal.delete_before_replace = request.deleteBeforeReplace
     goal.ignore_changes = list(request.ignoreChanges)
     goal.replace_on_changes = list(request.replaceOnChanges)
+    goal.hide_diff = [text_of(path) for path in map(parse, request.hideDiffs) if path is not None]
     goal.additional_secret_outputs = list(request.additionalSecretOutputs)
     goal.aliases = [Alias(urn=urn) for urn in request.aliasURNs] + [_alias(item) for item in request.aliases]
     goal.custom_timeouts = _timeouts(request)

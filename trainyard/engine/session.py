@@ -5,29 +5,28 @@ What is slow starts first and side by side: plugins as processes, the key in a t
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from trainyard.engine import history, locks
 from trainyard.engine import urn as urns
 from trainyard.engine.backend import Backend, salt_of
 from trainyard.engine.events import Events
 from trainyard.engine.operation import Kind, Operation
-from trainyard.engine.program import ProgramFailed, Run, foreign_interpreter, import_sdk, run_apart, run_here, sources_of
+from trainyard.engine.program import ProgramFailed, Run, foreign_interpreter, import_sdk, leave, run_apart, run_here, sources_of
 from trainyard.engine.project import Project, has_secrets, load_settings, load_stack_file, salt_in, settings_path
 from trainyard.engine.providers import Plugins, Providers, version_of
 from trainyard.engine.refusals import Guard
 from trainyard.engine.secrets import Crypter, new_salt
 from trainyard.engine.spawn import Source
 from trainyard.engine.state import StackState
+from trainyard.engine.streams import Streams
 from trainyard.engine.values import Wire, shown
 from trainyard.errors import EngineError, RefusedError, TrainyardError, UserError, kind_of
 
@@ -47,7 +46,7 @@ class Request:
     machine: bool = False
     show_secrets: bool = False
     preview_only: bool = False
-    stream: TextIO = field(default=sys.stdout)
+    streams: Streams = field(default_factory=Streams)
 
     @property
     def preview(self) -> bool:
@@ -82,7 +81,8 @@ class Session:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.wire = Wire(request.project.workdir)
-        self.events = Events(request.stream, machine=request.machine, preview=request.preview, hide=self.wire.hide)
+        out, err = request.streams.out, request.streams.err
+        self.events = Events(out, errors=err, machine=request.machine, preview=request.preview, hide=self.wire.hide)
         self.backend = open_backend(request.project, request.env)
         self._began = time.time()
         self._ended = threading.Lock()
@@ -216,6 +216,8 @@ class Session:
                 self.events.diagnostic("error", str(error), kind=kind_of(error))
         finally:
             self._program_over.set()
+        with operation.idle:  # a program that ended itself has left its requests behind
+            operation.idle.wait_for(lambda: operation.running == 0)
         with self._ended:  # the watcher may have taken over the end
             self._monitor.finish()
             if not operation.failed and not operation.interrupted:
@@ -240,8 +242,8 @@ class Session:
         self.events.diagnostic("warning", f"the program did not end within {_PROGRAM_GRACE:.0f} s and is left behind")
         self._monitor.finish()
         code = self._finish(operation)
-        self.request.stream.flush()
-        os._exit(code)
+        self.request.streams.give_back()
+        leave(code)
 
     def _refresh(self, operation: Operation) -> None:
         from trainyard.engine.adopt import settle_pending
@@ -252,11 +254,13 @@ class Session:
             operation.failed = True
 
     def _destroy(self, operation: Operation) -> None:
-        from trainyard.engine.adopt import settle_pending
+        from trainyard.engine.adopt import give_up_unknown, settle_pending
         from trainyard.engine.deletes import delete_everything
 
         settled = settle_pending(operation)
-        if not (delete_everything(operation) and settled):
+        if delete_everything(operation) and settled:
+            give_up_unknown(operation)
+        else:
             operation.failed = True
 
     def _finish(self, operation: Operation) -> int:
@@ -264,7 +268,8 @@ class Session:
         self._record(operation)
         bad = operation.failed or operation.interrupted
         if operation.kind in ("up", "preview", "refresh") and not bad:
-            self.events.outputs(stack_outputs(operation.state, self.request.show_secrets))
+            values = stack_outputs(operation.state, self.request.show_secrets)
+            self.events.outputs(values if self.request.show_secrets else self.events.hidden(values))
         if bad and operation.kind in ("up", "destroy") and not operation.preview:
             self.events.remaining(remaining(operation.state))
         return self._close(1 if bad else 0, "interrupted" if operation.interrupted else "")

@@ -1,11 +1,19 @@
-"""Runs a Pulumi program with an interpreter of its own. Started as a script by ``program.py``; imports only the SDK."""
+"""Runs a Pulumi program with an interpreter of its own. Started as a script by ``program.py``; imports the SDK and what is refused.
+
+How it ended goes to the descriptor of ``argv[3]`` as JSON: stdout belongs to the program.
+"""
 
 import asyncio
 import json
 import logging
+import os
 import runpy
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+OURS = Path(__file__).resolve().parents[2]
+TERMINATED = "Resource monitor has terminated, shutting down"
 
 
 def main() -> int:
@@ -13,11 +21,12 @@ def main() -> int:
     import pulumi
     import pulumi.runtime as runtime
 
-    program, given = sys.argv[1], json.loads(sys.argv[2])
+    program, given, verdict = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
     sys.argv = [program]
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     runtime.reset_options(**given)
     runtime.set_all_config(runtime.get_config_env(), runtime.get_config_secret_keys_env())
+    _guard(given["root_directory"], verdict)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.set_default_executor(ThreadPoolExecutor(max(given["parallel"], 1) * 4))
@@ -28,9 +37,52 @@ def main() -> int:
     try:
         loop.run_until_complete(runtime.run_in_stack(run))
     except pulumi.RunError as error:
-        print(error)
+        _say(verdict, "failed", "" if str(error) == TERMINATED else str(error))
         return 1
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            _say(verdict, "failed", f"the program ended itself with code {error.code}")
+            return 1
+    except KeyboardInterrupt:
+        _say(verdict, "failed", "the program was interrupted (KeyboardInterrupt)")
+        return 1
+    except Exception as error:
+        told = TERMINATED in str(error) or TERMINATED in str(error.__cause__ or "")
+        _say(verdict, "failed", "" if told else _traceback(error, given["root_directory"]))
+        return 1
+    _say(verdict, "done", "")  # an exit code of 0 alone may be an os._exit in the middle
     return 0
+
+
+def _guard(root: str, verdict: int) -> None:
+    """Refuse what is not supported while the program builds its resources: nothing has been sent by then."""
+    sys.path.append(str(OURS))
+    try:
+        from trainyard.engine.refusals import Guard
+    finally:
+        sys.path.remove(str(OURS))
+
+    def refuse(error: Exception) -> None:
+        _say(verdict, "refused", str(error))
+        sys.stdout.flush()
+        os._exit(1)  # what was built before must not be sent
+
+    guard = Guard(Path(root))
+    guard.on_refusal = refuse
+    guard.install()
+
+
+def _say(verdict: int, kind: str, message: str) -> None:
+    os.write(verdict, json.dumps({"kind": kind, "message": message}).encode())
+
+
+def _traceback(error: Exception, root: str) -> str:
+    """Return the error with the part of its traceback that is the program's."""
+    import traceback
+
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(root) and "site-packages" not in f.filename]
+    lines = traceback.format_list(frames) + traceback.format_exception_only(type(error), error)
+    return "the program failed:\n" + "".join(lines).rstrip()
 
 
 if __name__ == "__main__":

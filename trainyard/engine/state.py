@@ -312,6 +312,7 @@ class StackState:
     def _apply(self, new: Resource | None, gone: Iterable[Resource]) -> None:
         self._done.update(id(old) for old in gone)
         if new is not None:
+            self.left_over = [item for item in self.left_over if item[0].urn != new.urn]  # what nobody could look for has a successor
             self.news.append(new)
             self._recorded.add(new.urn)
 
