@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import socket
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_a_scan_gives_the_hashes_of_the_whole_and_of_each_part(tmp_path: Path) -
     write(tmp_path, "model/a", body)
     [found] = scan(tmp_path, ["model"])["files"]
     assert found == {
-        "path": "model/a", "size": 150, "sha256": hashlib.sha256(body).hexdigest(), "crc32": crc(body),
+        "path": "model/a", "source": str(tmp_path / "model/a"), "size": 150, "sha256": hashlib.sha256(body).hexdigest(), "crc32": crc(body),
         "parts": [crc(body[:64]), crc(body[64:128]), crc(body[128:])], "part_size": 64,
     }  # fmt: skip
     [with_md5] = scan(tmp_path, ["model"], md5=True)["files"]
@@ -103,23 +104,80 @@ def test_excludes_win_over_outputs_and_all_that_is_left_out_is_told_with_size_an
     ]  # fmt: skip
 
 
-def test_links_are_never_followed_and_told_where_they_are_wanted(tmp_path: Path) -> None:
+def left(report: dict[str, Any]) -> dict[str, str]:
+    """What should be in the result and cannot be carried, with the reason."""
+    return {e["path"]: e["why"] for e in report["left_out"] if e["wanted"]}
+
+
+def test_a_link_to_what_lies_inside_stands_for_it_and_others_are_told(tmp_path: Path) -> None:
     write(tmp_path, "secret/key")
-    write(tmp_path, "out/model/a")
-    os.symlink("../../secret/key", tmp_path / "out/model/link")
-    os.symlink("../../secret", tmp_path / "out/model/folder")
-    os.symlink("model", tmp_path / "out/latest")
+    write(tmp_path, "out/model/step-10/weights", b"precious")
+    write(tmp_path, "out/other/f")
+    for name, target in {
+        "latest": "step-10", "weights": "step-10/weights", "deep": "../other", "key": "../../secret/key", "folder": "../../secret",
+        "loop": "loop", "nothing": "absent", "up": "..", "self": ".", "abs": str(tmp_path / "out/other/f"),
+    }.items():  # fmt: skip
+        os.symlink(target, tmp_path / "out/model" / name)
+    os.symlink("../model", tmp_path / "out/other/back")
     report = scan(tmp_path / "out", ["model"])
-    assert [entry["path"] for entry in report["files"]] == ["model/a"]
-    assert sorted(report["links"]) == ["model/folder", "model/link"]
-    assert [entry["path"] for entry in report["left_out"]] == ["latest"]
+    found = {entry["path"]: Path(entry["source"]).read_bytes() for entry in report["files"]}
+    assert found == {
+        "model/step-10/weights": b"precious", "model/latest/weights": b"precious", "model/weights": b"precious",
+        "model/deep/f": b"x", "model/abs": b"x",
+    }  # fmt: skip
+    assert left(report) == {
+        "model/key": "a link to outside the output", "model/folder": "a link to outside the output", "model/loop": "a link to nowhere",
+        "model/nothing": "a link to nothing", "model/up": "a link to a folder it lies in", "model/self": "a link to a folder it lies in",
+        "model/deep/back": "a link to a folder it lies in",
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [b"tab\there", b"\xff\xfe"], ids=["control", "not utf-8"])
-def test_names_that_no_key_can_have_are_refused(name: bytes, tmp_path: Path) -> None:
+def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
+    for one in "abcdef":
+        write(tmp_path, f"{one}/f")
+        for other in "abcdef":
+            os.symlink(f"../{other}", tmp_path / one / f"to-{other}")
+    report = scan(tmp_path, ["**"])
+    assert {"a/f", "a/to-b/f"} <= {entry["path"] for entry in report["files"]} and len(report["files"]) < 6**4
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        (b"tab\there", "its name has a control character"), (b"new\nline", "its name has a control character"),
+        (b"\xff\xfe", "its name is not UTF-8"), (b"\xc2\x9bcsi", "its name has a control character"),
+    ],
+    ids=["tab", "newline", "not utf-8", "c1"],
+)  # fmt: skip
+def test_a_name_that_no_key_can_have_is_told_in_one_printable_line(name: bytes, why: str, tmp_path: Path) -> None:
+    write(tmp_path, "good")
     (Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))).write_bytes(b"x")
     report = scan(tmp_path, ["**"])
-    assert report["bad_names"] == [os.fsdecode(name)] and report["files"] == []
+    assert [entry["path"] for entry in report["files"]] == ["good"]
+    [(told, reason)] = left(report).items()
+    assert reason == why and told.isprintable() and told.encode()
+
+
+def test_what_only_waits_for_others_is_told_and_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "log")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = os.getcwd()
+        os.chdir(tmp_path)  # the address of a socket is short
+        server.bind("sock")
+        os.chdir(here)
+        report = scan(tmp_path, ["**"], extra=[{"name": "train.log", "path": str(tmp_path / "log")}])
+    assert left(report) == {"pipe": "not a file", "log": "not a file", "sock": "not a file"} and report["extra"] == []
+    with pytest.raises(uploader.Changed, match="no regular file"):
+        uploader.open_file(str(tmp_path / "pipe"))
+
+
+def test_a_name_that_the_commit_keeps_for_itself_is_told(tmp_path: Path) -> None:
+    write(tmp_path, "_SUCCESS")
+    write(tmp_path, "model/_SUCCESS")
+    report = scan(tmp_path, ["**"], reserved=["_SUCCESS"])
+    assert [entry["path"] for entry in report["files"]] == ["model/_SUCCESS"]
+    assert left(report) == {"_SUCCESS": "its name is kept for the commit itself"}
 
 
 def test_a_file_written_to_while_it_is_read_is_told_as_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +233,8 @@ def test_a_file_that_cannot_be_read_is_told_by_name(tmp_path: Path, monkeypatch:
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(uploader, "hash_file", refusing)
-    assert scan(tmp_path, ["**"])["unreadable"] == [{"path": "a", "why": "Permission denied"}]
+    told = {"path": "a", "size": 1, "why": "cannot be read: Permission denied", "wanted": True, "passing": False}
+    assert scan(tmp_path, ["**"])["unreadable"] == [told]
 
 
 def test_logs_travel_in_the_scan_up_to_a_size_and_by_their_present_length_above(tmp_path: Path) -> None:
@@ -198,5 +257,11 @@ def test_samples_are_hashes_of_ranges(tmp_path: Path) -> None:
     assert uploader.sample(spec)["sha256"] == [hashlib.sha256(b"234").hexdigest()]
 
 
-def test_a_name_longer_than_255_bytes_is_no_key() -> None:
-    assert uploader.bad_name("ok/" + "ü" * 128) and not uploader.bad_name("ok/" + "ü" * 127)
+@pytest.mark.parametrize("path", ["ok/" + "ü" * 127, "a\\b", "-", " lead and trail ", "..." + "x", "~!@^{}[]|<>,:", "x" * 255 + "/y"])
+def test_an_odd_name_is_taken(path: str) -> None:
+    assert uploader.name_problem(path) is None
+
+
+@pytest.mark.parametrize("path", ["ok/" + "ü" * 128, "a//b", "/a", "a/", "..", "a/../b", "./a", "", "/".join(["x" * 200] * 5), "\ufffe"])
+def test_an_impossible_name_is_told(path: str) -> None:
+    assert uploader.name_problem(path)

@@ -127,3 +127,8 @@ def trained_pod(root: Path) -> Workspace:
     made.write("job/log", b"step 1\nstep 2\n")
     made.write("run/config.json", b'{"lr": 0.1}\n')
     return made
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return the content of every file below a folder by its path there."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

@@ -91,7 +91,8 @@ def test_everything_is_on_disk_before_success_is_written(settings: StoreSettings
 
 def test_what_is_left_out_is_listed_with_its_size_and_logs_are_not_called_left_out(settings: StoreSettings, pod: Workspace) -> None:
     done = run(settings, pod)
-    assert done.left_out == (("checkpoints/checkpoint-10/optimizer.pt", 1000), ("notes.txt", 9))
+    told = [(entry.path, entry.size, entry.wanted) for entry in done.left_out]
+    assert told == [("checkpoints/checkpoint-10/optimizer.pt", 1000, False), ("notes.txt", 9, False)]
 
 
 def test_a_second_commit_sends_nothing_and_gives_the_same_answer(through: StoreSettings, proxy: LyingProxy, pod: Workspace) -> None:
@@ -249,11 +250,32 @@ def test_a_long_log_is_sent_by_the_pod_itself_and_may_go_on_growing(settings: St
     assert stored is not None and stored.startswith(text) and grown
 
 
-def test_a_symbolic_link_in_the_outputs_is_refused_by_name(settings: StoreSettings, pod: Workspace) -> None:
+def test_a_link_to_a_file_of_the_output_is_carried_as_a_file(settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:
     os.symlink("config.json", pod.root / "output/model/link.json")
-    with pytest.raises(StoreError, match=r"model/link\.json: is a symbolic link"):
-        run(settings, pod)
-    assert keys(settings) == []
+    os.symlink("tokenizer", pod.root / "output/model/latest")
+    assert run(settings, pod).files == 6
+    download(settings, str(WHERE), tmp_path / "home")
+    assert (tmp_path / "home/latest/vocab.txt").read_bytes() == b"a\nb\n"
+    assert (tmp_path / "home/link.json").read_bytes() == (pod.root / "output/model/config.json").read_bytes()
+
+
+def test_what_cannot_be_carried_is_named_and_the_rest_is_committed(settings: StoreSettings, pod: Workspace) -> None:
+    os.symlink("/nowhere", pod.root / "output/model/dangling")
+    os.mkfifo(pod.root / "output/model/pipe")
+    pod.write("output/model/new\nline", b"x")
+    pod.write("output/_SUCCESS", b"mine")
+    done = commit(settings, here(), WHERE, pod.output, [*OUTPUTS, "_SUCCESS"], EXCLUDES, part_size=PART, patience=HASTE)
+    assert done.files == 4
+    assert {e.path: e.why for e in done.left_out if e.wanted} == {
+        "_SUCCESS": "its name is kept for the commit itself", "model/dangling": "a link to nothing", "model/pipe": "not a file",
+        "model/new\\nline": "its name has a control character",
+    }  # fmt: skip
+
+
+def test_nothing_is_written_to_the_pods_disk_for_a_commit(settings: StoreSettings, pod: Workspace) -> None:
+    before = {path for path in pod.root.rglob("*")}
+    run(settings, pod)
+    assert {path.name for path in pod.root.rglob("*") if path not in before} <= {".trainyard", "committed"}
 
 
 def test_output_that_is_still_being_written_is_not_committed(settings: StoreSettings, pod: Workspace) -> None:
@@ -290,12 +312,6 @@ def test_no_matching_file_is_an_error_that_says_what_was_found(settings: StoreSe
         commit(settings, here(), WHERE, pod.output, ["adapter/**"], [])
 
 
-def test_a_reserved_name_in_the_output_is_refused(settings: StoreSettings, pod: Workspace) -> None:
-    pod.write("output/_SUCCESS", b"mine")
-    with pytest.raises(StoreError, match="_SUCCESS: this name is kept"):
-        commit(settings, here(), WHERE, pod.output, ["**"], ["*.pt"])
-
-
 def test_a_store_without_presigned_urls_leaves_the_way_over_ssh_and_says_so(settings: StoreSettings, pod: Workspace) -> None:
     with pytest.raises(PodCannotUpload, match="runpod's S3 knows no presigned URLs"):
         run(replace(settings, kind="runpod", presign=False), pod)
@@ -305,10 +321,11 @@ def test_a_pod_that_cannot_reach_the_store_leaves_the_way_over_ssh(settings: Sto
     class Cut(LocalTransport):
         def exec(self, command: str, stdin: Any = None, **more: Any) -> Any:
             if isinstance(stdin, bytes) and command.endswith(" send"):
-                plan = json.loads(stdin)
+                program, _, order = stdin.rpartition(b"\n{")
+                plan = json.loads(b"{" + order)
                 for item in plan["items"]:
                     item["url"] = item["url"].replace(str(settings.endpoint), "http://127.0.0.1:1")
-                stdin = json.dumps({**plan, "tries": 1}).encode()
+                stdin = program + b"\n" + json.dumps({**plan, "tries": 1}).encode()
             return super().exec(command, stdin, **more)
 
     with pytest.raises(PodCannotUpload, match="cannot reach the store"):

@@ -70,7 +70,7 @@ def test_a_file_that_changes_while_it_is_fetched_is_never_taken(pod: Workspace, 
 def test_a_pod_without_python_is_fetched_too(pod: Workspace, tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("sh", "cat", "mkdir", "mv", "find", "sha256sum", "wc", "tail", "head"):
+    for name in ("sh", "cat", "mkdir", "mv", "find", "sha256sum", "wc", "tail", "head", "xargs"):
         source = next(p for p in (Path("/usr/bin") / name, Path("/bin") / name) if p.exists())
         os.symlink(source, tools / name)
     bare = LocalTransport(env={"PATH": str(tools)})

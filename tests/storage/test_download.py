@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from tests.storage.conftest import PART, Workspace, fresh_bucket, here, trained_pod
+from tests.storage.conftest import PART, Workspace, fresh_bucket, here, trained_pod, tree
 from tests.storage.lying_proxy import Fault, LyingProxy
 from tests.storage.test_commit import EXCLUDES, HASTE, OUTPUTS, WHERE
 from trainyard.config import Places
-from trainyard.errors import StoreError, UserError
+from trainyard.errors import DiskFull, StoreError, UserError
 from trainyard.pod import uploader
 from trainyard.storage import bucket
 from trainyard.storage.client import StoreSettings, s3
@@ -20,6 +23,7 @@ from trainyard.storage.commit import commit
 from trainyard.storage.deliver import Progress
 from trainyard.storage.download import download, fetch_files, list_results
 from trainyard.storage.manifest import ResultKey, entry_of
+from trainyard.storage.staging import FOLDER, Staging, twins
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +59,6 @@ def by_proxy(kept: Kept, proxy: LyingProxy) -> StoreSettings:
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainyard.storage.download.BACKOFF", 0.001)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,9 @@ def test_an_interrupted_download_fetches_only_what_is_missing_or_wrong(
 ) -> None:
     body = kept.files["model.safetensors"]
     # As a kill leaves it: the first part is here whole, the second one is not.
-    (tmp_path / ".model.safetensors.part").write_bytes(body[:PART] + b"\0" * 3)
+    stage = Staging(tmp_path / FOLDER)
+    stage.folder.mkdir()
+    stage.part(hashlib.sha256(body).hexdigest(), tmp_path / "model.safetensors").write_bytes(body[:PART] + b"\0" * 3)
     download(by_proxy, WHERE.model + "model.safetensors", tmp_path)
     asked = [one.headers["range"] for one in proxy.seen if one.key.endswith("model.safetensors") and "range" in one.headers]
     assert asked == [f"bytes={PART}-{PART + 6}"]
@@ -138,8 +140,8 @@ def test_an_error_in_one_file_drops_what_is_queued_of_others_and_never_hangs(tmp
     bad = replace(big, path="model/config.json", size=22, parts=big.parts[:1])
     for number in range(3):
         with pytest.raises(StoreError, match="could not be fetched"):
-            wanted = [(big, tmp_path / f"big{number}"), (bad, tmp_path / f"bad{number}")]
-            fetch_files(replace(kept.settings, attempts=1), WHERE.prefix, wanted, lambda _: None)
+            wanted = [(big, f"big{number}"), (bad, f"bad{number}")]
+            fetch_files(replace(kept.settings, attempts=1), WHERE.prefix, wanted, tmp_path, lambda _: None)
 
 
 def test_progress_never_runs_past_the_end(by_proxy: StoreSettings, proxy: LyingProxy, kept: Kept, tmp_path: Path) -> None:
@@ -150,10 +152,76 @@ def test_progress_never_runs_past_the_end(by_proxy: StoreSettings, proxy: LyingP
     assert all(0 <= one.done <= got.bytes for one in told)
 
 
-def test_a_full_disk_at_home_is_said_with_the_file(kept: Kept, tmp_path: Path) -> None:
-    (tmp_path / "dir").write_text("a file where the folder should be")
-    with pytest.raises(StoreError, match=r"dir/.*"):
+@pytest.mark.parametrize("taken", ["", "tokenizer", "config.json/", "model.safetensors|"])
+def test_something_else_where_a_file_must_be_is_told_and_stays_as_it_is(taken: str, kept: Kept, tmp_path: Path) -> None:
+    place = tmp_path / "dir" / taken.rstrip("/|")
+    place.parent.mkdir(exist_ok=True)
+    if taken.endswith("/"):
+        (place / "mine").mkdir(parents=True)
+    elif taken.endswith("|"):
+        os.mkfifo(place)
+    else:
+        place.write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="nothing was changed"):
         download(kept.settings, str(WHERE), tmp_path / "dir")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_full_disk_at_home_is_a_full_disk(kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("trainyard.storage.download.os.pwrite", full)
+    with pytest.raises(DiskFull):
+        download(kept.settings, str(WHERE), tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_told(kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("trainyard.storage.staging.os.replace", refused)
+    with pytest.raises(StoreError, match=r"dir/.*: Read-only file system"):
+        download(kept.settings, str(WHERE), tmp_path / "dir")
+
+
+def test_four_downloads_at_once_into_one_folder_all_succeed(kept: Kept, tmp_path: Path) -> None:
+    told: list[Progress] = []
+
+    def one(_: int) -> int:
+        return download(kept.settings, str(WHERE), tmp_path / "dir", on_progress=told.append).reused
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(one, range(4))) == [0, 4, 4, 4]
+    assert tree(tmp_path / "dir") == kept.files and any("waiting for it" in one.text for one in told)
+
+
+def test_names_that_are_one_to_the_file_system_at_home_are_told_before_anything_is_fetched(
+    settings: StoreSettings, pod: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod.write("output/model/Config.json", b"other")
+    mine = committed_result(settings, pod)
+    monkeypatch.setattr("trainyard.storage.staging.ignores", lambda folder: (True, False))
+    with pytest.raises(UserError, match=r"Config\.json.*which are one name to the file system"):
+        download(mine.settings, str(WHERE), tmp_path / "dir")
+    assert list((tmp_path / "dir").iterdir()) == []
+
+
+def test_twins_are_found_by_case_and_by_form() -> None:
+    assert twins(["a/B", "a/b"], case=True, form=False) == ("a/B", "a/b")
+    assert twins(["\u00e5", "a\u030a"], case=False, form=True) == ("\u00e5", "a\u030a")
+    assert twins(["a/B", "a/b", "\u00e5", "a\u030a"], case=False, form=False) is None
+
+
+def test_holes_stay_holes(settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:
+    with (pod.root / "output/model/sparse.bin").open("wb") as file:
+        file.seek(12 * PART)
+        file.write(b"tail")
+    mine = committed_result(settings, pod)
+    download(mine.settings, str(WHERE), tmp_path)
+    assert tree(tmp_path) == mine.files
+    assert (tmp_path / "sparse.bin").stat().st_blocks * 512 <= 2 * PART
 
 
 def test_an_unknown_reference_names_the_near_ones(kept: Kept, tmp_path: Path) -> None:

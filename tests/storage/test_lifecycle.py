@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.storage.conftest import places_at
 from tests.storage.lying_proxy import LyingProxy, rewritten
-from trainyard.config import stack_config
 from trainyard.errors import StoreError, UserError
+from trainyard.stacks.facade import settings_of
 from trainyard.storage import lifecycle
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.rules import Rule, declared_rules, from_wire, normal, parse_rules, to_wire
@@ -66,13 +68,12 @@ def test_two_rules_with_one_id_are_refused() -> None:
 @pytest.mark.parametrize("prefix", ["", "models/", "m", "mod", "models/you/", "attempts/", "c", "closed/"])
 def test_a_rule_that_would_expire_results_is_refused_where_it_stands(prefix: str, tmp_path: Path) -> None:
     file = tmp_path / "Pulumi.x.yaml"
-    file.write_text(
-        f'config:\n  trainyard:lifecycle:\n    - {{prefix: tmp/, expire_days: 1}}\n    - {{prefix: "{prefix}", expire_days: 9}}\n'
-    )
-    rules = stack_config(tmp_path, "x")["trainyard:lifecycle"]
+    rules = [{"prefix": "tmp/", "expire_days": 1}, {"prefix": prefix, "expire_days": 9}]
+    lines = "".join(f"    - {json.dumps(rule)}\n" for rule in rules)
+    file.write_text(f"config:\n  trainyard:cloud: local\n  trainyard:lifecycle:\n{lines}")
     with pytest.raises(UserError, match=r"lifecycle rule 2: .* would delete .*; results never expire") as caught:
-        declared_rules(rules)  # type: ignore[arg-type]
-    assert str(caught.value).startswith("Pulumi.x.yaml:4:") and "checkpoints/" in str(caught.value)
+        settings_of("x", places_at(tmp_path))
+    assert str(caught.value).startswith("Pulumi.x.yaml:5:") and "checkpoints/" in str(caught.value)
     with pytest.raises(UserError):
         declared_rules([{"prefix": prefix, "expire_days": 1}])
 

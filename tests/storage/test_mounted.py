@@ -118,14 +118,14 @@ def test_another_volume_is_found_out_before_anything_is_copied(store: StoreSetti
 
 def test_nothing_is_copied_into_a_volume_without_room_for_all_of_it(pod: Workspace, volume: Path) -> None:
     item = {"id": 0, "path": "/nowhere", "dest": str(volume / "x"), "size": 1 << 60, "sha256": "0"}
-    sent = podside.copy(podside.prepare(here(), pod.output), {"items": [item], "folder": str(volume)}, lambda n: None)
+    sent = podside.copy(podside.Pod(here(), pod.output), {"items": [item], "folder": str(volume)}, lambda n: None)
     assert sent.failed[0]["code"] == "NoSpace" and not sent.stored
 
 
 def test_a_file_that_changes_under_the_copy_does_not_appear(pod: Workspace, volume: Path) -> None:
     source = pod.write("output/model/late.bin", b"after")
     item = {"id": 0, "path": str(source), "dest": str(volume / "models/x"), "size": 5, "sha256": "0" * 64}
-    sent = podside.copy(podside.prepare(here(), pod.output), {"items": [item], "folder": str(volume)}, lambda n: None)
+    sent = podside.copy(podside.Pod(here(), pod.output), {"items": [item], "folder": str(volume)}, lambda n: None)
     assert sent.failed[0]["code"] == "Changed" and not (volume / "models/x").exists()
 
 

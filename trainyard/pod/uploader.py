@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import errno
 import hashlib
 import json
 import os
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
 BLOCK = 1 << 20
+LONGEST_NAME = 255
+# A key has at most 1,024 bytes, and up to 120 of them name the run.
+LONGEST_PATH = 900
+LINKS_DEEP = 3
 TRIES = 6
 PROGRESS_SECONDS = 0.5
 CONNECT_SECONDS = 20
@@ -46,6 +51,35 @@ _TOKENS = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?[^/]+?\]|[^*?\[]+|\[")
 
 class Changed(Exception):
     """The file is not (any more) what the plan or the scan says."""
+
+
+# ---- names
+
+
+def name_problem(path: str) -> str | None:
+    """Return why a path can be no file of a result, None when pod, store and home all take it as it is.
+
+    The one rule for all of them: what is taken here can be a key, a line of a manifest and a file at home.
+    """
+    try:
+        names = [name.encode("utf-8") for name in path.split("/")]
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    if any(c < " " or "\x7f" <= c <= "\x9f" or c in "\ufffe\uffff" for c in path):
+        return "its name has a control character"
+    if any(name in (b"", b".", b"..") for name in names):
+        return "its name has an empty, '.' or '..' part"
+    longest = max(len(name) for name in names)
+    if longest > LONGEST_NAME:
+        return f"its name has {longest} bytes, {LONGEST_NAME} are the most"
+    whole = sum(len(name) + 1 for name in names) - 1
+    return f"its path has {whole} bytes, {LONGEST_PATH} are the most" if whole > LONGEST_PATH else None
+
+
+def printable(path: str) -> str:
+    """Return a path as one line that every terminal and every document takes."""
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 # ---- patterns
@@ -75,25 +109,70 @@ def _token(token: str) -> str:
 # ---- scan
 
 
-def walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield everything below a folder that is no folder itself; links are never followed."""
-    waiting = [""]
+class Seen:
+    """One entry of a folder: its path there, where its bytes are, its status, and why it cannot be taken."""
+
+    __slots__ = ("path", "source", "status", "why")
+
+    def __init__(self, path: str, source: str, status: os.stat_result, why: str | None) -> None:
+        self.path, self.source, self.status, self.why = path, source, status, why
+
+
+def walk(root: str) -> Iterator[Seen]:
+    """Yield everything below a folder that is no folder itself.
+
+    A link to a file or folder inside stands for what it points to; one that leads out, to nothing or in a circle is told.
+    """
+    top = os.path.realpath(root)
+    waiting = [("", top, [top], 0)]
     while waiting:
-        folder = waiting.pop()
+        folder, real, above, deep = waiting.pop()
         try:
-            entries = sorted(os.scandir(os.path.join(root, folder)), key=lambda entry: entry.name)
+            entries = sorted(os.scandir(real), key=lambda entry: entry.name)
         except FileNotFoundError:
             continue  # it went away meanwhile: what was in it is then missing at the second look
+        except OSError as error:
+            yield Seen(folder, real, os.lstat(real), f"this folder cannot be read: {error.strerror}")
+            continue
         for entry in entries:
             path = folder + "/" + entry.name if folder else entry.name
             try:
-                found = entry.stat(follow_symlinks=False)
+                seen = Seen(path, os.path.join(real, entry.name), entry.stat(follow_symlinks=False), None)
             except FileNotFoundError:
                 continue
-            if stat.S_ISDIR(found.st_mode):
-                waiting.append(path)
+            link = stat.S_ISLNK(seen.status.st_mode)
+            if link:
+                seen = follow(seen, top, above, deep)
+            if seen.why is None and stat.S_ISDIR(seen.status.st_mode):
+                waiting.append((path, seen.source, [*above, seen.source], deep + link))
             else:
-                yield path, found
+                yield seen
+
+
+def follow(link: Seen, top: str, above: list[str], deep: int) -> Seen:
+    """Return what a link stands for, or the link itself with the reason why it is not followed."""
+    target, why = os.path.realpath(link.source), None
+    try:
+        status = os.stat(target)
+    except OSError as error:
+        return Seen(link.path, link.source, link.status, "a link to " + ("nothing" if error.errno == errno.ENOENT else "nowhere"))
+    if target != top and not target.startswith(top.rstrip("/") + "/"):
+        why = "a link to outside the output"
+    elif target in above:
+        why = "a link to a folder it lies in"
+    elif stat.S_ISDIR(status.st_mode) and deep >= LINKS_DEEP:
+        why = "a link inside linked folders"
+    return Seen(link.path, link.source, link.status, why) if why else Seen(link.path, target, status, None)
+
+
+def open_file(path: str) -> IO[bytes]:
+    """Open a regular file; whoever opens a FIFO or a device waits for ever."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    handle = os.open(path, flags)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return open(handle, "rb", buffering=0)
+    os.close(handle)
+    raise Changed("it is no regular file")
 
 
 def fingerprint(found: os.stat_result) -> tuple[int, ...]:
@@ -118,8 +197,7 @@ def hash_file(path: str, part_size: int, md5: bool, limit: int | None = None) ->
 
     ``limit`` takes only the first bytes of a file that may grow (a log).
     """
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-    with open(os.open(path, flags), "rb", buffering=0) as file:
+    with open_file(path) as file:
         before = os.fstat(file.fileno())
         size = before.st_size if limit is None else limit
         part_size = part_size_for(size, part_size)
@@ -149,34 +227,33 @@ def read_blocks(file: IO[bytes], length: int) -> Iterator[bytes]:
         yield block
 
 
-def sort_out(spec: dict[str, Any]) -> tuple[dict[str, tuple[int, ...]], dict[str, list[Any]]]:
-    """Return the files that the patterns want, with their fingerprints, and the report on all others."""
+def sort_out(spec: dict[str, Any]) -> tuple[dict[str, Seen], list[dict[str, Any]]]:
+    """Return the files that the patterns want, and the report on all others: ``wanted`` are those that cannot be taken."""
     wanted = [compile_pattern(pattern, False) for pattern in spec["outputs"]]
     unwanted = [compile_pattern(pattern, True) for pattern in spec["excludes"]]
-    chosen: dict[str, tuple[int, ...]] = {}
-    report: dict[str, list[Any]] = {"left_out": [], "links": [], "bad_names": []}
-    for path, found in walk(spec["root"]):
-        if any(pattern.match(path) for pattern in unwanted):
-            report["left_out"].append({"path": path, "size": found.st_size, "why": "excluded"})
-        elif not any(pattern.match(path) for pattern in wanted):
-            report["left_out"].append({"path": path, "size": found.st_size, "why": "no output pattern"})
-        elif stat.S_ISLNK(found.st_mode):
-            report["links"].append(path)
-        elif not stat.S_ISREG(found.st_mode):
-            report["left_out"].append({"path": path, "size": 0, "why": "not a file"})
-        elif bad_name(path):
-            report["bad_names"].append(path)
+    chosen: dict[str, Seen] = {}
+    left_out: list[dict[str, Any]] = []
+    for seen in walk(spec["root"]):
+        why, asked = None, False
+        if any(pattern.match(seen.path) for pattern in unwanted):
+            why = "excluded"
+        elif not any(pattern.match(seen.path) for pattern in wanted):
+            why = "no output pattern"
         else:
-            chosen[path] = fingerprint(found)
-    return chosen, report
+            why, asked = seen.why or untaken(seen, spec), True
+        if why is None:
+            chosen[seen.path] = seen
+        else:
+            size = seen.status.st_size if stat.S_ISREG(seen.status.st_mode) else 0
+            left_out.append({"path": printable(seen.path), "size": size, "why": why, "wanted": asked})
+    return chosen, left_out
 
 
-def bad_name(path: str) -> bool:
-    """Tell whether a path cannot be a key: control characters, not UTF-8, a name over 255 bytes."""
-    try:
-        return any(ord(c) < 32 or ord(c) == 127 for c in path) or any(len(s.encode("utf-8")) > 255 for s in path.split("/"))
-    except UnicodeEncodeError:
-        return True
+def untaken(seen: Seen, spec: dict[str, Any]) -> str | None:
+    """Return why what lies there can be no file of the result, None when it can."""
+    if not stat.S_ISREG(seen.status.st_mode):
+        return "not a file"
+    return "its name is kept for the commit itself" if seen.path in spec.get("reserved", ()) else name_problem(seen.path)
 
 
 # ---- checkpoints (of a training that was no success)
@@ -227,11 +304,11 @@ def changed_at(path: str) -> int:
 def is_complete(folder: str, mark: str) -> bool:
     """Tell whether a checkpoint has its mark, and every file that the mark lists in its size."""
     try:
-        with open(os.path.join(folder, mark), encoding="utf-8") as file:
-            sizes = json.load(file)
+        with open_file(os.path.join(folder, mark)) as file:
+            sizes = json.loads(file.read())
     except ValueError:
         return True  # a mark of another form: that it is there says all
-    except OSError:
+    except (OSError, Changed):
         return False
     if not isinstance(sizes, dict):
         return True
@@ -255,23 +332,25 @@ def with_checkpoints(spec: dict[str, Any]) -> tuple[dict[str, Any], list[str], d
 
 
 def scan(spec: dict[str, Any]) -> dict[str, Any]:
-    """Hash what is wanted, and say what was left out, refused or still changing."""
+    """Hash what is wanted, and say what was left out, cannot be read or is still changing."""
     if not os.path.isdir(spec["root"]):
         return {"error": "there is no folder " + spec["root"]}
     spec, checkpoints, other = with_checkpoints(spec)
-    chosen, report = sort_out(spec)
-    for entry in report["left_out"]:
+    chosen, left_out = sort_out(spec)
+    for entry in left_out:
         entry["why"] = next((why for path, why in other.items() if (entry["path"] + "/").startswith(path + "/")), entry["why"])
     files, unreadable, changed = [], [], {}
 
     def look(path: str) -> Any:
+        seen = chosen[path]
         try:
-            result, found = hash_file(os.path.join(spec["root"], path), spec["part_size"], spec["md5"])
+            result, found = hash_file(seen.source, spec["part_size"], spec["md5"])
         except OSError as error:
             return error if not isinstance(error, FileNotFoundError) else Changed("it went away")
         except Changed as error:
             return error
-        return dict(result, path=path) if found == chosen[path] else Changed("it was written to")
+        same = found == fingerprint(seen.status)
+        return dict(result, path=path, source=seen.source) if same else Changed("it was written to")
 
     # zlib and hashlib let go of the interpreter's lock: threads use all cores.
     with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 2)) as pool:
@@ -279,27 +358,30 @@ def scan(spec: dict[str, Any]) -> dict[str, Any]:
             if isinstance(result, Changed):
                 changed[path] = str(result)
             elif isinstance(result, OSError):
-                unreadable.append({"path": path, "why": result.strerror})
+                why = f"cannot be read: {result.strerror}"
+                passing = result.errno not in (errno.EACCES, errno.EPERM)
+                unreadable.append({"path": path, "size": chosen[path].status.st_size, "why": why, "wanted": True, "passing": passing})
             else:
                 files.append(result)
     # A file hashed early may have been written while the others were hashed; new ones may have come.
     after, _ = sort_out(spec)
+    prints = [{path: fingerprint(seen.status) for path, seen in found.items()} for found in (chosen, after)]
     for path in set(chosen) | set(after):
-        if chosen.get(path) != after.get(path):
+        if prints[0].get(path) != prints[1].get(path):
             changed.setdefault(path, "it appeared, changed or went away during the scan")
     extra = [found for found in (look_at_log(entry, spec) for entry in spec["extra"]) if found]
     files.sort(key=lambda entry: entry["path"])
     told = [{"path": path, "why": why} for path, why in sorted(changed.items())]
-    return dict(report, files=files, unreadable=unreadable, changed=told, extra=extra, checkpoints=checkpoints)
+    return {"files": files, "left_out": left_out, "unreadable": unreadable, "changed": told, "extra": extra, "checkpoints": checkpoints}
 
 
 def look_at_log(entry: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any] | None:
     """Return a file outside the result; its present length counts, as a log may grow. A missing one is no error."""
     try:
-        with open(entry["path"], "rb") as file:
+        with open_file(entry["path"]) as file:
             size = os.fstat(file.fileno()).st_size
             if size <= INLINE:
-                return dict(entry, inline=base64.b64encode(file.read(INLINE)).decode("ascii"))
+                return dict(entry, inline=base64.b64encode(b"".join(read_blocks(file, size))).decode("ascii"))
         return dict(hash_file(entry["path"], spec["part_size"], spec["md5"], limit=size)[0], **entry)
     except (OSError, Changed):
         return None
@@ -309,9 +391,12 @@ def sample(spec: dict[str, Any]) -> dict[str, Any]:
     """Return the sha256 of ranges of files."""
     result = []
     for item in spec["ranges"]:
-        with open(item["path"], "rb") as file:
+        digest = hashlib.sha256()
+        with open_file(item["path"]) as file:
             file.seek(item["offset"])
-            result.append(hashlib.sha256(file.read(item["length"])).hexdigest())
+            for block in read_blocks(file, item["length"]):
+                digest.update(block)
+        result.append(digest.hexdigest())
     return {"sha256": result}
 
 
@@ -411,7 +496,7 @@ class Sender:
 
     def put(self, item: dict[str, Any], sent: Sent) -> tuple[int, bytes]:
         """Send the bytes; returns status and body of the answer."""
-        with open(item["path"], "rb", buffering=0) as file:
+        with open_file(item["path"]) as file:
             file.seek(item["offset"])
             connection, target = self.links.open(item["url"])
             connection.putrequest("PUT", target, skip_accept_encoding=True)
@@ -564,7 +649,7 @@ class Copier:
     def copy(self, item: dict[str, Any], draft: str) -> None:
         """Write the bytes to disk; raises Changed when they are not those that were announced."""
         digest = hashlib.sha256()
-        with open(item["path"], "rb", buffering=0) as source, open(draft, "wb") as target:
+        with open_file(item["path"]) as source, open(draft, "wb") as target:
             for block in read_blocks(source, item["size"]):
                 digest.update(block)
                 target.write(block)

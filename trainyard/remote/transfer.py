@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from trainyard.errors import PodFailed, UserError
+from trainyard.errors import PodFailed, UserError, disk_full
 from trainyard.remote.protocol import Transport, expect, with_values
 from trainyard.remote.upload import CHANNELS, OnProgress, Tally, Upload, beside, folder_of, octal
 
@@ -125,7 +125,7 @@ def get_file(t: Transport, remote: str, local: Path, expect_sha256: str | None =
             return expected
         part.unlink()
     except OSError as error:
-        raise UserError(f"{local}: cannot be written: {error.strerror or error}") from None
+        raise disk_full(error) or UserError(f"{local}: cannot be written: {error.strerror or error}") from None
     raise PodFailed(f"{t.name}: {remote} has the sha256 {found}, not {expected}: it changed while it was fetched, or was damaged")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from trainyard.errors import ForeignResult, PodCannotUpload, StoreError, Unreachable
@@ -16,7 +17,7 @@ from trainyard.storage import commit as storage_commit
 from trainyard.storage import direct
 from trainyard.storage.client import StoreSettings, store_settings, sync_command
 from trainyard.storage.deliver import Progress
-from trainyard.storage.manifest import ResultKey
+from trainyard.storage.manifest import LeftOut, ResultKey
 from trainyard.storage.markers import refuse_foreign
 
 
@@ -49,7 +50,7 @@ def found(context: Context, record: Record) -> bool:
     done = storage_commit.committed(settings, key)
     if done is None:
         return False
-    record.training_success, record.result = True, _told(done)
+    record.training_success, record.result = True, _told(context, done)
     return True
 
 
@@ -83,16 +84,16 @@ def _save(context: Context, record: Record, said: Declared, transport: Transport
         except StoreError as error:
             problem = f"the store failed: {error}"
         else:
-            record.result = _told(done)
+            record.result = _told(context, done)
             return
     context.ui.warn(problem or "no bucket is set: the result is fetched over SSH before the pod is ended")
     _fetch(context, record, transport, pod, outputs, excludes, problem)
 
 
-def _told(done: storage_commit.Committed) -> dict[str, Any]:
+def _told(context: Context, done: storage_commit.Committed) -> dict[str, Any]:
     return {
         "s3_url": done.s3_url, "s3_key": done.s3_key, "manifest_sha256": done.manifest_sha256, "files": done.files,
-        "bytes": done.bytes, "left_out": [list(item) for item in done.left_out],
+        "bytes": done.bytes, **_not_taken(context, done.left_out),
     }  # fmt: skip
 
 
@@ -108,8 +109,21 @@ def _fetch(
         raise StoreError(both) from error
     record.result = {
         "local_path": str(got.path), "manifest_sha256": got.manifest_sha256, "files": got.files, "bytes": got.bytes,
-        "left_out": [list(item) for item in got.left_out],
+        **_not_taken(context, got.left_out),
     }  # fmt: skip
+
+
+def _not_taken(context: Context, left_out: Sequence[LeftOut]) -> dict[str, Any]:
+    """Return what is not in the result, and warn of what should be: it goes with the pod."""
+    lost = [entry for entry in left_out if entry.wanted]
+    for entry in lost[:10]:
+        context.ui.warn(f"not in the result: {entry.path}: {entry.why}")
+    if len(lost) > 10:
+        context.ui.warn(f"not in the result: {len(lost) - 10} more (run-summary.json names them)")
+    return {
+        "left_out": [[entry.path, entry.size] for entry in left_out if not entry.wanted],
+        "not_carried": [[entry.path, entry.why] for entry in lost],
+    }
 
 
 def _shown(context: Context) -> Any:

@@ -70,6 +70,7 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "files": result.get("files"),
         "bytes": result.get("bytes"),
         "left_out": result.get("left_out", []),
+        "not_carried": result.get("not_carried", []),
         "final_loss": metrics.loss,
         "first_loss": metrics.first_loss,
         "steps_done": metrics.step,
@@ -124,6 +125,7 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
     if word == "stopped":
         lines.append("the training was told to stop (its lease's stop, or its budget) and saved what it had")
     lines += [f"left out: {folder} ({count} files, {size:,} bytes)" for folder, count, size in _by_folder(summary["left_out"])]
+    lines += [f"NOT in the result: {path}: {why}" for path, why in summary["not_carried"][:10]]
     if summary["s3_url"]:
         lines.append(f"S3 Location: {summary['s3_url']}")
         if summary["simulated"]:

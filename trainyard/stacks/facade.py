@@ -22,7 +22,7 @@ from trainyard.stacks.passphrase import passphrase
 from trainyard.stacks.settings import ensure_stack, salt_of
 from trainyard.stacks.state import backend, state_of
 from trainyard.storage.rules import declared_rules
-from trainyard.yamlfile import load_map, suggest
+from trainyard.yamlfile import Map, load_map, suggest
 
 LOCK_TRIES = 60
 LOCK_PAUSE = 2.0
@@ -79,8 +79,6 @@ def operate(
 
     A stack that another living engine works on is waited for: a killed controller's engine finishes its work first.
     """
-    if operation in ("up", "preview"):
-        _check_lifecycle(stack)
     ensure_stack(stack)
     outcome = _once(stack, operation, on_event)
     for attempt in range(tries):
@@ -154,14 +152,9 @@ def warm(stack: Stack) -> None:
 
 def settings_of(name: str, places: Places) -> Mapping[str, object]:
     """Return an environment's settings, typed, e.g. ``{"cloud": "local"}``; raises UserError for anything wrong in its file."""
-    return settings.load(places.root, name)
-
-
-def _check_lifecycle(stack: Stack) -> None:
-    """Refuse rules that would expire results where they stand: the program knows no line and column."""
-    rules = setting(stack, "lifecycle")
-    if isinstance(rules, list):
-        declared_rules(cast("list[Mapping[str, object]]", rules))
+    found = settings.load(places.root, name)
+    declared_rules(cast("list[Map]", found.get("lifecycle") or []))
+    return found
 
 
 def _once(stack: Stack, operation: Operation, on_event: OnEvent) -> Outcome:

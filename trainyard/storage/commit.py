@@ -19,7 +19,7 @@ from trainyard.storage import local, mounted, podside
 from trainyard.storage.bucket import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import OnProgress, Patience, Progress, deliver, silent
-from trainyard.storage.manifest import KEPT, PART_SIZE, RESERVED, SUCCESS, Ending, Keep, LeftOut, Manifest, ResultKey, entry_of
+from trainyard.storage.manifest import KEPT, PART_SIZE, SUCCESS, Ending, Keep, LeftOut, Manifest, ResultKey, entry_of
 from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.objects import Target
 from trainyard.storage.seal import Result, put_proven, read_result, seal
@@ -37,7 +37,7 @@ class Committed:
     manifest_sha256: str
     files: int
     bytes: int
-    left_out: tuple[tuple[str, int], ...]
+    left_out: tuple[LeftOut, ...]
     already: bool = False
     ending: Ending | None = None
     """How the training ended when this is no success."""
@@ -112,12 +112,12 @@ def _commit(
     done = committed(settings, where, token)
     if done is not None and (done.ending is None or keep is not None):
         return done
-    pod = podside.prepare(transport, output_dir)
+    pod = podside.Pod(transport, output_dir.rstrip("/"))
     # Into a mounted bucket nothing is sent by the part: no MD5 of parts is needed.
     store = settings if volume is None else None
     found = frozen_scan(pod, outputs, excludes, keep, extra, store, part_size, on_progress, patience.pause)
-    manifest = manifest_of(where, token, found, {posixpath.relpath(path, pod.root) for path in extra.values()})
-    targets = result_targets(pod, where, found) + log_targets(where, found)
+    manifest = manifest_of(where, token, found, {posixpath.relpath(e["path"], pod.root) for e in found["extra"]})
+    targets = result_targets(where, found) + log_targets(where, found)
     if volume is None:
         deliver(settings, pod, targets, on_progress, patience)
     else:
@@ -160,15 +160,18 @@ def frozen_scan(
     on_progress: OnProgress,
     pause: Callable[[float], None],
 ) -> Mapping[str, Any]:
-    """Scan until nothing changes any more; raises StoreError naming what is refused or still being written."""
+    """Scan until nothing changes any more; raises StoreError when it is still being written, or holds no file of the result."""
     md5 = settings is not None and settings.checksums == "none"
     for round_ in range(SCANS):
+        last = round_ + 1 == SCANS
         on_progress(Progress("scan", 0, 0, "hashing the output on the pod"))
         found = podside.scan(pod, outputs, excludes, extra, keep=keep, md5=md5, part_size=part_size)
-        if not found["changed"]:
-            _refuse(pod, found, outputs, keep)
+        # What a moment's fault hides is asked for again; a file that nobody may read is named.
+        if not found["changed"] and (last or not any(e["passing"] for e in found["unreadable"])):
+            if keep is None:
+                _need_files(pod, found, outputs)
             return found
-        if round_ + 1 < SCANS:
+        if not last:
             pause(2.0 * (round_ + 1))
     if keep is not None:
         return _without_changed(found)
@@ -185,7 +188,10 @@ def _without_changed(found: Mapping[str, Any]) -> Mapping[str, Any]:
     """Leave out what is still being written: the rest of what a training left must not be lost for it."""
     changed = {entry["path"] for entry in found["changed"]}
     sizes = {entry["path"]: entry["size"] for entry in found["files"]}
-    left = [{"path": e["path"], "size": sizes.get(e["path"], 0), "why": f"still being written: {e['why']}"} for e in found["changed"]]
+    left = [
+        {"path": e["path"], "size": sizes.get(e["path"], 0), "why": f"still being written: {e['why']}", "wanted": True}
+        for e in found["changed"]
+    ]  # fmt: skip
     return {
         **found,
         "files": [e for e in found["files"] if e["path"] not in changed],
@@ -196,14 +202,15 @@ def _without_changed(found: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def manifest_of(where: ResultKey, token: str, found: Mapping[str, Any], delivered: set[str]) -> Manifest:
     """Return the manifest of a scan; files that are ``delivered`` as logs are not called left out."""
-    left_out = (LeftOut(e["path"], e["size"], e["why"]) for e in found["left_out"] if e["path"] not in delivered)
-    return Manifest(where, tuple(entry_of(e) for e in found["files"]), tuple(sorted(left_out, key=lambda e: e.path)), token)
+    left_out = [LeftOut(e["path"], e["size"], e["why"], e["wanted"]) for e in (*found["left_out"], *found["unreadable"])]
+    kept = sorted((e for e in left_out if e.path not in delivered), key=lambda e: e.path)
+    return Manifest(where, tuple(entry_of(e) for e in found["files"]), tuple(kept), token)
 
 
-def result_targets(pod: podside.Pod, where: ResultKey, found: Mapping[str, Any]) -> list[Target]:
+def result_targets(where: ResultKey, found: Mapping[str, Any]) -> list[Target]:
     """Return the files of the result with their keys."""
     return [
-        Target(entry_of(e), f"{pod.root}/{e['path']}", where.prefix + e["path"], tuple(e.get("md5", ())))
+        Target(entry_of(e), e["source"], where.prefix + e["path"], tuple(e.get("md5", ())))
         for e in found["files"]
     ]  # fmt: skip
 
@@ -216,21 +223,10 @@ def log_targets(where: ResultKey, found: Mapping[str, Any]) -> list[Target]:
     ]  # fmt: skip
 
 
-def _refuse(pod: podside.Pod, found: Mapping[str, Any], outputs: Sequence[str], keep: Keep | None) -> None:
-    for kind, why in (
-        ("links", "is a symbolic link; a result holds only files"),
-        ("unreadable", "cannot be read"),
-        ("bad_names", "has a name that no key can have"),
-    ):
-        if found[kind]:
-            first = found[kind][0]
-            name = first["path"] if isinstance(first, dict) else first
-            raise StoreError(f"{pod.root}/{name}: {why}; nothing was committed")
-    taken = [e["path"] for e in found["files"] if e["path"] in RESERVED]
-    if taken:
-        raise StoreError(f"{pod.root}/{taken[0]}: this name is kept for the commit itself; nothing was committed")
-    if not found["files"] and keep is None:
-        seen = ", ".join(e["path"] for e in found["left_out"][:5]) or "nothing"
+def _need_files(pod: podside.Pod, found: Mapping[str, Any], outputs: Sequence[str]) -> None:
+    if not found["files"]:
+        left = [*found["unreadable"], *(e for e in found["left_out"] if e["wanted"]), *(e for e in found["left_out"] if not e["wanted"])]
+        seen = ", ".join(f"{e['path']} ({e['why']})" for e in left[:5]) or "nothing"
         raise StoreError(f"no file in {pod.root} matches the outputs ({', '.join(outputs)}); found: {seen}; nothing was committed")
 
 
@@ -238,7 +234,6 @@ def _answer(settings: StoreSettings, result: Result, *, already: bool) -> Commit
     manifest = result.manifest
     modelled = result.ending is None and any(entry.path.startswith("model/") for entry in manifest.files)
     key = manifest.key.model if modelled else manifest.key.prefix
-    left_out = tuple((entry.path, entry.size) for entry in manifest.left_out)
     return Committed(
-        f"{settings.url}/{key}", key, result.manifest_sha256, len(manifest.files), manifest.size, left_out, already, result.ending
+        f"{settings.url}/{key}", key, result.manifest_sha256, len(manifest.files), manifest.size, manifest.left_out, already, result.ending
     )

@@ -1,17 +1,18 @@
 """Fetch a result: parallel ranges, resumable, every file proven by its sha256 before it gets its name.
 
-A half-fetched file lies beside its place as ``.<name>.part``; what of it is right is told by the manifest's
-CRC32 of each part, so nothing but the manifest is needed to go on after a kill or a lost link.
+A half-fetched file lies in the staging folder; what of it is right is told by the manifest's CRC32 of each part,
+so nothing but the manifest is needed to go on after a kill or a lost link.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import threading
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +23,14 @@ from trainyard.storage.deliver import OnProgress, Progress, silent
 from trainyard.storage.find import find, list_results
 from trainyard.storage.manifest import MODEL_FOLDER, Ending, Entry, Manifest, ResultKey, crc32_text, decode
 from trainyard.storage.seal import read, read_result
+from trainyard.storage.staging import Staging, staging, trouble
 
 __all__ = ["Downloaded", "download", "fetch_files", "file_sha256", "list_results"]
 
 TRIES = 5
 BACKOFF = 0.2
 BLOCK = 1 << 20
+SMALL = 256 * 1024
 _DEFINITE = (400, 401, 403, 404, 412, 416)
 
 
@@ -61,7 +64,8 @@ def download(
     ``whole`` keeps the tree of the result and takes the files beside the model too, and so does what was kept of a
     training that was no success: its checkpoint lies beside the model. A file that is there already
     with the right hash is kept; another one of that name is replaced only when the new one is complete.
-    Raises UserError for an unknown reference, StoreError for a result without ``_SUCCESS``.
+    Raises UserError for an unknown reference or a place that something else has, StoreError for a result without
+    ``_SUCCESS``.
     """
     found = find(settings, reference, user=user, uncommitted=uncommitted)
     manifest, digest, ending = _manifest(settings, found.key, uncommitted)
@@ -71,22 +75,43 @@ def download(
         raise UserError(f"the training of {found.key} left no output ({ending.why})", hint=f"Its logs: {settings.url}/{found.key.logs}")
     if not files:
         raise UserError(f"'{reference}': the result {found.key} has no '{found.path}'", hint=_names(manifest))
-    wanted = [(entry, dest / entry.path[len(base) :]) for entry in files]
-    got = fetch_files(settings, found.key.prefix, wanted, on_progress)
+    wanted = [(entry, entry.path[len(base) :]) for entry in files]
+    got = fetch_files(settings, found.key.prefix, wanted, dest, on_progress)
     beside = tuple(entry.path for entry in manifest.files if entry not in files)
     return Downloaded(found.key, dest, len(files), sum(e.size for e in files), got, digest, beside, ending)
 
 
-def fetch_files(settings: StoreSettings, prefix: str, wanted: Sequence[tuple[Entry, Path]], on_progress: OnProgress) -> int:
-    """Fetch files; returns how many were there already. The first error ends it, what has arrived is kept."""
+def fetch_files(settings: StoreSettings, prefix: str, wanted: Sequence[tuple[Entry, str]], dest: Path, on_progress: OnProgress) -> int:
+    """Fetch files to their names below ``dest``; returns how many were there already.
+
+    The first error ends it, what has arrived is kept.
+    """
     counter = _Counter(sum(entry.size for entry, _ in wanted), on_progress)
-    reused = 0
-    with ThreadPoolExecutor(THREADS) as pool, ThreadPoolExecutor(2) as files:
-        # Two files at a time: the second one's ranges fill the pool while the first one is hashed.
-        jobs = [files.submit(_fetch_file, settings, prefix + entry.path, entry, path, pool, counter) for entry, path in wanted]
+
+    def waiting(text: str) -> None:
+        on_progress(Progress("wait", 0, counter.total, text))
+
+    # Two big files at a time: the second one's ranges fill the pool while the first one is hashed. Of small ones many.
+    names = [name for _, name in wanted]
+    with staging(dest, names, waiting) as stage, ThreadPoolExecutor(THREADS) as pool, ThreadPoolExecutor(2) as files:
+        jobs = []
+        for entry, name in sorted(wanted, key=lambda one: one[0].size):
+            one = _File(settings, prefix + entry.path, entry, dest / name, stage, counter)
+            jobs.append(pool.submit(_fetch_file, one, None) if entry.size <= SMALL else files.submit(_fetch_file, one, pool))
         _first_error(jobs, pool, files)
-        reused = sum(job.result() for job in jobs)
-    return reused
+        return sum(job.result() for job in jobs)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One file on its way home."""
+
+    settings: StoreSettings
+    key: str
+    entry: Entry
+    path: Path
+    stage: Staging
+    counter: _Counter
 
 
 def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tuple[Manifest, str | None, Ending | None]:
@@ -123,12 +148,13 @@ class _Counter:
     """Count bytes of several threads."""
 
     def __init__(self, total: int, on_progress: OnProgress) -> None:
-        self._done, self._total, self._tell, self._lock = 0, total, on_progress, threading.Lock()
+        self.total = total
+        self._done, self._tell, self._lock = 0, on_progress, threading.Lock()
 
     def add(self, number: int) -> None:
         with self._lock:
             self._done += number
-            self._tell(Progress("download", self._done, self._total))
+            self._tell(Progress("download", self._done, self.total))
 
 
 def _first_error(jobs: Sequence[Future[bool]], *pools: ThreadPoolExecutor) -> None:
@@ -143,42 +169,47 @@ def _first_error(jobs: Sequence[Future[bool]], *pools: ThreadPoolExecutor) -> No
         raise
 
 
-def _fetch_file(settings: StoreSettings, key: str, entry: Entry, path: Path, pool: ThreadPoolExecutor, counter: _Counter) -> bool:
-    """Fetch one file; True when it was there already."""
-    if path.is_file() and path.stat().st_size == entry.size and file_sha256(path) == entry.sha256:
-        counter.add(entry.size)
-        return True
-    partial = path.with_name(f".{path.name}.part")
+def _fetch_file(file: _File, pool: Executor | None) -> bool:
+    """Fetch one file, its parts by ``pool`` or one by one; True when it was there already."""
+    entry, part = file.entry, file.stage.part(file.entry.sha256, file.path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        if file.path.is_file() and file.path.stat().st_size == entry.size and file_sha256(file.path) == entry.sha256:
+            file.counter.add(entry.size)
+            return True
+        fresh = not part.exists()
+        handle = os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        try:
+            os.ftruncate(handle, entry.size)
+            _fill(file, handle, pool, fresh=fresh)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        if file_sha256(part) != entry.sha256:
+            part.unlink()
+            raise StoreError(f"{file.settings.url}/{file.key}: its parts are right, but its sha256 is not that of the manifest")
+        file.stage.place(part, file.path)
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}") from None
-    try:
-        os.ftruncate(handle, entry.size)
-        _fill(settings, key, entry, handle, pool, counter)
-        os.fsync(handle)
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}", hint="What has arrived is kept: the same command goes on with it.") from None
-    finally:
-        os.close(handle)
-    if file_sha256(partial) != entry.sha256:
-        partial.unlink()
-        raise StoreError(f"{settings.url}/{key}: its parts are right, but its sha256 is not that of the manifest")
-    os.replace(partial, path)
+        raise trouble(file.path, error) from None
     return False
 
 
-def _fill(settings: StoreSettings, key: str, entry: Entry, handle: int, pool: ThreadPoolExecutor, counter: _Counter) -> None:
-    missing = []
+def _fill(file: _File, handle: int, pool: Executor | None, *, fresh: bool) -> None:
+    entry, missing = file.entry, []
     for number in range(1, len(entry.parts) + 1):
-        if _part_crc32(handle, *entry.part(number)) == entry.parts[number - 1]:
-            counter.add(entry.part(number)[1])
+        offset, length = entry.part(number)
+        # A new file is all zeros: what must be zeros stays a hole.
+        have = _zeros_crc32(length) if fresh else _part_crc32(handle, offset, length)
+        if have == entry.parts[number - 1]:
+            file.counter.add(length)
         else:
             missing.append(number)
+    if pool is None:
+        for number in missing:
+            _fetch_part(file, number, handle)
+        return
     jobs: list[Future[None]] = []
     try:
-        jobs += (pool.submit(_fetch_part, settings, key, entry, number, handle, counter) for number in missing)
+        jobs += (pool.submit(_fetch_part, file, number, handle) for number in missing)
     finally:
         # Every part must be over before the file is closed, or it would write into whatever gets the descriptor next.
         problems = [problem for problem in map(_outcome, jobs) if problem is not None]
@@ -195,10 +226,11 @@ def _outcome(job: Future[None]) -> Exception | None:
     return None
 
 
-def _fetch_part(settings: StoreSettings, key: str, entry: Entry, number: int, handle: int, counter: _Counter) -> None:
+def _fetch_part(file: _File, number: int, handle: int) -> None:
+    settings, key, entry = file.settings, file.key, file.entry
     offset, length = entry.part(number)
     for attempt in range(TRIES):
-        counted = _Counted(counter)
+        counted = _Counted(file.counter)
         try:
             with spoken(f"fetch {settings.url}/{key}", *_DEFINITE) as refusal:
                 if _read_range(settings, key, offset, length, handle, counted.add) == entry.parts[number - 1]:
@@ -249,6 +281,14 @@ def _part_crc32(handle: int, offset: int, length: int) -> str:
         crc, offset = zlib.crc32(block, crc), offset + len(block)
         if not block:
             return ""
+    return crc32_text(crc)
+
+
+@functools.lru_cache(maxsize=32)
+def _zeros_crc32(length: int) -> str:
+    crc, block = 0, bytes(BLOCK)
+    for start in range(0, length, BLOCK):
+        crc = zlib.crc32(block[: min(BLOCK, length - start)], crc)
     return crc32_text(crc)
 
 

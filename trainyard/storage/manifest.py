@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainyard.errors import StoreError
+from trainyard.pod.uploader import name_problem
 
 MODELS = "models/"
 LOGS = "logs/"
@@ -104,11 +105,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A file of the output folder that is not part of the result."""
+    """What lies in the output folder and is not part of the result; ``wanted``: it should have been, but cannot be carried."""
 
     path: str
     size: int
     why: str
+    wanted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,19 +195,14 @@ def decode(data: bytes, where: str) -> Manifest:
             raise StoreError(f"{where}: made by a later Trainyard (version {document['version']})")
         key = ResultKey(document["user"], document["run"], int(document["attempt"]))
         files = tuple(entry_of(found) for found in document["files"])
-        left_out = tuple(LeftOut(str(f["path"]), int(f["size"]), str(f["why"])) for f in document["left_out"])
+        left_out = tuple(LeftOut(str(f["path"]), int(f["size"]), str(f["why"]), f.get("wanted") is True) for f in document["left_out"])
         token = "" if document["version"] == 1 else str(document["token"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{where}: this is no manifest ({error})") from None
     for entry in files:
-        if not safe_path(entry.path):
-            raise StoreError(f"{where}: names the impossible path {entry.path!r}")
+        if problem := name_problem(entry.path):
+            raise StoreError(f"{where}: {entry.path!r} is no file of a result: {problem}")
     return Manifest(key, files, left_out, token)
-
-
-def safe_path(path: str) -> bool:
-    """Tell whether a path stays below the folder it is joined to."""
-    return bool(path) and "\0" not in path and "\\" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
 
 
 def marker_body(manifest_sha256: str, manifest: Manifest, ending: Ending | None) -> bytes:

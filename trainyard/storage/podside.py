@@ -1,9 +1,12 @@
-"""Run the uploader on a pod: put it there, let it scan, send and sample. Knows nothing of stores and keys."""
+"""Run the uploader on a pod: let it scan, send and sample. Knows nothing of stores and keys.
+
+The program travels with each request and is never written there: a pod whose disk is full is what it must help.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import functools
 import json
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +17,7 @@ from typing import Any
 from trainyard.errors import PodCannotUpload, StoreError, Unreachable
 from trainyard.pod import uploader
 from trainyard.remote.protocol import Result, Transport, quote
-from trainyard.storage.manifest import PART_SIZE, Keep
+from trainyard.storage.manifest import PART_SIZE, RESERVED, Keep
 
 Range = tuple[str, int, int]
 OnBytes = Callable[[int], None]
@@ -22,11 +25,10 @@ OnBytes = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod with the uploader on it. ``root`` is the output folder as the pod sees it."""
+    """A pod after a training. ``root`` is the output folder as the pod sees it, without a '/' at its end."""
 
     transport: Transport
     root: str
-    program: str
 
 
 @dataclass(slots=True)
@@ -35,23 +37,6 @@ class Sent:
 
     stored: set[int] = field(default_factory=set)
     failed: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-
-
-def prepare(transport: Transport, root: str) -> Pod:
-    """Put this version's uploader on the pod, beside its output folder, unless it lies there already."""
-    text = Path(uploader.__file__).read_bytes()
-    name = f"uploader-{hashlib.sha256(text).hexdigest()[:12]}.py"
-    folder = posixpath.join(posixpath.dirname(root.rstrip("/")), ".trainyard")
-    path = posixpath.join(folder, name)
-    # Written under another name and moved: a lost link must not leave half a program behind.
-    command = (
-        f"[ -f {quote(path)} ] && exec cat >/dev/null; umask 077; mkdir -p {quote(folder)} && "
-        f"cat > {quote(path)}.$$ && mv -f {quote(path)}.$$ {quote(path)}"
-    )
-    done = transport.exec(command, text, timeout=120)
-    if done.rc:
-        raise StoreError(f"cannot put the uploader on the pod: {done.error_text}")
-    return Pod(transport, root.rstrip("/"), path)
 
 
 def scan(
@@ -76,6 +61,7 @@ def scan(
         "part_size": part_size,
         "md5": md5,
         "checkpoints": {"pattern": keep.checkpoints, "mark": keep.mark} if keep and keep.checkpoints else None,
+        "reserved": sorted(RESERVED),
     }
     found: Mapping[str, Any] = _ask(pod, "scan", spec)
     if "error" in found:
@@ -106,7 +92,7 @@ def _carry_out(pod: Pod, verb: str, plan: Mapping[str, Any], on_bytes: OnBytes) 
         for line in reader.feed(piece):
             _note(sent, line, on_bytes)
 
-    done = pod.transport.exec(_command(pod, verb), json.dumps(plan).encode(), on_stdout=heard)
+    done = pod.transport.exec(_command(verb), _order(plan), on_stdout=heard)
     _need_python(done)
     if done.rc not in (0, 1):
         raise StoreError(f"the uploader on the pod ended with {done.rc}: {done.error_text}")
@@ -120,7 +106,8 @@ def mark_safe(pod: Pod, digest: str) -> None:
     """Tell the warden that nothing uncommitted lies here any more. It only saves waiting: that it fails is no error."""
     path = posixpath.join(posixpath.dirname(pod.root), ".trainyard", "committed")
     with contextlib.suppress(Unreachable):
-        pod.transport.exec(f"cat > {quote(path)}", digest.encode() + b"\n", timeout=30)
+        command = f"mkdir -p {quote(posixpath.dirname(path))} && cat > {quote(path)}"
+        pod.transport.exec(command, digest.encode() + b"\n", timeout=30)
 
 
 class _Lines:
@@ -149,7 +136,7 @@ def _note(sent: Sent, line: bytes, on_bytes: OnBytes) -> None:
 
 
 def _ask(pod: Pod, verb: str, spec: Mapping[str, Any]) -> Any:
-    done = pod.transport.exec(_command(pod, verb), json.dumps(spec).encode())
+    done = pod.transport.exec(_command(verb), _order(spec))
     _need_python(done)
     if done.rc:
         raise StoreError(f"the uploader on the pod cannot {verb}: {done.error_text}")
@@ -164,6 +151,17 @@ def _need_python(done: Result) -> None:
         raise PodCannotUpload("the pod has no python3, so it cannot send its result by itself")
 
 
-def _command(pod: Pod, verb: str) -> str:
-    # `python3` is what every image with a training stack has; -I keeps the pod's PYTHON* variables out.
-    return f"exec python3 -I {quote(pod.program)} {verb}"
+def _order(order: Mapping[str, Any]) -> bytes:
+    return _program() + json.dumps(order).encode()
+
+
+def _command(verb: str) -> str:
+    # `python3` is what every image with a training stack has; -I keeps the pod's PYTHON* variables out, and names of
+    # files are UTF-8 whatever its locale says.
+    start = f"import sys; exec(compile(sys.stdin.buffer.read({len(_program())}), 'uploader.py', 'exec'))"
+    return f"exec python3 -I -X utf8 -c {quote(start)} {verb}"
+
+
+@functools.cache
+def _program() -> bytes:
+    return Path(uploader.__file__).read_bytes()

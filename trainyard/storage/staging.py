@@ -1,0 +1,190 @@
+"""Where the files of a result are put together at home, before they get their names: whole, proven, on disk.
+
+A folder beside them that no file of the result can lie in; its lock keeps two downloads into one place apart. What
+was half fetched stays there for the next try, named by its hash and its path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainyard.errors import StoreError, TrainyardError, UserError, disk_full
+
+FOLDER = ".trainyard-download"
+_LOCK = "lock"
+_ELSEWHERE = "Move it away, or choose another folder."
+
+
+class Staging:
+    """The folder of one download; ``place`` gives a file its name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._touched: set[Path] = set()
+
+    def part(self, sha256: str, path: Path) -> Path:
+        """Return where a file is put together; of any length its name may be, this one is short."""
+        return self.folder / f"{sha256[:24]}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}"
+
+    def place(self, part: Path, path: Path) -> None:
+        """Give a file its name; what had it is replaced."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(part, path)
+        self._touched.add(path.parent)
+
+    def settle(self) -> None:
+        """Bring the names to disk."""
+        for folder in self._touched:
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+@contextmanager
+def staging(dest: Path, names: Sequence[str], waiting: Callable[[str], None]) -> Iterator[Staging]:
+    """Give the staging folder of ``dest``, alone; raises UserError, with nothing changed, when a name cannot be placed.
+
+    ``waiting`` is told when another process works in the same folder. After an error what has arrived is kept.
+    """
+    try:
+        _check(dest, names)
+        dest.mkdir(parents=True, exist_ok=True)
+        folder = dest / _free_name(names)
+        lock = _lock(folder, waiting)
+    except OSError as error:
+        raise trouble(dest, error) from None
+    try:
+        try:
+            _check(dest, names)  # whoever was waited for may have put something there
+            _refuse_twins(folder, names)
+            stage = Staging(folder)
+            yield stage
+            stage.settle()
+        except OSError as error:
+            raise trouble(dest, error) from None
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        with contextlib.suppress(OSError):
+            if os.listdir(folder) == [_LOCK]:
+                shutil.rmtree(folder)
+        os.close(lock)
+
+
+def trouble(path: Path, error: OSError) -> TrainyardError:
+    """Return the error of a file or folder of this machine."""
+    if full := disk_full(error):
+        return full
+    return StoreError(f"{path}: {error.strerror or error}", hint="What has arrived is kept: the same command goes on with it.")
+
+
+def twins(names: Iterable[str], *, case: bool, form: bool) -> tuple[str, str] | None:
+    """Return two names that are one to a file system which ignores case, or the form of Unicode."""
+    seen: dict[str, str] = {}
+    for name in names:
+        folded = unicodedata.normalize("NFC", name) if form else name
+        folded = folded.casefold() if case else folded
+        other = seen.setdefault(folded, name)
+        if other != name:
+            return other, name
+    return None
+
+
+def ignores(folder: Path) -> tuple[bool, bool]:
+    """Tell whether the file system of a folder ignores case, and the form of Unicode; asked by a file that is removed again."""
+    probe = folder / "probe-\u00e5A"
+    probe.touch()
+    try:
+        return (folder / "probe-\u00e5a").exists(), (folder / "probe-a\u030aA").exists()
+    finally:
+        probe.unlink()
+
+
+def _refuse_twins(folder: Path, names: Sequence[str]) -> None:
+    case, form = ignores(folder)
+    if pair := twins(names, case=case, form=form):
+        raise UserError(
+            f"the result has '{pair[0]}' and '{pair[1]}', which are one name to the file system of {folder.parent}; nothing was fetched",
+            hint="Fetch it to a file system that keeps them apart, or each of them by its own name.",
+        )
+
+
+def _check(dest: Path, names: Sequence[str]) -> None:
+    """Raise UserError when something else lies where a file or folder of the result must be."""
+    folders = {dest}
+    for name in names:
+        path = dest / name
+        kind = _kind(path)
+        if stat.S_ISDIR(kind) or (kind and path.is_dir()):
+            raise UserError(f"{path} is a folder, and the result has a file of that name; nothing was changed", hint=_ELSEWHERE)
+        if kind and not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):
+            raise UserError(f"{path} is no regular file, and would be replaced; nothing was changed", hint=_ELSEWHERE)
+        for parent in path.parents:
+            if parent in folders:
+                break
+            folders.add(parent)
+    for folder in folders:
+        if _kind(folder) and not folder.is_dir():
+            raise UserError(f"{folder} is a file, and the result needs a folder of that name; nothing was changed", hint=_ELSEWHERE)
+
+
+def _kind(path: Path) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
+def _free_name(names: Sequence[str]) -> str:
+    """Return a name that no path of the result begins with, the same one at every try."""
+    taken = {name.partition("/")[0].casefold() for name in names}
+    name = FOLDER
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _lock(folder: Path, waiting: Callable[[str], None]) -> int:
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            continue  # whoever was done has just removed the folder
+        try:
+            _take(handle, folder, waiting)
+            if _is_still(handle, folder / _LOCK):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _take(handle: int, folder: Path, waiting: Callable[[str], None]) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        waiting(f"another process fetches into {folder.parent}; waiting for it")
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise  # a file system without locks: the hashes still tell when two writers met
+
+
+def _is_still(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
