@@ -1,0 +1,269 @@
+"""Trouble of a controller, at any phase: told with its price, never the end of a started run, and the next command goes on."""
+
+import errno
+import io
+import sqlite3
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from trainyard.config import Places
+from trainyard.errors import Detached, DiskFull, HostKeyChanged, PodFailed, StillThere, StoreError, Unreachable, UserError
+from trainyard.runs import drive as driving
+from trainyard.runs import finish, follow, pod, start, teardown
+from trainyard.runs.context import Context
+from trainyard.runs.leave import Left
+from trainyard.runs.record import PHASES, Record, RunFolder
+from trainyard.runs.ui import Ui
+from trainyard.runs.verdict import Verdict
+
+TROUBLE = {
+    "a merge conflict in the settings": UserError("Pulumi.lab.yaml:3:1: not YAML"),
+    "a key that is not set": UserError("RUNPOD_API_KEY is not set"),
+    "the bucket refuses": StoreError("403"),
+    "the pod does not answer": Unreachable("no route"),
+    "another host key": HostKeyChanged("another key"),
+    "the pod says nonsense": PodFailed("Welcome!"),
+    "a read-only folder": PermissionError(errno.EACCES, "Permission denied", "out"),
+    "a closed terminal": OSError(errno.EIO, "Input/output error"),
+    "a ledger that is no database": sqlite3.DatabaseError("file is not a database"),
+    "no memory": MemoryError(),
+    "a fault of ours": KeyError("price"),
+    "an exit from below": SystemExit(1),
+}
+STEPS = {"started": (follow, "follow"), "trained": (finish, "commit")}
+
+
+def committed(context, record, folder, pod):
+    """Bring a result to safety."""
+    record.training_success, record.result = True, {"s3_url": "s3://b/k", "s3_key": "k"}
+    return Verdict("training")
+
+
+class Run:
+    """One run whose every step is decided by the test; what it would have ended is counted."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+        self.screen = io.StringIO()
+        places = Places(tmp_path, tmp_path / ".trainyard", tmp_path / "o", tmp_path / "c")
+        self.context = Context(places, {}, Ui(stream=self.screen))
+        self.ended: list[str] = []
+        record = Record(
+            "ann", "a", 1, "lab", "command", {}, "0", 1.0, time.time(), phase=phase, cloud="local", exit_code=0,
+            pod={"pod_id": "p1", "price_per_hour": 2.5, "end": "2999-01-01T00:00:00Z", "lease_id": "l", "created_epoch": time.time()},
+        )  # fmt: skip
+        self.folder = RunFolder(record.id.folder(places.runs))
+        self.folder.save(record)
+        self.folder.log.touch()
+        self.patch = monkeypatch.setattr
+        self.patch(pod, "pod_of", lambda context, record: SimpleNamespace(address=SimpleNamespace(key_file=None), over=lambda: None))
+        self.patch(driving, "rent", lambda *a: None)
+        self.patch(driving, "_created", lambda record: time.time())
+        self.patch(driving, "_rung", lambda *a: None)
+        self.patch(start, "start", lambda *a: None)
+        self.patch(follow, "follow", lambda *a: None)
+        self.patch(finish, "commit", committed)
+        self.patch(teardown, "destroy_run", lambda context, record, folder: self.ended.append(str(record.id)))
+
+    def fails(self, step: tuple[object, str], error: BaseException) -> None:
+        """Let a step raise."""
+
+        def fail(*_: object) -> None:
+            raise error
+
+        self.patch(*step, fail)
+
+    def drive(self) -> dict:
+        """Drive it."""
+        return driving.drive(self.context, self.folder)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    return lambda phase: Run(tmp_path, monkeypatch, phase)
+
+
+@pytest.mark.parametrize("phase", STEPS)
+@pytest.mark.parametrize("trouble", TROUBLE)
+def test_from_started_on_no_trouble_ends_a_pod_and_the_next_command_goes_on(run, phase, trouble):
+    it = run(phase)
+    before = it.folder.load()
+    it.fails(STEPS[phase], TROUBLE[trouble])
+
+    with pytest.raises(StillThere) as told:
+        it.drive()
+
+    assert it.ended == [] and it.folder.load().phase == phase and it.folder.load().error is None
+    for text in ("pod p1", "$2.50/h", "2999-01-01T00:00:00Z", "invoke attach ann/a", "invoke cancel ann/a --now"):
+        assert text in str(told.value), told.value
+    assert str(TROUBLE[trouble] if not isinstance(TROUBLE[trouble], (OSError, MemoryError, SystemExit)) else "") in str(told.value)
+
+    it.patch(*STEPS[phase], (lambda *a: None) if phase == "started" else committed)
+    assert it.drive()["exit_status"] == 0 and it.ended == ["ann/a"], "the next command goes on"
+    assert before.pod == it.folder.load().pod
+
+
+@pytest.mark.parametrize("phase", STEPS)
+def test_a_full_disk_is_74_whatever_stands_between_it_and_the_driver(run, phase):
+    it = run(phase)
+
+    def full(*_):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "out/model.bin")
+        except OSError as error:
+            raise StoreError("and over SSH: No space left on device") from error
+
+    it.patch(*STEPS[phase], full)
+
+    with pytest.raises(DiskFull, match="out/model.bin") as told:
+        it.drive()
+
+    assert told.value.exit_code == 74 and it.ended == []
+    assert "invoke attach ann/a" in str(told.value) and "$2.50/h" in str(told.value)
+
+
+def test_a_fault_of_ours_keeps_its_traceback_in_a_file_and_says_where(run):
+    it = run("started")
+    it.fails(STEPS["started"], KeyError("price"))
+
+    with pytest.raises(StillThere) as told:
+        it.drive()
+
+    (kept,) = it.context.places.logs.glob("fault-*.txt")
+    assert str(kept) in str(told.value) and "KeyError: 'price'" in str(told.value)
+    assert "Traceback" in kept.read_text() and "Traceback" not in str(told.value)
+
+
+@pytest.mark.parametrize("left", [KeyboardInterrupt(), Left("SIGTERM"), Left("SIGHUP")], ids=["Ctrl-C", "TERM", "HUP"])
+def test_who_leaves_is_told_what_stays_and_what_it_costs(run, left):
+    it = run("started")
+    it.fails(STEPS["started"], left)
+
+    with pytest.raises(Detached) as told:
+        it.drive()
+
+    assert it.ended == [] and told.value.exit_code == 11
+    for text in ("Ctrl-C" if not str(left) else str(left), "pod p1", "$2.50/h", "2999-01-01", "invoke attach ann/a", "invoke cancel ann/a"):
+        assert text in str(told.value)
+
+
+@pytest.mark.parametrize("trouble", [UserError("no"), KeyError("x"), MemoryError(), KeyboardInterrupt(), SystemExit(1)], ids=repr)
+def test_before_the_start_nothing_of_value_is_there_and_any_failure_ends_the_pod(run, trouble):
+    it = run("up")
+    it.fails((start, "start"), trouble)
+
+    summary = it.drive()
+
+    assert it.ended == ["ann/a"] and summary["exit_status"] not in (0, 1, 6) and not summary["training_success"]
+
+
+def test_before_the_start_a_teardown_that_fails_is_told(run):
+    it = run("up")
+    it.fails((start, "start"), UserError("no such file"))
+    it.fails((teardown, "destroy_run"), UserError("RUNPOD_API_KEY is not set"))
+
+    with pytest.raises(StillThere, match="RUNPOD_API_KEY is not set") as told:
+        it.drive()
+
+    assert "pod p1" in str(told.value) and "invoke end p1 --stack lab" in str(told.value)
+
+
+@pytest.mark.parametrize("state", ["running", "exited", "absent"])
+def test_a_controller_that_died_at_the_start_may_have_started_it_so_the_pod_is_asked(run, monkeypatch, state):
+    it = run("up")
+    record = it.folder.load()
+    record.starting = True
+    it.folder.save(record)
+    monkeypatch.setattr(driving, "_runs_already", lambda context, record: state != "absent")
+    it.fails((start, "start"), PodFailed("data.jsonl is not here any more"))
+    it.fails(STEPS["started"], UserError("later"))
+
+    if state == "absent":
+        assert it.drive()["exit_status"] == 10 and it.ended
+    else:
+        with pytest.raises(StillThere, match="later"):
+            it.drive()
+        assert it.ended == [] and it.folder.load().phase == "started"
+
+
+def test_a_start_of_which_nothing_is_known_is_left_as_it_is(run, monkeypatch):
+    it = run("up")
+    record = it.folder.load()
+    record.starting = True
+    it.folder.save(record)
+    it.fails((driving, "_runs_already"), Unreachable("no route"))
+
+    with pytest.raises(StillThere, match="no route"):
+        it.drive()
+
+    assert it.ended == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"),
+    [(Verdict("cloud", "the cloud has ended pod p1", 4), 4), (Verdict("lease", "over", 4), 4), (Verdict("person", "cancelled", 1), 1)],
+)
+def test_the_cloud_the_lease_and_a_person_end_a_run_and_the_code_says_who(run, verdict, code):
+    it = run("started")
+    it.patch(follow, "follow", lambda *a: verdict)
+
+    summary = it.drive()
+
+    assert summary["exit_status"] == code and summary["error"] == verdict.error and it.ended == ["ann/a"]
+
+
+def test_a_verdict_that_cannot_be_written_down_still_ends_the_pod(run, monkeypatch):
+    it = run("trained")
+    save = it.folder.save
+
+    def full(record):
+        if record.reached("committed"):
+            raise OSError(errno.ENOSPC, "No space left on device", "run.json")
+        save(record)
+
+    monkeypatch.setattr(it.folder, "save", full)
+
+    summary = it.drive()
+
+    assert it.ended == ["ann/a"] and summary["exit_status"] == 74
+    assert "the pod of ann/a is gone" in it.screen.getvalue()
+
+
+@pytest.mark.parametrize("phase", ["started", "trained"])
+def test_a_ledger_that_cannot_be_used_costs_no_training(run, phase):
+    it = run(phase)
+    it.context.places.ledger.parent.mkdir(parents=True, exist_ok=True)
+    it.context.places.ledger.write_bytes(b"no database at all" * 100)
+
+    summary = it.drive()
+
+    assert it.ended == ["ann/a"] and summary["exit_status"] == 0
+    assert "the ledger cannot be written" in it.screen.getvalue()
+
+
+@pytest.mark.parametrize("phase", STEPS)
+def test_a_folder_that_is_deleted_under_its_controller_is_written_again(run, phase):
+    it = run(phase)
+    it.folder.config.write_text("config: {}\n")
+    calls = []
+
+    def lost_once(*_):
+        calls.append(1)
+        if len(calls) == 1:
+            import shutil
+
+            shutil.rmtree(it.context.places.home)
+            raise FileNotFoundError(errno.ENOENT, "was deleted", "run.json")
+        return None if phase == "started" else committed(*_)
+
+    it.patch(*STEPS[phase], lost_once)
+
+    assert it.drive()["exit_status"] == 0
+
+    assert it.ended == ["ann/a"] and it.folder.load().phase == "ended" and it.folder.config.read_text() == "config: {}\n"
+
+
+def test_phases_are_known_to_this_test():
+    assert set(STEPS) == set(PHASES[PHASES.index("started") : PHASES.index("committed")])
