@@ -254,12 +254,12 @@ def render(c: Context, recipe: str, to: str, data: str | None = None, config: st
     help=explained(
         run="label, user/label, any key or s3:// URL",
         to="folder to write",
-        stack="stack whose bucket holds it (default: local)",
+        stack="stack whose bucket holds it (default: that of the run where it is known here, else local)",
         partial="take a result without _SUCCESS too",
     ),
 )
 @verb
-def download(c: Context, run: str, to: str, stack: str = "local", partial: bool = False) -> int:
+def download(c: Context, run: str, to: str, stack: str | None = None, partial: bool = False) -> int:
     """Fetch a result: parallel, resumable, every file proved by its sha256."""
     from trainyard.runs.fetch import fetch
 

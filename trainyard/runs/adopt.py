@@ -111,6 +111,6 @@ def _record(told: dict[str, Any], pod: PodInfo, address: Address, cloud: Cloud) 
         "end": format_time(pod.end) if pod.end else None, "volume_path": pod.volume, "simulated": cloud.simulated,
         "api_address": cloud.address,
     }  # fmt: skip
-    record = Record(**told, phase="started", pod=known)
+    record = Record(**told, phase="started", cloud=cloud.name, pod=known)
     take_from_cloud(record, pod)
     return record

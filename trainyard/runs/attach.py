@@ -62,10 +62,7 @@ def _readable(folder: RunFolder) -> Record:
     try:
         return folder.load()
     except UserError as error:
-        raise StillThere(
-            f"{error.message}\nIts pod, if it has one, may still be there.",
-            hint="See what there is: invoke reap --all-stacks --dry-run\nEnd a pod of it with: invoke end POD --stack NAME",
-        ) from None
+        raise StillThere(error.message, hint=error.hint) from None
 
 
 def cancel(context: Context, reference: str, *, now: bool = False) -> dict[str, Any] | None:

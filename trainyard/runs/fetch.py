@@ -9,6 +9,7 @@ from trainyard.config import user_name
 from trainyard.errors import UserError
 from trainyard.provider.environments import default_bucket, known_environment_id
 from trainyard.runs.context import Context
+from trainyard.runs.finish import store_of
 from trainyard.stacks import facade
 from trainyard.storage.client import StoreSettings, store_settings
 from trainyard.storage.deliver import Progress
@@ -36,10 +37,29 @@ def bucket_of(context: Context, stack: str) -> StoreSettings:
     return found
 
 
-def fetch(context: Context, stack: str, reference: str, dest: Path, *, partial: bool) -> int:
-    """Fetch a result into a folder and say what was proved."""
-    bucket = bucket_of(context, stack)
+def _own(context: Context, reference: str) -> tuple[StoreSettings, str] | None:
+    """Return bucket and user of a run that is known here, None when it is not; raises UserError when it has no bucket."""
+    try:
+        record = context.folder(reference).load()
+    except UserError:
+        return None
+    bucket = store_of(context, record.bucket)
+    if bucket is None:
+        here = (record.result or {}).get("local_path")
+        where = f"its result lies in {here}" if here else f"it has no result here (it is: {record.phase})"
+        raise UserError(f"run {record.id} of stack '{record.environment}' has no bucket: {where}")
+    return bucket, record.user
+
+
+def _of_stack(context: Context, stack: str) -> tuple[StoreSettings, str]:
     user = user_name(context.env, settings.one(context.places.root, stack, "user"))  # type: ignore[arg-type]
+    return bucket_of(context, stack), user
+
+
+def fetch(context: Context, stack: str | None, reference: str, dest: Path, *, partial: bool) -> int:
+    """Fetch a result into a folder and say what was proved; without ``stack`` the run's own record says where it lies."""
+    own = _own(context, reference) if stack is None else None
+    bucket, user = own or _of_stack(context, stack or "local")
     last = 0.0
 
     def show(progress: Progress) -> None:

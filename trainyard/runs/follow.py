@@ -30,6 +30,7 @@ STOP_GRACE = 300.0
 """Seconds a training may take to save after it was told to stop."""
 
 _ASK_CLOUD_EVERY = 20.0
+_ASK_CLOUD_FIRST = 3.0
 _HEARTBEAT_EVERY = 30.0
 _STOP_AGAIN = 2.0
 
@@ -122,6 +123,7 @@ class _Watch:
     def on_link(self, lost: str | None) -> None:
         """Say that the link went or came back; the training goes on either way."""
         self.lost_since = time.monotonic() if lost else None
+        self.asked = time.monotonic() - _ASK_CLOUD_EVERY + _ASK_CLOUD_FIRST
         if lost:
             self.context.ui.warn(f"no link to the pod, the training goes on: {lost}")
         else:

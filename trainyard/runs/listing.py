@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 from rich.table import Column, Table
 
+from trainyard.errors import UserError
 from trainyard.runs.context import Context
 from trainyard.runs.record import Record, RunFolder, all_folders, is_driven
 from trainyard.runs.summary import cost, read_metrics, stopped, verdict
@@ -18,7 +19,11 @@ def list_runs(context: Context) -> list[dict[str, Any]]:
     """Return one plain row a run, oldest first."""
     rows = []
     for folder in all_folders(context.places.runs):
-        record = folder.load()
+        try:
+            record = folder.load()
+        except UserError as error:
+            rows.append(_unreadable(folder, error))
+            continue
         metrics = read_metrics(folder)
         rows.append(
             {
@@ -38,6 +43,13 @@ def list_runs(context: Context) -> list[dict[str, Any]]:
     return rows
 
 
+def _unreadable(folder: RunFolder, error: UserError) -> dict[str, Any]:
+    """Return the row of a run whose record is damaged: its pod may still be there."""
+    user, label, attempt = folder.path.parts[-3:]
+    known = {"run": f"{user}/{label}", "attempt": int(attempt), "state": "unreadable record", "error": error.message}
+    return dict.fromkeys(("stack", "recipe", "loss", "s3_url")) | {"steps_done": 0, "steps_planned": 0, "cost": 0.0} | known
+
+
 def table(rows: list[dict[str, Any]]) -> Table:
     """Return the rows as a table for a person."""
     made = Table(Column("run", no_wrap=True, overflow="fold"), "stack", "recipe", "state", "steps", "loss", "$", "result")
@@ -45,7 +57,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
         loss = "" if row["loss"] is None else f"{row['loss']:.4f}"
         steps = f"{row['steps_done']}/{row['steps_planned']}"
         result = row["s3_url"] or (row["error"] or "").partition("\n")[0]
-        made.add_row(row["run"], row["stack"], row["recipe"], row["state"], steps, loss, f"{row['cost']:.2f}", result)
+        made.add_row(row["run"], row["stack"] or "?", row["recipe"] or "?", row["state"], steps, loss, f"{row['cost']:.2f}", result)
     return made
 
 

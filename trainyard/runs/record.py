@@ -147,7 +147,10 @@ class RunFolder:
             data = json.loads(path.read_text(encoding="utf-8"))
             return Record(**data)
         except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{path}: the record of this run cannot be read: {error}") from None
+            raise UserError(
+                f"{path}: the record of this run cannot be read: {error}",
+                hint="Its pod, if it has one, may still be there. See what there is: invoke reap --all-stacks --dry-run",
+            ) from None
 
     def save(self, record: Record) -> None:
         """Replace the record, durably."""
@@ -184,8 +187,14 @@ class RunFolder:
 
 def all_folders(runs: Path) -> list[RunFolder]:
     """Return the folders of all attempts, oldest first."""
-    found = [path.parent for path in runs.glob("*/*/*/run.json") if path.parent.name.isdigit()]
-    return [RunFolder(path) for path in sorted(found, key=lambda p: (p / "run.json").stat().st_mtime)]
+    found = [path for path in runs.glob("*/*/*") if path.name.isdigit() and path.is_dir()]
+    return [RunFolder(path) for path in sorted(found, key=_changed)]
+
+
+def _changed(folder: Path) -> float:
+    with contextlib.suppress(OSError):
+        return (folder / "run.json").stat().st_mtime
+    return 0.0  # without a record: it is listed all the same, and whoever reads it says so
 
 
 def is_driven(folder: RunFolder) -> bool:

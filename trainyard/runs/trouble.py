@@ -9,6 +9,7 @@ from trainyard.clouds.marker import parse_time
 from trainyard.config import Places
 from trainyard.errors import Detached, DiskFull, OwnFault, StillThere, TrainyardError, UserError, disk_full
 from trainyard.runs.context import Context
+from trainyard.runs.pods import known
 from trainyard.runs.progress import duration
 from trainyard.runs.record import Record, RunFolder
 
@@ -17,7 +18,7 @@ def standing(record: Record) -> str:
     """Return what stands there, what it costs and until when."""
     pod = record.pod
     if not pod.get("pod_id"):
-        return "what the run's stack has made"
+        return ", ".join(f"pod {one.id} (${one.price_per_hour or 0:.2f}/h)" for one in known(record)) or "what the run's stack has made"
     until = f" until the end of its lease, {pod['end']}{_left(str(pod['end']))}" if pod.get("end") else ""
     return f"pod {pod['pod_id']} (${float(pod.get('price_per_hour') or 0):.2f}/h{until})"
 
@@ -29,12 +30,14 @@ def end_command(record: Record) -> str:
 
 def untouched(context: Context, record: Record, folder: RunFolder, error: BaseException) -> TrainyardError:
     """Return the error that tells a controller's trouble, which has changed nothing about the run."""
-    trouble = known(context.places, error)
+    trouble = readable(context.places, error)
+    if record.judged and record.pods and not known(record):
+        return trouble  # its pods are proved gone: only what is kept here is concerned
     kind, why = (DiskFull, trouble.message) if isinstance(trouble, DiskFull) else (StillThere, str(trouble))
     return kind(f"{why}\n{_state(record)} {standing(record)} is left as it is.", hint=_next(record, folder))
 
 
-def known(places: Places, error: BaseException) -> TrainyardError:
+def readable(places: Places, error: BaseException) -> TrainyardError:
     """Return any error as one that a person can read; the traceback of a fault of ours goes to a file."""
     if full := disk_full(error):
         return full

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -11,12 +13,34 @@ from typing import TextIO
 from rich.console import Console
 
 
+class _Screen(Console):
+    """A console that may go away while a run is driven (a closed terminal, a pipe whose reader has left): nobody reads on, that is all."""
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing more."""
+        self._gone()
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError:
+            self._gone()
+
+    def _gone(self) -> None:
+        self.quiet = True
+        del self._buffer[:]
+        with contextlib.suppress(OSError, ValueError):  # what is left in the stream's own buffer must not fail at exit
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.file.fileno())
+            os.close(nowhere)
+
+
 class Ui:
     """Say things to a person. With ``json`` all of it goes to stderr, so that stdout holds only the result."""
 
     def __init__(self, *, json: bool = False, stream: TextIO | None = None) -> None:
         self.json = json
-        self.console = Console(file=stream or (sys.stderr if json else sys.stdout), highlight=False, soft_wrap=True)
+        self.console = _Screen(file=stream or (sys.stderr if json else sys.stdout), highlight=False, soft_wrap=True)
 
     @property
     def live(self) -> bool:
