@@ -117,7 +117,7 @@ def test_a_full_disk_is_74_whatever_stands_between_it_and_the_driver(run, phase)
 
     it.patch(*STEPS[phase], full)
 
-    with pytest.raises(DiskFull, match="out/model.bin") as told:
+    with pytest.raises(DiskFull, match=r"out/model\.bin") as told:
         it.drive()
 
     assert told.value.exit_code == 74 and it.ended == []
