@@ -49,7 +49,12 @@ def run(tmp_path: Path) -> Run:
     """Write tasks (or whole plays) to a file, run them, return what happened."""
 
     def run_text(
-        text: str, *, hosts: Mapping[str, Host] | None = None, extra: Mapping[str, object] | None = None, **options: object
+        text: str,
+        *,
+        hosts: Mapping[str, Host] | None = None,
+        extra: Mapping[str, object] | None = None,
+        verbose: bool = False,
+        **options: object,
     ) -> Shown:
         body = textwrap.dedent(text).strip("\n")
         if "hosts:" not in body:
@@ -60,7 +65,7 @@ def run(tmp_path: Path) -> Run:
         clock = FakeClock()
         report = playbook.run(
             playbook.load(path), hosts or {"pod": Host(LocalTransport())}, {"tmp": str(tmp_path), **(extra or {})},
-            reporter=playbook.TextReporter(lines.append), clock=clock, **options,  # type: ignore[arg-type]
+            reporter=playbook.TextReporter(lines.append, verbose=verbose), clock=clock, **options,  # type: ignore[arg-type]
         )  # fmt: skip
         return Shown(report, lines, clock)
 

@@ -33,7 +33,7 @@ GOLDEN: list[tuple[str, str, Step]] = [
     ("shell", "{cmd: x, creates: /a, removes: /b, chdir: /c, stdin: in}", RunStep("x", b"in", "/c", "/a", "/b")),
     ("command", "echo 'a b' $HOME;", RunStep("echo 'a b' '$HOME;'")),
     ("command", "{argv: [echo, 'a b', 1]}", RunStep("echo 'a b' 1")),
-    ("copy", "{content: hi, dest: /d}", PutText("/d", b"hi", 0o644)),
+    ("copy", "{content: hi, dest: /d}", PutText("/d", b"hi", None)),
     ("copy", "{content: {a: [1]}, dest: /d, mode: 0600}", PutText("/d", b'{"a": [1]}\n', 0o600)),
     ("fetch", "{src: /a/b, dest: /home/}", Get("/a/b", Path("/home/b"))),
     ("fetch", "{src: /a/b, dest: /home/c}", Get("/a/b", Path("/home/c"))),

@@ -57,7 +57,7 @@ MISTAKES = [
     ("shell: ls\n      loop: [1]\n      loop_control: {lable: x}", "5:22", "did you mean 'label'"),
     ("shell: ls\n      register: 1x", "4:17", "'1x' is not a variable name"),
     ("shell: ls\n      notify: nobody", "3:7", "there is no handler 'nobody'"),
-    ("shell: ls\n      no_log: maybe", "4:15", "'no_log' is true or false"),
+    ("shell: ls\n      no_log: maybe", "4:15", "expected true or false, found 'maybe'"),
     ("shell: ls\n      environment: X=1", "4:20", "'environment' is a mapping"),
     ("shell: ls\n      vars: {1a: x}", "4:14", "is not a variable name"),
     ("shell: ls\n      shell: pwd", "4:7", "key 'shell' is given twice"),

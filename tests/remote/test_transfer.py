@@ -227,12 +227,42 @@ def test_a_tree_goes_up_and_comes_back_the_same(transport: Transport, pod: Path,
     assert next((file.path, file.size) for file in list_tree(transport, str(pod / "t"))) == ("a.py", 7)
 
 
+def test_names_of_any_bytes_go_up_and_come_back(transport: Transport, pod: Path, tmp_path: Path) -> None:
+    odd = ["line\nbreak/a\nb", "back\\slash", " spaces ", "quote'\"", os.fsdecode(b"latin-\xe9"), "-n", "$HOME", "\ttab"]
+    for number, name in enumerate(odd):
+        (tmp_path / "up" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "up" / name).write_text(str(number))
+    assert put_tree(transport, tmp_path / "up", str(pod / "t")) == sorted(odd)
+    assert [(file.path, file.size) for file in list_tree(transport, str(pod / "t"))] == [(name, 1) for name in sorted(odd)]
+    assert get_tree(transport, str(pod / "t"), tmp_path / "down") == sorted(odd)
+    assert all((tmp_path / "down" / name).read_text() == str(number) for number, name in enumerate(odd))
+
+
+def test_a_pipe_among_the_files_is_named_and_nobody_waits_for_it(pod: Path, tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    os.mkfifo(tmp_path / "t/pipe")
+    with pytest.raises(UserError, match=r"t/pipe is neither a file nor a folder"):
+        put_tree(LocalTransport(), tmp_path / "t", str(pod / "t"))
+
+
+@pytest.mark.parametrize("size", [10, 2_000_000])
+def test_a_file_that_is_there_keeps_its_mode_when_that_is_asked_for(transport: Transport, pod: Path, tmp_path: Path, size: int) -> None:
+    (tmp_path / "new").write_bytes(b"n" * size)
+    (pod / "f").write_bytes(b"old")
+    (pod / "f").chmod(0o600)
+    for changed in (True, False):
+        assert put_file(transport, tmp_path / "new", str(pod / "f"), mode=0o644, keep_mode=True) is changed
+        assert (pod / "f").stat().st_mode & 0o777 == 0o600 and (pod / "f").stat().st_size == size
+    assert put_file(transport, tmp_path / "new", str(pod / "f"), mode=0o644)
+    assert (pod / "f").stat().st_mode & 0o777 == 0o644
+
+
 def test_an_empty_tree_is_no_error(transport: Transport, pod: Path, tmp_path: Path) -> None:
     (pod / "t").mkdir()
     assert get_tree(transport, str(pod / "t"), tmp_path / "down") == []
 
 
-@pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "./../evil", "\\./a\\nb"])
+@pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "./../evil"])
 def test_a_pod_cannot_make_us_write_outside_the_folder(tmp_path: Path, name: str) -> None:
     class Hostile(LocalTransport):
         """Lists a name of its own choice."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trainyard import yamlfile
@@ -26,6 +28,8 @@ from trainyard.remote.transport import LocalTransport, connect
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     options = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         playbook = load(options.playbook)
         if options.syntax_check:
@@ -48,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("playbook", type=Path)
     parser.add_argument("-i", "--inventory", type=Path, help="a stack's outputs as JSON (pulumi stack output --json)")
     parser.add_argument("--key", type=Path, help="private SSH key where the outputs name none")
-    parser.add_argument("-e", "--extra-vars", action="append", default=[], metavar="NAME=VALUE", help="also @file.yml")
+    parser.add_argument("-e", "--extra-vars", action="append", default=[], metavar="NAME=VALUE", help="or {a: 1}, or @file.yml")
     parser.add_argument("-C", "--check", action="store_true", help="change nothing, say what would change")
     parser.add_argument("-D", "--diff", action="store_true", help="show how files change")
     parser.add_argument("-t", "--tags", action="append", default=[])
@@ -87,12 +91,35 @@ def _extra(given: list[str]) -> dict[str, object]:
     for text in given:
         if text.startswith("@"):
             found |= dict(yamlfile.load_map(Path(text[1:])))
-            continue
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise UserError(f"--extra-vars: expected NAME=VALUE or @file, found '{text}'")
-        found[name] = yamlfile.parse(value, f"--extra-vars {name}")
+        elif text.lstrip().startswith("{"):
+            found |= _mapping(text)
+        else:
+            found |= _pairs(text)
     return found
+
+
+def _mapping(text: str) -> dict[str, object]:
+    value = yamlfile.parse(text, "--extra-vars")
+    if not isinstance(value, Mapping) or not all(str(name).isidentifier() for name in value):
+        raise UserError("--extra-vars: expected a mapping of variable names to values")
+    return dict(value)
+
+
+def _pairs(text: str) -> dict[str, object]:
+    """Read ``NAME=VALUE`` or several of them as a shell would split them; one value may hold spaces as it stands."""
+    name, equals, value = text.partition("=")
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words = [text]
+    pairs = [word.partition("=") for word in words]
+    if len(pairs) > 1 and all(key.isidentifier() and mark for key, mark, _ in pairs):
+        return {key: yamlfile.parse(item, f"--extra-vars {key}") for key, _, item in pairs}
+    if len(pairs) > 1 and any(key.isidentifier() and mark for key, mark, _ in pairs[1:]):
+        raise UserError(f"--extra-vars: write one -e for each variable whose value holds a space: {text!r}")
+    if not equals or not name.isidentifier():
+        raise UserError(f"--extra-vars: expected NAME=VALUE, a mapping or @file, found '{text}'")
+    return {name: yamlfile.parse(value, f"--extra-vars {name}")}
 
 
 def _words(given: list[str]) -> list[str]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, cast
 
 from trainyard.errors import TrainyardError, Unreachable, UserError
 from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.model import Task
 from trainyard.playbook.perform import Scene, perform
-from trainyard.playbook.report import Reporter, Status, hidden
+from trainyard.playbook.report import HIDDEN, Reporter, Status, hidden
 from trainyard.playbook.schema import render_args
-from trainyard.playbook.steps import Outcome
-from trainyard.playbook.values import Value, Variables
+from trainyard.playbook.steps import Get, Outcome
+from trainyard.playbook.values import Value, Variables, boolean
+from trainyard.remote.frame import NotRun
 from trainyard.remote.protocol import NoAnswer, Transport
 from trainyard.remote.transport import LocalTransport
-from trainyard.secret import Secret
+from trainyard.secret import Secret, redact
 
 RETRIES = 3
 DELAY = 5.0
@@ -38,6 +41,14 @@ class Settings:
     reporter: Reporter
     clock: Clock
     secrets: tuple[Secret, ...] = ()
+    homes: dict[str, str] = field(default_factory=dict)
+    """Local path -> the host whose file was brought there."""
+
+    def claim(self, path: Path, host: str) -> None:
+        """Take a local path for what a host's file is fetched to. Raises UserError when another host's lies there."""
+        owner = self.homes.setdefault(os.path.realpath(path), host)
+        if owner != host:
+            raise UserError(f"'fetch': {path} came from {owner}, {host} would overwrite it: put {{{{ inventory_hostname }}}} into 'dest'")
 
     def show(self, host: str, task: Task, ended: Ended, label: str | None) -> None:
         """Report how a task ended, without any secret."""
@@ -78,6 +89,8 @@ def run_task(task: Task, host: HostState, settings: Settings) -> Ended:
     try:
         ended = _loop(task, host, settings, variables) if task.loop is not None else _one(task, host, settings, variables, None)
     except Unreachable as error:
+        if isinstance(error, NotRun):
+            error.message = redact(error.plain if task.no_log else error.message, list(settings.secrets))
         ended = Ended("unreachable", {"changed": False, "unreachable": True, "failed": True, "msg": error.message, "error": error})
         settings.show(host.name, task, ended, None)
     except TrainyardError as error:
@@ -92,13 +105,20 @@ def run_task(task: Task, host: HostState, settings: Settings) -> Ended:
 
 def _loop(task: Task, host: HostState, settings: Settings, variables: dict[str, object]) -> Ended:
     assert task.loop is not None
-    items = task.loop.render(variables)
+    try:
+        items = task.loop.render(variables)
+    except UserError:
+        # What a skipped task would have registered need not exist for a loop that is skipped by the same condition.
+        if _skipped_anyway(task, variables):
+            items = []
+        else:
+            raise
     if isinstance(items, (str, Mapping)) or not isinstance(items, Iterable):
         raise UserError(f"'loop' needs a list, found {items!r}"[:200], where=task.loop.where)
     ends = []
     for item in items:
         inside = {**variables, task.loop_var: item}
-        label = str(item if task.loop_label is None else task.loop_label.render(inside))
+        label = HIDDEN if task.no_log else str(item if task.loop_label is None else task.loop_label.render(inside))
         ends.append(_one(task, host, settings, inside, label))
         if task.loop_var != "item":
             ends[-1].result[task.loop_var] = item
@@ -119,6 +139,14 @@ def _loop(task: Task, host: HostState, settings: Settings, variables: dict[str, 
             bad = [end.result for end in ends if end.status == status]
             return Ended(status, {**result, "msg": bad[0].get("msg", "")} if status != "changed" else result)
     return Ended("ok", result)
+
+
+def _skipped_anyway(task: Task, variables: Variables) -> bool:
+    """Tell whether the conditions fail without an item."""
+    try:
+        return not all(condition.holds(variables) for condition in task.when)
+    except UserError:
+        return False
 
 
 def _one(task: Task, host: HostState, settings: Settings, variables: dict[str, object], label: str | None) -> Ended:
@@ -166,6 +194,8 @@ def _attempt(task: Task, host: HostState, settings: Settings, variables: dict[st
         environment |= given
     try:
         step = action.build(render_args(action.schema, task.args, variables), task.folder, variables)
+        if isinstance(step, Get):
+            settings.claim(step.dest, host.name)
         transport = LocalTransport() if task.delegate_to else host.transport
         outcome = perform(step, Scene(transport, settings.check, settings.diff, timeout, environment))
     except NoAnswer as error:
@@ -203,8 +233,8 @@ def _ended(task: Task, result: Outcome, known: Variables) -> Ended:
 
 def _failed(task: Task, message: str | None, known: Variables | None = None, result: Outcome | None = None) -> Ended:
     result = result if result is not None else {"changed": False, "failed": True, "msg": message}
-    ignore = task.ignore_errors.render(known or {}) if task.ignore_errors is not None else False
-    return Ended("ignored" if ignore is True else "failed", result)
+    ignore = False if task.ignore_errors is None else boolean(task.ignore_errors.render(known or {}), task.ignore_errors.where)
+    return Ended("ignored" if ignore else "failed", result)
 
 
 def _number(value: Value | None, variables: Variables, default: float) -> float:

@@ -11,7 +11,7 @@ from typing import cast
 from trainyard.errors import Unreachable
 from trainyard.playbook.attempt import Clock, Ended, HostState, Settings, run_task
 from trainyard.playbook.model import Node, Play, Playbook, Task
-from trainyard.playbook.report import Failure, Report, Reporter, Silent, Tally, secrets_in
+from trainyard.playbook.report import HIDDEN, Failure, Report, Reporter, Silent, Tally, secrets_in
 from trainyard.playbook.selection import Tags, check_variables, hosts_of, select
 from trainyard.remote.protocol import Transport
 from trainyard.remote.transport import LocalTransport
@@ -110,7 +110,7 @@ class _Course:
         alive, lost = self._nodes(block, hosts, rescued=rescued or bool(rescue))
         if rescue and lost:
             for one in lost:
-                one.host.facts |= {"failed_task": {"name": one.failure.task, "action": one.action}, "failed_result": one.result}
+                one.host.facts |= {"failed_task": {"name": one.failure.task, "action": one.action}, "failed_result": one.shown}
             saved, lost = self._nodes(rescue, [one.host for one in lost], rescued=rescued)
             alive += saved
         if always:
@@ -130,8 +130,9 @@ class _Course:
                 error = cast(Unreachable, ended.result.pop("error"))
                 self._failures[host.name] = Failure(host.name, task.name, error.message, error)
             elif ended.status == "failed":
-                message = "the output is hidden (no_log)" if task.no_log else redact(_reason(ended), list(self._settings.secrets))
-                lost.append(_Lost(host, Failure(host.name, task.name, message), task.action, ended.result))
+                message = f"the output is {HIDDEN}" if task.no_log else redact(_reason(ended), list(self._settings.secrets))
+                shown = {"changed": bool(ended.result.get("changed")), "failed": True, "msg": HIDDEN} if task.no_log else ended.result
+                lost.append(_Lost(host, Failure(host.name, task.name, message), task.action, shown))
             else:
                 alive.append(host)
         return alive, lost
@@ -176,7 +177,8 @@ class _Lost:
     host: HostState
     failure: Failure
     action: str
-    result: Mapping[str, object]
+    shown: Mapping[str, object]
+    """Its result, as far as it may be shown."""
 
 
 def _reason(ended: Ended) -> str:

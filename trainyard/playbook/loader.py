@@ -13,7 +13,7 @@ from trainyard.playbook import keywords
 from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.model import Block, Node, Play, Playbook, Task, tasks_of
 from trainyard.playbook.schema import compile_args
-from trainyard.playbook.values import Condition, Literal, Value, compile_condition, compile_value
+from trainyard.playbook.values import Condition, Literal, Value, boolean, compile_condition, compile_value
 from trainyard.yamlfile import Map, Seq, suggest
 
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -47,7 +47,7 @@ def _play(node: Map, path: Path) -> Play:
     keywords.refuse_unknown(node, keywords.PLAY, (), "in a play")
     if "hosts" not in node:
         raise UserError("a play needs 'hosts'", where=node.where())
-    if node.get("gather_facts", False) is not False:
+    if boolean(node.get("gather_facts", False), node.where("gather_facts")):
         raise UserError("facts are not gathered here: use 'shell' with 'register'", where=node.where("gather_facts"))
     base = _Inherited(path.parent, (path.resolve(),), environment=_environment(node), tags=_tags(node))
     tasks = _nodes(node, "tasks", base)
@@ -149,17 +149,18 @@ def _merge(node: Map, around: _Inherited) -> _Inherited:
     delegate = _text(node, "delegate_to")
     if delegate not in (None, "localhost", "127.0.0.1"):
         raise UserError("'delegate_to' can only be localhost", where=node.where("delegate_to", value=True))
-    no_log = node.get("no_log", around.no_log)
-    if not isinstance(no_log, bool):
-        raise UserError("'no_log' is true or false", where=node.where("no_log", value=True))
+    no_log = boolean(node["no_log"], node.where("no_log", value=True)) if "no_log" in node else around.no_log
     when = _condition(node, "when")
+    ignore = _value(node, "ignore_errors")
+    if isinstance(ignore, Literal):
+        boolean(ignore.value, ignore.where)
     return replace(
         around,
         when=(*around.when, when) if when else around.when,
         vars={**around.vars, **_vars(node)},
         environment=(*around.environment, *_environment(node)),
         tags=around.tags | _tags(node),
-        ignore_errors=_value(node, "ignore_errors") or around.ignore_errors,
+        ignore_errors=ignore or around.ignore_errors,
         timeout=_value(node, "timeout") or around.timeout,
         no_log=no_log,
         delegate_to=delegate or around.delegate_to,

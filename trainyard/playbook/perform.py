@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -100,11 +101,12 @@ def _run(step: Run, scene: Scene) -> Outcome:
     if scene.timeout is not None:
         # On the pod itself, by process group: closing the channel would leave the command running there.
         text = f"exec timeout -k 5 {scene.timeout:g} sh -c {quote(text)}"
+    begun = time.monotonic()
     done = scene.transport.exec(text, step.stdin, timeout=None if scene.timeout is None else scene.timeout + _GRACE)
     if guarded and done.text == nonce:
         return {"changed": False, "rc": 0, "stdout": "", "stderr": "", "stdout_lines": [], "stderr_lines": [], "msg": _idle(step)}
     outcome = command_outcome(done)
-    if scene.timeout is not None and done.rc in (124, 137):
+    if scene.timeout is not None and done.rc in (124, 137) and time.monotonic() - begun >= scene.timeout:
         outcome["msg"] = f"did not end within {scene.timeout:g} s and was ended"
     return outcome
 
@@ -117,8 +119,14 @@ def command_outcome(done: Result) -> Outcome:
         "stdout_lines": stdout.splitlines(), "stderr_lines": stderr.splitlines(),
     }  # fmt: skip
     if done.rc:
-        outcome |= {"failed": True, "msg": f"exit code {done.rc}"}
+        outcome |= {"failed": True, "msg": f"exit code {done.rc}{_signal(done.rc)}"}
     return outcome
+
+
+def _signal(rc: int) -> str:
+    """Return which signal an exit code of sh stands for, nothing when it stands for none."""
+    number = rc - 128
+    return f" (killed by signal {number}, {signal.Signals(number).name})" if number in set(signal.Signals) else ""
 
 
 def _idle(step: Run) -> str:

@@ -10,6 +10,7 @@ from trainyard.errors import PodFailed, UserError
 from trainyard.playbook.steps import Get, Outcome, PutFile, PutText, PutTree
 from trainyard.remote import transfer
 from trainyard.remote.protocol import Transport, with_values
+from trainyard.remote.upload import KEEP_MODE
 
 _DIFF_LIMIT = 256 * 1024
 
@@ -25,7 +26,7 @@ def place(step: PutText | PutFile | PutTree | Get, t: Transport, *, check: bool,
     """Carry out one of the steps that move files; with ``check`` only say what would change."""
     match step:
         case PutText():
-            return _put(t, step.path, step.data, step.mode, check=check, diff=diff)
+            return _put(step, t, check=check, diff=diff)
         case PutFile():
             return _put_file(step, t, check=check, diff=diff)
         case PutTree():
@@ -34,11 +35,15 @@ def place(step: PutText | PutFile | PutTree | Get, t: Transport, *, check: bool,
             return _get(step, t, check=check)
 
 
-def _put(t: Transport, path: str, data: bytes, mode: int, *, check: bool, diff: bool) -> Outcome:
-    shown = _difference(t, path, data) if diff else {}
-    digest = hashlib.sha256(data).hexdigest()
-    changed = _differs(t, path, digest, mode) if check else transfer.put_bytes(t, path, data, mode)
-    return {"changed": changed, "dest": path, "sha256": digest, **(shown if changed else {})}
+def _put(step: PutText, t: Transport, *, check: bool, diff: bool) -> Outcome:
+    shown = _difference(t, step.path, step.data) if diff else {}
+    digest = hashlib.sha256(step.data).hexdigest()
+    mode, keep = step.mode if step.mode is not None else 0o644, step.mode is None
+    if check:
+        changed = _differs(t, step.path, digest, mode, keep_mode=keep)
+    else:
+        changed = transfer.put_bytes(t, step.path, step.data, mode, keep_mode=keep)
+    return {"changed": changed, "dest": step.path, "sha256": digest, **(shown if changed else {})}
 
 
 def _put_file(step: PutFile, t: Transport, *, check: bool, diff: bool) -> Outcome:
@@ -51,7 +56,11 @@ def _put_file(step: PutFile, t: Transport, *, check: bool, diff: bool) -> Outcom
     if step.sha256 is not None and step.sha256 != digest:
         raise PodFailed(f"{step.src} is not the file that was promised: its sha256 is {digest}, not {step.sha256}")
     shown = _difference(t, step.path, small) if small is not None else {}
-    changed = _differs(t, step.path, digest, mode) if check else transfer.put_file(t, step.src, step.path, mode=mode, sha256=digest)
+    keep = step.mode is None
+    if check:
+        changed = _differs(t, step.path, digest, mode, keep_mode=keep)
+    else:
+        changed = transfer.put_file(t, step.src, step.path, mode=mode, keep_mode=keep, sha256=digest)
     return {"changed": changed, "dest": step.path, "sha256": digest, **(shown if changed else {})}
 
 
@@ -94,8 +103,8 @@ def _get_tree(step: Get, t: Transport, *, check: bool) -> Outcome:
     return {"changed": bool(stale), "dest": str(step.dest), "files": stale}
 
 
-def _differs(t: Transport, path: str, sha256: str, mode: int) -> bool:
-    done = t.exec(with_values(_SAME, path=path, sha256=sha256, mode=f"{mode:04o}"))
+def _differs(t: Transport, path: str, sha256: str, mode: int, *, keep_mode: bool = False) -> bool:
+    done = t.exec(with_values(KEEP_MODE + _SAME, path=path, sha256=sha256, mode=f"{mode:04o}", keep=int(keep_mode)))
     if done.rc:
         raise PodFailed(f"{t.name}: {done.error_text}")
     return done.stdout.strip() != b"same"

@@ -14,6 +14,7 @@ from trainyard.secret import Secret, redact
 
 Status = Literal["ok", "changed", "skipped", "failed", "ignored", "unreachable"]
 _WIDTH = 72
+HIDDEN = "hidden (no_log)"
 
 
 @dataclass(slots=True)
@@ -122,7 +123,7 @@ class TextReporter:
 
     def outcome(self, host: str, task: Task, status: Status, result: Mapping[str, object], label: str | None) -> None:
         """Show how a task (or one item of its loop) ended on a host."""
-        shown: Mapping[str, object] = {"msg": "hidden (no_log)"} if task.no_log else result
+        shown: Mapping[str, object] = {"msg": HIDDEN} if task.no_log else result
         item = "" if label is None else f" => (item={label})"
         lines = []
         if isinstance(shown.get("diff"), str):
@@ -131,7 +132,7 @@ class TextReporter:
             lines += [f"fatal: [{host}]: FAILED!{item} => {shown.get('msg', 'failed')}", *_details(shown)]
             lines += ["...ignoring"] if status == "ignored" else []
         elif status == "unreachable":
-            lines.append(f"fatal: [{host}]: UNREACHABLE! => {shown.get('msg', '')}")
+            lines.append(f"fatal: [{host}]: UNREACHABLE! => {result.get('msg', '')}")
         else:
             lines.append(f"{'skipping' if status == 'skipped' else status}: [{host}]{item}")
             if task.action == "debug" and status != "skipped":
@@ -152,7 +153,8 @@ class TextReporter:
     def _lines(self, lines: list[str]) -> None:
         with self._lock:
             for line in lines:
-                self._write(line)
+                # Names of files may hold bytes that are no text.
+                self._write(line.encode(errors="backslashreplace").decode())
 
 
 def secrets_in(value: object) -> list[Secret]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal as OneOf
 
 from trainyard.errors import Location, UserError
-from trainyard.playbook.values import Condition, ListOf, Literal, MapOf, Value, Variables, compile_condition, compile_value
+from trainyard.playbook.values import Condition, ListOf, Literal, MapOf, Value, Variables, boolean, compile_condition, compile_value
 from trainyard.yamlfile import Map, Node, suggest
 
 Kind = OneOf["text", "name", "bool", "int", "number", "mode", "list", "map", "any", "condition", "sha256"]
@@ -138,9 +138,10 @@ def _name(value: object) -> object:
 
 
 def _bool(value: object) -> object:
-    if not isinstance(value, bool):
-        raise ValueError(f"expected true or false, found {value!r}")
-    return value
+    try:
+        return boolean(value, None)
+    except UserError as error:
+        raise ValueError(error.message) from None
 
 
 def _int(value: object) -> object:

@@ -39,11 +39,11 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class PutText:
-    """Make a file have this content."""
+    """Make a file have this content; without a mode one that is there keeps its own."""
 
     path: str
     data: bytes
-    mode: int
+    mode: int | None
 
 
 @dataclass(frozen=True, slots=True)

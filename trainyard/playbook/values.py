@@ -20,11 +20,11 @@ import jinja2
 from jinja2 import meta, nodes
 
 from trainyard import templating
-from trainyard.errors import Location, UserError
+from trainyard.errors import Location, TrainyardError, UserError
 from trainyard.yamlfile import Map, Node, Seq
 
 Variables = Mapping[str, object]
-_ONE_EXPRESSION = re.compile(r"^\{\{(?P<inner>(?:(?!\}\}).)*)\}\}$", re.DOTALL)
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +108,7 @@ def compile_value(node: Node, where: Location | None) -> Value:
         return ListOf(tuple(compile_value(item, node.where(index)) for index, item in enumerate(node)), where)
     if not isinstance(node, str) or not any(mark in node for mark in ("{{", "{%", "{#")):
         return Literal(node, where)
-    one = _ONE_EXPRESSION.match(node.strip())
-    compiled = _compiled(lambda: _expression(one["inner"]) if one else _text(node), where)
-    return Text(node, where, compiled)
+    return Text(node, where, _compiled(lambda: _template(node), where))
 
 
 def compile_condition(node: Node, where: Location | None) -> Condition:
@@ -189,8 +187,22 @@ def _expression(source: str) -> Callable[[Variables], object]:
     return call
 
 
-def _text(source: str) -> Callable[[Variables], object]:
+def _template(source: str) -> Callable[[Variables], object]:
+    """Compile a text; one that is a single expression to its last character keeps the expression's own type."""
+    if source.startswith("{{") and source.endswith("}}"):
+        body = jinja_environment().parse(source).body
+        output = body[0] if len(body) == 1 else None
+        if isinstance(output, nodes.Output) and len(output.nodes) == 1 and not isinstance(output.nodes[0], nodes.TemplateData):
+            return _expression(source[2:-2].strip("-+"))
     return jinja_environment().from_string(source).render
+
+
+def boolean(value: object, where: Location | None) -> bool:
+    """Return true or false as Ansible reads them; raises UserError for anything else."""
+    text = str(value).strip().lower() if isinstance(value, (str, bool)) else None
+    if text in _YES or text in _NO:
+        return text in _YES
+    raise UserError(f"expected true or false, found {value!r}", where=where)
 
 
 def _compiled(build: Callable[[], Callable[[Variables], object]], where: Location | None) -> Callable[[Variables], object]:
@@ -205,8 +217,10 @@ def _guarded(call: Callable[[], object], where: Location | None) -> object:
         return call()
     except jinja2.UndefinedError as error:
         raise UserError(str(error.message), where=where) from None
-    except (TypeError, ValueError, ArithmeticError, LookupError, jinja2.TemplateRuntimeError) as error:
-        raise UserError(f"the expression cannot be evaluated: {error}", where=where) from None
+    except TrainyardError:
+        raise
+    except Exception as error:  # filters are code of anybody's: whatever they raise is about this value
+        raise UserError(f"the expression cannot be evaluated: {error or type(error).__name__}", where=where) from None
 
 
 def _line_in(where: Location | None, line: int) -> Location | None:
@@ -236,7 +250,7 @@ def _root_name(node: nodes.Node | None) -> str | None:
 
 def _to_bool(value: object) -> bool:
     if isinstance(value, str):
-        return value.strip().lower() in ("1", "true", "yes", "on")
+        return value.strip().lower() in _YES
     return bool(value)
 
 

@@ -8,6 +8,7 @@ The two halves of the nonce stand apart in the command line: what prints it (ps,
 
 from __future__ import annotations
 
+import re
 import secrets
 
 from trainyard.errors import Unreachable, UserError
@@ -28,7 +29,8 @@ _OUTER = (
     r'm() { printf "\036%s%s.%s\n" "$@"; }; trap : TERM INT HUP QUIT; a=$1 b=$2; m $a $b o; m $a $b e >&2; '
     r'sh -c "$(printf %b "$3")"; r=$?; m $a $b x$r; m $a $b y$r >&2'
 )
-_ESCAPES = ((b"\\", rb"\0134"), (b"'", rb"\0047"), (b"!", rb"\0041"), (b"\n", rb"\0012"))
+# What a login shell or its server might not pass on as it is; bytes that are no UTF-8 among them.
+_ESCAPED = re.compile(rb"[\\'!\n\x80-\xff]")
 
 
 class NotRun(Unreachable):
@@ -50,8 +52,7 @@ class Frame:
         packed = command.encode(errors="surrogateescape")
         if b"\0" in packed:
             raise UserError("a command cannot hold a NUL character")
-        for plain, escape in _ESCAPES:
-            packed = packed.replace(plain, escape)
+        packed = _ESCAPED.sub(lambda match: b"\\0%03o" % match[0][0], packed)
         if len(packed) > LONGEST:
             raise UserError(f"the command is {len(packed)} bytes long, {LONGEST} can be sent: put it into a file and run that")
         self._halves = secrets.token_hex(12).encode(), secrets.token_hex(12).encode()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from trainyard.errors import PodFailed, UserError, disk_full
 from trainyard.remote.protocol import Transport, expect, with_values
-from trainyard.remote.upload import CHANNELS, OnProgress, Tally, Upload, beside, folder_of, octal
+from trainyard.remote.upload import CHANNELS, KEEP_MODE, OnProgress, Tally, Upload, beside, folder_of, octal
 
 SMALL = 1024 * 1024
 """Up to here a file is always sent and the far side compares: one round trip instead of two."""
@@ -36,11 +37,13 @@ wc -c <"$path" || exit 1
 [ -n "$known" ] || sha256sum <"$path"
 """
 
+# Sizes come without names, in the order of the hashes: each tool has its own way to write an odd name.
 _TREE_FACTS = """\
 cd "$folder" || exit 1
 find . -type f -exec sha256sum {} + || exit 1
 echo
-find . -type f -exec wc -c {} +
+find . -type f -exec stat -c %s {} +
+true
 """
 
 
@@ -53,16 +56,21 @@ class RemoteFile:
     size: int | None
 
 
-def put_bytes(t: Transport, path: str, data: bytes, mode: int = 0o644) -> bool:
-    """Make the remote file have this content and mode; return whether it changed. The folders above are made."""
+def put_bytes(t: Transport, path: str, data: bytes, mode: int = 0o644, *, keep_mode: bool = False) -> bool:
+    """Make the remote file have this content and mode; return whether it changed. The folders above are made.
+
+    With ``keep_mode`` a file that is there keeps the mode it has.
+    """
     part = beside(path, f"part-{os.urandom(6).hex()}")
-    text = with_values(_PUT_SMALL, path=path, folder=folder_of(path), part=part, size=len(data), mode=octal(mode))
+    values = {"path": path, "folder": folder_of(path), "part": part, "size": len(data), "mode": octal(mode), "keep": int(keep_mode)}
+    text = with_values(KEEP_MODE + _PUT_SMALL, **values)
     return expect(t.exec(text, data), f"{t.name}: {path} cannot be written").stdout.strip() == b"changed"
 
 
 def put_file(
-    t: Transport, local: Path, remote: str, *, mode: int | None = None, sha256: str | None = None, on_progress: OnProgress | None = None
-) -> bool:
+    t: Transport, local: Path, remote: str, *,
+    mode: int | None = None, keep_mode: bool = False, sha256: str | None = None, on_progress: OnProgress | None = None,
+) -> bool:  # fmt: skip
     """Make the remote file a copy of the local one; return whether it changed.
 
     ``sha256`` (when known) saves reading the file once more. A second call after a lost link sends only the
@@ -76,9 +84,9 @@ def put_file(
             data = local.read_bytes()
             if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
                 raise PodFailed(f"{local} is not the file it was: its sha256 is not {sha256}")
-            changed = put_bytes(t, remote, data, mode)
+            changed = put_bytes(t, remote, data, mode, keep_mode=keep_mode)
         else:
-            changed = Upload(t, local, remote, size, mode, sha256 or sha256_of(local), on_progress).run()
+            changed = Upload(t, local, remote, size, mode, sha256 or sha256_of(local), on_progress, keep_mode=keep_mode).run()
     except OSError as error:
         raise UserError(f"{local}: cannot be read: {error.strerror or error}") from None
     if on_progress:
@@ -94,8 +102,11 @@ def put_tree(t: Transport, local_dir: Path, remote_dir: str, *, on_progress: OnP
     files, folders = local_tree(local_dir)
     tally = Tally(sum((local_dir / name).stat().st_size for name in files), on_progress)
     if folders:
-        made = with_values('mkdir -p "$top" && cd "$top" && tr "\\n" "\\0" | xargs -0 mkdir -p --', top=remote_dir)
-        expect(t.exec(made, "".join(f"{name}\n" for name in folders).encode()), f"{t.name}: {remote_dir} cannot be made")
+        made = with_values('mkdir -p "$top" && cd "$top" && xargs -0 mkdir -p --', top=remote_dir)
+        expect(
+            t.exec(made, "".join(f"{name}\0" for name in folders).encode(errors="surrogateescape")),
+            f"{t.name}: {remote_dir} cannot be made",
+        )
 
     def put(name: str) -> bool:
         return put_file(t, local_dir / name, str(PurePosixPath(remote_dir) / name), on_progress=tally.part())
@@ -132,12 +143,16 @@ def get_file(t: Transport, remote: str, local: Path, expect_sha256: str | None =
 def list_tree(t: Transport, remote_dir: str) -> list[RemoteFile]:
     """Return the files of a remote folder with hash and size, sorted by path."""
     answer = expect(t.exec(with_values(_TREE_FACTS, folder=remote_dir)), f"{t.name}: {remote_dir} cannot be read")
-    sums, _, sizes = answer.stdout.decode(errors="surrogateescape").partition("\n\n")
-    size_of = {name: int(size) for size, _, name in (line.strip().partition(" ") for line in sizes.splitlines())}
+    sums, _, sizes = answer.stdout.decode(errors="surrogateescape").rpartition("\n\n")
+    lines = [line for line in sums.split("\n") if line]
+    told = [int(size) for size in sizes.split() if size.isdigit()]
+    known: list[int] | list[None] = told if len(told) == len(lines) else [None] * len(lines)
     files = []
-    for line in filter(None, sums.splitlines()):
-        digest, _, name = line.partition("  ")
-        files.append(RemoteFile(_safe(name), digest, size_of.get(name)))
+    for line, size in zip(lines, known, strict=True):
+        escaped, (digest, _, name) = line.startswith("\\"), line.removeprefix("\\").partition("  ")
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            raise PodFailed(f"{t.name}: the list of files in {remote_dir} is not to be understood: {line[:200]!r}")
+        files.append(RemoteFile(_safe(_unescaped(name) if escaped else name), digest, size))
     return sorted(files, key=lambda file: file.path)
 
 
@@ -168,10 +183,11 @@ def local_tree(folder: Path) -> tuple[list[str], list[str]]:
         folders += [str(inside / name) for name in below]
         files += [str(inside / name) for name in names]
     for name in (*files, *folders):
-        if "\n" in name:
-            raise UserError(f"{folder}: the name {name!r} has a line break; rename it")
         if not (folder / name).exists():
             raise UserError(f"{folder / name} is a link to nothing")
+    for name in files:
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} is neither a file nor a folder (a pipe or a device?)")
     return sorted(files), sorted(folders)
 
 
@@ -209,9 +225,14 @@ def _leads_back(real: str, target: str) -> bool:
     return real == target or real.startswith(target.rstrip(os.sep) + os.sep)
 
 
+def _unescaped(name: str) -> str:
+    """Return a name that sha256sum wrote with escapes, because it has a backslash or a line break."""
+    return re.sub(r"\\(.)", lambda match: {"n": "\n", "r": "\r"}.get(match[1], match[1]), name)
+
+
 def _safe(name: str) -> str:
     """Return a listed path without its ``./``; a rented machine must not choose where on this one we write."""
     path = PurePosixPath(name)
-    if name.startswith("\\") or path.is_absolute() or ".." in path.parts or not path.parts:
+    if path.is_absolute() or ".." in path.parts or not path.parts:
         raise PodFailed(f"the pod lists a file name that is not taken: {name!r}")
     return str(path)

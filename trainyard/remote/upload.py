@@ -23,6 +23,9 @@ CHANNELS = 6
 _BLOCK = 64 * 1024
 _READ = 1024 * 1024
 
+KEEP_MODE = '[ "$keep" -eq 0 ] || [ ! -f "$path" ] || mode=$(stat -L -c %a "$path") || exit 1\n'
+"""Put before a script that sets ``$mode``."""
+
 # Prints what is there: "same", or the hashes of the slices that an interrupted transfer left.
 _PUT_BEGIN = """\
 [ ! -d "$path" ] || { echo "$path is a directory" >&2; exit 1; }
@@ -53,26 +56,28 @@ rm -f "$stale"*
 class Upload:
     """One big file on its way up, slice by slice."""
 
-    def __init__(self, t: Transport, local: Path, remote: str, size: int, mode: int, sha256: str, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self, t: Transport, local: Path, remote: str, size: int, mode: int, sha256: str, on_progress: OnProgress | None, *, keep_mode: bool
+    ) -> None:
         self._t, self._local, self._remote, self._size = t, local, remote, size
         self._tally = Tally(size, on_progress)
         self._what = f"{t.name}: {remote} cannot be written"
         self._values = {
             "path": remote, "folder": folder_of(remote), "stale": beside(remote, "slices-"),
             "part": beside(remote, f"slices-{sha256[:16]}"), "sha256": sha256,
-            "size": size, "mode": octal(mode), "blocksize": _BLOCK, "slicesize": SLICE,
+            "size": size, "mode": octal(mode), "keep": int(keep_mode), "blocksize": _BLOCK, "slicesize": SLICE,
         }  # fmt: skip
 
     def run(self) -> bool:
         """Send what is missing; return whether the remote file changed."""
-        begun = expect(self._t.exec(with_values(_PUT_BEGIN, **self._values)), self._what).text.split()
+        begun = expect(self._t.exec(with_values(KEEP_MODE + _PUT_BEGIN, **self._values)), self._what).text.split()
         if begun[:1] == ["same"] or begun[:1] == ["mode"]:
             return begun[0] == "mode"
         there = [word for word in begun if len(word) == 64]
         starts = range(0, self._size, SLICE)
         with ThreadPoolExecutor(CHANNELS) as pool:
             list(pool.map(lambda start: self._slice(start, there), starts))
-        expect(self._t.exec(with_values(_PUT_END, **self._values)), self._what)
+        expect(self._t.exec(with_values(KEEP_MODE + _PUT_END, **self._values)), self._what)
         return True
 
     def _slice(self, start: int, there: list[str]) -> None:

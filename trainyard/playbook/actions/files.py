@@ -27,7 +27,7 @@ FILE = Schema(
 FETCH = Schema("fetch", (Arg("src", required=True), Arg("dest", required=True), Arg("sha256", "sha256")))
 
 _CHANGE = 'change() { echo changed; [ "$check" -eq 1 ] && exit 0; return 0; }\n'
-_MODE = '[ -z "$mode" ] || [ -n "$(find "$path" -prune -perm "$mode")" ] || { change; chmod "$mode" "$path" || exit 1; }\n'
+_MODE = '[ -z "$mode" ] || [ -n "$(find -H "$path" -prune -perm "$mode")" ] || { change; chmod "$mode" "$path" || exit 1; }\n'
 _STATES = {
     "directory": '[ ! -e "$path" ] || [ -d "$path" ] || { echo "$path is there and is not a directory" >&2; exit 1; }\n'
     '[ -d "$path" ] || { change; mkdir -p "$path" || exit 1; }\n' + _MODE,
@@ -50,7 +50,7 @@ def copy(args: Mapping[str, object], folder: Path, variables: Variables) -> Step
     if "content" in args:
         data = args["content"]
         text = data if isinstance(data, str) else templating.environment().filters["json"](data) + "\n"
-        return PutText(_into(dest, None), str(text).encode(), 0o644 if mode is None else mode)
+        return PutText(_into(dest, None), str(text).encode(), mode)
     src = folder / str(args["src"])
     promised = args.get("sha256")
     if src.is_dir():
@@ -59,6 +59,8 @@ def copy(args: Mapping[str, object], folder: Path, variables: Variables) -> Step
         return PutTree(src, dest)
     if not src.exists():
         raise UserError(f"'copy': there is no {src}")
+    if not src.is_file():
+        raise UserError(f"'copy': {src} is neither a file nor a folder (a pipe or a device?)")
     return PutFile(src, _into(dest, src.name), mode, promised if isinstance(promised, str) else None)
 
 
@@ -67,7 +69,7 @@ def template(args: Mapping[str, object], folder: Path, variables: Variables) -> 
     src = folder / str(args["src"])
     mode = args.get("mode")
     text = templating.render_file(src.parent, src.name, variables, base=jinja_environment())
-    return PutText(_into(str(args["dest"]), src.name.removesuffix(".j2")), text.encode(), mode if isinstance(mode, int) else 0o644)
+    return PutText(_into(str(args["dest"]), src.name.removesuffix(".j2")), text.encode(), mode if isinstance(mode, int) else None)
 
 
 def file(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
