@@ -14,6 +14,8 @@ import urllib.error
 import urllib.request
 
 RUN_DIR, INPUT_DIR = os.environ["RUN_DIR"], os.environ["INPUT_DIR"]
+# No name of data is hidden: what is half fetched lies where none of them can.
+PARTS = os.path.join(INPUT_DIR, ".fetch")
 ATTEMPTS, PAUSE = 5, 2.0
 SUFFIXES = ["*.jsonl", "*.ndjson", "*.json", "*.csv", "*.tsv", "*.parquet"]
 
@@ -30,21 +32,32 @@ def main():
         with open(sources_path, encoding="utf-8") as file:
             sources = json.load(file)
     for item in data["files"]:
+        if not stays_below(item["dest"]):
+            print("fetch: %r would not lie below input/: not fetched" % item["dest"], file=sys.stderr)
+            return 1
+    for item in data["files"]:
         target = os.path.join(INPUT_DIR, item["dest"])
-        if os.path.exists(target) and sha256(target) == item["sha256"]:
+        if os.path.isfile(target) and sha256(target) == item["sha256"]:
             continue
         if item["dest"] not in sources:
             print("fetch: %s is not here, and .sources.json has no URL for it" % item["dest"], file=sys.stderr)
             return 1
         if not download(sources[item["dest"]], target, item):
             return 1
+    shutil.rmtree(PARTS, ignore_errors=True)
     return 0
+
+
+def stays_below(name):
+    """Return whether a name is a plain path below the folder it is joined to."""
+    return "\0" not in name and all(part not in ("", ".", "..") for part in name.split("/"))
 
 
 def download(url, target, item):
     """Download one file, going on after breaks; return whether it is as announced."""
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    partial = target + ".part"
+    os.makedirs(PARTS, exist_ok=True)
+    partial = os.path.join(PARTS, hashlib.sha256(item["dest"].encode("utf-8")).hexdigest())
     for attempt in range(1, ATTEMPTS + 1):
         try:
             _transfer(url, partial)

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -48,7 +50,7 @@ def test_a_folder_is_all_its_files_but_hidden_ones_and_readmes(tmp_path):
     data = inspect(str(tmp_path), LORA)
     assert [file.dest for file in data.files] == ["b.jsonl", "d.csv", "a/c.jsonl"]
     assert (data.kind, data.rows, data.form) == ("folder", 3, "prompt/completion + text")
-    assert set(data.left_out) == {".env", "README.md", "LICENSE"} and ".env" in data.describe()
+    assert set(data.left_out) == {".env", ".git", "README.md", "LICENSE"} and ".env" in data.describe()
 
 
 def test_a_folder_of_any_files_serves_a_recipe_that_asks_for_no_rows(tmp_path):
@@ -105,6 +107,53 @@ def test_objects_of_a_bucket_are_checked_like_files():
     assert str(caught.value.where) == "s3://b/set/: x.jsonl:1:1"
     with pytest.raises(UserError, match="nothing is there"):
         inspect("s3://b/set/", LORA, lambda _: [])
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a.jsonl", "/escaped.jsonl"], "'/escaped.jsonl': its name has an empty"),
+        (["a.jsonl", "../up.jsonl"], "'../up.jsonl': its name has an empty, '.' or '..' part"),
+        (["x//y.jsonl"], "'x//y.jsonl': its name has an empty"),
+        (["x", "x/y"], "'x' is an object and 'x/y' lies below it"),
+        (["new\nline"], "'new\\nline': its name has a control character"),
+        ([".hidden", ".sources.json"], "no data file is there"),
+    ],
+)
+def test_keys_that_would_not_lie_below_input_are_refused_by_name(names, words):
+    found = [RemoteFile(f"s3://b/set/{name}", name, 1, lambda: io.BytesIO(b"x")) for name in names]
+    with pytest.raises(UserError, match=re.escape(words)):
+        inspect("s3://b/set/", COMMAND, lambda _: found)
+
+
+def test_linked_folders_inside_are_followed_and_others_refused_by_name(tmp_path):
+    data, outside = tmp_path / "data", tmp_path / "outside"
+    for folder in (data / "real", outside):
+        folder.mkdir(parents=True)
+        (folder / "x.txt").write_text("x")
+    (data / "linked").symlink_to("real")
+    (data / "file.txt").symlink_to(outside / "x.txt")
+    assert sorted(file.dest for file in inspect(str(data), COMMAND).files) == ["file.txt", "linked/x.txt", "real/x.txt"]
+    for target, words in (
+        (outside, "a folder outside"),
+        (data, "a folder it lies in"),
+        ("absent", "nothing"),
+    ):
+        (data / "odd").symlink_to(target)
+        with pytest.raises(UserError, match=f"data/odd: is a link to {words}"):
+            inspect(str(data), COMMAND)
+        (data / "odd").unlink()
+
+
+def test_what_is_no_regular_file_or_has_an_impossible_name_is_refused_by_name(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for reference in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(UserError, match="pipe: is no regular file"):
+            inspect(str(reference), COMMAND)
+    (tmp_path / "pipe").unlink()
+    (tmp_path / "new\nline").write_text("x")
+    with pytest.raises(UserError, match="control character"):
+        inspect(str(tmp_path), COMMAND)
 
 
 @pytest.mark.parametrize(

@@ -58,14 +58,14 @@ def server():
 
 @pytest.fixture
 def fetch(tmp_path, server):
-    def run(path="/secret-signature", sha256=DIGEST, sources=True):
+    def run(path="/secret-signature", sha256=DIGEST, sources=True, dest="a/d.jsonl"):
         (tmp_path / "run").mkdir(exist_ok=True)
         (tmp_path / "input").mkdir(exist_ok=True)
-        files = [{"dest": "a/d.jsonl", "sha256": sha256, "bytes": len(BODY)}]
+        files = [{"dest": dest, "sha256": sha256, "bytes": len(BODY)}]
         (tmp_path / "run" / "data.json").write_text(json.dumps({"hub": None, "files": files}))
         if sources:
             url = f"http://127.0.0.1:{server.server_port}{path}"
-            (tmp_path / "input" / ".sources.json").write_text(json.dumps({"a/d.jsonl": url}))
+            (tmp_path / "input" / ".sources.json").write_text(json.dumps({dest: url}))
         env = {"RUN_DIR": str(tmp_path / "run"), "INPUT_DIR": str(tmp_path / "input"), "PATH": os.environ["PATH"]}
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, ROOT / "templates" / "common" / "fetch.py"], env=env, capture_output=True, text=True
@@ -93,6 +93,20 @@ def test_other_bytes_than_announced_are_refused_and_removed(fetch):
     code, log, path = fetch(sha256="0" * 64)
     assert code == 1 and "other than announced" in log
     assert not path.exists() and not path.with_name("d.jsonl.part").exists()
+
+
+@pytest.mark.parametrize("dest", ["/escaped.txt", "../up.txt", "a/../../up.txt", "a//b", ""])
+def test_a_name_that_leads_out_of_the_folder_is_never_written(dest, fetch, server, tmp_path):
+    code, log, _ = fetch(dest=dest)
+    assert code == 1 and "would not lie below input/" in log and server.seen == []
+
+
+def test_what_was_half_fetched_cannot_be_taken_for_data(fetch, tmp_path):
+    (tmp_path / "input/a").mkdir(parents=True)
+    (tmp_path / "input/a/d.jsonl.part").write_text("a file of its own")
+    code, _, path = fetch()
+    assert code == 0 and path.with_name("d.jsonl.part").read_text() == "a file of its own"
+    assert not (tmp_path / "input/.fetch").exists()
 
 
 def test_a_refusal_is_final_and_the_url_is_not_printed(fetch, server):

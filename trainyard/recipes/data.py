@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from trainyard.errors import Location, UserError
+from trainyard.recipes import datafiles
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.rows import RowError, read_rows
 
 _HF = re.compile(r"^hf://(?:datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+?))?(?:/(?P<path>[^@]+))?$")
-_ASIDE = ("readme", "license", "licence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +122,13 @@ def _bucket(reference: str, recipe: Recipe, resolver: Resolver | None) -> Data:
         raise UserError(f"--data {reference}: nothing is there")
     forms: Counter[str] = Counter()
     files = []
-    for item in sorted(found, key=lambda each: each.name):
+    left_out: list[str] = []
+    for item in datafiles.of_bucket(found, reference, recipe.data == "rows", left_out):
         with item.open() as stream:
             files.append(_checked(stream, item.url, item.name, f"{reference}: {item.name}", recipe, forms))
-    return _data(reference, "s3", forms, files, ())
+    if not files:
+        raise UserError(f"--data {reference}: no data file is there", hint=_left_out(left_out))
+    return _data(reference, "s3", forms, files, tuple(left_out))
 
 
 def _local(reference: str, recipe: Recipe) -> Data:
@@ -134,32 +136,19 @@ def _local(reference: str, recipe: Recipe) -> Data:
     if not path.exists():
         raise UserError(f"--data {reference}: there is no such file or folder")
     left_out: list[str] = []
-    found = [(path, path.name)] if not path.is_dir() else list(_walk(path, recipe, left_out))
+    found = [(path, path.name)] if not path.is_dir() else list(datafiles.of_folder(path, recipe.data == "rows", left_out))
     if not found:
         raise UserError(f"--data {reference}: the folder holds no data file", hint=_left_out(left_out))
     forms: Counter[str] = Counter()
     files = []
     for source, dest in found:
-        if not source.is_file():
-            raise UserError(f"{source}: is no regular file")
+        datafiles.need_file(source)
         try:
             with source.open("rb") as stream:
                 files.append(_checked(stream, str(source.resolve()), dest, str(source), recipe, forms))
         except OSError as error:
             raise UserError(f"{source}: cannot be read: {error.strerror or error}") from None
     return _data(reference, "folder" if path.is_dir() else "file", forms, files, tuple(left_out))
-
-
-def _walk(folder: Path, recipe: Recipe, left_out: list[str]) -> Iterator[tuple[Path, str]]:
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(root, name)
-            # Hidden files never travel: .env and .git among them.
-            if name.startswith(".") or (recipe.data == "rows" and name.lower().startswith(_ASIDE)):
-                left_out.append(path.relative_to(folder).as_posix())
-            else:
-                yield path, path.relative_to(folder).as_posix()
 
 
 def _checked(stream: BinaryIO, src: str, dest: str, shown: str, recipe: Recipe, forms: Counter[str]) -> DataFile:
