@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import os
 import signal
@@ -15,18 +16,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from trainyard import network
-from trainyard.engine import history, locks, transfer
+from trainyard.engine import configure, history, locks, transfer
 from trainyard.engine.backend import Backend
 from trainyard.engine.events import Events
 from trainyard.engine.program import leave
-from trainyard.engine.project import Project, load_project
+from trainyard.engine.project import Project, load_project, settings_path
 from trainyard.engine.refusals import refused
-from trainyard.engine.session import Request, Session, open_backend
+from trainyard.engine.session import Request, Session, open_backend, passphrase
 from trainyard.engine.streams import Streams
 from trainyard.errors import TrainyardError, UserError
 
 _OPERATIONS = ("preview", "up", "refresh", "destroy")
-_VERBS = (*_OPERATIONS, "outputs", "history", "cancel", "export", "import")
+_VERBS = (*_OPERATIONS, "init", "config", "outputs", "history", "cancel", "export", "import")
 _REFUSED_FLAGS = ("--target", "-t", "--target-dependents", "--exclude", "--replace", "--plan", "--policy-pack")  # the CLI has them
 
 
@@ -59,12 +60,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trainyard.engine", description=__doc__, allow_abbrev=False)
     parser.add_argument("verb", choices=_VERBS)
+    parser.add_argument("words", nargs="*", help="of config: set KEY [VALUE] (without VALUE it is read from stdin)")
     parser.add_argument("-C", dest="directory", type=Path, help="run in this folder")
     parser.add_argument("--stack", "-s", required=True)
     parser.add_argument("--config-file", type=Path, help="the stack's settings instead of Pulumi.<stack>.yaml")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     parser.add_argument("--preview-only", action="store_true", help="only show what refresh or destroy would do")
+    parser.add_argument("--secret", action="store_true", help="encrypt the value of config set")
     parser.add_argument("--show-secrets", action="store_true")
     parser.add_argument("--parallel", "-p", type=int, help="steps side by side (default: PULUMI_PARALLEL, else 4 for each core)")
     parser.add_argument("--file", type=Path, help="file to import or export instead of stdin or stdout")
@@ -74,13 +77,15 @@ def _parser() -> argparse.ArgumentParser:
 def _run(given: argparse.Namespace) -> int:
     if given.directory is not None:
         os.chdir(given.directory)
+    if given.words and given.verb != "config":
+        raise UserError(f"{given.verb} takes no argument '{given.words[0]}'")
     project = load_project(Path.cwd())
     stack = given.stack.rpartition("/")[2]  # organization/project/stack is the long form of the same
     if given.verb in _OPERATIONS:
         return _operate(given, project, stack)
     backend = open_backend(project, os.environ)
     verbs: dict[str, Callable[[argparse.Namespace, Project, str, Backend], int]] = {
-        "outputs": _outputs, "history": _history, "cancel": _cancel, "export": _export, "import": _import,
+        "init": _init, "config": _config, "outputs": _outputs, "history": _history, "cancel": _cancel, "export": _export, "import": _import,
     }  # fmt: skip
     return verbs[given.verb](given, project, stack, backend)
 
@@ -135,6 +140,30 @@ def _catch_signals(session: Session) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, handle)
+
+
+def _init(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+    configure.init(backend, project, stack, settings_path(project, stack, given.config_file), passphrase(os.environ))
+    _events(given).diagnostic("info", f"made stack {stack}")
+    return 0
+
+
+def _config(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+    verb, *rest = given.words or [""]
+    if verb != "set" or len(rest) not in (1, 2):
+        raise UserError("config knows one form", hint="config set KEY [VALUE] [--secret]; without VALUE it is read from stdin")
+    value = rest[1] if len(rest) == 2 else _asked_value(rest[0], given.secret)
+    secret = passphrase(os.environ) if given.secret else None
+    key = configure.set_value(backend, project, stack, settings_path(project, stack, given.config_file), rest[0], value, secret)
+    _events(given).diagnostic("info", f"set {key}")
+    return 0
+
+
+def _asked_value(key: str, secret: bool) -> str:
+    """Return what stdin holds; a person is asked, for a secret without an echo."""
+    if not sys.stdin.isatty():
+        return sys.stdin.read().removesuffix("\n")
+    return getpass.getpass(f"{key}: ") if secret else input(f"{key}: ")
 
 
 def _outputs(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:

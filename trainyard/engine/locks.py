@@ -21,7 +21,7 @@ from pathlib import Path
 
 from trainyard.errors import Busy, EngineError
 
-LOCKED_EXIT = 255  # what the CLI exits with when a stack is locked
+LOCKED_EXIT = 255  # as the CLI exited until 3.259
 
 
 class Locked(Busy):

@@ -41,7 +41,10 @@ def pulumi_exports(places: Places, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def export_lines(places: Places, env: Mapping[str, str]) -> list[str]:
-    """Return the exports as lines of sh, with the checkout's own programs on PATH."""
+    """Return the exports as lines of sh, with the checkout's own programs on PATH; the state's folder is there then."""
+    folder = state_dir(places, env)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)  # the CLI stops without it
     lines = [f"export {name}={shlex.quote(value)}" for name, value in pulumi_exports(places, env).items()]
     return [*lines, f'export PATH={shlex.quote(str(places.root / ".venv" / "bin"))}:"$PATH"']
 
