@@ -198,7 +198,7 @@ def test_a_preview_shows_the_changes_and_writes_nothing(bench: Bench) -> None:
     bench.calls()
     ended = bench.engine("preview", spec=[*edit(SMALL, "a", gpu="2")[:2], pod("new")])
     assert ended.code == 0, ended.text
-    done = {(e["op"], e["name"]): e["keys"] for e in ended.events if e["event"] == "step" and e["status"] == "done"}
+    done = {(e["op"], e["name"]): e["keys"] for e in ended.events if e["event"] == "step" and e["status"] in ("done", "planned")}
     assert done["create-replacement", "a"] == ["gpu"] and done["update", "b"] == ["host"] and ("create", "new") in done
     assert bench.calls() == [] and bench.backend.checkpoint_path("px", "dev").read_bytes() == before
 

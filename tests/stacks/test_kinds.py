@@ -16,9 +16,11 @@ from trainyard.errors import KINDS, BootFailed, Busy, StillThere, TrainyardError
 from trainyard.provider import problems
 from trainyard.provider.endpoint import boot_failure
 from trainyard.provider.problems import Problem
+from trainyard.runs.ui import Ui
 from trainyard.stacks import facade
 from trainyard.stacks.builtin import Seen
 from trainyard.stacks.child import Ended
+from trainyard.stacks.environ import export_lines
 from trainyard.stacks.model import Outcome, Stack
 from trainyard.stacks.settings import ensure_stack
 from trainyard.stacks.state import backend
@@ -52,6 +54,21 @@ def test_a_wrong_setting_is_the_user_s_under_either_engine(stack: Stack) -> None
     assert isinstance(error, UserError) and error.exit_code == 2
     assert "trainyard:pods must be a number" in error.message
     assert not list(stack.places.logs.glob("*.problems")), "what was written down is taken away with the engine"
+
+
+def test_a_preview_says_what_would_be_done_and_never_that_it_is(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    ui = Ui()
+
+    assert facade.operate(stack, "preview", ui.engine_event).ok
+
+    told = capsys.readouterr().out
+    assert "would create Lease fence" in told and " done" not in told and "create Lease" not in told.replace("would create Lease", "")
+
+
+def test_the_folder_of_the_state_is_there_for_plain_pulumi(tmp_path: Path) -> None:
+    where = places(tmp_path, {})
+    lines = export_lines(where, {"PULUMI_CONFIG_PASSPHRASE": "p"})
+    assert f"export PULUMI_BACKEND_URL={where.state.as_uri()}" in lines and where.state.is_dir()
 
 
 def test_inputs_that_a_provider_refuses_are_the_user_s_under_either_engine(stack: Stack) -> None:

@@ -73,8 +73,8 @@ class Ui:
         if event.get("event") == "step" and event.get("op") not in ("same", "read") and event.get("status") != "start":
             kind = str(event.get("type")).rpartition(":")[2]
             took = f" ({event['seconds']:.1f} s)" if isinstance(event.get("seconds"), (int, float)) else ""
-            self.console.print(
-                f"           {event.get('op')} {kind} {event.get('name')} {event.get('status')}{took}", markup=False, style="dim"
-            )
+            what = f"{event.get('op')} {kind} {event.get('name')}"
+            told = f"would {what}" if event.get("status") == "planned" else f"{what} {event.get('status')}{took}"
+            self.console.print(f"           {told}", markup=False, style="dim")
         elif event.get("event") == "diagnostic" and event.get("severity") == "warning":
             self.warn(str(event.get("message")))

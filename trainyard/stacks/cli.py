@@ -43,7 +43,7 @@ def operate(binary: Path, stack: Stack, operation: Operation, cloud: str | None,
         seen.add(event)
         on_event(event)
 
-    with _EventReader(events, take):
+    with _EventReader(events, take, preview=operation == "preview"):
         ended = run_child(argv, env=env, cwd=stack.places.root, on_line=lambda line: None, log=folder / f"{stack.name}.engine.log")
     events.unlink(missing_ok=True)
     return seen.outcome("cli", operation, time.monotonic() - started, ended)
@@ -52,8 +52,8 @@ def operate(binary: Path, stack: Stack, operation: Operation, cloud: str | None,
 class _EventReader:
     """Follow the CLI's event file while it runs, and read what is left when it has ended."""
 
-    def __init__(self, path: Path, on_event: OnEvent) -> None:
-        self.path, self.on_event = path, on_event
+    def __init__(self, path: Path, on_event: OnEvent, *, preview: bool) -> None:
+        self.path, self.on_event, self.preview = path, on_event, preview
         self.offset, self.ended = 0, threading.Event()
         self.rest = b""
         self.thread = threading.Thread(target=self._follow, daemon=True)
@@ -82,12 +82,12 @@ class _EventReader:
         *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
             if line.strip():
-                for event in translate(json.loads(line)):
+                for event in translate(json.loads(line), preview=self.preview):
                     self.on_event(event)
 
 
-def translate(event: Mapping[str, object]) -> list[dict[str, object]]:
-    """Turn one event of the CLI into ours (none for those that have no meaning here)."""
+def translate(event: Mapping[str, object], *, preview: bool = False) -> list[dict[str, object]]:
+    """Turn one event of the CLI into ours (none for those that have no meaning here); in a preview nothing is ever done."""
     for kind, status in (("resourcePreEvent", "start"), ("resOutputsEvent", "done"), ("resOpFailedEvent", "failed")):
         body = event.get(kind)
         if isinstance(body, dict):
@@ -100,7 +100,7 @@ def translate(event: Mapping[str, object]) -> list[dict[str, object]]:
                     "urn": urn,
                     "type": meta.get("type"),
                     "name": urn.rpartition("::")[2],
-                    "status": status,
+                    "status": "planned" if preview and status == "done" else status,
                     "keys": meta.get("diffs") or [],
                 }
             ]
