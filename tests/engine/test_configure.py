@@ -68,7 +68,9 @@ def test_a_stack_is_made_once_and_by_a_proper_name(bench: Bench) -> None:
     assert "exists already" in again.stderr and "is no name for a stack" in odd.stderr
 
 
-@pytest.mark.parametrize("words", [["up", "extra", "-y"], ["config"], ["config", "get", "x"], ["config", "set"], ["config", "set", "a b", "1"]])
+@pytest.mark.parametrize(
+    "words", [["up", "extra", "-y"], ["config"], ["config", "get", "x"], ["config", "set"], ["config", "set", "a b", "1"]]
+)
 def test_words_that_mean_nothing_are_refused(bench: Bench, words: list[str]) -> None:
     assert say(bench, *words, "-s", "dev").returncode == 2
 
