@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import Any
 
 from invoke import Collection, Context, task
 
+from trainyard import commandline
 from trainyard.config import find_root
 
 ROOT = find_root()
@@ -32,26 +32,14 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
-        from trainyard.errors import TrainyardError, disk_full, render
-
+        commandline.ready()
         try:
             code = function(*args, **kwargs)
-        except TrainyardError as error:
-            print(render(error), file=sys.stderr)
-            code = error.exit_code
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            code = 130
-        except BrokenPipeError:
-            code = 0
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except OSError as error:
-            full = disk_full(error)
-            if full is None:
+            sys.stdout.flush()
+        except BaseException as error:
+            if isinstance(error, SystemExit):
                 raise
-            print(render(full), file=sys.stderr)
-            code = full.exit_code
-        sys.stdout.flush()
+            code = commandline.told(error)
         if code:
             sys.exit(code)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from trainyard import errors
+from trainyard import commandline, errors
 from trainyard.setup import console
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,7 +110,7 @@ def test_every_exit_code_is_documented_and_no_other() -> None:
         tree_of_errors += error.__subclasses__()
     ours = {error.exit_code for error in tree_of_errors if error.__module__ == "trainyard.errors"}
 
-    assert documented == ours | {0, console.NO_NETWORK, console.NO_SPACE, 130}
+    assert documented == ours | {0, console.NO_NETWORK, console.NO_SPACE, commandline.INTERRUPTED}
 
 
 def test_the_readme_is_short_enough_to_be_read() -> None:

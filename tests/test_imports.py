@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # `setup` is two things: what runs before any package is installed is just above the ground, and what needs the
 # packages (the command line's half) is on the level of tasks.py.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("tasks", "web", "setup.tools", "setup.pulumicli", "setup.doctor", "setup.check", "setup.machine", "setup.stackneeds"),
+    ("tasks", "web", "commandline", "setup.tools", "setup.pulumicli", "setup.doctor", "setup.check", "setup.machine", "setup.stackneeds"),
     ("runs",),
     ("stacks",),
     ("engine",),
@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("clouds",),
     ("pod",),
     ("setup",),
-    ("config", "settings", "network", "templating", "yamlfile", "textfile", "secret", "errors"),
+    ("config", "settings", "network", "faults", "templating", "yamlfile", "textfile", "secret", "errors"),
 )
 BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server", "starter"}
 # The S3 server's program; the way to uv with pip's settings, for recipes' environments.

@@ -78,13 +78,14 @@ class Places:
 
 
 def find_root(start: Path | None = None) -> Path:
-    """Return the checkout: ``TRAINYARD_PROJECT_DIR``, else the nearest folder upwards with Pulumi.yaml, else this package's own."""
+    """Return the checkout: ``TRAINYARD_PROJECT_DIR``, else the nearest folder upwards that is one, else this package's own."""
     named = os.environ.get("TRAINYARD_PROJECT_DIR")
     if named:
         return Path(named).resolve()
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
-        if (folder / "Pulumi.yaml").is_file():
+        # Another project's Pulumi.yaml is no checkout of ours.
+        if (folder / "Pulumi.yaml").is_file() and (folder / "tasks.py").is_file():
             return folder
     return Path(__file__).resolve().parent.parent
 

@@ -27,6 +27,7 @@ A training that failed by its own verdict (1) is no error of ours: the run's sum
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -199,6 +200,25 @@ def render(error: TrainyardError) -> str:
     if error.hint:
         lines.append(error.hint)
     return "\n".join(lines)
+
+
+def outside(error: BaseException) -> TrainyardError | None:
+    """Return what a file, a disk, a network or a text did as an error that a person can act on, None for a fault of ours."""
+    if (full := disk_full(error)) is not None:
+        return full
+    if isinstance(error, MemoryError):
+        return UserError("the memory of this machine is used up")
+    if isinstance(error, OSError) and error.strerror:
+        names = (error.filename, error.filename2)
+        where = " -> ".join(_printable(name) for name in names if isinstance(name, (str, bytes, os.PathLike)))
+        return UserError(f"{where}: {error.strerror}" if where else error.strerror)
+    if isinstance(error, UnicodeError):
+        return UserError(f"a text is not as it should be: {error}")
+    return None
+
+
+def _printable(name: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str:
+    return os.fsdecode(name).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def disk_full(error: BaseException) -> DiskFull | None:

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tests.e2e.yard import COUNT
+from tests.e2e.yard import COUNT, Yard
 
 
 def nothing_created(yard):
@@ -91,6 +91,22 @@ def test_a_broken_settings_file_is_named_with_its_line_by_every_verb_that_rents(
     assert "Traceback" not in done.err
     done.expect(2)
     assert nothing_created(shared_yard)
+
+
+@pytest.mark.parametrize("name", ["TRAINYARD_HOME", "TRAINYARD_LOCAL_ROOT", "XDG_CONFIG_HOME"])
+@pytest.mark.parametrize(
+    "words", [("train", "--recipe", "command", "--set", f"script={COUNT}"), ("up",), ("destroy", "--yes")], ids=lambda w: w[0]
+)
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, name, words):
+    (tmp_path / "file").touch()
+    (tmp_path / "yard").mkdir()
+    yard = Yard(tmp_path / "yard", {name: str(tmp_path / "file")})
+
+    done = yard.invoke(*words)
+
+    assert "Traceback" not in done.err + done.out
+    assert f"{tmp_path / 'file'}" in done.err, done.err
+    done.expect(2)
 
 
 ROWS = {

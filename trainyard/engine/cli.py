@@ -24,7 +24,7 @@ from trainyard.engine.project import Project, load_project, settings_path
 from trainyard.engine.refusals import refused
 from trainyard.engine.session import Request, Session, open_backend, passphrase
 from trainyard.engine.streams import Streams
-from trainyard.errors import TrainyardError, UserError
+from trainyard.errors import TrainyardError, UserError, outside
 
 _OPERATIONS = ("preview", "up", "refresh", "destroy")
 _VERBS = (*_OPERATIONS, "init", "config", "outputs", "history", "cancel", "export", "import")
@@ -49,8 +49,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except TrainyardError as error:
         print(f"error: {error}", file=sys.stderr)
         code = locks.LOCKED_EXIT if isinstance(error, locks.Locked) else 1
-    except Exception:  # a mistake of ours keeps its traceback, but threads of the program must not hold the process
-        traceback.print_exc()
+    except Exception as error:
+        known = outside(error)
+        if known is not None:
+            print(f"error: {known}", file=sys.stderr)
+        else:
+            traceback.print_exc()  # a mistake of ours keeps it; threads of the program must not hold the process
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()

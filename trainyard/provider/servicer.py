@@ -19,7 +19,7 @@ from google.protobuf.struct_pb2 import Struct
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
 from trainyard import __version__
-from trainyard.errors import TrainyardError, UserError
+from trainyard.errors import TrainyardError, UserError, outside
 from trainyard.provider import handler as handlers
 from trainyard.provider import problems
 from trainyard.provider.handler import CheckFailed, Difference, Handler, Partial
@@ -229,6 +229,10 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             problems.note(error, urn)
             await context.abort(grpc.StatusCode.UNKNOWN, str(error))
         except Exception as error:
+            known = outside(error)
+            if known is not None:
+                problems.note(known, urn)
+                await context.abort(grpc.StatusCode.UNKNOWN, str(known))
             traceback.print_exc(file=sys.stderr)
             await context.abort(grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
 

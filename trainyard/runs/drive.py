@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 from trainyard.errors import DiskFull, EngineError, StillThere, StoreError, TrainyardError
+from trainyard.faults import readable
 from trainyard.runs import teardown, trouble
 from trainyard.runs.context import Context
 from trainyard.runs.keepsake import Keepsake
@@ -74,7 +75,7 @@ def _begin(context: Context, record: Record, folder: RunFolder) -> Verdict | Non
     except KeyboardInterrupt as left:
         return Verdict("person", f"interrupted by {how(left)} before the training had started", 130)
     except BaseException as error:
-        failed = trouble.readable(context.places, error)
+        failed = readable(error, lambda: context.places.logs)
         return Verdict("start", str(failed), failed.exit_code)
     _advance(context, record, folder, "started")
     return None
@@ -163,7 +164,7 @@ def _take(context: Context, record: Record, folder: RunFolder, verdict: Verdict)
         folder.save(record)
     except (OSError, TrainyardError) as error:
         # It is known all the same: a pod with nothing left to save must not go on billing because of our disk.
-        context.ui.warn(f"the verdict on {record.id} could not be written down: {trouble.readable(context.places, error)}")
+        context.ui.warn(f"the verdict on {record.id} could not be written down: {readable(error, lambda: context.places.logs)}")
     told = {"s3_key": (record.result or {}).get("s3_key")} if verdict.error is None else {"by": verdict.by, "error": verdict.error}
     note(context, record, "committed" if verdict.error is None else "failed", **told)
 
@@ -176,7 +177,7 @@ def _end(context: Context, record: Record, folder: RunFolder) -> dict[str, Any]:
     try:
         _tell(context, record, folder)
     except Exception as error:
-        why = trouble.readable(context.places, error)
+        why = readable(error, lambda: context.places.logs)
         context.ui.fail(f"the pod of {record.id} is gone; what is kept of the run here could not all be written: {why.message}")
         summary = summarize(record, folder)
         return {**summary, "exit_status": summary["exit_status"] or (why.exit_code if isinstance(why, DiskFull) else 0)}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-import traceback
 
 from trainyard.clouds.marker import parse_time
-from trainyard.config import Places
-from trainyard.errors import Detached, DiskFull, OwnFault, StillThere, TrainyardError, UserError, disk_full
+from trainyard.errors import Detached, DiskFull, StillThere, TrainyardError
+from trainyard.faults import readable
 from trainyard.runs.context import Context
 from trainyard.runs.pods import known
 from trainyard.runs.progress import duration
@@ -30,24 +29,11 @@ def end_command(record: Record) -> str:
 
 def untouched(context: Context, record: Record, folder: RunFolder, error: BaseException) -> TrainyardError:
     """Return the error that tells a controller's trouble, which has changed nothing about the run."""
-    trouble = readable(context.places, error)
+    trouble = readable(error, lambda: context.places.logs)
     if record.judged and record.pods and not known(record):
         return trouble  # its pods are proved gone: only what is kept here is concerned
     kind, why = (DiskFull, trouble.message) if isinstance(trouble, DiskFull) else (StillThere, str(trouble))
     return kind(f"{why}\n{_state(record)} {standing(record)} is left as it is.", hint=_next(record, folder))
-
-
-def readable(places: Places, error: BaseException) -> TrainyardError:
-    """Return any error as one that a person can read; the traceback of a fault of ours goes to a file."""
-    if full := disk_full(error):
-        return full
-    if isinstance(error, TrainyardError):
-        return error
-    if isinstance(error, OSError) and error.strerror:
-        return UserError(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
-    if isinstance(error, MemoryError):
-        return UserError("the memory of this machine is used up")
-    return OwnFault(f"a fault of Trainyard itself: {type(error).__name__}: {error}\n{_kept(places, error)}")
 
 
 def detached(record: Record, how: str) -> Detached:
@@ -89,14 +75,3 @@ def _left(end: str) -> str:
     moment = parse_time(end)
     seconds = moment.timestamp() - time.time() if moment else 0.0
     return f" (in {duration(seconds)})" if seconds > 0 else ""
-
-
-def _kept(places: Places, error: BaseException) -> str:
-    text = "".join(traceback.format_exception(error))
-    path = places.logs / f"fault-{time.strftime('%Y%m%d-%H%M%S')}.txt"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError:
-        return text.rstrip("\n")
-    return f"its traceback is in {path}"

@@ -62,10 +62,9 @@ def main(root: Path, arguments: Sequence[str]) -> int:
     if not arguments:
         say("Ready. '. .venv/bin/activate' and 'invoke --list' show what there is; './bootstrap train --stack local' trains.")
         return 0
-    # Files on the command line stay relative to where the person stands.
-    elsewhere = [] if Path.cwd() == root else ["--search-root", str(root)]
+    # Files on the command line stay relative to where the person stands, who may stand in another checkout.
     invoke = root / ".venv" / "bin" / "invoke"
-    os.execv(invoke, [str(invoke), *elsewhere, *arguments])
+    os.execve(invoke, [str(invoke), *arguments], {**os.environ, "TRAINYARD_PROJECT_DIR": str(root)})
 
 
 def prepare(root: Path, env: Mapping[str, str], on_line: OnLine, *, tools: bool = True) -> None:

@@ -145,7 +145,7 @@ def encrypter(stack: Stack) -> Crypter:
 
 def warm(stack: Stack) -> None:
     """Derive the key of a stack's secrets ahead of its first use; what is wrong is told by that use."""
-    with contextlib.suppress(TrainyardError):
+    with contextlib.suppress(TrainyardError, OSError, UnicodeError):
         if salt_of(stack) is not None:
             encrypter(stack).check()
 

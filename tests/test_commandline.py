@@ -1,0 +1,215 @@
+"""Whatever goes wrong between a command line and a verb ends in a sentence and a documented exit code, never in a traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from trainyard.commandline import help_first, main, told, usage_problem
+from trainyard.errors import UserError
+from trainyard.secret import Secret
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    """Run a command line in this process."""
+    kept = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as left:
+            main(words)
+    finally:
+        signal.signal(signal.SIGINT, kept)
+    out = capfd.readouterr()
+    assert isinstance(left.value.code, int)
+    return left.value.code, out.out, out.err
+
+
+@pytest.fixture(scope="module")
+def verbs() -> list[str]:
+    sys.path.insert(0, str(ROOT))
+    try:
+        import tasks
+    finally:
+        sys.path.remove(str(ROOT))
+    return sorted(tasks.ns.task_names)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout's state of its own, and a folder that is no checkout."""
+    monkeypatch.setenv("TRAINYARD_HOME", str(tmp_path / "h"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_verb_helps_whatever_it_needs_and_from_any_folder(
+    verbs: list[str], elsewhere: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for verb in verbs:
+        code, out, err = run(capfd, verb, "--help")
+        assert (code, err) == (0, ""), (verb, err)
+        assert f" {verb} " in out and "Docstring:" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("resume x", "there is no verb 'resume'"),
+        ("trian", "there is no verb 'trian' (did you mean 'train'?)"),
+        ("store", "there is no verb 'store'. Verbs behind it: store.start, store.stop, store.status"),
+        ("train --stak local", "train has no option --stak (did you mean '--stack'?)"),
+        ("attach", "attach: the command line cannot be understood (it needs RUN)"),
+        ("tunnel a", "(it needs RUN and PORT)"),
+        ("runs extra", "runs: the command line cannot be understood"),
+        ("train --stack", "train: the command line cannot be understood"),
+        ("faults.crash --cases many", "faults.crash: the command line cannot be understood"),
+        ("--help resume", "there is no verb 'resume'"),
+    ],
+)
+def test_a_usage_error_is_a_sentence_and_exit_code_2(words: str, says: str, elsewhere: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capfd, *words.split())
+
+    assert code == 2
+    assert says in err and "invoke --" in err, err
+    assert "Traceback" not in out + err
+
+
+def test_help_behind_a_verb_is_help_of_the_verb_but_not_behind_two_dashes() -> None:
+    assert help_first(["invoke", "logs", "--help"]) == ["invoke", "--help", "logs"]
+    assert help_first(["invoke", "train", "--name", "a", "-h"]) == ["invoke", "--help", "train"]
+    assert help_first(["invoke", "ssh", "a", "--", "ls", "--help"]) == ["invoke", "ssh", "a", "--", "ls", "--help"]
+    assert help_first(["invoke", "--help"]) == ["invoke", "--help"]
+
+
+def test_what_we_cannot_tell_better_is_told_in_invokes_words() -> None:
+    assert usage_problem(["--x"], None, "said") == "said"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/etc/x"), 2, "/etc/x: Permission denied"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", b"/etc/x\xff"), 2, "/etc/x"),
+        (OSError(errno.EROFS, "Read-only file system", "/a", None, "/b"), 2, "/a -> /b: Read-only file system"),
+        (OSError(errno.ENOSPC, "No space left on device", "/a"), 74, "No space left on device: /a"),
+        (OSError(errno.EMFILE, "Too many open files"), 2, "Too many open files"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), 2, "a text is not as it should be"),
+        (UserError("wrong", hint="do this"), 2, "wrong\ndo this"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+    ids=repr,
+)
+def test_what_the_outside_does_is_a_sentence(
+    error: BaseException, code: int, says: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(error) == code
+    said = capsys.readouterr().err
+    assert says in said and "Traceback" not in said
+
+
+def test_a_file_of_ours_that_cannot_be_written_names_what_moves_it(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told(PermissionError(errno.EACCES, "Permission denied", str(elsewhere / "h" / "state")))
+
+    assert "TRAINYARD_HOME" in capsys.readouterr().err
+
+
+def test_a_mistake_of_ours_says_so_and_where_its_traceback_is_without_any_key(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = Secret("rpa_a-very-secret-key").reveal()
+    try:
+        raise TypeError(f"no such thing: {key}")
+    except TypeError as error:
+        assert told(error) == 70
+
+    said = capsys.readouterr().err
+    assert said.startswith("a fault of Trainyard itself: TypeError: no such thing: ***\nits traceback is in ")
+    kept = Path(said.strip().rpartition("its traceback is in ")[2]).read_text()
+    assert "Traceback" in kept and key not in kept
+
+
+def test_where_nothing_can_be_written_the_traceback_is_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRAINYARD_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "file"))
+
+    assert told(TypeError("x")) == 70
+    assert "TypeError: x" in capsys.readouterr().err
+
+
+def checkout(folder: Path, tasks: str) -> Path:
+    (folder / "Pulumi.yaml").write_text("name: trainyard\n")
+    (folder / "tasks.py").write_text(tasks)
+    return folder
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "trainyard.commandline", *words]
+
+
+def test_a_ctrl_c_before_the_verb_begins_leaves_no_traceback(tmp_path: Path) -> None:
+    checkout(tmp_path, f"open({str(tmp_path / 'here')!r}, 'w').close()\nimport time; time.sleep(60)\n")
+    process = subprocess.Popen(
+        command("runs"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "here").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")
+
+
+def test_a_tasks_file_that_breaks_is_told_without_a_traceback(tmp_path: Path) -> None:
+    checkout(tmp_path, "import a_module_that_is_not_there\n")
+    done = subprocess.run(command("runs"), cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 70
+    assert "ModuleNotFoundError" in done.stderr and "Traceback" not in done.stderr
+
+
+VERB = """
+import sys
+from invoke import task
+@task
+def say(c):
+    commandline.ready()
+    print("pods of Zoë ┃ " + repr(sys.stdin.read()))
+    print("wärning", file=sys.stderr)
+    open({file!r}, "w").write("kept")
+"""
+
+
+@pytest.mark.parametrize("closed", ["", "<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_closed_streams_and_a_terminal_without_letters_break_nothing(tmp_path: Path, closed: str, encoding: str) -> None:
+    checkout(tmp_path, VERB.format(file=str(tmp_path / "file")))
+    env = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": encoding}
+    line = f'exec "$@" {closed}'
+    given = None if closed else subprocess.DEVNULL
+    done = subprocess.run(["sh", "-c", line, "sh", *command("say")], cwd=tmp_path, env=env, capture_output=True, check=False, stdin=given)
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "file").read_text() == "kept"
+    assert b"Traceback" not in done.stderr
+    if not closed:
+        assert (b"Zo\\xeb" in done.stdout) == (encoding == "ascii")
+
+
+def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
+    checkout(tmp_path, "from invoke import task\n@task\ndef say(c):\n    print('x' * 300000)\n")
+    done = subprocess.run(
+        ["sh", "-c", '"$@" | head -c 1', "sh", *command("say")], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("x", "")

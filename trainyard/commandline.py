@@ -1,0 +1,183 @@
+"""The command ``invoke`` of this checkout: Invoke, where whatever goes wrong ends in a sentence and a documented exit code.
+
+A usage error is 2 and names what was meant; Ctrl-C is 130 from the first instant; what files, disks and networks
+can be is told with its path; a mistake of ours is 70 and says where its traceback was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+USAGE = 2
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the verbs that a command line names, and end the process."""
+    _open_streams()
+    # Until a verb begins nothing exists that a Ctrl-C could leave behind, and Python's own would show a traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+    try:
+        program = _program()
+        program.run(["invoke", *(sys.argv[1:] if argv is None else argv)])
+        code = 0
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else 1 if left.code else 0
+    except BaseException as error:
+        code = told(error)
+    sys.exit(_flushed(code))
+
+
+def told(error: BaseException) -> int:
+    """Say an error to a person as it deserves and return the exit code."""
+    from trainyard.errors import render
+    from trainyard.faults import readable
+
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        # Who read our output has gone: nothing more is to be said, and nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    known = readable(error, _logs)
+    if isinstance(error, OSError) and error.filename:
+        known.hint = known.hint or _moves(error)
+    print(render(known), file=sys.stderr)
+    return known.exit_code
+
+
+def ready() -> None:
+    """Let a verb begin: from here on a Ctrl-C is an exception, so that what was begun can be ended in order."""
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _open_streams() -> None:
+    """Have all three streams, and none that a letter can break: a closed one's number would go to the next file opened."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _program() -> Any:
+    from invoke.exceptions import Exit, ParseError
+    from invoke.program import Program
+
+    from trainyard.config import find_root
+
+    class Verbs(Program):
+        """Invoke's own program, found from any folder, whose usage errors are sentences with exit code 2."""
+
+        def parse_core(self, argv: Any) -> None:
+            with self._usage():
+                super().parse_core(help_first(argv))
+            if not self.args["search-root"].value:
+                self.args["search-root"].value = str(find_root())
+
+        def parse_tasks(self) -> None:
+            with self._usage():
+                super().parse_tasks()
+
+        def parse_cleanup(self) -> None:
+            with self._usage():
+                super().parse_cleanup()
+
+        @contextlib.contextmanager
+        def _usage(self) -> Iterator[None]:
+            try:
+                yield
+            except (ParseError, ValueError) as error:
+                raise Exit(usage_problem(self.argv[1:], getattr(self, "collection", None), str(error)), code=USAGE) from None
+
+    from trainyard import __version__
+
+    made: Any = Verbs
+    return made(name="Trainyard", binary="invoke", binary_names=["invoke"], version=__version__)
+
+
+def help_first(argv: Sequence[str]) -> list[str]:
+    """Return ``invoke VERB --help`` as ``invoke --help VERB``, which needs none of the verb's arguments."""
+    name, *words = argv
+    ours = words[: words.index("--")] if "--" in words else words
+    verb = next((word for word in ours if not word.startswith("-")), None)
+    if verb is None or not ({"--help"} & set(ours) or ours[-1:] == ["-h"]) or ours[0] in ("--help", "-h"):
+        return list(argv)
+    return [name, *ours[: ours.index(verb)], "--help", verb]
+
+
+def usage_problem(words: Sequence[str], collection: Any, said: str) -> str:
+    """Return what is wrong with a command line, and what comes nearest; ``said`` is for what we cannot tell better."""
+    from trainyard.yamlfile import suggest
+
+    verbs = dict.fromkeys(collection.task_names) if collection is not None else {}
+    ours = list(words[: words.index("--")] if "--" in words else words)
+    asked = ours[ours.index("--help") + 1 :] if "--help" in ours else ours
+    verb = next((word for word in asked if not word.startswith("-")), "")
+    if verbs and verb not in verbs:
+        near = f". Verbs behind it: {', '.join(name for name in verbs if name.startswith(verb + '.'))}"
+        return f"there is no verb '{verb}'{near if verb + '.' in ' '.join(verbs) else suggest(verb, verbs)}\ninvoke --list shows them all"
+    if not verbs:
+        return said
+    arguments = {f"--{name.replace('_', '-')}": each for each in collection[verb].get_arguments() for name in each.names if len(name) > 1}
+    again = f"invoke --help {verb} shows its options"
+    given = [word.partition("=")[0] for word in ours[ours.index(verb) + 1 :] if word.startswith("--")]
+    unknown = next((flag for flag in given if flag not in arguments), None)
+    if unknown is not None:
+        return f"{verb} has no option {unknown}{suggest(unknown, arguments)}\n{again}"
+    missing = [each.name.upper() for each in collection[verb].get_arguments() if each.positional and each.default is None]
+    needs = f" (it needs {' and '.join(missing)})" if missing else ""
+    return f"{verb}: the command line cannot be understood{needs}: {said}\n{again}"
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+def _logs() -> Path:
+    from trainyard.config import places
+
+    return places().logs
+
+
+def _moves(error: OSError) -> str | None:
+    """Say what moves the folders that we write to, when the file is in one of them."""
+    from trainyard.config import places
+
+    here, path = places(), Path(os.fsdecode(error.filename))
+    ours = (here.home, here.outside, here.settings)
+    if any(path == folder or folder in path.parents for folder in ours):
+        return "TRAINYARD_HOME, TRAINYARD_LOCAL_ROOT and XDG_CONFIG_HOME say where Trainyard keeps its files."
+    return None
+
+
+def _flushed(code: int) -> int:
+    """Write out what was printed: a reader that has gone is no error, a full disk is one."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError as error:
+        code = told(error)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return code
+
+
+if __name__ == "__main__":
+    from trainyard.commandline import main as run  # the verbs import this module by its name: there must be one of it
+
+    run()
