@@ -181,6 +181,7 @@ def test_a_tasks_file_that_breaks_is_told_without_a_traceback(tmp_path: Path) ->
 VERB = """
 import sys
 from invoke import task
+from trainyard import commandline
 @task
 def say(c):
     commandline.ready()
