@@ -17,6 +17,8 @@ from tests.faults.world import STACK, RunPodYard, World
 LABEL = "a"
 PATIENCE = 400.0
 When = Callable[[Scene], bool]
+BOOKS_SECONDS = 3.0
+"""What summary and books may differ by, for each pod: a request's way, and the seconds until a lost pod is missed."""
 AT_ONCE: When = lambda scene: True  # noqa: E731
 PREPARED: When = lambda scene: scene.phase() != ""  # noqa: E731
 TRAINING: When = lambda scene: scene.log("train.log")  # noqa: E731
@@ -127,8 +129,21 @@ class Stage:
         success = bool(self.summary().get("success"))
         self.expect((done.code == 0) == success, f"exit code {done.code}, but the summary says success: {success}")
         self.expect(done.code != 0 or model.is_file(), "success without a model")
+        self.counts_like_the_books(done)
         if done.code == 6:
             self.says_what_is_left(done)
+
+    def counts_like_the_books(self, done: Done) -> None:
+        """Each pod in the books, booted or not, stands in an ended run's summary, and its cost is that of the books."""
+        summary = self.summary()
+        if done.code == 6 or not summary:
+            return
+        paid = self.world.paid(self.since)
+        told = {pod["pod_id"] for pod in summary["pods"]}
+        self.expect(told == {item.pod for item in paid}, f"the summary names {sorted(told)}, the books {sorted({p.pod for p in paid})}")
+        books = sum(item.price * ((item.end or time.time()) - item.start) / 3600 for item in paid)
+        slack = sum(item.price for item in paid) * BOOKS_SECONDS / 3600
+        self.expect(abs(summary["cost"] - books) <= slack, f"the summary says ${summary['cost']:.6f}, the books ${books:.6f}")
 
     def says_what_is_left(self, done: Done) -> None:
         """A pod that could not be ended is told with id, price and command, and the command ends it."""

@@ -16,29 +16,31 @@ def _create(name: str, seen: str, *, codes: tuple[int, ...], says: tuple[str, ..
 
 
 CREATE = (
-    _create("create-500-before", "transient upstream failure, nothing made", codes=(9,)),
+    _create("create-500-before", "transient upstream failure, nothing made", codes=(0,), paid=True),
     _create("create-500-after", "a create that fails for the client and still bills", codes=(0, 9), paid=True),
-    _create("create-502-page-before", "a page of the proxy in front of the API", codes=(9,)),
+    _create("create-502-page-before", "a page of the proxy in front of the API", codes=(0,), paid=True),
     _create("create-502-page-after", "the proxy gave up, the API did not", codes=(0, 9), paid=True),
-    _create("create-hangs-before", "no answer, nothing made", codes=(9,), **SHORT),
+    _create("create-hangs-before", "no answer, nothing made", codes=(0,), paid=True, **SHORT),
     _create("create-hangs-after", "the pod is made, the answer never comes", codes=(0, 9), paid=True, **SHORT),
-    _create("create-reset-before", "connection reset before the request was read", codes=(9,)),
+    _create("create-reset-before", "connection reset before the request was read", codes=(0,), paid=True),
     _create("create-reset-after", "connection reset after the pod was made", codes=(0, 9), paid=True),
     _create("create-slow", "a create slower than a client's timeout loses the id", codes=(0,), paid=True, delay=2.0),
     _create("create-no-capacity", "the catalog said HIGH, the create says 400", codes=(0,), paid=True),
     _create("create-rule-broken", "a broken rule looks just like no capacity", codes=(0,), paid=True),
-    _create("create-no-balance", "less than an hour of credit", codes=(9,), says=("balance",)),
+    _create("create-no-balance", "less than an hour of credit", codes=(4,), says=("balance",)),
     _create("create-pool-forbidden", "this account may not use that pool", codes=(0,), paid=True),
-    _create("create-forbidden-page", "a firewall's page instead of the API's answer", codes=(9,)),
-    _create("create-unauthorized", "key revoked", codes=(9,)),
+    _create("create-forbidden-page", "a firewall's page instead of the API's answer", codes=(0,), paid=True),
+    _create("create-unauthorized", "key revoked", codes=(4,)),
     _create("create-rate-limited", "429 with Retry-After", codes=(0,), paid=True),
     _create("create-rate-limited-mutely", "429 without Retry-After", codes=(0,), paid=True),
-    _create("create-redirected", "a captive portal", codes=(9,)),
-    _create("create-v1-answer", "the retired API v1 answers", codes=(9,)),
+    _create("create-redirected", "a captive portal", codes=(0,), paid=True),
+    _create("create-v1-answer", "the retired API v1 answers", codes=(4,)),
     _create("create-without-id", "an accepted create without an id", codes=(0, 9), paid=True),
     _create("create-empty-answer", "201 and no body", codes=(0, 9), paid=True),
     _create("create-cut-answer", "the answer breaks off", codes=(0, 9), paid=True),
-    Trial("sold out between price and create", "every create says no capacity", (Fault("create-no-capacity", None),), (9,),
+    Trial("a create dearer than max_price", "the catalog said one price, the create's answer another", (Fault("create-dearer"),), (4,),
+          ("costs $", "allowed are $"), {"max_price": 1}, least_pods=1, most_pods=9),
+    Trial("sold out between price and create", "every create says no capacity", (Fault("create-no-capacity", None),), (4,),
           ("no offer could be rented",), most_pods=0),
     Trial("sold-out", "stock-outs of a type, a data center or all", (Fault("sold-out", None, AT_ONCE),), (4,), most_pods=0),
     Trial("accepted unheard and late on the list", "not found right after create is no proof of absence",
@@ -81,7 +83,7 @@ DELETES = (
 
 def _boot(name: str, seen: str, says: str = "phase", **settings: object) -> Trial:
     # A pod that does not boot is given up for one of the next offer.
-    return Trial(name, seen, (Fault(name, None),), (9,), (says,), {**BOOT, **settings}, least_pods=1, most_pods=3)
+    return Trial(name, seen, (Fault(name, None),), (5,), (says,), {**BOOT, **settings}, least_pods=1, most_pods=3)
 
 
 BOOTS = (
@@ -90,9 +92,9 @@ BOOTS = (
     _boot("boot-pull-fails", "the image cannot be pulled"),
     _boot("boot-error", "ERROR instead of RUNNING", "ERROR"),
     _boot("boot-no-port", "RUNNING without a public port", "phase 'ssh'"),
-    Trial("boot-exec-format", "an image for another processor", (Fault("boot-exec-format", None),), (0, 9), settings=BOOT, least_pods=1,
+    Trial("boot-exec-format", "an image for another processor", (Fault("boot-exec-format", None),), (0, 5), settings=BOOT, least_pods=1,
           most_pods=3),
-    Trial("boot-restart-loop", "the entrypoint exits again and again", (Fault("boot-restart-loop", None),), (0, 9), settings=BOOT,
+    Trial("boot-restart-loop", "the entrypoint exits again and again", (Fault("boot-restart-loop", None),), (0, 5), settings=BOOT,
           least_pods=1, most_pods=3),
     Trial("boot-port-late", "the port comes long after RUNNING", (Fault("boot-port-late", does={"ports_after": 2.0}),), least_pods=1),
     Trial("boot-stale-port", "RUNNING with the port of another pod", (Fault("boot-stale-port", does={"stale": 2.0}),), least_pods=1),

@@ -168,7 +168,8 @@ class ModelCloud:
         end = {"end": format_time(spec.end) if spec.end else None, "stop": format_time(spec.stop) if spec.stop else None}
         visible = self.clock() + max(late, self.faults().get("delay", 0))
         env = {"env": dict(spec.env), "boot": list(spec.boot), "host_key": spec.host_key}
-        more = {"visible": visible, "price": offer.price_per_hour, "gpu": offer.gpu}
+        dearer = float(self._fault("dearer") or 1)
+        more = {"visible": visible, "price": offer.price_per_hour * dearer, "gpu": offer.gpu}
         pod_id = self.add(spec.name, spec.fence_id, spec.lease_id, **more, **end, **env)
         return self._info(self.state(pod_id))
 

@@ -26,7 +26,7 @@ with intents.hold(Path(sys.argv[1]), sys.argv[2], 100.0, lambda s: None) as inte
     for step in sys.argv[3:]:
         kind, _, value = step.partition("=")
         if kind == "start": intent.start("offer", float(value))
-        if kind == "created": intent.created(value, 101.0)
+        if kind == "created": intent.created(value, 1.5, 101.0)
         if kind == "refused": intent.refused(value, 101.0)
         if kind == "torn":
             import os
@@ -86,7 +86,7 @@ def test_a_line_after_a_torn_one_is_read(tmp_path: Path) -> None:
     path_of(tmp_path)
     kill(hold_elsewhere(tmp_path, "start=50", 'torn={"event": "outc'))
     with intents.hold(tmp_path, NAME, 0.0, lambda s: None) as intent:
-        intent.created("p7", 60.0)
+        intent.created("p7", None, 60.0)
         assert intent.record() == intents.Record(50.0, True, 60.0, ("p7",))
 
 
@@ -202,7 +202,7 @@ def test_each_entry_is_synced_before_the_next_step(tmp_path: Path, monkeypatch: 
     real = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: (real(fd), synced.append(path.read_bytes() if path.exists() else b"")))
     with intents.hold(tmp_path, NAME, 0.0, lambda s: None) as intent:
-        for write in (lambda: intent.start("offer", 5.0), lambda: intent.created("p1", 6.0)):
+        for write in (lambda: intent.start("offer", 5.0), lambda: intent.created("p1", None, 6.0)):
             write()
             assert synced[-1] == path.read_bytes()
 
@@ -228,3 +228,23 @@ def test_closing_is_seen_by_every_process_and_stays(tmp_path: Path) -> None:
 def test_a_name_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a pod name"), intents.hold(tmp_path, "../escape", 0.0, lambda s: None):
         pass
+
+
+def test_every_accepted_pod_is_on_record_from_its_request_on_with_price_and_end(tmp_path: Path) -> None:
+    intents.make_folder(tmp_path, LEASE)
+    with intents.hold(tmp_path, NAME, 0, lambda s: None) as intent:
+        intent.start("A", 10.0)
+        intent.created("p1", 5.0, 12.0)
+        intent.ended("p1", 14.0)
+        intent.start("B", 20.0)
+        intent.refused("taken", 21.0)
+        intent.start("C", 30.0)
+        intent.created("p2", None, 33.0)
+        intent.adopted("p2", 40.0)
+        assert intent.record().resolved
+    found = intents.accepted(tmp_path, LEASE)
+    assert [(pod.id, pod.at, pod.offer, pod.price, pod.ended) for pod in found] == [
+        ("p1", 10.0, "A", 5.0, 14.0),
+        ("p2", 30.0, "C", None, None),
+    ]
+    assert intents.accepted(tmp_path, "9" * 10) == []

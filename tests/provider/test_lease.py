@@ -181,7 +181,7 @@ def test_deletion_ends_the_pod_and_those_that_only_carry_the_id(bench: Bench) ->
 
 def test_a_request_with_unknown_outcome_is_waited_out_and_its_pod_ended(bench: Bench) -> None:
     made = lease(bench)
-    bench.cloud.set_faults(create=["error"])
+    bench.cloud.set_faults(create=["error", "error"])
     with pytest.raises(CloudUnknown):
         pod(bench, made[0])
     asked = bench.at[0] - bench.cloud.capabilities.settle  # the create itself watched for the settle time
@@ -231,7 +231,7 @@ def test_one_empty_listing_is_no_proof_where_the_cloud_needs_two(bench: Bench) -
 
 def test_a_clock_set_back_does_not_lengthen_the_wait(bench: Bench) -> None:
     made = lease(bench)
-    bench.cloud.set_faults(create=["error"])
+    bench.cloud.set_faults(create=["error", "error"])
     with pytest.raises(CloudUnknown):
         pod(bench, made[0])
     bench.at[0] -= 86400
@@ -343,7 +343,7 @@ def test_the_fence_is_closed_before_it_looks_so_that_a_waiting_create_refuses(be
 def test_the_fence_waits_out_requests_of_runs_with_unknown_outcome(bench: Bench) -> None:
     made = the_fence(bench)
     of_run = lease(bench, fence_id=made[0])
-    bench.cloud.set_faults(create=["error"])
+    bench.cloud.set_faults(create=["error", "error"])
     with pytest.raises(CloudUnknown):
         pod(bench, of_run[0], made[0])
     asked = bench.at[0] - bench.cloud.capabilities.settle

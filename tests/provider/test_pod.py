@@ -192,12 +192,63 @@ def test_offers_can_be_chosen_and_avoided(bench: Bench) -> None:
     assert outputs["offer"] == "B-1"
 
 
-def test_an_unclear_error_never_moves_on_and_leaves_the_outcome_open(bench: Bench) -> None:
+def test_a_pod_whose_price_turns_out_too_high_is_ended_before_the_next_offer_is_asked(bench: Bench) -> None:
+    bench.cloud.set_faults(dearer=["10"])
+    pod_id, outputs = POD.create(bench.call(), ready(bench, max_price=4))
+    assert (outputs["offer"], outputs["price_per_hour"]) == ("B-1", 2.0)
+    assert bench.cloud.alive() == [pod_id]
+    dear, kept = intents.accepted(bench.world.places.intents, LEASE)
+    assert dear.price == 10.0 and dear.ended is not None and dear.ended <= kept.at and kept.id == pod_id
+    assert any("$10.00/h, allowed are $4.00/h" in text for text in bench.messages)
+
+
+def test_when_every_answer_is_too_dear_nothing_is_left_and_each_is_told(bench: Bench) -> None:
+    bench.cloud.set_faults(dearer=["10", "10"])
+    with pytest.raises(NoCapacity, match=r"A-1: its pod .* costs \$10\.00/h.*; B-1: its pod .* costs \$20\.00/h"):
+        POD.create(bench.call(), ready(bench))
+    assert bench.cloud.alive() == []
+
+
+def test_a_pod_too_dear_that_a_crash_left_is_ended_and_not_adopted(bench: Bench) -> None:
+    inputs = ready(bench, max_price=4)
+    dear = add(bench, inputs, price=9.0)
+    pod_id, outputs = POD.create(bench.call(), inputs)
+    assert bench.cloud.alive() == [pod_id] and pod_id != dear
+    assert outputs["offer"] == "A-1"
+
+
+def test_a_pod_too_dear_that_cannot_be_ended_is_told_and_nothing_else_is_rented(bench: Bench) -> None:
+    bench.cloud.set_faults(dearer=["10"], terminate="error")
+    with pytest.raises(StillThere, match=r"\$10\.00/h"):
+        POD.create(bench.call(), ready(bench, max_price=4))
+    assert bench.cloud.calls("create") == 1
+
+
+def test_one_error_before_anything_was_made_gets_one_retry_once_that_is_proved(bench: Bench) -> None:
     bench.cloud.set_faults(create=["error"])
+    inputs, began = ready(bench), bench.at[0]
+    pod_id, outputs = POD.create(bench.call(), inputs)
+    needs = bench.cloud.capabilities
+    assert bench.cloud.alive() == [pod_id] and outputs["offer"] == "A-1"
+    assert bench.at[0] - began >= needs.post_timeout + needs.settle, "the first request could still have made one"
+    assert bench.cloud.calls("create") == 2
+
+
+def test_the_retry_finds_a_pod_that_shows_late_and_rents_no_second_one(bench: Bench) -> None:
+    bench.cloud.set_faults(create=["error"])
+    inputs = ready(bench)
+    bench.during += [lambda: None] * 14 + [lambda: [add(bench, inputs)]]  # type: ignore[list-item]
+    with pytest.raises(Partial) as caught:
+        POD.create(bench.call(), inputs)
+    assert bench.cloud.alive() == [caught.value.id] and bench.cloud.calls("create") == 1
+
+
+def test_a_second_unclear_error_never_moves_on_and_leaves_the_outcome_open(bench: Bench) -> None:
+    bench.cloud.set_faults(create=["error", "error"])
     inputs = ready(bench)
     with pytest.raises(CloudUnknown, match="502"):
         POD.create(bench.call(), inputs)
-    assert bench.cloud.calls("create") == 1
+    assert bench.cloud.calls("create") == 2
     assert not record(bench, inputs).resolved
 
 
@@ -213,7 +264,7 @@ def test_an_unclear_error_after_the_cloud_accepted_is_a_partial_failure_with_the
 
 
 def test_a_retry_after_an_unclear_error_waits_until_nothing_can_appear_any_more(bench: Bench) -> None:
-    bench.cloud.set_faults(create=["error"])
+    bench.cloud.set_faults(create=["error", "error"])
     inputs = ready(bench)
     with pytest.raises(CloudUnknown):
         POD.create(bench.call(), inputs)

@@ -5,11 +5,14 @@ import time
 
 import pytest
 
+from trainyard.clouds.absence import Gone, Proof
 from trainyard.clouds.protocol import Offer
 from trainyard.errors import NoCapacity, RefusedError
-from trainyard.runs.estimate import check_limits, estimate, query_of
+from trainyard.runs.estimate import check_limits, estimate, price_ceiling, query_of
 from trainyard.runs.identity import RunId
 from trainyard.runs.ledger import Ledger
+from trainyard.runs.made import POD
+from trainyard.runs.pods import known, note_deleted, note_ended, rented
 from trainyard.runs.progress import Metrics, duration
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.summary import cost, last_lines, summarize
@@ -74,6 +77,58 @@ def test_the_estimate_includes_the_rescue_time():
 
     assert told.most == pytest.approx(50.0)
     assert "at most $50.00" in told.text()
+
+
+def test_the_estimate_names_the_dearest_offer_that_may_be_taken():
+    offers = [Offer("a", "toy", "A4000", 1, 0.2), Offer("b", "toy", "H100", 1, 3.0), Offer("c", "toy", "L40", 1, 1.0)]
+
+    told = estimate(OneOffer(offers), {}, 2.0)
+
+    assert told.most == pytest.approx(3.0 * 2.5)
+    assert told.text().startswith("1x A4000 at $0.20/h (where that is taken up to 1x H100 at $3.00/h), lease")
+    assert estimate(OneOffer(offers), {"avoid_offers": ["b"]}, 2.0).most == pytest.approx(2.5)
+    assert estimate(OneOffer(offers), {"only_offers": ["a"]}, 2.0).most == pytest.approx(0.5)
+
+
+def test_no_pod_is_kept_at_a_price_that_estimate_max_price_or_a_blocking_limit_forbids(tmp_path):
+    ledger, told = Ledger(tmp_path / "l.db"), estimate(OneOffer([offer(2.0)]), {}, 2.0)
+
+    assert 2.0 < price_ceiling(told, {"disk_gb": 100}, ledger) < 2.1
+    assert price_ceiling(told, {"max_price": 2.0}, ledger) == 2.0
+    assert price_ceiling(told, {"limit_day": 5.0}, ledger) == 2.0
+    assert price_ceiling(told, {"limit_day": 5.0, "limit_action": "warn"}, ledger) > 2.0
+
+
+def test_limits_count_runs_that_are_alive_or_were_killed(tmp_path):
+    ledger = Ledger(tmp_path / "l.db")
+    ledger.add(RUN, "prepared", estimate=60.0)
+    told = estimate(OneOffer([offer(20.0)]), {}, 2.0)
+
+    with pytest.raises(RefusedError, match=r"\$0\.00 spent, \$60\.00 may still go to runs that have not ended"):
+        check_limits(told, {"limit_day": 100}, ledger, None)
+    ledger.add(RUN, "ended", cost=1.0)
+    ledger.set_cost(RUN, time.time(), 1.0)
+    assert check_limits(told, {"limit_day": 100}, ledger, None) == []
+
+
+def test_every_pod_of_a_run_counts_at_its_own_price_and_the_wait_for_the_proof_does_not():
+    done = record(pods=[
+        {"pod_id": "p1", "price_per_hour": 3.6, "accepted": 1000.0, "ended": 2000.0},
+        {"pod_id": "p2", "price_per_hour": 7.2, "accepted": 2000.0, "ended": 2500.0},
+    ], ended=9999.0)  # fmt: skip
+
+    assert cost(done) == pytest.approx(2.0)
+
+
+def test_a_pod_ends_for_the_bill_when_it_was_deleted_or_its_lease_was_over_not_when_somebody_looked():
+    run = record(pods=[{"pod_id": p, "price_per_hour": 1.0, "accepted": 1000.0} for p in ("p1", "p2", "p3")])
+    note_deleted(run, 1500.0, [{"type": POD, "id": "p2"}, {"type": POD, "id": "p3"}])
+    proof = Proof(ended=(Gone("p1", 9000.0, False), Gone("p2", 9000.0, False), Gone("p3", 1200.0, True)))
+
+    note_ended(run, proof, "1970-01-01T00:50:00Z")
+
+    assert [pod.ended for pod in rented(run)] == [1500.0, 3000.0, 1200.0]
+    assert known(run) == []
 
 
 def test_no_offer_is_said_before_anything_is_rented():

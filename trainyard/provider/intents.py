@@ -12,6 +12,7 @@ Only the Lease removes these files. Knows nothing of clouds.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -40,6 +41,18 @@ class Record:
     """Every id that this intent ever named."""
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A pod that a cloud has accepted: it costs money from ``at`` on (time of its request, epoch seconds)."""
+
+    id: str
+    at: float
+    offer: str | None
+    price: float | None
+    ended: float | None
+    """When whoever asked for it has ended it again, proved."""
+
+
 @dataclass(slots=True)
 class Intent:
     """A locked intent file."""
@@ -55,9 +68,13 @@ class Intent:
         """Write down that a create request is about to leave."""
         self._append({"event": "start", "offer": offer, "time": now})
 
-    def created(self, pod_id: str, now: float) -> None:
+    def created(self, pod_id: str, price: float | None, now: float) -> None:
         """Write down the id that the cloud answered, or that a listing showed after an unclear answer."""
-        self._append({"event": "outcome", "id": pod_id, "time": now})
+        self._append({"event": "outcome", "id": pod_id, "price": price, "time": now})
+
+    def ended(self, pod_id: str, now: float) -> None:
+        """Write down that a pod was ended again, with the time of its end."""
+        self._append({"event": "ended", "id": pod_id, "time": now})
 
     def refused(self, reason: str, now: float) -> None:
         """Write down that the cloud definitely created nothing."""
@@ -122,6 +139,25 @@ def of_lease(root: Path, lease_id: str) -> list[Path]:
 def of_fence(root: Path, fence_id: str) -> list[Path]:
     """Return the intent files of every lease under a fence."""
     return sorted(path for path in root.glob(f"*/ty-{fence_id}-*") if parse_name(path.name))
+
+
+def accepted(root: Path, lease_id: str) -> list[Accepted]:
+    """Return every pod that was accepted under a lease, in order; read without the locks, so it may be a moment old."""
+    found: dict[str, Accepted] = {}
+    for path in of_lease(root, lease_id):
+        start: float | None = None
+        offer: str | None = None
+        for entry in filter(None, map(_entry, _content(path).split(b"\n"))):
+            if entry.get("event") == "start":
+                start, offer = _number(entry.get("time")), str(entry.get("offer"))
+            pod_id, moment = entry.get("id"), _number(entry.get("time"))
+            if not isinstance(pod_id, str) or moment is None:
+                continue
+            if entry.get("event") == "ended" and pod_id in found:
+                found[pod_id] = dataclasses.replace(found[pod_id], ended=moment)
+            else:
+                found.setdefault(pod_id, Accepted(pod_id, start or moment, offer, _number(entry.get("price")), None))
+    return list(found.values())
 
 
 def settle(path: Path, sleep: Callable[[float], None], on_wait: Callable[[], None] | None = None) -> Record:
@@ -249,6 +285,17 @@ def _entry(line: bytes) -> dict[str, object] | None:
     except ValueError:
         return None
     return entry if isinstance(entry, dict) else None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""  # the lease was destroyed a moment ago
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _read(fd: int) -> bytes:

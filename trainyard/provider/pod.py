@@ -109,12 +109,14 @@ def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     with _intent(call, name) as intent:
         fence.refuse_if_closed(world, given.fence_id, given.lease_id, given.store, given.bucket)
         found = rent.find(world, cloud, intent, name)
-        if found is not None:
+        if found is not None and rent.too_dear(found, given.max_price):
+            rent.end_too_dear(world, cloud, intent, found, given.max_price)
+        elif found is not None:
             world.info(f"adopted {found.id}, which an earlier attempt had created")
             return found.id, _outputs(cloud, given, name, found, None)
         offers = _offers(cloud, given)
         try:
-            info, offer = rent.create(world, cloud, intent, offers, lambda offer: _spec(given, name, offer))
+            info, offer = rent.create(world, cloud, intent, offers, lambda offer: _spec(given, name, offer), given.max_price)
         except rent.Ambiguous as error:
             raise Partial(error.info.id, _outputs(cloud, given, name, error.info, error.offer), [error.message]) from error
         return info.id, _outputs(cloud, given, name, info, offer)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from trainyard.clouds.absence import LEAVE, listing_pause
+from trainyard.clouds.absence import LEAVE, Known, listing_pause, prove
 from trainyard.clouds.marker import PodName, parse_name
 from trainyard.clouds.protocol import Capabilities, Cloud, Offer, PodInfo, PodSpec
-from trainyard.errors import CloudError, CloudRefused, NoCapacity, StillThere
+from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, StillThere
 from trainyard.provider.intents import Intent
-from trainyard.provider.world import World
+from trainyard.provider.world import Interrupted, World
 
 _FAR = datetime.max.replace(tzinfo=UTC)
 _DEAD = ("exited", "error")
@@ -53,37 +53,88 @@ def find(world: World, cloud: Cloud, intent: Intent, name: str) -> PodInfo | Non
 
 
 def create(
-    world: World, cloud: Cloud, intent: Intent, offers: Sequence[Offer], spec_for: Callable[[Offer], PodSpec]
+    world: World, cloud: Cloud, intent: Intent, offers: Sequence[Offer], spec_for: Callable[[Offer], PodSpec], limit: float | None = None
 ) -> tuple[PodInfo, Offer]:
-    """Ask for the pod, offer by offer, until one is taken.
+    """Ask for the pod, offer by offer, until one is taken at a price within ``limit`` dollars an hour.
 
-    Only NoCapacity moves on. Raises Ambiguous when the answer was unclear and the pod is there, the cloud's
-    own error otherwise; the intent then says whether the outcome is open.
+    Only a definite no, and a price in the answer that is too high, move on. Raises Ambiguous when the answer was
+    unclear and the pod is there, the cloud's own error otherwise; the intent then says whether the outcome is open.
     """
     refusals: list[str] = []
     for offer in offers:
-        spec = spec_for(offer)
+        try:
+            info = _ask(world, cloud, intent, offer, spec_for(offer))
+        except NoCapacity as error:
+            refusals.append(f"{offer.id}: {error.message}")
+            continue
+        if not too_dear(info, limit, offer):
+            return info, offer
+        refusals.append(f"{offer.id}: {end_too_dear(world, cloud, intent, info, limit, offer)}")
+    raise NoCapacity("no offer could be rented: " + ("; ".join(refusals) or "the cloud has none that fits"))
+
+
+def too_dear(info: PodInfo, limit: float | None, offer: Offer | None = None) -> bool:
+    """Tell whether a pod costs more than was allowed; without a limit, clearly more than its offer said."""
+    if info.price_per_hour is None:
+        return False
+    if limit is None:
+        return offer is not None and info.price_per_hour > offer.price_per_hour * 1.1 + 0.05
+    return info.price_per_hour > limit + 1e-6
+
+
+def end_too_dear(world: World, cloud: Cloud, intent: Intent, info: PodInfo, limit: float | None, offer: Offer | None = None) -> str:
+    """End a pod that turned out too dear before anything boots on it, and return what is to be told.
+
+    Raises StillThere when its end is not proved: then nothing else is rented.
+    """
+    allowed = limit if limit is not None else offer.price_per_hour if offer is not None else 0.0
+    told = f"its pod {info.id} costs ${info.price_per_hour or 0:.2f}/h, allowed are ${allowed:.2f}/h: it was ended at once"
+    world.warn(told)
+    proof = prove(cloud, [Known(info.id, info.price_per_hour)], time=world.time, sleep=world.sleep, allowed=world.allowed)
+    proof.require("Nothing else was rented. Run destroy, then try again.")
+    intent.ended(info.id, proof.ended_at(info.id) or world.time())
+    return told
+
+
+def _ask(world: World, cloud: Cloud, intent: Intent, offer: Offer, spec: PodSpec) -> PodInfo:
+    """Send a create request and write its outcome down; one more, once it is proved that an unclear first one made nothing."""
+    for again in (False, True):
         world.go_on("renting")
         world.asked_for("renting")
         intent.start(offer.id, world.time())
         try:
             info = cloud.create(spec, offer)
-        except NoCapacity as error:
-            intent.refused(error.message, world.time())
-            refusals.append(f"{offer.id}: {error.message}")
-            continue
-        except CloudRefused as error:
+        except (NoCapacity, CloudRefused) as error:
             intent.refused(error.message, world.time())
             raise
         except Exception as error:
             found = _after_unclear(world, cloud, spec)
-            if found is None:
+            if found is None and (again or not isinstance(error, CloudUnknown)):
                 raise
-            intent.created(found.id, world.time())
-            raise Ambiguous(found, offer, error) from error
-        intent.created(info.id, world.time())
-        return info, offer
-    raise NoCapacity("no offer could be rented: " + ("; ".join(refusals) or "the cloud has none that fits"))
+            found = found or _proved_unmade(world, cloud, intent, spec, error)
+            if found is not None:
+                intent.created(found.id, found.price_per_hour, world.time())
+                raise Ambiguous(found, offer, error) from error
+            world.warn(f"{error.message if isinstance(error, CloudError) else error}; no pod was made (proved), asking once more")
+            continue
+        intent.created(info.id, info.price_per_hour, world.time())
+        return info
+    raise AssertionError("the second request has ended in one way or another")
+
+
+def _proved_unmade(world: World, cloud: Cloud, intent: Intent, spec: PodSpec, error: Exception) -> PodInfo | None:
+    """Watch until an unclear request cannot bring a pod any more; return the one that it made, None when it made none.
+
+    Raises the request's own error where that cannot be proved: its outcome stays open.
+    """
+    try:
+        found = [pod for pod in _look(world, cloud, intent, _parts(spec.name)) if pod.name == spec.name and _lives(pod)]
+    except (CloudError, Interrupted):
+        raise error from None
+    if found:
+        return min(found, key=lambda pod: (pod.created or _FAR, pod.id))
+    intent.refused("no pod was made, as the cloud's listings prove", world.time())
+    return None
 
 
 def listed(cloud: Cloud, ids: Sequence[str]) -> list[PodInfo]:

@@ -98,7 +98,8 @@ def adopt(context: Context, environment: str, reference: str, key_file: Path) ->
         raise UserError(f"run {record.id} is known here already", hint=f"Use: invoke attach {record.id}")
     folder.path.mkdir(parents=True)
     folder.save(record)
-    Ledger(context.places.ledger).add(record.id, "adopted", pod=pod.id)
+    hours = (pod.end - pod.created).total_seconds() / 3600 if pod.end and pod.created else record.hours
+    Ledger(context.places.ledger).add(record.id, "adopted", pod=pod.id, estimate=hours * (pod.price_per_hour or 0.0))
     return folder
 
 

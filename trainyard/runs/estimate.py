@@ -10,18 +10,22 @@ from typing import Any
 from trainyard.clouds.protocol import Cloud, CostItem, Offer, OfferQuery
 from trainyard.errors import NoCapacity, RefusedError, UserError
 from trainyard.runs.ledger import Ledger
-from trainyard.runs.shape import avoidable
+from trainyard.runs.shape import DISK_GB, avoidable
 
 HOURS_A_MONTH = 730
+_DISK_MONTH = 0.20
+"""Dollars a month for a GB of a pod's disk: the most that a cloud asks."""
 _DAY = 86_400.0
 LIMIT_WINDOWS: Mapping[str, float] = {"limit_day": _DAY, "limit_week": 7 * _DAY, "limit_month": 30 * _DAY}
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The most a run can cost: the whole lease, rescue time included, at the offer's price."""
+    """The most a run can cost: the whole lease, rescue time included, at the price of the dearest offer that may be taken."""
 
     offer: Offer
+    """The one that is asked for first."""
+    dearest: Offer
     hours: float
     rescue_hours: float
     volume: CostItem | None = None
@@ -32,13 +36,13 @@ class Estimate:
     @property
     def most(self) -> float:
         """Dollars."""
-        return self.offer.price_per_hour * (self.hours + self.rescue_hours)
+        return self.dearest.price_per_hour * (self.hours + self.rescue_hours)
 
     def text(self) -> str:
         """Return the estimate as one line."""
-        gpu = f"{self.offer.gpu_count}x {self.offer.gpu}" if self.offer.gpu else "CPU"
         lease = f"{self.hours:g} h + {self.rescue_hours * 60:.0f} min rescue"
-        text = f"{gpu} at ${self.offer.price_per_hour:.2f}/h, lease {lease}: at most ${self.most:.2f}"
+        other = "" if self.dearest.price_per_hour <= self.offer.price_per_hour else f" (where that is taken up to {_named(self.dearest)})"
+        text = f"{_named(self.offer)}{other}, lease {lease}: at most ${self.most:.2f}"
         if self.volume is None:
             return text
         return f"{text}; network volume {self.volume.id}: ${self.volume.per_hour * HOURS_A_MONTH:.2f} a month, with or without a pod"
@@ -67,15 +71,16 @@ def estimate(cloud: Cloud, settings: Mapping[str, Any], hours: float, failed: Se
     Raises NoCapacity when the cloud has none that fits.
     """
     query = query_of(settings)
-    offers = cloud.offers(query)
+    offers = _chosen(cloud.offers(query), settings)
     if not offers:
         wanted = f"{query.gpu_count}x {' or '.join(query.gpus)}" if query.gpus else "a pod without GPU"
         hint = "Add another GPU to 'gpu', or raise 'max_price'."
         raise NoCapacity(f"{cloud.name} has no offer for {wanted}{_limits(query)} now", hint=hint)
     avoided = avoidable(offers, failed)
-    first = next(offer for offer in offers if offer.id not in avoided)
+    left = [offer for offer in offers if offer.id not in avoided]
+    dearest = max(left, key=lambda offer: offer.price_per_hour)
     volume = next((item for item in cloud.costs() if item.kind == "volume" and item.id == query.volume), None) if query.volume else None
-    return Estimate(first, hours, float(settings.get("rescue_minutes") or 30) / 60, volume, tuple(avoided))
+    return Estimate(left[0], dearest, hours, float(settings.get("rescue_minutes") or 30) / 60, volume, tuple(avoided))
 
 
 def check_limits(found: Estimate, settings: Mapping[str, Any], ledger: Ledger, budget: float | None) -> list[str]:
@@ -85,16 +90,68 @@ def check_limits(found: Estimate, settings: Mapping[str, Any], ledger: Ledger, b
     warnings = []
     if budget is not None and found.most > budget:
         warnings.append(f"the whole lease would cost ${found.most:.2f}; the training is stopped when ${budget:.2f} are used up")
-    for name, window in LIMIT_WINDOWS.items():
-        if settings.get(name) is None:
+    for name, left in _left_of_limits(settings, ledger).items():
+        if found.most <= left.dollars:
             continue
-        spent = ledger.spent_since(time.time() - window)
-        if spent + found.most > float(settings[name]):
-            text = f"{name} is ${float(settings[name]):.2f}: ${spent:.2f} spent, this run may add ${found.most:.2f}"
-            if settings.get("limit_action", "block") == "block":
-                raise RefusedError(text, hint="Shorten the lease (--hours), or change the limit in the stack's settings.")
-            warnings.append(text)
+        text = f"{name} is ${left.limit:.2f}: ${left.spent:.2f} spent{left.live}, this run may add ${found.most:.2f}"
+        if _blocks(settings):
+            raise RefusedError(text, hint="Shorten the lease (--hours), or change the limit in the stack's settings.")
+        warnings.append(text)
     return warnings
+
+
+def price_ceiling(found: Estimate, settings: Mapping[str, Any], ledger: Ledger) -> float:
+    """Return the dollars per hour above which no pod of the run is kept, whatever its offer said.
+
+    A cloud may count the pod's disk into its price: that and 2 % may come to what the estimate told, but neither
+    ``max_price`` nor a limit that blocks is passed.
+    """
+    disk = float(settings.get("disk_gb") or DISK_GB) * _DISK_MONTH / HOURS_A_MONTH
+    ceilings = [found.dearest.price_per_hour * 1.02 + disk]
+    if settings.get("max_price") is not None:
+        ceilings.append(float(settings["max_price"]))
+    if _blocks(settings):
+        ceilings += [left.dollars / (found.hours + found.rescue_hours) for left in _left_of_limits(settings, ledger).values()]
+    return round(min(ceilings), 6)
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What a limit leaves."""
+
+    limit: float
+    spent: float
+    committed: float
+
+    @property
+    def dollars(self) -> float:
+        return self.limit - self.spent - self.committed
+
+    @property
+    def live(self) -> str:
+        return f", ${self.committed:.2f} may still go to runs that have not ended (invoke recover ends them)" if self.committed else ""
+
+
+def _left_of_limits(settings: Mapping[str, Any], ledger: Ledger) -> dict[str, _Left]:
+    now = time.time()
+    given = {name: float(settings[name]) for name in LIMIT_WINDOWS if settings.get(name) is not None}
+    committed = ledger.committed(now) if given else 0.0
+    return {name: _Left(limit, ledger.spent_since(now - LIMIT_WINDOWS[name]), committed) for name, limit in given.items()}
+
+
+def _blocks(settings: Mapping[str, Any]) -> bool:
+    return bool(settings.get("limit_action", "block") == "block")
+
+
+def _chosen(offers: Sequence[Offer], settings: Mapping[str, Any]) -> list[Offer]:
+    """Return the offers that the settings allow, as the provider will choose among them."""
+    only, avoid = settings.get("only_offers"), settings.get("avoid_offers") or ()
+    return [offer for offer in offers if offer.id not in avoid and (only is None or offer.id in only)]
+
+
+def _named(offer: Offer) -> str:
+    gpu = f"{offer.gpu_count}x {offer.gpu}" if offer.gpu else "CPU"
+    return f"{gpu} at ${offer.price_per_hour:.2f}/h"
 
 
 def _limits(query: OfferQuery) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainyard.clouds.marker import LONGEST_LEASE
 from trainyard.runs.identity import RunId
 
 _SCHEMA = """
@@ -68,6 +69,20 @@ class Ledger:
         """Return the dollars of all attempts that started since a moment (epoch seconds)."""
         with self._open() as db:
             return float(db.execute("SELECT COALESCE(SUM(dollars), 0) FROM costs WHERE started >= ?", (moment,)).fetchone()[0])
+
+    def committed(self, now: float) -> float:
+        """Return the dollars that runs without a recorded end may still come to: the whole estimate of each.
+
+        A run that is killed and never looked at again counts so until no lease can hold it any more.
+        """
+        since = now - LONGEST_LEASE.total_seconds()
+        begun: dict[RunId, float] = {}
+        for event in self.events(since=since):
+            if event.kind in ("prepared", "adopted"):
+                begun[event.run] = float(event.data.get("estimate") or 0.0)
+            elif event.kind == "ended":
+                begun.pop(event.run, None)
+        return sum(begun.values())
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

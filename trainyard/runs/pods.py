@@ -9,11 +9,13 @@ import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from trainyard.clouds.absence import Known, Proof
 from trainyard.clouds.marker import parse_time
 from trainyard.clouds.protocol import PodInfo
-from trainyard.runs.made import POD, made
+from trainyard.provider import intents
+from trainyard.runs.made import LEASE, POD, made
 from trainyard.runs.record import Record
 from trainyard.stacks.model import Event, OnEvent
 
@@ -46,8 +48,12 @@ def rented(record: Record) -> list[Rented]:
     return [Rented(**{key: value for key, value in row.items() if key in known}) for row in record.pods]
 
 
-def take_from_state(record: Record, resources: Iterable[Event]) -> None:
-    """Note the pods that the state of the run's stack names."""
+def take_known(record: Record, resources: Sequence[Event], root: Path) -> None:
+    """Note the pods that intents (below ``root``) and the state of the run's stack name, booted or not."""
+    named = {str(lease.outputs["lease_id"]) for lease in made(resources, LEASE, replaced=True) if lease.outputs.get("lease_id")}
+    for lease_id in sorted(named | ({str(record.pod["lease_id"])} if record.pod.get("lease_id") else set())):
+        for taken in intents.accepted(root, lease_id):
+            note(record, Rented(taken.id, taken.price, taken.at, offer=taken.offer, ended=taken.ended))
     for pod in made(resources, POD, replaced=True):
         if not pod.id:
             continue

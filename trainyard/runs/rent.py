@@ -7,10 +7,11 @@ from typing import Any
 
 from trainyard import yamlfile
 from trainyard.config import PROJECT
+from trainyard.errors import BootFailed, NoCapacity
 from trainyard.runs.context import Context
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.made import ENDPOINT, POD, made
-from trainyard.runs.pods import Deletions, note_deleted, take_from_state
+from trainyard.runs.pods import Deletions, note_deleted, take_known
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.shape import remember_failure
 from trainyard.stacks import facade
@@ -59,7 +60,7 @@ def rent(context: Context, record: Record, folder: RunFolder) -> None:
     stack = context.run_stack(record, folder)
     avoid = _avoided(folder)
     failures: list[str] = []
-    take_from_state(record, facade.resources(stack))
+    take_known(record, facade.resources(stack), context.places.intents)
     for attempt in range(BOOT_TRIES):
         with context.ui.stage("up", "lease and pod"), folder.stage(record, "up"):
             outcome = _up(context, record, stack)
@@ -76,7 +77,9 @@ def rent(context: Context, record: Record, folder: RunFolder) -> None:
         if offer is not None:
             _remember(context, record, offer, outcome)
         if offer is None or offer in avoid or last:
-            raise outcome.error("the pod could not be brought up: ", *failures)
+            error = outcome.error("the pod could not be brought up: ", *failures)
+            # Out of offers because their pods did not boot is a failed boot, not a cloud without capacity.
+            raise BootFailed(error.message, facts=error.facts) if failures and isinstance(error, NoCapacity) else error
         avoid.append(offer)
         failures.append(f"before that, with {offer}: {outcome.reason()}")
         context.ui.warn(f"{outcome.reason()}\nthe next offer is tried; {offer} is avoided")
@@ -85,6 +88,16 @@ def rent(context: Context, record: Record, folder: RunFolder) -> None:
     record.pod = {key: value for key, value in found.items() if key not in ("host_key_seed",)}
     record.phase = "up"
     folder.save(record)
+    context.ui.say(f"rented     {_taken(record)}")
+
+
+def _taken(record: Record) -> str:
+    """Say what was taken, at the price of the create's answer: the estimate may have named several."""
+    pod = record.pod
+    gpu = f"{pod.get('gpu_count')}x {pod['gpu']}" if pod.get("gpu") else "CPU"
+    price = "price unknown" if pod.get("price_per_hour") is None else f"${float(pod['price_per_hour']):.2f}/h"
+    where = f" in {pod['region']}" if pod.get("region") else ""
+    return f"{gpu} at {price}{where}: pod {pod.get('pod_id')}, its lease ends {pod.get('end')}"
 
 
 def _up(context: Context, record: Record, stack: Stack) -> Outcome:
@@ -95,7 +108,7 @@ def _up(context: Context, record: Record, stack: Stack) -> Outcome:
     finally:
         resources = facade.readable_resources(stack)
         note_deleted(record, events.at, resources)
-        take_from_state(record, resources)
+        take_known(record, resources, context.places.intents)
 
 
 def _is_there_after_all(stack: Stack) -> bool:

@@ -18,7 +18,7 @@ from trainyard.provider import intents
 from trainyard.provider.sweep import Remembered, remember
 from trainyard.runs.context import Context
 from trainyard.runs.made import LEASE, made
-from trainyard.runs.pods import Deletions, known, note_deleted, note_ended, take_from_state
+from trainyard.runs.pods import Deletions, known, note_deleted, note_ended, take_known
 from trainyard.runs.record import Record, RunFolder
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
@@ -107,7 +107,7 @@ def _destroy(context: Context, record: Record, folder: RunFolder, stack: Stack |
 
 def _destroy_once(context: Context, record: Record, folder: RunFolder, stack: Stack | None) -> _Found:
     """Try once. What the engine does not end is ended through the cloud: the pod costs money, the state does not."""
-    leases = _leases(record, stack)
+    leases = _leases(context, record, stack)
     problem = _by_engine(context, record, folder, stack) if stack is not None else ""
     try:
         cloud = context.cloud_of(record)
@@ -132,11 +132,11 @@ def _remembered(context: Context, record: Record, cloud: Cloud, lease_id: str) -
     return remember(root, lease_id, cloud.capabilities, is_fence=False, time=time.time, sleep=time.sleep, say=context.ui.say)
 
 
-def _leases(record: Record, stack: Stack | None) -> set[str]:
+def _leases(context: Context, record: Record, stack: Stack | None) -> set[str]:
     """Return the leases of the run, as its record and its state know them."""
     found = {str(record.pod["lease_id"])} if record.pod.get("lease_id") else set()
     resources = facade.readable_resources(stack) if stack is not None else []
-    take_from_state(record, resources)
+    take_known(record, resources, context.places.intents)
     return found | {str(lease.outputs["lease_id"]) for lease in made(resources, LEASE, replaced=True) if lease.outputs.get("lease_id")}
 
 

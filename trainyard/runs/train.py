@@ -22,7 +22,7 @@ from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.values import Values, lock_for, locked_packages, needs_of, resolve
 from trainyard.runs import attempts, shape
 from trainyard.runs.context import Context
-from trainyard.runs.estimate import Estimate, check_limits, estimate
+from trainyard.runs.estimate import Estimate, check_limits, estimate, price_ceiling
 from trainyard.runs.identity import new_label
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.record import Record, RunFolder
@@ -113,10 +113,11 @@ def _estimate(
     for warning in shape.warnings(settings, shaped, needs):
         context.ui.warn(warning)
     if told.avoided:
-        shaped["avoid_offers"] = list(told.avoided)
+        shaped["avoid_offers"] = [*(shaped.get("avoid_offers") or ()), *told.avoided]
         context.ui.warn(f"not taken, because their pods did not boot in the last hours: {', '.join(told.avoided)}")
     for warning in check_limits(told, settings, ledger, budget):
         context.ui.warn(warning)
+    shaped["max_price"] = price_ceiling(told, shaped, ledger)
     return told, shaped
 
 

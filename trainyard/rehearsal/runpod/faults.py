@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from trainyard.errors import UserError
 
-Kind = Literal["reply", "alter", "boot", "life", "key", "clock", "stock", "lag"]
+Kind = Literal["reply", "alter", "boot", "life", "key", "clock", "stock", "lag", "price"]
 _CREATE, _LIST, _GET, _DELETE = "POST /pods", "GET /pods", "GET /pods/ID", "DELETE /pods/ID"
 _CATALOG, _GRAPHQL, _POD = "GET /catalog/.*", "POST /graphql", ".* /pods/ID"
 CAPACITY = "There are no longer any instances available with the requested specifications. Please refresh and try again."
@@ -122,6 +122,7 @@ TABLE = (
     Fault("pod-rest-down", "key", "", "REST fails from inside the pod, GraphQL works", {"status": 500}),
     Fault("clock-behind", "clock", "", "the cloud's clock is an hour behind", {"seconds": -3600}),
     Fault("clock-ahead", "clock", "", "the cloud's clock is an hour ahead", {"seconds": 3600}),
+    Fault("create-dearer", "price", "", "the create's answer names another price than the catalog", {"factor": 10.0}),
     Fault("sold-out", "stock", "", "stock-outs of a type, a data center or all", {"what": ["*"]}),
     _reply("catalog-500", _CATALOG, "transient upstream failure", status=500),
     _reply("graphql-500", _GRAPHQL, "transient upstream failure", status=500),

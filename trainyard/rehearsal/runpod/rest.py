@@ -117,7 +117,9 @@ class Rest:
     def _create(self, request: Request, _: str) -> Reply:
         body = _body(request, "CreatePodRequest")
         place = self.place(body)
-        return Reply(201, self.show(self.fleet.create(body, price=place[0], center=place[1])), "Pod")
+        dearer = self.fleet.faults.met("price")
+        price = place[0] * (dearer["factor"] if dearer else 1.0)
+        return Reply(201, self.show(self.fleet.create(body, price=price, center=place[1])), "Pod")
 
     def place(self, body: dict[str, Any], *, spot: bool = False) -> tuple[float, str]:
         """Check the rules between fields and find room; return (price, data center). Completes ``body`` from its template."""
