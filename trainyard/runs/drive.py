@@ -39,6 +39,7 @@ def drive(context: Context, folder: RunFolder) -> dict[str, Any]:
     while True:
         with folder.driving(), leaving():
             record = folder.load()
+            kept.take(context, record, folder)
             try:
                 return _through(context, record, folder, kept)
             except KeyboardInterrupt as left:
@@ -117,7 +118,7 @@ def _train(context: Context, record: Record, folder: RunFolder, kept: Keepsake) 
     from trainyard.runs.pod import pod_of
 
     pod = pod_of(context, record)
-    kept.take(record, folder, pod)
+    kept.take(context, record, folder)  # once more: before, there was no pod, or no training
     if not record.reached("trained"):
         with folder.stage(record, "train"):
             over = follow.follow(context, record, folder, pod)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 from trainyard.recipes.declared import DECLARED
 from trainyard.runs.context import Context
-from trainyard.runs.pod import Pod
+from trainyard.runs.key import key_file
 from trainyard.runs.record import Record, RunFolder
 
 _TIMES = 20
@@ -20,18 +21,21 @@ class Keepsake:
         self._files: dict[Path, bytes] = {}
         self._times = 0
 
-    def take(self, record: Record, folder: RunFolder, pod: Pod) -> None:
+    def take(self, context: Context, record: Record, folder: RunFolder) -> None:
         """Remember what is there."""
-        for path in (folder.config, folder.bundle / DECLARED, folder.bundle / "config.json", pod.address.key_file):
-            if path is not None and path.is_file():
+        for path in (folder.config, folder.bundle / DECLARED, folder.bundle / "config.json", key_file(context, record)):
+            with contextlib.suppress(OSError):
                 self._files[path] = path.read_bytes()
-        if not record.reached("trained"):
-            self._files |= {folder.log: b"", folder.metrics: b""}
+        if record.reached("started") and not record.reached("trained"):
+            for path in (folder.log, folder.metrics):
+                with contextlib.suppress(OSError):
+                    path.touch()
+                    self._files[path] = b""
 
     def put_back(self, context: Context, record: Record, folder: RunFolder) -> bool:
         """Write again what was deleted; False when nothing of it is missing, or it cannot be written."""
         missing = [path for path in self._files if not path.is_file()]
-        if not missing or self._times >= _TIMES:
+        if (not missing and (folder.path / "run.json").is_file()) or self._times >= _TIMES:
             return False
         self._times += 1
         try:

@@ -9,6 +9,12 @@ from trainyard.errors import EngineError
 from trainyard.runs.context import Context
 from trainyard.runs.record import Record
 from trainyard.stacks import facade
+from trainyard.stacks.model import Stack
+
+
+def key_file(context: Context, record: Record) -> Path:
+    """Return where the key lies, or should."""
+    return Path(str(record.pod.get("ssh_key_file") or context.places.ssh / record.environment / "id_ed25519"))
 
 
 def private_key(context: Context, record: Record) -> Path:
@@ -16,12 +22,17 @@ def private_key(context: Context, record: Record) -> Path:
 
     Raises EngineError when neither holds it.
     """
-    path = Path(str(record.pod.get("ssh_key_file") or context.places.ssh / record.environment / "id_ed25519"))
+    path = key_file(context, record)
     if path.is_file():
         return path
-    pem = facade.outputs(context.stack(record.environment)).get("ssh_private_key")
+    # The state is all that is asked for: the settings of the environment may be broken or gone by now.
+    config = record.id.folder(context.places.runs) / "config.yaml"
+    pem = facade.outputs(Stack(record.environment, context.places, context.env, config)).get("ssh_private_key")
     if not pem:
-        raise EngineError(f"the private key {path} is gone and the state of '{record.environment}' does not hold it")
+        raise EngineError(
+            f"the private key {path} is gone and the state of '{record.environment}' does not hold it",
+            hint="Put a copy of it there: without it nobody reaches the pod.",
+        )
     _write(path, str(pem))
     return path
 
