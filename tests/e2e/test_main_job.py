@@ -61,6 +61,8 @@ def test_a_training_that_fails_is_told_with_its_last_lines_and_the_pod_is_gone(y
     assert "the training exited 3" in done.out and "no-such-program" in done.out and "image lacks a program" in done.out
     assert yard.pods() == []
     assert yard.invoke("runs", "--json").json()[0]["state"] == "failed"
+    assert "kept, NOT a success: exited 3; it left no output; its logs" in done.out
+    assert "left no output (exited 3)" in yard.invoke("download", "bad", str(tmp_path / "got")).expect(2).err
 
 
 def test_ctrl_c_detaches_a_second_terminal_watches_takes_over_when_the_first_dies_and_cancel_saves(yard, tmp_path):
@@ -87,8 +89,9 @@ def test_ctrl_c_detaches_a_second_terminal_watches_takes_over_when_the_first_die
     out, _ = second.communicate(timeout=90)
     assert "run tester/a cancelled" in out and yard.pods() == [], out
     assert yard.record("a")["phase"] == "ended" and yard.invoke("runs", "--json").json()[0]["state"] == "cancelled"
+    assert "kept, NOT a success: cancelled" in out
     yard.invoke("download", "a", str(tmp_path / "got")).expect()
-    assert "steps" in (tmp_path / "got" / "model.txt").read_text()
+    assert "steps" in (tmp_path / "got" / "model" / "model.txt").read_text()
 
 
 def test_while_a_run_trains_a_shell_a_tunnel_and_a_cancel_reach_its_pod(yard):
@@ -183,6 +186,17 @@ def test_lora_trains_a_real_model_and_its_loss_falls(tmp_path):
         assert summary["success"] and summary["final_loss"] < summary["first_loss"]
         yard.invoke("download", "lora", str(tmp_path / "got")).expect()
         assert (tmp_path / "got" / "adapter_model.safetensors").stat().st_size > 0
+
+        running = yard.start("train", "--stack", "local", "--name", "long", "--set", "num_train_epochs=500", "--set", "save_steps=5")
+        metrics = yard.home / "runs" / "tester" / "long" / "1" / "metrics.jsonl"
+        yard.wait_for(lambda: metrics.is_file() and metrics.read_bytes().count(b"\n") >= 7)
+        yard.invoke("cancel", "long", timeout=120).expect()
+        out, _ = running.communicate(timeout=120)
+        assert "run tester/long cancelled" in out and "kept, NOT a success: cancelled" in out and yard.pods() == [], out
+        yard.invoke("download", "long", str(tmp_path / "kept")).expect()
+        (checkpoint,) = (tmp_path / "kept" / "checkpoints").iterdir()
+        sizes = json.loads((checkpoint / "complete.json").read_text())
+        assert "optimizer.pt" in sizes and all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
     finally:
         yard.close()
         shutil.rmtree(yard.base, ignore_errors=True)

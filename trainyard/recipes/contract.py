@@ -76,6 +76,7 @@ class Recipe:
     outputs: tuple[Output, ...]
     excludes: tuple[str, ...]
     checkpoints: str | None
+    checkpoint_mark: str | None
     verdict: Verdict
     env: Mapping[str, str]
     ports: tuple[str, ...]
@@ -133,6 +134,7 @@ def _recipe(top: Fields, name: str, folder: Path) -> Recipe:
         outputs=tuple(_output(fields) for fields in top.items("outputs")),
         excludes=tuple(top.words("excludes")),
         checkpoints=top.text("checkpoints", "") or None,
+        checkpoint_mark=top.text("checkpoint_mark", "") or None,
         verdict=_verdict(top.map("verdict")),
         env={key: str(value) for key, value in top.map("env").rest()},
         ports=tuple(top.words("ports")),

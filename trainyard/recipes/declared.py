@@ -22,6 +22,7 @@ class Declared:
     outputs: tuple[str, ...]
     excludes: tuple[str, ...]
     checkpoints: str | None
+    checkpoint_mark: str | None
     exit_codes: tuple[int, ...]
     stopped: tuple[int, ...]
     failures: tuple[KnownFailure, ...]
@@ -38,6 +39,7 @@ def declaration(recipe: Recipe, values: Values, versions: Mapping[str, str]) -> 
         "outputs": [{"pattern": item.pattern, "kind": item.kind} for item in recipe.outputs],
         "excludes": list(recipe.excludes),
         "checkpoints": recipe.checkpoints,
+        "checkpoint_mark": recipe.checkpoint_mark,
         "verdict": {
             "exit_codes": list(recipe.verdict.exit_codes),
             "stopped": list(recipe.verdict.stopped),
@@ -59,6 +61,7 @@ def read_declared(text: bytes, where: str) -> Declared:
             outputs=tuple(item["pattern"] for item in said["outputs"]),
             excludes=tuple(said["excludes"]),
             checkpoints=said["checkpoints"],
+            checkpoint_mark=said.get("checkpoint_mark"),
             exit_codes=tuple(verdict["exit_codes"]),
             stopped=tuple(verdict["stopped"]),
             failures=tuple(KnownFailure(re.compile(item["pattern"]), item["remedy"]) for item in said["failures"]),

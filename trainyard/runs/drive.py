@@ -123,7 +123,7 @@ def _train(context: Context, record: Record, folder: RunFolder, kept: Keepsake) 
         with folder.stage(record, "train"):
             over = follow.follow(context, record, folder, pod)
         if over is not None:
-            return _cut_off(context, record, over)
+            return _cut_off(context, record, folder, over)
         _advance(context, record, folder, "trained", exit_code=record.exit_code)
     from trainyard.runs import finish
 
@@ -135,17 +135,17 @@ def _train(context: Context, record: Record, folder: RunFolder, kept: Keepsake) 
             over = follow.ended_from_outside(record, pod)
             if over is None:
                 raise
-            return _cut_off(context, record, over)
+            return _cut_off(context, record, folder, over)
 
 
-def _cut_off(context: Context, record: Record, over: Verdict) -> Verdict:
+def _cut_off(context: Context, record: Record, folder: RunFolder, over: Verdict) -> Verdict:
     """Return the verdict on a run whose pod has gone: one that lost its controller after the commit has succeeded all the same."""
     from trainyard.runs import finish
 
     if over.by == "person":
         return over
     try:
-        return Verdict("training") if finish.found(context, record) else over
+        return finish.found(context, record, folder) or over
     except TrainyardError as error:
         raise StoreError(f"{over.error}, and whether its result has reached the bucket cannot be asked: {error}") from error
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from trainyard.errors import ForeignResult, PodCannotUpload, StoreError, Unreachable
 from trainyard.recipes.declared import Declared
 from trainyard.remote.protocol import Transport
 from trainyard.runs.context import Context
-from trainyard.runs.judge import declared_anywhere, judge
+from trainyard.runs.judge import declared_anywhere, declared_of, judge, keep
 from trainyard.runs.pod import Pod
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.verdict import Verdict
@@ -17,41 +18,43 @@ from trainyard.storage import commit as storage_commit
 from trainyard.storage import direct
 from trainyard.storage.client import StoreSettings, store_settings, sync_command
 from trainyard.storage.deliver import Progress
-from trainyard.storage.manifest import LeftOut, ResultKey
+from trainyard.storage.manifest import Keep, LeftOut, ResultKey
 from trainyard.storage.markers import refuse_foreign
 
 
 def commit(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Verdict:
-    """Judge the training and bring its result to safety; sets ``training_success`` and ``result``, returns its verdict.
+    """Judge the training and bring what it left to safety; sets ``training_success`` and ``result``, returns its verdict.
 
-    Whatever it raises, the run has no verdict yet: the caller leaves the pod as it is.
+    What a failure or a stop left is kept as no success. Whatever it raises, the run has no verdict yet: the caller
+    leaves the pod as it is.
     """
     record.cancelled = record.cancelled or folder.cancelled
-    where = "to the bucket" if record.bucket else "to this machine (no bucket is set)"
     with pod.connect() as transport:
         said = declared_anywhere(folder, record, pod, transport)
         verdict = judge(record, folder, said)
-        if verdict.error is None:
-            with context.ui.stage("result", where):
-                _save(context, record, said, transport, pod)
+        how = keep(record, folder, said)
+        what = f"what there is of a training that {how.why}" if how else ""
+        where = "to the bucket" if record.bucket else "to this machine (no bucket is set)"
+        with context.ui.stage("result", f"{what} {where}".strip()):
+            _save(context, record, said, how, transport, pod)
         folder.save(record)
     return verdict
 
 
-def found(context: Context, record: Record) -> bool:
-    """Tell whether the run's result counts in its bucket already (a controller died after it wrote it); sets ``result`` then."""
+def found(context: Context, record: Record, folder: RunFolder) -> Verdict | None:
+    """Return the verdict on a run whose result is in its bucket already (a controller died after it wrote it); sets ``result``."""
     settings, key = store_of(context, record.bucket), ResultKey(record.user, record.label, record.attempt)
     if settings is None:
-        return False
+        return None
     try:
         refuse_foreign(settings, key, record.token)
     except ForeignResult:
-        return False
-    done = storage_commit.committed(settings, key)
+        return None
+    done = storage_commit.committed(settings, key, record.token)
     if done is None:
-        return False
-    record.training_success, record.result = True, _told(context, done)
-    return True
+        return None
+    record.training_success, record.result = done.ending is None, _told(context, done)
+    return Verdict("training") if done.ending is None else judge(record, folder, declared_of(folder))
 
 
 def store_of(context: Context, bucket: dict[str, Any] | None) -> StoreSettings | None:
@@ -68,7 +71,7 @@ def sync_line(context: Context, record: Record) -> str | None:
     return sync_command(settings, key, f"./{record.label}") if settings and key else None
 
 
-def _save(context: Context, record: Record, said: Declared, transport: Transport, pod: Pod) -> None:
+def _save(context: Context, record: Record, said: Declared, how: Keep | None, transport: Transport, pod: Pod) -> None:
     outputs, excludes = list(said.outputs), list(said.excludes)
     settings = store_of(context, record.bucket)
     problem: str | None = None
@@ -76,7 +79,7 @@ def _save(context: Context, record: Record, said: Declared, transport: Transport
         key = ResultKey(record.user, record.label, record.attempt)
         try:
             done = storage_commit.commit(
-                settings, transport, key, pod.path("output"), outputs, excludes, token=record.token,
+                settings, transport, key, pod.path("output"), outputs, excludes, token=record.token, keep=how,
                 on_progress=_shown(context), volume=record.pod.get("volume_path"),
             )  # fmt: skip
         except (PodCannotUpload, ForeignResult) as error:
@@ -87,30 +90,31 @@ def _save(context: Context, record: Record, said: Declared, transport: Transport
             record.result = _told(context, done)
             return
     context.ui.warn(problem or "no bucket is set: the result is fetched over SSH before the pod is ended")
-    _fetch(context, record, transport, pod, outputs, excludes, problem)
+    _fetch(context, record, transport, pod, outputs, excludes, how, problem)
 
 
-def _told(context: Context, done: storage_commit.Committed) -> dict[str, Any]:
-    return {
-        "s3_url": done.s3_url, "s3_key": done.s3_key, "manifest_sha256": done.manifest_sha256, "files": done.files,
-        "bytes": done.bytes, **_not_taken(context, done.left_out),
+def _told(context: Context, done: storage_commit.Committed | direct.Fetched) -> dict[str, Any]:
+    places = {"local_path": str(done.path)} if isinstance(done, direct.Fetched) else {"s3_url": done.s3_url, "s3_key": done.s3_key}
+    return places | {
+        "manifest_sha256": done.manifest_sha256, "files": done.files, "bytes": done.bytes,
+        **_not_taken(context, done.left_out), "kept": asdict(done.ending) if done.ending else None,
     }  # fmt: skip
 
 
 def _fetch(
-    context: Context, record: Record, transport: Transport, pod: Pod, outputs: list[str], excludes: list[str], problem: str | None
-) -> None:
+    context: Context, record: Record, transport: Transport, pod: Pod, outputs: list[str], excludes: list[str], how: Keep | None,
+    problem: str | None,
+) -> None:  # fmt: skip
     home = record.id.home(context.places.root / "out")
     key = ResultKey(record.user, record.label, record.attempt)
     try:
-        got = direct.fetch(transport, key, pod.path("output"), outputs, excludes, home, token=record.token, on_progress=_shown(context))
+        got = direct.fetch(
+            transport, key, pod.path("output"), outputs, excludes, home, token=record.token, keep=how, on_progress=_shown(context)
+        )
     except (StoreError, Unreachable, OSError) as error:
         both = f"{problem}; and over SSH: {error}" if problem else str(error)
         raise StoreError(both) from error
-    record.result = {
-        "local_path": str(got.path), "manifest_sha256": got.manifest_sha256, "files": got.files, "bytes": got.bytes,
-        **_not_taken(context, got.left_out),
-    }  # fmt: skip
+    record.result = _told(context, got)
 
 
 def _not_taken(context: Context, left_out: Sequence[LeftOut]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from trainyard.remote.protocol import Transport, quote
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import Context
 from trainyard.runs.notes import note
+from trainyard.runs.outlook import Outlook
 from trainyard.runs.pod import Pod
 from trainyard.runs.progress import ProgressLine
 from trainyard.runs.record import Record, RunFolder, is_driven
@@ -33,6 +34,8 @@ _ASK_CLOUD_EVERY = 20.0
 _ASK_CLOUD_FIRST = 3.0
 _HEARTBEAT_EVERY = 30.0
 _STOP_AGAIN = 2.0
+_WARDEN_FIRST = 20.0
+"""Seconds after the lease's stop in which the pod's own warden tells the training; it kills none that does not listen."""
 
 
 class _Over(Exception):
@@ -43,7 +46,7 @@ class _Over(Exception):
 
 
 def follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Verdict | None:
-    """Follow until the training has exited and set ``record.exit_code``, or return whose word ended the pod before.
+    """Follow until the training has ended and set ``record.exit_code`` (or ``vanished``), or return whose word ended the pod before.
 
     A lost link is waited out. Whatever it raises (KeyboardInterrupt on Ctrl-C, HostKeyChanged at once, PodFailed
     when the job is not to be understood) says nothing about the training, which goes on.
@@ -52,6 +55,10 @@ def follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Ver
         status = _follow(context, record, folder, pod)
     except _Over as over:
         return over.verdict
+    if status.state == "lost":
+        # Its lock is free and it left no exit code: nothing of it runs any more.
+        record.vanished = jobs.verdict(status)
+        return None
     if status.state != "exited":
         raise PodFailed(f"the training has no verdict: {jobs.verdict(status)}")
     record.exit_code = status.exit_code
@@ -66,6 +73,7 @@ def _follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Jo
         ProgressLine(context.ui, lambda: cost(record)) as line,
     ):
         line.feed(folder.metrics.read_bytes())
+        outlook = Outlook(record, context.ui.warn)
 
         def take_log(data: bytes) -> None:
             if not os.fstat(log.fileno()).st_size:
@@ -75,6 +83,7 @@ def _follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Jo
         def take_metrics(data: bytes) -> None:
             _write(metrics, data)
             line.feed(data)
+            outlook.look(line.metrics)
 
         tails = [
             Tail(pod.path("job", "log"), take_log, folder.log.stat().st_size),
@@ -150,22 +159,36 @@ class _Watch:
     def _why_stop(self) -> str:
         if self.record.budget is not None and cost(self.record) >= self.record.budget:
             return f"the budget of ${self.record.budget:.2f} is used up"
+        if self._lease_stops():
+            return "its lease's stop has come"
         return "the run is cancelled" if self.folder.cancelled else ""
+
+    def _lease_stops(self) -> bool:
+        stop = parse_time(str(self.record.pod.get("stop")))
+        return stop is not None and time.time() >= stop.timestamp() + _WARDEN_FIRST
 
     def _stop(self, why: str) -> None:
         """Tell the training to save and end, in a thread: the log comes home meanwhile, and a lost link only means once more."""
         if self.lost_since is not None or (self.stopping is not None and self.stopping.is_alive()):
             return
         if why != self.told:
-            self.told = why
+            self.told = self.record.stop_reason = why
             self.context.ui.warn(f"{why}: the training is stopped and saved")
         self.stopping = threading.Thread(target=self._tell_stop, daemon=True)
         self.stopping.start()
 
     def _tell_stop(self) -> None:
         with contextlib.suppress(TrainyardError):
-            jobs.stop(self.transport, self.pod.path("job"), grace=STOP_GRACE)
+            jobs.stop(self.transport, self.pod.path("job"), grace=self._grace())
         time.sleep(_STOP_AGAIN)
+
+    def _grace(self) -> float:
+        """Return how long the training may save: at most half of what is left of the lease, the other half brings it to safety."""
+        end = parse_time(str(self.record.pod.get("end")))
+        if end is None:
+            return STOP_GRACE
+        half = max(1.0, (end.timestamp() - time.time()) / 2)
+        return half if self._lease_stops() else min(STOP_GRACE, half)
 
     def _beat(self) -> None:
         folder = quote(self.pod.path(".trainyard", "warden"))

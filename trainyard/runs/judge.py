@@ -13,6 +13,7 @@ from trainyard.remote.protocol import Transport, expect, quote
 from trainyard.runs.pod import Pod
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.verdict import Verdict
+from trainyard.storage.manifest import Keep
 
 _LOG_TAIL = 64 * 1024
 
@@ -50,8 +51,22 @@ def judge(record: Record, folder: RunFolder, said: Declared) -> Verdict:
     record.training_success = record.exit_code in said.exit_codes
     if record.training_success or record.exit_code in said.stopped:
         return Verdict("training")
-    why = ": out of memory" if OUT_OF_MEMORY in _tail(folder.log) else ""
-    return Verdict("training", "\n".join([f"the training exited {record.exit_code}{why}", *_last_words(said, folder.log)]), 1)
+    return Verdict("training", "\n".join([f"the training {_end(record, folder)}", *_last_words(said, folder.log)]), 1)
+
+
+def keep(record: Record, folder: RunFolder, said: Declared) -> Keep | None:
+    """Return how what a judged training left is to be kept; None for a success, whose result is committed as one."""
+    if record.training_success:
+        return None
+    asked = "cancelled" if record.cancelled else record.stop_reason or "told to stop (its lease's stop, or its budget)"
+    why = asked if record.exit_code in said.stopped else _end(record, folder)
+    return Keep(why, record.exit_code, said.checkpoints, said.checkpoint_mark)
+
+
+def _end(record: Record, folder: RunFolder) -> str:
+    if record.vanished:
+        return f"has no verdict: {record.vanished}"
+    return f"exited {record.exit_code}" + (": out of memory" if OUT_OF_MEMORY in _tail(folder.log) else "")
 
 
 def _last_words(said: Declared, log: Path) -> list[str]:

@@ -58,6 +58,10 @@ class Record:
     """Every pod that was accepted for the run (see runs/pods.py)."""
     stages: dict[str, float] = field(default_factory=dict)
     exit_code: int | None = None
+    vanished: str | None = None
+    """What is known of a job that is no more and left no exit code."""
+    stop_reason: str | None = None
+    """Why this controller told the training to stop."""
     training_success: bool | None = None
     cancelled: bool = False
     result: dict[str, Any] | None = None

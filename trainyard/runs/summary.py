@@ -71,6 +71,7 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "bytes": result.get("bytes"),
         "left_out": result.get("left_out", []),
         "not_carried": result.get("not_carried", []),
+        "kept": result.get("kept"),
         "final_loss": metrics.loss,
         "first_loss": metrics.first_loss,
         "steps_done": metrics.step,
@@ -122,8 +123,8 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
         lines.append(f"the cloud's API was asked at {summary['api_address']}, which is not the cloud's own address")
     if summary["error"]:
         lines.append(f"error: {summary['error']}")
-    if word == "stopped":
-        lines.append("the training was told to stop (its lease's stop, or its budget) and saved what it had")
+    if summary["kept"]:
+        lines.append(_kept(summary["kept"], summary["files"]))
     lines += [f"left out: {folder} ({count} files, {size:,} bytes)" for folder, count, size in _by_folder(summary["left_out"])]
     lines += [f"NOT in the result: {path}: {why}" for path, why in summary["not_carried"][:10]]
     if summary["s3_url"]:
@@ -136,6 +137,13 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
     elif summary["local_path"]:
         lines.append(f"Result: {summary['local_path']}")
     return lines
+
+
+def _kept(kept: Mapping[str, Any], files: int) -> str:
+    """Return the line that says that what is found at the place below is no success."""
+    checkpoints = ", ".join(kept["checkpoints"]) or "no complete checkpoint"
+    what = f"{files} files, {checkpoints}" if files else "it left no output; its logs"
+    return f"kept, NOT a success: {kept['why']}; {what}"
 
 
 def _by_folder(left_out: Sequence[Sequence[Any]]) -> list[tuple[str, int, int]]:
