@@ -1,5 +1,6 @@
 """A run does not depend on how its surroundings are: the checkout's path, proxies, profiles of other tools."""
 
+import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -38,3 +39,20 @@ def test_a_checkout_in_any_path_behind_any_proxy_trains_on_this_machine(odd):
     assert list((odd.base / "got").rglob("*"))
     assert {path.name for path in odd.base.iterdir()} == {"w", "c", "o", "got"}
     odd.invoke("destroy", "--stack", "local", "--yes").expect()
+
+
+def test_the_job_gets_the_secrets_that_the_settings_name_and_nothing_that_is_kept_holds_them(yard):
+    (yard.root / "Pulumi.local.yaml").write_text("config:\n  trainyard:cloud: local\n  trainyard:pod_secrets: [HF_TOKEN]\n")
+    (yard.root / ".env").write_text("HF_TOKEN=hf_very-secret-token\nWANDB_API_KEY=other-very-secret\n")
+    script = yard.base / "job.sh"
+    script.write_text('mkdir -p "$OUTPUT_DIR/model"; printf "%s|%s" "$HF_TOKEN" "$WANDB_API_KEY" | sha256sum > "$OUTPUT_DIR/model/w"\n')
+
+    done = yard.invoke("train", "--recipe", "command", "--set", f"script={script}", "--name", "s", "--json").expect()
+
+    assert "the job gets HF_TOKEN of yours" in done.err
+    assert done.json()["pod_secrets"] == ["HF_TOKEN"]
+    yard.invoke("download", "tester/s", str(yard.base / "got")).expect()
+    said = (yard.base / "got" / "w").read_text().split()[0]
+    assert said == hashlib.sha256(b"hf_very-secret-token|").hexdigest()
+    kept = [path for folder in (yard.root, yard.base / "o") for path in folder.rglob("*") if path.is_file() and path.name != ".env"]
+    assert [path for path in kept if b"very-secret" in path.read_bytes()] == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -142,7 +141,7 @@ def _end_runs(context: Context, name: str, *, yes: bool) -> None:
         record = folder.load()
         price = float(record.pod.get("price_per_hour") or 0)
         context.ui.say(f"live run   {record.id} ({record.phase}), ${price:.2f}/h; what it has not saved is lost")
-    if not yes and not _agreed(f"End {len(live)} live run(s) of '{name}'? [y/N] "):
+    if not yes and not context.ui.agreed(f"End {len(live)} live run(s) of '{name}'? [y/N] "):
         raise RefusedError(
             f"stack '{name}' has live runs; nothing was destroyed", hint="Say --yes, or end them one by one: invoke cancel RUN"
         )
@@ -152,10 +151,6 @@ def _end_runs(context: Context, name: str, *, yes: bool) -> None:
         except TrainyardError as error:
             # The environment's own Lease sweeps by fence id, so one stuck run must not stop the rest.
             context.ui.warn(f"{folder.load().id}: {error}")
-
-
-def _agreed(question: str) -> bool:
-    return sys.stdin is not None and sys.stdin.isatty() and input(question).strip().lower() in ("y", "yes")
 
 
 def _clouds(context: Context, name: str | None) -> list[Cloud]:

@@ -48,6 +48,8 @@ class Record:
     cloud: str = ""
     starting: bool = False
     budget: float | None = None
+    pod_secrets: list[str] = field(default_factory=list)
+    """Names of the variables that the job gets; their values are nowhere here."""
     data: dict[str, Any] = field(default_factory=dict)
     bucket: dict[str, Any] | None = None
     git_commit: str | None = None

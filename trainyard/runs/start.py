@@ -12,6 +12,7 @@ from trainyard.recipes.declared import Declared
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.adopt import RUN_FILE, told_to_pod
 from trainyard.runs.bucketdata import signed_urls
+from trainyard.runs.consent import secret_values
 from trainyard.runs.context import Context
 from trainyard.runs.judge import declared_of
 from trainyard.runs.pod import Pod
@@ -47,7 +48,7 @@ def variables(context: Context, record: Record, folder: RunFolder, pod: Pod, sai
         "bundle_dir": str(folder.bundle),
         "bundle_sha256": record.bundle_sha256,
         "data": [{"src": item["src"], "dest": item["dest"], "sha256": item["sha256"]} for item in files],
-        "job_env": job_env(context, pod, record.pod.get("volume_path"), local=local),
+        "job_env": job_env(context, pod, record.pod.get("volume_path"), local=local) | secret_values(record.pod_secrets, context.env),
         # A disk of 100 GB has less than that free: its file system takes some.
         "min_disk_gb": 0.9 * (said.needs.get("disk_gb") or 1),
         "gpu_count": int(record.pod.get("gpu_count") or 0),

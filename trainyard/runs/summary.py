@@ -91,6 +91,7 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "simulated": bool(record.pod.get("simulated")),
         "api_address": record.pod.get("api_address"),
         "data": record.data,
+        "pod_secrets": record.pod_secrets,
         "git_commit": record.git_commit,
         "versions": {"trainyard": __version__, **record.versions},
         "bundle_sha256": record.bundle_sha256,

@@ -20,7 +20,7 @@ from trainyard.errors import UserError
 from trainyard.recipes import bundle, data, venvs
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.values import Values, lock_for, locked_packages, needs_of, resolve
-from trainyard.runs import attempts, shape
+from trainyard.runs import attempts, consent, shape
 from trainyard.runs.context import Context
 from trainyard.runs.estimate import Estimate, check_limits, estimate, price_ceiling
 from trainyard.runs.identity import new_label
@@ -47,6 +47,7 @@ class Wanted:
     name: str | None = None
     hours: float | None = None
     budget: float | None = None
+    yes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class _Plan:
     estimate: Estimate
     settings: dict[str, Any]
     """The stack's settings, raised to what the recipe needs."""
+    pod_secrets: list[str]
 
 
 def prepare(context: Context, wanted: Wanted) -> RunFolder:
@@ -75,6 +77,8 @@ def prepare(context: Context, wanted: Wanted) -> RunFolder:
     threading.Thread(target=facade.warm, args=(context.stack(wanted.stack),), daemon=True).start()
     cloud = context.cloud(wanted.stack)
     plan = _plan(context, wanted, cloud, given)
+    own = consent.own_files(wanted.data, plan.data, plan.recipe, plan.values)
+    consent.ask(context.ui, wanted.stack, cloud, str(given.get("upload_consent") or "ask"), own, yes=wanted.yes)
     outputs = ensure_environment(context, wanted.stack)
     if cloud.name == "local" or cloud.simulated:
         # Shared by all local pods of this machine, built before a pod exists.
@@ -100,7 +104,10 @@ def _plan(context: Context, wanted: Wanted, cloud: Cloud, given: Mapping[str, An
     hours, budget = _hours(wanted, settings), _budget(wanted, settings)
     told, shaped = _estimate(context, cloud, settings, needs_of(chosen, values), hours, budget)
     ui.say(f"estimate   {told.text()}")
-    return _Plan(wanted.stack, user, chosen, values, found, hours, budget, told, shaped)
+    named = consent.pod_secrets(settings, context.env)
+    if named:
+        ui.say(f"secrets    the job gets {', '.join(named)} of yours (pod_secrets)")
+    return _Plan(wanted.stack, user, chosen, values, found, hours, budget, told, shaped, named)
 
 
 def _estimate(
@@ -135,6 +142,7 @@ def _write(context: Context, plan: _Plan, name: str | None, outputs: dict[str, A
         record = Record(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=made.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
+            pod_secrets=plan.pod_secrets,
             data=plan.data.summary(), bucket=bucket, cloud=str(plan.settings.get("cloud", plan.stack)),
             git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
         )  # fmt: skip

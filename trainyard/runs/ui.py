@@ -59,6 +59,16 @@ class Ui:
         """Print what went wrong."""
         self.console.print(text, markup=False, style="red")
 
+    def agreed(self, question: str) -> bool:
+        """Ask a person; with nobody at a terminal the answer is no."""
+        if sys.stdin is None or not sys.stdin.isatty():
+            return False
+        self.console.print(question, markup=False, end="")
+        try:
+            return input().strip().lower() in ("y", "yes")
+        except EOFError:
+            return False
+
     @contextmanager
     def stage(self, name: str, what: str) -> Iterator[None]:
         """Announce a stage and, at its end, how long it took."""

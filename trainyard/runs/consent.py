@@ -1,0 +1,67 @@
+"""What leaves this machine with a run: the user's own files, and the variables that the settings name for the job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainyard.clouds.protocol import Cloud
+from trainyard.config import secret
+from trainyard.errors import RefusedError, UserError
+from trainyard.recipes.contract import Recipe
+from trainyard.recipes.data import Data
+from trainyard.recipes.values import Values
+from trainyard.runs.ui import Ui
+from trainyard.stacks.environ import KEYS_OF
+from trainyard.storage.groups import AWS, R2, RUNPOD
+
+_NEVER_SENT = frozenset((*(name for names in KEYS_OF.values() for name in names), *RUNPOD, *R2, *AWS, "AWS_SESSION_TOKEN"))
+"""What an account or a bucket is opened with: no pod needs it, and a pod is somebody else's machine."""
+
+
+def own_files(asked: str | None, data: Data, recipe: Recipe, values: Values) -> list[str]:
+    """Return the user's own files that a run sends, as a person names them; what a recipe ships (nothing was asked for) is none."""
+    found = [data.describe()] if asked is not None and data.kind in ("file", "folder") else []
+    named = (values.get(variable.name) for variable in recipe.variables if variable.kind == "file")
+    return found + [Path(str(value)).name for value in named if value]
+
+
+def ask(ui: Ui, stack: str, cloud: Cloud, consent: str, files: Sequence[str], *, yes: bool) -> None:
+    """Let a run's files leave this machine only as its settings say; raises RefusedError before anything is rented."""
+    if cloud.name == "local" or cloud.simulated:
+        return  # its pods are on this machine
+    if consent == "never":
+        raise RefusedError(
+            f"upload_consent is 'never', and the pods of stack '{stack}' are on other machines; nothing was sent",
+            hint="Train on this machine (--stack local), or change trainyard:upload_consent in the stack's settings.",
+        )
+    if not files or consent == "always" or yes:
+        return
+    what = ", ".join(files)
+    if not ui.agreed(f"Send {what} to {cloud.name}? [y/N] "):
+        raise RefusedError(
+            f"nobody has agreed that {what} may be sent to {cloud.name}; nothing was sent, nothing was rented",
+            hint="Say --yes, or set 'trainyard:upload_consent: always' in the stack's settings.",
+        )
+
+
+def pod_secrets(settings: Mapping[str, Any], env: Mapping[str, str]) -> list[str]:
+    """Return the variables that the job gets; raises UserError or RefusedError for one that is not set or may not be sent."""
+    names = list(dict.fromkeys(str(name) for name in settings.get("pod_secrets") or ()))
+    for name in names:
+        if name in _NEVER_SENT or name.startswith(("PULUMI_", "TRAINYARD_")):
+            raise RefusedError(f"pod_secrets: {name} opens an account or a bucket; it is never sent to a pod")
+    secret_values(names, env)
+    return names
+
+
+def secret_values(names: Sequence[str], env: Mapping[str, str]) -> dict[str, str]:
+    """Return the values for the job's environment, references followed; raises UserError, by name, for one that is not set."""
+    found = {}
+    for name in names:
+        value = secret(env, name)
+        if value is None:
+            raise UserError(f"pod_secrets: {name} is not set", hint="Put it into .env or export it; or take it out of the settings.")
+        found[name] = value.reveal()
+    return found
