@@ -1,5 +1,7 @@
 """A name may be used again: each run of it is an attempt of its own, whose files overwrite nobody's."""
 
+import threading
+
 import pytest
 
 from tests.runs.test_identity_and_record import make_record
@@ -45,6 +47,27 @@ def test_a_name_that_is_at_work_in_this_checkout_is_refused_and_told_how_to_go_o
 
     assert "invoke attach ann/x" in caught.value.hint
     assert [folder.load().attempt for folder in all_folders(context.places.runs)] == [1]
+
+
+def test_of_one_command_said_twice_at_once_only_one_gets_an_attempt(context):
+    begun, second = threading.Event(), []
+
+    def say_again():
+        begun.set()
+        with pytest.raises(RefusedError, match="attempt 1, prepared"):
+            prepare(context)
+        second.append("refused")
+
+    with attempts.reserved(context.places.runs, "ann", "x") as draft:
+        thread = threading.Thread(target=say_again)
+        thread.start()
+        assert begun.wait(10)
+        record = make_record(label="x", token=draft.token)
+        RunFolder(draft.path).save(record)
+        draft.path.rename(record.id.folder(context.places.runs))
+    thread.join(10)
+
+    assert second == ["refused"]
 
 
 def test_what_came_home_counts_where_the_records_are_lost(context):

@@ -112,6 +112,16 @@ def test_a_training_that_left_nothing_has_its_logs_kept(settings: StoreSettings,
         download(settings, "r1", tmp_path)
 
 
+def test_a_training_that_removed_its_output_folder_has_its_log_kept(settings: StoreSettings, pod: Workspace) -> None:
+    shutil.rmtree(pod.output)
+
+    assert run(settings, pod).files == 0
+
+    assert [item.key.rpartition("/")[2] for item in bucket.listing(settings, WHERE.logs)] == ["config.json", "train.log"]
+    with pytest.raises(StoreError, match="there is no folder"):
+        run(settings, pod, keep=None)
+
+
 def test_a_success_is_no_success_without_outputs(settings: StoreSettings, pod: Workspace) -> None:
     with pytest.raises(StoreError, match="matches the outputs"):
         commit(settings, here(), WHERE, pod.output, ["nothing/**"])

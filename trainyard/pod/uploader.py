@@ -333,7 +333,7 @@ def with_checkpoints(spec: dict[str, Any]) -> tuple[dict[str, Any], list[str], d
 
 def scan(spec: dict[str, Any]) -> dict[str, Any]:
     """Hash what is wanted, and say what was left out, cannot be read or is still changing."""
-    if not os.path.isdir(spec["root"]):
+    if not os.path.isdir(spec["root"]) and not spec.get("keep"):
         return {"error": "there is no folder " + spec["root"]}
     spec, checkpoints, other = with_checkpoints(spec)
     chosen, left_out = sort_out(spec)

@@ -95,6 +95,9 @@ def adopt(context: Context, environment: str, reference: str, key_file: Path) ->
     record = _record(json.loads(answer.stdout), pod, address, cloud)
     folder = RunFolder(RunId(record.user, record.label, record.attempt).folder(context.places.runs))
     if folder.path.exists():
+        if folder.load().token != record.token:
+            hint = "Adopt it from another checkout: each run's files need a place of their own."
+            raise UserError(f"{folder.path} holds another run that is called {record.id}, too (another token)", hint=hint)
         raise UserError(f"run {record.id} is known here already", hint=f"Use: invoke attach {record.id}")
     folder.path.mkdir(parents=True)
     folder.save(record)

@@ -6,7 +6,9 @@ attempt's number: a claim whose process died, or whose answer was lost, is found
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import importlib
 import os
 import secrets
 import shutil
@@ -100,6 +102,12 @@ def claim(context: Context, draft: Draft, user: str, label: str, bucket: dict[st
     except StoreError as error:
         raise StoreError(f"the run's name could not be claimed, nothing was rented: {error.message}", hint=error.hint) from None
     return number
+
+
+def preload() -> None:
+    """Import what a claim needs, while the cloud is asked for its offers."""
+    with contextlib.suppress(Exception):  # who needs it says what is wrong with it
+        importlib.import_module("trainyard.storage.markers")
 
 
 def at_home(places: Places, user: str, label: str) -> int:

@@ -53,11 +53,22 @@ def _unreadable(folder: RunFolder, error: UserError) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> Table:
     """Return the rows as a table for a person."""
     made = Table(Column("run", no_wrap=True, overflow="fold"), "stack", "recipe", "state", "steps", "loss", "$", "result")
+    newest = {row["run"]: row for row in sorted(rows, key=lambda row: int(row["attempt"]))}
     for row in rows:
         loss = "" if row["loss"] is None else f"{row['loss']:.4f}"
         steps = f"{row['steps_done']}/{row['steps_planned']}"
         result = row["s3_url"] or (row["error"] or "").partition("\n")[0]
-        made.add_row(row["run"], row["stack"] or "?", row["recipe"] or "?", row["state"], steps, loss, f"{row['cost']:.2f}", result)
+        # The name alone means the newest attempt; earlier ones are asked for by their number.
+        made.add_row(
+            row["run"] if newest[row["run"]] is row else f"{row['run']}/{row['attempt']}",
+            row["stack"] or "?",
+            row["recipe"] or "?",
+            row["state"],
+            steps,
+            loss,
+            f"{row['cost']:.2f}",
+            result,
+        )
     return made
 
 

@@ -75,6 +75,7 @@ def prepare(context: Context, wanted: Wanted) -> RunFolder:
     given = facade.settings_of(wanted.stack, context.places)
     # Deriving the key of the secrets takes 0.4 s of one core: it passes while everything is validated.
     threading.Thread(target=facade.warm, args=(context.stack(wanted.stack),), daemon=True).start()
+    threading.Thread(target=attempts.preload, daemon=True).start()
     cloud = context.cloud(wanted.stack)
     plan = _plan(context, wanted, cloud, given)
     own = consent.own_files(wanted.data, plan.data, plan.recipe, plan.values)

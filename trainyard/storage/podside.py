@@ -60,6 +60,7 @@ def scan(
         "extra": [{"name": name, "path": path} for name, path in extra.items()],
         "part_size": part_size,
         "md5": md5,
+        "keep": keep is not None,  # then even a missing folder is no error: the logs are kept
         "checkpoints": {"pattern": keep.checkpoints, "mark": keep.mark} if keep and keep.checkpoints else None,
         "reserved": sorted(RESERVED),
     }
