@@ -32,7 +32,7 @@ def untouched(context: Context, record: Record, folder: RunFolder, error: BaseEx
     trouble = readable(error, lambda: context.places.logs)
     if record.judged and record.pods and not known(record):
         return trouble  # its pods are proved gone: only what is kept here is concerned
-    kind, why = (DiskFull, trouble.message) if isinstance(trouble, DiskFull) else (StillThere, str(trouble))
+    kind, why = (DiskFull, _full(trouble, error)) if isinstance(trouble, DiskFull) else (StillThere, str(trouble))
     return kind(f"{why}\n{_state(record)} {standing(record)} is left as it is.", hint=_next(record, folder))
 
 
@@ -46,6 +46,12 @@ def detached(record: Record, how: str) -> Detached:
         f"detached ({how}): {rest}.\n{record.id} stands on {standing(record)}",
         hint=f"Come back with: invoke attach {record.id}\nEnd it with: invoke cancel {record.id}",
     )
+
+
+def _full(full: DiskFull, error: BaseException) -> str:
+    """Return which disk is full; where another error stands before it, that one says what was being written."""
+    said = str(error) if isinstance(error, TrainyardError) and not isinstance(error, DiskFull) else ""
+    return said if full.message in said else f"{said}\n{full.message}".strip()
 
 
 def _state(record: Record) -> str:
