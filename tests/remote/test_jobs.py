@@ -133,6 +133,21 @@ def test_a_job_killed_with_its_supervisor_is_lost_and_not_started_again(transpor
     assert not jobs.start(transport, str(pod / "job"), "echo again")
 
 
+@pytest.mark.parametrize("swept", ["lock", "pid"])
+def test_a_job_whose_folder_was_swept_is_not_lost_while_it_lives(transport: Transport, pod: Path, swept: str) -> None:
+    job = pod / "job"
+    jobs.start(transport, str(job), "sleep 60")
+    until((job / "pid").is_file)
+    supervisor = int((job / "pid").read_text())
+    (job / swept).unlink()
+
+    assert jobs.status(transport, str(job)).state == "running"
+
+    os.killpg(supervisor, signal.SIGKILL)
+    until(lambda: jobs.status(transport, str(job)).state != "running")
+    assert jobs.status(transport, str(job)).state == {"lock": "absent", "pid": "lost"}[swept], "without its lock nothing is known"
+
+
 def test_a_lost_job_on_a_machine_that_was_booted_since_says_so(transport: Transport, pod: Path) -> None:
     jobs.start(transport, str(pod / "job"), "echo ready; sleep 60")
     until(lambda: (pod / "job/pid").exists())

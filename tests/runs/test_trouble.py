@@ -1,7 +1,11 @@
 """Trouble of a controller, at any phase: told with its price, never the end of a started run, and the next command goes on."""
 
+import contextlib
 import errno
 import io
+import os
+import shutil
+import signal
 import sqlite3
 import time
 from pathlib import Path
@@ -14,7 +18,7 @@ from trainyard.errors import Detached, DiskFull, HostKeyChanged, PodFailed, Stil
 from trainyard.runs import drive as driving
 from trainyard.runs import finish, follow, pod, start, teardown
 from trainyard.runs.context import Context
-from trainyard.runs.leave import Left
+from trainyard.runs.leave import Left, leaving
 from trainyard.runs.record import PHASES, Record, RunFolder
 from trainyard.runs.ui import Ui
 from trainyard.runs.verdict import Verdict
@@ -252,8 +256,6 @@ def test_a_folder_that_is_deleted_under_its_controller_is_written_again(run, pha
     def lost_once(*_):
         calls.append(1)
         if len(calls) == 1:
-            import shutil
-
             shutil.rmtree(it.context.places.home)
             raise FileNotFoundError(errno.ENOENT, "was deleted", "run.json")
         return None if phase == "started" else committed(*_)
@@ -267,3 +269,33 @@ def test_a_folder_that_is_deleted_under_its_controller_is_written_again(run, pha
 
 def test_phases_are_known_to_this_test():
     assert set(STEPS) == set(PHASES[PHASES.index("started") : PHASES.index("committed")])
+
+
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError(errno.EIO, "Input/output error")], ids=["pipe", "terminal"]
+)
+def test_a_screen_that_goes_away_is_nobodys_trouble(error):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise error
+
+    ui = Ui(stream=Gone())
+
+    for say in (ui.say, ui.warn, ui.fail):
+        say("once more")
+    with ui.stage("train", "nobody reads"):
+        pass
+
+
+@pytest.mark.parametrize(("ignored", "raised"), [(False, True), (True, False)], ids=["terminal", "nohup"])
+def test_a_hangup_makes_a_controller_leave_in_words_but_not_under_nohup(ignored, raised):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        with contextlib.ExitStack() as stack:
+            told = stack.enter_context(pytest.raises(Left, match="SIGHUP")) if raised else None
+            with leaving():
+                os.kill(os.getpid(), signal.SIGHUP)
+        assert (told is not None) is raised
+        assert signal.getsignal(signal.SIGHUP) is (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)

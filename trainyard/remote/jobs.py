@@ -7,7 +7,8 @@ A job is a folder on the pod. Its files are the whole protocol (other programs t
     lock        held (flock) as long as the job lives         started_at  epoch seconds; its existence is the claim
     boot_id     the kernel's, to tell a restart from a crash  exit        the exit code, written once by rename
 
-exit -> "exited"; lock held -> "running"; started_at without either -> "lost"; nothing -> "absent".
+exit -> "exited"; lock held, or a process of its session alive -> "running"; started_at and a free lock -> "lost";
+nothing, or too little to tell -> "absent".
 Needs POSIX sh, coreutils and util-linux (setsid, flock) on the pod.
 """
 
@@ -131,20 +132,40 @@ setsid sh supervisor </dev/null >/dev/null 2>&1 &
 echo started
 """
 
-_STATUS = """\
-cd "$job" 2>/dev/null && [ -e started_at ] || { echo absent; exit 0; }
-state() {
-  if [ -e exit ]; then echo exited
-  elif ! flock -s -n lock true; then echo running
-  elif [ -e exit ]; then echo exited
-  else echo lost; fi
+# The lock tells who lives, unless somebody has swept the job's folder: then the processes of its session tell. Neither of
+# them there is no proof of anything ("absent").
+_RUNS = """\
+pid=; [ -e pid ] && read -r pid <pid
+boot=; [ -e boot_id ] && read -r boot <boot_id
+now=; { read -r now </proc/sys/kernel/random/boot_id; } 2>/dev/null
+lives() {
+  [ -n "$pid" ] && [ "$boot" = "$now" ] || return 1
+  for stat in /proc/[0-9]*/stat; do
+    { read -r line <"$stat"; } 2>/dev/null || continue
+    set -- ${line##*) }
+    [ "$1" != Z ] && [ "$4" = "$pid" ] && return 0
+  done
+  return 1
 }
-state
+running() { [ ! -e exit ] && { { [ -e lock ] && ! flock -s -n lock true; } || { [ ! -e exit ] && lives; }; }; }
+"""
+
+_STATUS = (
+    """\
+cd "$job" 2>/dev/null && [ -e started_at ] || { echo absent; exit 0; }
+"""
+    + _RUNS
+    + """\
+if running; then echo running
+elif [ -e exit ]; then echo exited
+elif [ -e lock ]; then echo lost
+else echo absent; fi
 for file in exit started_at ended_at pid boot_id; do
   value=; [ -e $file ] && read -r value <$file; echo "$file $value"
 done
-value=; { read -r value </proc/sys/kernel/random/boot_id; } 2>/dev/null; echo "boot_now $value"
+echo "boot_now $now"
 """
+)
 
 # KILL spares the supervisor, which then writes the verdict (137).
 _STOP = (
@@ -156,7 +177,9 @@ while [ -z "$pid" ] && [ $wait -gt 0 ]; do
   [ -e pid ] && read -r pid <pid || { sleep 0.1; wait=$((wait - 1)); }
 done
 [ -n "$pid" ] || { echo 'the job has no pid' >&2; exit 1; }
-running() { [ ! -e exit ] && ! flock -s -n lock true; }
+"""
+    + _RUNS
+    + """\
 running || exit 0
 kill -s TERM -- -$pid 2>/dev/null
 left=$tenths

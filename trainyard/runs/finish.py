@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from trainyard.errors import ForeignResult, PodCannotUpload, StoreError, Unreachable
+from trainyard.errors import ForeignResult, PodCannotUpload, StoreError, TrainyardError, Unreachable
 from trainyard.recipes.declared import Declared
 from trainyard.remote.protocol import Transport
 from trainyard.runs.context import Context
@@ -66,7 +66,10 @@ def store_of(context: Context, bucket: dict[str, Any] | None) -> StoreSettings |
 
 def sync_line(context: Context, record: Record) -> str | None:
     """Return the exact ``aws s3 sync`` command for a run's result."""
-    settings = store_of(context, record.bucket)
+    try:
+        settings = store_of(context, record.bucket)
+    except TrainyardError:
+        return None  # a run that is over is not spoiled by keys that are half set now
     key = (record.result or {}).get("s3_key")
     return sync_command(settings, key, f"./{record.label}") if settings and key else None
 
