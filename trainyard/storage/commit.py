@@ -18,10 +18,10 @@ from trainyard.remote.protocol import Transport
 from trainyard.storage import local, mounted, podside
 from trainyard.storage.bucket import probed
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.deliver import OnProgress, Patience, Progress, deliver, silent
+from trainyard.storage.deliver import OfPod, OnProgress, Patience, Progress, deliver, silent
 from trainyard.storage.manifest import KEPT, PART_SIZE, SUCCESS, Ending, Keep, LeftOut, Manifest, ResultKey, entry_of
 from trainyard.storage.markers import refuse_foreign
-from trainyard.storage.objects import Target
+from trainyard.storage.objects import Target, drop_below
 from trainyard.storage.seal import Result, put_proven, read_result, seal
 
 SCANS = 5
@@ -119,7 +119,7 @@ def _commit(
     manifest = manifest_of(where, token, found, {posixpath.relpath(e["path"], pod.root) for e in found["extra"]})
     targets = result_targets(where, found) + log_targets(where, found)
     if volume is None:
-        deliver(settings, pod, targets, on_progress, patience)
+        deliver(settings, OfPod(pod), targets, on_progress, patience)
     else:
         mounted.deliver(settings, pod, targets, volume, on_progress, patience)
     for entry in found["extra"]:
@@ -128,14 +128,20 @@ def _commit(
     ending = ending_of(keep, found)
     on_progress(Progress("seal", manifest.size, manifest.size, f"writing manifest and {KEPT if ending else SUCCESS}"))
     digest = seal(settings, manifest, ending)
+    drop_open(settings, where)
     podside.mark_safe(pod, digest)
-    return _answer(settings, Result(manifest, digest, ending), already=False)
+    return answer(settings, Result(manifest, digest, ending), already=False)
 
 
 def committed(settings: StoreSettings, where: ResultKey, token: str = "") -> Committed | None:
     """Return this run's result of an attempt if it counts and each of its files is proven to be in the bucket."""
     result = read_result(settings, where, prove=True)
-    return _answer(settings, result, already=True) if result and result.manifest.token == token else None
+    return answer(settings, result, already=True) if result and result.manifest.token == token else None
+
+
+def drop_open(settings: StoreSettings, where: ResultKey) -> int:
+    """Abort the open uploads of an attempt, whoever left them there, and return how many there were."""
+    return drop_below(settings, where.prefix) + drop_below(settings, where.logs)
 
 
 def default_logs(output_dir: str) -> dict[str, str]:
@@ -230,7 +236,8 @@ def _need_files(pod: podside.Pod, found: Mapping[str, Any], outputs: Sequence[st
         raise StoreError(f"no file in {pod.root} matches the outputs ({', '.join(outputs)}); found: {seen}; nothing was committed")
 
 
-def _answer(settings: StoreSettings, result: Result, *, already: bool) -> Committed:
+def answer(settings: StoreSettings, result: Result, *, already: bool) -> Committed:
+    """Return what a caller is told of a result that counts."""
     manifest = result.manifest
     modelled = result.ending is None and any(entry.path.startswith("model/") for entry in manifest.files)
     key = manifest.key.model if modelled else manifest.key.prefix

@@ -1,4 +1,4 @@
-"""Bring files from a pod into the bucket and prove each one, in rounds, until all are proven.
+"""Bring files from a pod, or from this machine, into the bucket and prove each one, in rounds, until all are proven.
 
 A round: ask the store what is there; plan what is missing; let the pod send; complete; ask again. A store that
 says 200 and holds nothing, a dropped connection, an expired URL and a killed controller are all the same case:
@@ -12,12 +12,12 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 from trainyard.errors import PodCannotUpload, StoreError
 from trainyard.storage import objects, podside
-from trainyard.storage.answers import spoken
+from trainyard.storage.answers import is_passing, spoken
 from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.objects import Proof, Target, Work
 
@@ -50,23 +50,42 @@ class Patience:
 
 
 OnProgress = Callable[[Progress], None]
+OnBytes = podside.OnBytes
 
 
 def silent(_: Progress) -> None:
     """Show nothing."""
 
 
-def deliver(
-    settings: StoreSettings,
-    pod: podside.Pod,
-    targets: Sequence[Target],
-    on_progress: OnProgress,
-    patience: Patience,
-) -> None:
+class Carrier(Protocol):
+    """Whoever holds the files of a result: the pod, or this machine."""
+
+    def send(self, settings: StoreSettings, works: Sequence[Work], patience: Patience, on_bytes: OnBytes) -> Reasons:
+        """Send what is left of each work; returns why a target may not have made it."""
+
+    def sample(self, ranges: Sequence[podside.Range]) -> list[str]:
+        """Return the sha256 of ranges (path, offset, length) of files."""
+
+
+@dataclass(slots=True)
+class Reasons:
+    """Why targets did not make it, by key, and whether all of that may be the moment's fault."""
+
+    told: dict[str, str] = field(default_factory=dict)
+    passing: bool = True
+
+    def add(self, key: str, why: str, *, passing: bool) -> None:
+        """Add a reason; the first one of a key stands."""
+        if key not in self.told:
+            self.told[key] = why
+            self.passing = self.passing and passing
+
+
+def deliver(settings: StoreSettings, carrier: Carrier, targets: Sequence[Target], on_progress: OnProgress, patience: Patience) -> None:
     """Return when every target is proven to be in the bucket; raises StoreError when the store fails or lies for good."""
     total = sum(target.entry.size for target in targets)
     suspect: set[str] = set()
-    reasons: dict[str, str] = {}
+    reasons = Reasons()
     for round_ in range(patience.rounds):
         if round_:
             patience.pause(min(30.0, 2.0**round_))
@@ -76,16 +95,17 @@ def deliver(
             done = total - sum(target.entry.size for target in wanted)
             # A later round does not insist on an empty place: VersityGW takes a delete marker for an object (412).
             fresh = {t.key for t in wanted if proofs[t.key] == "absent" and round_ == 0}
-            reasons = _round(settings, pod, wanted, fresh, patience, _counting(on_progress, done, total))
+            reasons = _round(settings, carrier, wanted, fresh, patience, _counting(on_progress, done, total))
             proofs = dict(zip((t.key for t in wanted), each(lambda t: objects.proof(settings, t), wanted), strict=True))
             _forget_dead(settings, wanted, proofs, reasons)
         if all(proofs[t.key] == "there" for t in wanted):
             on_progress(Progress("verify", total, total, "reading samples back"))
-            suspect = wrong_samples(settings, pod, targets, SAMPLED_FILES)
+            suspect = wrong_samples(settings, carrier, targets, SAMPLED_FILES)
             if not suspect:
                 return
-            reasons = dict.fromkeys(suspect, "what the store gives back is not what was sent")
-    raise StoreError(f"not committed: {tell(reasons)}", hint="What has arrived is kept: the same command goes on with it.")
+            reasons = Reasons(dict.fromkeys(suspect, "what the store gives back is not what was sent"), passing=False)
+    hint = "What has arrived is kept: the same command goes on with it."
+    raise StoreError(f"not committed: {tell(reasons.told)}", hint=hint, passing=reasons.passing)
 
 
 def _counting(on_progress: OnProgress, base: int, total: int) -> Callable[[int], None]:
@@ -94,49 +114,69 @@ def _counting(on_progress: OnProgress, base: int, total: int) -> Callable[[int],
 
 def _round(
     settings: StoreSettings,
-    pod: podside.Pod,
+    carrier: Carrier,
     wanted: Sequence[Target],
     fresh: set[str],
     patience: Patience,
     on_bytes: Callable[[int], None],
-) -> dict[str, str]:
+) -> Reasons:
     """Send and complete; returns why a target may not have made it."""
     # Something else (or something that reads back wrong) under the key is replaced, never taken for ours.
     works = each(lambda t: objects.open_work(settings, t, replace=t.key not in fresh), wanted)
-    items: list[dict[str, Any]] = []
-    owner: dict[int, Work] = {}
-    for work in works:
-        for item in objects.requests(settings, work, len(items)):
-            owner[item["id"]] = work
-            items.append(item)
-    before = sum(w.target.entry.size for w in works) - sum(item["length"] for item in items)
-    plan = {"items": items, "threads": SENDERS, "tries": patience.tries, "backoff": patience.backoff}
-    sent = podside.send(pod, plan, lambda n: on_bytes(before + n))
-    if sent.failed and not sent.stored and all(f.get("code") == "Network" for f in sent.failed.values()):
-        example = next(iter(sent.failed.values()))
-        raise PodCannotUpload(f"the pod cannot reach the store at {settings.endpoint or 'AWS'}: {example.get('message')}")
-    failed = {owner[i].target.key: f"{f.get('code')}: {f.get('message', '')}" for i, f in sent.failed.items()}
-    whole = [w for w in works if w.upload_id is not None and w.target.key not in failed]
+    reasons = carrier.send(settings, works, patience, on_bytes)
+    whole = [w for w in works if w.upload_id is not None and w.target.key not in reasons.told]
     each(lambda work: objects.complete(settings, work), whole)
-    return failed
+    return reasons
 
 
-def _forget_dead(settings: StoreSettings, wanted: Sequence[Target], proofs: Mapping[str, Proof], reasons: dict[str, str]) -> None:
+@dataclass(frozen=True, slots=True)
+class OfPod:
+    """The pod sends its files itself, by bound requests."""
+
+    pod: podside.Pod
+
+    def send(self, settings: StoreSettings, works: Sequence[Work], patience: Patience, on_bytes: OnBytes) -> Reasons:
+        """Let the pod carry out a plan."""
+        items: list[dict[str, Any]] = []
+        owner: dict[int, Work] = {}
+        for work in works:
+            for item in objects.requests(settings, work, len(items)):
+                owner[item["id"]] = work
+                items.append(item)
+        before = sum(w.target.entry.size for w in works) - sum(item["length"] for item in items)
+        plan = {"items": items, "threads": SENDERS, "tries": patience.tries, "backoff": patience.backoff}
+        sent = podside.send(self.pod, plan, lambda n: on_bytes(before + n))
+        if sent.failed and not sent.stored and all(f.get("code") == "Network" for f in sent.failed.values()):
+            why = next(iter(sent.failed.values())).get("message")
+            raise PodCannotUpload(f"the pod cannot reach the store at {settings.endpoint or 'AWS'}: {why}", passing=True)
+        reasons = Reasons()
+        for number, failed in sent.failed.items():
+            code = str(failed.get("code"))
+            passing = code == "Network" or is_passing(code, int(failed.get("status") or 0))
+            reasons.add(owner[number].target.key, f"{code}: {failed.get('message', '')}", passing=passing)
+        return reasons
+
+    def sample(self, ranges: Sequence[podside.Range]) -> list[str]:
+        """Let the pod hash ranges."""
+        return podside.sample(self.pod, ranges)
+
+
+def _forget_dead(settings: StoreSettings, wanted: Sequence[Target], proofs: Mapping[str, Proof], reasons: Reasons) -> None:
     """After a round, drop the uploads of what is proven, and of what was completed and is not there (the store lied)."""
     for target in wanted:
-        if len(target.entry.parts) > 1 and (proofs[target.key] == "there" or target.key not in reasons):
+        if len(target.entry.parts) > 1 and (proofs[target.key] == "there" or target.key not in reasons.told):
             objects.drop_uploads(settings, target.key)
         if proofs[target.key] != "there":
-            reasons.setdefault(target.key, "the store said 200, but does not hold it")
+            reasons.add(target.key, "the store said 200, but does not hold it", passing=False)
 
 
-def wrong_samples(settings: StoreSettings, pod: podside.Pod, targets: Sequence[Target], most: int) -> set[str]:
+def wrong_samples(settings: StoreSettings, carrier: Carrier, targets: Sequence[Target], most: int) -> set[str]:
     """Read samples of ``most`` files back from the store and return the keys whose bytes are wrong."""
     chosen = sorted(targets, key=lambda t: -t.entry.size)[: most // 2]
     rest = [t for t in targets if t not in chosen]
     chosen += random.sample(rest, min(len(rest), most - len(chosen)))
     asked = [(target, offset, length) for target in chosen for offset, length in _ranges(target.entry.size)]
-    want = podside.sample(pod, [(t.source, offset, length) for t, offset, length in asked])
+    want = carrier.sample([(t.source, offset, length) for t, offset, length in asked])
     have = each(lambda one: _range_sha256(settings, *one), asked)
     return {asked[i][0].key for i in range(len(asked)) if want[i] != have[i]}
 

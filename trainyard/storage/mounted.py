@@ -16,7 +16,7 @@ from trainyard.remote.protocol import quote
 from trainyard.storage import objects, podside
 from trainyard.storage.bucket import forget
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.deliver import OnProgress, Patience, Progress, each, tell, wrong_samples
+from trainyard.storage.deliver import OfPod, OnProgress, Patience, Progress, each, tell, wrong_samples
 from trainyard.storage.objects import Target
 from trainyard.storage.seal import put_proven
 
@@ -87,7 +87,7 @@ def _unproven(settings: StoreSettings, pod: podside.Pod, targets: Sequence[Targe
     proofs = zip((t.key for t in targets), each(lambda t: objects.proof(settings, t), targets), strict=True)
     wrong = {key: f"S3 shows it as {found}" for key, found in proofs if found != "there"}
     there = [target for target in targets if target.key not in wrong]
-    bad = wrong_samples(settings, pod, there, len(there))
+    bad = wrong_samples(settings, OfPod(pod), there, len(there))
     return wrong | dict.fromkeys(bad, "what S3 gives back is not what was copied")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -19,6 +19,8 @@ from trainyard.storage.manifest import Entry
 
 Proof = Literal["there", "absent", "other"]
 URL_SECONDS = 12 * 3600
+# How a store says that it lists no uploads.
+_NO_SUCH_LIST = (405, 501)
 # The answer of Complete says that this upload cannot become the object any more: start a new one.
 _DEAD = ("NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest", "InvalidRequest")
 
@@ -104,6 +106,37 @@ def complete(settings: StoreSettings, work: Work) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class OpenUpload:
+    """An upload that was begun and neither completed nor aborted: its parts hold space that no listing shows."""
+
+    key: str
+    upload_id: str
+    begun: float
+    bytes: int
+
+
+def open_uploads(settings: StoreSettings, prefix: str = "") -> list[OpenUpload]:
+    """Return the open uploads below a prefix with the size of their parts; none where the store has no such list."""
+    found = []
+    for upload in _listed(settings, prefix):
+        key, upload_id, begun = str(upload["Key"]), str(upload["UploadId"]), upload.get("Initiated")
+        size = sum(int(part["Size"]) for part in _parts(settings, key, upload_id))
+        found.append(OpenUpload(key, upload_id, begun.timestamp() if begun else 0.0, size))
+    return found
+
+
+def drop_below(settings: StoreSettings, prefix: str) -> int:
+    """Abort every open upload below a prefix, and return how many there were."""
+    dropped = 0
+    # List, abort, list again: some stores cannot be asked for a second page.
+    while uploads := _first_page(settings, prefix):
+        for upload in uploads:
+            drop(settings, str(upload["Key"]), str(upload["UploadId"]))
+        dropped += len(uploads)
+    return dropped
+
+
 def drop_uploads(settings: StoreSettings, key: str) -> None:
     """Abort all open uploads of a key: their parts hold space that nobody sees."""
     for upload_id in _open_uploads(settings, key):
@@ -117,9 +150,24 @@ def drop(settings: StoreSettings, key: str, upload_id: str) -> None:
 
 
 def _open_uploads(settings: StoreSettings, key: str) -> list[str]:
-    with spoken(f"list uploads of {settings.url}/{key}"):
-        page = s3(settings).list_multipart_uploads(Bucket=settings.bucket, Prefix=key)
-    return [str(upload["UploadId"]) for upload in page.get("Uploads", []) if upload["Key"] == key]
+    return [str(upload["UploadId"]) for upload in _first_page(settings, key) if upload["Key"] == key]
+
+
+def _first_page(settings: StoreSettings, prefix: str, after: str = "") -> list[Mapping[str, Any]]:
+    more = {"KeyMarker": after} if after else {}
+    with spoken(f"list uploads of {settings.url}/{prefix}", *_NO_SUCH_LIST) as refusal:
+        page = s3(settings).list_multipart_uploads(Bucket=settings.bucket, Prefix=prefix, **more)
+    return [] if refusal else list(page.get("Uploads", []))
+
+
+def _listed(settings: StoreSettings, prefix: str) -> Iterator[Mapping[str, Any]]:
+    # Pages by the key alone: the pair of markers is refused by some. More than a page of one key is a page of it.
+    last = ""
+    while page := _first_page(settings, prefix, last):
+        yield from page
+        if str(page[-1]["Key"]) == last:
+            return
+        last = str(page[-1]["Key"])
 
 
 def _create_upload(settings: StoreSettings, key: str) -> str:
@@ -134,19 +182,21 @@ def _create_upload(settings: StoreSettings, key: str) -> str:
 
 def _stored_parts(settings: StoreSettings, target: Target, upload_id: str) -> dict[int, str]:
     """Return number and ETag of the parts that the store holds exactly as they must be."""
-    found: dict[int, str] = {}
+    parts = _parts(settings, target.key, upload_id)
+    return {int(part["PartNumber"]): str(part["ETag"]) for part in parts if _part_is_right(settings, target, part)}
+
+
+def _parts(settings: StoreSettings, key: str, upload_id: str) -> Iterator[Mapping[str, Any]]:
     marker = 0
     while True:
-        with spoken(f"list parts of {settings.url}/{target.key}", 404) as refusal:
-            page = s3(settings).list_parts(Bucket=settings.bucket, Key=target.key, UploadId=upload_id, PartNumberMarker=marker)
+        with spoken(f"list parts of {settings.url}/{key}", 404) as refusal:
+            page = s3(settings).list_parts(Bucket=settings.bucket, Key=key, UploadId=upload_id, PartNumberMarker=marker)
         if refusal:
-            return {}
-        for part in page.get("Parts", []):
-            if _part_is_right(settings, target, part):
-                found[int(part["PartNumber"])] = str(part["ETag"])
+            return
+        yield from page.get("Parts", [])
         following = int(page.get("NextPartNumberMarker") or 0)
         if not page.get("IsTruncated") or following <= marker:
-            return found
+            return
         marker = following
 
 
@@ -169,10 +219,17 @@ def _complete_options(settings: StoreSettings, work: Work) -> dict[str, Any]:
     return options
 
 
-def _request(settings: StoreSettings, work: Work, number: int, identity: int) -> dict[str, Any]:
+def put_part(settings: StoreSettings, work: Work, number: int, body: bytes) -> None:
+    """Send a part (or the whole of a small file) from this machine; what came of it is found by ``proof``."""
+    method, bound = _bound(settings, work, number)
+    with spoken(f"write {settings.url}/{work.target.key}", 409, 412, *_DEAD):
+        getattr(s3(settings), method)(**bound, Body=body)
+
+
+def _bound(settings: StoreSettings, work: Work, number: int) -> tuple[str, dict[str, Any]]:
+    """Return the call that sends a part, and its arguments, which bind it to the part's bytes."""
     entry = work.target.entry
-    offset, length = entry.part(number)
-    bound: dict[str, Any] = {"Bucket": settings.bucket, "Key": work.target.key, "ContentLength": length}
+    bound: dict[str, Any] = {"Bucket": settings.bucket, "Key": work.target.key, "ContentLength": entry.part(number)[1]}
     if settings.checksums == "none":
         bound["ContentMD5"] = base64.b64encode(bytes.fromhex(work.target.md5[number - 1])).decode()
     else:
@@ -181,7 +238,12 @@ def _request(settings: StoreSettings, work: Work, number: int, identity: int) ->
         bound |= {"UploadId": work.upload_id, "PartNumber": number}
     elif settings.conditional and not work.replace:
         bound["IfNoneMatch"] = "*"
-    method = "upload_part" if work.upload_id is not None else "put_object"
+    return "upload_part" if work.upload_id is not None else "put_object", bound
+
+
+def _request(settings: StoreSettings, work: Work, number: int, identity: int) -> dict[str, Any]:
+    method, bound = _bound(settings, work, number)
+    offset, length = work.target.entry.part(number)
     url = s3(settings).generate_presigned_url(method, Params=bound, ExpiresIn=URL_SECONDS)
     return {
         "id": identity,

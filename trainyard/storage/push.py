@@ -1,0 +1,106 @@
+"""Bring a result that came home over SSH into the bucket after all, against the manifest that was made on the pod."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainyard.errors import StoreError
+from trainyard.pod import uploader
+from trainyard.storage import local, objects
+from trainyard.storage.bucket import probed
+from trainyard.storage.client import StoreSettings
+from trainyard.storage.commit import PATIENCE, Committed, answer, committed, drop_open
+from trainyard.storage.deliver import OnProgress, Patience, Progress, Reasons, deliver, each, silent
+from trainyard.storage.manifest import MANIFEST, PART_SIZE, Ending, Entry, decode, entry_of
+from trainyard.storage.markers import refuse_foreign
+from trainyard.storage.objects import Target, Work
+from trainyard.storage.podside import OnBytes, Range
+from trainyard.storage.seal import Result, seal
+
+
+def push(
+    settings: StoreSettings,
+    home: Path,
+    logs: Mapping[str, Path],
+    *,
+    ending: Ending | None = None,
+    on_progress: OnProgress = silent,
+    patience: Patience = PATIENCE,
+) -> Committed:
+    """Commit the result that lies at ``home`` with its manifest; safe to call again until it returns.
+
+    ``logs`` are files by the name they get below the logs folder. Raises ForeignResult when another run's result lies
+    there, StoreError when the store fails, or a file here is not (any more) the one of the manifest.
+    """
+    local.revive(settings)
+    settings = probed(settings)
+    manifest = decode(_read(home / MANIFEST), str(home / MANIFEST))
+    where = manifest.key
+    refuse_foreign(settings, where, manifest.token)
+    done = committed(settings, where, manifest.token)
+    if done is not None and (done.ending is None or ending is not None):
+        return done
+    on_progress(Progress("scan", 0, manifest.size, "hashing what came home"))
+    md5 = settings.checksums == "none"
+    targets = [_target(home / entry.path, entry, where.prefix + entry.path, md5) for entry in manifest.files]
+    for name, path in logs.items():
+        found = _hashed(path, PART_SIZE, md5)
+        targets.append(Target(entry_of(found, name), str(path), where.logs + name, tuple(found.get("md5", ()))))
+    deliver(settings, OfHome(), targets, on_progress, patience)
+    digest = seal(settings, manifest, ending)
+    drop_open(settings, where)
+    return answer(settings, Result(manifest, digest, ending), already=False)
+
+
+class OfHome:
+    """This machine sends the files, with the store's own keys."""
+
+    def send(self, settings: StoreSettings, works: Sequence[Work], patience: Patience, on_bytes: OnBytes) -> Reasons:
+        """Send what is left of each file, its parts by several threads."""
+        jobs = [(work, number) for work in works for number in work.parts]
+        sent = sum(w.target.entry.size for w in works) - sum(w.target.entry.part(number)[1] for w, number in jobs)
+
+        def one(job: tuple[Work, int]) -> None:
+            nonlocal sent
+            work, number = job
+            offset, length = work.target.entry.part(number)
+            try:
+                with uploader.open_file(work.target.source) as file:
+                    file.seek(offset)
+                    body = b"".join(uploader.read_blocks(file, length))
+            except (OSError, uploader.Changed) as error:
+                raise StoreError(f"{work.target.source}: cannot be read: {error}") from None
+            objects.put_part(settings, work, number, body)
+            sent += length
+            on_bytes(sent)
+
+        each(one, jobs)
+        return Reasons()
+
+    def sample(self, ranges: Sequence[Range]) -> list[str]:
+        """Return the sha256 of ranges."""
+        wanted = [{"path": path, "offset": offset, "length": length} for path, offset, length in ranges]
+        return [str(digest) for digest in uploader.sample({"ranges": wanted})["sha256"]]
+
+
+def _target(path: Path, entry: Entry, key: str, md5: bool) -> Target:
+    found = _hashed(path, entry.part_size, md5)
+    if found["sha256"] != entry.sha256:
+        raise StoreError(f"{path}: is not the file that came home: its sha256 is not that of the manifest")
+    return Target(entry, str(path), key, tuple(found.get("md5", ())))
+
+
+def _hashed(path: Path, part_size: int, md5: bool) -> dict[str, Any]:
+    try:
+        return uploader.hash_file(str(path), part_size, md5)[0]
+    except (OSError, uploader.Changed) as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from None
