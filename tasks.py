@@ -95,16 +95,19 @@ def explained(*words: str, **more: str) -> dict[str, str]:
         hours="length of the lease; training is stopped then (default: the stack's setting, else 2)",
         budget="dollars after which the training is stopped and saved",
         yes="send your files to the stack's cloud without being asked",
+        on_bad_row="stop or skip: what happens when rows cannot be trained (the same as --set on_bad_row=...)",
     ),
 )  # fmt: skip
 @verb
 def train(
     c: Context, stack: str = "local", recipe: str = "lora", data: str | None = None, config: str | None = None, set: Any = None,
-    name: str | None = None, hours: float | None = None, budget: float | None = None, yes: bool = False, json: bool = False,
+    name: str | None = None, hours: float | None = None, budget: float | None = None, on_bad_row: str | None = None,
+    yes: bool = False, json: bool = False,
 ) -> int:  # fmt: skip
     """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone."""
     work = context(as_json=json)
-    return _train(work, json, stack, recipe, data, _path(config), tuple(set or ()), name, _number(hours), _number(budget), yes)
+    sets = (*(set or ()), *([f"on_bad_row={on_bad_row}"] if on_bad_row else []))
+    return _train(work, json, stack, recipe, data, _path(config), sets, name, _number(hours), _number(budget), yes)
 
 
 @task(positional=["run"], help=explained("run", "json"))

@@ -100,6 +100,8 @@ def from_hub(hub):
     from huggingface_hub import snapshot_download
 
     patterns = [hub["path"], hub["path"].rstrip("/") + "/*"] if hub["path"] else SUFFIXES
+    if hub.get("split"):
+        patterns = [pattern + suffix for pattern in ("*%s*" % hub["split"],) for suffix in ("", "/*")]
     snapshot_download(
         hub["repo"], repo_type="dataset", revision=hub["revision"], allow_patterns=patterns, local_dir=os.path.join(INPUT_DIR, "hub")
     )

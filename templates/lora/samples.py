@@ -1,29 +1,70 @@
-"""Rows become token ids with a loss mask: only what the model shall say is learnt."""
+"""The rows of a run become samples, and a report of every row that is cut, dropped, skipped or not learnt."""
 
 import io
 import json
 import os
+import re
+from collections import Counter
 
 import numpy
 import torch
 
+import forms
 import rows
 
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
-    "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
-    "{% else %}{{ message['content'] + '<|im_end|>\n' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+SHOWN = 20  # places that are named; the rest is counted
+
+
+class BadRows(Exception):
+    """Rows cannot be trained, and on_bad_row says to stop."""
+
+
+class Report:
+    """What became of every row. ``kinds``: cut, dropped (nothing is left of the answer), not_learnt (weight 0), flawed."""
+
+    def __init__(self):
+        self.rows = self.samples = self.tokens = self.learnt = 0
+        self.forms, self.kinds, self.unused = Counter(), Counter(), Counter()
+        self.places, self.reasons = {}, []
+
+    def note(self, kind, place, reason=None):
+        """Count a row of a kind; the first ones are named."""
+        self.kinds[kind] += 1
+        if len(self.places.setdefault(kind, [])) < SHOWN:
+            self.places[kind].append(place)
+            self.reasons += [f"{place}: {reason}"] if reason else []
+
+    def as_json(self):
+        """Return what data-report.json holds."""
+        kinds = {name: self.kinds[name] for name in ("cut", "dropped", "not_learnt", "flawed")}
+        return {
+            "rows": self.rows, **kinds, "samples": self.samples, "tokens": self.tokens, "learnt_tokens": self.learnt, "forms": dict(self.forms),
+            "places": self.places, "reasons": self.reasons, "unused_columns": dict(self.unused),
+        }  # fmt: skip
+
+    def lines(self, limit):
+        """Yield what a person should know."""
+        yield f"{self.rows} rows {dict(self.forms)} give {self.samples} samples, {self.tokens} tokens, {self.learnt} learnt"
+        said = {
+            "cut": f"rows are longer than max_seq_length {limit} and cut: the end of their answer is not learnt",
+            "dropped": f"rows are dropped: max_seq_length {limit} leaves nothing of their answer",
+            "not_learnt": "rows are not learnt, as their weight 0 says",
+            "flawed": "flawed rows are skipped, as on_bad_row says",
+        }
+        for kind, text in said.items():
+            if self.kinds[kind]:
+                more = ", ..." if self.kinds[kind] > 3 else ""
+                yield f"{self.kinds[kind]} of {self.rows} {text} ({', '.join(self.places[kind][:3])}{more})"
+        yield from self.reasons
+        if self.unused:
+            yield f"columns that are not used: {', '.join(sorted(self.unused))}"
 
 
 class Samples(torch.utils.data.Dataset):
-    """Token ids of all rows, and where the loss counts; 5 bytes a token."""
+    """Token ids of all samples, and where the loss counts; 5 bytes a token."""
 
-    def __init__(self):
-        self._items = []
-        self.tokens = self.learnt = self.cut = self.dropped = 0
-        self.forms = {}
+    def __init__(self, report):
+        self._items, self.report = [], report
 
     def __len__(self):
         return len(self._items)
@@ -31,70 +72,75 @@ class Samples(torch.utils.data.Dataset):
     def __getitem__(self, index):
         return self._items[index]
 
-    def add(self, form, ids, mask, limit):
-        """Keep a row, cut to the limit; a row of which nothing is left to learn is counted and dropped."""
-        self.cut += len(ids) > limit
-        ids, mask = numpy.asarray(ids[:limit], numpy.int32), numpy.asarray(mask[:limit], bool)
-        if not mask[1:].any():
-            self.dropped += 1
+    def add(self, found, limit, place, form):
+        """Keep the samples of a row, cut to the limit; a row of which nothing is left to learn is counted and dropped."""
+        kept = [(numpy.asarray(ids[:limit], numpy.int32), numpy.asarray(mask[:limit], bool)) for ids, mask in found]
+        kept = [(ids, mask) for ids, mask in kept if mask[1:].any()]
+        if not kept:
+            self.report.note("dropped" if found else "not_learnt", place)
             return
-        self.forms[form] = self.forms.get(form, 0) + 1
-        self.tokens += len(ids)
-        self.learnt += int(mask.sum())
-        self._items.append((ids, mask))
+        if any(len(ids) > limit for ids, _ in found):
+            self.report.note("cut", place)
+        self.report.forms[form] += 1
+        self.report.samples += len(kept)
+        self.report.tokens += sum(len(ids) for ids, _ in kept)
+        self.report.learnt += sum(int(mask.sum()) for _, mask in kept)
+        self._items += kept
 
 
-def read(run_dir, input_dir):
-    """Yield every row of the run's data, in the order of data.json. Raises rows.RowError with file:line."""
+def read(run_dir, input_dir, config, report=None):
+    """Yield (place, row) of the run's data, in the order of data.json; flawed rows go to the report.
+
+    Raises rows.RowError with file:line where a file cannot be read on.
+    """
     with open(os.path.join(run_dir, "data.json"), encoding="utf-8") as file:
         data = json.load(file)
-    if data["hub"]:
-        names = hub_files(input_dir)
-    else:
-        names = [item["dest"] for item in data["files"]]
+    names = hub_files(input_dir, data["hub"].get("split")) if data["hub"] else [item["dest"] for item in data["files"]]
     for name in names:
         with io.BufferedReader(io.FileIO(os.path.join(input_dir, name)), 1 << 17) as stream:
-            yield from rows.read_rows(stream, name)
+            for line, row in rows.read_rows(stream, name, lambda fields: forms.understand(fields, config["ignore_columns"])):
+                if not isinstance(row, rows.RowError):
+                    yield f"{name}:{line}", row
+                elif report is not None:
+                    report.rows += 1
+                    report.note("flawed", f"{name}:{line}", row.message)
 
 
-def hub_files(input_dir):
-    """Return the files of rows of a data set of the Hub: the training split where files are named so, else all."""
+def hub_files(input_dir, split=None):
+    """Return the files of rows of a data set of the Hub: those of the split, unless one is asked for the training split's, else all."""
     names = []
     for root, folders, found in os.walk(os.path.join(input_dir, "hub")):
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
         names += [os.path.relpath(os.path.join(root, name), input_dir) for name in found
-                  if name.endswith(rows.SUFFIXES) and not name.startswith("dataset_info")]
-    chosen = sorted([name for name in names if "train" in name.lower()] or names)
+                  if name.endswith(rows.SUFFIXES) and not name.startswith("dataset_info")]  # fmt: skip
+    of_split = re.compile(rf"(?:^|[/_.-]){re.escape(split or 'train')}(?:[/_.-]|$)", re.IGNORECASE)
+    chosen = sorted([name for name in names if of_split.search(name.removeprefix("hub/"))] or ([] if split else names))
+    if split and not chosen:
+        raise BadRows(f"the data set has no file of split '{split}': fetched are {', '.join(sorted(names)[:10]) or 'none'}")
     print(f"train: data {', '.join(chosen) or 'none'} ({len(chosen)} of {len(names)} files)", flush=True)
     return chosen
 
 
-def texts(row):
-    """Return the texts of a row, for training a tokenizer."""
-    messages = rows.messages_of(row)
-    if messages:
-        return [message["content"] for message in messages]
-    return [row.fields["text"]] if row.form == "text" else [row.fields["prompt"], row.fields["completion"]]
-
-
-def encode(found, tokenizer, limit):
-    """Return the Samples of all rows."""
-    template = chat_template(tokenizer)
-    samples = Samples()
-    for row in found:
-        ids, mask = _encode(row, tokenizer, template)
-        samples.add(row.form, ids, mask, limit)
+def encode(run_dir, input_dir, config, encoder):
+    """Return the Samples of all rows; says what became of them. Raises BadRows where on_bad_row says stop."""
+    report = Report()
+    samples, limit = Samples(report), config["max_seq_length"]
+    for place, row in read(run_dir, input_dir, config, report):
+        report.rows += 1
+        report.unused.update(row.unused)
+        try:
+            samples.add(encoder.samples(row), limit, place, row.form)
+        except forms.Flaw as error:
+            report.note("flawed", place, str(error))
+    for line in report.lines(limit):
+        print(f"train: {line}", flush=True)
+    if report.kinds["flawed"] and config["on_bad_row"] == "stop":
+        more = report.kinds["flawed"] - len(report.reasons)
+        lines = [*report.reasons, *([f"... and {more} more"] if more else []), "To train without them: --on-bad-row skip"]
+        raise BadRows(f"{report.kinds['flawed']} of {report.rows} rows cannot be trained:\n" + "\n".join(lines))
+    if not len(samples):
+        raise BadRows("no row is left to learn from: every one is flawed, of weight 0, or max_seq_length cuts off its answer")
     return samples
-
-
-def chat_template(tokenizer):
-    """Return a template that marks what the assistant says, None when the tokenizer's own must be taken apart by prefix."""
-    own = tokenizer.chat_template
-    if own and "{% generation" in own:
-        return own
-    if not own or "<|im_start|>" in tokenizer.get_vocab():
-        return CHATML
-    return None
 
 
 def collate(pad_id):
@@ -113,45 +159,3 @@ def collate(pad_id):
         return {"input_ids": ids, "attention_mask": seen, "labels": labels}
 
     return batch
-
-
-def _encode(row, tokenizer, template):
-    messages = rows.messages_of(row)
-    if messages and template:
-        found = tokenizer.apply_chat_template(
-            messages, chat_template=template, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-        )
-        return found["input_ids"], found["assistant_masks"]
-    if messages:
-        return _by_prefix(messages, tokenizer)
-    if row.form == "text":
-        ids = tokenizer(row.fields["text"])["input_ids"]
-        return _ended(ids, [1] * len(ids), tokenizer)
-    asked = tokenizer(row.fields["prompt"])["input_ids"]
-    if asked and asked[-1] == tokenizer.eos_token_id:
-        asked = asked[:-1]
-    said = tokenizer(row.fields["completion"], add_special_tokens=False)["input_ids"]
-    return _ended(asked + said, [0] * len(asked) + [1] * len(said), tokenizer)
-
-
-def _ended(ids, mask, tokenizer):
-    if tokenizer.eos_token_id is not None and (not ids or ids[-1] != tokenizer.eos_token_id):
-        return [*ids, tokenizer.eos_token_id], [*mask, 1]
-    return ids, mask
-
-
-def _by_prefix(messages, tokenizer):
-    """What an answer adds to the text of the conversation before it is what is learnt."""
-
-    def text(count, asked=False):
-        return tokenizer.apply_chat_template(messages[:count], tokenize=False, add_generation_prompt=asked)
-
-    whole, spans = text(len(messages)), []
-    for number, message in enumerate(messages):
-        if message["role"] == "assistant":
-            before, after = text(number, asked=True), text(number + 1)
-            if not whole.startswith(after) or not after.startswith(before):
-                raise SystemExit("train: the chat template of this model rewrites earlier turns: use rows of prompt/completion or text")
-            spans.append((len(before), len(after)))
-    found = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
-    return found["input_ids"], [any(end > first and start < last for first, last in spans) for start, end in found["offset_mapping"]]

@@ -49,7 +49,18 @@ def test_every_file_is_named_with_its_sha256(lora):
     listed = dict(reversed(line.split("  ")) for line in (lora.dir / "bundle.sha256").read_text().splitlines())
     there = {path.relative_to(lora.dir).as_posix() for path in lora.dir.rglob("*") if path.is_file()}
     assert there == {*listed, "bundle.sha256"} == set(lora.files)
-    assert {"run.sh", "train.py", "config.json", "cpu.lock", "gpu.lock", "warden.py", "uploader.py", "rows.py"} <= there
+    assert {
+        "run.sh",
+        "train.py",
+        "config.json",
+        "cpu.lock",
+        "gpu.lock",
+        "warden.py",
+        "uploader.py",
+        "rows.py",
+        "forms.py",
+        "basemodel.py",
+    } <= there
     for name, digest in listed.items():
         assert hashlib.sha256((lora.dir / name).read_bytes()).hexdigest() == digest
     assert hashlib.sha256((lora.dir / "bundle.sha256").read_bytes()).hexdigest() == lora.sha256
@@ -106,7 +117,7 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
 
 def test_data_of_a_bucket_and_of_the_hub_are_named_without_any_url(tmp_path):
     made = build(load_recipe(ROOT, "lora"), tmp_path / "b", data="hf://owner/name@v1")
-    assert json.loads((made.dir / "data.json").read_text())["hub"] == {"repo": "owner/name", "revision": "v1", "path": None}
+    assert json.loads((made.dir / "data.json").read_text())["hub"] == {"repo": "owner/name", "revision": "v1", "path": None, "split": None}
     assert "fetch.py" in made.files and (made.dir / "data.sha256").read_text() == ""
 
 

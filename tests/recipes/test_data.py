@@ -157,16 +157,19 @@ def test_what_is_no_regular_file_or_has_an_impossible_name_is_refused_by_name(tm
 
 
 @pytest.mark.parametrize(
-    ("text", "repo", "revision", "path"),
+    ("text", "repo", "revision", "path", "split"),
     [
-        ("hf://owner/name", "owner/name", None, None),
-        ("hf://datasets/owner/name", "owner/name", None, None),
-        ("hf://owner/name@v1.0", "owner/name", "v1.0", None),
-        ("hf://owner/name@main/data/train.jsonl", "owner/name", "main", "data/train.jsonl"),
+        ("hf://owner/name", "owner/name", None, None, None),
+        ("hf://datasets/owner/name", "owner/name", None, None, None),
+        ("hf://owner/name@v1.0", "owner/name", "v1.0", None, None),
+        ("hf://owner/name@main/data/train.jsonl", "owner/name", "main", "data/train.jsonl", None),
+        ("hf://owner/name:test", "owner/name", None, None, "test"),
+        ("hf://owner/name@v1?split=train_sft", "owner/name", "v1", None, "train_sft"),
+        ("hf://owner/na.me/en:validation", "owner/na.me", None, "en", "validation"),
     ],
 )
-def test_a_data_set_of_the_hub_is_a_reference_for_the_pod(text, repo, revision, path):
-    assert hub_reference(text) == {"repo": repo, "revision": revision, "path": path}
+def test_a_data_set_of_the_hub_is_a_reference_for_the_pod(text, repo, revision, path, split):
+    assert hub_reference(text) == {"repo": repo, "revision": revision, "path": path, "split": split}
     assert inspect(text, LORA).describe() == f"{text}, loaded and checked on the pod"
 
 

@@ -66,7 +66,7 @@ class Training:
     @property
     def losses(self):
         lines = [json.loads(line) for line in (self.folder / "output" / "metrics.jsonl").read_text().splitlines()]
-        return {line["step"]: (line["loss"], line["tokens"]) for line in lines}
+        return {line["step"]: (line["loss"], line["tokens"]) for line in lines if "step" in line}
 
     @property
     def weights(self):

@@ -9,57 +9,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainyard.recipes import rows
-from trainyard.recipes.rows import RowError, messages_of, read_rows
+from trainyard.recipes.forms import understand
+from trainyard.recipes.rows import RowError, read_rows
 
 
-def read(data, name="data.jsonl"):
+def read(data, name="data.jsonl", judge=lambda fields: fields):
+    """Return (line, row) of every row; the first flaw is raised."""
     raw = data if isinstance(data, bytes) else data.encode()
-    return list(read_rows(io.BufferedReader(io.BytesIO(raw)), name))
-
-
-ASKED = {"instruction": "Add", "input": "1 and 2", "output": "3"}
-TALK = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
-FORMS = [
-    (ASKED, "instruction/input/output"),
-    ({"instruction": "a", "output": "b"}, "instruction/input/output"),
-    ({"instruction": "a", "input": None, "output": "b"}, "instruction/input/output"),
-    ({**ASKED, "text": "all"}, "instruction/input/output"),
-    (TALK, "messages"),
-    ({"prompt": "a", "completion": "b"}, "prompt/completion"),
-    ({"text": "a"}, "text"),
-    ({"text": "a", "id": 7}, "text"),
-]
-
-
-@pytest.mark.parametrize(("fields", "form"), FORMS)
-def test_the_form_of_a_row_is_found(fields, form):
-    assert [row.form for row in read(json.dumps(fields))] == [form]
-
-
-def test_a_row_becomes_a_conversation_where_it_is_one():
-    asked, talk, text = read("\n".join(map(json.dumps, (ASKED, TALK, {"text": "a"}))))
-    assert messages_of(asked) == [{"role": "user", "content": "Add\n\n1 and 2"}, {"role": "assistant", "content": "3"}]
-    assert messages_of(talk) == TALK["messages"]
-    assert messages_of(text) is None
+    found = list(read_rows(io.BufferedReader(io.BytesIO(raw)), name, judge))
+    for _, row in found:
+        if isinstance(row, RowError):
+            raise row
+    return found
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.ndjson"])
 def test_json_lines_keep_their_line_numbers_over_blank_lines(name):
-    assert [(row.line, row.fields["text"]) for row in read('\n{"text": "a"}\r\n\n{"text": "b"}', name)] == [(2, "a"), (4, "b")]
+    assert [(line, row["text"]) for line, row in read('\n{"text": "a"}\r\n\n{"text": "b"}', name)] == [(2, "a"), (4, "b")]
 
 
 def test_a_json_list_keeps_the_line_each_row_starts_in():
     text = '\ufeff [\n {"text": "a",\n  "n": 1}\n,\n {"text": "b"} ]\n'
-    assert [(row.line, row.fields["text"]) for row in read(text, "a.json")] == [(2, "a"), (5, "b")]
+    assert [(line, row["text"]) for line, row in read(text, "a.json")] == [(2, "a"), (5, "b")]
 
 
 def test_csv_with_quotes_line_breaks_and_a_byte_order_mark():
     text = '\ufeffinstruction,input,output\r\n"say ""hi""\nand go",,"hi, there"\r\nx,y,z\r\n'
-    assert [(row.line, row.fields["instruction"], row.fields["output"]) for row in read(text, "a.csv")] == [
+    assert [(line, row["instruction"], row["output"]) for line, row in read(text, "a.csv")] == [
         (2, 'say "hi"\nand go', "hi, there"),
         (4, "x", "z"),
     ]
-    assert read("prompt\tcompletion\na\tb\n", "a.tsv")[0].form == "prompt/completion"
+    assert read("prompt\tcompletion\na\tb\n", "a.tsv") == [(2, {"prompt": "a", "completion": "b"})]
 
 
 FLAWS = {
@@ -104,17 +84,25 @@ FLAWS = {
 def test_a_flaw_is_told_with_its_place(case):
     name, text, line, column, message = FLAWS[case]
     with pytest.raises(RowError) as caught:
-        read(text, name)
+        read(text, name, understand)
     assert message in caught.value.message
     assert (caught.value.line, caught.value.column) == (line, column)
 
 
-def test_parquet_is_refused_by_name_where_pyarrow_is_absent(monkeypatch):
-    def absent(name):
-        raise ImportError(name)
+def test_a_flawed_row_is_told_and_the_next_ones_are_read():
+    text = '{"text": "a"}\n{"text": }\n["b"]\n\xff\n{"text": "c"}\n'.encode("latin-1")
+    found = list(read_rows(io.BufferedReader(io.BytesIO(text)), "a.jsonl", understand))
+    assert [line for line, row in found if isinstance(row, RowError)] == [2, 3, 4]
+    assert [row.answer for _, row in found if not isinstance(row, RowError)] == ["a", "c"]
 
-    monkeypatch.setattr(rows.importlib, "import_module", absent)
-    with pytest.raises(RowError, match="pyarrow, which is not installed"):
+    table = b"text,id\na,1\nb\nc,3\n"
+    found = list(read_rows(io.BufferedReader(io.BytesIO(table)), "a.csv", understand))
+    assert [isinstance(row, RowError) for _, row in found] == [False, True, False]
+
+
+def test_parquet_is_refused_by_name_where_pyarrow_is_absent(monkeypatch):
+    monkeypatch.setattr(rows.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RowError, match="pyarrow, which this Python does not have"):
         read(b"PAR1", "a.parquet")
 
 
@@ -147,9 +135,9 @@ def test_a_list_read_in_chunks_of_any_size_gives_what_json_gives(found, chunk, i
         read_back = read(text, "a.json")
     finally:
         rows._CHUNK = saved
-    assert [row.fields for row in read_back] == found
+    assert [row for _, row in read_back] == found
     lines = text.split("\n")
-    assert all("{" in lines[row.line - 1] for row in read_back)
+    assert all("{" in lines[line - 1] for line, _ in read_back)
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
@@ -165,7 +153,7 @@ def test_a_large_file_is_read_in_little_memory(tmp_path, name):
     assert path.stat().st_size > 7 << 20
     tracemalloc.start()
     with path.open("rb") as stream:
-        count = sum(1 for _ in read_rows(stream, name))
+        count = sum(1 for _ in read_rows(stream, name, understand))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 12_000

@@ -17,7 +17,6 @@ from pathlib import Path
 import trainyard
 from trainyard import pod, templating
 from trainyard.errors import UserError
-from trainyard.recipes import rows
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data, hub_reference
 from trainyard.recipes.declared import DECLARED, declaration
@@ -25,6 +24,8 @@ from trainyard.recipes.values import Values, artefacts_of
 
 SHA256_LIST = "bundle.sha256"
 _POD_TOOLS = ("warden.py", "uploader.py")
+_POD_MODULES = ("rows.py", "forms.py", "basemodel.py")
+"""What the controller and the training script judge with alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,8 @@ def build(recipe: Recipe, values: Values, data: Data, dest: Path, *, versions: M
     _render(common, "run.sh.j2", dest / "run.sh", known)
     if data.kind in ("s3", "hf"):
         shutil.copyfile(common / "fetch.py", dest / "fetch.py")
-    if recipe.data == "rows":
-        shutil.copyfile(rows.__file__, dest / "rows.py")
+    for name in _POD_MODULES if recipe.data == "rows" else ():
+        shutil.copyfile(Path(__file__).with_name(name), dest / name)
     if recipe.locks:
         shutil.copyfile(common / "installer.lock", dest / "installer.lock")
         for kind, lock in recipe.locks.items():
@@ -102,6 +103,7 @@ def _names(recipe: Recipe, values: Values, data: Data) -> dict[str, object]:
         "data": data.describe(),
         "fetch": data.kind in ("s3", "hf"),
         "device": values.get("device", "auto"),
+        "imports": sorted({name.partition(".")[0] for name in recipe.imports}),
         "values": values,
     }
     return {**values, **reserved}

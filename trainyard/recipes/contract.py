@@ -15,13 +15,28 @@ from typing import Literal, cast
 from trainyard.errors import Location, UserError
 from trainyard.recipes.fields import Fields
 from trainyard.recipes.variables import KINDS, Kind, Value, Variable, convert
-from trainyard.yamlfile import Map, load_map, suggest
+from trainyard.yamlfile import Map, Node, load_map, suggest
 
 Lazy = Value | list[str]
 DataMode = Literal["rows", "files", "none"]
 # What templates are told beside the variables (bundle.py).
 RESERVED = frozenset(
-    ("recipe", "command", "command_line", "locks", "env", "exit_codes", "stopped", "artefacts", "data", "fetch", "values", "version")
+    (
+        "recipe",
+        "command",
+        "command_line",
+        "locks",
+        "env",
+        "exit_codes",
+        "stopped",
+        "artefacts",
+        "data",
+        "fetch",
+        "imports",
+        "values",
+        "version",
+        "size",
+    )  # fmt: skip
 )
 ARTEFACT_KINDS = ("model", "adapter", "tokenizer", "report", "log", "metrics")
 
@@ -54,6 +69,15 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A key of another tool's file: what each value sets here (``*``: any value); other values are refused with ``say``."""
+
+    name: str
+    values: Mapping[str, Mapping[str, Node]]
+    say: str
+
+
+@dataclass(frozen=True, slots=True)
 class KnownFailure:
     """A text of the log that a person can do something about."""
 
@@ -81,6 +105,7 @@ class Recipe:
     env: Mapping[str, str]
     ports: tuple[str, ...]
     refusals: tuple[Refusal, ...]
+    elsewhere: Mapping[str, Elsewhere]
     known_failures: tuple[KnownFailure, ...]
     locks: Mapping[str, Path]
     imports: tuple[str, ...]
@@ -139,6 +164,7 @@ def _recipe(top: Fields, name: str, folder: Path) -> Recipe:
         env={key: str(value) for key, value in top.map("env").rest()},
         ports=tuple(top.words("ports")),
         refusals=tuple(_refusal(fields, names) for fields in top.items("refuse")),
+        elsewhere={key: _elsewhere(key, fields, names) for key, fields in top.maps("elsewhere")},
         known_failures=tuple(_failure(fields) for fields in top.items("failures")),
         locks=_locks(top, folder),
         imports=tuple(top.words("imports")),
@@ -209,6 +235,19 @@ def _refusal(fields: Fields, names: list[str]) -> Refusal:
     refusal = Refusal(fields.text("when"), variable, fields.text("message"), fields.where("when"))
     fields.done()
     return refusal
+
+
+def _elsewhere(name: str, fields: Fields, names: list[str]) -> Elsewhere:
+    if name in names:
+        raise fields.error("", f"'{name}' is a variable of this recipe")
+    say = fields.text("say", "")
+    values: dict[str, Mapping[str, Node]] = {}
+    for value, sets in fields.mapping("values").items():
+        if not isinstance(sets, Map) or any(key not in names for key in sets):
+            raise fields.error("values", f"'{value}' must say which variables it sets")
+        values[value] = sets
+    fields.done()
+    return Elsewhere(name, values, say)
 
 
 def _failure(fields: Fields) -> KnownFailure:

@@ -1,7 +1,8 @@
 """The data of a run: find the files, validate every row as a stream, take their sha256.
 
-A reference is a file, a folder, ``s3://bucket/key`` or ``hf://[datasets/]owner/name[@revision][/path]``.
-Nothing is copied here. ``hf://`` cannot be read before the pod exists: the pod loads and validates it.
+A reference is a file, a folder, ``s3://bucket/key`` or ``hf://[datasets/]owner/name[@revision][/path][:split]``.
+Nothing is copied here. ``hf://`` cannot be read before the pod exists: the pod loads and validates it. So it is with
+Parquet where pyarrow is not installed.
 """
 
 from __future__ import annotations
@@ -10,17 +11,23 @@ import hashlib
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from trainyard.errors import Location, UserError
 from trainyard.recipes import datafiles
 from trainyard.recipes.contract import Recipe
-from trainyard.recipes.rows import RowError, read_rows
+from trainyard.recipes.forms import understand
+from trainyard.recipes.rows import RowError, can_read_parquet, read_rows
 
-_HF = re.compile(r"^hf://(?:datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+?))?(?:/(?P<path>[^@]+))?$")
+_HF = re.compile(
+    r"^hf://(?:datasets/)?(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+?))?(?:/(?P<path>[^@:?]+?))?"
+    r"(?:(?::|\?split=)(?P<split>[\w.-]+))?$"
+)
+_SHOWN, _PLACES = 10, 5  # kinds of flaws that are told, places of each; the rest is counted
+_SKIP = "To train without flawed rows: --on-bad-row skip."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,11 @@ class Data:
     bytes: int
     files: tuple[DataFile, ...]
     left_out: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    """What was said of the rows that are skipped because they are flawed."""
+    skipped_rows: int = 0
+    unused: tuple[str, ...] = ()
+    """Columns that hold something and are not used."""
 
     def describe(self) -> str:
         """Return the one line a person reads."""
@@ -57,10 +69,22 @@ class Data:
         aside = f" (left out: {', '.join(self.left_out)})" if self.left_out else ""
         return f"{files}: {rows}{_size(self.bytes)}{aside}"
 
+    def remarks(self) -> list[str]:
+        """Return what a person should know beside that line: rows that are skipped, columns that are not used."""
+        told = [f"{self.skipped_rows} flawed rows are skipped, as on_bad_row says:", *self.skipped] if self.skipped else []
+        if self.unused:
+            told.append(f"columns that are not used: {', '.join(self.unused)}")
+        if self.form is None and any(item.dest.endswith(".parquet") for item in self.files):
+            told.append("the rows of Parquet files are checked on the pod (here, too, with pyarrow: pip install 'trainyard[parquet]')")
+        return told
+
     def summary(self) -> dict[str, Any]:
         """Return what the record and the summary keep."""
         files = [{"src": item.src, "dest": item.dest, "sha256": item.sha256, "bytes": item.bytes, "rows": item.rows} for item in self.files]
-        return {"reference": self.reference, "kind": self.kind, "form": self.form, "rows": self.rows, "bytes": self.bytes, "files": files}
+        return {
+            "reference": self.reference, "kind": self.kind, "form": self.form, "rows": self.rows, "bytes": self.bytes, "files": files,
+            "skipped_rows": self.skipped_rows, "unused": list(self.unused),
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +100,55 @@ class RemoteFile:
 Resolver = Callable[[str], Sequence[RemoteFile]]
 
 
-def inspect(reference: str | None, recipe: Recipe, resolver: Resolver | None = None) -> Data:
+@dataclass(slots=True)
+class _Reading:
+    """How rows are judged, and what was found on the way."""
+
+    recipe: Recipe
+    ignored: tuple[str, ...]
+    skip: bool
+    forms: Counter[str] = field(default_factory=Counter)
+    unused: Counter[str] = field(default_factory=Counter)
+    first: UserError | None = None
+    flawed: int = 0
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+    """What is wrong -> the places, of the first ones."""
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def note(self, error: UserError) -> None:
+        """Count a flaw; flaws of one kind are told together."""
+        self.first = self.first or error
+        self.flawed += 1
+        reason = error.message if error.message in self.reasons or len(self.reasons) < _SHOWN else "other flaws"
+        self.counts[reason] += 1
+        places = self.reasons.setdefault(reason, [])
+        if len(places) < _PLACES:
+            places.append(f"{error.where.file}:{error.where.line}" if error.where else "?")
+
+    def told(self) -> tuple[str, ...]:
+        """Return the flaws as lines: what is wrong, how often and where."""
+        return tuple(f"{self._places(reason)}: {reason}" for reason in self.reasons)
+
+    def stop(self, hint: str | None) -> UserError:
+        """Return the error that tells all flaws, the first with its line."""
+        assert self.first is not None
+        rows = sum(self.forms.values())
+        lines = [f"{self.flawed} rows are flawed, {rows} are not:", *self.told()] if self.flawed > 1 else []
+        return UserError(self.first.message, where=self.first.where, hint="\n".join(filter(None, [*lines, self.first.hint, hint])) or None)
+
+    def _places(self, reason: str) -> str:
+        places, count = self.reasons[reason], self.counts[reason]
+        if count == 1:
+            return places[0]
+        more = ", ..." if count > len(places) else ""
+        return f"{count} rows ({', '.join([places[0], *(place.rpartition(':')[2] for place in places[1:])])}{more})"
+
+
+def inspect(reference: str | None, recipe: Recipe, resolver: Resolver | None = None, values: Mapping[str, object] | None = None) -> Data:
     """Return the data of a run, every row checked. None stands for the recipe's own sample.
 
-    ``resolver`` lists the files behind an ``s3://`` reference. Raises UserError with file:line.
+    ``resolver`` lists the files behind an ``s3://`` reference; ``values`` may hold on_bad_row and ignore_columns.
+    Raises UserError with file:line.
     """
     if recipe.data == "none":
         if reference:
@@ -93,19 +162,22 @@ def inspect(reference: str | None, recipe: Recipe, resolver: Resolver | None = N
         reference = str(recipe.folder / recipe.sample)
     if reference.startswith("hf://"):
         return _hub(reference)
+    values = values or {}
+    ignored = values.get("ignore_columns")
+    reading = _Reading(recipe, tuple(ignored) if isinstance(ignored, list) else (), values.get("on_bad_row") == "skip")
     if reference.startswith("s3://"):
-        return _bucket(reference, recipe, resolver)
+        return _bucket(reference, reading, resolver)
     scheme = re.match(r"^([a-z][a-z0-9+.-]*)://", reference, re.IGNORECASE)
     if scheme:
         raise UserError(f"--data {reference}: '{scheme[1]}://' is not known; use a file, a folder, s3://... or hf://...")
-    return _local(reference, recipe)
+    return _local(reference, reading)
 
 
 def hub_reference(reference: str) -> dict[str, str | None]:
     """Return repo, revision and path of an ``hf://`` reference. Raises UserError."""
     match = _HF.match(reference)
     if not match:
-        raise UserError(f"--data {reference}: write hf://owner/name, with @revision and /path/in/it if wanted")
+        raise UserError(f"--data {reference}: write hf://owner/name, with @revision, /path/in/it and :split if wanted")
     return match.groupdict()
 
 
@@ -114,70 +186,78 @@ def _hub(reference: str) -> Data:
     return Data(reference, "hf", None, 0, 0, (DataFile(reference, "hub", None, 0, 0),))
 
 
-def _bucket(reference: str, recipe: Recipe, resolver: Resolver | None) -> Data:
+def _bucket(reference: str, reading: _Reading, resolver: Resolver | None) -> Data:
     if resolver is None:
         raise UserError(f"--data {reference}: there is no bucket configured to read it from")
     found = resolver(reference)
     if not found:
         raise UserError(f"--data {reference}: nothing is there")
-    forms: Counter[str] = Counter()
     files = []
     left_out: list[str] = []
-    for item in datafiles.of_bucket(found, reference, recipe.data == "rows", left_out):
+    for item in datafiles.of_bucket(found, reference, reading.recipe.data == "rows", left_out):
         with item.open() as stream:
-            files.append(_checked(stream, item.url, item.name, f"{reference}: {item.name}", recipe, forms))
+            files.append(_checked(stream, item.url, item.name, f"{reference}: {item.name}", reading))
     if not files:
         raise UserError(f"--data {reference}: no data file is there", hint=_left_out(left_out))
-    return _data(reference, "s3", forms, files, tuple(left_out))
+    return _data(reference, "s3", reading, files, tuple(left_out))
 
 
-def _local(reference: str, recipe: Recipe) -> Data:
+def _local(reference: str, reading: _Reading) -> Data:
     path = Path(reference).expanduser()
     if not path.exists():
         raise UserError(f"--data {reference}: there is no such file or folder")
     left_out: list[str] = []
-    found = [(path, path.name)] if not path.is_dir() else list(datafiles.of_folder(path, recipe.data == "rows", left_out))
+    found = [(path, path.name)] if not path.is_dir() else list(datafiles.of_folder(path, reading.recipe.data == "rows", left_out))
     if not found:
         raise UserError(f"--data {reference}: the folder holds no data file", hint=_left_out(left_out))
-    forms: Counter[str] = Counter()
     files = []
     for source, dest in found:
         datafiles.need_file(source)
         try:
             with source.open("rb") as stream:
-                files.append(_checked(stream, str(source.resolve()), dest, str(source), recipe, forms))
+                files.append(_checked(stream, str(source.resolve()), dest, str(source), reading))
         except OSError as error:
             raise UserError(f"{source}: cannot be read: {error.strerror or error}") from None
-    return _data(reference, "folder" if path.is_dir() else "file", forms, files, tuple(left_out))
+    return _data(reference, "folder" if path.is_dir() else "file", reading, files, tuple(left_out))
 
 
-def _checked(stream: BinaryIO, src: str, dest: str, shown: str, recipe: Recipe, forms: Counter[str]) -> DataFile:
+def _checked(stream: BinaryIO, src: str, dest: str, shown: str, reading: _Reading) -> DataFile:
     rows = 0
     hashing = _Hashing(stream)
     buffered = io.BufferedReader(hashing, 1 << 17)
-    if recipe.data == "rows" and dest.endswith(".parquet"):
+    if reading.recipe.data == "rows" and dest.lower().endswith(".parquet"):
         # Parquet is read from its end: its rows first, its sha256 in a second pass.
-        if not stream.seekable():
-            raise UserError(f"{shown}: Parquet cannot be checked in a bucket; convert it to JSON Lines")
-        rows = _count_rows(io.BufferedReader(cast(Any, stream)), shown, forms)
-        stream.seek(0)
-    elif recipe.data == "rows":
-        rows = _count_rows(buffered, shown, forms)
+        if can_read_parquet() and stream.seekable():
+            rows = _count_rows(io.BufferedReader(cast(Any, stream)), shown, reading)
+            stream.seek(0)
+        elif buffered.peek(4)[:4] != b"PAR1":
+            raise UserError(f"{shown}: is no Parquet file")
+    elif reading.recipe.data == "rows":
+        rows = _count_rows(buffered, shown, reading)
     while buffered.read(1 << 20):
         pass
     return DataFile(src, dest, hashing.digest.hexdigest(), hashing.count, rows)
 
 
-def _count_rows(stream: io.BufferedReader[Any], shown: str, forms: Counter[str]) -> int:
+def _count_rows(stream: io.BufferedReader[Any], shown: str, reading: _Reading) -> int:
     rows = 0
     try:
-        for row in read_rows(stream, shown):
-            forms[row.form] += 1
+        for _, row in read_rows(stream, shown, lambda fields: understand(fields, reading.ignored)):
+            if isinstance(row, RowError):
+                reading.note(_user_error(row, shown))
+                continue
+            reading.forms[row.form] += 1
+            reading.unused.update(row.unused)
             rows += 1
     except RowError as error:
-        where = Location(shown, error.line, error.column, error.text)
-        raise UserError(error.message, where=where, hint=_hint(error)) from None
+        # The file cannot be read on: what was found so far is told with it.
+        reading.note(_user_error(error, shown))
+        raise reading.stop(None) from None
     return rows
+
+
+def _user_error(error: RowError, shown: str) -> UserError:
+    return UserError(error.message, where=Location(shown, error.line, error.column, error.text), hint=_hint(error))
 
 
 class _Hashing(io.RawIOBase):
@@ -202,12 +282,16 @@ class _Hashing(io.RawIOBase):
 def _data(
     reference: str,
     kind: Literal["file", "folder", "s3"],
-    forms: Counter[str],
+    reading: _Reading,
     files: list[DataFile],
     left_out: tuple[str, ...],
 ) -> Data:
-    form = " + ".join(sorted(forms)) if forms else None
-    return Data(reference, kind, form, sum(f.rows for f in files), sum(f.bytes for f in files), tuple(files), left_out)
+    rows = sum(file.rows for file in files)
+    if reading.flawed and not (reading.skip and rows):
+        raise reading.stop(_SKIP if rows else None)
+    form = " + ".join(sorted(reading.forms)) if reading.forms else None
+    size, unused = sum(file.bytes for file in files), tuple(sorted(reading.unused))
+    return Data(reference, kind, form, rows, size, tuple(files), left_out, reading.told(), reading.flawed, unused)
 
 
 def _hint(error: RowError) -> str | None:

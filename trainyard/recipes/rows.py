@@ -1,4 +1,4 @@
-"""Read training rows from files and name their form. Travels in the bundle: standard library only, Python >= 3.10.
+"""Read training rows from files. Travels in the bundle: standard library only, Python >= 3.10; forms.py says what a row means.
 
 One implementation on both sides: the controller validates with it before anything is rented, the training
 script reads with it on the pod. Files are read as streams, never whole. Every flaw is a RowError with its line.
@@ -9,21 +9,18 @@ from __future__ import annotations
 import codecs
 import csv
 import importlib
+import importlib.util
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-FORMS = ("messages", "prompt/completion", "instruction/input/output", "text")
-ROLES = ("system", "user", "assistant", "tool", "developer")
 LIMIT = 64 << 20  # of one row: what is larger is a broken file, and would fill the memory
 _CHUNK = 1 << 18
 _BLANK = re.compile(r"[ \t\r\n]*")
-
-Messages = list[dict[str, str]]
 
 
 class RowError(Exception):
@@ -34,16 +31,12 @@ class RowError(Exception):
         self.name, self.line, self.column, self.message, self.text = name, line, column, message, text
 
 
-class Row(NamedTuple):
-    """One row as found: the line it starts in, its form and its fields."""
+def read_rows(stream: io.BufferedReader[Any], name: str, understand: Callable[[Any], Any]) -> Iterator[tuple[int, Any]]:
+    """Yield (line, what ``understand`` makes of the row) for each row of one file.
 
-    line: int
-    form: str
-    fields: dict[str, Any]
-
-
-def read_rows(stream: io.BufferedReader[Any], name: str) -> Iterator[Row]:
-    """Yield the rows of one file; ``name`` says by its suffix how to read it and is what errors call it."""
+    ``name`` says by its suffix how to read it and is what errors call it. A row that cannot be read, or of which
+    ``understand`` raises ValueError, is yielded as its RowError; where the file cannot be read on, RowError is raised.
+    """
     suffix = PurePath(name).suffix.lower()
     if suffix == ".parquet":
         found = _parquet(stream, name)
@@ -56,82 +49,16 @@ def read_rows(stream: io.BufferedReader[Any], name: str) -> Iterator[Row]:
     empty = True
     for line, fields in found:
         empty = False
-        yield Row(line, form_of(fields, name, line), fields)
+        if isinstance(fields, RowError):
+            yield line, fields
+            continue
+        try:
+            row = understand(fields)
+        except ValueError as error:
+            row = RowError(name, line, str(error))
+        yield line, row
     if empty:
         raise RowError(name, 1, "no row in this file")
-
-
-def form_of(fields: Any, name: str, line: int) -> str:
-    """Return which of FORMS a row has. Raises RowError saying what is wrong or missing."""
-    if not isinstance(fields, dict):
-        raise RowError(name, line, f"a row must be an object {{...}}, not {_kind(fields)}")
-    if fields.get("messages") is not None:
-        _check_messages(fields["messages"], name, line)
-        return FORMS[0]
-    if fields.get("prompt") is not None and fields.get("completion") is not None:
-        _check_texts(fields, ("prompt", "completion"), name, line)
-        return FORMS[1]
-    if fields.get("instruction") is not None and fields.get("output") is not None:
-        _check_texts(fields, ("instruction", "output"), name, line)
-        if not isinstance(fields.get("input") or "", str):
-            raise RowError(name, line, "'input' must be text, not {}".format(_kind(fields["input"])))
-        _check_encodable(fields.get("input") or "", "input", name, line)
-        return FORMS[2]
-    if fields.get("text") is not None:
-        _check_texts(fields, ("text",), name, line)
-        return FORMS[3]
-    raise RowError(name, line, _no_form(fields))
-
-
-def messages_of(row: Row) -> Messages | None:
-    """Return a row as a conversation, None for the forms that are plain text."""
-    if row.form == FORMS[0]:
-        return [{"role": item["role"], "content": item["content"]} for item in row.fields["messages"]]
-    if row.form == FORMS[2]:
-        asked = row.fields["instruction"]
-        if row.fields.get("input"):
-            asked += "\n\n" + row.fields["input"]
-        return [{"role": "user", "content": asked}, {"role": "assistant", "content": row.fields["output"]}]
-    return None
-
-
-def _no_form(fields: dict[str, Any]) -> str:
-    have = ", ".join(sorted(map(str, fields))[:8]) or "nothing"
-    for first, second in (("instruction", "output"), ("prompt", "completion")):
-        for has, lacks in ((first, second), (second, first)):
-            if fields.get(has) is not None and fields.get(lacks) is None:
-                return f"the row has '{has}' but no '{lacks}' (it has: {have})"
-    return f"the row fits no known form: it has {have}; expected messages, prompt + completion, instruction + output (+ input), or text"
-
-
-def _check_messages(found: Any, name: str, line: int) -> None:
-    if not isinstance(found, list) or not found:
-        raise RowError(name, line, f"'messages' must be a list of {{role, content}}, not {_kind(found)}")
-    for number, item in enumerate(found, 1):
-        if not isinstance(item, dict) or not isinstance(item.get("role"), str) or not isinstance(item.get("content"), str):
-            raise RowError(name, line, f"message {number} must have 'role' and 'content' as text")
-        if item["role"] not in ROLES:
-            raise RowError(name, line, f"message {number} has role '{item['role']}'; known: {', '.join(ROLES)}")
-        _check_encodable(item["content"], f"message {number}", name, line)
-    if not any(item["role"] == "assistant" and item["content"].strip() for item in found):
-        raise RowError(name, line, "no message of the assistant has content: there is nothing to learn in this row")
-
-
-def _check_texts(fields: dict[str, Any], names: Any, name: str, line: int) -> None:
-    for key in names:
-        value = fields[key]
-        if not isinstance(value, str):
-            raise RowError(name, line, f"'{key}' must be text, not {_kind(value)}")
-        _check_encodable(value, key, name, line)
-    if not fields[names[-1]].strip():
-        raise RowError(name, line, f"'{names[-1]}' is empty: there is nothing to learn in this row")
-
-
-def _check_encodable(value: str, key: str, name: str, line: int) -> None:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise RowError(name, line, f"'{key}' holds half of a surrogate pair (\\ud800 to \\udfff), which is no character") from None
 
 
 def _json(stream: io.BufferedReader[Any], name: str, *, array_allowed: bool) -> Iterator[Any]:
@@ -142,10 +69,18 @@ def _json(stream: io.BufferedReader[Any], name: str, *, array_allowed: bool) -> 
 
 
 def _lines(stream: io.BufferedReader[Any], name: str, advice: str) -> Iterator[Any]:
-    """Yield (line, value) of JSON Lines; blank lines are skipped."""
-    for number, line in _text_lines(stream, name):
-        if line.strip():
-            yield number, _value(line.rstrip("\r\n"), name, number, advice)
+    """Yield (line, value or RowError) of JSON Lines; blank lines are skipped. ``advice`` is for a file that begins as another kind."""
+    for number, raw in _raw_lines(stream, name):
+        if not raw.strip():
+            continue
+        try:
+            value = _value(_decoded(raw, name, number).rstrip("\r\n"), name, number, advice)
+        except RowError as error:
+            if advice:
+                raise
+            value = error
+        advice = ""
+        yield number, value
 
 
 def _value(line: str, name: str, number: int, advice: str) -> Any:
@@ -264,30 +199,46 @@ def _csv(stream: io.BufferedReader[Any], name: str, delimiter: str) -> Iterator[
                     raise RowError(name, line, "a column's name is given twice: {}".format(", ".join(header)))
             elif record:
                 if len(record) != len(header):
-                    raise RowError(name, line, f"{len(record)} columns, but the first line names {len(header)}")
-                yield line, {key: cell for key, cell in zip(header, record, strict=True) if key}
+                    yield line, RowError(name, line, f"{len(record)} columns, but the first line names {len(header)}")
+                else:
+                    yield line, {key: cell for key, cell in zip(header, record, strict=True) if key}
             line = reader.line_num + 1
     except csv.Error as error:
         raise RowError(name, line, f"not valid CSV: {error}") from None
 
 
 def _text_lines(stream: io.BufferedReader[Any], name: str) -> Iterator[tuple[int, str]]:
+    for number, raw in _raw_lines(stream, name):
+        yield number, _decoded(raw, name, number)
+
+
+def _raw_lines(stream: io.BufferedReader[Any], name: str) -> Iterator[tuple[int, bytes]]:
     number = 0
     while raw := stream.readline(LIMIT + 1):
         number += 1
         if len(raw) > LIMIT:
             raise RowError(name, number, f"this line is longer than {LIMIT >> 20} MiB")
-        try:
-            yield number, raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise RowError(name, number, _not_utf8(error), error.start + 1) from None
+        yield number, raw
+
+
+def _decoded(raw: bytes, name: str, number: int) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RowError(name, number, _not_utf8(error), error.start + 1) from None
+
+
+def can_read_parquet() -> bool:
+    """Tell whether pyarrow is installed here."""
+    return importlib.util.find_spec("pyarrow") is not None
 
 
 def _parquet(stream: io.BufferedReader[Any], name: str) -> Iterator[Any]:
-    try:
-        parquet = importlib.import_module("pyarrow.parquet")
-    except ImportError:
-        raise RowError(name, 1, "Parquet is read by pyarrow, which is not installed here; convert the file to JSON Lines") from None
+    if not can_read_parquet():
+        raise RowError(
+            name, 1, "Parquet is read by pyarrow, which this Python does not have: install it, or convert the file to JSON Lines"
+        )
+    parquet = importlib.import_module("pyarrow.parquet")
     number = 0
     try:
         for batch in parquet.ParquetFile(stream).iter_batches(batch_size=1000):
@@ -311,8 +262,3 @@ def _skip_mark(stream: io.BufferedReader[Any], name: str) -> None:
 
 def _not_utf8(error: UnicodeDecodeError) -> str:
     return f"not UTF-8: byte 0x{error.object[error.start]:02x} cannot stand here; save the file as UTF-8"
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
-    return names.get(type(value), "nothing" if value is None else type(value).__name__)

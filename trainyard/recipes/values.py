@@ -5,20 +5,23 @@ Everything wrong is said here, with its place, before anything is created.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.errors import Location, UserError
+from trainyard.recipes import basemodel, configfile
+from trainyard.recipes.basemodel import is_path
 from trainyard.recipes.contract import Lazy, Recipe
 from trainyard.recipes.expressions import evaluate, fill
-from trainyard.recipes.variables import Value, Variable, convert, convert_text
-from trainyard.yamlfile import Map, Node, load_map, parse, suggest
+from trainyard.recipes.variables import Kind, Value, Variable, convert, convert_text, shown
+from trainyard.yamlfile import Map, Node, suggest
 
 Values = dict[str, Value]
+NEEDS = "needs."
+"""Begins the names by which a person says what a run needs, where the recipe's own reckoning is not wanted."""
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -36,11 +39,13 @@ def resolve(
     config_file: Path | None = None,
     sets: Sequence[str] = (),
     stack_settings: Mapping[str, object] | None = None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> Values:
-    """Return the values of all variables of a recipe.
+    """Return the values of all variables of a recipe, and of the ``needs.NAME`` that a person sets by hand.
 
-    ``stack_settings`` may hold other keys too; only the recipe's variables are taken from them. Raises
-    UserError for unknown names, wrong types, values out of range and combinations that the recipe refuses.
+    ``stack_settings`` may hold other keys too; only the recipe's variables are taken from them. ``on_note`` is told
+    which keys of another tool's file say nothing here. Raises UserError, with all that is wrong at once, for unknown
+    names, wrong types, values out of range and combinations that the recipe refuses.
     """
     given: dict[str, _Given] = {}
     for key, node in (stack_settings or {}).items():
@@ -48,11 +53,17 @@ def resolve(
         if variable:
             where = stack_settings.where(key, value=True) if isinstance(stack_settings, Map) else None
             given[variable.name] = _Given(_converted(variable, key, _node(node), where, Path.cwd()), where)
+    wrong: list[UserError] = []
     if config_file is not None:
-        given.update(_from_file(recipe, config_file))
+        given.update(_from_file(recipe, config_file, wrong, on_note))
     for text in sets:
-        name, value = _from_set(recipe, text)
-        given[name] = value
+        try:
+            name, value = _from_set(recipe, text)
+            given[name] = value
+        except UserError as error:
+            wrong.append(error)
+    if wrong:
+        raise _together(wrong)
     values = _with_defaults(recipe, given)
     _refuse(recipe, values, given)
     return values
@@ -60,7 +71,8 @@ def resolve(
 
 def needs_of(recipe: Recipe, values: Mapping[str, Value]) -> dict[str, Value]:
     """Return what the run needs (vram_gb, disk_gb, ram_gb, gpus, cuda, python) for these values."""
-    return {key: _plain(_lazy(value, values, recipe)) for key, value in recipe.needs.items()}
+    found = {key: _plain(_lazy(value, values, recipe)) for key, value in recipe.needs.items()}
+    return found | {name.removeprefix(NEEDS): value for name, value in values.items() if name.startswith(NEEDS)}
 
 
 def artefacts_of(recipe: Recipe, values: Mapping[str, Value]) -> list[str]:
@@ -83,41 +95,70 @@ def locked_packages(lock: Path | None) -> dict[str, str]:
     return dict(_PIN.findall(lock.read_text(encoding="utf-8"))) if lock else {}
 
 
-def _from_file(recipe: Recipe, path: Path) -> dict[str, _Given]:
+def _from_file(recipe: Recipe, path: Path, wrong: list[UserError], on_note: Callable[[str], None]) -> dict[str, _Given]:
     given: dict[str, _Given] = {}
-    document = _read_config(path)
-    for key, node in document.items():
-        variable = recipe.variable(key)
-        if variable is None:
-            raise _unknown(recipe, key, document.where(key))
-        where = document.where(key, value=True)
-        if variable.name in given:
-            raise UserError(f"'{key}' and an earlier line both set {variable.name}", where=document.where(key))
-        given[variable.name] = _Given(_converted(variable, key, node, where, path.parent), where)
+    idle: list[str] = []
+    for key, node, at, where in configfile.settings(configfile.read(path), recipe):
+        try:
+            pairs = _meant(recipe, key, node, at, idle)
+            for name, value in pairs:
+                variable = _variable(recipe, name, at)
+                if variable.name in given:
+                    raise UserError(f"'{key}' and an earlier line both set {variable.name}", where=at)
+                given[variable.name] = _Given(_converted(variable, name, value, where, path.parent), where)
+        except UserError as error:
+            wrong.append(error)
+    if idle:
+        on_note(
+            f"{path.name}: {', '.join(idle)} of another tool's file {'says' if len(idle) == 1 else 'say'} nothing to recipe {recipe.name}"
+        )
     return given
 
 
-def _read_config(path: Path) -> Map:
-    if path.suffix.lower() != ".json":
-        return load_map(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        plain = json.loads(text)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except json.JSONDecodeError as error:
-        line = text.splitlines()[error.lineno - 1] if text.strip() else None
-        raise UserError(f"not valid JSON: {error.msg}", where=Location(str(path), error.lineno, error.colno, line)) from None
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    # JSON is read a second time as YAML for the places; a raw tab in valid JSON is always blank space.
-    document = parse(text.replace("\t", " "), str(path))
-    if not isinstance(document, Map):
-        raise UserError('expected {"name": value, ...} at the top level', where=Location(str(path), 1))
-    for key, value in plain.items():
-        if key in document:
-            document[key] = value
-    return document
+def _meant(recipe: Recipe, key: str, node: Node, at: Location | None, idle: list[str]) -> list[tuple[str, Node]]:
+    """Return the variables that a key sets: itself, or what it means as a key of another tool."""
+    known = recipe.elsewhere.get(key)
+    if known is None:
+        return [(key, node)]
+    text = str(node).lower() if isinstance(node, (str, int, float, bool)) or node is None else "*"
+    if node in (None, [], {}):
+        text = "none"
+    sets = known.values.get(text, known.values.get("*", {} if text == "none" else None))
+    if sets is None:
+        served = [value for value in known.values if value != "none"]
+        raise UserError(
+            f"{key}: {known.say}" if known.say else f"{key} is served as {' or '.join(served)} only, not {shown(node)}", where=at
+        )
+    if not sets:
+        idle.append(key)
+    return list(sets.items())
+
+
+def _variable(recipe: Recipe, name: str, where: Location | None, prefix: str = "") -> Variable:
+    """Return the variable of a name; ``needs.NAME`` is one, too."""
+    need = name.removeprefix(NEEDS)
+    if name.startswith(NEEDS) and need in recipe.needs:
+        kind: Kind = "float" if need.endswith("_gb") else "int" if need == "gpus" else "text"
+        return Variable(name, kind, optional=True, minimum=0, help=f"what a run needs: {need}")
+    variable = recipe.variable(name)
+    if variable is None:
+        names = [*recipe.names, *(NEEDS + each for each in recipe.needs)]
+        hint = "It knows: " + ", ".join(variable.name for variable in recipe.variables) + "."
+        raise UserError(f"{prefix}recipe {recipe.name} has no variable '{name}'{suggest(name, names)}", where=where, hint=hint)
+    return variable
+
+
+def _together(wrong: Sequence[UserError]) -> UserError:
+    """Return one error that tells all of them, the first with its line."""
+    first = wrong[0]
+    if len(wrong) == 1:
+        return first
+    lines = [
+        f"{len(wrong)} settings are wrong; beside this one:",
+        *(f"{error.where}: {error.message}" if error.where else error.message for error in wrong[1:]),
+    ]
+    hints = list(dict.fromkeys(error.hint for error in wrong if error.hint))
+    return UserError(first.message, where=first.where, hint="\n".join([*lines, *hints]))
 
 
 def _from_set(recipe: Recipe, text: str) -> tuple[str, _Given]:
@@ -125,9 +166,9 @@ def _from_set(recipe: Recipe, text: str) -> tuple[str, _Given]:
     name = name.strip()
     if not equals or not name:
         raise UserError(f"--set {text}: write --set name=value")
-    variable = recipe.variable(name)
-    if variable is None:
-        raise _unknown(recipe, name, None, prefix=f"--set {text}: ")
+    if name in recipe.elsewhere and not recipe.elsewhere[name].values:
+        raise UserError(f"--set {text}: {recipe.elsewhere[name].say}")
+    variable = _variable(recipe, name, None, prefix=f"--set {text}: ")
     try:
         converted = convert_text(variable, value)
     except ValueError as error:
@@ -143,6 +184,8 @@ def _converted(variable: Variable, key: str, node: Node, where: Location | None,
 
 
 def _path(variable: Variable, key: str, value: Value, where: Location | None, base: Path) -> Value:
+    if variable.kind == "model" and isinstance(value, str) and is_path(value) and not value.startswith("/"):
+        return str((base / Path(value).expanduser()).resolve())
     if variable.kind != "file" or value is None:
         return value
     path = (base / Path(str(value)).expanduser()).resolve()
@@ -161,7 +204,8 @@ def _with_defaults(recipe: Recipe, given: Mapping[str, _Given]) -> Values:
     for variable in sorted(missing, key=lambda each: _is_expression(each.default)):
         default = variable.default
         values[variable.name] = convert(variable, _node(evaluate(str(default), values))) if _is_expression(default) else default
-    return {variable.name: values[variable.name] for variable in recipe.variables}
+    by_hand = {name: value for name, value in values.items() if name.startswith(NEEDS)}
+    return {variable.name: values[variable.name] for variable in recipe.variables} | by_hand
 
 
 def _is_expression(value: object) -> bool:
@@ -179,22 +223,18 @@ def _refuse(recipe: Recipe, values: Values, given: Mapping[str, _Given]) -> None
         raise UserError((item.prefix if item else "") + fill(refusal.message, values, stacks[0]), where=item.where if item else None)
 
 
-def _unknown(recipe: Recipe, name: str, where: Location | None, prefix: str = "") -> UserError:
-    return UserError(
-        f"{prefix}recipe {recipe.name} has no variable '{name}'{suggest(name, recipe.names)}",
-        where=where,
-        hint="It knows: " + ", ".join(variable.name for variable in recipe.variables) + ".",
-    )
-
-
 def _help(variable: Variable) -> str | None:
     return f"{variable.name}: {variable.help}" if variable.help else None
 
 
 def _lazy(value: Lazy, values: Mapping[str, Value], recipe: Recipe) -> object:
-    if _is_expression(value):
-        return evaluate(str(value), values, packages=locked_packages(lock_for(recipe, values, gpu=False)))
-    return value
+    if not _is_expression(value):
+        return value
+    # A pod with a GPU is what needs are for; a run that asks for a CPU gets that lock in any case.
+    packages = locked_packages(lock_for(recipe, values, gpu=True))
+    base = values.get("base_model")
+    size = basemodel.needs(basemodel.look(str(base)), values) if base else {}
+    return evaluate(str(value), {**values, "size": size}, packages=packages)
 
 
 def _plain(value: object) -> Value:

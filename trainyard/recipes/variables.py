@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from trainyard.yamlfile import Node, parse
 
-Kind = Literal["text", "int", "float", "bool", "list", "words", "file"]
+Kind = Literal["text", "int", "float", "bool", "list", "words", "file", "model"]
 Value = str | int | float | bool | list[str] | None
 KINDS: tuple[str, ...] = get_args(Kind)
 _NAMES = {
@@ -25,6 +25,7 @@ _NAMES = {
     "list": "a list of words",
     "words": "a command's arguments",
     "file": "a file's path",
+    "model": "a model's name or folder",
 }
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -122,7 +123,7 @@ def _number(kind: Kind, node: Node, wrong: ValueError) -> int | float:
 def _words(kind: Kind, node: Node, wrong: ValueError) -> list[str]:
     if isinstance(node, str):
         if kind == "list":
-            return [node]
+            return [word.strip() for word in node.split(",") if word.strip()]
         try:
             return shlex.split(node)
         except ValueError as error:

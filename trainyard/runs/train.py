@@ -17,7 +17,7 @@ from typing import Any
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import user_name
 from trainyard.errors import UserError
-from trainyard.recipes import bundle, data, venvs
+from trainyard.recipes import basecheck, bundle, data, venvs
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.values import Values, lock_for, locked_packages, needs_of, resolve
 from trainyard.runs import attempts, consent, shape
@@ -96,9 +96,14 @@ def _plan(context: Context, wanted: Wanted, cloud: Cloud, given: Mapping[str, An
         ui.say(f"settings   {line}")
     # What the stack rents decides which lock, and with it which refusals, hold; an emulator's GPUs are only told.
     device = "gpu" if settings.get("gpu") and not cloud.simulated else "cpu"
-    values = resolve(chosen, wanted.config, wanted.sets, {"device": device, **settings})
-    found = _data(context, wanted.data, chosen, settings, cloud)
+    values = resolve(chosen, wanted.config, wanted.sets, {"device": device, **settings}, on_note=lambda note: ui.say(f"config     {note}"))
+    basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.get("volume")))
+    found = _data(context, wanted.data, chosen, settings, cloud, values)
     ui.say(f"recipe     {chosen.name}; data {found.describe()}")
+    for remark in found.remarks():
+        ui.warn(remark)
+    for line in basecheck.told(chosen, values):
+        ui.say(f"needs      {line}")
     user = user_name(context.env, settings.get("user"))
     # A bad name, or one that is at work, is refused before anything is made.
     attempts.refuse_live(context.places.runs, user, new_label(context.places.runs, user, wanted.name, datetime.now(), wanted.stack))
@@ -159,8 +164,11 @@ def _write(context: Context, plan: _Plan, name: str | None, outputs: dict[str, A
 def render_bundle(context: Context, name: str, reference: str | None, config: Path | None, sets: Sequence[str], to: Path) -> bundle.Bundle:
     """Write a run's bundle into a folder with its data beside it; ``sh run.sh`` there runs it by hand."""
     chosen = load_recipe(context.places.root, name)
-    found = data.inspect(reference, chosen)
-    made = bundle.build(chosen, resolve(chosen, config, sets, {}), found, to)
+    values = resolve(chosen, config, sets, {}, on_note=context.ui.say)
+    found = data.inspect(reference, chosen, values=values)
+    for remark in found.remarks():
+        context.ui.warn(remark)
+    made = bundle.build(chosen, values, found, to)
     bundle.place_data(found, to / "input")
     return made
 
@@ -180,12 +188,12 @@ def git_commit(root: Path) -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def _data(context: Context, reference: str | None, chosen: Recipe, settings: dict[str, Any], cloud: Cloud) -> data.Data:
+def _data(context: Context, reference: str | None, chosen: Recipe, settings: dict[str, Any], cloud: Cloud, values: Values) -> data.Data:
     if reference is None or not reference.startswith("s3://"):
-        return data.inspect(reference, chosen)
+        return data.inspect(reference, chosen, values=values)
     from trainyard.runs.bucketdata import resolver
 
-    return data.inspect(reference, chosen, resolver(context, store_of(settings, cloud.name)))
+    return data.inspect(reference, chosen, resolver(context, store_of(settings, cloud.name)), values)
 
 
 def _budget(wanted: Wanted, settings: dict[str, Any]) -> float | None:

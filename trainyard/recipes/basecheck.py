@@ -1,0 +1,53 @@
+"""What the controller can say of a run's base model before anything is rented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from trainyard.errors import UserError
+from trainyard.recipes import basemodel
+from trainyard.recipes.contract import Recipe
+from trainyard.recipes.values import NEEDS, needs_of
+from trainyard.recipes.variables import Value
+
+
+def refuse(values: Mapping[str, Value], *, on_this_machine: bool, volume: bool) -> None:
+    """Raise UserError for a base that is a folder and is not there, or cannot be trained with these settings.
+
+    A cloud's pods have no folder of this machine, but those of a network ``volume``; what lies there only the pod can read.
+    """
+    name = values.get("base_model")
+    if not isinstance(name, str) or not basemodel.is_path(name):
+        return
+    folder = Path(name)
+    if not on_this_machine:
+        if volume and folder.is_absolute() and not folder.is_dir():
+            return
+        raise UserError(
+            f"base_model {name} is a folder of this machine, and the pods of this stack do not have it",
+            hint="Name a model of the Hugging Face Hub, or put the folder on the stack's network volume and say its path there.",
+        )
+    if not (folder / "config.json").is_file():
+        what = "is no model: it holds no config.json" if folder.is_dir() else "is no folder of this machine"
+        raise UserError(f"base_model {name} {what}", hint="Name a folder that save_pretrained wrote, or a model of the Hugging Face Hub.")
+    base = basemodel.look(name)
+    problem = basemodel.problem(base.config, base.layers, values)
+    if problem:
+        raise UserError(problem)
+
+
+def told(recipe: Recipe, values: Mapping[str, Value]) -> Iterator[str]:
+    """Yield what a run needs and where that is from; nothing for recipes without a base."""
+    name = values.get("base_model")
+    if not isinstance(name, str) or name == basemodel.TINY:
+        return
+    base, needs = basemodel.look(name), needs_of(recipe, values)
+    wanted = f"{needs['vram_gb']:g} GB of GPU memory, {needs['disk_gb']:g} GB of disk"
+    better = "--set needs.vram_gb=... and needs.disk_gb=... say better"
+    if base.parameters is None:
+        yield f"the size of {name} is not known here: {wanted} are assumed; {better}"
+    elif any(key.startswith(NEEDS) for key in values):
+        yield f"{wanted}, as you say"
+    else:
+        yield f"{wanted}, reckoned from {base.parameters / 1e9:.3g} billion parameters ({base.source}); {better}"

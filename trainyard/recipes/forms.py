@@ -1,0 +1,318 @@
+"""What a training row means: its form, its turns, which of them are learnt. Travels in the bundle beside rows.py.
+
+A field that would change what the model learns is served or refused by name; every other one is named as unused.
+Whether a base's chat template carries what a row says is found out where the tokenizer is (templates/lora/chat.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+MESSAGES, COMPLETION, INSTRUCTION, TEXT = FORMS = ("messages", "prompt/completion", "instruction/input/output", "text")
+ROLES = ("system", "user", "assistant", "tool", "developer")
+
+_PREFERENCE = "compares good answers with bad ones (DPO, KTO), and this recipe learns every answer it is shown: keep the good ones alone"
+_PICTURE = "is no text, and this recipe trains on text alone"
+_REFUSED = {
+    "chosen": _PREFERENCE,
+    "rejected": _PREFERENCE,
+    "kto_tag": _PREFERENCE,
+    **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios", "input_audio"), _PICTURE),
+    "functions": "is the older way to name tools: write 'tools', and 'tool_calls' in the messages",
+    "function_call": "is the older way to call a tool: write 'tool_calls'",
+    "documents": "changes the prompt, and no form here carries it: write it into the user's message",
+    "refusal": "is an answer outside 'content': write it there",
+}
+_SPEECH = ("reasoning_content", "reasoning", "thinking")
+"""What an assistant says beside its content; the template decides whether it is carried."""
+_MEANING = ("system", "history", "context", "tools", "weight", "label", *_SPEECH)
+_SERVED: Mapping[str, tuple[str, ...]] = {
+    MESSAGES: ("messages", "conversations", "system", "tools", "weight"),
+    COMPLETION: ("prompt", "completion", "weight"),
+    INSTRUCTION: ("instruction", "input", "context", "output", "response", "system", "history", "weight"),
+    TEXT: ("text", "weight"),
+}
+_SHAREGPT = {"human": "user", "gpt": "assistant", "observation": "tool", "function_response": "tool"}
+
+
+class Flaw(ValueError):
+    """Why a row cannot be learnt as it stands."""
+
+
+class Row(NamedTuple):
+    """A row as it is meant: a conversation (``messages``), or a prompt and what follows it.
+
+    ``learnt`` says of each message whether the loss counts there; a row of plain text has one entry.
+    """
+
+    form: str
+    messages: tuple[dict[str, Any], ...]
+    learnt: tuple[bool, ...]
+    tools: list[Any] | None
+    prompt: str
+    answer: str
+    unused: tuple[str, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Every text of the row."""
+        if self.messages:
+            return tuple(message["content"] for message in self.messages if message["content"])
+        return (self.prompt, self.answer) if self.prompt else (self.answer,)
+
+
+def understand(fields: Any, ignored: Collection[str] = ()) -> Row:
+    """Return what a row means; ``ignored`` are fields that the user says to leave out. Raises Flaw."""
+    if not isinstance(fields, dict):
+        raise Flaw(f"a row must be an object {{...}}, not {_kind(fields)}")
+    fields = {str(name): value for name, value in fields.items() if name not in ignored}
+    _refuse(fields, "")
+    form = _form(fields)
+    _refuse_dropped(fields, form)
+    unused = {name for name in fields if name not in _SERVED[form] and not _empty(fields[name])}
+    keep = _weight(fields, "")
+    if form == TEXT or (form == COMPLETION and not isinstance(fields["prompt"], list)):
+        prompt = "" if form == TEXT else _text(fields, "prompt")
+        answer = _answer(fields, "text" if form == TEXT else "completion")
+        return Row(form, (), (keep,), None, prompt, answer, tuple(sorted(unused)))
+    messages, learnt = _conversation(form, fields, ignored, unused)
+    return Row(form, messages, tuple(each and keep for each in learnt), _tools(fields), "", "", tuple(sorted(unused)))
+
+
+def _form(fields: Mapping[str, Any]) -> str:
+    if fields.get("messages") is not None or fields.get("conversations") is not None:
+        return MESSAGES
+    if fields.get("prompt") is not None and fields.get("completion") is not None:
+        return COMPLETION
+    if fields.get("instruction") is not None and (fields.get("output") is not None or fields.get("response") is not None):
+        return INSTRUCTION
+    if fields.get("text") is not None:
+        return TEXT
+    have = ", ".join(sorted(fields)[:8]) or "nothing"
+    for first, second in (("instruction", "output"), ("prompt", "completion")):
+        for has, lacks in ((first, second), (second, first)):
+            if fields.get(has) is not None and fields.get(lacks) is None:
+                raise Flaw(f"the row has '{has}' but no '{lacks}' (it has: {have})")
+    raise Flaw(
+        f"the row fits no known form: it has {have}; expected messages, prompt + completion, instruction + output (+ input), or text"
+    )
+
+
+def _refuse(fields: Mapping[str, Any], where: str) -> None:
+    for name, why in _REFUSED.items():
+        if not _empty(fields.get(name)):
+            raise Flaw(f"{where}'{name}' {why}; or name it in ignore_columns")
+    label = fields.get("label")
+    if isinstance(label, bool) or (isinstance(label, str) and label.lower() in ("true", "false")):
+        raise Flaw(f"{where}'label' {_PREFERENCE}; or name it in ignore_columns")
+
+
+def _refuse_dropped(fields: Mapping[str, Any], form: str) -> None:
+    serves = (*_SERVED[form], "system", "tools") if form == COMPLETION and isinstance(fields["prompt"], list) else _SERVED[form]
+    for name in _MEANING:
+        # A label that is neither true nor false is a class or a number: named as unused.
+        if name not in serves and name != "label" and not _empty(fields.get(name)):
+            raise Flaw(
+                f"'{name}' would not be learnt: rows of {form} carry no '{name}'; write it into messages, or name it in ignore_columns"
+            )
+
+
+def _conversation(
+    form: str, fields: dict[str, Any], ignored: Collection[str], unused: set[str]
+) -> tuple[tuple[dict[str, Any], ...], tuple[bool, ...]]:
+    """Return the turns of a row and which are learnt; message fields that nobody reads are added to ``unused``."""
+    context = 0
+    if form == MESSAGES:
+        given = fields["messages"] if fields.get("messages") is not None else _sharegpt(fields["conversations"])
+    elif form == COMPLETION:
+        unused -= {"tools", "system"}
+        given, context = _both(fields), len(fields["prompt"])
+    else:
+        given = list(_instruction(fields))
+    given = _list_of_messages(given)
+    system = fields.get("system")
+    if not _empty(system):
+        if any(message.get("role") == "system" for message in given):
+            raise Flaw("'system' stands beside a message of role system: keep one of them")
+        given, context = [{"role": "system", "content": _text(fields, "system")}, *given], context + 1
+    turns = [_message(message, number, ignored, unused) for number, message in enumerate(given, 1)]
+    learnt = tuple(weight and number >= context for number, (_, weight) in enumerate(turns))
+    if not any(message["role"] == "assistant" for message, _ in turns[context:]):
+        raise Flaw("there is no message of the assistant: nothing to learn in this row")
+    return tuple(message for message, _ in turns), learnt
+
+
+def _list_of_messages(given: Any) -> list[Any]:
+    if isinstance(given, str):  # a cell of CSV
+        given = _parsed(given, "messages")
+    if not isinstance(given, list) or not given:
+        raise Flaw(f"'messages' must be a list of {{role, content}}, not {_kind(given)}")
+    return given
+
+
+def _both(fields: Mapping[str, Any]) -> list[Any]:
+    if not isinstance(fields["completion"], list):
+        raise Flaw("'prompt' is a list of messages, but 'completion' is not: write both as messages, or both as text")
+    return [*fields["prompt"], *fields["completion"]]
+
+
+def _instruction(fields: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    history = fields.get("history")
+    for pair in [] if _empty(history) else _parsed(history, "history"):
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise Flaw("'history' must be a list of pairs [asked, answered]")
+        yield {"role": "user", "content": pair[0]}
+        yield {"role": "assistant", "content": pair[1]}
+    asked = _text(fields, "instruction")
+    inputs = [name for name in ("input", "context") if not _empty(fields.get(name))]
+    if len(inputs) > 1:
+        raise Flaw("'input' and 'context' both hold text: keep one of them")
+    if inputs:
+        asked += "\n\n" + _text(fields, inputs[0])
+    answers = [name for name in ("output", "response") if fields.get(name) is not None]
+    if len(answers) > 1:
+        raise Flaw("'output' and 'response' are both given: keep the one to be learnt, or name the other in ignore_columns")
+    yield {"role": "user", "content": asked}
+    yield {"role": "assistant", "content": _answer(fields, answers[0])}
+
+
+def _sharegpt(given: Any) -> list[Any]:
+    """Return conversations of {from, value} as messages."""
+    found = _list_of_messages(given)
+    named: list[Any] = []
+    for number, item in enumerate(found, 1):
+        if not isinstance(item, dict) or "from" not in item:
+            named.append(item)
+            continue
+        if item["from"] == "function_call":
+            raise Flaw(f"message {number} is a 'function_call': write it as a message of the assistant with 'tool_calls'")
+        rest = {name: value for name, value in item.items() if name not in ("from", "value")}
+        named.append({"role": _SHAREGPT.get(item["from"], item["from"]), "content": item.get("value"), **rest})
+    return named
+
+
+def _message(given: Any, number: int, ignored: Collection[str], unused: set[str]) -> tuple[dict[str, Any], bool]:
+    """Return a message as chat templates take it, and whether it is learnt."""
+    where = f"message {number}: "
+    if not isinstance(given, dict) or not isinstance(given.get("role"), str):
+        raise Flaw(f"message {number} must have 'role' and 'content' as text")
+    role = given["role"]
+    if role not in ROLES:
+        raise Flaw(f"message {number} has role '{role}'; known: {', '.join(ROLES)}")
+    given = {name: value for name, value in given.items() if name not in ignored}
+    _refuse(given, where)
+    message: dict[str, Any] = {"role": role, "content": _content(given, where)}
+    read = {"role", "content", "weight", "train", "training"}
+    if role == "assistant":
+        speech = {name: given[name] for name in _SPEECH if not _empty(given.get(name))}
+        message |= {name: _text(speech, name) for name in speech}
+        if not _empty(given.get("tool_calls")):
+            message["tool_calls"] = [_call(call, where) for call in _parsed(given["tool_calls"], "tool_calls")]
+        read |= {"tool_calls", *_SPEECH}
+    elif role == "tool":
+        message |= {name: given[name] for name in ("name", "tool_call_id") if not _empty(given.get(name))}
+        read |= {"name", "tool_call_id"}
+    unused |= {f"messages[].{name}" for name, value in given.items() if name not in read and not _empty(value)}
+    if not message["content"].strip() and (role != "assistant" or set(message) == {"role", "content"}):
+        if role == "assistant":
+            raise Flaw(f"{where}the assistant says nothing (no content, no tool_calls): there is nothing to learn there")
+        if given.get("content") is None:
+            raise Flaw(f"message {number} must have 'role' and 'content' as text")
+    return message, role == "assistant" and _weight(given, where)
+
+
+def _content(given: Mapping[str, Any], where: str) -> str:
+    content = given.get("content")
+    if content is None:
+        return ""
+    if isinstance(content, list):
+        parts = []
+        for part in content:
+            if isinstance(part, dict) and part.get("type", "text") == "text" and isinstance(part.get("text"), str):
+                parts.append(part["text"])
+            else:
+                kind = part.get("type", "something unknown") if isinstance(part, dict) else _kind(part)
+                raise Flaw(f"{where}a part of its content is '{kind}', which is no text, and this recipe trains on text alone")
+        content = "".join(parts)
+    if not isinstance(content, str):
+        raise Flaw(f"{where}'content' must be text, not {_kind(content)}")
+    return _encodable(content, where + "'content'")
+
+
+def _call(given: Any, where: str) -> dict[str, Any]:
+    """Return a call of a tool with its arguments as an object, which is what chat templates print."""
+    function = given.get("function", given) if isinstance(given, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise Flaw(f"{where}a tool call must have a function with a name")
+    arguments = function.get("arguments")
+    arguments = {} if _empty(arguments) else _parsed(arguments, f"arguments of {function['name']}")
+    if not isinstance(arguments, dict):
+        raise Flaw(f"{where}the arguments of {function['name']} must be an object")
+    call = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+    return {"id": given["id"], **call} if not _empty(given.get("id")) else call
+
+
+def _tools(fields: Mapping[str, Any]) -> list[Any] | None:
+    if _empty(fields.get("tools")):
+        return None
+    tools = _parsed(fields["tools"], "tools")
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise Flaw("'tools' must be a list of objects, each a function with its name and parameters")
+    return tools
+
+
+def _weight(given: Mapping[str, Any], where: str) -> bool:
+    """Return whether a row or message is learnt. Weights between 0 and 1 are refused."""
+    for name in ("weight", "train", "training"):
+        value = given.get(name)
+        if value is None or (name != "weight" and not isinstance(value, bool)):
+            continue
+        text = str(value).strip().lower()
+        if text not in ("0", "0.0", "1", "1.0", "true", "false", ""):
+            raise Flaw(f"{where}'{name}' is {value}: only 0 (not learnt) and 1 (learnt) are served")
+        if text in ("0", "0.0", "false"):
+            return False
+    return True
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise Flaw(f"'{name}' must be text, not {_kind(value)}")
+    return _encodable(value, f"'{name}'")
+
+
+def _answer(fields: Mapping[str, Any], name: str) -> str:
+    if not _text(fields, name).strip():
+        raise Flaw(f"'{name}' is empty: there is nothing to learn in this row")
+    return str(fields[name])
+
+
+def _encodable(value: str, what: str) -> str:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Flaw(f"{what} holds half of a surrogate pair (\\ud800 to \\udfff), which is no character") from None
+    return value
+
+
+def _parsed(value: Any, what: str) -> Any:
+    """Return a value that may be written as JSON inside a text, as cells of CSV and arguments of tools are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(_encodable(value, f"'{what}'"))
+    except (ValueError, RecursionError) as error:
+        raise Flaw(f"'{what}' is text that is no JSON: {error}") from None
+
+
+def _empty(value: Any) -> bool:
+    """Tell whether a field says nothing; 0 and false do say something."""
+    return value is None or (isinstance(value, (str, list, dict, tuple)) and not value)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), "nothing" if value is None else type(value).__name__)
