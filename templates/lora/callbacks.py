@@ -50,7 +50,7 @@ class Telemetry(TrainerCallback):
         }
         self._last = (now, tokens)
         finite = math.isfinite(line["loss"])
-        append_line(self._path, {key: value for key, value in line.items() if value is not None and (finite or key != "loss")})
+        append_line(self._path, {key: value for key, value in line.items() if value is not None})
         self._status.write("training", "training", step=state.global_step, total_steps=state.max_steps, loss=line["loss"] if finite else None)
         print(f"train: step {state.global_step}/{state.max_steps}  loss {line['loss']:.4f}  {line['tokens_per_second']:.0f} tokens/s", flush=True)
         if not finite:

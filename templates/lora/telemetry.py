@@ -4,6 +4,7 @@ Standard library only; what the trainer calls is in callbacks.py.
 """
 
 import json
+import math
 import os
 import signal
 import time
@@ -47,8 +48,9 @@ class Stop:
 
 
 def append_line(path, value):
-    """Append one whole line by one write."""
-    data = (json.dumps(value) + "\n").encode()
+    """Append one whole line by one write; NaN and infinity, which are no JSON, are null."""
+    value = {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in value.items()}
+    data = (json.dumps(value, allow_nan=False) + "\n").encode()
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         os.write(handle, data)

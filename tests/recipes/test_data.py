@@ -69,6 +69,52 @@ def test_a_flaw_in_one_file_of_a_folder_names_file_line_and_text(tmp_path):
     assert '  {"text": }\n' in str(caught.value)
 
 
+def test_all_flawed_rows_are_told_at_once_with_their_lines_and_counts(tmp_path):
+    path = tmp_path / "d.jsonl"
+    bad = json.dumps({"prompt": "a", "completion": ""}) + "\n"
+    path.write_text(ROW + bad + "{\n" + ROW + bad * 20 + json.dumps({"messages": [], "label": True}) + "\n")
+    with pytest.raises(UserError) as caught:
+        inspect(str(path), LORA)
+    told = str(caught.value)
+    assert str(caught.value.where).endswith("d.jsonl:2:1") and "23 rows are flawed, 2 are not" in told
+    assert f"21 rows ({path}:2, 5, 6, 7, 8, ...): 'completion' is empty" in told
+    assert f"{path}:3: not valid JSON" in told and f"{path}:25: 'label' compares" in told and "--on-bad-row skip" in told
+
+
+def test_flawed_rows_can_be_skipped_but_not_all_of_them_nor_a_broken_file(tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_text(ROW + "{}\n" + ROW)
+    data = inspect(str(path), LORA, values={"on_bad_row": "skip"})
+    assert (data.rows, data.skipped_rows, data.summary()["skipped_rows"]) == (2, 1, 1)
+    assert "1 flawed rows are skipped" in data.remarks()[0] and f"{path}:2: the row fits no known form" in data.remarks()[1]
+    path.write_text("{}\n")
+    with pytest.raises(UserError, match="fits no known form"):
+        inspect(str(path), LORA, values={"on_bad_row": "skip"})
+    (tmp_path / "d.json").write_text('[{"text": "a"}, {"text": }]')
+    with pytest.raises(UserError, match="not valid JSON"):
+        inspect(str(tmp_path / "d.json"), LORA, values={"on_bad_row": "skip"})
+
+
+def test_columns_that_are_not_used_are_named_and_refused_ones_can_be_left_out(tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps({"text": "a", "source": "web", "label": True}) + "\n")
+    with pytest.raises(UserError, match="'label' compares"):
+        inspect(str(path), LORA)
+    assert inspect(str(path), LORA, values={"ignore_columns": ["label"]}).remarks() == ["columns that are not used: source"]
+
+
+def test_parquet_without_pyarrow_is_left_to_the_pod_and_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainyard.recipes.data.can_read_parquet", lambda: False)
+    path = tmp_path / "d.parquet"
+    path.write_bytes(b"PAR1 rest PAR1")
+    data = inspect(str(path), LORA)
+    assert data.files[0].sha256 == sha256("PAR1 rest PAR1") and data.rows == 0
+    assert "checked on the pod" in data.remarks()[0]
+    path.write_bytes(b"text")
+    with pytest.raises(UserError, match="is no Parquet file"):
+        inspect(str(path), LORA)
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [

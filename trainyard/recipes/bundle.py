@@ -21,6 +21,7 @@ from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data, hub_reference
 from trainyard.recipes.declared import DECLARED, declaration
 from trainyard.recipes.values import Values, artefacts_of
+from trainyard.recipes.variables import FILES
 
 SHA256_LIST = "bundle.sha256"
 _POD_TOOLS = ("warden.py", "uploader.py")
@@ -76,7 +77,7 @@ def _take_files(recipe: Recipe, values: Values, dest: Path) -> Values:
     taken = dict(values)
     for variable in recipe.variables:
         value = values[variable.name]
-        if variable.kind != "file" or value is None:
+        if variable.kind not in FILES or value is None:
             continue
         target = dest / "files" / Path(str(value)).name
         if target.exists():

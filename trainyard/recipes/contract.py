@@ -21,22 +21,7 @@ Lazy = Value | list[str]
 DataMode = Literal["rows", "files", "none"]
 # What templates are told beside the variables (bundle.py).
 RESERVED = frozenset(
-    (
-        "recipe",
-        "command",
-        "command_line",
-        "locks",
-        "env",
-        "exit_codes",
-        "stopped",
-        "artefacts",
-        "data",
-        "fetch",
-        "imports",
-        "values",
-        "version",
-        "size",
-    )  # fmt: skip
+    "recipe command command_line locks env exit_codes stopped artefacts data fetch imports values version size".split()  # noqa: SIM905
 )
 ARTEFACT_KINDS = ("model", "adapter", "tokenizer", "report", "log", "metrics")
 

@@ -16,7 +16,7 @@ from trainyard.recipes import basemodel, configfile
 from trainyard.recipes.basemodel import is_path
 from trainyard.recipes.contract import Lazy, Recipe
 from trainyard.recipes.expressions import evaluate, fill
-from trainyard.recipes.variables import Kind, Value, Variable, convert, convert_text, shown
+from trainyard.recipes.variables import FILES, Kind, Value, Variable, convert, convert_text, shown
 from trainyard.yamlfile import Map, Node, suggest
 
 Values = dict[str, Value]
@@ -186,12 +186,26 @@ def _converted(variable: Variable, key: str, node: Node, where: Location | None,
 def _path(variable: Variable, key: str, value: Value, where: Location | None, base: Path) -> Value:
     if variable.kind == "model" and isinstance(value, str) and is_path(value) and not value.startswith("/"):
         return str((base / Path(value).expanduser()).resolve())
-    if variable.kind != "file" or value is None:
+    if variable.kind not in FILES or value is None:
         return value
     path = (base / Path(str(value)).expanduser()).resolve()
     if not path.is_file():
         raise UserError(f"{key}: there is no file '{value}'", where=where)
+    if variable.kind == "script":
+        _check_script(path, key, where)
     return str(path)
+
+
+def _check_script(path: Path, key: str, where: Location | None) -> None:
+    """Refuse what a Windows editor left: a shell would take each line's CR for a part of its last word."""
+    first, _, rest = path.read_bytes()[: 1 << 16].partition(b"\n")
+    if not first and not rest:
+        raise UserError(f"{key}: {path.name} is empty", where=where)
+    asks = first.strip() if first.startswith(b"#!") else b""
+    shell = asks.endswith(b"sh") or (not asks and path.suffix == ".sh")
+    if first.endswith(b"\r") and shell:
+        hint = f"Convert it: sed -i 's/\\r$//' {path.name}"
+        raise UserError(f"{key}: the lines of {path.name} end in CR LF (Windows), which a shell cannot run", where=where, hint=hint)
 
 
 def _with_defaults(recipe: Recipe, given: Mapping[str, _Given]) -> Values:

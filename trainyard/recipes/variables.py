@@ -14,9 +14,11 @@ from typing import Literal, get_args
 
 from trainyard.yamlfile import Node, parse
 
-Kind = Literal["text", "int", "float", "bool", "list", "words", "file", "model"]
+Kind = Literal["text", "int", "float", "bool", "list", "words", "file", "script", "model"]
 Value = str | int | float | bool | list[str] | None
 KINDS: tuple[str, ...] = get_args(Kind)
+FILES = ("file", "script")
+"""Kinds whose value is a file that travels with the run."""
 _NAMES = {
     "text": "text",
     "int": "a whole number",
@@ -25,6 +27,7 @@ _NAMES = {
     "list": "a list of words",
     "words": "a command's arguments",
     "file": "a file's path",
+    "script": "a program's path",
     "model": "a model's name or folder",
 }
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,26 +28,35 @@ class Metrics:
     first_time: float | None = None
     first_step: int = 0
     last_time: float | None = None
+    data: dict[str, object] | None = None
+    """What became of the rows: how many were read, cut, dropped, skipped."""
 
     def take(self, line: bytes) -> bool:
         """Take one line into account; a line that is not a metrics object is ignored and told by False."""
         try:
             row = json.loads(line)
-            step = int(row["step"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError):
             return False
-        self.step = max(self.step, step)
-        self.total = int(row.get("total_steps") or self.total)
-        if isinstance(row.get("loss"), (int, float)):
-            self.loss = float(row["loss"])
-            self.first_loss = self.loss if self.first_loss is None else self.first_loss
-        self.tokens = int(row.get("tokens") or self.tokens)
-        if isinstance(row.get("tokens_per_second"), (int, float)):
-            self.tokens_per_second = float(row["tokens_per_second"])
-        if isinstance(row.get("time"), (int, float)):
-            self.last_time = float(row["time"])
+        if not isinstance(row, dict):
+            return False
+        if isinstance(row.get("data"), dict):
+            self.data = row["data"]
+        step, total, loss, tokens, speed, moment = (
+            _number(row.get(name)) for name in ("step", "total_steps", "loss", "tokens", "tokens_per_second", "time")
+        )
+        if step is None:
+            return False
+        self.step = max(self.step, int(step))
+        self.total = int(total or self.total)
+        self.tokens = int(tokens or self.tokens)
+        self.tokens_per_second = self.tokens_per_second if speed is None else speed
+        if loss is not None:
+            self.loss = loss
+            self.first_loss = loss if self.first_loss is None else self.first_loss
+        if moment is not None:
+            self.last_time = moment
             if self.first_time is None:
-                self.first_time, self.first_step = self.last_time, step
+                self.first_time, self.first_step = moment, int(step)
         return True
 
     def eta(self) -> float | None:
@@ -54,6 +64,13 @@ class Metrics:
         if self.first_time is None or self.last_time is None or self.step <= self.first_step or not self.total:
             return None
         return (self.total - self.step) * (self.last_time - self.first_time) / (self.step - self.first_step)
+
+
+def _number(value: object) -> float | None:
+    """Return a finite number; NaN and infinity, which Python's own writer lets into JSON, are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if math.isfinite(value) else None
 
 
 class ProgressLine:

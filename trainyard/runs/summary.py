@@ -77,6 +77,7 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "steps_done": metrics.step,
         "steps_planned": metrics.total,
         "tokens": metrics.tokens,
+        "rows": metrics.data,
         "started_at": _iso(record.created),
         "pod_created_at": _iso(_rented(record)),
         "ended_at": _iso(record.ended),
@@ -124,6 +125,7 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
         lines.append(f"the cloud's API was asked at {summary['api_address']}, which is not the cloud's own address")
     if summary["error"]:
         lines.append(f"error: {summary['error']}")
+    lines += _rows(summary["rows"])
     if summary["kept"]:
         lines.append(_kept(summary["kept"], summary["files"]))
     lines += [f"left out: {folder} ({count} files, {size:,} bytes)" for folder, count, size in _by_folder(summary["left_out"])]
@@ -145,6 +147,13 @@ def _kept(kept: Mapping[str, Any], files: int) -> str:
     checkpoints = ", ".join(kept["checkpoints"]) or "no complete checkpoint"
     what = f"{files} files, {checkpoints}" if files else "it left no output; its logs"
     return f"kept, NOT a success: {kept['why']}; {what}"
+
+
+def _rows(data: Mapping[str, Any] | None) -> list[str]:
+    """Return the line about rows that did not reach the loss as they were given, none when all did."""
+    words = {"cut": "cut", "dropped": "dropped", "flawed": "skipped as flawed", "not_learnt": "not learnt (weight 0)"}
+    told = [f"{data[name]} {word}" for name, word in words.items() if data.get(name)] if data else []
+    return [f"rows: {data.get('rows', '?')} read, {', '.join(told)}; data-report.json names them"] if data and told else []
 
 
 def _by_folder(left_out: Sequence[Sequence[Any]]) -> list[tuple[str, int, int]]:
