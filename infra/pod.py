@@ -87,6 +87,8 @@ class LeasedPod(pulumi.ComponentResource):
                 stop=lease.stop.apply(_known),
                 end=lease.end.apply(_known),
                 budget=given.budget,
+                # Only a run has a controller that calls; a declared pod is its owner's until its lease ends.
+                heartbeat_minutes=None if args.renew else given.heartbeat_minutes,
                 host_key_seed=args.host_key_seed,
                 public_key=args.public_key,
                 gpus=given.gpus,

@@ -17,6 +17,7 @@ NAMESPACE = "trainyard"
 ENGINES = ("auto", "cli", "builtin")
 STORES = ("local", "runpod", "aws", "r2", "s3")
 CONSENTS = ("ask", "always", "never")
+HEARTBEAT_MINUTES = 30.0
 LIMITS = ("limit_day", "limit_week", "limit_month", "limit_action")
 """Spending limits: runs/ keeps them before anything is rented."""
 
@@ -46,6 +47,7 @@ class PodSettings:
     hours: float | None
     rescue_minutes: float | None
     budget: float | None
+    heartbeat_minutes: float
     boot_accepted_minutes: float | None
     boot_image_minutes: float | None
     image_gb: float | None
@@ -232,6 +234,7 @@ def run_settings(stack: str) -> RunSettings:
 
 
 def _pod(given: Settings, default_cloud: str) -> PodSettings:
+    heartbeat = given.number("heartbeat_minutes", at_least=0)
     pod = PodSettings(
         cloud=given.text("cloud") or default_cloud,
         gpus=given.texts("gpu") or [],
@@ -254,6 +257,7 @@ def _pod(given: Settings, default_cloud: str) -> PodSettings:
         hours=given.number("hours", at_least=0),
         rescue_minutes=given.number("rescue_minutes", at_least=0),
         budget=given.number("budget", at_least=0),
+        heartbeat_minutes=HEARTBEAT_MINUTES if heartbeat is None else heartbeat,
         boot_accepted_minutes=given.number("boot_accepted_minutes", at_least=0),
         boot_image_minutes=given.number("boot_image_minutes", at_least=0),
         image_gb=given.number("image_gb", at_least=0),

@@ -71,6 +71,12 @@ SETTINGS: Mapping[str, Setting] = {
         Setting("pod_env", "mapping", "variables of the container, no secrets", pattern=_VARIABLE, looks_like="NAME", secret=True),
         Setting("pod_secrets", "texts", "variables of yours that the job gets, like HF_TOKEN", pattern=_VARIABLE, looks_like="NAME"),
         Setting("hours", "number", "length of the lease (2)", least=0, most=LONGEST_HOURS),
+        Setting(
+            "heartbeat_minutes",
+            "number",
+            "minutes in which an idle pod of a run hears of no controller and ends; 0: never (30)",
+            least=0,
+        ),
         Setting("rescue_minutes", "number", "from stop to end of the lease (30)", least=0),
         Setting("budget", "number", "dollars after which a run is stopped and saved", least=0),
         Setting("limit_day", "number", "dollars that all runs of a day may cost", least=0),

@@ -9,6 +9,7 @@ import signal
 import time
 
 from tests.e2e.yard import ROOT
+from tests.faults import processes
 from tests.faults.bench import Bench
 from tests.faults.cases import parse
 from tests.faults.following import stack_removed
@@ -139,6 +140,30 @@ def _up(stage: Stage) -> str:
     return str(pod)
 
 
+def idle_pod_of_a_dead_controller(stage: Stage) -> None:
+    """The controller dies while the pod boots: with nobody's help the idle pod ends after the heartbeat minutes, not with its lease."""
+    stage.yard.settings(hours=2, heartbeat_minutes=0.1)
+    scene = Scene(stage.yard, time.time(), LABEL)
+    stage.world.emulator.faults.on("boot-slow", slow=2.0)
+    child = stage.yard.start(*stage.yard.train("--name", LABEL))
+    stage.world.wait_until(lambda: scene.fresh() or child.poll() is not None, 90, "no pod was rented")
+    processes.kill(processes.tree(child.pid))
+    stage.ended(child, "train (killed)", 30)
+    stage.world.wait_until(lambda: not stage.world.pods(), 60, "the idle pod waits for the end of its lease")
+
+
+def safe_result_of_a_dead_controller(stage: Stage) -> None:
+    """The controller dies after the result is safe: the pod ends itself; while it held the only copy it did not."""
+    stage.yard.settings(hours=2, heartbeat_minutes=0.1)
+    scene = Scene(stage.yard, time.time(), LABEL)
+    child = stage.yard.start(*stage.yard.train("--name", LABEL, steps=3))
+    stage.world.wait_until(lambda: scene.phase() == "committed" or child.poll() is not None, 120, "nothing was committed")
+    processes.kill(processes.tree(child.pid))
+    stage.ended(child, "train (killed)", 30)
+    stage.world.wait_until(lambda: not stage.world.pods(), 60, "the pod with the safe result waits for the end of its lease")
+    stage.verb("recover", code=0)
+
+
 def state_damaged(stage: Stage) -> None:
     """The state file is cut short: destroy still ends the pod, by the lease of the last good version, and says what it could not do."""
     _up(stage)
@@ -213,6 +238,8 @@ OWN = (
     Trial("killed between accept and record", "an id that only a variable held", own=killed_between_accept_and_record, most_pods=2),
     Trial("no limits given", "a pod without any deadline", own=no_limits_given, least_pods=1),
     Trial("pod-rest-down and nobody comes", "REST fails from inside the pod, GraphQL works", own=nobody_comes, least_pods=1),
+    Trial("controller dead during boot", "an idle pod that nobody looks after", own=idle_pod_of_a_dead_controller, least_pods=1),
+    Trial("controller dead after the commit", "a pod whose result is safe", own=safe_result_of_a_dead_controller, least_pods=1),
     Trial("destroy crosses up", "two terminals", own=crossed_destroys),
     Trial("state damaged", "a full disk cuts the state short", own=state_damaged, least_pods=1),
     Trial("passphrase lost", "another machine, another passphrase", own=passphrase_lost, least_pods=1),

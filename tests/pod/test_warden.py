@@ -165,6 +165,32 @@ def test_silence_never_ends_a_pod_that_holds_something_uncommitted(tmp_path: Pat
     assert len(ended.calls) == 1
 
 
+def test_the_budget_that_a_controller_tells_counts_earlier_pods_and_the_real_price(
+    tmp_path: Path, clock: TurnedClock, ended: Ended
+) -> None:
+    w = make(tmp_path, clock, ended, TRAINYARD_BUDGET="10", TRAINYARD_PRICE="1")
+    told = folder(tmp_path) / "budget.json"
+    told.write_text(json.dumps({"budget": 10.0, "spent": 4.0, "price": 4.0}))
+    os.utime(told, (clock.wall(), clock.wall()))
+    w.tick()
+    assert w.budget_stop is not None
+    assert w.budget_stop.left(clock) == pytest.approx((10 - 4) / 4 * HOUR - HOUR / 2), "the rescue time is within the budget"
+
+
+def test_half_a_budget_file_changes_nothing(tmp_path: Path, clock: TurnedClock, ended: Ended) -> None:
+    w = make(tmp_path, clock, ended, TRAINYARD_BUDGET="2", TRAINYARD_PRICE="1")
+    before = w.budget_stop
+    (folder(tmp_path) / "budget.json").write_text('{"bud')
+    w.tick()
+    assert before is not None and w.budget_stop == before
+
+
+def test_the_next_look_comes_when_the_silence_has_lasted_long_enough(tmp_path: Path, clock: TurnedClock, ended: Ended) -> None:
+    w = make(tmp_path, clock, ended, TRAINYARD_HEARTBEAT_MINUTES="1")
+    clock.go(58)
+    assert w.tick() == pytest.approx(2.0)
+
+
 def test_the_next_look_is_never_after_a_deadline(tmp_path: Path, clock: TurnedClock, ended: Ended) -> None:
     w = make(tmp_path, clock, ended)
     clock.go(2.5 * HOUR - 0.5)

@@ -83,7 +83,7 @@ def test_what_makes_another_pod_changes_the_name_and_replaces_with_deletion_firs
 def test_every_input_is_either_hashed_or_named_here_as_not_hashed() -> None:
     from trainyard.provider.model import properties
 
-    never = {"stop", "end", "budget", "max_price", "host_key_seed", "store", "bucket"}
+    never = {"stop", "end", "budget", "heartbeat_minutes", "max_price", "host_key_seed", "store", "bucket"}
     assert {item.name for item in properties(PodInputs)} == set(SHAPING) | never
 
 
@@ -140,12 +140,15 @@ def test_create_rents_the_first_offer_and_writes_intent_before_and_outcome_after
 
 
 def test_the_request_carries_host_key_warden_price_and_budget_but_no_key_of_an_account(bench: Bench) -> None:
-    inputs = ready(bench, budget=7, env={"X": "1"})
+    inputs = ready(bench, budget=7, heartbeat_minutes=30, env={"X": "1"})
     pod_id, outputs = POD.create(bench.call(), inputs)
     state, key = bench.cloud.state(pod_id), host_key(bytes.fromhex(SEED), str(inputs["name"]))
     assert state["host_key"] == key.private_pem
     assert outputs["host_key"] == key.public
-    assert state["env"] == {"X": "1", "TRAINYARD_HOST_KEY": key.public, "TRAINYARD_PRICE": "1.000000", "TRAINYARD_BUDGET": "7.00"}
+    assert state["env"] == {
+        "X": "1", "TRAINYARD_HOST_KEY": key.public, "TRAINYARD_PRICE": "1.000000", "TRAINYARD_BUDGET": "7.00",
+        "TRAINYARD_HEARTBEAT_MINUTES": "30",
+    }  # fmt: skip
     assert "warden" in state["boot"][-1]
 
 

@@ -251,3 +251,9 @@ def test_a_killed_emulator_goes_on_where_it_was(root: Path, tmp_path: Path) -> N
         assert ends[kept.id] is None and ends[half.id] is not None
     finally:
         second.stop(end_pods=True)
+
+
+def test_an_idle_pod_that_hears_of_no_controller_ends_long_before_its_lease(cloud: RunPodCloud) -> None:
+    """The controller died while the pod booted: nobody calls, nothing runs, nothing lies here."""
+    pod = rent(cloud, make_spec(3600, env={"TRAINYARD_HEARTBEAT_MINUTES": "0.02"}))
+    eventually(lambda: cloud.get(pod.id) is None)

@@ -168,6 +168,7 @@ class Warden:
         self.attempts = 0
         self.seen: dict[str, float] = {}
         self.heard = self.asked = clock.boot()
+        self.patience = 60 * (float_or_none(env.get("TRAINYARD_HEARTBEAT_MINUTES")) or 0.0)
         self.budget_stop: Deadline | None = self._budget_deadline(float_or_none(env.get("TRAINYARD_BUDGET")), 0.0, self.started)
 
     def run(self) -> None:
@@ -191,6 +192,7 @@ class Warden:
         if not self.proven and self.ways and self.clock.boot() >= self.next_proof:
             self._prove()
         nearest = [d.left(self.clock) for d in (self.stop, self.end, self.budget_stop) if d is not None]
+        nearest += [self.heard + self.patience - self.clock.boot()] if self.patience else []
         return max(0.05, min([TICK] + [left for left in nearest if left > 0]))
 
     def stop_job(self, reason: str) -> None:
@@ -317,7 +319,9 @@ class Warden:
         if self._changed("budget.json"):
             given = read_json(os.path.join(self.folder, "budget.json"))
             budget, spent = float_or_none(given.get("budget")), float_or_none(given.get("spent")) or 0.0
-            when = float_or_none(given.get("time")) or self.clock.wall()
+            if budget is None:
+                return  # half a file tells nothing: what was known holds
+            when = float_or_none(given.get("time")) or self.seen["budget.json"]
             self.budget_stop = self._budget_deadline(budget, spent, when, float_or_none(given.get("price")))
             self.log(f"budget: stop for it at {utc(self.budget_stop)}")
 
@@ -374,8 +378,7 @@ class Warden:
         self.write_status()
 
     def _idle_and_silent(self) -> bool:
-        minutes = float_or_none(self.env.get("TRAINYARD_HEARTBEAT_MINUTES"))
-        if not minutes or self.clock.boot() - self.heard < minutes * 60:
+        if not self.patience or self.clock.boot() - self.heard < self.patience:
             return False
         return not self.job_runs() and not self.uncommitted()
 

@@ -37,6 +37,7 @@ class PodInputs:
     host_key_seed: str = prop("Seed that the pod's host key is derived from (64 hex characters).", secret=True, ignored=True)
     public_key: str = prop("SSH public key that may log in.", replaces=True)
     budget: float | None = prop("Dollars after which training is stopped.", None)
+    heartbeat_minutes: float | None = prop("Idle minutes without a controller after which the pod ends itself; 0 or none: never.", None)
     gpus: tuple[str, ...] = prop("GPU names in order of preference; empty: a pod without GPU.", [], replaces=True)
     gpu_count: int = prop("Number of GPUs.", 1, replaces=True)
     disk_gb: int = prop("Disk in GB.", 100, replaces=True)
@@ -275,6 +276,8 @@ def _spec(given: PodInputs, name: str, offer: Offer) -> PodSpec:
     env["TRAINYARD_PRICE"] = f"{offer.price_per_hour:.6f}"
     if given.budget is not None:
         env["TRAINYARD_BUDGET"] = f"{given.budget:.2f}"
+    if given.heartbeat_minutes:
+        env["TRAINYARD_HEARTBEAT_MINUTES"] = f"{given.heartbeat_minutes:g}"
     return PodSpec(
         name=name,
         fence_id=given.fence_id,

@@ -46,6 +46,7 @@ class PodArgs:
     host_key_seed: pulumi.Input[str]
     public_key: pulumi.Input[str]
     stop: pulumi.Input[str] | None = None
+    heartbeat_minutes: pulumi.Input[float] | None = None
     budget: pulumi.Input[float] | None = None
     gpus: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
     gpu_count: pulumi.Input[int] | None = None

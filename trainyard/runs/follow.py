@@ -16,9 +16,10 @@ from trainyard.remote import jobs
 from trainyard.remote.follow import Tail
 from trainyard.remote.follow import follow as follow_job
 from trainyard.remote.jobs import JobStatus
-from trainyard.remote.protocol import Transport, quote
+from trainyard.remote.protocol import Transport
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import Context
+from trainyard.runs.heartbeat import beat
 from trainyard.runs.notes import note
 from trainyard.runs.outlook import Outlook
 from trainyard.runs.pod import Pod
@@ -191,9 +192,8 @@ class _Watch:
         return half if self._lease_stops() else min(STOP_GRACE, half)
 
     def _beat(self) -> None:
-        folder = quote(self.pod.path(".trainyard", "warden"))
         try:
-            self.transport.exec(f"[ ! -d {folder} ] || touch {folder}/heartbeat", timeout=10)
+            beat(self.transport, self.pod)
         except HostKeyChanged:
             raise
         except Unreachable:

@@ -21,7 +21,7 @@ from trainyard.stacks.settings import ensure_stack, salt_of
 # What shapes a pod and therefore travels from the environment's settings into each run's own stack.
 POD_SETTINGS = (
     "cloud", "gpu", "gpu_count", "image", "template", "disk_gb", "volume", "ports", "regions", "tier", "spot", "max_price",
-    "rescue_minutes", "boot_accepted_minutes", "boot_image_minutes", "boot_ssh_minutes", "engine", "registry",
+    "rescue_minutes", "heartbeat_minutes", "boot_accepted_minutes", "boot_image_minutes", "boot_ssh_minutes", "engine", "registry",
     "pod_env", "min_cuda", "min_vram_gb", "only_offers", "avoid_offers", "image_gb",
 )  # fmt: skip
 BOOT_TRIES = 3
@@ -96,7 +96,7 @@ def _taken(record: Record) -> str:
     pod = record.pod
     gpu = f"{pod.get('gpu_count')}x {pod['gpu']}" if pod.get("gpu") else "CPU"
     price = "price unknown" if pod.get("price_per_hour") is None else f"${float(pod['price_per_hour']):.2f}/h"
-    where = f" in {pod['region']}" if pod.get("region") else ""
+    where = f" in {pod['pod_region']}" if pod.get("pod_region") else ""
     return f"{gpu} at {price}{where}: pod {pod.get('pod_id')}, its lease ends {pod.get('end')}"
 
 
