@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("clouds",),
     ("pod",),
     ("setup",),
-    ("config", "settings", "network", "faults", "templating", "yamlfile", "textfile", "secret", "errors"),
+    ("config", "settings", "network", "filelock", "faults", "templating", "yamlfile", "textfile", "secret", "errors"),
 )
 BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server", "starter"}
 # The S3 server's program; the way to uv with pip's settings, for recipes' environments.

@@ -101,7 +101,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{server.parent}:/usr/bin:/bin")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
-    def install(root: Path, env: object, on_line: object, keep: int, *, rebuild: bool = False) -> None:
+    def install(root: Path, env: object, on_line: object, keep: int, *, rebuild: bool = False, stamped: bool = False) -> None:
         program(root / ".venv" / "bin" / "invoke", "#!/bin/sh\n")
         with (tmp_path / "calls").open("a") as file:
             file.write("rebuild\n" if rebuild else "install\n")
@@ -161,6 +161,43 @@ def test_a_stamp_that_cannot_be_read_counts_as_none(made: Path) -> None:
     (made / ".venv" / bootstrap.STAMP).write_text("{ half")
 
     assert calls(made) == ["install", "tools"]
+
+
+def test_only_an_environment_that_we_made_is_emptied(tmp_path: Path) -> None:
+    venv = tmp_path / ".venv"
+    assert packages.is_ours(venv, stamped=False)
+    venv.mkdir()
+    assert packages.is_ours(venv, stamped=False)
+    (venv / "theirs").touch()
+    assert not packages.is_ours(venv, stamped=False)
+    assert packages.is_ours(venv, stamped=True)
+    (venv / packages.MADE).touch()
+    assert packages.is_ours(venv, stamped=False)
+    (venv / packages.GUEST).touch()
+    assert not packages.is_ours(venv, stamped=True)
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "dangling", "file", "other python"])
+def test_what_stands_in_place_of_the_environment_and_is_not_ours_is_left_alone(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "requirements.txt").touch()
+    precious = tmp_path / ("elsewhere" if kind == "link" else ".venv")
+    if kind in ("folder", "link"):
+        (precious / "bin").mkdir(parents=True)
+        (precious / "model.bin").write_text("precious")
+    if kind in ("link", "dangling"):
+        (tmp_path / ".venv").symlink_to(tmp_path / "elsewhere")
+    if kind == "file":
+        precious.write_text("precious")
+    if kind == "other python":
+        program(precious / "bin" / "python", "#!/bin/sh\nexit 1\n")
+
+    with pytest.raises(SetupError, match="nothing in it was touched") as caught:
+        packages.install(tmp_path, os.environ, lambda line: None, 0, rebuild=kind == "other python")
+
+    assert caught.value.exit_code == WRONG_MACHINE and "rm " in str(caught.value.hint)
+    if kind in ("folder", "link"):
+        assert (precious / "model.bin").read_text() == "precious"
+        assert sorted(path.name for path in precious.iterdir()) == ["bin", "model.bin"]
 
 
 def test_a_pulumi_that_came_or_went_lets_the_tools_look_again(made: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from trainyard import settings
 from trainyard.config import Places
 from trainyard.errors import RefusedError
+from trainyard.filelock import held
 from trainyard.provider.intents import is_closed
 from trainyard.runs.context import Context
 from trainyard.runs.made import LEASE, made
@@ -23,10 +24,24 @@ def ensure_environment(context: Context, name: str) -> dict[str, Any]:
     Raises RefusedError when that up would rent pods (``pods:`` in the settings): the user does that himself.
     """
     stack = context.stack(name)
-    stamp = context.places.home / "settings" / f"{name}.sha256"
-    wanted = _fingerprint(context.places, stack)
-    if stamp.is_file() and stamp.read_text() == wanted and _open_fence(context, stack):
+    if _stands(context, stack):
         return facade.outputs(stack)
+
+    def say() -> None:
+        context.ui.say(f"up         another command brings environment {name} up: waiting for it")
+
+    with held(context.places.home / "locks" / f"up-{name}", say):
+        if not _stands(context, stack):
+            _bring_up(context, name, stack)
+    return facade.outputs(stack)
+
+
+def _stands(context: Context, stack: Stack) -> bool:
+    stamp = context.places.home / "settings" / f"{stack.name}.sha256"
+    return stamp.is_file() and stamp.read_text() == _fingerprint(context.places, stack) and _open_fence(context, stack)
+
+
+def _bring_up(context: Context, name: str, stack: Stack) -> None:
     if facade.settings_of(name, context.places).get("pods"):
         raise RefusedError(f"stack '{name}' must be brought up first, and its settings ask for pods", hint=f"Run: invoke up --stack {name}")
     with context.ui.stage("up", f"environment {name}"):
@@ -34,7 +49,6 @@ def ensure_environment(context: Context, name: str) -> dict[str, Any]:
     if not outcome.ok:
         raise outcome.error(f"up of stack '{name}' failed: ")
     mark_up(context.places, stack)
-    return facade.outputs(stack)
 
 
 def mark_up(places: Places, stack: Stack) -> None:

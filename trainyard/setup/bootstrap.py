@@ -80,7 +80,7 @@ def prepare(root: Path, env: Mapping[str, str], on_line: OnLine, *, tools: bool 
         if stamp is None or (stamp.root, stamp.python, stamp.inputs) != (wanted.root, wanted.python, wanted.inputs):
             (root / ".venv" / STAMP).unlink(missing_ok=True)
             moved = stamp is not None and (stamp.root, stamp.python) != (wanted.root, wanted.python)
-            packages.install(root, env, on_line, lock.fd, rebuild=moved)
+            packages.install(root, env, on_line, lock.fd, rebuild=moved, stamped=stamp is not None)
         if not tools:
             _write(root, wanted)
             return

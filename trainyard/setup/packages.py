@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,13 +13,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trainyard.setup import pipsettings, starter
-from trainyard.setup.console import NO_SPACE, OnLine, SetupError, failure, run
+from trainyard.setup.console import NO_SPACE, WRONG_MACHINE, OnLine, SetupError, failure, run
 from trainyard.setup.starter import NETWORK_HINT, SPACE_HINT
 
 NEEDED_MB = 600
 """What the packages (240 MB, measured) and uv's cache of them take, with room for the S3 server's program."""
 UNFINISHED = "trainyard-unfinished"
 """Marker in .venv while packages are being written; one that is found there means that somebody was killed."""
+
+
+MADE = "trainyard-made"
+"""Marker in a .venv that we made: only such a one is ever emptied."""
+GUEST = "trainyard-guest"
+"""Marker in one that somebody else made, into which we installed."""
 
 
 def python_of(venv: Path) -> Path:
@@ -31,12 +38,19 @@ def base_python() -> Path:
     return Path(os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable))
 
 
-def install(root: Path, env: Mapping[str, str], on_line: OnLine, keep: int, *, rebuild: bool = False) -> None:
-    """Bring ``.venv`` to what requirements.txt says. Raises SetupError with what a person can do."""
+def install(root: Path, env: Mapping[str, str], on_line: OnLine, keep: int, *, rebuild: bool = False, stamped: bool = False) -> None:
+    """Bring ``.venv`` to what requirements.txt says; ``stamped``: it was ours before there were markers.
+
+    Raises SetupError with what a person can do.
+    """
     venv = root / ".venv"
     _check_space(root)
-    if rebuild or not _usable(venv) or (venv / UNFINISHED).exists():
+    ours, usable = is_ours(venv, stamped=stamped), _usable(venv)
+    if not ours and (rebuild or not usable):
+        raise _not_ours(venv)
+    if ours and (rebuild or not usable or (venv / UNFINISHED).exists()):
         _make(venv, on_line, keep)
+    (venv / (MADE if ours else GUEST)).touch()
     (venv / UNFINISHED).touch()
     settings = pipsettings.read(env, pipsettings.config_files(env, Path.home()))
     requirements = root / "requirements.txt"
@@ -53,6 +67,27 @@ def _check_space(root: Path) -> None:
     free = shutil.disk_usage(root).free // 1_000_000
     if not (root / ".venv" / "bin" / "invoke").exists() and free < NEEDED_MB:
         raise SetupError(f"the disk is full: {free} MB free in {root}, {NEEDED_MB} MB needed", hint=SPACE_HINT, exit_code=NO_SPACE)
+
+
+def is_ours(venv: Path, *, stamped: bool) -> bool:
+    """Tell whether an environment is one that we made and may empty; one that is not there yet will be."""
+    if venv.is_symlink():
+        return False  # whatever it points to may serve others
+    if not venv.exists():
+        return True
+    if not venv.is_dir() or (venv / GUEST).exists():
+        return False
+    return stamped or any((venv / name).exists() for name in (MADE, UNFINISHED)) or not any(venv.iterdir())
+
+
+def _not_ours(venv: Path) -> SetupError:
+    what = f"a link to {os.readlink(venv)}" if venv.is_symlink() else "not one that Trainyard made"
+    command = "rm" if venv.is_symlink() or venv.is_file() else "rm -r"
+    return SetupError(
+        f"{venv} cannot be used as it is, and it is {what}: nothing in it was touched",
+        hint=f"Remove it yourself, then run ./bootstrap again: {command} {shlex.quote(str(venv))}",
+        exit_code=WRONG_MACHINE,
+    )
 
 
 def _usable(venv: Path) -> bool:

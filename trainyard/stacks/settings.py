@@ -12,6 +12,7 @@ from pathlib import Path
 
 from trainyard.engine.backend import salt_of as salt_in_state
 from trainyard.engine.secrets import new_salt
+from trainyard.filelock import held
 from trainyard.stacks.model import Stack
 from trainyard.stacks.passphrase import passphrase
 from trainyard.stacks.state import state_of
@@ -23,8 +24,11 @@ _SECURE = re.compile(r"\bsecure:")
 def ensure_stack(stack: Stack, *, salt: str | None = None) -> None:
     """Make the stack, empty, salt inside, when there is none yet (never by ``stack init`` alone)."""
     state = state_of(stack)
-    if not state.exists():
-        state.create(salt or _salt_in(stack.settings) or new_salt(passphrase(stack.places, stack.env)))
+    if state.exists():
+        return
+    with held(stack.places.home / "locks" / f"new-{stack.name}"):
+        if not state.exists():  # two first commands at once: the other one has made it meanwhile
+            state.create(salt or _salt_in(stack.settings) or new_salt(passphrase(stack.places, stack.env)))
 
 
 def salt_of(stack: Stack) -> str | None:
