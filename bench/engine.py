@@ -8,6 +8,7 @@ peak memory of the largest process, and the ratio of the medians where a CLI is 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import statistics
 import subprocess
@@ -40,6 +41,7 @@ class Run:
 def main() -> None:
     """Run the benchmark and print a table a size."""
     engines = ["builtin", "cli"] if cli_found() else ["builtin"]
+    print(machine())
     if "cli" not in engines:
         print("no Pulumi CLI on PATH: only the built-in engine is timed")
     for size, rounds in ROUNDS.items():
@@ -49,7 +51,16 @@ def main() -> None:
                 for step, run in one_round(engine, size).items():
                     if number:  # the first round warms the disk cache
                         runs.setdefault((engine, step), []).append(run)
-        show(f"{size} resources, {rounds} interleaved runs", engines, runs)
+        show(f"{size} resources, {rounds} interleaved runs, load {os.getloadavg()[0]:.1f} at the end", engines, runs)
+
+
+def machine() -> str:
+    """Say where and beside what is measured: a figure without its load says little."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = os.getloadavg()[0]
+    return f"{platform.machine()}, {cores} cores, Python {platform.python_version()}, load {load:.1f}" + (
+        ": not quiet, the ratios count more than the seconds" if load > 0.5 else ""
+    )
 
 
 def one_round(engine: str, size: int) -> dict[str, Run]:

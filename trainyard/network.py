@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from trainyard.errors import UserError
+
+if TYPE_CHECKING:
+    import ssl
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SCHEMES = ("http", "https", "all")
@@ -60,6 +63,8 @@ def apply(env: Mapping[str, str], to: MutableMapping[str, str] = os.environ) -> 
 
 def trust(env: Mapping[str, str]) -> ssl.SSLContext | None:
     """Return the certificates that SSL_CERT_FILE names, None when it is not set; raises UserError when it holds none."""
+    import ssl  # a twentieth of a second that most commands need not pay
+
     path = env.get("SSL_CERT_FILE")
     if not path:
         return None

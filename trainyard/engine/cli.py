@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from trainyard import network
-from trainyard.engine import configure, history, locks, transfer
+from trainyard.engine import history, locks
 from trainyard.engine.backend import Backend
 from trainyard.engine.events import Events
 from trainyard.engine.program import leave
@@ -54,7 +52,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if known is not None:
             print(f"error: {known}", file=sys.stderr)
         else:
-            traceback.print_exc()  # a mistake of ours keeps it; threads of the program must not hold the process
+            sys.excepthook(*sys.exc_info())  # a mistake of ours keeps it; threads of the program must not hold the process
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
@@ -147,12 +145,16 @@ def _catch_signals(session: Session) -> None:
 
 
 def _init(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+    from trainyard.engine import configure
+
     configure.init(backend, project, stack, settings_path(project, stack, given.config_file), passphrase(os.environ))
     _events(given).diagnostic("info", f"made stack {stack}")
     return 0
 
 
 def _config(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+    from trainyard.engine import configure
+
     verb, *rest = given.words or [""]
     if verb != "set" or len(rest) not in (1, 2):
         raise UserError("config knows one form", hint="config set KEY [VALUE] [--secret]; without VALUE it is read from stdin")
@@ -167,10 +169,16 @@ def _asked_value(key: str, secret: bool) -> str:
     """Return what stdin holds; a person is asked, for a secret without an echo."""
     if not sys.stdin.isatty():
         return sys.stdin.read().removesuffix("\n")
-    return getpass.getpass(f"{key}: ") if secret else input(f"{key}: ")
+    if not secret:
+        return input(f"{key}: ")
+    from getpass import getpass
+
+    return getpass(f"{key}: ")
 
 
 def _outputs(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+    from trainyard.engine import transfer
+
     values = transfer.outputs(backend, project, stack, os.environ, given.show_secrets)
     _events(given).outputs(values)
     return 0
@@ -197,6 +205,8 @@ def _cancel(given: argparse.Namespace, project: Project, stack: str, backend: Ba
 
 
 def _export(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+    from trainyard.engine import transfer
+
     text = transfer.export(backend, project, stack, os.environ, given.show_secrets)
     if given.file:
         given.file.write_text(text, encoding="utf-8")
@@ -206,6 +216,8 @@ def _export(given: argparse.Namespace, project: Project, stack: str, backend: Ba
 
 
 def _import(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+    from trainyard.engine import transfer
+
     text = given.file.read_text(encoding="utf-8") if given.file else sys.stdin.read()
     count = transfer.import_(backend, project, stack, os.environ, text)
     _events(given).diagnostic("info", f"imported {count} resources into stack {stack}")

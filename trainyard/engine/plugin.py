@@ -67,7 +67,9 @@ class Plugin:
         self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._stub = provider_pb2_grpc.ResourceProviderStub(self._channel)
         self._accepts = _Accepts()
-        self._harmless: set[Any] = set()  # running calls that change nothing
+        # Calls that change nothing go by a channel of their own, so that a stop can end them all and no other.
+        self._quick_channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._quick_stub = provider_pb2_grpc.ResourceProviderStub(self._quick_channel)
         self._greet(engine_address)
 
     @property
@@ -190,8 +192,7 @@ class Plugin:
 
     def cancel(self) -> None:
         """Ask the plugin to end soon (it may not know how), and wait no more for calls that change nothing."""
-        for call in list(self._harmless):
-            call.cancel()
+        self._quick_channel.close()
         try:
             self._call("Cancel", "", _empty(), 5.0)
         except (_Unimplemented, ProviderError):
@@ -199,6 +200,7 @@ class Plugin:
 
     def close(self) -> None:
         """Close the connection and stop the process."""
+        self._quick_channel.close()
         self._channel.close()
         if self._process is not None:
             self._process.stop()
@@ -257,23 +259,19 @@ class Plugin:
     def _quick(self, verb: str, urn: str, request: Any) -> Any:
         """Make a call that changes nothing in the cloud: it has a limit, and a Ctrl-C ends it."""
         with self._named(verb, urn), self._watched(verb, urn):
-            call = getattr(self._stub, verb).future(request, timeout=_QUICK_SECONDS)
-            self._harmless.add(call)
-            if self._stop.is_set():  # in the moment between the two lines above
-                call.cancel()
             try:
-                return call.result()
-            except grpc.FutureCancelledError:
-                raise ProviderError(f"{verb} of {urn} was not answered yet when the stop came") from None
-            finally:
-                self._harmless.discard(call)
+                return getattr(self._quick_stub, verb)(request, timeout=_QUICK_SECONDS)
+            except (grpc.RpcError, ValueError):  # a closed channel gives either
+                if self._stop.is_set():
+                    raise ProviderError(f"{verb} of {urn} was not answered yet when the stop came") from None
+                raise
 
     def _slow(self, verb: str, urn: str, request: Any) -> Any:
         with self._watched(verb, urn):
             return self._call(verb, urn, request, None)
 
     def _watched(self, verb: str, urn: str) -> AbstractContextManager[None]:
-        return _still(
+        return _SLOW.watched(
             lambda seconds: self._say("info", f"{verb} of {urn}: the plugin of package '{self.package}' works since {seconds:.0f} s")
         )
 
@@ -355,17 +353,42 @@ def _empty() -> Any:
     return empty_pb2.Empty()
 
 
-@contextmanager
-def _still(say: Callable[[float], None]) -> Iterator[None]:
-    """Say every minute that a call still runs: a plugin that hangs has a name."""
-    start, over = time.monotonic(), threading.Event()
+class _Slow:
+    """Says every minute which calls still run: a plugin that hangs has a name. One thread watches over all of them."""
 
-    def watch() -> None:
-        while not over.wait(_STILL_SECONDS):
-            say(time.monotonic() - start)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[object, tuple[float, Callable[[float], None]]] = {}
+        self._watching = False
 
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()
+    @contextmanager
+    def watched(self, say: Callable[[float], None]) -> Iterator[None]:
+        """Watch over one call."""
+        key = object()
+        with self._lock:
+            self._running[key] = (time.monotonic(), say)
+            if not self._watching:
+                self._watching = True
+                threading.Thread(target=self._watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._running[key]
+
+    def _watch(self) -> None:
+        told: dict[object, int] = {}
+        while True:
+            time.sleep(_STILL_SECONDS / 10)
+            now = time.monotonic()
+            with self._lock:
+                running = dict(self._running)
+            for key, (began, say) in running.items():
+                times = int((now - began) / _STILL_SECONDS)
+                if times > told.get(key, 0):
+                    told[key] = times
+                    say(now - began)
+            told = {key: times for key, times in told.items() if key in running}
+
+
+_SLOW = _Slow()

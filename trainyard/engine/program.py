@@ -35,6 +35,9 @@ class Run:
     stack: str
     settings: Settings
     address: str
+    monitor: object
+    """The monitor and the engine's log as a program in this process calls them; one in its own is given the address."""
+    engine: object
     parallel: int
     preview: bool
 
@@ -82,7 +85,7 @@ def run_here(run: Run) -> None:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # unfinished futures are normal after a failure
     runtime.reset_options(
         project=run.project.name, stack=run.stack, root_directory=str(run.project.root), parallel=run.parallel,
-        engine_address=run.address, monitor_address=run.address, preview=run.preview, organization="organization",
+        engine_address=run.engine, monitor_address=run.monitor, preview=run.preview, organization="organization",  # type: ignore[arg-type]
     )  # fmt: skip
     runtime.set_all_config(dict(run.settings.values), sorted(run.settings.secret_keys))
     loop = asyncio.new_event_loop()

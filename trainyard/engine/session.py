@@ -93,6 +93,7 @@ class Session:
         self._plugins: Plugins | None = None
         self._server: Any = None
         self._monitor: Any = None
+        self._engine: Any = None
         self._guard: Guard | None = None
 
     def run(self) -> int:
@@ -189,8 +190,8 @@ class Session:
         from trainyard.engine.server import serve
 
         self._monitor = Monitor(operation)
-        engine = EngineService(self.events.diagnostic)
-        self._server = serve(self._monitor, engine, address, operation.parallel)
+        self._engine = EngineService(self.events.diagnostic)
+        self._server = serve(self._monitor, self._engine, address, operation.parallel)
 
     def _program(self, operation: Operation) -> None:
         from trainyard.engine.adopt import settle_pending
@@ -224,8 +225,11 @@ class Session:
                 delete_unseen(operation)
 
     def _run_program(self, operation: Operation) -> None:
+        from trainyard.engine.direct import Direct
+
         request = self.request
-        run = Run(request.project, request.stack, operation.settings, operation.engine_address, request.parallel, operation.preview)
+        run = Run(request.project, request.stack, operation.settings, operation.engine_address, Direct(self._monitor),
+                  Direct(self._engine), request.parallel, operation.preview)  # fmt: skip
         python = foreign_interpreter(request.project)
         if python is None:
             run_here(run)
