@@ -62,6 +62,7 @@ def test_a_training_that_fails_is_told_with_its_last_lines_and_the_pod_is_gone(y
     assert yard.pods() == []
     assert yard.invoke("runs", "--json").json()[0]["state"] == "failed"
     assert "kept, NOT a success: exited 3; it left no output; its logs" in done.out
+    assert "/logs/tester/bad/1/" in done.out and "invoke download" not in done.out
     assert "left no output (exited 3)" in yard.invoke("download", "bad", str(tmp_path / "got")).expect(2).err
 
 

@@ -57,7 +57,8 @@ def reserved(runs: Path, user: str, label: str) -> Iterator[Draft]:
             # The token of a claim that may have arrived is kept, in the name of an empty folder.
             shutil.rmtree(draft.path, ignore_errors=True)
             if draft.claimed:
-                draft.path.mkdir()
+                with contextlib.suppress(OSError):
+                    draft.path.mkdir()
             raise
     finally:
         os.close(lock)

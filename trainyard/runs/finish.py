@@ -33,7 +33,7 @@ def commit(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Ver
         said = declared_anywhere(folder, record, pod, transport)
         verdict = judge(record, folder, said)
         how = keep(record, folder, said)
-        what = f"what there is of a training that {how.why}" if how else ""
+        what = f"no success ({how.why}): what there is is kept," if how else ""
         where = "to the bucket" if record.bucket else "to this machine (no bucket is set)"
         with context.ui.stage("result", f"{what} {where}".strip()):
             _save(context, record, said, how, transport, pod)
@@ -97,7 +97,9 @@ def _save(context: Context, record: Record, said: Declared, how: Keep | None, tr
 
 
 def _told(context: Context, done: storage_commit.Committed | direct.Fetched) -> dict[str, Any]:
-    places = {"local_path": str(done.path)} if isinstance(done, direct.Fetched) else {"s3_url": done.s3_url, "s3_key": done.s3_key}
+    places = {"local_path": str(done.path)} if isinstance(done, direct.Fetched) else {
+        "s3_url": done.s3_url, "s3_key": done.s3_key, "logs_url": done.logs_url,
+    }  # fmt: skip
     return places | {
         "manifest_sha256": done.manifest_sha256, "files": done.files, "bytes": done.bytes,
         **_not_taken(context, done.left_out), "kept": asdict(done.ending) if done.ending else None,

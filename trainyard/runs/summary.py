@@ -65,6 +65,7 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "error": record.error,
         "s3_url": result.get("s3_url"),
         "s3_key": result.get("s3_key"),
+        "logs_url": result.get("logs_url"),
         "local_path": result.get("local_path"),
         "manifest_sha256": result.get("manifest_sha256"),
         "files": result.get("files"),
@@ -130,7 +131,9 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
         lines.append(_kept(summary["kept"], summary["files"]))
     lines += [f"left out: {folder} ({count} files, {size:,} bytes)" for folder, count, size in _by_folder(summary["left_out"])]
     lines += [f"NOT in the result: {path}: {why}" for path, why in summary["not_carried"][:10]]
-    if summary["s3_url"]:
+    if summary["kept"] and summary["s3_url"] and not summary["files"]:
+        lines.append(f"S3 Location: {summary['logs_url']}")
+    elif summary["s3_url"]:
         lines.append(f"S3 Location: {summary['s3_url']}")
         if summary["simulated"]:
             lines.append("(a rehearsal's bucket: its server ends with the rehearsal, its objects stay as files in .trainyard/rehearsal)")

@@ -34,6 +34,7 @@ class Committed:
 
     s3_url: str
     s3_key: str
+    logs_url: str
     manifest_sha256: str
     files: int
     bytes: int
@@ -242,5 +243,13 @@ def answer(settings: StoreSettings, result: Result, *, already: bool) -> Committ
     modelled = result.ending is None and any(entry.path.startswith("model/") for entry in manifest.files)
     key = manifest.key.model if modelled else manifest.key.prefix
     return Committed(
-        f"{settings.url}/{key}", key, result.manifest_sha256, len(manifest.files), manifest.size, manifest.left_out, already, result.ending
+        f"{settings.url}/{key}",
+        key,
+        f"{settings.url}/{manifest.key.logs}",
+        result.manifest_sha256,
+        len(manifest.files),
+        manifest.size,
+        manifest.left_out,
+        already,
+        result.ending,
     )

@@ -21,7 +21,7 @@ from trainyard.storage import bucket
 from trainyard.storage.answers import spoken
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.manifest import MODELS, ResultKey
-from trainyard.storage.seal import read, token_of
+from trainyard.storage.seal import read, read_each, token_of
 
 ATTEMPTS = "attempts/"
 
@@ -79,8 +79,8 @@ def claim_of(settings: StoreSettings, where: ResultKey) -> Claim | None:
 
 def refuse_foreign(settings: StoreSettings, where: ResultKey, token: str) -> None:
     """Raise ForeignResult when an attempt bears another token than ours: neither taken for ours nor written over."""
-    for key in (where.success, where.kept, where.manifest):
-        body = read(settings, key)
+    keys = (where.success, where.kept, where.manifest)
+    for key, body in zip(keys, read_each(settings, keys), strict=True):
         if body is not None and token_of(body) != token:
             raise _foreign(settings, where, key, token_of(body))
     if token and not settings.conditional:  # two machines may have claimed at the same instant: the last one holds it
