@@ -466,9 +466,16 @@ def faults_cloud(c: Context, only: str | None = None) -> int:
 def _train(work: Any, as_json: bool, *wanted: Any) -> int:
     """Prepare and drive a run; ``wanted`` are the fields of Wanted in their order."""
     from trainyard.runs.drive import drive
+    from trainyard.runs.leave import how, leaving
     from trainyard.runs.train import Wanted, prepare
 
-    return _finish(work, as_json, lambda: drive(work, prepare(work, Wanted(*wanted))))
+    try:
+        with leaving():
+            folder = prepare(work, Wanted(*wanted))
+    except KeyboardInterrupt as left:
+        work.ui.fail(f"interrupted ({how(left)}): nothing was rented")
+        return commandline.INTERRUPTED
+    return _finish(work, as_json, lambda: drive(work, folder))
 
 
 def _finish(work: Any, as_json: bool, call: Callable[[], Any]) -> int:
@@ -484,7 +491,7 @@ def _show_summary(work: Any, summary: Any, as_json: bool) -> None:
     from trainyard.runs.finish import sync_line
     from trainyard.runs.summary import last_lines
 
-    for line in last_lines(summary, sync_line(work, work.folder(summary["run"]).load())):
+    for line in last_lines(summary, sync_line(work, summary)):
         work.ui.say(line)
 
 

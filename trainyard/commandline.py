@@ -42,7 +42,7 @@ def told(error: BaseException) -> int:
     from trainyard.faults import readable
 
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):
         # Who read our output has gone: nothing more is to be said, and nothing is wrong.
@@ -51,8 +51,13 @@ def told(error: BaseException) -> int:
     known = readable(error, _logs)
     if isinstance(error, OSError) and error.filename:
         known.hint = known.hint or _moves(error)
-    print(render(known), file=sys.stderr)
+    _say(render(known))
     return known.exit_code
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # a terminal that was closed hears nothing; the exit code stays
+        print(text, file=sys.stderr, flush=True)
 
 
 def ready() -> None:

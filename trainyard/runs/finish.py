@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -64,14 +64,14 @@ def store_of(context: Context, bucket: dict[str, Any] | None) -> StoreSettings |
     return store_settings(context.env, bucket.get("store"), bucket.get("bucket"), context.places)
 
 
-def sync_line(context: Context, record: Record) -> str | None:
+def sync_line(context: Context, summary: Mapping[str, Any]) -> str | None:
     """Return the exact ``aws s3 sync`` command for a run's result."""
     try:
-        settings = store_of(context, record.bucket)
+        settings = store_of(context, summary["bucket"])
     except TrainyardError:
         return None  # a run that is over is not spoiled by keys that are half set now
-    key = (record.result or {}).get("s3_key")
-    return sync_command(settings, key, f"./{record.label}") if settings and key else None
+    key = summary["s3_key"]
+    return sync_command(settings, key, f"./{summary['label']}") if settings and key else None
 
 
 def _save(context: Context, record: Record, said: Declared, how: Keep | None, transport: Transport, pod: Pod) -> None:

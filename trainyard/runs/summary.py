@@ -63,6 +63,7 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "stopped": stopped(record),
         "exit_code": record.exit_code,
         "error": record.error,
+        "bucket": record.bucket,
         "s3_url": result.get("s3_url"),
         "s3_key": result.get("s3_key"),
         "logs_url": result.get("logs_url"),
