@@ -17,6 +17,7 @@ from trainyard.config import Places
 from trainyard.errors import Detached, DiskFull, HostKeyChanged, PodFailed, StillThere, StoreError, Unreachable, UserError
 from trainyard.runs import drive as driving
 from trainyard.runs import finish, follow, pod, start, teardown
+from trainyard.runs.attach import cancel
 from trainyard.runs.context import Context
 from trainyard.runs.leave import Left, leaving
 from trainyard.runs.record import PHASES, Record, RunFolder
@@ -216,6 +217,34 @@ def test_the_cloud_the_lease_and_a_person_end_a_run_and_the_code_says_who(run, v
     summary = it.drive()
 
     assert summary["exit_status"] == code and summary["error"] == verdict.error and it.ended == ["ann/a"]
+
+
+@pytest.mark.parametrize("phase", ["up", "started", "trained"])
+def test_a_person_ends_a_run_though_nothing_can_be_written_here(run, monkeypatch, phase):
+    it = run(phase)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "run.json")
+
+    for name in ("cancel", "save"):
+        monkeypatch.setattr(it.folder, name, full)
+    monkeypatch.setattr(Context, "folder", lambda *_: it.folder)
+    it.fails(STEPS["started"], AssertionError("followed"))
+
+    summary = cancel(it.context, "a", now=True)
+
+    assert it.ended == ["ann/a"] and summary["cancelled"] and summary["exit_status"] == 1
+
+
+def test_a_cancel_that_saves_is_refused_when_its_word_cannot_be_left(run, monkeypatch):
+    it = run("started")
+    monkeypatch.setattr(Context, "folder", lambda *_: it.folder)
+    monkeypatch.setattr(it.folder, "cancel", lambda **_: it.folder.path.joinpath("no/such").write_text(""))
+
+    with pytest.raises(StillThere, match="invoke cancel ann/a --now"):
+        cancel(it.context, "a")
+
+    assert it.ended == []
 
 
 def test_a_verdict_that_cannot_be_written_down_still_ends_the_pod(run, monkeypatch):

@@ -10,6 +10,7 @@ from trainyard.runs.drive import drive
 from trainyard.runs.leave import how, leaving
 from trainyard.runs.notes import note
 from trainyard.runs.record import Record, RunFolder, all_folders
+from trainyard.runs.trouble import untouched
 
 _POLL = 2.0
 
@@ -72,20 +73,20 @@ def cancel(context: Context, reference: str, *, now: bool = False) -> dict[str, 
     that controller finishes the story; None is returned then.
     """
     folder = context.folder(reference)
-    if folder.load().reached("ended"):
-        raise UserError(f"run {folder.load().id} has ended already")
-    folder.cancel(now=now)
     record = folder.load()
+    if record.reached("ended"):
+        raise UserError(f"run {record.id} has ended already")
+    try:
+        folder.cancel(now=now)
+    except OSError as error:
+        if not now:  # only the mark tells whoever follows the training that it is to save and stop
+            raise untouched(context, record, folder, error) from error
     note(context, record, "cancel", now=now)
     try:
-        with folder.driving():
-            record = folder.load()
-            record.cancelled = True
-            if not record.judged and (now or not record.begun):
-                record.error, record.error_code = "cancelled", 1
-            folder.save(record)
+        return drive(context, folder, "now" if now else "saving")
     except Busy as busy:
+        if not folder.cancelled:
+            raise untouched(context, record, folder, busy) from busy
         told = "the training is told to stop" if record.reached("started") and not now else "nothing more is saved" if now else "it is told"
         context.ui.say(f"cancel     {told}; {busy.message}, which ends the pod and finishes the story")
         return None
-    return drive(context, folder)

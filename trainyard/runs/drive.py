@@ -13,9 +13,9 @@ import contextlib
 import importlib
 import threading
 import time
-from typing import Any
+from typing import Any, Literal
 
-from trainyard.errors import DiskFull, EngineError, StillThere, StoreError, TrainyardError
+from trainyard.errors import CloudError, DiskFull, EngineError, StillThere, StoreError, TrainyardError
 from trainyard.faults import readable
 from trainyard.runs import teardown, trouble
 from trainyard.runs.context import Context
@@ -29,8 +29,10 @@ from trainyard.runs.summary import cost, summarize, write_summary
 from trainyard.runs.verdict import Verdict
 
 
-def drive(context: Context, folder: RunFolder) -> dict[str, Any]:
+def drive(context: Context, folder: RunFolder, cancel: Literal["now", "saving"] | None = None) -> dict[str, Any]:
     """Drive one attempt to its end and return its summary, which tells a failed training, too.
+
+    ``cancel`` is a person's word that it shall end: ``now`` without saving anything.
 
     Raises Detached when a person leaves while the training runs, Busy when another controller drives it, StillThere
     or DiskFull when trouble here has left it as it is or the end of its pod could not be proved.
@@ -39,8 +41,10 @@ def drive(context: Context, folder: RunFolder) -> dict[str, Any]:
     while True:
         with folder.driving(), leaving():
             record = folder.load()
-            kept.take(context, record, folder)
             try:
+                kept.take(context, record, folder)
+                if cancel and not record.judged:
+                    _cancel(context, record, folder, cancel)
                 return _through(context, record, folder, kept)
             except KeyboardInterrupt as left:
                 raise _left(context, record, folder, left) from None
@@ -49,6 +53,12 @@ def drive(context: Context, folder: RunFolder) -> dict[str, Any]:
             except BaseException as error:
                 if not kept.put_back(context, record, folder):
                     raise trouble.untouched(context, record, folder, error) from error
+
+
+def _cancel(context: Context, record: Record, folder: RunFolder, how: Literal["now", "saving"]) -> None:
+    record.cancelled = True
+    if how == "now" or not record.begun:
+        _take(context, record, folder, Verdict("person", "cancelled", 1))
 
 
 def _through(context: Context, record: Record, folder: RunFolder, kept: Keepsake) -> dict[str, Any]:
@@ -77,7 +87,8 @@ def _begin(context: Context, record: Record, folder: RunFolder) -> Verdict | Non
         return Verdict("person", f"interrupted by {how(left)} before the training had started", 130)
     except BaseException as error:
         failed = readable(error, lambda: context.places.logs)
-        return Verdict("start", str(failed), failed.exit_code)
+        # Whether something still stands there is for the teardown to say, which comes now.
+        return Verdict("start", str(failed), CloudError.exit_code if isinstance(failed, StillThere) else failed.exit_code)
     _advance(context, record, folder, "started")
     return None
 

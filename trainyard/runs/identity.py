@@ -75,7 +75,11 @@ def find(runs: Path, reference: str) -> RunId:
         raise UserError(f"'{reference}' is a run of {', '.join(users)}: say {users[0]}/{label}")
     if not found:
         known = sorted({f"{path.parent.parent.name}/{path.parent.name}" for path in runs.glob("*/*/*") if path.name.isdigit()})
-        raise UserError(f"there is no run '{reference}' here", hint=f"Runs: {', '.join(known[-8:]) or 'none yet'}.")
+        raise UserError(
+            f"there is no run '{reference}' here",
+            hint=f"Runs: {', '.join(known[-8:]) or 'none yet'}.\n"
+            "Is its record lost? invoke reap --all-stacks --dry-run shows the pods, invoke adopt takes one over.",
+        )
     return max(found)
 
 
