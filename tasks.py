@@ -122,7 +122,12 @@ def attach(c: Context, run: str, json: bool = False) -> int:
 
 @task(
     positional=["pod"],
-    help=explained("stack", "json", pod="id or name of the pod (invoke reap --dry-run lists them)", key="private SSH key of that stack"),
+    help=explained(
+        "stack",
+        "json",
+        pod="id or name of the pod (invoke reap --stack NAME --dry-run lists them)",
+        key="private SSH key of that stack",
+    ),
 )
 @verb
 def adopt(c: Context, pod: str, key: str | None = None, stack: str = "local", json: bool = False) -> int:
@@ -130,7 +135,7 @@ def adopt(c: Context, pod: str, key: str | None = None, stack: str = "local", js
     from trainyard.runs.adopt import adopt as take_over
     from trainyard.runs.drive import drive
 
-    file = Path(_given(key, "say which key: invoke adopt POD --key FILE", hint="It is the private SSH key of the stack."))
+    file = Path(_given(key, "say which key: invoke adopt POD --stack NAME --key FILE", hint="It is the private SSH key of the stack."))
     work = context(as_json=json)
     return _finish(work, json, lambda: drive(work, take_over(work, stack, pod, file)))
 

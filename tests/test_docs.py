@@ -4,61 +4,30 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import shown
 from trainyard import commandline, errors
 from trainyard.setup import console
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
-COMMAND = re.compile(r"(?:\./bootstrap|\binvoke)((?: +[^\s`|#;)]+)*)")
+FENCE = shown.FENCE
 
 
 @pytest.fixture(scope="module")
-def verbs() -> dict[str, set[str]]:
-    """Every verb with the flags it takes."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        import tasks
-    finally:
-        sys.path.remove(str(ROOT))
-    found: dict[str, set[str]] = {}
-    for name in tasks.ns.task_names:
-        arguments: list[Any] = tasks.ns[name].get_arguments()
-        found[name] = {"--" + flag.replace("_", "-") for argument in arguments for flag in argument.names if len(flag) > 1}
-        found[name] |= {"-" + flag for argument in arguments for flag in argument.names if len(flag) == 1}
-    return found
+def verbs() -> Any:
+    """The verbs of tasks.py."""
+    return shown.tasks().ns
 
 
-def shown(text: str) -> Iterator[list[str]]:
-    """Yield the words behind each `./bootstrap` or `invoke` in code, inline or fenced."""
-    code = [body for kind, body in FENCE.findall(text) if kind in ("sh", "console")]
-    code += re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
-    for piece in code:
-        for match in COMMAND.finditer(piece):
-            yield match[1].split()
-
-
-def problems(text: str, verbs: dict[str, set[str]]) -> list[str]:
-    found = []
-    for words in shown(text):
-        while words and words[0] in ("--list", "--help", "-h", "-l"):
-            words = words[1:]
-        if not words or words[0].isupper():
-            continue
-        verb, *rest = words
-        if verb not in verbs:
-            found.append(f"there is no verb {verb}")
-            continue
-        flags = [word.partition("=")[0] for word in rest[: rest.index("--") if "--" in rest else None] if word.startswith("-")]
-        found += [f"{verb} has no {flag}" for flag in flags if flag not in verbs[verb]]
-    return found
+def problems(found: Iterable[shown.Shown], verbs: Any) -> list[str]:
+    told = ((one, shown.problem(one, verbs)) for one in found)
+    return [f"{one.where}: {what}" for one, what in told if what is not None]
 
 
 def tree(text: str) -> dict[str, str]:
@@ -72,20 +41,55 @@ def tracked() -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_every_command_that_is_shown_exists_with_its_options(verbs: dict[str, set[str]]) -> None:
-    assert problems(README, verbs) == []
+def test_every_command_that_a_message_or_a_page_shows_would_work_as_it_is_shown(verbs: Any) -> None:
+    found = shown.everything()
+
+    assert problems(found, verbs) == []
+    assert len([one for one in found if one.message]) > 30, "the messages are not found any more"
 
 
-def test_a_shown_command_that_does_not_exist_is_found(verbs: dict[str, set[str]]) -> None:
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("go on: invoke resume RUN", "there is no verb resume"),
+        ("invoke train --stak local", "train has no --stak"),
+        ("Run: invoke up", "it lacks --stack"),
+        ("(or: invoke reap)", "it lacks --stack"),
+        ("invoke end HOLE1", "it lacks --stack"),
+        ("Again: invoke end", "required positional arguments: 'pod'"),
+        ("invoke tunnel HOLE1", "required positional arguments: 'port'"),
+        ("invoke up --stack", "needed value"),
+        ("invoke attach HOLE1 HOLE1", "No idea what"),
+        ("python -m trainyard.engine destory --stack x", "the engine has no verb"),
+        ("aws s3 synch s3://a b", "aws s3 has no"),
+    ],
+)
+def test_a_message_whose_command_would_not_work_is_found(verbs: Any, text: str, says: str) -> None:
+    (found,) = problems(shown.commands(text, "here", message=True), verbs)
+    assert says in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "invoke attach HOLE1 comes back", "'invoke ssh' needs a client", "run ./bootstrap again", "invoke reap --all-stacks --dry-run",
+        "invoke ssh HOLE1 -- ls --all", "Stop it (invoke cancel HOLE1 --nowHOLE1).", "invoke --list shows them", "invoke runs | logs",
+    ],
+)  # fmt: skip
+def test_a_message_whose_command_works_is_let_be(verbs: Any, text: str) -> None:
+    assert problems(shown.commands(text, "here", message=True), verbs) == []
+
+
+def test_a_pages_command_that_does_not_exist_is_found(verbs: Any) -> None:
     text = "`invoke fly` and\n```sh\n./bootstrap train --stak local  # --nothing here\ninvoke ssh RUN -- ls --all\n```\n"
 
-    assert problems(text, verbs) == ["train has no --stak", "there is no verb fly"]
+    assert problems(shown.in_page(ROOT / "README.md", text), verbs) == ["README.md: train has no --stak", "README.md: there is no verb fly"]
 
 
-def test_every_verb_is_shown(verbs: dict[str, set[str]]) -> None:
-    seen = {words[0] for words in shown(README) if words}
+def test_every_verb_is_shown(verbs: Any) -> None:
+    seen = {one.words[0] for one in shown.in_page(ROOT / "README.md") if one.words}
 
-    assert sorted(set(verbs) - seen) == []
+    assert sorted(set(verbs.task_names) - seen) == []
 
 
 def test_everything_in_the_tree_exists_and_is_explained() -> None:

@@ -70,7 +70,7 @@ def is_closed_in_bucket(world: World, fence_id: str, store: str | None, bucket: 
 def _closed(what: str, id: str) -> RefusedError:
     return RefusedError(
         f"{what} {id} was closed by a destroy: nothing is rented under it any more",
-        hint="Bring the environment up again (invoke up), then start anew.",
+        hint="Bring the environment up again (invoke up --stack NAME), then start anew.",
     )
 
 

@@ -19,7 +19,7 @@ _HINTS = {
     "RequestTimeTooSkewed": "The clock of this machine is wrong: set it, then repeat the command.",
     "ExpiredToken": "The session token is over: get a new one.",
     "InvalidToken": "The session token is not known to this store.",
-    "NoSuchBucket": "Create the bucket first: `invoke up`.",
+    "NoSuchBucket": "Create the bucket first: invoke up --stack NAME",
     "InsufficientStorage": "Its disk is full: make room and repeat the command.",
     "507": "Its disk is full: make room and repeat the command.",
     "AuthorizationHeaderMalformed": "The region is wrong for this bucket.",

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from trainyard.errors import StoreError, UserError
 from trainyard.storage.answers import spoken
-from trainyard.storage.client import THREADS, StoreSettings, s3
+from trainyard.storage.client import THREADS, StoreSettings, s3, sync_command
 from trainyard.storage.deliver import OnProgress, Progress, silent
 from trainyard.storage.find import find, list_results
 from trainyard.storage.manifest import MODEL_FOLDER, Ending, Entry, Manifest, ResultKey, crc32_text, decode
@@ -127,7 +127,7 @@ def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tup
     if body is None:
         raise StoreError(
             f"the result {key} has no manifest, so nothing about it can be proven",
-            hint=f"Its objects can be copied with: aws s3 sync {settings.url}/{key.prefix} DIR",
+            hint=f"Its objects can be copied with: {sync_command(settings, key.prefix, 'DIR')}",
         )
     return decode(body, f"{settings.url}/{key.manifest}"), None, None
 
