@@ -12,6 +12,7 @@ from trainyard.errors import RefusedError, UserError
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data
 from trainyard.recipes.values import Values
+from trainyard.recipes.variables import FILES
 from trainyard.runs.ui import Ui
 from trainyard.stacks.environ import KEYS_OF
 from trainyard.storage.groups import AWS, R2, RUNPOD
@@ -23,7 +24,7 @@ _NEVER_SENT = frozenset((*(name for names in KEYS_OF.values() for name in names)
 def own_files(asked: str | None, data: Data, recipe: Recipe, values: Values) -> list[str]:
     """Return the user's own files that a run sends, as a person names them; what a recipe ships (nothing was asked for) is none."""
     found = [data.describe()] if asked is not None and data.kind in ("file", "folder") else []
-    named = (values.get(variable.name) for variable in recipe.variables if variable.kind == "file")
+    named = (values.get(variable.name) for variable in recipe.variables if variable.kind in FILES)
     return found + [Path(str(value)).name for value in named if value]
 
 
