@@ -186,7 +186,12 @@ KINDS: Mapping[str, type[TrainyardError]] = {
 
 
 def kind_of(error: BaseException) -> str:
-    """Return the name of an error's nearest class that has one; what is not of this tree is the engine's."""
+    """Return the name of an error's nearest class that has one; what is not of this tree is the engine's.
+
+    A full disk behind it comes first: whoever met it said what it kept from being done.
+    """
+    if disk_full(error) is not None:
+        return "disk-full"
     names = {kind: name for name, kind in KINDS.items()}
     return next((names[kind] for kind in type(error).__mro__ if kind in names), "engine")
 

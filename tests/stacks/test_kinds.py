@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import pytest
 from tests.provider.plugin import real_plugin, urn
 from trainyard.config import PROJECT, places
 from trainyard.engine import locks
-from trainyard.errors import KINDS, BootFailed, Busy, StillThere, TrainyardError, UserError, kind_of
+from trainyard.errors import KINDS, BootFailed, Busy, EngineError, StillThere, TrainyardError, UserError, kind_of
 from trainyard.provider import problems
 from trainyard.provider.endpoint import boot_failure
 from trainyard.provider.problems import Problem
@@ -63,6 +64,13 @@ def test_a_preview_says_what_would_be_done_and_never_that_it_is(stack: Stack, ca
 
     told = capsys.readouterr().out
     assert "would create Lease fence" in told and " done" not in told and "create Lease" not in told.replace("would create Lease", "")
+
+
+def test_a_warning_names_the_resource_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+    urn = "urn:pulumi:dev::trainyard::trainyard:pod:LeasedPod$command:remote:Command::pod"
+    Ui().engine_event({"event": "diagnostic", "severity": "warning", "message": "given up", "urn": urn})
+    Ui().engine_event({"event": "diagnostic", "severity": "warning", "message": "plain", "urn": ""})
+    assert capsys.readouterr().out == "warning: Command pod: given up\nwarning: plain\n"
 
 
 def test_the_folder_of_the_state_is_there_for_plain_pulumi(tmp_path: Path) -> None:
@@ -134,6 +142,18 @@ def test_a_failed_proof_of_the_pod_is_told_by_its_step_whoever_runs_the_command(
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_names_the_class_it_makes(name: str) -> None:
     assert kind_of(KINDS[name]("x")) == name
+
+
+def test_a_full_disk_is_told_as_one_whatever_it_kept_from_being_done() -> None:
+    told: Exception = ValueError()
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "state.json")
+        except OSError as error:
+            raise EngineError(f"the state file cannot be written: {error.strerror}") from None
+    except EngineError as error:
+        told = error
+    assert kind_of(told) == "disk-full" and KINDS[kind_of(told)].exit_code == 74
 
 
 def test_an_error_without_a_kind_of_its_own_is_its_parents_or_the_engine_s() -> None:

@@ -54,6 +54,8 @@ def give_up_unknown(op: Operation) -> None:
     if op.preview or not op.state.left_over:
         return
     for resource, _ in op.state.left_over:
+        if resource.deleted_with in op.seen.deleted:
+            continue  # it would have gone with that one
         text = "given up: whether it was ever created is not known, and nobody can be asked. Look for it where its provider makes things"
         op.events.diagnostic("warning", text, resource.urn)
     op.state.left_over.clear()
@@ -88,6 +90,8 @@ def _look(op: Operation, resource: Resource) -> Outcome | None:
     """Return what the provider found; None when it cannot be asked."""
     provider = op.providers.get(resource.provider, resource.urn)
     if not provider.adopts_pending:
+        if op.kind == "destroy" and resource.deleted_with:
+            return None  # it goes with that one
         op.events.diagnostic(
             "warning",
             "an earlier run was interrupted while creating it, and its provider cannot look for it: it may exist without being in state",

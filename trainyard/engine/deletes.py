@@ -14,7 +14,7 @@ from trainyard.engine.events import Op
 from trainyard.engine.operation import Operation
 from trainyard.engine.provider import ProviderError
 from trainyard.engine.state import Resource
-from trainyard.errors import EngineError
+from trainyard.errors import EngineError, kind_of
 
 Fate = Literal["delete", "delete-replaced", "forget"]
 
@@ -115,7 +115,7 @@ def _succeeded(op: Operation, node: _Node, future: Future[None]) -> bool:
         raise error
     maybe = " (it may have been deleted all the same)" if isinstance(error, ProviderError) and error.maybe else ""
     op.failed = True
-    op.events.diagnostic("error", f"could not be deleted: {error}{maybe}", node.resource.urn)
+    op.events.diagnostic("error", f"could not be deleted: {error}{maybe}", node.resource.urn, kind=kind_of(error))
     return False
 
 

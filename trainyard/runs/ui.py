@@ -87,4 +87,6 @@ class Ui:
             told = f"would {what}" if event.get("status") == "planned" else f"{what} {event.get('status')}{took}"
             self.console.print(f"           {told}", markup=False, style="dim")
         elif event.get("event") == "diagnostic" and event.get("severity") == "warning":
-            self.warn(str(event.get("message")))
+            about = str(event.get("urn") or "").rpartition("$")[2].split("::")[-2:]
+            name = " ".join(part.rpartition(":")[2] for part in about)
+            self.warn(f"{name}: {event.get('message')}" if name else str(event.get("message")))
