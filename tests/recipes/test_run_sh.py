@@ -114,6 +114,19 @@ def test_a_program_that_takes_its_time_to_stop_is_waited_for(tmp_path):
     child.stdout.close()
 
 
+@pytest.mark.parametrize(("finished", "code", "state"), [(False, 75, "stopped"), (True, 0, "done")])
+def test_a_program_that_is_told_to_stop_and_ends_with_0_has_not_finished_unless_it_says_so(tmp_path, finished, code, state):
+    done = 'echo "{\\"state\\": \\"done\\"}" >"$OUTPUT_DIR/status.json";' if finished else ""
+    text = f'trap \'{done} echo half >"$OUTPUT_DIR/model/m"; exit 0\' TERM\necho up >"$OUTPUT_DIR/up"\nwhile :; do sleep 0.05; done\n'
+    run = Run(tmp_path, [program(tmp_path, "mkdir -p $OUTPUT_DIR/model\n" + text)])
+    child = run.start()
+    wait_for(run.output / "up", "up")
+    child.terminate()
+    log, _ = child.communicate(timeout=20)
+
+    assert (child.returncode, run.state) == (code, state), log
+
+
 def test_a_failure_keeps_the_programs_own_exit_code(tmp_path):
     run = Run(tmp_path, [program(tmp_path, "exit 3\n")])
     code, log = run()
