@@ -309,7 +309,7 @@ def env(c: Context) -> int:
 @verb
 def end(c: Context, pod: str, stack: str = "local") -> int:
     """End one pod of ours now, whatever its lease says, and prove it gone."""
-    from trainyard.runs.environments import end_pod
+    from trainyard.runs.account import end_pod
 
     return end_pod(context(), stack, pod)
 
@@ -318,7 +318,7 @@ def end(c: Context, pod: str, stack: str = "local") -> int:
 @verb
 def reap(c: Context, stack: str = "local", dry_run: bool = False, all_stacks: bool = False, json: bool = False) -> int:
     """End every pod whose lease is over; needs only the API key."""
-    from trainyard.runs.environments import reap_stacks
+    from trainyard.runs.account import reap_stacks
 
     return reap_stacks(context(as_json=json), None if all_stacks else stack, dry_run=dry_run, as_json=json)
 
@@ -327,7 +327,7 @@ def reap(c: Context, stack: str = "local", dry_run: bool = False, all_stacks: bo
 @verb
 def audit(c: Context, stack: str = "local", json: bool = False) -> int:
     """Show everything of the account that costs money now, per hour and per month."""
-    from trainyard.runs.environments import audit as show
+    from trainyard.runs.account import audit as show
 
     return show(context(as_json=json), stack, as_json=json)
 

@@ -190,6 +190,7 @@ class ModelCloud:
             end=parse_time(state["end"]),
             gpu=state["gpu"],
             gpu_count=1,
+            host_key=state.get("shows"),
         )
         return replace(info, ssh=SshAddress(*state["host"])) if state.get("host") else info
 

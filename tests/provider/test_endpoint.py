@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.provider.conftest import FENCE, LEASE, Bench
+from tests.remote.sshd import Server
+from tests.remote.sshd import start as start_sshd
 from trainyard.clouds.marker import format_time
 from trainyard.clouds.protocol import SshAddress
 from trainyard.errors import BootFailed, CloudUnknown
@@ -21,6 +23,8 @@ from trainyard.provider.endpoint import ENDPOINT, EndpointInputs, greets, image_
 from trainyard.provider.handler import diff
 from trainyard.provider.values import Properties
 from trainyard.provider.world import Interrupted
+from trainyard.remote.hostkey import shows
+from trainyard.remote.keys import host_key
 
 
 @contextmanager
@@ -70,6 +74,50 @@ def test_a_port_mapping_without_server_behind_it_does_not_count_and_a_fresher_on
         pod_id = starting(bench, status="running", host=["127.0.0.1", wrong, "root"])
         bench.during += [lambda: None, lambda: None, lambda: bench.cloud.change(pod_id, host=["127.0.0.1", right, "root"])]
         assert create(bench, pod_id)["port"] == right
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = start_sshd(tmp_path_factory.mktemp("sshd"))
+    yield running
+    running.stop()
+
+
+def test_another_host_key_on_a_recycled_address_is_not_ready_yet_and_is_asked_again(bench: Bench, sshd: Server) -> None:
+    host = [sshd.address.host, sshd.address.port, "root"]
+    pod_id = starting(bench, status="running", host=host, shows=host_key(b"another seed, another key, no luck", "pod").public)
+    bench.during += [lambda: None, lambda: bench.cloud.change(pod_id, shows=sshd.address.host_key)]
+    assert create(bench, pod_id)["port"] == sshd.address.port
+    assert len(bench.slept) >= 2
+
+
+def test_an_address_that_stays_another_machine_s_fails_the_boot_and_blames_no_host(bench: Bench, sshd: Server) -> None:
+    wrong = host_key(b"another seed, another key, no luck", "pod").public
+    pod_id = starting(bench, status="running", host=[sshd.address.host, sshd.address.port, "root"], shows=wrong)
+    with pytest.raises(BootFailed, match="shows another host key than the pod's") as failed:
+        create(bench, pod_id, boot_ssh_minutes=0.02)
+    assert not failed.value.facts["hosts_fault"]
+
+
+def test_what_greets_and_then_says_nothing_shows_no_key() -> None:
+    with server(b"SSH-2.0-x\r\n") as port:
+        assert shows("127.0.0.1", port, host_key(b"x" * 32, "pod").public, timeout=2) is None
+
+
+@pytest.mark.parametrize("why", ["its logs tell of the image", "the cloud is not reached", "a server that does not greet"])
+def test_a_host_that_is_not_to_blame_is_not_blamed(bench: Bench, why: str) -> None:
+    pod_id = starting(bench)
+    if why == "its logs tell of the image":
+        bench.cloud.boot_problems[pod_id] = "the image cannot be pulled"
+    elif why == "the cloud is not reached":
+        bench.cloud.set_faults(get="error")
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        bench.cloud.change(pod_id, status="running", host=["127.0.0.1", port, "root"])
+    with pytest.raises(BootFailed) as failed:
+        create(bench, pod_id)
+    assert not failed.value.facts["hosts_fault"]
 
 
 def test_a_closed_port_does_not_greet() -> None:

@@ -2,14 +2,19 @@
 
 import io
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from tests.provider.model_cloud import PLAIN
 from trainyard.clouds.protocol import Account, CostItem
 from trainyard.config import Places
-from trainyard.errors import CloudUnknown
-from trainyard.runs.environments import audit
+from trainyard.errors import CloudUnknown, StoreError
+from trainyard.runs import finish
+from trainyard.runs.account import audit
+from trainyard.stacks import facade
+from trainyard.storage import objects
 
 ITEMS = [
     CostItem("pod", "p1", "ty-x", 0.94, True),
@@ -31,17 +36,20 @@ class Ui:
 
 
 @pytest.fixture
-def context(tmp_path):
+def context(tmp_path, monkeypatch):
     (tmp_path / "Pulumi.runpod.yaml").write_text("config:\n  trainyard:cloud: runpod\n  trainyard:volume: vol1\n")
-    cloud = SimpleNamespace(name="runpod", costs=lambda: ITEMS, account=lambda: Account(20.0, 0.94, 12.5))
+    monkeypatch.setattr(facade, "outputs", lambda stack: {})
+    one = replace(PLAIN, listings=1)
+    cloud = SimpleNamespace(name="runpod", costs=lambda: ITEMS, account=lambda: Account(20.0, 0.94, 12.5), capabilities=one)
     places = Places(tmp_path, tmp_path / "h", tmp_path / "o", tmp_path / "s")
-    return SimpleNamespace(cloud=lambda name: cloud, places=places, ui=Ui(), the_cloud=cloud)
+    return SimpleNamespace(cloud=lambda name: cloud, places=places, ui=Ui(), the_cloud=cloud, stack=lambda name: name, env={})
 
 
 def test_pods_stopped_pods_disks_and_volumes_are_summed_by_hour_and_month(context):
     assert audit(context, "runpod", as_json=False) == 0
     total = sum(item.per_hour for item in ITEMS)
-    assert context.ui.lines == [
+    assert context.ui.lines[0].splitlines()[1] == "$0.9400/h  $686.20/month  ours  pod p1  ty-x"
+    assert [context.ui.lines[0].splitlines()[-1], *context.ui.lines[1:]] == [
         f"in all ${total:.4f}/h, ${total * 730:.2f} a month",
         "billed for pods in the last 30 days $12.50; balance $20.00, which lasts 21 h",
     ]
@@ -60,3 +68,22 @@ def test_a_cloud_that_does_not_tell_the_balance_is_no_reason_to_fail(context):
     context.the_cloud.account = refuse
     assert audit(context, "runpod", as_json=False) == 0
     assert "GraphQL is retired" in context.ui.lines[-1]
+
+
+def test_uploads_that_were_never_finished_are_shown_with_their_size(context, monkeypatch, capsys):
+    monkeypatch.setattr(facade, "outputs", lambda stack: {"bucket": "b", "store": "s3"})
+    monkeypatch.setattr(finish, "store_of", lambda context, bucket: bucket)
+    monkeypatch.setattr(objects, "open_uploads", lambda settings: [objects.OpenUpload("models/ann/a/1/model/w", "u1", 0.0, 573_000_000)])
+    audit(context, "runpod", as_json=False)
+    assert "open upload, 573,000,000 bytes that no listing shows, begun 1970-01-01T00:00:00Z: models/ann/a/1/model/w" in context.ui.lines[0]
+    audit(context, "runpod", as_json=True)
+    assert json.loads(capsys.readouterr().out)[-1]["bytes"] == 573_000_000
+
+
+def test_a_bucket_that_cannot_be_asked_is_said_and_no_reason_to_fail(context, monkeypatch):
+    def refuse(stack):
+        raise StoreError("the store does not answer")
+
+    monkeypatch.setattr(facade, "outputs", refuse)
+    assert audit(context, "runpod", as_json=False) == 0
+    assert "does not tell which uploads are open: the store does not answer" in context.ui.lines[0]

@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from io import StringIO
 
 import pytest
-from rich.console import Console
 
 from tests.provider.model_cloud import PLAIN
 from trainyard.clouds.marker import LONGEST_LEASE
 from trainyard.clouds.protocol import PodInfo
 from trainyard.errors import CloudError, CloudUnknown
-from trainyard.runs.environments import _reap_table
 from trainyard.runs.reap import judge, reap, rows
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -89,7 +86,7 @@ def test_only_what_is_over_is_ended_and_proved_gone():
 def test_a_dry_run_ends_nothing():
     cloud = account(pod("over", end=NOW))
 
-    assert [s.verdict for s in reap(cloud, dry_run=True)] == ["over"]
+    assert [s.verdict for s in reap(cloud, dry_run=True, sleep=cloud.sleep)] == ["over"]
     assert cloud.asked == []
 
 
@@ -108,14 +105,3 @@ def test_a_list_that_cannot_be_read_is_an_error_never_an_empty_account():
 
     with pytest.raises(CloudError):
         reap(cloud)
-
-
-def test_a_screen_of_80_columns_shows_ids_and_ends_whole():
-    cloud = account(pod("a" * 14, end=NOW), stubborn={"a" * 14})
-    found = reap(cloud, sleep=cloud.sleep, time=cloud.time)
-    screen = Console(width=80, file=StringIO())
-
-    screen.print(_reap_table("runpod", found))
-
-    told = screen.file.getvalue()
-    assert all(text in told for text in ("a" * 14, "2026-01-01T00:00:00Z", "STILL", "THERE")) and "\u2026" not in told

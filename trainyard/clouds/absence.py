@@ -12,14 +12,16 @@ empty listing may be trusted.
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from trainyard.clouds.marker import format_time
 from trainyard.clouds.protocol import Capabilities, Cloud, PodInfo
 from trainyard.errors import CloudError, CloudRefused, StillThere
 
+T = TypeVar("T")
 LEAVE = 300.0
 """Seconds that a pod may take to go before it is told as still there."""
 UNREADABLE = 10.0
@@ -99,6 +101,20 @@ def unasked(known: Iterable[Known], why: str) -> Proof:
 def listing_pause(capabilities: Capabilities) -> float:
     """Return the seconds between two listings that must agree."""
     return min(5.0, max(0.5, capabilities.settle / 4))
+
+
+def seen(
+    cloud: Cloud, ask: Callable[[], list[T]], key: Callable[[T], Hashable], *, sleep: Callable[[float], None] = clock.sleep
+) -> list[T]:
+    """Return all that as many listings, apart, as this cloud needs have shown together: one alone may be empty, or miss something.
+
+    Raises CloudError when one of them cannot be read.
+    """
+    found = {key(item): item for item in ask()}
+    for _ in range(cloud.capabilities.listings - 1):
+        sleep(listing_pause(cloud.capabilities))
+        found |= {key(item): item for item in ask()}
+    return list(found.values())
 
 
 def prove(

@@ -18,8 +18,11 @@ from trainyard.provider.handler import Found, Handler
 from trainyard.provider.model import prop
 from trainyard.provider.values import Properties
 from trainyard.provider.world import Call, World
+from trainyard.remote import hostkey
 
 Phase = Literal["accepted", "image", "ssh"]
+Door = Literal["no address", "silent", "stranger", "open"]
+"""What is found at a pod's address: nothing that greets, a server with another host key, the pod's own server."""
 _HINTS: dict[Phase, str] = {
     "accepted": "The cloud has taken the request but starts nothing; another offer or region may be faster.",
     "image": "The image is still being fetched; a large one needs more time: set image_gb or boot_image_minutes.",
@@ -56,6 +59,7 @@ class _Boot:
     phase: Phase
     until: float
     last: str
+    door: Door = "no address"
     denied_from: float = 0.0
     """From then on the cloud's word that there is no such pod is believed, also of one that was never seen."""
 
@@ -96,7 +100,7 @@ def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
     }
     begun = world.time()
     denied_from = begun + cloud.capabilities.settle + _MARGIN
-    boot = _Boot("accepted", begun + 60 * minutes["accepted"], _UNSEEN, denied_from)
+    boot = _Boot("accepted", begun + 60 * minutes["accepted"], _UNSEEN, denied_from=denied_from)
     pause, look = 0.02, world.time() + LOOK_EVERY
     while True:
         # An engine whose command was killed must not hold its stack's lock for a whole boot.
@@ -108,15 +112,18 @@ def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
                 raise boot_failure(given.pod_id, boot.phase, problem)
         info = _ask(world, cloud, given.pod_id, boot)
         if info is not None:
-            if info.ssh and greets(info.ssh):
+            door = door_of(info)
+            if door == "open":
                 return info
-            boot = _moved(world, boot, info, minutes)
+            boot = _moved(world, boot, info, minutes, door)
             if info.end is not None and world.time() >= info.end.timestamp():
                 # No warden runs on it yet, so nobody but those who asked for it would end it.
                 raise boot_failure(given.pod_id, boot.phase, f"{boot.last}; its lease is over", lease_over=True)
         if world.time() >= boot.until:
             problem = _problem(world, cloud, given.pod_id)
-            raise boot_failure(given.pod_id, boot.phase, problem or boot.last, after=minutes[boot.phase], hosts_fault=True)
+            # Not the host's fault: what the logs tell of the image, a cloud that we do not reach, a server that is there.
+            blamed = problem is None and info is not None and boot.door == "no address"
+            raise boot_failure(given.pod_id, boot.phase, problem or boot.last, after=minutes[boot.phase], hosts_fault=blamed)
         world.sleep(pause)
         pause = min(1.5 * pause, 3.0)
 
@@ -141,6 +148,16 @@ LOOK_EVERY = 15.0
 _UNSEEN = "not seen yet"
 _MARGIN = 5.0
 _NEXT: dict[Phase, str] = {"accepted": "the cloud", "image": "the image", "ssh": "its SSH server"}
+
+
+def door_of(info: PodInfo) -> Door:
+    """Say what is found at a pod's address. A recycled one may still lead to another machine: nothing is sent there."""
+    if info.ssh is None:
+        return "no address"
+    if not greets(info.ssh):
+        return "silent"
+    own = True if info.host_key is None else hostkey.shows(info.ssh.host, info.ssh.port, info.host_key)
+    return "silent" if own is None else "open" if own else "stranger"
 
 
 def greets(address: SshAddress, timeout: float = 5.0) -> bool:
@@ -187,13 +204,15 @@ def _problem(world: World, cloud: Cloud, pod_id: str) -> str | None:
         return None
 
 
-def _moved(world: World, boot: _Boot, info: PodInfo, minutes: Mapping[Phase, float]) -> _Boot:
+def _moved(world: World, boot: _Boot, info: PodInfo, minutes: Mapping[Phase, float], door: Door) -> _Boot:
     """Return the boot's state after a look; phases only go forward."""
-    phase = _phase(info)
+    phase, last = _phase(info), info.raw_status
+    if door == "stranger" and info.ssh is not None:
+        last += f"; {info.ssh.host}:{info.ssh.port} shows another host key than the pod's"
     if phase == boot.phase or phase == "accepted" or boot.phase == "ssh":
-        return replace(boot, last=info.raw_status)
+        return replace(boot, last=last, door=door)
     world.info(f"pod {info.id}: {info.raw_status}, waiting for {_NEXT[phase]}")
-    return _Boot(phase, world.time() + 60 * minutes[phase], info.raw_status, boot.denied_from)
+    return replace(boot, phase=phase, until=world.time() + 60 * minutes[phase], last=last, door=door)
 
 
 def _phase(info: PodInfo) -> Phase:

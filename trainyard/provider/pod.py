@@ -22,6 +22,7 @@ from trainyard.provider.handler import CheckFailed, Difference, Found, Handler, 
 from trainyard.provider.model import Failure, prop
 from trainyard.provider.values import UNKNOWN, Properties, Unknown, has_unknown
 from trainyard.provider.world import Call
+from trainyard.remote import hostkey
 from trainyard.remote.keys import host_key
 
 
@@ -107,6 +108,7 @@ def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     """Adopt what an earlier attempt left, else rent."""
     given, name = _given(inputs)
     world, cloud = call.world, call.world.open_cloud(given.cloud)
+    hostkey.warm()  # the endpoint will look at the pod's
     with _intent(call, name) as intent:
         fence.refuse_if_closed(world, given.fence_id, given.lease_id, given.store, given.bucket)
         found = rent.find(world, cloud, intent, name)

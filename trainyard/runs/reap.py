@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from trainyard.clouds.absence import Known, Proof, prove
+from trainyard.clouds.absence import Known, Proof, prove, seen
 from trainyard.clouds.marker import LONGEST_LEASE, format_time
 from trainyard.clouds.protocol import Cloud, PodInfo
 
@@ -50,12 +50,12 @@ def reap(
     Raises CloudError when the list cannot be read. A pod that cannot be ended does not stop the others.
     """
     now = cloud.now()
-    seen = [Sighting(pod, judge(pod, now)) for pod in cloud.list()]
-    over = [Known(s.pod.id, s.pod.price_per_hour, s.pod.end) for s in seen if s.verdict == "over"]
+    sightings = [Sighting(pod, judge(pod, now)) for pod in seen(cloud, cloud.list, lambda pod: pod.id, sleep=sleep)]
+    over = [Known(s.pod.id, s.pod.price_per_hour, s.pod.end) for s in sightings if s.verdict == "over"]
     if dry_run or not over:
-        return seen
+        return sightings
     proof = prove(cloud, over, patience=PATIENCE, time=time, sleep=sleep)
-    return [_proved(sighting, proof) if sighting.verdict == "over" else sighting for sighting in seen]
+    return [_proved(sighting, proof) if sighting.verdict == "over" else sighting for sighting in sightings]
 
 
 def rows(sightings: Sequence[Sighting]) -> list[dict[str, Any]]:

@@ -1,0 +1,222 @@
+"""Every verb that ends something says "gone" on a proof alone: a RunPod that lies, refuses or is not there gives code 6, pod and price."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.faults.world import STACK, RunPodYard, World
+from tests.rehearsal.conftest import make_spec
+from trainyard.clouds import http
+from trainyard.clouds.protocol import OfferQuery, PodInfo
+from trainyard.errors import StillThere, TrainyardError, UserError
+from trainyard.rehearsal.runpod import Emulator, Timing, start
+from trainyard.runs import account, environments, teardown
+from trainyard.runs.attach import cancel
+from trainyard.runs.context import Context
+from trainyard.runs.pods import take_from_cloud
+from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.ui import Ui
+
+NO_WAY = ("delete-forbidden", "graphql-error")
+"""The cloud refuses for good to end anything."""
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    """An account whose pods cost money and never start."""
+    with tempfile.TemporaryDirectory(prefix="ve") as folder:
+        running = start(Path(folder), timing=Timing(provisioning=1e9), limits={"minute": 10**6, "hour": 10**6, "day": 10**7}, env={})
+        yield running
+        running.stop(end_pods=True)
+
+
+class Site:
+    """One person's checkout before that account."""
+
+    def __init__(self, base: Path, emulator: Emulator) -> None:
+        self.emulator, self.printed = emulator, io.StringIO()
+        self.yard = RunPodYard(base / "y", world=World(base, emulator, settle_seconds=0.2))
+
+    @property
+    def context(self) -> Context:
+        return Context(self.yard.places, self.yard.env, Ui(stream=self.printed))
+
+    def without_key(self) -> Context:
+        return replace(self.context, env={key: value for key, value in self.yard.env.items() if key != "RUNPOD_API_KEY"})
+
+    def rent(self, seconds: float = 3600, **changes: object) -> PodInfo:
+        cloud = self.yard.cloud
+        return cloud.create(make_spec(seconds, **changes), cloud.offers(OfferQuery(gpus=("RTX 5090",)))[0])
+
+    def lie(self, *names: str) -> None:
+        for name in names:
+            self.emulator.faults.on(name)
+
+    def lie_once_a_delete_was_asked(self, *names: str) -> None:
+        """The list that found the pod told the truth; what comes after does not."""
+        began = time.time()
+
+        def watch() -> None:
+            while not any(r["time"] >= began and r["method"] == "DELETE" for r in self.emulator.requests()):
+                time.sleep(0.005)
+            self.lie(*names)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+    def alive(self) -> list[str]:
+        return [record["id"] for record in self.emulator.fleet.all()]
+
+    def run_of(self, pod: PodInfo) -> RunFolder:
+        """A run of which only the record is left: its pod is ended through the cloud."""
+        told = {"pod_id": pod.id, "lease_id": pod.lease_id, "price_per_hour": pod.price_per_hour, "end": "2030-01-01T00:00:00Z"}
+        record = Record(
+            user="tester", label="a", attempt=1, environment=STACK, recipe="command", values={}, bundle_sha256="0", hours=1.0,
+            created=time.time(), phase="started", pod=told,
+        )  # fmt: skip
+        take_from_cloud(record, pod)
+        folder = RunFolder(record.id.folder(self.yard.places.runs))
+        folder.path.mkdir(parents=True)
+        folder.save(record)
+        return folder
+
+
+@pytest.fixture
+def site(tmp_path: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setattr(teardown, "_PAUSE", 0.0)
+    monkeypatch.setattr(teardown, "PATIENCE", 2.0)
+    yield Site(tmp_path, emulator)
+    emulator.faults.off()
+    for record in emulator.fleet.all():
+        emulator.fleet.delete(record["id"], "after a test")
+
+
+def names_it(error: BaseException, pod: PodInfo) -> bool:
+    return pod.id in str(error) and f"${pod.price_per_hour:.2f}/h" in str(error) and "invoke " in str(error)
+
+
+def test_end_says_gone_only_when_the_pod_is(site: Site) -> None:
+    pod = site.rent()
+    site.lie(*NO_WAY)
+    site.lie_once_a_delete_was_asked("list-empty")
+    with pytest.raises(StillThere) as caught:
+        account.end_pod(site.context, STACK, pod.id)
+    assert names_it(caught.value, pod) and site.alive() == [pod.id]
+    site.emulator.faults.off()
+    assert account.end_pod(site.context, STACK, pod.id) == 0
+    assert site.alive() == []
+
+
+def test_end_finds_a_pod_that_the_list_misses(site: Site) -> None:
+    pod = site.rent()
+    site.emulator.faults.on("list-empty", times=1)
+    assert account.end_pod(site.context, STACK, pod.id) == 0
+    assert site.alive() == []
+    with pytest.raises(UserError, match="knows no pod of ours"):
+        account.end_pod(site.context, STACK, pod.id)
+
+
+def test_reap_exits_6_for_a_pod_that_only_an_empty_list_calls_gone(site: Site) -> None:
+    pod = site.rent(-10)
+    site.lie(*NO_WAY)
+    site.lie_once_a_delete_was_asked("list-empty")
+    assert account.reap_stacks(site.context, STACK, dry_run=False, as_json=False) == 6
+    assert f"{pod.id}" in site.printed.getvalue() and "STILL THERE" in site.printed.getvalue()
+    assert site.alive() == [pod.id]
+
+
+def test_reap_and_audit_believe_no_single_list(site: Site) -> None:
+    pod = site.rent(-10)
+    site.emulator.faults.on("list-empty", times=1)
+    account.audit(site.context, STACK, as_json=False)
+    assert pod.id in site.printed.getvalue()
+    site.emulator.faults.on("list-misses-one", times=1)
+    assert account.reap_stacks(site.context, STACK, dry_run=False, as_json=False) == 0
+    assert site.alive() == []
+
+
+def test_what_reap_and_audit_show_is_whole_on_80_columns(site: Site) -> None:
+    pod = site.rent()
+    account.reap_stacks(site.context, STACK, dry_run=True, as_json=False)
+    account.audit(site.context, STACK, as_json=False)
+    lines = site.printed.getvalue().splitlines()
+    assert f"{pod.id}  {pod.name}" in lines and any(line.startswith("    leased, $") and len(line) <= 80 for line in lines)
+    assert any(f"ours  pod {pod.id}" in line for line in lines)
+
+
+@pytest.mark.parametrize("lies", [("list-empty",), ("list-misses-one",), ("list-empty-with-error",), ("get-404-untrue", "list-empty")])
+def test_cancel_now_says_6_while_the_pod_runs_and_ends_it_later(site: Site, lies: tuple[str, ...]) -> None:
+    pod = site.rent()
+    folder = site.run_of(pod)
+    site.lie(*NO_WAY, *lies)
+    with pytest.raises(StillThere) as caught:
+        cancel(site.context, "a", now=True)
+    assert names_it(caught.value, pod) and site.alive() == [pod.id] and not folder.load().reached("ended")
+    site.emulator.faults.off()
+    summary = cancel(site.context, "a", now=True)
+    assert summary is not None and site.alive() == []
+    assert [told["pod_id"] for told in summary["pods"]] == [pod.id] and summary["pods"][0]["ended_at"]
+
+
+def test_cancel_without_the_cloud_s_key_is_not_knowing(site: Site) -> None:
+    pod = site.rent()
+    site.run_of(pod)
+    with pytest.raises(StillThere, match="RUNPOD_API_KEY is not set") as caught:
+        cancel(site.without_key(), "a", now=True)
+    assert names_it(caught.value, pod) and site.alive() == [pod.id]
+
+
+def destroy(site: Site, context: Context | None = None) -> int:
+    return environments.operate(context or site.context, STACK, "destroy", yes=True, as_json=False)
+
+
+def test_destroy_of_a_state_that_names_nothing_says_6_while_the_account_has_pods_of_ours(site: Site) -> None:
+    assert destroy(site) == 0
+    pod = site.rent()
+    for _ in range(2):
+        with pytest.raises(StillThere) as caught:
+            destroy(site)
+        assert names_it(caught.value, pod) and "reap" in str(caught.value)
+
+
+def test_destroy_that_cannot_ask_the_cloud_never_says_destroyed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StillThere, match="RUNPOD_API_KEY is not set"):
+        destroy(site, site.without_key())
+    monkeypatch.setattr(http, "URGENT", http.Retry(attempts=2, limit=1, first=0.01))
+    gone = {**site.yard.env, "RUNPOD_API_URL": "http://127.0.0.1:1/v2", "RUNPOD_GRAPHQL_URL": "http://127.0.0.1:1/graphql"}
+    with pytest.raises(StillThere, match="does not tell which pods there are"):
+        destroy(site, replace(site.context, env=gone))
+
+
+def test_destroy_ends_through_the_cloud_what_the_engine_cannot_and_needs_a_proof_for_that_too(site: Site) -> None:
+    environments.operate(site.context, STACK, "up", yes=True, as_json=False)
+    fence = str(environments.shown_outputs(site.context, STACK, show_secrets=False)["fence_id"])
+    pod = site.rent(fence_id=fence)
+    with pytest.raises(StillThere, match="RUNPOD_API_KEY is not set"):
+        destroy(site, site.without_key())
+    site.lie(*NO_WAY)
+    with pytest.raises(StillThere) as caught:
+        destroy(site)
+    assert names_it(caught.value, pod) and site.alive() == [pod.id]
+    site.emulator.faults.off()
+    assert destroy(site) == 0 and site.alive() == []
+    stranger = site.rent()
+    assert destroy(site) == 0, "its last destroy was proved: what is there now is somebody else's"
+    assert stranger.id in site.printed.getvalue() and site.alive() == [stranger.id]
+
+
+def test_up_whose_pod_never_boots_says_6_with_price_and_command(site: Site) -> None:
+    site.yard.settings(pods=1, boot_accepted_minutes=0.01)
+    with pytest.raises(TrainyardError) as caught:
+        environments.operate(site.context, STACK, "up", yes=True, as_json=False)
+    (pod,) = site.alive()
+    assert caught.value.exit_code == 6 and pod in str(caught.value) and "/h" in str(caught.value)
+    assert "not past phase 'accepted'" in str(caught.value) and f"invoke destroy --stack {STACK}" in str(caught.value)
+    assert destroy(site) == 0 and site.alive() == []

@@ -1,0 +1,32 @@
+"""Which host key a server shows, before anything is said to it. Imports its SSH library only when it is asked."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import threading
+
+
+def warm() -> None:
+    """Load the SSH library in the background: it takes 0.2 s, which a pod's boot has to spare."""
+    threading.Thread(target=importlib.import_module, args=("paramiko",), daemon=True).start()
+
+
+def shows(host: str, port: int, public: str, timeout: float = 10.0) -> bool | None:
+    """Tell whether the server at an address shows this public key; None when it does not get as far as showing one.
+
+    Only the key exchange is made: no name, no key and no byte of ours goes there.
+    """
+    import paramiko
+
+    kind, _, blob = public.partition(" ")
+    try:
+        with socket.create_connection((host, port), timeout=timeout) as connection, paramiko.Transport(connection) as transport:
+            transport.get_security_options().key_types = (kind,)
+            transport.start_client(timeout=timeout)
+            key = transport.get_remote_server_key()
+            return bool(key.get_name() == kind and key.get_base64() == blob.partition(" ")[0])
+    except paramiko.ssh_exception.IncompatiblePeer:
+        return False  # it has no key of this kind
+    except (OSError, EOFError, ValueError, paramiko.SSHException):
+        return None
