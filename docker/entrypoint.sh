@@ -1,5 +1,5 @@
 #!/bin/sh
-# First process of a pod: the warden, the host key, sshd, in this order. It never exits by itself.
+# First process of a pod: the warden, the host key, then, without the pod's own keys, sshd. It never exits by itself.
 #
 # Environment: SSH_HOST_ED25519_KEY (base64 of an OpenSSH private key, for this pod alone), PUBLIC_KEY, the warden's
 # variables. TRAINYARD_ROOT and TRAINYARD_SSHD are for tests.
@@ -9,32 +9,38 @@ home=$root/root
 
 say() { echo "entrypoint: $*"; }
 
-# 1. The lease is kept from the first second, whatever happens below.
-python3 "$root/opt/trainyard/warden.py" </dev/null || say "the warden did not start: this pod can be ended only from outside"
-
-# 2. One host key: the one that the create request brought, so that it is known before the pod exists.
 umask 077
-mkdir -p "$ssh" "$root/run/sshd" "$home/.ssh"
-rm -f "$ssh"/ssh_host_*
-key=$ssh/ssh_host_ed25519_key
-if [ -n "${SSH_HOST_ED25519_KEY:-}" ] && printf %s "$SSH_HOST_ED25519_KEY" | base64 -d >"$key" && ssh-keygen -y -f "$key" >"$key.pub"; then
-    say "host key injected: $(ssh-keygen -lf "$key.pub")"
-else
-    rm -f "$key" "$key.pub"
-    ssh-keygen -q -t ed25519 -N '' -C '' -f "$key"
-    say "host key made here, nobody knew it before: $(ssh-keygen -lf "$key.pub")"
-fi
-unset SSH_HOST_ED25519_KEY
+if [ "${1:-}" != keyless ]; then
+    # 1. The lease is kept from the first second, whatever happens below.
+    python3 "$root/opt/trainyard/warden.py" </dev/null || say "the warden did not start: this pod can be ended only from outside"
 
-# 3. Who may log in, and what a session sees: the pod's variables but not its keys.
+    # 2. One host key: the one that the create request brought, so that it is known before the pod exists.
+    mkdir -p "$ssh" "$root/run/sshd" "$home/.ssh"
+    rm -f "$ssh"/ssh_host_*
+    key=$ssh/ssh_host_ed25519_key
+    if [ -n "${SSH_HOST_ED25519_KEY:-}" ] && printf %s "$SSH_HOST_ED25519_KEY" | base64 -d >"$key" && ssh-keygen -y -f "$key" >"$key.pub"; then
+        say "host key injected: $(ssh-keygen -lf "$key.pub")"
+    else
+        rm -f "$key" "$key.pub"
+        ssh-keygen -q -t ed25519 -N '' -C '' -f "$key"
+        say "host key made here, nobody knew it before: $(ssh-keygen -lf "$key.pub")"
+    fi
+
+    # 3. On without the pod's own keys: what starts anew here is the container's process 1, whose /proc/1/environ
+    #    people read, and an init that reaps what the training leaves behind.
+    init=$(command -v tini) && init="$init --"
+    exec env -u SSH_HOST_ED25519_KEY -u RUNPOD_API_KEY -u CONTAINER_API_KEY -u JUPYTER_PASSWORD $init sh "$0" keyless
+fi
+
+# 4. Who may log in, and what a session sees: the pod's variables.
 printf '%s\n' "${PUBLIC_KEY:-}" >"$home/.ssh/authorized_keys"
 [ -n "${PUBLIC_KEY:-}" ] || say "PUBLIC_KEY is empty: nobody can log in"
 # A value of several lines cannot be handed over this way; half of one would be worse.
 env -0 | grep -zE '^[A-Za-z_][A-Za-z0-9_]*=' | grep -zvP '\n' |
-    grep -zvE '^(RUNPOD_API_KEY|CONTAINER_API_KEY|JUPYTER_PASSWORD|HOME|PWD|OLDPWD|SHLVL|_)=' | tr '\0' '\n' >"$home/.ssh/environment"
+    grep -zvE '^(HOME|PWD|OLDPWD|SHLVL|_)=' | tr '\0' '\n' >"$home/.ssh/environment"
 umask 022
 
-# 4. sshd, started again when it dies. On TERM (a spot machine is taken away) the job gets the chance to save.
+# 5. sshd, started again when it dies. On TERM (a spot machine is taken away) the job gets the chance to save.
 stop() {
     say "TERM: asking the job to save"
     pid=$(cat "${WORKSPACE:-/workspace}/job/pid" 2>/dev/null) && kill -s TERM -- "-$pid" 2>/dev/null

@@ -25,6 +25,7 @@ from trainyard.playbook.actions import ACTIONS
 from trainyard.remote import jobs
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.remote.transport import LocalTransport, SshTransport, Transport, connect
+from trainyard.secret import Secret
 from trainyard.yamlfile import Map, Node, Seq
 
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
@@ -81,6 +82,16 @@ def test_train_starts_one_job_and_a_second_run_changes_nothing(lab: Lab, ssh: Ss
     assert second.reason() == "" and second.changed == 0
     assert (lab.workspace / "starts").read_text() == "be gin\n"
     assert (lab.workspace / "job/log").read_text() == (lab.workspace / "input/rows.jsonl").read_text()
+
+
+def test_a_secret_reaches_the_job_and_no_line_that_is_shown(lab: Lab, ssh: SshTransport) -> None:
+    env, shown = lab.variables["job_env"], list[str]()
+    assert isinstance(env, dict)
+    told = {**lab.variables, "job_env": {**env, "WORD": Secret("hf_s3cret")}}
+    reporter = playbook.TextReporter(shown.append, verbose=True)
+    report = playbook.run(playbook.load(PLAYBOOKS / "train.yml"), {"pod": Host(ssh)}, told, reporter=reporter, diff=True)
+    assert report.reason() == "" and wait(lab).exit_code == 0
+    assert (lab.workspace / "starts").read_text() == "hf_s3cret\n" and "hf_s3cret" not in "\n".join(shown)
 
 
 def test_train_cut_off_anywhere_and_run_again_starts_one_job(lab: Lab, server: Server) -> None:
@@ -141,6 +152,13 @@ def test_a_job_that_died_without_verdict_is_not_started_again(lab: Lab, ssh: Ssh
     assert (lab.workspace / "starts").read_text() == "be gin\n"
 
 
+def test_a_job_whose_verdict_cannot_be_read_is_neither_ended_nor_running(lab: Lab, ssh: SshTransport) -> None:
+    lab.play("train", ssh)
+    wait(lab)
+    (lab.workspace / "job/exit").write_text("")
+    assert "the job is unknown: " in lab.play("train", ssh).reason()
+
+
 # ---- pre-flight
 
 
@@ -183,6 +201,17 @@ def test_an_armed_warden_is_waited_for(lab: Lab, ssh: SshTransport) -> None:
     status.parent.mkdir(parents=True)
     threading.Timer(0.5, lambda: status.write_text(json.dumps({"armed": True}))).start()
     assert lab.play("preflight", ssh, expect_warden=True).reason() == ""
+
+
+def test_what_the_warden_says_of_its_own_key_is_waited_for_and_told(lab: Lab, ssh: SshTransport) -> None:
+    status = lab.workspace / ".trainyard/warden/status.json"
+    status.parent.mkdir(parents=True)
+    status.write_text(json.dumps({"armed": True, "key_sees_pod": False, "proof": "not asked yet"}))
+    refused = {"armed": True, "key_sees_pod": False, "proof": "RunPod REST: HTTP 401"}
+    write = lambda: (status.with_name("new").write_text(json.dumps(refused)), status.with_name("new").replace(status))  # noqa: E731
+    threading.Timer(0.6, write).start()
+    report = lab.play("preflight", ssh, expect_warden=True)
+    assert report.exit_code == 0 and report.facts["pod"]["warden"] == refused
 
 
 def test_a_warden_that_is_not_armed_is_refused_with_what_it_says(lab: Lab, ssh: SshTransport, monkeypatch: pytest.MonkeyPatch) -> None:

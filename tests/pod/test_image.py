@@ -18,6 +18,7 @@ import pytest
 
 from trainyard.errors import TrainyardError, UserError
 from trainyard.pod import image
+from trainyard.pod.boot import KEYS
 from trainyard.remote.keys import fingerprint, host_key
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +124,15 @@ def test_only_the_given_key_may_log_in_and_sessions_see_no_keys(container: Conta
     seen = (ssh / "environment").read_text()
     assert "HF_HOME=/cache" in seen and "WORKSPACE=" in seen
     assert all(word not in seen for word in ("rpa_pod_x", "CONTAINER_API_KEY", "SSH_HOST", "evil", "TWO_LINES"))
+
+
+def test_the_first_process_and_all_that_it_starts_hold_none_of_the_pods_keys(container: Container) -> None:
+    container.start(RUNPOD_API_KEY="rpa_pod_x", CONTAINER_API_KEY="c", JUPYTER_PASSWORD="j")
+    assert container.process is not None
+    seen = Path(f"/proc/{container.process.pid}/environ").read_bytes()
+    assert b"WORKSPACE=" in seen and b"TRAINYARD_END=" in seen
+    assert all(name.encode() not in seen for name in KEYS)
+    assert all(f"-u {name}" in (ROOT / "docker/entrypoint.sh").read_text() for name in KEYS)
 
 
 def test_sshd_is_started_again_when_it_dies(container: Container) -> None:

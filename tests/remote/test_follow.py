@@ -164,3 +164,25 @@ def test_following_a_lost_job_says_lost(transport: Transport, pod: Path) -> None
 
 def test_following_what_was_never_started_says_absent(transport: Transport, pod: Path) -> None:
     assert follow(transport, str(pod / "job"), [Tail("log", print)]).state == "absent"
+
+
+def test_a_state_that_cannot_be_read_for_a_while_is_waited_out_like_a_lost_link(pod: Path) -> None:
+    t, job = LocalTransport(), pod / "job"
+    jobs.start(t, str(job), "echo begin; exit 4")
+    while not jobs.status(t, str(job)).ended:
+        time.sleep(0.02)
+    (job / "exit").rename(job / "kept")
+    (job / "exit").write_text("")
+    log, links = bytearray(), list[str | None]()
+
+    def on_link(lost: str | None) -> None:
+        links.append(lost)
+        if lost:
+            (job / "kept").rename(job / "exit")
+
+    state = follow(t, str(job), [Tail("log", log.extend)], on_link=on_link, patience=20)
+    assert (state.state, state.exit_code, bytes(log)) == ("exited", 4, b"begin\n")
+    assert len(links) == 2 and "holds no exit code" in str(links[0]) and links[1] is None
+    (job / "exit").write_text("")
+    with pytest.raises(Unreachable, match="the state of the job is unknown"):
+        follow(t, str(job), [Tail("log", log.extend)], patience=0.1)

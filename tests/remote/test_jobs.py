@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ from tests.remote.sshd import Server
 from trainyard.errors import PodFailed
 from trainyard.remote import jobs
 from trainyard.remote.jobs import JobStatus
-from trainyard.remote.transport import LocalTransport, Transport, connect
+from trainyard.remote.transport import LocalTransport, Result, Transport, connect
+from trainyard.secret import Secret
 
 
 def ended(t: Transport, job: Path, limit: float = 20.0) -> JobStatus:
@@ -75,6 +77,55 @@ def test_values_of_the_environment_are_data_not_code(transport: Transport, pod: 
     assert (pod / "job/log").read_text() == hostile + "1"
     assert not (pod / "pwned").exists()
     assert (pod / "job/script").stat().st_mode & 0o077 == 0
+
+
+def test_a_jobs_environment_is_its_own_and_holds_no_key_of_the_pod(pod: Path) -> None:
+    keys = ("SSH_HOST_ED25519_KEY", "RUNPOD_API_KEY", "CONTAINER_API_KEY", "JUPYTER_PASSWORD", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "MINE")
+    login = {name: "s3cret\nX=s3cret" for name in keys}
+    wanted = {"PATH": os.environ["PATH"], "CUDA_VISIBLE_DEVICES": "1", "NCCL_DEBUG": "WARN", "TOKENIZERS_PARALLELISM": "false", "KEPT": "k"}
+    t = LocalTransport(env={**login, **wanted})
+    everything = "cat /proc/self/environ /proc/$PPID/environ /proc/$(cat pid)/environ | tr '\\0' '\\n'; env"
+    jobs.start(t, str(pod / "job"), everything, {"GIVEN": Secret("g"), "WANDB_API_KEY": "w"}, keeps=["KEPT"])
+    ended(t, pod / "job")
+    log = (pod / "job/log").read_text()
+    assert "s3cret" not in log and all(f"{name}={value}\n" in log for name, value in wanted.items())
+    assert "GIVEN=g\n" in log and "WANDB_API_KEY=w\n" in log
+
+
+@pytest.mark.parametrize("trouble", ["empty verdict", "no number", "no lock to ask", "folder is a file"])
+def test_what_cannot_be_read_is_unknown_and_never_an_end(transport: Transport, pod: Path, trouble: str) -> None:
+    job = pod / "job"
+    jobs.start(transport, str(job), "exit 0")
+    ended(transport, job)
+    if trouble == "folder is a file":
+        job.rename(pod / "moved")
+        job.write_text("")
+    elif trouble == "no lock to ask":
+        (job / "exit").unlink()
+        (job / "lock").unlink()
+        os.mknod(job / "lock", stat.S_IFSOCK | 0o600)
+    else:
+        (job / "exit").write_text("" if trouble == "empty verdict" else "all well\n")
+    state = jobs.status(transport, str(job))
+    assert state.state == "unknown" and state.why and not state.ended and "unknown: " in jobs.verdict(state)
+    with pytest.raises(PodFailed, match="cannot be stopped"):
+        jobs.stop(transport, str(job))
+
+
+def test_an_answer_that_is_no_state_is_unknown(pod: Path) -> None:
+    class Garbled(LocalTransport):
+        """Answers something else."""
+
+        answer = Result(0, b"exited\nexit \n", b"")
+
+        def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
+            return self.answer
+
+    for answer in (Result(0, b"exited\nexit \n", b""), Result(0, b"", b""), Result(127, b"", b"sh: not found"), Result(0, b"fine\n", b"")):
+        Garbled.answer = answer
+        assert jobs.status(Garbled(), "/job").state == "unknown"
+        with pytest.raises(PodFailed):
+            jobs.start(Garbled(), "/job", "true")
 
 
 def test_a_job_outlives_its_connection(server: Server, pod: Path) -> None:

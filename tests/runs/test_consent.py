@@ -14,6 +14,7 @@ from trainyard.recipes import data
 from trainyard.recipes.contract import load_recipe
 from trainyard.runs.consent import ask, own_files, pod_secrets, secret_values
 from trainyard.runs.ui import Ui
+from trainyard.secret import Secret
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["rows.jsonl: 2 rows of text, 24 bytes"]
@@ -100,4 +101,4 @@ def test_what_opens_an_account_or_a_bucket_is_never_sent_to_a_pod(name: str) -> 
 
 
 def test_a_reference_is_followed_for_the_job() -> None:
-    assert secret_values(["HF_TOKEN"], {"HF_TOKEN": "cmd:printf hf_y"}) == {"HF_TOKEN": "hf_y"}
+    assert secret_values(["HF_TOKEN"], {"HF_TOKEN": "cmd:printf hf_y"}) == {"HF_TOKEN": Secret("hf_y")}

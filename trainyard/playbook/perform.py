@@ -166,7 +166,7 @@ def _job(step: Job, scene: Scene) -> Outcome:
         if scene.check:
             changed = jobs.status(t, step.folder).state == "absent"
         else:
-            changed = jobs.start(t, step.folder, step.command, {**scene.environment, **step.env})
+            changed = jobs.start(t, step.folder, step.command, {**scene.environment, **step.env}, step.keeps)
         return {"changed": changed, **_job_facts(jobs.status(t, step.folder))}
     if step.verb == "stop":
         before = jobs.status(t, step.folder)
@@ -201,7 +201,10 @@ def _await_job(step: Job, scene: Scene) -> Outcome:
 
 
 def _job_facts(status: jobs.JobStatus) -> Outcome:
-    return {"state": status.state, "exit_code": status.exit_code, "started_at": status.started_at, "ended_at": status.ended_at}
+    return {
+        "state": status.state, "exit_code": status.exit_code, "started_at": status.started_at, "ended_at": status.ended_at,
+        "verdict": jobs.verdict(status),
+    }  # fmt: skip
 
 
 def _output(log: bytearray) -> Outcome:

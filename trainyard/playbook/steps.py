@@ -81,6 +81,8 @@ class Job:
     folder: str
     command: str = ""
     env: Mapping[str, object] = field(default_factory=dict)
+    keeps: tuple[str, ...] = ()
+    """Variables of the login that the job gets beside those every job has."""
     timeout: float | None = None
     grace: float = 30.0
 

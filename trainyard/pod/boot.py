@@ -12,6 +12,10 @@ from pathlib import Path
 OUR_IMAGE = "trainyard-trainer"
 """Last part of the name of images whose entrypoint starts the warden and sshd by itself."""
 
+KEYS = ("SSH_HOST_ED25519_KEY", "RUNPOD_API_KEY", "CONTAINER_API_KEY", "JUPYTER_PASSWORD")
+"""Variables of a container that are the pod's own keys: for its warden and its SSH server, for nothing that a person starts."""
+FORGET_KEYS = f"unset {' '.join(KEYS)}\n"
+
 _START = """\
 t=${TMPDIR:-/tmp}; w=$t/.trainyard-warden.py
 if command -v python3 >/dev/null 2>&1 && echo @WARDEN@ | base64 -d | gzip -d >"$w.$$" && mv "$w.$$" "$w"; then
@@ -45,7 +49,7 @@ def boot_command(then: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the command that starts the warden and then becomes ``then`` (nothing: it exits)."""
     script = start_script()
     if then:
-        script += f"exec {shlex.join(then)}\n"
+        script += f"{FORGET_KEYS}exec {shlex.join(then)}\n"
     return ("sh", "-c", script)
 
 

@@ -84,7 +84,8 @@ def follow(
     the link is lost, None when it is back) run in the caller's thread; an exception of theirs, or Ctrl-C,
     ends the following and leaves the job alone. Close ``t`` afterwards to end the readers at once.
 
-    Raises Unreachable after ``patience`` seconds without link (None: never), HostKeyChanged at once.
+    The verdict is exited, lost or absent (its folder has vanished): never unknown, which is waited out like a lost
+    link. Raises Unreachable after ``patience`` seconds without link (None: never), HostKeyChanged at once.
     """
     events: queue.Queue[_Piece | _Link | _End] = queue.Queue(_QUEUE)
     stopped = threading.Event()
@@ -156,11 +157,9 @@ class _Reader:
             if self._stopped.is_set():
                 raise _Stopped
             if self._losses:
-                jobs.status(self._t, self._job_dir)
-                self._link_is_up()
+                self._status()
             self._read(_TAIL)
-            status = jobs.status(self._t, self._job_dir)
-            self._link_is_up()
+            status = self._status()
             if status.state == "running":
                 # tail came back early: the job has just begun, or only its supervisor was killed.
                 self._stopped.wait(0.2 if begun == self._next else 0.0)
@@ -172,6 +171,14 @@ class _Reader:
         except Unreachable as error:
             self._lost(error)
             return None
+
+    def _status(self) -> JobStatus:
+        """Ask for the job's state; one that cannot be read is waited out like a lost link."""
+        status = jobs.status(self._t, self._job_dir)
+        if status.state == "unknown":
+            raise Unreachable(f"{self._t.name}: the state of the job is {jobs.verdict(status)}")
+        self._link_is_up()
+        return status
 
     def _read(self, command: str) -> None:
         self._t.exec(with_values(command, job=self._job_dir, path=self.tail.path, first=self._next + 1), on_stdout=self._take)

@@ -8,27 +8,43 @@ A job is a folder on the pod. Its files are the whole protocol (other programs t
     boot_id     the kernel's, to tell a restart from a crash  exit        the exit code, written once by rename
 
 exit -> "exited"; lock held, or a process of its session alive -> "running"; started_at and a free lock -> "lost";
-nothing, or too little to tell -> "absent".
-Needs POSIX sh, coreutils and util-linux (setsid, flock) on the pod.
+nothing, or too little to tell -> "absent". What cannot be read is none of these: it is "unknown", which says nothing
+about the job.
+Its environment is its own: of the login's only what KEPT names, and nothing that looks like a key; more is given with
+the start. Needs POSIX sh, coreutils, sed and util-linux (setsid, flock) on the pod.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from trainyard.errors import PodFailed
 from trainyard.remote.protocol import Transport, expect, with_environment, with_values
 
-State = Literal["absent", "running", "exited", "lost"]
+State = Literal["absent", "running", "exited", "lost", "unknown"]
+KEPT = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "PWD", "HOSTNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "TERM", "TMPDIR", "WORKSPACE", "XDG_*",
+    "LD_*", "LIBRARY_PATH", "CPATH", "PYTHON*", "VIRTUAL_ENV*", "CONDA_*", "PIP_*", "UV_*",
+    "*_proxy", "*_PROXY", "SSL_CERT_*", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+    "CUDA*", "NVIDIA_*", "NV_*", "NCCL_*", "GPU_*", "ROC*", "HIP_*", "HSA_*", "GLOO_*", "UCX_*", "FI_*", "OMPI_*", "SLURM_*",
+    "OMP_*", "GOMP_*", "KMP_*", "MKL_*", "OPENBLAS_*", "MALLOC_*", "TORCH*", "PYTORCH_*", "TRITON_*", "XLA_*", "TF_*", "JAX_*",
+    "HF_*", "HUGGINGFACE_*", "TRANSFORMERS_*", "DATASETS_*", "TOKENIZERS_*", "ACCELERATE_*", "DEEPSPEED_*", "UNSLOTH_*", "WANDB_*",
+    "RUNPOD_*", "TRAINYARD_*",
+)  # fmt: skip
+"""Variables of the login that a job has too; everything else it is given."""
+_NEVER = ("*_TOKEN", "*_KEY", "*_KEYS", "*SECRET*", "*PASSWORD*", "*CREDENTIAL*")
 _ANSWER = 60.0
 """Longest time for a short command of the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """What is known of a job. ``restarted`` (only when lost): the machine was booted since the job began."""
+    """What is known of a job. ``restarted`` (only when lost): the machine was booted since the job began.
+
+    An exited one has its exit code; an unknown one says ``why``.
+    """
 
     state: State
     exit_code: int | None = None
@@ -36,6 +52,7 @@ class JobStatus:
     ended_at: int | None = None
     pid: int | None = None
     restarted: bool = False
+    why: str = ""
 
     @property
     def ended(self) -> bool:
@@ -112,14 +129,27 @@ mv -f exit.tmp exit
 # On TERM the outer shell waits for its command and passes that command's own exit code on.
 _PRELUDE = "trap 'exit $?' TERM\n"
 
-_START = """\
+# Before the supervisor is started, so that /proc shows no more of it either.
+_OWN_ENVIRONMENT = f"""\
+for name in $(env | sed -n 's/^\\([A-Za-z_][A-Za-z0-9_]*\\)=.*/\\1/p'); do
+  case " $keeps " in *" $name "*) continue ;; esac
+  case $name in
+    {" | ".join(_NEVER)}) unset "$name" ;;
+    {" | ".join(KEPT)}) ;;
+    *) unset "$name" ;;
+  esac
+done
+"""
+
+_START = (
+    """\
 umask 077
 mkdir -p "$job" && cd "$job" || exit 1
 trap 'rm -f script.$$' EXIT
 cat >script.$$ && [ "$(wc -c <script.$$)" -eq "$size" ] || { echo 'the script did not arrive whole' >&2; exit 1; }
 [ -e started_at ] && { echo already; exit 0; }
-for tool in setsid flock; do
-  command -v $tool >/dev/null || { echo "$tool is missing (package util-linux)" >&2; exit 1; }
+for tool in setsid flock env sed; do
+  command -v $tool >/dev/null || { echo "$tool is missing (packages util-linux, coreutils, sed)" >&2; exit 1; }
 done
 exec 9>lock
 flock -w 20 9 || { [ -e started_at ] && echo already && exit 0; echo "cannot lock $PWD/lock" >&2; exit 1; }
@@ -127,16 +157,20 @@ flock -w 20 9 || { [ -e started_at ] && echo already && exit 0; echo "cannot loc
 mv -f script.$$ script && printf %s "$supervisor" >supervisor || exit 1
 cat /proc/sys/kernel/random/boot_id >boot_id 2>/dev/null
 : >>log && printf '    \\n' >exit.tmp && printf '%-11s\\n' '' >ended_at || exit 1
+"""
+    + _OWN_ENVIRONMENT
+    + """\
 date +%s >started_at.tmp && mv -f started_at.tmp started_at || exit 1
 setsid sh supervisor </dev/null >/dev/null 2>&1 &
 echo started
 """
+)
 
 # The lock tells who lives, unless somebody has swept the job's folder: then the processes of its session tell. Neither of
-# them there is no proof of anything ("absent").
+# them there is no proof of anything ("absent"). flock says "held" by 1 and trouble of its own by other codes.
 _RUNS = """\
-pid=; [ -e pid ] && read -r pid <pid
-boot=; [ -e boot_id ] && read -r boot <boot_id
+pid=; [ -e pid ] && read -r pid 2>/dev/null <pid
+boot=; [ -e boot_id ] && read -r boot 2>/dev/null <boot_id
 now=; { read -r now </proc/sys/kernel/random/boot_id; } 2>/dev/null
 lives() {
   [ -n "$pid" ] && [ "$boot" = "$now" ] || return 1
@@ -147,21 +181,39 @@ lives() {
   done
   return 1
 }
-running() { [ ! -e exit ] && { { [ -e lock ] && ! flock -s -n lock true; } || { [ ! -e exit ] && lives; }; }; }
+running() {
+  held=0
+  [ ! -e exit ] || return 1
+  [ ! -e lock ] || said=$(flock -s -n lock true 2>&1) || held=$?
+  [ $held -eq 1 ] || { [ ! -e exit ] && lives; }
+}
 """
 
 _STATUS = (
     """\
-cd "$job" 2>/dev/null && [ -e started_at ] || { echo absent; exit 0; }
+unknown() { echo "unknown $1"; exit 0; }
+if ! cd "$job" 2>/dev/null; then
+  [ -e "$job" ] && unknown "$job cannot be entered"
+  ls -d "${job%/*}/" >/dev/null 2>&1 || [ ! -e "${job%/*}" ] || unknown "${job%/*} cannot be read"
+  echo absent; exit 0
+fi
+ls >/dev/null 2>&1 || unknown "$job cannot be read"
+[ -e started_at ] || { echo absent; exit 0; }
+verdict() {
+  [ -e exit ] || return 1
+  value=; read -r value 2>/dev/null <exit
+  case $value in '' | *[!0-9]*) unknown "$job/exit holds no exit code" ;; esac
+}
 """
     + _RUNS
     + """\
 if running; then echo running
-elif [ -e exit ]; then echo exited
+elif verdict; then echo exited
+elif [ $held -gt 1 ]; then unknown "whether it runs cannot be asked (${said:-flock: exit code $held})"
 elif [ -e lock ]; then echo lost
 else echo absent; fi
 for file in exit started_at ended_at pid boot_id; do
-  value=; [ -e $file ] && read -r value <$file; echo "$file $value"
+  value=; [ -e $file ] && read -r value 2>/dev/null <$file; echo "$file $value"
 done
 echo "boot_now $now"
 """
@@ -194,38 +246,46 @@ done
 )
 
 
-def start(t: Transport, job_dir: str, command: str, env: Mapping[str, object] | None = None) -> bool:
+def start(t: Transport, job_dir: str, command: str, env: Mapping[str, object] | None = None, keeps: Sequence[str] = ()) -> bool:
     """Start a job unless this folder's was started before; return whether it was started now.
 
-    ``command`` is POSIX sh and starts in the job's folder. Raises PodFailed when it cannot be started.
+    ``command`` is POSIX sh and starts in the job's folder. Its environment is ``env`` (a Secret is revealed to the job
+    alone), and of the login's what KEPT and ``keeps`` name. Raises PodFailed when it cannot be started.
     """
     script = (_PRELUDE + with_environment(command, {"PYTHONUNBUFFERED": "1", **(env or {})}) + "\n").encode()
-    text = with_values(_START, job=job_dir, size=len(script), supervisor=_SUPERVISOR)
+    text = with_values(_START, job=job_dir, size=len(script), supervisor=_SUPERVISOR, keeps=" ".join(keeps))
     answer = expect(t.exec(text, script, timeout=_ANSWER), f"{t.name}: the job {job_dir} cannot be started")
+    if answer.stdout.strip() not in (b"started", b"already"):
+        raise PodFailed(f"{t.name}: whether the job {job_dir} was started is not to be understood: {answer.text[:200]!r}")
     return answer.stdout.strip() == b"started"
 
 
 def status(t: Transport, job_dir: str) -> JobStatus:
-    """Ask for the state of a job."""
-    answer = expect(t.exec(with_values(_STATUS, job=job_dir), timeout=_ANSWER), f"{t.name}: no state of the job {job_dir}")
-    lines = answer.text.splitlines()
-    fields = dict(line.partition(" ")[::2] for line in lines[1:])
+    """Ask for the state of a job; what is not to be understood is unknown, never an end."""
+    answer = t.exec(with_values(_STATUS, job=job_dir), timeout=_ANSWER)
+    first, *lines = answer.text.splitlines() or [""]
+    fields = dict(line.partition(" ")[::2] for line in lines)
+    code = _number(fields.get("exit"))
+    if answer.rc or (first == "exited" and code is None):
+        return JobStatus("unknown", why=f"the pod says: {answer.error_text or f'exit code {answer.rc}'}")
     for state in ("absent", "running", "exited", "lost"):
-        if lines and lines[0] == state:
+        if first == state:
             return JobStatus(
-                state, _number(fields.get("exit")) if state == "exited" else None, _number(fields.get("started_at")),
+                state, code if state == "exited" else None, _number(fields.get("started_at")),
                 _number(fields.get("ended_at")), _number(fields.get("pid")),
                 state == "lost" and fields.get("boot_id") != fields.get("boot_now"),
             )  # fmt: skip
-    raise PodFailed(f"{t.name}: the state of the job {job_dir} is not to be understood: {answer.text[:200]}")
+    return JobStatus("unknown", why=first.removeprefix("unknown ") or "the pod says nothing")
 
 
 def stop(t: Transport, job_dir: str, grace: float = 30.0) -> JobStatus:
     """Ask the job to end (TERM to its group), after ``grace`` seconds end it (KILL); return its verdict.
 
-    A job that is absent or has ended is left as it is.
+    A job that is absent or has ended is left as it is. Raises PodFailed when it goes on, or may.
     """
     before = status(t, job_dir)
+    if before.state == "unknown":
+        raise PodFailed(f"{t.name}: the job {job_dir} cannot be stopped: its state is {verdict(before)}")
     if before.state != "running":
         return before
     done = t.exec(with_values(_STOP, job=job_dir, tenths=round(grace * 10)), timeout=grace + _ANSWER)
@@ -239,7 +299,7 @@ def verdict(status: JobStatus) -> str:
         return f"exited {status.exit_code}"
     if status.state == "lost":
         return "lost: the pod was restarted" if status.restarted else "lost: killed without a verdict (out of memory?)"
-    return status.state
+    return f"unknown: {status.why}" if status.state == "unknown" else status.state
 
 
 def _number(text: str | None) -> int | None:

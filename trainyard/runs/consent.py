@@ -14,6 +14,7 @@ from trainyard.recipes.data import Data
 from trainyard.recipes.values import Values
 from trainyard.recipes.variables import FILES
 from trainyard.runs.ui import Ui
+from trainyard.secret import Secret
 from trainyard.stacks.environ import KEYS_OF
 from trainyard.storage.groups import AWS, R2, RUNPOD
 
@@ -57,12 +58,12 @@ def pod_secrets(settings: Mapping[str, Any], env: Mapping[str, str]) -> list[str
     return names
 
 
-def secret_values(names: Sequence[str], env: Mapping[str, str]) -> dict[str, str]:
+def secret_values(names: Sequence[str], env: Mapping[str, str]) -> dict[str, Secret]:
     """Return the values for the job's environment, references followed; raises UserError, by name, for one that is not set."""
     found = {}
     for name in names:
         value = secret(env, name)
         if value is None:
             raise UserError(f"pod_secrets: {name} is not set", hint="Put it into .env or export it; or take it out of the settings.")
-        found[name] = value.reveal()
+        found[name] = value
     return found

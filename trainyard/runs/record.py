@@ -50,6 +50,8 @@ class Record:
     budget: float | None = None
     pod_secrets: list[str] = field(default_factory=list)
     """Names of the variables that the job gets; their values are nowhere here."""
+    pod_env: list[str] = field(default_factory=list)
+    """Names of the container's variables that the settings declare: the job has them too."""
     data: dict[str, Any] = field(default_factory=dict)
     bucket: dict[str, Any] | None = None
     git_commit: str | None = None

@@ -39,7 +39,21 @@ def start(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None
             urls = signed_urls(context, (record.bucket or {}).get("store"), record.data["files"])
             put_bytes(transport, pod.path("input", ".sources.json"), json.dumps(urls).encode(), mode=0o600)
         reporter = TextReporter(lambda text: print(text, file=log, flush=True))
-        playbook.run(book, {"pod": Host(transport, {})}, told, reporter=reporter).raise_for_failure()
+        report = playbook.run(book, {"pod": Host(transport, {})}, told, reporter=reporter)
+        report.raise_for_failure()
+    tell_of_warden(context, record, report.facts["pod"].get("warden"))
+
+
+def tell_of_warden(context: Context, record: Record, warden: object) -> None:
+    """Say and keep whether the pod can be ended from inside: its warden has asked the cloud with the pod's own key."""
+    told = warden if isinstance(warden, dict) else {}
+    proven, why = told.get("key_sees_pod") is True, str(told.get("proof") or "its warden does not say")
+    record.pod |= {"ends_itself": proven, "ends_itself_proof": why}
+    if not proven:
+        context.ui.warn(
+            f"pod {record.pod.get('pod_id')} can be ended only from outside: its warden's own key does not reach it ({why}).\n"
+            f"Its lease is over at {record.pod.get('end')}: leave this command running, or see that 'invoke reap' runs then."
+        )
 
 
 def variables(context: Context, record: Record, folder: RunFolder, pod: Pod, said: Declared) -> dict[str, Any]:
@@ -52,6 +66,7 @@ def variables(context: Context, record: Record, folder: RunFolder, pod: Pod, sai
         "bundle_sha256": record.bundle_sha256,
         "data": [{"src": item["src"], "dest": item["dest"], "sha256": item["sha256"]} for item in files],
         "job_env": job_env(context, pod, record.pod.get("volume_path"), local=local) | secret_values(record.pod_secrets, context.env),
+        "job_keeps": record.pod_env,
         # A disk of 100 GB has less than that free: its file system takes some.
         "min_disk_gb": 0.9 * (said.needs.get("disk_gb") or 1),
         "gpu_count": int(record.pod.get("gpu_count") or 0),

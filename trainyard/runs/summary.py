@@ -91,6 +91,8 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "gpu_count": record.pod.get("gpu_count"),
         "pod_id": record.pod.get("pod_id"),
         "pods": pods.rows(record, record.ended or time.time()),
+        "ends_itself": record.pod.get("ends_itself"),
+        "ends_itself_proof": record.pod.get("ends_itself_proof"),
         "simulated": bool(record.pod.get("simulated")),
         "api_address": record.pod.get("api_address"),
         "data": record.data,
@@ -125,6 +127,8 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
     lines = [f"run {summary['run']}{attempt} {word}: {', '.join(filter(None, figures))}"]
     if summary["api_address"]:
         lines.append(f"the cloud's API was asked at {summary['api_address']}, which is not the cloud's own address")
+    if summary["ends_itself"] is False:
+        lines.append(f"its pod could have been ended only from outside: {summary['ends_itself_proof']}")
     if summary["error"]:
         lines.append(f"error: {summary['error']}")
     lines += _rows(summary["rows"])

@@ -148,7 +148,7 @@ def _write(context: Context, plan: _Plan, name: str | None, outputs: dict[str, A
         record = Record(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=made.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
-            pod_secrets=plan.pod_secrets,
+            pod_secrets=plan.pod_secrets, pod_env=sorted(plan.settings.get("pod_env") or {}),
             data=plan.data.summary(), bucket=bucket, cloud=str(plan.settings.get("cloud", plan.stack)),
             git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
         )  # fmt: skip

@@ -35,7 +35,11 @@ def served(request: pytest.FixtureRequest) -> Iterator[tuple[str, PodInfo]]:
             patch.setattr(launch, "find_sshd", lambda: "")
         patch.setenv("TRAINYARD_LOCAL_RUNG", name)
         cloud = LocalCloud(Path(folder) / "cloud")
-        pod = pods.create(cloud, pods.spec(end=300))
+        # What the boot command sees is noted, for the test of who sees the pod's keys.
+        boot = ("sh", "-c", 'env >"$WORKSPACE/boot-env"; sleep 300')
+        pod = pods.create(
+            cloud, pods.spec(end=300, boot=boot, env={"RUNPOD_API_KEY": "rpa_s3cret", "SSH_HOST_ED25519_KEY": "s3cret", "MINE": "m"})
+        )
         address = registry.read(cloud.root / "pods" / pod.id, "port")
         assert address is not None and (address["rung"], address["server"]) == (name, server)
         yield server, pod
@@ -60,6 +64,14 @@ def test_only_the_given_key_opens_and_only_the_given_host_key_is_shown(pod: PodI
         for attempt in (lambda: transport.auth_none("root"), lambda: transport.auth_password("root", "")):
             with pytest.raises(paramiko.SSHException):
                 attempt()
+
+
+def test_a_session_sees_the_pods_variables_but_none_of_its_keys(pod: PodInfo) -> None:
+    with pods.ssh(pod) as client:
+        pods.wait_for(lambda: pods.run(client, 'grep -q s3cret "$WORKSPACE/boot-env"')[0] == 0, "the boot command")
+        code, seen = pods.run(client, "env; cat /proc/$PPID/environ /proc/self/environ")
+    assert code == 0 and "MINE=m" in seen and "TRAINYARD_POD_SOCKET=" in seen
+    assert "s3cret" not in seen
 
 
 def test_fabric_logs_in_and_runs(pod: PodInfo) -> None:

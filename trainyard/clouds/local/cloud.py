@@ -29,6 +29,7 @@ from trainyard.clouds.marker import is_id, marker_env, parse_name
 from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec, PodStatus, SshAddress
 from trainyard.clouds.volume import volume_env
 from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity, UserError
+from trainyard.pod.boot import KEYS
 
 RUNGS = ("namespace", "process")
 OVERDUE = 15.0
@@ -229,6 +230,7 @@ class LocalCloud:
             "host_key": _public(spec.host_key),
             "marker": 2**62 + secrets.randbits(60),
             "env": env,
+            "keys": list(KEYS),
             "boot": list(spec.boot),
             "boot_restart": boot_restart,
             "rung": _forced_rung(),

@@ -52,10 +52,11 @@ class Doors:
     """The open doors: descriptors to watch, and what to do when one of them is knocked at."""
 
     def __init__(
-        self, listener: socket.socket, control: socket.socket, env: dict[str, str], server: list[str], each: bool, memory: limits.Memory
-    ) -> None:
-        self.listener, self.control, self.env, self.server, self.each = listener, control, env, server, each
-        self.memory = memory
+        self, listener: socket.socket, control: socket.socket, env: dict[str, str], sessions: dict[str, str],
+        server: list[str], each: bool, memory: limits.Memory,
+    ) -> None:  # fmt: skip
+        self.listener, self.control, self.env, self.sessions = listener, control, env, sessions
+        self.server, self.each, self.memory = server, each, memory
         self.address: dict[str, Any] = {}
         self.talks: dict[int, tuple[socket.socket, bytearray]] = {}
         self.child = 0
@@ -72,7 +73,7 @@ class Doors:
         if not self.each and not self.child and time.monotonic() >= self.due:
             self.due = time.monotonic() + 0.5
             with self._survivable():
-                self.child = self.spawn(self.server, self.listener.fileno(), 2, 2)
+                self.child = self.spawn(self.server, self.listener.fileno(), 2, 2, self.sessions)
 
     def wait(self) -> float:
         """Return the seconds until step() has something to do."""
@@ -178,15 +179,17 @@ def open_doors(spec: dict[str, Any], path: str, rung: str, memory: limits.Memory
     control.setblocking(False)
     env = _environment(spec, path, pod, own_root)
     os.chdir(env["WORKSPACE"])
+    # The pod's own keys are for what it boots, not for who logs in.
+    sessions = {name: value for name, value in env.items() if name not in spec.get("keys", ())}
     each = own_root and bool(spec["sshd"])
     if each:
-        _write_sshd(pod, env)
+        _write_sshd(pod, sessions)
         server = [spec["sshd"], "-i", "-e", "-f", f"{pod}/etc/sshd_config"]
     else:
         server = [*spec["asyncssh"], f"{pod}/etc"]
         # The asyncssh child accepts by itself.
         listener.setblocking(True)
-    doors = Doors(listener, control, env, server, each, memory)
+    doors = Doors(listener, control, env, sessions, server, each, memory)
     doors.address = {
         "port": listener.getsockname()[1],
         "rung": rung,

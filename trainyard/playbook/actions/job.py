@@ -15,11 +15,13 @@ _VERBS = ("start", "wait", "stop", "status")
 JOB = Schema(
     "job",
     (
-        Arg("start"), Arg("wait"), Arg("stop"), Arg("status"), Arg("command"), Arg("chdir"), Arg("env", "map"),
+        Arg("start"), Arg("wait"), Arg("stop"), Arg("status"), Arg("command"), Arg("chdir"), Arg("env", "map"), Arg("keep_env", "list"),
         Arg("timeout", "number"), Arg("grace", "number"),
     ),
     one_of=(_VERBS,),
-    needs={"start": "command", "command": "start", "chdir": "start", "env": "start", "timeout": "wait", "grace": "stop"},
+    needs={
+        "start": "command", "command": "start", "chdir": "start", "env": "start", "keep_env": "start", "timeout": "wait", "grace": "stop",
+    },
 )  # fmt: skip
 
 
@@ -31,7 +33,8 @@ def job(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
         command = str(args["command"])
         if "chdir" in args:
             command = f"cd {quote(args['chdir'])} || exit 1\n{command}"
-        return Job("start", where, command, cast(Mapping[str, object], args.get("env", {})))
+        keeps = tuple(str(name) for name in cast(list[object], args.get("keep_env", [])))
+        return Job("start", where, command, cast(Mapping[str, object], args.get("env", {})), keeps)
     if verb == "wait":
         timeout = args.get("timeout")
         return Job("wait", where, timeout=None if timeout is None else float(cast(float, timeout)))

@@ -1,0 +1,29 @@
+"""What a person is told once the pod is proven: above all whether it can be ended from inside."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from trainyard.runs.start import tell_of_warden
+
+
+def told(warden: object) -> tuple[list[str], dict[str, object]]:
+    said: list[str] = []
+    record = SimpleNamespace(pod={"pod_id": "p1", "end": "2026-11-24T03:00:00Z"})
+    context = SimpleNamespace(ui=SimpleNamespace(warn=said.append))
+    tell_of_warden(context, record, warden)  # type: ignore[arg-type]
+    return said, record.pod
+
+
+def test_a_warden_whose_key_reaches_its_pod_is_worth_no_word() -> None:
+    said, kept = told({"armed": True, "key_sees_pod": True, "proof": "RunPod REST sees this pod"})
+    assert said == [] and kept["ends_itself"] is True
+
+
+@pytest.mark.parametrize("warden", [{"armed": True, "key_sees_pod": False, "proof": "RunPod REST: HTTP 401"}, {"armed": True}, None])
+def test_a_pod_whose_own_key_is_refused_is_told_with_its_end_and_the_command(warden: object) -> None:
+    said, kept = told(warden)
+    assert "pod p1 can be ended only from outside" in said[0] and "2026-11-24T03:00:00Z" in said[0] and "invoke reap" in said[0]
+    assert kept["ends_itself"] is False and ("401" in said[0]) is ("401" in str(warden))
