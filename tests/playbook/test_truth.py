@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.playbook.conftest import Run
+from tests.remote.proxy import Proxy
 from tests.remote.sshd import Server, start
-from trainyard.errors import UserError
+from trainyard.errors import Unreachable, UserError
 from trainyard.playbook import Host
 from trainyard.playbook.__main__ import main
-from trainyard.remote.transport import LocalTransport, NoAnswer, connect
+from trainyard.remote.reconnect import Reconnecting
+from trainyard.remote.transport import LocalTransport, NoAnswer, Transport, connect
 from trainyard.secret import Secret
 
 NO_LOG = """
@@ -211,3 +214,42 @@ def test_files_with_odd_names_are_copied_in_a_loop_and_named_on_any_terminal(run
     )
     assert shown.report.reason() == "" and sorted(os.listdir(tmp_path / "to")) == sorted(names)
     "\n".join(shown.lines).encode()
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "{wait_for: {path: /nonexistent/x, timeout: 30}}",
+        "{shell: sleep 30, register: r, until: r.rc == 0, retries: 3}",
+        "{shell: sleep 30, timeout: 60, ignore_errors: true}",
+        "{copy: {content: x, dest: '{{ tmp }}/f'}, loop: '{{ range(2000) | list }}'}",
+    ],
+)
+def test_a_link_that_is_cut_in_the_middle_is_unreachable_never_failed_or_ok(run: Run, server: Server, task: str) -> None:
+    proxy = Proxy(server.address)
+    left = iter([proxy.address])
+
+    def dial() -> Transport:
+        if (address := next(left, None)) is None:
+            raise Unreachable("the link is down")
+        return connect(address)
+
+    threading.Timer(1, proxy.cut).start()
+    with Reconnecting(dial) as transport:
+        shown = run(f"- {task}\n- shell: echo on", hosts={"pod": Host(transport)})
+    proxy.close()
+    tally = shown.report.tallies["pod"]
+    assert (shown.report.exit_code, tally.unreachable, tally.failed, tally.ok, tally.ignored) == (5, 1, 0, 0, 0)
+
+
+def test_a_host_that_answers_no_more_is_unreachable_when_a_tasks_time_is_over(run: Run, server: Server, tmp_path: Path) -> None:
+    class Vanishing(LocalTransport):
+        """Never answers the first command, and has no link for the next."""
+
+        def exec(self, command, stdin=None, *, timeout=None, on_stdout=None):  # type: ignore[no-untyped-def]
+            if command == ":":
+                raise Unreachable("the connection was lost")
+            raise NoAnswer("the command did not end within 1 s")
+
+    shown = run("- {shell: 'true', timeout: 1, ignore_errors: true}", hosts={"pod": Host(Vanishing())})
+    assert shown.report.exit_code == 5 and "the connection was lost" in shown.text

@@ -21,6 +21,8 @@ from trainyard.remote.protocol import NoAnswer, Transport
 from trainyard.remote.transport import LocalTransport
 from trainyard.secret import Secret, redact
 
+ALIVE = 15.0
+"""Seconds in which a host must answer after a task's time was over."""
 RETRIES = 3
 DELAY = 5.0
 
@@ -192,13 +194,15 @@ def _attempt(task: Task, host: HostState, settings: Settings, variables: dict[st
         if not isinstance(given, Mapping):
             raise UserError("'environment' is a mapping of names to values", where=value.where)
         environment |= given
+    transport = LocalTransport() if task.delegate_to else host.transport
     try:
         step = action.build(render_args(action.schema, task.args, variables), task.folder, variables)
         if isinstance(step, Get):
             settings.claim(step.dest, host.name)
-        transport = LocalTransport() if task.delegate_to else host.transport
         outcome = perform(step, Scene(transport, settings.check, settings.diff, timeout, environment))
     except NoAnswer as error:
+        # Too slow, or nobody there? Only who answers has failed.
+        transport.exec(":", timeout=ALIVE)
         outcome = {"changed": False, "failed": True, "msg": f"did not end within {timeout:g} s" if timeout else error.message}
     except Unreachable:
         raise

@@ -40,8 +40,8 @@ WAKE = 100
 """Longest wait (ms) for a wake-up before looking again."""
 SESSIONS = 6
 """Commands at once on one connection; with the spare one this stays under OpenSSH's MaxSessions of 10."""
-REFUSALS = 40
-"""How often a refused channel is asked for again: the server still counts sessions that have just ended."""
+REFUSED = 10.0
+"""Seconds in which a refused channel is asked for again: the server still counts sessions that have just ended."""
 SILENCE = 15.0
 """Seconds without an answer after which a link is given up."""
 LINGER = 1.0
@@ -88,6 +88,8 @@ class SshTransport:
         self._slots = threading.BoundedSemaphore(SESSIONS)
         self._opener = ThreadPoolExecutor(1, thread_name_prefix="spare-channel")
         self._spare: Future[paramiko.Channel] | None = None
+        # Dropbear closes a channel that waits for its command when another one's ends.
+        self._spares = "dropbear" not in str(self._transport.remote_version).lower()
         self._lock = threading.Lock()
         self._watch = Watch(self._transport, patience=silence)
         self._watch.start()
@@ -134,14 +136,15 @@ class SshTransport:
             spare, self._spare = self._spare, None
         try:
             channel = None if spare is None else self._open(lambda: spare.result(timeout=2 * self._silence))
-            left = REFUSALS
+            self._spares = self._spares and (spare is None or channel is not None)
+            pause, until = 0.005, time.monotonic() + REFUSED
             while channel is None or channel.closed:
                 channel = self._open(lambda: self._transport.open_session(timeout=2 * self._silence))
                 if channel is None:
-                    left -= 1
-                    if left < 0:
+                    if time.monotonic() > until:
                         raise NotSent(f"{self.name}: the server refuses another session")
-                    time.sleep(0.25)
+                    time.sleep(pause)
+                    pause = min(0.25, 2 * pause)
         except _LOST as error:
             raise NotSent(f"{self.name}: the connection was lost ({error or type(error).__name__})") from None
         self._open_spare()
@@ -159,7 +162,7 @@ class SshTransport:
 
     def _open_spare(self) -> None:
         with self._lock, contextlib.suppress(RuntimeError):
-            if self._spare is None:
+            if self._spares and self._spare is None:
                 self._spare = self._opener.submit(self._transport.open_session, timeout=2 * self._silence)
 
     @contextlib.contextmanager
