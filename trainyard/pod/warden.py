@@ -51,6 +51,7 @@ TIMEOUT = 20.0
 """Longest time (s) for an answer of a cloud or of the pod's socket."""
 RUNPOD_REST = "https://api.runpod.io/v2"
 RUNPOD_GRAPHQL = "https://api.runpod.io/graphql"
+NOT_ASKED = "not asked yet"
 GRAPHQL_READ = "query($input: PodFilter!) { pod(input: $input) { id } }"
 GRAPHQL_END = "mutation($input: PodTerminateInput!) { podTerminate(input: $input) }"
 
@@ -162,7 +163,7 @@ class Warden:
         self.budget_fired: float | None = None
         self.stop, self.end = self._first_deadlines()
         self.state, self.reason = "watching", ""
-        self.proven, self.proof = False, "no way to end this pod from inside" if not self.ways else "not asked yet"
+        self.proven, self.proof = False, "no way to end this pod from inside" if not self.ways else NOT_ASKED
         self.next_proof, self.proofs = clock.boot(), 0
         self.stopped_jobs: set[str] = set()
         self.attempts = 0

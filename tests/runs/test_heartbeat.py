@@ -1,0 +1,95 @@
+"""What a controller tells the warden on a run's pod, and what it hears from it: through the files of a real warden."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.pod.clock import TurnedClock
+from tests.pod.lease import HOUR, Ended, make
+from trainyard.pod.warden import Refused
+from trainyard.remote.local import LocalTransport
+from trainyard.runs import heartbeat
+from trainyard.runs.heartbeat import beat, beating, cannot_end_itself, tell_budget
+from trainyard.runs.pod import Pod
+from trainyard.runs.record import Record
+
+
+@pytest.fixture
+def pod(tmp_path: Path) -> Pod:
+    found = Pod("p", "0123456789", str(tmp_path), None, None)
+    return found
+
+
+def record(**changes: object) -> Record:
+    values = dict(
+        user="ann", label="a", attempt=1, environment="local", recipe="lora", values={}, bundle_sha256="0", hours=1.0, created=100.0
+    )
+    return Record(**{**values, **changes})
+
+
+def test_the_warden_stops_by_the_price_that_the_pod_has_and_counts_pods_that_came_before(tmp_path: Path, pod: Pod) -> None:
+    clock = TurnedClock(wall=time.time())
+    w = make(tmp_path, clock, Ended(), TRAINYARD_BUDGET="10", TRAINYARD_PRICE="1")
+    before = {"pod_id": "q", "price_per_hour": 4.0, "accepted": 0.0, "ended": HOUR}
+    tell_budget(LocalTransport(), record(budget=10.0, pod={"price_per_hour": 3.0}, pods=[before]), pod)
+    w.tick()
+    assert w.budget_stop is not None
+    assert w.budget_stop.left(clock) == pytest.approx((10 - 4) / 3 * HOUR - HOUR / 2, abs=30)
+
+
+def test_without_a_budget_nothing_is_told(tmp_path: Path, pod: Pod) -> None:
+    tell_budget(LocalTransport(), record(pod={"price_per_hour": 3.0}), pod)
+    assert not list(tmp_path.rglob("budget.json"))
+
+
+def test_a_beat_is_heard_and_an_idle_pod_lives_on(tmp_path: Path, pod: Pod) -> None:
+    clock, ended = TurnedClock(), Ended()
+    w = make(tmp_path, clock, ended, TRAINYARD_HEARTBEAT_MINUTES="1")
+    clock.go(59)
+    beat(LocalTransport(), pod)
+    w.tick()
+    clock.go(59)
+    w.tick()
+    assert ended.calls == []
+
+
+def test_while_data_are_sent_the_pod_hears_of_its_controller_also_after_a_lost_link(
+    tmp_path: Path, pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, TurnedClock(), Ended())
+    links = iter([None, LocalTransport()])
+
+    def connect(self: Pod, *, timeout: float = 15.0) -> LocalTransport:
+        from trainyard.errors import Unreachable
+
+        found = next(links, None)
+        if found is None:
+            raise Unreachable("lost")
+        return found
+
+    monkeypatch.setattr(Pod, "connect", connect)
+    monkeypatch.setattr(heartbeat, "EVERY", 0.02)
+    with beating(pod):
+        until = time.monotonic() + 20
+        while not (tmp_path / ".trainyard/warden/heartbeat").exists():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("answer", "told"), [("HTTP 403", "a: HTTP 403"), (None, None)])
+def test_a_pod_whose_own_key_is_refused_is_told_before_the_training_starts(
+    tmp_path: Path, pod: Pod, answer: str | None, told: str | None
+) -> None:
+    assert cannot_end_itself(LocalTransport(), pod) is None, "no warden tells nothing"
+
+    def prove() -> None:
+        if answer:
+            raise Refused(answer)
+
+    ended = Ended()
+    w = make(tmp_path, TurnedClock(), ended, [ended.way("a", prove)])
+    w.write_status()
+    assert cannot_end_itself(LocalTransport(), pod) is None, "it has not asked yet"
+    w.tick()
+    assert cannot_end_itself(LocalTransport(), pod) == told
