@@ -253,6 +253,7 @@ def test_a_program_with_an_interpreter_of_its_own_runs_in_a_process_of_its_own(b
         ("Pod('c', {}, pulumi.ResourceOptions(transforms=[lambda a: None]))", "transforms: not supported"),
         ("pulumi.ResourceHook('h', lambda a: None)", "resource hooks: not supported"),
         ("pulumi.StackReference('organization/px/x')", "StackReference: not supported"),
+        ("import pulumi_command as c\nc.local.Command('c', create='x', asset_paths=['*'])", "'assetPaths' of command:local:Command needs"),
     ],
 )
 def test_a_program_with_an_interpreter_of_its_own_is_refused_before_anything_exists(bench: Bench, code: str, words: str) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from trainyard.engine import urn as urns
 from trainyard.engine.kinds import UNKNOWN, Properties, Sealed
 from trainyard.engine.provider import Checked, Difference, Outcome, ProviderError
+from trainyard.engine.refusals import LOCAL, NEEDS_PLUGIN, REFUSED_INPUTS, REMOTE
 from trainyard.engine.spawn import Say, Source
 from trainyard.engine.values import changed_keys, plain
 from trainyard.errors import RefusedError, TrainyardError
@@ -25,37 +26,11 @@ from trainyard.errors import RefusedError, TrainyardError
 if TYPE_CHECKING:
     from trainyard.remote.transport import SshTransport
 
-LOCAL, REMOTE, RUN = "command:local:Command", "command:remote:Command", "command:local:run"
-_REFUSED_INPUTS = ("assetPaths", "archivePaths")
+RUN = "command:local:run"
 _REFUSED_CONNECTION = ("password", "privateKeyPassword", "agentSocketPath", "proxy")
 _SECRET_CONNECTION = ("password", "privateKey", "privateKeyPassword")
 _CONNECTION_DEFAULTS = {"user": "root", "port": 22, "dialErrorLimit": 10, "perDialTimeout": 15}
 _RETRY_SECONDS = 2.0
-
-
-_NEEDS_PLUGIN = "needs the official command plugin: put pulumi-resource-command into the plugin cache or on PATH"
-
-
-def unserved(kind: str, props: object) -> str:
-    """Return why a resource that the program builds cannot be served here, an empty text when nothing speaks against it.
-
-    Not all can be seen so early: a connection is a secret output even when it is known.
-    """
-    if not kind.startswith("command:"):
-        return ""
-    if kind not in (LOCAL, REMOTE):
-        return f"{kind} {_NEEDS_PLUGIN}"
-    for name in _REFUSED_INPUTS:
-        if _part(props, name):
-            return f"'{name}' of {kind} {_NEEDS_PLUGIN}"
-    return ""
-
-
-def _part(arguments: object, name: str) -> object:
-    """Return one of the arguments (a dict, or an object of the SDK); None when it is absent or not known yet."""
-    snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
-    fields = arguments if isinstance(arguments, Mapping) else getattr(arguments, "__dict__", {})
-    return fields.get(snake, fields.get(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +65,10 @@ class CommandProvider:
         """Fill in the connection's defaults; refuse what is not served here."""
         kind = urns.type_of(urn)
         if kind not in (LOCAL, REMOTE):
-            raise RefusedError(f"{kind} {_NEEDS_PLUGIN}")
-        for name in _REFUSED_INPUTS:
+            raise RefusedError(f"{kind} {NEEDS_PLUGIN}")
+        for name in REFUSED_INPUTS:
             if news.get(name):
-                raise RefusedError(f"'{name}' of {urn} {_NEEDS_PLUGIN}")
+                raise RefusedError(f"'{name}' of {urn} {NEEDS_PLUGIN}")
         if kind == LOCAL or news.get("connection") is None:
             return Checked(news, [("connection", "is required")] if kind == REMOTE else [])
         inputs = dict(news)
@@ -134,11 +109,11 @@ class CommandProvider:
     def invoke(self, token: str, arguments: Properties, preview: bool) -> tuple[Properties, list[tuple[str, str]]]:
         """Serve ``command.local.run``."""
         if token != RUN:
-            raise RefusedError(f"the function {token} {_NEEDS_PLUGIN}")
+            raise RefusedError(f"the function {token} {NEEDS_PLUGIN}")
         clear = plain(arguments)
-        for name in _REFUSED_INPUTS:
+        for name in REFUSED_INPUTS:
             if clear.get(name):
-                raise RefusedError(f"'{name}' of {token} {_NEEDS_PLUGIN}")
+                raise RefusedError(f"'{name}' of {token} {NEEDS_PLUGIN}")
         done = self._local(str(clear.get("command", "")), clear, {}, 0)
         self._check_done(token, str(clear.get("command", "")), done)
         return {**arguments, "stdout": done.stdout, "stderr": done.stderr}, []
@@ -241,7 +216,7 @@ def _checked_connection(urn: str, given: Any) -> tuple[Any, list[tuple[str, str]
         return Sealed(inner), []
     for name in _REFUSED_CONNECTION:
         if inner.get(name):
-            raise RefusedError(f"'connection.{name}' of {urn} {_NEEDS_PLUGIN}")
+            raise RefusedError(f"'connection.{name}' of {urn} {NEEDS_PLUGIN}")
     filled = {**_CONNECTION_DEFAULTS, **inner}
     for name in _SECRET_CONNECTION:
         if name in filled and not isinstance(filled[name], Sealed):

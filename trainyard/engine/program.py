@@ -40,6 +40,8 @@ class Run:
     engine: object
     parallel: int
     preview: bool
+    lacks_command: bool
+    """The official command plugin is absent: not all of its resources are served."""
 
 
 class ProgramFailed(EngineError):
@@ -128,8 +130,9 @@ def run_apart(run: Run, python: Path, on_line: Any) -> None:
     read_end, verdict = os.pipe()
     with os.fdopen(read_end, "rb") as verdicts:
         try:
+            words = [str(_main_file(run.project)), json.dumps(given), str(verdict), "lacks" if run.lacks_command else ""]
             process = subprocess.Popen(
-                [str(python), "-u", str(shim), str(_main_file(run.project)), json.dumps(given), str(verdict)], pass_fds=[verdict],
+                [str(python), "-u", str(shim), *words], pass_fds=[verdict],
                 cwd=run.project.workdir, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
             )  # fmt: skip
         finally:

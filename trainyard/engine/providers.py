@@ -82,19 +82,12 @@ class Plugins:
         for thread in threads:
             thread.join()
 
-    def unserved(self, kind: str, props: object) -> str:
-        """Return why a resource that the program builds has no provider here (see command.py)."""
-        if not kind.startswith(f"{COMMAND}:") or not self._lacks_command(""):
-            return ""
-        from trainyard.engine.command import unserved
-
-        return unserved(kind, props)
-
-    def _lacks_command(self, version: str) -> bool:
+    def lacks_command(self, version: str = "") -> bool:
+        """Say whether the official command plugin is absent: ``command.py`` then serves what it can."""
         return attached_port(self._source, COMMAND) is None and find_plugin(self._source, COMMAND, version) is None
 
     def _served_here(self, package: str, version: str) -> Provider | None:
-        if package != COMMAND or not self._lacks_command(version):
+        if package != COMMAND or not self.lacks_command(version):
             return None
         from trainyard.engine.command import CommandProvider  # only where the official plugin is absent
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import linecache
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -102,6 +102,33 @@ def position(request: Any) -> Location | None:
     path = request.sourcePosition.uri.removeprefix("file://")
     line = request.sourcePosition.line
     return Location(path, line, 1, linecache.getline(path, line) or None)
+
+
+LOCAL, REMOTE = "command:local:Command", "command:remote:Command"
+REFUSED_INPUTS = ("assetPaths", "archivePaths")
+NEEDS_PLUGIN = "needs the official command plugin: put pulumi-resource-command into the plugin cache or on PATH"
+
+
+def without_command_plugin(kind: str, props: object) -> str:
+    """Return why a resource that the program builds cannot be served without that plugin, an empty text when nothing speaks against it.
+
+    Not all can be seen so early: a connection is a secret output even when it is known.
+    """
+    if not kind.startswith("command:"):
+        return ""
+    if kind not in (LOCAL, REMOTE):
+        return f"{kind} {NEEDS_PLUGIN}"
+    for name in REFUSED_INPUTS:
+        if _part(props, name):
+            return f"'{name}' of {kind} {NEEDS_PLUGIN}"
+    return ""
+
+
+def _part(arguments: object, name: str) -> object:
+    """Return one of the arguments (a dict, or an object of the SDK); None when it is absent or not known yet."""
+    snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+    fields = arguments if isinstance(arguments, Mapping) else getattr(arguments, "__dict__", {})
+    return fields.get(snake, fields.get(name))
 
 
 class Guard:

@@ -22,7 +22,7 @@ from trainyard.engine.operation import Kind, Operation
 from trainyard.engine.program import ProgramFailed, Run, foreign_interpreter, import_sdk, leave, run_apart, run_here, sources_of
 from trainyard.engine.project import Project, has_secrets, load_settings, load_stack_file, salt_in, settings_path
 from trainyard.engine.providers import Plugins, Providers, version_of
-from trainyard.engine.refusals import Guard
+from trainyard.engine.refusals import Guard, without_command_plugin
 from trainyard.engine.secrets import Crypter, new_salt
 from trainyard.engine.spawn import Source
 from trainyard.engine.state import StackState
@@ -204,7 +204,7 @@ class Session:
         if not settle_pending(operation):
             raise EngineError("nothing was created: first it must be known what the interrupted run left")
         if self._guard is not None and self._plugins is not None:
-            self._guard.unserved = self._plugins.unserved
+            self._guard.unserved = without_command_plugin if self._plugins.lacks_command() else self._guard.unserved
             self._guard.on_refusal = lambda error: operation.fail(f"{error}{_made_so_far(operation)}", kind="refused")
         threading.Thread(target=self._watch, args=(operation,), daemon=True).start()
         try:
@@ -228,8 +228,9 @@ class Session:
         from trainyard.engine.direct import Direct
 
         request = self.request
+        assert self._plugins is not None
         run = Run(request.project, request.stack, operation.settings, operation.engine_address, Direct(self._monitor),
-                  Direct(self._engine), request.parallel, operation.preview)  # fmt: skip
+                  Direct(self._engine), request.parallel, operation.preview, self._plugins.lacks_command())  # fmt: skip
         python = foreign_interpreter(request.project)
         if python is None:
             run_here(run)

@@ -21,12 +21,12 @@ def main() -> int:
     import pulumi
     import pulumi.runtime as runtime
 
-    program, given, verdict = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
+    program, given, verdict, lacks_command = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), bool(sys.argv[4])
     sys.argv = [program]
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     runtime.reset_options(**given)
     runtime.set_all_config(runtime.get_config_env(), runtime.get_config_secret_keys_env())
-    _guard(given["root_directory"], verdict)
+    _guard(given["root_directory"], verdict, lacks_command)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.set_default_executor(ThreadPoolExecutor(max(given["parallel"], 1) * 4))
@@ -54,11 +54,11 @@ def main() -> int:
     return 0
 
 
-def _guard(root: str, verdict: int) -> None:
+def _guard(root: str, verdict: int, lacks_command: bool) -> None:
     """Refuse what is not supported while the program builds its resources: nothing has been sent by then."""
     sys.path.append(str(OURS))
     try:
-        from trainyard.engine.refusals import Guard
+        from trainyard.engine.refusals import Guard, without_command_plugin
     finally:
         sys.path.remove(str(OURS))
 
@@ -69,6 +69,8 @@ def _guard(root: str, verdict: int) -> None:
 
     guard = Guard(Path(root))
     guard.on_refusal = refuse
+    if lacks_command:
+        guard.unserved = without_command_plugin
     guard.install()
 
 
