@@ -69,7 +69,7 @@ def test_without_a_bucket_what_a_failure_left_comes_home(yard, tmp_path):
     yard.invoke("destroy", "--stack", "nobucket", "--yes").expect()
 
     home = yard.root / "out" / "tester" / "a"
-    assert files(home) == sums(yard) and json.loads((home / "_KEPT").read_text())["exit_code"] == 3
+    assert files(home) == sums(yard) and (home / "status.json").is_file() and json.loads((home / "_KEPT").read_text())["exit_code"] == 3
     assert "kept, NOT a success: exited 3" in done.out and f"Result: {home}" in done.out
 
 

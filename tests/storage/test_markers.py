@@ -64,6 +64,15 @@ def test_a_claim_whose_process_died_is_found_again_by_its_token(settings: StoreS
     assert markers.next_attempt(settings, places, "greg", "r1", claim()) == 1
 
 
+def test_of_an_attempt_that_is_taken_its_owner_is_told_and_that_it_may_still_be_at_work(settings: StoreSettings, tmp_path: Path) -> None:
+    markers.claim_attempt(settings, places_at(tmp_path), key(), claim())
+    assert markers.told(settings, key()) == (
+        "attempt 1 was claimed by greg on laptop, 2026-11-24T10:12:34Z; it has no result and may still be at work"
+    )
+    s3(settings).put_object(Bucket=settings.bucket, Key=key().success, Body=b"{}")
+    assert markers.told(settings, key()) == "attempt 1 was claimed by greg on laptop, 2026-11-24T10:12:34Z"
+
+
 def test_the_next_attempt_is_above_all_that_bucket_and_home_know(settings: StoreSettings, tmp_path: Path) -> None:
     places = places_at(tmp_path)
     markers.claim_attempt(settings, places, key(attempt=7), claim())

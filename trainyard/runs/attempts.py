@@ -97,9 +97,8 @@ def claim(context: Context, draft: Draft, user: str, label: str, bucket: dict[st
     try:
         number = markers.next_attempt(settings, context.places, user, label, mine, above=here)
         if number > 1:
-            before = markers.claim_of(settings, ResultKey(user, label, number - 1))
-            whose = f"attempt {number - 1} was {before}" if before else "used before"
-            context.ui.say(f"name       {user}/{label} is known ({whose}): this is attempt {number}")
+            before = ResultKey(user, label, number - 1)
+            context.ui.say(f"name       {user}/{label} is known ({markers.told(settings, before)}): this is attempt {number}")
     except StoreError as error:
         raise StoreError(f"the run's name could not be claimed, nothing was rented: {error.message}", hint=error.hint) from None
     return number

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from trainyard.errors import ForeignResult, PodCannotUpload, StoreError, TrainyardError, Unreachable
+from trainyard.errors import ForeignResult, PodCannotUpload, StoreError, TrainyardError, Unreachable, UserError
 from trainyard.recipes.declared import Declared
 from trainyard.remote.protocol import Transport
 from trainyard.runs.context import Context
@@ -54,7 +54,13 @@ def found(context: Context, record: Record, folder: RunFolder) -> Verdict | None
     if done is None:
         return None
     record.training_success, record.result = done.ending is None, _told(context, done)
-    return Verdict("training") if done.ending is None else judge(record, folder, declared_of(folder))
+    if done.ending is None:
+        return Verdict("training")
+    record.exit_code = done.ending.exit_code if record.exit_code is None else record.exit_code
+    try:
+        return judge(record, folder, declared_of(folder))
+    except UserError:  # an adopted run has no bundle at home, and its pod is gone
+        return Verdict("training", f"the training was no success: {done.ending.why}", 1)
 
 
 def store_of(context: Context, bucket: dict[str, Any] | None) -> StoreSettings | None:
@@ -111,6 +117,8 @@ def _fetch(
     problem: str | None,
 ) -> None:  # fmt: skip
     home = record.id.home(context.places.root / "out")
+    if how:
+        outputs = [*outputs, "status.json"]  # what a bucket holds among the logs
     key = ResultKey(record.user, record.label, record.attempt)
     try:
         got = direct.fetch(

@@ -41,7 +41,7 @@ def check_label(label: str, user: str, environment: str) -> str:
     """Return the label; raises UserError when it cannot be part of a stack's name or a key."""
     if not _LABEL.match(label):
         raise UserError(f"--name {label}: use a-z, 0-9 and single '-' between them")
-    if len(RunId(user, label, 99).stack_name(environment)) > _LONGEST_STACK_NAME:
+    if len(RunId(user, label, 999).stack_name(environment)) > _LONGEST_STACK_NAME:
         raise UserError(f"--name {label}: too long, the stack's name may have {_LONGEST_STACK_NAME} characters")
     return label
 

@@ -98,6 +98,14 @@ def _foreign(settings: StoreSettings, where: ResultKey, key: str, token: str) ->
     )
 
 
+def told(settings: StoreSettings, where: ResultKey) -> str:
+    """Return what a person is told of an attempt that is taken: whose it is, and whether it may still be at work."""
+    claim = claim_of(settings, where)
+    whose = f"attempt {where.attempt} was {claim}" if claim else f"attempt {where.attempt} is older than claims"
+    over = any(body is not None for body in read_each(settings, (where.success, where.kept)))
+    return whose if over else f"{whose}; it has no result and may still be at work"
+
+
 def _is_ours(settings: StoreSettings, where: ResultKey, token: str) -> bool:
     claim = claim_of(settings, where)
     return claim is not None and claim.token == token
