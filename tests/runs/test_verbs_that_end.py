@@ -21,6 +21,7 @@ from trainyard.rehearsal.runpod import Emulator, Timing, start
 from trainyard.runs import account, environments, teardown
 from trainyard.runs.attach import cancel
 from trainyard.runs.context import Context
+from trainyard.runs.ledger import Ledger
 from trainyard.runs.pods import take_from_cloud
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.ui import Ui
@@ -163,6 +164,21 @@ def test_cancel_now_says_6_while_the_pod_runs_and_ends_it_later(site: Site, lies
     summary = cancel(site.context, "a", now=True)
     assert summary is not None and site.alive() == []
     assert [told["pod_id"] for told in summary["pods"]] == [pod.id] and summary["pods"][0]["ended_at"]
+
+
+def test_a_run_whose_state_is_lost_has_not_ended_while_a_pod_of_its_environment_is_unexplained(site: Site) -> None:
+    pod = site.rent()
+    folder = site.run_of(pod)
+    record = folder.load()
+    record.phase, record.pod, record.pods = "prepared", {}, []
+    folder.save(record)
+    folder.config.write_text(f"config:\n  trainyard:fence_id: {pod.fence_id}\n")
+    Ledger(site.yard.places.ledger).add(record.id, "up")
+    with pytest.raises(StillThere) as caught:
+        cancel(site.context, "a", now=True)
+    assert names_it(caught.value, pod) and not folder.load().reached("ended")
+    account.end_pod(site.context, STACK, pod.id)
+    assert cancel(site.context, "a", now=True) is not None and folder.load().reached("ended")
 
 
 def test_cancel_without_the_cloud_s_key_is_not_knowing(site: Site) -> None:

@@ -11,15 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from trainyard.clouds.absence import Known, Proof, prove, unasked
+from trainyard import yamlfile
+from trainyard.clouds.absence import Known, Left, Proof, prove, seen, unasked
 from trainyard.clouds.protocol import Cloud
+from trainyard.config import PROJECT
 from trainyard.errors import EngineError, StillThere, TrainyardError
 from trainyard.provider import intents
 from trainyard.provider.sweep import Remembered, remember
 from trainyard.runs.context import Context
+from trainyard.runs.ledger import Ledger
 from trainyard.runs.made import LEASE, made
 from trainyard.runs.pods import Deletions, known, note_deleted, note_ended, take_known
-from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.record import Record, RunFolder, all_folders
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
 
@@ -62,7 +65,8 @@ def destroy_run(context: Context, record: Record, folder: RunFolder, *, sleep: C
     stack = context.run_stack(record, folder)
     here = folder.config.is_file() and _exists(stack)
     if not here and not record.pod.get("lease_id") and not record.pods:
-        return  # nothing was ever brought up
+        _need_word_of_a_lost_state(context, record, folder)
+        return
     shield = shielded(lambda: left_behind(record), context.ui.fail)
     with shield, context.ui.stage("destroy", "the run's stack"), folder.stage(record, "destroy"):
         found = _destroy(context, record, folder, stack if here else None, sleep)
@@ -122,6 +126,34 @@ def _destroy_once(context: Context, record: Record, folder: RunFolder, stack: St
     if not ids and not leases:
         return _Found(Proof(), problem)
     return _Found(prove(cloud, ids, lambda pod: pod.lease_id in leases, trusted_from=trusted, patience=PATIENCE), problem)
+
+
+def _need_word_of_a_lost_state(context: Context, record: Record, folder: RunFolder) -> None:
+    """Raise StillThere where an up had begun, its state is lost, and the account has a pod of its environment that no run explains."""
+    if not Ledger(context.places.ledger).events(record.id, kind="up"):
+        return  # nothing was ever brought up
+    others = {str(other.pod.get("lease_id")) for other in _readable(context) if other.id != record.id}
+    try:
+        fence = yamlfile.load_map(folder.config).get("config", {})
+        fence_id = fence.get(f"{PROJECT}:fence_id") if isinstance(fence, dict) else None
+        cloud = context.cloud_of(record)
+        pods = seen(cloud, cloud.list, lambda pod: pod.id)
+    except TrainyardError as error:
+        said = f"the state of run {record.id} is lost, and what it may have rented is not known: {error.message}"
+        raise StillThere(said, hint=f"See: invoke reap --stack {record.environment} --dry-run") from None
+    left = [pod for pod in pods if pod.lease_id and pod.lease_id not in others and fence_id in (None, pod.fence_id)]
+    if left:
+        lines = "\n".join(f"  {Left(pod.id, pod.price_per_hour, pod.end, pod.raw_status)}" for pod in left)
+        raise StillThere(
+            f"the state of run {record.id} is lost; no run here explains these pods of its environment:\n{lines}",
+            hint=f"End one: invoke end {left[0].id} --stack {record.environment}",
+        )
+
+
+def _readable(context: Context) -> Iterator[Record]:
+    for folder in all_folders(context.places.runs):
+        with contextlib.suppress(TrainyardError):
+            yield folder.load()
 
 
 def _remembered(context: Context, record: Record, cloud: Cloud, lease_id: str) -> Remembered:
