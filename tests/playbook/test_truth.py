@@ -253,3 +253,31 @@ def test_a_host_that_answers_no_more_is_unreachable_when_a_tasks_time_is_over(ru
 
     shown = run("- {shell: 'true', timeout: 1, ignore_errors: true}", hosts={"pod": Host(Vanishing())})
     assert shown.report.exit_code == 5 and "the connection was lost" in shown.text
+
+
+def test_a_path_means_what_it_means_in_a_shell_of_the_host(run: Run, tmp_path: Path) -> None:
+    home, text = tmp_path / "ho me", tmp_path / "here.txt"
+    (home / "x").mkdir(parents=True)
+    text.write_text("t")
+    hosts = {"pod": Host(LocalTransport(env={**os.environ, "HOME": str(home), "W": str(home / "x")}))}
+    tasks = """
+        - file: {path: ~/d, state: directory}
+        - copy: {content: a, dest: "$W/a"}
+        - copy: {src: "{{ tmp }}/here.txt", dest: "${W}/"}
+        - shell: {cmd: "echo b > b.whl; pwd", chdir: ~/x, creates: "$W/*.whl"}
+          register: made
+        - shell: {cmd: mkdir -p ~/e, creates: ~/e}
+        - shell: {cmd: rm -rf ~/e2, removes: "$E/e2"}
+          environment: {E: "{{ tmp }}/ho me"}
+        - fetch: {src: ~/x/a, dest: "{{ tmp }}/back"}
+        - wait_for: {path: ~/x/a, timeout: 1}
+        - job: {start: ~/job, command: pwd}
+        - file: {path: "{{ tmp }}/$NOTHING", state: touch}
+        """
+    first, second = run(tasks, hosts=hosts), run(tasks, hosts=hosts)
+    assert first.report.reason() == second.report.reason() == ""
+    assert (first.report.tallies["pod"].changed, second.report.tallies["pod"].changed) == (8, 0)
+    assert sorted(path.name for path in home.iterdir()) == ["d", "e", "job", "x"]
+    assert sorted(path.name for path in (home / "x").iterdir()) == ["a", "b.whl", "here.txt"] and (tmp_path / "$NOTHING").exists()
+    with_user = run("- file: {path: ~nobody/d, state: directory}", hosts=hosts).report
+    assert with_user.exit_code == 2 and "write the folder out" in with_user.reason()

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 from trainyard.errors import TrainyardError, Unreachable, UserError
 from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.model import Task
+from trainyard.playbook.paths import expanded
 from trainyard.playbook.perform import Scene, perform
 from trainyard.playbook.report import HIDDEN, Reporter, Status, hidden
 from trainyard.playbook.schema import render_args
@@ -196,7 +197,8 @@ def _attempt(task: Task, host: HostState, settings: Settings, variables: dict[st
         environment |= given
     transport = LocalTransport() if task.delegate_to else host.transport
     try:
-        step = action.build(render_args(action.schema, task.args, variables), task.folder, variables)
+        args = expanded(action.schema, render_args(action.schema, task.args, variables), transport, environment)
+        step = action.build(args, task.folder, variables)
         if isinstance(step, Get):
             settings.claim(step.dest, host.name)
         outcome = perform(step, Scene(transport, settings.check, settings.diff, timeout, environment))

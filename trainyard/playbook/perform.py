@@ -24,8 +24,11 @@ _LINK_PATIENCE = 120.0
 
 # The nonce tells "there is nothing to do" from anything that the command itself might print.
 _UNLESS = """\
-[ -z "$creates" ] || [ ! -e "$creates" ] || { printf %s "$nonce"; exit 0; }
-[ -z "$removes" ] || [ -e "$removes" ] || { printf %s "$nonce"; exit 0; }
+there() {
+  case $1 in *[*?[]*) (IFS=; set -- $1; [ -e "$1" ]) ;; *) [ -e "$1" ] ;; esac
+}
+[ -z "$creates" ] || ! there "$creates" || { printf %s "$nonce"; exit 0; }
+[ -z "$removes" ] || there "$removes" || { printf %s "$nonce"; exit 0; }
 """
 
 

@@ -11,7 +11,7 @@ from trainyard.errors import Location, UserError
 from trainyard.playbook.values import Condition, ListOf, Literal, MapOf, Value, Variables, boolean, compile_condition, compile_value
 from trainyard.yamlfile import Map, Node, suggest
 
-Kind = OneOf["text", "name", "bool", "int", "number", "mode", "list", "map", "any", "condition", "sha256"]
+Kind = OneOf["text", "name", "bool", "int", "number", "mode", "list", "map", "any", "condition", "sha256", "path"]
 _MODE = re.compile(r"^0?[0-7]{3,4}$")
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
@@ -185,6 +185,6 @@ def _sha256(value: object) -> object:
 
 
 _CHECKS: dict[Kind, Callable[[object], object]] = {
-    "text": _text, "name": _name, "bool": _bool, "int": _int, "number": _number, "mode": _mode, "list": _list, "map": _map,
+    "text": _text, "path": _text, "name": _name, "bool": _bool, "int": _int, "number": _number, "mode": _mode, "list": _list, "map": _map,
     "any": lambda value: value, "condition": lambda value: value, "sha256": _sha256,
 }  # fmt: skip

@@ -12,7 +12,7 @@ from trainyard.playbook.steps import Run, Step
 from trainyard.playbook.values import Variables
 from trainyard.remote.protocol import quote
 
-_COMMON = (Arg("creates"), Arg("removes"), Arg("chdir"), Arg("stdin"))
+_COMMON = (Arg("creates", "path"), Arg("removes", "path"), Arg("chdir", "path"), Arg("stdin"))
 SHELL = Schema("shell", (Arg("cmd", required=True), *_COMMON), free="cmd")
 COMMAND = Schema("command", (Arg("cmd"), Arg("argv", "list"), *_COMMON), free="cmd", one_of=(("cmd", "argv"),))
 

@@ -13,18 +13,18 @@ from trainyard.playbook.steps import Get, PutFile, PutText, PutTree, Script, Ste
 from trainyard.playbook.values import Variables, jinja_environment
 
 COPY = Schema(
-    "copy", (Arg("src"), Arg("content", "any"), Arg("dest", required=True), Arg("mode", "mode"), Arg("sha256", "sha256")),
+    "copy", (Arg("src"), Arg("content", "any"), Arg("dest", "path", required=True), Arg("mode", "mode"), Arg("sha256", "sha256")),
     one_of=(("src", "content"),),
 )  # fmt: skip
-TEMPLATE = Schema("template", (Arg("src", required=True), Arg("dest", required=True), Arg("mode", "mode")))
+TEMPLATE = Schema("template", (Arg("src", required=True), Arg("dest", "path", required=True), Arg("mode", "mode")))
 FILE = Schema(
     "file",
     (
-        Arg("path", required=True), Arg("state", choices=("directory", "absent", "link", "touch", "file")),
-        Arg("mode", "mode"), Arg("src"),
+        Arg("path", "path", required=True), Arg("state", choices=("directory", "absent", "link", "touch", "file")),
+        Arg("mode", "mode"), Arg("src", "path"),
     ),
 )  # fmt: skip
-FETCH = Schema("fetch", (Arg("src", required=True), Arg("dest", required=True), Arg("sha256", "sha256")))
+FETCH = Schema("fetch", (Arg("src", "path", required=True), Arg("dest", required=True), Arg("sha256", "sha256")))
 
 _CHANGE = 'change() { echo changed; [ "$check" -eq 1 ] && exit 0; return 0; }\n'
 _MODE = '[ -z "$mode" ] || [ -n "$(find -H "$path" -prune -perm "$mode")" ] || { change; chmod "$mode" "$path" || exit 1; }\n'
@@ -51,7 +51,7 @@ def copy(args: Mapping[str, object], folder: Path, variables: Variables) -> Step
         data = args["content"]
         text = data if isinstance(data, str) else templating.environment().filters["json"](data) + "\n"
         return PutText(_into(dest, None), str(text).encode(), mode)
-    src = folder / str(args["src"])
+    src = folder / Path(str(args["src"])).expanduser()
     promised = args.get("sha256")
     if src.is_dir():
         if mode is not None or promised is not None:
@@ -66,7 +66,7 @@ def copy(args: Mapping[str, object], folder: Path, variables: Variables) -> Step
 
 def template(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
     """Render a local Jinja file with the task's variables and put it on the host."""
-    src = folder / str(args["src"])
+    src = folder / Path(str(args["src"])).expanduser()
     mode = args.get("mode")
     text = templating.render_file(src.parent, src.name, variables, base=jinja_environment())
     return PutText(_into(str(args["dest"]), src.name.removesuffix(".j2")), text.encode(), mode if isinstance(mode, int) else None)

@@ -15,7 +15,8 @@ _VERBS = ("start", "wait", "stop", "status")
 JOB = Schema(
     "job",
     (
-        Arg("start"), Arg("wait"), Arg("stop"), Arg("status"), Arg("command"), Arg("chdir"), Arg("env", "map"), Arg("keep_env", "list"),
+        Arg("start", "path"), Arg("wait", "path"), Arg("stop", "path"), Arg("status", "path"),
+        Arg("command"), Arg("chdir", "path"), Arg("env", "map"), Arg("keep_env", "list"),
         Arg("timeout", "number"), Arg("grace", "number"),
     ),
     one_of=(_VERBS,),

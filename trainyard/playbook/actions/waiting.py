@@ -13,7 +13,7 @@ from trainyard.playbook.values import Variables
 WAIT_FOR = Schema(
     "wait_for",
     (
-        Arg("port", "int"), Arg("host"), Arg("path"), Arg("regex"), Arg("state", choices=("present", "absent")),
+        Arg("port", "int"), Arg("host"), Arg("path", "path"), Arg("regex"), Arg("state", choices=("present", "absent")),
         Arg("timeout", "number"), Arg("sleep", "number"),
     ),
     one_of=(("port", "path"),),

@@ -1,0 +1,42 @@
+"""Paths on a host as people write them: ``~`` and ``$NAME`` mean what they mean there, in the session that runs the task."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from trainyard.errors import UserError
+from trainyard.playbook.schema import Schema
+from trainyard.remote.protocol import Transport, expect, with_environment
+
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
+
+
+def expanded(schema: Schema, args: Mapping[str, object], t: Transport, environment: Mapping[str, object]) -> dict[str, object]:
+    """Return the arguments with their paths written out; the host is asked only when there is something to ask.
+
+    A variable that the host does not have stays as it stands. Raises UserError for another user's ``~name``.
+    """
+    given = {arg.name: str(args[arg.name]) for arg in schema.args if arg.kind == "path" and args.get(arg.name) is not None}
+    for name, path in given.items():
+        if path.startswith("~") and path[1:2] not in ("", "/"):
+            raise UserError(f"'{name}' of '{schema.action}': '{path.partition('/')[0]}' is not looked up: write the folder out")
+    names = {first or second for path in given.values() for first, second in _VARIABLE.findall(path)}
+    names |= {"HOME"} if any(path.startswith("~") for path in given.values()) else set()
+    if not names:
+        return dict(args)
+    asked = sorted(names)
+    # "x" before each value tells one that is empty from one that is not there.
+    told = expect(
+        t.exec(with_environment("printf '%s\\0' " + " ".join(f'"${{{name}+x}}${{{name}-}}"' for name in asked), environment)), t.name
+    )
+    found = {
+        name: value[1:].decode(errors="surrogateescape") for name, value in zip(asked, told.stdout.split(b"\0"), strict=False) if value
+    }
+    return {**args, **{name: _written_out(path, found) for name, path in given.items()}}
+
+
+def _written_out(path: str, found: Mapping[str, str]) -> str:
+    if path.startswith("~") and found.get("HOME"):
+        path = found["HOME"] + path[1:]
+    return _VARIABLE.sub(lambda match: found.get(match[1] or match[2], match[0]), path)
