@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
@@ -49,6 +50,15 @@ def test_more_input_than_the_window_and_more_output_at_once_do_not_block(transpo
     data = os.urandom(1 << 20) * 18
     result = transport.exec("tee /dev/stderr", data)
     assert result.stdout == data and result.stderr == data
+
+
+def test_a_full_disk_of_whoever_takes_the_output_is_no_lost_link(transport: Transport) -> None:
+    def full(_: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        transport.exec("echo out; sleep 5", on_stdout=full)
+    assert transport.exec("echo still here").stdout == b"still here\n"
 
 
 def test_input_is_read_from_a_stream_as_it_is_sent(transport: Transport) -> None:

@@ -15,6 +15,7 @@ from trainyard.errors import ForeignResult, StoreError
 from trainyard.storage import direct, objects
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.download import download
+from trainyard.storage.manifest import Keep
 from trainyard.storage.push import push
 
 TOKEN = "a" * 32
@@ -63,6 +64,14 @@ def test_a_file_that_was_changed_at_home_is_not_pushed(settings: StoreSettings, 
     with pytest.raises(StoreError, match=r"config\.json: is not the file that came home"):
         push(settings, home, {}, patience=HASTE)
     assert WHERE.success not in keys(settings)
+
+
+def test_what_was_kept_is_pushed_as_no_success(settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:
+    keep = Keep("exited 1", 1)
+    direct.fetch(here(), WHERE, pod.output, OUTPUTS, EXCLUDES, tmp_path / "home", token=TOKEN, keep=keep)
+    done = push(settings, tmp_path / "home", {}, patience=HASTE)
+    assert done.ending is not None and done.ending.why == "exited 1"
+    assert WHERE.kept in keys(settings) and WHERE.success not in keys(settings)
 
 
 def test_another_runs_result_is_never_written_over(settings: StoreSettings, pod: Workspace, home: Path) -> None:

@@ -98,7 +98,7 @@ class SshTransport:
     def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
         """Run a POSIX sh command to its end; see Transport."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        frame = Frame(self.name, command, on_stdout)
+        frame = Frame(self.name, command, _guarded(on_stdout) if on_stdout else None)
         with self._slots, self._lost_link():
             channel = self._channel()
             feeder = None
@@ -169,8 +169,28 @@ class SshTransport:
     def _lost_link(self) -> Iterator[None]:
         try:
             yield
+        except _SinkFailed as failed:
+            raise failed.error from None
         except _LOST as error:
             raise Unreachable(f"{self.name}: the connection was lost ({error or type(error).__name__})") from None
+
+
+class _SinkFailed(Exception):
+    """Whoever takes the output could not: a full disk here is no lost link."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _guarded(sink: OnBytes) -> OnBytes:
+    def give(data: bytes) -> None:
+        try:
+            sink(data)
+        except OSError as error:
+            raise _SinkFailed(error) from error
+
+    return give
 
 
 def _check_key_file(path: Path) -> None:

@@ -101,7 +101,7 @@ def _upload_lines(uploads: Sequence[OpenUpload]) -> list[str]:
 
 def _open_uploads(context: Context, name: str) -> list[OpenUpload]:
     """Return what was begun in the environment's bucket and neither completed nor dropped; what cannot be asked is said."""
-    from trainyard.runs.finish import store_of
+    from trainyard.runs.stores import store_of
     from trainyard.storage.objects import open_uploads
 
     try:

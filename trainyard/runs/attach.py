@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainyard.errors import Busy, Detached, StillThere, TrainyardError, UserError
+from trainyard.errors import Busy, Detached, StillThere, StoreError, TrainyardError, UserError
 from trainyard.runs.context import Context
-from trainyard.runs.drive import drive
+from trainyard.runs.drive import drive, write_out
 from trainyard.runs.leave import how, leaving
 from trainyard.runs.notes import note
 from trainyard.runs.record import Record, RunFolder, all_folders
+from trainyard.runs.summary import summarize
 from trainyard.runs.trouble import untouched
 
 _POLL = 2.0
@@ -44,6 +45,8 @@ def recover(context: Context) -> list[dict[str, Any]]:
         try:
             record = _readable(folder)
             if record.reached("ended"):
+                if (record.result or {}).get("owed"):
+                    summaries.append(_push_owed(context, folder))
                 continue
             context.ui.say(f"recover    {record.id} (was: {record.phase})")
             summaries.append(drive(context, folder))
@@ -57,6 +60,19 @@ def recover(context: Context) -> list[dict[str, Any]]:
     if failed:
         raise next((error for error in failed if isinstance(error, StillThere)), failed[0])
     return summaries
+
+
+def _push_owed(context: Context, folder: RunFolder) -> dict[str, Any]:
+    """Bring a result that only came home into its bucket; raises StoreError when it still does not go."""
+    from trainyard.runs import roads
+
+    with folder.driving():
+        record = folder.load()
+        if roads.settle(context, record, folder):
+            write_out(context, record, folder)
+        if roads.is_owed(record):
+            raise StoreError(f"{record.id}: its result is not in the bucket yet")
+    return summarize(record, folder)
 
 
 def _readable(folder: RunFolder) -> Record:

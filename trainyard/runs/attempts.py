@@ -85,7 +85,7 @@ def claim(context: Context, draft: Draft, user: str, label: str, bucket: dict[st
         if here:
             context.ui.say(f"name       {user}/{label} was used before, on this machine: this is attempt {here + 1}")
         return here + 1
-    from trainyard.runs.finish import store_of
+    from trainyard.runs.stores import store_of
     from trainyard.storage import markers
     from trainyard.storage.manifest import ResultKey
 

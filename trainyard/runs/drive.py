@@ -188,6 +188,7 @@ def _end(context: Context, record: Record, folder: RunFolder) -> dict[str, Any]:
         record.ended, record.phase = time.time(), "ended"
     try:
         _tell(context, record, folder)
+        _settle(context, record, folder)
     except Exception as error:
         why = readable(error, lambda: context.places.logs)
         context.ui.fail(f"the pod of {record.id} is gone; what is kept of the run here could not all be written: {why.message}")
@@ -196,14 +197,29 @@ def _end(context: Context, record: Record, folder: RunFolder) -> dict[str, Any]:
     return summarize(record, folder)
 
 
-def _tell(context: Context, record: Record, folder: RunFolder) -> None:
+def _settle(context: Context, record: Record, folder: RunFolder) -> None:
+    """Leave nothing half done in the bucket; what only came home is pushed now that no pod waits for it."""
+    if record.begun and record.bucket:
+        from trainyard.runs import roads
+
+        if roads.settle(context, record, folder):
+            write_out(context, record, folder)
+
+
+def write_out(context: Context, record: Record, folder: RunFolder) -> None:
+    """Write record and summary, and bring home what a person looks at."""
     from trainyard.runs.home import bring_home
 
     folder.save(record)
-    note(context, record, "ended", cost=cost(record))
-    note_cost(context, record)
     write_summary(record, folder)
     bring_home(context, record, folder)
+
+
+def _tell(context: Context, record: Record, folder: RunFolder) -> None:
+    folder.save(record)
+    note(context, record, "ended", cost=cost(record))
+    note_cost(context, record)
+    write_out(context, record, folder)
 
 
 def _left(context: Context, record: Record, folder: RunFolder, left: KeyboardInterrupt) -> BaseException:

@@ -9,7 +9,7 @@ from trainyard.config import user_name
 from trainyard.errors import UserError
 from trainyard.provider.environments import default_bucket, known_environment_id
 from trainyard.runs.context import Context
-from trainyard.runs.finish import store_of
+from trainyard.runs.stores import store_of
 from trainyard.stacks import facade
 from trainyard.storage.client import StoreSettings, store_settings
 from trainyard.storage.deliver import Progress

@@ -73,6 +73,8 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "bytes": result.get("bytes"),
         "left_out": result.get("left_out", []),
         "not_carried": result.get("not_carried", []),
+        "road": result.get("road"),
+        "road_why": result.get("road_why"),
         "kept": result.get("kept"),
         "final_loss": metrics.loss,
         "first_loss": metrics.first_loss,
@@ -136,6 +138,8 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
         lines.append(_kept(summary["kept"], summary["files"]))
     lines += [f"left out: {folder} ({count} files, {size:,} bytes)" for folder, count, size in _by_folder(summary["left_out"])]
     lines += [f"NOT in the result: {path}: {why}" for path, why in summary["not_carried"][:10]]
+    if summary["road_why"]:
+        lines.append(f"road of the result: {summary['road']} ({summary['road_why']})")
     if summary["kept"] and summary["s3_url"] and not summary["files"]:
         lines.append(f"S3 Location: {summary['logs_url']}")
     elif summary["s3_url"]:

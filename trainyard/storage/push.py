@@ -13,11 +13,11 @@ from trainyard.storage.bucket import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import PATIENCE, Committed, answer, committed, drop_open
 from trainyard.storage.deliver import OnProgress, Patience, Progress, Reasons, deliver, each, silent
-from trainyard.storage.manifest import MANIFEST, PART_SIZE, Ending, Entry, decode, entry_of
+from trainyard.storage.manifest import KEPT, MANIFEST, PART_SIZE, Entry, decode, entry_of
 from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.objects import Target, Work
 from trainyard.storage.podside import OnBytes, Range
-from trainyard.storage.seal import Result, seal
+from trainyard.storage.seal import Result, ending_in, seal
 
 
 def push(
@@ -25,19 +25,20 @@ def push(
     home: Path,
     logs: Mapping[str, Path],
     *,
-    ending: Ending | None = None,
     on_progress: OnProgress = silent,
     patience: Patience = PATIENCE,
 ) -> Committed:
     """Commit the result that lies at ``home`` with its manifest; safe to call again until it returns.
 
-    ``logs`` are files by the name they get below the logs folder. Raises ForeignResult when another run's result lies
-    there, StoreError when the store fails, or a file here is not (any more) the one of the manifest.
+    With ``_KEPT`` beside it, it is committed as no success. ``logs`` are files by the name they get below the logs
+    folder. Raises ForeignResult when another run's result lies there, StoreError when the store fails, or a file here
+    is not (any more) the one of the manifest.
     """
     local.revive(settings)
     settings = probed(settings)
     manifest = decode(_read(home / MANIFEST), str(home / MANIFEST))
     where = manifest.key
+    ending = ending_in(_read(home / KEPT)) if (home / KEPT).is_file() else None
     refuse_foreign(settings, where, manifest.token)
     done = committed(settings, where, manifest.token)
     if done is not None and (done.ending is None or ending is not None):

@@ -69,6 +69,11 @@ def token_of(body: bytes) -> str:
     return str(_told(body).get("token", ""))
 
 
+def ending_in(body: bytes) -> Ending:
+    """Return how a training ended, as a ``_KEPT`` tells it."""
+    return _ending(_told(body))
+
+
 def _told(body: bytes | None) -> dict[str, Any]:
     try:
         told = json.loads(body or b"")
