@@ -170,6 +170,18 @@ def test_a_pod_that_ended_fails_at_once_with_the_cloud_s_word(bench: Bench, stat
     assert failed.value.facts["hosts_fault"] == (status == "error"), "only a machine that may be to blame is remembered"
 
 
+def test_one_untrue_404_costs_no_boot(bench: Bench) -> None:
+    with server(b"SSH-2.0-x\r\n") as port:
+        pod_id = starting(bench)
+        real, lies = bench.cloud.get, [True]
+        bench.during += [
+            lambda: bench.at.__setitem__(0, bench.at[0] + 100),
+            lambda: setattr(bench.cloud, "get", lambda id: None if lies and lies.pop() else real(id)),
+            lambda: bench.cloud.change(pod_id, status="running", host=["127.0.0.1", port, "root"]),
+        ]
+        assert create(bench, pod_id)["port"] == port and not lies
+
+
 def test_a_pod_that_was_seen_and_is_gone_fails_at_once(bench: Bench) -> None:
     pod_id = starting(bench)
     bench.during += [lambda: None, lambda: bench.cloud.terminate(pod_id)]

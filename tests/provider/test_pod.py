@@ -336,6 +336,14 @@ def test_a_pod_of_an_older_spec_of_the_same_lease_is_ended_before_another_is_ren
     assert bench.cloud.alive() == [pod_id] != [old]
 
 
+def test_a_list_that_misses_the_pod_of_an_older_spec_does_not_make_two(bench: Bench) -> None:
+    """Its delete was heeded by nobody and an untrue 404 called it gone; then another spec is created under the same lease."""
+    old, _ = POD.create(bench.call(), ready(bench))
+    bench.cloud.change(old, visible=bench.at[0] + 10_000)
+    new, _ = POD.create(bench.call(), ready(bench, disk_gb=7))
+    assert bench.cloud.alive() == [new] and new != old
+
+
 def test_pods_of_others_are_left_alone(bench: Bench) -> None:
     inputs = ready(bench)
     others = [

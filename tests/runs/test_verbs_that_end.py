@@ -18,10 +18,12 @@ from trainyard.clouds import http
 from trainyard.clouds.protocol import OfferQuery, PodInfo
 from trainyard.errors import StillThere, TrainyardError, UserError
 from trainyard.rehearsal.runpod import Emulator, Timing, start
+from trainyard.remote.transport import Address
 from trainyard.runs import account, environments, teardown
 from trainyard.runs.attach import cancel
 from trainyard.runs.context import Context
 from trainyard.runs.ledger import Ledger
+from trainyard.runs.pod import Pod
 from trainyard.runs.pods import take_from_cloud
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.ui import Ui
@@ -236,3 +238,13 @@ def test_up_whose_pod_never_boots_says_6_with_price_and_command(site: Site) -> N
     assert caught.value.exit_code == 6 and pod in str(caught.value) and "/h" in str(caught.value)
     assert "not past phase 'accepted'" in str(caught.value) and f"invoke destroy --stack {STACK}" in str(caught.value)
     assert destroy(site) == 0 and site.alive() == []
+
+
+def test_a_training_is_not_given_up_for_untrue_404s_while_the_list_shows_its_pod(site: Site) -> None:
+    pod = site.rent()
+    watched = Pod(pod.id, str(pod.lease_id), "/workspace", Address("127.0.0.1", 1), site.yard.cloud)
+    site.lie("get-404-untrue")
+    assert watched.over(sleep=lambda seconds: None) is None
+    site.emulator.faults.off()
+    site.emulator.fleet.delete(pod.id, "by the cloud")
+    assert "has ended" in str(watched.over(sleep=lambda seconds: None))

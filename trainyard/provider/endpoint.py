@@ -60,6 +60,8 @@ class _Boot:
     until: float
     last: str
     door: Door = "no address"
+    denials: int = 0
+    """Looks in turn at which the cloud did not show the pod."""
     denied_from: float = 0.0
     """From then on the cloud's word that there is no such pod is believed, also of one that was never seen."""
 
@@ -111,6 +113,7 @@ def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
             if problem is not None:
                 raise boot_failure(given.pod_id, boot.phase, problem)
         info = _ask(world, cloud, given.pod_id, boot)
+        boot = replace(boot, denials=0 if info is not None else boot.denials + 1)
         if info is not None:
             door = door_of(info)
             if door == "open":
@@ -147,6 +150,8 @@ LOOK_EVERY = 15.0
 
 _UNSEEN = "not seen yet"
 _MARGIN = 5.0
+_DENIALS = 2
+"""So often a pod that was seen must be denied in turn: one untrue 404 must not cost it its boot."""
 _NEXT: dict[Phase, str] = {"accepted": "the cloud", "image": "the image", "ssh": "its SSH server"}
 
 
@@ -184,9 +189,9 @@ def _ask(world: World, cloud: Cloud, pod_id: str, boot: _Boot) -> PodInfo | None
         # An API that stutters is no boot failure; the phase's deadline is.
         world.log(f"pod {pod_id}: {error}", "debug")
         return None
-    if info is None and boot.last != _UNSEEN:
+    if info is None and boot.last != _UNSEEN and boot.denials + 1 >= _DENIALS:
         raise boot_failure(pod_id, boot.phase, f"it was {boot.last}, now it is gone")
-    if info is None and world.time() >= boot.denied_from:
+    if info is None and boot.last == _UNSEEN and world.time() >= boot.denied_from:
         # An earlier operation ended it and could not write that down.
         raise boot_failure(
             pod_id, "accepted", "the cloud says that there is no such pod", hint="Run refresh, then up rents another one."

@@ -12,7 +12,7 @@ from trainyard.clouds.absence import LEAVE, Known, listing_pause, prove
 from trainyard.clouds.marker import PodName, parse_name
 from trainyard.clouds.protocol import Capabilities, Cloud, Offer, PodInfo, PodSpec
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, StillThere
-from trainyard.provider.intents import Intent
+from trainyard.provider.intents import Intent, accepted
 from trainyard.provider.world import Interrupted, World
 
 _FAR = datetime.max.replace(tzinfo=UTC)
@@ -35,7 +35,9 @@ def find(world: World, cloud: Cloud, intent: Intent, name: str) -> PodInfo | Non
     already leaving.
     """
     ours = _parts(name)
-    found = _look(world, cloud, intent, ours)
+    # Pods of an older spec, too: a list that misses the one that is being replaced must not make two of them.
+    ids = [pod.id for pod in accepted(world.places.intents, ours.lease_id) if pod.ended is None]
+    found = _look(world, cloud, intent, ours, ids)
     if not found:
         return None
     alive = sorted((pod for pod in found if pod.name == name and _lives(pod)), key=lambda pod: (pod.created or _FAR, pod.id))
@@ -48,7 +50,7 @@ def find(world: World, cloud: Cloud, intent: Intent, name: str) -> PodInfo | Non
     if keep is not None:
         intent.adopted(keep.id, world.time())
         return keep
-    _wait_until_left(world, cloud, ours)
+    _wait_until_left(world, cloud, ours, ids)
     return None
 
 
@@ -128,7 +130,7 @@ def _proved_unmade(world: World, cloud: Cloud, intent: Intent, spec: PodSpec, er
     Raises the request's own error where that cannot be proved: its outcome stays open.
     """
     try:
-        found = [pod for pod in _look(world, cloud, intent, _parts(spec.name)) if pod.name == spec.name and _lives(pod)]
+        found = [pod for pod in _look(world, cloud, intent, _parts(spec.name), []) if pod.name == spec.name and _lives(pod)]
     except (CloudError, Interrupted):
         raise error from None
     if found:
@@ -154,17 +156,16 @@ def open_until(capabilities: Capabilities, start: float, now: float) -> float:
     return min(start, now) + capabilities.post_timeout + capabilities.settle
 
 
-def _look(world: World, cloud: Cloud, intent: Intent, ours: PodName) -> list[PodInfo]:
+def _look(world: World, cloud: Cloud, intent: Intent, ours: PodName, ids: Sequence[str]) -> list[PodInfo]:
     record = intent.record()
+    ids = list(dict.fromkeys([*record.ids, *ids]))
     caps = cloud.capabilities
     now = world.time()
-    if record.start is None:
-        return _same_logical(cloud.list(), ours)
-    if record.resolved:
-        return _same_logical(listed(cloud, record.ids), ours)
+    if record.start is None or record.resolved:
+        return _same_logical(listed(cloud, ids), ours)
     until, told, empty = open_until(caps, record.start, now), False, 0
     while True:
-        pods = _same_logical(listed(cloud, record.ids), ours)
+        pods = _same_logical(listed(cloud, ids), ours)
         if pods:
             return pods
         left = until - world.time()
@@ -193,9 +194,9 @@ def _after_unclear(world: World, cloud: Cloud, spec: PodSpec) -> PodInfo | None:
         world.sleep(min(2.0, max(0.1, until - world.time())))
 
 
-def _wait_until_left(world: World, cloud: Cloud, ours: PodName) -> None:
+def _wait_until_left(world: World, cloud: Cloud, ours: PodName, ids: Sequence[str]) -> None:
     until, pause = world.time() + LEAVE, 0.1
-    while left := _same_logical(cloud.list(), ours):
+    while left := _same_logical(listed(cloud, ids), ours):
         if world.time() >= until:
             names = ", ".join(f"{pod.id} ({pod.raw_status})" for pod in left)
             raise StillThere(f"pods of this lease do not go away: {names}", hint="Nothing was rented. Run destroy, then try again.")

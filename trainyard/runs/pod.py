@@ -66,10 +66,12 @@ class Pod:
     def _over(self) -> str | None:
         try:
             found = self.cloud.get(self.id)
+            # An untrue 404 was seen to last: the list must miss it, too.
+            listed = found is None and any(pod.id == self.id for pod in self.cloud.list())
         except CloudError:
             return None
         if found is None:
-            return f"the cloud has ended pod {self.id}"
+            return None if listed else f"the cloud has ended pod {self.id}"
         # A stopped pod still costs its disk, and its warden has stopped with it.
         return f"the cloud has stopped pod {self.id} ({found.raw_status})" if found.status in ("exited", "error") else None
 
