@@ -337,3 +337,18 @@ def test_without_python_plain_sh_still_ends_the_pod(tmp_path: Path) -> None:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_no_process_of_the_warden_shows_the_pods_keys_in_proc(tmp_path: Path, wardens: Callable[[], list[int]]) -> None:
+    env = pod_env(
+        tmp_path, RUNPOD_POD_ID="p1", RUNPOD_API_KEY=KEY, RUNPOD_API_URL="http://127.0.0.1:9", RUNPOD_GRAPHQL_URL="http://127.0.0.1:9"
+    )
+    subprocess.run(boot_command(), env=env, check=True, stdin=subprocess.DEVNULL)
+    status = tmp_path / "workspace/.trainyard/warden/status.json"
+    wait_for(lambda: status.exists() and json.loads(status.read_text())["proof"] != "not asked yet")
+    assert json.loads(status.read_text())["ways"][:2] == ["RunPod REST", "RunPod GraphQL"], "it has its key all the same"
+    found = wardens()
+    assert found
+    for process in found:
+        seen = Path(f"/proc/{process}/environ").read_bytes() + Path(f"/proc/{process}/cmdline").read_bytes()
+        assert KEY.encode() not in seen and b"RUNPOD_POD_ID=p1" in seen

@@ -7,10 +7,9 @@ import pytest
 
 from tests.pod.clock import TurnedClock
 from tests.pod.lease import HOUR, Ended, make
-from trainyard.pod.warden import Refused
 from trainyard.remote.local import LocalTransport
 from trainyard.runs import heartbeat
-from trainyard.runs.heartbeat import beat, beating, cannot_end_itself, tell_budget
+from trainyard.runs.heartbeat import beat, beating, tell_budget
 from trainyard.runs.pod import Pod
 from trainyard.runs.record import Record
 
@@ -75,21 +74,3 @@ def test_while_data_are_sent_the_pod_hears_of_its_controller_also_after_a_lost_l
         while not (tmp_path / ".trainyard/warden/heartbeat").exists():
             assert time.monotonic() < until
             time.sleep(0.01)
-
-
-@pytest.mark.parametrize(("answer", "told"), [("HTTP 403", "a: HTTP 403"), (None, None)])
-def test_a_pod_whose_own_key_is_refused_is_told_before_the_training_starts(
-    tmp_path: Path, pod: Pod, answer: str | None, told: str | None
-) -> None:
-    assert cannot_end_itself(LocalTransport(), pod) is None, "no warden tells nothing"
-
-    def prove() -> None:
-        if answer:
-            raise Refused(answer)
-
-    ended = Ended()
-    w = make(tmp_path, TurnedClock(), ended, [ended.way("a", prove)])
-    w.write_status()
-    assert cannot_end_itself(LocalTransport(), pod) is None, "it has not asked yet"
-    w.tick()
-    assert cannot_end_itself(LocalTransport(), pod) == told

@@ -11,7 +11,7 @@ from trainyard.runs.start import tell_of_warden
 
 def told(warden: object) -> tuple[list[str], dict[str, object]]:
     said: list[str] = []
-    record = SimpleNamespace(pod={"pod_id": "p1", "end": "2026-11-24T03:00:00Z"})
+    record = SimpleNamespace(environment="runpod", pod={"pod_id": "p1", "end": "2026-11-24T03:00:00Z"})
     context = SimpleNamespace(ui=SimpleNamespace(warn=said.append))
     tell_of_warden(context, record, warden)  # type: ignore[arg-type]
     return said, record.pod
@@ -25,5 +25,7 @@ def test_a_warden_whose_key_reaches_its_pod_is_worth_no_word() -> None:
 @pytest.mark.parametrize("warden", [{"armed": True, "key_sees_pod": False, "proof": "RunPod REST: HTTP 401"}, {"armed": True}, None])
 def test_a_pod_whose_own_key_is_refused_is_told_with_its_end_and_the_command(warden: object) -> None:
     said, kept = told(warden)
-    assert "pod p1 can be ended only from outside" in said[0] and "2026-11-24T03:00:00Z" in said[0] and "invoke reap" in said[0]
+    assert (
+        "pod p1 can be ended only from outside" in said[0] and "2026-11-24T03:00:00Z" in said[0] and "invoke reap --stack runpod" in said[0]
+    )
     assert kept["ends_itself"] is False and ("401" in said[0]) is ("401" in str(warden))

@@ -39,6 +39,8 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+KEYS = ("RUNPOD_API_KEY", "CONTAINER_API_KEY", "SSH_HOST_ED25519_KEY", "JUPYTER_PASSWORD")
+"""What of its environment only the warden and the SSH server are to know."""
 TICK = 5.0
 """Longest time (s) between two looks."""
 LONGEST_LEASE = 31 * 86400.0
@@ -51,7 +53,6 @@ TIMEOUT = 20.0
 """Longest time (s) for an answer of a cloud or of the pod's socket."""
 RUNPOD_REST = "https://api.runpod.io/v2"
 RUNPOD_GRAPHQL = "https://api.runpod.io/graphql"
-NOT_ASKED = "not asked yet"
 GRAPHQL_READ = "query($input: PodFilter!) { pod(input: $input) { id } }"
 GRAPHQL_END = "mutation($input: PodTerminateInput!) { podTerminate(input: $input) }"
 
@@ -99,6 +100,7 @@ class Way:
 
 def main(arguments: Sequence[str] = ()) -> int:
     """Start the warden detached (``--foreground``: in this process) and return; a second one in the same pod does nothing."""
+    take_keys(arguments)
     if "--foreground" not in arguments:
         if os.fork():
             return 0
@@ -116,6 +118,27 @@ def main(arguments: Sequence[str] = ()) -> int:
         Warden(os.environ, Clock()).run()
     keep(lambda: Warden(os.environ, Clock()).run())
     return 0
+
+
+def take_keys(arguments: Sequence[str]) -> None:
+    """Hold the pod's keys in memory alone: what was in the environment at the start, every process of the pod can read in /proc.
+
+    The program starts itself anew without them and hands them over by a pipe. A warden that cannot do so goes on as it is.
+    """
+    if "--keys" in arguments:
+        with open(int(arguments[arguments.index("--keys") + 1])) as pipe:
+            os.environ.update(json.load(pipe))
+        return
+    keys = {name: value for name, value in os.environ.items() if name in KEYS}
+    if not keys:
+        return
+    with contextlib.suppress(OSError):
+        taken, given = os.pipe()
+        os.write(given, json.dumps(keys).encode())
+        os.close(given)
+        os.set_inheritable(taken, True)
+        rest = {name: value for name, value in os.environ.items() if name not in KEYS}
+        os.execve(sys.executable, [sys.executable, os.path.abspath(__file__), *arguments, "--keys", str(taken)], rest)
 
 
 def claim(env: Mapping[str, str]) -> int | None:
@@ -163,7 +186,7 @@ class Warden:
         self.budget_fired: float | None = None
         self.stop, self.end = self._first_deadlines()
         self.state, self.reason = "watching", ""
-        self.proven, self.proof = False, "no way to end this pod from inside" if not self.ways else NOT_ASKED
+        self.proven, self.proof = False, "no way to end this pod from inside" if not self.ways else "not asked yet"
         self.next_proof, self.proofs = clock.boot(), 0
         self.stopped_jobs: set[str] = set()
         self.attempts = 0

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from trainyard.errors import TrainyardError
-from trainyard.pod.warden import NOT_ASKED
 from trainyard.remote.protocol import Transport, quote
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.pod import Pod
@@ -44,18 +43,6 @@ def beating(pod: Pod) -> Iterator[None]:
         yield
     finally:
         done.set()
-
-
-def cannot_end_itself(transport: Transport, pod: Pod) -> str | None:
-    """Return why the warden cannot end its pod; None when it can, has not found out yet, or does not tell."""
-    answer = transport.exec(f"cat {quote(pod.path('.trainyard', 'warden', 'status.json'))}", timeout=30)
-    try:
-        told = json.loads(answer.stdout) if answer.rc == 0 else {}
-    except ValueError:
-        return None
-    if not isinstance(told, dict) or told.get("key_sees_pod") is not False or told.get("proof") == NOT_ASKED:
-        return None
-    return str(told.get("proof"))
 
 
 def tell_budget(transport: Transport, record: Record, pod: Pod) -> None:

@@ -14,7 +14,7 @@ from trainyard.runs.adopt import RUN_FILE, told_to_pod
 from trainyard.runs.bucketdata import signed_urls
 from trainyard.runs.consent import secret_values
 from trainyard.runs.context import Context
-from trainyard.runs.heartbeat import beating, cannot_end_itself, tell_budget
+from trainyard.runs.heartbeat import beating, tell_budget
 from trainyard.runs.judge import declared_of
 from trainyard.runs.pod import Pod
 from trainyard.runs.record import Record, RunFolder
@@ -35,8 +35,6 @@ def start(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None
     ):
         put_bytes(transport, pod.path(*RUN_FILE), told_to_pod(record))
         tell_budget(transport, record, pod)
-        if why := cannot_end_itself(transport, pod):
-            context.ui.warn(f"the pod cannot end itself ({why}): only from outside can it be ended, so keep the reaper running")
         if record.data.get("kind") == "s3":
             urls = signed_urls(context, (record.bucket or {}).get("store"), record.data["files"])
             put_bytes(transport, pod.path("input", ".sources.json"), json.dumps(urls).encode(), mode=0o600)
@@ -54,7 +52,7 @@ def tell_of_warden(context: Context, record: Record, warden: object) -> None:
     if not proven:
         context.ui.warn(
             f"pod {record.pod.get('pod_id')} can be ended only from outside: its warden's own key does not reach it ({why}).\n"
-            f"Its lease is over at {record.pod.get('end')}: leave this command running, or see that 'invoke reap' runs then."
+            f"Its lease is over at {record.pod.get('end')}: leave this running, or run then: invoke reap --stack {record.environment}"
         )
 
 
