@@ -59,7 +59,9 @@ class Row(NamedTuple):
     def texts(self) -> tuple[str, ...]:
         """Every text of the row."""
         if self.messages:
-            return tuple(message["content"] for message in self.messages if message["content"])
+            spoken = [str(message.get(name) or "") for message in self.messages for name in ("content", *_SPEECH)]
+            calls = [json.dumps(call["function"]) for message in self.messages for call in message.get("tool_calls", [])]
+            return tuple(text for text in (*spoken, *calls, *map(json.dumps, self.tools or [])) if text)
         return (self.prompt, self.answer) if self.prompt else (self.answer,)
 
 
