@@ -20,7 +20,8 @@ from trainyard.engine.events import Events
 from trainyard.engine.program import leave
 from trainyard.engine.project import Project, load_project, settings_path
 from trainyard.engine.refusals import refused
-from trainyard.engine.session import Request, Session, open_backend, passphrase
+from trainyard.engine.secrets import passphrase
+from trainyard.engine.session import Request, Session, open_backend
 from trainyard.engine.streams import Streams
 from trainyard.errors import TrainyardError, UserError, outside
 

@@ -12,6 +12,8 @@ import functools
 import hashlib
 import os
 import threading
+from collections.abc import Mapping
+from pathlib import Path
 
 from trainyard.errors import EngineError
 
@@ -22,6 +24,19 @@ _NONCE_BYTES = 12
 _CHECK_TEXT = "pulumi"
 
 
+def passphrase(env: Mapping[str, str]) -> str:
+    """Return the passphrase; an empty one counts when it is set."""
+    if "PULUMI_CONFIG_PASSPHRASE" in env:
+        return env["PULUMI_CONFIG_PASSPHRASE"]
+    path = env.get("PULUMI_CONFIG_PASSPHRASE_FILE")
+    if not path:
+        raise EngineError("the passphrase is not known: set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise EngineError(f"the passphrase cannot be read from {path}: {error.strerror}") from None
+
+
 def new_salt(passphrase: str) -> str:
     """Return a new ``encryptionsalt``: random salt and the value that later proves the passphrase."""
     salt = os.urandom(_SALT_BYTES)
@@ -30,6 +45,17 @@ def new_salt(passphrase: str) -> str:
 
 
 _DERIVING = threading.Lock()
+
+
+def begin(passphrase: str, salt: str) -> None:
+    """Derive the key of a salt in a thread: a Crypter that is made meanwhile waits for it."""
+    raw, _ = _split_salt(salt)
+
+    def derive() -> None:
+        with _DERIVING:
+            _derive(passphrase, raw)
+
+    threading.Thread(target=derive, name="key", daemon=True).start()
 
 
 class Crypter:

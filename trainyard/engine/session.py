@@ -23,7 +23,7 @@ from trainyard.engine.program import ProgramFailed, Run, foreign_interpreter, im
 from trainyard.engine.project import Project, has_secrets, load_settings, load_stack_file, salt_in, settings_path
 from trainyard.engine.providers import Plugins, Providers, version_of
 from trainyard.engine.refusals import Guard, without_command_plugin
-from trainyard.engine.secrets import Crypter, new_salt
+from trainyard.engine.secrets import Crypter, new_salt, passphrase
 from trainyard.engine.spawn import Source
 from trainyard.engine.state import StackState
 from trainyard.engine.streams import Streams
@@ -60,19 +60,6 @@ def open_backend(project: Project, env: Mapping[str, str]) -> Backend:
     if not url:
         raise UserError("no backend: set PULUMI_BACKEND_URL to file:///path/to/state, or backend.url in Pulumi.yaml")
     return Backend(url)
-
-
-def passphrase(env: Mapping[str, str]) -> str:
-    """Return the passphrase; an empty one counts when it is set."""
-    if "PULUMI_CONFIG_PASSPHRASE" in env:
-        return env["PULUMI_CONFIG_PASSPHRASE"]
-    path = env.get("PULUMI_CONFIG_PASSPHRASE_FILE")
-    if not path:
-        raise EngineError("the passphrase is not known: set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE")
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise EngineError(f"the passphrase cannot be read from {path}: {error.strerror}") from None
 
 
 class Session:
