@@ -125,18 +125,29 @@ class CliState:
 
     def _run(self, *words: str, cwd: Path | None = None, given: str = "", absent_is_fine: bool = False) -> str | None:
         """Return what a command of the CLI printed, None for a stack that is not there and need not be."""
+        done = self._ask(*words, cwd=cwd, given=given)
+        if done.returncode == 0:
+            return done.stdout
+        if absent_is_fine and not self._is_listed():
+            return None
+        raise EngineError(done.stderr.strip() or f"pulumi {' '.join(words[:2])} exited {done.returncode}")
+
+    def _is_listed(self) -> bool:
+        """Tell whether the backend lists the stack; where it does not answer, the stack may be there."""
+        done = self._ask("stack", "ls", "--json")
+        try:
+            return self.stack.name in [str(row["name"]).rpartition("/")[2] for row in json.loads(done.stdout)]
+        except (ValueError, KeyError, TypeError):
+            return True
+
+    def _ask(self, *words: str, cwd: Path | None = None, given: str = "") -> subprocess.CompletedProcess[str]:
         stack = self.stack
         binary = installed.find(stack.env, stack.places.root)
         if binary is None:
             raise UserError("this state backend needs the Pulumi CLI, which is not on PATH")
         env = child_env(stack.places, stack.env, None)
         argv = [str(binary), *words, "--non-interactive"]
-        done = subprocess.run(argv, cwd=cwd or stack.places.root, env=env, input=given, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return done.stdout
-        if absent_is_fine and "no stack named" in done.stderr:
-            return None
-        raise EngineError(done.stderr.strip() or f"pulumi {' '.join(words[:2])} exited {done.returncode}")
+        return subprocess.run(argv, cwd=cwd or stack.places.root, env=env, input=given, capture_output=True, text=True, check=False)
 
 
 def _document(salt: str) -> str:
