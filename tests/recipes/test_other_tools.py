@@ -1,0 +1,108 @@
+"""Config files of other tools: each key is understood or refused with our name for it, all of them at once."""
+
+import json
+
+import pytest
+
+from tests.recipes.conftest import ROOT
+from trainyard.errors import UserError
+from trainyard.recipes.contract import load_recipe
+from trainyard.recipes.values import needs_of, resolve
+
+LORA = load_recipe(ROOT, "lora")
+AXOLOTL = """
+base_model: Qwen/Qwen3-0.6B
+adapter: qlora
+lora_r: 16
+lora_alpha: 32
+lora_dropout: 0.05
+lora_target_linear: true
+sequence_len: 512
+micro_batch_size: 2
+gradient_accumulation_steps: 4
+num_epochs: 1
+optimizer: adamw_8bit
+lr_scheduler: cosine
+learning_rate: 0.0002
+bf16: auto
+sample_packing: false
+flash_attention: true
+deepspeed:
+output_dir: ./out
+"""
+FACTORY = """
+### model
+model_name_or_path: Qwen/Qwen3-0.6B
+### method
+stage: sft
+do_train: true
+finetuning_type: lora
+lora_target: all
+cutoff_len: 1024
+warmup_ratio: 0.1
+lr_scheduler_type: cosine
+plot_loss: true
+"""
+
+
+def read(tmp_path, text, name="c.yaml", sets=("device=gpu",), told=None):
+    (tmp_path / name).write_text(text)
+    return resolve(LORA, tmp_path / name, sets, on_note=(told if told is not None else []).append)
+
+
+def test_a_file_of_axolotl_is_understood(tmp_path):
+    told = []
+    values = read(tmp_path, AXOLOTL, told=told)
+    expected = {
+        "base_model": "Qwen/Qwen3-0.6B", "load_in_4bit": True, "lora_rank": 16, "target_modules": ["all-linear"], "max_seq_length": 512,
+        "per_device_train_batch_size": 2, "num_train_epochs": 1, "optim": "adamw_8bit", "lr_scheduler_type": "cosine",
+    }  # fmt: skip
+    assert expected.items() <= values.items()
+    assert told == [
+        "c.yaml: bf16, sample_packing, flash_attention, deepspeed, output_dir of another tool's file say nothing to recipe lora"
+    ]
+
+
+def test_a_file_of_llama_factory_and_one_of_peft_are_understood(tmp_path):
+    values = read(tmp_path, FACTORY)
+    assert (values["max_seq_length"], values["warmup_ratio"], values["target_modules"]) == (1024, 0.1, ["all-linear"])
+    given = {
+        "r": 4,
+        "target_modules": "q_proj,v_proj",
+        "modules_to_save": ["lm_head"],
+        "task_type": "CAUSAL_LM",
+        "bias": "none",
+        "peft_type": "LORA",
+    }
+    values = read(tmp_path, json.dumps(given), "c.json")
+    assert (values["lora_rank"], values["target_modules"], values["modules_to_save"]) == (4, ["q_proj", "v_proj"], ["lm_head"])
+    pattern = r".*\.(q|v)_proj"
+    assert read(tmp_path, json.dumps({"target_modules": pattern}), "c.json")["target_modules"] == [pattern]
+
+
+def test_groups_of_settings_are_opened(tmp_path):
+    values = read(tmp_path, "lora:\n  rank: 4\ntraining: {lr: 1e-3, schedule: {warmup_steps: 3}}\n")
+    assert (values["lora_rank"], values["learning_rate"], values["warmup_steps"]) == (4, 1e-3, 3)
+    with pytest.raises(UserError, match="both set lora_rank"):
+        read(tmp_path, "rank: 2\nlora:\n  rank: 4\n")
+
+
+def test_everything_wrong_in_file_and_arguments_is_told_at_once_with_places(tmp_path):
+    text = "lora:\n  rnak: 4\nsample_packing: true\nlr: fast\nval_set_size: 0.1\ndatasets: [{path: a}]\n"
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, text, sets=["rank=x", "nothing=1"])
+    told = str(caught.value)
+    assert told.startswith(f"{tmp_path}/c.yaml:2:3: recipe lora has no variable 'rnak' (did you mean 'rank'")
+    assert "7 settings are wrong" in told
+    assert f"{tmp_path}/c.yaml:3:1: sample_packing: rows are not packed" in told
+    assert f"{tmp_path}/c.yaml:4:5: lr must be a number" in told and "no rows are held back" in told and "say --data FILE" in told
+    assert "--set rank=x: rank must be" in told and "--set nothing=1: recipe lora has no variable 'nothing'" in told
+
+
+def test_what_a_run_needs_can_be_said_by_hand(tmp_path):
+    values = read(tmp_path, "needs:\n  vram_gb: 20\n  cuda: 12.4\n", sets=["needs.disk_gb=7", "base_model=x/y-8B"])
+    needs = needs_of(LORA, values)
+    assert (needs["vram_gb"], needs["cuda"], needs["disk_gb"], needs["gpus"]) == (20, "12.4", 7, 1)
+    assert resolve(LORA, sets=["needs.cuda=none"])["needs.cuda"] is None
+    with pytest.raises(UserError, match=r"no variable 'needs.vram' \(did you mean 'needs.vram_gb'"):
+        resolve(LORA, sets=["needs.vram=3"])
