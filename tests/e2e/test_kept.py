@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import signal
 import time
 
 import pytest
@@ -120,8 +118,7 @@ def test_a_training_that_does_not_listen_is_stopped_in_time_to_keep_what_it_left
     running = yard.start(*words(tmp_path, "trap '' TERM; while :; do sleep 0.2; done"))
     log = yard.home / "runs" / "tester" / "a" / "1" / "train.log"
     yard.wait_for(lambda: log.is_file() and "left" in log.read_text())
-    os.kill(running.pid, signal.SIGINT)
-    assert running.wait(30) == 11
+    kill_tree(running)
     # Its lease is as good as over: 6 s are left, half of them to save.
     path = yard.home / "runs" / "tester" / "a" / "1" / "run.json"
     record, now = json.loads(path.read_text()), time.time()
