@@ -124,7 +124,7 @@ def test_a_cloud_that_does_not_answer_says_nothing_about_its_pod() -> None:
 
 
 def pod(get: object) -> Pod:
-    return Pod("p1", "l1", "/workspace", Address("127.0.0.1", 1, "root", None, None), SimpleNamespace(get=get))  # type: ignore[arg-type]
+    return Pod("p1", "l1", "/workspace", Address("127.0.0.1", 1, "root", None, None), SimpleNamespace(get=get, list=lambda: []))  # type: ignore[arg-type]
 
 
 def test_one_run_that_cannot_be_finished_does_not_keep_recover_from_the_others(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
