@@ -18,8 +18,9 @@ from trainyard.engine.provider import ProviderError
 from trainyard.errors import CloudUnknown, TrainyardError
 from trainyard.provider.problems import Problem
 from trainyard.remote.transport import Address
-from trainyard.runs import attach, environments
+from trainyard.runs import attach
 from trainyard.runs.context import Context
+from trainyard.runs.destroy import destroy
 from trainyard.runs.pod import Pod
 from trainyard.runs.ui import Ui
 from trainyard.stacks import facade
@@ -124,7 +125,7 @@ def test_a_cloud_that_does_not_answer_says_nothing_about_its_pod() -> None:
 
 
 def pod(get: object) -> Pod:
-    return Pod("p1", "l1", "/workspace", Address("127.0.0.1", 1, "root", None, None), SimpleNamespace(get=get, list=lambda: []))  # type: ignore[arg-type]
+    return Pod("p1", "l1", "/workspace", Address("127.0.0.1", 1, "root", None, None), SimpleNamespace(get=get, list=list))  # type: ignore[arg-type]
 
 
 def test_one_run_that_cannot_be_finished_does_not_keep_recover_from_the_others(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,8 +154,8 @@ def test_a_destroy_whose_engine_was_killed_takes_what_it_ended_through_the_cloud
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = [Outcome("builtin", "destroy", -9, {}, 1.0), Outcome("builtin", "destroy", 0, {"delete": 3}, 1.0)]
-    monkeypatch.setattr(environments.facade, "operate", lambda *_: told.pop(0))
+    monkeypatch.setattr(facade, "operate", lambda *_: told.pop(0))
 
-    outcome = environments._destroy(Context(stack.places, stack.env, Ui(json=True)), stack, lambda _: None)
+    outcome = destroy(Context(stack.places, stack.env, Ui(json=True)), stack, [], lambda _: None)
 
     assert outcome.ok and not told

@@ -45,7 +45,7 @@ def destroy(context: Context, stack: Stack, runs: Iterable[Record], on_event: On
         done = _by_engine(stack, on_event)
         if not named.leases and not named.pods:
             _need_word_of_what_no_state_knows(context, stack, done, mark)
-            return _outcome(stack, done)
+            return _outcome(stack, done if done.error is None else _by_engine(stack, on_event))
         proof = _prove(context, stack, named, engine_failed=done.error is not None)
         if done.error is not None and proof.proved:
             # The state still names what is gone, and an up would believe it.
