@@ -181,6 +181,17 @@ def test_the_local_store_is_reached_whatever_variables_and_files_of_the_aws_cli_
         _client.cache_clear()
 
 
+def test_a_way_out_that_is_none_is_named_before_a_store_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _client.cache_clear()
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://u:pass-word@127.0.0.1:9")
+    with pytest.raises(UserError, match="HTTPS_PROXY: a proxy of kind 'socks5'"):
+        s3(settings(R2))
+    monkeypatch.delenv("HTTPS_PROXY")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    with pytest.raises(UserError, match="SSL_CERT_FILE"):
+        s3(settings(R2))
+
+
 def test_the_sync_command_is_exact_and_quoted() -> None:
     assert sync_command(settings(R2), "models/a/b/1/model/", "./my dir") == (
         'AWS_ACCESS_KEY_ID="$R2_ACCESS_KEY_ID" AWS_SECRET_ACCESS_KEY="$R2_SECRET_ACCESS_KEY" '

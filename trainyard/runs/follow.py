@@ -31,6 +31,9 @@ from trainyard.runs.verdict import Verdict
 STOP_GRACE = 300.0
 """Seconds a training may take to save after it was told to stop."""
 
+OWN_PROGRAM = "command"
+"""The recipe of programs of one's own: most report no figures, so what they print is shown."""
+
 _ASK_CLOUD_EVERY = 20.0
 _ASK_CLOUD_FIRST = 3.0
 _HEARTBEAT_EVERY = 30.0
@@ -80,6 +83,8 @@ def _follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Jo
             if not os.fstat(log.fileno()).st_size:
                 note(context, record, "first output")
             _write(log, data)
+            if record.recipe == OWN_PROGRAM:
+                line.log(data)
 
         def take_metrics(data: bytes) -> None:
             _write(metrics, data)
@@ -109,8 +114,14 @@ def watch_files(context: Context, folder: RunFolder, *, poll: float) -> None:
     """Show the progress that another controller writes, until it lets go of the run."""
     record = folder.load()
     with ProgressLine(context.ui, lambda: cost(record)) as line:
-        offset = 0
+        offset, seen = 0, folder.log.stat().st_size if folder.log.is_file() else 0
         while is_driven(folder):
+            if record.recipe == OWN_PROGRAM and folder.log.is_file():
+                with folder.log.open("rb") as log:
+                    log.seek(seen)
+                    data = log.read()
+                seen += len(data)
+                line.log(data)
             if folder.metrics.is_file():
                 with folder.metrics.open("rb") as metrics:
                     metrics.seek(offset)

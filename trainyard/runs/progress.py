@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,11 @@ from rich.progress import BarColumn, Progress, TextColumn
 from trainyard.runs.ui import Ui
 
 _LINE_EVERY = 10.0
+_MOST_LINES = 200
+"""Lines of a program's own log that are shown of one piece of it."""
+_LONGEST_LINE = 4096
+_STEERING = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Escape sequences and control characters, all but the tabulator."""
 
 
 @dataclass(slots=True)
@@ -79,7 +85,7 @@ class ProgressLine:
     def __init__(self, ui: Ui, cost: Callable[[], float]) -> None:
         self.ui, self.cost = ui, cost
         self.metrics = Metrics()
-        self.buffer = b""
+        self.buffer = self.rest = b""
         self.last = 0.0
         self.shown = -1
         self.bar: Progress | None = None
@@ -94,9 +100,11 @@ class ProgressLine:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.rest:
+            self.log(b"\n")
         if self.bar:
             self.bar.stop()
-        elif self.metrics.step != self.shown:
+        elif self.metrics.step and self.metrics.step != self.shown:
             self.ui.say(f"train      {self.text()}")
 
     def feed(self, data: bytes) -> None:
@@ -111,6 +119,17 @@ class ProgressLine:
             self.last, self.shown = time.monotonic(), self.metrics.step
             self.ui.say(f"train      {self.text()}")
 
+    def log(self, data: bytes) -> None:
+        """Show what the program itself prints, until it reports figures; a flood is cut, the whole log is kept elsewhere."""
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        if self.metrics.step:
+            return
+        if len(lines) > _MOST_LINES:
+            self.ui.say(f"           ... {len(lines) - _MOST_LINES:,} lines more, in its log")
+        for line in lines[-_MOST_LINES:]:
+            self.ui.say(_shown(line))
+        self.rest = self.rest[-_LONGEST_LINE:]
+
     def text(self) -> str:
         """Return the figures as one line."""
         m = self.metrics
@@ -124,6 +143,12 @@ class ProgressLine:
             parts.append(f"{m.tokens_per_second:,.0f} tokens/s")
         parts.append(f"${self.cost():.2f}")
         return "  ".join(parts)
+
+
+def _shown(line: bytes) -> str:
+    """Return a line of a log as a terminal would be left with it: what a carriage return overwrote and what steers it taken out."""
+    text = line.rstrip(b"\r").rpartition(b"\r")[2][:_LONGEST_LINE].decode("utf-8", "replace")
+    return _STEERING.sub("", text)
 
 
 def duration(seconds: float) -> str:

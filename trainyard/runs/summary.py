@@ -118,7 +118,7 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
     """Return the closing lines a person reads: verdict, figures, where the result is and how to fetch it."""
     word = verdict(success=summary["success"], cancelled=summary["cancelled"], stopped=summary["stopped"])
     figures = [
-        f"{summary['steps_done']}/{summary['steps_planned']} steps",
+        f"{summary['steps_done']}/{summary['steps_planned']} steps" if summary["steps_done"] or summary["steps_planned"] else "",
         f"loss {summary['first_loss']:.4f} -> {summary['final_loss']:.4f}" if summary["final_loss"] is not None else "",
         f"${summary['cost']:.2f}",
         f"engine {summary['engine']}",

@@ -40,7 +40,7 @@ class Ui:
 
     def __init__(self, *, json: bool = False, stream: TextIO | None = None) -> None:
         self.json = json
-        self.console = _Screen(file=stream or (sys.stderr if json else sys.stdout), highlight=False, soft_wrap=True)
+        self.console = _Screen(file=stream or (sys.stderr if json else sys.stdout), highlight=False, emoji=False, soft_wrap=True)
 
     @property
     def live(self) -> bool:

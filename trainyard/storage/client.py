@@ -20,6 +20,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
+from trainyard import network
 from trainyard.config import Places, group, resolve_secret
 from trainyard.errors import UserError
 from trainyard.secret import Secret
@@ -114,7 +115,16 @@ def _client(settings: StoreSettings) -> Any:
         aws_session_token=settings.session_token.reveal() if settings.session_token else None,
         region_name=settings.region,
     )
-    return session.client("s3", endpoint_url=settings.endpoint, config=client_config(settings))
+    return session.client("s3", endpoint_url=settings.endpoint, config=client_config(settings), verify=_certificates(settings))
+
+
+def _certificates(settings: StoreSettings) -> str | None:
+    """Return the file of certificates that the environment names, None for the usual ones; raises UserError for a proxy of no use."""
+    if (settings.endpoint or "https:").startswith("http:"):
+        return None
+    network.proxies(os.environ)
+    network.trust(os.environ)
+    return os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or None
 
 
 def client_config(settings: StoreSettings) -> Config:
