@@ -81,12 +81,13 @@ def yard_stack(yard: RunPodYard):  # type: ignore[no-untyped-def]
 
 
 def clear_text(yard: RunPodYard, secrets: dict[str, str], argvs: Iterable[tuple[str, ...]], printed: Iterable[str]) -> list[str]:
-    """Return where a secret stands in clear: state, logs, records, command lines, what was printed."""
+    """Return where a secret stands in clear: state, logs, records, results at home and in the bucket, command lines, what was printed."""
     found = []
-    for path in yard.home.rglob("*") if yard.home.is_dir() else ():
+    places = (yard.home, yard.root / "out", yard.places.store / "data")
+    for path in (path for place in places if place.is_dir() for path in place.rglob("*")):
         if path.is_file() and not path.is_relative_to(yard.places.ssh):
             text = _text(path)
-            found += [f"{name} in clear in {path.relative_to(yard.root)}" for name, secret in secrets.items() if secret in text]
+            found += [f"{name} in clear in {path}" for name, secret in secrets.items() if secret in text]
     for argv in argvs:
         found += [f"{name} in the command line of {argv[:4]}" for name, secret in secrets.items() if secret in " ".join(argv)]
     for text in printed:

@@ -55,9 +55,12 @@ def test_it_sees_a_pod_that_was_paid_beyond_its_lease(cloud_world: World) -> Non
 def test_it_sees_secrets_in_files_on_command_lines_and_on_the_screen_and_a_state_that_cannot_be_read(cloud_world: World) -> None:
     yard = cloud_world.yard()
     (yard.home / "logs").mkdir(parents=True)
-    (yard.home / "logs" / "x.log").write_text("key hush-hush\n")
+    log = yard.places.store / "data/bucket/logs/u/r/1/train.log"
+    log.parent.mkdir(parents=True)
+    for path in (yard.home / "logs" / "x.log", log):
+        path.write_text("key hush-hush\n")
     found = judge.clear_text(yard, {"it": "hush-hush"}, [("cmd", "--key=hush-hush")], ["printed hush-hush"])
-    assert len(found) == 3 and judge.clear_text(yard, {"it": "other"}, [("cmd",)], [""]) == []
+    assert len(found) == 4 and judge.clear_text(yard, {"it": "other"}, [("cmd",)], [""]) == []
 
     stacks = yard.places.state / ".pulumi" / "stacks" / "trainyard"
     stacks.mkdir(parents=True)

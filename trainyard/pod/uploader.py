@@ -46,6 +46,7 @@ PASSING = ("BadDigest", "XAmzContentChecksumMismatch", "RequestTimeout", "SlowDo
 # What stands for a status where no store has answered: nobody did, or the file is not the one that was planned.
 NO_ANSWER, OTHER_FILE = 0, 1
 _CODE = re.compile(rb"<Code>([^<]{1,80})</Code>")
+_MESSAGE = re.compile(rb"<Message>([^<]{1,300})</Message>")
 _TOKENS = re.compile(r"\*\*/|\*\*|\*|\?|\[[!^]?[^/]+?\]|[^*?\[]+|\[")
 
 
@@ -492,7 +493,8 @@ class Sender:
             return NO_ANSWER, {"code": "Network", "message": f"{type(error).__name__}: {error}"}
         code = _CODE.search(body)
         told = code.group(1).decode("ascii", "replace") if code else str(status)
-        return status, {"status": status, "code": told, "message": body[:300].decode("utf-8", "replace")}
+        words = _MESSAGE.search(body)
+        return status, {"status": status, "code": told, "message": (words.group(1) if words else body[:300]).decode("utf-8", "replace")}
 
     def put(self, item: dict[str, Any], sent: Sent) -> tuple[int, bytes]:
         """Send the bytes; returns status and body of the answer."""

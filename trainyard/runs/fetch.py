@@ -9,6 +9,7 @@ from trainyard.config import user_name
 from trainyard.errors import UserError
 from trainyard.provider.environments import default_bucket, known_environment_id
 from trainyard.runs.context import Context
+from trainyard.runs.roads import is_owed
 from trainyard.runs.stores import store_of
 from trainyard.stacks import facade
 from trainyard.storage.client import StoreSettings, store_settings
@@ -48,6 +49,9 @@ def _own(context: Context, reference: str) -> tuple[StoreSettings, str] | None:
         here = (record.result or {}).get("local_path")
         where = f"its result lies in {here}" if here else f"it has no result here (it is: {record.phase})"
         raise UserError(f"run {record.id} of stack '{record.environment}' has no bucket: {where}")
+    if is_owed(record):
+        where = f"the result of {record.id} lies in {(record.result or {}).get('local_path')} and is not in its bucket yet"
+        raise UserError(where, hint="Bring it there with: invoke recover")
     return bucket, record.user
 
 
@@ -64,6 +68,8 @@ def fetch(context: Context, stack: str | None, reference: str, dest: Path, *, pa
 
     def show(progress: Progress) -> None:
         nonlocal last
+        if progress.text:
+            context.ui.say(f"download   {progress.text}")
         share = progress.done / progress.total if progress.total else 1.0
         if share - last >= 0.1:
             last = share

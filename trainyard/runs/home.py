@@ -7,19 +7,28 @@ from pathlib import Path
 
 from trainyard.runs.context import Context
 from trainyard.runs.record import Record, RunFolder
+from trainyard.storage.manifest import MANIFEST, decode
 
 HOME_FILES = ("run-summary.json", "train.log", "metrics.jsonl", "result.json", "checkpoint.json")
 
 
 def bring_home(context: Context, record: Record, folder: RunFolder) -> Path:
-    """Copy what a person looks at into ``out/<user>/<run>/``, after failure and cancel too."""
+    """Copy what a person looks at into ``out/<user>/<run>/``, after failure and cancel too; never over a file of the result."""
     home = record.id.home(context.places.root / "out")
     home.mkdir(parents=True, exist_ok=True)
-    for name in HOME_FILES:
-        if (folder.path / name).is_file():
-            shutil.copy2(folder.path / name, home / name)
-    if (folder.bundle / "config.json").is_file():
-        shutil.copy2(folder.bundle / "config.json", home / "config.json")
-    if folder.bundle.is_dir():
+    taken = _of_result(home)
+    sources = [(folder.path / name, name) for name in HOME_FILES] + [(folder.bundle / "config.json", "config.json")]
+    for source, name in sources:
+        if source.is_file() and name not in taken:
+            shutil.copy2(source, home / name)
+    if folder.bundle.is_dir() and "scripts" not in taken:
         shutil.copytree(folder.bundle, home / "scripts", dirs_exist_ok=True)
     return home
+
+
+def _of_result(home: Path) -> set[str]:
+    """Return the names at the top of a result that came home over SSH."""
+    path = home / MANIFEST
+    if not path.is_file():
+        return set()
+    return {entry.path.partition("/")[0] for entry in decode(path.read_bytes(), str(path)).files}

@@ -1,0 +1,37 @@
+"""What comes home beside a result is never written over it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from trainyard.runs.home import bring_home
+from trainyard.runs.identity import RunId
+from trainyard.runs.record import RunFolder
+from trainyard.storage.manifest import Entry, Manifest, ResultKey
+
+
+class Fixed:
+    """As much of a context and a record as is asked for."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+
+def test_files_of_a_result_that_came_home_stay_as_they_came(tmp_path: Path) -> None:
+    home, folder = tmp_path / "out/u/r", RunFolder(tmp_path / "run")
+    (home / "scripts").mkdir(parents=True)
+    folder.bundle.mkdir(parents=True)
+    files = []
+    for name in ("metrics.jsonl", "config.json", "scripts/mine.sh"):
+        (home / name).write_text("of the result")
+        files.append(Entry(name, 13, hashlib.sha256(b"of the result").hexdigest(), "", 64, ("",)))
+    (home / "_manifest.json").write_bytes(Manifest(ResultKey("u", "r", 1), tuple(files), (), "").encode())
+    for path in (folder.path / "metrics.jsonl", folder.path / "train.log", folder.bundle / "config.json", folder.bundle / "run.sh"):
+        path.write_text("of the run")
+    context = Fixed(places=Fixed(root=tmp_path))
+    bring_home(context, Fixed(id=RunId("u", "r", 1)), folder)  # type: ignore[arg-type]
+    assert {str(p.relative_to(home)): p.read_text() for p in home.rglob("*") if p.is_file() and p.name != "_manifest.json"} == {
+        "metrics.jsonl": "of the result", "config.json": "of the result", "scripts/mine.sh": "of the result", "train.log": "of the run",
+    }  # fmt: skip
