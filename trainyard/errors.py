@@ -229,7 +229,9 @@ def _printable(name: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str
 def disk_full(error: BaseException) -> DiskFull | None:
     """Return the error of a full disk of this machine or of a quota, None when neither is behind this one."""
     seen: BaseException | None = error
-    while seen is not None:
+    walked: set[int] = set()
+    while seen is not None and id(seen) not in walked:
+        walked.add(id(seen))
         if isinstance(seen, DiskFull):
             return seen
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):

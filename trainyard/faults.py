@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from trainyard.errors import OwnFault, TrainyardError, disk_full, outside
+from trainyard.errors import Detached, OwnFault, StillThere, TrainyardError, disk_full, outside
 from trainyard.secret import hide
 
 
@@ -20,6 +20,8 @@ def readable(error: BaseException, logs: Callable[[], Path]) -> TrainyardError:
     ``logs`` gives the folder for it and may fail: then it goes to the system's folder for temporary files, else into
     the message.
     """
+    if isinstance(error, (StillThere, Detached)):
+        return error  # what costs money is told, whatever it came from
     if (full := disk_full(error)) is not None:
         return full  # whatever stands between it and us
     if isinstance(error, TrainyardError):

@@ -1,5 +1,6 @@
 """Whatever happens around a controller while a run trains: the pod and its result outlive it, and the next command goes on."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -31,11 +32,14 @@ def lab(yard):
         lines = [f"  trainyard:{line}\n" for line in ("cloud: local", *settings)]
         (yard.root / "Pulumi.lab.yaml").write_text("config:\n" + "".join(lines))
         running = yard.start("train", "--stack", "lab", "--recipe", "command", "--set", f"script={script}", "--name", "a")
-        yard.wait_for(lambda: (yard.home / "runs/tester/a/1/train.log").is_file())
-        yard.wait_for(lambda: b"begun" in (yard.home / "runs/tester/a/1/train.log").read_bytes())
+        yard.wait_for(yard.begun)
         return running
 
-    yard.begin = begin
+    def begun():
+        log = yard.home / "runs/tester/a/1/train.log"
+        return log.is_file() and b"begun" in log.read_bytes()
+
+    yard.begin, yard.begun = begin, begun
     yard.go = lambda: yard.invoke("ssh", "a", "--", "touch", "$WORKSPACE/go").expect()
     yield yard
     (yard.root / "Pulumi.lab.yaml").write_text("config:\n  trainyard:cloud: local\n")
@@ -80,7 +84,7 @@ def test_a_broken_checkout_lost_keys_and_a_deleted_state_cost_no_result(lab, tmp
     attached = lab.start("attach", "a")
     lab.wait_for(lambda: any(path.resolve().name == "train.log" for path in Path(f"/proc/{attached.pid}/fd").iterdir()))
     lab.wait_for(lambda: lab.home.is_dir() and not shutil.rmtree(lab.home, ignore_errors=True))
-    lab.wait_for(lambda: lab.record("a") and b"begun" in (lab.home / "runs/tester/a/1/train.log").read_bytes())
+    lab.wait_for(lambda: lab.record("a") and lab.begun())
     lab.go()
     out, _ = attached.communicate(timeout=60)
     assert "was deleted while the run is driven" in out and "Traceback" not in out, out
@@ -131,3 +135,21 @@ def test_a_lost_key_a_closed_out_folder_a_full_disk_and_a_broken_ledger_leave_th
     told = lab.invoke("recover").expect(6)
     assert str(damaged) in told.err and "invoke reap --all-stacks --dry-run" in told.err and "nothing to recover" not in told.out
     assert lab.invoke("runs", "--json").json()[0]["state"] == "unreadable record"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount a small tmpfs")
+def test_with_a_full_disk_for_its_state_a_run_goes_on_and_a_person_can_still_end_it(lab):
+    lab.home.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", lab.home], check=True)
+    try:
+        kill_tree(lab.begin("bucket: none"))
+        with contextlib.suppress(OSError), (lab.home / "ballast").open("wb") as ballast:
+            while True:
+                ballast.write(bytes(4096))
+        left_alone(lab, lab.invoke("cancel", "a"), 74, "No space left on device", "invoke cancel tester/a --now")
+
+        done = lab.invoke("cancel", "a", "--now").expect(74)
+        assert "no pod of run tester/a is left (proved by the cloud)" in done.err
+        assert lab.pods() == [] and "Traceback" not in done.out + done.err, done.out + done.err
+    finally:
+        subprocess.run(["umount", "-l", lab.home], check=True)

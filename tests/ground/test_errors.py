@@ -1,5 +1,7 @@
 """Exit codes are a promise."""
 
+import errno
+
 import pytest
 
 from trainyard import errors
@@ -16,3 +18,14 @@ def test_each_kind_of_error_has_its_exit_code(kind, code):
 
 def test_what_could_not_be_decided_is_no_refusal():
     assert not issubclass(errors.CloudUnknown, (errors.CloudRefused, errors.NoCapacity))
+
+
+def test_a_full_disk_is_found_behind_what_it_has_become_and_a_circle_ends():
+    full = OSError(errno.ENOSPC, "No space left on device", "model.bin")
+    outer = errors.StoreError("the result")
+    outer.__cause__, full.__context__ = full, outer
+    round_ = errors.StoreError("round")
+    round_.__cause__ = round_
+
+    assert errors.disk_full(outer).message.endswith("model.bin")
+    assert errors.disk_full(round_) is None

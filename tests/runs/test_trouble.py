@@ -63,7 +63,7 @@ class Run:
         self.folder.save(record)
         self.folder.log.touch()
         self.patch = monkeypatch.setattr
-        self.patch(pod, "pod_of", lambda context, record: SimpleNamespace(address=SimpleNamespace(key_file=None), over=lambda: None))
+        self.patch(pod, "pod_of", lambda context, record: SimpleNamespace(address=SimpleNamespace(key_file=None), over=lambda **_: None))
         self.patch(driving, "rent", lambda *a: None)
         self.patch(driving, "_created", lambda record: time.time())
         self.patch(driving, "_rung", lambda *a: None)
@@ -181,7 +181,7 @@ def test_a_controller_that_died_at_the_start_may_have_started_it_so_the_pod_is_a
     record = it.folder.load()
     record.starting = True
     it.folder.save(record)
-    monkeypatch.setattr(driving, "_runs_already", lambda context, record: state != "absent")
+    monkeypatch.setattr(driving, "_ask_the_pod", lambda context, record: state != "absent")
     it.fails((start, "start"), PodFailed("data.jsonl is not here any more"))
     it.fails(STEPS["started"], UserError("later"))
 
@@ -198,7 +198,7 @@ def test_a_start_of_which_nothing_is_known_is_left_as_it_is(run, monkeypatch):
     record = it.folder.load()
     record.starting = True
     it.folder.save(record)
-    it.fails((driving, "_runs_already"), Unreachable("no route"))
+    it.fails((driving, "_ask_the_pod"), Unreachable("no route"))
 
     with pytest.raises(StillThere, match="no route"):
         it.drive()

@@ -39,7 +39,12 @@ def drive(context: Context, folder: RunFolder, cancel: Literal["now", "saving"] 
     """
     kept = Keepsake()
     while True:
-        with folder.driving(), leaving():
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(folder.driving())
+            except OSError as error:
+                raise trouble.untouched(context, folder.load(), folder, error) from error
+            held.enter_context(leaving())
             record = folder.load()
             try:
                 kept.take(context, record, folder)
@@ -52,7 +57,8 @@ def drive(context: Context, folder: RunFolder, cancel: Literal["now", "saving"] 
                 raise  # the teardown has told it all
             except BaseException as error:
                 if not kept.put_back(context, record, folder):
-                    raise trouble.untouched(context, record, folder, error) from error
+                    told = trouble.untouched(context, record, folder, error)
+                    raise told from None if told is error else error
 
 
 def _cancel(context: Context, record: Record, folder: RunFolder, how: Literal["now", "saving"]) -> None:
@@ -74,9 +80,13 @@ def _begin(context: Context, record: Record, folder: RunFolder) -> Verdict | Non
 
     Nothing of value is on the pod before: any failure may end it, a fault of ours too.
     """
-    if record.starting and _runs_already(context, record):
-        _advance(context, record, folder, "started")
-        return None
+    if record.starting:
+        found = _ask_the_pod(context, record)
+        if isinstance(found, Verdict):
+            return found
+        if found:
+            _advance(context, record, folder, "started")
+            return None
     try:
         if not record.reached("up"):
             _rent(context, record, folder)
@@ -113,14 +123,21 @@ def _start(context: Context, record: Record, folder: RunFolder) -> None:
         start.start(context, record, folder, pod)
 
 
-def _runs_already(context: Context, record: Record) -> bool:
-    """Ask the pod whether the controller that died at the start had started the job; it may have trained for hours since."""
+def _ask_the_pod(context: Context, record: Record) -> Verdict | bool:
+    """Return whether the controller that died at the start had started the job, which may have trained for hours since."""
     from trainyard.remote import jobs
+    from trainyard.runs import follow
     from trainyard.runs.pod import pod_of
 
     pod = pod_of(context, record)
-    with pod.connect() as transport:
-        return jobs.status(transport, pod.path("job")).state != "absent"
+    try:
+        with pod.connect() as transport:
+            return jobs.status(transport, pod.path("job")).state != "absent"
+    except TrainyardError:
+        over = follow.ended_from_outside(record, pod)
+        if over is None:
+            raise
+        return over
 
 
 def _train(context: Context, record: Record, folder: RunFolder, kept: Keepsake) -> Verdict:

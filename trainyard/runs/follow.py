@@ -100,8 +100,11 @@ def _follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Jo
 
 
 def ended_from_outside(record: Record, pod: Pod) -> Verdict | None:
-    """Return the verdict when the cloud says that nothing runs on the pod any more, None while something may."""
-    said = pod.over()
+    """Return the verdict when the cloud says that nothing runs on the pod any more, None while something may.
+
+    Once the training is done its result may still lie on a pod that was only stopped: then nothing but its absence counts.
+    """
+    said = pod.over(stopped_too=not record.reached("trained"))
     if said is None:
         return None
     end = parse_time(str(record.pod.get("end")))

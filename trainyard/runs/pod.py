@@ -53,25 +53,27 @@ class Pod:
                 raise
             return connect(self.address, timeout=timeout)
 
-    def over(self, *, sleep: Callable[[float], None] = time.sleep) -> str | None:
-        """Return the cloud's word that nothing runs on the pod any more, None while something may.
+    def over(self, *, stopped_too: bool = True, sleep: Callable[[float], None] = time.sleep) -> str | None:
+        """Return the cloud's word that the pod is gone (or that it has stopped it), None while something may be there.
 
-        It is asked twice: one untrue answer must not cost a training.
+        It is asked twice, and its list must agree: one untrue answer must not cost a training.
         """
-        if self._over() is None:
+        if self._over(stopped_too) is None:
             return None
         sleep(_SURE)
-        return self._over()
+        return self._over(stopped_too)
 
-    def _over(self) -> str | None:
+    def _over(self, stopped_too: bool) -> str | None:
         try:
             found = self.cloud.get(self.id)
             # An untrue 404 was seen to last: the list must miss it, too.
             listed = found is None and any(pod.id == self.id for pod in self.cloud.list())
         except CloudError:
             return None
+        if listed or (found is not None and not stopped_too):
+            return None
         if found is None:
-            return None if listed else f"the cloud has ended pod {self.id}"
+            return f"the cloud has ended pod {self.id}"
         # A stopped pod still costs its disk, and its warden has stopped with it.
         return f"the cloud has stopped pod {self.id} ({found.raw_status})" if found.status in ("exited", "error") else None
 

@@ -167,18 +167,19 @@ class RunFolder:
     @contextmanager
     def driving(self) -> Iterator[None]:
         """Hold the right to drive this attempt; raises Busy while another living process holds it."""
-        with (self.path / "controller.lock").open("a+") as handle:
+        handle = os.open(self.path / "controller.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                handle.seek(0)
-                holder = handle.read().strip() or "another process"
+                holder = os.pread(handle, 100, 0).decode(errors="replace").strip() or "another process"
                 raise Busy(f"this run is driven by {holder}") from None
-            handle.seek(0)
-            handle.truncate()
-            handle.write(f"process {os.getpid()}")
-            handle.flush()
+            with contextlib.suppress(OSError):  # only a name for others to read: a full disk must not keep anybody from driving
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
             yield
+        finally:
+            os.close(handle)
 
     @contextmanager
     def stage(self, record: Record, name: str) -> Iterator[None]:

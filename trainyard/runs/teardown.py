@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -15,8 +15,10 @@ from trainyard import yamlfile
 from trainyard.clouds.absence import Known, Left, Proof, prove, seen, unasked
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import PROJECT
-from trainyard.errors import EngineError, StillThere, TrainyardError
+from trainyard.errors import DiskFull, EngineError, StillThere, TrainyardError
+from trainyard.faults import readable
 from trainyard.provider import intents
+from trainyard.provider.rent import open_until
 from trainyard.provider.sweep import Remembered, remember
 from trainyard.runs.context import Context
 from trainyard.runs.ledger import Ledger
@@ -24,7 +26,7 @@ from trainyard.runs.made import LEASE, made
 from trainyard.runs.pods import Deletions, known, note_deleted, note_ended, take_known
 from trainyard.runs.record import Record, RunFolder, all_folders
 from trainyard.stacks import facade
-from trainyard.stacks.model import Stack
+from trainyard.stacks.model import Event, Stack
 
 ATTEMPTS = 4
 _PAUSE = 5.0
@@ -72,15 +74,36 @@ def destroy_run(context: Context, record: Record, folder: RunFolder, *, sleep: C
         found = _destroy(context, record, folder, stack if here else None, sleep)
         note_ended(record, found.proof, record.pod.get("end"))
         if not found.proof.proved:
-            raise StillThere("\n".join(filter(None, (str(found.proof), found.problem))), hint=_again(record))
+            raise StillThere("\n".join(filter(None, (str(found.proof), _words(found.problem)))), hint=_again(record)) from None
         if found.problem:
-            raise EngineError(
-                f"no pod of run {record.id} is left (proved by the cloud), but its stack could not be removed:\n{found.problem}",
-                hint="Nothing of it costs money. Try again with: invoke recover",
-            )
-        if here:
-            facade.archive(stack, folder.path / "checkpoint.json")
-            facade.remove(stack)
+            raise _stays(record, found.problem) from found.problem
+        if here and (problem := _removed(context, stack, folder)):
+            raise _stays(record, problem) from problem
+
+
+def _removed(context: Context, stack: Stack, folder: RunFolder) -> TrainyardError | None:
+    """Archive and remove the stack; return why not, None when it is gone."""
+    try:
+        facade.archive(stack, folder.path / "checkpoint.json")
+        facade.remove(stack)
+    except (OSError, TrainyardError) as error:
+        return _as_error(context, error)
+    return None
+
+
+def _stays(record: Record, problem: TrainyardError) -> EngineError:
+    return EngineError(
+        f"no pod of run {record.id} is left (proved by the cloud), but its stack could not be removed:\n{problem.message}",
+        hint="Nothing of it costs money. Try again with: invoke recover",
+    )
+
+
+def _as_error(context: Context, error: BaseException) -> TrainyardError:
+    return readable(error, lambda: context.places.logs)
+
+
+def _words(problem: TrainyardError | None) -> str:
+    return problem.message if problem is not None else ""
 
 
 def left_behind(record: Record) -> str:
@@ -91,18 +114,18 @@ def left_behind(record: Record) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What came of one try: what the cloud proves, and why the engine failed ("" when it did not)."""
+    """What came of one try: what the cloud proves, and why the engine failed."""
 
     proof: Proof
-    problem: str
+    problem: TrainyardError | None
 
 
 def _destroy(context: Context, record: Record, folder: RunFolder, stack: Stack | None, sleep: Callable[[float], None]) -> _Found:
     found = _destroy_once(context, record, folder, stack)
     for attempt in range(1, ATTEMPTS):
-        if found.proof.proved and not found.problem:
+        if found.proof.proved and (not found.problem or isinstance(found.problem, DiskFull)):
             break
-        said = found.problem if found.proof.proved else str(found.proof)
+        said = _words(found.problem) if found.proof.proved else str(found.proof)
         context.ui.warn(f"{said}; trying again in {_PAUSE * attempt:.0f} s")
         sleep(_PAUSE * attempt)
         found = _destroy_once(context, record, folder, stack)
@@ -112,7 +135,7 @@ def _destroy(context: Context, record: Record, folder: RunFolder, stack: Stack |
 def _destroy_once(context: Context, record: Record, folder: RunFolder, stack: Stack | None) -> _Found:
     """Try once. What the engine does not end is ended through the cloud: the pod costs money, the state does not."""
     leases = _leases(context, record, stack)
-    problem = _by_engine(context, record, folder, stack) if stack is not None else ""
+    problem = _by_engine(context, record, folder, stack) if stack is not None else None
     try:
         cloud = context.cloud_of(record)
     except TrainyardError as error:
@@ -120,7 +143,12 @@ def _destroy_once(context: Context, record: Record, folder: RunFolder, stack: St
     ids, trusted = known(record), time.time()
     if problem or stack is None:
         for lease_id in leases:
-            told = _remembered(context, record, cloud, lease_id)
+            try:
+                told = _remembered(context, record, cloud, lease_id)
+            except (OSError, TrainyardError) as error:
+                # What is written here is lost or full: the pods that are known are ended all the same.
+                problem = problem or _as_error(context, error)
+                told = Remembered((), open_until(cloud.capabilities, time.time(), time.time()))
             ids += [Known(pod_id) for pod_id in told.ids if pod_id not in {pod.id for pod in ids}]
             trusted = max(trusted, told.trusted_from if not record.reached("started") else 0.0)
     if not ids and not leases:
@@ -167,30 +195,32 @@ def _remembered(context: Context, record: Record, cloud: Cloud, lease_id: str) -
 def _leases(context: Context, record: Record, stack: Stack | None) -> set[str]:
     """Return the leases of the run, as its record and its state know them."""
     found = {str(record.pod["lease_id"])} if record.pod.get("lease_id") else set()
-    resources = facade.readable_resources(stack) if stack is not None else []
-    take_known(record, resources, context.places.intents)
+    resources: Sequence[Event] = []
+    with contextlib.suppress(OSError, TrainyardError):  # the engine says what is wrong with them
+        resources = facade.readable_resources(stack) if stack is not None else []
+        take_known(record, resources, context.places.intents)
     return found | {str(lease.outputs["lease_id"]) for lease in made(resources, LEASE, replaced=True) if lease.outputs.get("lease_id")}
 
 
-def _by_engine(context: Context, record: Record, folder: RunFolder, stack: Stack) -> str:
-    """Destroy with the engine; return why it failed, an empty text when it did not."""
+def _by_engine(context: Context, record: Record, folder: RunFolder, stack: Stack) -> TrainyardError | None:
+    """Destroy with the engine; return why it failed, None when it did not."""
     events = Deletions(context.ui.engine_event)
     try:
         outcome = facade.operate(stack, "destroy", events)
-    except TrainyardError as error:
-        return str(error)
+    except Exception as error:  # a full disk and a fault of ours must not keep the pod alive either
+        return _as_error(context, error)
     finally:
         note_deleted(record, events.at, [])
         with contextlib.suppress(OSError):  # a full disk must not keep the teardown from going on
             folder.save(record)
-    return "" if outcome.ok else outcome.reason()
+    return None if outcome.ok else outcome.error("")
 
 
 def _exists(stack: Stack) -> bool:
     """Tell whether the stack is there; where its backend cannot be asked it may be: the engine's destroy then says why."""
     try:
         return facade.exists(stack)
-    except TrainyardError:
+    except (OSError, TrainyardError):
         return True
 
 

@@ -30,9 +30,10 @@ def end_command(record: Record) -> str:
 def untouched(context: Context, record: Record, folder: RunFolder, error: BaseException) -> TrainyardError:
     """Return the error that tells a controller's trouble, which has changed nothing about the run."""
     trouble = readable(error, lambda: context.places.logs)
-    if record.judged and record.pods and not known(record):
-        return trouble  # its pods are proved gone: only what is kept here is concerned
     kind, why = (DiskFull, _full(trouble, error)) if isinstance(trouble, DiskFull) else (StillThere, str(trouble))
+    if record.judged and record.pods and not known(record):
+        # Its pods are proved gone: only what is kept here is concerned.
+        return DiskFull(why, hint=f"Free some space, then: invoke attach {record.id}") if kind is DiskFull else trouble
     return kind(f"{why}\n{_state(record)} {standing(record)} is left as it is.", hint=_next(record, folder))
 
 
