@@ -26,6 +26,6 @@ def test_a_warden_whose_key_reaches_its_pod_is_worth_no_word() -> None:
 def test_a_pod_whose_own_key_is_refused_is_told_with_its_end_and_the_command(warden: object) -> None:
     said, kept = told(warden)
     assert (
-        "pod p1 can be ended only from outside" in said[0] and "2026-11-24T03:00:00Z" in said[0] and "invoke reap --stack runpod" in said[0]
+        "only from outside can pod p1 be ended" in said[0] and "2026-11-24T03:00:00Z" in said[0] and "invoke reap --stack runpod" in said[0]
     )
     assert kept["ends_itself"] is False and ("401" in said[0]) is ("401" in str(warden))

@@ -51,7 +51,7 @@ def tell_of_warden(context: Context, record: Record, warden: object) -> None:
     record.pod |= {"ends_itself": proven, "ends_itself_proof": why}
     if not proven:
         context.ui.warn(
-            f"pod {record.pod.get('pod_id')} can be ended only from outside: its warden's own key does not reach it ({why}).\n"
+            f"only from outside can pod {record.pod.get('pod_id')} be ended: its warden's own key does not reach it ({why}).\n"
             f"Its lease is over at {record.pod.get('end')}: leave this running, or run then: invoke reap --stack {record.environment}"
         )
 
