@@ -37,7 +37,7 @@ def test_a_signal_is_an_exit_code_as_in_sh(transport: Transport, command: str) -
 
 
 def test_a_shell_that_is_killed_is_a_failed_command_not_a_lost_link(transport: Transport) -> None:
-    assert transport.exec("kill -s KILL $$").rc == 137
+    assert transport.exec("kill -s KILL $$") == Result(137, b"", b"")
     assert transport.exec("echo still here").stdout == b"still here\n"
 
 

@@ -24,10 +24,11 @@ _BEGIN = {"out": b"o", "err": b"e"}
 _END = {"out": b"x", "err": b"y"}
 
 # No quote, "!" or line break, and no backslash before one: sh, fish and csh read it alike. The trap keeps this sh
-# alive when the command signals its whole group; the command's own sh may be killed, its code is still told.
+# alive when the command signals its whole group; the command's own sh may be killed, its code is still told, and
+# what this sh would say of that ("Killed") is not the command's word.
 _OUTER = (
-    r'm() { printf "\036%s%s.%s\n" "$@"; }; trap : TERM INT HUP QUIT; a=$1 b=$2; m $a $b o; m $a $b e >&2; '
-    r'sh -c "$(printf %b "$3")"; r=$?; m $a $b x$r; m $a $b y$r >&2'
+    r'm() { printf "\036%s%s.%s\n" "$@"; }; trap : TERM INT HUP QUIT; a=$1 b=$2; m $a $b o; m $a $b e >&2; exec 3>&2 2>/dev/null; '
+    r'(sh -c "$(printf %b "$3")" 2>&3 3>&-); r=$?; m $a $b x$r; m $a $b y$r >&3'
 )
 # What a login shell or its server might not pass on as it is; bytes that are no UTF-8 among them.
 _ESCAPED = re.compile(rb"[\\'!\n\x80-\xff]")

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from trainyard.errors import PodFailed, UserError, disk_full
 from trainyard.remote.protocol import Transport, expect, with_values
-from trainyard.remote.upload import CHANNELS, KEEP_MODE, OnProgress, Tally, Upload, beside, folder_of, octal
+from trainyard.remote.upload import CHANNELS, OnProgress, Tally, Upload, beside, folder_of, octal
 
 SMALL = 1024 * 1024
 """Up to here a file is always sent and the far side compares: one round trip instead of two."""
@@ -27,7 +27,10 @@ umask 077
 trap 'rm -f "$part"' EXIT
 cat >"$part" || exit 1
 [ "$(wc -c <"$part")" -eq "$size" ] || { echo "$path did not arrive whole" >&2; exit 1; }
-if [ -n "$(find "$path" -prune -type f -perm "$mode" 2>/dev/null)" ] && cmp -s "$part" "$path"; then exit 0; fi
+if [ "$keep" -eq 1 ] && [ -f "$path" ]; then
+  cmp -s "$part" "$path" && exit 0
+  mode=$(stat -L -c %a "$path") || exit 1
+elif [ -n "$(find "$path" -prune -type f -perm "$mode" 2>/dev/null)" ] && cmp -s "$part" "$path"; then exit 0; fi
 chmod "$mode" "$part" && mv -f "$part" "$path" && echo changed
 """
 
@@ -63,7 +66,7 @@ def put_bytes(t: Transport, path: str, data: bytes, mode: int = 0o644, *, keep_m
     """
     part = beside(path, f"part-{os.urandom(6).hex()}")
     values = {"path": path, "folder": folder_of(path), "part": part, "size": len(data), "mode": octal(mode), "keep": int(keep_mode)}
-    text = with_values(KEEP_MODE + _PUT_SMALL, **values)
+    text = with_values(_PUT_SMALL, **values)
     return expect(t.exec(text, data), f"{t.name}: {path} cannot be written").stdout.strip() == b"changed"
 
 
