@@ -57,7 +57,7 @@ def wait_for_the_end(stage: Stage, grace: float = 25.0) -> None:
 def lost_laptop(stage: Stage) -> None:
     """The controller's machine is gone; a second one with the API key and the SSH key fetches the result and ends the pod."""
     stage.yard.settings(hours=0.1)
-    pod, key = _train_and_lose(stage, steps=40)
+    pod, key = train_and_lose(stage, steps=40)
     own = {"XDG_CONFIG_HOME": str(stage.world.base / f"c-{pod}"), "COLUMNS": "80"}  # a narrow screen shows the whole id all the same
     second = RunPodYard(stage.world.base / f"second-{pod}", own, world=stage.world)
     stage.expect(not second.home.exists(), "the second machine knows something")
@@ -76,7 +76,7 @@ def lost_laptop(stage: Stage) -> None:
 def lost_laptop_and_nobody_comes(stage: Stage) -> None:
     """The training ends by itself, the pod waits with its result until the lease's end, then it is gone."""
     stage.yard.settings(hours=(PREFLIGHT + 20) / 3600, rescue_minutes=0.1)
-    pod, key = _train_and_lose(stage, steps=20)
+    pod, key = train_and_lose(stage, steps=20)
     address = stage.world.address(pod, key)
     until = time.monotonic() + 60
     ended = b""
@@ -92,7 +92,7 @@ def lost_laptop_and_nobody_comes(stage: Stage) -> None:
     wait_for_the_end(stage)
 
 
-def _train_and_lose(stage: Stage, steps: int) -> tuple[str, Path]:
+def train_and_lose(stage: Stage, steps: int) -> tuple[str, Path]:
     """Start a training, then lose the machine that started it; return the pod and the SSH key that its owner has elsewhere."""
     scene = Scene(stage.yard, time.time(), LABEL)
     child = stage.yard.start(*stage.yard.train("--name", LABEL, steps=steps))

@@ -12,10 +12,11 @@ from tests.e2e.yard import ROOT
 from tests.faults import processes
 from tests.faults.bench import Bench
 from tests.faults.cases import parse
+from tests.faults.endings import train_and_lose
 from tests.faults.following import stack_removed
 from tests.faults.points import Scene
 from tests.faults.trial import LABEL, TRAINED, TRAINING, Fault, Stage, Trial
-from tests.faults.world import STACK
+from tests.faults.world import STACK, RunPodYard
 from trainyard.stacks import installed
 
 SPY = """\
@@ -164,6 +165,26 @@ def safe_result_of_a_dead_controller(stage: Stage) -> None:
     stage.verb("recover", code=0)
 
 
+def adopted_before_a_lying_cloud(stage: Stage) -> None:
+    """The second machine fetches the result, but the cloud ends nothing and its list is empty: 6 with pod and price, until it is true."""
+    stage.yard.settings(hours=0.2)
+    pod, key = train_and_lose(stage, steps=20)
+    second = RunPodYard(stage.world.base / f"liar-{pod}", {"XDG_CONFIG_HOME": str(stage.world.base / f"c-{pod}")}, world=stage.world)
+    for name in ("delete-forbidden", "graphql-error"):
+        stage.world.emulator.faults.on(name)
+    child = second.start("adopt", pod, "--stack", STACK, "--key", str(key))
+    began = time.time()
+    asked = lambda: any(r["time"] > began and r["method"] == "DELETE" for r in stage.world.emulator.requests())  # noqa: E731
+    stage.world.wait_until(lambda: asked() or child.poll() is not None, 120, "adopt never asked for the pod's end")
+    stage.world.emulator.faults.on("list-empty")
+    done = stage.ended(child, "adopt")
+    stage.expect(done.code == 6 and pod in done.out and "/h" in done.out, f"adopt exited {done.code} with the pod running")
+    stage.world.emulator.faults.off()
+    again = second.invoke("attach", LABEL)
+    stage.story.append(again.out + again.err)
+    stage.expect(again.code == 0 and not stage.world.pods(), f"attach exited {again.code}")
+
+
 def state_damaged(stage: Stage) -> None:
     """The state file is cut short: destroy still ends the pod, by the lease of the last good version, and says what it could not do."""
     _up(stage)
@@ -240,6 +261,7 @@ OWN = (
     Trial("pod-rest-down and nobody comes", "REST fails from inside the pod, GraphQL works", own=nobody_comes, least_pods=1),
     Trial("controller dead during boot", "an idle pod that nobody looks after", own=idle_pod_of_a_dead_controller, least_pods=1),
     Trial("controller dead after the commit", "a pod whose result is safe", own=safe_result_of_a_dead_controller, least_pods=1),
+    Trial("adopted before a lying cloud", "one empty list said gone", own=adopted_before_a_lying_cloud, least_pods=1),
     Trial("destroy crosses up", "two terminals", own=crossed_destroys),
     Trial("state damaged", "a full disk cuts the state short", own=state_damaged, least_pods=1),
     Trial("passphrase lost", "another machine, another passphrase", own=passphrase_lost, least_pods=1),

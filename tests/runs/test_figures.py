@@ -125,6 +125,9 @@ def test_a_pod_ends_for_the_bill_when_it_was_deleted_or_its_lease_was_over_not_w
     note_deleted(run, 1500.0, [{"type": POD, "id": "p2"}, {"type": POD, "id": "p3"}])
     proof = Proof(ended=(Gone("p1", 9000.0, False), Gone("p2", 9000.0, False), Gone("p3", 1200.0, True)))
 
+    assert cost(run, 10_000.0) == pytest.approx((500 + 2 * 9000) / 3600), "alive, for all that is known"
+    run.pod["end"] = "1970-01-01T00:50:00Z"
+    assert cost(run, 10_000.0) == pytest.approx((500 + 2 * 2000) / 3600), "nobody has looked since, and a lease ends by itself"
     note_ended(run, proof, "1970-01-01T00:50:00Z")
 
     assert [pod.ended for pod in rented(run)] == [1500.0, 3000.0, 1200.0]

@@ -46,6 +46,7 @@ class Gone:
     at: float
     here: bool
     """It was alive when it was looked for."""
+    price_per_hour: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +290,7 @@ class _Search:
         unknown: list[Left] = []
         for pod_id, track in self.tracks.items():
             if proved or track.streak.enough(needs, now):
-                ended.append(Gone(pod_id, max(track.asked or 0.0, track.alive or 0.0), track.alive is not None))
+                ended.append(Gone(pod_id, max(track.asked or 0.0, track.alive or 0.0), track.alive is not None, track.price))
                 continue
             left = Left(pod_id, track.price, track.end, self._why(track))
             (there if track.status else unknown).append(left)

@@ -99,7 +99,8 @@ def note_ended(record: Record, proof: Proof, lease_end: str | None) -> None:
         if not gone.here:
             # It had gone before anybody looked: by the engine's hand, or with its lease at the latest.
             ends += [moment for moment in (pod.deleted, latest.timestamp() if latest else None) if moment is not None]
-        _replace(record, dataclasses.asdict(dataclasses.replace(pod, ended=max(pod.accepted, min(ends)))))
+        price = pod.price_per_hour if pod.price_per_hour is not None else gone.price_per_hour
+        _replace(record, dataclasses.asdict(dataclasses.replace(pod, price_per_hour=price, ended=max(pod.accepted, min(ends)))))
 
 
 def known(record: Record) -> list[Known]:
@@ -127,8 +128,10 @@ class Deletions:
 
 
 def cost(record: Record, now: float) -> float:
-    """Return the dollars of all pods of a run."""
-    return sum(pod.cost(now) for pod in rented(record))
+    """Return the dollars of all pods of a run; what nobody has looked at since counts until the end of its lease."""
+    end = parse_time(str(record.pod.get("end")))
+    until = min(now, end.timestamp()) if end else now
+    return sum(pod.cost(until) for pod in rented(record))
 
 
 def rows(record: Record, now: float) -> Sequence[dict[str, object]]:
