@@ -100,9 +100,10 @@ def account_key_never_on_the_pod(stage: Stage) -> None:
     stage.story.append(done.out[-2000:] + done.err)
     stage.expect(done.code == 0, f"exit code {done.code}")
     seen = (stage.yard.home / "runs" / stage.yard.user / LABEL / "1" / "train.log").read_text(errors="replace")
-    stage.expect("RUNPOD_API_KEY=rpa_pod_" in seen and "warden" in seen and "== " in seen, "the spy saw nothing")
+    stage.expect("RUNPOD_POD_ID=" in seen and "warden" in seen and "== " in seen, "the spy saw nothing")
     key = stage.world.emulator.key
     stage.expect(key not in seen, "the account's key is on the pod")
+    stage.expect("rpa_pod_" not in seen and "SSH_HOST_ED25519_KEY=" not in seen, "the training sees the pod's own keys")
     gone = [path.read_text() for path in (stage.world.emulator.root / "gone").glob("*.json")]
     stage.expect(gone and not any(key in json.dumps(json.loads(text)["request"]) for text in gone), "the key is in a create request")
 
