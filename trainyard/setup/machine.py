@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from trainyard import network as ways
 from trainyard.clouds.local import LocalCloud
 from trainyard.config import Places, env_file_warning
 from trainyard.recipes import unused
@@ -193,11 +194,9 @@ def secrets_on_disk(places: Places, env: Mapping[str, str]) -> Iterator[Check]:
 def network(places: Places, env: Mapping[str, str]) -> Iterator[Check]:
     """Proxy and certificate settings that every client honours (by name: a proxy's address may hold a password)."""
     names = [name for name in _PROXIES if env.get(name) or env.get(name.lower())]
-    certificates = env.get("SSL_CERT_FILE")
-    if certificates and not Path(certificates).is_file():
-        yield Check("proxy", "fail", f"SSL_CERT_FILE: {certificates} is not there", "Correct or unset the variable.")
-    else:
-        yield Check("proxy", "ok", f"set: {', '.join(names)}" if names else "none set")
+    ways.proxies(env)
+    ways.trust(env)
+    yield Check("proxy", "ok", f"set: {', '.join(names)}" if names else "none set")
 
 
 def _applies(condition: str) -> bool:
