@@ -17,7 +17,7 @@ from pathlib import Path
 
 from trainyard.errors import Location, UserError
 from trainyard.secret import Secret
-from trainyard.textfile import read_text
+from trainyard.textfile import expanded, read_text
 from trainyard.yamlfile import Map, load_map
 
 PROJECT = "trainyard"
@@ -94,14 +94,21 @@ def places(root: Path | None = None, env: Mapping[str, str] | None = None) -> Pl
     """Return the places for a checkout; ``TRAINYARD_HOME`` moves ``.trainyard/``, ``TRAINYARD_LOCAL_ROOT`` the outside world."""
     env = os.environ if env is None else env
     base = (root or find_root()).resolve()
-    data = Path(env.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    config = Path(env.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    data = Path(env.get("XDG_DATA_HOME") or _home() / ".local" / "share")
+    config = Path(env.get("XDG_CONFIG_HOME") or _home() / ".config")
     return Places(
         root=base,
         home=Path(env.get("TRAINYARD_HOME") or base / ".trainyard").resolve(),
         outside=Path(env.get("TRAINYARD_LOCAL_ROOT") or data / "trainyard").resolve(),
         settings=(config / "trainyard").resolve(),
     )
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise UserError("where your home folder is is not known", hint="Set HOME.") from None
 
 
 def load_env(root: Path) -> dict[str, str]:
@@ -169,11 +176,11 @@ def resolve_secret(value: str, env: Mapping[str, str], what: str) -> Secret:
             raise UserError(f"{what}: refers to env:{rest}, which is not set")
         value = env[rest]
     elif kind == "file" and rest:
-        path = Path(rest).expanduser()
         try:
+            path = expanded(rest)
             value = read_text(path)
         except FileNotFoundError:
-            raise UserError(f"{what}: cannot read {path}: there is no such file") from None
+            raise UserError(f"{what}: cannot read {rest}: there is no such file") from None
         except UserError as error:
             raise UserError(f"{what}: {error.message}", where=error.where, hint=error.hint) from None
     elif kind == "cmd" and rest:
@@ -237,11 +244,30 @@ def user_name(env: Mapping[str, str], setting: str | None = None) -> str:
     """Return who starts runs: the setting, else the login name, for root the local part of git's user.email."""
     name = setting or env.get("TRAINYARD_USER")
     if not name:
-        name = getpass.getuser()
+        name = _login()
         if name == "root":
-            done = subprocess.run(["git", "config", "user.email"], capture_output=True, text=True, check=False)
-            name = done.stdout.strip().partition("@")[0] or name
-    return slug(name)
+            name = git("config", "user.email").partition("@")[0] or name
+    try:
+        return slug(name)
+    except UserError as error:
+        raise UserError(error.message, hint="Say who you are: TRAINYARD_USER=name, or trainyard:user in the stack's settings.") from None
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container runs as a number that has no name
+        return f"uid{os.getuid()}"
+
+
+def git(*words: str, at: Path | None = None) -> str:
+    """Return what git says, an empty text where it says nothing: outside a repository, or where there is none on this machine."""
+    where = ["-C", str(at)] if at is not None else []
+    try:
+        done = subprocess.run(["git", *where, *words], capture_output=True, text=True, errors="replace", check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def slug(text: str, limit: int = 40) -> str:

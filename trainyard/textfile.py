@@ -34,6 +34,14 @@ def read_text(path: Path, name: str | None = None) -> str:
     return text
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with its ``~`` or ``~name`` replaced; raises UserError for a person whom this machine does not know."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: whose home folder that is is not known") from None
+
+
 def _place(name: str, data: bytes, offset: int) -> Location:
     before = data[:offset]
     return Location(name, before.count(b"\n") + 1, offset - (before.rfind(b"\n") + 1) + 1)

@@ -1,5 +1,7 @@
 """The environment has one reader: .env under the shell, groups whole or not at all, secrets by reference."""
 
+import os
+
 import pytest
 
 from trainyard.config import group, places, read_env_file, resolve_secret, secret, settings_file, slug, user_name
@@ -200,3 +202,30 @@ def test_a_user_name_is_a_slug():
     assert user_name({"TRAINYARD_USER": "Bob X"}) == "bob-x"
     with pytest.raises(UserError):
         slug("...")
+
+
+def test_a_machine_without_git_or_a_name_for_the_user_still_names_them(monkeypatch):
+    def nobody():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert user_name({}) == f"uid{os.getuid()}"
+    monkeypatch.setattr("getpass.getuser", lambda: "root")
+    assert user_name({}) == "root"
+    monkeypatch.setattr("getpass.getuser", lambda: "иван")
+    with pytest.raises(UserError, match="no letter or digit") as caught:
+        user_name({})
+    assert "TRAINYARD_USER" in str(caught.value)
+
+
+def test_a_home_that_is_not_known_is_a_sentence(monkeypatch, tmp_path):
+    def unknown(*_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.home", unknown)
+    monkeypatch.setattr("pathlib.Path.expanduser", unknown)
+    with pytest.raises(UserError, match="home folder"):
+        places(tmp_path, {})
+    with pytest.raises(UserError, match="K: ~nobody-here/key: whose home folder"):
+        resolve_secret("file:~nobody-here/key", {}, "K")

@@ -13,7 +13,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from trainyard.errors import Location, UserError
@@ -21,6 +20,7 @@ from trainyard.recipes import datafiles
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.forms import understand
 from trainyard.recipes.rows import RowError, can_read_parquet, read_rows
+from trainyard.textfile import expanded
 
 _HF = re.compile(
     r"^hf://(?:datasets/)?(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+?))?(?:/(?P<path>[^@:?]+?))?"
@@ -203,7 +203,7 @@ def _bucket(reference: str, reading: _Reading, resolver: Resolver | None) -> Dat
 
 
 def _local(reference: str, reading: _Reading) -> Data:
-    path = Path(reference).expanduser()
+    path = expanded(reference)
     if not path.exists():
         raise UserError(f"--data {reference}: there is no such file or folder")
     left_out: list[str] = []

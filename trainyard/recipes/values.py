@@ -17,6 +17,7 @@ from trainyard.recipes.basemodel import is_path
 from trainyard.recipes.contract import Lazy, Recipe
 from trainyard.recipes.expressions import evaluate, fill
 from trainyard.recipes.variables import FILES, Kind, Value, Variable, convert, convert_text, shown
+from trainyard.textfile import expanded
 from trainyard.yamlfile import Map, Node, suggest
 
 Values = dict[str, Value]
@@ -185,10 +186,10 @@ def _converted(variable: Variable, key: str, node: Node, where: Location | None,
 
 def _path(variable: Variable, key: str, value: Value, where: Location | None, base: Path) -> Value:
     if variable.kind == "model" and isinstance(value, str) and is_path(value) and not value.startswith("/"):
-        return str((base / Path(value).expanduser()).resolve())
+        return str((base / expanded(value)).resolve())
     if variable.kind not in FILES or value is None:
         return value
-    path = (base / Path(str(value)).expanduser()).resolve()
+    path = (base / expanded(str(value))).resolve()
     if not path.is_file():
         raise UserError(f"{key}: there is no file '{value}'", where=where)
     if variable.kind == "script":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.clouds.protocol import Cloud
-from trainyard.config import user_name
+from trainyard.config import git, user_name
 from trainyard.errors import UserError
 from trainyard.recipes import basecheck, bundle, data, venvs
 from trainyard.recipes.contract import Recipe, load_recipe
@@ -182,10 +181,7 @@ def versions(chosen: Recipe, values: Values) -> dict[str, str]:
 
 def git_commit(root: Path) -> str | None:
     """Return the commit of the checkout, ``-dirty`` behind it when files differ; None outside git."""
-    done = subprocess.run(
-        ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"], capture_output=True, text=True
-    )
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*", at=root) or None
 
 
 def _data(context: Context, reference: str | None, chosen: Recipe, settings: dict[str, Any], cloud: Cloud, values: Values) -> data.Data:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trainyard.config import Places
 from trainyard.errors import UserError
+from trainyard.textfile import expanded
 
 
 def passphrase_file(places: Places, env: Mapping[str, str]) -> Path | None:
@@ -17,7 +18,7 @@ def passphrase_file(places: Places, env: Mapping[str, str]) -> Path | None:
         return None
     named = env.get("PULUMI_CONFIG_PASSPHRASE_FILE")
     if named:
-        return Path(named).expanduser().resolve()
+        return expanded(named).resolve()
     path = places.settings / "passphrase"
     if not path.exists():
         _make_once(path)
