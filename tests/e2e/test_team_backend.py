@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from tests.e2e.yard import ROOT
-from trainyard.errors import StillThere
+from trainyard.errors import EngineError
 from trainyard.stacks import installed
 
 pytestmark = [
@@ -53,7 +53,7 @@ def test_where_the_backend_cannot_be_asked_the_pod_is_ended_through_the_cloud(ya
     done = yard.invoke("cancel", "a", "--now", timeout=380)
 
     assert yard.pods() == []
-    assert done.code == StillThere.exit_code and "the cloud lists no pod of this lease any more" in done.err, done
+    assert done.code == EngineError.exit_code and "is left (proved by the cloud), but its stack could not be removed" in done.err, done
 
 
 def _bucket(yard):

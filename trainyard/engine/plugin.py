@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from pulumi.runtime.proto import provider_pb2 as pb
-from pulumi.runtime.proto import provider_pb2_grpc, status_pb2
+from pulumi.runtime.proto import provider_pb2_grpc
 
 from trainyard.engine import urn as urns
+from trainyard.engine.answers import InitFailed, difference, init_failed
 from trainyard.engine.assets import assets_in, restore_assets
 from trainyard.engine.kinds import Properties
 from trainyard.engine.provider import Checked, Difference, Outcome, ProviderError
+from trainyard.engine.slow import SLOW
 from trainyard.engine.spawn import Process, Say
 from trainyard.engine.values import Wire, carry_secrets, has_unknown, plain
 
@@ -25,7 +27,6 @@ ADOPTS_PENDING = "adopts-pending"
 _MAX_BYTES = 400 * 1024 * 1024
 _QUICK_SECONDS = 300.0  # a check or a diff that takes longer hangs
 _GREET_SECONDS = 60.0
-_STILL_SECONDS = 60.0
 _LOOK_SECONDS = 0.5  # between two looks whether a plugin that does not answer yet still lives
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", _MAX_BYTES),
@@ -40,7 +41,6 @@ _MAYBE = {
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
-_KINDS = {value.number: value.name for value in pb.PropertyDiff.Kind.DESCRIPTOR.values}
 
 
 @dataclass(slots=True)
@@ -96,7 +96,7 @@ class Plugin:
         for target, value in ((request.old_inputs, old_inputs), (request.olds, old_outputs), (request.news, news)):
             target.CopyFrom(self._wire.write(value, secrets=False, references=False))
         try:
-            return _difference(self._quick("DiffConfig", urn, request))
+            return difference(self._quick("DiffConfig", urn, request))
         except _Unimplemented:
             return Difference(None)
 
@@ -137,7 +137,7 @@ class Plugin:
         request = pb.DiffRequest(id=identity, urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), ignoreChanges=ignore)
         for target, value in ((request.old_inputs, old_inputs), (request.olds, old_outputs), (request.news, news)):
             target.CopyFrom(self._struct(value, contents=False))
-        return _difference(self._quick("Diff", urn, request))
+        return difference(self._quick("Diff", urn, request))
 
     def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> Outcome:
         """Create a resource."""
@@ -246,7 +246,7 @@ class Plugin:
     def _outcome(self, verb: str, urn: str, request: Any, given: Properties, preview: bool, identity: str = "") -> Outcome:
         try:
             response = self._slow(verb, urn, request)
-        except _InitFailed as failed:
+        except InitFailed as failed:
             detail = failed.detail
             ins = self._answer(detail.inputs, given) if detail.HasField("inputs") else None
             return Outcome(detail.id or identity, self._answer(detail.properties, given), ins, list(detail.reasons) or ["no reason given"])
@@ -271,7 +271,7 @@ class Plugin:
             return self._call(verb, urn, request, None)
 
     def _watched(self, verb: str, urn: str) -> AbstractContextManager[None]:
-        return _SLOW.watched(
+        return SLOW.watched(
             lambda seconds: self._say("info", f"{verb} of {urn}: the plugin of package '{self.package}' works since {seconds:.0f} s")
         )
 
@@ -287,9 +287,9 @@ class Plugin:
             code = error.code()
             if code == grpc.StatusCode.UNIMPLEMENTED and verb in ("CheckConfig", "DiffConfig", "Cancel"):
                 raise _Unimplemented() from None
-            detail = _init_failed(error)
+            detail = init_failed(error)
             if detail is not None:
-                raise _InitFailed(detail) from None
+                raise InitFailed(detail) from None
             raise ProviderError(self._describe(verb, urn, error), maybe=code in _MAYBE) from None
         except ValueError as error:  # gRPC says this of a channel that was closed
             raise ProviderError(f"{verb} of {urn}: {error}", maybe=True) from None
@@ -318,77 +318,7 @@ class _Unimplemented(Exception):
     pass
 
 
-class _InitFailed(Exception):
-    def __init__(self, detail: Any) -> None:
-        super().__init__()
-        self.detail = detail
-
-
-def _init_failed(error: Any) -> Any:
-    """Return the detail that says: it exists, but is not as it should be."""
-    metadata = dict(error.trailing_metadata() or ()) if hasattr(error, "trailing_metadata") else {}
-    packed = metadata.get("grpc-status-details-bin")
-    if not packed:
-        return None
-    status = status_pb2.Status.FromString(packed)
-    for detail in status.details:
-        if detail.Is(pb.ErrorResourceInitFailed.DESCRIPTOR):
-            result = pb.ErrorResourceInitFailed()
-            detail.Unpack(result)
-            return result
-    return None
-
-
-def _difference(response: Any) -> Difference:
-    detailed = {key: _KINDS.get(value.kind, "UPDATE") for key, value in response.detailedDiff.items()}
-    changes = {pb.DiffResponse.DIFF_NONE: False, pb.DiffResponse.DIFF_SOME: True}.get(response.changes)
-    return Difference(
-        changes, list(response.replaces), list(response.diffs), detailed if response.hasDetailedDiff else None, response.deleteBeforeReplace
-    )  # fmt: skip
-
-
 def _empty() -> Any:
     from google.protobuf import empty_pb2
 
     return empty_pb2.Empty()
-
-
-class _Slow:
-    """Says every minute which calls still run: a plugin that hangs has a name. One thread watches over all of them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: dict[object, tuple[float, Callable[[float], None]]] = {}
-        self._watching = False
-
-    @contextmanager
-    def watched(self, say: Callable[[float], None]) -> Iterator[None]:
-        """Watch over one call."""
-        key = object()
-        with self._lock:
-            self._running[key] = (time.monotonic(), say)
-            if not self._watching:
-                self._watching = True
-                threading.Thread(target=self._watch, daemon=True).start()
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._running[key]
-
-    def _watch(self) -> None:
-        told: dict[object, int] = {}
-        while True:
-            time.sleep(_STILL_SECONDS / 10)
-            now = time.monotonic()
-            with self._lock:
-                running = dict(self._running)
-            for key, (began, say) in running.items():
-                times = int((now - began) / _STILL_SECONDS)
-                if times > told.get(key, 0):
-                    told[key] = times
-                    say(now - began)
-            told = {key: times for key, times in told.items() if key in running}
-
-
-_SLOW = _Slow()

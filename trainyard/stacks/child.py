@@ -39,16 +39,8 @@ def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line
     log.parent.mkdir(parents=True, exist_ok=True)
     tail: deque[str] = deque(maxlen=20)
     with log.open("ab", buffering=0) as kept, _notebook(log) as noted:
-        child = subprocess.Popen(
-            list(argv),
-            cwd=cwd,
-            # Says who asked: nothing is rented for a command that was killed meanwhile (provider/world.py).
-            env={**env, "TRAINYARD_CONTROLLER": str(os.getpid()), problems.VARIABLE: noted},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        # Says who asked: nothing is rented for a command that was killed meanwhile (provider/world.py).
+        child = _start(argv, {**env, "TRAINYARD_CONTROLLER": str(os.getpid()), problems.VARIABLE: noted}, cwd)
         assert child.stdout is not None and child.stderr is not None
         drain = threading.Thread(target=_drain, args=(child.stderr, tail, kept), daemon=True)
         drain.start()
@@ -73,6 +65,11 @@ def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line
     if interrupted:
         raise KeyboardInterrupt
     return Ended(code, "".join(tail).strip(), found)
+
+
+def _start(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(list(argv), cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True)
 
 
 @contextlib.contextmanager
