@@ -101,7 +101,8 @@ def from_hub(hub):
 
     patterns = [hub["path"], hub["path"].rstrip("/") + "/*"] if hub["path"] else SUFFIXES
     if hub.get("split"):
-        patterns = [pattern + suffix for pattern in ("*%s*" % hub["split"],) for suffix in ("", "/*")]
+        below = hub["path"].rstrip("/") + "/" if hub["path"] else ""
+        patterns = ["%s*%s%s" % (below, hub["split"], suffix) for suffix in SUFFIXES]
     snapshot_download(
         hub["repo"], repo_type="dataset", revision=hub["revision"], allow_patterns=patterns, local_dir=os.path.join(INPUT_DIR, "hub")
     )

@@ -101,6 +101,25 @@ def test_a_name_that_leads_out_of_the_folder_is_never_written(dest, fetch, serve
     assert code == 1 and "would not lie below input/" in log and server.seen == []
 
 
+@pytest.mark.parametrize(
+    ("hub", "wanted"),
+    [
+        ({"path": None, "split": "test"}, ["*test*.jsonl", "*test*.parquet"]),
+        ({"path": "en/", "split": "test"}, ["en/*test*.jsonl", "en/*test*.parquet"]),
+        ({"path": "en", "split": None}, ["en", "en/*"]),
+        ({"path": None, "split": None}, ["*.jsonl", "*.parquet"]),
+    ],
+)
+def test_only_the_files_of_a_split_are_fetched_from_the_hub(tmp_path, hub, wanted):
+    (tmp_path / "huggingface_hub.py").write_text(
+        "def snapshot_download(repo, **given): print(repo, given['revision'], given['allow_patterns'])\n"
+    )
+    (tmp_path / "data.json").write_text(json.dumps({"files": [], "hub": {"repo": "o/n", "revision": "v1", **hub}}))
+    env = {"RUN_DIR": str(tmp_path), "INPUT_DIR": str(tmp_path), "PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = subprocess.run([sys.executable, ROOT / "templates" / "common" / "fetch.py"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("o/n v1 [") and all(repr(pattern) in done.stdout for pattern in wanted)
+
+
 def test_what_was_half_fetched_cannot_be_taken_for_data(fetch, tmp_path):
     (tmp_path / "input/a").mkdir(parents=True)
     (tmp_path / "input/a/d.jsonl.part").write_text("a file of its own")

@@ -30,8 +30,42 @@ asked = [{"role": "user", "content": "Where does Hazel stand?"}]
 ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 plain = base(**ids).logits.detach().clone()
 adapted = PeftModel.from_pretrained(base, ".")(**ids).logits.detach()
-print(json.dumps({"finite": bool(torch.isfinite(adapted).all()), "moved": float((adapted - plain).abs().max())}))
+sys.path.insert(0, sys.argv[1] + "/run")
+import chat, samples
+from transformers import GenerationConfig
+config = json.load(open(sys.argv[1] + "/run/config.json"))
+found = samples.encode(sys.argv[1] + "/run", sys.argv[1] + "/input", config, chat.Encoder(tokenizer))
+batch = samples.collate(tokenizer.pad_token_id)([found[len(found) - 1], found[0]])
+said = [tokenizer.decode([label for label in row if label != -100]) for row in batch["labels"].tolist()]
+first = json.loads(open(sys.argv[1] + "/input/rows.jsonl").readline())
+asked = [{"role": "user", "content": first["instruction"] + "\\n\\n" + first["input"]}]
+prompt = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=True)["input_ids"]
+print(json.dumps({
+    "finite": bool(torch.isfinite(adapted).all()), "moved": float((adapted - plain).abs().max()), "said": said,
+    "prompt": [batch[name][1].tolist()[:len(prompt)] for name in ("input_ids", "labels")] == [list(prompt), [-100] * len(prompt)],
+    "stops": [tokenizer.decode([number]) for number in GenerationConfig.from_pretrained(".").eos_token_id],
+    "base": json.load(open("adapter_config.json"))["base_model_name_or_path"],
+}))
 """
+# Beside the sample: a row that calls a tool, one that is not learnt, one that is flawed, and a conversation of which one answer counts.
+ODD = [
+    {
+        "messages": [
+            {"role": "user", "content": "Warm?"},
+            {"role": "assistant", "tool_calls": [{"function": {"name": "w", "arguments": "{}"}}]},
+        ]
+    },
+    {"text": "never learnt", "weight": 0},
+    {"prompt": "a", "completion": ""},
+    {
+        "messages": [
+            {"role": "user", "content": "Colour?"},
+            {"role": "assistant", "content": "BAD", "weight": 0},
+            {"role": "user", "content": "Properly."},
+            {"role": "assistant", "content": "Blue, sir."},
+        ]
+    },
+]
 
 
 @pytest.fixture
@@ -49,8 +83,12 @@ class Training:
     def __init__(self, folder, envs):
         recipe = load_recipe(ROOT, "lora")
         self.folder, self.envs = folder, envs
-        found = inspect(None, recipe)
-        bundle.build(recipe, resolve(recipe, sets=["device=cpu", "max_steps=8", "save_steps=3"]), found, folder / "run")
+        folder.mkdir()
+        rows = folder / "rows.jsonl"
+        rows.write_text((recipe.folder / recipe.sample).read_text() + "".join(json.dumps(row) + "\n" for row in ODD))
+        values = resolve(recipe, sets=["device=cpu", "max_steps=8", "save_steps=3", "on_bad_row=skip", "warmup_ratio=0.2"])
+        found = inspect(str(rows), recipe, values=values)
+        bundle.build(recipe, values, found, folder / "run")
         bundle.place_data(found, folder / "input")
 
     def start(self):
@@ -89,14 +127,31 @@ def test_a_killed_training_ends_with_the_same_losses_and_weights_and_an_adapter_
     assert killed.losses == straight.losses and sorted(straight.losses) == list(range(1, 9))
     assert killed.weights == straight.weights
     assert straight.losses[8][0] < straight.losses[1][0] - 0.3
+    lines = [json.loads(line) for line in (tmp_path / "straight" / "output" / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["lr"] for line in lines if "step" in line]
+    assert rates[0] < rates[1] > rates[7]  # warmup_ratio 0.2 of 8 steps
 
     result = json.loads((tmp_path / "straight" / "output" / "result.json").read_text())
     assert (result["steps"], result["final_loss"], result["tokens"]) == (8, *straight.losses[8])
     model = tmp_path / "straight" / "output" / "model"
     python = envs / venvs.key_of(load_recipe(ROOT, "lora").locks["cpu"]) / "bin" / "python"
     loaded = subprocess.run(
-        [python, "-c", LOAD], cwd=model, env={"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True
+        [python, "-c", LOAD, tmp_path / "straight"],
+        cwd=model,
+        env={"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
     )
     assert loaded.returncode == 0 and "missing" not in loaded.stderr.lower(), loaded.stderr
-    found = json.loads(loaded.stdout)
+    found = json.loads(loaded.stdout.splitlines()[-1])
     assert found["finite"] and found["moved"] > 0.1
+    assert found["prompt"] and found["said"] == [
+        "Blue, sir.<|im_end|>",
+        "Crew of Clementine: take the apples to platform two on Sunday.<|im_end|>",
+    ]
+    assert (found["stops"], found["base"]) == (["<|im_end|>"], "tiny-qwen3-moe")
+    report = json.loads((tmp_path / "straight" / "output" / "data-report.json").read_text())
+    assert {name: report[name] for name in ("rows", "samples", "not_learnt", "flawed", "cut", "dropped")} == {
+        "rows": 204, "samples": 202, "not_learnt": 1, "flawed": 1, "cut": 0, "dropped": 0,
+    }  # fmt: skip
+    assert report["places"] == {"not_learnt": ["rows.jsonl:202"], "flawed": ["rows.jsonl:203"]}

@@ -41,6 +41,27 @@ def record(**changes):
     return Record(**{**values, **changes})
 
 
+def test_a_figure_that_is_no_number_is_none_and_no_line_breaks_the_reader():
+    metrics = Metrics()
+    odd = b'{"step": 2, "loss": NaN, "tokens_per_second": Infinity}'
+    for line in (b'{"step": 1, "loss": 2.0}', odd, b'{"step": Infinity}', b"[1]", b'{"step": "x"}', b"{"):
+        metrics.take(line)
+
+    assert (metrics.step, metrics.loss, metrics.tokens_per_second) == (2, 2.0, None)
+
+
+def test_rows_that_did_not_reach_the_loss_stand_in_the_summary(tmp_path):
+    folder = RunFolder(tmp_path)
+    data = {"rows": 9, "cut": 2, "dropped": 1, "flawed": 0, "not_learnt": 0}
+    folder.metrics.write_text(json.dumps({"data": data}) + "\n" + json.dumps({"step": 1, "loss": 1.0}) + "\n")
+    summary = summarize(record(), folder)
+
+    assert summary["rows"] == data and summary["steps_done"] == 1
+    assert "rows: 9 read, 2 cut, 1 dropped; data-report.json names them" in last_lines(summary, None)
+    folder.metrics.write_text(json.dumps({"data": {**data, "cut": 0, "dropped": 0}}) + "\n")
+    assert not [line for line in last_lines(summarize(record(), folder), None) if line.startswith("rows:")]
+
+
 def test_metrics_give_step_loss_and_the_time_left():
     metrics = Metrics()
     for step in (1, 2, 3):

@@ -1,0 +1,116 @@
+"""How a start of recipe lora fails: the real traceback in the log, the reason in status.json, a code that says which. Without torch."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.recipes.conftest import ROOT
+from trainyard.recipes import bundle
+from trainyard.recipes.contract import load_recipe
+from trainyard.recipes.data import inspect
+from trainyard.recipes.values import resolve
+
+STUBS = {
+    "torch": "class OutOfMemoryError(RuntimeError): pass\nclass utils:\n    class data:\n        Dataset = object\n",
+    "numpy": "int32 = bool = None\n",
+    "transformers": "class TrainerCallback: pass\n",
+    "peft": "",
+    "model": "",
+}
+START = """
+import sys
+import rows, samples, train
+def deep():
+    {fails}
+train.train = deep
+sys.exit(train.main())
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("start") / "run"
+    recipe = load_recipe(ROOT, "lora")
+    bundle.build(recipe, resolve(recipe, sets=["device=cpu"]), inspect(None, recipe), folder)
+    for name, text in STUBS.items():
+        (folder / f"{name}.py").write_text(text)
+    return folder
+
+
+def run(made, tmp_path, program):
+    env = {"PATH": os.environ["PATH"], "OUTPUT_DIR": str(tmp_path), "PYTHONPATH": str(made)}
+    return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("fails", "code", "message", "trace"),
+    [
+        ("{}['lost']", 1, "KeyError: 'lost'", True),
+        ("sys.exit(0)", 1, "a library ended the program (exit code 0)", True),
+        ("sys.exit(75)", 1, "a library ended the program (exit code 75)", True),
+        ("raise train.torch.OutOfMemoryError('CUDA out of memory. Tried')", 1, "GPU memory is full", True),
+        ("raise train.Refused('say better')", 2, "say better", False),
+        ("raise samples.BadRows('3 of 4 rows cannot be trained:')", 2, "3 of 4 rows", False),
+        ("raise rows.RowError('d.jsonl', 7, 'broken')", 2, "d.jsonl:7:1: broken", False),
+    ],
+)
+def test_a_failed_start_says_why_and_where(made, tmp_path, fails, code, message, trace):
+    done = run(made, tmp_path, START.format(fails=fails))
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (done.returncode, status["state"]) == (code, "failed"), done.stderr
+    assert message in status["message"] and message in done.stderr
+    assert ("in deep" in done.stderr) is trace and ("Traceback" in done.stderr) is trace
+
+
+def test_every_failure_before_the_weights_has_a_remedy():
+    known = load_recipe(ROOT, "lora").known_failures
+    for line in (
+        "train: base_model /x: there is no such folder on this pod",
+        "train: max_seq_length 9 is more than the 8 positions of a/b: set",
+        "train: target_modules: a/b has no q_porj; it has q_proj",
+        "train: 3 of 4 rows cannot be trained:",
+    ):
+        assert [failure.remedy for failure in known if failure.pattern.search(line)], line
+
+
+FILES = """
+import sys, os, samples
+os.makedirs(sys.argv[1] + "/hub/data")
+for name in ("data/train-0.parquet", "data/test-0.parquet", "data/training_notes.jsonl", "other.csv", "train.txt"):
+    open(sys.argv[1] + "/hub/" + name, "w").close()
+print(samples.hub_files(sys.argv[1]), samples.hub_files(sys.argv[1], "test"))
+try:
+    samples.hub_files(sys.argv[1], "validation")
+except samples.BadRows as error:
+    print(error)
+"""
+
+
+def test_the_files_of_a_split_are_chosen_by_their_names(made, tmp_path):
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(made)}
+    done = subprocess.run([sys.executable, "-c", FILES, tmp_path], env=env, capture_output=True, text=True)
+    assert "['hub/data/train-0.parquet'] ['hub/data/test-0.parquet']" in done.stdout, done.stderr
+    assert "no file of split 'validation': fetched are hub/data/test-0.parquet" in done.stdout
+
+
+REPORT = """
+import samples
+report = samples.Report()
+report.rows = 5
+report.note("cut", "d.jsonl:2")
+for line in (3, 4, 5, 6):
+    report.note("flawed", f"d.jsonl:{line}", "is empty")
+print(*report.lines(256), report.as_json(), sep="\\n")
+"""
+
+
+def test_the_report_counts_and_names_the_rows(made, tmp_path):
+    out = run(made, tmp_path, REPORT).stdout
+    assert "1 of 5 rows are longer than max_seq_length 256 and cut: the end of their answer is not learnt (d.jsonl:2)" in out
+    assert (
+        "4 of 5 flawed rows are skipped, as on_bad_row says (d.jsonl:3, d.jsonl:4, d.jsonl:5, ...)" in out and "d.jsonl:6: is empty" in out
+    )
+    assert "'cut': 1, 'dropped': 0, 'not_learnt': 0, 'flawed': 4" in out
