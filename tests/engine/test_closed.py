@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pulumi
 import pytest
-from pulumi.runtime.proto import provider_pb2, resource_pb2
+from pulumi.runtime.proto import engine_pb2, provider_pb2, resource_pb2
 
 from tests.engine.bench import Bench, new_bench
 from tests.engine.cases import pod
@@ -37,6 +37,14 @@ SERVED_OPTIONS = {
     "additional_secret_outputs", "id", "custom_timeouts", "transformations", "urn", "replace_on_changes", "plugin_download_url",
     "retain_on_delete", "deleted_with", "replace_with", "hide_diffs",
 }  # fmt: skip
+SERVED_INVOKE_OPTIONS = {"parent", "provider", "version", "plugin_download_url", "depends_on"}
+# Features that are not announced: the SDK refuses to use these (by name) ...
+REFUSED_FEATURES = {
+    "REPLACEMENT_TRIGGER", "TRANSFORMS", "INVOKE_TRANSFORMS", "PARAMETERIZATION", "RESOURCE_HOOKS", "ERROR_HOOKS", "SENDS_OPTIONS_TO_HOOKS",
+    "STATE_MIGRATIONS",
+}  # fmt: skip
+# ... and does without these by itself.
+SPARED_FEATURES = {"BYTE_STRING", "INVOKE_DEPENDS_ON", "INVOKE_PARENT", "INVOKE_OUTPUT_VALUES", "CALL_OUTPUT_VALUES"}
 # What a plugin may be sent; the rest it must not rely on, since the Handshake did not offer it.
 NOT_OFFERED = {
     "supports_views", "supports_refresh_before_update", "mapper_target", "loader_target", "resolver_target", "accepts_byte_string",
@@ -81,6 +89,23 @@ def test_each_method_of_the_monitor_is_served_or_refused() -> None:
 @pytest.mark.parametrize("message", SENT)
 def test_each_field_that_a_plugin_may_be_sent_is_sent_or_not_offered(message: str) -> None:
     assert set(getattr(provider_pb2, message).DESCRIPTOR.fields_by_name) - SENT[message] - NOT_OFFERED == set()
+
+
+def test_each_feature_of_the_monitor_is_announced_refused_or_spared() -> None:
+    names = {value: name.removeprefix("RESOURCE_MONITOR_FEATURE_") for name, value in resource_pb2.ResourceMonitorFeature.items()}
+    announced = {names[value] for value in monitor.FEATURES.values()}
+    assert set(names.values()) - announced - REFUSED_FEATURES - SPARED_FEATURES == set()
+    assert not announced & (REFUSED_FEATURES | SPARED_FEATURES)
+
+
+def test_each_method_of_the_engine_is_served_or_refused() -> None:
+    for method in engine_pb2.DESCRIPTOR.services_by_name["Engine"].methods:
+        assert method.name in vars(monitor.EngineService)
+
+
+def test_each_option_of_an_invoke_is_served() -> None:
+    for options in (pulumi.InvokeOptions, pulumi.InvokeOutputOptions):
+        assert set(inspect.signature(options.__init__).parameters) - {"self"} - SERVED_INVOKE_OPTIONS == set()
 
 
 def test_each_option_of_a_resource_is_served_or_refused() -> None:

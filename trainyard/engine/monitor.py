@@ -291,6 +291,10 @@ class EngineService(engine_pb2_grpc.EngineServicer):
         self._root = request.urn
         return engine_pb2.SetRootResourceResponse()
 
+    def StartDebugging(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Refuse: a program in this process is debugged as any Python program."""
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, str(refused("attaching a debugger")))
+
     def RequirePulumiVersion(self, request: Any, context: grpc.ServicerContext) -> Any:
         """The range is meant for the CLI; what this engine lacks it refuses by name."""
         return engine_pb2.RequirePulumiVersionResponse()
