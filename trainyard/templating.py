@@ -51,6 +51,10 @@ def _guarded(call: object, name: str) -> str:
         raise UserError(error.message or "template syntax error", where=Location(error.filename or name, error.lineno)) from None
     except jinja2.UndefinedError as error:
         raise UserError(str(error.message), where=Location(name, _template_line(error))) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{name}: is not text (UTF-8)") from None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, jinja2.TemplateRuntimeError) as error:
+        raise UserError(f"cannot be rendered: {error or type(error).__name__}", where=Location(name, _template_line(error))) from None
 
 
 def _template_line(error: Exception) -> int:

@@ -281,3 +281,25 @@ def test_a_path_means_what_it_means_in_a_shell_of_the_host(run: Run, tmp_path: P
     assert sorted(path.name for path in (home / "x").iterdir()) == ["a", "b.whl", "here.txt"] and (tmp_path / "$NOTHING").exists()
     with_user = run("- file: {path: ~nobody/d, state: directory}", hosts=hosts).report
     assert with_user.exit_code == 2 and "write the folder out" in with_user.reason()
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("debug: {var: 'a b'}", "'debug': chunk after expression"),
+        ("copy: {content: '{{ range(3) }}', dest: '{{ tmp }}/o'}", "'copy': Object of type range"),
+        ("copy: {content: x, dest: '{{ nothing }}'}", "'dest' of 'copy': is empty"),
+        ("shell: {cmd: 'true', stdin: '{{ half }}'}", "'shell': 'utf-8' codec can't encode"),
+        ("shell: 'echo {{ nul }}'", "a command cannot hold a NUL character"),
+        ("template: {src: zero.j2, dest: '{{ tmp }}/o'}", "zero.j2:2:1: cannot be rendered: division by zero"),
+        ("template: {src: bytes.j2, dest: '{{ tmp }}/o'}", "bytes.j2: is not text"),
+        ("debug: {msg: \"{{ 'a' | regex_search('(') }}\"}", "the expression cannot be evaluated: missing )"),
+    ],
+)
+def test_what_cannot_be_made_of_the_arguments_is_told_with_its_place_and_no_traceback(
+    run: Run, tmp_path: Path, task: str, said: str
+) -> None:
+    (tmp_path / "zero.j2").write_text("first\n{{ 1 / 0 }}")
+    (tmp_path / "bytes.j2").write_bytes(b"\xff\xfe")
+    shown = run(f"- {task}", extra={"nothing": "", "half": "\ud800", "nul": "\0"})
+    assert shown.report.exit_code == 2 and said in shown.text

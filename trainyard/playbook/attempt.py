@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
+from jinja2 import TemplateError
+
 from trainyard.errors import TrainyardError, Unreachable, UserError
 from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.model import Task
@@ -15,7 +17,7 @@ from trainyard.playbook.paths import expanded
 from trainyard.playbook.perform import Scene, perform
 from trainyard.playbook.report import HIDDEN, Reporter, Status, hidden
 from trainyard.playbook.schema import render_args
-from trainyard.playbook.steps import Get, Outcome
+from trainyard.playbook.steps import Get, Outcome, Step
 from trainyard.playbook.values import Value, Variables, boolean
 from trainyard.remote.frame import NotRun
 from trainyard.remote.protocol import NoAnswer, Transport
@@ -198,7 +200,7 @@ def _attempt(task: Task, host: HostState, settings: Settings, variables: dict[st
     transport = LocalTransport() if task.delegate_to else host.transport
     try:
         args = expanded(action.schema, render_args(action.schema, task.args, variables), transport, environment)
-        step = action.build(args, task.folder, variables)
+        step = _built(task, args, variables)
         if isinstance(step, Get):
             settings.claim(step.dest, host.name)
         outcome = perform(step, Scene(transport, settings.check, settings.diff, timeout, environment))
@@ -214,6 +216,16 @@ def _attempt(task: Task, host: HostState, settings: Settings, variables: dict[st
     if isinstance(facts, dict):
         host.facts.update(facts)
     return outcome
+
+
+def _built(task: Task, args: Mapping[str, object], variables: Variables) -> Step:
+    """Return the step of the arguments; what cannot be made of them is a mistake in the playbook, whatever is raised."""
+    try:
+        return ACTIONS[task.action].build(args, task.folder, variables)
+    except TrainyardError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError, TemplateError) as error:
+        raise UserError(f"'{task.action}': {error or type(error).__name__}", where=task.where) from None
 
 
 def _judge(task: Task, result: Outcome, known: Variables) -> None:

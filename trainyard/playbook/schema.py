@@ -24,6 +24,8 @@ class Arg:
     kind: Kind = "text"
     required: bool = False
     choices: tuple[str, ...] = ()
+    empty: bool = False
+    """Whether a path may be empty, which means that it is not given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ def _checked(schema: Schema, name: str, value: object, where: Location | None) -
         result = _CHECKS[arg.kind](value)
     except ValueError as error:
         raise UserError(f"'{name}' of '{schema.action}': {error}", where=where) from None
+    if arg.kind == "path" and not result and not arg.empty:
+        raise UserError(f"'{name}' of '{schema.action}': is empty", where=where)
     if arg.choices and result not in arg.choices:
         listed = ", ".join(arg.choices)
         raise UserError(f"'{name}' of '{schema.action}' is one of: {listed}{suggest(str(result), arg.choices)}", where=where)

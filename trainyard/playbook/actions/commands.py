@@ -12,7 +12,9 @@ from trainyard.playbook.steps import Run, Step
 from trainyard.playbook.values import Variables
 from trainyard.remote.protocol import quote
 
-_COMMON = (Arg("creates", "path"), Arg("removes", "path"), Arg("chdir", "path"), Arg("stdin"))
+_COMMON = (
+    Arg("creates", "path", empty=True), Arg("removes", "path", empty=True), Arg("chdir", "path", empty=True), Arg("stdin"),
+)  # fmt: skip
 SHELL = Schema("shell", (Arg("cmd", required=True), *_COMMON), free="cmd")
 COMMAND = Schema("command", (Arg("cmd"), Arg("argv", "list"), *_COMMON), free="cmd", one_of=(("cmd", "argv"),))
 
@@ -39,5 +41,5 @@ def _run(text: str, args: Mapping[str, object]) -> Run:
     stdin = args.get("stdin")
     return Run(
         text, None if stdin is None else str(stdin).encode(),
-        text_or_none(args, "chdir"), text_or_none(args, "creates"), text_or_none(args, "removes"),
+        *(text_or_none(args, name) or None for name in ("chdir", "creates", "removes")),
     )  # fmt: skip

@@ -16,7 +16,7 @@ JOB = Schema(
     "job",
     (
         Arg("start", "path"), Arg("wait", "path"), Arg("stop", "path"), Arg("status", "path"),
-        Arg("command"), Arg("chdir", "path"), Arg("env", "map"), Arg("keep_env", "list"),
+        Arg("command"), Arg("chdir", "path", empty=True), Arg("env", "map"), Arg("keep_env", "list"),
         Arg("timeout", "number"), Arg("grace", "number"),
     ),
     one_of=(_VERBS,),
@@ -32,7 +32,7 @@ def job(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
     where = str(args[verb])
     if verb == "start":
         command = str(args["command"])
-        if "chdir" in args:
+        if args.get("chdir"):
             command = f"cd {quote(args['chdir'])} || exit 1\n{command}"
         keeps = tuple(str(name) for name in cast(list[object], args.get("keep_env", [])))
         return Job("start", where, command, cast(Mapping[str, object], args.get("env", {})), keeps)
