@@ -64,3 +64,14 @@ def test_first_commands_in_parallel_wait_for_each_other(yard):
 
     assert [process.returncode for process in started] == [0, 0, 0], said
     assert sum(text.count("up         environment local") for text in said) == 1
+
+
+def test_without_a_cloud_in_its_settings_a_stack_is_on_the_cloud_of_its_name_for_every_verb(yard):
+    (yard.root / "Pulumi.local.yaml").write_text("")
+
+    assert "local: cloud local" in yard.invoke("doctor", "--stack", "local").out
+    for verb in ("up", "reap", "audit"):
+        yard.invoke(verb, "--stack", "local").expect()
+    summary = yard.invoke(*yard.train("--name", "n", "--json", steps=1)).expect().json()
+    assert summary["s3_url"]
+    yard.invoke("download", "tester/n", str(yard.base / "got")).expect()

@@ -287,7 +287,7 @@ def machine(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.timeout(400)  # 9 s on a quiet machine, a minute on a busy one
 def test_from_a_bare_checkout_to_a_verb_with_one_killed_and_two_at_once(tmp_path: Path, machine: dict[str, str]) -> None:
-    checkout = copy_checkout(tmp_path / "a checkout")
+    checkout = copy_checkout(tmp_path / "a chäckout+#%20d")
     command = ["/bin/sh", str(checkout / "bootstrap"), "--list"]
 
     # One is killed with everything it started, in the middle of making the environment.
