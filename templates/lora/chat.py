@@ -134,12 +134,15 @@ class Encoder:
     def _refuse_control_tokens(self, row):
         """A control token inside a message would end it there: the model would learn another conversation."""
         for number, message in enumerate(row.messages, 1):
+            said = "\n".join(text for name, text in message.items() if name != "role" and isinstance(text, str))
             for token in self._control:
-                if token in message["content"]:
+                if token in said:
                     raise Flaw(f"message {number} holds the control token {token}, which ends or begins a turn: take it out of the text")
 
     def _tokens(self, text, spans):
         """Return [(ids, mask)] of a text; an answer must begin where its prompt's own tokens end."""
+        if not getattr(self.tokenizer, "is_fast", True):  # it cannot tell where its tokens stand in the text
+            return self._in_parts(text, spans)
         found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids, places = list(found["input_ids"]), found["offset_mapping"]
         mask = [int(any(end > first and start < last for first, last in spans)) for start, end in places]

@@ -179,6 +179,14 @@ def test_an_answer_that_would_share_a_token_with_its_prompt_is_parted(chat):
     assert ids[: len(asked)] == asked and mask == [0] * len(asked) + [1] * (len(ids) - len(asked))
 
 
+def test_a_tokenizer_that_does_not_tell_places_gets_prompt_and_answer_apart(chat):
+    tokenizer = Words(special=CHATML, eos="<|im_end|>")
+    tokenizer.is_fast = False
+    chat.choose(tokenizer, "chatml")
+    samples = chat.Encoder(tokenizer).samples(row_of([("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]))
+    assert [learnt(tokenizer, *sample)[1] for sample in samples] == ["b<|im_end|>", "d<|im_end|>"]
+
+
 def test_a_base_without_a_template_gets_one_whose_tokens_it_has(chat):
     tokenizer = Words(special=CHATML, eos="<|end|>")
     assert chat.choose(tokenizer, "auto") == "chatml"

@@ -78,7 +78,7 @@ def test_all_flawed_rows_are_told_at_once_with_their_lines_and_counts(tmp_path):
     told = str(caught.value)
     assert str(caught.value.where).endswith("d.jsonl:2:1") and "23 rows are flawed, 2 are not" in told
     assert f"21 rows ({path}:2, 5, 6, 7, 8, ...): 'completion' is empty" in told
-    assert f"{path}:3: not valid JSON" in told and f"{path}:25: 'label' compares" in told and "--on-bad-row skip" in told
+    assert f"{path}:3: not valid JSON" in told and f"{path}:25: 'label' compares" in told and "--set on_bad_row=skip" in told
 
 
 def test_flawed_rows_can_be_skipped_but_not_all_of_them_nor_a_broken_file(tmp_path):

@@ -27,7 +27,7 @@ _HF = re.compile(
     r"(?:(?::|\?split=)(?P<split>[\w.-]+))?$"
 )
 _SHOWN, _PLACES = 10, 5  # kinds of flaws that are told, places of each; the rest is counted
-_SKIP = "To train without flawed rows: --on-bad-row skip."
+_SKIP = "To train without flawed rows: --set on_bad_row=skip."
 
 
 @dataclass(frozen=True, slots=True)
