@@ -64,6 +64,17 @@ def test_a_commit_puts_model_manifest_and_logs_where_the_design_says(settings: S
     assert_result_is(settings, pod, tmp_path / "home")
 
 
+def test_many_files_are_asked_for_once_by_a_listing(through: StoreSettings, proxy: LyingProxy, pod: Workspace) -> None:
+    for number in range(80):
+        pod.write(f"output/model/many/{number}", b"%d" % number)
+    run(through, pod)
+    assert proxy.count("Head") <= 84 + 8
+    bucket.forget(through, WHERE.success)
+    puts = proxy.count("Put")
+    run(through, pod)
+    assert proxy.count("Put") - puts <= 6  # the logs, the manifest, the marker
+
+
 def test_success_names_the_sha256_of_the_manifest(settings: StoreSettings, pod: Workspace) -> None:
     done = run(settings, pod)
     vouched = json.loads(seal.read(settings, WHERE.success) or b"")

@@ -40,6 +40,7 @@ RATE = 10e6
 _LONGEST_PAUSE = 300.0
 _NO_LEASE = 6 * 3600.0
 _ASK_CLOUD_EVERY = 20.0
+_TELL_AGAIN = 600.0
 
 
 class GivenUp(Exception):
@@ -75,7 +76,7 @@ class Way:
         end = parse_time(str(record.pod.get("end")))
         self.end = end.timestamp() if end else self.clock.now() + _NO_LEASE
         self.began = self.clock.now()
-        self.size, self.asked, self.lost, self.shown = 0, 0.0, False, ""
+        self.size, self.asked, self.told, self.lost, self.shown = 0, 0.0, 0.0, False, ""
 
     def linked(self, call: Callable[[], T]) -> T:
         """Return what ``call`` returns, called again after each lost link; raises its Unreachable when the pod or its lease is over."""
@@ -87,9 +88,9 @@ class Way:
             except HostKeyChanged:
                 raise
             except Unreachable as error:
-                if not self.lost:
-                    self.lost = True
-                    self.context.ui.warn(f"no link to the pod, waiting for it: {error.message}")
+                if not self.lost or self.clock.now() - self.told > _TELL_AGAIN:
+                    self.lost, self.told = True, self.clock.now()
+                    self.context.ui.warn(f"no link to the pod, waiting for it: {error}")
                 if self.clock.now() >= self.end or self._is_over():
                     raise
                 self.clock.pause(reconnect.pause(tries))

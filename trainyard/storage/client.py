@@ -31,6 +31,8 @@ Checksums = Literal["full", "composite", "none", "probe"]
 KINDS: tuple[Kind, ...] = ("local", "runpod", "aws", "r2", "s3")
 
 THREADS = 16
+READ_TIMEOUT = 180.0
+"""Seconds without a byte after which a store that has taken a request counts as silent (RunPod's long listings are slow)."""
 _NO_PROFILES = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
@@ -99,13 +101,18 @@ def with_bucket(settings: StoreSettings, bucket: str | None) -> StoreSettings:
     return replace(settings, bucket=name)
 
 
-def s3(settings: StoreSettings) -> Any:
+def s3(settings: StoreSettings, *, read_timeout: float = READ_TIMEOUT) -> Any:
     """Return the boto3 client of a store, the same one for all its buckets and all threads (building it costs 0.1 s)."""
-    return _client(replace(settings, bucket="", data_dir=None))
+    return _client(replace(settings, bucket="", data_dir=None), read_timeout)
+
+
+def patient(settings: StoreSettings) -> Any:
+    """Return the client for Complete, which copies the object on some stores; RunPod documents up to two hours."""
+    return s3(settings, read_timeout=7200.0 if settings.kind == "runpod" else 900.0)
 
 
 @functools.lru_cache(maxsize=16)
-def _client(settings: StoreSettings) -> Any:
+def _client(settings: StoreSettings, read_timeout: float) -> Any:
     # Where the store is and how it is spoken to is said by our settings alone: a profile of the user's, or a file of
     # the AWS CLI's, is about something else.
     session = boto3.session.Session(
@@ -115,7 +122,8 @@ def _client(settings: StoreSettings) -> Any:
         aws_session_token=settings.session_token.reveal() if settings.session_token else None,
         region_name=settings.region,
     )
-    return session.client("s3", endpoint_url=settings.endpoint, config=client_config(settings), verify=_certificates(settings))
+    config = client_config(settings, read_timeout)
+    return session.client("s3", endpoint_url=settings.endpoint, config=config, verify=_certificates(settings))
 
 
 def _certificates(settings: StoreSettings) -> str | None:
@@ -127,7 +135,7 @@ def _certificates(settings: StoreSettings) -> str | None:
     return os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or None
 
 
-def client_config(settings: StoreSettings) -> Config:
+def client_config(settings: StoreSettings, read_timeout: float = READ_TIMEOUT) -> Config:
     """Return the client configuration for a kind of store."""
     style: dict[str, object] = {"addressing_style": "path" if settings.endpoint else "auto"}
     # Over https the body's checksum is ours (CRC32) and the hash of the whole body would cost 2.4 CPU-seconds a GB.
@@ -139,8 +147,7 @@ def client_config(settings: StoreSettings) -> Config:
         "s3": style,
         "max_pool_connections": 2 * THREADS,
         "connect_timeout": 20,
-        # Complete copies the object on some stores; RunPod documents up to two hours.
-        "read_timeout": 7200 if settings.kind == "runpod" else 900,
+        "read_timeout": read_timeout,
         "retries": {"mode": "standard", "max_attempts": settings.attempts},
     }
     if settings.endpoint:

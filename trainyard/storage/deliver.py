@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from trainyard.errors import PodCannotUpload, StoreError
 from trainyard.storage import objects, podside
 from trainyard.storage.answers import is_passing, spoken
+from trainyard.storage.bucket import listing
 from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.objects import Proof, Target, Work
 
@@ -25,6 +26,8 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 SENDERS = 8
+MANY = 64
+"""Above so many files one listing saves a question for each of them."""
 SAMPLE = 64 * 1024
 SAMPLED_FILES = 24
 
@@ -89,14 +92,14 @@ def deliver(settings: StoreSettings, carrier: Carrier, targets: Sequence[Target]
     for round_ in range(patience.rounds):
         if round_:
             patience.pause(min(30.0, 2.0**round_))
-        proofs = dict(zip((t.key for t in targets), each(lambda t: objects.proof(settings, t), targets), strict=True))
+        proofs = _proofs(settings, targets, listed=round_ == 0 and len(targets) > MANY)
         wanted = [t for t in targets if proofs[t.key] != "there" or t.key in suspect]
         if wanted:
             done = total - sum(target.entry.size for target in wanted)
             # A later round does not insist on an empty place: VersityGW takes a delete marker for an object (412).
             fresh = {t.key for t in wanted if proofs[t.key] == "absent" and round_ == 0}
             reasons = _round(settings, carrier, wanted, fresh, patience, _counting(on_progress, done, total))
-            proofs = dict(zip((t.key for t in wanted), each(lambda t: objects.proof(settings, t), wanted), strict=True))
+            proofs = _proofs(settings, wanted, listed=False)
             _forget_dead(settings, wanted, proofs, reasons)
         if all(proofs[t.key] == "there" for t in wanted):
             on_progress(Progress("verify", total, total, "reading samples back"))
@@ -106,6 +109,16 @@ def deliver(settings: StoreSettings, carrier: Carrier, targets: Sequence[Target]
             reasons = Reasons(dict.fromkeys(suspect, "what the store gives back is not what was sent"), passing=False)
     hint = "What has arrived is kept: the same command goes on with it."
     raise StoreError(f"not committed: {tell(reasons.told)}", hint=hint, passing=reasons.passing)
+
+
+def _proofs(settings: StoreSettings, targets: Sequence[Target], *, listed: bool) -> dict[str, Proof]:
+    """Ask the store for each target. With ``listed`` what no listing shows counts as absent: at worst it is sent again."""
+    proofs: dict[str, Proof] = dict.fromkeys((target.key for target in targets), "absent")
+    if listed:
+        folders = {"/".join(target.key.split("/")[:4]) + "/" for target in targets}
+        there = {item.key for folder in folders for item in listing(settings, folder)}
+        targets = [target for target in targets if target.key in there]
+    return proofs | dict(zip((t.key for t in targets), each(lambda t: objects.proof(settings, t), targets), strict=True))
 
 
 def _counting(on_progress: OnProgress, base: int, total: int) -> Callable[[int], None]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from trainyard.storage.answers import spoken
-from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.client import StoreSettings, patient, s3
 from trainyard.storage.manifest import Entry
 
 Proof = Literal["there", "absent", "other"]
@@ -101,7 +101,7 @@ def complete(settings: StoreSettings, work: Work) -> None:
             part["ChecksumCRC32"] = entry.parts[number - 1]
         parts.append(part)
     with spoken(f"complete {settings.url}/{work.target.key}", 409, 412, *_DEAD):
-        s3(settings).complete_multipart_upload(
+        patient(settings).complete_multipart_upload(
             Bucket=settings.bucket, Key=work.target.key, UploadId=work.upload_id, MultipartUpload={"Parts": parts}, **options
         )
 
