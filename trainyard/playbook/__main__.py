@@ -1,7 +1,7 @@
 """Run a playbook from the command line: ``python -m trainyard.playbook FILE [options]``.
 
 Hosts come from a stack's outputs (``--inventory outputs.json``); without one the only host is this machine.
-Exit codes: 0, 2 a host failed or the playbook is wrong, 5 a host was unreachable.
+Exit codes: 0, 2 a host failed or the playbook is wrong, 5 a host was unreachable, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TrainyardError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: a command that was running on a host may run on there; jobs do", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
