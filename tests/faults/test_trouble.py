@@ -22,7 +22,12 @@ def test_without_the_clouds_key_a_run_is_left_alone_and_a_pod_that_the_cloud_tak
             assert yard.record("a")["error"] is None and [record["id"] for record in account.pods()] == [pod]
 
         yard.extra = {}
-        attached = yard.start("attach", "a")
+        (yard.home / "runs/tester/a/1/run.json").write_text('{"user": ')
+        told = yard.invoke("attach", "a").expect(2).err
+        assert "run.json" in told and "invoke adopt POD --stack NAME --key FILE" in told
+        assert f"{pod} " in yard.invoke("reap", "--all-stacks", "--dry-run").expect().out
+        attached = yard.start("adopt", pod, "--stack", "runpod", "--key", str(yard.home / "ssh/runpod/id_ed25519"))
+        yard.wait_for(lambda: "phase" in (yard.home / "runs/tester/a/1/run.json").read_text())
         yard.wait_for(lambda: b"step" in (yard.home / "runs/tester/a/1/train.log").read_bytes())
         account.emulator.fleet.delete(pod, "taken away by the cloud")
         out, _ = attached.communicate(timeout=90)

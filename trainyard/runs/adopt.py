@@ -19,7 +19,7 @@ from trainyard.remote.protocol import quote
 from trainyard.remote.transport import Address, connect
 from trainyard.runs.context import Context
 from trainyard.runs.identity import RunId
-from trainyard.runs.ledger import Ledger
+from trainyard.runs.notes import note
 from trainyard.runs.pods import take_from_cloud
 from trainyard.runs.record import Record, RunFolder
 
@@ -94,16 +94,27 @@ def adopt(context: Context, environment: str, reference: str, key_file: Path) ->
         raise PodFailed(f"no training was started on pod {pod.id}", hint=f"End it with: invoke end {pod.id} --stack {environment}")
     record = _record(json.loads(answer.stdout), pod, address, cloud)
     folder = RunFolder(RunId(record.user, record.label, record.attempt).folder(context.places.runs))
-    if folder.path.exists():
-        if folder.load().token != record.token:
-            hint = "Adopt it from another checkout: each run's files need a place of their own."
-            raise UserError(f"{folder.path} holds another run that is called {record.id}, too (another token)", hint=hint)
-        raise UserError(f"run {record.id} is known here already", hint=f"Use: invoke attach {record.id}")
-    folder.path.mkdir(parents=True)
+    _refuse_known(context, folder, record)
+    folder.path.mkdir(parents=True, exist_ok=True)
     folder.save(record)
     hours = (pod.end - pod.created).total_seconds() / 3600 if pod.end and pod.created else record.hours
-    Ledger(context.places.ledger).add(record.id, "adopted", pod=pod.id, estimate=hours * (pod.price_per_hour or 0.0))
+    note(context, record, "adopted", pod=pod.id, estimate=hours * (pod.price_per_hour or 0.0))
     return folder
+
+
+def _refuse_known(context: Context, folder: RunFolder, record: Record) -> None:
+    """Raise UserError where the run, or another one of its name, has a record here; a damaged one is written anew."""
+    if not folder.path.exists():
+        return
+    try:
+        here = folder.load()
+    except UserError as error:
+        context.ui.warn(f"{error.message}; it is written anew from what the pod keeps")
+        return
+    if here.token != record.token:
+        hint = "Adopt it from another checkout: each run's files need a place of their own."
+        raise UserError(f"{folder.path} holds another run that is called {record.id}, too (another token)", hint=hint)
+    raise UserError(f"run {record.id} is known here already", hint=f"Use: invoke attach {record.id}")
 
 
 def _record(told: dict[str, Any], pod: PodInfo, address: Address, cloud: Cloud) -> Record:

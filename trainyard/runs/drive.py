@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, Literal
 
-from trainyard.errors import CloudError, DiskFull, EngineError, StillThere, StoreError, TrainyardError
+from trainyard.errors import CloudError, DiskFull, EngineError, StillThere, TrainyardError
 from trainyard.faults import readable
 from trainyard.runs import teardown, trouble
 from trainyard.runs.context import Context
@@ -175,7 +175,10 @@ def _cut_off(context: Context, record: Record, folder: RunFolder, over: Verdict)
     try:
         return finish.found(context, record, folder) or over
     except TrainyardError as error:
-        raise StoreError(f"{over.error}, and whether its result has reached the bucket cannot be asked: {error}") from error
+        raise StillThere(
+            f"{over.error}, and whether the result of {record.id} has reached its bucket cannot be asked: {error.message}",
+            hint=f"Ask again with: invoke attach {record.id}\nGive it up with: invoke cancel {record.id} --now",
+        ) from None
 
 
 def _take(context: Context, record: Record, folder: RunFolder, verdict: Verdict) -> None:

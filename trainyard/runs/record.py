@@ -157,7 +157,8 @@ class RunFolder:
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
                 f"{path}: the record of this run cannot be read: {error}",
-                hint="Its pod, if it has one, may still be there. See what there is: invoke reap --all-stacks --dry-run",
+                hint="Its pod, if it has one, may still be there. See what there is: invoke reap --all-stacks --dry-run\n"
+                "Take it over anew: invoke adopt POD --stack NAME --key FILE, or end it: invoke end POD --stack NAME",
             ) from None
 
     def save(self, record: Record) -> None:
