@@ -11,7 +11,7 @@ from tests.provider.model_cloud import PLAIN
 from trainyard.clouds.protocol import Account, CostItem
 from trainyard.config import Places
 from trainyard.errors import CloudUnknown, StoreError
-from trainyard.runs import finish
+from trainyard.runs import stores
 from trainyard.runs.account import audit
 from trainyard.stacks import facade
 from trainyard.storage import objects
@@ -72,7 +72,7 @@ def test_a_cloud_that_does_not_tell_the_balance_is_no_reason_to_fail(context):
 
 def test_uploads_that_were_never_finished_are_shown_with_their_size(context, monkeypatch, capsys):
     monkeypatch.setattr(facade, "outputs", lambda stack: {"bucket": "b", "store": "s3"})
-    monkeypatch.setattr(finish, "store_of", lambda context, bucket: bucket)
+    monkeypatch.setattr(stores, "store_of", lambda context, bucket: bucket)
     monkeypatch.setattr(objects, "open_uploads", lambda settings: [objects.OpenUpload("models/ann/a/1/model/w", "u1", 0.0, 573_000_000)])
     audit(context, "runpod", as_json=False)
     assert "open upload, 573,000,000 bytes that no listing shows, begun 1970-01-01T00:00:00Z: models/ann/a/1/model/w" in context.ui.lines[0]
