@@ -6,14 +6,16 @@ can be is told with its path; a mistake of ours is 70 and says where its traceba
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+
+# Little is loaded before main() has seen to Ctrl-C: what loads takes longer than a person may need.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from typing import Any, NoReturn
 
 USAGE = 2
 INTERRUPTED = 130
@@ -21,10 +23,10 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the verbs that a command line names, and end the process."""
-    _open_streams()
     # Until a verb begins nothing exists that a Ctrl-C could leave behind, and Python's own would show a traceback.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
+    _open_streams()
     try:
         program = _program()
         program.run(["invoke", *(sys.argv[1:] if argv is None else argv)])
@@ -56,6 +58,8 @@ def told(error: BaseException) -> int:
 
 
 def _say(text: str) -> None:
+    import contextlib
+
     with contextlib.suppress(OSError):  # a terminal that was closed hears nothing; the exit code stays
         print(text, file=sys.stderr, flush=True)
 
@@ -68,6 +72,8 @@ def ready() -> None:
 
 def _open_streams() -> None:
     """Have all three streams, and none that a letter can break: a closed one's number would go to the next file opened."""
+    import io
+
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             handle = os.open(os.devnull, os.O_RDWR)
@@ -80,6 +86,8 @@ def _open_streams() -> None:
 
 
 def _program() -> Any:
+    import contextlib
+
     from invoke.exceptions import Exit, ParseError
     from invoke.program import Program
 
@@ -162,6 +170,8 @@ def _logs() -> Path:
 
 def _moves(error: OSError) -> str | None:
     """Say what moves the folders that we write to, when the file is in one of them."""
+    from pathlib import Path
+
     from trainyard.config import places
 
     here, path = places(), Path(os.fsdecode(error.filename))
