@@ -83,9 +83,11 @@ class Encoder:
 
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
-        added = {number: token for number, token in getattr(tokenizer, "added_tokens_decoder", {}).items() if getattr(token, "special", False)}
-        self._special = set(tokenizer.all_special_ids) | set(added)
-        self._control = sorted({*tokenizer.all_special_tokens, *(getattr(token, "content", "") for token in added.values())} - {""})
+        added = dict(getattr(tokenizer, "added_tokens_decoder", {}))
+        special = {number: token.content for number, token in added.items() if token.special}
+        self._special = set(tokenizer.all_special_ids) | set(special)
+        self._whole = self._special | set(added)
+        self._control = sorted({*tokenizer.all_special_tokens, *special.values()} - {""})
         self._ends = set()
         self.conversations = 0
 
@@ -106,7 +108,7 @@ class Encoder:
     def end_tokens(self):
         """Return the ids that end an answer: the tokenizer's own end token, and those that learnt answers end with."""
         own = [self.tokenizer.eos_token_id] if self.tokenizer.eos_token_id is not None else []
-        return own + sorted((self._ends & self._special) - set(own))
+        return own + sorted((self._ends & self._whole) - set(own))
 
     def _conversation(self, row):
         self._refuse_control_tokens(row)
@@ -129,7 +131,10 @@ class Encoder:
                 alone.append((after, [span]))
         if spans:
             alone.append((whole, spans))
-        return [sample for text, found in alone for sample in self._tokens(text, found)]
+        # Added tokens need not be special; what the answer itself ends with (</tool_call>) is no end of a turn.
+        said = row.messages[last]["content"].rstrip()
+        ends = self._special if said and whole.rstrip().endswith(said) else self._whole
+        return [sample for text, found in alone for sample in self._tokens(text, found, ends)]
 
     def _refuse_control_tokens(self, row):
         """A control token inside a message would end it there: the model would learn another conversation."""
@@ -139,10 +144,10 @@ class Encoder:
                 if token in said:
                     raise Flaw(f"message {number} holds the control token {token}, which ends or begins a turn: take it out of the text")
 
-    def _tokens(self, text, spans):
+    def _tokens(self, text, spans, ends):
         """Return [(ids, mask)] of a text; an answer must begin where its prompt's own tokens end."""
         if not getattr(self.tokenizer, "is_fast", True):  # it cannot tell where its tokens stand in the text
-            return self._in_parts(text, spans)
+            return self._in_parts(text, spans, ends)
         found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids, places = list(found["input_ids"]), found["offset_mapping"]
         mask = [int(any(end > first and start < last for first, last in spans)) for start, end in places]
@@ -150,26 +155,26 @@ class Encoder:
             prompt = self._plain(text[:first])
             count = len(prompt)
             if ids[:count] != prompt or mask[count : count + 1] != [1] or mask[count - 1 : count] == [1]:
-                return self._in_parts(text, spans)
-        return [self._ended(ids, mask)]
+                return self._in_parts(text, spans, ends)
+        return [self._ended(ids, mask, ends)]
 
-    def _in_parts(self, text, spans):
+    def _in_parts(self, text, spans, ends):
         """Tokenize prompt and answer apart where a token would cover both: one sample an answer."""
         samples = []
         for first, last in spans:
             prompt, answer = self._plain(text[:first]), self._plain(text[first:last])
             if self.tokenizer.decode(prompt + answer) != text[:last]:
                 raise Flaw("an answer begins in the middle of a token of its prompt, and this tokenizer cannot part them: begin it with a word")
-            samples.append(self._ended(prompt + answer, [0] * len(prompt) + [1] * len(answer)))
+            samples.append(self._ended(prompt + answer, [0] * len(prompt) + [1] * len(answer), ends))
         return samples
 
     def _plain(self, text):
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _ended(self, ids, mask):
+    def _ended(self, ids, mask, ends):
         """Add the end token behind an answer whose template has none: without it the model never learns to stop."""
         last = len(mask) - 1 - mask[::-1].index(1)
-        if ids[last] not in self._special and self.tokenizer.eos_token_id is not None:
+        if ids[last] not in ends and self.tokenizer.eos_token_id is not None:
             ids, mask = [*ids[: last + 1], self.tokenizer.eos_token_id], [*mask[: last + 1], 1]
             last += 1
         self._ends.add(ids[last])

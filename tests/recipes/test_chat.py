@@ -187,6 +187,19 @@ def test_a_tokenizer_that_does_not_tell_places_gets_prompt_and_answer_apart(chat
     assert [learnt(tokenizer, *sample)[1] for sample in samples] == ["b<|im_end|>", "d<|im_end|>"]
 
 
+def test_an_added_token_that_ends_turns_is_an_end_though_it_is_not_special(chat):
+    template = (
+        "{% for m in messages %}{{ m.role }}:\n{{ m.content }}[end]\n{% endfor %}{% if add_generation_prompt %}assistant:\n{% endif %}"
+    )
+    tokenizer = Words(template, added=["[end]", "[/call]"])
+    encoder = chat.Encoder(tokenizer)
+    [(ids, mask)] = encoder.samples(row_of([("user", "a"), ("assistant", "b[/call]")]))
+    assert learnt(tokenizer, ids, mask)[1] == "b[/call][end]" and tokenizer.decode(encoder.end_tokens()) == "</s>[end]"
+    tokenizer.chat_template = template.replace("[end]", "")
+    [(ids, mask)] = encoder.samples(row_of([("user", "a"), ("assistant", "b[/call]")]))
+    assert learnt(tokenizer, ids, mask)[1] == "b[/call]</s>"
+
+
 def test_a_base_without_a_template_gets_one_whose_tokens_it_has(chat):
     tokenizer = Words(special=CHATML, eos="<|end|>")
     assert chat.choose(tokenizer, "auto") == "chatml"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -13,11 +14,12 @@ def _refuse(message):
 class Words:
     """Tokens are words with the blank before them, signs, blank space, and ``special`` as wholes."""
 
-    def __init__(self, template=None, special=("<s>", "</s>"), bos=None, eos="</s>"):
+    def __init__(self, template=None, special=("<s>", "</s>"), bos=None, eos="</s>", added=()):
         self.chat_template, self.bos_token, self.eos_token = template, bos, eos
         self.all_special_tokens = list(special)
-        self._ids = {token: number for number, token in enumerate(special)}
-        self._pattern = re.compile("|".join([*map(re.escape, special), r" ?\w+", r"\n+", r"[^\w]"]))
+        self._ids = {token: number for number, token in enumerate([*special, *added])}
+        self.added_tokens_decoder = {self._ids[token]: SimpleNamespace(content=token, special=False) for token in added}
+        self._pattern = re.compile("|".join([*map(re.escape, [*special, *added]), r" ?\w+", r"\n+", r"[^\w]"]))
 
     @property
     def eos_token_id(self):
