@@ -205,6 +205,12 @@ def test_a_pod_whose_price_turns_out_too_high_is_ended_before_the_next_offer_is_
     assert any("$10.00/h, allowed are $4.00/h" in text for text in bench.messages)
 
 
+def test_a_pod_found_after_an_unclear_answer_is_held_to_the_price_as_well(bench: Bench) -> None:
+    bench.cloud.set_faults(create=["accepted-error"], dearer=["10"])
+    pod_id, outputs = POD.create(bench.call(), ready(bench, max_price=4))
+    assert bench.cloud.alive() == [pod_id] and outputs["offer"] == "B-1"
+
+
 def test_when_every_answer_is_too_dear_nothing_is_left_and_each_is_told(bench: Bench) -> None:
     bench.cloud.set_faults(dearer=["10", "10"])
     with pytest.raises(NoCapacity, match=r"A-1: its pod .* costs \$10\.00/h.*; B-1: its pod .* costs \$20\.00/h"):

@@ -69,6 +69,10 @@ def create(
         except NoCapacity as error:
             refusals.append(f"{offer.id}: {error.message}")
             continue
+        except Ambiguous as error:
+            if not too_dear(error.info, limit, offer):
+                raise
+            info = error.info
         if not too_dear(info, limit, offer):
             return info, offer
         refusals.append(f"{offer.id}: {end_too_dear(world, cloud, intent, info, limit, offer)}")
