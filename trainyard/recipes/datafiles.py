@@ -6,6 +6,7 @@ ever opened: whoever opens a FIFO waits for ever.
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,9 @@ def of_bucket(found: Sequence[N], reference: str, rows: bool, left_out: list[str
     """Return the data files of a listing, sorted by name; raises UserError for names that would not lie below ``input/``."""
     kept = [item for item in sorted(found, key=lambda item: item.name) if not _aside(item.name, rows, left_out)]
     names = {item.name for item in kept}
+    if len(names) < len(kept):
+        twice = next(one.name for one, other in itertools.pairwise(kept) if one.name == other.name)
+        raise UserError(f"--data {reference}: two objects would be '{printable(twice)}'", hint=_OTHER_KEY)
     for name in sorted(names):
         if problem := name_problem(name):
             raise UserError(

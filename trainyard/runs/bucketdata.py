@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO, cast
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from trainyard.errors import UserError
 from trainyard.recipes.data import RemoteFile
 from trainyard.runs.context import Context
+from trainyard.storage.answers import spoken
+from trainyard.storage.bucket import Item, listing
 from trainyard.storage.client import StoreSettings, s3, store_settings
 
 URL_SECONDS = 6 * 3600
@@ -22,15 +22,14 @@ def resolver(context: Context, store: str | None) -> Callable[[str], Sequence[Re
     def resolve(reference: str) -> list[RemoteFile]:
         bucket, prefix = split(reference)
         settings = _store(context, store, bucket, reference)
-        client = s3(settings)
-        try:
-            pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-            found = [item for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")]
-        except (ClientError, BotoCoreError) as error:
-            raise UserError(f"--data {reference}: {error}") from None
         base = "" if not prefix else prefix.rstrip("/") + "/"
-        chosen = [item for item in found if item["Key"] == prefix or item["Key"].startswith(base)]
-        return [_remote(client, bucket, item, base) for item in chosen]
+        found = []
+        for item in listing(settings, prefix):
+            if item.key == prefix and not prefix.endswith("/"):
+                found.append(_remote(settings, item, item.key.rpartition("/")[2]))
+            elif item.key.startswith(base) and not item.key.endswith("/"):
+                found.append(_remote(settings, item, item.key[len(base) :]))
+        return found
 
     return resolve
 
@@ -62,11 +61,9 @@ def _store(context: Context, store: str | None, bucket: str, reference: str) -> 
     return settings
 
 
-def _remote(client: Any, bucket: str, item: Mapping[str, Any], base: str) -> RemoteFile:
-    key = str(item["Key"])
-    name = key[len(base) :] if base and key.startswith(base) else key.rpartition("/")[2]
-
+def _remote(settings: StoreSettings, item: Item, name: str) -> RemoteFile:
     def read() -> BinaryIO:
-        return cast(BinaryIO, client.get_object(Bucket=bucket, Key=key)["Body"])
+        with spoken(f"read {settings.url}/{item.key}"):
+            return cast(BinaryIO, s3(settings).get_object(Bucket=settings.bucket, Key=item.key)["Body"])
 
-    return RemoteFile(f"s3://{bucket}/{key}", name, int(item["Size"]), read)
+    return RemoteFile(f"{settings.url}/{item.key}", name, item.size, read)
