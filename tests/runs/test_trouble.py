@@ -20,6 +20,7 @@ from trainyard.runs import finish, follow, pod, start, teardown
 from trainyard.runs.attach import cancel
 from trainyard.runs.context import Context
 from trainyard.runs.leave import Left, leaving
+from trainyard.runs.ledger import Ledger
 from trainyard.runs.record import PHASES, Record, RunFolder
 from trainyard.runs.ui import Ui
 from trainyard.runs.verdict import Verdict
@@ -341,3 +342,13 @@ def test_a_pod_that_is_gone_is_no_loss_while_its_bucket_cannot_be_asked(run):
 
     it.patch(finish, "found", lambda context, record, folder: committed(context, record, folder, None))
     assert it.drive()["success"]
+
+
+def test_a_damaged_ledger_is_named_with_the_way_out_before_anything_is_rented(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.path.write_bytes(b"no database at all" * 100)
+
+    with pytest.raises(UserError, match="the ledger cannot be used") as told:
+        ledger.spent_since(0.0)
+
+    assert f"mv {ledger.path} " in str(told.value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.clouds.marker import LONGEST_LEASE
+from trainyard.errors import Busy, DiskFull, TrainyardError, UserError
 from trainyard.runs.identity import RunId
 
 _SCHEMA = """
@@ -87,10 +90,22 @@ class Ledger:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self.path, timeout=30)
-        try:
-            db.executescript(_SCHEMA)
-            with db:
-                yield db
-        finally:
-            db.close()
+        with contextlib.ExitStack() as opened:
+            try:
+                db = opened.enter_context(contextlib.closing(sqlite3.connect(self.path, timeout=30)))
+                db.executescript(_SCHEMA)
+                with db:
+                    yield db
+            except sqlite3.Error as error:
+                raise self._problem(error) from None
+
+    def _problem(self, error: sqlite3.Error) -> TrainyardError:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest tells only finer shades
+        if code == sqlite3.SQLITE_FULL:
+            return DiskFull(f"No space left on device: {self.path}", hint="Free some space, then say it again.")
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return Busy(f"{self.path}: another process holds the ledger: {error}")
+        aside = shlex.join(["mv", str(self.path), f"{self.path}.damaged"])
+        damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        hint = f"Move it away and a new one is begun, from which spending limits then count: {aside}" if damaged else None
+        return UserError(f"{self.path}: the ledger cannot be used: {error}", hint=hint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -26,5 +25,6 @@ def note_cost(context: Context, record: Record) -> None:
 def _written(context: Context, write: Callable[[Ledger], None]) -> None:
     try:
         write(Ledger(context.places.ledger))
-    except (sqlite3.Error, OSError, TrainyardError) as error:
-        context.ui.warn(f"{context.places.ledger}: the ledger cannot be written, the run goes on without it: {error}")
+    except (OSError, TrainyardError) as error:
+        why = error.message if isinstance(error, TrainyardError) else error
+        context.ui.warn(f"the ledger cannot be written, the run goes on without it: {why}")

@@ -154,9 +154,14 @@ def _write(context: Context, plan: _Plan, name: str | None, outputs: dict[str, A
         write_run_settings(context, record, folder, outputs, plan.settings)
         shutil.copytree(context.places.root / "playbooks", folder.playbooks)
         folder.save(record)
-        target = record.id.folder(runs)
-        draft.path.rename(target)
-    Ledger(context.places.ledger).add(record.id, "prepared", estimate=plan.estimate.most, stack=plan.stack, recipe=plan.recipe.name)
+        ledger, target = Ledger(context.places.ledger), record.id.folder(runs)
+        ledger.add(record.id, "prepared", estimate=plan.estimate.most, stack=plan.stack, recipe=plan.recipe.name)
+        try:
+            # Last of all: what was interrupted before is no run, and counts towards no limit.
+            draft.path.rename(target)
+        except BaseException:
+            ledger.add(record.id, "ended", cost=0.0)
+            raise
     return RunFolder(target)
 
 

@@ -44,7 +44,7 @@ def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line
         assert child.stdout is not None and child.stderr is not None
         drain = threading.Thread(target=_drain, args=(child.stderr, tail, kept), daemon=True)
         drain.start()
-        interrupted = False
+        interrupted: KeyboardInterrupt | None = None
         while True:
             try:
                 raw = child.stdout.readline()
@@ -53,17 +53,17 @@ def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line
                     break
                 _keep(kept, raw)
                 on_line(raw.decode("utf-8", "replace").rstrip("\n"))
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as left:
                 if interrupted:
                     _signal(child.pid, signal.SIGTERM)
                     raise
-                interrupted = True
+                interrupted = left
                 _signal(child.pid, _GRACE_SIGNAL)
         child.stdout.close()
         drain.join(timeout=2)
         found = problems.read(Path(noted))
     if interrupted:
-        raise KeyboardInterrupt
+        raise interrupted
     return Ended(code, "".join(tail).strip(), found)
 
 
