@@ -125,9 +125,13 @@ def load(root: Path, stack: str) -> dict[str, object]:
 
 def one(root: Path, stack: str, name: str) -> object:
     """Return one setting, None when it is not given; nothing else of the file is judged but its being YAML."""
+    return some(root, stack, name).get(name)
+
+
+def some(root: Path, stack: str, *names: str) -> dict[str, object]:
+    """Return those of these settings that are given; see one()."""
     given = _config(stack_document(root, stack))
-    full = f"{PROJECT}:{name}"
-    return _value(given, full, SETTINGS[name]) if full in given else None
+    return {name: _value(given, f"{PROJECT}:{name}", SETTINGS[name]) for name in names if f"{PROJECT}:{name}" in given}
 
 
 def described(setting: Setting) -> str:

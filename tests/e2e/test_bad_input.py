@@ -109,6 +109,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, name, words):
     done.expect(2)
 
 
+def test_a_misspelt_setting_does_not_keep_a_pod_from_being_ended(shared_yard):
+    path = shared_yard.root / "Pulumi.local.yaml"
+    good = path.read_bytes()
+    path.write_text("confg: 1\nconfig:\n  trainyard:cloud: local\n  trainyard:spot: maybe\n")
+    try:
+        for words in (("reap",), ("audit",), ("destroy", "--yes")):
+            shared_yard.invoke(*words, "--stack", "local").expect()
+    finally:
+        path.write_bytes(good)
+
+
 ROWS = {
     "a row that fits no form": b'{"instruction": "a", "output": "b"}\n{"foo": 1}\n',
     "a line that is no JSON": b'{"text": "a"}\n{"text": \n',

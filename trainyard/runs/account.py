@@ -65,7 +65,7 @@ def end_pod(context: Context, name: str, reference: str) -> int:
 def audit(context: Context, name: str, *, as_json: bool) -> int:
     """Show what of the account costs money now, and what lies in the bucket unseen."""
     cloud = context.cloud(name)
-    given = facade.settings_of(name, context.places)
+    given = settings.some(context.places.root, name, "volume", "bucket")
     named = (given.get("volume"), given.get("bucket"))
     costs = seen(cloud, cloud.costs, lambda item: (item.kind, item.id))
     items = [replace(item, ours=item.ours or (item.kind == "volume" and item.id in named)) for item in costs]

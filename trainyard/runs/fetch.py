@@ -24,7 +24,7 @@ def bucket_of(context: Context, stack: str) -> StoreSettings:
     Raises UserError when the stack has none.
     """
     outputs = facade.outputs(context.stack(stack))
-    given = facade.settings_of(stack, context.places)
+    given = settings.some(context.places.root, stack, "store", "bucket", "env_id")
     kind = outputs.get("store") or settings.store_of(given, settings.cloud_of(context.places.root, stack))
     name = outputs.get("bucket") or given.get("bucket")
     if name is None:  # no state here: the default name follows from the environment's id
