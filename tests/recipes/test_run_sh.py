@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -196,6 +197,21 @@ def test_a_workspace_with_signs_that_shells_and_find_read_is_only_a_name(tmp_pat
     code, log = Run(odd, [f"script={COUNT}", "args=1 0"])()
     assert code == 0, log
     assert (Path(odd) / "output" / "model" / "count.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("python", "message"),
+    [
+        ("/none/python3", "asked for (/none/python3) does not start"),
+        (sys.executable, "lacks a package that this recipe needs: accelerate, peft, torch"),
+    ],
+)
+def test_a_python_of_the_image_is_asked_whether_it_has_what_the_recipe_needs(tmp_path, python, message):
+    recipe = load_recipe(ROOT, "lora")
+    found = inspect(None, recipe)
+    bundle.build(recipe, resolve(recipe, sets=["device=cpu", f"python={python}"]), found, tmp_path / "run")
+    done = subprocess.run(["sh", tmp_path / "run" / "run.sh"], capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+    assert done.returncode == 69 and message in done.stderr
 
 
 SHEBANGS = {

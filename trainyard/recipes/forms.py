@@ -27,13 +27,15 @@ _REFUSED = {
 }
 _SPEECH = ("reasoning_content", "reasoning", "thinking")
 """What an assistant says beside its content; the template decides whether it is carried."""
-_MEANING = ("system", "history", "context", "tools", "weight", "label", *_SPEECH)
+_MEANING = frozenset(("system", "history", "context", "tools", "weight", *_SPEECH))
+"""Refused beside forms that do not serve them. A label that is neither true nor false is a class: named as unused."""
 _SERVED: Mapping[str, tuple[str, ...]] = {
     MESSAGES: ("messages", "conversations", "system", "tools", "weight"),
     COMPLETION: ("prompt", "completion", "weight"),
     INSTRUCTION: ("instruction", "input", "context", "output", "response", "system", "history", "weight"),
     TEXT: ("text", "weight"),
 }
+_WEIGHTS = frozenset(("weight", "train", "training"))
 _SHAREGPT = {"human": "user", "gpt": "assistant", "observation": "tool", "function_response": "tool"}
 
 
@@ -69,7 +71,8 @@ def understand(fields: Any, ignored: Collection[str] = ()) -> Row:
     """Return what a row means; ``ignored`` are fields that the user says to leave out. Raises Flaw."""
     if not isinstance(fields, dict):
         raise Flaw(f"a row must be an object {{...}}, not {_kind(fields)}")
-    fields = {str(name): value for name, value in fields.items() if name not in ignored}
+    if ignored:
+        fields = {name: value for name, value in fields.items() if name not in ignored}
     _refuse(fields, "")
     form = _form(fields)
     _refuse_dropped(fields, form)
@@ -103,9 +106,9 @@ def _form(fields: Mapping[str, Any]) -> str:
 
 
 def _refuse(fields: Mapping[str, Any], where: str) -> None:
-    for name, why in _REFUSED.items():
-        if not _empty(fields.get(name)):
-            raise Flaw(f"{where}'{name}' {why}; or name it in ignore_columns")
+    for name in sorted(_REFUSED.keys() & fields.keys()):
+        if not _empty(fields[name]):
+            raise Flaw(f"{where}'{name}' {_REFUSED[name]}; or name it in ignore_columns")
     label = fields.get("label")
     if isinstance(label, bool) or (isinstance(label, str) and label.lower() in ("true", "false")):
         raise Flaw(f"{where}'label' {_PREFERENCE}; or name it in ignore_columns")
@@ -113,9 +116,8 @@ def _refuse(fields: Mapping[str, Any], where: str) -> None:
 
 def _refuse_dropped(fields: Mapping[str, Any], form: str) -> None:
     serves = (*_SERVED[form], "system", "tools") if form == COMPLETION and isinstance(fields["prompt"], list) else _SERVED[form]
-    for name in _MEANING:
-        # A label that is neither true nor false is a class or a number: named as unused.
-        if name not in serves and name != "label" and not _empty(fields.get(name)):
+    for name in sorted(_MEANING & fields.keys()):
+        if name not in serves and not _empty(fields[name]):
             raise Flaw(
                 f"'{name}' would not be learnt: rows of {form} carry no '{name}'; write it into messages, or name it in ignore_columns"
             )
@@ -203,10 +205,12 @@ def _message(given: Any, number: int, ignored: Collection[str], unused: set[str]
     role = given["role"]
     if role not in ROLES:
         raise Flaw(f"message {number} has role '{role}'; known: {', '.join(ROLES)}")
+    if len(given) == 2 and isinstance(given.get("content"), str) and not given["content"].isspace() and given["content"]:
+        return {"role": role, "content": _encodable(given["content"], where + "'content'")}, role == "assistant"
     given = {name: value for name, value in given.items() if name not in ignored}
     _refuse(given, where)
     message: dict[str, Any] = {"role": role, "content": _content(given, where)}
-    read = {"role", "content", "weight", "train", "training"}
+    read = {"role", "content", *_WEIGHTS}
     if role == "assistant":
         speech = {name: given[name] for name in _SPEECH if not _empty(given.get(name))}
         message |= {name: _text(speech, name) for name in speech}
@@ -267,8 +271,8 @@ def _tools(fields: Mapping[str, Any]) -> list[Any] | None:
 
 def _weight(given: Mapping[str, Any], where: str) -> bool:
     """Return whether a row or message is learnt. Weights between 0 and 1 are refused."""
-    for name in ("weight", "train", "training"):
-        value = given.get(name)
+    for name in _WEIGHTS & given.keys():
+        value = given[name]
         if value is None or (name != "weight" and not isinstance(value, bool)):
             continue
         text = str(value).strip().lower()

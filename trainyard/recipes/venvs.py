@@ -33,8 +33,8 @@ OnLine = Callable[[str], None]
 
 
 def prepare(recipe: Recipe, values: Values, places: Places, on_line: OnLine) -> Path | None:
-    """Make the environment that local pods of this recipe need; None when it needs no packages."""
-    lock = lock_for(recipe, values)
+    """Make the environment that local pods of this recipe need; None when it needs no packages, or names a Python that has them."""
+    lock = lock_for(recipe, values) if values.get("python", "lock") == "lock" else None
     return ensure(lock, places, on_line, imports=recipe.imports) if lock else None
 
 
