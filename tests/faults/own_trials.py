@@ -243,7 +243,7 @@ def one_stuck_run_among_many(stage: Stage) -> None:
     broken = stage.yard.home / "runs" / "tester" / "broken" / "1"
     broken.mkdir(parents=True)
     (broken / "run.json").write_text('{"user": "tes')
-    done = stage.verb("recover", code=2)
+    done = stage.verb("recover", code=6)
     stage.expect("broken" in done.out + done.err, "it does not name the damaged record")
     stage.expect(stage.summary().get("success"), "the other run was not finished")
     stage.verb("destroy", "--stack", STACK, "--yes")
