@@ -185,7 +185,7 @@ def test_one_untrue_404_costs_no_boot(bench: Bench) -> None:
 def test_a_pod_that_was_seen_and_is_gone_fails_at_once(bench: Bench) -> None:
     pod_id = starting(bench)
     bench.during += [lambda: None, lambda: bench.cloud.terminate(pod_id)]
-    with pytest.raises(BootFailed, match="now it is gone"):
+    with pytest.raises(BootFailed, match="was STARTING, now the cloud says that there is no such pod"):
         create(bench, pod_id)
     assert sum(bench.slept) < 5
 

@@ -477,9 +477,9 @@ def test_update_moves_the_markers_and_nothing_else(bench: Bench) -> None:
     assert bench.cloud.calls("create") == 1
 
 
-def test_update_of_a_pod_that_is_gone_says_so(bench: Bench) -> None:
+def test_update_of_a_pod_that_the_cloud_denies_says_so(bench: Bench) -> None:
     inputs = ready(bench)
-    with pytest.raises(CloudError, match="gone"):
+    with pytest.raises(CloudError, match="says that it has no pod p99"):
         POD.update(bench.call(), "p99", {}, inputs, inputs)
 
 

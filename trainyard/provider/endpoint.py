@@ -190,7 +190,7 @@ def _ask(world: World, cloud: Cloud, pod_id: str, boot: _Boot) -> PodInfo | None
         world.log(f"pod {pod_id}: {error}", "debug")
         return None
     if info is None and boot.last != _UNSEEN and boot.denials + 1 >= _DENIALS:
-        raise boot_failure(pod_id, boot.phase, f"it was {boot.last}, now it is gone")
+        raise boot_failure(pod_id, boot.phase, f"it was {boot.last}, now the cloud says that there is no such pod")
     if info is None and boot.last == _UNSEEN and world.time() >= boot.denied_from:
         # An earlier operation ended it and could not write that down.
         raise boot_failure(

@@ -149,7 +149,7 @@ def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Pro
     before = model.normal(PodInputs, olds)
     cloud = call.world.open_cloud(given.cloud)
     if cloud.get(id) is None:
-        raise CloudError(f"pod {id} is gone", hint="Run refresh, then up rents another one.")
+        raise CloudError(f"the cloud says that it has no pod {id}", hint="Run refresh, then up rents another one.")
     if (before["stop"], before["end"]) != (given.stop, given.end):
         cloud.change_markers(id, marker.parse_time(given.stop), marker.parse_time(given.end))
     return outputs
