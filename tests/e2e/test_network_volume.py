@@ -55,9 +55,10 @@ def test_the_result_goes_into_the_mounted_volume_and_counts_there(runpod: Yard) 
     assert pod["center"] == "EU-RO-1" and pod["request"]["mounts"]["network"][0]["volumeId"] == VOLUME
 
 
-def test_another_volume_than_the_bucket_is_found_out_and_the_result_comes_home_over_ssh(runpod: Yard) -> None:
+def test_another_volume_than_the_bucket_is_found_out_and_the_result_comes_home_and_is_pushed(runpod: Yard) -> None:
     out, summary, base = rehearse(runpod, "volume: otherv0lume")
 
     assert f"is not s3://{VOLUME}" in out and "the result goes over SSH" in out
-    assert summary["s3_url"] is None and Path(summary["local_path"], "model/model.txt").exists()
-    assert not list((base / "outside/store/data" / VOLUME).rglob("_SUCCESS"))
+    assert Path(summary["local_path"], "model/model.txt").exists()
+    assert (summary["road"], summary["s3_url"]) == ("ssh, then bucket", f"s3://{VOLUME}/models/tester/a/1/model/")
+    assert len(list((base / "outside/store/data" / VOLUME).rglob("_SUCCESS"))) == 1
