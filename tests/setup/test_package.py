@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -37,7 +38,13 @@ def test_every_dependency_is_pinned() -> None:
 
 @pytest.mark.parametrize("name", DECLARED["project"]["scripts"])
 def test_every_entry_point_is_a_function(name: str) -> None:
-    (point,) = importlib.metadata.entry_points(group="console_scripts", name=name)
+    # Ours, not all of that name: `invoke` is the command of the package Invoke, too, and ours is installed over it.
+    ours = importlib.metadata.distribution("trainyard").entry_points
+    (point,) = [point for point in ours if (point.group, point.name) == ("console_scripts", name)]
 
     assert point.value == DECLARED["project"]["scripts"][name]
     assert callable(point.load())
+
+
+def test_the_command_of_this_environment_is_ours() -> None:
+    assert "trainyard.commandline" in (Path(sys.prefix) / "bin" / "invoke").read_text(encoding="utf-8")
