@@ -15,6 +15,7 @@ import pytest
 
 from trainyard.config import Places
 from trainyard.errors import Detached, DiskFull, HostKeyChanged, PodFailed, StillThere, StoreError, Unreachable, UserError
+from trainyard.remote import reconnect
 from trainyard.runs import drive as driving
 from trainyard.runs import finish, follow, pod, start, teardown
 from trainyard.runs.attach import cancel
@@ -192,6 +193,32 @@ def test_a_controller_that_died_at_the_start_may_have_started_it_so_the_pod_is_a
         with pytest.raises(StillThere, match="later"):
             it.drive()
         assert it.ended == [] and it.folder.load().phase == "started"
+
+
+@pytest.mark.parametrize("trouble", [start.Unclear("the connection was lost while a command ran"), MemoryError(), PodFailed("no answer")], ids=repr)
+def test_a_job_that_began_though_its_start_failed_is_followed_and_its_pod_lives(run, monkeypatch, trouble):
+    it = run("up")
+    it.fails((start, "start"), trouble)
+    monkeypatch.setattr(driving, "_ask_the_pod", lambda context, record: True)
+
+    assert it.drive()["exit_status"] == 0
+
+    assert "The training has begun all the same" in it.screen.getvalue() and it.folder.load().training_success
+
+
+@pytest.mark.parametrize(("trouble", "left"), [(start.Unclear("the connection was lost"), True), (Unreachable("no route"), False)])
+def test_where_the_pod_does_not_tell_only_a_start_that_was_sent_leaves_it(run, monkeypatch, trouble, left):
+    it = run("up")
+    it.fails((start, "start"), trouble)
+    it.fails((driving, "_ask_the_pod"), Unreachable("still no route"))
+    monkeypatch.setattr(reconnect, "pause", lambda attempt: 0.0)
+
+    if not left:
+        assert it.drive()["exit_status"] == 5 and it.ended == ["ann/a"]
+        return
+    with pytest.raises(StillThere, match="the connection was lost") as told:
+        it.drive()
+    assert it.ended == [] and "invoke attach ann/a" in str(told.value) and it.folder.load().starting
 
 
 def test_a_start_of_which_nothing_is_known_is_left_as_it_is(run, monkeypatch):

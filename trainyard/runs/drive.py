@@ -28,6 +28,9 @@ from trainyard.runs.rent import rent
 from trainyard.runs.summary import cost, summarize, write_summary
 from trainyard.runs.verdict import Verdict
 
+_ASKED = 5
+"""How often a pod is asked whether it has a job whose start was not answered."""
+
 
 def drive(context: Context, folder: RunFolder, cancel: Literal["now", "saving"] | None = None) -> dict[str, Any]:
     """Drive one attempt to its end and return its summary, which tells a failed training, too.
@@ -97,6 +100,10 @@ def _begin(context: Context, record: Record, folder: RunFolder) -> Verdict | Non
         return Verdict("person", f"interrupted by {how(left)} before the training had started", 130)
     except BaseException as error:
         failed = readable(error, lambda: context.places.logs)
+        if record.starting and _has_begun(context, record, error):
+            context.ui.warn(f"{failed.message}\nThe training has begun all the same: going on with it")
+            _advance(context, record, folder, "started")
+            return None
         # Whether something still stands there is for the teardown to say, which comes now.
         return Verdict("start", str(failed), CloudError.exit_code if isinstance(failed, StillThere) else failed.exit_code)
     _advance(context, record, folder, "started")
@@ -121,6 +128,24 @@ def _start(context: Context, record: Record, folder: RunFolder) -> None:
     folder.save(record)
     with folder.stage(record, "start"):
         start.start(context, record, folder, pod)
+
+
+def _has_begun(context: Context, record: Record, error: BaseException) -> bool:
+    """Tell whether the job runs though its start has failed: its answer may have been lost, and this machine asleep for hours.
+
+    Raises the error itself where the start was sent and the pod does not tell.
+    """
+    from trainyard.remote import reconnect
+    from trainyard.runs.start import Unclear
+
+    for attempt in range(_ASKED):
+        try:
+            return _ask_the_pod(context, record) is True
+        except Exception:
+            if not isinstance(error, Unclear):
+                return False
+            time.sleep(reconnect.pause(attempt))
+    raise error
 
 
 def _ask_the_pod(context: Context, record: Record) -> Verdict | bool:

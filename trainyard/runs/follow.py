@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import threading
 import time
@@ -23,7 +24,7 @@ from trainyard.runs.heartbeat import beat
 from trainyard.runs.notes import note
 from trainyard.runs.outlook import Outlook
 from trainyard.runs.pod import Pod
-from trainyard.runs.progress import ProgressLine
+from trainyard.runs.progress import ProgressLine, duration
 from trainyard.runs.record import Record, RunFolder, is_driven
 from trainyard.runs.summary import cost
 from trainyard.runs.verdict import Verdict
@@ -38,6 +39,7 @@ _ASK_CLOUD_EVERY = 20.0
 _ASK_CLOUD_FIRST = 3.0
 _HEARTBEAT_EVERY = 30.0
 _STOP_AGAIN = 2.0
+_ASK_CLOCK_EVERY = 15.0
 _WARDEN_FIRST = 20.0
 """Seconds after the lease's stop in which the pod's own warden tells the training; it kills none that does not listen."""
 
@@ -143,6 +145,8 @@ class _Watch:
         self.asked = self.beaten = time.monotonic()
         self.stopping: threading.Thread | None = None
         self.told = ""
+        self.ahead: float | None = None
+        self.clock_asked = -math.inf
 
     def on_link(self, lost: str | None) -> None:
         """Say that the link went or came back; the training goes on either way."""
@@ -168,19 +172,38 @@ class _Watch:
         if self.lost_since is None and now - self.beaten > _HEARTBEAT_EVERY:
             self.beaten = now
             self._beat()
-        if why := self._why_stop():
+        if self.folder.cancelled:
+            self._stop("the run is cancelled")
+        elif self._due(time.time()) and (why := self._due_by_the_pod()):
             self._stop(why)
 
-    def _why_stop(self) -> str:
-        if self.record.budget is not None and cost(self.record) >= self.record.budget:
+    def _due(self, now: float) -> str:
+        """Return why the training must stop at a moment, empty when it need not."""
+        if self.record.budget is not None and cost(self.record, now) >= self.record.budget:
             return f"the budget of ${self.record.budget:.2f} is used up"
-        if self._lease_stops():
-            return "its lease's stop has come"
-        return "the run is cancelled" if self.folder.cancelled else ""
+        return "its lease's stop has come" if self._lease_stops(now) else ""
 
-    def _lease_stops(self) -> bool:
+    def _due_by_the_pod(self) -> str:
+        """Return the same by the pod's own clock: a wrong one here must not cost a training."""
+        if self.lost_since is None and time.monotonic() - self.clock_asked > _ASK_CLOCK_EVERY:
+            self.clock_asked = time.monotonic()
+            self._ask_clock()
+        if self.ahead is None:
+            return ""
+        why = self._due(time.time() - self.ahead)
+        if not why and not self.told:
+            self.told = "clock"
+            self.context.ui.warn(f"the clock of this machine is {duration(self.ahead)} ahead of the pod's, which counts: the training goes on")
+        return why
+
+    def _ask_clock(self) -> None:
+        with contextlib.suppress(Unreachable):
+            told = self.transport.exec("date +%s", timeout=10).stdout
+            self.ahead = time.time() - float(told) if told.strip().isdigit() else None
+
+    def _lease_stops(self, now: float) -> bool:
         stop = parse_time(str(self.record.pod.get("stop")))
-        return stop is not None and time.time() >= stop.timestamp() + _WARDEN_FIRST
+        return stop is not None and now >= stop.timestamp() + _WARDEN_FIRST
 
     def _stop(self, why: str) -> None:
         """Tell the training to save and end, in a thread: the log comes home meanwhile, and a lost link only means once more."""
@@ -194,6 +217,7 @@ class _Watch:
 
     def _tell_stop(self) -> None:
         with contextlib.suppress(TrainyardError):
+            self._ask_clock()
             jobs.stop(self.transport, self.pod.path("job"), grace=self._grace())
         time.sleep(_STOP_AGAIN)
 
@@ -202,8 +226,9 @@ class _Watch:
         end = parse_time(str(self.record.pod.get("end")))
         if end is None:
             return STOP_GRACE
-        half = max(1.0, (end.timestamp() - time.time()) / 2)
-        return half if self._lease_stops() else min(STOP_GRACE, half)
+        now = time.time() - (self.ahead or 0.0)
+        half = max(1.0, (end.timestamp() - now) / 2)
+        return half if self._lease_stops(now) else min(STOP_GRACE, half)
 
     def _beat(self) -> None:
         try:

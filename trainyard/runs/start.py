@@ -7,6 +7,7 @@ from typing import Any
 
 from trainyard import playbook
 from trainyard.clouds.volume import volume_env
+from trainyard.errors import TrainyardError, Unreachable
 from trainyard.playbook import Host, TextReporter
 from trainyard.recipes.declared import Declared
 from trainyard.remote.transfer import put_bytes
@@ -20,10 +21,17 @@ from trainyard.runs.pod import Pod
 from trainyard.runs.record import Record, RunFolder
 
 
+class Unclear(TrainyardError):
+    """The start of the job was sent, and whether it runs was not told."""
+
+    exit_code = Unreachable.exit_code
+
+
 def start(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None:
     """Prove the pod, put bundle and data on it with their hashes, start the job.
 
-    Raises PodFailed with the task that failed, Unreachable when the link is lost.
+    Raises PodFailed with the task that failed, Unreachable when the link is lost, Unclear when it was lost too late to
+    know whether the job runs.
     """
     book = playbook.load(folder.playbooks / "train.yml")
     told = variables(context, record, folder, pod, declared_of(folder))
@@ -40,6 +48,8 @@ def start(context: Context, record: Record, folder: RunFolder, pod: Pod) -> None
             put_bytes(transport, pod.path("input", ".sources.json"), json.dumps(urls).encode(), mode=0o600)
         reporter = TextReporter(lambda text: print(text, file=log, flush=True))
         report = playbook.run(book, {"pod": Host(transport, {})}, told, reporter=reporter)
+        if report.exit_code == Unreachable.exit_code and "job" in report.facts.get("pod", {}):
+            raise Unclear(report.reason())
         report.raise_for_failure()
     tell_of_warden(context, record, report.facts["pod"].get("warden"))
 

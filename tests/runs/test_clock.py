@@ -1,0 +1,97 @@
+"""A wrong clock of this machine costs no training: what is due is due by the pod's clock, too."""
+
+import io
+import time
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from trainyard.clouds.marker import format_time
+from trainyard.errors import Unreachable
+from trainyard.remote import jobs
+from trainyard.remote.protocol import Result
+from trainyard.runs import follow
+from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.ui import Ui
+
+HOUR, DAY = 3600.0, 86400.0
+
+
+@pytest.fixture
+def watched(tmp_path, monkeypatch):
+    """A watch over a run whose lease stops in an hour by the pod's clock; the pod's clock and the machine's are given."""
+
+    def make(*, pod_says, budget=None):
+        now = time.time()
+        stop, end = (_text(now + hours * HOUR) for hours in (1, 1.5))
+        record = Record(
+            "ann", "a", 1, "lab", "command", {}, "0", 1.0, now, phase="started", cloud="local", budget=budget,
+            pod={"pod_id": "p1", "price_per_hour": 2.0, "stop": stop, "end": end, "lease_id": "l", "created_epoch": now},
+        )  # fmt: skip
+        folder = RunFolder(record.id.folder(tmp_path))
+        folder.save(record)
+        folder.log.touch()
+        screen = io.StringIO()
+
+        def answer(command, stdin=None, *, timeout=None, on_stdout=None):
+            if pod_says is None:
+                raise Unreachable("no route")
+            return Result(0, f"{now + pod_says:.0f}\n".encode(), b"")
+
+        pod = SimpleNamespace(id="p1", path=lambda *parts: "/".join(parts))
+        watch = follow._Watch(SimpleNamespace(ui=Ui(stream=screen)), record, folder, pod, SimpleNamespace(exec=answer))
+        stopped = []
+        monkeypatch.setattr(jobs, "stop", lambda t, folder, grace: stopped.append(grace))
+        monkeypatch.setattr(follow, "_STOP_AGAIN", 0.0)
+
+        def tick(at):
+            monkeypatch.setattr(time, "time", lambda: now + at)
+            watch.tick()
+            if watch.stopping is not None:
+                watch.stopping.join(5)
+            return stopped
+
+        return SimpleNamespace(tick=tick, record=record, folder=folder, screen=screen, watch=watch)
+
+    return make
+
+
+def _text(epoch):
+    return format_time(datetime.fromtimestamp(epoch, UTC))
+
+
+def test_a_clock_that_is_ahead_does_not_stop_a_training_and_is_told_once(watched):
+    it = watched(pod_says=60.0)
+
+    assert it.tick(DAY) == [] and it.tick(DAY + 1) == []
+
+    assert it.screen.getvalue().count("ahead of the pod's, which counts: the training goes on") == 1
+    assert it.record.stop_reason is None
+
+
+def test_a_budget_is_not_used_up_by_a_clock_that_is_ahead(watched):
+    it = watched(pod_says=60.0, budget=1.0)
+
+    assert it.tick(0.75 * HOUR) == [] and "ahead of the pod's" in it.screen.getvalue()
+
+
+def test_a_lease_that_is_over_by_both_clocks_stops_the_training_with_half_of_what_is_left(watched):
+    it = watched(pod_says=HOUR + 60)
+
+    (grace,) = it.tick(HOUR + 60)
+
+    assert it.record.stop_reason == "its lease's stop has come" and grace == pytest.approx((0.5 * HOUR - 60) / 2, abs=2)
+
+
+def test_a_cancel_under_a_wrong_clock_leaves_the_training_its_time_to_save(watched):
+    it = watched(pod_says=60.0)
+    it.folder.cancel(now=False)
+
+    (grace,) = it.tick(DAY)
+
+    assert grace == follow.STOP_GRACE
+
+
+def test_a_pod_that_cannot_be_asked_is_not_stopped_by_this_clock_alone(watched):
+    assert watched(pod_says=None).tick(DAY) == []
