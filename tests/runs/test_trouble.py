@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from trainyard.errors import Detached, DiskFull, HostKeyChanged, PodFailed, Stil
 from trainyard.remote import reconnect
 from trainyard.runs import drive as driving
 from trainyard.runs import finish, follow, pod, start, teardown
-from trainyard.runs.attach import cancel
+from trainyard.runs.attach import attach, cancel, recover
 from trainyard.runs.context import Context
 from trainyard.runs.leave import Left, leaving
 from trainyard.runs.ledger import Ledger
@@ -195,7 +196,9 @@ def test_a_controller_that_died_at_the_start_may_have_started_it_so_the_pod_is_a
         assert it.ended == [] and it.folder.load().phase == "started"
 
 
-@pytest.mark.parametrize("trouble", [start.Unclear("the connection was lost while a command ran"), MemoryError(), PodFailed("no answer")], ids=repr)
+@pytest.mark.parametrize(
+    "trouble", [start.Unclear("the connection was lost while a command ran"), MemoryError(), PodFailed("no answer")], ids=repr
+)
 def test_a_job_that_began_though_its_start_failed_is_followed_and_its_pod_lives(run, monkeypatch, trouble):
     it = run("up")
     it.fails((start, "start"), trouble)
@@ -322,6 +325,57 @@ def test_a_folder_that_is_deleted_under_its_controller_is_written_again(run, pha
     assert it.drive()["exit_status"] == 0
 
     assert it.ended == ["ann/a"] and it.folder.load().phase == "ended" and it.folder.config.read_text() == "config: {}\n"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
+@pytest.mark.parametrize("phase", STEPS)
+def test_a_state_folder_that_answers_nothing_any_more_is_told_with_the_pod(run, monkeypatch, phase, number):
+    it = run(phase)
+    real = Path.stat
+
+    def broken(path, **options):
+        if it.folder.path in (path, *path.parents):
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, **options)
+
+    def breaks(*_):
+        monkeypatch.setattr(Path, "stat", broken)
+        raise OSError(number, os.strerror(number), "run.json")
+
+    it.patch(*STEPS[phase], breaks)
+
+    with pytest.raises(StillThere) as told:
+        it.drive()
+
+    monkeypatch.setattr(Path, "stat", real)
+    assert it.ended == [] and os.strerror(number) in str(told.value)
+    for text in ("pod p1", "$2.50/h", "invoke attach ann/a"):
+        assert text in str(told.value), told.value
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"phase": "begun"}, {"pod": None}, {"pods": [1]}, {"pods": [{"pod_id": "p"}]}, {"attempt": "1"}, {"bucket": "b"}, {"stages": []},
+     {"more": 1}, {"hours": "1"}, {"result": []}, {"error": 7}],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("verb", ["attach", "cancel", "recover"])
+def test_a_damaged_record_is_told_by_code_6_and_changes_nothing(run, monkeypatch, verb, damage):
+    it = run("started")
+    path = it.folder.path / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    before = path.read_bytes()
+    monkeypatch.setattr(Context, "folder", lambda *_: it.folder)
+    calls = {
+        "attach": lambda: attach(it.context, "a"),
+        "cancel": lambda: cancel(it.context, "a", now=True),
+        "recover": lambda: recover(it.context),
+    }
+
+    with pytest.raises(StillThere, match="the record of this run cannot be read") as told:
+        calls[verb]()
+
+    assert it.ended == [] and path.read_bytes() == before and "invoke reap --all-stacks --dry-run" in str(told.value)
 
 
 def test_phases_are_known_to_this_test():

@@ -6,10 +6,10 @@ from typing import Any
 
 from trainyard.errors import Busy, Detached, StillThere, StoreError, TrainyardError, UserError
 from trainyard.runs.context import Context
-from trainyard.runs.drive import drive, write_out
+from trainyard.runs.drive import drive, readable_record, write_out
 from trainyard.runs.leave import how, leaving
 from trainyard.runs.notes import note
-from trainyard.runs.record import Record, RunFolder, all_folders
+from trainyard.runs.record import RunFolder, all_folders
 from trainyard.runs.summary import summarize
 from trainyard.runs.trouble import untouched
 
@@ -43,7 +43,7 @@ def recover(context: Context) -> list[dict[str, Any]]:
     failed: list[TrainyardError] = []
     for folder in all_folders(context.places.runs):
         try:
-            record = _readable(folder)
+            record = readable_record(folder)
             if record.reached("ended"):
                 if (record.result or {}).get("owed"):
                     summaries.append(_push_owed(context, folder))
@@ -75,13 +75,6 @@ def _push_owed(context: Context, folder: RunFolder) -> dict[str, Any]:
     return summarize(record, folder)
 
 
-def _readable(folder: RunFolder) -> Record:
-    try:
-        return folder.load()
-    except UserError as error:
-        raise StillThere(error.message, hint=error.hint) from None
-
-
 def cancel(context: Context, reference: str, *, now: bool = False) -> dict[str, Any] | None:
     """End a run: stop its training (which saves), commit what it left, end the pod.
 
@@ -89,7 +82,7 @@ def cancel(context: Context, reference: str, *, now: bool = False) -> dict[str, 
     that controller finishes the story; None is returned then.
     """
     folder = context.folder(reference)
-    record = folder.load()
+    record = readable_record(folder)
     if record.reached("ended"):
         raise UserError(f"run {record.id} has ended already")
     try:

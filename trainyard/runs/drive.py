@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, Literal
 
-from trainyard.errors import CloudError, DiskFull, EngineError, StillThere, TrainyardError
+from trainyard.errors import CloudError, DiskFull, EngineError, StillThere, TrainyardError, UserError
 from trainyard.faults import readable
 from trainyard.runs import teardown, trouble
 from trainyard.runs.context import Context
@@ -46,9 +46,9 @@ def drive(context: Context, folder: RunFolder, cancel: Literal["now", "saving"] 
             try:
                 held.enter_context(folder.driving())
             except OSError as error:
-                raise trouble.untouched(context, folder.load(), folder, error) from error
+                raise trouble.untouched(context, readable_record(folder), folder, error) from error
             held.enter_context(leaving())
-            record = folder.load()
+            record = readable_record(folder)
             try:
                 kept.take(context, record, folder)
                 if cancel and not record.judged:
@@ -62,6 +62,14 @@ def drive(context: Context, folder: RunFolder, cancel: Literal["now", "saving"] 
                 if not kept.put_back(context, record, folder):
                     told = trouble.untouched(context, record, folder, error)
                     raise told from None if told is error else error
+
+
+def readable_record(folder: RunFolder) -> Record:
+    """Return a run's record; raises StillThere when it cannot be read: what it has rented may be there."""
+    try:
+        return folder.load()
+    except UserError as error:
+        raise StillThere(error.message, hint=error.hint) from None
 
 
 def _cancel(context: Context, record: Record, folder: RunFolder, how: Literal["now", "saving"]) -> None:

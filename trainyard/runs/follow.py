@@ -193,7 +193,9 @@ class _Watch:
         why = self._due(time.time() - self.ahead)
         if not why and not self.told:
             self.told = "clock"
-            self.context.ui.warn(f"the clock of this machine is {duration(self.ahead)} ahead of the pod's, which counts: the training goes on")
+            self.context.ui.warn(
+                f"the clock of this machine is {duration(self.ahead)} ahead of the pod's, which counts: the training goes on"
+            )
         return why
 
     def _ask_clock(self) -> None:

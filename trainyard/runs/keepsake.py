@@ -9,7 +9,7 @@ from pathlib import Path
 from trainyard.recipes.declared import DECLARED
 from trainyard.runs.context import Context
 from trainyard.runs.key import key_file
-from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.record import Record, RunFolder, gone
 
 _TIMES = 20
 
@@ -34,8 +34,8 @@ class Keepsake:
 
     def put_back(self, context: Context, record: Record, folder: RunFolder) -> bool:
         """Write again what was deleted; False when nothing of it is missing, or it cannot be written."""
-        missing = [path for path in self._files if not path.is_file()]
-        if (not missing and (folder.path / "run.json").is_file()) or self._times >= _TIMES:
+        missing = [path for path in self._files if gone(path)]
+        if (not missing and not gone(folder.path / "run.json")) or self._times >= _TIMES:
             return False
         self._times += 1
         try:

@@ -12,10 +12,12 @@ import fcntl
 import json
 import os
 import time
+import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal
 
 from trainyard.errors import Busy, UserError
@@ -153,7 +155,9 @@ class RunFolder:
         path = self.path / "run.json"
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            return Record(**data)
+            record = Record(**data)
+            _check(record)
+            return record
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
                 f"{path}: the record of this run cannot be read: {error}",
@@ -193,6 +197,33 @@ class RunFolder:
             # Only a duration: what has happened in here must not be hidden behind a full disk.
             with contextlib.suppress(OSError):
                 self.save(record)
+
+
+def _check(record: Record) -> None:
+    """Raise ValueError for a field that is not of its kind: what reads a record must not fail over it half way."""
+    for name, kind in typing.get_type_hints(Record).items():
+        value = getattr(record, name)
+        if typing.get_origin(kind) is Literal:
+            fits = value in typing.get_args(kind)
+        else:
+            kinds = tuple(typing.get_origin(each) or each for each in (typing.get_args(kind) if isinstance(kind, UnionType) else (kind,)))
+            fits = isinstance(value, kinds) or (float in kinds and type(value) is int)
+        if not fits:
+            raise ValueError(f"its {name!r} is {value!r:.60}")
+    known = ("pod_id", "price_per_hour", "accepted")
+    if not all(isinstance(row, dict) and all(key in row for key in known) for row in record.pods):
+        raise ValueError("its 'pods' are not rows of pods")
+
+
+def gone(path: Path) -> bool:
+    """Tell whether a file is not there; one that cannot be asked for may be."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def all_folders(runs: Path) -> list[RunFolder]:

@@ -10,7 +10,7 @@ from trainyard.faults import readable
 from trainyard.runs.context import Context
 from trainyard.runs.pods import known
 from trainyard.runs.progress import duration
-from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.record import Record, RunFolder, gone
 
 
 def standing(record: Record) -> str:
@@ -67,7 +67,7 @@ def _state(record: Record) -> str:
 
 
 def _next(record: Record, folder: RunFolder) -> str:
-    if not (folder.path / "run.json").is_file():
+    if gone(folder.path / "run.json"):
         return (
             f"The record of the run is gone, and it cannot be written again. Its SSH key lay beside it: with a copy of that,\n"
             f"take it over with: invoke adopt {record.pod.get('pod_id')} --stack {record.environment} --key FILE\n"
