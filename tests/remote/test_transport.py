@@ -167,9 +167,10 @@ def test_a_key_that_is_not_allowed_is_named(server: Server, tmp_path: Path) -> N
 def test_a_key_file_that_is_missing_or_no_key_is_the_users_mistake(server: Server, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         connect(replace(server.address, key_file=tmp_path / "none"))
-    (tmp_path / "bad").write_text("no key\n")
-    with pytest.raises(UserError, match="is not a private key"):
-        connect(replace(server.address, key_file=tmp_path / "bad"))
+    for damaged in ("no key\n", new_ssh_key()[0][:200], "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"):
+        (tmp_path / "bad").write_text(damaged)
+        with pytest.raises(UserError, match="is not a private key, or is damaged"):
+            connect(replace(server.address, key_file=tmp_path / "bad"))
 
 
 def test_the_agent_is_left_alone_when_a_key_file_is_given(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

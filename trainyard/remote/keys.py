@@ -12,8 +12,9 @@ import hmac
 import struct
 from dataclasses import dataclass
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, load_ssh_private_key
 
 _KIND = b"ssh-ed25519"
 _CONTEXT = b"trainyard host key v1\0"
@@ -42,6 +43,18 @@ def new_ssh_key(comment: str = "trainyard") -> tuple[str, str]:
     """Make a login key; return (private key as OpenSSH PEM, public line)."""
     private = Ed25519PrivateKey.generate().private_bytes_raw()
     return _openssh(private, comment)
+
+
+def is_private_key(text: bytes) -> bool:
+    """Tell whether this is a whole private key; one with a passphrase is."""
+    load = load_ssh_private_key if b"OPENSSH" in text else load_pem_private_key
+    try:
+        load(text, None)
+    except ValueError:
+        return False
+    except (TypeError, UnsupportedAlgorithm):
+        return True  # it needs a passphrase
+    return True
 
 
 def fingerprint(public: str) -> str:

@@ -27,7 +27,7 @@ import paramiko
 
 from trainyard.errors import HostKeyChanged, Unreachable, UserError
 from trainyard.remote.frame import Frame
-from trainyard.remote.keys import fingerprint, split_public
+from trainyard.remote.keys import fingerprint, is_private_key, split_public
 from trainyard.remote.protocol import Address, NoAnswer, NotSent, OnBytes, Result, Stdin
 from trainyard.remote.watch import Hearing, Watch
 
@@ -200,8 +200,8 @@ def _check_key_file(path: Path) -> None:
         raise UserError(f"the SSH key {path} does not exist") from None
     except OSError as error:
         raise UserError(f"the SSH key {path} cannot be read: {error.strerror}") from None
-    if b"PRIVATE KEY" not in text:
-        raise UserError(f"{path} is not a private key")
+    if not is_private_key(text):
+        raise UserError(f"{path} is not a private key, or is damaged")
 
 
 def _connection(address: Address, timeout: float, silence: float) -> fabric.Connection:

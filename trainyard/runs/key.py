@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from trainyard.errors import EngineError
+from trainyard.remote.keys import is_private_key
 from trainyard.runs.context import Context
-from trainyard.runs.record import Record
+from trainyard.runs.record import Record, gone
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
 
@@ -18,23 +19,30 @@ def key_file(context: Context, record: Record) -> Path:
 
 
 def private_key(context: Context, record: Record) -> Path:
-    """Return the file of the key, written again from the environment's state when it is lost.
+    """Return the file of the key; our own is written again from the environment's state when it is lost or damaged.
 
     Raises EngineError when neither holds it.
     """
     path = key_file(context, record)
-    if path.is_file():
-        return path
+    if _is_whole(path) or (path.is_file() and context.places.ssh not in path.parents):
+        return path  # what is wrong with a person's own key, whoever connects with it says
     # The state is all that is asked for: the settings of the environment may be broken or gone by now.
     config = record.id.folder(context.places.runs) / "config.yaml"
     pem = facade.outputs(Stack(record.environment, context.places, context.env, config)).get("ssh_private_key")
     if not pem:
         raise EngineError(
-            f"the private key {path} is gone and the state of '{record.environment}' does not hold it",
+            f"the private key {path} is {'gone' if gone(path) else 'damaged'} and the state of '{record.environment}' does not hold it",
             hint="Put a copy of it there: without it nobody reaches the pod.",
         )
     _write(path, str(pem))
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return is_private_key(path.read_bytes())
+    except OSError:
+        return False
 
 
 def _write(path: Path, pem: str) -> None:
