@@ -202,11 +202,8 @@ class Api:
         self.breaker.note(response.status_code < 500, self.pace.now())
         spent = exhausted_for(response.headers.get("RateLimit", ""))
         self._blocked_until = self.pace.now() + spent if spent else 0.0
-        try:
-            told = parsedate_to_datetime(response.headers["Date"])
-        except (KeyError, ValueError):
-            return
-        self._offset = told - datetime.now(UTC)
+        told = _moment(response.headers.get("Date", ""))
+        self._offset = told - datetime.now(UTC) if told is not None else self._offset
 
     def _shared(self) -> httpx.Client:
         with self._lock:
@@ -230,12 +227,20 @@ def check_address(name: str, value: str) -> str:
 def retry_after(response: httpx.Response) -> float:
     """Return the seconds a 429 or 503 asks to wait, 1 when it says nothing one can read."""
     text = response.headers.get("Retry-After", "")
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return float(text)
+    if (moment := _moment(text)) is not None:
+        return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    return max(1.0, exhausted_for(response.headers.get("RateLimit", "")))
+
+
+def _moment(text: str) -> datetime | None:
+    """Return the moment of an HTTP date, None for anything else."""
     try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return max(1.0, exhausted_for(response.headers.get("RateLimit", "")))
+        told = parsedate_to_datetime(text)
+        return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def exhausted_for(header: str) -> float:

@@ -52,8 +52,8 @@ def spec_hash(inputs: Mapping[str, object]) -> str:
 
 
 def parse_name(name: str) -> PodName | None:
-    """Return the parts of a name that is ours, None for any other."""
-    match = _NAME.match(name)
+    """Return the parts of a name that is ours, in whichever case a cloud shows it, None for any other."""
+    match = _NAME.match(name.lower())
     return PodName(*match.groups()) if match else None
 
 

@@ -6,6 +6,7 @@ Everything here runs with the pod's intent locked. Knows nothing of Pulumi.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from trainyard.clouds.absence import LEAVE, Known, listing_pause, prove
@@ -123,6 +124,8 @@ def _ask(world: World, cloud: Cloud, intent: Intent, offer: Offer, spec: PodSpec
                 raise Ambiguous(found, offer, error) from error
             world.warn(f"{error.message if isinstance(error, CloudError) else error}; no pod was made (proved), asking once more")
             continue
+        if not info.price_per_hour:
+            info = replace(info, price_per_hour=offer.price_per_hour)  # it is not free because the answer leaves the price out
         intent.created(info.id, info.price_per_hour, world.time())
         return info
     raise AssertionError("the second request has ended in one way or another")
@@ -209,7 +212,8 @@ def _wait_until_left(world: World, cloud: Cloud, ours: PodName, ids: Sequence[st
 
 
 def _same_logical(pods: list[PodInfo], ours: PodName) -> list[PodInfo]:
-    return [pod for pod in pods if pod.lease_id == ours.lease_id and _logical(pod) == ours.logical_name]
+    """Return the pods of this lease and logical name, and those of the lease whose name is shown wrong: a lease has one pod."""
+    return [pod for pod in pods if pod.lease_id == ours.lease_id and _logical(pod) in (None, ours.logical_name)]
 
 
 def _logical(pod: PodInfo) -> str | None:

@@ -141,7 +141,7 @@ def test_a_pod_that_is_gone_already_is_success(cloud: RunPodCloud, spec: Make) -
 
 @pytest.mark.parametrize("pod_id", ["", "../account", "a/b", "a?b", "a b"])
 def test_an_id_that_is_none_never_reaches_a_path(cloud: RunPodCloud, pod_id: str) -> None:
-    with pytest.raises(UserError):
+    with pytest.raises(CloudRefused):
         cloud.terminate(pod_id)
 
 

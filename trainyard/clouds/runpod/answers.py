@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -15,6 +16,8 @@ from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
 
 HOST_KEY_MARK = "TRAINYARD_HOST_KEY"
 GONE = "TERMINATED"
+_NOT_NOW = (408, 409, 423, 425)
+"""Refusals that pass: a pod that is just being moved, started or stopped."""
 _STATUS: Mapping[str, PodStatus] = {
     "PROVISIONING": "accepted",
     "STARTING": "starting",
@@ -35,7 +38,7 @@ def json_object(response: httpx.Response) -> Mapping[str, object] | None:
     """Return the body when it is a JSON object."""
     try:
         body = json.loads(response.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
 
@@ -73,7 +76,7 @@ def refusal(response: httpx.Response, what: str) -> CloudError:
     code = response.status_code
     if code in (401, 403) and problem(response) is not None:
         return CloudRefused(f"RunPod refuses to {what}: {say(response)}", hint="Check RUNPOD_API_KEY and its rights.")
-    if problem(response) is not None and 400 <= code < 500:
+    if problem(response) is not None and 400 <= code < 500 and code not in _NOT_NOW:
         return CloudRefused(f"RunPod refuses to {what}: HTTP {code}: {say(response)}")
     return CloudUnknown(f"RunPod gave no usable answer when asked to {what}: HTTP {code}: {say(response)}")
 
@@ -95,8 +98,8 @@ def pod_info(pod: Mapping[str, object]) -> PodInfo:
     if not isinstance(pod.get("id"), str) or not pod["id"]:
         raise CloudUnknown("RunPod listed a pod without an id")
     env = _map(pod.get("env"))
-    name, raw = str(pod.get("name") or ""), str(pod.get("status") or "")
-    parsed = parse_name(name)
+    raw, parsed = str(pod.get("status") or ""), parse_name(str(pod.get("name") or ""))
+    name = str(parsed or pod.get("name") or "")
     fence = _text(env.get("TRAINYARD_FENCE_ID")) or (parsed.fence_id if parsed else None)
     lease = _text(env.get("TRAINYARD_LEASE_ID")) or (parsed.lease_id if parsed else None)
     end_text = _text(env.get("TRAINYARD_END"))
@@ -107,7 +110,7 @@ def pod_info(pod: Mapping[str, object]) -> PodInfo:
         name=name,
         status=_STATUS.get(raw.upper(), "unknown"),
         raw_status=raw,
-        price_per_hour=_number(pod.get("cost")),
+        price_per_hour=price_of(pod.get("cost")),
         created=iso_time(pod.get("createdAt")),
         fence_id=fence,
         lease_id=lease,
@@ -116,7 +119,7 @@ def pod_info(pod: Mapping[str, object]) -> PodInfo:
         end_unreadable=(fence is not None or lease is not None) and end is None,
         ssh=ssh_address(pod),
         gpu=_text(gpu.get("id")),
-        gpu_count=int(_number(gpu.get("count")) or (1 if gpu else 0)),
+        gpu_count=int(number(gpu.get("count")) or (1 if gpu else 0)),
         region=_text(pod.get("dataCenterId")),
         workspace=_text(env.get("WORKSPACE")) or "/workspace",
         host_key=_text(env.get(HOST_KEY_MARK)),
@@ -136,22 +139,33 @@ def ssh_address(pod: Mapping[str, object]) -> SshAddress | None:
     ports = _map(pod.get("runtime")).get("ports")
     for port in ports if isinstance(ports, list) else []:
         entry = _map(port)
-        host, public = _text(entry.get("ip")), _number(entry.get("public"))
+        host, public = _text(entry.get("ip")), number(entry.get("public"))
         if entry.get("private") == 22 and str(entry.get("type")).lower() == "tcp" and host and public:
             return SshAddress(host, int(public), user)
-    host, public = _text(direct.get("host")), _number(direct.get("port"))
+    host, public = _text(direct.get("host")), number(direct.get("port"))
     if host and public:
         return SshAddress(host, int(public), user)
     return None
+
+
+def price_of(value: object) -> float | None:
+    """Return dollars an hour; what cannot be a price is not known."""
+    dollars = number(value)
+    return dollars if dollars is not None and dollars >= 0 else None
+
+
+def number(value: object) -> float | None:
+    """Return a number that can be reckoned with, None for anything else: JSON as Python reads it has NaN and Infinity, too."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
 
 
 def iso_time(value: object) -> datetime | None:
     """Return a moment in RFC 3339, None when there is none."""
     try:
         moment = datetime.fromisoformat(str(value))
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _volume(pod: Mapping[str, object], env: Mapping[str, object]) -> str | None:
@@ -175,7 +189,3 @@ def _map(value: object) -> Mapping[str, object]:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from trainyard.clouds import gpus
 from trainyard.clouds.protocol import Offer, OfferQuery
+from trainyard.clouds.runpod.answers import number, price_of
 from trainyard.clouds.runpod.request import Choice
 from trainyard.errors import UserError
 
@@ -58,8 +59,8 @@ def cpu_offers(query: OfferQuery, catalog: Sequence[Mapping[str, object]], cente
     for entry in catalog:
         vcpu, price = _map(entry.get("vcpu")), _map(entry.get("price"))
         count = int(max(4.0, number(vcpu.get("min")) or 2.0))
-        each = number(price.get("securePerVcpu"))
-        if each is None or entry.get("availability") == "NONE":
+        each = price_of(price.get("securePerVcpu"))
+        if not each or entry.get("availability") == "NONE":
             continue
         for region, stock in _centers(entry, centers):
             choice = Choice("cpu", str(entry.get("id")), count, "SECURE", region)
@@ -74,15 +75,10 @@ def affordable(query: OfferQuery, offer: Offer) -> bool:
     return query.max_price is None or offer.price_per_hour <= query.max_price + 1e-9
 
 
-def number(value: object) -> float | None:
-    """Return a number, None for anything else."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
 def _entry_offers(query: OfferQuery, tier: str, entry: Mapping[str, object], centers: frozenset[str] | None) -> list[Offer]:
     key = tier.lower()
     most = number(_map(entry.get("maxCount")).get(key))
-    each = number(_map(entry.get("price")).get(key))
+    each = price_of(_map(entry.get("price")).get(key))
     if entry.get(key) is False or not each or entry.get("availability") == "NONE" or (most is not None and query.gpu_count > most):
         return []
     if not gpus.has_memory(number(entry.get("memory")), query.min_vram_gb):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -118,7 +118,11 @@ class RunPodCloud:
         pod = answers.json_object(response)
         if pod is None or not pod.get("id"):
             raise CloudUnknown("RunPod accepted the create request without telling the pod's id")
-        return answers.pod_info(pod)
+        info = answers.pod_info(pod)
+        if info.name not in ("", spec.name) or info.lease_id not in (None, spec.lease_id):
+            # Whose pod that is is not known: it is never taken for ours, or it would be ended for ours.
+            raise CloudUnknown(f"RunPod answered the create request with another pod ({info.id}, '{info.name}')")
+        return info
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the pod; None only when RunPod itself says that there is none."""
@@ -162,7 +166,7 @@ class RunPodCloud:
         """Return pods, stopped pods, their disks and all network volumes, in dollars per hour."""
         items = [item for pod in self._pods() for item in _pod_costs(pod)]
         for volume in self._entries("/network-volumes", "networkVolumes", {}):
-            hourly = catalog.volume_month(catalog.number(volume.get("size")) or 0.0) / catalog.HOURS_A_MONTH
+            hourly = catalog.volume_month(answers.number(volume.get("size")) or 0.0) / catalog.HOURS_A_MONTH
             name = str(volume.get("name"))
             items.append(CostItem("volume", str(volume.get("id")), name, hourly, name.startswith("trainyard")))
         return items
@@ -179,7 +183,7 @@ class RunPodCloud:
         response = self._api.read("/billing/pods")
         metadata = (answers.json_object(response) or {}).get("metadata")
         totals = metadata.get("totals") if isinstance(metadata, dict) else None
-        billed = catalog.number(totals.get("totalAmount")) if isinstance(totals, dict) else None
+        billed = answers.number(totals.get("totalAmount")) if isinstance(totals, dict) else None
         if response.status_code != 200 or billed is None:
             raise answers.refusal(response, "show the bill")
         return Account(balance, per_hour, billed)
@@ -218,10 +222,10 @@ class RunPodCloud:
         response = self._api.read(path, params, urgent=urgent)
         body = answers.json_object(response)
         entries = body.get(key) if body is not None else None
-        whole = isinstance(entries, Sequence) and all(isinstance(e, dict) for e in entries) and not (body or {}).get("errors")
-        if response.status_code != 200 or not isinstance(entries, Sequence) or not whole:
+        clean = body is not None and not body.get("errors") and not body.get("error")
+        if response.status_code != 200 or not clean or not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             raise answers.refusal(response, f"list {key}")
-        return [entry for entry in entries if isinstance(entry, dict)]
+        return entries
 
     def _data_centers(self, regions: tuple[str, ...]) -> frozenset[str] | None:
         """Return the data centers that region names stand for: ``EU-RO-1``, ``EU`` or ``EUROPE``; None for all."""
@@ -282,8 +286,8 @@ def _pod_costs(pod: Mapping[str, object]) -> Iterator[CostItem]:
     yield CostItem("stopped pod" if stopped else "pod", info.id, info.name, info.price_per_hour or 0.0, ours)
     mounts = pod.get("mounts")
     persistent = mounts.get("persistent") if isinstance(mounts, dict) else None
-    size = (catalog.number(persistent.get("size")) or 0.0) if isinstance(persistent, dict) else 0.0
-    monthly = size * catalog.STOPPED_DISK_MONTH if stopped else (size + (catalog.number(pod.get("disk")) or 0.0)) * catalog.DISK_MONTH
+    size = (answers.number(persistent.get("size")) or 0.0) if isinstance(persistent, dict) else 0.0
+    monthly = size * catalog.STOPPED_DISK_MONTH if stopped else (size + (answers.number(pod.get("disk")) or 0.0)) * catalog.DISK_MONTH
     if monthly:
         yield CostItem("disk", info.id, f"{info.name} (disk)", monthly / catalog.HOURS_A_MONTH, ours)
 
@@ -291,7 +295,8 @@ def _pod_costs(pod: Mapping[str, object]) -> Iterator[CostItem]:
 def _id(pod_id: str) -> str:
     """Return an id that is safe in a path."""
     if not pod_id or not all(c.isalnum() or c in "-_" for c in pod_id):
-        raise UserError(f"'{pod_id}' is no pod id of RunPod")
+        # Where RunPod itself names such a pod, the others are ended all the same.
+        raise CloudRefused(f"'{pod_id}' is no pod id of RunPod")
     return pod_id
 
 

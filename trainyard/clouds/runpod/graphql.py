@@ -12,8 +12,8 @@ import httpx
 
 from trainyard.clouds.http import Api
 from trainyard.clouds.protocol import Offer, OfferQuery
-from trainyard.clouds.runpod.answers import json_object, say
-from trainyard.clouds.runpod.catalog import affordable, number
+from trainyard.clouds.runpod.answers import json_object, number, price_of, say
+from trainyard.clouds.runpod.catalog import affordable
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
 
 _SPOT_PRICES = """query($input: GpuTypeFilter) { gpuTypes(input: $input) { id secureSpotPrice communitySpotPrice } }"""
@@ -47,7 +47,7 @@ class GraphQl:
             if gpu not in prices:
                 types = self._query(_SPOT_PRICES, {"input": {"id": gpu}}).get("gpuTypes")
                 prices[gpu] = _map(types[0]) if isinstance(types, list) and types else {}
-            each = number(prices[gpu].get("secureSpotPrice" if offer.tier == "SECURE" else "communitySpotPrice"))
+            each = price_of(prices[gpu].get("secureSpotPrice" if offer.tier == "SECURE" else "communitySpotPrice"))
             spot = replace(offer, spot=True, price_per_hour=round((each or 0.0) * offer.gpu_count, 6))
             if each and affordable(query, spot):
                 found.append(spot)

@@ -130,6 +130,13 @@ TABLE = (
     _reply("graphql-error", _GRAPHQL, "HTTP 200 with an error inside", status=200,
            body={"errors": [{"message": "Something went wrong. Please try again later or contact support."}], "data": None}),
     _reply("everything-500", ".*", "an outage", status=503, detail="service unavailable"),
+    # Any lie that a test says: an answer of its own ("status", "raw", "page", "drop", "after") or "how" (alter.py).
+    _reply("lie-create", _CREATE, "whatever a test says", status=500),
+    _reply("lie-list", _LIST, "whatever a test says", status=500),
+    _reply("lie-get", _GET, "whatever a test says", status=500),
+    _reply("lie-delete", _DELETE, "whatever a test says", status=500),
+    _reply("lie-graphql", _GRAPHQL, "whatever a test says", status=500),
+    _reply("lie-catalog", _CATALOG, "whatever a test says", status=500),
 )  # fmt: skip
 NAMES: Mapping[str, Fault] = {fault.name: fault for fault in TABLE}
 

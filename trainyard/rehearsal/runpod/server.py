@@ -140,6 +140,8 @@ class Handler(BaseHTTPRequestHandler):
             line["fault"] = change["name"] if change else None
             return alter(change["how"], reply) if change else reply
         line["fault"] = fault["name"]
+        if "how" in fault:
+            return alter(fault["how"], self._dispatch(path, request))
         time.sleep(fault.get("delay", 0.0))
         if fault.get("after") or "delay" in fault:
             done = self._dispatch(path, request)

@@ -1,0 +1,153 @@
+"""The lies that an emulated RunPod can tell, and an account to tell them of, with a clock that only waiting moves."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from trainyard.clouds.http import Pace
+from trainyard.clouds.marker import PodName, new_id
+from trainyard.clouds.protocol import OfferQuery, PodInfo, PodSpec
+from trainyard.clouds.runpod import RunPodCloud
+from trainyard.rehearsal.runpod import Emulator, Timing, start
+from trainyard.rehearsal.runpod.alter import EACH, WHOLE
+from trainyard.secret import Secret
+
+Lie = Mapping[str, Any]
+
+
+def _raw(text: str, status: int = 200) -> Lie:
+    return {"status": status, "raw": text}
+
+
+REPLIES: Mapping[str, Lie] = {
+    "500": {"status": 500},
+    "500 after the deed": {"status": 500, "after": True},
+    "502, a page": {"status": 502, "page": True},
+    "reset": {"drop": True},
+    "reset after the deed": {"drop": True, "after": True},
+    "401": {"status": 401, "detail": "invalid bearer token"},
+    "402": {"status": 402, "detail": "insufficient balance"},
+    "403": {"status": 403, "detail": "access denied"},
+    "403, a page": {"status": 403, "page": True},
+    "404": {"status": 404, "detail": "pod not found"},
+    "404, a page": {"status": 404, "page": True},
+    "409": {"status": 409, "detail": "conflict"},
+    "410": {"status": 410, "detail": "gone"},
+    "429": {"status": 429, "headers": {"Retry-After": "1"}},
+    "429, come back in years": {"status": 429, "headers": {"Retry-After": "99999999"}},
+    "429, odd digits": {"status": 429, "headers": {"Retry-After": "\u00b2"}},
+    "302": {"status": 302, "page": True, "headers": {"Location": "http://127.0.0.1:9/login"}},
+    "204": {"status": 204, "raw": ""},
+    "200, a page": {"status": 200, "page": True},
+    "200, nothing": _raw(""),
+    "200, null": _raw("null"),
+    "200, {}": _raw("{}"),
+    "200, []": _raw("[]"),
+    "200, a number": _raw("5"),
+    "200, cut": _raw('{"pods": [{"id": "7h9'),
+    "200, no UTF-8": _raw('{"pods": "\ud800"}'.encode("utf-8", "surrogatepass").decode("latin-1")),
+    "200, deep": _raw("[" * 100_000),
+    "200, pods: []": _raw('{"pods": []}'),
+    "200, pods: ''": _raw('{"pods": ""}'),
+    "200, pods: text": _raw('{"pods": "none"}'),
+    "200, pods: {}": _raw('{"pods": {}}'),
+    "200, pods: 0": _raw('{"pods": 0}'),
+    "200, pods: [null]": _raw('{"pods": [null]}'),
+    "200, pods: [{}]": _raw('{"pods": [{}]}'),
+    "200, pods of somebody": _raw('{"pods": [{"id": "another", "name": "another", "status": "RUNNING"}]}'),
+    "200, huge": _raw(json.dumps({"pods": [{"id": f"other{i}", "name": f"other{i}", "status": "RUNNING"} for i in range(5000)]})),
+    "200, an error beside it": _raw('{"pods": [], "error": "upstream timed out"}'),
+    "200, data: null": _raw('{"data": null}'),
+    "200, the pod of somebody": _raw('{"id": "another", "name": "another", "status": "RUNNING"}'),
+    "200, TERMINATED": _raw('{"id": "another", "status": "TERMINATED"}'),
+    "clock unreadable": {"status": 500, "headers": {"Date": "yesterday"}},
+    "clock without zone": {"status": 500, "headers": {"Date": "Sat, 28 Nov 2026 10:00:00 -0000"}},
+}
+"""Answers in the place of the true one."""
+ALTERED: Mapping[str, Lie] = {how: {"how": how} for how in (*WHOLE, *EACH)}
+"""True answers with something untrue in them."""
+CALLS = ("list", "get", "delete", "graphql")
+TO_CREATE = ("create", "list", "get", "catalog")
+LENGTHS: Mapping[str, float] = {"once": 0.0, "for 20 s": 20.0, "for good": math.inf}
+IGNORED: Lie = {"status": 204, "raw": ""}
+
+
+@dataclass
+class Site:
+    """An account with four pods that cost money: ours, ours whose lease is over, a colleague's, a foreign one."""
+
+    emulator: Emulator
+    cloud: RunPodCloud
+    at: list[float] = field(default_factory=lambda: [0.0])
+    until: list[float] = field(default_factory=lambda: [math.inf])
+    fence: str = ""
+    ours: PodInfo = field(init=False)
+    over: PodInfo = field(init=False)
+    others: tuple[str, ...] = ()
+
+    def now(self) -> float:
+        return self.at[0]
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass; a lie that lasts some seconds ends with them."""
+        self.at[0] += seconds
+        if self.at[0] >= self.until[0]:
+            self.until[0] = math.inf
+            self.emulator.faults.off()
+
+    def open(self) -> None:
+        """Rent the pods."""
+        self.fence = new_id()
+        self.ours, self.over = self.rent(self.fence), self.rent(self.fence, hours=-1)
+        colleague, foreign = self.rent(new_id()), self.rent("", name="my-notebook")
+        self.others = (colleague.id, foreign.id)
+
+    def rent(self, fence: str, hours: float = 5, name: str = "") -> PodInfo:
+        """Rent a pod of one's own."""
+        return self.cloud.create(make_spec(fence, hours, name), self.cloud.offers(OfferQuery(gpus=("RTX 5090",)))[0])
+
+    def alive(self) -> set[str]:
+        """Return what the books say is running."""
+        return {record["id"] for record in self.emulator.fleet.all()}
+
+    def clear(self) -> None:
+        """End everything and every lie."""
+        self.emulator.faults.off()
+        self.until[0] = math.inf
+        for record in self.emulator.fleet.all():
+            self.emulator.fleet.delete(record["id"], "after a case")
+
+
+def make_spec(fence: str, hours: float, name: str = "") -> PodSpec:
+    """Return a spec; without a fence it is nobody's of ours."""
+    lease, end = new_id(), datetime.now(UTC) + timedelta(hours=hours)
+    return PodSpec(
+        name=name or str(PodName(fence, lease, "pod", "0123abcd")), fence_id=fence, lease_id=lease if fence else "",
+        stop=end - timedelta(minutes=1), end=end, image="example/trainer@sha256:00",
+    )  # fmt: skip
+
+
+@contextmanager
+def site() -> Iterator[Site]:
+    """An account whose pods never start, and a client whose waiting costs nothing."""
+    with tempfile.TemporaryDirectory(prefix="li") as folder:
+        emulator = start(Path(folder), timing=Timing(provisioning=1e9), limits={"minute": 10**8, "hour": 10**8, "day": 10**8}, env={})
+        try:
+            yield open_site(emulator)
+        finally:
+            emulator.stop(end_pods=True)
+
+
+def open_site(emulator: Emulator) -> Site:
+    """Return a client of its own, as each verb is."""
+    made = Site(emulator, None)  # type: ignore[arg-type]
+    made.cloud = RunPodCloud(Secret(emulator.key), emulator.url, emulator.graphql_url, {}, Pace(made.now, made.sleep, lambda: 0.5))
+    return made

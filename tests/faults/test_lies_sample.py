@@ -1,0 +1,41 @@
+"""A sample of the lies (the whole: ``invoke faults.cloud``, or ``python -m tests.faults.lies``), drawn with the printed seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.conftest import SEED
+from tests.faults.liar import Site, open_site, site
+from tests.faults.lies import Case, cases, play
+
+BELIEVED = (
+    Case("teardown", "list", "200, pods: ''", "for good", ignored=True),
+    Case("teardown", "list", "id with slash", "once", ignored=True),
+    Case("end", "delete", "409", "once"),
+    Case("end", "get", "200, deep", "once"),
+    Case("end", "list", "clock without zone", "once"),
+    Case("reap", "list", "created never", "for good"),
+    Case("dry", "list", "429, odd digits", "once"),
+    Case("dry", "list", "price negative", "for good"),
+    Case("dry", "list", "price NaN", "for good"),
+    Case("create", "create", "another pod", "for good"),
+    Case("create", "create", "price null", "for good"),
+    Case("create", "list", "name upper case", "for good"),
+)
+"""Each was believed once, or ended in a traceback."""
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[Site]:
+    with site() as first:
+        yield first
+
+
+@pytest.mark.parametrize("case", [*BELIEVED, *random.Random(SEED).sample(cases(), 24)], ids=str)
+def test_a_lie_of_the_cloud_is_not_believed(account: Site, case: Case) -> None:
+    problems = play(open_site(account.emulator), case)
+
+    assert not problems, f"seed {SEED}: python -m tests.faults.lies --only '{case}'"
