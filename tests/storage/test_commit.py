@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -398,3 +399,16 @@ def test_a_result_that_is_older_than_tokens_is_still_read(settings: StoreSetting
     assert result is not None and result.manifest.token == ""
     with pytest.raises(ForeignResult):
         run(settings, pod, token="ours")
+
+
+@pytest.mark.parametrize("own", [(), ("status.json", "metrics.jsonl")], ids=["nothing at all", "its own files"])
+def test_a_training_that_leaves_nothing_commits_an_empty_result(settings: StoreSettings, pod: Workspace, own: tuple[str, ...]) -> None:
+    for path in (pod.root / "output").iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in own:
+        (pod.root / "output" / name).write_text("{}\n")
+
+    done = commit(settings, here(), WHERE, pod.output, ["model/**"], [], token="t1")
+
+    assert done.files == 0 and done.ending is None and WHERE.success in keys(settings)
+    assert committed(settings, WHERE, "t1") is not None

@@ -21,6 +21,9 @@ _SUMS = """\
 cd "$root" || exit 1
 xargs -0 sh -c 'for path do sha256sum <"./$path" || exit 1; done' sh
 """
+OWN = ("status.json", "metrics.jsonl")
+"""What a run itself writes into its output folder."""
+MOVE_THEM = "With invoke ssh they can be moved to where a pattern finds them; then attach goes on."
 
 
 def listed(transport: Transport, root: str, outputs: Sequence[str], excludes: Sequence[str], keep: Keep | None) -> dict[str, Any]:
@@ -44,8 +47,8 @@ def listed(transport: Transport, root: str, outputs: Sequence[str], excludes: Se
             files.append({"path": path, "size": size, "source": posixpath.join(root, path)})
         else:
             left_out.append({"path": uploader.printable(path), "size": size, "why": why, "wanted": asked})
-    if not files and keep is None:
-        raise StoreError(f"no file in {root} matches the outputs ({', '.join(outputs)})")
+    if not files and keep is None and any(entry["path"] not in OWN for entry in left_out):
+        raise StoreError(f"no file in {root} matches the outputs ({', '.join(outputs)})", hint=MOVE_THEM)
     files.sort(key=lambda file: str(file["path"]))
     names = b"".join(str(file["path"]).encode() + b"\0" for file in files)
     sums = _told(transport, with_values(_SUMS, root=root), names).split(b"\n") if files else []

@@ -15,7 +15,7 @@ from typing import Any
 
 from trainyard.errors import ForeignResult, PodCannotUpload, StoreError
 from trainyard.remote.protocol import Transport
-from trainyard.storage import local, mounted, podside
+from trainyard.storage import bare, local, mounted, podside
 from trainyard.storage.bucket import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import OfPod, OnProgress, Patience, Progress, deliver, silent
@@ -231,10 +231,12 @@ def log_targets(where: ResultKey, found: Mapping[str, Any]) -> list[Target]:
 
 
 def _need_files(pod: podside.Pod, found: Mapping[str, Any], outputs: Sequence[str]) -> None:
-    if not found["files"]:
+    """Raise StoreError when no file is taken though there are some; a training may leave nothing at all (``expect: []``)."""
+    if not found["files"] and any(e["path"] not in bare.OWN for e in (*found["unreadable"], *found["left_out"])):
         left = [*found["unreadable"], *(e for e in found["left_out"] if e["wanted"]), *(e for e in found["left_out"] if not e["wanted"])]
         seen = ", ".join(f"{e['path']} ({e['why']})" for e in left[:5]) or "nothing"
-        raise StoreError(f"no file in {pod.root} matches the outputs ({', '.join(outputs)}); found: {seen}; nothing was committed")
+        said = f"no file in {pod.root} matches the outputs ({', '.join(outputs)}); found: {seen}; nothing was committed"
+        raise StoreError(said, hint=bare.MOVE_THEM)
 
 
 def answer(settings: StoreSettings, result: Result, *, already: bool) -> Committed:
