@@ -465,6 +465,18 @@ def faults_cloud(c: Context, only: str | None = None) -> int:
     return _python("tests.faults.cloud", *(("--only", only) if only else ()))
 
 
+@task(
+    help=explained(
+        cases="how many (default: each crossing of a run once)", seed="draws what comes there, and the order", workers="how many at once"
+    )
+)  # fmt: skip
+@verb
+def faults_controller(c: Context, cases: int | None = None, seed: int | None = None, workers: int = 2) -> int:
+    """Let each call of a controller fail in turn while a run is driven; its pod and its result must outlive it."""
+    given = {"--cases": cases, "--seed": seed, "--workers": workers}
+    return _python("tests.faults.controller", *(word for name, value in given.items() if value is not None for word in (name, str(value))))
+
+
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
@@ -542,7 +554,7 @@ GROUPS = {
     "venvs": {"clean": venvs_clean},
     "image": {"build": image_build, "push": image_push},
     "bench": {"start": bench_start, "engine": bench_engine},
-    "faults": {"crash": faults_crash, "cloud": faults_cloud},
+    "faults": {"crash": faults_crash, "cloud": faults_cloud, "controller": faults_controller},
 }
 """Verbs behind a word, as in store.start."""
 
