@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from trainyard.config import Places
-from trainyard.errors import EngineError
+from trainyard.errors import EngineError, UserError
 from trainyard.remote.keys import is_private_key, new_ssh_key
 from trainyard.runs.context import Context
-from trainyard.runs.key import private_key
+from trainyard.runs.key import make_whole, private_key
 from trainyard.runs.record import Record
 from trainyard.runs.ui import Ui
 from trainyard.stacks import facade
@@ -59,3 +59,17 @@ def test_a_persons_own_key_is_never_written_over(context, tmp_path):
     own.write_bytes(b"no key at all")
 
     assert private_key(work, record({"ssh_key_file": str(own)})) == own and own.read_bytes() == b"no key at all"
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_before_anything_is_rented_our_key_is_whole_again_and_a_persons_own_is_refused(context, tmp_path, damage):
+    work, _ = context
+    path, own = work.places.ssh / "lab" / "id_ed25519", tmp_path / "mine"
+    spoil(path, DAMAGE[damage])
+    spoil(own, DAMAGE[damage])
+
+    make_whole(work, {"ssh_key_file": str(path), "ssh_private_key": PEM})
+    with pytest.raises(UserError, match=r"the SSH key .*mine is (gone|no private key, or damaged); nothing was rented"):
+        make_whole(work, {"ssh_key_file": str(own), "ssh_private_key": None})
+
+    assert path.read_text() == PEM and own.is_symlink() is (DAMAGE[damage] is None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from trainyard.errors import EngineError
+from trainyard.errors import EngineError, UserError
 from trainyard.remote.keys import is_private_key
 from trainyard.runs.context import Context
 from trainyard.runs.record import Record, gone
@@ -36,6 +38,17 @@ def private_key(context: Context, record: Record) -> Path:
         )
     _write(path, str(pem))
     return path
+
+
+def make_whole(context: Context, outputs: Mapping[str, Any]) -> None:
+    """See to it, before anything is rented, that an environment's key lies where its outputs say; raises UserError."""
+    path, pem = Path(str(outputs["ssh_key_file"])), outputs.get("ssh_private_key")
+    if _is_whole(path):
+        return
+    if not pem or context.places.ssh not in path.parents:
+        what = "gone" if gone(path) else "no private key, or damaged"
+        raise UserError(f"the SSH key {path} is {what}; nothing was rented", hint="Put a copy of it there.")
+    _write(path, str(pem))
 
 
 def _is_whole(path: Path) -> bool:

@@ -23,6 +23,7 @@ from trainyard.runs import attempts, consent, shape
 from trainyard.runs.context import Context
 from trainyard.runs.estimate import Estimate, check_limits, estimate, price_ceiling
 from trainyard.runs.identity import new_label
+from trainyard.runs.key import make_whole
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.rent import write_run_settings
@@ -80,6 +81,7 @@ def prepare(context: Context, wanted: Wanted) -> RunFolder:
     own = consent.own_files(wanted.data, plan.data, plan.recipe, plan.values)
     consent.ask(context.ui, wanted.stack, cloud, str(given.get("upload_consent") or "ask"), own, yes=wanted.yes)
     outputs = ensure_environment(context, wanted.stack)
+    make_whole(context, outputs)
     if cloud.name == "local" or cloud.simulated:
         # Shared by all local pods of this machine, built before a pod exists.
         venvs.prepare(plan.recipe, plan.values, context.places, context.ui.say)
