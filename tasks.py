@@ -107,7 +107,7 @@ def train(
     """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone."""
     work = context(as_json=json)
     sets = (*(set or ()), *([f"on_bad_row={on_bad_row}"] if on_bad_row else []))
-    return _train(work, json, stack, recipe, data, _path(config), sets, name, _number(hours), _number(budget), yes)
+    return _train(work, json, stack, recipe, data, _path(config), sets, name, _number("--hours", hours), _number("--budget", budget), yes)
 
 
 @task(positional=["run"], help=explained("run", "json"))
@@ -175,14 +175,14 @@ def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
 @verb
 def runs(c: Context, json: bool = False) -> int:
     """List all runs of this checkout, newest last."""
-    from trainyard.runs.listing import list_runs, table
+    from trainyard.runs.listing import lines, list_runs
 
     work = context(as_json=json)
     rows = list_runs(work)
     if json:
         show_json(rows)
     else:
-        work.ui.console.print(table(rows))
+        work.ui.say("\n".join(lines(rows)))
     return 0
 
 
@@ -535,13 +535,20 @@ def _path(value: str | None) -> Path | None:
     return Path(value) if value else None
 
 
-def _number(value: Any) -> float | None:
+def _number(option: str, value: Any) -> float | None:
+    from math import isfinite
+
     from trainyard.errors import UserError
 
+    if value is None:
+        return None
     try:
-        return None if value is None else float(value)
+        number = float(value)
     except ValueError:
-        raise UserError(f"'{value}' is not a number") from None
+        number = float("nan")
+    if not isfinite(number):
+        raise UserError(f"{option} {value}: this is not a number")
+    return number
 
 
 VERBS = (

@@ -27,6 +27,8 @@ LONGEST_HOURS = 24 * 31
 _TOP_LEVEL = ("config", "encryptionsalt", "secretsprovider", "encryptedkey", "environment")
 """What Pulumi knows at the top of a settings file."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+"""Every store's buckets are called like this, RunPod's volumes too."""
 _CUDA = re.compile(r"\d+(\.\d+)?")
 
 
@@ -40,6 +42,7 @@ class Setting:
     says: str
     choices: tuple[str, ...] = ()
     least: float | None = None
+    above: float | None = None
     most: float | None = None
     pattern: re.Pattern[str] | None = None
     looks_like: str = ""
@@ -70,7 +73,7 @@ SETTINGS: Mapping[str, Setting] = {
         Setting("avoid_offers", "texts", "offers that are not taken, by their ids"),
         Setting("pod_env", "mapping", "variables of the container, no secrets", pattern=_VARIABLE, looks_like="NAME", secret=True),
         Setting("pod_secrets", "texts", "variables of yours that the job gets, like HF_TOKEN", pattern=_VARIABLE, looks_like="NAME"),
-        Setting("hours", "number", "length of the lease (2)", least=0, most=LONGEST_HOURS),
+        Setting("hours", "number", "length of the lease (2)", above=0, most=LONGEST_HOURS),
         Setting(
             "heartbeat_minutes",
             "number",
@@ -78,7 +81,7 @@ SETTINGS: Mapping[str, Setting] = {
             least=0,
         ),
         Setting("rescue_minutes", "number", "from stop to end of the lease (30)", least=0),
-        Setting("budget", "number", "dollars after which a run is stopped and saved", least=0),
+        Setting("budget", "number", "dollars after which a run is stopped and saved", above=0),
         Setting("limit_day", "number", "dollars that all runs of a day may cost", least=0),
         Setting("limit_week", "number", "the same for 7 days", least=0),
         Setting("limit_month", "number", "the same for 30 days", least=0),
@@ -87,7 +90,7 @@ SETTINGS: Mapping[str, Setting] = {
         Setting("boot_image_minutes", "number", "how long its image may take to arrive", least=0),
         Setting("boot_ssh_minutes", "number", "how long it may take to answer over SSH", least=0),
         Setting("upload_consent", "text", "whether your data may leave this machine (ask)", CONSENTS),
-        Setting("bucket", "text", "bucket of results; none: they come home over SSH"),
+        Setting("bucket", "text", "bucket of results; none: they come home over SSH", pattern=BUCKET_NAME, looks_like="my-results-1"),
         Setting("store", "text", "which store holds the bucket", STORES),
         Setting("lifecycle", "mappings", "rules of the bucket: prefix, expire_days, ..."),
         Setting("ssh_key_file", "text", "your own private SSH key, instead of one made for the stack"),
@@ -139,6 +142,7 @@ def described(setting: Setting) -> str:
     if setting.choices:
         return ", ".join(setting.choices[:-1]) + f" or {setting.choices[-1]}"
     least = f", {setting.least:g} or more" if setting.least is not None else ""
+    least += f", more than {setting.above:g}" if setting.above is not None else ""
     most = f", at most {setting.most:g}" if setting.most is not None else ""
     shape = f" like {setting.looks_like}" if setting.looks_like else ""
     return f"{_WANTED[setting.kind]}{shape}{least}{most}"
@@ -204,6 +208,8 @@ def _check(full: str, setting: Setting, value: object, where: Location | None) -
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if setting.least is not None and value < setting.least:
             raise UserError(f"{full} must be at least {setting.least:g}, not {value:g}", where=where)
+        if setting.above is not None and value <= setting.above:
+            raise UserError(f"{full} must be more than {setting.above:g}, not {value:g}", where=where)
         if setting.most is not None and value > setting.most:
             raise UserError(f"{full} must be at most {setting.most:g}, not {value:g}", where=where)
     parts = value if isinstance(value, (list, dict)) else [value]

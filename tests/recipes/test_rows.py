@@ -45,7 +45,9 @@ def test_csv_with_quotes_line_breaks_and_a_byte_order_mark():
 FLAWS = {
     "broken JSON": ("a.jsonl", '{"text": "a"}\n{"text": }\n', 2, 10, "not valid JSON"),
     "a cut line": ("a.jsonl", '{"text": "a"}\n{"text": "b', 2, 10, "Unterminated"),
-    "a pretty-printed object": ("a.json", '{\n "text": "a"\n}\n', 1, 2, "one row in each line"),
+    "a pretty-printed object": ("a.json", '{\n "text": "a"\n}\n', 1, 1, "one row in each line"),
+    "a list within an object": ("a.json", '{"data": [\n {"text": "a"}\n]}\n', 1, 1, "begins with an object that goes on in the next line"),
+    "a broken first line": ("a.json", '{"text": }\n{"text": "a"}\n', 1, 10, "not valid JSON: Expecting value"),
     "no form": ("a.jsonl", '{"text": "a"}\n{"question": "b", "answer": "c"}\n', 2, 1, "it has answer, question"),
     "half a form": ("a.jsonl", '{"instruction": "b"}\n', 1, 1, "'instruction' but no 'output'"),
     "the other half": ("a.jsonl", '{"completion": "b"}\n', 1, 1, "'completion' but no 'prompt'"),

@@ -160,6 +160,27 @@ def test_no_offer_is_said_before_anything_is_rented():
         estimate(OneOffer([]), {"gpu": ["H100", "A100"], "gpu_count": 2, "max_price": 3}, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("settings", "says", "advises"),
+    [
+        ({"regions": ["EU"]}, "a pod without GPU in EU now", "loosen 'regions'."),
+        ({"gpu": "H100"}, "1x H100 now", "add another GPU to 'gpu'."),
+        (
+            {"gpu": "H100", "max_price": 1, "tier": "SECURE", "min_vram_gb": 40},
+            "in tier SECURE",
+            "raise 'max_price', or loosen 'tier' or 'min_vram_gb'.",
+        ),
+        ({}, "a pod without GPU now", "name a GPU with `gpu`."),
+    ],
+)
+def test_without_an_offer_the_settings_that_narrow_the_choice_are_named_and_no_others(settings, says, advises):
+    with pytest.raises(NoCapacity) as caught:
+        estimate(OneOffer([]), settings, 1.0)
+
+    assert says in caught.value.message
+    assert (caught.value.hint or "").endswith(advises)
+
+
 def test_one_gpu_name_may_stand_without_a_list():
     assert query_of({"gpu": "RTX_4090"}).gpus == ("RTX_4090",)
 

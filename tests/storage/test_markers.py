@@ -73,6 +73,13 @@ def test_of_an_attempt_that_is_taken_its_owner_is_told_and_that_it_may_still_be_
     assert markers.told(settings, key()) == "attempt 1 was claimed by greg on laptop, 2026-11-24T10:12:34Z"
 
 
+def test_an_attempt_that_this_checkout_saw_end_is_not_said_to_be_at_work(settings: StoreSettings, tmp_path: Path) -> None:
+    assert markers.told(settings, key(), ended="t1") == "attempt 1 has ended, on this machine", "it had no bucket then"
+    markers.claim_attempt(settings, places_at(tmp_path), key(), claim("t1"))
+    assert markers.told(settings, key(), ended="t1") == "attempt 1 has ended, on this machine"
+    assert markers.told(settings, key(), ended="another").endswith("may still be at work"), "the number is another checkout's, too"
+
+
 def test_the_next_attempt_is_above_all_that_bucket_and_home_know(settings: StoreSettings, tmp_path: Path) -> None:
     places = places_at(tmp_path)
     markers.claim_attempt(settings, places, key(attempt=7), claim())

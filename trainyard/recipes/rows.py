@@ -20,6 +20,7 @@ from typing import Any
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 LIMIT = 64 << 20  # of one row: what is larger is a broken file, and would fill the memory
 _CHUNK = 1 << 18
+_LIST_OR_LINES = '; a .json file holds a list of rows, or one row in each line (of {"data": [...]} give the list alone: jq .data FILE)'
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
@@ -65,7 +66,7 @@ def _json(stream: io.BufferedReader[Any], name: str, *, array_allowed: bool) -> 
     _skip_mark(stream, name)
     if array_allowed and stream.peek(1 << 16).lstrip()[:1] == b"[":
         return _array(stream, name)
-    return _lines(stream, name, "; a .json file holds a list of rows, or one row in each line" if array_allowed else "")
+    return _lines(stream, name, _LIST_OR_LINES if array_allowed else "")
 
 
 def _lines(stream: io.BufferedReader[Any], name: str, advice: str) -> Iterator[Any]:
@@ -87,6 +88,10 @@ def _value(line: str, name: str, number: int, advice: str) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
+        if (
+            advice and line.lstrip()[:1] == "{" and error.pos >= len(line.rstrip())
+        ):  # an object over several lines: right as JSON, and no row
+            raise RowError(name, number, f"the file begins with an object that goes on in the next line{advice}", 1, line) from None
         raise RowError(name, number, f"not valid JSON: {error.msg}{advice}", error.colno, line) from None
     except (ValueError, RecursionError) as error:
         raise RowError(name, number, f"not valid JSON: {error}") from None

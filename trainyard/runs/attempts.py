@@ -98,7 +98,8 @@ def claim(context: Context, draft: Draft, user: str, label: str, bucket: dict[st
         number = markers.next_attempt(settings, context.places, user, label, mine, above=here)
         if number > 1:
             before = ResultKey(user, label, number - 1)
-            context.ui.say(f"name       {user}/{label} is known ({markers.told(settings, before)}): this is attempt {number}")
+            told = markers.told(settings, before, _ended(context.places.runs, before.attempt, user, label))
+            context.ui.say(f"name       {user}/{label} is known ({told}): this is attempt {number}")
     except StoreError as error:
         raise StoreError(f"the run's name could not be claimed, nothing was rented: {error.message}", hint=error.hint) from None
     return number
@@ -118,6 +119,12 @@ def at_home(places: Places, user: str, label: str) -> int:
         found.append(1)
     found += [int(path.suffix[1:]) for path in (out / user).glob(f"{label}.*") if path.suffix[1:].isdigit()]
     return max(found, default=0)
+
+
+def _ended(runs: Path, attempt: int, user: str, label: str) -> str | None:
+    """Return the token of an attempt of this checkout; refuse_live() has seen that it is over."""
+    folder = RunFolder(RunId(user, label, attempt).folder(runs))
+    return folder.load().token if folder.path.is_dir() else None
 
 
 def _numbers(folder: Path) -> list[int]:

@@ -74,7 +74,7 @@ def estimate(cloud: Cloud, settings: Mapping[str, Any], hours: float, failed: Se
     offers = _chosen(cloud.offers(query), settings)
     if not offers:
         wanted = f"{query.gpu_count}x {' or '.join(query.gpus)}" if query.gpus else "a pod without GPU"
-        hint = "Add another GPU to 'gpu', or raise 'max_price'."
+        hint = _advice(query, settings)
         raise NoCapacity(f"{cloud.name} has no offer for {wanted}{_limits(query)} now", hint=hint)
     avoided = avoidable(offers, failed)
     left = [offer for offer in offers if offer.id not in avoided]
@@ -154,6 +154,15 @@ def _named(offer: Offer) -> str:
     return f"{gpu} at ${offer.price_per_hour:.2f}/h"
 
 
+def _advice(query: OfferQuery, settings: Mapping[str, Any]) -> str:
+    """Name the settings that narrow the choice, and no other: what is not set cannot be changed."""
+    ways = ["add another GPU to 'gpu'"] if query.gpus else []
+    ways += ["raise 'max_price'"] if query.max_price is not None else []
+    named = [name for name in ("regions", "tier", "min_vram_gb", "min_cuda", "volume", "spot", "only_offers") if settings.get(name)]
+    ways += [f"loosen {' or '.join(repr(name) for name in named)}"] if named else []
+    return f"In the stack's settings: {', or '.join(ways) or 'name a GPU with `gpu`'}."
+
+
 def _limits(query: OfferQuery) -> str:
     """Say what narrows the choice, so that a person knows what to change."""
     limits = {
@@ -161,5 +170,8 @@ def _limits(query: OfferQuery) -> str:
         " with {:g} GB of memory each": query.min_vram_gb,
         " and a driver for CUDA {}": query.min_cuda,
         " beside network volume {}": query.volume,
+        " in {}": ", ".join(query.regions) or None,
+        " in tier {}": query.tier,
+        ", spot only": "" if query.spot else None,
     }
     return "".join(text.format(value) for text, value in limits.items() if value is not None)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any, BinaryIO
 
-from rich.table import Column, Table
-
 from trainyard.errors import UserError
 from trainyard.runs.context import Context
 from trainyard.runs.record import Record, RunFolder, all_folders, is_driven
 from trainyard.runs.summary import cost, read_metrics, stopped, verdict
 
 _POLL = 0.3
+_HEAD = ("run", "state", "steps", "loss", "$", "result", "recipe", "stack")
 
 
 def list_runs(context: Context) -> list[dict[str, Any]]:
@@ -37,6 +36,7 @@ def list_runs(context: Context) -> list[dict[str, Any]]:
                 "loss": metrics.loss,
                 "cost": round(cost(record), 4),
                 "s3_url": (record.result or {}).get("s3_url"),
+                "local_path": (record.result or {}).get("local_path"),
                 "error": record.error,
             }
         )
@@ -47,29 +47,32 @@ def _unreadable(folder: RunFolder, error: UserError) -> dict[str, Any]:
     """Return the row of a run whose record is damaged: its pod may still be there."""
     user, label, attempt = folder.path.parts[-3:]
     known = {"run": f"{user}/{label}", "attempt": int(attempt), "state": "unreadable record", "error": error.message}
-    return dict.fromkeys(("stack", "recipe", "loss", "s3_url")) | {"steps_done": 0, "steps_planned": 0, "cost": 0.0} | known
+    return dict.fromkeys(("stack", "recipe", "loss", "s3_url", "local_path")) | {"steps_done": 0, "steps_planned": 0, "cost": 0.0} | known
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """Return the rows as a table for a person."""
-    made = Table(Column("run", no_wrap=True, overflow="fold"), "stack", "recipe", "state", "steps", "loss", "$", "result")
+def lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the rows for a person: whole names and words at any width, what went wrong below its run."""
+    if not rows:
+        return ["no runs in this checkout yet"]
     newest = {row["run"]: row for row in sorted(rows, key=lambda row: int(row["attempt"]))}
-    for row in rows:
-        loss = "" if row["loss"] is None else f"{row['loss']:.4f}"
-        steps = f"{row['steps_done']}/{row['steps_planned']}"
-        result = row["s3_url"] or (row["error"] or "").partition("\n")[0]
-        # The name alone means the newest attempt; earlier ones are asked for by their number.
-        made.add_row(
-            row["run"] if newest[row["run"]] is row else f"{row['run']}/{row['attempt']}",
-            row["stack"] or "?",
-            row["recipe"] or "?",
-            row["state"],
-            steps,
-            loss,
-            f"{row['cost']:.2f}",
-            result,
-        )
-    return made
+    # The name alone means the newest attempt; earlier ones are asked for by their number.
+    names = [row["run"] if newest[row["run"]] is row else f"{row['run']}/{row['attempt']}" for row in rows]
+    cells = [_HEAD, *(_cells(name, row) for name, row in zip(names, rows, strict=True))]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEAD))]
+    aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    told = aligned[:1]
+    for text, row in zip(aligned[1:], rows, strict=True):
+        told.append(text)
+        if row["error"]:
+            told.append(f"    {row['error'].partition(chr(10))[0]}")
+    return told
+
+
+def _cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:
+    steps = f"{row['steps_done']}/{row['steps_planned']}" if row["steps_done"] or row["steps_planned"] else ""
+    loss = "" if row["loss"] is None else f"{row['loss']:.4f}"
+    result = "bucket" if row["s3_url"] else "home" if row["local_path"] else ""
+    return name, row["state"], steps, loss, f"{row['cost']:.2f}", result, row["recipe"] or "?", row["stack"] or "?"
 
 
 def print_log(context: Context, reference: str, *, follow: bool, out: BinaryIO) -> int:

@@ -95,7 +95,7 @@ class ProgressLine:
             self.bar = Progress(
                 TextColumn("train     "), BarColumn(bar_width=30), TextColumn("{task.fields[text]}"), console=self.ui.console
             )
-            self.task = self.bar.add_task("train", total=None, text="starting")
+            self.task = self.bar.add_task("train", total=None, text="no figures yet")
             self.bar.start()
         return self
 

@@ -207,5 +207,5 @@ def _budget(wanted: Wanted, settings: dict[str, Any]) -> float | None:
 def _hours(wanted: Wanted, settings: dict[str, Any]) -> float:
     value = wanted.hours if wanted.hours is not None else settings.get("hours", DEFAULT_HOURS)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= LONGEST_HOURS:
-        raise UserError(f"hours: {value!r} is not a number of hours between 0 and {LONGEST_HOURS}")
+        raise UserError(f"--hours {value:g}: it must be more than 0 and at most {LONGEST_HOURS}")
     return float(value)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from trainyard import network
 from trainyard.config import Places, group, resolve_secret
 from trainyard.errors import UserError
 from trainyard.secret import Secret
+from trainyard.settings import BUCKET_NAME
 from trainyard.storage.groups import AWS, R2, RUNPOD, bare_address, runpod_endpoint
 
 Kind = Literal["local", "runpod", "aws", "r2", "s3"]
@@ -39,7 +39,6 @@ _NO_PROFILES = {
     "credentials_file": (None, None, os.devnull, None),
 }
 """Session variables of botocore: (key in a file, variable, default, conversion)."""
-_BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def with_bucket(settings: StoreSettings, bucket: str | None) -> StoreSettings:
     """Return the settings for a bucket (None keeps what the environment said); raises UserError for an impossible name."""
     name = bucket or settings.bucket
     # RunPod's bucket is the id of a network volume; the rules of bucket names still hold for it.
-    if name and not _BUCKET.match(name):
+    if name and not BUCKET_NAME.fullmatch(name):
         raise UserError(f"'{name}' is no bucket name: 3 to 63 of a-z, 0-9, '.' and '-', beginning and ending with a letter or digit")
     return replace(settings, bucket=name)
 

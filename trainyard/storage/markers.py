@@ -98,9 +98,14 @@ def _foreign(settings: StoreSettings, where: ResultKey, key: str, token: str) ->
     )
 
 
-def told(settings: StoreSettings, where: ResultKey) -> str:
-    """Return what a person is told of an attempt that is taken: whose it is, and whether it may still be at work."""
+def told(settings: StoreSettings, where: ResultKey, ended: str | None = None) -> str:
+    """Return what a person is told of an attempt that is taken: whose it is, and whether it may still be at work.
+
+    ``ended`` is the token of the record of this attempt that this checkout has; it is over.
+    """
     claim = claim_of(settings, where)
+    if ended is not None and (claim is None or claim.token == ended):
+        return f"attempt {where.attempt} has ended, on this machine"
     whose = f"attempt {where.attempt} was {claim}" if claim else f"attempt {where.attempt} is older than claims"
     over = any(body is not None for body in read_each(settings, (where.success, where.kept)))
     return whose if over else f"{whose}; it has no result and may still be at work"

@@ -1,0 +1,34 @@
+"""The list of runs is read at 80 columns, in a pipe and in ASCII: names and words whole."""
+
+from trainyard.runs.listing import lines
+
+
+def row(run="root/2026-11-29-024025", **more):
+    return {
+        "run": run, "attempt": 1, "stack": "local", "recipe": "command", "state": "succeeded", "steps_done": 25, "steps_planned": 25,
+        "loss": 0.5, "cost": 0.0, "s3_url": None, "local_path": None, "error": None, **more,
+    }  # fmt: skip
+
+
+def test_names_and_verdicts_of_runs_are_whole_at_80_columns():
+    told = lines(
+        [
+            row(s3_url="s3://b/models/x/"),
+            row("root/first", recipe="lora", state="cancelled", local_path="/out", steps_done=0, steps_planned=0),
+        ]
+    )
+
+    assert all(len(line) <= 80 and line.isascii() for line in told)
+    assert told[1].split() == ["root/2026-11-29-024025", "succeeded", "25/25", "0.5000", "0.00", "bucket", "command", "local"]
+    assert told[2].split() == ["root/first", "cancelled", "0.5000", "0.00", "home", "lora", "local"]
+
+
+def test_what_went_wrong_stands_below_its_run_in_one_line():
+    told = lines([row("a/b", state="failed", error="the pod did not boot\nmore"), row("a/b", attempt=2)])
+
+    assert told[1].startswith("a/b/1 ") and told[3].startswith("a/b ")
+    assert told[2] == "    the pod did not boot"
+
+
+def test_without_runs_that_is_said():
+    assert lines([]) == ["no runs in this checkout yet"]
