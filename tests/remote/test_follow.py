@@ -11,7 +11,7 @@ import pytest
 from tests.remote.proxy import Proxy
 from trainyard.errors import HostKeyChanged, Unreachable
 from trainyard.remote import jobs
-from trainyard.remote.follow import Tail, follow
+from trainyard.remote.follow import Tail, _Reader, follow
 from trainyard.remote.keys import host_key
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.remote.transport import Address, LocalTransport, Transport, connect
@@ -186,3 +186,11 @@ def test_a_state_that_cannot_be_read_for_a_while_is_waited_out_like_a_lost_link(
     (job / "exit").write_text("")
     with pytest.raises(Unreachable, match="the state of the job is unknown"):
         follow(t, str(job), [Tail("log", log.extend)], patience=0.1)
+
+
+def test_a_reader_that_dies_before_its_first_line_is_noticed(pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs.start(LocalTransport(), str(pod / "job"), "sleep 60")
+    monkeypatch.setattr(_Reader, "run", lambda reader: None)
+    with pytest.raises(RuntimeError, match="has died without a word"):
+        follow(LocalTransport(), str(pod / "job"), [Tail("log", print)])
+    jobs.stop(LocalTransport(), str(pod / "job"), grace=1.0)

@@ -90,24 +90,29 @@ def follow(
     events: queue.Queue[_Piece | _Link | _End] = queue.Queue(_QUEUE)
     stopped = threading.Event()
     readers = [_Reader(t, job_dir, tail, events, stopped, patience) for tail in tails]
-    for reader in readers:
-        threading.Thread(target=reader.run, daemon=True, name=f"follow {reader.tail.path}").start()
+    threads = [threading.Thread(target=reader.run, daemon=True, name=f"follow {reader.tail.path}") for reader in readers]
+    for thread in threads:
+        thread.start()
     try:
-        return _deliver(events, len(readers), tick, on_link)
+        return _deliver(events, threads, tick, on_link)
     finally:
         stopped.set()
 
 
 def _deliver(
-    events: queue.Queue[_Piece | _Link | _End], open_: int,
+    events: queue.Queue[_Piece | _Link | _End], threads: Sequence[threading.Thread],
     tick: Callable[[], None] | None, on_link: Callable[[str | None], None] | None,
 ) -> JobStatus:  # fmt: skip
-    ticked, down, last = time.monotonic(), False, JobStatus("absent")
+    ticked, down, last, open_ = time.monotonic(), False, JobStatus("absent"), len(threads)
     while open_:
+        living = sum(thread.is_alive() for thread in threads)
         try:
             event = events.get(timeout=_TICK)
         except queue.Empty:
             event = None
+            if living < open_:
+                # Not even its first line ran (no memory, say): nobody would ever tell how the job ended.
+                raise RuntimeError("a thread that reads the job's files has died without a word") from None
         if isinstance(event, _Piece):
             event.tail.sink(event.data)
             event.tail.offset += len(event.data)
