@@ -214,3 +214,26 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
     )
 
     assert (done.stdout, done.stderr) == ("x", "")
+
+
+@pytest.mark.parametrize("when", ["while its threads end", "while Python ends", "while the last words are printed"])
+def test_a_second_ctrl_c_changes_neither_the_last_words_nor_the_exit_code(when):
+    program = f"""
+import atexit, os, signal, sys, threading, time
+from trainyard import commandline
+from trainyard.errors import Detached
+hit = lambda: os.kill(os.getpid(), signal.SIGINT)
+class Slow:
+    def write(self, text): hit(); time.sleep(0.01); os.write(2, text.encode())
+    def flush(self): pass
+def program():
+    if {when!r} == "while its threads end": threading.Thread(target=lambda: (time.sleep(0.3), hit(), time.sleep(60))).start()
+    if {when!r} == "while Python ends": atexit.register(hit)
+    if {when!r} == "while the last words are printed": sys.stderr = Slow()
+    raise Detached("it goes on", hint="invoke attach a")
+commandline._program = program
+commandline.main(["train"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+
+    assert (done.returncode, done.stderr) == (11, "it goes on\ninvoke attach a\n")

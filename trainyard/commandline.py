@@ -35,7 +35,14 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = left.code if isinstance(left.code, int) else 1 if left.code else 0
     except BaseException as error:
         code = told(error)
-    sys.exit(_flushed(code))
+    code = _flushed(code)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        # All is said: one more Ctrl-C only hurries the end, and must not change its code.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(code))
+        import atexit
+
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # Python's own end would put the default back
+    sys.exit(code)
 
 
 def told(error: BaseException) -> int:
@@ -58,10 +65,16 @@ def told(error: BaseException) -> int:
 
 
 def _say(text: str) -> None:
+    """Print the last words. No Ctrl-C cuts them: who presses it twice must still read what costs money."""
     import contextlib
+    import threading
 
+    ours = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ours else None
     with contextlib.suppress(OSError):  # a terminal that was closed hears nothing; the exit code stays
         print(text, file=sys.stderr, flush=True)
+    if ours:
+        signal.signal(signal.SIGINT, before)
 
 
 def ready() -> None:
