@@ -87,3 +87,20 @@ def test_a_bucket_that_cannot_be_asked_is_said_and_no_reason_to_fail(context, mo
     monkeypatch.setattr(facade, "outputs", refuse)
     assert audit(context, "runpod", as_json=False) == 0
     assert "does not tell which uploads are open: the store does not answer" in context.ui.lines[0]
+
+
+def test_a_price_that_is_not_told_is_not_nothing(context, capsys):
+    context.the_cloud.costs = lambda: [CostItem("pod", "p1", "ty-x", None, True), CostItem("pod", "p2", "ty-y", 0.5, True)]
+    audit(context, "runpod", as_json=False)
+    lines = context.ui.lines[0].splitlines()
+    assert lines[1].startswith("price unknown") and "p1" in lines[1]
+    assert lines[-1] == "in all $0.5000/h, $365.00 a month, and 1 whose price is not told"
+    audit(context, "runpod", as_json=True)
+    assert json.loads(capsys.readouterr().out)[0]["per_hour"] is None
+
+
+def test_an_account_that_is_charged_more_than_is_listed_is_told(context):
+    context.the_cloud.costs = list
+    audit(context, "runpod", as_json=False)
+    assert context.ui.lines[0].startswith("runpod lists nothing that costs money")
+    assert context.ui.lines[-1] == "runpod charges $0.9400/h now, which is more than it lists: see its own console"

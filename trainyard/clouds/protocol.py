@@ -136,7 +136,8 @@ class CostItem:
     kind: Literal["pod", "stopped pod", "volume", "disk"]
     id: str
     name: str
-    per_hour: float
+    per_hour: float | None
+    """Dollars; None where the cloud does not tell them."""
     ours: bool
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -41,8 +41,8 @@ def reap_stacks(context: Context, name: str | None, *, dry_run: bool, as_json: b
     else:
         for cloud_name, pods in found.items():
             context.ui.say("\n".join(_reap_lines(cloud_name, pods)))
-            per_hour = sum(s.pod.price_per_hour or 0.0 for s in pods if s.ended is not True and s.pod.status != "exited")
-            context.ui.say(f"{cloud_name}: {len(pods)} pods, ${per_hour:.2f}/h after this")
+            left = [s.pod.price_per_hour for s in pods if s.ended is not True and s.pod.status != "exited"]
+            context.ui.say(f"{cloud_name}: {len(pods)} pods listed, ${_sum(left):.2f}/h after this{_and_unknown(left)}")
     if any(sighting.ended is False for pods in found.values() for sighting in pods):
         return StillThere.exit_code
     if unanswered is not None:
@@ -78,18 +78,28 @@ def audit(context: Context, name: str, *, as_json: bool) -> int:
         print(json.dumps(rows, indent=1))
         return 0
     context.ui.say("\n".join([*_cost_lines(cloud.name, items), *_upload_lines(uploads)]))
-    _say_account(context, cloud)
+    _say_account(context, cloud, _sum(item.per_hour for item in items))
     return 0
 
 
 def _cost_lines(name: str, items: Sequence[CostItem]) -> list[str]:
-    lines = [f"what costs money now: {name}" if items else f"{name} has nothing that costs money"]
+    lines = [f"what costs money now: {name}" if items else f"{name} lists nothing that costs money"]
     for item in items:
         told = "" if item.name in (item.id, f"{item.id} (disk)") else f"  {item.name}"
-        month = f"${item.per_hour * HOURS_A_MONTH:,.2f}/month"
-        lines.append(f"${item.per_hour:.4f}/h {month:>14}  {'ours' if item.ours else 'foreign'}  {item.kind} {item.id}{told}")
-    total = sum(item.per_hour for item in items)
-    return [*lines, f"in all ${total:.4f}/h, ${total * HOURS_A_MONTH:.2f} a month"]
+        month = "" if item.per_hour is None else f"${item.per_hour * HOURS_A_MONTH:,.2f}/month"
+        price = "price unknown" if item.per_hour is None else f"${item.per_hour:.4f}/h"
+        lines.append(f"{price} {month:>14}  {'ours' if item.ours else 'foreign'}  {item.kind} {item.id}{told}")
+    prices = [item.per_hour for item in items]
+    return [*lines, f"in all ${_sum(prices):.4f}/h, ${_sum(prices) * HOURS_A_MONTH:.2f} a month{_and_unknown(prices)}"]
+
+
+def _sum(prices: Iterable[float | None]) -> float:
+    return sum(price or 0.0 for price in prices)
+
+
+def _and_unknown(prices: Sequence[float | None]) -> str:
+    unknown = sum(price is None for price in prices)
+    return f", and {unknown} whose price is not told" if unknown else ""
 
 
 def _upload_lines(uploads: Sequence[OpenUpload]) -> list[str]:
@@ -113,7 +123,7 @@ def _open_uploads(context: Context, name: str) -> list[OpenUpload]:
         return []
 
 
-def _say_account(context: Context, cloud: Cloud) -> None:
+def _say_account(context: Context, cloud: Cloud, listed: float) -> None:
     try:
         told = cloud.account()
     except CloudError as error:
@@ -122,6 +132,9 @@ def _say_account(context: Context, cloud: Cloud) -> None:
     if told is not None:
         lasts = f", which lasts {told.balance / told.per_hour:.0f} h" if told.per_hour else ""
         context.ui.say(f"billed for pods in the last 30 days ${told.billed:.2f}; balance ${told.balance:.2f}{lasts}")
+        if told.per_hour > 1.1 * listed + 0.01:
+            # A second witness: a list that leaves pods out does not change what the account is charged.
+            context.ui.warn(f"{cloud.name} charges ${told.per_hour:.4f}/h now, which is more than it lists: see its own console")
 
 
 def _clouds(context: Context, name: str | None) -> list[Cloud]:
@@ -142,7 +155,7 @@ def _clouds(context: Context, name: str | None) -> list[Cloud]:
 
 def _reap_lines(name: str, found: Sequence[reap.Sighting]) -> list[str]:
     """Return what a screen of any width shows whole: an id stands alone on its line, to be typed or copied."""
-    lines = [f"pods of {name}:" if found else f"{name} has no pods"]
+    lines = [f"pods of {name}:" if found else f"{name} lists no pods"]
     for row in reap.rows(found):
         told = {None: "", True: ": ended, proved", False: ": STILL THERE"}[row["ended"]]
         price = "price unknown" if row["price_per_hour"] is None else f"${row['price_per_hour']:.2f}/h"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from trainyard.clouds.protocol import PodInfo
 from trainyard.errors import StillThere, TrainyardError
 from trainyard.provider import intents
 from trainyard.provider.sweep import remember
-from trainyard.runs import pods
+from trainyard.runs import declared, pods
 from trainyard.runs.context import Context
 from trainyard.runs.made import LEASE, POD, made
 from trainyard.runs.record import Record
 from trainyard.runs.teardown import shielded
 from trainyard.stacks import facade
-from trainyard.stacks.model import OnEvent, Outcome, Stack
+from trainyard.stacks.model import Event, OnEvent, Outcome, Stack
 
 
 @dataclass(slots=True)
@@ -40,7 +40,8 @@ def destroy(context: Context, stack: Stack, runs: Iterable[Record], on_event: On
     Raises StillThere, with pods, prices and what to do next, unless the cloud proves that nothing is left; an error of
     the failure's kind when that is proved and only the state could not be brought to an end.
     """
-    named, mark = _named(stack, runs), context.places.home / "settings" / f"{stack.name}.destroyed"
+    resources = facade.readable_resources(stack)
+    named, mark = _named(resources, runs), context.places.home / "settings" / f"{stack.name}.destroyed"
     with shielded(lambda: f"stack '{stack.name}' is not destroyed; {_again(stack)}", context.ui.fail):
         done = _by_engine(stack, on_event)
         if not named.leases and not named.pods:
@@ -53,6 +54,7 @@ def destroy(context: Context, stack: Stack, runs: Iterable[Record], on_event: On
     if not proof.proved:
         said = "\n".join([f"stack '{stack.name}' is not destroyed", str(proof), *([str(done.error)] if done.error else [])])
         raise StillThere(said, hint=_again(stack))
+    declared.settle(context, stack, resources, proof)
     outcome = _outcome(stack, done)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_text("".join(f"{lease}\n" for lease in sorted(named.leases)))
@@ -85,10 +87,9 @@ def _outcome(stack: Stack, done: _Done) -> Outcome:
     raise type(done.error)(said, hint=done.error.hint or _again(stack), facts=done.error.facts)
 
 
-def _named(stack: Stack, runs: Iterable[Record]) -> Named:
+def _named(resources: Sequence[Event], runs: Iterable[Record]) -> Named:
     """Return what the state names (where it is damaged: its last good version), and what live runs have rented."""
     found = Named()
-    resources = facade.readable_resources(stack)
     for lease in made(resources, LEASE, replaced=True):
         found.leases |= {str(lease.outputs[key]) for key in ("fence_id", "lease_id") if lease.outputs.get(key)}
         found.fences |= {str(lease.outputs[key]) for key in ("fence_id",) if lease.outputs.get(key)}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainyard.clouds.absence import Known, Left
 from trainyard.errors import RefusedError, StillThere, TrainyardError, UserError, kind_of
-from trainyard.runs import attach
+from trainyard.runs import attach, declared
 from trainyard.runs.context import Context
 from trainyard.runs.destroy import destroy
 from trainyard.runs.made import ENDPOINT, POD, made
@@ -36,13 +36,16 @@ def operate(context: Context, name: str, operation: Operation, *, yes: bool, as_
         _end_runs(context, name, yes=yes)
         outcome = destroy(context, stack, [folder.load() for folder in live_runs(context, name)], on_event)
     else:
-        facade.settings_of(name, context.places)  # what is wrong in them is told before an engine starts
+        given = facade.settings_of(name, context.places)  # what is wrong in them is told before an engine starts
+        if operation == "up":
+            declared.reserve(context, stack, given)
         outcome = facade.operate(stack, operation, on_event)
         if not outcome.ok:
             error = outcome.error(f"{operation} of stack '{name}' failed (engine {outcome.engine}): ")
             raise _with_what_stands(context, stack, error) if operation == "up" else error
         if operation == "up":
             mark_up(context.places, stack)
+            declared.rented(context, stack)
     _say_outcome(context, name, outcome)
     return 0
 

@@ -45,7 +45,9 @@ class Estimate:
         text = f"{_named(self.offer)}{other}, lease {lease}: at most ${self.most:.2f}"
         if self.volume is None:
             return text
-        return f"{text}; network volume {self.volume.id}: ${self.volume.per_hour * HOURS_A_MONTH:.2f} a month, with or without a pod"
+        return (
+            f"{text}; network volume {self.volume.id}: ${(self.volume.per_hour or 0.0) * HOURS_A_MONTH:.2f} a month, with or without a pod"
+        )
 
 
 def query_of(settings: Mapping[str, Any]) -> OfferQuery:
@@ -83,19 +85,26 @@ def estimate(cloud: Cloud, settings: Mapping[str, Any], hours: float, failed: Se
     return Estimate(left[0], dearest, hours, float(settings.get("rescue_minutes") or 30) / 60, volume, tuple(avoided))
 
 
-def check_limits(found: Estimate, settings: Mapping[str, Any], ledger: Ledger, budget: float | None) -> list[str]:
-    """Return warnings; raises RefusedError where a budget or a limit with ``limit_action: block`` forbids the run."""
+def check_limits(
+    found: Estimate, settings: Mapping[str, Any], ledger: Ledger, budget: float | None, *, count: int | None = None
+) -> list[str]:
+    """Return warnings; raises RefusedError where a budget or a limit with ``limit_action: block`` forbids the run.
+
+    ``count``: so many pods that a stack declares, instead of the pod of a run.
+    """
     if budget is not None and budget <= 0:
         raise UserError("the budget must be more than $0")
     warnings = []
     if budget is not None and found.most > budget:
         warnings.append(f"the whole lease would cost ${found.most:.2f}; the training is stopped when ${budget:.2f} are used up")
+    most, what = found.most * (count or 1), "this run" if count is None else f"{count} declared pod{'s' if count > 1 else ''}"
     for name, left in _left_of_limits(settings, ledger).items():
-        if found.most <= left.dollars:
+        if most <= left.dollars:
             continue
-        text = f"{name} is ${left.limit:.2f}: ${left.spent:.2f} spent{left.live}, this run may add ${found.most:.2f}"
+        text = f"{name} is ${left.limit:.2f}: ${left.spent:.2f} spent{left.live}, {what} may add ${most:.2f}"
         if _blocks(settings):
-            raise RefusedError(text, hint="Shorten the lease (--hours), or change the limit in the stack's settings.")
+            shorten = "--hours" if count is None else "trainyard:hours"
+            raise RefusedError(text, hint=f"Shorten the lease ({shorten}), or change the limit in the stack's settings.")
         warnings.append(text)
     return warnings
 

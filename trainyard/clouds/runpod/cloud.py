@@ -283,7 +283,7 @@ def _pod_costs(pod: Mapping[str, object]) -> Iterator[CostItem]:
     if info.raw_status == answers.GONE:
         return
     stopped = info.status == "exited"
-    yield CostItem("stopped pod" if stopped else "pod", info.id, info.name, info.price_per_hour or 0.0, ours)
+    yield CostItem("stopped pod" if stopped else "pod", info.id, info.name, info.price_per_hour, ours)
     mounts = pod.get("mounts")
     persistent = mounts.get("persistent") if isinstance(mounts, dict) else None
     size = (answers.number(persistent.get("size")) or 0.0) if isinstance(persistent, dict) else 0.0

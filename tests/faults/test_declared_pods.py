@@ -1,0 +1,62 @@
+"""Pods that a stack declares cost money like those of runs: estimated, held to the limits, on the ledger like in the books."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.faults.world import STACK, RunPodYard, World
+from trainyard.runs.ledger import Ledger
+
+
+@pytest.fixture
+def yard(cloud_world: World) -> RunPodYard:
+    yield cloud_world.yard()
+    cloud_world.clear()
+
+
+def spent(yard: RunPodYard) -> float:
+    return Ledger(yard.places.ledger).spent_since(0.0)
+
+
+def test_declared_pods_are_held_to_the_limits_and_counted_like_the_books(yard: RunPodYard) -> None:
+    since = time.time()
+    yard.settings(pods=2, hours=2, limit_day=0.3)
+    refused = yard.invoke("up", "--stack", STACK)
+    assert refused.code == 3 and "2 declared pods may add" in refused.err + refused.out, refused
+    assert not yard.world.pods()
+
+    yard.settings(pods=2, hours=2, limit_day=2)
+    done = yard.invoke("up", "--stack", STACK).expect(0)
+    assert "2 pods, each" in done.out and "at most $" in done.out
+    price = yard.world.pods()[0]["price"]
+    assert spent(yard) == pytest.approx(2 * price * (2 + 1 / 60)), "the whole lease, while nobody follows them"
+    yard.invoke("up", "--stack", STACK).expect(0)
+    assert spent(yard) == pytest.approx(2 * price * (2 + 1 / 60)), "an up that rents nothing adds nothing"
+    yard.settings(hours=10, limit_day=2)
+    assert yard.invoke(*yard.train("--name", "a")).code == 3, "a run's limit counts them"
+
+    yard.settings(pods=2, hours=2, limit_day=2)
+    yard.invoke("destroy", "--stack", STACK, "--yes").expect(0)
+    books = sum(paid.cost(time.time()) for paid in yard.world.paid(since))
+    assert spent(yard) == pytest.approx(books, abs=2 * price * 3 / 3600)
+
+
+def test_an_up_that_rented_nothing_is_not_counted_twice(yard: RunPodYard) -> None:
+    yard.settings(pods=1, hours=2, limit_day=0.6)
+    yard.world.emulator.faults.on("create-no-capacity")
+    assert yard.invoke("up", "--stack", STACK).code == 4
+    yard.world.emulator.faults.off()
+    yard.invoke("up", "--stack", STACK).expect(0)
+    assert 0 < spent(yard) <= 0.6
+
+
+def test_what_declared_pods_have_cost_stays_spent_when_they_are_lost(yard: RunPodYard) -> None:
+    yard.settings(pods=1, hours=2, limit_day=0.6)
+    yard.invoke("up", "--stack", STACK).expect(0)
+    before = spent(yard)
+    yard.world.clear()
+    yard.invoke("refresh", "--stack", STACK, "--yes").expect(0)
+    assert yard.invoke("up", "--stack", STACK).code == 3
+    assert spent(yard) == before
