@@ -267,6 +267,36 @@ def test_a_person_ends_a_run_though_nothing_can_be_written_here(run, monkeypatch
     assert it.ended == ["ann/a"] and summary["cancelled"] and summary["exit_status"] == 1
 
 
+@pytest.mark.parametrize(
+    ("phase", "now", "words"),
+    [
+        ("up", False, "it is told"),
+        ("started", False, "the training is told to stop"),
+        ("trained", False, "its training is done, and what it"),
+        ("trained", True, "nothing more is saved"),
+    ],
+)
+def test_a_cancel_beside_another_controller_says_what_it_did(run, monkeypatch, phase, now, words):
+    it = run(phase)
+    monkeypatch.setattr(Context, "folder", lambda *_: RunFolder(it.folder.path))
+
+    with it.folder.driving():
+        assert cancel(it.context, "a", now=now) is None
+
+    assert f"cancel     {words}" in it.screen.getvalue() and it.folder.cancelled and it.ended == []
+
+
+def test_a_store_that_cannot_be_read_any_more_spoils_no_run_that_is_over(run, monkeypatch):
+    it = run("ended")
+
+    def closed(*_):
+        raise PermissionError(errno.EACCES, "Permission denied", "store/credentials")
+
+    monkeypatch.setattr(finish, "store_of", closed)
+
+    assert finish.sync_line(it.context, {"bucket": {"bucket": "b"}, "s3_key": "k", "label": "a"}) is None
+
+
 def test_a_cancel_that_saves_is_refused_when_its_word_cannot_be_left(run, monkeypatch):
     it = run("started")
     monkeypatch.setattr(Context, "folder", lambda *_: it.folder)

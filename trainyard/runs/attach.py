@@ -96,6 +96,7 @@ def cancel(context: Context, reference: str, *, now: bool = False) -> dict[str, 
     except Busy as busy:
         if not folder.cancelled:
             raise untouched(context, record, folder, busy) from busy
-        told = "the training is told to stop" if record.reached("started") and not now else "nothing more is saved" if now else "it is told"
+        saved = "its training is done, and what it left is saved first" if record.reached("trained") else "the training is told to stop"
+        told = "nothing more is saved" if now else saved if record.reached("started") else "it is told"
         context.ui.say(f"cancel     {told}; {busy.message}, which ends the pod and finishes the story")
         return None

@@ -188,7 +188,7 @@ def _train(context: Context, record: Record, folder: RunFolder, kept: Keepsake) 
         _advance(context, record, folder, "trained", exit_code=record.exit_code)
     from trainyard.runs import finish
 
-    with teardown.shielded(lambda: str(trouble.detached(record, "twice")), context.ui.fail, "the way of the result to safety"):
+    with teardown.shielded(lambda: str(trouble.detached(record, "told twice")), context.ui.fail, "the way of the result to safety"):
         try:
             with folder.stage(record, "commit"):
                 return finish.commit(context, record, folder, pod)

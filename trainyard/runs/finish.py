@@ -69,7 +69,7 @@ def sync_line(context: Context, summary: Mapping[str, Any]) -> str | None:
     """Return the exact ``aws s3 sync`` command for a run's result."""
     try:
         settings = store_of(context, summary["bucket"])
-    except TrainyardError:
-        return None  # a run that is over is not spoiled by keys that are half set now
+    except (OSError, TrainyardError):
+        return None  # a run that is over is not spoiled by keys that are half set now, nor by a folder that cannot be read
     key = summary["s3_key"]
     return sync_command(settings, key, f"./{summary['label']}") if settings and key else None
