@@ -20,6 +20,7 @@ TYPED = [
     ("list", "[a, 'b c']", ["a", "b c"]),
     ("list", "one", ["one"]),
     ("list", "[]", []),
+    ("list", "[*.bin, model/*]", ["*.bin", "model/*"]),
     ("words", "--name 'two words' -x", ["--name", "two words", "-x"]),
     ("words", "", []),
 ]

@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from trainyard.runs.home import bring_home
+from trainyard.remote.local import LocalTransport
+from trainyard.runs.home import bring_home, take_reports
 from trainyard.runs.identity import RunId
 from trainyard.runs.record import RunFolder
 from trainyard.storage.manifest import Entry, Manifest, ResultKey
@@ -35,3 +36,26 @@ def test_files_of_a_result_that_came_home_stay_as_they_came(tmp_path: Path) -> N
     assert {str(p.relative_to(home)): p.read_text() for p in home.rglob("*") if p.is_file() and p.name != "_manifest.json"} == {
         "metrics.jsonl": "of the result", "config.json": "of the result", "scripts/mine.sh": "of the result", "train.log": "of the run",
     }  # fmt: skip
+
+
+def test_the_reports_of_a_training_come_home_with_its_log(tmp_path: Path) -> None:
+    home, folder, output = tmp_path / "out/u/r", RunFolder(tmp_path / "run"), tmp_path / "pod's output"
+    folder.bundle.mkdir(parents=True)
+    output.mkdir()
+    (output / "result.json").write_bytes(b'{"a": 1}')  # no newline at its end
+    (output / "data-report.json").write_bytes(b'{\n "rows": 3\n}\n')
+    take_reports(LocalTransport(), str(output), folder)
+    bring_home(Fixed(places=Fixed(root=tmp_path)), Fixed(id=RunId("u", "r", 1)), folder)  # type: ignore[arg-type]
+    assert (home / "result.json").read_bytes() == b'{"a": 1}'
+    assert (home / "data-report.json").read_bytes() == b'{\n "rows": 3\n}\n'
+
+
+def test_a_report_that_is_large_or_a_link_or_not_there_holds_nothing_up(tmp_path: Path) -> None:
+    folder, output = RunFolder(tmp_path / "run"), tmp_path / "output"
+    folder.path.mkdir()
+    take_reports(LocalTransport(), str(output), folder)
+    output.mkdir()
+    (output / "result.json").write_bytes(bytes((1 << 20) + 1))
+    (output / "data-report.json").symlink_to("/etc/hostname")
+    take_reports(LocalTransport(), str(output), folder)
+    assert list(folder.path.iterdir()) == []

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from trainyard.errors import UserError
 from trainyard.yamlfile import Node, parse
 
 Kind = Literal["text", "int", "float", "bool", "list", "words", "file", "script", "model"]
@@ -80,9 +81,19 @@ def _from_text(kind: Kind, text: str) -> Node:
     if kind == "list":
         inner = text.strip()
         if inner.startswith("["):
-            return parse(inner, "value")
+            return _bracketed(inner)
         return [word.strip() for word in inner.split(",") if word.strip()]
     return text
+
+
+def _bracketed(text: str) -> Node:
+    """Read a list in brackets as YAML; ``[*.bin]``, which is none, by its commas."""
+    try:
+        return parse(text, "value")
+    except UserError:
+        if not text.endswith("]") or set(text[1:-1]) & set("[]{}\"'"):
+            raise ValueError(f"must be a list like [a, b], not {text!r}") from None
+        return [word.strip() for word in text[1:-1].split(",") if word.strip()]
 
 
 def _number_text(text: str) -> Node:

@@ -21,6 +21,7 @@ from trainyard.remote.protocol import Transport
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import Context
 from trainyard.runs.heartbeat import beat
+from trainyard.runs.home import take_reports
 from trainyard.runs.notes import note
 from trainyard.runs.outlook import Outlook
 from trainyard.runs.pod import Pod
@@ -98,7 +99,9 @@ def _follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Jo
             Tail(pod.path("output", "metrics.jsonl"), take_metrics, folder.metrics.stat().st_size),
         ]
         watch = _Watch(context, record, folder, pod, transport)
-        return follow_job(transport, pod.path("job"), tails, tick=watch.tick, on_link=watch.on_link)
+        status = follow_job(transport, pod.path("job"), tails, tick=watch.tick, on_link=watch.on_link)
+        take_reports(transport, pod.path("output"), folder)
+        return status
 
 
 def ended_from_outside(record: Record, pod: Pod) -> Verdict | None:

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
+from trainyard.errors import TrainyardError
+from trainyard.remote.protocol import Transport, quote
 from trainyard.runs.context import Context
 from trainyard.runs.record import Record, RunFolder
 from trainyard.storage.manifest import MANIFEST, decode
 
-HOME_FILES = ("run-summary.json", "train.log", "metrics.jsonl", "result.json", "checkpoint.json")
+REPORTS = ("result.json", "data-report.json")
+"""What a training says of itself at its end."""
+HOME_FILES = ("run-summary.json", "train.log", "metrics.jsonl", "checkpoint.json", *REPORTS)
+_LARGEST_REPORT = 1 << 20
+
+
+def take_reports(transport: Transport, output: str, folder: RunFolder) -> None:
+    """Copy the small reports of a training beside its log; one that cannot be had now is in the result all the same."""
+    small = f'[ -f "$f" ] && [ ! -L "$f" ] && s=$(($(wc -c < "$f"))) && [ "$s" -le {_LARGEST_REPORT} ]'
+    command = f'cd {quote(output)} && for f in {" ".join(REPORTS)}; do {small} && echo "$f $s" && cat "$f"; done; :'
+    with contextlib.suppress(TrainyardError, OSError, ValueError):
+        told = transport.exec(command, timeout=30).stdout
+        while told:
+            head, _, told = told.partition(b"\n")
+            name, size = head.decode().split(" ")
+            if name not in REPORTS or len(told) < int(size):
+                return
+            (folder.path / name).write_bytes(told[: int(size)])
+            told = told[int(size) :]
 
 
 def bring_home(context: Context, record: Record, folder: RunFolder) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainyard import yamlfile
+from trainyard.clouds.local.hardware import REGION
 from trainyard.config import PROJECT
 from trainyard.errors import BootFailed, NoCapacity
 from trainyard.runs.context import Context
@@ -96,7 +97,7 @@ def _taken(record: Record) -> str:
     pod = record.pod
     gpu = f"{pod.get('gpu_count')}x {pod['gpu']}" if pod.get("gpu") else "CPU"
     price = "price unknown" if pod.get("price_per_hour") is None else f"${float(pod['price_per_hour']):.2f}/h"
-    where = f" in {pod['pod_region']}" if pod.get("pod_region") else ""
+    where = f" in {pod['pod_region']}" if pod.get("pod_region") not in (None, "", REGION) else ""
     return f"{gpu} at {price}{where}: pod {pod.get('pod_id')}, its lease ends {pod.get('end')}"
 
 
