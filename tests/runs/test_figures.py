@@ -242,3 +242,13 @@ def test_a_training_that_was_told_to_stop_and_saved_has_not_failed(tmp_path):
 
     assert summary["stopped"] and not summary["success"] and summary["exit_status"] == 1
     assert last_lines(summary, None)[0].startswith("run ann/a stopped")
+
+
+def test_a_success_without_any_file_is_told_without_a_command_that_could_not_work(tmp_path):
+    folder = RunFolder(tmp_path)
+    told = summarize(record(), folder) | {"s3_url": "s3://b/models/a/x/1/", "s3_key": "k", "logs_url": "s3://b/logs/a/x/1/", "files": 0}
+
+    lines = last_lines(told, "aws s3 sync")
+
+    assert "it left no output; its logs are kept" in lines and "S3 Location: s3://b/logs/a/x/1/" in lines
+    assert not [line for line in lines if line.startswith(("invoke download", "aws"))]

@@ -15,7 +15,7 @@ import pytest
 
 from tests.storage.conftest import PART, Workspace, here, places_at
 from tests.storage.lying_proxy import Fault, LyingProxy
-from trainyard.errors import ForeignResult, PodCannotUpload, StoreError
+from trainyard.errors import ForeignResult, PodCannotUpload, StoreError, UserError
 from trainyard.remote.local import LocalTransport
 from trainyard.storage import bucket, markers, seal
 from trainyard.storage.client import StoreSettings, s3
@@ -402,7 +402,9 @@ def test_a_result_that_is_older_than_tokens_is_still_read(settings: StoreSetting
 
 
 @pytest.mark.parametrize("own", [(), ("status.json", "metrics.jsonl")], ids=["nothing at all", "its own files"])
-def test_a_training_that_leaves_nothing_commits_an_empty_result(settings: StoreSettings, pod: Workspace, own: tuple[str, ...]) -> None:
+def test_a_training_that_leaves_nothing_commits_an_empty_result(
+    settings: StoreSettings, pod: Workspace, tmp_path: Path, own: tuple[str, ...]
+) -> None:
     for path in (pod.root / "output").iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     for name in own:
@@ -412,3 +414,5 @@ def test_a_training_that_leaves_nothing_commits_an_empty_result(settings: StoreS
 
     assert done.files == 0 and done.ending is None and WHERE.success in keys(settings)
     assert committed(settings, WHERE, "t1") is not None
+    with pytest.raises(UserError, match=r"the training of .* left no output\nIts logs: "):
+        download(settings, str(WHERE), tmp_path)

@@ -140,7 +140,8 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
     lines += [f"NOT in the result: {path}: {why}" for path, why in summary["not_carried"][:10]]
     if summary["road_why"]:
         lines.append(f"road of the result: {summary['road']} ({summary['road_why']})")
-    if summary["kept"] and summary["s3_url"] and not summary["files"]:
+    if summary["s3_url"] and not summary["files"]:
+        lines += [] if summary["kept"] else ["it left no output; its logs are kept"]
         lines.append(f"S3 Location: {summary['logs_url']}")
     elif summary["s3_url"]:
         lines.append(f"S3 Location: {summary['s3_url']}")

@@ -71,8 +71,9 @@ def download(
     manifest, digest, ending = _manifest(settings, found.key, uncommitted)
     base = "" if (whole or ending) and not found.path else found.path or MODEL_FOLDER
     files, base = _below(manifest, base)
-    if ending and not manifest.files:
-        raise UserError(f"the training of {found.key} left no output ({ending.why})", hint=f"Its logs: {settings.url}/{found.key.logs}")
+    if not manifest.files:
+        why = f" ({ending.why})" if ending else ""
+        raise UserError(f"the training of {found.key} left no output{why}", hint=f"Its logs: {settings.url}/{found.key.logs}")
     if not files:
         raise UserError(f"'{reference}': the result {found.key} has no '{found.path}'", hint=_names(manifest))
     wanted = [(entry, entry.path[len(base) :]) for entry in files]
