@@ -119,6 +119,8 @@ class Encoder:
         for number in range(last + 1):
             if not row.learnt[number]:
                 continue
+            if number == 0:
+                raise Flaw("message 1 is the assistant's, and no prompt stands before it: begin with the user's, or give it weight 0")
             before, after = prompts.text(number, asked=True), prompts.text(number + 1)
             prompts.check(number, before, after)
             # Blank space behind the end token is never generated.

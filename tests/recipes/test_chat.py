@@ -161,6 +161,14 @@ def test_a_template_that_begins_answers_otherwise_at_inference_or_refuses_the_ro
         )
 
 
+def test_an_answer_before_any_prompt_is_told_as_such(chat):
+    template, tokenizer = FAMILIES["headers and a first token"]
+    tokenizer.chat_template = template
+    row = row_of([("assistant", "Hello"), ("user", "Who"), ("assistant", "Me")])
+    with pytest.raises(forms.Flaw, match="message 1 is the assistant's, and no prompt stands before it"):
+        chat.Encoder(tokenizer).samples(row)
+
+
 def test_a_template_that_wants_arguments_as_text_gets_them_so(chat):
     template = (
         "{% for m in messages %}{{ m.role + ':' + m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name + c.function.arguments }}"

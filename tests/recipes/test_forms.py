@@ -1,6 +1,12 @@
 """What a row means: every field that would change what is learnt is served, or refused by name."""
 
+import json
+import os
+
 import pytest
+from hypothesis import given, seed
+from hypothesis import settings as trying
+from hypothesis import strategies as st
 
 from trainyard.recipes.forms import Flaw, understand
 
@@ -68,6 +74,10 @@ MEANT = {
         {"messages": [USER, {**SAID, "train": False}, USER, SAID]},
         [("user", "hi", False), ("assistant", "hello", False), ("user", "hi", False), ("assistant", "hello", True)],
     ),
+    "loss: false of one answer": (
+        {"messages": [USER, {**SAID, "loss": False}, USER, {**SAID, "loss_mask": 1}]},
+        [("user", "hi", False), ("assistant", "hello", False), ("user", "hi", False), ("assistant", "hello", True)],
+    ),
     "weight 0 of the row": ({**TALK, "weight": 0}, [("user", "hi", False), ("assistant", "hello", False)]),
     "answers in the prompt are no answers": (
         {"prompt": [USER, {**SAID, "content": "x"}, USER], "completion": [SAID]},
@@ -112,6 +122,8 @@ def test_every_column_that_is_not_used_is_named():
     fields = {**TALK, "id": 1, "source": "x", "empty": "", "messages": [{**USER, "name": "Bo"}, SAID]}
     assert understand(fields).unused == ("id", "messages[].name", "source")
     assert understand(fields, ["id", "source"]).unused == ("messages[].name",)
+    assert understand({**TALK, "conversations": [{"from": "human", "value": "lost"}]}).unused == ("conversations",)
+    assert understand({**TALK, "train": True, "loss": 0.25}).unused == ("loss",)
 
 
 REFUSED = {
@@ -138,6 +150,17 @@ REFUSED = {
     "a message of role system": {"system": "a", "messages": [{"role": "system", "content": "b"}, USER, SAID]},
     "but 'completion' is not": {"prompt": [USER], "completion": "b"},
     "the assistant says nothing": {"messages": [USER, {"role": "assistant", "content": ""}]},
+    "'tool_calls' must be a list": {"messages": [USER, {**SAID, "tool_calls": 5}]},
+    "'history' must be a list, not a number": {**ASKED, "history": 5},
+    "message 1: 'from' must be text": {"conversations": [{"from": ["human"], "value": "hi"}]},
+    "'train' is 2": {"messages": [USER, {**SAID, "train": 2}]},
+    "the call of a tool holds half of a surrogate pair": {
+        "messages": [USER, {**SAID, "tool_calls": [{"name": "f", "arguments": {"x": "\ud800"}}]}]
+    },
+    "the call of a tool cannot be written as JSON": {
+        "messages": [USER, {**SAID, "tool_calls": [{"name": "f", "arguments": {"x": float("nan")}}]}]
+    },
+    "'tools' holds half of a surrogate pair": {**TALK, "tools": [{"name": "f", "description": "\udfff"}]},
     "message 1 is a 'function_call'": {"conversations": [{"from": "function_call", "value": "{}"}]},
 }
 
@@ -151,3 +174,33 @@ def test_a_field_that_would_change_what_is_learnt_is_refused_by_name(what):
 def test_a_refused_column_can_be_left_out_by_name_and_a_class_is_no_preference():
     assert turns({**TALK, "label": True}, ["label"]) == turns(TALK)
     assert understand({"text": "a", "label": 3}).unused == ("label",)
+
+
+NAMES = (
+    "role", "content", "from", "value", "type", "text", "function", "name", "arguments", "tool_calls", "weight", "messages", "history", "id",
+)  # fmt: skip
+COLUMNS = (
+    "messages", "conversations", "tools", "system", "weight", "prompt", "completion", "instruction", "input", "output", "history", "text",
+)  # fmt: skip
+WORDS = ["", " ", "user", "assistant", "tool", "\ud800", "[]", "{"]
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-1, 2), st.floats(), st.sampled_from(WORDS)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(NAMES), inner, max_size=4)),
+    max_leaves=8,
+)
+TURN = st.dictionaries(st.sampled_from([name for name in NAMES if name != "role"]), VALUES, max_size=3)
+
+
+@seed(int(os.environ["TRAINYARD_TEST_SEED"]))
+@trying(max_examples=120, deadline=None)
+@given(st.dictionaries(st.sampled_from(COLUMNS), VALUES, max_size=5), st.lists(TURN, max_size=2))
+def test_whatever_a_row_holds_it_is_understood_as_text_that_can_be_written_or_refused(fields, said):
+    """TRAINYARD_TEST_SEED repeats it."""
+    row = {**fields, "messages": [USER, *({"role": "assistant", **turn} for turn in said)]} if said else fields
+    try:
+        found = understand(row)
+    except Flaw:
+        return
+    for text in found.texts:
+        text.encode("utf-8")
+    json.dumps([found.messages, found.tools], ensure_ascii=False, allow_nan=False).encode("utf-8")

@@ -3,6 +3,7 @@
 import io
 import json
 import tracemalloc
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -44,6 +45,8 @@ def test_csv_with_quotes_line_breaks_and_a_byte_order_mark():
 
 FLAWS = {
     "broken JSON": ("a.jsonl", '{"text": "a"}\n{"text": }\n', 2, 10, "not valid JSON"),
+    "a key twice": ("a.jsonl", '{"text": "a"}\n{"text": "b", "text": "c"}', 2, 1, 'the key "text" is given twice'),
+    "a key twice in a list": ("a.json", '[{"text": "a"},\n{"text": "b", "text": "c"}]', 2, 1, 'the key "text" is given twice'),
     "a cut line": ("a.jsonl", '{"text": "a"}\n{"text": "b', 2, 10, "Unterminated"),
     "a pretty-printed object": ("a.json", '{\n "text": "a"\n}\n', 1, 1, "one row in each line"),
     "a list within an object": ("a.json", '{"data": [\n {"text": "a"}\n]}\n', 1, 1, "begins with an object that goes on in the next line"),
@@ -106,6 +109,18 @@ def test_parquet_is_refused_by_name_where_pyarrow_is_absent(monkeypatch):
     monkeypatch.setattr(rows.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RowError, match="pyarrow, which this Python does not have"):
         read(b"PAR1", "a.parquet")
+
+
+def test_parquet_gives_an_object_only_the_keys_that_its_row_has(monkeypatch):
+    """Arrow gives every object all keys of the column; pyarrow is no package of the tests, so it is played."""
+    call = {"arguments": {"town": "Ulm", "zone": None}}
+    row = {"messages": [{"content": "a", "calls": [call]}, {"content": "b", "calls": None}], "id": None}
+    batch = SimpleNamespace(to_pylist=lambda: [row])
+    played = SimpleNamespace(ParquetFile=lambda stream: SimpleNamespace(iter_batches=lambda batch_size: [batch]))
+    monkeypatch.setattr(rows.importlib.util, "find_spec", lambda name: played)
+    monkeypatch.setattr(rows.importlib, "import_module", lambda name: played)
+    messages = [{"content": "a", "calls": [{"arguments": {"town": "Ulm"}}]}, {"content": "b"}]
+    assert read(b"PAR1", "a.parquet") == [(1, {"messages": messages, "id": None})]
 
 
 def test_a_row_larger_than_the_limit_is_refused_before_it_fills_the_memory(monkeypatch):

@@ -35,7 +35,7 @@ _SERVED: Mapping[str, tuple[str, ...]] = {
     INSTRUCTION: ("instruction", "input", "context", "output", "response", "system", "history", "weight"),
     TEXT: ("text", "weight"),
 }
-_WEIGHTS = frozenset(("weight", "train", "training"))
+_WEIGHTS = frozenset(("weight", "train", "training", "loss", "loss_mask"))
 _SHAREGPT = {"human": "user", "gpt": "assistant", "observation": "tool", "function_response": "tool"}
 
 
@@ -76,8 +76,11 @@ def understand(fields: Any, ignored: Collection[str] = ()) -> Row:
     _refuse(fields, "")
     form = _form(fields)
     _refuse_dropped(fields, form)
-    unused = {name for name in fields if name not in _SERVED[form] and not _empty(fields[name])}
-    keep = _weight(fields, "")
+    weights = {name: value for name, value in fields.items() if name == "weight" or (name in _WEIGHTS and isinstance(value, bool))}
+    unused = {name for name in fields if name not in (*_SERVED[form], *weights) and not _empty(fields[name])}
+    if form == MESSAGES and fields.get("messages") is not None and not _empty(fields.get("conversations")):
+        unused.add("conversations")
+    keep = _weight(weights, "")
     if form == TEXT or (form == COMPLETION and not isinstance(fields["prompt"], list)):
         prompt = "" if form == TEXT else _text(fields, "prompt")
         answer = _answer(fields, "text" if form == TEXT else "completion")
@@ -138,7 +141,7 @@ def _conversation(
     given = _list_of_messages(given)
     system = fields.get("system")
     if not _empty(system):
-        if any(message.get("role") == "system" for message in given):
+        if any(isinstance(message, dict) and message.get("role") == "system" for message in given):
             raise Flaw("'system' stands beside a message of role system: keep one of them")
         given, context = [{"role": "system", "content": _text(fields, "system")}, *given], context + 1
     turns = [_message(message, number, ignored, unused) for number, message in enumerate(given, 1)]
@@ -164,7 +167,7 @@ def _both(fields: Mapping[str, Any]) -> list[Any]:
 
 def _instruction(fields: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     history = fields.get("history")
-    for pair in [] if _empty(history) else _parsed(history, "history"):
+    for pair in [] if _empty(history) else _items(_parsed(history, "history"), "'history'"):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
             raise Flaw("'history' must be a list of pairs [asked, answered]")
         yield {"role": "user", "content": pair[0]}
@@ -190,6 +193,8 @@ def _sharegpt(given: Any) -> list[Any]:
         if not isinstance(item, dict) or "from" not in item:
             named.append(item)
             continue
+        if not isinstance(item["from"], str):
+            raise Flaw(f"message {number}: 'from' must be text, not {_kind(item['from'])}")
         if item["from"] == "function_call":
             raise Flaw(f"message {number} is a 'function_call': write it as a message of the assistant with 'tool_calls'")
         rest = {name: value for name, value in item.items() if name not in ("from", "value")}
@@ -215,10 +220,11 @@ def _message(given: Any, number: int, ignored: Collection[str], unused: set[str]
         speech = {name: given[name] for name in _SPEECH if not _empty(given.get(name))}
         message |= {name: _text(speech, name) for name in speech}
         if not _empty(given.get("tool_calls")):
-            message["tool_calls"] = [_call(call, where) for call in _parsed(given["tool_calls"], "tool_calls")]
+            calls = _items(_parsed(given["tool_calls"], "tool_calls"), f"{where}'tool_calls'")
+            message["tool_calls"] = [_call(call, where) for call in calls]
         read |= {"tool_calls", *_SPEECH}
     elif role == "tool":
-        message |= {name: given[name] for name in ("name", "tool_call_id") if not _empty(given.get(name))}
+        message |= {name: _text(given, name) for name in ("name", "tool_call_id") if not _empty(given.get(name))}
         read |= {"name", "tool_call_id"}
     unused |= {f"messages[].{name}" for name, value in given.items() if name not in read and not _empty(value)}
     if not message["content"].strip() and (role != "assistant" or set(message) == {"role", "content"}):
@@ -257,6 +263,7 @@ def _call(given: Any, where: str) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise Flaw(f"{where}the arguments of {function['name']} must be an object")
     call = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+    _plain_json(call, f"{where}the call of a tool")
     return {"id": given["id"], **call} if not _empty(given.get("id")) else call
 
 
@@ -266,6 +273,7 @@ def _tools(fields: Mapping[str, Any]) -> list[Any] | None:
     tools = _parsed(fields["tools"], "tools")
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise Flaw("'tools' must be a list of objects, each a function with its name and parameters")
+    _plain_json(tools, "'tools'")
     return tools
 
 
@@ -273,12 +281,12 @@ def _weight(given: Mapping[str, Any], where: str) -> bool:
     """Return whether a row or message is learnt. Weights between 0 and 1 are refused."""
     for name in _WEIGHTS & given.keys():
         value = given[name]
-        if value is None or (name != "weight" and not isinstance(value, bool)):
+        if value is None:
             continue
         text = str(value).strip().lower()
-        if text not in ("0", "0.0", "1", "1.0", "true", "false", ""):
+        if text not in ("0", "0.0", "-0.0", "1", "1.0", "true", "false", ""):
             raise Flaw(f"{where}'{name}' is {value}: only 0 (not learnt) and 1 (learnt) are served")
-        if text in ("0", "0.0", "false"):
+        if text in ("0", "0.0", "-0.0", "false"):
             return False
     return True
 
@@ -302,6 +310,21 @@ def _encodable(value: str, what: str) -> str:
     except UnicodeEncodeError:
         raise Flaw(f"{what} holds half of a surrogate pair (\\ud800 to \\udfff), which is no character") from None
     return value
+
+
+def _items(value: Any, what: str) -> Any:
+    if not isinstance(value, (list, tuple)):
+        raise Flaw(f"{what} must be a list, not {_kind(value)}")
+    return value
+
+
+def _plain_json(value: Any, what: str) -> None:
+    """Raise Flaw for what a template would write and no reader of JSON takes: NaN, or half of a character."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError, TypeError) as error:
+        raise Flaw(f"{what} cannot be written as JSON: {error}") from None
+    _encodable(text, what)
 
 
 def _parsed(value: Any, what: str) -> Any:

@@ -55,7 +55,7 @@ def read_rows(stream: io.BufferedReader[Any], name: str, understand: Callable[[A
             continue
         try:
             row = understand(fields)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             row = RowError(name, line, str(error))
         yield line, row
     if empty:
@@ -86,7 +86,7 @@ def _lines(stream: io.BufferedReader[Any], name: str, advice: str) -> Iterator[A
 
 def _value(line: str, name: str, number: int, advice: str) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         if (
             advice and line.lstrip()[:1] == "{" and error.pos >= len(line.rstrip())
@@ -95,6 +95,16 @@ def _value(line: str, name: str, number: int, advice: str) -> Any:
         raise RowError(name, number, f"not valid JSON: {error.msg}{advice}", error.colno, line) from None
     except (ValueError, RecursionError) as error:
         raise RowError(name, number, f"not valid JSON: {error}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; raises ValueError for a key that is given twice: nobody knows which of its values is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = json.dumps(next(key for key in keys if keys.count(key) > 1))
+        raise ValueError(f"the key {twice} is given twice in one object")
+    return found
 
 
 def _array(stream: io.BufferedReader[Any], name: str) -> Iterator[Any]:
@@ -128,7 +138,7 @@ class _Window:
     def __init__(self, stream: io.BufferedReader[Any], name: str) -> None:
         self._stream, self._name = stream, name
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._json = json.JSONDecoder()
+        self._json = json.JSONDecoder(object_pairs_hook=_unique)
         self._text, self._at, self._ended = "", 0, False
         self.line = 1
 
@@ -249,9 +259,16 @@ def _parquet(stream: io.BufferedReader[Any], name: str) -> Iterator[Any]:
         for batch in parquet.ParquetFile(stream).iter_batches(batch_size=1000):
             for fields in batch.to_pylist():
                 number += 1
-                yield number, fields
-    except (OSError, ValueError) as error:
+                yield number, {name: _said(value) for name, value in fields.items()}
+    except (OSError, ValueError, NotImplementedError) as error:
         raise RowError(name, number + 1, f"not valid Parquet: {error}") from None
+
+
+def _said(value: Any) -> Any:
+    """Return a value without the nulls inside objects: Arrow gives each of them every key of the whole column."""
+    if isinstance(value, dict):
+        return {name: _said(item) for name, item in value.items() if item is not None}
+    return [_said(item) for item in value] if isinstance(value, list) else value
 
 
 def _skip_mark(stream: io.BufferedReader[Any], name: str) -> None:
