@@ -177,7 +177,8 @@ def test_a_refused_column_can_be_left_out_by_name_and_a_class_is_no_preference()
 
 
 NAMES = (
-    "role", "content", "from", "value", "type", "text", "function", "name", "arguments", "tool_calls", "weight", "messages", "history", "id",
+    "role", "content", "from", "value", "type", "text", "function", "name", "arguments", "tool_calls", "weight", "messages",
+    "history", "id",
 )  # fmt: skip
 COLUMNS = (
     "messages", "conversations", "tools", "system", "weight", "prompt", "completion", "instruction", "input", "output", "history", "text",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -376,6 +377,31 @@ def test_another_runs_result_under_our_key_is_an_error_that_names_it_and_neither
         run(settings, pod, token="cccc2222dddd")
 
     assert [(item.key, item.modified) for item in bucket.listing(settings)] == before
+
+
+@pytest.mark.parametrize("name", ["success", "manifest"])
+def test_another_runs_result_that_comes_while_we_send_is_not_written_over(
+    name: str, through: StoreSettings, settings: StoreSettings, proxy: LyingProxy, pod: Workspace
+) -> None:
+    key, theirs = str(getattr(WHERE, name)), json.dumps({"token": "b" * 32}).encode()
+    come = functools.partial(s3(settings).put_object, Bucket=settings.bucket, Key=key, Body=theirs)
+    proxy.faults.append(Fault("Complete", "call", then=lambda: come() and None))
+    with pytest.raises(ForeignResult, match="bbbbbbbb"):
+        run(through, pod, token="a" * 32)
+    assert seal.read(settings, key) == theirs
+
+
+@pytest.mark.parametrize("act", ["swallow", "garble"])
+@pytest.mark.parametrize("operation", ["CreateUpload", "ListParts"])
+def test_an_answer_that_is_none_of_s3s_is_trouble_that_passes(
+    act: Any, operation: str, through: StoreSettings, proxy: LyingProxy, pod: Workspace
+) -> None:
+    proxy.faults.append(Fault(operation, act, times=10**6))
+    with pytest.raises(StoreError) as caught:
+        run(through, pod)
+    assert caught.value.passing or operation == "ListParts"
+    proxy.reset()
+    assert run(through, pod).files == 4
 
 
 def test_where_the_store_has_no_conditional_writes_a_lost_claim_is_noticed_at_the_commit(settings: StoreSettings, pod: Workspace) -> None:

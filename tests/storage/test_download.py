@@ -23,6 +23,7 @@ from trainyard.storage.commit import commit
 from trainyard.storage.deliver import Progress
 from trainyard.storage.download import download, fetch_files, list_results
 from trainyard.storage.manifest import ResultKey, entry_of
+from trainyard.storage.markers import attempts
 from trainyard.storage.staging import FOLDER, Staging, twins
 
 
@@ -229,6 +230,13 @@ def test_an_unknown_reference_names_the_near_ones(kept: Kept, tmp_path: Path) ->
         with pytest.raises(UserError, match="there is no result") as caught:
             download(kept.settings, wrong, tmp_path)
         assert "greg/2026-11-24-101234" in str(caught.value.hint)
+
+
+def test_a_number_in_other_signs_is_no_attempt(kept: Kept, settings: StoreSettings, tmp_path: Path) -> None:
+    s3(settings).put_object(Bucket=settings.bucket, Key="attempts/u/r/\u00b2", Body=b"{}")
+    assert attempts(settings, "u", "r") == []
+    with pytest.raises(UserError, match="has no '\u00b2'"):
+        download(kept.settings, f"{WHERE.user}/{WHERE.run}/\u00b2", tmp_path)
 
 
 def test_an_empty_bucket_says_that_there_is_nothing_yet(settings: StoreSettings, tmp_path: Path) -> None:

@@ -58,6 +58,21 @@ def test_odd_names_come_home_byte_for_byte_by_both_roads(settings: StoreSettings
     assert tree(tmp_path / "ssh/model") == want and got.left_out == done.left_out
 
 
+KEPT_NAMES = ["_manifest.json/x", "_SUCCESS/y", "_KEPT/z", "_POD_COMMITTED/q"]
+
+
+def test_below_the_names_of_the_commit_nothing_is_carried_and_nothing_of_ours_takes_a_name_of_the_result(
+    settings: StoreSettings, tmp_path: Path
+) -> None:
+    lay(tmp_path, [f"../{name}" for name in (*KEPT_NAMES, "._manifest.json.new", "model/a")])
+    output = str(tmp_path / "output")
+    done = commit(settings, here(), KEY, output, ["**"], logs={})
+    assert sorted((e.path, e.why) for e in done.left_out) == [(n, "its name is kept for the commit itself") for n in sorted(KEPT_NAMES)]
+    got = direct.fetch(here(), KEY, output, ["**"], [], tmp_path / "ssh")
+    assert got.left_out == done.left_out and got.files == done.files == 2
+    assert set(tree(tmp_path / "ssh")) == {"_manifest.json", "._manifest.json.new", "model/a"}
+
+
 @given(st.lists(paths, min_size=1, max_size=20))
 @trying(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_path_that_the_pod_takes_the_manifest_takes_and_no_other(names: list[str]) -> None:

@@ -254,7 +254,7 @@ def untaken(seen: Seen, spec: dict[str, Any]) -> str | None:
     """Return why what lies there can be no file of the result, None when it can."""
     if not stat.S_ISREG(seen.status.st_mode):
         return "not a file"
-    return "its name is kept for the commit itself" if seen.path in spec.get("reserved", ()) else name_problem(seen.path)
+    return "its name is kept for the commit itself" if seen.path.split("/")[0] in spec.get("reserved", ()) else name_problem(seen.path)
 
 
 # ---- checkpoints (of a training that was no success)

@@ -117,7 +117,7 @@ def at_home(places: Places, user: str, label: str) -> int:
     out = places.root / "out"
     if RunId(user, label).home(out).exists():
         found.append(1)
-    found += [int(path.suffix[1:]) for path in (out / user).glob(f"{label}.*") if path.suffix[1:].isdigit()]
+    found += [int(path.suffix[1:]) for path in (out / user).glob(f"{label}.*") if path.suffix.isascii() and path.suffix[1:].isdigit()]
     return max(found, default=0)
 
 

@@ -136,7 +136,9 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
     lines += _rows(summary["rows"])
     if summary["kept"]:
         lines.append(_kept(summary["kept"], summary["files"]))
-    lines += [f"left out: {folder} ({count} files, {size:,} bytes)" for folder, count, size in _by_folder(summary["left_out"])]
+    left = _by_folder(summary["left_out"])
+    lines += [f"left out: {folder} ({count} files, {size:,} bytes)" for folder, count, size in left[:10]]
+    lines += [f"left out: {len(left) - 10} more places (run-summary.json names them)"] if len(left) > 10 else []
     lines += [f"NOT in the result: {path}: {why}" for path, why in summary["not_carried"][:10]]
     if summary["road_why"]:
         lines.append(f"road of the result: {summary['road']} ({summary['road_why']})")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnection
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from trainyard.errors import StoreError
@@ -77,5 +78,8 @@ def spoken(what: str, *expected: int | str) -> Iterator[Refusal]:
         raise StoreError(f"{what}: the store does not answer: {error}", passing=True) from error
     except HTTPError as error:
         raise StoreError(f"{what}: {error}", passing=True) from error  # cut off in the middle of a body
+    except (ResponseParserError, KeyError) as error:
+        # A page of a proxy, or a 200 that lacks what it must hold: nobody has answered the question.
+        raise StoreError(f"{what}: the answer is none of S3's: {str(error)[:200]}", passing=True) from error
     except BotoCoreError as error:
         raise StoreError(f"{what}: {error}") from error

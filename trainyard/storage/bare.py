@@ -60,7 +60,7 @@ def listed(transport: Transport, root: str, outputs: Sequence[str], excludes: Se
 def _untaken(kind: bytes, path: str) -> str | None:
     if kind != b"f":
         return "a link, and the pod has no python3 to follow it" if kind == b"l" else "not a file"
-    return "its name is kept for the commit itself" if path in RESERVED else uploader.name_problem(path)
+    return "its name is kept for the commit itself" if path.split("/")[0] in RESERVED else uploader.name_problem(path)
 
 
 def _newest_named(paths: Sequence[str], keep: Keep | None) -> list[str]:

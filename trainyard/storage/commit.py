@@ -128,6 +128,7 @@ def _commit(
             put_proven(settings, where.logs + entry["name"], base64.b64decode(entry["inline"]))
     ending = ending_of(keep, found)
     on_progress(Progress("seal", manifest.size, manifest.size, f"writing manifest and {KEPT if ending else SUCCESS}"))
+    refuse_foreign(settings, where, token)  # what came while we sent must not be written over either
     digest = seal(settings, manifest, ending)
     drop_open(settings, where)
     podside.mark_safe(pod, digest)

@@ -76,7 +76,7 @@ def fetch(
 
 
 def _keep(path: Path, body: bytes) -> None:
-    draft = path.with_name(f".{path.name}.new")
+    draft = path.parent.with_name(f".{path.parent.name}{path.name}.new")  # beside the result: inside it may be anybody's name
     try:
         with draft.open("wb") as file:
             file.write(body)

@@ -75,7 +75,7 @@ def find(settings: StoreSettings, reference: str, *, user: str | None = None, un
     # <run>, or <user>/<run>[/<attempt>][/<path>]; users of other tools know <user>/<run>/model/.
     owner, run, rest = (None, parts[0], []) if len(parts) == 1 else (parts[0], parts[1], parts[2:])
     results = [one for one in list_results(settings, slug(owner) if owner else None) if one.key.run == run]
-    if rest and rest[0].isdigit():
+    if rest and rest[0].isascii() and rest[0].isdigit():
         results = [one for one in results if one.key.attempt == int(rest[0])]
         rest = rest[1:]
     return Found(_choose(settings, reference, results, user, uncommitted), "/".join(rest))

@@ -64,7 +64,7 @@ def attempts(settings: StoreSettings, user: str, run: str) -> list[int]:
     prefix = f"{ATTEMPTS}{user}/{run}/"
     names = {item.key[len(prefix) :] for item in bucket.listing(settings, prefix)}
     names.update(bucket.folders(settings, f"{MODELS}{user}/{run}/"))
-    return sorted(int(name) for name in names if name.isdigit())
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 def claim_of(settings: StoreSettings, where: ResultKey) -> Claim | None:

@@ -51,10 +51,10 @@ def proof(settings: StoreSettings, target: Target) -> Proof:
         head = s3(settings).head_object(Bucket=settings.bucket, Key=target.key, ChecksumMode="ENABLED")
     if refusal:
         return "absent"
-    if int(head["ContentLength"]) != target.entry.size:
+    if head.get("ContentLength") != target.entry.size:
         return "other"
     if settings.checksums == "none":
-        same = not target.md5 or head["ETag"].strip('"') == etag(target.md5)
+        same = not target.md5 or str(head.get("ETag")).strip('"') == etag(target.md5)
     else:
         same = head.get("ChecksumCRC32") in (target.entry.crc32, target.entry.composite)
     return "there" if same else "other"

@@ -50,6 +50,7 @@ def push(
         found = _hashed(path, PART_SIZE, md5)
         targets.append(Target(entry_of(found, name), str(path), where.logs + name, tuple(found.get("md5", ()))))
     deliver(settings, OfHome(), targets, on_progress, patience)
+    refuse_foreign(settings, where, manifest.token)
     digest = seal(settings, manifest, ending)
     drop_open(settings, where)
     return answer(settings, Result(manifest, digest, ending), already=False)
