@@ -59,7 +59,7 @@ def test_the_warden_ends_the_pod_at_its_end_with_the_pods_own_key(cloud: RunPodC
     assert cloud.get(made.id) is None
     [paid] = [p for p in rehearsal.books() if p.pod == made.id]
     assert paid.why == "deleted by its own key" and paid.end is not None
-    assert made.end is not None and made.created is not None and paid.end <= made.end.timestamp() + 5
+    assert made.end is not None and made.created is not None and paid.end <= made.end.timestamp() + 20
 
 
 def test_a_pod_whose_key_is_refused_outlives_its_end_and_the_books_say_so(cloud: RunPodCloud, rehearsal: Emulator) -> None:
@@ -115,7 +115,8 @@ def test_a_pods_key_sees_and_ends_only_its_own_pod(cloud: RunPodCloud, rehearsal
 def test_the_account_key_never_reaches_a_pod(cloud: RunPodCloud, rehearsal: Emulator, tmp_path: Path) -> None:
     info = reachable(cloud, rent(cloud, make_foreign()).id)
     seen = run(info, "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'; cat -r /workspace /root", tmp_path)
-    assert "RUNPOD_API_KEY=rpa_pod_" in seen and rehearsal.key not in seen
+    assert "RUNPOD_POD_ID=" in seen and rehearsal.key not in seen, "and what was seen is the pod's own"
+    assert "RUNPOD_API_KEY=rpa_pod_" not in seen, "the warden holds it in memory alone"
     assert "BEGIN OPENSSH" not in seen and "SSH_HOST_ED25519_KEY" not in run(info, "env", tmp_path)
 
 

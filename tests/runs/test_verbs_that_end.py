@@ -226,8 +226,26 @@ def test_destroy_ends_through_the_cloud_what_the_engine_cannot_and_needs_a_proof
     site.emulator.faults.off()
     assert destroy(site) == 0 and site.alive() == []
     stranger = site.rent()
-    assert destroy(site) == 0, "its last destroy was proved: what is there now is somebody else's"
+    assert destroy(site) == 0, "the last destroy named what was this stack's: what is there now is somebody else's"
     assert stranger.id in site.printed.getvalue() and site.alive() == [stranger.id]
+
+
+def test_destroy_that_was_killed_at_its_end_is_proved_by_the_next_one_beside_a_colleague_s_pod(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments.operate(site.context, STACK, "up", yes=True, as_json=False)
+    fence = str(environments.shown_outputs(site.context, STACK, show_secrets=False)["fence_id"])
+    stranger = site.rent()
+    with monkeypatch.context() as patch:
+
+        def killed(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("trainyard.runs.destroy.prove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            destroy(site)
+    late = site.rent(fence_id=fence)
+    assert destroy(site) == 0 and site.alive() == [stranger.id], late.id
 
 
 def test_up_whose_pod_never_boots_says_6_with_price_and_command(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,11 @@ class Named:
     fences: set[str] = field(default_factory=set)
     pods: dict[str, Known] = field(default_factory=dict)
 
+    @property
+    def nothing(self) -> bool:
+        """Tell whether nothing is named, so that nothing can be proved."""
+        return not self.leases and not self.pods
+
     def has(self, pod: PodInfo) -> bool:
         """Tell whether a pod belongs."""
         return pod.lease_id in self.leases or pod.fence_id in self.fences
@@ -41,11 +47,14 @@ def destroy(context: Context, stack: Stack, runs: Iterable[Record], on_event: On
     the failure's kind when that is proved and only the state could not be brought to an end.
     """
     resources = facade.readable_resources(stack)
-    named, mark = _named(resources, runs), context.places.home / "settings" / f"{stack.name}.destroyed"
+    named = _named(resources, runs)
+    begun_before = named.nothing and _take_from_last(context, stack, named)
+    if not named.nothing:
+        _remember_names(context, stack, named)
     with shielded(lambda: f"stack '{stack.name}' is not destroyed; {_again(stack)}", context.ui.fail):
         done = _by_engine(stack, on_event)
-        if not named.leases and not named.pods:
-            _need_word_of_what_no_state_knows(context, stack, done, mark)
+        if named.nothing:
+            _need_word_of_what_no_state_knows(context, stack)
             return _outcome(stack, done if done.error is None else _by_engine(stack, on_event))
         proof = _prove(context, stack, named, engine_failed=done.error is not None)
         if done.error is not None and proof.proved:
@@ -55,10 +64,9 @@ def destroy(context: Context, stack: Stack, runs: Iterable[Record], on_event: On
         said = "\n".join([f"stack '{stack.name}' is not destroyed", str(proof), *([str(done.error)] if done.error else [])])
         raise StillThere(said, hint=_again(stack))
     declared.settle(context, stack, resources, proof)
-    outcome = _outcome(stack, done)
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.write_text("".join(f"{lease}\n" for lease in sorted(named.leases)))
-    return outcome
+    if begun_before and (others := _of_ours(context, stack)):
+        context.ui.warn(f"pods of Trainyard's that are not of this stack:\n{_listed(others)}\n{_see(stack)}")
+    return _outcome(stack, done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,28 +130,57 @@ def _prove(context: Context, stack: Stack, named: Named, *, engine_failed: bool)
     return prove(cloud, known.values(), named.has, trusted_from=trusted)
 
 
-def _need_word_of_what_no_state_knows(context: Context, stack: Stack, done: _Done, mark: Path) -> None:
-    """Without a lease in the state a destroy proves nothing: raise StillThere for pods of ours that the account has.
+def _take_from_last(context: Context, stack: Stack, named: Named) -> bool:
+    """Take what the last destroy from here has named: one that was killed may have left a state without a word.
 
-    Where the last destroy from here was proved, such pods are somebody else's.
+    A state that is lost, not empty, says nothing of what was made since.
     """
-    see = f"See whose they are: invoke reap --stack {stack.name} --dry-run"
     try:
-        cloud = context.cloud(stack.name)
-        ours = [pod for pod in cloud.list() if pod.lease_id is not None or pod.end_unreadable]
+        ids = _names_file(context, stack).read_text(encoding="utf-8").split() if facade.exists(stack) else []
+    except (OSError, UnicodeDecodeError, TrainyardError):
+        return False
+    named.leases |= set(ids)
+    named.fences |= set(ids)  # ids are random: a lease's is no fence's
+    return bool(ids)
+
+
+def _remember_names(context: Context, stack: Stack, named: Named) -> None:
+    path = _names_file(context, stack)
+    with contextlib.suppress(OSError):  # a full disk must not keep pods alive; without the file the next destroy knows less
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{lease}\n" for lease in sorted(named.leases)), encoding="utf-8")
+
+
+def _names_file(context: Context, stack: Stack) -> Path:
+    return context.places.home / "settings" / f"{stack.name}.destroyed"
+
+
+def _need_word_of_what_no_state_knows(context: Context, stack: Stack) -> None:
+    """Without a lease in the state a destroy proves nothing: raise StillThere for pods of ours that the account has."""
+    try:
+        ours = _of_ours(context, stack)
     except TrainyardError as error:
         raise StillThere(
-            f"the state of stack '{stack.name}' names nothing, and the cloud does not tell which pods there are: {error.message}", hint=see
+            f"the state of stack '{stack.name}' names nothing, and the cloud does not tell which pods there are: {error.message}",
+            hint=_see(stack),
         ) from None
-    if not ours:
-        return
-    listed = "\n".join(f"  {Left(pod.id, pod.price_per_hour, pod.end, pod.raw_status)}" for pod in ours)
-    said = f"the state of stack '{stack.name}' names no pod, {cloud.name} lists these of Trainyard's:\n{listed}"
-    if mark.is_file() and done.error is None:
-        context.ui.warn(f"{said}\nThey are not of this stack, whose last destroy was proved. {see}")
-        return
-    hint = f"They may be of a state that is lost, or a colleague's. {see}\nEnd one: invoke end {ours[0].id} --stack {stack.name}"
-    raise StillThere(said, hint=hint)
+    if ours:
+        end = f"End one: invoke end {ours[0].id} --stack {stack.name}"
+        hint = f"They may be of a state that is lost, or a colleague's. {_see(stack)}\n{end}"
+        raise StillThere(f"the state of stack '{stack.name}' names no pod, these are Trainyard's:\n{_listed(ours)}", hint=hint)
+
+
+def _of_ours(context: Context, stack: Stack) -> list[Left]:
+    pods = [pod for pod in context.cloud(stack.name).list() if pod.lease_id is not None or pod.end_unreadable]
+    return [Left(pod.id, pod.price_per_hour, pod.end, pod.raw_status) for pod in pods]
+
+
+def _listed(pods: Sequence[Left]) -> str:
+    return "\n".join(f"  {pod}" for pod in pods)
+
+
+def _see(stack: Stack) -> str:
+    return f"See whose they are: invoke reap --stack {stack.name} --dry-run"
 
 
 def _again(stack: Stack) -> str:
