@@ -24,6 +24,11 @@ BELIEVED = (
     Case("create", "create", "another pod", "for good"),
     Case("create", "create", "price null", "for good"),
     Case("create", "list", "name upper case", "for good"),
+    Case("create", "create", "id upper case", "for good"),
+    Case("create", "list", "ids crosswise", "for good"),
+    Case("teardown", "list", "ids crosswise", "for good"),
+    Case("sweep", "list", "ids crosswise", "once"),
+    Case("reap", "list", "ids crosswise", "for good"),
 )
 """Each was believed once, or ended in a traceback."""
 

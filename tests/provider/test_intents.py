@@ -240,7 +240,7 @@ def test_every_accepted_pod_is_on_record_from_its_request_on_with_price_and_end(
         intent.refused("taken", 21.0)
         intent.start("C", 30.0)
         intent.created("p2", None, 33.0)
-        intent.adopted("p2", 40.0)
+        intent.adopted("p2", None, 40.0)
         assert intent.record().resolved
     found = intents.accepted(tmp_path, LEASE)
     assert [(pod.id, pod.at, pod.offer, pod.price, pod.ended) for pod in found] == [

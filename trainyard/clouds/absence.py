@@ -187,6 +187,8 @@ class _Track:
     """Why the last request to end it failed."""
     unreadable: str = ""
     """Why the last look told nothing."""
+    known: bool = True
+    """The caller named it; any other is ended only for what the list says of it."""
     streak: _Streak = field(default_factory=_Streak)
 
 
@@ -233,26 +235,34 @@ class _Search:
         for pod in pods:
             if pod.id in self.tracks or self.belongs(pod):
                 listed.add(pod.id)
-                self._see(self.tracks.setdefault(pod.id, _Track(None, None)), pod)
+                self._see(self.tracks.setdefault(pod.id, _Track(None, None, known=False)), pod)
         now = self.time()
         trusted = now >= self.trusted_from
-        for pod_id, track in self.tracks.items():
-            self._ask(pod_id, track, pod_id in listed)
+        foreign = [pod_id for pod_id, track in self.tracks.items() if not self._ask(pod_id, track, pod_id in listed)]
+        for pod_id in foreign:
+            # The list mixes pods up: what by its id is somebody else's is not ended, and such a list proves nothing.
+            del self.tracks[pod_id]
+            self.told[f"{self.cloud.name} lists pod {pod_id} with marks that it has not by its id"] = None
+        for track in self.tracks.values():
             empty = not (track.status or track.unreadable or self.list_problem) and track.asked is not None
             track.streak.note(empty and trusted, now)
-        self.clear = not self.list_problem and not any(t.status or t.unreadable or t.asked is None for t in self.tracks.values())
+        agree = not any(track.status or track.unreadable or track.asked is None for track in self.tracks.values())
+        self.clear = agree and not self.list_problem and not foreign
         self.streak.note(self.clear and trusted, now)
         blind = self.list_problem is not None or any(track.unreadable for track in self.tracks.values())
         self.blind_since = None if not blind else now if self.blind_since is None else self.blind_since
 
-    def _ask(self, pod_id: str, track: _Track, listed: bool) -> None:
+    def _ask(self, pod_id: str, track: _Track, listed: bool) -> bool:
+        """Ask for one pod by its id; return False for one that, by its id, does not belong."""
         track.unreadable = ""
         try:
             info = self.cloud.get(pod_id)
         except CloudError as error:
             track.unreadable, track.status = error.message, track.status if listed else ""
             self.told[error.message] = None
-            return
+            return True
+        if info is not None and not track.known and not self.belongs(info):
+            return False
         if info is not None:
             self._see(track, info)
             track.alive = self.time() if info.status != "terminating" else track.alive
@@ -260,6 +270,7 @@ class _Search:
             track.status = "the list still shows it"
         else:
             track.status = ""
+        return True
 
     def _see(self, track: _Track, pod: PodInfo) -> None:
         track.price = pod.price_per_hour if pod.price_per_hour is not None else track.price

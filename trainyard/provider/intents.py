@@ -80,9 +80,9 @@ class Intent:
         """Write down that the cloud definitely created nothing."""
         self._append({"event": "outcome", "refused": reason, "time": now})
 
-    def adopted(self, pod_id: str, now: float) -> None:
+    def adopted(self, pod_id: str, price: float | None, now: float) -> None:
         """Write down that a listing showed the pod."""
-        self._append({"event": "adopted", "id": pod_id, "time": now})
+        self._append({"event": "adopted", "id": pod_id, "price": price, "time": now})
 
     def _append(self, entry: dict[str, object]) -> None:
         text = _read(self.fd)

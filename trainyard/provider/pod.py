@@ -164,6 +164,8 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
             world.allowed(f"ending {id}")
             cloud.terminate(id)
             ask_at = world.time() + _ASK_AGAIN
+            if pause > 0.05:
+                world.info(f"pod {id} is still there, though {cloud.name} was asked to end it: asked again")
         info = cloud.get(id)
         if info is None or info.status == "terminating":
             return

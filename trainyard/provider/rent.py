@@ -41,6 +41,7 @@ def find(world: World, cloud: Cloud, intent: Intent, name: str) -> PodInfo | Non
     found = _look(world, cloud, intent, ours, ids)
     if not found:
         return None
+    _need_same_by_id(cloud, found)
     alive = sorted((pod for pod in found if pod.name == name and _lives(pod)), key=lambda pod: (pod.created or _FAR, pod.id))
     keep = alive[0] if alive else None
     for pod in found:
@@ -49,7 +50,7 @@ def find(world: World, cloud: Cloud, intent: Intent, name: str) -> PodInfo | Non
             world.info(f"ending {pod.id} ({pod.name}): a leftover of the same lease")
             cloud.terminate(pod.id)
     if keep is not None:
-        intent.adopted(keep.id, world.time())
+        intent.adopted(keep.id, keep.price_per_hour, world.time())
         return keep
     _wait_until_left(world, cloud, ours, ids)
     return None
@@ -141,6 +142,7 @@ def _proved_unmade(world: World, cloud: Cloud, intent: Intent, spec: PodSpec, er
     except (CloudError, Interrupted):
         raise error from None
     if found:
+        _need_same_by_id(cloud, found)
         return min(found, key=lambda pod: (pod.created or _FAR, pod.id))
     intent.refused("no pod was made, as the cloud's listings prove", world.time())
     return None
@@ -155,6 +157,14 @@ def listed(cloud: Cloud, ids: Sequence[str]) -> list[PodInfo]:
     known = {pod.id for pod in pods}
     named = [cloud.get(pod_id) for pod_id in ids if pod_id not in known]
     return [*pods, *(pod for pod in named if pod is not None)]
+
+
+def _need_same_by_id(cloud: Cloud, pods: Sequence[PodInfo]) -> None:
+    """Raise CloudUnknown for a list that mixes pods up: what by its id is another's is neither adopted nor ended."""
+    for pod in pods:
+        by_id = cloud.get(pod.id)
+        if by_id is not None and by_id.lease_id != pod.lease_id:
+            raise CloudUnknown(f"{cloud.name} lists pod {pod.id} with marks that it has not by its id")
 
 
 def open_until(capabilities: Capabilities, start: float, now: float) -> float:
@@ -195,6 +205,7 @@ def _after_unclear(world: World, cloud: Cloud, spec: PodSpec) -> PodInfo | None:
             world.warn(f"cannot list the cloud's pods after an unclear answer: {error}")
             found = []
         if found:
+            _need_same_by_id(cloud, found)
             return min(found, key=lambda pod: (pod.created or _FAR, pod.id))
         if world.time() >= until or world.control.changed.is_set():
             return None

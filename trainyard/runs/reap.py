@@ -11,6 +11,7 @@ from typing import Any, Literal
 from trainyard.clouds.absence import Known, Proof, prove, seen
 from trainyard.clouds.marker import LONGEST_LEASE, format_time
 from trainyard.clouds.protocol import Cloud, PodInfo
+from trainyard.errors import CloudError
 
 Verdict = Literal["over", "leased", "no end", "unreadable", "foreign"]
 PATIENCE = 60.0
@@ -51,6 +52,8 @@ def reap(
     """
     now = cloud.now()
     sightings = [Sighting(pod, judge(pod, now)) for pod in seen(cloud, cloud.list, lambda pod: pod.id, sleep=sleep)]
+    if not dry_run:
+        sightings = [_by_id(cloud, sighting, now) if sighting.verdict == "over" else sighting for sighting in sightings]
     over = [Known(s.pod.id, s.pod.price_per_hour, s.pod.end) for s in sightings if s.verdict == "over"]
     if dry_run or not over:
         return sightings
@@ -74,6 +77,17 @@ def rows(sightings: Sequence[Sighting]) -> list[dict[str, Any]]:
         }
         for s in sightings
     ]
+
+
+def _by_id(cloud: Cloud, sighting: Sighting, now: datetime) -> Sighting:
+    """Return what the cloud says of a pod by its id where that is not over: a list that mixes pods up must end none."""
+    try:
+        pod = cloud.get(sighting.pod.id)
+    except CloudError:
+        return sighting
+    if pod is None or (verdict := judge(pod, now)) == "over":
+        return sighting
+    return Sighting(pod, verdict, problem=f"{cloud.name} lists it with marks that it has not by its id")
 
 
 def _proved(sighting: Sighting, proof: Proof) -> Sighting:
