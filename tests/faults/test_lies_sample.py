@@ -26,6 +26,7 @@ BELIEVED = (
     Case("create", "list", "name upper case", "for good"),
     Case("create", "create", "id upper case", "for good"),
     Case("create", "list", "ids crosswise", "for good"),
+    Case("create", "list", "no marks", "for good"),
     Case("teardown", "list", "ids crosswise", "for good"),
     Case("sweep", "list", "ids crosswise", "once"),
     Case("reap", "list", "ids crosswise", "for good"),

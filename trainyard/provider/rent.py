@@ -153,7 +153,8 @@ def listed(cloud: Cloud, ids: Sequence[str]) -> list[PodInfo]:
 
     A listing may lag behind the answer to a create request; what an intent names is asked for by its id.
     """
-    pods = cloud.list()
+    # One that is shown without its marks is as good as not shown.
+    pods = [pod for pod in cloud.list() if pod.lease_id is not None or pod.id not in ids]
     known = {pod.id for pod in pods}
     named = [cloud.get(pod_id) for pod_id in ids if pod_id not in known]
     return [*pods, *(pod for pod in named if pod is not None)]
