@@ -253,14 +253,15 @@ def render(c: Context, recipe: str, to: str, data: str | None = None, config: st
         to="folder to write",
         stack="stack whose bucket holds it (default: that of the run where it is known here, else local)",
         partial="take a result without _SUCCESS too",
+        whole="the files beside the model too (metrics, reports), in the result's own folders",
     ),
 )
 @verb
-def download(c: Context, run: str, to: str, stack: str | None = None, partial: bool = False) -> int:
+def download(c: Context, run: str, to: str, stack: str | None = None, partial: bool = False, whole: bool = False) -> int:
     """Fetch a result: parallel, resumable, every file proved by its sha256."""
     from trainyard.runs.fetch import fetch
 
-    return fetch(context(), stack, run, Path(to), partial=partial)
+    return fetch(context(), stack, run, Path(to), partial=partial, whole=whole)
 
 
 # --- environments -----------------------------------------------------------------------------------------------------

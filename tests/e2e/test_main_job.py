@@ -33,6 +33,9 @@ def test_a_run_goes_all_the_way_leaves_nothing_behind_and_its_log_and_result_are
     assert (tmp_path / "got" / "model.txt").read_text() == "steps 5\n"
     assert hashlib.sha256((tmp_path / "got" / "weights.bin").read_bytes()).hexdigest() == hashlib.sha256(bytes(300000)).hexdigest()
 
+    yard.invoke("download", "a", str(tmp_path / "whole"), "--whole").expect()
+    assert (tmp_path / "whole" / "model" / "model.txt").is_file() and (tmp_path / "whole" / "metrics.jsonl").is_file()
+
     log = subprocess.run(yard.argv("logs", "a"), cwd=yard.root, env=yard.env, capture_output=True, check=True).stdout
     assert b"step 5 of 5\ndone\n" in log
     assert log == (yard.home / "runs" / "tester" / "a" / "1" / "train.log").read_bytes()

@@ -60,7 +60,7 @@ def _of_stack(context: Context, stack: str) -> tuple[StoreSettings, str]:
     return bucket_of(context, stack), user
 
 
-def fetch(context: Context, stack: str | None, reference: str, dest: Path, *, partial: bool) -> int:
+def fetch(context: Context, stack: str | None, reference: str, dest: Path, *, partial: bool, whole: bool = False) -> int:
     """Fetch a result into a folder and say what was proved; without ``stack`` the run's own record says where it lies."""
     own = _own(context, reference) if stack is None else None
     bucket, user = own or _of_stack(context, stack or "local")
@@ -75,7 +75,7 @@ def fetch(context: Context, stack: str | None, reference: str, dest: Path, *, pa
             last = share
             context.ui.say(f"download   {share:4.0%} of {progress.total:,} bytes")
 
-    got = download(bucket, reference, dest, user=user, uncommitted=partial, on_progress=show)
+    got = download(bucket, reference, dest, user=user, uncommitted=partial, whole=whole, on_progress=show)
     proved = (
         f"sha256 of every file proved against manifest {got.manifest_sha256[:12]}" if got.manifest_sha256 else "NOT proved: not committed"
     )
@@ -85,5 +85,5 @@ def fetch(context: Context, stack: str | None, reference: str, dest: Path, *, pa
     if got.ending:
         context.ui.warn(str(got.ending))
     if got.beside:
-        context.ui.say(f"beside the model, not fetched: {', '.join(got.beside)}")
+        context.ui.say(f"beside the model, not fetched (--whole takes them, too): {', '.join(got.beside)}")
     return 0
