@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.faults.endings import endings
 from tests.faults.own_trials import OWN
-from tests.faults.trial import AT_ONCE, TRAINED, TRAINING, Fault, Trial
+from tests.faults.trial import AT_ONCE, PREPARED, TRAINED, TRAINING, Fault, Trial, When
 
 SHORT = {"silent": 2.0}
 BOOT = {"boot_accepted_minutes": 0.04, "boot_image_minutes": 0.04, "boot_ssh_minutes": 0.04}
@@ -126,6 +126,21 @@ LIVES = (
 )  # fmt: skip
 
 
+def _lies(how: str, *calls: str, when: When = PREPARED, codes: tuple[int, ...] = (0,)) -> Trial:
+    """A whole training in which these answers have something untrue in them; its summary must cost what the books say."""
+    when_said = "from the training on" if when is TRAINING else "from the create on"
+    faults = tuple(Fault(f"lie-{call}", None, when, {"how": how}) for call in calls)
+    return Trial(f"{how} in {', '.join(calls)} {when_said}", "true answers with something untrue in them", faults, codes, least_pods=1)
+
+
+ALTERED = (
+    *(_lies(how, "create", "list", "get") for how in ("price null", "price text", "price NaN", "price negative", "price zero")),
+    *(_lies(how, "list", "get", when=TRAINING) for how in ("price x10", "price null", "end far", "no marks", "status null")),
+    _lies("another pod", "create", codes=(0, 4)),
+    _lies("name upper case", "create", "list", codes=(0, 4)),
+)
+
+
 def trials(seed: int) -> tuple[Trial, ...]:
     """Return all; the instants at which CI jobs are cancelled are drawn from a seed."""
-    return (*CREATE, *LISTS, *DELETES, *BOOTS, *LIVES, *OWN, *endings(seed))
+    return (*CREATE, *LISTS, *DELETES, *BOOTS, *LIVES, *ALTERED, *OWN, *endings(seed))
