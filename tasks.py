@@ -222,7 +222,7 @@ def ssh(c: Context, run: str, command: str | None = None) -> int:
     """Open a shell on a run's pod (or: invoke ssh RUN -- COMMAND)."""
     from trainyard.runs.reach import shell
 
-    return shell(context(), run, command or _remainder())
+    return shell(context(), run, command or " ".join(_words_behind()) or None)
 
 
 @task(positional=["run", "port"], help=explained("run", port="port on the pod", local_port="port here (default: the same)"))
@@ -397,11 +397,11 @@ def venvs_clean(c: Context, dry_run: bool = False) -> int:
 # --- development ------------------------------------------------------------------------------------------------------
 
 
-@task(positional=["paths"], iterable=["paths"], help=explained(paths="test files or folders (default: all)"))
+@task
 @verb
-def test(c: Context, paths: Any = None) -> int:
-    """Run the tests."""
-    return _python("pytest", "-n", "2", *(paths or ()))
+def test(c: Context) -> int:
+    """Run the tests (or some of them: invoke test -- tests/runs -k words)."""
+    return _python("pytest", "-n", "2", *_words_behind())
 
 
 @task
@@ -513,10 +513,9 @@ def _show_summary(work: Any, summary: Any, as_json: bool) -> None:
         work.ui.say(line)
 
 
-def _remainder() -> str | None:
+def _words_behind() -> list[str]:
     """Return what stands behind ``--`` on the command line; Invoke keeps it from the tasks."""
-    words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
-    return " ".join(words) or None
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
 
 
 def _python(module: str, *words: str) -> int:
