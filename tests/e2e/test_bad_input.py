@@ -20,7 +20,7 @@ CASES = {
     "a missing data file is named": (["train", "--data", "/nonexistent/x.jsonl"], 2, "/nonexistent/x.jsonl", ""),
     "a missing config file is named": (["train", "--config", "/nonexistent/c.yaml"], 2, "/nonexistent/c.yaml", ""),
     "a label that cannot be a name": (["train", "--recipe", "command", "--set", f"script={COUNT}", "--name", "A B"], 2, "--name A B", ""),
-    "hours that are no number": (["train", "--hours", "soon"], 2, "'soon' is not a number", ""),
+    "hours that are no number": (["train", "--hours", "soon"], 2, "--hours soon: this is not a number", ""),
     "no hours at all": (["train", "--hours", "0"], 2, "hours", ""),
     "an unknown run": (["attach", "nothing"], 2, "there is no run 'nothing'", ""),
     "an unknown engine": (["up", "--stack", "local"], 2, "engine 'builtn' is not known", "builtin"),

@@ -217,7 +217,8 @@ def test_the_summary_tells_training_success_apart_from_delivery(tmp_path):
 
 
 def test_the_last_lines_name_the_place_and_the_commands(tmp_path):
-    done = record(training_success=True, exit_code=0, phase="ended", result={"s3_url": "s3://b/models/ann/a/1/model/", "s3_key": "k"})
+    result = {"s3_url": "s3://b/models/ann/a/1/model/", "s3_key": "k", "files": 3}
+    done = record(training_success=True, exit_code=0, phase="ended", result=result)
 
     lines = last_lines(summarize(done, RunFolder(tmp_path)), "aws s3 sync s3://b/k ./a")
 

@@ -293,6 +293,8 @@ def test_nothing_is_written_to_the_pods_disk_for_a_commit(settings: StoreSetting
 
 def test_output_that_is_still_being_written_is_not_committed(settings: StoreSettings, pod: Workspace) -> None:
     file = pod.root / "output/model/config.json"
+    with open(pod.root / "output/model/weights.bin", "wb") as weights:
+        weights.truncate(2**26)  # the scan takes long enough for the writer to get its turn on a busy machine
 
     class Writing(LocalTransport):
         def exec(self, command: str, stdin: Any = None, **more: Any) -> Any:
