@@ -3,21 +3,24 @@
 Reads and deletes are tried again with growing, jittered pauses; ``Retry-After`` and rate-limit headers are obeyed.
 A create is sent once: only what certainly never reached the cloud (no connection) or was turned away at its door
 (429) is sent again, all within one time limit. A circuit breaker spares a failing cloud the requests that can wait;
-a list or a terminate never waits for it.
+a list or a terminate never waits for it. An answer that drips, or never ends, is no answer: its connection is cut.
 """
 
 from __future__ import annotations
 
 import random
 import re
+import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -28,6 +31,10 @@ from trainyard.errors import CloudRefused, CloudUnknown, UserError
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 """Failures before the first byte of a request left for the cloud."""
 
+LONGEST_ANSWER = 32 * 2**20
+"""Bytes of an answer after which it is none: a list of ten thousand pods has some ten million."""
+
+_OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
 _LIMIT = re.compile(r'"[^"]*"((?:;\s*[a-z]+=\d+)+)')
 
 
@@ -80,6 +87,52 @@ class Breaker:
 
 
 @dataclass(slots=True)
+class _Wires:
+    """The sockets of one client, as httpcore tells of them: what times each read of an answer never times the whole."""
+
+    open: weakref.WeakSet[socket.socket] = field(default_factory=weakref.WeakSet)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def limited(self, seconds: float) -> Iterator[Callable[[str, Any], None]]:
+        """Cut them when the block is not over in time, and raise httpx.ReadTimeout; yields the ``trace`` that a request needs."""
+        over = threading.Event()
+
+        def cut() -> None:
+            with self.lock:
+                over.set()
+                for wire in list(self.open):
+                    _shut(wire)
+
+        def trace(name: str, told: Any) -> None:
+            if name.endswith(("connect_tcp.complete", "start_tls.complete")):
+                with self.lock:
+                    self.open.add(wire := told["return_value"].get_extra_info("socket"))
+                    if over.is_set():
+                        _shut(wire)
+
+        timer = threading.Timer(seconds, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield trace
+        except httpx.HTTPError as error:
+            # A request that never left stays what it is.
+            if not over.is_set() or isinstance(error, NEVER_SENT):
+                raise
+        finally:
+            timer.cancel()
+        if over.is_set():  # the end of a cut answer may look like its own
+            raise httpx.ReadTimeout(f"no whole answer within {seconds:.0f} s")
+
+
+def _shut(wire: socket.socket) -> None:
+    with suppress(OSError):
+        # That of an SSL socket drops its TLS first, and who reads meanwhile would take what is encrypted for the answer.
+        socket.socket.shutdown(wire, socket.SHUT_RDWR)
+
+
+@dataclass(slots=True)
 class Api:
     """One cloud's API at one address."""
 
@@ -91,6 +144,7 @@ class Api:
     timeout: float = 30.0
     breaker: Breaker = field(default_factory=Breaker)
     _client: httpx.Client | None = None
+    _wires: _Wires = field(default_factory=_Wires)
     _offset: timedelta | None = None
     _blocked_until: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -122,7 +176,7 @@ class Api:
             try:
                 # A connection of its own: one kept open may die just as the request leaves, and then nobody knows.
                 with self._fresh() as client:
-                    response = client.post(self.base + path, json=body, timeout=self._create_timeout(left))
+                    response = _whole(client, _Wires(), left, "POST", self.base + path, json=body, timeout=self._create_timeout(left))
             except NEVER_SENT as error:
                 self.breaker.note(False, self.pace.now())
                 wait = URGENT.pause(attempt, self.pace.chance())
@@ -140,10 +194,10 @@ class Api:
 
     @contextmanager
     def stream(self, path: str, params: Mapping[str, str], *, idle: float) -> Iterator[httpx.Response]:
-        """GET an answer that never ends; reading it raises httpx.ReadTimeout after ``idle`` silent seconds."""
-        with self._fresh() as client:
-            timeout = httpx.Timeout(self.timeout, read=idle)
-            with client.stream("GET", self.base + path, params=dict(params), timeout=timeout) as response:
+        """GET an answer that never ends; raises httpx.ReadTimeout after ``idle`` silent seconds, and when it goes on for ``timeout``."""
+        with self._fresh() as client, _Wires().limited(self.timeout) as trace:
+            given = {"timeout": httpx.Timeout(self.timeout, read=idle), "extensions": {"trace": trace}}
+            with client.stream("GET", self.base + path, params=dict(params), **given) as response:
                 yield response
 
     def now(self) -> datetime | None:
@@ -167,10 +221,10 @@ class Api:
         if not urgent:
             self._wait_for_room()
         for attempt in range(1, retry.attempts + 1):
+            whole = min(2 * self.timeout, max(1.0, start + retry.limit - self.pace.now()))
             try:
-                response = self._shared().request(
-                    method, self.base + path, params=dict(params or {}), json=body, timeout=self.timeout,
-                )  # fmt: skip
+                given = {"params": dict(params or {}), "json": body, "timeout": self.timeout}
+                response = _whole(self._shared(), self._wires, whole, method, self.base + path, **given)
             except httpx.HTTPError as error:
                 self.breaker.note(False, self.pace.now())
                 what, wait = _say(error), retry.pause(attempt, self.pace.chance())
@@ -214,6 +268,18 @@ class Api:
     def _fresh(self) -> httpx.Client:
         verify = _trust(self.base, self.env)
         return httpx.Client(headers=dict(self.headers), trust_env=False, verify=verify, mounts=_mounts(self.base, self.env, verify))
+
+
+def _whole(client: httpx.Client, wires: _Wires, within: float, method: str, url: str, **given: Any) -> httpx.Response:
+    """Return an answer read to its end; raises httpx.HTTPError where it is not whole in time, or longer than any that is meant."""
+    body = bytearray()
+    with wires.limited(within) as trace, client.stream(method, url, extensions={"trace": trace}, **given) as response:
+        for part in response.iter_bytes():
+            body += part
+            if len(body) > LONGEST_ANSWER:
+                raise httpx.ReadError(f"its answer is longer than {LONGEST_ANSWER:,} bytes")
+    kept = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _OF_THE_BODY]
+    return httpx.Response(response.status_code, headers=kept, content=bytes(body), request=response.request)
 
 
 def check_address(name: str, value: str) -> str:

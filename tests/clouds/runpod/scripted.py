@@ -23,6 +23,8 @@ class Say:
     raw: bytes | None = None
     reset: bool = False
     silent: float = 0.0
+    drips: str = ""
+    """What never ends: 'headers' or 'body', a byte at a time."""
 
 
 class Scripted:
@@ -45,6 +47,13 @@ class Scripted:
                     outer.released.wait(say.silent)
                 if say.reset or say.silent:
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.close_connection = True
+                    return
+                if say.drips:
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\n" + (b"\r\n" if say.drips == "body" else b"X: "))
+                    with contextlib.suppress(OSError):
+                        while not outer.released.wait(0.005):
+                            self.wfile.write(b" ")
                     self.close_connection = True
                     return
                 text = say.raw if say.raw is not None else json.dumps(say.body).encode()

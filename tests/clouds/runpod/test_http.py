@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import httpx
 import pytest
 
 from tests.clouds.runpod.scripted import Say, Scripted, TurnedPace, refused_address
+from trainyard.clouds import http
 from trainyard.clouds.http import Api, Pace, check_address, exhausted_for
 from trainyard.errors import CloudRefused, CloudUnknown, UserError
 
@@ -119,6 +121,33 @@ def test_a_create_that_hangs_is_sent_once_and_its_outcome_is_unknown(serve: Serv
     with pytest.raises(CloudUnknown):
         api(server.url, timeout=0.1).create("/pods", {}, limit=90)
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("drips", ["headers", "body"])
+def test_an_answer_that_drips_is_no_answer(serve: Serve, api: Make, drips: str) -> None:
+    server = serve(Say(drips=drips))
+    client = api(server.url, timeout=0.03)
+    with pytest.raises(CloudUnknown, match="the last answer was: no whole answer within"):
+        client.read("/pods")
+    server.asked.clear()
+    with pytest.raises(CloudUnknown, match="no whole answer within"):
+        api(server.url, timeout=0.2).create("/pods", {}, limit=0.3)
+    assert len(server.asked) == 1, "it may have been accepted: it is not sent again"
+    server.answers = [Say(200, {"pods": []})]
+    assert client.read("/pods", urgent=True).json() == {"pods": []}
+
+
+def test_a_log_that_never_falls_silent_is_over_after_a_while(serve: Serve, api: Make) -> None:
+    with pytest.raises(httpx.ReadTimeout), api(serve(Say(drips="body")).url, timeout=0.1).stream("/logs", {}, idle=3.0) as response:
+        response.read()
+
+
+def test_an_answer_longer_than_any_that_is_meant_is_none(serve: Serve, api: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "LONGEST_ANSWER", 1000)
+    server = serve(Say(200, "x" * 2000))
+    with pytest.raises(CloudUnknown, match="longer than 1,000 bytes"):
+        api(server.url).read("/pods")
+    assert api(serve(Say(200, "x" * 900)).url).read("/pods").json() == "x" * 900
 
 
 @pytest.mark.parametrize("status", [200, 201, 302, 400, 401, 402, 403, 404, 409, 422, 500, 502, 503, 504])
