@@ -196,8 +196,8 @@ class Api:
     def stream(self, path: str, params: Mapping[str, str], *, idle: float) -> Iterator[httpx.Response]:
         """GET an answer that never ends; raises httpx.ReadTimeout after ``idle`` silent seconds, and when it goes on for ``timeout``."""
         with self._fresh() as client, _Wires().limited(self.timeout) as trace:
-            given = {"timeout": httpx.Timeout(self.timeout, read=idle), "extensions": {"trace": trace}}
-            with client.stream("GET", self.base + path, params=dict(params), **given) as response:
+            timeout = httpx.Timeout(self.timeout, read=idle)
+            with client.stream("GET", self.base + path, params=dict(params), timeout=timeout, extensions={"trace": trace}) as response:
                 yield response
 
     def now(self) -> datetime | None:
@@ -223,7 +223,7 @@ class Api:
         for attempt in range(1, retry.attempts + 1):
             whole = min(2 * self.timeout, max(1.0, start + retry.limit - self.pace.now()))
             try:
-                given = {"params": dict(params or {}), "json": body, "timeout": self.timeout}
+                given: dict[str, Any] = {"params": dict(params or {}), "json": body, "timeout": self.timeout}
                 response = _whole(self._shared(), self._wires, whole, method, self.base + path, **given)
             except httpx.HTTPError as error:
                 self.breaker.note(False, self.pace.now())
