@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.provider.model_cloud import PLAIN
-from trainyard.clouds.marker import LONGEST_LEASE
+from trainyard.clouds.marker import LONGEST_LEASE, format_time
 from trainyard.clouds.protocol import PodInfo
 from trainyard.errors import CloudError, CloudUnknown
 from trainyard.runs.reap import judge, reap, rows
@@ -28,12 +28,14 @@ class Account:
     pods: dict
     stubborn: set = field(default_factory=set)
     asked: list = field(default_factory=list)
-    at: float = 0.0
+    at: float = NOW.timestamp()
+    ahead: timedelta = timedelta()
+    """By how much the cloud's clock is ahead of this machine's."""
     name: str = "toy"
     capabilities: object = PLAIN
 
     def now(self):
-        return NOW
+        return datetime.fromtimestamp(self.at, UTC) + self.ahead
 
     def list(self):
         return list(self.pods.values())
@@ -83,10 +85,30 @@ def test_only_what_is_over_is_ended_and_proved_gone():
     assert found["over"]["ended"] is True and found["young"]["ended"] is None
 
 
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_where_the_clocks_are_far_apart_only_what_is_over_by_both_is_ended(hours):
+    cloud = account(pod("long over", end=NOW - timedelta(hours=9)), ahead=timedelta(hours=hours))
+    by_one = NOW + timedelta(hours=hours / 2)
+    cloud.pods |= {p.id: p for p in (pod("by one", end=by_one), pod("young", end=NOW + timedelta(hours=9)), pod("foreign", lease=None))}
+
+    found = {row["id"]: row for row in rows(reap(cloud, sleep=cloud.sleep, time=cloud.time))}
+
+    assert set(cloud.asked) == {"long over"} and found["long over"]["ended"] is True
+    assert (found["by one"]["verdict"], found["by one"]["ended"]) == ("disputed", False)
+    assert format_time(NOW) in found["by one"]["problem"] and format_time(NOW + timedelta(hours=hours)) in found["by one"]["problem"]
+    assert found["young"]["verdict"] == "leased" and found["foreign"]["verdict"] == "foreign"
+
+
+def test_clocks_that_differ_by_minutes_agree_and_the_clouds_counts():
+    cloud = account(pod("a", end=NOW + timedelta(minutes=3)), ahead=timedelta(minutes=4))
+
+    assert [s.ended for s in reap(cloud, sleep=cloud.sleep, time=cloud.time)] == [True]
+
+
 def test_a_dry_run_ends_nothing():
     cloud = account(pod("over", end=NOW))
 
-    assert [s.verdict for s in reap(cloud, dry_run=True, sleep=cloud.sleep)] == ["over"]
+    assert [s.verdict for s in reap(cloud, dry_run=True, sleep=cloud.sleep, time=cloud.time)] == ["over"]
     assert cloud.asked == []
 
 

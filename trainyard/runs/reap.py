@@ -5,7 +5,7 @@ from __future__ import annotations
 import time as clock
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from trainyard.clouds.absence import Known, Proof, prove, seen
@@ -13,7 +13,10 @@ from trainyard.clouds.marker import LONGEST_LEASE, format_time
 from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.errors import CloudError
 
-Verdict = Literal["over", "leased", "no end", "unreadable", "foreign"]
+Verdict = Literal["over", "leased", "no end", "unreadable", "foreign", "disputed"]
+"""disputed: over by one clock only, the cloud's or this machine's, and they are far apart."""
+CLOCKS_APART = timedelta(minutes=5)
+"""What the two clocks may differ by and be believed. The cloud's counts: a machine that a schedule starts may have a wrong one."""
 PATIENCE = 60.0
 """Seconds in which a pod must have gone; a reaper that is called by a clock comes again."""
 
@@ -50,10 +53,18 @@ def reap(
 
     Raises CloudError when the list cannot be read. A pod that cannot be ended does not stop the others.
     """
-    now = cloud.now()
+    told, here = cloud.now(), datetime.fromtimestamp(time(), UTC)
+    agree = abs(told - here) <= CLOCKS_APART
+    # Where they do not, only what is over by both is: a Date that is hours ahead would end pods within their lease.
+    now, latest = (told, told) if agree else (min(told, here), max(told, here))
     sightings = [Sighting(pod, judge(pod, now)) for pod in seen(cloud, cloud.list, lambda pod: pod.id, sleep=sleep)]
     if not dry_run:
         sightings = [_by_id(cloud, sighting, now) if sighting.verdict == "over" else sighting for sighting in sightings]
+    doubt = f"over by one clock only: {cloud.name}'s says {format_time(told)}, this machine's {format_time(here)}; it was not ended"
+    sightings = [
+        Sighting(s.pod, "disputed", None if dry_run else False, doubt) if s.verdict != "over" and judge(s.pod, latest) == "over" else s
+        for s in sightings
+    ]
     over = [Known(s.pod.id, s.pod.price_per_hour, s.pod.end) for s in sightings if s.verdict == "over"]
     if dry_run or not over:
         return sightings
