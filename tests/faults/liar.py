@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,7 +87,7 @@ class Site:
 
     emulator: Emulator
     cloud: RunPodCloud
-    at: list[float] = field(default_factory=lambda: [0.0])
+    at: list[float] = field(default_factory=lambda: [time.time()])
     until: list[float] = field(default_factory=lambda: [math.inf])
     fence: str = ""
     ours: PodInfo = field(init=False)

@@ -34,7 +34,7 @@ NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx
 LONGEST_ANSWER = 32 * 2**20
 """Bytes of an answer after which it is none: a list of ten thousand pods has some ten million."""
 
-_OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
+_OF_THE_BODY = (b"content-encoding", b"content-length", b"transfer-encoding")
 _LIMIT = re.compile(r'"[^"]*"((?:;\s*[a-z]+=\d+)+)')
 
 
@@ -278,7 +278,7 @@ def _whole(client: httpx.Client, wires: _Wires, within: float, method: str, url:
             body += part
             if len(body) > LONGEST_ANSWER:
                 raise httpx.ReadError(f"its answer is longer than {LONGEST_ANSWER:,} bytes")
-    kept = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _OF_THE_BODY]
+    kept = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_BODY]
     return httpx.Response(response.status_code, headers=kept, content=bytes(body), request=response.request)
 
 
