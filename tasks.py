@@ -401,7 +401,7 @@ def venvs_clean(c: Context, dry_run: bool = False) -> int:
 @verb
 def test(c: Context) -> int:
     """Run the tests (or some of them: invoke test -- tests/runs -k words)."""
-    return _python("pytest", "-n", "2", *_words_behind())
+    return _python("pytest", "-n", "2", "--dist", "worksteal", *_words_behind())
 
 
 @task

@@ -50,7 +50,7 @@ def test_a_name_at_work_here_is_refused_and_once_it_is_over_gets_an_attempt_whos
     assert "tester/same is not over (attempt 1, started)" in refused.err and "invoke attach tester/same" in refused.err
 
     yard.invoke("ssh", "same", "--", "touch", "$WORKSPACE/go").expect()
-    running.communicate(timeout=60)
+    running.communicate(timeout=200)
     yard.invoke(*words(tmp_path, "second")).expect()
     assert {path.name for path in (yard.root / "out" / "tester").iterdir()} == {"same", "same.2"}
     assert [row["attempt"] for row in yard.invoke("runs", "--json").json()] == [1, 2]

@@ -60,7 +60,7 @@ def test_the_job_gets_the_secrets_that_the_settings_name_and_nothing_that_is_kep
 
 def test_first_commands_in_parallel_wait_for_each_other(yard):
     started = [yard.start(*yard.train("--name", f"p{number}", steps=2)) for number in range(3)]
-    said = [process.communicate(timeout=110)[0] for process in started]
+    said = [process.communicate(timeout=200)[0] for process in started]
 
     assert [process.returncode for process in started] == [0, 0, 0], said
     assert sum(text.count("up         environment local") for text in said) == 1

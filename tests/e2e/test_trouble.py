@@ -72,7 +72,7 @@ def test_a_broken_checkout_lost_keys_and_a_deleted_state_cost_no_result(lab, tmp
     running = lab.begin("store: s3", "bucket: lab-results")
 
     os.kill(running.pid, signal.SIGTERM)
-    out, _ = running.communicate(timeout=30)
+    out, _ = running.communicate(timeout=200)
     (pod,) = lab.pods()
     assert running.returncode == 11, out
     for text in ("detached (SIGTERM)", pod, *TOLD, "invoke cancel tester/a"):
@@ -86,7 +86,7 @@ def test_a_broken_checkout_lost_keys_and_a_deleted_state_cost_no_result(lab, tmp
     lab.wait_for(lambda: lab.home.is_dir() and not shutil.rmtree(lab.home, ignore_errors=True))
     lab.wait_for(lambda: lab.record("a") and lab.begun())
     lab.go()
-    out, _ = attached.communicate(timeout=60)
+    out, _ = attached.communicate(timeout=200)
     assert "was deleted while the run is driven" in out and "Traceback" not in out, out
     assert attached.returncode == 6 and "AWS_SECRET_ACCESS_KEY" in out and lab.pods() == [pod], out
     for text in ("its result is not safe yet", pod, *TOLD):

@@ -95,7 +95,7 @@ class Yard:
         """Return the command line of a verb."""
         return [sys.executable, "-m", "trainyard.commandline", *words]
 
-    def invoke(self, *words: str, timeout: float = 110, cwd: Path | None = None) -> Done:
+    def invoke(self, *words: str, timeout: float = 280, cwd: Path | None = None) -> Done:
         """Run a verb to its end."""
         done = subprocess.run(
             self.argv(*words), cwd=cwd or self.root, env=self.env, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
@@ -121,7 +121,7 @@ class Yard:
         path = self.home / "runs" / "tester" / label / "1" / "run.json"
         return json.loads(path.read_text()) if path.is_file() else {}
 
-    def wait_for(self, what, seconds: float = 60):
+    def wait_for(self, what, seconds: float = 120):
         """Wait until ``what()`` is true and return its value; fail after a generous time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -80,7 +80,7 @@ def test_a_program_that_hangs_after_a_failure_does_not_hold_the_engine(bench: Be
     begin = time.monotonic()
     ended = bench.engine("up", spec=[pod("a"), {"kind": "python", "name": "p", "code": stuck}])
     assert ended.code == 1 and "left behind" in ended.text
-    assert time.monotonic() - begin < 60 and not bench.backend.locks("px", "dev")
+    assert time.monotonic() - begin < 200 and not bench.backend.locks("px", "dev")
 
 
 @pytest.mark.parametrize(("kind", "there"), [("die-before", 0), ("die-after", 1)])

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.conftest import SEED
 from tests.faults.controller import BEGUN, ROADS, Bench, draw
 
-SAMPLE = 3
+SAMPLE = 2
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ DELETES = (
     Trial("delete-ignored", "204, and the pod lives on", (Fault("delete-ignored"),), least_pods=1),
     Trial("delete-rate-limited", "429 with Retry-After", (Fault("delete-rate-limited", 2),), least_pods=1),
     Trial("delete-forbidden", "the key may read but not end", (Fault("delete-forbidden", None), Fault("graphql-error", None)), (6,),
-          least_pods=1),
+          least_pods=1, slow=True),  # the suite has it in test_next_command.py
 )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def sha256(path: Path) -> str:
 
 
 def wait(lab: Lab) -> jobs.JobStatus:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not (state := jobs.status(LocalTransport(), str(lab.workspace / "job"))).ended:
         assert time.monotonic() < deadline
         time.sleep(0.05)

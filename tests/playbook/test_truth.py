@@ -313,10 +313,10 @@ def test_who_interrupts_a_playbook_gets_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "p.yml").write_text(f"- hosts: localhost\n  tasks:\n    - shell: touch {tmp_path}/begun; sleep 30\n")
     command = [sys.executable, "-m", "trainyard.playbook", str(tmp_path / "p.yml")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 90
         while not (tmp_path / "begun").exists():
             assert time.monotonic() < until
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=90)
     assert process.returncode == 130 and said.startswith("interrupted: ") and "Traceback" not in said

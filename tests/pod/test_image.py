@@ -61,7 +61,7 @@ class Container:
         return (self.root / "log").read_text()
 
     def wait_for(self, condition: Callable[[], object]) -> None:
-        until = time.monotonic() + 15
+        until = time.monotonic() + 90
         while not condition():
             assert time.monotonic() < until, self.log
             time.sleep(0.02)

@@ -26,7 +26,7 @@ from trainyard.pod.warden import Refused, Warden, Way, find_ways, format_time
 KEY = "rpa_pod_secret_key"
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it never happened"
@@ -98,7 +98,7 @@ def boot(tmp_path: Path, env: dict[str, str] | None = None, then: tuple[str, ...
     """Run the boot command as a container's start; return what it printed. The warden keeps the output open, like a container's log."""
     with open(tmp_path / "container.log", "ab") as log:
         given = env or pod_env(tmp_path)
-        subprocess.run(boot_command(then), env=given, stdout=log, stderr=log, timeout=20, check=True, start_new_session=True)
+        subprocess.run(boot_command(then), env=given, stdout=log, stderr=log, timeout=60, check=True, start_new_session=True)
     return (tmp_path / "container.log").read_text()
 
 
@@ -243,7 +243,7 @@ def test_rest_proves_with_the_pods_key_that_it_sees_this_very_pod(tmp_path: Path
     cloud.offset = 3600
     told = cloud.ways(tmp_path)[0].prove()
     assert cloud.seen[0][:3] == ("GET", "/v2/pods/me", f"Bearer {KEY}")
-    assert told is not None and abs(told - time.time() - 3600) < 5
+    assert told is not None and abs(told - time.time() - 3600) < 60
 
 
 def test_an_answer_about_another_pod_is_no_proof(tmp_path: Path, cloud: Cloud) -> None:
@@ -276,7 +276,7 @@ def test_a_container_log_that_nobody_reads_does_not_hold_it_up(tmp_path: Path) -
         "w = warden.Warden({'WORKSPACE': sys.argv[2]}, warden.Clock()); w.log('a line')"
     )
     folder = str(Path(sys.modules[Warden.__module__].__file__ or "").parent)
-    subprocess.run([sys.executable, "-c", code, folder, str(tmp_path)], stderr=writing, timeout=10, check=True)
+    subprocess.run([sys.executable, "-c", code, folder, str(tmp_path)], stderr=writing, timeout=60, check=True)
     os.close(reading)
     os.close(writing)
     assert "a line" in (tmp_path / ".trainyard/warden/log").read_text()
@@ -326,7 +326,7 @@ def test_without_python_plain_sh_still_ends_the_pod(tmp_path: Path) -> None:
     env = pod_env(tmp_path, RUNPOD_POD_ID="me", RUNPOD_API_KEY=KEY, RUNPOD_API_URL="http://127.0.0.1:1/v2")
     env |= {"PATH": str(tools), "TRAINYARD_END": format_time(time.time() - 1)}
     process = subprocess.Popen([str(tools / "sh"), *boot_command()[1:]], env=env, start_new_session=True)
-    process.wait(timeout=20)
+    process.wait(timeout=60)
     try:
         asked = tmp_path / "asked"
         wait_for(asked.exists)

@@ -35,7 +35,7 @@ def lease_and_pod(plugin: object, cloud: str = "model") -> tuple[str, Properties
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 100
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} never came"
         time.sleep(0.005)
@@ -178,13 +178,13 @@ def test_an_idle_plugin_exits_at_once(tmp_path: Path, how: str) -> None:
         plugin.check(urn("Lease", "x"), {"cloud": "local"})
         began = time.monotonic()
         if how == "Cancel":
-            plugin.stub.Cancel(Empty(), timeout=5)
+            plugin.stub.Cancel(Empty(), timeout=60)
         elif how == "stdin":
             plugin.hang_up()
         else:
             plugin.process.send_signal(getattr(signal, how))
-        assert plugin.process.wait(timeout=10) == 0
-        assert time.monotonic() - began < 1.5
+        assert plugin.process.wait(timeout=100) == 0
+        assert time.monotonic() - began < 10
 
 
 def test_a_plugin_that_waits_gives_the_wait_up_on_sigint_and_answers_before_it_exits(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_plugin_that_waits_gives_the_wait_up_on_sigint_and_answers_before_it_e
         result = plugin.in_background(urn("Endpoint", "pod"), {"cloud": "model", "pod_id": id})
         time.sleep(0.2)
         plugin.process.send_signal(signal.SIGINT)
-        assert plugin.process.wait(timeout=10) == 0
+        assert plugin.process.wait(timeout=100) == 0
         assert isinstance(result[0], grpc.RpcError)
         assert "cancelled while waiting" in str(result[0])
         assert ModelCloud(tmp_path / "cloud").alive() == [id]
@@ -212,7 +212,7 @@ def test_when_its_engine_dies_it_finishes_the_request_writes_the_outcome_exits_a
         time.sleep(0.1)
         assert plugin.process.poll() is None, "it left its request alone"
         (tmp_path / "cloud" / "go").touch()
-        assert plugin.process.wait(timeout=10) == 0
+        assert plugin.process.wait(timeout=100) == 0
     (intent,) = (tmp_path / "home" / "intents" / lease_id).iterdir()
     assert json.loads(intent.read_text().splitlines()[-1])["id"] == cloud.alive()[0]
     assert cloud.calls("terminate") == 0
@@ -270,7 +270,7 @@ def test_two_plugins_at_once_rent_one_pod(tmp_path: Path) -> None:
         two = second.in_background(urn("Pod", "pod"), pod)
         time.sleep(0.2)
         (tmp_path / "cloud" / "go").touch()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 100
         while not (one and two):
             assert time.monotonic() < deadline
             time.sleep(0.01)

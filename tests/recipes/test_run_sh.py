@@ -60,7 +60,7 @@ def program(tmp_path, text, name="go.sh"):
 
 
 def wait_for(path, text):
-    until = time.monotonic() + 20
+    until = time.monotonic() + 90
     while time.monotonic() < until:
         if path.exists() and text in path.read_text():
             return
@@ -267,10 +267,10 @@ def test_the_exit_code_of_a_program_that_ends_while_it_is_told_to_stop_is_kept(t
         folder.mkdir()
         run = Run(folder, [script], shell="bash")
         child = run.start()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 90
         while not (run.output / "up").exists() and time.monotonic() < until:
             time.sleep(0.01)
         os.killpg(child.pid, signal.SIGTERM)
-        child.communicate(timeout=20)
+        child.communicate(timeout=90)
         codes.add(child.returncode)
     assert codes == {75}

@@ -109,7 +109,7 @@ def rent(cloud: RunPodCloud, spec: PodSpec) -> PodInfo:
     return cloud.create(spec, cloud.offers(OfferQuery(gpus=("RTX 5090",)))[0])
 
 
-def eventually(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 90.0) -> None:
     """Wait for something that real processes are about to do."""
     until = time.monotonic() + seconds
     while not condition():

@@ -22,7 +22,7 @@ from trainyard.remote.transport import LocalTransport, Result, Transport, connec
 from trainyard.secret import Secret
 
 
-def ended(t: Transport, job: Path, limit: float = 20.0) -> JobStatus:
+def ended(t: Transport, job: Path, limit: float = 60.0) -> JobStatus:
     deadline = time.monotonic() + limit
     while time.monotonic() < deadline:
         state = jobs.status(t, str(job))
@@ -32,7 +32,7 @@ def ended(t: Transport, job: Path, limit: float = 20.0) -> JobStatus:
     raise AssertionError(f"the job did not end: {state}")
 
 
-def until(condition: Callable[[], bool], limit: float = 20.0) -> None:
+def until(condition: Callable[[], bool], limit: float = 60.0) -> None:
     deadline = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -119,5 +119,5 @@ def test_a_command_that_signals_its_whole_group_still_tells_its_end(transport: T
 
 def test_what_a_command_leaves_in_the_background_holds_nobody_up(transport: Transport) -> None:
     begun = time.monotonic()
-    assert transport.exec("sleep 20 & echo begun") == Result(0, b"begun\n", b"")
-    assert time.monotonic() - begun < 5
+    assert transport.exec("sleep 60 & echo begun") == Result(0, b"begun\n", b"")
+    assert time.monotonic() - begun < 40

@@ -82,9 +82,9 @@ def test_output_can_be_taken_as_it_comes(transport: Transport) -> None:
 def test_a_deadline_is_kept_and_the_connection_lives_on(transport: Transport) -> None:
     begun = time.monotonic()
     with pytest.raises(NoAnswer, match=r"did not end within 0\.3 s"):
-        transport.exec("sleep 5", timeout=0.3)
-    assert time.monotonic() - begun < 3
-    assert transport.exec("echo yes", timeout=5).stdout == b"yes\n"
+        transport.exec("sleep 60", timeout=0.3)
+    assert time.monotonic() - begun < 40
+    assert transport.exec("echo yes", timeout=60).stdout == b"yes\n"
 
 
 def test_many_commands_at_once_keep_their_own_input_and_code(transport: Transport) -> None:
@@ -223,7 +223,7 @@ def test_a_server_that_never_speaks_is_given_up(proxy: Proxy) -> None:
     begun = time.monotonic()
     with pytest.raises(Unreachable):
         connect(proxy.address, timeout=0.5)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 12
 
 
 def test_a_cut_during_a_command_is_unreachable_not_a_failed_command(proxy: Proxy, capfd: pytest.CaptureFixture[str]) -> None:
@@ -239,8 +239,8 @@ def test_a_black_hole_behind_a_living_tcp_connection_is_noticed(proxy: Proxy) ->
     with connect(proxy.address, silence=0.9) as transport:
         begun = time.monotonic()
         with pytest.raises(Unreachable):
-            transport.exec("echo begin; sleep 30", on_stdout=lambda data: proxy.swallow(True))
-        assert time.monotonic() - begun < 5
+            transport.exec("echo begin; sleep 60", on_stdout=lambda data: proxy.swallow(True))
+        assert time.monotonic() - begun < 40
 
 
 def test_a_black_hole_is_noticed_while_sending_too(proxy: Proxy) -> None:
@@ -256,17 +256,16 @@ def test_a_black_hole_is_noticed_while_sending_too(proxy: Proxy) -> None:
 
 
 def test_a_silent_command_on_a_healthy_link_is_not_given_up(ssh: SshTransport, server: Server) -> None:
-    with connect(server.address, silence=0.6) as transport:
-        assert transport.exec("sleep 2; echo done").stdout == b"done\n"
+    with connect(server.address, silence=1.2) as transport:
+        assert transport.exec("sleep 3; echo done").stdout == b"done\n"
 
 
 def test_reconnecting_connects_on_first_use_and_after_each_loss(proxy: Proxy) -> None:
     with Reconnecting(lambda: connect(proxy.address), "pod") as transport:
         assert proxy.accepted == 0
         assert transport.exec("echo 1").stdout == b"1\n"
-        threading.Timer(0.3, proxy.cut).start()
         with pytest.raises(Unreachable, match="connection was lost"):
-            transport.exec("sleep 5")
+            transport.exec("echo begin; sleep 30", on_stdout=lambda data: proxy.cut())
         assert transport.exec("echo 3").stdout == b"3\n"
         assert proxy.accepted == 2
     with pytest.raises(Unreachable, match="closed here"):

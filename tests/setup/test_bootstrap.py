@@ -298,8 +298,10 @@ def test_from_a_bare_checkout_to_a_verb_with_one_killed_and_two_at_once(tmp_path
     _kill_tree(first)
 
     # Then two at once: one works, the other waits, both end with the verb.
+    begun = time.monotonic()
     both = [subprocess.Popen(command, env=machine, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=380) for process in both]
+    making = time.monotonic() - begun
 
     if any("not found in the cache" in err for _, err in said):
         pytest.skip("uv's cache does not hold the packages of requirements.txt, and this test uses no network")
@@ -314,7 +316,7 @@ def test_from_a_bare_checkout_to_a_verb_with_one_killed_and_two_at_once(tmp_path
     begun = time.monotonic()
     third = subprocess.run(command, env=machine, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (third.returncode, third.stderr) == (0, "")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < making
     ask = [str(checkout / ".venv" / "bin" / "python"), "-c", "import trainyard; print(trainyard.__file__)"]
     where = subprocess.run(ask, capture_output=True, text=True, check=True, cwd="/")
     assert where.stdout.strip() == str(checkout / "trainyard" / "__init__.py")

@@ -63,7 +63,7 @@ def test_a_plugin_that_takes_too_long_is_left_out_within_the_limit_and_not_waite
 
     found = pulumicli.ensure(tmp_path, env, silent, limit=0.3)
 
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 40
     assert (found.cli, found.plugin) == (cli, False)
     assert "built-in engine is used" in found.text
     assert f"pulumi plugin install resource command {COMMAND_PLUGIN}" in found.text

@@ -43,7 +43,7 @@ def cloud(rung: str, folder: Path) -> Iterator[LocalCloud]:
         made.terminate(pod.id)
     assert made.list() == []
     assert pods.leftovers(made) == []
-    pods.wait_for(lambda: not pods.living(str(folder)), "the last process of the cloud", 5)
+    pods.wait_for(lambda: not pods.living(str(folder)), "the last process of the cloud")
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def _says(pid: str, token: bytes) -> bool:
     return False
 
 
-def wait_for(check: Callable[[], object], what: str, timeout: float = 15.0) -> None:
+def wait_for(check: Callable[[], object], what: str, timeout: float = 60.0) -> None:
     """Wait until the check is true; a real process has to get there.
 
     Both time and looks must run out: a machine that stood still has given nobody the time that its clock says.
@@ -161,7 +161,7 @@ def wait_for(check: Callable[[], object], what: str, timeout: float = 15.0) -> N
 def answers(pod: PodInfo) -> bytes:
     """Return the banner of a pod's SSH port."""
     assert pod.ssh is not None
-    with socket.create_connection((pod.ssh.host, pod.ssh.port), timeout=15) as link:
+    with socket.create_connection((pod.ssh.host, pod.ssh.port), timeout=60) as link:
         return link.recv(64)
 
 
@@ -169,7 +169,7 @@ def listens(pod: PodInfo) -> bool:
     """Tell whether somebody listens at the pod's port; cheaper than to ask who it is."""
     assert pod.ssh is not None
     try:
-        socket.create_connection((pod.ssh.host, pod.ssh.port), timeout=15).close()
+        socket.create_connection((pod.ssh.host, pod.ssh.port), timeout=60).close()
     except OSError:
         return False
     return True
@@ -179,12 +179,12 @@ def is_open(pod: PodInfo) -> bool:
     """Tell whether the pod's door is open: its port may be another's by now, who shows another host key."""
     assert pod.ssh is not None
     try:
-        link = socket.create_connection((pod.ssh.host, pod.ssh.port), timeout=15)
+        link = socket.create_connection((pod.ssh.host, pod.ssh.port), timeout=60)
         if link.getsockname() == link.getpeername():
             link.close()  # TCP met itself: nobody listens there.
             return False
         with paramiko.Transport(link) as transport:
-            transport.start_client(timeout=15)
+            transport.start_client(timeout=60)
             shown = transport.get_remote_server_key()
     except (OSError, EOFError, paramiko.SSHException):
         return False

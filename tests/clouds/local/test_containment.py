@@ -23,7 +23,7 @@ from trainyard.remote import jobs
 from trainyard.remote.protocol import Address, quote
 from trainyard.remote.transport import connect
 
-BOUND = 20.0
+BOUND = 60.0
 
 
 def holders(cloud: LocalCloud, name: str = pods.NAME) -> dict[str, int]:
@@ -206,7 +206,7 @@ def test_a_program_that_hangs_before_it_has_begun_does_not_hold_up_the_end(cloud
     program.chmod(0o755)
     with unstartable(program):
         pod = pods.create(cloud, pods.spec(end=1.0, boot=(str(program),)))
-        pods.wait_for(lambda: not pods.leftovers(cloud), "the deadline", 5)
+        pods.wait_for(lambda: not pods.leftovers(cloud), "the deadline")
 
     assert cloud.ended(pod.id)["reason"] == "end of the lease"  # type: ignore[index]
 
@@ -256,15 +256,15 @@ def test_programs_in_a_pod_cannot_end_its_first_process(cloud: LocalCloud, rung:
 
 def test_a_changed_end_is_kept_at_once_and_a_pod_cannot_change_it(cloud: LocalCloud) -> None:
     pod = pods.create(cloud, pods.spec(end=60))
-    stop, end = datetime.now(UTC) + timedelta(seconds=30), datetime.now(UTC) + timedelta(seconds=0.7)
+    stop, end = datetime.now(UTC) + timedelta(seconds=30), datetime.now(UTC) + timedelta(seconds=1.5)
     cloud.change_markers(pod.id, stop, end)
     seen = cloud.get(pod.id)
     assert seen is not None and (seen.stop, seen.end) == (stop, end)
-    pods.wait_for(lambda: cloud.get(pod.id) is None, "the new end", 3)
+    pods.wait_for(lambda: cloud.get(pod.id) is None, "the new end", 30)
 
 
 def test_a_later_end_is_kept_too(cloud: LocalCloud) -> None:
-    pod = pods.create(cloud, pods.spec(end=1.5))
+    pod = pods.create(cloud, pods.spec(end=3.0))
     cloud.change_markers(pod.id, None, datetime.now(UTC) + timedelta(seconds=60))
     first_end = pod.end
     assert first_end is not None

@@ -45,7 +45,7 @@ def crash_round(cloud: LocalCloud, crashable: pods.Crashable, source: random.Ran
     crashable.wait()
     pod = pods.create(cloud, pods.spec(name))
     assert pods.listens(pod)
-    pods.wait_for(lambda: len(supervisors(cloud, name)) == 1, "the losers to leave", 5)
+    pods.wait_for(lambda: len(supervisors(cloud, name)) == 1, "the losers to leave")
     pid = crashable.start("terminate", name)
     time.sleep(source.uniform(0, 0.03))
     os.kill(pid, signal.SIGKILL)
@@ -98,7 +98,7 @@ def test_simultaneous_creates_of_one_name_give_one_supervisor_and_one_port(cloud
             thread.join()
 
         assert len(found) == 6 and len(set(map(str, found))) == 1, found
-        pods.wait_for(lambda name=f"same-{number}": len(supervisors(cloud, name)) == 1, "the losers to leave", 5)
+        pods.wait_for(lambda name=f"same-{number}": len(supervisors(cloud, name)) == 1, "the losers to leave")
 
 
 def test_a_second_starter_that_falls_to_the_other_rung_leaves_the_pod_to_the_first(cloud: LocalCloud, rung: str) -> None:
@@ -109,7 +109,7 @@ def test_a_second_starter_that_falls_to_the_other_rung_leaves_the_pod_to_the_fir
     # It looked before the first one locked, then the machine refused it a namespace (no room for a process, say).
     registry.change(folder, rung="process")
     assert module.launch._spawn(folder) == {"state": "taken"}
-    pods.wait_for(lambda: registry.holder(folder / "keeper") == 0, "the keeper to leave", 5)
+    pods.wait_for(lambda: registry.holder(folder / "keeper") == 0, "the keeper to leave")
 
     assert cloud.list() == [pod] and pods.is_open(pod)
 
@@ -131,7 +131,7 @@ def test_create_against_terminate_ends_with_one_pod_or_none(cloud: LocalCloud, s
             cloud.terminate(name)
         thread.join()
         cloud.terminate(name)
-        pods.wait_for(lambda name=name: supervisors(cloud, name) == [], "the supervisor that came too late", 5)
+        pods.wait_for(lambda name=name: supervisors(cloud, name) == [], "the supervisor that came too late")
     assert pods.leftovers(cloud) == []
 
 

@@ -174,7 +174,7 @@ def test_everything_that_costs_money_is_counted(cloud: RunPodCloud, rehearsal: E
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_the_clouds_clock_counts_not_ours(cloud: RunPodCloud, rehearsal: Emulator, hours: int) -> None:
     rehearsal.faults.on("clock-ahead" if hours > 0 else "clock-behind")
-    assert abs(cloud.now() - datetime.now(UTC) - timedelta(hours=hours)) < timedelta(seconds=5)
+    assert abs(cloud.now() - datetime.now(UTC) - timedelta(hours=hours)) < timedelta(seconds=60)
 
 
 def test_balance_and_bill_are_told(cloud: RunPodCloud, rehearsal: Emulator, spec: Make) -> None:

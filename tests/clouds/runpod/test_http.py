@@ -221,7 +221,7 @@ def test_the_clouds_clock_is_known_from_any_answer(serve: Serve, api: Make) -> N
     client = api(serve(Say(200, {}, {"Date": format_datetime(ahead, usegmt=True)})).url)
     assert client.now() is None
     client.read("/pods")
-    assert abs((client.now() or datetime.now(UTC)) - ahead) < timedelta(seconds=5)
+    assert abs((client.now() or datetime.now(UTC)) - ahead) < timedelta(seconds=60)
 
 
 def test_a_proxy_named_in_the_environment_is_used(serve: Serve, api: Make) -> None:
