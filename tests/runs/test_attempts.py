@@ -1,12 +1,14 @@
 """A name may be used again: each run of it is an attempt of its own, whose files overwrite nobody's."""
 
+import socket
 import threading
+import time
 
 import pytest
 
 from tests.runs.test_identity_and_record import make_record
 from trainyard.config import places
-from trainyard.errors import RefusedError, UserError
+from trainyard.errors import RefusedError, StoreError, UserError
 from trainyard.runs import attempts
 from trainyard.runs.context import Context
 from trainyard.runs.identity import RunId
@@ -103,3 +105,21 @@ def test_a_draft_of_a_killed_process_is_no_run(context):
         token = draft.token
 
     assert prepare(context).token == token
+
+
+def test_a_store_that_takes_a_claim_and_never_answers_is_named_at_once_and_left_after_a_while(context, monkeypatch):
+    said, began = [], time.monotonic()
+    monkeypatch.setattr(Ui, "say", lambda ui, text: said.append(text))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        context.env.update(
+            AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b", AWS_ENDPOINT_URL=f"http://127.0.0.1:{silent.getsockname()[1]}",
+        )  # fmt: skip
+        patience = attempts.Patience(whole=0.4, first=0.05, every=0.1)
+        wanted = pytest.raises(StoreError, match="nothing was rented: the store of s3://results has not answered for")
+        with wanted as caught, attempts.reserved(context.places.runs, "ann", "x") as draft:
+            attempts.claim(context, draft, "ann", "x", {"bucket": "results", "store": "s3"}, patience)
+
+    assert caught.value.exit_code == 7 and time.monotonic() - began < 10
+    assert len(said) >= 2 and all("for the store of s3://results to take the run's name; nothing is rented yet" in line for line in said)
+    with attempts.reserved(context.places.runs, "ann", "x") as again:
+        assert again.token == draft.token, "a claim that arrived all the same is ours"

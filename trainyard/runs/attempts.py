@@ -13,12 +13,14 @@ import os
 import secrets
 import shutil
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trainyard.config import Places
 from trainyard.errors import RefusedError, StoreError
@@ -26,7 +28,17 @@ from trainyard.runs.context import Context
 from trainyard.runs.identity import RunId
 from trainyard.runs.record import RunFolder
 
+T = TypeVar("T")
 _DRAFT = ".new-"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds in which a claim is waited for, after which that is first said, and between two such words."""
+
+    whole: float = 240.0  # a store that is slow to list (180 s, client.py) answers within
+    first: float = 5.0
+    every: float = 15.0
 
 
 @dataclass(slots=True)
@@ -75,10 +87,10 @@ def refuse_live(runs: Path, user: str, label: str) -> None:
             )
 
 
-def claim(context: Context, draft: Draft, user: str, label: str, bucket: dict[str, Any] | None) -> int:
+def claim(context: Context, draft: Draft, user: str, label: str, bucket: dict[str, Any] | None, patience: Patience = Patience()) -> int:
     """Claim the next attempt of a name and return its number; says so when the name was used before.
 
-    Raises StoreError when the bucket refuses or does not answer: nothing may be rented then.
+    Raises StoreError when the bucket refuses, or does not answer in time: nothing may be rented then.
     """
     here = at_home(context.places, user, label)
     if not bucket:
@@ -94,15 +106,46 @@ def claim(context: Context, draft: Draft, user: str, label: str, bucket: dict[st
         raise StoreError(f"no credentials of the store of bucket '{bucket.get('bucket')}' are set; nothing was rented")
     mine = markers.Claim(draft.token, user, socket.gethostname(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     draft.claimed = True
-    try:
+
+    def ask() -> tuple[int, str]:
         number = markers.next_attempt(settings, context.places, user, label, mine, above=here)
-        if number > 1:
-            before = ResultKey(user, label, number - 1)
-            told = markers.told(settings, before, _ended(context.places.runs, before.attempt, user, label))
-            context.ui.say(f"name       {user}/{label} is known ({told}): this is attempt {number}")
+        if number == 1:
+            return number, ""
+        before = ResultKey(user, label, number - 1)
+        return number, markers.told(settings, before, _ended(context.places.runs, before.attempt, user, label))
+
+    try:
+        number, told = _waited_for(ask, f"the store of {settings.url}", context.ui.say, patience)
     except StoreError as error:
         raise StoreError(f"the run's name could not be claimed, nothing was rented: {error.message}", hint=error.hint) from None
+    if told:
+        context.ui.say(f"name       {user}/{label} is known ({told}): this is attempt {number}")
     return number
+
+
+def _waited_for(ask: Callable[[], T], whom: str, say: Callable[[str], None], patience: Patience) -> T:
+    """Return what a question to a store gives, saying what is waited for; raises StoreError when it takes too long.
+
+    Then the question is left behind in its thread: a client of S3 times each read, and tries again.
+    """
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="claim", daemon=True).start()
+    began, pause = time.monotonic(), patience.first
+    while True:
+        if wait([answer], min(pause, patience.whole)).done:
+            return answer.result()
+        waited, pause = time.monotonic() - began, patience.every
+        if waited >= patience.whole:
+            hint = "Repeat the command when the store answers. With `trainyard:bucket: none` results come home over SSH instead."
+            raise StoreError(f"{whom} has not answered for {waited:.0f} s", hint=hint, passing=True)
+        say(f"waiting    {waited:.0f} s for {whom} to take the run's name; nothing is rented yet")
 
 
 def preload() -> None:
