@@ -15,6 +15,7 @@ import pytest
 from tests.faults.world import STACK, RunPodYard, World
 from tests.rehearsal.conftest import make_spec
 from trainyard.clouds import http
+from trainyard.clouds.absence import LEAVE
 from trainyard.clouds.protocol import OfferQuery, PodInfo
 from trainyard.errors import StillThere, TrainyardError, UserError
 from trainyard.rehearsal.runpod import Emulator, Timing, start
@@ -28,6 +29,7 @@ from trainyard.runs.pods import take_from_cloud
 from trainyard.runs.record import Record, RunFolder
 from trainyard.runs.ui import Ui
 
+PATIENCE = teardown.PATIENCE
 NO_WAY = ("delete-forbidden", "graphql-error")
 """The cloud refuses for good to end anything."""
 
@@ -166,6 +168,31 @@ def test_cancel_now_says_6_while_the_pod_runs_and_ends_it_later(site: Site, lies
     summary = cancel(site.context, "a", now=True)
     assert summary is not None and site.alive() == []
     assert [told["pod_id"] for told in summary["pods"]] == [pod.id] and summary["pods"][0]["ended_at"]
+
+
+def test_a_pod_that_takes_every_request_to_end_and_lives_on_is_told_within_ten_minutes(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = site.rent()
+    folder = site.run_of(pod)
+    folder.config.write_text("config: {}\n")
+    now, tries = [time.time()], []
+
+    def engine(*_: object) -> TrainyardError:
+        tries.append(now[0])
+        now[0] += LEAVE  # so long it waits for a pod that it was told is ending
+        return StillThere(f"pod {pod.id} is still there")
+
+    monkeypatch.setattr(teardown, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(teardown, "_by_engine", engine)
+    monkeypatch.setattr(teardown, "_exists", lambda stack: True)
+    site.lie("delete-ignored")
+    clock = teardown.Clock(lambda: now[0], lambda seconds: now.__setitem__(0, now[0] + seconds))
+    began = now[0]
+
+    with pytest.raises(StillThere) as caught:
+        teardown.destroy_run(site.context, folder.load(), folder, clock=clock)
+
+    assert names_it(caught.value, pod) and site.alive() == [pod.id]
+    assert now[0] - began <= 600 + 15 and len(tries) == 1
 
 
 def test_a_run_whose_state_is_lost_has_not_ended_while_a_pod_of_its_environment_is_unexplained(site: Site) -> None:

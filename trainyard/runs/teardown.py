@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from trainyard import yamlfile
-from trainyard.clouds.absence import Known, Left, Proof, prove, seen, unasked
+from trainyard.clouds.absence import LEAVE, Known, Left, Proof, prove, seen, unasked
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import PROJECT
 from trainyard.errors import DiskFull, EngineError, StillThere, TrainyardError
@@ -32,6 +32,8 @@ ATTEMPTS = 4
 _PAUSE = 5.0
 PATIENCE = 120.0
 """Seconds in which a pod may go after the engine has done what it could; each try has them."""
+WHOLE = 600.0
+"""Seconds for all tries: a pod that takes every request to end and lives on is told by then."""
 
 
 @contextmanager
@@ -57,7 +59,15 @@ def shielded(what_is_left: Callable[[], str], say: Callable[[str], None], doing:
             signal.signal(number, handler)
 
 
-def destroy_run(context: Context, record: Record, folder: RunFolder, *, sleep: Callable[[float], None] = time.sleep) -> None:
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time and sleep, so that tests need not wait."""
+
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
+def destroy_run(context: Context, record: Record, folder: RunFolder, *, clock: Clock = Clock()) -> None:
     """Destroy the attempt's stack, prove that its pods are gone, archive the checkpoint, remove the stack.
 
     Where the state is lost (or was never on this machine) the pods are ended through the cloud, by id and lease.
@@ -71,7 +81,7 @@ def destroy_run(context: Context, record: Record, folder: RunFolder, *, sleep: C
         return
     shield = shielded(lambda: left_behind(record), context.ui.fail)
     with shield, context.ui.stage("destroy", "the run's stack"), folder.stage(record, "destroy"):
-        found = _destroy(context, record, folder, stack if here else None, sleep)
+        found = _destroy(context, record, folder, stack if here else None, clock)
         note_ended(record, found.proof, record.pod.get("end"))
         if not found.proof.proved:
             raise StillThere("\n".join(filter(None, (str(found.proof), _words(found.problem)))), hint=_again(record)) from None
@@ -120,19 +130,23 @@ class _Found:
     problem: TrainyardError | None
 
 
-def _destroy(context: Context, record: Record, folder: RunFolder, stack: Stack | None, sleep: Callable[[float], None]) -> _Found:
-    found = _destroy_once(context, record, folder, stack)
+def _destroy(context: Context, record: Record, folder: RunFolder, stack: Stack | None, clock: Clock) -> _Found:
+    until = clock.now() + WHOLE
+    found = _destroy_once(context, record, folder, stack, until, clock)
     for attempt in range(1, ATTEMPTS):
         if found.proof.proved and (not found.problem or isinstance(found.problem, DiskFull)):
             break
+        # The engine waits LEAVE for a pod that does not go: a try that might end after all time is not begun.
+        if clock.now() + _PAUSE * attempt + LEAVE > until:
+            break
         said = _words(found.problem) if found.proof.proved else str(found.proof)
         context.ui.warn(f"{said}; trying again in {_PAUSE * attempt:.0f} s")
-        sleep(_PAUSE * attempt)
-        found = _destroy_once(context, record, folder, stack)
+        clock.sleep(_PAUSE * attempt)
+        found = _destroy_once(context, record, folder, stack, until, clock)
     return found
 
 
-def _destroy_once(context: Context, record: Record, folder: RunFolder, stack: Stack | None) -> _Found:
+def _destroy_once(context: Context, record: Record, folder: RunFolder, stack: Stack | None, until: float, clock: Clock) -> _Found:
     """Try once. What the engine does not end is ended through the cloud: the pod costs money, the state does not."""
     leases = _leases(context, record, stack)
     problem = _by_engine(context, record, folder, stack) if stack is not None else None
@@ -140,7 +154,7 @@ def _destroy_once(context: Context, record: Record, folder: RunFolder, stack: St
         cloud = context.cloud_of(record)
     except TrainyardError as error:
         return _Found(unasked(known(record), error.message), problem)
-    ids, trusted = known(record), time.time()
+    ids, trusted = known(record), clock.now()
     if problem or stack is None:
         for lease_id in leases:
             try:
@@ -153,7 +167,11 @@ def _destroy_once(context: Context, record: Record, folder: RunFolder, stack: St
             trusted = max(trusted, told.trusted_from if not record.reached("started") else 0.0)
     if not ids and not leases:
         return _Found(Proof(), problem)
-    return _Found(prove(cloud, ids, lambda pod: pod.lease_id in leases, trusted_from=trusted, patience=PATIENCE), problem)
+    left = max(0.0, min(PATIENCE, until - clock.now()))
+    proof = prove(
+        cloud, ids, lambda pod: pod.lease_id in leases, trusted_from=trusted, patience=left, time=clock.now, sleep=clock.sleep,
+    )  # fmt: skip
+    return _Found(proof, problem)
 
 
 def _need_word_of_a_lost_state(context: Context, record: Record, folder: RunFolder) -> None:
