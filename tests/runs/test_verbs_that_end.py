@@ -147,6 +147,15 @@ def test_reap_and_audit_believe_no_single_list(site: Site) -> None:
     assert site.alive() == []
 
 
+def test_reap_of_a_list_that_is_always_empty_says_6_while_the_account_is_charged(site: Site) -> None:
+    assert account.reap_stacks(site.context, STACK, dry_run=False, as_json=False) == 0
+    pod = site.rent()
+    assert account.reap_stacks(site.context, STACK, dry_run=False, as_json=False) == 0, "what is listed is no secret"
+    site.lie("list-empty")
+    assert account.reap_stacks(site.context, STACK, dry_run=False, as_json=False) == 6
+    assert f"charges ${pod.price_per_hour:.4f}/h now" in site.printed.getvalue() and "is not known" in site.printed.getvalue()
+
+
 def test_what_reap_and_audit_show_is_whole_on_80_columns(site: Site) -> None:
     pod = site.rent()
     account.reap_stacks(site.context, STACK, dry_run=True, as_json=False)

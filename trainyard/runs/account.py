@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from trainyard import settings
 from trainyard.clouds import open_cloud
 from trainyard.clouds.absence import Known, prove, seen
 from trainyard.clouds.marker import format_time
-from trainyard.clouds.protocol import Cloud, CostItem
+from trainyard.clouds.protocol import Account, Cloud, CostItem
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
 from trainyard.runs import reap
 from trainyard.runs.context import Context
@@ -23,19 +24,22 @@ if TYPE_CHECKING:
     from trainyard.storage.objects import OpenUpload
 
 
-def reap_stacks(context: Context, name: str | None, *, dry_run: bool, as_json: bool) -> int:
-    """Reap one stack's cloud, or every cloud the settings name; return 0, 6 when a pod could not be ended.
+def reap_stacks(context: Context, name: str | None, *, dry_run: bool, as_json: bool, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Reap one stack's cloud, or every cloud the settings name; return 0, 6 when a pod could not be ended or is charged unseen.
 
     A cloud that does not answer keeps none of the others from it; its error is raised when all were asked.
     """
     found: dict[str, Sequence[reap.Sighting]] = {}
     unanswered: TrainyardError | None = None
+    unseen = False
     for cloud in _clouds(context, name):
         try:
             found[cloud.name] = reap.reap(cloud, dry_run=dry_run)
         except CloudError as error:
             context.ui.fail(f"{cloud.name}: which pods there are is not known: {error.message}")
             unanswered = unanswered or error
+        else:
+            unseen = (not found[cloud.name] and _charged_unseen(context, cloud, sleep)) or unseen
     if as_json:
         print(json.dumps({cloud_name: reap.rows(pods) for cloud_name, pods in found.items()}, indent=1))
     else:
@@ -43,7 +47,7 @@ def reap_stacks(context: Context, name: str | None, *, dry_run: bool, as_json: b
             context.ui.say("\n".join(_reap_lines(cloud_name, pods)))
             left = [s.pod.price_per_hour for s in pods if s.ended is not True and s.pod.status != "exited"]
             context.ui.say(f"{cloud_name}: {len(pods)} pods listed, ${_sum(left):.2f}/h after this{_and_unknown(left)}")
-    if any(sighting.ended is False for pods in found.values() for sighting in pods):
+    if unseen or any(sighting.ended is False for pods in found.values() for sighting in pods):
         return StillThere.exit_code
     if unanswered is not None:
         raise unanswered
@@ -124,17 +128,53 @@ def _open_uploads(context: Context, name: str) -> list[OpenUpload]:
 
 
 def _say_account(context: Context, cloud: Cloud, listed: float) -> None:
-    try:
-        told = cloud.account()
-    except CloudError as error:
-        context.ui.warn(f"the cloud does not tell the account's balance and bill: {error.message}")
-        return
+    told = _account(context, cloud)
     if told is not None:
         lasts = f", which lasts {told.balance / told.per_hour:.0f} h" if told.per_hour else ""
         context.ui.say(f"billed for pods in the last 30 days ${told.billed:.2f}; balance ${told.balance:.2f}{lasts}")
-        if told.per_hour > 1.1 * listed + 0.01:
-            # A second witness: a list that leaves pods out does not change what the account is charged.
-            context.ui.warn(f"{cloud.name} charges ${told.per_hour:.4f}/h now, which is more than it lists: see its own console")
+        if _more(told, listed):
+            context.ui.warn(_charged(cloud, told))
+
+
+def _account(context: Context, cloud: Cloud) -> Account | None:
+    try:
+        return cloud.account()
+    except CloudError as error:
+        context.ui.warn(f"the cloud does not tell the account's balance and bill: {error.message}")
+        return None
+
+
+def _more(told: Account, listed: float) -> bool:
+    """Tell whether the account is charged for more than is listed: a second witness, which a list that leaves pods out does not change."""
+    return told.per_hour > 1.1 * listed + 0.01
+
+
+def _charged(cloud: Cloud, told: Account) -> str:
+    return f"{cloud.name} charges ${told.per_hour:.4f}/h now, which is more than it lists: see its own console"
+
+
+def _charged_unseen(context: Context, cloud: Cloud, sleep: Callable[[float], None]) -> bool:
+    """Tell, and say, that an account whose list shows no pod is charged for more than all that is listed."""
+    if _unseen(context, cloud, sleep) is None:
+        return False
+    sleep(cloud.capabilities.settle)  # a bill may lag behind a pod that has just ended, a list behind one just made
+    told = _unseen(context, cloud, sleep)
+    if told is None:
+        return False
+    context.ui.fail(f"{_charged(cloud, told)}. No pod is on its list, so whether one runs is not known")
+    return True
+
+
+def _unseen(context: Context, cloud: Cloud, sleep: Callable[[float], None]) -> Account | None:
+    told = _account(context, cloud)
+    if told is None or not _more(told, 0.0):
+        return None
+    try:
+        costs = seen(cloud, cloud.costs, lambda item: (item.kind, item.id), sleep=sleep)
+    except CloudError as error:
+        context.ui.warn(f"what the account pays for is not known: {error.message}")
+        return None
+    return told if _more(told, _sum(item.per_hour for item in costs)) else None
 
 
 def _clouds(context: Context, name: str | None) -> list[Cloud]:
