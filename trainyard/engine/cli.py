@@ -181,7 +181,11 @@ def _outputs(given: argparse.Namespace, project: Project, stack: str, backend: B
     from trainyard.engine import transfer
 
     values = transfer.outputs(backend, project, stack, os.environ, given.show_secrets)
-    _events(given).outputs(values)
+    if given.show_secrets:
+        _events(given).outputs(values)
+    else:
+        events = _events(given, transfer.hide(backend, project, stack, os.environ))
+        events.outputs(events.hidden(values))
     return 0
 
 
@@ -225,5 +229,5 @@ def _import(given: argparse.Namespace, project: Project, stack: str, backend: Ba
     return 0
 
 
-def _events(given: argparse.Namespace) -> Events:
-    return Events(sys.stdout, machine=given.json, preview=False, hide=lambda text: text)
+def _events(given: argparse.Namespace, hide: Callable[[str], str] = str) -> Events:
+    return Events(sys.stdout, machine=given.json, preview=False, hide=hide)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,28 @@ def outputs(backend: Backend, project: Project, stack: str, env: Mapping[str, st
             resource = parse_resource(item, crypter)
             return {key: shown(value, secrets=show_secrets) for key, value in sorted(resource.outputs.items())}
     return {}
+
+
+def hide(backend: Backend, project: Project, stack: str, env: Mapping[str, str]) -> Callable[[str], str]:
+    """Return what masks the secrets of a stack in a text; without the passphrase nobody knows them, and it masks none."""
+    latest = backend.load(project.name, stack).get("latest") or {}
+    sealed, wire = list(_ciphertexts(latest.get("resources"))), Wire(Path())
+    if sealed and ("PULUMI_CONFIG_PASSPHRASE" in env or env.get("PULUMI_CONFIG_PASSPHRASE_FILE")):
+        crypter = _crypter(latest, env)
+        for text in sealed:
+            wire.remember(json.loads(crypter.decrypt(text)))
+    return wire.hide
+
+
+def _ciphertexts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if value.get(SIGNATURE) == SECRET and "ciphertext" in value:
+            yield value["ciphertext"]
+        for item in value.values():
+            yield from _ciphertexts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _ciphertexts(item)
 
 
 def export(backend: Backend, project: Project, stack: str, env: Mapping[str, str], show_secrets: bool) -> str:
