@@ -187,6 +187,48 @@ def test_the_last_rule_of_all_is_taken_away_by_a_delete(rewriting: StoreSettings
     assert proxy.count("DELETE lifecycle") == 1 and lifecycle.get(rewriting).rules == ()
 
 
+def _uploads(settings: StoreSettings) -> dict[str, int]:
+    """Return the rules of a bucket that drop open uploads, with their days."""
+    rules = s3(settings).get_bucket_lifecycle_configuration(Bucket=settings.bucket)["Rules"]
+    return {r["ID"]: r["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] for r in rules if "AbortIncompleteMultipartUpload" in r}
+
+
+@pytest.mark.parametrize("kind", ["aws", "r2"])
+def test_uploads_that_a_lost_machine_left_open_are_dropped_after_a_week_unless_a_rule_says_otherwise(
+    rewriting: StoreSettings, proxy: LyingProxy, kind: Any
+) -> None:
+    amazon = replace(rewriting, kind=kind)
+    for _ in range(2):
+        assert lifecycle.put(amazon, RULES[:1]) == lifecycle.get(amazon) == lifecycle.Lifecycle("store", RULES[:1])
+    assert _uploads(amazon) == {"trainyard-Default-uploads": 7} and proxy.count("PUT lifecycle") == 1
+    lifecycle.put(amazon, RULES)
+    assert _uploads(amazon) == {"trainyard-tmp": 1}, "a person's own rule says it"
+    lifecycle.put(amazon, ())
+    assert _uploads(amazon) == {"trainyard-Default-uploads": 7}
+    lifecycle.take_away(amazon)
+    s3(amazon).put_bucket_lifecycle_configuration(Bucket=amazon.bucket, LifecycleConfiguration={"Rules": [R2_DEFAULT]})
+    lifecycle.put(amazon, ())
+    assert _uploads(amazon) == {R2_DEFAULT["ID"]: 7}, "the store's own, or one of a person's in its console"
+
+
+def test_a_store_of_an_unknown_kind_gets_no_rule_that_nobody_declared(rewriting: StoreSettings, proxy: LyingProxy) -> None:
+    lifecycle.put(replace(rewriting, kind="s3"), ())
+    assert proxy.count("PUT lifecycle") == 0
+
+
+def test_a_key_that_may_declare_no_rules_is_enough_where_nobody_declared_one(
+    rewriting: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(settings: StoreSettings, target: Any) -> None:
+        raise StoreError("AccessDenied", code="AccessDenied")
+
+    monkeypatch.setattr(lifecycle, "_write", refuse)
+    amazon = replace(rewriting, kind="aws")
+    assert lifecycle.put(amazon, ()) == lifecycle.Lifecycle("store", ())
+    with pytest.raises(StoreError, match="AccessDenied"):
+        lifecycle.put(amazon, RULES)
+
+
 def test_a_server_that_ignores_the_sub_resource_never_sees_a_put_or_delete_of_it(through: StoreSettings, proxy: LyingProxy) -> None:
     proxy.lifecycle = "ignore"
     careless = replace(through, lifecycle=True)

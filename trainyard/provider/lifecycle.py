@@ -90,7 +90,7 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
         if settings is not None:
             from trainyard.storage import lifecycle
 
-            lifecycle.put(settings, [])
+            lifecycle.take_away(settings)
     except TrainyardError as error:
         call.world.warn(f"the lifecycle rules of bucket {given.bucket} stay: {error}")
 

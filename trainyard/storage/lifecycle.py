@@ -21,6 +21,10 @@ from trainyard.storage.rules import OURS, Rule, expiring, from_wire, normal, to_
 from trainyard.storage.seal import put_proven, read
 
 OBJECT = "lifecycle/rules.json"
+DEFAULT: Mapping[str, Any] = to_wire(Rule("Default-uploads", abort_uploads_days=7))  # no id of a person's has a capital
+"""Put beside what is declared, unless somebody's rule drops uploads: one that a lost machine left open is billed for ever."""
+_DROPS_UPLOADS = ("aws", "r2")
+"""Stores that are known to carry it out. Others refuse it, or drop it in silence (MinIO): there a person declares it, or not."""
 NO_SWEEPER = "this store has no lifecycle: the rules are kept in the bucket, and until the sweeper exists nothing expires by itself"
 # AWS is eventually consistent here.
 _PATIENCE = 180.0
@@ -49,12 +53,18 @@ def get(settings: StoreSettings) -> Lifecycle:
     current = _ask(settings)
     if current is None:
         return Lifecycle("object", _read_object(settings))
-    ours = tuple(sorted((from_wire(rule) for rule in current if _is_ours(rule)), key=lambda rule: rule.id))
+    declared = (from_wire(rule) for rule in current if _is_ours(rule) and rule.get("ID") != DEFAULT["ID"])
+    ours = tuple(sorted(declared, key=lambda rule: rule.id))
     return _found(ours, [rule for rule in current if not _is_ours(rule)])
 
 
-def put(settings: StoreSettings, rules: Sequence[Rule], *, pause: Callable[[float], None] = time.sleep) -> Lifecycle:
-    """Make exactly these the rules of ours; others' rules stay. An empty list takes ours away.
+def take_away(settings: StoreSettings) -> None:
+    """Take the rules of ours away, the default one too."""
+    put(settings, [], default=False)
+
+
+def put(settings: StoreSettings, rules: Sequence[Rule], *, default: bool = True, pause: Callable[[float], None] = time.sleep) -> Lifecycle:
+    """Make exactly these the rules of ours, and the default one where nobody's says otherwise; others' rules stay.
 
     Raises StoreError when the store does not keep them as they were sent.
     """
@@ -67,9 +77,19 @@ def put(settings: StoreSettings, rules: Sequence[Rule], *, pause: Callable[[floa
         return Lifecycle("object", wanted)
     foreign = [rule for rule in current if not _is_ours(rule)]
     target = foreign + [to_wire(rule) for rule in wanted]
-    if normal(target) != normal(current):
-        _write(settings, target)
-        _await(settings, target, pause)
+    dropped = any(rule.get("AbortIncompleteMultipartUpload") for rule in target)
+    more = [DEFAULT] if default and settings.kind in _DROPS_UPLOADS and not dropped else []
+    if normal(target + more) != normal(current):
+        try:
+            _write(settings, target + more)
+        except StoreError:
+            if not more:
+                raise
+            more = []  # a key that may not declare any keeps nobody from a bucket for which nobody declared one
+            if normal(target) != normal(current):
+                _write(settings, target)
+        if normal(target + more) != normal(current):
+            _await(settings, target + more, pause)
     return _found(wanted, foreign)
 
 
