@@ -113,8 +113,12 @@ def info(status: str) -> PodInfo:
     ],
 )  # fmt: skip
 def test_a_pod_that_its_cloud_has_stopped_is_over_although_it_is_listed(told: object, word: str | None) -> None:
-    over = pod(told).over()
+    waited: list[float] = []
+
+    over = pod(told).over(sleep=waited.append)
+
     assert over is None if word is None else word in str(over)
+    assert bool(waited) == (word is not None), "it is asked a second time, a while later"
 
 
 def test_a_cloud_that_does_not_answer_says_nothing_about_its_pod() -> None:
