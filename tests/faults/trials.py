@@ -103,13 +103,14 @@ BOOTS = (
     Trial("boot-slow", "allocated only after a while", (Fault("boot-slow", does={"slow": 2.0}),), least_pods=1),
 )  # fmt: skip
 LIVES = (
-    Trial("pod-dies", "a pod vanishes by itself", (Fault("pod-dies", when=TRAINING),), (1,), ("ended",), steps=600, least_pods=1),
+    Trial("pod-dies", "a pod vanishes by itself", (Fault("pod-dies", when=TRAINING),), (4,), ("ended",), steps=600, least_pods=1,
+          missed=30.0),
     Trial("pod-exits", "stopped by RunPod; its volume is billed on",
-          (Fault("pod-exits", when=TRAINING),), (1,), ("has stopped",), steps=600,
-          least_pods=1),
+          (Fault("pod-exits", when=TRAINING),), (4,), ("has stopped",), steps=600,
+          least_pods=1, missed=30.0),
     Trial("pod-dies with the result on it", "a pod vanishes before its result is home", (Fault("pod-dies", None, TRAINED),), (0, 5, 7),
           least_pods=1),
-    Trial("container-restarts", "the container died and was started again", (Fault("container-restarts", when=TRAINING),), (1, 5, 10),
+    Trial("container-restarts", "the container died and was started again", (Fault("container-restarts", when=TRAINING),), (1, 5, 6, 10),
           steps=600, least_pods=1),
     Trial("pod-key-refused", "the pod's own key may not end it", (Fault("pod-key-refused", None),),
           says=("only from outside",), least_pods=1),

@@ -231,13 +231,29 @@ def destroy(site: Site, context: Context | None = None) -> int:
     return environments.operate(context or site.context, STACK, "destroy", yes=True, as_json=False)
 
 
-def test_destroy_of_a_state_that_names_nothing_says_6_while_the_account_has_pods_of_ours(site: Site) -> None:
-    assert destroy(site) == 0
+def test_destroy_of_a_state_that_is_lost_says_6_while_the_account_has_pods_of_ours(site: Site) -> None:
     pod = site.rent()
     for _ in range(2):
         with pytest.raises(StillThere) as caught:
             destroy(site)
         assert names_it(caught.value, pod) and "reap" in str(caught.value)
+
+
+def test_destroy_of_an_empty_state_is_done_beside_a_colleague_s_pod_and_tells_it(site: Site) -> None:
+    assert destroy(site) == 0  # as after an up that ended before it had a lease: a state is there, and made nothing
+    stranger = site.rent()
+    assert destroy(site) == 0 and site.alive() == [stranger.id]
+    assert stranger.id in site.printed.getvalue() and "not of this stack" in site.printed.getvalue()
+
+
+def test_destroy_of_a_damaged_state_is_no_proof_of_anything(site: Site) -> None:
+    assert destroy(site) == 0
+    (state,) = (site.yard.home / "state").rglob(f"{STACK}.json")
+    state.write_text('{"version": 3, ', encoding="utf-8")
+    pod = site.rent()
+    with pytest.raises(TrainyardError) as caught:
+        destroy(site)
+    assert caught.value.exit_code != 0 and site.alive() == [pod.id] and pod.id in str(caught.value)
 
 
 def test_destroy_that_cannot_ask_the_cloud_never_says_destroyed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

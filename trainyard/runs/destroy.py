@@ -48,13 +48,18 @@ def destroy(context: Context, stack: Stack, runs: Iterable[Record], on_event: On
     """
     resources = facade.readable_resources(stack)
     named = _named(resources, runs)
-    begun_before = named.nothing and _take_from_last(context, stack, named)
+    unknown = named.nothing and not _exists(stack)
+    begun_before = named.nothing and not unknown and _take_from_last(context, stack, named)
+    if unknown:
+        # Before the engine leaves an empty state, which would tell the next destroy that there was nothing.
+        _need_word_of_what_no_state_knows(context, stack, empty=False)
     if not named.nothing:
         _remember_names(context, stack, named)
     with shielded(lambda: f"stack '{stack.name}' is not destroyed; {_again(stack)}", context.ui.fail):
         done = _by_engine(stack, on_event)
         if named.nothing:
-            _need_word_of_what_no_state_knows(context, stack)
+            if not unknown:
+                _need_word_of_what_no_state_knows(context, stack, empty=done.error is None)
             return _outcome(stack, done if done.error is None else _by_engine(stack, on_event))
         proof = _prove(context, stack, named, engine_failed=done.error is not None)
         if done.error is not None and proof.proved:
@@ -64,8 +69,8 @@ def destroy(context: Context, stack: Stack, runs: Iterable[Record], on_event: On
         said = "\n".join([f"stack '{stack.name}' is not destroyed", str(proof), *([str(done.error)] if done.error else [])])
         raise StillThere(said, hint=_again(stack))
     declared.settle(context, stack, resources, proof)
-    if begun_before and (others := _of_ours(context, stack)):
-        context.ui.warn(f"pods of Trainyard's that are not of this stack:\n{_listed(others)}\n{_see(stack)}")
+    if begun_before:
+        _warn_of_others(context, stack, _of_ours(context, stack))
     return _outcome(stack, done)
 
 
@@ -131,13 +136,10 @@ def _prove(context: Context, stack: Stack, named: Named, *, engine_failed: bool)
 
 
 def _take_from_last(context: Context, stack: Stack, named: Named) -> bool:
-    """Take what the last destroy from here has named: one that was killed may have left a state without a word.
-
-    A state that is lost, not empty, says nothing of what was made since.
-    """
+    """Take what the last destroy from here has named: one that was killed may have left a state without a word."""
     try:
-        ids = _names_file(context, stack).read_text(encoding="utf-8").split() if facade.exists(stack) else []
-    except (OSError, UnicodeDecodeError, TrainyardError):
+        ids = _names_file(context, stack).read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError):
         return False
     named.leases |= set(ids)
     named.fences |= set(ids)  # ids are random: a lease's is no fence's
@@ -155,8 +157,19 @@ def _names_file(context: Context, stack: Stack) -> Path:
     return context.places.home / "settings" / f"{stack.name}.destroyed"
 
 
-def _need_word_of_what_no_state_knows(context: Context, stack: Stack) -> None:
-    """Without a lease in the state a destroy proves nothing: raise StillThere for pods of ours that the account has."""
+def _exists(stack: Stack) -> bool:
+    """Tell whether there is a state: one that is empty knows of all that was made under it, a lost one says nothing."""
+    try:
+        return facade.exists(stack)
+    except TrainyardError:
+        return False
+
+
+def _need_word_of_what_no_state_knows(context: Context, stack: Stack, *, empty: bool) -> None:
+    """Raise StillThere for pods of ours that may be of this stack (its state is lost), or when the cloud does not tell.
+
+    A state that is ``empty`` has made none: the lease is in it before a pod is asked for. Such pods are only told.
+    """
     try:
         ours = _of_ours(context, stack)
     except TrainyardError as error:
@@ -164,10 +177,17 @@ def _need_word_of_what_no_state_knows(context: Context, stack: Stack) -> None:
             f"the state of stack '{stack.name}' names nothing, and the cloud does not tell which pods there are: {error.message}",
             hint=_see(stack),
         ) from None
-    if ours:
+    if empty:
+        _warn_of_others(context, stack, ours)
+    elif ours:
         end = f"End one: invoke end {ours[0].id} --stack {stack.name}"
         hint = f"They may be of a state that is lost, or a colleague's. {_see(stack)}\n{end}"
         raise StillThere(f"the state of stack '{stack.name}' names no pod, these are Trainyard's:\n{_listed(ours)}", hint=hint)
+
+
+def _warn_of_others(context: Context, stack: Stack, others: Sequence[Left]) -> None:
+    if others:
+        context.ui.warn(f"pods of Trainyard's that are not of this stack:\n{_listed(others)}\n{_see(stack)}")
 
 
 def _of_ours(context: Context, stack: Stack) -> list[Left]:

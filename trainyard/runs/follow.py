@@ -67,7 +67,8 @@ def follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Ver
         record.vanished = jobs.verdict(status)
         return None
     if status.state != "exited":
-        raise PodFailed(f"the training has no verdict: {jobs.verdict(status)}")
+        gone = f"nothing of it is left in {pod.path('job')} (was the container started anew?)"
+        raise PodFailed(f"the training has no verdict: {gone if status.state == 'absent' else jobs.verdict(status)}")
     record.exit_code = status.exit_code
     return None
 
