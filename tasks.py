@@ -261,6 +261,7 @@ def download(c: Context, run: str, to: str, stack: str | None = None, partial: b
     """Fetch a result: parallel, resumable, every file proved by its sha256."""
     from trainyard.runs.fetch import fetch
 
+    to = _given(to.strip() or None, "DIR is empty: say where the result goes", "To fetch it into this folder: invoke download RUN .")
     return fetch(context(), stack, run, Path(to), partial=partial, whole=whole)
 
 
@@ -548,6 +549,8 @@ def _number(option: str, value: Any) -> float | None:
         number = float("nan")
     if not isfinite(number):
         raise UserError(f"{option} {value}: this is not a number")
+    if number <= 0:
+        raise UserError(f"{option} {value}: it must be more than 0")
     return number
 
 

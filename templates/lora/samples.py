@@ -132,12 +132,12 @@ def encode(run_dir, input_dir, config, encoder):
             samples.add(encoder.samples(row), limit, place, row.form)
         except forms.Flaw as error:
             report.note("flawed", place, str(error))
-    for line in report.lines(limit):
-        print(f"train: {line}", flush=True)
     if report.kinds["flawed"] and config["on_bad_row"] == "stop":
         more = report.kinds["flawed"] - len(report.reasons)
         lines = [*report.reasons, *([f"... and {more} more"] if more else []), "To train without them: --set on_bad_row=skip"]
         raise BadRows(f"{report.kinds['flawed']} of {report.rows} rows cannot be trained:\n" + "\n".join(lines))
+    for line in report.lines(limit):
+        print(f"train: {line}", flush=True)
     if not len(samples):
         raise BadRows("no row is left to learn from: every one is flawed, of weight 0, or max_seq_length cuts off its answer")
     return samples

@@ -251,6 +251,12 @@ def test_a_missing_output_folder_is_said(tmp_path: Path) -> None:
     assert "there is no folder" in scan(tmp_path / "nothing", ["**"])["error"]
 
 
+def test_an_output_folder_that_is_a_file_is_told_by_its_name_and_why(tmp_path: Path) -> None:
+    (tmp_path / "output").write_bytes(b"x")
+    (told,) = scan(tmp_path / "output", ["model/**"], keep=True)["left_out"]
+    assert told["path"] == "output" and told["why"] == "this folder cannot be read: Not a directory" and told["wanted"]
+
+
 def test_samples_are_hashes_of_ranges(tmp_path: Path) -> None:
     write(tmp_path, "a", b"0123456789")
     spec = {"ranges": [{"path": str(tmp_path / "a"), "offset": 2, "length": 3}]}

@@ -107,6 +107,25 @@ print(*report.lines(256), report.as_json(), sep="\\n")
 """
 
 
+STOPS = """
+import samples
+def read(run_dir, input_dir, config, report):
+    report.rows += 1
+    report.note("flawed", "d.jsonl:1", "is empty")
+    return iter(())
+samples.read = read
+try:
+    samples.encode("", "", {"max_seq_length": 9, "on_bad_row": "stop"}, None)
+except samples.BadRows as error:
+    print(error)
+"""
+
+
+def test_rows_that_stop_a_training_are_told_once_and_not_called_skipped(made, tmp_path):
+    out = run(made, tmp_path, STOPS).stdout
+    assert out.count("d.jsonl:1: is empty") == 1 and "are skipped" not in out
+
+
 def test_the_report_counts_and_names_the_rows(made, tmp_path):
     out = run(made, tmp_path, REPORT).stdout
     assert "1 of 5 rows are longer than max_seq_length 256 and cut: the end of their answer is not learnt (d.jsonl:2)" in out

@@ -95,3 +95,13 @@ def test_a_cancel_under_a_wrong_clock_leaves_the_training_its_time_to_save(watch
 
 def test_a_pod_that_cannot_be_asked_is_not_stopped_by_this_clock_alone(watched):
     assert watched(pod_says=None).tick(DAY) == []
+
+
+def test_a_cancel_says_at_once_how_long_saving_may_take_and_what_ends_the_pod_now(watched):
+    it = watched(pod_says=0.0)
+    it.folder.cancel(now=False)
+
+    assert it.tick(0.0) == [300.0]
+
+    told = it.screen.getvalue()
+    assert "stopped and saved, which may take 5m00s at most" in told and "invoke cancel ann/a --now ends the pod at once" in told

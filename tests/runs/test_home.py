@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.remote.local import LocalTransport
-from trainyard.runs.home import bring_home, take_reports
+from trainyard.runs.home import bring_home, mend_copies, take_reports
 from trainyard.runs.identity import RunId
 from trainyard.runs.record import RunFolder
 from trainyard.storage.manifest import Entry, Manifest, ResultKey
@@ -59,3 +59,21 @@ def test_a_report_that_is_large_or_a_link_or_not_there_holds_nothing_up(tmp_path
     (output / "data-report.json").symlink_to("/etc/hostname")
     take_reports(LocalTransport(), str(output), folder)
     assert list(folder.path.iterdir()) == []
+
+
+def test_a_copy_that_something_else_has_written_to_is_fetched_anew_and_others_stay(tmp_path: Path) -> None:
+    pod, here = tmp_path / "the pod's", tmp_path / "here"
+    pod.mkdir()
+    here.mkdir()
+    copies = {}
+    for name, there, copy in (("train.log", b"1\n2\n", b"1\n2\n3\n"), ("metrics.jsonl", b"{}\n", b"{}\n"), ("other", None, b"mine")):
+        if there is not None:
+            (pod / name).write_bytes(there)
+        (here / name).write_bytes(copy)
+        copies[str(pod / name)] = here / name
+
+    assert mend_copies(LocalTransport(), copies) == ["train.log"]
+
+    assert {path.name: path.read_bytes() for path in here.iterdir()} == {
+        "train.log": b"1\n2\n", "metrics.jsonl": b"{}\n", "other": b"mine",
+    }  # fmt: skip

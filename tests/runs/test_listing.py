@@ -30,5 +30,11 @@ def test_what_went_wrong_stands_below_its_run_in_one_line():
     assert told[2] == "    the pod did not boot"
 
 
+def test_a_result_that_is_owed_to_its_bucket_is_seen_with_the_command_that_pushes_it():
+    told = lines([row("a/b", local_path="/out", owed=True)])
+
+    assert told[1].split()[5] == "owed" and told[2].endswith("invoke recover") and all(len(line) <= 80 for line in told)
+
+
 def test_without_runs_that_is_said():
     assert lines([]) == ["no runs in this checkout yet"]

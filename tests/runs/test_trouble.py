@@ -24,6 +24,7 @@ from trainyard.runs.context import Context
 from trainyard.runs.leave import Left, leaving
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.record import PHASES, Record, RunFolder
+from trainyard.runs.summary import last_lines
 from trainyard.runs.ui import Ui
 from trainyard.runs.verdict import Verdict
 
@@ -155,6 +156,34 @@ def test_who_leaves_is_told_what_stays_and_what_it_costs(run, left):
     assert it.ended == [] and told.value.exit_code == 11
     for text in ("Ctrl-C" if not str(left) else str(left), "pod p1", "$2.50/h", "2999-01-01", "invoke attach ann/a", "invoke cancel ann/a"):
         assert text in str(told.value)
+
+
+def test_who_leaves_the_way_to_safety_by_a_second_ctrl_c_exits_11_and_is_told_what_stays(run, monkeypatch):
+    it = run("trained")
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+
+    def twice(*words):
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        return committed(*words)
+
+    it.patch(finish, "commit", twice)
+    it.drive()
+
+    assert codes == [Detached.exit_code]
+    told = " ".join(it.screen.getvalue().split())
+    for text in ("detached (told twice)", "pod p1", "$2.50/h", "2999-01-01", "invoke attach ann/a", "invoke cancel ann/a"):
+        assert text in told
+
+
+def test_the_last_lines_of_a_log_are_told_once(run):
+    it = run("trained")
+    it.patch(finish, "commit", lambda *a: Verdict("training", "the training exited 1\n  the last line", 1))
+
+    lines = last_lines(it.drive(), None)
+
+    assert (it.screen.getvalue() + "\n".join(lines)).count("the last line") == 1 and "exited 1" in it.screen.getvalue()
 
 
 @pytest.mark.parametrize("trouble", [UserError("no"), KeyError("x"), MemoryError(), KeyboardInterrupt(), SystemExit(1)], ids=repr)

@@ -17,7 +17,7 @@ from tests.rehearsal.conftest import make_spec
 from trainyard.clouds import http
 from trainyard.clouds.absence import LEAVE
 from trainyard.clouds.protocol import OfferQuery, PodInfo
-from trainyard.errors import StillThere, TrainyardError, UserError
+from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
 from trainyard.rehearsal.runpod import Emulator, Timing, start
 from trainyard.remote.transport import Address
 from trainyard.runs import account, environments, teardown
@@ -135,6 +135,15 @@ def test_reap_exits_6_for_a_pod_that_only_an_empty_list_calls_gone(site: Site) -
     assert account.reap_stacks(site.context, STACK, dry_run=False, as_json=False) == 6
     assert f"{pod.id}" in site.printed.getvalue() and "STILL THERE" in site.printed.getvalue()
     assert site.alive() == [pod.id]
+
+
+def test_a_cloud_that_does_not_answer_the_reaper_is_told_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise CloudError("the sky is closed", hint="wait")
+
+    monkeypatch.setattr(account.reap, "reap", refuse)
+    assert account.reap_stacks(site.context, STACK, dry_run=False, as_json=False) == CloudError.exit_code
+    assert site.printed.getvalue().count("the sky is closed") == 1 and "wait" in site.printed.getvalue()
 
 
 def test_reap_and_audit_believe_no_single_list(site: Site) -> None:

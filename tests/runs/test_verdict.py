@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
 import pytest
 
 from trainyard.config import places
+from trainyard.pod.uploader import compile_pattern
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.declared import declaration, read_declared
-from trainyard.recipes.values import resolve
+from trainyard.recipes.values import artefacts_of, resolve
 from trainyard.remote.jobs import OUT_OF_MEMORY
 from trainyard.runs import finish
 from trainyard.runs.context import Context
@@ -42,6 +44,17 @@ def test_a_killed_training_says_whether_its_memory_was_used_up(tmp_path: Path, l
 
     assert verdict.error is not None and verdict.error.splitlines()[0] == told
     assert log.decode().splitlines()[-1] in verdict.error
+
+
+def test_what_is_advised_when_an_expected_file_is_missing_names_what_is_kept_and_can_be_set() -> None:
+    command = load_recipe(ROOT, "command")
+    said = "6. done (exit code 0), but nothing matches model/* in the output"
+    known = next(one for one in command.known_failures if one.pattern.search(said))
+    sets = re.findall(r"--set '([^']+)'", known.remedy)
+    asked = [artefacts_of(command, resolve(command, sets=[f"script={__file__}", text])) for text in sets]
+
+    assert asked == [["model/PATTERN"], []]
+    assert any(compile_pattern(one.pattern, False).match(asked[0][0]) for one in command.outputs)
 
 
 @pytest.mark.parametrize(

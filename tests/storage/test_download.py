@@ -169,6 +169,12 @@ def test_something_else_where_a_file_must_be_is_told_and_stays_as_it_is(taken: s
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_link_to_nothing_is_called_so(kept: Kept, tmp_path: Path) -> None:
+    (tmp_path / "dir").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match="dir is a link to nothing"):
+        download(kept.settings, str(WHERE), tmp_path / "dir")
+
+
 def test_a_full_disk_at_home_is_a_full_disk(kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -295,8 +301,16 @@ def test_a_result_without_success_is_refused_unless_told_otherwise(mine: Kept, t
 def test_a_manifest_that_success_does_not_vouch_for_is_not_believed(mine: Kept, tmp_path: Path) -> None:
     body = s3(mine.settings).get_object(Bucket=mine.settings.bucket, Key=WHERE.manifest)["Body"].read()
     s3(mine.settings).put_object(Bucket=mine.settings.bucket, Key=WHERE.manifest, Body=body + b" ")
-    with pytest.raises(StoreError, match="no _SUCCESS that fits its manifest"):
+    with pytest.raises(StoreError, match=r"was committed .*_SUCCESS says so.*another one now"):
         download(mine.settings, str(WHERE), tmp_path)
+
+
+@pytest.mark.parametrize("key", [WHERE.manifest, WHERE.model + "config.json"])
+def test_what_is_missing_of_a_committed_result_is_never_called_not_committed(key: str, mine: Kept, tmp_path: Path) -> None:
+    bucket.forget(mine.settings, key)
+    with pytest.raises(StoreError, match="missing now") as caught:
+        download(mine.settings, str(WHERE), tmp_path)
+    assert key.rpartition("/")[2] in str(caught.value) and "never committed" not in str(caught.value)
 
 
 def test_an_object_that_was_exchanged_in_the_bucket_is_found(mine: Kept, tmp_path: Path) -> None:

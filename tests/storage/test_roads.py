@@ -141,7 +141,7 @@ def test_a_store_that_fails_for_a_while_is_asked_again(scene: Scene, proxy: Lyin
     scene.clock.at.append((25.0, proxy.reset))
     result = scene.save()
     assert (result["road"], result["owed"]) == ("bucket", False) and 25 <= scene.clock.t < 60
-    assert "tried again for 15 min" in scene.said and KEY.success in keys(scene.settings)
+    assert "tried again until " in scene.said and "then the result comes home" in scene.said and KEY.success in keys(scene.settings)
 
 
 @pytest.mark.parametrize("where", [" scan", " send", " sample", "committed"])

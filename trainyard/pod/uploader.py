@@ -238,7 +238,7 @@ def sort_out(spec: dict[str, Any]) -> tuple[dict[str, Seen], list[dict[str, Any]
         why, asked = None, False
         if any(pattern.match(seen.path) for pattern in unwanted):
             why = "excluded"
-        elif not any(pattern.match(seen.path) for pattern in wanted):
+        elif seen.path and not any(pattern.match(seen.path) for pattern in wanted):
             why = "no output pattern"
         else:
             why, asked = seen.why or untaken(seen, spec), True
@@ -246,7 +246,8 @@ def sort_out(spec: dict[str, Any]) -> tuple[dict[str, Seen], list[dict[str, Any]
             chosen[seen.path] = seen
         else:
             size = seen.status.st_size if stat.S_ISREG(seen.status.st_mode) else 0
-            left_out.append({"path": printable(seen.path), "size": size, "why": why, "wanted": asked})
+            name = seen.path or os.path.basename(spec["root"].rstrip("/"))  # the folder itself, which is none
+            left_out.append({"path": printable(name), "size": size, "why": why, "wanted": asked})
     return chosen, left_out
 
 

@@ -129,11 +129,15 @@ class _Reading:
         """Return the flaws as lines: what is wrong, how often and where."""
         return tuple(f"{self._places(reason)}: {reason}" for reason in self.reasons)
 
+    def _told_below(self, first: UserError) -> list[str]:
+        """Return the same below the first flaw, whose sentence is not said again."""
+        return [f"{self._places(reason)}: {'this' if reason == first.message else reason}" for reason in self.reasons]
+
     def stop(self, hint: str | None) -> UserError:
         """Return the error that tells all flaws, the first with its line."""
         assert self.first is not None
         rows = sum(self.forms.values())
-        lines = [f"{self.flawed} rows are flawed, {rows} are not:", *self.told()] if self.flawed > 1 else []
+        lines = [f"{self.flawed} rows are flawed, {rows} are not:", *self._told_below(self.first)] if self.flawed > 1 else []
         return UserError(self.first.message, where=self.first.where, hint="\n".join(filter(None, [*lines, self.first.hint, hint])) or None)
 
     def _places(self, reason: str) -> str:

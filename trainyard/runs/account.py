@@ -27,17 +27,16 @@ if TYPE_CHECKING:
 def reap_stacks(context: Context, name: str | None, *, dry_run: bool, as_json: bool, sleep: Callable[[float], None] = time.sleep) -> int:
     """Reap one stack's cloud, or every cloud the settings name; return 0, 6 when a pod could not be ended or is charged unseen.
 
-    A cloud that does not answer keeps none of the others from it; its error is raised when all were asked.
+    A cloud that does not answer is told, keeps none of the others from it and gives its exit code when all were asked.
     """
     found: dict[str, Sequence[reap.Sighting]] = {}
-    unanswered: TrainyardError | None = None
-    unseen = False
+    unanswered, unseen = 0, False
     for cloud in _clouds(context, name):
         try:
             found[cloud.name] = reap.reap(cloud, dry_run=dry_run)
         except CloudError as error:
-            context.ui.fail(f"{cloud.name}: which pods there are is not known: {error.message}")
-            unanswered = unanswered or error
+            context.ui.fail(f"{cloud.name}: which pods there are is not known: {error}")
+            unanswered = unanswered or error.exit_code
         else:
             unseen = (not found[cloud.name] and _charged_unseen(context, cloud, sleep)) or unseen
     if as_json:
@@ -49,9 +48,7 @@ def reap_stacks(context: Context, name: str | None, *, dry_run: bool, as_json: b
             context.ui.say(f"{cloud_name}: {len(pods)} pods listed, ${_sum(left):.2f}/h after this{_and_unknown(left)}")
     if unseen or any(sighting.ended is False for pods in found.values() for sighting in pods):
         return StillThere.exit_code
-    if unanswered is not None:
-        raise unanswered
-    return 0
+    return unanswered
 
 
 def end_pod(context: Context, name: str, reference: str) -> int:

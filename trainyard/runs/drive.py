@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, Literal
 
-from trainyard.errors import CloudError, DiskFull, EngineError, StillThere, TrainyardError, UserError
+from trainyard.errors import CloudError, Detached, DiskFull, EngineError, StillThere, TrainyardError, UserError
 from trainyard.faults import readable
 from trainyard.runs import teardown, trouble
 from trainyard.runs.context import Context
@@ -188,7 +188,8 @@ def _train(context: Context, record: Record, folder: RunFolder, kept: Keepsake) 
         _advance(context, record, folder, "trained", exit_code=record.exit_code)
     from trainyard.runs import finish
 
-    with teardown.shielded(lambda: str(trouble.detached(record, "told twice")), context.ui.fail, "the way of the result to safety"):
+    leaves, doing = (lambda: str(trouble.detached(record, "told twice"))), "the way of the result to safety"
+    with teardown.shielded(leaves, context.ui.fail, doing, code=Detached.exit_code):
         try:
             with folder.stage(record, "commit"):
                 return finish.commit(context, record, folder, pod)
@@ -222,7 +223,7 @@ def _take(context: Context, record: Record, folder: RunFolder, verdict: Verdict)
     else:
         record.error, record.error_code = verdict.error, verdict.code
         record.training_success = bool(record.training_success)
-        context.ui.fail(verdict.error)
+        context.ui.fail(verdict.error.partition("\n")[0])  # with the log's last lines it ends the summary
     try:
         if not record.pod:
             _remember_pod(context, record, folder)

@@ -21,7 +21,7 @@ from trainyard.remote.protocol import Transport
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import Context
 from trainyard.runs.heartbeat import beat
-from trainyard.runs.home import take_reports
+from trainyard.runs.home import mend_copies, take_reports
 from trainyard.runs.notes import note
 from trainyard.runs.outlook import Outlook
 from trainyard.runs.pod import Pod
@@ -102,6 +102,8 @@ def _follow(context: Context, record: Record, folder: RunFolder, pod: Pod) -> Jo
         watch = _Watch(context, record, folder, pod, transport)
         status = follow_job(transport, pod.path("job"), tails, tick=watch.tick, on_link=watch.on_link)
         take_reports(transport, pod.path("output"), folder)
+        for name in mend_copies(transport, {tails[0].path: folder.log, tails[1].path: folder.metrics}):
+            context.ui.warn(f"{name} here was not what the pod has, and was fetched anew")
         return status
 
 
@@ -217,7 +219,9 @@ class _Watch:
             return
         if why != self.told:
             self.told = self.record.stop_reason = why
-            self.context.ui.warn(f"{why}: the training is stopped and saved")
+            self.context.ui.warn(f"{why}: the training is stopped and saved, which may take {duration(self._grace())} at most")
+            if self.folder.cancelled:
+                self.context.ui.say(f"           invoke cancel {self.record.id} --now ends the pod at once; what is on it is lost")
         self.stopping = threading.Thread(target=self._tell_stop, daemon=True)
         self.stopping.start()
 

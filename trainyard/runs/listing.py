@@ -37,6 +37,7 @@ def list_runs(context: Context) -> list[dict[str, Any]]:
                 "cost": round(cost(record), 4),
                 "s3_url": (record.result or {}).get("s3_url"),
                 "local_path": (record.result or {}).get("local_path"),
+                "owed": bool((record.result or {}).get("owed")),
                 "error": record.error,
             }
         )
@@ -47,7 +48,8 @@ def _unreadable(folder: RunFolder, error: UserError) -> dict[str, Any]:
     """Return the row of a run whose record is damaged: its pod may still be there."""
     user, label, attempt = folder.path.parts[-3:]
     known = {"run": f"{user}/{label}", "attempt": int(attempt), "state": "unreadable record", "error": error.message}
-    return dict.fromkeys(("stack", "recipe", "loss", "s3_url", "local_path")) | {"steps_done": 0, "steps_planned": 0, "cost": 0.0} | known
+    none = dict.fromkeys(("stack", "recipe", "loss", "s3_url", "local_path", "owed"))
+    return none | {"steps_done": 0, "steps_planned": 0, "cost": 0.0} | known
 
 
 def lines(rows: list[dict[str, Any]]) -> list[str]:
@@ -65,13 +67,15 @@ def lines(rows: list[dict[str, Any]]) -> list[str]:
         told.append(text)
         if row["error"]:
             told.append(f"    {row['error'].partition(chr(10))[0]}")
+        if row.get("owed"):
+            told.append("    its result is not in its bucket yet; this brings it there: invoke recover")
     return told
 
 
 def _cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:
     steps = f"{row['steps_done']}/{row['steps_planned']}" if row["steps_done"] or row["steps_planned"] else ""
     loss = "" if row["loss"] is None else f"{row['loss']:.4f}"
-    result = "bucket" if row["s3_url"] else "home" if row["local_path"] else ""
+    result = "owed" if row.get("owed") else "bucket" if row["s3_url"] else "home" if row["local_path"] else ""
     return name, row["state"], steps, loss, f"{row['cost']:.2f}", result, row["recipe"] or "?", row["stack"] or "?"
 
 

@@ -121,7 +121,7 @@ class Way:
                 both = f"{problem.message}; and over SSH: {error.message}"
                 if not problem.passing or self.clock.now() >= self._last():
                     raise (DiskFull if isinstance(error, DiskFull) else StoreError)(both, hint=error.hint) from error
-                self.context.ui.warn(f"{both}\nBoth are tried again until {self._until()}.")
+                self.context.ui.warn(f"{both}\nBoth are tried again until {_hour(self._last())}.")
                 self._wait(min(_LONGEST_PAUSE, 30.0 * 2.0**tries))
                 tries += 1
 
@@ -138,7 +138,8 @@ class Way:
                 if not error.passing or now >= min(over, self._last()):
                     raise
                 if not tries:
-                    self.context.ui.warn(f"{error.message}\nIt is tried again for {(min(over, self._last()) - now) / 60:.0f} min.")
+                    until = _hour(min(over, self._last()))
+                    self.context.ui.warn(f"{error.message}\nIt is tried again until {until}; then the result comes home over SSH.")
                 self._wait(min(60.0, 5.0 * 2.0**tries))
                 tries += 1
 
@@ -198,8 +199,9 @@ class Way:
         """Return when the road over SSH must be taken at the latest."""
         return self.end - MARGIN - self.size / RATE
 
-    def _until(self) -> str:
-        return time.strftime("%H:%M UTC", time.gmtime(self._last()))
+
+def _hour(moment: float) -> str:
+    return time.strftime("%H:%M UTC", time.gmtime(moment))
 
 
 def told(done: storage_commit.Committed | direct.Fetched) -> dict[str, Any]:

@@ -37,8 +37,10 @@ WHOLE = 600.0
 
 
 @contextmanager
-def shielded(what_is_left: Callable[[], str], say: Callable[[str], None], doing: str = "the teardown") -> Iterator[None]:
-    """Keep Ctrl-C, SIGTERM and SIGHUP from cutting a teardown; the second one says what is still there and leaves."""
+def shielded(
+    what_is_left: Callable[[], str], say: Callable[[str], None], doing: str = "the teardown", *, code: int = StillThere.exit_code
+) -> Iterator[None]:
+    """Keep Ctrl-C, SIGTERM and SIGHUP from cutting a teardown; the second one says what is still there and leaves with ``code``."""
     seen = 0
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -48,7 +50,7 @@ def shielded(what_is_left: Callable[[], str], say: Callable[[str], None], doing:
             say(f"{signal.Signals(number).name}: {doing} goes on; once more to leave it (the pod may then go on billing)")
         else:
             say(what_is_left())
-            os._exit(StillThere.exit_code)
+            os._exit(code)
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, on_signal) for number in numbers}

@@ -21,8 +21,8 @@ from trainyard.storage.answers import spoken
 from trainyard.storage.client import THREADS, StoreSettings, s3, sync_command
 from trainyard.storage.deliver import OnProgress, Progress, silent
 from trainyard.storage.find import find, list_results
-from trainyard.storage.manifest import MODEL_FOLDER, Ending, Entry, Manifest, ResultKey, crc32_text, decode
-from trainyard.storage.seal import read, read_result
+from trainyard.storage.manifest import KEPT, MANIFEST, MODEL_FOLDER, SUCCESS, Ending, Entry, Manifest, ResultKey, crc32_text, decode
+from trainyard.storage.seal import read_each, read_result
 from trainyard.storage.staging import Staging, staging, trouble
 
 __all__ = ["Downloaded", "download", "fetch_files", "file_sha256", "list_results"]
@@ -119,12 +119,23 @@ def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tup
     result = read_result(settings, key)
     if result is not None:
         return result.manifest, result.manifest_sha256, result.ending
-    if not uncommitted:
+    success, kept, body = read_each(settings, (key.success, key.kept, key.manifest))
+    marker = SUCCESS if success is not None else KEPT if kept is not None else None
+    if not uncommitted and marker is None:
         raise StoreError(
-            f"the result {key} was never committed (no _SUCCESS that fits its manifest): it may be incomplete",
+            f"the result {key} was never committed (no {SUCCESS}): it may be incomplete",
             hint="Take it as it is with --partial, or finish it with `invoke recover` while its pod lives.",
         )
-    body = read(settings, key.manifest)
+    if not uncommitted and body is not None:
+        raise StoreError(
+            f"the result {key} was committed ({marker} says so), but its {MANIFEST} is another one now: somebody has changed the bucket",
+            hint="Without proof it can be taken as it is with --partial.",
+        )
+    if body is None and marker is not None:
+        raise StoreError(
+            f"the result {key} was committed ({marker} says so), but its {MANIFEST} is missing now: somebody has changed the bucket",
+            hint=f"Its objects can be copied, unproved, with: {sync_command(settings, key.prefix, 'DIR')}",
+        )
     if body is None:
         raise StoreError(
             f"the result {key} has no manifest, so nothing about it can be proven",
@@ -240,7 +251,8 @@ def _fetch_part(file: _File, number: int, handle: int) -> None:
         except (StoreError, ConnectionError) as error:
             problem = error.message if isinstance(error, StoreError) else str(error)
         if refusal:
-            raise StoreError(f"{settings.url}/{key}: the store answered {refusal.code}")
+            gone = "; the manifest names it, so it is missing now" if refusal.code in ("404", "NoSuchKey") else ""
+            raise StoreError(f"{settings.url}/{key}: the store answered {refusal.code}{gone}")
         counted.undo()
         if attempt + 1 < TRIES:
             threading.Event().wait(BACKOFF * 2**attempt)

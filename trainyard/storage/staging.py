@@ -136,7 +136,8 @@ def _check(dest: Path, names: Sequence[str]) -> None:
             folders.add(parent)
     for folder in folders:
         if _kind(folder) and not folder.is_dir():
-            raise UserError(f"{folder} is a file, and the result needs a folder of that name; nothing was changed", hint=_ELSEWHERE)
+            what = "a file" if folder.exists() else "a link to nothing"
+            raise UserError(f"{folder} is {what}, and the result needs a folder of that name; nothing was changed", hint=_ELSEWHERE)
 
 
 def _kind(path: Path) -> int:
