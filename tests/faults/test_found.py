@@ -60,6 +60,9 @@ def checkpoint(stack: Stack) -> Path:
     ("operation", "cut", "told", "why"),
     [
         ("up", True, (), "cut in two"), ("up", False, (), None), ("up", True, (Problem("no-capacity", "none left"),), None),
+        # The CLI's own failure shows as a step of the run's proof that failed.
+        ("up", True, (Problem("unreachable", "", "urn:pulumi:dev::trainyard::t::x"),), "cut in two"),
+        ("up", True, (Problem("unreachable", "", "urn:pulumi:dev::trainyard::t::y"),), None),
         ("preview", True, (), None), ("destroy", True, (), "not destroyed all"), ("destroy", False, (Problem("still-there", "p1"),), None),
     ],
 )  # fmt: skip

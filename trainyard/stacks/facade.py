@@ -180,12 +180,14 @@ def _once(stack: Stack, operation: Operation, on_event: OnEvent) -> Outcome:
 
 def _what_the_cli_left(stack: Stack, operation: Operation, outcome: Outcome) -> str | None:
     """Return why what the CLI was asked for has to be finished by the built-in engine, None when it has not."""
-    if operation not in ("up", "destroy") or outcome.problems:
-        return None  # a provider or the program has said no: it would say so again
+    if operation not in ("up", "destroy"):
+        return None
     latest = state_of(stack).latest()
+    # Measured: after a replace that was cut in two the CLI's up fails ("unknown provider"), until the stack is destroyed.
+    cut = {resource.get("urn") for resource in latest.get("resources") or [] if resource.get("pendingReplacement")}
+    if any(problem.kind != "unreachable" or problem.urn not in cut for problem in outcome.problems):
+        return None  # a provider or the program has said no: it would say so again
     if operation == "up":
-        # Measured: after a replace that was cut in two the CLI's up fails ("unknown provider"), until the stack is destroyed.
-        cut = any(resource.get("pendingReplacement") for resource in latest.get("resources") or [])
         return "does not get past a replace that was cut in two" if cut and not outcome.ok else None
     if not outcome.ok:
         # Measured: the CLI stops before it deletes anything when the plugin of any resource is missing.
