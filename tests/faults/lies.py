@@ -81,7 +81,7 @@ def reaper(at: Site) -> Said:
 def dry(at: Site) -> Said:
     """Look at what could be reaped, and what costs money."""
     found = reap(at.cloud, dry_run=True, sleep=at.sleep, time=at.now)
-    costs = seen(at.cloud, at.cloud.costs, lambda item: (item.kind, item.id), sleep=at.sleep)
+    costs = seen(at.cloud, at.cloud.costs, lambda item: (item.kind, item.id), time=at.now, sleep=at.sleep)
     for price in [s.pod.price_per_hour for s in found] + [item.per_hour for item in costs]:
         if price is not None and not 0 <= price < math.inf:
             raise AssertionError(f"a price of {price} was believed")

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.provider.model_cloud import PLAIN
+from trainyard.clouds.absence import listing_pause
 from trainyard.clouds.marker import LONGEST_LEASE, format_time
 from trainyard.clouds.protocol import PodInfo
-from trainyard.errors import CloudError, CloudUnknown
+from trainyard.errors import CloudError, CloudRefused, CloudUnknown
 from trainyard.runs.reap import judge, reap, rows
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -95,7 +96,8 @@ def test_where_the_clocks_are_far_apart_only_what_is_over_by_both_is_ended(hours
 
     assert set(cloud.asked) == {"long over"} and found["long over"]["ended"] is True
     assert (found["by one"]["verdict"], found["by one"]["ended"]) == ("disputed", False)
-    assert format_time(NOW) in found["by one"]["problem"] and format_time(NOW + timedelta(hours=hours)) in found["by one"]["problem"]
+    here = NOW + timedelta(seconds=listing_pause(PLAIN))
+    assert format_time(here) in found["by one"]["problem"] and format_time(here + timedelta(hours=hours)) in found["by one"]["problem"]
     assert found["young"]["verdict"] == "leased" and found["foreign"]["verdict"] == "foreign"
 
 
@@ -126,4 +128,50 @@ def test_a_list_that_cannot_be_read_is_an_error_never_an_empty_account():
     cloud.list = lambda: (_ for _ in ()).throw(CloudError("401"))
 
     with pytest.raises(CloudError):
-        reap(cloud)
+        reap(cloud, sleep=cloud.sleep, time=cloud.time)
+
+
+def lying(answer, *lies):
+    """Return ``answer`` as it is when these lies were told, one a call: an error, or what to say instead."""
+    left = list(lies)
+
+    def told(*given):
+        lie = left.pop(0) if left else None
+        if isinstance(lie, Exception):
+            raise lie
+        return answer(*given) if lie is None else lie
+
+    return told
+
+
+def test_a_list_that_gave_no_usable_answer_once_keeps_no_pod_that_is_over():
+    cloud = account(pod("over", end=NOW))
+    cloud.list = lying(cloud.list, CloudUnknown("409"))
+
+    assert [s.ended for s in reap(cloud, sleep=cloud.sleep, time=cloud.time)] == [True]
+
+
+def test_a_definite_no_to_the_list_is_not_asked_again():
+    cloud = account(pod("over", end=NOW))
+    cloud.list = lying(cloud.list, CloudRefused("401"))
+
+    with pytest.raises(CloudRefused):
+        reap(cloud, sleep=cloud.sleep, time=cloud.time)
+    assert cloud.at == NOW.timestamp()
+
+
+def test_one_answer_by_id_that_disagrees_with_the_list_keeps_no_pod_that_is_over():
+    cloud = account(pod("over", end=NOW))
+    cloud.get = lying(cloud.get, pod("over", end=NOW + timedelta(days=9)))
+
+    assert [s.ended for s in reap(cloud, sleep=cloud.sleep, time=cloud.time)] == [True]
+
+
+def test_a_pod_that_is_over_by_the_list_and_not_by_its_id_is_left_and_told_as_not_ended():
+    cloud = account(pod("over", end=NOW))
+    later = pod("over", end=NOW + timedelta(days=9))
+    cloud.get = lambda pod_id: later
+
+    (found,) = reap(cloud, sleep=cloud.sleep, time=cloud.time)
+
+    assert cloud.asked == [] and (found.verdict, found.ended) == ("leased", False) and "by its id" in found.problem

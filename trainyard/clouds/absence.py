@@ -27,6 +27,7 @@ LEAVE = 300.0
 UNREADABLE = 10.0
 """Seconds in which looks (each of them stubborn already) tell nothing before the answer is: unknown."""
 _LONGEST_PAUSE = 3.0
+_READINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +106,38 @@ def listing_pause(capabilities: Capabilities) -> float:
 
 
 def seen(
-    cloud: Cloud, ask: Callable[[], list[T]], key: Callable[[T], Hashable], *, sleep: Callable[[float], None] = clock.sleep
+    cloud: Cloud,
+    ask: Callable[[], list[T]],
+    key: Callable[[T], Hashable],
+    *,
+    time: Callable[[], float] = clock.time,
+    sleep: Callable[[float], None] = clock.sleep,
 ) -> list[T]:
     """Return all that as many listings, apart, as this cloud needs have shown together: one alone may be empty, or miss something.
 
-    Raises CloudError when one of them cannot be read.
+    Raises CloudError when one of them cannot be read, however often within ``UNREADABLE`` seconds.
     """
-    found = {key(item): item for item in ask()}
-    for _ in range(cloud.capabilities.listings - 1):
-        sleep(listing_pause(cloud.capabilities))
-        found |= {key(item): item for item in ask()}
+    found: dict[Hashable, T] = {}
+    for look in range(cloud.capabilities.listings):
+        if look:
+            sleep(listing_pause(cloud.capabilities))
+        found |= {key(item): item for item in _readable(cloud, ask, time, sleep)}
     return list(found.values())
+
+
+def _readable(cloud: Cloud, ask: Callable[[], list[T]], time: Callable[[], float], sleep: Callable[[float], None]) -> list[T]:
+    """Return the first answer that can be read; one that cannot may be a passing lie, the cloud's definite no is none."""
+    pause, until = listing_pause(cloud.capabilities), time() + UNREADABLE
+    for _ in range(_READINGS - 1):
+        try:
+            return ask()
+        except CloudRefused:
+            raise
+        except CloudError:
+            if time() + pause > until:
+                raise
+        sleep(pause)
+    return ask()
 
 
 def prove(
@@ -249,7 +271,9 @@ class _Search:
         agree = not any(track.status or track.unreadable or track.asked is None for track in self.tracks.values())
         self.clear = agree and not self.list_problem and not foreign
         self.streak.note(self.clear and trusted, now)
-        blind = self.list_problem is not None or any(track.unreadable for track in self.tracks.values())
+        # What the cloud refuses to end, too, is told as such when the others are done: it must not cut their proof short.
+        unread = [track for track in self.tracks.values() if track.unreadable and not isinstance(track.refusal, CloudRefused)]
+        blind = self.list_problem is not None or bool(unread)
         self.blind_since = None if not blind else now if self.blind_since is None else self.blind_since
 
     def _ask(self, pod_id: str, track: _Track, listed: bool) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from trainyard.clouds.absence import Known, Proof, prove, seen
+from trainyard.clouds.absence import Known, Proof, listing_pause, prove, seen
 from trainyard.clouds.marker import LONGEST_LEASE, format_time
 from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.errors import CloudError
@@ -53,13 +53,14 @@ def reap(
 
     Raises CloudError when the list cannot be read. A pod that cannot be ended does not stop the others.
     """
-    told, here = cloud.now(), datetime.fromtimestamp(time(), UTC)
+    pods = seen(cloud, cloud.list, lambda pod: pod.id, time=time, sleep=sleep)
+    told, here = cloud.now(), datetime.fromtimestamp(time(), UTC)  # in this order: only what ``seen`` asks is asked again
     agree = abs(told - here) <= CLOCKS_APART
     # Where they do not, only what is over by both is: a Date that is hours ahead would end pods within their lease.
     now, latest = (told, told) if agree else (min(told, here), max(told, here))
-    sightings = [Sighting(pod, judge(pod, now)) for pod in seen(cloud, cloud.list, lambda pod: pod.id, sleep=sleep)]
+    sightings = [Sighting(pod, judge(pod, now)) for pod in pods]
     if not dry_run:
-        sightings = [_by_id(cloud, sighting, now) if sighting.verdict == "over" else sighting for sighting in sightings]
+        sightings = _by_ids(cloud, sightings, now, sleep)
     doubt = f"over by one clock only: {cloud.name}'s says {format_time(told)}, this machine's {format_time(here)}; it was not ended"
     sightings = [
         Sighting(s.pod, "disputed", None if dry_run else False, doubt) if s.verdict != "over" and judge(s.pod, latest) == "over" else s
@@ -90,15 +91,27 @@ def rows(sightings: Sequence[Sighting]) -> list[dict[str, Any]]:
     ]
 
 
+def _by_ids(cloud: Cloud, listed: list[Sighting], now: datetime, sleep: Callable[[float], None]) -> list[Sighting]:
+    """Return the sightings as the cloud tells them by id; where that is not over, too, it is asked once more: one answer may lie."""
+    found = [_by_id(cloud, s, now) if s.verdict == "over" else s for s in listed]
+    if found == listed:
+        return found
+    sleep(listing_pause(cloud.capabilities))
+    return [then if then is first else _by_id(cloud, first, now) for first, then in zip(listed, found, strict=True)]
+
+
 def _by_id(cloud: Cloud, sighting: Sighting, now: datetime) -> Sighting:
-    """Return what the cloud says of a pod by its id where that is not over: a list that mixes pods up must end none."""
+    """Return what the cloud says of a pod by its id where that is not over: a list that mixes pods up must end none.
+
+    Which of the two is true nobody knows: it is left to the next round, and told as not ended.
+    """
     try:
         pod = cloud.get(sighting.pod.id)
     except CloudError:
         return sighting
     if pod is None or (verdict := judge(pod, now)) == "over":
         return sighting
-    return Sighting(pod, verdict, problem=f"{cloud.name} lists it with marks that it has not by its id")
+    return Sighting(pod, verdict, False, f"{cloud.name} lists it with marks that it has not by its id")
 
 
 def _proved(sighting: Sighting, proof: Proof) -> Sighting:
