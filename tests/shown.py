@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
 HOLE = "HOLE1"
 """Stands for what an f-string fills in."""
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
@@ -113,11 +114,13 @@ def everything() -> list[Shown]:
     found: list[Shown] = []
     for path in (ROOT / "tasks.py", *(ROOT / "trainyard").rglob("*.py"), *(ROOT / "infra").rglob("*.py")):
         found += in_python(path)
-    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docker").glob("*.md")):
+    for path in (ROOT / "README.md", *(ROOT / name for name in PAGES), *(ROOT / "docs").glob("*.md"), *(ROOT / "docker").glob("*.md")):
         found += in_page(path)
     for folder, pattern in (
         (ROOT, "Pulumi*.yaml"),
         (ROOT, "bootstrap"),
+        (ROOT, ".pre-commit-config.yaml"),
+        (ROOT / ".github", "**/*.yml"),
         (ROOT / "templates", "**/*.yaml"),
         (ROOT / "playbooks", "**/*.yml"),
     ):

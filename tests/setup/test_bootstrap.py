@@ -29,7 +29,8 @@ def program(path: Path, text: str) -> Path:
 
 def copy_checkout(to: Path) -> Path:
     """Copy what set-up needs of this checkout: no environment, no state."""
-    for name in ("bootstrap", "requirements.txt", "pyproject.toml", "tasks.py", "Pulumi.yaml", "tools", "trainyard"):
+    packed = ("pyproject.toml", "README.md", "LICENSE", "trainyard")
+    for name in ("bootstrap", "requirements.txt", "tasks.py", "Pulumi.yaml", "tools", *packed):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__"))

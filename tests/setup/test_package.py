@@ -10,9 +10,18 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def needs() -> list[Requirement]:
+    return [Requirement(text) for text in DECLARED["project"]["dependencies"]]
+
+
+def pins() -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9-]+)==([^\s;\\]+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.M))
 
 
 def test_every_file_that_is_no_python_is_package_data() -> None:
@@ -31,9 +40,22 @@ def test_every_folder_with_code_is_a_package() -> None:
 
 
 def test_every_dependency_is_pinned() -> None:
-    pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.M))
+    assert {need.name for need in needs()} - set(pins()) == set()
 
-    assert set(DECLARED["project"]["dependencies"]) - pinned == set()
+
+def test_a_lower_bound_is_a_minor_version_that_the_pin_keeps() -> None:
+    assert [str(need) for need in needs() if not re.fullmatch(r">=\d+\.\d+", str(need.specifier))] == []
+    assert [str(need) for need in needs() if pins()[need.name] not in need.specifier] == []
+
+
+def test_what_an_index_and_a_type_checker_ask_for_is_there() -> None:
+    project = DECLARED["project"]
+
+    assert (ROOT / project["readme"]).is_file() and [ROOT / name for name in project["license-files"]] == [ROOT / "LICENSE"]
+    assert project["license"] == "Apache-2.0" and "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert project["authors"] and project["keywords"] and "Typing :: Typed" in project["classifiers"]
+    assert "py.typed" in DECLARED["tool"]["setuptools"]["package-data"]["trainyard"]
+    assert (ROOT / "trainyard" / "py.typed").is_file()
 
 
 @pytest.mark.parametrize("name", DECLARED["project"]["scripts"])
