@@ -22,6 +22,7 @@ from trainyard.rehearsal.runpod import Emulator, Timing, start
 from trainyard.remote.transport import Address
 from trainyard.runs import account, environments, teardown
 from trainyard.runs.attach import cancel
+from trainyard.runs.clock import Clock
 from trainyard.runs.context import Context
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.pod import Pod
@@ -203,7 +204,7 @@ def test_a_pod_that_takes_every_request_to_end_and_lives_on_is_told_within_ten_m
     monkeypatch.setattr(teardown, "_by_engine", engine)
     monkeypatch.setattr(teardown, "_exists", lambda stack: True)
     site.lie("delete-ignored")
-    clock = teardown.Clock(lambda: now[0], lambda seconds: now.__setitem__(0, now[0] + seconds))
+    clock = Clock(lambda: now[0], lambda seconds: now.__setitem__(0, now[0] + seconds))
     began = now[0]
 
     with pytest.raises(StillThere) as caught:

@@ -17,9 +17,10 @@ from trainyard.errors import DiskFull, HostKeyChanged, StoreError, Unreachable
 from trainyard.remote.protocol import Result, Transport
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs import roads
+from trainyard.runs.clock import Clock
 from trainyard.runs.context import Context
 from trainyard.runs.record import Record, RunFolder
-from trainyard.runs.roads import MARGIN, STORE_PATIENCE, Clock, GivenUp, Wanted, Way
+from trainyard.runs.roads import MARGIN, STORE_PATIENCE, GivenUp, Wanted, Way
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.download import download
 from trainyard.storage.manifest import ResultKey

@@ -52,14 +52,17 @@ def destroy(context: Context, stack: Stack, runs: Iterable[Record], on_event: On
     begun_before = named.nothing and not unknown and _take_from_last(context, stack, named)
     if unknown:
         # Before the engine leaves an empty state, which would tell the next destroy that there was nothing.
-        _need_word_of_what_no_state_knows(context, stack, empty=False)
+        _refuse_beside(stack, _asked(context, stack))
     if not named.nothing:
         _remember_names(context, stack, named)
     with shielded(lambda: f"stack '{stack.name}' is not destroyed; {_again(stack)}", context.ui.fail):
         done = _by_engine(stack, on_event)
         if named.nothing:
-            if not unknown:
-                _need_word_of_what_no_state_knows(context, stack, empty=done.error is None)
+            if not unknown and done.error is None:
+                # The lease is in a state before a pod is asked for: an empty one has made none.
+                _warn_of_others(context, stack, _asked(context, stack))
+            elif not unknown:
+                _refuse_beside(stack, _asked(context, stack))
             return _outcome(stack, done if done.error is None else _by_engine(stack, on_event))
         proof = _prove(context, stack, named, engine_failed=done.error is not None)
         if done.error is not None and proof.proved:
@@ -165,21 +168,20 @@ def _exists(stack: Stack) -> bool:
         return False
 
 
-def _need_word_of_what_no_state_knows(context: Context, stack: Stack, *, empty: bool) -> None:
-    """Raise StillThere for pods of ours that may be of this stack (its state is lost), or when the cloud does not tell.
-
-    A state that is ``empty`` has made none: the lease is in it before a pod is asked for. Such pods are only told.
-    """
+def _asked(context: Context, stack: Stack) -> list[Left]:
+    """Return the account's pods of ours; raises StillThere when the cloud does not tell: no state names anything."""
     try:
-        ours = _of_ours(context, stack)
+        return _of_ours(context, stack)
     except TrainyardError as error:
         raise StillThere(
             f"the state of stack '{stack.name}' names nothing, and the cloud does not tell which pods there are: {error.message}",
             hint=_see(stack),
         ) from None
-    if empty:
-        _warn_of_others(context, stack, ours)
-    elif ours:
+
+
+def _refuse_beside(stack: Stack, ours: Sequence[Left]) -> None:
+    """Raise StillThere for pods that may be of this stack, whose state is lost or cannot be read."""
+    if ours:
         end = f"End one: invoke end {ours[0].id} --stack {stack.name}"
         hint = f"They may be of a state that is lost, or a colleague's. {_see(stack)}\n{end}"
         raise StillThere(f"the state of stack '{stack.name}' names no pod, these are Trainyard's:\n{_listed(ours)}", hint=hint)

@@ -15,6 +15,7 @@ from trainyard.clouds.absence import Known, Proof
 from trainyard.clouds.marker import parse_time
 from trainyard.clouds.protocol import PodInfo
 from trainyard.provider import intents
+from trainyard.runs.clock import iso
 from trainyard.runs.made import LEASE, POD, made
 from trainyard.runs.record import Record
 from trainyard.stacks.model import Event, OnEvent
@@ -139,7 +140,7 @@ def rows(record: Record, now: float) -> Sequence[dict[str, object]]:
     return [
         {
             "pod_id": pod.pod_id, "gpu": pod.gpu, "gpu_count": pod.gpu_count, "region": pod.region, "offer": pod.offer,
-            "price_per_hour": pod.price_per_hour, "accepted_at": _iso(pod.accepted), "ended_at": _iso(pod.ended),
+            "price_per_hour": pod.price_per_hour, "accepted_at": iso(pod.accepted), "ended_at": iso(pod.ended),
             "cost": round(pod.cost(now), 6),
         }
         for pod in rented(record)
@@ -154,7 +155,3 @@ def _accepted(record: Record, created_at: str) -> float:
     moment = parse_time(created_at)
     # The cloud's clock may be wrong; the pod was rented after the run was prepared, and before now.
     return record.created if moment is None else min(time.time(), max(record.created, moment.timestamp()))
-
-
-def _iso(moment: float | None) -> str | None:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)) if moment is not None else None

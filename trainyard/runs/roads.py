@@ -17,6 +17,7 @@ from trainyard.clouds.marker import parse_time
 from trainyard.errors import DiskFull, ForeignResult, HostKeyChanged, PodCannotUpload, StoreError, TrainyardError, Unreachable
 from trainyard.remote import reconnect
 from trainyard.remote.protocol import Transport
+from trainyard.runs.clock import REAL, Clock
 from trainyard.runs.context import Context
 from trainyard.runs.pod import Pod
 from trainyard.runs.record import Record, RunFolder
@@ -48,14 +49,6 @@ class GivenUp(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
-    """What time it is, and how to wait."""
-
-    now: Callable[[], float] = time.time
-    pause: Callable[[float], None] = time.sleep
-
-
-@dataclass(frozen=True, slots=True)
 class Wanted:
     """What of the output folder is the result; with ``keep`` it is what a training left that was no success."""
 
@@ -71,7 +64,7 @@ class Way:
         self, context: Context, record: Record, folder: RunFolder, pod: Pod, transport: Transport, clock: Clock | None = None
     ) -> None:
         self.context, self.record, self.folder, self.pod, self.transport = context, record, folder, pod, transport
-        self.clock = clock or Clock()
+        self.clock = clock or REAL
         self.key = ResultKey(record.user, record.label, record.attempt)
         end = parse_time(str(record.pod.get("end")))
         self.end = end.timestamp() if end else self.clock.now() + _NO_LEASE

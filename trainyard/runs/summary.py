@@ -8,6 +8,7 @@ from typing import Any
 
 from trainyard import __version__
 from trainyard.runs import pods
+from trainyard.runs.clock import iso
 from trainyard.runs.progress import Metrics
 from trainyard.runs.record import Record, RunFolder, write_json
 
@@ -82,9 +83,9 @@ def summarize(record: Record, folder: RunFolder) -> dict[str, Any]:
         "steps_planned": metrics.total,
         "tokens": metrics.tokens,
         "rows": metrics.data,
-        "started_at": _iso(record.created),
-        "pod_created_at": _iso(_rented(record)),
-        "ended_at": _iso(record.ended),
+        "started_at": iso(record.created),
+        "pod_created_at": iso(_rented(record)),
+        "ended_at": iso(record.ended),
         "seconds_by_stage": record.stages,
         "cost_by_stage": {name: round(price * seconds / 3600, 6) for name, seconds in record.stages.items()},
         "cost": round(cost(record), 6),
@@ -184,7 +185,3 @@ def _by_folder(left_out: Sequence[Sequence[Any]]) -> list[tuple[str, int, int]]:
 def _rented(record: Record) -> float | None:
     began = record.pod.get("created_epoch")
     return float(began) if began is not None else None
-
-
-def _iso(moment: float | None) -> str | None:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)) if moment is not None else None

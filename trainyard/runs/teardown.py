@@ -20,6 +20,7 @@ from trainyard.faults import readable
 from trainyard.provider import intents
 from trainyard.provider.rent import open_until
 from trainyard.provider.sweep import Remembered, remember
+from trainyard.runs.clock import REAL, Clock
 from trainyard.runs.context import Context
 from trainyard.runs.ledger import Ledger
 from trainyard.runs.made import LEASE, made
@@ -61,15 +62,7 @@ def shielded(
             signal.signal(number, handler)
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Time and sleep, so that tests need not wait."""
-
-    now: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
-
-
-def destroy_run(context: Context, record: Record, folder: RunFolder, *, clock: Clock = Clock()) -> None:
+def destroy_run(context: Context, record: Record, folder: RunFolder, *, clock: Clock = REAL) -> None:
     """Destroy the attempt's stack, prove that its pods are gone, archive the checkpoint, remove the stack.
 
     Where the state is lost (or was never on this machine) the pods are ended through the cloud, by id and lease.
@@ -143,7 +136,7 @@ def _destroy(context: Context, record: Record, folder: RunFolder, stack: Stack |
             break
         said = _words(found.problem) if found.proof.proved else str(found.proof)
         context.ui.warn(f"{said}; trying again in {_PAUSE * attempt:.0f} s")
-        clock.sleep(_PAUSE * attempt)
+        clock.pause(_PAUSE * attempt)
         found = _destroy_once(context, record, folder, stack, until, clock)
     return found
 
@@ -171,7 +164,7 @@ def _destroy_once(context: Context, record: Record, folder: RunFolder, stack: St
         return _Found(Proof(), problem)
     left = max(0.0, min(PATIENCE, until - clock.now()))
     proof = prove(
-        cloud, ids, lambda pod: pod.lease_id in leases, trusted_from=trusted, patience=left, time=clock.now, sleep=clock.sleep,
+        cloud, ids, lambda pod: pod.lease_id in leases, trusted_from=trusted, patience=left, time=clock.now, sleep=clock.pause,
     )  # fmt: skip
     return _Found(proof, problem)
 
