@@ -1,48 +1,5 @@
 """What exists: an environment, or (with the setting ``trainyard:run``) the pod of one attempt of a run."""
 
-from __future__ import annotations
+from trainyard.program import compose
 
-from pathlib import Path
-
-import pulumi
-from environment import Environment, read_key
-from pod import LeasedPod, LeasedPodArgs
-from settings import NAMESPACE, environment_settings, run_settings
-
-
-def program() -> None:
-    """Declare the resources of the stack that is being worked on."""
-    stack = pulumi.get_stack()
-    if pulumi.Config(NAMESPACE).get("run"):
-        _run(stack)
-        return
-    if "." in stack:
-        raise pulumi.RunError(
-            f"stack '{stack}' looks like a run's, but its settings have no {NAMESPACE}:run. A run's settings lie in "
-            f".trainyard/runs/<user>/<label>/<attempt>/config.yaml: give that file with --config-file, or use invoke."
-        )
-    for key, value in Environment("environment", environment_settings(stack)).outputs.items():
-        pulumi.export(key, value)
-
-
-def _run(stack: str) -> None:
-    given = run_settings(stack)
-    pod = LeasedPod(
-        "pod",
-        LeasedPodArgs(
-            settings=given.pod,
-            fence_id=given.fence_id,
-            public_key=given.ssh_public_key,
-            private_key=read_key(Path(given.ssh_key_file)),
-            host_key_seed=given.host_key_seed,
-            bucket=given.bucket,
-            store=given.store,
-            renew=False,
-        ),
-    )
-    for key, value in pod.outputs.items():
-        pulumi.export(key, value)
-
-
-if __name__ == "__main__":
-    program()
+compose()

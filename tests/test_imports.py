@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("runs",),
     ("stacks",),
     ("engine",),
+    ("program",),
     ("provider",),
     ("rehearsal",),
     ("playbook", "recipes"),
@@ -32,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server", "starter"}
 # The S3 server's program; the way to uv with pip's settings, for recipes' environments.
 MAY_IMPORT_SETUP = {"tasks.py", "trainyard/storage/local.py", "trainyard/recipes/venvs.py"}
-MAY_IMPORT_PULUMI = ("trainyard/engine/", "trainyard/provider/", "trainyard/stacks/cli.py", "infra/")
+MAY_IMPORT_PULUMI = ("trainyard/engine/", "trainyard/provider/", "trainyard/stacks/cli.py", "trainyard/program/")
 
 
 def sources() -> dict[str, str]:
@@ -136,15 +137,31 @@ def test_only_engine_provider_and_the_cli_driver_import_pulumi() -> None:
     assert found == []
 
 
-def test_the_program_imports_nothing_of_trainyard_but_the_resource_classes() -> None:
-    allowed = ("pulumi", "pulumi_command", "trainyard.provider.resources", "infra")
-    own = {path.stem for path in (ROOT / "infra").glob("*.py")}
+def test_the_program_imports_pulumi_the_typed_resources_and_the_table_of_settings_only() -> None:
+    allowed = {
+        "trainyard/program/": ("pulumi", "pulumi_command", "trainyard.provider.resources", "trainyard.settings", "trainyard.program"),
+        "infra/": ("trainyard.program",),
+    }
     found = [
         f"{path}:{line}: {name}"
         for path, text in sources().items()
-        if path.startswith("infra/") and not path.startswith("infra/provider/")
+        for folder, names in allowed.items()
+        if path.startswith(folder)
         for line, name in imports(text)
-        if name.split(".")[0] not in sys.stdlib_module_names | own and not name.startswith(allowed)
+        if name.split(".")[0] not in sys.stdlib_module_names and not name.startswith(names)
+    ]
+
+    assert found == []
+    assert any(path.startswith("trainyard/program/") for path in sources())
+
+
+def test_the_program_is_imported_by_the_program_only() -> None:
+    found = [
+        f"{path}:{line}: {name}"
+        for path, text in sources().items()
+        if not path.startswith(("infra/", "trainyard/program/"))
+        for line, name in imports(text)
+        if name.startswith("trainyard.program")
     ]
 
     assert found == []

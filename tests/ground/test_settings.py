@@ -11,6 +11,7 @@ from trainyard.errors import UserError
 from trainyard.storage.client import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = ROOT / "trainyard" / "program" / "settings.py"
 
 
 def written(folder, text, stack="runpod"):
@@ -143,7 +144,7 @@ def test_a_misspelt_wish_does_not_keep_a_pod_from_being_ended(tmp_path):
 
 
 def test_the_program_and_the_verbs_know_the_same_settings():
-    source = ast.parse((ROOT / "infra" / "settings.py").read_text())
+    source = ast.parse(PROGRAM.read_text())
     readers = {"text", "flag", "number", "whole", "texts", "mapping", "mappings"}
     found: dict[str, str] = {}
     others: set[str] = set()
@@ -164,7 +165,7 @@ def test_the_program_and_the_verbs_know_the_same_settings():
 
 
 def test_choices_are_those_of_the_program_and_of_the_stores():
-    names = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse((ROOT / "infra" / "settings.py").read_text()).body
+    names = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(PROGRAM.read_text()).body
              if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)}  # fmt: skip
 
     assert (names["ENGINES"], names["STORES"], names["CONSENTS"]) == (settings.ENGINES, settings.STORES, settings.CONSENTS)

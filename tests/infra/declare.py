@@ -59,7 +59,5 @@ def main(stack: str, config: dict[str, str], declare: Callable[[], None]) -> Non
 
 
 if __name__ == "__main__":
-    here = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "infra")
-    sys.path.insert(0, here)
-    program = runpy.run_path(os.path.join(here, "__main__.py"))["program"]
-    main(sys.argv[1], json.loads(sys.argv[2]), program)
+    program = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "infra", "__main__.py")
+    main(sys.argv[1], json.loads(sys.argv[2]), lambda: runpy.run_path(program, run_name="__main__") and None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.conftest import INFRA
 from trainyard.provider.values import SIGNATURE
 
 HERE = Path(__file__).parent
@@ -150,14 +148,3 @@ def test_options_that_keep_a_pod_are_refused_own_or_inherited(kind: str, own: st
     script = REFUSED.format(tests=str(HERE), inherited=inherited, declare=declare)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert f"{kind} 'p': {option} is refused (own or inherited)" in json.loads(done.stdout)["error"], done.stderr
-
-
-def test_the_program_imports_nothing_of_trainyard_but_the_typed_classes() -> None:
-    seen: set[str] = set()
-    for path in INFRA.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                seen.add(node.module)
-            elif isinstance(node, ast.Import):
-                seen |= {alias.name for alias in node.names}
-    assert {name for name in seen if name.startswith("trainyard")} == {"trainyard.provider.resources"}

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from types import ModuleType
 
 import pulumi
 import pytest
 from pulumi.runtime import set_all_config
 
+from trainyard.program import settings
+
 pytestmark = pytest.mark.usefixtures("loop")
 
-Program = Callable[[str], ModuleType]
 RUN = {
     "run": "alice/first", "attempt": "1", "hours": "2", "fence_id": "f" * 10, "ssh_public_key": "ssh-ed25519 AAAA", "ssh_key_file": "/k",
     "host_key_seed": "5a" * 32, "fence_bucket": "b", "fence_store": "local", "fence_endpoint": "http://127.0.0.1:1", "fence_region": "r",
 }  # fmt: skip
 
 
-def read(program: Program, stack: str, kind: str = "environment", **config: str) -> object:
+def read(stack: str, kind: str = "environment", **config: str) -> object:
     set_all_config({f"trainyard:{key}": value for key, value in config.items()}, ["trainyard:host_key_seed"])
-    return getattr(program("settings"), f"{kind}_settings")(stack)
+    return getattr(settings, f"{kind}_settings")(stack)
 
 
 @pytest.mark.parametrize(
@@ -44,27 +43,27 @@ def read(program: Program, stack: str, kind: str = "environment", **config: str)
         ("gpus", "A", "is not known (did you mean 'gpu'?)"),
     ],
 )
-def test_a_wrong_setting_names_key_and_file(program: Program, key: str, value: str, message: str) -> None:
+def test_a_wrong_setting_names_key_and_file(key: str, value: str, message: str) -> None:
     with pytest.raises(pulumi.RunError) as caught:
-        read(program, "runpod", **{key: value})
+        read("runpod", **{key: value})
     assert str(caught.value).startswith(f"Pulumi.runpod.yaml: trainyard:{key} ")
     assert message in str(caught.value)
 
 
-def test_other_namespaces_are_not_ours_to_judge(program: Program) -> None:
+def test_other_namespaces_are_not_ours_to_judge() -> None:
     set_all_config({"aws:region": "x", "trainyard:cloud": "local"})
-    assert program("settings").environment_settings("local").pod.cloud == "local"
+    assert settings.environment_settings("local").pod.cloud == "local"
 
 
-def test_defaults_of_an_environment(program: Program) -> None:
-    found = read(program, "local")
+def test_defaults_of_an_environment() -> None:
+    found = read("local")
     assert (found.pod.cloud, found.pods, found.store, found.bucket) == ("local", 0, "local", None)  # type: ignore[attr-defined]
-    assert read(program, "big", cloud="runpod").store is None  # type: ignore[attr-defined]
+    assert read("big", cloud="runpod").store is None  # type: ignore[attr-defined]
 
 
-def test_values_arrive_typed(program: Program) -> None:
+def test_values_arrive_typed() -> None:
     found = read(
-        program, "runpod", gpu=json.dumps(["A", "B"]), gpu_count="2", spot="true", max_price="3.5", hours="1.5", pods="2",
+        "runpod", gpu=json.dumps(["A", "B"]), gpu_count="2", spot="true", max_price="3.5", hours="1.5", pods="2",
         regions="EU", pod_env=json.dumps({"A": "x", "B": 1}), lifecycle=json.dumps([{"prefix": "tmp/", "expire_days": 3}]),
     )  # fmt: skip
     pod = found.pod  # type: ignore[attr-defined]
@@ -73,23 +72,23 @@ def test_values_arrive_typed(program: Program) -> None:
     assert found.lifecycle == [{"prefix": "tmp/", "expire_days": 3}]  # type: ignore[attr-defined]
 
 
-def test_declared_pods_need_hours(program: Program) -> None:
+def test_declared_pods_need_hours() -> None:
     with pytest.raises(pulumi.RunError, match=r"Pulumi\.local\.yaml: trainyard:hours is missing: a declared pod"):
-        read(program, "local", pods="1")
+        read("local", pods="1")
 
 
-def test_image_and_template_exclude_each_other(program: Program) -> None:
+def test_image_and_template_exclude_each_other() -> None:
     with pytest.raises(pulumi.RunError, match="trainyard:template and 'image' are given both"):
-        read(program, "runpod", image="a", template="b")
+        read("runpod", image="a", template="b")
 
 
-def test_a_run_s_settings(program: Program) -> None:
-    found = read(program, "local.alice.first.1", "run", **RUN)
+def test_a_run_s_settings() -> None:
+    found = read("local.alice.first.1", "run", **RUN)
     assert (found.run, found.fence_id, found.bucket, found.pod.cloud) == ("alice/first", "f" * 10, "b", "local")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("key", ["hours", "fence_id", "ssh_public_key", "ssh_key_file", "host_key_seed"])
-def test_a_run_without_what_its_environment_gives_is_an_error(program: Program, key: str) -> None:
+def test_a_run_without_what_its_environment_gives_is_an_error(key: str) -> None:
     config = {name: value for name, value in RUN.items() if name != key}
     with pytest.raises(pulumi.RunError, match=f"settings of run stack 'local.alice.first.1': trainyard:{key} is missing"):
-        read(program, "local.alice.first.1", "run", **config)
+        read("local.alice.first.1", "run", **config)

@@ -59,7 +59,7 @@ def test_handshake_announces_secrets_and_that_pending_creates_can_be_asked_for(i
 
 
 def test_settings_of_the_namespace_never_reach_state_and_never_replace_the_provider(idle: Plugin) -> None:
-    keys = re.findall(r'given\.\w+\("(\w+)"', (ROOT / "infra" / "settings.py").read_text())
+    keys = re.findall(r'given\.\w+\("(\w+)"', (ROOT / "trainyard" / "program" / "settings.py").read_text())
     assert {"gpu", "hours", "pods", "bucket", "fence_id", "boot_ssh_minutes"} <= set(keys)
     settings: Properties = {"version": "0.1.0", **dict.fromkeys(keys, "1")}
     kept = idle.stub.CheckConfig(provider_pb2.CheckRequest(news=to_wire(settings)))

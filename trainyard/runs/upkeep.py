@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import trainyard
 from trainyard import settings
 from trainyard.config import Places
 from trainyard.errors import RefusedError
@@ -67,10 +68,12 @@ def _open_fence(context: Context, stack: Stack) -> bool:
 def _fingerprint(places: Places, stack: Stack) -> str:
     digest = hashlib.sha256()
     files = [stack.settings, places.root / "Pulumi.yaml"]
-    for folder in ("infra", "trainyard/provider", "trainyard/clouds", "trainyard/storage"):
-        files += sorted(path for path in (places.root / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    package = Path(trainyard.__file__).parent
+    for folder in (places.root / "infra", *(package / name for name in ("program", "provider", "clouds", "storage"))):
+        files += sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     for path in files:
-        digest.update(f"{path.relative_to(places.root) if path.is_relative_to(places.root) else path.name}\0".encode())
+        base = next((folder for folder in (places.root, package) if path.is_relative_to(folder)), path.parent)
+        digest.update(f"{path.relative_to(base)}\0".encode())
         digest.update(_content(path))
     if not _keeps_results_here(stack):
         # With credentials of a store the environment has a bucket, without them none: the switch needs an up.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pulumi
-from bucket import Results, ResultsArgs
-from pod import LeasedPod, LeasedPodArgs
-from settings import EnvironmentSettings
 
+from trainyard.program.bucket import Results, ResultsArgs
+from trainyard.program.pod import LeasedPod, LeasedPodArgs
+from trainyard.program.settings import EnvironmentSettings
 from trainyard.provider.resources import Lease, LeaseArgs, SshKey, SshKeyArgs
 
 

@@ -6,8 +6,8 @@ import shlex
 from dataclasses import dataclass
 
 import pulumi
-from settings import PodSettings
 
+from trainyard.program.settings import PodSettings
 from trainyard.provider.resources import Endpoint, EndpointArgs, Lease, LeaseArgs, Pod, PodArgs
 
 WITHOUT_SSH = frozenset({"ionet", "modal", "replicate"})
