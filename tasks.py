@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -412,6 +413,14 @@ def check(c: Context) -> int:
     return _python("ruff", "check", ".") or _python("ruff", "format", "--check", "--quiet", ".") or _python("mypy")
 
 
+@task
+@verb
+def docs(c: Context) -> int:
+    """Build the pages of docs/ into site/; a warning (a broken link, a page that nothing leads to) is an error."""
+    os.environ["NO_MKDOCS_2_WARNING"] = "1"
+    return _python("mkdocs", "build", "--strict")  # not --quiet: it hears no warning then
+
+
 @task(help=explained("ref", refresh="ask the registry for the base image's digest again"))
 @verb
 def image_build(c: Context, ref: str | None = None, refresh: bool = False) -> int:
@@ -557,7 +566,7 @@ def _number(option: str, value: Any) -> float | None:
 VERBS = (
     train, rehearse, attach, adopt, recover, cancel, runs, logs, ssh, tunnel, render, download,
     up, preview, refresh, destroy, outputs, env, end, reap, audit,
-    doctor, test, check,
+    doctor, test, check, docs,
 )  # fmt: skip
 GROUPS = {
     "store": {"start": store_start, "stop": store_stop, "status": store_status},

@@ -114,7 +114,7 @@ def everything() -> list[Shown]:
     found: list[Shown] = []
     for path in (ROOT / "tasks.py", *(ROOT / "trainyard").rglob("*.py"), *(ROOT / "infra").rglob("*.py")):
         found += in_python(path)
-    for path in (ROOT / "README.md", *(ROOT / name for name in PAGES), *(ROOT / "docs").glob("*.md"), *(ROOT / "docker").glob("*.md")):
+    for path in (ROOT / "README.md", *(ROOT / name for name in PAGES), *(ROOT / "docs").rglob("*.md"), *(ROOT / "docker").glob("*.md")):
         found += in_page(path)
     for folder, pattern in (
         (ROOT, "Pulumi*.yaml"),
