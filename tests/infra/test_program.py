@@ -80,11 +80,6 @@ def test_each_declared_pod_has_a_lease_of_its_own_that_is_renewed_and_a_pinned_w
         assert "'/w s'" in str(command["inputs"]["create"])
 
 
-def test_a_cloud_without_ssh_has_neither_endpoint_nor_readiness() -> None:
-    found = Declared("modal", pods="1", hours="3", bucket="none")
-    assert found.kinds() == {"SshKey", "Lease", "Pod"}
-
-
 def test_a_run_s_stack_is_lease_pod_endpoint_and_readiness(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("MINE")

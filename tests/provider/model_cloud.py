@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,12 +20,8 @@ from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery,
 from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity
 
 PLAIN = Capabilities(
-    ssh=True,
-    spot=False,
     self_terminate=True,
     deadline=False,
-    logs=False,
-    price=True,
     change_markers=True,
     settle=20.0,
     listings=2,
@@ -108,9 +104,6 @@ class ModelCloud:
         state = self._read(pod_id)
         assert state is not None
         self.write(pod_id, {**state, "stop": format_time(stop) if stop else None, "end": format_time(end) if end else None})
-
-    def logs(self, pod_id: str) -> Iterator[bytes]:
-        return iter(())
 
     def costs(self) -> list[CostItem]:
         return []

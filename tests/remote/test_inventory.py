@@ -1,18 +1,13 @@
-"""Stack outputs become hosts; keys taken on trust are written down."""
+"""Stack outputs become hosts."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.remote.sshd import Server
-from trainyard.errors import HostKeyChanged, UserError
+from trainyard.errors import UserError
 from trainyard.remote.inventory import targets
-from trainyard.remote.keys import fingerprint, host_key
-from trainyard.remote.trust import RecordedKeys
 
 POD = {
     "pod_id": "p1", "pod_name": "ty-x", "host": "1.2.3.4", "port": 2201.0, "user": "root", "workspace": "/workspace",
@@ -39,22 +34,3 @@ def test_a_run_is_one_host_and_an_environment_those_of_its_list() -> None:
 def test_outputs_that_name_no_reachable_pod_are_told(pods: list[object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         targets({"pods": pods})
-
-
-def test_a_key_taken_on_trust_is_recorded_said_once_and_pinned_from_then_on(server: Server, tmp_path: Path) -> None:
-    said: list[str] = []
-    keys = RecordedKeys(tmp_path / "run/host-keys.json", said.append)
-    unknown = replace(server.address, host_key=None)
-    for _ in range(2):
-        with keys.connect("p1", unknown) as transport:
-            assert transport.exec("true").rc == 0
-    assert len(said) == 1 and fingerprint(server.address.host_key or "") in said[0]
-    (tmp_path / "run/host-keys.json").write_text(json.dumps({"p1": host_key(b"z" * 32, "z").public}))
-    with pytest.raises(HostKeyChanged):
-        keys.connect("p1", unknown)
-
-
-def test_a_damaged_record_is_never_taken_for_an_empty_one(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "keys.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read"):
-        RecordedKeys(tmp_path / "keys.json", print).connect("p1", replace(server.address, host_key=None))

@@ -1,4 +1,4 @@
-"""GPU names in every cloud's spelling: people write ``H100``, ``RTX_4090`` or ``NVIDIA GeForce RTX 5090``."""
+"""GPU names in every spelling: people write ``H100``, ``RTX_4090`` or ``NVIDIA GeForce RTX 5090``."""
 
 from __future__ import annotations
 
@@ -12,57 +12,54 @@ _NOISE = ("nvidia", "geforce", "tesla", "amd", "instinct", "generation")
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One type of GPU; empty where a cloud does not have it."""
+    """One type of GPU; ``runpod`` is its id there, empty where it has none."""
 
     name: str
     vram_gb: int
     runpod: str = ""
-    vast: str = ""
-    lambda_cloud: str = ""
-    modal: str = ""
     family: str = ""
     """The short word that also means this type, e.g. ``H100`` for all three H100s."""
 
 
 GPUS = (
-    Gpu("RTX 3070", 8, "NVIDIA GeForce RTX 3070", "RTX_3070"),
-    Gpu("RTX 3080", 10, "NVIDIA GeForce RTX 3080", "RTX_3080"),
-    Gpu("RTX 3080 Ti", 12, "NVIDIA GeForce RTX 3080 Ti", "RTX_3080_Ti"),
-    Gpu("RTX 3090", 24, "NVIDIA GeForce RTX 3090", "RTX_3090"),
-    Gpu("RTX 3090 Ti", 24, "NVIDIA GeForce RTX 3090 Ti", "RTX_3090_Ti"),
-    Gpu("RTX 4070 Ti", 12, "NVIDIA GeForce RTX 4070 Ti", "RTX_4070_Ti"),
-    Gpu("RTX 4080", 16, "NVIDIA GeForce RTX 4080", "RTX_4080"),
-    Gpu("RTX 4080 SUPER", 16, "NVIDIA GeForce RTX 4080 SUPER", "RTX_4080S"),
-    Gpu("RTX 4090", 24, "NVIDIA GeForce RTX 4090", "RTX_4090"),
-    Gpu("RTX 5080", 16, "NVIDIA GeForce RTX 5080", "RTX_5080"),
-    Gpu("RTX 5090", 32, "NVIDIA GeForce RTX 5090", "RTX_5090"),
-    Gpu("RTX A2000", 6, "NVIDIA RTX A2000", "RTX_A2000"),
-    Gpu("RTX A4000", 16, "NVIDIA RTX A4000", "RTX_A4000", family="A4000"),
-    Gpu("RTX A4500", 20, "NVIDIA RTX A4500", "RTX_A4500", family="A4500"),
-    Gpu("RTX A5000", 24, "NVIDIA RTX A5000", "RTX_A5000", family="A5000"),
-    Gpu("RTX A6000", 48, "NVIDIA RTX A6000", "RTX_A6000", "a6000", family="A6000"),
-    Gpu("RTX 2000 Ada", 16, "NVIDIA RTX 2000 Ada Generation", "RTX_2000Ada"),
-    Gpu("RTX 4000 Ada", 20, "NVIDIA RTX 4000 Ada Generation", "RTX_4000Ada"),
-    Gpu("RTX 5000 Ada", 32, "NVIDIA RTX 5000 Ada Generation", "RTX_5000Ada"),
-    Gpu("RTX 6000 Ada", 48, "NVIDIA RTX 6000 Ada Generation", "RTX_6000Ada"),
-    Gpu("RTX PRO 6000", 96, "NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX_PRO_6000_S", family="RTX PRO 6000"),
-    Gpu("RTX PRO 6000 WK", 96, "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "RTX_PRO_6000_WS", family="RTX PRO 6000"),
-    Gpu("T4", 16, "", "Tesla_T4", "", "T4"),
-    Gpu("A10", 24, "", "A10", "a10", "A10"),
-    Gpu("A40", 48, "NVIDIA A40", "A40"),
-    Gpu("L4", 24, "NVIDIA L4", "L4", "", "L4"),
-    Gpu("L40", 48, "NVIDIA L40", "L40"),
-    Gpu("L40S", 48, "NVIDIA L40S", "L40S", "", "L40S"),
-    Gpu("A100 PCIe", 80, "NVIDIA A100 80GB PCIe", "A100_PCIE", "a100", "A100-80GB", family="A100"),
-    Gpu("A100 SXM", 80, "NVIDIA A100-SXM4-80GB", "A100_SXM4", "a100_80gb_sxm4", "A100-80GB", family="A100"),
-    Gpu("H100 PCIe", 80, "NVIDIA H100 PCIe", "H100_PCIE", "h100_pcie", "H100", family="H100"),
-    Gpu("H100 SXM", 80, "NVIDIA H100 80GB HBM3", "H100_SXM", "h100_sxm5", "H100!", family="H100"),
-    Gpu("H100 NVL", 94, "NVIDIA H100 NVL", "H100_NVL", family="H100"),
-    Gpu("H200 SXM", 141, "NVIDIA H200", "H200", "", "H200", family="H200"),
-    Gpu("H200 NVL", 143, "NVIDIA H200 NVL", "H200_NVL", family="H200"),
-    Gpu("GH200", 96, "", "GH200_SXM", "gh200"),
-    Gpu("B200", 180, "NVIDIA B200", "B200", "b200_sxm6", "B200"),
-    Gpu("B300", 288, "NVIDIA B300 SXM6 AC", "B300", "", "B300"),
+    Gpu("RTX 3070", 8, "NVIDIA GeForce RTX 3070"),
+    Gpu("RTX 3080", 10, "NVIDIA GeForce RTX 3080"),
+    Gpu("RTX 3080 Ti", 12, "NVIDIA GeForce RTX 3080 Ti"),
+    Gpu("RTX 3090", 24, "NVIDIA GeForce RTX 3090"),
+    Gpu("RTX 3090 Ti", 24, "NVIDIA GeForce RTX 3090 Ti"),
+    Gpu("RTX 4070 Ti", 12, "NVIDIA GeForce RTX 4070 Ti"),
+    Gpu("RTX 4080", 16, "NVIDIA GeForce RTX 4080"),
+    Gpu("RTX 4080 SUPER", 16, "NVIDIA GeForce RTX 4080 SUPER"),
+    Gpu("RTX 4090", 24, "NVIDIA GeForce RTX 4090"),
+    Gpu("RTX 5080", 16, "NVIDIA GeForce RTX 5080"),
+    Gpu("RTX 5090", 32, "NVIDIA GeForce RTX 5090"),
+    Gpu("RTX A2000", 6, "NVIDIA RTX A2000"),
+    Gpu("RTX A4000", 16, "NVIDIA RTX A4000", family="A4000"),
+    Gpu("RTX A4500", 20, "NVIDIA RTX A4500", family="A4500"),
+    Gpu("RTX A5000", 24, "NVIDIA RTX A5000", family="A5000"),
+    Gpu("RTX A6000", 48, "NVIDIA RTX A6000", family="A6000"),
+    Gpu("RTX 2000 Ada", 16, "NVIDIA RTX 2000 Ada Generation"),
+    Gpu("RTX 4000 Ada", 20, "NVIDIA RTX 4000 Ada Generation"),
+    Gpu("RTX 5000 Ada", 32, "NVIDIA RTX 5000 Ada Generation"),
+    Gpu("RTX 6000 Ada", 48, "NVIDIA RTX 6000 Ada Generation"),
+    Gpu("RTX PRO 6000", 96, "NVIDIA RTX PRO 6000 Blackwell Server Edition", family="RTX PRO 6000"),
+    Gpu("RTX PRO 6000 WK", 96, "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", family="RTX PRO 6000"),
+    Gpu("T4", 16),
+    Gpu("A10", 24),
+    Gpu("A40", 48, "NVIDIA A40"),
+    Gpu("L4", 24, "NVIDIA L4"),
+    Gpu("L40", 48, "NVIDIA L40"),
+    Gpu("L40S", 48, "NVIDIA L40S"),
+    Gpu("A100 PCIe", 80, "NVIDIA A100 80GB PCIe", family="A100"),
+    Gpu("A100 SXM", 80, "NVIDIA A100-SXM4-80GB", family="A100"),
+    Gpu("H100 PCIe", 80, "NVIDIA H100 PCIe", family="H100"),
+    Gpu("H100 SXM", 80, "NVIDIA H100 80GB HBM3", family="H100"),
+    Gpu("H100 NVL", 94, "NVIDIA H100 NVL", family="H100"),
+    Gpu("H200 SXM", 141, "NVIDIA H200"),
+    Gpu("H200 NVL", 143, "NVIDIA H200 NVL"),
+    Gpu("GH200", 96),
+    Gpu("B200", 180, "NVIDIA B200"),
+    Gpu("B300", 288, "NVIDIA B300 SXM6 AC"),
     Gpu("MI300X", 192, "AMD Instinct MI300X OAM"),
 )
 
@@ -77,16 +74,15 @@ def has_memory(vram_gb: float | None, least: float | None) -> bool:
 
 def plain(text: str) -> str:
     """Return a name without case, punctuation and makers' words, so that spellings can be compared."""
-    words = re.sub(r"[^a-z0-9!]+", " ", text.lower()).split()
+    words = re.sub(r"[^a-z0-9]+", " ", text.lower()).split()
     return "".join(word for word in words if word not in _NOISE)
 
 
 def find(text: str) -> tuple[Gpu, ...]:
-    """Return the types a name stands for: one by any cloud's spelling, several by a family's word, none if unknown."""
+    """Return the types a name stands for: one by any spelling, several by a family's word, none if unknown."""
     if not plain(text):
         return ()
-    # Modal's "!" means this very type; without it the word may be a family's.
-    if as_written := tuple(gpu for gpu in GPUS if text in (gpu.runpod, gpu.vast, gpu.modal if gpu.modal.endswith("!") else gpu.vast)):
+    if as_written := tuple(gpu for gpu in GPUS if text == gpu.runpod):  # its plain word may be a family's
         return as_written
     wanted = plain(text)
     wanted = wanted.removesuffix("80gb") if wanted in ("a10080gb", "h10080gb") else wanted
@@ -115,4 +111,4 @@ def suggestions(text: str, names: Iterable[str] = ()) -> list[str]:
 
 
 def _spellings(gpu: Gpu) -> set[str]:
-    return {plain(name) for name in (gpu.name, gpu.runpod, gpu.vast, gpu.lambda_cloud) if name}
+    return {plain(name) for name in (gpu.name, gpu.runpod) if name}

@@ -6,7 +6,7 @@ created; CloudUnknown means that something may have been. An adapter that is not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
@@ -17,15 +17,14 @@ PodStatus = Literal["accepted", "starting", "running", "exited", "error", "termi
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a cloud gives; what it lacks the other layers must carry, and messages say so."""
+    """How a cloud behaves where clouds differ."""
 
-    ssh: bool
-    spot: bool
     self_terminate: bool
+    """A pod can end itself."""
     deadline: bool
-    logs: bool
-    price: bool
+    """The cloud itself ends a pod at its time."""
     change_markers: bool
+    """Stop and end of a pod that runs can be changed without a restart."""
     settle: float
     """Seconds after which a create that was accepted must show in a listing."""
     listings: int
@@ -66,7 +65,6 @@ class Offer:
     region: str | None = None
     spot: bool = False
     vram_gb: float | None = None
-    stock: str | None = None
     tier: str | None = None
 
 
@@ -199,10 +197,6 @@ class Cloud(Protocol):
 
     def boot_problem(self, pod_id: str) -> str | None:
         """Return why a pod cannot boot (a failed pull, a restart loop) where the cloud's logs tell; None otherwise."""
-        ...
-
-    def logs(self, pod_id: str) -> Iterator[bytes]:
-        """Return the container's log so far; empty where the cloud has none."""
         ...
 
     def now(self) -> datetime:

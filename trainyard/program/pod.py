@@ -10,9 +10,6 @@ import pulumi
 from trainyard.program.settings import PodSettings
 from trainyard.provider.resources import Endpoint, EndpointArgs, Lease, LeaseArgs, Pod, PodArgs
 
-WITHOUT_SSH = frozenset({"ionet", "modal", "replicate"})
-"""Clouds that give no way in; their pods have neither endpoint nor readiness command."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeasedPodArgs:
@@ -56,9 +53,8 @@ class LeasedPod(pulumi.ComponentResource):
             "volume_path": pod.volume_path,
             "api_address": pod.api_address,
             "simulated": pod.simulated,
+            **self._way_in(name, args, pod),
         }
-        if args.settings.cloud not in WITHOUT_SSH:
-            self.outputs |= self._way_in(name, args, pod)
         self.register_outputs({"pod_id": pod.pod_id})
 
     def _lease(self, name: str, args: LeasedPodArgs) -> Lease:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-MESSAGES, COMPLETION, INSTRUCTION, TEXT = FORMS = ("messages", "prompt/completion", "instruction/input/output", "text")
+MESSAGES, COMPLETION, INSTRUCTION, TEXT = ("messages", "prompt/completion", "instruction/input/output", "text")
 ROLES = ("system", "user", "assistant", "tool", "developer")
 
 _PREFERENCE = "compares good answers with bad ones (DPO, KTO), and this recipe learns every answer it is shown: keep the good ones alone"

@@ -23,7 +23,7 @@ def test_offers_follow_the_users_order_of_gpus_in_any_spelling(cloud: RunPodClou
 
 
 def test_within_a_gpu_the_data_center_with_most_stock_comes_first(cloud: RunPodCloud) -> None:
-    assert [offer.stock for offer in cloud.offers(WANTED)] == ["HIGH", "MEDIUM", "LOW"]
+    assert [offer.region for offer in cloud.offers(WANTED)] == ["EU-RO-1", "US-CA-2", "EUR-IS-1"]
 
 
 def test_no_offer_is_above_the_highest_price_for_the_whole_pod(cloud: RunPodCloud) -> None:

@@ -49,12 +49,8 @@ class LocalCloud:
     simulated = False
     address: str | None = None
     capabilities = Capabilities(
-        ssh=True,
-        spot=False,
         self_terminate=True,
         deadline=True,
-        logs=True,
-        price=True,
         change_markers=True,
         settle=0.0,
         listings=1,

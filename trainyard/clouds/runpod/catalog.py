@@ -62,9 +62,9 @@ def cpu_offers(query: OfferQuery, catalog: Sequence[Mapping[str, object]], cente
         each = price_of(price.get("securePerVcpu"))
         if not each or entry.get("availability") == "NONE":
             continue
-        for region, stock in _centers(entry, centers):
+        for region in _centers(entry, centers):
             choice = Choice("cpu", str(entry.get("id")), count, "SECURE", region)
-            offer = Offer(str(choice), "runpod", None, 0, round(each * count, 6), region or None, stock=stock, tier="SECURE")
+            offer = Offer(str(choice), "runpod", None, 0, round(each * count, 6), region or None, tier="SECURE")
             if affordable(query, offer):
                 found.append(offer)
     return sorted(found, key=lambda offer: offer.price_per_hour)
@@ -92,23 +92,21 @@ def _entry_offers(query: OfferQuery, tier: str, entry: Mapping[str, object], cen
             price_per_hour=round(each * query.gpu_count, 6),
             region=region or None,
             vram_gb=number(entry.get("memory")),
-            stock=stock,
             tier=tier,
         )
-        for region, stock in _centers(entry, centers)
+        for region in _centers(entry, centers)
     ]
 
 
-def _centers(entry: Mapping[str, object], allowed: frozenset[str] | None) -> list[tuple[str, str | None]]:
-    """Return (data center, stock), best stock first; ('', stock) leaves the choice to RunPod."""
-    whole = entry.get("availability")
+def _centers(entry: Mapping[str, object], allowed: frozenset[str] | None) -> list[str]:
+    """Return data centers, best stock first; '' leaves the choice to RunPod."""
     listed = entry.get("dataCenters")
     rows = [_map(row) for row in listed] if isinstance(listed, list) else []
     if not rows:
-        return [] if allowed is not None else [("", whole if isinstance(whole, str) else None)]
+        return [] if allowed is not None else [""]
     usable = [row for row in rows if row.get("availability") in _STOCK and (allowed is None or row.get("id") in allowed)]
     usable.sort(key=lambda row: _STOCK[str(row["availability"])])
-    return [(str(row["id"]), str(row["availability"])) for row in usable]
+    return [str(row["id"]) for row in usable]
 
 
 def _map(value: object) -> Mapping[str, object]:

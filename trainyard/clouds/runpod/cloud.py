@@ -56,7 +56,7 @@ class RunPodCloud:
         self.simulated = self.key.reveal().startswith(REHEARSAL_KEY)
         self.address = self.url if self.url != REST else self.graphql_url if self.graphql_url != GRAPHQL else None
         self.capabilities = Capabilities(
-            ssh=True, spot=True, self_terminate=True, deadline=False, logs=True, price=True, change_markers=False,
+            self_terminate=True, deadline=False, change_markers=False,
             settle=self.settle, listings=2, post_timeout=self.post_timeout,
         )  # fmt: skip
         headers = {"Authorization": f"Bearer {self.key.reveal()}", "User-Agent": f"trainyard/{__version__}"}
@@ -158,10 +158,6 @@ class RunPodCloud:
         """Refuse: RunPod restarts the container when its variables change."""
         raise CloudRefused("RunPod cannot change a running pod's lease: a changed variable restarts the container and ends the training")
 
-    def logs(self, pod_id: str) -> Iterator[bytes]:
-        """Return the container's last 5000 lines; RunPod's stream never ends, so it counts as read after a silent moment."""
-        yield from self._log_lines(pod_id, "container")
-
     def costs(self) -> builtins.list[CostItem]:
         """Return pods, stopped pods, their disks and all network volumes, in dollars per hour."""
         items = [item for pod in self._pods() for item in _pod_costs(pod)]
@@ -254,6 +250,7 @@ class RunPodCloud:
         return [line.decode(errors="replace").rstrip("\n") for line in self._log_lines(pod_id, source)]
 
     def _log_lines(self, pod_id: str, source: str) -> Iterator[bytes]:
+        """Yield the last 5000 lines; RunPod's stream never ends, so it counts as read after a silent moment."""
         params = {"source": source, "tail": "5000"}
         try:
             with self._api.stream(f"/pods/{_id(pod_id)}/logs", params, idle=LOG_IDLE) as response:
