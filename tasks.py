@@ -50,7 +50,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
 def context(*, as_json: bool = False) -> Any:
     """Return what every verb works with: places, environment, and the way to talk to a person."""
     from trainyard import config, network
-    from trainyard.runs.context import Context as Work
+    from trainyard.runs.context import CommandContext as Work
     from trainyard.runs.ui import Ui
 
     ui = Ui(json=as_json)
@@ -115,7 +115,7 @@ def train(
 @verb
 def attach(c: Context, run: str, json: bool = False) -> int:
     """Come back to a run: follow it and finish its story; beside a living controller, watch."""
-    from trainyard.runs.attach import attach as come_back
+    from trainyard.runs.verbs.attach import attach as come_back
 
     work = context(as_json=json)
     return _finish(work, json, lambda: come_back(work, run))
@@ -133,8 +133,8 @@ def attach(c: Context, run: str, json: bool = False) -> int:
 @verb
 def adopt(c: Context, pod: str, key: str | None = None, stack: str = "local", json: bool = False) -> int:
     """Take over the run on a pod whose controller is lost: needs the cloud's key and the SSH key, nothing else."""
-    from trainyard.runs.adopt import adopt as take_over
-    from trainyard.runs.drive import drive
+    from trainyard.runs.life.drive import drive
+    from trainyard.runs.verbs.adopt import adopt as take_over
 
     file = Path(_given(key, "say which key: invoke adopt POD --stack NAME --key FILE", hint="It is the private SSH key of the stack."))
     work = context(as_json=json)
@@ -145,7 +145,7 @@ def adopt(c: Context, pod: str, key: str | None = None, stack: str = "local", js
 @verb
 def recover(c: Context, json: bool = False) -> int:
     """Finish every run that no living process drives."""
-    from trainyard.runs.attach import recover as finish_all
+    from trainyard.runs.verbs.attach import recover as finish_all
 
     work = context(as_json=json)
     summaries = finish_all(work)
@@ -163,7 +163,7 @@ def recover(c: Context, json: bool = False) -> int:
 @verb
 def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
     """End a run: its training saves and stops, what it left is kept, the pod is ended."""
-    from trainyard.runs.attach import cancel as end_run
+    from trainyard.runs.verbs.attach import cancel as end_run
 
     work = context(as_json=json)
     summary = end_run(work, run, now=now)
@@ -176,7 +176,7 @@ def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
 @verb
 def runs(c: Context, json: bool = False) -> int:
     """List all runs of this checkout, newest last."""
-    from trainyard.runs.listing import lines, list_runs
+    from trainyard.runs.verbs.listing import lines, list_runs
 
     work = context(as_json=json)
     rows = list_runs(work)
@@ -199,7 +199,7 @@ def rehearse(
     """Run the whole story of a stack against an emulator of its cloud, with real pods on this machine: costs nothing."""
     from trainyard import config as settings
     from trainyard.rehearsal.session import rehearsal
-    from trainyard.runs.context import Context as Work
+    from trainyard.runs.context import CommandContext as Work
 
     here = context(as_json=json)
     with rehearsal(stack, here.places, here.env) as world:
@@ -212,7 +212,7 @@ def rehearse(
 @verb
 def logs(c: Context, run: str, follow: bool = False) -> int:
     """Print a run's log, byte for byte."""
-    from trainyard.runs.listing import print_log
+    from trainyard.runs.verbs.listing import print_log
 
     return print_log(context(as_json=True), run, follow=follow, out=sys.stdout.buffer)
 
@@ -221,7 +221,7 @@ def logs(c: Context, run: str, follow: bool = False) -> int:
 @verb
 def ssh(c: Context, run: str, command: str | None = None) -> int:
     """Open a shell on a run's pod (or: invoke ssh RUN -- COMMAND)."""
-    from trainyard.runs.reach import shell
+    from trainyard.runs.verbs.reach import shell
 
     return shell(context(), run, command or " ".join(_words_behind()) or None)
 
@@ -230,7 +230,7 @@ def ssh(c: Context, run: str, command: str | None = None) -> int:
 @verb
 def tunnel(c: Context, run: str, port: str, local_port: str | None = None) -> int:
     """Forward a local port to a port of the run's pod until Ctrl-C."""
-    from trainyard.runs.reach import tunnel as forward
+    from trainyard.runs.verbs.reach import tunnel as forward
 
     return forward(context(), run, port, local_port)
 
@@ -239,7 +239,7 @@ def tunnel(c: Context, run: str, port: str, local_port: str | None = None) -> in
 @verb
 def render(c: Context, recipe: str, to: str, data: str | None = None, config: str | None = None, set: Any = None) -> int:
     """Write a run's bundle into a folder; `sh DIR/run.sh` runs it by hand on any machine."""
-    from trainyard.runs.train import render_bundle
+    from trainyard.runs.verbs.train import render_bundle
 
     work = context()
     made = render_bundle(work, recipe, data, _path(config), tuple(set or ()), Path(to))
@@ -260,7 +260,7 @@ def render(c: Context, recipe: str, to: str, data: str | None = None, config: st
 @verb
 def download(c: Context, run: str, to: str, stack: str | None = None, partial: bool = False, whole: bool = False) -> int:
     """Fetch a result: parallel, resumable, every file proved by its sha256."""
-    from trainyard.runs.fetch import fetch
+    from trainyard.runs.verbs.fetch import fetch
 
     to = _given(to.strip() or None, "DIR is empty: say where the result goes", "To fetch it into this folder: invoke download RUN .")
     return fetch(context(), stack, run, Path(to), partial=partial, whole=whole)
@@ -273,7 +273,7 @@ def _engine_verb(name: str, text: str) -> Any:
     @task(name=name, help=explained("stack", yes="do not ask", json="engine events as JSON lines"))
     @verb
     def operate(c: Context, stack: str = "local", yes: bool = False, json: bool = False) -> int:
-        from trainyard.runs.environments import operate as run
+        from trainyard.runs.verbs.environments import operate as run
 
         return run(context(as_json=json), stack, name, yes=yes, as_json=json)
 
@@ -291,7 +291,7 @@ destroy = _engine_verb("destroy", "End what `up` made, and every run of the stac
 @verb
 def outputs(c: Context, stack: str = "local", show_secrets: bool = False) -> int:
     """Print a stack's outputs as JSON."""
-    from trainyard.runs.environments import shown_outputs
+    from trainyard.runs.verbs.environments import shown_outputs
 
     show_json(shown_outputs(context(as_json=True), stack, show_secrets=show_secrets))
     return 0
@@ -312,7 +312,7 @@ def env(c: Context) -> int:
 @verb
 def end(c: Context, pod: str, stack: str = "local") -> int:
     """End one pod of ours now, whatever its lease says, and prove it gone."""
-    from trainyard.runs.account import end_pod
+    from trainyard.runs.verbs.account import end_pod
 
     return end_pod(context(), stack, pod)
 
@@ -321,7 +321,7 @@ def end(c: Context, pod: str, stack: str = "local") -> int:
 @verb
 def reap(c: Context, stack: str = "local", dry_run: bool = False, all_stacks: bool = False, json: bool = False) -> int:
     """End every pod whose lease is over; needs only the API key."""
-    from trainyard.runs.account import reap_stacks
+    from trainyard.runs.verbs.account import reap_stacks
 
     return reap_stacks(context(as_json=json), None if all_stacks else stack, dry_run=dry_run, as_json=json)
 
@@ -330,7 +330,7 @@ def reap(c: Context, stack: str = "local", dry_run: bool = False, all_stacks: bo
 @verb
 def audit(c: Context, stack: str = "local", json: bool = False) -> int:
     """Show everything of the account that costs money now, per hour and per month."""
-    from trainyard.runs.account import audit as show
+    from trainyard.runs.verbs.account import audit as show
 
     return show(context(as_json=json), stack, as_json=json)
 
@@ -342,7 +342,7 @@ def audit(c: Context, stack: str = "local", json: bool = False) -> int:
 @verb
 def doctor(c: Context, stack: str | None = None) -> int:
     """Check every tool, port, credential, disk and rung, and say what to do. Prints no secret."""
-    from trainyard.setup.doctor import checks, lines
+    from trainyard.doctor.checks import checks, lines
 
     work = context()
     found = checks(work.places, work.env, stack)
@@ -492,14 +492,14 @@ def faults_controller(c: Context, cases: int | None = None, seed: int | None = N
 
 
 def _train(work: Any, as_json: bool, *wanted: Any) -> int:
-    """Prepare and drive a run; ``wanted`` are the fields of Wanted in their order."""
-    from trainyard.runs.drive import drive
-    from trainyard.runs.leave import how, leaving
-    from trainyard.runs.train import Wanted, prepare
+    """Prepare and drive a run; ``wanted`` are the fields of TrainRequest in their order."""
+    from trainyard.runs.life.drive import drive
+    from trainyard.runs.signals import how, leaving
+    from trainyard.runs.verbs.train import TrainRequest, prepare
 
     try:
         with leaving():
-            folder = prepare(work, Wanted(*wanted))
+            folder = prepare(work, TrainRequest(*wanted))
     except KeyboardInterrupt as left:
         work.ui.fail(f"interrupted ({how(left)}): nothing was rented")
         return commandline.INTERRUPTED
@@ -516,8 +516,8 @@ def _finish(work: Any, as_json: bool, call: Callable[[], Any]) -> int:
 def _show_summary(work: Any, summary: Any, as_json: bool) -> None:
     if as_json:
         return show_json(summary)
-    from trainyard.runs.finish import sync_line
-    from trainyard.runs.summary import last_lines
+    from trainyard.runs.life.finish import sync_line
+    from trainyard.runs.records.summary import last_lines
 
     for line in last_lines(summary, sync_line(work, summary)):
         work.ui.say(line)

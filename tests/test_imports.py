@@ -97,9 +97,9 @@ def test_imports_point_down_only() -> None:
 @pytest.mark.parametrize(
     ("path", "text", "said"),
     [
-        ("trainyard/clouds/local.py", "from trainyard.runs import train", "points up"),
+        ("trainyard/clouds/local.py", "from trainyard.runs.verbs import train", "points up"),
         ("trainyard/clouds/local.py", "def f():\n    import trainyard.stacks.cli", "points up"),
-        ("trainyard/storage/x.py", "from trainyard.setup import doctor", "points up"),
+        ("trainyard/storage/x.py", "from trainyard.doctor import checks", "points up"),
         ("trainyard/setup/console.py", "from trainyard.stacks.installed import find", "points up"),
         ("trainyard/newthing/x.py", "import os", "belongs to no layer"),
         ("trainyard/runs/x.py", "from trainyard.newthing import y", "belongs to no layer"),
@@ -116,7 +116,7 @@ def test_an_import_that_points_up_is_found(path: str, text: str, said: str) -> N
     [
         ("trainyard/runs/x.py", "from trainyard.clouds import open_cloud"),
         ("trainyard/clouds/local/x.py", "from trainyard.clouds.protocol import Cloud"),
-        ("trainyard/setup/doctor.py", "from trainyard.setup import machine"),
+        ("trainyard/doctor/checks.py", "from trainyard.doctor import machine"),
         ("trainyard/setup/tools.py", "from trainyard.setup import s3server"),
         ("trainyard/storage/local.py", "from trainyard.setup import s3server"),
         ("tasks.py", "from trainyard import __version__"),

@@ -31,7 +31,7 @@ class Map(dict[str, Node]):
         self.mark: tuple[int, int] = (1, 1)
         self.key_marks: dict[str, tuple[int, int]] = {}
         self.value_marks: dict[str, tuple[int, int]] = {}
-        self.source: Source | None = None
+        self.source: YamlSource | None = None
 
     def where(self, key: str | None = None, *, value: bool = False) -> Location | None:
         """Return the place of a key (or of its value), or of the mapping itself."""
@@ -48,14 +48,14 @@ class Seq(list[Node]):
     def __init__(self) -> None:
         super().__init__()
         self.item_marks: list[tuple[int, int]] = []
-        self.source: Source | None = None
+        self.source: YamlSource | None = None
 
     def where(self, index: int) -> Location | None:
         """Return the place of an item."""
         return self.source.at(*self.item_marks[index]) if self.source else None
 
 
-class Source:
+class YamlSource:
     """The text a document was read from."""
 
     __slots__ = ("lines", "name")
@@ -71,7 +71,7 @@ class Source:
 
 
 class _Loader(yaml.SafeLoader):
-    source: Source
+    source: YamlSource
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -144,7 +144,7 @@ def parse(text: str, name: str) -> Node:
 
     Raises UserError with file:line:col for bad syntax, a duplicate key or a second document.
     """
-    source = Source(name, text)
+    source = YamlSource(name, text)
     loader: _Loader | None = None
     try:
         loader = _Loader(text)

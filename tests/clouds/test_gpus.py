@@ -10,7 +10,7 @@ SPELLINGS = [(gpu, name) for gpu in gpus.GPUS for name in (gpu.name, gpu.runpod)
 
 
 @pytest.mark.parametrize(("gpu", "name"), SPELLINGS, ids=[f"{gpu.name}: {name}" for gpu, name in SPELLINGS])
-def test_every_clouds_spelling_is_understood(gpu: gpus.Gpu, name: str) -> None:
+def test_every_clouds_spelling_is_understood(gpu: gpus.GpuType, name: str) -> None:
     assert gpu in gpus.find(name)
     assert gpu in gpus.find(name.lower())
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.yard import COUNT, kill_tree
 from trainyard.rehearsal.runpod import read_books
-from trainyard.runs.record import RunFolder
+from trainyard.runs.records.record import RunFolder
 
 
 def test_a_run_goes_all_the_way_leaves_nothing_behind_and_its_log_and_result_are_had_anywhere(yard, tmp_path):

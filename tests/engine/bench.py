@@ -255,9 +255,9 @@ def _normal_resource(entry: dict[str, Any], crypter: Crypter) -> dict[str, Any]:
 
 def _marked(value: Any) -> Any:
     """Return the value with its secrets in clear but marked."""
-    from trainyard.engine.kinds import Sealed
+    from trainyard.engine.kinds import EngineSecret
 
-    if isinstance(value, Sealed):
+    if isinstance(value, EngineSecret):
         return {"secret": _marked(value.value)}
     if isinstance(value, dict):
         return {key: _marked(item) for key, item in value.items()}

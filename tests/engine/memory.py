@@ -16,11 +16,11 @@ from trainyard.engine.events import Events
 from trainyard.engine.goal import Goal
 from trainyard.engine.kinds import Properties
 from trainyard.engine.operation import Kind, Operation, Stopped
-from trainyard.engine.project import Project, Settings
-from trainyard.engine.provider import Checked, Difference, Outcome, ProviderError
+from trainyard.engine.project import Project, StackConfig
+from trainyard.engine.provider import Checked, DiffAnswer, ProviderError, ResourceOutcome
 from trainyard.engine.providers import Plugins, Providers
 from trainyard.engine.secrets import Crypter
-from trainyard.engine.spawn import Source
+from trainyard.engine.spawn import PluginSource
 from trainyard.engine.state import Resource, StackState
 from trainyard.engine.steps import register
 from trainyard.engine.values import Wire, plain
@@ -61,8 +61,8 @@ class MemoryProvider:
     def check_config(self, urn: str, olds: Properties, news: Properties) -> Checked:
         return Checked(news)
 
-    def diff_config(self, urn: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]) -> Difference:
-        return Difference(False)
+    def diff_config(self, urn: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]) -> DiffAnswer:
+        return DiffAnswer(False)
 
     def configure(self, urn: str, identity: str, inputs: Properties) -> None:
         pass
@@ -73,14 +73,14 @@ class MemoryProvider:
 
     def diff(
         self, urn: str, identity: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]
-    ) -> Difference:
+    ) -> DiffAnswer:
         olds, wanted = plain(old_inputs), plain(news)
         keys = sorted(k for k in {*olds, *wanted} if k not in ignore and olds.get(k) != wanted.get(k))
         first = [k for k in keys if k == "gpu" or k.startswith("seat")]
         replaces = [*first, *(k for k in keys if k in ("zone", "cloudName"))]
-        return Difference(bool(keys), replaces, keys, delete_before_replace=bool(first))
+        return DiffAnswer(bool(keys), replaces, keys, delete_before_replace=bool(first))
 
-    def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> Outcome:
+    def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> ResourceOutcome:
         clear = plain(inputs)
         identity = clear["cloudName"]
         fault = self._fault("create", urn)
@@ -91,10 +91,10 @@ class MemoryProvider:
         self.cloud.things[identity] = clear
         if fault == "after":
             raise ProviderError("the connection was lost", maybe=True)
-        return Outcome(identity, {**inputs, "ip": f"ip-{identity}"}, reasons=["not ready"] if fault == "init" else [])
+        return ResourceOutcome(identity, {**inputs, "ip": f"ip-{identity}"}, reasons=["not ready"] if fault == "init" else [])
 
     def update(self, urn: str, identity: str, old_inputs: Properties, old_outputs: Properties, inputs: Properties, timeout: float,
-               ignore: list[str], preview: bool) -> Outcome:  # fmt: skip
+               ignore: list[str], preview: bool) -> ResourceOutcome:  # fmt: skip
         fault = self._fault("update", urn)
         if fault == "before":
             raise ProviderError("refused")
@@ -102,13 +102,13 @@ class MemoryProvider:
         self.cloud.things[identity] = plain(inputs)
         if fault == "after":
             raise ProviderError("the connection was lost", maybe=True)
-        return Outcome(identity, {**inputs, "ip": f"ip-{identity}"}, reasons=["not ready"] if fault == "init" else [])
+        return ResourceOutcome(identity, {**inputs, "ip": f"ip-{identity}"}, reasons=["not ready"] if fault == "init" else [])
 
-    def read(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> Outcome:
+    def read(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> ResourceOutcome:
         identity = identity or plain(inputs)["cloudName"]
         if identity not in self.cloud.things:
-            return Outcome("", {})
-        return Outcome(identity, {**inputs, "ip": f"ip-{identity}"}, inputs)
+            return ResourceOutcome("", {})
+        return ResourceOutcome(identity, {**inputs, "ip": f"ip-{identity}"}, inputs)
 
     def delete(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> None:
         fault = self._fault("delete", urn)
@@ -159,7 +159,7 @@ def operation(cloud: Cloud, deployment: dict[str, Any], kind: Kind, save: Callab
     events = Events(io.StringIO(), machine=True, preview=kind == "preview", hide=wire.hide)
     state = StackState(deployment, CRYPTER, wire, lambda text: save(json.loads(text)))
     op = Operation(
-        kind, "dev", project, Settings({}, frozenset()), state, events, wire, Source(project, {}), "", 4, preview=kind == "preview"
+        kind, "dev", project, StackConfig({}, frozenset()), state, events, wire, PluginSource(project, {}), "", 4, preview=kind == "preview"
     )
     op.providers = Providers(op, _MemoryPlugins(cloud))
     cloud.condemned = lambda: {resource.id for resource in op.state.olds if resource.delete}

@@ -47,7 +47,7 @@ ONCE: dict[str, Callable[[], BaseException]] = {
     "Unicode": lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
     "sqlite": lambda: sqlite3.OperationalError("database is locked"),
     "json": lambda: json.JSONDecodeError("Expecting value", "", 0),
-    "import": lambda: ModuleNotFoundError("No module named 'trainyard.runs.finish'"),
+    "import": lambda: ModuleNotFoundError("No module named 'trainyard.runs.life.finish'"),
     "exit": lambda: SystemExit(1),
     "Ctrl-C": KeyboardInterrupt,
 }

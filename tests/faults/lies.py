@@ -24,13 +24,15 @@ from trainyard.clouds.absence import Known, Proof, prove, seen
 from trainyard.clouds.marker import PodName, format_time, new_id, parse_name
 from trainyard.config import Places
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
-from trainyard.provider import intents, pod
+from trainyard.leases import intents
+from trainyard.leases.world import Control, OperationWorld
+from trainyard.provider import pod
+from trainyard.provider.call import Call
 from trainyard.provider.handler import Partial
 from trainyard.provider.handler import check as checked
 from trainyard.provider.pod import POD
-from trainyard.provider.world import Call, Control, World
-from trainyard.runs.adopt import find_pod
-from trainyard.runs.reap import reap
+from trainyard.runs.verbs.adopt import find_pod
+from trainyard.runs.verbs.reap import reap
 
 PATIENCE = 900.0
 """Seconds in which each question must be answered, whatever is said to it."""
@@ -95,7 +97,7 @@ def create(at: Site) -> Said:
         lease = new_id()
         intents.make_folder(home / "intents", lease)
         spot = Places(root=home, home=home, outside=home, settings=home)
-        world = World({}, spot, lambda name: at.cloud, Control(), lambda text, severity: None, at.now, at.sleep)
+        world = OperationWorld({}, spot, lambda name: at.cloud, Control(), lambda text, severity: None, at.now, at.sleep)
         call = Call(world, "urn:pulumi:dev::trainyard::trainyard:index:Pod::pod", "pod")
         inputs = checked(POD, call, None, {
             "cloud": "runpod", "lease_id": lease, "fence_id": at.fence, "end": format_time(datetime.now(UTC) + timedelta(hours=5)),

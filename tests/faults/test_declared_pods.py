@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.faults.world import STACK, RunPodYard, World
-from trainyard.runs.ledger import Ledger
+from trainyard.runs.records.ledger import Ledger
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from trainyard.engine.provider import ProviderError
 from trainyard.errors import CloudUnknown, TrainyardError
 from trainyard.provider.problems import Problem
 from trainyard.remote.transport import Address
-from trainyard.runs import attach
-from trainyard.runs.context import Context
-from trainyard.runs.destroy import destroy
-from trainyard.runs.pod import Pod
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.ui import Ui
+from trainyard.runs.verbs import attach
+from trainyard.runs.verbs.destroy import destroy
 from trainyard.stacks import facade
-from trainyard.stacks.model import Operation, Outcome, Stack
+from trainyard.stacks.model import Operation, OperationOutcome, Stack
 from trainyard.stacks.settings import ensure_stack
 from trainyard.stacks.state import backend
 
@@ -74,7 +74,7 @@ def test_an_up_that_the_cli_cannot_do_after_a_replace_was_cut_in_two_is_done_by_
     document["checkpoint"]["latest"]["resources"] = [{"urn": "urn:pulumi:dev::trainyard::t::x", "type": "t", "pendingReplacement": cut}]
     path.write_text(json.dumps(document))
 
-    found = facade._what_the_cli_left(stack, operation, Outcome("cli", operation, 255, 1.0, problems=told))
+    found = facade._what_the_cli_left(stack, operation, OperationOutcome("cli", operation, 255, 1.0, problems=told))
 
     assert found is None if why is None else why in str(found)
 
@@ -131,8 +131,8 @@ def test_a_cloud_that_does_not_answer_says_nothing_about_its_pod() -> None:
     assert pod(fail).over() is None
 
 
-def pod(get: object) -> Pod:
-    return Pod("p1", "l1", "/workspace", Address("127.0.0.1", 1, "root", None, None), SimpleNamespace(get=get, list=list))  # type: ignore[arg-type]
+def pod(get: object) -> ReachablePod:
+    return ReachablePod("p1", "l1", "/workspace", Address("127.0.0.1", 1, "root", None, None), SimpleNamespace(get=get, list=list))  # type: ignore[arg-type]
 
 
 def test_one_run_that_cannot_be_finished_does_not_keep_recover_from_the_others(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ def test_one_run_that_cannot_be_finished_does_not_keep_recover_from_the_others(s
     monkeypatch.setattr(attach, "drive", lambda context, folder: driven.append(folder.path.parent.name) or {})
 
     with pytest.raises(TrainyardError, match="cannot be read"):
-        attach.recover(Context(stack.places, stack.env, Ui(json=True)))
+        attach.recover(CommandContext(stack.places, stack.env, Ui(json=True)))
 
     assert driven == ["good"]
 
@@ -160,9 +160,9 @@ def record(label: str) -> dict[str, object]:
 def test_a_destroy_whose_engine_was_killed_takes_what_it_ended_through_the_cloud_out_of_the_state(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = [Outcome("builtin", "destroy", -9, {}, 1.0), Outcome("builtin", "destroy", 0, {"delete": 3}, 1.0)]
+    told = [OperationOutcome("builtin", "destroy", -9, {}, 1.0), OperationOutcome("builtin", "destroy", 0, {"delete": 3}, 1.0)]
     monkeypatch.setattr(facade, "operate", lambda *_: told.pop(0))
 
-    outcome = destroy(Context(stack.places, stack.env, Ui(json=True)), stack, [], lambda _: None)
+    outcome = destroy(CommandContext(stack.places, stack.env, Ui(json=True)), stack, [], lambda _: None)
 
     assert outcome.ok and not told

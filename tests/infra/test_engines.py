@@ -18,7 +18,7 @@ from trainyard.clouds.local import LocalCloud
 from trainyard.clouds.protocol import OfferQuery, PodInfo, PodSpec
 from trainyard.engine.backend import Backend
 from trainyard.engine.secrets import new_salt
-from trainyard.provider import intents
+from trainyard.leases import intents
 from trainyard.remote.keys import host_key, new_ssh_key
 
 ROOT = Path(__file__).resolve().parents[2]

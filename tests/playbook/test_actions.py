@@ -16,8 +16,8 @@ from trainyard.errors import UserError
 from trainyard.playbook import Host
 from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.schema import compile_args, render_args
+from trainyard.playbook.steps import CommandAction as RunStep
 from trainyard.playbook.steps import Get, Job, PutFile, PutText, Step
-from trainyard.playbook.steps import Run as RunStep
 from trainyard.remote.transport import LocalTransport, SshTransport
 from trainyard.yamlfile import parse
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from trainyard.pod.warden import Clock
+from trainyard.pod.warden import PodClock
 
 
-class TurnedClock(Clock):
+class TurnedClock(PodClock):
     """Both clocks stand still until they are turned; the wall clock can be set, the boot clock cannot."""
 
     def __init__(self, wall: float = 1_800_000_000.0, boot: float = 5_000.0) -> None:

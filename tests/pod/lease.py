@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.pod.clock import TurnedClock
-from trainyard.pod.warden import Refused, Warden, Way, format_time
+from trainyard.pod.warden import EndingMethod, Refused, Warden, format_time
 
 HOUR = 3600.0
 
@@ -20,16 +20,16 @@ class Ended:
         self.calls: list[tuple[str, str]] = []
         self.refusing: set[str] = set()
 
-    def way(self, name: str, prove: Callable[[], float | None] = lambda: None) -> Way:
+    def way(self, name: str, prove: Callable[[], float | None] = lambda: None) -> EndingMethod:
         def end(reason: str) -> None:
             self.calls.append((name, reason))
             if name in self.refusing:
                 raise Refused("HTTP 500")
 
-        return Way(name, prove, end)
+        return EndingMethod(name, prove, end)
 
 
-def make(tmp_path: Path, clock: TurnedClock, ended: Ended, ways: list[Way] | None = None, **env: str) -> Warden:
+def make(tmp_path: Path, clock: TurnedClock, ended: Ended, ways: list[EndingMethod] | None = None, **env: str) -> Warden:
     """Return a warden whose lease stops in two hours and ends half an hour later."""
     base = {
         "WORKSPACE": str(tmp_path),

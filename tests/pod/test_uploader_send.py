@@ -71,7 +71,7 @@ def store() -> Iterator[Store]:
 def send(plan: dict[str, Any]) -> tuple[int, list[dict[str, Any]], list[float]]:
     out = io.StringIO()
     waited: list[float] = []
-    sender = uploader.Sender({"threads": 1, **plan}, uploader.Output(out), pause=waited.append)
+    sender = uploader.Sender({"threads": 1, **plan}, uploader.JsonLines(out), pause=waited.append)
     failed = sender.run()
     return failed, [json.loads(line) for line in out.getvalue().splitlines()], waited
 

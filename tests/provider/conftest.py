@@ -11,9 +11,10 @@ import pytest
 from tests.provider.model_cloud import ModelCloud
 from trainyard.clouds.protocol import PodInfo
 from trainyard.config import Places
-from trainyard.provider.handler import Handler, check
+from trainyard.leases.world import Control, OperationWorld
+from trainyard.provider.call import Call
+from trainyard.provider.handler import ResourceHandler, check
 from trainyard.provider.values import Properties
-from trainyard.provider.world import Call, Control, World
 
 FENCE, LEASE = "f" * 10, "1" * 10
 SEED = "5a" * 32
@@ -24,7 +25,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEaJZrlOV5pY6EWL/xSlOVwBMHnRBF34V6QTQ
 class Bench:
     """One machine, one cloud account, one clock."""
 
-    world: World
+    world: OperationWorld
     cloud: ModelCloud
     messages: list[str]
     slept: list[float]
@@ -35,7 +36,7 @@ class Bench:
     def call(self, name: str = "pod", kind: str = "Pod", *, stack: str = "dev", preview: bool = False) -> Call:
         return Call(self.world, f"urn:pulumi:{stack}::trainyard::trainyard:index:{kind}::{name}", name, preview)
 
-    def checked(self, handler: Handler, inputs: Properties, olds: Properties | None = None, **more: object) -> Properties:
+    def checked(self, handler: ResourceHandler, inputs: Properties, olds: Properties | None = None, **more: object) -> Properties:
         kind = handler.token.rpartition(":")[2]
         return check(handler, self.call(kind=kind, **more), olds, inputs)  # type: ignore[arg-type]
 
@@ -53,7 +54,7 @@ def bench(tmp_path: Path) -> Bench:
 
     cloud = ModelCloud(tmp_path / "cloud", lambda: at[0])
     places = Places(root=tmp_path, home=tmp_path / "home", outside=tmp_path / "outside", settings=tmp_path / "settings")
-    world = World({}, places, lambda name: cloud, Control(), lambda text, severity: messages.append(text), lambda: at[0], pause)
+    world = OperationWorld({}, places, lambda name: cloud, Control(), lambda text, severity: messages.append(text), lambda: at[0], pause)
     return Bench(world, cloud, messages, slept, at, during)
 
 

@@ -13,13 +13,13 @@ from tests.provider.conftest import Bench, pod_inputs
 from tests.storage.conftest import binary, store_places
 from trainyard.config import Places
 from trainyard.errors import RefusedError, UserError
-from trainyard.provider import environments, fence, intents
+from trainyard.leases import environmentid, fence, intents
+from trainyard.leases.store import settings_of
 from trainyard.provider.bucket import BUCKET
 from trainyard.provider.handler import CheckFailed, diff
 from trainyard.provider.lease import LEASE
 from trainyard.provider.lifecycle import BUCKET_LIFECYCLE
 from trainyard.provider.pod import POD
-from trainyard.provider.store import settings_of
 from trainyard.provider.values import UNKNOWN, Properties
 from trainyard.storage.client import s3
 
@@ -70,13 +70,13 @@ def test_an_env_id_of_digits_alone_survives_yaml(bench: Bench, monkeypatch: pyte
 
 def test_a_known_environment_id_is_found_and_none_is_made_by_looking(bench: Bench) -> None:
     places = bench.world.places
-    assert environments.known_environment_id(places, "dev") is None
+    assert environmentid.known_environment_id(places, "dev") is None
     assert not places.settings.exists()
     name = bench.checked(BUCKET, {"store": "local"})["name"]
-    assert name == environments.default_bucket(str(environments.known_environment_id(places, "dev")))
+    assert name == environmentid.default_bucket(str(environmentid.known_environment_id(places, "dev")))
     (places.settings / "environments.yaml").write_text("dev: My Env\n")
     with pytest.raises(UserError, match="no environment id"):
-        environments.known_environment_id(places, "dev")
+        environmentid.known_environment_id(places, "dev")
 
 
 def test_an_impossible_env_id_is_an_error(bench: Bench) -> None:

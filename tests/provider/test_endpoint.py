@@ -18,11 +18,11 @@ from tests.remote.sshd import start as start_sshd
 from trainyard.clouds.marker import format_time
 from trainyard.clouds.protocol import SshAddress
 from trainyard.errors import BootFailed, CloudUnknown
+from trainyard.leases.world import Interrupted
 from trainyard.provider import model
 from trainyard.provider.endpoint import ENDPOINT, EndpointInputs, greets, image_minutes
 from trainyard.provider.handler import diff
 from trainyard.provider.values import Properties
-from trainyard.provider.world import Interrupted
 from trainyard.remote.hostkey import shows
 from trainyard.remote.keys import host_key
 

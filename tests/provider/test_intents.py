@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.provider import intents
+from trainyard.leases import intents
 
 FENCE, LEASE = "f" * 10, "1" * 10
 NAME = f"ty-{FENCE}-{LEASE}-pod-0123abcd"
@@ -21,7 +21,7 @@ NAME = f"ty-{FENCE}-{LEASE}-pod-0123abcd"
 HOLDER = """
 import sys
 from pathlib import Path
-from trainyard.provider import intents
+from trainyard.leases import intents
 with intents.hold(Path(sys.argv[1]), sys.argv[2], 100.0, lambda s: None) as intent:
     for step in sys.argv[3:]:
         kind, _, value = step.partition("=")
@@ -57,7 +57,7 @@ def path_of(root: Path) -> Path:
     return root / LEASE / NAME
 
 
-def read(root: Path) -> intents.Record:
+def read(root: Path) -> intents.IntentRecord:
     return intents.settle(root / LEASE / NAME, lambda seconds: pytest.fail("nobody holds it"))
 
 
@@ -87,7 +87,7 @@ def test_a_line_after_a_torn_one_is_read(tmp_path: Path) -> None:
     kill(hold_elsewhere(tmp_path, "start=50", 'torn={"event": "outc'))
     with intents.hold(tmp_path, NAME, 0.0, lambda s: None) as intent:
         intent.created("p7", None, 60.0)
-        assert intent.record() == intents.Record(50.0, True, 60.0, ("p7",))
+        assert intent.record() == intents.IntentRecord(50.0, True, 60.0, ("p7",))
 
 
 def test_a_living_holder_in_another_process_is_waited_for_and_a_killed_one_is_not(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_an_intent_without_the_lease_s_folder_begins_as_if_a_request_had_just_le
 def test_an_intent_in_the_lease_s_folder_begins_empty(tmp_path: Path) -> None:
     intents.make_folder(tmp_path, LEASE)
     with intents.hold(tmp_path, NAME, 777.0, lambda s: None) as intent:
-        assert intent.record() == intents.Record(None, True, None, ())
+        assert intent.record() == intents.IntentRecord(None, True, None, ())
 
 
 def test_a_lock_on_a_removed_file_is_taken_again_on_the_new_one(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_closing_is_seen_by_every_process_and_stays(tmp_path: Path) -> None:
     assert not intents.is_closed(tmp_path, FENCE)
     intents.close(tmp_path, FENCE, 1.0)
     intents.close(tmp_path, FENCE, 2.0)
-    script = "import sys, pathlib; from trainyard.provider import intents; print(intents.is_closed(pathlib.Path(sys.argv[1]), sys.argv[2]))"
+    script = "import sys, pathlib; from trainyard.leases import intents; print(intents.is_closed(pathlib.Path(sys.argv[1]), sys.argv[2]))"
     assert subprocess.check_output([sys.executable, "-c", script, str(tmp_path), FENCE]) == b"True\n"
     assert not intents.is_closed(tmp_path, LEASE)
 

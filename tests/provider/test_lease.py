@@ -11,12 +11,12 @@ from tests.provider.conftest import FENCE, Bench, lie_once_from, pod_inputs
 from tests.provider.test_intents import HOLDER, kill
 from trainyard.clouds.marker import is_id
 from trainyard.errors import CloudUnknown, RefusedError, StillThere, StoreError
-from trainyard.provider import fence, intents
+from trainyard.leases import fence, intents
+from trainyard.leases.world import Interrupted
 from trainyard.provider.handler import CheckFailed, diff
 from trainyard.provider.lease import LEASE as HANDLER
 from trainyard.provider.pod import POD
 from trainyard.provider.values import UNKNOWN, Properties
-from trainyard.provider.world import Interrupted
 
 WAIT = 50.0
 """POST timeout plus settle of the model cloud."""

@@ -20,7 +20,7 @@ from tests.provider.conftest import KEY, SEED
 from tests.provider.model_cloud import ModelCloud
 from tests.provider.plugin import ROOT, Plugin, init_failed, model_plugin, real_plugin, urn
 from trainyard import __version__
-from trainyard.provider.values import UNKNOWN, Properties, Sealed, from_wire, to_wire
+from trainyard.provider.values import UNKNOWN, Properties, SecretValue, from_wire, to_wire
 
 
 def lease_and_pod(plugin: object, cloud: str = "model") -> tuple[str, Properties, Properties, Properties]:
@@ -110,8 +110,8 @@ def test_preview_creates_nothing_and_answers_unknown_outputs(tmp_path: Path) -> 
 
 def test_secrets_leave_the_plugin_sealed(idle: Plugin) -> None:
     _, outputs = idle.create(urn("SshKey", "key"), {})
-    assert isinstance(outputs["private_key"], Sealed)
-    assert isinstance(outputs["host_key_seed"], Sealed)
+    assert isinstance(outputs["private_key"], SecretValue)
+    assert isinstance(outputs["host_key_seed"], SecretValue)
     assert isinstance(outputs["public_key"], str)
 
 

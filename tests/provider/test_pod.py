@@ -13,11 +13,11 @@ import pytest
 from tests.provider.conftest import FENCE, LEASE, SEED, Bench, lie_once_from, pod_inputs
 from trainyard.clouds.marker import parse_name
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, RefusedError, StillThere
-from trainyard.provider import intents, rent
+from trainyard.leases import intents, rent
+from trainyard.leases.world import Interrupted
 from trainyard.provider.handler import CheckFailed, Partial, diff
 from trainyard.provider.pod import POD, PodInputs
-from trainyard.provider.values import UNKNOWN, Properties, Sealed
-from trainyard.provider.world import Interrupted
+from trainyard.provider.values import UNKNOWN, Properties, SecretValue
 from trainyard.remote.keys import host_key
 
 
@@ -26,7 +26,7 @@ def ready(bench: Bench, **more: object) -> Properties:
     return bench.checked(POD, pod_inputs(**more))
 
 
-def record(bench: Bench, inputs: Properties) -> intents.Record:
+def record(bench: Bench, inputs: Properties) -> intents.IntentRecord:
     return intents.settle(bench.world.places.intents / LEASE / str(inputs["name"]), lambda s: None)
 
 
@@ -123,7 +123,7 @@ def test_a_pod_without_lease_is_refused(bench: Bench, key: str) -> None:
 
 
 def test_the_seed_stays_secret_in_the_inputs_that_go_to_state(bench: Bench) -> None:
-    assert bench.checked(POD, pod_inputs())["host_key_seed"] == Sealed(SEED)
+    assert bench.checked(POD, pod_inputs())["host_key_seed"] == SecretValue(SEED)
 
 
 # Create
@@ -136,7 +136,7 @@ def test_create_rents_the_first_offer_and_writes_intent_before_and_outcome_after
     assert outputs["name"] == inputs["name"] == bench.cloud.state(pod_id)["name"]
     assert outputs["offer"] == "A-1"
     assert outputs["price_per_hour"] == 1.0
-    assert record(bench, inputs) == intents.Record(bench.at[0], True, bench.at[0], (pod_id,))
+    assert record(bench, inputs) == intents.IntentRecord(bench.at[0], True, bench.at[0], (pod_id,))
 
 
 def test_the_request_carries_host_key_warden_price_and_budget_but_no_key_of_an_account(bench: Bench) -> None:

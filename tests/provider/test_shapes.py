@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainyard.provider import model, resources
-from trainyard.provider.handler import Handler, plain_difference, sealed_outputs
+from trainyard.provider.handler import ResourceHandler, plain_difference, sealed_outputs
 from trainyard.provider.lease import LEASE, LeaseInputs
 from trainyard.provider.pod import POD
 from trainyard.provider.registry import HANDLERS
 from trainyard.provider.schema import schema
 from trainyard.provider.sshkey import SSH_KEY
-from trainyard.provider.values import SIGNATURE, UNKNOWN, Sealed, Tree, from_wire, has_unknown, to_wire, unseal
+from trainyard.provider.values import SIGNATURE, UNKNOWN, SecretValue, Tree, from_wire, has_unknown, to_wire, unseal
 
 texts = st.text().filter(lambda text: text != "04da6b54-80e4-46f7-96ec-b56ff0331ba9")
 numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
@@ -28,7 +28,7 @@ trees = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(st.text(max_size=8).filter(lambda key: key != SIGNATURE), inner, max_size=4)
-        | inner.map(Sealed)
+        | inner.map(SecretValue)
     ),
     max_leaves=12,
 )
@@ -40,10 +40,10 @@ def test_values_survive_the_wire(properties: dict[str, Tree]) -> None:
 
 
 def test_a_secret_is_on_the_wire_as_pulumi_writes_it() -> None:
-    wire = to_wire({"key": Sealed("x")}).fields["key"].struct_value.fields
+    wire = to_wire({"key": SecretValue("x")}).fields["key"].struct_value.fields
     assert wire[SIGNATURE].string_value == "1b47061264138c4ac30d75fd1eb44270"
     assert wire["value"].string_value == "x"
-    assert repr(Sealed("x")) == "***"
+    assert repr(SecretValue("x")) == "***"
 
 
 def test_whole_numbers_are_int_and_others_float() -> None:
@@ -53,9 +53,9 @@ def test_whole_numbers_are_int_and_others_float() -> None:
 
 
 def test_unknown_and_secret_are_found_at_any_depth() -> None:
-    assert has_unknown([{"a": [Sealed({"b": UNKNOWN})]}])  # type: ignore[list-item]
-    assert not has_unknown([{"a": [Sealed("x")]}])
-    assert unseal({"a": [Sealed({"b": Sealed("x")})]}) == {"a": [{"b": "x"}]}
+    assert has_unknown([{"a": [SecretValue({"b": UNKNOWN})]}])  # type: ignore[list-item]
+    assert not has_unknown([{"a": [SecretValue("x")]}])
+    assert unseal({"a": [SecretValue({"b": SecretValue("x")})]}) == {"a": [{"b": "x"}]}
 
 
 def test_assets_are_refused() -> None:
@@ -66,7 +66,7 @@ def test_assets_are_refused() -> None:
 
 
 @pytest.mark.parametrize("handler", HANDLERS, ids=lambda handler: handler.token)
-def test_the_program_s_classes_have_the_schema_s_inputs_and_outputs(handler: Handler) -> None:
+def test_the_program_s_classes_have_the_schema_s_inputs_and_outputs(handler: ResourceHandler) -> None:
     name = handler.token.rpartition(":")[2]
     arguments = {field.name: field for field in dataclasses.fields(getattr(resources, f"{name}Args"))}
     inputs = {item.name: item for item in model.properties(handler.inputs)}
@@ -94,16 +94,16 @@ def test_a_default_that_was_not_written_is_no_change() -> None:
 
 
 def test_a_secret_and_a_clear_value_that_are_equal_are_no_change() -> None:
-    assert not plain_difference(LEASE, {"cloud": Sealed("x")}, {"cloud": "x"}).changes
+    assert not plain_difference(LEASE, {"cloud": SecretValue("x")}, {"cloud": "x"}).changes
 
 
 def test_another_seed_is_no_change_of_a_pod() -> None:
-    assert not plain_difference(POD, {"host_key_seed": Sealed("a")}, {"host_key_seed": Sealed("b")}).changes
+    assert not plain_difference(POD, {"host_key_seed": SecretValue("a")}, {"host_key_seed": SecretValue("b")}).changes
 
 
 def test_secret_outputs_are_sealed_and_absent_ones_stay_absent() -> None:
     found = sealed_outputs(SSH_KEY, {"private_key": None, "host_key_seed": "x", "public_key": "y"})
-    assert found == {"private_key": None, "host_key_seed": Sealed("x"), "public_key": "y"}
+    assert found == {"private_key": None, "host_key_seed": SecretValue("x"), "public_key": "y"}
 
 
 def test_parse_refuses_what_is_not_known_yet() -> None:

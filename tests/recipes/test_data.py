@@ -13,7 +13,7 @@ import pytest
 from tests.recipes.conftest import COUNT, ROOT
 from trainyard.errors import UserError
 from trainyard.recipes.contract import load_recipe
-from trainyard.recipes.data import RemoteFile, hub_reference, inspect
+from trainyard.recipes.data import BucketFile, hub_reference, inspect
 
 LORA, COMMAND = load_recipe(ROOT, "lora"), load_recipe(ROOT, "command")
 ROW = json.dumps({"prompt": "a", "completion": "b"}) + "\n"
@@ -142,12 +142,12 @@ def test_an_empty_folder_and_a_foreign_file_are_refused_with_what_to_do(tmp_path
 def test_objects_of_a_bucket_are_checked_like_files():
     def resolver(reference):
         assert reference == "s3://b/set/"
-        return [RemoteFile("s3://b/set/x.jsonl", "x.jsonl", len(ROW), lambda: io.BytesIO(ROW.encode()))]
+        return [BucketFile("s3://b/set/x.jsonl", "x.jsonl", len(ROW), lambda: io.BytesIO(ROW.encode()))]
 
     data = inspect("s3://b/set/", LORA, resolver)
     assert (data.kind, data.rows, data.files[0].sha256, data.files[0].src) == ("s3", 1, sha256(ROW), "s3://b/set/x.jsonl")
 
-    bad = RemoteFile("s3://b/set/x.jsonl", "x.jsonl", 1, lambda: io.BytesIO(b"{}\n"))
+    bad = BucketFile("s3://b/set/x.jsonl", "x.jsonl", 1, lambda: io.BytesIO(b"{}\n"))
     with pytest.raises(UserError, match="fits no known form") as caught:
         inspect("s3://b/set/", LORA, lambda _: [bad])
     assert str(caught.value.where) == "s3://b/set/: x.jsonl:1:1"
@@ -167,7 +167,7 @@ def test_objects_of_a_bucket_are_checked_like_files():
     ],
 )
 def test_keys_that_would_not_lie_below_input_are_refused_by_name(names, words):
-    found = [RemoteFile(f"s3://b/set/{name}", name, 1, lambda: io.BytesIO(b"x")) for name in names]
+    found = [BucketFile(f"s3://b/set/{name}", name, 1, lambda: io.BytesIO(b"x")) for name in names]
     with pytest.raises(UserError, match=re.escape(words)):
         inspect("s3://b/set/", COMMAND, lambda _: found)
 

@@ -8,7 +8,7 @@ import pytest
 
 from trainyard.errors import Unreachable, UserError
 from trainyard.remote.frame import Frame, NotRun
-from trainyard.remote.protocol import Result
+from trainyard.remote.protocol import CommandResult
 
 
 def answer_of(frame: Frame) -> tuple[bytes, bytes]:
@@ -22,7 +22,7 @@ def test_what_comes_before_and_after_the_marks_is_not_the_answer() -> None:
     out, err = answer_of(frame)
     frame.out(b"Welcome!\n" + out + b"Bye\n")
     frame.err(b"locale?" + err + b"logged")
-    assert frame.whole and frame.result(None) == Result(3, b"out\n", b"err\n")
+    assert frame.whole and frame.result(None) == CommandResult(3, b"out\n", b"err\n")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50])
@@ -94,7 +94,7 @@ def test_streams_that_the_target_joins_lose_no_output_and_no_code() -> None:
     frame = Frame("pod", "echo out; echo err >&2; exit 4")
     done = subprocess.run(frame.words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     frame.out(done.stdout)
-    assert frame.told and frame.result(None) == Result(4, b"out\nerr\n", b"")
+    assert frame.told and frame.result(None) == CommandResult(4, b"out\nerr\n", b"")
 
 
 @pytest.mark.parametrize("text", ["echo 'a\\'", "printf '%s' \"\\\\n!\"", "cat <<'X'\n$a\\\n'\nX", "printf 'ä\\377'"])
@@ -106,7 +106,7 @@ def test_any_text_of_sh_comes_to_the_target_as_it_is(text: str) -> None:
         done = subprocess.run(words, capture_output=True, check=False)
         frame.out(done.stdout)
         frame.err(done.stderr)
-        assert frame.result(None) == Result(plain.returncode, plain.stdout, plain.stderr)
+        assert frame.result(None) == CommandResult(plain.returncode, plain.stdout, plain.stderr)
 
 
 def test_what_no_target_could_take_is_refused_before_it_is_sent() -> None:

@@ -11,16 +11,16 @@ import pytest
 from tests.runs.test_identity_and_record import make_record
 from trainyard.config import places
 from trainyard.errors import RefusedError, StoreError, UserError
-from trainyard.runs import attempts
-from trainyard.runs.context import Context
-from trainyard.runs.identity import RunId
-from trainyard.runs.record import RunFolder, all_folders
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records import attempts
+from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.record import RunFolder, all_folders
 from trainyard.runs.ui import Ui
 
 
 @pytest.fixture
 def context(tmp_path):
-    return Context(places(tmp_path, {}), {}, Ui(json=True))
+    return CommandContext(places(tmp_path, {}), {}, Ui(json=True))
 
 
 def prepare(context, label="x", **changes):
@@ -119,7 +119,7 @@ def test_a_store_that_takes_a_claim_and_never_answers_is_named_at_once_and_left_
         context.env.update(
             AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b", AWS_ENDPOINT_URL=f"http://127.0.0.1:{silent.getsockname()[1]}",
         )  # fmt: skip
-        patience = attempts.Patience(whole=0.4, first=0.05, every=0.05)
+        patience = attempts.ClaimPatience(whole=0.4, first=0.05, every=0.05)
         wanted = pytest.raises(StoreError, match="nothing was rented: the store of s3://results has not answered for")
         with wanted as caught, attempts.reserved(context.places.runs, "ann", "x") as draft:
             attempts.claim(context, draft, "ann", "x", {"bucket": "results", "store": "s3"}, patience)

@@ -11,8 +11,8 @@ from tests.provider.model_cloud import PLAIN
 from trainyard.clouds.protocol import Account, CostItem
 from trainyard.config import Places
 from trainyard.errors import CloudUnknown, StoreError
-from trainyard.runs import stores
-from trainyard.runs.account import audit
+from trainyard.runs.records import stores
+from trainyard.runs.verbs.account import audit
 from trainyard.stacks import facade
 from trainyard.storage import objects
 

@@ -10,9 +10,9 @@ import pytest
 from trainyard.clouds.marker import format_time
 from trainyard.errors import Unreachable
 from trainyard.remote import jobs
-from trainyard.remote.protocol import Result
-from trainyard.runs import follow
-from trainyard.runs.record import Record, RunFolder
+from trainyard.remote.protocol import CommandResult
+from trainyard.runs.life import follow
+from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
 
 HOUR, DAY = 3600.0, 86400.0
@@ -25,7 +25,7 @@ def watched(tmp_path, monkeypatch):
     def make(*, pod_says, budget=None):
         now = time.time()
         stop, end = (_text(now + hours * HOUR) for hours in (1, 1.5))
-        record = Record(
+        record = RunRecord(
             "ann", "a", 1, "lab", "command", {}, "0", 1.0, now, phase="started", cloud="local", budget=budget,
             pod={"pod_id": "p1", "price_per_hour": 2.0, "stop": stop, "end": end, "lease_id": "l", "created_epoch": now},
         )  # fmt: skip
@@ -37,7 +37,7 @@ def watched(tmp_path, monkeypatch):
         def answer(command, stdin=None, *, timeout=None, on_stdout=None):
             if pod_says is None:
                 raise Unreachable("no route")
-            return Result(0, f"{now + pod_says:.0f}\n".encode(), b"")
+            return CommandResult(0, f"{now + pod_says:.0f}\n".encode(), b"")
 
         pod = SimpleNamespace(id="p1", path=lambda *parts: "/".join(parts))
         watch = follow._Watch(SimpleNamespace(ui=Ui(stream=screen)), record, folder, pod, SimpleNamespace(exec=answer))

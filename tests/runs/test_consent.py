@@ -12,7 +12,7 @@ import pytest
 from trainyard.errors import RefusedError, UserError
 from trainyard.recipes import data
 from trainyard.recipes.contract import load_recipe
-from trainyard.runs.consent import ask, own_files, pod_secrets, secret_values
+from trainyard.runs.planning.consent import ask, own_files, pod_secrets, secret_values
 from trainyard.runs.ui import Ui
 from trainyard.secret import Secret
 

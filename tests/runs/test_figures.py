@@ -8,14 +8,14 @@ import pytest
 from trainyard.clouds.absence import Gone, Proof
 from trainyard.clouds.protocol import Offer
 from trainyard.errors import NoCapacity, RefusedError
-from trainyard.runs.estimate import check_limits, estimate, price_ceiling, query_of
-from trainyard.runs.identity import RunId
-from trainyard.runs.ledger import Ledger
-from trainyard.runs.made import POD
-from trainyard.runs.pods import known, note_deleted, note_ended, rented
-from trainyard.runs.progress import Metrics, duration
-from trainyard.runs.record import Record, RunFolder
-from trainyard.runs.summary import cost, last_lines, summarize
+from trainyard.runs.planning.estimate import check_limits, estimate, price_ceiling, query_of
+from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.ledger import Ledger
+from trainyard.runs.records.pods import known, note_deleted, note_ended, rented
+from trainyard.runs.records.progress import Metrics, duration
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.stackresources import POD
+from trainyard.runs.records.summary import cost, last_lines, summarize
 
 RUN = RunId("ann", "a")
 
@@ -38,7 +38,7 @@ def record(**changes):
     values = dict(
         user="ann", label="a", attempt=1, environment="local", recipe="lora", values={}, bundle_sha256="0", hours=1.0, created=100.0
     )
-    return Record(**{**values, **changes})
+    return RunRecord(**{**values, **changes})
 
 
 def test_a_figure_that_is_no_number_is_none_and_no_line_breaks_the_reader():

@@ -8,26 +8,26 @@ import pytest
 from tests.pod.clock import TurnedClock
 from tests.pod.lease import HOUR, Ended, make
 from trainyard.remote.local import LocalTransport
-from trainyard.runs import heartbeat
-from trainyard.runs.heartbeat import beat, beating, tell_budget
-from trainyard.runs.pod import Pod
-from trainyard.runs.record import Record
+from trainyard.runs.life import heartbeat
+from trainyard.runs.life.heartbeat import beat, beating, tell_budget
+from trainyard.runs.records.pod import ReachablePod
+from trainyard.runs.records.record import RunRecord
 
 
 @pytest.fixture
-def pod(tmp_path: Path) -> Pod:
-    found = Pod("p", "0123456789", str(tmp_path), None, None)
+def pod(tmp_path: Path) -> ReachablePod:
+    found = ReachablePod("p", "0123456789", str(tmp_path), None, None)
     return found
 
 
-def record(**changes: object) -> Record:
+def record(**changes: object) -> RunRecord:
     values = dict(
         user="ann", label="a", attempt=1, environment="local", recipe="lora", values={}, bundle_sha256="0", hours=1.0, created=100.0
     )
-    return Record(**{**values, **changes})
+    return RunRecord(**{**values, **changes})
 
 
-def test_the_warden_stops_by_the_price_that_the_pod_has_and_counts_pods_that_came_before(tmp_path: Path, pod: Pod) -> None:
+def test_the_warden_stops_by_the_price_that_the_pod_has_and_counts_pods_that_came_before(tmp_path: Path, pod: ReachablePod) -> None:
     clock = TurnedClock(wall=time.time())
     w = make(tmp_path, clock, Ended(), TRAINYARD_BUDGET="10", TRAINYARD_PRICE="1")
     before = {"pod_id": "q", "price_per_hour": 4.0, "accepted": 0.0, "ended": HOUR}
@@ -37,12 +37,12 @@ def test_the_warden_stops_by_the_price_that_the_pod_has_and_counts_pods_that_cam
     assert w.budget_stop.left(clock) == pytest.approx((10 - 4) / 3 * HOUR - HOUR / 2, abs=30)
 
 
-def test_without_a_budget_nothing_is_told(tmp_path: Path, pod: Pod) -> None:
+def test_without_a_budget_nothing_is_told(tmp_path: Path, pod: ReachablePod) -> None:
     tell_budget(LocalTransport(), record(pod={"price_per_hour": 3.0}), pod)
     assert not list(tmp_path.rglob("budget.json"))
 
 
-def test_a_beat_is_heard_and_an_idle_pod_lives_on(tmp_path: Path, pod: Pod) -> None:
+def test_a_beat_is_heard_and_an_idle_pod_lives_on(tmp_path: Path, pod: ReachablePod) -> None:
     clock, ended = TurnedClock(), Ended()
     w = make(tmp_path, clock, ended, TRAINYARD_HEARTBEAT_MINUTES="1")
     clock.go(59)
@@ -54,12 +54,12 @@ def test_a_beat_is_heard_and_an_idle_pod_lives_on(tmp_path: Path, pod: Pod) -> N
 
 
 def test_while_data_are_sent_the_pod_hears_of_its_controller_also_after_a_lost_link(
-    tmp_path: Path, pod: Pod, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pod: ReachablePod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path, TurnedClock(), Ended())
     links = iter([None, LocalTransport()])
 
-    def connect(self: Pod, *, timeout: float = 15.0) -> LocalTransport:
+    def connect(self: ReachablePod, *, timeout: float = 15.0) -> LocalTransport:
         from trainyard.errors import Unreachable
 
         found = next(links, None)
@@ -67,7 +67,7 @@ def test_while_data_are_sent_the_pod_hears_of_its_controller_also_after_a_lost_l
             raise Unreachable("lost")
         return found
 
-    monkeypatch.setattr(Pod, "connect", connect)
+    monkeypatch.setattr(ReachablePod, "connect", connect)
     monkeypatch.setattr(heartbeat, "EVERY", 0.02)
     with beating(pod):
         until = time.monotonic() + 20

@@ -10,8 +10,8 @@ from datetime import datetime
 import pytest
 
 from trainyard.errors import Busy, UserError
-from trainyard.runs.identity import RunId, check_label, find, new_label
-from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.records.identity import RunId, check_label, find, new_label
+from trainyard.runs.records.record import RunFolder, RunRecord
 
 NOW = datetime(2025, 11, 25, 10, 12, 34)
 
@@ -20,7 +20,7 @@ def make_record(**changes):
     values = dict(
         user="ann", label="a", attempt=1, environment="local", recipe="command", values={}, bundle_sha256="0", hours=1.0, created=1.0
     )
-    return Record(**{**values, **changes})
+    return RunRecord(**{**values, **changes})
 
 
 def test_a_label_defaults_to_the_local_time_and_counts_up_when_taken(tmp_path):

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from trainyard.runs.start import job_env
+from trainyard.runs.life.start import job_env
 
 
 def pod(**cloud):

@@ -8,9 +8,9 @@ import pytest
 from trainyard.config import Places
 from trainyard.errors import EngineError, UserError
 from trainyard.remote.keys import is_private_key, new_ssh_key
-from trainyard.runs.context import Context
-from trainyard.runs.key import make_whole, private_key
-from trainyard.runs.record import Record
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.key import make_whole, private_key
+from trainyard.runs.records.record import RunRecord
 from trainyard.runs.ui import Ui
 from trainyard.stacks import facade
 
@@ -25,12 +25,12 @@ DAMAGE = {
 def context(tmp_path, monkeypatch):
     held = {"ssh_private_key": PEM}
     monkeypatch.setattr(facade, "outputs", lambda stack: held)
-    made = Context(Places(tmp_path, tmp_path / ".trainyard", tmp_path / "o", tmp_path / "c"), {}, Ui(stream=io.StringIO()))
+    made = CommandContext(Places(tmp_path, tmp_path / ".trainyard", tmp_path / "o", tmp_path / "c"), {}, Ui(stream=io.StringIO()))
     return made, held
 
 
-def record(pod: dict) -> Record:
-    return Record("ann", "a", 1, "lab", "command", {}, "0", 1.0, 0.0, pod=pod)
+def record(pod: dict) -> RunRecord:
+    return RunRecord("ann", "a", 1, "lab", "command", {}, "0", 1.0, 0.0, pod=pod)
 
 
 def spoil(path: Path, content: bytes | None) -> None:

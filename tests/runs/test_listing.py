@@ -1,6 +1,6 @@
 """The list of runs is read at 80 columns, in a pipe and in ASCII: names and words whole."""
 
-from trainyard.runs.listing import lines
+from trainyard.runs.verbs.listing import lines
 
 
 def row(run="root/2026-11-29-024025", **more):

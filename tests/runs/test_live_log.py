@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from trainyard.runs.progress import ProgressLine
+from trainyard.runs.records.progress import ProgressLine
 from trainyard.runs.ui import Ui
 
 

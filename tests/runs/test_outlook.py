@@ -4,8 +4,8 @@ import json
 
 from tests.runs.test_identity_and_record import make_record
 from trainyard.clouds.marker import format_time, parse_time
-from trainyard.runs.outlook import Outlook
-from trainyard.runs.progress import Metrics
+from trainyard.runs.life.outlook import Outlook
+from trainyard.runs.records.progress import Metrics
 
 NOW = parse_time("2026-11-29T10:00:00Z").timestamp()
 

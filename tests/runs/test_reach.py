@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from trainyard.config import Places
-from trainyard.runs import reach
-from trainyard.runs.context import Context
-from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
+from trainyard.runs.verbs import reach
 
 LINE = "[10.0.0.1]:2222 ssh-ed25519 AAAA\n"
 
@@ -21,7 +21,7 @@ def scene(tmp_path, monkeypatch):
     """A run below a folder with a blank and a percent sign in its name, its key and an ssh that only looks."""
     places = Places(tmp_path / "my 100%d yard", tmp_path / "my 100%d yard/.trainyard", tmp_path / "o", tmp_path / "c")
     pod = {"pod_id": "p1", "host": "10.0.0.1", "port": 2222, "host_key": "ssh-ed25519 AAAA"}
-    record = Record("ann", "a", 1, "lab", "command", {}, "0", 1.0, time.time(), phase="started", cloud="local", pod=pod)
+    record = RunRecord("ann", "a", 1, "lab", "command", {}, "0", 1.0, time.time(), phase="started", cloud="local", pod=pod)
     folder = RunFolder(record.id.folder(places.runs))
     folder.save(record)
     monkeypatch.setattr(reach, "private_key", lambda *_: places.root / "id")
@@ -43,7 +43,7 @@ def scene(tmp_path, monkeypatch):
         return subprocess.CompletedProcess(line, 0)
 
     monkeypatch.setattr(subprocess, "run", look)
-    return Context(places, {}, Ui()), folder, seen, str(places.root / "id").replace("%", "%%")
+    return CommandContext(places, {}, Ui()), folder, seen, str(places.root / "id").replace("%", "%%")
 
 
 def test_the_key_is_checked_at_a_path_with_a_blank_and_a_percent_sign(scene):

@@ -10,7 +10,7 @@ from trainyard.clouds.absence import listing_pause
 from trainyard.clouds.marker import LONGEST_LEASE, format_time
 from trainyard.clouds.protocol import PodInfo
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown
-from trainyard.runs.reap import judge, reap, rows
+from trainyard.runs.verbs.reap import judge, reap, rows
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

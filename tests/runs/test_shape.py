@@ -4,10 +4,10 @@ import pytest
 
 from trainyard.clouds.protocol import CostItem, Offer
 from trainyard.errors import NoCapacity, UserError
-from trainyard.runs import shape
-from trainyard.runs.estimate import estimate, query_of
-from trainyard.runs.identity import RunId
-from trainyard.runs.ledger import Ledger
+from trainyard.runs.planning import shape
+from trainyard.runs.planning.estimate import estimate, query_of
+from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.ledger import Ledger
 
 RUN = RunId("ann", "a")
 NEEDS = {"vram_gb": 32, "disk_gb": 100, "gpus": 1, "cuda": "13.0"}

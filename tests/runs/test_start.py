@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from trainyard.runs.start import tell_of_warden
+from trainyard.runs.life.start import tell_of_warden
 
 
 def told(warden: object) -> tuple[list[str], dict[str, object]]:

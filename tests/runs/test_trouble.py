@@ -17,16 +17,17 @@ import pytest
 from trainyard.config import Places
 from trainyard.errors import Detached, DiskFull, HostKeyChanged, PodFailed, StillThere, StoreError, Unreachable, UserError
 from trainyard.remote import reconnect
-from trainyard.runs import drive as driving
-from trainyard.runs import finish, follow, pod, start, teardown
-from trainyard.runs.attach import attach, cancel, recover
-from trainyard.runs.context import Context
-from trainyard.runs.leave import Left, leaving
-from trainyard.runs.ledger import Ledger
-from trainyard.runs.record import PHASES, Record, RunFolder
-from trainyard.runs.summary import last_lines
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life import drive as driving
+from trainyard.runs.life import finish, follow, start, teardown
+from trainyard.runs.life.verdict import Verdict
+from trainyard.runs.records import pod
+from trainyard.runs.records.ledger import Ledger
+from trainyard.runs.records.record import PHASES, RunFolder, RunRecord
+from trainyard.runs.records.summary import last_lines
+from trainyard.runs.signals import LeaveSignal, leaving
 from trainyard.runs.ui import Ui
-from trainyard.runs.verdict import Verdict
+from trainyard.runs.verbs.attach import attach, cancel, recover
 
 TROUBLE = {
     "a merge conflict in the settings": UserError("Pulumi.lab.yaml:3:1: not YAML"),
@@ -57,9 +58,9 @@ class Run:
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
         self.screen = io.StringIO()
         places = Places(tmp_path, tmp_path / ".trainyard", tmp_path / "o", tmp_path / "c")
-        self.context = Context(places, {}, Ui(stream=self.screen))
+        self.context = CommandContext(places, {}, Ui(stream=self.screen))
         self.ended: list[str] = []
-        record = Record(
+        record = RunRecord(
             "ann", "a", 1, "lab", "command", {}, "0", 1.0, time.time(), phase=phase, cloud="local", exit_code=0,
             pod={"pod_id": "p1", "price_per_hour": 2.5, "end": "2999-01-01T00:00:00Z", "lease_id": "l", "created_epoch": time.time()},
         )  # fmt: skip
@@ -145,7 +146,7 @@ def test_a_fault_of_ours_keeps_its_traceback_in_a_file_and_says_where(run):
     assert "Traceback" in kept.read_text() and "Traceback" not in str(told.value)
 
 
-@pytest.mark.parametrize("left", [KeyboardInterrupt(), Left("SIGTERM"), Left("SIGHUP")], ids=["Ctrl-C", "TERM", "HUP"])
+@pytest.mark.parametrize("left", [KeyboardInterrupt(), LeaveSignal("SIGTERM"), LeaveSignal("SIGHUP")], ids=["Ctrl-C", "TERM", "HUP"])
 def test_who_leaves_is_told_what_stays_and_what_it_costs(run, left):
     it = run("started")
     it.fails(STEPS["started"], left)
@@ -288,7 +289,7 @@ def test_a_person_ends_a_run_though_nothing_can_be_written_here(run, monkeypatch
 
     for name in ("cancel", "save"):
         monkeypatch.setattr(it.folder, name, full)
-    monkeypatch.setattr(Context, "folder", lambda *_: it.folder)
+    monkeypatch.setattr(CommandContext, "folder", lambda *_: it.folder)
     it.fails(STEPS["started"], AssertionError("followed"))
 
     summary = cancel(it.context, "a", now=True)
@@ -307,7 +308,7 @@ def test_a_person_ends_a_run_though_nothing_can_be_written_here(run, monkeypatch
 )
 def test_a_cancel_beside_another_controller_says_what_it_did(run, monkeypatch, phase, now, words):
     it = run(phase)
-    monkeypatch.setattr(Context, "folder", lambda *_: RunFolder(it.folder.path))
+    monkeypatch.setattr(CommandContext, "folder", lambda *_: RunFolder(it.folder.path))
 
     with it.folder.driving():
         assert cancel(it.context, "a", now=now) is None
@@ -328,7 +329,7 @@ def test_a_store_that_cannot_be_read_any_more_spoils_no_run_that_is_over(run, mo
 
 def test_a_cancel_that_saves_is_refused_when_its_word_cannot_be_left(run, monkeypatch):
     it = run("started")
-    monkeypatch.setattr(Context, "folder", lambda *_: it.folder)
+    monkeypatch.setattr(CommandContext, "folder", lambda *_: it.folder)
     monkeypatch.setattr(it.folder, "cancel", lambda **_: it.folder.path.joinpath("no/such").write_text(""))
 
     with pytest.raises(StillThere, match="invoke cancel ann/a --now"):
@@ -424,7 +425,7 @@ def test_a_damaged_record_is_told_by_code_6_and_changes_nothing(run, monkeypatch
     path = it.folder.path / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | damage))
     before = path.read_bytes()
-    monkeypatch.setattr(Context, "folder", lambda *_: it.folder)
+    monkeypatch.setattr(CommandContext, "folder", lambda *_: it.folder)
     calls = {
         "attach": lambda: attach(it.context, "a"),
         "cancel": lambda: cancel(it.context, "a", now=True),
@@ -462,7 +463,7 @@ def test_a_hangup_makes_a_controller_leave_in_words_but_not_under_nohup(ignored,
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
     try:
         with contextlib.ExitStack() as stack:
-            told = stack.enter_context(pytest.raises(Left, match="SIGHUP")) if raised else None
+            told = stack.enter_context(pytest.raises(LeaveSignal, match="SIGHUP")) if raised else None
             with leaving():
                 os.kill(os.getpid(), signal.SIGHUP)
         assert (told is not None) is raised

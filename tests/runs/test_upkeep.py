@@ -4,7 +4,7 @@ import pytest
 
 from trainyard.config import Places
 from trainyard.errors import UserError
-from trainyard.runs.upkeep import _fingerprint
+from trainyard.runs.planning.upkeep import _fingerprint
 from trainyard.stacks.model import Stack
 
 AWS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}

@@ -14,21 +14,22 @@ import pytest
 
 from tests.faults.world import STACK, RunPodYard, World
 from tests.rehearsal.conftest import make_spec
+from trainyard.clock import Clock
 from trainyard.clouds import http
 from trainyard.clouds.absence import LEAVE
 from trainyard.clouds.protocol import OfferQuery, PodInfo
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
 from trainyard.rehearsal.runpod import Emulator, Timing, start
 from trainyard.remote.transport import Address
-from trainyard.runs import account, environments, teardown
-from trainyard.runs.attach import cancel
-from trainyard.runs.clock import Clock
-from trainyard.runs.context import Context
-from trainyard.runs.ledger import Ledger
-from trainyard.runs.pod import Pod
-from trainyard.runs.pods import take_from_cloud
-from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life import teardown
+from trainyard.runs.records.ledger import Ledger
+from trainyard.runs.records.pod import ReachablePod
+from trainyard.runs.records.pods import take_from_cloud
+from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
+from trainyard.runs.verbs import account, environments
+from trainyard.runs.verbs.attach import cancel
 
 PATIENCE = teardown.PATIENCE
 NO_WAY = ("delete-forbidden", "graphql-error")
@@ -52,10 +53,10 @@ class Site:
         self.yard = RunPodYard(base / "y", world=World(base, emulator, settle_seconds=0.2))
 
     @property
-    def context(self) -> Context:
-        return Context(self.yard.places, self.yard.env, Ui(stream=self.printed))
+    def context(self) -> CommandContext:
+        return CommandContext(self.yard.places, self.yard.env, Ui(stream=self.printed))
 
-    def without_key(self) -> Context:
+    def without_key(self) -> CommandContext:
         return replace(self.context, env={key: value for key, value in self.yard.env.items() if key != "RUNPOD_API_KEY"})
 
     def rent(self, seconds: float = 3600, **changes: object) -> PodInfo:
@@ -83,7 +84,7 @@ class Site:
     def run_of(self, pod: PodInfo) -> RunFolder:
         """A run of which only the record is left: its pod is ended through the cloud."""
         told = {"pod_id": pod.id, "lease_id": pod.lease_id, "price_per_hour": pod.price_per_hour, "end": "2030-01-01T00:00:00Z"}
-        record = Record(
+        record = RunRecord(
             user="tester", label="a", attempt=1, environment=STACK, recipe="command", values={}, bundle_sha256="0", hours=1.0,
             created=time.time(), phase="started", pod=told,
         )  # fmt: skip
@@ -237,7 +238,7 @@ def test_cancel_without_the_cloud_s_key_is_not_knowing(site: Site) -> None:
     assert names_it(caught.value, pod) and site.alive() == [pod.id]
 
 
-def destroy(site: Site, context: Context | None = None) -> int:
+def destroy(site: Site, context: CommandContext | None = None) -> int:
     return environments.operate(context or site.context, STACK, "destroy", yes=True, as_json=False)
 
 
@@ -303,7 +304,7 @@ def test_destroy_that_was_killed_at_its_end_is_proved_by_the_next_one_beside_a_c
         def killed(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr("trainyard.runs.destroy.prove", killed)
+        patch.setattr("trainyard.runs.verbs.destroy.prove", killed)
         with pytest.raises(KeyboardInterrupt):
             destroy(site)
     late = site.rent(fence_id=fence)
@@ -322,7 +323,7 @@ def test_up_whose_pod_never_boots_says_6_with_price_and_command(site: Site) -> N
 
 def test_a_training_is_not_given_up_for_untrue_404s_while_the_list_shows_its_pod(site: Site) -> None:
     pod = site.rent()
-    watched = Pod(pod.id, str(pod.lease_id), "/workspace", Address("127.0.0.1", 1), site.yard.cloud)
+    watched = ReachablePod(pod.id, str(pod.lease_id), "/workspace", Address("127.0.0.1", 1), site.yard.cloud)
     site.lie("get-404-untrue")
     assert watched.over(sleep=lambda seconds: None) is None
     site.emulator.faults.off()

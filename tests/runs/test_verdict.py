@@ -15,10 +15,10 @@ from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.declared import declaration, read_declared
 from trainyard.recipes.values import artefacts_of, resolve
 from trainyard.remote.jobs import OUT_OF_MEMORY
-from trainyard.runs import finish
-from trainyard.runs.context import Context
-from trainyard.runs.judge import judge
-from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life import finish
+from trainyard.runs.life.judge import judge
+from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
 from trainyard.storage.commit import Committed
 from trainyard.storage.manifest import Ending
@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ],
 )
 def test_a_killed_training_says_whether_its_memory_was_used_up(tmp_path: Path, log: bytes, told: str) -> None:
-    record = Record("u", "a", 1, "local", "command", {}, "", 1.0, time.time(), exit_code=137)
+    record = RunRecord("u", "a", 1, "local", "command", {}, "", 1.0, time.time(), exit_code=137)
     folder = RunFolder(tmp_path)
     folder.log.write_bytes(log)
     command = load_recipe(ROOT, "command")
@@ -64,13 +64,13 @@ def test_what_is_advised_when_an_expected_file_is_missing_names_what_is_kept_and
 def test_a_run_whose_pod_is_gone_is_judged_by_what_reached_its_bucket_though_its_bundle_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: Ending | None, error: str | None
 ) -> None:
-    record = Record("u", "a", 1, "local", "command", {}, "", 1.0, time.time(), bucket={"bucket": "b"})
+    record = RunRecord("u", "a", 1, "local", "command", {}, "", 1.0, time.time(), bucket={"bucket": "b"})
     done = Committed("s3://b/k/", "k/", "s3://b/logs/", "0", 1, 10, (), True, ending)
     monkeypatch.setattr(finish, "store_of", lambda *_: object())
     monkeypatch.setattr(finish, "refuse_foreign", lambda *_: None)
     monkeypatch.setattr(finish.storage_commit, "committed", lambda *_: done)
 
-    verdict = finish.found(Context(places(tmp_path, {}), {}, Ui(json=True)), record, RunFolder(tmp_path))
+    verdict = finish.found(CommandContext(places(tmp_path, {}), {}, Ui(json=True)), record, RunFolder(tmp_path))
 
     assert verdict is not None and verdict.error == error
     assert record.training_success is (ending is None) and record.result is not None

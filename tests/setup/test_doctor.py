@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from trainyard.config import Places, load_env
-from trainyard.setup import machine
-from trainyard.setup.check import Check
-from trainyard.setup.doctor import checks, lines
+from trainyard.doctor import machine
+from trainyard.doctor.checks import checks, lines
+from trainyard.doctor.finding import Finding
 
 ROOT = Path(__file__).resolve().parents[2]
 SENTINEL = "sEnTiNeL-of-a-secret"
@@ -35,7 +35,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
 
 
-def by_name(found: list[Check], name: str) -> Check:
+def by_name(found: list[Finding], name: str) -> Finding:
     (check,) = [check for check in found if check.name == name]
     return check
 
@@ -212,7 +212,7 @@ def test_a_refused_rung_fails(places: Places, env: dict[str, str], monkeypatch: 
 
 
 def test_the_list_shows_the_remedy_of_what_is_wrong_and_counts() -> None:
-    text = list(lines([Check("a", "ok", "fine", "unused"), Check("longer", "fail", "broken", "mend it"), Check("c", "warn", "hm")]))
+    text = list(lines([Finding("a", "ok", "fine", "unused"), Finding("longer", "fail", "broken", "mend it"), Finding("c", "warn", "hm")]))
 
     assert text == [
         "ok    a       fine",

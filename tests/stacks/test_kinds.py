@@ -19,10 +19,10 @@ from trainyard.provider.endpoint import boot_failure
 from trainyard.provider.problems import Problem
 from trainyard.runs.ui import Ui
 from trainyard.stacks import facade
-from trainyard.stacks.builtin import Seen
-from trainyard.stacks.child import Ended
+from trainyard.stacks.builtin import EventSummary
+from trainyard.stacks.child import ChildExit
 from trainyard.stacks.environ import export_lines
-from trainyard.stacks.model import Outcome, Stack
+from trainyard.stacks.model import OperationOutcome, Stack
 from trainyard.stacks.settings import ensure_stack
 from trainyard.stacks.state import backend
 
@@ -129,14 +129,16 @@ def test_nothing_is_left_where_nobody_reads_any_more(tmp_path: Path, monkeypatch
 
 
 def test_what_may_still_cost_money_decides_whatever_failed_first() -> None:
-    outcome = Outcome("cli", "destroy", 1, 1.0, problems=(Problem("user", "a"), Problem("still-there", "pod p1", facts={"pods": ["p1"]})))
+    outcome = OperationOutcome(
+        "cli", "destroy", 1, 1.0, problems=(Problem("user", "a"), Problem("still-there", "pod p1", facts={"pods": ["p1"]}))
+    )
     assert isinstance(outcome.error(), StillThere) and outcome.error().facts == {"pods": ["p1"]}
 
 
 def test_a_failed_proof_of_the_pod_is_told_by_its_step_whoever_runs_the_command() -> None:
-    seen = Seen()
+    seen = EventSummary()
     seen.add({"event": "step", "type": "command:remote:Command", "op": "create", "status": "failed", "urn": "u", "message": "no"})
-    assert seen.outcome("cli", "up", 1.0, Ended(1, "", ())).error().exit_code == 5
+    assert seen.outcome("cli", "up", 1.0, ChildExit(1, "", ())).error().exit_code == 5
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -8,7 +8,7 @@ from tests.recipes.conftest import ROOT
 from trainyard.errors import UserError
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
-from trainyard.runs import bucketdata
+from trainyard.runs.planning import bucketdata
 from trainyard.storage.bucket import Item
 from trainyard.storage.client import StoreSettings, s3
 

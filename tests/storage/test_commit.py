@@ -21,7 +21,7 @@ from trainyard.remote.local import LocalTransport
 from trainyard.storage import bucket, markers, seal
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import Committed, commit, committed
-from trainyard.storage.deliver import Patience, Progress
+from trainyard.storage.deliver import DeliveryPatience, Progress
 from trainyard.storage.download import download
 from trainyard.storage.manifest import ResultKey
 
@@ -30,7 +30,7 @@ OUTPUTS = ["model/**"]
 EXCLUDES = ["checkpoint-*", "*.pt"]
 PATH = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 REAL_SYNCFS = seal._syncfs
-HASTE = Patience(rounds=3, tries=3, backoff=0.01, pause=lambda _: None)
+HASTE = DeliveryPatience(rounds=3, tries=3, backoff=0.01, pause=lambda _: None)
 
 
 def run(settings: StoreSettings, pod: Workspace, where: ResultKey = WHERE, **more: Any) -> Committed:

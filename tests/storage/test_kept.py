@@ -16,7 +16,7 @@ from trainyard.remote.local import LocalTransport
 from trainyard.storage import bucket, direct, seal
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import Committed, commit, committed
-from trainyard.storage.deliver import Patience
+from trainyard.storage.deliver import DeliveryPatience
 from trainyard.storage.download import download
 from trainyard.storage.find import list_results
 from trainyard.storage.manifest import Keep, ResultKey
@@ -24,7 +24,7 @@ from trainyard.storage.manifest import Keep, ResultKey
 WHERE = ResultKey("greg", "r1", 1)
 OUTPUTS, EXCLUDES = ["model/**"], ["checkpoint-*", "*.pt"]
 KEEP = Keep("exited 137: out of memory", 137, "checkpoints/checkpoint-*", "complete.json")
-HASTE = Patience(rounds=3, tries=3, backoff=0.01, pause=lambda _: None)
+HASTE = DeliveryPatience(rounds=3, tries=3, backoff=0.01, pause=lambda _: None)
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_what_is_still_being_written_is_left_out_and_the_rest_is_kept(
 
     writes(0)
     monkeypatch.setattr(podside, "scan", scanning)
-    done = run(settings, pod, patience=Patience(pause=writes))
+    done = run(settings, pod, patience=DeliveryPatience(pause=writes))
 
     assert ("model/growing", 100) in [(e.path, e.size) for e in done.left_out] and done.files == len(left(pod)) - 1
 

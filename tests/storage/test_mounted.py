@@ -20,12 +20,12 @@ from trainyard.rehearsal.runpod.s3 import S3Server, start_s3
 from trainyard.storage import local, podside
 from trainyard.storage.client import StoreSettings, s3, store_settings, with_bucket
 from trainyard.storage.commit import Committed, commit, committed
-from trainyard.storage.deliver import Patience
+from trainyard.storage.deliver import DeliveryPatience
 from trainyard.storage.download import download
 from trainyard.storage.manifest import ResultKey
 
 KEY = ResultKey("ann", "first", 1)
-QUICK = Patience(rounds=2, pause=lambda seconds: None)
+QUICK = DeliveryPatience(rounds=2, pause=lambda seconds: None)
 
 
 @pytest.fixture
@@ -118,22 +118,22 @@ def test_another_volume_is_found_out_before_anything_is_copied(store: StoreSetti
 
 def test_nothing_is_copied_into_a_volume_without_room_for_all_of_it(pod: Workspace, volume: Path) -> None:
     item = {"id": 0, "path": "/nowhere", "dest": str(volume / "x"), "size": 1 << 60, "sha256": "0"}
-    sent = podside.copy(podside.Pod(here(), pod.output), {"items": [item], "folder": str(volume)}, lambda n: None)
+    sent = podside.copy(podside.FinishedPod(here(), pod.output), {"items": [item], "folder": str(volume)}, lambda n: None)
     assert sent.failed[0]["code"] == "NoSpace" and not sent.stored
 
 
 def test_a_file_that_changes_under_the_copy_does_not_appear(pod: Workspace, volume: Path) -> None:
     source = pod.write("output/model/late.bin", b"after")
     item = {"id": 0, "path": str(source), "dest": str(volume / "models/x"), "size": 5, "sha256": "0" * 64}
-    sent = podside.copy(podside.Pod(here(), pod.output), {"items": [item], "folder": str(volume)}, lambda n: None)
+    sent = podside.copy(podside.FinishedPod(here(), pod.output), {"items": [item], "folder": str(volume)}, lambda n: None)
     assert sent.failed[0]["code"] == "Changed" and not (volume / "models/x").exists()
 
 
 def test_a_copy_that_s3_does_not_give_back_is_no_result(
     store: StoreSettings, pod: Workspace, volume: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def copy_nothing(pod: podside.Pod, plan: Mapping[str, Any], on_bytes: podside.OnBytes) -> podside.Sent:
-        return podside.Sent({item["id"] for item in plan["items"]})
+    def copy_nothing(pod: podside.FinishedPod, plan: Mapping[str, Any], on_bytes: podside.OnBytes) -> podside.PlanOutcome:
+        return podside.PlanOutcome({item["id"] for item in plan["items"]})
 
     monkeypatch.setattr(podside, "copy", copy_nothing)
     with pytest.raises(StoreError, match="S3 shows it as absent"):

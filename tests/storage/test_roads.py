@@ -13,14 +13,14 @@ import pytest
 from tests.storage.conftest import Workspace, here, places_at, tree
 from tests.storage.lying_proxy import Fault, LyingProxy
 from tests.storage.test_commit import keys, open_uploads
+from trainyard.clock import Clock
 from trainyard.errors import DiskFull, HostKeyChanged, StoreError, Unreachable
-from trainyard.remote.protocol import Result, Transport
+from trainyard.remote.protocol import CommandResult, Transport
 from trainyard.remote.reconnect import Reconnecting
-from trainyard.runs import roads
-from trainyard.runs.clock import Clock
-from trainyard.runs.context import Context
-from trainyard.runs.record import Record, RunFolder
-from trainyard.runs.roads import MARGIN, STORE_PATIENCE, GivenUp, Wanted, Way
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life import roads
+from trainyard.runs.life.roads import MARGIN, STORE_PATIENCE, DeliveryRoad, GivenUp, ResultSelection
+from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.download import download
 from trainyard.storage.manifest import ResultKey
@@ -87,7 +87,7 @@ class Lossy:
     def __init__(self, inner: Transport, lost: list[str], error: type[Unreachable] = Unreachable) -> None:
         self.inner, self.lost, self.error = inner, lost, error
 
-    def exec(self, command: str, stdin: Any = None, **more: Any) -> Result:
+    def exec(self, command: str, stdin: Any = None, **more: Any) -> CommandResult:
         for word in self.lost:
             if command.endswith(word):
                 self.lost.remove(word)
@@ -103,20 +103,20 @@ class Scene:
     """A run whose training is done, its pod, its bucket behind a lying proxy, and a clock."""
 
     context: Any
-    record: Record
+    record: RunRecord
     folder: RunFolder
     pod: FakePod
     clock: FakeTime
     told: Told
     settings: StoreSettings
 
-    def way(self, lost: list[str] | None = None, error: type[Unreachable] = Unreachable) -> Way:
+    def way(self, lost: list[str] | None = None, error: type[Unreachable] = Unreachable) -> DeliveryRoad:
         transport = Reconnecting(lambda: Lossy(here(), lost if lost is not None else [], error), name="pod-1")
         clock = Clock(self.clock.now, self.clock.pause)
-        return Way(self.context, self.record, self.folder, self.pod, transport, clock)  # type: ignore[arg-type]
+        return DeliveryRoad(self.context, self.record, self.folder, self.pod, transport, clock)  # type: ignore[arg-type]
 
     def save(self, lost: list[str] | None = None) -> dict[str, Any]:
-        self.record.result = self.way(lost).save(Wanted(["model/**"], ["*.pt"]))
+        self.record.result = self.way(lost).save(ResultSelection(["model/**"], ["*.pt"]))
         return self.record.result
 
     @property
@@ -128,12 +128,12 @@ class Scene:
 def scene(through: StoreSettings, pod: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     told, clock = Told(), FakeTime()
     monkeypatch.setattr(roads, "store_of", lambda context, bucket: through if bucket else None)
-    record = Record("u", "r1", 1, "local", "command", {}, "0", 1.0, time.time(), token="a" * 32, phase="trained", starting=True)
+    record = RunRecord("u", "r1", 1, "local", "command", {}, "0", 1.0, time.time(), token="a" * 32, phase="trained", starting=True)
     record.bucket = {"bucket": through.bucket}
     record.pod = {"pod_id": "pod-1", "end": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(LEASE))}
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    context = Context(places_at(tmp_path / "root"), {}, told)  # type: ignore[arg-type]
+    context = CommandContext(places_at(tmp_path / "root"), {}, told)  # type: ignore[arg-type]
     yield Scene(context, record, folder, FakePod(pod.root), clock, told, through)
 
 
@@ -218,7 +218,7 @@ def test_a_pod_that_the_cloud_has_ended_is_not_waited_for(scene: Scene) -> None:
 
 def test_another_host_key_is_an_error_at_once(scene: Scene) -> None:
     with pytest.raises(HostKeyChanged):
-        scene.way([" scan"], HostKeyChanged).save(Wanted(["model/**"], []))
+        scene.way([" scan"], HostKeyChanged).save(ResultSelection(["model/**"], []))
 
 
 def test_a_person_who_wants_nothing_saved_is_heard_while_it_waits_and_no_parts_stay(scene: Scene, proxy: LyingProxy) -> None:

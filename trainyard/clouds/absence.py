@@ -51,7 +51,7 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class PodLeft:
     """A pod that is still there, or of which nobody knows; an empty id: any that belongs, because the list cannot be read."""
 
     id: str
@@ -70,8 +70,8 @@ class Proof:
     """What is known of pods that were to end."""
 
     ended: tuple[Gone, ...] = ()
-    there: tuple[Left, ...] = ()
-    unknown: tuple[Left, ...] = ()
+    there: tuple[PodLeft, ...] = ()
+    unknown: tuple[PodLeft, ...] = ()
     told: tuple[str, ...] = ()
     """Errors that were met on the way."""
 
@@ -97,7 +97,7 @@ class Proof:
 
 def unasked(known: Iterable[Known], why: str) -> Proof:
     """Return what is known where the cloud cannot even be asked (no key, no settings): nothing."""
-    return Proof(unknown=tuple(Left(pod.id, pod.price_per_hour, pod.end, why) for pod in known) or (Left("", None, None, why),))
+    return Proof(unknown=tuple(PodLeft(pod.id, pod.price_per_hour, pod.end, why) for pod in known) or (PodLeft("", None, None, why),))
 
 
 def listing_pause(capabilities: Capabilities) -> float:
@@ -321,18 +321,18 @@ class _Search:
         """Return the last word on each pod."""
         now, needs, proved = self.time(), self.cloud.capabilities, self.proved()
         ended: list[Gone] = []
-        there: list[Left] = []
-        unknown: list[Left] = []
+        there: list[PodLeft] = []
+        unknown: list[PodLeft] = []
         for pod_id, track in self.tracks.items():
             if proved or track.streak.enough(needs, now):
                 ended.append(Gone(pod_id, max(track.asked or 0.0, track.alive or 0.0), track.alive is not None, track.price))
                 continue
-            left = Left(pod_id, track.price, track.end, self._why(track))
+            left = PodLeft(pod_id, track.price, track.end, self._why(track))
             (there if track.status else unknown).append(left)
         if self.list_problem is not None:
-            unknown.append(Left("", None, None, f"the list of {self.cloud.name} cannot be read: {self.list_problem.message}"))
+            unknown.append(PodLeft("", None, None, f"the list of {self.cloud.name} cannot be read: {self.list_problem.message}"))
         elif not proved and not there and not unknown:
-            unknown.append(Left("", None, None, f"{self.cloud.name} has not said often enough that nothing is left"))
+            unknown.append(PodLeft("", None, None, f"{self.cloud.name} has not said often enough that nothing is left"))
         return Proof(tuple(ended), tuple(there), tuple(unknown), tuple(self.told))
 
     def _why(self, track: _Track) -> str:

@@ -11,7 +11,7 @@ _NOISE = ("nvidia", "geforce", "tesla", "amd", "instinct", "generation")
 
 
 @dataclass(frozen=True, slots=True)
-class Gpu:
+class GpuType:
     """One type of GPU; ``runpod`` is its id there, empty where it has none."""
 
     name: str
@@ -22,45 +22,45 @@ class Gpu:
 
 
 GPUS = (
-    Gpu("RTX 3070", 8, "NVIDIA GeForce RTX 3070"),
-    Gpu("RTX 3080", 10, "NVIDIA GeForce RTX 3080"),
-    Gpu("RTX 3080 Ti", 12, "NVIDIA GeForce RTX 3080 Ti"),
-    Gpu("RTX 3090", 24, "NVIDIA GeForce RTX 3090"),
-    Gpu("RTX 3090 Ti", 24, "NVIDIA GeForce RTX 3090 Ti"),
-    Gpu("RTX 4070 Ti", 12, "NVIDIA GeForce RTX 4070 Ti"),
-    Gpu("RTX 4080", 16, "NVIDIA GeForce RTX 4080"),
-    Gpu("RTX 4080 SUPER", 16, "NVIDIA GeForce RTX 4080 SUPER"),
-    Gpu("RTX 4090", 24, "NVIDIA GeForce RTX 4090"),
-    Gpu("RTX 5080", 16, "NVIDIA GeForce RTX 5080"),
-    Gpu("RTX 5090", 32, "NVIDIA GeForce RTX 5090"),
-    Gpu("RTX A2000", 6, "NVIDIA RTX A2000"),
-    Gpu("RTX A4000", 16, "NVIDIA RTX A4000", family="A4000"),
-    Gpu("RTX A4500", 20, "NVIDIA RTX A4500", family="A4500"),
-    Gpu("RTX A5000", 24, "NVIDIA RTX A5000", family="A5000"),
-    Gpu("RTX A6000", 48, "NVIDIA RTX A6000", family="A6000"),
-    Gpu("RTX 2000 Ada", 16, "NVIDIA RTX 2000 Ada Generation"),
-    Gpu("RTX 4000 Ada", 20, "NVIDIA RTX 4000 Ada Generation"),
-    Gpu("RTX 5000 Ada", 32, "NVIDIA RTX 5000 Ada Generation"),
-    Gpu("RTX 6000 Ada", 48, "NVIDIA RTX 6000 Ada Generation"),
-    Gpu("RTX PRO 6000", 96, "NVIDIA RTX PRO 6000 Blackwell Server Edition", family="RTX PRO 6000"),
-    Gpu("RTX PRO 6000 WK", 96, "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", family="RTX PRO 6000"),
-    Gpu("T4", 16),
-    Gpu("A10", 24),
-    Gpu("A40", 48, "NVIDIA A40"),
-    Gpu("L4", 24, "NVIDIA L4"),
-    Gpu("L40", 48, "NVIDIA L40"),
-    Gpu("L40S", 48, "NVIDIA L40S"),
-    Gpu("A100 PCIe", 80, "NVIDIA A100 80GB PCIe", family="A100"),
-    Gpu("A100 SXM", 80, "NVIDIA A100-SXM4-80GB", family="A100"),
-    Gpu("H100 PCIe", 80, "NVIDIA H100 PCIe", family="H100"),
-    Gpu("H100 SXM", 80, "NVIDIA H100 80GB HBM3", family="H100"),
-    Gpu("H100 NVL", 94, "NVIDIA H100 NVL", family="H100"),
-    Gpu("H200 SXM", 141, "NVIDIA H200"),
-    Gpu("H200 NVL", 143, "NVIDIA H200 NVL"),
-    Gpu("GH200", 96),
-    Gpu("B200", 180, "NVIDIA B200"),
-    Gpu("B300", 288, "NVIDIA B300 SXM6 AC"),
-    Gpu("MI300X", 192, "AMD Instinct MI300X OAM"),
+    GpuType("RTX 3070", 8, "NVIDIA GeForce RTX 3070"),
+    GpuType("RTX 3080", 10, "NVIDIA GeForce RTX 3080"),
+    GpuType("RTX 3080 Ti", 12, "NVIDIA GeForce RTX 3080 Ti"),
+    GpuType("RTX 3090", 24, "NVIDIA GeForce RTX 3090"),
+    GpuType("RTX 3090 Ti", 24, "NVIDIA GeForce RTX 3090 Ti"),
+    GpuType("RTX 4070 Ti", 12, "NVIDIA GeForce RTX 4070 Ti"),
+    GpuType("RTX 4080", 16, "NVIDIA GeForce RTX 4080"),
+    GpuType("RTX 4080 SUPER", 16, "NVIDIA GeForce RTX 4080 SUPER"),
+    GpuType("RTX 4090", 24, "NVIDIA GeForce RTX 4090"),
+    GpuType("RTX 5080", 16, "NVIDIA GeForce RTX 5080"),
+    GpuType("RTX 5090", 32, "NVIDIA GeForce RTX 5090"),
+    GpuType("RTX A2000", 6, "NVIDIA RTX A2000"),
+    GpuType("RTX A4000", 16, "NVIDIA RTX A4000", family="A4000"),
+    GpuType("RTX A4500", 20, "NVIDIA RTX A4500", family="A4500"),
+    GpuType("RTX A5000", 24, "NVIDIA RTX A5000", family="A5000"),
+    GpuType("RTX A6000", 48, "NVIDIA RTX A6000", family="A6000"),
+    GpuType("RTX 2000 Ada", 16, "NVIDIA RTX 2000 Ada Generation"),
+    GpuType("RTX 4000 Ada", 20, "NVIDIA RTX 4000 Ada Generation"),
+    GpuType("RTX 5000 Ada", 32, "NVIDIA RTX 5000 Ada Generation"),
+    GpuType("RTX 6000 Ada", 48, "NVIDIA RTX 6000 Ada Generation"),
+    GpuType("RTX PRO 6000", 96, "NVIDIA RTX PRO 6000 Blackwell Server Edition", family="RTX PRO 6000"),
+    GpuType("RTX PRO 6000 WK", 96, "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", family="RTX PRO 6000"),
+    GpuType("T4", 16),
+    GpuType("A10", 24),
+    GpuType("A40", 48, "NVIDIA A40"),
+    GpuType("L4", 24, "NVIDIA L4"),
+    GpuType("L40", 48, "NVIDIA L40"),
+    GpuType("L40S", 48, "NVIDIA L40S"),
+    GpuType("A100 PCIe", 80, "NVIDIA A100 80GB PCIe", family="A100"),
+    GpuType("A100 SXM", 80, "NVIDIA A100-SXM4-80GB", family="A100"),
+    GpuType("H100 PCIe", 80, "NVIDIA H100 PCIe", family="H100"),
+    GpuType("H100 SXM", 80, "NVIDIA H100 80GB HBM3", family="H100"),
+    GpuType("H100 NVL", 94, "NVIDIA H100 NVL", family="H100"),
+    GpuType("H200 SXM", 141, "NVIDIA H200"),
+    GpuType("H200 NVL", 143, "NVIDIA H200 NVL"),
+    GpuType("GH200", 96),
+    GpuType("B200", 180, "NVIDIA B200"),
+    GpuType("B300", 288, "NVIDIA B300 SXM6 AC"),
+    GpuType("MI300X", 192, "AMD Instinct MI300X OAM"),
 )
 
 
@@ -78,7 +78,7 @@ def plain(text: str) -> str:
     return "".join(word for word in words if word not in _NOISE)
 
 
-def find(text: str) -> tuple[Gpu, ...]:
+def find(text: str) -> tuple[GpuType, ...]:
     """Return the types a name stands for: one by any spelling, several by a family's word, none if unknown."""
     if not plain(text):
         return ()
@@ -110,5 +110,5 @@ def suggestions(text: str, names: Iterable[str] = ()) -> list[str]:
     return [known[hit] for hit in difflib.get_close_matches(plain(text), known, n=3, cutoff=0.5)]
 
 
-def _spellings(gpu: Gpu) -> set[str]:
+def _spellings(gpu: GpuType) -> set[str]:
     return {plain(name) for name in (gpu.name, gpu.runpod) if name}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from trainyard.engine import urn as urns
 from trainyard.engine.backend import now
 from trainyard.engine.operation import Operation
-from trainyard.engine.provider import Outcome
+from trainyard.engine.provider import ResourceOutcome
 from trainyard.engine.providers import default_inputs, default_version, settings_of
 from trainyard.engine.state import Resource
 from trainyard.errors import EngineError
@@ -86,7 +86,7 @@ def _look_at_deleted(op: Operation, resource: Resource) -> None:
         op.state.write()
 
 
-def _look(op: Operation, resource: Resource) -> Outcome | None:
+def _look(op: Operation, resource: Resource) -> ResourceOutcome | None:
     """Return what the provider found; None when it cannot be asked."""
     provider = op.providers.get(resource.provider, resource.urn)
     if not provider.adopts_pending:
@@ -101,7 +101,7 @@ def _look(op: Operation, resource: Resource) -> Outcome | None:
     return provider.read(resource.urn, "", resource.inputs, {}, resource.custom_timeouts.get("read", 0))
 
 
-def _adopt(op: Operation, resource: Resource, outcome: Outcome) -> None:
+def _adopt(op: Operation, resource: Resource, outcome: ResourceOutcome) -> None:
     with op.step("adopt", resource):
         resource.id, resource.outputs, resource.init_errors = outcome.id, outcome.outputs, outcome.reasons
         resource.inputs = outcome.inputs or resource.inputs

@@ -7,7 +7,7 @@ from typing import Any
 from pulumi.runtime.proto import provider_pb2 as pb
 from pulumi.runtime.proto import status_pb2
 
-from trainyard.engine.provider import Difference
+from trainyard.engine.provider import DiffAnswer
 
 _KINDS = {value.number: value.name for value in pb.PropertyDiff.Kind.DESCRIPTOR.values}
 
@@ -35,10 +35,10 @@ def init_failed(error: Any) -> Any:
     return None
 
 
-def difference(response: Any) -> Difference:
+def difference(response: Any) -> DiffAnswer:
     """Return what a plugin says of a difference."""
     detailed = {key: _KINDS.get(value.kind, "UPDATE") for key, value in response.detailedDiff.items()}
     changes = {pb.DiffResponse.DIFF_NONE: False, pb.DiffResponse.DIFF_SOME: True}.get(response.changes)
-    return Difference(
+    return DiffAnswer(
         changes, list(response.replaces), list(response.diffs), detailed if response.hasDetailedDiff else None, response.deleteBeforeReplace
     )  # fmt: skip

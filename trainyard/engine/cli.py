@@ -21,7 +21,7 @@ from trainyard.engine.program import leave
 from trainyard.engine.project import Project, load_project, settings_path
 from trainyard.engine.refusals import refused
 from trainyard.engine.secrets import passphrase
-from trainyard.engine.session import Request, Session, open_backend
+from trainyard.engine.session import OperationRequest, Session, open_backend
 from trainyard.engine.streams import Streams
 from trainyard.errors import TrainyardError, UserError, outside
 
@@ -99,7 +99,7 @@ def _operate(given: argparse.Namespace, project: Project, stack: str) -> int:
     if given.verb != "preview" and not given.preview_only and not given.yes:
         _ask(given)
     streams = Streams()
-    request = Request(given.verb, stack, project, given.config_file, dict(os.environ), _parallel(given.parallel), given.json,
+    request = OperationRequest(given.verb, stack, project, given.config_file, dict(os.environ), _parallel(given.parallel), given.json,
                       given.show_secrets, given.preview_only, streams)  # fmt: skip
     session = Session(request)
     streams.take(session.events.printed, session.events.complained)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainyard.engine import urn as urns
-from trainyard.engine.kinds import UNKNOWN, Properties, Sealed
-from trainyard.engine.provider import Checked, Difference, Outcome, ProviderError
+from trainyard.engine.kinds import UNKNOWN, EngineSecret, Properties
+from trainyard.engine.provider import Checked, DiffAnswer, ProviderError, ResourceOutcome
 from trainyard.engine.refusals import LOCAL, NEEDS_PLUGIN, REFUSED_INPUTS, REMOTE
-from trainyard.engine.spawn import Say, Source
+from trainyard.engine.spawn import PluginSource, Say
 from trainyard.engine.values import changed_keys, plain
 from trainyard.errors import RefusedError, TrainyardError
 
@@ -34,7 +34,7 @@ _RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Done:
+class _CommandExit:
     code: int
     stdout: str
     stderr: str
@@ -45,7 +45,7 @@ class CommandProvider:
 
     adopts_pending = False
 
-    def __init__(self, say: Say, source: Source) -> None:
+    def __init__(self, say: Say, source: PluginSource) -> None:
         self._say = say
         self._source = source
         self._cancelled = threading.Event()
@@ -54,9 +54,9 @@ class CommandProvider:
         """The provider has no settings."""
         return Checked(news)
 
-    def diff_config(self, urn: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]) -> Difference:
+    def diff_config(self, urn: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]) -> DiffAnswer:
         """The provider has no settings."""
-        return Difference(False)
+        return DiffAnswer(False)
 
     def configure(self, urn: str, identity: str, inputs: Properties) -> None:
         """The provider has no settings."""
@@ -77,30 +77,30 @@ class CommandProvider:
 
     def diff(
         self, urn: str, identity: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]
-    ) -> Difference:
+    ) -> DiffAnswer:
         """A change of triggers replaces, any other updates."""
         keys = [key for key in changed_keys(old_inputs, news) if key not in ignore]
         replaces = [key for key in keys if key == "triggers"]
-        return Difference(bool(keys), replaces, keys, delete_before_replace=True)
+        return DiffAnswer(bool(keys), replaces, keys, delete_before_replace=True)
 
-    def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> Outcome:
+    def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> ResourceOutcome:
         """Run ``create``."""
         if preview:
-            return Outcome("", {**inputs, "stdout": UNKNOWN, "stderr": UNKNOWN})
+            return ResourceOutcome("", {**inputs, "stdout": UNKNOWN, "stderr": UNKNOWN})
         identity = urns.name_of(urn) + secrets.token_hex(4)
-        return Outcome(identity, self._run(urn, "create", inputs, {}, timeout))
+        return ResourceOutcome(identity, self._run(urn, "create", inputs, {}, timeout))
 
     def update(self, urn: str, identity: str, old_inputs: Properties, old_outputs: Properties, inputs: Properties, timeout: float,
-               ignore: list[str], preview: bool) -> Outcome:  # fmt: skip
+               ignore: list[str], preview: bool) -> ResourceOutcome:  # fmt: skip
         """Run ``update``, or ``create`` again where there is none."""
         if preview:
-            return Outcome(identity, {**inputs, "stdout": UNKNOWN, "stderr": UNKNOWN})
+            return ResourceOutcome(identity, {**inputs, "stdout": UNKNOWN, "stderr": UNKNOWN})
         verb = "update" if inputs.get("update") is not None else "create"
-        return Outcome(identity, self._run(urn, verb, inputs, old_outputs, timeout))
+        return ResourceOutcome(identity, self._run(urn, verb, inputs, old_outputs, timeout))
 
-    def read(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> Outcome:
+    def read(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> ResourceOutcome:
         """A command that ran has run."""
-        return Outcome(identity, outputs, inputs)
+        return ResourceOutcome(identity, outputs, inputs)
 
     def delete(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> None:
         """Run ``delete`` when there is one."""
@@ -138,7 +138,7 @@ class CommandProvider:
         self._check_done(urn, command, done)
         return {**inputs, "stdout": done.stdout, "stderr": done.stderr}
 
-    def _local(self, command: str, inputs: Mapping[str, Any], before: Mapping[str, str], timeout: float) -> _Done:
+    def _local(self, command: str, inputs: Mapping[str, Any], before: Mapping[str, str], timeout: float) -> _CommandExit:
         words = [*(inputs.get("interpreter") or ["/bin/sh", "-c"]), command]
         env = {**self._source.env, **_environment(inputs, before)}
         folder = self._source.project.workdir / inputs["dir"] if inputs.get("dir") else self._source.project.workdir
@@ -149,9 +149,9 @@ class CommandProvider:
             raise ProviderError(f"the command could not be run: {error}") from None
         except subprocess.TimeoutExpired:
             raise ProviderError(f"the command did not end within {timeout:.0f} s") from None
-        return _Done(done.returncode, _text(done.stdout), _text(done.stderr))
+        return _CommandExit(done.returncode, _text(done.stdout), _text(done.stderr))
 
-    def _remote(self, urn: str, command: str, inputs: Mapping[str, Any], before: Mapping[str, str], timeout: float) -> _Done:
+    def _remote(self, urn: str, command: str, inputs: Mapping[str, Any], before: Mapping[str, str], timeout: float) -> _CommandExit:
         from trainyard.remote.transport import with_environment  # above the ground floor: only where a host is to be reached
 
         connection = inputs["connection"]
@@ -169,7 +169,7 @@ class CommandProvider:
             raise ProviderError(f"{connection['host']}: {error.message}") from None
         finally:
             transport.close()
-        return _Done(done.rc, _text(done.stdout), _text(done.stderr))
+        return _CommandExit(done.rc, _text(done.stdout), _text(done.stderr))
 
     def _dial(self, urn: str, connection: Mapping[str, Any], key_file: Path | None) -> SshTransport:
         from trainyard.errors import HostKeyChanged, Unreachable
@@ -196,14 +196,14 @@ class CommandProvider:
     def _warn_unpinned(self, urn: str, host: str, key: str) -> None:
         self._say("warning", f"{urn}: the host key of {host} is not pinned (it shows {key[:60]}...)")
 
-    def _show(self, urn: str, inputs: Mapping[str, Any], done: _Done) -> None:
+    def _show(self, urn: str, inputs: Mapping[str, Any], done: _CommandExit) -> None:
         wanted = inputs.get("logging") or "stdoutAndStderr"
         if wanted in ("stdout", "stdoutAndStderr") and done.stdout:
             self._say("info", f"{urns.name_of(urn)}: {done.stdout}")
         if wanted in ("stderr", "stdoutAndStderr") and done.stderr:
             self._say("info", f"{urns.name_of(urn)}: {done.stderr}")
 
-    def _check_done(self, urn: str, command: str, done: _Done) -> None:
+    def _check_done(self, urn: str, command: str, done: _CommandExit) -> None:
         if done.code:
             said = "\n".join(part for part in (done.stdout, done.stderr) if part)
             raise ProviderError(f"exit status {done.code}: running {command!r}:\n{said}")
@@ -211,17 +211,17 @@ class CommandProvider:
 
 def _checked_connection(urn: str, given: Any) -> tuple[Any, list[tuple[str, str]]]:
     """Return the connection with its defaults, secret as a whole and in its keys, and what is wrong with it."""
-    inner = given.value if isinstance(given, Sealed) else given
+    inner = given.value if isinstance(given, EngineSecret) else given
     if not isinstance(inner, dict):  # unknown in a preview
-        return Sealed(inner), []
+        return EngineSecret(inner), []
     for name in _REFUSED_CONNECTION:
         if inner.get(name):
             raise RefusedError(f"'connection.{name}' of {urn} {NEEDS_PLUGIN}")
     filled = {**_CONNECTION_DEFAULTS, **inner}
     for name in _SECRET_CONNECTION:
-        if name in filled and not isinstance(filled[name], Sealed):
-            filled[name] = Sealed(filled[name])
-    return Sealed(filled), [] if filled.get("host") is not None else [("connection.host", "is required")]
+        if name in filled and not isinstance(filled[name], EngineSecret):
+            filled[name] = EngineSecret(filled[name])
+    return EngineSecret(filled), [] if filled.get("host") is not None else [("connection.host", "is required")]
 
 
 def _environment(inputs: Mapping[str, Any], before: Mapping[str, str]) -> dict[str, str]:

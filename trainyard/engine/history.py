@@ -25,7 +25,7 @@ _COUNTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class HistoryEntry:
     """One operation of the past."""
 
     kind: str
@@ -63,7 +63,7 @@ def add(backend: Backend, project: str, stack: str, kind: str, start: float, suc
     shutil.copyfile(source, backups / f"{stack}.{stamp}.json")
 
 
-def entries(backend: Backend, project: str, stack: str) -> list[Entry]:
+def entries(backend: Backend, project: str, stack: str) -> list[HistoryEntry]:
     """Return the operations of the past, the newest first."""
     result = []
     for path in sorted((backend.root / "history" / project / stack).glob("*.history.json"), key=_stamp, reverse=True):
@@ -72,7 +72,9 @@ def entries(backend: Backend, project: str, stack: str) -> list[Entry]:
         except ValueError:
             continue  # half written by a crash: history is not needed for anything
         changes = data.get("resourceChanges") or {}
-        result.append(Entry(data.get("kind", "?"), data.get("result", "?"), data.get("startTime", 0), data.get("endTime", 0), changes))
+        result.append(
+            HistoryEntry(data.get("kind", "?"), data.get("result", "?"), data.get("startTime", 0), data.get("endTime", 0), changes)
+        )
     return result
 
 

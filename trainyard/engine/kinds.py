@@ -16,7 +16,7 @@ UNKNOWN_TEXT = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 Properties = dict[str, Any]
 
 
-class Unknown:
+class UnknownMarker:
     """The value of what is known only after an update (there is one: UNKNOWN)."""
 
     __slots__ = ()
@@ -25,11 +25,11 @@ class Unknown:
         return "[unknown]"
 
 
-UNKNOWN = Unknown()
+UNKNOWN = UnknownMarker()
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class EngineSecret:
     """A secret value; never shown."""
 
     value: Any

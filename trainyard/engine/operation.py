@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from trainyard.engine.events import Events, Op
-from trainyard.engine.project import Project, Settings
-from trainyard.engine.spawn import Source
+from trainyard.engine.project import Project, StackConfig
+from trainyard.engine.spawn import PluginSource
 from trainyard.engine.state import Resource, StackState
 from trainyard.engine.values import Wire
 from trainyard.errors import EngineError
@@ -27,7 +27,7 @@ class Stopped(Exception):
 
 
 @dataclass(slots=True)
-class Seen:
+class UrnHistory:
     """What has been done to which URN so far; the planner decides by it."""
 
     urns: set[str] = field(default_factory=set)
@@ -41,8 +41,8 @@ class Seen:
 class Operation:
     """Shared by monitor, planner, providers and deletes."""
 
-    def __init__(self, kind: Kind, stack: str, project: Project, settings: Settings, state: StackState, events: Events, wire: Wire,
-                 source: Source, engine_address: str, parallel: int, *, preview: bool) -> None:  # fmt: skip
+    def __init__(self, kind: Kind, stack: str, project: Project, settings: StackConfig, state: StackState, events: Events, wire: Wire,
+                 source: PluginSource, engine_address: str, parallel: int, *, preview: bool) -> None:  # fmt: skip
         self.kind = kind
         self.preview = preview
         self.stack = stack
@@ -54,7 +54,7 @@ class Operation:
         self.source = source
         self.engine_address = engine_address
         self.parallel = parallel
-        self.seen = Seen()
+        self.seen = UrnHistory()
         self.planning = threading.RLock()
         self.slots = threading.BoundedSemaphore(parallel)
         self.olds = {old.urn: old for old in state.olds if not old.delete}

@@ -15,7 +15,7 @@ from trainyard.engine import urn as urns
 from trainyard.engine.goal import Goal, claim_urn, find_old, new_state
 from trainyard.engine.kinds import UNKNOWN
 from trainyard.engine.operation import Operation
-from trainyard.engine.provider import Checked, Difference, Provider
+from trainyard.engine.provider import Checked, DiffAnswer, Provider
 from trainyard.engine.state import Resource
 from trainyard.engine.values import changed_keys, equal, plain
 from trainyard.errors import EngineError
@@ -94,7 +94,7 @@ def _plan_change(op: Operation, provider: Provider | None, old: Resource, new: R
     return _plan_replace(op, provider, old, new, goal, difference, keys)
 
 
-def _plan_replace(op: Operation, provider: Provider | None, old: Resource, new: Resource, goal: Goal, difference: Difference,
+def _plan_replace(op: Operation, provider: Provider | None, old: Resource, new: Resource, goal: Goal, difference: DiffAnswer,
                   keys: list[str]) -> Plan:  # fmt: skip
     if new.protect and old.protect:
         op.events.diagnostic("error", "it is protected and cannot be replaced: take 'protect' off first", new.urn)
@@ -119,21 +119,21 @@ def _plan_replace(op: Operation, provider: Provider | None, old: Resource, new: 
     return Plan("replace", new, old, provider, goal, keys, delete_first=True, doomed=doomed)
 
 
-def _compare(op: Operation, provider: Provider | None, old: Resource, new: Resource, goal: Goal) -> Difference:
+def _compare(op: Operation, provider: Provider | None, old: Resource, new: Resource, goal: Goal) -> DiffAnswer:
     if old.taint:
-        return Difference(True, ["id"])
+        return DiffAnswer(True, ["id"])
     if any(urn in op.seen.replaced for urn in new.replace_with):
-        return Difference(True, ["replaceWith"])
+        return DiffAnswer(True, ["replaceWith"])
     if new.deleted_with and new.deleted_with in op.seen.replaced:
-        return Difference(True, ["deletedWith"])
+        return DiffAnswer(True, ["deletedWith"])
     if _provider_changed(op, old, new):
-        return Difference(True, ["provider"])
+        return DiffAnswer(True, ["provider"])
     if provider is None:
-        return Difference(not equal(old.inputs, new.inputs))
+        return DiffAnswer(not equal(old.inputs, new.inputs))
     return compare_resource(provider, new.urn, old, new.inputs, goal.ignore_changes)
 
 
-def compare_resource(provider: Provider, urn: str, old: Resource, inputs: dict[str, object], ignore: list[str]) -> Difference:
+def compare_resource(provider: Provider, urn: str, old: Resource, inputs: dict[str, object], ignore: list[str]) -> DiffAnswer:
     """Ask the provider for the difference; where it cannot tell, compare the inputs."""
     answer = provider.diff(urn, old.id, old.inputs, old.outputs, inputs, ignore)
     if answer.changes is not None:
@@ -141,7 +141,7 @@ def compare_resource(provider: Provider, urn: str, old: Resource, inputs: dict[s
     kept, _ = paths.ignore(old.inputs, inputs, ignore)
     detailed = paths.differences(plain(old.inputs), plain(kept))
     keys = sorted({str(path[0]) for path in map(paths.parse, detailed) if path})
-    return Difference(bool(keys), answer.replace_keys, keys, detailed or answer.detailed, answer.delete_before_replace)
+    return DiffAnswer(bool(keys), answer.replace_keys, keys, detailed or answer.detailed, answer.delete_before_replace)
 
 
 def _provider_changed(op: Operation, old: Resource, new: Resource) -> bool:
@@ -165,7 +165,7 @@ def _provider_changed(op: Operation, old: Resource, new: Resource) -> bool:
     return answer.replaces
 
 
-def _with_replace_on_changes(difference: Difference, goal: Goal, init_errors: bool) -> Difference:
+def _with_replace_on_changes(difference: DiffAnswer, goal: Goal, init_errors: bool) -> DiffAnswer:
     if not goal.replace_on_changes or (difference.changes is not True and not init_errors):
         return difference
     wanted = []
@@ -189,10 +189,10 @@ def _with_replace_on_changes(difference: Difference, goal: Goal, init_errors: bo
     if init_errors and hit("#initerror"):
         replace_keys.add("#initerror")
         changes = True
-    return Difference(changes, sorted(replace_keys), difference.changed_keys, detailed, difference.delete_before_replace)
+    return DiffAnswer(changes, sorted(replace_keys), difference.changed_keys, detailed, difference.delete_before_replace)
 
 
-def _shown_keys(difference: Difference, old: Resource, new: Resource) -> list[str]:
+def _shown_keys(difference: DiffAnswer, old: Resource, new: Resource) -> list[str]:
     keys = {*difference.replace_keys, *difference.changed_keys, *(difference.detailed or {})}
     return sorted(keys or set(changed_keys(old.inputs, new.inputs)))
 

@@ -18,7 +18,7 @@ from trainyard.engine import urn as urns
 from trainyard.engine.answers import InitFailed, difference, init_failed
 from trainyard.engine.assets import assets_in, restore_assets
 from trainyard.engine.kinds import Properties
-from trainyard.engine.provider import Checked, Difference, Outcome, ProviderError
+from trainyard.engine.provider import Checked, DiffAnswer, ProviderError, ResourceOutcome
 from trainyard.engine.slow import SLOW
 from trainyard.engine.spawn import Process, Say
 from trainyard.engine.values import Wire, carry_secrets, has_unknown, plain
@@ -90,7 +90,7 @@ class Plugin:
         carry_secrets(inputs, news)
         return Checked(inputs, [(f.property, f.reason) for f in response.failures])
 
-    def diff_config(self, urn: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]) -> Difference:
+    def diff_config(self, urn: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]) -> DiffAnswer:
         """Compare the provider's own settings."""
         request = pb.DiffRequest(urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), ignoreChanges=ignore)
         for target, value in ((request.old_inputs, old_inputs), (request.olds, old_outputs), (request.news, news)):
@@ -98,7 +98,7 @@ class Plugin:
         try:
             return difference(self._quick("DiffConfig", urn, request))
         except _Unimplemented:
-            return Difference(None)
+            return DiffAnswer(None)
 
     def configure(self, urn: str, identity: str, inputs: Properties) -> None:
         """Give the provider its settings; with unknown ones (in a preview) it is left alone."""
@@ -130,21 +130,21 @@ class Plugin:
 
     def diff(
         self, urn: str, identity: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]
-    ) -> Difference:
+    ) -> DiffAnswer:
         """Compare what there is with what is wanted; contents of assets stay here, their hashes go."""
         if not self._known:
-            return Difference(True, unavailable=True)
+            return DiffAnswer(True, unavailable=True)
         request = pb.DiffRequest(id=identity, urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), ignoreChanges=ignore)
         for target, value in ((request.old_inputs, old_inputs), (request.olds, old_outputs), (request.news, news)):
             target.CopyFrom(self._struct(value, contents=False))
         return difference(self._quick("Diff", urn, request))
 
-    def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> Outcome:
+    def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> ResourceOutcome:
         """Create a resource."""
         if preview and not self._known:
-            return Outcome("", {})
+            return ResourceOutcome("", {})
         if preview and not self._accepts.preview:
-            return Outcome("", inputs)
+            return ResourceOutcome("", inputs)
         request = pb.CreateRequest(urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), timeout=timeout, preview=preview)
         request.properties.CopyFrom(self._struct(inputs))
         outcome = self._outcome("Create", urn, request, inputs, preview)
@@ -153,12 +153,12 @@ class Plugin:
         return outcome
 
     def update(self, urn: str, identity: str, old_inputs: Properties, old_outputs: Properties, inputs: Properties, timeout: float,
-               ignore: list[str], preview: bool) -> Outcome:  # fmt: skip
+               ignore: list[str], preview: bool) -> ResourceOutcome:  # fmt: skip
         """Change a resource."""
         if preview and not self._known:
-            return Outcome(identity, {})
+            return ResourceOutcome(identity, {})
         if preview and not self._accepts.preview:
-            return Outcome(identity, inputs)
+            return ResourceOutcome(identity, inputs)
         request = pb.UpdateRequest(
             id=identity, urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), timeout=timeout, ignoreChanges=ignore, preview=preview
         )  # fmt: skip
@@ -167,7 +167,7 @@ class Plugin:
         request.news.CopyFrom(self._struct(inputs))
         return self._outcome("Update", urn, request, inputs, preview, identity)
 
-    def read(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> Outcome:
+    def read(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> ResourceOutcome:
         """Return what there is."""
         request = pb.ReadRequest(id=identity, urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), timeout=timeout)
         request.properties.CopyFrom(self._struct(outputs, contents=False))
@@ -243,18 +243,20 @@ class Plugin:
             carry_secrets(result, given)
         return result
 
-    def _outcome(self, verb: str, urn: str, request: Any, given: Properties, preview: bool, identity: str = "") -> Outcome:
+    def _outcome(self, verb: str, urn: str, request: Any, given: Properties, preview: bool, identity: str = "") -> ResourceOutcome:
         try:
             response = self._slow(verb, urn, request)
         except InitFailed as failed:
             detail = failed.detail
             ins = self._answer(detail.inputs, given) if detail.HasField("inputs") else None
-            return Outcome(detail.id or identity, self._answer(detail.properties, given), ins, list(detail.reasons) or ["no reason given"])
+            return ResourceOutcome(
+                detail.id or identity, self._answer(detail.properties, given), ins, list(detail.reasons) or ["no reason given"]
+            )
         outputs = self._answer(response.properties, given)
         if has_unknown(outputs) and not preview:
             raise ProviderError(f"the plugin of package '{self.package}' returned unknown values from {verb} of {urn}", maybe=True)
         inputs = self._answer(response.inputs, given) if verb == "Read" and response.HasField("inputs") else None
-        return Outcome(identity or getattr(response, "id", ""), outputs, inputs)
+        return ResourceOutcome(identity or getattr(response, "id", ""), outputs, inputs)
 
     def _quick(self, verb: str, urn: str, request: Any) -> Any:
         """Make a call that changes nothing in the cloud: it has a limit, and a Ctrl-C ends it."""

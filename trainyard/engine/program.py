@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from trainyard.engine import refusals, stubs
-from trainyard.engine.project import Project, Settings
+from trainyard.engine.project import Project, StackConfig
 from trainyard.errors import EngineError, RefusedError
 
 _UNSUPPORTED = re.compile(r"The Pulumi CLI does not support (?:the )?(.*?)\. Please update the Pulumi CLI\.")
@@ -28,12 +28,12 @@ _TERMINATED = "Resource monitor has terminated, shutting down"
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ProgramRun:
     """What a program is run with."""
 
     project: Project
     stack: str
-    settings: Settings
+    settings: StackConfig
     address: str
     monitor: object
     """The monitor and the engine's log as a program in this process calls them; one in its own is given the address."""
@@ -73,7 +73,7 @@ def sources_of(project: Project) -> list[Path]:
     return sorted(project.workdir.glob("*.py"))[:50]
 
 
-def run_here(run: Run) -> None:
+def run_here(run: ProgramRun) -> None:
     """Run the program in this process; raises ProgramFailed or RefusedError."""
     import asyncio  # late, as all that a destroy does not need
 
@@ -109,7 +109,7 @@ def run_here(run: Run) -> None:
         raise _program_error(error, run.project) from None
 
 
-def run_apart(run: Run, python: Path, on_line: Any) -> None:
+def run_apart(run: ProgramRun, python: Path, on_line: Any) -> None:
     """Run the program with its own interpreter."""
     env = {
         **os.environ,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainyard.engine.kinds import Sealed
+from trainyard.engine.kinds import EngineSecret
 from trainyard.engine.secrets import Crypter
 from trainyard.engine.values import whole
 from trainyard.errors import EngineError, RefusedError, UserError
@@ -48,7 +48,7 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class StackConfig:
     """The settings of a stack: text by full key (``namespace:name``), and which of them are secret."""
 
     values: Mapping[str, str]
@@ -58,7 +58,7 @@ class Settings:
         """Return a package's settings as its default provider gets them."""
         prefix = package + ":"
         found = {key[len(prefix) :]: (key, value) for key, value in self.values.items() if key.startswith(prefix)}
-        return {name: Sealed(value) if key in self.secret_keys else value for name, (key, value) in found.items()}
+        return {name: EngineSecret(value) if key in self.secret_keys else value for name, (key, value) in found.items()}
 
     def denied_defaults(self) -> list[str]:
         """Return the packages that may have no default provider (``*``: none may)."""
@@ -111,7 +111,7 @@ def has_secrets(document: Map) -> bool:
     return _holds_secure(document.get("config"))
 
 
-def load_settings(project: Project, document: Map, crypter: Crypter | None) -> Settings:
+def load_settings(project: Project, document: Map, crypter: Crypter | None) -> StackConfig:
     """Return the settings of a stack with the project's defaults filled in."""
     config = document.get("config") or Map()
     if not isinstance(config, Map):
@@ -129,7 +129,7 @@ def load_settings(project: Project, document: Map, crypter: Crypter | None) -> S
         if _holds_secure(config[key]):
             secret.add(key)
     _fill_defaults(project, given, values, secret)
-    return Settings(values, frozenset(secret))
+    return StackConfig(values, frozenset(secret))
 
 
 def config_text(value: Any) -> str:

@@ -27,7 +27,7 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class DiffAnswer:
     """Answer of a diff; ``changes`` None means that the provider cannot tell."""
 
     changes: bool | None
@@ -44,7 +44,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ResourceOutcome:
     """What a create, update or read left: with ``reasons`` it exists but is not as it should be."""
 
     id: str
@@ -63,7 +63,7 @@ class Provider(Protocol):
     def check_config(self, urn: str, olds: Properties, news: Properties) -> Checked:
         """Check the settings of the provider itself."""
 
-    def diff_config(self, urn: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]) -> Difference:
+    def diff_config(self, urn: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]) -> DiffAnswer:
         """Compare the settings of the provider itself."""
 
     def configure(self, urn: str, identity: str, inputs: Properties) -> None:
@@ -74,10 +74,10 @@ class Provider(Protocol):
 
     def diff(
         self, urn: str, identity: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]
-    ) -> Difference:
+    ) -> DiffAnswer:
         """Compare what there is with what is wanted."""
 
-    def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> Outcome:
+    def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> ResourceOutcome:
         """Create a resource."""
 
     def update(
@@ -90,10 +90,10 @@ class Provider(Protocol):
         timeout: float,
         ignore: list[str],
         preview: bool,
-    ) -> Outcome:
+    ) -> ResourceOutcome:
         """Change a resource."""
 
-    def read(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> Outcome:
+    def read(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> ResourceOutcome:
         """Return what there is; an empty id means that there is nothing."""
 
     def delete(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from trainyard.engine import urn as urns
 from trainyard.engine.kinds import UNKNOWN_TEXT, Properties
-from trainyard.engine.provider import Checked, Difference, Outcome, Provider
-from trainyard.engine.spawn import Process, Source, attached_port, find_plugin, start
+from trainyard.engine.provider import Checked, DiffAnswer, Provider, ResourceOutcome
+from trainyard.engine.spawn import PluginSource, Process, attached_port, find_plugin, start
 from trainyard.engine.state import Resource
 from trainyard.engine.values import Wire, equal, plain
 from trainyard.errors import EngineError, RefusedError
@@ -31,7 +31,7 @@ _VERSION_IN_NAME = re.compile(r"default_(\d+_\d+_\d+)")
 class Plugins:
     """Plugin processes: some started ahead, the others when they are asked for."""
 
-    def __init__(self, source: Source, wire: Wire, engine_address: str, say: Callable[[str, str], None]) -> None:
+    def __init__(self, source: PluginSource, wire: Wire, engine_address: str, say: Callable[[str, str], None]) -> None:
         self._source = source
         self._wire = wire
         self._engine_address = engine_address
@@ -178,36 +178,36 @@ class Providers:
 
     def diff(
         self, urn: str, identity: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]
-    ) -> Difference:
+    ) -> DiffAnswer:
         """Compare a provider resource's inputs with its plugin."""
         with self._lock:
             provider = self._checked.get(urn) or self.get(urns.reference(urn, identity))
         answer = provider.diff_config(urn, settings_of(old_inputs), old_outputs, settings_of(news), ignore)
         if answer.changes is None:
-            return Difference(not equal(old_outputs, settings_of(news)), answer.replace_keys, answer.changed_keys, answer.detailed)
+            return DiffAnswer(not equal(old_outputs, settings_of(news)), answer.replace_keys, answer.changed_keys, answer.detailed)
         return answer
 
-    def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> Outcome:
+    def create(self, urn: str, inputs: Properties, timeout: float, preview: bool) -> ResourceOutcome:
         """Configure a new provider."""
         with self._lock:
             provider = self._checked.pop(urn, None) or self._open(urn, inputs)
             identity = UNKNOWN_TEXT if preview else str(uuid.uuid4())
             provider.configure(urn, identity, settings_of(inputs))
             self._configured[urns.reference(urn, identity)] = provider
-        return Outcome(identity, settings_of(inputs))
+        return ResourceOutcome(identity, settings_of(inputs))
 
     def update(self, urn: str, identity: str, old_inputs: Properties, old_outputs: Properties, inputs: Properties, timeout: float,
-               ignore: list[str], preview: bool) -> Outcome:  # fmt: skip
+               ignore: list[str], preview: bool) -> ResourceOutcome:  # fmt: skip
         """Configure a provider anew under the id it has."""
         with self._lock:
             provider = self._checked.pop(urn, None) or self._open(urn, inputs)
             provider.configure(urn, identity, settings_of(inputs))
             self._configured[urns.reference(urn, identity)] = provider
-        return Outcome(identity, settings_of(inputs))
+        return ResourceOutcome(identity, settings_of(inputs))
 
-    def read(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> Outcome:
+    def read(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> ResourceOutcome:
         """A provider resource is what the state says."""
-        return Outcome(identity, outputs, inputs)
+        return ResourceOutcome(identity, outputs, inputs)
 
     def delete(self, urn: str, identity: str, inputs: Properties, outputs: Properties, timeout: float) -> None:
         """Deleting a provider resource only forgets it; its plugin may still serve others."""
@@ -216,7 +216,7 @@ class Providers:
         """A provider resource has no provider with settings of its own."""
         raise NotImplementedError
 
-    def diff_config(self, urn: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]) -> Difference:
+    def diff_config(self, urn: str, old_inputs: Properties, old_outputs: Properties, news: Properties, ignore: list[str]) -> DiffAnswer:
         """See check_config()."""
         raise NotImplementedError
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from trainyard.engine.backend import now
 from trainyard.engine.operation import Operation, Stopped
-from trainyard.engine.provider import Outcome
+from trainyard.engine.provider import ResourceOutcome
 from trainyard.engine.state import Resource
 from trainyard.engine.values import changed_keys, equal
 from trainyard.errors import EngineError
@@ -52,7 +52,7 @@ def _refresh_one(op: Operation, resource: Resource) -> str:
     return "changed"
 
 
-def _take(op: Operation, resource: Resource, outcome: Outcome) -> None:
+def _take(op: Operation, resource: Resource, outcome: ResourceOutcome) -> None:
     inputs = resource.inputs if outcome.inputs is None else outcome.inputs
     outputs = {key: op.wire.seal(value) if key in resource.additional_secret_outputs else value for key, value in outcome.outputs.items()}
     if not (equal(inputs, resource.inputs) and equal(outputs, resource.outputs)):

@@ -19,12 +19,12 @@ from trainyard.engine import urn as urns
 from trainyard.engine.backend import Backend, salt_of
 from trainyard.engine.events import Events
 from trainyard.engine.operation import Kind, Operation
-from trainyard.engine.program import ProgramFailed, Run, foreign_interpreter, import_sdk, leave, run_apart, run_here, sources_of
+from trainyard.engine.program import ProgramFailed, ProgramRun, foreign_interpreter, import_sdk, leave, run_apart, run_here, sources_of
 from trainyard.engine.project import Project, has_secrets, load_settings, load_stack_file, salt_in, settings_path
 from trainyard.engine.providers import Plugins, Providers, version_of
 from trainyard.engine.refusals import Guard, without_command_plugin
 from trainyard.engine.secrets import Crypter, new_salt, passphrase
-from trainyard.engine.spawn import Source
+from trainyard.engine.spawn import PluginSource
 from trainyard.engine.state import StackState
 from trainyard.engine.streams import Streams
 from trainyard.engine.values import Wire, shown
@@ -34,7 +34,7 @@ _PROGRAM_GRACE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class OperationRequest:
     """What the caller wants."""
 
     kind: Kind
@@ -65,7 +65,7 @@ def open_backend(project: Project, env: Mapping[str, str]) -> Backend:
 class Session:
     """The parts of one operation while it runs."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: OperationRequest) -> None:
         self.request = request
         self.wire = Wire(request.project.workdir)
         out, err = request.streams.out, request.streams.err
@@ -116,7 +116,7 @@ class Session:
         latest = self.backend.load(project.name, request.stack).get("latest") or {}
         document = load_stack_file(settings_path(project, request.stack, request.config_file))
         crypter, config_crypter = self._crypters(latest, document)
-        source = Source(project, request.env)
+        source = PluginSource(project, request.env)
         address = self._reserve()
         self._plugins = Plugins(source, self.wire, address, lambda severity, text: self.events.diagnostic("info", text))
         self._prestart(latest)
@@ -216,7 +216,7 @@ class Session:
 
         request = self.request
         assert self._plugins is not None
-        run = Run(request.project, request.stack, operation.settings, operation.engine_address, Direct(self._monitor),
+        run = ProgramRun(request.project, request.stack, operation.settings, operation.engine_address, Direct(self._monitor),
                   Direct(self._engine), request.parallel, operation.preview, self._plugins.lacks_command())  # fmt: skip
         python = foreign_interpreter(request.project)
         if python is None:

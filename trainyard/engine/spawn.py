@@ -28,7 +28,7 @@ Say = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PluginSource:
     """Where plugins may come from."""
 
     project: Project
@@ -41,7 +41,7 @@ class Source:
         return Path(home).expanduser() / "plugins"
 
 
-def find_plugin(source: Source, package: str, version: str) -> Path | None:
+def find_plugin(source: PluginSource, package: str, version: str) -> Path | None:
     """Return the executable of a plugin, None when there is none.
 
     Order: the project's own folders, PATH (any version; not with PULUMI_IGNORE_AMBIENT_PLUGINS), the cache
@@ -61,7 +61,7 @@ def find_plugin(source: Source, package: str, version: str) -> Path | None:
     return None
 
 
-def attached_port(source: Source, package: str) -> int | None:
+def attached_port(source: PluginSource, package: str) -> int | None:
     """Return the port of a provider that is being debugged (PULUMI_DEBUG_PROVIDERS=name:port,...)."""
     for item in source.env.get("PULUMI_DEBUG_PROVIDERS", "").split(","):
         name, _, port = item.strip().partition(":")
@@ -73,7 +73,7 @@ def attached_port(source: Source, package: str) -> int | None:
 class Process:
     """A plugin's process. It runs in its own session, so that a Ctrl-C of ours does not reach it."""
 
-    def __init__(self, package: str, path: Path, engine_address: str, source: Source, say: Say) -> None:
+    def __init__(self, package: str, path: Path, engine_address: str, source: PluginSource, say: Say) -> None:
         self.package = package
         self._say = say
         env = {**source.env, **{f"PULUMI_RUNTIME_{key.upper()}": str(value) for key, value in source.project.options.items()}}
@@ -157,7 +157,7 @@ class Process:
                 self._say("info", f"{self.package}: {text}")
 
 
-def start(source: Source, package: str, version: str, engine_address: str, say: Say) -> Process:
+def start(source: PluginSource, package: str, version: str, engine_address: str, say: Say) -> Process:
     """Start the plugin of a package; raises EngineError when there is none."""
     path = find_plugin(source, package, version)
     if path is None:

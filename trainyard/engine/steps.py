@@ -7,10 +7,10 @@ import threading
 from trainyard.engine.backend import now
 from trainyard.engine.events import Op
 from trainyard.engine.goal import Goal, claim_urn
-from trainyard.engine.kinds import UNKNOWN_TEXT, Properties, Sealed
+from trainyard.engine.kinds import UNKNOWN_TEXT, EngineSecret, Properties
 from trainyard.engine.operation import Operation, Stopped
 from trainyard.engine.plan import Plan, make_plan
-from trainyard.engine.provider import Outcome, ProviderError
+from trainyard.engine.provider import ProviderError, ResourceOutcome
 from trainyard.engine.state import Resource
 from trainyard.engine.values import equal
 from trainyard.errors import EngineError, RefusedError, kind_of
@@ -179,7 +179,7 @@ def _replace(op: Operation, plan: Plan, old: Resource) -> None:
     _create(op, plan, "create-replacement", gone_after=[old])
 
 
-def _take(new: Resource, outcome: Outcome) -> None:
+def _take(new: Resource, outcome: ResourceOutcome) -> None:
     new.id, new.outputs, new.init_errors = outcome.id, outcome.outputs, outcome.reasons
 
 
@@ -191,8 +191,8 @@ def _seal_outputs(op: Operation, new: Resource) -> None:
     """Make outputs secret that are named so, or that repeat a secret input."""
     outputs: Properties = new.outputs
     for key in outputs:
-        secret = key in new.additional_secret_outputs or isinstance(new.inputs.get(key), Sealed)
-        if secret and not isinstance(outputs[key], Sealed):
+        secret = key in new.additional_secret_outputs or isinstance(new.inputs.get(key), EngineSecret)
+        if secret and not isinstance(outputs[key], EngineSecret):
             outputs = {**outputs, key: op.wire.seal(outputs[key])}
     new.outputs = outputs
 

@@ -1,6 +1,6 @@
 """Property values: the wire (google.protobuf.Struct), Python, and the state file.
 
-In Python a value is None, bool, int, float, str, list, dict, UNKNOWN or Sealed. Assets and resource
+In Python a value is None, bool, int, float, str, list, dict, UNKNOWN or EngineSecret. Assets and resource
 references stay dicts that carry their signature. A number is an int when it is whole: JSON then reads as the
 CLI writes it. Clear texts of all secrets that pass are collected, so that messages can be cleaned of them.
 """
@@ -13,7 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainyard.engine.assets import with_hash
-from trainyard.engine.kinds import ARCHIVE, ASSET, OUTPUT, REFERENCE, SECRET, SIGNATURE, UNKNOWN, UNKNOWN_TEXT, Properties, Sealed, Unknown
+from trainyard.engine.kinds import (
+    ARCHIVE,
+    ASSET,
+    OUTPUT,
+    REFERENCE,
+    SECRET,
+    SIGNATURE,
+    UNKNOWN,
+    UNKNOWN_TEXT,
+    EngineSecret,
+    Properties,
+    UnknownMarker,
+)
 from trainyard.errors import EngineError, RefusedError
 
 if TYPE_CHECKING:
@@ -44,11 +56,11 @@ class Wire:
         """Return the properties of a Struct."""
         return {key: self._read(value) for key, value in struct.fields.items()}
 
-    def seal(self, value: Any) -> Sealed:
+    def seal(self, value: Any) -> EngineSecret:
         """Return the value as a secret and remember its texts."""
-        inner = value.value if isinstance(value, Sealed) else value
+        inner = value.value if isinstance(value, EngineSecret) else value
         self.remember(inner)
-        return Sealed(inner)
+        return EngineSecret(inner)
 
     def remember(self, value: Any) -> None:
         """Take the texts in a value for secret."""
@@ -117,22 +129,22 @@ def _write(target: Value, value: Any, secrets: bool, references: bool, contents:
         target.number_value = value
     elif isinstance(value, str):
         target.string_value = value
-    elif isinstance(value, Unknown):
+    elif isinstance(value, UnknownMarker):
         target.string_value = UNKNOWN_TEXT
     elif isinstance(value, list):
         target.list_value.SetInParent()
         for item in value:
             _write(target.list_value.values.add(), item, secrets, references, contents)
-    elif isinstance(value, Sealed):
+    elif isinstance(value, EngineSecret):
         _write_sealed(target, value, secrets, references, contents)
     else:
         _write_dict(target, value, secrets, references, contents)
 
 
-def _write_sealed(target: Value, value: Sealed, secrets: bool, references: bool, contents: bool) -> None:
+def _write_sealed(target: Value, value: EngineSecret, secrets: bool, references: bool, contents: bool) -> None:
     if not secrets:
         return _write(target, value.value, secrets, references, contents)
-    if isinstance(value.value, Unknown):  # as the CLI: an unknown secret goes as a plain unknown inside the secret
+    if isinstance(value.value, UnknownMarker):  # as the CLI: an unknown secret goes as a plain unknown inside the secret
         target.struct_value.SetInParent()
     target.struct_value.fields[SIGNATURE].string_value = SECRET
     _write(target.struct_value.fields["value"], value.value, secrets, references, contents)
@@ -160,20 +172,20 @@ def to_state(value: Any, crypter: Crypter, place: str) -> Any:
 
 
 def _to_state(value: Any, crypter: Crypter | None, place: str) -> Any:
-    if isinstance(value, Sealed):
+    if isinstance(value, EngineSecret):
         text = json.dumps(_to_state(value.value, None, place), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return {SIGNATURE: SECRET, "ciphertext": text if crypter is None else crypter.encrypt(text, place)}
     if isinstance(value, list):
         return [_to_state(item, crypter, f"{place}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, dict):
         return {key: _to_state(value[key], crypter, f"{place}.{key}") for key in sorted(value)}
-    if isinstance(value, Unknown):
+    if isinstance(value, UnknownMarker):
         return UNKNOWN_TEXT
     return value
 
 
 def from_state(value: Any, crypter: Crypter | None, place: str, wire: Wire | None = None) -> Any:
-    """Return the value of a state file's JSON; without a crypter secrets come back as Sealed("[secret]")."""
+    """Return the value of a state file's JSON; without a crypter secrets come back as EngineSecret("[secret]")."""
     result = _from_state(value, crypter, place, sealed=False)
     if wire is not None:
         for secret in sealed_in(result):
@@ -192,12 +204,12 @@ def _from_state(value: Any, crypter: Crypter | None, place: str, *, sealed: bool
     if signature != SECRET:
         return {key: _from_state(item, crypter, f"{place}.{key}", sealed=sealed) for key, item in value.items()}
     if "plaintext" in value:  # an export with --show-secrets
-        return Sealed(_from_state(_json(value["plaintext"], place), crypter, place, sealed=True))
+        return EngineSecret(_from_state(_json(value["plaintext"], place), crypter, place, sealed=True))
     if sealed:  # inside another secret: its text is in clear
-        return Sealed(_from_state(_json(value["ciphertext"], place), crypter, place, sealed=True))
+        return EngineSecret(_from_state(_json(value["ciphertext"], place), crypter, place, sealed=True))
     if crypter is None:
-        return Sealed("[secret]")
-    return Sealed(_from_state(_json(crypter.decrypt(value["ciphertext"], place), place), crypter, place, sealed=True))
+        return EngineSecret("[secret]")
+    return EngineSecret(_from_state(_json(crypter.decrypt(value["ciphertext"], place), place), crypter, place, sealed=True))
 
 
 def _json(text: str, place: str) -> Any:
@@ -214,7 +226,7 @@ def whole(number: float) -> int | float:
 
 def plain(value: Any) -> Any:
     """Return the value with its secrets in clear."""
-    if isinstance(value, Sealed):
+    if isinstance(value, EngineSecret):
         return plain(value.value)
     if isinstance(value, list):
         return [plain(item) for item in value]
@@ -225,9 +237,9 @@ def plain(value: Any) -> Any:
 
 def shown(value: Any, *, secrets: bool = False) -> Any:
     """Return the value as an event may show it: JSON, secrets as ``[secret]`` unless asked for."""
-    if isinstance(value, Sealed):
+    if isinstance(value, EngineSecret):
         return shown(value.value, secrets=True) if secrets else "[secret]"
-    if isinstance(value, Unknown):
+    if isinstance(value, UnknownMarker):
         return "[unknown]"
     if isinstance(value, list):
         return [shown(item, secrets=secrets) for item in value]
@@ -244,7 +256,7 @@ def equal(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(equal(item, other[key]) for key, item in one.items())
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(equal, one, other))
-    if isinstance(one, Sealed) and isinstance(other, Sealed):
+    if isinstance(one, EngineSecret) and isinstance(other, EngineSecret):
         return equal(one.value, other.value)
     return type(one) is type(other) and one == other if not isinstance(one, (int, float)) else one == other
 
@@ -256,7 +268,7 @@ def changed_keys(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
 
 def sealed_in(value: Any) -> Iterator[Any]:
     """Yield the values of the outermost secrets in a value."""
-    if isinstance(value, Sealed):
+    if isinstance(value, EngineSecret):
         yield value.value
     elif isinstance(value, list):
         for item in value:
@@ -268,25 +280,25 @@ def sealed_in(value: Any) -> Iterator[Any]:
 
 def has_secret(value: Any) -> bool:
     """Say whether any part of the value is secret."""
-    return next(sealed_in(value), None) is not None or isinstance(value, Sealed)
+    return next(sealed_in(value), None) is not None or isinstance(value, EngineSecret)
 
 
 def has_unknown(value: Any) -> bool:
     """Say whether any part of the value is unknown."""
-    if isinstance(value, Sealed):
+    if isinstance(value, EngineSecret):
         return has_unknown(value.value)
     if isinstance(value, list):
         return any(map(has_unknown, value))
     if isinstance(value, dict):
         return any(map(has_unknown, value.values()))
-    return isinstance(value, Unknown)
+    return isinstance(value, UnknownMarker)
 
 
 def texts(value: Any) -> Iterator[str]:
     """Yield every text in a value, secret or not."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Sealed):
+    elif isinstance(value, EngineSecret):
         yield from texts(value.value)
     elif isinstance(value, list):
         for item in value:
@@ -309,5 +321,5 @@ def carry_secrets(outs: Properties, ins: Mapping[str, Any]) -> None:
         out = outs[key]
         if isinstance(out, dict) and isinstance(value, dict):
             carry_secrets(out, value)
-        elif not isinstance(out, Sealed) and has_secret(value):
-            outs[key] = Sealed(out)
+        elif not isinstance(out, EngineSecret) and has_secret(value):
+            outs[key] = EngineSecret(out)

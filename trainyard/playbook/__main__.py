@@ -20,7 +20,7 @@ from trainyard.errors import TrainyardError, UserError
 from trainyard.playbook.executor import Host, run
 from trainyard.playbook.loader import load
 from trainyard.playbook.report import TextReporter
-from trainyard.remote.inventory import Target, targets
+from trainyard.remote.inventory import InventoryHost, targets
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.remote.transport import LocalTransport, connect
 
@@ -79,7 +79,7 @@ def _hosts(options: argparse.Namespace) -> dict[str, Host]:
     return {target.name: _host(target) for target in found}
 
 
-def _host(target: Target) -> Host:
+def _host(target: InventoryHost) -> Host:
     return Host(Reconnecting(lambda: connect(target.address), str(target.address)), target.vars)
 
 

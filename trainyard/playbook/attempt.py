@@ -30,21 +30,21 @@ RETRIES = 3
 DELAY = 5.0
 
 
-class Clock(Protocol):
+class RetryClock(Protocol):
     """What waiting between two attempts needs; tests pass their own."""
 
     def sleep(self, seconds: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class PlayOptions:
     """What holds for a whole run."""
 
     extra: Mapping[str, object]
     check: bool
     diff: bool
     reporter: Reporter
-    clock: Clock
+    clock: RetryClock
     secrets: tuple[Secret, ...] = ()
     homes: dict[str, str] = field(default_factory=dict)
     """Local path -> the host whose file was brought there."""
@@ -55,7 +55,7 @@ class Settings:
         if owner != host:
             raise UserError(f"'fetch': {path} came from {owner}, {host} would overwrite it: put {{{{ inventory_hostname }}}} into 'dest'")
 
-    def show(self, host: str, task: Task, ended: Ended, label: str | None) -> None:
+    def show(self, host: str, task: Task, ended: TaskEnd, label: str | None) -> None:
         """Report how a task ended, without any secret."""
         result = cast(Outcome, hidden(ended.result, list(self.secrets))) if self.secrets else ended.result
         self.reporter.outcome(host, task, ended.status, result, label)
@@ -72,7 +72,7 @@ class HostState:
     facts: dict[str, object] = field(default_factory=dict)
     notified: set[str] = field(default_factory=set)
 
-    def variables(self, task: Task, settings: Settings) -> dict[str, object]:
+    def variables(self, task: Task, settings: PlayOptions) -> dict[str, object]:
         """Return all variables of a task, the weakest first: play, host, facts, task, extra."""
         return {
             **self.play_vars, **self.vars, **self.facts, **task.vars, **settings.extra,
@@ -81,14 +81,14 @@ class HostState:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class TaskEnd:
     """How a task ended on a host."""
 
     status: Status
     result: Outcome
 
 
-def run_task(task: Task, host: HostState, settings: Settings) -> Ended:
+def run_task(task: Task, host: HostState, settings: PlayOptions) -> TaskEnd:
     """Run a task on a host, keep what it registers and notifies, and report it."""
     variables = host.variables(task, settings)
     try:
@@ -96,7 +96,7 @@ def run_task(task: Task, host: HostState, settings: Settings) -> Ended:
     except Unreachable as error:
         if isinstance(error, NotRun):
             error.message = redact(error.plain if task.no_log else error.message, list(settings.secrets))
-        ended = Ended("unreachable", {"changed": False, "unreachable": True, "failed": True, "msg": error.message, "error": error})
+        ended = TaskEnd("unreachable", {"changed": False, "unreachable": True, "failed": True, "msg": error.message, "error": error})
         settings.show(host.name, task, ended, None)
     except TrainyardError as error:
         ended = _failed(task, str(error))
@@ -108,7 +108,7 @@ def run_task(task: Task, host: HostState, settings: Settings) -> Ended:
     return ended
 
 
-def _loop(task: Task, host: HostState, settings: Settings, variables: dict[str, object]) -> Ended:
+def _loop(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object]) -> TaskEnd:
     assert task.loop is not None
     try:
         items = task.loop.render(variables)
@@ -137,13 +137,13 @@ def _loop(task: Task, host: HostState, settings: Settings, variables: dict[str, 
     }
     if not ends or result["skipped"]:
         if not ends:
-            settings.show(host.name, task, Ended("skipped", result), None)
-        return Ended("skipped", result)
+            settings.show(host.name, task, TaskEnd("skipped", result), None)
+        return TaskEnd("skipped", result)
     for status in ("failed", "ignored", "changed"):
         if status in statuses:
             bad = [end.result for end in ends if end.status == status]
-            return Ended(status, {**result, "msg": bad[0].get("msg", "")} if status != "changed" else result)
-    return Ended("ok", result)
+            return TaskEnd(status, {**result, "msg": bad[0].get("msg", "")} if status != "changed" else result)
+    return TaskEnd("ok", result)
 
 
 def _skipped_anyway(task: Task, variables: Variables) -> bool:
@@ -154,12 +154,12 @@ def _skipped_anyway(task: Task, variables: Variables) -> bool:
         return False
 
 
-def _one(task: Task, host: HostState, settings: Settings, variables: dict[str, object], label: str | None) -> Ended:
+def _one(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object], label: str | None) -> TaskEnd:
     try:
         if all(condition.holds(variables) for condition in task.when):
             ended = _attempts(task, host, settings, variables)
         else:
-            ended = Ended("skipped", {"changed": False, "skipped": True, "msg": "the condition does not hold"})
+            ended = TaskEnd("skipped", {"changed": False, "skipped": True, "msg": "the condition does not hold"})
     except Unreachable:
         raise
     except TrainyardError as error:
@@ -168,7 +168,7 @@ def _one(task: Task, host: HostState, settings: Settings, variables: dict[str, o
     return ended
 
 
-def _attempts(task: Task, host: HostState, settings: Settings, variables: dict[str, object]) -> Ended:
+def _attempts(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object]) -> TaskEnd:
     repeats = task.until is not None or task.retries is not None
     left = int(_number(task.retries, variables, RETRIES)) if repeats and not settings.check else 0
     delay = _number(task.delay, variables, DELAY)
@@ -188,7 +188,7 @@ def _attempts(task: Task, host: HostState, settings: Settings, variables: dict[s
         left, attempt = left - 1, attempt + 1
 
 
-def _attempt(task: Task, host: HostState, settings: Settings, variables: dict[str, object]) -> Outcome:
+def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object]) -> Outcome:
     action = ACTIONS[task.action]
     timeout = None if task.timeout is None else _number(task.timeout, variables, 0)
     environment: dict[str, object] = {}
@@ -241,18 +241,18 @@ def _judge(task: Task, result: Outcome, known: Variables) -> None:
     result.setdefault("failed", False)
 
 
-def _ended(task: Task, result: Outcome, known: Variables) -> Ended:
+def _ended(task: Task, result: Outcome, known: Variables) -> TaskEnd:
     if result.get("failed"):
         return _failed(task, None, known, result)
     if result.get("skipped"):
-        return Ended("skipped", result)
-    return Ended("changed" if result.get("changed") else "ok", result)
+        return TaskEnd("skipped", result)
+    return TaskEnd("changed" if result.get("changed") else "ok", result)
 
 
-def _failed(task: Task, message: str | None, known: Variables | None = None, result: Outcome | None = None) -> Ended:
+def _failed(task: Task, message: str | None, known: Variables | None = None, result: Outcome | None = None) -> TaskEnd:
     result = result if result is not None else {"changed": False, "failed": True, "msg": message}
     ignore = False if task.ignore_errors is None else boolean(task.ignore_errors.render(known or {}), task.ignore_errors.where)
-    return Ended("ignored" if ignore else "failed", result)
+    return TaskEnd("ignored" if ignore else "failed", result)
 
 
 def _number(value: Value | None, variables: Variables, default: float) -> float:

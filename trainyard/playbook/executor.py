@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from trainyard.errors import Unreachable
-from trainyard.playbook.attempt import Clock, Ended, HostState, Settings, run_task
+from trainyard.playbook.attempt import HostState, PlayOptions, RetryClock, TaskEnd, run_task
 from trainyard.playbook.model import Node, Play, Playbook, Task
-from trainyard.playbook.report import HIDDEN, Failure, Report, Reporter, Silent, Tally, secrets_in
+from trainyard.playbook.report import HIDDEN, HostCounters, HostFailure, Report, Reporter, Silent, secrets_in
 from trainyard.playbook.selection import Tags, check_variables, hosts_of, select
 from trainyard.remote.protocol import Transport
 from trainyard.remote.transport import LocalTransport
@@ -31,7 +31,7 @@ class Host:
 def run(
     playbook: Playbook, hosts: Mapping[str, Host], extra_vars: Mapping[str, object] | None = None, *,
     check: bool = False, diff: bool = False, tags: Iterable[str] = (), skip_tags: Iterable[str] = (),
-    start_at: str | None = None, reporter: Reporter | None = None, clock: Clock = time,
+    start_at: str | None = None, reporter: Reporter | None = None, clock: RetryClock = time,
 ) -> Report:  # fmt: skip
     """Run a playbook on hosts and return the report; a failed task is in the report, not an exception.
 
@@ -39,7 +39,7 @@ def run(
     """
     extra = dict(extra_vars or {})
     secrets = secrets_in([extra, *(dict(host.vars) for host in hosts.values())])
-    settings = Settings(extra, check, diff, reporter or Silent(), clock, tuple(secrets))
+    settings = PlayOptions(extra, check, diff, reporter or Silent(), clock, tuple(secrets))
     chosen = select(playbook, Tags(frozenset(tags), frozenset(skip_tags)), start_at)
     patterns = [hosts_of(play, hosts) for play in chosen.plays]
     check_variables(playbook, [host.vars for host in hosts.values()], settings.extra)
@@ -54,11 +54,11 @@ def run(
 class _Course:
     """The state of a run: hosts, counters, who dropped out and why."""
 
-    def __init__(self, settings: Settings, hosts: Mapping[str, Host]) -> None:
+    def __init__(self, settings: PlayOptions, hosts: Mapping[str, Host]) -> None:
         self._settings = settings
         self._hosts = {name: HostState(name, host.transport, host.vars) for name, host in hosts.items()}
-        self._tallies: dict[str, Tally] = {}
-        self._failures: dict[str, Failure] = {}
+        self._tallies: dict[str, HostCounters] = {}
+        self._failures: dict[str, HostFailure] = {}
 
     def play(self, play: Play, names: list[str]) -> None:
         """Run a play on those of its hosts that are still in the course."""
@@ -87,7 +87,7 @@ class _Course:
     def _host(self, name: str, play: Play) -> HostState:
         if name not in self._hosts:
             self._hosts[name] = HostState(name, LocalTransport(), {})
-        self._tallies.setdefault(name, Tally())
+        self._tallies.setdefault(name, HostCounters())
         return self._hosts[name]
 
     def _nodes(self, nodes: tuple[Node, ...], hosts: list[HostState], *, rescued: bool) -> tuple[list[HostState], list[_Lost]]:
@@ -128,16 +128,16 @@ class _Course:
             self._count(host.name, ended, rescued)
             if ended.status == "unreachable":
                 error = cast(Unreachable, ended.result.pop("error"))
-                self._failures[host.name] = Failure(host.name, task.name, error.message, error)
+                self._failures[host.name] = HostFailure(host.name, task.name, error.message, error)
             elif ended.status == "failed":
                 message = f"the output is {HIDDEN}" if task.no_log else redact(_reason(ended), list(self._settings.secrets))
                 shown = {"changed": bool(ended.result.get("changed")), "failed": True, "msg": HIDDEN} if task.no_log else ended.result
-                lost.append(_Lost(host, Failure(host.name, task.name, message), task.action, shown))
+                lost.append(_Lost(host, HostFailure(host.name, task.name, message), task.action, shown))
             else:
                 alive.append(host)
         return alive, lost
 
-    def _everywhere(self, task: Task, hosts: list[HostState]) -> list[Ended]:
+    def _everywhere(self, task: Task, hosts: list[HostState]) -> list[TaskEnd]:
         if len(hosts) == 1:
             return [run_task(task, hosts[0], self._settings)]
         with ThreadPoolExecutor(min(MOST_AT_ONCE, len(hosts))) as pool:
@@ -149,7 +149,7 @@ class _Course:
                     host.transport.close()
                 raise
 
-    def _count(self, name: str, ended: Ended, rescued: bool) -> None:
+    def _count(self, name: str, ended: TaskEnd, rescued: bool) -> None:
         tally = self._tallies[name]
         match ended.status:
             case "unreachable":
@@ -175,13 +175,13 @@ class _Lost:
     """A host that failed at a task and may still be rescued."""
 
     host: HostState
-    failure: Failure
+    failure: HostFailure
     action: str
     shown: Mapping[str, object]
     """Its result, as far as it may be shown."""
 
 
-def _reason(ended: Ended) -> str:
+def _reason(ended: TaskEnd) -> str:
     message = str(ended.result.get("msg") or "failed").splitlines()[0]
     for stream in ("stderr", "stdout"):
         text = str(ended.result.get(stream) or "").strip()

@@ -11,10 +11,24 @@ from typing import Self
 
 from trainyard.errors import PodFailed
 from trainyard.playbook import placing
-from trainyard.playbook.steps import Check, Get, Job, Outcome, PutFile, PutText, PutTree, Run, Say, Script, SetFacts, Step, Wait
+from trainyard.playbook.steps import (
+    AssertAction,
+    CommandAction,
+    Get,
+    Job,
+    Outcome,
+    PutFile,
+    PutText,
+    PutTree,
+    Say,
+    Script,
+    SetFacts,
+    Step,
+    Wait,
+)
 from trainyard.remote import jobs
 from trainyard.remote.follow import Tail, follow
-from trainyard.remote.protocol import NoAnswer, OnBytes, Result, Stdin, Transport, quote, with_environment, with_values
+from trainyard.remote.protocol import CommandResult, NoAnswer, OnBytes, Stdin, Transport, quote, with_environment, with_values
 
 _LOG_TAIL = 64 * 1024
 _GRACE = 15.0
@@ -45,10 +59,10 @@ class Scene:
 
 def perform(step: Step, scene: Scene) -> Outcome:
     """Carry out a step. Raises PodFailed or UserError when it cannot be done, Unreachable when the link is lost."""
-    if scene.timeout is not None and not isinstance(step, (Run, Job)):
+    if scene.timeout is not None and not isinstance(step, (CommandAction, Job)):
         scene = Scene(Deadlined(scene.transport, scene.timeout), scene.check, scene.diff, None, scene.environment)
     match step:
-        case Run():
+        case CommandAction():
             return _run(step, scene)
         case Script():
             return _script(step, scene)
@@ -62,7 +76,7 @@ def perform(step: Step, scene: Scene) -> Outcome:
             return {"changed": False, "msg": step.message}
         case SetFacts():
             return {"changed": False, "facts": dict(step.values)}
-        case Check():
+        case AssertAction():
             return _check(step)
 
 
@@ -73,7 +87,7 @@ class Deadlined:
         self._inner, self._until = inner, time.monotonic() + seconds
         self.name = inner.name
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
+    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
         """Run a command within what is left; see Transport."""
         left = self._until - time.monotonic()
         if left <= 0:
@@ -90,7 +104,7 @@ class Deadlined:
         self.close()
 
 
-def _run(step: Run, scene: Scene) -> Outcome:
+def _run(step: CommandAction, scene: Scene) -> Outcome:
     guarded = step.creates is not None or step.removes is not None
     nonce = secrets.token_hex(16)
     unless = with_values(_UNLESS, creates=step.creates or "", removes=step.removes or "", nonce=nonce) if guarded else ""
@@ -114,7 +128,7 @@ def _run(step: Run, scene: Scene) -> Outcome:
     return outcome
 
 
-def command_outcome(done: Result) -> Outcome:
+def command_outcome(done: CommandResult) -> Outcome:
     """Return what a command did as a task's result."""
     stdout, stderr = (stream.decode(errors="backslashreplace").rstrip("\r\n") for stream in (done.stdout, done.stderr))
     outcome: Outcome = {
@@ -132,7 +146,7 @@ def _signal(rc: int) -> str:
     return f" (killed by signal {number}, {signal.Signals(number).name})" if number in set(signal.Signals) else ""
 
 
-def _idle(step: Run) -> str:
+def _idle(step: CommandAction) -> str:
     return f"{step.creates} is there already" if step.creates is not None else f"{step.removes} is not there"
 
 
@@ -156,7 +170,7 @@ def _wait(step: Wait, scene: Scene) -> Outcome:
     return {"changed": False, "elapsed": elapsed}
 
 
-def _check(step: Check) -> Outcome:
+def _check(step: AssertAction) -> Outcome:
     if step.failed:
         reason = step.fail_message or "does not hold: " + "; ".join(step.failed)
         return {"changed": False, "failed": True, "msg": reason, "assertions": list(step.failed)}

@@ -18,7 +18,7 @@ HIDDEN = "hidden (no_log)"
 
 
 @dataclass(slots=True)
-class Tally:
+class HostCounters:
     """The counters of one host; ``changed`` and ``ignored`` are counted in ``ok`` too."""
 
     ok: int = 0
@@ -35,7 +35,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class HostFailure:
     """Why a host dropped out."""
 
     host: str
@@ -48,8 +48,8 @@ class Failure:
 class Report:
     """The outcome of a whole run."""
 
-    tallies: Mapping[str, Tally]
-    failures: tuple[Failure, ...] = ()
+    tallies: Mapping[str, HostCounters]
+    failures: tuple[HostFailure, ...] = ()
     facts: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Per host what was registered and set."""
 

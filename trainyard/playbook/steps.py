@@ -9,7 +9,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class CommandAction:
     """Run a command; ``creates``/``removes`` say when there is nothing to do."""
 
     command: str
@@ -102,7 +102,7 @@ class SetFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class AssertAction:
     """Hold when everything that was asserted is true."""
 
     failed: tuple[str, ...]
@@ -110,7 +110,7 @@ class Check:
     success_message: str | None = None
 
 
-Step = Run | Script | Wait | PutText | PutFile | PutTree | Get | Job | Say | SetFacts | Check
+Step = CommandAction | Script | Wait | PutText | PutFile | PutTree | Get | Job | Say | SetFacts | AssertAction
 Outcome = dict[str, object]
 """A plain mapping, because templates read it: changed, failed, skipped, msg, and for commands rc, stdout, stderr,
 stdout_lines, stderr_lines."""

@@ -110,7 +110,7 @@ def _token(token: str) -> str:
 # ---- scan
 
 
-class Seen:
+class FolderEntry:
     """One entry of a folder: its path there, where its bytes are, its status, and why it cannot be taken."""
 
     __slots__ = ("path", "source", "status", "why")
@@ -119,7 +119,7 @@ class Seen:
         self.path, self.source, self.status, self.why = path, source, status, why
 
 
-def walk(root: str) -> Iterator[Seen]:
+def walk(root: str) -> Iterator[FolderEntry]:
     """Yield everything below a folder that is no folder itself.
 
     A link to a file or folder inside stands for what it points to; one that leads out, to nothing or in a circle is told.
@@ -133,12 +133,12 @@ def walk(root: str) -> Iterator[Seen]:
         except FileNotFoundError:
             continue  # it went away meanwhile: what was in it is then missing at the second look
         except OSError as error:
-            yield Seen(folder, real, os.lstat(real), f"this folder cannot be read: {error.strerror}")
+            yield FolderEntry(folder, real, os.lstat(real), f"this folder cannot be read: {error.strerror}")
             continue
         for entry in entries:
             path = folder + "/" + entry.name if folder else entry.name
             try:
-                seen = Seen(path, os.path.join(real, entry.name), entry.stat(follow_symlinks=False), None)
+                seen = FolderEntry(path, os.path.join(real, entry.name), entry.stat(follow_symlinks=False), None)
             except FileNotFoundError:
                 continue
             link = stat.S_ISLNK(seen.status.st_mode)
@@ -150,20 +150,20 @@ def walk(root: str) -> Iterator[Seen]:
                 yield seen
 
 
-def follow(link: Seen, top: str, above: list[str], deep: int) -> Seen:
+def follow(link: FolderEntry, top: str, above: list[str], deep: int) -> FolderEntry:
     """Return what a link stands for, or the link itself with the reason why it is not followed."""
     target, why = os.path.realpath(link.source), None
     try:
         status = os.stat(target)
     except OSError as error:
-        return Seen(link.path, link.source, link.status, "a link to " + ("nothing" if error.errno == errno.ENOENT else "nowhere"))
+        return FolderEntry(link.path, link.source, link.status, "a link to " + ("nothing" if error.errno == errno.ENOENT else "nowhere"))
     if target != top and not target.startswith(top.rstrip("/") + "/"):
         why = "a link to outside the output"
     elif target in above:
         why = "a link to a folder it lies in"
     elif stat.S_ISDIR(status.st_mode) and deep >= LINKS_DEEP:
         why = "a link inside linked folders"
-    return Seen(link.path, link.source, link.status, why) if why else Seen(link.path, target, status, None)
+    return FolderEntry(link.path, link.source, link.status, why) if why else FolderEntry(link.path, target, status, None)
 
 
 def open_file(path: str) -> IO[bytes]:
@@ -228,11 +228,11 @@ def read_blocks(file: IO[bytes], length: int) -> Iterator[bytes]:
         yield block
 
 
-def sort_out(spec: dict[str, Any]) -> tuple[dict[str, Seen], list[dict[str, Any]]]:
+def sort_out(spec: dict[str, Any]) -> tuple[dict[str, FolderEntry], list[dict[str, Any]]]:
     """Return the files that the patterns want, and the report on all others: ``wanted`` are those that cannot be taken."""
     wanted = [compile_pattern(pattern, False) for pattern in spec["outputs"]]
     unwanted = [compile_pattern(pattern, True) for pattern in spec["excludes"]]
-    chosen: dict[str, Seen] = {}
+    chosen: dict[str, FolderEntry] = {}
     left_out: list[dict[str, Any]] = []
     for seen in walk(spec["root"]):
         why, asked = None, False
@@ -251,7 +251,7 @@ def sort_out(spec: dict[str, Any]) -> tuple[dict[str, Seen], list[dict[str, Any]
     return chosen, left_out
 
 
-def untaken(seen: Seen, spec: dict[str, Any]) -> str | None:
+def untaken(seen: FolderEntry, spec: dict[str, Any]) -> str | None:
     """Return why what lies there can be no file of the result, None when it can."""
     if not stat.S_ISREG(seen.status.st_mode):
         return "not a file"
@@ -405,7 +405,7 @@ def sample(spec: dict[str, Any]) -> dict[str, Any]:
 # ---- send
 
 
-class Output:
+class JsonLines:
     """JSON lines, written by several threads."""
 
     def __init__(self, stream: IO[str]) -> None:
@@ -418,7 +418,7 @@ class Output:
             self.stream.flush()
 
 
-class Sent:
+class BytesSent:
     """The bytes that one attempt has put on the wire; they do not count when it fails."""
 
     def __init__(self) -> None:
@@ -428,7 +428,7 @@ class Sent:
 class Sender:
     """Carry out a plan: each item is one PUT of a range of a file, to a URL bound to its bytes."""
 
-    def __init__(self, plan: dict[str, Any], output: Output, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, plan: dict[str, Any], output: JsonLines, pause: Callable[[float], None] = time.sleep) -> None:
         self.items, self.output, self.pause = plan["items"], output, pause
         self.threads, self.tries, self.timeout = plan.get("threads", 8), plan.get("tries", TRIES), plan.get("timeout", 120)
         self.backoff = plan.get("backoff", 0.5)
@@ -467,7 +467,7 @@ class Sender:
                 break
             if attempt:
                 self.pause(min(30.0, self.backoff * 2.0**attempt) * random.uniform(0.5, 1.0))
-            sent = Sent()
+            sent = BytesSent()
             status, reason = self.attempt(item, sent)
             self.reached = self.reached or status not in (NO_ANSWER, OTHER_FILE)
             if status in (200, 201, 204) or (status == 412 and item.get("exists_ok")):
@@ -481,7 +481,7 @@ class Sender:
         self.output.say(event="failed", id=item["id"], **reason)
         return False
 
-    def attempt(self, item: dict[str, Any], sent: Sent) -> tuple[int, dict[str, Any]]:
+    def attempt(self, item: dict[str, Any], sent: BytesSent) -> tuple[int, dict[str, Any]]:
         """Make one request; returns the status (or NO_ANSWER, OTHER_FILE) and what the store said."""
         import http.client
 
@@ -497,7 +497,7 @@ class Sender:
         words = _MESSAGE.search(body)
         return status, {"status": status, "code": told, "message": (words.group(1) if words else body[:300]).decode("utf-8", "replace")}
 
-    def put(self, item: dict[str, Any], sent: Sent) -> tuple[int, bytes]:
+    def put(self, item: dict[str, Any], sent: BytesSent) -> tuple[int, bytes]:
         """Send the bytes; returns status and body of the answer."""
         with open_file(item["path"]) as file:
             file.seek(item["offset"])
@@ -600,7 +600,7 @@ def proxy_for(parts: SplitResult) -> SplitResult | None:
 class Copier:
     """Copy files into a mounted bucket: each appears under its name whole, on disk and with the announced sha256, or not at all."""
 
-    def __init__(self, plan: dict[str, Any], output: Output) -> None:
+    def __init__(self, plan: dict[str, Any], output: JsonLines) -> None:
         self.items, self.folder, self.output = plan["items"], plan["folder"], output
         self.total, self.sent, self.lock, self.told = sum(item["size"] for item in self.items), 0, threading.Lock(), 0.0
 
@@ -690,9 +690,9 @@ def main(arguments: list[str]) -> int:
         return 2
     order = json.load(sys.stdin)
     if arguments[0] == "send":
-        return 1 if Sender(order, Output(sys.stdout)).run() else 0
+        return 1 if Sender(order, JsonLines(sys.stdout)).run() else 0
     if arguments[0] == "copy":
-        return 1 if Copier(order, Output(sys.stdout)).run() else 0
+        return 1 if Copier(order, JsonLines(sys.stdout)).run() else 0
     json.dump(scan(order) if arguments[0] == "scan" else sample(order), sys.stdout)
     return 0
 

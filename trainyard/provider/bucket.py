@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainyard.errors import TrainyardError, UserError
-from trainyard.provider import environments, model
-from trainyard.provider.handler import Difference, Found, Handler, Kind
+from trainyard.leases import environmentid
+from trainyard.leases.store import settings_of
+from trainyard.provider import model
+from trainyard.provider.call import Call
+from trainyard.provider.handler import Kind, ReadResult, ResourceDiff, ResourceHandler
 from trainyard.provider.model import prop
-from trainyard.provider.store import settings_of
-from trainyard.provider.values import Properties, Unknown
-from trainyard.provider.world import Call
+from trainyard.provider.values import Properties, UnknownValue
 
 if TYPE_CHECKING:
     from trainyard.storage.client import StoreSettings
@@ -45,17 +46,17 @@ def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
     """Add the bucket's name: the setting's, else the state's, else the environment's."""
     values = model.normal(BucketInputs, news)
     bucket, store, env_id = values["bucket"], values["store"], values["env_id"]
-    if any(isinstance(value, Unknown) for value in (bucket, store, env_id)):
+    if any(isinstance(value, UnknownValue) for value in (bucket, store, env_id)):
         raise UserError("'bucket', 'store' and 'env_id' must be known before anything is created")
     if bucket:
         return {**news, "name": bucket}
     if env_id:
-        return {**news, "name": environments.default_bucket(str(env_id))}
+        return {**news, "name": environmentid.default_bucket(str(env_id))}
     kept = olds.get("name") if olds and olds.get("bucket") is None and olds.get("env_id") is None else None
     return {**news, "name": _own_name(call, str(store) if store else None, kept if isinstance(kept, str) and kept != NONE else None)}
 
 
-def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, plain: Difference) -> Difference:
+def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, plain: ResourceDiff) -> ResourceDiff:
     """Only another name or another store is another bucket."""
     changes: dict[str, Kind] = {}
     if outputs.get("name") != news.get("name"):
@@ -63,7 +64,7 @@ def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, pl
     store = model.normal(BucketInputs, news)["store"]
     if store is not None and store != outputs.get("store"):
         changes["store"] = "update-replace"
-    return Difference(changes)
+    return ResourceDiff(changes)
 
 
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
@@ -79,16 +80,16 @@ def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     return settings.bucket, _outputs(settings, adopted=adopted)
 
 
-def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> Found:
+def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
     """Say whether the bucket is there; gone only on the store's positive word."""
     if not id:
-        return Found("", {}, inputs)  # Create adopts what a lost create left
+        return ReadResult("", {}, inputs)  # Create adopts what a lost create left
     if id == NONE:
-        return Found(id, outputs, inputs)
+        return ReadResult(id, outputs, inputs)
     settings = _settings(call, inputs)
     if not _exists(settings):
-        return Found("", {}, inputs)
-    return Found(settings.bucket, _outputs(settings, adopted=bool(outputs.get("adopted", True))), inputs)
+        return ReadResult("", {}, inputs)
+    return ReadResult(settings.bucket, _outputs(settings, adopted=bool(outputs.get("adopted", True))), inputs)
 
 
 def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
@@ -122,7 +123,7 @@ def _own_name(call: Call, store: str | None, kept: str | None) -> str:
             return NONE
         if found is not None and found.bucket:
             return found.bucket
-    return kept or environments.default_bucket(environments.environment_id(call.world.places, call.stack))
+    return kept or environmentid.default_bucket(environmentid.environment_id(call.world.places, call.stack))
 
 
 def _settings(call: Call, inputs: Properties) -> StoreSettings:
@@ -164,7 +165,7 @@ def _human(size: int) -> str:
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
-BUCKET = Handler(
+BUCKET = ResourceHandler(
     token="trainyard:index:Bucket",
     doc="The bucket that results are kept in: adopted or created, proven by a canary, never deleted.",
     inputs=BucketInputs,

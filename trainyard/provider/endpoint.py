@@ -13,11 +13,12 @@ from typing import Literal
 
 from trainyard.clouds.protocol import Cloud, PodInfo, SshAddress
 from trainyard.errors import BootFailed, CloudError
+from trainyard.leases.world import OperationWorld
 from trainyard.provider import model
-from trainyard.provider.handler import Found, Handler
+from trainyard.provider.call import Call
+from trainyard.provider.handler import ReadResult, ResourceHandler
 from trainyard.provider.model import prop
 from trainyard.provider.values import Properties
-from trainyard.provider.world import Call, World
 from trainyard.remote import hostkey
 
 Phase = Literal["accepted", "image", "ssh"]
@@ -55,7 +56,7 @@ class EndpointOutputs:
 
 
 @dataclass(frozen=True, slots=True)
-class _Boot:
+class _BootWait:
     phase: Phase
     until: float
     last: str
@@ -73,15 +74,15 @@ def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     return given.pod_id, _outputs(info)
 
 
-def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> Found:
+def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
     """Return the fresh address; the last known one while the pod has none."""
     if not id:
-        return Found("", {}, inputs)  # waiting costs nothing: Create does it again
+        return ReadResult("", {}, inputs)  # waiting costs nothing: Create does it again
     given = model.parse(EndpointInputs, inputs)
     info = call.world.open_cloud(given.cloud).get(id)
     if info is None:
-        return Found("", {}, inputs)
-    return Found(id, _outputs(info) if info.ssh else outputs, inputs)
+        return ReadResult("", {}, inputs)
+    return ReadResult(id, _outputs(info) if info.ssh else outputs, inputs)
 
 
 def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
@@ -93,7 +94,7 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
     """Do nothing: an address ends with its pod."""
 
 
-def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
+def wait(world: OperationWorld, cloud: Cloud, given: EndpointInputs) -> PodInfo:
     """Return the pod once its SSH server has greeted. Raises BootFailed naming the phase and the cloud's last word."""
     minutes: dict[Phase, float] = {
         "accepted": given.boot_accepted_minutes,
@@ -102,7 +103,7 @@ def wait(world: World, cloud: Cloud, given: EndpointInputs) -> PodInfo:
     }
     begun = world.time()
     denied_from = begun + cloud.capabilities.settle + _MARGIN
-    boot = _Boot("accepted", begun + 60 * minutes["accepted"], _UNSEEN, denied_from=denied_from)
+    boot = _BootWait("accepted", begun + 60 * minutes["accepted"], _UNSEEN, denied_from=denied_from)
     pause, look = 0.02, world.time() + LOOK_EVERY
     while True:
         # An engine whose command was killed must not hold its stack's lock for a whole boot.
@@ -181,7 +182,7 @@ def greets(address: SshAddress, timeout: float = 5.0) -> bool:
         return False
 
 
-def _ask(world: World, cloud: Cloud, pod_id: str, boot: _Boot) -> PodInfo | None:
+def _ask(world: OperationWorld, cloud: Cloud, pod_id: str, boot: _BootWait) -> PodInfo | None:
     """Return the pod, None while the cloud does not show it; raises BootFailed for one that ended."""
     try:
         info = cloud.get(pod_id)
@@ -201,7 +202,7 @@ def _ask(world: World, cloud: Cloud, pod_id: str, boot: _Boot) -> PodInfo | None
     return info
 
 
-def _problem(world: World, cloud: Cloud, pod_id: str) -> str | None:
+def _problem(world: OperationWorld, cloud: Cloud, pod_id: str) -> str | None:
     try:
         return cloud.boot_problem(pod_id)
     except CloudError as error:
@@ -209,7 +210,7 @@ def _problem(world: World, cloud: Cloud, pod_id: str) -> str | None:
         return None
 
 
-def _moved(world: World, boot: _Boot, info: PodInfo, minutes: Mapping[Phase, float], door: Door) -> _Boot:
+def _moved(world: OperationWorld, boot: _BootWait, info: PodInfo, minutes: Mapping[Phase, float], door: Door) -> _BootWait:
     """Return the boot's state after a look; phases only go forward."""
     phase, last = _phase(info), info.raw_status
     if door == "stranger" and info.ssh is not None:
@@ -231,7 +232,7 @@ def _outputs(info: PodInfo) -> Properties:
     return {"host": info.ssh.host, "port": info.ssh.port, "user": info.ssh.user, "workspace": info.workspace}
 
 
-ENDPOINT = Handler(
+ENDPOINT = ResourceHandler(
     token="trainyard:index:Endpoint",
     doc="Where a pod's SSH server answers. Its creation waits for it; its deletion does nothing.",
     inputs=EndpointInputs,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from trainyard.errors import CloudError, UserError
 from trainyard.provider import model
-from trainyard.provider.values import UNKNOWN, Properties, Sealed, Tree, Unknown
-from trainyard.provider.world import Call
+from trainyard.provider.call import Call
+from trainyard.provider.values import UNKNOWN, Properties, SecretValue, Tree, UnknownValue
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -23,7 +23,7 @@ Kind = Literal["add", "delete", "update", "add-replace", "delete-replace", "upda
 class CheckFailed(UserError):
     """Inputs that cannot be right, each with its property."""
 
-    def __init__(self, failures: Sequence[model.Failure]) -> None:
+    def __init__(self, failures: Sequence[model.CheckFailure]) -> None:
         super().__init__("; ".join(item.reason for item in failures))
         self.failures = tuple(failures)
 
@@ -39,7 +39,7 @@ class Partial(CloudError):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ResourceDiff:
     """What changed; a resource with an empty ``changes`` stays as it is."""
 
     changes: Mapping[str, Kind] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ReadResult:
     """What Read found; ``id`` empty: positively gone."""
 
     id: str
@@ -56,7 +56,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Handler:
+class ResourceHandler:
     """One resource type. ``inputs`` and ``outputs`` are dataclasses declared with model.prop()."""
 
     token: str
@@ -64,7 +64,7 @@ class Handler:
     inputs: type[DataclassInstance]
     outputs: type[DataclassInstance]
     create: Callable[[Call, Properties], tuple[str, Properties]]
-    read: Callable[[Call, str, Properties, Properties], Found]
+    read: Callable[[Call, str, Properties, Properties], ReadResult]
     """(id, last outputs, last inputs)"""
     update: Callable[[Call, str, Properties, Properties, Properties], Properties]
     """(id, old outputs, old inputs, new inputs)"""
@@ -72,11 +72,11 @@ class Handler:
     """(id, outputs, inputs)"""
     check: Callable[[Call, Properties | None, Properties], Properties] = lambda call, olds, news: news
     """(old inputs, new inputs) -> inputs to keep; called after the types were checked"""
-    diff: Callable[[Call, Properties, Properties, Properties, Difference], Difference] = lambda call, outs, olds, news, plain: plain
+    diff: Callable[[Call, Properties, Properties, Properties, ResourceDiff], ResourceDiff] = lambda call, outs, olds, news, plain: plain
     """(old outputs, old inputs, new inputs, plain difference) -> difference"""
 
 
-def check(handler: Handler, call: Call, olds: Properties | None, news: Properties) -> Properties:
+def check(handler: ResourceHandler, call: Call, olds: Properties | None, news: Properties) -> Properties:
     """Return the inputs to keep. Raises CheckFailed."""
     failures = model.problems(handler.inputs, news)
     if failures:
@@ -84,40 +84,40 @@ def check(handler: Handler, call: Call, olds: Properties | None, news: Propertie
     return handler.check(call, olds, _sealed(handler, news))
 
 
-def diff(handler: Handler, call: Call, outputs: Properties, olds: Properties, news: Properties) -> Difference:
+def diff(handler: ResourceHandler, call: Call, outputs: Properties, olds: Properties, news: Properties) -> ResourceDiff:
     """Return what changed between old and new inputs."""
     return handler.diff(call, outputs, olds, news, plain_difference(handler, olds, news))
 
 
-def plain_difference(handler: Handler, olds: Properties, news: Properties) -> Difference:
+def plain_difference(handler: ResourceHandler, olds: Properties, news: Properties) -> ResourceDiff:
     """Compare the inputs property by property, defaults filled in."""
     before, after = model.normal(handler.inputs, olds), model.normal(handler.inputs, news)
     changes: dict[str, Kind] = {}
     for item in model.properties(handler.inputs):
         old, new = before[item.name], after[item.name]
-        if not item.ignored and (isinstance(new, Unknown) or old != new):
+        if not item.ignored and (isinstance(new, UnknownValue) or old != new):
             changes[item.name] = _kind(old, new, item.replaces)
-    return Difference(changes)
+    return ResourceDiff(changes)
 
 
-def unknown_outputs(handler: Handler) -> Properties:
+def unknown_outputs(handler: ResourceHandler) -> Properties:
     """Return the outputs of a resource that does not exist yet."""
     return {item.name: UNKNOWN for item in model.properties(handler.outputs)}
 
 
-def sealed_outputs(handler: Handler, outputs: Properties) -> Properties:
+def sealed_outputs(handler: ResourceHandler, outputs: Properties) -> Properties:
     """Return the outputs with the secret ones marked."""
     secret = {item.name for item in model.properties(handler.outputs) if item.secret}
     return {key: _seal(value) if key in secret else value for key, value in outputs.items()}
 
 
-def _sealed(handler: Handler, news: Properties) -> Properties:
+def _sealed(handler: ResourceHandler, news: Properties) -> Properties:
     secret = {item.name for item in model.properties(handler.inputs) if item.secret}
     return {key: _seal(value) if key in secret else value for key, value in news.items() if value is not None}
 
 
 def _seal(value: Tree) -> Tree:
-    return value if value is None or isinstance(value, (Sealed, Unknown)) else Sealed(value)
+    return value if value is None or isinstance(value, (SecretValue, UnknownValue)) else SecretValue(value)
 
 
 def _kind(old: Tree, new: Tree, replaces: bool) -> Kind:

@@ -12,11 +12,12 @@ from datetime import UTC, datetime, timedelta
 from trainyard.clouds import absence
 from trainyard.clouds.marker import LONGEST_LEASE, format_time, is_id, new_id, parse_time
 from trainyard.errors import CloudError, RefusedError, TrainyardError
-from trainyard.provider import fence, intents, model, sweep
-from trainyard.provider.handler import CheckFailed, Difference, Found, Handler
-from trainyard.provider.model import Failure, prop
-from trainyard.provider.values import Properties, Unknown
-from trainyard.provider.world import Call
+from trainyard.leases import fence, intents, sweep
+from trainyard.provider import model
+from trainyard.provider.call import Call
+from trainyard.provider.handler import CheckFailed, ReadResult, ResourceDiff, ResourceHandler
+from trainyard.provider.model import CheckFailure, prop
+from trainyard.provider.values import Properties, UnknownValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,23 +58,23 @@ def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
     failures = []
     hours, rescue, budget, fence_id = values["hours"], values["rescue_minutes"], values["budget"], values["fence_id"]
     if isinstance(hours, float) and hours <= 0:
-        failures.append(Failure("hours", "'hours' must be more than 0"))
+        failures.append(CheckFailure("hours", "'hours' must be more than 0"))
     if isinstance(rescue, float) and rescue < 0:
-        failures.append(Failure("rescue_minutes", "'rescue_minutes' must not be negative"))
+        failures.append(CheckFailure("rescue_minutes", "'rescue_minutes' must not be negative"))
     if isinstance(hours, float) and isinstance(rescue, float) and hours * 60 + rescue > LONGEST_LEASE.total_seconds() / 60:
-        failures.append(Failure("hours", f"the longest lease is {LONGEST_LEASE.days} days"))
+        failures.append(CheckFailure("hours", f"the longest lease is {LONGEST_LEASE.days} days"))
     if isinstance(budget, float) and budget <= 0:
-        failures.append(Failure("budget", "'budget' must be more than 0"))
+        failures.append(CheckFailure("budget", "'budget' must be more than 0"))
     if isinstance(fence_id, str) and not is_id(fence_id):
-        failures.append(Failure("fence_id", f"'{fence_id}' is no fence id"))
+        failures.append(CheckFailure("fence_id", f"'{fence_id}' is no fence id"))
     if fence_id is not None and hours is None:
-        failures.append(Failure("hours", "a lease under a fence needs 'hours': no pod runs without a deadline"))
+        failures.append(CheckFailure("hours", "a lease under a fence needs 'hours': no pod runs without a deadline"))
     if failures:
         raise CheckFailed(failures)
     return news
 
 
-def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, plain: Difference) -> Difference:
+def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, plain: ResourceDiff) -> ResourceDiff:
     """Replace a closed or expired lease; refuse a changed deadline where the pod's marker cannot follow."""
     changes = dict(plain.changes)
     before, after = model.normal(LeaseInputs, olds), model.normal(LeaseInputs, news)
@@ -86,7 +87,7 @@ def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, pl
     replaced = any(kind.endswith("replace") for kind in changes.values())
     if not replaced and {"hours", "rescue_minutes"} & set(changes):
         _refuse_unless_markers_change(call, outputs, before, after)
-    return Difference(changes, delete_first=replaced)
+    return ResourceDiff(changes, delete_first=replaced)
 
 
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
@@ -98,18 +99,18 @@ def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     return lease_id, _outputs(given, lease_id, start, closed=False)
 
 
-def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> Found:
+def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
     """Say what is on record: a lease lives in state, not in a cloud."""
     if not id:
         # Create asks no cloud for anything that costs: a lease that was not recorded can be made again.
-        return Found("", {}, inputs)
+        return ReadResult("", {}, inputs)
     if not outputs:
         raise RefusedError("a lease cannot be imported: it is not kept by a cloud")
     given = model.parse(LeaseInputs, inputs)
     closed = fence.is_closed(call.world.places, id) or (
         given.fence_id is None and fence.is_closed_in_bucket(call.world, id, given.store, given.bucket)
     )
-    return Found(id, {**outputs, "closed": closed}, inputs)
+    return ReadResult(id, {**outputs, "closed": closed}, inputs)
 
 
 def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
@@ -168,7 +169,7 @@ def _over(call: Call, outputs: Properties) -> str | None:
 
 
 def _refuse_unless_markers_change(call: Call, outputs: Properties, before: Properties, after: Properties) -> None:
-    if before["hours"] is None or isinstance(after["hours"], Unknown):
+    if before["hours"] is None or isinstance(after["hours"], UnknownValue):
         return
     if not call.world.open_cloud(str(after["cloud"])).capabilities.change_markers:
         raise RefusedError(
@@ -198,7 +199,7 @@ def _outputs(given: LeaseInputs, lease_id: str, start: datetime, *, closed: bool
     }
 
 
-LEASE = Handler(
+LEASE = ResourceHandler(
     token="trainyard:index:Lease",
     doc="The right of pods to exist: made before them, deleted after them. Its deletion proves that none is left.",
     inputs=LeaseInputs,

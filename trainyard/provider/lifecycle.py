@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, cast
 
 from trainyard.errors import TrainyardError, UserError
+from trainyard.leases.store import settings_of
 from trainyard.provider import model
-from trainyard.provider.handler import CheckFailed, Found, Handler
-from trainyard.provider.model import Failure, prop
-from trainyard.provider.store import settings_of
+from trainyard.provider.call import Call
+from trainyard.provider.handler import CheckFailed, ReadResult, ResourceHandler
+from trainyard.provider.model import CheckFailure, prop
 from trainyard.provider.values import Properties, Tree, has_unknown
-from trainyard.provider.world import Call
 
 if TYPE_CHECKING:
     from trainyard.storage.client import StoreSettings
@@ -47,7 +47,7 @@ def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
         try:
             declared_rules(cast("list[Mapping[str, object]]", rules))
         except UserError as error:
-            raise CheckFailed([Failure("rules", str(error))]) from None
+            raise CheckFailed([CheckFailure("rules", str(error))]) from None
     return news
 
 
@@ -57,21 +57,21 @@ def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     return given.bucket, _put(call, given)
 
 
-def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> Found:
+def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
     """Say which rules stand; those that drifted become inputs, so that the next up puts them right."""
     if not id:
-        return Found("", {}, inputs)
+        return ReadResult("", {}, inputs)
     given = model.parse(LifecycleInputs, inputs)
     settings = _settings(call, given)
     if settings is None:
-        return Found(id, outputs, inputs)
+        return ReadResult(id, outputs, inputs)
     from trainyard.storage import lifecycle
 
     found = lifecycle.get(settings)
     fresh: Properties = {"rules": _shown(found.rules), "kept_in": found.kept_in}
     if found.rules == _parse(list(inputs.get("rules") or [])):  # type: ignore[arg-type]
-        return Found(id, fresh, inputs)
-    return Found(id, fresh, {**inputs, "rules": _shown(found.rules)})
+        return ReadResult(id, fresh, inputs)
+    return ReadResult(id, fresh, {**inputs, "rules": _shown(found.rules)})
 
 
 def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
@@ -124,7 +124,7 @@ def _shown(rules: tuple[Rule, ...]) -> list[Tree]:
     return [{key: value for key, value in asdict(rule).items() if value is not None} for rule in rules]
 
 
-BUCKET_LIFECYCLE = Handler(
+BUCKET_LIFECYCLE = ResourceHandler(
     token="trainyard:index:BucketLifecycle",
     doc="The rules by which objects of the bucket expire; rules of others in the same bucket are left alone.",
     inputs=LifecycleInputs,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
-from trainyard.provider.world import Control, Severity, World
+from trainyard.leases.world import Control, OperationWorld, Severity
 
 if TYPE_CHECKING:
     from trainyard.clouds.protocol import Cloud
@@ -36,7 +36,7 @@ class Outside:
         """Send messages to this engine from now on."""
         self._log = engine_pb2_grpc.EngineStub(grpc.insecure_channel(engine, options=[("grpc.enable_http_proxy", 0)]))
 
-    def world_for(self, urn: str) -> World:
+    def world_for(self, urn: str) -> OperationWorld:
         """Return the outside for one call; ``.env`` and the environment are read now."""
         # Loaded here, not with the module: none of it is needed to answer an engine's first calls.
         from trainyard import network
@@ -51,7 +51,7 @@ class Outside:
         def cloud(name: str) -> Cloud:
             return open_cloud(name, env, where)
 
-        return World(env, where, cloud, self._control, lambda message, severity: self._say(urn, message, severity))
+        return OperationWorld(env, where, cloud, self._control, lambda message, severity: self._say(urn, message, severity))
 
     def _say(self, urn: str, message: str, severity: Severity) -> None:
         if self._log is None or self._control.orphaned.is_set():

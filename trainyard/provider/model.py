@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from trainyard.provider.values import UNKNOWN, Properties, Tree, Unknown, unseal
+from trainyard.provider.values import UNKNOWN, Properties, Tree, UnknownValue, unseal
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -28,7 +28,7 @@ _REQUIRED = dataclasses.MISSING
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class CheckFailure:
     """One wrong property, as Check reports it."""
 
     property: str
@@ -67,17 +67,17 @@ def properties(shape: type[DataclassInstance]) -> tuple[Property, ...]:
     return tuple(_property(field, hints[field.name]) for field in dataclasses.fields(shape))
 
 
-def problems(shape: type[DataclassInstance], given: Mapping[str, Tree]) -> list[Failure]:
+def problems(shape: type[DataclassInstance], given: Mapping[str, Tree]) -> list[CheckFailure]:
     """Return what is wrong with some inputs: unknown names, missing ones, wrong types. Unknown values pass."""
     known = {item.name: item for item in properties(shape)}
-    found = [Failure(key, f"unknown property '{key}'{_suggest(key, known)}") for key in given if key not in known]
+    found = [CheckFailure(key, f"unknown property '{key}'{_suggest(key, known)}") for key in given if key not in known]
     for item in known.values():
         value = unseal(given.get(item.name))
         if value is None:
             if item.required:
-                found.append(Failure(item.name, f"'{item.name}' is required"))
-        elif not isinstance(value, Unknown) and (wrong := _mismatch(item, value)):
-            found.append(Failure(item.name, f"'{item.name}' must be {wrong}"))
+                found.append(CheckFailure(item.name, f"'{item.name}' is required"))
+        elif not isinstance(value, UnknownValue) and (wrong := _mismatch(item, value)):
+            found.append(CheckFailure(item.name, f"'{item.name}' must be {wrong}"))
     return found
 
 
@@ -92,7 +92,7 @@ def parse(shape: type[T], given: Mapping[str, Tree]) -> T:
     if wrong:
         raise ValueError("; ".join(item.reason for item in wrong))
     values = normal(shape, given)
-    unknown = [key for key, value in values.items() if isinstance(value, Unknown)]
+    unknown = [key for key, value in values.items() if isinstance(value, UnknownValue)]
     if unknown:
         raise ValueError(f"not known yet: {', '.join(unknown)}")
     return shape(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
@@ -140,7 +140,7 @@ def _normal_value(item: Property, given: Mapping[str, Tree]) -> Tree:
 
 def _holds_unknown(value: list[Tree] | dict[str, Tree]) -> bool:
     items = value if isinstance(value, list) else list(value.values())
-    return any(isinstance(item, Unknown) or (isinstance(item, (list, dict)) and _holds_unknown(item)) for item in items)
+    return any(isinstance(item, UnknownValue) or (isinstance(item, (list, dict)) and _holds_unknown(item)) for item in items)
 
 
 def _mismatch(item: Property, value: Tree) -> str | None:
@@ -156,7 +156,7 @@ def _mismatch(item: Property, value: Tree) -> str | None:
     if item.kind is object:
         return None if isinstance(value, list) else "a list"
     if item.kind is list:
-        return None if isinstance(value, list) and all(isinstance(x, (str, Unknown)) for x in value) else "a list of texts"
+        return None if isinstance(value, list) and all(isinstance(x, (str, UnknownValue)) for x in value) else "a list of texts"
     if item.kind is dict:
-        return None if isinstance(value, dict) and all(isinstance(x, (str, Unknown)) for x in value.values()) else "a map of texts"
+        return None if isinstance(value, dict) and all(isinstance(x, (str, UnknownValue)) for x in value.values()) else "a map of texts"
     return None

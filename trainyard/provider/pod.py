@@ -16,12 +16,13 @@ from trainyard.clouds.marker import PodName
 from trainyard.clouds.protocol import Cloud, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.config import slug
 from trainyard.errors import CloudError, StillThere
+from trainyard.leases import fence, intents, rent
 from trainyard.pod.boot import boot_command, starts_warden_itself
-from trainyard.provider import fence, intents, model, rent
-from trainyard.provider.handler import CheckFailed, Difference, Found, Handler, Partial
-from trainyard.provider.model import Failure, prop
-from trainyard.provider.values import UNKNOWN, Properties, Unknown, has_unknown
-from trainyard.provider.world import Call
+from trainyard.provider import model
+from trainyard.provider.call import Call
+from trainyard.provider.handler import CheckFailed, Partial, ReadResult, ResourceDiff, ResourceHandler
+from trainyard.provider.model import CheckFailure, prop
+from trainyard.provider.values import UNKNOWN, Properties, UnknownValue, has_unknown
 from trainyard.remote import hostkey
 from trainyard.remote.keys import host_key
 
@@ -96,12 +97,12 @@ def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
     return {**news, "name": name if name is not None else _new_name(call, news)}
 
 
-def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, plain: Difference) -> Difference:
+def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, plain: ResourceDiff) -> ResourceDiff:
     """Replace with deletion first: never two pods on the bill."""
     changes = dict(plain.changes)
     if olds.get("name") != news.get("name") and not any(kind.endswith("replace") for kind in changes.values()):
         changes["name"] = "update-replace"
-    return Difference(changes, delete_first=any(kind.endswith("replace") for kind in changes.values()))
+    return ResourceDiff(changes, delete_first=any(kind.endswith("replace") for kind in changes.values()))
 
 
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
@@ -125,20 +126,20 @@ def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
         return info.id, _outputs(cloud, given, name, info, offer)
 
 
-def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> Found:
+def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
     """Say what the cloud says; gone only on its positive word. Without an id: look for what a lost create left."""
     if not id:
         return _read_pending(call, inputs)
     cloud = call.world.open_cloud(_cloud_name(inputs))
     info = cloud.get(id)
     if info is None:
-        return Found("", {}, inputs)
+        return ReadResult("", {}, inputs)
     given, name = _given(inputs)
     fresh = _outputs(cloud, given, name, info, None)
     kept = {key: outputs[key] for key in ("offer", "created_at", "host_key") if outputs.get(key) is not None}
     # A price that the cloud no longer tells is not forgotten.
     known = {key: value for key, value in fresh.items() if value is not None}
-    return Found(id, {**fresh, **outputs, **known, **kept}, inputs)
+    return ReadResult(id, {**fresh, **outputs, **known, **kept}, inputs)
 
 
 def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
@@ -176,16 +177,16 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
         pause = min(2 * pause, 3.0)
 
 
-def _read_pending(call: Call, inputs: Properties) -> Found:
+def _read_pending(call: Call, inputs: Properties) -> ReadResult:
     if has_unknown([inputs.get("name")]) or not inputs.get("name"):
-        return Found("", {}, inputs)
+        return ReadResult("", {}, inputs)
     given, name = _given(inputs)
     cloud = call.world.open_cloud(given.cloud)
     with _intent(call, name) as intent:
         found = rent.find(call.world, cloud, intent, name)
     if found is None:
-        return Found("", {}, inputs)
-    return Found(found.id, _outputs(cloud, given, name, found, None), inputs)
+        return ReadResult("", {}, inputs)
+    return ReadResult(found.id, _outputs(cloud, given, name, found, None), inputs)
 
 
 def _intent(call: Call, name: str) -> AbstractContextManager[intents.Intent]:
@@ -195,34 +196,34 @@ def _intent(call: Call, name: str) -> AbstractContextManager[intents.Intent]:
     )
 
 
-def _failures(values: Properties) -> list[Failure]:
+def _failures(values: Properties) -> list[CheckFailure]:
     failures = []
     if isinstance(values["gpu_count"], int) and values["gpu_count"] < 1:
-        failures.append(Failure("gpu_count", "'gpu_count' must be at least 1"))
+        failures.append(CheckFailure("gpu_count", "'gpu_count' must be at least 1"))
     if isinstance(values["disk_gb"], int) and values["disk_gb"] < 1:
-        failures.append(Failure("disk_gb", "'disk_gb' must be at least 1"))
+        failures.append(CheckFailure("disk_gb", "'disk_gb' must be at least 1"))
     for key in ("lease_id", "fence_id"):
         if isinstance(values[key], str) and not marker.is_id(str(values[key])):
-            failures.append(Failure(key, f"'{values[key]}' is no lease or fence id"))
+            failures.append(CheckFailure(key, f"'{values[key]}' is no lease or fence id"))
     for key in ("stop", "end"):
         if isinstance(values[key], str) and marker.parse_time(str(values[key])) is None:
-            failures.append(Failure(key, f"'{key}' must look like 2026-11-24T03:00:00Z"))
+            failures.append(CheckFailure(key, f"'{key}' must look like 2026-11-24T03:00:00Z"))
     seed = values["host_key_seed"]
     if isinstance(seed, str) and _seed(seed) is None:
-        failures.append(Failure("host_key_seed", "'host_key_seed' must be at least 32 hex characters"))
+        failures.append(CheckFailure("host_key_seed", "'host_key_seed' must be at least 32 hex characters"))
     if values["image"] and values["template"]:
-        failures.append(Failure("template", "give 'image' or 'template', not both"))
+        failures.append(CheckFailure("template", "give 'image' or 'template', not both"))
     return failures
 
 
-def _kept_name(olds: Properties | None, news: Properties) -> str | Unknown | None:
+def _kept_name(olds: Properties | None, news: Properties) -> str | UnknownValue | None:
     old = olds.get("name") if olds else None
     if olds is None or not isinstance(old, str):
         return None
     return old if _shaping(olds) == _shaping(news) and not has_unknown(_shaping(news).values()) else None
 
 
-def _new_name(call: Call, news: Properties) -> str | Unknown:
+def _new_name(call: Call, news: Properties) -> str | UnknownValue:
     shaping = _shaping(news)
     if has_unknown(shaping.values()):
         return UNKNOWN
@@ -320,7 +321,7 @@ def _outputs(cloud: Cloud, given: PodInputs, name: str, info: PodInfo, offer: Of
     }
 
 
-POD = Handler(
+POD = ResourceHandler(
     token="trainyard:index:Pod",
     doc="One rented machine. It needs a lease, and it is replaced with the old one deleted first.",
     inputs=PodInputs,

@@ -16,9 +16,9 @@ from collections.abc import Callable
 import grpc
 from pulumi.runtime.proto import provider_pb2_grpc
 
+from trainyard.leases.world import Control
 from trainyard.provider.live import Outside
-from trainyard.provider.servicer import Servicer, Work
-from trainyard.provider.world import Control
+from trainyard.provider.servicer import HandlerPool, Servicer
 
 _LIMIT = 400 * 1024 * 1024
 _AFTER_REPLY = 0.05
@@ -76,7 +76,7 @@ class _Leaving:
     def __init__(self, control: Control) -> None:
         self.control = control
         self.done = asyncio.Event()
-        self.work = Work(self.idle)
+        self.work = HandlerPool(self.idle)
         self._asked = False
 
     def idle(self) -> None:

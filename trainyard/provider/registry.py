@@ -5,17 +5,17 @@ from __future__ import annotations
 from trainyard.errors import UserError
 from trainyard.provider.bucket import BUCKET
 from trainyard.provider.endpoint import ENDPOINT
-from trainyard.provider.handler import Handler
+from trainyard.provider.handler import ResourceHandler
 from trainyard.provider.lease import LEASE
 from trainyard.provider.lifecycle import BUCKET_LIFECYCLE
 from trainyard.provider.pod import POD
 from trainyard.provider.sshkey import SSH_KEY
 from trainyard.yamlfile import suggest
 
-HANDLERS: tuple[Handler, ...] = (LEASE, POD, ENDPOINT, BUCKET, BUCKET_LIFECYCLE, SSH_KEY)
+HANDLERS: tuple[ResourceHandler, ...] = (LEASE, POD, ENDPOINT, BUCKET, BUCKET_LIFECYCLE, SSH_KEY)
 
 
-def handler_for(urn: str) -> Handler:
+def handler_for(urn: str) -> ResourceHandler:
     """Return the handler of a resource's type; raises UserError for a type that this package does not have."""
     token = urn.split("::")[2].rpartition("$")[2]
     for handler in HANDLERS:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from trainyard import __version__
-from trainyard.provider.handler import Handler
+from trainyard.provider.handler import ResourceHandler
 from trainyard.provider.model import Property, properties
 from trainyard.provider.registry import HANDLERS
 
@@ -36,7 +36,7 @@ def schema() -> str:
     return json.dumps(document)
 
 
-def _resource(handler: Handler) -> dict[str, object]:
+def _resource(handler: ResourceHandler) -> dict[str, object]:
     outputs = properties(handler.outputs)
     return {
         "description": handler.doc,

@@ -20,11 +20,12 @@ from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, st
 
 from trainyard import __version__
 from trainyard.errors import TrainyardError, UserError, outside
+from trainyard.leases.world import Control, Interrupted, OperationWorld
 from trainyard.provider import handler as handlers
 from trainyard.provider import problems
-from trainyard.provider.handler import CheckFailed, Difference, Handler, Partial
+from trainyard.provider.call import Call
+from trainyard.provider.handler import CheckFailed, Partial, ResourceDiff, ResourceHandler
 from trainyard.provider.values import Properties, from_wire, to_wire
-from trainyard.provider.world import Call, Control, Interrupted, World
 
 T = TypeVar("T")
 _KINDS = {
@@ -37,7 +38,7 @@ _KINDS = {
 }
 
 
-class Context(Protocol):
+class RpcContext(Protocol):
     """What is used of grpc.aio's servicer context."""
 
     def set_trailing_metadata(self, metadata: tuple[tuple[str, str], ...]) -> None:
@@ -48,7 +49,7 @@ class Context(Protocol):
 
 
 @dataclass(slots=True)
-class Work:
+class HandlerPool:
     """The handlers at work; ``idle`` is told whenever the last one ends."""
 
     idle: Callable[[], None]
@@ -76,9 +77,9 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
 
     def __init__(
         self,
-        world_for: Callable[[str], World],
+        world_for: Callable[[str], OperationWorld],
         control: Control,
-        work: Work,
+        work: HandlerPool,
         on_cancel: Callable[[], None],
         on_attach: Callable[[str], None],
     ) -> None:
@@ -88,45 +89,47 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         self._on_cancel = on_cancel
         self._on_attach = on_attach
 
-    async def Handshake(self, request: provider_pb2.ProviderHandshakeRequest, context: Context) -> provider_pb2.ProviderHandshakeResponse:
+    async def Handshake(
+        self, request: provider_pb2.ProviderHandshakeRequest, context: RpcContext
+    ) -> provider_pb2.ProviderHandshakeResponse:
         """Say what this provider understands, and that a pending create can be asked for."""
         context.set_trailing_metadata((("adopts-pending", "1"),))
         return provider_pb2.ProviderHandshakeResponse(accept_secrets=True)
 
-    async def GetPluginInfo(self, request: Empty, context: Context) -> plugin_pb2.PluginInfo:
+    async def GetPluginInfo(self, request: Empty, context: RpcContext) -> plugin_pb2.PluginInfo:
         """Say the version."""
         return plugin_pb2.PluginInfo(version=__version__)
 
-    async def Attach(self, request: plugin_pb2.PluginAttach, context: Context) -> Empty:
+    async def Attach(self, request: plugin_pb2.PluginAttach, context: RpcContext) -> Empty:
         """Take the address of the engine that attaches."""
         self._on_attach(request.address)
         return Empty()
 
-    async def GetSchema(self, request: provider_pb2.GetSchemaRequest, context: Context) -> provider_pb2.GetSchemaResponse:
+    async def GetSchema(self, request: provider_pb2.GetSchemaRequest, context: RpcContext) -> provider_pb2.GetSchemaResponse:
         """Return the schema."""
         from trainyard.provider.schema import schema
 
         return provider_pb2.GetSchemaResponse(schema=schema())
 
-    async def CheckConfig(self, request: provider_pb2.CheckRequest, context: Context) -> provider_pb2.CheckResponse:
+    async def CheckConfig(self, request: provider_pb2.CheckRequest, context: RpcContext) -> provider_pb2.CheckResponse:
         """Keep nothing but the version: the namespace also holds the stack's settings, which must not land in state."""
         kept = Struct()
         if "version" in request.news.fields:
             kept.fields["version"].CopyFrom(request.news.fields["version"])
         return provider_pb2.CheckResponse(inputs=kept)
 
-    async def DiffConfig(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
+    async def DiffConfig(self, request: provider_pb2.DiffRequest, context: RpcContext) -> provider_pb2.DiffResponse:
         """No change of settings ever replaces the provider."""
         return provider_pb2.DiffResponse(changes=provider_pb2.DiffResponse.DIFF_NONE)
 
-    async def Configure(self, request: provider_pb2.ConfigureRequest, context: Context) -> provider_pb2.ConfigureResponse:
+    async def Configure(self, request: provider_pb2.ConfigureRequest, context: RpcContext) -> provider_pb2.ConfigureResponse:
         """Read nothing: keys and settings are read from the environment when they are needed."""
         return provider_pb2.ConfigureResponse(acceptSecrets=True, supportsPreview=True)
 
-    async def Check(self, request: provider_pb2.CheckRequest, context: Context) -> provider_pb2.CheckResponse:
+    async def Check(self, request: provider_pb2.CheckRequest, context: RpcContext) -> provider_pb2.CheckResponse:
         """Check the inputs and add what Check makes."""
 
-        def work(handler: Handler, call: Call) -> Properties:
+        def work(handler: ResourceHandler, call: Call) -> Properties:
             olds = from_wire(request.olds) if request.HasField("olds") and request.olds.fields else None
             return handlers.check(handler, call, olds, from_wire(request.news))
 
@@ -137,10 +140,10 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             return provider_pb2.CheckResponse(failures=failures)
         return provider_pb2.CheckResponse(inputs=to_wire(inputs))
 
-    async def Diff(self, request: provider_pb2.DiffRequest, context: Context) -> provider_pb2.DiffResponse:
+    async def Diff(self, request: provider_pb2.DiffRequest, context: RpcContext) -> provider_pb2.DiffResponse:
         """Compare old and new inputs."""
 
-        def work(handler: Handler, call: Call) -> Difference:
+        def work(handler: ResourceHandler, call: Call) -> ResourceDiff:
             return handlers.diff(handler, call, from_wire(request.olds), from_wire(request.old_inputs), from_wire(request.news))
 
         found = await self._run(request.urn, False, context, work)
@@ -154,10 +157,10 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             hasDetailedDiff=True,
         )
 
-    async def Create(self, request: provider_pb2.CreateRequest, context: Context) -> provider_pb2.CreateResponse:
+    async def Create(self, request: provider_pb2.CreateRequest, context: RpcContext) -> provider_pb2.CreateResponse:
         """Create, or say what would be known before it."""
 
-        def work(handler: Handler, call: Call) -> tuple[str, Properties]:
+        def work(handler: ResourceHandler, call: Call) -> tuple[str, Properties]:
             if call.preview:
                 return "", handlers.unknown_outputs(handler)
             return handler.create(call, from_wire(request.properties))
@@ -165,10 +168,10 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         id, outputs = await self._run(request.urn, request.preview, context, work, request.properties)
         return provider_pb2.CreateResponse(id=id, properties=_wire_outputs(request.urn, outputs))
 
-    async def Read(self, request: provider_pb2.ReadRequest, context: Context) -> provider_pb2.ReadResponse:
+    async def Read(self, request: provider_pb2.ReadRequest, context: RpcContext) -> provider_pb2.ReadResponse:
         """Read; where the outside gives no answer, keep what was known and say why."""
 
-        def work(handler: Handler, call: Call) -> handlers.Found:
+        def work(handler: ResourceHandler, call: Call) -> handlers.ReadResult:
             outputs, inputs = from_wire(request.properties), from_wire(request.inputs)
             if request.id and not inputs and not outputs:
                 raise UserError(f"'{request.id}' cannot be imported: declare the resource, and up adopts what is there")
@@ -186,31 +189,33 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             return provider_pb2.ReadResponse()
         return provider_pb2.ReadResponse(id=found.id, properties=_wire_outputs(request.urn, found.properties), inputs=to_wire(found.inputs))
 
-    async def Update(self, request: provider_pb2.UpdateRequest, context: Context) -> provider_pb2.UpdateResponse:
+    async def Update(self, request: provider_pb2.UpdateRequest, context: RpcContext) -> provider_pb2.UpdateResponse:
         """Update in place."""
 
-        def work(handler: Handler, call: Call) -> Properties:
+        def work(handler: ResourceHandler, call: Call) -> Properties:
             return handler.update(call, request.id, from_wire(request.olds), from_wire(request.old_inputs), from_wire(request.news))
 
         outputs = await self._run(request.urn, request.preview, context, work, request.news)
         return provider_pb2.UpdateResponse(properties=_wire_outputs(request.urn, outputs))
 
-    async def Delete(self, request: provider_pb2.DeleteRequest, context: Context) -> Empty:
+    async def Delete(self, request: provider_pb2.DeleteRequest, context: RpcContext) -> Empty:
         """Delete."""
 
-        def work(handler: Handler, call: Call) -> None:
+        def work(handler: ResourceHandler, call: Call) -> None:
             handler.delete(call, request.id, from_wire(request.properties), from_wire(request.old_inputs))
 
         await self._run(request.urn, False, context, work)
         return Empty()
 
-    async def Cancel(self, request: Empty, context: Context) -> Empty:
+    async def Cancel(self, request: Empty, context: RpcContext) -> Empty:
         """Stop waiting; the plugin exits when nothing runs any more."""
         self._control.cancel()
         self._on_cancel()
         return Empty()
 
-    async def _run(self, urn: str, preview: bool, context: Context, work: Callable[[Handler, Call], T], inputs: Struct | None = None) -> T:
+    async def _run(
+        self, urn: str, preview: bool, context: RpcContext, work: Callable[[ResourceHandler, Call], T], inputs: Struct | None = None
+    ) -> T:
         def guarded() -> T:
             from trainyard.provider.registry import handler_for
 
@@ -243,7 +248,7 @@ def _wire_outputs(urn: str, outputs: Properties) -> Struct:
     return to_wire(handlers.sealed_outputs(handler_for(urn), outputs))
 
 
-async def _abort_partial(context: Context, urn: str, error: Partial, inputs: Struct | None) -> NoReturn:
+async def _abort_partial(context: RpcContext, urn: str, error: Partial, inputs: Struct | None) -> NoReturn:
     detail = provider_pb2.ErrorResourceInitFailed(
         id=error.id, properties=_wire_outputs(urn, error.properties), inputs=inputs or Struct(), reasons=list(error.reasons)
     )

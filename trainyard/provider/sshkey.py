@@ -14,10 +14,10 @@ from pathlib import Path
 
 from trainyard.errors import UserError
 from trainyard.provider import model
-from trainyard.provider.handler import Difference, Found, Handler
+from trainyard.provider.call import Call, key_folder
+from trainyard.provider.handler import ReadResult, ResourceDiff, ResourceHandler
 from trainyard.provider.model import prop
 from trainyard.provider.values import Properties, unseal
-from trainyard.provider.world import Call, key_folder
 from trainyard.remote.keys import new_ssh_key, split_public
 
 _FILE = "id_ed25519"
@@ -52,20 +52,20 @@ def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     return _id(call), {"public_key": public, "private_key": private, "key_file": str(path), "host_key_seed": seed}
 
 
-def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, plain: Difference) -> Difference:
+def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, plain: ResourceDiff) -> ResourceDiff:
     """A lost or foreign file is a change: Update writes it again."""
     if plain.changes or unseal(outputs.get("private_key")) is None:
         return plain
-    return plain if _file_is_right(call, outputs) else Difference({"key_file": "update"})
+    return plain if _file_is_right(call, outputs) else ResourceDiff({"key_file": "update"})
 
 
-def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> Found:
+def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
     """Return what is in state, and write the file again when it is lost."""
     if not id:
-        return Found("", {}, inputs)
+        return ReadResult("", {}, inputs)
     if not outputs:
         raise UserError("an SshKey cannot be imported; give the file of your own key as 'own_key_file'")
-    return Found(id, _restored(call, outputs), inputs)
+    return ReadResult(id, _restored(call, outputs), inputs)
 
 
 def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
@@ -132,7 +132,7 @@ def _id(call: Call) -> str:
     return f"{call.stack}/{call.name}"
 
 
-SSH_KEY = Handler(
+SSH_KEY = ResourceHandler(
     token="trainyard:index:SshKey",
     doc="The login key of a stack and the seed of its pods' host keys; kept in state, encrypted.",
     inputs=SshKeyInputs,

@@ -27,7 +27,7 @@ _UNKNOWN_TOKENS: Final = frozenset(
 )
 
 
-class Unknown:
+class UnknownValue:
     """A value that only exists after another resource was created."""
 
     __slots__ = ()
@@ -36,11 +36,11 @@ class Unknown:
         return "UNKNOWN"
 
 
-UNKNOWN: Final = Unknown()
+UNKNOWN: Final = UnknownValue()
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class SecretValue:
     """A secret value: clear inside, shown as ``***``, encrypted in state."""
 
     value: Tree
@@ -49,7 +49,7 @@ class Sealed:
         return "***"
 
 
-Tree = str | int | float | bool | None | Unknown | Sealed | list["Tree"] | dict[str, "Tree"]
+Tree = str | int | float | bool | None | UnknownValue | SecretValue | list["Tree"] | dict[str, "Tree"]
 Properties = dict[str, Tree]
 
 
@@ -68,7 +68,7 @@ def to_wire(properties: Mapping[str, Tree]) -> Struct:
 
 def unseal(value: Tree) -> Tree:
     """Return the value without any secret wrapping, at every depth."""
-    if isinstance(value, Sealed):
+    if isinstance(value, SecretValue):
         return unseal(value.value)
     if isinstance(value, list):
         return [unseal(item) for item in value]
@@ -83,13 +83,13 @@ def has_unknown(values: Iterable[Tree]) -> bool:
 
 
 def _is_unknown(value: Tree) -> bool:
-    if isinstance(value, Sealed):
+    if isinstance(value, SecretValue):
         return _is_unknown(value.value)
     if isinstance(value, list):
         return has_unknown(value)
     if isinstance(value, dict):
         return has_unknown(value.values())
-    return isinstance(value, Unknown)
+    return isinstance(value, UnknownValue)
 
 
 def _from_value(value: Value) -> Tree:
@@ -114,7 +114,7 @@ def _from_struct(struct: Struct) -> Tree:
         return from_wire(struct)
     if struct.fields[SIGNATURE].string_value != _SECRET:
         raise ValueError("assets, archives and resource references are not used by this provider")
-    return Sealed(_from_value(struct.fields["value"]))
+    return SecretValue(_from_value(struct.fields["value"]))
 
 
 def _to_value(value: Tree) -> Value:
@@ -126,9 +126,9 @@ def _to_value(value: Tree) -> Value:
         return Value(number_value=value)
     if isinstance(value, str):
         return Value(string_value=value)
-    if isinstance(value, Unknown):
+    if isinstance(value, UnknownValue):
         return Value(string_value="04da6b54-80e4-46f7-96ec-b56ff0331ba9")
-    if isinstance(value, Sealed):
+    if isinstance(value, SecretValue):
         return Value(struct_value=to_wire({SIGNATURE: _SECRET, "value": value.value}))
     if isinstance(value, list):
         return Value(list_value=ListValue(values=[_to_value(item) for item in value]))

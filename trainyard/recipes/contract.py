@@ -27,7 +27,7 @@ ARTEFACT_KINDS = ("model", "adapter", "tokenizer", "report", "log", "metrics")
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class OutputPattern:
     """Files a run leaves, by pattern under OUTPUT_DIR."""
 
     pattern: str
@@ -35,7 +35,7 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SuccessRule:
     """When a training counts as done: its exit code and files that must be there; ``stopped``: saved on request."""
 
     exit_codes: tuple[int, ...]
@@ -44,7 +44,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Conflict:
     """A combination of values that is refused before anything is created."""
 
     when: str
@@ -82,14 +82,14 @@ class Recipe:
     sample: str | None
     variables: tuple[Variable, ...]
     needs: Mapping[str, Lazy]
-    outputs: tuple[Output, ...]
+    outputs: tuple[OutputPattern, ...]
     excludes: tuple[str, ...]
     checkpoints: str | None
     checkpoint_mark: str | None
-    verdict: Verdict
+    verdict: SuccessRule
     env: Mapping[str, str]
     ports: tuple[str, ...]
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[Conflict, ...]
     elsewhere: Mapping[str, Elsewhere]
     known_failures: tuple[KnownFailure, ...]
     locks: Mapping[str, Path]
@@ -196,28 +196,28 @@ def _data_mode(top: Fields) -> DataMode:
     return mode  # type: ignore[return-value]
 
 
-def _output(fields: Fields) -> Output:
+def _output(fields: Fields) -> OutputPattern:
     kind = fields.text("kind")
     if kind not in ARTEFACT_KINDS:
         raise fields.error("kind", f"unknown kind '{kind}'{suggest(kind, ARTEFACT_KINDS)}: use {', '.join(ARTEFACT_KINDS)}")
-    output = Output(fields.text("pattern"), kind)
+    output = OutputPattern(fields.text("pattern"), kind)
     fields.done()
     return output
 
 
-def _verdict(fields: Fields) -> Verdict:
+def _verdict(fields: Fields) -> SuccessRule:
     given = fields.value("artefacts")
     artefacts: Lazy = given if isinstance(given, str) and given.startswith("=") else fields.words("artefacts")
-    verdict = Verdict(tuple(fields.integers("exit_codes", [0])), tuple(fields.integers("stopped", [])), artefacts)
+    verdict = SuccessRule(tuple(fields.integers("exit_codes", [0])), tuple(fields.integers("stopped", [])), artefacts)
     fields.done()
     return verdict
 
 
-def _refusal(fields: Fields, names: list[str]) -> Refusal:
+def _refusal(fields: Fields, names: list[str]) -> Conflict:
     variable = fields.text("variable")
     if variable not in names:
         raise fields.error("variable", f"'{variable}' is no variable of this recipe{suggest(variable, names)}")
-    refusal = Refusal(fields.text("when"), variable, fields.text("message"), fields.where("when"))
+    refusal = Conflict(fields.text("when"), variable, fields.text("message"), fields.where("when"))
     fields.done()
     return refusal
 

@@ -88,7 +88,7 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteFile:
+class BucketFile:
     """A file in a bucket: its own name below the reference, its size, and how to read it."""
 
     url: str
@@ -97,7 +97,7 @@ class RemoteFile:
     open: Callable[[], BinaryIO]
 
 
-Resolver = Callable[[str], Sequence[RemoteFile]]
+Resolver = Callable[[str], Sequence[BucketFile]]
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ _ASIDE = ("readme", "license", "licence")
 _OTHER_KEY = "Copy the object under another key, or name another prefix."
 
 
-class Named(Protocol):
+class NamedFile(Protocol):
     """A file with its name below the reference."""
 
     @property
@@ -28,7 +28,7 @@ class Named(Protocol):
         """Its path there, with '/'."""
 
 
-N = TypeVar("N", bound=Named)
+N = TypeVar("N", bound=NamedFile)
 
 
 def of_folder(folder: Path, rows: bool, left_out: list[str]) -> Iterator[tuple[Path, str]]:

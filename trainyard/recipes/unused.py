@@ -24,7 +24,7 @@ FRESH = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class UnusedVenv:
     """One environment of this machine. ``keep`` says why it stays; None: nobody needs it."""
 
     path: Path
@@ -36,7 +36,7 @@ class Found:
     keep: str | None
 
 
-def survey(places: Places) -> list[Found]:
+def survey(places: Places) -> list[UnusedVenv]:
     """Return all environments, sorted by name. Removes nothing."""
     needed = _needed(places.root)
     found = []
@@ -45,16 +45,16 @@ def survey(places: Places) -> list[Found]:
         if keep is None:
             with _held(path) as keep:
                 pass
-        found.append(Found(path, _origin(path), *_sizes(path), keep))
+        found.append(UnusedVenv(path, _origin(path), *_sizes(path), keep))
     return found
 
 
-def clean(places: Places) -> list[Found]:
+def clean(places: Places) -> list[UnusedVenv]:
     """Remove what nobody needs and return it. What a killed removal leaves is no environment; the next one goes on with it."""
     return [found for found in survey(places) if found.keep is None and _remove(found.path)]
 
 
-def lines(found: Sequence[Found], gone: Sequence[Found]) -> Iterator[str]:
+def lines(found: Sequence[UnusedVenv], gone: Sequence[UnusedVenv]) -> Iterator[str]:
     """Yield what a person reads: each environment and why it stays, then what its removal did not free."""
     removed = {each.path for each in gone}
     for each in found:

@@ -12,7 +12,7 @@ import re
 import secrets
 
 from trainyard.errors import Unreachable, UserError
-from trainyard.remote.protocol import OnBytes, Result
+from trainyard.remote.protocol import CommandResult, OnBytes
 
 LONGEST = 120_000
 """Bytes a command may have: Linux takes 128 KiB in one argument."""
@@ -86,13 +86,13 @@ class Frame:
         """Tell whether both streams have come to their ends."""
         return self.told and self._err.code is not None
 
-    def result(self, status: int | None) -> Result:
+    def result(self, status: int | None) -> CommandResult:
         """Return the answer; ``status`` is what the login shell ended with, None for a lost link.
 
         Raises NotRun when the answer has no frame, Unreachable when it broke off.
         """
         if self._out.code is not None:
-            return Result(self._out.code, b"".join(self._chunks), b"".join(self._errors))
+            return CommandResult(self._out.code, b"".join(self._chunks), b"".join(self._errors))
         if status is None:
             raise Unreachable(f"{self._name}: the connection was lost while a command ran")
         if self._out.begun:

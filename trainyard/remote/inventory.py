@@ -13,7 +13,7 @@ _NOT_VARIABLES = {"ssh_private_key", "host_key_seed", "pods", "host_key", "ssh_p
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class InventoryHost:
     """One pod that a playbook can run on."""
 
     name: str
@@ -21,7 +21,7 @@ class Target:
     vars: Mapping[str, object] = field(default_factory=dict)
 
 
-def targets(outputs: Mapping[str, object], *, key_file: Path | None = None) -> list[Target]:
+def targets(outputs: Mapping[str, object], *, key_file: Path | None = None) -> list[InventoryHost]:
     """Return the pods of a run's stack (its own outputs) or of an environment's (its ``pods``), in order.
 
     ``key_file`` is used where the outputs name none. Raises UserError when the outputs are not those of a stack of ours.
@@ -38,7 +38,7 @@ def targets(outputs: Mapping[str, object], *, key_file: Path | None = None) -> l
     return found
 
 
-def _target(entry: object, key: Path | None) -> Target:
+def _target(entry: object, key: Path | None) -> InventoryHost:
     if not isinstance(entry, Mapping):
         raise UserError(f"the stack's outputs hold no pod but {entry!r}"[:200])
     name = str(entry.get("pod_name") or entry.get("pod_id") or entry.get("host") or "pod")
@@ -46,7 +46,7 @@ def _target(entry: object, key: Path | None) -> Target:
         raise UserError(f"the pod '{name}' has no SSH address: its cloud gives none, or it has not booted")
     port, user = int(float(str(entry["port"]))), str(entry.get("user") or "root")
     address = Address(str(entry["host"]), port, user, _text(entry.get("host_key")), key)
-    return Target(name, address, {str(key): value for key, value in entry.items() if key not in _NOT_VARIABLES})
+    return InventoryHost(name, address, {str(key): value for key, value in entry.items() if key not in _NOT_VARIABLES})
 
 
 def _text(value: object) -> str | None:

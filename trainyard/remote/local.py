@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from trainyard.remote.frame import Frame
-from trainyard.remote.protocol import NoAnswer, OnBytes, Result, Stdin
+from trainyard.remote.protocol import CommandResult, NoAnswer, OnBytes, Stdin
 
 SLICE = 128 * 1024
 
@@ -27,7 +27,7 @@ class LocalTransport:
         self._env = dict(env) if env is not None else None
         self._cwd = cwd
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
+    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
         """Run a POSIX sh command to its end; see Transport. After ``timeout`` its process group is killed."""
         deadline = None if timeout is None else time.monotonic() + timeout
         frame = Frame(self.name, command, on_stdout)

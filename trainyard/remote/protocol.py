@@ -43,7 +43,7 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CommandResult:
     """How a command ended. Output stays bytes; a signal's number is in ``rc`` as in sh (128 + n)."""
 
     rc: int
@@ -75,7 +75,7 @@ class Transport(Protocol):
 
     name: str
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
+    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
         """Run a POSIX sh command to its end; with ``on_stdout`` the output goes there instead of into the result.
 
         The result is the command's own, proven by a frame around it (frame.py). Raises Unreachable when the link is
@@ -114,7 +114,7 @@ def with_values(script: str, **values: object) -> str:
     return "".join(f"{name}={quote(value)}\n" for name, value in values.items()) + script
 
 
-def expect(result: Result, what: str) -> Result:
+def expect(result: CommandResult, what: str) -> CommandResult:
     """Return the result of a command that had to succeed; raises PodFailed with its last words otherwise."""
     if result.rc:
         raise PodFailed(f"{what}: {result.error_text or f'exit code {result.rc}'}")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Self
 
 from trainyard.errors import Unreachable
-from trainyard.remote.protocol import NoAnswer, NotSent, OnBytes, Result, Stdin, Transport
+from trainyard.remote.protocol import CommandResult, NoAnswer, NotSent, OnBytes, Stdin, Transport
 
 LONGEST_PAUSE = 15.0
 
@@ -26,7 +26,7 @@ class Reconnecting:
         self._closed = False
         self.name = name
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
+    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
         """Run a command on the present connection (made now if there is none or it was lost meanwhile); see Transport."""
         for again in (True, False):
             transport = self._connected()

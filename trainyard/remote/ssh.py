@@ -28,7 +28,7 @@ import paramiko
 from trainyard.errors import HostKeyChanged, Unreachable, UserError
 from trainyard.remote.frame import Frame
 from trainyard.remote.keys import fingerprint, is_private_key, split_public
-from trainyard.remote.protocol import Address, NoAnswer, NotSent, OnBytes, Result, Stdin
+from trainyard.remote.protocol import Address, CommandResult, NoAnswer, NotSent, OnBytes, Stdin
 from trainyard.remote.watch import Hearing, Watch
 
 SLICE = 128 * 1024
@@ -95,7 +95,7 @@ class SshTransport:
         self._watch.start()
         self._open_spare()
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
+    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
         """Run a POSIX sh command to its end; see Transport."""
         deadline = None if timeout is None else time.monotonic() + timeout
         frame = Frame(self.name, command, _guarded(on_stdout) if on_stdout else None)

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from trainyard.errors import PodFailed, UserError, disk_full
 from trainyard.remote.protocol import Transport, expect, with_values
-from trainyard.remote.upload import CHANNELS, OnProgress, Tally, Upload, beside, folder_of, octal
+from trainyard.remote.upload import CHANNELS, ByteCounter, OnProgress, Upload, beside, folder_of, octal
 
 SMALL = 1024 * 1024
 """Up to here a file is always sent and the far side compares: one round trip instead of two."""
@@ -51,7 +51,7 @@ true
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteFile:
+class PodFile:
     """One file of a folder on the pod."""
 
     path: str
@@ -103,7 +103,7 @@ def put_tree(t: Transport, local_dir: Path, remote_dir: str, *, on_progress: OnP
     Files that the pod has beyond these stay. Modes: 0755 for programs, 0644 for the rest.
     """
     files, folders = local_tree(local_dir)
-    tally = Tally(sum((local_dir / name).stat().st_size for name in files), on_progress)
+    tally = ByteCounter(sum((local_dir / name).stat().st_size for name in files), on_progress)
     if folders:
         made = with_values('mkdir -p "$top" && cd "$top" && xargs -0 mkdir -p --', top=remote_dir)
         expect(
@@ -143,7 +143,7 @@ def get_file(t: Transport, remote: str, local: Path, expect_sha256: str | None =
     raise PodFailed(f"{t.name}: {remote} has the sha256 {found}, not {expected}: it changed while it was fetched, or was damaged")
 
 
-def list_tree(t: Transport, remote_dir: str) -> list[RemoteFile]:
+def list_tree(t: Transport, remote_dir: str) -> list[PodFile]:
     """Return the files of a remote folder with hash and size, sorted by path."""
     answer = expect(t.exec(with_values(_TREE_FACTS, folder=remote_dir)), f"{t.name}: {remote_dir} cannot be read")
     sums, _, sizes = answer.stdout.decode(errors="surrogateescape").rpartition("\n\n")
@@ -155,7 +155,7 @@ def list_tree(t: Transport, remote_dir: str) -> list[RemoteFile]:
         escaped, (digest, _, name) = line.startswith("\\"), line.removeprefix("\\").partition("  ")
         if not re.fullmatch("[0-9a-f]{64}", digest):
             raise PodFailed(f"{t.name}: the list of files in {remote_dir} is not to be understood: {line[:200]!r}")
-        files.append(RemoteFile(_safe(_unescaped(name) if escaped else name), digest, size))
+        files.append(PodFile(_safe(_unescaped(name) if escaped else name), digest, size))
     return sorted(files, key=lambda file: file.path)
 
 
@@ -163,9 +163,9 @@ def get_tree(t: Transport, remote_dir: str, local_dir: Path, *, on_progress: OnP
     """Fetch every file of a remote folder, verified; return their relative paths."""
     files = list_tree(t, remote_dir)
     local_dir.mkdir(parents=True, exist_ok=True)
-    tally = Tally(sum(file.size or 0 for file in files), on_progress)
+    tally = ByteCounter(sum(file.size or 0 for file in files), on_progress)
 
-    def get(file: RemoteFile) -> None:
+    def get(file: PodFile) -> None:
         get_file(t, str(PurePosixPath(remote_dir) / file.path), local_dir / file.path, file.sha256, tally.part())
 
     with ThreadPoolExecutor(CHANNELS) as pool:

@@ -2,10 +2,21 @@
 
 from trainyard.remote.frame import NotRun
 from trainyard.remote.local import LocalTransport
-from trainyard.remote.protocol import Address, NoAnswer, OnBytes, Result, Stdin, Transport, quote, with_environment, with_values
+from trainyard.remote.protocol import Address, CommandResult, NoAnswer, OnBytes, Stdin, Transport, quote, with_environment, with_values
 from trainyard.remote.ssh import SshTransport, connect
 
 __all__ = [
-    "Address", "LocalTransport", "NoAnswer", "NotRun", "OnBytes", "Result", "SshTransport", "Stdin", "Transport",
-    "connect", "quote", "with_environment", "with_values",
+    "Address",
+    "CommandResult",
+    "LocalTransport",
+    "NoAnswer",
+    "NotRun",
+    "OnBytes",
+    "SshTransport",
+    "Stdin",
+    "Transport",
+    "connect",
+    "quote",
+    "with_environment",
+    "with_values",
 ]  # fmt: skip

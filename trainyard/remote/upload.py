@@ -60,7 +60,7 @@ class Upload:
         self, t: Transport, local: Path, remote: str, size: int, mode: int, sha256: str, on_progress: OnProgress | None, *, keep_mode: bool
     ) -> None:
         self._t, self._local, self._remote, self._size = t, local, remote, size
-        self._tally = Tally(size, on_progress)
+        self._tally = ByteCounter(size, on_progress)
         self._what = f"{t.name}: {remote} cannot be written"
         self._values = {
             "path": remote, "folder": folder_of(remote), "stale": beside(remote, "slices-"),
@@ -110,7 +110,7 @@ class _Span:
         return digest.hexdigest()
 
 
-class Tally:
+class ByteCounter:
     """Bytes done, summed over threads."""
 
     def __init__(self, total: int, on_progress: OnProgress | None) -> None:

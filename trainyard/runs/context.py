@@ -9,15 +9,15 @@ from trainyard import settings
 from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import Places
-from trainyard.runs.identity import find
-from trainyard.runs.record import Record, RunFolder
+from trainyard.runs.records.identity import find
+from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class CommandContext:
     """Places, environment variables, and the way to talk to a person."""
 
     places: Places
@@ -32,7 +32,7 @@ class Context:
         """Return the adapter of an environment's cloud."""
         return open_cloud(settings.cloud_of(self.places.root, environment), self.env, self.places)
 
-    def cloud_of(self, record: Record) -> Cloud:
+    def cloud_of(self, record: RunRecord) -> Cloud:
         """Return the adapter of a run's cloud, as its own record names it: the checkout's settings may say anything by now."""
         return open_cloud(record.cloud, self.env, self.places) if record.cloud else self.cloud(record.environment)
 
@@ -40,6 +40,6 @@ class Context:
         """Return the folder of the newest attempt that a person means; UserError when there is none."""
         return RunFolder(find(self.places.runs, reference).folder(self.places.runs))
 
-    def run_stack(self, record: Record, folder: RunFolder) -> Stack:
+    def run_stack(self, record: RunRecord, folder: RunFolder) -> Stack:
         """Return the stack of one attempt."""
         return Stack(record.id.stack_name(record.environment), self.places, self.env, folder.config)

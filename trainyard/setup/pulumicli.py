@@ -29,7 +29,7 @@ print(PulumiCommand.install(root=sys.argv[1]).command)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CliInstallation:
     """What there is of the CLI, and one sentence about it."""
 
     cli: Path | None
@@ -42,7 +42,7 @@ class Found:
         return self.cli is not None and self.plugin
 
 
-def ensure(root: Path, env: Mapping[str, str], on_line: OnLine, *, limit: float = LIMIT, now: float | None = None) -> Found:
+def ensure(root: Path, env: Mapping[str, str], on_line: OnLine, *, limit: float = LIMIT, now: float | None = None) -> CliInstallation:
     """Find the CLI and the command plugin, fetching what is missing; returns what there is and never raises for it."""
     now = time.time() if now is None else now
     cli = find(env, root)
@@ -53,7 +53,9 @@ def ensure(root: Path, env: Mapping[str, str], on_line: OnLine, *, limit: float 
         if cli is None:
             _remember(env, "cli", now, _reason(done))
     if cli is None:
-        return Found(None, False, f"No Pulumi CLI {_dotted(MINIMUM)} or newer: the built-in engine is used, on the same state. {HOW}")
+        return CliInstallation(
+            None, False, f"No Pulumi CLI {_dotted(MINIMUM)} or newer: the built-in engine is used, on the same state. {HOW}"
+        )
     if not has_command_plugin(env) and not _failed_lately(env, f"plugin of {cli}", now):
         on_line(f"Installing Pulumi's command plugin {COMMAND_PLUGIN} (at most {limit:.0f} s; it is optional)")
         command: list[str | Path] = [cli, "plugin", "install", "resource", "command", COMMAND_PLUGIN, "--exact"]
@@ -63,8 +65,10 @@ def ensure(root: Path, env: Mapping[str, str], on_line: OnLine, *, limit: float 
             _remember(env, f"plugin of {cli}", now, _reason(done))
     if not has_command_plugin(env):
         how = f"pulumi plugin install resource command {COMMAND_PLUGIN}"
-        return Found(cli, False, f"The Pulumi CLI is there without its command plugin: the built-in engine is used. To use the CLI: {how}")
-    return Found(cli, True, f"Pulumi CLI {cli} with command plugin {COMMAND_PLUGIN}: stacks use it (setting 'engine: auto').")
+        return CliInstallation(
+            cli, False, f"The Pulumi CLI is there without its command plugin: the built-in engine is used. To use the CLI: {how}"
+        )
+    return CliInstallation(cli, True, f"Pulumi CLI {cli} with command plugin {COMMAND_PLUGIN}: stacks use it (setting 'engine: auto').")
 
 
 def last_failure(env: Mapping[str, str], what: str = "cli") -> str | None:

@@ -7,16 +7,16 @@ import sys
 import time
 
 from trainyard.provider.problems import Problem
-from trainyard.stacks.child import Ended, run_child
+from trainyard.stacks.child import ChildExit, run_child
 from trainyard.stacks.environ import child_env
-from trainyard.stacks.model import Event, OnEvent, Operation, Outcome, Stack
+from trainyard.stacks.model import Event, OnEvent, Operation, OperationOutcome, Stack
 from trainyard.stacks.settings import engine_settings
 
 
-def operate(stack: Stack, operation: Operation, cloud: str | None, on_event: OnEvent) -> Outcome:
+def operate(stack: Stack, operation: Operation, cloud: str | None, on_event: OnEvent) -> OperationOutcome:
     """Run one operation on the built-in engine."""
     started = time.monotonic()
-    seen = Seen()
+    seen = EventSummary()
 
     def line(text: str) -> None:
         if text.startswith("{"):
@@ -35,7 +35,7 @@ def operate(stack: Stack, operation: Operation, cloud: str | None, on_event: OnE
 _PROOF = "command:remote:Command"
 
 
-class Seen:
+class EventSummary:
     """What the events of one operation add up to."""
 
     def __init__(self) -> None:
@@ -59,10 +59,10 @@ class Seen:
         elif kind == "summary" and isinstance(event.get("changes"), dict):
             self.changes = dict(event["changes"])  # type: ignore[call-overload]
 
-    def outcome(self, engine: str, operation: Operation, seconds: float, ended: Ended) -> Outcome:
+    def outcome(self, engine: str, operation: Operation, seconds: float, ended: ChildExit) -> OperationOutcome:
         """Return the outcome."""
         own = [problem for problem in self.problems if problem.kind != "engine"]  # says no more than the text
-        return Outcome(
+        return OperationOutcome(
             engine=engine,  # type: ignore[arg-type]
             operation=operation,
             exit_code=ended.code,

@@ -22,7 +22,7 @@ _GRACE_SIGNAL = signal.SIGINT
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ChildExit:
     """How an engine's process ended."""
 
     code: int
@@ -30,7 +30,7 @@ class Ended:
     problems: tuple[problems.Problem, ...]
 
 
-def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line: Callable[[str], None], log: Path) -> Ended:
+def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line: Callable[[str], None], log: Path) -> ChildExit:
     """Run the command and hand on each line of its stdout; return how it ended and what its provider wrote down.
 
     The child has a session of its own, so a Ctrl-C in the terminal reaches only us: it is passed on
@@ -64,7 +64,7 @@ def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line
         found = problems.read(Path(noted))
     if interrupted:
         raise interrupted
-    return Ended(code, "".join(tail).strip(), found)
+    return ChildExit(code, "".join(tail).strip(), found)
 
 
 def _start(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:

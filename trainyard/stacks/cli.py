@@ -13,20 +13,20 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainyard.stacks.builtin import Seen
+from trainyard.stacks.builtin import EventSummary
 from trainyard.stacks.child import run_child
 from trainyard.stacks.environ import child_env
-from trainyard.stacks.model import Event, OnEvent, Operation, Outcome, Stack
+from trainyard.stacks.model import Event, OnEvent, Operation, OperationOutcome, Stack
 from trainyard.stacks.settings import engine_settings
 
 _MARKUP = re.compile(r"<\{%.*?%\}>|\x1b\[[0-9;]*m")
 _POLL = 0.05
 
 
-def operate(binary: Path, stack: Stack, operation: Operation, cloud: str | None, on_event: OnEvent) -> Outcome:
+def operate(binary: Path, stack: Stack, operation: Operation, cloud: str | None, on_event: OnEvent) -> OperationOutcome:
     """Run one operation on the Pulumi CLI."""
     started = time.monotonic()
-    seen = Seen()
+    seen = EventSummary()
     folder = stack.places.logs
     folder.mkdir(parents=True, exist_ok=True)
     events = folder / f"{stack.name}.{os.getpid()}.events.json"

@@ -17,7 +17,7 @@ from trainyard.engine.secrets import Crypter
 from trainyard.errors import EngineError, TrainyardError, UserError
 from trainyard.provider.problems import Problem
 from trainyard.stacks import builtin, cli, installed
-from trainyard.stacks.model import EngineName, Event, OnEvent, Operation, Outcome, Stack
+from trainyard.stacks.model import EngineName, Event, OnEvent, Operation, OperationOutcome, Stack
 from trainyard.stacks.passphrase import passphrase
 from trainyard.stacks.settings import ensure_stack, salt_of
 from trainyard.stacks.state import backend, state_of
@@ -74,7 +74,7 @@ def operate(
     *,
     sleep: Callable[[float], None] = time.sleep,
     tries: int = LOCK_TRIES,
-) -> Outcome:
+) -> OperationOutcome:
     """Run one operation on the stack's engine and return what it did; a failure is told by the outcome, not raised.
 
     A stack that another living engine works on is waited for: a killed controller's engine finishes its work first.
@@ -157,7 +157,7 @@ def settings_of(name: str, places: Places) -> Mapping[str, object]:
     return found
 
 
-def _once(stack: Stack, operation: Operation, on_event: OnEvent) -> Outcome:
+def _once(stack: Stack, operation: Operation, on_event: OnEvent) -> OperationOutcome:
     engine, binary = choose_engine(stack)
     name = str(setting(stack, "cloud") or stack.environment)
     if engine == "builtin":
@@ -178,7 +178,7 @@ def _once(stack: Stack, operation: Operation, on_event: OnEvent) -> Outcome:
     return builtin.operate(stack, operation, name, on_event)
 
 
-def _what_the_cli_left(stack: Stack, operation: Operation, outcome: Outcome) -> str | None:
+def _what_the_cli_left(stack: Stack, operation: Operation, outcome: OperationOutcome) -> str | None:
     """Return why what the CLI was asked for has to be finished by the built-in engine, None when it has not."""
     if operation not in ("up", "destroy"):
         return None

@@ -35,7 +35,7 @@ class Stack:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class OperationOutcome:
     """What one operation did."""
 
     engine: EngineName

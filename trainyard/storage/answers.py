@@ -45,7 +45,7 @@ def is_passing(code: str, status: int) -> bool:
 
 
 @dataclass(slots=True)
-class Refusal:
+class StoreRefusal:
     """A refusal that the caller said it can deal with; ``code`` is empty when there was none."""
 
     code: str = ""
@@ -56,12 +56,12 @@ class Refusal:
 
 
 @contextmanager
-def spoken(what: str, *expected: int | str) -> Iterator[Refusal]:
+def spoken(what: str, *expected: int | str) -> Iterator[StoreRefusal]:
     """Raise StoreError with the store's own words for anything that goes wrong inside.
 
-    A refusal whose status or code is ``expected`` ends the block and is told by the yielded Refusal.
+    A refusal whose status or code is ``expected`` ends the block and is told by the yielded StoreRefusal.
     """
-    refusal = Refusal()
+    refusal = StoreRefusal()
     try:
         yield refusal
     except ClientError as error:

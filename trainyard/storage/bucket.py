@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trainyard.errors import RefusedError, StoreError, UserError
-from trainyard.storage.answers import BAD_KEYS, Refusal, hint_for, spoken
+from trainyard.storage.answers import BAD_KEYS, StoreRefusal, hint_for, spoken
 from trainyard.storage.client import Checksums, StoreSettings, s3
 
 # How stores say that they do not know a header.
@@ -83,7 +83,7 @@ def exists(settings: StoreSettings) -> bool:
     return not refusal or _why(settings).status != 404
 
 
-def _why(settings: StoreSettings) -> Refusal:
+def _why(settings: StoreSettings) -> StoreRefusal:
     """Return why HEAD of the bucket was refused, in the store's words: HEAD has no body.
 
     A wrong secret, a wrong clock and somebody else's bucket look alike there (to some stores an unknown key is a 404, too).

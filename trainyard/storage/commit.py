@@ -18,14 +18,14 @@ from trainyard.remote.protocol import Transport
 from trainyard.storage import bare, local, mounted, podside
 from trainyard.storage.bucket import probed
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.deliver import OfPod, OnProgress, Patience, Progress, deliver, silent
+from trainyard.storage.deliver import DeliveryPatience, OfPod, OnProgress, Progress, deliver, silent
 from trainyard.storage.manifest import KEPT, PART_SIZE, SUCCESS, Ending, Keep, LeftOut, Manifest, ResultKey, entry_of
 from trainyard.storage.markers import refuse_foreign
-from trainyard.storage.objects import Target, drop_below
-from trainyard.storage.seal import Result, put_proven, read_result, seal
+from trainyard.storage.objects import UploadTarget, drop_below
+from trainyard.storage.seal import SealedResult, put_proven, read_result, seal
 
 SCANS = 5
-PATIENCE = Patience()
+PATIENCE = DeliveryPatience()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def commit(
     logs: Mapping[str, str] | None = None,
     on_progress: OnProgress = silent,
     part_size: int = PART_SIZE,
-    patience: Patience = PATIENCE,
+    patience: DeliveryPatience = PATIENCE,
     volume: str | None = None,
 ) -> Committed:
     """Commit the output folder of a pod as the result of an attempt; safe to call again until it returns.
@@ -105,7 +105,7 @@ def _commit(
     extra: Mapping[str, str],
     on_progress: OnProgress,
     part_size: int,
-    patience: Patience,
+    patience: DeliveryPatience,
     volume: str | None,
 ) -> Committed:
     settings = probed(settings)
@@ -113,7 +113,7 @@ def _commit(
     done = committed(settings, where, token)
     if done is not None and (done.ending is None or keep is not None):
         return done
-    pod = podside.Pod(transport, output_dir.rstrip("/"))
+    pod = podside.FinishedPod(transport, output_dir.rstrip("/"))
     # Into a mounted bucket nothing is sent by the part: no MD5 of parts is needed.
     store = settings if volume is None else None
     found = frozen_scan(pod, outputs, excludes, keep, extra, store, part_size, on_progress, patience.pause)
@@ -132,7 +132,7 @@ def _commit(
     digest = seal(settings, manifest, ending)
     drop_open(settings, where)
     podside.mark_safe(pod, digest)
-    return answer(settings, Result(manifest, digest, ending), already=False)
+    return answer(settings, SealedResult(manifest, digest, ending), already=False)
 
 
 def committed(settings: StoreSettings, where: ResultKey, token: str = "") -> Committed | None:
@@ -158,7 +158,7 @@ def default_logs(output_dir: str) -> dict[str, str]:
 
 
 def frozen_scan(
-    pod: podside.Pod,
+    pod: podside.FinishedPod,
     outputs: Sequence[str],
     excludes: Sequence[str],
     keep: Keep | None,
@@ -215,23 +215,23 @@ def manifest_of(where: ResultKey, token: str, found: Mapping[str, Any], delivere
     return Manifest(where, tuple(entry_of(e) for e in found["files"]), tuple(kept), token)
 
 
-def result_targets(where: ResultKey, found: Mapping[str, Any]) -> list[Target]:
+def result_targets(where: ResultKey, found: Mapping[str, Any]) -> list[UploadTarget]:
     """Return the files of the result with their keys."""
     return [
-        Target(entry_of(e), e["source"], where.prefix + e["path"], tuple(e.get("md5", ())))
+        UploadTarget(entry_of(e), e["source"], where.prefix + e["path"], tuple(e.get("md5", ())))
         for e in found["files"]
     ]  # fmt: skip
 
 
-def log_targets(where: ResultKey, found: Mapping[str, Any]) -> list[Target]:
+def log_targets(where: ResultKey, found: Mapping[str, Any]) -> list[UploadTarget]:
     """Return the logs that are too long to travel in the scan, with their keys."""
     return [
-        Target(entry_of(e, e["name"]), e["path"], where.logs + e["name"], tuple(e.get("md5", ())))
+        UploadTarget(entry_of(e, e["name"]), e["path"], where.logs + e["name"], tuple(e.get("md5", ())))
         for e in found["extra"] if "inline" not in e
     ]  # fmt: skip
 
 
-def _need_files(pod: podside.Pod, found: Mapping[str, Any], outputs: Sequence[str]) -> None:
+def _need_files(pod: podside.FinishedPod, found: Mapping[str, Any], outputs: Sequence[str]) -> None:
     """Raise StoreError when no file is taken though there are some; a training may leave nothing at all (``expect: []``)."""
     if not found["files"] and any(e["path"] not in bare.OWN for e in (*found["unreadable"], *found["left_out"])):
         left = [*found["unreadable"], *(e for e in found["left_out"] if e["wanted"]), *(e for e in found["left_out"] if not e["wanted"])]
@@ -240,7 +240,7 @@ def _need_files(pod: podside.Pod, found: Mapping[str, Any], outputs: Sequence[st
         raise StoreError(said, hint=bare.MOVE_THEM)
 
 
-def answer(settings: StoreSettings, result: Result, *, already: bool) -> Committed:
+def answer(settings: StoreSettings, result: SealedResult, *, already: bool) -> Committed:
     """Return what a caller is told of a result that counts."""
     manifest = result.manifest
     modelled = result.ending is None and any(entry.path.startswith("model/") for entry in manifest.files)

@@ -20,7 +20,7 @@ from trainyard.storage import objects, podside
 from trainyard.storage.answers import is_passing, spoken
 from trainyard.storage.bucket import listing
 from trainyard.storage.client import THREADS, StoreSettings, s3
-from trainyard.storage.objects import Proof, Target, Work
+from trainyard.storage.objects import PendingUpload, Proof, UploadTarget
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -43,7 +43,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class DeliveryPatience:
     """How long to go on: rounds of plan and proof, tries of one request by the pod, and how to wait between them."""
 
     rounds: int = 5
@@ -63,7 +63,7 @@ def silent(_: Progress) -> None:
 class Carrier(Protocol):
     """Whoever holds the files of a result: the pod, or this machine."""
 
-    def send(self, settings: StoreSettings, works: Sequence[Work], patience: Patience, on_bytes: OnBytes) -> Reasons:
+    def send(self, settings: StoreSettings, works: Sequence[PendingUpload], patience: DeliveryPatience, on_bytes: OnBytes) -> Reasons:
         """Send what is left of each work; returns why a target may not have made it."""
 
     def sample(self, ranges: Sequence[podside.Range]) -> list[str]:
@@ -84,7 +84,9 @@ class Reasons:
             self.passing = self.passing and passing
 
 
-def deliver(settings: StoreSettings, carrier: Carrier, targets: Sequence[Target], on_progress: OnProgress, patience: Patience) -> None:
+def deliver(
+    settings: StoreSettings, carrier: Carrier, targets: Sequence[UploadTarget], on_progress: OnProgress, patience: DeliveryPatience
+) -> None:
     """Return when every target is proven to be in the bucket; raises StoreError when the store fails or lies for good."""
     total = sum(target.entry.size for target in targets)
     suspect: set[str] = set()
@@ -111,7 +113,7 @@ def deliver(settings: StoreSettings, carrier: Carrier, targets: Sequence[Target]
     raise StoreError(f"not committed: {tell(reasons.told)}", hint=hint, passing=reasons.passing)
 
 
-def _proofs(settings: StoreSettings, targets: Sequence[Target], *, listed: bool) -> dict[str, Proof]:
+def _proofs(settings: StoreSettings, targets: Sequence[UploadTarget], *, listed: bool) -> dict[str, Proof]:
     """Ask the store for each target. With ``listed`` what no listing shows counts as absent: at worst it is sent again."""
     proofs: dict[str, Proof] = dict.fromkeys((target.key for target in targets), "absent")
     if listed:
@@ -128,9 +130,9 @@ def _counting(on_progress: OnProgress, base: int, total: int) -> Callable[[int],
 def _round(
     settings: StoreSettings,
     carrier: Carrier,
-    wanted: Sequence[Target],
+    wanted: Sequence[UploadTarget],
     fresh: set[str],
-    patience: Patience,
+    patience: DeliveryPatience,
     on_bytes: Callable[[int], None],
 ) -> Reasons:
     """Send and complete; returns why a target may not have made it."""
@@ -146,12 +148,12 @@ def _round(
 class OfPod:
     """The pod sends its files itself, by bound requests."""
 
-    pod: podside.Pod
+    pod: podside.FinishedPod
 
-    def send(self, settings: StoreSettings, works: Sequence[Work], patience: Patience, on_bytes: OnBytes) -> Reasons:
+    def send(self, settings: StoreSettings, works: Sequence[PendingUpload], patience: DeliveryPatience, on_bytes: OnBytes) -> Reasons:
         """Let the pod carry out a plan."""
         items: list[dict[str, Any]] = []
-        owner: dict[int, Work] = {}
+        owner: dict[int, PendingUpload] = {}
         for work in works:
             for item in objects.requests(settings, work, len(items)):
                 owner[item["id"]] = work
@@ -174,7 +176,7 @@ class OfPod:
         return podside.sample(self.pod, ranges)
 
 
-def _forget_dead(settings: StoreSettings, wanted: Sequence[Target], proofs: Mapping[str, Proof], reasons: Reasons) -> None:
+def _forget_dead(settings: StoreSettings, wanted: Sequence[UploadTarget], proofs: Mapping[str, Proof], reasons: Reasons) -> None:
     """After a round, drop the uploads of what is proven, and of what was completed and is not there (the store lied)."""
     for target in wanted:
         if len(target.entry.parts) > 1 and (proofs[target.key] == "there" or target.key not in reasons.told):
@@ -183,7 +185,7 @@ def _forget_dead(settings: StoreSettings, wanted: Sequence[Target], proofs: Mapp
             reasons.add(target.key, "the store said 200, but does not hold it", passing=False)
 
 
-def wrong_samples(settings: StoreSettings, carrier: Carrier, targets: Sequence[Target], most: int) -> set[str]:
+def wrong_samples(settings: StoreSettings, carrier: Carrier, targets: Sequence[UploadTarget], most: int) -> set[str]:
     """Read samples of ``most`` files back from the store and return the keys whose bytes are wrong."""
     chosen = sorted(targets, key=lambda t: -t.entry.size)[: most // 2]
     rest = [t for t in targets if t not in chosen]
@@ -201,7 +203,7 @@ def _ranges(size: int) -> list[tuple[int, int]]:
     return [(0, SAMPLE), (random.randrange(SAMPLE, size - 2 * SAMPLE), SAMPLE), (size - SAMPLE, SAMPLE)]
 
 
-def _range_sha256(settings: StoreSettings, target: Target, offset: int, length: int) -> str:
+def _range_sha256(settings: StoreSettings, target: UploadTarget, offset: int, length: int) -> str:
     with spoken(f"read back {settings.url}/{target.key}"):
         answer = s3(settings).get_object(Bucket=settings.bucket, Key=target.key, Range=f"bytes={offset}-{offset + length - 1}")
         return hashlib.sha256(answer["Body"].read()).hexdigest()

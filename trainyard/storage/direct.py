@@ -59,7 +59,7 @@ def fetch(
     With ``keep`` what a training left that was no success, as commit() keeps it; ``_KEPT`` beside it says so.
     Raises StoreError when a file does not arrive as the manifest says, Unreachable when the link is lost.
     """
-    pod = podside.Pod(transport, output_dir.rstrip("/"))
+    pod = podside.FinishedPod(transport, output_dir.rstrip("/"))
     excludes = () if keep else excludes
     try:
         found = frozen_scan(pod, outputs, excludes, keep, {}, None, PART_SIZE, on_progress, pause)

@@ -21,7 +21,7 @@ from trainyard.storage.answers import spoken
 from trainyard.storage.client import THREADS, StoreSettings, s3, sync_command
 from trainyard.storage.deliver import OnProgress, Progress, silent
 from trainyard.storage.find import find, list_results
-from trainyard.storage.manifest import KEPT, MANIFEST, MODEL_FOLDER, SUCCESS, Ending, Entry, Manifest, ResultKey, crc32_text, decode
+from trainyard.storage.manifest import KEPT, MANIFEST, MODEL_FOLDER, SUCCESS, Ending, Manifest, ManifestEntry, ResultKey, crc32_text, decode
 from trainyard.storage.seal import read_each, read_result
 from trainyard.storage.staging import Staging, staging, trouble
 
@@ -82,7 +82,9 @@ def download(
     return Downloaded(found.key, dest, len(files), sum(e.size for e in files), got, digest, beside, ending)
 
 
-def fetch_files(settings: StoreSettings, prefix: str, wanted: Sequence[tuple[Entry, str]], dest: Path, on_progress: OnProgress) -> int:
+def fetch_files(
+    settings: StoreSettings, prefix: str, wanted: Sequence[tuple[ManifestEntry, str]], dest: Path, on_progress: OnProgress
+) -> int:
     """Fetch files to their names below ``dest``; returns how many were there already.
 
     The first error ends it, what has arrived is kept.
@@ -109,7 +111,7 @@ class _File:
 
     settings: StoreSettings
     key: str
-    entry: Entry
+    entry: ManifestEntry
     path: Path
     stage: Staging
     counter: _Counter
@@ -144,7 +146,7 @@ def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tup
     return decode(body, f"{settings.url}/{key.manifest}"), None, None
 
 
-def _below(manifest: Manifest, base: str) -> tuple[list[Entry], str]:
+def _below(manifest: Manifest, base: str) -> tuple[list[ManifestEntry], str]:
     """Return the files below a folder (or the one file of that name), and the part of their path to cut off."""
     one = [entry for entry in manifest.files if entry.path == base.rstrip("/")]
     if one:

@@ -32,7 +32,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ResultReference:
     """What a reference means: an attempt and, below it, a path ('' is the whole result, 'model/' its model)."""
 
     key: ResultKey
@@ -59,7 +59,7 @@ def list_results(settings: StoreSettings, user: str | None = None) -> list[Liste
     return sorted(found, key=lambda one: (one.modified, one.key.user, one.key.run, one.key.attempt))
 
 
-def find(settings: StoreSettings, reference: str, *, user: str | None = None, uncommitted: bool = False) -> Found:
+def find(settings: StoreSettings, reference: str, *, user: str | None = None, uncommitted: bool = False) -> ResultReference:
     """Return the attempt that a reference names: its newest success unless the reference says which, else the newest that was kept.
 
     Raises UserError naming near names for an unknown one, and when a label belongs to several users.
@@ -67,7 +67,7 @@ def find(settings: StoreSettings, reference: str, *, user: str | None = None, un
     text = _strip_bucket(settings, reference)
     key, path = _split(text)
     if key is not None:
-        return Found(key, path)
+        return ResultReference(key, path)
     names = text[len(MODELS) :] if text.startswith(MODELS) else text
     parts = names.strip("/").split("/")
     if not all(parts) or (len(parts) > 1 and parts[0] in _OTHER_FOLDERS):
@@ -78,7 +78,7 @@ def find(settings: StoreSettings, reference: str, *, user: str | None = None, un
     if rest and rest[0].isascii() and rest[0].isdigit():
         results = [one for one in results if one.key.attempt == int(rest[0])]
         rest = rest[1:]
-    return Found(_choose(settings, reference, results, user, uncommitted), "/".join(rest))
+    return ResultReference(_choose(settings, reference, results, user, uncommitted), "/".join(rest))
 
 
 def _choose(settings: StoreSettings, reference: str, results: list[Listed], user: str | None, uncommitted: bool) -> ResultKey:

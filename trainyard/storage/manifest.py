@@ -81,7 +81,7 @@ class ResultKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ManifestEntry:
     """One file: what it must be, as a whole and part by part (CRC32s as S3 writes them)."""
 
     path: str
@@ -142,7 +142,7 @@ class Manifest:
     """All files of a result, sorted by path, and what was left out of it."""
 
     key: ResultKey
-    files: tuple[Entry, ...]
+    files: tuple[ManifestEntry, ...]
     left_out: tuple[LeftOut, ...] = ()
     token: str = ""
     """The run's token; empty in manifests that are older than tokens (version 1)."""
@@ -175,9 +175,9 @@ def crc32_of(data: bytes) -> str:
     return crc32_text(zlib.crc32(data))
 
 
-def entry_of(found: Mapping[str, Any], path: str | None = None) -> Entry:
+def entry_of(found: Mapping[str, Any], path: str | None = None) -> ManifestEntry:
     """Return the entry that a scan on the pod (or a manifest) describes."""
-    return Entry(
+    return ManifestEntry(
         path=path if path is not None else str(found["path"]),
         size=int(found["size"]),
         sha256=str(found["sha256"]),

@@ -16,8 +16,8 @@ from trainyard.remote.protocol import quote
 from trainyard.storage import objects, podside
 from trainyard.storage.bucket import forget
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.deliver import OfPod, OnProgress, Patience, Progress, each, tell, wrong_samples
-from trainyard.storage.objects import Target
+from trainyard.storage.deliver import DeliveryPatience, OfPod, OnProgress, Progress, each, tell, wrong_samples
+from trainyard.storage.objects import UploadTarget
 from trainyard.storage.seal import put_proven
 
 LOOKS = 4
@@ -25,7 +25,12 @@ LOOKS = 4
 
 
 def deliver(
-    settings: StoreSettings, pod: podside.Pod, targets: Sequence[Target], volume: str, on_progress: OnProgress, patience: Patience
+    settings: StoreSettings,
+    pod: podside.FinishedPod,
+    targets: Sequence[UploadTarget],
+    volume: str,
+    on_progress: OnProgress,
+    patience: DeliveryPatience,
 ) -> None:
     """Return when every target is proven to be in the bucket.
 
@@ -48,7 +53,7 @@ def deliver(
     raise StoreError(f"not committed: {tell(reasons)}", hint="What has arrived is kept: the same command goes on with it.")
 
 
-def prove_mounted(settings: StoreSettings, pod: podside.Pod, volume: str, patience: Patience) -> None:
+def prove_mounted(settings: StoreSettings, pod: podside.FinishedPod, volume: str, patience: DeliveryPatience) -> None:
     """Prove that a folder of the pod is the bucket; raises PodCannotUpload when it is another one, or cannot be written."""
     key, token = f"tmp/mounted-{secrets.token_hex(8)}", secrets.token_bytes(64)
     put_proven(settings, key, token)
@@ -68,7 +73,7 @@ def prove_mounted(settings: StoreSettings, pod: podside.Pod, volume: str, patien
     )
 
 
-def _copy(pod: podside.Pod, targets: Sequence[Target], volume: str, on_bytes: podside.OnBytes) -> dict[str, str]:
+def _copy(pod: podside.FinishedPod, targets: Sequence[UploadTarget], volume: str, on_bytes: podside.OnBytes) -> dict[str, str]:
     """Let the pod copy; returns why a target did not arrive."""
     items = [
         {
@@ -81,7 +86,7 @@ def _copy(pod: podside.Pod, targets: Sequence[Target], volume: str, on_bytes: po
     return {targets[number].key: f"{failed.get('code')}: {failed.get('message', '')}" for number, failed in sent.failed.items()}
 
 
-def _unproven(settings: StoreSettings, pod: podside.Pod, targets: Sequence[Target]) -> dict[str, str]:
+def _unproven(settings: StoreSettings, pod: podside.FinishedPod, targets: Sequence[UploadTarget]) -> dict[str, str]:
     """Look at every object through S3, its size and samples of its bytes; return what is wrong by key."""
     # No MD5: this store computes the ETag of a file that a pod has written when it pleases.
     proofs = zip((t.key for t in targets), each(lambda t: objects.proof(settings, t), targets), strict=True)

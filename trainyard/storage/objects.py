@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from trainyard.storage.answers import spoken
 from trainyard.storage.client import StoreSettings, patient, s3
-from trainyard.storage.manifest import Entry
+from trainyard.storage.manifest import ManifestEntry
 
 Proof = Literal["there", "absent", "other"]
 URL_SECONDS = 12 * 3600
@@ -26,26 +26,26 @@ _DEAD = ("NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "B
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class UploadTarget:
     """A file on the pod and the object it shall be. ``md5`` (of each part) only where the store knows no CRC32."""
 
-    entry: Entry
+    entry: ManifestEntry
     source: str
     key: str
     md5: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class PendingUpload:
     """What is left to send for one target: numbers of parts, and the open upload (None: one PUT)."""
 
-    target: Target
+    target: UploadTarget
     upload_id: str | None
     parts: tuple[int, ...]
     replace: bool
 
 
-def proof(settings: StoreSettings, target: Target) -> Proof:
+def proof(settings: StoreSettings, target: UploadTarget) -> Proof:
     """Ask the store what it holds under the key: the file itself, nothing, or something else."""
     with spoken(f"look at {settings.url}/{target.key}", 404) as refusal:
         head = s3(settings).head_object(Bucket=settings.bucket, Key=target.key, ChecksumMode="ENABLED")
@@ -67,10 +67,10 @@ def etag(md5: tuple[str, ...]) -> str:
     return f"{hashlib.md5(b''.join(bytes.fromhex(one) for one in md5)).hexdigest()}-{len(md5)}"
 
 
-def open_work(settings: StoreSettings, target: Target, *, replace: bool) -> Work:
+def open_work(settings: StoreSettings, target: UploadTarget, *, replace: bool) -> PendingUpload:
     """Return what is left to send, going on with an upload that an earlier controller left open."""
     if len(target.entry.parts) == 1:
-        return Work(target, None, (1,), replace)
+        return PendingUpload(target, None, (1,), replace)
     best: tuple[str, set[int]] | None = None
     for upload_id in _open_uploads(settings, target.key):
         have = set(_stored_parts(settings, target, upload_id))
@@ -79,15 +79,15 @@ def open_work(settings: StoreSettings, target: Target, *, replace: bool) -> Work
     if best is None or not best[1]:
         best = (_create_upload(settings, target.key), set())
     missing = tuple(n for n in range(1, len(target.entry.parts) + 1) if n not in best[1])
-    return Work(target, best[0], missing, replace)
+    return PendingUpload(target, best[0], missing, replace)
 
 
-def requests(settings: StoreSettings, work: Work, first_id: int) -> list[dict[str, Any]]:
+def requests(settings: StoreSettings, work: PendingUpload, first_id: int) -> list[dict[str, Any]]:
     """Return one bound request (URL and headers) for each part that is left to send."""
     return [_request(settings, work, number, first_id + i) for i, number in enumerate(work.parts)]
 
 
-def complete(settings: StoreSettings, work: Work) -> None:
+def complete(settings: StoreSettings, work: PendingUpload) -> None:
     """Make an upload visible whose parts the store lists with our checksums; what is missing is found by ``proof``."""
     assert work.upload_id is not None
     entry = work.target.entry
@@ -180,7 +180,7 @@ def _create_upload(settings: StoreSettings, key: str) -> str:
         return str(s3(settings).create_multipart_upload(Bucket=settings.bucket, Key=key, **options)["UploadId"])
 
 
-def _stored_parts(settings: StoreSettings, target: Target, upload_id: str) -> dict[int, str]:
+def _stored_parts(settings: StoreSettings, target: UploadTarget, upload_id: str) -> dict[int, str]:
     """Return number and ETag of the parts that the store holds exactly as they must be."""
     parts = _parts(settings, target.key, upload_id)
     return {int(part["PartNumber"]): str(part["ETag"]) for part in parts if _part_is_right(settings, target, part)}
@@ -200,7 +200,7 @@ def _parts(settings: StoreSettings, key: str, upload_id: str) -> Iterator[Mappin
         marker = following
 
 
-def _part_is_right(settings: StoreSettings, target: Target, part: Mapping[str, Any]) -> bool:
+def _part_is_right(settings: StoreSettings, target: UploadTarget, part: Mapping[str, Any]) -> bool:
     number = int(part["PartNumber"])
     if number > len(target.entry.parts) or int(part["Size"]) != target.entry.part(number)[1]:
         return False
@@ -209,7 +209,7 @@ def _part_is_right(settings: StoreSettings, target: Target, part: Mapping[str, A
     return part.get("ChecksumCRC32") == target.entry.parts[number - 1]
 
 
-def _complete_options(settings: StoreSettings, work: Work) -> dict[str, Any]:
+def _complete_options(settings: StoreSettings, work: PendingUpload) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if settings.checksums == "full":
         options = {"ChecksumCRC32": work.target.entry.crc32, "ChecksumType": "FULL_OBJECT", "MpuObjectSize": work.target.entry.size}
@@ -219,14 +219,14 @@ def _complete_options(settings: StoreSettings, work: Work) -> dict[str, Any]:
     return options
 
 
-def put_part(settings: StoreSettings, work: Work, number: int, body: bytes) -> None:
+def put_part(settings: StoreSettings, work: PendingUpload, number: int, body: bytes) -> None:
     """Send a part (or the whole of a small file) from this machine; what came of it is found by ``proof``."""
     method, bound = _bound(settings, work, number)
     with spoken(f"write {settings.url}/{work.target.key}", 409, 412, *_DEAD):
         getattr(s3(settings), method)(**bound, Body=body)
 
 
-def _bound(settings: StoreSettings, work: Work, number: int) -> tuple[str, dict[str, Any]]:
+def _bound(settings: StoreSettings, work: PendingUpload, number: int) -> tuple[str, dict[str, Any]]:
     """Return the call that sends a part, and its arguments, which bind it to the part's bytes."""
     entry = work.target.entry
     bound: dict[str, Any] = {"Bucket": settings.bucket, "Key": work.target.key, "ContentLength": entry.part(number)[1]}
@@ -241,7 +241,7 @@ def _bound(settings: StoreSettings, work: Work, number: int) -> tuple[str, dict[
     return "upload_part" if work.upload_id is not None else "put_object", bound
 
 
-def _request(settings: StoreSettings, work: Work, number: int, identity: int) -> dict[str, Any]:
+def _request(settings: StoreSettings, work: PendingUpload, number: int, identity: int) -> dict[str, Any]:
     method, bound = _bound(settings, work, number)
     offset, length = work.target.entry.part(number)
     url = s3(settings).generate_presigned_url(method, Params=bound, ExpiresIn=URL_SECONDS)

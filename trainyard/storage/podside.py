@@ -16,7 +16,7 @@ from typing import Any
 
 from trainyard.errors import PodCannotUpload, StoreError, Unreachable
 from trainyard.pod import uploader
-from trainyard.remote.protocol import Result, Transport, quote
+from trainyard.remote.protocol import CommandResult, Transport, quote
 from trainyard.storage.manifest import PART_SIZE, RESERVED, Keep
 
 Range = tuple[str, int, int]
@@ -24,7 +24,7 @@ OnBytes = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Pod:
+class FinishedPod:
     """A pod after a training. ``root`` is the output folder as the pod sees it, without a '/' at its end."""
 
     transport: Transport
@@ -32,7 +32,7 @@ class Pod:
 
 
 @dataclass(slots=True)
-class Sent:
+class PlanOutcome:
     """What became of a plan."""
 
     stored: set[int] = field(default_factory=set)
@@ -40,7 +40,7 @@ class Sent:
 
 
 def scan(
-    pod: Pod,
+    pod: FinishedPod,
     outputs: Sequence[str],
     excludes: Sequence[str],
     extra: Mapping[str, str],
@@ -70,24 +70,24 @@ def scan(
     return found
 
 
-def sample(pod: Pod, ranges: Sequence[Range]) -> list[str]:
+def sample(pod: FinishedPod, ranges: Sequence[Range]) -> list[str]:
     """Return the sha256 of ranges (path, offset, length) of files."""
     spec = {"ranges": [{"path": path, "offset": offset, "length": length} for path, offset, length in ranges]}
     return [str(text) for text in _ask(pod, "sample", spec)["sha256"]]
 
 
-def send(pod: Pod, plan: Mapping[str, Any], on_bytes: OnBytes) -> Sent:
+def send(pod: FinishedPod, plan: Mapping[str, Any], on_bytes: OnBytes) -> PlanOutcome:
     """Carry out a plan of bound requests; the outcome of every item is known afterwards."""
     return _carry_out(pod, "send", plan, on_bytes)
 
 
-def copy(pod: Pod, plan: Mapping[str, Any], on_bytes: OnBytes) -> Sent:
+def copy(pod: FinishedPod, plan: Mapping[str, Any], on_bytes: OnBytes) -> PlanOutcome:
     """Copy files on the pod, into a bucket that is mounted there; the outcome of every item is known afterwards."""
     return _carry_out(pod, "copy", plan, on_bytes)
 
 
-def _carry_out(pod: Pod, verb: str, plan: Mapping[str, Any], on_bytes: OnBytes) -> Sent:
-    sent, reader = Sent(), _Lines()
+def _carry_out(pod: FinishedPod, verb: str, plan: Mapping[str, Any], on_bytes: OnBytes) -> PlanOutcome:
+    sent, reader = PlanOutcome(), _Lines()
 
     def heard(piece: bytes) -> None:
         for line in reader.feed(piece):
@@ -103,7 +103,7 @@ def _carry_out(pod: Pod, verb: str, plan: Mapping[str, Any], on_bytes: OnBytes) 
     return sent
 
 
-def mark_safe(pod: Pod, digest: str) -> None:
+def mark_safe(pod: FinishedPod, digest: str) -> None:
     """Tell the warden that nothing uncommitted lies here any more. It only saves waiting: that it fails is no error."""
     path = posixpath.join(posixpath.dirname(pod.root), ".trainyard", "committed")
     with contextlib.suppress(Unreachable):
@@ -122,7 +122,7 @@ class _Lines:
         return lines
 
 
-def _note(sent: Sent, line: bytes, on_bytes: OnBytes) -> None:
+def _note(sent: PlanOutcome, line: bytes, on_bytes: OnBytes) -> None:
     try:
         event = json.loads(line)
     except ValueError:
@@ -136,7 +136,7 @@ def _note(sent: Sent, line: bytes, on_bytes: OnBytes) -> None:
         on_bytes(int(event["sent"]))
 
 
-def _ask(pod: Pod, verb: str, spec: Mapping[str, Any]) -> Any:
+def _ask(pod: FinishedPod, verb: str, spec: Mapping[str, Any]) -> Any:
     done = pod.transport.exec(_command(verb), _order(spec))
     _need_python(done)
     if done.rc:
@@ -147,7 +147,7 @@ def _ask(pod: Pod, verb: str, spec: Mapping[str, Any]) -> Any:
         raise StoreError(f"the uploader on the pod answered something else than JSON: {done.stdout[:200]!r}") from None
 
 
-def _need_python(done: Result) -> None:
+def _need_python(done: CommandResult) -> None:
     if done.rc == 127:
         raise PodCannotUpload("the pod has no python3, so it cannot send its result by itself")
 

@@ -12,12 +12,12 @@ from trainyard.storage import local, objects
 from trainyard.storage.bucket import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import PATIENCE, Committed, answer, committed, drop_open
-from trainyard.storage.deliver import OnProgress, Patience, Progress, Reasons, deliver, each, silent
-from trainyard.storage.manifest import KEPT, MANIFEST, PART_SIZE, Entry, decode, entry_of
+from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, Reasons, deliver, each, silent
+from trainyard.storage.manifest import KEPT, MANIFEST, PART_SIZE, ManifestEntry, decode, entry_of
 from trainyard.storage.markers import refuse_foreign
-from trainyard.storage.objects import Target, Work
+from trainyard.storage.objects import PendingUpload, UploadTarget
 from trainyard.storage.podside import OnBytes, Range
-from trainyard.storage.seal import Result, ending_in, seal
+from trainyard.storage.seal import SealedResult, ending_in, seal
 
 
 def push(
@@ -26,7 +26,7 @@ def push(
     logs: Mapping[str, Path],
     *,
     on_progress: OnProgress = silent,
-    patience: Patience = PATIENCE,
+    patience: DeliveryPatience = PATIENCE,
 ) -> Committed:
     """Commit the result that lies at ``home`` with its manifest; safe to call again until it returns.
 
@@ -48,23 +48,23 @@ def push(
     targets = [_target(home / entry.path, entry, where.prefix + entry.path, md5) for entry in manifest.files]
     for name, path in logs.items():
         found = _hashed(path, PART_SIZE, md5)
-        targets.append(Target(entry_of(found, name), str(path), where.logs + name, tuple(found.get("md5", ()))))
+        targets.append(UploadTarget(entry_of(found, name), str(path), where.logs + name, tuple(found.get("md5", ()))))
     deliver(settings, OfHome(), targets, on_progress, patience)
     refuse_foreign(settings, where, manifest.token)
     digest = seal(settings, manifest, ending)
     drop_open(settings, where)
-    return answer(settings, Result(manifest, digest, ending), already=False)
+    return answer(settings, SealedResult(manifest, digest, ending), already=False)
 
 
 class OfHome:
     """This machine sends the files, with the store's own keys."""
 
-    def send(self, settings: StoreSettings, works: Sequence[Work], patience: Patience, on_bytes: OnBytes) -> Reasons:
+    def send(self, settings: StoreSettings, works: Sequence[PendingUpload], patience: DeliveryPatience, on_bytes: OnBytes) -> Reasons:
         """Send what is left of each file, its parts by several threads."""
         jobs = [(work, number) for work in works for number in work.parts]
         sent = sum(w.target.entry.size for w in works) - sum(w.target.entry.part(number)[1] for w, number in jobs)
 
-        def one(job: tuple[Work, int]) -> None:
+        def one(job: tuple[PendingUpload, int]) -> None:
             nonlocal sent
             work, number = job
             offset, length = work.target.entry.part(number)
@@ -87,11 +87,11 @@ class OfHome:
         return [str(digest) for digest in uploader.sample({"ranges": wanted})["sha256"]]
 
 
-def _target(path: Path, entry: Entry, key: str, md5: bool) -> Target:
+def _target(path: Path, entry: ManifestEntry, key: str, md5: bool) -> UploadTarget:
     found = _hashed(path, entry.part_size, md5)
     if found["sha256"] != entry.sha256:
         raise StoreError(f"{path}: is not the file that came home: its sha256 is not that of the manifest")
-    return Target(entry, str(path), key, tuple(found.get("md5", ())))
+    return UploadTarget(entry, str(path), key, tuple(found.get("md5", ())))
 
 
 def _hashed(path: Path, part_size: int, md5: bool) -> dict[str, Any]:

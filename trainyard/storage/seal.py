@@ -18,13 +18,13 @@ from trainyard.errors import StoreError
 from trainyard.storage.answers import spoken
 from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.manifest import Ending, Manifest, ResultKey, crc32_of, decode, marker_body, sha256
-from trainyard.storage.objects import Target, proof
+from trainyard.storage.objects import UploadTarget, proof
 
 _DAMAGED = ("BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody")
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SealedResult:
     """A result that ``_SUCCESS`` vouches for; with ``ending`` it is what was kept of a training that was no success."""
 
     manifest: Manifest
@@ -43,7 +43,7 @@ def seal(settings: StoreSettings, manifest: Manifest, ending: Ending | None = No
     return digest
 
 
-def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = False) -> Result | None:
+def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = False) -> SealedResult | None:
     """Return a result if its marker and manifest agree (and, with ``prove``, every object is in the bucket).
 
     A success counts before what was kept.
@@ -60,7 +60,7 @@ def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = Fals
         manifest = decode(body, f"{settings.url}/{where.manifest}")
         if prove and not _all_there(settings, manifest):
             return None
-        return Result(manifest, digest, _ending(told) if key == where.kept else None)
+        return SealedResult(manifest, digest, _ending(told) if key == where.kept else None)
     return None
 
 
@@ -137,6 +137,6 @@ def put_proven(settings: StoreSettings, key: str, body: bytes) -> None:
 
 
 def _all_there(settings: StoreSettings, manifest: Manifest) -> bool:
-    targets = [Target(entry, "", manifest.key.prefix + entry.path) for entry in manifest.files]
+    targets = [UploadTarget(entry, "", manifest.key.prefix + entry.path) for entry in manifest.files]
     with ThreadPoolExecutor(THREADS) as pool:
         return all(found == "there" for found in pool.map(lambda target: proof(settings, target), targets))

@@ -215,7 +215,7 @@ def test_gpus_are_offered_as_they_are_asked_for_and_only_while_free() -> None:
 
 
 def test_gpus_are_given_to_one_pod_each(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "gpus", lambda: [hardware.Gpu(0, "H100", 80.0), hardware.Gpu(1, "H100", 80.0)])
+    monkeypatch.setattr(hardware, "gpus", lambda: [hardware.GpuDevice(0, "H100", 80.0), hardware.GpuDevice(1, "H100", 80.0)])
     offer = cloud.offers(OfferQuery(gpus=("H100",)))[0]
     seen = []
     for name in ("one", "two"):

@@ -59,7 +59,7 @@ class LocalCloud:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.realpath(root))
-        self.books = registry.Books(self.root)
+        self.books = registry.PodRegistry(self.root)
 
     def offers(self, query: OfferQuery) -> list[Offer]:
         """Return this machine as a CPU offer, or its free GPUs where the query names any."""

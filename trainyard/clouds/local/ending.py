@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from trainyard.clouds.local import registry, sandbox
-from trainyard.clouds.local.registry import Books
+from trainyard.clouds.local.registry import PodRegistry
 from trainyard.errors import CloudUnknown
 
 PATIENCE = 30.0
@@ -25,7 +25,7 @@ UNSEEN_PASSES = 8
 """Clean scans in turn that prove absence when nothing held the tree together: 2 missed 2 of 50, 8 missed 0 of 30."""
 
 
-def end_pod(books: Books, name: str, reason: str) -> None:
+def end_pod(books: PodRegistry, name: str, reason: str) -> None:
     """End a pod and return when it is gone; one that is gone already, or half gone, is success."""
     folder = books.pod(name)
     if folder.exists():
@@ -37,7 +37,7 @@ def end_pod(books: Books, name: str, reason: str) -> None:
         finish(books, rest, reason)
 
 
-def finish(books: Books, folder: Path, reason: str) -> None:
+def finish(books: PodRegistry, folder: Path, reason: str) -> None:
     """Remove a folder in the trash, after another look for a supervisor that started meanwhile."""
     kill(folder)
     registry.bury(books, folder, reason)

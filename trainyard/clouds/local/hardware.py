@@ -18,7 +18,7 @@ REGION = "here"
 
 
 @dataclass(frozen=True, slots=True)
-class Gpu:
+class GpuDevice:
     """One real GPU of this machine."""
 
     index: int
@@ -26,7 +26,7 @@ class Gpu:
     vram_gb: float
 
 
-def gpus() -> list[Gpu]:
+def gpus() -> list[GpuDevice]:
     """Return this machine's NVIDIA GPUs, none where there is no device or no driver."""
     tool = shutil.which("nvidia-smi")
     if tool is None or not glob("/dev/nvidia[0-9]*"):
@@ -39,10 +39,10 @@ def gpus() -> list[Gpu]:
     return parse(done.stdout) if done.returncode == 0 else []
 
 
-def parse(text: str) -> list[Gpu]:
+def parse(text: str) -> list[GpuDevice]:
     """Read what ``nvidia-smi --query-gpu=index,name,memory.total --format=csv,noheader,nounits`` prints."""
     rows = (re.match(r"\s*(\d+), (.+), ([\d.]+)\s*$", line) for line in text.splitlines())
-    return [Gpu(int(row[1]), row[2].strip(), round(float(row[3]) / 1024, 1)) for row in rows if row]
+    return [GpuDevice(int(row[1]), row[2].strip(), round(float(row[3]) / 1024, 1)) for row in rows if row]
 
 
 def price(env: Mapping[str, str] | None = None) -> float:
@@ -55,7 +55,7 @@ def memory(env: Mapping[str, str] | None = None) -> int | None:
     return round(1e9 * _number("TRAINYARD_LOCAL_MEMORY", "amount of memory in GB", os.environ if env is None else env)) or None
 
 
-def offers(query: OfferQuery, have: list[Gpu], used: set[int]) -> list[Offer]:
+def offers(query: OfferQuery, have: list[GpuDevice], used: set[int]) -> list[Offer]:
     """Return the offers that fit the query, in its order of preference."""
     cost = price()
     if query.max_price is not None and cost > query.max_price:

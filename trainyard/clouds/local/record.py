@@ -25,7 +25,7 @@ class Stop(Exception):
     """This supervisor is not to serve: ``taken``, ``gone``, ``dead``, or an error in words."""
 
 
-class Pod:
+class LocalPod:
     """The pod's directory, opened before any change of root, and what its record says."""
 
     def __init__(self, path: str) -> None:

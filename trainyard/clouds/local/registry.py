@@ -31,7 +31,7 @@ _FOLDERS = ("home", "workspace", "tmp", "root", "pod/bin", "pod/etc")
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class PodRegistry:
     """Where pods, their ends and what is being removed are kept."""
 
     root: Path
@@ -68,7 +68,7 @@ class Books:
         return self.pods / name
 
 
-def claim(books: Books, state: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
+def claim(books: PodRegistry, state: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
     """Make the pod's folder, complete or not at all, by one rename; False when the name is taken.
 
     Raises CloudRefused when the disk refuses: nothing has run, nothing is left.
@@ -142,14 +142,14 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def names(books: Books) -> list[str]:
+def names(books: PodRegistry) -> list[str]:
     """Return the names of all pods on the books, alive or not."""
     with contextlib.suppress(FileNotFoundError):
         return sorted(entry for entry in os.listdir(books.pods) if NAME.match(entry))
     return []
 
 
-def trashed(books: Books, name: str | None = None) -> list[Path]:
+def trashed(books: PodRegistry, name: str | None = None) -> list[Path]:
     """Return the folders on their way out, of one pod or of all."""
     with contextlib.suppress(FileNotFoundError):
         entries = (entry for entry in os.listdir(books.trash) if name is None or entry.rpartition("~")[0] == name)
@@ -157,7 +157,7 @@ def trashed(books: Books, name: str | None = None) -> list[Path]:
     return []
 
 
-def discard(books: Books, name: str) -> Path | None:
+def discard(books: PodRegistry, name: str) -> Path | None:
     """Take the pod off the list; None when somebody else just did."""
     target = books.trash / f"{name}~{secrets.token_hex(6)}"
     try:
@@ -167,7 +167,7 @@ def discard(books: Books, name: str) -> Path | None:
     return target
 
 
-def bury(books: Books, folder: Path, reason: str) -> None:
+def bury(books: PodRegistry, folder: Path, reason: str) -> None:
     """Keep the record of a pod's end and remove its folder; every process of it is dead already."""
     name = folder.name.rpartition("~")[0]
     written = False
@@ -189,7 +189,7 @@ def bury(books: Books, folder: Path, reason: str) -> None:
         raise CloudRefused(f"{name} is gone, but the record of its end could not be written to {books.ended}")
 
 
-def sweep_claims(books: Books) -> None:
+def sweep_claims(books: PodRegistry) -> None:
     """Remove folders whose creator died before they became pods."""
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(books.pods):
@@ -198,7 +198,7 @@ def sweep_claims(books: Books) -> None:
                     sandbox.remove_tree(entry.path)
 
 
-def _keep(books: Books, name: str, record: dict[str, Any]) -> bool:
+def _keep(books: PodRegistry, name: str, record: dict[str, Any]) -> bool:
     fresh = books.ended / f".{name}-{secrets.token_hex(4)}"
     try:
         fresh.write_text(json.dumps(record))

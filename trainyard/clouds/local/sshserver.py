@@ -23,7 +23,7 @@ import asyncssh
 CHUNK = 128 * 1024
 
 
-class Server(asyncssh.SSHServer):
+class LoopbackServer(asyncssh.SSHServer):
     """Key-only login under any name; forwards what a real sshd would."""
 
     def begin_auth(self, username: str) -> bool:
@@ -47,7 +47,7 @@ async def serve(folder: str) -> None:
     # asyncssh refuses a file without a key; a pod without one has a door that lets nobody in.
     await asyncssh.listen(
         sock=listener,
-        server_factory=Server,
+        server_factory=LoopbackServer,
         process_factory=_session,
         sftp_factory=True,
         server_host_keys=[f"{folder}/host_key"],

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from trainyard.clouds.local import doors, limits, sandbox
-    from trainyard.clouds.local.record import Pod, Stop
+    from trainyard.clouds.local.record import LocalPod, Stop
 else:
     import doors
     import limits
     import sandbox
-    from record import Pod, Stop
+    from record import LocalPod, Stop
 
 NOT_MINE = 75
 """Exit status of a supervisor that did not take over the pod: its keeper leaves the pod to whoever serves it."""
@@ -33,7 +33,7 @@ NOT_MINE = 75
 
 def main() -> NoReturn:
     """Start the pod whose directory is the first argument; report on the descriptor that is the second."""
-    pod, report = Pod(sys.argv[1]), int(sys.argv[2])
+    pod, report = LocalPod(sys.argv[1]), int(sys.argv[2])
     os.set_inheritable(report, False)
     # Python's own handler would let a program in the pod interrupt pid 1.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -68,7 +68,7 @@ def probe() -> str:
         return _in_namespace(build, lambda: None)
 
 
-def _start_in_namespace(pod: Pod, report: int) -> str:
+def _start_in_namespace(pod: LocalPod, report: int) -> str:
     def build() -> None:
         try:
             enter()
@@ -124,7 +124,7 @@ def _in_namespace(build: Any, live: Any, report: int = -1) -> str:
     return "" if answer == "ok" else answer or "the first process died"
 
 
-def _start_under_keeper(pod: Pod, report: int) -> NoReturn:
+def _start_under_keeper(pod: LocalPod, report: int) -> NoReturn:
     """The second rung: a keeper adopts what a killed supervisor leaves, the supervisor does it for a killed keeper."""
     if os.fork():
         os._exit(0)  # Else a dead keeper would stay a zombie of whoever created the pod.
@@ -150,7 +150,7 @@ def _start_under_keeper(pod: Pod, report: int) -> NoReturn:
         _end_tree(pod, "the supervisor was killed")
 
 
-def _supervise(pod: Pod, report: int, keeper: int) -> NoReturn:
+def _supervise(pod: LocalPod, report: int, keeper: int) -> NoReturn:
     def end(reason: str) -> None:
         _end_tree(pod, reason)
 
@@ -175,14 +175,14 @@ def _kill_tree() -> NoReturn:
     os._exit(0)
 
 
-def _end_tree(pod: Pod, reason: str) -> NoReturn:
+def _end_tree(pod: LocalPod, reason: str) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sandbox.kill_descendants()
     pod.remove(reason)
     os._exit(0)
 
 
-def _live(pod: Pod, report: int, rung: str, end: Any) -> None:
+def _live(pod: LocalPod, report: int, rung: str, end: Any) -> None:
     """Open the pod's doors, say where they are, serve until it is over, end it."""
     if rung == "namespace":
         sandbox.set_marker(pod.spec["marker"])
@@ -205,7 +205,7 @@ def _live(pod: Pod, report: int, rung: str, end: Any) -> None:
     end(reason)
 
 
-def _serve(pod: Pod, served: doors.Doors) -> str:
+def _serve(pod: LocalPod, served: doors.Doors) -> str:
     """Loop over connections, deaths of children and the clocks; return why the pod is over."""
     wake, waker = os.pipe()
     os.set_blocking(waker, False)
@@ -215,7 +215,7 @@ def _serve(pod: Pod, served: doors.Doors) -> str:
     poller = select.poll()
     for fd in (wake, *served.watched()):
         poller.register(fd, select.POLLIN)
-    boot = _Boot(pod, served)
+    boot = _Entrypoint(pod, served)
     tick, next_look = min(float(pod.spec["tick"]), served.memory.wait()), 0.0
     while True:
         dead = _reap()
@@ -240,10 +240,10 @@ def _serve(pod: Pod, served: doors.Doors) -> str:
                 return said
 
 
-class _Boot:
+class _Entrypoint:
     """The pod's entrypoint: started once, or again a second after each exit where that is wanted."""
 
-    def __init__(self, pod: Pod, served: doors.Doors) -> None:
+    def __init__(self, pod: LocalPod, served: doors.Doors) -> None:
         self.argv = pod.spec["boot"]
         self.restart = pod.spec["boot_restart"]
         self.log_fd = pod.log_fd

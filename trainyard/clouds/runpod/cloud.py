@@ -16,7 +16,7 @@ from trainyard.clouds.http import Api, Pace, check_address
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.runpod import answers, catalog
 from trainyard.clouds.runpod.bootlog import boot_problem
-from trainyard.clouds.runpod.graphql import GraphQl
+from trainyard.clouds.runpod.graphql import GraphQlClient
 from trainyard.clouds.runpod.request import rest_body, spot_input
 from trainyard.config import secret
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UserError
@@ -50,7 +50,7 @@ class RunPodCloud:
     """True when the key is a rehearsal's; a proxy in front of the real API rents real pods."""
     address: str | None = field(init=False)
     _api: Api = field(init=False, repr=False)
-    _graphql: GraphQl = field(init=False, repr=False)
+    _graphql: GraphQlClient = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.simulated = self.key.reveal().startswith(REHEARSAL_KEY)
@@ -61,7 +61,7 @@ class RunPodCloud:
         )  # fmt: skip
         headers = {"Authorization": f"Bearer {self.key.reveal()}", "User-Agent": f"trainyard/{__version__}"}
         self._api = Api("RunPod", self.url, headers, self.env, self.pace)
-        self._graphql = GraphQl(Api("RunPod", self.graphql_url, headers, self.env, self.pace, breaker=self._api.breaker))
+        self._graphql = GraphQlClient(Api("RunPod", self.graphql_url, headers, self.env, self.pace, breaker=self._api.breaker))
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> RunPodCloud:

@@ -25,7 +25,7 @@ _REFUSED_CODES = ("GRAPHQL_VALIDATION_FAILED", "GRAPHQL_PARSE_FAILED", "BAD_USER
 
 
 @dataclass(frozen=True, slots=True)
-class GraphQl:
+class GraphQlClient:
     """The GraphQL endpoint of one account."""
 
     api: Api

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainyard.errors import UserError
 from trainyard.playbook.schema import Arg, Schema, text_or_none
-from trainyard.playbook.steps import Run, Step
+from trainyard.playbook.steps import CommandAction, Step
 from trainyard.playbook.values import Variables
 from trainyard.remote.protocol import quote
 
@@ -37,9 +37,9 @@ def command(args: Mapping[str, object], folder: Path, variables: Variables) -> S
     return _run(" ".join(quote(word) for word in words), args)
 
 
-def _run(text: str, args: Mapping[str, object]) -> Run:
+def _run(text: str, args: Mapping[str, object]) -> CommandAction:
     stdin = args.get("stdin")
-    return Run(
+    return CommandAction(
         text, None if stdin is None else str(stdin).encode(),
         *(text_or_none(args, name) or None for name in ("chdir", "creates", "removes")),
     )  # fmt: skip

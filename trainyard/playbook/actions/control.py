@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trainyard.playbook.schema import Arg, Schema, text_or_none
-from trainyard.playbook.steps import Check, Say, SetFacts, Step
+from trainyard.playbook.steps import AssertAction, Say, SetFacts, Step
 from trainyard.playbook.values import Condition, Variables, jinja_environment
 
 ASSERT = Schema("assert", (Arg("that", "condition", required=True), Arg("fail_msg"), Arg("success_msg")), free="that")
@@ -20,7 +20,7 @@ def assert_(args: Mapping[str, object], folder: Path, variables: Variables) -> S
     that = args["that"]
     assert isinstance(that, Condition)
     failed = tuple(source for source, holds in zip(that.sources, that.each(variables), strict=True) if not holds)
-    return Check(failed, text_or_none(args, "fail_msg"), text_or_none(args, "success_msg"))
+    return AssertAction(failed, text_or_none(args, "fail_msg"), text_or_none(args, "success_msg"))
 
 
 def debug(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:

@@ -1,0 +1,1 @@
+"""What this machine and a stack have, and what to do about what they lack."""

@@ -1,0 +1,226 @@
+"""What doctor looks at on this machine, whatever the stack: Python, packages, tools, disk, places, local pods and bucket."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from trainyard import network as ways
+from trainyard.clouds.local import LocalCloud
+from trainyard.config import Places, env_file_warning
+from trainyard.doctor.finding import Checker, Finding, Status
+from trainyard.recipes import unused
+from trainyard.recipes.venvs import envs
+from trainyard.setup import pulumicli, s3server
+from trainyard.stacks import installed
+from trainyard.storage import local as store
+from trainyard.storage.process import port_is_free, port_owner
+
+LOW_GB = 5
+"""Below this a warning: a recipe's environment takes up to 5.4 GB where hard links cannot serve."""
+FULL_GB = 0.5
+_SOCKET_PATH = 60
+"""Longest safe path of the local cloud's root: unix sockets below it have 108 bytes in all."""
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)\s*(?:;\s*([^\\]+?))?\s*\\?$", re.M)
+_PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+
+
+def python(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
+    """The Python that runs this, and whether it is the checkout's own."""
+    text = f"{platform.python_version()} ({sys.executable})"
+    own = places.root / ".venv"
+    if Path(sys.prefix).resolve() != own.resolve():
+        yield Finding("python", "warn", f"{text} is not that of {own}", "Use ./bootstrap doctor, or: . .venv/bin/activate")
+    else:
+        yield Finding("python", "ok", text)
+
+
+def packages(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether the installed packages are those that requirements.txt pins."""
+    pins = _PIN.findall((places.root / "requirements.txt").read_text(encoding="utf-8"))
+    wrong = []
+    for name, wanted, condition in pins:
+        if condition and not _applies(condition):
+            continue
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found = "missing"
+        if found != wanted:
+            wrong.append(f"{name} {found} (pinned: {wanted})")
+    if wrong:
+        yield Finding("packages", "fail", ", ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else ""), "./bootstrap installs what is pinned")
+    else:
+        yield Finding("packages", "ok", f"{len(pins)} packages as pinned in requirements.txt")
+
+
+def programs(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
+    """git and ssh, which belong to the system."""
+    uses = (
+        ("git", "--version", "summaries lack the commit without it"),
+        ("ssh", "-V", "'invoke ssh' and 'invoke tunnel' need OpenSSH's client"),
+    )
+    for name, flag, use in uses:
+        found = shutil.which(name, path=env.get("PATH"))
+        if found is None:
+            yield Finding(name, "warn", f"not found: {use}", "Install it with your system's packages.")
+            continue
+        done = subprocess.run([found, flag], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=20)
+        yield Finding(name, "ok", f"{(done.stdout or done.stderr).strip().splitlines()[0]} ({found})")
+
+
+def pulumi(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
+    """The Pulumi CLI and its command plugin: both optional."""
+    found = shutil.which("pulumi", path=f"{places.root / '.venv' / 'bin'}{os.pathsep}{env.get('PATH', '')}")
+    need = ".".join(map(str, installed.MINIMUM))
+    if found is None:
+        why = pulumicli.last_failure(env)
+        tried = f" (its installer: {why})" if why else ""
+        yield Finding("pulumi", "ok", f"no CLI{tried}; the built-in engine serves every stack", pulumicli.HOW)
+        return
+    version = ".".join(map(str, installed.version(Path(found)))) or "unknown"
+    if installed.find(env, places.root) is None:
+        text = f"{found} is version {version}, not {need} or newer with pulumi-language-python beside it: the built-in engine serves"
+        yield Finding("pulumi", "warn", text, pulumicli.HOW)
+        return
+    yield Finding("pulumi", "ok", f"{version} ({found})")
+    if installed.has_command_plugin(env):
+        yield Finding("command plugin", "ok", installed.COMMAND_PLUGIN)
+    else:
+        how = f"pulumi plugin install resource command {installed.COMMAND_PLUGIN}"
+        yield Finding("command plugin", "warn", f"{installed.COMMAND_PLUGIN} is not installed, so 'auto' means the built-in engine", how)
+
+
+def s3_server(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
+    """The program of the local bucket, and its port."""
+    found = store.status(places)
+    if found.binary is None:
+        text = f"VersityGW {s3server.VERSION} is not installed: the 'local' stack has no bucket"
+        yield Finding("s3 server", "fail", text, "./bootstrap builds it")
+    else:
+        said = s3server.version(Path(found.binary))
+        text = f"{said or 'does not start'} ({found.binary})"
+        yield Finding("s3 server", "ok" if said == s3server.VERSION else "warn", text, f"Version {s3server.VERSION} is the tested one.")
+    if found.port is None:
+        yield Finding("s3 port", "ok", "chosen at the first start")
+    elif found.running:
+        yield Finding("s3 port", "ok", f"127.0.0.1:{found.port}, running (pid {found.pid})")
+    elif port_is_free(found.port):
+        yield Finding("s3 port", "ok", f"127.0.0.1:{found.port}, not running, port free")
+    else:
+        owner = port_owner(found.port)
+        who = f"process {owner[0]}" if owner else "another program"
+        text = f"127.0.0.1:{found.port} is held by {who}"
+        yield Finding("s3 port", "fail", text, "End that program: the local bucket keeps one port for good.")
+
+
+def local_pods(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
+    """The rung of the local cloud and what serves SSH there."""
+    for name, good, text in LocalCloud(places.cloud).doctor():
+        yield Finding(name, "ok" if good else "fail", text)
+    if len(os.fsencode(places.cloud)) > _SOCKET_PATH:
+        text = f"{places.cloud} is long: sockets of pods may not fit"
+        yield Finding("local root", "warn", text, "Move it with TRAINYARD_LOCAL_ROOT.")
+
+
+def disk(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
+    """Room where runs, local pods, the local bucket and caches are written."""
+    seen: set[int] = set()
+    for what, path in (("checkout", places.home), ("local pods and bucket", places.outside), ("cache", s3server.cache(env))):
+        there = _nearest(path)
+        if there.stat().st_dev in seen:
+            continue
+        seen.add(there.stat().st_dev)
+        free = shutil.disk_usage(there).free / 1e9
+        status: Status = "fail" if free < FULL_GB else "warn" if free < LOW_GB else "ok"
+        text = f"{free:.1f} GB free for {what} ({there})"
+        yield Finding("disk", status, text, f"Free some space: {LOW_GB} GB let a recipe be set up and trained.")
+
+
+def venvs(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
+    """The Python environments of local pods, some 5 GB each, and which of them nobody needs."""
+    found = unused.survey(places)
+    spare = [each for each in found if each.keep is None]
+    text = f"{len(found)} in {envs(places)}, {sum(each.size for each in found) / 1e9:.1f} GB"
+    if spare:
+        text += f"; {len(spare)} of them ({sum(each.size for each in spare) / 1e9:.1f} GB) nobody needs"
+    yield Finding("venvs", "warn" if spare else "ok", text, "invoke venvs.clean removes what no lock here and no pod needs.")
+
+
+def writable(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether we may write where state, pods and settings are kept."""
+    kept = (places.home, places.outside, places.settings)
+    bad = [str(path) for path in kept if not os.access(_nearest(path), os.W_OK | os.X_OK)]
+    if bad:
+        remedy = "TRAINYARD_HOME, TRAINYARD_LOCAL_ROOT and XDG_CONFIG_HOME move them."
+        yield Finding("places", "fail", f"cannot be written: {', '.join(bad)}", remedy)
+    else:
+        yield Finding("places", "ok", f"state {places.home}, local cloud and bucket {places.outside}, settings {places.settings}")
+
+
+def secrets_on_disk(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
+    """Who can read .env and the passphrase, never what they hold."""
+    warning = env_file_warning(places.root)
+    there = (places.root / ".env").is_file()
+    if warning:
+        text, _, remedy = warning.partition("; ")
+        yield Finding(".env", "warn", text, remedy)
+    else:
+        yield Finding(".env", "ok", "readable by you alone" if there else "none (keys are taken from the shell)")
+    if "PULUMI_CONFIG_PASSPHRASE" in env:
+        yield Finding("passphrase", "ok", "from PULUMI_CONFIG_PASSPHRASE")
+        return
+    named = env.get("PULUMI_CONFIG_PASSPHRASE_FILE")
+    path = Path(named).expanduser() if named else places.settings / "passphrase"
+    if not path.exists() and named:
+        yield Finding("passphrase", "fail", f"{path} (PULUMI_CONFIG_PASSPHRASE_FILE) is not there", "Correct the variable.")
+    elif not path.exists():
+        yield Finding("passphrase", "ok", f"none yet; made at the first up in {path}")
+    elif not os.access(path, os.R_OK):
+        yield Finding("passphrase", "fail", f"{path} cannot be read", f"chmod 600 {path}, as its owner")
+    elif path.stat().st_mode & 0o077:
+        yield Finding("passphrase", "warn", f"{path} can be read by other users", f"chmod 600 {path}")
+    else:
+        yield Finding("passphrase", "ok", f"in {path}; keep a copy: without it the secrets of a stack cannot be read again")
+
+
+def network(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
+    """Proxy and certificate settings that every client honours (by name: a proxy's address may hold a password)."""
+    names = [name for name in _PROXIES if env.get(name) or env.get(name.lower())]
+    ways.proxies(env)
+    ways.trust(env)
+    yield Finding("proxy", "ok", f"set: {', '.join(names)}" if names else "none set")
+
+
+def _applies(condition: str) -> bool:
+    from packaging.markers import Marker
+
+    return Marker(condition.strip()).evaluate()
+
+
+def _nearest(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+CHECKERS: Mapping[str, Checker] = {
+    "python": python,
+    "packages": packages,
+    "programs": programs,
+    "pulumi": pulumi,
+    "s3 server": s3_server,
+    "local pods": local_pods,
+    "disk": disk,
+    "venvs": venvs,
+    "places": writable,
+    "secrets": secrets_on_disk,
+    "proxy": network,
+}

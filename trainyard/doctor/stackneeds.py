@@ -1,0 +1,132 @@
+"""What doctor looks at for one stack: its settings, engine, cloud, credentials (presence only), bucket and fence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from trainyard import settings as table
+from trainyard.clouds import open_cloud
+from trainyard.config import Places, group
+from trainyard.doctor.finding import Finding
+from trainyard.errors import UserError
+from trainyard.stacks.environ import KEYS_OF
+from trainyard.stacks.facade import choose_engine, environment_stack, settings_of
+from trainyard.storage.client import store_settings
+
+_STORES: Mapping[str, tuple[str, ...]] = {
+    "runpod store": ("RUNPOD_S3_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY", "RUNPOD_S3_ENDPOINT", "RUNPOD_S3_BUCKET"),
+    "R2 store": ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT_URL", "R2_BUCKET_NAME"),
+    "AWS store": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+}
+_OLD_NAMES: Mapping[str, str] = {
+    "RUNPOD_NO_GATEWAY": "Pods are always reached directly, never by the gateway.",
+    "RUNPOD_DIRECT_SSH_USER": "The login name comes from the cloud.",
+    "SSH_PUBLIC_KEY": "A key is made for each stack; 'trainyard:ssh_key_file: PATH' names your own pair.",
+    "TRAINING_LOCATION": "Say it with --stack local or --stack runpod.",
+}
+_CREDENTIALS_HELP = "Put the keys into .env beside Pulumi.yaml, or export them."
+
+
+def credentials(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
+    """Which clouds' and stores' credentials are set, by name."""
+    none = True
+    for cloud, names in KEYS_OF.items():
+        have = [name for name in names if env.get(name)]
+        if have:
+            none = False
+            yield Finding(f"{cloud} key", "ok", f"{', '.join(have)} set")
+    for store, names in _STORES.items():
+        if any(env.get(name) for name in names):
+            none = False
+            yield _store_group(store, names, env)
+    if none:
+        yield Finding("credentials", "ok", "none set; the 'local' stack needs none")
+
+
+def settings(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
+    """Whether everything in the stack's file is right."""
+    settings_of(stack, places)
+    yield Finding("stack", "ok", f"{stack}: cloud {table.cloud_of(places.root, stack)}")
+
+
+def engine(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
+    """Which engine serves the stack."""
+    name, binary = choose_engine(environment_stack(stack, places, env))
+    yield Finding("engine", "ok", f"{name} ({binary})" if binary else f"{name}: Trainyard's own, on Pulumi's state format")
+
+
+def cloud(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
+    """Whether the cloud's credentials are there, and what it cannot give."""
+    adapter = open_cloud(table.cloud_of(places.root, stack), env, places)
+    credentials = "needs no credentials" if adapter.name == "local" else "credentials present"
+    where = f" (an emulator answers at {adapter.address})" if adapter.simulated else ""
+    yield Finding("cloud", "ok", f"{adapter.name}, {credentials}{where}")
+    if adapter.address and not adapter.simulated:
+        yield Finding("cloud's API", "warn", f"asked at {adapter.address}, not at {adapter.name}'s own address", "Right for your proxy.")
+    able = adapter.capabilities
+    if not able.self_terminate and not able.deadline:
+        text = "a pod of this cloud can be ended only from outside"
+        yield Finding("end of pods", "warn", text, "Let the reaper run from cron or CI.")
+
+
+def image(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
+    """Whether the image is one that cannot change under the user."""
+    values = settings_of(stack, places)
+    if table.cloud_of(places.root, stack) == "local":
+        return  # local pods show this machine's own files
+    name, template = values.get("image"), values.get("template")
+    if template:
+        yield Finding("image", "ok", f"as template {template} says")
+    elif name is not None and "@sha256:" in str(name):
+        yield Finding("image", "ok", str(name))
+    else:
+        text = "none set: the cloud's own, by a tag, which can move" if name is None else f"{name}: a tag can move"
+        yield Finding("image", "warn", text, "Name a linux/amd64 image by its digest; invoke image.build and image.push make one.")
+
+
+def old_names(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
+    """Variables of older guides that have no effect here, and what says the same now."""
+    for name, now in _OLD_NAMES.items():
+        if env.get(name):
+            yield Finding(name, "warn", "set, but without effect", now)
+
+
+def bucket(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
+    """Where results go, and how far the fence holds."""
+    values = settings_of(stack, places)
+    name, kind = values.get("bucket"), table.store_of(values, table.cloud_of(places.root, stack))
+    alone = "results come home over SSH, and the fence against late pods holds on this machine only"
+    if name == "none":
+        yield Finding("bucket", "warn", f"'bucket: none': {alone}", "Name a bucket in the stack's settings.")
+        return
+    if kind == "local":
+        yield Finding("bucket", "ok", "on the local S3 server")
+        return
+    found = store_settings(env, None if kind is None else str(kind), None if name is None else str(name), places)
+    if found is None:
+        yield Finding("bucket", "warn", f"no credentials of a store: {alone}", _CREDENTIALS_HELP)
+    else:
+        yield Finding("bucket", "ok", f"{found.kind}, bucket {found.bucket or 'made at the first up'}, credentials present")
+        if not found.presign and values.get("volume") != found.bucket:
+            text = f"{found.kind}'s S3 signs no URLs and its volume is not mounted in pods: results come home over SSH"
+            yield Finding(
+                "volume", "warn", text, f"Mount it: 'trainyard:volume: {found.bucket or 'ID'}' (pods are then rented in its data center)."
+            )
+
+
+def _store_group(store: str, names: tuple[str, ...], env: Mapping[str, str]) -> Finding:
+    try:
+        group(env, names)
+    except UserError as error:
+        return Finding(store, "fail", error.message, _CREDENTIALS_HELP)
+    return Finding(store, "ok", f"{', '.join(names)} set")
+
+
+CHECKERS: Mapping[str, Callable[..., Iterable[Finding]]] = {
+    "stack": settings,
+    "engine": engine,
+    "cloud": cloud,
+    "image": image,
+    "old names": old_names,
+    "bucket": bucket,
+}

@@ -1,0 +1,1 @@
+"""Leases: intents, fences, sweeps and the creation of pods under them. Knows nothing of Pulumi."""

@@ -1,0 +1,251 @@
+"""How one pod is created without ever paying for two: find what an earlier attempt left, else ask offer by offer.
+
+Everything here runs with the pod's intent locked. Knows nothing of Pulumi.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from trainyard.clouds.absence import LEAVE, Known, listing_pause, prove
+from trainyard.clouds.marker import PodName, parse_name
+from trainyard.clouds.protocol import Capabilities, Cloud, Offer, PodInfo, PodSpec
+from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, StillThere
+from trainyard.leases.intents import Intent, accepted
+from trainyard.leases.world import Interrupted, OperationWorld
+
+_FAR = datetime.max.replace(tzinfo=UTC)
+_DEAD = ("exited", "error")
+
+
+class Ambiguous(CloudError):
+    """The create request failed without a definite answer, and the pod is there."""
+
+    def __init__(self, info: PodInfo, offer: Offer, cause: Exception) -> None:
+        super().__init__(f"the cloud's answer to the create request was unclear ({cause}), but the pod is there: {info.id}")
+        self.info = info
+        self.offer = offer
+
+
+def find(world: OperationWorld, cloud: Cloud, intent: Intent, name: str) -> PodInfo | None:
+    """Return the pod of that name when the cloud has it; None is proof that it has not and will not get it.
+
+    Waits out a request without outcome, ends duplicates and pods of an older spec, waits for those that are
+    already leaving.
+    """
+    ours = _parts(name)
+    # Pods of an older spec, too: a list that misses the one that is being replaced must not make two of them.
+    ids = [pod.id for pod in accepted(world.places.intents, ours.lease_id) if pod.ended is None]
+    found = _look(world, cloud, intent, ours, ids)
+    if not found:
+        return None
+    _need_same_by_id(cloud, found)
+    alive = sorted((pod for pod in found if pod.name == name and _lives(pod)), key=lambda pod: (pod.created or _FAR, pod.id))
+    keep = alive[0] if alive else None
+    for pod in found:
+        if pod is not keep and pod.status != "terminating":
+            world.allowed(f"ending {pod.id}")
+            world.info(f"ending {pod.id} ({pod.name}): a leftover of the same lease")
+            cloud.terminate(pod.id)
+    if keep is not None:
+        intent.adopted(keep.id, keep.price_per_hour, world.time())
+        return keep
+    _wait_until_left(world, cloud, ours, ids)
+    return None
+
+
+def create(
+    world: OperationWorld,
+    cloud: Cloud,
+    intent: Intent,
+    offers: Sequence[Offer],
+    spec_for: Callable[[Offer], PodSpec],
+    limit: float | None = None,
+) -> tuple[PodInfo, Offer]:
+    """Ask for the pod, offer by offer, until one is taken at a price within ``limit`` dollars an hour.
+
+    Only a definite no, and a price in the answer that is too high, move on. Raises Ambiguous when the answer was
+    unclear and the pod is there, the cloud's own error otherwise; the intent then says whether the outcome is open.
+    """
+    refusals: list[str] = []
+    for offer in offers:
+        try:
+            info = _ask(world, cloud, intent, offer, spec_for(offer))
+        except NoCapacity as error:
+            refusals.append(f"{offer.id}: {error.message}")
+            continue
+        except Ambiguous as error:
+            if not too_dear(error.info, limit, offer):
+                raise
+            info = error.info
+        if not too_dear(info, limit, offer):
+            return info, offer
+        refusals.append(f"{offer.id}: {end_too_dear(world, cloud, intent, info, limit, offer)}")
+    raise NoCapacity("no offer could be rented: " + ("; ".join(refusals) or "the cloud has none that fits"))
+
+
+def too_dear(info: PodInfo, limit: float | None, offer: Offer | None = None) -> bool:
+    """Tell whether a pod costs more than was allowed; without a limit, clearly more than its offer said."""
+    if info.price_per_hour is None:
+        return False
+    if limit is None:
+        return offer is not None and info.price_per_hour > offer.price_per_hour * 1.1 + 0.05
+    return info.price_per_hour > limit + 1e-6
+
+
+def end_too_dear(
+    world: OperationWorld, cloud: Cloud, intent: Intent, info: PodInfo, limit: float | None, offer: Offer | None = None
+) -> str:
+    """End a pod that turned out too dear before anything boots on it, and return what is to be told.
+
+    Raises StillThere when its end is not proved: then nothing else is rented.
+    """
+    allowed = limit if limit is not None else offer.price_per_hour if offer is not None else 0.0
+    told = f"its pod {info.id} costs ${info.price_per_hour or 0:.2f}/h, allowed are ${allowed:.2f}/h: it was ended at once"
+    world.warn(told)
+    proof = prove(cloud, [Known(info.id, info.price_per_hour)], time=world.time, sleep=world.sleep, allowed=world.allowed)
+    proof.require("Nothing else was rented. Run destroy, then try again.")
+    intent.ended(info.id, proof.ended_at(info.id) or world.time())
+    return told
+
+
+def _ask(world: OperationWorld, cloud: Cloud, intent: Intent, offer: Offer, spec: PodSpec) -> PodInfo:
+    """Send a create request and write its outcome down; one more, once it is proved that an unclear first one made nothing."""
+    for again in (False, True):
+        world.go_on("renting")
+        world.asked_for("renting")
+        intent.start(offer.id, world.time())
+        try:
+            info = cloud.create(spec, offer)
+        except (NoCapacity, CloudRefused) as error:
+            intent.refused(error.message, world.time())
+            raise
+        except Exception as error:
+            found = _after_unclear(world, cloud, spec)
+            if found is None and (again or not isinstance(error, CloudUnknown)):
+                raise
+            found = found or _proved_unmade(world, cloud, intent, spec, error)
+            if found is not None:
+                intent.created(found.id, found.price_per_hour, world.time())
+                raise Ambiguous(found, offer, error) from error
+            world.warn(f"{error.message if isinstance(error, CloudError) else error}; no pod was made (proved), asking once more")
+            continue
+        if not info.price_per_hour:
+            info = replace(info, price_per_hour=offer.price_per_hour)  # it is not free because the answer leaves the price out
+        intent.created(info.id, info.price_per_hour, world.time())
+        return info
+    raise AssertionError("the second request has ended in one way or another")
+
+
+def _proved_unmade(world: OperationWorld, cloud: Cloud, intent: Intent, spec: PodSpec, error: Exception) -> PodInfo | None:
+    """Watch until an unclear request cannot bring a pod any more; return the one that it made, None when it made none.
+
+    Raises the request's own error where that cannot be proved: its outcome stays open.
+    """
+    try:
+        found = [pod for pod in _look(world, cloud, intent, _parts(spec.name), []) if pod.name == spec.name and _lives(pod)]
+    except (CloudError, Interrupted):
+        raise error from None
+    if found:
+        _need_same_by_id(cloud, found)
+        return min(found, key=lambda pod: (pod.created or _FAR, pod.id))
+    intent.refused("no pod was made, as the cloud's listings prove", world.time())
+    return None
+
+
+def listed(cloud: Cloud, ids: Sequence[str]) -> list[PodInfo]:
+    """Return the cloud's list, and of the pods that intents name those that it does not show (yet).
+
+    A listing may lag behind the answer to a create request; what an intent names is asked for by its id.
+    """
+    # One that is shown without its marks is as good as not shown.
+    pods = [pod for pod in cloud.list() if pod.lease_id is not None or pod.id not in ids]
+    known = {pod.id for pod in pods}
+    named = [cloud.get(pod_id) for pod_id in ids if pod_id not in known]
+    return [*pods, *(pod for pod in named if pod is not None)]
+
+
+def _need_same_by_id(cloud: Cloud, pods: Sequence[PodInfo]) -> None:
+    """Raise CloudUnknown for a list that mixes pods up: what by its id is another's is neither adopted nor ended."""
+    for pod in pods:
+        by_id = cloud.get(pod.id)
+        if by_id is not None and by_id.lease_id != pod.lease_id:
+            raise CloudUnknown(f"{cloud.name} lists pod {pod.id} with marks that it has not by its id")
+
+
+def open_until(capabilities: Capabilities, start: float, now: float) -> float:
+    """Return the time after which a request begun at ``start`` cannot bring a pod any more."""
+    # A clock that was set back must not make this wait longer than the rule itself.
+    return min(start, now) + capabilities.post_timeout + capabilities.settle
+
+
+def _look(world: OperationWorld, cloud: Cloud, intent: Intent, ours: PodName, ids: Sequence[str]) -> list[PodInfo]:
+    record = intent.record()
+    ids = list(dict.fromkeys([*record.ids, *ids]))
+    caps = cloud.capabilities
+    now = world.time()
+    if record.start is None or record.resolved:
+        return _same_logical(listed(cloud, ids), ours)
+    until, told, empty = open_until(caps, record.start, now), False, 0
+    while True:
+        pods = _same_logical(listed(cloud, ids), ours)
+        if pods:
+            return pods
+        left = until - world.time()
+        empty = empty + 1 if left <= 0 else 0
+        if empty >= caps.listings:
+            return []
+        if left > 1 and not told:
+            told = True
+            world.info(f"an earlier create request of {ours} has no known outcome: watching the cloud for {left:.0f} s")
+        world.sleep(min(left, 2.0) if left > 0 else listing_pause(caps))
+
+
+def _after_unclear(world: OperationWorld, cloud: Cloud, spec: PodSpec) -> PodInfo | None:
+    """List until the cloud must have shown what it accepted. Failing to list leaves the outcome open."""
+    until = world.time() + cloud.capabilities.settle
+    while True:
+        try:
+            found = [pod for pod in cloud.list() if pod.name == spec.name and pod.lease_id == spec.lease_id and _lives(pod)]
+        except CloudError as error:
+            world.warn(f"cannot list the cloud's pods after an unclear answer: {error}")
+            found = []
+        if found:
+            _need_same_by_id(cloud, found)
+            return min(found, key=lambda pod: (pod.created or _FAR, pod.id))
+        if world.time() >= until or world.control.changed.is_set():
+            return None
+        world.sleep(min(2.0, max(0.1, until - world.time())))
+
+
+def _wait_until_left(world: OperationWorld, cloud: Cloud, ours: PodName, ids: Sequence[str]) -> None:
+    until, pause = world.time() + LEAVE, 0.1
+    while left := _same_logical(listed(cloud, ids), ours):
+        if world.time() >= until:
+            names = ", ".join(f"{pod.id} ({pod.raw_status})" for pod in left)
+            raise StillThere(f"pods of this lease do not go away: {names}", hint="Nothing was rented. Run destroy, then try again.")
+        world.sleep(pause)
+        pause = min(2 * pause, 3.0)
+
+
+def _same_logical(pods: list[PodInfo], ours: PodName) -> list[PodInfo]:
+    """Return the pods of this lease and logical name, and those of the lease whose name is shown wrong: a lease has one pod."""
+    return [pod for pod in pods if pod.lease_id == ours.lease_id and _logical(pod) in (None, ours.logical_name)]
+
+
+def _logical(pod: PodInfo) -> str | None:
+    parts = parse_name(pod.name)
+    return parts.logical_name if parts else None
+
+
+def _lives(pod: PodInfo) -> bool:
+    return pod.status != "terminating" and pod.status not in _DEAD
+
+
+def _parts(name: str) -> PodName:
+    parts = parse_name(name)
+    if parts is None:
+        raise ValueError(f"not a pod name of ours: {name}")
+    return parts

@@ -1,0 +1,19 @@
+"""The bucket as resources name it: ``store`` (kind) and ``bucket`` (name). Loads the S3 client only when one is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainyard.leases.world import OperationWorld
+
+if TYPE_CHECKING:
+    from trainyard.storage.client import StoreSettings
+
+
+def settings_of(world: OperationWorld, store: str | None, bucket: str | None) -> StoreSettings | None:
+    """Return how to reach the bucket with the credentials at hand, None without a bucket or without credentials."""
+    if not bucket or bucket == "none":
+        return None
+    from trainyard.storage.client import store_settings  # boto3 costs 0.2 s and most operations need none
+
+    return store_settings(world.env, store, bucket, world.places)

@@ -1,0 +1,112 @@
+"""What a resource operation may touch: clock, sleep, settings, clouds, the engine's log; and when it has to stop.
+
+Two things end an operation early. *Cancel* (the user pressed Ctrl-C): waiting stops, what was begun is
+finished and reported. *Orphaned* (the engine died): nothing new is asked of any cloud, neither a create
+nor a terminate; only the request in flight is finished and written down.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from trainyard.errors import EngineError
+
+if TYPE_CHECKING:
+    from trainyard.clouds.protocol import Cloud
+    from trainyard.config import Places
+
+CONTROLLER = "TRAINYARD_CONTROLLER"
+"""Names the process whose command started the engine (tasks set it; plain ``pulumi`` does not)."""
+
+Severity = Literal["debug", "info", "warning", "error"]
+
+
+class Interrupted(EngineError):
+    """The operation was stopped from outside before it was done; what exists is on record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The two ways in which the whole plugin is told to stop."""
+
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    orphaned: threading.Event = field(default_factory=threading.Event)
+    changed: threading.Event = field(default_factory=threading.Event)
+    """Set with either of the others, so that a sleeper waits on one event."""
+
+    def cancel(self) -> None:
+        """Stop waiting; finish what was begun."""
+        self.cancelled.set()
+        self.changed.set()
+
+    def orphan(self) -> None:
+        """The engine is gone: begin nothing any more."""
+        self.orphaned.set()
+        self.changed.set()
+
+
+@dataclass(frozen=True, slots=True)
+class OperationWorld:
+    """The outside as one operation sees it; tests give their own clock and cloud."""
+
+    env: Mapping[str, str]
+    places: Places
+    open_cloud: Callable[[str], Cloud]
+    control: Control
+    log: Callable[[str, Severity], None]
+    time: Callable[[], float] = time.time
+    pause: Callable[[float], None] | None = None
+    """Replaces waiting in tests; None waits for real."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; raises Interrupted at once when the plugin is told to stop."""
+        self.go_on("waiting")
+        if self.pause is not None:
+            self.pause(seconds)
+        else:
+            self.control.changed.wait(seconds)
+        self.go_on("waiting")
+
+    def go_on(self, doing: str) -> None:
+        """Raise Interrupted when the plugin was cancelled or its engine died."""
+        self.allowed(doing)
+        if self.control.cancelled.is_set():
+            raise Interrupted(f"cancelled while {doing}")
+
+    def allowed(self, doing: str) -> None:
+        """Raise Interrupted when the engine died: whoever comes next must find things as they are."""
+        if self.control.orphaned.is_set():
+            raise Interrupted(f"the engine went away before {doing}")
+
+    def asked_for(self, doing: str) -> None:
+        """Raise Interrupted when the command that began this operation has died: nobody would follow what it makes.
+
+        An engine outlives its killed controller; a destroy may by then have found nothing and said so.
+        """
+        pid = self.env.get(CONTROLLER, "")
+        if pid.isdigit() and not _lives(int(pid)):
+            raise Interrupted(f"the command that asked for it (process {pid}) ended before {doing}")
+
+    def info(self, message: str) -> None:
+        """Tell the user something."""
+        self.log(message, "info")
+
+    def warn(self, message: str) -> None:
+        """Warn the user."""
+        self.log(message, "warning")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's process, or a system without /proc

@@ -1,0 +1,615 @@
+"""Keep a pod's lease from inside: end the training at stop, end the pod at end. It asks nobody.
+
+Started by the create request itself, so it runs from the pod's first second; a playbook only checks that
+``status.json`` says ``armed``. One file, standard library only, Python 3.8 or newer: it is sent to machines that
+have nothing else. It never holds an account key: only what the cloud itself put into the pod.
+
+Environment   TRAINYARD_STOP, TRAINYARD_END (UTC), TRAINYARD_LEASE_ID, WORKSPACE,
+              TRAINYARD_BUDGET and TRAINYARD_PRICE (dollars; dollars per hour), TRAINYARD_HEARTBEAT_MINUTES,
+              TRAINYARD_POD_SOCKET (local pods), RUNPOD_POD_ID, RUNPOD_API_KEY, RUNPOD_API_URL, RUNPOD_GRAPHQL_URL
+Folder        $WORKSPACE/.trainyard/warden/: status.json, log, deadlines.json (ours); heartbeat (touched by
+              controllers), budget.json (budget, spent, price, time). A lease that was extended or cut is asked from
+              the cloud where it can tell (local pods: the pod's socket)
+
+Stop          TERM to the process group of the job, once a job; the job saves; nothing else is killed before end.
+End           every way the cloud has, in turn, with growing pauses, for ever.
+Budget        used up means: stop, the rescue time, end; never later than the lease's own end.
+Heartbeat     silent for too long ends the pod only while no job runs and no uncommitted result lies on it.
+"""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+import email.utils
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+KEYS = ("RUNPOD_API_KEY", "CONTAINER_API_KEY", "SSH_HOST_ED25519_KEY", "JUPYTER_PASSWORD")
+"""What of its environment only the warden and the SSH server are to know."""
+TICK = 5.0
+"""Longest time (s) between two looks."""
+LONGEST_LEASE = 31 * 86400.0
+"""Seconds that a pod may exist whose end cannot be read."""
+RESCUE = 1800.0
+"""Seconds between stop and end where the lease does not tell both."""
+ASK_EVERY = 30.0
+"""Seconds between two questions whether the lease was changed."""
+TIMEOUT = 20.0
+"""Longest time (s) for an answer of a cloud or of the pod's socket."""
+RUNPOD_REST = "https://api.runpod.io/v2"
+RUNPOD_GRAPHQL = "https://api.runpod.io/graphql"
+GRAPHQL_READ = "query($input: PodFilter!) { pod(input: $input) { id } }"
+GRAPHQL_END = "mutation($input: PodTerminateInput!) { podTerminate(input: $input) }"
+
+
+class PodClock:
+    """The two clocks; the boot clock counts suspended time and cannot be set."""
+
+    def wall(self) -> float:
+        """Return UTC in seconds since 1970."""
+        return time.time()
+
+    def boot(self) -> float:
+        """Return seconds since the machine booted."""
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """One moment on both clocks: whichever comes first counts."""
+
+    wall: float
+    boot: float
+
+    def left(self, clock: PodClock) -> float:
+        """Return the seconds that are left."""
+        return min(self.wall - clock.wall(), self.boot - clock.boot())
+
+
+class Refused(Exception):
+    """A way of ending the pod did not work this time."""
+
+
+@dataclass(frozen=True)
+class EndingMethod:
+    """One way of ending this pod. ``prove`` returns the cloud's time where it tells one."""
+
+    name: str
+    prove: Callable[[], float | None]
+    end: Callable[[str], object]
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """Start the warden detached (``--foreground``: in this process) and return; a second one in the same pod does nothing."""
+    take_keys(arguments)
+    if "--foreground" not in arguments:
+        if os.fork():
+            return 0
+        os.setsid()
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    lock = claim(os.environ)
+    if lock is None:
+        return 0
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("-999")
+    if "--foreground" in arguments:
+        Warden(os.environ, PodClock()).run()
+    keep(lambda: Warden(os.environ, PodClock()).run())
+    return 0
+
+
+def take_keys(arguments: Sequence[str]) -> None:
+    """Hold the pod's keys in memory alone: what was in the environment at the start, every process of the pod can read in /proc.
+
+    The program starts itself anew without them and hands them over by a pipe. A warden that cannot do so goes on as it is.
+    """
+    if "--keys" in arguments:
+        with open(int(arguments[arguments.index("--keys") + 1])) as pipe:
+            os.environ.update(json.load(pipe))
+        return
+    keys = {name: value for name, value in os.environ.items() if name in KEYS}
+    if not keys:
+        return
+    with contextlib.suppress(OSError):
+        taken, given = os.pipe()
+        os.write(given, json.dumps(keys).encode())
+        os.close(given)
+        os.set_inheritable(taken, True)
+        rest = {name: value for name, value in os.environ.items() if name not in KEYS}
+        os.execve(sys.executable, [sys.executable, os.path.abspath(__file__), *arguments, "--keys", str(taken)], rest)
+
+
+def claim(env: Mapping[str, str]) -> int | None:
+    """Return the lock of this pod's warden, None when another holds it.
+
+    It lies on the pod's own disk: a network volume under WORKSPACE may be shared with other pods.
+    """
+    name = "trainyard-warden-{}-{}".format(env.get("RUNPOD_POD_ID", ""), env.get("TRAINYARD_LEASE_ID", ""))
+    try:
+        descriptor = os.open(os.path.join(tempfile.gettempdir(), name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return -1  # A full or read-only disk is no reason to leave the pod without a warden.
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def keep(run: Callable[[], None]) -> None:
+    """Run the warden in a child and start another whenever it dies (out of memory, a bug)."""
+    while True:
+        child = os.fork()
+        if child == 0:
+            try:
+                run()
+            finally:
+                os._exit(1)
+        os.waitpid(child, 0)
+        time.sleep(1)
+
+
+class Warden:
+    """The state of one pod's lease; ``tick`` is one look at it."""
+
+    def __init__(self, env: Mapping[str, str], clock: PodClock, ways: Sequence[EndingMethod] | None = None) -> None:
+        self.env, self.clock = env, clock
+        self.workspace = env.get("WORKSPACE") or "/workspace"
+        self.folder = os.path.join(self.workspace, ".trainyard", "warden")
+        with contextlib.suppress(OSError):
+            os.makedirs(self.folder, exist_ok=True)
+        self.ways = find_ways(env) if ways is None else list(ways)
+        self.started = clock.wall()
+        self.budget_fired: float | None = None
+        self.stop, self.end = self._first_deadlines()
+        self.state, self.reason = "watching", ""
+        self.proven, self.proof = False, "no way to end this pod from inside" if not self.ways else "not asked yet"
+        self.next_proof, self.proofs = clock.boot(), 0
+        self.stopped_jobs: set[str] = set()
+        self.attempts = 0
+        self.seen: dict[str, float] = {}
+        self.heard = self.asked = clock.boot()
+        self.patience = 60 * (float_or_none(env.get("TRAINYARD_HEARTBEAT_MINUTES")) or 0.0)
+        self.budget_stop: Deadline | None = self._budget_deadline(float_or_none(env.get("TRAINYARD_BUDGET")), 0.0, self.started)
+
+    def run(self) -> None:
+        """Watch until the pod is gone."""
+        self.log("armed: stop {}, end {}, ways {}".format(utc(self.stop), utc(self.end), ", ".join(w.name for w in self.ways) or "none"))
+        self.write_status()
+        while True:
+            self.clock.sleep(self.tick())
+
+    def tick(self) -> float:
+        """Do what is due now; return the seconds until the next look."""
+        self._reread()
+        if self.end is not None and self.end.left(self.clock) <= 0:
+            return self.end_pod("the lease is over")
+        if self._idle_and_silent():
+            return self.end_pod("no controller was heard of, and nothing here is worth keeping")
+        if self.stop is not None and self.stop.left(self.clock) <= 0:
+            self.stop_job("the lease's stop has come")
+        elif self.budget_stop is not None and self.budget_stop.left(self.clock) <= 0:
+            self._budget_used_up()
+        if not self.proven and self.ways and self.clock.boot() >= self.next_proof:
+            self._prove()
+        nearest = [d.left(self.clock) for d in (self.stop, self.end, self.budget_stop) if d is not None]
+        nearest += [self.heard + self.patience - self.clock.boot()] if self.patience else []
+        return max(0.05, min([TICK] + [left for left in nearest if left > 0]))
+
+    def stop_job(self, reason: str) -> None:
+        """Send TERM to the job's process group, once a job; its supervisor still writes the verdict."""
+        if self.state == "watching":
+            self._change("stopping", reason)
+        started = read_text(os.path.join(self.workspace, "job", "pid"))
+        if not started or started in self.stopped_jobs or not self.job_runs():
+            return
+        self.stopped_jobs.add(started)
+        try:
+            os.killpg(int(started), signal.SIGTERM)
+            self.log(f"TERM sent to the job (process group {started})")
+        except (OSError, ValueError) as error:
+            self.log(f"the job could not be signalled: {error}")
+
+    def end_pod(self, reason: str) -> float:
+        """Try the ways to end the pod; return the pause before the next try.
+
+        The first round trusts the first way that says yes; later rounds use all of them, because one said
+        yes and the pod is still here.
+        """
+        if self.state != "ending" or self.reason != reason:
+            self._change("ending", reason)
+        for way in self.ways:
+            try:
+                way.end(reason)
+                self.log(f"{way.name}: accepted")
+                if self.attempts == 0:
+                    break
+            except Refused as error:
+                self.log(f"{way.name}: {error}")
+        self.attempts += 1
+        return min(60.0, 2.0 ** min(self.attempts, 6))
+
+    def job_runs(self) -> bool:
+        """Tell whether a job runs: it has no verdict yet and its lock is held."""
+        job = os.path.join(self.workspace, "job")
+        if os.path.exists(os.path.join(job, "exit")) or not os.path.exists(os.path.join(job, "pid")):
+            return False
+        try:
+            with open(os.path.join(job, "lock")) as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
+
+    def uncommitted(self) -> bool:
+        """Tell whether something lies here that was not committed: a job's folder or any output, and no mark of a commit."""
+        marks = (os.path.join(self.workspace, ".trainyard", "committed"), os.path.join(self.workspace, "output", "_POD_COMMITTED"))
+        if any(os.path.exists(mark) for mark in marks):
+            return False
+        output = os.path.join(self.workspace, "output")
+        return os.path.isdir(os.path.join(self.workspace, "job")) or any(files for _, _, files in os.walk(output))
+
+    def log(self, text: str) -> None:
+        """Append one line to the log and to the container's own output; a full disk does not matter."""
+        line = f"{format_time(self.clock.wall())} warden: {text}\n"
+        with contextlib.suppress(OSError, ValueError):
+            # A container log that nobody reads any more must not hold the warden up.
+            if select.select([], [2], [], 0)[1]:
+                os.write(2, line.encode())
+        with contextlib.suppress(OSError), open(os.path.join(self.folder, "log"), "a") as file:
+            file.write(line)
+
+    def write_status(self) -> None:
+        """Say how things stand in ``status.json``."""
+        status = {
+            "armed": self.end is not None,
+            "pid": os.getpid(),
+            "lease_id": self.env.get("TRAINYARD_LEASE_ID"),
+            "pod_id": self.env.get("RUNPOD_POD_ID"),
+            "state": self.state,
+            "reason": self.reason,
+            "stop": utc(self.stop),
+            "end": utc(self.end),
+            "ways": [way.name for way in self.ways],
+            "key_sees_pod": self.proven,
+            "proof": self.proof,
+            "started": format_time(self.started),
+            "time": format_time(self.clock.wall()),
+        }
+        write_json(os.path.join(self.folder, "status.json"), status)
+
+    def _first_deadlines(self) -> tuple[Deadline | None, Deadline | None]:
+        """Return stop and end; after a restart in the same boot the earlier boot-clock deadlines stay."""
+        text = self.env.get("TRAINYARD_END")
+        end, stop = parse_time(text), parse_time(self.env.get("TRAINYARD_STOP"))
+        if end is None and text:
+            end = self.started + LONGEST_LEASE
+        kept = read_json(os.path.join(self.folder, "deadlines.json"))
+        if kept.get("key") != self._key():
+            kept = {}
+        else:
+            self.started = min(self.started, float_or_none(kept.get("started")) or self.started)
+            self.budget_fired = float_or_none(kept.get("budget_fired"))
+        found = [self._deadline(moment, kept.get(name)) for name, moment in (("stop", stop), ("end", end))]
+        self._remember(found[0], found[1])
+        return found[0], found[1]
+
+    def _key(self) -> Sequence[str | None]:
+        return [read_text("/proc/sys/kernel/random/boot_id"), self.env.get("RUNPOD_POD_ID"), self.env.get("TRAINYARD_LEASE_ID")]
+
+    def _remember(self, stop: Deadline | None, end: Deadline | None) -> None:
+        pairs = {name: [d.wall, d.boot] for name, d in (("stop", stop), ("end", end)) if d is not None}
+        kept = {"key": self._key(), "started": self.started, "budget_fired": self.budget_fired, **pairs}
+        write_json(os.path.join(self.folder, "deadlines.json"), kept)
+
+    def _deadline(self, moment: float | None, kept: object = None) -> Deadline | None:
+        if moment is None:
+            return None
+        boot = self.clock.boot() + moment - self.clock.wall()
+        if isinstance(kept, list) and len(kept) == 2 and kept[0] == moment:
+            boot = min(boot, float(kept[1]))
+        return Deadline(moment, boot)
+
+    def _reread(self) -> None:
+        """Take in what controllers changed: lease, heartbeat, budget."""
+        self._ask_cloud()
+        if self._changed("heartbeat"):
+            self.heard = self.clock.boot()
+        if self._changed("budget.json"):
+            given = read_json(os.path.join(self.folder, "budget.json"))
+            budget, spent = float_or_none(given.get("budget")), float_or_none(given.get("spent")) or 0.0
+            if budget is None:
+                return  # half a file tells nothing: what was known holds
+            when = float_or_none(given.get("time")) or self.seen["budget.json"]
+            self.budget_stop = self._budget_deadline(budget, spent, when, float_or_none(given.get("price")))
+            self.log(f"budget: stop for it at {utc(self.budget_stop)}")
+
+    def _mtime(self, name: str) -> float:
+        try:
+            return os.stat(os.path.join(self.folder, name)).st_mtime
+        except OSError:
+            return 0.0
+
+    def _changed(self, name: str) -> bool:
+        mtime, before = self._mtime(name), self.seen.get(name, 0.0)
+        self.seen[name] = mtime
+        return mtime not in (0.0, before)
+
+    def _ask_cloud(self) -> None:
+        """Take over a changed lease: now and then, and always before acting on the one that is known."""
+        due = any(d is not None and d.left(self.clock) <= 0 for d in (self.stop, self.end))
+        path = self.env.get("TRAINYARD_POD_SOCKET")
+        if not path or (not due and self.clock.boot() - self.asked < ASK_EVERY):
+            return
+        self.asked = self.clock.boot()
+        told = ask_lease(path)
+        for name in ("stop", "end"):
+            moment, current = float_or_none(told.get(name)), getattr(self, name)
+            if moment is not None and (current is None or abs(moment - current.wall) >= 1):
+                setattr(self, name, self._deadline(moment))
+                self.log(f"{name} is now {format_time(moment)}")
+                self._remember(self.stop, self.end)
+                self.write_status()
+        if self.state == "stopping" and self.stop is not None and self.stop.left(self.clock) > 0:
+            self._change("watching", "the lease was extended")
+
+    def _budget_deadline(self, budget: float | None, spent: float, when: float, price: float | None = None) -> Deadline | None:
+        price = price or float_or_none(self.env.get("TRAINYARD_PRICE"))
+        if budget is None or not price or price <= 0:
+            return None
+        return self._deadline(when + (budget - spent) / price * 3600 - self._rescue())
+
+    def _rescue(self) -> float:
+        return max(0.0, self.end.wall - self.stop.wall) if self.stop is not None and self.end is not None else RESCUE
+
+    def _budget_used_up(self) -> None:
+        """Stop now; the end moves up to the rescue time from now, never further back than the lease's own.
+
+        A restart of the container does not start the rescue time again.
+        """
+        self.budget_fired = self.budget_fired or self.clock.wall()
+        self._remember(self.stop, self.end)
+        end = self._deadline(self.budget_fired + self._rescue())
+        if end is not None and (self.end is None or end.left(self.clock) < self.end.left(self.clock)):
+            self.end = end
+        self.stop, self.budget_stop = self._deadline(self.clock.wall()), None
+        self.stop_job("the budget is used up")
+        self.write_status()
+
+    def _idle_and_silent(self) -> bool:
+        if not self.patience or self.clock.boot() - self.heard < self.patience:
+            return False
+        return not self.job_runs() and not self.uncommitted()
+
+    def _prove(self) -> None:
+        """Ask each way whether it reaches this very pod; the cloud's own time makes the boot-clock deadline exact."""
+        said = []
+        for way in self.ways:
+            try:
+                told = way.prove()
+            except Refused as error:
+                said.append(f"{way.name}: {error}")
+                continue
+            self.proven, self.proof = True, f"{way.name} sees this pod"
+            if told is not None:
+                self._believe_cloud_time(told)
+            break
+        else:
+            self.proof = "; ".join(said)
+        self.proofs += 1
+        self.next_proof = self.clock.boot() + min(300.0, 2.0 ** min(self.proofs, 9))
+        self.log(self.proof)
+        self.write_status()
+
+    def _believe_cloud_time(self, told: float) -> None:
+        for name in ("stop", "end"):
+            current = getattr(self, name)
+            if current is not None:
+                boot = self.clock.boot() + current.wall - told
+                setattr(self, name, Deadline(current.wall, min(current.boot, boot)))
+
+    def _change(self, state: str, reason: str) -> None:
+        self.state, self.reason = state, reason
+        self.log(f"{state}: {reason}")
+        self.write_status()
+
+
+def find_ways(env: Mapping[str, str]) -> list[EndingMethod]:
+    """Return the ways this pod can be ended from inside, the narrowest first."""
+    ways = []
+    path = env.get("TRAINYARD_POD_SOCKET")
+    if path:
+        ways.append(EndingMethod("pod socket", lambda: prove_socket(path), lambda reason: tell_socket(path, f"end {reason}\n")))
+    pod, key = env.get("RUNPOD_POD_ID"), env.get("RUNPOD_API_KEY")
+    if pod and key:
+        rest = "{}/pods/{}".format((env.get("RUNPOD_API_URL") or RUNPOD_REST).rstrip("/"), pod)
+        graphql = env.get("RUNPOD_GRAPHQL_URL") or RUNPOD_GRAPHQL
+        ways.append(EndingMethod("RunPod REST", lambda: prove_rest(rest, key, pod), lambda _: request("DELETE", rest, key)))
+        ways.append(
+            EndingMethod("RunPod GraphQL", lambda: prove_graphql(graphql, key, pod), lambda _: ask_graphql(graphql, key, pod, GRAPHQL_END))
+        )
+        if shutil.which("runpodctl"):
+            ways.append(EndingMethod("runpodctl", lambda: runpodctl("get", "pod", pod), lambda _: runpodctl_end(pod)))
+    return ways
+
+
+def tell_socket(path: str, line: str, answered: bool = False) -> str:
+    """Send a line to the pod's own socket (an empty one only proves that somebody listens); return the answer's first line."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(TIMEOUT)
+            connection.connect(path)
+            connection.sendall(line.encode())
+            return connection.makefile().readline() if answered else ""
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from None
+
+
+def prove_socket(path: str) -> None:
+    """Find somebody listening on the pod's own socket; it tells no time."""
+    tell_socket(path, "")
+
+
+def ask_lease(path: str) -> dict[str, object]:
+    """Return the lease as the local cloud keeps it, nothing when it does not tell."""
+    try:
+        told = json.loads(tell_socket(path, "lease\n", answered=True) or "{}")
+    except (Refused, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def request(method: str, url: str, key: str, body: object | None = None) -> tuple[object, float | None]:
+    """Make one request; return the JSON answer (None without one) and the server's time. Raises Refused."""
+    data = None if body is None else json.dumps(body).encode()
+    # RunPod's edge refuses urllib's own name as a bot.
+    headers = {"Authorization": "Bearer " + key, "Content-Type": "application/json", "User-Agent": "trainyard-warden/1"}
+    try:
+        ask = urllib.request.Request(url, data=data, method=method, headers=headers)
+        with urllib.request.urlopen(ask, timeout=TIMEOUT, context=trust()) as answer:
+            text = answer.read(1 << 20)
+            date = email.utils.parsedate_tz(answer.headers.get("Date", ""))
+            return (json.loads(text) if text.strip() else None), (email.utils.mktime_tz(date) if date else None)
+    except urllib.error.HTTPError as error:
+        raise Refused(f"HTTP {error.code}") from None
+    except (OSError, ValueError) as error:
+        raise Refused(str(error) or type(error).__name__) from None
+
+
+def trust() -> ssl.SSLContext:
+    """Return a context with a CA bundle; bare images have none, but pip brings its own."""
+    context = ssl.create_default_context()
+    if not context.cert_store_stats()["x509_ca"]:
+        for module in ("certifi", "pip._vendor.certifi"):
+            with contextlib.suppress(ImportError, OSError):
+                context.load_verify_locations(__import__(module, fromlist=["where"]).where())
+                break
+    return context
+
+
+def prove_rest(url: str, key: str, pod: str) -> float | None:
+    """Read this very pod with its own key."""
+    answer, told = request("GET", url, key)
+    if not isinstance(answer, dict) or answer.get("id") != pod:
+        raise Refused("the answer is not this pod")
+    return told
+
+
+def prove_graphql(url: str, key: str, pod: str) -> float | None:
+    """Read this very pod over GraphQL."""
+    data, told = ask_graphql(url, key, pod, GRAPHQL_READ)
+    found = data.get("pod")
+    if not isinstance(found, dict) or found.get("id") != pod:
+        raise Refused("the answer is not this pod")
+    return told
+
+
+def ask_graphql(url: str, key: str, pod: str, query: str) -> tuple[dict[str, object], float | None]:
+    """Ask about this pod; return the answer's data and the server's time."""
+    answer, told = request("POST", url, key, {"query": query, "variables": {"input": {"podId": pod}}})
+    if not isinstance(answer, dict) or answer.get("errors"):
+        raise Refused("the answer holds an error")
+    data = answer.get("data")
+    return (data if isinstance(data, dict) else {}), told
+
+
+def runpodctl(*words: str) -> None:
+    """Run RunPod's own tool, which every pod has."""
+    try:
+        done = subprocess.run(["runpodctl", *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Refused(str(error)) from None
+    if done.returncode:
+        raise Refused(f"exit code {done.returncode}")
+
+
+def runpodctl_end(pod: str) -> None:
+    """End the pod with the tool's present words, else with its older ones."""
+    try:
+        runpodctl("pod", "delete", pod)
+    except Refused:
+        runpodctl("remove", "pod", pod)
+
+
+def parse_time(text: object) -> float | None:
+    """Return the moment of ``2026-11-24T03:00:00Z``, None for anything else."""
+    try:
+        return float(calendar.timegm(time.strptime(str(text), "%Y-%m-%dT%H:%M:%SZ")))
+    except ValueError:
+        return None
+
+
+def format_time(moment: float) -> str:
+    """Return a moment as UTC text."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+
+
+def utc(deadline: Deadline | None) -> str | None:
+    """Return a deadline's wall-clock time as text."""
+    return None if deadline is None else format_time(deadline.wall)
+
+
+def float_or_none(value: object) -> float | None:
+    """Return a number, None for anything that is not a finite one."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if abs(number) < 1e15 else None
+
+
+def read_text(path: str) -> str:
+    """Return a small file's text, empty when it cannot be read."""
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def read_json(path: str) -> dict[str, object]:
+    """Return a JSON object, an empty one when there is none."""
+    try:
+        value = json.loads(read_text(path) or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_json(path: str, value: object) -> None:
+    """Replace a file in one step; a full disk does not matter."""
+    with contextlib.suppress(OSError):
+        with open(path + ".tmp", "w") as file:
+            json.dump(value, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path + ".tmp", path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

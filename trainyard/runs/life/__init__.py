@@ -1,0 +1,1 @@
+"""The life of a run: rent, start, follow, judge, commit, tear down."""

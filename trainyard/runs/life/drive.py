@@ -1,0 +1,326 @@
+"""Drive a run from wherever it is to its end: up, start, follow, commit, destroy, summary.
+
+Every step can be repeated: a controller killed at any instant is continued by the next one, which reads the record
+and goes on. A pod is ended because of a Verdict, never because of an exception: from "started" on the trouble of a
+controller is told and leaves the run as it is.
+
+What speaks SSH and S3 is imported where it is used: 1 s of imports then passes while the engine rents the pod.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import threading
+import time
+from typing import Any, Literal
+
+from trainyard.errors import CloudError, Detached, DiskFull, EngineError, StillThere, TrainyardError, UserError
+from trainyard.faults import readable
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life import teardown, trouble
+from trainyard.runs.life.rent import rent
+from trainyard.runs.life.verdict import Verdict
+from trainyard.runs.records.keepsake import Keepsake
+from trainyard.runs.records.notes import note, note_cost
+from trainyard.runs.records.record import Phase, RunFolder, RunRecord
+from trainyard.runs.records.stackresources import LEASE, POD, resources_of
+from trainyard.runs.records.summary import cost, summarize, write_summary
+from trainyard.runs.signals import how, leaving
+
+_ASKED = 5
+"""How often a pod is asked whether it has a job whose start was not answered."""
+
+
+def drive(context: CommandContext, folder: RunFolder, cancel: Literal["now", "saving"] | None = None) -> dict[str, Any]:
+    """Drive one attempt to its end and return its summary, which tells a failed training, too.
+
+    ``cancel`` is a person's word that it shall end: ``now`` without saving anything.
+
+    Raises Detached when a person leaves while the training runs, Busy when another controller drives it, StillThere
+    or DiskFull when trouble here has left it as it is or the end of its pod could not be proved.
+    """
+    kept = Keepsake()
+    while True:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(folder.driving())
+            except OSError as error:
+                raise trouble.untouched(context, readable_record(folder), folder, error) from error
+            held.enter_context(leaving())
+            record = readable_record(folder)
+            try:
+                kept.take(context, record, folder)
+                if cancel and not record.judged:
+                    _cancel(context, record, folder, cancel)
+                return _through(context, record, folder, kept)
+            except KeyboardInterrupt as left:
+                raise _left(context, record, folder, left) from None
+            except StillThere:
+                raise  # the teardown has told it all
+            except BaseException as error:
+                if not kept.put_back(context, record, folder):
+                    told = trouble.untouched(context, record, folder, error)
+                    raise told from None if told is error else error
+
+
+def readable_record(folder: RunFolder) -> RunRecord:
+    """Return a run's record; raises StillThere when it cannot be read: what it has rented may be there."""
+    try:
+        return folder.load()
+    except UserError as error:
+        raise StillThere(error.message, hint=error.hint) from None
+
+
+def _cancel(context: CommandContext, record: RunRecord, folder: RunFolder, how: Literal["now", "saving"]) -> None:
+    record.cancelled = True
+    if how == "now" or not record.begun:
+        _take(context, record, folder, Verdict("person", "cancelled", 1))
+
+
+def _through(context: CommandContext, record: RunRecord, folder: RunFolder, kept: Keepsake) -> dict[str, Any]:
+    if not record.judged:
+        threading.Thread(target=_preload, daemon=True).start()
+        verdict = (None if record.reached("started") else _begin(context, record, folder)) or _train(context, record, folder, kept)
+        _take(context, record, folder, verdict)
+    return _end(context, record, folder)
+
+
+def _begin(context: CommandContext, record: RunRecord, folder: RunFolder) -> Verdict | None:
+    """Rent and start; return why it failed, None when the training has been started.
+
+    Nothing of value is on the pod before: any failure may end it, a fault of ours too.
+    """
+    if record.starting:
+        found = _ask_the_pod(context, record)
+        if isinstance(found, Verdict):
+            return found
+        if found:
+            _advance(context, record, folder, "started")
+            return None
+    try:
+        if not record.reached("up"):
+            _rent(context, record, folder)
+        if folder.cancelled:
+            return Verdict("person", "cancelled before the training started", 1)
+        _start(context, record, folder)
+    except KeyboardInterrupt as left:
+        return Verdict("person", f"interrupted by {how(left)} before the training had started", 130)
+    except BaseException as error:
+        failed = readable(error, lambda: context.places.logs)
+        if record.starting and _has_begun(context, record, error):
+            context.ui.warn(f"{failed.message}\nThe training has begun all the same: going on with it")
+            _advance(context, record, folder, "started")
+            return None
+        # Whether something still stands there is for the teardown to say, which comes now.
+        return Verdict("start", str(failed), CloudError.exit_code if isinstance(failed, StillThere) else failed.exit_code)
+    _advance(context, record, folder, "started")
+    return None
+
+
+def _rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+    note(context, record, "up")
+    rent(context, record, folder)
+    record.pod["created_epoch"] = _created(record)
+    record.pod["rung"] = _rung(context, record)
+    folder.save(record)
+    note(context, record, "rented", pod=record.pod.get("pod_id"), price_per_hour=record.pod.get("price_per_hour"))
+
+
+def _start(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+    from trainyard.runs.life import start
+    from trainyard.runs.records.pod import pod_of
+
+    pod = pod_of(context, record)
+    record.starting = True
+    folder.save(record)
+    with folder.stage(record, "start"):
+        start.start(context, record, folder, pod)
+
+
+def _has_begun(context: CommandContext, record: RunRecord, error: BaseException) -> bool:
+    """Tell whether the job runs though its start has failed: its answer may have been lost, and this machine asleep for hours.
+
+    Raises the error itself where the start was sent and the pod does not tell.
+    """
+    from trainyard.remote import reconnect
+    from trainyard.runs.life.start import Unclear
+
+    for attempt in range(_ASKED):
+        try:
+            return _ask_the_pod(context, record) is True
+        except Exception:
+            if not isinstance(error, Unclear):
+                return False
+            time.sleep(reconnect.pause(attempt))
+    raise error
+
+
+def _ask_the_pod(context: CommandContext, record: RunRecord) -> Verdict | bool:
+    """Return whether the controller that died at the start had started the job, which may have trained for hours since."""
+    from trainyard.remote import jobs
+    from trainyard.runs.life import follow
+    from trainyard.runs.records.pod import pod_of
+
+    pod = pod_of(context, record)
+    try:
+        with pod.connect() as transport:
+            return jobs.status(transport, pod.path("job")).state != "absent"
+    except TrainyardError:
+        over = follow.ended_from_outside(record, pod)
+        if over is None:
+            raise
+        return over
+
+
+def _train(context: CommandContext, record: RunRecord, folder: RunFolder, kept: Keepsake) -> Verdict:
+    """Follow the training and bring its result to safety; return whose word ends the run."""
+    from trainyard.runs.life import follow
+    from trainyard.runs.records.pod import pod_of
+
+    pod = pod_of(context, record)
+    kept.take(context, record, folder)  # once more: before, there was no pod, or no training
+    if not record.reached("trained"):
+        with folder.stage(record, "train"):
+            over = follow.follow(context, record, folder, pod)
+        if over is not None:
+            return _cut_off(context, record, folder, over)
+        _advance(context, record, folder, "trained", exit_code=record.exit_code)
+    from trainyard.runs.life import finish
+
+    leaves, doing = (lambda: str(trouble.detached(record, "told twice"))), "the way of the result to safety"
+    with teardown.shielded(leaves, context.ui.fail, doing, code=Detached.exit_code):
+        try:
+            with folder.stage(record, "commit"):
+                return finish.commit(context, record, folder, pod)
+        except Exception:
+            over = follow.ended_from_outside(record, pod)
+            if over is None:
+                raise
+            return _cut_off(context, record, folder, over)
+
+
+def _cut_off(context: CommandContext, record: RunRecord, folder: RunFolder, over: Verdict) -> Verdict:
+    """Return the verdict on a run whose pod has gone: one that lost its controller after the commit has succeeded all the same."""
+    from trainyard.runs.life import finish
+
+    if over.by == "person":
+        return over
+    try:
+        return finish.found(context, record, folder) or over
+    except TrainyardError as error:
+        raise StillThere(
+            f"{over.error}, and whether the result of {record.id} has reached its bucket cannot be asked: {error.message}",
+            hint=f"Ask again with: invoke attach {record.id}\nGive it up with: invoke cancel {record.id} --now",
+        ) from None
+
+
+def _take(context: CommandContext, record: RunRecord, folder: RunFolder, verdict: Verdict) -> None:
+    """Write the verdict down: from here on the pod may be ended, by whoever drives the run next."""
+    record.cancelled = record.cancelled or folder.cancelled
+    if verdict.error is None:
+        record.phase = "committed"
+    else:
+        record.error, record.error_code = verdict.error, verdict.code
+        record.training_success = bool(record.training_success)
+        context.ui.fail(verdict.error.partition("\n")[0])  # with the log's last lines it ends the summary
+    try:
+        if not record.pod:
+            _remember_pod(context, record, folder)
+        folder.save(record)
+    except (OSError, TrainyardError) as error:
+        # It is known all the same: a pod with nothing left to save must not go on billing because of our disk.
+        context.ui.warn(f"the verdict on {record.id} could not be written down: {readable(error, lambda: context.places.logs)}")
+    told = {"s3_key": (record.result or {}).get("s3_key")} if verdict.error is None else {"by": verdict.by, "error": verdict.error}
+    note(context, record, "committed" if verdict.error is None else "failed", **told)
+
+
+def _end(context: CommandContext, record: RunRecord, folder: RunFolder) -> dict[str, Any]:
+    """End the pod of a judged run, then tell; what cannot be written after that is said and changes nothing."""
+    if not record.reached("ended"):
+        teardown.destroy_run(context, record, folder)
+        record.ended, record.phase = time.time(), "ended"
+    try:
+        _tell(context, record, folder)
+        _settle(context, record, folder)
+    except Exception as error:
+        why = readable(error, lambda: context.places.logs)
+        context.ui.fail(f"the pod of {record.id} is gone; what is kept of the run here could not all be written: {why.message}")
+        summary = summarize(record, folder)
+        return {**summary, "exit_status": summary["exit_status"] or (why.exit_code if isinstance(why, DiskFull) else 0)}
+    return summarize(record, folder)
+
+
+def _settle(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+    """Leave nothing half done in the bucket; what only came home is pushed now that no pod waits for it."""
+    if record.begun and record.bucket:
+        from trainyard.runs.life import roads
+
+        if roads.settle(context, record, folder):
+            write_out(context, record, folder)
+
+
+def write_out(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+    """Write record and summary, and bring home what a person looks at."""
+    from trainyard.runs.records.home import bring_home
+
+    folder.save(record)
+    write_summary(record, folder)
+    bring_home(context, record, folder)
+
+
+def _tell(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+    folder.save(record)
+    note(context, record, "ended", cost=cost(record))
+    note_cost(context, record)
+    write_out(context, record, folder)
+
+
+def _left(context: CommandContext, record: RunRecord, folder: RunFolder, left: KeyboardInterrupt) -> BaseException:
+    """Return what a person who leaves is told."""
+    if record.reached("ended"):
+        return left
+    if record.begun and not record.judged:
+        return trouble.detached(record, how(left))
+    return trouble.untouched(context, record, folder, TrainyardError(f"interrupted by {how(left)}"))
+
+
+def _remember_pod(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+    """Take what a failed up has left in the state, so that the teardown can name it and prove it gone."""
+    from trainyard.stacks import facade
+
+    resources = facade.resources(context.run_stack(record, folder))
+    for lease in resources_of(resources, LEASE, replaced=True):
+        record.pod["lease_id"] = lease.outputs.get("lease_id")
+    for pod in resources_of(resources, POD, replaced=True):
+        price = pod.outputs.get("price_per_hour")
+        record.pod |= {"pod_id": pod.id, "price_per_hour": price, "created_epoch": record.created}
+
+
+def _advance(context: CommandContext, record: RunRecord, folder: RunFolder, phase: Phase, **data: Any) -> None:
+    record.phase = phase
+    folder.save(record)
+    note(context, record, phase, **data)
+
+
+def _rung(context: CommandContext, record: RunRecord) -> str | None:
+    """Return how the local cloud contains this pod ("namespace" or "process"); None on other clouds."""
+    cloud = context.cloud_of(record)
+    pod = cloud.get(str(record.pod["pod_id"])) if cloud.name == "local" else None
+    return pod.raw_status.partition("(")[2].rstrip(")") or None if pod else None
+
+
+def _preload() -> None:
+    with contextlib.suppress(Exception):  # who needs it says what is wrong with it
+        for name in ("start", "follow", "finish", "home"):
+            importlib.import_module(f"trainyard.runs.{name}")
+
+
+def _created(record: RunRecord) -> float:
+    from trainyard.clouds.marker import parse_time
+
+    moment = parse_time(str(record.pod.get("created_at")))
+    if moment is None:
+        raise EngineError(f"the pod's creation time '{record.pod.get('created_at')}' is not a time")
+    # The cloud's clock may be wrong; the pod was rented after the run was prepared, and before now.
+    return min(time.time(), max(record.created, moment.timestamp()))

@@ -1,0 +1,75 @@
+"""From a verdict to a result: judge the training, commit what it left where it can be found again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainyard.errors import ForeignResult, TrainyardError, UserError
+from trainyard.remote.reconnect import Reconnecting
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life.judge import declared_anywhere, declared_of, judge, keep
+from trainyard.runs.life.roads import DeliveryRoad, GivenUp, ResultSelection, told
+from trainyard.runs.life.verdict import Verdict
+from trainyard.runs.records.pod import ReachablePod
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.stores import store_of
+from trainyard.storage import commit as storage_commit
+from trainyard.storage.client import sync_command
+from trainyard.storage.manifest import ResultKey
+from trainyard.storage.markers import refuse_foreign
+
+
+def commit(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod) -> Verdict:
+    """Judge the training and bring what it left to safety; sets ``training_success`` and ``result``, returns its verdict.
+
+    What a failure or a stop left is kept as no success. Whatever it raises, the run has no verdict yet: the caller
+    leaves the pod as it is.
+    """
+    record.cancelled = record.cancelled or folder.cancelled
+    with Reconnecting(pod.connect, name=f"pod {pod.id}") as transport:
+        way = DeliveryRoad(context, record, folder, pod, transport)
+        try:
+            said = way.linked(lambda: declared_anywhere(folder, record, pod, transport))
+            verdict = judge(record, folder, said)
+            how = keep(record, folder, said)
+            what = f"no success ({how.why}): what there is is kept," if how else ""
+            where = "to the bucket" if record.bucket else "to this machine (no bucket is set)"
+            with context.ui.stage("result", f"{what} {where}".strip()):
+                record.result = way.save(ResultSelection(said.outputs, said.excludes, how))
+        except GivenUp:
+            return Verdict("person", "cancelled", 1)
+        folder.save(record)
+    return verdict
+
+
+def found(context: CommandContext, record: RunRecord, folder: RunFolder) -> Verdict | None:
+    """Return the verdict on a run whose result is in its bucket already (a controller died after it wrote it); sets ``result``."""
+    settings, key = store_of(context, record.bucket), ResultKey(record.user, record.label, record.attempt)
+    if settings is None:
+        return None
+    try:
+        refuse_foreign(settings, key, record.token)
+    except ForeignResult:
+        return None
+    done = storage_commit.committed(settings, key, record.token)
+    if done is None:
+        return None
+    record.training_success, record.result = done.ending is None, told(done) | {"road": "bucket"}
+    if done.ending is None:
+        return Verdict("training")
+    record.exit_code = done.ending.exit_code if record.exit_code is None else record.exit_code
+    try:
+        return judge(record, folder, declared_of(folder))
+    except UserError:  # an adopted run has no bundle at home, and its pod is gone
+        return Verdict("training", f"the training was no success: {done.ending.why}", 1)
+
+
+def sync_line(context: CommandContext, summary: Mapping[str, Any]) -> str | None:
+    """Return the exact ``aws s3 sync`` command for a run's result."""
+    try:
+        settings = store_of(context, summary["bucket"])
+    except (OSError, TrainyardError):
+        return None  # a run that is over is not spoiled by keys that are half set now, nor by a folder that cannot be read
+    key = summary["s3_key"]
+    return sync_command(settings, key, f"./{summary['label']}") if settings and key else None

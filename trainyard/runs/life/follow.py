@@ -1,0 +1,259 @@
+"""Follow a training to its verdict: log and metrics come home byte for byte, the budget is kept on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import threading
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from trainyard.clouds.marker import parse_time
+from trainyard.errors import CloudError, HostKeyChanged, PodFailed, TrainyardError, Unreachable
+from trainyard.remote import jobs
+from trainyard.remote.follow import Tail
+from trainyard.remote.follow import follow as follow_job
+from trainyard.remote.jobs import JobStatus
+from trainyard.remote.protocol import Transport
+from trainyard.remote.reconnect import Reconnecting
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life.heartbeat import beat
+from trainyard.runs.life.outlook import Outlook
+from trainyard.runs.life.verdict import Verdict
+from trainyard.runs.records.home import mend_copies, take_reports
+from trainyard.runs.records.notes import note
+from trainyard.runs.records.pod import ReachablePod
+from trainyard.runs.records.progress import ProgressLine, duration
+from trainyard.runs.records.record import RunFolder, RunRecord, is_driven
+from trainyard.runs.records.summary import cost
+
+STOP_GRACE = 300.0
+"""Seconds a training may take to save after it was told to stop."""
+
+OWN_PROGRAM = "command"
+"""The recipe of programs of one's own: most report no figures, so what they print is shown."""
+
+_ASK_CLOUD_EVERY = 20.0
+_ASK_CLOUD_FIRST = 3.0
+_HEARTBEAT_EVERY = 30.0
+_STOP_AGAIN = 2.0
+_ASK_CLOCK_EVERY = 15.0
+_WARDEN_FIRST = 20.0
+"""Seconds after the lease's stop in which the pod's own warden tells the training; it kills none that does not listen."""
+
+
+class _Over(Exception):
+    """The cloud or a person has ended the training: nothing is left to follow."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+
+
+def follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod) -> Verdict | None:
+    """Follow until the training has ended and set ``record.exit_code`` (or ``vanished``), or return whose word ended the pod before.
+
+    A lost link is waited out. Whatever it raises (KeyboardInterrupt on Ctrl-C, HostKeyChanged at once, PodFailed
+    when the job is not to be understood) says nothing about the training, which goes on.
+    """
+    try:
+        status = _follow(context, record, folder, pod)
+    except _Over as over:
+        return over.verdict
+    if status.state == "lost":
+        # Its lock is free and it left no exit code: nothing of it runs any more.
+        record.vanished = jobs.verdict(status)
+        return None
+    if status.state != "exited":
+        gone = f"nothing of it is left in {pod.path('job')} (was the container started anew?)"
+        raise PodFailed(f"the training has no verdict: {gone if status.state == 'absent' else jobs.verdict(status)}")
+    record.exit_code = status.exit_code
+    return None
+
+
+def _follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod) -> JobStatus:
+    with (
+        Reconnecting(pod.connect, name=f"pod {pod.id}") as transport,
+        _appending(folder.log) as log,
+        _appending(folder.metrics) as metrics,
+        ProgressLine(context.ui, lambda: cost(record)) as line,
+    ):
+        line.feed(folder.metrics.read_bytes())
+        outlook = Outlook(record, context.ui.warn)
+
+        def take_log(data: bytes) -> None:
+            if not os.fstat(log.fileno()).st_size:
+                note(context, record, "first output")
+            _write(log, data)
+            if record.recipe == OWN_PROGRAM:
+                line.log(data)
+
+        def take_metrics(data: bytes) -> None:
+            _write(metrics, data)
+            line.feed(data)
+            outlook.look(line.metrics)
+
+        tails = [
+            Tail(pod.path("job", "log"), take_log, folder.log.stat().st_size),
+            Tail(pod.path("output", "metrics.jsonl"), take_metrics, folder.metrics.stat().st_size),
+        ]
+        watch = _Watch(context, record, folder, pod, transport)
+        status = follow_job(transport, pod.path("job"), tails, tick=watch.tick, on_link=watch.on_link)
+        take_reports(transport, pod.path("output"), folder)
+        for name in mend_copies(transport, {tails[0].path: folder.log, tails[1].path: folder.metrics}):
+            context.ui.warn(f"{name} here was not what the pod has, and was fetched anew")
+        return status
+
+
+def ended_from_outside(record: RunRecord, pod: ReachablePod) -> Verdict | None:
+    """Return the verdict when the cloud says that nothing runs on the pod any more, None while something may.
+
+    Once the training is done its result may still lie on a pod that was only stopped: then nothing but its absence counts.
+    """
+    said = pod.over(stopped_too=not record.reached("trained"))
+    if said is None:
+        return None
+    end = parse_time(str(record.pod.get("end")))
+    if end is not None and end.timestamp() <= time.time():
+        return Verdict("lease", f"the lease was over at {record.pod['end']}: {said}", CloudError.exit_code)
+    return Verdict("cloud", said, CloudError.exit_code)
+
+
+def watch_files(context: CommandContext, folder: RunFolder, *, poll: float) -> None:
+    """Show the progress that another controller writes, until it lets go of the run."""
+    record = folder.load()
+    with ProgressLine(context.ui, lambda: cost(record)) as line:
+        offset, seen = 0, folder.log.stat().st_size if folder.log.is_file() else 0
+        while is_driven(folder):
+            if record.recipe == OWN_PROGRAM and folder.log.is_file():
+                with folder.log.open("rb") as log:
+                    log.seek(seen)
+                    data = log.read()
+                seen += len(data)
+                line.log(data)
+            if folder.metrics.is_file():
+                with folder.metrics.open("rb") as metrics:
+                    metrics.seek(offset)
+                    data = metrics.read()
+                offset += len(data)
+                line.feed(data)
+            time.sleep(poll)
+
+
+class _Watch:
+    """What is looked after while bytes flow: is the pod still there, is the budget used up, do we live."""
+
+    def __init__(self, context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, transport: Transport) -> None:
+        self.context, self.record, self.folder, self.pod, self.transport = context, record, folder, pod, transport
+        self.lost_since: float | None = None
+        self.asked = self.beaten = time.monotonic()
+        self.stopping: threading.Thread | None = None
+        self.told = ""
+        self.ahead: float | None = None
+        self.clock_asked = -math.inf
+
+    def on_link(self, lost: str | None) -> None:
+        """Say that the link went or came back; the training goes on either way."""
+        self.lost_since = time.monotonic() if lost else None
+        self.asked = time.monotonic() - _ASK_CLOUD_EVERY + _ASK_CLOUD_FIRST
+        if lost:
+            self.context.ui.warn(f"no link to the pod, the training goes on: {lost}")
+        else:
+            self.context.ui.say("           link is back")
+
+    def tick(self) -> None:
+        """Run about twice a second."""
+        now = time.monotonic()
+        if self.folder.cancelled_now:
+            raise _Over(Verdict("person", "cancelled", 1))
+        for path in (self.folder.path / "run.json", self.folder.log):
+            if not path.exists():
+                raise FileNotFoundError(errno.ENOENT, "was deleted while the run is driven", str(path))
+        if self.lost_since is not None and now - self.asked > _ASK_CLOUD_EVERY:
+            self.asked = now
+            if verdict := ended_from_outside(self.record, self.pod):
+                raise _Over(verdict)
+        if self.lost_since is None and now - self.beaten > _HEARTBEAT_EVERY:
+            self.beaten = now
+            self._beat()
+        if self.folder.cancelled:
+            self._stop("the run is cancelled")
+        elif self._due(time.time()) and (why := self._due_by_the_pod()):
+            self._stop(why)
+
+    def _due(self, now: float) -> str:
+        """Return why the training must stop at a moment, empty when it need not."""
+        if self.record.budget is not None and cost(self.record, now) >= self.record.budget:
+            return f"the budget of ${self.record.budget:.2f} is used up"
+        return "its lease's stop has come" if self._lease_stops(now) else ""
+
+    def _due_by_the_pod(self) -> str:
+        """Return the same by the pod's own clock: a wrong one here must not cost a training."""
+        if self.lost_since is None and time.monotonic() - self.clock_asked > _ASK_CLOCK_EVERY:
+            self.clock_asked = time.monotonic()
+            self._ask_clock()
+        if self.ahead is None:
+            return ""
+        why = self._due(time.time() - self.ahead)
+        if not why and not self.told:
+            self.told = "clock"
+            self.context.ui.warn(
+                f"the clock of this machine is {duration(self.ahead)} ahead of the pod's, which counts: the training goes on"
+            )
+        return why
+
+    def _ask_clock(self) -> None:
+        with contextlib.suppress(Unreachable):
+            told = self.transport.exec("date +%s", timeout=10).stdout
+            self.ahead = time.time() - float(told) if told.strip().isdigit() else None
+
+    def _lease_stops(self, now: float) -> bool:
+        stop = parse_time(str(self.record.pod.get("stop")))
+        return stop is not None and now >= stop.timestamp() + _WARDEN_FIRST
+
+    def _stop(self, why: str) -> None:
+        """Tell the training to save and end, in a thread: the log comes home meanwhile, and a lost link only means once more."""
+        if self.lost_since is not None or (self.stopping is not None and self.stopping.is_alive()):
+            return
+        if why != self.told:
+            self.told = self.record.stop_reason = why
+            self.context.ui.warn(f"{why}: the training is stopped and saved, which may take {duration(self._grace())} at most")
+            if self.folder.cancelled:
+                self.context.ui.say(f"           invoke cancel {self.record.id} --now ends the pod at once; what is on it is lost")
+        self.stopping = threading.Thread(target=self._tell_stop, daemon=True)
+        self.stopping.start()
+
+    def _tell_stop(self) -> None:
+        with contextlib.suppress(TrainyardError):
+            self._ask_clock()
+            jobs.stop(self.transport, self.pod.path("job"), grace=self._grace())
+        time.sleep(_STOP_AGAIN)
+
+    def _grace(self) -> float:
+        """Return how long the training may save: at most half of what is left of the lease, the other half brings it to safety."""
+        end = parse_time(str(self.record.pod.get("end")))
+        if end is None:
+            return STOP_GRACE
+        now = time.time() - (self.ahead or 0.0)
+        half = max(1.0, (end.timestamp() - now) / 2)
+        return half if self._lease_stops(now) else min(STOP_GRACE, half)
+
+    def _beat(self) -> None:
+        try:
+            beat(self.transport, self.pod)
+        except HostKeyChanged:
+            raise
+        except Unreachable:
+            return  # the readers notice it themselves and say so
+
+
+def _appending(path: Path) -> BinaryIO:
+    return open(path, "ab", buffering=0)
+
+
+def _write(stream: BinaryIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(stream.fileno(), view) :]

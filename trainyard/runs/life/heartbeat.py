@@ -1,0 +1,54 @@
+"""What the warden on a run's pod hears of its controller: that it lives, and what the money really comes to."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from trainyard.errors import TrainyardError
+from trainyard.remote.protocol import Transport, quote
+from trainyard.remote.transfer import put_bytes
+from trainyard.runs.records.pod import ReachablePod
+from trainyard.runs.records.record import RunRecord
+from trainyard.runs.records.summary import cost
+
+EVERY = 60.0
+"""Seconds between two beats while no log is followed."""
+
+
+def beat(transport: Transport, pod: ReachablePod) -> None:
+    """Tell the warden that a controller lives."""
+    folder = quote(pod.path(".trainyard", "warden"))
+    transport.exec(f"[ ! -d {folder} ] || touch {folder}/heartbeat", timeout=10)
+
+
+@contextmanager
+def beating(pod: ReachablePod) -> Iterator[None]:
+    """Go on telling it while something long is done that makes no job run yet: sending data may take hours."""
+    done = threading.Event()
+
+    def go_on() -> None:
+        while not done.wait(EVERY):
+            try:
+                with pod.connect() as transport:
+                    beat(transport, pod)
+            except TrainyardError:
+                continue  # whoever works on the pod meets the same trouble, and tells it
+
+    thread = threading.Thread(target=go_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def tell_budget(transport: Transport, record: RunRecord, pod: ReachablePod) -> None:
+    """Tell the warden what is left of the budget, at the price that the pod really has; earlier pods of the run count."""
+    price = record.pod.get("price_per_hour")
+    if record.budget is None or not price:
+        return
+    told = {"budget": record.budget, "spent": cost(record), "price": float(price)}  # as of now, by the pod's clock
+    put_bytes(transport, pod.path(".trainyard", "warden", "budget.json"), json.dumps(told).encode())

@@ -1,0 +1,69 @@
+"""Will the training be over before it is stopped? Told once, while there is still something to be done about it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from trainyard.clouds.marker import parse_time
+from trainyard.runs.records.progress import Metrics, duration
+from trainyard.runs.records.record import RunRecord
+from trainyard.runs.records.summary import cost
+
+LEAST_STEPS = 5
+LEAST_SECONDS = 30.0
+"""The first steps of a training are slow; what is told after fewer is a guess."""
+
+
+class Outlook:
+    """Looks at the pace of one training."""
+
+    def __init__(self, record: RunRecord, warn: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:
+        self.record, self.warn, self.clock = record, warn, clock
+        self.told = False
+
+    def look(self, metrics: Metrics) -> None:
+        """Warn once when the training ends later than its lease's stop or its budget allow."""
+        if self.told or not _steady(metrics):
+            return
+        left, now = metrics.eta(), self.clock()
+        stops = _stops(self.record, now)
+        if left is None or not stops:
+            return
+        at, why, option = min(stops)
+        if now + left <= at:
+            return
+        self.told = True
+        self.warn(_text(self.record, metrics, now, left, at, why, option))
+
+
+def _steady(metrics: Metrics) -> bool:
+    if metrics.first_time is None or metrics.last_time is None:
+        return False
+    return metrics.step - metrics.first_step >= LEAST_STEPS and metrics.last_time - metrics.first_time >= LEAST_SECONDS
+
+
+def _stops(record: RunRecord, now: float) -> list[tuple[float, str, str]]:
+    """Return what will stop the training: when, why, and the option that moves it."""
+    stops = []
+    lease = parse_time(str(record.pod.get("stop")))
+    if lease is not None:
+        stops.append((lease.timestamp(), "its lease's stop", "--hours"))
+    price = float(record.pod.get("price_per_hour") or 0.0)
+    if record.budget is not None and price > 0:
+        stops.append((now + (record.budget - cost(record, now)) / price * 3600, f"its budget of ${record.budget:.2f}", "--budget"))
+    return stops
+
+
+def _text(record: RunRecord, metrics: Metrics, now: float, left: float, at: float, why: str, option: str) -> str:
+    late = now + left - at
+    pace = (metrics.total - metrics.step) / left
+    step = metrics.step + int(pace * max(0.0, at - now))
+    more = 1.1 * late / 3600
+    need = record.hours + more if option == "--hours" else (record.budget or 0.0) + more * float(record.pod.get("price_per_hour") or 0.0)
+    return (
+        f"at this pace the training needs {duration(left)} more and is stopped in {duration(at - now)} by {why}, at about step {step:,} "
+        f"of {metrics.total:,}; its outputs and newest checkpoint are kept then. To have all of it: invoke cancel {record.id} now, and "
+        f"start it with {option} {math.ceil(need * 2) / 2:g}"
+    )

@@ -1,0 +1,146 @@
+"""From settings to a pod: the settings of a run's own stack, and its up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainyard import yamlfile
+from trainyard.clouds.local.hardware import REGION
+from trainyard.config import PROJECT
+from trainyard.errors import BootFailed, NoCapacity
+from trainyard.runs.context import CommandContext
+from trainyard.runs.planning.shape import remember_failure
+from trainyard.runs.records.ledger import Ledger
+from trainyard.runs.records.pods import Deletions, note_deleted, take_known
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.stackresources import ENDPOINT, POD, resources_of
+from trainyard.stacks import facade
+from trainyard.stacks.model import OperationOutcome, Stack
+from trainyard.stacks.settings import ensure_stack, salt_of
+
+# What shapes a pod and therefore travels from the environment's settings into each run's own stack.
+POD_SETTINGS = (
+    "cloud", "gpu", "gpu_count", "image", "template", "disk_gb", "volume", "ports", "regions", "tier", "spot", "max_price",
+    "rescue_minutes", "heartbeat_minutes", "boot_accepted_minutes", "boot_image_minutes", "boot_ssh_minutes", "engine", "registry",
+    "pod_env", "min_cuda", "min_vram_gb", "only_offers", "avoid_offers", "image_gb",
+)  # fmt: skip
+BOOT_TRIES = 3
+"""How many pods are tried, each of another offer, before a run gives up."""
+
+
+def write_run_settings(
+    context: CommandContext, record: RunRecord, folder: RunFolder, outputs: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """Write the settings of the attempt's own stack: what shapes its pod, and the environment's outputs, secrets encrypted."""
+    environment = context.stack(record.environment)
+    config: dict[str, Any] = {key: settings[key] for key in POD_SETTINGS if settings.get(key) is not None}
+    config.setdefault("cloud", record.environment)
+    config |= {
+        "run": str(record.id), "attempt": record.attempt, "hours": record.hours, "fence_id": outputs["fence_id"],
+        "ssh_public_key": outputs["ssh_public_key"], "ssh_key_file": outputs["ssh_key_file"],
+    }  # fmt: skip
+    if record.budget is not None:
+        config["budget"] = record.budget
+    for key in ("bucket", "store", "endpoint", "region"):
+        if outputs.get(key):
+            config[f"fence_{key}"] = outputs[key]
+    config["host_key_seed"] = {"secure": facade.encrypter(environment).encrypt(str(outputs["host_key_seed"]))}
+    document = {"config": {f"{PROJECT}:{key}": value for key, value in config.items()}}
+    folder.config.write_text(yamlfile.dump(document), encoding="utf-8")
+    # A run's stack takes its environment's salt: one key derivation serves both.
+    ensure_stack(context.run_stack(record, folder), salt=salt_of(environment))
+
+
+def rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+    """Bring up the attempt's stack: lease, pod, endpoint, readiness; fills ``record.pod``.
+
+    A pod that does not boot is replaced by one of the next offer, BOOT_TRIES pods in all. Raises an error of the
+    failure's kind with the provider's words; what exists by then is in the state.
+    """
+    stack = context.run_stack(record, folder)
+    avoid = _avoided(folder)
+    failures: list[str] = []
+    take_known(record, facade.resources(stack), context.places.intents)
+    for attempt in range(BOOT_TRIES):
+        with context.ui.stage("up", "lease and pod"), folder.stage(record, "up"):
+            outcome = _up(context, record, stack)
+        record.engine = outcome.engine
+        if outcome.ok:
+            break
+        offer = _offer_that_did_not_boot(stack)
+        boot = outcome.problem.kind == "boot-failed"
+        other = not boot
+        last = bool(boot and outcome.problem.facts.get("lease_over")) or attempt + 1 == BOOT_TRIES
+        if not last and (_is_there_after_all(stack) or (offer is not None and other)):
+            context.ui.warn(f"{outcome.reason()}\nthe pod is there: going on with it")
+            continue
+        if offer is not None:
+            _remember(context, record, offer, outcome)
+        if offer is None or offer in avoid or last:
+            error = outcome.error("the pod could not be brought up: ", *failures)
+            # Out of offers because their pods did not boot is a failed boot, not a cloud without capacity.
+            raise BootFailed(error.message, facts=error.facts) if failures and isinstance(error, NoCapacity) else error
+        avoid.append(offer)
+        failures.append(f"before that, with {offer}: {outcome.reason()}")
+        context.ui.warn(f"{outcome.reason()}\nthe next offer is tried; {offer} is avoided")
+        _avoid(folder, avoid)
+    found = facade.outputs(stack)
+    record.pod = {key: value for key, value in found.items() if key not in ("host_key_seed",)}
+    record.phase = "up"
+    folder.save(record)
+    context.ui.say(f"rented     {_taken(record)}")
+
+
+def _taken(record: RunRecord) -> str:
+    """Say what was taken, at the price of the create's answer: the estimate may have named several."""
+    pod = record.pod
+    gpu = f"{pod.get('gpu_count')}x {pod['gpu']}" if pod.get("gpu") else "CPU"
+    price = "price unknown" if pod.get("price_per_hour") is None else f"${float(pod['price_per_hour']):.2f}/h"
+    where = f" in {pod['pod_region']}" if pod.get("pod_region") not in (None, "", REGION) else ""
+    return f"{gpu} at {price}{where}: pod {pod.get('pod_id')}, its lease ends {pod.get('end')}"
+
+
+def _up(context: CommandContext, record: RunRecord, stack: Stack) -> OperationOutcome:
+    """Bring the stack up; each pod that was accepted is noted, also the one that makes room for the next."""
+    events = Deletions(context.ui.engine_event)
+    try:
+        return facade.operate(stack, "up", events)
+    finally:
+        resources = facade.readable_resources(stack)
+        note_deleted(record, events.at, resources)
+        take_known(record, resources, context.places.intents)
+
+
+def _is_there_after_all(stack: Stack) -> bool:
+    """Tell whether the create was answered unclearly and the pod was found on the list: it is in the state, with that error."""
+    return any(pod.half for pod in resources_of(facade.resources(stack), POD))
+
+
+def _offer_that_did_not_boot(stack: Stack) -> str | None:
+    """Return the offer of a pod that exists without an address, None when something else failed."""
+    resources = facade.resources(stack)
+    if resources_of(resources, ENDPOINT):
+        return None
+    offers = [pod.outputs.get("offer") for pod in resources_of(resources, POD)]
+    return str(offers[-1]) if offers and offers[-1] else None
+
+
+def _remember(context: CommandContext, record: RunRecord, offer: str, outcome: OperationOutcome) -> None:
+    if outcome.problem.facts.get("hosts_fault"):
+        remember_failure(Ledger(context.places.ledger), record.id, context.cloud_of(record).name, offer, outcome.reason())
+
+
+def _avoided(folder: RunFolder) -> list[str]:
+    config = yamlfile.load_map(folder.config)["config"]
+    assert isinstance(config, dict)
+    found = config.get(f"{PROJECT}:avoid_offers")
+    return [str(offer) for offer in found] if isinstance(found, list) else []
+
+
+def _avoid(folder: RunFolder, offers: list[str]) -> None:
+    document = yamlfile.load_map(folder.config)
+    config = document["config"]
+    assert isinstance(config, dict)
+    config[f"{PROJECT}:avoid_offers"] = list(offers)
+    folder.config.write_text(yamlfile.dump(document), encoding="utf-8")

@@ -1,0 +1,253 @@
+"""Which road a result takes: into its bucket or, where that stays shut, home over SSH and from there into the bucket.
+
+Brief trouble decides nothing: a lost link is waited for, a store that fails for the moment is asked again, and where
+neither road goes both are tried until the lease leaves no time for it. What only came home is pushed and sealed when
+the pod has gone, by this controller or by the next `invoke recover`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trainyard.clock import REAL, Clock
+from trainyard.clouds.marker import parse_time
+from trainyard.errors import DiskFull, ForeignResult, HostKeyChanged, PodCannotUpload, StoreError, TrainyardError, Unreachable
+from trainyard.remote import reconnect
+from trainyard.remote.protocol import Transport
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.pod import ReachablePod
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.stores import store_of
+from trainyard.storage import commit as storage_commit
+from trainyard.storage import direct
+from trainyard.storage.client import StoreSettings
+from trainyard.storage.deliver import DeliveryPatience, Progress
+from trainyard.storage.manifest import Keep, LeftOut, ResultKey
+from trainyard.storage.push import push
+
+T = TypeVar("T")
+
+STORE_PATIENCE = 900.0
+"""Seconds a store may fail before the result comes home over SSH: the pod costs money meanwhile, and a push can follow."""
+POD_PATIENCE = 180.0
+"""The same for a store that only the pod cannot reach: a firewall does not open."""
+MARGIN = 300.0
+RATE = 10e6
+"""What the road over SSH must be left: some minutes, and a second for each of these bytes."""
+_LONGEST_PAUSE = 300.0
+_NO_LEASE = 6 * 3600.0
+_ASK_CLOUD_EVERY = 20.0
+_TELL_AGAIN = 600.0
+
+
+class GivenUp(Exception):
+    """A person wants the run's end without anything saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSelection:
+    """What of the output folder is the result; with ``keep`` it is what a training left that was no success."""
+
+    outputs: Sequence[str]
+    excludes: Sequence[str]
+    keep: Keep | None = None
+
+
+class DeliveryRoad:
+    """The way of one result to safety, over one transport that is dialled again when its link was lost."""
+
+    def __init__(
+        self,
+        context: CommandContext,
+        record: RunRecord,
+        folder: RunFolder,
+        pod: ReachablePod,
+        transport: Transport,
+        clock: Clock | None = None,
+    ) -> None:
+        self.context, self.record, self.folder, self.pod, self.transport = context, record, folder, pod, transport
+        self.clock = clock or REAL
+        self.key = ResultKey(record.user, record.label, record.attempt)
+        end = parse_time(str(record.pod.get("end")))
+        self.end = end.timestamp() if end else self.clock.now() + _NO_LEASE
+        self.began = self.clock.now()
+        self.size, self.asked, self.told, self.lost, self.shown = 0, 0.0, 0.0, False, ""
+
+    def linked(self, call: Callable[[], T]) -> T:
+        """Return what ``call`` returns, called again after each lost link; raises its Unreachable when the pod or its lease is over."""
+        tries = 0
+        while True:
+            self._look()
+            try:
+                return call()
+            except HostKeyChanged:
+                raise
+            except Unreachable as error:
+                if not self.lost or self.clock.now() - self.told > _TELL_AGAIN:
+                    self.lost, self.told = True, self.clock.now()
+                    self.context.ui.warn(f"no link to the pod, waiting for it: {error}")
+                if self.clock.now() >= self.end or self._is_over():
+                    raise
+                self.clock.pause(reconnect.pause(tries))
+                tries += 1
+
+    def save(self, wanted: ResultSelection) -> dict[str, Any]:
+        """Bring the result to safety and return where it is.
+
+        Raises what the last road said when none goes and no time is left, GivenUp when a person wants nothing saved.
+        """
+        settings = store_of(self.context, self.record.bucket)
+        if settings is None:
+            self.context.ui.warn("no bucket is set: the result is fetched over SSH before the pod is ended")
+            return self._home(wanted) | {"road": "ssh", "road_why": "no bucket is set", "owed": False}
+        tries = 0
+        while True:
+            try:
+                return self._bucket(settings, wanted) | {"road": "bucket", "road_why": None, "owed": False}
+            except StoreError as error:
+                problem = error
+            try:
+                self.context.ui.warn(f"{problem.message}\nThe result comes home over SSH instead.")
+                owed = not isinstance(problem, ForeignResult)
+                return self._home(wanted) | {"road": "ssh", "road_why": problem.message, "owed": owed}
+            except (HostKeyChanged, Unreachable):
+                raise
+            except TrainyardError as error:
+                both = f"{problem.message}; and over SSH: {error.message}"
+                if not problem.passing or self.clock.now() >= self._last():
+                    raise (DiskFull if isinstance(error, DiskFull) else StoreError)(both, hint=error.hint) from error
+                self.context.ui.warn(f"{both}\nBoth are tried again until {_hour(self._last())}.")
+                self._wait(min(_LONGEST_PAUSE, 30.0 * 2.0**tries))
+                tries += 1
+
+    def _bucket(self, settings: StoreSettings, wanted: ResultSelection) -> dict[str, Any]:
+        tries = 0
+        while True:
+            try:
+                done = self.linked(lambda: self._commit(settings, wanted))
+                self._tell_lost(done.left_out)
+                return told(done)
+            except StoreError as error:
+                now = self.clock.now()
+                over = self.began + (POD_PATIENCE if isinstance(error, PodCannotUpload) else STORE_PATIENCE)
+                if not error.passing or now >= min(over, self._last()):
+                    raise
+                if not tries:
+                    until = _hour(min(over, self._last()))
+                    self.context.ui.warn(f"{error.message}\nIt is tried again until {until}; then the result comes home over SSH.")
+                self._wait(min(60.0, 5.0 * 2.0**tries))
+                tries += 1
+
+    def _commit(self, settings: StoreSettings, wanted: ResultSelection) -> storage_commit.Committed:
+        return storage_commit.commit(
+            settings, self.transport, self.key, self.pod.path("output"), wanted.outputs, wanted.excludes, token=self.record.token,
+            keep=wanted.keep, on_progress=self._progress, patience=DeliveryPatience(pause=self.clock.pause),
+            volume=self.record.pod.get("volume_path"),
+        )  # fmt: skip
+
+    def _home(self, wanted: ResultSelection) -> dict[str, Any]:
+        home = self.record.id.home(self.context.places.root / "out")
+        outputs = [*wanted.outputs, "status.json"] if wanted.keep else wanted.outputs  # what a bucket holds among the logs
+        got = self.linked(
+            lambda: direct.fetch(
+                self.transport, self.key, self.pod.path("output"), outputs, wanted.excludes, home, token=self.record.token,
+                keep=wanted.keep, on_progress=self._progress, pause=self.clock.pause,
+            )
+        )  # fmt: skip
+        self._tell_lost(got.left_out)
+        return told(got)
+
+    def _progress(self, progress: Progress) -> None:
+        self._look()
+        self.size = max(self.size, progress.total)
+        if self.lost:
+            self.lost = False
+            self.context.ui.say("           link is back")
+        if progress.text and progress.text != self.shown:
+            self.shown = progress.text
+            self.context.ui.say(f"           {progress.text}")
+
+    def _tell_lost(self, left_out: Sequence[LeftOut]) -> None:
+        """Warn of what should be in the result and is not: it goes with the pod."""
+        lost = [entry for entry in left_out if entry.wanted]
+        for entry in lost[:10]:
+            self.context.ui.warn(f"not in the result: {entry.path}: {entry.why}")
+        if len(lost) > 10:
+            self.context.ui.warn(f"not in the result: {len(lost) - 10} more (run-summary.json names them)")
+
+    def _look(self) -> None:
+        if self.folder.cancelled_now:
+            raise GivenUp
+
+    def _wait(self, seconds: float) -> None:
+        self._look()
+        self.clock.pause(max(1.0, min(seconds, self._last() - self.clock.now())))
+
+    def _is_over(self) -> bool:
+        """Ask the cloud, now and then, whether there is still a pod to wait for."""
+        if self.clock.now() - self.asked < _ASK_CLOUD_EVERY:
+            return False
+        self.asked = self.clock.now()
+        return self.pod.over() is not None
+
+    def _last(self) -> float:
+        """Return when the road over SSH must be taken at the latest."""
+        return self.end - MARGIN - self.size / RATE
+
+
+def _hour(moment: float) -> str:
+    return time.strftime("%H:%M UTC", time.gmtime(moment))
+
+
+def told(done: storage_commit.Committed | direct.Fetched) -> dict[str, Any]:
+    """Return what a record keeps of a result."""
+    places = {"local_path": str(done.path)} if isinstance(done, direct.Fetched) else {
+        "s3_url": done.s3_url, "s3_key": done.s3_key, "logs_url": done.logs_url,
+    }  # fmt: skip
+    return places | {
+        "manifest_sha256": done.manifest_sha256, "files": done.files, "bytes": done.bytes,
+        "left_out": [[entry.path, entry.size] for entry in done.left_out if not entry.wanted],
+        "not_carried": [[entry.path, entry.why] for entry in done.left_out if entry.wanted],
+        "kept": asdict(done.ending) if done.ending else None,
+    }  # fmt: skip
+
+
+def is_owed(record: RunRecord) -> bool:
+    """Tell whether a result came home and should be in the bucket, too."""
+    return bool(record.result and record.result.get("owed"))
+
+
+def settle(context: CommandContext, record: RunRecord, folder: RunFolder) -> bool:
+    """When the pod has gone: push a result that only came home, else leave no upload open; True when the result was pushed.
+
+    Trouble is told with the command that goes on, and changes nothing.
+    """
+    try:
+        settings = store_of(context, record.bucket)
+        if settings is None:
+            return False
+        if is_owed(record):
+            _push(context, record, folder, settings)
+            return True
+        if record.result is None and record.begun:
+            storage_commit.drop_open(settings, ResultKey(record.user, record.label, record.attempt))
+    except TrainyardError as error:
+        if is_owed(record):
+            path = (record.result or {}).get("local_path")
+            context.ui.warn(f"the result lies in {path} and not in the bucket yet: {error}\nBring it there with: invoke recover")
+        else:
+            where = f"See them with: invoke audit --stack {record.environment}"
+            context.ui.warn(f"parts of an upload may be left in the bucket: {error}\n{where}")
+    return False
+
+
+def _push(context: CommandContext, record: RunRecord, folder: RunFolder, settings: StoreSettings) -> None:
+    assert record.result is not None
+    logs = {"train.log": folder.log, "metrics.jsonl": folder.metrics, "config.json": folder.bundle / "config.json"}
+    with context.ui.stage("push", "what came home, into the bucket"):
+        done = push(settings, Path(record.result["local_path"]), {name: path for name, path in logs.items() if path.is_file()})
+    record.result = record.result | told(done) | {"road": "ssh, then bucket", "owed": False}

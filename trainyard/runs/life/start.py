@@ -1,0 +1,97 @@
+"""From a reachable pod to a started training: run playbooks/train.yml on it. Running it twice starts one job."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from trainyard import playbook
+from trainyard.clouds.volume import volume_env
+from trainyard.errors import TrainyardError, Unreachable
+from trainyard.playbook import Host, TextReporter
+from trainyard.recipes.declared import Declared
+from trainyard.remote.transfer import put_bytes
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life.heartbeat import beating, tell_budget
+from trainyard.runs.life.judge import declared_of
+from trainyard.runs.planning.bucketdata import signed_urls
+from trainyard.runs.planning.consent import secret_values
+from trainyard.runs.records.pod import ReachablePod
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.verbs.adopt import RUN_FILE, told_to_pod
+
+
+class Unclear(TrainyardError):
+    """The start of the job was sent, and whether it runs was not told."""
+
+    exit_code = Unreachable.exit_code
+
+
+def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod) -> None:
+    """Prove the pod, put bundle and data on it with their hashes, start the job.
+
+    Raises PodFailed with the task that failed, Unreachable when the link is lost, Unclear when it was lost too late to
+    know whether the job runs.
+    """
+    book = playbook.load(folder.playbooks / "train.yml")
+    told = variables(context, record, folder, pod, declared_of(folder))
+    with (
+        context.ui.stage("start", "pre-flight, bundle, job"),
+        (folder.path / "playbook.log").open("a", encoding="utf-8") as log,
+        pod.connect() as transport,
+        beating(pod),
+    ):
+        put_bytes(transport, pod.path(*RUN_FILE), told_to_pod(record))
+        tell_budget(transport, record, pod)
+        if record.data.get("kind") == "s3":
+            urls = signed_urls(context, (record.bucket or {}).get("store"), record.data["files"])
+            put_bytes(transport, pod.path("input", ".sources.json"), json.dumps(urls).encode(), mode=0o600)
+        reporter = TextReporter(lambda text: print(text, file=log, flush=True))
+        report = playbook.run(book, {"pod": Host(transport, {})}, told, reporter=reporter)
+        if report.exit_code == Unreachable.exit_code and "job" in report.facts.get("pod", {}):
+            raise Unclear(report.reason())
+        report.raise_for_failure()
+    tell_of_warden(context, record, report.facts["pod"].get("warden"))
+
+
+def tell_of_warden(context: CommandContext, record: RunRecord, warden: object) -> None:
+    """Say and keep whether the pod can be ended from inside: its warden has asked the cloud with the pod's own key."""
+    told = warden if isinstance(warden, dict) else {}
+    proven, why = told.get("key_sees_pod") is True, str(told.get("proof") or "its warden does not say")
+    record.pod |= {"ends_itself": proven, "ends_itself_proof": why}
+    if not proven:
+        context.ui.warn(
+            f"only from outside can pod {record.pod.get('pod_id')} be ended: its warden's own key does not reach it ({why}).\n"
+            f"Its lease is over at {record.pod.get('end')}: leave this running, or run then: invoke reap --stack {record.environment}"
+        )
+
+
+def variables(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, said: Declared) -> dict[str, Any]:
+    """Return what train.yml is told (playbooks/train.yml names them)."""
+    files = [item for item in record.data.get("files", []) if record.data.get("kind") in ("file", "folder")]
+    local = record.environment == "local" or pod.cloud.name == "local"
+    return {
+        "workspace": pod.workspace,
+        "bundle_dir": str(folder.bundle),
+        "bundle_sha256": record.bundle_sha256,
+        "data": [{"src": item["src"], "dest": item["dest"], "sha256": item["sha256"]} for item in files],
+        "job_env": job_env(context, pod, record.pod.get("volume_path"), local=local) | secret_values(record.pod_secrets, context.env),
+        "job_keeps": record.pod_env,
+        # A disk of 100 GB has less than that free: its file system takes some.
+        "min_disk_gb": 0.9 * (said.needs.get("disk_gb") or 1),
+        "gpu_count": int(record.pod.get("gpu_count") or 0),
+        "lease_end": record.pod.get("end"),
+        "python_needed": bool(said.locks),
+        "expect_warden": True,
+    }
+
+
+def job_env(context: CommandContext, pod: ReachablePod, volume: str | None, *, local: bool) -> dict[str, str]:
+    """Return the training's environment beside what run.sh sets by itself; caches lie on the pod's network volume if it has one."""
+    env = {"WORKSPACE": pod.workspace, "INPUT_DIR": pod.path("input"), "OUTPUT_DIR": pod.path("output"), "HF_HOME": pod.path(".cache")}
+    env |= volume_env(volume) if volume else {}
+    if local or pod.cloud.simulated:
+        env["TRAINYARD_ENVS"] = context.env.get("TRAINYARD_ENVS") or str(context.places.cloud / "envs")
+    if pod.cloud.simulated:
+        env["TRAINYARD_LOCK"] = "cpu"  # an emulator's GPUs are only told
+    return env

@@ -1,0 +1,113 @@
+"""Pods that a stack's settings declare (``pods:``): estimated, held to the limits and on the ledger, as those of runs are.
+
+Nobody follows such a pod, so the ledger counts its whole lease from the ``up`` on, and what it has really cost from
+the proof of its end on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from trainyard.clouds.absence import Proof
+from trainyard.clouds.marker import parse_name, parse_time
+from trainyard.config import user_name
+from trainyard.errors import TrainyardError
+from trainyard.runs.context import CommandContext
+from trainyard.runs.planning.estimate import check_limits, estimate
+from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.ledger import Ledger
+from trainyard.runs.records.stackresources import LEASE, POD, StackResource, resources_of
+from trainyard.stacks import facade
+from trainyard.stacks.model import Event, Stack
+
+_BEGUN, _RENTED, _SETTLED = "pods declared", "pods rented", "pods settled"
+
+
+def reserve(context: CommandContext, stack: Stack, settings: Mapping[str, Any]) -> None:
+    """Say what the pods that an ``up`` will rent cost at most, and put it on the ledger.
+
+    Raises RefusedError where a limit forbids it, NoCapacity where nothing fits; nothing was resources_of by then.
+    """
+    count, resources = int(settings.get("pods") or 0), facade.readable_resources(stack)
+    new = count - _standing(resources)
+    if new <= 0:
+        return
+    ledger = Ledger(context.places.ledger)
+    entry = _open_entry(ledger, stack.name)
+    if entry is not None and new == count and ledger.events(entry, kind=_RENTED):
+        ledger.add(entry, _SETTLED, stack=stack.name)  # their lease is over, or they are lost: it stays spent
+        entry = None
+    elif entry is not None and new == count:
+        ledger.set_cost(entry, time.time(), 0.0)  # that up has come to nothing
+    told = estimate(context.cloud(stack.name), settings, float(settings["hours"]))
+    context.ui.say(f"estimate   {f'{new} pods, each ' if new > 1 else ''}{told.text()}")
+    for warning in check_limits(told, settings, ledger, None, count=new):
+        context.ui.warn(warning)
+    now = time.time()
+    if entry is None:
+        entry = RunId(user_name(context.env, settings.get("user")), f"pods.{stack.name}", int(now * 1000))
+        ledger.add(entry, _BEGUN, stack=stack.name)
+    ledger.set_cost(entry, now, count * told.most)
+
+
+def rented(context: CommandContext, stack: Stack) -> None:
+    """Note that the up has come to its end: what it has reserved is spent from here on."""
+    ledger = Ledger(context.places.ledger)
+    entry = _open_entry(ledger, stack.name)
+    if entry is not None:
+        ledger.add(entry, _RENTED, stack=stack.name)
+
+
+def settle(context: CommandContext, stack: Stack, resources: Sequence[Event], proof: Proof) -> None:
+    """Put on the ledger what the pods have cost whose end a destroy has proved; what is not known counts as before."""
+    pods, ends = _pods(resources), _ends(resources)
+    costs = [_cost(pod, proof, ends) for pod in pods]
+    if None in costs:
+        return
+    try:
+        ledger = Ledger(context.places.ledger)
+        entry = _open_entry(ledger, stack.name)
+        if entry is not None:
+            spent = sum(cost for cost in costs if cost is not None)
+            ledger.set_cost(entry, entry.attempt / 1000, spent)
+            ledger.add(entry, _SETTLED, stack=stack.name, cost=spent)
+    except (OSError, TrainyardError) as error:
+        # The pods are gone, and that is what was asked.
+        context.ui.warn(f"the ledger cannot be written: {error}")
+
+
+def _cost(pod: StackResource, proof: Proof, ends: Mapping[str, datetime]) -> float | None:
+    since, price, name = parse_time(str(pod.outputs.get("created_at"))), pod.outputs.get("price_per_hour"), pod.outputs.get("name")
+    until, parsed = proof.ended_at(pod.id or ""), parse_name(str(name))
+    if since is None or price is None or until is None:
+        return None
+    end = ends.get(parsed.lease_id) if parsed else None
+    until = min(until, end.timestamp()) if end else until
+    return float(price) * max(0.0, until - since.timestamp()) / 3600
+
+
+def _pods(resources: Sequence[Event]) -> list[StackResource]:
+    return [pod for pod in resources_of(resources, POD, replaced=True) if pod.id]
+
+
+def _ends(resources: Sequence[Event]) -> dict[str, datetime]:
+    found = ((str(lease.outputs.get("lease_id")), parse_time(str(lease.outputs.get("end")))) for lease in resources_of(resources, LEASE))
+    return {lease_id: end for lease_id, end in found if end is not None}
+
+
+def _standing(resources: Sequence[Event]) -> int:
+    """Return how many pods of the state have a lease that is not over: those are not rented anew."""
+    now = datetime.now(UTC)
+    over = {lease_id for lease_id, end in _ends(resources).items() if end <= now}
+    names = (parse_name(str(pod.outputs.get("name"))) for pod in _pods(resources))
+    return sum(1 for name in names if name is not None and name.lease_id not in over)
+
+
+def _open_entry(ledger: Ledger, stack: str) -> RunId | None:
+    """Return the entry of a stack's pods that no destroy has settled."""
+    settled = {event.run for event in ledger.events(kind=_SETTLED)}
+    found = [event.run for event in ledger.events(kind=_BEGUN) if event.data.get("stack") == stack and event.run not in settled]
+    return found[-1] if found else None

@@ -1,0 +1,186 @@
+"""What a run will cost at most, said before anything is rented, and the limits that can forbid it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainyard.clouds.protocol import Cloud, CostItem, Offer, OfferQuery
+from trainyard.errors import NoCapacity, RefusedError, UserError
+from trainyard.runs.planning.shape import DISK_GB, avoidable
+from trainyard.runs.records.ledger import Ledger
+
+HOURS_A_MONTH = 730
+_DISK_MONTH = 0.20
+"""Dollars a month for a GB of a pod's disk: the most that a cloud asks."""
+_DAY = 86_400.0
+LIMIT_WINDOWS: Mapping[str, float] = {"limit_day": _DAY, "limit_week": 7 * _DAY, "limit_month": 30 * _DAY}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The most a run can cost: the whole lease, rescue time included, at the price of the dearest offer that may be taken."""
+
+    offer: Offer
+    """The one that is asked for first."""
+    dearest: Offer
+    hours: float
+    rescue_hours: float
+    volume: CostItem | None = None
+    """The network volume that the pod mounts: it costs money by the month, with or without a pod."""
+    avoided: tuple[str, ...] = ()
+    """Offers that are not taken because their pods did not boot lately."""
+
+    @property
+    def most(self) -> float:
+        """Dollars."""
+        return self.dearest.price_per_hour * (self.hours + self.rescue_hours)
+
+    def text(self) -> str:
+        """Return the estimate as one line."""
+        lease = f"{self.hours:g} h + {self.rescue_hours * 60:.0f} min rescue"
+        other = "" if self.dearest.price_per_hour <= self.offer.price_per_hour else f" (where that is taken up to {_named(self.dearest)})"
+        text = f"{_named(self.offer)}{other}, lease {lease}: at most ${self.most:.2f}"
+        if self.volume is None:
+            return text
+        return (
+            f"{text}; network volume {self.volume.id}: ${(self.volume.per_hour or 0.0) * HOURS_A_MONTH:.2f} a month, with or without a pod"
+        )
+
+
+def query_of(settings: Mapping[str, Any]) -> OfferQuery:
+    """Return what an environment's settings ask the cloud for."""
+    gpus = settings.get("gpu") or []
+    return OfferQuery(
+        gpus=tuple([gpus] if isinstance(gpus, str) else gpus),
+        gpu_count=int(settings.get("gpu_count") or 1),
+        disk_gb=int(settings.get("disk_gb") or 100),
+        max_price=None if settings.get("max_price") is None else float(settings["max_price"]),
+        regions=tuple(settings.get("regions") or ()),
+        spot=bool(settings.get("spot")),
+        tier=settings.get("tier"),
+        min_cuda=None if settings.get("min_cuda") is None else str(settings["min_cuda"]),
+        min_vram_gb=None if settings.get("min_vram_gb") is None else float(settings["min_vram_gb"]),
+        volume=settings.get("volume"),
+    )
+
+
+def estimate(cloud: Cloud, settings: Mapping[str, Any], hours: float, failed: Sequence[str] = ()) -> Estimate:
+    """Return the estimate for the first offer that has not ``failed`` lately.
+
+    Raises NoCapacity when the cloud has none that fits.
+    """
+    query = query_of(settings)
+    offers = _chosen(cloud.offers(query), settings)
+    if not offers:
+        wanted = f"{query.gpu_count}x {' or '.join(query.gpus)}" if query.gpus else "a pod without GPU"
+        hint = _advice(query, settings)
+        raise NoCapacity(f"{cloud.name} has no offer for {wanted}{_limits(query)} now", hint=hint)
+    avoided = avoidable(offers, failed)
+    left = [offer for offer in offers if offer.id not in avoided]
+    dearest = max(left, key=lambda offer: offer.price_per_hour)
+    volume = next((item for item in cloud.costs() if item.kind == "volume" and item.id == query.volume), None) if query.volume else None
+    return Estimate(left[0], dearest, hours, float(settings.get("rescue_minutes") or 30) / 60, volume, tuple(avoided))
+
+
+def check_limits(
+    found: Estimate, settings: Mapping[str, Any], ledger: Ledger, budget: float | None, *, count: int | None = None
+) -> list[str]:
+    """Return warnings; raises RefusedError where a budget or a limit with ``limit_action: block`` forbids the run.
+
+    ``count``: so many pods that a stack declares, instead of the pod of a run.
+    """
+    if budget is not None and budget <= 0:
+        raise UserError("the budget must be more than $0")
+    warnings = []
+    if budget is not None and found.most > budget:
+        warnings.append(f"the whole lease would cost ${found.most:.2f}; the training is stopped when ${budget:.2f} are used up")
+    most, what = found.most * (count or 1), "this run" if count is None else f"{count} declared pod{'s' if count > 1 else ''}"
+    for name, left in _left_of_limits(settings, ledger).items():
+        if most <= left.dollars:
+            continue
+        text = f"{name} is ${left.limit:.2f}: ${left.spent:.2f} spent{left.live}, {what} may add ${most:.2f}"
+        if _blocks(settings):
+            shorten = "--hours" if count is None else "trainyard:hours"
+            raise RefusedError(text, hint=f"Shorten the lease ({shorten}), or change the limit in the stack's settings.")
+        warnings.append(text)
+    return warnings
+
+
+def price_ceiling(found: Estimate, settings: Mapping[str, Any], ledger: Ledger) -> float:
+    """Return the dollars per hour above which no pod of the run is kept, whatever its offer said.
+
+    A cloud may count the pod's disk into its price: that and 2 % may come to what the estimate told, but neither
+    ``max_price`` nor a limit that blocks is passed.
+    """
+    disk = float(settings.get("disk_gb") or DISK_GB) * _DISK_MONTH / HOURS_A_MONTH
+    ceilings = [found.dearest.price_per_hour * 1.02 + disk]
+    if settings.get("max_price") is not None:
+        ceilings.append(float(settings["max_price"]))
+    if _blocks(settings):
+        ceilings += [left.dollars / (found.hours + found.rescue_hours) for left in _left_of_limits(settings, ledger).values()]
+    return round(min(ceilings), 6)
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What a limit leaves."""
+
+    limit: float
+    spent: float
+    committed: float
+
+    @property
+    def dollars(self) -> float:
+        return self.limit - self.spent - self.committed
+
+    @property
+    def live(self) -> str:
+        return f", ${self.committed:.2f} may still go to runs that have not ended (invoke recover ends them)" if self.committed else ""
+
+
+def _left_of_limits(settings: Mapping[str, Any], ledger: Ledger) -> dict[str, _Left]:
+    now = time.time()
+    given = {name: float(settings[name]) for name in LIMIT_WINDOWS if settings.get(name) is not None}
+    committed = ledger.committed(now) if given else 0.0
+    return {name: _Left(limit, ledger.spent_since(now - LIMIT_WINDOWS[name]), committed) for name, limit in given.items()}
+
+
+def _blocks(settings: Mapping[str, Any]) -> bool:
+    return bool(settings.get("limit_action", "block") == "block")
+
+
+def _chosen(offers: Sequence[Offer], settings: Mapping[str, Any]) -> list[Offer]:
+    """Return the offers that the settings allow, as the provider will choose among them."""
+    only, avoid = settings.get("only_offers"), settings.get("avoid_offers") or ()
+    return [offer for offer in offers if offer.id not in avoid and (only is None or offer.id in only)]
+
+
+def _named(offer: Offer) -> str:
+    gpu = f"{offer.gpu_count}x {offer.gpu}" if offer.gpu else "CPU"
+    return f"{gpu} at ${offer.price_per_hour:.2f}/h"
+
+
+def _advice(query: OfferQuery, settings: Mapping[str, Any]) -> str:
+    """Name the settings that narrow the choice, and no other: what is not set cannot be changed."""
+    ways = ["add another GPU to 'gpu'"] if query.gpus else []
+    ways += ["raise 'max_price'"] if query.max_price is not None else []
+    named = [name for name in ("regions", "tier", "min_vram_gb", "min_cuda", "volume", "spot", "only_offers") if settings.get(name)]
+    ways += [f"loosen {' or '.join(repr(name) for name in named)}"] if named else []
+    return f"In the stack's settings: {', or '.join(ways) or 'name a GPU with `gpu`'}."
+
+
+def _limits(query: OfferQuery) -> str:
+    """Say what narrows the choice, so that a person knows what to change."""
+    limits = {
+        " at ${:g}/h or less": query.max_price,
+        " with {:g} GB of memory each": query.min_vram_gb,
+        " and a driver for CUDA {}": query.min_cuda,
+        " beside network volume {}": query.volume,
+        " in {}": ", ".join(query.regions) or None,
+        " in tier {}": query.tier,
+        ", spot only": "" if query.spot else None,
+    }
+    return "".join(text.format(value) for text, value in limits.items() if value is not None)

@@ -1,0 +1,187 @@
+"""Which attempt of its name a new run is: claimed write-once in the bucket before anything is rented, else counted at home.
+
+A token, not a name, says whose a result is. The draft of a run's folder bears its token until it is renamed to the
+attempt's number: a claim whose process died, or whose answer was lost, is found again by the next command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib
+import os
+import secrets
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trainyard.config import Places
+from trainyard.errors import RefusedError, StoreError
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.record import RunFolder
+
+T = TypeVar("T")
+_DRAFT = ".new-"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimPatience:
+    """Seconds in which a claim is waited for, after which that is first said, and between two such words."""
+
+    whole: float = 240.0  # a store that is slow to list (180 s, client.py) answers within
+    first: float = 5.0
+    every: float = 15.0
+
+
+@dataclass(slots=True)
+class Draft:
+    """The folder of a run that is being written; it gets its attempt's number when it is complete."""
+
+    path: Path
+    token: str
+    claimed: bool = False
+
+
+@contextmanager
+def reserved(runs: Path, user: str, label: str) -> Iterator[Draft]:
+    """Hold a name in this checkout while its next attempt is written; yields the attempt's draft.
+
+    Raises RefusedError when the name's newest attempt has not ended: one command said twice rents one pod.
+    """
+    folder = runs / user / label
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refuse_live(runs, user, label)
+        draft = _draft(folder)
+        try:
+            yield draft
+        except BaseException:
+            # The token of a claim that may have arrived is kept, in the name of an empty folder.
+            shutil.rmtree(draft.path, ignore_errors=True)
+            if draft.claimed:
+                with contextlib.suppress(OSError):
+                    draft.path.mkdir()
+            raise
+    finally:
+        os.close(lock)
+
+
+def refuse_live(runs: Path, user: str, label: str) -> None:
+    """Raise RefusedError when an attempt of this name, started from this checkout, has not ended."""
+    for number in reversed(_numbers(runs / user / label)):
+        record = RunFolder(RunId(user, label, number).folder(runs)).load()
+        if not record.reached("ended"):
+            raise RefusedError(
+                f"run {record.id} is not over (attempt {number}, {record.phase}); nothing was created",
+                hint=f"Go on with it: invoke attach {record.id}. A run beside it needs another --name.",
+            )
+
+
+def claim(
+    context: CommandContext, draft: Draft, user: str, label: str, bucket: dict[str, Any] | None, patience: ClaimPatience = ClaimPatience()
+) -> int:
+    """Claim the next attempt of a name and return its number; says so when the name was used before.
+
+    Raises StoreError when the bucket refuses, or does not answer in time: nothing may be rented then.
+    """
+    here = at_home(context.places, user, label)
+    if not bucket:
+        if here:
+            context.ui.say(f"name       {user}/{label} was used before, on this machine: this is attempt {here + 1}")
+        return here + 1
+    from trainyard.runs.records.stores import store_of
+    from trainyard.storage import markers
+    from trainyard.storage.manifest import ResultKey
+
+    settings = store_of(context, bucket)
+    if settings is None:
+        raise StoreError(f"no credentials of the store of bucket '{bucket.get('bucket')}' are set; nothing was rented")
+    mine = markers.Claim(draft.token, user, socket.gethostname(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    draft.claimed = True
+
+    def ask() -> tuple[int, str]:
+        number = markers.next_attempt(settings, context.places, user, label, mine, above=here)
+        if number == 1:
+            return number, ""
+        before = ResultKey(user, label, number - 1)
+        return number, markers.told(settings, before, _ended(context.places.runs, before.attempt, user, label))
+
+    try:
+        number, told = _waited_for(ask, f"the store of {settings.url}", context.ui.say, patience)
+    except StoreError as error:
+        raise StoreError(f"the run's name could not be claimed, nothing was rented: {error.message}", hint=error.hint) from None
+    if told:
+        context.ui.say(f"name       {user}/{label} is known ({told}): this is attempt {number}")
+    return number
+
+
+def _waited_for(ask: Callable[[], T], whom: str, say: Callable[[str], None], patience: ClaimPatience) -> T:
+    """Return what a question to a store gives, saying what is waited for; raises StoreError when it takes too long.
+
+    Then the question is left behind in its thread: a client of S3 times each read, and tries again.
+    """
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="claim", daemon=True).start()
+    began, pause = time.monotonic(), patience.first
+    while True:
+        if wait([answer], min(pause, patience.whole)).done:
+            return answer.result()
+        waited, pause = time.monotonic() - began, patience.every
+        if waited >= patience.whole:
+            hint = "Repeat the command when the store answers. With `trainyard:bucket: none` results come home over SSH instead."
+            raise StoreError(f"{whom} has not answered for {waited:.0f} s", hint=hint, passing=True)
+        say(f"waiting    {waited:.0f} s for {whom} to take the run's name; nothing is rented yet")
+
+
+def preload() -> None:
+    """Import what a claim needs, while the cloud is asked for its offers."""
+    with contextlib.suppress(Exception):  # who needs it says what is wrong with it
+        importlib.import_module("trainyard.storage.markers")
+
+
+def at_home(places: Places, user: str, label: str) -> int:
+    """Return the newest attempt of a name that this checkout knows, by its records or by what came home; 0 for none."""
+    found = _numbers(places.runs / user / label)
+    out = places.root / "out"
+    if RunId(user, label).home(out).exists():
+        found.append(1)
+    found += [int(path.suffix[1:]) for path in (out / user).glob(f"{label}.*") if path.suffix.isascii() and path.suffix[1:].isdigit()]
+    return max(found, default=0)
+
+
+def _ended(runs: Path, attempt: int, user: str, label: str) -> str | None:
+    """Return the token of an attempt of this checkout; refuse_live() has seen that it is over."""
+    folder = RunFolder(RunId(user, label, attempt).folder(runs))
+    return folder.load().token if folder.path.is_dir() else None
+
+
+def _numbers(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.glob("*/") if path.name.isdigit())
+
+
+def _draft(folder: Path) -> Draft:
+    """Return a fresh draft, under the token of one that was left behind: its claim may be in the bucket."""
+    left = sorted(folder.glob(f"{_DRAFT}*"))
+    token = left[-1].name[len(_DRAFT) :] if left else secrets.token_hex(16)
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+    draft = folder / f"{_DRAFT}{token}"
+    draft.mkdir()
+    return Draft(draft, token)

@@ -1,0 +1,56 @@
+"""What a run cannot go on without, held in memory: ``.trainyard`` may be deleted while the run is driven (git clean)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from trainyard.recipes.declared import DECLARED
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.key import key_file
+from trainyard.runs.records.record import RunFolder, RunRecord, gone
+
+_TIMES = 20
+
+
+class Keepsake:
+    """The small files of a run: its record's folder, its SSH key. Log and metrics are fetched again from the pod."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, bytes] = {}
+        self._times = 0
+
+    def take(self, context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+        """Remember what is there."""
+        for path in (folder.config, folder.bundle / DECLARED, folder.bundle / "config.json", key_file(context, record)):
+            with contextlib.suppress(OSError):
+                self._files[path] = path.read_bytes()
+        if record.reached("started") and not record.reached("trained"):
+            for path in (folder.log, folder.metrics):
+                with contextlib.suppress(OSError):
+                    path.touch()
+                    self._files[path] = b""
+
+    def put_back(self, context: CommandContext, record: RunRecord, folder: RunFolder) -> bool:
+        """Write again what was deleted; False when nothing of it is missing, or it cannot be written."""
+        missing = [path for path in self._files if gone(path)]
+        if (not missing and not gone(folder.path / "run.json")) or self._times >= _TIMES:
+            return False
+        self._times += 1
+        try:
+            for path in missing:
+                _write(path, self._files[path])
+            folder.save(record)
+        except OSError:
+            return False
+        context.ui.warn(f"{folder.path} was deleted while the run is driven: what it needs is written again, and it goes on")
+        return True
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        out.write(content)
+    os.replace(draft, path)

@@ -1,0 +1,67 @@
+"""The private SSH key of a run's pod."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainyard.errors import EngineError, UserError
+from trainyard.remote.keys import is_private_key
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.record import RunRecord, gone
+from trainyard.stacks import facade
+from trainyard.stacks.model import Stack
+
+
+def key_file(context: CommandContext, record: RunRecord) -> Path:
+    """Return where the key lies, or should."""
+    return Path(str(record.pod.get("ssh_key_file") or context.places.ssh / record.environment / "id_ed25519"))
+
+
+def private_key(context: CommandContext, record: RunRecord) -> Path:
+    """Return the file of the key; our own is written again from the environment's state when it is lost or damaged.
+
+    Raises EngineError when neither holds it.
+    """
+    path = key_file(context, record)
+    if _is_whole(path) or (path.is_file() and context.places.ssh not in path.parents):
+        return path  # what is wrong with a person's own key, whoever connects with it says
+    # The state is all that is asked for: the settings of the environment may be broken or gone by now.
+    config = record.id.folder(context.places.runs) / "config.yaml"
+    pem = facade.outputs(Stack(record.environment, context.places, context.env, config)).get("ssh_private_key")
+    if not pem:
+        raise EngineError(
+            f"the private key {path} is {'gone' if gone(path) else 'damaged'} and the state of '{record.environment}' does not hold it",
+            hint="Put a copy of it there: without it nobody reaches the pod.",
+        )
+    _write(path, str(pem))
+    return path
+
+
+def make_whole(context: CommandContext, outputs: Mapping[str, Any]) -> None:
+    """See to it, before anything is rented, that an environment's key lies where its outputs say; raises UserError."""
+    path, pem = Path(str(outputs["ssh_key_file"])), outputs.get("ssh_private_key")
+    if _is_whole(path):
+        return
+    if not pem or context.places.ssh not in path.parents:
+        what = "gone" if gone(path) else "no private key, or damaged"
+        raise UserError(f"the SSH key {path} is {what}; nothing was rented", hint="Put a copy of it there.")
+    _write(path, str(pem))
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return is_private_key(path.read_bytes())
+    except OSError:
+        return False
+
+
+def _write(path: Path, pem: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as out:
+        out.write(pem)
+    os.replace(draft, path)

@@ -1,0 +1,92 @@
+"""Reach a run's pod: the address from the stack's outputs, a fresh one from the cloud when that fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trainyard.clouds.protocol import Cloud
+from trainyard.errors import CloudError, Unreachable
+from trainyard.remote.transport import Address, SshTransport, connect
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.key import private_key
+from trainyard.runs.records.record import RunRecord
+
+_SURE = 5.0
+"""Seconds between the two answers of the cloud that are believed when they agree."""
+
+
+def pod_of(context: CommandContext, record: RunRecord) -> ReachablePod:
+    """Return the run's pod as the outputs of its stack tell it. Raises EngineError when its SSH key is lost."""
+    told = record.pod
+    address = Address(
+        host=str(told["host"]), port=int(told["port"]), user=str(told.get("user") or "root"),
+        host_key=told.get("host_key"), key_file=private_key(context, record),
+    )  # fmt: skip
+    return ReachablePod(str(told["pod_id"]), str(told["lease_id"]), str(told["workspace"]), address, context.cloud_of(record))
+
+
+@dataclass(slots=True)
+class ReachablePod:
+    """A rented pod and how it is reached."""
+
+    id: str
+    lease_id: str
+    workspace: str
+    address: Address
+    cloud: Cloud
+
+    def path(self, *parts: str) -> str:
+        """Return a path under the pod's workspace."""
+        return "/".join((self.workspace.rstrip("/"), *parts))
+
+    def connect(self, *, timeout: float = 15.0) -> SshTransport:
+        """Connect; when the address does not answer, ask the cloud for a fresh one and try that once.
+
+        Raises Unreachable when neither answers.
+        """
+        try:
+            return connect(self.address, timeout=timeout)
+        except Unreachable:
+            if not self._refresh():
+                raise
+            return connect(self.address, timeout=timeout)
+
+    def over(self, *, stopped_too: bool = True, sleep: Callable[[float], None] = time.sleep) -> str | None:
+        """Return the cloud's word that the pod is gone (or that it has stopped it), None while something may be there.
+
+        It is asked twice, and its list must agree: one untrue answer must not cost a training.
+        """
+        if self._over(stopped_too) is None:
+            return None
+        sleep(_SURE)
+        return self._over(stopped_too)
+
+    def _over(self, stopped_too: bool) -> str | None:
+        try:
+            found = self.cloud.get(self.id)
+            # An untrue 404 was seen to last: the list must miss it, too.
+            listed = found is None and any(pod.id == self.id for pod in self.cloud.list())
+        except CloudError:
+            return None
+        if listed or (found is not None and not stopped_too):
+            return None
+        if found is None:
+            return f"the cloud has ended pod {self.id}"
+        # A stopped pod still costs its disk, and its warden has stopped with it.
+        return f"the cloud has stopped pod {self.id} ({found.raw_status})" if found.status in ("exited", "error") else None
+
+    def _refresh(self) -> bool:
+        try:
+            found = self.cloud.get(self.id)
+        except CloudError:
+            return False
+        if found is None or found.ssh is None:
+            return False
+        fresh = Address(
+            host=found.ssh.host, port=found.ssh.port, user=found.ssh.user, host_key=self.address.host_key, key_file=self.address.key_file
+        )
+        changed = fresh != self.address
+        self.address = fresh
+        return changed

@@ -1,0 +1,262 @@
+"""The record of one attempt at the controller: what was asked, how far it has come, who drives it.
+
+``run.json`` is replaced atomically at each change, so a controller killed at any instant leaves a state
+that the next one continues from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import time
+import typing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal
+
+from trainyard.errors import Busy, UserError
+from trainyard.runs.records.identity import RunId
+
+Phase = Literal["prepared", "up", "started", "trained", "committed", "ended"]
+PHASES: tuple[Phase, ...] = ("prepared", "up", "started", "trained", "committed", "ended")
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """One attempt. Times are epoch seconds; money is in dollars.
+
+    ``error`` is the verdict of a run that did not go well: once it is there the pod may be ended. Trouble of a
+    controller never stands in it.
+    """
+
+    user: str
+    label: str
+    attempt: int
+    environment: str
+    recipe: str
+    values: dict[str, Any]
+    bundle_sha256: str
+    hours: float
+    created: float
+    token: str = ""
+    """What makes this attempt known, whatever it is called; empty in records that are older than tokens."""
+    phase: Phase = "prepared"
+    cloud: str = ""
+    starting: bool = False
+    budget: float | None = None
+    pod_secrets: list[str] = field(default_factory=list)
+    """Names of the variables that the job gets; their values are nowhere here."""
+    pod_env: list[str] = field(default_factory=list)
+    """Names of the container's variables that the settings declare: the job has them too."""
+    data: dict[str, Any] = field(default_factory=dict)
+    bucket: dict[str, Any] | None = None
+    git_commit: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    engine: str | None = None
+    pod: dict[str, Any] = field(default_factory=dict)
+    pods: list[dict[str, Any]] = field(default_factory=list)
+    """Every pod that was accepted for the run (see runs/pods.py)."""
+    stages: dict[str, float] = field(default_factory=dict)
+    exit_code: int | None = None
+    vanished: str | None = None
+    """What is known of a job that is no more and left no exit code."""
+    stop_reason: str | None = None
+    """Why this controller told the training to stop."""
+    training_success: bool | None = None
+    cancelled: bool = False
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    error_code: int | None = None
+    ended: float | None = None
+
+    @property
+    def id(self) -> RunId:
+        """The attempt's name."""
+        return RunId(self.user, self.label, self.attempt)
+
+    @property
+    def begun(self) -> bool:
+        """Tell whether a training may run on the pod: it was started, or a controller died while it started it."""
+        return self.starting or self.reached("started")
+
+    @property
+    def judged(self) -> bool:
+        """Tell whether the run has its verdict: only then may its pod be ended."""
+        return self.error is not None or self.reached("committed")
+
+    def reached(self, phase: Phase) -> bool:
+        """Tell whether the attempt has come at least so far."""
+        return PHASES.index(self.phase) >= PHASES.index(phase)
+
+
+class RunFolder:
+    """The attempt's folder: record, bundle, logs, settings of its stack."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def bundle(self) -> Path:
+        """What is sent to the pod."""
+        return self.path / "bundle"
+
+    @property
+    def playbooks(self) -> Path:
+        """The playbooks as they were when the run was prepared."""
+        return self.path / "playbooks"
+
+    @property
+    def config(self) -> Path:
+        """Settings of the attempt's stack."""
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        """The training's output, byte for byte."""
+        return self.path / "train.log"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line a logged step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """What happened, for scripts."""
+        return self.path / "run-summary.json"
+
+    @property
+    def cancelled(self) -> bool:
+        """Tell whether somebody has cancelled the run, from whichever process."""
+        return (self.path / "cancelled").exists()
+
+    @property
+    def cancelled_now(self) -> bool:
+        """Tell whether it was cancelled without saving: whoever drives it ends the pod at once."""
+        try:
+            return (self.path / "cancelled").read_text().startswith("now")
+        except FileNotFoundError:
+            return False
+
+    def cancel(self, *, now: bool) -> None:
+        """Leave word for whoever drives the run, in one step."""
+        draft = self.path / f".cancelled.{os.getpid()}"
+        draft.write_text(f"{'now' if now else 'saving'} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\n")
+        os.replace(draft, self.path / "cancelled")
+
+    def load(self) -> RunRecord:
+        """Return the record; raises UserError when it is missing or damaged."""
+        path = self.path / "run.json"
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            record = RunRecord(**data)
+            _check(record)
+            return record
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{path}: the record of this run cannot be read: {error}",
+                hint="Its pod, if it has one, may still be there. See what there is: invoke reap --all-stacks --dry-run\n"
+                "Take it over anew: invoke adopt POD --stack NAME --key FILE, or end it: invoke end POD --stack NAME",
+            ) from None
+
+    def save(self, record: RunRecord) -> None:
+        """Replace the record, durably."""
+        write_json(self.path / "run.json", dataclasses.asdict(record))
+
+    @contextmanager
+    def driving(self) -> Iterator[None]:
+        """Hold the right to drive this attempt; raises Busy while another living process holds it."""
+        handle = os.open(self.path / "controller.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(handle, 100, 0).decode(errors="replace").strip() or "another process"
+                raise Busy(f"this run is driven by {holder}") from None
+            with contextlib.suppress(OSError):  # only a name for others to read: a full disk must not keep anybody from driving
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
+            yield
+        finally:
+            os.close(handle)
+
+    @contextmanager
+    def stage(self, record: RunRecord, name: str) -> Iterator[None]:
+        """Add the time a stage takes to the record (also when it fails)."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            record.stages[name] = round(record.stages.get(name, 0.0) + time.monotonic() - began, 3)
+            # Only a duration: what has happened in here must not be hidden behind a full disk.
+            with contextlib.suppress(OSError):
+                self.save(record)
+
+
+def _check(record: RunRecord) -> None:
+    """Raise ValueError for a field that is not of its kind: what reads a record must not fail over it half way."""
+    for name, kind in typing.get_type_hints(RunRecord).items():
+        value = getattr(record, name)
+        if typing.get_origin(kind) is Literal:
+            fits = value in typing.get_args(kind)
+        else:
+            kinds = tuple(typing.get_origin(each) or each for each in (typing.get_args(kind) if isinstance(kind, UnionType) else (kind,)))
+            fits = isinstance(value, kinds) or (float in kinds and type(value) is int)
+        if not fits:
+            raise ValueError(f"its {name!r} is {value!r:.60}")
+    known = ("pod_id", "price_per_hour", "accepted")
+    if not all(isinstance(row, dict) and all(key in row for key in known) for row in record.pods):
+        raise ValueError("its 'pods' are not rows of pods")
+
+
+def gone(path: Path) -> bool:
+    """Tell whether a file is not there; one that cannot be asked for may be."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def all_folders(runs: Path) -> list[RunFolder]:
+    """Return the folders of all attempts, oldest first."""
+    found = [path for path in runs.glob("*/*/*") if path.name.isdigit() and path.is_dir()]
+    return [RunFolder(path) for path in sorted(found, key=_changed)]
+
+
+def _changed(folder: Path) -> float:
+    with contextlib.suppress(OSError):
+        return (folder / "run.json").stat().st_mtime
+    return 0.0  # without a record: it is listed all the same, and whoever reads it says so
+
+
+def is_driven(folder: RunFolder) -> bool:
+    """Tell whether a living process drives the attempt."""
+    try:
+        with folder.driving():
+            return False
+    except Busy:
+        return True
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON so that a crash or a full disk leaves the old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8") as out:
+            json.dump(value, out, indent=1, ensure_ascii=False)
+            out.write("\n")
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,37 @@
+"""SIGTERM and SIGHUP end a controller as Ctrl-C does: in words, with what stays."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class LeaveSignal(KeyboardInterrupt):
+    """Somebody wants this controller to go: what a KeyboardInterrupt means, whichever signal it was."""
+
+
+@contextmanager
+def leaving() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise LeaveSignal in here; one that the caller's caller ignores (nohup) stays ignored."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise LeaveSignal(signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, leave) for number in ours}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def how(left: KeyboardInterrupt) -> str:
+    """Return how somebody left, as a person reads it."""
+    return str(left) if isinstance(left, LeaveSignal) else "Ctrl-C"

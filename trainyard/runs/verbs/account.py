@@ -1,0 +1,206 @@
+"""What costs money in an account: the reaper, the end of one pod, the audit. What is shown is whole on a screen of any width."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from trainyard import settings
+from trainyard.clouds import open_cloud
+from trainyard.clouds.absence import Known, prove, seen
+from trainyard.clouds.marker import format_time
+from trainyard.clouds.protocol import Account, Cloud, CostItem
+from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
+from trainyard.runs.context import CommandContext
+from trainyard.runs.planning.estimate import HOURS_A_MONTH
+from trainyard.runs.verbs import reap
+from trainyard.stacks import facade
+
+if TYPE_CHECKING:
+    from trainyard.storage.objects import OpenUpload
+
+
+def reap_stacks(
+    context: CommandContext, name: str | None, *, dry_run: bool, as_json: bool, sleep: Callable[[float], None] = time.sleep
+) -> int:
+    """Reap one stack's cloud, or every cloud the settings name; return 0, 6 when a pod could not be ended or is charged unseen.
+
+    A cloud that does not answer is told, keeps none of the others from it and gives its exit code when all were asked.
+    """
+    found: dict[str, Sequence[reap.Sighting]] = {}
+    unanswered, unseen = 0, False
+    for cloud in _clouds(context, name):
+        try:
+            found[cloud.name] = reap.reap(cloud, dry_run=dry_run)
+        except CloudError as error:
+            context.ui.fail(f"{cloud.name}: which pods there are is not known: {error}")
+            unanswered = unanswered or error.exit_code
+        else:
+            unseen = (not found[cloud.name] and _charged_unseen(context, cloud, sleep)) or unseen
+    if as_json:
+        print(json.dumps({cloud_name: reap.rows(pods) for cloud_name, pods in found.items()}, indent=1))
+    else:
+        for cloud_name, pods in found.items():
+            context.ui.say("\n".join(_reap_lines(cloud_name, pods)))
+            left = [s.pod.price_per_hour for s in pods if s.ended is not True and s.pod.status != "exited"]
+            context.ui.say(f"{cloud_name}: {len(pods)} pods listed, ${_sum(left):.2f}/h after this{_and_unknown(left)}")
+    if unseen or any(sighting.ended is False for pods in found.values() for sighting in pods):
+        return StillThere.exit_code
+    return unanswered
+
+
+def end_pod(context: CommandContext, name: str, reference: str) -> int:
+    """End one pod of ours now, whatever its lease says, and prove it gone; raises StillThere when it is not."""
+    from trainyard.runs.verbs.adopt import find_pod
+
+    cloud = context.cloud(name)
+    pod = find_pod(cloud, reference)
+    proof = prove(cloud, [Known(pod.id, pod.price_per_hour, pod.end)])
+    proof.require(f"Again: invoke end {pod.id} --stack {name}")
+    context.ui.say(f"pod {pod.id} is gone: {cloud.name} has taken the request to end it, denies it and does not list it any more")
+    return 0
+
+
+def audit(context: CommandContext, name: str, *, as_json: bool) -> int:
+    """Show what of the account costs money now, and what lies in the bucket unseen."""
+    cloud = context.cloud(name)
+    given = settings.some(context.places.root, name, "volume", "bucket")
+    named = (given.get("volume"), given.get("bucket"))
+    costs = seen(cloud, cloud.costs, lambda item: (item.kind, item.id))
+    items = [replace(item, ours=item.ours or (item.kind == "volume" and item.id in named)) for item in costs]
+    uploads = _open_uploads(context, name)
+    if as_json:
+        rows: list[dict[str, object]] = [
+            {"kind": i.kind, "id": i.id, "name": i.name, "per_hour": i.per_hour, "ours": i.ours} for i in items
+        ]  # fmt: skip
+        rows += [{"kind": "open upload", "id": u.upload_id, "name": u.key, "bytes": u.bytes, "begun": u.begun} for u in uploads]
+        print(json.dumps(rows, indent=1))
+        return 0
+    context.ui.say("\n".join([*_cost_lines(cloud.name, items), *_upload_lines(uploads)]))
+    _say_account(context, cloud, _sum(item.per_hour for item in items))
+    return 0
+
+
+def _cost_lines(name: str, items: Sequence[CostItem]) -> list[str]:
+    lines = [f"what costs money now: {name}" if items else f"{name} lists nothing that costs money"]
+    for item in items:
+        told = "" if item.name in (item.id, f"{item.id} (disk)") else f"  {item.name}"
+        month = "" if item.per_hour is None else f"${item.per_hour * HOURS_A_MONTH:,.2f}/month"
+        price = "price unknown" if item.per_hour is None else f"${item.per_hour:.4f}/h"
+        lines.append(f"{price} {month:>14}  {'ours' if item.ours else 'foreign'}  {item.kind} {item.id}{told}")
+    prices = [item.per_hour for item in items]
+    return [*lines, f"in all ${_sum(prices):.4f}/h, ${_sum(prices) * HOURS_A_MONTH:.2f} a month{_and_unknown(prices)}"]
+
+
+def _sum(prices: Iterable[float | None]) -> float:
+    return sum(price or 0.0 for price in prices)
+
+
+def _and_unknown(prices: Sequence[float | None]) -> str:
+    unknown = sum(price is None for price in prices)
+    return f", and {unknown} whose price is not told" if unknown else ""
+
+
+def _upload_lines(uploads: Sequence[OpenUpload]) -> list[str]:
+    return [
+        f"open upload, {one.bytes:,} bytes that no listing shows, begun {format_time(datetime.fromtimestamp(one.begun, UTC))}: {one.key}"
+        for one in uploads
+    ]
+
+
+def _open_uploads(context: CommandContext, name: str) -> list[OpenUpload]:
+    """Return what was begun in the environment's bucket and neither completed nor dropped; what cannot be asked is said."""
+    from trainyard.runs.records.stores import store_of
+    from trainyard.storage.objects import open_uploads
+
+    try:
+        found = facade.outputs(context.stack(name))
+        told = store_of(context, found) if found.get("bucket") not in (None, "", "none") else None
+        return open_uploads(told) if told else []
+    except TrainyardError as error:
+        context.ui.warn(f"the bucket of '{name}' does not tell which uploads are open: {error}")
+        return []
+
+
+def _say_account(context: CommandContext, cloud: Cloud, listed: float) -> None:
+    told = _account(context, cloud)
+    if told is not None:
+        lasts = f", which lasts {told.balance / told.per_hour:.0f} h" if told.per_hour else ""
+        context.ui.say(f"billed for pods in the last 30 days ${told.billed:.2f}; balance ${told.balance:.2f}{lasts}")
+        if _more(told, listed):
+            context.ui.warn(_charged(cloud, told))
+
+
+def _account(context: CommandContext, cloud: Cloud) -> Account | None:
+    try:
+        return cloud.account()
+    except CloudError as error:
+        context.ui.warn(f"the cloud does not tell the account's balance and bill: {error.message}")
+        return None
+
+
+def _more(told: Account, listed: float) -> bool:
+    """Tell whether the account is charged for more than is listed: a second witness, which a list that leaves pods out does not change."""
+    return told.per_hour > 1.1 * listed + 0.01
+
+
+def _charged(cloud: Cloud, told: Account) -> str:
+    return f"{cloud.name} charges ${told.per_hour:.4f}/h now, which is more than it lists: see its own console"
+
+
+def _charged_unseen(context: CommandContext, cloud: Cloud, sleep: Callable[[float], None]) -> bool:
+    """Tell, and say, that an account whose list shows no pod is charged for more than all that is listed."""
+    if _unseen(context, cloud, sleep) is None:
+        return False
+    sleep(cloud.capabilities.settle)  # a bill may lag behind a pod that has just ended, a list behind one just made
+    told = _unseen(context, cloud, sleep)
+    if told is None:
+        return False
+    context.ui.fail(f"{_charged(cloud, told)}. No pod is on its list, so whether one runs is not known")
+    return True
+
+
+def _unseen(context: CommandContext, cloud: Cloud, sleep: Callable[[float], None]) -> Account | None:
+    told = _account(context, cloud)
+    if told is None or not _more(told, 0.0):
+        return None
+    try:
+        costs = seen(cloud, cloud.costs, lambda item: (item.kind, item.id), sleep=sleep)
+    except CloudError as error:
+        context.ui.warn(f"what the account pays for is not known: {error.message}")
+        return None
+    return told if _more(told, _sum(item.per_hour for item in costs)) else None
+
+
+def _clouds(context: CommandContext, name: str | None) -> list[Cloud]:
+    if name is not None:
+        return [context.cloud(name)]
+    opened: dict[str, Cloud] = {}
+    for path in sorted(context.places.root.glob("Pulumi.*.yaml")):
+        stack = path.name[len("Pulumi.") : -len(".yaml")]
+        if "." in stack:
+            continue
+        try:
+            cloud = settings.cloud_of(context.places.root, stack)
+            opened.setdefault(cloud, open_cloud(cloud, context.env, context.places))
+        except UserError as error:
+            context.ui.say(f"{stack}: left out: {error.message}")
+    return list(opened.values())
+
+
+def _reap_lines(name: str, found: Sequence[reap.Sighting]) -> list[str]:
+    """Return what a screen of any width shows whole: an id stands alone on its line, to be typed or copied."""
+    lines = [f"pods of {name}:" if found else f"{name} lists no pods"]
+    for row in reap.rows(found):
+        told = {None: "", True: ": ended, proved", False: ": STILL THERE"}[row["ended"]]
+        price = "price unknown" if row["price_per_hour"] is None else f"${row['price_per_hour']:.2f}/h"
+        lines.append(row["id"] if row["name"] == row["id"] else f"{row['id']}  {row['name']}")
+        lines.append(
+            "    " + ", ".join(filter(None, (f"{row['verdict']}{told}", price, row["status"], row["end"] and f"ends {row['end']}")))
+        )
+        lines += [f"    {row['problem']}"] if row["problem"] else []
+    return lines

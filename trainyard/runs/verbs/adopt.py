@@ -1,0 +1,131 @@
+"""A run whose controller is lost: another machine with the cloud's key and the SSH key takes it over by its pod.
+
+What it needs lies on the pod: the run's name and what was asked (``.trainyard/run.json``, written when the
+training was started) and the bundle with the recipe's declarations.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from trainyard.clouds.marker import format_time
+from trainyard.clouds.protocol import Cloud, PodInfo
+from trainyard.errors import CloudError, PodFailed, UserError
+from trainyard.remote.protocol import quote
+from trainyard.remote.transport import Address, connect
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.notes import note
+from trainyard.runs.records.pods import take_from_cloud
+from trainyard.runs.records.record import RunFolder, RunRecord
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+RUN_FILE = (".trainyard", "run.json")
+_KEPT = (
+    "user",
+    "label",
+    "attempt",
+    "token",
+    "environment",
+    "recipe",
+    "values",
+    "bundle_sha256",
+    "hours",
+    "created",
+    "budget",
+    "data",
+    "bucket",
+    "git_commit",
+    "engine",
+)
+
+
+def told_to_pod(record: RunRecord) -> bytes:
+    """Return what the pod keeps of a record, so that any machine can take the run over. No secret is in it."""
+    return json.dumps({name: getattr(record, name) for name in _KEPT}, indent=1).encode()
+
+
+def find_pod(cloud: Cloud, reference: str) -> PodInfo:
+    """Return the pod of ours that a person means by its id or name; UserError when there is none.
+
+    A list may miss a pod, or not be readable now: an id is asked for by itself, too.
+    """
+    problem: CloudError | None = None
+    ours: list[PodInfo] = []
+    try:
+        ours = [pod for pod in cloud.list() if pod.lease_id is not None]
+    except CloudError as error:
+        problem = error
+    for pod in ours:
+        if reference in (pod.id, pod.name):
+            return pod
+    found = cloud.get(reference) if _ID.fullmatch(reference) else None
+    if found is not None and found.lease_id is not None:
+        return found
+    if problem is not None:
+        raise problem
+    known = ", ".join(pod.id for pod in ours) or "none"
+    raise UserError(
+        f"{cloud.name} knows no pod of ours '{reference}'", hint=f"Pods of ours: {known}. A pod of another cloud: --stack NAME."
+    )
+
+
+def adopt(context: CommandContext, environment: str, reference: str, key_file: Path) -> RunFolder:
+    """Make a record here for a run that lives on a pod; return its folder, ready to be driven.
+
+    Raises UserError when the key is missing or the run is known here already, PodFailed when no training was
+    started on the pod, Unreachable when it does not answer.
+    """
+    cloud = context.cloud(environment)
+    pod = find_pod(cloud, reference)
+    if pod.ssh is None:
+        hint = f"End it with: invoke end {pod.id} --stack {environment}"
+        raise UserError(f"pod {pod.id} has no SSH address (it is: {pod.raw_status})", hint=hint)
+    if not key_file.is_file():
+        raise UserError(f"{key_file}: there is no such SSH key")
+    address = Address(host=pod.ssh.host, port=pod.ssh.port, user=pod.ssh.user, host_key=pod.host_key, key_file=key_file.resolve())
+    with connect(address, timeout=20) as transport:
+        answer = transport.exec(f"cat {quote('/'.join((pod.workspace, *RUN_FILE)))}", timeout=30)
+    if answer.rc:
+        raise PodFailed(f"no training was started on pod {pod.id}", hint=f"End it with: invoke end {pod.id} --stack {environment}")
+    record = _record(json.loads(answer.stdout), pod, address, cloud)
+    folder = RunFolder(RunId(record.user, record.label, record.attempt).folder(context.places.runs))
+    _refuse_known(context, folder, record)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.save(record)
+    hours = (pod.end - pod.created).total_seconds() / 3600 if pod.end and pod.created else record.hours
+    note(context, record, "adopted", pod=pod.id, estimate=hours * (pod.price_per_hour or 0.0))
+    return folder
+
+
+def _refuse_known(context: CommandContext, folder: RunFolder, record: RunRecord) -> None:
+    """Raise UserError where the run, or another one of its name, has a record here; a damaged one is written anew."""
+    if not folder.path.exists():
+        return
+    try:
+        here = folder.load()
+    except UserError as error:
+        context.ui.warn(f"{error.message}; it is written anew from what the pod keeps")
+        return
+    if here.token != record.token:
+        hint = "Adopt it from another checkout: each run's files need a place of their own."
+        raise UserError(f"{folder.path} holds another run that is called {record.id}, too (another token)", hint=hint)
+    raise UserError(f"run {record.id} is known here already", hint=f"Use: invoke attach {record.id}")
+
+
+def _record(told: dict[str, Any], pod: PodInfo, address: Address, cloud: Cloud) -> RunRecord:
+    created = pod.created.timestamp() if pod.created else time.time()
+    known = {
+        "pod_id": pod.id, "pod_name": pod.name, "lease_id": pod.lease_id, "fence_id": pod.fence_id, "price_per_hour": pod.price_per_hour,
+        "gpu": pod.gpu, "gpu_count": pod.gpu_count, "host": address.host, "port": address.port, "user": address.user,
+        "workspace": pod.workspace, "host_key": address.host_key, "ssh_key_file": str(address.key_file), "created_epoch": created,
+        "end": format_time(pod.end) if pod.end else None, "volume_path": pod.volume, "simulated": cloud.simulated,
+        "api_address": cloud.address,
+    }  # fmt: skip
+    record = RunRecord(**told, phase="started", cloud=cloud.name, pod=known)
+    take_from_cloud(record, pod)
+    return record

@@ -1,0 +1,102 @@
+"""Come back to runs: attach to one, recover all that nobody drives, cancel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainyard.errors import Busy, Detached, StillThere, StoreError, TrainyardError, UserError
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life.drive import drive, readable_record, write_out
+from trainyard.runs.life.trouble import untouched
+from trainyard.runs.records.notes import note
+from trainyard.runs.records.record import RunFolder, all_folders
+from trainyard.runs.records.summary import summarize
+from trainyard.runs.signals import how, leaving
+
+_POLL = 2.0
+
+
+def attach(context: CommandContext, reference: str) -> dict[str, Any]:
+    """Drive the run to its end, or watch while another controller does and take over when that one dies."""
+    folder = context.folder(reference)
+    while True:
+        try:
+            return drive(context, folder)
+        except Busy as busy:
+            context.ui.say(f"attach     {busy.message}; watching")
+            from trainyard.runs.life import follow
+
+            try:
+                with leaving():
+                    follow.watch_files(context, folder, poll=_POLL)
+            except KeyboardInterrupt as left:
+                raise Detached(f"{how(left)}: watching is over; {busy.message}, which goes on with it") from None
+
+
+def recover(context: CommandContext) -> list[dict[str, Any]]:
+    """Drive every run that is not ended and that no living process drives; return their summaries.
+
+    A run that cannot be finished does not keep the others from it; when all were tried the error is raised that
+    matters most: something may still cost money. A record that cannot be read is such an error.
+    """
+    summaries: list[dict[str, Any]] = []
+    failed: list[TrainyardError] = []
+    for folder in all_folders(context.places.runs):
+        try:
+            record = readable_record(folder)
+            if record.reached("ended"):
+                if (record.result or {}).get("owed"):
+                    summaries.append(_push_owed(context, folder))
+                continue
+            context.ui.say(f"recover    {record.id} (was: {record.phase})")
+            summaries.append(drive(context, folder))
+        except Busy as busy:
+            context.ui.say(f"           left alone: {busy.message}")
+        except Detached:
+            raise
+        except TrainyardError as error:
+            context.ui.fail(str(error))
+            failed.append(error)
+    if failed:
+        raise next((error for error in failed if isinstance(error, StillThere)), failed[0])
+    return summaries
+
+
+def _push_owed(context: CommandContext, folder: RunFolder) -> dict[str, Any]:
+    """Bring a result that only came home into its bucket; raises StoreError when it still does not go."""
+    from trainyard.runs.life import roads
+
+    with folder.driving():
+        record = folder.load()
+        if roads.settle(context, record, folder):
+            write_out(context, record, folder)
+        if roads.is_owed(record):
+            raise StoreError(f"{record.id}: its result is not in the bucket yet")
+    return summarize(record, folder)
+
+
+def cancel(context: CommandContext, reference: str, *, now: bool = False) -> dict[str, Any] | None:
+    """End a run: stop its training (which saves), commit what it left, end the pod.
+
+    With ``now`` nothing is saved. Where another controller drives the run, only the training is stopped and
+    that controller finishes the story; None is returned then.
+    """
+    folder = context.folder(reference)
+    record = readable_record(folder)
+    if record.reached("ended"):
+        raise UserError(f"run {record.id} has ended already")
+    try:
+        folder.cancel(now=now)
+    except OSError as error:
+        if not now:  # only the mark tells whoever follows the training that it is to save and stop
+            raise untouched(context, record, folder, error) from error
+    note(context, record, "cancel", now=now)
+    try:
+        return drive(context, folder, "now" if now else "saving")
+    except Busy as busy:
+        if not folder.cancelled:
+            raise untouched(context, record, folder, busy) from busy
+        saved = "its training is done, and what it left is saved first" if record.reached("trained") else "the training is told to stop"
+        told = "nothing more is saved" if now else saved if record.reached("started") else "it is told"
+        context.ui.say(f"cancel     {told}; {busy.message}, which ends the pod and finishes the story")
+        return None

@@ -1,0 +1,89 @@
+"""Bring a result home from the bucket of a stack, with or without a ledger on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainyard import settings
+from trainyard.config import user_name
+from trainyard.errors import UserError
+from trainyard.leases.environmentid import default_bucket, known_environment_id
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life.roads import is_owed
+from trainyard.runs.records.stores import store_of
+from trainyard.stacks import facade
+from trainyard.storage.client import StoreSettings, store_settings
+from trainyard.storage.deliver import Progress
+from trainyard.storage.download import download
+from trainyard.storage.markers import claim_of
+
+
+def bucket_of(context: CommandContext, stack: str) -> StoreSettings:
+    """Return the settings of a stack's bucket: from its outputs, else from its settings and the environment.
+
+    Raises UserError when the stack has none.
+    """
+    outputs = facade.outputs(context.stack(stack))
+    given = settings.some(context.places.root, stack, "store", "bucket", "env_id")
+    kind = outputs.get("store") or settings.store_of(given, settings.cloud_of(context.places.root, stack))
+    name = outputs.get("bucket") or given.get("bucket")
+    if name is None:  # no state here: the default name follows from the environment's id
+        env_id = given.get("env_id") or known_environment_id(context.places, stack)
+        name = None if env_id is None else default_bucket(str(env_id))
+    found = None
+    if name is not None:
+        found = store_settings(context.env, None if kind is None else str(kind), str(name), context.places)
+    if found is None:
+        raise UserError(f"stack '{stack}' has no bucket", hint="Its results were fetched over SSH into out/<user>/<run>/.")
+    return found
+
+
+def _own(context: CommandContext, reference: str) -> tuple[StoreSettings, str] | None:
+    """Return bucket and user of a run that is known here, None when it is not; raises UserError when it has no bucket."""
+    try:
+        record = context.folder(reference).load()
+    except UserError:
+        return None
+    bucket = store_of(context, record.bucket)
+    if bucket is None:
+        here = (record.result or {}).get("local_path")
+        where = f"its result lies in {here}" if here else f"it has no result here (it is: {record.phase})"
+        raise UserError(f"run {record.id} of stack '{record.environment}' has no bucket: {where}")
+    if is_owed(record):
+        where = f"the result of {record.id} lies in {(record.result or {}).get('local_path')} and is not in its bucket yet"
+        raise UserError(where, hint="Bring it there with: invoke recover")
+    return bucket, record.user
+
+
+def _of_stack(context: CommandContext, stack: str) -> tuple[StoreSettings, str]:
+    user = user_name(context.env, settings.one(context.places.root, stack, "user"))  # type: ignore[arg-type]
+    return bucket_of(context, stack), user
+
+
+def fetch(context: CommandContext, stack: str | None, reference: str, dest: Path, *, partial: bool, whole: bool = False) -> int:
+    """Fetch a result into a folder and say what was proved; without ``stack`` the run's own record says where it lies."""
+    own = _own(context, reference) if stack is None else None
+    bucket, user = own or _of_stack(context, stack or "local")
+    last = 0.0
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        if progress.text:
+            context.ui.say(f"download   {progress.text}")
+        share = progress.done / progress.total if progress.total else 1.0
+        if share - last >= 0.1:
+            last = share
+            context.ui.say(f"download   {share:4.0%} of {progress.total:,} bytes")
+
+    got = download(bucket, reference, dest, user=user, uncommitted=partial, whole=whole, on_progress=show)
+    proved = (
+        f"sha256 of every file proved against manifest {got.manifest_sha256[:12]}" if got.manifest_sha256 else "NOT proved: not committed"
+    )
+    claim = claim_of(bucket, got.key)
+    context.ui.say(f"taken      attempt {got.key.attempt} of {got.key.user}/{got.key.run}" + (f", {claim}" if claim else ""))
+    context.ui.say(f"{got.dest}: {got.files} files, {got.bytes:,} bytes of {got.key} ({got.reused} were here already); {proved}")
+    if got.ending:
+        context.ui.warn(str(got.ending))
+    if got.beside:
+        context.ui.say(f"beside the model, not fetched (--whole takes them, too): {', '.join(got.beside)}")
+    return 0

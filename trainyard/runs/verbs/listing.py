@@ -1,0 +1,135 @@
+"""What runs there are, and their logs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, BinaryIO
+
+from trainyard.errors import UserError
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.record import RunFolder, RunRecord, all_folders, is_driven
+from trainyard.runs.records.summary import cost, read_metrics, stopped, verdict
+
+_POLL = 0.3
+_HEAD = ("run", "state", "steps", "loss", "$", "result", "recipe", "stack")
+
+
+def list_runs(context: CommandContext) -> list[dict[str, Any]]:
+    """Return one plain row a run, oldest first."""
+    rows = []
+    for folder in all_folders(context.places.runs):
+        try:
+            record = folder.load()
+        except UserError as error:
+            rows.append(_unreadable(folder, error))
+            continue
+        metrics = read_metrics(folder)
+        rows.append(
+            {
+                "run": str(record.id),
+                "attempt": record.attempt,
+                "stack": record.environment,
+                "recipe": record.recipe,
+                "state": _state(record),
+                "steps_done": metrics.step,
+                "steps_planned": metrics.total,
+                "loss": metrics.loss,
+                "cost": round(cost(record), 4),
+                "s3_url": (record.result or {}).get("s3_url"),
+                "local_path": (record.result or {}).get("local_path"),
+                "owed": bool((record.result or {}).get("owed")),
+                "error": record.error,
+            }
+        )
+    return rows
+
+
+def _unreadable(folder: RunFolder, error: UserError) -> dict[str, Any]:
+    """Return the row of a run whose record is damaged: its pod may still be there."""
+    user, label, attempt = folder.path.parts[-3:]
+    known = {"run": f"{user}/{label}", "attempt": int(attempt), "state": "unreadable record", "error": error.message}
+    none = dict.fromkeys(("stack", "recipe", "loss", "s3_url", "local_path", "owed"))
+    return none | {"steps_done": 0, "steps_planned": 0, "cost": 0.0} | known
+
+
+def lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the rows for a person: whole names and words at any width, what went wrong below its run."""
+    if not rows:
+        return ["no runs in this checkout yet"]
+    newest = {row["run"]: row for row in sorted(rows, key=lambda row: int(row["attempt"]))}
+    # The name alone means the newest attempt; earlier ones are asked for by their number.
+    names = [row["run"] if newest[row["run"]] is row else f"{row['run']}/{row['attempt']}" for row in rows]
+    cells = [_HEAD, *(_cells(name, row) for name, row in zip(names, rows, strict=True))]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEAD))]
+    aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    told = aligned[:1]
+    for text, row in zip(aligned[1:], rows, strict=True):
+        told.append(text)
+        if row["error"]:
+            told.append(f"    {row['error'].partition(chr(10))[0]}")
+        if row.get("owed"):
+            told.append("    its result is not in its bucket yet; this brings it there: invoke recover")
+    return told
+
+
+def _cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:
+    steps = f"{row['steps_done']}/{row['steps_planned']}" if row["steps_done"] or row["steps_planned"] else ""
+    loss = "" if row["loss"] is None else f"{row['loss']:.4f}"
+    result = "owed" if row.get("owed") else "bucket" if row["s3_url"] else "home" if row["local_path"] else ""
+    return name, row["state"], steps, loss, f"{row['cost']:.2f}", result, row["recipe"] or "?", row["stack"] or "?"
+
+
+def print_log(context: CommandContext, reference: str, *, follow: bool, out: BinaryIO) -> int:
+    """Copy a run's log to a stream, byte for byte; with ``follow`` until the training has ended.
+
+    While a controller drives the run its copy is read; with none (detached, killed) the pod itself is asked.
+    """
+    folder = context.folder(reference)
+    record = folder.load()
+    if record.reached("started") and not record.reached("trained") and record.error is None and not is_driven(folder):
+        return _from_pod(context, record, follow, out)
+    offset = _copy(folder, 0, out)
+    while follow and not record.reached("trained") and record.error is None:
+        time.sleep(_POLL)
+        offset = _copy(folder, offset, out)
+        record = folder.load()
+    _copy(folder, offset, out)
+    return 0
+
+
+def _from_pod(context: CommandContext, record: RunRecord, follow: bool, out: BinaryIO) -> int:
+    from trainyard.remote.follow import Tail
+    from trainyard.remote.follow import follow as follow_job
+    from trainyard.remote.protocol import quote
+    from trainyard.remote.reconnect import Reconnecting
+    from trainyard.runs.records.pod import pod_of
+
+    def write(data: bytes) -> None:
+        out.write(data)
+        out.flush()
+
+    pod = pod_of(context, record)
+    with Reconnecting(pod.connect, name=f"pod {pod.id}") as transport:
+        if follow:
+            follow_job(transport, pod.path("job"), [Tail(pod.path("job", "log"), write)])
+        else:
+            transport.exec(f"cat {quote(pod.path('job', 'log'))}", on_stdout=write)
+    return 0
+
+
+def _copy(folder: RunFolder, offset: int, out: BinaryIO) -> int:
+    if not folder.log.is_file():
+        return offset
+    with folder.log.open("rb") as log:
+        log.seek(offset)
+        while piece := log.read(1 << 20):
+            out.write(piece)
+            offset += len(piece)
+    out.flush()
+    return offset
+
+
+def _state(record: RunRecord) -> str:
+    if not record.reached("ended"):
+        return record.phase if record.error is None else "failed, not ended"
+    return verdict(success=bool(record.training_success and record.result), cancelled=record.cancelled, stopped=stopped(record))

@@ -1,0 +1,121 @@
+"""A shell on a run's pod, and a tunnel to one of its ports, with the key and the pinned host key of the run."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainyard.errors import Unreachable, UserError
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.key import private_key
+from trainyard.runs.records.record import RunFolder, RunRecord
+
+
+@contextmanager
+def ssh_command(context: CommandContext, record: RunRecord, folder: RunFolder, *, extra: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    """Give the ssh command line for a run's pod, for as long as it is used; raises UserError when the pod is not up or is gone."""
+    if record.reached("ended") or not record.pod.get("host"):
+        raise UserError(f"run {record.id} has no pod now (it is: {record.phase})")
+    if shutil.which("ssh") is None:
+        raise UserError("the program 'ssh' is missing on this machine", hint="Install the OpenSSH client (Debian: openssh-client).")
+    key = private_key(context, record)
+    host, port = record.pod["host"], record.pod["port"]
+    with _known_hosts(folder, f"[{host}]:{int(port)} {record.pod['host_key']}\n") as known:
+        options = [
+            "-p", str(int(port)), "-o", f"IdentityFile={_quoted(key)}", "-o", f"UserKnownHostsFile={_quoted(known)}",
+            "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", "ServerAliveInterval=15",
+            "-o", "GlobalKnownHostsFile=/dev/null",
+        ]  # fmt: skip
+        yield ["ssh", *options, *extra, f"{record.pod.get('user') or 'root'}@{host}"]
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as ssh takes it: a blank would begin another one, a percent sign stands for something."""
+    return '"' + str(path).replace("%", "%%") + '"'
+
+
+@contextmanager
+def _known_hosts(folder: RunFolder, line: str) -> Iterator[Path]:
+    """Give a file with the pod's host key: the run's or, where its folder is read-only or full, a private one."""
+    known = folder.path / "known_hosts"
+    try:
+        if not known.is_file() or known.read_bytes() != line.encode():
+            known.write_text(line)
+    except OSError:
+        with tempfile.TemporaryDirectory(prefix="trainyard-ssh-") as private:
+            known = Path(private) / "known_hosts"
+            known.write_text(line)
+            yield known
+    else:
+        yield known
+
+
+def shell(context: CommandContext, reference: str, command: str | None) -> int:
+    """Open a shell (or run a command) on a run's pod and return its exit code."""
+    folder = context.folder(reference)
+    with ssh_command(context, folder.load(), folder) as line:
+        return subprocess.run([*line, command] if command else line, check=False).returncode
+
+
+def tunnel(context: CommandContext, reference: str, port: str | int, local_port: str | int | None = None) -> int:
+    """Forward a local port to the pod's until Ctrl-C (130); raises Unreachable when the link breaks or never stands."""
+    folder = context.folder(reference)
+    record = folder.load()
+    there = _port(port)
+    here = there if local_port is None else _port(local_port)
+    told = f"http://127.0.0.1:{here} is port {there} of the pod; Ctrl-C ends the tunnel"
+    extra = (
+        "-N", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=20", "-L", f"127.0.0.1:{here}:127.0.0.1:{there}",
+        # Said by ssh itself, once the port is open: before, it would be a promise.
+        "-o", "PermitLocalCommand=yes", "-o", f'LocalCommand=echo "{told}"',
+    )  # fmt: skip
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    with ssh_command(context, record, folder, extra=extra) as line:
+        _check_free(record, here, there)
+        process = subprocess.Popen(line, stdin=subprocess.DEVNULL)
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            return 130
+        finally:
+            process.terminate()
+            process.wait()
+    raise Unreachable(f"the tunnel to the pod of {record.id} is closed", hint="Is the run still there? invoke runs")
+
+
+def _port(text: str | int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < 65536:
+        raise UserError(f"'{text}' is no port: a number from 1 to 65535")
+    return number
+
+
+def _check_free(record: RunRecord, here: int, there: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", here))
+            return
+        except OSError as error:
+            refusal = error.strerror
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        other = free.getsockname()[1]
+    hint = f"Choose another: invoke tunnel {record.label} {there} --local-port {other}"
+    if record.pod.get("host") == "127.0.0.1":
+        hint += f"\nA local pod shares this machine's network: if its own program listens, http://127.0.0.1:{there} is that program."
+    raise UserError(f"port {here} of this machine cannot be opened: {refusal}", hint=hint)
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)

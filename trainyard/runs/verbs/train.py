@@ -1,0 +1,216 @@
+"""Begin a run: validate everything, estimate, write the record and the bundle. Nothing is rented here."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from trainyard.clouds.protocol import Cloud
+from trainyard.config import git, user_name
+from trainyard.errors import UserError
+from trainyard.recipes import basecheck, bundle, data, venvs
+from trainyard.recipes.contract import Recipe, load_recipe
+from trainyard.recipes.values import Values, lock_for, locked_packages, needs_of, resolve
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life.rent import write_run_settings
+from trainyard.runs.planning import consent, shape
+from trainyard.runs.planning.estimate import Estimate, check_limits, estimate, price_ceiling
+from trainyard.runs.planning.upkeep import ensure_environment
+from trainyard.runs.records import attempts
+from trainyard.runs.records.identity import new_label
+from trainyard.runs.records.key import make_whole
+from trainyard.runs.records.ledger import Ledger
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.settings import LONGEST_HOURS, store_of
+from trainyard.stacks import facade
+
+DEFAULT_HOURS = 2.0
+NAMED = ("torch", "transformers", "peft", "accelerate", "unsloth")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """What a person asked ``invoke train`` for."""
+
+    stack: str
+    recipe: str = "lora"
+    data: str | None = None
+    config: Path | None = None
+    sets: Sequence[str] = ()
+    name: str | None = None
+    hours: float | None = None
+    budget: float | None = None
+    yes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A run that was found right and affordable. Nothing of it exists yet."""
+
+    stack: str
+    user: str
+    recipe: Recipe
+    values: Values
+    data: data.Data
+    hours: float
+    budget: float | None
+    estimate: Estimate
+    settings: dict[str, Any]
+    """The stack's settings, raised to what the recipe needs."""
+    pod_secrets: list[str]
+
+
+def prepare(context: CommandContext, wanted: TrainRequest) -> RunFolder:
+    """Validate, estimate and write the run's folder; return it, ready to be driven.
+
+    Raises UserError, RefusedError or NoCapacity before anything is created.
+    """
+    given = facade.settings_of(wanted.stack, context.places)
+    # Deriving the key of the secrets takes 0.4 s of one core: it passes while everything is validated.
+    threading.Thread(target=facade.warm, args=(context.stack(wanted.stack),), daemon=True).start()
+    threading.Thread(target=attempts.preload, daemon=True).start()
+    cloud = context.cloud(wanted.stack)
+    plan = _plan(context, wanted, cloud, given)
+    own = consent.own_files(wanted.data, plan.data, plan.recipe, plan.values)
+    consent.ask(context.ui, wanted.stack, cloud, str(given.get("upload_consent") or "ask"), own, yes=wanted.yes)
+    outputs = ensure_environment(context, wanted.stack)
+    make_whole(context, outputs)
+    if cloud.name == "local" or cloud.simulated:
+        # Shared by all local pods of this machine, built before a pod exists.
+        venvs.prepare(plan.recipe, plan.values, context.places, context.ui.say)
+    return _write(context, plan, wanted.name, outputs)
+
+
+def _plan(context: CommandContext, wanted: TrainRequest, cloud: Cloud, given: Mapping[str, Any]) -> _Plan:
+    """Validate everything and ask what it costs, saying what a person wants to know of it."""
+    ui = context.ui
+    chosen = load_recipe(context.places.root, wanted.recipe)
+    settings, told_by_env = shape.from_environment(given, context.env, cloud.name)
+    for line in told_by_env:
+        ui.say(f"settings   {line}")
+    # What the stack rents decides which lock, and with it which refusals, hold; an emulator's GPUs are only told.
+    device = "gpu" if settings.get("gpu") and not cloud.simulated else "cpu"
+    values = resolve(chosen, wanted.config, wanted.sets, {"device": device, **settings}, on_note=lambda note: ui.say(f"config     {note}"))
+    basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.get("volume")))
+    found = _data(context, wanted.data, chosen, settings, cloud, values)
+    ui.say(f"recipe     {chosen.name}; data {found.describe()}")
+    for remark in found.remarks():
+        ui.warn(remark)
+    for line in basecheck.told(chosen, values):
+        ui.say(f"needs      {line}")
+    user = user_name(context.env, settings.get("user"))
+    # A bad name, or one that is at work, is refused before anything is made.
+    attempts.refuse_live(context.places.runs, user, new_label(context.places.runs, user, wanted.name, datetime.now(), wanted.stack))
+    hours, budget = _hours(wanted, settings), _budget(wanted, settings)
+    told, shaped = _estimate(context, cloud, settings, needs_of(chosen, values), hours, budget)
+    ui.say(f"estimate   {told.text()}")
+    named = consent.pod_secrets(settings, context.env)
+    if named:
+        ui.say(f"secrets    the job gets {', '.join(named)} of yours (pod_secrets)")
+    return _Plan(wanted.stack, user, chosen, values, found, hours, budget, told, shaped, named)
+
+
+def _estimate(
+    context: CommandContext, cloud: Cloud, settings: dict[str, Any], needs: Values, hours: float, budget: float | None
+) -> tuple[Estimate, dict[str, Any]]:
+    """Return what the run costs at most, and the settings of its pod; what is to be known beforehand is said."""
+    ledger = Ledger(context.places.ledger)
+    shaped = shape.raised(settings, needs, cloud.name)
+    told = estimate(cloud, shaped, hours, shape.failed_lately(ledger, cloud.name))
+    for warning in shape.warnings(settings, shaped, needs):
+        context.ui.warn(warning)
+    if told.avoided:
+        shaped["avoid_offers"] = [*(shaped.get("avoid_offers") or ()), *told.avoided]
+        context.ui.warn(f"not taken, because their pods did not boot in the last hours: {', '.join(told.avoided)}")
+    for warning in check_limits(told, settings, ledger, budget):
+        context.ui.warn(warning)
+    shaped["max_price"] = price_ceiling(told, shaped, ledger)
+    return told, shaped
+
+
+def _write(context: CommandContext, plan: _Plan, name: str | None, outputs: dict[str, Any]) -> RunFolder:
+    runs = context.places.runs
+    runs.mkdir(parents=True, exist_ok=True)
+    label = new_label(runs, plan.user, name, datetime.now(), plan.stack)
+    # The folder appears complete by one rename: a crash in here leaves no half run.
+    with attempts.reserved(runs, plan.user, label) as draft:
+        folder = RunFolder(draft.path)
+        made = bundle.build(plan.recipe, plan.values, plan.data, folder.bundle)
+        named = outputs.get("bucket") not in (None, "", "none")
+        bucket = {key: outputs.get(key) for key in ("bucket", "store", "endpoint", "region")} if named else None
+        attempt = attempts.claim(context, draft, plan.user, label, bucket)
+        record = RunRecord(
+            user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
+            values=plan.values, bundle_sha256=made.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
+            pod_secrets=plan.pod_secrets, pod_env=sorted(plan.settings.get("pod_env") or {}),
+            data=plan.data.summary(), bucket=bucket, cloud=str(plan.settings.get("cloud", plan.stack)),
+            git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
+        )  # fmt: skip
+        write_run_settings(context, record, folder, outputs, plan.settings)
+        shutil.copytree(context.places.root / "playbooks", folder.playbooks)
+        folder.save(record)
+        ledger, target = Ledger(context.places.ledger), record.id.folder(runs)
+        ledger.add(record.id, "prepared", estimate=plan.estimate.most, stack=plan.stack, recipe=plan.recipe.name)
+        try:
+            # Last of all: what was interrupted before is no run, and counts towards no limit.
+            draft.path.rename(target)
+        except BaseException:
+            ledger.add(record.id, "ended", cost=0.0)
+            raise
+    return RunFolder(target)
+
+
+def render_bundle(
+    context: CommandContext, name: str, reference: str | None, config: Path | None, sets: Sequence[str], to: Path
+) -> bundle.Bundle:
+    """Write a run's bundle into a folder with its data beside it; ``sh run.sh`` there runs it by hand."""
+    chosen = load_recipe(context.places.root, name)
+    values = resolve(chosen, config, sets, {}, on_note=context.ui.say)
+    found = data.inspect(reference, chosen, values=values)
+    for remark in found.remarks():
+        context.ui.warn(remark)
+    made = bundle.build(chosen, values, found, to)
+    bundle.place_data(found, to / "input")
+    return made
+
+
+def versions(chosen: Recipe, values: Values) -> dict[str, str]:
+    """Return the versions that shape a run: this Python, the Pulumi SDK, what the recipe's lock pins of NAMED."""
+    pinned = locked_packages(lock_for(chosen, values))
+    known = {"python": platform.python_version(), "pulumi": metadata.version("pulumi")}
+    return known | {name: pinned[name] for name in NAMED if name in pinned}
+
+
+def git_commit(root: Path) -> str | None:
+    """Return the commit of the checkout, ``-dirty`` behind it when files differ; None outside git."""
+    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*", at=root) or None
+
+
+def _data(
+    context: CommandContext, reference: str | None, chosen: Recipe, settings: dict[str, Any], cloud: Cloud, values: Values
+) -> data.Data:
+    if reference is None or not reference.startswith("s3://"):
+        return data.inspect(reference, chosen, values=values)
+    from trainyard.runs.planning.bucketdata import resolver
+
+    return data.inspect(reference, chosen, resolver(context, store_of(settings, cloud.name)), values)
+
+
+def _budget(wanted: TrainRequest, settings: dict[str, Any]) -> float | None:
+    value = wanted.budget if wanted.budget is not None else settings.get("budget")
+    return None if value is None else float(value)
+
+
+def _hours(wanted: TrainRequest, settings: dict[str, Any]) -> float:
+    value = wanted.hours if wanted.hours is not None else settings.get("hours", DEFAULT_HOURS)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= LONGEST_HOURS:
+        raise UserError(f"--hours {value:g}: it must be more than 0 and at most {LONGEST_HOURS}")
+    return float(value)
