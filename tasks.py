@@ -341,7 +341,7 @@ def audit(c: Context, stack: str = "local", json: bool = False) -> int:
 @task(help=explained(stack="check what this stack needs, too"))
 @verb
 def doctor(c: Context, stack: str | None = None) -> int:
-    """Check every tool, port, credential, disk and rung, and say what to do. Prints no secret."""
+    """Check every tool, port, credential, disk and isolation level, and say what to do. Prints no secret."""
     from trainyard.doctor.checks import checks, lines
 
     work = context()

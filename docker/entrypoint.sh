@@ -1,7 +1,7 @@
 #!/bin/sh
-# First process of a pod: the warden, the host key, then, without the pod's own keys, sshd. It never exits by itself.
+# First process of a pod: the watchdog, the host key, then, without the pod's own keys, sshd. It never exits by itself.
 #
-# Environment: SSH_HOST_ED25519_KEY (base64 of an OpenSSH private key, for this pod alone), PUBLIC_KEY, the warden's
+# Environment: SSH_HOST_ED25519_KEY (base64 of an OpenSSH private key, for this pod alone), PUBLIC_KEY, the watchdog's
 # variables. TRAINYARD_ROOT and TRAINYARD_SSHD are for tests.
 root=${TRAINYARD_ROOT:-}
 ssh=$root/etc/ssh
@@ -12,7 +12,7 @@ say() { echo "entrypoint: $*"; }
 umask 077
 if [ "${1:-}" != keyless ]; then
     # 1. The lease is kept from the first second, whatever happens below.
-    python3 "$root/opt/trainyard/warden.py" </dev/null || say "the warden did not start: this pod can be ended only from outside"
+    python3 "$root/opt/trainyard/watchdog.py" </dev/null || say "the watchdog did not start: this pod can be ended only from outside"
 
     # 2. One host key: the one that the create request brought, so that it is known before the pod exists.
     mkdir -p "$ssh" "$root/run/sshd" "$home/.ssh"

@@ -15,12 +15,17 @@ ROOT = Path(__file__).resolve().parent.parent
 # `setup` is two things: what runs before any package is installed is just above the ground, and what needs the
 # packages (the command line's half) is on the level of tasks.py.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("tasks", "web", "commandline", "setup.tools", "setup.pulumicli", "setup.doctor", "setup.check", "setup.machine", "setup.stackneeds"),
-    ("runs",),
+    ("tasks", "web", "commandline", "doctor", "setup.tools", "setup.pulumicli"),
+    ("runs.verbs",),
+    ("runs.life",),
+    ("runs.planning",),
+    ("runs.records", "runs.context"),
+    ("runs.ui", "runs.signals"),
     ("stacks",),
     ("engine",),
     ("program",),
     ("provider",),
+    ("leases",),
     ("rehearsal",),
     ("playbook", "recipes"),
     ("storage",),
@@ -28,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("clouds",),
     ("pod",),
     ("setup",),
-    ("config", "settings", "network", "filelock", "faults", "templating", "yamlfile", "textfile", "secret", "errors"),
+    ("clock", "config", "settings", "network", "filelock", "faults", "templating", "yamlfile", "textfile", "secret", "errors"),
 )
 BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server", "starter"}
 # The S3 server's program; the way to uv with pip's settings, for recipes' environments.
@@ -195,7 +200,7 @@ def test_what_runs_on_a_pod_needs_nothing_but_the_standard_library() -> None:
     found = [
         f"{path}:{line}: {name}"
         for path, text in sources().items()
-        if path in ("trainyard/pod/warden.py", "trainyard/pod/uploader.py")
+        if path in ("trainyard/pod/watchdog.py", "trainyard/pod/uploader.py")
         for line, name in imports(text)
         if name.split(".")[0] not in sys.stdlib_module_names
     ]

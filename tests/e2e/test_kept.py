@@ -97,12 +97,12 @@ def test_what_cannot_be_kept_keeps_its_pod_and_is_told_and_the_next_attach_bring
     assert files(tmp_path / "got") == sums(yard)
 
 
-def test_a_stop_by_the_warden_with_no_controller_waits_on_the_pod_for_the_next_one_which_keeps_it(yard, tmp_path):
+def test_a_stop_by_the_watchdog_with_no_controller_waits_on_the_pod_for_the_next_one_which_keeps_it(yard, tmp_path):
     running = yard.start(*words(tmp_path, "trap 'exit 75' TERM; while :; do sleep 0.2; done"))
     log = yard.home / "runs" / "tester" / "a" / "1" / "train.log"
     yard.wait_for(lambda: log.is_file() and "left" in log.read_text())
     kill_tree(running)
-    # What the warden does at the lease's stop or when the budget is used up (tests/pod).
+    # What the watchdog does at the lease's stop or when the budget is used up (tests/pod).
     yard.invoke("ssh", "a", "--", "kill -TERM -- -$(cat $WORKSPACE/job/pid)").expect()
     assert yard.wait_for(lambda: yard.invoke("ssh", "a", "--", "cat", "$WORKSPACE/job/exit").out.strip()) == "75"
     assert len(yard.pods()) == 1

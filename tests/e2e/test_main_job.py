@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from tests.e2e.yard import COUNT, kill_tree
-from trainyard.rehearsal.runpod import read_books
+from trainyard.rehearsal.runpod import read_ledger
 from trainyard.runs.records.record import RunFolder
 
 
@@ -24,7 +24,7 @@ def test_a_run_goes_all_the_way_leaves_nothing_behind_and_its_log_and_result_are
     summary = json.loads((yard.home / "runs" / "tester" / "a" / "1" / "run-summary.json").read_text())
     assert summary["success"] and summary["training_success"] and summary["exit_code"] == 0
     assert (summary["steps_done"], summary["steps_planned"], summary["final_loss"]) == (5, 5, 0.5)
-    assert summary["engine"] == "builtin" and summary["simulated"] is False and summary["rung"] in ("namespace", "process")
+    assert summary["engine"] == "builtin" and summary["simulated"] is False and summary["isolation"] in ("namespace", "process")
     assert {"trainyard", "python", "pulumi"} <= set(summary["versions"])
     assert {"up", "start", "train", "commit", "destroy"} <= set(summary["seconds_by_stage"])
 
@@ -215,5 +215,5 @@ def test_a_rehearsal_tells_the_whole_story_of_runpod_and_that_it_was_simulated(y
     world = yard.home / "rehearsal" / "runpod"
     summary = json.loads((world / "checkout" / "out" / "tester" / "r" / "run-summary.json").read_text())
     assert summary["success"] and summary["simulated"] and summary["gpu"]
-    books = read_books(world / "cloud")
-    assert len(books) == 1 and books[0].end is not None, "the pod was paid once, and no longer"
+    ledger = read_ledger(world / "cloud")
+    assert len(ledger) == 1 and ledger[0].end is not None, "the pod was paid once, and no longer"

@@ -1,4 +1,4 @@
-"""Run crash cases in one world: set up, crash, do what a user would do next, let the books judge."""
+"""Run crash cases in one world: set up, crash, do what a user would do next, let the ledger judge."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ WAITS: tuple[Next, ...] = ("nothing", "later", "reaper", "lost")
 """What a user does that only the lease's end ends."""
 TRAINING_ONLY: tuple[Next, ...] = ("attach", "recover")
 SITUATIONS = {"stuck": "boot-stuck-provisioning", "key": "pod-key-refused"}
-"""Pods that no warden can end: the container never starts, or the cloud refuses the pod's own key."""
+"""Pods that no watchdog can end: the container never starts, or the cloud refuses the pod's own key."""
 BEFORE_BOOT = ("catalog", "intent", "not-accepted", "posting", "accepted", "answered", "recorded")
 
 

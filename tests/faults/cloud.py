@@ -1,7 +1,7 @@
 """``python -m tests.faults.cloud [--only NAME] [--seed S] [--workers N]``: the fault matrix of guarantee G1.
 
 Each trial switches on a fault that a cloud has shown, runs a whole training (or up and destroy), and compares what was
-said with the emulator's books: nothing is left, or what is left is told with id, price and command. Without ``--only``
+said with the emulator's ledger: nothing is left, or what is left is told with id, price and command. Without ``--only``
 every lie of ``tests.faults.lies`` is told, too.
 """
 

@@ -115,7 +115,7 @@ def table(results: Sequence[Result], seed: int, planned: int) -> str:
             lines.append(f"  {title:<10} {name:<18} {run_[name]:4} run, {missed[name]:3} over before the kill, {bad[name]:3} failed")
     notes = Counter(note for result in results for note in result.notes)
     lines += [f"  note: {note}: {count} cases" for note, count in notes.items()]
-    lines.append(f"a pod was ended by the scheduled reaper because no warden could: {sum(bool(r.reaped) for r in results)} cases")
+    lines.append(f"a pod was ended by the scheduled reaper because no watchdog could: {sum(bool(r.reaped) for r in results)} cases")
     lines.append(f"failed: {sum(bool(r.problems) for r in results)}; killed nothing: {sum(not r.crashed for r in results)}")
     return "\n".join(lines)
 

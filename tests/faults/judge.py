@@ -1,4 +1,4 @@
-"""The judge of a case: the emulator's own books and machines, the files left behind, the words on command lines."""
+"""The judge of a case: the emulator's own ledger and machines, the files left behind, the words on command lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainyard.errors import TrainyardError
 from trainyard.stacks import facade
 
 GRACE = 25.0
-"""Seconds after the end of a lease in which the warden of a busy machine must have ended its pod."""
+"""Seconds after the end of a lease in which the watchdog of a busy machine must have ended its pod."""
 
 
 def left(world: World, spared: Iterable[str] = ()) -> list[str]:
@@ -26,7 +26,7 @@ def left(world: World, spared: Iterable[str] = ()) -> list[str]:
 
 
 def bills(world: World, since: float, *, kept_by_reaper: bool = False) -> list[str]:
-    """Return what is wrong with the books: two pods of a lease paid at once, one that is not ours, one beyond its end."""
+    """Return what is wrong with the ledger: two pods of a lease paid at once, one that is not ours, one beyond its end."""
     paid, ends = world.paid(since), world.ends()
     if any(p.pod not in ends for p in paid):
         time.sleep(0.5)  # a pod that is just being forgotten is on neither list for a moment

@@ -116,7 +116,7 @@ class Site:
         return self.cloud.create(make_spec(fence, hours, name), self.cloud.offers(OfferQuery(gpus=("RTX 5090",)))[0])
 
     def alive(self) -> set[str]:
-        """Return what the books say is running."""
+        """Return what the ledger says is running."""
         return {record["id"] for record in self.emulator.fleet.all()}
 
     def clear(self) -> None:

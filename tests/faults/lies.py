@@ -1,7 +1,7 @@
 """``python -m tests.faults.lies [--only TEXT] [--seed S] [--cases N]``: a cloud that lies, and what may be said of it.
 
 Each case lets one answer of the emulated RunPod lie (or the end of a pod be refused beside it), for once, for some
-seconds or for good, and asks something that can say "gone", "ended" or a price. The emulator's own books judge: what
+seconds or for good, and asks something that can say "gone", "ended" or a price. The emulator's own ledger judges: what
 still runs was never proved gone, what is not ours was never touched, a lie that ends keeps nobody for long. The clock
 is a test's own, so that minutes of patience cost nothing.
 """

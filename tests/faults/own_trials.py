@@ -100,7 +100,7 @@ def account_key_never_on_the_pod(stage: Stage) -> None:
     stage.story.append(done.out[-2000:] + done.err)
     stage.expect(done.code == 0, f"exit code {done.code}")
     seen = (stage.yard.home / "runs" / stage.yard.user / LABEL / "1" / "train.log").read_text(errors="replace")
-    stage.expect("RUNPOD_POD_ID=" in seen and "warden" in seen and "== " in seen, "the spy saw nothing")
+    stage.expect("RUNPOD_POD_ID=" in seen and "watchdog" in seen and "== " in seen, "the spy saw nothing")
     key = stage.world.emulator.key
     stage.expect(key not in seen, "the account's key is on the pod")
     stage.expect("rpa_pod_" not in seen and "SSH_HOST_ED25519_KEY=" not in seen, "the training sees the pod's own keys")
@@ -109,7 +109,7 @@ def account_key_never_on_the_pod(stage: Stage) -> None:
 
 
 def nobody_comes(stage: Stage) -> None:
-    """REST fails from inside the pod, the controller is dead: the warden ends the pod over GraphQL."""
+    """REST fails from inside the pod, the controller is dead: the watchdog ends the pod over GraphQL."""
     stage.yard.settings(hours=0.004, rescue_minutes=0.05)
     stage.world.emulator.faults.on("pod-rest-down")
     scene = Scene(stage.yard, time.time(), LABEL)

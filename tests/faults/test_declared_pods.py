@@ -1,4 +1,4 @@
-"""Pods that a stack declares cost money like those of runs: estimated, held to the limits, on the ledger like in the books."""
+"""Pods that a stack declares cost money like those of runs: estimated, held to the limits, on our ledger as in the cloud's own."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_declared_pods_are_held_to_the_limits_and_counted_like_the_books(yard: R
 
     yard.settings(pods=2, hours=2, limit_day=2)
     yard.invoke("destroy", "--stack", STACK, "--yes").expect(0)
-    books = sum(paid.cost(time.time()) for paid in yard.world.paid(since))
-    assert spent(yard) == pytest.approx(books, abs=2 * price * 3 / 3600)
+    ledger = sum(paid.cost(time.time()) for paid in yard.world.paid(since))
+    assert spent(yard) == pytest.approx(ledger, abs=2 * price * 3 / 3600)
 
 
 def test_an_up_that_rented_nothing_is_not_counted_twice(yard: RunPodYard) -> None:

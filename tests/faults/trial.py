@@ -17,8 +17,8 @@ from tests.faults.world import STACK, RunPodYard, World
 LABEL = "a"
 PATIENCE = 400.0
 When = Callable[[Scene], bool]
-BOOKS_SECONDS = 3.0
-"""What summary and books may differ by, for each pod: a request's way, and the seconds until a lost pod is missed."""
+LEDGER_SECONDS = 3.0
+"""What summary and ledger may differ by, for each pod: a request's way, and the seconds until a lost pod is missed."""
 AT_ONCE: When = lambda scene: True  # noqa: E731
 PREPARED: When = lambda scene: scene.phase() != ""  # noqa: E731
 TRAINING: When = lambda scene: scene.log("train.log")  # noqa: E731
@@ -136,17 +136,19 @@ class Stage:
             self.says_what_is_left(done)
 
     def counts_like_the_books(self, done: Done) -> None:
-        """Each pod in the books, booted or not, stands in an ended run's summary, and its cost is that of the books."""
+        """Each pod in the ledger, booted or not, stands in an ended run's summary, and its cost is that of the ledger."""
         summary = self.summary()
         if done.code == 6 or not summary:
             return
         paid = self.world.paid(self.since)
         told = {pod["pod_id"] for pod in summary["pods"]}
-        self.expect(told == {item.pod for item in paid}, f"the summary names {sorted(told)}, the books {sorted({p.pod for p in paid})}")
-        books = sum(item.price * ((item.end or time.time()) - item.start) / 3600 for item in paid)
-        slack = sum(item.price for item in paid) * BOOKS_SECONDS / 3600
+        self.expect(told == {item.pod for item in paid}, f"the summary names {sorted(told)}, the ledger {sorted({p.pod for p in paid})}")
+        ledger = sum(item.price * ((item.end or time.time()) - item.start) / 3600 for item in paid)
+        slack = sum(item.price for item in paid) * LEDGER_SECONDS / 3600
         missed = sum(item.price for item in paid) * self.trial.missed / 3600
-        self.expect(-slack <= summary["cost"] - books <= slack + missed, f"the summary says ${summary['cost']:.6f}, the books ${books:.6f}")
+        self.expect(
+            -slack <= summary["cost"] - ledger <= slack + missed, f"summary: ${summary["cost"]:.6f}, ledger: ${ledger:.6f}"
+        )
 
     def says_what_is_left(self, done: Done) -> None:
         """A pod that could not be ended is told with id, price and command, and the command ends it."""
@@ -160,7 +162,7 @@ class Stage:
         self.expect(not self.world.pods(), "the command it told does not end the pod")
 
     def judge(self) -> None:
-        """Let the books judge."""
+        """Let the ledger judge."""
         self.problems += judge.left(self.world)
         self.problems += judge.bills(self.world, self.since, kept_by_reaper=not self.trial.judged_by_end)
         self.problems += judge.state(self.yard)

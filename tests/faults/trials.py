@@ -128,7 +128,7 @@ LIVES = (
 
 
 def _lies(how: str, *calls: str, when: When = PREPARED, codes: tuple[int, ...] = (0,)) -> Trial:
-    """A whole training in which these answers have something untrue in them; its summary must cost what the books say."""
+    """A whole training in which these answers have something untrue in them; its summary must cost what the ledger says."""
     when_said = "from the training on" if when is TRAINING else "from the create on"
     faults = tuple(Fault(f"lie-{call}", None, when, {"how": how}) for call in calls)
     return Trial(f"{how} in {', '.join(calls)} {when_said}", "true answers with something untrue in them", faults, codes, least_pods=1)

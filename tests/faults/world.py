@@ -1,6 +1,6 @@
 """A rehearsal cloud with checkouts around it: one account, any number of people who work on it.
 
-The emulator runs in this process, so a test sees its books and faults at once and a SIGKILL of a controller never
+The emulator runs in this process, so a test sees its ledger and faults at once and a SIGKILL of a controller never
 touches it. Each checkout is a whole Trainyard of its own; what lies outside of checkouts (store, passphrase) is shared.
 """
 
@@ -25,7 +25,7 @@ from trainyard.clouds.protocol import Cloud
 from trainyard.clouds.runpod import RunPodCloud
 from trainyard.config import Places, places
 from trainyard.rehearsal.runpod import Emulator, Timing, start
-from trainyard.rehearsal.runpod.books import Paid
+from trainyard.rehearsal.runpod.ledger import Paid
 from trainyard.remote.transport import Address
 
 QUICK = Timing(provisioning=0.05, starting=0.05, ports=0.1, lag=1.0)
@@ -107,15 +107,15 @@ class World:
 
     def pods(self) -> list[dict[str, Any]]:
         """Return the emulator's records of all pods that exist: stopped ones too, and those whose machine is being ended."""
-        return list(self.emulator.fleet.books.pods.values())
+        return list(self.emulator.fleet.ledger.pods.values())
 
     def machines(self) -> list[str]:
         """Return the ids of pods that have a machine, whether the API knows them or not."""
         return list(self.emulator.fleet.machines.all())
 
     def paid(self, since: float = 0.0) -> list[Paid]:
-        """Return the books' stretches that began after a moment."""
-        return [paid for paid in self.emulator.books() if paid.start >= since]
+        """Return the ledger's stretches that began after a moment."""
+        return [paid for paid in self.emulator.ledger() if paid.start >= since]
 
     def ends(self) -> dict[str, float]:
         """Return the end of the lease of every pod that exists or has existed."""

@@ -57,7 +57,7 @@ def lab(tmp_path: Path) -> Lab:
     variables: dict[str, object] = {
         "workspace": str(workspace), "bundle_dir": str(bundle), "bundle_sha256": sha256(bundle / "bundle.sha256"), "data": [data],
         "job_env": {"WORKSPACE": str(workspace), "WORD": "be gin"}, "min_disk_gb": 0.001, "gpu_count": 0, "lease_end": None,
-        "python_needed": True, "expect_warden": False,
+        "python_needed": True, "expect_watchdog": False,
     }  # fmt: skip
     return Lab(workspace, variables)
 
@@ -196,34 +196,34 @@ def test_a_workspace_that_cannot_be_written_is_told(lab: Lab, ssh: SshTransport,
     assert report.exit_code == 2 and "log in and look around: exit code 1" in report.reason()
 
 
-def test_an_armed_warden_is_waited_for(lab: Lab, ssh: SshTransport) -> None:
-    status = lab.workspace / ".trainyard/warden/status.json"
+def test_an_armed_watchdog_is_waited_for(lab: Lab, ssh: SshTransport) -> None:
+    status = lab.workspace / ".trainyard/watchdog/status.json"
     status.parent.mkdir(parents=True)
     threading.Timer(0.5, lambda: status.write_text(json.dumps({"armed": True}))).start()
-    assert lab.play("preflight", ssh, expect_warden=True).reason() == ""
+    assert lab.play("preflight", ssh, expect_watchdog=True).reason() == ""
 
 
-def test_what_the_warden_says_of_its_own_key_is_waited_for_and_told(lab: Lab, ssh: SshTransport) -> None:
-    status = lab.workspace / ".trainyard/warden/status.json"
+def test_what_the_watchdog_says_of_its_own_key_is_waited_for_and_told(lab: Lab, ssh: SshTransport) -> None:
+    status = lab.workspace / ".trainyard/watchdog/status.json"
     status.parent.mkdir(parents=True)
     status.write_text(json.dumps({"armed": True, "key_sees_pod": False, "proof": "not asked yet"}))
     refused = {"armed": True, "key_sees_pod": False, "proof": "RunPod REST: HTTP 401"}
     write = lambda: (status.with_name("new").write_text(json.dumps(refused)), status.with_name("new").replace(status))  # noqa: E731
     threading.Timer(0.6, write).start()
-    report = lab.play("preflight", ssh, expect_warden=True)
-    assert report.exit_code == 0 and report.facts["pod"]["warden"] == refused
+    report = lab.play("preflight", ssh, expect_watchdog=True)
+    assert report.exit_code == 0 and report.facts["pod"]["watchdog"] == refused
 
 
-def test_a_warden_that_is_not_armed_is_refused_with_what_it_says(lab: Lab, ssh: SshTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    status = lab.workspace / ".trainyard/warden/status.json"
+def test_a_watchdog_that_is_not_armed_is_refused_with_what_it_says(lab: Lab, ssh: SshTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = lab.workspace / ".trainyard/watchdog/status.json"
     status.parent.mkdir(parents=True)
     status.write_text(json.dumps({"armed": False, "reason": "no end given"}))
     hurried = (PLAYBOOKS / "tasks/preflight.yml").read_text().replace("timeout: 20\n", "timeout: 1\n")
     path = lab.workspace / "hurried.yml"
     path.write_text("- hosts: all\n  tasks:\n    - include: tasks.yml\n")
     path.with_name("tasks.yml").write_text(hurried)
-    report = playbook.run(playbook.load(path), {"pod": Host(ssh)}, {**lab.variables, "expect_warden": True})
-    assert "the warden on the pod is not armed" in report.reason() and "no end given" in report.reason()
+    report = playbook.run(playbook.load(path), {"pod": Host(ssh)}, {**lab.variables, "expect_watchdog": True})
+    assert "the watchdog on the pod is not armed" in report.reason() and "no end given" in report.reason()
 
 
 def test_a_pod_that_cannot_be_reached_is_unreachable(lab: Lab, server: Server) -> None:

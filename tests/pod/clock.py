@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainyard.pod.warden import PodClock
+from trainyard.pod.watchdog import PodClock
 
 
 class TurnedClock(PodClock):

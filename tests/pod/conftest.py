@@ -1,4 +1,4 @@
-"""Fixtures of the warden's tests."""
+"""Fixtures of the watchdog's tests."""
 
 from __future__ import annotations
 

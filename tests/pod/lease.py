@@ -1,4 +1,4 @@
-"""A warden under test: its lease, what it was told to end, a job under the job-directory protocol."""
+"""A watchdog under test: its lease, what it was told to end, a job under the job-directory protocol."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.pod.clock import TurnedClock
-from trainyard.pod.warden import EndingMethod, Refused, Warden, format_time
+from trainyard.pod.watchdog import EndingMethod, Refused, Watchdog, format_time
 
 HOUR = 3600.0
 
@@ -29,24 +29,24 @@ class Ended:
         return EndingMethod(name, prove, end)
 
 
-def make(tmp_path: Path, clock: TurnedClock, ended: Ended, ways: list[EndingMethod] | None = None, **env: str) -> Warden:
-    """Return a warden whose lease stops in two hours and ends half an hour later."""
+def make(tmp_path: Path, clock: TurnedClock, ended: Ended, ways: list[EndingMethod] | None = None, **env: str) -> Watchdog:
+    """Return a watchdog whose lease stops in two hours and ends half an hour later."""
     base = {
         "WORKSPACE": str(tmp_path),
         "TRAINYARD_LEASE_ID": "0123456789",
         "TRAINYARD_STOP": format_time(clock.wall() + 2 * HOUR),
         "TRAINYARD_END": format_time(clock.wall() + 2.5 * HOUR),
     }
-    return Warden({**base, **env}, clock, [ended.way("a")] if ways is None else ways)
+    return Watchdog({**base, **env}, clock, [ended.way("a")] if ways is None else ways)
 
 
 def status(tmp_path: Path) -> dict[str, object]:
-    value: dict[str, object] = json.loads((tmp_path / ".trainyard/warden/status.json").read_text())
+    value: dict[str, object] = json.loads((tmp_path / ".trainyard/watchdog/status.json").read_text())
     return value
 
 
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / ".trainyard" / "warden"
+    return tmp_path / ".trainyard" / "watchdog"
 
 
 class Job:

@@ -35,7 +35,7 @@ class Container:
         for path in ("etc/ssh", "opt/trainyard", "tmp", "workspace"):
             (folder / path).mkdir(parents=True)
         (folder / "etc/ssh/ssh_host_rsa_key").write_text("baked into the image")
-        shutil.copy(ROOT / "trainyard/pod/warden.py", folder / "opt/trainyard/warden.py")
+        shutil.copy(ROOT / "trainyard/pod/watchdog.py", folder / "opt/trainyard/watchdog.py")
         (folder / "sshd").write_text(f"#!/bin/sh\necho started >>{folder}/starts\nexec sleep 60\n")
         (folder / "sshd").chmod(0o755)
         self.process: subprocess.Popen[bytes] | None = None
@@ -73,7 +73,7 @@ class Container:
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
-                    ours = f"{self.root}/opt/trainyard/warden.py".encode() in (entry / "cmdline").read_bytes()
+                    ours = f"{self.root}/opt/trainyard/watchdog.py".encode() in (entry / "cmdline").read_bytes()
                     if ours:
                         os.kill(int(entry.name), signal.SIGKILL)
                 except OSError:
@@ -104,15 +104,15 @@ def test_without_a_usable_host_key_it_makes_one_and_says_so(container: Container
     assert "nobody knew it before" in container.log and KEY.private_pem not in container.log
 
 
-def test_the_warden_is_armed_before_anything_else(container: Container) -> None:
+def test_the_watchdog_is_armed_before_anything_else(container: Container) -> None:
     container.start()
-    status = container.root / "workspace/.trainyard/warden/status.json"
+    status = container.root / "workspace/.trainyard/watchdog/status.json"
     container.wait_for(status.exists)
     assert json.loads(status.read_text())["armed"]
 
 
-def test_a_warden_that_does_not_start_is_said_aloud_and_the_pod_stays_reachable(container: Container) -> None:
-    (container.root / "opt/trainyard/warden.py").write_text("import no_such_module\n")
+def test_a_watchdog_that_does_not_start_is_said_aloud_and_the_pod_stays_reachable(container: Container) -> None:
+    (container.root / "opt/trainyard/watchdog.py").write_text("import no_such_module\n")
     container.start()
     assert "only from outside" in container.log
 
@@ -230,7 +230,7 @@ def test_a_push_names_the_image_by_its_digest() -> None:
 
 
 @pytest.mark.parametrize("reference", ["trainyard-trainer", "ghcr.io/me/other:1", "localhost:5000/trainyard-trainer", ""])
-def test_another_name_would_not_be_known_as_an_image_that_brings_the_warden(reference: str, checkout: Path) -> None:
+def test_another_name_would_not_be_known_as_an_image_that_brings_the_watchdog(reference: str, checkout: Path) -> None:
     with pytest.raises(UserError, match="trainyard-trainer:TAG"):
         image.build(checkout, reference, run=Docker())
 

@@ -1,4 +1,4 @@
-"""The warden's rules, with a turned clock: each test attacks one way in which a pod could outlive its lease, or a model be lost."""
+"""The watchdog's rules, with a turned clock: each test attacks one way in which a pod could outlive its lease, or a model be lost."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from tests.pod.clock import TurnedClock
 from tests.pod.lease import HOUR, Ended, folder, make, status
-from trainyard.pod import warden
-from trainyard.pod.warden import Refused, format_time
+from trainyard.pod import watchdog
+from trainyard.pod.watchdog import Refused, format_time
 
 
 def test_nothing_happens_before_stop_and_the_pod_is_ended_at_end(tmp_path: Path, clock: TurnedClock, ended: Ended) -> None:
@@ -198,7 +198,7 @@ def test_the_next_look_is_never_after_a_deadline(tmp_path: Path, clock: TurnedCl
 
 
 def test_the_file_needs_nothing_but_python_3_8_and_its_library() -> None:
-    source = Path(warden.__file__).read_text()
+    source = Path(watchdog.__file__).read_text()
     tree = ast.parse(source, feature_version=(3, 8))
     imported = {alias.name.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module).partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -211,9 +211,9 @@ def test_it_starts_on_the_pythons_that_are_here(version: str, tmp_path: Path) ->
     if not found:
         pytest.skip(f"no Python {version} on this machine")
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import warden; "
-        "w = warden.Warden({'WORKSPACE': sys.argv[2], 'TRAINYARD_END': '2001-01-01T00:00:00Z'}, warden.PodClock()); print(w.tick())"
+        "import sys; sys.path.insert(0, sys.argv[1]); import watchdog; "
+        "w = watchdog.Watchdog({'WORKSPACE': sys.argv[2], 'TRAINYARD_END': '2001-01-01T00:00:00Z'}, watchdog.PodClock()); print(w.tick())"
     )
-    command = [str(found[-1]), "-W", "error", "-c", code, os.path.dirname(warden.__file__), str(tmp_path)]
+    command = [str(found[-1]), "-W", "error", "-c", code, os.path.dirname(watchdog.__file__), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "2.0", done.stderr

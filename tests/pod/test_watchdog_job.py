@@ -1,4 +1,4 @@
-"""What the warden does to the job: asks it to save at stop, keeps the budget, never takes a model away."""
+"""What the watchdog does to the job: asks it to save at stop, keeps the budget, never takes a model away."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.pod.clock import TurnedClock
 from tests.pod.lease import HOUR, Ended, Job, folder, make, status
-from trainyard.pod.warden import format_time
+from trainyard.pod.watchdog import format_time
 
 _SAVING = 'trap "echo saved; exit 7" TERM; echo ready; while :; do sleep 0.05; done'
 

@@ -1,4 +1,4 @@
-"""The warden as a process: started by a boot command, kept alive, talking to real sockets; its key never shown."""
+"""The watchdog as a process: started by a boot command, kept alive, talking to real sockets; its key never shown."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from tests.pod.clock import TurnedClock
-from trainyard.pod.boot import boot_command, starts_warden_itself, warden_source
-from trainyard.pod.warden import EndingMethod, Refused, Warden, find_ways, format_time
+from trainyard.pod.boot import boot_command, starts_watchdog_itself, watchdog_source
+from trainyard.pod.watchdog import EndingMethod, Refused, Watchdog, find_ways, format_time
 
 KEY = "rpa_pod_secret_key"
 
@@ -75,11 +75,11 @@ def pod_env(tmp_path: Path, **more: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def wardens(tmp_path: Path) -> Iterator[Callable[[], list[int]]]:
-    """Return the process ids of this test's wardens; end them afterwards."""
+def watchdogs(tmp_path: Path) -> Iterator[Callable[[], list[int]]]:
+    """Return the process ids of this test's watchdogs; end them afterwards."""
 
     def find() -> list[int]:
-        mark = f"{tmp_path}/.trainyard-warden.py".encode()
+        mark = f"{tmp_path}/.trainyard-watchdog.py".encode()
         found = []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
@@ -95,7 +95,7 @@ def wardens(tmp_path: Path) -> Iterator[Callable[[], list[int]]]:
 
 
 def boot(tmp_path: Path, env: dict[str, str] | None = None, then: tuple[str, ...] = ()) -> str:
-    """Run the boot command as a container's start; return what it printed. The warden keeps the output open, like a container's log."""
+    """Run the boot command as a container's start; return what it printed. The watchdog keeps the output open, like a container's log."""
     with open(tmp_path / "container.log", "ab") as log:
         given = env or pod_env(tmp_path)
         subprocess.run(boot_command(then), env=given, stdout=log, stderr=log, timeout=60, check=True, start_new_session=True)
@@ -104,36 +104,36 @@ def boot(tmp_path: Path, env: dict[str, str] | None = None, then: tuple[str, ...
 
 def status(tmp_path: Path) -> dict[str, Any]:
     try:
-        value: dict[str, Any] = json.loads((tmp_path / "workspace/.trainyard/warden/status.json").read_text())
+        value: dict[str, Any] = json.loads((tmp_path / "workspace/.trainyard/watchdog/status.json").read_text())
     except FileNotFoundError:
         return {}
     return value
 
 
-def test_the_boot_command_arms_the_warden_and_goes_on(tmp_path: Path, wardens: Callable[[], list[int]]) -> None:
+def test_the_boot_command_arms_the_watchdog_and_goes_on(tmp_path: Path, watchdogs: Callable[[], list[int]]) -> None:
     assert "the image goes on" in boot(tmp_path, then=("echo", "the image goes on"))
     wait_for(lambda: status(tmp_path).get("armed"))
 
 
-def test_a_second_start_in_the_same_pod_does_nothing(tmp_path: Path, wardens: Callable[[], list[int]]) -> None:
+def test_a_second_start_in_the_same_pod_does_nothing(tmp_path: Path, watchdogs: Callable[[], list[int]]) -> None:
     for _ in range(3):
         boot(tmp_path)
     wait_for(lambda: status(tmp_path).get("armed"))
-    wait_for(lambda: len(wardens()) == 2)
+    wait_for(lambda: len(watchdogs()) == 2)
 
 
-def test_it_survives_the_end_of_its_session_and_polite_signals(tmp_path: Path, wardens: Callable[[], list[int]]) -> None:
+def test_it_survives_the_end_of_its_session_and_polite_signals(tmp_path: Path, watchdogs: Callable[[], list[int]]) -> None:
     boot(tmp_path)
     wait_for(lambda: status(tmp_path).get("armed"))
-    before = wardens()
+    before = watchdogs()
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         for pid in before:
             os.kill(pid, number)
     time.sleep(0.2)
-    assert wardens() == before
+    assert watchdogs() == before
 
 
-def test_a_killed_warden_is_started_again(tmp_path: Path, wardens: Callable[[], list[int]]) -> None:
+def test_a_killed_watchdog_is_started_again(tmp_path: Path, watchdogs: Callable[[], list[int]]) -> None:
     boot(tmp_path)
     wait_for(lambda: status(tmp_path).get("armed"))
     first = status(tmp_path)["pid"]
@@ -141,7 +141,7 @@ def test_a_killed_warden_is_started_again(tmp_path: Path, wardens: Callable[[], 
     wait_for(lambda: status(tmp_path).get("pid") not in (None, first))
 
 
-def test_at_the_end_it_says_so_on_the_pods_socket(tmp_path: Path, control: Control, wardens: Callable[[], list[int]]) -> None:
+def test_at_the_end_it_says_so_on_the_pods_socket(tmp_path: Path, control: Control, watchdogs: Callable[[], list[int]]) -> None:
     env = pod_env(tmp_path, TRAINYARD_POD_SOCKET=str(tmp_path / "ctl"), TRAINYARD_END=format_time(time.time() + 1))
     control.lease["end"] = time.time() + 1
     boot(tmp_path, env)
@@ -149,11 +149,11 @@ def test_at_the_end_it_says_so_on_the_pods_socket(tmp_path: Path, control: Contr
     assert status(tmp_path)["state"] == "ending"
 
 
-def local(tmp_path: Path, clock: TurnedClock) -> tuple[Warden, list[str]]:
+def local(tmp_path: Path, clock: TurnedClock) -> tuple[Watchdog, list[str]]:
     ended: list[str] = []
     times = {"TRAINYARD_STOP": format_time(clock.wall() + 3600), "TRAINYARD_END": format_time(clock.wall() + 5400)}
     env = {"WORKSPACE": str(tmp_path), "TRAINYARD_POD_SOCKET": str(tmp_path / "ctl"), **times}
-    return Warden(env, clock, [EndingMethod("socket", lambda: None, ended.append)]), ended
+    return Watchdog(env, clock, [EndingMethod("socket", lambda: None, ended.append)]), ended
 
 
 def test_an_extended_lease_is_asked_from_the_local_cloud_before_acting(tmp_path: Path, control: Control) -> None:
@@ -257,7 +257,7 @@ def test_an_answer_about_another_pod_is_no_proof(tmp_path: Path, cloud: Cloud) -
 def test_where_rest_refuses_the_pods_key_graphql_ends_the_pod(tmp_path: Path, cloud: Cloud, code: int) -> None:
     cloud.rest = code
     clock = TurnedClock()
-    w = Warden({**cloud.env(tmp_path), "TRAINYARD_END": format_time(clock.wall() + 60)}, clock)
+    w = Watchdog({**cloud.env(tmp_path), "TRAINYARD_END": format_time(clock.wall() + 60)}, clock)
     clock.go(61)
     w.tick()
     query = json.loads(cloud.seen[-1][3])
@@ -272,31 +272,31 @@ def test_a_container_log_that_nobody_reads_does_not_hold_it_up(tmp_path: Path) -
             continue
     os.set_blocking(writing, True)
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import warden; "
-        "w = warden.Warden({'WORKSPACE': sys.argv[2]}, warden.Clock()); w.log('a line')"
+        "import sys; sys.path.insert(0, sys.argv[1]); import watchdog; "
+        "w = watchdog.Watchdog({'WORKSPACE': sys.argv[2]}, watchdog.Clock()); w.log('a line')"
     )
-    folder = str(Path(sys.modules[Warden.__module__].__file__ or "").parent)
+    folder = str(Path(sys.modules[Watchdog.__module__].__file__ or "").parent)
     subprocess.run([sys.executable, "-c", code, folder, str(tmp_path)], stderr=writing, timeout=60, check=True)
     os.close(reading)
     os.close(writing)
-    assert "a line" in (tmp_path / ".trainyard/warden/log").read_text()
+    assert "a line" in (tmp_path / ".trainyard/watchdog/log").read_text()
 
 
 def test_the_key_stands_in_no_file_and_no_line(tmp_path: Path, cloud: Cloud, capfd: pytest.CaptureFixture[str]) -> None:
     cloud.rest = cloud.graphql = 403
     clock = TurnedClock()
-    w = Warden({**cloud.env(tmp_path), "TRAINYARD_END": format_time(clock.wall() + 60)}, clock)
+    w = Watchdog({**cloud.env(tmp_path), "TRAINYARD_END": format_time(clock.wall() + 60)}, clock)
     w.tick()
     clock.go(61)
     w.tick()
-    written = "".join(path.read_text() for path in (tmp_path / ".trainyard/warden").iterdir())
+    written = "".join(path.read_text() for path in (tmp_path / ".trainyard/watchdog").iterdir())
     assert "403" in written and KEY not in written + capfd.readouterr().err
 
 
 def test_the_boot_command_is_the_same_every_time_and_short_enough_for_a_create_request() -> None:
     assert boot_command() == boot_command()
     assert len(boot_command()[2]) < 16_000
-    assert "\0" not in warden_source()
+    assert "\0" not in watchdog_source()
 
 
 @pytest.mark.parametrize(
@@ -310,8 +310,8 @@ def test_the_boot_command_is_the_same_every_time_and_short_enough_for_a_create_r
         (None, False),
     ],
 )
-def test_only_our_own_image_starts_the_warden_itself(image: str | None, itself: bool) -> None:
-    assert starts_warden_itself(image) is itself
+def test_only_our_own_image_starts_the_watchdog_itself(image: str | None, itself: bool) -> None:
+    assert starts_watchdog_itself(image) is itself
 
 
 def test_without_python_plain_sh_still_ends_the_pod(tmp_path: Path) -> None:
@@ -339,15 +339,15 @@ def test_without_python_plain_sh_still_ends_the_pod(tmp_path: Path) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_no_process_of_the_warden_shows_the_pods_keys_in_proc(tmp_path: Path, wardens: Callable[[], list[int]]) -> None:
+def test_no_process_of_the_watchdog_shows_the_pods_keys_in_proc(tmp_path: Path, watchdogs: Callable[[], list[int]]) -> None:
     env = pod_env(
         tmp_path, RUNPOD_POD_ID="p1", RUNPOD_API_KEY=KEY, RUNPOD_API_URL="http://127.0.0.1:9", RUNPOD_GRAPHQL_URL="http://127.0.0.1:9"
     )
     subprocess.run(boot_command(), env=env, check=True, stdin=subprocess.DEVNULL)
-    status = tmp_path / "workspace/.trainyard/warden/status.json"
+    status = tmp_path / "workspace/.trainyard/watchdog/status.json"
     wait_for(lambda: status.exists() and json.loads(status.read_text())["proof"] != "not asked yet")
     assert json.loads(status.read_text())["ways"][:2] == ["RunPod REST", "RunPod GraphQL"], "it has its key all the same"
-    found = wardens()
+    found = watchdogs()
     assert found
     for process in found:
         seen = Path(f"/proc/{process}/environ").read_bytes() + Path(f"/proc/{process}/cmdline").read_bytes()

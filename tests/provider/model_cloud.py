@@ -1,6 +1,6 @@
 """A model of a cloud, as nasty as real ones: accepted but failed, late in listings, doubled, hanging in the middle.
 
-Its books are files, so that two processes and a killed one see the same cloud. Faults are set in ``faults.json``
+Its ledger is files, so that two processes and a killed one see the same cloud. Faults are set in ``faults.json``
 beside them. Time is the caller's.
 """
 
@@ -133,7 +133,7 @@ class ModelCloud:
         return path.stat().st_size if path.exists() else 0
 
     def add(self, name: str, fence_id: str, lease_id: str, **more: object) -> str:
-        """Put a pod into the books that nobody here created."""
+        """Put a pod into the ledger that nobody here created."""
         pod_id = f"p{len(list((self.root / 'pods').glob('*.json')))}"
         state = {
             "id": pod_id, "name": name, "fence_id": fence_id, "lease_id": lease_id, "status": "running", "created": self.clock(),

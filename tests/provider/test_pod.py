@@ -139,7 +139,7 @@ def test_create_rents_the_first_offer_and_writes_intent_before_and_outcome_after
     assert record(bench, inputs) == intents.IntentRecord(bench.at[0], True, bench.at[0], (pod_id,))
 
 
-def test_the_request_carries_host_key_warden_price_and_budget_but_no_key_of_an_account(bench: Bench) -> None:
+def test_the_request_carries_host_key_watchdog_price_and_budget_but_no_key_of_an_account(bench: Bench) -> None:
     inputs = ready(bench, budget=7, heartbeat_minutes=30, env={"X": "1"})
     pod_id, outputs = POD.create(bench.call(), inputs)
     state, key = bench.cloud.state(pod_id), host_key(bytes.fromhex(SEED), str(inputs["name"]))
@@ -149,10 +149,10 @@ def test_the_request_carries_host_key_warden_price_and_budget_but_no_key_of_an_a
         "X": "1", "TRAINYARD_HOST_KEY": key.public, "TRAINYARD_PRICE": "1.000000", "TRAINYARD_BUDGET": "7.00",
         "TRAINYARD_HEARTBEAT_MINUTES": "30",
     }  # fmt: skip
-    assert "warden" in state["boot"][-1]
+    assert "watchdog" in state["boot"][-1]
 
 
-def test_our_own_image_starts_the_warden_itself(bench: Bench) -> None:
+def test_our_own_image_starts_the_watchdog_itself(bench: Bench) -> None:
     pod_id, _ = POD.create(bench.call(), ready(bench, image="ghcr.io/x/trainyard-trainer@sha256:ab"))
     assert bench.cloud.state(pod_id)["boot"] == []
 

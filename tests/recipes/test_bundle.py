@@ -55,7 +55,7 @@ def test_every_file_is_named_with_its_sha256(lora):
         "config.json",
         "cpu.lock",
         "gpu.lock",
-        "warden.py",
+        "watchdog.py",
         "uploader.py",
         "rows.py",
         "forms.py",

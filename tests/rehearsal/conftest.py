@@ -65,7 +65,7 @@ def api(paper: Emulator) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=paper.url, headers={"Authorization": f"Bearer {paper.key}"}, trust_env=False, timeout=5) as client:
         yield client
     paper.faults.off()
-    paper.fleet.books.save_account({})
+    paper.fleet.ledger.save_account({})
     for record in paper.fleet.all():
         paper.fleet.delete(record["id"], "after a test")
 
@@ -101,7 +101,7 @@ def make_spec(seconds: float = 3600, rescue: float = 1.0, **changes: object) -> 
 
 
 def make_foreign(seconds: float = 3600, **changes: object) -> PodSpec:
-    """Return a spec of an image that is not ours: its start arguments bring the warden."""
+    """Return a spec of an image that is not ours: its start arguments bring the watchdog."""
     return make_spec(seconds, image="ubuntu:24.04", boot=boot_command(), **changes)
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.rehearsal.conftest import body
 from trainyard.errors import Busy, RefusedError
 from trainyard.rehearsal.runpod import Emulator, Timing, billing, refuse_beside_the_real, schema, start
-from trainyard.rehearsal.runpod.books import Paid
+from trainyard.rehearsal.runpod.ledger import Paid
 from trainyard.rehearsal.runpod.server import Limits
 
 
@@ -86,12 +86,12 @@ def test_a_broken_rule_and_no_capacity_look_the_same(api: httpx.Client, request_
 
 
 def test_an_account_without_an_hours_credit_gets_402(api: httpx.Client, paper: Emulator) -> None:
-    paper.fleet.books.save_account({"balance": 0.5})
+    paper.fleet.ledger.save_account({"balance": 0.5})
     assert api.post("/pods", json=body()).status_code == 402
 
 
 def test_a_template_fills_in_what_the_body_leaves_out(api: httpx.Client, paper: Emulator) -> None:
-    paper.fleet.books.save_account({"templates": {"t1": {"image": "from-template", "disk": 70, "env": {"A": "1", "B": "2"}}}})
+    paper.fleet.ledger.save_account({"templates": {"t1": {"image": "from-template", "disk": 70, "env": {"A": "1", "B": "2"}}}})
     made = api.post("/pods", json=body(image=None, templateId="t1", env={"B": "3"})).json()
     assert (made["image"], made["disk"], made["env"], made["template"]) == ("from-template", 70, {"A": "1", "B": "3"}, None)
     assert api.post("/pods", json=body(templateId="nosuch")).status_code == 404
@@ -254,5 +254,5 @@ def test_as_a_program_it_prints_where_it_is_and_survives_a_kill(tmp_path: Path, 
         assert httpx.delete(f"{env['RUNPOD_API_URL']}/pods/{made['id']}", headers=headers, trust_env=False).status_code == 204
         second.terminate()
     assert second.returncode == 0
-    paid = [json.loads(line) for line in (root / "program/books.jsonl").read_text().splitlines()]
+    paid = [json.loads(line) for line in (root / "program/ledger.jsonl").read_text().splitlines()]
     assert [line["event"] for line in paid] == ["paid", "unpaid"]

@@ -1,4 +1,4 @@
-"""The rehearsal's pods are real: real SSH, real wardens that end them with the pod's own key, books that tell who was paid."""
+"""The rehearsal's pods are real: real SSH, real watchdogs that end them with the pod's own key, ledger that tell who was paid."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ def run(info: PodInfo, command: str, tmp_path: Path) -> str:
         return transport.exec(command).stdout.decode()
 
 
-def warden(info: PodInfo, tmp_path: Path) -> dict[str, object]:
+def watchdog(info: PodInfo, tmp_path: Path) -> dict[str, object]:
     try:
-        value: dict[str, object] = json.loads(run(info, "cat $WORKSPACE/.trainyard/warden/status.json", tmp_path))
+        value: dict[str, object] = json.loads(run(info, "cat $WORKSPACE/.trainyard/watchdog/status.json", tmp_path))
     except ValueError:
         return {}
     return value
 
 
 @pytest.mark.parametrize("make", [make_spec, make_foreign], ids=["our image", "foreign image"])
-def test_a_pod_answers_under_its_pinned_host_key_with_an_armed_warden(cloud: RunPodCloud, tmp_path: Path, make: object) -> None:
+def test_a_pod_answers_under_its_pinned_host_key_with_an_armed_watchdog(cloud: RunPodCloud, tmp_path: Path, make: object) -> None:
     info = reachable(cloud, rent(cloud, make()).id)  # type: ignore[operator]
-    eventually(lambda: warden(info, tmp_path).get("key_sees_pod"))
-    status = warden(info, tmp_path)
+    eventually(lambda: watchdog(info, tmp_path).get("key_sees_pod"))
+    status = watchdog(info, tmp_path)
     assert status["armed"] and status["pod_id"] == info.id and status["ways"] == ["RunPod REST", "RunPod GraphQL"]
 
 
 def test_a_machine_without_namespaces_rehearses_too(cloud: RunPodCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRAINYARD_LOCAL_RUNG", "process")
+    monkeypatch.setenv("TRAINYARD_LOCAL_ISOLATION", "process")
     info = reachable(cloud, rent(cloud, make_foreign(6)).id)
     assert info.workspace != "/workspace" and run(info, "echo $WORKSPACE", tmp_path).strip() == info.workspace
-    eventually(lambda: warden(info, tmp_path).get("key_sees_pod"))
+    eventually(lambda: watchdog(info, tmp_path).get("key_sees_pod"))
     eventually(lambda: cloud.get(info.id) is None)
 
 
 @pytest.mark.parametrize("make", [make_spec, make_foreign], ids=["our image", "foreign image"])
-def test_the_warden_ends_the_pod_at_its_end_with_the_pods_own_key(cloud: RunPodCloud, rehearsal: Emulator, make: object) -> None:
+def test_the_watchdog_ends_the_pod_at_its_end_with_the_pods_own_key(cloud: RunPodCloud, rehearsal: Emulator, make: object) -> None:
     made = rent(cloud, make(2.5))  # type: ignore[operator]
-    eventually(lambda: made.id not in rehearsal.fleet.books.pods)
+    eventually(lambda: made.id not in rehearsal.fleet.ledger.pods)
     assert cloud.get(made.id) is None
-    [paid] = [p for p in rehearsal.books() if p.pod == made.id]
+    [paid] = [p for p in rehearsal.ledger() if p.pod == made.id]
     assert paid.why == "deleted by its own key" and paid.end is not None
     assert made.end is not None and made.created is not None and paid.end <= made.end.timestamp() + 20
 
@@ -71,17 +71,17 @@ def test_a_pod_whose_key_is_refused_outlives_its_end_and_the_books_say_so(cloud:
     assert cloud.get(made.id) is None
 
 
-def test_where_rest_fails_inside_the_pod_the_warden_takes_graphql(cloud: RunPodCloud, rehearsal: Emulator) -> None:
+def test_where_rest_fails_inside_the_pod_the_watchdog_takes_graphql(cloud: RunPodCloud, rehearsal: Emulator) -> None:
     rehearsal.faults.on("pod-rest-down")
     made = rent(cloud, make_spec(2.5))
-    eventually(lambda: made.id not in rehearsal.fleet.books.pods)
-    assert rehearsal.books()[-1].why == "deleted by its own key over GraphQL"
+    eventually(lambda: made.id not in rehearsal.fleet.ledger.pods)
+    assert rehearsal.ledger()[-1].why == "deleted by its own key over GraphQL"
 
 
-def test_the_warden_outlasts_an_outage_of_the_api(cloud: RunPodCloud, rehearsal: Emulator) -> None:
+def test_the_watchdog_outlasts_an_outage_of_the_api(cloud: RunPodCloud, rehearsal: Emulator) -> None:
     made = rent(cloud, make_spec(1))
     rehearsal.faults.on("everything-500", seconds=1.5)
-    eventually(lambda: made.id not in rehearsal.fleet.books.pods)
+    eventually(lambda: made.id not in rehearsal.fleet.ledger.pods)
 
 
 @pytest.mark.parametrize(("fault", "status"), [("pod-key-blind", 404), ("pod-rest-down", 500)])
@@ -123,7 +123,7 @@ def test_the_account_key_never_reaches_a_pod(cloud: RunPodCloud, rehearsal: Emul
         )
         return "RUNPOD_API_KEY=rpa_pod_" not in looks[-1]
 
-    eventually(forgotten)  # the warden holds it in memory alone
+    eventually(forgotten)  # the watchdog holds it in memory alone
     assert all("RUNPOD_POD_ID=" in seen and rehearsal.key not in seen for seen in looks), "and what was seen is the pod's own"
     assert "BEGIN OPENSSH" not in looks[-1] and "SSH_HOST_ED25519_KEY" not in run(info, "env", tmp_path)
 
@@ -173,8 +173,8 @@ def test_a_killed_container_is_started_again_and_billing_goes_on(cloud: RunPodCl
     eventually(lambda: (rehearsal.fleet.get(info.id) or {}).get("restarts") == 1)
     eventually(lambda: (cloud.get(info.id) or info).ssh not in (None, info.ssh))
     again = reachable(cloud, info.id)
-    eventually(lambda: warden(again, tmp_path).get("armed"))
-    assert [p.end for p in rehearsal.books() if p.pod == info.id] == [None]
+    eventually(lambda: watchdog(again, tmp_path).get("armed"))
+    assert [p.end for p in rehearsal.ledger() if p.pod == info.id] == [None]
 
 
 @pytest.mark.parametrize(("fault", "status"), [("pod-dies", None), ("pod-exits", "exited")])
@@ -184,7 +184,7 @@ def test_a_pod_that_dies_is_not_paid_any_more(cloud: RunPodCloud, rehearsal: Emu
     eventually(lambda: (found := cloud.get(info.id)) is None or found.status == "exited")
     found = cloud.get(info.id)
     assert (found.status if found else None) == status
-    eventually(lambda: [p.end is not None for p in rehearsal.books() if p.pod == info.id] == [True])
+    eventually(lambda: [p.end is not None for p in rehearsal.ledger() if p.pod == info.id] == [True])
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_pod_that_does_not_boot_stays_so_and_is_paid_until_it_is_ended(
     found = cloud.get(made.id)
     assert found is not None and found.raw_status == status and (found.ssh is not None) is address
     cloud.terminate(made.id)
-    assert cloud.list() == [] and all(p.end is not None for p in rehearsal.books())
+    assert cloud.list() == [] and all(p.end is not None for p in rehearsal.ledger())
 
 
 def test_stop_and_start_give_another_port_after_a_stale_one(cloud: RunPodCloud, rehearsal: Emulator) -> None:
@@ -216,16 +216,16 @@ def test_stop_and_start_give_another_port_after_a_stale_one(cloud: RunPodCloud, 
     rehearsal.fleet.act(info.id, "start")
     again = reachable(cloud, info.id)
     eventually(lambda: (cloud.get(info.id) or again).ssh != info.ssh)
-    stretches = [p for p in rehearsal.books() if p.pod == info.id]
+    stretches = [p for p in rehearsal.ledger() if p.pod == info.id]
     assert len(stretches) == 2 and stretches[0].end is not None and stretches[1].end is None
 
 
 def test_two_pods_of_one_name_are_both_made_and_the_books_call_it_paid_twice(cloud: RunPodCloud, rehearsal: Emulator) -> None:
-    before = len(paid_twice(rehearsal.books()))
+    before = len(paid_twice(rehearsal.ledger()))
     spec = make_spec()
     rent(cloud, spec)
     rent(cloud, replace(spec))
-    assert len(paid_twice(rehearsal.books())) == before + 1
+    assert len(paid_twice(rehearsal.ledger())) == before + 1
 
 
 def test_a_machine_that_does_not_start_is_tried_again_without_a_rush(cloud: RunPodCloud, rehearsal: Emulator, root: Path) -> None:
@@ -245,9 +245,9 @@ def test_a_killed_emulator_goes_on_where_it_was(root: Path, tmp_path: Path) -> N
     cloud = RunPodCloud.from_env(first.env)
     kept, half, forgotten = (reachable(cloud, rent(cloud, make_spec()).id) for _ in range(3))
     first.stop()
-    record = first.fleet.books.pods[half.id]
+    record = first.fleet.ledger.pods[half.id]
     record["deleting"] = "killed in the middle"
-    first.fleet.books.save(record)
+    first.fleet.ledger.save(record)
     (root / "two/pods" / f"{forgotten.id}.json").unlink()
     second = start(root / "two", timing=QUICK, limits={"minute": 10**6}, env={})
     try:
@@ -255,8 +255,8 @@ def test_a_killed_emulator_goes_on_where_it_was(root: Path, tmp_path: Path) -> N
         eventually(lambda: sorted(second.fleet.machines.all()) == [kept.id])
         again = RunPodCloud.from_env(second.env)
         assert [pod.id for pod in again.list()] == [kept.id]
-        eventually(lambda: warden(kept, tmp_path).get("armed"))
-        ends = {p.pod: p.end for p in second.books()}
+        eventually(lambda: watchdog(kept, tmp_path).get("armed"))
+        ends = {p.pod: p.end for p in second.ledger()}
         assert ends[kept.id] is None and ends[half.id] is not None
     finally:
         second.stop(end_pods=True)

@@ -1,4 +1,4 @@
-"""What a controller tells the warden on a run's pod, and what it hears from it: through the files of a real warden."""
+"""What a controller tells the watchdog on a run's pod, and what it hears from it: through the files of a real watchdog."""
 
 import time
 from pathlib import Path
@@ -27,7 +27,7 @@ def record(**changes: object) -> RunRecord:
     return RunRecord(**{**values, **changes})
 
 
-def test_the_warden_stops_by_the_price_that_the_pod_has_and_counts_pods_that_came_before(tmp_path: Path, pod: ReachablePod) -> None:
+def test_the_watchdog_stops_by_the_price_that_the_pod_has_and_counts_pods_that_came_before(tmp_path: Path, pod: ReachablePod) -> None:
     clock = TurnedClock(wall=time.time())
     w = make(tmp_path, clock, Ended(), TRAINYARD_BUDGET="10", TRAINYARD_PRICE="1")
     before = {"pod_id": "q", "price_per_hour": 4.0, "accepted": 0.0, "ended": HOUR}
@@ -71,6 +71,6 @@ def test_while_data_are_sent_the_pod_hears_of_its_controller_also_after_a_lost_l
     monkeypatch.setattr(heartbeat, "EVERY", 0.02)
     with beating(pod):
         until = time.monotonic() + 20
-        while not (tmp_path / ".trainyard/warden/heartbeat").exists():
+        while not (tmp_path / ".trainyard/watchdog/heartbeat").exists():
             assert time.monotonic() < until
             time.sleep(0.01)

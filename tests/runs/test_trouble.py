@@ -71,7 +71,7 @@ class Run:
         self.patch(pod, "pod_of", lambda context, record: SimpleNamespace(address=SimpleNamespace(key_file=None), over=lambda **_: None))
         self.patch(driving, "rent", lambda *a: None)
         self.patch(driving, "_created", lambda record: time.time())
-        self.patch(driving, "_rung", lambda *a: None)
+        self.patch(driving, "_isolation", lambda *a: None)
         self.patch(start, "start", lambda *a: None)
         self.patch(follow, "follow", lambda *a: None)
         self.patch(finish, "commit", committed)

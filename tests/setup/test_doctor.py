@@ -205,8 +205,8 @@ def test_missing_programs_are_warnings(places: Places, env: dict[str, str]) -> N
     assert (by_name(found, "git").status, by_name(found, "ssh").status) == ("warn", "warn")
 
 
-def test_a_refused_rung_fails(places: Places, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRAINYARD_LOCAL_RUNG", "nonsense")
+def test_a_refused_isolation_level_fails(places: Places, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINYARD_LOCAL_ISOLATION", "nonsense")
 
     assert by_name(checks(places, env), "local pods").status == "fail"
 

@@ -116,7 +116,7 @@ def test_a_second_commit_sends_nothing_and_gives_the_same_answer(through: StoreS
     assert second == replace(first, already=True)
 
 
-def test_the_warden_is_told_that_nothing_uncommitted_is_left(settings: StoreSettings, pod: Workspace) -> None:
+def test_the_watchdog_is_told_that_nothing_uncommitted_is_left(settings: StoreSettings, pod: Workspace) -> None:
     done = run(settings, pod)
     assert (pod.root / ".trainyard/committed").read_text().strip() == done.manifest_sha256
 

@@ -79,7 +79,7 @@ def test_a_pod_without_python_is_fetched_too(pod: Workspace, tmp_path: Path) -> 
     assert got == direct.fetch(here(), WHERE, pod.output, OUTPUTS, EXCLUDES, tmp_path / "home")
 
 
-def test_progress_ends_at_the_whole_and_the_warden_is_told(pod: Workspace, tmp_path: Path) -> None:
+def test_progress_ends_at_the_whole_and_the_watchdog_is_told(pod: Workspace, tmp_path: Path) -> None:
     told: list[Progress] = []
     got = direct.fetch(here(), WHERE, pod.output, OUTPUTS, EXCLUDES, tmp_path / "home", on_progress=told.append)
     assert max(one.done for one in told) == got.bytes

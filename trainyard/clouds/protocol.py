@@ -87,7 +87,7 @@ class PodSpec:
     host_key: str = field(default="", repr=False)
     """Private ed25519 host key as OpenSSH PEM, for this pod alone."""
     boot: tuple[str, ...] = ()
-    """Command run inside the pod from its first second (the warden); empty: the image's own entrypoint does it."""
+    """Command run inside the pod from its first second (the watchdog); empty: the image's own entrypoint does it."""
     registry: str | None = None
 
 

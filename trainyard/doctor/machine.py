@@ -122,7 +122,7 @@ def s3_server(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def local_pods(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
-    """The rung of the local cloud and what serves SSH there."""
+    """The isolation level of the local cloud and what serves SSH there."""
     for name, good, text in LocalCloud(places.cloud).doctor():
         yield Finding(name, "ok" if good else "fail", text)
     if len(os.fsencode(places.cloud)) > _SOCKET_PATH:

@@ -1,4 +1,4 @@
-"""Start commands that carry the warden into a pod, so that it runs from the first second on any image."""
+"""Start commands that carry the watchdog into a pod, so that it runs from the first second on any image."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 OUR_IMAGE = "trainyard-trainer"
-"""Last part of the name of images whose entrypoint starts the warden and sshd by itself."""
+"""Last part of the name of images whose entrypoint starts the watchdog and sshd by itself."""
 
 KEYS = ("SSH_HOST_ED25519_KEY", "RUNPOD_API_KEY", "CONTAINER_API_KEY", "JUPYTER_PASSWORD")
-"""Variables of a container that are the pod's own keys: for its warden and its SSH server, for nothing that a person starts."""
+"""Variables of a container that are the pod's own keys: for its watchdog and its SSH server, for nothing that a person starts."""
 FORGET_KEYS = f"unset {' '.join(KEYS)}\n"
 
 _START = """\
-t=${TMPDIR:-/tmp}; w=$t/.trainyard-warden.py
-if command -v python3 >/dev/null 2>&1 && echo @WARDEN@ | base64 -d | gzip -d >"$w.$$" && mv "$w.$$" "$w"; then
+t=${TMPDIR:-/tmp}; w=$t/.trainyard-watchdog.py
+if command -v python3 >/dev/null 2>&1 && echo @WATCHDOG@ | base64 -d | gzip -d >"$w.$$" && mv "$w.$$" "$w"; then
   python3 "$w" </dev/null
 else
   # No Python here: keep at least the end. The key never stands in a command line, where ps would show it.
@@ -35,31 +35,31 @@ fi
 """
 
 
-def warden_source() -> str:
-    """Return the text of warden.py as it is sent to pods."""
-    return (Path(__file__).parent / "warden.py").read_text(encoding="utf-8")
+def watchdog_source() -> str:
+    """Return the text of watchdog.py as it is sent to pods."""
+    return (Path(__file__).parent / "watchdog.py").read_text(encoding="utf-8")
 
 
 def start_script() -> str:
-    """Return the lines of sh that start the warden, detached, and go on; a second start does nothing."""
-    return _START.replace("@WARDEN@", _packed())
+    """Return the lines of sh that start the watchdog, detached, and go on; a second start does nothing."""
+    return _START.replace("@WATCHDOG@", _packed())
 
 
 def boot_command(then: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the command that starts the warden and then becomes ``then`` (nothing: it exits)."""
+    """Return the command that starts the watchdog and then becomes ``then`` (nothing: it exits)."""
     script = start_script()
     if then:
         script += f"{FORGET_KEYS}exec {shlex.join(then)}\n"
     return ("sh", "-c", script)
 
 
-def starts_warden_itself(image: str | None) -> bool:
-    """Tell whether an image's own entrypoint starts the warden."""
+def starts_watchdog_itself(image: str | None) -> bool:
+    """Tell whether an image's own entrypoint starts the watchdog."""
     name = (image or "").partition("@")[0].rpartition("/")[2].partition(":")[0]
     return name == OUR_IMAGE
 
 
 @functools.cache
 def _packed() -> str:
-    # A fixed time stamp: the same warden gives the same bytes, so a retry sends the same request.
-    return base64.b64encode(gzip.compress(warden_source().encode(), 9, mtime=0)).decode()
+    # A fixed time stamp: the same watchdog gives the same bytes, so a retry sends the same request.
+    return base64.b64encode(gzip.compress(watchdog_source().encode(), 9, mtime=0)).decode()

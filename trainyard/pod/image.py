@@ -72,7 +72,7 @@ def base_digest(root: Path, *, refresh: bool = False, run: Run | None = None) ->
 
 
 def check_reference(reference: str) -> None:
-    """Raise UserError unless a reference has a tag and the name by which Trainyard knows images that start the warden themselves."""
+    """Raise UserError unless a reference has a tag and the name by which Trainyard knows images that start the watchdog themselves."""
     name, colon, tag = reference.rpartition(":")
     if not colon or "/" in tag or name.rpartition("/")[2] != OUR_IMAGE:
         example = f"ghcr.io/me/{OUR_IMAGE}:1"

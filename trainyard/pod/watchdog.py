@@ -7,7 +7,7 @@ have nothing else. It never holds an account key: only what the cloud itself put
 Environment   TRAINYARD_STOP, TRAINYARD_END (UTC), TRAINYARD_LEASE_ID, WORKSPACE,
               TRAINYARD_BUDGET and TRAINYARD_PRICE (dollars; dollars per hour), TRAINYARD_HEARTBEAT_MINUTES,
               TRAINYARD_POD_SOCKET (local pods), RUNPOD_POD_ID, RUNPOD_API_KEY, RUNPOD_API_URL, RUNPOD_GRAPHQL_URL
-Folder        $WORKSPACE/.trainyard/warden/: status.json, log, deadlines.json (ours); heartbeat (touched by
+Folder        $WORKSPACE/.trainyard/watchdog/: status.json, log, deadlines.json (ours); heartbeat (touched by
               controllers), budget.json (budget, spent, price, time). A lease that was extended or cut is asked from
               the cloud where it can tell (local pods: the pod's socket)
 
@@ -40,7 +40,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 KEYS = ("RUNPOD_API_KEY", "CONTAINER_API_KEY", "SSH_HOST_ED25519_KEY", "JUPYTER_PASSWORD")
-"""What of its environment only the warden and the SSH server are to know."""
+"""What of its environment only the watchdog and the SSH server are to know."""
 TICK = 5.0
 """Longest time (s) between two looks."""
 LONGEST_LEASE = 31 * 86400.0
@@ -99,7 +99,7 @@ class EndingMethod:
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Start the warden detached (``--foreground``: in this process) and return; a second one in the same pod does nothing."""
+    """Start the watchdog detached (``--foreground``: in this process) and return; a second one in the same pod does nothing."""
     take_keys(arguments)
     if "--foreground" not in arguments:
         if os.fork():
@@ -115,15 +115,15 @@ def main(arguments: Sequence[str] = ()) -> int:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("-999")
     if "--foreground" in arguments:
-        Warden(os.environ, PodClock()).run()
-    keep(lambda: Warden(os.environ, PodClock()).run())
+        Watchdog(os.environ, PodClock()).run()
+    keep(lambda: Watchdog(os.environ, PodClock()).run())
     return 0
 
 
 def take_keys(arguments: Sequence[str]) -> None:
     """Hold the pod's keys in memory alone: what was in the environment at the start, every process of the pod can read in /proc.
 
-    The program starts itself anew without them and hands them over by a pipe. A warden that cannot do so goes on as it is.
+    The program starts itself anew without them and hands them over by a pipe. A watchdog that cannot do so goes on as it is.
     """
     if "--keys" in arguments:
         with open(int(arguments[arguments.index("--keys") + 1])) as pipe:
@@ -142,15 +142,15 @@ def take_keys(arguments: Sequence[str]) -> None:
 
 
 def claim(env: Mapping[str, str]) -> int | None:
-    """Return the lock of this pod's warden, None when another holds it.
+    """Return the lock of this pod's watchdog, None when another holds it.
 
     It lies on the pod's own disk: a network volume under WORKSPACE may be shared with other pods.
     """
-    name = "trainyard-warden-{}-{}".format(env.get("RUNPOD_POD_ID", ""), env.get("TRAINYARD_LEASE_ID", ""))
+    name = "trainyard-watchdog-{}-{}".format(env.get("RUNPOD_POD_ID", ""), env.get("TRAINYARD_LEASE_ID", ""))
     try:
         descriptor = os.open(os.path.join(tempfile.gettempdir(), name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
-        return -1  # A full or read-only disk is no reason to leave the pod without a warden.
+        return -1  # A full or read-only disk is no reason to leave the pod without a watchdog.
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -160,7 +160,7 @@ def claim(env: Mapping[str, str]) -> int | None:
 
 
 def keep(run: Callable[[], None]) -> None:
-    """Run the warden in a child and start another whenever it dies (out of memory, a bug)."""
+    """Run the watchdog in a child and start another whenever it dies (out of memory, a bug)."""
     while True:
         child = os.fork()
         if child == 0:
@@ -172,13 +172,13 @@ def keep(run: Callable[[], None]) -> None:
         time.sleep(1)
 
 
-class Warden:
+class Watchdog:
     """The state of one pod's lease; ``tick`` is one look at it."""
 
     def __init__(self, env: Mapping[str, str], clock: PodClock, ways: Sequence[EndingMethod] | None = None) -> None:
         self.env, self.clock = env, clock
         self.workspace = env.get("WORKSPACE") or "/workspace"
-        self.folder = os.path.join(self.workspace, ".trainyard", "warden")
+        self.folder = os.path.join(self.workspace, ".trainyard", "watchdog")
         with contextlib.suppress(OSError):
             os.makedirs(self.folder, exist_ok=True)
         self.ways = find_ways(env) if ways is None else list(ways)
@@ -276,9 +276,9 @@ class Warden:
 
     def log(self, text: str) -> None:
         """Append one line to the log and to the container's own output; a full disk does not matter."""
-        line = f"{format_time(self.clock.wall())} warden: {text}\n"
+        line = f"{format_time(self.clock.wall())} watchdog: {text}\n"
         with contextlib.suppress(OSError, ValueError):
-            # A container log that nobody reads any more must not hold the warden up.
+            # A container log that nobody reads any more must not hold the watchdog up.
             if select.select([], [2], [], 0)[1]:
                 os.write(2, line.encode())
         with contextlib.suppress(OSError), open(os.path.join(self.folder, "log"), "a") as file:
@@ -488,7 +488,7 @@ def request(method: str, url: str, key: str, body: object | None = None) -> tupl
     """Make one request; return the JSON answer (None without one) and the server's time. Raises Refused."""
     data = None if body is None else json.dumps(body).encode()
     # RunPod's edge refuses urllib's own name as a bot.
-    headers = {"Authorization": "Bearer " + key, "Content-Type": "application/json", "User-Agent": "trainyard-warden/1"}
+    headers = {"Authorization": "Bearer " + key, "Content-Type": "application/json", "User-Agent": "trainyard-watchdog/1"}
     try:
         ask = urllib.request.Request(url, data=data, method=method, headers=headers)
         with urllib.request.urlopen(ask, timeout=TIMEOUT, context=trust()) as answer:

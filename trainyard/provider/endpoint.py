@@ -121,7 +121,7 @@ def wait(world: OperationWorld, cloud: Cloud, given: EndpointInputs) -> PodInfo:
                 return info
             boot = _moved(world, boot, info, minutes, door)
             if info.end is not None and world.time() >= info.end.timestamp():
-                # No warden runs on it yet, so nobody but those who asked for it would end it.
+                # No watchdog runs on it yet, so nobody but those who asked for it would end it.
                 raise boot_failure(given.pod_id, boot.phase, f"{boot.last}; its lease is over", lease_over=True)
         if world.time() >= boot.until:
             problem = _problem(world, cloud, given.pod_id)

@@ -17,7 +17,7 @@ from trainyard.clouds.protocol import Cloud, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.config import slug
 from trainyard.errors import CloudError, StillThere
 from trainyard.leases import fence, intents, rent
-from trainyard.pod.boot import boot_command, starts_warden_itself
+from trainyard.pod.boot import boot_command, starts_watchdog_itself
 from trainyard.provider import model
 from trainyard.provider.call import Call
 from trainyard.provider.handler import CheckFailed, Partial, ReadResult, ResourceDiff, ResourceHandler
@@ -297,7 +297,7 @@ def _spec(given: PodInputs, name: str, offer: Offer) -> PodSpec:
         env=env,
         public_key=given.public_key,
         host_key=key.private_pem,
-        boot=() if starts_warden_itself(given.image) else boot_command(),
+        boot=() if starts_watchdog_itself(given.image) else boot_command(),
         registry=given.registry,
     )
 

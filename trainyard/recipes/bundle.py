@@ -24,7 +24,7 @@ from trainyard.recipes.values import Values, artefacts_of
 from trainyard.recipes.variables import FILES
 
 SHA256_LIST = "bundle.sha256"
-_POD_TOOLS = ("warden.py", "uploader.py")
+_POD_TOOLS = ("watchdog.py", "uploader.py")
 _POD_MODULES = ("rows.py", "forms.py", "basemodel.py")
 """What the controller and the training script judge with alike."""
 

@@ -104,7 +104,7 @@ def _carry_out(pod: FinishedPod, verb: str, plan: Mapping[str, Any], on_bytes: O
 
 
 def mark_safe(pod: FinishedPod, digest: str) -> None:
-    """Tell the warden that nothing uncommitted lies here any more. It only saves waiting: that it fails is no error."""
+    """Tell the watchdog that nothing uncommitted lies here any more. It only saves waiting: that it fails is no error."""
     path = posixpath.join(posixpath.dirname(pod.root), ".trainyard", "committed")
     with contextlib.suppress(Unreachable):
         command = f"mkdir -p {quote(posixpath.dirname(path))} && cat > {quote(path)}"

@@ -1,4 +1,4 @@
-"""A local cloud on every rung this machine has; after each test nothing of it may be left."""
+"""A local cloud on every isolation level this machine has; after each test nothing of it may be left."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from trainyard.clouds.local import LocalCloud
 
 
 @pytest.fixture(params=["namespace", "process"])
-def rung(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Force one rung; skipped loudly where this machine refuses it."""
+def isolation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Force one isolation level; skipped loudly where this machine refuses it."""
     why = pods.refused(request.param)
     if why:
-        pytest.skip(f"rung '{request.param}' is refused on this machine: {why}")
-    monkeypatch.setenv("TRAINYARD_LOCAL_RUNG", request.param)
+        pytest.skip(f"isolation '{request.param}' is refused on this machine: {why}")
+    monkeypatch.setenv("TRAINYARD_LOCAL_ISOLATION", request.param)
     return str(request.param)
 
 
@@ -35,7 +35,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def cloud(rung: str, folder: Path) -> Iterator[LocalCloud]:
+def cloud(isolation: str, folder: Path) -> Iterator[LocalCloud]:
     """Return an empty cloud; asserts at the end that no pod, process or file of it is left."""
     made = LocalCloud(folder / "cloud")
     yield made

@@ -1,4 +1,4 @@
-"""The full run of what the suite samples: ``python -m tests.clouds.local.matrix [--rounds N] [--rung R] [--way W]``.
+"""The full run of what the suite samples: ``python -m tests.clouds.local.matrix [--rounds N] [--isolation R] [--way W]``.
 
 Each round makes a hostile pod and ends it in one of the ways a pod can end, or kills a caller at a random instant.
 Prints the count of rounds and of survivors, and the times of what can be timed.
@@ -71,7 +71,7 @@ def _look(path: Path) -> str:
 
 
 def by_killing(*locks: str) -> Callable[[LocalCloud, str, random.Random], float]:
-    """Kill the supervisor, the keeper or both; whoever lists does the rest."""
+    """Kill the supervisor, the subreaper or both; whoever lists does the rest."""
 
     def way(cloud: LocalCloud, token: str, source: random.Random) -> float:
         pods.tortured(cloud, token)
@@ -98,18 +98,18 @@ WAYS: dict[str, dict[str, Callable[[LocalCloud, str, random.Random], float]]] = 
     "namespace": {"supervisor killed": by_killing("alive")},
     "process": {
         "supervisor killed": by_killing("alive"),
-        "keeper killed": by_killing("keeper"),
-        "both killed": by_killing("alive", "keeper"),
+        "subreaper killed": by_killing("subreaper"),
+        "both killed": by_killing("alive", "subreaper"),
     },
 }
 BOTH = {"create to banner": calm, "terminate": by_terminate, "deadline": by_deadline, "self-end": by_itself}
 
 
-def run_rung(rung: str, rounds: int, source: random.Random, folder: Path, only: list[str]) -> int:
-    """Run every way on one rung; return the number of survivors and leftovers."""
-    os.environ["TRAINYARD_LOCAL_RUNG"] = rung
-    cloud, bad = LocalCloud(folder / rung), 0
-    for title, way in {title: way for title, way in {**BOTH, **WAYS[rung]}.items() if not only or title in only}.items():
+def run_isolation(isolation: str, rounds: int, source: random.Random, folder: Path, only: list[str]) -> int:
+    """Run every way on one isolation level; return the number of survivors and leftovers."""
+    os.environ["TRAINYARD_LOCAL_ISOLATION"] = isolation
+    cloud, bad = LocalCloud(folder / isolation), 0
+    for title, way in {title: way for title, way in {**BOTH, **WAYS[isolation]}.items() if not only or title in only}.items():
         times, failed = [], 0
         for _ in range(rounds):
             token = f"torture-{os.urandom(6).hex()}"
@@ -119,11 +119,11 @@ def run_rung(rung: str, rounds: int, source: random.Random, folder: Path, only: 
             failed += bool(survivors)
         bad += failed
         figures = f"p50 {statistics.median(times):5.0f} max {max(times):5.0f} ms"
-        print(f"{rung:9} | {title:17} | {rounds:4} rounds | {failed} with survivors | {figures}", flush=True)
-    return bad if only else bad + crashes(cloud, rung, rounds, source)
+        print(f"{isolation:9} | {title:17} | {rounds:4} rounds | {failed} with survivors | {figures}", flush=True)
+    return bad if only else bad + crashes(cloud, isolation, rounds, source)
 
 
-def crashes(cloud: LocalCloud, rung: str, rounds: int, source: random.Random) -> int:
+def crashes(cloud: LocalCloud, isolation: str, rounds: int, source: random.Random) -> int:
     """Kill creators and terminators at random instants."""
     process = pods.Crashable(cloud.root)
     try:
@@ -132,7 +132,7 @@ def crashes(cloud: LocalCloud, rung: str, rounds: int, source: random.Random) ->
     finally:
         process.close()
     left = pods.living(str(cloud.root))
-    print(f"{rung:9} | callers killed -9 | {rounds:4} rounds | {len(left)} orphans")
+    print(f"{isolation:9} | callers killed -9 | {rounds:4} rounds | {len(left)} orphans")
     return len(left)
 
 
@@ -140,19 +140,19 @@ def main() -> int:
     """Run what this machine can."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--rung", choices=sorted(WAYS), action="append")
+    parser.add_argument("--isolation", choices=sorted(WAYS), action="append")
     parser.add_argument("--way", choices=sorted({**BOTH, **WAYS["process"]}), action="append", default=[])
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**9)
     options = parser.parse_args()
     print(f"seed {options.seed}, user {os.getuid()}")
     bad = 0
     with tempfile.TemporaryDirectory(prefix="tylc") as folder:
-        for rung in options.rung or sorted(WAYS):
-            why = pods.refused(rung)
+        for isolation in options.isolation or sorted(WAYS):
+            why = pods.refused(isolation)
             if why:
-                print(f"{rung:9} | NOT tested, refused here: {why}")
+                print(f"{isolation:9} | NOT tested, refused here: {why}")
                 continue
-            bad += run_rung(rung, options.rounds, random.Random(options.seed), Path(folder), options.way)
+            bad += run_isolation(isolation, options.rounds, random.Random(options.seed), Path(folder), options.way)
     return 1 if bad else 0
 
 

@@ -263,9 +263,9 @@ class Crashable:
         self.process.stdout.close()
 
 
-def refused(rung: str) -> str:
-    """Return why a rung cannot be tested here, empty when it can."""
-    return _probe() if rung == "namespace" else ""
+def refused(isolation: str) -> str:
+    """Return why an isolation level cannot be tested here, empty when it can."""
+    return _probe() if isolation == "namespace" else ""
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from trainyard.clouds.protocol import Cloud, Offer, OfferQuery
 from trainyard.errors import CloudRefused, NoCapacity, UserError
 
 
-def test_the_pod_is_listed_with_all_that_is_known_of_it(cloud: LocalCloud, rung: str) -> None:
+def test_the_pod_is_listed_with_all_that_is_known_of_it(cloud: LocalCloud, isolation: str) -> None:
     wanted = pods.spec(stop=30, end=60)
     pod = pods.create(cloud, wanted)
 
@@ -24,7 +24,7 @@ def test_the_pod_is_listed_with_all_that_is_known_of_it(cloud: LocalCloud, rung:
     assert (pod.stop, pod.end, pod.price_per_hour, pod.region) == (wanted.stop, wanted.end, 0.0, "here")
     assert pod.host_key == pods.keys("host")[1]
     assert pod.created is not None and abs(pod.created - datetime.now(UTC)) < timedelta(seconds=30)
-    assert (pod.workspace == "/workspace") == (rung == "namespace")
+    assert (pod.workspace == "/workspace") == (isolation == "namespace")
 
 
 def test_create_adopts_a_living_pod_of_the_same_name(cloud: LocalCloud) -> None:
@@ -76,34 +76,34 @@ def test_a_boot_command_that_cannot_run_is_named_in_the_log_and_the_pod_lives(cl
     assert pods.answers(pod).startswith(b"SSH-2.0")
 
 
-def test_pods_side_by_side_do_not_see_each_other(cloud: LocalCloud, rung: str) -> None:
+def test_pods_side_by_side_do_not_see_each_other(cloud: LocalCloud, isolation: str) -> None:
     one, two = pods.create(cloud, pods.spec("one", boot=("sleep", "50.25"))), pods.create(cloud, pods.spec("two"))
     with pods.ssh(two) as client:
         pods.run(client, "echo mine > $HOME/file")
         _, seen = pods.run(client, f"cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[5]0.25'; ls {cloud.root}/pods 2>/dev/null")
     with pods.ssh(one) as client:
         assert pods.run(client, "cat $HOME/file")[0] != 0
-    if rung == "namespace":
+    if isolation == "namespace":
         assert seen == "0\n"
     cloud.terminate(two.id)
     assert pods.answers(one).startswith(b"SSH-2.0")
 
 
-def test_environments_are_shown_read_only_at_their_own_path_also_when_made_later(cloud: LocalCloud, rung: str) -> None:
+def test_environments_are_shown_read_only_at_their_own_path_also_when_made_later(cloud: LocalCloud, isolation: str) -> None:
     pod = pods.create(cloud, pods.spec())
     (cloud.root / "envs" / "abc").mkdir()
     (cloud.root / "envs" / "abc" / "marker").write_text("ready")
     with pods.ssh(pod) as client:
         assert pods.run(client, f'test "$TRAINYARD_ENVS" = {cloud.root}/envs && cat "$TRAINYARD_ENVS/abc/marker"') == (0, "ready")
-        if rung == "namespace":
+        if isolation == "namespace":
             code, said = pods.run(client, f"touch {cloud.root}/envs/abc/mine")
             assert code != 0 and "Read-only" in said
         assert pods.run(client, f"{os.path.realpath(os.sys.executable)} -c 'print(1)'") == (0, "1\n")  # type: ignore[attr-defined]
 
 
-def test_a_pod_of_root_cannot_change_the_machine(cloud: LocalCloud, rung: str, token: str) -> None:
-    if rung != "namespace" or os.getuid():
-        pytest.skip("only root could, and only this rung keeps it from it")
+def test_a_pod_of_root_cannot_change_the_machine(cloud: LocalCloud, isolation: str, token: str) -> None:
+    if isolation != "namespace" or os.getuid():
+        pytest.skip("only root could, and only this isolation level keeps it from it")
     pod = pods.create(cloud, pods.spec())
     with pods.ssh(pod) as client:
         for path in ("/usr/x", "/etc/x", "/opt/x", "/var/lib/x"):
@@ -119,7 +119,7 @@ def test_a_pods_first_process_is_polite_and_its_processors_are_all_there(cloud: 
         assert pods.run(client, "nice; nproc") == (0, f"5\n{len(os.sched_getaffinity(0))}\n")
 
 
-def test_a_socket_path_longer_than_a_socket_may_have_works_too(rung: str, folder: Path) -> None:
+def test_a_socket_path_longer_than_a_socket_may_have_works_too(isolation: str, folder: Path) -> None:
     cloud = LocalCloud(folder / ("long-" + "x" * 120))
     pod = pods.create(cloud, pods.spec())
     with pods.ssh(pod) as client:
@@ -229,14 +229,14 @@ def test_gpus_are_given_to_one_pod_each(cloud: LocalCloud, monkeypatch: pytest.M
     assert cloud.create(pods.spec("three"), offer).gpu == "H100"
 
 
-def test_doctor_says_which_rung_and_why(cloud: LocalCloud, rung: str) -> None:
+def test_doctor_says_which_isolation_level_and_why(cloud: LocalCloud, isolation: str) -> None:
     rows = {name: (fine, text) for name, fine, text in cloud.doctor()}
-    assert rows["local pods"][0] and f"rung '{rung}'" in rows["local pods"][1]
-    assert ("asyncssh" in rows["local ssh server"][1]) == (rung == "process" or not launch.find_sshd())
+    assert rows["local pods"][0] and f"isolation '{isolation}'" in rows["local pods"][1]
+    assert ("asyncssh" in rows["local ssh server"][1]) == (isolation == "process" or not launch.find_sshd())
 
 
-def test_a_misspelt_rung_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRAINYARD_LOCAL_RUNG", "docker")
+def test_a_misspelt_isolation_level_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINYARD_LOCAL_ISOLATION", "docker")
     with pytest.raises(UserError, match="docker"):
         pods.create(LocalCloud(tmp_path / "c"), pods.spec())
 

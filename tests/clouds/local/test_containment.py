@@ -27,9 +27,9 @@ BOUND = 60.0
 
 
 def holders(cloud: LocalCloud, name: str = pods.NAME) -> dict[str, int]:
-    """Return the pids of a pod's supervisor and keeper by the kernel's word."""
+    """Return the pids of a pod's supervisor and subreaper by the kernel's word."""
     folder = cloud.root / "pods" / name
-    return {lock: registry.holder(folder / lock) for lock in ("alive", "keeper")}
+    return {lock: registry.holder(folder / lock) for lock in ("alive", "subreaper")}
 
 
 def test_terminate_leaves_no_survivor(cloud: LocalCloud, token: str) -> None:
@@ -112,10 +112,10 @@ def test_a_pod_can_end_itself_and_only_itself(cloud: LocalCloud, token: str) -> 
     assert [row.id for row in cloud.list()] == [neighbour.id]
 
 
-@pytest.mark.parametrize("victims", [("alive",), ("keeper",), ("alive", "keeper")], ids="+".join)
-def test_a_killed_supervisor_takes_the_pod_with_it(cloud: LocalCloud, rung: str, token: str, victims: tuple[str, ...]) -> None:
-    if rung == "namespace" and victims != ("alive",):
-        pytest.skip("this rung has no keeper")
+@pytest.mark.parametrize("victims", [("alive",), ("subreaper",), ("alive", "subreaper")], ids="+".join)
+def test_a_killed_supervisor_takes_the_pod_with_it(cloud: LocalCloud, isolation: str, token: str, victims: tuple[str, ...]) -> None:
+    if isolation == "namespace" and victims != ("alive",):
+        pytest.skip("this isolation level has no subreaper")
     pod = pods.tortured(cloud, token)
     pids = holders(cloud)
     for lock in victims:
@@ -130,8 +130,10 @@ def test_a_killed_supervisor_takes_the_pod_with_it(cloud: LocalCloud, rung: str,
     assert "killed" in cloud.ended(pod.id)["reason"]  # type: ignore[index]
 
 
-def test_a_stopped_keeper_and_supervisor_do_not_hold_up_terminate(cloud: LocalCloud, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ending, "KEEPER_PATIENCE", 3.0)
+def test_a_stopped_subreaper_and_supervisor_do_not_hold_up_terminate(
+    cloud: LocalCloud, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "SUBREAPER_PATIENCE", 3.0)
     pod = pods.tortured(cloud, token)
     for pid in filter(None, holders(cloud).values()):
         os.kill(pid, signal.SIGSTOP)
@@ -200,7 +202,7 @@ def unstartable(path: Path) -> Iterator[None]:
 
 
 def test_a_program_that_hangs_before_it_has_begun_does_not_hold_up_the_end(cloud: LocalCloud) -> None:
-    cloud.books.make()
+    cloud.registry.make()
     program = cloud.root / "envs" / "hangs"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -243,9 +245,9 @@ def test_a_pod_whose_record_is_removed_ends_itself(cloud: LocalCloud, token: str
     pods.wait_for(lambda: not pods.living(token), "the next look at the record", BOUND)
 
 
-def test_programs_in_a_pod_cannot_end_its_first_process(cloud: LocalCloud, rung: str) -> None:
-    if rung == "process":
-        pytest.skip("programs of the same user can; the keeper then ends the pod (tested above)")
+def test_programs_in_a_pod_cannot_end_its_first_process(cloud: LocalCloud, isolation: str) -> None:
+    if isolation == "process":
+        pytest.skip("programs of the same user can; the subreaper then ends the pod (tested above)")
     pod = pods.create(cloud, pods.spec())
     with pods.ssh(pod) as client:
         for sign in ("HUP", "INT", "QUIT", "TERM", "USR1", "STOP", "KILL", "PIPE", "ALRM"):

@@ -31,10 +31,10 @@ def crashable(cloud: LocalCloud) -> Iterator[pods.Crashable]:
 
 
 def supervisors(cloud: LocalCloud, name: str) -> list[int]:
-    """Return the Python processes that were started for a pod's folder and are not the keeper."""
+    """Return the Python processes that were started for a pod's folder and are not the subreaper."""
     folder = cloud.root / "pods" / name
-    keeper = registry.holder(folder / "keeper")
-    return [pid for pid in pods.living(str(folder)) if pid != keeper and b"supervisor.main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    subreaper = registry.holder(folder / "subreaper")
+    return [pid for pid in pods.living(str(folder)) if pid != subreaper and b"supervisor.main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def crash_round(cloud: LocalCloud, crashable: pods.Crashable, source: random.Random, name: str) -> None:
@@ -101,15 +101,15 @@ def test_simultaneous_creates_of_one_name_give_one_supervisor_and_one_port(cloud
         pods.wait_for(lambda name=f"same-{number}": len(supervisors(cloud, name)) == 1, "the losers to leave")
 
 
-def test_a_second_starter_that_falls_to_the_other_rung_leaves_the_pod_to_the_first(cloud: LocalCloud, rung: str) -> None:
-    if rung == "process":
-        pytest.skip("on this rung the keeper's lock stops it before")
+def test_a_second_starter_that_falls_to_the_other_isolation_level_leaves_the_pod_to_the_first(cloud: LocalCloud, isolation: str) -> None:
+    if isolation == "process":
+        pytest.skip("on this isolation level the subreaper's lock stops it before")
     pod = pods.create(cloud, pods.spec())
     folder = cloud.root / "pods" / pod.id
     # It looked before the first one locked, then the machine refused it a namespace (no room for a process, say).
-    registry.change(folder, rung="process")
+    registry.change(folder, isolation="process")
     assert module.launch._spawn(folder) == {"state": "taken"}
-    pods.wait_for(lambda: registry.holder(folder / "keeper") == 0, "the keeper to leave")
+    pods.wait_for(lambda: registry.holder(folder / "subreaper") == 0, "the subreaper to leave")
 
     assert cloud.list() == [pod] and pods.is_open(pod)
 
@@ -199,7 +199,7 @@ def test_the_record_of_an_earlier_pod_of_the_name_is_replaced(cloud: LocalCloud)
 
 
 def test_a_folder_that_never_became_a_pod_is_swept_and_not_listed(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    cloud.books.make()
+    cloud.registry.make()
     (cloud.root / "pods" / ".new-x-1-ab" / "home").mkdir(parents=True)
 
     assert cloud.list() == []

@@ -43,7 +43,7 @@ def fill(folder: Path, leave: int = 0) -> Path:
 
 
 def test_create_on_a_full_disk_is_refused_and_leaves_nothing(cloud: LocalCloud, folder: Path) -> None:
-    cloud.books.make()
+    cloud.registry.make()
     ballast = fill(folder)
     with pytest.raises(CloudRefused, match="No space left"):
         pods.create(cloud, pods.spec())
@@ -53,7 +53,7 @@ def test_create_on_a_full_disk_is_refused_and_leaves_nothing(cloud: LocalCloud, 
 
 
 def test_at_every_amount_of_room_a_create_gives_a_whole_pod_or_none(cloud: LocalCloud, folder: Path) -> None:
-    cloud.books.make()
+    cloud.registry.make()
     outcomes = set()
     for pages in (4, 12, 15, 18, 26):
         ballast = fill(folder, leave=4096 * pages)

@@ -27,13 +27,13 @@ def served(request: pytest.FixtureRequest) -> Iterator[tuple[str, PodInfo]]:
     """Return a server and a running pod behind it, for all tests here; skipped loudly where this machine lacks one."""
     name, server = request.param
     if why := pods.refused(name):
-        pytest.skip(f"rung '{name}' is refused on this machine: {why}")
+        pytest.skip(f"isolation '{name}' is refused on this machine: {why}")
     if server == "sshd" and not launch.find_sshd():
         pytest.skip("no sshd is installed on this machine")
     with tempfile.TemporaryDirectory(prefix="tylc") as folder, pytest.MonkeyPatch.context() as patch:
         if server == "asyncssh":
             patch.setattr(launch, "find_sshd", lambda: "")
-        patch.setenv("TRAINYARD_LOCAL_RUNG", name)
+        patch.setenv("TRAINYARD_LOCAL_ISOLATION", name)
         cloud = LocalCloud(Path(folder) / "cloud")
         # What the boot command sees is noted, for the test of who sees the pod's keys.
         boot = ("sh", "-c", 'env >"$WORKSPACE/boot-env"; sleep 300')
@@ -41,7 +41,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[tuple[str, PodInfo]]:
             cloud, pods.spec(end=300, boot=boot, env={"RUNPOD_API_KEY": "rpa_s3cret", "SSH_HOST_ED25519_KEY": "s3cret", "MINE": "m"})
         )
         address = registry.read(cloud.root / "pods" / pod.id, "port")
-        assert address is not None and (address["rung"], address["server"]) == (name, server)
+        assert address is not None and (address["isolation"], address["server"]) == (name, server)
         yield server, pod
         cloud.terminate(pod.id)
         assert pods.leftovers(cloud) == [] and not pods.is_open(pod)

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
 CHOSEN = (
-    "leaves_no_survivor or alive+keeper or itself_and_only or too_much_memory or only_the_given_key or terminal_works or deep_and_locked"
+    "leaves_no_survivor or alive+subreaper or itself_and_only or too_much_memory or only_the_given_key or terminal_works or deep_and_locked"
 )
 
 
@@ -37,9 +37,9 @@ def as_user(*command: str) -> list[str]:
     return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs", *command]
 
 
-def test_root_in_a_container_without_the_right_to_namespaces_gets_the_second_rung(folder: Path) -> None:
+def test_root_in_a_container_without_the_right_to_namespaces_gets_the_second_isolation(folder: Path) -> None:
     if os.getuid() or not shutil.which("setpriv"):
-        pytest.skip("needs root and setpriv: the fall from one rung to the other is NOT tested here")
+        pytest.skip("needs root and setpriv: the fall from one isolation level to the other is NOT tested here")
     program = (
         "from pathlib import Path\nfrom tests.clouds.local import pods\nfrom trainyard.clouds.local import LocalCloud\n"
         f"cloud = LocalCloud(Path({str(folder / 'c')!r}))\npod = pods.create(cloud, pods.spec())\n"
@@ -47,13 +47,13 @@ def test_root_in_a_container_without_the_right_to_namespaces_gets_the_second_run
         "print(cloud.doctor()[0]); cloud.terminate(pod.id); print(pods.leftovers(cloud))"
     )
     command = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all", sys.executable, "-c", program]
-    env = {key: value for key, value in os.environ.items() if key != "TRAINYARD_LOCAL_RUNG"}
+    env = {key: value for key, value in os.environ.items() if key != "TRAINYARD_LOCAL_ISOLATION"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
     said = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
     assert said[0] == "running (process) (0, 'hello\\n')"
-    assert "rung 'process'" in said[1] and "not permitted" in said[1]
+    assert "isolation 'process'" in said[1] and "not permitted" in said[1]
     assert said[2] == "[]"
 
 

@@ -31,7 +31,7 @@ def rehearsal(paper: Emulator) -> Iterator[Emulator]:
     paper.faults.off()
     for record in paper.fleet.all():
         paper.fleet.delete(record["id"], "after a test")
-    paper.fleet.books.save_account({})
+    paper.fleet.ledger.save_account({})
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_when_rest_cannot_end_a_pod_graphql_does(cloud: RunPodCloud, rehearsal: 
     made = cloud.create(spec(), first(cloud))
     rehearsal.faults.on("delete-500")
     cloud.terminate(made.id)
-    assert cloud.list() == [] and "GraphQL" in rehearsal.books()[-1].why
+    assert cloud.list() == [] and "GraphQL" in rehearsal.ledger()[-1].why
 
 
 def test_when_nothing_can_end_a_pod_that_is_an_error_never_success(cloud: RunPodCloud, rehearsal: Emulator, spec: Make) -> None:
@@ -157,7 +157,7 @@ def test_everything_that_costs_money_is_counted(cloud: RunPodCloud, rehearsal: E
         {"id": "v1", "name": "trainyard-cache", "size": 730, "dataCenter": "EU-RO-1", "type": "STANDARD"},
         {"id": "v2", "name": "theirs", "size": 1460, "dataCenter": "EU-RO-1", "type": "STANDARD"},
     ]
-    rehearsal.fleet.books.save_account({"volumes": volumes})
+    rehearsal.fleet.ledger.save_account({"volumes": volumes})
     ours = cloud.create(spec(disk_gb=100), first(cloud))
     stopped = cloud.create(foreign(cloud, spec), first(cloud))
     rehearsal.fleet.act(stopped.id, "stop")
@@ -168,7 +168,7 @@ def test_everything_that_costs_money_is_counted(cloud: RunPodCloud, rehearsal: E
     assert found["disk", stopped.id].per_hour == pytest.approx(100 * 0.20 / 730)
     assert found["volume", "v1"].per_hour == pytest.approx(0.07) and found["volume", "v1"].ours
     assert found["volume", "v2"].per_hour == pytest.approx(0.10) and not found["volume", "v2"].ours
-    rehearsal.fleet.books.save_account({})
+    rehearsal.fleet.ledger.save_account({})
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -180,7 +180,7 @@ def test_the_clouds_clock_counts_not_ours(cloud: RunPodCloud, rehearsal: Emulato
 def test_balance_and_bill_are_told(cloud: RunPodCloud, rehearsal: Emulator, spec: Make) -> None:
     cloud.create(spec(), first(cloud))
     told = cloud.account()
-    billed = sum(paid.cost(rehearsal.fleet.now()) for paid in rehearsal.books())
+    billed = sum(paid.cost(rehearsal.fleet.now()) for paid in rehearsal.ledger())
     assert (told.balance, told.per_hour) == (100.0, 0.94) and told.billed == pytest.approx(billed, rel=0.2)
     rehearsal.faults.on("graphql-500")
     with pytest.raises(CloudUnknown):

@@ -31,7 +31,7 @@ def test_a_pod_carries_both_ids_stop_end_and_its_host_key(cloud: RunPodCloud, sp
         assert info.price_per_hour == 0.94 and info.status == "accepted" and not info.end_unreadable
 
 
-def test_a_create_request_holds_no_account_key_and_tells_the_warden_where_the_api_is(cloud: RunPodCloud, spec: Make) -> None:
+def test_a_create_request_holds_no_account_key_and_tells_the_watchdog_where_the_api_is(cloud: RunPodCloud, spec: Make) -> None:
     wanted = spec(boot=("sh", "-c", "echo 'hi'"))
     body = json.dumps(rest_body(wanted, first(cloud), {"RUNPOD_API_URL": cloud.url}))
     assert cloud.key.reveal() not in body
@@ -62,14 +62,14 @@ def test_every_request_fits_the_specification(cloud: RunPodCloud, spec: Make, ch
 
 def test_a_network_volume_is_mounted_and_keeps_the_caches(rehearsal: Emulator, cloud: RunPodCloud, spec: Make) -> None:
     volume = {"id": "vol1", "name": "trainyard-cache", "size": 500, "dataCenter": "EU-RO-1", "type": "STANDARD"}
-    rehearsal.fleet.books.save_account({"volumes": [volume]})
+    rehearsal.fleet.ledger.save_account({"volumes": [volume]})
     info = cloud.create(spec(volume="vol1"), first(cloud, regions=("EU-RO-1",)))
     record = rehearsal.fleet.get(info.id)
     assert record is not None
     path = record["request"]["mounts"]["network"][0]["path"]
     assert record["request"]["env"]["HF_HOME"].startswith(path) and record["request"]["env"]["UV_CACHE_DIR"].startswith(path)
     assert record["request"]["env"]["WORKSPACE"] == "/workspace"
-    rehearsal.fleet.books.save_account({})
+    rehearsal.fleet.ledger.save_account({})
 
 
 @pytest.mark.parametrize("spot", [True, False])

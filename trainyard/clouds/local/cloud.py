@@ -1,10 +1,10 @@
 """The cloud on this machine: pods are process trees with their own SSH server, files and end.
 
-No root, no Docker. Two rungs with the same promises: ``namespace`` (the pod is a pid and mount namespace whose
-first process is its supervisor) and, where namespaces are refused, ``process`` (a keeper and a supervisor adopt
+No root, no Docker. Two isolation levels with the same promises: ``namespace`` (the pod is a pid and mount namespace whose
+first process is its supervisor) and, where namespaces are refused, ``process`` (a subreaper and a supervisor adopt
 and kill whatever leaves the tree). Environment:
 
-``TRAINYARD_LOCAL_RUNG``   ``namespace`` or ``process`` forces a rung; without it the first that works serves.
+``TRAINYARD_LOCAL_ISOLATION``   ``namespace`` or ``process`` forces an isolation level; without it the first that works serves.
 ``TRAINYARD_LOCAL_PRICE``  dollars per hour that these pods are said to cost, to exercise cost and budget (0).
 ``TRAINYARD_LOCAL_MEMORY`` gigabytes that a pod's programs may use together; without it the machine's own are the limit.
 """
@@ -31,7 +31,7 @@ from trainyard.clouds.volume import volume_env
 from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity, UserError
 from trainyard.pod.boot import KEYS
 
-RUNGS = ("namespace", "process")
+ISOLATION_LEVELS = ("namespace", "process")
 OVERDUE = 15.0
 """Seconds after its end when a pod whose supervisor does not act is ended by whoever lists it."""
 PENDING = 1.0
@@ -59,7 +59,7 @@ class LocalCloud:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.realpath(root))
-        self.books = registry.PodRegistry(self.root)
+        self.registry = registry.PodRegistry(self.root)
 
     def offers(self, query: OfferQuery) -> list[Offer]:
         """Return this machine as a CPU offer, or its free GPUs where the query names any."""
@@ -81,8 +81,8 @@ class LocalCloud:
         ``boot_restart`` starts ``spec.boot`` again after each exit, as clouds do with an image's entrypoint.
         """
         state, content = self._state(spec, offer, boot_restart), _content(spec, files or {})
-        self.books.make()
-        folder = self.books.pod(spec.name)
+        self.registry.make()
+        folder = self.registry.pod(spec.name)
         for _ in range(20):
             claimed = self._claim(state, content, offer)
             answer = launch.start(folder)
@@ -95,7 +95,7 @@ class LocalCloud:
             if claimed:
                 raise CloudRefused(f"the local pod {spec.name} was ended while it started")
             # A pod of this name is on its way out: make room, then claim anew.
-            ending.end_pod(self.books, spec.name, "died")
+            ending.end_pod(self.registry, spec.name, "died")
         raise CloudUnknown(f"the local pod {spec.name} is made and ended again and again by others")
 
     def get(self, pod_id: str) -> PodInfo | None:
@@ -104,19 +104,19 @@ class LocalCloud:
 
     def list(self) -> list[PodInfo]:
         """Return every pod; finishes what crashed callers left half done."""
-        for folder in registry.trashed(self.books):
-            ending.finish(self.books, folder, "terminated")
-        registry.sweep_claims(self.books)
-        return [info for name in registry.names(self.books) if (info := self._look(name)) is not None]
+        for folder in registry.trashed(self.registry):
+            ending.finish(self.registry, folder, "terminated")
+        registry.sweep_claims(self.registry)
+        return [info for name in registry.names(self.registry) if (info := self._look(name)) is not None]
 
     def terminate(self, pod_id: str) -> None:
         """End the pod with every process in it; returns when it is gone."""
         if registry.NAME.match(pod_id):
-            ending.end_pod(self.books, pod_id, "terminated")
+            ending.end_pod(self.registry, pod_id, "terminated")
 
     def change_markers(self, pod_id: str, stop: datetime | None, end: datetime | None) -> None:
         """Change stop and end; the supervisor keeps the new end at once."""
-        folder = self.books.pod(pod_id)
+        folder = self.registry.pod(pod_id)
         if not registry.change(folder, **_times(stop, end)):
             raise CloudRefused(f"there is no local pod {pod_id}")
         fd = ending.signal_holder(folder / "alive", signal.SIGHUP)
@@ -131,7 +131,7 @@ class LocalCloud:
 
     def logs(self, pod_id: str) -> Iterator[bytes]:
         """Return what the pod's boot command has said so far."""
-        folder = self.books.pod(pod_id)
+        folder = self.registry.pod(pod_id)
         with contextlib.suppress(FileNotFoundError), open(folder / "log", "rb") as file:
             while data := file.read(65536):
                 yield data
@@ -149,27 +149,31 @@ class LocalCloud:
 
     def ended(self, pod_id: str) -> dict[str, Any] | None:
         """Return the record of a pod's end (``reason``, ``created``, ``ended``), None while there is none."""
-        return registry.read(self.books.ended, f"{pod_id}.json") if registry.NAME.match(pod_id) else None
+        return registry.read(self.registry.ended, f"{pod_id}.json") if registry.NAME.match(pod_id) else None
 
     def doctor(self) -> builtins.list[tuple[str, bool, str]]:
-        """Say which rung serves here and why, and what serves SSH."""
-        forced = _forced_rung()
-        why = launch.probe() if forced != "process" else "TRAINYARD_LOCAL_RUNG=process"
+        """Say which isolation level serves here and why, and what serves SSH."""
+        forced = _forced_isolation()
+        why = launch.probe() if forced != "process" else "TRAINYARD_LOCAL_ISOLATION=process"
         sshd = launch.find_sshd()
         if not why:
-            rung = ("local pods", True, "rung 'namespace': own processes, /root, /workspace and /tmp; killed by the kernel")
+            isolation = ("local pods", True, "isolation 'namespace': own processes, /root, /workspace and /tmp; killed by the kernel")
         elif forced == "namespace":
-            rung = ("local pods", False, f"rung 'namespace' is forced but refused here: {_explain(why)}")
+            isolation = ("local pods", False, f"isolation 'namespace' is forced but refused here: {_explain(why)}")
         else:
-            rung = ("local pods", True, f"rung 'process': kept together by a keeper, HOME and WORKSPACE redirected ({_explain(why)})")
+            isolation = (
+                "local pods",
+                True,
+                f"isolation 'process': kept together by a subreaper, HOME and WORKSPACE redirected ({_explain(why)})",
+            )
         server = f"OpenSSH ({sshd})" if sshd and not why else "asyncssh" + ("" if sshd else " (no sshd is installed)")
         found = hardware.gpus()
         names = ", ".join(gpu.name for gpu in found) or "none"
         if not launch.has_pidfd():
-            rung = ("local pods", False, "this kernel is too old to end pods safely: Linux 5.3 or newer is needed")
+            isolation = ("local pods", False, "this kernel is too old to end pods safely: Linux 5.3 or newer is needed")
         serves = server.startswith("OpenSSH") or bool(launch.asyncssh_server())
         return [
-            rung,
+            isolation,
             ("local ssh server", serves, server if serves else "none: install openssh-server or asyncssh"),
             ("local memory", True, limits.explain(hardware.memory())),
             ("local gpus", True, names),
@@ -177,7 +181,7 @@ class LocalCloud:
 
     def _claim(self, state: dict[str, Any], content: Mapping[str, bytes], offer: Offer) -> bool:
         if not offer.gpu:
-            return registry.claim(self.books, state, content)
+            return registry.claim(self.registry, state, content)
         with open(self.root / "gpus.lock", "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             used = self._used_gpus(without=state["name"])
@@ -186,17 +190,17 @@ class LocalCloud:
                 raise NoCapacity(f"{offer.gpu_count} x {offer.gpu} wanted, {len(free)} free on this machine")
             mine = free[: offer.gpu_count]
             env = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, mine)), **state["env"]}
-            return registry.claim(self.books, {**state, "gpu_indices": mine, "env": env}, content)
+            return registry.claim(self.registry, {**state, "gpu_indices": mine, "env": env}, content)
 
     def _used_gpus(self, without: str = "") -> set[int]:
         used: set[int] = set()
-        for name in registry.names(self.books):
-            state = registry.read(self.books.pods / name, "state.json") if name != without else None
+        for name in registry.names(self.registry):
+            state = registry.read(self.registry.pods / name, "state.json") if name != without else None
             used |= set((state or {}).get("gpu_indices", ()))
         return used
 
     def _state(self, spec: PodSpec, offer: Offer, boot_restart: bool) -> dict[str, Any]:
-        self.books.pod(spec.name)
+        self.registry.pod(spec.name)
         if sys.platform != "linux":
             raise CloudRefused("local pods need Linux; rent one elsewhere, or run this on a Linux machine")
         if spec.end is not None and spec.end <= self.now():
@@ -207,7 +211,7 @@ class LocalCloud:
         sshd, asyncssh = launch.find_sshd(), launch.asyncssh_server()
         if not sshd and not asyncssh:
             raise CloudRefused("there is no SSH server for local pods", hint="Install openssh-server, or asyncssh into this Python.")
-        env = {**marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), "TRAINYARD_ENVS": str(self.books.envs), **spec.env}
+        env = {**marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), "TRAINYARD_ENVS": str(self.registry.envs), **spec.env}
         if spec.volume is not None and not os.path.isdir(spec.volume):
             raise CloudRefused(f"volume '{spec.volume}' is no folder of this machine", hint="A local pod's volume is a folder's path.")
         volume = os.path.realpath(spec.volume) if spec.volume is not None else None
@@ -229,12 +233,12 @@ class LocalCloud:
             "keys": list(KEYS),
             "boot": list(spec.boot),
             "boot_restart": boot_restart,
-            "rung": _forced_rung(),
+            "isolation": _forced_isolation(),
             "nice": NICE,
             "memory": hardware.memory(),
             "tick": TICK,
             "mask": str(self.root),
-            "binds": [str(self.books.envs), *launch.needed_folders()],
+            "binds": [str(self.registry.envs), *launch.needed_folders()],
             "volume": volume,
             "path": [os.path.dirname(os.path.realpath(sys.executable))],
             "sshd": sshd,
@@ -243,11 +247,11 @@ class LocalCloud:
 
     def _look(self, name: str) -> PodInfo | None:
         """Return one pod as files and kernel say, after ending or starting what a crash left behind."""
-        folder = self.books.pods / name
+        folder = self.registry.pods / name
         # In this order: a supervisor locks before it publishes, so a port without a holder means death.
         address = registry.read(folder, "port")
         alive = registry.holder(folder / "alive")
-        keeper = registry.holder(folder / "keeper")
+        subreaper = registry.holder(folder / "subreaper")
         state = registry.read(folder, "state.json")
         if not folder.exists():
             return None
@@ -257,7 +261,7 @@ class LocalCloud:
             if end is not None and time.time() > end + OVERDUE:
                 return self._sweep(name, "end of the lease, kept from outside")
             return self._info(name, state, address, "running" if address else "starting")
-        if keeper:
+        if subreaper:
             return self._info(name, state, address, "terminating" if address else "starting")
         if address is not None or state is None:
             return self._sweep(name, "the supervisor was killed" if state is None or self._same_boot(state) else "reboot")
@@ -271,7 +275,7 @@ class LocalCloud:
         return self._info(name, state, address, "running" if address else "starting")
 
     def _sweep(self, name: str, reason: str) -> PodInfo | None:
-        ending.end_pod(self.books, name, reason)
+        ending.end_pod(self.registry, name, reason)
         return None
 
     def _same_boot(self, state: Mapping[str, Any]) -> bool:
@@ -285,7 +289,7 @@ class LocalCloud:
             id=name,
             name=name,
             status=status,
-            raw_status=f"{status} ({address['rung']})" if address else status,
+            raw_status=f"{status} ({address['isolation']})" if address else status,
             price_per_hour=state.get("price"),
             created=_moment(state.get("created")),
             fence_id=fence if is_id(fence or "") else None,
@@ -341,11 +345,11 @@ def _public(private_pem: str) -> str:
     return key.public_key().public_bytes(serialization.Encoding.OpenSSH, form).decode()
 
 
-def _forced_rung() -> str:
-    rung = os.environ.get("TRAINYARD_LOCAL_RUNG", "")
-    if rung and rung not in RUNGS:
-        raise UserError(f"TRAINYARD_LOCAL_RUNG: '{rung}' is none of {', '.join(RUNGS)}")
-    return rung
+def _forced_isolation() -> str:
+    isolation = os.environ.get("TRAINYARD_LOCAL_ISOLATION", "")
+    if isolation and isolation not in ISOLATION_LEVELS:
+        raise UserError(f"TRAINYARD_LOCAL_ISOLATION: '{isolation}' is none of {', '.join(ISOLATION_LEVELS)}")
+    return isolation
 
 
 def _explain(why: str) -> str:

@@ -161,9 +161,9 @@ class Doors:
             time.sleep(0.01)
 
 
-def open_doors(spec: dict[str, Any], path: str, rung: str, memory: limits.Memory) -> Doors:
+def open_doors(spec: dict[str, Any], path: str, isolation: str, memory: limits.Memory) -> Doors:
     """Bind the pod's port and socket and write its sshd settings; the pod's own root must be entered before."""
-    own_root = rung == "namespace"
+    own_root = isolation == "namespace"
     pod = "/pod" if own_root else path + "/pod"
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -192,7 +192,7 @@ def open_doors(spec: dict[str, Any], path: str, rung: str, memory: limits.Memory
     doors = Doors(listener, control, env, sessions, server, each, memory)
     doors.address = {
         "port": listener.getsockname()[1],
-        "rung": rung,
+        "isolation": isolation,
         "server": "sshd" if each else "asyncssh",
         "user": env["USER"],
         "workspace": env["WORKSPACE"],

@@ -19,28 +19,28 @@ from trainyard.errors import CloudUnknown
 
 PATIENCE = 30.0
 """Seconds that a killed process may need; a large memory takes its time."""
-KEEPER_PATIENCE = 10.0
-"""Seconds in which a keeper must have killed what is below it; it is killed itself then."""
+SUBREAPER_PATIENCE = 10.0
+"""Seconds in which a subreaper must have killed what is below it; it is killed itself then."""
 UNSEEN_PASSES = 8
 """Clean scans in turn that prove absence when nothing held the tree together: 2 missed 2 of 50, 8 missed 0 of 30."""
 
 
-def end_pod(books: PodRegistry, name: str, reason: str) -> None:
+def end_pod(pod_registry: PodRegistry, name: str, reason: str) -> None:
     """End a pod and return when it is gone; one that is gone already, or half gone, is success."""
-    folder = books.pod(name)
+    folder = pod_registry.pod(name)
     if folder.exists():
         kill(folder)
-        discarded = registry.discard(books, name)
+        discarded = registry.discard(pod_registry, name)
         if discarded is not None:
-            finish(books, discarded, reason)
-    for rest in registry.trashed(books, name):
-        finish(books, rest, reason)
+            finish(pod_registry, discarded, reason)
+    for rest in registry.trashed(pod_registry, name):
+        finish(pod_registry, rest, reason)
 
 
-def finish(books: PodRegistry, folder: Path, reason: str) -> None:
+def finish(pod_registry: PodRegistry, folder: Path, reason: str) -> None:
     """Remove a folder in the trash, after another look for a supervisor that started meanwhile."""
     kill(folder)
-    registry.bury(books, folder, reason)
+    registry.bury(pod_registry, folder, reason)
 
 
 def kill(folder: Path) -> None:
@@ -50,8 +50,8 @@ def kill(folder: Path) -> None:
     orderly = _kill_holders(folder)
     if state is None or not state.get("marker"):
         return
-    # On the first rung the kernel kills, and before the port is known nothing of the user's has run.
-    unheld = address is not None and address.get("rung") == "process" and not orderly
+    # On the first isolation level the kernel kills, and before the port is known nothing of the user's has run.
+    unheld = address is not None and address.get("isolation") == "process" and not orderly
     sandbox.kill_marked(int(state["marker"]), UNSEEN_PASSES if unheld else 1)
 
 
@@ -80,31 +80,31 @@ def signal_holder(path: Path, sign: int) -> int:
 
 
 def _kill_holders(folder: Path) -> bool:
-    """Kill supervisor and keeper; True when what held the tree together was there and has done its work."""
+    """Kill supervisor and subreaper; True when what held the tree together was there and has done its work."""
     orderly = False
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        keeper = signal_holder(folder / "keeper", signal.SIGTERM)
-        if keeper >= 0:
+        subreaper = signal_holder(folder / "subreaper", signal.SIGTERM)
+        if subreaper >= 0:
             # A program of the same user may have stopped it.
-            _send(keeper, signal.SIGCONT)
+            _send(subreaper, signal.SIGCONT)
         supervisor = signal_holder(folder / "alive", signal.SIGKILL)
-        if keeper < 0 and supervisor < 0:
+        if subreaper < 0 and supervisor < 0:
             return orderly
         if supervisor >= 0:
             _wait(supervisor, PATIENCE, folder)
-            orderly = orderly or keeper < 0
-        if keeper >= 0:
-            orderly = _retire(keeper, folder)
+            orderly = orderly or subreaper < 0
+        if subreaper >= 0:
+            orderly = _retire(subreaper, folder)
     raise CloudUnknown(f"the processes of the local pod {folder.name} do not die")
 
 
-def _retire(keeper: int, folder: Path) -> bool:
-    if _gone(keeper, KEEPER_PATIENCE):
-        os.close(keeper)
+def _retire(subreaper: int, folder: Path) -> bool:
+    if _gone(subreaper, SUBREAPER_PATIENCE):
+        os.close(subreaper)
         return True
-    _send(keeper, signal.SIGKILL)
-    _wait(keeper, PATIENCE, folder)
+    _send(subreaper, signal.SIGKILL)
+    _wait(subreaper, PATIENCE, folder)
     return False
 
 

@@ -131,7 +131,7 @@ def _await_other(folder: Path) -> dict[str, Any]:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         address = registry.read(folder, "port")
-        alive = registry.holder(folder / "alive") or registry.holder(folder / "keeper")
+        alive = registry.holder(folder / "alive") or registry.holder(folder / "subreaper")
         if address is not None:
             return address if alive else {"state": "dead"}
         if not folder.exists():

@@ -1,4 +1,4 @@
-"""The books of the local cloud: one folder a pod, and the kernel's word on which of them lives.
+"""The registry of the local cloud: one folder a pod, and the kernel's word on which of them lives.
 
 Files say what was wanted; the lock on ``alive`` says what is. No pid files: F_GETLK names the holder, and a lock
 neither survives its process nor passes to a child.
@@ -68,28 +68,28 @@ class PodRegistry:
         return self.pods / name
 
 
-def claim(books: PodRegistry, state: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
+def claim(pod_registry: PodRegistry, state: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
     """Make the pod's folder, complete or not at all, by one rename; False when the name is taken.
 
     Raises CloudRefused when the disk refuses: nothing has run, nothing is left.
     """
     name = state["name"]
-    fresh = books.pods / f".new-{name}-{os.getpid()}-{secrets.token_hex(4)}"
+    fresh = pod_registry.pods / f".new-{name}-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         fresh.mkdir(mode=0o700)
         for folder in _FOLDERS:
             (fresh / folder).mkdir(parents=True)
         (fresh / "tmp").chmod(0o1777)
         # The locks lie ready, so that a disk that fills up later cannot keep the pod from being held or changed.
-        locks = {"alive": b"", "keeper": b"", "record.lock": b""}
+        locks = {"alive": b"", "subreaper": b"", "record.lock": b""}
         for path, data in {**files, **locks, "state.json": json.dumps(dict(state)).encode()}.items():
             _write(fresh / path, data)
-        os.rename(fresh, books.pod(name))
+        os.rename(fresh, pod_registry.pod(name))
     except OSError as error:
         sandbox.remove_tree(str(fresh))
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             return False
-        raise CloudRefused(f"the local pod could not be written: {error.strerror}", hint=f"Folder: {books.root}") from error
+        raise CloudRefused(f"the local pod could not be written: {error.strerror}", hint=f"Folder: {pod_registry.root}") from error
     return True
 
 
@@ -142,67 +142,67 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def names(books: PodRegistry) -> list[str]:
-    """Return the names of all pods on the books, alive or not."""
+def names(pod_registry: PodRegistry) -> list[str]:
+    """Return the names of all pods in the registry, alive or not."""
     with contextlib.suppress(FileNotFoundError):
-        return sorted(entry for entry in os.listdir(books.pods) if NAME.match(entry))
+        return sorted(entry for entry in os.listdir(pod_registry.pods) if NAME.match(entry))
     return []
 
 
-def trashed(books: PodRegistry, name: str | None = None) -> list[Path]:
+def trashed(pod_registry: PodRegistry, name: str | None = None) -> list[Path]:
     """Return the folders on their way out, of one pod or of all."""
     with contextlib.suppress(FileNotFoundError):
-        entries = (entry for entry in os.listdir(books.trash) if name is None or entry.rpartition("~")[0] == name)
-        return [books.trash / entry for entry in sorted(entries)]
+        entries = (entry for entry in os.listdir(pod_registry.trash) if name is None or entry.rpartition("~")[0] == name)
+        return [pod_registry.trash / entry for entry in sorted(entries)]
     return []
 
 
-def discard(books: PodRegistry, name: str) -> Path | None:
+def discard(pod_registry: PodRegistry, name: str) -> Path | None:
     """Take the pod off the list; None when somebody else just did."""
-    target = books.trash / f"{name}~{secrets.token_hex(6)}"
+    target = pod_registry.trash / f"{name}~{secrets.token_hex(6)}"
     try:
-        os.rename(books.pod(name), target)
+        os.rename(pod_registry.pod(name), target)
     except FileNotFoundError:
         return None
     return target
 
 
-def bury(books: PodRegistry, folder: Path, reason: str) -> None:
+def bury(pod_registry: PodRegistry, folder: Path, reason: str) -> None:
     """Keep the record of a pod's end and remove its folder; every process of it is dead already."""
     name = folder.name.rpartition("~")[0]
     written = False
     with contextlib.suppress(FileNotFoundError):
-        os.rename(folder / "ended.json", books.ended / f"{name}.json")
+        os.rename(folder / "ended.json", pod_registry.ended / f"{name}.json")
         written = True
     state = read(folder, "state.json")
     limits.remove(state or {})
     kept = ("name", "fence_id", "lease_id", "created", "stop", "end", "price", "boot_id")
     record = {**{key: (state or {}).get(key) for key in kept}, "ended": time.time(), "reason": reason}
-    earlier = read(books.ended, f"{name}.json")
+    earlier = read(pod_registry.ended, f"{name}.json")
     if state is not None and earlier is not None and earlier.get("created") == state.get("created"):
         written = True  # The supervisor has kept it and was about to remove its folder: its reason is the true one.
     if not written and state is not None:
-        written = _keep(books, name, record)
+        written = _keep(pod_registry, name, record)
     sandbox.remove_tree(str(folder))
     # On a full disk there is room for the record now.
-    if not written and state is not None and not _keep(books, name, record):
-        raise CloudRefused(f"{name} is gone, but the record of its end could not be written to {books.ended}")
+    if not written and state is not None and not _keep(pod_registry, name, record):
+        raise CloudRefused(f"{name} is gone, but the record of its end could not be written to {pod_registry.ended}")
 
 
-def sweep_claims(books: PodRegistry) -> None:
+def sweep_claims(pod_registry: PodRegistry) -> None:
     """Remove folders whose creator died before they became pods."""
     with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(books.pods):
+        for entry in os.scandir(pod_registry.pods):
             with contextlib.suppress(FileNotFoundError):
                 if entry.name.startswith(".new-") and time.time() - entry.stat().st_mtime > STALE_CLAIM:
                     sandbox.remove_tree(entry.path)
 
 
-def _keep(books: PodRegistry, name: str, record: dict[str, Any]) -> bool:
-    fresh = books.ended / f".{name}-{secrets.token_hex(4)}"
+def _keep(pod_registry: PodRegistry, name: str, record: dict[str, Any]) -> bool:
+    fresh = pod_registry.ended / f".{name}-{secrets.token_hex(4)}"
     try:
         fresh.write_text(json.dumps(record))
-        os.replace(fresh, books.ended / f"{name}.json")
+        os.replace(fresh, pod_registry.ended / f"{name}.json")
     except OSError:
         fresh.unlink(missing_ok=True)
         return False

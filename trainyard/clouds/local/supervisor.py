@@ -1,8 +1,8 @@
-"""The supervisor of one pod: its first process, its SSH door, the keeper of its end.
+"""The supervisor of one pod: its first process, its SSH door, the subreaper of its end.
 
 Started as ``python -P -S -E`` with the standard library alone, because its start is the largest part of a pod's
-start. On the first rung it is pid 1 of the pod's own namespaces, so its death is the death of everything in the
-pod; on the second a keeper above it does that. It holds a POSIX lock on ``alive``: by that lock, and by nothing
+start. On the first isolation level it is pid 1 of the pod's own namespaces, so its death is the death of everything in the
+pod; on the second a subreaper above it does that. It holds a POSIX lock on ``alive``: by that lock, and by nothing
 else, others see that the pod exists. Closing any other descriptor of that file would drop it: open it once.
 """
 
@@ -28,7 +28,7 @@ else:
     from record import LocalPod, Stop
 
 NOT_MINE = 75
-"""Exit status of a supervisor that did not take over the pod: its keeper leaves the pod to whoever serves it."""
+"""Exit status of a supervisor that did not take over the pod: its subreaper leaves the pod to whoever serves it."""
 
 
 def main() -> NoReturn:
@@ -40,7 +40,7 @@ def main() -> NoReturn:
     # From before the lock: whoever sees the lock may send it, and unhandled it would kill the pod that it is to extend.
     signal.signal(signal.SIGHUP, lambda *_: None)
     os.umask(0o022)
-    forced = pod.spec.get("rung") or ""
+    forced = pod.spec.get("isolation") or ""
     if forced != "process":
         why = _start_in_namespace(pod, report)
         if not why:
@@ -50,11 +50,11 @@ def main() -> NoReturn:
             _tell(report, {"error": f"no namespaces: {why}"})
             pod.remove(why)
             os._exit(1)
-    _start_under_keeper(pod, report)
+    _start_under_subreaper(pod, report)
 
 
 def probe() -> str:
-    """Return why the first rung is refused on this machine, empty when it is not: the whole sequence, in a throw-away child."""
+    """Return why the first isolation level is refused on this machine, empty when it is not: the whole sequence, in a throw-away child."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -75,7 +75,7 @@ def _start_in_namespace(pod: LocalPod, report: int) -> str:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            # A full disk says nothing about namespaces: no reason to fall to the other rung.
+            # A full disk says nothing about namespaces: no reason to fall to the other isolation level.
             _tell(report, {"error": error.strerror})
             raise Stop("gone") from None
 
@@ -124,21 +124,21 @@ def _in_namespace(build: Any, live: Any, report: int = -1) -> str:
     return "" if answer == "ok" else answer or "the first process died"
 
 
-def _start_under_keeper(pod: LocalPod, report: int) -> NoReturn:
-    """The second rung: a keeper adopts what a killed supervisor leaves, the supervisor does it for a killed keeper."""
+def _start_under_subreaper(pod: LocalPod, report: int) -> NoReturn:
+    """The second isolation level: a subreaper adopts what a killed supervisor leaves, the supervisor does it for a killed subreaper."""
     if os.fork():
-        os._exit(0)  # Else a dead keeper would stay a zombie of whoever created the pod.
+        os._exit(0)  # Else a dead subreaper would stay a zombie of whoever created the pod.
     sandbox.become_subreaper()
     signal.signal(signal.SIGTERM, lambda *_: _kill_tree())
     try:
-        pod.lock("keeper")
+        pod.lock("subreaper")
     except Stop as stop:
         _tell(report, {"state": str(stop)})
         os._exit(0)
-    keeper = os.getpid()
+    subreaper = os.getpid()
     child = os.fork()
     if not child:
-        _supervise(pod, report, keeper)
+        _supervise(pod, report, subreaper)
     os.close(report)
     while True:
         with contextlib.suppress(ChildProcessError):
@@ -150,13 +150,13 @@ def _start_under_keeper(pod: LocalPod, report: int) -> NoReturn:
         _end_tree(pod, "the supervisor was killed")
 
 
-def _supervise(pod: LocalPod, report: int, keeper: int) -> NoReturn:
+def _supervise(pod: LocalPod, report: int, subreaper: int) -> NoReturn:
     def end(reason: str) -> None:
         _end_tree(pod, reason)
 
-    signal.signal(signal.SIGTERM, lambda *_: end("the keeper was killed"))
+    signal.signal(signal.SIGTERM, lambda *_: end("the subreaper was killed"))
     sandbox.become_subreaper()
-    if not sandbox.die_with_parent(signal.SIGTERM, keeper):
+    if not sandbox.die_with_parent(signal.SIGTERM, subreaper):
         os._exit(NOT_MINE)
     sandbox.set_marker(pod.spec["marker"])
     try:
@@ -169,7 +169,7 @@ def _supervise(pod: LocalPod, report: int, keeper: int) -> NoReturn:
 
 
 def _kill_tree() -> NoReturn:
-    """Whoever sends the keeper a TERM takes the pod off the list and keeps the record."""
+    """Whoever sends the subreaper a TERM takes the pod off the list and keeps the record."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sandbox.kill_descendants()
     os._exit(0)
@@ -182,13 +182,13 @@ def _end_tree(pod: LocalPod, reason: str) -> NoReturn:
     os._exit(0)
 
 
-def _live(pod: LocalPod, report: int, rung: str, end: Any) -> None:
+def _live(pod: LocalPod, report: int, isolation: str, end: Any) -> None:
     """Open the pod's doors, say where they are, serve until it is over, end it."""
-    if rung == "namespace":
+    if isolation == "namespace":
         sandbox.set_marker(pod.spec["marker"])
     os.nice(pod.spec["nice"])
     try:
-        served = doors.open_doors(pod.spec, pod.path, rung, limits.Memory(pod.spec, pod.fd))
+        served = doors.open_doors(pod.spec, pod.path, isolation, limits.Memory(pod.spec, pod.fd))
         pod.write("port", served.address)
     except OSError as error:
         _tell(report, {"error": error.strerror or str(error)})
@@ -263,7 +263,7 @@ class _Entrypoint:
             try:
                 self.pid = self.served.spawn(self.argv, self.null_fd, self.log_fd, self.log_fd)
             except OSError as error:
-                # No room for a process now: the pod's entrypoint may be its warden, so it is tried again.
+                # No room for a process now: the pod's entrypoint may be its watchdog, so it is tried again.
                 sandbox.say(f"{self.argv[0]}: {error.strerror}", self.log_fd)
                 self.due = now + 1.0
 

@@ -1,5 +1,5 @@
 """RunPod behind the Cloud protocol (REST v2; issue 5). What it cannot do: a deadline at the cloud, and changing marks
-without a restart; so the warden and the reaper carry the lease's end."""
+without a restart; so the watchdog and the reaper carry the lease's end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ POST_TIMEOUT = 90.0
 SETTLE = 60.0
 LOG_IDLE = 3.0
 DEFAULT_IMAGE = "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404"
-"""RunPod's own image, for whoever has not built the trainer image; the start arguments bring the warden."""
+"""RunPod's own image, for whoever has not built the trainer image; the start arguments bring the watchdog."""
 
 
 @dataclass(slots=True)

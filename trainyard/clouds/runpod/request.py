@@ -116,7 +116,7 @@ def spot_input(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dic
 
 
 def pod_env(spec: PodSpec, addresses: Mapping[str, str]) -> dict[str, str]:
-    """Return the pod's variables: the caller's, our marks, the keys of its SSH server, where the warden finds the API."""
+    """Return the pod's variables: the caller's, our marks, the keys of its SSH server, where the watchdog finds the API."""
     env = {"WORKSPACE": "/workspace", **spec.env, **marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), **addresses}
     if spec.public_key:
         env["PUBLIC_KEY"] = spec.public_key

@@ -15,7 +15,7 @@ from trainyard.rehearsal.runpod.emulator import start
 def main(arguments: list[str] | None = None) -> int:
     """Start the rehearsal, print the variables that lead a client there, wait for SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m trainyard.rehearsal.runpod", description=__doc__)
-    parser.add_argument("--root", type=Path, required=True, help="folder that holds the rehearsal's pods and books")
+    parser.add_argument("--root", type=Path, required=True, help="folder that holds the rehearsal's pods and ledger")
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: the last one used, else any)")
     parser.add_argument("--minute", type=int, default=60, help="requests a minute that the account may make")
     parser.add_argument("--end-pods", action="store_true", help="end all pods when the rehearsal is stopped")

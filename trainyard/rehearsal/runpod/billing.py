@@ -1,11 +1,11 @@
-"""The account's bill in RunPod's shape, made from the rehearsal's books."""
+"""The account's bill in RunPod's shape, made from the rehearsal's ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from trainyard.rehearsal.runpod.books import Paid
+from trainyard.rehearsal.runpod.ledger import Paid
 
 _SECONDS = {"hour": 3600, "day": 86400, "week": 7 * 86400, "month": 30 * 86400, "year": 365 * 86400}
 

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 from trainyard.clouds.runpod.cloud import REHEARSAL_KEY
 from trainyard.errors import Busy, RefusedError
-from trainyard.rehearsal.runpod.books import Books, Paid, read_books, requests
 from trainyard.rehearsal.runpod.faults import Faults
 from trainyard.rehearsal.runpod.fleet import Fleet, Timing
+from trainyard.rehearsal.runpod.ledger import CloudLedger, Paid, read_ledger, requests
 from trainyard.rehearsal.runpod.machines import Machines
 from trainyard.rehearsal.runpod.rest import Rest
 from trainyard.rehearsal.runpod.server import Limits, Server
@@ -49,9 +49,9 @@ class Emulator:
         address = {"RUNPOD_API_KEY": self.key, "RUNPOD_API_URL": self.url, "RUNPOD_GRAPHQL_URL": self.graphql_url}
         return address | {"RUNPOD_SETTLE_SECONDS": "2", "RUNPOD_POST_SECONDS": "20"}
 
-    def books(self) -> list[Paid]:
+    def ledger(self) -> list[Paid]:
         """Return who was paid from when to when."""
-        return read_books(self.root)
+        return read_ledger(self.root)
 
     def requests(self) -> list[Mapping[str, Any]]:
         """Return every request answered so far."""
@@ -59,10 +59,10 @@ class Emulator:
 
     def add_volume(self, volume_id: str, center: str, *, size: int = 100, name: str | None = None, folder: Path | None = None) -> str:
         """Give the account a network volume of this id in a data center; ``folder`` is what it holds (default: a new one)."""
-        books = self.fleet.books
+        ledger = self.fleet.ledger
         made = {"id": volume_id, "name": name or volume_id, "size": size, "dataCenter": center, "type": "STANDARD"}
-        others = [volume for volume in books.account().get("volumes", []) if volume["id"] != volume_id]
-        books.save_account({**books.account(), "volumes": [*others, made]})
+        others = [volume for volume in ledger.account().get("volumes", []) if volume["id"] != volume_id]
+        ledger.save_account({**ledger.account(), "volumes": [*others, made]})
         if folder is not None:
             link = self.fleet.machines.volumes / volume_id
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -72,8 +72,8 @@ class Emulator:
 
     def add_template(self, template_id: str, image: str) -> None:
         """Give the account a pod template of this id."""
-        account = self.fleet.books.account()
-        self.fleet.books.save_account({**account, "templates": {**account.get("templates", {}), template_id: {"image": image}}})
+        account = self.fleet.ledger.account()
+        self.fleet.ledger.save_account({**account, "templates": {**account.get("templates", {}), template_id: {"image": image}}})
 
     def stop(self, *, end_pods: bool = False) -> None:
         """Stop answering; the pods live on (as at a real cloud whose API is down) unless they are to be ended."""
@@ -112,10 +112,10 @@ def start(
     lock = _claim(root)
     settings = _settings(root)
     faults = Faults(root)
-    books = Books(root)
+    ledger = CloudLedger(root)
     limit = Limits({"minute": 60, "hour": 3000, "day": 50000, **(limits or {})})
     machines = Machines(root, "", "", envs)
-    fleet = Fleet(books, faults, machines, timing or Timing())
+    fleet = Fleet(ledger, faults, machines, timing or Timing())
     server = _listen(port or settings.get("port", 0), Rest(fleet), settings["key"], limit)
     address = f"http://127.0.0.1:{server.server_address[1]}"
     machines.address, machines.graphql = f"{address}/v2", f"{address}/graphql"

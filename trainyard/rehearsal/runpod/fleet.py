@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainyard.rehearsal.runpod.books import Books, Record
 from trainyard.rehearsal.runpod.faults import Faults
+from trainyard.rehearsal.runpod.ledger import CloudLedger, Record
 from trainyard.rehearsal.runpod.machines import Machines
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -37,7 +37,7 @@ class Timing:
 class Fleet:
     """All pods."""
 
-    books: Books
+    ledger: CloudLedger
     faults: Faults
     machines: Machines
     timing: Timing = field(default_factory=Timing)
@@ -57,19 +57,19 @@ class Fleet:
             "restarts": 0, "boot": self.faults.met("boot") or {}, "system": [], "lost": [],
         }  # fmt: skip
         record["due"] += record["boot"].get("slow", 0.0)
-        self.books.note("paid", record, self.now())
-        self.books.save(record)
+        self.ledger.note("paid", record, self.now())
+        self.ledger.save(record)
         self._wake.set()
         return record
 
     def get(self, pod_id: str) -> Record | None:
         """Return a pod's record while the pod exists."""
-        record = self.books.pods.get(pod_id)
+        record = self.ledger.pods.get(pod_id)
         return None if record is None or record.get("deleting") else record
 
     def all(self) -> list[Record]:
         """Return the records of all pods that exist, oldest first."""
-        return sorted((r for r in list(self.books.pods.values()) if not r.get("deleting")), key=lambda r: r["created"])
+        return sorted((r for r in list(self.ledger.pods.values()) if not r.get("deleting")), key=lambda r: r["created"])
 
     def delete(self, pod_id: str, why: str) -> bool:
         """End a pod for good; False when there is none. When it returns, its machine is gone and its bill closed."""
@@ -78,7 +78,7 @@ class Fleet:
             if record is None:
                 return False
             record["deleting"], record["status"] = why, "TERMINATED"
-            self.books.save(record)
+            self.ledger.save(record)
             self._bury(record)
         return True
 
@@ -91,13 +91,13 @@ class Fleet:
             if action == "stop":
                 self._stop(record, "stopped by the user")
             elif action == "start":
-                self.books.note("paid", record, self.now(), "started again")
+                self.ledger.note("paid", record, self.now(), "started again")
                 record |= {"status": "PROVISIONING", "due": self.now() + self.timing.provisioning}
             else:
                 self.machines.end(pod_id)
                 record["restarts"] += 1
                 self._run(record)
-            self.books.save(record)
+            self.ledger.save(record)
             self._wake.set()
             return record
 
@@ -113,16 +113,16 @@ class Fleet:
                 self.machines.end(pod_id)
                 record["restarts"] += 1
                 self._run(record)
-            self.books.save(record)
+            self.ledger.save(record)
             return record
 
     def run(self) -> None:
         """Move the pods along until ``stop``; first finish what a killed emulator left half done."""
         for pod_id in list(self.machines.all()):
-            if pod_id not in self.books.pods:
+            if pod_id not in self.ledger.pods:
                 self.machines.end(pod_id)
         while not self._stopping:
-            for record in list(self.books.pods.values()):
+            for record in list(self.ledger.pods.values()):
                 with self._lock(record["id"]):
                     self._try_step(record)
             self._wake.wait(self._pause())
@@ -140,12 +140,12 @@ class Fleet:
         except Exception as error:
             record["due"] = self.now() + 1.0
             self._say(record, [f"error starting container: {error}"])
-            with open(self.books.root / "errors.log", "a", encoding="utf-8") as log:
+            with open(self.ledger.root / "errors.log", "a", encoding="utf-8") as log:
                 log.write(f"{record['id']} {record['status']}: {error!r}\n")
                 traceback.print_exc(file=log)
 
     def _step(self, pod_id: str) -> None:
-        record, now = self.books.pods.get(pod_id), self.now()
+        record, now = self.ledger.pods.get(pod_id), self.now()
         if record is None:
             return
         if record.get("deleting"):
@@ -168,8 +168,8 @@ class Fleet:
         elif record["status"] == "RUNNING":
             self._watch(record)
         # A look at a pod that just goes on changes nothing worth a write to the disk.
-        if before != (record["status"], record["restarts"], len(record["system"])) and pod_id in self.books.pods:
-            self.books.save(record)
+        if before != (record["status"], record["restarts"], len(record["system"])) and pod_id in self.ledger.pods:
+            self.ledger.save(record)
 
     def _run(self, record: Record) -> None:
         self._say(record, ["start container"])
@@ -206,20 +206,20 @@ class Fleet:
 
     def _stop(self, record: Record, why: str) -> None:
         self.machines.end(record["id"])
-        self.books.note("unpaid", record, self.now(), why)
+        self.ledger.note("unpaid", record, self.now(), why)
         record |= {"status": "EXITED", "due": float("inf"), "started": None}
 
     def _bury(self, record: Record) -> None:
         self.machines.end(record["id"])
-        self.books.note("unpaid", record, self.now(), record["deleting"])
+        self.ledger.note("unpaid", record, self.now(), record["deleting"])
         record["ended"] = self.now()
-        self.books.forget(record)
+        self.ledger.forget(record)
 
     def _say(self, record: Record, lines: list[str]) -> None:
         record["system"] += [line for line in lines if line == "start container" or line not in record["system"]]
 
     def _pause(self) -> float:
-        dues: list[float] = [r["due"] - self.now() for r in list(self.books.pods.values()) if r["boot"].get("stuck") != r["status"]]
+        dues: list[float] = [r["due"] - self.now() for r in list(self.ledger.pods.values()) if r["boot"].get("stuck") != r["status"]]
         return max(0.02, min([60.0, *dues]))
 
     @contextlib.contextmanager

@@ -69,7 +69,7 @@ class GraphQl:
         if who != "account":
             raise _Error("Unauthorized")
         if field.name == "myself":
-            account = fleet.books.account()
+            account = fleet.ledger.account()
             spending = sum(r["price"] for r in fleet.all() if r["status"] not in ("EXITED", "TERMINATED"))
             pods = [self._pod(r["id"]) for r in fleet.all()]
             return {"clientBalance": account.get("balance", 100.0), "currentSpendPerHr": spending, "pods": pods}

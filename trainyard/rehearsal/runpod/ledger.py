@@ -1,6 +1,6 @@
 """What the rehearsal knows, on disk: pods, and who was paid from when to when. A restarted emulator goes on from here.
 
-The books are the judge of the guarantee that no pod outlives its lease: they are kept by the emulator alone, from the
+The ledger is the judge of the guarantee that no pod outlives its lease: they are kept by the emulator alone, from the
 moment it accepts a create until the machine behind the pod is gone.
 """
 
@@ -34,7 +34,7 @@ class Paid:
         return self.price * ((now if self.end is None else self.end) - self.start) / 3600
 
 
-class Books:
+class CloudLedger:
     """The folder of one rehearsal."""
 
     def __init__(self, root: Path) -> None:
@@ -58,13 +58,13 @@ class Books:
             (self.root / "pods" / f"{record['id']}.json").unlink(missing_ok=True)
 
     def note(self, event: str, record: Record, now: float, why: str = "") -> None:
-        """Append to the books: ``paid`` from now, or ``unpaid`` from now on."""
+        """Append to the ledger: ``paid`` from now, or ``unpaid`` from now on."""
         line = {"time": now, "event": event, "pod": record["id"], "name": record["name"], "price": record["price"], "why": why}
-        _append(self.root / "books.jsonl", line)
+        _append(self.root / "ledger.jsonl", line)
 
     def paid(self) -> list[Paid]:
         """Return every stretch of paid time."""
-        return read_books(self.root)
+        return read_ledger(self.root)
 
     def account(self) -> Record:
         """Return what else the account holds: keys, volumes, SSH keys, templates, balance."""
@@ -76,11 +76,11 @@ class Books:
             _write(self.root / "account.json", account)
 
 
-def read_books(root: Path) -> list[Paid]:
+def read_ledger(root: Path) -> list[Paid]:
     """Return every stretch of paid time of a rehearsal, in the order of their start."""
     open_stretches: dict[str, Mapping[str, Any]] = {}
     done: list[Paid] = []
-    for line in _lines(root / "books.jsonl"):
+    for line in _lines(root / "ledger.jsonl"):
         begun = open_stretches.pop(line["pod"], None)
         if line["event"] == "paid":
             open_stretches[line["pod"]] = begun or line

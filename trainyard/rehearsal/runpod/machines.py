@@ -1,4 +1,4 @@
-"""The machines behind the rehearsal's pods: real local pods with real SSH, the warden, and a made-up ``nvidia-smi``."""
+"""The machines behind the rehearsal's pods: real local pods with real SSH, the watchdog, and a made-up ``nvidia-smi``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from trainyard.clouds.local import LocalCloud
 from trainyard.clouds.protocol import Offer, PodInfo, PodSpec
-from trainyard.pod.boot import boot_command, starts_warden_itself
+from trainyard.pod.boot import boot_command, starts_watchdog_itself
 from trainyard.rehearsal.runpod import stock
 
 SAFETY_NET = timedelta(hours=24)
@@ -78,8 +78,8 @@ class Machines:
         self.volumes = root / "volumes"
         self.address, self.graphql = address, graphql
         if envs is not None:
-            self.cloud.books.make()
-            _link(self.cloud.books.envs, envs)
+            self.cloud.registry.make()
+            _link(self.cloud.registry.envs, envs)
 
     def start(self, record: Mapping[str, Any]) -> PodInfo:
         """Start (or find) the machine of a pod: its variables, keys, start command, GPUs."""
@@ -139,7 +139,7 @@ class Machines:
             "RUNPOD_PUBLIC_IP": "127.0.0.1",
             "RUNPOD_API_KEY": record["key"],
         }
-        # A folder of this machine cannot be mounted at another path on every rung: variables name the path it has.
+        # A folder of this machine cannot be mounted at another path at every isolation level: variables name the path it has.
         for mount in _network(request):
             given = {key: _moved(value, mount["path"], str(self.volume(mount["volumeId"]))) for key, value in given.items()}
         # The caller's own variables win over the reserved ones nowhere: a fault takes the key away to show what then happens.
@@ -176,7 +176,7 @@ def boot(request: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what the container runs: our image's entrypoint, or the start arguments of any other image."""
     if request.get("args"):
         return ("sh", "-c", f"{_ENTER}exec {request['args']}")
-    if starts_warden_itself(request.get("image")):
+    if starts_watchdog_itself(request.get("image")):
         return ("sh", "-c", _ENTER + boot_command(("sleep", "infinity"))[2])
     return ()
 

@@ -13,9 +13,9 @@ from urllib.parse import parse_qs
 
 from trainyard.clouds.volume import VOLUME_MARK
 from trainyard.rehearsal.runpod import billing, schema, stock
-from trainyard.rehearsal.runpod.books import Record
 from trainyard.rehearsal.runpod.faults import CAPACITY
 from trainyard.rehearsal.runpod.fleet import Fleet, actions
+from trainyard.rehearsal.runpod.ledger import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,7 @@ class Rest:
             raise Problem(400, f"unknown data center {body['dataCenter']!r}")
         volume = {"id": secrets.token_hex(5), "type": "STANDARD", **body}
         account = self._account()
-        self.fleet.books.save_account({**account, "volumes": [*account.get("volumes", []), volume]})
+        self.fleet.ledger.save_account({**account, "volumes": [*account.get("volumes", []), volume]})
         return Reply(201, volume, "NetworkVolume")
 
     def _delete_volume(self, request: Request, volume_id: str) -> Reply:
@@ -232,18 +232,18 @@ class Rest:
         kept = [volume for volume in account.get("volumes", []) if volume["id"] != volume_id]
         if len(kept) == len(account.get("volumes", [])):
             raise Problem(404, "network volume not found")
-        self.fleet.books.save_account({**account, "volumes": kept})
+        self.fleet.ledger.save_account({**account, "volumes": kept})
         return Reply(204)
 
     def _put_keys(self, request: Request, _: str) -> Reply:
         body = _body(request, "UpdateSshKeysRequest")
-        self.fleet.books.save_account({**self._account(), "keys": body["keys"]})
+        self.fleet.ledger.save_account({**self._account(), "keys": body["keys"]})
         return Reply(200, body, "SshKeys")
 
     def _billing(self, request: Request, _: str) -> Reply:
         if request.param("lastN") and (request.param("startTime") or request.param("endTime")):
             raise Problem(400, "lastN excludes startTime and endTime")
-        answer = billing.report(self.fleet.books.paid(), self.fleet.now(), request.param("bucketSize") or "day", request.param("podId"))
+        answer = billing.report(self.fleet.ledger.paid(), self.fleet.now(), request.param("bucketSize") or "day", request.param("podId"))
         return Reply(200, answer, "ListPodBillingResponse")
 
     def _centers(self, body: Mapping[str, Any]) -> list[str]:
@@ -267,7 +267,7 @@ class Rest:
         body |= {**template, **body, "env": env}
 
     def _account(self) -> Record:
-        return self.fleet.books.account()
+        return self.fleet.ledger.account()
 
     def _time(self, moment: float) -> str:
         clock = self.fleet.faults.met("clock")

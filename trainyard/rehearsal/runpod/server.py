@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trainyard.errors import UserError
-from trainyard.rehearsal.runpod import books, schema
+from trainyard.rehearsal.runpod import ledger, schema
 from trainyard.rehearsal.runpod.alter import alter
 from trainyard.rehearsal.runpod.graphql import GraphQl
 from trainyard.rehearsal.runpod.rest import TITLES, Problem, Reply, Request, Rest
@@ -76,7 +76,7 @@ class Server(ThreadingHTTPServer):
         key = authorization.removeprefix("Bearer ").strip()
         if key and key == self.key:
             return "account"
-        return next((r["id"] for r in list(self.fleet.books.pods.values()) if key and r["key"] == key), None)
+        return next((r["id"] for r in list(self.fleet.ledger.pods.values()) if key and r["key"] == key), None)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -109,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
             line["status"] = "dropped"
             self.close_connection = True
         finally:
-            books.note_request(self.server.fleet.books.root, line)
+            ledger.note_request(self.server.fleet.ledger.root, line)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
 
@@ -191,7 +191,7 @@ class Handler(BaseHTTPRequestHandler):
         if request.path == "/pods" and lag.get("list"):
             reply.body["pods"] = [pod for pod in reply.body["pods"] if pod["id"] not in young]
         if request.path == "/pods" and lag.get("ghost"):
-            gone = [r for r in books.gone(self.server.fleet.books.root) if r.get("ended", 0) > horizon]
+            gone = [r for r in ledger.gone(self.server.fleet.ledger.root) if r.get("ended", 0) > horizon]
             reply.body["pods"] += [self.server.rest.show({**r, "status": "RUNNING"}) for r in gone]
         if lag.get("get") and request.path.removeprefix("/pods/") in young:
             return Problem(404, "pod not found").reply

@@ -122,7 +122,7 @@ def _rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None
     note(context, record, "up")
     rent(context, record, folder)
     record.pod["created_epoch"] = _created(record)
-    record.pod["rung"] = _rung(context, record)
+    record.pod["isolation"] = _isolation(context, record)
     folder.save(record)
     note(context, record, "rented", pod=record.pod.get("pod_id"), price_per_hour=record.pod.get("price_per_hour"))
 
@@ -303,7 +303,7 @@ def _advance(context: CommandContext, record: RunRecord, folder: RunFolder, phas
     note(context, record, phase, **data)
 
 
-def _rung(context: CommandContext, record: RunRecord) -> str | None:
+def _isolation(context: CommandContext, record: RunRecord) -> str | None:
     """Return how the local cloud contains this pod ("namespace" or "process"); None on other clouds."""
     cloud = context.cloud_of(record)
     pod = cloud.get(str(record.pod["pod_id"])) if cloud.name == "local" else None

@@ -41,8 +41,8 @@ _ASK_CLOUD_FIRST = 3.0
 _HEARTBEAT_EVERY = 30.0
 _STOP_AGAIN = 2.0
 _ASK_CLOCK_EVERY = 15.0
-_WARDEN_FIRST = 20.0
-"""Seconds after the lease's stop in which the pod's own warden tells the training; it kills none that does not listen."""
+_WATCHDOG_FIRST = 20.0
+"""Seconds after the lease's stop in which the pod's own watchdog tells the training; it kills none that does not listen."""
 
 
 class _Over(Exception):
@@ -211,7 +211,7 @@ class _Watch:
 
     def _lease_stops(self, now: float) -> bool:
         stop = parse_time(str(self.record.pod.get("stop")))
-        return stop is not None and now >= stop.timestamp() + _WARDEN_FIRST
+        return stop is not None and now >= stop.timestamp() + _WATCHDOG_FIRST
 
     def _stop(self, why: str) -> None:
         """Tell the training to save and end, in a thread: the log comes home meanwhile, and a lost link only means once more."""

@@ -1,4 +1,4 @@
-"""What the warden on a run's pod hears of its controller: that it lives, and what the money really comes to."""
+"""What the watchdog on a run's pod hears of its controller: that it lives, and what the money really comes to."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ EVERY = 60.0
 
 
 def beat(transport: Transport, pod: ReachablePod) -> None:
-    """Tell the warden that a controller lives."""
-    folder = quote(pod.path(".trainyard", "warden"))
+    """Tell the watchdog that a controller lives."""
+    folder = quote(pod.path(".trainyard", "watchdog"))
     transport.exec(f"[ ! -d {folder} ] || touch {folder}/heartbeat", timeout=10)
 
 
@@ -46,9 +46,9 @@ def beating(pod: ReachablePod) -> Iterator[None]:
 
 
 def tell_budget(transport: Transport, record: RunRecord, pod: ReachablePod) -> None:
-    """Tell the warden what is left of the budget, at the price that the pod really has; earlier pods of the run count."""
+    """Tell the watchdog what is left of the budget, at the price that the pod really has; earlier pods of the run count."""
     price = record.pod.get("price_per_hour")
     if record.budget is None or not price:
         return
     told = {"budget": record.budget, "spent": cost(record), "price": float(price)}  # as of now, by the pod's clock
-    put_bytes(transport, pod.path(".trainyard", "warden", "budget.json"), json.dumps(told).encode())
+    put_bytes(transport, pod.path(".trainyard", "watchdog", "budget.json"), json.dumps(told).encode())

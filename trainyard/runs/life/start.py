@@ -51,17 +51,17 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
         if report.exit_code == Unreachable.exit_code and "job" in report.facts.get("pod", {}):
             raise Unclear(report.reason())
         report.raise_for_failure()
-    tell_of_warden(context, record, report.facts["pod"].get("warden"))
+    tell_of_watchdog(context, record, report.facts["pod"].get("watchdog"))
 
 
-def tell_of_warden(context: CommandContext, record: RunRecord, warden: object) -> None:
-    """Say and keep whether the pod can be ended from inside: its warden has asked the cloud with the pod's own key."""
-    told = warden if isinstance(warden, dict) else {}
-    proven, why = told.get("key_sees_pod") is True, str(told.get("proof") or "its warden does not say")
+def tell_of_watchdog(context: CommandContext, record: RunRecord, watchdog: object) -> None:
+    """Say and keep whether the pod can be ended from inside: its watchdog has asked the cloud with the pod's own key."""
+    told = watchdog if isinstance(watchdog, dict) else {}
+    proven, why = told.get("key_sees_pod") is True, str(told.get("proof") or "its watchdog does not say")
     record.pod |= {"ends_itself": proven, "ends_itself_proof": why}
     if not proven:
         context.ui.warn(
-            f"only from outside can pod {record.pod.get('pod_id')} be ended: its warden's own key does not reach it ({why}).\n"
+            f"only from outside can pod {record.pod.get('pod_id')} be ended: its watchdog's own key does not reach it ({why}).\n"
             f"Its lease is over at {record.pod.get('end')}: leave this running, or run then: invoke reap --stack {record.environment}"
         )
 
@@ -82,7 +82,7 @@ def variables(context: CommandContext, record: RunRecord, folder: RunFolder, pod
         "gpu_count": int(record.pod.get("gpu_count") or 0),
         "lease_end": record.pod.get("end"),
         "python_needed": bool(said.locks),
-        "expect_warden": True,
+        "expect_watchdog": True,
     }
 
 

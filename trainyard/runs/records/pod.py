@@ -74,7 +74,7 @@ class ReachablePod:
             return None
         if found is None:
             return f"the cloud has ended pod {self.id}"
-        # A stopped pod still costs its disk, and its warden has stopped with it.
+        # A stopped pod still costs its disk, and its watchdog has stopped with it.
         return f"the cloud has stopped pod {self.id} ({found.raw_status})" if found.status in ("exited", "error") else None
 
     def _refresh(self) -> bool:

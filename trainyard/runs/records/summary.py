@@ -104,7 +104,7 @@ def summarize(record: RunRecord, folder: RunFolder) -> dict[str, Any]:
         "versions": {"trainyard": __version__, **record.versions},
         "bundle_sha256": record.bundle_sha256,
         "engine": record.engine,
-        "rung": record.pod.get("rung"),
+        "isolation": record.pod.get("isolation"),
     }
 
 
@@ -123,7 +123,7 @@ def last_lines(summary: Mapping[str, Any], sync_command: str | None) -> list[str
         f"loss {summary['first_loss']:.4f} -> {summary['final_loss']:.4f}" if summary["final_loss"] is not None else "",
         f"${summary['cost']:.2f}",
         f"engine {summary['engine']}",
-        f"rung {summary['rung']}" if summary["rung"] else "",
+        f"isolation {summary['isolation']}" if summary["isolation"] else "",
         "SIMULATED cloud" if summary["simulated"] else "",
     ]
     attempt = f" (attempt {summary['attempt']})" if summary["attempt"] > 1 else ""
