@@ -146,9 +146,7 @@ class Stage:
         ledger = sum(item.price * ((item.end or time.time()) - item.start) / 3600 for item in paid)
         slack = sum(item.price for item in paid) * LEDGER_SECONDS / 3600
         missed = sum(item.price for item in paid) * self.trial.missed / 3600
-        self.expect(
-            -slack <= summary["cost"] - ledger <= slack + missed, f"summary: ${summary["cost"]:.6f}, ledger: ${ledger:.6f}"
-        )
+        self.expect(-slack <= summary["cost"] - ledger <= slack + missed, f"summary: ${summary['cost']:.6f}, ledger: ${ledger:.6f}")
 
     def says_what_is_left(self, done: Done) -> None:
         """A pod that could not be ended is told with id, price and command, and the command ends it."""

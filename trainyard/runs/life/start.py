@@ -16,9 +16,9 @@ from trainyard.runs.life.heartbeat import beating, tell_budget
 from trainyard.runs.life.judge import declared_of
 from trainyard.runs.planning.bucketdata import signed_urls
 from trainyard.runs.planning.consent import secret_values
+from trainyard.runs.records.onpod import RUN_FILE, pod_copy
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunFolder, RunRecord
-from trainyard.runs.verbs.adopt import RUN_FILE, told_to_pod
 
 
 class Unclear(TrainyardError):
@@ -41,7 +41,7 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
         pod.connect() as transport,
         beating(pod),
     ):
-        put_bytes(transport, pod.path(*RUN_FILE), told_to_pod(record))
+        put_bytes(transport, pod.path(*RUN_FILE), pod_copy(record))
         tell_budget(transport, record, pod)
         if record.data.get("kind") == "s3":
             urls = signed_urls(context, (record.bucket or {}).get("store"), record.data["files"])

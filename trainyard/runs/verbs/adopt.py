@@ -20,33 +20,11 @@ from trainyard.remote.transport import Address, connect
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.notes import note
+from trainyard.runs.records.onpod import RUN_FILE
 from trainyard.runs.records.pods import take_from_cloud
 from trainyard.runs.records.record import RunFolder, RunRecord
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-RUN_FILE = (".trainyard", "run.json")
-_KEPT = (
-    "user",
-    "label",
-    "attempt",
-    "token",
-    "environment",
-    "recipe",
-    "values",
-    "bundle_sha256",
-    "hours",
-    "created",
-    "budget",
-    "data",
-    "bucket",
-    "git_commit",
-    "engine",
-)
-
-
-def told_to_pod(record: RunRecord) -> bytes:
-    """Return what the pod keeps of a record, so that any machine can take the run over. No secret is in it."""
-    return json.dumps({name: getattr(record, name) for name in _KEPT}, indent=1).encode()
 
 
 def find_pod(cloud: Cloud, reference: str) -> PodInfo:

@@ -1,0 +1,31 @@
+"""What a pod keeps of its run's record, so that another machine can take the run over."""
+
+from __future__ import annotations
+
+import json
+
+from trainyard.runs.records.record import RunRecord
+
+RUN_FILE = (".trainyard", "run.json")
+FIELDS_ON_POD = (
+    "user",
+    "label",
+    "attempt",
+    "token",
+    "environment",
+    "recipe",
+    "values",
+    "bundle_sha256",
+    "hours",
+    "created",
+    "budget",
+    "data",
+    "bucket",
+    "git_commit",
+    "engine",
+)
+
+
+def pod_copy(record: RunRecord) -> bytes:
+    """Return what the pod keeps of a record, so that any machine can take the run over. No secret is in it."""
+    return json.dumps({name: getattr(record, name) for name in FIELDS_ON_POD}, indent=1).encode()
