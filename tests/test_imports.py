@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("clouds",),
     ("pod",),
     ("setup",),
-    ("clock", "config", "settings", "network", "filelock", "faults", "templating", "yamlfile", "textfile", "secret", "errors"),
+    ("clock", "config", "settings", "network", "filelock", "faults", "templating", "yamlfile", "textfile", "shipped", "secret", "errors"),
 )
 BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server", "starter"}
 # The S3 server's program; the way to uv with pip's settings, for recipes' environments.
@@ -213,7 +213,7 @@ def test_what_runs_on_a_pod_needs_nothing_but_the_standard_library() -> None:
 
 
 def test_what_runs_before_the_packages_are_installed_needs_nothing_but_the_standard_library() -> None:
-    allowed = {"trainyard.errors", *(f"trainyard.setup.{name}" for name in BEFORE_PACKAGES)}
+    allowed = {"trainyard.errors", "trainyard.shipped", *(f"trainyard.setup.{name}" for name in BEFORE_PACKAGES)}
     found = []
     for name in sorted(BEFORE_PACKAGES):
         path = f"trainyard/setup/{name}.py"

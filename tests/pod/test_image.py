@@ -243,6 +243,24 @@ def test_everything_that_the_dockerfile_copies_exists() -> None:
     assert [path for path in sources if not (ROOT / path).is_file()] == []
 
 
+def test_a_repository_of_ones_own_builds_the_image_from_what_trainyard_brings_and_from_its_own_files(tmp_path: Path) -> None:
+    root, seen = tmp_path / "own", {}
+
+    def docker(command: Sequence[str]) -> str:
+        folder = Path(command[-1])
+        seen.update({path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()})
+        return ""
+
+    (root / "docker").mkdir(parents=True)
+    (root / "docker/base.digest").write_text(DIGEST + "\n")
+    (root / "docker/sshd_config").write_text("# mine\n")
+    image.build(root, f"{NAME}:1", run=docker)
+
+    assert seen["docker/sshd_config"] == "# mine\n"
+    for path in ("docker/Dockerfile", "docker/entrypoint.sh", "templates/lora/gpu.lock", "trainyard/pod/warden.py"):
+        assert seen[path] == (ROOT / path).read_text()
+
+
 def test_the_commands_that_the_folders_readme_shows_exist() -> None:
     sys.path.insert(0, str(ROOT))
     try:
@@ -281,6 +299,8 @@ def test_the_verbs_ask_docker_for_the_pinned_platform_and_print_what_belongs_int
 
     invoke("image.build", "--ref", f"{NAME}:1")
     built = log.read_text().splitlines()[-1]
-    assert built.startswith("buildx build --platform linux/amd64 --load") and built.endswith(f"--tag {NAME}:1 {root}")
-    assert f"--build-arg BASE_DIGEST={DIGEST} --file {root}/docker/Dockerfile" in built
+    context = built.rpartition(" ")[2]
+    assert built.startswith("buildx build --platform linux/amd64 --load") and built.endswith(f"--tag {NAME}:1 {context}")
+    assert f"--build-arg BASE_DIGEST={DIGEST} --file {context}/docker/Dockerfile" in built
+    assert not Path(context).exists()
     assert invoke("image.push", "--ref", f"{NAME}:1").split() == ["trainyard:image:", f"{NAME}@{DIGEST}", "trainyard:image_gb:", "9"]

@@ -6,7 +6,9 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -22,15 +24,6 @@ def needs() -> list[Requirement]:
 
 def pins() -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9-]+)==([^\s;\\]+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.M))
-
-
-def test_every_file_that_is_no_python_is_package_data() -> None:
-    listed = subprocess.run(["git", "ls-files", "trainyard"], cwd=ROOT, capture_output=True, text=True, check=True)
-    others = {path for path in listed.stdout.splitlines() if not path.endswith(".py")}
-    globs = DECLARED["tool"]["setuptools"]["package-data"]["trainyard"]
-    packed = {path.relative_to(ROOT).as_posix() for glob in globs for path in (ROOT / "trainyard").glob(glob)}
-
-    assert others - packed == set()
 
 
 def test_every_folder_with_code_is_a_package() -> None:
@@ -54,7 +47,6 @@ def test_what_an_index_and_a_type_checker_ask_for_is_there() -> None:
     assert (ROOT / project["readme"]).is_file() and [ROOT / name for name in project["license-files"]] == [ROOT / "LICENSE"]
     assert project["license"] == "Apache-2.0" and "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert project["authors"] and project["keywords"] and "Typing :: Typed" in project["classifiers"]
-    assert "py.typed" in DECLARED["tool"]["setuptools"]["package-data"]["trainyard"]
     assert (ROOT / "trainyard" / "py.typed").is_file()
 
 
@@ -70,3 +62,30 @@ def test_every_entry_point_is_a_function(name: str) -> None:
 
 def test_the_command_of_this_environment_is_ours() -> None:
     assert "trainyard.commandline" in (Path(sys.prefix) / "bin" / "invoke").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built from the source distribution as an index gets both."""
+    folder = tmp_path_factory.mktemp("dist")
+    build = "import sys; from hatchling.build import build_sdist as build; print(build(sys.argv[1]))"
+    sdist = subprocess.run([sys.executable, "-c", build, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True)
+    with tarfile.open(folder / sdist.stdout.strip()) as packed:
+        packed.extractall(folder, filter="data")
+    (unpacked,) = (path for path in folder.iterdir() if path.is_dir())
+    made = subprocess.run(
+        [sys.executable, "-c", build.replace("sdist", "wheel"), str(folder)], cwd=unpacked, capture_output=True, text=True, check=True
+    )
+    return zipfile.ZipFile(folder / made.stdout.strip())
+
+
+def test_the_wheel_holds_the_package_and_what_it_brings_along_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    carried = ("docker/", "docs/", "infra/", "playbooks/", "templates/", "tools/", "Pulumi.")
+    expected = {path for path in tracked if path.startswith("trainyard/")}
+    expected |= {f"trainyard/assets/{path}" for path in tracked if path.startswith(carried)}
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+
+    assert (expected - packed, packed - expected) == (set(), set())
+    launcher = wheel.getinfo("trainyard/assets/infra/provider/pulumi-resource-trainyard")
+    assert (launcher.external_attr >> 16) & 0o111, "the provider's launcher lost its x"

@@ -140,10 +140,10 @@ def test_a_wheel_fits_by_its_platform_tag(tag: str, machine: str, system: str, g
     assert starter.fits(tag, machine, system, glibc) is fit
 
 
-def test_requirements_txt_pins_uv_and_setuptools_with_hashes_and_without_addresses() -> None:
+def test_requirements_txt_pins_uv_and_hatchling_with_hashes_and_without_addresses() -> None:
     text = (Path(__file__).resolve().parents[2] / "requirements.txt").read_text(encoding="utf-8")
 
-    for name in ("uv", "setuptools", "pulumi"):
+    for name in ("uv", "hatchling", "pulumi"):
         assert starter.pinned(text, name).hashes
     assert "://" not in text
     assert "--index" not in text

@@ -7,11 +7,13 @@ import math
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trainyard.errors import TrainyardError, UserError
 from trainyard.pod.boot import OUR_IMAGE
+from trainyard.shipped import find, overlay
 
 DIGEST_FILE = "docker/base.digest"
 _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
@@ -28,7 +30,10 @@ def build(root: Path, reference: str, *, refresh: bool = False, run: Run | None 
     """
     check_reference(reference)
     run = run or _docker
-    run(build_command(root, reference, base_digest(root, refresh=refresh, run=run)))
+    digest = base_digest(root, refresh=refresh, run=run)
+    with tempfile.TemporaryDirectory(prefix="trainyard-image-") as context:
+        _gather(root, Path(context))
+        run(build_command(Path(context), reference, digest))
 
 
 def push(reference: str, *, run: Run | None = None) -> tuple[str, int]:
@@ -44,11 +49,20 @@ def push(reference: str, *, run: Run | None = None) -> tuple[str, int]:
     return str(digests[0]), math.ceil(found[0].get("Size", 0) / 1e9)
 
 
-def build_command(root: Path, reference: str, digest: str) -> list[str]:
-    """Return the command that builds the image."""
+def _gather(root: Path, context: Path) -> None:
+    """Write what the Dockerfile copies, the repository's own files before Trainyard's."""
+    for folder in ("docker", "templates"):
+        overlay(root, folder, context / folder)
+    tool = context / "trainyard" / "pod" / "warden.py"
+    tool.parent.mkdir(parents=True)
+    shutil.copyfile(Path(__file__).with_name(tool.name), tool)
+
+
+def build_command(context: Path, reference: str, digest: str) -> list[str]:
+    """Return the command that builds the image from a folder with all that the Dockerfile copies."""
     return [
         "docker", "buildx", "build", "--platform", "linux/amd64", "--load", "--provenance=false",
-        "--build-arg", f"BASE_DIGEST={digest}", "--file", str(root / "docker/Dockerfile"), "--tag", reference, str(root),
+        "--build-arg", f"BASE_DIGEST={digest}", "--file", str(context / "docker/Dockerfile"), "--tag", reference, str(context),
     ]  # fmt: skip
 
 
@@ -60,13 +74,14 @@ def base_digest(root: Path, *, refresh: bool = False, run: Run | None = None) ->
         if not _DIGEST.match(digest):
             raise UserError(f"{DIGEST_FILE} holds no digest (sha256:...)", hint="Delete it: image.build asks the registry again.")
         return digest
-    base = _BASE.search((root / "docker/Dockerfile").read_text(encoding="utf-8"))
+    base = _BASE.search(find(root, "docker/Dockerfile").read_text(encoding="utf-8"))
     if base is None:
         raise UserError("docker/Dockerfile has no line 'ARG BASE=...'")
     index = json.loads((run or _docker)(["docker", "buildx", "imagetools", "inspect", base[1], "--format", "{{json .Manifest}}"]))
     digest = _of_platform(index) or str(index.get("digest", ""))
     if not _DIGEST.match(digest):
         raise TrainyardError(f"the registry told no digest for {base[1]}")
+    path.parent.mkdir(exist_ok=True)
     path.write_text(digest + "\n", encoding="utf-8")
     return digest
 

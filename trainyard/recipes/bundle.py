@@ -50,14 +50,14 @@ def build(recipe: Recipe, values: Values, data: Data, dest: Path, *, versions: M
     known = _names(recipe, values, data)
     for name in recipe.files:
         _render(recipe.folder, name, dest / name.removesuffix(".j2"), known)
-    common = recipe.folder.parent / "common"
-    _render(common, "run.sh.j2", dest / "run.sh", known)
+    program = recipe.shared("run.sh.j2")
+    _render(program.parent, program.name, dest / "run.sh", known)
     if data.kind in ("s3", "hf"):
-        shutil.copyfile(common / "fetch.py", dest / "fetch.py")
+        shutil.copyfile(recipe.shared("fetch.py"), dest / "fetch.py")
     for name in _POD_MODULES if recipe.data == "rows" else ():
         shutil.copyfile(Path(__file__).with_name(name), dest / name)
     if recipe.locks:
-        shutil.copyfile(common / "installer.lock", dest / "installer.lock")
+        shutil.copyfile(recipe.shared("installer.lock"), dest / "installer.lock")
         for kind, lock in recipe.locks.items():
             shutil.copyfile(lock, dest / f"{kind}.lock")
     for name in _POD_TOOLS:

@@ -15,8 +15,10 @@ from typing import Literal, cast
 from trainyard.errors import Location, UserError
 from trainyard.recipes.fields import Fields
 from trainyard.recipes.variables import KINDS, Kind, Value, Variable, convert
+from trainyard.shipped import layers
 from trainyard.yamlfile import Map, Node, load_map, suggest
 
+TEMPLATES = "templates"
 Lazy = Value | list[str]
 DataMode = Literal["rows", "files", "none"]
 # What templates are told beside the variables (bundle.py).
@@ -76,6 +78,8 @@ class Recipe:
 
     name: str
     folder: Path
+    common: tuple[Path, ...]
+    """Folders with what all recipes share, e.g. run.sh.j2; the first that has a file gives it."""
     summary: str
     command: str
     data: DataMode
@@ -103,6 +107,10 @@ class Recipe:
                 return variable
         return None
 
+    def shared(self, name: str) -> Path:
+        """Return a file that all recipes share."""
+        return next((folder / name for folder in self.common if (folder / name).is_file()), self.common[-1] / name)
+
     @property
     def names(self) -> list[str]:
         """All names a user may write, aliases included."""
@@ -110,23 +118,33 @@ class Recipe:
 
 
 def recipe_names(root: Path) -> list[str]:
-    """Return the recipes of a checkout: folders of templates/ with a recipe.yaml."""
-    return sorted(path.parent.name for path in (root / "templates").glob("*/recipe.yaml"))
+    """Return the recipes that can be named in a repository: its own and Trainyard's (folders of templates/ with a recipe.yaml)."""
+    return sorted({name for folder in layers(root, TEMPLATES) for name in _names_in(folder)})
 
 
 def load_recipe(root: Path, name: str) -> Recipe:
-    """Read a recipe by name. Raises UserError for an unknown name and for every flaw of its recipe.yaml."""
+    """Read a recipe by name, the repository's before Trainyard's. Raises UserError for an unknown name and every flaw in it."""
     known = recipe_names(root)
     if name not in known:
-        raise UserError(f"there is no recipe '{name}'{suggest(name, known)}", hint=f"Recipes here: {', '.join(known) or 'none'}.")
-    folder = root / "templates" / name
+        raise UserError(f"there is no recipe '{name}'{suggest(name, known)}", hint=_recipes_said(root))
+    folders = layers(root, TEMPLATES)
+    folder = next(each for each in folders if name in _names_in(each)) / name
     top = Fields(load_map(folder / "recipe.yaml", name=f"templates/{name}/recipe.yaml"), "recipe.yaml")
-    recipe = _recipe(top, name, folder)
+    recipe = _recipe(top, name, folder, tuple(each / "common" for each in folders))
     top.done()
     return recipe
 
 
-def _recipe(top: Fields, name: str, folder: Path) -> Recipe:
+def _names_in(templates: Path) -> list[str]:
+    return sorted(path.parent.name for path in templates.glob("*/recipe.yaml"))
+
+
+def _recipes_said(root: Path) -> str:
+    own, *ours = (", ".join(_names_in(folder)) or "none" for folder in layers(root, TEMPLATES))
+    return f"Recipes here: {own}." + "".join(f" Trainyard's: {names}." for names in ours)
+
+
+def _recipe(top: Fields, name: str, folder: Path, common: tuple[Path, ...]) -> Recipe:
     variables = tuple(_variable(key, fields) for key, fields in top.maps("variables"))
     names = [each for variable in variables for each in (variable.name, *variable.aliases)]
     twice = next((each for each in names if names.count(each) > 1), None)
@@ -135,6 +153,7 @@ def _recipe(top: Fields, name: str, folder: Path) -> Recipe:
     return Recipe(
         name=name,
         folder=folder,
+        common=common,
         summary=top.text("summary"),
         command=top.text("command"),
         data=_data_mode(top),

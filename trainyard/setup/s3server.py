@@ -25,12 +25,13 @@ from trainyard.setup import release
 from trainyard.setup.console import NO_SPACE, OnLine, SetupError, failure, run, say
 from trainyard.setup.pipsettings import config_files, read, uv_arguments, uv_environment
 from trainyard.setup.starter import NETWORK_HINT, SPACE_HINT
+from trainyard.shipped import shipped
 
 VERSION = "1.8.0"
 MODULE = "github.com/versity/versitygw/cmd/versitygw"
 GO_MINIMUM = (1, 25)
 BUILD_LIMIT = 1800.0
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
+TOOLS = shipped("tools")
 # How modules are reached and checked is the user's to say (also in `go env`'s file); everything else is ours, so
 # that the same sources give the same program.
 _KEPT = ("GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GOINSECURE", "GOAUTH", "GOVCS", "GOCACHE", "GOMODCACHE", "GOTMPDIR")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from trainyard.runs.records.key import make_whole
 from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.settings import LONGEST_HOURS, store_of
+from trainyard.shipped import overlay
 from trainyard.stacks import facade
 
 DEFAULT_HOURS = 2.0
@@ -155,7 +155,7 @@ def _write(context: CommandContext, plan: _Plan, name: str | None, outputs: dict
             git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
         )  # fmt: skip
         write_run_settings(context, record, folder, outputs, plan.settings)
-        shutil.copytree(context.places.root / "playbooks", folder.playbooks)
+        overlay(context.places.root, "playbooks", folder.playbooks)
         folder.save(record)
         ledger, target = Ledger(context.places.ledger), record.id.folder(runs)
         ledger.add(record.id, "prepared", estimate=plan.estimate.most, stack=plan.stack, recipe=plan.recipe.name)
