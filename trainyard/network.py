@@ -14,28 +14,20 @@ if TYPE_CHECKING:
     import ssl
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_SCHEMES = ("http", "https", "all")
-_NAMES = tuple(name for scheme in (*_SCHEMES, "no", "grpc", "no_grpc") for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY"))
+_NAMES = tuple(
+    name for scheme in ("http", "https", "all", "no", "grpc", "no_grpc") for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
+)
 _TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 
 
-def proxies(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the proxy for each of http, https and all that has one; raises UserError, without its address, for one we cannot speak to."""
-    found = {}
-    for scheme in _SCHEMES:
-        for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY"):
-            if env.get(name):
-                found[scheme] = _checked(name, env[name].strip())
-                break
-    # A proxy for all is not asked for what has one of its own.
-    if {"http", "https"} <= set(found):
-        found.pop("all", None)
-    for name, address in found.values():
-        kind = urlsplit(address).scheme
-        if kind not in ("http", "https"):
-            hint = "Name an http:// proxy by HTTPS_PROXY, or unset it (`env -u`) for this command."
-            raise UserError(f"{name}: a proxy of kind '{kind}' is not supported", hint=hint)
-    return {scheme: address for scheme, (name, address) in found.items()}
+def proxy_for(url: str, env: Mapping[str, str]) -> str | None:
+    """Return the proxy through which an address is asked, None for none; raises UserError, without its address, for one of no use."""
+    parts, direct = urlsplit(url), [host.strip("[]").lstrip(".").lower() for host in direct_hosts(env)]
+    host = parts.hostname or ""
+    if any(host == name or host.endswith(f".{name}") or name == "*" for name in direct):
+        return None
+    names = [name for scheme in (parts.scheme, "all") for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")]
+    return next((_checked(name, env[name].strip()) for name in names if env.get(name)), None)
 
 
 def direct_hosts(env: Mapping[str, str]) -> list[str]:
@@ -90,7 +82,7 @@ def web_address(name: str, value: str) -> SplitResult:
     return parts
 
 
-def _checked(name: str, value: str) -> tuple[str, str]:
+def _checked(name: str, value: str) -> str:
     address = value if "://" in value else f"http://{value}"
     try:
         parts = urlsplit(address)
@@ -100,4 +92,7 @@ def _checked(name: str, value: str) -> tuple[str, str]:
     if not good or not address.isascii() or not address.isprintable() or " " in address:
         # The address is not shown: it may hold a password.
         raise UserError(f"{name}: what it holds is no address of a proxy", hint="It looks like http://host:port.")
-    return name, address
+    if parts.scheme not in ("http", "https"):
+        hint = "Name an http:// proxy by HTTPS_PROXY, or unset it (`env -u`) for this command."
+        raise UserError(f"{name}: a proxy of kind '{parts.scheme}' is not supported", hint=hint)
+    return address

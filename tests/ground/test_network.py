@@ -9,18 +9,38 @@ from trainyard.errors import UserError
 @pytest.mark.parametrize(
     ("env", "found"),
     [
-        ({}, {}),
-        ({"https_proxy": "http://p:1"}, {"https": "http://p:1"}),
-        ({"HTTPS_PROXY": "p:1", "https_proxy": ""}, {"https": "http://p:1"}),
-        ({"https_proxy": "http://a:1", "HTTPS_PROXY": "http://b:1"}, {"https": "http://a:1"}),
-        (
-            {"HTTP_PROXY": "http://p:1", "HTTPS_PROXY": "http://p:1", "ALL_PROXY": "socks5://p:2"},
-            {"http": "http://p:1", "https": "http://p:1"},
-        ),
+        ({}, None),
+        ({"https_proxy": "http://p:1"}, "http://p:1"),
+        ({"http_proxy": "http://p:1"}, None),
+        ({"HTTPS_PROXY": "p:1", "https_proxy": ""}, "http://p:1"),
+        ({"https_proxy": "http://a:1", "HTTPS_PROXY": "http://b:1"}, "http://a:1"),
+        ({"HTTPS_PROXY": "http://p:1", "ALL_PROXY": "socks5://p:2"}, "http://p:1"),
+        ({"HTTP_PROXY": "http://p:1", "all_proxy": "http://q:2"}, "http://q:2"),
     ],
 )
-def test_the_proxies_of_the_environment(env, found):
-    assert network.proxies(env) == found
+def test_the_proxy_of_an_address(env, found):
+    assert network.proxy_for("https://cloud.example/v2", env) == found
+
+
+@pytest.mark.parametrize(
+    ("url", "exempt", "direct"),
+    [
+        ("https://api.cloud.example/v2", "cloud.example", True),
+        ("https://api.cloud.example/v2", ".cloud.example", True),
+        ("https://api.cloud.example/v2", "loud.example", False),
+        ("https://cloud.example:8443", "other.example, cloud.example", True),
+        ("https://cloud.example", "*", True),
+        ("https://10.1.2.3", "10.1.2.3", True),
+        ("https://[fd00::1]:8443/v2", "fd00::1", True),
+        ("https://[fd00::1]:8443/v2", "[fd00::1]", True),
+        ("https://[fd00::1]:8443/v2", "fd00::2", False),
+        ("http://127.0.0.1:9000", "", True),
+        ("http://localhost:9000", "", True),
+        ("http://[::1]:9000", "", True),
+    ],
+)
+def test_no_proxy_holds_and_this_machine_is_never_asked_through_one(url, exempt, direct):
+    assert (network.proxy_for(url, {"ALL_PROXY": "http://p:1", "NO_PROXY": exempt}) is None) is direct
 
 
 @pytest.mark.parametrize(
@@ -37,10 +57,10 @@ def test_the_proxies_of_the_environment(env, found):
 )
 def test_a_proxy_that_cannot_be_used_is_refused_by_name_without_its_password(value, says):
     if says is None:
-        assert network.proxies({"ALL_PROXY": value}) == {"all": value.strip()}
+        assert network.proxy_for("https://h", {"ALL_PROXY": value}) == value.strip()
         return
     with pytest.raises(UserError) as caught:
-        network.proxies({"ALL_PROXY": value})
+        network.proxy_for("https://h", {"ALL_PROXY": value})
 
     assert caught.value.message.startswith("ALL_PROXY: ") and says in caught.value.message
     assert "pass-word" not in str(caught.value)

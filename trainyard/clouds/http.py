@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -266,8 +265,9 @@ class Api:
             return self._client
 
     def _fresh(self) -> httpx.Client:
-        verify = _trust(self.base, self.env)
-        return httpx.Client(headers=dict(self.headers), trust_env=False, verify=verify, mounts=_mounts(self.base, self.env, verify))
+        # Its own reading of the environment would not know `.env`.
+        proxy, verify = network.proxy_for(self.base, self.env), _trust(self.base, self.env)
+        return httpx.Client(headers=dict(self.headers), trust_env=False, verify=verify, proxy=proxy)
 
 
 def _whole(client: httpx.Client, wires: _Wires, within: float, method: str, url: str, **given: Any) -> httpx.Response:
@@ -324,23 +324,6 @@ def _trust(base: str, env: Mapping[str, str]) -> ssl.SSLContext:
         # Nothing is encrypted here, and loading a bundle costs more than the whole request; it trusts nobody.
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     return network.trust(env) or httpx.create_ssl_context(trust_env=False)
-
-
-def _mounts(base: str, env: Mapping[str, str], verify: ssl.SSLContext) -> dict[str, httpx.BaseTransport | None]:
-    """Return the proxies that ``env`` names (it includes ``.env``, which httpx cannot know)."""
-    direct = network.direct_hosts(env)
-    if "*" in direct or urlsplit(base).hostname in network.LOOPBACK:
-        return {}
-    found = network.proxies(env)
-    mounts: dict[str, httpx.BaseTransport | None] = {
-        f"{scheme}://": httpx.HTTPTransport(proxy=address, verify=verify) for scheme, address in found.items()
-    }
-    for host in direct if mounts else ():
-        shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        mounts[f"all://*{shown}" if host.startswith(".") else f"all://{shown}"] = None
-        if not host.startswith(".") and not host[0].isdigit() and ":" not in host:
-            mounts[f"all://*.{host}"] = None
-    return mounts
 
 
 def _say(error: httpx.HTTPError) -> str:

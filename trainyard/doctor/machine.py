@@ -194,7 +194,8 @@ def secrets_on_disk(places: Places, env: Mapping[str, str]) -> Iterator[Finding]
 def network(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
     """Proxy and certificate settings that every client honours (by name: a proxy's address may hold a password)."""
     names = [name for name in _PROXIES if env.get(name) or env.get(name.lower())]
-    ways.proxies(env)
+    for scheme in ("http", "https"):
+        ways.proxy_for(f"{scheme}://anywhere.example", env)
     ways.trust(env)
     yield Finding("proxy", "ok", f"set: {', '.join(names)}" if names else "none set")
 

@@ -129,7 +129,7 @@ def _certificates(settings: StoreSettings) -> str | None:
     """Return the file of certificates that the environment names, None for the usual ones; raises UserError for a proxy of no use."""
     if (settings.endpoint or "https:").startswith("http:"):
         return None
-    network.proxies(os.environ)
+    network.proxy_for(settings.endpoint or "https://amazonaws.com", os.environ)
     network.trust(os.environ)
     return os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or None
 
