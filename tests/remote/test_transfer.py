@@ -12,8 +12,9 @@ from tests.remote.proxy import Proxy
 from tests.remote.sshd import Server
 from trainyard.errors import PodFailed, Unreachable, UserError
 from trainyard.remote import transfer, upload
-from trainyard.remote.transfer import get_file, get_tree, list_tree, put_bytes, put_file, put_tree
+from trainyard.remote.transfer import get_file, get_tree, list_tree, put_bytes, put_file
 from trainyard.remote.transport import LocalTransport, OnBytes, Result, Stdin, Transport, connect
+from trainyard.remote.tree import put_tree
 
 MB = 1024 * 1024
 BIG = 5 * MB + 12345

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from trainyard.errors import PodFailed, UserError
 from trainyard.playbook.steps import Get, Outcome, PutFile, PutText, PutTree
-from trainyard.remote import transfer
+from trainyard.remote import transfer, tree
 from trainyard.remote.protocol import Transport, with_values
 from trainyard.remote.upload import KEEP_MODE
 
@@ -65,15 +65,7 @@ def _put_file(step: PutFile, t: Transport, *, check: bool, diff: bool) -> Outcom
 
 
 def _put_tree(step: PutTree, t: Transport, *, check: bool) -> Outcome:
-    if not check:
-        files = transfer.put_tree(t, step.src, step.path)
-    else:
-        files = []
-        for name in transfer.local_tree(step.src)[0]:
-            local = step.src / name
-            mode = transfer.mode_of(local.stat())
-            if _differs(t, str(PurePosixPath(step.path) / name), transfer.sha256_of(local), mode):
-                files.append(name)
+    files = tree.differing(t, step.src, step.path) if check else tree.put_tree(t, step.src, step.path, store=step.store)
     return {"changed": bool(files), "dest": step.path, "files": files}
 
 

@@ -58,10 +58,11 @@ class PutFile:
 
 @dataclass(frozen=True, slots=True)
 class PutTree:
-    """Make a folder hold the files of a local one."""
+    """Make a folder hold the files of a local one; ``store``: a folder of the host that keeps files by their sha256."""
 
     src: Path
     path: str
+    store: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

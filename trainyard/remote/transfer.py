@@ -97,28 +97,6 @@ def put_file(
     return changed
 
 
-def put_tree(t: Transport, local_dir: Path, remote_dir: str, *, on_progress: OnProgress | None = None) -> list[str]:
-    """Make every file of a local folder the same on the pod; return what changed, relative, sorted.
-
-    Files that the pod has beyond these stay. Modes: 0755 for programs, 0644 for the rest.
-    """
-    files, folders = local_tree(local_dir)
-    tally = ByteCounter(sum((local_dir / name).stat().st_size for name in files), on_progress)
-    if folders:
-        made = with_values('mkdir -p "$top" && cd "$top" && xargs -0 mkdir -p --', top=remote_dir)
-        expect(
-            t.exec(made, "".join(f"{name}\0" for name in folders).encode(errors="surrogateescape")),
-            f"{t.name}: {remote_dir} cannot be made",
-        )
-
-    def put(name: str) -> bool:
-        return put_file(t, local_dir / name, str(PurePosixPath(remote_dir) / name), on_progress=tally.part())
-
-    with ThreadPoolExecutor(CHANNELS) as pool:
-        changed = list(pool.map(put, files))
-    return [name for name, did in zip(files, changed, strict=True) if did]
-
-
 def get_file(t: Transport, remote: str, local: Path, expect_sha256: str | None = None, on_progress: OnProgress | None = None) -> str:
     """Fetch a remote file, verified; return its sha256. After a lost link a second call fetches only the rest.
 

@@ -13,7 +13,11 @@ from trainyard.playbook.steps import Get, PutFile, PutText, PutTree, Script, Ste
 from trainyard.playbook.values import Variables, jinja_environment
 
 COPY = Schema(
-    "copy", (Arg("src"), Arg("content", "any"), Arg("dest", "path", required=True), Arg("mode", "mode"), Arg("sha256", "sha256")),
+    "copy",
+    (
+        Arg("src"), Arg("content", "any"), Arg("dest", "path", required=True), Arg("mode", "mode"), Arg("sha256", "sha256"),
+        Arg("store", "path", empty=True),
+    ),
     one_of=(("src", "content"),),
 )  # fmt: skip
 TEMPLATE = Schema("template", (Arg("src", required=True), Arg("dest", "path", required=True), Arg("mode", "mode")))
@@ -56,7 +60,7 @@ def copy(args: Mapping[str, object], folder: Path, variables: Variables) -> Step
     if src.is_dir():
         if mode is not None or promised is not None:
             raise UserError(f"'copy': mode and sha256 are for one file, and {src} is a folder")
-        return PutTree(src, dest)
+        return PutTree(src, dest, str(args["store"]) if args.get("store") else None)
     if not src.exists():
         raise UserError(f"'copy': there is no {src}")
     if not src.is_file():

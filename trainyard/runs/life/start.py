@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from trainyard import playbook
-from trainyard.clouds.volume import volume_env
+from trainyard.clouds.volume import file_store, volume_env
 from trainyard.errors import TrainyardError, Unreachable
 from trainyard.playbook import Host, TextReporter
 from trainyard.recipes.declared import Declared
@@ -74,6 +74,7 @@ def variables(context: CommandContext, record: RunRecord, folder: RunFolder, pod
         "workspace": pod.workspace,
         "bundle_dir": str(folder.bundle),
         "bundle_sha256": record.bundle_sha256,
+        "file_store": file_store(record.pod["volume_path"]) if record.pod.get("volume_path") else "",
         "data": [{"src": item["src"], "dest": item["dest"], "sha256": item["sha256"]} for item in files],
         "job_env": job_env(context, pod, record.pod.get("volume_path"), local=local) | secret_values(record.pod_secrets, context.env),
         "job_keeps": record.pod_env,

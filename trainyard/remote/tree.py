@@ -1,0 +1,244 @@
+"""A folder on its way to a pod: asked by hash what it lacks, and only that is sent.
+
+Small files travel packed together: 500 files of a repository are one or two round trips and compress to a quarter.
+Big ones go up as slices (upload.py). With a store of files on the pod (a network volume keeps one) what an earlier pod
+was sent is taken from there: each file lies in it under its sha256.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from trainyard.errors import PodFailed, UserError
+from trainyard.remote.protocol import Transport, expect, with_values
+from trainyard.remote.transfer import SMALL, local_tree, mode_of, put_file, sha256_of
+from trainyard.remote.upload import CHANNELS, ByteCounter, OnProgress, octal
+
+PACK = 8 * 1024 * 1024
+"""Bytes of small files in one pack: each pack that has arrived is not sent again after a lost link."""
+PACK_FILES = 2000
+KEPT_DAYS = 30
+"""Days after which a file that no run has used is removed from a pod's store."""
+
+# Three answers in one: what each name is, then sha256 and mode of those that are files, in the same order.
+_ASK = """\
+[ -e "$top" ] || { echo absent; exit 0; }
+cd "$top" || exit 1
+list="${TMPDIR:-/tmp}/.ask-$id"
+trap 'rm -f "$list" "$list.there"' EXIT
+cat >"$list" || exit 1
+xargs -0 sh -c 'for f; do if [ -d "./$f" ]; then echo d; elif [ -f "./$f" ]; then echo f; else echo -; fi; done' sh <"$list"
+xargs -0 sh -c 'for f; do [ ! -f "./$f" ] || printf "./%s\\000" "$f"; done' sh <"$list" >"$list.there"
+echo
+[ ! -s "$list.there" ] || xargs -0 sha256sum <"$list.there" 2>/dev/null
+echo
+[ ! -s "$list.there" ] || xargs -0 stat -L -c %a <"$list.there" 2>/dev/null
+true
+"""
+
+_FOLDERS = 'mkdir -p "$top" && cd "$top" && xargs -0 mkdir -p --'
+_ABSOLUTE = "case $top in /*) ;; *) top=$PWD/$top ;; esac\n"
+
+# The pack holds its files under numbers and `names` as pairs (number, name): tar never sees an odd name.
+_UNPACK = """\
+part="$top/.part-$id"
+trap 'rm -rf "$part"' EXIT
+umask 077
+mkdir -p "$part" && cd "$part" && tar -xpzof - || exit 1
+export top
+xargs -0 -n 400 sh -c 'while [ $# -gt 1 ]; do mv -f "$1" "$top/$2" || exit 1; shift 2; done' sh <names || exit 1
+"""
+
+_IN_STORE = """\
+cd "$store" 2>/dev/null || exit 0
+xargs -0 sh -c 'for f; do [ ! -f "$f" ] || printf "%s\\000" "$f"; done' sh | xargs -0 sh -c '[ $# -eq 0 ] || sha256sum "$@"' sh
+true
+"""
+
+# Triples (sha256, mode, name).
+_TAKE = """\
+export top store id
+xargs -0 -n 300 sh -c 'while [ $# -gt 2 ]; do
+  part="$top/.part-$id"
+  touch -c "$store/$1"
+  cp "$store/$1" "$part" && chmod "$2" "$part" && mv -f "$part" "$top/$3" || { rm -f "$part"; exit 1; }
+  shift 3
+done' sh
+"""
+
+# Pairs (sha256, name). A store that is full or cannot be written keeps nothing: the files are where they are needed.
+_KEEP = """\
+mkdir -p "$store" || exit 0
+export top store id
+xargs -0 -n 400 sh -c 'while [ $# -gt 1 ]; do
+  cp "$top/$2" "$store/.part-$id" && mv -f "$store/.part-$id" "$store/$1" || { rm -f "$store/.part-$id"; exit 1; }
+  shift 2
+done' sh 2>/dev/null
+find "$store" -type f -mtime +"$days" -exec rm -f {} + 2>/dev/null
+true
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """One file of a local folder as it shall lie on the pod."""
+
+    name: str
+    size: int
+    mode: int
+    sha256: str
+
+
+def put_tree(
+    t: Transport, local_dir: Path, remote_dir: str, *, store: str | None = None, on_progress: OnProgress | None = None
+) -> list[str]:
+    """Make every file of a local folder the same on the pod; return what changed, relative, sorted.
+
+    Files that the pod has beyond these stay. Modes: 0755 for programs, 0644 for the rest. ``store`` is a folder on the
+    pod that keeps files by their sha256; what lies in it is not sent. Raises PodFailed when the pod cannot take a file.
+    """
+    names, folders = local_tree(local_dir)
+    _make_folders(t, remote_dir, folders)
+    changed = _differing(t, _described(local_dir, names), remote_dir)
+    tally = ByteCounter(sum(file.size for file in changed), on_progress)
+    stored = _in_store(t, changed, store)
+    sent = [file for file in changed if file.sha256 not in stored]
+    _take(t, [file for file in changed if file.sha256 in stored], remote_dir, store, tally)
+    big = [file for file in sent if file.size > SMALL]
+
+    def send(what: LocalFile | Sequence[LocalFile]) -> None:
+        if isinstance(what, LocalFile):
+            target = str(PurePosixPath(remote_dir) / what.name)
+            put_file(t, local_dir / what.name, target, mode=what.mode, sha256=what.sha256, on_progress=tally.part())
+        else:
+            values = {"top": remote_dir, "id": os.urandom(6).hex()}
+            expect(
+                t.exec(with_values(_ABSOLUTE + _UNPACK, **values), _packed(local_dir, what)), f"{t.name}: {remote_dir} cannot be written"
+            )
+            tally.add(sum(file.size for file in what))
+
+    with ThreadPoolExecutor(CHANNELS) as pool:
+        list(pool.map(send, [*big, *_packs(file for file in sent if file.size <= SMALL)]))
+    _keep(t, sent, remote_dir, store)
+    return sorted(file.name for file in changed)
+
+
+def differing(t: Transport, local_dir: Path, remote_dir: str) -> list[str]:
+    """Return the files that ``put_tree`` would change, sorted; nothing is made."""
+    return sorted(file.name for file in _differing(t, _described(local_dir, local_tree(local_dir)[0]), remote_dir))
+
+
+def _described(folder: Path, names: Sequence[str]) -> list[LocalFile]:
+    found = []
+    for name in names:
+        path = folder / name
+        try:
+            status = path.stat()
+            found.append(LocalFile(name, status.st_size, mode_of(status), sha256_of(path)))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return found
+
+
+def _make_folders(t: Transport, top: str, folders: Sequence[str]) -> None:
+    expect(t.exec(with_values(_FOLDERS, top=top), _listed([".", *folders])), f"{t.name}: {top} cannot be made")
+
+
+def _differing(t: Transport, files: Sequence[LocalFile], top: str) -> list[LocalFile]:
+    if not files:
+        return []
+    asked = t.exec(with_values(_ASK, top=top, id=os.urandom(6).hex()), _listed(file.name for file in files))
+    answer = expect(asked, f"{t.name}: {top} cannot be read").stdout
+    if answer == b"absent\n":
+        return list(files)
+    kinds, sums, modes = (part.split() for part in _sections(answer))
+    if len(kinds) != len(files):
+        raise PodFailed(f"{t.name}: {len(files)} files of {top} were asked for, and {len(kinds)} answers came")
+    blocked = next((file.name for file, kind in zip(files, kinds, strict=True) if kind == b"d"), None)
+    if blocked is not None:
+        raise PodFailed(f"{t.name}: {top}/{blocked} is a directory")
+    there = [file for file, kind in zip(files, kinds, strict=True) if kind == b"f"]
+    if len(sums) != len(there) or len(modes) != len(there):
+        return list(files)  # one of them cannot be read: none is trusted
+    same = {
+        file.name
+        for file, digest, mode in zip(there, sums, modes, strict=True)
+        if digest == file.sha256.encode() and mode == octal(file.mode).lstrip("0").encode()
+    }
+    return [file for file in files if file.name not in same]
+
+
+def _sections(answer: bytes) -> Iterator[bytes]:
+    """Yield the three answers; of a line of sha256sum only the hash, for the rest may be any name."""
+    kinds, _, rest = answer.partition(b"\n\n") if not answer.startswith(b"\n") else (b"", b"", answer[1:])
+    sums, modes = (b"", rest[1:]) if rest.startswith(b"\n") else rest.partition(b"\n\n")[::2]
+    yield kinds
+    yield b" ".join(re.findall(rb"^\\?([0-9a-f]{64}) ", sums, re.MULTILINE))
+    yield modes
+
+
+def _packs(files: Iterable[LocalFile]) -> Iterator[list[LocalFile]]:
+    pack: list[LocalFile] = []
+    size = 0
+    for file in files:
+        if pack and (size + file.size > PACK or len(pack) == PACK_FILES):
+            yield pack
+            pack, size = [], 0
+        pack.append(file)
+        size += file.size
+    if pack:
+        yield pack
+
+
+def _packed(folder: Path, files: Sequence[LocalFile]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz", format=tarfile.GNU_FORMAT, compresslevel=6) as tar:
+        _add(tar, "names", _listed(word for number, file in enumerate(files) for word in (str(number), file.name)), 0o600)
+        for number, file in enumerate(files):
+            try:
+                _add(tar, str(number), (folder / file.name).read_bytes(), file.mode)
+            except OSError as error:
+                raise UserError(f"{folder / file.name}: cannot be read: {error.strerror or error}") from None
+    return out.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = len(data), mode, int(time.time())
+    tar.addfile(member, io.BytesIO(data))
+
+
+def _in_store(t: Transport, files: Sequence[LocalFile], store: str | None) -> set[str]:
+    """Return the hashes of those that the pod's store holds whole."""
+    if store is None or not files:
+        return set()
+    asked = t.exec(with_values(_IN_STORE, store=store), _listed({file.sha256 for file in files}))
+    lines = expect(asked, f"{t.name}: {store} cannot be read").text.splitlines()
+    return {name for digest, name in (line.split() for line in lines) if digest == name}
+
+
+def _take(t: Transport, files: Sequence[LocalFile], top: str, store: str | None, tally: ByteCounter) -> None:
+    if files:
+        words = (word for file in files for word in (file.sha256, octal(file.mode), file.name))
+        text = with_values(_ABSOLUTE + _TAKE, top=top, store=store, id=os.urandom(6).hex())
+        expect(t.exec(text, _listed(words)), f"{t.name}: {top} cannot be written")
+        tally.add(sum(file.size for file in files))
+
+
+def _keep(t: Transport, files: Sequence[LocalFile], top: str, store: str | None) -> None:
+    if store is not None and files:
+        words = (word for file in files for word in (file.sha256, file.name))
+        text = with_values(_ABSOLUTE + _KEEP, top=top, store=store, days=KEPT_DAYS, id=os.urandom(6).hex())
+        expect(t.exec(text, _listed(words)), f"{t.name}: {store} cannot be written")
+
+
+def _listed(words: Iterable[str]) -> bytes:
+    return "".join(f"{word}\0" for word in words).encode(errors="surrogateescape")
