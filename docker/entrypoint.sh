@@ -29,6 +29,7 @@ if [ "${1:-}" != keyless ]; then
     # 3. On without the pod's own keys: what starts anew here is the container's process 1, whose /proc/1/environ
     #    people read, and an init that reaps what the training leaves behind.
     init=$(command -v tini) && init="$init --"
+    # shellcheck disable=SC2086 # two words, or none
     exec env -u SSH_HOST_ED25519_KEY -u RUNPOD_API_KEY -u CONTAINER_API_KEY -u JUPYTER_PASSWORD $init sh "$0" keyless
 fi
 

@@ -36,7 +36,21 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("clouds",),
     ("pod",),
     ("setup",),
-    ("clock", "config", "settings", "network", "filelock", "faults", "templating", "yamlfile", "textfile", "shipped", "secret", "errors"),
+    (
+        "clock",
+        "config",
+        "settings",
+        "network",
+        "filelock",
+        "faults",
+        "templating",
+        "yamlfile",
+        "textfile",
+        "shipped",
+        "shellscript",
+        "secret",
+        "errors",
+    ),
 )
 BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server", "starter"}
 # The S3 server's program; the way to uv with pip's settings, for recipes' environments.

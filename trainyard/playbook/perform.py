@@ -29,21 +29,13 @@ from trainyard.playbook.steps import (
 from trainyard.remote import jobs
 from trainyard.remote.follow import Tail, follow
 from trainyard.remote.protocol import CommandResult, NoAnswer, OnBytes, Stdin, Transport, quote, with_environment, with_values
+from trainyard.shellscript import load
 
 _LOG_TAIL = 64 * 1024
 _GRACE = 15.0
 """Seconds beyond a task's timeout for the answer to arrive."""
 _LINK_PATIENCE = 120.0
 """Seconds without link after which a waiting task gives the host up as unreachable."""
-
-# The nonce tells "there is nothing to do" from anything that the command itself might print.
-_UNLESS = """\
-there() {
-  case $1 in *[*?[]*) (IFS=; set -- $1; [ -e "$1" ]) ;; *) [ -e "$1" ] ;; esac
-}
-[ -z "$creates" ] || ! there "$creates" || { printf %s "$nonce"; exit 0; }
-[ -z "$removes" ] || there "$removes" || { printf %s "$nonce"; exit 0; }
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +99,9 @@ class Deadlined:
 def _run(step: CommandAction, scene: Scene) -> Outcome:
     guarded = step.creates is not None or step.removes is not None
     nonce = secrets.token_hex(16)
-    unless = with_values(_UNLESS, creates=step.creates or "", removes=step.removes or "", nonce=nonce) if guarded else ""
+    unless = (
+        with_values(load(__package__, "unless"), creates=step.creates or "", removes=step.removes or "", nonce=nonce) if guarded else ""
+    )
     if scene.check:
         if not guarded:
             return {"changed": False, "skipped": True, "msg": "commands do not run in check mode"}

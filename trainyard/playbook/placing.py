@@ -10,16 +10,9 @@ from trainyard.errors import PodFailed, UserError
 from trainyard.playbook.steps import Get, Outcome, PutFile, PutText, PutTree
 from trainyard.remote import transfer, tree
 from trainyard.remote.protocol import Transport, with_values
-from trainyard.remote.upload import KEEP_MODE
+from trainyard.shellscript import load
 
 _DIFF_LIMIT = 256 * 1024
-
-_SAME = """\
-[ -e "$path" ] || { echo absent; exit 0; }
-[ -f "$path" ] || { echo "$path is not a file" >&2; exit 1; }
-sum=$(sha256sum <"$path") || exit 1
-[ "${sum%% *}" = "$sha256" ] && [ -n "$(find "$path" -prune -perm "$mode")" ] && echo same || echo differs
-"""
 
 
 def place(step: PutText | PutFile | PutTree | Get, t: Transport, *, check: bool, diff: bool) -> Outcome:
@@ -96,7 +89,8 @@ def _get_tree(step: Get, t: Transport, *, check: bool) -> Outcome:
 
 
 def _differs(t: Transport, path: str, sha256: str, mode: int, *, keep_mode: bool = False) -> bool:
-    done = t.exec(with_values(KEEP_MODE + _SAME, path=path, sha256=sha256, mode=f"{mode:04o}", keep=int(keep_mode)))
+    program = load("trainyard.remote", "keep_mode") + load(__package__, "same")
+    done = t.exec(with_values(program, path=path, sha256=sha256, mode=f"{mode:04o}", keep=int(keep_mode)))
     if done.rc:
         raise PodFailed(f"{t.name}: {done.error_text}")
     return done.stdout.strip() != b"same"

@@ -9,30 +9,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainyard.shellscript import load
+
 OUR_IMAGE = "trainyard-trainer"
 """Last part of the name of images whose entrypoint starts the watchdog and sshd by itself."""
 
 KEYS = ("SSH_HOST_ED25519_KEY", "RUNPOD_API_KEY", "CONTAINER_API_KEY", "JUPYTER_PASSWORD")
 """Variables of a container that are the pod's own keys: for its watchdog and its SSH server, for nothing that a person starts."""
 FORGET_KEYS = f"unset {' '.join(KEYS)}\n"
-
-_START = """\
-t=${TMPDIR:-/tmp}; w=$t/.trainyard-watchdog.py
-if command -v python3 >/dev/null 2>&1 && echo @WATCHDOG@ | base64 -d | gzip -d >"$w.$$" && mv "$w.$$" "$w"; then
-  python3 "$w" </dev/null
-else
-  # No Python here: keep at least the end. The key never stands in a command line, where ps would show it.
-  ( trap '' TERM HUP INT
-    end=$(date -u -d "$(echo "$TRAINYARD_END" | tr TZ '  ')" +%s 2>/dev/null) || end=$(($(date +%s) + 2678400))
-    while [ "$(date +%s)" -lt "$end" ]; do sleep 5; done
-    while :; do
-      runpodctl pod delete "$RUNPOD_POD_ID" || runpodctl remove pod "$RUNPOD_POD_ID"
-      printf 'header = "Authorization: Bearer %s"\\n' "$RUNPOD_API_KEY" |
-        curl -fsS -K - -X DELETE "${RUNPOD_API_URL:-https://api.runpod.io/v2}/pods/$RUNPOD_POD_ID"
-      sleep 15
-    done ) >/dev/null 2>&1 </dev/null &
-fi
-"""
 
 
 def watchdog_source() -> str:
@@ -42,7 +26,7 @@ def watchdog_source() -> str:
 
 def start_script() -> str:
     """Return the lines of sh that start the watchdog, detached, and go on; a second start does nothing."""
-    return _START.replace("@WATCHDOG@", _packed())
+    return f"watchdog={_packed()}\n{load(__package__, 'start_watchdog')}"
 
 
 def boot_command(then: Sequence[str] = ()) -> tuple[str, ...]:

@@ -19,31 +19,10 @@ from trainyard.remote import jobs
 from trainyard.remote.jobs import JobStatus
 from trainyard.remote.protocol import OnBytes, Transport, with_values
 from trainyard.remote.reconnect import pause
+from trainyard.shellscript import load
 
 _QUEUE = 256
 _TICK = 0.5
-
-# What ends tail is a watcher of its own, which goes by verdict and lock. Not "tail --pid": in a container whose
-# pid 1 does not reap, a dead supervisor looks alive for ever. "tail -c +N" of a shorter file would print what
-# is appended from N on and before it, so the file must be that long first.
-_TAIL = """\
-cd "$job" || exit 0
-lives() { [ ! -e exit ] && ! flock -s -n lock true; }
-lives || exit 0
-while [ ! -e "$path" ] || [ "$(wc -c <"$path")" -lt $((first - 1)) ]; do lives || exit 0; sleep 0.2; done
-reader=$$
-(
-  exec >/dev/null 2>&1 </dev/null
-  turn=0
-  while [ ! -e exit ] && kill -0 $reader; do
-    sleep 0.2; turn=$((turn + 1))
-    [ $((turn % 10)) -ne 0 ] || lives || break
-  done
-  kill $reader
-) &
-exec tail -c +"$first" -f "$path"
-"""
-_REST = 'cd "$job" && [ ! -e "$path" ] || exec tail -c +"$first" "$path"'
 
 
 @dataclass(slots=True)
@@ -163,13 +142,13 @@ class _Reader:
                 raise _Stopped
             if self._losses:
                 self._status()
-            self._read(_TAIL)
+            self._read("tail")
             status = self._status()
             if status.state == "running":
                 # tail came back early: the job has just begun, or only its supervisor was killed.
                 self._stopped.wait(0.2 if begun == self._next else 0.0)
                 return None
-            self._read(_REST)
+            self._read("rest")
             return status
         except HostKeyChanged:
             raise
@@ -185,8 +164,9 @@ class _Reader:
         self._link_is_up()
         return status
 
-    def _read(self, command: str) -> None:
-        self._t.exec(with_values(command, job=self._job_dir, path=self.tail.path, first=self._next + 1), on_stdout=self._take)
+    def _read(self, program: str) -> None:
+        values = {"job": self._job_dir, "path": self.tail.path, "first": self._next + 1}
+        self._t.exec(with_values(load(__package__, program), **values), on_stdout=self._take)
 
     def _take(self, data: bytes) -> None:
         self._link_is_up()

@@ -8,11 +8,13 @@ The two halves of the nonce stand apart in the command line: what prints it (ps,
 
 from __future__ import annotations
 
+import functools
 import re
 import secrets
 
 from trainyard.errors import Unreachable, UserError
 from trainyard.remote.protocol import CommandResult, OnBytes
+from trainyard.shellscript import load
 
 LONGEST = 120_000
 """Bytes a command may have: Linux takes 128 KiB in one argument."""
@@ -23,15 +25,14 @@ _SIGN = b"\x1e"
 _BEGIN = {"out": b"o", "err": b"e"}
 _END = {"out": b"x", "err": b"y"}
 
-# No quote, "!" or line break, and no backslash before one: sh, fish and csh read it alike. The trap keeps this sh
-# alive when the command signals its whole group; the command's own sh may be killed, its code is still told, and
-# what this sh would say of that ("Killed") is not the command's word.
-_OUTER = (
-    r'm() { printf "\036%s%s.%s\n" "$@"; }; trap : TERM INT HUP QUIT; a=$1 b=$2; m $a $b o; m $a $b e >&2; exec 3>&2 2>/dev/null; '
-    r'(sh -c "$(printf %b "$3")" 2>&3 3>&-); r=$?; m $a $b x$r; m $a $b y$r >&3'
-)
 # What a login shell or its server might not pass on as it is; bytes that are no UTF-8 among them.
 _ESCAPED = re.compile(rb"[\\'!\n\x80-\xff]")
+
+
+@functools.cache
+def _outer() -> bytes:
+    """Return the frame as one line, which any login shell passes on as one word."""
+    return " ".join(load(__package__, "frame").splitlines()).encode()
 
 
 class NotRun(Unreachable):
@@ -57,10 +58,10 @@ class Frame:
         if len(packed) > LONGEST:
             raise UserError(f"the command is {len(packed)} bytes long, {LONGEST} can be sent: put it into a file and run that")
         self._halves = secrets.token_hex(12).encode(), secrets.token_hex(12).encode()
-        self.words: list[bytes] = [b"sh", b"-c", _OUTER.encode(), b"sh", *self._halves, packed]
+        self.words: list[bytes] = [b"sh", b"-c", _outer(), b"sh", *self._halves, packed]
         """The command as a program with its arguments."""
         first, second = self._halves
-        self.line = b"exec sh -c '%s' sh %s %s '%s'" % (_OUTER.encode(), first, second, packed)
+        self.line = b"exec sh -c '%s' sh %s %s '%s'" % (_outer(), first, second, packed)
         """The command as a line for any login shell."""
         mark = _SIGN + first + second + b"."
         self._chunks: list[bytes] = []

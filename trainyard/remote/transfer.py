@@ -17,37 +17,10 @@ from pathlib import Path, PurePosixPath
 from trainyard.errors import PodFailed, UserError, disk_full
 from trainyard.remote.protocol import Transport, expect, with_values
 from trainyard.remote.upload import CHANNELS, ByteCounter, OnProgress, Upload, beside, folder_of, octal
+from trainyard.shellscript import load
 
 SMALL = 1024 * 1024
 """Up to here a file is always sent and the far side compares: one round trip instead of two."""
-_PUT_SMALL = """\
-[ ! -d "$path" ] || { echo "$path is a directory" >&2; exit 1; }
-mkdir -p "$folder" || exit 1
-umask 077
-trap 'rm -f "$part"' EXIT
-cat >"$part" || exit 1
-[ "$(wc -c <"$part")" -eq "$size" ] || { echo "$path did not arrive whole" >&2; exit 1; }
-if [ "$keep" -eq 1 ] && [ -f "$path" ]; then
-  cmp -s "$part" "$path" && exit 0
-  mode=$(stat -L -c %a "$path") || exit 1
-elif [ -n "$(find "$path" -prune -type f -perm "$mode" 2>/dev/null)" ] && cmp -s "$part" "$path"; then exit 0; fi
-chmod "$mode" "$part" && mv -f "$part" "$path" && echo changed
-"""
-
-_FILE_FACTS = """\
-[ -f "$path" ] || { echo "there is no file $path" >&2; exit 1; }
-wc -c <"$path" || exit 1
-[ -n "$known" ] || sha256sum <"$path"
-"""
-
-# Sizes come without names, in the order of the hashes: each tool has its own way to write an odd name.
-_TREE_FACTS = """\
-cd "$folder" || exit 1
-find . -type f -exec sha256sum {} + || exit 1
-echo
-find . -type f -exec stat -c %s {} +
-true
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +39,7 @@ def put_bytes(t: Transport, path: str, data: bytes, mode: int = 0o644, *, keep_m
     """
     part = beside(path, f"part-{os.urandom(6).hex()}")
     values = {"path": path, "folder": folder_of(path), "part": part, "size": len(data), "mode": octal(mode), "keep": int(keep_mode)}
-    text = with_values(_PUT_SMALL, **values)
+    text = with_values(load(__package__, "put_small"), **values)
     return expect(t.exec(text, data), f"{t.name}: {path} cannot be written").stdout.strip() == b"changed"
 
 
@@ -102,7 +75,9 @@ def get_file(t: Transport, remote: str, local: Path, expect_sha256: str | None =
 
     Raises PodFailed when it is not there or its bytes are not those announced.
     """
-    facts = expect(t.exec(with_values(_FILE_FACTS, path=remote, known=expect_sha256 or "")), f"{t.name}: {remote} cannot be read")
+    facts = expect(
+        t.exec(with_values(load(__package__, "file_facts"), path=remote, known=expect_sha256 or "")), f"{t.name}: {remote} cannot be read"
+    )
     lines = facts.text.split()
     size, expected = int(lines[0]), expect_sha256 or lines[1]
     part = local.with_name(f".{local.name}.part-{expected[:16]}")
@@ -123,7 +98,7 @@ def get_file(t: Transport, remote: str, local: Path, expect_sha256: str | None =
 
 def list_tree(t: Transport, remote_dir: str) -> list[PodFile]:
     """Return the files of a remote folder with hash and size, sorted by path."""
-    answer = expect(t.exec(with_values(_TREE_FACTS, folder=remote_dir)), f"{t.name}: {remote_dir} cannot be read")
+    answer = expect(t.exec(with_values(load(__package__, "tree_facts"), folder=remote_dir)), f"{t.name}: {remote_dir} cannot be read")
     sums, _, sizes = answer.stdout.decode(errors="surrogateescape").rpartition("\n\n")
     lines = [line for line in sums.split("\n") if line]
     told = [int(size) for size in sizes.split() if size.isdigit()]

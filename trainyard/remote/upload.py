@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from trainyard.remote.protocol import Transport, expect, with_values
+from trainyard.shellscript import load
 
 OnProgress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all, from any thread."""
@@ -22,35 +23,6 @@ SLICE = 16 * 1024 * 1024
 CHANNELS = 6
 _BLOCK = 64 * 1024
 _READ = 1024 * 1024
-
-KEEP_MODE = '[ "$keep" -eq 0 ] || [ ! -f "$path" ] || mode=$(stat -L -c %a "$path") || exit 1\n'
-"""Put before a script that sets ``$mode``."""
-
-# Prints what is there: "same", or the hashes of the slices that an interrupted transfer left.
-_PUT_BEGIN = """\
-[ ! -d "$path" ] || { echo "$path is a directory" >&2; exit 1; }
-if [ -f "$path" ] && [ "$(wc -c <"$path")" -eq "$size" ] && sum=$(sha256sum <"$path") && [ "${sum%% *}" = "$sha256" ]; then
-  [ -n "$(find "$path" -prune -type f -perm "$mode")" ] && { echo same; exit 0; }
-  chmod "$mode" "$path" && echo mode; exit
-fi
-mkdir -p "$folder" || exit 1
-umask 077
-: >>"$part" || exit 1
-have=$(($(wc -c <"$part") / blocksize)) slice=0
-while [ $((slice * slicesize)) -lt $((have * blocksize)) ]; do
-  dd if="$part" bs=$blocksize skip=$((slice * slicesize / blocksize)) count=$((slicesize / blocksize)) 2>/dev/null | sha256sum
-  slice=$((slice + 1))
-done
-"""
-
-_PUT_SLICE = 'said=$(dd of="$part" bs="$blocksize" seek="$block" conv=notrunc 2>&1) || { echo "$said" >&2; exit 1; }'
-
-_PUT_END = """\
-sum=$(sha256sum <"$part") || exit 1
-[ "${sum%% *}" = "$sha256" ] || { rm -f "$part"; echo "$path arrived with another sha256 (did it change while it was sent?)" >&2; exit 1; }
-chmod "$mode" "$part" && mv -f "$part" "$path" || exit 1
-rm -f "$stale"*
-"""
 
 
 class Upload:
@@ -70,21 +42,21 @@ class Upload:
 
     def run(self) -> bool:
         """Send what is missing; return whether the remote file changed."""
-        begun = expect(self._t.exec(with_values(KEEP_MODE + _PUT_BEGIN, **self._values)), self._what).text.split()
+        begun = expect(self._t.exec(with_values(load(__package__, "put_begin"), **self._values)), self._what).text.split()
         if begun[:1] == ["same"] or begun[:1] == ["mode"]:
             return begun[0] == "mode"
         there = [word for word in begun if len(word) == 64]
         starts = range(0, self._size, SLICE)
         with ThreadPoolExecutor(CHANNELS) as pool:
             list(pool.map(lambda start: self._slice(start, there), starts))
-        expect(self._t.exec(with_values(KEEP_MODE + _PUT_END, **self._values)), self._what)
+        expect(self._t.exec(with_values(load(__package__, "put_end"), **self._values)), self._what)
         return True
 
     def _slice(self, start: int, there: list[str]) -> None:
         length, number = min(SLICE, self._size - start), start // SLICE
         with self._local.open("rb") as file:
             if number >= len(there) or _Span(file, start, length).sha256() != there[number]:
-                text = with_values(_PUT_SLICE, block=start // _BLOCK, **self._values)
+                text = with_values(load(__package__, "put_slice"), block=start // _BLOCK, **self._values)
                 expect(self._t.exec(text, _Span(file, start, length)), self._what)
         self._tally.add(length)
 

@@ -10,17 +10,9 @@ from typing import Any
 from trainyard.errors import PodFailed, StoreError
 from trainyard.pod import uploader
 from trainyard.remote.protocol import Transport, expect, with_values
+from trainyard.shellscript import load
 from trainyard.storage.manifest import RESERVED, Keep
 
-_LIST = """\
-cd "$root" || exit 1
-find . ! -type d -exec sh -c 'for path do if [ -L "$path" ]; then kind=l; elif [ -f "$path" ]; then kind=f; else kind=o; fi
-size=0; [ "$kind" != f ] || size=$(wc -c <"$path"); printf "%s %d %s\\0" "$kind" "$size" "${path#./}"; done' sh {} +
-"""
-_SUMS = """\
-cd "$root" || exit 1
-xargs -0 sh -c 'for path do sha256sum <"./$path" || exit 1; done' sh
-"""
 OWN = ("status.json", "metrics.jsonl")
 """What a run itself writes into its output folder."""
 MOVE_THEM = "With invoke ssh they can be moved to where a pattern finds them; then attach goes on."
@@ -32,7 +24,9 @@ def listed(transport: Transport, root: str, outputs: Sequence[str], excludes: Se
     unwanted = [uploader.compile_pattern(pattern, True) for pattern in excludes]
     files: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []
-    lines = [line.split(b" ", 2) for line in _told(transport, with_values(_LIST, root=root), b"").split(b"\0") if line]
+    lines = [
+        line.split(b" ", 2) for line in _told(transport, with_values(load(__package__, "list_output"), root=root), b"").split(b"\0") if line
+    ]
     seen = [(kind, int(size), raw.decode("utf-8", "surrogateescape")) for kind, size, raw in lines]
     checkpoints = _newest_named([path for _, _, path in seen], keep)
     for kind, size, path in seen:
@@ -51,7 +45,7 @@ def listed(transport: Transport, root: str, outputs: Sequence[str], excludes: Se
         raise StoreError(f"no file in {root} matches the outputs ({', '.join(outputs)})", hint=MOVE_THEM)
     files.sort(key=lambda file: str(file["path"]))
     names = b"".join(str(file["path"]).encode() + b"\0" for file in files)
-    sums = _told(transport, with_values(_SUMS, root=root), names).split(b"\n") if files else []
+    sums = _told(transport, with_values(load(__package__, "sum_output"), root=root), names).split(b"\n") if files else []
     for file, line in zip(files, sums, strict=False):
         file["sha256"] = line[:64].decode("ascii", "replace")
     return {"files": files, "left_out": left_out, "unreadable": [], "checkpoints": checkpoints}

@@ -16,6 +16,7 @@ from trainyard.clouds.runpod.answers import HOST_KEY_MARK
 from trainyard.clouds.volume import volume_env
 from trainyard.errors import UserError
 from trainyard.pod.boot import FORGET_KEYS, KEYS
+from trainyard.shellscript import load
 
 MOST_VARIABLES = 50
 CONTAINER_DISK_GB = 20
@@ -23,14 +24,6 @@ CONTAINER_DISK_GB = 20
 VOLUME_PATH = "/runpod-volume"
 CUDA_VERSIONS = tuple(f"12.{minor}" for minor in range(10)) + tuple(f"13.{minor}" for minor in range(6))
 
-_SSHD = """\
-if [ -z "$TRAINYARD_SSH_READY" ] && [ -n "$SSH_HOST_ED25519_KEY" ]; then
-  command -v sshd >/dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y openssh-server; } >/dev/null 2>&1
-  mkdir -p /etc/ssh /run/sshd ~/.ssh && rm -f /etc/ssh/ssh_host_*
-  ( umask 077; echo "$SSH_HOST_ED25519_KEY" | base64 -d > /etc/ssh/ssh_host_ed25519_key; echo "$PUBLIC_KEY" >> ~/.ssh/authorized_keys )
-  [ -x /start.sh ] || env @HIDE@ "$(command -v sshd)" -o PasswordAuthentication=no -o HostKey=/etc/ssh/ssh_host_ed25519_key
-fi
-""".replace("@HIDE@", " ".join(f"-u {name}" for name in KEYS))
 _SCRIPT = "${TMPDIR:-/tmp}/.trainyard-start.sh"
 _GO_ON = "[ -x /start.sh ] && exec /start.sh; exec sleep infinity"
 
@@ -135,7 +128,8 @@ def start_args(spec: PodSpec) -> str:
     if not spec.boot:
         return ""
     # /start.sh writes its variables down for every session.
-    script = f"{shlex.join(spec.boot)}\n{_SSHD}{FORGET_KEYS}{_GO_ON}\n"
+    hide = shlex.quote(" ".join(f"-u {name}" for name in KEYS))
+    script = f"{shlex.join(spec.boot)}\nhide={hide}\n{load(__package__, 'start_sshd')}{FORGET_KEYS}{_GO_ON}\n"
     # One level of quotes around letters and digits: how RunPod splits the string is not written down anywhere, and nested
     # quotes are known to break. A fixed time stamp keeps a retry's request the same.
     packed = base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode()

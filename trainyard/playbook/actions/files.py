@@ -11,6 +11,7 @@ from trainyard.errors import UserError
 from trainyard.playbook.schema import Arg, Schema
 from trainyard.playbook.steps import Get, PutFile, PutText, PutTree, Script, Step
 from trainyard.playbook.values import Variables, jinja_environment
+from trainyard.shellscript import load
 
 COPY = Schema(
     "copy",
@@ -29,21 +30,6 @@ FILE = Schema(
     ),
 )  # fmt: skip
 FETCH = Schema("fetch", (Arg("src", "path", required=True), Arg("dest", required=True), Arg("sha256", "sha256")))
-
-_CHANGE = 'change() { echo changed; [ "$check" -eq 1 ] && exit 0; return 0; }\n'
-_MODE = '[ -z "$mode" ] || [ -n "$(find -H "$path" -prune -perm "$mode")" ] || { change; chmod "$mode" "$path" || exit 1; }\n'
-_STATES = {
-    "directory": '[ ! -e "$path" ] || [ -d "$path" ] || { echo "$path is there and is not a directory" >&2; exit 1; }\n'
-    '[ -d "$path" ] || { change; mkdir -p "$path" || exit 1; }\n' + _MODE,
-    "file": '[ -f "$path" ] || { echo "there is no file $path" >&2; exit 1; }\n' + _MODE,
-    "touch": '[ ! -d "$path" ] || { echo "$path is a directory" >&2; exit 1; }\n'
-    '[ -e "$path" ] || { change; : >>"$path" || exit 1; }\n' + _MODE,
-    "absent": 'case $path in /|""|.|..) echo "refused: $path" >&2; exit 1;; esac\n'
-    '[ ! -e "$path" ] && [ ! -L "$path" ] || { change; rm -rf "$path" || exit 1; }\n',
-    "link": '[ "$(readlink "$path")" != "$src" ] || exit 0\n'
-    '[ ! -e "$path" ] || [ -L "$path" ] || { echo "$path is there and is not a link" >&2; exit 1; }\n'
-    'change; rm -f "$path.new" && ln -s "$src" "$path.new" && mv -T "$path.new" "$path" || exit 1\n',
-}
 
 
 def copy(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
@@ -83,7 +69,7 @@ def file(args: Mapping[str, object], folder: Path, variables: Variables) -> Step
         raise UserError("'file': 'src' and 'state: link' go together")
     mode = args.get("mode")
     values = {"path": args["path"], "mode": f"{mode:04o}" if isinstance(mode, int) else "", "src": args.get("src", "")}
-    return Script(_CHANGE + _STATES[state], values)
+    return Script(load(__package__, f"file_{state}"), values)
 
 
 def fetch(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:

@@ -16,58 +16,14 @@ from trainyard.clouds.local import LocalCloud
 from trainyard.clouds.protocol import Offer, PodInfo, PodSpec
 from trainyard.pod.boot import boot_command, starts_watchdog_itself
 from trainyard.rehearsal.runpod import stock
+from trainyard.remote.protocol import with_values
+from trainyard.shellscript import load
 
 SAFETY_NET = timedelta(hours=24)
 """RunPod keeps no deadline, so none may help a test; but a forgotten rehearsal must not hold this machine for ever."""
 _OFFER = Offer("cpu", "local", None, 0, 0.0)
 # RunPod's container has no socket of the local cloud, and its SSH server is already there.
 _ENTER = "unset TRAINYARD_POD_SOCKET; export TRAINYARD_SSH_READY=1; "
-
-_SMI = """\
-#!/bin/sh
-# Made up by the rehearsal: there is no GPU here.
-name='{name}' memory={memory} count={count}
-row() {{
-  i=$1; out=
-  IFS=,
-  for field in $fields; do
-    case $(echo $field) in
-      index) value=$i ;;
-      name|gpu_name) value=$name ;;
-      uuid|gpu_uuid) value=GPU-00000000-0000-0000-0000-00000000000$i ;;
-      driver_version) value={driver} ;;
-      memory.total) value=$memory$mib ;;
-      memory.free) value=$memory$mib ;;
-      memory.used) value=0$mib ;;
-      utilization.gpu|utilization.memory) value=0$percent ;;
-      temperature.gpu) value=30 ;;
-      power.draw) value=50.00$watt ;;
-      compute_cap) value={capability} ;;
-      *) value='[N/A]' ;;
-    esac
-    out="$out${{out:+, }}$value"
-  done
-  unset IFS
-  echo "$out"
-}}
-fields= mib=' MiB' percent=' %' watt=' W' header=yes list=
-for word; do
-  case $word in
-    -L|--list-gpus) list=yes ;;
-    --query-gpu=*) fields=${{word#*=}} ;;
-    --format=*) case $word in *nounits*) mib= percent= watt= ;; esac; case $word in *noheader*) header= ;; esac ;;
-  esac
-done
-i=0
-[ -n "$fields" ] && [ -n "$header" ] && echo "$fields" | sed 's/,/, /g'
-[ -z "$fields$list" ] && echo "NVIDIA-SMI {driver} (simulated)  Driver Version: {driver}  CUDA Version: {cuda}"
-while [ $i -lt $count ]; do
-  if [ -n "$fields" ]; then row $i
-  elif [ -n "$list" ]; then echo "GPU $i: $name (UUID: GPU-00000000-0000-0000-0000-00000000000$i)"
-  else echo "| $i  $name  0MiB / ${{memory}}MiB |"; fi
-  i=$((i+1))
-done
-"""
 
 
 class Machines:
@@ -197,4 +153,5 @@ def nvidia_smi(record: Mapping[str, Any]) -> bytes:
     major, minor = stock.cuda(record["center"])
     driver = "580.95.05" if major >= 13 else "570.86.15"
     told = {"name": gpu["id"], "memory": memory, "count": gpu.get("count", 1), "capability": capability}
-    return _SMI.format(**told, driver=driver, cuda=f"{major}.{minor}").encode()
+    program = with_values(load(__package__, "nvidia-smi"), **told, driver=driver, cuda=f"{major}.{minor}")
+    return f"#!/bin/sh\n{program}".encode()

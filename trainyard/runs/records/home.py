@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trainyard.errors import TrainyardError
-from trainyard.remote.protocol import Transport, quote
+from trainyard.remote.protocol import Transport, quote, with_values
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.shellscript import load
 from trainyard.storage.manifest import MANIFEST, decode
 
 REPORTS = ("result.json", "data-report.json")
@@ -24,8 +25,7 @@ _LARGEST_REPORT = 1 << 20
 
 def take_reports(transport: Transport, output: str, folder: RunFolder) -> None:
     """Copy the small reports of a training beside its log; one that cannot be had now is in the result all the same."""
-    small = f'[ -f "$f" ] && [ ! -L "$f" ] && s=$(($(wc -c < "$f"))) && [ "$s" -le {_LARGEST_REPORT} ]'
-    command = f'cd {quote(output)} && for f in {" ".join(REPORTS)}; do {small} && echo "$f $s" && cat "$f"; done; :'
+    command = with_values(load(__package__, "reports"), output=output, reports=" ".join(REPORTS), most=_LARGEST_REPORT)
     with contextlib.suppress(TrainyardError, OSError, ValueError):
         told = transport.exec(command, timeout=30).stdout
         while told:

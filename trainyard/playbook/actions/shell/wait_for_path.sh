@@ -1,0 +1,3 @@
+: "${path?}"
+there() { [ -e "$path" ]; }
+. ./wait_for.sh
