@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests import shown
-from trainyard import commandline, errors
+from trainyard import errors
+from trainyard.cli import commandline
 from trainyard.setup import console
 
 ROOT = Path(__file__).resolve().parent.parent

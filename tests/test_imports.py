@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # `setup` is two things: what runs before any package is installed is just above the ground, and what needs the
 # packages (the command line's half) is on the level of tasks.py.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("tasks", "web", "commandline"),
+    ("tasks", "__main__", "web", "cli"),
     ("doctor",),
     ("setup.tools", "setup.pulumicli"),
     ("runs.verbs",),
@@ -48,13 +48,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "textfile",
         "shipped",
         "shellscript",
+        "spoken",
         "secret",
         "errors",
     ),
 )
 BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server", "starter"}
 # The S3 server's program; the way to uv with pip's settings, for recipes' environments.
-MAY_IMPORT_SETUP = {"tasks.py", "trainyard/storage/local.py", "trainyard/recipes/venvs.py"}
+MAY_IMPORT_SETUP = {"trainyard/storage/local.py", "trainyard/recipes/venvs.py"}
 MAY_IMPORT_PULUMI = ("trainyard/engine/", "trainyard/provider/", "trainyard/stacks/cli.py", "trainyard/program/")
 
 
@@ -190,11 +191,11 @@ def test_the_program_is_imported_by_the_program_only() -> None:
     assert found == []
 
 
-def test_rehearsal_is_imported_by_tasks_and_tests_only() -> None:
+def test_rehearsal_is_imported_by_the_verbs_and_tests_only() -> None:
     found = [
         f"{path}:{line}: {name}"
         for path, text in sources().items()
-        if path != "tasks.py" and not path.startswith("trainyard/rehearsal/")
+        if not path.startswith(("trainyard/cli/", "trainyard/rehearsal/"))
         for line, name in imports(text)
         if name.startswith("trainyard.rehearsal")
     ]

@@ -93,7 +93,7 @@ class Yard:
 
     def argv(self, *words: str) -> list[str]:
         """Return the command line of a verb."""
-        return [sys.executable, "-m", "trainyard.commandline", *words]
+        return [sys.executable, "-m", "trainyard.cli.commandline", *words]
 
     def invoke(self, *words: str, timeout: float = 280, cwd: Path | None = None) -> Done:
         """Run a verb to its end."""

@@ -191,7 +191,7 @@ def serve() -> None:
     """Fork a controller for each line of stdin; answer with its pid and, when it is over, with how it ended."""
     real = time.time
     time.time = lambda: real() + PLAN.offset  # before anything keeps the clock that it finds at its import
-    from trainyard import commandline
+    from trainyard.cli import commandline
 
     wrap_all()
     sys.addaudithook(lambda event, told: PLAN.audit(event, told))

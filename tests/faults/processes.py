@@ -37,7 +37,7 @@ class Process:
             return "provider"
         if "trainyard.engine" in text or os.path.basename(self.argv[0] if self.argv else "") == "pulumi":
             return "engine"
-        return "controller" if "-m trainyard.commandline" in text else "other"
+        return "controller" if "-m trainyard.cli.commandline" in text else "other"
 
     def lives(self) -> bool:
         """Tell whether this very process still runs."""

@@ -257,7 +257,7 @@ def test_a_repository_of_ones_own_builds_the_image_from_what_trainyard_brings_an
     image.build(root, f"{NAME}:1", run=docker)
 
     assert seen["docker/sshd_config"] == "# mine\n"
-    for path in ("docker/Dockerfile", "docker/entrypoint.sh", "templates/lora/gpu.lock", "trainyard/pod/warden.py"):
+    for path in ("docker/Dockerfile", "docker/entrypoint.sh", "templates/lora/gpu.lock", "trainyard/pod/watchdog.py"):
         assert seen[path] == (ROOT / path).read_text()
 
 

@@ -29,7 +29,7 @@ def program(path: Path, text: str) -> Path:
 
 def copy_checkout(to: Path) -> Path:
     """Copy what set-up needs of this checkout: no environment, no state."""
-    packed = ("pyproject.toml", "README.md", "LICENSE", "trainyard")
+    packed = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "trainyard")
     for name in ("bootstrap", "requirements.txt", "tasks.py", "Pulumi.yaml", "tools", *packed):
         source = ROOT / name
         if source.is_dir():
@@ -37,6 +37,9 @@ def copy_checkout(to: Path) -> Path:
         else:
             to.mkdir(exist_ok=True)
             shutil.copy(source, to / name)
+    (to / "tests").mkdir()
+    for name in ("__init__.py", "verbs.py"):
+        shutil.copy(ROOT / "tests" / name, to / "tests" / name)
     return to
 
 

@@ -61,7 +61,7 @@ def test_every_entry_point_is_a_function(name: str) -> None:
 
 
 def test_the_command_of_this_environment_is_ours() -> None:
-    assert "trainyard.commandline" in (Path(sys.prefix) / "bin" / "invoke").read_text(encoding="utf-8")
+    assert "trainyard.cli.commandline" in (Path(sys.prefix) / "bin" / "invoke").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def _gather(root: Path, context: Path) -> None:
     """Write what the Dockerfile copies, the repository's own files before Trainyard's."""
     for folder in ("docker", "templates"):
         overlay(root, folder, context / folder)
-    tool = context / "trainyard" / "pod" / "warden.py"
+    tool = context / "trainyard" / "pod" / "watchdog.py"
     tool.parent.mkdir(parents=True)
     shutil.copyfile(Path(__file__).with_name(tool.name), tool)
 

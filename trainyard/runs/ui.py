@@ -12,6 +12,8 @@ from typing import TextIO
 
 from rich.console import Console
 
+from trainyard.spoken import spoken
+
 
 class _Screen(Console):
     """A console that may go away while a run is driven (a closed terminal, a pipe whose reader has left): nobody reads on, that is all."""
@@ -49,15 +51,15 @@ class Ui:
 
     def say(self, text: str) -> None:
         """Print one line."""
-        self.console.print(text, markup=False)
+        self.console.print(spoken(text), markup=False)
 
     def warn(self, text: str) -> None:
         """Print a warning."""
-        self.console.print(f"warning: {text}", markup=False, style="yellow")
+        self.console.print(spoken(f"warning: {text}"), markup=False, style="yellow")
 
     def fail(self, text: str) -> None:
         """Print what went wrong."""
-        self.console.print(text, markup=False, style="red")
+        self.console.print(spoken(text), markup=False, style="red")
 
     def agreed(self, question: str) -> bool:
         """Ask a person; with nobody at a terminal the answer is no."""

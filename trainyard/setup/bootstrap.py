@@ -27,7 +27,7 @@ AGAIN_AFTER = 24 * 3600.0
 """Seconds after which a download that failed (the Pulumi CLI) is tried again."""
 CLOUD_VERBS = frozenset({"reap", "audit", "end"})
 """Verbs that ask clouds and nothing else: a reaper neither waits for the S3 server's build nor fails with it."""
-_INPUTS = ("bootstrap", "requirements.txt", "pyproject.toml", "trainyard/__init__.py", "tools/*", "trainyard/setup/*.py")
+_INPUTS = ("bootstrap", "requirements.txt", "pyproject.toml", "hatch_build.py", "trainyard/__init__.py", "tools/*", "trainyard/setup/*.py")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.commandline import help_first, main, told, usage_problem
+from trainyard.cli.commandline import help_first, main, told, usage_problem
 from trainyard.errors import UserError
 from trainyard.secret import Secret
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -153,7 +153,7 @@ def checkout(folder: Path, tasks: str) -> Path:
 
 
 def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "trainyard.commandline", *words]
+    return [sys.executable, "-m", "trainyard.cli.commandline", *words]
 
 
 def test_a_ctrl_c_before_the_verb_begins_leaves_no_traceback(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_tasks_file_that_breaks_is_told_without_a_traceback(tmp_path: Path) ->
 VERB = """
 import sys
 from invoke import task
-from trainyard import commandline
+from trainyard.cli import commandline
 @task
 def say(c):
     commandline.ready()
@@ -220,13 +220,13 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
 def test_a_second_ctrl_c_changes_neither_the_last_words_nor_the_exit_code(when):
     program = f"""
 import atexit, os, signal, sys, threading, time
-from trainyard import commandline
+from trainyard.cli import commandline
 from trainyard.errors import Detached
 hit = lambda: os.kill(os.getpid(), signal.SIGINT)
 class Slow:
     def write(self, text): hit(); time.sleep(0.01); os.write(2, text.encode())
     def flush(self): pass
-def program():
+def program(name):
     if {when!r} == "while its threads end": threading.Thread(target=lambda: (time.sleep(0.3), hit(), time.sleep(60))).start()
     if {when!r} == "while Python ends": atexit.register(hit)
     if {when!r} == "while the last words are printed": sys.stderr = Slow()

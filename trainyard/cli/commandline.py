@@ -1,4 +1,6 @@
-"""The command ``invoke`` of this checkout: Invoke, where whatever goes wrong ends in a sentence and a documented exit code.
+"""The commands ``trainyard`` and ``invoke``: Invoke, where whatever goes wrong ends in a sentence and a documented exit code.
+
+``trainyard`` has Trainyard's verbs wherever it is called; ``invoke`` has what the repository's tasks.py names.
 
 A usage error is 2 and names what was meant; Ctrl-C is 130 from the first instant; what files, disks and networks
 can be is told with its path; a mistake of ours is 70 and says where its traceback was written.
@@ -21,15 +23,20 @@ USAGE = 2
 INTERRUPTED = 130
 
 
-def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run the verbs that a command line names, and end the process."""
+def trainyard() -> NoReturn:
+    """Be the command ``trainyard``."""
+    main(name="trainyard")
+
+
+def main(argv: Sequence[str] | None = None, *, name: str = "invoke") -> NoReturn:
+    """Run the verbs that a command line names, and end the process. ``name`` is that of the command."""
     # Until a verb begins nothing exists that a Ctrl-C could leave behind, and Python's own would show a traceback.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
     _open_streams()
     try:
-        program = _program()
-        program.run(["invoke", *(sys.argv[1:] if argv is None else argv)])
+        program = _program(name)
+        program.run([name, *(sys.argv[1:] if argv is None else argv)])
         code = 0
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else 1 if left.code else 0
@@ -49,6 +56,7 @@ def told(error: BaseException) -> int:
     """Say an error to a person as it deserves and return the exit code."""
     from trainyard.errors import render
     from trainyard.faults import readable
+    from trainyard.spoken import spoken
 
     if isinstance(error, KeyboardInterrupt):
         _say("interrupted")
@@ -60,7 +68,7 @@ def told(error: BaseException) -> int:
     known = readable(error, _logs)
     if isinstance(error, OSError) and error.filename:
         known.hint = known.hint or _moves(error)
-    _say(render(known))
+    _say(spoken(render(known)))
     return known.exit_code
 
 
@@ -98,12 +106,13 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _program() -> Any:
+def _program(name: str) -> Any:
     import contextlib
 
     from invoke.exceptions import Exit, ParseError
     from invoke.program import Program
 
+    from trainyard import __version__, spoken
     from trainyard.config import find_root
 
     class Verbs(Program):
@@ -112,7 +121,7 @@ def _program() -> Any:
         def parse_core(self, argv: Any) -> None:
             with self._usage():
                 super().parse_core(help_first(argv))
-            if not self.args["search-root"].value:
+            if self.namespace is None and not self.args["search-root"].value:
                 self.args["search-root"].value = str(find_root())
 
         def parse_tasks(self) -> None:
@@ -128,12 +137,21 @@ def _program() -> Any:
             try:
                 yield
             except (ParseError, ValueError) as error:
-                raise Exit(usage_problem(self.argv[1:], getattr(self, "collection", None), str(error)), code=USAGE) from None
+                said = usage_problem(self.argv[1:], getattr(self, "collection", None), str(error))
+                raise Exit(spoken.spoken(said), code=USAGE) from None
 
-    from trainyard import __version__
-
+    spoken.typed(name)
     made: Any = Verbs
-    return made(name="Trainyard", binary="invoke", binary_names=["invoke"], version=__version__)
+    return made(name="Trainyard", binary=name, binary_names=[name], version=__version__, namespace=_namespace(name))
+
+
+def _namespace(name: str) -> Any:
+    """Return the verbs of the command ``trainyard``; Invoke looks for those of ``invoke`` in the repository's tasks.py."""
+    if name == "invoke":
+        return None
+    from trainyard.cli.verbs import verbs
+
+    return verbs()
 
 
 def help_first(argv: Sequence[str]) -> list[str]:
@@ -206,6 +224,6 @@ def _flushed(code: int) -> int:
 
 
 if __name__ == "__main__":
-    from trainyard.commandline import main as run  # the verbs import this module by its name: there must be one of it
+    from trainyard.cli.commandline import main as run  # the verbs import this module by its name: there must be one of it
 
     run()

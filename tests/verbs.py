@@ -1,0 +1,103 @@
+"""The verbs of those who work on Trainyard itself: they stand beside the others in this checkout's tasks.py, and in no wheel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.tasks import task
+
+from trainyard.cli.common import explained, verb, words_behind
+from trainyard.config import find_root
+
+
+@task
+@verb
+def test(c: Context) -> int:
+    """Run the tests (or some of them: invoke test -- tests/runs -k words)."""
+    return python("pytest", "-n", "2", "--dist", "worksteal", *words_behind())
+
+
+@task
+@verb
+def check(c: Context) -> int:
+    """Run ruff (lint and format) and mypy over the sources."""
+    return python("ruff", "check", ".") or python("ruff", "format", "--check", "--quiet", ".") or python("mypy")
+
+
+@task
+@verb
+def docs(c: Context) -> int:
+    """Build the pages of docs/ into site/; a warning (a broken link, a page that nothing leads to) is an error."""
+    os.environ["NO_MKDOCS_2_WARNING"] = "1"
+    return python("mkdocs", "build", "--strict")  # not --quiet: it hears no warning then
+
+
+def _bench(module: str, text: str) -> Any:
+    @task
+    @verb
+    def run(c: Context) -> int:
+        return python(module)
+
+    run.__doc__ = text
+    return run
+
+
+bench_start = _bench("bench.start", "Time command -> create, create -> first output, end of training -> pod gone, per engine.")
+bench_engine = _bench("bench.engine", "Time up, up without a change and destroy of the built-in engine against the Pulumi CLI.")
+
+
+@task(
+    help=explained(
+        cases="how many (default: 500)", seed="draw these cases again", engine="builtin or cli (default: all found)",
+        workers="cases side by side (default: 2)",
+    )
+)  # fmt: skip
+@verb
+def faults_crash(c: Context, cases: int = 500, seed: int | None = None, engine: str | None = None, workers: int = 2) -> int:
+    """Kill engine, provider and controller at named and random points against an emulated cloud; no pod may be left."""
+    given = {"--cases": cases, "--seed": seed, "--engine": engine, "--workers": workers}
+    return python("tests.faults.crash", *(word for name, value in given.items() if value is not None for word in (name, str(value))))
+
+
+@task(help=explained(only="the faults whose name holds this text"))
+@verb
+def faults_cloud(c: Context, only: str | None = None) -> int:
+    """Switch on each fault of the emulated cloud in turn; what is left must be nothing, or be said with its price."""
+    return python("tests.faults.cloud", *(("--only", only) if only else ()))
+
+
+@task(
+    help=explained(
+        cases="how many (default: each crossing of a run once)", seed="draws what comes there, and the order", workers="how many at once"
+    )
+)  # fmt: skip
+@verb
+def faults_controller(c: Context, cases: int | None = None, seed: int | None = None, workers: int = 2) -> int:
+    """Let each call of a controller fail in turn while a run is driven; its pod and its result must outlive it."""
+    given = {"--cases": cases, "--seed": seed, "--workers": workers}
+    return python("tests.faults.controller", *(word for name, value in given.items() if value is not None for word in (name, str(value))))
+
+
+def development(ns: Collection) -> None:
+    """Put these verbs beside the others."""
+    for alone in (test, check, docs):
+        ns.add_task(alone)
+    groups = {
+        "bench": {"start": bench_start, "engine": bench_engine},
+        "faults": {"crash": faults_crash, "cloud": faults_cloud, "controller": faults_controller},
+    }
+    for word, tasks in groups.items():
+        group = Collection(word)
+        for name, each in tasks.items():
+            group.add_task(each, name=name)
+        ns.add_collection(group)
+
+
+def python(module: str, *words: str) -> int:
+    """Run a module with this Python in the checkout; return its exit code."""
+    return subprocess.run([sys.executable, "-m", module, *words], cwd=find_root(), check=False).returncode

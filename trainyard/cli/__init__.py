@@ -1,0 +1,1 @@
+"""The commands `trainyard` and `invoke`: verbs, which only turn words into values, and what is around them."""

@@ -1,0 +1,130 @@
+"""What all verbs share: errors become exit codes, words become values, results are shown. Nothing of a verb's own work."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainyard.cli import commandline
+from trainyard.config import find_root
+
+if TYPE_CHECKING:
+    from trainyard.runs.context import CommandContext
+
+
+def verb(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn what a verb raises into a message for a person and a documented exit code."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        commandline.ready()
+        try:
+            code = function(*args, **kwargs)
+            sys.stdout.flush()
+        except BaseException as error:
+            if isinstance(error, SystemExit):
+                raise
+            code = commandline.told(error)
+        if code:
+            sys.exit(code)
+
+    return run
+
+
+def context(*, as_json: bool = False) -> CommandContext:
+    """Return what every verb works with: places, environment, and the way to talk to a person."""
+    from trainyard import config, network
+    from trainyard.runs.context import CommandContext
+    from trainyard.runs.ui import Ui
+
+    ui, root = Ui(json=as_json), find_root()
+    warning = config.env_file_warning(root)
+    if warning:
+        ui.warn(warning)
+    env = config.load_env(root)
+    network.apply(env)
+    return CommandContext(config.places(root), env, ui)
+
+
+def show_json(value: Any) -> None:
+    """Print a value for scripts."""
+    print(json.dumps(value, indent=1, default=str))
+
+
+WORDS = {
+    "stack": "environment (default: local)",
+    "run": "label or user/label",
+    "recipe": "what to train: a folder of templates/ (default: lora)",
+    "data": "a file, a folder, s3://... or hf://... (default: the recipe's sample)",
+    "config": "YAML or JSON file with the recipe's variables",
+    "set": "one variable, e.g. --set lr=1e-4 (may be repeated; wins over --config)",
+    "name": "label of the run (default: the local time)",
+    "json": "print the result as JSON on stdout, everything else on stderr",
+    "ref": "name of the image, e.g. ghcr.io/you/trainyard-trainer:1",
+}
+"""Options that several verbs take."""
+
+
+def explained(*words: str, **more: str) -> dict[str, str]:
+    """Return the help of a verb's options: those of WORDS by name, the others with their text."""
+    return {word: WORDS[word] for word in words} | {name.replace("_", "-"): text for name, text in more.items()}
+
+
+def finish(work: CommandContext, as_json: bool, call: Callable[[], Any]) -> int:
+    """Run something that ends in a summary; print it and return the run's exit code."""
+    summary = call()
+    show_summary(work, summary, as_json)
+    return int(summary["exit_status"])
+
+
+def show_summary(work: CommandContext, summary: Any, as_json: bool) -> None:
+    """Print a run's summary for a person, or as JSON."""
+    if as_json:
+        return show_json(summary)
+    from trainyard.runs.life.finish import sync_line
+    from trainyard.runs.records.summary import last_lines
+
+    for line in last_lines(summary, sync_line(work, summary)):
+        work.ui.say(line)
+
+
+def words_behind() -> list[str]:
+    """Return what stands behind ``--`` on the command line; Invoke keeps it from the tasks."""
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+
+
+def required(value: str | None, message: str, hint: str | None = None) -> str:
+    """Return a word that has to be there; raises UserError where it is not."""
+    from trainyard.errors import UserError
+
+    if value is None:
+        raise UserError(message, hint=hint)
+    return value
+
+
+def optional_path(value: str | None) -> Path | None:
+    """Return a word as a path."""
+    return Path(value) if value else None
+
+
+def positive(option: str, value: Any) -> float | None:
+    """Return an option's number; raises UserError for what is none, or is not above 0."""
+    from math import isfinite
+
+    from trainyard.errors import UserError
+
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if not isfinite(number):
+        raise UserError(f"{option} {value}: this is not a number")
+    if number <= 0:
+        raise UserError(f"{option} {value}: it must be more than 0")
+    return number

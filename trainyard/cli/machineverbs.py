@@ -1,0 +1,91 @@
+"""The verbs about this machine: doctor, the local S3 server, environments of local pods, the trainer image. Parsing only."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from trainyard.cli.common import context, explained, required, show_json, verb
+from trainyard.config import find_root
+from trainyard.spoken import spoken
+
+
+@task(help=explained(stack="check what this stack needs, too"))
+@verb
+def doctor(c: Context, stack: str | None = None) -> int:
+    """Check every tool, port, credential, disk and isolation level, and say what to do. Prints no secret."""
+    from trainyard.doctor.checks import checks, lines
+
+    work = context()
+    found = checks(work.places, work.env, stack)
+    print(spoken("\n".join(lines(found))))
+    return 2 if any(check.status == "fail" for check in found) else 0
+
+
+@task
+@verb
+def store_start(c: Context) -> int:
+    """Start the local S3 server (every verb that needs it does so by itself)."""
+    from trainyard.storage import local
+
+    work = context()
+    settings = local.ensure(work.places)
+    work.ui.say(f"the local S3 server answers at {settings.endpoint}")
+    return 0
+
+
+@task
+@verb
+def store_stop(c: Context) -> int:
+    """Stop the local S3 server; what it holds stays."""
+    from trainyard.storage import local
+
+    work = context()
+    work.ui.say("stopped" if local.stop(work.places) else "it was not running")
+    return 0
+
+
+@task
+@verb
+def store_status(c: Context) -> int:
+    """Show where the local S3 server answers and where its objects lie."""
+    from trainyard.storage import local
+
+    show_json(dataclasses.asdict(local.status(context(as_json=True).places)))
+    return 0
+
+
+@task(help=explained(dry_run="show, remove nothing"))
+@verb
+def venvs_clean(c: Context, dry_run: bool = False) -> int:
+    """Remove the Python environments of local pods that no recipe here and no living pod needs."""
+    from trainyard.recipes import unused
+
+    work = context()
+    found = unused.survey(work.places)
+    gone = [] if dry_run else unused.clean(work.places)
+    work.ui.say("\n".join(unused.lines(found, gone)) or "there are none")
+    return 0
+
+
+@task(help=explained("ref", refresh="ask the registry for the base image's digest again"))
+@verb
+def image_build(c: Context, ref: str | None = None, refresh: bool = False) -> int:
+    """Build the trainer image (linux/amd64) with the Docker of this machine."""
+    from trainyard.pod import image
+
+    image.build(find_root(), required(ref, "say which image: invoke image.build --ref NAME"), refresh=refresh)
+    return 0
+
+
+@task(help=explained("ref"))
+@verb
+def image_push(c: Context, ref: str | None = None) -> int:
+    """Push the trainer image; print the digest and the size for the settings."""
+    from trainyard.pod import image
+
+    reference, gigabytes = image.push(required(ref, "say which image: invoke image.push --ref NAME"))
+    context().ui.say(f"trainyard:image: {reference}\ntrainyard:image_gb: {gigabytes}")
+    return 0

@@ -1,0 +1,213 @@
+"""The verbs about runs: train, follow, end, fetch. Parsing only."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from trainyard.cli.commandline import INTERRUPTED
+from trainyard.cli.common import context, explained, finish, optional_path, positive, required, show_json, show_summary, verb, words_behind
+
+if TYPE_CHECKING:
+    from trainyard.runs.context import CommandContext
+    from trainyard.runs.verbs.train import TrainRequest
+
+
+@task(
+    iterable=["set"],
+    help=explained(
+        "stack", "recipe", "data", "config", "set", "name", "json",
+        hours="length of the lease; training is stopped then (default: the stack's setting, else 2)",
+        budget="dollars after which the training is stopped and saved",
+        yes="send your files to the stack's cloud without being asked",
+        on_bad_row="stop or skip: what happens when rows cannot be trained (the same as --set on_bad_row=...)",
+    ),
+)  # fmt: skip
+@verb
+def train(
+    c: Context, stack: str = "local", recipe: str = "lora", data: str | None = None, config: str | None = None, set: Any = None,
+    name: str | None = None, hours: float | None = None, budget: float | None = None, on_bad_row: str | None = None,
+    yes: bool = False, json: bool = False,
+) -> int:  # fmt: skip
+    """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone."""
+    from trainyard.runs.verbs.train import TrainRequest
+
+    sets = (*(set or ()), *([f"on_bad_row={on_bad_row}"] if on_bad_row else []))
+    request = TrainRequest(
+        stack, recipe, data, optional_path(config), sets, name, positive("--hours", hours), positive("--budget", budget), yes
+    )
+    return _prepare_and_drive(context(as_json=json), request, json)
+
+
+@task(positional=["run"], help=explained("run", "json"))
+@verb
+def attach(c: Context, run: str, json: bool = False) -> int:
+    """Come back to a run: follow it and finish its story; beside a living controller, watch."""
+    from trainyard.runs.verbs.attach import attach as come_back
+
+    work = context(as_json=json)
+    return finish(work, json, lambda: come_back(work, run))
+
+
+@task(
+    positional=["pod"],
+    help=explained(
+        "stack",
+        "json",
+        pod="id or name of the pod (invoke reap --stack NAME --dry-run lists them)",
+        key="private SSH key of that stack",
+    ),
+)
+@verb
+def adopt(c: Context, pod: str, key: str | None = None, stack: str = "local", json: bool = False) -> int:
+    """Take over the run on a pod whose controller is lost: needs the cloud's key and the SSH key, nothing else."""
+    from trainyard.runs.life.drive import drive
+    from trainyard.runs.verbs.adopt import adopt as take_over
+
+    file = Path(required(key, "say which key: invoke adopt POD --stack NAME --key FILE", hint="It is the private SSH key of the stack."))
+    work = context(as_json=json)
+    return finish(work, json, lambda: drive(work, take_over(work, stack, pod, file)))
+
+
+@task(help=explained("json"))
+@verb
+def recover(c: Context, json: bool = False) -> int:
+    """Finish every run that no living process drives."""
+    from trainyard.runs.verbs.attach import recover as finish_all
+
+    work = context(as_json=json)
+    summaries = finish_all(work)
+    if json:
+        show_json(summaries)
+    else:
+        for summary in summaries:
+            show_summary(work, summary, as_json=False)
+        if not summaries:
+            work.ui.say("nothing to recover: every run has ended")
+    return 0 if all(summary["success"] or summary["cancelled"] for summary in summaries) else 1
+
+
+@task(positional=["run"], help=explained("run", "json", now="do not save: end the pod at once"))
+@verb
+def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
+    """End a run: its training saves and stops, what it left is kept, the pod is ended."""
+    from trainyard.runs.verbs.attach import cancel as end_run
+
+    work = context(as_json=json)
+    summary = end_run(work, run, now=now)
+    if summary is not None:
+        show_summary(work, summary, json)
+    return 0
+
+
+@task(help=explained("json"))
+@verb
+def runs(c: Context, json: bool = False) -> int:
+    """List all runs of this checkout, newest last."""
+    from trainyard.runs.verbs.listing import lines, list_runs
+
+    work = context(as_json=json)
+    rows = list_runs(work)
+    if json:
+        show_json(rows)
+    else:
+        work.ui.say("\n".join(lines(rows)))
+    return 0
+
+
+@task(
+    iterable=["set"],
+    help=explained("recipe", "data", "config", "set", "name", "json", stack="stack to rehearse (default: runpod)"),
+)
+@verb
+def rehearse(
+    c: Context, stack: str = "runpod", recipe: str = "lora", data: str | None = None, config: str | None = None, set: Any = None,
+    name: str | None = None, json: bool = False,
+) -> int:  # fmt: skip
+    """Run the whole story of a stack against an emulator of its cloud, with real pods on this machine: costs nothing."""
+    from trainyard import config as settings
+    from trainyard.rehearsal.session import rehearsal
+    from trainyard.runs.context import CommandContext
+    from trainyard.runs.verbs.train import TrainRequest
+
+    here = context(as_json=json)
+    with rehearsal(stack, here.places, here.env) as world:
+        work = CommandContext(settings.places(world.root, world.env), world.env, here.ui)
+        work.ui.say(f"rehearsal  of stack '{stack}' on this machine; the cloud is SIMULATED, nothing is rented")
+        return _prepare_and_drive(work, TrainRequest(stack, recipe, data, optional_path(config), tuple(set or ()), name), json)
+
+
+@task(positional=["run"], help=explained("run", follow="go on until the training ends"))
+@verb
+def logs(c: Context, run: str, follow: bool = False) -> int:
+    """Print a run's log, byte for byte."""
+    from trainyard.runs.verbs.listing import print_log
+
+    return print_log(context(as_json=True), run, follow=follow, out=sys.stdout.buffer)
+
+
+@task(positional=["run"], help=explained("run"), auto_shortflags=False)
+@verb
+def ssh(c: Context, run: str, command: str | None = None) -> int:
+    """Open a shell on a run's pod (or: invoke ssh RUN -- COMMAND)."""
+    from trainyard.runs.verbs.reach import shell
+
+    return shell(context(), run, command or " ".join(words_behind()) or None)
+
+
+@task(positional=["run", "port"], help=explained("run", port="port on the pod", local_port="port here (default: the same)"))
+@verb
+def tunnel(c: Context, run: str, port: str, local_port: str | None = None) -> int:
+    """Forward a local port to a port of the run's pod until Ctrl-C."""
+    from trainyard.runs.verbs.reach import tunnel as forward
+
+    return forward(context(), run, port, local_port)
+
+
+@task(positional=["recipe", "to"], iterable=["set"], help=explained("recipe", "data", "config", "set", to="folder to write"))
+@verb
+def render(c: Context, recipe: str, to: str, data: str | None = None, config: str | None = None, set: Any = None) -> int:
+    """Write a run's bundle into a folder; `sh DIR/run.sh` runs it by hand on any machine."""
+    from trainyard.runs.verbs.train import render_bundle
+
+    work = context()
+    made = render_bundle(work, recipe, data, optional_path(config), tuple(set or ()), Path(to))
+    work.ui.say(f"{to}: bundle {made.sha256[:12]}; run it with: sh {to}/run.sh")
+    return 0
+
+
+@task(
+    positional=["run", "to"],
+    help=explained(
+        run="label, user/label, any key or s3:// URL",
+        to="folder to write",
+        stack="stack whose bucket holds it (default: that of the run where it is known here, else local)",
+        partial="take a result without _SUCCESS too",
+        whole="the files beside the model too (metrics, reports), in the result's own folders",
+    ),
+)
+@verb
+def download(c: Context, run: str, to: str, stack: str | None = None, partial: bool = False, whole: bool = False) -> int:
+    """Fetch a result: parallel, resumable, every file proved by its sha256."""
+    from trainyard.runs.verbs.fetch import fetch
+
+    to = required(to.strip() or None, "DIR is empty: say where the result goes", "To fetch it into this folder: invoke download RUN .")
+    return fetch(context(), stack, run, Path(to), partial=partial, whole=whole)
+
+
+def _prepare_and_drive(work: CommandContext, request: TrainRequest, as_json: bool) -> int:
+    from trainyard.runs.life.drive import drive
+    from trainyard.runs.signals import how, leaving
+    from trainyard.runs.verbs.train import prepare
+
+    try:
+        with leaving():
+            folder = prepare(work, request)
+    except KeyboardInterrupt as left:
+        work.ui.fail(f"interrupted ({how(left)}): nothing was rented")
+        return INTERRUPTED
+    return finish(work, as_json, lambda: drive(work, folder))

@@ -1,0 +1,32 @@
+"""Every verb of a person, by name: what `trainyard` offers, and what a repository's tasks.py hands to `invoke`."""
+
+from __future__ import annotations
+
+from invoke.collection import Collection
+
+from trainyard.cli import machineverbs, runverbs, stackverbs
+
+_ALONE = (
+    runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.runs,
+    runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
+    stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
+    stackverbs.end, stackverbs.reap, stackverbs.audit,
+    machineverbs.doctor,
+)  # fmt: skip
+_GROUPS = {
+    "store": {"start": machineverbs.store_start, "stop": machineverbs.store_stop, "status": machineverbs.store_status},
+    "venvs": {"clean": machineverbs.venvs_clean},
+    "image": {"build": machineverbs.image_build, "push": machineverbs.image_push},
+}
+"""Verbs behind a word, as in store.start."""
+
+
+def verbs() -> Collection:
+    """Return the verbs as a collection of Invoke's, to which a repository may add tasks of its own."""
+    ns = Collection(*_ALONE)
+    for word, tasks in _GROUPS.items():
+        group = Collection(word)
+        for name, task in tasks.items():
+            group.add_task(task, name=name)
+        ns.add_collection(group)
+    return ns
