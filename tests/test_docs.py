@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,13 @@ def test_every_exit_code_is_documented_and_no_other() -> None:
 
 def test_the_readme_is_short_enough_to_be_read() -> None:
     assert len(README.splitlines()) <= 255
+
+
+def test_pages_that_are_made_from_the_code_are_as_the_code_is() -> None:
+    # In a process of its own: Invoke forgets an option's help once it was asked for.
+    done = subprocess.run([sys.executable, "-m", "docs.generate", "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr + "run: invoke docs --write"
 
 
 def test_the_changelog_has_a_place_for_what_is_not_released_yet() -> None:

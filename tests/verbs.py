@@ -29,12 +29,18 @@ def check(c: Context) -> int:
     return python("ruff", "check", ".") or python("ruff", "format", "--check", "--quiet", ".") or python("mypy")
 
 
-@task
+@task(
+    help=explained(
+        write="first make the pages anew that come from the code: commands, the provider's resources",
+        record="first record a run on the stack local for the picture in the README",
+    )
+)  # fmt: skip
 @verb
-def docs(c: Context) -> int:
+def docs(c: Context, write: bool = False, record: bool = False) -> int:
     """Build the pages of docs/ into site/; a warning (a broken link, a page that nothing leads to) is an error."""
     os.environ["NO_MKDOCS_2_WARNING"] = "1"
-    return python("mkdocs", "build", "--strict")  # not --quiet: it hears no warning then
+    code = (python("docs.generate") if write else 0) or (python("docs.record") if record else 0)
+    return code or python("mkdocs", "build", "--strict")  # not --quiet: it hears no warning then
 
 
 def _bench(module: str, text: str) -> Any:

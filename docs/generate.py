@@ -1,0 +1,163 @@
+"""Write the pages of docs/ that are made from the code: ``invoke docs --write``.
+
+A test compares them with the code, so they are never older than it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from invoke.collection import Collection
+
+DOCS = Path(__file__).resolve().parent
+NOTE = "<!-- Made by `invoke docs --write`. Do not edit. -->\n\n"
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each generated page by its name."""
+    return {"commands.md": NOTE + commands(), "provider-reference.md": NOTE + resources()}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write each page that is not as it should be; with ``--check`` only name it, and return 1."""
+    stale = {DOCS / name: text for name, text in pages().items() if not _holds(DOCS / name, text)}
+    for page, text in stale.items():
+        if "--check" not in arguments:
+            page.write_text(text, encoding="utf-8")
+        print(f"{'stale' if '--check' in arguments else 'written'}: docs/{page.name}")
+    return int(bool(stale) and "--check" in arguments)
+
+
+def _holds(page: Path, text: str) -> bool:
+    return page.exists() and page.read_text(encoding="utf-8") == text
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+COMMANDS = """# Commands
+
+Every command with its options; `invoke --help VERB` prints the same. `trainyard` is the same program under another name. Exit codes
+are listed in [Troubleshooting](troubleshooting.md#exit-codes).
+
+"""
+DEVELOPMENT = """
+In a checkout of Trainyard itself there are more, for [those who work on it](../CONTRIBUTING.md):
+
+"""
+
+
+def commands() -> str:
+    """Return the page of the verbs."""
+    from tests.verbs import development
+    from trainyard.cli.verbs import verbs
+
+    ns, extra = verbs(), Collection()
+    development(extra)
+    parts = [COMMANDS, _overview(ns), DEVELOPMENT, _overview(extra)]
+    for each in (ns, extra):
+        contexts = {str(context.name): context for context in each.to_contexts()}
+        parts += [f"\n## {name}\n\n{_sentence(each[name].__doc__)}\n\n" + _usage(name, contexts[name]) for name in each.task_names]
+    return "".join(parts)
+
+
+def _overview(ns: Collection) -> str:
+    return _table(["command", "what it does"], [[f"[`{name}`](#{_anchor(name)})", _sentence(ns[name].__doc__)] for name in ns.task_names])
+
+
+def _usage(name: str, context: Any) -> str:
+    arguments = {argument.name: argument for argument in context.args.values()}.values()
+    line = " ".join(["invoke", name, *(argument.name.upper() for argument in arguments if argument.positional)])
+    rows = [[_option(argument), argument.help or ""] for argument in arguments if not argument.positional or argument.help]
+    return f"```sh\n{line}\n```\n" + ("\n" + _table(["option", "is"], rows) if rows else "")
+
+
+def _option(argument: Any) -> str:
+    if argument.positional:
+        return f"`{argument.name.upper()}`"
+    long, *short = sorted(argument.names, key=len, reverse=True)
+    value = "" if argument.kind is bool else " VALUE"
+    return ", ".join([*(f"`-{name}`" for name in short), f"`--{long.replace('_', '-')}{value}`"])
+
+
+def _anchor(name: str) -> str:
+    return name.replace(".", "")
+
+
+# --- the provider's resources -----------------------------------------------------------------------------------------
+
+RESOURCES = """# Provider reference
+
+The resources of the provider `trainyard`, from its own schema (version {version}).
+
+"""
+
+
+def resources() -> str:
+    """Return the page of the provider's resources."""
+    from trainyard.provider.schema import schema
+
+    document = json.loads(schema())
+    return RESOURCES.format(version=document["version"]) + "\n".join(_resource(token, shape) for token, shape in _sorted(document))
+
+
+def _sorted(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    order = ("Lease", "Pod", "Endpoint", "SshKey", "Bucket", "BucketLifecycle")
+    tokens = sorted(document["resources"], key=lambda token: (*(name != token.rsplit(":", 1)[1] for name in order), token))
+    yield from ((token, document["resources"][token]) for token in tokens)
+
+
+def _resource(token: str, shape: Mapping[str, Any]) -> str:
+    required = set(shape["requiredInputs"])
+    inputs = [
+        [f"`{name}`", _type(value), _default(value, name in required), _notes(value)] for name, value in shape["inputProperties"].items()
+    ]
+    outputs = [[f"`{name}`", _type(value), _notes(value)] for name, value in shape["properties"].items()]
+    return (
+        f"## {token.rsplit(':', 1)[1]}\n\n`{token}`: {_lowered(_sentence(shape['description']))}\n\n"
+        + _table(["input", "type", "default", "is"], inputs)
+        + "\n"
+        + _table(["output", "type", "is"], outputs)
+    )
+
+
+def _type(value: Mapping[str, Any]) -> str:
+    kind = {"string": "text", "integer": "whole number", "boolean": "true or false"}.get(value["type"], value["type"])
+    if kind == "array":
+        return "list of text" if "type" in value["items"] else "list of maps"
+    return "map of text" if kind == "object" else str(kind)
+
+
+def _default(value: Mapping[str, Any], required: bool) -> str:
+    if required:
+        return "required"
+    return f"`{json.dumps(value['default'])}`" if "default" in value else ""
+
+
+def _notes(value: Mapping[str, Any]) -> str:
+    notes = [note for key, note in (("willReplaceOnChanges", "A change replaces it."), ("secret", "Secret.")) if value.get(key)]
+    return " ".join([_sentence(value["description"]), *notes])
+
+
+# --- Markdown ---------------------------------------------------------------------------------------------------------
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def _sentence(text: str | None) -> str:
+    words = " ".join((text or "").split())
+    return words if not words or words.endswith((".", ":", ")")) else words + "."
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
