@@ -50,6 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "shellscript",
         "spoken",
         "secret",
+        "problems",
         "errors",
     ),
 )
@@ -159,6 +160,19 @@ def test_only_engine_provider_and_the_cli_driver_import_pulumi() -> None:
     ]
 
     assert found == []
+
+
+def test_leases_can_be_tried_without_pulumi_engine_or_provider() -> None:
+    files = [*(ROOT / "tests/leases").glob("*.py"), *(ROOT / "trainyard/leases").glob("*.py")]
+    apart = ("pulumi", "trainyard.engine", "trainyard.provider", "trainyard.stacks", "trainyard.program", "tests.provider")
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in files
+        for line, name in imports(path.read_text(encoding="utf-8"))
+        if name.startswith(apart)
+    ]
+
+    assert files and found == []
 
 
 def test_the_program_imports_pulumi_the_typed_resources_and_the_table_of_settings_only() -> None:

@@ -16,7 +16,7 @@ from trainyard.config import PROJECT, places
 from trainyard.engine.plugin import Plugin
 from trainyard.engine.provider import ProviderError
 from trainyard.errors import CloudUnknown, TrainyardError
-from trainyard.provider.problems import Problem
+from trainyard.problems import Problem
 from trainyard.remote.transport import Address
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.pod import ReachablePod

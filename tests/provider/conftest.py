@@ -1,37 +1,23 @@
-"""A world with a clock of its own: waiting takes no time, every wait is on record."""
+"""The bench of leases, with handlers called as an engine would call them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.provider.model_cloud import ModelCloud
-from trainyard.clouds.protocol import PodInfo
-from trainyard.config import Places
-from trainyard.leases.world import Control, OperationWorld
+from tests.leases.bench import FENCE, KEY, LEASE, LeaseBench, new_bench
 from trainyard.provider.call import Call
 from trainyard.provider.handler import ResourceHandler, check
 from trainyard.provider.values import Properties
 
-FENCE, LEASE = "f" * 10, "1" * 10
 SEED = "5a" * 32
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEaJZrlOV5pY6EWL/xSlOVwBMHnRBF34V6QTQjTI88O9"
 
 
 @dataclass
-class Bench:
-    """One machine, one cloud account, one clock."""
-
-    world: OperationWorld
-    cloud: ModelCloud
-    messages: list[str]
-    slept: list[float]
-    at: list[float]
-    during: list[Callable[[], None]] = field(default_factory=list)
-    """Called once each, one at every wait."""
+class Bench(LeaseBench):
+    """A bench on which handlers are called."""
 
     def call(self, name: str = "pod", kind: str = "Pod", *, stack: str = "dev", preview: bool = False) -> Call:
         return Call(self.world, f"urn:pulumi:{stack}::trainyard::trainyard:index:{kind}::{name}", name, preview)
@@ -43,30 +29,8 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    at, slept, messages = [1_800_000_000.0], [], []
-    during: list[Callable[[], None]] = []
-
-    def pause(seconds: float) -> None:
-        slept.append(seconds)
-        at[0] += max(seconds, 0.001)
-        if during:
-            during.pop(0)()
-
-    cloud = ModelCloud(tmp_path / "cloud", lambda: at[0])
-    places = Places(root=tmp_path, home=tmp_path / "home", outside=tmp_path / "outside", settings=tmp_path / "settings")
-    world = OperationWorld({}, places, lambda name: cloud, Control(), lambda text, severity: messages.append(text), lambda: at[0], pause)
-    return Bench(world, cloud, messages, slept, at, during)
-
-
-def lie_once_from(bench: Bench, moment: float) -> None:
-    """Let the first listing at or after a moment be empty, whatever there is: clouds were seen to do that."""
-    real, lies = bench.cloud.list, [True]
-
-    def listing() -> list[PodInfo]:
-        found = real()
-        return [] if bench.at[0] >= moment and lies and lies.pop() else found
-
-    bench.cloud.list = listing  # type: ignore[method-assign]
+    made = new_bench(tmp_path)
+    return Bench(made.world, made.cloud, made.messages, made.slept, made.at, made.during)
 
 
 def pod_inputs(**more: object) -> Properties:

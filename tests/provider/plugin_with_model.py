@@ -10,7 +10,7 @@ from trainyard.provider import main
 
 main.stand_in()
 
-from tests.provider.model_cloud import PLAIN, ModelCloud  # noqa: E402
+from tests.leases.model_cloud import PLAIN, ModelCloud  # noqa: E402
 from trainyard import clouds  # noqa: E402
 
 QUICK = replace(PLAIN, settle=0.3, post_timeout=1.0)

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from tests.provider.conftest import FENCE, Bench, lie_once_from, pod_inputs
-from tests.provider.test_intents import HOLDER, kill
+from tests.leases.bench import FENCE, lie_once_from
+from tests.leases.test_intents import HOLDER, kill
+from tests.provider.conftest import Bench, pod_inputs
 from trainyard.clouds.marker import is_id
 from trainyard.errors import CloudUnknown, RefusedError, StillThere, StoreError
 from trainyard.leases import fence, intents

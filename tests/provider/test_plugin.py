@@ -16,8 +16,9 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 from pulumi.runtime.proto import provider_pb2
 
-from tests.provider.conftest import KEY, SEED
-from tests.provider.model_cloud import ModelCloud
+from tests.leases.bench import KEY
+from tests.leases.model_cloud import ModelCloud
+from tests.provider.conftest import SEED
 from tests.provider.plugin import ROOT, Plugin, init_failed, model_plugin, real_plugin, urn
 from trainyard import __version__
 from trainyard.provider.values import UNKNOWN, Properties, SecretValue, from_wire, to_wire

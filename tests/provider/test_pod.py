@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.provider.conftest import FENCE, LEASE, SEED, Bench, lie_once_from, pod_inputs
+from tests.leases.bench import FENCE, LEASE, lie_once_from
+from tests.provider.conftest import SEED, Bench, pod_inputs
 from trainyard.clouds.marker import parse_name
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, RefusedError, StillThere
 from trainyard.leases import intents, rent

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.provider.model_cloud import PLAIN
+from tests.leases.model_cloud import PLAIN
 from trainyard.clouds.protocol import Account, CostItem
 from trainyard.config import Places
 from trainyard.errors import CloudUnknown, StoreError

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.provider.model_cloud import PLAIN
+from tests.leases.model_cloud import PLAIN
 from trainyard.clouds.absence import listing_pause
 from trainyard.clouds.marker import LONGEST_LEASE, format_time
 from trainyard.clouds.protocol import PodInfo

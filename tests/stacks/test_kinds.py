@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.provider.plugin import real_plugin, urn
+from trainyard import problems
 from trainyard.config import PROJECT, places
 from trainyard.engine import locks
 from trainyard.errors import KINDS, BootFailed, Busy, EngineError, StillThere, TrainyardError, UserError, kind_of
-from trainyard.provider import problems
-from trainyard.provider.endpoint import boot_failure
-from trainyard.provider.problems import Problem
+from trainyard.leases.boot import boot_failure
+from trainyard.problems import Problem
 from trainyard.runs.ui import Ui
 from trainyard.stacks import facade
 from trainyard.stacks.builtin import EventSummary

@@ -6,15 +6,18 @@ Everything here runs with the pod's intent locked. Knows nothing of Pulumi.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from trainyard.clouds.absence import LEAVE, Known, listing_pause, prove
 from trainyard.clouds.marker import PodName, parse_name
-from trainyard.clouds.protocol import Capabilities, Cloud, Offer, PodInfo, PodSpec
+from trainyard.clouds.protocol import Capabilities, Cloud, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, StillThere
+from trainyard.leases import fence, intents
 from trainyard.leases.intents import Intent, accepted
 from trainyard.leases.world import Interrupted, OperationWorld
+from trainyard.remote.keys import HostKey
 
 _FAR = datetime.max.replace(tzinfo=UTC)
 _DEAD = ("exited", "error")
@@ -27,6 +30,70 @@ class Ambiguous(CloudError):
         super().__init__(f"the cloud's answer to the create request was unclear ({cause}), but the pod is there: {info.id}")
         self.info = info
         self.offer = offer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodRequest:
+    """One pod as it is asked for. Times, ids and name are in ``spec``; dollars an hour at most in ``query``."""
+
+    query: OfferQuery
+    spec: PodSpec
+    key: HostKey
+    budget: float | None = None
+    heartbeat_minutes: float | None = None
+    only_offers: tuple[str, ...] | None = None
+    """Ids of the only offers to try, in this order; None: any."""
+    avoid_offers: tuple[str, ...] = ()
+    store: str | None = None
+    bucket: str | None = None
+    """Where it is written that the environment is closed."""
+
+    def spec_for(self, offer: Offer) -> PodSpec:
+        """Return the pod with what its watchdog and a second machine have to know of it."""
+        # The fingerprint travels with the pod, so that a second machine can pin it too.
+        env = {**self.spec.env, "TRAINYARD_HOST_KEY": self.key.public, "TRAINYARD_PRICE": f"{offer.price_per_hour:.6f}"}
+        if self.budget is not None:
+            env["TRAINYARD_BUDGET"] = f"{self.budget:.2f}"
+        if self.heartbeat_minutes:
+            env["TRAINYARD_HEARTBEAT_MINUTES"] = f"{self.heartbeat_minutes:g}"
+        return replace(self.spec, env=env, host_key=self.key.private_pem)
+
+
+def obtain(world: OperationWorld, cloud: Cloud, request: PodRequest) -> tuple[PodInfo, Offer | None]:
+    """Return the pod: the one that an earlier attempt left (without an offer), else a new one with the offer that was taken.
+
+    Raises RefusedError under a closed lease or fence, else what create() raises.
+    """
+    spec, limit = request.spec, request.query.max_price
+    with _hold(world, spec.name) as intent:
+        fence.refuse_if_closed(world, spec.fence_id, spec.lease_id, request.store, request.bucket)
+        left = find(world, cloud, intent, spec.name)
+        if left is not None and not too_dear(left, limit):
+            world.info(f"adopted {left.id}, which an earlier attempt had created")
+            return left, None
+        if left is not None:
+            end_too_dear(world, cloud, intent, left, limit)
+        return create(world, cloud, intent, _offers(cloud, request), request.spec_for, limit)
+
+
+def look_up(world: OperationWorld, cloud: Cloud, name: str) -> PodInfo | None:
+    """Return the pod of a name, None when it is proved that there is none and will be none."""
+    with _hold(world, name) as intent:
+        return find(world, cloud, intent, name)
+
+
+def _hold(world: OperationWorld, name: str) -> AbstractContextManager[Intent]:
+    return intents.hold(
+        world.places.intents, name, world.time(), world.sleep, lambda: world.info(f"another process is creating {name}: waiting for it")
+    )
+
+
+def _offers(cloud: Cloud, request: PodRequest) -> list[Offer]:
+    offers = [offer for offer in cloud.offers(request.query) if offer.id not in request.avoid_offers]
+    if request.only_offers is None:
+        return offers
+    by_id = {offer.id: offer for offer in offers}
+    return [by_id[id] for id in request.only_offers if id in by_id]
 
 
 def find(world: OperationWorld, cloud: Cloud, intent: Intent, name: str) -> PodInfo | None:

@@ -1,7 +1,7 @@
-"""What a resource operation may touch: clock, sleep, settings, clouds, the engine's log; and when it has to stop.
+"""What an operation on leases may touch: clock, sleep, settings, clouds, a log; and when it has to stop.
 
 Two things end an operation early. *Cancel* (the user pressed Ctrl-C): waiting stops, what was begun is
-finished and reported. *Orphaned* (the engine died): nothing new is asked of any cloud, neither a create
+finished and reported. *Orphaned* (whoever asked for it died): nothing new is asked of any cloud, neither a create
 nor a terminate; only the request in flight is finished and written down.
 """
 
@@ -15,25 +15,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trainyard.errors import EngineError
+from trainyard.errors import TrainyardError
 
 if TYPE_CHECKING:
     from trainyard.clouds.protocol import Cloud
     from trainyard.config import Places
 
 CONTROLLER = "TRAINYARD_CONTROLLER"
-"""Names the process whose command started the engine (tasks set it; plain ``pulumi`` does not)."""
+"""Variable that names the process whose command the operation serves; without it none is looked for."""
 
 Severity = Literal["debug", "info", "warning", "error"]
 
 
-class Interrupted(EngineError):
+class Interrupted(TrainyardError):
     """The operation was stopped from outside before it was done; what exists is on record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The two ways in which the whole plugin is told to stop."""
+    """The two ways in which everything at work in a process is told to stop."""
 
     cancelled: threading.Event = field(default_factory=threading.Event)
     orphaned: threading.Event = field(default_factory=threading.Event)
@@ -46,7 +46,7 @@ class Control:
         self.changed.set()
 
     def orphan(self) -> None:
-        """The engine is gone: begin nothing any more."""
+        """Whoever asked is gone: begin nothing any more."""
         self.orphaned.set()
         self.changed.set()
 
@@ -65,7 +65,7 @@ class OperationWorld:
     """Replaces waiting in tests; None waits for real."""
 
     def sleep(self, seconds: float) -> None:
-        """Wait; raises Interrupted at once when the plugin is told to stop."""
+        """Wait; raises Interrupted at once when told to stop."""
         self.go_on("waiting")
         if self.pause is not None:
             self.pause(seconds)
@@ -74,20 +74,20 @@ class OperationWorld:
         self.go_on("waiting")
 
     def go_on(self, doing: str) -> None:
-        """Raise Interrupted when the plugin was cancelled or its engine died."""
+        """Raise Interrupted when cancelled or orphaned."""
         self.allowed(doing)
         if self.control.cancelled.is_set():
             raise Interrupted(f"cancelled while {doing}")
 
     def allowed(self, doing: str) -> None:
-        """Raise Interrupted when the engine died: whoever comes next must find things as they are."""
+        """Raise Interrupted when whoever asked for it died: the next one must find things as they are."""
         if self.control.orphaned.is_set():
-            raise Interrupted(f"the engine went away before {doing}")
+            raise Interrupted(f"whoever asked for it went away before {doing}")
 
     def asked_for(self, doing: str) -> None:
         """Raise Interrupted when the command that began this operation has died: nobody would follow what it makes.
 
-        An engine outlives its killed controller; a destroy may by then have found nothing and said so.
+        An operation outlives a killed command; a destroy may by then have found nothing and said so.
         """
         pid = self.env.get(CONTROLLER, "")
         if pid.isdigit() and not _lives(int(pid)):

@@ -7,12 +7,11 @@ environment and of its runs. A lease with ``hours`` belongs to one pod and names
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
-from trainyard.clouds import absence
-from trainyard.clouds.marker import LONGEST_LEASE, format_time, is_id, new_id, parse_time
-from trainyard.errors import CloudError, RefusedError, TrainyardError
-from trainyard.leases import fence, intents, sweep
+from trainyard.clouds.marker import LONGEST_LEASE, format_time, is_id, parse_time
+from trainyard.errors import CloudError, RefusedError
+from trainyard.leases import ending, fence, terms
+from trainyard.leases.terms import LeaseTerms
 from trainyard.provider import model
 from trainyard.provider.call import Call
 from trainyard.provider.handler import CheckFailed, ReadResult, ResourceDiff, ResourceHandler
@@ -93,10 +92,8 @@ def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, pl
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     """Make the id, turn hours into stop and end, and make the folder of intents."""
     given = model.parse(LeaseInputs, inputs)
-    lease_id = new_id()
-    intents.make_folder(call.world.places.intents, lease_id)
-    start = _clock(call, given)
-    return lease_id, _outputs(given, lease_id, start, closed=False)
+    lease = terms.begin(call.world, given.cloud, given.fence_id, given.hours, given.rescue_minutes)
+    return lease.lease_id, _outputs(lease, given.budget, closed=False)
 
 
 def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
@@ -119,53 +116,25 @@ def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Pro
     start = parse_time(str(outputs.get("start")))
     if start is None:
         raise CloudError(f"lease {id} has no readable start in state")
-    moved = _outputs(given, id, start, closed=bool(outputs.get("closed")))
-    end = parse_time(str(moved["end"]))
-    if end is not None and end.timestamp() <= call.world.time():
+    moved = terms.terms(id, given.fence_id, start, given.hours, given.rescue_minutes)
+    if moved.end is not None and moved.end.timestamp() <= call.world.time():
         raise RefusedError(
-            f"with hours: {given.hours} the lease would have ended at {moved['end']} already", hint="Use destroy to end the pod now."
+            f"with hours: {given.hours} the lease would have ended at {format_time(moved.end)} already",
+            hint="Use destroy to end the pod now.",
         )
-    return moved
+    return _outputs(moved, given.budget, closed=bool(outputs.get("closed")))
 
 
 def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None:
     """Close, wait for living creators, end what intents name, sweep the cloud, trust only a proven absence."""
     given = model.parse(LeaseInputs, inputs)
-    world, root, is_fence = call.world, call.world.places.intents, given.fence_id is None
-    fence.close_here(world, id)
-    unclosed = _close_in_bucket(call, id, given) if is_fence else None
-    cloud = world.open_cloud(given.cloud)
-    known = sweep.remember(root, id, cloud.capabilities, is_fence=is_fence, time=world.time, sleep=world.sleep, say=world.info)
-    proof = absence.prove(
-        cloud, [absence.Known(pod_id) for pod_id in known.ids], lambda pod: pod.lease_id == id or (is_fence and pod.fence_id == id),
-        trusted_from=known.trusted_from, time=world.time, sleep=world.sleep, allowed=world.allowed,
-    )  # fmt: skip
-    proof.require("Run destroy again; the lease's end and the reaper end it otherwise.")
-    if ended := sum(gone.here for gone in proof.ended):
-        world.info(f"ended {ended} pod{'s' if ended > 1 else ''} of {'environment' if is_fence else 'lease'} {id}")
-    if unclosed is not None:
-        raise unclosed
-    intents.remove_folder(root, id)
-
-
-def _close_in_bucket(call: Call, id: str, given: LeaseInputs) -> TrainyardError | None:
-    """A store that is down must not keep pods alive: sweep first, complain afterwards."""
-    try:
-        fence.close_in_bucket(call.world, id, given.store, given.bucket)
-    except TrainyardError as error:
-        call.world.warn(f"the bucket cannot be told that environment {id} is closed: {error}")
-        return error
-    return None
+    ending.end_lease(call.world, given.cloud, id, is_fence=given.fence_id is None, store=given.store, bucket=given.bucket)
 
 
 def _over(call: Call, outputs: Properties) -> str | None:
     """Return why the lease cannot hold a pod any more, None while it can."""
     lease_id, end = str(outputs.get("lease_id")), parse_time(str(outputs.get("end")))
-    if outputs.get("closed") or fence.is_closed(call.world.places, lease_id):
-        return "was closed by a destroy"
-    if end is not None and end.timestamp() <= call.world.time():
-        return f"ended at {outputs.get('end')}"
-    return None
+    return "was closed by a destroy" if outputs.get("closed") else terms.over(call.world, lease_id, end)
 
 
 def _refuse_unless_markers_change(call: Call, outputs: Properties, before: Properties, after: Properties) -> None:
@@ -178,23 +147,14 @@ def _refuse_unless_markers_change(call: Call, outputs: Properties, before: Prope
         )
 
 
-def _clock(call: Call, given: LeaseInputs) -> datetime:
-    """The cloud's clock decides when a lease is over, so it also says when one begins."""
-    if given.hours is None:
-        return datetime.fromtimestamp(call.world.time(), UTC)
-    return call.world.open_cloud(given.cloud).now()
-
-
-def _outputs(given: LeaseInputs, lease_id: str, start: datetime, *, closed: bool) -> Properties:
-    stop = None if given.hours is None else start + timedelta(hours=given.hours)
-    end = None if stop is None else stop + timedelta(minutes=given.rescue_minutes)
+def _outputs(lease: LeaseTerms, budget: float | None, *, closed: bool) -> Properties:
     return {
-        "lease_id": lease_id,
-        "fence_id": given.fence_id or lease_id,
-        "start": format_time(start),
-        "stop": format_time(stop) if stop else None,
-        "end": format_time(end) if end else None,
-        "budget": given.budget,
+        "lease_id": lease.lease_id,
+        "fence_id": lease.fence_id,
+        "start": format_time(lease.start),
+        "stop": format_time(lease.stop) if lease.stop else None,
+        "end": format_time(lease.end) if lease.end else None,
+        "budget": budget,
         "closed": closed,
     }
 

@@ -7,16 +7,15 @@ old one deleted first; a moved deadline or another price limit does not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from trainyard.clouds import marker
-from trainyard.clouds.absence import LEAVE
 from trainyard.clouds.marker import PodName
 from trainyard.clouds.protocol import Cloud, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.config import slug
-from trainyard.errors import CloudError, StillThere
-from trainyard.leases import fence, intents, rent
+from trainyard.errors import CloudError
+from trainyard.leases import ending, rent
+from trainyard.leases.rent import PodRequest
 from trainyard.pod.boot import boot_command, starts_watchdog_itself
 from trainyard.provider import model
 from trainyard.provider.call import Call
@@ -82,7 +81,6 @@ class PodOutputs:
 
 NOT_HASHED = frozenset({"lease_id", "fence_id"})
 """Parts of the name in their own right."""
-_ASK_AGAIN = 15.0
 
 
 def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
@@ -108,22 +106,13 @@ def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, pl
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     """Adopt what an earlier attempt left, else rent."""
     given, name = _given(inputs)
-    world, cloud = call.world, call.world.open_cloud(given.cloud)
+    cloud = call.world.open_cloud(given.cloud)
     hostkey.warm()  # the endpoint will look at the pod's
-    with _intent(call, name) as intent:
-        fence.refuse_if_closed(world, given.fence_id, given.lease_id, given.store, given.bucket)
-        found = rent.find(world, cloud, intent, name)
-        if found is not None and rent.too_dear(found, given.max_price):
-            rent.end_too_dear(world, cloud, intent, found, given.max_price)
-        elif found is not None:
-            world.info(f"adopted {found.id}, which an earlier attempt had created")
-            return found.id, _outputs(cloud, given, name, found, None)
-        offers = _offers(cloud, given)
-        try:
-            info, offer = rent.create(world, cloud, intent, offers, lambda offer: _spec(given, name, offer), given.max_price)
-        except rent.Ambiguous as error:
-            raise Partial(error.info.id, _outputs(cloud, given, name, error.info, error.offer), [error.message]) from error
-        return info.id, _outputs(cloud, given, name, info, offer)
+    try:
+        info, offer = rent.obtain(call.world, cloud, _request(given, name))
+    except rent.Ambiguous as error:
+        raise Partial(error.info.id, _outputs(cloud, given, name, error.info, error.offer), [error.message]) from error
+    return info.id, _outputs(cloud, given, name, info, offer)
 
 
 def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
@@ -158,23 +147,7 @@ def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Pro
 
 def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None:
     """End the pod and wait until the cloud says that it is gone or going."""
-    world, cloud = call.world, call.world.open_cloud(_cloud_name(inputs))
-    until, pause, ask_at = world.time() + LEAVE, 0.05, world.time()
-    while True:
-        if world.time() >= ask_at:
-            world.allowed(f"ending {id}")
-            cloud.terminate(id)
-            ask_at = world.time() + _ASK_AGAIN
-            if pause > 0.05:
-                world.info(f"pod {id} is still there, though {cloud.name} was asked to end it: asked again")
-        info = cloud.get(id)
-        if info is None or info.status == "terminating":
-            return
-        if world.time() >= until:
-            price = f", ${info.price_per_hour:.2f} per hour" if info.price_per_hour is not None else ""
-            raise StillThere(f"pod {id} is still there ({info.raw_status}{price})", hint="Run destroy again.")
-        world.sleep(pause)
-        pause = min(2 * pause, 3.0)
+    ending.end_pod(call.world, call.world.open_cloud(_cloud_name(inputs)), id)
 
 
 def _read_pending(call: Call, inputs: Properties) -> ReadResult:
@@ -182,18 +155,10 @@ def _read_pending(call: Call, inputs: Properties) -> ReadResult:
         return ReadResult("", {}, inputs)
     given, name = _given(inputs)
     cloud = call.world.open_cloud(given.cloud)
-    with _intent(call, name) as intent:
-        found = rent.find(call.world, cloud, intent, name)
+    found = rent.look_up(call.world, cloud, name)
     if found is None:
         return ReadResult("", {}, inputs)
     return ReadResult(found.id, _outputs(cloud, given, name, found, None), inputs)
-
-
-def _intent(call: Call, name: str) -> AbstractContextManager[intents.Intent]:
-    world = call.world
-    return intents.hold(
-        world.places.intents, name, world.time(), world.sleep, lambda: world.info(f"another process is creating {name}: waiting for it")
-    )
 
 
 def _failures(values: Properties) -> list[CheckFailure]:
@@ -253,7 +218,7 @@ def _seed(text: str) -> bytes | None:
     return seed if len(seed) >= 16 else None
 
 
-def _offers(cloud: Cloud, given: PodInputs) -> list[Offer]:
+def _request(given: PodInputs, name: str) -> PodRequest:
     query = OfferQuery(
         gpus=given.gpus,
         gpu_count=given.gpu_count,
@@ -266,24 +231,7 @@ def _offers(cloud: Cloud, given: PodInputs) -> list[Offer]:
         min_vram_gb=given.min_vram_gb,
         volume=given.volume,
     )
-    offers = [offer for offer in cloud.offers(query) if offer.id not in (given.avoid_offers or ())]
-    if given.only_offers is None:
-        return offers
-    by_id = {offer.id: offer for offer in offers}
-    return [by_id[id] for id in given.only_offers if id in by_id]
-
-
-def _spec(given: PodInputs, name: str, offer: Offer) -> PodSpec:
-    key = host_key(_seed(given.host_key_seed) or b"", name)
-    env = dict(given.env)
-    # The fingerprint travels with the pod, so that a second machine can pin it too.
-    env["TRAINYARD_HOST_KEY"] = key.public
-    env["TRAINYARD_PRICE"] = f"{offer.price_per_hour:.6f}"
-    if given.budget is not None:
-        env["TRAINYARD_BUDGET"] = f"{given.budget:.2f}"
-    if given.heartbeat_minutes:
-        env["TRAINYARD_HEARTBEAT_MINUTES"] = f"{given.heartbeat_minutes:g}"
-    return PodSpec(
+    spec = PodSpec(
         name=name,
         fence_id=given.fence_id,
         lease_id=given.lease_id,
@@ -294,11 +242,21 @@ def _spec(given: PodInputs, name: str, offer: Offer) -> PodSpec:
         disk_gb=given.disk_gb,
         volume=given.volume,
         ports=given.ports,
-        env=env,
+        env=given.env,
         public_key=given.public_key,
-        host_key=key.private_pem,
         boot=() if starts_watchdog_itself(given.image) else boot_command(),
         registry=given.registry,
+    )
+    return PodRequest(
+        query=query,
+        spec=spec,
+        key=host_key(_seed(given.host_key_seed) or b"", name),
+        budget=given.budget,
+        heartbeat_minutes=given.heartbeat_minutes,
+        only_offers=given.only_offers,
+        avoid_offers=given.avoid_offers or (),
+        store=given.store,
+        bucket=given.bucket,
     )
 
 

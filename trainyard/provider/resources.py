@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pulumi
 
+from trainyard import problems
 from trainyard.errors import UserError
-from trainyard.provider import problems
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -18,11 +18,10 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.struct_pb2 import Struct
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
-from trainyard import __version__
+from trainyard import __version__, problems
 from trainyard.errors import TrainyardError, UserError, outside
 from trainyard.leases.world import Control, Interrupted, OperationWorld
 from trainyard.provider import handler as handlers
-from trainyard.provider import problems
 from trainyard.provider.call import Call
 from trainyard.provider.handler import CheckFailed, Partial, ResourceDiff, ResourceHandler
 from trainyard.provider.values import Properties, from_wire, to_wire

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from trainyard.provider.problems import Problem
+from trainyard.problems import Problem
 from trainyard.stacks.child import ChildExit, run_child
 from trainyard.stacks.environ import child_env
 from trainyard.stacks.model import Event, OnEvent, Operation, OperationOutcome, Stack

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from trainyard.provider import problems
+from trainyard import problems
 
 # Pulumi's own rule, which the built-in engine shares: the first signal stops new steps and awaits
 # the running ones, so that a pod in creation is recorded.

@@ -15,7 +15,7 @@ from trainyard.config import PROJECT, Places, settings_file
 from trainyard.engine import locks
 from trainyard.engine.secrets import Crypter
 from trainyard.errors import EngineError, TrainyardError, UserError
-from trainyard.provider.problems import Problem
+from trainyard.problems import Problem
 from trainyard.stacks import builtin, cli, installed
 from trainyard.stacks.model import EngineName, Event, OnEvent, Operation, OperationOutcome, Stack
 from trainyard.stacks.passphrase import passphrase

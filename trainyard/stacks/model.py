@@ -9,7 +9,7 @@ from typing import Literal
 
 from trainyard.config import Places
 from trainyard.errors import KINDS, StillThere, TrainyardError
-from trainyard.provider.problems import Problem
+from trainyard.problems import Problem
 
 EngineName = Literal["cli", "builtin"]
 Operation = Literal["preview", "up", "refresh", "destroy"]

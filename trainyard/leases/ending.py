@@ -1,0 +1,65 @@
+"""End one pod, or all that lies under a lease: asked for until the cloud itself says so."""
+
+from __future__ import annotations
+
+from trainyard.clouds import absence
+from trainyard.clouds.absence import LEAVE
+from trainyard.clouds.protocol import Cloud
+from trainyard.errors import StillThere, TrainyardError
+from trainyard.leases import fence, intents, sweep
+from trainyard.leases.world import OperationWorld
+
+_ASK_AGAIN = 15.0
+
+
+def end_pod(world: OperationWorld, cloud: Cloud, pod_id: str) -> None:
+    """End a pod and wait until the cloud says that it is gone or going; raises StillThere when it does not go."""
+    until, pause, ask_at = world.time() + LEAVE, 0.05, world.time()
+    while True:
+        if world.time() >= ask_at:
+            world.allowed(f"ending {pod_id}")
+            cloud.terminate(pod_id)
+            ask_at = world.time() + _ASK_AGAIN
+            if pause > 0.05:
+                world.info(f"pod {pod_id} is still there, though {cloud.name} was asked to end it: asked again")
+        info = cloud.get(pod_id)
+        if info is None or info.status == "terminating":
+            return
+        if world.time() >= until:
+            price = f", ${info.price_per_hour:.2f} per hour" if info.price_per_hour is not None else ""
+            raise StillThere(f"pod {pod_id} is still there ({info.raw_status}{price})", hint="Run destroy again.")
+        world.sleep(pause)
+        pause = min(2 * pause, 3.0)
+
+
+def end_lease(world: OperationWorld, cloud_name: str, id: str, *, is_fence: bool, store: str | None, bucket: str | None) -> None:
+    """Close a lease, wait for living creators, end what intents name, sweep the cloud, trust only a proven absence.
+
+    ``is_fence``: every lease under it, too. Raises StillThere when something may be left, the store's error when all is
+    gone and only the bucket could not be told; both keep what is on record, for the next try.
+    """
+    root = world.places.intents
+    fence.close_here(world, id)
+    unclosed = _close_in_bucket(world, id, store, bucket) if is_fence else None
+    cloud = world.open_cloud(cloud_name)
+    known = sweep.remember(root, id, cloud.capabilities, is_fence=is_fence, time=world.time, sleep=world.sleep, say=world.info)
+    proof = absence.prove(
+        cloud, [absence.Known(pod_id) for pod_id in known.ids], lambda pod: pod.lease_id == id or (is_fence and pod.fence_id == id),
+        trusted_from=known.trusted_from, time=world.time, sleep=world.sleep, allowed=world.allowed,
+    )  # fmt: skip
+    proof.require("Run destroy again; the lease's end and the reaper end it otherwise.")
+    if ended := sum(gone.here for gone in proof.ended):
+        world.info(f"ended {ended} pod{'s' if ended > 1 else ''} of {'environment' if is_fence else 'lease'} {id}")
+    if unclosed is not None:
+        raise unclosed
+    intents.remove_folder(root, id)
+
+
+def _close_in_bucket(world: OperationWorld, id: str, store: str | None, bucket: str | None) -> TrainyardError | None:
+    """A store that is down must not keep pods alive: sweep first, complain afterwards."""
+    try:
+        fence.close_in_bucket(world, id, store, bucket)
+    except TrainyardError as error:
+        world.warn(f"the bucket cannot be told that environment {id} is closed: {error}")
+        return error
+    return None
