@@ -54,7 +54,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "errors",
     ),
 )
-BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server", "starter"}
+BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server"}
 # The S3 server's program; the way to uv with pip's settings, for recipes' environments.
 MAY_IMPORT_SETUP = {"trainyard/storage/local.py", "trainyard/recipes/venvs.py"}
 MAY_IMPORT_PULUMI = ("trainyard/engine/", "trainyard/provider/", "trainyard/stacks/cli.py", "trainyard/program/")

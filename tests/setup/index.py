@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import http.server
 import io
-import json
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -23,13 +22,9 @@ class Index:
     login: str | None = None
     url: str = ""
 
-    def add_page(self, path: str, names_and_urls: dict[str, str], *, as_json: bool = False) -> None:
-        if as_json:
-            body = json.dumps({"files": [{"filename": name, "url": url} for name, url in names_and_urls.items()]}).encode()
-            self.files[path] = ("application/vnd.pypi.simple.v1+json", body)
-        else:
-            anchors = "".join(f'<a href="{url}#sha256=00">{name}</a><br/>' for name, url in names_and_urls.items())
-            self.files[path] = ("text/html", f"<!DOCTYPE html><html><body>{anchors}</body></html>".encode())
+    def add_page(self, path: str, names_and_urls: dict[str, str]) -> None:
+        anchors = "".join(f'<a href="{url}">{name}</a><br/>' for name, url in names_and_urls.items())
+        self.files[path] = ("text/html", f"<!DOCTYPE html><html><body>{anchors}</body></html>".encode())
 
 
 @contextlib.contextmanager
@@ -70,6 +65,11 @@ def uv_wheel(version: str) -> tuple[bytes, str]:
     """Return (content, sha256) of a wheel whose uv prints its version."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(f"uv-{version}.data/scripts/uv", f"#!/bin/sh\necho uv {version}\n")
+        program = zipfile.ZipInfo(f"uv-{version}.data/scripts/uv")
+        program.external_attr = 0o100755 << 16
+        archive.writestr(program, f"#!/bin/sh\necho uv {version}\n")
+        archive.writestr(f"uv-{version}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: uv\nVersion: {version}\n")
+        archive.writestr(f"uv-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: py3-none-any\n")
+        archive.writestr(f"uv-{version}.dist-info/RECORD", "")
     content = buffer.getvalue()
     return content, hashlib.sha256(content).hexdigest()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainyard.setup.console import WRONG_MACHINE, SetupError
-from trainyard.setup.pipsettings import PipSettings, config_files, read, uv_arguments, uv_environment
+from trainyard.setup.pipsettings import config_files, for_uv, read
 
 
 def write(path: Path, text: str) -> Path:
@@ -22,14 +22,20 @@ def test_a_later_file_and_then_the_environment_wins(tmp_path: Path) -> None:
 
     found = read({"PIP_TIMEOUT": "9", "PIP_EXTRA_INDEX_URL": "http://x/ http://y/"}, [one, tmp_path / "absent", two])
 
-    assert found == PipSettings("http://two/", ("http://x/", "http://y/"), cert="/one.pem", trusted_hosts=("a", "b"), timeout="9")
+    assert found == {
+        "index-url": "http://two/",
+        "extra-index-url": "http://x/ http://y/",
+        "cert": "/one.pem",
+        "trusted-host": "a\nb",
+        "timeout": "9",
+    }
 
 
 def test_the_section_of_install_wins_over_global_whichever_file_it_is_in(tmp_path: Path) -> None:
     one = write(tmp_path / "one", "[install]\nindex-url = http://install/\n")
     two = write(tmp_path / "two", "[global]\nindex-url = http://global/\n")
 
-    assert read({}, [one, two]).index == "http://install/"
+    assert read({}, [one, two])["index-url"] == "http://install/"
 
 
 def test_pip_reads_no_file_at_all_when_told_so(tmp_path: Path) -> None:
@@ -54,18 +60,21 @@ def test_a_file_that_is_no_pip_conf_is_named(tmp_path: Path) -> None:
 
 
 def test_uv_gets_every_setting_in_its_own_words(tmp_path: Path) -> None:
-    settings = PipSettings(
-        index="http://index/",
-        extra=("http://x/", "http://y/"),
-        find_links=(str(tmp_path), str(tmp_path / "absent"), "http://links/"),
-        cert="/ca.pem",
-        client_cert="/me.pem",
-        proxy="proxy:3128",
-        trusted_hosts=("a", "b:1"),
-        timeout="7",
+    conf = write(
+        tmp_path / "pip.conf",
+        f"""[global]
+index-url = http://index/
+extra-index-url = http://x/ http://y/
+find-links = {tmp_path} {tmp_path / "absent"} http://links/
+cert = /ca.pem
+client-cert = /me.pem
+proxy = proxy:3128
+trusted-host = a b:1
+timeout = 7
+""",
     )
 
-    found = uv_environment(settings, {"PATH": "/bin"})
+    found, arguments = for_uv({"PATH": "/bin"}, [conf])
 
     assert found == {
         "PATH": "/bin",
@@ -80,30 +89,31 @@ def test_uv_gets_every_setting_in_its_own_words(tmp_path: Path) -> None:
         "UV_INSECURE_HOST": "a b:1",
         "UV_HTTP_TIMEOUT": "7",
     }
+    assert arguments == []
 
 
 @pytest.mark.parametrize(
-    ("settings", "env"),
+    ("setting", "env"),
     [
-        (PipSettings(index="http://pip/"), {"UV_DEFAULT_INDEX": "http://uv/"}),
-        (PipSettings(index="http://pip/"), {"UV_INDEX_URL": "http://uv/"}),
-        (PipSettings(extra=("http://pip/",)), {"UV_INDEX": "http://uv/"}),
-        (PipSettings(proxy="http://pip/"), {"all_proxy": "http://uv/"}),
-        (PipSettings(cert="/pip.pem"), {"SSL_CERT_FILE": "/uv.pem"}),
+        ("index-url = http://pip/", {"UV_DEFAULT_INDEX": "http://uv/"}),
+        ("index-url = http://pip/", {"UV_INDEX_URL": "http://uv/"}),
+        ("extra-index-url = http://pip/", {"UV_INDEX": "http://uv/"}),
+        ("proxy = http://pip/", {"all_proxy": "http://uv/"}),
+        ("cert = /pip.pem", {"SSL_CERT_FILE": "/uv.pem"}),
     ],
 )
-def test_what_the_user_set_for_uv_or_for_every_program_stays(settings: PipSettings, env: dict[str, str]) -> None:
-    found = uv_environment(settings, env)
+def test_what_the_user_set_for_uv_or_for_every_program_stays(tmp_path: Path, setting: str, env: dict[str, str]) -> None:
+    found, _ = for_uv(env, [write(tmp_path / "pip.conf", f"[global]\n{setting}\n")])
 
     assert {name: value for name, value in found.items() if name != "UV_SYSTEM_CERTS"} == env
 
 
 def test_what_would_weaken_the_pins_does_not_reach_uv() -> None:
-    found = uv_environment(PipSettings(), {"UV_NO_VERIFY_HASHES": "1", "UV_PYTHON": "3.9", "UV_SYSTEM_PYTHON": "1", "UV_OFFLINE": "1"})
+    found, _ = for_uv({"UV_NO_VERIFY_HASHES": "1", "UV_PYTHON": "3.9", "UV_SYSTEM_PYTHON": "1", "UV_OFFLINE": "1"}, [])
 
     assert found == {"UV_OFFLINE": "1", "UV_SYSTEM_CERTS": "true"}
 
 
 @pytest.mark.parametrize(("value", "arguments"), [("true", ["--no-index"]), ("1", ["--no-index"]), ("off", []), ("", [])])
 def test_no_index_is_an_argument(value: str, arguments: list[str]) -> None:
-    assert uv_arguments(read({"PIP_NO_INDEX": value}, [])) == arguments
+    assert for_uv({"PIP_NO_INDEX": value}, [])[1] == arguments

@@ -98,8 +98,7 @@ def _wait_for(guard: int, path: Path, on_line: OnLine) -> None:
 
 
 def _build(lock: Path, path: Path, guard: int, imports: Sequence[str], on_line: OnLine, env: Mapping[str, str]) -> None:
-    settings = pipsettings.read(env, pipsettings.config_files(env, Path.home()))
-    surroundings = pipsettings.uv_environment(settings, {name: value for name, value in env.items() if name not in _DROPPED})
+    surroundings, more = pipsettings.for_uv({name: value for name, value in env.items() if name not in _DROPPED})
     uv, python, began = _find_uv(), path / "bin" / "python", time.monotonic()
     name = f"{lock.parent.name}/{lock.name}"
 
@@ -114,7 +113,7 @@ def _build(lock: Path, path: Path, guard: int, imports: Sequence[str], on_line: 
         shutil.rmtree(path)
     step("making the environment", uv, "venv", "--quiet", "--no-python-downloads", "--python", sys.executable, path)
     install: list[str | Path] = [uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", python, "-r", lock]
-    step("installing the packages", *install, *pipsettings.uv_arguments(settings))
+    step("installing the packages", *install, *more)
     if imports:
         on_line(f"  packages installed after {time.monotonic() - began:.0f} s; importing them once")
         step("importing the packages", python, "-c", "import " + ", ".join(imports))

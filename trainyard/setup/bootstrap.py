@@ -20,7 +20,6 @@ from pathlib import Path
 
 from trainyard.setup import packages, s3server
 from trainyard.setup.console import FAILED, INCOMPLETE, OnLine, SetupError, end_on_signals, os_failure, say
-from trainyard.setup.starter import SPACE_HINT
 
 STAMP = "trainyard-stamp.json"
 AGAIN_AFTER = 24 * 3600.0
@@ -53,7 +52,7 @@ def main(root: Path, arguments: Sequence[str]) -> int:
         say(f"bootstrap: {error}")
         return error.exit_code
     except OSError as error:
-        failed = os_failure(error, "cannot write", space=SPACE_HINT)
+        failed = os_failure(error, "cannot write")
         say(f"bootstrap: {failed}")
         return failed.exit_code
     except KeyboardInterrupt:
@@ -93,7 +92,7 @@ def _check_cache(env: Mapping[str, str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        failed = os_failure(error, "the folder for caches cannot be made", space=SPACE_HINT)
+        failed = os_failure(error, "the folder for caches cannot be made")
         failed.hint = failed.hint or "Point XDG_CACHE_HOME (or HOME) to a folder that you can write."
         raise failed from None
 

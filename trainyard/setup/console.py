@@ -28,6 +28,12 @@ INCOMPLETE = 3
 NO_NETWORK = 69
 NO_SPACE = 74
 
+NETWORK_HINT = (
+    "Check the connection. Behind a proxy set HTTPS_PROXY; a package index of your own is taken from pip's settings "
+    "(PIP_INDEX_URL, pip.conf). Then run ./bootstrap again: it goes on where it stopped."
+)
+SPACE_HINT = "Free about 1 GB here and in ~/.cache (or point XDG_CACHE_HOME elsewhere), then run ./bootstrap again."
+
 _SPACE = re.compile(r"No space left on device|os error 28|Disk quota exceeded|os error 122|ENOSPC", re.I)
 _NETWORK = re.compile(
     "|".join(
@@ -113,19 +119,20 @@ def run(
     return Done(rc, b"".join(chunks).decode("utf-8", "replace"))
 
 
-def failure(done: Done, what: str, *, network: str, space: str) -> SetupError:
+def failure(done: Done, what: str, *, network: str = NETWORK_HINT, space: str = SPACE_HINT) -> SetupError:
     """Return the error for a command that failed: disk full and no network are told by name, the rest by its last lines."""
-    said = [line.strip()[:200] for line in done.output.strip().splitlines()]
-    tail = "\n".join("  " + line for line in said[-6:])
+    said = [line.strip() for line in done.output.strip().splitlines()]
+    tail = "\n".join("  " + line[:200] for line in said[-6:])
     if _SPACE.search(done.output):
         return SetupError(f"{what}: the disk is full", hint=space, exit_code=NO_SPACE)
     if done.rc is None or _NETWORK.search(done.output):
         reason = next((line for line in reversed(said) if _NETWORK.search(line)), "no answer within the time limit")
-        return SetupError(f"{what}: the network cannot be reached\n  {reason}", hint=network, exit_code=NO_NETWORK)
+        # pip names the cause at the end of a long line.
+        return SetupError(f"{what}: the network cannot be reached\n  {reason[-200:]}", hint=network, exit_code=NO_NETWORK)
     return SetupError(f"{what}: exit {done.rc}\n{tail}".rstrip())
 
 
-def os_failure(error: OSError, what: str, *, space: str) -> SetupError:
+def os_failure(error: OSError, what: str, *, space: str = SPACE_HINT) -> SetupError:
     """Return the error for a file operation of our own that failed."""
     full = error.errno is not None and os.strerror(error.errno) in (os.strerror(28), os.strerror(122))
     if full:

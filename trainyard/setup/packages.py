@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainyard.setup import pipsettings, starter
-from trainyard.setup.console import NO_SPACE, WRONG_MACHINE, OnLine, SetupError, failure, run
-from trainyard.setup.starter import NETWORK_HINT, SPACE_HINT
+from trainyard.setup import pipsettings
+from trainyard.setup.console import NO_SPACE, SPACE_HINT, WRONG_MACHINE, OnLine, SetupError, failure, run
 
 NEEDED_MB = 600
 """What the packages (240 MB, measured) and uv's cache of them take, with room for the S3 server's program."""
@@ -26,6 +24,12 @@ MADE = "trainyard-made"
 """Marker in a .venv that we made: only such a one is ever emptied."""
 GUEST = "trainyard-guest"
 """Marker in one that somebody else made, into which we installed."""
+
+_NO_PIP = (
+    "Install your system's venv module (Debian, Ubuntu: apt-get update && apt-get install python3-venv), "
+    "or name another Python: TRAINYARD_PYTHON=/path/to/python3 ./bootstrap"
+)
+_ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER")
 
 
 def python_of(venv: Path) -> Path:
@@ -52,15 +56,54 @@ def install(root: Path, env: Mapping[str, str], on_line: OnLine, keep: int, *, r
         _make(venv, on_line, keep)
     (venv / (MADE if ours else GUEST)).touch()
     (venv / UNFINISHED).touch()
-    settings = pipsettings.read(env, pipsettings.config_files(env, Path.home()))
-    requirements = root / "requirements.txt"
-    with tempfile.TemporaryDirectory(prefix="trainyard-", dir=venv) as folder:
-        uv = venv / "bin" / "uv"
-        pin = starter.pinned(requirements.read_text(encoding="utf-8"), "uv")
-        if not starter.answers(uv, pin.version):
-            uv = starter.get_uv(pin, python_of(venv), Path(folder), settings, env, on_line)
-        _install_all(uv, root, settings, env, on_line, keep)
+    _install_all(get_uv(root, env, on_line, keep), root, env, on_line, keep)
     (venv / UNFINISHED).unlink()
+
+
+def get_uv(root: Path, env: Mapping[str, str], on_line: OnLine, keep: int) -> Path:
+    """Return the pinned uv, which installs everything else: the environment's, the one on PATH, or one that pip puts into .venv."""
+    lines = _pinned((root / "requirements.txt").read_text(encoding="utf-8"), "uv")
+    own, version = root / ".venv" / "bin" / "uv", lines.partition("==")[2].split()[0]
+    for uv in (own, shutil.which("uv", path=env.get("PATH"))):
+        if uv and _version(uv) == version:
+            return Path(uv)
+    on_line(f"Fetching uv {version}")
+    python: list[str | Path] = [python_of(root / ".venv"), "-I", "-m"]
+    if run([*python, "pip", "--version"], "looking for pip").rc != 0:
+        done = run([*python, "ensurepip"], "putting pip into .venv", on_line=on_line, keep=[keep])
+        if "No module named ensurepip" in done.output:
+            raise SetupError("this Python has no 'ensurepip', so no pip can be put into .venv", hint=_NO_PIP, exit_code=WRONG_MACHINE)
+        if done.rc != 0:
+            raise failure(done, "cannot put pip into .venv")
+    wanted = root / ".venv" / "uv.txt"
+    wanted.write_text(lines, encoding="utf-8")
+    # What the user has set for pip (index, certificates, proxy) is honoured by pip itself; not where it shall install to.
+    install = ["pip", "install", "--require-hashes", "--only-binary", ":all:", "--no-deps", "--no-user", "--disable-pip-version-check"]
+    surroundings = {name: value for name, value in env.items() if name not in _ELSEWHERE}
+    done = run([*python, *install, "--retries", "2", "-r", wanted], f"fetching uv {version}", on_line=on_line, env=surroundings,
+               limit=600, keep=[keep])  # fmt: skip
+    if done.rc != 0:
+        # pip tells a network that is absent as "No matching distribution found", after its warnings.
+        raise failure(done, f"cannot fetch uv {version}")
+    wanted.unlink()
+    return own
+
+
+def _pinned(requirements: str, name: str) -> str:
+    """Return the lines of requirements.txt about one package: its version and its hashes."""
+    match = re.search(rf"^{re.escape(name)}==[^\n]*\n(?:[ \t]+--hash[^\n]*\n?)+", requirements, re.M)
+    if match is None:
+        raise SetupError(f"requirements.txt: no pinned and hashed line for {name}")
+    return match[0]
+
+
+def _version(uv: str | Path) -> str | None:
+    try:
+        done = subprocess.run([uv, "--version"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    words = done.stdout.split()
+    return words[1] if len(words) > 1 else None
 
 
 def _check_space(root: Path) -> None:
@@ -100,16 +143,11 @@ def _usable(venv: Path) -> bool:
 
 
 def _make(venv: Path, on_line: OnLine, keep: int) -> None:
-    # Debian splits ensurepip off into python3-venv; without it `venv` fails half-way.
-    without = [] if importlib.util.find_spec("ensurepip") else ["--without-pip"]
     on_line(f"Making .venv with Python {sys.version.split()[0]}")
     _empty(venv)
-    command: list[str | Path] = [base_python(), "-I", "-m", "venv", *without, venv]
-    done = run(command, "making .venv", on_line=on_line, keep=[keep])
-    if done.rc != 0 and not without:
-        done = run([*command[:-1], "--without-pip", venv], "making .venv without pip", on_line=on_line, keep=[keep])
+    done = run([base_python(), "-I", "-m", "venv", "--without-pip", venv], "making .venv", on_line=on_line, keep=[keep])
     if done.rc != 0:
-        raise failure(done, "cannot make .venv", network=NETWORK_HINT, space=SPACE_HINT)
+        raise failure(done, "cannot make .venv")
 
 
 def _empty(venv: Path) -> None:
@@ -123,36 +161,26 @@ def _empty(venv: Path) -> None:
             child.unlink()
 
 
-def _install_all(uv: Path, root: Path, settings: pipsettings.PipSettings, env: Mapping[str, str], on_line: OnLine, keep: int) -> None:
-    surroundings = pipsettings.uv_environment(settings, env)
+def _install_all(uv: Path, root: Path, env: Mapping[str, str], on_line: OnLine, keep: int) -> None:
+    surroundings, more = pipsettings.for_uv(env)
     surroundings["UV_NO_PROGRESS"] = "1"
     surroundings.setdefault("UV_LINK_MODE", _link_mode(root, surroundings))
-    install: list[str | Path] = [uv, "pip", "install", "--python", python_of(root / ".venv"), "--no-python-downloads"]
-    install += pipsettings.uv_arguments(settings)
+    install: list[str | Path] = [uv, "pip", "install", "--python", python_of(root / ".venv"), "--no-python-downloads", *more]
     if env.get("PYTHONDONTWRITEBYTECODE"):
         # Python may not keep what it compiles (as in many containers): else each process would compile its packages again.
         install.append("--compile-bytecode")
+
+    def step(doing: str, failed: str, *arguments: str | Path, cwd: Path | None = None) -> None:
+        done = run([*install, *arguments], doing, on_line=on_line, env=surroundings, cwd=cwd, keep=[keep])
+        if done.rc != 0:
+            raise failure(done, failed)
+
     on_line("Installing the packages of requirements.txt")
-    done = run(
-        [*install, "--require-hashes", "-r", root / "requirements.txt"],
-        "installing packages",
-        on_line=on_line,
-        env=surroundings,
-        keep=[keep],
-    )
-    if done.rc != 0:
-        raise failure(done, "cannot install the packages of requirements.txt", network=NETWORK_HINT, space=SPACE_HINT)
-    done = run(
-        # A dot, not the path: uv would read a '#' or a '%' in it as parts of a URL.
-        [*install, "--no-deps", "--no-build-isolation", "--editable", "."],
-        "installing trainyard itself",
-        on_line=on_line,
-        env=surroundings,
-        cwd=root,
-        keep=[keep],
-    )
-    if done.rc != 0:
-        raise failure(done, "cannot install the package itself", network=NETWORK_HINT, space=SPACE_HINT)
+    wanted = ("--require-hashes", "-r", root / "requirements.txt")
+    step("installing packages", "cannot install the packages of requirements.txt", *wanted)
+    # A dot, not the path: uv would read a '#' or a '%' in it as parts of a URL.
+    itself = ("--no-deps", "--no-build-isolation", "--editable", ".")
+    step("installing trainyard itself", "cannot install the package itself", *itself, cwd=root)
 
 
 def _link_mode(root: Path, env: Mapping[str, str]) -> str:

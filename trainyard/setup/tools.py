@@ -15,7 +15,6 @@ from trainyard.config import places
 from trainyard.errors import TrainyardError
 from trainyard.setup import pulumicli, s3server
 from trainyard.setup.console import INCOMPLETE, NO_SPACE, OnLine, SetupError, end_on_signals, os_failure, say
-from trainyard.setup.starter import SPACE_HINT
 
 
 def main(root: Path, env: Mapping[str, str], on_line: OnLine = say) -> int:
@@ -57,7 +56,7 @@ if __name__ == "__main__":
         say(f"bootstrap: {error}")
         sys.exit(error.exit_code)
     except OSError as error:
-        failed = os_failure(error, "setting up the tools", space=SPACE_HINT)
+        failed = os_failure(error, "setting up the tools")
         say(f"bootstrap: {failed}")
         sys.exit(failed.exit_code)
     except KeyboardInterrupt:
