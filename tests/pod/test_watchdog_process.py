@@ -273,7 +273,7 @@ def test_a_container_log_that_nobody_reads_does_not_hold_it_up(tmp_path: Path) -
     os.set_blocking(writing, True)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import watchdog; "
-        "w = watchdog.Watchdog({'WORKSPACE': sys.argv[2]}, watchdog.Clock()); w.log('a line')"
+        "w = watchdog.Watchdog({'WORKSPACE': sys.argv[2]}, watchdog.PodClock()); w.log('a line')"
     )
     folder = str(Path(sys.modules[Watchdog.__module__].__file__ or "").parent)
     subprocess.run([sys.executable, "-c", code, folder, str(tmp_path)], stderr=writing, timeout=60, check=True)
