@@ -67,7 +67,8 @@ def watch(command: Sequence[str], env: dict[str, str]) -> tuple[int, list[tuple[
         os.chdir(ROOT)
         os.execve(command[0], list(command), env)
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, WIDTH, 0, 0))
-    began, chunks = time.monotonic(), []
+    began = time.monotonic()
+    chunks: list[tuple[float, str]] = []
     while True:
         try:
             data = os.read(terminal, 1 << 16)

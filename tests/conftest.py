@@ -10,5 +10,5 @@ SEED = int(os.environ.setdefault("TRAINYARD_TEST_SEED", str(random.SystemRandom(
 os.environ.pop("TRAINYARD_PROJECT_DIR", None)
 
 
-def pytest_report_header():
+def pytest_report_header() -> str:
     return f"samples drawn with TRAINYARD_TEST_SEED={SEED}"

@@ -91,6 +91,7 @@ def faults_controller(c: Context, cases: int | None = None, seed: int | None = N
 
 def development(ns: Collection) -> None:
     """Put these verbs beside the others."""
+    alone: Any
     for alone in (test, check, docs):
         ns.add_task(alone)
     groups = {

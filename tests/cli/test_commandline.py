@@ -217,7 +217,7 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["while its threads end", "while Python ends", "while the last words are printed"])
-def test_a_second_ctrl_c_changes_neither_the_last_words_nor_the_exit_code(when):
+def test_a_second_ctrl_c_changes_neither_the_last_words_nor_the_exit_code(when: str) -> None:
     program = f"""
 import atexit, os, signal, sys, threading, time
 from trainyard.cli import commandline

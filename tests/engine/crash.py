@@ -256,7 +256,7 @@ def _arm(at: Callable[[str, int], None]) -> None:
         passing("before unlock")
         release(path)
 
-    locks.acquire, locks.release = acquired, released
+    locks.acquire, locks.release = acquired, released  # type: ignore[assignment]
 
 
 def _count(path: Path, site: str, number: int) -> None:

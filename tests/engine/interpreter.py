@@ -5,6 +5,7 @@ Values: ``"@a.ip"`` is output ``ip`` of resource a, ``"@a"`` its id, ``"!x"`` th
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pulumi
 
@@ -12,24 +13,24 @@ HERE = Path(__file__).parent
 
 
 class Pod(pulumi.CustomResource):
-    def __init__(self, name, props, opts=None, kind="toy:index:Pod"):
+    def __init__(self, name: str, props: dict[str, Any], opts: pulumi.ResourceOptions | None = None, kind: str = "toy:index:Pod") -> None:
         super().__init__(kind, name, {"ip": None, "password": None, "cloudName": None, "asset": None, **props}, opts)
 
 
 class Box(pulumi.ComponentResource):
-    def __init__(self, name, opts=None):
+    def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("px:index:Box", name, None, opts)
 
 
 class Toy(pulumi.ProviderResource):
-    def __init__(self, name, props, opts=None):
+    def __init__(self, name: str, props: dict[str, Any], opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("toy", name, props, opts)
 
 
-made = {}
+made: dict[str, Any] = {}
 
 
-def value(item):
+def value(item: Any) -> Any:
     if isinstance(item, str) and item[:1] == "@":
         name, _, output = item[1:].partition(".")
         return getattr(made[name], output or "id")
@@ -48,7 +49,7 @@ def value(item):
     return [value(part) for part in item] if isinstance(item, list) else item
 
 
-def alias(item):
+def alias(item: Any) -> Any:
     if isinstance(item, str):
         return item
     parts = {key: made[part] if key == "parent" and part else part for key, part in item.items()}
@@ -57,8 +58,8 @@ def alias(item):
     return pulumi.Alias(**parts)
 
 
-def options(given):
-    given = dict(given or {})
+def options(asked: Any) -> pulumi.ResourceOptions:
+    given: dict[str, Any] = dict(asked or {})
     for key in ("parent", "deleted_with", "provider"):
         if given.get(key) in made:
             given[key] = made[given[key]]
@@ -75,7 +76,7 @@ def options(given):
     return pulumi.ResourceOptions(**given)
 
 
-def build(item):
+def build(item: dict[str, Any]) -> None:
     kind, name = item.get("kind", "pod"), item["name"]
     opts = options(item.get("opts"))
     props = {key: value(part) for key, part in item.get("props", {}).items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pulumi
 import pytest
@@ -14,6 +15,7 @@ from tests.engine.bench import Bench, new_bench
 from tests.engine.cases import pod
 from trainyard.engine import monitor, refusals
 from trainyard.engine.project import SERVED_KEYS
+from trainyard.errors import RefusedError
 
 NEEDLESS = {
     "acceptResources", "acceptSecrets", "accepts_byte_string", "accept_output_values", "aliasSpecs", "supportsPartialValues",
@@ -118,9 +120,9 @@ def test_each_option_of_a_resource_is_served_or_refused() -> None:
     ("field", "value"),
     [("importId", "x"), ("remote", True), ("packageRef", "r"), ("snippetId", "s"), ("pluginChecksums", {"linux": b"1"})],
 )
-def test_a_field_that_is_set_is_refused_and_an_empty_one_is_not(field: str, value: object) -> None:
+def test_a_field_that_is_set_is_refused_and_an_empty_one_is_not(field: str, value: Any) -> None:
     asked = resource_pb2.RegisterResourceRequest(type="toy:index:Pod", name="a", **{field: value})
-    with pytest.raises(refusals.RefusedError, match="not supported by the built-in engine"):
+    with pytest.raises(RefusedError, match="not supported by the built-in engine"):
         refusals.check_request(asked)
     plain = resource_pb2.RegisterResourceRequest(type="toy:index:Pod", name="a")
     plain.hooks.SetInParent()

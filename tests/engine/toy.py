@@ -52,7 +52,8 @@ def cloud() -> Path:
 
 
 def plain(struct: Any) -> dict[str, Any]:
-    return json_format.MessageToDict(struct)
+    values: dict[str, Any] = json_format.MessageToDict(struct)
+    return values
 
 
 def struct(values: dict[str, Any]) -> Any:
@@ -229,7 +230,7 @@ class Toy(provider_pb2_grpc.ResourceProviderServicer):
         context.abort_with_status(_Status(status))
 
     def outputs(self, inputs: dict[str, Any], preview: bool = False) -> Any:
-        extra = {"ip": UNKNOWN if preview else "1.2.3.4"}
+        extra: dict[str, Any] = {"ip": UNKNOWN if preview else "1.2.3.4"}
         if not preview:
             extra["password"] = {SIGNATURE: SECRET, "value": f"pw-{inputs['cloudName']}"}
         return struct({**inputs, **extra})
@@ -253,7 +254,7 @@ class Toy(provider_pb2_grpc.ResourceProviderServicer):
             file.write(line + "\n")
 
 
-class _Status(grpc.Status):
+class _Status(grpc.Status):  # type: ignore[misc]
     def __init__(self, status: Any) -> None:
         self.code = grpc.StatusCode.UNKNOWN
         self.details = "init failed"

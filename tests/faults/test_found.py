@@ -132,7 +132,7 @@ def test_a_cloud_that_does_not_answer_says_nothing_about_its_pod() -> None:
 
 
 def pod(get: object) -> ReachablePod:
-    return ReachablePod("p1", "l1", "/workspace", Address("127.0.0.1", 1, "root", None, None), SimpleNamespace(get=get, list=list))  # type: ignore[arg-type]
+    return ReachablePod("p1", "l1", "/workspace", Address("127.0.0.1", 1, "root", None, None), SimpleNamespace(get=get, list=list))
 
 
 def test_one_run_that_cannot_be_finished_does_not_keep_recover_from_the_others(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import os
 import runpy
 import sys
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 import pulumi
 from pulumi.runtime import mocks, set_all_config
@@ -37,18 +38,19 @@ class Recorder(mocks.Mocks):
         fence = {"fence_id": args.inputs.get("fence_id", "f" * 10)} if args.typ.endswith(":Lease") else {}
         return f"{args.name}-id", {**args.inputs, **OUTPUTS.get(args.typ, {}), **fence}
 
-    def call(self, args: mocks.MockCallArgs) -> dict[str, object]:
+    def call(self, args: mocks.MockCallArgs) -> NoReturn:
         raise AssertionError(f"the program calls {args.token}")
 
 
-def main(stack: str, config: dict[str, str], declare: Callable[[], None]) -> None:
+def main(stack: str, config: dict[str, str], declare: Callable[[], Any]) -> None:
     """Declare everything and print it with the exported names."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    recorder, exported = Recorder(), []
+    exported: list[str] = []
+    recorder = Recorder()
     mocks.set_mocks(recorder, project="trainyard", stack=stack)
     set_all_config({f"trainyard:{key}": value for key, value in config.items()}, ["trainyard:host_key_seed"])
-    pulumi.export = lambda name, value: exported.append(name)  # type: ignore[assignment]
+    pulumi.export = lambda name, value: exported.append(name)
     try:
         loop.run_until_complete(run_pulumi_func(declare))
         result: dict[str, object] = {"made": recorder.made, "exported": exported}

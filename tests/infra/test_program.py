@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ RUN_OUTPUTS = {
 }  # fmt: skip
 
 
-def clear(value: object) -> object:
+def clear(value: Any) -> Any:
     """Return a value without its secret wrapping."""
     if not isinstance(value, dict):
         return value
@@ -38,12 +39,12 @@ class Declared:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         result = json.loads(done.stdout.splitlines()[-1])
-        self.made: list[dict[str, object]] = result["made"]
+        self.made: list[dict[str, Any]] = result["made"]
         self.exported = set(result.get("exported", ()))
         self.error = result.get("error")
 
-    def of(self, kind: str) -> list[dict[str, dict[str, object]]]:
-        return [args for args in self.made if str(args["type"]).endswith(f":{kind}")]  # type: ignore[misc]
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [args for args in self.made if str(args["type"]).endswith(f":{kind}")]
 
     def kinds(self) -> set[str]:
         return {kind for kind in KINDS if self.of(kind)}
@@ -73,7 +74,7 @@ def test_each_declared_pod_has_a_lease_of_its_own_that_is_renewed_and_a_pinned_w
         assert [pod["inputs"][key] for key in ("lease_id", "stop", "end")] == ["1" * 10, "S", "E"]
     for command in found.of("Command"):
         connection = clear(command["inputs"]["connection"])
-        assert [connection[key] for key in ("host", "port", "user", "hostKey", "privateKey")] == [  # type: ignore[index,call-overload]
+        assert [connection[key] for key in ("host", "port", "user", "hostKey", "privateKey")] == [
             "h", 22, "root", "ssh-ed25519 HOST", "PRIVATE",
         ]  # fmt: skip
         assert "delete" not in command["inputs"]
@@ -93,8 +94,8 @@ def test_a_run_s_stack_is_lease_pod_endpoint_and_readiness(tmp_path: Path) -> No
     (lease,), (pod,), (command,) = found.of("Lease"), found.of("Pod"), found.of("Command")
     assert [lease["inputs"][key] for key in ("fence_id", "hours", "budget", "renew")] == ["e" * 10, 2, 3, False]
     assert [pod["inputs"][key] for key in ("fence_id", "public_key", "bucket", "store")] == ["e" * 10, "PUB", "b", "local"]
-    assert SIGNATURE in command["inputs"]["connection"], "the private key is a secret"  # type: ignore[operator]
-    assert clear(command["inputs"]["connection"])["privateKey"] == "MINE"  # type: ignore[index,call-overload]
+    assert SIGNATURE in command["inputs"]["connection"], "the private key is a secret"
+    assert clear(command["inputs"]["connection"])["privateKey"] == "MINE"
 
 
 def test_a_run_whose_key_file_is_gone_says_which() -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,7 +175,7 @@ def test_a_job_whose_verdict_cannot_be_read_is_neither_ended_nor_running(lab: La
     ],
     ids=lambda value: str(value),
 )
-def test_an_unfit_pod_is_refused_with_the_reason(lab: Lab, ssh: SshTransport, more: dict[str, object], words: str) -> None:
+def test_an_unfit_pod_is_refused_with_the_reason(lab: Lab, ssh: SshTransport, more: dict[str, Any], words: str) -> None:
     report = lab.play("preflight", ssh, **more)
     assert report.exit_code == 2 and words in report.reason()
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_a_stopped_boot_clock_does_not_lengthen_the_lease(tmp_path: Path, clock:
 
 
 def test_a_restart_after_the_clock_was_set_back_keeps_the_earlier_deadline(tmp_path: Path, clock: TurnedClock, ended: Ended) -> None:
-    lease = {"TRAINYARD_END": format_time(clock.wall() + HOUR), "TRAINYARD_STOP": ""}
+    lease: dict[str, Any] = {"TRAINYARD_END": format_time(clock.wall() + HOUR), "TRAINYARD_STOP": ""}
     make(tmp_path, clock, ended, **lease)
     clock.set_wall(-10 * HOUR)
     restarted = make(tmp_path, clock, ended, **lease)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,7 +93,10 @@ def test_a_used_up_budget_means_stop_then_the_rescue_time_then_end(tmp_path: Pat
 
 
 def test_a_restart_does_not_start_the_rescue_time_again(tmp_path: Path, clock: TurnedClock, ended: Ended) -> None:
-    lease = {"TRAINYARD_STOP": format_time(clock.wall() + 2 * HOUR), "TRAINYARD_END": format_time(clock.wall() + 2.5 * HOUR)}
+    lease: dict[str, Any] = {
+        "TRAINYARD_STOP": format_time(clock.wall() + 2 * HOUR),
+        "TRAINYARD_END": format_time(clock.wall() + 2.5 * HOUR),
+    }
     w = make(tmp_path, clock, ended, TRAINYARD_BUDGET="1", TRAINYARD_PRICE="1", **lease)
     clock.go(0.5 * HOUR)
     w.tick()

@@ -39,4 +39,4 @@ def pod_inputs(**more: object) -> Properties:
         "cloud": "model", "lease_id": LEASE, "fence_id": FENCE, "stop": "2027-01-15T10:00:00Z", "end": "2027-01-15T10:30:00Z",
         "host_key_seed": SEED, "public_key": KEY, "gpus": ["A", "B"],
     }  # fmt: skip
-    return {**inputs, **more}  # type: ignore[return-value]
+    return {**inputs, **more}

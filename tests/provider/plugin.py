@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = ROOT / "infra" / "provider" / "pulumi-resource-trainyard"
 
 
-class Engine(engine_pb2_grpc.EngineServicer):  # type: ignore[misc]
+class Engine(engine_pb2_grpc.EngineServicer):
     """Takes the plugin's messages."""
 
     def __init__(self) -> None:

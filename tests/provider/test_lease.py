@@ -25,7 +25,7 @@ WAIT = 50.0
 
 def lease(bench: Bench, **more: object) -> tuple[str, Properties, Properties]:
     given: dict[str, object] = {"cloud": "model", "hours": 2, "fence_id": FENCE, **more}
-    inputs = bench.checked(HANDLER, {key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+    inputs = bench.checked(HANDLER, {key: value for key, value in given.items() if value is not None})
     lease_id, outputs = HANDLER.create(bench.call(kind="Lease"), inputs)
     return lease_id, outputs, inputs
 

@@ -53,7 +53,7 @@ def test_whole_numbers_are_int_and_others_float() -> None:
 
 
 def test_unknown_and_secret_are_found_at_any_depth() -> None:
-    assert has_unknown([{"a": [SecretValue({"b": UNKNOWN})]}])  # type: ignore[list-item]
+    assert has_unknown([{"a": [SecretValue({"b": UNKNOWN})]}])
     assert not has_unknown([{"a": [SecretValue("x")]}])
     assert unseal({"a": [SecretValue({"b": SecretValue("x")})]}) == {"a": [{"b": "x"}]}
 

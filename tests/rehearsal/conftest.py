@@ -100,7 +100,7 @@ def make_spec(seconds: float = 3600, rescue: float = 1.0, **changes: object) -> 
     return PodSpec(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def make_foreign(seconds: float = 3600, **changes: object) -> PodSpec:
+def make_foreign(seconds: float = 3600, **changes: Any) -> PodSpec:
     """Return a spec of an image that is not ours: its start arguments bring the watchdog."""
     return make_spec(seconds, image="ubuntu:24.04", boot=boot_command(), **changes)
 

@@ -215,7 +215,7 @@ def test_graphql_ignores_a_deadline_as_in_life(api: httpx.Client, paper: Emulato
         ("mutation($input: I) { podRentInterruptable(input: $input) { id } }", {"input": {"name": "n", "gpuTypeId": "NVIDIA L4"}}),
     ],
 )
-def test_graphql_errors_come_inside_the_answer(paper: Emulator, query: str, variables: dict[str, object]) -> None:
+def test_graphql_errors_come_inside_the_answer(paper: Emulator, query: str, variables: dict[str, Any]) -> None:
     assert graphql(paper, query, **variables)["errors"][0]["message"]
 
 

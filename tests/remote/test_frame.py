@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -102,7 +103,7 @@ def test_any_text_of_sh_comes_to_the_target_as_it_is(text: str) -> None:
     plain = subprocess.run(["sh", "-c", text], capture_output=True, check=False)
     for command in (["words"], ["sh", "-c"], ["bash", "-c"]):
         frame = Frame("pod", text)
-        words = frame.words if command == ["words"] else [*command, frame.line]
+        words: list[Any] = frame.words if command == ["words"] else [*command, frame.line]
         done = subprocess.run(words, capture_output=True, check=False)
         frame.out(done.stdout)
         frame.err(done.stderr)

@@ -18,7 +18,7 @@ from tests.remote.sshd import Server
 from trainyard.errors import PodFailed
 from trainyard.remote import jobs
 from trainyard.remote.jobs import JobStatus
-from trainyard.remote.transport import LocalTransport, Result, Transport, connect
+from trainyard.remote.transport import CommandResult, LocalTransport, Transport, connect
 from trainyard.secret import Secret
 
 
@@ -116,12 +116,17 @@ def test_an_answer_that_is_no_state_is_unknown(pod: Path) -> None:
     class Garbled(LocalTransport):
         """Answers something else."""
 
-        answer = Result(0, b"exited\nexit \n", b"")
+        answer = CommandResult(0, b"exited\nexit \n", b"")
 
         def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
             return self.answer
 
-    for answer in (Result(0, b"exited\nexit \n", b""), Result(0, b"", b""), Result(127, b"", b"sh: not found"), Result(0, b"fine\n", b"")):
+    for answer in (
+        CommandResult(0, b"exited\nexit \n", b""),
+        CommandResult(0, b"", b""),
+        CommandResult(127, b"", b"sh: not found"),
+        CommandResult(0, b"fine\n", b""),
+    ):
         Garbled.answer = answer
         assert jobs.status(Garbled(), "/job").state == "unknown"
         with pytest.raises(PodFailed):

@@ -16,7 +16,7 @@ from trainyard.errors import Unreachable
 from trainyard.playbook import Host
 from trainyard.remote import jobs, transfer
 from trainyard.remote.follow import Tail, follow
-from trainyard.remote.transport import NotRun, Result, SshTransport, Transport, connect
+from trainyard.remote.transport import CommandResult, NotRun, SshTransport, Transport, connect
 
 Serve = Callable[..., SshTransport]
 _NOISE = 'echo "Welcome to your pod"; echo "no locale" >&2; printf "half a line"; set -e; trap "echo bye" EXIT\n'
@@ -66,13 +66,13 @@ def test_a_playbook_on_a_login_with_a_forced_command_ends_at_its_first_task(serv
 
 def test_a_forced_command_that_prints_and_then_runs_ours_changes_no_answer(serve: Serve) -> None:
     t = serve(forced='echo Hello; echo warned >&2; sh -c "$SSH_ORIGINAL_COMMAND"; echo Bye; exit 9')
-    assert t.exec("cat; echo err >&2; exit 3", b"in\n") == Result(3, b"in\n", b"err\n")
+    assert t.exec("cat; echo err >&2; exit 3", b"in\n") == CommandResult(3, b"in\n", b"err\n")
 
 
 def test_a_start_up_file_that_prints_changes_no_answer_and_no_file(noisy: SshTransport, tmp_path: Path) -> None:
     data = os.urandom(3_000_000)
     (tmp_path / "here").write_bytes(data)
-    assert noisy.exec("cat; false; echo on", data) == Result(0, data + b"on\n", b"")
+    assert noisy.exec("cat; false; echo on", data) == CommandResult(0, data + b"on\n", b"")
     assert transfer.put_file(noisy, tmp_path / "here", str(tmp_path / "there"))
     assert not transfer.put_file(noisy, tmp_path / "here", str(tmp_path / "there"))
     assert transfer.put_bytes(noisy, str(tmp_path / "small"), b"x") and not transfer.put_bytes(noisy, str(tmp_path / "small"), b"x")
@@ -94,7 +94,7 @@ def test_another_login_shell_runs_the_same_sh(serve: Serve, shell: str) -> None:
     if found is None:
         pytest.skip(f"no {shell} here")
     t = serve(shell=found)
-    assert t.exec("printf '%s\\n' 'it'\\''s! \\\\ $x'\nexit 6") == Result(6, b"it's! \\\\ $x\n", b"")
+    assert t.exec("printf '%s\\n' 'it'\\''s! \\\\ $x'\nexit 6") == CommandResult(6, b"it's! \\\\ $x\n", b"")
 
 
 def test_an_old_answer_that_is_given_again_is_none(serve: Serve, tmp_path: Path) -> None:
@@ -119,5 +119,5 @@ def test_a_command_that_signals_its_whole_group_still_tells_its_end(transport: T
 
 def test_what_a_command_leaves_in_the_background_holds_nobody_up(transport: Transport) -> None:
     begun = time.monotonic()
-    assert transport.exec("sleep 60 & echo begun") == Result(0, b"begun\n", b"")
+    assert transport.exec("sleep 60 & echo begun") == CommandResult(0, b"begun\n", b"")
     assert time.monotonic() - begun < 40

@@ -13,7 +13,7 @@ from tests.remote.sshd import Server
 from trainyard.errors import PodFailed, Unreachable, UserError
 from trainyard.remote import transfer, upload
 from trainyard.remote.transfer import get_file, get_tree, list_tree, put_bytes, put_file
-from trainyard.remote.transport import LocalTransport, OnBytes, Result, Stdin, Transport, connect
+from trainyard.remote.transport import CommandResult, LocalTransport, OnBytes, Stdin, Transport, connect
 from trainyard.remote.tree import put_tree
 
 MB = 1024 * 1024
@@ -28,7 +28,7 @@ class Counting(LocalTransport):
         self.sent = 0
         self.commands = 0
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> Result:
+    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
         self.commands += 1
         data = stdin if isinstance(stdin, bytes) else stdin.read() if stdin else b""
         self.sent += len(data)
@@ -269,7 +269,7 @@ def test_a_pod_cannot_make_us_write_outside_the_folder(tmp_path: Path, name: str
         """Lists a name of its own choice."""
 
         def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
-            return Result(0, f"{'0' * 64}  {name}\n\n".encode(), b"")
+            return CommandResult(0, f"{'0' * 64}  {name}\n\n".encode(), b"")
 
     with pytest.raises(PodFailed, match="not taken"):
         get_tree(Hostile(), "/x", tmp_path / "down")

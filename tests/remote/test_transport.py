@@ -19,11 +19,11 @@ from tests.remote.sshd import Server, kind
 from trainyard.errors import HostKeyChanged, Unreachable, UserError
 from trainyard.remote.keys import fingerprint, host_key, new_ssh_key
 from trainyard.remote.reconnect import Reconnecting
-from trainyard.remote.transport import LocalTransport, NoAnswer, Result, SshTransport, Transport, connect, with_environment
+from trainyard.remote.transport import CommandResult, LocalTransport, NoAnswer, SshTransport, Transport, connect, with_environment
 
 
 def test_streams_and_exit_code_are_those_of_the_command(transport: Transport) -> None:
-    assert transport.exec("echo out; echo err >&2; exit 42") == Result(42, b"out\n", b"err\n")
+    assert transport.exec("echo out; echo err >&2; exit 42") == CommandResult(42, b"out\n", b"err\n")
 
 
 @pytest.mark.parametrize("code", [0, 1, 127, 255])
@@ -37,7 +37,7 @@ def test_a_signal_is_an_exit_code_as_in_sh(transport: Transport, command: str) -
 
 
 def test_a_shell_that_is_killed_is_a_failed_command_not_a_lost_link(transport: Transport) -> None:
-    assert transport.exec("kill -s KILL $$") == Result(137, b"", b"")
+    assert transport.exec("kill -s KILL $$") == CommandResult(137, b"", b"")
     assert transport.exec("echo still here").stdout == b"still here\n"
 
 
@@ -89,7 +89,8 @@ def test_a_deadline_is_kept_and_the_connection_lives_on(transport: Transport) ->
 
 def test_many_commands_at_once_keep_their_own_input_and_code(transport: Transport) -> None:
     def one(number: int) -> bool:
-        return transport.exec(f"sleep 0.05; cat; exit {number}", str(number).encode()) == Result(number, str(number).encode(), b"")
+        text = str(number).encode()
+        return transport.exec(f"sleep 0.05; cat; exit {number}", text) == CommandResult(number, text, b"")
 
     with ThreadPoolExecutor(20) as pool:
         assert all(pool.map(one, range(40)))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -21,9 +21,11 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.life import roads
 from trainyard.runs.life.roads import MARGIN, STORE_PATIENCE, DeliveryRoad, GivenUp, ResultSelection
 from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.storage import direct
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.download import download
 from trainyard.storage.manifest import ResultKey
+from trainyard.storage.push import push
 
 KEY = ResultKey("u", "r1", 1)
 LEASE = 3600.0
@@ -96,6 +98,12 @@ class Lossy:
 
     def close(self) -> None:
         self.inner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @dataclass
@@ -188,7 +196,7 @@ def test_both_roads_are_tried_until_one_goes(scene: Scene, proxy: LyingProxy, mo
     def full(*_: Any, **__: Any) -> None:
         raise DiskFull("No space left on device")
 
-    monkeypatch.setattr(roads.direct, "fetch", full)
+    monkeypatch.setattr(direct, "fetch", full)
     proxy.faults += DOWN
     scene.clock.at.append((2 * STORE_PATIENCE, proxy.reset))
     assert scene.save()["road"] == "bucket"
@@ -201,7 +209,7 @@ def test_when_neither_road_goes_the_error_comes_while_the_lease_leaves_time_to_a
     def full(*_: Any, **__: Any) -> None:
         raise DiskFull("No space left on device")
 
-    monkeypatch.setattr(roads.direct, "fetch", full)
+    monkeypatch.setattr(direct, "fetch", full)
     proxy.faults += DOWN
     with pytest.raises(DiskFull, match=r"InternalError.*; and over SSH: No space left"):
         scene.save()
@@ -241,4 +249,4 @@ def test_what_cannot_be_carried_is_told(scene: Scene) -> None:
     assert "not in the result: model/dangling: a link to nothing" in scene.said
     with pytest.raises(StoreError):
         scene.record.token = "b" * 32
-        roads.push(scene.settings, scene.pod.root, {})
+        push(scene.settings, scene.pod.root, {})

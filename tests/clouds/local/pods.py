@@ -216,7 +216,7 @@ def ssh(pod: PodInfo, key: str = "user") -> Iterator[paramiko.SSHClient]:
 
 def run(client: paramiko.SSHClient, command: str, stdin: bytes = b"") -> tuple[int, str]:
     """Run a command; return its exit status and what it printed."""
-    channel = client.get_transport().open_session()  # type: ignore[union-attr]
+    channel = client.get_transport().open_session()
     channel.set_combine_stderr(True)
     channel.exec_command(command)
     channel.sendall(stdin)

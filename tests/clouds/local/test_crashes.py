@@ -10,12 +10,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.clouds.local import pods
-from trainyard.clouds.local import LocalCloud, registry
+from trainyard.clouds.local import LocalCloud, launch, registry
 from trainyard.clouds.local import cloud as module
 from trainyard.errors import CloudRefused
 
@@ -28,6 +29,14 @@ def crashable(cloud: LocalCloud) -> Iterator[pods.Crashable]:
     process = pods.Crashable(cloud.root)
     yield process
     process.close()
+
+
+def _has_one(cloud: LocalCloud, name: str) -> bool:
+    return len(supervisors(cloud, name)) == 1
+
+
+def _has_none(cloud: LocalCloud, name: str) -> bool:
+    return supervisors(cloud, name) == []
 
 
 def supervisors(cloud: LocalCloud, name: str) -> list[int]:
@@ -69,7 +78,7 @@ def test_a_creator_killed_at_any_instant_leaves_a_name_that_works(
 
 def test_a_pod_whose_creator_died_before_the_start_is_started_by_whoever_lists(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PENDING", 0.0)
-    monkeypatch.setattr(module.launch, "start", _dies)
+    monkeypatch.setattr(launch, "start", _dies)
     with pytest.raises(KeyboardInterrupt):
         pods.create(cloud, pods.spec())
     monkeypatch.undo()
@@ -98,7 +107,7 @@ def test_simultaneous_creates_of_one_name_give_one_supervisor_and_one_port(cloud
             thread.join()
 
         assert len(found) == 6 and len(set(map(str, found))) == 1, found
-        pods.wait_for(lambda name=f"same-{number}": len(supervisors(cloud, name)) == 1, "the losers to leave")
+        pods.wait_for(partial(_has_one, cloud, f"same-{number}"), "the losers to leave")
 
 
 def test_a_second_starter_that_falls_to_the_other_isolation_level_leaves_the_pod_to_the_first(cloud: LocalCloud, isolation: str) -> None:
@@ -108,7 +117,7 @@ def test_a_second_starter_that_falls_to_the_other_isolation_level_leaves_the_pod
     folder = cloud.root / "pods" / pod.id
     # It looked before the first one locked, then the machine refused it a namespace (no room for a process, say).
     registry.change(folder, isolation="process")
-    assert module.launch._spawn(folder) == {"state": "taken"}
+    assert launch._spawn(folder) == {"state": "taken"}
     pods.wait_for(lambda: registry.holder(folder / "subreaper") == 0, "the subreaper to leave")
 
     assert cloud.list() == [pod] and pods.is_open(pod)
@@ -131,7 +140,7 @@ def test_create_against_terminate_ends_with_one_pod_or_none(cloud: LocalCloud, s
             cloud.terminate(name)
         thread.join()
         cloud.terminate(name)
-        pods.wait_for(lambda name=name: supervisors(cloud, name) == [], "the supervisor that came too late")
+        pods.wait_for(partial(_has_none, cloud, name), "the supervisor that came too late")
     assert pods.leftovers(cloud) == []
 
 
