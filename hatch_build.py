@@ -7,7 +7,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-CARRIED = ("docker", "docs", "infra", "playbooks", "templates", "tools", "Pulumi.yaml", "Pulumi.*.yaml")
+CARRIED = ("docker", "docs/**/*.md", "infra", "playbooks", "templates", "tools", "Pulumi.yaml", "Pulumi.*.yaml")
 """Patterns below the checkout; a stack of a run (Pulumi.a.b.yaml) is nobody's but the run's."""
 
 
@@ -20,4 +20,4 @@ class Assets(BuildHookInterface):  # type: ignore[type-arg]
             return
         root = Path(self.root)
         for path in sorted({path for pattern in CARRIED for path in root.glob(pattern) if path.name.count(".") < 3}):
-            build_data["force_include"][str(path)] = f"trainyard/assets/{path.name}"
+            build_data["force_include"][str(path)] = f"trainyard/assets/{path.relative_to(root).as_posix()}"

@@ -31,7 +31,7 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     engines = ["builtin"]
     probe = Yard(Path(tempfile.mkdtemp(prefix="tyb", dir="/tmp")))
-    if installed.find(probe.env, probe.root) is not None:
+    if installed.find(probe.env) is not None:
         engines.append("cli")
     else:
         print("no Pulumi CLI on PATH: only the built-in engine is timed")

@@ -56,7 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server"}
 # The S3 server's program; the way to uv with pip's settings, for recipes' environments.
-MAY_IMPORT_SETUP = {"trainyard/storage/local.py", "trainyard/recipes/venvs.py"}
+MAY_IMPORT_SETUP = {"trainyard/cli/machineverbs.py", "trainyard/storage/local.py", "trainyard/recipes/venvs.py"}
 MAY_IMPORT_PULUMI = ("trainyard/engine/", "trainyard/provider/", "trainyard/stacks/cli.py", "trainyard/program/")
 
 

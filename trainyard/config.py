@@ -17,6 +17,7 @@ from pathlib import Path
 
 from trainyard.errors import Location, UserError
 from trainyard.secret import Secret
+from trainyard.shipped import checkout
 from trainyard.textfile import expanded, read_text
 from trainyard.yamlfile import Map, load_map
 
@@ -24,6 +25,7 @@ PROJECT = "trainyard"
 _ENV_LINE = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)$")
 _ENV_SINGLE = re.compile(r"'([^']*)'\s*(?:#.*)?")
 _ENV_DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
+_PROJECT_LINE = re.compile(rb"^name:[ \t]*[\"']?" + PROJECT.encode() + rb"[\"']?[ \t]*(?:#.*)?\r?$", re.M)
 _STACK_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,99}$")
 
 
@@ -78,16 +80,26 @@ class Places:
 
 
 def find_root(start: Path | None = None) -> Path:
-    """Return the checkout: ``TRAINYARD_PROJECT_DIR``, else the nearest folder upwards that is one, else this package's own."""
+    """Return the repository: ``TRAINYARD_PROJECT_DIR``, else the nearest folder upwards that is one, else this package's own checkout.
+
+    Raises UserError where there is none.
+    """
     named = os.environ.get("TRAINYARD_PROJECT_DIR")
     if named:
         return Path(named).resolve()
     here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        # Another project's Pulumi.yaml is no checkout of ours.
-        if (folder / "Pulumi.yaml").is_file() and (folder / "tasks.py").is_file():
-            return folder
-    return Path(__file__).resolve().parent.parent
+    found = next((folder for folder in (here, *here.parents) if is_repository(folder)), checkout())
+    if found is None:
+        raise UserError(f"{here} is in no repository of Trainyard's", hint="To make it one: trainyard init")
+    return found
+
+
+def is_repository(folder: Path) -> bool:
+    """Tell whether a folder is the top of a repository of Trainyard's; another project's Pulumi.yaml is none."""
+    try:
+        return _PROJECT_LINE.search((folder / "Pulumi.yaml").read_bytes()) is not None
+    except OSError:
+        return False
 
 
 def places(root: Path | None = None, env: Mapping[str, str] | None = None) -> Places:

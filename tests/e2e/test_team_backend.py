@@ -9,14 +9,13 @@ import subprocess
 import boto3
 import pytest
 
-from tests.e2e.yard import ROOT
 from trainyard.errors import EngineError
 from trainyard.stacks import installed
 
 pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.skipif(
-        installed.find(os.environ, ROOT) is None or not installed.has_command_plugin(os.environ),
+        installed.find(os.environ) is None or not installed.has_command_plugin(os.environ),
         reason="NO PULUMI CLI with its command plugin: a team's backend was NOT tried",
     ),
 ]

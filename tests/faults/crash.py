@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from tests.e2e.yard import ROOT
 from tests.faults.bench import Bench, Result
 from tests.faults.cases import Case, draw, parse
 from tests.faults.world import world
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def engines_here() -> list[str]:
     """Return the built-in engine, and the Pulumi CLI where it and its plugin are found (said aloud where not)."""
-    if installed.find(os.environ, ROOT) is not None and installed.has_command_plugin(os.environ):
+    if installed.find(os.environ) is not None and installed.has_command_plugin(os.environ):
         return ["builtin", "cli"]
     print("NO PULUMI CLI with the command plugin here: the built-in engine alone is tried", flush=True)
     return ["builtin"]

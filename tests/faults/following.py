@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tests.e2e.yard import ROOT
 from tests.faults import judge
 from tests.faults.world import STACK, RunPodYard
 from trainyard.config import PROJECT
@@ -127,7 +126,7 @@ def stack_removed(yard: RunPodYard, engine: str) -> bool:
     """Remove the environment's stack, by ``pulumi stack rm`` on the CLI; False when that is refused. No stack counts as removed."""
     stack = judge.yard_stack(yard)
     store = facade.backend(stack)
-    binary = installed.find(os.environ, ROOT) if engine == "cli" else None
+    binary = installed.find(os.environ) if engine == "cli" else None
     if store is None or not store.exists(PROJECT, STACK):
         return True
     if binary is not None:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import time
 
-from tests.e2e.yard import ROOT
 from tests.faults import processes
 from tests.faults.bench import Bench
 from tests.faults.cases import parse
@@ -221,7 +220,7 @@ def state_lost(stage: Stage) -> None:
 def stack_removal_refused(stage: Stage) -> None:
     """Forgetting a stack would forget its pod: both ways of removing it refuse while it has one, and work after destroy."""
     pod = _up(stage)
-    engines = ["builtin", *(["cli"] if installed.find(os.environ, ROOT) is not None else [])]
+    engines = ["builtin", *(["cli"] if installed.find(os.environ) is not None else [])]
     for engine in engines:
         stage.expect(not stack_removed(stage.yard, engine), f"{engine}: the stack was removed while it had a pod")
     stage.expect(pod in {r["id"] for r in stage.world.pods()}, "a refused removal ended the pod")

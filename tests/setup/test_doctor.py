@@ -169,7 +169,8 @@ def test_a_passphrase_file_that_is_named_and_absent_fails(places: Places, env: d
     assert found.status == "fail"
 
 
-def test_a_package_that_is_not_as_pinned_is_named(places: Places, env: dict[str, str]) -> None:
+def test_a_package_that_is_not_as_pinned_is_named(places: Places, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "checkout", lambda: places.root)
     text = (places.root / "requirements.txt").read_text()
     (places.root / "requirements.txt").write_text(text.replace("invoke==", "invoke==999."))
 
@@ -177,6 +178,17 @@ def test_a_package_that_is_not_as_pinned_is_named(places: Places, env: dict[str,
 
     assert found.status == "fail"
     assert "pinned: 999." in found.text
+
+
+def test_in_a_repository_of_ones_own_the_packages_are_those_that_trainyard_needs(
+    places: Places, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "checkout", lambda: None)
+    assert by_name(checks(places, env), "packages").status == "ok"
+
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: ["invoke>=999", "no-such-package", 'mkdocs>=999; extra == "docs"'])
+    found = by_name(checks(places, env), "packages")
+    assert found.status == "fail" and "(needed: >=999), no-such-package is missing" in found.text
 
 
 def test_a_port_that_another_program_holds_is_found(places: Places, env: dict[str, str]) -> None:

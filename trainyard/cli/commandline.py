@@ -194,9 +194,16 @@ def _leave(number: int, frame: object) -> NoReturn:
 
 
 def _logs() -> Path:
-    from trainyard.config import places
+    from pathlib import Path
+    from tempfile import gettempdir
 
-    return places().logs
+    from trainyard.config import places
+    from trainyard.errors import UserError
+
+    try:
+        return places().logs
+    except UserError:  # outside any repository
+        return Path(gettempdir())
 
 
 def _moves(error: OSError) -> str | None:
@@ -204,8 +211,13 @@ def _moves(error: OSError) -> str | None:
     from pathlib import Path
 
     from trainyard.config import places
+    from trainyard.errors import UserError
 
-    here, path = places(), Path(os.fsdecode(error.filename))
+    try:
+        here = places()
+    except UserError:
+        return None
+    path = Path(os.fsdecode(error.filename))
     ours = (here.home, here.outside, here.settings)
     if any(path == folder or folder in path.parents for folder in ours):
         return "TRAINYARD_HOME, TRAINYARD_LOCAL_ROOT and XDG_CONFIG_HOME say where Trainyard keeps its files."

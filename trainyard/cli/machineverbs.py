@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from invoke.context import Context
 from invoke.tasks import task
@@ -22,6 +23,18 @@ def doctor(c: Context, stack: str | None = None) -> int:
     found = checks(work.places, work.env, stack)
     print(spoken("\n".join(lines(found))))
     return 2 if any(check.status == "fail" for check in found) else 0
+
+
+@task
+@verb
+def setup(c: Context) -> int:
+    """Get the tools beside Trainyard's packages: the local S3 server, and the Pulumi CLI where it can be had."""
+    import os
+
+    from trainyard.setup import s3server, tools
+
+    tools.main(Path.cwd(), os.environ)
+    return 0 if s3server.find() else 2
 
 
 @task

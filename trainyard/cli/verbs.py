@@ -11,7 +11,7 @@ _ALONE = (
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
     stackverbs.end, stackverbs.reap, stackverbs.audit,
-    machineverbs.doctor,
+    machineverbs.doctor, machineverbs.setup,
 )  # fmt: skip
 _GROUPS = {
     "store": {"start": machineverbs.store_start, "stop": machineverbs.store_stop, "status": machineverbs.store_status},

@@ -19,6 +19,7 @@ from trainyard.doctor.finding import Checker, Finding, Status
 from trainyard.recipes import unused
 from trainyard.recipes.venvs import envs
 from trainyard.setup import pulumicli, s3server
+from trainyard.shipped import checkout
 from trainyard.stacks import installed
 from trainyard.storage import local as store
 from trainyard.storage.process import port_is_free, port_owner
@@ -33,18 +34,22 @@ _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE
 
 
 def python(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
-    """The Python that runs this, and whether it is the checkout's own."""
+    """The Python that runs this, and whether the repository has another one with Trainyard in it."""
     text = f"{platform.python_version()} ({sys.executable})"
     own = places.root / ".venv"
-    if Path(sys.prefix).resolve() != own.resolve():
-        yield Finding("python", "warn", f"{text} is not that of {own}", "Use ./bootstrap doctor, or: . .venv/bin/activate")
+    if (own / "bin" / "trainyard").exists() and Path(sys.prefix).resolve() != own.resolve():
+        yield Finding("python", "warn", f"{text} is not that of {own}", "To use that one: . .venv/bin/activate")
     else:
         yield Finding("python", "ok", text)
 
 
 def packages(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
-    """Whether the installed packages are those that requirements.txt pins."""
-    pins = _PIN.findall((places.root / "requirements.txt").read_text(encoding="utf-8"))
+    """Whether the packages are those that are asked for: by requirements.txt in a checkout of Trainyard, else by Trainyard itself."""
+    source = checkout()
+    if source is None:
+        yield _declared_packages()
+        return
+    pins = _PIN.findall((source / "requirements.txt").read_text(encoding="utf-8"))
     wrong = []
     for name, wanted, condition in pins:
         if condition and not _applies(condition):
@@ -59,6 +64,25 @@ def packages(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("packages", "fail", ", ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else ""), "./bootstrap installs what is pinned")
     else:
         yield Finding("packages", "ok", f"{len(pins)} packages as pinned in requirements.txt")
+
+
+def _declared_packages() -> Finding:
+    from packaging.requirements import Requirement
+
+    needs = [Requirement(text) for text in importlib.metadata.requires("trainyard") or ()]
+    needs = [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+    wrong = []
+    for need in needs:
+        try:
+            version = importlib.metadata.version(need.name)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{need.name} is missing")
+            continue
+        if not need.specifier.contains(version, prereleases=True):
+            wrong.append(f"{need.name} {version} (needed: {need.specifier})")
+    if wrong:
+        return Finding("packages", "fail", ", ".join(wrong), "Install Trainyard again, e.g. pipx reinstall trainyard")
+    return Finding("packages", "ok", f"{len(needs)} packages as Trainyard {importlib.metadata.version('trainyard')} needs them")
 
 
 def programs(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
@@ -78,15 +102,15 @@ def programs(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
 
 def pulumi(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
     """The Pulumi CLI and its command plugin: both optional."""
-    found = shutil.which("pulumi", path=f"{places.root / '.venv' / 'bin'}{os.pathsep}{env.get('PATH', '')}")
+    found = installed.any_version(env)
     need = ".".join(map(str, installed.MINIMUM))
     if found is None:
         why = pulumicli.last_failure(env)
         tried = f" (its installer: {why})" if why else ""
         yield Finding("pulumi", "ok", f"no CLI{tried}; the built-in engine serves every stack", pulumicli.HOW)
         return
-    version = ".".join(map(str, installed.version(Path(found)))) or "unknown"
-    if installed.find(env, places.root) is None:
+    version = ".".join(map(str, installed.version(found))) or "unknown"
+    if installed.find(env) is None:
         text = f"{found} is version {version}, not {need} or newer with pulumi-language-python beside it: the built-in engine serves"
         yield Finding("pulumi", "warn", text, pulumicli.HOW)
         return
@@ -103,7 +127,7 @@ def s3_server(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
     found = store.status(places)
     if found.binary is None:
         text = f"VersityGW {s3server.VERSION} is not installed: the 'local' stack has no bucket"
-        yield Finding("s3 server", "fail", text, "./bootstrap builds it")
+        yield Finding("s3 server", "fail", text, "To get it: invoke setup")
     else:
         said = s3server.version(Path(found.binary))
         text = f"{said or 'does not start'} ({found.binary})"

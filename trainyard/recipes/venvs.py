@@ -128,5 +128,6 @@ def _find_uv() -> str:
     beside = Path(sys.prefix) / "bin" / "uv"
     found = str(beside) if beside.is_file() else shutil.which("uv")
     if not found:
-        raise TrainyardError("uv is missing, which builds the recipe's Python environment", hint="Run ./bootstrap again: it installs uv.")
+        hint = "It is one of Trainyard's own packages: install Trainyard again (in a checkout of it: ./bootstrap)."
+        raise TrainyardError("uv is missing, which builds the recipe's Python environment", hint=hint)
     return found

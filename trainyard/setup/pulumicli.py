@@ -20,7 +20,7 @@ from trainyard.setup.console import Done, OnLine, run
 from trainyard.stacks.installed import COMMAND_PLUGIN, MINIMUM, find, has_command_plugin
 
 LIMIT = 20.0
-HOW = "To use the CLI: install it from https://www.pulumi.com/docs/iac/download-install/ and run ./bootstrap again."
+HOW = "To use the CLI: install it from https://www.pulumi.com/docs/iac/download-install/ and run: invoke setup"
 _INSTALL = """
 import sys
 from pulumi.automation import PulumiCommand
@@ -42,14 +42,17 @@ class CliInstallation:
         return self.cli is not None and self.plugin
 
 
-def ensure(root: Path, env: Mapping[str, str], on_line: OnLine, *, limit: float = LIMIT, now: float | None = None) -> CliInstallation:
-    """Find the CLI and the command plugin, fetching what is missing; returns what there is and never raises for it."""
+def ensure(prefix: Path, env: Mapping[str, str], on_line: OnLine, *, limit: float = LIMIT, now: float | None = None) -> CliInstallation:
+    """Find the CLI and the command plugin, fetching what is missing; returns what there is and never raises for it.
+
+    ``prefix`` is the environment that a CLI is put into.
+    """
     now = time.time() if now is None else now
-    cli = find(env, root)
+    cli = find(env, prefix)
     if cli is None and not _failed_lately(env, "cli", now):
         on_line(f"Asking Pulumi's own installer for the Pulumi CLI (at most {limit:.0f} s; it is optional)")
-        done = run([sys.executable, "-c", _INSTALL, root / ".venv"], "installing the Pulumi CLI", on_line=on_line, env=env, limit=limit)
-        cli = find(env, root)
+        done = run([sys.executable, "-c", _INSTALL, prefix], "installing the Pulumi CLI", on_line=on_line, env=env, limit=limit)
+        cli = find(env, prefix)
         if cli is None:
             _remember(env, "cli", now, _reason(done))
     if cli is None:

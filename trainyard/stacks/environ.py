@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from trainyard import network
 from trainyard.config import Places
 from trainyard.engine.backend import folder_of
+from trainyard.stacks.installed import OURS
 from trainyard.stacks.passphrase import passphrase_file
 
 KEYS_OF: Mapping[str, tuple[str, ...]] = {
@@ -32,6 +34,8 @@ def pulumi_exports(places: Places, env: Mapping[str, str]) -> dict[str, str]:
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         # The plugin starts in the program's folder, which may be a link to elsewhere.
         "TRAINYARD_PROJECT_DIR": str(places.root),
+        # Program and plugin run in the environment of this process: a repository need not have one of its own.
+        "TRAINYARD_PROVIDER_PYTHON": sys.executable,
     }
     exports |= network.loopback_direct(env)
     path = passphrase_file(places, env)
@@ -41,12 +45,12 @@ def pulumi_exports(places: Places, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def export_lines(places: Places, env: Mapping[str, str]) -> list[str]:
-    """Return the exports as lines of sh, with the checkout's own programs on PATH; the state's folder is there then."""
+    """Return the exports as lines of sh, with the programs of our own environment on PATH; the state's folder is there then."""
     folder = state_dir(places, env)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)  # the CLI stops without it
     lines = [f"export {name}={shlex.quote(value)}" for name, value in pulumi_exports(places, env).items()]
-    return [*lines, f'export PATH={shlex.quote(str(places.root / ".venv" / "bin"))}:"$PATH"']
+    return [*lines, f'export PATH={shlex.quote(str(OURS / "bin"))}:"$PATH"']
 
 
 def child_env(places: Places, env: Mapping[str, str], cloud: str | None) -> dict[str, str]:
@@ -56,9 +60,7 @@ def child_env(places: Places, env: Mapping[str, str], cloud: str | None) -> dict
     # .env is read again by the provider's launcher; an empty variable keeps a dropped key from coming back that way.
     result.update({key: "" for key in dropped if key in env})
     result.update(pulumi_exports(places, env))
-    venv = places.root / ".venv" / "bin"
-    if venv.is_dir():
-        result["PATH"] = f"{venv}:{result.get('PATH', '')}"
+    result["PATH"] = f"{OURS / 'bin'}:{result.get('PATH', '')}"
     return result
 
 

@@ -56,7 +56,7 @@ def choose_engine(stack: Stack) -> tuple[EngineName, Path | None]:
     if wanted == "builtin":
         binary = None
     else:
-        binary = installed.find(stack.env, stack.places.root)
+        binary = installed.find(stack.env)
         if wanted == "cli" and binary is None:
             need = ".".join(map(str, installed.MINIMUM))
             raise UserError(f"the Pulumi CLI ({need} or newer) is not on PATH", hint="Install it, or set TRAINYARD_ENGINE=builtin.")

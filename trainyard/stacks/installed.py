@@ -6,20 +6,32 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 MINIMUM = (3, 250, 0)
 COMMAND_PLUGIN = "1.2.1"
+OURS = Path(sys.prefix)
+"""The environment that Trainyard runs in: a checkout's .venv, that of pipx, or one of the user's own."""
 
 
-def find(env: Mapping[str, str], root: Path) -> Path | None:
-    """Return a fitting ``pulumi``: on PATH or in the checkout's .venv, at least the pinned minimum version."""
-    search = f"{root / '.venv' / 'bin'}{os.pathsep}{env.get('PATH', '')}"
-    found = shutil.which("pulumi", path=search)
-    if found is None or shutil.which("pulumi-language-python", path=f"{Path(found).parent}{os.pathsep}{search}") is None:
+def find(env: Mapping[str, str], prefix: Path = OURS) -> Path | None:
+    """Return a fitting ``pulumi``: in the environment that Trainyard runs in or on PATH, at least the pinned minimum version."""
+    found = any_version(env, prefix)
+    if found is None or shutil.which("pulumi-language-python", path=f"{found.parent}{os.pathsep}{_search(env, prefix)}") is None:
         return None
-    return Path(found) if version(Path(found)) >= MINIMUM else None
+    return found if version(found) >= MINIMUM else None
+
+
+def any_version(env: Mapping[str, str], prefix: Path = OURS) -> Path | None:
+    """Return the ``pulumi`` that would be started, fitting or not."""
+    found = shutil.which("pulumi", path=_search(env, prefix))
+    return Path(found) if found else None
+
+
+def _search(env: Mapping[str, str], prefix: Path) -> str:
+    return f"{prefix / 'bin'}{os.pathsep}{env.get('PATH', '')}"
 
 
 def version(binary: Path) -> tuple[int, ...]:

@@ -142,7 +142,7 @@ class CliState:
 
     def _ask(self, *words: str, cwd: Path | None = None, given: str = "") -> subprocess.CompletedProcess[str]:
         stack = self.stack
-        binary = installed.find(stack.env, stack.places.root)
+        binary = installed.find(stack.env)
         if binary is None:
             raise UserError("this state backend needs the Pulumi CLI, which is not on PATH")
         env = child_env(stack.places, stack.env, None)

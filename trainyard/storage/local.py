@@ -13,7 +13,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,7 @@ def status(places: Places) -> Status:
 
 
 def find_binary(places: Places | None = None) -> Path:
-    """Return the server's program: ``TRAINYARD_VERSITYGW``, else what bootstrap installed; raises UserError when absent."""
+    """Return the server's program: ``TRAINYARD_VERSITYGW``, else what is on PATH or was built; raises UserError when absent."""
     named = os.environ.get("TRAINYARD_VERSITYGW")
     if named:
         path = Path(named).expanduser().resolve()
@@ -105,8 +105,16 @@ def find_binary(places: Places | None = None) -> Path:
 
     found = s3server.find()
     if found is None:
-        raise UserError("the local S3 server (versitygw) is not installed", hint="Run ./bootstrap: it finds or builds it.")
+        raise UserError("the local S3 server (versitygw) is not installed", hint="Run: invoke setup")
     return Path(found)
+
+
+def obtain(on_line: Callable[[str], None]) -> None:
+    """Have the server's program before anything waits for it: where there is none it is built, which takes minutes once per user."""
+    from trainyard.setup import s3server
+
+    if not os.environ.get("TRAINYARD_VERSITYGW"):
+        s3server.ensure(on_line=on_line)
 
 
 def _up(folder: Folder, binary: Path | None) -> tuple[Identity, bool]:

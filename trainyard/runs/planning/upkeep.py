@@ -16,6 +16,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.records.stackresources import LEASE, resources_of
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
+from trainyard.storage import local
 from trainyard.storage.groups import stores_named
 
 
@@ -45,11 +46,19 @@ def _stands(context: CommandContext, stack: Stack) -> bool:
 def _bring_up(context: CommandContext, name: str, stack: Stack) -> None:
     if facade.settings_of(name, context.places).get("pods"):
         raise RefusedError(f"stack '{name}' must be brought up first, and its settings ask for pods", hint=f"Run: invoke up --stack {name}")
+    obtain_store(context, stack)
     with context.ui.stage("up", f"environment {name}"):
         outcome = facade.operate(stack, "up", context.ui.engine_event)
     if not outcome.ok:
         raise outcome.error(f"up of stack '{name}' failed: ")
     mark_up(context.places, stack)
+
+
+def obtain_store(context: CommandContext, stack: Stack) -> None:
+    """Have the program of the local bucket where the stack keeps its results there: an engine would wait for it without a word."""
+    given = facade.settings_of(stack.name, stack.places)
+    if settings.store_of(given, settings.cloud_of(stack.places.root, stack.name)) == "local" and given.get("bucket") != "none":
+        local.obtain(context.ui.say)
 
 
 def mark_up(places: Places, stack: Stack) -> None:

@@ -9,7 +9,7 @@ from trainyard.clouds.absence import Known, PodLeft
 from trainyard.errors import RefusedError, StillThere, TrainyardError, UserError, kind_of
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import declared
-from trainyard.runs.planning.upkeep import mark_up
+from trainyard.runs.planning.upkeep import mark_up, obtain_store
 from trainyard.runs.records.record import RunFolder, all_folders
 from trainyard.runs.records.stackresources import ENDPOINT, POD, resources_of
 from trainyard.runs.verbs import attach
@@ -39,6 +39,7 @@ def operate(context: CommandContext, name: str, operation: Operation, *, yes: bo
     else:
         given = facade.settings_of(name, context.places)  # what is wrong in them is told before an engine starts
         if operation == "up":
+            obtain_store(context, stack)
             declared.reserve(context, stack, given)
         outcome = facade.operate(stack, operation, on_event)
         if not outcome.ok:
