@@ -42,6 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "settings",
         "network",
         "filelock",
+        "files",
         "faults",
         "templating",
         "yamlfile",
@@ -55,6 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
 )
 BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server"}
+GROUND_BEFORE_PACKAGES = {"errors", "filelock", "files", "secret", "shipped"}
 # The S3 server's program; the way to uv with pip's settings, for recipes' environments.
 MAY_IMPORT_SETUP = {"trainyard/cli/machineverbs.py", "trainyard/storage/local.py", "trainyard/recipes/venvs.py"}
 MAY_IMPORT_PULUMI = ("trainyard/engine/", "trainyard/provider/", "trainyard/stacks/cli.py", "trainyard/program/")
@@ -242,10 +244,12 @@ def test_what_runs_on_a_pod_needs_nothing_but_the_standard_library() -> None:
 
 
 def test_what_runs_before_the_packages_are_installed_needs_nothing_but_the_standard_library() -> None:
-    allowed = {"trainyard.errors", "trainyard.shipped", *(f"trainyard.setup.{name}" for name in BEFORE_PACKAGES)}
+    allowed = {*(f"trainyard.{name}" for name in GROUND_BEFORE_PACKAGES), *(f"trainyard.setup.{name}" for name in BEFORE_PACKAGES)}
     found = []
-    for name in sorted(BEFORE_PACKAGES):
-        path = f"trainyard/setup/{name}.py"
+    for path in (
+        *(f"trainyard/setup/{name}.py" for name in sorted(BEFORE_PACKAGES)),
+        *(f"trainyard/{name}.py" for name in sorted(GROUND_BEFORE_PACKAGES)),
+    ):
         for line, imported in imports((ROOT / path).read_text(encoding="utf-8")):
             module, _, last = imported.rpartition(".")
             ours = module in allowed or imported in allowed or (module == "trainyard.setup" and last in BEFORE_PACKAGES)

@@ -11,7 +11,8 @@ import pytest
 from tests.remote.proxy import Proxy
 from tests.remote.sshd import Server
 from trainyard.errors import PodFailed, Unreachable, UserError
-from trainyard.remote import transfer, upload
+from trainyard.files import sha256_of
+from trainyard.remote import upload
 from trainyard.remote.transfer import get_file, get_tree, list_tree, put_bytes, put_file
 from trainyard.remote.transport import CommandResult, LocalTransport, OnBytes, Stdin, Transport, connect
 from trainyard.remote.tree import put_tree
@@ -101,7 +102,7 @@ def test_a_reader_sees_the_old_or_the_new_file_never_a_part(pod: Path) -> None:
 def test_a_big_file_goes_up_in_slices_and_is_verified(transport: Transport, pod: Path, big: Path) -> None:
     seen: list[int] = []
     assert put_file(transport, big, str(pod / "in/big"), on_progress=lambda done, total: seen.append(done))
-    assert transfer.sha256_of(pod / "in/big") == transfer.sha256_of(big)
+    assert sha256_of(pod / "in/big") == sha256_of(big)
     assert max(seen) == BIG and seen == sorted(seen)
     assert not put_file(transport, big, str(pod / "in/big"))
     assert names(pod / "in") == ["big"]
@@ -137,7 +138,7 @@ def test_an_upload_resumes_with_the_slices_that_are_missing(server: Server, prox
     t.sent, t.whole = 0, True
     assert put_file(t, big, str(pod / "big"))
     assert t.sent < BIG - upload.SLICE
-    assert transfer.sha256_of(pod / "big") == transfer.sha256_of(big) and names(pod) == ["big"]
+    assert sha256_of(pod / "big") == sha256_of(big) and names(pod) == ["big"]
 
 
 def test_a_real_cut_in_an_upload_is_unreachable_and_the_next_call_finishes(proxy: Proxy, pod: Path, big: Path) -> None:
@@ -151,7 +152,7 @@ def test_a_real_cut_in_an_upload_is_unreachable_and_the_next_call_finishes(proxy
     assert not (pod / "big").exists()
     with connect(proxy.address) as t:
         assert put_file(t, big, str(pod / "big"))
-    assert transfer.sha256_of(pod / "big") == transfer.sha256_of(big)
+    assert sha256_of(pod / "big") == sha256_of(big)
 
 
 def test_bytes_damaged_on_the_way_never_take_the_files_place(pod: Path, big: Path) -> None:
@@ -170,9 +171,9 @@ def test_bytes_damaged_on_the_way_never_take_the_files_place(pod: Path, big: Pat
 
 
 def test_a_download_is_verified_and_not_repeated(transport: Transport, pod: Path, tmp_path: Path, big: Path) -> None:
-    expected = transfer.sha256_of(big)
+    expected = sha256_of(big)
     assert get_file(transport, str(big), tmp_path / "down/f") == expected
-    assert transfer.sha256_of(tmp_path / "down/f") == expected and names(tmp_path / "down") == ["f"]
+    assert sha256_of(tmp_path / "down/f") == expected and names(tmp_path / "down") == ["f"]
     before = (tmp_path / "down/f").stat().st_mtime_ns
     assert get_file(transport, str(big), tmp_path / "down/f", expected) == expected
     assert (tmp_path / "down/f").stat().st_mtime_ns == before
@@ -191,7 +192,7 @@ def test_a_download_goes_on_where_the_link_was_cut(proxy: Proxy, tmp_path: Path,
     first: list[int] = []
     with connect(proxy.address) as t:
         get_file(t, str(big), local, on_progress=lambda done, total: first.append(done))
-    assert first[0] > have and transfer.sha256_of(local) == transfer.sha256_of(big)
+    assert first[0] > have and sha256_of(local) == sha256_of(big)
 
 
 def test_a_download_with_another_hash_than_promised_is_refused_and_removed(transport: Transport, pod: Path, tmp_path: Path) -> None:

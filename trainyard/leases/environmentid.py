@@ -5,8 +5,6 @@ Kept outside the checkout, so that a fresh clone finds the same bucket again. It
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -15,6 +13,8 @@ from pathlib import Path
 from trainyard import yamlfile
 from trainyard.config import Places
 from trainyard.errors import UserError
+from trainyard.filelock import held
+from trainyard.files import write_atomic
 
 _ID = re.compile(r"^[0-9a-f]{8}$")
 
@@ -30,13 +30,8 @@ def environment_id(places: Places, stack: str) -> str:
     """Return the id of a stack's environment, made under a lock when there is none yet."""
     path = places.settings / "environments.yaml"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fd = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    with held(path.with_suffix(".lock")):
         return _known_or_new(path, stack)
-    finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
 
 
 def known_environment_id(places: Places, stack: str) -> str | None:
@@ -51,9 +46,7 @@ def _known_or_new(path: Path, stack: str) -> str:
     if found is not None:
         return found
     known[stack] = secrets.token_hex(4)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(yamlfile.dump(known), encoding="utf-8")
-    draft.replace(path)
+    write_atomic(path, yamlfile.dump(known), durable=True)
     return str(known[stack])
 
 

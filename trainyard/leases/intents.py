@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
@@ -23,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.clouds.marker import parse_name
+from trainyard.filelock import acquire, held, release
+from trainyard.files import sync
 
 _POLL = 0.2
 _CLOSED = "closed"
@@ -97,7 +98,7 @@ def make_folder(root: Path, lease_id: str) -> Path:
     """Make the folder of a lease, durable before this returns."""
     folder = root / lease_id
     folder.mkdir(parents=True, exist_ok=True)
-    _sync_dir(root)
+    sync(root)
     return folder
 
 
@@ -125,9 +126,7 @@ def hold(
     try:
         yield Intent(path, fd)
     finally:
-        # Unlock explicitly: closing would leave the lock with a descriptor that a forked child may have inherited.
-        fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
+        release(fd)
 
 
 def of_lease(root: Path, lease_id: str) -> list[Path]:
@@ -169,48 +168,36 @@ def settle(path: Path, sleep: Callable[[float], None], on_wait: Callable[[], Non
     try:
         return _parse(_read(fd))
     finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
+        release(fd)
 
 
 def remove_folder(root: Path, lease_id: str) -> None:
     """Forget a lease whose absence from the cloud is proven."""
     if has_folder(root, lease_id):
         shutil.rmtree(root / lease_id)
-        _sync_dir(root)
+        sync(root)
 
 
 def close(root: Path, id: str, now: float) -> None:
     """Mark a fence or lease as over for good, for every process of this machine."""
-    with _gate(root, fcntl.LOCK_EX) as folder:
+    folder = root / _CLOSED
+    with held(folder / ".lock"):
         fd = os.open(folder / id, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             _write_all(fd, f"{now}\n".encode())
             os.fsync(fd)
         finally:
             os.close(fd)
-        _sync_dir(folder)
+        sync(folder)
 
 
 def is_closed(root: Path, id: str) -> bool:
     """Tell whether a fence or lease was closed on this machine."""
-    if not (root / _CLOSED).is_dir():
-        return False
-    with _gate(root, fcntl.LOCK_SH) as folder:
-        return (folder / id).exists()
-
-
-@contextlib.contextmanager
-def _gate(root: Path, how: int) -> Iterator[Path]:
     folder = root / _CLOSED
-    folder.mkdir(parents=True, exist_ok=True)
-    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, how)
-        yield folder
-    finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
+    if not folder.is_dir():
+        return False
+    with held(folder / ".lock"):
+        return (folder / id).exists()
 
 
 def _begin_elsewhere(root: Path, lease_id: str, pod_name: str, now: float) -> None:
@@ -224,38 +211,17 @@ def _begin_elsewhere(root: Path, lease_id: str, pod_name: str, now: float) -> No
             os.fsync(file.fileno())
         with contextlib.suppress(OSError):  # another process was faster: its folder serves as well
             draft.rename(root / lease_id)
-        _sync_dir(root)
+        sync(root)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
 def _lock(path: Path, sleep: Callable[[float], None], on_wait: Callable[[], None] | None, *, create: bool = True) -> int:
-    told = False
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _same_file(fd, path):
-                if create:
-                    _sync_dir(path.parent)
-                return fd
-        except BlockingIOError:
-            if on_wait and not told:
-                on_wait()
-                told = True
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
-        sleep(_POLL)
-
-
-def _same_file(fd: int, path: Path) -> bool:
-    """A lock on a file that was removed meanwhile protects nothing."""
-    try:
-        return os.path.samestat(os.fstat(fd), path.stat())
-    except FileNotFoundError:
-        return False
+    # Asked for again and again: the waiting ends when the plugin is told to stop.
+    fd = acquire(path, on_wait, create=create, pause=lambda: sleep(_POLL))
+    if create:
+        sync(path.parent)
+    return fd
 
 
 def _parse(text: bytes) -> IntentRecord:
@@ -305,11 +271,3 @@ def _read(fd: int) -> bytes:
 def _write_all(fd: int, data: bytes) -> None:
     while data:
         data = data[os.write(fd, data) :]
-
-
-def _sync_dir(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 from trainyard.errors import PodFailed, UserError
+from trainyard.files import sha256_of
 from trainyard.playbook.steps import Get, Outcome, PutFile, PutText, PutTree
 from trainyard.remote import transfer, tree
 from trainyard.remote.protocol import Transport, with_values
@@ -42,7 +43,7 @@ def _put(step: PutText, t: Transport, *, check: bool, diff: bool) -> Outcome:
 def _put_file(step: PutFile, t: Transport, *, check: bool, diff: bool) -> Outcome:
     try:
         mode = transfer.mode_of(step.src.stat()) if step.mode is None else step.mode
-        digest = transfer.sha256_of(step.src)
+        digest = sha256_of(step.src)
         small = step.src.read_bytes() if diff and step.src.stat().st_size <= _DIFF_LIMIT else None
     except OSError as error:
         raise UserError(f"{step.src}: cannot be read: {error.strerror}") from None
@@ -110,4 +111,4 @@ def _difference(t: Transport, path: str, data: bytes) -> Outcome:
 
 
 def _local_sha256(path: Path) -> str | None:
-    return transfer.sha256_of(path) if path.is_file() else None
+    return sha256_of(path) if path.is_file() else None

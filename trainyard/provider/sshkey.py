@@ -6,13 +6,13 @@ be lost: the next up or refresh writes it again.
 
 from __future__ import annotations
 
-import os
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.errors import UserError
+from trainyard.files import write_atomic
 from trainyard.provider import model
 from trainyard.provider.call import Call, key_folder
 from trainyard.provider.handler import ReadResult, ResourceDiff, ResourceHandler
@@ -105,12 +105,8 @@ def _file_is_right(call: Call, outputs: Properties) -> bool:
 def _write(call: Call, private: str) -> Path:
     folder = key_folder(call.world.places, call.stack)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path, draft = folder / _FILE, folder / f".{_FILE}.{os.getpid()}"
-    draft.unlink(missing_ok=True)
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        file.write(private)
-    draft.replace(path)
+    path = folder / _FILE
+    write_atomic(path, private, durable=False, mode=0o600)  # the state has it, too
     return path
 
 

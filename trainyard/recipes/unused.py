@@ -6,7 +6,6 @@ it runs in), what is being built, and what was asked for a short while ago: its 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.config import Places
+from trainyard.filelock import acquire_now, closing
 from trainyard.recipes.contract import load_recipe, recipe_names
 from trainyard.recipes.venvs import STAMP, envs, guard_of, key_of
 
@@ -76,30 +76,21 @@ def _remove(path: Path) -> bool:
 @contextmanager
 def _held(path: Path) -> Iterator[str | None]:
     """Keep builders and users from an environment; yields why it must stay, None when it may go."""
-    with guard_of(path).open("a") as guard:
-        if not _locked(guard.fileno()):
-            yield "being built"
-            return
+    guard = acquire_now(guard_of(path))
+    if guard is None:
+        yield "being built"
+        return
+    with closing(guard):
         try:
-            stamp = (path / STAMP).open("rb")
+            stamp = acquire_now(path / STAMP, create=False)
         except FileNotFoundError:
             yield None
             return
-        with stamp:
-            if not _locked(stamp.fileno()):
-                yield "in use"
-            elif time.time() - os.fstat(stamp.fileno()).st_mtime < FRESH:
-                yield "used within the last hour"
-            else:
-                yield None
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        if stamp is None:
+            yield "in use"
+            return
+        with closing(stamp):
+            yield "used within the last hour" if time.time() - os.fstat(stamp).st_mtime < FRESH else None
 
 
 def _needed(root: Path) -> dict[str, str]:

@@ -8,7 +8,6 @@ the last use. unused.py removes by these two what nobody needs.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -20,6 +19,8 @@ from pathlib import Path
 
 from trainyard.config import Places
 from trainyard.errors import TrainyardError
+from trainyard.filelock import acquire, held
+from trainyard.files import write_atomic
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.values import Values, lock_for
 from trainyard.setup import console, pipsettings
@@ -61,10 +62,9 @@ def ensure(
     path.parent.mkdir(parents=True, exist_ok=True)
     if _use(path):
         return path
-    with guard_of(path).open("a") as guard:
-        _wait_for(guard.fileno(), path, on_line)
+    with held(guard_of(path), lambda: on_line(f"another process is building {path.name}; waiting for it")) as guard:
         if not _use(path):
-            _build(lock, path, guard.fileno(), imports, on_line, os.environ if env is None else env)
+            _build(lock, path, guard, imports, on_line, os.environ if env is None else env)
     return path
 
 
@@ -81,20 +81,14 @@ def guard_of(path: Path) -> Path:
 def _use(path: Path) -> bool:
     """Note that an environment is asked for now; False when there is none, or it is just being removed."""
     try:
-        with (path / STAMP).open("rb") as stamp:
-            fcntl.flock(stamp, fcntl.LOCK_SH)
-            os.utime(stamp.fileno())
-            return (path / STAMP).is_file()
+        stamp = acquire(path / STAMP, create=False, shared=True)
     except FileNotFoundError:
         return False
-
-
-def _wait_for(guard: int, path: Path, on_line: OnLine) -> None:
     try:
-        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        on_line(f"another process is building {path.name}; waiting for it")
-        fcntl.flock(guard, fcntl.LOCK_EX)
+        os.utime(stamp)
+    finally:
+        os.close(stamp)
+    return True
 
 
 def _build(lock: Path, path: Path, guard: int, imports: Sequence[str], on_line: OnLine, env: Mapping[str, str]) -> None:
@@ -117,10 +111,7 @@ def _build(lock: Path, path: Path, guard: int, imports: Sequence[str], on_line: 
     if imports:
         on_line(f"  packages installed after {time.monotonic() - began:.0f} s; importing them once")
         step("importing the packages", python, "-c", "import " + ", ".join(imports))
-    with (path / STAMP).open("w") as stamp:
-        stamp.write(f"{name}\n")
-        stamp.flush()
-        os.fsync(stamp.fileno())
+    write_atomic(path / STAMP, f"{name}\n", durable=True)
     on_line(f"environment ready after {time.monotonic() - began:.0f} s")
 
 

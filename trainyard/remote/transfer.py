@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from trainyard.errors import PodFailed, UserError, disk_full
+from trainyard.files import sha256_of
 from trainyard.remote.protocol import Transport, expect, with_values
 from trainyard.remote.upload import CHANNELS, ByteCounter, OnProgress, Upload, beside, folder_of, octal
 from trainyard.shellscript import load
@@ -145,12 +146,6 @@ def local_tree(folder: Path) -> tuple[list[str], list[str]]:
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is neither a file nor a folder (a pipe or a device?)")
     return sorted(files), sorted(folders)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a local file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def mode_of(status: os.stat_result) -> int:

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from trainyard.errors import PodFailed, UserError
+from trainyard.files import sha256_of
 from trainyard.remote.protocol import Transport, expect, with_values
-from trainyard.remote.transfer import SMALL, local_tree, mode_of, put_file, sha256_of
+from trainyard.remote.transfer import SMALL, local_tree, mode_of, put_file
 from trainyard.remote.upload import CHANNELS, ByteCounter, OnProgress, octal
 
 PACK = 8 * 1024 * 1024

@@ -6,7 +6,6 @@ of a few small files. Standard library only.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,9 +14,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from trainyard.filelock import held
+from trainyard.files import write_atomic
 from trainyard.setup import packages, s3server
 from trainyard.setup.console import FAILED, INCOMPLETE, OnLine, SetupError, end_on_signals, os_failure, say
 
@@ -71,7 +73,7 @@ def prepare(root: Path, env: Mapping[str, str], on_line: OnLine, *, tools: bool 
     if _fits(root, env, tools):
         return
     _check_cache(env)
-    with _Lock(root / ".trainyard", on_line) as lock:
+    with _locked(root, on_line) as lock:
         if _fits(root, env, tools):
             return
         stamp = _read(root)
@@ -79,11 +81,11 @@ def prepare(root: Path, env: Mapping[str, str], on_line: OnLine, *, tools: bool 
         if stamp is None or (stamp.root, stamp.python, stamp.inputs) != (wanted.root, wanted.python, wanted.inputs):
             (root / ".venv" / STAMP).unlink(missing_ok=True)
             moved = stamp is not None and (stamp.root, stamp.python) != (wanted.root, wanted.python)
-            packages.install(root, env, on_line, lock.fd, rebuild=moved, stamped=stamp is not None)
+            packages.install(root, env, on_line, lock, rebuild=moved, stamped=stamp is not None)
         if not tools:
             _write(root, wanted)
             return
-        complete = _tools(root, env, lock.fd)
+        complete = _tools(root, env, lock)
         _write(root, Stamp(wanted.root, wanted.python, wanted.inputs, _pulumi(root, env), time.time(), complete))
 
 
@@ -97,24 +99,9 @@ def _check_cache(env: Mapping[str, str]) -> None:
         raise failed from None
 
 
-class _Lock:
+def _locked(root: Path, on_line: OnLine) -> AbstractContextManager[int]:
     """One bootstrap at a time in a checkout; handed on to what it starts, so that killing it alone frees nothing early."""
-
-    def __init__(self, folder: Path, on_line: OnLine) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.fd = os.open(folder / "bootstrap.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        self._on_line = on_line
-
-    def __enter__(self) -> _Lock:
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._on_line("Another bootstrap is at work in this checkout: waiting for it")
-            fcntl.flock(self.fd, fcntl.LOCK_EX)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.fd)
+    return held(root / ".trainyard" / "bootstrap.lock", lambda: on_line("Another bootstrap is at work in this checkout: waiting for it"))
 
 
 def _fits(root: Path, env: Mapping[str, str], tools: bool) -> bool:
@@ -172,7 +159,4 @@ def _read(root: Path) -> Stamp | None:
 
 
 def _write(root: Path, stamp: Stamp) -> None:
-    path = root / ".venv" / STAMP
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(asdict(stamp), indent=1) + "\n", encoding="utf-8")
-    new.replace(path)
+    write_atomic(root / ".venv" / STAMP, json.dumps(asdict(stamp), indent=1) + "\n", durable=False)

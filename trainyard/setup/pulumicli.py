@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainyard.files import write_atomic
 from trainyard.setup import s3server
 from trainyard.setup.bootstrap import AGAIN_AFTER
 from trainyard.setup.console import Done, OnLine, run
@@ -112,6 +113,4 @@ def _memory(env: Mapping[str, str]) -> dict[str, object]:
 def _remember(env: Mapping[str, str], what: str, now: float, why: str) -> None:
     path = _file(env)
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    new.write_text(json.dumps({**_memory(env), what: {"at": now, "why": why}}), encoding="utf-8")
-    new.replace(path)
+    write_atomic(path, json.dumps({**_memory(env), what: {"at": now, "why": why}}), durable=False)

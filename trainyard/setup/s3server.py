@@ -8,7 +8,6 @@ checkout costs nothing. Standard library only: ``bootstrap`` and ``storage/local
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +20,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from trainyard.filelock import held
+from trainyard.files import sync
 from trainyard.setup import release
 from trainyard.setup.console import NO_SPACE, OnLine, SetupError, failure, run, say
 from trainyard.setup.pipsettings import for_uv
@@ -118,8 +119,7 @@ def _keep(made: Path, label: str, env: Mapping[str, str]) -> Path:
     if said != VERSION:
         raise SetupError(f"the S3 server that was made says version {said or 'nothing'}, not {VERSION}")
     made.chmod(0o755)
-    with made.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(made)
     final = cache(env) / f"{_name()}-{label}"
     final.mkdir(exist_ok=True)
     return made.replace(final / "versitygw")
@@ -203,20 +203,13 @@ def _module_settings(go: Path, env: Mapping[str, str]) -> dict[str, str]:
 @contextlib.contextmanager
 def _lock(folder: Path, on_line: OnLine) -> Iterator[int]:
     """One build at a time for this user; what a killed one left is removed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        hint = "Point XDG_CACHE_HOME to a folder that you can write."
-        raise SetupError(f"{folder}: {error.strerror}", hint=hint, exit_code=NO_SPACE if error.errno == 28 else 2) from None
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_line("Another checkout is building the S3 server: waiting for it")
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            lock = held(folder / "lock", lambda: on_line("Another checkout is building the S3 server: waiting for it"))
+            handle = stack.enter_context(lock)
+        except OSError as error:
+            hint = "Point XDG_CACHE_HOME to a folder that you can write."
+            raise SetupError(f"{folder}: {error.strerror}", hint=hint, exit_code=NO_SPACE if error.errno == 28 else 2) from None
         for left in folder.glob(".new-*"):
             shutil.rmtree(left, ignore_errors=True)
-        yield fd
-    finally:
-        os.close(fd)
+        yield handle

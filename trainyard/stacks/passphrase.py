@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 from trainyard.config import Places
 from trainyard.errors import UserError
+from trainyard.files import write_new
 from trainyard.textfile import expanded
 
 
@@ -21,7 +21,9 @@ def passphrase_file(places: Places, env: Mapping[str, str]) -> Path | None:
         return expanded(named).resolve()
     path = places.settings / "passphrase"
     if not path.exists():
-        _make_once(path)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Where another process was first, both read the same passphrase.
+        write_new(path, secrets.token_urlsafe(32) + "\n", durable=True, mode=0o600)
     return path
 
 
@@ -35,20 +37,3 @@ def passphrase(places: Places, env: Mapping[str, str]) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise UserError(f"{path}: the passphrase of Pulumi's secrets cannot be read: {error.strerror}") from None
-
-
-def _make_once(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as out:
-        out.write(secrets.token_urlsafe(32) + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-    try:
-        # link() fails where another process was first: both then read the same passphrase.
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()

@@ -6,13 +6,13 @@ in the file, the next command of ours takes it out again.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from trainyard.engine.backend import salt_of as salt_in_state
 from trainyard.engine.secrets import new_salt
 from trainyard.filelock import held
+from trainyard.files import write_atomic
 from trainyard.stacks.model import Stack
 from trainyard.stacks.passphrase import passphrase
 from trainyard.stacks.state import state_of
@@ -43,22 +43,16 @@ def engine_settings(stack: Stack) -> Path:
     tracked = _SALT_LINE.search(text)
     if tracked and salt and (salt == tracked[1] or not _SECURE.search(text)):
         text, tracked = _SALT_LINE.sub("", text), None
-        _write(stack.settings, text)
+        write_atomic(stack.settings, text, durable=True)
     if salt and not tracked:
         text = text.rstrip("\n") + f"\nencryptionsalt: {salt}\n"
     folder = stack.places.home / "settings"
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / f"Pulumi.{stack.name}.yaml"
-    _write(copy, text)
+    write_atomic(copy, text, durable=False)
     return copy
 
 
 def _salt_in(path: Path) -> str | None:
     match = _SALT_LINE.search(path.read_text(encoding="utf-8"))
     return match[1] if match else None
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

@@ -6,7 +6,6 @@ manifest it made before the first byte was sent: each file must arrive with the 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.errors import PodCannotUpload, PodFailed, StoreError
+from trainyard.files import sha256_of, write_atomic
 from trainyard.pod import uploader
 from trainyard.remote import transfer
 from trainyard.remote.protocol import Transport
@@ -78,11 +78,7 @@ def fetch(
 def _keep(path: Path, body: bytes) -> None:
     draft = path.parent.with_name(f".{path.parent.name}{path.name}.new")  # beside the result: inside it may be anybody's name
     try:
-        with draft.open("wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_atomic(path, body, durable=True, draft=draft)
     except OSError as error:
         raise trouble(path, error) from None
 
@@ -116,7 +112,7 @@ def _get(transport: Transport, file: Mapping[str, Any], path: Path, stage: Stagi
     """Fetch one file to its place, unless it is there; returns the place."""
     digest, part = str(file["sha256"]), stage.part(str(file["sha256"]), path)
     try:
-        if path.is_file() and path.stat().st_size == int(file["size"]) and transfer.sha256_of(path) == digest:
+        if path.is_file() and path.stat().st_size == int(file["size"]) and sha256_of(path) == digest:
             moved(int(file["size"]), 0)
             return path
         transfer.get_file(transport, str(file["source"]), part, digest, moved)

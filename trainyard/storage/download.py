@@ -7,7 +7,6 @@ so nothing but the manifest is needed to go on after a kill or a lost link.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import threading
 import zlib
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.errors import StoreError, UserError
+from trainyard.files import sha256_of
 from trainyard.storage.answers import spoken
 from trainyard.storage.client import THREADS, StoreSettings, s3, sync_command
 from trainyard.storage.deliver import OnProgress, Progress, silent
@@ -25,7 +25,7 @@ from trainyard.storage.manifest import KEPT, MANIFEST, MODEL_FOLDER, SUCCESS, En
 from trainyard.storage.seal import read_each, read_result
 from trainyard.storage.staging import Staging, staging, trouble
 
-__all__ = ["Downloaded", "download", "fetch_files", "file_sha256", "list_results"]
+__all__ = ["Downloaded", "download", "fetch_files", "list_results"]
 
 TRIES = 5
 BACKOFF = 0.2
@@ -187,7 +187,7 @@ def _fetch_file(file: _File, pool: Executor | None) -> bool:
     """Fetch one file, its parts by ``pool`` or one by one; True when it was there already."""
     entry, part = file.entry, file.stage.part(file.entry.sha256, file.path)
     try:
-        if file.path.is_file() and file.path.stat().st_size == entry.size and file_sha256(file.path) == entry.sha256:
+        if file.path.is_file() and file.path.stat().st_size == entry.size and sha256_of(file.path) == entry.sha256:
             file.counter.add(entry.size)
             return True
         fresh = not part.exists()
@@ -198,7 +198,7 @@ def _fetch_file(file: _File, pool: Executor | None) -> bool:
             os.fsync(handle)
         finally:
             os.close(handle)
-        if file_sha256(part) != entry.sha256:
+        if sha256_of(part) != entry.sha256:
             part.unlink()
             raise StoreError(f"{file.settings.url}/{file.key}: its parts are right, but its sha256 is not that of the manifest")
         file.stage.place(part, file.path)
@@ -305,12 +305,6 @@ def _zeros_crc32(length: int) -> str:
     for start in range(0, length, BLOCK):
         crc = zlib.crc32(block[: min(BLOCK, length - start)], crc)
     return crc32_text(crc)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hex sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _names(manifest: Manifest) -> str:

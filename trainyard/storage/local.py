@@ -7,19 +7,20 @@ after a SIGKILL the next ``ensure()`` brings it back with everything it had ackn
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import random
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.config import Places
 from trainyard.errors import StoreError, UserError
+from trainyard.filelock import held
+from trainyard.files import write_atomic
 from trainyard.secret import Secret
 from trainyard.storage import process, versitygw
 from trainyard.storage.client import StoreSettings, s3
@@ -145,16 +146,13 @@ def _settings(folder: Folder, identity: Identity) -> StoreSettings:
 
 @contextmanager
 def _locked(folder: Folder) -> Iterator[None]:
-    try:
-        folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(folder.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise StoreError(f"{folder.root}: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        try:
+            folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            stack.enter_context(held(folder.root / "lock"))
+        except OSError as error:
+            raise StoreError(f"{folder.root}: {error.strerror}") from None
         yield
-    finally:
-        os.close(lock)
 
 
 def _read_identity(folder: Folder) -> Identity | None:
@@ -177,18 +175,8 @@ def _new_identity(folder: Folder) -> Identity:
         raise StoreError(f"no free port between {_PORTS.start} and {_PORTS.stop} on 127.0.0.1 for the local S3 server")
     identity = Identity(port, Secret("ty" + secrets.token_hex(9)), Secret(secrets.token_urlsafe(30)))
     chosen = {"port": port, "access_key": identity.access_key.reveal(), "secret_key": identity.secret_key.reveal()}
-    _write(folder.identity, json.dumps(chosen))
+    write_atomic(folder.identity, json.dumps(chosen), durable=True, mode=0o600)
     return identity
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _running(folder: Folder) -> tuple[int, str] | None:
@@ -199,6 +187,10 @@ def _running(folder: Folder) -> tuple[int, str] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return (pid, mark) if process.start_mark(pid) == mark else None
+
+
+def _record(folder: Folder, pid: int, mark: str) -> None:
+    write_atomic(folder.record, json.dumps({"pid": pid, "mark": mark}), durable=True, mode=0o600)
 
 
 def _healthy(folder: Folder, identity: Identity) -> bool:
@@ -217,13 +209,14 @@ def _start(folder: Folder, identity: Identity, binary: Path) -> None:
     for path in (folder.data, folder.versions):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     access, secret = identity.access_key.reveal(), identity.secret_key.reveal()
-    _write(folder.credentials, f"[default]\naws_access_key_id = {access}\naws_secret_access_key = {secret}\n")
+    keys = f"[default]\naws_access_key_id = {access}\naws_secret_access_key = {secret}\n"
+    write_atomic(folder.credentials, keys, durable=True, mode=0o600)
     versitygw.revive_uploads(folder.data)
     versitygw.trim_logs(folder)
     pid = versitygw.spawn(folder, identity, binary)
     mark = process.start_mark(pid)
     if mark is not None:
-        _write(folder.record, json.dumps({"pid": pid, "mark": mark}))
+        _record(folder, pid, mark)
     if mark is None or not versitygw.wait_ready(identity.port, (pid, mark), _READY_SECONDS):
         if mark is not None:
             process.end_process(pid, mark, grace=1.0)
@@ -240,7 +233,7 @@ def _port_is_taken(folder: Folder, identity: Identity) -> bool:
     if versitygw.answers(identity.port) and _accepts_our_key(folder, identity):
         mark = process.start_mark(owner[0]) if owner else None
         if owner and mark is not None:
-            _write(folder.record, json.dumps({"pid": owner[0], "mark": mark}))
+            _record(folder, owner[0], mark)
         return True  # without an owner it runs in another process namespace
     until = time.monotonic() + _PORT_SECONDS
     while time.monotonic() < until:

@@ -6,17 +6,15 @@ same instant could then claim the same attempt, so a commit looks at the claim a
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainyard.clouds.marker import is_id
 from trainyard.config import Places
 from trainyard.errors import ForeignResult
+from trainyard.filelock import held
 from trainyard.storage import bucket
 from trainyard.storage.answers import spoken
 from trainyard.storage.client import StoreSettings, s3
@@ -134,7 +132,7 @@ def _closed_key(fence_id: str) -> str:
 
 def _write_once(settings: StoreSettings, places: Places, key: str, note: Mapping[str, str]) -> bool:
     settings = bucket.probed(settings)
-    with _machine_lock(places):
+    with held(places.home / "claims.lock"):
         if not settings.conditional:
             if _exists(settings, key):
                 return False
@@ -160,14 +158,3 @@ def _exists(settings: StoreSettings, key: str) -> bool:
     with spoken(f"look for {settings.url}/{key}", 404) as refusal:
         s3(settings).head_object(Bucket=settings.bucket, Key=key)
     return not refusal
-
-
-@contextmanager
-def _machine_lock(places: Places) -> Iterator[None]:
-    places.home.mkdir(parents=True, exist_ok=True)
-    lock = os.open(places.home / "claims.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -19,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from trainyard.errors import StoreError, TrainyardError, UserError, disk_full
+from trainyard.filelock import acquire
+from trainyard.files import sync
 
 FOLDER = ".trainyard-download"
 _LOCK = "lock"
@@ -45,11 +46,7 @@ class Staging:
     def settle(self) -> None:
         """Bring the names to disk."""
         for folder in self._touched:
-            handle = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            sync(folder)
 
 
 @contextmanager
@@ -160,32 +157,11 @@ def _lock(folder: Path, waiting: Callable[[str], None]) -> int:
     while True:
         folder.mkdir(exist_ok=True)
         try:
-            handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            return acquire(folder / _LOCK, lambda: waiting(f"another process fetches into {folder.parent}; waiting for it"))
         except FileNotFoundError:
             continue  # whoever was done has just removed the folder
-        try:
-            _take(handle, folder, waiting)
-            if _is_still(handle, folder / _LOCK):
-                return handle
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
-
-
-def _take(handle: int, folder: Path, waiting: Callable[[str], None]) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        waiting(f"another process fetches into {folder.parent}; waiting for it")
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            raise  # a file system without locks: the hashes still tell when two writers met
-
-
-def _is_still(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except FileNotFoundError:
-        return False
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            # A file system without locks: the hashes still tell when two writers met.
+            return os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)

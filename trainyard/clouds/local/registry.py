@@ -22,6 +22,8 @@ from typing import Any
 
 from trainyard.clouds.local import limits, sandbox
 from trainyard.errors import CloudRefused
+from trainyard.filelock import acquire
+from trainyard.files import write_atomic
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")
 STALE_CLAIM = 60.0
@@ -104,19 +106,16 @@ def read(folder: Path, name: str) -> dict[str, Any] | None:
 
 def change(folder: Path, **values: Any) -> bool:
     """Change values of the pod's record in one step; False when the pod is gone."""
-    fresh = folder / f"state.json.{os.getpid()}-{secrets.token_hex(4)}"
     with _locked(folder) as held:
         state = read(folder, "state.json") if held else None
         if state is None:
             return False
         try:
-            fresh.write_text(json.dumps({**state, **values}))
-            fresh.chmod(0o600)
-            os.replace(fresh, folder / "state.json")
+            # Not for after a reboot: that ends the pod.
+            write_atomic(folder / "state.json", json.dumps({**state, **values}), durable=False, mode=0o600)
         except FileNotFoundError:
             return False
         except OSError as error:
-            fresh.unlink(missing_ok=True)
             raise CloudRefused(f"the record of the local pod could not be changed: {error.strerror}") from error
     return True
 
@@ -199,12 +198,9 @@ def sweep_claims(pod_registry: PodRegistry) -> None:
 
 
 def _keep(pod_registry: PodRegistry, name: str, record: dict[str, Any]) -> bool:
-    fresh = pod_registry.ended / f".{name}-{secrets.token_hex(4)}"
     try:
-        fresh.write_text(json.dumps(record))
-        os.replace(fresh, pod_registry.ended / f"{name}.json")
+        write_atomic(pod_registry.ended / f"{name}.json", json.dumps(record), durable=False)
     except OSError:
-        fresh.unlink(missing_ok=True)
         return False
     return True
 
@@ -213,12 +209,11 @@ def _keep(pod_registry: PodRegistry, name: str, record: dict[str, Any]) -> bool:
 def _locked(folder: Path) -> Any:
     """Serialise writers of the record; yields False when the pod is gone."""
     try:
-        fd = os.open(folder / "record.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = acquire(folder / "record.lock")
     except FileNotFoundError:
         yield False
         return
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
         yield True
     finally:
         os.close(fd)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -11,11 +10,12 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from trainyard.clouds.runpod.cloud import REHEARSAL_KEY
 from trainyard.errors import Busy, RefusedError
+from trainyard.filelock import acquire_now
 from trainyard.rehearsal.runpod.faults import Faults
 from trainyard.rehearsal.runpod.fleet import Fleet, Timing
 from trainyard.rehearsal.runpod.ledger import CloudLedger, Paid, read_ledger, requests
@@ -38,7 +38,7 @@ class Emulator:
     faults: Faults
     _server: Server
     _threads: list[threading.Thread] = field(default_factory=list)
-    _lock: IO[bytes] | None = None
+    _lock: int | None = None
 
     @property
     def env(self) -> dict[str, str]:
@@ -88,7 +88,7 @@ class Emulator:
             for pod_id in list(self.fleet.machines.all()):
                 self.fleet.machines.end(pod_id)
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
 
 
 def start(
@@ -144,13 +144,11 @@ def switch(url: str, name: str, **does: Any) -> None:
         answer.read()
 
 
-def _claim(root: Path) -> IO[bytes]:
-    lock = open(root / "rehearsal.lock", "ab")  # noqa: SIM115 (held for the emulator's life)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise Busy(f"another rehearsal uses {root}") from None
+def _claim(root: Path) -> int:
+    """Take the folder for the emulator's life."""
+    lock = acquire_now(root / "rehearsal.lock")
+    if lock is None:
+        raise Busy(f"another rehearsal uses {root}")
     return lock
 
 

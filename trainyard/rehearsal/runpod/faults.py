@@ -6,9 +6,7 @@ seconds, or until it is cleared; the state lies on disk, so another process can 
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainyard.errors import UserError
+from trainyard.filelock import held
+from trainyard.files import write_atomic
 
 Kind = Literal["reply", "alter", "boot", "life", "key", "clock", "stock", "lag", "price"]
 _CREATE, _LIST, _GET, _DELETE = "POST /pods", "GET /pods", "GET /pods/ID", "DELETE /pods/ID"
@@ -201,10 +201,7 @@ class Faults:
         return rows if isinstance(rows, list) else []
 
     def _change(self, change: Callable[[list[dict[str, Any]]], None]) -> None:
-        with open(self.root / "faults.lock", "ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with held(self.root / "faults.lock"):
             rows = self._read()
             change(rows)
-            fresh = self.root / "faults.new"
-            fresh.write_text(json.dumps(rows), encoding="utf-8")
-            os.replace(fresh, self.root / "faults.json")
+            write_atomic(self.root / "faults.json", json.dumps(rows), durable=False)

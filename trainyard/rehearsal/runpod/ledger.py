@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from trainyard.files import write_atomic
 
 Record = dict[str, Any]
 
@@ -127,12 +128,7 @@ def _read(path: Path) -> Record | None:
 
 
 def _write(path: Path, value: Mapping[str, object]) -> None:
-    fresh = path.with_suffix(".new")
-    with open(fresh, "w", encoding="utf-8") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    write_atomic(path, json.dumps(value), durable=True)
 
 
 def _append(path: Path, line: Mapping[str, object]) -> None:

@@ -7,9 +7,7 @@ attempt's number: a claim whose process died, or whose answer was lost, is found
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib
-import os
 import secrets
 import shutil
 import socket
@@ -24,6 +22,7 @@ from typing import Any, TypeVar
 
 from trainyard.config import Places
 from trainyard.errors import RefusedError, StoreError
+from trainyard.filelock import held
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.record import RunFolder
@@ -57,10 +56,7 @@ def reserved(runs: Path, user: str, label: str) -> Iterator[Draft]:
     Raises RefusedError when the name's newest attempt has not ended: one command said twice rents one pod.
     """
     folder = runs / user / label
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held(folder / "lock"):
         refuse_live(runs, user, label)
         draft = _draft(folder)
         try:
@@ -72,8 +68,6 @@ def reserved(runs: Path, user: str, label: str) -> Iterator[Draft]:
                 with contextlib.suppress(OSError):
                     draft.path.mkdir()
             raise
-    finally:
-        os.close(lock)
 
 
 def refuse_live(runs: Path, user: str, label: str) -> None:

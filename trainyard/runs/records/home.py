@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shutil
 from collections.abc import Mapping
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trainyard.errors import TrainyardError
+from trainyard.files import sha256_of
 from trainyard.remote.protocol import Transport, quote, with_values
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -47,9 +47,8 @@ def mend_copies(transport: Transport, copies: Mapping[str, Path]) -> list[str]:
         new = here.with_name(f".{here.name}.new")
         with contextlib.suppress(TrainyardError, OSError):
             told = transport.exec(f"[ ! -f {quote(path)} ] || sha256sum <{quote(path)}", timeout=600).stdout[:64].decode()
-            with here.open("rb") as copy:
-                if not told or told == hashlib.file_digest(copy, "sha256").hexdigest():
-                    continue
+            if not told or told == sha256_of(here):
+                continue
             with new.open("wb") as file:
                 done = transport.exec(f"cat {quote(path)}", on_stdout=partial(_put, file))
             if done.rc == 0:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
+from trainyard.files import write_atomic
 from trainyard.recipes.declared import DECLARED
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.key import key_file
@@ -40,17 +40,10 @@ class Keepsake:
         self._times += 1
         try:
             for path in missing:
-                _write(path, self._files[path])
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                write_atomic(path, self._files[path], durable=False, mode=0o600)
             folder.save(record)
         except OSError:
             return False
         context.ui.warn(f"{folder.path} was deleted while the run is driven: what it needs is written again, and it goes on")
         return True
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-        out.write(content)
-    os.replace(draft, path)

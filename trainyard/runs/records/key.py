@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trainyard.errors import EngineError, UserError
+from trainyard.files import write_atomic
 from trainyard.remote.keys import is_private_key
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.record import RunRecord, gone
@@ -36,7 +36,8 @@ def private_key(context: CommandContext, record: RunRecord) -> Path:
             f"the private key {path} is {'gone' if gone(path) else 'damaged'} and the state of '{record.environment}' does not hold it",
             hint="Put a copy of it there: without it nobody reaches the pod.",
         )
-    _write(path, str(pem))
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomic(path, str(pem), durable=False, mode=0o600)
     return path
 
 
@@ -48,7 +49,8 @@ def make_whole(context: CommandContext, outputs: Mapping[str, Any]) -> None:
     if not pem or context.places.ssh not in path.parents:
         what = "gone" if gone(path) else "no private key, or damaged"
         raise UserError(f"the SSH key {path} is {what}; nothing was rented", hint="Put a copy of it there.")
-    _write(path, str(pem))
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomic(path, str(pem), durable=False, mode=0o600)
 
 
 def _is_whole(path: Path) -> bool:
@@ -56,12 +58,3 @@ def _is_whole(path: Path) -> bool:
         return is_private_key(path.read_bytes())
     except OSError:
         return False
-
-
-def _write(path: Path, pem: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as out:
-        out.write(pem)
-    os.replace(draft, path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import time
@@ -21,6 +20,8 @@ from types import UnionType
 from typing import Any, Literal
 
 from trainyard.errors import Busy, UserError
+from trainyard.filelock import acquire_now
+from trainyard.files import write_atomic
 from trainyard.runs.records.identity import RunId
 
 Phase = Literal["prepared", "up", "started", "trained", "committed", "ended"]
@@ -146,9 +147,8 @@ class RunFolder:
 
     def cancel(self, *, now: bool) -> None:
         """Leave word for whoever drives the run, in one step."""
-        draft = self.path / f".cancelled.{os.getpid()}"
-        draft.write_text(f"{'now' if now else 'saving'} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\n")
-        os.replace(draft, self.path / "cancelled")
+        text = f"{'now' if now else 'saving'} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\n"
+        write_atomic(self.path / "cancelled", text, durable=True)
 
     def load(self) -> RunRecord:
         """Return the record; raises UserError when it is missing or damaged."""
@@ -172,13 +172,11 @@ class RunFolder:
     @contextmanager
     def driving(self) -> Iterator[None]:
         """Hold the right to drive this attempt; raises Busy while another living process holds it."""
-        handle = os.open(self.path / "controller.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        path = self.path / "controller.lock"
+        handle = acquire_now(path)
+        if handle is None:
+            raise Busy(f"this run is driven by {_named_in(path) or 'another process'}")
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(handle, 100, 0).decode(errors="replace").strip() or "another process"
-                raise Busy(f"this run is driven by {holder}") from None
             with contextlib.suppress(OSError):  # only a name for others to read: a full disk must not keep anybody from driving
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"process {os.getpid()}".encode(), 0)
@@ -197,6 +195,12 @@ class RunFolder:
             # Only a duration: what has happened in here must not be hidden behind a full disk.
             with contextlib.suppress(OSError):
                 self.save(record)
+
+
+def _named_in(lock: Path) -> str:
+    with contextlib.suppress(OSError):
+        return lock.read_text(errors="replace").strip()[:100]
+    return ""
 
 
 def _check(record: RunRecord) -> None:
@@ -248,15 +252,6 @@ def is_driven(folder: RunFolder) -> bool:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON so that a crash or a full disk leaves the old file or the new one, never half of it."""
+    """Write JSON, durably, so that a crash or a full disk leaves the old file or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8") as out:
-            json.dump(value, out, indent=1, ensure_ascii=False)
-            out.write("\n")
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", durable=True)

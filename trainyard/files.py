@@ -1,0 +1,74 @@
+"""Files of this machine, written whole: whatever ends the writer, a reader finds the old content or the new one.
+
+Durable has one meaning: content and name are on the disk when the call returns, so that a power cut takes neither.
+Standard library only: set-up uses it before any package is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+
+def write_atomic(path: Path, content: str | bytes, *, durable: bool, mode: int = 0o666, draft: Path | None = None) -> None:
+    """Give a file a new content in one step; a text is written as UTF-8.
+
+    ``mode`` is what the new file may be at most (the umask counts). ``draft`` is where it is written first, on the
+    same disk: by default beside it, under a hidden name. Raises OSError, then the old content is still there.
+    """
+    made = _write_draft(path, content, durable, mode, draft)
+    try:
+        os.replace(made, path)
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync(path.parent)
+
+
+def write_new(path: Path, content: str | bytes, *, durable: bool, mode: int = 0o666) -> bool:
+    """Make a file, whole at once; False, with nothing changed, when it is there already. See write_atomic()."""
+    made = _write_draft(path, content, durable, mode, None)
+    try:
+        os.link(made, path)
+    except FileExistsError:
+        return False
+    finally:
+        made.unlink(missing_ok=True)
+    if durable:
+        sync(path.parent)
+    return True
+
+
+def sync(path: Path) -> None:
+    """Bring a file's content, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_draft(path: Path, content: str | bytes, durable: bool, mode: int, draft: Path | None) -> Path:
+    # By chance, not by process: two threads may write the same file.
+    made = draft or path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    if draft:
+        draft.unlink(missing_ok=True)
+    handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
+    return made
