@@ -1,10 +1,14 @@
-"""What time it is, how to wait, and how a moment is written in records."""
+"""What time it is, how to wait, and how a moment is written: in UTC, to the second, as ``2026-11-24T03:00:00Z``."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import overload
+
+_FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,29 @@ class Clock:
 REAL = Clock()
 
 
-def iso(moment: float | None) -> str | None:
-    """Return epoch seconds as ``2026-11-24T03:00:00Z``, None for none."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)) if moment is not None else None
+@overload
+def format_time(moment: datetime | float) -> str: ...
+@overload
+def format_time(moment: None) -> None: ...
+def format_time(moment: datetime | float | None) -> str | None:
+    """Return a moment (epoch seconds count, too) as a text, None for none."""
+    if moment is None:
+        return None
+    return time.strftime(_FORM, time.gmtime(moment)) if isinstance(moment, int | float) else moment.astimezone(UTC).strftime(_FORM)
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Return the moment that format_time() wrote, None for any other text."""
+    try:
+        return datetime.strptime(text or "", _FORM).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def parse_iso(text: object) -> datetime | None:
+    """Return a moment that others wrote (RFC 3339, a date alone; UTC where no zone is said), None for what is none."""
+    try:
+        moment = datetime.fromisoformat(str(text))
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

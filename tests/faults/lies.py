@@ -20,8 +20,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.faults.liar import ALTERED, CALLS, IGNORED, LENGTHS, REPLIES, TO_CREATE, Site, open_site, site
+from trainyard.clock import format_time
 from trainyard.clouds.absence import Known, Proof, prove, seen
-from trainyard.clouds.marker import PodName, format_time, new_id, parse_name
+from trainyard.clouds.marker import PodName, new_id, parse_name
 from trainyard.config import Places
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
 from trainyard.leases import intents

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.yard import COUNT, ROOT, Yard
-from trainyard.clouds.marker import PodName, parse_name, parse_time
+from trainyard.clock import parse_time
+from trainyard.clouds.marker import PodName, parse_name
 from trainyard.clouds.protocol import Cloud
 from trainyard.clouds.runpod import RunPodCloud
 from trainyard.config import Places, places

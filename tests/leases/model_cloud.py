@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trainyard.clouds.marker import format_time, parse_time
+from trainyard.clock import format_time, parse_time
 from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec, SshAddress
 from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity
 
@@ -103,7 +103,7 @@ class ModelCloud:
     def change_markers(self, pod_id: str, stop: datetime | None, end: datetime | None) -> None:
         state = self._read(pod_id)
         assert state is not None
-        self.write(pod_id, {**state, "stop": format_time(stop) if stop else None, "end": format_time(end) if end else None})
+        self.write(pod_id, {**state, "stop": format_time(stop), "end": format_time(end)})
 
     def costs(self) -> list[CostItem]:
         return []
@@ -158,7 +158,7 @@ class ModelCloud:
         draft.replace(self.root / "pods" / f"{pod_id}.json")
 
     def _accept(self, spec: PodSpec, offer: Offer, late: float = 0.0) -> PodInfo:
-        end = {"end": format_time(spec.end) if spec.end else None, "stop": format_time(spec.stop) if spec.stop else None}
+        end = {"end": format_time(spec.end), "stop": format_time(spec.stop)}
         visible = self.clock() + max(late, self.faults().get("delay", 0))
         env = {"env": dict(spec.env), "boot": list(spec.boot), "host_key": spec.host_key}
         dearer = float(self._fault("dearer") or 1)

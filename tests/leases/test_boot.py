@@ -15,7 +15,7 @@ import pytest
 from tests.leases.bench import FENCE, LEASE, LeaseBench
 from tests.remote.sshd import Server
 from tests.remote.sshd import start as start_sshd
-from trainyard.clouds.marker import format_time
+from trainyard.clock import format_time
 from trainyard.clouds.protocol import PodInfo, SshAddress
 from trainyard.errors import BootFailed
 from trainyard.leases import boot

@@ -113,7 +113,7 @@ def test_a_store_that_takes_a_claim_and_never_answers_is_named_at_once_and_left_
     said, began, reads = [], time.monotonic(), itertools.count()
     monkeypatch.setattr(Ui, "say", lambda ui, text: said.append(text))
     # A clock by how often it is read: a busy machine's first client of S3 took all of the patience before the first word.
-    turned = SimpleNamespace(monotonic=lambda: next(reads) * 0.1, strftime=time.strftime, gmtime=time.gmtime)
+    turned = SimpleNamespace(monotonic=lambda: next(reads) * 0.1, time=time.time)
     monkeypatch.setattr(attempts, "time", turned)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         context.env.update(

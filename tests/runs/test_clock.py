@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from trainyard.clouds.marker import format_time
+from trainyard.clock import format_time
 from trainyard.errors import Unreachable
 from trainyard.remote import jobs
 from trainyard.remote.protocol import CommandResult

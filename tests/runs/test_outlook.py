@@ -3,7 +3,7 @@
 import json
 
 from tests.runs.test_identity_and_record import make_record
-from trainyard.clouds.marker import format_time, parse_time
+from trainyard.clock import format_time, parse_time
 from trainyard.runs.life.outlook import Outlook
 from trainyard.runs.records.progress import Metrics
 

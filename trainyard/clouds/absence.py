@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from trainyard.clouds.marker import format_time
+from trainyard.clock import format_time
 from trainyard.clouds.protocol import Capabilities, Cloud, PodInfo
 from trainyard.errors import CloudError, CloudRefused, StillThere
 

@@ -12,7 +12,9 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+
+from trainyard.clock import format_time
 
 LONGEST_LEASE = timedelta(days=31)
 """A marker whose end cannot be read is ended when the pod is older than this."""
@@ -65,16 +67,3 @@ def marker_env(fence_id: str, lease_id: str, stop: datetime | None, end: datetim
     if end is not None:
         env["TRAINYARD_END"] = format_time(end)
     return env
-
-
-def format_time(moment: datetime) -> str:
-    """Return a moment as ``2026-11-24T03:00:00Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def parse_time(text: str | None) -> datetime | None:
-    """Return the moment, None when the text is not one."""
-    try:
-        return datetime.strptime(text or "", "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        return None

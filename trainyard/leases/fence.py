@@ -7,9 +7,7 @@ the holders of intents. So either the create sees the mark, or the closer sees t
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from trainyard.clouds.marker import format_time
+from trainyard.clock import format_time
 from trainyard.config import Places
 from trainyard.errors import RefusedError, TrainyardError
 from trainyard.leases import intents
@@ -75,4 +73,4 @@ def _closed(what: str, id: str) -> RefusedError:
 
 
 def _now(world: OperationWorld) -> str:
-    return format_time(datetime.fromtimestamp(world.time(), UTC))
+    return format_time(world.time())

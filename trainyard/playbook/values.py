@@ -12,7 +12,6 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -20,6 +19,7 @@ import jinja2
 from jinja2 import meta, nodes
 
 from trainyard import templating
+from trainyard.clock import parse_time
 from trainyard.errors import Location, TrainyardError, UserError
 from trainyard.yamlfile import Map, Node, Seq
 
@@ -256,7 +256,10 @@ def _to_bool(value: object) -> bool:
 
 def _epoch(text: str) -> int:
     """Return a moment written as 2026-11-24T03:00:00Z in seconds."""
-    return round(datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
+    moment = parse_time(text)
+    if moment is None:
+        raise ValueError(f"'{text}' is no moment like 2026-11-24T03:00:00Z")
+    return round(moment.timestamp())
 
 
 def _regex_search(text: str, pattern: str) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainyard.clouds.marker import LONGEST_LEASE, format_time, is_id, parse_time
+from trainyard.clock import format_time, parse_time
+from trainyard.clouds.marker import LONGEST_LEASE, is_id
 from trainyard.errors import CloudError, RefusedError
 from trainyard.leases import ending, fence, terms
 from trainyard.leases.terms import LeaseTerms
@@ -152,8 +153,8 @@ def _outputs(lease: LeaseTerms, budget: float | None, *, closed: bool) -> Proper
         "lease_id": lease.lease_id,
         "fence_id": lease.fence_id,
         "start": format_time(lease.start),
-        "stop": format_time(lease.stop) if lease.stop else None,
-        "end": format_time(lease.end) if lease.end else None,
+        "stop": format_time(lease.stop),
+        "end": format_time(lease.end),
         "budget": budget,
         "closed": closed,
     }

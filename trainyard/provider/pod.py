@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trainyard.clock import format_time, parse_time
 from trainyard.clouds import marker
 from trainyard.clouds.marker import PodName
 from trainyard.clouds.protocol import Cloud, Offer, OfferQuery, PodInfo, PodSpec
@@ -141,7 +142,7 @@ def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Pro
     if cloud.get(id) is None:
         raise CloudError(f"the cloud says that it has no pod {id}", hint="Run refresh, then up rents another one.")
     if (before["stop"], before["end"]) != (given.stop, given.end):
-        cloud.change_markers(id, marker.parse_time(given.stop), marker.parse_time(given.end))
+        cloud.change_markers(id, parse_time(given.stop), parse_time(given.end))
     return outputs
 
 
@@ -171,7 +172,7 @@ def _failures(values: Properties) -> list[CheckFailure]:
         if isinstance(values[key], str) and not marker.is_id(str(values[key])):
             failures.append(CheckFailure(key, f"'{values[key]}' is no lease or fence id"))
     for key in ("stop", "end"):
-        if isinstance(values[key], str) and marker.parse_time(str(values[key])) is None:
+        if isinstance(values[key], str) and parse_time(str(values[key])) is None:
             failures.append(CheckFailure(key, f"'{key}' must look like 2026-11-24T03:00:00Z"))
     seed = values["host_key_seed"]
     if isinstance(seed, str) and _seed(seed) is None:
@@ -235,8 +236,8 @@ def _request(given: PodInputs, name: str) -> PodRequest:
         name=name,
         fence_id=given.fence_id,
         lease_id=given.lease_id,
-        stop=marker.parse_time(given.stop),
-        end=marker.parse_time(given.end),
+        stop=parse_time(given.stop),
+        end=parse_time(given.end),
         image=given.image,
         template=given.template,
         disk_gb=given.disk_gb,
@@ -270,7 +271,7 @@ def _outputs(cloud: Cloud, given: PodInputs, name: str, info: PodInfo, offer: Of
         "gpu_count": info.gpu_count or (offer.gpu_count if offer and offer.gpu else 0),
         "region": info.region or (offer.region if offer else None),
         "offer": offer.id if offer else None,
-        "created_at": marker.format_time(info.created) if info.created else None,
+        "created_at": format_time(info.created),
         "workspace": info.workspace,
         "host_key": host_key(_seed(given.host_key_seed) or b"", name).public,
         "volume_path": info.volume,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from trainyard.clock import parse_iso
 from trainyard.errors import Location, UserError
 from trainyard.yamlfile import Map
 
@@ -164,7 +165,7 @@ def _dated(value: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(value)
     date = result.get("Date")
     if isinstance(date, str):
-        date = datetime.fromisoformat(date.replace("Z", "+00:00"))
+        date = parse_iso(date)
     if isinstance(date, datetime):
         aware = date if date.tzinfo else date.replace(tzinfo=UTC)
         result["Date"] = aware.astimezone(UTC).strftime("%Y-%m-%d")

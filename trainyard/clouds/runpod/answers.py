@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 import httpx
 
-from trainyard.clouds.marker import parse_name, parse_time
+from trainyard.clock import parse_iso, parse_time
+from trainyard.clouds.marker import parse_name
 from trainyard.clouds.protocol import PodInfo, PodStatus, SshAddress
 from trainyard.clouds.volume import VOLUME_MARK
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
@@ -111,7 +111,7 @@ def pod_info(pod: Mapping[str, object]) -> PodInfo:
         status=_STATUS.get(raw.upper(), "unknown"),
         raw_status=raw,
         price_per_hour=price_of(pod.get("cost")),
-        created=iso_time(pod.get("createdAt")),
+        created=parse_iso(pod.get("createdAt")),
         fence_id=fence,
         lease_id=lease,
         stop=parse_time(_text(env.get("TRAINYARD_STOP"))),
@@ -157,15 +157,6 @@ def price_of(value: object) -> float | None:
 def number(value: object) -> float | None:
     """Return a number that can be reckoned with, None for anything else: JSON as Python reads it has NaN and Infinity, too."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
-
-
-def iso_time(value: object) -> datetime | None:
-    """Return a moment in RFC 3339, None when there is none."""
-    try:
-        moment = datetime.fromisoformat(str(value))
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _volume(pod: Mapping[str, object], env: Mapping[str, object]) -> str | None:

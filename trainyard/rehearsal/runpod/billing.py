@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
+from trainyard.clock import format_time
 from trainyard.rehearsal.runpod.ledger import Paid
 
 _SECONDS = {"hour": 3600, "day": 86400, "week": 7 * 86400, "month": 30 * 86400, "year": 365 * 86400}
@@ -26,11 +26,11 @@ def report(paid: Sequence[Paid], now: float, bucket: str, pod_id: str | None) ->
             totals[key] = totals.get(key, 0.0) + stretch.price * (upto - start) / 3600
             start = upto
     records = [
-        {"startTime": _time(floor), "endTime": _time(floor + size), "podId": pod, **_amounts(amount)}
+        {"startTime": format_time(floor), "endTime": format_time(floor + size), "podId": pod, **_amounts(amount)}
         for (floor, pod), amount in sorted(totals.items())
     ]
     first = min((floor for floor, _ in totals), default=now - now % size)
-    query = {"startTime": _time(first), "endTime": _time(now - now % size + size), "bucketSize": bucket, "podId": pod_id}
+    query = {"startTime": format_time(first), "endTime": format_time(now - now % size + size), "bucketSize": bucket, "podId": pod_id}
     metadata = {
         "query": query,
         "recordCount": len(records),
@@ -42,7 +42,3 @@ def report(paid: Sequence[Paid], now: float, bucket: str, pod_id: str | None) ->
 
 def _amounts(amount: float) -> dict[str, float]:
     return {"totalAmount": amount, "gpuAmount": amount, "cpuAmount": 0.0, "diskAmount": 0.0}
-
-
-def _time(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

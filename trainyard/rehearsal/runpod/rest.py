@@ -7,10 +7,10 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
+from trainyard.clock import format_time
 from trainyard.clouds.volume import VOLUME_MARK
 from trainyard.rehearsal.runpod import billing, schema, stock
 from trainyard.rehearsal.runpod.faults import CAPACITY
@@ -271,8 +271,7 @@ class Rest:
 
     def _time(self, moment: float) -> str:
         clock = self.fleet.faults.met("clock")
-        shifted = moment + (clock["seconds"] if clock else 0)
-        return datetime.fromtimestamp(shifted, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return format_time(moment + (clock["seconds"] if clock else 0))
 
 
 def shown_address(record: Mapping[str, Any], now: float) -> int | None:

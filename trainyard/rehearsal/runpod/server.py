@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from trainyard.clock import format_time
 from trainyard.errors import UserError
 from trainyard.rehearsal.runpod import ledger, schema
 from trainyard.rehearsal.runpod.alter import alter
@@ -250,7 +251,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _stream(self, lines: list[tuple[str, str]]) -> None:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.server.fleet.now()))
+        stamp = format_time(self.server.fleet.now())
         self._head(200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "Connection": "keep-alive"})
         for number, (source, line) in enumerate(lines):
             data = json.dumps({"ts": stamp, "source": source, "line": line})

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import Any, Literal
 
+from trainyard.clock import parse_time
 from trainyard.errors import CloudError, Detached, DiskFull, EngineError, StillThere, TrainyardError, UserError
 from trainyard.faults import readable
 from trainyard.runs.context import CommandContext
@@ -317,7 +318,6 @@ def _preload() -> None:
 
 
 def _created(record: RunRecord) -> float:
-    from trainyard.clouds.marker import parse_time
 
     moment = parse_time(str(record.pod.get("created_at")))
     if moment is None:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from trainyard.clouds.marker import parse_time
+from trainyard.clock import parse_time
 from trainyard.errors import CloudError, HostKeyChanged, PodFailed, TrainyardError, Unreachable
 from trainyard.remote import jobs
 from trainyard.remote.follow import Tail

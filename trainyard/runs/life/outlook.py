@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
-from trainyard.clouds.marker import parse_time
+from trainyard.clock import parse_time
 from trainyard.runs.records.progress import Metrics, duration
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.summary import cost

@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainyard.clock import REAL, Clock
-from trainyard.clouds.marker import parse_time
+from trainyard.clock import REAL, Clock, parse_time
 from trainyard.errors import DiskFull, ForeignResult, HostKeyChanged, PodCannotUpload, StoreError, TrainyardError, Unreachable
 from trainyard.remote import reconnect
 from trainyard.remote.protocol import Transport

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from trainyard.clouds.marker import parse_time
+from trainyard.clock import parse_time
 from trainyard.errors import Detached, DiskFull, StillThere, TrainyardError
 from trainyard.faults import readable
 from trainyard.runs.context import CommandContext

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from trainyard.clock import parse_time
 from trainyard.clouds.absence import Proof
-from trainyard.clouds.marker import parse_name, parse_time
+from trainyard.clouds.marker import parse_name
 from trainyard.config import user_name
 from trainyard.errors import TrainyardError
 from trainyard.runs.context import CommandContext

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from trainyard.clock import format_time
 from trainyard.config import Places
 from trainyard.errors import RefusedError, StoreError
 from trainyard.filelock import held
@@ -100,7 +101,7 @@ def claim(
     settings = store_of(context, bucket)
     if settings is None:
         raise StoreError(f"no credentials of the store of bucket '{bucket.get('bucket')}' are set; nothing was rented")
-    mine = markers.Claim(draft.token, user, socket.gethostname(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    mine = markers.Claim(draft.token, user, socket.gethostname(), format_time(time.time()))
     draft.claimed = True
 
     def ask() -> tuple[int, str]:

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.clock import iso
+from trainyard.clock import format_time, parse_time
 from trainyard.clouds.absence import Known, Proof
-from trainyard.clouds.marker import parse_time
 from trainyard.clouds.protocol import PodInfo
 from trainyard.leases import intents
 from trainyard.runs.records.record import RunRecord
@@ -140,7 +139,7 @@ def rows(record: RunRecord, now: float) -> Sequence[dict[str, object]]:
     return [
         {
             "pod_id": pod.pod_id, "gpu": pod.gpu, "gpu_count": pod.gpu_count, "region": pod.region, "offer": pod.offer,
-            "price_per_hour": pod.price_per_hour, "accepted_at": iso(pod.accepted), "ended_at": iso(pod.ended),
+            "price_per_hour": pod.price_per_hour, "accepted_at": format_time(pod.accepted), "ended_at": format_time(pod.ended),
             "cost": round(pod.cost(now), 6),
         }
         for pod in rented(record)

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal
 
+from trainyard.clock import format_time
 from trainyard.errors import Busy, UserError
 from trainyard.filelock import acquire_now
 from trainyard.files import write_atomic
@@ -147,7 +148,7 @@ class RunFolder:
 
     def cancel(self, *, now: bool) -> None:
         """Leave word for whoever drives the run, in one step."""
-        text = f"{'now' if now else 'saving'} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}\n"
+        text = f"{'now' if now else 'saving'} {format_time(time.time())}\n"
         write_atomic(self.path / "cancelled", text, durable=True)
 
     def load(self) -> RunRecord:

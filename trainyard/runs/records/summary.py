@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainyard import __version__
-from trainyard.clock import iso
+from trainyard.clock import format_time
 from trainyard.runs.records import pods
 from trainyard.runs.records.progress import Metrics
 from trainyard.runs.records.record import RunFolder, RunRecord, write_json
@@ -83,9 +83,9 @@ def summarize(record: RunRecord, folder: RunFolder) -> dict[str, Any]:
         "steps_planned": metrics.total,
         "tokens": metrics.tokens,
         "rows": metrics.data,
-        "started_at": iso(record.created),
-        "pod_created_at": iso(_rented(record)),
-        "ended_at": iso(record.ended),
+        "started_at": format_time(record.created),
+        "pod_created_at": format_time(_rented(record)),
+        "ended_at": format_time(record.ended),
         "seconds_by_stage": record.stages,
         "cost_by_stage": {name: round(price * seconds / 3600, 6) for name, seconds in record.stages.items()},
         "cost": round(cost(record), 6),

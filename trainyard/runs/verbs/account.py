@@ -6,13 +6,12 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from trainyard import settings
+from trainyard.clock import format_time
 from trainyard.clouds import open_cloud
 from trainyard.clouds.absence import Known, prove, seen
-from trainyard.clouds.marker import format_time
 from trainyard.clouds.protocol import Account, Cloud, CostItem
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
@@ -106,10 +105,7 @@ def _and_unknown(prices: Sequence[float | None]) -> str:
 
 
 def _upload_lines(uploads: Sequence[OpenUpload]) -> list[str]:
-    return [
-        f"open upload, {one.bytes:,} bytes that no listing shows, begun {format_time(datetime.fromtimestamp(one.begun, UTC))}: {one.key}"
-        for one in uploads
-    ]
+    return [f"open upload, {one.bytes:,} bytes that no listing shows, begun {format_time(one.begun)}: {one.key}" for one in uploads]
 
 
 def _open_uploads(context: CommandContext, name: str) -> list[OpenUpload]:

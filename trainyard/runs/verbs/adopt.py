@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from trainyard.clouds.marker import format_time
+from trainyard.clock import format_time
 from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.errors import CloudError, PodFailed, UserError
 from trainyard.remote.protocol import quote
@@ -101,7 +101,7 @@ def _record(told: dict[str, Any], pod: PodInfo, address: Address, cloud: Cloud) 
         "pod_id": pod.id, "pod_name": pod.name, "lease_id": pod.lease_id, "fence_id": pod.fence_id, "price_per_hour": pod.price_per_hour,
         "gpu": pod.gpu, "gpu_count": pod.gpu_count, "host": address.host, "port": address.port, "user": address.user,
         "workspace": pod.workspace, "host_key": address.host_key, "ssh_key_file": str(address.key_file), "created_epoch": created,
-        "end": format_time(pod.end) if pod.end else None, "volume_path": pod.volume, "simulated": cloud.simulated,
+        "end": format_time(pod.end), "volume_path": pod.volume, "simulated": cloud.simulated,
         "api_address": cloud.address,
     }  # fmt: skip
     record = RunRecord(**told, phase="started", cloud=cloud.name, pod=known)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from trainyard.clock import format_time
 from trainyard.clouds.absence import Known, Proof, listing_pause, prove, seen
-from trainyard.clouds.marker import LONGEST_LEASE, format_time
+from trainyard.clouds.marker import LONGEST_LEASE
 from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.errors import CloudError
 
@@ -82,7 +83,7 @@ def rows(sightings: Sequence[Sighting]) -> list[dict[str, Any]]:
             "status": s.pod.status,
             "price_per_hour": s.pod.price_per_hour,
             "lease_id": s.pod.lease_id,
-            "end": format_time(s.pod.end) if s.pod.end else None,
+            "end": format_time(s.pod.end),
             "verdict": s.verdict,
             "ended": s.ended,
             "problem": s.problem,
