@@ -91,7 +91,7 @@ def _anchor(name: str) -> str:
 
 RESOURCES = """# Provider reference
 
-The resources of the provider `trainyard`, from its own schema (version {version}).
+The resources of the provider `trainyard`, from its own schema (version {version}). How to use them: [Provider](provider.md).
 
 """
 

@@ -104,6 +104,32 @@ def in_page(path: Path, text: str | None = None) -> Iterator[Shown]:
         yield from commands(piece, where, message=False, code=True)
 
 
+def pages() -> list[Path]:
+    """Return every page that a person reads, the changelog apart."""
+    return [ROOT / "README.md", *(ROOT / name for name in PAGES), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "docker" / "README.md"]
+
+
+def dead_links(path: Path, text: str | None = None) -> list[str]:
+    """Return the links of a page that lead to no file of this repository, or to a heading that is not there."""
+    where = path.relative_to(ROOT).as_posix()
+    text = path.read_text(encoding="utf-8") if text is None else text
+    links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]+`", "", FENCE.sub("", text)))
+    return [f"{where}: {link}" for link in links if not re.match(r"[a-z]+:", link) and not _leads(path, link, text)]
+
+
+def _leads(path: Path, link: str, text: str) -> bool:
+    name, _, anchor = link.partition("#")
+    target = path.parent / name if name else path
+    if not target.exists():
+        return False
+    return not anchor or anchor in _anchors(target.read_text(encoding="utf-8") if name else text)
+
+
+def _anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def in_comments(path: Path) -> Iterator[Shown]:
     """Yield the commands in a file of settings, a script or a playbook, comments included."""
     yield from commands(path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix(), message=False)
@@ -114,7 +140,7 @@ def everything() -> list[Shown]:
     found: list[Shown] = []
     for path in (ROOT / "tasks.py", *(ROOT / "trainyard").rglob("*.py"), *(ROOT / "infra").rglob("*.py")):
         found += in_python(path)
-    for path in (ROOT / "README.md", *(ROOT / name for name in PAGES), *(ROOT / "docs").rglob("*.md"), *(ROOT / "docker").glob("*.md")):
+    for path in pages():
         found += in_page(path)
     for folder, pattern in (
         (ROOT, "Pulumi*.yaml"),

@@ -1,4 +1,4 @@
-"""README tells the truth: commands it shows exist with their options, its tree is the tree, its exit codes are the code's."""
+"""README and docs/ tell the truth: shown commands exist with their options, links lead somewhere, tree and exit codes are the code's."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from trainyard.setup import console
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 FENCE = shown.FENCE
 
 
@@ -89,20 +91,48 @@ def test_a_pages_command_that_does_not_exist_is_found(verbs: Any) -> None:
 
 
 def test_every_verb_is_shown(verbs: Any) -> None:
-    seen = {one.words[0] for one in shown.in_page(ROOT / "README.md") if one.words}
+    seen = {one.words[0] for page in shown.pages() for one in shown.in_page(page) if one.words}
 
     assert sorted(set(verbs.task_names) - seen) == []
 
 
+def test_links_lead_to_files_and_to_headings_that_are_there() -> None:
+    assert [problem for page in shown.pages() for problem in shown.dead_links(page)] == []
+
+
+def test_a_link_that_leads_nowhere_is_found() -> None:
+    text = "[a](docs/no.md) [b](docs/engine.md#nothing) [c](#Compared) [d](docs/engine.md#secrets) `[e](no.md)` [f](#compared)"
+
+    assert shown.dead_links(ROOT / "README.md", text + "\n## Compared\n") == [
+        "README.md: docs/no.md", "README.md: docs/engine.md#nothing", "README.md: #Compared",
+    ]  # fmt: skip
+
+
+def test_every_block_of_code_says_what_it_is() -> None:
+    known = {"sh", "console", "yaml", "json", "python", "typescript", "text", "tree"}
+    kinds = {(page.name, kind) for page in shown.pages() for kind, _ in FENCE.findall(page.read_text(encoding="utf-8"))}
+
+    assert sorted(one for one in kinds if one[1] not in known) == []
+
+
+def test_tests_that_a_page_names_exist() -> None:
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    named = {word for page in shown.pages() for word in re.findall(r"`((?:tests/|test_)[\w/.]+)`", page.read_text(encoding="utf-8"))}
+
+    assert sorted(word for word in named if "/" in word and not (ROOT / word).exists()) == []
+    assert sorted(word for word in named if "/" not in word and f"def {word}(" not in sources) == []
+    assert len(named) > 40
+
+
 def test_everything_in_the_tree_exists_and_is_explained() -> None:
-    missing = [path for path in tree(README) if not (ROOT / path).exists()]
+    missing = [path for path in tree(ARCHITECTURE) if not (ROOT / path).exists()]
 
     assert missing == []
-    assert [path for path, text in tree(README).items() if len(text) < 5] == []
+    assert [path for path, text in tree(ARCHITECTURE).items() if len(text) < 5] == []
 
 
 def test_everything_that_is_tracked_is_in_the_tree() -> None:
-    known = tree(README)
+    known = tree(ARCHITECTURE)
     top = {path.split("/")[0] + ("/" if "/" in path else "") for path in tracked()} - {".gitignore"}
     packages = {"/".join(path.split("/")[:2]) + "/" for path in tracked() if path.startswith("trainyard/") and path.count("/") > 1}
 
@@ -110,7 +140,7 @@ def test_everything_that_is_tracked_is_in_the_tree() -> None:
 
 
 def test_every_exit_code_is_documented_and_no_other() -> None:
-    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.M)}
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", TROUBLESHOOTING, re.M)}
     tree_of_errors = [errors.TrainyardError]
     for error in tree_of_errors:
         tree_of_errors += error.__subclasses__()

@@ -132,7 +132,7 @@ def _settings(call: Call, inputs: Properties) -> StoreSettings:
     if settings is None:
         raise UserError(
             f"there are no credentials for bucket '{inputs.get('name')}'",
-            hint="Set them in .env (see the README), or `bucket: none` to fetch results over SSH.",
+            hint="Set them in .env (docs/settings.md has their names), or `bucket: none` to fetch results over SSH.",
         )
     return settings
 
