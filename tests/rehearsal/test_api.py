@@ -40,23 +40,23 @@ def test_two_creates_of_one_name_make_two_pods(api: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("request_body", "says"),
     [
-        (body(bogus=1), "additional properties 'bogus' not allowed"),
-        (body(name=None), "missing property 'name'"),
-        (body(name=""), "minLength"),
+        (body(bogus=1), "'bogus' was unexpected"),
+        (body(name=None), "'name' is a required property"),
+        (body(name=""), "$.name"),
         (body(image=None), "missing property 'image'"),
-        (body(gpu={"id": "x", "count": 0}), "minimum 1"),
-        (body(gpu={"id": "x", "ram": 3}), "additional properties 'ram'"),
+        (body(gpu={"id": "x", "count": 0}), "less than the minimum of 1"),
+        (body(gpu={"id": "x", "ram": 3}), "'ram' was unexpected"),
         (body(env={"A": 1}), "$.env.A"),
-        (body(ports="22/tcp"), "want array"),
+        (body(ports="22/tcp"), "not of type 'array'"),
         (body(cloud="ALL"), "SECURE"),
-        (body(disk=0), "minimum 1"),
-        (body(disk=True), "want integer"),
-        (body(mounts={"persistent": {"size": 5, "path": "/w"}}), "minimum 10"),
-        (body(mounts={"persistent": {"size": 50}}), "missing property 'path'"),
-        (body(mounts={"network": [{"volumeId": "a", "path": "b"}] * 2}), "maxItems 1"),
+        (body(disk=0), "less than the minimum of 1"),
+        (body(disk=True), "not of type 'integer'"),
+        (body(mounts={"persistent": {"size": 5, "path": "/w"}}), "less than the minimum of 10"),
+        (body(mounts={"persistent": {"size": 50}}), "'path' is a required property"),
+        (body(mounts={"network": [{"volumeId": "a", "path": "b"}] * 2}), "$.mounts.network"),
         (body(interruptible=True), "interruptible"),
         (body(terminateAfter="2026-01-01T00:00:00Z"), "terminateAfter"),
-        ([], "want object"),
+        ([], "not of type 'object'"),
     ],
 )
 def test_a_body_that_does_not_fit_the_schema_is_422(api: httpx.Client, request_body: object, says: str) -> None:
@@ -184,6 +184,9 @@ def test_limits_are_free_again_in_the_next_window() -> None:
     assert limits.take()[1] is None
 
 
+RENT = "mutation($input: PodRentInterruptableInput!) { podRentInterruptable(input: $input) { id } }"
+
+
 def graphql(paper: Emulator, query: str, key: str | None = None, **variables: object) -> Any:
     headers = {"Authorization": f"Bearer {key or paper.key}"}
     answer = httpx.post(paper.graphql_url, json={"query": query, "variables": variables}, headers=headers, trust_env=False)
@@ -199,7 +202,9 @@ def test_graphql_answers_what_was_selected(api: httpx.Client, paper: Emulator) -
 
 
 def test_graphql_ignores_a_deadline_as_in_life(api: httpx.Client, paper: Emulator) -> None:
-    mutation = "mutation($input: Input) { podFindAndDeployOnDemand(input: $input) { id env machine { podHostId } } }"
+    mutation = (
+        "mutation($input: PodFindAndDeployOnDemandInput) { podFindAndDeployOnDemand(input: $input) { id env machine { podHostId } } }"
+    )
     given = {"name": "n", "gpuTypeId": "NVIDIA L4", "imageName": "x", "terminateAfter": "2001-01-01T00:00:00Z",
              "env": [{"key": "A", "value": "1"}], "ports": "22/tcp,8888/http"}  # fmt: skip
     made = graphql(paper, mutation, input=given)["data"]["podFindAndDeployOnDemand"]
@@ -211,8 +216,11 @@ def test_graphql_ignores_a_deadline_as_in_life(api: httpx.Client, paper: Emulato
     [
         ("query { nothing { id } }", {}),
         ("query { myself { pods { id ", {}),
-        ("mutation($input: I) { podTerminate(input: $input) }", {"input": {"podId": "nosuch"}}),
-        ("mutation($input: I) { podRentInterruptable(input: $input) { id } }", {"input": {"name": "n", "gpuTypeId": "NVIDIA L4"}}),
+        ("query { myself { nothing } }", {}),
+        ("mutation($input: PodTerminateInput!) { podTerminate(input: $input) }", {"input": {"podId": "nosuch"}}),
+        (RENT, {"input": {"name": "n", "gpuTypeId": "NVIDIA L4"}}),
+        (RENT, {"input": {"name": "n", "gpuTypeId": "NVIDIA L4", "bidPerGpu": 0.01}}),
+        (RENT, {"input": {"name": "n", "gpuTypeId": "NVIDIA L4", "bidPerGpu": 1, "bogus": 1}}),
     ],
 )
 def test_graphql_errors_come_inside_the_answer(paper: Emulator, query: str, variables: dict[str, Any]) -> None:

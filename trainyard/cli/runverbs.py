@@ -130,7 +130,13 @@ def rehearse(
 ) -> int:  # fmt: skip
     """Run the whole story of a stack against an emulator of its cloud, with real pods on this machine: costs nothing."""
     from trainyard import config as settings
-    from trainyard.rehearsal.session import rehearsal
+    from trainyard.errors import UserError
+
+    try:
+        from trainyard.rehearsal.session import rehearsal
+    except ModuleNotFoundError as error:
+        hint = "In a checkout: ./bootstrap. Elsewhere: pip install 'trainyard[rehearsal]' (pipx install --force, uv tool install)."
+        raise UserError(f"a rehearsal needs the package '{error.name}', which this Python does not have", hint=hint) from None
     from trainyard.runs.context import CommandContext
     from trainyard.runs.verbs.train import TrainRequest
 

@@ -2,94 +2,108 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from graphql import GraphQLError, GraphQLResolveInfo, GraphQLSchema, GraphQLSyntaxError, build_schema, execute_sync, parse, validate
+
 from trainyard.rehearsal.runpod import stock
-from trainyard.rehearsal.runpod.rest import Problem, Reply, Request, Rest, shown_address
+from trainyard.rehearsal.runpod.rest import Reply, Request, Rest, shown_address
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}()\[\]:$!,]|[A-Za-z_]\w*|-?\d+(?:\.\d+)?')
+Info = GraphQLResolveInfo
 
 
-class _Error(Exception):
-    """A GraphQL error."""
+def answer(rest: Rest, request: Request) -> Reply:
+    """Answer one query or mutation over the same fleet."""
+    try:
+        body = json.loads(request.body)
+        document = parse(str(body["query"]))
+    except (GraphQLSyntaxError, ValueError, KeyError, TypeError) as error:
+        return _failed([str(error)], "GRAPHQL_PARSE_FAILED", 400)
+    if wrong := validate(_schema(), document):
+        return _failed([error.message for error in wrong], "GRAPHQL_VALIDATION_FAILED", 400)
+    done = execute_sync(_schema(), document, _Root(rest, request.who), variable_values=body.get("variables") or {})
+    if done.errors:
+        return _failed([error.message for error in done.errors])
+    return Reply(200, {"data": done.data})
+
+
+@functools.cache
+def _schema() -> GraphQLSchema:
+    return build_schema((Path(__file__).parent / "schema.graphql").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, slots=True)
-class _Field:
-    name: str
-    arguments: Mapping[str, Any]
-    fields: tuple[_Field, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GraphQl:
-    """The GraphQL endpoint over the same fleet."""
+class _Root:
+    """The fields of Query and Mutation; ``who`` asks: ``account``, or a pod by its own key."""
 
     rest: Rest
+    who: str
 
-    def answer(self, request: Request) -> Reply:
-        """Answer one query or mutation."""
-        try:
-            body = json.loads(request.body)
-            fields = _parse(str(body["query"]), body.get("variables") or {})
-        except (ValueError, KeyError, TypeError, StopIteration):
-            return _failed("Syntax Error", "GRAPHQL_PARSE_FAILED", 400)
-        data: dict[str, Any] = {}
-        try:
-            for field in fields:
-                data[field.name] = _select(self._resolve(field, request.who), field.fields)
-        except _Error as error:
-            return _failed(str(error))
-        except Problem as problem:
-            return _failed(str(problem))
-        return Reply(200, {"data": data})
+    def pod(self, info: Info, input: Mapping[str, Any]) -> dict[str, Any] | None:
+        return self._pod(pod_id) if self._may(pod_id := input["podId"]) else None
 
-    def _resolve(self, field: _Field, who: str) -> Any:
-        given = field.arguments.get("input") or {}
+    def podTerminate(self, info: Info, input: Mapping[str, Any]) -> None:
+        pod_id = self._existing(input["podId"])
+        self.rest.fleet.delete(pod_id, f"deleted by {'its own key' if self.who == pod_id else self.who} over GraphQL")
+
+    def podStop(self, info: Info, input: Mapping[str, Any]) -> dict[str, Any]:
+        return self._act(input["podId"], "stop")
+
+    def podResume(self, info: Info, input: Mapping[str, Any]) -> dict[str, Any]:
+        return self._act(input["podId"], "start")
+
+    def myself(self, info: Info) -> dict[str, Any]:
+        self._only_account()
         fleet = self.rest.fleet
-        if field.name in ("pod", "podTerminate", "podStop", "podResume"):
-            pod_id = given.get("podId", "")
-            record = fleet.get(pod_id)
-            if who not in ("account", pod_id):
-                raise _Error("Unauthorized")
-            if record is None:
-                if field.name == "pod":
-                    return None
-                raise _Error(f"pod not found: {pod_id}")
-            if field.name == "podTerminate":
-                fleet.delete(pod_id, f"deleted by {'its own key' if who == pod_id else who} over GraphQL")
-                return None
-            if field.name != "pod":
-                fleet.act(pod_id, "stop" if field.name == "podStop" else "start")
-            return self._pod(pod_id)
-        if who != "account":
-            raise _Error("Unauthorized")
-        if field.name == "myself":
-            account = fleet.ledger.account()
-            spending = sum(r["price"] for r in fleet.all() if r["status"] not in ("EXITED", "TERMINATED"))
-            pods = [self._pod(r["id"]) for r in fleet.all()]
-            return {"clientBalance": account.get("balance", 100.0), "currentSpendPerHr": spending, "pods": pods}
-        if field.name == "gpuTypes":
-            return [_gpu_type(kind) for kind in stock.TYPES if not given.get("id") or kind.id == given["id"]]
-        if field.name in ("podRentInterruptable", "podFindAndDeployOnDemand"):
-            return self._create(given, spot=field.name == "podRentInterruptable")
-        raise _Error(f'Cannot query field "{field.name}"')
+        spending = sum(r["price"] for r in fleet.all() if r["status"] not in ("EXITED", "TERMINATED"))
+        pods = [self._pod(r["id"]) for r in fleet.all()]
+        return {"clientBalance": fleet.ledger.account().get("balance", 100.0), "currentSpendPerHr": spending, "pods": pods}
 
-    def _create(self, given: Mapping[str, Any], *, spot: bool) -> Any:
-        if not given.get("name") or not given.get("gpuTypeId"):
-            raise _Error("name and gpuTypeId are required")
+    def gpuTypes(self, info: Info, input: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        self._only_account()
+        wanted = (input or {}).get("id")
+        return [_gpu_type(kind) for kind in stock.TYPES if not wanted or kind.id == wanted]
+
+    def podFindAndDeployOnDemand(self, info: Info, input: Mapping[str, Any]) -> dict[str, Any]:
+        return self._create(input, spot=False)
+
+    def podRentInterruptable(self, info: Info, input: Mapping[str, Any]) -> dict[str, Any]:
+        return self._create(input, spot=True)
+
+    def _only_account(self) -> None:
+        if self.who != "account":
+            raise GraphQLError("Unauthorized")
+
+    def _may(self, pod_id: str) -> bool:
+        """Tell whether a pod exists; raises GraphQLError for another pod's key."""
+        if self.who != pod_id:
+            self._only_account()
+        return self.rest.fleet.get(pod_id) is not None
+
+    def _existing(self, pod_id: str) -> str:
+        if not self._may(pod_id):
+            raise GraphQLError(f"pod not found: {pod_id}")
+        return pod_id
+
+    def _act(self, pod_id: str, action: str) -> dict[str, Any]:
+        self.rest.fleet.act(self._existing(pod_id), action)
+        return self._pod(pod_id)
+
+    def _create(self, given: Mapping[str, Any], *, spot: bool) -> dict[str, Any]:
+        self._only_account()
         # stopAfter and terminateAfter are accepted and ignored, as in life.
         body: dict[str, Any] = {
             "name": given["name"],
             "gpu": {"id": given["gpuTypeId"], "count": given.get("gpuCount", 1)},
             "cloud": "COMMUNITY" if given.get("cloudType") == "COMMUNITY" else "SECURE",
             "disk": given.get("containerDiskInGb", 50),
-            "ports": [port for port in given.get("ports", "").split(",") if port],
-            "env": {pair["key"]: pair["value"] for pair in given.get("env", [])},
+            "ports": [port for port in (given.get("ports") or "").split(",") if port],
+            "env": {pair["key"]: pair["value"] for pair in given.get("env") or ()},
         }
         optional = {"image": "imageName", "args": "dockerArgs", "registry": "containerRegistryAuthId", "templateId": "templateId"}
         body |= {key: given[name] for key, name in optional.items() if given.get(name)}
@@ -102,15 +116,14 @@ class GraphQl:
         elif given.get("volumeInGb"):
             body["mounts"] = {"persistent": {"size": given["volumeInGb"], "path": given.get("volumeMountPath", "/workspace")}}
         price, center = self.rest.place(body, spot=spot)
-        bid = given.get("bidPerGpu")
-        if spot and (bid is None or bid * body["gpu"]["count"] + 1e-9 < price):
-            raise _Error("Your bid is too low for this GPU type.")
+        if spot and given["bidPerGpu"] * body["gpu"]["count"] + 1e-9 < price:
+            raise GraphQLError("Your bid is too low for this GPU type.")
         return self._pod(self.rest.fleet.create(body, price=price, center=center, spot=spot)["id"])
 
     def _pod(self, pod_id: str) -> dict[str, Any]:
         record = self.rest.fleet.get(pod_id)
         if record is None:
-            raise _Error(f"pod not found: {pod_id}")
+            raise GraphQLError(f"pod not found: {pod_id}")
         address, request = shown_address(record, self.rest.fleet.now()), record["request"]
         wanted = record["status"] if record["status"] in ("EXITED", "TERMINATED") else "RUNNING"
         ports = [{"ip": "127.0.0.1", "isIpPublic": True, "privatePort": 22, "publicPort": address, "type": "tcp"}]
@@ -142,65 +155,5 @@ def _gpu_type(kind: stock.Type) -> dict[str, Any]:
     }
 
 
-def _failed(message: str, code: str = "INTERNAL_SERVER_ERROR", status: int = 200) -> Reply:
-    return Reply(status, {"errors": [{"message": message, "extensions": {"code": code}}], "data": None})
-
-
-def _parse(query: str, variables: Mapping[str, Any]) -> tuple[_Field, ...]:
-    """Return the fields of an operation with its variables put in."""
-    tokens = iter(_TOKEN.findall(query.replace(",", " ")))
-    for token in tokens:
-        if token == "{":
-            return _fields(tokens, variables)
-        if token == "(":
-            while next(tokens) != ")":
-                continue
-    raise ValueError("no selection")
-
-
-def _fields(tokens: Iterator[str], variables: Mapping[str, Any]) -> tuple[_Field, ...]:
-    found: list[_Field] = []
-    for token in tokens:
-        if token == "}":
-            return tuple(found)
-        if token == "{":
-            last = found.pop()
-            found.append(_Field(last.name, last.arguments, _fields(tokens, variables)))
-        elif token == "(":
-            last = found.pop()
-            found.append(_Field(last.name, _object(tokens, variables, ")"), ()))
-        else:
-            found.append(_Field(token, {}, ()))
-    raise ValueError("unbalanced")
-
-
-def _object(tokens: Iterator[str], variables: Mapping[str, Any], closing: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name in tokens:
-        if name == closing:
-            return found
-        if next(tokens) != ":":
-            raise ValueError("expected ':'")
-        found[name] = _value(next(tokens), tokens, variables)
-    raise ValueError("unbalanced")
-
-
-def _value(token: str, tokens: Iterator[str], variables: Mapping[str, Any]) -> Any:
-    if token == "$":
-        return variables.get(next(tokens))
-    if token == "{":
-        return _object(tokens, variables, "}")
-    if token == "[":
-        items = []
-        while (item := next(tokens)) != "]":
-            items.append(_value(item, tokens, variables))
-        return items
-    return json.loads(token) if token[0] in '"-0123456789tfn' and token not in ("type",) else token
-
-
-def _select(value: Any, fields: tuple[_Field, ...]) -> Any:
-    if not fields or value is None:
-        return value
-    if isinstance(value, list):
-        return [_select(item, fields) for item in value]
-    return {field.name: _select(value.get(field.name), field.fields) for field in fields}
+def _failed(messages: list[str], code: str = "INTERNAL_SERVER_ERROR", status: int = 200) -> Reply:
+    return Reply(status, {"errors": [{"message": message, "extensions": {"code": code}} for message in messages], "data": None})

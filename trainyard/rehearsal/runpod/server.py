@@ -18,9 +18,8 @@ from urllib.parse import urlsplit
 
 from trainyard.clock import format_time
 from trainyard.errors import UserError
-from trainyard.rehearsal.runpod import ledger, schema
+from trainyard.rehearsal.runpod import graphql, ledger, schema
 from trainyard.rehearsal.runpod.alter import alter
-from trainyard.rehearsal.runpod.graphql import GraphQl
 from trainyard.rehearsal.runpod.rest import TITLES, Problem, Reply, Request, Rest
 
 _PAGE = "<html><head><title>{code}</title></head><body><center><h1>{code}</h1></center><hr></body></html>"
@@ -66,7 +65,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, rest: Rest, key: str, limits: Limits) -> None:
         super().__init__(("127.0.0.1", port), Handler)
-        self.rest, self.graphql, self.key, self.limits = rest, GraphQl(rest), key, limits
+        self.rest, self.key, self.limits = rest, key, limits
         self.faults, self.fleet = rest.fleet.faults, rest.fleet
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -158,7 +157,7 @@ class Handler(BaseHTTPRequestHandler):
     def _dispatch(self, path: str, request: Request) -> Reply:
         try:
             if path == "/graphql":
-                return self.server.graphql.answer(request)
+                return graphql.answer(self.server.rest, request)
             if not path.startswith("/v2/"):
                 return Problem(404, "resource not found").reply
             if request.path.endswith("/logs"):
