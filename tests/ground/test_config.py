@@ -1,6 +1,9 @@
 """The environment has one reader: .env under the shell, groups whole or not at all, secrets by reference."""
 
+from __future__ import annotations
+
 import os
+from pathlib import Path
 
 import pytest
 
@@ -43,7 +46,7 @@ ENV_LINES = {
 
 
 @pytest.mark.parametrize("line", ENV_LINES)
-def test_a_line_of_an_env_file_is_read_as_it_is_written(tmp_path, line):
+def test_a_line_of_an_env_file_is_read_as_it_is_written(tmp_path: Path, line: str) -> None:
     path = tmp_path / ".env"
     path.write_bytes(b"# keys\n\n" + line.encode() + b"\n")
 
@@ -67,7 +70,7 @@ def test_a_line_of_an_env_file_is_read_as_it_is_written(tmp_path, line):
         (b"A=1\nB=\0\n", ".env:2:3: a NUL byte"),
     ],
 )
-def test_an_env_file_of_any_system_is_read_or_named(tmp_path, data, says):
+def test_an_env_file_of_any_system_is_read_or_named(tmp_path: Path, data: bytes, says: dict[str, str] | str) -> None:
     path = tmp_path / ".env"
     path.write_bytes(data)
 
@@ -79,14 +82,14 @@ def test_an_env_file_of_any_system_is_read_or_named(tmp_path, data, says):
         assert str(caught.value).startswith(says)
 
 
-def test_an_env_file_that_is_a_folder_is_named(tmp_path):
+def test_an_env_file_that_is_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
 
     with pytest.raises(UserError, match=r"\.env: cannot be read: Is a directory"):
         read_env_file(tmp_path / ".env")
 
 
-def test_a_line_that_is_no_assignment_names_its_place_but_never_shows_its_text(tmp_path):
+def test_a_line_that_is_no_assignment_names_its_place_but_never_shows_its_text(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text("A=1\nsk-verysecret\n")
 
@@ -97,17 +100,17 @@ def test_a_line_that_is_no_assignment_names_its_place_but_never_shows_its_text(t
     assert "verysecret" not in str(caught.value)
 
 
-def test_half_a_group_is_an_error_that_names_what_is_missing():
+def test_half_a_group_is_an_error_that_names_what_is_missing() -> None:
     with pytest.raises(UserError, match="KEY set, but not SECRET"):
         group({"KEY": "a"}, ("KEY", "SECRET"))
 
 
-def test_an_unset_group_is_none_and_a_whole_one_is_returned():
+def test_an_unset_group_is_none_and_a_whole_one_is_returned() -> None:
     assert group({}, ("KEY", "SECRET")) is None
     assert group({"KEY": "a", "SECRET": "b", "X": "c"}, ("KEY", "SECRET")) == {"KEY": "a", "SECRET": "b"}
 
 
-def test_a_secret_can_be_a_reference(tmp_path):
+def test_a_secret_can_be_a_reference(tmp_path: Path) -> None:
     (tmp_path / "k").write_text("from-file\n")
 
     assert resolve_secret("env:OTHER", {"OTHER": "v"}, "K") == Secret("v")
@@ -116,7 +119,7 @@ def test_a_secret_can_be_a_reference(tmp_path):
     assert resolve_secret("plain", {}, "K") == Secret("plain")
 
 
-def test_a_broken_reference_is_a_user_error():
+def test_a_broken_reference_is_a_user_error() -> None:
     with pytest.raises(UserError, match="env:NONE, which is not set"):
         resolve_secret("env:NONE", {}, "K")
     with pytest.raises(UserError, match="its command exited 3"):
@@ -124,7 +127,7 @@ def test_a_broken_reference_is_a_user_error():
 
 
 @pytest.mark.parametrize("given", ["rpa_secret\r", "rpa_secret\n", " rpa_secret ", "rpa_secret\r\n"])
-def test_the_line_end_behind_a_key_is_no_part_of_it(given):
+def test_the_line_end_behind_a_key_is_no_part_of_it(given: str) -> None:
     assert secret({"K": given}, "K") == Secret("rpa_secret")
 
 
@@ -145,7 +148,7 @@ def test_the_line_end_behind_a_key_is_no_part_of_it(given):
         ("cmd:printf 'rpa_\\351secret'", "replacement character"),
     ],
 )
-def test_what_no_key_can_be_is_refused_by_name_and_never_shown(tmp_path, given, what):
+def test_what_no_key_can_be_is_refused_by_name_and_never_shown(tmp_path: Path, given: str, what: str) -> None:
     (tmp_path / "key").write_text("rpa_\x07secret\n")
     (tmp_path / "latin").write_bytes(b"rpa_s\xe9cret\n")
 
@@ -156,20 +159,20 @@ def test_what_no_key_can_be_is_refused_by_name_and_never_shown(tmp_path, given, 
     assert "rpa" not in str(caught.value) and "cret" not in str(caught.value)
 
 
-def test_a_message_that_carries_a_secret_in_shows_stars():
+def test_a_message_that_carries_a_secret_in_shows_stars() -> None:
     key = Secret("rpa_a-key-that-was-read")
 
     assert str(UserError(f"the page says: Authorization: Bearer {key.reveal()}")) == "the page says: Authorization: Bearer ***"
 
 
-def test_a_secret_never_shows_itself():
+def test_a_secret_never_shows_itself() -> None:
     secret = Secret("hunter22")
 
     assert f"{secret} {secret!r} {secret:>5}" == "*** ***   ***"
     assert redact("key=hunter22!", [secret]) == "key=***!"
 
 
-def test_an_unknown_stack_lists_the_known_ones(tmp_path):
+def test_an_unknown_stack_lists_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "Pulumi.local.yaml").write_text("config: {}\n")
 
     with pytest.raises(UserError) as caught:
@@ -180,32 +183,32 @@ def test_an_unknown_stack_lists_the_known_ones(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../x", "A", "", "a/b", "-x"])
-def test_a_stack_name_cannot_leave_the_checkout(tmp_path, name):
+def test_a_stack_name_cannot_leave_the_checkout(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError):
         settings_file(tmp_path, name)
 
 
-def test_places_follow_their_variables(tmp_path):
+def test_places_follow_their_variables(tmp_path: Path) -> None:
     found = places(tmp_path, {"TRAINYARD_HOME": str(tmp_path / "h"), "TRAINYARD_LOCAL_ROOT": str(tmp_path / "o"), "XDG_CONFIG_HOME": "/c"})
 
     assert (found.state, found.cloud, str(found.settings)) == (tmp_path / "h" / "state", tmp_path / "o" / "cloud", "/c/trainyard")
 
 
-def test_the_outside_world_lies_outside_the_checkout_by_default(tmp_path):
+def test_the_outside_world_lies_outside_the_checkout_by_default(tmp_path: Path) -> None:
     found = places(tmp_path, {"XDG_DATA_HOME": "/data"})
 
     assert str(found.store) == "/data/trainyard/store"
 
 
-def test_a_user_name_is_a_slug():
+def test_a_user_name_is_a_slug() -> None:
     assert slug("Ann.O'Neil") == "ann-o-neil"
     assert user_name({"TRAINYARD_USER": "Bob X"}) == "bob-x"
     with pytest.raises(UserError):
         slug("...")
 
 
-def test_a_machine_without_git_or_a_name_for_the_user_still_names_them(monkeypatch):
-    def nobody():
+def test_a_machine_without_git_or_a_name_for_the_user_still_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> None:
         raise KeyError("getpwuid(): uid not found: 12345")
 
     monkeypatch.setenv("PATH", "/nowhere")
@@ -219,8 +222,8 @@ def test_a_machine_without_git_or_a_name_for_the_user_still_names_them(monkeypat
     assert "TRAINYARD_USER" in str(caught.value)
 
 
-def test_a_home_that_is_not_known_is_a_sentence(monkeypatch, tmp_path):
-    def unknown(*_):
+def test_a_home_that_is_not_known_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def unknown(*_: Path) -> None:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr("pathlib.Path.home", unknown)

@@ -1,5 +1,7 @@
 """Exit codes are a promise."""
 
+from __future__ import annotations
+
 import errno
 
 import pytest
@@ -12,20 +14,21 @@ from trainyard import errors
     [("UserError", 2), ("RefusedError", 3), ("CloudError", 4), ("Unreachable", 5), ("StillThere", 6), ("Detached", 11),
      ("StoreError", 7), ("Busy", 8), ("EngineError", 9)],
 )  # fmt: skip
-def test_each_kind_of_error_has_its_exit_code(kind, code):
+def test_each_kind_of_error_has_its_exit_code(kind: str, code: int) -> None:
     assert getattr(errors, kind).exit_code == code
 
 
-def test_what_could_not_be_decided_is_no_refusal():
+def test_what_could_not_be_decided_is_no_refusal() -> None:
     assert not issubclass(errors.CloudUnknown, (errors.CloudRefused, errors.NoCapacity))
 
 
-def test_a_full_disk_is_found_behind_what_it_has_become_and_a_circle_ends():
+def test_a_full_disk_is_found_behind_what_it_has_become_and_a_circle_ends() -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "model.bin")
     outer = errors.StoreError("the result")
     outer.__cause__, full.__context__ = full, outer
     round_ = errors.StoreError("round")
     round_.__cause__ = round_
 
-    assert errors.disk_full(outer).message.endswith("model.bin")
+    found = errors.disk_full(outer)
+    assert found is not None and found.message.endswith("model.bin")
     assert errors.disk_full(round_) is None

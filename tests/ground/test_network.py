@@ -1,5 +1,9 @@
 """Proxies and certificates: what the environment names is used or refused in a sentence, and this machine is never asked through one."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 
 from trainyard import network
@@ -18,7 +22,7 @@ from trainyard.errors import UserError
         ({"HTTP_PROXY": "http://p:1", "all_proxy": "http://q:2"}, "http://q:2"),
     ],
 )
-def test_the_proxy_of_an_address(env, found):
+def test_the_proxy_of_an_address(env: dict[str, str], found: str | None) -> None:
     assert network.proxy_for("https://cloud.example/v2", env) == found
 
 
@@ -39,7 +43,7 @@ def test_the_proxy_of_an_address(env, found):
         ("http://[::1]:9000", "", True),
     ],
 )
-def test_no_proxy_holds_and_this_machine_is_never_asked_through_one(url, exempt, direct):
+def test_no_proxy_holds_and_this_machine_is_never_asked_through_one(url: str, exempt: str, direct: bool) -> None:
     assert (network.proxy_for(url, {"ALL_PROXY": "http://p:1", "NO_PROXY": exempt}) is None) is direct
 
 
@@ -55,7 +59,7 @@ def test_no_proxy_holds_and_this_machine_is_never_asked_through_one(url, exempt,
         ("http://[::1", "is no address of a proxy"),
     ],
 )
-def test_a_proxy_that_cannot_be_used_is_refused_by_name_without_its_password(value, says):
+def test_a_proxy_that_cannot_be_used_is_refused_by_name_without_its_password(value: str, says: str | None) -> None:
     if says is None:
         assert network.proxy_for("https://h", {"ALL_PROXY": value}) == value.strip()
         return
@@ -66,7 +70,7 @@ def test_a_proxy_that_cannot_be_used_is_refused_by_name_without_its_password(val
     assert "pass-word" not in str(caught.value)
 
 
-def test_where_a_proxy_is_named_this_machine_is_excepted_for_every_client():
+def test_where_a_proxy_is_named_this_machine_is_excepted_for_every_client() -> None:
     assert network.loopback_direct({"PATH": "/bin"}) == {}
     hosts = "127.0.0.1,localhost,::1,corp.example"
     assert network.loopback_direct({"http_proxy": "http://p:1", "NO_PROXY": "corp.example"}) == {"no_proxy": hosts, "NO_PROXY": hosts}
@@ -74,7 +78,7 @@ def test_where_a_proxy_is_named_this_machine_is_excepted_for_every_client():
 
 
 @pytest.mark.parametrize(("text", "says"), [(None, "cannot be read: No such file"), ("nothing\n", "holds no certificates")])
-def test_a_bad_certificate_file_is_named(tmp_path, text, says):
+def test_a_bad_certificate_file_is_named(tmp_path: Path, text: str | None, says: str) -> None:
     path = tmp_path / "certs.pem"
     if text is not None:
         path.write_text(text)
@@ -86,14 +90,14 @@ def test_a_bad_certificate_file_is_named(tmp_path, text, says):
 
 
 @pytest.mark.parametrize("value", ["api.runpod.io/v2", "https://", "https://h:x", "https://h\r", "https://u:pass-word@[::1"])
-def test_what_is_no_address_is_refused_without_its_password(value):
+def test_what_is_no_address_is_refused_without_its_password(value: str) -> None:
     with pytest.raises(UserError, match="is no http address") as caught:
         network.web_address("RUNPOD_API_URL", value)
 
     assert "pass-word" not in str(caught.value)
 
 
-def test_an_address_with_a_password_is_refused_without_showing_it():
+def test_an_address_with_a_password_is_refused_without_showing_it() -> None:
     with pytest.raises(UserError, match="leave out the name and the password") as caught:
         network.web_address("R2_ENDPOINT_URL", "https://u:pass-word@h")
 

@@ -1,5 +1,10 @@
 """YAML is read as people mean it, and every complaint names its place."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from trainyard.errors import UserError
@@ -27,31 +32,33 @@ from trainyard.yamlfile import Map, Seq, dump, load_map, parse, reject_unknown
         ('"1e-4"', "1e-4"),
     ],
 )
-def test_a_plain_scalar_is_what_yaml_1_2_says(text, expected):
+def test_a_plain_scalar_is_what_yaml_1_2_says(text: Any, expected: Any) -> None:
     node = parse(f"x: {text}\n", "f")
 
+    assert isinstance(node, Map)
     value = node["x"]
     assert expected == value
     assert type(expected) is type(value)
 
 
-def test_a_key_given_twice_is_refused_at_the_second_one():
+def test_a_key_given_twice_is_refused_at_the_second_one() -> None:
     with pytest.raises(UserError) as caught:
         parse("a: 1\nb: 2\na: 3\n", "run.yaml")
 
     assert str(caught.value).startswith("run.yaml:3:1: key 'a' is given twice (first in line 1)")
 
 
-def test_broken_syntax_names_file_line_and_column():
+def test_broken_syntax_names_file_line_and_column() -> None:
     with pytest.raises(UserError) as caught:
         parse("a: [1, 2\nb: 3\n", "run.yaml")
 
-    assert caught.value.where.line == 2
+    assert caught.value.where is not None and caught.value.where.line == 2
     assert "run.yaml:2:" in str(caught.value)
 
 
-def test_an_unknown_key_is_shown_with_the_nearest_known_one_under_a_caret():
+def test_an_unknown_key_is_shown_with_the_nearest_known_one_under_a_caret() -> None:
     node = parse("name: x\nregsiter: y\n", "play.yml")
+    assert isinstance(node, Map)
 
     with pytest.raises(UserError) as caught:
         reject_unknown(node, ["name", "register"], "keyword")
@@ -59,26 +66,27 @@ def test_an_unknown_key_is_shown_with_the_nearest_known_one_under_a_caret():
     assert str(caught.value) == "play.yml:2:1: unknown keyword 'regsiter' (did you mean 'register'?)\n  regsiter: y\n  ^"
 
 
-def test_maps_and_lists_know_where_their_values_stand():
+def test_maps_and_lists_know_where_their_values_stand() -> None:
     node = parse("a:\n  - 1\n  - b: 2\n", "f")
 
     assert isinstance(node, Map) and isinstance(node["a"], Seq)
-    assert (node["a"].where(1).line, node["a"].where(1).column) == (3, 5)
-    assert node.where("a", value=True).line == 2
+    second, first = node["a"].where(1), node.where("a", value=True)
+    assert second is not None and (second.line, second.column) == (3, 5)
+    assert first is not None and first.line == 2
 
 
-def test_a_missing_file_is_a_user_error(tmp_path):
+def test_a_missing_file_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such file"):
         load_map(tmp_path / "none.yaml")
 
 
-def test_an_empty_file_is_an_empty_mapping(tmp_path):
+def test_an_empty_file_is_an_empty_mapping(tmp_path: Path) -> None:
     (tmp_path / "e.yaml").write_text("")
 
     assert load_map(tmp_path / "e.yaml") == {}
 
 
-def test_a_list_at_the_top_is_refused_where_a_mapping_belongs(tmp_path):
+def test_a_list_at_the_top_is_refused_where_a_mapping_belongs(tmp_path: Path) -> None:
     (tmp_path / "e.yaml").write_text("- 1\n")
 
     with pytest.raises(UserError, match="key: value"):
