@@ -1,19 +1,21 @@
 """What the trainer calls while it works."""
 
+from __future__ import annotations
+
 import math
 import os
 import time
-
-from transformers import TrainerCallback
+from typing import Any
 
 from checkpoints import mark
-from telemetry import append_line, cut_torn_line
+from telemetry import Status, Stop, append_line, cut_torn_line
+from transformers import TrainerCallback
 
 
 class Marker(TrainerCallback):
     """Marks each checkpoint when the trainer has written all of it."""
 
-    def on_save(self, args, state, control, **_):
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = os.path.join(args.output_dir, f"checkpoint-{state.global_step}")
         if state.is_world_process_zero and os.path.isdir(folder):
             mark(folder)
@@ -22,37 +24,48 @@ class Marker(TrainerCallback):
 class Telemetry(TrainerCallback):
     """Writes one line of metrics a step, and ends the training on request or when the loss is no number."""
 
-    def __init__(self, output, status, stop):
+    def __init__(self, output: str, status: Status, stop: Stop) -> None:
         self._status, self._stop = status, stop
         self._path = os.path.join(output, "metrics.jsonl")
-        self._last = None
-        self.broken = None
+        self._last = (0.0, 0)
+        self.broken: str | None = None
         cut_torn_line(self._path)
 
-    def on_train_begin(self, args, state, control, **_):
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._last = (time.monotonic(), state.num_input_tokens_seen)
         self._status.write("training", "training", step=state.global_step, total_steps=state.max_steps)
 
-    def on_step_end(self, args, state, control, **_):
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         if self._stop.wanted and state.global_step < state.max_steps:
             control.should_save = control.should_training_stop = True
         return control
 
-    def on_log(self, args, state, control, logs=None, **_):
-        if not state.is_world_process_zero or "loss" not in (logs or {}):
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not state.is_world_process_zero or logs is None or "loss" not in logs:
             return
         now, tokens = time.monotonic(), state.num_input_tokens_seen
         seconds = max(now - self._last[0], 1e-9)
-        line = {
-            "time": round(time.time(), 3), "step": state.global_step, "total_steps": state.max_steps,
-            "epoch": round(logs.get("epoch", state.epoch or 0), 4), "loss": logs["loss"], "lr": logs.get("learning_rate"),
-            "tokens": tokens, "tokens_per_second": round((tokens - self._last[1]) / seconds, 1), "grad_norm": logs.get("grad_norm"),
+        line: dict[str, Any] = {
+            "time": round(time.time(), 3),
+            "step": state.global_step,
+            "total_steps": state.max_steps,
+            "epoch": round(logs.get("epoch", state.epoch or 0), 4),
+            "loss": logs["loss"],
+            "lr": logs.get("learning_rate"),
+            "tokens": tokens,
+            "tokens_per_second": round((tokens - self._last[1]) / seconds, 1),
+            "grad_norm": logs.get("grad_norm"),
         }
         self._last = (now, tokens)
         finite = math.isfinite(line["loss"])
         append_line(self._path, {key: value for key, value in line.items() if value is not None})
-        self._status.write("training", "training", step=state.global_step, total_steps=state.max_steps, loss=line["loss"] if finite else None)
-        print(f"train: step {state.global_step}/{state.max_steps}  loss {line['loss']:.4f}  {line['tokens_per_second']:.0f} tokens/s", flush=True)
+        self._status.write(
+            "training", "training", step=state.global_step, total_steps=state.max_steps, loss=line["loss"] if finite else None
+        )
+        print(
+            f"train: step {state.global_step}/{state.max_steps}  loss {line['loss']:.4f}  {line['tokens_per_second']:.0f} tokens/s",
+            flush=True,
+        )
         if not finite:
             self.broken = f"the loss is {line['loss']} at step {state.global_step}: lower learning_rate, or look at the data"
             control.should_training_stop, control.should_save = True, False

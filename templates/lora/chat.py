@@ -5,9 +5,17 @@ What is trained is what is shipped: the prompt of every learnt answer is, token 
 turns (it strips their thinking) gets one sample an answer; a row whose meaning does not arrive is refused.
 """
 
-import json
+from __future__ import annotations
 
-from forms import Flaw
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from forms import Flaw, Row
+
+Sample = tuple[list[int], list[int]]
+"""Token ids, and 1 where the loss counts."""
+Span = tuple[int, int]
 
 CHATML = (
     "{% set head = messages[0]['content'] + '\n\n' if messages and messages[0]['role'] == 'system' else '' %}"
@@ -39,7 +47,8 @@ GEMMA = (
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 MISTRAL = (
-    _HEAD + "{{ bos_token or '' }}{% for message in rest %}{% if message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}"
+    _HEAD
+    + "{{ bos_token or '' }}{% for message in rest %}{% if message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}"
     "{% else %}{{ '[INST] ' + (head if loop.first else '') + message['content'] + ' [/INST]' }}{% endif %}{% endfor %}"
 )
 PLAIN = (
@@ -47,7 +56,7 @@ PLAIN = (
     "{{ (eos_token if message['role'] == 'assistant' else '') + '\n\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '### Assistant:\n' }}{% endif %}"
 )
-NAMED = {
+NAMED: dict[str, tuple[str, tuple[str, ...]]] = {
     "chatml": (CHATML, ("<|im_start|>", "<|im_end|>")),
     "llama3": (LLAMA3, ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")),
     "gemma": (GEMMA, ("<start_of_turn>", "<end_of_turn>")),
@@ -57,7 +66,7 @@ NAMED = {
 """Name -> template and the tokens that the base's vocabulary must have for it."""
 
 
-def choose(tokenizer, wanted):
+def choose(tokenizer: Any, wanted: str) -> str:
     """Give the tokenizer the template that is trained and shipped; return its name. Raises Flaw when it cannot carry it.
 
     ``auto`` is the base's own template; where there is none: chatml if the vocabulary knows its tokens, else plain.
@@ -71,7 +80,10 @@ def choose(tokenizer, wanted):
     template, tokens = NAMED[name]
     missing = [token for token in tokens if token not in known]
     if missing:
-        raise Flaw(f"chat_template {name} needs the tokens {' '.join(missing)}, which this base does not have: choose another, plain works with every base")
+        raise Flaw(
+            f"chat_template {name} needs the tokens {' '.join(missing)}, which this base does not have: choose another, plain works with"
+            " every base"
+        )
     if "eos_token" in template and not tokenizer.eos_token:
         raise Flaw(f"chat_template {name} ends an answer with the base's end token, and this base has none: choose another")
     tokenizer.chat_template = template
@@ -81,23 +93,24 @@ def choose(tokenizer, wanted):
 class Encoder:
     """Rows become token ids with a mask of what is learnt."""
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         added = dict(getattr(tokenizer, "added_tokens_decoder", {}))
         special = {number: token.content for number, token in added.items() if token.special}
         self._special = set(tokenizer.all_special_ids) | set(special)
         self._whole = self._special | set(added)
         self._control = sorted({*tokenizer.all_special_tokens, *special.values()} - {""})
-        self._ends = set()
+        self._ends: set[int] = set()
         self.conversations = 0
 
-    def samples(self, row):
+    def samples(self, row: Row) -> list[Sample]:
         """Return the samples of a row, each (ids, mask). Raises Flaw with the reason why a row cannot be trained."""
         if not any(row.learnt):
             return []
         if row.messages:
             return self._conversation(row)
-        ids, answer = [], self.tokenizer(row.answer, add_special_tokens=not row.prompt)["input_ids"]
+        ids: list[int] = []
+        answer: list[int] = self.tokenizer(row.answer, add_special_tokens=not row.prompt)["input_ids"]
         if row.prompt:
             ids = self.tokenizer(row.prompt)["input_ids"]
             ids = ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids
@@ -105,17 +118,19 @@ class Encoder:
         answer = [*answer, end] if end is not None and answer[-1:] != [end] else answer
         return [([*ids, *answer], [0] * len(ids) + [1] * len(answer))]
 
-    def end_tokens(self):
+    def end_tokens(self) -> list[int]:
         """Return the ids that end an answer: the tokenizer's own end token, and those that learnt answers end with."""
         own = [self.tokenizer.eos_token_id] if self.tokenizer.eos_token_id is not None else []
         return own + sorted((self._ends & self._whole) - set(own))
 
-    def _conversation(self, row):
+    def _conversation(self, row: Row) -> list[Sample]:
         self._refuse_control_tokens(row)
         self.conversations += 1
         last = max(number for number, learnt in enumerate(row.learnt) if learnt)
         prompts = _Prompts(row, self.tokenizer)
-        whole, spans, alone = prompts.text(last + 1), [], []
+        whole = prompts.text(last + 1)
+        spans: list[Span] = []
+        alone: list[tuple[str, list[Span]]] = []
         for number in range(last + 1):
             if not row.learnt[number]:
                 continue
@@ -138,7 +153,7 @@ class Encoder:
         ends = self._special if said and whole.rstrip().endswith(said) else self._whole
         return [sample for text, found in alone for sample in self._tokens(text, found, ends)]
 
-    def _refuse_control_tokens(self, row):
+    def _refuse_control_tokens(self, row: Row) -> None:
         """A control token inside a message would end it there: the model would learn another conversation."""
         for number, message in enumerate(row.messages, 1):
             said = "\n".join(text for name, text in message.items() if name != "role" and isinstance(text, str))
@@ -146,7 +161,7 @@ class Encoder:
                 if token in said:
                     raise Flaw(f"message {number} holds the control token {token}, which ends or begins a turn: take it out of the text")
 
-    def _tokens(self, text, spans, ends):
+    def _tokens(self, text: str, spans: Sequence[Span], ends: set[int]) -> list[Sample]:
         """Return [(ids, mask)] of a text; an answer must begin where its prompt's own tokens end."""
         if not getattr(self.tokenizer, "is_fast", True):  # it cannot tell where its tokens stand in the text
             return self._in_parts(text, spans, ends)
@@ -160,20 +175,22 @@ class Encoder:
                 return self._in_parts(text, spans, ends)
         return [self._ended(ids, mask, ends)]
 
-    def _in_parts(self, text, spans, ends):
+    def _in_parts(self, text: str, spans: Sequence[Span], ends: set[int]) -> list[Sample]:
         """Tokenize prompt and answer apart where a token would cover both: one sample an answer."""
         samples = []
         for first, last in spans:
             prompt, answer = self._plain(text[:first]), self._plain(text[first:last])
             if self.tokenizer.decode(prompt + answer) != text[:last]:
-                raise Flaw("an answer begins in the middle of a token of its prompt, and this tokenizer cannot part them: begin it with a word")
+                raise Flaw(
+                    "an answer begins in the middle of a token of its prompt, and this tokenizer cannot part them: begin it with a word"
+                )
             samples.append(self._ended(prompt + answer, [0] * len(prompt) + [1] * len(answer), ends))
         return samples
 
-    def _plain(self, text):
+    def _plain(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _ended(self, ids, mask, ends):
+    def _ended(self, ids: list[int], mask: list[int], ends: set[int]) -> Sample:
         """Add the end token behind an answer whose template has none: without it the model never learns to stop."""
         last = len(mask) - 1 - mask[::-1].index(1)
         if ids[last] not in ends and self.tokenizer.eos_token_id is not None:
@@ -186,11 +203,12 @@ class Encoder:
 class _Prompts:
     """The texts that the template gives for the first messages of a row."""
 
-    def __init__(self, row, tokenizer):
-        self._row, self._tokenizer, self._known = row, tokenizer, {}
-        self._messages = [dict(message) for message in row.messages]
+    def __init__(self, row: Row, tokenizer: Any) -> None:
+        self._row, self._tokenizer = row, tokenizer
+        self._known: dict[tuple[int, bool], str] = {}
+        self._messages: list[dict[str, Any]] = [dict(message) for message in row.messages]
 
-    def text(self, count, asked=False):
+    def text(self, count: int, asked: bool = False) -> str:
         if (count, asked) not in self._known:
             try:
                 found = self._render(count, asked)
@@ -198,17 +216,20 @@ class _Prompts:
                 raise
             except Exception as error:
                 if not any("tool_calls" in message for message in self._messages) or self._as_text():
-                    raise Flaw(f"the chat template refuses the row: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from None
+                    raise Flaw(
+                        f"the chat template refuses the row: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                    ) from None
                 self._known.clear()
                 return self.text(count, asked)
             self._known[count, asked] = found
         return self._known[count, asked]
 
-    def _render(self, count, asked):
+    def _render(self, count: int, asked: bool) -> str:
         more = {"tools": self._row.tools} if self._row.tools else {}
-        return self._tokenizer.apply_chat_template(self._messages[:count], tokenize=False, add_generation_prompt=asked, **more)
+        text: str = self._tokenizer.apply_chat_template(self._messages[:count], tokenize=False, add_generation_prompt=asked, **more)
+        return text
 
-    def _as_text(self):
+    def _as_text(self) -> bool:
         """Write the arguments of tools as JSON text, which some templates want; return whether they were so already."""
         calls = [call["function"] for message in self._messages for call in message.get("tool_calls", [])]
         if any(isinstance(call["arguments"], str) for call in calls):
@@ -216,20 +237,20 @@ class _Prompts:
         for message in self._messages:
             if "tool_calls" in message:
                 message["tool_calls"] = [
-                    {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False)}}
+                    call | {"function": call["function"] | {"arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False)}}
                     for call in message["tool_calls"]
                 ]
         return False
 
-    def check(self, number, before, after):
+    def check(self, number: int, before: str, after: str) -> None:
         """Raise Flaw when an answer is not learnt behind its own prompt, or something the row says is not in the text."""
         if not after.startswith(before):
             here = after[: _common(before, after) + 20]
             raise Flaw(
-                f"message {number + 1}: the chat template begins an answer at inference with {before[-20:]!r}, but puts {here[-40:]!r} before"
-                " this one: choose another chat_template, or write rows of prompt/completion"
+                f"message {number + 1}: the chat template begins an answer at inference with {before[-20:]!r}, but puts {here[-40:]!r}"
+                " before this one: choose another chat_template, or write rows of prompt/completion"
             )
-        sample, answer = _squashed(after), _squashed(before[-200:] + after[len(before):])
+        sample, answer = _squashed(after), _squashed(before[-200:] + after[len(before) :])
         for place, message in enumerate(self._row.messages[: number + 1]):
             # What the template strips of earlier answers, it strips at inference, too.
             if message["role"] != "assistant" and not _carries(sample, message["content"]):
@@ -240,25 +261,32 @@ class _Prompts:
             raise Flaw(f"message {number + 1}: the chat template does not carry all of the answer")
         for name in ("reasoning_content", "reasoning", "thinking"):
             if name in message and not _carries(answer, message[name]):
-                raise Flaw(f"message {number + 1}: the chat template does not carry '{name}': to train without it, name it in ignore_columns")
+                raise Flaw(
+                    f"message {number + 1}: the chat template does not carry '{name}': to train without it, name it in ignore_columns"
+                )
         for call in message.get("tool_calls", []):
             words = [call["function"]["name"], *call["function"]["arguments"]]
             if not all(_carries(answer, word) for word in words):
-                raise Flaw(f"message {number + 1}: the chat template does not carry 'tool_calls': choose another chat_template (chatml does)")
+                raise Flaw(
+                    f"message {number + 1}: the chat template does not carry 'tool_calls': choose another chat_template (chatml does)"
+                )
         for tool in self._row.tools or []:
-            name = tool.get("function", tool).get("name") if isinstance(tool.get("function", tool), dict) else None
-            if not isinstance(name, str) or not _carries(sample, name):
-                raise Flaw("the chat template does not carry 'tools': choose another chat_template (chatml does), or name tools in ignore_columns")
+            function = tool.get("function", tool)
+            known = function.get("name") if isinstance(function, dict) else None
+            if not isinstance(known, str) or not _carries(sample, known):
+                raise Flaw(
+                    "the chat template does not carry 'tools': choose another chat_template (chatml does), or name tools in ignore_columns"
+                )
 
 
-def _carries(squashed, text):
+def _carries(squashed: str, text: str) -> bool:
     """Tell whether a text stands in another, blank space aside, as it is or as JSON writes it."""
     return _squashed(text) in squashed or _squashed(json.dumps(text, ensure_ascii=False)[1:-1]) in squashed
 
 
-def _squashed(text):
+def _squashed(text: str) -> str:
     return "".join(text.split())
 
 
-def _common(one, other):
-    return next((place for place, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+def _common(one: str, other: str) -> int:
+    return next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

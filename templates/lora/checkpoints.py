@@ -4,16 +4,19 @@ The trainer writes a checkpoint in place. Only when all its files are on disk do
 with their sizes; whatever lacks it is half a checkpoint and is removed. Standard library only; the trainer's call is in callbacks.py.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
 import shutil
+from typing import Any
 
 MARK = "complete.json"
 _NAME = re.compile(r"^checkpoint-(\d+)$")
 
 
-def mark(folder):
+def mark(folder: str) -> None:
     """Sync every file of a checkpoint, then write the list of their sizes."""
     sizes = {}
     for root, _, names in os.walk(folder):
@@ -31,7 +34,7 @@ def mark(folder):
     os.replace(partial, os.path.join(folder, MARK))
 
 
-def newest_complete(folder):
+def newest_complete(folder: str) -> str | None:
     """Return the newest complete checkpoint or None; remove those that are not complete."""
     found = sorted((int(match[1]) for match in map(_NAME.match, os.listdir(folder)) if match), reverse=True)
     newest = None
@@ -45,7 +48,7 @@ def newest_complete(folder):
     return newest
 
 
-def is_complete(folder):
+def is_complete(folder: str) -> bool:
     """Return whether a checkpoint has its mark and every file that the mark names, in its size."""
     try:
         with open(os.path.join(folder, MARK), encoding="utf-8") as file:
@@ -55,14 +58,16 @@ def is_complete(folder):
         return False
 
 
-def check_same_run(folder, fingerprint):
+def check_same_run(folder: str, fingerprint: dict[str, Any]) -> str | None:
     """Keep what shapes the training beside the checkpoints; return what differs from an earlier start (a text) or None."""
     path = os.path.join(folder, "fingerprint.json")
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             before = json.load(file)
         names = sorted({*before, *fingerprint})
-        changed = [f"{name}: {before.get(name)!r} -> {fingerprint.get(name)!r}" for name in names if before.get(name) != fingerprint.get(name)]
+        changed = [
+            f"{name}: {before.get(name)!r} -> {fingerprint.get(name)!r}" for name in names if before.get(name) != fingerprint.get(name)
+        ]
         return "; ".join(changed) or None
     with open(path + ".partial", "w", encoding="utf-8") as out:
         json.dump(fingerprint, out, indent=1, sort_keys=True)

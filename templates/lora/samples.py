@@ -1,16 +1,20 @@
 """The rows of a run become samples, and a report of every row that is cut, dropped, skipped or not learnt."""
 
+from __future__ import annotations
+
 import io
 import json
 import os
 import re
 from collections import Counter
-
-import numpy
-import torch
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import forms
+import numpy
 import rows
+import torch
+from chat import Encoder, Sample
 
 SHOWN = 20  # places that are named; the rest is counted
 
@@ -22,27 +26,30 @@ class BadRows(Exception):
 class Report:
     """What became of every row. ``kinds``: cut, dropped (nothing is left of the answer), not_learnt (weight 0), flawed."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rows = self.samples = self.tokens = self.learnt = 0
-        self.forms, self.kinds, self.unused = Counter(), Counter(), Counter()
-        self.places, self.reasons = {}, []
+        self.forms: Counter[str] = Counter()
+        self.kinds: Counter[str] = Counter()
+        self.unused: Counter[str] = Counter()
+        self.places: dict[str, list[str]] = {}
+        self.reasons: list[str] = []
 
-    def note(self, kind, place, reason=None):
+    def note(self, kind: str, place: str, reason: str | None = None) -> None:
         """Count a row of a kind; the first ones are named."""
         self.kinds[kind] += 1
         if len(self.places.setdefault(kind, [])) < SHOWN:
             self.places[kind].append(place)
             self.reasons += [f"{place}: {reason}"] if reason else []
 
-    def as_json(self):
+    def as_json(self) -> dict[str, Any]:
         """Return what data-report.json holds."""
         kinds = {name: self.kinds[name] for name in ("cut", "dropped", "not_learnt", "flawed")}
         return {
-            "rows": self.rows, **kinds, "samples": self.samples, "tokens": self.tokens, "learnt_tokens": self.learnt, "forms": dict(self.forms),
-            "places": self.places, "reasons": self.reasons, "unused_columns": dict(self.unused),
+            "rows": self.rows, **kinds, "samples": self.samples, "tokens": self.tokens, "learnt_tokens": self.learnt,
+            "forms": dict(self.forms), "places": self.places, "reasons": self.reasons, "unused_columns": dict(self.unused),
         }  # fmt: skip
 
-    def lines(self, limit):
+    def lines(self, limit: int) -> Iterator[str]:
         """Yield what a person should know."""
         yield f"{self.rows} rows {dict(self.forms)} give {self.samples} samples, {self.tokens} tokens, {self.learnt} learnt"
         said = {
@@ -63,16 +70,17 @@ class Report:
 class Samples(torch.utils.data.Dataset):
     """Token ids of all samples, and where the loss counts; 5 bytes a token."""
 
-    def __init__(self, report):
-        self._items, self.report = [], report
+    def __init__(self, report: Report) -> None:
+        self._items: list[tuple[Any, Any]] = []
+        self.report = report
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         return self._items[index]
 
-    def add(self, found, limit, place, form):
+    def add(self, found: Sequence[Sample], limit: int, place: str, form: str) -> None:
         """Keep the samples of a row, cut to the limit; a row of which nothing is left to learn is counted and dropped."""
         kept = [(numpy.asarray(ids[:limit], numpy.int32), numpy.asarray(mask[:limit], bool)) for ids, mask in found]
         kept = [(ids, mask) for ids, mask in kept if mask[1:].any()]
@@ -88,7 +96,7 @@ class Samples(torch.utils.data.Dataset):
         self._items += kept
 
 
-def read(run_dir, input_dir, config, report=None):
+def read(run_dir: str, input_dir: str, config: dict[str, Any], report: Report | None = None) -> Iterator[tuple[str, forms.Row]]:
     """Yield (place, row) of the run's data, in the order of data.json; flawed rows go to the report.
 
     Raises rows.RowError with file:line where a file cannot be read on.
@@ -106,9 +114,9 @@ def read(run_dir, input_dir, config, report=None):
                     report.note("flawed", f"{name}:{line}", row.message)
 
 
-def hub_files(input_dir, split=None):
+def hub_files(input_dir: str, split: str | None = None) -> list[str]:
     """Return the files of rows of a data set of the Hub: those of the split, unless one is asked for the training split's, else all."""
-    names = []
+    names: list[str] = []
     for root, folders, found in os.walk(os.path.join(input_dir, "hub")):
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
         names += [os.path.relpath(os.path.join(root, name), input_dir) for name in found
@@ -121,7 +129,7 @@ def hub_files(input_dir, split=None):
     return chosen
 
 
-def encode(run_dir, input_dir, config, encoder):
+def encode(run_dir: str, input_dir: str, config: dict[str, Any], encoder: Encoder) -> Samples:
     """Return the Samples of all rows; says what became of them. Raises BadRows where on_bad_row says stop."""
     report = Report()
     samples, limit = Samples(report), config["max_seq_length"]
@@ -143,10 +151,10 @@ def encode(run_dir, input_dir, config, encoder):
     return samples
 
 
-def collate(pad_id):
+def collate(pad_id: int) -> Callable[[list[tuple[Any, Any]]], dict[str, Any]]:
     """Return the function that makes a batch: padded on the right, labels -100 where nothing is learnt."""
 
-    def batch(items):
+    def batch(items: list[tuple[Any, Any]]) -> dict[str, Any]:
         width = max(len(ids) for ids, _ in items)
         ids = torch.full((len(items), width), pad_id, dtype=torch.long)
         seen = torch.zeros((len(items), width), dtype=torch.long)

@@ -3,11 +3,14 @@
 Standard library only; what the trainer calls is in callbacks.py.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import os
 import signal
 import time
+from typing import Any
 
 STOPPED = 75  # exit code: saved and stopped on request, the same command goes on
 
@@ -15,11 +18,11 @@ STOPPED = 75  # exit code: saved and stopped on request, the same command goes o
 class Status:
     """status.json under OUTPUT_DIR: one object, replaced as a whole."""
 
-    def __init__(self, output):
+    def __init__(self, output: str) -> None:
         self._path = os.path.join(output, "status.json")
-        self._known = {"step": 0, "total_steps": None, "loss": None}
+        self._known: dict[str, Any] = {"step": 0, "total_steps": None, "loss": None}
 
-    def write(self, state, message, **known):
+    def write(self, state: str, message: str, **known: Any) -> None:
         self._known.update(known)
         partial = self._path + ".partial"
         with open(partial, "w", encoding="utf-8") as out:
@@ -30,14 +33,14 @@ class Status:
 class Stop:
     """Turn TERM and INT into a wish that the training reads between two steps."""
 
-    def __init__(self, status):
+    def __init__(self, status: Status) -> None:
         self.wanted = False
         self.training = False
         self._status = status
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
 
-    def _on_signal(self, number, frame):
+    def _on_signal(self, number: int, frame: object) -> None:
         self.wanted = True
         if not self.training:
             # Nothing is trained yet that is not in a checkpoint already.
@@ -47,7 +50,7 @@ class Stop:
         print("train: stop requested, saving after this step", flush=True)
 
 
-def append_line(path, value):
+def append_line(path: str, value: dict[str, Any]) -> None:
     """Append one whole line by one write; NaN and infinity, which are no JSON, are null."""
     value = {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in value.items()}
     data = (json.dumps(value, allow_nan=False) + "\n").encode()
@@ -58,7 +61,7 @@ def append_line(path, value):
         os.close(handle)
 
 
-def cut_torn_line(path):
+def cut_torn_line(path: str) -> None:
     """Cut what a crash in the middle of a write left of a line; readers take whole lines only, so it moves nobody."""
     if os.path.exists(path):
         with open(path, "rb+") as file:

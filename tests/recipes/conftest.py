@@ -1,11 +1,15 @@
 """A checkout's recipes, and small recipes of the tests' own."""
 
+from __future__ import annotations
+
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from trainyard.recipes.contract import load_recipe
+from trainyard.recipes.contract import Recipe, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = Path(__file__).parent / "data" / "count.sh"
@@ -30,10 +34,10 @@ refuse:
 
 
 @pytest.fixture
-def checkout(tmp_path):
+def checkout(tmp_path: Path) -> Callable[..., Any]:
     """Return a function that writes one recipe.yaml and returns the root it lies under."""
 
-    def write(text=SMALL, name="small", **files):
+    def write(text: str = SMALL, name: str = "small", **files: str) -> Path:
         folder = tmp_path / "checkout" / "templates" / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "recipe.yaml").write_text(textwrap.dedent(text))
@@ -45,5 +49,5 @@ def checkout(tmp_path):
 
 
 @pytest.fixture
-def small(checkout):
+def small(checkout: Callable[..., Any]) -> Recipe:
     return load_recipe(checkout(), "small")

@@ -1,12 +1,18 @@
 """The trained prompt is the shipped prompt, token by token, whatever the template does; what is not carried is refused."""
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 from tests.recipes.conftest import ROOT
 from tests.recipes.tokens import Words
 from trainyard.recipes import forms
+from trainyard.recipes.forms import Row
 
 CHATML = ("<|im_start|>", "<|im_end|>", "<|end|>")
 FAMILIES = {
@@ -42,7 +48,7 @@ TALK = [("user", "What is up"), ("assistant", "The sky"), ("user", "And down"), 
 
 
 @pytest.fixture
-def chat(monkeypatch):
+def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(ROOT / "templates" / "lora"))
     monkeypatch.setitem(sys.modules, "forms", forms)
     monkeypatch.delitem(sys.modules, "chat", raising=False)
@@ -50,19 +56,19 @@ def chat(monkeypatch):
     sys.modules.pop("chat", None)
 
 
-def row_of(turns, **more):
+def row_of(turns: list[Any], **more: Any) -> Row:
     messages = [{"role": role, "content": content} | extra for role, content, extra in ((*turn, {})[:3] for turn in turns)]
     return forms.understand({"messages": messages, **more})
 
 
-def learnt(tokenizer, ids, mask):
+def learnt(tokenizer: Words, ids: list[int], mask: list[int]) -> tuple[str, str]:
     """Return the prompt before the first learnt token, and the learnt text."""
     first = list(mask).index(1)
     return tokenizer.decode(ids[:first]), tokenizer.decode([number for number, wanted in zip(ids, mask, strict=True) if wanted])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_answer_is_learnt_behind_the_prompt_that_inference_gives(chat, family):
+def test_every_answer_is_learnt_behind_the_prompt_that_inference_gives(chat: ModuleType, family: str) -> None:
     template, tokenizer = FAMILIES[family]
     tokenizer.chat_template = template
     assert chat.choose(tokenizer, "auto") == "the base's own"
@@ -89,7 +95,7 @@ def test_every_answer_is_learnt_behind_the_prompt_that_inference_gives(chat, fam
     assert all(("What" not in text and "down" not in text) for text in (learnt(tokenizer, *sample)[1] for sample in samples))
 
 
-def test_an_earlier_answer_that_the_template_rewrites_is_learnt_in_a_sample_of_its_own(chat):
+def test_an_earlier_answer_that_the_template_rewrites_is_learnt_in_a_sample_of_its_own(chat: ModuleType) -> None:
     template, tokenizer = FAMILIES["rewrites earlier turns"]
     tokenizer.chat_template = template
     samples = chat.Encoder(tokenizer).samples(row_of(TALK))
@@ -102,7 +108,7 @@ def test_an_earlier_answer_that_the_template_rewrites_is_learnt_in_a_sample_of_i
     assert learnt(tokenizer, ids, mask)[1] == "The sky<|im_end|>The sea<|im_end|>"
 
 
-def test_an_answer_of_weight_zero_is_read_and_not_learnt(chat):
+def test_an_answer_of_weight_zero_is_read_and_not_learnt(chat: ModuleType) -> None:
     tokenizer = Words(special=CHATML, eos="<|im_end|>")
     chat.choose(tokenizer, "chatml")
     bad = row_of([("user", "colour"), ("assistant", "BAD", {"weight": 0}), ("user", "properly"), ("assistant", "Blue")])
@@ -116,7 +122,7 @@ CALL = {"tool_calls": [{"function": {"name": "weather", "arguments": '{"town": "
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {}}}
 
 
-def test_calls_of_tools_and_thinking_reach_the_loss_through_chatml(chat):
+def test_calls_of_tools_and_thinking_reach_the_loss_through_chatml(chat: ModuleType) -> None:
     tokenizer = Words(special=CHATML, eos="<|im_end|>")
     chat.choose(tokenizer, "chatml")
     row = row_of(
@@ -140,7 +146,7 @@ LOST = {
 
 
 @pytest.mark.parametrize("reason", LOST)
-def test_what_the_template_does_not_carry_is_refused_by_name(chat, reason):
+def test_what_the_template_does_not_carry_is_refused_by_name(chat: ModuleType, reason: str) -> None:
     template = (
         "{% for m in messages if m.role != 'system' %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -149,7 +155,7 @@ def test_what_the_template_does_not_carry_is_refused_by_name(chat, reason):
         chat.Encoder(Words(template, special=CHATML, eos="<|im_end|>")).samples(LOST[reason])
 
 
-def test_a_template_that_begins_answers_otherwise_at_inference_or_refuses_the_row_is_told(chat):
+def test_a_template_that_begins_answers_otherwise_at_inference_or_refuses_the_row_is_told(chat: ModuleType) -> None:
     begins = (
         "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant: <think>\n{% endif %}"
     )
@@ -161,7 +167,7 @@ def test_a_template_that_begins_answers_otherwise_at_inference_or_refuses_the_ro
         )
 
 
-def test_an_answer_before_any_prompt_is_told_as_such(chat):
+def test_an_answer_before_any_prompt_is_told_as_such(chat: ModuleType) -> None:
     template, tokenizer = FAMILIES["headers and a first token"]
     tokenizer.chat_template = template
     row = row_of([("assistant", "Hello"), ("user", "Who"), ("assistant", "Me")])
@@ -169,7 +175,7 @@ def test_an_answer_before_any_prompt_is_told_as_such(chat):
         chat.Encoder(tokenizer).samples(row)
 
 
-def test_a_template_that_wants_arguments_as_text_gets_them_so(chat):
+def test_a_template_that_wants_arguments_as_text_gets_them_so(chat: ModuleType) -> None:
     template = (
         "{% for m in messages %}{{ m.role + ':' + m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name + c.function.arguments }}"
         "{% endfor %}</s>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
@@ -179,7 +185,7 @@ def test_a_template_that_wants_arguments_as_text_gets_them_so(chat):
     assert learnt(tokenizer, ids, mask)[1] == 'weather{"town": "Ulm"}</s>'
 
 
-def test_an_answer_that_would_share_a_token_with_its_prompt_is_parted(chat):
+def test_an_answer_that_would_share_a_token_with_its_prompt_is_parted(chat: ModuleType) -> None:
     template = "{% for m in messages %}{{ m.role }}:\n{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant:\n{% endif %}"
     tokenizer = Words(template)
     [(ids, mask)] = chat.Encoder(tokenizer).samples(row_of([("user", "a"), ("assistant", "\nb")]))
@@ -187,7 +193,7 @@ def test_an_answer_that_would_share_a_token_with_its_prompt_is_parted(chat):
     assert ids[: len(asked)] == asked and mask == [0] * len(asked) + [1] * (len(ids) - len(asked))
 
 
-def test_a_tokenizer_that_does_not_tell_places_gets_prompt_and_answer_apart(chat):
+def test_a_tokenizer_that_does_not_tell_places_gets_prompt_and_answer_apart(chat: ModuleType) -> None:
     tokenizer = Words(special=CHATML, eos="<|im_end|>")
     tokenizer.is_fast = False
     chat.choose(tokenizer, "chatml")
@@ -195,7 +201,7 @@ def test_a_tokenizer_that_does_not_tell_places_gets_prompt_and_answer_apart(chat
     assert [learnt(tokenizer, *sample)[1] for sample in samples] == ["b<|im_end|>", "d<|im_end|>"]
 
 
-def test_an_added_token_that_ends_turns_is_an_end_though_it_is_not_special(chat):
+def test_an_added_token_that_ends_turns_is_an_end_though_it_is_not_special(chat: ModuleType) -> None:
     template = (
         "{% for m in messages %}{{ m.role }}:\n{{ m.content }}[end]\n{% endfor %}{% if add_generation_prompt %}assistant:\n{% endif %}"
     )
@@ -208,7 +214,7 @@ def test_an_added_token_that_ends_turns_is_an_end_though_it_is_not_special(chat)
     assert learnt(tokenizer, ids, mask)[1] == "b[/call]</s>"
 
 
-def test_a_base_without_a_template_gets_one_whose_tokens_it_has(chat):
+def test_a_base_without_a_template_gets_one_whose_tokens_it_has(chat: ModuleType) -> None:
     tokenizer = Words(special=CHATML, eos="<|end|>")
     assert chat.choose(tokenizer, "auto") == "chatml"
     encoder = chat.Encoder(tokenizer)
@@ -226,7 +232,7 @@ def test_a_base_without_a_template_gets_one_whose_tokens_it_has(chat):
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama3", "gemma", "mistral", "plain"])
-def test_every_named_template_learns_answer_and_end_alone(chat, name):
+def test_every_named_template_learns_answer_and_end_alone(chat: ModuleType, name: str) -> None:
     tokenizer = Words(special=("<s>", "</s>", *chat.NAMED[name][1]), bos="<s>")
     assert chat.choose(tokenizer, name) == name
     samples = chat.Encoder(tokenizer).samples(
@@ -239,7 +245,7 @@ def test_every_named_template_learns_answer_and_end_alone(chat, name):
     assert ids[len(mask) - 1 - mask[::-1].index(1)] in tokenizer.all_special_ids
 
 
-def test_text_and_prompt_completion_end_with_the_end_token(chat):
+def test_text_and_prompt_completion_end_with_the_end_token(chat: ModuleType) -> None:
     tokenizer = Words(bos="<s>")
     encoder = chat.Encoder(tokenizer)
     [(ids, mask)] = encoder.samples(forms.understand({"text": "a b"}))

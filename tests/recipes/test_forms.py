@@ -1,7 +1,10 @@
 """What a row means: every field that would change what is learnt is served, or refused by name."""
 
+from __future__ import annotations
+
 import json
 import os
+from typing import Any
 
 import pytest
 from hypothesis import given, seed
@@ -17,7 +20,7 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "argumen
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 
-def turns(fields, ignored=()):
+def turns(fields: dict[str, Any], ignored: list[str] | tuple[Any, ...] = ()) -> list[tuple[str, str, bool]]:
     row = understand(fields, ignored)
     return [(message["role"], message["content"], learnt) for message, learnt in zip(row.messages, row.learnt, strict=True)]
 
@@ -38,11 +41,11 @@ FORMS = [
 
 
 @pytest.mark.parametrize(("fields", "form"), FORMS)
-def test_the_form_of_a_row_is_found(fields, form):
+def test_the_form_of_a_row_is_found(fields: dict[str, Any], form: str) -> None:
     assert understand(fields).form == form
 
 
-MEANT = {
+MEANT: dict[str, tuple[dict[str, Any], list[tuple[str, str, bool]]]] = {
     "an instruction with input": (ASKED, [("user", "Add\n\n1 and 2", False), ("assistant", "3", True)]),
     "a context is the input": (
         {"instruction": "When?", "context": "Built in 1931.", "response": "1931", "category": "qa"},
@@ -91,26 +94,26 @@ MEANT = {
 
 
 @pytest.mark.parametrize("case", MEANT)
-def test_a_row_means_these_turns(case):
+def test_a_row_means_these_turns(case: str) -> None:
     fields, expected = MEANT[case]
     assert turns(fields) == expected
 
 
-def test_a_weight_of_zero_leaves_plain_text_unlearnt_whatever_its_type():
+def test_a_weight_of_zero_leaves_plain_text_unlearnt_whatever_its_type() -> None:
     for weight in (0, 0.0, False, "0"):
         assert understand({"text": "a", "weight": weight}).learnt == (False,)
     assert understand({"text": "a", "weight": "1"}).learnt == (True,)
 
 
 @pytest.mark.parametrize("content", [None, ""])
-def test_a_call_of_a_tool_is_an_answer_and_its_arguments_an_object(content):
+def test_a_call_of_a_tool_is_an_answer_and_its_arguments_an_object(content: str | None) -> None:
     row = understand({"messages": [USER, {"role": "assistant", "content": content, "tool_calls": [CALL]}], "tools": [TOOL]})
     [call] = row.messages[1]["tool_calls"]
     assert call["function"] == {"name": "weather", "arguments": {"town": "Ulm"}} and call["id"] == "c1"
     assert row.learnt == (False, True) and row.tools == [TOOL] and row.messages[1]["content"] == ""
 
 
-def test_what_an_assistant_thinks_is_kept_for_the_template():
+def test_what_an_assistant_thinks_is_kept_for_the_template() -> None:
     row = understand({"messages": [USER, {**SAID, "reasoning_content": "hm"}]})
     assert row.messages[1]["reasoning_content"] == "hm" and row.unused == ()
     assert (
@@ -118,7 +121,7 @@ def test_what_an_assistant_thinks_is_kept_for_the_template():
     )
 
 
-def test_every_column_that_is_not_used_is_named():
+def test_every_column_that_is_not_used_is_named() -> None:
     fields = {**TALK, "id": 1, "source": "x", "empty": "", "messages": [{**USER, "name": "Bo"}, SAID]}
     assert understand(fields).unused == ("id", "messages[].name", "source")
     assert understand(fields, ["id", "source"]).unused == ("messages[].name",)
@@ -166,12 +169,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_field_that_would_change_what_is_learnt_is_refused_by_name(what):
+def test_a_field_that_would_change_what_is_learnt_is_refused_by_name(what: str) -> None:
     with pytest.raises(Flaw, match=what):
         understand(REFUSED[what])
 
 
-def test_a_refused_column_can_be_left_out_by_name_and_a_class_is_no_preference():
+def test_a_refused_column_can_be_left_out_by_name_and_a_class_is_no_preference() -> None:
     assert turns({**TALK, "label": True}, ["label"]) == turns(TALK)
     assert understand({"text": "a", "label": 3}).unused == ("label",)
 
@@ -195,7 +198,7 @@ TURN = st.dictionaries(st.sampled_from([name for name in NAMES if name != "role"
 @seed(int(os.environ["TRAINYARD_TEST_SEED"]))
 @trying(max_examples=120, deadline=None)
 @given(st.dictionaries(st.sampled_from(COLUMNS), VALUES, max_size=5), st.lists(TURN, max_size=2))
-def test_whatever_a_row_holds_it_is_understood_as_text_that_can_be_written_or_refused(fields, said):
+def test_whatever_a_row_holds_it_is_understood_as_text_that_can_be_written_or_refused(fields: dict[str, Any], said: list[Any]) -> None:
     """TRAINYARD_TEST_SEED repeats it."""
     row = {**fields, "messages": [USER, *({"role": "assistant", **turn} for turn in said)]} if said else fields
     try:

@@ -1,11 +1,16 @@
 """The parts of recipe lora that need no torch: checkpoints that count, telemetry, the wish to stop."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal
 import subprocess
 import sys
 import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +20,7 @@ FOLDER = ROOT / "templates" / "lora"
 
 
 @pytest.fixture
-def lora(monkeypatch):
+def lora(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Import the recipe's files; the trainer's base class of callbacks is all they take from transformers."""
     monkeypatch.setitem(sys.modules, "transformers", types.SimpleNamespace(TrainerCallback=object))
     monkeypatch.syspath_prepend(str(FOLDER))
@@ -29,8 +34,8 @@ def lora(monkeypatch):
 
 
 @pytest.fixture
-def checkpoint(tmp_path, lora):
-    def make(step, marked=True):
+def checkpoint(tmp_path: Path, lora: Any) -> Callable[..., Any]:
+    def make(step: int, marked: bool = True) -> Path:
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
         for name in ("adapter_model.safetensors", "optimizer.pt", "trainer_state.json"):
@@ -42,7 +47,9 @@ def checkpoint(tmp_path, lora):
     return make
 
 
-def test_the_newest_complete_checkpoint_counts_and_half_ones_are_removed(tmp_path, lora, checkpoint, capsys):
+def test_the_newest_complete_checkpoint_counts_and_half_ones_are_removed(
+    tmp_path: Path, lora: Any, checkpoint: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     checkpoint(5)
     checkpoint(10)
     checkpoint(100, marked=False)
@@ -52,7 +59,7 @@ def test_the_newest_complete_checkpoint_counts_and_half_ones_are_removed(tmp_pat
 
 
 @pytest.mark.parametrize("harm", ["shorter", "gone", "mark torn", "mark of another kind"])
-def test_a_harmed_checkpoint_is_not_complete(lora, checkpoint, harm):
+def test_a_harmed_checkpoint_is_not_complete(lora: Any, checkpoint: Callable[..., Any], harm: str) -> None:
     folder = checkpoint(5)
     assert lora.checkpoints.is_complete(folder)
     if harm == "shorter":
@@ -64,17 +71,17 @@ def test_a_harmed_checkpoint_is_not_complete(lora, checkpoint, harm):
     assert not lora.checkpoints.is_complete(folder)
 
 
-def test_no_checkpoint_is_no_checkpoint(tmp_path, lora):
+def test_no_checkpoint_is_no_checkpoint(tmp_path: Path, lora: Any) -> None:
     assert lora.checkpoints.newest_complete(tmp_path) is None
 
 
-def test_another_setting_than_that_of_the_checkpoints_is_named(tmp_path, lora):
+def test_another_setting_than_that_of_the_checkpoints_is_named(tmp_path: Path, lora: Any) -> None:
     assert lora.checkpoints.check_same_run(tmp_path, {"seed": 1, "lr": 0.1}) is None
     assert lora.checkpoints.check_same_run(tmp_path, {"seed": 1, "lr": 0.1}) is None
     assert lora.checkpoints.check_same_run(tmp_path, {"seed": 2, "lr": 0.1}) == "seed: 1 -> 2"
 
 
-def test_half_a_line_of_a_crash_is_cut_and_whole_lines_stay(tmp_path, lora):
+def test_half_a_line_of_a_crash_is_cut_and_whole_lines_stay(tmp_path: Path, lora: Any) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"st')
     lora.telemetry.cut_torn_line(path)
@@ -85,14 +92,14 @@ def test_half_a_line_of_a_crash_is_cut_and_whole_lines_stay(tmp_path, lora):
     assert path.read_text() == ""
 
 
-def _state(**known):
+def _state(**known: int) -> Any:
     return types.SimpleNamespace(
         **{"global_step": 3, "max_steps": 10, "num_input_tokens_seen": 300, "epoch": 0.5, "is_world_process_zero": True} | known
     )
 
 
 @pytest.fixture
-def training(tmp_path, lora):
+def training(tmp_path: Path, lora: Any) -> Any:
     status = lora.telemetry.Status(str(tmp_path))
     stop = types.SimpleNamespace(wanted=False)
     callback = lora.callbacks.Telemetry(str(tmp_path), status, stop)
@@ -101,7 +108,7 @@ def training(tmp_path, lora):
     return types.SimpleNamespace(callback=callback, stop=stop, control=control, folder=tmp_path)
 
 
-def test_a_step_is_one_line_of_metrics_and_the_new_status(training):
+def test_a_step_is_one_line_of_metrics_and_the_new_status(training: Any) -> None:
     training.callback.on_log(None, _state(), training.control, {"loss": 1.5, "learning_rate": 0.1, "epoch": 0.5})
     line = json.loads((training.folder / "metrics.jsonl").read_text())
     assert {key: line[key] for key in ("step", "total_steps", "epoch", "loss", "lr", "tokens")} == {
@@ -113,7 +120,7 @@ def test_a_step_is_one_line_of_metrics_and_the_new_status(training):
     assert [path.name for path in training.folder.glob("*.partial")] == []
 
 
-def test_a_loss_that_is_no_number_ends_the_training_without_a_checkpoint(training):
+def test_a_loss_that_is_no_number_ends_the_training_without_a_checkpoint(training: Any) -> None:
     training.callback.on_log(None, _state(), training.control, {"loss": float("nan"), "learning_rate": 0.1, "grad_norm": float("inf")})
     assert training.control.should_training_stop and not training.control.should_save
     assert "the loss is nan at step 3" in training.callback.broken
@@ -121,7 +128,7 @@ def test_a_loss_that_is_no_number_ends_the_training_without_a_checkpoint(trainin
     json.loads((training.folder / "status.json").read_text(), parse_constant=pytest.fail)
 
 
-def test_a_wish_to_stop_saves_after_the_step_unless_it_was_the_last(training):
+def test_a_wish_to_stop_saves_after_the_step_unless_it_was_the_last(training: Any) -> None:
     training.callback.on_step_end(None, _state(), training.control)
     assert not training.control.should_training_stop
     training.stop.wanted = True
@@ -132,7 +139,7 @@ def test_a_wish_to_stop_saves_after_the_step_unless_it_was_the_last(training):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_before_the_first_step_is_a_stop(tmp_path, number):
+def test_a_signal_before_the_first_step_is_a_stop(tmp_path: Path, number: Any) -> None:
     program = (
         f"import sys, os; sys.path.insert(0, {str(FOLDER)!r}); import telemetry;"
         f"telemetry.Stop(telemetry.Status({str(tmp_path)!r})); os.kill(os.getpid(), {int(number)}); import time; time.sleep(20)"

@@ -1,9 +1,13 @@
 """How a start of recipe lora fails: the real traceback in the log, the reason in status.json, a code that says which. Without torch."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -31,7 +35,7 @@ sys.exit(train.main())
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("start") / "run"
     recipe = load_recipe(ROOT, "lora")
     bundle.build(recipe, resolve(recipe, sets=["device=cpu"]), inspect(None, recipe), folder)
@@ -40,7 +44,7 @@ def made(tmp_path_factory):
     return folder
 
 
-def run(made, tmp_path, program):
+def run(made: Path, tmp_path: Path, program: str) -> CompletedProcess[str]:
     env = {"PATH": os.environ["PATH"], "OUTPUT_DIR": str(tmp_path), "PYTHONPATH": str(made)}
     return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
 
@@ -57,7 +61,7 @@ def run(made, tmp_path, program):
         ("raise rows.RowError('d.jsonl', 7, 'broken')", 2, "d.jsonl:7:1: broken", False),
     ],
 )
-def test_a_failed_start_says_why_and_where(made, tmp_path, fails, code, message, trace):
+def test_a_failed_start_says_why_and_where(made: Path, tmp_path: Path, fails: str, code: int, message: str, trace: bool) -> None:
     done = run(made, tmp_path, START.format(fails=fails))
     status = json.loads((tmp_path / "status.json").read_text())
     assert (done.returncode, status["state"]) == (code, "failed"), done.stderr
@@ -65,7 +69,7 @@ def test_a_failed_start_says_why_and_where(made, tmp_path, fails, code, message,
     assert ("in deep" in done.stderr) is trace and ("Traceback" in done.stderr) is trace
 
 
-def test_every_failure_before_the_weights_has_a_remedy():
+def test_every_failure_before_the_weights_has_a_remedy() -> None:
     known = load_recipe(ROOT, "lora").known_failures
     for line in (
         "train: base_model /x: there is no such folder on this pod",
@@ -89,7 +93,7 @@ except samples.BadRows as error:
 """
 
 
-def test_the_files_of_a_split_are_chosen_by_their_names(made, tmp_path):
+def test_the_files_of_a_split_are_chosen_by_their_names(made: Path, tmp_path: Path) -> None:
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(made)}
     done = subprocess.run([sys.executable, "-c", FILES, tmp_path], env=env, capture_output=True, text=True)
     assert "['hub/data/train-0.parquet'] ['hub/data/test-0.parquet']" in done.stdout, done.stderr
@@ -121,12 +125,12 @@ except samples.BadRows as error:
 """
 
 
-def test_rows_that_stop_a_training_are_told_once_and_not_called_skipped(made, tmp_path):
+def test_rows_that_stop_a_training_are_told_once_and_not_called_skipped(made: Path, tmp_path: Path) -> None:
     out = run(made, tmp_path, STOPS).stdout
     assert out.count("d.jsonl:1: is empty") == 1 and "are skipped" not in out
 
 
-def test_the_report_counts_and_names_the_rows(made, tmp_path):
+def test_the_report_counts_and_names_the_rows(made: Path, tmp_path: Path) -> None:
     out = run(made, tmp_path, REPORT).stdout
     assert "1 of 5 rows are longer than max_seq_length 256 and cut: the end of their answer is not learnt (d.jsonl:2)" in out
     assert (

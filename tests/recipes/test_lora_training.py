@@ -3,6 +3,8 @@
 Needs the recipe's environment (made by any local run): TRAINYARD_ENVS, else that of this user's local cloud.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -69,7 +71,7 @@ ODD = [
 
 
 @pytest.fixture
-def envs():
+def envs() -> Path:
     recipe = load_recipe(ROOT, "lora")
     folder = Path(os.environ.get("TRAINYARD_ENVS") or config.places().cloud / "envs")
     if not (folder / venvs.key_of(recipe.locks["cpu"]) / venvs.STAMP).is_file():
@@ -80,40 +82,40 @@ def envs():
 class Training:
     """A rendered run with its workspace."""
 
-    def __init__(self, folder, envs):
+    def __init__(self, folder: Path, envs: Path) -> None:
         recipe = load_recipe(ROOT, "lora")
         self.folder, self.envs = folder, envs
         folder.mkdir()
         rows = folder / "rows.jsonl"
-        rows.write_text((recipe.folder / recipe.sample).read_text() + "".join(json.dumps(row) + "\n" for row in ODD))
+        rows.write_text((recipe.folder / str(recipe.sample)).read_text() + "".join(json.dumps(row) + "\n" for row in ODD))
         values = resolve(recipe, sets=["device=cpu", "max_steps=8", "save_steps=3", "on_bad_row=skip", "warmup_ratio=0.2"])
         found = inspect(str(rows), recipe, values=values)
         bundle.build(recipe, values, found, folder / "run")
         bundle.place_data(found, folder / "input")
 
-    def start(self):
+    def start(self) -> subprocess.Popen[bytes]:
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "TRAINYARD_ENVS": str(self.envs)}
         log = (self.folder / "log").open("ab")
         with log:
             return subprocess.Popen(["sh", self.folder / "run" / "run.sh"], env=env, stdout=log, stderr=log, start_new_session=True)
 
     @property
-    def log(self):
+    def log(self) -> str:
         return (self.folder / "log").read_text()
 
     @property
-    def losses(self):
+    def losses(self) -> dict[int, tuple[float, int]]:
         lines = [json.loads(line) for line in (self.folder / "output" / "metrics.jsonl").read_text().splitlines()]
         return {line["step"]: (line["loss"], line["tokens"]) for line in lines if "step" in line}
 
     @property
-    def weights(self):
+    def weights(self) -> str:
         return hashlib.sha256((self.folder / "output" / "model" / "adapter_model.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.mark.torch
 @pytest.mark.timeout(500)
-def test_a_killed_training_ends_with_the_same_losses_and_weights_and_an_adapter_that_loads(tmp_path, envs):
+def test_a_killed_training_ends_with_the_same_losses_and_weights_and_an_adapter_that_loads(tmp_path: Path, envs: Path) -> None:
     straight, killed = (Training(tmp_path / name, envs) for name in ("straight", "killed"))
     both = [straight.start(), killed.start()]
     while both[1].poll() is None and "step 5/8" not in killed.log:

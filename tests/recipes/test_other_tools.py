@@ -1,13 +1,17 @@
 """Config files of other tools: each key is understood or refused with our name for it, all of them at once."""
 
+from __future__ import annotations
+
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.recipes.conftest import ROOT
 from trainyard.errors import UserError
 from trainyard.recipes.contract import load_recipe
-from trainyard.recipes.values import needs_of, resolve
+from trainyard.recipes.values import Values, needs_of, resolve
 
 LORA = load_recipe(ROOT, "lora")
 AXOLOTL = """
@@ -45,13 +49,15 @@ plot_loss: true
 """
 
 
-def read(tmp_path, text, name="c.yaml", sets=("device=gpu",), told=None):
+def read(
+    tmp_path: Path, text: str, name: str = "c.yaml", sets: list[str] | tuple[str] = ("device=gpu",), told: list[Any] | None = None
+) -> Values:
     (tmp_path / name).write_text(text)
     return resolve(LORA, tmp_path / name, sets, on_note=(told if told is not None else []).append)
 
 
-def test_a_file_of_axolotl_is_understood(tmp_path):
-    told = []
+def test_a_file_of_axolotl_is_understood(tmp_path: Path) -> None:
+    told: list[str] = []
     values = read(tmp_path, AXOLOTL, told=told)
     expected = {
         "base_model": "Qwen/Qwen3-0.6B", "load_in_4bit": True, "lora_rank": 16, "target_modules": ["all-linear"], "max_seq_length": 512,
@@ -63,7 +69,7 @@ def test_a_file_of_axolotl_is_understood(tmp_path):
     ]
 
 
-def test_a_file_of_llama_factory_and_one_of_peft_are_understood(tmp_path):
+def test_a_file_of_llama_factory_and_one_of_peft_are_understood(tmp_path: Path) -> None:
     values = read(tmp_path, FACTORY)
     assert (values["max_seq_length"], values["warmup_ratio"], values["target_modules"]) == (1024, 0.1, ["all-linear"])
     given = {
@@ -80,14 +86,14 @@ def test_a_file_of_llama_factory_and_one_of_peft_are_understood(tmp_path):
     assert read(tmp_path, json.dumps({"target_modules": pattern}), "c.json")["target_modules"] == [pattern]
 
 
-def test_groups_of_settings_are_opened(tmp_path):
+def test_groups_of_settings_are_opened(tmp_path: Path) -> None:
     values = read(tmp_path, "lora:\n  rank: 4\ntraining: {lr: 1e-3, schedule: {warmup_steps: 3}}\n")
     assert (values["lora_rank"], values["learning_rate"], values["warmup_steps"]) == (4, 1e-3, 3)
     with pytest.raises(UserError, match="both set lora_rank"):
         read(tmp_path, "rank: 2\nlora:\n  rank: 4\n")
 
 
-def test_everything_wrong_in_file_and_arguments_is_told_at_once_with_places(tmp_path):
+def test_everything_wrong_in_file_and_arguments_is_told_at_once_with_places(tmp_path: Path) -> None:
     text = "lora:\n  rnak: 4\nsample_packing: true\nlr: fast\nval_set_size: 0.1\ndatasets: [{path: a}]\n"
     with pytest.raises(UserError) as caught:
         read(tmp_path, text, sets=["rank=x", "nothing=1"])
@@ -99,7 +105,7 @@ def test_everything_wrong_in_file_and_arguments_is_told_at_once_with_places(tmp_
     assert "--set rank=x: rank must be" in told and "--set nothing=1: recipe lora has no variable 'nothing'" in told
 
 
-def test_what_a_run_needs_can_be_said_by_hand(tmp_path):
+def test_what_a_run_needs_can_be_said_by_hand(tmp_path: Path) -> None:
     values = read(tmp_path, "needs:\n  vram_gb: 20\n  cuda: 12.4\n", sets=["needs.disk_gb=7", "base_model=x/y-8B"])
     needs = needs_of(LORA, values)
     assert (needs["vram_gb"], needs["cuda"], needs["disk_gb"], needs["gpus"]) == (20, "12.4", 7, 1)

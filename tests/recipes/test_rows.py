@@ -1,9 +1,15 @@
 """Rows of every form and file type; every flaw with its line; streams, not whole files."""
 
+from __future__ import annotations
+
+import importlib.util
 import io
 import json
 import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +20,7 @@ from trainyard.recipes.forms import understand
 from trainyard.recipes.rows import RowError, read_rows
 
 
-def read(data, name="data.jsonl", judge=lambda fields: fields):
+def read(data: bytes | str, name: str = "data.jsonl", judge: Callable[..., Any] = lambda fields: fields) -> list[Any]:
     """Return (line, row) of every row; the first flaw is raised."""
     raw = data if isinstance(data, bytes) else data.encode()
     found = list(read_rows(io.BufferedReader(io.BytesIO(raw)), name, judge))
@@ -25,16 +31,16 @@ def read(data, name="data.jsonl", judge=lambda fields: fields):
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.ndjson"])
-def test_json_lines_keep_their_line_numbers_over_blank_lines(name):
+def test_json_lines_keep_their_line_numbers_over_blank_lines(name: str) -> None:
     assert [(line, row["text"]) for line, row in read('\n{"text": "a"}\r\n\n{"text": "b"}', name)] == [(2, "a"), (4, "b")]
 
 
-def test_a_json_list_keeps_the_line_each_row_starts_in():
+def test_a_json_list_keeps_the_line_each_row_starts_in() -> None:
     text = '\ufeff [\n {"text": "a",\n  "n": 1}\n,\n {"text": "b"} ]\n'
     assert [(line, row["text"]) for line, row in read(text, "a.json")] == [(2, "a"), (5, "b")]
 
 
-def test_csv_with_quotes_line_breaks_and_a_byte_order_mark():
+def test_csv_with_quotes_line_breaks_and_a_byte_order_mark() -> None:
     text = '\ufeffinstruction,input,output\r\n"say ""hi""\nand go",,"hi, there"\r\nx,y,z\r\n'
     assert [(line, row["instruction"], row["output"]) for line, row in read(text, "a.csv")] == [
         (2, 'say "hi"\nand go', "hi, there"),
@@ -43,7 +49,7 @@ def test_csv_with_quotes_line_breaks_and_a_byte_order_mark():
     assert read("prompt\tcompletion\na\tb\n", "a.tsv") == [(2, {"prompt": "a", "completion": "b"})]
 
 
-FLAWS = {
+FLAWS: dict[str, tuple[str, Any, int, int, str]] = {
     "broken JSON": ("a.jsonl", '{"text": "a"}\n{"text": }\n', 2, 10, "not valid JSON"),
     "a key twice": ("a.jsonl", '{"text": "a"}\n{"text": "b", "text": "c"}', 2, 1, 'the key "text" is given twice'),
     "a key twice in a list": ("a.json", '[{"text": "a"},\n{"text": "b", "text": "c"}]', 2, 1, 'the key "text" is given twice'),
@@ -86,7 +92,7 @@ FLAWS = {
 
 
 @pytest.mark.parametrize("case", FLAWS)
-def test_a_flaw_is_told_with_its_place(case):
+def test_a_flaw_is_told_with_its_place(case: str) -> None:
     name, text, line, column, message = FLAWS[case]
     with pytest.raises(RowError) as caught:
         read(text, name, understand)
@@ -94,7 +100,7 @@ def test_a_flaw_is_told_with_its_place(case):
     assert (caught.value.line, caught.value.column) == (line, column)
 
 
-def test_a_flawed_row_is_told_and_the_next_ones_are_read():
+def test_a_flawed_row_is_told_and_the_next_ones_are_read() -> None:
     text = '{"text": "a"}\n{"text": }\n["b"]\n\xff\n{"text": "c"}\n'.encode("latin-1")
     found = list(read_rows(io.BufferedReader(io.BytesIO(text)), "a.jsonl", understand))
     assert [line for line, row in found if isinstance(row, RowError)] == [2, 3, 4]
@@ -105,25 +111,25 @@ def test_a_flawed_row_is_told_and_the_next_ones_are_read():
     assert [isinstance(row, RowError) for _, row in found] == [False, True, False]
 
 
-def test_parquet_is_refused_by_name_where_pyarrow_is_absent(monkeypatch):
-    monkeypatch.setattr(rows.importlib.util, "find_spec", lambda name: None)
+def test_parquet_is_refused_by_name_where_pyarrow_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RowError, match="pyarrow, which this Python does not have"):
         read(b"PAR1", "a.parquet")
 
 
-def test_parquet_gives_an_object_only_the_keys_that_its_row_has(monkeypatch):
+def test_parquet_gives_an_object_only_the_keys_that_its_row_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """Arrow gives every object all keys of the column; pyarrow is no package of the tests, so it is played."""
     call = {"arguments": {"town": "Ulm", "zone": None}}
     row = {"messages": [{"content": "a", "calls": [call]}, {"content": "b", "calls": None}], "id": None}
     batch = SimpleNamespace(to_pylist=lambda: [row])
     played = SimpleNamespace(ParquetFile=lambda stream: SimpleNamespace(iter_batches=lambda batch_size: [batch]))
-    monkeypatch.setattr(rows.importlib.util, "find_spec", lambda name: played)
-    monkeypatch.setattr(rows.importlib, "import_module", lambda name: played)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: played)
+    monkeypatch.setattr(importlib, "import_module", lambda name: played)
     messages = [{"content": "a", "calls": [{"arguments": {"town": "Ulm"}}]}, {"content": "b"}]
     assert read(b"PAR1", "a.parquet") == [(1, {"messages": messages, "id": None})]
 
 
-def test_a_row_larger_than_the_limit_is_refused_before_it_fills_the_memory(monkeypatch):
+def test_a_row_larger_than_the_limit_is_refused_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "LIMIT", 1000)
     monkeypatch.setattr(rows, "_CHUNK", 100)
     long = '{"text": "' + "x" * 5000 + '"}'
@@ -133,7 +139,7 @@ def test_a_row_larger_than_the_limit_is_refused_before_it_fills_the_memory(monke
         read("[" + long + "]", "a.json")
 
 
-TEXT = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1).filter(str.strip)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 
 ANY = st.recursive(st.floats(allow_nan=False) | st.text(), st.lists, max_leaves=4)
 
@@ -145,7 +151,9 @@ ANY = st.recursive(st.floats(allow_nan=False) | st.text(), st.lists, max_leaves=
     st.sampled_from([None, 1]),
     st.booleans(),
 )
-def test_a_list_read_in_chunks_of_any_size_gives_what_json_gives(found, chunk, indent, ascii_only):
+def test_a_list_read_in_chunks_of_any_size_gives_what_json_gives(
+    found: list[Any], chunk: int, indent: int | None, ascii_only: bool
+) -> None:
     text = json.dumps(found, indent=indent, ensure_ascii=ascii_only)
     saved, rows._CHUNK = rows._CHUNK, chunk
     try:
@@ -158,7 +166,7 @@ def test_a_list_read_in_chunks_of_any_size_gives_what_json_gives(found, chunk, i
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
-def test_a_large_file_is_read_in_little_memory(tmp_path, name):
+def test_a_large_file_is_read_in_little_memory(tmp_path: Path, name: str) -> None:
     row = json.dumps({"instruction": "x" * 300, "output": "y" * 300})
     path = tmp_path / name
     with path.open("w") as out:

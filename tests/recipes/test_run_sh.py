@@ -1,5 +1,7 @@
 """run.sh by hand: a real program, real signals, every way it can end."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +27,7 @@ SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 class Run:
     """One rendered bundle and its workspace."""
 
-    def __init__(self, folder, sets, data=None, shell="sh"):
+    def __init__(self, folder: Path, sets: list[str], data: str | None = None, shell: str = "sh") -> None:
         recipe = load_recipe(ROOT, "command")
         self.dir, self.workspace, self.shell = folder / "run", folder, shell
         found = inspect(data, recipe)
@@ -32,7 +35,7 @@ class Run:
         bundle.place_data(found, folder / "input")
         self.output = folder / "output"
 
-    def start(self, **env):
+    def start(self, **env: Any) -> subprocess.Popen[str]:
         clean = {key: value for key, value in os.environ.items() if key not in ("WORKSPACE", "INPUT_DIR", "OUTPUT_DIR", "HF_HOME")}
         return subprocess.Popen(
             [self.shell, self.dir / "run.sh"],
@@ -43,23 +46,23 @@ class Run:
             start_new_session=True,
         )
 
-    def __call__(self, **env):
+    def __call__(self, **env: Any) -> tuple[int, str]:
         child = self.start(**env)
         log, _ = child.communicate(timeout=30)
         return child.returncode, log
 
     @property
-    def state(self):
-        return json.loads((self.output / "status.json").read_text())["state"]
+    def state(self) -> str:
+        return str(json.loads((self.output / "status.json").read_text())["state"])
 
 
-def program(tmp_path, text, name="go.sh"):
+def program(tmp_path: Path, text: str, name: str = "go.sh") -> str:
     path = tmp_path / name
     path.write_text(text)
     return f"script={path}"
 
 
-def wait_for(path, text):
+def wait_for(path: Path, text: str) -> None:
     until = time.monotonic() + 90
     while time.monotonic() < until:
         if path.exists() and text in path.read_text():
@@ -69,7 +72,7 @@ def wait_for(path, text):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_run_by_hand_tells_its_story_and_leaves_its_files_beside_the_bundle(tmp_path, shell):
+def test_a_run_by_hand_tells_its_story_and_leaves_its_files_beside_the_bundle(tmp_path: Path, shell: str) -> None:
     run = Run(tmp_path, [f"script={COUNT}", "args=3 0.01"], shell=shell)
     code, log = run()
     assert code == 0, log
@@ -79,7 +82,7 @@ def test_a_run_by_hand_tells_its_story_and_leaves_its_files_beside_the_bundle(tm
     assert steps == [1, 2, 3] and run.state == "done"
 
 
-def test_a_bundle_under_another_name_keeps_its_workspace_inside(tmp_path):
+def test_a_bundle_under_another_name_keeps_its_workspace_inside(tmp_path: Path) -> None:
     run = Run(tmp_path, [f"script={COUNT}", "args=1 0"])
     moved = tmp_path / "mine"
     run.dir.rename(moved)
@@ -89,7 +92,7 @@ def test_a_bundle_under_another_name_keeps_its_workspace_inside(tmp_path):
 
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("whole_group", [False, True])
-def test_term_is_passed_on_and_the_same_command_goes_on(tmp_path, shell, whole_group):
+def test_term_is_passed_on_and_the_same_command_goes_on(tmp_path: Path, shell: str, whole_group: bool) -> None:
     run = Run(tmp_path, [f"script={COUNT}", "args=40 0.02"], shell=shell)
     child = run.start()
     wait_for(run.output / "checkpoints" / "step", "3")
@@ -104,7 +107,7 @@ def test_term_is_passed_on_and_the_same_command_goes_on(tmp_path, shell, whole_g
     assert code == 0 and f"step {before + 1} of 40" in log and "step 1 of 40" not in log
 
 
-def test_a_program_that_takes_its_time_to_stop_is_waited_for(tmp_path):
+def test_a_program_that_takes_its_time_to_stop_is_waited_for(tmp_path: Path) -> None:
     slow = 'trap \'sleep 0.6; echo saved >"$OUTPUT_DIR/model/m"; exit 75\' TERM\necho up >"$OUTPUT_DIR/up"\nwhile :; do sleep 0.05; done\n'
     run = Run(tmp_path, [program(tmp_path, slow)])
     child = run.start()
@@ -113,11 +116,13 @@ def test_a_program_that_takes_its_time_to_stop_is_waited_for(tmp_path):
     child.terminate()
     assert child.wait(timeout=20) == 75
     assert (run.output / "model" / "m").read_text() == "saved\n"
-    child.stdout.close()
+    child.communicate()
 
 
 @pytest.mark.parametrize(("finished", "code", "state"), [(False, 75, "stopped"), (True, 0, "done")])
-def test_a_program_that_is_told_to_stop_and_ends_with_0_has_not_finished_unless_it_says_so(tmp_path, finished, code, state):
+def test_a_program_that_is_told_to_stop_and_ends_with_0_has_not_finished_unless_it_says_so(
+    tmp_path: Path, finished: bool, code: int, state: str
+) -> None:
     done = 'echo "{\\"state\\": \\"done\\"}" >"$OUTPUT_DIR/status.json";' if finished else ""
     text = f'trap \'{done} echo half >"$OUTPUT_DIR/model/m"; exit 0\' TERM\necho up >"$OUTPUT_DIR/up"\nwhile :; do sleep 0.05; done\n'
     run = Run(tmp_path, [program(tmp_path, "mkdir -p $OUTPUT_DIR/model\n" + text)])
@@ -129,19 +134,19 @@ def test_a_program_that_is_told_to_stop_and_ends_with_0_has_not_finished_unless_
     assert (child.returncode, run.state) == (code, state), log
 
 
-def test_a_failure_keeps_the_programs_own_exit_code(tmp_path):
+def test_a_failure_keeps_the_programs_own_exit_code(tmp_path: Path) -> None:
     run = Run(tmp_path, [program(tmp_path, "exit 3\n")])
     code, log = run()
     assert (code, run.state) == (3, "failed") and "failed (exit code 3)" in log
 
 
-def test_done_without_the_expected_file_is_no_success(tmp_path):
+def test_done_without_the_expected_file_is_no_success(tmp_path: Path) -> None:
     run = Run(tmp_path, [program(tmp_path, "exit 0\n"), "expect=model/*.safetensors,report.md"])
     code, log = run()
     assert (code, run.state) == (70, "failed") and "nothing matches model/*.safetensors" in log
 
 
-def test_an_empty_expected_file_is_no_success_and_a_nested_one_is(tmp_path):
+def test_an_empty_expected_file_is_no_success_and_a_nested_one_is(tmp_path: Path) -> None:
     make = 'mkdir -p "$OUTPUT_DIR/model/a/b"; : >"$OUTPUT_DIR/model/empty"; [ -z "$1" ] || echo x >"$OUTPUT_DIR/model/a/b/c.bin"\n'
     (tmp_path / "1").mkdir()
     (tmp_path / "2").mkdir()
@@ -149,7 +154,7 @@ def test_an_empty_expected_file_is_no_success_and_a_nested_one_is(tmp_path):
     assert Run(tmp_path / "2", [program(tmp_path, make), "args=full"])()[0] == 0
 
 
-def test_an_altered_bundle_does_not_start(tmp_path):
+def test_an_altered_bundle_does_not_start(tmp_path: Path) -> None:
     run = Run(tmp_path, [f"script={COUNT}"])
     with (run.dir / "command.sh").open("a") as out:
         out.write("# edited\n")
@@ -157,7 +162,7 @@ def test_an_altered_bundle_does_not_start(tmp_path):
     assert (code, run.state) == (64, "failed") and "step 1" not in log
 
 
-def test_data_that_are_missing_or_other_than_announced_do_not_train(tmp_path):
+def test_data_that_are_missing_or_other_than_announced_do_not_train(tmp_path: Path) -> None:
     (tmp_path / "d.txt").write_text("right")
     run = Run(tmp_path, [program(tmp_path, 'cat "$INPUT_DIR/d.txt" >"$OUTPUT_DIR/model/m"\n')], data=str(tmp_path / "d.txt"))
     assert run()[0] == 0 and (run.output / "model" / "m").read_text() == "right"
@@ -167,7 +172,7 @@ def test_data_that_are_missing_or_other_than_announced_do_not_train(tmp_path):
     assert (run()[0], run.state) == (66, "failed")
 
 
-def test_arguments_reach_the_program_as_they_were_written(tmp_path):
+def test_arguments_reach_the_program_as_they_were_written(tmp_path: Path) -> None:
     script = program(tmp_path, "import os, sys\nopen(os.environ['OUTPUT_DIR'] + '/model/args', 'w').write(repr(sys.argv[1:]))\n", "go.py")
     run = Run(tmp_path, [script, "args='two words' \"it's\" '$HOME' '*' 'a;b'"])
     code, log = run()
@@ -175,7 +180,7 @@ def test_arguments_reach_the_program_as_they_were_written(tmp_path):
     assert (run.output / "model" / "args").read_text() == repr(["two words", "it's", "$HOME", "*", "a;b"])
 
 
-def test_a_program_with_a_first_line_runs_by_it_and_an_interpreter_can_be_named(tmp_path):
+def test_a_program_with_a_first_line_runs_by_it_and_an_interpreter_can_be_named(tmp_path: Path) -> None:
     awk = program(tmp_path, '#!/usr/bin/awk -f\nBEGIN { print "x" > (ENVIRON["OUTPUT_DIR"] "/model/m") }\n', "go")
     assert Run(tmp_path, [awk])()[0] == 0
     (tmp_path / "2").mkdir()
@@ -191,7 +196,7 @@ def test_a_program_with_a_first_line_runs_by_it_and_an_interpreter_can_be_named(
     )
 
 
-def test_a_workspace_with_signs_that_shells_and_find_read_is_only_a_name(tmp_path):
+def test_a_workspace_with_signs_that_shells_and_find_read_is_only_a_name(tmp_path: Path) -> None:
     odd = tmp_path / "a [b] *c's $d"
     odd.mkdir()
     code, log = Run(odd, [f"script={COUNT}", "args=1 0"])()
@@ -206,7 +211,7 @@ def test_a_workspace_with_signs_that_shells_and_find_read_is_only_a_name(tmp_pat
         (sys.executable, "lacks a package that this recipe needs: accelerate, peft, torch"),
     ],
 )
-def test_a_python_of_the_image_is_asked_whether_it_has_what_the_recipe_needs(tmp_path, python, message):
+def test_a_python_of_the_image_is_asked_whether_it_has_what_the_recipe_needs(tmp_path: Path, python: str, message: str) -> None:
     recipe = load_recipe(ROOT, "lora")
     found = inspect(None, recipe)
     bundle.build(recipe, resolve(recipe, sets=["device=cpu", f"python={python}"]), found, tmp_path / "run")
@@ -234,7 +239,7 @@ SHEBANGS = {
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
 @pytest.mark.parametrize("case", SHEBANGS)
-def test_the_first_line_of_a_script_decides_who_runs_it(tmp_path, case):
+def test_the_first_line_of_a_script_decides_who_runs_it(tmp_path: Path, case: str) -> None:
     name, text = SHEBANGS[case]
     path = tmp_path / name
     path.write_bytes(text.encode())
@@ -244,21 +249,21 @@ def test_the_first_line_of_a_script_decides_who_runs_it(tmp_path, case):
     assert (run.output / "model" / "x").read_text().strip() == "ran"
 
 
-def test_a_first_line_that_asks_for_what_the_pod_lacks_is_told(tmp_path):
+def test_a_first_line_that_asks_for_what_the_pod_lacks_is_told(tmp_path: Path) -> None:
     code, log = Run(tmp_path, [program(tmp_path, "#!/opt/none/zsh\ntrue\n")])()
     assert code == 127 and "its first line asks for /opt/none/zsh: command not found" in log
 
 
 @pytest.mark.parametrize("text", ["#!/bin/bash\r\ntrue\r\n", "true\r\n"])
-def test_a_shell_script_with_the_line_ends_of_windows_is_refused_beforehand(tmp_path, text):
+def test_a_shell_script_with_the_line_ends_of_windows_is_refused_beforehand(tmp_path: Path, text: str) -> None:
     (tmp_path / "go.sh").write_bytes(text.encode())
     with pytest.raises(UserError, match="end in CR LF") as caught:
         Run(tmp_path, [f"script={tmp_path / 'go.sh'}"])
-    assert "sed -i" in caught.value.hint
+    assert "sed -i" in (caught.value.hint or "")
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
-def test_the_exit_code_of_a_program_that_ends_while_it_is_told_to_stop_is_kept(tmp_path):
+def test_the_exit_code_of_a_program_that_ends_while_it_is_told_to_stop_is_kept(tmp_path: Path) -> None:
     # bash forgot it in one of six such ends and gave -1; twelve in a row would show it.
     script = program(tmp_path, "trap 'exit 75' TERM\n: >\"$OUTPUT_DIR/up\"\nwhile :; do sleep 0.005; done\n")
     codes = set()

@@ -1,11 +1,15 @@
 """Environments that nobody needs are removed; one that a living pod uses never is."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,19 +33,20 @@ while not os.path.exists(os.environ["WORKSPACE"] + "/finish"):
 
 
 @pytest.fixture
-def root(checkout):
+def root(checkout: Callable[..., Any]) -> Path:
     """A checkout with one recipe, whose lock is about to change."""
-    return checkout(WITH_LOCK, name="packed", go_py=WAITS, cpu_lock="tinypack==1.0\n")
+    made: Path = checkout(WITH_LOCK, name="packed", go_py=WAITS, cpu_lock="tinypack==1.0\n")
+    return made
 
 
 @pytest.fixture
-def places(root, tmp_path):
+def places(root: Path, tmp_path: Path) -> Iterator[Places]:
     outside = Path(tempfile.mkdtemp(prefix="tyun"))  # sockets of pods need a short path
     yield Places(root, tmp_path / "home", outside, tmp_path / "settings")
     shutil.rmtree(outside)
 
 
-def built(places, name="0123456789abcdef-py3.11-linux-x86_64", *, age=2 * unused.FRESH):
+def built(places: Places, name: str = "0123456789abcdef-py3.11-linux-x86_64", *, age: float = 2 * unused.FRESH) -> Path:
     """Make a folder that stands for an environment that was last used a while ago."""
     path = venvs.envs(places) / name
     (path / "lib").mkdir(parents=True)
@@ -51,11 +56,11 @@ def built(places, name="0123456789abcdef-py3.11-linux-x86_64", *, age=2 * unused
     return path
 
 
-def grow_old(path, age=2 * unused.FRESH):
+def grow_old(path: Path, age: float = 2 * unused.FRESH) -> None:
     os.utime(path / venvs.STAMP, (time.time() - age,) * 2)
 
 
-def kept(places):
+def kept(places: Places) -> str | None:
     """Return why the only environment stays."""
     (found,) = unused.survey(places)
     assert unused.clean(places) == ([found] if found.keep is None else [])
@@ -63,7 +68,7 @@ def kept(places):
     return found.keep
 
 
-def test_an_environment_that_nobody_needs_is_removed_with_its_size(places):
+def test_an_environment_that_nobody_needs_is_removed_with_its_size(places: Places) -> None:
     path = built(places)
     (gone,) = unused.clean(places)
     assert gone.path == path and not path.exists()
@@ -72,7 +77,7 @@ def test_an_environment_that_nobody_needs_is_removed_with_its_size(places):
     assert unused.survey(places) == []
 
 
-def test_what_lies_in_uvs_cache_too_is_said_not_to_be_free(places, tmp_path):
+def test_what_lies_in_uvs_cache_too_is_said_not_to_be_free(places: Places, tmp_path: Path) -> None:
     path = built(places)
     with (path / "lib" / "big.so").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, 200_000_000)
@@ -84,7 +89,7 @@ def test_what_lies_in_uvs_cache_too_is_said_not_to_be_free(places, tmp_path):
     assert "0.2 GB lie in uv's cache too" in list(unused.lines(gone, gone))[-1]
 
 
-def test_what_a_lock_of_this_checkout_names_stays_until_the_lock_changes(places, root):
+def test_what_a_lock_of_this_checkout_names_stays_until_the_lock_changes(places: Places, root: Path) -> None:
     lock = root / "templates" / "packed" / "cpu.lock"
     built(places, venvs.key_of(lock))
     assert kept(places) == "needed by packed/cpu.lock"
@@ -92,7 +97,7 @@ def test_what_a_lock_of_this_checkout_names_stays_until_the_lock_changes(places,
     assert kept(places) is None
 
 
-def test_what_was_just_asked_for_stays_as_its_pod_may_be_about_to_start(places, root):
+def test_what_was_just_asked_for_stays_as_its_pod_may_be_about_to_start(places: Places, root: Path) -> None:
     lock = root / "templates" / "packed" / "cpu.lock"
     path = built(places, venvs.key_of(lock))
     assert venvs.ensure(lock, places, print) == path
@@ -100,7 +105,7 @@ def test_what_was_just_asked_for_stays_as_its_pod_may_be_about_to_start(places, 
     assert kept(places) == "used within the last hour"
 
 
-def test_what_is_being_built_stays_and_what_a_killed_build_left_goes(places):
+def test_what_is_being_built_stays_and_what_a_killed_build_left_goes(places: Places) -> None:
     path = built(places)
     (path / venvs.STAMP).unlink()
     with venvs.guard_of(path).open("a") as builder:
@@ -109,7 +114,9 @@ def test_what_is_being_built_stays_and_what_a_killed_build_left_goes(places):
     assert kept(places) is None
 
 
-def test_an_environment_that_a_living_pod_uses_is_never_removed(places, root, tmp_path, monkeypatch):
+def test_an_environment_that_a_living_pod_uses_is_never_removed(
+    places: Places, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "wheels").mkdir()
     lock = root / "templates" / "packed" / "cpu.lock"
     lock.write_text(wheel(tmp_path / "wheels").read_text())

@@ -1,8 +1,12 @@
 """A written value becomes what its declaration says, or an error that says what it must be."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 
-from trainyard.recipes.variables import Variable, convert, convert_text
+from trainyard.recipes.variables import Kind, Variable, convert, convert_text
 
 TYPED = [
     ("float", "1e-4", 1e-4),
@@ -44,13 +48,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("kind", "text", "value"), TYPED)
-def test_a_text_of_the_command_line_is_typed_by_the_declaration(kind, text, value):
+def test_a_text_of_the_command_line_is_typed_by_the_declaration(kind: Kind, text: str, value: bool | float | list[str] | str) -> None:
     found = convert_text(Variable("x", kind), text)
     assert found == value and type(found) is type(value)
 
 
 @pytest.mark.parametrize(("kind", "text"), REFUSED)
-def test_a_text_that_is_no_such_value_is_refused(kind, text):
+def test_a_text_that_is_no_such_value_is_refused(kind: Kind, text: str) -> None:
     with pytest.raises(ValueError, match=r"must|cannot"):
         convert_text(Variable("x", kind), text)
 
@@ -69,12 +73,12 @@ def test_a_text_that_is_no_such_value_is_refused(kind, text):
         ("int", None),
     ],
 )
-def test_a_value_of_a_file_keeps_its_type_and_is_not_guessed(kind, node):
+def test_a_value_of_a_file_keeps_its_type_and_is_not_guessed(kind: Kind, node: Any) -> None:
     with pytest.raises(ValueError, match="must be"):
         convert(Variable("x", kind), node)
 
 
-def test_whole_numbers_serve_as_numbers_and_round_floats_as_whole_numbers():
+def test_whole_numbers_serve_as_numbers_and_round_floats_as_whole_numbers() -> None:
     assert convert(Variable("x", "float"), 2) == 2.0
     assert convert(Variable("x", "int"), 2.0) == 2
 
@@ -88,13 +92,13 @@ def test_whole_numbers_serve_as_numbers_and_round_floats_as_whole_numbers():
         ({"choices": (1, 2)}, 3, "one of 1, 2"),
     ],
 )
-def test_a_value_out_of_range_is_refused_with_the_bound(bounds, value, text):
+def test_a_value_out_of_range_is_refused_with_the_bound(bounds: dict[str, Any], value: int, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         convert(Variable("x", "int", **bounds), value)
     assert convert(Variable("x", "int", **bounds), 2) == 2
 
 
-def test_none_is_a_value_of_optional_variables_only():
+def test_none_is_a_value_of_optional_variables_only() -> None:
     assert convert_text(Variable("x", "int", optional=True), "none") is None
     assert convert(Variable("x", "int", optional=True), None) is None
     with pytest.raises(ValueError, match="whole number"):

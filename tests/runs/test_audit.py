@@ -1,9 +1,13 @@
 """The audit shows everything that costs money, and whose it is."""
 
+from __future__ import annotations
+
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -26,17 +30,18 @@ ITEMS = [
 
 
 class Ui:
-    def __init__(self):
-        self.lines, self.console = [], SimpleNamespace(print=lambda table: None)
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.console = SimpleNamespace(print=lambda table: None)
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         self.lines.append(text)
 
     warn = say
 
 
 @pytest.fixture
-def context(tmp_path, monkeypatch):
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "Pulumi.runpod.yaml").write_text("config:\n  trainyard:cloud: runpod\n  trainyard:volume: vol1\n")
     monkeypatch.setattr(facade, "outputs", lambda stack: {})
     one = replace(PLAIN, listings=1)
@@ -45,9 +50,9 @@ def context(tmp_path, monkeypatch):
     return SimpleNamespace(cloud=lambda name: cloud, places=places, ui=Ui(), the_cloud=cloud, stack=lambda name: name, env={})
 
 
-def test_pods_stopped_pods_disks_and_volumes_are_summed_by_hour_and_month(context):
+def test_pods_stopped_pods_disks_and_volumes_are_summed_by_hour_and_month(context: Any) -> None:
     assert audit(context, "runpod", as_json=False) == 0
-    total = sum(item.per_hour for item in ITEMS)
+    total = sum(item.per_hour or 0 for item in ITEMS)
     assert context.ui.lines[0].splitlines()[1] == "$0.9400/h  $686.20/month  ours  pod p1  ty-x"
     assert [context.ui.lines[0].splitlines()[-1], *context.ui.lines[1:]] == [
         f"in all ${total:.4f}/h, ${total * 730:.2f} a month",
@@ -55,14 +60,14 @@ def test_pods_stopped_pods_disks_and_volumes_are_summed_by_hour_and_month(contex
     ]
 
 
-def test_the_volume_that_the_settings_name_is_ours(context, capsys):
+def test_the_volume_that_the_settings_name_is_ours(context: Any, capsys: pytest.CaptureFixture[str]) -> None:
     audit(context, "runpod", as_json=True)
     whose = {row["id"]: row["ours"] for row in json.load(io.StringIO(capsys.readouterr().out)) if row["kind"] == "volume"}
     assert whose == {"vol1": True, "vol2": False}
 
 
-def test_a_cloud_that_does_not_tell_the_balance_is_no_reason_to_fail(context):
-    def refuse():
+def test_a_cloud_that_does_not_tell_the_balance_is_no_reason_to_fail(context: Any) -> None:
+    def refuse() -> None:
         raise CloudUnknown("GraphQL is retired")
 
     context.the_cloud.account = refuse
@@ -70,7 +75,9 @@ def test_a_cloud_that_does_not_tell_the_balance_is_no_reason_to_fail(context):
     assert "GraphQL is retired" in context.ui.lines[-1]
 
 
-def test_uploads_that_were_never_finished_are_shown_with_their_size(context, monkeypatch, capsys):
+def test_uploads_that_were_never_finished_are_shown_with_their_size(
+    context: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(facade, "outputs", lambda stack: {"bucket": "b", "store": "s3"})
     monkeypatch.setattr(stores, "store_of", lambda context, bucket: bucket)
     monkeypatch.setattr(objects, "open_uploads", lambda settings: [objects.OpenUpload("models/ann/a/1/model/w", "u1", 0.0, 573_000_000)])
@@ -80,8 +87,8 @@ def test_uploads_that_were_never_finished_are_shown_with_their_size(context, mon
     assert json.loads(capsys.readouterr().out)[-1]["bytes"] == 573_000_000
 
 
-def test_a_bucket_that_cannot_be_asked_is_said_and_no_reason_to_fail(context, monkeypatch):
-    def refuse(stack):
+def test_a_bucket_that_cannot_be_asked_is_said_and_no_reason_to_fail(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(stack: str) -> None:
         raise StoreError("the store does not answer")
 
     monkeypatch.setattr(facade, "outputs", refuse)
@@ -89,7 +96,7 @@ def test_a_bucket_that_cannot_be_asked_is_said_and_no_reason_to_fail(context, mo
     assert "does not tell which uploads are open: the store does not answer" in context.ui.lines[0]
 
 
-def test_a_price_that_is_not_told_is_not_nothing(context, capsys):
+def test_a_price_that_is_not_told_is_not_nothing(context: Any, capsys: pytest.CaptureFixture[str]) -> None:
     context.the_cloud.costs = lambda: [CostItem("pod", "p1", "ty-x", None, True), CostItem("pod", "p2", "ty-y", 0.5, True)]
     audit(context, "runpod", as_json=False)
     lines = context.ui.lines[0].splitlines()
@@ -99,7 +106,7 @@ def test_a_price_that_is_not_told_is_not_nothing(context, capsys):
     assert json.loads(capsys.readouterr().out)[0]["per_hour"] is None
 
 
-def test_an_account_that_is_charged_more_than_is_listed_is_told(context):
+def test_an_account_that_is_charged_more_than_is_listed_is_told(context: Any) -> None:
     context.the_cloud.costs = list
     audit(context, "runpod", as_json=False)
     assert context.ui.lines[0].startswith("runpod lists nothing that costs money")

@@ -1,9 +1,14 @@
 """A wrong clock of this machine costs no training: what is due is due by the pod's clock, too."""
 
+from __future__ import annotations
+
 import io
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,10 +24,10 @@ HOUR, DAY = 3600.0, 86400.0
 
 
 @pytest.fixture
-def watched(tmp_path, monkeypatch):
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """A watch over a run whose lease stops in an hour by the pod's clock; the pod's clock and the machine's are given."""
 
-    def make(*, pod_says, budget=None):
+    def make(*, pod_says: float | None, budget: float | None = None) -> Any:
         now = time.time()
         stop, end = (_text(now + hours * HOUR) for hours in (1, 1.5))
         record = RunRecord(
@@ -34,18 +39,19 @@ def watched(tmp_path, monkeypatch):
         folder.log.touch()
         screen = io.StringIO()
 
-        def answer(command, stdin=None, *, timeout=None, on_stdout=None):
+        def answer(command: str, stdin: Any = None, *, timeout: int | None = None, on_stdout: Any = None) -> CommandResult:
             if pod_says is None:
                 raise Unreachable("no route")
             return CommandResult(0, f"{now + pod_says:.0f}\n".encode(), b"")
 
-        pod = SimpleNamespace(id="p1", path=lambda *parts: "/".join(parts))
-        watch = follow._Watch(SimpleNamespace(ui=Ui(stream=screen)), record, folder, pod, SimpleNamespace(exec=answer))
-        stopped = []
+        pod: Any = SimpleNamespace(id="p1", path=lambda *parts: "/".join(parts))
+        context: Any = SimpleNamespace(ui=Ui(stream=screen))
+        watch = follow._Watch(context, record, folder, pod, SimpleNamespace(exec=answer))
+        stopped: list[float] = []
         monkeypatch.setattr(jobs, "stop", lambda t, folder, grace: stopped.append(grace))
         monkeypatch.setattr(follow, "_STOP_AGAIN", 0.0)
 
-        def tick(at):
+        def tick(at: float) -> list[float]:
             monkeypatch.setattr(time, "time", lambda: now + at)
             watch.tick()
             if watch.stopping is not None:
@@ -57,11 +63,11 @@ def watched(tmp_path, monkeypatch):
     return make
 
 
-def _text(epoch):
+def _text(epoch: float) -> str:
     return format_time(datetime.fromtimestamp(epoch, UTC))
 
 
-def test_a_clock_that_is_ahead_does_not_stop_a_training_and_is_told_once(watched):
+def test_a_clock_that_is_ahead_does_not_stop_a_training_and_is_told_once(watched: Callable[..., Any]) -> None:
     it = watched(pod_says=60.0)
 
     assert it.tick(DAY) == [] and it.tick(DAY + 1) == []
@@ -70,13 +76,13 @@ def test_a_clock_that_is_ahead_does_not_stop_a_training_and_is_told_once(watched
     assert it.record.stop_reason is None
 
 
-def test_a_budget_is_not_used_up_by_a_clock_that_is_ahead(watched):
+def test_a_budget_is_not_used_up_by_a_clock_that_is_ahead(watched: Callable[..., Any]) -> None:
     it = watched(pod_says=60.0, budget=1.0)
 
     assert it.tick(0.75 * HOUR) == [] and "ahead of the pod's" in it.screen.getvalue()
 
 
-def test_a_lease_that_is_over_by_both_clocks_stops_the_training_with_half_of_what_is_left(watched):
+def test_a_lease_that_is_over_by_both_clocks_stops_the_training_with_half_of_what_is_left(watched: Callable[..., Any]) -> None:
     it = watched(pod_says=HOUR + 60)
 
     (grace,) = it.tick(HOUR + 60)
@@ -84,7 +90,7 @@ def test_a_lease_that_is_over_by_both_clocks_stops_the_training_with_half_of_wha
     assert it.record.stop_reason == "its lease's stop has come" and grace == pytest.approx((0.5 * HOUR - 60) / 2, abs=2)
 
 
-def test_a_cancel_under_a_wrong_clock_leaves_the_training_its_time_to_save(watched):
+def test_a_cancel_under_a_wrong_clock_leaves_the_training_its_time_to_save(watched: Callable[..., Any]) -> None:
     it = watched(pod_says=60.0)
     it.folder.cancel(now=False)
 
@@ -93,11 +99,11 @@ def test_a_cancel_under_a_wrong_clock_leaves_the_training_its_time_to_save(watch
     assert grace == follow.STOP_GRACE
 
 
-def test_a_pod_that_cannot_be_asked_is_not_stopped_by_this_clock_alone(watched):
+def test_a_pod_that_cannot_be_asked_is_not_stopped_by_this_clock_alone(watched: Callable[..., Any]) -> None:
     assert watched(pod_says=None).tick(DAY) == []
 
 
-def test_a_cancel_says_at_once_how_long_saving_may_take_and_what_ends_the_pod_now(watched):
+def test_a_cancel_says_at_once_how_long_saving_may_take_and_what_ends_the_pod_now(watched: Callable[..., Any]) -> None:
     it = watched(pod_says=0.0)
     it.folder.cancel(now=False)
 

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,12 @@ from trainyard.runs.records.record import RunRecord
 
 @pytest.fixture
 def pod(tmp_path: Path) -> ReachablePod:
-    found = ReachablePod("p", "0123456789", str(tmp_path), None, None)
+    found = ReachablePod("p", "0123456789", str(tmp_path), None, None)  # type: ignore[arg-type]
     return found
 
 
-def record(**changes: object) -> RunRecord:
-    values = dict(
+def record(**changes: Any) -> RunRecord:
+    values: dict[str, Any] = dict(
         user="ann", label="a", attempt=1, environment="local", recipe="lora", values={}, bundle_sha256="0", hours=1.0, created=100.0
     )
     return RunRecord(**{**values, **changes})

@@ -1,17 +1,21 @@
 """What a training is told by its environment."""
 
+from __future__ import annotations
+
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from trainyard.runs.life.start import job_env
 
 
-def pod(**cloud):
+def pod(**cloud: bool | str) -> Any:
     told = {"name": "runpod", "simulated": False, **cloud}
     return SimpleNamespace(workspace="/workspace", path=lambda *parts: "/".join(("/workspace", *parts)), cloud=SimpleNamespace(**told))
 
 
-def test_caches_lie_on_the_pods_network_volume_where_it_has_one():
-    context = SimpleNamespace(env={}, places=None)
+def test_caches_lie_on_the_pods_network_volume_where_it_has_one() -> None:
+    context: Any = SimpleNamespace(env={}, places=None)
 
     alone, with_volume = job_env(context, pod(), None, local=False), job_env(context, pod(), "/runpod-volume", local=False)
 
@@ -20,8 +24,8 @@ def test_caches_lie_on_the_pods_network_volume_where_it_has_one():
     assert with_volume["OUTPUT_DIR"] == "/workspace/output", "the result itself is written to the pod's own disk"
 
 
-def test_behind_a_proxy_a_real_gpu_is_used_and_only_a_rehearsal_trains_on_the_cpu(tmp_path):
-    context = SimpleNamespace(env={}, places=SimpleNamespace(cloud=tmp_path))
+def test_behind_a_proxy_a_real_gpu_is_used_and_only_a_rehearsal_trains_on_the_cpu(tmp_path: Path) -> None:
+    context: Any = SimpleNamespace(env={}, places=SimpleNamespace(cloud=tmp_path))
 
     assert "TRAINYARD_LOCK" not in job_env(context, pod(address="https://proxy.example/v2"), None, local=False)
     assert job_env(context, pod(simulated=True), None, local=False)["TRAINYARD_LOCK"] == "cpu"

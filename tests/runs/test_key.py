@@ -1,7 +1,10 @@
 """The SSH key of a run's pod: lost or damaged, it is written again from the state; a person's own is left as it is."""
 
+from __future__ import annotations
+
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,14 +25,14 @@ DAMAGE = {
 
 
 @pytest.fixture
-def context(tmp_path, monkeypatch):
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[CommandContext, dict[str, str]]:
     held = {"ssh_private_key": PEM}
     monkeypatch.setattr(facade, "outputs", lambda stack: held)
     made = CommandContext(Places(tmp_path, tmp_path / ".trainyard", tmp_path / "o", tmp_path / "c"), {}, Ui(stream=io.StringIO()))
     return made, held
 
 
-def record(pod: dict) -> RunRecord:
+def record(pod: dict[str, Any]) -> RunRecord:
     return RunRecord("ann", "a", 1, "lab", "command", {}, "0", 1.0, 0.0, pod=pod)
 
 
@@ -39,7 +42,7 @@ def spoil(path: Path, content: bytes | None) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_key_of_ours_is_written_again_from_the_state(context, damage):
+def test_a_damaged_key_of_ours_is_written_again_from_the_state(context: tuple[CommandContext, dict[str, str]], damage: str) -> None:
     work, held = context
     path = work.places.ssh / "lab" / "id_ed25519"
     spoil(path, DAMAGE[damage])
@@ -53,7 +56,7 @@ def test_a_damaged_key_of_ours_is_written_again_from_the_state(context, damage):
         private_key(work, record({}))
 
 
-def test_a_persons_own_key_is_never_written_over(context, tmp_path):
+def test_a_persons_own_key_is_never_written_over(context: tuple[CommandContext, dict[str, str]], tmp_path: Path) -> None:
     work, _ = context
     own = tmp_path / "mine"
     own.write_bytes(b"no key at all")
@@ -62,7 +65,9 @@ def test_a_persons_own_key_is_never_written_over(context, tmp_path):
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_before_anything_is_rented_our_key_is_whole_again_and_a_persons_own_is_refused(context, tmp_path, damage):
+def test_before_anything_is_rented_our_key_is_whole_again_and_a_persons_own_is_refused(
+    context: tuple[CommandContext, dict[str, str]], tmp_path: Path, damage: str
+) -> None:
     work, _ = context
     path, own = work.places.ssh / "lab" / "id_ed25519", tmp_path / "mine"
     spoil(path, DAMAGE[damage])

@@ -1,16 +1,20 @@
 """The list of runs is read at 80 columns, in a pipe and in ASCII: names and words whole."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from trainyard.runs.verbs.listing import lines
 
 
-def row(run="root/2026-11-29-024025", **more):
+def row(run: str = "root/2026-11-29-024025", **more: int | str) -> dict[str, Any]:
     return {
         "run": run, "attempt": 1, "stack": "local", "recipe": "command", "state": "succeeded", "steps_done": 25, "steps_planned": 25,
         "loss": 0.5, "cost": 0.0, "s3_url": None, "local_path": None, "error": None, **more,
     }  # fmt: skip
 
 
-def test_names_and_verdicts_of_runs_are_whole_at_80_columns():
+def test_names_and_verdicts_of_runs_are_whole_at_80_columns() -> None:
     told = lines(
         [
             row(s3_url="s3://b/models/x/"),
@@ -23,18 +27,18 @@ def test_names_and_verdicts_of_runs_are_whole_at_80_columns():
     assert told[2].split() == ["root/first", "cancelled", "0.5000", "0.00", "home", "lora", "local"]
 
 
-def test_what_went_wrong_stands_below_its_run_in_one_line():
+def test_what_went_wrong_stands_below_its_run_in_one_line() -> None:
     told = lines([row("a/b", state="failed", error="the pod did not boot\nmore"), row("a/b", attempt=2)])
 
     assert told[1].startswith("a/b/1 ") and told[3].startswith("a/b ")
     assert told[2] == "    the pod did not boot"
 
 
-def test_a_result_that_is_owed_to_its_bucket_is_seen_with_the_command_that_pushes_it():
+def test_a_result_that_is_owed_to_its_bucket_is_seen_with_the_command_that_pushes_it() -> None:
     told = lines([row("a/b", local_path="/out", owed=True)])
 
     assert told[1].split()[5] == "owed" and told[2].endswith("invoke recover") and all(len(line) <= 80 for line in told)
 
 
-def test_without_runs_that_is_said():
+def test_without_runs_that_is_said() -> None:
     assert lines([]) == ["no runs in this checkout yet"]

@@ -1,5 +1,7 @@
 """A shell on a pod needs nothing to be written: its host key is checked, wherever that has to lie."""
 
+from __future__ import annotations
+
 import errno
 import subprocess
 import time
@@ -14,10 +16,11 @@ from trainyard.runs.ui import Ui
 from trainyard.runs.verbs import reach
 
 LINE = "[10.0.0.1]:2222 ssh-ed25519 AAAA\n"
+Scene = tuple[CommandContext, RunFolder, list[tuple[str, list[str]]], str]
 
 
 @pytest.fixture
-def scene(tmp_path, monkeypatch):
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """A run below a folder with a blank and a percent sign in its name, its key and an ssh that only looks."""
     places = Places(tmp_path / "my 100%d yard", tmp_path / "my 100%d yard/.trainyard", tmp_path / "o", tmp_path / "c")
     pod = {"pod_id": "p1", "host": "10.0.0.1", "port": 2222, "host_key": "ssh-ed25519 AAAA"}
@@ -28,7 +31,7 @@ def scene(tmp_path, monkeypatch):
     seen: list[tuple[str, list[str]]] = []
     run = subprocess.run
 
-    def look(line, check):
+    def look(line: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
         told = dict(
             text.split(" ", 1)
             for text in run([line[0], "-G", *line[1:]], capture_output=True, text=True).stdout.splitlines()
@@ -46,7 +49,9 @@ def scene(tmp_path, monkeypatch):
     return CommandContext(places, {}, Ui()), folder, seen, str(places.root / "id").replace("%", "%%")
 
 
-def test_the_key_is_checked_at_a_path_with_a_blank_and_a_percent_sign(scene):
+def test_the_key_is_checked_at_a_path_with_a_blank_and_a_percent_sign(
+    scene: Scene,
+) -> None:
     context, folder, seen, key = scene
 
     assert reach.shell(context, "ann/a", None) == 0
@@ -55,11 +60,11 @@ def test_the_key_is_checked_at_a_path_with_a_blank_and_a_percent_sign(scene):
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
-def test_a_folder_that_cannot_be_written_keeps_nobody_from_the_pod(scene, monkeypatch, code):
+def test_a_folder_that_cannot_be_written_keeps_nobody_from_the_pod(scene: Scene, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     context, folder, seen, key = scene
     write = Path.write_text
 
-    def refuse(path, *words):
+    def refuse(path: Path, *words: str) -> int:
         if folder.path in path.parents:
             raise OSError(code, "no")
         return write(path, *words)

@@ -1,5 +1,7 @@
 """Trouble of a controller, at any phase: told with its price, never the end of a started run, and the next command goes on."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import io
@@ -9,8 +11,10 @@ import shutil
 import signal
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,10 +24,11 @@ from trainyard.remote import reconnect
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import drive as driving
 from trainyard.runs.life import finish, follow, start, teardown
+from trainyard.runs.life.start import Unclear
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records import pod
 from trainyard.runs.records.ledger import Ledger
-from trainyard.runs.records.record import PHASES, RunFolder, RunRecord
+from trainyard.runs.records.record import PHASES, Phase, RunFolder, RunRecord
 from trainyard.runs.records.summary import last_lines
 from trainyard.runs.signals import LeaveSignal, leaving
 from trainyard.runs.ui import Ui
@@ -46,7 +51,7 @@ TROUBLE = {
 STEPS = {"started": (follow, "follow"), "trained": (finish, "commit")}
 
 
-def committed(context, record, folder, pod):
+def committed(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Any) -> Verdict:
     """Bring a result to safety."""
     record.training_success, record.result = True, {"s3_url": "s3://b/k", "s3_key": "k"}
     return Verdict("training")
@@ -55,7 +60,7 @@ def committed(context, record, folder, pod):
 class Run:
     """One run whose every step is decided by the test; what it would have ended is counted."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: Phase) -> None:
         self.screen = io.StringIO()
         places = Places(tmp_path, tmp_path / ".trainyard", tmp_path / "o", tmp_path / "c")
         self.context = CommandContext(places, {}, Ui(stream=self.screen))
@@ -85,19 +90,19 @@ class Run:
 
         self.patch(*step, fail)
 
-    def drive(self) -> dict:
+    def drive(self) -> Any:
         """Drive it."""
         return driving.drive(self.context, self.folder)
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     return lambda phase: Run(tmp_path, monkeypatch, phase)
 
 
 @pytest.mark.parametrize("phase", STEPS)
 @pytest.mark.parametrize("trouble", TROUBLE)
-def test_from_started_on_no_trouble_ends_a_pod_and_the_next_command_goes_on(run, phase, trouble):
+def test_from_started_on_no_trouble_ends_a_pod_and_the_next_command_goes_on(run: Callable[..., Run], phase: str, trouble: str) -> None:
     it = run(phase)
     before = it.folder.load()
     it.fails(STEPS[phase], TROUBLE[trouble])
@@ -116,10 +121,10 @@ def test_from_started_on_no_trouble_ends_a_pod_and_the_next_command_goes_on(run,
 
 
 @pytest.mark.parametrize("phase", STEPS)
-def test_a_full_disk_is_74_whatever_stands_between_it_and_the_driver(run, phase):
+def test_a_full_disk_is_74_whatever_stands_between_it_and_the_driver(run: Callable[..., Run], phase: str) -> None:
     it = run(phase)
 
-    def full(*_):
+    def full(*_: Any) -> None:
         try:
             raise OSError(errno.ENOSPC, "No space left on device", "out/model.bin")
         except OSError as error:
@@ -134,7 +139,7 @@ def test_a_full_disk_is_74_whatever_stands_between_it_and_the_driver(run, phase)
     assert "invoke attach ann/a" in str(told.value) and "$2.50/h" in str(told.value)
 
 
-def test_a_fault_of_ours_keeps_its_traceback_in_a_file_and_says_where(run):
+def test_a_fault_of_ours_keeps_its_traceback_in_a_file_and_says_where(run: Callable[..., Run]) -> None:
     it = run("started")
     it.fails(STEPS["started"], KeyError("price"))
 
@@ -147,7 +152,7 @@ def test_a_fault_of_ours_keeps_its_traceback_in_a_file_and_says_where(run):
 
 
 @pytest.mark.parametrize("left", [KeyboardInterrupt(), LeaveSignal("SIGTERM"), LeaveSignal("SIGHUP")], ids=["Ctrl-C", "TERM", "HUP"])
-def test_who_leaves_is_told_what_stays_and_what_it_costs(run, left):
+def test_who_leaves_is_told_what_stays_and_what_it_costs(run: Callable[..., Run], left: LeaveSignal | KeyboardInterrupt) -> None:
     it = run("started")
     it.fails(STEPS["started"], left)
 
@@ -159,12 +164,14 @@ def test_who_leaves_is_told_what_stays_and_what_it_costs(run, left):
         assert text in str(told.value)
 
 
-def test_who_leaves_the_way_to_safety_by_a_second_ctrl_c_exits_11_and_is_told_what_stays(run, monkeypatch):
+def test_who_leaves_the_way_to_safety_by_a_second_ctrl_c_exits_11_and_is_told_what_stays(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
     it = run("trained")
-    codes = []
+    codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
 
-    def twice(*words):
+    def twice(*words: Any) -> Verdict:
         for _ in range(2):
             signal.raise_signal(signal.SIGINT)
         return committed(*words)
@@ -178,7 +185,7 @@ def test_who_leaves_the_way_to_safety_by_a_second_ctrl_c_exits_11_and_is_told_wh
         assert text in told
 
 
-def test_the_last_lines_of_a_log_are_told_once(run):
+def test_the_last_lines_of_a_log_are_told_once(run: Callable[..., Run]) -> None:
     it = run("trained")
     it.patch(finish, "commit", lambda *a: Verdict("training", "the training exited 1\n  the last line", 1))
 
@@ -188,7 +195,7 @@ def test_the_last_lines_of_a_log_are_told_once(run):
 
 
 @pytest.mark.parametrize("trouble", [UserError("no"), KeyError("x"), MemoryError(), KeyboardInterrupt(), SystemExit(1)], ids=repr)
-def test_before_the_start_nothing_of_value_is_there_and_any_failure_ends_the_pod(run, trouble):
+def test_before_the_start_nothing_of_value_is_there_and_any_failure_ends_the_pod(run: Callable[..., Run], trouble: Any) -> None:
     it = run("up")
     it.fails((start, "start"), trouble)
 
@@ -197,7 +204,7 @@ def test_before_the_start_nothing_of_value_is_there_and_any_failure_ends_the_pod
     assert it.ended == ["ann/a"] and summary["exit_status"] not in (0, 1, 6) and not summary["training_success"]
 
 
-def test_before_the_start_a_teardown_that_fails_is_told(run):
+def test_before_the_start_a_teardown_that_fails_is_told(run: Callable[..., Run]) -> None:
     it = run("up")
     it.fails((start, "start"), UserError("no such file"))
     it.fails((teardown, "destroy_run"), UserError("RUNPOD_API_KEY is not set"))
@@ -209,7 +216,9 @@ def test_before_the_start_a_teardown_that_fails_is_told(run):
 
 
 @pytest.mark.parametrize("state", ["running", "exited", "absent"])
-def test_a_controller_that_died_at_the_start_may_have_started_it_so_the_pod_is_asked(run, monkeypatch, state):
+def test_a_controller_that_died_at_the_start_may_have_started_it_so_the_pod_is_asked(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
     it = run("up")
     record = it.folder.load()
     record.starting = True
@@ -229,7 +238,9 @@ def test_a_controller_that_died_at_the_start_may_have_started_it_so_the_pod_is_a
 @pytest.mark.parametrize(
     "trouble", [start.Unclear("the connection was lost while a command ran"), MemoryError(), PodFailed("no answer")], ids=repr
 )
-def test_a_job_that_began_though_its_start_failed_is_followed_and_its_pod_lives(run, monkeypatch, trouble):
+def test_a_job_that_began_though_its_start_failed_is_followed_and_its_pod_lives(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, trouble: PodFailed | Unclear | MemoryError
+) -> None:
     it = run("up")
     it.fails((start, "start"), trouble)
     monkeypatch.setattr(driving, "_ask_the_pod", lambda context, record: True)
@@ -240,7 +251,9 @@ def test_a_job_that_began_though_its_start_failed_is_followed_and_its_pod_lives(
 
 
 @pytest.mark.parametrize(("trouble", "left"), [(start.Unclear("the connection was lost"), True), (Unreachable("no route"), False)])
-def test_where_the_pod_does_not_tell_only_a_start_that_was_sent_leaves_it(run, monkeypatch, trouble, left):
+def test_where_the_pod_does_not_tell_only_a_start_that_was_sent_leaves_it(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, trouble: Unreachable | Unclear, left: bool
+) -> None:
     it = run("up")
     it.fails((start, "start"), trouble)
     it.fails((driving, "_ask_the_pod"), Unreachable("still no route"))
@@ -254,7 +267,7 @@ def test_where_the_pod_does_not_tell_only_a_start_that_was_sent_leaves_it(run, m
     assert it.ended == [] and "invoke attach ann/a" in str(told.value) and it.folder.load().starting
 
 
-def test_a_start_of_which_nothing_is_known_is_left_as_it_is(run, monkeypatch):
+def test_a_start_of_which_nothing_is_known_is_left_as_it_is(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     it = run("up")
     record = it.folder.load()
     record.starting = True
@@ -271,7 +284,7 @@ def test_a_start_of_which_nothing_is_known_is_left_as_it_is(run, monkeypatch):
     ("verdict", "code"),
     [(Verdict("cloud", "the cloud has ended pod p1", 4), 4), (Verdict("lease", "over", 4), 4), (Verdict("person", "cancelled", 1), 1)],
 )
-def test_the_cloud_the_lease_and_a_person_end_a_run_and_the_code_says_who(run, verdict, code):
+def test_the_cloud_the_lease_and_a_person_end_a_run_and_the_code_says_who(run: Callable[..., Run], verdict: Verdict, code: int) -> None:
     it = run("started")
     it.patch(follow, "follow", lambda *a: verdict)
 
@@ -281,10 +294,12 @@ def test_the_cloud_the_lease_and_a_person_end_a_run_and_the_code_says_who(run, v
 
 
 @pytest.mark.parametrize("phase", ["up", "started", "trained"])
-def test_a_person_ends_a_run_though_nothing_can_be_written_here(run, monkeypatch, phase):
+def test_a_person_ends_a_run_though_nothing_can_be_written_here(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
     it = run(phase)
 
-    def full(*_, **__):
+    def full(*_: RunRecord, **__: bool) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "run.json")
 
     for name in ("cancel", "save"):
@@ -294,7 +309,7 @@ def test_a_person_ends_a_run_though_nothing_can_be_written_here(run, monkeypatch
 
     summary = cancel(it.context, "a", now=True)
 
-    assert it.ended == ["ann/a"] and summary["cancelled"] and summary["exit_status"] == 1
+    assert summary is not None and it.ended == ["ann/a"] and summary["cancelled"] and summary["exit_status"] == 1
 
 
 @pytest.mark.parametrize(
@@ -306,7 +321,9 @@ def test_a_person_ends_a_run_though_nothing_can_be_written_here(run, monkeypatch
         ("trained", True, "nothing more is saved"),
     ],
 )
-def test_a_cancel_beside_another_controller_says_what_it_did(run, monkeypatch, phase, now, words):
+def test_a_cancel_beside_another_controller_says_what_it_did(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, phase: str, now: bool, words: str
+) -> None:
     it = run(phase)
     monkeypatch.setattr(CommandContext, "folder", lambda *_: RunFolder(it.folder.path))
 
@@ -316,10 +333,10 @@ def test_a_cancel_beside_another_controller_says_what_it_did(run, monkeypatch, p
     assert f"cancel     {words}" in it.screen.getvalue() and it.folder.cancelled and it.ended == []
 
 
-def test_a_store_that_cannot_be_read_any_more_spoils_no_run_that_is_over(run, monkeypatch):
+def test_a_store_that_cannot_be_read_any_more_spoils_no_run_that_is_over(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     it = run("ended")
 
-    def closed(*_):
+    def closed(*_: CommandContext | dict[str, str]) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "store/credentials")
 
     monkeypatch.setattr(finish, "store_of", closed)
@@ -327,7 +344,7 @@ def test_a_store_that_cannot_be_read_any_more_spoils_no_run_that_is_over(run, mo
     assert finish.sync_line(it.context, {"bucket": {"bucket": "b"}, "s3_key": "k", "label": "a"}) is None
 
 
-def test_a_cancel_that_saves_is_refused_when_its_word_cannot_be_left(run, monkeypatch):
+def test_a_cancel_that_saves_is_refused_when_its_word_cannot_be_left(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     it = run("started")
     monkeypatch.setattr(CommandContext, "folder", lambda *_: it.folder)
     monkeypatch.setattr(it.folder, "cancel", lambda **_: it.folder.path.joinpath("no/such").write_text(""))
@@ -338,11 +355,11 @@ def test_a_cancel_that_saves_is_refused_when_its_word_cannot_be_left(run, monkey
     assert it.ended == []
 
 
-def test_a_verdict_that_cannot_be_written_down_still_ends_the_pod(run, monkeypatch):
+def test_a_verdict_that_cannot_be_written_down_still_ends_the_pod(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     it = run("trained")
     save = it.folder.save
 
-    def full(record):
+    def full(record: RunRecord) -> None:
         if record.reached("committed"):
             raise OSError(errno.ENOSPC, "No space left on device", "run.json")
         save(record)
@@ -356,7 +373,7 @@ def test_a_verdict_that_cannot_be_written_down_still_ends_the_pod(run, monkeypat
 
 
 @pytest.mark.parametrize("phase", ["started", "trained"])
-def test_a_ledger_that_cannot_be_used_costs_no_training(run, phase):
+def test_a_ledger_that_cannot_be_used_costs_no_training(run: Callable[..., Run], phase: str) -> None:
     it = run(phase)
     it.context.places.ledger.parent.mkdir(parents=True, exist_ok=True)
     it.context.places.ledger.write_bytes(b"no database at all" * 100)
@@ -368,12 +385,12 @@ def test_a_ledger_that_cannot_be_used_costs_no_training(run, phase):
 
 
 @pytest.mark.parametrize("phase", STEPS)
-def test_a_folder_that_is_deleted_under_its_controller_is_written_again(run, phase):
+def test_a_folder_that_is_deleted_under_its_controller_is_written_again(run: Callable[..., Run], phase: str) -> None:
     it = run(phase)
     it.folder.config.write_text("config: {}\n")
     calls = []
 
-    def lost_once(*_):
+    def lost_once(*_: Any) -> Verdict | None:
         calls.append(1)
         if len(calls) == 1:
             shutil.rmtree(it.context.places.home)
@@ -389,16 +406,18 @@ def test_a_folder_that_is_deleted_under_its_controller_is_written_again(run, pha
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
 @pytest.mark.parametrize("phase", STEPS)
-def test_a_state_folder_that_answers_nothing_any_more_is_told_with_the_pod(run, monkeypatch, phase, number):
+def test_a_state_folder_that_answers_nothing_any_more_is_told_with_the_pod(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, phase: str, number: int
+) -> None:
     it = run(phase)
     real = Path.stat
 
-    def broken(path, **options):
+    def broken(path: Path, **options: Any) -> os.stat_result:
         if it.folder.path in (path, *path.parents):
             raise OSError(number, os.strerror(number), str(path))
         return real(path, **options)
 
-    def breaks(*_):
+    def breaks(*_: Any) -> None:
         monkeypatch.setattr(Path, "stat", broken)
         raise OSError(number, os.strerror(number), "run.json")
 
@@ -420,13 +439,15 @@ def test_a_state_folder_that_answers_nothing_any_more_is_told_with_the_pod(run, 
     ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["attach", "cancel", "recover"])
-def test_a_damaged_record_is_told_by_code_6_and_changes_nothing(run, monkeypatch, verb, damage):
+def test_a_damaged_record_is_told_by_code_6_and_changes_nothing(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, verb: str, damage: dict[str, Any]
+) -> None:
     it = run("started")
     path = it.folder.path / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | damage))
     before = path.read_bytes()
     monkeypatch.setattr(CommandContext, "folder", lambda *_: it.folder)
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "attach": lambda: attach(it.context, "a"),
         "cancel": lambda: cancel(it.context, "a", now=True),
         "recover": lambda: recover(it.context),
@@ -438,16 +459,16 @@ def test_a_damaged_record_is_told_by_code_6_and_changes_nothing(run, monkeypatch
     assert it.ended == [] and path.read_bytes() == before and "invoke reap --all-stacks --dry-run" in str(told.value)
 
 
-def test_phases_are_known_to_this_test():
+def test_phases_are_known_to_this_test() -> None:
     assert set(STEPS) == set(PHASES[PHASES.index("started") : PHASES.index("committed")])
 
 
 @pytest.mark.parametrize(
     "error", [BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError(errno.EIO, "Input/output error")], ids=["pipe", "terminal"]
 )
-def test_a_screen_that_goes_away_is_nobodys_trouble(error):
+def test_a_screen_that_goes_away_is_nobodys_trouble(error: BrokenPipeError | OSError) -> None:
     class Gone(io.StringIO):
-        def write(self, text):
+        def write(self, text: str) -> int:
             raise error
 
     ui = Ui(stream=Gone())
@@ -459,7 +480,7 @@ def test_a_screen_that_goes_away_is_nobodys_trouble(error):
 
 
 @pytest.mark.parametrize(("ignored", "raised"), [(False, True), (True, False)], ids=["terminal", "nohup"])
-def test_a_hangup_makes_a_controller_leave_in_words_but_not_under_nohup(ignored, raised):
+def test_a_hangup_makes_a_controller_leave_in_words_but_not_under_nohup(ignored: bool, raised: bool) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
     try:
         with contextlib.ExitStack() as stack:
@@ -472,7 +493,7 @@ def test_a_hangup_makes_a_controller_leave_in_words_but_not_under_nohup(ignored,
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_pod_that_is_gone_is_no_loss_while_its_bucket_cannot_be_asked(run):
+def test_a_pod_that_is_gone_is_no_loss_while_its_bucket_cannot_be_asked(run: Callable[..., Run]) -> None:
     it = run("started")
     it.patch(follow, "follow", lambda *a: Verdict("cloud", "the cloud has ended pod p1", 4))
     it.fails((finish, "found"), StoreError("403"))
@@ -485,7 +506,7 @@ def test_a_pod_that_is_gone_is_no_loss_while_its_bucket_cannot_be_asked(run):
     assert it.drive()["success"]
 
 
-def test_a_damaged_ledger_is_named_with_the_way_out_before_anything_is_rented(tmp_path):
+def test_a_damaged_ledger_is_named_with_the_way_out_before_anything_is_rented(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     ledger.path.write_bytes(b"no database at all" * 100)
 

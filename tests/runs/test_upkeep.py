@@ -1,5 +1,9 @@
 """An environment is brought up again when what it is made of changed: also when a store's credentials came or went."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 
 from trainyard.config import Places
@@ -11,18 +15,18 @@ AWS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 
 @pytest.fixture
-def places(tmp_path):
+def places(tmp_path: Path) -> Places:
     (tmp_path / "Pulumi.yaml").write_text("name: trainyard\n")
     return Places(tmp_path, tmp_path / "h", tmp_path / "o", tmp_path / "s")
 
 
-def fingerprint(places, lines, env):
+def fingerprint(places: Places, lines: list[str], env: dict[str, str]) -> str | None:
     path = places.root / "Pulumi.x.yaml"
     path.write_text("config:\n" + "".join(f"  trainyard:{line}\n" for line in lines))
     return _fingerprint(places, Stack("x", places, env, path))
 
 
-def test_credentials_that_come_or_go_are_a_change(places):
+def test_credentials_that_come_or_go_are_a_change(places: Places) -> None:
     alone, with_store = fingerprint(places, ["cloud: runpod"], {}), fingerprint(places, ["cloud: runpod"], AWS)
     assert alone != with_store
     assert with_store == fingerprint(places, ["cloud: runpod"], {**AWS, "AWS_SECRET_ACCESS_KEY": "another"})
@@ -30,11 +34,11 @@ def test_credentials_that_come_or_go_are_a_change(places):
 
 
 @pytest.mark.parametrize("lines", [["cloud: local"], ["cloud: runpod", "bucket: none"], ["cloud: runpod", "store: local"]])
-def test_where_no_store_is_asked_for_its_variables_do_not_matter(places, lines):
+def test_where_no_store_is_asked_for_its_variables_do_not_matter(places: Places, lines: list[str]) -> None:
     half = {"R2_ACCESS_KEY_ID": "id"}
     assert fingerprint(places, lines, {}) == fingerprint(places, lines, AWS) == fingerprint(places, lines, half)
 
 
-def test_a_group_set_by_half_is_the_users_error(places):
+def test_a_group_set_by_half_is_the_users_error(places: Places) -> None:
     with pytest.raises(UserError, match="R2_SECRET_ACCESS_KEY"):
         fingerprint(places, ["cloud: runpod"], {"R2_ACCESS_KEY_ID": "id"})

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.pods import take_from_cloud
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
-from trainyard.runs.verbs import account, environments
+from trainyard.runs.verbs import account, environments, reap
 from trainyard.runs.verbs.attach import cancel
 
 PATIENCE = teardown.PATIENCE
@@ -59,7 +60,7 @@ class Site:
     def without_key(self) -> CommandContext:
         return replace(self.context, env={key: value for key, value in self.yard.env.items() if key != "RUNPOD_API_KEY"})
 
-    def rent(self, seconds: float = 3600, **changes: object) -> PodInfo:
+    def rent(self, seconds: float = 3600, **changes: Any) -> PodInfo:
         cloud = self.yard.cloud
         return cloud.create(make_spec(seconds, **changes), cloud.offers(OfferQuery(gpus=("RTX 5090",)))[0])
 
@@ -143,7 +144,7 @@ def test_a_cloud_that_does_not_answer_the_reaper_is_told_once(site: Site, monkey
     def refuse(*_: object, **__: object) -> None:
         raise CloudError("the sky is closed", hint="wait")
 
-    monkeypatch.setattr(account.reap, "reap", refuse)
+    monkeypatch.setattr(reap, "reap", refuse)
     assert account.reap_stacks(site.context, STACK, dry_run=False, as_json=False) == CloudError.exit_code
     assert site.printed.getvalue().count("the sky is closed") == 1 and "wait" in site.printed.getvalue()
 

@@ -20,6 +20,7 @@ from trainyard.runs.life import finish
 from trainyard.runs.life.judge import judge
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
+from trainyard.storage import commit as storage_commit
 from trainyard.storage.commit import Committed
 from trainyard.storage.manifest import Ending
 
@@ -68,7 +69,7 @@ def test_a_run_whose_pod_is_gone_is_judged_by_what_reached_its_bucket_though_its
     done = Committed("s3://b/k/", "k/", "s3://b/logs/", "0", 1, 10, (), True, ending)
     monkeypatch.setattr(finish, "store_of", lambda *_: object())
     monkeypatch.setattr(finish, "refuse_foreign", lambda *_: None)
-    monkeypatch.setattr(finish.storage_commit, "committed", lambda *_: done)
+    monkeypatch.setattr(storage_commit, "committed", lambda *_: done)
 
     verdict = finish.found(CommandContext(places(tmp_path, {}), {}, Ui(json=True)), record, RunFolder(tmp_path))
 
