@@ -38,8 +38,17 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_draft(tmp_path: Path, 
 def test_durable_brings_content_and_name_to_the_disk_in_this_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "file"), fsync(fd)))
-    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
+
+    def synced(fd: int) -> None:
+        calls.append("folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "file")
+        fsync(fd)
+
+    def renamed(a: str, b: str) -> None:
+        calls.append("rename")
+        replace(a, b)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
 
     files.write_atomic(tmp_path / "x", "1", durable=True)
     assert calls == ["file", "rename", "folder"]
@@ -52,7 +61,12 @@ def test_durable_brings_content_and_name_to_the_disk_in_this_order(tmp_path: Pat
 def test_a_secret_is_never_readable_by_others_not_even_its_draft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     replace = os.replace
-    monkeypatch.setattr(os, "replace", lambda a, b: (seen.append(os.stat(a).st_mode & 0o777), replace(a, b)))
+
+    def renamed(a: str, b: str) -> None:
+        seen.append(os.stat(a).st_mode & 0o777)
+        replace(a, b)
+
+    monkeypatch.setattr(os, "replace", renamed)
 
     files.write_atomic(tmp_path / "key", "k", durable=False, mode=0o600)
 
