@@ -43,6 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "network",
         "filelock",
         "files",
+        "processes",
         "faults",
         "templating",
         "yamlfile",

@@ -18,9 +18,10 @@ import pytest
 from tests.storage.conftest import Workspace, fresh_bucket
 from tests.storage.lying_proxy import Act, Fault, LyingProxy
 from tests.storage.test_commit import EXCLUDES, OUTPUTS, WHERE, assert_result_is, keys, open_uploads, run
+from trainyard import processes
 from trainyard.config import Places
 from trainyard.errors import StoreError
-from trainyard.storage import local, process
+from trainyard.storage import local
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import committed
 
@@ -119,9 +120,9 @@ def test_a_server_killed_in_the_middle_of_a_commit_comes_back_and_the_commit_goe
     def kill_server() -> None:
         pid = local.status(store_places).pid
         assert pid
-        mark = process.start_mark(pid)
+        mark = processes.start_mark(pid)
         os.kill(pid, signal.SIGKILL)
-        process.wait_until_gone(pid, str(mark), 5)
+        processes.wait_until_gone(pid, str(mark), 5)
 
     proxy.faults.append(Fault(operation, "call", then=kill_server))
     done = run(through, pod)

@@ -20,9 +20,10 @@ from pathlib import Path
 import pytest
 
 from tests.storage.conftest import places_at
+from trainyard import processes
 from trainyard.config import Places
 from trainyard.errors import StoreError, UserError
-from trainyard.storage import bucket, local, process, versitygw
+from trainyard.storage import bucket, local, versitygw
 from trainyard.storage.client import StoreSettings, s3, store_settings, sync_command, with_bucket
 
 
@@ -75,7 +76,7 @@ def test_sigkill_is_healed_by_the_next_ensure_with_port_keys_and_objects(places:
     assert put_and_get(first) == b"1"
     pid = pid_of(places)
     os.kill(pid, signal.SIGKILL)
-    process.wait_until_gone(pid, str(process.start_mark(pid)), 5)
+    processes.wait_until_gone(pid, str(processes.start_mark(pid)), 5)
     second = local.ensure(places)
     assert second == first and pid_of(places) != pid
     assert s3(second).get_object(Bucket="kept", Key="a")["Body"].read() == b"1"
@@ -171,7 +172,7 @@ def test_a_server_that_hangs_is_replaced(places: Places, monkeypatch: pytest.Mon
     while any(task.read_text().rpartition(")")[2].split()[0] != "T" for task in Path(f"/proc/{pid}/task").glob("*/stat")):
         pass  # the signal reaches each thread on its own
     local.ensure(places)
-    assert pid_of(places) != pid and process.start_mark(pid) is None
+    assert pid_of(places) != pid and processes.start_mark(pid) is None
 
 
 def test_uploads_left_in_the_middle_of_complete_are_revived_before_the_start(places: Places) -> None:

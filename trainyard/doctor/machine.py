@@ -22,7 +22,7 @@ from trainyard.setup import pulumicli, s3server
 from trainyard.shipped import checkout
 from trainyard.stacks import installed
 from trainyard.storage import local as store
-from trainyard.storage.process import port_is_free, port_owner
+from trainyard.storage.ports import port_is_free, port_owner
 
 LOW_GB = 5
 """Below this a warning: a recipe's environment takes up to 5.4 GB where hard links cannot serve."""

@@ -7,15 +7,14 @@ nor a terminate; only the request in flight is finished and written down.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from trainyard.errors import TrainyardError
+from trainyard.processes import is_alive
 
 if TYPE_CHECKING:
     from trainyard.clouds.protocol import Cloud
@@ -90,7 +89,7 @@ class OperationWorld:
         An operation outlives a killed command; a destroy may by then have found nothing and said so.
         """
         pid = self.env.get(CONTROLLER, "")
-        if pid.isdigit() and not _lives(int(pid)):
+        if pid.isdigit() and not is_alive(int(pid)):
             raise Interrupted(f"the command that asked for it (process {pid}) ended before {doing}")
 
     def info(self, message: str) -> None:
@@ -100,13 +99,3 @@ class OperationWorld:
     def warn(self, message: str) -> None:
         """Warn the user."""
         self.log(message, "warning")
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # another user's process, or a system without /proc

@@ -17,12 +17,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainyard import processes
 from trainyard.config import Places
 from trainyard.errors import StoreError, UserError
 from trainyard.filelock import held
 from trainyard.files import write_atomic
 from trainyard.secret import Secret
-from trainyard.storage import process, versitygw
+from trainyard.storage import ports, versitygw
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.versitygw import Folder, Identity
 
@@ -69,7 +70,7 @@ def stop(places: Places) -> bool:
         running = _running(folder)
         if running is None:
             return False
-        process.end_process(*running, grace=10.0)
+        processes.end_process(*running, grace=10.0)
         folder.record.unlink(missing_ok=True)
     return True
 
@@ -170,7 +171,7 @@ def _read_identity(folder: Folder) -> Identity | None:
 
 
 def _new_identity(folder: Folder) -> Identity:
-    port = next((p for p in random.SystemRandom().sample(_PORTS, 50) if process.port_is_free(p)), None)
+    port = next((p for p in random.SystemRandom().sample(_PORTS, 50) if ports.port_is_free(p)), None)
     if port is None:
         raise StoreError(f"no free port between {_PORTS.start} and {_PORTS.stop} on 127.0.0.1 for the local S3 server")
     identity = Identity(port, Secret("ty" + secrets.token_hex(9)), Secret(secrets.token_urlsafe(30)))
@@ -186,7 +187,7 @@ def _running(folder: Folder) -> tuple[int, str] | None:
         pid, mark = int(found["pid"]), str(found["mark"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return (pid, mark) if process.start_mark(pid) == mark else None
+    return (pid, mark) if processes.start_mark(pid) == mark else None
 
 
 def _record(folder: Folder, pid: int, mark: str) -> None:
@@ -203,8 +204,8 @@ def _start(folder: Folder, identity: Identity, binary: Path) -> None:
         # It lives but did not answer: give it the time a busy machine may need, then replace it.
         if versitygw.wait_ready(identity.port, running, _READY_SECONDS):
             return
-        process.end_process(*running, grace=1.0)
-    if not process.port_is_free(identity.port) and _port_is_taken(folder, identity):
+        processes.end_process(*running, grace=1.0)
+    if not ports.port_is_free(identity.port) and _port_is_taken(folder, identity):
         return
     for path in (folder.data, folder.versions):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -214,12 +215,12 @@ def _start(folder: Folder, identity: Identity, binary: Path) -> None:
     versitygw.revive_uploads(folder.data)
     versitygw.trim_logs(folder)
     pid = versitygw.spawn(folder, identity, binary)
-    mark = process.start_mark(pid)
+    mark = processes.start_mark(pid)
     if mark is not None:
         _record(folder, pid, mark)
     if mark is None or not versitygw.wait_ready(identity.port, (pid, mark), _READY_SECONDS):
         if mark is not None:
-            process.end_process(pid, mark, grace=1.0)
+            processes.end_process(pid, mark, grace=1.0)
         said = versitygw.last_words(folder.server_log)
         raise StoreError(f"the local S3 server did not become ready on 127.0.0.1:{identity.port}", hint=said)
 
@@ -229,15 +230,15 @@ def _port_is_taken(folder: Folder, identity: Identity) -> bool:
 
     False when it became free: the threads of a killed server hold it a moment longer than its process is there.
     """
-    owner = process.port_owner(identity.port)
+    owner = ports.port_owner(identity.port)
     if versitygw.answers(identity.port) and _accepts_our_key(folder, identity):
-        mark = process.start_mark(owner[0]) if owner else None
+        mark = processes.start_mark(owner[0]) if owner else None
         if owner and mark is not None:
             _record(folder, owner[0], mark)
         return True  # without an owner it runs in another process namespace
     until = time.monotonic() + _PORT_SECONDS
     while time.monotonic() < until:
-        if process.port_is_free(identity.port):
+        if ports.port_is_free(identity.port):
             return False
         time.sleep(0.02)
     who = f"process {owner[0]} ({owner[1][:80]})" if owner else "another program"

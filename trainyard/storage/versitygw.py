@@ -12,9 +12,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainyard import processes
 from trainyard.errors import StoreError
 from trainyard.secret import Secret
-from trainyard.storage import process
 
 REGION = "us-east-1"
 HEALTH_SECONDS = 5.0
@@ -115,7 +115,7 @@ def wait_ready(port: int, running: tuple[int, str], seconds: float) -> bool:
     """Wait until the server answers; False when it died or the time is over."""
     until = time.monotonic() + seconds
     pause = 0.003
-    while time.monotonic() < until and process.start_mark(running[0]) == running[1]:
+    while time.monotonic() < until and processes.start_mark(running[0]) == running[1]:
         if answers(port):
             return True
         time.sleep(pause)

@@ -30,6 +30,7 @@ from trainyard.clouds.volume import volume_env
 from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity, UserError
 from trainyard.filelock import held
 from trainyard.pod.boot import KEYS
+from trainyard.processes import boot_id
 
 ISOLATION_LEVELS = ("namespace", "process")
 OVERDUE = 15.0
@@ -220,7 +221,7 @@ class LocalCloud:
             "fence_id": spec.fence_id,
             "lease_id": spec.lease_id,
             "created": time.time(),
-            "boot_id": registry.boot_id(),
+            "boot_id": boot_id(),
             **_times(spec.stop, spec.end),
             "price": offer.price_per_hour,
             "gpu": offer.gpu,
@@ -278,7 +279,7 @@ class LocalCloud:
         return None
 
     def _same_boot(self, state: Mapping[str, Any]) -> bool:
-        return bool(state.get("boot_id") == registry.boot_id())
+        return bool(state.get("boot_id") == boot_id())
 
     def _info(self, name: str, state: Mapping[str, Any] | None, address: Mapping[str, Any] | None, status: PodStatus) -> PodInfo:
         state = state or {}

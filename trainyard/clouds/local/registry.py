@@ -136,11 +136,6 @@ def holder(path: Path) -> int:
     return pid if pid > 0 else -1
 
 
-def boot_id() -> str:
-    """Return what changes with every start of this machine."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
 def names(pod_registry: PodRegistry) -> list[str]:
     """Return the names of all pods in the registry, alive or not."""
     with contextlib.suppress(FileNotFoundError):

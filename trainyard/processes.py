@@ -1,0 +1,80 @@
+"""Which process is it really: what tells one from a later one with the same number, also after a restart of the machine.
+
+Two files of /proc, because what is written down must be true later: psutil's create_time() moves with the clock of
+the machine, and it does not tell the boot.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+
+def boot_id() -> str:
+    """Return what changes with every start of this machine; an empty text where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def start_mark(pid: int) -> str | None:
+    """Return what tells this process from a later one with the same pid; None when it is gone or a zombie."""
+    try:
+        state, began = _stat(pid)
+    except FileNotFoundError:
+        return _start_mark_by_ps(pid) if not Path("/proc/self").exists() else None
+    except OSError:
+        return None
+    return None if state in "ZX" else f"{began}/{boot_id()}"
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process of that number runs; True where that cannot be seen."""
+    try:
+        os.kill(pid, 0)
+        return _stat(pid)[0] not in "ZX"
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's process, or a system without /proc
+
+
+def end_process(pid: int, mark: str, grace: float) -> None:
+    """End exactly this process: SIGTERM, after ``grace`` seconds SIGKILL; returns when it is gone."""
+    for sig, wait in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
+        if start_mark(pid) != mark:
+            return
+        try:
+            os.kill(pid, sig)
+        except ProcessLookupError:
+            return
+        if wait_until_gone(pid, mark, wait):
+            return
+
+
+def wait_until_gone(pid: int, mark: str, seconds: float) -> bool:
+    """Wait until the process is gone; False when it still lives after ``seconds``."""
+    until = time.monotonic() + seconds
+    pause = 0.002
+    while start_mark(pid) == mark:
+        if time.monotonic() >= until:
+            return False
+        time.sleep(pause)
+        pause = min(pause * 2, 0.1)
+    return True
+
+
+def _stat(pid: int) -> tuple[str, str]:
+    """Return state letter and start (clock ticks since boot) of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    return fields[0], fields[19]
+
+
+def _start_mark_by_ps(pid: int) -> str | None:
+    done = subprocess.run(["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    text = done.stdout.strip()
+    return None if done.returncode or not text or text.startswith("Z") else text.partition(" ")[2].strip()
