@@ -198,7 +198,9 @@ def test_a_program_that_does_not_start_is_an_error_with_its_words(places: Places
     assert "cannot do this" in str(caught.value.hint)
 
 
-def test_a_missing_program_is_an_error_that_names_bootstrap(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_is_an_error_that_names_the_command_for_it(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TRAINYARD_VERSITYGW", str(tmp_path / "nothing"))
     with pytest.raises(UserError, match="is no program"):
         local.ensure(places)
@@ -207,7 +209,7 @@ def test_a_missing_program_is_an_error_that_names_bootstrap(places: Places, tmp_
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(UserError, match="not installed") as caught:
         local.ensure(places)
-    assert "./bootstrap" in str(caught.value.hint)
+    assert caught.value.hint == "Run: invoke setup"
 
 
 def test_a_damaged_identity_is_never_replaced_by_a_new_one(places: Places) -> None:
