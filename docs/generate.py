@@ -11,15 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from invoke.collection import Collection
 
 DOCS = Path(__file__).resolve().parent
 NOTE = "<!-- Made by `invoke docs --write`. Do not edit. -->\n\n"
 
 
+BEGIN, END = "<!-- Made by `invoke docs --write` from {source}. -->\n\n", "\n<!-- End of what is made. -->"
+
+
 def pages() -> dict[str, str]:
-    """Return the text of each generated page by its name."""
-    return {"commands.md": NOTE + commands(), "provider-reference.md": NOTE + resources()}
+    """Return the text of each page that is made, or has a part that is made, by its name."""
+    recipes = {f"recipes/{name}.md": _with_variables(name) for name in ("lora", "command")}
+    return {"commands.md": NOTE + commands(), "provider-reference.md": NOTE + resources(), **recipes}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     for page, text in stale.items():
         if "--check" not in arguments:
             page.write_text(text, encoding="utf-8")
-        print(f"{'stale' if '--check' in arguments else 'written'}: docs/{page.name}")
+        print(f"{'stale' if '--check' in arguments else 'written'}: docs/{page.relative_to(DOCS)}")
     return int(bool(stale) and "--check" in arguments)
 
 
@@ -140,6 +145,42 @@ def _default(value: Mapping[str, Any], required: bool) -> str:
 def _notes(value: Mapping[str, Any]) -> str:
     notes = [note for key, note in (("willReplaceOnChanges", "A change replaces it."), ("secret", "Secret.")) if value.get(key)]
     return " ".join([_sentence(value["description"]), *notes])
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------------
+
+
+def _with_variables(recipe: str) -> str:
+    """Return a recipe's page with its variables put between the marks."""
+    begin = BEGIN.format(source=f"templates/{recipe}/recipe.yaml")
+    head, _, rest = (DOCS / "recipes" / f"{recipe}.md").read_text(encoding="utf-8").partition(begin)
+    return head + begin + _variables(recipe) + END + rest.partition(END)[2]
+
+
+def _variables(recipe: str) -> str:
+    document = yaml.safe_load((DOCS.parent / "templates" / recipe / "recipe.yaml").read_text(encoding="utf-8"))
+    rows = [[_names(name, shape), _kind(shape), _unset(shape), shape["help"]] for name, shape in document["variables"].items()]
+    return _table(["variable", "is", "unless set", "means"], rows)
+
+
+def _names(name: str, shape: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{word}`" for word in (name, *shape.get("alias", ())))
+
+
+def _kind(shape: Mapping[str, Any]) -> str:
+    if "choices" in shape:
+        return ", ".join(f"`{choice}`" for choice in shape["choices"])
+    bounds = [f"{words} {shape[key]}" for key, words in (("min", "at least"), ("above", "above"), ("max", "at most")) if key in shape]
+    kinds = {"int": "whole number", "float": "number", "bool": "true or false", "model": "text", "script": "file", "words": "text"}
+    return ", ".join([kinds.get(shape["type"], shape["type"]), *bounds])
+
+
+def _unset(shape: Mapping[str, Any]) -> str:
+    if "default" not in shape:
+        return "required" if shape.get("required") else ""
+    value = shape["default"]
+    text = value.removeprefix("= ") if isinstance(value, str) else json.dumps(value).replace('"', "")
+    return f"`{text}`"
 
 
 # --- Markdown ---------------------------------------------------------------------------------------------------------
