@@ -41,30 +41,41 @@ def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line
     with log.open("ab", buffering=0) as kept, _notebook(log) as noted:
         # Says who asked: nothing is rented for a command that was killed meanwhile (provider/world.py).
         child = _start(argv, {**env, "TRAINYARD_CONTROLLER": str(os.getpid()), problems.VARIABLE: noted}, cwd)
-        assert child.stdout is not None and child.stderr is not None
-        drain = threading.Thread(target=_drain, args=(child.stderr, tail, kept), daemon=True)
-        drain.start()
-        interrupted: KeyboardInterrupt | None = None
-        while True:
-            try:
-                raw = child.stdout.readline()
-                if not raw:
-                    code = child.wait()
-                    break
-                _keep(kept, raw)
-                on_line(raw.decode("utf-8", "replace").rstrip("\n"))
-            except KeyboardInterrupt as left:
-                if interrupted:
-                    _signal(child.pid, signal.SIGTERM)
-                    raise
-                interrupted = left
-                _signal(child.pid, _GRACE_SIGNAL)
-        child.stdout.close()
-        drain.join(timeout=2)
+        try:
+            code, interrupted = _follow(child, on_line, kept, tail)
+        except KeyboardInterrupt:
+            _signal(child.pid, signal.SIGTERM)
+            raise
         found = problems.read(Path(noted))
     if interrupted:
         raise interrupted
     return ChildExit(code, "".join(tail).strip(), found)
+
+
+def _follow(
+    child: subprocess.Popen[bytes], on_line: Callable[[str], None], kept: IO[bytes], tail: deque[str]
+) -> tuple[int, KeyboardInterrupt | None]:
+    """Read all that the child prints; return its exit code and the first Ctrl-C, which was passed on. A second one is raised."""
+    assert child.stdout is not None and child.stderr is not None
+    drain = threading.Thread(target=_drain, args=(child.stderr, tail, kept), daemon=True)
+    drain.start()
+    interrupted: KeyboardInterrupt | None = None
+    while True:
+        try:
+            # The inner loop's jump back, where Python looks for signals, is inside the try: the outer one's is not.
+            while raw := child.stdout.readline():
+                _keep(kept, raw)
+                on_line(raw.decode("utf-8", "replace").rstrip("\n"))
+            code = child.wait()
+            break
+        except KeyboardInterrupt as left:
+            if interrupted:
+                raise
+            interrupted = left
+            _signal(child.pid, _GRACE_SIGNAL)
+    child.stdout.close()
+    drain.join(timeout=2)
+    return code, interrupted
 
 
 def _start(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
