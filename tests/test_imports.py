@@ -49,7 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "yamlfile",
         "textfile",
         "shipped",
-        "shellscript",
+        "shellscript", "sizes",
         "spoken",
         "secret",
         "problems",

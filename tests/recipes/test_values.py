@@ -137,7 +137,7 @@ def test_needs_are_reckoned_from_the_values(small: Recipe) -> None:
         ("variable: fast", "variable: faast", "'faast' is no variable .* .did you mean 'fast'"),
         ("exit_codes: [0]", "exit_codes: [none]", "whole numbers"),
         ("mode == 'tiny'", "mood == 'tiny'", "mood"),
-        ("  names: {", "  command: {", "cannot be called 'command': the name is taken"),
+        ("  names: {", "  program: {", "cannot be called 'program': the name is taken"),
         ("fast and rank > 8", "fast and and", "expression"),
     ],
 )

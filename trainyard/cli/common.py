@@ -58,7 +58,7 @@ def show_json(value: Any) -> None:
 WORDS = {
     "stack": "environment (default: local)",
     "run": "label or user/label",
-    "recipe": "what to train: a folder of templates/ (default: lora)",
+    "recipe": "what to train: a folder of templates/ (default: lora, or command where one stands behind --)",
     "data": "a file, a folder, s3://... or hf://... (default: the recipe's sample)",
     "config": "YAML or JSON file with the recipe's variables",
     "set": "one variable, e.g. --set lr=1e-4 (may be repeated; wins over --config)",
@@ -95,6 +95,11 @@ def show_summary(work: CommandContext, summary: Any, as_json: bool) -> None:
 def words_behind() -> list[str]:
     """Return what stands behind ``--`` on the command line; Invoke keeps it from the tasks."""
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+
+
+def recipe_of(name: str | None) -> str:
+    """Return the recipe that was asked for; a command behind ``--`` asks for the one that runs it."""
+    return name or ("command" if words_behind() else "lora")
 
 
 def required(value: str | None, message: str, hint: str | None = None) -> str:

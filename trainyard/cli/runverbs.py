@@ -10,7 +10,19 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from trainyard.cli.commandline import INTERRUPTED
-from trainyard.cli.common import context, explained, finish, optional_path, positive, required, show_json, show_summary, verb, words_behind
+from trainyard.cli.common import (
+    context,
+    explained,
+    finish,
+    optional_path,
+    positive,
+    recipe_of,
+    required,
+    show_json,
+    show_summary,
+    verb,
+    words_behind,
+)
 
 if TYPE_CHECKING:
     from trainyard.runs.context import CommandContext
@@ -29,16 +41,25 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @verb
 def train(
-    c: Context, stack: str = "local", recipe: str = "lora", data: str | None = None, config: str | None = None, set: Any = None,
+    c: Context, stack: str = "local", recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
     name: str | None = None, hours: float | None = None, budget: float | None = None, on_bad_row: str | None = None,
     yes: bool = False, json: bool = False,
 ) -> int:  # fmt: skip
-    """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone."""
+    """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone (a command of yours: -- COMMAND)."""
     from trainyard.runs.verbs.train import TrainRequest
 
     sets = (*(set or ()), *([f"on_bad_row={on_bad_row}"] if on_bad_row else []))
     request = TrainRequest(
-        stack, recipe, data, optional_path(config), sets, name, positive("--hours", hours), positive("--budget", budget), yes
+        stack,
+        recipe_of(recipe),
+        data,
+        optional_path(config),
+        sets,
+        name,
+        positive("--hours", hours),
+        positive("--budget", budget),
+        yes,
+        words_behind(),
     )
     return _prepare_and_drive(context(as_json=json), request, json)
 
@@ -125,7 +146,7 @@ def runs(c: Context, json: bool = False) -> int:
 )
 @verb
 def rehearse(
-    c: Context, stack: str = "runpod", recipe: str = "lora", data: str | None = None, config: str | None = None, set: Any = None,
+    c: Context, stack: str = "runpod", recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
     name: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Run the whole story of a stack against an emulator of its cloud, with real pods on this machine: costs nothing."""
@@ -144,7 +165,9 @@ def rehearse(
     with rehearsal(stack, here.places, here.env) as world:
         work = CommandContext(settings.places(world.root, world.env), world.env, here.ui)
         work.ui.say(f"rehearsal  of stack '{stack}' on this machine; the cloud is SIMULATED, nothing is rented")
-        return _prepare_and_drive(work, TrainRequest(stack, recipe, data, optional_path(config), tuple(set or ()), name), json)
+        return _prepare_and_drive(
+            work, TrainRequest(stack, recipe_of(recipe), data, optional_path(config), tuple(set or ()), name, words=words_behind()), json
+        )
 
 
 @task(positional=["run"], help=explained("run", follow="go on until the training ends"))
@@ -181,7 +204,7 @@ def render(c: Context, recipe: str, to: str, data: str | None = None, config: st
     from trainyard.runs.verbs.train import render_bundle
 
     work = context()
-    made = render_bundle(work, recipe, data, optional_path(config), tuple(set or ()), Path(to))
+    made = render_bundle(work, recipe, data, optional_path(config), tuple(set or ()), Path(to), words_behind())
     work.ui.say(f"{to}: bundle {made.sha256[:12]}; run it with: sh {to}/run.sh")
     return 0
 

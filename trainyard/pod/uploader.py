@@ -97,6 +97,16 @@ def compile_pattern(pattern: str, anywhere: bool) -> re.Pattern[str]:
     return re.compile(start + "".join(_token(token) for token in _TOKENS.findall(text)) + r"(?:/.*)?\Z", re.DOTALL)
 
 
+def compile_outputs(patterns: list[str]) -> list[tuple[bool, re.Pattern[str]]]:
+    """Return outputs ready for is_output; one that begins with ``!`` leaves out."""
+    return [(not pattern.startswith("!"), compile_pattern(pattern.lstrip("!"), False)) for pattern in patterns]
+
+
+def is_output(path: str, outputs: list[tuple[bool, re.Pattern[str]]]) -> bool:
+    """Tell whether a path is among the outputs: the last pattern that matches it decides."""
+    return next((wanted for wanted, pattern in reversed(outputs) if pattern.match(path)), False)
+
+
 def _token(token: str) -> str:
     known = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     if token in known:
@@ -230,7 +240,7 @@ def read_blocks(file: IO[bytes], length: int) -> Iterator[bytes]:
 
 def sort_out(spec: dict[str, Any]) -> tuple[dict[str, FolderEntry], list[dict[str, Any]]]:
     """Return the files that the patterns want, and the report on all others: ``wanted`` are those that cannot be taken."""
-    wanted = [compile_pattern(pattern, False) for pattern in spec["outputs"]]
+    wanted = compile_outputs(spec["outputs"])
     unwanted = [compile_pattern(pattern, True) for pattern in spec["excludes"]]
     chosen: dict[str, FolderEntry] = {}
     left_out: list[dict[str, Any]] = []
@@ -238,7 +248,7 @@ def sort_out(spec: dict[str, Any]) -> tuple[dict[str, FolderEntry], list[dict[st
         why, asked = None, False
         if any(pattern.match(seen.path) for pattern in unwanted):
             why = "excluded"
-        elif seen.path and not any(pattern.match(seen.path) for pattern in wanted):
+        elif seen.path and not is_output(seen.path, wanted):
             why = "no output pattern"
         else:
             why, asked = seen.why or untaken(seen, spec), True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pathlib import Path
 import trainyard
 from trainyard import pod, templating
 from trainyard.errors import UserError
+from trainyard.recipes import code as own_code
+from trainyard.recipes.code import Code
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data, hub_reference
 from trainyard.recipes.declared import DECLARED, declaration
@@ -38,16 +41,21 @@ class Bundle:
     files: tuple[str, ...]
 
 
-def build(recipe: Recipe, values: Values, data: Data, dest: Path, *, versions: Mapping[str, str] | None = None) -> Bundle:
-    """Write the bundle into ``dest``, which must be empty or absent; ``versions`` is kept in recipe.json."""
+def build(
+    recipe: Recipe, values: Values, data: Data, dest: Path, *, code: Code | None = None, versions: Mapping[str, str] | None = None
+) -> Bundle:
+    """Write the bundle into ``dest``, which must be empty or absent; ``versions`` is kept in recipe.json.
+
+    ``code`` is the person's own that goes along; raises UserError when it has changed since it was looked at.
+    """
     if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise UserError(f"{dest}: is not an empty folder")
     dest.mkdir(parents=True, exist_ok=True)
-    values = _take_files(recipe, values, dest)
+    values = _take_files(recipe, values, dest, code)
     _write_json(dest / "config.json", values)
     _write_data(data, dest)
     _write_json(dest / DECLARED, declaration(recipe, values, versions or {"trainyard": trainyard.__version__}))
-    known = _names(recipe, values, data)
+    known = _names(recipe, values, data, code)
     for name in recipe.files:
         _render(recipe.folder, name, dest / name.removesuffix(".j2"), known)
     program = recipe.shared("run.sh.j2")
@@ -73,8 +81,11 @@ def place_data(data: Data, folder: Path) -> None:
         shutil.copyfile(item.src, target)
 
 
-def _take_files(recipe: Recipe, values: Values, dest: Path) -> Values:
+def _take_files(recipe: Recipe, values: Values, dest: Path, code: Code | None) -> Values:
     taken = dict(values)
+    taken |= {variable.name: own_code.FOLDER if code else None for variable in recipe.variables if variable.kind == "folder"}
+    if code:
+        own_code.place(code, dest)
     for variable in recipe.variables:
         value = values[variable.name]
         if variable.kind not in FILES or value is None:
@@ -89,13 +100,16 @@ def _take_files(recipe: Recipe, values: Values, dest: Path) -> Values:
     return taken
 
 
-def _names(recipe: Recipe, values: Values, data: Data) -> dict[str, object]:
+def _names(recipe: Recipe, values: Values, data: Data, code: Code | None) -> dict[str, object]:
     program, _, arguments = recipe.command.partition(" ")
     line = f'"$PYTHON" {arguments}' if program == "python" else recipe.command
+    words = values.get("command")
     reserved: dict[str, object] = {
         "recipe": recipe.name,
-        "command": recipe.command,
-        "command_line": line,
+        "program": recipe.command,
+        "program_line": line,
+        "shown": shlex.join(words) if isinstance(words, list) else recipe.command,
+        "with_code": code is not None,
         "locks": sorted(recipe.locks),
         "env": dict(recipe.env),
         "exit_codes": list(recipe.verdict.exit_codes),
@@ -131,7 +145,12 @@ def _write_json(path: Path, value: object) -> None:
 
 def _seal(dest: Path) -> Bundle:
     names = sorted(Path(root, name).relative_to(dest).as_posix() for root, _, found in os.walk(dest) for name in found)
-    lines = [f"{hashlib.sha256((dest / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    lines = [_line(hashlib.sha256((dest / name).read_bytes()).hexdigest(), name) for name in names]
     listing = "".join(lines).encode()
     (dest / SHA256_LIST).write_bytes(listing)
     return Bundle(dest, hashlib.sha256(listing).hexdigest(), (*names, SHA256_LIST))
+
+
+def _line(digest: str, name: str) -> str:
+    """Return a line as sha256sum writes and reads it: a backslash in a name is doubled, and one begins the line."""
+    return f"\\{digest}  {name.replace(chr(92), chr(92) * 2)}\n" if "\\" in name else f"{digest}  {name}\n"

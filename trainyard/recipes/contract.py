@@ -23,14 +23,14 @@ Lazy = Value | list[str]
 DataMode = Literal["rows", "files", "none"]
 # What templates are told beside the variables (bundle.py).
 RESERVED = frozenset(
-    "recipe command command_line locks env exit_codes stopped artefacts data fetch imports values version size".split()  # noqa: SIM905
-)
+    "recipe program program_line shown locks env exit_codes stopped artefacts data fetch imports values version size".split()  # noqa: SIM905
+) | {"with_code", "packages"}
 ARTEFACT_KINDS = ("model", "adapter", "tokenizer", "report", "log", "metrics")
 
 
 @dataclass(frozen=True, slots=True)
 class OutputPattern:
-    """Files a run leaves, by pattern under OUTPUT_DIR."""
+    """Files a run leaves, by pattern under OUTPUT_DIR; an expression may give a list of them."""
 
     pattern: str
     kind: str

@@ -20,6 +20,7 @@ from trainyard.recipes import datafiles
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.forms import understand
 from trainyard.recipes.rows import RowError, can_read_parquet, read_rows
+from trainyard.sizes import human_size
 from trainyard.textfile import expanded
 
 _HF = re.compile(
@@ -67,7 +68,7 @@ class Data:
         rows = f"{self.rows} rows of {self.form}, " if self.form else ""
         files = self.files[0].dest if len(self.files) == 1 else f"{len(self.files)} files"
         aside = f" (left out: {', '.join(self.left_out)})" if self.left_out else ""
-        return f"{files}: {rows}{_size(self.bytes)}{aside}"
+        return f"{files}: {rows}{human_size(self.bytes)}{aside}"
 
     def remarks(self) -> list[str]:
         """Return what a person should know beside that line: rows that are skipped, columns that are not used."""
@@ -304,12 +305,3 @@ def _hint(error: RowError) -> str | None:
 
 def _left_out(names: list[str]) -> str | None:
     return f"Left out: {', '.join(names)}." if names else None
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            break
-        size /= 1024
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

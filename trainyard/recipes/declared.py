@@ -10,7 +10,7 @@ from typing import Any
 
 from trainyard.errors import UserError
 from trainyard.recipes.contract import KnownFailure, Recipe
-from trainyard.recipes.values import Values, artefacts_of, locked_packages, needs_of
+from trainyard.recipes.values import Values, artefacts_of, locked_packages, needs_of, patterns_of
 
 DECLARED = "recipe.json"
 
@@ -36,7 +36,7 @@ def declaration(recipe: Recipe, values: Values, versions: Mapping[str, str]) -> 
         "recipe": recipe.name,
         "command": recipe.command,
         "versions": dict(versions),
-        "outputs": [{"pattern": item.pattern, "kind": item.kind} for item in recipe.outputs],
+        "outputs": [{"pattern": pattern, "kind": item.kind} for item in recipe.outputs for pattern in patterns_of(item, recipe, values)],
         "excludes": list(recipe.excludes),
         "checkpoints": recipe.checkpoints,
         "checkpoint_mark": recipe.checkpoint_mark,

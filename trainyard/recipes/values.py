@@ -6,6 +6,7 @@ Everything wrong is said here, with its place, before anything is created.
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from pathlib import Path
 from trainyard.errors import Location, UserError
 from trainyard.recipes import basemodel, configfile
 from trainyard.recipes.basemodel import is_path
-from trainyard.recipes.contract import Lazy, Recipe
+from trainyard.recipes.contract import Lazy, OutputPattern, Recipe
 from trainyard.recipes.expressions import evaluate, fill
-from trainyard.recipes.variables import FILES, Kind, Value, Variable, convert, convert_text, shown
+from trainyard.recipes.variables import AUTO, FILES, Kind, Value, Variable, convert, convert_text, shown
 from trainyard.textfile import expanded
 from trainyard.yamlfile import Map, Node, suggest
 
@@ -70,6 +71,14 @@ def resolve(
     return values
 
 
+def sets_with(recipe: Recipe, sets: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Return the settings with the words that stood behind ``--`` as the recipe's command; raises UserError where it has none."""
+    if words and recipe.variable("command") is None:
+        hint = "--recipe command runs a command of yours, with your code."
+        raise UserError(f"recipe {recipe.name} takes no command behind --, as in: {shlex.join(words)}", hint=hint)
+    return [*sets, *([f"command={shlex.join(words)}"] if words else [])]
+
+
 def needs_of(recipe: Recipe, values: Mapping[str, Value]) -> dict[str, Value]:
     """Return what the run needs (vram_gb, disk_gb, ram_gb, gpus, cuda, python) for these values."""
     found = {key: _plain(_lazy(value, values, recipe)) for key, value in recipe.needs.items()}
@@ -80,6 +89,12 @@ def artefacts_of(recipe: Recipe, values: Mapping[str, Value]) -> list[str]:
     """Return the patterns under OUTPUT_DIR of which each must match a file for the training to count as done."""
     found = _lazy(recipe.verdict.artefacts, values, recipe)
     return [str(item) for item in found] if isinstance(found, (list, tuple)) else []
+
+
+def patterns_of(output: OutputPattern, recipe: Recipe, values: Mapping[str, Value]) -> list[str]:
+    """Return the patterns under OUTPUT_DIR that an output of the recipe stands for."""
+    found = _lazy(output.pattern, values, recipe)
+    return [found] if isinstance(found, str) else _words(found)
 
 
 def lock_for(recipe: Recipe, values: Mapping[str, Value], *, gpu: bool | None = None) -> Path | None:
@@ -187,6 +202,8 @@ def _converted(variable: Variable, key: str, node: Node, where: Location | None,
 def _path(variable: Variable, key: str, value: Value, where: Location | None, base: Path) -> Value:
     if variable.kind == "model" and isinstance(value, str) and is_path(value) and not value.startswith("/"):
         return str((base / expanded(value)).resolve())
+    if variable.kind == "folder" and isinstance(value, str) and value != AUTO:
+        return None if value.lower() == "none" else str((base / expanded(value)).resolve())
     if variable.kind not in FILES or value is None:
         return value
     path = (base / expanded(str(value))).resolve()

@@ -15,11 +15,13 @@ from typing import Literal, get_args
 from trainyard.errors import UserError
 from trainyard.yamlfile import Node, parse
 
-Kind = Literal["text", "int", "float", "bool", "list", "words", "file", "script", "model"]
+Kind = Literal["text", "int", "float", "bool", "list", "words", "file", "script", "folder", "model"]
 Value = str | int | float | bool | list[str] | None
 KINDS: tuple[str, ...] = get_args(Kind)
 FILES = ("file", "script")
 """Kinds whose value is a file that travels with the run."""
+AUTO = "auto"
+"""A value that stands for what fits best; a folder of that name is written ./auto."""
 _NAMES = {
     "text": "text",
     "int": "a whole number",
@@ -29,6 +31,7 @@ _NAMES = {
     "words": "a command's arguments",
     "file": "a file's path",
     "script": "a program's path",
+    "folder": "a folder's path",
     "model": "a model's name or folder",
 }
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")

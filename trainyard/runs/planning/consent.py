@@ -9,6 +9,7 @@ from typing import Any
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import secret
 from trainyard.errors import RefusedError, UserError
+from trainyard.recipes.code import Code
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data
 from trainyard.recipes.values import Values
@@ -22,11 +23,11 @@ _NEVER_SENT = frozenset((*(name for names in KEYS_OF.values() for name in names)
 """What an account or a bucket is opened with: no pod needs it, and a pod is somebody else's machine."""
 
 
-def own_files(asked: str | None, data: Data, recipe: Recipe, values: Values) -> list[str]:
+def own_files(asked: str | None, data: Data, recipe: Recipe, values: Values, code: Code | None = None) -> list[str]:
     """Return the user's own files that a run sends, as a person names them; what a recipe ships (nothing was asked for) is none."""
     found = [data.describe()] if asked is not None and data.kind in ("file", "folder") else []
     named = (values.get(variable.name) for variable in recipe.variables if variable.kind in FILES)
-    return found + [Path(str(value)).name for value in named if value]
+    return found + [Path(str(value)).name for value in named if value] + ([code.describe()] if code else [])
 
 
 def ask(ui: Ui, stack: str, cloud: Cloud, consent: str, files: Sequence[str], *, yes: bool) -> None:

@@ -57,6 +57,8 @@ class RunRecord:
     pod_env: list[str] = field(default_factory=list)
     """Names of the container's variables that the settings declare: the job has them too."""
     data: dict[str, Any] = field(default_factory=dict)
+    code: dict[str, Any] = field(default_factory=dict)
+    """The person's own code (recipes/code.py); its list of files lies in the bundle."""
     bucket: dict[str, Any] | None = None
     git_commit: str | None = None
     versions: dict[str, str] = field(default_factory=dict)

@@ -99,6 +99,7 @@ def summarize(record: RunRecord, folder: RunFolder) -> dict[str, Any]:
         "simulated": bool(record.pod.get("simulated")),
         "api_address": record.pod.get("api_address"),
         "data": record.data,
+        "code": record.code or None,
         "pod_secrets": record.pod_secrets,
         "git_commit": record.git_commit,
         "versions": {"trainyard": __version__, **record.versions},

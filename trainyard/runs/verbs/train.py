@@ -15,9 +15,9 @@ from typing import Any
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import git, user_name
 from trainyard.errors import UserError
-from trainyard.recipes import basecheck, bundle, data, venvs
+from trainyard.recipes import basecheck, bundle, code, data, venvs
 from trainyard.recipes.contract import Recipe, load_recipe
-from trainyard.recipes.values import Values, lock_for, locked_packages, needs_of, resolve
+from trainyard.recipes.values import Values, lock_for, locked_packages, needs_of, resolve, sets_with
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.rent import write_run_settings
 from trainyard.runs.planning import consent, shape
@@ -49,6 +49,8 @@ class TrainRequest:
     hours: float | None = None
     budget: float | None = None
     yes: bool = False
+    words: Sequence[str] = ()
+    """What stood behind ``--``: the command of a recipe that runs one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class _Plan:
     recipe: Recipe
     values: Values
     data: data.Data
+    code: code.Code | None
     hours: float
     budget: float | None
     estimate: Estimate
@@ -79,7 +82,7 @@ def prepare(context: CommandContext, wanted: TrainRequest) -> RunFolder:
     threading.Thread(target=attempts.preload, daemon=True).start()
     cloud = context.cloud(wanted.stack)
     plan = _plan(context, wanted, cloud, given)
-    own = consent.own_files(wanted.data, plan.data, plan.recipe, plan.values)
+    own = consent.own_files(wanted.data, plan.data, plan.recipe, plan.values, plan.code)
     consent.ask(context.ui, wanted.stack, cloud, str(given.get("upload_consent") or "ask"), own, yes=wanted.yes)
     outputs = ensure_environment(context, wanted.stack)
     make_whole(context, outputs)
@@ -98,10 +101,12 @@ def _plan(context: CommandContext, wanted: TrainRequest, cloud: Cloud, given: Ma
         ui.say(f"settings   {line}")
     # What the stack rents decides which lock, and with it which refusals, hold; an emulator's GPUs are only told.
     device = "gpu" if settings.get("gpu") and not cloud.simulated else "cpu"
-    values = resolve(chosen, wanted.config, wanted.sets, {"device": device, **settings}, on_note=lambda note: ui.say(f"config     {note}"))
+    sets = sets_with(chosen, wanted.sets, wanted.words)
+    values = resolve(chosen, wanted.config, sets, {"device": device, **settings}, on_note=lambda note: ui.say(f"config     {note}"))
     basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.get("volume")))
     found = _data(context, wanted.data, chosen, settings, cloud, values)
     ui.say(f"recipe     {chosen.name}; data {found.describe()}")
+    own = _code(context, chosen, values)
     for remark in found.remarks():
         ui.warn(remark)
     for line in basecheck.told(chosen, values):
@@ -115,7 +120,7 @@ def _plan(context: CommandContext, wanted: TrainRequest, cloud: Cloud, given: Ma
     named = consent.pod_secrets(settings, context.env)
     if named:
         ui.say(f"secrets    the job gets {', '.join(named)} of yours (pod_secrets)")
-    return _Plan(wanted.stack, user, chosen, values, found, hours, budget, told, shaped, named)
+    return _Plan(wanted.stack, user, chosen, values, found, own, hours, budget, told, shaped, named)
 
 
 def _estimate(
@@ -143,7 +148,7 @@ def _write(context: CommandContext, plan: _Plan, name: str | None, outputs: dict
     # The folder appears complete by one rename: a crash in here leaves no half run.
     with attempts.reserved(runs, plan.user, label) as draft:
         folder = RunFolder(draft.path)
-        made = bundle.build(plan.recipe, plan.values, plan.data, folder.bundle)
+        made = bundle.build(plan.recipe, plan.values, plan.data, folder.bundle, code=plan.code)
         named = outputs.get("bucket") not in (None, "", "none")
         bucket = {key: outputs.get(key) for key in ("bucket", "store", "endpoint", "region")} if named else None
         attempt = attempts.claim(context, draft, plan.user, label, bucket)
@@ -151,7 +156,8 @@ def _write(context: CommandContext, plan: _Plan, name: str | None, outputs: dict
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=made.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
             pod_secrets=plan.pod_secrets, pod_env=sorted(plan.settings.get("pod_env") or {}),
-            data=plan.data.summary(), bucket=bucket, cloud=str(plan.settings.get("cloud", plan.stack)),
+            data=plan.data.summary(), code=plan.code.summary() if plan.code else {}, bucket=bucket,
+            cloud=str(plan.settings.get("cloud", plan.stack)),
             git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
         )  # fmt: skip
         write_run_settings(context, record, folder, outputs, plan.settings)
@@ -169,15 +175,15 @@ def _write(context: CommandContext, plan: _Plan, name: str | None, outputs: dict
 
 
 def render_bundle(
-    context: CommandContext, name: str, reference: str | None, config: Path | None, sets: Sequence[str], to: Path
+    context: CommandContext, name: str, reference: str | None, config: Path | None, sets: Sequence[str], to: Path, words: Sequence[str] = ()
 ) -> bundle.Bundle:
     """Write a run's bundle into a folder with its data beside it; ``sh run.sh`` there runs it by hand."""
     chosen = load_recipe(context.places.root, name)
-    values = resolve(chosen, config, sets, {}, on_note=context.ui.say)
+    values = resolve(chosen, config, sets_with(chosen, sets, words), {}, on_note=context.ui.say)
     found = data.inspect(reference, chosen, values=values)
     for remark in found.remarks():
         context.ui.warn(remark)
-    made = bundle.build(chosen, values, found, to)
+    made = bundle.build(chosen, values, found, to, code=_code(context, chosen, values))
     bundle.place_data(found, to / "input")
     return made
 
@@ -192,6 +198,16 @@ def versions(chosen: Recipe, values: Values) -> dict[str, str]:
 def git_commit(root: Path) -> str | None:
     """Return the commit of the checkout, ``-dirty`` behind it when files differ; None outside git."""
     return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*", at=root) or None
+
+
+def _code(context: CommandContext, chosen: Recipe, values: Values) -> code.Code | None:
+    """Return the person's own code that goes along, having said what it is."""
+    own = code.of_run(chosen, values)
+    if own is not None:
+        context.ui.say(f"code       {own.describe()}, sha256 {own.sha256[:12]}")
+        for remark in own.remarks():
+            context.ui.warn(remark)
+    return own
 
 
 def _data(

@@ -1,0 +1,262 @@
+"""A person's code: what goes along, what stays, and one hash that any other code would change."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from trainyard.errors import UserError
+from trainyard.recipes import code, codefiles
+from trainyard.recipes.code import check_command, collect, place
+from trainyard.recipes.secretfiles import secret_in
+
+KEY = "-----BEGIN PRIVATE " + "KEY-----\n" + "A" * 64 + "\n"
+AWS = "AK" + "IA" + "Q" * 16
+
+
+def put(top: Path, name: str, text: str = "x\n") -> Path:
+    path = top / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def git(top: Path, *words: str) -> None:
+    own = {
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_AUTHOR_NAME": "a",
+        "GIT_AUTHOR_EMAIL": "a@b",
+        "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "a@b",
+    }
+    subprocess.run(["git", "-C", top, "-c", "protocol.file.allow=always", *words], check=True, capture_output=True, env=os.environ | own)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    top = tmp_path / "repo"
+    put(top, "train.py", "print('hi')\n")
+    put(top, "pkg/__init__.py", "")
+    put(top, ".gitignore", "*.log\n/big/\n")
+    git(top, "init", "-q", "-b", "main")
+    git(top, "add", ".")
+    git(top, "commit", "-qm", "x")
+    return top
+
+
+def names(found: code.Code) -> list[str]:
+    return [file.name for file in found.files]
+
+
+def test_in_a_repository_goes_what_git_has_or_would_add_as_it_lies_there_now(repo: Path) -> None:
+    put(repo, "train.py", "print('edited')\n")
+    put(repo, "new.py")
+    put(repo, "run.log")
+    put(repo, "big/data.bin")
+    put(repo, "__pycache__/a.pyc")
+    put(repo, "env/pyvenv.cfg")
+    put(repo, "env/lib/x.py")
+    (repo / "pkg/__init__.py").unlink()
+
+    found = collect(repo)
+
+    assert names(found) == [".gitignore", "new.py", "train.py"] and found.untracked == ("new.py",)
+    assert "not in git yet, and sent: new.py" in found.remarks()
+    put(repo, "train.py", "print('again')\n")
+    assert collect(repo).sha256 != found.sha256
+    put(repo, "train.py", "print('edited')\n").chmod(0o755)
+    assert collect(repo).sha256 != found.sha256, "what is a program belongs to the hash"
+
+
+def test_trainyardignore_leaves_out_tracked_files_and_has_the_last_word(repo: Path) -> None:
+    put(repo, "paper/a.pdf")
+    put(repo, "docs/keep.md")
+    put(repo, "docs/drop.md")
+    put(repo, "certs/test.pem")
+    git(repo, "add", ".")
+    put(repo, ".trainyardignore", "# not needed\n\npaper/\ndocs/*\n!docs/keep.md\n!certs/test.pem\n")
+
+    assert names(collect(repo)) == [".gitignore", ".trainyardignore", "certs/test.pem", "docs/keep.md", "pkg/__init__.py", "train.py"]
+
+
+@pytest.mark.parametrize(
+    "name", [".env", ".env.local", "deploy.pem", "conf/id_ed25519", ".aws/config", "Pulumi.prod.yaml", "infra.tfstate"]
+)
+def test_a_file_with_the_name_of_a_secret_stays_and_is_named(repo: Path, name: str) -> None:
+    put(repo, name, "A=1\n")
+    git(repo, "add", "-f", name)
+    found = collect(repo)
+    assert name not in names(found) and (name, "its name is that of a secret") in found.left_out
+    assert any(name in line for line in found.remarks())
+
+
+def test_what_only_looks_like_a_secret_by_name_goes_along(repo: Path) -> None:
+    for name in (".env.example", "id_rsa.pub", "tokens.py", "credentials/__init__.py"):
+        put(repo, name)
+    assert {".env.example", "tokens.py", "credentials/__init__.py"} <= set(names(collect(repo)))
+
+
+def test_a_file_in_which_a_secret_stands_stays_with_its_line_unless_a_person_says_otherwise(repo: Path) -> None:
+    put(repo, "fixture.py", f"a = 1\nkey = '{AWS}'\n")
+    found = collect(repo)
+    assert "fixture.py" not in names(found) and ("fixture.py:2", "a key of AWS stands in it") in found.left_out
+    put(repo, ".trainyardignore", "!fixture.py\n")
+    assert "fixture.py" in names(collect(repo))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (KEY, "a private key"),
+        ('{"private_key": "' + KEY.replace("\n", "\\n") + '"}', "a private key"),
+        ("hf_" + "a1B2" * 8 + "xy", "a token of Hugging Face"),
+        ("ghp_" + "a1B2" * 9, "a token of GitHub"),
+        ("rpa_" + "A1B2" * 10, "a key of RunPod"),
+        ("WANDB_API_KEY = '" + "a1b2" * 10 + "'", "a key of Weights & Biases"),
+        ("AKIA" + "IOSFODNN7EXAMPLE", None),
+        ("re.compile('-----BEGIN PRIVATE " + "KEY-----')", None),
+        ("sha = 'a1b2" * 10, None),
+    ],
+)
+def test_the_look_for_secrets(text: str, kind: str | None) -> None:
+    found = secret_in(("first line\n" + text).encode())
+    assert found == (None if kind is None else (kind, 2))
+
+
+def test_names_may_be_odd_and_what_no_pod_can_hold_is_named(repo: Path) -> None:
+    odd = ["a b.py", "é/ü.py", "-x.py", "q'uo\"te.py", "[x]*.py", "back\\slash"]
+    for name in odd:
+        put(repo, name)
+    put(repo, "line\nbreak.py")
+    git(repo, "add", ".")
+    found = collect(repo)
+    assert set(odd) <= set(names(found)) and ("line\\nbreak.py", "its name has a control character") in found.left_out
+
+
+def test_links_inside_stand_for_what_they_lead_to_and_others_are_named(repo: Path, tmp_path: Path) -> None:
+    put(tmp_path, "outside.txt", "secret")
+    put(repo, ".env", "A=1")
+    for link, target in {
+        "alias.py": "train.py", "lib": "pkg", "out.txt": "../outside.txt", "gone": "nowhere", "leak": ".env", "loop": ".", "far": "/etc"
+    }.items():  # fmt: skip
+        (repo / link).symlink_to(target)
+    git(repo, "add", "-A")
+    found = collect(repo)
+    assert names(found) == [".gitignore", "alias.py", "lib/__init__.py", "pkg/__init__.py", "train.py"]
+    why = dict(found.left_out)
+    assert why["out.txt"] == why["far"] == "a link that leads out of the code" and why["gone"] == "a link to nothing"
+    assert why["leak"] == "a link to what does not go along" and why["loop"] == "a link to a folder it lies in"
+
+
+def test_submodules_are_looked_into_and_one_that_is_not_there_is_named(repo: Path, tmp_path: Path) -> None:
+    sub = tmp_path / "sub"
+    put(sub, "inner.py")
+    git(sub, "init", "-q", "-b", "main")
+    git(sub, "add", ".")
+    git(sub, "commit", "-qm", "x")
+    git(repo, "submodule", "--quiet", "add", str(sub), "third/sub")
+    git(repo, "commit", "-qam", "x")
+    assert "third/sub/inner.py" in names(collect(repo))
+    git(tmp_path, "clone", "-q", str(repo), "clone")
+    found = collect(tmp_path / "clone")
+    assert "third/sub" in dict(found.left_out) and "submodule update" in dict(found.left_out)["third/sub"]
+
+
+def test_outside_git_the_folder_is_walked_with_the_same_rules(tmp_path: Path) -> None:
+    top = tmp_path / "plain"
+    for name in (
+        "train.py",
+        "a/b.py",
+        "logs/x.log",
+        ".venv/lib.py",
+        "env/pyvenv.cfg",
+        "env/x.py",
+        "__pycache__/c.pyc",
+        ".ssh/id",
+        "out/u/r/log",
+    ):
+        put(top, name)
+    put(top, ".gitignore", "logs/\n")
+    (top / "empty/inner").mkdir(parents=True)
+    os.mkfifo(top / "pipe")
+    found = collect(top)
+    assert names(found) == [".gitignore", "a/b.py", "train.py"] and found.empty_folders == ("empty/inner",)
+    assert dict(found.left_out) == {".ssh/": "its name is that of a secret", "pipe": "no regular file"} and found.untracked == ()
+
+
+def test_the_copy_is_what_was_looked_at_with_its_modes_and_empty_folders(tmp_path: Path) -> None:
+    put(tmp_path, "c/run.sh").chmod(0o700)
+    put(tmp_path, "c/sub/a.py")
+    (tmp_path / "c/empty").mkdir()
+    found = collect(tmp_path / "c")
+    place(found, tmp_path / "bundle")
+    assert stat.S_IMODE((tmp_path / "bundle/code/run.sh").stat().st_mode) == 0o755 and (tmp_path / "bundle/code/empty").is_dir()
+    put(tmp_path, "c/sub/a.py", "other\n")
+    with pytest.raises(UserError, match=r"sub/a\.py was changed while the run was prepared"):
+        place(found, tmp_path / "again")
+
+
+def test_too_much_is_refused_with_what_is_biggest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, "c/model/weights.bin", "x" * (3 << 20))
+    put(tmp_path, "c/a.py")
+    with pytest.raises(UserError, match=r"3\.0 MiB in 2 files, 2 MiB are the most; the biggest: model/weights\.bin \(3\.0 MiB\)") as caught:
+        collect(tmp_path / "c", limit_mb=2)
+    assert ".trainyardignore" in str(caught.value.hint) and "--data" in str(caught.value.hint)
+    monkeypatch.setattr(codefiles, "MOST_FILES", 1)
+    with pytest.raises(UserError, match=r"more than 1 files; most are in: "):
+        collect(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [("none", "there is no folder"), ("file", "is no folder"), ("empty", "no file of it goes along"), ("/", "is everything you have")],
+)
+def test_a_folder_that_holds_no_code_is_refused(tmp_path: Path, folder: str, message: str) -> None:
+    put(tmp_path, "file")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        collect(tmp_path / folder)
+
+
+def test_what_git_refuses_is_told_in_its_words(tmp_path: Path) -> None:
+    put(tmp_path, "c/a.py")
+    put(tmp_path, "c/.git", "gitdir: /nowhere\n")
+    with pytest.raises(UserError, match="git does not list its files: fatal"):
+        collect(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["python", "train.py", "--lr", "1"], None),
+        (["python", "-u", "pkg/__init__.py"], None),
+        (["python", "-m", "pkg"], None),
+        (["python", "-c", "print(1)", "x.py"], None),
+        (["torchrun", "--nproc", "2", "train.py"], None),
+        (["/opt/x.py"], None),
+        (["bash", "-c", "python none.py"], None),
+        (["anything", "none.py"], None),
+        (["python", "tarin.py"], r"runs tarin\.py, which is not there"),
+        (["./none.sh"], r"runs \./none\.sh, which is not there"),
+        (["python", "run.log.py"], r"runs run\.log\.py, which does not go along"),
+        (["python", "leak.py"], r"leak\.py does not go along with the code: a key of AWS"),
+    ],
+)
+def test_a_command_whose_script_does_not_go_along_is_refused(repo: Path, words: list[str], problem: str | None) -> None:
+    put(repo, ".gitignore", "*.log.py\n")
+    put(repo, "run.log.py")
+    put(repo, "leak.py", AWS)
+    found = collect(repo)
+    if problem is None:
+        return check_command(words, found)
+    with pytest.raises(UserError, match=problem):
+        check_command(words, found)
+
+
+def test_pointers_of_git_lfs_are_told(repo: Path) -> None:
+    put(repo, "w.bin", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    assert any("git lfs pull): w.bin" in line for line in collect(repo).remarks())

@@ -1,0 +1,287 @@
+"""A person's own code on its way to a pod: which files go, what each is, and one hash for all of them.
+
+Nothing is copied before everything is known to be right; what is copied later is compared with what was seen here, so
+that a run is exactly the code that was looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainyard.config import git
+from trainyard.errors import UserError
+from trainyard.pod.uploader import name_problem, printable
+from trainyard.recipes.codefiles import IGNORE_FILE, Listing, in_repository, list_code
+from trainyard.recipes.contract import Recipe
+from trainyard.recipes.secretfiles import secret_in
+from trainyard.recipes.values import Values
+from trainyard.recipes.variables import AUTO
+from trainyard.sizes import human_size
+
+FOLDER, LIST = "code", "code.json"
+"""Where the code lies in a bundle, and what the bundle says of it."""
+LIMIT_MB = 100
+_SHOWN = 8
+_LFS = b"version https://git-lfs.github.com/spec/"
+_SCRIPTS = (".py", ".sh")
+_INTERPRETERS = ("python", "python3", "bash", "sh", "torchrun")
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFile:
+    """One file: its name below the code folder, where it is read, what it is."""
+
+    name: str
+    source: Path
+    size: int
+    sha256: str
+    executable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The code that goes along with a run."""
+
+    root: Path
+    files: tuple[CodeFile, ...]
+    empty_folders: tuple[str, ...] = ()
+    untracked: tuple[str, ...] = ()
+    """Files that go along and are not in git yet."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Name and reason of each file that a person might miss."""
+    pointers: tuple[str, ...] = ()
+    """Files that are only Git LFS's word for their content."""
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the whole tree: names, contents, and what is a program."""
+        lines = [f"{file.sha256} {'x' if file.executable else '-'} {file.name}\n" for file in self.files]
+        return hashlib.sha256("".join([*lines, *(f"folder {name}\n" for name in self.empty_folders)]).encode()).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    def describe(self) -> str:
+        """Return the one line a person reads."""
+        return f"code of {self.root}: {len(self.files)} files, {human_size(self.size)}"
+
+    def remarks(self) -> list[str]:
+        """Return what a person should know beside that line."""
+        told = []
+        if self.left_out:
+            told.append("left out of the code: " + _some([f"{name} ({why})" for name, why in self.left_out]))
+            told.append(f"a line '!NAME' in {IGNORE_FILE} takes a file along all the same")
+        if self.untracked:
+            told.append(f"not in git yet, and sent: {_some(self.untracked)}")
+        if self.pointers:
+            told.append(f"only Git LFS pointers, not their content (git lfs pull): {_some(self.pointers)}")
+        return told
+
+    def summary(self) -> dict[str, Any]:
+        """Return what record and summary keep, ``commit`` being the repository's; the list of files lies in the run's bundle."""
+        commit = git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*", at=self.root) or None
+        return {"folder": str(self.root), "commit": commit, "sha256": self.sha256, "files": len(self.files), "bytes": self.size}
+
+    def has(self, name: str) -> bool:
+        """Tell whether a file or folder of this name goes along."""
+        clean = os.path.normpath(name)
+        return clean == "." or any(file.name == clean or file.name.startswith(clean + "/") for file in self.files)
+
+
+def collect(folder: Path, limit_mb: int = LIMIT_MB) -> Code:
+    """Look at every file of a code folder and return what goes along.
+
+    Raises UserError for a folder that is none, cannot be read, holds nothing, or holds more than ``limit_mb`` MiB.
+    """
+    _need_folder(folder)
+    found = list_code(folder)
+    sources = _sources(folder, found)
+    _check_size(folder, sources, limit_mb)
+    files, pointers = [], []
+    for name, source in sources.items():
+        status, data = _read(source, name)
+        secret = None if name in found.allowed else secret_in(data)
+        if secret is not None:
+            found.left_out[f"{name}:{secret[1]}"] = f"{secret[0]} stands in it"
+            continue
+        if data.startswith(_LFS):
+            pointers.append(name)
+        files.append(CodeFile(name, source, len(data), hashlib.sha256(data).hexdigest(), bool(status.st_mode & stat.S_IXUSR)))
+    if not files:
+        raise UserError(
+            f"code {folder}: no file of it goes along", hint=_some([f"{n} ({why})" for n, why in found.left_out.items()]) or None
+        )
+    taken = {file.name for file in files}
+    return Code(
+        root=folder, files=tuple(files), empty_folders=tuple(sorted(name for name in found.empty_folders if name_problem(name) is None)),
+        untracked=tuple(name for name in found.untracked if name in taken),
+        left_out=tuple(sorted((printable(name), why) for name, why in found.left_out.items())), pointers=tuple(pointers),
+    )  # fmt: skip
+
+
+def of_run(recipe: Recipe, values: Values) -> Code | None:
+    """Return the code that a run's values ask for, None when none goes along.
+
+    Unless a folder is named, a command takes the one along in which it was typed, if git knows it. Raises UserError.
+    """
+    name = next((variable.name for variable in recipe.variables if variable.kind == "folder"), None)
+    value, words = values.get(name) if name else None, values.get("command")
+    if value == AUTO and words:
+        value = str(Path.cwd())
+        if not in_repository(Path(value)):
+            hint = f"Send it all the same: --set {name}=.   Send nothing: --set {name}=none"
+            raise UserError(f"{value} lies in no git repository: whether it is the command's code is for you to say", hint=hint)
+    if value is None or value == AUTO:
+        return None
+    limit = values.get("code_limit_mb")
+    found = collect(Path(str(value)), limit if isinstance(limit, int) else LIMIT_MB)
+    if isinstance(words, list):
+        check_command(words, found)
+    return found
+
+
+def place(code: Code, bundle: Path) -> None:
+    """Copy the code into a bundle and write down what it is; raises UserError for a file that has changed since it was looked at."""
+    top = bundle / FOLDER
+    for name in code.empty_folders:
+        (top / name).mkdir(parents=True, exist_ok=True)
+    for file in code.files:
+        target = top / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(file.source, target)
+        except OSError as error:
+            raise UserError(f"code: {file.source} cannot be copied: {error.strerror or error}") from None
+        with target.open("rb") as copy:
+            if hashlib.file_digest(copy, "sha256").hexdigest() != file.sha256:
+                hint = f"Run it again. Where something writes to it all the time, list it in {IGNORE_FILE}."
+                raise UserError(f"code: {file.name} was changed while the run was prepared", hint=hint)
+        target.chmod(0o755 if file.executable else 0o644)
+    rows = [{"path": file.name, "sha256": file.sha256, "bytes": file.size, "executable": file.executable} for file in code.files]
+    (bundle / LIST).write_text(json.dumps({"sha256": code.sha256, "files": rows}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check_command(words: Sequence[str], code: Code) -> None:
+    """Refuse a command whose script does not go along: it would fail on a pod that is paid for.
+
+    Raises UserError naming what comes nearest. What is no script by its ending, or lies elsewhere, is not judged.
+    """
+    script = _script_of(words)
+    if script is None or script.startswith(("/", "~")) or any(sign in script for sign in "$*?[") or code.has(script):
+        return
+    why = next((why for name, why in code.left_out if name.partition(":")[0] == os.path.normpath(script)), None)
+    if why is not None:
+        raise UserError(
+            f"{script} does not go along with the code: {why}", hint=f"A line '!{script}' in {code.root / IGNORE_FILE} takes it along."
+        )
+    there = (code.root / script).exists()
+    near = [file.name for file in code.files if file.name.rpartition("/")[2] == script.rpartition("/")[2]]
+    hint = f"There is {_some(near)}." if near else f"Is it ignored (.gitignore, {IGNORE_FILE})?" if there else None
+    raise UserError(f"the command runs {script}, which {'does not go along' if there else 'is not there'}: {code.describe()}", hint=hint)
+
+
+def _need_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise UserError(f"code: there is no folder {folder}")
+    if not folder.is_dir():
+        raise UserError(f"code: {folder} is no folder", hint="Name the folder it lies in; what runs is said by the command.")
+    if folder in (Path("/"), Path.home()):
+        raise UserError(f"code: {folder} is everything you have, not one training's code", hint="Name its folder: --set code=FOLDER")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise UserError(f"code: {folder} cannot be read")
+
+
+def _sources(folder: Path, found: Listing) -> dict[str, Path]:
+    """Return name -> file to read; links inside the code stand for what they lead to, what cannot go along is noted."""
+    taken = set(found.names)
+    real_root = os.path.realpath(folder)
+    sources: dict[str, Path] = {}
+    for name in found.names:
+        if problem := name_problem(name):
+            found.left_out[name] = problem
+            continue
+        path = folder / name
+        if path.is_symlink():
+            why = _follow(path, name, real_root, taken, sources)
+        else:
+            why = None if stat.S_ISREG(path.lstat().st_mode) else "no regular file"
+            sources |= {name: path} if why is None else {}
+        if why is not None:
+            found.left_out[name] = why
+    return dict(sorted(sources.items()))
+
+
+def _follow(path: Path, name: str, real_root: str, taken: set[str], sources: dict[str, Path]) -> str | None:
+    """Add what a link leads to under the link's name; return why that cannot be."""
+    real = os.path.realpath(path)
+    if not os.path.exists(real):
+        return "a link to nothing"
+    if real == real_root:
+        return "a link to a folder it lies in"
+    if not real.startswith(real_root + os.sep):
+        return "a link that leads out of the code"
+    inside = os.path.relpath(real, real_root)
+    if os.path.isdir(real):
+        if (name + "/").startswith(inside + "/"):
+            return "a link to a folder it lies in"
+        below = {f"{name}/{one[len(inside) + 1 :]}": Path(real_root, one) for one in taken if one.startswith(inside + "/")}
+        sources |= {at: file for at, file in below.items() if not file.is_symlink() and file.is_file()}
+        return None if below else "a link to what does not go along"
+    if inside not in taken:
+        return "a link to what does not go along"
+    sources[name] = Path(real)
+    return None
+
+
+def _check_size(folder: Path, sources: dict[str, Path], limit_mb: int) -> None:
+    sizes = {name: path.stat().st_size for name, path in sources.items()}
+    total = sum(sizes.values())
+    if total <= limit_mb << 20:
+        return
+    biggest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
+    raise UserError(
+        f"code {folder}: {human_size(total)} in {len(sizes):,} files, {limit_mb} MiB are the most; the biggest: "
+        + ", ".join(f"{name} ({human_size(size)})" for name, size in biggest),
+        hint=f"List what the training does not need in {folder / IGNORE_FILE}, give data with --data, or raise --set code_limit_mb=...",
+    )
+
+
+def _read(path: Path, name: str) -> tuple[os.stat_result, bytes]:
+    try:
+        with path.open("rb") as file:
+            return os.fstat(file.fileno()), file.read()
+    except OSError as error:
+        hint = f"Let it be read, or list it in {IGNORE_FILE}."
+        raise UserError(f"code: {name} cannot be read: {error.strerror or error}", hint=hint) from None
+
+
+def _script_of(words: Sequence[str]) -> str | None:
+    """Return the script that a command runs: its first word, or what an interpreter is given first."""
+    if not words:
+        return None
+    first = words[0]
+    if first.startswith(("./", "../")) or ("/" in first and first.endswith(_SCRIPTS)):
+        return first
+    if first.rpartition("/")[2] not in _INTERPRETERS:
+        return None
+    for word in words[1:]:
+        if word in ("-m", "-c", "--module", "-"):
+            return None
+        if word.endswith(_SCRIPTS) and not word.startswith("-"):
+            return word
+    return None
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

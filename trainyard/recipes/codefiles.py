@@ -1,0 +1,185 @@
+"""Which files of a folder are a person's code: what git has or would add, less what .trainyardignore names.
+
+In a git repository: tracked files as they lie there now, and files that git does not know yet and does not ignore.
+Outside of one: every file that the folder's own .gitignore does not name. Rubbish (caches, environments) is never taken
+unless git tracks it; .trainyardignore has the last word, in the syntax of a .gitignore: ``!name`` takes a file along.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from trainyard.errors import UserError
+from trainyard.recipes import secretfiles
+from trainyard.textfile import read_text
+
+IGNORE_FILE = ".trainyardignore"
+MOST_FILES = 50_000
+_RUBBISH = (
+    "__pycache__/", "*.pyc", ".venv/", "venv/", "node_modules/", ".ipynb_checkpoints/", ".mypy_cache/", ".ruff_cache/", ".pytest_cache/",
+    ".tox/", ".nox/", ".hg/", ".svn/", ".DS_Store", "*.egg-info/", "*.swp", "/.trainyard/", "/out/",
+)  # fmt: skip
+_SUBMODULE = "160000"
+
+
+@dataclass(slots=True)
+class Listing:
+    """The names of a folder's code, with '/', and what does not go along."""
+
+    names: list[str] = field(default_factory=list)
+    untracked: list[str] = field(default_factory=list)
+    """Those among the names that git does not track yet."""
+    empty_folders: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Name -> why. What is merely ignored is not named."""
+    allowed: frozenset[str] = frozenset()
+    """Names that a ``!`` line of .trainyardignore takes along whatever they hold."""
+    in_git: bool = False
+
+
+class _Rules:
+    """The patterns, later ones winning: ``ours``, then those of .trainyardignore."""
+
+    def __init__(self, folder: Path, *, rubbish: bool, gitignore: bool) -> None:
+        ours = [*(_RUBBISH if rubbish else ()), *(_lines(folder / ".gitignore") if gitignore else ())]
+        own = _lines(folder / IGNORE_FILE)
+        self._first_secret, self._first_own = len(ours), len(ours) + len(secretfiles.NAMES)
+        try:
+            self._spec = GitIgnoreSpec.from_lines([*ours, *secretfiles.NAMES, *own])
+        except ValueError as error:
+            raise UserError(f"{folder / IGNORE_FILE}: {error}") from None
+
+    def judge(self, name: str) -> str:
+        """Return 'take', 'allowed' (by a line of the person's own), 'ignored' or 'secret'."""
+        result = self._spec.check_file(name)
+        if not result.include:
+            return "allowed" if result.include is False and (result.index or 0) >= self._first_own else "take"
+        index = result.index or 0
+        return "secret" if self._first_secret <= index < self._first_own else "ignored"
+
+
+def list_code(folder: Path) -> Listing:
+    """Return the names of a folder's code, sorted; raises UserError where git refuses to answer, or for far too many files."""
+    found = Listing()
+    tracked, untracked = _Rules(folder, rubbish=False, gitignore=False), _Rules(folder, rubbish=True, gitignore=False)
+    if in_repository(folder):
+        found.in_git = True
+        known, unknown = _of_repository(folder, "", found)
+        unknown = _without_environments(unknown)
+    else:
+        known, unknown = [], list(_walk(folder, _Rules(folder, rubbish=True, gitignore=True), found))
+    allowed: set[str] = set()
+    for rules, names in ((tracked, known), (untracked, unknown)):
+        for name in names:
+            word = rules.judge(name)
+            if word == "secret":
+                found.left_out[name] = "its name is that of a secret"
+            elif word != "ignored":
+                found.names.append(name)
+                allowed |= {name} if word == "allowed" else set()
+    if len(found.names) > MOST_FILES:
+        raise too_many(folder, found.names)
+    found.names, found.allowed = sorted(set(found.names)), frozenset(allowed)
+    found.untracked = sorted(set(unknown) & set(found.names)) if found.in_git else []
+    return found
+
+
+def too_many(folder: Path, names: Iterable[str]) -> UserError:
+    """Return the error for a folder that is no code."""
+    counts: dict[str, int] = {}
+    for name in names:
+        top = name.partition("/")[0]
+        counts[top] = counts.get(top, 0) + 1
+    most = ", ".join(f"{name} ({count:,})" for name, count in sorted(counts.items(), key=lambda item: -item[1])[:5])
+    return UserError(
+        f"code {folder}: has more than {MOST_FILES:,} files; most are in: {most}",
+        hint=f"List what the training does not need in {folder / IGNORE_FILE}, or name a smaller folder: --set code=FOLDER",
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in read_text(path).splitlines() if line.strip()]  # pathspec does not count empty ones
+    except FileNotFoundError:
+        return []
+
+
+def in_repository(folder: Path) -> bool:
+    """Tell whether a folder lies in a git repository."""
+    return any((above / ".git").exists() for above in (folder, *folder.parents))
+
+
+def _of_repository(folder: Path, below: str, found: Listing) -> tuple[list[str], list[str]]:
+    """Return the names that git tracks and those that it neither tracks nor ignores; submodules are looked into."""
+    known: list[str] = []
+    unknown: list[str] = []
+    inner: list[tuple[str, bool]] = []
+    for line in _git(folder, "ls-files", "-z", "--cached", "--stage", "--", "."):
+        facts, _, name = line.partition("\t")
+        if facts.startswith(_SUBMODULE):
+            inner.append((name, True))
+        elif os.path.lexists(folder / name):  # one that was deleted and not committed is no part of the code
+            known.append(below + name)
+    for name in _git(folder, "ls-files", "-z", "--others", "--exclude-standard", "--", "."):
+        if name.endswith("/"):
+            inner.append((name.rstrip("/"), False))
+        else:
+            unknown.append(below + name)
+    for name, is_submodule in inner:
+        if not (folder / name / ".git").exists():
+            found.left_out[below + name] = "a submodule that is not checked out (git submodule update --init)"
+            continue
+        more_known, more_unknown = _of_repository(folder / name, f"{below}{name}/", found)
+        known += more_known if is_submodule else []
+        unknown += more_unknown if is_submodule else more_known + more_unknown
+    return known, unknown
+
+
+def _git(folder: Path, *words: str) -> list[str]:
+    env = {name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")}
+    try:
+        done = subprocess.run(["git", "-C", folder, *words], capture_output=True, env=env, check=False)
+    except OSError as error:
+        raise UserError(f"code {folder}: is a git repository, and git does not start: {error.strerror}", hint="Install git.") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
+        raise UserError(f"code {folder}: git does not list its files: {said[0]}", hint="\n".join(said[1:]).strip() or None)
+    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+
+
+def _without_environments(names: list[str]) -> list[str]:
+    """Return the names without those of Python environments that nobody has told git to ignore."""
+    homes = tuple(name.removesuffix("pyvenv.cfg") for name in names if name.endswith("/pyvenv.cfg"))
+    return [name for name in names if not name.startswith(homes)] if homes else names
+
+
+def _walk(folder: Path, rules: _Rules, found: Listing) -> Iterator[str]:
+    count = 0
+    seen: list[str] = []
+    for top, folders, files in os.walk(folder):
+        below = "" if top == str(folder) else os.path.relpath(top, folder) + "/"
+        links = [name for name in folders if os.path.islink(os.path.join(top, name))]
+        folders[:] = sorted(name for name in folders if name not in links and _enter(top, below, name, rules, found))
+        taken = [below + name for name in (*files, *links) if rules.judge(below + name) != "ignored"]
+        if below and not (folders or taken):
+            found.empty_folders.append(below.rstrip("/"))
+        count += len(taken)
+        seen += taken
+        if count > MOST_FILES:
+            raise too_many(folder, seen)
+        yield from taken
+
+
+def _enter(top: str, below: str, name: str, rules: _Rules, found: Listing) -> bool:
+    if name == ".git" or os.path.isfile(os.path.join(top, name, "pyvenv.cfg")):
+        return False
+    word = rules.judge(f"{below}{name}/")
+    if word == "secret":
+        found.left_out[f"{below}{name}/"] = "its name is that of a secret"
+    return word in ("take", "allowed")
