@@ -238,7 +238,7 @@ def test_the_lock_follows_the_device_and_the_machine() -> None:
 
 def test_the_recipe_command_needs_a_script_and_expects_what_it_is_told() -> None:
     command = load_recipe(ROOT, "command")
-    with pytest.raises(UserError, match="needs script"):
+    with pytest.raises(UserError, match="has nothing to run"):
         resolve(command)
     values = resolve(command, sets=[f"script={COUNT}", "expect=report.md,model/*", "disk_gb=3"])
     assert artefacts_of(command, values) == ["report.md", "model/*"]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from trainyard.config import places
-from trainyard.pod.uploader import compile_pattern
+from trainyard.pod.uploader import compile_outputs, is_output
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.declared import declaration, read_declared
-from trainyard.recipes.values import artefacts_of, resolve
+from trainyard.recipes.values import artefacts_of, patterns_of, resolve
 from trainyard.remote.jobs import OUT_OF_MEMORY
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import finish
@@ -55,7 +55,9 @@ def test_what_is_advised_when_an_expected_file_is_missing_names_what_is_kept_and
     asked = [artefacts_of(command, resolve(command, sets=[f"script={__file__}", text])) for text in sets]
 
     assert asked == [["model/PATTERN"], []]
-    assert any(compile_pattern(one.pattern, False).match(asked[0][0]) for one in command.outputs)
+    values = resolve(command, sets=[f"script={__file__}"])
+    outputs = [pattern for one in command.outputs for pattern in patterns_of(one, command, values)]
+    assert is_output(asked[0][0], compile_outputs(outputs)) and not is_output("checkpoints/a", compile_outputs(outputs))
 
 
 @pytest.mark.parametrize(
