@@ -16,7 +16,8 @@ from pathlib import Path
 
 from trainyard.config import PROJECT, stack_document
 from trainyard.errors import Location, UserError
-from trainyard.yamlfile import Map, Node, Seq, reject_unknown, suggest
+from trainyard.nearest import suggest
+from trainyard.yamlfile import Map, Node, Seq, reject_unknown
 
 CLOUDS = ("local", "runpod")
 STORES = ("local", "runpod", "aws", "r2", "s3")

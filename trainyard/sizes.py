@@ -1,13 +1,13 @@
-"""Numbers of bytes as people read them."""
+"""Amounts of bytes as people read them: powers of 1000, as clouds and disks are sold."""
 
 from __future__ import annotations
 
 
-def human_size(count: int) -> str:
-    """Return a number of bytes with its unit: 512 B, 1.5 MiB."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
+def human_size(count: float) -> str:
+    """Return a number of bytes with its unit, as ``33.0 kB``."""
+    size, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 999.95 or unit == "TB":
             break
-        size /= 1024
+        size /= 1000
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -7,7 +7,6 @@ are those of the YAML 1.2 core schema, all else stays text, and a repeated key i
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from trainyard.errors import Location, UserError
+from trainyard.nearest import suggest
 from trainyard.textfile import read_text
 
 Scalar = str | int | float | bool | None
@@ -190,12 +190,6 @@ def reject_unknown(given: Map, known: Iterable[str], what: str) -> None:
     for key in given:
         if key not in names:
             raise UserError(f"unknown {what} '{key}'{suggest(key, names)}", where=given.where(key))
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the nearest known word, or an empty text."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def dump(value: Mapping[str, object] | list[object]) -> str:

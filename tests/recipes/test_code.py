@@ -201,9 +201,9 @@ def test_the_copy_is_what_was_looked_at_with_its_modes_and_empty_folders(tmp_pat
 
 
 def test_too_much_is_refused_with_what_is_biggest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(tmp_path, "c/model/weights.bin", "x" * (3 << 20))
+    put(tmp_path, "c/model/weights.bin", "x" * 3_000_000)
     put(tmp_path, "c/a.py")
-    with pytest.raises(UserError, match=r"3\.0 MiB in 2 files, 2 MiB are the most; the biggest: model/weights\.bin \(3\.0 MiB\)") as caught:
+    with pytest.raises(UserError, match=r"3\.0 MB in 2 files, 2 MB are the most; the biggest: model/weights\.bin \(3\.0 MB\)") as caught:
         collect(tmp_path / "c", limit_mb=2)
     assert ".trainyardignore" in str(caught.value.hint) and "--data" in str(caught.value.hint)
     monkeypatch.setattr(codefiles, "MOST_FILES", 1)

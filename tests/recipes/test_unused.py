@@ -73,7 +73,7 @@ def test_an_environment_that_nobody_needs_is_removed_with_its_size(places: Place
     (gone,) = unused.clean(places)
     assert gone.path == path and not path.exists()
     assert 1_000_000 <= gone.size < 1_100_000
-    assert list(unused.lines([gone], [gone])) == [f"removed: {path.name} (of packed/cpu.lock, 0.0 GB)"]
+    assert list(unused.lines([gone], [gone])) == [f"removed: {path.name} (of packed/cpu.lock, 1.0 MB)"]
     assert unused.survey(places) == []
 
 
@@ -86,7 +86,7 @@ def test_what_lies_in_uvs_cache_too_is_said_not_to_be_free(places: Places, tmp_p
     os.link(path / "lib" / "big.so", tmp_path / "cached.so")
     gone = unused.clean(places)
     assert 200_000_000 <= gone[0].linked < gone[0].size < 201_000_000
-    assert "0.2 GB lie in uv's cache too" in list(unused.lines(gone, gone))[-1]
+    assert "200.0 MB lie in uv's cache too" in list(unused.lines(gone, gone))[-1]
 
 
 def test_what_a_lock_of_this_checkout_names_stays_until_the_lock_changes(places: Places, root: Path) -> None:

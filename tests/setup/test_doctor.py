@@ -242,7 +242,7 @@ def test_python_environments_that_nobody_needs_are_named_with_the_command_that_r
 
     found = by_name(checks(places, env), "venvs")
 
-    assert (found.status, found.text) == ("warn", f"1 in {old.parent}, 0.1 GB; 1 of them (0.1 GB) nobody needs")
+    assert (found.status, found.text) == ("warn", f"1 in {old.parent}, 60.0 MB; 1 of them (60.0 MB) nobody needs")
     assert found.remedy and "invoke venvs.clean" in found.remedy
 
 

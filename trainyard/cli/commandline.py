@@ -166,7 +166,7 @@ def help_first(argv: Sequence[str]) -> list[str]:
 
 def usage_problem(words: Sequence[str], collection: Any, said: str) -> str:
     """Return what is wrong with a command line, and what comes nearest; ``said`` is for what we cannot tell better."""
-    from trainyard.yamlfile import suggest
+    from trainyard.nearest import suggest
 
     verbs = dict.fromkeys(collection.task_names) if collection is not None else {}
     ours = list(words[: words.index("--")] if "--" in words else words)

@@ -20,6 +20,7 @@ from trainyard.recipes import unused
 from trainyard.recipes.venvs import envs
 from trainyard.setup import pulumicli, s3server
 from trainyard.shipped import checkout
+from trainyard.sizes import human_size
 from trainyard.stacks import installed
 from trainyard.storage import local as store
 from trainyard.storage.ports import port_is_free, port_owner
@@ -172,9 +173,9 @@ def venvs(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
     """The Python environments of local pods, some 5 GB each, and which of them nobody needs."""
     found = unused.survey(places)
     spare = [each for each in found if each.keep is None]
-    text = f"{len(found)} in {envs(places)}, {sum(each.size for each in found) / 1e9:.1f} GB"
+    text = f"{len(found)} in {envs(places)}, {human_size(sum(each.size for each in found))}"
     if spare:
-        text += f"; {len(spare)} of them ({sum(each.size for each in spare) / 1e9:.1f} GB) nobody needs"
+        text += f"; {len(spare)} of them ({human_size(sum(each.size for each in spare))}) nobody needs"
     yield Finding("venvs", "warn" if spare else "ok", text, "invoke venvs.clean removes what no lock here and no pod needs.")
 
 

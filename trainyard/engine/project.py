@@ -13,7 +13,8 @@ from trainyard.engine.kinds import EngineSecret
 from trainyard.engine.secrets import Crypter
 from trainyard.engine.values import whole
 from trainyard.errors import EngineError, RefusedError, UserError
-from trainyard.yamlfile import Map, load_map, suggest
+from trainyard.nearest import suggest
+from trainyard.yamlfile import Map, load_map
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trainyard.errors import UserError
-from trainyard.yamlfile import Map, suggest
+from trainyard.nearest import suggest
+from trainyard.yamlfile import Map
 
 PLAY = ("name", "hosts", "vars", "vars_files", "tasks", "handlers", "environment", "tags", "gather_facts")
 INHERITED = ("when", "tags", "environment", "vars", "ignore_errors", "timeout", "no_log", "delegate_to")

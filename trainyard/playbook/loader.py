@@ -9,12 +9,13 @@ from pathlib import Path
 
 from trainyard import yamlfile
 from trainyard.errors import Location, UserError
+from trainyard.nearest import suggest
 from trainyard.playbook import keywords
 from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.model import Block, Node, Play, Playbook, Task, tasks_of
 from trainyard.playbook.schema import compile_args
 from trainyard.playbook.values import Condition, Literal, Value, boolean, compile_condition, compile_value
-from trainyard.yamlfile import Map, Seq, suggest
+from trainyard.yamlfile import Map, Seq
 
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 

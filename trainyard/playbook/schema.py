@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal as OneOf
 
 from trainyard.errors import Location, UserError
+from trainyard.nearest import suggest
 from trainyard.playbook.values import Condition, ListOf, Literal, MapOf, Value, Variables, boolean, compile_condition, compile_value
-from trainyard.yamlfile import Map, Node, suggest
+from trainyard.yamlfile import Map, Node
 
 Kind = OneOf["text", "name", "bool", "int", "number", "mode", "list", "map", "any", "condition", "sha256", "path"]
 _MODE = re.compile(r"^0?[0-7]{3,4}$")

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from trainyard.errors import UserError
+from trainyard.nearest import suggest
 from trainyard.playbook.model import Block, Node, Play, Playbook, Task, tasks_of
 from trainyard.playbook.values import Condition, Value, guarded_names, names_in
-from trainyard.yamlfile import suggest
 
 BUILT_IN = frozenset({"inventory_hostname", "check_mode", "result", "failed_task", "failed_result", "item"})
 

@@ -13,6 +13,7 @@ from trainyard.provider.call import Call
 from trainyard.provider.handler import Kind, ReadResult, ResourceDiff, ResourceHandler
 from trainyard.provider.model import prop
 from trainyard.provider.values import Properties, UnknownValue
+from trainyard.sizes import human_size
 
 if TYPE_CHECKING:
     from trainyard.storage.client import StoreSettings
@@ -108,7 +109,7 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
         from trainyard.storage.bucket import size
 
         found = size(settings)
-        call.world.info(f"bucket {settings.bucket} stays, with {found.objects} objects ({_human(found.bytes)}); up adopts it again")
+        call.world.info(f"bucket {settings.bucket} stays, with {found.objects} objects ({human_size(found.bytes)}); up adopts it again")
     except TrainyardError as error:
         call.world.info(f"bucket {id} stays; its size is not known now ({error.message})")
 
@@ -154,15 +155,6 @@ def _outputs(settings: StoreSettings, *, adopted: bool) -> Properties:
         "region": settings.region,
         "adopted": adopted,
     }
-
-
-def _human(size: int) -> str:
-    value, unit = float(size), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
 BUCKET = ResourceHandler(

@@ -7,7 +7,6 @@ change of it counts at all; schema, Check and Diff read the same fields.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
+from trainyard.nearest import suggest
 from trainyard.provider.values import UNKNOWN, Properties, Tree, UnknownValue, unseal
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def properties(shape: type[DataclassInstance]) -> tuple[Property, ...]:
 def problems(shape: type[DataclassInstance], given: Mapping[str, Tree]) -> list[CheckFailure]:
     """Return what is wrong with some inputs: unknown names, missing ones, wrong types. Unknown values pass."""
     known = {item.name: item for item in properties(shape)}
-    found = [CheckFailure(key, f"unknown property '{key}'{_suggest(key, known)}") for key in given if key not in known]
+    found = [CheckFailure(key, f"unknown property '{key}'{suggest(key, known)}") for key in given if key not in known]
     for item in known.values():
         value = unseal(given.get(item.name))
         if value is None:
@@ -96,11 +96,6 @@ def parse(shape: type[T], given: Mapping[str, Tree]) -> T:
     if unknown:
         raise ValueError(f"not known yet: {', '.join(unknown)}")
     return shape(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-
-
-def _suggest(word: str, known: typing.Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def _property(field: dataclasses.Field[object], hint: object) -> Property:

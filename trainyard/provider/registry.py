@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainyard.errors import UserError
+from trainyard.nearest import suggest
 from trainyard.provider.bucket import BUCKET
 from trainyard.provider.endpoint import ENDPOINT
 from trainyard.provider.handler import ResourceHandler
@@ -10,7 +11,6 @@ from trainyard.provider.lease import LEASE
 from trainyard.provider.lifecycle import BUCKET_LIFECYCLE
 from trainyard.provider.pod import POD
 from trainyard.provider.sshkey import SSH_KEY
-from trainyard.yamlfile import suggest
 
 HANDLERS: tuple[ResourceHandler, ...] = (LEASE, POD, ENDPOINT, BUCKET, BUCKET_LIFECYCLE, SSH_KEY)
 

@@ -101,7 +101,7 @@ class Code:
 def collect(folder: Path, limit_mb: int = LIMIT_MB) -> Code:
     """Look at every file of a code folder and return what goes along.
 
-    Raises UserError for a folder that is none, cannot be read, holds nothing, or holds more than ``limit_mb`` MiB.
+    Raises UserError for a folder that is none, cannot be read, holds nothing, or holds more than ``limit_mb`` MB.
     """
     _need_folder(folder)
     found = list_code(folder)
@@ -246,11 +246,11 @@ def _follow(path: Path, name: str, real_root: str, taken: set[str], sources: dic
 def _check_size(folder: Path, sources: dict[str, Path], limit_mb: int) -> None:
     sizes = {name: path.stat().st_size for name, path in sources.items()}
     total = sum(sizes.values())
-    if total <= limit_mb << 20:
+    if total <= limit_mb * 1_000_000:
         return
     biggest = sorted(sizes.items(), key=lambda item: -item[1])[:5]
     raise UserError(
-        f"code {folder}: {human_size(total)} in {len(sizes):,} files, {limit_mb} MiB are the most; the biggest: "
+        f"code {folder}: {human_size(total)} in {len(sizes):,} files, {limit_mb} MB are the most; the biggest: "
         + ", ".join(f"{name} ({human_size(size)})" for name, size in biggest),
         hint=f"List what the training does not need in {folder / IGNORE_FILE}, give data with --data, or raise --set code_limit_mb=...",
     )

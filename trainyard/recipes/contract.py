@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Literal, cast
 
 from trainyard.errors import Location, UserError
+from trainyard.nearest import suggest
 from trainyard.recipes.fields import Fields
 from trainyard.recipes.variables import KINDS, Kind, Value, Variable, convert
 from trainyard.shipped import layers
-from trainyard.yamlfile import Map, Node, load_map, suggest
+from trainyard.yamlfile import Map, Node, load_map
 
 TEMPLATES = "templates"
 Lazy = Value | list[str]

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from trainyard.errors import Location, UserError
+from trainyard.nearest import suggest
 from trainyard.recipes.variables import shown
-from trainyard.yamlfile import Map, Node, Scalar, suggest
+from trainyard.yamlfile import Map, Node, Scalar
 
 
 class Fields:

@@ -18,6 +18,7 @@ from trainyard.config import Places
 from trainyard.filelock import acquire_now, closing
 from trainyard.recipes.contract import load_recipe, recipe_names
 from trainyard.recipes.venvs import STAMP, envs, guard_of, key_of
+from trainyard.sizes import human_size
 
 FRESH = 3600.0
 """Seconds after its last use that an environment is kept: runs of other checkouts are not known here."""
@@ -59,10 +60,10 @@ def lines(found: Sequence[UnusedVenv], gone: Sequence[UnusedVenv]) -> Iterator[s
     removed = {each.path for each in gone}
     for each in found:
         told = "removed" if each.path in removed else each.keep or "nobody needs it"
-        yield f"{told}: {each.path.name} (of {each.origin}, {each.size / 1e9:.1f} GB)"
+        yield f"{told}: {each.path.name} (of {each.origin}, {human_size(each.size)})"
     linked = sum(each.linked for each in gone)
     if linked > 1e8:
-        yield f"{linked / 1e9:.1f} GB lie in uv's cache too; 'uv cache clean' empties that, and all projects download again"
+        yield f"{human_size(linked)} lie in uv's cache too; 'uv cache clean' empties that, and all projects download again"
 
 
 def _remove(path: Path) -> bool:

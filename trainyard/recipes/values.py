@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.errors import Location, UserError
+from trainyard.nearest import suggest
 from trainyard.recipes import basemodel, configfile
 from trainyard.recipes.basemodel import is_path
 from trainyard.recipes.contract import Lazy, OutputPattern, Recipe
 from trainyard.recipes.expressions import evaluate, fill
 from trainyard.recipes.variables import AUTO, FILES, Kind, Value, Variable, convert, convert_text, shown
 from trainyard.textfile import expanded
-from trainyard.yamlfile import Map, Node, suggest
+from trainyard.yamlfile import Map, Node
 
 Values = dict[str, Value]
 NEEDS = "needs."

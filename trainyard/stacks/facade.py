@@ -15,6 +15,7 @@ from trainyard.config import PROJECT, Places, settings_file
 from trainyard.engine import locks
 from trainyard.engine.secrets import Crypter
 from trainyard.errors import EngineError, TrainyardError, UserError
+from trainyard.nearest import suggest
 from trainyard.problems import Problem
 from trainyard.stacks import builtin, cli, installed
 from trainyard.stacks.model import EngineName, Event, OnEvent, Operation, OperationOutcome, Stack
@@ -22,7 +23,7 @@ from trainyard.stacks.passphrase import passphrase
 from trainyard.stacks.settings import ensure_stack, salt_of
 from trainyard.stacks.state import backend, state_of
 from trainyard.storage.rules import declared_rules
-from trainyard.yamlfile import Map, load_map, suggest
+from trainyard.yamlfile import Map, load_map
 
 LOCK_TRIES = 60
 LOCK_PAUSE = 2.0
