@@ -28,7 +28,7 @@ from rich.text import Text
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "assets" / "train.svg"
 WIDTH = 96
-COMMAND = ("train", "--stack", "local", "--name", "demo")
+COMMAND = ("train", "--stack", "local")
 ANSWER = 0.4
 """Seconds before the first line at which the command itself is shown."""
 MOVES = 12
@@ -87,19 +87,21 @@ def rows(chunks: Sequence[tuple[float, str]]) -> list[Row]:
             if number:
                 screen.append(Row())
             line, states = _LINE.sub("", piece.rsplit("\r", 1)[-1]), screen[-1].states
-            if piece.startswith("\r") or not states:
+            if line and (piece.startswith("\r") or not states):
                 states.append((at, line))
-            else:
+            elif line:
                 states[-1] = (states[-1][0], states[-1][1] + line)
-    return [_tidied(row) for row in screen if any(line for _, line in row.states)]
+    return [_tidied(row) for row in screen if row.states]
 
 
 def _tidied(row: Row) -> Row:
-    home = str(Path.home())
-    states = [(at, line.replace(home, "~")) for at, line in row.states if line]
-    states = [state for before, state in zip([None, *states], states, strict=False) if before is None or _words(before) != _words(state)]
-    step = max(1, len(states) // MOVES)
-    return Row([*states[:-1:step], states[-1]])
+    """Return a line with its home called ~, and not more states than can be seen; one whose bar alone has moved is none."""
+    home, states = str(Path.home()), [row.states[0]]
+    for at, line in row.states:
+        same = _words(states[-1]) == _words((at, line))
+        states = [*states[:-1], (states[-1][0], line)] if same else [*states, (at, line)]
+    states = [(at, line.replace(home, "~")) for at, line in states]
+    return Row([*states[: -1 : max(1, len(states) // MOVES)], states[-1]])
 
 
 def _words(state: tuple[float, str]) -> str:

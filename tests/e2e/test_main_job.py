@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+from tests import recording
 from tests.e2e.yard import COUNT, kill_tree
 from trainyard.rehearsal.runpod import read_ledger
 from trainyard.runs.records.record import RunFolder
@@ -20,6 +21,8 @@ def test_a_run_goes_all_the_way_leaves_nothing_behind_and_its_log_and_result_are
 
     assert "S3 Location: s3://" in done.out and "models/tester/a/1/model/" in done.out
     assert "invoke download tester/a" in done.out and "aws s3 sync" in done.out
+    # The picture in the README shows the stages of today; where this fails: invoke docs --record (its bar needs a terminal).
+    assert recording.stages(recording.lines()) - {"train"} <= recording.stages(done.out.splitlines())
     assert yard.pods() == []
     summary = json.loads((yard.home / "runs" / "tester" / "a" / "1" / "run-summary.json").read_text())
     assert summary["success"] and summary["training_success"] and summary["exit_code"] == 0

@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 
-def test_a_stack_moves_to_a_team_s_bucket_by_the_readme_s_commands_and_trains_there(yard):
+def test_a_stack_moves_to_a_team_s_bucket_by_the_shown_commands_and_trains_there(yard):
     yard.invoke("up", "--stack", "local", "-y").expect()
     settings = (yard.root / "Pulumi.local.yaml").read_bytes()
     exported = shlex.split(yard.invoke("env").expect().out.replace("export ", ""))
