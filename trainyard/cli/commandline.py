@@ -120,7 +120,7 @@ def _program(name: str) -> Any:
 
         def parse_core(self, argv: Any) -> None:
             with self._usage():
-                super().parse_core(help_first(argv))
+                super().parse_core(folder_named(help_first(argv)))
             if self.namespace is None and not self.args["search-root"].value:
                 self.args["search-root"].value = str(find_root())
 
@@ -162,6 +162,16 @@ def help_first(argv: Sequence[str]) -> list[str]:
     if verb is None or not ({"--help"} & set(ours) or ours[-1:] == ["-h"]) or ours[0] in ("--help", "-h"):
         return list(argv)
     return [name, *ours[: ours.index(verb)], "--help", verb]
+
+
+def folder_named(argv: Sequence[str]) -> list[str]:
+    """Return ``init DIR`` as ``init --dir DIR``: Invoke knows no word that may be left out."""
+    words = list(argv)
+    if words[1:2] != ["init"]:
+        return words
+    valued = ("--cloud", "-c", "--ci", "-i", "--dir", "-d")
+    at = next((at for at in range(2, len(words)) if not words[at].startswith("-") and words[at - 1] not in valued), None)
+    return words if at is None else [*words[:2], "--dir", words[at], *words[2:at], *words[at + 1 :]]
 
 
 def usage_problem(words: Sequence[str], collection: Any, said: str) -> str:

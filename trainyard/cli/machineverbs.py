@@ -8,8 +8,9 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.tasks import task
 
-from trainyard.cli.common import context, explained, required, show_json, verb
+from trainyard.cli.common import context, explained, required, show_json, verb, words_behind
 from trainyard.config import find_root
+from trainyard.shipped import find
 from trainyard.spoken import spoken
 
 
@@ -23,6 +24,16 @@ def doctor(c: Context, stack: str | None = None) -> int:
     found = checks(work.places, work.env, stack)
     print(spoken("\n".join(lines(found))))
     return 2 if any(check.status == "fail" for check in found) else 0
+
+
+@task(positional=["playbook"], help=explained(playbook="its file; one of playbooks/ may be named without the folder"))
+@verb
+def play(c: Context, playbook: str) -> int:
+    """Run a playbook, here unless its options say where (they stand behind --; invoke play FILE -- --help shows them)."""
+    from trainyard.playbook.__main__ import main
+
+    file = Path(playbook) if Path(playbook).exists() else find(find_root(), f"playbooks/{playbook}")
+    return main([str(file if file.exists() else playbook), *words_behind()])
 
 
 @task

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from trainyard.cli import machineverbs, runverbs, stackverbs
+from trainyard.cli import machineverbs, repoverbs, runverbs, stackverbs
 
 _ALONE = (
     runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.runs,
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
     stackverbs.end, stackverbs.reap, stackverbs.audit,
-    machineverbs.doctor, machineverbs.setup,
+    repoverbs.init, repoverbs.upgrade, machineverbs.doctor, machineverbs.setup, machineverbs.play,
 )  # fmt: skip
 _GROUPS = {
     "store": {"start": machineverbs.store_start, "stop": machineverbs.store_stop, "status": machineverbs.store_status},

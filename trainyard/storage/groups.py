@@ -19,6 +19,8 @@ _NAMED = (
     (R2, ("R2_BUCKET_NAME",)),
     (AWS, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_BUCKET")),
 )
+STORES_BY_KEYS = ((*RUNPOD, "RUNPOD_S3_BUCKET"), (*R2, "R2_BUCKET_NAME"), (*AWS, "AWS_REGION", "AWS_BUCKET"))
+"""What each store is told by, as a person fills it in."""
 _PLACES = ("ENDPOINT", "ENDPOINT_URL", "ENDPOINT_URL_S3", "BUCKET", "BUCKET_NAME", "REGION")
 """How the names end of variables that say where a store is, and hold no secret."""
 

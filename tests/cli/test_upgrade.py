@@ -1,0 +1,117 @@
+"""`trainyard upgrade` shows what a newer version would write, and replaces only what nobody has changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainyard import __version__
+from trainyard.cli import init, scaffold, upgrade
+from trainyard.cli.scaffold import Choices
+from trainyard.errors import UserError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    init.write(init.plan(tmp_path, Choices(("runpod",))))
+    return tmp_path
+
+
+@pytest.fixture
+def newer(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository, and a version of Trainyard that writes three files otherwise and one more."""
+    old = scaffold.texts
+
+    def texts(chosen: Choices) -> dict[str, str]:
+        found = old(chosen)
+        for path in ("tasks.py", "runs/example.yaml", "playbooks/hello.yml"):
+            found[path] += "# newer\n"
+        return {"more/file.txt": "more\n", **found}
+
+    monkeypatch.setattr(scaffold, "texts", texts)
+    monkeypatch.setattr(upgrade, "__version__", "9.9.9")
+    return root
+
+
+def test_the_same_version_has_nothing_to_change(root: Path) -> None:
+    found = upgrade.compare(root)
+
+    assert list(upgrade.diff(found)) == []
+    assert list(upgrade.said(found, None)) == [f"nothing to change (init wrote {__version__}, this is {__version__})"]
+
+
+def test_what_is_new_is_shown_and_written_where_nobody_has_changed_it(newer: Path) -> None:
+    (newer / "runs/example.yaml").write_text("steps: 7\n")
+    (newer / "playbooks/hello.yml").unlink()
+
+    found = upgrade.compare(newer)
+    shown = "\n".join(upgrade.diff(found))
+    assert "--- a/tasks.py\n+++ b/tasks.py\n" in shown and "+# newer" in shown and "--- /dev/null\n+++ b/more/file.txt\n" in shown
+    assert not (newer / "more").exists()
+
+    written = upgrade.apply(found)
+
+    assert sorted(written) == ["more/file.txt", "tasks.py"]
+    assert (newer / "tasks.py").read_text().endswith("# newer\n") and (newer / "more/file.txt").read_text() == "more\n"
+    assert (newer / "runs/example.yaml").read_text() == "steps: 7\n" and not (newer / "playbooks/hello.yml").exists()
+    said = list(upgrade.said(found, written))
+    assert "left       runs/example.yaml: it was changed here; the diff above says what is new" in said
+    assert "left out   playbooks/hello.yml: it was removed here" in said
+
+
+def test_what_was_taken_over_by_hand_is_settled(newer: Path) -> None:
+    upgrade.apply(upgrade.compare(newer))
+    (newer / "runs/example.yaml").write_text("steps: 7\n")
+    assert upgrade.compare(newer).changes == ()
+
+    record = scaffold.read_record(newer)
+    assert record is not None and record.version == "9.9.9"
+
+
+def test_a_file_that_was_changed_to_what_the_newer_version_writes_is_settled_too(newer: Path) -> None:
+    path = newer / "tasks.py"
+    path.write_bytes((path.read_text() + "# newer\n").replace("\n", "\r\n").encode())
+
+    found = upgrade.compare(newer)
+
+    assert "tasks.py" not in [change.path for change in found.changes]
+    upgrade.apply(found)
+    assert path.read_bytes().endswith(b"# newer\r\n")
+
+
+def test_the_launcher_stays_a_program_and_lines_that_gitignore_lacks_are_shown(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / ".gitignore").write_text("out/\n")
+    old = scaffold.texts
+    monkeypatch.setattr(scaffold, "texts", lambda chosen: {**old(chosen), scaffold.LAUNCHER: "#!/bin/sh\n"})
+
+    found = upgrade.compare(root)
+    assert "+++ b/.gitignore" in "\n".join(upgrade.diff(found))
+    assert upgrade.apply(found) == [scaffold.LAUNCHER, ".gitignore"]
+    assert os.access(root / scaffold.LAUNCHER, os.X_OK)
+    assert (root / ".gitignore").read_text().splitlines()[:2] == ["out/", ".env"]
+    assert upgrade.compare(root).changes == () and upgrade.compare(root).lines == ()
+
+
+def test_where_no_init_was_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no \.trainyard\.json") as left:
+        upgrade.compare(tmp_path)
+    assert "trainyard init" in str(left.value.hint)
+
+
+def test_the_verb_prints_the_diff_alone_on_stdout(root: Path) -> None:
+    (root / ".trainyard.json").write_text((root / ".trainyard.json").read_text().replace("ns = verbs()", "ns = verbs"))
+    (root / "tasks.py").write_text((root / "tasks.py").read_text().replace("ns = verbs()", "ns = verbs"))
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "trainyard", "upgrade", *words], cwd=root, capture_output=True, text=True, check=False)
+
+    shown = run()
+    assert shown.returncode == 0 and shown.stdout.startswith("--- a/tasks.py\n+++ b/tasks.py\n@@")
+    assert "trainyard upgrade --write" in shown.stderr
+    assert run("--write").stderr == "wrote      tasks.py\n"
+    assert "ns = verbs()\n" in (root / "tasks.py").read_text()
+    assert run().stdout == ""

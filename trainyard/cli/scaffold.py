@@ -1,0 +1,122 @@
+"""The files of a repository of one's own: what `trainyard init` writes, what it notes of that, what `trainyard upgrade` compares.
+
+What is alike in Trainyard's own checkout (settings, program, launcher) is taken from there; the rest lies in skeleton/.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainyard import __version__
+from trainyard.errors import UserError
+from trainyard.files import write_atomic
+from trainyard.nearest import suggest
+from trainyard.shipped import shipped
+from trainyard.stacks.environ import KEYS_OF
+from trainyard.storage.groups import STORES_BY_KEYS
+from trainyard.templating import render_file
+from trainyard.textfile import read_text
+
+RECORD = ".trainyard.json"
+PROJECT_FILE = "Pulumi.yaml"
+LAUNCHER = "infra/provider/pulumi-resource-trainyard"
+PROGRAM = (PROJECT_FILE, "infra/__main__.py", LAUNCHER)
+"""Without these nothing can be brought up; in Trainyard's own checkout they are the same."""
+CI = ("github",)
+_SKELETON = Path(__file__).parent / "skeleton"
+_OWN = {
+    "tasks.py": "tasks.txt",
+    ".env.example": "env.j2",
+    "runs/example.yaml": "run.yaml",
+    "templates/example/recipe.yaml": "recipe.yaml",
+    "templates/example/train.py": "train.txt",
+    "playbooks/hello.yml": "playbook.yml",
+}
+_GITHUB = {".github/workflows/trainyard.yml": "check.j2"}
+_REAPER = {".github/workflows/trainyard-reaper.yml": "reaper.j2"}
+_NOTE = "What `trainyard init` wrote, for `trainyard upgrade`. Keep it in git; it holds no secret."
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a person decides: clouds beside this machine, and for whose CI there are files."""
+
+    clouds: tuple[str, ...] = ()
+    ci: str | None = None
+
+    def joined(self, other: Choices) -> Choices:
+        """Return both: a second init adds, and takes nothing away."""
+        return Choices(tuple(dict.fromkeys((*self.clouds, *other.clouds))), other.ci or self.ci)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What init has written: by which version, for which choices, and each text as it was."""
+
+    version: str
+    choices: Choices
+    files: Mapping[str, str]
+
+
+def clouds() -> list[str]:
+    """Return the clouds that Trainyard brings settings for, beside this machine."""
+    names = [path.name.split(".")[1] for path in shipped("").glob("Pulumi.*.yaml") if path.name.count(".") == 2]
+    return sorted(set(names) - {"local"})
+
+
+def choices(wanted: Sequence[str], ci: str | None) -> Choices:
+    """Return the choices that words name; raises UserError for a word that names nothing."""
+    known = [*clouds(), "local"]
+    for cloud in wanted:
+        if cloud not in known:
+            raise UserError(f"--cloud {cloud}: there are no settings for it{suggest(cloud, known)}", hint=f"Clouds: {', '.join(known)}.")
+    if ci is not None and ci not in CI:
+        raise UserError(f"--ci {ci}: there are no files for it{suggest(ci, CI)}", hint=f"Known: {', '.join(CI)}.")
+    return Choices(tuple(dict.fromkeys(cloud for cloud in wanted if cloud != "local")), ci)
+
+
+def texts(chosen: Choices) -> dict[str, str]:
+    """Return the text of each file by its path, the project file last: with it a folder is a repository."""
+    stacks = [f"Pulumi.{name}.yaml" for name in ("local", *chosen.clouds)]
+    found = {path: shipped(path).read_text(encoding="utf-8") for path in (*PROGRAM[1:], *stacks)}
+    own = _OWN | (_GITHUB if chosen.ci == "github" else {}) | (_REAPER if chosen.ci == "github" and _keys(chosen) else {})
+    known = {"keys": _keys(chosen), "stores": STORES_BY_KEYS if chosen.clouds else (), "version": __version__}
+    for path, source in own.items():
+        file = _SKELETON / source
+        found[path] = render_file(_SKELETON, source, known) if file.suffix == ".j2" else file.read_text(encoding="utf-8")
+    return found | {PROJECT_FILE: shipped(PROJECT_FILE).read_text(encoding="utf-8")}
+
+
+def mode(path: str) -> int:
+    """Return the mode that a file is made with, less the umask."""
+    return 0o777 if path == LAUNCHER else 0o666
+
+
+def ignored() -> list[str]:
+    """Return the lines that belong into .gitignore."""
+    return (_SKELETON / "gitignore.txt").read_text(encoding="utf-8").splitlines()
+
+
+def read_record(root: Path) -> Record | None:
+    """Return what init has noted in a repository, None where it was never there; raises UserError for a damaged note."""
+    try:
+        said = json.loads(read_text(root / RECORD, RECORD))
+        chosen = Choices(tuple(map(str, said["clouds"])), said["ci"])
+        return Record(str(said["trainyard"]), chosen, {str(path): str(text) for path, text in said["files"].items()})
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{RECORD}: this is not what init wrote", hint=f"Take it from git: git checkout {RECORD}") from None
+
+
+def write_record(root: Path, record: Record) -> None:
+    """Note what was written."""
+    said = {"about": _NOTE, "trainyard": record.version, "clouds": record.choices.clouds, "ci": record.choices.ci, "files": record.files}
+    write_atomic(root / RECORD, json.dumps(said, indent=1) + "\n", durable=False)
+
+
+def _keys(chosen: Choices) -> dict[str, tuple[str, ...]]:
+    return {cloud: KEYS_OF[cloud] for cloud in chosen.clouds if cloud in KEYS_OF}
