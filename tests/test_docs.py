@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -168,8 +169,15 @@ def test_the_changelog_has_a_place_for_what_is_not_released_yet() -> None:
     assert headings <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
-def test_ci_calls_the_command_that_the_readme_shows() -> None:
-    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("broken", "code"), [("", 0), ("check", 1), ("test", 1)])
+def test_ci_takes_each_step_although_one_before_it_failed_and_fails_for_any(tmp_path: Path, broken: str, code: int) -> None:
+    for name in (".ci/run", "bootstrap", ".venv/bin/uv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "${{0##*/}} $1" >>log\n[ "$1" != "{broken}" ]\n')
+        (tmp_path / name).chmod(0o755)
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
 
-    assert "./bootstrap test" in script
-    assert "set -eu" in script
+    done = subprocess.run([tmp_path / ".ci" / "run"], capture_output=True, check=False)
+
+    assert done.returncode == code
+    assert (tmp_path / "log").read_text().splitlines() == ["bootstrap check", "uv build", "bootstrap docs", "bootstrap test"]

@@ -25,8 +25,8 @@ def test(c: Context) -> int:
 @task
 @verb
 def check(c: Context) -> int:
-    """Run ruff (lint and format) and mypy over the sources."""
-    return python("ruff", "check", ".") or python("ruff", "format", "--check", "--quiet", ".") or python("mypy")
+    """Run ruff, mypy, shellcheck and actionlint over all files (or some steps: invoke check -- types shell)."""
+    return subprocess.run([sys.executable, find_root() / ".ci" / "check.py", *words_behind()], check=False).returncode
 
 
 @task(
