@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,14 +123,15 @@ def _home() -> Path:
         raise UserError("where your home folder is is not known", hint="Set HOME.") from None
 
 
-def load_env(root: Path) -> dict[str, str]:
-    """Return the shell's variables on top of those of ``<root>/.env`` (the shell wins).
+def load_env(root: Path, environ: MutableMapping[str, str] = os.environ) -> dict[str, str]:
+    """Put what ``<root>/.env`` says into the environment, where the shell says nothing, and return a copy of all of it.
 
-    Raises UserError with file:line for a line that is not ``NAME=value``.
+    Whoever looks there afterwards, our code or a library, finds the same. Raises UserError with file:line for a line
+    that is not ``NAME=value``.
     """
-    merged = read_env_file(root / ".env")
-    merged.update(os.environ)
-    return merged
+    for name, value in read_env_file(root / ".env").items():
+        environ.setdefault(name, value)
+    return dict(environ)
 
 
 def read_env_file(path: Path) -> dict[str, str]:

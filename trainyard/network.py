@@ -17,7 +17,6 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _NAMES = tuple(
     name for scheme in ("http", "https", "all", "no", "grpc", "no_grpc") for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
 )
-_TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 
 
 def proxy_for(url: str, env: Mapping[str, str]) -> str | None:
@@ -45,11 +44,8 @@ def loopback_direct(env: Mapping[str, str]) -> dict[str, str]:
     return dict.fromkeys(names, hosts)
 
 
-def apply(env: Mapping[str, str], to: MutableMapping[str, str] = os.environ) -> None:
-    """Put what ``env`` (it includes ``.env``) says of proxies and certificates where libraries look for it."""
-    for name in (*_NAMES, *_TRUST):
-        if name in env:
-            to[name] = env[name]
+def apply(to: MutableMapping[str, str] = os.environ) -> None:
+    """See to it that libraries reach this machine without a proxy."""
     to.update(loopback_direct(to))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.config import group, places, read_env_file, resolve_secret, secret, settings_file, slug, user_name
+from trainyard.config import group, load_env, places, read_env_file, resolve_secret, secret, settings_file, slug, user_name
 from trainyard.errors import UserError
 from trainyard.secret import Secret, redact
 
@@ -43,6 +43,16 @@ ENV_LINES = {
     'A="a"b': None,
 }
 """A line, and its value; None: refused, as it could be meant in two ways."""
+
+
+def test_an_env_file_goes_into_the_environment_where_the_shell_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("TRAINYARD_LOCAL_MEMORY=4\nTRAINYARD_HOME=/from/file\nHF_TOKEN=x\n")
+    environ = {"TRAINYARD_HOME": "/from/shell", "HF_TOKEN": ""}  # an empty variable is said, too
+
+    loaded = load_env(tmp_path, environ)
+
+    assert loaded == environ == {"TRAINYARD_LOCAL_MEMORY": "4", "TRAINYARD_HOME": "/from/shell", "HF_TOKEN": ""}
+    assert loaded is not environ
 
 
 @pytest.mark.parametrize("line", ENV_LINES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from os import os
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def test_looking_starts_and_writes_nothing(places: Places, env: dict[str, str]) 
 def test_no_secret_is_ever_printed(places: Places, env: dict[str, str]) -> None:
     names = ("RUNPOD_API_KEY", "VAST_API_KEY", "HF_TOKEN", "PULUMI_CONFIG_PASSPHRASE", "AWS_SECRET_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY")
     (places.root / ".env").write_text("".join(f"{name}={SENTINEL}-{name}\n" for name in names))
-    loaded = {**load_env(places.root), **env, "HTTPS_PROXY": f"http://me:{SENTINEL}@proxy:1"}
+    loaded = {**load_env(places.root, dict(os.environ)), **env, "HTTPS_PROXY": f"http://me:{SENTINEL}@proxy:1"}
 
     for stack in (None, "local", "runpod"):
         text = "\n".join(lines(checks(places, loaded, stack)))

@@ -46,7 +46,7 @@ def context(*, as_json: bool = False) -> CommandContext:
     if warning:
         ui.warn(warning)
     env = config.load_env(root)
-    network.apply(env)
+    network.apply()
     return CommandContext(config.places(root), env, ui)
 
 

@@ -32,7 +32,7 @@ _REFUSED_FLAGS = ("--target", "-t", "--target-dependents", "--exclude", "--repla
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run one command and end the process: threads of a program left behind must not hold it."""
-    network.apply(os.environ)
+    network.apply()
     parser = _parser()
     given, rest = parser.parse_known_args(arguments)
     try:

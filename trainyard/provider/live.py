@@ -37,7 +37,7 @@ class Outside:
         self._log = engine_pb2_grpc.EngineStub(grpc.insecure_channel(engine, options=[("grpc.enable_http_proxy", 0)]))
 
     def world_for(self, urn: str) -> OperationWorld:
-        """Return the outside for one call; ``.env`` and the environment are read now."""
+        """Return the outside for one call; ``.env`` is in the environment from the first one on."""
         # Loaded here, not with the module: none of it is needed to answer an engine's first calls.
         from trainyard import network
         from trainyard.clouds import open_cloud
@@ -45,7 +45,7 @@ class Outside:
 
         root = find_root()
         env = load_env(root)
-        network.apply(env)
+        network.apply()
         where = places(root, env)
 
         def cloud(name: str) -> Cloud:
