@@ -66,15 +66,6 @@ def test_a_fault_lasts_for_calls_or_seconds_or_until_it_is_cleared(paper: Emulat
         paper.faults.on("gremlins")
 
 
-def test_faults_are_switched_over_http(paper: Emulator, api: httpx.Client) -> None:
-    switch = paper.url.removesuffix("/v2") + "/_rehearsal/faults"
-    assert httpx.post(switch, json={"name": "list-500", "times": 1, "status": 502}, trust_env=False).status_code == 200
-    assert httpx.get(switch, trust_env=False).json()["on"][0]["name"] == "list-500"
-    assert api.get("/pods").status_code == 502
-    assert httpx.post(switch, json={"name": "gremlins"}, trust_env=False).status_code == 404
-    assert httpx.delete(switch, trust_env=False).json() == {"on": []}
-
-
 def test_a_late_pod_is_missing_for_a_while_and_an_ended_one_lingers(api: httpx.Client, paper: Emulator) -> None:
     paper.faults.on("list-late")
     pod_id = api.post("/pods", json=body()).json()["id"]

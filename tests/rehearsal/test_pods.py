@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import time
@@ -15,7 +16,7 @@ from tests.rehearsal.conftest import PRIVATE_KEY, QUICK, eventually, make_foreig
 from trainyard.clouds.protocol import PodInfo
 from trainyard.clouds.runpod import RunPodCloud
 from trainyard.errors import CloudRefused
-from trainyard.rehearsal.runpod import Emulator, paid_twice, start
+from trainyard.rehearsal.runpod import Emulator, Paid, start
 from trainyard.remote.transport import Address, connect
 
 
@@ -218,6 +219,12 @@ def test_stop_and_start_give_another_port_after_a_stale_one(cloud: RunPodCloud, 
     eventually(lambda: (cloud.get(info.id) or again).ssh != info.ssh)
     stretches = [p for p in rehearsal.ledger() if p.pod == info.id]
     assert len(stretches) == 2 and stretches[0].end is not None and stretches[1].end is None
+
+
+def paid_twice(paid: list[Paid]) -> list[tuple[Paid, Paid]]:
+    """Return pairs of different pods of one name that were paid at the same time."""
+    pairs = itertools.combinations(paid, 2)
+    return [(a, b) for a, b in pairs if a.name == b.name and a.pod != b.pod and b.start < (a.end if a.end is not None else float("inf"))]
 
 
 def test_two_pods_of_one_name_are_both_made_and_the_books_call_it_paid_twice(cloud: RunPodCloud, rehearsal: Emulator) -> None:

@@ -39,7 +39,6 @@ class OfferQuery:
 
     gpus: tuple[str, ...] = ()
     gpu_count: int = 1
-    disk_gb: int = 100
     max_price: float | None = None
     regions: tuple[str, ...] = ()
     spot: bool = False
@@ -64,7 +63,6 @@ class Offer:
     price_per_hour: float
     region: str | None = None
     spot: bool = False
-    vram_gb: float | None = None
     tier: str | None = None
 
 

@@ -223,7 +223,6 @@ def _request(given: PodInputs, name: str) -> PodRequest:
     query = OfferQuery(
         gpus=given.gpus,
         gpu_count=given.gpu_count,
-        disk_gb=given.disk_gb,
         max_price=given.max_price,
         regions=given.regions,
         spot=given.spot,

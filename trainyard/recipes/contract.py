@@ -93,7 +93,6 @@ class Recipe:
     checkpoint_mark: str | None
     verdict: SuccessRule
     env: Mapping[str, str]
-    ports: tuple[str, ...]
     refusals: tuple[Conflict, ...]
     elsewhere: Mapping[str, Elsewhere]
     known_failures: tuple[KnownFailure, ...]
@@ -167,7 +166,6 @@ def _recipe(top: Fields, name: str, folder: Path, common: tuple[Path, ...]) -> R
         checkpoint_mark=top.text("checkpoint_mark", "") or None,
         verdict=_verdict(top.map("verdict")),
         env={key: str(value) for key, value in top.map("env").rest()},
-        ports=tuple(top.words("ports")),
         refusals=tuple(_refusal(fields, names) for fields in top.items("refuse")),
         elsewhere={key: _elsewhere(key, fields, names) for key, fields in top.maps("elsewhere")},
         known_failures=tuple(_failure(fields) for fields in top.items("failures")),

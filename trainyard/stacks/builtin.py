@@ -41,7 +41,6 @@ class EventSummary:
     def __init__(self) -> None:
         self.changes: dict[str, int] = {}
         self.errors: list[str] = []
-        self.remaining: tuple[Event, ...] = ()
         self.problems: list[Problem] = []
 
     def add(self, event: Event) -> None:
@@ -54,8 +53,6 @@ class EventSummary:
         elif kind == "step" and event.get("status") == "failed" and event.get("type") == _PROOF:
             # The proof of a run's pod runs in a plugin that is not ours: that it failed is all that is told.
             self.problems.append(Problem("unreachable", str(event.get("message") or ""), str(event.get("urn") or "")))
-        elif kind == "remaining" and isinstance(event.get("resources"), list):
-            self.remaining = tuple(event["resources"])  # type: ignore[arg-type]
         elif kind == "summary" and isinstance(event.get("changes"), dict):
             self.changes = dict(event["changes"])  # type: ignore[call-overload]
 
@@ -69,7 +66,6 @@ class EventSummary:
             seconds=seconds,
             changes=self.changes,
             errors=tuple(self.errors),
-            remaining=self.remaining,
             stderr_tail=ended.stderr_tail,
             problems=(*ended.problems, *own) if ended.code else (),
         )

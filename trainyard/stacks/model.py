@@ -14,7 +14,7 @@ from trainyard.problems import Problem
 EngineName = Literal["cli", "builtin"]
 Operation = Literal["preview", "up", "refresh", "destroy"]
 Event = Mapping[str, object]
-"""One engine event: ``step``, ``diagnostic``, ``outputs``, ``remaining`` or ``summary`` (see trainyard.engine)."""
+"""One engine event: ``step``, ``diagnostic``, ``outputs`` or ``summary`` (see trainyard.engine)."""
 OnEvent = Callable[[Event], None]
 
 
@@ -44,7 +44,6 @@ class OperationOutcome:
     seconds: float
     changes: Mapping[str, int] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
-    remaining: tuple[Mapping[str, object], ...] = ()
     stderr_tail: str = ""
     problems: tuple[Problem, ...] = ()
     """What failed, as data: written down by provider, program and engine, in this order."""

@@ -69,7 +69,7 @@ def offers(query: OfferQuery, have: list[GpuDevice], used: set[int]) -> list[Off
         free = [gpu for gpu in have if gpu.index not in used and _fits(wanted, gpu.name) and has_memory(gpu.vram_gb, query.min_vram_gb)]
         if len(free) >= query.gpu_count and not any(offer.gpu == free[0].name for offer in found):
             gpu = free[0]
-            found.append(Offer(f"gpu:{gpu.name}", "local", gpu.name, query.gpu_count, cost, REGION, vram_gb=gpu.vram_gb))
+            found.append(Offer(f"gpu:{gpu.name}", "local", gpu.name, query.gpu_count, cost, REGION))
     return found
 
 

@@ -91,7 +91,6 @@ def _entry_offers(query: OfferQuery, tier: str, entry: Mapping[str, object], cen
             gpu_count=query.gpu_count,
             price_per_hour=round(each * query.gpu_count, 6),
             region=region or None,
-            vram_gb=number(entry.get("memory")),
             tier=tier,
         )
         for region in _centers(entry, centers)

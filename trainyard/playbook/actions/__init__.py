@@ -16,11 +16,10 @@ Build = Callable[[Mapping[str, object], Path, Variables], Step]
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One action. ``local`` means that it concerns no machine at all."""
+    """One action."""
 
     schema: Schema
     build: Build
-    local: bool = False
 
 
 ACTIONS: dict[str, Action] = {
@@ -31,8 +30,8 @@ ACTIONS: dict[str, Action] = {
     "file": Action(files.FILE, files.file),
     "fetch": Action(files.FETCH, files.fetch),
     "wait_for": Action(waiting.WAIT_FOR, waiting.wait_for),
-    "assert": Action(control.ASSERT, control.assert_, local=True),
-    "debug": Action(control.DEBUG, control.debug, local=True),
-    "set_fact": Action(control.SET_FACT, control.set_fact, local=True),
+    "assert": Action(control.ASSERT, control.assert_),
+    "debug": Action(control.DEBUG, control.debug),
+    "set_fact": Action(control.SET_FACT, control.set_fact),
     "job": Action(job.JOB, job.job),
 }

@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import threading
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,14 +133,6 @@ def refuse_beside_the_real(env: Mapping[str, str]) -> None:
         host = urlsplit(env.get(name, "")).hostname or ""
         if any(host == real or host.endswith("." + real) for real in REAL):
             raise RefusedError(f"{name} leads to the real RunPod ({host}): a rehearsal never starts beside it", hint=f"Unset {name}.")
-
-
-def switch(url: str, name: str, **does: Any) -> None:
-    """Switch a fault on in a rehearsal that runs in another process."""
-    base = url.removesuffix("/v2")
-    body = json.dumps({"name": name, **does}).encode()
-    with urllib.request.urlopen(urllib.request.Request(f"{base}/_rehearsal/faults", data=body, method="POST"), timeout=10) as answer:
-        answer.read()
 
 
 def _claim(root: Path) -> int:

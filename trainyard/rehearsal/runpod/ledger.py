@@ -6,7 +6,6 @@ moment it accepts a create until the machine behind the pod is gone.
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -89,12 +88,6 @@ def read_ledger(root: Path) -> list[Paid]:
             done.append(Paid(line["pod"], line["name"], begun["price"], begun["time"], line["time"], line["why"]))
     done += [Paid(b["pod"], b["name"], b["price"], b["time"], None) for b in open_stretches.values()]
     return sorted(done, key=lambda paid: paid.start)
-
-
-def paid_twice(paid: list[Paid]) -> list[tuple[Paid, Paid]]:
-    """Return pairs of different pods of one name that were paid at the same time."""
-    pairs = itertools.combinations(paid, 2)
-    return [(a, b) for a, b in pairs if a.name == b.name and a.pod != b.pod and b.start < (a.end if a.end is not None else float("inf"))]
 
 
 def requests(root: Path) -> list[Mapping[str, Any]]:

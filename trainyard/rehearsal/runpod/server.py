@@ -1,4 +1,8 @@
-"""The rehearsal's front door: sockets, keys, rate limits, faults, log streams, and the check of every answer."""
+"""The rehearsal's front door: sockets, keys, rate limits, faults, log streams, and the check of every answer.
+
+On the standard library's server: faults need the socket itself (no answer at all, silence until the client goes), and
+an ASGI server keeps it to itself; it answers 500 where a connection shall be dropped.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trainyard.clock import format_time
-from trainyard.errors import UserError
 from trainyard.rehearsal.runpod import graphql, ledger, schema
 from trainyard.rehearsal.runpod.alter import alter
 from trainyard.rehearsal.runpod.rest import TITLES, Problem, Reply, Request, Rest
@@ -58,7 +61,7 @@ class Dropped(Exception):
 
 
 class Server(ThreadingHTTPServer):
-    """One address for REST (``/v2``), GraphQL (``/graphql``) and the switches of the rehearsal (``/_rehearsal``)."""
+    """One address for REST (``/v2``) and GraphQL (``/graphql``)."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -97,9 +100,6 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
-        if parts.path.startswith("/_rehearsal"):
-            self._send(self._switch(parts.path, body))
-            return
         line: dict[str, Any] = {"time": self.server.fleet.now(), "method": self.command, "path": parts.path}
         try:
             reply = self._answer(parts.path, parts.query, body, line)
@@ -210,21 +210,6 @@ class Handler(BaseHTTPRequestHandler):
             lines += [("container", line) for line in record["lost"] + self.server.fleet.machines.log(record["id"])]
         tail = int(request.param("tail") or 100)
         return Reply(200, lines[-tail:] if tail else [], "events")
-
-    def _switch(self, path: str, body: bytes) -> Reply:
-        """Show (GET), switch on (POST) or clear (DELETE) faults."""
-        faults = self.server.faults
-        if path != "/_rehearsal/faults":
-            return Problem(404, "the rehearsal has /_rehearsal/faults").reply
-        if self.command == "POST":
-            given = json.loads(body)
-            try:
-                faults.on(given.pop("name"), times=given.pop("times", None), seconds=given.pop("for", None), **given)
-            except UserError as error:
-                return Problem(404, error.message).reply
-        elif self.command == "DELETE":
-            faults.off(json.loads(body)["name"] if body else None)
-        return Reply(200, {"on": faults.active()})
 
     def _send(self, reply: Reply) -> None:
         if reply.schema == "events":

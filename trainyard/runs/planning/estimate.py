@@ -56,7 +56,6 @@ def query_of(settings: Mapping[str, Any]) -> OfferQuery:
     return OfferQuery(
         gpus=tuple([gpus] if isinstance(gpus, str) else gpus),
         gpu_count=int(settings.get("gpu_count") or 1),
-        disk_gb=int(settings.get("disk_gb") or 100),
         max_price=None if settings.get("max_price") is None else float(settings["max_price"]),
         regions=tuple(settings.get("regions") or ()),
         spot=bool(settings.get("spot")),
