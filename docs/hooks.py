@@ -1,4 +1,4 @@
-"""What MkDocs does beside the pages of docs/: pages of the repository's root become pages of the site.
+"""What MkDocs does beside the pages of docs/: pages that live elsewhere in the repository become pages of the site.
 
 Links are written for the repository, where all of them lead to files. On the site a link to a file that is no page
 is its text.
@@ -15,13 +15,19 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
-FROM_ROOT = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-"""Pages that live where their readers expect them, and where the site has them."""
+FROM_ROOT = {
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "CODE_OF_CONDUCT.md": "code-of-conduct.md",
+    "CHANGELOG.md": "changelog.md",
+    "docker/README.md": "images.md",
+}
+"""Pages that are not in docs/, because that is where one looks for them, and where the site has them."""
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of the repository's root."""
+    """Add the pages that live elsewhere."""
     for source, place in FROM_ROOT.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, place, content=relinked(text, source, place)))

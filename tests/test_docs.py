@@ -150,6 +150,16 @@ def test_every_exit_code_is_documented_and_no_other() -> None:
     assert documented == ours | {0, console.NO_NETWORK, console.NO_SPACE, commandline.INTERRUPTED}
 
 
+def test_every_symptom_is_printed_somewhere() -> None:
+    table = TROUBLESHOOTING.partition("## By symptom")[2].partition("## What ends a pod")[0]
+    symptoms = [words for row in re.findall(r"^\| ([^|]+) \|", table, re.M) for words in re.findall(r'"([^"]{6,})"', row)]
+    files = [ROOT / "bootstrap", *(ROOT / "trainyard").rglob("*.py"), *(ROOT / "templates").rglob("recipe.yaml")]
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in files)
+
+    assert len(symptoms) > 20
+    assert [words for words in symptoms if words not in sources] == []
+
+
 def test_the_readme_is_short_enough_to_be_read() -> None:
     assert len(README.splitlines()) <= 255
 
