@@ -36,10 +36,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("clouds",),
     ("pod",),
     ("setup",),
+    ("settings",),
     (
         "clock",
         "config",
-        "settings",
+        "reading",
         "network",
         "filelock",
         "files",
@@ -182,7 +183,16 @@ def test_leases_can_be_tried_without_pulumi_engine_or_provider() -> None:
 
 def test_the_program_imports_pulumi_the_typed_resources_and_the_table_of_settings_only() -> None:
     allowed = {
-        "trainyard/program/": ("pulumi", "pulumi_command", "trainyard.provider.resources", "trainyard.settings", "trainyard.program"),
+        "trainyard/program/": (
+            "pulumi",
+            "pulumi_command",
+            "trainyard.provider.resources",
+            "trainyard.settings.table",
+            "trainyard.reading",
+            "trainyard.nearest",
+            "trainyard.errors",
+            "trainyard.program",
+        ),
         "infra/": ("trainyard.program",),
     }
     found = [

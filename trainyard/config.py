@@ -19,7 +19,6 @@ from trainyard.errors import Location, UserError
 from trainyard.secret import Secret
 from trainyard.shipped import checkout
 from trainyard.textfile import expanded, read_text
-from trainyard.yamlfile import Map, load_map
 
 PROJECT = "trainyard"
 _ENV_LINE = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)$")
@@ -245,12 +244,6 @@ def settings_file(root: Path, stack: str) -> Path:
         known = sorted(p.name[len("Pulumi.") : -len(".yaml")] for p in root.glob("Pulumi.*.yaml") if p.name.count(".") == 2)
         raise UserError(f"there is no stack '{stack}' ({path.name} is missing)", hint=f"Stacks here: {', '.join(known) or 'none'}.")
     return path
-
-
-def stack_document(root: Path, stack: str) -> Map:
-    """Return a stack's settings file as it stands, with the places of its keys."""
-    path = settings_file(root, stack)
-    return load_map(path, name=path.name)
 
 
 def user_name(env: Mapping[str, str], setting: str | None = None) -> str:

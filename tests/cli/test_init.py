@@ -20,7 +20,7 @@ from trainyard.cli.scaffold import Choices
 from trainyard.config import find_root, is_repository
 from trainyard.errors import UserError
 from trainyard.recipes.contract import load_recipe
-from trainyard.settings import load
+from trainyard.settings.reader import load
 from trainyard.shipped import checkout
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,17 +1,21 @@
 """Every setting is known in one table: what is wrong in a stack's file is told with its place, before anything is done."""
 
-import ast
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
-from trainyard import settings
 from trainyard.errors import UserError
+from trainyard.provider.endpoint import EndpointInputs
+from trainyard.provider.lease import LeaseInputs
+from trainyard.provider.model import properties
+from trainyard.provider.pod import PodInputs
+from trainyard.settings import page, reader
+from trainyard.settings.table import RUN_SETTINGS, SETTINGS, STORES, Encrypted, travelling
 from trainyard.storage.client import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "trainyard" / "program" / "settings.py"
 
 
 def written(folder, text, stack="runpod"):
@@ -60,7 +64,7 @@ def test_a_wrong_setting_is_refused_with_its_place(tmp_path, line):
     place, says = WRONG[line]
 
     with pytest.raises(UserError) as caught:
-        settings.load(written(tmp_path, f"config:\n\n  trainyard:{line}\n"), "runpod")
+        reader.load(written(tmp_path, f"config:\n\n  trainyard:{line}\n"), "runpod")
 
     assert str(caught.value).startswith(f"Pulumi.runpod.yaml:{place}: "), str(caught.value)
     assert says in caught.value.message
@@ -86,7 +90,7 @@ def test_a_wrong_setting_is_refused_with_its_place(tmp_path, line):
 )
 def test_a_wrong_file_is_refused_with_its_place(tmp_path, text, place, says):
     with pytest.raises(UserError) as caught:
-        settings.load(written(tmp_path, text), "runpod")
+        reader.load(written(tmp_path, text), "runpod")
 
     assert str(caught.value).startswith(f"Pulumi.runpod.yaml:{place}: "), str(caught.value)
     assert says in caught.value.message
@@ -103,7 +107,7 @@ def test_a_file_of_another_encoding_is_named_so(tmp_path, data, says):
     (tmp_path / "Pulumi.runpod.yaml").write_bytes(data)
 
     with pytest.raises(UserError) as caught:
-        settings.load(tmp_path, "runpod")
+        reader.load(tmp_path, "runpod")
 
     assert says in str(caught.value)
 
@@ -124,63 +128,70 @@ def test_values_arrive_typed_also_as_pulumi_writes_them(tmp_path):
 encryptionsalt: v1:x
 """
 
-    assert settings.load(written(tmp_path, text), "runpod") == {
-        "gpu": ["A"], "regions": ["EU", "US"], "gpu_count": 2, "spot": False, "max_price": 3.5, "hours": 2, "min_cuda": "13.0",
-        "pod_env": {"A": "x", "B": "1", "C": "true"}, "registry": {"secure": "v1:abc"}, "lifecycle": [{"prefix": "tmp/", "expire_days": 3}],
+    settings = reader.load(written(tmp_path, text), "runpod")
+
+    assert {name: getattr(settings, name) for name in settings.explicit} == {
+        "gpu": ("A",), "regions": ("EU", "US"), "gpu_count": 2, "spot": False, "max_price": 3.5, "hours": 2, "min_cuda": "13.0",
+        "pod_env": {"A": "x", "B": "1", "C": "true"}, "registry": Encrypted("v1:abc"), "lifecycle": ({"prefix": "tmp/", "expire_days": 3},),
     }  # fmt: skip
+    assert (settings.cloud, settings.store, settings.disk_gb) == ("runpod", None, 100)
 
 
 def test_the_cloud_of_a_stack_is_its_setting_else_its_name(tmp_path):
-    assert settings.cloud_of(written(tmp_path, "", "runpod"), "runpod") == "runpod"
-    assert settings.cloud_of(written(tmp_path, "config:\n  trainyard:cloud: runpod\n", "big"), "big") == "runpod"
+    assert reader.cloud_of(written(tmp_path, "", "runpod"), "runpod") == "runpod"
+    assert reader.cloud_of(written(tmp_path, "config:\n  trainyard:cloud: runpod\n", "big"), "big") == "runpod"
     with pytest.raises(UserError, match="cloud is missing, and stack 'other' has no cloud's name"):
-        settings.load(written(tmp_path, "", "other"), "other")
+        reader.load(written(tmp_path, "", "other"), "other")
 
 
 def test_a_misspelt_wish_does_not_keep_a_pod_from_being_ended(tmp_path):
     written(tmp_path, "confg: 1\nconfig:\n  trainyard:cloud: runpod\n  trainyard:spot: maybe\n")
 
-    assert settings.cloud_of(tmp_path, "runpod") == "runpod"
+    assert reader.cloud_of(tmp_path, "runpod") == "runpod"
 
 
-def test_the_program_and_the_verbs_know_the_same_settings():
-    source = ast.parse(PROGRAM.read_text())
-    readers = {"text", "flag", "number", "whole", "texts", "mapping", "mappings"}
-    found: dict[str, str] = {}
-    others: set[str] = set()
-    for function in source.body:
-        if not isinstance(function, ast.FunctionDef) or function.name not in ("environment_settings", "_pod"):
-            continue
-        for call in ast.walk(function):
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
-                words = [word.value for word in call.args if isinstance(word, ast.Constant)]
-                if call.func.attr in readers:
-                    found[words[0]] = call.func.attr
-                elif call.func.attr == "done":
-                    others |= set(words)
-    limits = {"limit_day", "limit_week", "limit_month", "limit_action"}
-
-    assert set(found) | others | limits == set(settings.SETTINGS)
-    assert found == {name: settings.SETTINGS[name].kind for name in found}
+def test_choices_of_stores_are_those_of_the_client():
+    assert STORES == KINDS
 
 
-def test_choices_are_those_of_the_program_and_of_the_stores():
-    names = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(PROGRAM.read_text()).body
-             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)}  # fmt: skip
+def test_a_run_s_stack_knows_what_travels_what_it_was_asked_for_and_its_own_keys():
+    own = {"run", "fence_id", "ssh_public_key", "ssh_key_file", "host_key_seed", "fence_bucket", "fence_store"}
 
-    assert (names["ENGINES"], names["STORES"], names["CONSENTS"]) == (settings.ENGINES, settings.STORES, settings.CONSENTS)
-    assert settings.STORES == KINDS
+    assert set(RUN_SETTINGS) == {name for name, setting in SETTINGS.items() if setting.travels} | {"hours", "budget"} | own
+
+
+def test_what_travels_to_a_run_is_what_a_person_set_or_the_recipe_raised(tmp_path):
+    path = written(
+        tmp_path, "config:\n  trainyard:gpu: [A]\n  trainyard:gpu_count: 1\n  trainyard:hours: 5\n  trainyard:registry: {secure: v1:x}\n"
+    )
+    settings = dataclasses.replace(reader.load(path, "runpod"), min_cuda="13.0")
+
+    assert travelling(settings) == {
+        "cloud": "runpod", "gpu": ("A",), "gpu_count": 1, "registry": Encrypted("v1:x"), "min_cuda": "13.0",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "names"), [
+    (PodInputs, {"gpu_count", "disk_gb", "spot", "ports"}), (LeaseInputs, {"rescue_minutes"}),
+    (EndpointInputs, {"boot_accepted_minutes", "boot_ssh_minutes"}),
+])  # fmt: skip
+def test_what_the_provider_takes_for_granted_is_what_the_table_says(shape, names):
+    defaults = {item.name: item.default for item in properties(shape) if item.name in SETTINGS and item.default not in (None, [], {})}
+
+    assert set(defaults) == names
+    assert defaults == {name: reader.as_written(SETTINGS[name].default) for name in names}
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("Pulumi.*.yaml")), ids=lambda path: path.name)
 def test_the_settings_that_are_shipped_are_right_and_what_they_show_in_comments_is_known(path):
-    settings.load(ROOT, path.name.split(".")[1])
+    reader.load(ROOT, path.name.split(".")[1])
     commented = [line for line in path.read_text().splitlines() if line.strip().startswith("# trainyard:")]
 
-    assert {name for line in commented for name in re.findall(r"trainyard:(\w+)", line)} <= set(settings.SETTINGS)
+    assert {name for line in commented for name in re.findall(r"trainyard:(\w+)", line)} <= set(SETTINGS)
 
 
-def test_the_page_of_settings_names_each_with_what_it_is_and_no_other():
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", (ROOT / "docs" / "settings.md").read_text(), re.M)
+def test_page_and_schema_are_as_the_table_makes_them():
+    text = (ROOT / page.PAGE).read_text(encoding="utf-8")
 
-    assert rows == [(each.name, settings.described(each), each.says) for each in settings.SETTINGS.values()]
+    assert text == page.page(text), "run: python -m trainyard.settings.page"
+    assert page.SCHEMA.read_text(encoding="utf-8") == page.schema_text(), "run: python -m trainyard.settings.page"

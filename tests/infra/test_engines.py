@@ -128,7 +128,7 @@ def _need_cli(base: Path) -> None:
 
 def test_a_stack_s_life_from_a_wrong_setting_to_nothing_left(site: Site) -> None:
     printed = site.run("up", expect=1, gpu_count="two")
-    assert "Pulumi.local.yaml: trainyard:gpu_count must be a number, not 'two'" in printed
+    assert "Pulumi.local.yaml: trainyard:gpu_count must be a whole number, not 'two'" in printed
     assert site.pods() == []
 
     site.run("up", gpu_count=None)

@@ -85,7 +85,7 @@ def test_a_run_s_stack_is_lease_pod_endpoint_and_readiness(tmp_path: Path) -> No
     key = tmp_path / "key"
     key.write_text("MINE")
     config = {
-        "run": "alice/first", "attempt": "1", "hours": "2", "fence_id": "e" * 10, "ssh_public_key": "PUB", "ssh_key_file": str(key),
+        "run": "alice/first", "hours": "2", "fence_id": "e" * 10, "ssh_public_key": "PUB", "ssh_key_file": str(key),
         "host_key_seed": "5a" * 32, "fence_bucket": "b", "fence_store": "local", "cloud": "local", "budget": "3",
     }  # fmt: skip
     found = Declared("local.alice.first.1", **config)
@@ -115,7 +115,7 @@ def test_a_dotted_stack_without_its_settings_is_an_error_that_names_the_file() -
 
 def test_a_wrong_setting_creates_nothing() -> None:
     found = Declared("local", gpu_count="two")
-    assert found.error == "Pulumi.local.yaml: trainyard:gpu_count must be a number, not 'two'"
+    assert found.error == "Pulumi.local.yaml: trainyard:gpu_count must be a whole number, not 'two'"
     assert found.kinds() == set()
 
 

@@ -22,6 +22,7 @@ from tests.provider.conftest import SEED
 from tests.provider.plugin import ROOT, Plugin, init_failed, model_plugin, real_plugin, urn
 from trainyard import __version__
 from trainyard.provider.values import UNKNOWN, Properties, SecretValue, from_wire, to_wire
+from trainyard.settings.table import RUN_SETTINGS, SETTINGS
 
 
 def lease_and_pod(plugin: object, cloud: str = "model") -> tuple[str, Properties, Properties, Properties]:
@@ -60,9 +61,7 @@ def test_handshake_announces_secrets_and_that_pending_creates_can_be_asked_for(i
 
 
 def test_settings_of_the_namespace_never_reach_state_and_never_replace_the_provider(idle: Plugin) -> None:
-    keys = re.findall(r'given\.\w+\("(\w+)"', (ROOT / "trainyard" / "program" / "settings.py").read_text())
-    assert {"gpu", "hours", "pods", "bucket", "fence_id", "boot_ssh_minutes"} <= set(keys)
-    settings: Properties = {"version": "0.1.0", **dict.fromkeys(keys, "1")}
+    settings: Properties = {"version": "0.1.0", **dict.fromkeys([*SETTINGS, *RUN_SETTINGS], "1")}
     kept = idle.stub.CheckConfig(provider_pb2.CheckRequest(news=to_wire(settings)))
     assert from_wire(kept.inputs) == {"version": "0.1.0"}
     for key in settings:

@@ -15,6 +15,7 @@ from trainyard.recipes.contract import load_recipe
 from trainyard.runs.planning.consent import ask, own_files, pod_secrets, secret_values
 from trainyard.runs.ui import Ui
 from trainyard.secret import Secret
+from trainyard.settings.table import StackSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["rows.jsonl: 2 rows of text, 24 bytes"]
@@ -86,18 +87,18 @@ def test_what_a_recipe_ships_is_not_the_users_own_and_what_is_in_a_bucket_is_not
 
 
 def test_secrets_for_the_job_are_checked_before_anything_is_rented() -> None:
-    assert pod_secrets({}, {}) == []
-    assert pod_secrets({"pod_secrets": ["HF_TOKEN", "HF_TOKEN"]}, {"HF_TOKEN": "hf_x\r\n"}) == ["HF_TOKEN"]
+    assert pod_secrets(StackSettings(), {}) == []
+    assert pod_secrets(StackSettings(pod_secrets=("HF_TOKEN", "HF_TOKEN")), {"HF_TOKEN": "hf_x\r\n"}) == ["HF_TOKEN"]
     with pytest.raises(UserError, match="pod_secrets: HF_TOKEN is not set"):
-        pod_secrets({"pod_secrets": ["HF_TOKEN"]}, {})
+        pod_secrets(StackSettings(pod_secrets=("HF_TOKEN",)), {})
     with pytest.raises(UserError, match="HF_TOKEN: holds what no key has"):
-        pod_secrets({"pod_secrets": ["HF_TOKEN"]}, {"HF_TOKEN": "a b"})
+        pod_secrets(StackSettings(pod_secrets=("HF_TOKEN",)), {"HF_TOKEN": "a b"})
 
 
 @pytest.mark.parametrize("name", ["RUNPOD_API_KEY", "AWS_SECRET_ACCESS_KEY", "R2_ACCESS_KEY_ID", "PULUMI_CONFIG_PASSPHRASE"])
 def test_what_opens_an_account_or_a_bucket_is_never_sent_to_a_pod(name: str) -> None:
     with pytest.raises(RefusedError, match=f"pod_secrets: {name} "):
-        pod_secrets({"pod_secrets": [name]}, {name: "x"})
+        pod_secrets(StackSettings(pod_secrets=(name,)), {name: "x"})
 
 
 def test_a_reference_is_followed_for_the_job() -> None:

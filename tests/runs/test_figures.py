@@ -8,7 +8,7 @@ import pytest
 from trainyard.clouds.absence import Gone, Proof
 from trainyard.clouds.protocol import Offer
 from trainyard.errors import NoCapacity, RefusedError
-from trainyard.runs.planning.estimate import check_limits, estimate, price_ceiling, query_of
+from trainyard.runs.planning.estimate import check_limits, estimate, price_ceiling
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.pods import known, note_deleted, note_ended, rented
@@ -16,6 +16,7 @@ from trainyard.runs.records.progress import Metrics, duration
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stackresources import POD
 from trainyard.runs.records.summary import cost, last_lines, summarize
+from trainyard.settings.table import StackSettings
 
 RUN = RunId("ann", "a")
 
@@ -94,7 +95,7 @@ def test_cost_counts_from_the_create_call_to_the_confirmed_end():
 
 
 def test_the_estimate_includes_the_rescue_time():
-    told = estimate(OneOffer([offer(20.0)]), {"rescue_minutes": 30, "gpu": ["H100"]}, 2.0)
+    told = estimate(OneOffer([offer(20.0)]), StackSettings(rescue_minutes=30, gpu=("H100",)), 2.0)
 
     assert told.most == pytest.approx(50.0)
     assert "at most $50.00" in told.text()
@@ -103,33 +104,33 @@ def test_the_estimate_includes_the_rescue_time():
 def test_the_estimate_names_the_dearest_offer_that_may_be_taken():
     offers = [Offer("a", "toy", "A4000", 1, 0.2), Offer("b", "toy", "H100", 1, 3.0), Offer("c", "toy", "L40", 1, 1.0)]
 
-    told = estimate(OneOffer(offers), {}, 2.0)
+    told = estimate(OneOffer(offers), StackSettings(), 2.0)
 
     assert told.most == pytest.approx(3.0 * 2.5)
     assert told.text().startswith("1x A4000 at $0.20/h (where that is taken up to 1x H100 at $3.00/h), lease")
-    assert estimate(OneOffer(offers), {"avoid_offers": ["b"]}, 2.0).most == pytest.approx(2.5)
-    assert estimate(OneOffer(offers), {"only_offers": ["a"]}, 2.0).most == pytest.approx(0.5)
+    assert estimate(OneOffer(offers), StackSettings(avoid_offers=("b",)), 2.0).most == pytest.approx(2.5)
+    assert estimate(OneOffer(offers), StackSettings(only_offers=("a",)), 2.0).most == pytest.approx(0.5)
 
 
 def test_no_pod_is_kept_at_a_price_that_estimate_max_price_or_a_blocking_limit_forbids(tmp_path):
-    ledger, told = Ledger(tmp_path / "l.db"), estimate(OneOffer([offer(2.0)]), {}, 2.0)
+    ledger, told = Ledger(tmp_path / "l.db"), estimate(OneOffer([offer(2.0)]), StackSettings(), 2.0)
 
-    assert 2.0 < price_ceiling(told, {"disk_gb": 100}, ledger) < 2.1
-    assert price_ceiling(told, {"max_price": 2.0}, ledger) == 2.0
-    assert price_ceiling(told, {"limit_day": 5.0}, ledger) == 2.0
-    assert price_ceiling(told, {"limit_day": 5.0, "limit_action": "warn"}, ledger) > 2.0
+    assert 2.0 < price_ceiling(told, StackSettings(disk_gb=100), ledger) < 2.1
+    assert price_ceiling(told, StackSettings(max_price=2.0), ledger) == 2.0
+    assert price_ceiling(told, StackSettings(limit_day=5.0), ledger) == 2.0
+    assert price_ceiling(told, StackSettings(limit_day=5.0, limit_action="warn"), ledger) > 2.0
 
 
 def test_limits_count_runs_that_are_alive_or_were_killed(tmp_path):
     ledger = Ledger(tmp_path / "l.db")
     ledger.add(RUN, "prepared", estimate=60.0)
-    told = estimate(OneOffer([offer(20.0)]), {}, 2.0)
+    told = estimate(OneOffer([offer(20.0)]), StackSettings(), 2.0)
 
     with pytest.raises(RefusedError, match=r"\$0\.00 spent, \$60\.00 may still go to runs that have not ended"):
-        check_limits(told, {"limit_day": 100}, ledger, None)
+        check_limits(told, StackSettings(limit_day=100), ledger, None)
     ledger.add(RUN, "ended", cost=1.0)
     ledger.set_cost(RUN, time.time(), 1.0)
-    assert check_limits(told, {"limit_day": 100}, ledger, None) == []
+    assert check_limits(told, StackSettings(limit_day=100), ledger, None) == []
 
 
 def test_every_pod_of_a_run_counts_at_its_own_price_and_the_wait_for_the_proof_does_not():
@@ -157,20 +158,20 @@ def test_a_pod_ends_for_the_bill_when_it_was_deleted_or_its_lease_was_over_not_w
 
 def test_no_offer_is_said_before_anything_is_rented():
     with pytest.raises(NoCapacity, match=r"toy has no offer for 2x H100 or A100 at \$3/h or less"):
-        estimate(OneOffer([]), {"gpu": ["H100", "A100"], "gpu_count": 2, "max_price": 3}, 1.0)
+        estimate(OneOffer([]), StackSettings(gpu=("H100", "A100"), gpu_count=2, max_price=3), 1.0)
 
 
 @pytest.mark.parametrize(
     ("settings", "says", "advises"),
     [
-        ({"regions": ["EU"]}, "a pod without GPU in EU now", "loosen 'regions'."),
-        ({"gpu": "H100"}, "1x H100 now", "add another GPU to 'gpu'."),
+        (StackSettings(regions=("EU",)), "a pod without GPU in EU now", "loosen 'regions'."),
+        (StackSettings(gpu=("H100",)), "1x H100 now", "add another GPU to 'gpu'."),
         (
-            {"gpu": "H100", "max_price": 1, "tier": "SECURE", "min_vram_gb": 40},
+            StackSettings(gpu=("H100",), max_price=1, tier="SECURE", min_vram_gb=40),
             "in tier SECURE",
             "raise 'max_price', or loosen 'tier' or 'min_vram_gb'.",
         ),
-        ({}, "a pod without GPU now", "name a GPU with `gpu`."),
+        (StackSettings(), "a pod without GPU now", "name a GPU with `gpu`."),
     ],
 )
 def test_without_an_offer_the_settings_that_narrow_the_choice_are_named_and_no_others(settings, says, advises):
@@ -181,19 +182,15 @@ def test_without_an_offer_the_settings_that_narrow_the_choice_are_named_and_no_o
     assert (caught.value.hint or "").endswith(advises)
 
 
-def test_one_gpu_name_may_stand_without_a_list():
-    assert query_of({"gpu": "RTX_4090"}).gpus == ("RTX_4090",)
-
-
 def test_a_spending_limit_blocks_what_would_exceed_it_and_warns_where_told_to(tmp_path):
     ledger = Ledger(tmp_path / "l.db")
     ledger.set_cost(RUN, time.time() - 3600, 60.0)
-    told = estimate(OneOffer([offer(20.0)]), {}, 2.0)
+    told = estimate(OneOffer([offer(20.0)]), StackSettings(), 2.0)
 
     with pytest.raises(RefusedError, match=r"limit_day is \$100\.00: \$60\.00 spent, this run may add \$50\.00"):
-        check_limits(told, {"limit_day": 100}, ledger, None)
-    assert len(check_limits(told, {"limit_day": 100, "limit_action": "warn"}, ledger, None)) == 1
-    assert check_limits(told, {"limit_day": 200}, ledger, None) == []
+        check_limits(told, StackSettings(limit_day=100), ledger, None)
+    assert len(check_limits(told, StackSettings(limit_day=100, limit_action="warn"), ledger, None)) == 1
+    assert check_limits(told, StackSettings(limit_day=200), ledger, None) == []
 
 
 def test_the_ledger_keeps_events_in_order_and_one_cost_a_run(tmp_path):

@@ -53,7 +53,7 @@ def test_a_wrong_setting_is_the_user_s_under_either_engine(stack: Stack) -> None
     error = facade.operate(stack, "up").error("up failed: ")
 
     assert isinstance(error, UserError) and error.exit_code == 2
-    assert "trainyard:pods must be a number" in error.message
+    assert "trainyard:pods must be a whole number" in error.message
     assert not list(stack.places.logs.glob("*.problems")), "what was written down is taken away with the engine"
 
 
@@ -80,7 +80,8 @@ def test_the_folder_of_the_state_is_there_for_plain_pulumi(tmp_path: Path) -> No
 
 
 def test_inputs_that_a_provider_refuses_are_the_user_s_under_either_engine(stack: Stack) -> None:
-    stack.settings.write_text("config:\n  trainyard:cloud: lokal\n  trainyard:bucket: none\n  trainyard:pods: 1\n  trainyard:hours: 1\n")
+    lines = ("cloud: local", "bucket: none", "pods: 1", "hours: 744", "rescue_minutes: 60")  # too long a lease, both together
+    stack.settings.write_text("config:\n" + "".join(f"  trainyard:{line}\n" for line in lines))
 
     outcome = facade.operate(stack, "up")
 

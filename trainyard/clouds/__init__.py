@@ -8,7 +8,7 @@ from trainyard.clouds.protocol import Cloud
 from trainyard.config import Places
 from trainyard.errors import UserError
 from trainyard.nearest import suggest
-from trainyard.settings import CLOUDS
+from trainyard.settings.table import CLOUDS
 
 
 def open_cloud(name: str, env: Mapping[str, str], places: Places) -> Cloud:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
+from trainyard.settings.table import DEFAULTS
+
 PodStatus = Literal["accepted", "starting", "running", "exited", "error", "terminating", "unknown"]
 """accepted: asked for, no machine yet. starting: a machine fetches the image. unknown: a word of the cloud that is new."""
 
@@ -38,7 +40,7 @@ class OfferQuery:
     """What is wanted; an empty ``gpus`` means a pod without GPU."""
 
     gpus: tuple[str, ...] = ()
-    gpu_count: int = 1
+    gpu_count: int = DEFAULTS.gpu_count
     max_price: float | None = None
     regions: tuple[str, ...] = ()
     spot: bool = False
@@ -77,9 +79,9 @@ class PodSpec:
     end: datetime | None
     image: str | None = None
     template: str | None = None
-    disk_gb: int = 100
+    disk_gb: int = DEFAULTS.disk_gb
     volume: str | None = None
-    ports: tuple[str, ...] = ("22/tcp",)
+    ports: tuple[str, ...] = DEFAULTS.ports
     env: Mapping[str, str] = field(default_factory=dict)
     public_key: str = ""
     host_key: str = field(default="", repr=False)

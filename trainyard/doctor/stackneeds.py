@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from trainyard import settings as table
 from trainyard.clouds import open_cloud
 from trainyard.config import Places, group
 from trainyard.doctor.finding import Finding
 from trainyard.errors import UserError
+from trainyard.settings import reader
 from trainyard.stacks.environ import KEYS_OF
 from trainyard.stacks.facade import choose_engine, environment_stack, settings_of
 from trainyard.storage.client import store_settings
@@ -45,8 +45,7 @@ def credentials(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
 
 def settings(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
     """Whether everything in the stack's file is right."""
-    settings_of(stack, places)
-    yield Finding("stack", "ok", f"{stack}: cloud {table.cloud_of(places.root, stack)}")
+    yield Finding("stack", "ok", f"{stack}: cloud {settings_of(stack, places).cloud}")
 
 
 def engine(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
@@ -57,7 +56,7 @@ def engine(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Findi
 
 def cloud(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
     """Whether the cloud's credentials are there, and what it cannot give."""
-    adapter = open_cloud(table.cloud_of(places.root, stack), env, places)
+    adapter = open_cloud(reader.cloud_of(places.root, stack), env, places)
     credentials = "needs no credentials" if adapter.name == "local" else "credentials present"
     where = f" (an emulator answers at {adapter.address})" if adapter.simulated else ""
     yield Finding("cloud", "ok", f"{adapter.name}, {credentials}{where}")
@@ -72,13 +71,13 @@ def cloud(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Findin
 def image(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
     """Whether the image is one that cannot change under the user."""
     values = settings_of(stack, places)
-    if table.cloud_of(places.root, stack) == "local":
+    if values.cloud == "local":
         return  # local pods show this machine's own files
-    name, template = values.get("image"), values.get("template")
+    name, template = values.image, values.template
     if template:
         yield Finding("image", "ok", f"as template {template} says")
-    elif name is not None and "@sha256:" in str(name):
-        yield Finding("image", "ok", str(name))
+    elif name is not None and "@sha256:" in name:
+        yield Finding("image", "ok", name)
     else:
         text = "none set: the cloud's own, by a tag, which can move" if name is None else f"{name}: a tag can move"
         yield Finding("image", "warn", text, "Name a linux/amd64 image by its digest; invoke image.build and image.push make one.")
@@ -94,20 +93,20 @@ def old_names(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Fi
 def bucket(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
     """Where results go, and how far the fence holds."""
     values = settings_of(stack, places)
-    name, kind = values.get("bucket"), table.store_of(values, table.cloud_of(places.root, stack))
+    name, kind = values.bucket, values.store
     alone = "results come home over SSH, and the fence against late pods holds on this machine only"
-    if name == "none":
+    if not values.has_bucket:
         yield Finding("bucket", "warn", f"'bucket: none': {alone}", "Name a bucket in the stack's settings.")
         return
     if kind == "local":
         yield Finding("bucket", "ok", "on the local S3 server")
         return
-    found = store_settings(env, None if kind is None else str(kind), None if name is None else str(name), places)
+    found = store_settings(env, kind, name, places)
     if found is None:
         yield Finding("bucket", "warn", f"no credentials of a store: {alone}", _CREDENTIALS_HELP)
     else:
         yield Finding("bucket", "ok", f"{found.kind}, bucket {found.bucket or 'made at the first up'}, credentials present")
-        if not found.presign and values.get("volume") != found.bucket:
+        if not found.presign and values.volume != found.bucket:
             text = f"{found.kind}'s S3 signs no URLs and its volume is not mounted in pods: results come home over SSH"
             yield Finding(
                 "volume", "warn", text, f"Mount it: 'trainyard:volume: {found.bucket or 'ID'}' (pods are then rented in its data center)."

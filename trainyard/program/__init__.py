@@ -8,7 +8,7 @@ import pulumi
 
 from trainyard.program.environment import Environment, read_key
 from trainyard.program.pod import LeasedPod, LeasedPodArgs
-from trainyard.program.settings import NAMESPACE, environment_settings, run_settings
+from trainyard.program.settings import NAMESPACE, environment_settings, is_run, run_settings
 
 
 def compose() -> None:
@@ -18,7 +18,7 @@ def compose() -> None:
     settings that are wrong, before anything is declared.
     """
     stack = pulumi.get_stack()
-    if pulumi.Config(NAMESPACE).get("run"):
+    if is_run():
         _run(stack)
         return
     if "." in stack:
@@ -31,17 +31,18 @@ def compose() -> None:
 
 
 def _run(stack: str) -> None:
-    given = run_settings(stack)
+    settings = run_settings(stack)
+    keys = settings.keys
     pod = LeasedPod(
         "pod",
         LeasedPodArgs(
-            settings=given.pod,
-            fence_id=given.fence_id,
-            public_key=given.ssh_public_key,
-            private_key=read_key(Path(given.ssh_key_file)),
-            host_key_seed=given.host_key_seed,
-            bucket=given.bucket,
-            store=given.store,
+            settings=settings.pod,
+            fence_id=keys.fence_id,
+            public_key=keys.ssh_public_key,
+            private_key=read_key(Path(keys.ssh_key_file)),
+            host_key_seed=pulumi.Output.secret(keys.host_key_seed),
+            bucket=keys.fence_bucket,
+            store=keys.fence_store,
             renew=False,
         ),
     )

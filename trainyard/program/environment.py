@@ -8,8 +8,8 @@ import pulumi
 
 from trainyard.program.bucket import Results, ResultsArgs
 from trainyard.program.pod import LeasedPod, LeasedPodArgs
-from trainyard.program.settings import EnvironmentSettings
 from trainyard.provider.resources import Lease, LeaseArgs, SshKey, SshKeyArgs
+from trainyard.settings.table import NO_BUCKET, StackSettings
 
 
 class Environment(pulumi.ComponentResource):
@@ -17,21 +17,21 @@ class Environment(pulumi.ComponentResource):
 
     outputs: dict[str, pulumi.Input[object]]
 
-    def __init__(self, name: str, args: EnvironmentSettings, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, args: StackSettings, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("trainyard:components:Environment", name, {}, opts)
         child = pulumi.ResourceOptions(parent=self)
         key = SshKey("key", SshKeyArgs(own_key_file=args.ssh_key_file), child)
         results = self._results(args)
         fence = Lease(
             "fence",
-            LeaseArgs(cloud=args.pod.cloud, bucket=results.name if results else None, store=results.store if results else None),
+            LeaseArgs(cloud=args.cloud, bucket=results.name if results else None, store=results.store if results else None),
             child,
         )
         pods = [self._pod(f"pod-{index}", args, key, fence, results) for index in range(args.pods)]
         self.outputs = {
-            "cloud": args.pod.cloud,
+            "cloud": args.cloud,
             "fence_id": fence.fence_id,
-            "bucket": results.name if results else "none",
+            "bucket": results.name if results else NO_BUCKET,
             "store": results.store if results else None,
             "endpoint": results.endpoint if results else None,
             "region": results.region if results else None,
@@ -44,8 +44,8 @@ class Environment(pulumi.ComponentResource):
         }
         self.register_outputs({"fence_id": fence.fence_id})
 
-    def _results(self, args: EnvironmentSettings) -> Results | None:
-        if args.bucket == "none":
+    def _results(self, args: StackSettings) -> Results | None:
+        if not args.has_bucket:
             return None
         return Results(
             "results",
@@ -53,12 +53,12 @@ class Environment(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self),
         )
 
-    def _pod(self, name: str, args: EnvironmentSettings, key: SshKey, fence: Lease, results: Results | None) -> LeasedPod:
+    def _pod(self, name: str, args: StackSettings, key: SshKey, fence: Lease, results: Results | None) -> LeasedPod:
         private = key.private_key.apply(_made) if args.ssh_key_file is None else read_key(Path(args.ssh_key_file))
         return LeasedPod(
             name,
             LeasedPodArgs(
-                settings=args.pod,
+                settings=args,
                 fence_id=fence.fence_id,
                 public_key=key.public_key,
                 private_key=private,

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import pulumi
 
-from trainyard.program.settings import PodSettings
+from trainyard.program.settings import sealed
 from trainyard.provider.resources import Endpoint, EndpointArgs, Lease, LeaseArgs, Pod, PodArgs
+from trainyard.settings.table import StackSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeasedPodArgs:
     """What a pod needs beside its settings."""
 
-    settings: PodSettings
+    settings: StackSettings
     fence_id: pulumi.Input[str]
     public_key: pulumi.Input[str]
     private_key: pulumi.Input[str]
@@ -58,14 +59,14 @@ class LeasedPod(pulumi.ComponentResource):
         self.register_outputs({"pod_id": pod.pod_id})
 
     def _lease(self, name: str, args: LeasedPodArgs) -> Lease:
-        given = args.settings
+        settings = args.settings
         return Lease(
             name,
             LeaseArgs(
-                cloud=given.cloud,
-                hours=given.hours,
-                rescue_minutes=given.rescue_minutes,
-                budget=given.budget,
+                cloud=settings.cloud,
+                hours=settings.hours,
+                rescue_minutes=settings.rescue_minutes,
+                budget=settings.budget,
                 fence_id=args.fence_id,
                 renew=args.renew,
             ),
@@ -73,37 +74,37 @@ class LeasedPod(pulumi.ComponentResource):
         )
 
     def _pod(self, name: str, args: LeasedPodArgs, lease: Lease) -> Pod:
-        given = args.settings
+        settings = args.settings
         return Pod(
             name,
             PodArgs(
-                cloud=given.cloud,
+                cloud=settings.cloud,
                 lease_id=lease.lease_id,
                 fence_id=lease.fence_id,
                 stop=lease.stop.apply(_known),
                 end=lease.end.apply(_known),
-                budget=given.budget,
+                budget=settings.budget,
                 # Only a run has a controller that calls; a declared pod is its owner's until its lease ends.
-                heartbeat_minutes=None if args.renew else given.heartbeat_minutes,
+                heartbeat_minutes=None if args.renew else settings.heartbeat_minutes,
                 host_key_seed=args.host_key_seed,
                 public_key=args.public_key,
-                gpus=given.gpus,
-                gpu_count=given.gpu_count,
-                disk_gb=given.disk_gb,
-                max_price=given.max_price,
-                regions=given.regions,
-                tier=given.tier,
-                spot=given.spot,
-                image=given.image,
-                template=given.template,
-                volume=given.volume,
-                ports=given.ports,
-                env=given.env,
-                registry=given.registry,
-                min_cuda=given.min_cuda,
-                min_vram_gb=given.min_vram_gb,
-                only_offers=given.only_offers,
-                avoid_offers=given.avoid_offers,
+                gpus=settings.gpu,
+                gpu_count=settings.gpu_count,
+                disk_gb=settings.disk_gb,
+                max_price=settings.max_price,
+                regions=settings.regions,
+                tier=settings.tier,
+                spot=settings.spot,
+                image=settings.image,
+                template=settings.template,
+                volume=settings.volume,
+                ports=settings.ports,
+                env=sealed("pod_env", settings.pod_env),
+                registry=sealed("registry", settings.registry),
+                min_cuda=settings.min_cuda,
+                min_vram_gb=settings.min_vram_gb,
+                only_offers=settings.only_offers,
+                avoid_offers=settings.avoid_offers or None,  # as ever: another value would be another pod
                 bucket=args.bucket,
                 store=args.store,
             ),
@@ -113,16 +114,16 @@ class LeasedPod(pulumi.ComponentResource):
     def _way_in(self, name: str, args: LeasedPodArgs, pod: Pod) -> dict[str, pulumi.Output[object]]:
         from pulumi_command import remote  # 0.15 s that an environment without pods does not pay
 
-        given = args.settings
+        settings = args.settings
         endpoint = Endpoint(
             name,
             EndpointArgs(
-                cloud=given.cloud,
+                cloud=settings.cloud,
                 pod_id=pod.pod_id,
-                boot_accepted_minutes=given.boot_accepted_minutes,
-                boot_image_minutes=given.boot_image_minutes,
-                image_gb=given.image_gb,
-                boot_ssh_minutes=given.boot_ssh_minutes,
+                boot_accepted_minutes=settings.boot_accepted_minutes,
+                boot_image_minutes=settings.boot_image_minutes,
+                image_gb=settings.image_gb,
+                boot_ssh_minutes=settings.boot_ssh_minutes,
             ),
             pulumi.ResourceOptions(parent=self, deleted_with=pod),
         )

@@ -11,6 +11,7 @@ from trainyard.provider.call import Call
 from trainyard.provider.handler import ReadResult, ResourceHandler
 from trainyard.provider.model import prop
 from trainyard.provider.values import Properties
+from trainyard.settings.table import DEFAULTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +20,12 @@ class EndpointInputs:
 
     cloud: str = prop("Cloud of the pod.", replaces=True)
     pod_id: str = prop("The cloud's id of the pod.", replaces=True)
-    boot_accepted_minutes: float = prop("Minutes until the cloud starts the pod.", 5.0, ignored=True)
+    boot_accepted_minutes: float = prop("Minutes until the cloud starts the pod.", DEFAULTS.boot_accepted_minutes, ignored=True)
     boot_image_minutes: float | None = prop("Minutes until the image is there and the container runs; see image_gb.", None, ignored=True)
     image_gb: float | None = prop(
         "Size of the image: without boot_image_minutes, 10 minutes, and a half more for each GB above 16.", None, ignored=True
     )
-    boot_ssh_minutes: float = prop("Minutes until its SSH server answers.", 10.0, ignored=True)
+    boot_ssh_minutes: float = prop("Minutes until its SSH server answers.", DEFAULTS.boot_ssh_minutes, ignored=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

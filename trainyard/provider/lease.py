@@ -18,6 +18,7 @@ from trainyard.provider.call import Call
 from trainyard.provider.handler import CheckFailed, ReadResult, ResourceDiff, ResourceHandler
 from trainyard.provider.model import CheckFailure, prop
 from trainyard.provider.values import Properties, UnknownValue
+from trainyard.settings.table import DEFAULTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class LeaseInputs:
 
     cloud: str = prop("Cloud that the pods of this lease live on.", replaces=True)
     hours: float | None = prop("Hours until training is stopped. None: a fence, without deadline.", None)
-    rescue_minutes: float = prop("Minutes between stop and end, for the last checkpoint and the result.", 30.0)
+    rescue_minutes: float = prop("Minutes between stop and end, for the last checkpoint and the result.", DEFAULTS.rescue_minutes)
     budget: float | None = prop("Dollars after which training is stopped.", None)
     fence_id: str | None = prop("Id of the environment's lease that this one lies under. None: this is a fence.", None, replaces=True)
     renew: bool = prop("Replace the lease (and with it the pod) when it has expired; else an expired lease is an error.", False)

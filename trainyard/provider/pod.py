@@ -25,6 +25,7 @@ from trainyard.provider.model import CheckFailure, prop
 from trainyard.provider.values import UNKNOWN, Properties, UnknownValue, has_unknown
 from trainyard.remote import hostkey
 from trainyard.remote.keys import host_key
+from trainyard.settings.table import DEFAULTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +42,16 @@ class PodInputs:
     budget: float | None = prop("Dollars after which training is stopped.", None)
     heartbeat_minutes: float | None = prop("Idle minutes without a controller after which the pod ends itself; 0 or none: never.", None)
     gpus: tuple[str, ...] = prop("GPU names in order of preference; empty: a pod without GPU.", [], replaces=True)
-    gpu_count: int = prop("Number of GPUs.", 1, replaces=True)
-    disk_gb: int = prop("Disk in GB.", 100, replaces=True)
+    gpu_count: int = prop("Number of GPUs.", DEFAULTS.gpu_count, replaces=True)
+    disk_gb: int = prop("Disk in GB.", DEFAULTS.disk_gb, replaces=True)
     max_price: float | None = prop("Dollars per hour that no offer may exceed.", None)
     regions: tuple[str, ...] = prop("Regions to rent in; empty: any.", [], replaces=True)
     tier: str | None = prop("The cloud's class of machines (SECURE or COMMUNITY).", None, replaces=True)
-    spot: bool = prop("Rent interruptible capacity.", False, replaces=True)
+    spot: bool = prop("Rent interruptible capacity.", DEFAULTS.spot, replaces=True)
     image: str | None = prop("Container image.", None, replaces=True)
     template: str | None = prop("The cloud's template instead of an image.", None, replaces=True)
     volume: str | None = prop("Network volume to mount.", None, replaces=True)
-    ports: tuple[str, ...] = prop("Ports to open, like 22/tcp.", ["22/tcp"], replaces=True)
+    ports: tuple[str, ...] = prop("Ports to open, like 22/tcp.", list(DEFAULTS.ports), replaces=True)
     env: Mapping[str, str] = prop("Environment of the pod. Never an account key or a bucket key.", {}, replaces=True)
     registry: str | None = prop("The cloud's registry credential for a private image.", None, replaces=True)
     min_cuda: str | None = prop("Lowest CUDA version that the machine's driver must carry.", None, replaces=True)

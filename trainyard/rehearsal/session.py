@@ -14,15 +14,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from trainyard import config, settings
+from trainyard import config
 from trainyard.clouds import gpus
 from trainyard.config import Places, settings_file
 from trainyard.errors import UserError
 from trainyard.rehearsal.runpod import refuse_beside_the_real, start, stock
 from trainyard.rehearsal.runpod.s3 import start_s3
+from trainyard.settings import reader
+from trainyard.settings.table import NO_BUCKET, StackSettings
 from trainyard.storage import local
 from trainyard.storage.bucket import exists
 from trainyard.storage.client import StoreSettings, s3, with_bucket
@@ -55,14 +56,14 @@ def rehearsal(stack: str, places: Places, env: Mapping[str, str]) -> Iterator[Wo
     refuse_beside_the_real(env)
     base = places.home / "rehearsal" / stack
     root, own = base / "checkout", _own_places(base / "checkout", base)
-    given = settings.load(places.root, stack)
-    bucket, center = _volume_as_bucket(given, env), _center(given, env)
+    settings = reader.load(places.root, stack)
+    bucket, center = _volume_as_bucket(settings, env), _center(settings, env)
     endpoint = None
     emulator = start(base / "cloud", env=env)
     try:
-        if given.get("volume"):
-            emulator.add_volume(str(given["volume"]), center)
-        if template := given.get("template") or env.get("RUNPOD_TEMPLATE_ID"):
+        if settings.volume:
+            emulator.add_volume(settings.volume, center)
+        if template := settings.template or env.get("RUNPOD_TEMPLATE_ID"):
             emulator.add_template(str(template), f"image-of-template/{template}")
         if bucket is None:
             _checkout(root, stack, places, _LOCAL_STORE)
@@ -96,20 +97,20 @@ def _without_stores(env: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in env.items() if not key.startswith(("RUNPOD_S3_", "RUNPOD_API_", "AWS_", "R2_"))}
 
 
-def _volume_as_bucket(given: Mapping[str, Any], env: Mapping[str, str]) -> str | None:
+def _volume_as_bucket(settings: StackSettings, env: Mapping[str, str]) -> str | None:
     """Return the network volume that the stack keeps its results in, None for every other store."""
-    store, bucket = given.get("store"), given.get("bucket") or env.get("RUNPOD_S3_BUCKET")
-    if bucket == "none" or (store != "runpod" and (store is not None or not env.get("RUNPOD_S3_ACCESS_KEY"))):
+    store, bucket = settings.store, settings.bucket or env.get("RUNPOD_S3_BUCKET")
+    if bucket == NO_BUCKET or (store != "runpod" and (store is not None or not env.get("RUNPOD_S3_ACCESS_KEY"))):
         return None
-    return str(bucket or given.get("volume") or "rehearsal")
+    return str(bucket or settings.volume or "rehearsal")
 
 
-def _center(given: Mapping[str, Any], env: Mapping[str, str]) -> str:
+def _center(settings: StackSettings, env: Mapping[str, str]) -> str:
     """Return the data center of the stack's volume: as its S3 endpoint says, else one where the stack's GPUs stand."""
     named = _ENDPOINT.search(env.get("RUNPOD_S3_ENDPOINT", ""))
     if named and named[1].upper() in stock.CENTERS:
         return named[1].upper()
-    kinds = [stock.gpu(gpu.runpod) for name in given.get("gpu") or [] for gpu in gpus.find(str(name))]
+    kinds = [stock.gpu(gpu.runpod) for name in settings.gpu for gpu in gpus.find(str(name))]
     places = [center for kind in kinds if kind for center in kind.centers]
     return next((center for center in places if center not in stock.OLD_DRIVERS), "EU-RO-1")
 

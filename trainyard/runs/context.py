@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trainyard import settings
 from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import Places
 from trainyard.runs.records.identity import find
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
+from trainyard.settings import reader
+from trainyard.settings.table import StackSettings
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
 
@@ -28,9 +29,13 @@ class CommandContext:
         """Return an environment's stack."""
         return facade.environment_stack(environment, self.places, self.env)
 
+    def settings(self, environment: str) -> StackSettings:
+        """Return an environment's settings; raises UserError for anything wrong in its file."""
+        return facade.settings_of(environment, self.places)
+
     def cloud(self, environment: str) -> Cloud:
         """Return the adapter of an environment's cloud."""
-        return open_cloud(settings.cloud_of(self.places.root, environment), self.env, self.places)
+        return open_cloud(reader.cloud_of(self.places.root, environment), self.env, self.places)
 
     def cloud_of(self, record: RunRecord) -> Cloud:
         """Return the adapter of a run's cloud, as its own record names it: the checkout's settings may say anything by now."""

@@ -5,25 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from trainyard import settings
 from trainyard.config import PROJECT, Places, settings_file
 from trainyard.engine import locks
 from trainyard.engine.secrets import Crypter
 from trainyard.errors import EngineError, TrainyardError, UserError
 from trainyard.nearest import suggest
 from trainyard.problems import Problem
+from trainyard.settings import reader
+from trainyard.settings.table import ENGINES, StackSettings
 from trainyard.stacks import builtin, cli, installed
 from trainyard.stacks.model import EngineName, Event, OnEvent, Operation, OperationOutcome, Stack
 from trainyard.stacks.passphrase import passphrase
 from trainyard.stacks.settings import ensure_stack, salt_of
 from trainyard.stacks.state import backend, state_of
 from trainyard.storage.rules import declared_rules
-from trainyard.yamlfile import Map, load_map
+from trainyard.yamlfile import Map
 
 LOCK_TRIES = 60
 LOCK_PAUSE = 2.0
@@ -37,23 +38,16 @@ def environment_stack(name: str, places: Places, env: Mapping[str, str]) -> Stac
     return Stack(name, places, env, settings_file(places.root, name))
 
 
-def setting(stack: Stack, key: str) -> object:
-    """Return one setting of a stack (``trainyard:<key>``), None when it is not there."""
-    document = load_map(stack.settings, name=stack.settings.name)
-    config = document.get("config")
-    return config.get(f"{PROJECT}:{key}") if isinstance(config, dict) else None
-
-
 def choose_engine(stack: Stack) -> tuple[EngineName, Path | None]:
     """Return the engine for a stack and, for ``cli``, its binary.
 
     ``TRAINYARD_ENGINE`` wins over ``trainyard:engine``; ``auto`` means the CLI when it and the command plugin
     are found. Raises UserError for an unknown name, a ``cli`` that is not there, or a backend only the CLI knows.
     """
-    wanted = str(stack.env.get("TRAINYARD_ENGINE") or setting(stack, "engine") or "auto")
-    if wanted not in settings.ENGINES:
-        known = ", ".join(settings.ENGINES)
-        raise UserError(f"engine '{wanted}' is not known{suggest(wanted, settings.ENGINES)}", hint=f"Engines: {known}.")
+    wanted = stack.env.get("TRAINYARD_ENGINE") or reader.partly_at(stack.settings, stack.environment, "engine").engine
+    if wanted not in ENGINES:
+        known = ", ".join(ENGINES)
+        raise UserError(f"engine '{wanted}' is not known{suggest(wanted, ENGINES)}", hint=f"Engines: {known}.")
     if wanted == "builtin":
         binary = None
     else:
@@ -151,16 +145,16 @@ def warm(stack: Stack) -> None:
             encrypter(stack).check()
 
 
-def settings_of(name: str, places: Places) -> Mapping[str, object]:
-    """Return an environment's settings, typed, e.g. ``{"cloud": "local"}``; raises UserError for anything wrong in its file."""
-    found = settings.load(places.root, name)
-    declared_rules(cast("list[Map]", found.get("lifecycle") or []))
-    return found
+def settings_of(name: str, places: Places) -> StackSettings:
+    """Return an environment's settings; raises UserError for anything wrong in its file."""
+    settings = reader.load(places.root, name)
+    declared_rules(cast("Sequence[Map]", settings.lifecycle))
+    return settings
 
 
 def _once(stack: Stack, operation: Operation, on_event: OnEvent) -> OperationOutcome:
     engine, binary = choose_engine(stack)
-    name = str(setting(stack, "cloud") or stack.environment)
+    name = reader.partly_at(stack.settings, stack.environment).cloud
     if engine == "builtin":
         return builtin.operate(stack, operation, name, on_event)
     assert binary is not None

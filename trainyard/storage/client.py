@@ -23,7 +23,7 @@ from trainyard import network
 from trainyard.config import Places, group, resolve_secret
 from trainyard.errors import UserError
 from trainyard.secret import Secret
-from trainyard.settings import BUCKET_NAME
+from trainyard.settings.table import BUCKET_NAME, NO_BUCKET
 from trainyard.storage.groups import AWS, R2, RUNPOD, bare_address, runpod_endpoint
 
 Kind = Literal["local", "runpod", "aws", "r2", "s3"]
@@ -71,7 +71,7 @@ def store_settings(env: Mapping[str, str], kind: str | None, bucket: str | None,
     Kind ``local`` starts the local S3 server. Raises UserError for a group set by half, an unknown kind, a
     wrong endpoint, or when several groups are set and no kind chooses between them.
     """
-    if bucket == "none":
+    if bucket == NO_BUCKET:
         return None
     if kind is not None and kind not in KINDS:
         raise UserError(f"store: '{kind}' is not known", hint=f"It is one of: {', '.join(KINDS)}.")

@@ -9,6 +9,7 @@ from trainyard.clouds.protocol import Offer, OfferQuery
 from trainyard.clouds.runpod.answers import number, price_of
 from trainyard.clouds.runpod.request import Choice
 from trainyard.errors import UserError
+from trainyard.settings.table import TIER
 
 TIERS = ("SECURE", "COMMUNITY")
 HOURS_A_MONTH = 730.0
@@ -25,7 +26,7 @@ def volume_month(gigabytes: float) -> float:
 
 def tiers(query: OfferQuery) -> tuple[str, ...]:
     """Return the tiers that a query allows; RunPod's own default is SECURE."""
-    tier = (query.tier or "SECURE").upper()
+    tier = (query.tier or TIER).upper()
     if tier in ("ALL", "ANY"):
         return TIERS
     if tier not in TIERS:

@@ -15,34 +15,29 @@ from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.pods import Deletions, note_deleted, take_known
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stackresources import ENDPOINT, POD, resources_of
+from trainyard.settings.reader import as_written
+from trainyard.settings.table import StackSettings, travelling
 from trainyard.stacks import facade
 from trainyard.stacks.model import OperationOutcome, Stack
 from trainyard.stacks.settings import ensure_stack, salt_of
 
-# What shapes a pod and therefore travels from the environment's settings into each run's own stack.
-POD_SETTINGS = (
-    "cloud", "gpu", "gpu_count", "image", "template", "disk_gb", "volume", "ports", "regions", "tier", "spot", "max_price",
-    "rescue_minutes", "heartbeat_minutes", "boot_accepted_minutes", "boot_image_minutes", "boot_ssh_minutes", "engine", "registry",
-    "pod_env", "min_cuda", "min_vram_gb", "only_offers", "avoid_offers", "image_gb",
-)  # fmt: skip
 BOOT_TRIES = 3
 """How many pods are tried, each of another offer, before a run gives up."""
 
 
 def write_run_settings(
-    context: CommandContext, record: RunRecord, folder: RunFolder, outputs: Mapping[str, Any], settings: Mapping[str, Any]
+    context: CommandContext, record: RunRecord, folder: RunFolder, outputs: Mapping[str, Any], settings: StackSettings
 ) -> None:
     """Write the settings of the attempt's own stack: what shapes its pod, and the environment's outputs, secrets encrypted."""
     environment = context.stack(record.environment)
-    config: dict[str, Any] = {key: settings[key] for key in POD_SETTINGS if settings.get(key) is not None}
-    config.setdefault("cloud", record.environment)
+    config: dict[str, object] = {key: as_written(value) for key, value in travelling(settings).items()}
     config |= {
-        "run": str(record.id), "attempt": record.attempt, "hours": record.hours, "fence_id": outputs["fence_id"],
+        "run": str(record.id), "hours": record.hours, "fence_id": outputs["fence_id"],
         "ssh_public_key": outputs["ssh_public_key"], "ssh_key_file": outputs["ssh_key_file"],
     }  # fmt: skip
     if record.budget is not None:
         config["budget"] = record.budget
-    for key in ("bucket", "store", "endpoint", "region"):
+    for key in ("bucket", "store"):
         if outputs.get(key):
             config[f"fence_{key}"] = outputs[key]
     config["host_key_seed"] = {"secure": facade.encrypter(environment).encrypt(str(outputs["host_key_seed"]))}

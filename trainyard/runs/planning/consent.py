@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import secret
@@ -16,6 +15,7 @@ from trainyard.recipes.values import Values
 from trainyard.recipes.variables import FILES
 from trainyard.runs.ui import Ui
 from trainyard.secret import Secret
+from trainyard.settings.table import StackSettings
 from trainyard.stacks.environ import KEYS_OF
 from trainyard.storage.groups import AWS, R2, RUNPOD
 
@@ -49,9 +49,9 @@ def ask(ui: Ui, stack: str, cloud: Cloud, consent: str, files: Sequence[str], *,
         )
 
 
-def pod_secrets(settings: Mapping[str, Any], env: Mapping[str, str]) -> list[str]:
+def pod_secrets(settings: StackSettings, env: Mapping[str, str]) -> list[str]:
     """Return the variables that the job gets; raises UserError or RefusedError for one that is not set or may not be sent."""
-    names = list(dict.fromkeys(str(name) for name in settings.get("pod_secrets") or ()))
+    names = list(dict.fromkeys(settings.pod_secrets))
     for name in names:
         if name in _NEVER_SENT or name.startswith(("PULUMI_", "TRAINYARD_")):
             raise RefusedError(f"pod_secrets: {name} opens an account or a bucket; it is never sent to a pod")

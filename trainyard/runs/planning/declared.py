@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from trainyard.clock import parse_time
 from trainyard.clouds.absence import Proof
@@ -21,18 +20,19 @@ from trainyard.runs.planning.estimate import check_limits, estimate
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.stackresources import LEASE, POD, StackResource, resources_of
+from trainyard.settings.table import StackSettings
 from trainyard.stacks import facade
 from trainyard.stacks.model import Event, Stack
 
 _BEGUN, _RENTED, _SETTLED = "pods declared", "pods rented", "pods settled"
 
 
-def reserve(context: CommandContext, stack: Stack, settings: Mapping[str, Any]) -> None:
+def reserve(context: CommandContext, stack: Stack, settings: StackSettings) -> None:
     """Say what the pods that an ``up`` will rent cost at most, and put it on the ledger.
 
     Raises RefusedError where a limit forbids it, NoCapacity where nothing fits; nothing was resources_of by then.
     """
-    count, resources = int(settings.get("pods") or 0), facade.readable_resources(stack)
+    count, resources = settings.pods, facade.readable_resources(stack)
     new = count - _standing(resources)
     if new <= 0:
         return
@@ -43,13 +43,13 @@ def reserve(context: CommandContext, stack: Stack, settings: Mapping[str, Any]) 
         entry = None
     elif entry is not None and new == count:
         ledger.set_cost(entry, time.time(), 0.0)  # that up has come to nothing
-    told = estimate(context.cloud(stack.name), settings, float(settings["hours"]))
+    told = estimate(context.cloud(stack.name), settings, settings.hours)
     context.ui.say(f"estimate   {f'{new} pods, each ' if new > 1 else ''}{told.text()}")
     for warning in check_limits(told, settings, ledger, None, count=new):
         context.ui.warn(warning)
     now = time.time()
     if entry is None:
-        entry = RunId(user_name(context.env, settings.get("user")), f"pods.{stack.name}", int(now * 1000))
+        entry = RunId(user_name(context.env, settings.user), f"pods.{stack.name}", int(now * 1000))
         ledger.add(entry, _BEGUN, stack=stack.name)
     ledger.set_cost(entry, now, count * told.most)
 

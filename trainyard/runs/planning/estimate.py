@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from trainyard.clouds.protocol import Cloud, CostItem, Offer, OfferQuery
 from trainyard.errors import NoCapacity, RefusedError, UserError
-from trainyard.runs.planning.shape import DISK_GB, avoidable
+from trainyard.runs.planning.shape import avoidable
 from trainyard.runs.records.ledger import Ledger
+from trainyard.settings.table import StackSettings
 
 HOURS_A_MONTH = 730
 _DISK_MONTH = 0.20
 """Dollars a month for a GB of a pod's disk: the most that a cloud asks."""
 _DAY = 86_400.0
-LIMIT_WINDOWS: Mapping[str, float] = {"limit_day": _DAY, "limit_week": 7 * _DAY, "limit_month": 30 * _DAY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +49,22 @@ class Estimate:
         )
 
 
-def query_of(settings: Mapping[str, Any]) -> OfferQuery:
+def query_of(settings: StackSettings) -> OfferQuery:
     """Return what an environment's settings ask the cloud for."""
-    gpus = settings.get("gpu") or []
     return OfferQuery(
-        gpus=tuple([gpus] if isinstance(gpus, str) else gpus),
-        gpu_count=int(settings.get("gpu_count") or 1),
-        max_price=None if settings.get("max_price") is None else float(settings["max_price"]),
-        regions=tuple(settings.get("regions") or ()),
-        spot=bool(settings.get("spot")),
-        tier=settings.get("tier"),
-        min_cuda=None if settings.get("min_cuda") is None else str(settings["min_cuda"]),
-        min_vram_gb=None if settings.get("min_vram_gb") is None else float(settings["min_vram_gb"]),
-        volume=settings.get("volume"),
+        gpus=settings.gpu,
+        gpu_count=settings.gpu_count,
+        max_price=settings.max_price,
+        regions=settings.regions,
+        spot=settings.spot,
+        tier=settings.tier,
+        min_cuda=settings.min_cuda,
+        min_vram_gb=settings.min_vram_gb,
+        volume=settings.volume,
     )
 
 
-def estimate(cloud: Cloud, settings: Mapping[str, Any], hours: float, failed: Sequence[str] = ()) -> Estimate:
+def estimate(cloud: Cloud, settings: StackSettings, hours: float, failed: Sequence[str] = ()) -> Estimate:
     """Return the estimate for the first offer that has not ``failed`` lately.
 
     Raises NoCapacity when the cloud has none that fits.
@@ -81,12 +79,10 @@ def estimate(cloud: Cloud, settings: Mapping[str, Any], hours: float, failed: Se
     left = [offer for offer in offers if offer.id not in avoided]
     dearest = max(left, key=lambda offer: offer.price_per_hour)
     volume = next((item for item in cloud.costs() if item.kind == "volume" and item.id == query.volume), None) if query.volume else None
-    return Estimate(left[0], dearest, hours, float(settings.get("rescue_minutes") or 30) / 60, volume, tuple(avoided))
+    return Estimate(left[0], dearest, hours, settings.rescue_minutes / 60, volume, tuple(avoided))
 
 
-def check_limits(
-    found: Estimate, settings: Mapping[str, Any], ledger: Ledger, budget: float | None, *, count: int | None = None
-) -> list[str]:
+def check_limits(found: Estimate, settings: StackSettings, ledger: Ledger, budget: float | None, *, count: int | None = None) -> list[str]:
     """Return warnings; raises RefusedError where a budget or a limit with ``limit_action: block`` forbids the run.
 
     ``count``: so many pods that a stack declares, instead of the pod of a run.
@@ -108,16 +104,16 @@ def check_limits(
     return warnings
 
 
-def price_ceiling(found: Estimate, settings: Mapping[str, Any], ledger: Ledger) -> float:
+def price_ceiling(found: Estimate, settings: StackSettings, ledger: Ledger) -> float:
     """Return the dollars per hour above which no pod of the run is kept, whatever its offer said.
 
     A cloud may count the pod's disk into its price: that and 2 % may come to what the estimate told, but neither
     ``max_price`` nor a limit that blocks is passed.
     """
-    disk = float(settings.get("disk_gb") or DISK_GB) * _DISK_MONTH / HOURS_A_MONTH
+    disk = settings.disk_gb * _DISK_MONTH / HOURS_A_MONTH
     ceilings = [found.dearest.price_per_hour * 1.02 + disk]
-    if settings.get("max_price") is not None:
-        ceilings.append(float(settings["max_price"]))
+    if settings.max_price is not None:
+        ceilings.append(settings.max_price)
     if _blocks(settings):
         ceilings += [left.dollars / (found.hours + found.rescue_hours) for left in _left_of_limits(settings, ledger).values()]
     return round(min(ceilings), 6)
@@ -140,20 +136,22 @@ class _Left:
         return f", ${self.committed:.2f} may still go to runs that have not ended (invoke recover ends them)" if self.committed else ""
 
 
-def _left_of_limits(settings: Mapping[str, Any], ledger: Ledger) -> dict[str, _Left]:
+def _left_of_limits(settings: StackSettings, ledger: Ledger) -> dict[str, _Left]:
     now = time.time()
-    given = {name: float(settings[name]) for name in LIMIT_WINDOWS if settings.get(name) is not None}
+    windows = {"limit_day": _DAY, "limit_week": 7 * _DAY, "limit_month": 30 * _DAY}
+    limits = {"limit_day": settings.limit_day, "limit_week": settings.limit_week, "limit_month": settings.limit_month}
+    given = {name: limit for name, limit in limits.items() if limit is not None}
     committed = ledger.committed(now) if given else 0.0
-    return {name: _Left(limit, ledger.spent_since(now - LIMIT_WINDOWS[name]), committed) for name, limit in given.items()}
+    return {name: _Left(limit, ledger.spent_since(now - windows[name]), committed) for name, limit in given.items()}
 
 
-def _blocks(settings: Mapping[str, Any]) -> bool:
-    return bool(settings.get("limit_action", "block") == "block")
+def _blocks(settings: StackSettings) -> bool:
+    return settings.limit_action == "block"
 
 
-def _chosen(offers: Sequence[Offer], settings: Mapping[str, Any]) -> list[Offer]:
+def _chosen(offers: Sequence[Offer], settings: StackSettings) -> list[Offer]:
     """Return the offers that the settings allow, as the provider will choose among them."""
-    only, avoid = settings.get("only_offers"), settings.get("avoid_offers") or ()
+    only, avoid = settings.only_offers, settings.avoid_offers
     return [offer for offer in offers if offer.id not in avoid and (only is None or offer.id in only)]
 
 
@@ -162,11 +160,11 @@ def _named(offer: Offer) -> str:
     return f"{gpu} at ${offer.price_per_hour:.2f}/h"
 
 
-def _advice(query: OfferQuery, settings: Mapping[str, Any]) -> str:
+def _advice(query: OfferQuery, settings: StackSettings) -> str:
     """Name the settings that narrow the choice, and no other: what is not set cannot be changed."""
     ways = ["add another GPU to 'gpu'"] if query.gpus else []
     ways += ["raise 'max_price'"] if query.max_price is not None else []
-    named = [name for name in ("regions", "tier", "min_vram_gb", "min_cuda", "volume", "spot", "only_offers") if settings.get(name)]
+    named = [name for name in ("regions", "tier", "min_vram_gb", "min_cuda", "volume", "spot", "only_offers") if getattr(settings, name)]
     ways += [f"loosen {' or '.join(repr(name) for name in named)}"] if named else []
     return f"In the stack's settings: {', or '.join(ways) or 'name a GPU with `gpu`'}."
 

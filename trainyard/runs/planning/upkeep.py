@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import trainyard
-from trainyard import settings
 from trainyard.config import Places
 from trainyard.errors import RefusedError
 from trainyard.filelock import held
@@ -44,7 +43,7 @@ def _stands(context: CommandContext, stack: Stack) -> bool:
 
 
 def _bring_up(context: CommandContext, name: str, stack: Stack) -> None:
-    if facade.settings_of(name, context.places).get("pods"):
+    if context.settings(name).pods:
         raise RefusedError(f"stack '{name}' must be brought up first, and its settings ask for pods", hint=f"Run: invoke up --stack {name}")
     obtain_store(context, stack)
     with context.ui.stage("up", f"environment {name}"):
@@ -56,8 +55,8 @@ def _bring_up(context: CommandContext, name: str, stack: Stack) -> None:
 
 def obtain_store(context: CommandContext, stack: Stack) -> None:
     """Have the program of the local bucket where the stack keeps its results there: an engine would wait for it without a word."""
-    given = facade.settings_of(stack.name, stack.places)
-    if settings.store_of(given, settings.cloud_of(stack.places.root, stack.name)) == "local" and given.get("bucket") != "none":
+    settings = context.settings(stack.name)
+    if settings.store == "local" and settings.has_bucket:
         local.obtain(context.ui.say)
 
 
@@ -78,7 +77,7 @@ def _fingerprint(places: Places, stack: Stack) -> str:
     digest = hashlib.sha256()
     files = [stack.settings, places.root / "Pulumi.yaml"]
     package = Path(trainyard.__file__).parent
-    for folder in (places.root / "infra", *(package / name for name in ("program", "provider", "clouds", "storage"))):
+    for folder in (places.root / "infra", *(package / name for name in ("program", "settings", "provider", "leases", "clouds", "storage"))):
         files += sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     for path in files:
         base = next((folder for folder in (places.root, package) if path.is_relative_to(folder)), path.parent)
@@ -92,9 +91,8 @@ def _fingerprint(places: Places, stack: Stack) -> str:
 
 def _keeps_results_here(stack: Stack) -> bool:
     """Tell whether a stack needs nobody's store: its bucket is the local one, or none."""
-    given = facade.settings_of(stack.name, stack.places)
-    cloud = settings.cloud_of(stack.places.root, stack.name)
-    return settings.store_of(given, cloud) == "local" or given.get("bucket") == "none"
+    settings = facade.settings_of(stack.name, stack.places)
+    return settings.store == "local" or not settings.has_bucket
 
 
 def _content(path: Path) -> bytes:

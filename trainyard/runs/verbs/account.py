@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trainyard import settings
 from trainyard.clock import format_time
 from trainyard.clouds import open_cloud
 from trainyard.clouds.absence import Known, prove, seen
@@ -17,6 +16,8 @@ from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.estimate import HOURS_A_MONTH
 from trainyard.runs.verbs import reap
+from trainyard.settings import reader
+from trainyard.settings.table import NO_BUCKET
 from trainyard.stacks import facade
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def end_pod(context: CommandContext, name: str, reference: str) -> int:
 def audit(context: CommandContext, name: str, *, as_json: bool) -> int:
     """Show what of the account costs money now, and what lies in the bucket unseen."""
     cloud = context.cloud(name)
-    given = settings.some(context.places.root, name, "volume", "bucket")
-    named = (given.get("volume"), given.get("bucket"))
+    settings = reader.partly(context.places.root, name, "volume", "bucket")
+    named = (settings.volume, settings.bucket)
     costs = seen(cloud, cloud.costs, lambda item: (item.kind, item.id))
     items = [replace(item, ours=item.ours or (item.kind == "volume" and item.id in named)) for item in costs]
     uploads = _open_uploads(context, name)
@@ -115,7 +116,7 @@ def _open_uploads(context: CommandContext, name: str) -> list[OpenUpload]:
 
     try:
         found = facade.outputs(context.stack(name))
-        told = store_of(context, found) if found.get("bucket") not in (None, "", "none") else None
+        told = store_of(context, found) if found.get("bucket") not in (None, "", NO_BUCKET) else None
         return open_uploads(told) if told else []
     except TrainyardError as error:
         context.ui.warn(f"the bucket of '{name}' does not tell which uploads are open: {error}")
@@ -181,7 +182,7 @@ def _clouds(context: CommandContext, name: str | None) -> list[Cloud]:
         if "." in stack:
             continue
         try:
-            cloud = settings.cloud_of(context.places.root, stack)
+            cloud = reader.cloud_of(context.places.root, stack)
             opened.setdefault(cloud, open_cloud(cloud, context.env, context.places))
         except UserError as error:
             context.ui.say(f"{stack}: left out: {error.message}")

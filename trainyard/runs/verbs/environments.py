@@ -37,10 +37,10 @@ def operate(context: CommandContext, name: str, operation: Operation, *, yes: bo
         _end_runs(context, name, yes=yes)
         outcome = destroy(context, stack, [folder.load() for folder in live_runs(context, name)], on_event)
     else:
-        given = facade.settings_of(name, context.places)  # what is wrong in them is told before an engine starts
+        settings = context.settings(name)  # what is wrong in them is told before an engine starts
         if operation == "up":
             obtain_store(context, stack)
-            declared.reserve(context, stack, given)
+            declared.reserve(context, stack, settings)
         outcome = facade.operate(stack, operation, on_event)
         if not outcome.ok:
             error = outcome.error(f"{operation} of stack '{name}' failed (engine {outcome.engine}): ")

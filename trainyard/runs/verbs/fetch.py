@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainyard import settings
 from trainyard.config import user_name
 from trainyard.errors import UserError
 from trainyard.leases.environmentid import default_bucket, known_environment_id
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.roads import is_owed
 from trainyard.runs.records.stores import store_of
+from trainyard.settings import reader
 from trainyard.stacks import facade
 from trainyard.storage.client import StoreSettings, store_settings
 from trainyard.storage.deliver import Progress
@@ -24,12 +24,12 @@ def bucket_of(context: CommandContext, stack: str) -> StoreSettings:
     Raises UserError when the stack has none.
     """
     outputs = facade.outputs(context.stack(stack))
-    given = settings.some(context.places.root, stack, "store", "bucket", "env_id")
-    kind = outputs.get("store") or settings.store_of(given, settings.cloud_of(context.places.root, stack))
-    name = outputs.get("bucket") or given.get("bucket")
+    settings = reader.partly(context.places.root, stack, "store", "bucket", "env_id")
+    kind = outputs.get("store") or settings.store
+    name = outputs.get("bucket") or settings.bucket
     if name is None:  # no state here: the default name follows from the environment's id
-        env_id = given.get("env_id") or known_environment_id(context.places, stack)
-        name = None if env_id is None else default_bucket(str(env_id))
+        env_id = settings.env_id or known_environment_id(context.places, stack)
+        name = None if env_id is None else default_bucket(env_id)
     found = None
     if name is not None:
         found = store_settings(context.env, None if kind is None else str(kind), str(name), context.places)
@@ -56,7 +56,7 @@ def _own(context: CommandContext, reference: str) -> tuple[StoreSettings, str] |
 
 
 def _of_stack(context: CommandContext, stack: str) -> tuple[StoreSettings, str]:
-    user = user_name(context.env, settings.one(context.places.root, stack, "user"))  # type: ignore[arg-type]
+    user = user_name(context.env, reader.partly(context.places.root, stack, "user").user)
     return bucket_of(context, stack), user
 
 

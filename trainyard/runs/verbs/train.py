@@ -5,8 +5,8 @@ from __future__ import annotations
 import platform
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import git, user_name
-from trainyard.errors import UserError
+from trainyard.reading import read
 from trainyard.recipes import basecheck, bundle, code, data, venvs
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.values import Values, lock_for, locked_packages, needs_of, resolve, sets_with
@@ -28,11 +28,11 @@ from trainyard.runs.records.identity import new_label
 from trainyard.runs.records.key import make_whole
 from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.record import RunFolder, RunRecord
-from trainyard.settings import LONGEST_HOURS, store_of
+from trainyard.settings import reader
+from trainyard.settings.table import NO_BUCKET, SETTINGS, StackSettings
 from trainyard.shipped import overlay
 from trainyard.stacks import facade
 
-DEFAULT_HOURS = 2.0
 NAMED = ("torch", "transformers", "peft", "accelerate", "unsloth")
 
 
@@ -66,7 +66,7 @@ class _Plan:
     hours: float
     budget: float | None
     estimate: Estimate
-    settings: dict[str, Any]
+    settings: StackSettings
     """The stack's settings, raised to what the recipe needs."""
     pod_secrets: list[str]
 
@@ -76,14 +76,14 @@ def prepare(context: CommandContext, wanted: TrainRequest) -> RunFolder:
 
     Raises UserError, RefusedError or NoCapacity before anything is created.
     """
-    given = facade.settings_of(wanted.stack, context.places)
+    settings = context.settings(wanted.stack)
     # Deriving the key of the secrets takes 0.4 s of one core: it passes while everything is validated.
     threading.Thread(target=facade.warm, args=(context.stack(wanted.stack),), daemon=True).start()
     threading.Thread(target=attempts.preload, daemon=True).start()
     cloud = context.cloud(wanted.stack)
-    plan = _plan(context, wanted, cloud, given)
+    plan = _plan(context, wanted, cloud, settings)
     own = consent.own_files(wanted.data, plan.data, plan.recipe, plan.values, plan.code)
-    consent.ask(context.ui, wanted.stack, cloud, str(given.get("upload_consent") or "ask"), own, yes=wanted.yes)
+    consent.ask(context.ui, wanted.stack, cloud, settings.upload_consent, own, yes=wanted.yes)
     outputs = ensure_environment(context, wanted.stack)
     make_whole(context, outputs)
     if cloud.name == "local" or cloud.simulated:
@@ -92,18 +92,19 @@ def prepare(context: CommandContext, wanted: TrainRequest) -> RunFolder:
     return _write(context, plan, wanted.name, outputs)
 
 
-def _plan(context: CommandContext, wanted: TrainRequest, cloud: Cloud, given: Mapping[str, Any]) -> _Plan:
+def _plan(context: CommandContext, wanted: TrainRequest, cloud: Cloud, stated: StackSettings) -> _Plan:
     """Validate everything and ask what it costs, saying what a person wants to know of it."""
     ui = context.ui
     chosen = load_recipe(context.places.root, wanted.recipe)
-    settings, told_by_env = shape.from_environment(given, context.env, cloud.name)
+    settings, told_by_env = shape.from_environment(stated, context.env, cloud.name)
     for line in told_by_env:
         ui.say(f"settings   {line}")
     # What the stack rents decides which lock, and with it which refusals, hold; an emulator's GPUs are only told.
-    device = "gpu" if settings.get("gpu") and not cloud.simulated else "cpu"
+    device = "gpu" if settings.gpu and not cloud.simulated else "cpu"
+    variables = {"device": device, **reader.stated(settings)}
     sets = sets_with(chosen, wanted.sets, wanted.words)
-    values = resolve(chosen, wanted.config, sets, {"device": device, **settings}, on_note=lambda note: ui.say(f"config     {note}"))
-    basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.get("volume")))
+    values = resolve(chosen, wanted.config, sets, variables, on_note=lambda note: ui.say(f"config     {note}"))
+    basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
     found = _data(context, wanted.data, chosen, settings, cloud, values)
     ui.say(f"recipe     {chosen.name}; data {found.describe()}")
     own = _code(context, chosen, values)
@@ -111,10 +112,11 @@ def _plan(context: CommandContext, wanted: TrainRequest, cloud: Cloud, given: Ma
         ui.warn(remark)
     for line in basecheck.told(chosen, values):
         ui.say(f"needs      {line}")
-    user = user_name(context.env, settings.get("user"))
+    user = user_name(context.env, settings.user)
     # A bad name, or one that is at work, is refused before anything is made.
     attempts.refuse_live(context.places.runs, user, new_label(context.places.runs, user, wanted.name, datetime.now(), wanted.stack))
-    hours, budget = _hours(wanted, settings), _budget(wanted, settings)
+    hours = settings.hours if wanted.hours is None else _asked("hours", wanted.hours)
+    budget = settings.budget if wanted.budget is None else _asked("budget", wanted.budget)
     told, shaped = _estimate(context, cloud, settings, needs_of(chosen, values), hours, budget)
     ui.say(f"estimate   {told.text()}")
     named = consent.pod_secrets(settings, context.env)
@@ -124,8 +126,8 @@ def _plan(context: CommandContext, wanted: TrainRequest, cloud: Cloud, given: Ma
 
 
 def _estimate(
-    context: CommandContext, cloud: Cloud, settings: dict[str, Any], needs: Values, hours: float, budget: float | None
-) -> tuple[Estimate, dict[str, Any]]:
+    context: CommandContext, cloud: Cloud, settings: StackSettings, needs: Values, hours: float, budget: float | None
+) -> tuple[Estimate, StackSettings]:
     """Return what the run costs at most, and the settings of its pod; what is to be known beforehand is said."""
     ledger = Ledger(context.places.ledger)
     shaped = shape.raised(settings, needs, cloud.name)
@@ -133,12 +135,11 @@ def _estimate(
     for warning in shape.warnings(settings, shaped, needs):
         context.ui.warn(warning)
     if told.avoided:
-        shaped["avoid_offers"] = [*(shaped.get("avoid_offers") or ()), *told.avoided]
+        shaped = replace(shaped, avoid_offers=(*shaped.avoid_offers, *told.avoided))
         context.ui.warn(f"not taken, because their pods did not boot in the last hours: {', '.join(told.avoided)}")
     for warning in check_limits(told, settings, ledger, budget):
         context.ui.warn(warning)
-    shaped["max_price"] = price_ceiling(told, shaped, ledger)
-    return told, shaped
+    return told, replace(shaped, max_price=price_ceiling(told, shaped, ledger))
 
 
 def _write(context: CommandContext, plan: _Plan, name: str | None, outputs: dict[str, Any]) -> RunFolder:
@@ -149,15 +150,14 @@ def _write(context: CommandContext, plan: _Plan, name: str | None, outputs: dict
     with attempts.reserved(runs, plan.user, label) as draft:
         folder = RunFolder(draft.path)
         made = bundle.build(plan.recipe, plan.values, plan.data, folder.bundle, code=plan.code)
-        named = outputs.get("bucket") not in (None, "", "none")
+        named = outputs.get("bucket") not in (None, "", NO_BUCKET)
         bucket = {key: outputs.get(key) for key in ("bucket", "store", "endpoint", "region")} if named else None
         attempt = attempts.claim(context, draft, plan.user, label, bucket)
         record = RunRecord(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=made.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
-            pod_secrets=plan.pod_secrets, pod_env=sorted(plan.settings.get("pod_env") or {}),
-            data=plan.data.summary(), code=plan.code.summary() if plan.code else {}, bucket=bucket,
-            cloud=str(plan.settings.get("cloud", plan.stack)),
+            pod_secrets=plan.pod_secrets, pod_env=plan.settings.pod_env_names, data=plan.data.summary(),
+            code=plan.code.summary() if plan.code else {}, bucket=bucket, cloud=plan.settings.cloud,
             git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
         )  # fmt: skip
         write_run_settings(context, record, folder, outputs, plan.settings)
@@ -211,22 +211,16 @@ def _code(context: CommandContext, chosen: Recipe, values: Values) -> code.Code 
 
 
 def _data(
-    context: CommandContext, reference: str | None, chosen: Recipe, settings: dict[str, Any], cloud: Cloud, values: Values
+    context: CommandContext, reference: str | None, chosen: Recipe, settings: StackSettings, cloud: Cloud, values: Values
 ) -> data.Data:
     if reference is None or not reference.startswith("s3://"):
         return data.inspect(reference, chosen, values=values)
     from trainyard.runs.planning.bucketdata import resolver
 
-    return data.inspect(reference, chosen, resolver(context, store_of(settings, cloud.name)), values)
+    return data.inspect(reference, chosen, resolver(context, settings.store), values)
 
 
-def _budget(wanted: TrainRequest, settings: dict[str, Any]) -> float | None:
-    value = wanted.budget if wanted.budget is not None else settings.get("budget")
-    return None if value is None else float(value)
-
-
-def _hours(wanted: TrainRequest, settings: dict[str, Any]) -> float:
-    value = wanted.hours if wanted.hours is not None else settings.get("hours", DEFAULT_HOURS)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= LONGEST_HOURS:
-        raise UserError(f"--hours {value:g}: it must be more than 0 and at most {LONGEST_HOURS}")
+def _asked(name: str, value: float) -> float:
+    """Return what an option of a setting's name asks for; raises UserError for what the setting could not be."""
+    read(SETTINGS[name].shape, value, f"--{name}")
     return float(value)

@@ -1,0 +1,110 @@
+"""What is made from the table: the rows of docs/settings.md, and the JSON Schema by which an editor knows ``Pulumi.<stack>.yaml``.
+
+``python -m trainyard.settings.page`` writes both anew in the checkout it is called in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from trainyard.config import PROJECT, find_root
+from trainyard.settings.table import SETTINGS, Setting, described
+
+SCHEMA = Path(__file__).with_name("stack.schema.json")
+"""Shipped with the package; a settings file names it in a ``# yaml-language-server: $schema=`` line."""
+PAGE = Path("docs", "settings.md")
+_MADE = re.compile(r"(<!-- made by python -m trainyard\.settings\.page -->\n).*?(?=<!-- end -->)", re.S)
+_JSON_TYPES = {"text": ["string", "number"], "number": ["number"], "whole": ["integer"], "flag": ["boolean"]}
+
+
+def page(text: str) -> str:
+    """Return a page's text with its table as the settings are now."""
+    return _MADE.sub(lambda match: f"{match[1]}\n{_table()}\n", text)
+
+
+def schema() -> dict[str, object]:
+    """Return the schema of a stack's settings file (JSON Schema, draft 7)."""
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Settings of a Trainyard stack: Pulumi.<stack>.yaml",
+        "type": "object",
+        "properties": {
+            "config": {
+                "type": ["object", "null"],
+                "properties": {f"{PROJECT}:{name}": _property(setting) for name, setting in SETTINGS.items()},
+                # Another project's keys are not ours to judge; a key without a namespace is nobody's.
+                "patternProperties": {f"^(?!{PROJECT}:)[^:]+:": {}},
+                "additionalProperties": False,
+            },
+            **{name: {} for name in ("encryptionsalt", "secretsprovider", "encryptedkey", "environment")},
+        },
+        "additionalProperties": False,
+    }
+
+
+def schema_text() -> str:
+    """Return the schema as its file holds it."""
+    return json.dumps(schema(), indent=1) + "\n"
+
+
+def main() -> None:
+    """Write page and schema."""
+    path = find_root() / PAGE
+    path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
+    SCHEMA.write_text(schema_text(), encoding="utf-8")
+    print(f"written: {path}, {SCHEMA}")
+
+
+def _table() -> str:
+    rows = ["| name | is | unless set | means | clouds | since |", "|---|---|---|---|---|---|"]
+    for name, setting in SETTINGS.items():
+        clouds = ", ".join(setting.clouds) or "all"
+        rows.append(f"| `{name}` | {described(name)} | {setting.unset or 'nothing'} | {setting.says} | {clouds} | {setting.since} |")
+    return "\n".join(rows) + "\n"
+
+
+def _property(setting: Setting) -> dict[str, object]:
+    only = f" Cloud {' or '.join(setting.clouds)} only." if setting.clouds else ""
+    unset = f" Unless set: {setting.unset}." if setting.unset else ""
+    plain = _plain(setting)
+    return {
+        "description": f"{_sentence(setting.says)} {_sentence(described(setting.name))}{unset}{only}".replace("`", ""),
+        **({"anyOf": [plain, _SECURE]} if setting.secret else plain),
+    }
+
+
+def _plain(setting: Setting) -> dict[str, object]:
+    """Return what a value that is not encrypted must be; a number may stand in quotes, which an editor need not learn."""
+    shape = setting.shape
+    bounds = {"minimum": shape.least, "exclusiveMinimum": shape.above, "maximum": shape.most}
+    one: dict[str, object] = {"type": _JSON_TYPES.get(shape.kind, _JSON_TYPES["text"])}
+    one |= {name: value for name, value in bounds.items() if value is not None}
+    if shape.choices:
+        one = {"enum": list(shape.choices)}
+    if shape.pattern is not None:
+        one["pattern"] = f"^(?:{shape.pattern.pattern})$"
+    if shape.kind == "texts":
+        return {"anyOf": [one, {"type": "array", "items": one}]}
+    if shape.kind == "mapping":
+        names = {"pattern": one["pattern"]} if "pattern" in one else {}
+        return {
+            "type": "object",
+            "propertyNames": names,
+            "additionalProperties": {"anyOf": [{"type": ["string", "number", "boolean"]}, _SECURE]},
+        }
+    if shape.kind == "mappings":
+        return {"type": "array", "items": {"type": "object"}}
+    return one
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:].rstrip('.')}."
+
+
+_SECURE = {"type": "object", "properties": {"secure": {"type": "string"}}, "required": ["secure"], "additionalProperties": False}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Read the settings of a stack from its file, strictly: what is wrong is told with file:line:col before anything is done.
+
+``load()`` judges everything. ``partly()`` reads some keys and judges no other: what ends pods must not fail for a
+misspelt wish. A file is parsed once a process, until it changes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainyard.config import PROJECT, settings_file
+from trainyard.errors import Location, UserError
+from trainyard.nearest import suggest
+from trainyard.reading import read
+from trainyard.settings.table import SETTINGS, Encrypted, Setting, StackSettings, build, flaw
+from trainyard.yamlfile import Map, Node, load_map, reject_unknown
+
+_TOP_LEVEL = ("config", "encryptionsalt", "secretsprovider", "encryptedkey", "environment")
+"""What Pulumi knows at the top of a settings file."""
+_parsed: dict[Path, tuple[tuple[int, int, int], Map]] = {}
+"""Each file with what tells its versions apart (inode, size, moment of the last write)."""
+
+
+def load(root: Path, stack: str) -> StackSettings:
+    """Return all settings of a stack; raises UserError at the first thing in its file that is wrong."""
+    document = _document(settings_file(root, stack))
+    reject_unknown(document, _TOP_LEVEL, "key")
+    config = _config(document)
+    names = {name: full for full in config if (name := _name_of(config, full)) is not None}
+    settings = build({name: _value(config, full, SETTINGS[name]) for name, full in names.items()}, stack)
+    wrong = flaw(settings, stack)
+    if wrong is not None:
+        at = f"{PROJECT}:{wrong.at}"
+        where = config.where(at) if at in config else document.where("config")
+        raise UserError(f"{PROJECT}:{wrong.name} {wrong.message}", where=where, hint=wrong.hint)
+    return settings
+
+
+def partly(root: Path, stack: str, *names: str) -> StackSettings:
+    """Return settings of which only ``names`` and the cloud are read; nothing else of the file is judged but its being YAML."""
+    return partly_at(settings_file(root, stack), stack, *names)
+
+
+def partly_at(path: Path, stack: str, *names: str) -> StackSettings:
+    """Do what partly() does with the file of any stack, a run's too."""
+    config = _config(_document(path))
+    wanted = {name: f"{PROJECT}:{name}" for name in ("cloud", *names)}
+    return build({name: _value(config, full, SETTINGS[name]) for name, full in wanted.items() if full in config}, stack)
+
+
+def cloud_of(root: Path, stack: str) -> str:
+    """Return the name of a stack's cloud: its setting, else the stack's own name."""
+    return partly(root, stack).cloud
+
+
+def _document(path: Path) -> Map:
+    """Return a file as it stands, with the places of its keys."""
+    try:
+        seen = path.stat()
+    except OSError:
+        return load_map(path, name=path.name)
+    version = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
+    known = _parsed.get(path)
+    if known is None or known[0] != version:
+        known = _parsed[path] = (version, load_map(path, name=path.name))
+    return known[1]
+
+
+def _config(document: Map) -> Map:
+    config = document.get("config")
+    if config is None:
+        empty = Map()
+        empty.source = document.source
+        return empty
+    if not isinstance(config, Map):
+        raise UserError(f"'config' must hold '{PROJECT}:name: value' lines", where=document.where("config"))
+    return config
+
+
+def _name_of(config: Map, full: str) -> str | None:
+    """Return the setting that a key of ``config:`` names, None for another project's; raises UserError for what means nothing."""
+    namespace, colon, name = full.partition(":")
+    if not colon:
+        known = f": write '{PROJECT}:{full}'" if full in SETTINGS else suggest(full, SETTINGS)
+        raise UserError(f"'{full}' has no '{PROJECT}:' before it{known}", where=config.where(full))
+    if namespace != PROJECT:
+        if name in SETTINGS and suggest(namespace, [PROJECT]):
+            raise UserError(f"unknown key '{full}' (did you mean '{PROJECT}:{name}'?)", where=config.where(full))
+        return None
+    if name not in SETTINGS:
+        raise UserError(f"unknown setting '{name}'{suggest(name, SETTINGS)}", where=config.where(full))
+    return name
+
+
+def _value(config: Map, full: str, setting: Setting) -> object:
+    """Return a value as its type; raises UserError with its place."""
+    value, where = config[full], config.where(full, value=True)
+    if value is None:
+        raise UserError(f"{full} has no value: give one, or leave the line out", where=config.where(full))
+    secret = _encrypted(value)
+    if secret is not None:
+        return _allowed(secret, full, setting, where)
+    inside = {name: found for name, item in value.items() if (found := _encrypted(item)) is not None} if isinstance(value, Map) else {}
+    for item in inside.values():
+        _allowed(item, full, setting, where)
+    try:
+        typed = read(setting.shape, {**value, **dict.fromkeys(inside, "")} if inside and isinstance(value, Map) else value, full)
+    except UserError as error:
+        raise UserError(error.message, where=where) from None
+    return {**typed, **inside} if isinstance(typed, dict) else typed
+
+
+def _encrypted(value: Node) -> Encrypted | None:
+    return Encrypted(str(value["secure"])) if isinstance(value, dict) and set(value) == {"secure"} else None
+
+
+def _allowed(secret: Encrypted, full: str, setting: Setting, where: Location | None) -> Encrypted:
+    if not setting.secret:
+        raise UserError(f"{full} is read before Pulumi decrypts anything: it cannot be 'secure'", where=where)
+    return secret
+
+
+def as_written(value: object) -> object:
+    """Return a typed value as a settings file holds it."""
+    if isinstance(value, Encrypted):
+        return {"secure": value.ciphertext}
+    if isinstance(value, dict):
+        return {name: as_written(item) for name, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def stated(settings: StackSettings) -> dict[str, object]:
+    """Return what a person has set, as the file holds it."""
+    return {name: as_written(getattr(settings, name)) for name in SETTINGS if name in settings.explicit}

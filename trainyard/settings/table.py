@@ -1,0 +1,308 @@
+"""The one table of settings: every ``trainyard:`` key, its type, default, unit, meaning, and who may know it.
+
+A setting is a field of StackSettings (what a person writes into ``Pulumi.<stack>.yaml``) or of RunKeys (what a run's own
+stack is told beside the settings that travel there). Readers, program, provider defaults, the editor's schema and
+docs/settings.md come from these fields; nothing else knows a name, a type or a default. Loads the standard library only:
+the provider's plugin reads defaults from here, and a user waits for its start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from trainyard.reading import SAID, Kind, Shape
+
+CLOUDS = ("local", "runpod")
+STORES = ("local", "runpod", "aws", "r2", "s3")
+ENGINES = ("auto", "cli", "builtin")
+CONSENTS = ("ask", "always", "never")
+LIMIT_ACTIONS = ("block", "warn")
+NO_BUCKET = "none"
+"""As ``bucket``: the environment has none, and results come home over SSH."""
+TIER = "SECURE"
+"""RunPod's class of machines unless another is asked for."""
+BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+"""Every store's buckets are called like this, RunPod's volumes too."""
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RENTED = ("runpod",)
+"""Clouds whose machines are rented by image, region and tier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encrypted:
+    """A value that only Pulumi can read (``secure:`` in the file): it travels as it is."""
+
+    ciphertext: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One key: what it is, what holds unless it is set, what it means and who may know it."""
+
+    name: str
+    says: str
+    shape: Shape
+    default: object
+    unset: str
+    """What holds unless it is set, in words; an empty text: nothing does."""
+    unit: str
+    secret: bool
+    """May be a ``secure:`` value: only the program reads it."""
+    travels: bool
+    """Goes from the environment into each run's own stack."""
+    clouds: tuple[str, ...]
+    """Clouds that know it; empty: all."""
+    readers: tuple[str, ...]
+    """Rooms of trainyard/ that read it."""
+    since: str
+
+
+def _setting(
+    says: str, default: object = None, *, readers: str, unset: str | None = None, unit: str = "", travels: bool = False,
+    clouds: tuple[str, ...] = (), since: str = "0.1", **shape: Any,
+) -> Any:  # fmt: skip
+    """Declare a field, as dataclasses.field() does. ``readers``: rooms, spaces between; ``shape``: see reading.Shape."""
+    metadata = {
+        "says": says, "unset": _words(default) if unset is None else unset, "unit": unit, "travels": travels, "clouds": clouds,
+        "readers": tuple(readers.split()), "since": since, "shape": shape,
+    }  # fmt: skip
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _words(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(value) if isinstance(value, (tuple, dict)) else "" if value is None else str(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackSettings:
+    """The settings of an environment, typed, defaults filled in. ``cloud`` and ``store`` are what holds, not only what was said."""
+
+    cloud: str = _setting(
+        "where pods are rented", "", unset="the cloud of the stack's name", choices=CLOUDS, travels=True,
+        readers="doctor program runs stacks",
+    )  # fmt: skip
+    gpu: tuple[str, ...] = _setting(
+        "GPUs in order of preference", (), unset="a pod without GPU", travels=True, readers="program rehearsal runs"
+    )
+    gpu_count: int = _setting("GPUs of a pod", 1, least=1, travels=True, readers="program runs")
+    image: str | None = _setting(
+        "container image of the pod", unset="the cloud's own", travels=True, clouds=_RENTED, readers="doctor program"
+    )
+    template: str | None = _setting(
+        "template of the cloud, instead of an image", travels=True, clouds=_RENTED, readers="doctor program rehearsal"
+    )
+    image_gb: float | None = _setting(
+        "size of the image; above 16 GB it gets longer to arrive", unit="GB", least=0, travels=True, clouds=_RENTED, readers="program",
+    )  # fmt: skip
+    registry: str | Encrypted | None = _setting(  # noqa: RUF009 - a field, as the others
+        "the cloud's id of the login for a private image", travels=True, clouds=_RENTED, readers="program",
+    )  # fmt: skip
+    disk_gb: int = _setting("disk of the pod", 100, unit="GB", least=1, travels=True, readers="program runs")
+    volume: str | None = _setting("network volume that the pod mounts", travels=True, readers="doctor program rehearsal runs")
+    ports: tuple[str, ...] = _setting("ports to open, like 8888/http", ("22/tcp",), travels=True, readers="program")
+    regions: tuple[str, ...] = _setting(
+        "data centers, countries or continents", (), unset="any", travels=True, clouds=_RENTED, readers="program runs",
+    )  # fmt: skip
+    tier: str | None = _setting("SECURE, COMMUNITY or ALL", unset=TIER, travels=True, clouds=_RENTED, readers="program runs")
+    spot: bool = _setting("rent what may be taken away", False, travels=True, clouds=_RENTED, readers="program runs")
+    max_price: float | None = _setting(
+        "above which nothing is rented", unit="dollars an hour", least=0, travels=True, readers="program runs"
+    )
+    min_cuda: str | None = _setting(
+        "least CUDA version of the host's driver", unset="what the recipe needs", pattern=re.compile(r"\d+(\.\d+)?"), looks_like="13.0",
+        travels=True, clouds=_RENTED, readers="program runs",
+    )  # fmt: skip
+    min_vram_gb: float | None = _setting(
+        "least memory of each GPU", unset="what the recipe needs", unit="GB", least=0, travels=True, readers="program runs",
+    )  # fmt: skip
+    only_offers: tuple[str, ...] | None = _setting(
+        "offers that may be taken, by their ids", unset="any", travels=True, readers="program runs"
+    )
+    avoid_offers: tuple[str, ...] = _setting("offers that are not taken, by their ids", (), travels=True, readers="program runs")
+    pod_env: Mapping[str, str | Encrypted] | Encrypted = _setting(  # noqa: RUF009
+        "variables of the container, no secrets", {}, pattern=_VARIABLE, looks_like="NAME", travels=True, readers="program runs",
+    )  # fmt: skip
+    pod_secrets: tuple[str, ...] = _setting(
+        "variables of yours that the job gets, like HF_TOKEN", (), pattern=_VARIABLE, looks_like="NAME", readers="runs",
+    )  # fmt: skip
+    hours: float = _setting(
+        "length of the lease; declared pods (`pods`) must be given it", 2.0, unit="hours", above=0, most=24 * 31, readers="program runs",
+    )  # fmt: skip
+    heartbeat_minutes: float = _setting(
+        "how long an idle pod of a run hears of no controller before it ends; 0: for ever", 30.0, unit="minutes", least=0, travels=True,
+        readers="program",
+    )  # fmt: skip
+    rescue_minutes: float = _setting("from stop to end of the lease", 30.0, unit="minutes", least=0, travels=True, readers="program runs")
+    budget: float | None = _setting("after which a run is stopped and saved", unit="dollars", above=0, readers="program runs")
+    limit_day: float | None = _setting("what all runs of a day may cost", unit="dollars", least=0, readers="runs")
+    limit_week: float | None = _setting("the same for 7 days", unit="dollars", least=0, readers="runs")
+    limit_month: float | None = _setting("the same for 30 days", unit="dollars", least=0, readers="runs")
+    limit_action: str = _setting("what a limit does", "block", choices=LIMIT_ACTIONS, readers="runs")
+    boot_accepted_minutes: float = _setting(
+        "how long a pod may take to be accepted", 5.0, unit="minutes", least=0, travels=True, readers="program"
+    )
+    boot_image_minutes: float | None = _setting(
+        "how long its image may take to arrive", unset="10, and a half for each GB of `image_gb` above 16", unit="minutes", least=0,
+        travels=True, readers="program",
+    )  # fmt: skip
+    boot_ssh_minutes: float = _setting(
+        "how long it may take to answer over SSH", 10.0, unit="minutes", least=0, travels=True, readers="program"
+    )
+    upload_consent: str = _setting("whether your data may leave this machine", "ask", choices=CONSENTS, readers="runs")
+    bucket: str | None = _setting(
+        f"bucket of results; {NO_BUCKET}: they come home over SSH", unset="one made for the environment", pattern=BUCKET_NAME,
+        looks_like="my-results-1", readers="doctor program rehearsal runs",
+    )  # fmt: skip
+    store: str | None = _setting(
+        "which store holds the bucket", unset="the one whose keys are set", choices=STORES, readers="doctor program rehearsal runs"
+    )
+    lifecycle: tuple[Mapping[str, object], ...] = _setting("rules of the bucket: prefix, expire_days, ...", (), readers="program stacks")
+    ssh_key_file: str | None = _setting("your own private SSH key", unset="one made for the stack", readers="program")
+    env_id: str | None = _setting(
+        "id of the environment, 8 hex digits", unset="one made for stack and user", pattern=re.compile("[0-9a-f]{8}"),
+        looks_like="a0533aa1", readers="program runs",
+    )  # fmt: skip
+    pods: int = _setting("pods of the environment itself", 0, least=0, readers="program runs")
+    user: str | None = _setting("who starts runs", unset="the login name", readers="runs")
+    engine: str = _setting("what executes the program", "auto", choices=ENGINES, travels=True, readers="stacks")
+    explicit: frozenset[str] = frozenset()
+    """Names of those that a person has set."""
+
+    @property
+    def pod_env_names(self) -> list[str]:
+        """Names of the container's variables, as far as they are not encrypted together with their values."""
+        return [] if isinstance(self.pod_env, Encrypted) else sorted(self.pod_env)
+
+    @property
+    def has_bucket(self) -> bool:
+        """Tell whether results have a bucket to go to, where a store is to be had."""
+        return self.bucket != NO_BUCKET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunKeys:
+    """What a run's own stack is told beside the settings that travel there; runs/ writes it, the program reads it."""
+
+    run: str = _setting("the attempt: user/label/number", "", readers="program")
+    fence_id: str = _setting("id of the environment's fence", "", readers="program")
+    ssh_public_key: str = _setting("public key that may log in", "", readers="program")
+    ssh_key_file: str = _setting("where its private key lies", "", readers="program")
+    host_key_seed: str = _setting("seed of the pod's host key, encrypted", "", readers="program")
+    fence_bucket: str | None = _setting("bucket that tells whether the environment is closed", readers="program")
+    fence_store: str | None = _setting("its store", readers="program")
+
+
+RUN_TAKES = ("hours", "budget")
+"""Settings that a run's stack has besides those that travel: what was asked for this run."""
+
+
+def _table(shape: type[StackSettings] | type[RunKeys]) -> Mapping[str, Setting]:
+    hints = typing.get_type_hints(shape)
+    found = (_read_field(field, hints[field.name]) for field in dataclasses.fields(shape) if field.metadata)
+    return types.MappingProxyType({setting.name: setting for setting in found})
+
+
+def _read_field(field: dataclasses.Field[Any], hint: object) -> Setting:
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    kind, secret = _kind(hint)
+    more = dict(field.metadata)
+    return Setting(name=field.name, default=default, secret=secret, **{**more, "shape": Shape(kind=kind, **more["shape"])})
+
+
+def _kind(hint: object) -> tuple[Kind, bool]:
+    """Return what a field's type makes of a value, and whether it may be encrypted."""
+    parts = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    (plain,) = (part for part in parts if part not in (type(None), Encrypted))
+    origin, inner = typing.get_origin(plain), typing.get_args(plain)
+    if origin is tuple:
+        return ("texts" if inner[0] is str else "mappings"), Encrypted in parts
+    if origin is not None:
+        return "mapping", Encrypted in parts
+    simple: Mapping[object, Kind] = {str: "text", float: "number", int: "whole", bool: "flag"}
+    return simple[plain], Encrypted in parts
+
+
+SETTINGS = _table(StackSettings)
+"""Every key that an environment's settings may have."""
+RUN_SETTINGS = {
+    **{name: setting for name, setting in SETTINGS.items() if setting.travels or name in RUN_TAKES}, **_table(RunKeys),
+}  # fmt: skip
+"""Every key that the settings of a run's own stack may have."""
+DEFAULTS = StackSettings()
+"""What holds where nothing is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong with settings that are each right; ``at``: the key whose place shows it."""
+
+    name: str
+    message: str
+    at: str
+    hint: str | None = None
+
+
+def build(values: Mapping[str, object], stack: str) -> StackSettings:
+    """Return typed values as settings: defaults filled in, the cloud and the store resolved."""
+    cloud = values.get("cloud") or stack
+    resolved: dict[str, Any] = {**values, "cloud": cloud, "store": values.get("store") or ("local" if cloud == "local" else None)}
+    return StackSettings(**resolved, explicit=frozenset(values))
+
+
+def flaw(settings: StackSettings, stack: str) -> Flaw | None:
+    """Return what is wrong with settings as a whole, None when nothing is."""
+    if settings.cloud not in CLOUDS:
+        return Flaw("cloud", f"is missing, and stack '{stack}' has no cloud's name", "cloud", f"Clouds: {', '.join(CLOUDS)}.")
+    if settings.image and settings.template:
+        return Flaw("template", "and 'image' are given both: choose one", "template")
+    if settings.pods and "hours" not in settings.explicit:
+        return Flaw("hours", "is missing: a declared pod needs the hours of its lease", "pods", "Add: trainyard:hours: 2")
+    for name in SETTINGS:  # in the table's order: the same one is told each time
+        if name in settings.explicit and getattr(settings, name) != SETTINGS[name].default and not known_to(name, settings.cloud):
+            return Flaw(
+                name, f"means nothing to cloud '{settings.cloud}'", name, f"Leave it out; {', '.join(SETTINGS[name].clouds)} knows it."
+            )
+    return None
+
+
+def known_to(name: str, cloud: str) -> bool:
+    """Tell whether a setting has a meaning for a cloud."""
+    return not SETTINGS[name].clouds or cloud in SETTINGS[name].clouds
+
+
+def travelling(settings: StackSettings) -> dict[str, object]:
+    """Return what of an environment's settings goes into the stack of a run: what is set, or was raised for it."""
+    found = {name: getattr(settings, name) for name, setting in SETTINGS.items() if setting.travels}
+    return {
+        name: value for name, value in found.items() if value is not None and (name in settings.explicit or value != SETTINGS[name].default)
+    }
+
+
+@cache
+def described(name: str) -> str:
+    """Return in words what a setting may be, as docs/settings.md and the editor's schema show it."""
+    setting = SETTINGS[name]
+    shape = setting.shape
+    if shape.choices:
+        return ", ".join(shape.choices[:-1]) + f" or {shape.choices[-1]}"
+    kind = SAID[shape.kind] if not setting.unit else f"{SAID[shape.kind]} of {setting.unit}"
+    if setting.unit == "dollars an hour":
+        kind = "dollars an hour"
+    least = f", {shape.least:g} or more" if shape.least is not None else ""
+    least += f", more than {shape.above:g}" if shape.above is not None else ""
+    most = f", at most {shape.most:g}" if shape.most is not None else ""
+    like = f" like {shape.looks_like}" if shape.looks_like else ""
+    return f"{kind}{like}{least}{most}"
