@@ -16,16 +16,17 @@ import pytest
 from trainyard.cli.commandline import help_first, main, told, usage_problem
 from trainyard.errors import UserError
 from trainyard.secret import Secret
+from trainyard.spoken import spoken, typed
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+def run(capfd: pytest.CaptureFixture[str], *words: str, name: str = "invoke") -> tuple[int, str, str]:
     """Run a command line in this process."""
     kept = signal.getsignal(signal.SIGINT)
     try:
         with pytest.raises(SystemExit) as left:
-            main(words)
+            main(words, name=name)
     finally:
         signal.signal(signal.SIGINT, kept)
     out = capfd.readouterr()
@@ -237,3 +238,64 @@ commandline.main(["train"])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
 
     assert (done.returncode, done.stderr) == (11, "it goes on\ninvoke attach a\n")
+
+
+@pytest.mark.parametrize("program", ["trainyard", "invoke"])
+def test_bash_completes_verbs_and_options(program: str, tmp_path: Path) -> None:
+    (tmp_path / program).symlink_to(Path(sys.prefix) / "bin" / program)
+    script = """
+        eval "$(PROGRAM --print-completion-script bash)"
+        try() { COMP_WORDS=("$@"); COMPREPLY=(); _complete_PROGRAM PROGRAM "${@: -1}"; echo "${COMPREPLY[@]}"; }
+        try PROGRAM tra
+        try PROGRAM train --st
+    """.replace("PROGRAM", program)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+    assert (done.stdout, done.stderr) == ("train\n--stack\n", "")
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_a_script_of_their_own(shell: str, capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capfd, "--print-completion-script", shell, name="trainyard")
+
+    assert (code, err) == (0, "") and "--complete -- " in out and "_complete_trainyard" in out
+
+
+def test_a_shell_without_a_script_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capfd, "--print-completion-script", "ksh", name="trainyard")
+
+    assert code == 2 and "bash, fish, zsh" in err
+
+
+def test_trainyard_has_the_verbs_of_a_repository_everywhere_and_none_of_those_who_develop_it(
+    verbs: list[str], elsewhere: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capfd, "--list", name="trainyard")
+    listed = {line.split()[0] for line in out.splitlines() if line.startswith("  ") and line[2] != " "}
+
+    assert code == 0 and {"train", "init", "setup", "store.start"} <= listed < set(verbs)
+    assert {name for name in set(verbs) - listed} == {
+        "test",
+        "check",
+        "docs",
+        "bench.engine",
+        "bench.start",
+        *(n for n in verbs if "faults." in n),
+    }
+
+
+def test_messages_name_the_command_that_was_typed(elsewhere: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    try:
+        assert "trainyard reap --all-stacks --dry-run shows the pods" in run(capfd, "attach", "none", name="trainyard")[2]
+        typed("trainyard")
+        assert (
+            spoken("go on: invoke attach a; (invoke --list) 'invoke env'")
+            == "go on: trainyard attach a; (trainyard --list) 'trainyard env'"
+        )
+        assert (
+            spoken("what Pulumi calls an invoke of x; ./invoke x; reinvoke x") == "what Pulumi calls an invoke of x; ./invoke x; reinvoke x"
+        )
+    finally:
+        typed("invoke")
+    assert spoken("invoke attach a") == "invoke attach a"
