@@ -289,13 +289,8 @@ def test_messages_name_the_command_that_was_typed(elsewhere: Path, capfd: pytest
     try:
         assert "trainyard reap --all-stacks --dry-run shows the pods" in run(capfd, "attach", "none", name="trainyard")[2]
         typed("trainyard")
-        assert (
-            spoken("go on: invoke attach a; (invoke --list) 'invoke env'")
-            == "go on: trainyard attach a; (trainyard --list) 'trainyard env'"
-        )
-        assert (
-            spoken("what Pulumi calls an invoke of x; ./invoke x; reinvoke x") == "what Pulumi calls an invoke of x; ./invoke x; reinvoke x"
-        )
+        assert spoken("invoke attach a; (invoke --list) 'invoke env'") == "trainyard attach a; (trainyard --list) 'trainyard env'"
+        assert spoken("./invoke x; reinvoke x; an invoke") == "./invoke x; reinvoke x; an invoke"
     finally:
         typed("invoke")
     assert spoken("invoke attach a") == "invoke attach a"
