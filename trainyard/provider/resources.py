@@ -10,7 +10,7 @@ import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import pulumi
 
@@ -19,6 +19,10 @@ from trainyard.errors import UserError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+    ArgsT = TypeVar("ArgsT", bound=DataclassInstance)
+else:
+    ArgsT = TypeVar("ArgsT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +110,23 @@ class SshKeyArgs:
     own_key_file: str | None = None
 
 
-class Lease(pulumi.CustomResource):
+class TypedResource(pulumi.CustomResource, Generic[ArgsT]):
+    """A resource of our provider under its class's name; the attributes that a class names are its outputs."""
+
+    kept: ClassVar[bool] = True
+    """Whether ``protect`` and ``retain_on_delete`` may keep it after destroy."""
+
+    def __init__(self, name: str, args: ArgsT, opts: pulumi.ResourceOptions | None = None) -> None:
+        shape = next(each for each in type(self).__mro__ if TypedResource in each.__bases__)  # not a subclass of the user's
+        kind, props = shape.__name__, dict[str, pulumi.Input[object] | None].fromkeys(shape.__annotations__)
+        props.update({field.name: value for field in dataclasses.fields(args) if (value := getattr(args, field.name)) is not None})
+        super().__init__(f"trainyard:index:{kind}", name, props, opts if self.kept else _deletable(kind, name, opts))
+
+
+class Lease(TypedResource[LeaseArgs]):
     """The right of pods to exist."""
+
+    kept = False
 
     lease_id: pulumi.Output[str]
     fence_id: pulumi.Output[str]
@@ -117,14 +136,11 @@ class Lease(pulumi.CustomResource):
     budget: pulumi.Output[float | None]
     closed: pulumi.Output[bool]
 
-    def __init__(self, name: str, args: LeaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        opts = _deletable("Lease", name, opts)
-        outputs = ("lease_id", "fence_id", "start", "stop", "end", "budget", "closed")
-        super().__init__("trainyard:index:Lease", name, _props(args, outputs), opts)
 
-
-class Pod(pulumi.CustomResource):
+class Pod(TypedResource[PodArgs]):
     """One rented machine. ``name`` and ``host_key`` are known before it exists."""
+
+    kept = False
 
     name: pulumi.Output[str]
     pod_id: pulumi.Output[str]
@@ -140,16 +156,8 @@ class Pod(pulumi.CustomResource):
     api_address: pulumi.Output[str | None]
     simulated: pulumi.Output[bool]
 
-    def __init__(self, name: str, args: PodArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        opts = _deletable("Pod", name, opts)
-        outputs = (
-            "name", "pod_id", "price_per_hour", "gpu", "gpu_count", "region", "offer", "created_at", "workspace", "host_key",
-            "volume_path", "api_address", "simulated",
-        )  # fmt: skip
-        super().__init__("trainyard:index:Pod", name, _props(args, outputs), opts)
 
-
-class Endpoint(pulumi.CustomResource):
+class Endpoint(TypedResource[EndpointArgs]):
     """Where a pod's SSH server answers."""
 
     host: pulumi.Output[str]
@@ -157,11 +165,8 @@ class Endpoint(pulumi.CustomResource):
     user: pulumi.Output[str]
     workspace: pulumi.Output[str]
 
-    def __init__(self, name: str, args: EndpointArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("trainyard:index:Endpoint", name, _props(args, ("host", "port", "user", "workspace")), opts)
 
-
-class Bucket(pulumi.CustomResource):
+class Bucket(TypedResource[BucketArgs]):
     """The bucket that results are kept in; destroy never deletes it."""
 
     name: pulumi.Output[str]
@@ -170,36 +175,21 @@ class Bucket(pulumi.CustomResource):
     region: pulumi.Output[str]
     adopted: pulumi.Output[bool]
 
-    def __init__(self, name: str, args: BucketArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("trainyard:index:Bucket", name, _props(args, ("name", "store", "endpoint", "region", "adopted")), opts)
 
-
-class BucketLifecycle(pulumi.CustomResource):
+class BucketLifecycle(TypedResource[BucketLifecycleArgs]):
     """The rules by which objects of the bucket expire."""
 
     rules: pulumi.Output[Sequence[Mapping[str, object]]]
     kept_in: pulumi.Output[str]
 
-    def __init__(self, name: str, args: BucketLifecycleArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("trainyard:index:BucketLifecycle", name, _props(args, ("rules", "kept_in")), opts)
 
-
-class SshKey(pulumi.CustomResource):
+class SshKey(TypedResource[SshKeyArgs]):
     """The login key of a stack and the seed of its pods' host keys."""
 
     public_key: pulumi.Output[str]
     private_key: pulumi.Output[str | None]
     key_file: pulumi.Output[str]
     host_key_seed: pulumi.Output[str]
-
-    def __init__(self, name: str, args: SshKeyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("trainyard:index:SshKey", name, _props(args, ("public_key", "private_key", "key_file", "host_key_seed")), opts)
-
-
-def _props(args: DataclassInstance, outputs: Sequence[str]) -> dict[str, pulumi.Input[object] | None]:
-    props: dict[str, pulumi.Input[object] | None] = dict.fromkeys(outputs)
-    props.update({field.name: value for field in dataclasses.fields(args) if (value := getattr(args, field.name)) is not None})
-    return props
 
 
 def _deletable(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions:
