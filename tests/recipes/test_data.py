@@ -42,7 +42,7 @@ def test_a_file_is_named_with_its_form_size_and_hash(tmp_path: Path) -> None:
     data = inspect(str(tmp_path / "d.jsonl"), LORA)
     [file] = data.files
     assert (file.src, file.dest, file.sha256, file.rows) == (str(tmp_path / "d.jsonl"), "d.jsonl", sha256(ROW * 3), 3)
-    assert data.summary()["files"][0]["sha256"] == file.sha256 and data.bytes == len(ROW) * 3
+    assert data.summary().files[0].sha256 == file.sha256 and data.bytes == len(ROW) * 3
 
 
 def test_a_folder_is_all_its_files_but_hidden_ones_and_readmes(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_flawed_rows_can_be_skipped_but_not_all_of_them_nor_a_broken_file(tmp_pa
     path = tmp_path / "d.jsonl"
     path.write_text(ROW + "{}\n" + ROW)
     data = inspect(str(path), LORA, values={"on_bad_row": "skip"})
-    assert (data.rows, data.skipped_rows, data.summary()["skipped_rows"]) == (2, 1, 1)
+    assert (data.rows, data.skipped_rows, data.summary().skipped_rows) == (2, 1, 1)
     assert "1 flawed rows are skipped" in data.remarks()[0] and f"{path}:2: the row fits no known form" in data.remarks()[1]
     path.write_text("{}\n")
     with pytest.raises(UserError, match="fits no known form"):

@@ -18,6 +18,7 @@ from trainyard.errors import RefusedError, StoreError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records import attempts
 from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.parts import RunBucket
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders
 from trainyard.runs.ui import Ui
 
@@ -129,7 +130,7 @@ def test_a_store_that_takes_a_claim_and_never_answers_is_named_at_once_and_left_
         patience = attempts.ClaimPatience(whole=0.4, first=0.05, every=0.05)
         wanted = pytest.raises(StoreError, match="nothing was rented: the store of s3://results has not answered for")
         with wanted as caught, attempts.reserved(context.places.runs, "ann", "x") as draft:
-            attempts.claim(context, draft, "ann", "x", {"bucket": "results", "store": "s3"}, patience)
+            attempts.claim(context, draft, "ann", "x", RunBucket("results", "s3"), patience)
 
     assert caught.value.exit_code == 7 and time.monotonic() - began < 60
     assert len(said) >= 2 and all("for the store of s3://results to take the run's name; nothing is rented yet" in line for line in said)

@@ -17,6 +17,7 @@ from trainyard.errors import Unreachable
 from trainyard.remote import jobs
 from trainyard.remote.protocol import CommandResult
 from trainyard.runs.life import follow
+from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
 
@@ -32,7 +33,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
         stop, end = (_text(now + hours * HOUR) for hours in (1, 1.5))
         record = RunRecord(
             "ann", "a", 1, "lab", "command", {}, "0", 1.0, now, phase="started", cloud="local", budget=budget,
-            pod={"pod_id": "p1", "price_per_hour": 2.0, "stop": stop, "end": end, "lease_id": "l", "created_epoch": now},
+            pod=RunPod(pod_id="p1", price_per_hour=2.0, stop=stop, end=end, lease_id="l", created_epoch=now),
         )  # fmt: skip
         folder = RunFolder(record.id.folder(tmp_path))
         folder.save(record)

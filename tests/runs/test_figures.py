@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,8 @@ from trainyard.errors import NoCapacity, RefusedError
 from trainyard.runs.planning.estimate import check_limits, estimate, price_ceiling
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.ledger import Ledger
-from trainyard.runs.records.pods import known, note_deleted, note_ended, rented
+from trainyard.runs.records.parts import PaidPod, RunPod, RunResult
+from trainyard.runs.records.pods import known, note_deleted, note_ended
 from trainyard.runs.records.progress import Metrics, duration
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stackresources import POD
@@ -57,7 +59,7 @@ def test_rows_that_did_not_reach_the_loss_stand_in_the_summary(tmp_path):
     folder.metrics.write_text(json.dumps({"data": data}) + "\n" + json.dumps({"step": 1, "loss": 1.0}) + "\n")
     summary = summarize(record(), folder)
 
-    assert summary["rows"] == data and summary["steps_done"] == 1
+    assert summary.rows == data and summary.steps_done == 1
     assert "rows: 9 read, 2 cut, 1 dropped; data-report.json names them" in last_lines(summary, None)
     folder.metrics.write_text(json.dumps({"data": {**data, "cut": 0, "dropped": 0}}) + "\n")
     assert not [line for line in last_lines(summarize(record(), folder), None) if line.startswith("rows:")]
@@ -88,7 +90,7 @@ def test_durations_are_short(seconds, text):
 
 
 def test_cost_counts_from_the_create_call_to_the_confirmed_end():
-    done = record(pod={"price_per_hour": 3.6, "created_epoch": 1000.0}, ended=2000.0)
+    done = record(pod=RunPod(price_per_hour=3.6, created_epoch=1000.0), ended=2000.0)
 
     assert cost(done) == pytest.approx(1.0)
     assert cost(record()) == 0.0
@@ -135,24 +137,24 @@ def test_limits_count_runs_that_are_alive_or_were_killed(tmp_path):
 
 def test_every_pod_of_a_run_counts_at_its_own_price_and_the_wait_for_the_proof_does_not():
     done = record(pods=[
-        {"pod_id": "p1", "price_per_hour": 3.6, "accepted": 1000.0, "ended": 2000.0},
-        {"pod_id": "p2", "price_per_hour": 7.2, "accepted": 2000.0, "ended": 2500.0},
+        PaidPod("p1", 3.6, 1000.0, ended=2000.0),
+        PaidPod("p2", 7.2, 2000.0, ended=2500.0),
     ], ended=9999.0)  # fmt: skip
 
     assert cost(done) == pytest.approx(2.0)
 
 
 def test_a_pod_ends_for_the_bill_when_it_was_deleted_or_its_lease_was_over_not_when_somebody_looked():
-    run = record(pods=[{"pod_id": p, "price_per_hour": 1.0, "accepted": 1000.0} for p in ("p1", "p2", "p3")])
+    run = record(pods=[PaidPod(p, 1.0, 1000.0) for p in ("p1", "p2", "p3")])
     note_deleted(run, 1500.0, [{"type": POD, "id": "p2"}, {"type": POD, "id": "p3"}])
     proof = Proof(ended=(Gone("p1", 9000.0, False), Gone("p2", 9000.0, False), Gone("p3", 1200.0, True)))
 
     assert cost(run, 10_000.0) == pytest.approx((500 + 2 * 9000) / 3600), "alive, for all that is known"
-    run.pod["end"] = "1970-01-01T00:50:00Z"
+    run.pod = RunPod(end="1970-01-01T00:50:00Z")
     assert cost(run, 10_000.0) == pytest.approx((500 + 2 * 2000) / 3600), "nobody has looked since, and a lease ends by itself"
     note_ended(run, proof, "1970-01-01T00:50:00Z")
 
-    assert [pod.ended for pod in rented(run)] == [1500.0, 3000.0, 1200.0]
+    assert [pod.ended for pod in run.pods] == [1500.0, 3000.0, 1200.0]
     assert known(run) == []
 
 
@@ -210,11 +212,11 @@ def test_the_summary_tells_training_success_apart_from_delivery(tmp_path):
 
     summary = summarize(kept, RunFolder(tmp_path))
 
-    assert summary["training_success"] and not summary["success"]
+    assert summary.training_success and not summary.success
 
 
 def test_the_last_lines_name_the_place_and_the_commands(tmp_path):
-    result = {"s3_url": "s3://b/models/ann/a/1/model/", "s3_key": "k", "files": 3}
+    result = RunResult(s3_url="s3://b/models/ann/a/1/model/", s3_key="k", files=3)
     done = record(training_success=True, exit_code=0, phase="ended", result=result)
 
     lines = last_lines(summarize(done, RunFolder(tmp_path)), "aws s3 sync s3://b/k ./a")
@@ -224,27 +226,27 @@ def test_the_last_lines_name_the_place_and_the_commands(tmp_path):
 
 
 def test_an_api_that_is_not_the_clouds_own_is_said_in_the_summary(tmp_path):
-    through = record(training_success=True, phase="ended", pod={"api_address": "https://proxy.example/v2"})
+    through = record(training_success=True, phase="ended", pod=RunPod(api_address="https://proxy.example/v2"))
 
     summary = summarize(through, RunFolder(tmp_path))
 
     assert "the cloud's API was asked at https://proxy.example/v2, which is not the cloud's own address" in last_lines(summary, None)
-    assert not summary["simulated"]
+    assert not summary.simulated
     assert not any("API" in line for line in last_lines(summarize(record(), RunFolder(tmp_path)), None))
 
 
 def test_a_training_that_was_told_to_stop_and_saved_has_not_failed(tmp_path):
-    saved = record(training_success=False, exit_code=75, phase="ended", result={"s3_url": "s3://b/k/", "s3_key": "k"})
+    saved = record(training_success=False, exit_code=75, phase="ended", result=RunResult(s3_url="s3://b/k/", s3_key="k"))
 
     summary = summarize(saved, RunFolder(tmp_path))
 
-    assert summary["stopped"] and not summary["success"] and summary["exit_status"] == 1
+    assert summary.stopped and not summary.success and summary.exit_status == 1
     assert last_lines(summary, None)[0].startswith("run ann/a stopped")
 
 
 def test_a_success_without_any_file_is_told_without_a_command_that_could_not_work(tmp_path):
     folder = RunFolder(tmp_path)
-    told = summarize(record(), folder) | {"s3_url": "s3://b/models/a/x/1/", "s3_key": "k", "logs_url": "s3://b/logs/a/x/1/", "files": 0}
+    told = replace(summarize(record(), folder), s3_url="s3://b/models/a/x/1/", s3_key="k", logs_url="s3://b/logs/a/x/1/", files=0)
 
     lines = last_lines(told, "aws s3 sync")
 

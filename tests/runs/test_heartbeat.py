@@ -11,6 +11,7 @@ from tests.pod.lease import HOUR, Ended, make
 from trainyard.remote.local import LocalTransport
 from trainyard.runs.life import heartbeat
 from trainyard.runs.life.heartbeat import beat, beating, tell_budget
+from trainyard.runs.records.parts import PaidPod, RunPod
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunRecord
 
@@ -31,15 +32,15 @@ def record(**changes: Any) -> RunRecord:
 def test_the_watchdog_stops_by_the_price_that_the_pod_has_and_counts_pods_that_came_before(tmp_path: Path, pod: ReachablePod) -> None:
     clock = TurnedClock(wall=time.time())
     w = make(tmp_path, clock, Ended(), TRAINYARD_BUDGET="10", TRAINYARD_PRICE="1")
-    before = {"pod_id": "q", "price_per_hour": 4.0, "accepted": 0.0, "ended": HOUR}
-    tell_budget(LocalTransport(), record(budget=10.0, pod={"price_per_hour": 3.0}, pods=[before]), pod)
+    before = PaidPod("q", 4.0, 0.0, ended=HOUR)
+    tell_budget(LocalTransport(), record(budget=10.0, pod=RunPod(price_per_hour=3.0), pods=[before]), pod)
     w.tick()
     assert w.budget_stop is not None
     assert w.budget_stop.left(clock) == pytest.approx((10 - 4) / 3 * HOUR - HOUR / 2, abs=30)
 
 
 def test_without_a_budget_nothing_is_told(tmp_path: Path, pod: ReachablePod) -> None:
-    tell_budget(LocalTransport(), record(pod={"price_per_hour": 3.0}), pod)
+    tell_budget(LocalTransport(), record(pod=RunPod(price_per_hour=3.0)), pod)
     assert not list(tmp_path.rglob("budget.json"))
 
 

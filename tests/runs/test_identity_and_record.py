@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 from datetime import datetime
@@ -14,9 +15,14 @@ from typing import Any
 import pytest
 
 from trainyard.errors import Busy, UserError
+from trainyard.recipes.data import DataFile, DataSummary
 from trainyard.runs.records.identity import RunId, check_label, find, new_label
-from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.onpod import pod_copy
+from trainyard.runs.records.parts import PaidPod, RunBucket, RunPod, RunResult
+from trainyard.runs.records.record import RunFolder, RunRecord, read_record
+from trainyard.storage.manifest import Ending
 
+GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2025, 11, 25, 10, 12, 34)
 
 
@@ -64,7 +70,12 @@ def test_an_unknown_run_lists_the_known_ones(tmp_path: Path) -> None:
 
 
 def test_a_record_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    folder, record = RunFolder(tmp_path), make_record(phase="started", pod={"pod_id": "p"}, stages={"up": 1.5})
+    folder = RunFolder(tmp_path)
+    result = RunResult(left_out=(("a", 1),), not_carried=(("b", "why"),), kept=Ending("stopped", checkpoints=("c-1",)), road="bucket")
+    data = DataSummary(kind="file", files=(DataFile("a", "b", None, 1, 2),), unused=("x",))
+    bucket, paid, pod = RunBucket("b", "s3"), [PaidPod("p", 1.5, 2.0)], RunPod(pod_id="p", price_per_hour=1.5, port=22)
+    values = {"lr": 1e-4, "on": True, "n": 3, "words": ["a"], "none": None}
+    record = make_record(phase="ended", pod=pod, pods=paid, bucket=bucket, result=result, data=data, values=values, stages={"up": 1.5})
 
     folder.save(record)
 
@@ -75,6 +86,64 @@ def test_a_damaged_record_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"user": "ann"')
 
     with pytest.raises(UserError, match=r"run\.json: the record of this run cannot be read"):
+        RunFolder(tmp_path).load()
+
+
+def within(before: object, after: object) -> object:
+    """What is there now of the fields that were there before: parts have got fields that then were left out."""
+    return {key: after[key] for key in before} if isinstance(before, dict) and isinstance(after, dict) else after
+
+
+@pytest.mark.parametrize("name", ["started", "ended"])
+def test_a_record_of_an_older_trainyard_is_read_and_written_as_it_was(tmp_path: Path, name: str) -> None:
+    """Written by the version before records had parts of their own; a run in flight lives through an upgrade."""
+    folder, before = RunFolder(tmp_path), json.loads((GOLDEN / f"{name}.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(before))
+
+    record = folder.load()
+    folder.save(record)
+    after = json.loads((tmp_path / "run.json").read_text())
+
+    assert (record.pod.port, record.pod.isolation, record.data.files[0].bytes) == (36337, "namespace", 32)
+    assert record.bucket == RunBucket("trainyard-2b5e55b2", "local", "http://127.0.0.1:24690", "us-east-1")
+    assert before == {key: within(before[key], after[key]) for key in before}, "what stood there stands there"
+    assert name == "started" or (record.result and record.result.left_out) == (("notes.txt", 2),)
+
+
+def test_a_record_of_a_newer_trainyard_keeps_what_this_one_does_not_know(tmp_path: Path) -> None:
+    before = {**json.loads((GOLDEN / "started.json").read_text()), "carbon": {"kg": 1}}
+    (tmp_path / "run.json").write_text(json.dumps(before))
+
+    RunFolder(tmp_path).save(RunFolder(tmp_path).load())
+
+    assert json.loads((tmp_path / "run.json").read_text())["carbon"] == {"kg": 1}
+
+
+def test_what_an_older_trainyard_left_on_a_pod_is_read() -> None:
+    record = read_record(json.loads((GOLDEN / "onpod.json").read_text()))
+
+    assert (record.id, record.token[:6], record.data.kind) == (RunId("ann", "first"), "170786", "file")
+    assert read_record(json.loads(pod_copy(record))) == record
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"pod": {"port": "x"}}, "'pod.port' is 'x'"),
+        ({"pods": [{"pod_id": "p"}]}, "'pods[0].price_per_hour' is missing"),
+        ({"pods": {}}, "'pods' is {}"),
+        ({"result": {"left_out": [["a"]]}}, "'result.left_out[0]' is ['a']"),
+        ({"phase": "lost"}, "'phase' is 'lost'"),
+        ({"attempt": True}, "'attempt' is True"),
+        ({"values": {"a": {}}}, "'values.a' is {}"),
+        ({"data": None}, "data is None, not an object"),
+    ],
+)
+def test_a_record_with_a_value_of_another_kind_is_refused_with_its_place(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+    data = {**json.loads((GOLDEN / "started.json").read_text()), **change}
+    (tmp_path / "run.json").write_text(json.dumps(data))
+
+    with pytest.raises(UserError, match=re.escape(f"run.json: the record of this run cannot be read: {told}")):
         RunFolder(tmp_path).load()
 
 

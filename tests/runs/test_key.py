@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,7 +11,9 @@ from trainyard.config import Places
 from trainyard.errors import EngineError, UserError
 from trainyard.remote.keys import is_private_key, new_ssh_key
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.environment import EnvironmentOutputs
 from trainyard.runs.records.key import make_whole, private_key
+from trainyard.runs.records.parts import NO_POD, RunPod
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.ui import Ui
 from trainyard.stacks import facade
@@ -32,8 +33,12 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[CommandCon
     return made, held
 
 
-def record(pod: dict[str, Any]) -> RunRecord:
+def record(pod: RunPod = NO_POD) -> RunRecord:
     return RunRecord("ann", "a", 1, "lab", "command", {}, "0", 1.0, 0.0, pod=pod)
+
+
+def outputs(key_file: Path, pem: str | None) -> EnvironmentOutputs:
+    return EnvironmentOutputs(fence_id="f", ssh_public_key="k", ssh_key_file=str(key_file), ssh_private_key=pem, host_key_seed="s")
 
 
 def spoil(path: Path, content: bytes | None) -> None:
@@ -48,12 +53,12 @@ def test_a_damaged_key_of_ours_is_written_again_from_the_state(context: tuple[Co
     spoil(path, DAMAGE[damage])
     assert not (path.is_file() and is_private_key(path.read_bytes()))
 
-    assert private_key(work, record({})).read_text() == PEM
+    assert private_key(work, record()).read_text() == PEM
 
     held.clear()
     spoil(path, DAMAGE[damage] or b"") if not path.is_symlink() else None
     with pytest.raises(EngineError, match="is damaged and the state of 'lab' does not hold it"):
-        private_key(work, record({}))
+        private_key(work, record())
 
 
 def test_a_persons_own_key_is_never_written_over(context: tuple[CommandContext, dict[str, str]], tmp_path: Path) -> None:
@@ -61,7 +66,7 @@ def test_a_persons_own_key_is_never_written_over(context: tuple[CommandContext, 
     own = tmp_path / "mine"
     own.write_bytes(b"no key at all")
 
-    assert private_key(work, record({"ssh_key_file": str(own)})) == own and own.read_bytes() == b"no key at all"
+    assert private_key(work, record(RunPod(ssh_key_file=str(own)))) == own and own.read_bytes() == b"no key at all"
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -73,8 +78,8 @@ def test_before_anything_is_rented_our_key_is_whole_again_and_a_persons_own_is_r
     spoil(path, DAMAGE[damage])
     spoil(own, DAMAGE[damage])
 
-    make_whole(work, {"ssh_key_file": str(path), "ssh_private_key": PEM})
+    make_whole(work, outputs(path, PEM))
     with pytest.raises(UserError, match=r"the SSH key .*mine is (gone|no private key, or damaged); nothing was rented"):
-        make_whole(work, {"ssh_key_file": str(own), "ssh_private_key": None})
+        make_whole(work, outputs(own, None))
 
     assert path.read_text() == PEM and own.is_symlink() is (DAMAGE[damage] is None)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from trainyard.runs.verbs.listing import lines
+from trainyard.runs.verbs.listing import RunRow, lines
 
 
-def row(run: str = "root/2026-11-29-024025", **more: int | str) -> dict[str, Any]:
-    return {
-        "run": run, "attempt": 1, "stack": "local", "recipe": "command", "state": "succeeded", "steps_done": 25, "steps_planned": 25,
-        "loss": 0.5, "cost": 0.0, "s3_url": None, "local_path": None, "error": None, **more,
-    }  # fmt: skip
+def row(run: str = "root/2026-11-29-024025", **more: Any) -> RunRow:
+    usual = RunRow(run=run, attempt=1, stack="local", recipe="command", state="succeeded", steps_done=25, steps_planned=25, loss=0.5)
+    return replace(usual, **more)
 
 
 def test_names_and_verdicts_of_runs_are_whole_at_80_columns() -> None:

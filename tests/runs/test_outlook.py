@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.runs.test_identity_and_record import make_record
-from trainyard.clock import format_time
 from trainyard.runs.life.outlook import Outlook
+from trainyard.runs.records.parts import NO_POD, RunPod
 from trainyard.runs.records.progress import Metrics
 
 NOW = datetime(2026, 11, 29, 10, tzinfo=UTC).timestamp()
@@ -24,7 +24,7 @@ def metrics(step: int, total: int = 1000, seconds: float = 600.0) -> Metrics:
 
 def told(found: Metrics, **changes: Any) -> list[str]:
     said: list[str] = []
-    pod = {"stop": format_time(datetime(2026, 11, 29, 11, tzinfo=UTC)), "price_per_hour": 3.0, "created_epoch": NOW - 1200}
+    pod = RunPod(stop="2026-11-29T11:00:00Z", price_per_hour=3.0, created_epoch=NOW - 1200)
     outlook = Outlook(make_record(**{"hours": 1.5, "pod": pod, **changes}), said.append, clock=lambda: NOW)
     for _ in range(2):
         outlook.look(found)
@@ -55,4 +55,4 @@ def test_after_a_few_steps_nothing_is_said_yet() -> None:
 
 
 def test_without_a_known_stop_nothing_is_said() -> None:
-    assert told(metrics(101), pod={}) == []
+    assert told(metrics(101), pod=NO_POD) == []

@@ -11,6 +11,7 @@ import pytest
 
 from trainyard.config import Places
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs import reach
@@ -23,7 +24,7 @@ Scene = tuple[CommandContext, RunFolder, list[tuple[str, list[str]]], str]
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """A run below a folder with a blank and a percent sign in its name, its key and an ssh that only looks."""
     places = Places(tmp_path / "my 100%d yard", tmp_path / "my 100%d yard/.trainyard", tmp_path / "o", tmp_path / "c")
-    pod = {"pod_id": "p1", "host": "10.0.0.1", "port": 2222, "host_key": "ssh-ed25519 AAAA"}
+    pod = RunPod(pod_id="p1", host="10.0.0.1", port=2222, host_key="ssh-ed25519 AAAA")
     record = RunRecord("ann", "a", 1, "lab", "command", {}, "0", 1.0, time.time(), phase="started", cloud="local", pod=pod)
     folder = RunFolder(record.id.folder(places.runs))
     folder.save(record)

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from trainyard.runs.life.start import tell_of_watchdog
+from trainyard.runs.records.parts import RunPod
 
 
-def told(watchdog: object) -> tuple[list[str], dict[str, object]]:
+def told(watchdog: object) -> tuple[list[str], RunPod]:
     said: list[str] = []
-    record = SimpleNamespace(environment="runpod", pod={"pod_id": "p1", "end": "2026-11-24T03:00:00Z"})
+    record = SimpleNamespace(environment="runpod", pod=RunPod(pod_id="p1", end="2026-11-24T03:00:00Z"))
     context = SimpleNamespace(ui=SimpleNamespace(warn=said.append))
     tell_of_watchdog(context, record, watchdog)  # type: ignore[arg-type]
     return said, record.pod
@@ -19,7 +20,7 @@ def told(watchdog: object) -> tuple[list[str], dict[str, object]]:
 
 def test_a_watchdog_whose_key_reaches_its_pod_is_worth_no_word() -> None:
     said, kept = told({"armed": True, "key_sees_pod": True, "proof": "RunPod REST sees this pod"})
-    assert said == [] and kept["ends_itself"] is True
+    assert said == [] and kept.ends_itself is True
 
 
 @pytest.mark.parametrize("watchdog", [{"armed": True, "key_sees_pod": False, "proof": "RunPod REST: HTTP 401"}, {"armed": True}, None])
@@ -28,4 +29,4 @@ def test_a_pod_whose_own_key_is_refused_is_told_with_its_end_and_the_command(wat
     assert (
         "only from outside can pod p1 be ended" in said[0] and "2026-11-24T03:00:00Z" in said[0] and "invoke reap --stack runpod" in said[0]
     )
-    assert kept["ends_itself"] is False and ("401" in said[0]) is ("401" in str(watchdog))
+    assert kept.ends_itself is False and ("401" in said[0]) is ("401" in str(watchdog))

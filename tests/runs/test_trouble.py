@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,8 +29,9 @@ from trainyard.runs.life.start import Unclear
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records import pod
 from trainyard.runs.records.ledger import Ledger
+from trainyard.runs.records.parts import RunBucket, RunPod, RunResult
 from trainyard.runs.records.record import PHASES, Phase, RunFolder, RunRecord
-from trainyard.runs.records.summary import last_lines
+from trainyard.runs.records.summary import RunSummary, last_lines, summarize
 from trainyard.runs.signals import LeaveSignal, leaving
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs.attach import attach, cancel, recover
@@ -53,7 +55,7 @@ STEPS = {"started": (follow, "follow"), "trained": (finish, "commit")}
 
 def committed(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Any) -> Verdict:
     """Bring a result to safety."""
-    record.training_success, record.result = True, {"s3_url": "s3://b/k", "s3_key": "k"}
+    record.training_success, record.result = True, RunResult(s3_url="s3://b/k", s3_key="k")
     return Verdict("training")
 
 
@@ -67,7 +69,7 @@ class Run:
         self.ended: list[str] = []
         record = RunRecord(
             "ann", "a", 1, "lab", "command", {}, "0", 1.0, time.time(), phase=phase, cloud="local", exit_code=0,
-            pod={"pod_id": "p1", "price_per_hour": 2.5, "end": "2999-01-01T00:00:00Z", "lease_id": "l", "created_epoch": time.time()},
+            pod=RunPod(pod_id="p1", price_per_hour=2.5, end="2999-01-01T00:00:00Z", lease_id="l", created_epoch=time.time()),
         )  # fmt: skip
         self.folder = RunFolder(record.id.folder(places.runs))
         self.folder.save(record)
@@ -90,7 +92,7 @@ class Run:
 
         self.patch(*step, fail)
 
-    def drive(self) -> Any:
+    def drive(self) -> RunSummary:
         """Drive it."""
         return driving.drive(self.context, self.folder)
 
@@ -116,7 +118,7 @@ def test_from_started_on_no_trouble_ends_a_pod_and_the_next_command_goes_on(run:
     assert str(TROUBLE[trouble] if not isinstance(TROUBLE[trouble], (OSError, MemoryError, SystemExit)) else "") in str(told.value)
 
     it.patch(*STEPS[phase], (lambda *a: None) if phase == "started" else committed)
-    assert it.drive()["exit_status"] == 0 and it.ended == ["ann/a"], "the next command goes on"
+    assert it.drive().exit_status == 0 and it.ended == ["ann/a"], "the next command goes on"
     assert before.pod == it.folder.load().pod
 
 
@@ -201,7 +203,7 @@ def test_before_the_start_nothing_of_value_is_there_and_any_failure_ends_the_pod
 
     summary = it.drive()
 
-    assert it.ended == ["ann/a"] and summary["exit_status"] not in (0, 1, 6) and not summary["training_success"]
+    assert it.ended == ["ann/a"] and summary.exit_status not in (0, 1, 6) and not summary.training_success
 
 
 def test_before_the_start_a_teardown_that_fails_is_told(run: Callable[..., Run]) -> None:
@@ -228,7 +230,7 @@ def test_a_controller_that_died_at_the_start_may_have_started_it_so_the_pod_is_a
     it.fails(STEPS["started"], UserError("later"))
 
     if state == "absent":
-        assert it.drive()["exit_status"] == 10 and it.ended
+        assert it.drive().exit_status == 10 and it.ended
     else:
         with pytest.raises(StillThere, match="later"):
             it.drive()
@@ -245,7 +247,7 @@ def test_a_job_that_began_though_its_start_failed_is_followed_and_its_pod_lives(
     it.fails((start, "start"), trouble)
     monkeypatch.setattr(driving, "_ask_the_pod", lambda context, record: True)
 
-    assert it.drive()["exit_status"] == 0
+    assert it.drive().exit_status == 0
 
     assert "The training has begun all the same" in it.screen.getvalue() and it.folder.load().training_success
 
@@ -260,7 +262,7 @@ def test_where_the_pod_does_not_tell_only_a_start_that_was_sent_leaves_it(
     monkeypatch.setattr(reconnect, "pause", lambda attempt: 0.0)
 
     if not left:
-        assert it.drive()["exit_status"] == 5 and it.ended == ["ann/a"]
+        assert it.drive().exit_status == 5 and it.ended == ["ann/a"]
         return
     with pytest.raises(StillThere, match="the connection was lost") as told:
         it.drive()
@@ -290,7 +292,7 @@ def test_the_cloud_the_lease_and_a_person_end_a_run_and_the_code_says_who(run: C
 
     summary = it.drive()
 
-    assert summary["exit_status"] == code and summary["error"] == verdict.error and it.ended == ["ann/a"]
+    assert summary.exit_status == code and summary.error == verdict.error and it.ended == ["ann/a"]
 
 
 @pytest.mark.parametrize("phase", ["up", "started", "trained"])
@@ -309,7 +311,7 @@ def test_a_person_ends_a_run_though_nothing_can_be_written_here(
 
     summary = cancel(it.context, "a", now=True)
 
-    assert summary is not None and it.ended == ["ann/a"] and summary["cancelled"] and summary["exit_status"] == 1
+    assert summary is not None and it.ended == ["ann/a"] and summary.cancelled and summary.exit_status == 1
 
 
 @pytest.mark.parametrize(
@@ -341,7 +343,7 @@ def test_a_store_that_cannot_be_read_any_more_spoils_no_run_that_is_over(run: Ca
 
     monkeypatch.setattr(finish, "store_of", closed)
 
-    assert finish.sync_line(it.context, {"bucket": {"bucket": "b"}, "s3_key": "k", "label": "a"}) is None
+    assert finish.sync_line(it.context, replace(summarize(it.folder.load(), it.folder), bucket=RunBucket("b"), s3_key="k")) is None
 
 
 def test_a_cancel_that_saves_is_refused_when_its_word_cannot_be_left(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,7 +370,7 @@ def test_a_verdict_that_cannot_be_written_down_still_ends_the_pod(run: Callable[
 
     summary = it.drive()
 
-    assert it.ended == ["ann/a"] and summary["exit_status"] == 74
+    assert it.ended == ["ann/a"] and summary.exit_status == 74
     assert "the pod of ann/a is gone" in it.screen.getvalue()
 
 
@@ -380,7 +382,7 @@ def test_a_ledger_that_cannot_be_used_costs_no_training(run: Callable[..., Run],
 
     summary = it.drive()
 
-    assert it.ended == ["ann/a"] and summary["exit_status"] == 0
+    assert it.ended == ["ann/a"] and summary.exit_status == 0
     assert "the ledger cannot be written" in it.screen.getvalue()
 
 
@@ -399,7 +401,7 @@ def test_a_folder_that_is_deleted_under_its_controller_is_written_again(run: Cal
 
     it.patch(*STEPS[phase], lost_once)
 
-    assert it.drive()["exit_status"] == 0
+    assert it.drive().exit_status == 0
 
     assert it.ended == ["ann/a"] and it.folder.load().phase == "ended" and it.folder.config.read_text() == "config: {}\n"
 
@@ -435,7 +437,7 @@ def test_a_state_folder_that_answers_nothing_any_more_is_told_with_the_pod(
 @pytest.mark.parametrize(
     "damage",
     [{"phase": "begun"}, {"pod": None}, {"pods": [1]}, {"pods": [{"pod_id": "p"}]}, {"attempt": "1"}, {"bucket": "b"}, {"stages": []},
-     {"more": 1}, {"hours": "1"}, {"result": []}, {"error": 7}],
+     {"hours": "1"}, {"result": []}, {"error": 7}],
     ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["attach", "cancel", "recover"])
@@ -503,7 +505,7 @@ def test_a_pod_that_is_gone_is_no_loss_while_its_bucket_cannot_be_asked(run: Cal
     assert it.folder.load().error is None and it.ended == []
 
     it.patch(finish, "found", lambda context, record, folder: committed(context, record, folder, None))
-    assert it.drive()["success"]
+    assert it.drive().success
 
 
 def test_a_damaged_ledger_is_named_with_the_way_out_before_anything_is_rented(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from trainyard.remote.transport import Address
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import teardown
 from trainyard.runs.records.ledger import Ledger
+from trainyard.runs.records.parts import NO_POD, RunPod
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.pods import take_from_cloud
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -84,7 +85,7 @@ class Site:
 
     def run_of(self, pod: PodInfo) -> RunFolder:
         """A run of which only the record is left: its pod is ended through the cloud."""
-        told = {"pod_id": pod.id, "lease_id": pod.lease_id, "price_per_hour": pod.price_per_hour, "end": "2030-01-01T00:00:00Z"}
+        told = RunPod(pod_id=pod.id, lease_id=pod.lease_id, price_per_hour=pod.price_per_hour, end="2030-01-01T00:00:00Z")
         record = RunRecord(
             user="tester", label="a", attempt=1, environment=STACK, recipe="command", values={}, bundle_sha256="0", hours=1.0,
             created=time.time(), phase="started", pod=told,
@@ -188,7 +189,7 @@ def test_cancel_now_says_6_while_the_pod_runs_and_ends_it_later(site: Site, lies
     site.emulator.faults.off()
     summary = cancel(site.context, "a", now=True)
     assert summary is not None and site.alive() == []
-    assert [told["pod_id"] for told in summary["pods"]] == [pod.id] and summary["pods"][0]["ended_at"]
+    assert [told.pod_id for told in summary.pods] == [pod.id] and summary.pods[0].ended_at
 
 
 def test_a_pod_that_takes_every_request_to_end_and_lives_on_is_told_within_ten_minutes(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +221,7 @@ def test_a_run_whose_state_is_lost_has_not_ended_while_a_pod_of_its_environment_
     pod = site.rent()
     folder = site.run_of(pod)
     record = folder.load()
-    record.phase, record.pod, record.pods = "prepared", {}, []
+    record.phase, record.pod, record.pods = "prepared", NO_POD, []
     folder.save(record)
     folder.config.write_text(f"config:\n  trainyard:fence_id: {pod.fence_id}\n")
     Ledger(site.yard.places.ledger).add(record.id, "up")

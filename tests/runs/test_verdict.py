@@ -18,6 +18,7 @@ from trainyard.remote.jobs import OUT_OF_MEMORY
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import finish
 from trainyard.runs.life.judge import judge
+from trainyard.runs.records.parts import RunBucket
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
 from trainyard.storage import commit as storage_commit
@@ -67,7 +68,7 @@ def test_what_is_advised_when_an_expected_file_is_missing_names_what_is_kept_and
 def test_a_run_whose_pod_is_gone_is_judged_by_what_reached_its_bucket_though_its_bundle_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: Ending | None, error: str | None
 ) -> None:
-    record = RunRecord("u", "a", 1, "local", "command", {}, "", 1.0, time.time(), bucket={"bucket": "b"})
+    record = RunRecord("u", "a", 1, "local", "command", {}, "", 1.0, time.time(), bucket=RunBucket("b"))
     done = Committed("s3://b/k/", "k/", "s3://b/logs/", "0", 1, 10, (), True, ending)
     monkeypatch.setattr(finish, "store_of", lambda *_: object())
     monkeypatch.setattr(finish, "refuse_foreign", lambda *_: None)

@@ -20,6 +20,7 @@ from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import roads
 from trainyard.runs.life.roads import MARGIN, STORE_PATIENCE, DeliveryRoad, GivenUp, ResultSelection
+from trainyard.runs.records.parts import RunBucket, RunPod, RunResult
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.storage import direct
 from trainyard.storage.client import StoreSettings
@@ -123,7 +124,7 @@ class Scene:
         clock = Clock(self.clock.now, self.clock.pause)
         return DeliveryRoad(self.context, self.record, self.folder, self.pod, transport, clock)  # type: ignore[arg-type]
 
-    def save(self, lost: list[str] | None = None) -> dict[str, Any]:
+    def save(self, lost: list[str] | None = None) -> RunResult:
         self.record.result = self.way(lost).save(ResultSelection(["model/**"], ["*.pt"]))
         return self.record.result
 
@@ -137,8 +138,8 @@ def scene(through: StoreSettings, pod: Workspace, tmp_path: Path, monkeypatch: p
     told, clock = Told(), FakeTime()
     monkeypatch.setattr(roads, "store_of", lambda context, bucket: through if bucket else None)
     record = RunRecord("u", "r1", 1, "local", "command", {}, "0", 1.0, time.time(), token="a" * 32, phase="trained", starting=True)
-    record.bucket = {"bucket": through.bucket}
-    record.pod = {"pod_id": "pod-1", "end": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(LEASE))}
+    record.bucket = RunBucket(through.bucket)
+    record.pod = RunPod(pod_id="pod-1", end=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(LEASE)))
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
     context = CommandContext(places_at(tmp_path / "root"), {}, told)  # type: ignore[arg-type]
@@ -149,14 +150,14 @@ def test_a_store_that_fails_for_a_while_is_asked_again(scene: Scene, proxy: Lyin
     proxy.faults += DOWN
     scene.clock.at.append((25.0, proxy.reset))
     result = scene.save()
-    assert (result["road"], result["owed"]) == ("bucket", False) and 25 <= scene.clock.t < 60
+    assert (result.road, result.owed) == ("bucket", False) and 25 <= scene.clock.t < 60
     assert "tried again until " in scene.said and "then the result comes home" in scene.said and KEY.success in keys(scene.settings)
 
 
 @pytest.mark.parametrize("where", [" scan", " send", " sample", "committed"])
 def test_a_lost_link_is_waited_for(where: str, scene: Scene) -> None:
     result = scene.save([where, where])
-    assert result["road"] == "bucket" and open_uploads(scene.settings) == 0
+    assert result.road == "bucket" and open_uploads(scene.settings) == 0
     assert where == "committed" or ("no link to the pod" in scene.said and "link is back" in scene.said)
 
 
@@ -165,7 +166,7 @@ def test_a_store_that_stays_away_sends_the_result_home_and_it_is_pushed_when_the
 ) -> None:
     proxy.faults += DOWN
     result = scene.save()
-    assert (result["road"], result["owed"]) == ("ssh", True) and "InternalError" in result["road_why"]
+    assert (result.road, result.owed) == ("ssh", True) and "InternalError" in (result.road_why or "")
     assert STORE_PATIENCE <= scene.clock.t < STORE_PATIENCE + 120
     assert roads.settle(scene.context, scene.record, scene.folder) is False
     assert roads.is_owed(scene.record) and "invoke recover" in scene.told.lines[-1]
@@ -173,22 +174,22 @@ def test_a_store_that_stays_away_sends_the_result_home_and_it_is_pushed_when_the
     scene.folder.log.write_bytes(b"step 1\n")
     assert roads.settle(scene.context, scene.record, scene.folder) is True
     pushed = scene.record.result
-    assert pushed and (pushed["road"], pushed["owed"], pushed["s3_key"]) == ("ssh, then bucket", False, KEY.model)
-    assert pushed["road_why"] == result["road_why"] and pushed["manifest_sha256"] == result["manifest_sha256"]
+    assert pushed and (pushed.road, pushed.owed, pushed.s3_key) == ("ssh, then bucket", False, KEY.model)
+    assert pushed.road_why == result.road_why and pushed.manifest_sha256 == result.manifest_sha256
     download(scene.settings, "u/r1", tmp_path / "got")
-    assert tree(tmp_path / "got") == tree(Path(pushed["local_path"]) / "model")
+    assert tree(tmp_path / "got") == tree(Path(pushed.local_path or "") / "model")
     assert KEY.logs + "train.log" in keys(scene.settings) and open_uploads(scene.settings) == 0
 
 
 def test_a_refusal_for_good_is_not_waited_for(scene: Scene, proxy: LyingProxy) -> None:
     proxy.faults.append(Fault("any", "fail", times=10**6, status=403))
     result = scene.save()
-    assert (result["road"], scene.clock.t) == ("ssh", 0.0) and result["owed"]
+    assert (result.road, scene.clock.t) == ("ssh", 0.0) and result.owed
 
 
 def test_without_a_bucket_nothing_is_owed(scene: Scene) -> None:
     scene.record.bucket = None
-    assert scene.save()["owed"] is False
+    assert scene.save().owed is False
     assert roads.settle(scene.context, scene.record, scene.folder) is False
 
 
@@ -199,7 +200,7 @@ def test_both_roads_are_tried_until_one_goes(scene: Scene, proxy: LyingProxy, mo
     monkeypatch.setattr(direct, "fetch", full)
     proxy.faults += DOWN
     scene.clock.at.append((2 * STORE_PATIENCE, proxy.reset))
-    assert scene.save()["road"] == "bucket"
+    assert scene.save().road == "bucket"
     assert "Both are tried again until" in scene.said
 
 
@@ -245,7 +246,7 @@ def test_a_person_who_wants_nothing_saved_is_heard_while_it_waits_and_no_parts_s
 def test_what_cannot_be_carried_is_told(scene: Scene) -> None:
     (scene.pod.root / "output/model/dangling").symlink_to("/nowhere")
     result = scene.save()
-    assert result["not_carried"] == [["model/dangling", "a link to nothing"]]
+    assert result.not_carried == (("model/dangling", "a link to nothing"),)
     assert "not in the result: model/dangling: a link to nothing" in scene.said
     with pytest.raises(StoreError):
         scene.record.token = "b" * 32

@@ -6,6 +6,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from trainyard.config import find_root
 
 if TYPE_CHECKING:
     from trainyard.runs.context import CommandContext
+    from trainyard.runs.records.summary import RunSummary
 
 
 def verb(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,17 +76,17 @@ def explained(*words: str, **more: str) -> dict[str, str]:
     return {word: WORDS[word] for word in words} | {name.replace("_", "-"): text for name, text in more.items()}
 
 
-def finish(work: CommandContext, as_json: bool, call: Callable[[], Any]) -> int:
+def finish(work: CommandContext, as_json: bool, call: Callable[[], RunSummary]) -> int:
     """Run something that ends in a summary; print it and return the run's exit code."""
     summary = call()
     show_summary(work, summary, as_json)
-    return int(summary["exit_status"])
+    return summary.exit_status
 
 
-def show_summary(work: CommandContext, summary: Any, as_json: bool) -> None:
+def show_summary(work: CommandContext, summary: RunSummary, as_json: bool) -> None:
     """Print a run's summary for a person, or as JSON."""
     if as_json:
-        return show_json(summary)
+        return show_json(asdict(summary))
     from trainyard.runs.life.finish import sync_line
     from trainyard.runs.records.summary import last_lines
 

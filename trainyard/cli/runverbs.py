@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,13 +104,13 @@ def recover(c: Context, json: bool = False) -> int:
     work = context(as_json=json)
     summaries = finish_all(work)
     if json:
-        show_json(summaries)
+        show_json([asdict(summary) for summary in summaries])
     else:
         for summary in summaries:
             show_summary(work, summary, as_json=False)
         if not summaries:
             work.ui.say("nothing to recover: every run has ended")
-    return 0 if all(summary["success"] or summary["cancelled"] for summary in summaries) else 1
+    return 0 if all(summary.success or summary.cancelled for summary in summaries) else 1
 
 
 @task(positional=["run"], help=explained("run", "json", now="do not save: end the pod at once"))
@@ -134,7 +135,7 @@ def runs(c: Context, json: bool = False) -> int:
     work = context(as_json=json)
     rows = list_runs(work)
     if json:
-        show_json(rows)
+        show_json([asdict(row) for row in rows])
     else:
         work.ui.say("\n".join(lines(rows)))
     return 0

@@ -14,7 +14,6 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainyard.config import git
 from trainyard.errors import UserError
@@ -44,6 +43,17 @@ class CodeFile:
     size: int
     sha256: str
     executable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CodeSummary:
+    """What is kept of a run's code: where it was, git's word for it, what all of it is; a format that other versions read, too."""
+
+    folder: str
+    commit: str | None
+    sha256: str
+    files: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +97,10 @@ class Code:
             told.append(f"only Git LFS pointers, not their content (git lfs pull): {_some(self.pointers)}")
         return told
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> CodeSummary:
         """Return what record and summary keep, ``commit`` being the repository's; the list of files lies in the run's bundle."""
         commit = git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*", at=self.root) or None
-        return {"folder": str(self.root), "commit": commit, "sha256": self.sha256, "files": len(self.files), "bytes": self.size}
+        return CodeSummary(str(self.root), commit, self.sha256, len(self.files), self.size)
 
     def has(self, name: str) -> bool:
         """Tell whether a file or folder of this name goes along."""

@@ -42,12 +42,32 @@ class DataFile:
     rows: int
 
 
+DataKind = Literal["none", "file", "folder", "s3", "hf"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSummary:
+    """What is kept of a run's data: where they come from and what they are, in a format that other versions read, too."""
+
+    reference: str | None = None
+    kind: DataKind = "none"
+    form: str | None = None
+    rows: int = 0
+    bytes: int = 0
+    files: tuple[DataFile, ...] = ()
+    skipped_rows: int = 0
+    unused: tuple[str, ...] = ()
+
+
+NO_DATA = DataSummary()
+
+
 @dataclass(frozen=True, slots=True)
 class Data:
     """What a run trains on."""
 
     reference: str | None
-    kind: Literal["none", "file", "folder", "s3", "hf"]
+    kind: DataKind
     form: str | None
     rows: int
     bytes: int
@@ -79,13 +99,12 @@ class Data:
             told.append("the rows of Parquet files are checked on the pod (here, too, with pyarrow: pip install 'trainyard[parquet]')")
         return told
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> DataSummary:
         """Return what the record and the summary keep."""
-        files = [{"src": item.src, "dest": item.dest, "sha256": item.sha256, "bytes": item.bytes, "rows": item.rows} for item in self.files]
-        return {
-            "reference": self.reference, "kind": self.kind, "form": self.form, "rows": self.rows, "bytes": self.bytes, "files": files,
-            "skipped_rows": self.skipped_rows, "unused": list(self.unused),
-        }  # fmt: skip
+        return DataSummary(
+            reference=self.reference, kind=self.kind, form=self.form, rows=self.rows, bytes=self.bytes, files=self.files,
+            skipped_rows=self.skipped_rows, unused=self.unused,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import threading
 import time
+from dataclasses import replace
 from typing import Any, Literal
 
 from trainyard.clock import parse_time
@@ -24,16 +25,17 @@ from trainyard.runs.life.rent import rent
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.keepsake import Keepsake
 from trainyard.runs.records.notes import note, note_cost
+from trainyard.runs.records.parts import NO_POD
 from trainyard.runs.records.record import Phase, RunFolder, RunRecord
 from trainyard.runs.records.stackresources import LEASE, POD, resources_of
-from trainyard.runs.records.summary import cost, summarize, write_summary
+from trainyard.runs.records.summary import RunSummary, cost, summarize, write_summary
 from trainyard.runs.signals import how, leaving
 
 _ASKED = 5
 """How often a pod is asked whether it has a job whose start was not answered."""
 
 
-def drive(context: CommandContext, folder: RunFolder, cancel: Literal["now", "saving"] | None = None) -> dict[str, Any]:
+def drive(context: CommandContext, folder: RunFolder, cancel: Literal["now", "saving"] | None = None) -> RunSummary:
     """Drive one attempt to its end and return its summary, which tells a failed training, too.
 
     ``cancel`` is a person's word that it shall end: ``now`` without saving anything.
@@ -79,7 +81,7 @@ def _cancel(context: CommandContext, record: RunRecord, folder: RunFolder, how: 
         _take(context, record, folder, Verdict("person", "cancelled", 1))
 
 
-def _through(context: CommandContext, record: RunRecord, folder: RunFolder, kept: Keepsake) -> dict[str, Any]:
+def _through(context: CommandContext, record: RunRecord, folder: RunFolder, kept: Keepsake) -> RunSummary:
     if not record.judged:
         threading.Thread(target=_preload, daemon=True).start()
         verdict = (None if record.reached("started") else _begin(context, record, folder)) or _train(context, record, folder, kept)
@@ -122,10 +124,10 @@ def _begin(context: CommandContext, record: RunRecord, folder: RunFolder) -> Ver
 def _rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
     note(context, record, "up")
     rent(context, record, folder)
-    record.pod["created_epoch"] = _created(record)
-    record.pod["isolation"] = _isolation(context, record)
+    record.pod = replace(record.pod, created_epoch=_created(record))
+    record.pod = replace(record.pod, isolation=_isolation(context, record))
     folder.save(record)
-    note(context, record, "rented", pod=record.pod.get("pod_id"), price_per_hour=record.pod.get("price_per_hour"))
+    note(context, record, "rented", pod=record.pod.pod_id, price_per_hour=record.pod.price_per_hour)
 
 
 def _start(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
@@ -226,17 +228,17 @@ def _take(context: CommandContext, record: RunRecord, folder: RunFolder, verdict
         record.training_success = bool(record.training_success)
         context.ui.fail(verdict.error.partition("\n")[0])  # with the log's last lines it ends the summary
     try:
-        if not record.pod:
+        if record.pod == NO_POD:
             _remember_pod(context, record, folder)
         folder.save(record)
     except (OSError, TrainyardError) as error:
         # It is known all the same: a pod with nothing left to save must not go on billing because of our disk.
         context.ui.warn(f"the verdict on {record.id} could not be written down: {readable(error, lambda: context.places.logs)}")
-    told = {"s3_key": (record.result or {}).get("s3_key")} if verdict.error is None else {"by": verdict.by, "error": verdict.error}
+    told = {"s3_key": record.result and record.result.s3_key} if verdict.error is None else {"by": verdict.by, "error": verdict.error}
     note(context, record, "committed" if verdict.error is None else "failed", **told)
 
 
-def _end(context: CommandContext, record: RunRecord, folder: RunFolder) -> dict[str, Any]:
+def _end(context: CommandContext, record: RunRecord, folder: RunFolder) -> RunSummary:
     """End the pod of a judged run, then tell; what cannot be written after that is said and changes nothing."""
     if not record.reached("ended"):
         teardown.destroy_run(context, record, folder)
@@ -248,7 +250,7 @@ def _end(context: CommandContext, record: RunRecord, folder: RunFolder) -> dict[
         why = readable(error, lambda: context.places.logs)
         context.ui.fail(f"the pod of {record.id} is gone; what is kept of the run here could not all be written: {why.message}")
         summary = summarize(record, folder)
-        return {**summary, "exit_status": summary["exit_status"] or (why.exit_code if isinstance(why, DiskFull) else 0)}
+        return replace(summary, exit_status=summary.exit_status or (why.exit_code if isinstance(why, DiskFull) else 0))
     return summarize(record, folder)
 
 
@@ -292,10 +294,10 @@ def _remember_pod(context: CommandContext, record: RunRecord, folder: RunFolder)
 
     resources = facade.resources(context.run_stack(record, folder))
     for lease in resources_of(resources, LEASE, replaced=True):
-        record.pod["lease_id"] = lease.outputs.get("lease_id")
+        record.pod = replace(record.pod, lease_id=lease.outputs.get("lease_id"))
     for pod in resources_of(resources, POD, replaced=True):
         price = pod.outputs.get("price_per_hour")
-        record.pod |= {"pod_id": pod.id, "price_per_hour": price, "created_epoch": record.created}
+        record.pod = replace(record.pod, pod_id=pod.id, price_per_hour=price, created_epoch=record.created)
 
 
 def _advance(context: CommandContext, record: RunRecord, folder: RunFolder, phase: Phase, **data: Any) -> None:
@@ -307,7 +309,7 @@ def _advance(context: CommandContext, record: RunRecord, folder: RunFolder, phas
 def _isolation(context: CommandContext, record: RunRecord) -> str | None:
     """Return how the local cloud contains this pod ("namespace" or "process"); None on other clouds."""
     cloud = context.cloud_of(record)
-    pod = cloud.get(str(record.pod["pod_id"])) if cloud.name == "local" else None
+    pod = cloud.get(str(record.pod.pod_id)) if cloud.name == "local" else None
     return pod.raw_status.partition("(")[2].rstrip(")") or None if pod else None
 
 
@@ -319,8 +321,8 @@ def _preload() -> None:
 
 def _created(record: RunRecord) -> float:
 
-    moment = parse_time(str(record.pod.get("created_at")))
+    moment = parse_time(record.pod.created_at)
     if moment is None:
-        raise EngineError(f"the pod's creation time '{record.pod.get('created_at')}' is not a time")
+        raise EngineError(f"the pod's creation time '{record.pod.created_at}' is not a time")
     # The cloud's clock may be wrong; the pod was rented after the run was prepared, and before now.
     return min(time.time(), max(record.created, moment.timestamp()))

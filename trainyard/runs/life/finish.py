@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 from trainyard.errors import ForeignResult, TrainyardError, UserError
 from trainyard.remote.reconnect import Reconnecting
@@ -14,6 +13,7 @@ from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
+from trainyard.runs.records.summary import RunSummary
 from trainyard.storage import commit as storage_commit
 from trainyard.storage.client import sync_command
 from trainyard.storage.manifest import ResultKey
@@ -55,7 +55,7 @@ def found(context: CommandContext, record: RunRecord, folder: RunFolder) -> Verd
     done = storage_commit.committed(settings, key, record.token)
     if done is None:
         return None
-    record.training_success, record.result = done.ending is None, told(done) | {"road": "bucket"}
+    record.training_success, record.result = done.ending is None, replace(told(done), road="bucket")
     if done.ending is None:
         return Verdict("training")
     record.exit_code = done.ending.exit_code if record.exit_code is None else record.exit_code
@@ -65,11 +65,11 @@ def found(context: CommandContext, record: RunRecord, folder: RunFolder) -> Verd
         return Verdict("training", f"the training was no success: {done.ending.why}", 1)
 
 
-def sync_line(context: CommandContext, summary: Mapping[str, Any]) -> str | None:
+def sync_line(context: CommandContext, summary: RunSummary) -> str | None:
     """Return the exact ``aws s3 sync`` command for a run's result."""
     try:
-        settings = store_of(context, summary["bucket"])
+        settings = store_of(context, summary.bucket)
     except (OSError, TrainyardError):
         return None  # a run that is over is not spoiled by keys that are half set now, nor by a folder that cannot be read
-    key = summary["s3_key"]
-    return sync_command(settings, key, f"./{summary['label']}") if settings and key else None
+    key = summary.s3_key
+    return sync_command(settings, key, f"./{summary.label}") if settings and key else None

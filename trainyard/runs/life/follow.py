@@ -115,9 +115,9 @@ def ended_from_outside(record: RunRecord, pod: ReachablePod) -> Verdict | None:
     said = pod.over(stopped_too=not record.reached("trained"))
     if said is None:
         return None
-    end = parse_time(str(record.pod.get("end")))
+    end = parse_time(record.pod.end)
     if end is not None and end.timestamp() <= time.time():
-        return Verdict("lease", f"the lease was over at {record.pod['end']}: {said}", CloudError.exit_code)
+        return Verdict("lease", f"the lease was over at {record.pod.end}: {said}", CloudError.exit_code)
     return Verdict("cloud", said, CloudError.exit_code)
 
 
@@ -210,7 +210,7 @@ class _Watch:
             self.ahead = time.time() - float(told) if told.strip().isdigit() else None
 
     def _lease_stops(self, now: float) -> bool:
-        stop = parse_time(str(self.record.pod.get("stop")))
+        stop = parse_time(self.record.pod.stop)
         return stop is not None and now >= stop.timestamp() + _WATCHDOG_FIRST
 
     def _stop(self, why: str) -> None:
@@ -233,7 +233,7 @@ class _Watch:
 
     def _grace(self) -> float:
         """Return how long the training may save: at most half of what is left of the lease, the other half brings it to safety."""
-        end = parse_time(str(self.record.pod.get("end")))
+        end = parse_time(self.record.pod.end)
         if end is None:
             return STOP_GRACE
         now = time.time() - (self.ahead or 0.0)

@@ -47,8 +47,8 @@ def beating(pod: ReachablePod) -> Iterator[None]:
 
 def tell_budget(transport: Transport, record: RunRecord, pod: ReachablePod) -> None:
     """Tell the watchdog what is left of the budget, at the price that the pod really has; earlier pods of the run count."""
-    price = record.pod.get("price_per_hour")
+    price = record.pod.price_per_hour
     if record.budget is None or not price:
         return
-    told = {"budget": record.budget, "spent": cost(record), "price": float(price)}  # as of now, by the pod's clock
+    told = {"budget": record.budget, "spent": cost(record), "price": price}  # as of now, by the pod's clock
     put_bytes(transport, pod.path(".trainyard", "watchdog", "budget.json"), json.dumps(told).encode())

@@ -47,10 +47,10 @@ def _steady(metrics: Metrics) -> bool:
 def _stops(record: RunRecord, now: float) -> list[tuple[float, str, str]]:
     """Return what will stop the training: when, why, and the option that moves it."""
     stops = []
-    lease = parse_time(str(record.pod.get("stop")))
+    lease = parse_time(record.pod.stop)
     if lease is not None:
         stops.append((lease.timestamp(), "its lease's stop", "--hours"))
-    price = float(record.pod.get("price_per_hour") or 0.0)
+    price = record.pod.price
     if record.budget is not None and price > 0:
         stops.append((now + (record.budget - cost(record, now)) / price * 3600, f"its budget of ${record.budget:.2f}", "--budget"))
     return stops
@@ -61,7 +61,7 @@ def _text(record: RunRecord, metrics: Metrics, now: float, left: float, at: floa
     pace = (metrics.total - metrics.step) / left
     step = metrics.step + int(pace * max(0.0, at - now))
     more = 1.1 * late / 3600
-    need = record.hours + more if option == "--hours" else (record.budget or 0.0) + more * float(record.pod.get("price_per_hour") or 0.0)
+    need = record.hours + more if option == "--hours" else (record.budget or 0.0) + more * record.pod.price
     return (
         f"at this pace the training needs {duration(left)} more and is stopped in {duration(at - now)} by {why}, at about step {step:,} "
         f"of {metrics.total:,}; its outputs and newest checkpoint are kept then. To have all of it: invoke cancel {record.id} now, and "

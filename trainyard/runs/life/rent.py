@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from trainyard import yamlfile
 from trainyard.clouds.local.hardware import REGION
 from trainyard.config import PROJECT
 from trainyard.errors import BootFailed, NoCapacity
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.shape import remember_failure
+from trainyard.runs.records.environment import EnvironmentOutputs
 from trainyard.runs.records.ledger import Ledger
+from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.pods import Deletions, note_deleted, take_known
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stackresources import ENDPOINT, POD, resources_of
@@ -26,21 +25,21 @@ BOOT_TRIES = 3
 
 
 def write_run_settings(
-    context: CommandContext, record: RunRecord, folder: RunFolder, outputs: Mapping[str, Any], settings: StackSettings
+    context: CommandContext, record: RunRecord, folder: RunFolder, outputs: EnvironmentOutputs, settings: StackSettings
 ) -> None:
     """Write the settings of the attempt's own stack: what shapes its pod, and the environment's outputs, secrets encrypted."""
     environment = context.stack(record.environment)
     config: dict[str, object] = {key: as_written(value) for key, value in travelling(settings).items()}
     config |= {
-        "run": str(record.id), "hours": record.hours, "fence_id": outputs["fence_id"],
-        "ssh_public_key": outputs["ssh_public_key"], "ssh_key_file": outputs["ssh_key_file"],
+        "run": str(record.id), "hours": record.hours, "fence_id": outputs.fence_id,
+        "ssh_public_key": outputs.ssh_public_key, "ssh_key_file": outputs.ssh_key_file,
     }  # fmt: skip
     if record.budget is not None:
         config["budget"] = record.budget
-    for key in ("bucket", "store"):
-        if outputs.get(key):
-            config[f"fence_{key}"] = outputs[key]
-    config["host_key_seed"] = {"secure": facade.encrypter(environment).encrypt(str(outputs["host_key_seed"]))}
+    if outputs.results is not None:
+        config["fence_bucket"] = outputs.results.bucket
+        config |= {"fence_store": outputs.results.store} if outputs.results.store else {}
+    config["host_key_seed"] = {"secure": facade.encrypter(environment).encrypt(outputs.host_key_seed)}
     document = {"config": {f"{PROJECT}:{key}": value for key, value in config.items()}}
     folder.config.write_text(yamlfile.dump(document), encoding="utf-8")
     # A run's stack takes its environment's salt: one key derivation serves both.
@@ -80,8 +79,7 @@ def rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
         failures.append(f"before that, with {offer}: {outcome.reason()}")
         context.ui.warn(f"{outcome.reason()}\nthe next offer is tried; {offer} is avoided")
         _avoid(folder, avoid)
-    found = facade.outputs(stack)
-    record.pod = {key: value for key, value in found.items() if key not in ("host_key_seed",)}
+    record.pod = RunPod.of_outputs(facade.outputs(stack))
     record.phase = "up"
     folder.save(record)
     context.ui.say(f"rented     {_taken(record)}")
@@ -90,10 +88,10 @@ def rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
 def _taken(record: RunRecord) -> str:
     """Say what was taken, at the price of the create's answer: the estimate may have named several."""
     pod = record.pod
-    gpu = f"{pod.get('gpu_count')}x {pod['gpu']}" if pod.get("gpu") else "CPU"
-    price = "price unknown" if pod.get("price_per_hour") is None else f"${float(pod['price_per_hour']):.2f}/h"
-    where = f" in {pod['pod_region']}" if pod.get("pod_region") not in (None, "", REGION) else ""
-    return f"{gpu} at {price}{where}: pod {pod.get('pod_id')}, its lease ends {pod.get('end')}"
+    gpu = f"{pod.gpu_count}x {pod.gpu}" if pod.gpu else "CPU"
+    price = "price unknown" if pod.price_per_hour is None else f"${pod.price:.2f}/h"
+    where = f" in {pod.pod_region}" if pod.pod_region not in (None, "", REGION) else ""
+    return f"{gpu} at {price}{where}: pod {pod.pod_id}, its lease ends {pod.end}"
 
 
 def _up(context: CommandContext, record: RunRecord, stack: Stack) -> OperationOutcome:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from trainyard.clock import REAL, Clock, parse_time
 from trainyard.errors import DiskFull, ForeignResult, HostKeyChanged, PodCannotUpload, StoreError, TrainyardError, Unreachable
 from trainyard.remote import reconnect
 from trainyard.remote.protocol import Transport
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.parts import RunResult
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
@@ -71,7 +72,7 @@ class DeliveryRoad:
         self.context, self.record, self.folder, self.pod, self.transport = context, record, folder, pod, transport
         self.clock = clock or REAL
         self.key = ResultKey(record.user, record.label, record.attempt)
-        end = parse_time(str(record.pod.get("end")))
+        end = parse_time(record.pod.end)
         self.end = end.timestamp() if end else self.clock.now() + _NO_LEASE
         self.began = self.clock.now()
         self.size, self.asked, self.told, self.lost, self.shown = 0, 0.0, 0.0, False, ""
@@ -94,7 +95,7 @@ class DeliveryRoad:
                 self.clock.pause(reconnect.pause(tries))
                 tries += 1
 
-    def save(self, wanted: ResultSelection) -> dict[str, Any]:
+    def save(self, wanted: ResultSelection) -> RunResult:
         """Bring the result to safety and return where it is.
 
         Raises what the last road said when none goes and no time is left, GivenUp when a person wants nothing saved.
@@ -102,17 +103,17 @@ class DeliveryRoad:
         settings = store_of(self.context, self.record.bucket)
         if settings is None:
             self.context.ui.warn("no bucket is set: the result is fetched over SSH before the pod is ended")
-            return self._home(wanted) | {"road": "ssh", "road_why": "no bucket is set", "owed": False}
+            return replace(self._home(wanted), road="ssh", road_why="no bucket is set")
         tries = 0
         while True:
             try:
-                return self._bucket(settings, wanted) | {"road": "bucket", "road_why": None, "owed": False}
+                return replace(self._bucket(settings, wanted), road="bucket")
             except StoreError as error:
                 problem = error
             try:
                 self.context.ui.warn(f"{problem.message}\nThe result comes home over SSH instead.")
                 owed = not isinstance(problem, ForeignResult)
-                return self._home(wanted) | {"road": "ssh", "road_why": problem.message, "owed": owed}
+                return replace(self._home(wanted), road="ssh", road_why=problem.message, owed=owed)
             except (HostKeyChanged, Unreachable):
                 raise
             except TrainyardError as error:
@@ -123,7 +124,7 @@ class DeliveryRoad:
                 self._wait(min(_LONGEST_PAUSE, 30.0 * 2.0**tries))
                 tries += 1
 
-    def _bucket(self, settings: StoreSettings, wanted: ResultSelection) -> dict[str, Any]:
+    def _bucket(self, settings: StoreSettings, wanted: ResultSelection) -> RunResult:
         tries = 0
         while True:
             try:
@@ -145,10 +146,10 @@ class DeliveryRoad:
         return storage_commit.commit(
             settings, self.transport, self.key, self.pod.path("output"), wanted.outputs, wanted.excludes, token=self.record.token,
             keep=wanted.keep, on_progress=self._progress, patience=DeliveryPatience(pause=self.clock.pause),
-            volume=self.record.pod.get("volume_path"),
+            volume=self.record.pod.volume_path,
         )  # fmt: skip
 
-    def _home(self, wanted: ResultSelection) -> dict[str, Any]:
+    def _home(self, wanted: ResultSelection) -> RunResult:
         home = self.record.id.home(self.context.places.root / "out")
         outputs = [*wanted.outputs, "status.json"] if wanted.keep else wanted.outputs  # what a bucket holds among the logs
         got = self.linked(
@@ -202,22 +203,21 @@ def _hour(moment: float) -> str:
     return time.strftime("%H:%M UTC", time.gmtime(moment))
 
 
-def told(done: storage_commit.Committed | direct.Fetched) -> dict[str, Any]:
+def told(done: storage_commit.Committed | direct.Fetched) -> RunResult:
     """Return what a record keeps of a result."""
-    places = {"local_path": str(done.path)} if isinstance(done, direct.Fetched) else {
-        "s3_url": done.s3_url, "s3_key": done.s3_key, "logs_url": done.logs_url,
-    }  # fmt: skip
-    return places | {
-        "manifest_sha256": done.manifest_sha256, "files": done.files, "bytes": done.bytes,
-        "left_out": [[entry.path, entry.size] for entry in done.left_out if not entry.wanted],
-        "not_carried": [[entry.path, entry.why] for entry in done.left_out if entry.wanted],
-        "kept": asdict(done.ending) if done.ending else None,
-    }  # fmt: skip
+    what = RunResult(
+        manifest_sha256=done.manifest_sha256, files=done.files, bytes=done.bytes, kept=done.ending,
+        left_out=tuple((entry.path, entry.size) for entry in done.left_out if not entry.wanted),
+        not_carried=tuple((entry.path, entry.why) for entry in done.left_out if entry.wanted),
+    )  # fmt: skip
+    if isinstance(done, direct.Fetched):
+        return replace(what, local_path=str(done.path))
+    return replace(what, s3_url=done.s3_url, s3_key=done.s3_key, logs_url=done.logs_url)
 
 
 def is_owed(record: RunRecord) -> bool:
     """Tell whether a result came home and should be in the bucket, too."""
-    return bool(record.result and record.result.get("owed"))
+    return record.result is not None and record.result.owed
 
 
 def settle(context: CommandContext, record: RunRecord, folder: RunFolder) -> bool:
@@ -236,7 +236,7 @@ def settle(context: CommandContext, record: RunRecord, folder: RunFolder) -> boo
             storage_commit.drop_open(settings, ResultKey(record.user, record.label, record.attempt))
     except TrainyardError as error:
         if is_owed(record):
-            path = (record.result or {}).get("local_path")
+            path = record.result.local_path if record.result else None
             context.ui.warn(f"the result lies in {path} and not in the bucket yet: {error}\nBring it there with: invoke recover")
         else:
             where = f"See them with: invoke audit --stack {record.environment}"
@@ -245,8 +245,9 @@ def settle(context: CommandContext, record: RunRecord, folder: RunFolder) -> boo
 
 
 def _push(context: CommandContext, record: RunRecord, folder: RunFolder, settings: StoreSettings) -> None:
-    assert record.result is not None
+    home = record.result
+    assert home is not None and home.local_path is not None  # what is owed came home
     logs = {"train.log": folder.log, "metrics.jsonl": folder.metrics, "config.json": folder.bundle / "config.json"}
     with context.ui.stage("push", "what came home, into the bucket"):
-        done = push(settings, Path(record.result["local_path"]), {name: path for name, path in logs.items() if path.is_file()})
-    record.result = record.result | told(done) | {"road": "ssh, then bucket", "owed": False}
+        done = push(settings, Path(home.local_path), {name: path for name, path in logs.items() if path.is_file()})
+    record.result = replace(told(done), local_path=home.local_path, road="ssh, then bucket", road_why=home.road_why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from trainyard import playbook
@@ -43,8 +44,8 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
     ):
         put_bytes(transport, pod.path(*RUN_FILE), pod_copy(record))
         tell_budget(transport, record, pod)
-        if record.data.get("kind") == "s3":
-            urls = signed_urls(context, (record.bucket or {}).get("store"), record.data["files"])
+        if record.data.kind == "s3":
+            urls = signed_urls(context, record.bucket.store if record.bucket else None, record.data.files)
             put_bytes(transport, pod.path("input", ".sources.json"), json.dumps(urls).encode(), mode=0o600)
         reporter = TextReporter(lambda text: print(text, file=log, flush=True))
         report = playbook.run(book, {"pod": Host(transport, {})}, told, reporter=reporter)
@@ -58,30 +59,30 @@ def tell_of_watchdog(context: CommandContext, record: RunRecord, watchdog: objec
     """Say and keep whether the pod can be ended from inside: its watchdog has asked the cloud with the pod's own key."""
     told = watchdog if isinstance(watchdog, dict) else {}
     proven, why = told.get("key_sees_pod") is True, str(told.get("proof") or "its watchdog does not say")
-    record.pod |= {"ends_itself": proven, "ends_itself_proof": why}
+    record.pod = replace(record.pod, ends_itself=proven, ends_itself_proof=why)
     if not proven:
         context.ui.warn(
-            f"only from outside can pod {record.pod.get('pod_id')} be ended: its watchdog's own key does not reach it ({why}).\n"
-            f"Its lease is over at {record.pod.get('end')}: leave this running, or run then: invoke reap --stack {record.environment}"
+            f"only from outside can pod {record.pod.pod_id} be ended: its watchdog's own key does not reach it ({why}).\n"
+            f"Its lease is over at {record.pod.end}: leave this running, or run then: invoke reap --stack {record.environment}"
         )
 
 
 def variables(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, said: Declared) -> dict[str, Any]:
     """Return what train.yml is told (playbooks/train.yml names them)."""
-    files = [item for item in record.data.get("files", []) if record.data.get("kind") in ("file", "folder")]
+    files = record.data.files if record.data.kind in ("file", "folder") else ()
     local = record.environment == "local" or pod.cloud.name == "local"
     return {
         "workspace": pod.workspace,
         "bundle_dir": str(folder.bundle),
         "bundle_sha256": record.bundle_sha256,
-        "file_store": file_store(record.pod["volume_path"]) if record.pod.get("volume_path") else "",
-        "data": [{"src": item["src"], "dest": item["dest"], "sha256": item["sha256"]} for item in files],
-        "job_env": job_env(context, pod, record.pod.get("volume_path"), local=local) | secret_values(record.pod_secrets, context.env),
+        "file_store": file_store(record.pod.volume_path) if record.pod.volume_path else "",
+        "data": [{"src": item.src, "dest": item.dest, "sha256": item.sha256} for item in files],
+        "job_env": job_env(context, pod, record.pod.volume_path, local=local) | secret_values(record.pod_secrets, context.env),
         "job_keeps": record.pod_env,
         # A disk of 100 GB has less than that free: its file system takes some.
         "min_disk_gb": 0.9 * (said.needs.get("disk_gb") or 1),
-        "gpu_count": int(record.pod.get("gpu_count") or 0),
-        "lease_end": record.pod.get("end"),
+        "gpu_count": record.pod.gpu_count or 0,
+        "lease_end": record.pod.end,
         "python_needed": bool(said.locks),
         "expect_watchdog": True,
     }

@@ -71,13 +71,13 @@ def destroy_run(context: CommandContext, record: RunRecord, folder: RunFolder, *
     """
     stack = context.run_stack(record, folder)
     here = folder.config.is_file() and _exists(stack)
-    if not here and not record.pod.get("lease_id") and not record.pods:
+    if not here and not record.pod.lease_id and not record.pods:
         _need_word_of_a_lost_state(context, record, folder)
         return
     shield = shielded(lambda: left_behind(record), context.ui.fail)
     with shield, context.ui.stage("destroy", "the run's stack"), folder.stage(record, "destroy"):
         found = _destroy(context, record, folder, stack if here else None, clock)
-        note_ended(record, found.proof, record.pod.get("end"))
+        note_ended(record, found.proof, record.pod.end)
         if not found.proof.proved:
             raise StillThere("\n".join(filter(None, (str(found.proof), _words(found.problem)))), hint=_again(record)) from None
         if found.problem:
@@ -173,7 +173,7 @@ def _need_word_of_a_lost_state(context: CommandContext, record: RunRecord, folde
     """Raise StillThere where an up had begun, its state is lost, and the account has a pod of its environment that no run explains."""
     if not Ledger(context.places.ledger).events(record.id, kind="up"):
         return  # nothing was ever brought up
-    others = {str(other.pod.get("lease_id")) for other in _readable(context) if other.id != record.id}
+    others = {str(other.pod.lease_id) for other in _readable(context) if other.id != record.id}
     try:
         fence = yamlfile.load_map(folder.config).get("config", {})
         fence_id = fence.get(f"{PROJECT}:fence_id") if isinstance(fence, dict) else None
@@ -207,7 +207,7 @@ def _remembered(context: CommandContext, record: RunRecord, cloud: Cloud, lease_
 
 def _leases(context: CommandContext, record: RunRecord, stack: Stack | None) -> set[str]:
     """Return the leases of the run, as its record and its state know them."""
-    found = {str(record.pod["lease_id"])} if record.pod.get("lease_id") else set()
+    found = {record.pod.lease_id} if record.pod.lease_id else set()
     resources: Sequence[Event] = []
     with contextlib.suppress(OSError, TrainyardError):  # the engine says what is wrong with them
         resources = facade.readable_resources(stack) if stack is not None else []

@@ -16,15 +16,15 @@ from trainyard.runs.records.record import RunFolder, RunRecord, gone
 def standing(record: RunRecord) -> str:
     """Return what stands there, what it costs and until when."""
     pod = record.pod
-    if not pod.get("pod_id"):
+    if not pod.pod_id:
         return ", ".join(f"pod {one.id} (${one.price_per_hour or 0:.2f}/h)" for one in known(record)) or "what the run's stack has made"
-    until = f" until the end of its lease, {pod['end']}{_left(str(pod['end']))}" if pod.get("end") else ""
-    return f"pod {pod['pod_id']} (${float(pod.get('price_per_hour') or 0):.2f}/h{until})"
+    until = f" until the end of its lease, {pod.end}{_left(pod.end)}" if pod.end else ""
+    return f"pod {pod.pod_id} (${pod.price:.2f}/h{until})"
 
 
 def end_command(record: RunRecord) -> str:
     """Return the command that ends a run's pod without anything but the cloud's key."""
-    return f"invoke end {record.pod.get('pod_id')} --stack {record.environment}"
+    return f"invoke end {record.pod.pod_id} --stack {record.environment}"
 
 
 def untouched(context: CommandContext, record: RunRecord, folder: RunFolder, error: BaseException) -> TrainyardError:
@@ -70,11 +70,11 @@ def _next(record: RunRecord, folder: RunFolder) -> str:
     if gone(folder.path / "run.json"):
         return (
             f"The record of the run is gone, and it cannot be written again. Its SSH key lay beside it: with a copy of that,\n"
-            f"take it over with: invoke adopt {record.pod.get('pod_id')} --stack {record.environment} --key FILE\n"
+            f"take it over with: invoke adopt {record.pod.pod_id} --stack {record.environment} --key FILE\n"
             f"or end it without saving: {end_command(record)}"
         )
     over = record.judged
-    other = end_command(record) if over and record.pod.get("pod_id") else f"invoke cancel {record.id} --now"
+    other = end_command(record) if over and record.pod.pod_id else f"invoke cancel {record.id} --now"
     return f"Go on with: invoke attach {record.id}\n{'Or end the pod alone' if over else 'Or end it without saving'}: {other}"
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, BinaryIO, cast
+from collections.abc import Callable, Sequence
+from typing import BinaryIO, cast
 
 from trainyard.errors import UserError
-from trainyard.recipes.data import BucketFile
+from trainyard.recipes.data import BucketFile, DataFile
 from trainyard.runs.context import CommandContext
 from trainyard.storage.answers import spoken
 from trainyard.storage.bucket import Item, listing
@@ -34,13 +34,13 @@ def resolver(context: CommandContext, store: str | None) -> Callable[[str], Sequ
     return resolve
 
 
-def signed_urls(context: CommandContext, store: str | None, files: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def signed_urls(context: CommandContext, store: str | None, files: Sequence[DataFile]) -> dict[str, str]:
     """Return a signed URL for each file of a record's data, by its name under ``input/``."""
     urls = {}
     for item in files:
-        bucket, key = split(str(item["src"]))
-        client = s3(_store(context, store, bucket, str(item["src"])))
-        urls[str(item["dest"])] = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=URL_SECONDS)
+        bucket, key = split(item.src)
+        client = s3(_store(context, store, bucket, item.src))
+        urls[item.dest] = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=URL_SECONDS)
     return urls
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import trainyard
 from trainyard.config import Places
@@ -12,6 +11,7 @@ from trainyard.errors import RefusedError
 from trainyard.filelock import held
 from trainyard.leases.intents import is_closed
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.environment import EnvironmentOutputs
 from trainyard.runs.records.stackresources import LEASE, resources_of
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
@@ -19,14 +19,14 @@ from trainyard.storage import local
 from trainyard.storage.groups import stores_named
 
 
-def ensure_environment(context: CommandContext, name: str) -> dict[str, Any]:
+def ensure_environment(context: CommandContext, name: str) -> EnvironmentOutputs:
     """Return the environment's outputs, after an up where settings, program or plugin changed or no fence stands open.
 
     Raises RefusedError when that up would rent pods (``pods:`` in the settings): the user does that himself.
     """
     stack = context.stack(name)
     if _stands(context, stack):
-        return facade.outputs(stack)
+        return EnvironmentOutputs.of_outputs(facade.outputs(stack))
 
     def say() -> None:
         context.ui.say(f"up         another command brings environment {name} up: waiting for it")
@@ -34,7 +34,7 @@ def ensure_environment(context: CommandContext, name: str) -> dict[str, Any]:
     with held(context.places.home / "locks" / f"up-{name}", say):
         if not _stands(context, stack):
             _bring_up(context, name, stack)
-    return facade.outputs(stack)
+    return EnvironmentOutputs.of_outputs(facade.outputs(stack))
 
 
 def _stands(context: CommandContext, stack: Stack) -> bool:

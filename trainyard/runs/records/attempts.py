@@ -18,7 +18,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from trainyard.clock import format_time
 from trainyard.config import Places
@@ -26,6 +26,7 @@ from trainyard.errors import RefusedError, StoreError
 from trainyard.filelock import held
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.parts import RunBucket
 from trainyard.runs.records.record import RunFolder
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ def refuse_live(runs: Path, user: str, label: str) -> None:
 
 
 def claim(
-    context: CommandContext, draft: Draft, user: str, label: str, bucket: dict[str, Any] | None, patience: ClaimPatience = ClaimPatience()
+    context: CommandContext, draft: Draft, user: str, label: str, bucket: RunBucket | None, patience: ClaimPatience = ClaimPatience()
 ) -> int:
     """Claim the next attempt of a name and return its number; says so when the name was used before.
 
@@ -100,7 +101,7 @@ def claim(
 
     settings = store_of(context, bucket)
     if settings is None:
-        raise StoreError(f"no credentials of the store of bucket '{bucket.get('bucket')}' are set; nothing was rented")
+        raise StoreError(f"no credentials of the store of bucket '{bucket.bucket}' are set; nothing was rented")
     mine = markers.Claim(draft.token, user, socket.gethostname(), format_time(time.time()))
     draft.claimed = True
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from trainyard.errors import EngineError, UserError
 from trainyard.files import write_atomic
 from trainyard.remote.keys import is_private_key
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.environment import EnvironmentOutputs
 from trainyard.runs.records.record import RunRecord, gone
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
@@ -17,7 +16,7 @@ from trainyard.stacks.model import Stack
 
 def key_file(context: CommandContext, record: RunRecord) -> Path:
     """Return where the key lies, or should."""
-    return Path(str(record.pod.get("ssh_key_file") or context.places.ssh / record.environment / "id_ed25519"))
+    return Path(record.pod.ssh_key_file or context.places.ssh / record.environment / "id_ed25519")
 
 
 def private_key(context: CommandContext, record: RunRecord) -> Path:
@@ -41,16 +40,16 @@ def private_key(context: CommandContext, record: RunRecord) -> Path:
     return path
 
 
-def make_whole(context: CommandContext, outputs: Mapping[str, Any]) -> None:
+def make_whole(context: CommandContext, outputs: EnvironmentOutputs) -> None:
     """See to it, before anything is rented, that an environment's key lies where its outputs say; raises UserError."""
-    path, pem = Path(str(outputs["ssh_key_file"])), outputs.get("ssh_private_key")
+    path, pem = Path(outputs.ssh_key_file), outputs.ssh_private_key
     if _is_whole(path):
         return
     if not pem or context.places.ssh not in path.parents:
         what = "gone" if gone(path) else "no private key, or damaged"
         raise UserError(f"the SSH key {path} is {what}; nothing was rented", hint="Put a copy of it there.")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomic(path, str(pem), durable=False, mode=0o600)
+    write_atomic(path, pem, durable=False, mode=0o600)
 
 
 def _is_whole(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from trainyard.runs.records.record import RunRecord
+from trainyard.runs.records.record import RunRecord, as_json
 
 RUN_FILE = (".trainyard", "run.json")
 FIELDS_ON_POD = (
@@ -28,4 +28,5 @@ FIELDS_ON_POD = (
 
 def pod_copy(record: RunRecord) -> bytes:
     """Return what the pod keeps of a record, so that any machine can take the run over. No secret is in it."""
-    return json.dumps({name: getattr(record, name) for name in FIELDS_ON_POD}, indent=1).encode()
+    known = as_json(record)
+    return json.dumps({name: known[name] for name in FIELDS_ON_POD}, indent=1).encode()

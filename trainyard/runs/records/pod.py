@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trainyard.clouds.protocol import Cloud
-from trainyard.errors import CloudError, Unreachable
+from trainyard.errors import CloudError, EngineError, Unreachable
 from trainyard.remote.transport import Address, SshTransport, connect
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.key import private_key
@@ -19,12 +19,13 @@ _SURE = 5.0
 
 def pod_of(context: CommandContext, record: RunRecord) -> ReachablePod:
     """Return the run's pod as the outputs of its stack tell it. Raises EngineError when its SSH key is lost."""
-    told = record.pod
+    known = record.pod
+    if not (known.pod_id and known.lease_id and known.host and known.port and known.workspace):
+        raise EngineError(f"the record of {record.id} does not say where its pod is reached")
     address = Address(
-        host=str(told["host"]), port=int(told["port"]), user=str(told.get("user") or "root"),
-        host_key=told.get("host_key"), key_file=private_key(context, record),
-    )  # fmt: skip
-    return ReachablePod(str(told["pod_id"]), str(told["lease_id"]), str(told["workspace"]), address, context.cloud_of(record))
+        host=known.host, port=known.port, user=known.user or "root", host_key=known.host_key, key_file=private_key(context, record)
+    )
+    return ReachablePod(known.pod_id, known.lease_id, known.workspace, address, context.cloud_of(record))
 
 
 @dataclass(slots=True)

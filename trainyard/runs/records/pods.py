@@ -1,6 +1,6 @@
 """Every pod that was accepted for a run: what it costs from then on to its proven end, booted or not.
 
-Kept as plain rows in ``RunRecord.pods``, so that a killed controller's successor counts on.
+Kept in ``RunRecord.pods``, so that a killed controller's successor counts on.
 """
 
 from __future__ import annotations
@@ -15,50 +15,23 @@ from trainyard.clock import format_time, parse_time
 from trainyard.clouds.absence import Known, Proof
 from trainyard.clouds.protocol import PodInfo
 from trainyard.leases import intents
+from trainyard.runs.records.parts import PaidPod
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.stackresources import LEASE, POD, resources_of
 from trainyard.stacks.model import Event, OnEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Rented:
-    """One pod of a run. Times are epoch seconds."""
-
-    pod_id: str
-    price_per_hour: float | None
-    accepted: float
-    gpu: str | None = None
-    gpu_count: int = 0
-    region: str | None = None
-    offer: str | None = None
-    deleted: float | None = None
-    """When the engine had deleted it; no proof yet."""
-    ended: float | None = None
-    """When it ended, by the proof of its absence."""
-
-    def cost(self, now: float) -> float:
-        """Return the dollars from accept to end (to now, while it has none)."""
-        until = self.ended or self.deleted or now
-        return (self.price_per_hour or 0.0) * max(0.0, until - self.accepted) / 3600
-
-
-def rented(record: RunRecord) -> list[Rented]:
-    """Return the pods of a run in the order in which they were accepted."""
-    known = {field.name for field in dataclasses.fields(Rented)}
-    return [Rented(**{key: value for key, value in row.items() if key in known}) for row in record.pods]
-
-
 def take_known(record: RunRecord, resources: Sequence[Event], root: Path) -> None:
     """Note the pods that intents (below ``root``) and the state of the run's stack name, booted or not."""
     named = {str(lease.outputs["lease_id"]) for lease in resources_of(resources, LEASE, replaced=True) if lease.outputs.get("lease_id")}
-    for lease_id in sorted(named | ({str(record.pod["lease_id"])} if record.pod.get("lease_id") else set())):
+    for lease_id in sorted(named | ({record.pod.lease_id} if record.pod.lease_id else set())):
         for taken in intents.accepted(root, lease_id):
-            note(record, Rented(taken.id, taken.price, taken.at, offer=taken.offer, ended=taken.ended))
+            note(record, PaidPod(taken.id, taken.price, taken.at, offer=taken.offer, ended=taken.ended))
     for pod in resources_of(resources, POD, replaced=True):
         if not pod.id:
             continue
         told = pod.outputs
-        note(record, Rented(
+        note(record, PaidPod(
             pod.id, told.get("price_per_hour"), _accepted(record, str(told.get("created_at"))), told.get("gpu"),
             int(told.get("gpu_count") or 0), told.get("region"), told.get("offer"),
         ))  # fmt: skip
@@ -67,31 +40,31 @@ def take_known(record: RunRecord, resources: Sequence[Event], root: Path) -> Non
 def take_from_cloud(record: RunRecord, pod: PodInfo) -> None:
     """Note a pod as the cloud shows it."""
     accepted = pod.created.timestamp() if pod.created else time.time()
-    note(record, Rented(pod.id, pod.price_per_hour, accepted, pod.gpu, pod.gpu_count, pod.region))
+    note(record, PaidPod(pod.id, pod.price_per_hour, accepted, pod.gpu, pod.gpu_count, pod.region))
 
 
-def note(record: RunRecord, fresh: Rented) -> None:
+def note(record: RunRecord, fresh: PaidPod) -> None:
     """Add a pod; of one that is known only what was not known is taken."""
-    before = next((pod for pod in rented(record) if pod.pod_id == fresh.pod_id), None)
+    before = next((pod for pod in record.pods if pod.pod_id == fresh.pod_id), None)
     if before is None:
-        record.pods.append(dataclasses.asdict(fresh))
+        record.pods.append(fresh)
         return
     kept = {key: value for key, value in dataclasses.asdict(before).items() if value not in (None, 0)}
-    _replace(record, {**dataclasses.asdict(fresh), **kept})
+    _replace(record, dataclasses.replace(fresh, **kept))
 
 
 def note_deleted(record: RunRecord, at: float | None, still_there: Iterable[Event]) -> None:
     """Note when the engine deleted the pods that its state does not name any more."""
     named = {pod.id for pod in resources_of(still_there, POD, replaced=True)}
-    for pod in rented(record):
+    for pod in record.pods:
         if at is not None and pod.pod_id not in named and pod.ended is None and pod.deleted is None:
-            _replace(record, dataclasses.asdict(dataclasses.replace(pod, deleted=at)))
+            _replace(record, dataclasses.replace(pod, deleted=at))
 
 
 def note_ended(record: RunRecord, proof: Proof, lease_end: str | None) -> None:
     """Note the proven ends. The wait for the proof is not billed: it is the pod's last sign of life that counts."""
     latest = parse_time(lease_end)
-    for pod in rented(record):
+    for pod in record.pods:
         gone = next((gone for gone in proof.ended if gone.id == pod.pod_id), None)
         if gone is None or pod.ended is not None:
             continue
@@ -100,16 +73,16 @@ def note_ended(record: RunRecord, proof: Proof, lease_end: str | None) -> None:
             # It had gone before anybody looked: by the engine's hand, or with its lease at the latest.
             ends += [moment for moment in (pod.deleted, latest.timestamp() if latest else None) if moment is not None]
         price = pod.price_per_hour if pod.price_per_hour is not None else gone.price_per_hour
-        _replace(record, dataclasses.asdict(dataclasses.replace(pod, price_per_hour=price, ended=max(pod.accepted, min(ends)))))
+        _replace(record, dataclasses.replace(pod, price_per_hour=price, ended=max(pod.accepted, min(ends))))
 
 
 def known(record: RunRecord) -> list[Known]:
     """Return the pods of a run whose end is not proved."""
-    end = parse_time(str(record.pod.get("end")))
-    found = {pod.pod_id: Known(pod.pod_id, pod.price_per_hour, end) for pod in rented(record) if pod.ended is None}
-    pod_id = record.pod.get("pod_id")
-    if pod_id and not any(pod.pod_id == pod_id for pod in rented(record)):
-        found.setdefault(str(pod_id), Known(str(pod_id), record.pod.get("price_per_hour"), end))
+    end = parse_time(record.pod.end)
+    found = {pod.pod_id: Known(pod.pod_id, pod.price_per_hour, end) for pod in record.pods if pod.ended is None}
+    pod_id = record.pod.pod_id
+    if pod_id and not any(pod.pod_id == pod_id for pod in record.pods):
+        found.setdefault(pod_id, Known(pod_id, record.pod.price_per_hour, end))
     return list(found.values())
 
 
@@ -129,25 +102,40 @@ class Deletions:
 
 def cost(record: RunRecord, now: float) -> float:
     """Return the dollars of all pods of a run; what nobody has looked at since counts until the end of its lease."""
-    end = parse_time(str(record.pod.get("end")))
+    end = parse_time(record.pod.end)
     until = min(now, end.timestamp()) if end else now
-    return sum(pod.cost(until) for pod in rented(record))
+    return sum(pod.cost(until) for pod in record.pods)
 
 
-def rows(record: RunRecord, now: float) -> Sequence[dict[str, object]]:
-    """Return the pods as a summary tells them."""
-    return [
-        {
-            "pod_id": pod.pod_id, "gpu": pod.gpu, "gpu_count": pod.gpu_count, "region": pod.region, "offer": pod.offer,
-            "price_per_hour": pod.price_per_hour, "accepted_at": format_time(pod.accepted), "ended_at": format_time(pod.ended),
-            "cost": round(pod.cost(now), 6),
-        }
-        for pod in rented(record)
-    ]  # fmt: skip
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodCost:
+    """A pod as a summary tells it. Money is in dollars, moments are UTC text."""
+
+    pod_id: str
+    gpu: str | None
+    gpu_count: int
+    region: str | None
+    offer: str | None
+    price_per_hour: float | None
+    accepted_at: str | None
+    ended_at: str | None
+    cost: float
 
 
-def _replace(record: RunRecord, row: dict[str, object]) -> None:
-    record.pods = [row if old.get("pod_id") == row["pod_id"] else old for old in record.pods]
+def costs(record: RunRecord, now: float) -> tuple[PodCost, ...]:
+    """Return the pods of a run as a summary tells them."""
+    return tuple(
+        PodCost(
+            pod_id=pod.pod_id, gpu=pod.gpu, gpu_count=pod.gpu_count, region=pod.region, offer=pod.offer,
+            price_per_hour=pod.price_per_hour, accepted_at=format_time(pod.accepted), ended_at=format_time(pod.ended),
+            cost=round(pod.cost(now), 6),
+        )
+        for pod in record.pods
+    )  # fmt: skip
+
+
+def _replace(record: RunRecord, pod: PaidPod) -> None:
+    record.pods = [pod if old.pod_id == pod.pod_id else old for old in record.pods]
 
 
 def _accepted(record: RunRecord, created_at: str) -> float:

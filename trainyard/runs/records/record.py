@@ -11,19 +11,22 @@ import dataclasses
 import json
 import os
 import time
-import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
 from typing import Any, Literal
 
 from trainyard.clock import format_time
 from trainyard.errors import Busy, UserError
 from trainyard.filelock import acquire_now
 from trainyard.files import write_atomic
+from trainyard.recipes.code import CodeSummary
+from trainyard.recipes.data import NO_DATA, DataSummary
+from trainyard.recipes.values import Values
+from trainyard.runs.records import codec
 from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.parts import NO_POD, PaidPod, RunBucket, RunPod, RunResult
 
 Phase = Literal["prepared", "up", "started", "trained", "committed", "ended"]
 PHASES: tuple[Phase, ...] = ("prepared", "up", "started", "trained", "committed", "ended")
@@ -42,7 +45,7 @@ class RunRecord:
     attempt: int
     environment: str
     recipe: str
-    values: dict[str, Any]
+    values: Values
     bundle_sha256: str
     hours: float
     created: float
@@ -56,16 +59,16 @@ class RunRecord:
     """Names of the variables that the job gets; their values are nowhere here."""
     pod_env: list[str] = field(default_factory=list)
     """Names of the container's variables that the settings declare: the job has them too."""
-    data: dict[str, Any] = field(default_factory=dict)
-    code: dict[str, Any] = field(default_factory=dict)
-    """The person's own code (recipes/code.py); its list of files lies in the bundle."""
-    bucket: dict[str, Any] | None = None
+    data: DataSummary = NO_DATA
+    code: CodeSummary | None = None
+    """The person's own code; its list of files lies in the bundle."""
+    bucket: RunBucket | None = None
     git_commit: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     engine: str | None = None
-    pod: dict[str, Any] = field(default_factory=dict)
-    pods: list[dict[str, Any]] = field(default_factory=list)
-    """Every pod that was accepted for the run (see runs/pods.py)."""
+    pod: RunPod = NO_POD
+    pods: list[PaidPod] = field(default_factory=list)
+    """Every pod that was accepted for the run, in that order."""
     stages: dict[str, float] = field(default_factory=dict)
     exit_code: int | None = None
     vanished: str | None = None
@@ -74,10 +77,12 @@ class RunRecord:
     """Why this controller told the training to stop."""
     training_success: bool | None = None
     cancelled: bool = False
-    result: dict[str, Any] | None = None
+    result: RunResult | None = None
     error: str | None = None
     error_code: int | None = None
     ended: float | None = None
+    unknown: Mapping[str, object] = field(default_factory=dict)
+    """What another version keeps in a record and this one does not know: it is written again as it was."""
 
     @property
     def id(self) -> RunId:
@@ -157,10 +162,7 @@ class RunFolder:
         """Return the record; raises UserError when it is missing or damaged."""
         path = self.path / "run.json"
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            record = RunRecord(**data)
-            _check(record)
-            return record
+            return read_record(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
                 f"{path}: the record of this run cannot be read: {error}",
@@ -170,7 +172,7 @@ class RunFolder:
 
     def save(self, record: RunRecord) -> None:
         """Replace the record, durably."""
-        write_json(self.path / "run.json", dataclasses.asdict(record))
+        write_json(self.path / "run.json", as_json(record))
 
     @contextmanager
     def driving(self) -> Iterator[None]:
@@ -206,20 +208,18 @@ def _named_in(lock: Path) -> str:
     return ""
 
 
-def _check(record: RunRecord) -> None:
-    """Raise ValueError for a field that is not of its kind: what reads a record must not fail over it half way."""
-    for name, kind in typing.get_type_hints(RunRecord).items():
-        value = getattr(record, name)
-        if typing.get_origin(kind) is Literal:
-            fits = value in typing.get_args(kind)
-        else:
-            kinds = tuple(typing.get_origin(each) or each for each in (typing.get_args(kind) if isinstance(kind, UnionType) else (kind,)))
-            fits = isinstance(value, kinds) or (float in kinds and type(value) is int)
-        if not fits:
-            raise ValueError(f"its {name!r} is {value!r:.60}")
-    known = ("pod_id", "price_per_hour", "accepted")
-    if not all(isinstance(row, dict) and all(key in row for key in known) for row in record.pods):
-        raise ValueError("its 'pods' are not rows of pods")
+def read_record(data: object) -> RunRecord:
+    """Return the record that JSON holds, of this version or another one; raises ValueError for one that is damaged."""
+    record = codec.read(RunRecord, data)
+    known = {item.name for item in dataclasses.fields(RunRecord)}
+    record.unknown = {key: value for key, value in data.items() if key not in known} if isinstance(data, Mapping) else {}
+    return record
+
+
+def as_json(record: RunRecord) -> dict[str, object]:
+    """Return a record as ``run.json`` holds it."""
+    fields = dataclasses.asdict(record)
+    return {**fields.pop("unknown"), **fields}
 
 
 def gone(path: Path) -> bool:

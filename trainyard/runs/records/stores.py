@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.parts import RunBucket
 from trainyard.storage.client import StoreSettings, store_settings
 
 
-def store_of(context: CommandContext, bucket: dict[str, Any] | None) -> StoreSettings | None:
+def store_of(context: CommandContext, bucket: RunBucket | None) -> StoreSettings | None:
     """Return the settings of the store that holds a run's result, None without a bucket."""
     if not bucket:
         return None
-    return store_settings(context.env, bucket.get("store"), bucket.get("bucket"), context.places)
+    return store_settings(context.env, bucket.store, bucket.bucket, context.places)

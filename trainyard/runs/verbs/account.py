@@ -15,9 +15,9 @@ from trainyard.clouds.protocol import Account, Cloud, CostItem
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.estimate import HOURS_A_MONTH
+from trainyard.runs.records.environment import bucket_in
 from trainyard.runs.verbs import reap
 from trainyard.settings import reader
-from trainyard.settings.table import NO_BUCKET
 from trainyard.stacks import facade
 
 if TYPE_CHECKING:
@@ -115,8 +115,7 @@ def _open_uploads(context: CommandContext, name: str) -> list[OpenUpload]:
     from trainyard.storage.objects import open_uploads
 
     try:
-        found = facade.outputs(context.stack(name))
-        told = store_of(context, found) if found.get("bucket") not in (None, "", NO_BUCKET) else None
+        told = store_of(context, bucket_in(facade.outputs(context.stack(name))))
         return open_uploads(told) if told else []
     except TrainyardError as error:
         context.ui.warn(f"the bucket of '{name}' does not tell which uploads are open: {error}")

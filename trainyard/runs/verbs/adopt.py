@@ -10,7 +10,6 @@ import json
 import re
 import time
 from pathlib import Path
-from typing import Any
 
 from trainyard.clock import format_time
 from trainyard.clouds.protocol import Cloud, PodInfo
@@ -21,8 +20,9 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.notes import note
 from trainyard.runs.records.onpod import RUN_FILE
+from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.pods import take_from_cloud
-from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.record import RunFolder, RunRecord, read_record
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -61,16 +61,15 @@ def adopt(context: CommandContext, environment: str, reference: str, key_file: P
     cloud = context.cloud(environment)
     pod = find_pod(cloud, reference)
     if pod.ssh is None:
-        hint = f"End it with: invoke end {pod.id} --stack {environment}"
-        raise UserError(f"pod {pod.id} has no SSH address (it is: {pod.raw_status})", hint=hint)
+        raise UserError(f"pod {pod.id} has no SSH address (it is: {pod.raw_status})", hint=_end_it(pod, environment))
     if not key_file.is_file():
         raise UserError(f"{key_file}: there is no such SSH key")
     address = Address(host=pod.ssh.host, port=pod.ssh.port, user=pod.ssh.user, host_key=pod.host_key, key_file=key_file.resolve())
     with connect(address, timeout=20) as transport:
         answer = transport.exec(f"cat {quote('/'.join((pod.workspace, *RUN_FILE)))}", timeout=30)
     if answer.rc:
-        raise PodFailed(f"no training was started on pod {pod.id}", hint=f"End it with: invoke end {pod.id} --stack {environment}")
-    record = _record(json.loads(answer.stdout), pod, address, cloud)
+        raise PodFailed(f"no training was started on pod {pod.id}", hint=_end_it(pod, environment))
+    record = _record(_json(answer.stdout), environment, pod, address, cloud)
     folder = RunFolder(RunId(record.user, record.label, record.attempt).folder(context.places.runs))
     _refuse_known(context, folder, record)
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -95,15 +94,30 @@ def _refuse_known(context: CommandContext, folder: RunFolder, record: RunRecord)
     raise UserError(f"run {record.id} is known here already", hint=f"Use: invoke attach {record.id}")
 
 
-def _record(told: dict[str, Any], pod: PodInfo, address: Address, cloud: Cloud) -> RunRecord:
+def _end_it(pod: PodInfo, environment: str) -> str:
+    return f"End it with: invoke end {pod.id} --stack {environment}"
+
+
+def _json(text: bytes) -> object:
+    """Return what a file holds; one that a crash of the pod has cut is no record, and says so when it is read."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _record(told: object, environment: str, pod: PodInfo, address: Address, cloud: Cloud) -> RunRecord:
     created = pod.created.timestamp() if pod.created else time.time()
-    known = {
-        "pod_id": pod.id, "pod_name": pod.name, "lease_id": pod.lease_id, "fence_id": pod.fence_id, "price_per_hour": pod.price_per_hour,
-        "gpu": pod.gpu, "gpu_count": pod.gpu_count, "host": address.host, "port": address.port, "user": address.user,
-        "workspace": pod.workspace, "host_key": address.host_key, "ssh_key_file": str(address.key_file), "created_epoch": created,
-        "end": format_time(pod.end), "volume_path": pod.volume, "simulated": cloud.simulated,
-        "api_address": cloud.address,
-    }  # fmt: skip
-    record = RunRecord(**told, phase="started", cloud=cloud.name, pod=known)
+    try:
+        record = read_record(told)
+    except ValueError as error:
+        raise PodFailed(f"what pod {pod.id} keeps of its run cannot be read: {error}", hint=_end_it(pod, environment)) from None
+    record.phase, record.cloud = "started", cloud.name
+    record.pod = RunPod(
+        pod_id=pod.id, pod_name=pod.name, lease_id=pod.lease_id, fence_id=pod.fence_id, price_per_hour=pod.price_per_hour,
+        gpu=pod.gpu, gpu_count=pod.gpu_count, host=address.host, port=address.port, user=address.user,
+        workspace=pod.workspace, host_key=address.host_key, ssh_key_file=str(address.key_file), created_epoch=created,
+        end=format_time(pod.end), volume_path=pod.volume, simulated=cloud.simulated, api_address=cloud.address,
+    )  # fmt: skip
     take_from_cloud(record, pod)
     return record

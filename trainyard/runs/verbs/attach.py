@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trainyard.errors import Busy, Detached, StillThere, StoreError, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.drive import drive, readable_record, write_out
 from trainyard.runs.life.trouble import untouched
 from trainyard.runs.records.notes import note
 from trainyard.runs.records.record import RunFolder, all_folders
-from trainyard.runs.records.summary import summarize
+from trainyard.runs.records.summary import RunSummary, summarize
 from trainyard.runs.signals import how, leaving
 
 _POLL = 2.0
 
 
-def attach(context: CommandContext, reference: str) -> dict[str, Any]:
+def attach(context: CommandContext, reference: str) -> RunSummary:
     """Drive the run to its end, or watch while another controller does and take over when that one dies."""
     folder = context.folder(reference)
     while True:
@@ -33,19 +31,19 @@ def attach(context: CommandContext, reference: str) -> dict[str, Any]:
                 raise Detached(f"{how(left)}: watching is over; {busy.message}, which goes on with it") from None
 
 
-def recover(context: CommandContext) -> list[dict[str, Any]]:
+def recover(context: CommandContext) -> list[RunSummary]:
     """Drive every run that is not ended and that no living process drives; return their summaries.
 
     A run that cannot be finished does not keep the others from it; when all were tried the error is raised that
     matters most: something may still cost money. A record that cannot be read is such an error.
     """
-    summaries: list[dict[str, Any]] = []
+    summaries: list[RunSummary] = []
     failed: list[TrainyardError] = []
     for folder in all_folders(context.places.runs):
         try:
             record = readable_record(folder)
             if record.reached("ended"):
-                if (record.result or {}).get("owed"):
+                if record.result and record.result.owed:
                     summaries.append(_push_owed(context, folder))
                 continue
             context.ui.say(f"recover    {record.id} (was: {record.phase})")
@@ -62,7 +60,7 @@ def recover(context: CommandContext) -> list[dict[str, Any]]:
     return summaries
 
 
-def _push_owed(context: CommandContext, folder: RunFolder) -> dict[str, Any]:
+def _push_owed(context: CommandContext, folder: RunFolder) -> RunSummary:
     """Bring a result that only came home into its bucket; raises StoreError when it still does not go."""
     from trainyard.runs.life import roads
 
@@ -75,7 +73,7 @@ def _push_owed(context: CommandContext, folder: RunFolder) -> dict[str, Any]:
     return summarize(record, folder)
 
 
-def cancel(context: CommandContext, reference: str, *, now: bool = False) -> dict[str, Any] | None:
+def cancel(context: CommandContext, reference: str, *, now: bool = False) -> RunSummary | None:
     """End a run: stop its training (which saves), commit what it left, end the pod.
 
     With ``now`` nothing is saved. Where another controller drives the run, only the training is stopped and

@@ -114,7 +114,7 @@ def _named(resources: Sequence[Event], runs: Iterable[RunRecord]) -> Environment
         if pod.id:
             found.pods[pod.id] = Known(pod.id, pod.outputs.get("price_per_hour"))
     for record in runs:
-        found.leases |= {str(record.pod["lease_id"])} if record.pod.get("lease_id") else set()
+        found.leases |= {record.pod.lease_id} if record.pod.lease_id else set()
         found.pods |= {pod.id: pod for pod in pods.known(record)}
     return found
 

@@ -108,7 +108,7 @@ def _end_runs(context: CommandContext, name: str, *, yes: bool) -> None:
         return
     for folder in live:
         record = folder.load()
-        price = float(record.pod.get("price_per_hour") or 0)
+        price = record.pod.price
         context.ui.say(f"live run   {record.id} ({record.phase}), ${price:.2f}/h; what it has not saved is lost")
     if not yes and not context.ui.agreed(f"End {len(live)} live run(s) of '{name}'? [y/N] "):
         raise RefusedError(

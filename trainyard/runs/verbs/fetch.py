@@ -46,11 +46,11 @@ def _own(context: CommandContext, reference: str) -> tuple[StoreSettings, str] |
         return None
     bucket = store_of(context, record.bucket)
     if bucket is None:
-        here = (record.result or {}).get("local_path")
+        here = record.result.local_path if record.result else None
         where = f"its result lies in {here}" if here else f"it has no result here (it is: {record.phase})"
         raise UserError(f"run {record.id} of stack '{record.environment}' has no bucket: {where}")
     if is_owed(record):
-        where = f"the result of {record.id} lies in {(record.result or {}).get('local_path')} and is not in its bucket yet"
+        where = f"the result of {record.id} lies in {record.result and record.result.local_path} and is not in its bucket yet"
         raise UserError(where, hint="Bring it there with: invoke recover")
     return bucket, record.user
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any, BinaryIO
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from trainyard.errors import UserError
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.parts import RunResult
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders, is_driven
 from trainyard.runs.records.summary import cost, read_metrics, stopped, verdict
 
@@ -14,69 +16,80 @@ _POLL = 0.3
 _HEAD = ("run", "state", "steps", "loss", "$", "result", "recipe", "stack")
 
 
-def list_runs(context: CommandContext) -> list[dict[str, Any]]:
-    """Return one plain row a run, oldest first."""
-    rows = []
-    for folder in all_folders(context.places.runs):
-        try:
-            record = folder.load()
-        except UserError as error:
-            rows.append(_unreadable(folder, error))
-            continue
-        metrics = read_metrics(folder)
-        rows.append(
-            {
-                "run": str(record.id),
-                "attempt": record.attempt,
-                "stack": record.environment,
-                "recipe": record.recipe,
-                "state": _state(record),
-                "steps_done": metrics.step,
-                "steps_planned": metrics.total,
-                "loss": metrics.loss,
-                "cost": round(cost(record), 4),
-                "s3_url": (record.result or {}).get("s3_url"),
-                "local_path": (record.result or {}).get("local_path"),
-                "owed": bool((record.result or {}).get("owed")),
-                "error": record.error,
-            }
-        )
-    return rows
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """One run of this checkout, as ``invoke runs`` tells it. Money is in dollars."""
+
+    run: str
+    attempt: int
+    stack: str | None = None
+    recipe: str | None = None
+    state: str
+    steps_done: int = 0
+    steps_planned: int = 0
+    loss: float | None = None
+    cost: float = 0.0
+    s3_url: str | None = None
+    local_path: str | None = None
+    owed: bool = False
+    error: str | None = None
 
 
-def _unreadable(folder: RunFolder, error: UserError) -> dict[str, Any]:
-    """Return the row of a run whose record is damaged: its pod may still be there."""
-    user, label, attempt = folder.path.parts[-3:]
-    known = {"run": f"{user}/{label}", "attempt": int(attempt), "state": "unreadable record", "error": error.message}
-    none = dict.fromkeys(("stack", "recipe", "loss", "s3_url", "local_path", "owed"))
-    return none | {"steps_done": 0, "steps_planned": 0, "cost": 0.0} | known
+def list_runs(context: CommandContext) -> list[RunRow]:
+    """Return one row a run, oldest first."""
+    return [_row(folder) for folder in all_folders(context.places.runs)]
 
 
-def lines(rows: list[dict[str, Any]]) -> list[str]:
+def _row(folder: RunFolder) -> RunRow:
+    try:
+        record = folder.load()
+    except UserError as error:
+        # Its record is damaged; its pod may still be there.
+        user, label, attempt = folder.path.parts[-3:]
+        return RunRow(run=f"{user}/{label}", attempt=int(attempt), state="unreadable record", error=error.message)
+    metrics, result = read_metrics(folder), record.result or RunResult()
+    return RunRow(
+        run=str(record.id),
+        attempt=record.attempt,
+        stack=record.environment,
+        recipe=record.recipe,
+        state=_state(record),
+        steps_done=metrics.step,
+        steps_planned=metrics.total,
+        loss=metrics.loss,
+        cost=round(cost(record), 4),
+        s3_url=result.s3_url,
+        local_path=result.local_path,
+        owed=result.owed,
+        error=record.error,
+    )
+
+
+def lines(rows: list[RunRow]) -> list[str]:
     """Return the rows for a person: whole names and words at any width, what went wrong below its run."""
     if not rows:
         return ["no runs in this checkout yet"]
-    newest = {row["run"]: row for row in sorted(rows, key=lambda row: int(row["attempt"]))}
+    newest = {row.run: row for row in sorted(rows, key=lambda row: row.attempt)}
     # The name alone means the newest attempt; earlier ones are asked for by their number.
-    names = [row["run"] if newest[row["run"]] is row else f"{row['run']}/{row['attempt']}" for row in rows]
+    names = [row.run if newest[row.run] is row else f"{row.run}/{row.attempt}" for row in rows]
     cells = [_HEAD, *(_cells(name, row) for name, row in zip(names, rows, strict=True))]
     widths = [max(len(line[column]) for line in cells) for column in range(len(_HEAD))]
     aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     told = aligned[:1]
     for text, row in zip(aligned[1:], rows, strict=True):
         told.append(text)
-        if row["error"]:
-            told.append(f"    {row['error'].partition(chr(10))[0]}")
-        if row.get("owed"):
+        if row.error:
+            told.append(f"    {row.error.partition(chr(10))[0]}")
+        if row.owed:
             told.append("    its result is not in its bucket yet; this brings it there: invoke recover")
     return told
 
 
-def _cells(name: str, row: dict[str, Any]) -> tuple[str, ...]:
-    steps = f"{row['steps_done']}/{row['steps_planned']}" if row["steps_done"] or row["steps_planned"] else ""
-    loss = "" if row["loss"] is None else f"{row['loss']:.4f}"
-    result = "owed" if row.get("owed") else "bucket" if row["s3_url"] else "home" if row["local_path"] else ""
-    return name, row["state"], steps, loss, f"{row['cost']:.2f}", result, row["recipe"] or "?", row["stack"] or "?"
+def _cells(name: str, row: RunRow) -> tuple[str, ...]:
+    steps = f"{row.steps_done}/{row.steps_planned}" if row.steps_done or row.steps_planned else ""
+    loss = "" if row.loss is None else f"{row.loss:.4f}"
+    result = "owed" if row.owed else "bucket" if row.s3_url else "home" if row.local_path else ""
+    return name, row.state, steps, loss, f"{row.cost:.2f}", result, row.recipe or "?", row.stack or "?"
 
 
 def print_log(context: CommandContext, reference: str, *, follow: bool, out: BinaryIO) -> int:

@@ -20,19 +20,19 @@ from trainyard.runs.records.record import RunFolder, RunRecord
 @contextmanager
 def ssh_command(context: CommandContext, record: RunRecord, folder: RunFolder, *, extra: tuple[str, ...] = ()) -> Iterator[list[str]]:
     """Give the ssh command line for a run's pod, for as long as it is used; raises UserError when the pod is not up or is gone."""
-    if record.reached("ended") or not record.pod.get("host"):
+    if record.reached("ended") or not record.pod.host:
         raise UserError(f"run {record.id} has no pod now (it is: {record.phase})")
     if shutil.which("ssh") is None:
         raise UserError("the program 'ssh' is missing on this machine", hint="Install the OpenSSH client (Debian: openssh-client).")
     key = private_key(context, record)
-    host, port = record.pod["host"], record.pod["port"]
-    with _known_hosts(folder, f"[{host}]:{int(port)} {record.pod['host_key']}\n") as known:
+    host, port = record.pod.host, record.pod.port
+    with _known_hosts(folder, f"[{host}]:{port} {record.pod.host_key}\n") as known:
         options = [
-            "-p", str(int(port)), "-o", f"IdentityFile={_quoted(key)}", "-o", f"UserKnownHostsFile={_quoted(known)}",
+            "-p", str(port), "-o", f"IdentityFile={_quoted(key)}", "-o", f"UserKnownHostsFile={_quoted(known)}",
             "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", "ServerAliveInterval=15",
             "-o", "GlobalKnownHostsFile=/dev/null",
         ]  # fmt: skip
-        yield ["ssh", *options, *extra, f"{record.pod.get('user') or 'root'}@{host}"]
+        yield ["ssh", *options, *extra, f"{record.pod.user or 'root'}@{host}"]
 
 
 def _quoted(path: Path) -> str:
@@ -112,7 +112,7 @@ def _check_free(record: RunRecord, here: int, there: int) -> None:
         free.bind(("127.0.0.1", 0))
         other = free.getsockname()[1]
     hint = f"Choose another: invoke tunnel {record.label} {there} --local-port {other}"
-    if record.pod.get("host") == "127.0.0.1":
+    if record.pod.host == "127.0.0.1":
         hint += f"\nA local pod shares this machine's network: if its own program listens, http://127.0.0.1:{there} is that program."
     raise UserError(f"port {here} of this machine cannot be opened: {refusal}", hint=hint)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import git, user_name
@@ -24,12 +23,13 @@ from trainyard.runs.planning import consent, shape
 from trainyard.runs.planning.estimate import Estimate, check_limits, estimate, price_ceiling
 from trainyard.runs.planning.upkeep import ensure_environment
 from trainyard.runs.records import attempts
+from trainyard.runs.records.environment import EnvironmentOutputs
 from trainyard.runs.records.identity import new_label
 from trainyard.runs.records.key import make_whole
 from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.settings import reader
-from trainyard.settings.table import NO_BUCKET, SETTINGS, StackSettings
+from trainyard.settings.table import SETTINGS, StackSettings
 from trainyard.shipped import overlay
 from trainyard.stacks import facade
 
@@ -142,7 +142,7 @@ def _estimate(
     return told, replace(shaped, max_price=price_ceiling(told, shaped, ledger))
 
 
-def _write(context: CommandContext, plan: _Plan, name: str | None, outputs: dict[str, Any]) -> RunFolder:
+def _write(context: CommandContext, plan: _Plan, name: str | None, outputs: EnvironmentOutputs) -> RunFolder:
     runs = context.places.runs
     runs.mkdir(parents=True, exist_ok=True)
     label = new_label(runs, plan.user, name, datetime.now(), plan.stack)
@@ -150,14 +150,12 @@ def _write(context: CommandContext, plan: _Plan, name: str | None, outputs: dict
     with attempts.reserved(runs, plan.user, label) as draft:
         folder = RunFolder(draft.path)
         made = bundle.build(plan.recipe, plan.values, plan.data, folder.bundle, code=plan.code)
-        named = outputs.get("bucket") not in (None, "", NO_BUCKET)
-        bucket = {key: outputs.get(key) for key in ("bucket", "store", "endpoint", "region")} if named else None
-        attempt = attempts.claim(context, draft, plan.user, label, bucket)
+        attempt = attempts.claim(context, draft, plan.user, label, outputs.results)
         record = RunRecord(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=made.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
             pod_secrets=plan.pod_secrets, pod_env=plan.settings.pod_env_names, data=plan.data.summary(),
-            code=plan.code.summary() if plan.code else {}, bucket=bucket, cloud=plan.settings.cloud,
+            code=plan.code.summary() if plan.code else None, bucket=outputs.results, cloud=plan.settings.cloud,
             git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
         )  # fmt: skip
         write_run_settings(context, record, folder, outputs, plan.settings)

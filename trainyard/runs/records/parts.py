@@ -1,0 +1,125 @@
+"""What a record holds beside plain figures: the pod, every pod that was paid, the bucket, the result.
+
+All are read from JSON and written to it under the names of their fields; those names are a format that other versions
+read, too: add fields with a default, rename none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainyard.errors import EngineError
+from trainyard.runs.records import codec
+from trainyard.storage.manifest import Ending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPod:
+    """The pod that a run is on, as its stack's outputs tell it; nothing of it is known before the pod is rented.
+
+    Moments are UTC text as the provider writes them, ``created_epoch`` is epoch seconds, money is in dollars.
+    """
+
+    pod_id: str | None = None
+    pod_name: str | None = None
+    lease_id: str | None = None
+    fence_id: str | None = None
+    stop: str | None = None
+    end: str | None = None
+    price_per_hour: float | None = None
+    gpu: str | None = None
+    gpu_count: int | None = None
+    pod_region: str | None = None
+    offer: str | None = None
+    created_at: str | None = None
+    created_epoch: float | None = None
+    """When it was rented, as this machine's clock and the cloud's can both be true."""
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    workspace: str | None = None
+    host_key: str | None = None
+    ssh_key_file: str | None = None
+    """A person's own key with which the run was adopted; None: the environment's."""
+    volume_path: str | None = None
+    api_address: str | None = None
+    simulated: bool = False
+    isolation: str | None = None
+    ends_itself: bool | None = None
+    """Whether its watchdog has proved that it can end the pod; None before it was asked."""
+    ends_itself_proof: str | None = None
+
+    @property
+    def price(self) -> float:
+        """Dollars an hour; 0 where the cloud has told none."""
+        return self.price_per_hour or 0.0
+
+    @classmethod
+    def of_outputs(cls, outputs: Mapping[str, Any]) -> RunPod:
+        """Return the pod that a stack's outputs tell; raises EngineError where they are not as the program exports them."""
+        try:
+            return codec.read(cls, outputs)
+        except ValueError as error:
+            raise EngineError(f"the outputs of the run's stack are not those of a pod: {error}") from None
+
+
+NO_POD = RunPod()
+"""Nothing is known of a pod yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaidPod:
+    """One pod that was accepted for a run, booted or not. Times are epoch seconds, money is in dollars."""
+
+    pod_id: str
+    price_per_hour: float | None
+    accepted: float
+    gpu: str | None = None
+    gpu_count: int = 0
+    region: str | None = None
+    offer: str | None = None
+    deleted: float | None = None
+    """When the engine had deleted it; no proof yet."""
+    ended: float | None = None
+    """When it ended, by the proof of its absence."""
+
+    def cost(self, now: float) -> float:
+        """Return the dollars from accept to end (to now, while it has none)."""
+        until = self.ended or self.deleted or now
+        return (self.price_per_hour or 0.0) * max(0.0, until - self.accepted) / 3600
+
+
+@dataclass(frozen=True, slots=True)
+class RunBucket:
+    """The bucket that a run's result goes to, as the environment's outputs tell it."""
+
+    bucket: str
+    store: str | None = None
+    endpoint: str | None = None
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """Where the result of a run is, and what is in it. Sizes are bytes."""
+
+    s3_url: str | None = None
+    s3_key: str | None = None
+    logs_url: str | None = None
+    local_path: str | None = None
+    """The folder at home, where it came over SSH."""
+    manifest_sha256: str | None = None
+    files: int | None = None
+    bytes: int | None = None
+    left_out: tuple[tuple[str, int], ...] = ()
+    """Path and size of what the recipe leaves out."""
+    not_carried: tuple[tuple[str, str], ...] = ()
+    """Path of what should be in it and is not, and why."""
+    kept: Ending | None = None
+    """How the training ended when this is no success."""
+    road: str | None = None
+    road_why: str | None = None
+    owed: bool = False
+    """It came home and is not in its bucket yet."""
