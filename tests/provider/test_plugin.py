@@ -278,7 +278,7 @@ def test_two_plugins_at_once_rent_one_pod(tmp_path: Path) -> None:
     assert len(cloud.alive()) == 1
 
 
-def test_the_launcher_says_what_to_do_without_a_virtual_environment(tmp_path: Path) -> None:
+def test_the_launcher_says_what_to_do_where_no_python_has_trainyard(tmp_path: Path) -> None:
     folder = tmp_path / "infra" / "provider"
     folder.mkdir(parents=True)
     launcher = folder / "pulumi-resource-trainyard"
@@ -286,4 +286,4 @@ def test_the_launcher_says_what_to_do_without_a_virtual_environment(tmp_path: Pa
     launcher.chmod(0o755)
     done = subprocess.run([str(launcher), "127.0.0.1:1"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "run ./bootstrap" in done.stderr
+    assert "pipx install trainyard" in done.stderr

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
-from os import os
 from pathlib import Path
 
 import pytest
