@@ -7,14 +7,18 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import pulumi
 import pytest
+from pulumi.runtime import resource, settings
 from pulumi.runtime.proto import engine_pb2, provider_pb2, resource_pb2
 
 from tests.engine.bench import Bench, new_bench
 from tests.engine.cases import pod
 from trainyard.engine import monitor, refusals
+from trainyard.engine.program import _UNSUPPORTED
 from trainyard.engine.project import SERVED_KEYS
+from trainyard.engine.shim import is_terminated
 from trainyard.errors import RefusedError
 
 NEEDLESS = {
@@ -156,3 +160,14 @@ def test_a_plugin_of_another_kind_is_refused_by_name(bench: Bench, key: str) -> 
     path.write_text(path.read_text() + f"plugins:\n  {key}: [{{name: x, path: ./plugin}}]\n")
     ended = bench.engine("up", spec=[pod("a")])
     assert ended.code == 1 and f"'plugins: {key}' is not supported" in ended.text and bench.things() == []
+
+
+def test_the_sentences_of_the_sdk_that_are_told_apart_are_those_it_says() -> None:
+    class Gone(grpc.RpcError):  # type: ignore[misc]
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.UNAVAILABLE
+
+    assert is_terminated(settings.grpc_error_to_exception(Gone()))
+    assert not is_terminated(pulumi.RunError("the program's own"))
+    said = inspect.getsource(resource)
+    assert [match[1] for match in _UNSUPPORTED.finditer(said)][:2] == ["transforms", "state migrations"]

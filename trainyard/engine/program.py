@@ -19,12 +19,12 @@ from typing import Any, NoReturn
 
 from trainyard.engine import refusals, stubs
 from trainyard.engine.project import Project, StackConfig
+from trainyard.engine.shim import is_terminated
 from trainyard.errors import EngineError, RefusedError
 
 _UNSUPPORTED = re.compile(r"The Pulumi CLI does not support (?:the )?(.*?)\. Please update the Pulumi CLI\.")
 leave = os._exit
 """Ends this process at once, also while a program runs in it (see _no_way_out)."""
-_TERMINATED = "Resource monitor has terminated, shutting down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def run_here(run: ProgramRun) -> None:
     except KeyboardInterrupt:
         raise ProgramFailed("the program was interrupted (KeyboardInterrupt)") from None
     except pulumi.RunError as error:
-        raise ProgramFailed("" if str(error) == _TERMINATED else str(error)) from None
+        raise ProgramFailed("" if is_terminated(error) else str(error)) from None
     except SystemExit as error:
         if error.code not in (None, 0):
             raise ProgramFailed(f"the program ended itself with code {error.code}") from None
@@ -181,7 +181,7 @@ def _program_error(error: Exception, project: Project) -> EngineError:
     """Return the error with the part of its traceback that is the program's."""
     if isinstance(error, EngineError):
         return ProgramFailed(str(error))
-    if _TERMINATED in str(error) or _TERMINATED in str(error.__cause__ or ""):
+    if is_terminated(error):
         return ProgramFailed("")
     unsupported = _UNSUPPORTED.search(str(error))
     frames = [

@@ -13,7 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 OURS = Path(__file__).resolve().parents[2]
-TERMINATED = "Resource monitor has terminated, shutting down"
+_TERMINATED = "Resource monitor has terminated, shutting down"
+
+
+def is_terminated(error: Exception) -> bool:
+    """Tell whether an error only says that the engine had stopped serving the program: the SDK has a text for it, and no type."""
+    return _TERMINATED in str(error) or _TERMINATED in str(error.__cause__ or "")
 
 
 def main() -> int:
@@ -37,7 +42,7 @@ def main() -> int:
     try:
         loop.run_until_complete(runtime.run_in_stack(run))
     except pulumi.RunError as error:
-        _say(verdict, "failed", "" if str(error) == TERMINATED else str(error))
+        _say(verdict, "failed", "" if is_terminated(error) else str(error))
         return 1
     except SystemExit as error:
         if error.code not in (None, 0):
@@ -47,8 +52,7 @@ def main() -> int:
         _say(verdict, "failed", "the program was interrupted (KeyboardInterrupt)")
         return 1
     except Exception as error:
-        told = TERMINATED in str(error) or TERMINATED in str(error.__cause__ or "")
-        _say(verdict, "failed", "" if told else _traceback(error, given["root_directory"]))
+        _say(verdict, "failed", "" if is_terminated(error) else _traceback(error, given["root_directory"]))
         return 1
     _say(verdict, "done", "")  # an exit code of 0 alone may be an os._exit in the middle
     return 0

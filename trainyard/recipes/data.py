@@ -281,7 +281,7 @@ def _count_rows(stream: io.BufferedReader[Any], shown: str, reading: _Reading) -
 
 
 def _user_error(error: RowError, shown: str) -> UserError:
-    return UserError(error.message, where=Location(shown, error.line, error.column, error.text), hint=_hint(error))
+    return UserError(error.message, where=Location(shown, error.line, error.column, error.text), hint=error.hint)
 
 
 class _Hashing(io.RawIOBase):
@@ -316,10 +316,6 @@ def _data(
     form = " + ".join(sorted(reading.forms)) if reading.forms else None
     size, unused = sum(file.bytes for file in files), tuple(sorted(reading.unused))
     return Data(reference, kind, form, rows, size, tuple(files), left_out, reading.told(), reading.flawed, unused)
-
-
-def _hint(error: RowError) -> str | None:
-    return "Put files that are not data elsewhere, or name the data file itself." if "cannot tell how to read" in error.message else None
 
 
 def _left_out(names: list[str]) -> str | None:

@@ -27,9 +27,9 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 class RowError(Exception):
     """A flaw of a data file, with its place (line and column from 1)."""
 
-    def __init__(self, name: str, line: int, message: str, column: int = 1, text: str | None = None) -> None:
+    def __init__(self, name: str, line: int, message: str, column: int = 1, text: str | None = None, *, hint: str | None = None) -> None:
         super().__init__(f"{name}:{line}:{column}: {message}")
-        self.name, self.line, self.column, self.message, self.text = name, line, column, message, text
+        self.name, self.line, self.column, self.message, self.text, self.hint = name, line, column, message, text, hint
 
 
 def read_rows(stream: io.BufferedReader[Any], name: str, understand: Callable[[Any], Any]) -> Iterator[tuple[int, Any]]:
@@ -46,7 +46,8 @@ def read_rows(stream: io.BufferedReader[Any], name: str, understand: Callable[[A
     elif suffix in SUFFIXES:
         found = _json(stream, name, array_allowed=suffix == ".json")
     else:
-        raise RowError(name, 1, "cannot tell how to read it: the name must end in " + ", ".join(SUFFIXES))
+        hint = "Put files that are not data elsewhere, or name the data file itself."
+        raise RowError(name, 1, "cannot tell how to read it: the name must end in " + ", ".join(SUFFIXES), hint=hint)
     empty = True
     for line, fields in found:
         empty = False

@@ -70,9 +70,9 @@ def get_uv(root: Path, env: Mapping[str, str], on_line: OnLine, keep: int) -> Pa
     on_line(f"Fetching uv {version}")
     python: list[str | Path] = [python_of(root / ".venv"), "-I", "-m"]
     if run([*python, "pip", "--version"], "looking for pip").rc != 0:
-        done = run([*python, "ensurepip"], "putting pip into .venv", on_line=on_line, keep=[keep])
-        if "No module named ensurepip" in done.output:
+        if run([*python[:-1], "-c", "import ensurepip"], "looking for ensurepip").rc != 0:
             raise SetupError("this Python has no 'ensurepip', so no pip can be put into .venv", hint=_NO_PIP, exit_code=WRONG_MACHINE)
+        done = run([*python, "ensurepip"], "putting pip into .venv", on_line=on_line, keep=[keep])
         if done.rc != 0:
             raise failure(done, "cannot put pip into .venv")
     wanted = root / ".venv" / "uv.txt"

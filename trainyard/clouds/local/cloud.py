@@ -160,12 +160,12 @@ class LocalCloud:
         if not why:
             isolation = ("local pods", True, "isolation 'namespace': own processes, /root, /workspace and /tmp; killed by the kernel")
         elif forced == "namespace":
-            isolation = ("local pods", False, f"isolation 'namespace' is forced but refused here: {_explain(why)}")
+            isolation = ("local pods", False, f"isolation 'namespace' is forced but refused here: {why}")
         else:
             isolation = (
                 "local pods",
                 True,
-                f"isolation 'process': kept together by a subreaper, HOME and WORKSPACE redirected ({_explain(why)})",
+                f"isolation 'process': kept together by a subreaper, HOME and WORKSPACE redirected ({why})",
             )
         server = f"OpenSSH ({sshd})" if sshd and not why else "asyncssh" + ("" if sshd else " (no sshd is installed)")
         found = hardware.gpus()
@@ -350,11 +350,3 @@ def _forced_isolation() -> str:
     if isolation and isolation not in ISOLATION_LEVELS:
         raise UserError(f"TRAINYARD_LOCAL_ISOLATION: '{isolation}' is none of {', '.join(ISOLATION_LEVELS)}")
     return isolation
-
-
-def _explain(why: str) -> str:
-    if "No space left" in why:
-        return f"{why}: this system allows no user namespaces (user.max_user_namespaces)"
-    if "not permitted" in why or "denied" in why:
-        return f"{why}: refused by AppArmor, seccomp or a container"
-    return why

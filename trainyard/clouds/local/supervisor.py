@@ -53,6 +53,13 @@ def main() -> NoReturn:
     _start_under_subreaper(pod, report)
 
 
+_REFUSED_BY = {
+    errno.ENOSPC: ": this system allows no user namespaces (user.max_user_namespaces)",
+    errno.EPERM: ": refused by AppArmor, seccomp or a container",
+    errno.EACCES: ": refused by AppArmor, seccomp or a container",
+}
+
+
 def probe() -> str:
     """Return why the first isolation level is refused on this machine, empty when it is not: the whole sequence, in a throw-away child."""
     import tempfile
@@ -110,7 +117,7 @@ def _in_namespace(build: Any, live: Any, report: int = -1) -> str:
             os.write(say, b"ok")
             os._exit(0)
         except OSError as error:
-            os.write(say, f"{error.strerror or error}".encode())
+            os.write(say, f"{error.strerror or error}{_REFUSED_BY.get(error.errno or 0, '')}".encode())
             os._exit(1)
         os.write(say, b"ok")
         os.close(say)

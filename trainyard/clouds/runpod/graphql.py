@@ -24,6 +24,10 @@ _NO_CAPACITY = ("no longer any instances", "not enough", "no instances", "outbid
 _REFUSED_CODES = ("GRAPHQL_VALIDATION_FAILED", "GRAPHQL_PARSE_FAILED", "BAD_USER_INPUT", "UNAUTHENTICATED", "FORBIDDEN")
 
 
+class _Absent(CloudRefused):
+    """What was asked for is not there."""
+
+
 @dataclass(frozen=True, slots=True)
 class GraphQlClient:
     """The GraphQL endpoint of one account."""
@@ -66,9 +70,8 @@ class GraphQlClient:
         """End a pod; one that is already gone is success."""
         try:
             self._query(_TERMINATE, {"input": {"podId": pod_id}})
-        except CloudRefused as error:
-            if "not found" not in error.message.lower():
-                raise
+        except _Absent:
+            return
 
     def _query(self, query: str, variables: Mapping[str, object]) -> Mapping[str, object]:
         return _data(self.api.ask("", {"query": query, "variables": dict(variables)}, urgent=query is _TERMINATE))
@@ -91,11 +94,14 @@ def _data(response: httpx.Response) -> Mapping[str, object]:
 
 
 def _error(code: int, errors: list[Mapping[str, object]]) -> CloudError:
+    # Without a code for either, its words are all that it says of what is sold out or not there.
     text = "; ".join(str(error.get("message")) for error in errors)
     codes = {str(_map(error.get("extensions")).get("code")) for error in errors}
     if any(words in text.lower() for words in _NO_CAPACITY):
         return NoCapacity(f"RunPod: {text}")
-    if code in (400, 401, 403) or codes & set(_REFUSED_CODES) or "not found" in text.lower():
+    if "not found" in text.lower():
+        return _Absent(f"RunPod: {text}")
+    if code in (400, 401, 403) or codes & set(_REFUSED_CODES):
         return CloudRefused(f"RunPod: {text}")
     return CloudUnknown(f"RunPod: {text}")
 
