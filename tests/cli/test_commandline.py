@@ -288,9 +288,9 @@ def test_trainyard_has_the_verbs_of_a_repository_everywhere_and_none_of_those_wh
 def test_messages_name_the_command_that_was_typed(elsewhere: Path, capfd: pytest.CaptureFixture[str]) -> None:
     try:
         assert "trainyard reap --all-stacks --dry-run shows the pods" in run(capfd, "attach", "none", name="trainyard")[2]
-        typed("trainyard")
+        typed("trainyard", ["attach", "env", "train"])
         assert spoken("invoke attach a; (invoke --list) 'invoke env'") == "trainyard attach a; (trainyard --list) 'trainyard env'"
-        assert spoken("./invoke x; reinvoke x; an invoke") == "./invoke x; reinvoke x; an invoke"
+        assert spoken("./invoke env; reinvoke env; invoke transforms") == "./invoke env; reinvoke env; invoke transforms"
     finally:
         typed("invoke")
     assert spoken("invoke attach a") == "invoke attach a"

@@ -140,9 +140,10 @@ def _program(name: str) -> Any:
                 said = usage_problem(self.argv[1:], getattr(self, "collection", None), str(error))
                 raise Exit(spoken.spoken(said), code=USAGE) from None
 
-    spoken.typed(name)
+    namespace = _namespace(name)
+    spoken.typed(name, namespace.task_names if namespace is not None else ())
     made: Any = Verbs
-    return made(name="Trainyard", binary=name, binary_names=[name], version=__version__, namespace=_namespace(name))
+    return made(name="Trainyard", binary=name, binary_names=[name], version=__version__, namespace=namespace)
 
 
 def _namespace(name: str) -> Any:
