@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None, *, name: str = "invoke") -> NoReturn
     _open_streams()
     try:
         program = _program(name)
-        program.run([name, *(sys.argv[1:] if argv is None else argv)])
+        words = list(sys.argv[1:] if argv is None else argv)
+        # Alone it says what there is to say; the options of Invoke itself are what nobody looks for then.
+        program.run([name, *(words or ["--list"])])
         code = 0
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else 1 if left.code else 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainyard.cli import commandline
 from trainyard.config import find_root
+from trainyard.errors import UserError
 
 if TYPE_CHECKING:
     from trainyard.runs.context import CommandContext
@@ -37,13 +38,22 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def context(*, as_json: bool = False) -> CommandContext:
-    """Return what every verb works with: places, environment, and the way to talk to a person."""
+def context(*, as_json: bool = False, anywhere: bool = False) -> CommandContext:
+    """Return what every verb works with: places, environment, and the way to talk to a person.
+
+    ``anywhere``: the verb has something to say outside any repository, too; it works in this folder then.
+    """
     from trainyard import config, network
     from trainyard.runs.context import CommandContext
     from trainyard.runs.ui import Ui
 
-    ui, root = Ui(json=as_json), find_root()
+    ui = Ui(json=as_json)
+    try:
+        root = find_root()
+    except UserError:
+        if not anywhere:
+            raise
+        root = Path.cwd()
     warning = config.env_file_warning(root)
     if warning:
         ui.warn(warning)
@@ -106,8 +116,6 @@ def recipe_of(name: str | None) -> str:
 
 def required(value: str | None, message: str, hint: str | None = None) -> str:
     """Return a word that has to be there; raises UserError where it is not."""
-    from trainyard.errors import UserError
-
     if value is None:
         raise UserError(message, hint=hint)
     return value
@@ -121,8 +129,6 @@ def optional_path(value: str | None) -> Path | None:
 def positive(option: str, value: Any) -> float | None:
     """Return an option's number; raises UserError for what is none, or is not above 0."""
     from math import isfinite
-
-    from trainyard.errors import UserError
 
     if value is None:
         return None

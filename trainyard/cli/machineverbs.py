@@ -20,7 +20,7 @@ def doctor(c: Context, stack: str | None = None) -> int:
     """Check every tool, port, credential, disk and isolation level, and say what to do. Prints no secret."""
     from trainyard.doctor.checks import checks, lines
 
-    work = context()
+    work = context(anywhere=True)
     found = checks(work.places, work.env, stack)
     print(spoken("\n".join(lines(found))))
     return 2 if any(check.status == "fail" for check in found) else 0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trainyard import network as ways
 from trainyard.clouds.local import LocalCloud
-from trainyard.config import Places, env_file_warning
+from trainyard.config import Places, env_file_warning, is_repository
 from trainyard.doctor.finding import Checker, Finding, Status
 from trainyard.recipes import unused
 from trainyard.recipes.venvs import envs
@@ -32,6 +32,14 @@ _SOCKET_PATH = 60
 """Longest safe path of the local cloud's root: unix sockets below it have 108 bytes in all."""
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)\s*(?:;\s*([^\\]+?))?\s*\\?$", re.M)
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+
+
+def repository(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether this is a repository of Trainyard's, or only a folder from which the machine is looked at."""
+    if is_repository(places.root):
+        yield Finding("repository", "ok", str(places.root))
+    else:
+        yield Finding("repository", "warn", f"none here ({places.root})", "To make one: trainyard init")
 
 
 def python(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
@@ -238,6 +246,7 @@ def _nearest(path: Path) -> Path:
 
 
 CHECKERS: Mapping[str, Checker] = {
+    "repository": repository,
     "python": python,
     "packages": packages,
     "programs": programs,

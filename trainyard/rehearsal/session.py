@@ -29,7 +29,7 @@ from trainyard.storage.bucket import exists
 from trainyard.storage.client import StoreSettings, s3, with_bucket
 
 EMULATED = ("runpod",)
-_LINKED = (".venv", "infra", "playbooks", "templates", "tasks.py", "Pulumi.yaml")
+_LINKED = ("infra", "playbooks", "templates", "tasks.py", "Pulumi.yaml")
 _OWN_STORE = re.compile(r"^\s*trainyard:(store|bucket|disk_gb)\s*:.*\n?", re.MULTILINE)
 # What the rented pod would have need not be free on this machine.
 _LOCAL_STORE = "  trainyard:store: local\n  trainyard:disk_gb: 10\n"
@@ -128,7 +128,8 @@ def _checkout(root: Path, stack: str, places: Places, store: str) -> None:
     for name in _LINKED:
         link = root / name
         link.unlink(missing_ok=True)
-        link.symlink_to(places.root / name)
+        if (places.root / name).exists():  # a repository of one's own need not have them all
+            link.symlink_to(places.root / name)
     text = _OWN_STORE.sub("", settings_file(places.root, stack).read_text(encoding="utf-8"))
     (root / f"Pulumi.{stack}.yaml").write_text(text.rstrip("\n") + "\n" + store, encoding="utf-8")
 

@@ -30,9 +30,9 @@ NO_SPACE = 74
 
 NETWORK_HINT = (
     "Check the connection. Behind a proxy set HTTPS_PROXY; a package index of your own is taken from pip's settings "
-    "(PIP_INDEX_URL, pip.conf). Then run ./bootstrap again: it goes on where it stopped."
+    "(PIP_INDEX_URL, pip.conf). Then say it again: it goes on where it stopped."
 )
-SPACE_HINT = "Free about 1 GB here and in ~/.cache (or point XDG_CACHE_HOME elsewhere), then run ./bootstrap again."
+SPACE_HINT = "Free about 1 GB here and in ~/.cache (or point XDG_CACHE_HOME elsewhere), then say it again."
 
 _SPACE = re.compile(r"No space left on device|os error 28|Disk quota exceeded|os error 122|ENOSPC", re.I)
 _NETWORK = re.compile(
