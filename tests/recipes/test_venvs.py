@@ -137,7 +137,7 @@ def test_an_environment_that_cannot_import_is_not_ready(tmp_path: Path, places: 
 
 def test_recipes_without_a_lock_need_no_environment(places: Places) -> None:
     recipe = load_recipe(ROOT, "command")
-    assert venvs.prepare(recipe, resolve(recipe, sets=[f"script={COUNT}"]), places, lambda _: None) is None
+    assert venvs.prepare(recipe, resolve(recipe, sets=[f"script={COUNT}"]), None, places, lambda _: None) is None
 
 
 # ---- the same on the pod: run.sh finds a ready environment, or builds one
@@ -164,7 +164,7 @@ class ByHand:
         self.lock, self.wheels, self.pod = lock, wheels, pod
 
     def __call__(self, **extra: str) -> tuple[int, str]:
-        base = {"PATH": f"{os.path.dirname(venvs._find_uv())}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", "/")}
+        base = {"PATH": f"{os.path.dirname(venvs.find_uv())}:{os.environ['PATH']}", "HOME": os.environ.get("HOME", "/")}
         wheels = {"PIP_FIND_LINKS": str(self.wheels), "UV_OFFLINE": "1", "UV_CACHE_DIR": str(self.pod.parent / "uv")}
         done = subprocess.run(["sh", self.pod / "run" / "run.sh"], env={**base, **wheels, **extra}, capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr

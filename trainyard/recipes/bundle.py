@@ -19,10 +19,12 @@ import trainyard
 from trainyard import pod, templating
 from trainyard.errors import UserError
 from trainyard.recipes import code as own_code
+from trainyard.recipes import requirements
 from trainyard.recipes.code import Code
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data, hub_reference
 from trainyard.recipes.declared import DECLARED, declaration
+from trainyard.recipes.requirements import Requirements
 from trainyard.recipes.values import Values, artefacts_of
 from trainyard.recipes.variables import FILES
 
@@ -51,11 +53,13 @@ def build(
     if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise UserError(f"{dest}: is not an empty folder")
     dest.mkdir(parents=True, exist_ok=True)
+    needs = requirements.of_code(code, values)
     values = _take_files(recipe, values, dest, code)
     _write_json(dest / "config.json", values)
     _write_data(data, dest)
-    _write_json(dest / DECLARED, declaration(recipe, values, versions or {"trainyard": trainyard.__version__}))
-    known = _names(recipe, values, data, code)
+    packages = [needs.file] if needs else []
+    _write_json(dest / DECLARED, declaration(recipe, values, versions or {"trainyard": trainyard.__version__}, packages))
+    known = _names(recipe, values, data, code, needs)
     for name in recipe.files:
         _render(recipe.folder, name, dest / name.removesuffix(".j2"), known)
     program = recipe.shared("run.sh.j2")
@@ -64,7 +68,7 @@ def build(
         shutil.copyfile(recipe.shared("fetch.py"), dest / "fetch.py")
     for name in _POD_MODULES if recipe.data == "rows" else ():
         shutil.copyfile(Path(__file__).with_name(name), dest / name)
-    if recipe.locks:
+    if recipe.locks or needs:
         shutil.copyfile(recipe.shared("installer.lock"), dest / "installer.lock")
         for kind, lock in recipe.locks.items():
             shutil.copyfile(lock, dest / f"{kind}.lock")
@@ -100,7 +104,7 @@ def _take_files(recipe: Recipe, values: Values, dest: Path, code: Code | None) -
     return taken
 
 
-def _names(recipe: Recipe, values: Values, data: Data, code: Code | None) -> dict[str, object]:
+def _names(recipe: Recipe, values: Values, data: Data, code: Code | None, needs: Requirements | None) -> dict[str, object]:
     program, _, arguments = recipe.command.partition(" ")
     line = f'"$PYTHON" {arguments}' if program == "python" else recipe.command
     words = values.get("command")
@@ -110,6 +114,8 @@ def _names(recipe: Recipe, values: Values, data: Data, code: Code | None) -> dic
         "program_line": line,
         "shown": shlex.join(words) if isinstance(words, list) else recipe.command,
         "with_code": code is not None,
+        "packages": needs,
+        "install": shlex.join(requirements.install_arguments(needs)) if needs else None,
         "locks": sorted(recipe.locks),
         "env": dict(recipe.env),
         "exit_codes": list(recipe.verdict.exit_codes),

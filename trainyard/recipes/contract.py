@@ -25,7 +25,7 @@ DataMode = Literal["rows", "files", "none"]
 # What templates are told beside the variables (bundle.py).
 RESERVED = frozenset(
     "recipe program program_line shown locks env exit_codes stopped artefacts data fetch imports values version size".split()  # noqa: SIM905
-) | {"with_code", "packages"}
+) | {"with_code", "packages", "install"}
 ARTEFACT_KINDS = ("model", "adapter", "tokenizer", "report", "log", "metrics")
 
 

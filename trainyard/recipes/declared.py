@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,8 @@ class Declared:
     locks: tuple[str, ...]
 
 
-def declaration(recipe: Recipe, values: Values, versions: Mapping[str, str]) -> dict[str, object]:
-    """Return what a run's bundle keeps of its recipe, as plain data."""
+def declaration(recipe: Recipe, values: Values, versions: Mapping[str, str], packages: Sequence[str] = ()) -> dict[str, object]:
+    """Return what a run's bundle keeps of its recipe, as plain data; ``packages``: files that name the code's packages."""
     return {
         "recipe": recipe.name,
         "command": recipe.command,
@@ -48,7 +48,7 @@ def declaration(recipe: Recipe, values: Values, versions: Mapping[str, str]) -> 
         "failures": [{"pattern": known.pattern.pattern, "remedy": known.remedy} for known in recipe.known_failures],
         "needs": needs_of(recipe, values),
         "resume_may_change": [variable.name for variable in recipe.variables if variable.resume],
-        "packages": {kind: locked_packages(lock) for kind, lock in recipe.locks.items()},
+        "packages": {kind: locked_packages(lock) for kind, lock in recipe.locks.items()} | {name: {} for name in packages},
     }
 
 

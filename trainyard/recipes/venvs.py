@@ -13,15 +13,20 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.config import Places
-from trainyard.errors import TrainyardError
+from trainyard.errors import TrainyardError, UserError
 from trainyard.filelock import acquire, held
 from trainyard.files import write_atomic
+from trainyard.recipes import requirements
+from trainyard.recipes.code import FOLDER, Code, place
 from trainyard.recipes.contract import Recipe
+from trainyard.recipes.requirements import Requirements
 from trainyard.recipes.values import Values, lock_for
 from trainyard.setup import console, pipsettings
 
@@ -31,18 +36,27 @@ _SPACE = "The environment needs about 6 GB; TRAINYARD_LOCAL_ROOT moves it to ano
 # Uncompiled, or compiled into another place, the packages would cost each pod some 8 s more at its start.
 _DROPPED = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONPATH", "PYTHONHOME")
 OnLine = Callable[[str], None]
+_UNSATISFIABLE = 1
+"""uv's exit code for requirements that nothing fits; other trouble, a missing network for one, is 2."""
+_PYTHONS = ("3.12", "3.11", "3.10", "3.13")
+"""What images of pods have, the likeliest first."""
+_CHECK_SECONDS = 90.0
+UNVERSIONED = {"SETUPTOOLS_SCM_PRETEND_VERSION": "0"}
+"""A project that takes its version from git has no git on a pod."""
 
 
-def prepare(recipe: Recipe, values: Values, places: Places, on_line: OnLine) -> Path | None:
-    """Make the environment that local pods of this recipe need; None when it needs no packages, or names a Python that has them."""
+def prepare(recipe: Recipe, values: Values, code: Code | None, places: Places, on_line: OnLine) -> Path | None:
+    """Make the environment that local pods of this run need; None when it needs no packages, or names a Python that has them."""
+    needs = requirements.of_code(code, values)
+    if code is not None and needs is not None:
+        return ensure_code(code, needs, places, on_line)
     lock = lock_for(recipe, values) if values.get("python", "lock") == "lock" else None
     return ensure(lock, places, on_line, imports=recipe.imports) if lock else None
 
 
 def key_of(lock: Path) -> str:
     """Return the folder name of a lock's environment; run.sh on the pod looks for the same one."""
-    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
-    return f"{digest}-py{sys.version_info[0]}.{sys.version_info[1]}-{platform.system().lower()}-{platform.machine()}"
+    return _folder_name(hashlib.sha256(lock.read_bytes()).hexdigest()[:16])
 
 
 def ensure(
@@ -58,13 +72,86 @@ def ensure(
     Two callers at once: the second waits and says so. ``imports`` are imported once at the end: it proves the
     environment and leaves their bytecode, which a pod cannot write. Raises SetupError when it cannot be built.
     """
-    path = envs(places) / key_of(lock)
+    build = _Build(
+        name=f"{lock.parent.name}/{lock.name}", venv=("--no-python-downloads", "--python", sys.executable),
+        install=("pip", "install", "--no-deps", "--require-hashes", "-r", str(lock)), imports=tuple(imports),
+    )  # fmt: skip
+    return _ensure(envs(places) / key_of(lock), build, on_line, env)
+
+
+def ensure_code(code: Code, needs: Requirements, places: Places, on_line: OnLine, *, env: Mapping[str, str] | None = None) -> Path:
+    """Return the ready environment of a person's code, built when needed from a copy: a build writes beside its sources.
+
+    Raises SetupError when it cannot be built, with uv's own words.
+    """
+    path = envs(places) / _folder_name(needs.key, needs.python)
+    if _use(path):
+        return path
+    system = () if needs.kind == "uv.lock" else ("--system-site-packages",)
+    with tempfile.TemporaryDirectory(prefix="trainyard-code-") as copy:
+        place(code, Path(copy))
+        build = _Build(
+            name=f"{needs.file} of {code.root}", venv=("--python", needs.python or sys.executable, *system),
+            install=tuple(requirements.install_arguments(needs)), folder=Path(copy, FOLDER),
+        )  # fmt: skip
+        return _ensure(path, build, on_line, env)
+
+
+def check_code(code: Code, needs: Requirements, on_line: OnLine, *, env: Mapping[str, str] | None = None) -> None:
+    """Ask the package index from here whether a person's requirements can be had together, before a pod is paid for.
+
+    Raises UserError with uv's own words when no Python of a pod could have them. What cannot be asked is said; a uv.lock
+    was resolved when it was written.
+    """
+    if needs.kind == "uv.lock":
+        return
+    surroundings, more = pipsettings.for_uv({**(os.environ if env is None else env), **UNVERSIONED})
+    uv = find_uv()
+    with tempfile.TemporaryDirectory(prefix="trainyard-code-") as copy:
+        place(code, Path(copy))
+        for version in [needs.python] if needs.python else _PYTHONS:
+            where = ["--python-platform", "linux", "--python-version", version, "-o", os.devnull]
+            asked = [uv, "pip", "compile", "--quiet", *where, *more, needs.file]
+            done = console.run(asked, "checking", on_line=on_line, env=surroundings, cwd=Path(copy, FOLDER), limit=_CHECK_SECONDS)
+            if done.rc == 0:
+                return
+            if done.rc != _UNSATISFIABLE:
+                on_line(f"requirements {needs.file} could not be checked from here: {_last(done.output)}")
+                return
+    raise UserError(
+        f"the packages of {needs.file} cannot be had together:\n{done.output.strip()}",
+        hint="If only this machine cannot tell (a package that is built from source): --set check_requirements=false",
+    )
+
+
+def _last(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1] if lines else f"no answer within {_CHECK_SECONDS:.0f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class _Build:
+    """How an environment is made: what uv is told, and in which folder."""
+
+    name: str
+    venv: tuple[str, ...]
+    install: tuple[str, ...]
+    imports: tuple[str, ...] = ()
+    folder: Path | None = None
+
+
+def _folder_name(digest: str, python: str | None = None) -> str:
+    version = python or f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return f"{digest}-py{version}-{platform.system().lower()}-{platform.machine()}"
+
+
+def _ensure(path: Path, build: _Build, on_line: OnLine, env: Mapping[str, str] | None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if _use(path):
         return path
     with held(guard_of(path), lambda: on_line(f"another process is building {path.name}; waiting for it")) as guard:
         if not _use(path):
-            _build(lock, path, guard, imports, on_line, os.environ if env is None else env)
+            _make(build, path, guard, on_line, os.environ if env is None else env)
     return path
 
 
@@ -91,31 +178,33 @@ def _use(path: Path) -> bool:
     return True
 
 
-def _build(lock: Path, path: Path, guard: int, imports: Sequence[str], on_line: OnLine, env: Mapping[str, str]) -> None:
+def _make(build: _Build, path: Path, guard: int, on_line: OnLine, env: Mapping[str, str]) -> None:
     surroundings, more = pipsettings.for_uv({name: value for name, value in env.items() if name not in _DROPPED})
-    uv, python, began = _find_uv(), path / "bin" / "python", time.monotonic()
-    name = f"{lock.parent.name}/{lock.name}"
+    uv, python, began = find_uv(), path / "bin" / "python", time.monotonic()
+    # A copy of the code is gone when the environment is used: nothing in it may lead there.
+    surroundings |= {"UV_NO_EDITABLE": "1", "UV_PROJECT_ENVIRONMENT": str(path), **UNVERSIONED}
 
     def step(doing: str, *command: str | Path) -> None:
         # The children hold the lock too: were this process killed, uv would go on writing into the folder.
-        done = console.run(command, doing, on_line=on_line, env=surroundings, keep=(guard,))
+        done = console.run(command, doing, on_line=on_line, env=surroundings, cwd=build.folder, keep=(guard,))
         if done.rc != 0:
-            raise console.failure(done, f"{doing} of {name}", network=_NETWORK, space=_SPACE)
+            raise console.failure(done, f"{doing} of {build.name}", network=_NETWORK, space=_SPACE)
 
-    on_line(f"building the Python environment of {name}: some GB, once for this machine")
+    on_line(f"building the Python environment of {build.name}: some GB, once for this machine")
     if path.exists():
         shutil.rmtree(path)
-    step("making the environment", uv, "venv", "--quiet", "--no-python-downloads", "--python", sys.executable, path)
-    install: list[str | Path] = [uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", python, "-r", lock]
-    step("installing the packages", *install, *more)
-    if imports:
+    step("making the environment", uv, "venv", "--quiet", *build.venv, path)
+    where: list[str | Path] = ["--python", python] if build.install[0] == "pip" else []
+    step("installing the packages", uv, *build.install, "--quiet", *where, *more)
+    if build.imports:
         on_line(f"  packages installed after {time.monotonic() - began:.0f} s; importing them once")
-        step("importing the packages", python, "-c", "import " + ", ".join(imports))
-    write_atomic(path / STAMP, f"{name}\n", durable=True)
+        step("importing the packages", python, "-c", "import " + ", ".join(build.imports))
+    write_atomic(path / STAMP, f"{build.name}\n", durable=True)
     on_line(f"environment ready after {time.monotonic() - began:.0f} s")
 
 
-def _find_uv() -> str:
+def find_uv() -> str:
+    """Return the uv that this Trainyard was installed with; raises TrainyardError without one."""
     beside = Path(sys.prefix) / "bin" / "uv"
     found = str(beside) if beside.is_file() else shutil.which("uv")
     if not found:

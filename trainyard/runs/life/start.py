@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from trainyard.clouds.volume import file_store, volume_env
 from trainyard.errors import TrainyardError, Unreachable
 from trainyard.playbook import Host, TextReporter
 from trainyard.recipes.declared import Declared
+from trainyard.recipes.venvs import find_uv
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.heartbeat import beating, tell_budget
@@ -93,6 +95,8 @@ def job_env(context: CommandContext, pod: ReachablePod, volume: str | None, *, l
     env = {"WORKSPACE": pod.workspace, "INPUT_DIR": pod.path("input"), "OUTPUT_DIR": pod.path("output"), "HF_HOME": pod.path(".cache")}
     env |= volume_env(volume) if volume else {}
     if local or pod.cloud.simulated:
+        with contextlib.suppress(TrainyardError):
+            env["TRAINYARD_UV"] = find_uv()  # their pods see this machine's files
         env["TRAINYARD_ENVS"] = context.env.get("TRAINYARD_ENVS") or str(context.places.cloud / "envs")
     if pod.cloud.simulated:
         env["TRAINYARD_LOCK"] = "cpu"  # an emulator's GPUs are only told

@@ -14,7 +14,7 @@ from pathlib import Path
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import git, user_name
 from trainyard.reading import read
-from trainyard.recipes import basecheck, bundle, code, data, venvs
+from trainyard.recipes import basecheck, bundle, code, data, requirements, venvs
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.values import Values, lock_for, locked_packages, needs_of, resolve, sets_with
 from trainyard.runs.context import CommandContext
@@ -82,13 +82,17 @@ def prepare(context: CommandContext, wanted: TrainRequest) -> RunFolder:
     threading.Thread(target=attempts.preload, daemon=True).start()
     cloud = context.cloud(wanted.stack)
     plan = _plan(context, wanted, cloud, settings)
+    here = cloud.name == "local" or cloud.simulated
+    needs = requirements.of_code(plan.code, plan.values)
+    if plan.code and needs and not here and plan.values.get("check_requirements"):
+        venvs.check_code(plan.code, needs, context.ui.say)
     own = consent.own_files(wanted.data, plan.data, plan.recipe, plan.values, plan.code)
     consent.ask(context.ui, wanted.stack, cloud, settings.upload_consent, own, yes=wanted.yes)
     outputs = ensure_environment(context, wanted.stack)
     make_whole(context, outputs)
-    if cloud.name == "local" or cloud.simulated:
+    if here:
         # Shared by all local pods of this machine, built before a pod exists.
-        venvs.prepare(plan.recipe, plan.values, context.places, context.ui.say)
+        venvs.prepare(plan.recipe, plan.values, plan.code, context.places, context.ui.say)
     return _write(context, plan, wanted.name, outputs)
 
 
@@ -205,6 +209,9 @@ def _code(context: CommandContext, chosen: Recipe, values: Values) -> code.Code 
         context.ui.say(f"code       {own.describe()}, sha256 {own.sha256[:12]}")
         for remark in own.remarks():
             context.ui.warn(remark)
+        needs = requirements.of_code(own, values)
+        if needs is not None:
+            context.ui.say(f"packages   {needs.file}{', and the project itself' if needs.project else ''}")
     return own
 
 

@@ -1,0 +1,223 @@
+"""The packages of a person's code: which file names them, when an environment is another one, and that a program has them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.recipes.conftest import ROOT
+from tests.recipes.test_venvs import wheel
+from trainyard.config import Places
+from trainyard.errors import TrainyardError, UserError
+from trainyard.recipes import bundle, requirements, venvs
+from trainyard.recipes.code import collect
+from trainyard.recipes.contract import load_recipe
+from trainyard.recipes.data import inspect
+from trainyard.recipes.requirements import Requirements
+from trainyard.recipes.values import resolve
+
+BACKEND = """
+import base64, hashlib, zipfile
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name, info = "own-1.0-py3-none-any.whl", "own-1.0.dist-info"
+    files = {"own.py": open("src/own.py").read(), info + "/METADATA": "Metadata-Version: 2.1\\nName: own\\nVersion: 1.0\\n",
+             info + "/WHEEL": "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"}
+    with zipfile.ZipFile(folder + "/" + name, "w") as out:
+        for key, text in files.items():
+            out.writestr(key, text)
+        out.writestr(info + "/RECORD", "")
+    return name
+"""
+PROJECT = """
+[project]
+name = "own"
+version = "1.0"
+dependencies = ["tinypack"]
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["build_it"]
+[tool.uv.sources]
+tinypack = { path = "wheels/tinypack-1.0-py3-none-any.whl" }
+"""
+
+
+def folder(top: Path, **files: str) -> Path:
+    """Write files whose names have '__' for '/' and '_DOT_' for '.', beside the wheel of tinypack."""
+    (top / "wheels").mkdir(parents=True, exist_ok=True)
+    wheel(top / "wheels")
+    for name, text in {"train.py": "import tinypack\n", **files}.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(text)
+    return top
+
+
+def found(top: Path, *sets: str) -> Requirements | None:
+    command = load_recipe(ROOT, "command")
+    return requirements.of_code(collect(top), resolve(command, sets=["command=true", f"code={top}", *sets]))
+
+
+@pytest.mark.parametrize(
+    ("files", "sets", "expected"),
+    [
+        ({}, (), None),
+        ({"pyproject.toml": "[tool.ruff]\n"}, (), None),
+        ({"pyproject.toml": "[project]\nname='a'\n"}, (), ("pyproject", "pyproject.toml", False)),
+        ({"pyproject.toml": PROJECT}, (), ("pyproject", "pyproject.toml", True)),
+        ({"pyproject.toml": PROJECT, "requirements.txt": "numpy\n"}, (), ("requirements", "requirements.txt", False)),
+        ({"pyproject.toml": PROJECT, "uv.lock": "version = 1\n", "requirements.txt": ""}, (), ("uv.lock", "uv.lock", True)),
+        ({"requirements.txt": "numpy\n", "gpu/req.txt": "torch\n"}, ("requirements=gpu/req.txt",), ("requirements", "gpu/req.txt", False)),
+        ({"requirements.txt": "numpy\n"}, ("requirements=none",), None),
+    ],
+)
+def test_the_file_that_names_the_packages_is_found_or_named(
+    tmp_path: Path, files: dict[str, str], sets: tuple[str, ...], expected: tuple[str, str, bool] | None
+) -> None:
+    needs = found(folder(tmp_path, **files), *sets)
+    assert (None if needs is None else (needs.kind, needs.file, needs.project)) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "sets", "message"),
+    [
+        ({}, ("requirements=none.txt",), "there is no none.txt in the code of"),
+        ({"requirements.txt": "numpy\nnumpy = 1\n"}, (), "'numpy = 1' is no requirement"),
+        ({"requirements.txt": "-r more.txt\n"}, (), "more.txt does not go along"),
+        ({"pyproject.toml": "[project\n"}, (), r"pyproject.toml: "),
+        ({"uv.lock": "version = 1\n"}, ("requirements=uv.lock",), "needs a pyproject.toml beside it"),
+        ({"sub/pyproject.toml": PROJECT}, ("requirements=sub/pyproject.toml",), "must lie at the top"),
+    ],
+)
+def test_a_wrong_file_is_told_with_its_line(tmp_path: Path, files: dict[str, str], sets: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        found(folder(tmp_path, **files), *sets)
+    assert "numpy = 1" not in message or (caught.value.where and caught.value.where.line == 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("numpy>=1 # why\ntorch==2.9; python_version > '3'\n", False),
+        ("--extra-index-url https://x.example/simple\nfoo @ https://x.example/foo.whl\ngit+https://x.example/a/b\n", False),
+        ("-e .\n", True), ("./wheels/tinypack-1.0-py3-none-any.whl\n", True), (".[train]\n", True), ("wheels/x.tar.gz\n", True),
+        ("foo @ ./pkg\n", True), ("--find-links ./wheels\n", True), ("-f https://x.example/\n", False),
+    ],
+)  # fmt: skip
+def test_an_environment_is_another_one_when_what_decides_it_changes(tmp_path: Path, text: str, counts: bool) -> None:
+    top = folder(tmp_path, **{"requirements.txt": text})
+    before = found(top)
+    assert before == found(top) and before is not None
+    (top / "train.py").write_text("other\n")
+    after = found(top)
+    assert after is not None and (after.key != before.key) is counts, "files of the code count where they are installed"
+    (top / "requirements.txt").write_text(text + "six\n")
+    changed = found(top)
+    assert changed is not None and changed.key != after.key
+    (top / ".python-version").write_text("3.12\n")
+    asked = found(top)
+    assert asked is not None and asked.python == "3.12" and asked.key != changed.key
+
+
+def test_included_files_count(tmp_path: Path) -> None:
+    top = folder(tmp_path, **{"requirements.txt": "-r base.txt\n", "base.txt": "-c limits.txt\nnumpy\n", "limits.txt": "numpy<3\n"})
+    before = found(top)
+    (top / "limits.txt").write_text("numpy<4\n")
+    after = found(top)
+    assert before is not None and after is not None and before.key != after.key
+
+
+USE = "import os, sys, tinypack\nopen(os.environ['OUTPUT_DIR'] + '/model/m', 'w').write(f'{tinypack.ANSWER} {tinypack.__file__}')\n"
+WHEEL = "./wheels/tinypack-1.0-py3-none-any.whl\n"
+
+
+@pytest.fixture
+def offline(tmp_path: Path) -> dict[str, str]:
+    kept = {key: os.environ[key] for key in ("HOME",) if key in os.environ}
+    path = f"{os.path.dirname(venvs.find_uv())}:{os.environ['PATH']}"
+    return {**kept, "PATH": path, "UV_OFFLINE": "1", "PIP_CONFIG_FILE": os.devnull, "UV_CACHE_DIR": str(tmp_path / "uvcache")}
+
+
+def run(top: Path, pod: Path, env: dict[str, str]) -> tuple[int, str]:
+    command, own = load_recipe(ROOT, "command"), collect(top)
+    values = resolve(command, sets=["command=python train.py", f"code={top}"])
+    shutil.rmtree(pod / "run", ignore_errors=True)
+    bundle.build(command, values, inspect(None, command), pod / "run", code=own)
+    done = subprocess.run(["sh", pod / "run/run.sh"], env=env, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_on_a_pod_the_packages_are_installed_once_and_the_program_has_them(tmp_path: Path, offline: dict[str, str]) -> None:
+    top = folder(tmp_path / "c", **{"requirements.txt": WHEEL, "train.py": USE})
+    code, log = run(top, tmp_path / "pod", offline)
+    assert code == 0 and "building the environment of requirements.txt" in log, log
+    assert (tmp_path / "pod/output/model/m").read_text().startswith("42 ")
+    code, log = run(top, tmp_path / "pod", offline)
+    assert code == 0 and "3. ready environment" in log, log
+
+
+@pytest.mark.parametrize("lock", [False, True])
+def test_a_project_of_its_own_is_installed_beside_its_dependencies(tmp_path: Path, offline: dict[str, str], lock: bool) -> None:
+    use = USE + "import own\nassert own.WORD == 'first', own\n"
+    files = {"pyproject.toml": PROJECT, "build_it/backend.py": BACKEND, "src/own.py": "WORD = 'first'\n", "train.py": use}
+    top = folder(tmp_path / "c", **files)
+    if lock:
+        subprocess.run([venvs.find_uv(), "lock", "-q"], cwd=top, env=offline, check=True)
+    code, log = run(top, tmp_path / "pod", offline)
+    assert code == 0 and "the project of pyproject.toml is installed" in log, log
+    before = log
+
+    (top / "src/own.py").write_text("WORD = 'second'\n")
+    (top / "train.py").write_text(use.replace("first", "second"))
+    code, log = run(top, tmp_path / "pod", offline)
+    assert code == 0, before + log
+
+
+def test_packages_that_cannot_be_installed_end_the_run_with_uvs_own_words(tmp_path: Path, offline: dict[str, str]) -> None:
+    top = folder(tmp_path / "c", **{"requirements.txt": WHEEL + "no-such-package-of-anybody==1\n", "train.py": USE})
+    code, log = run(top, tmp_path / "pod", offline)
+    assert code == 69 and "no-such-package-of-anybody" in log and "could not be installed" in log
+
+
+def test_on_this_machine_it_is_built_from_a_copy_and_shared(tmp_path: Path, offline: dict[str, str]) -> None:
+    places = Places(tmp_path, tmp_path / "home", tmp_path / "outside", tmp_path / "settings")
+    pkg = {"pkg/pyproject.toml": PROJECT.replace('["tinypack"]', "[]"), "pkg/build_it/backend.py": BACKEND}
+    top = folder(tmp_path / "c", **{"requirements.txt": "-e ./pkg\n" + WHEEL, "pkg/src/own.py": "WORD = 1\n", **pkg})
+    own, needs, said = collect(top), found(top), list[str]()
+    assert needs is not None
+    path = venvs.ensure_code(own, needs, places, said.append, env=offline)
+    asked = [str(path / "bin/python"), "-c", "import own, tinypack; print(own.__file__)"]
+    shown = subprocess.run(asked, capture_output=True, text=True).stdout
+    assert shown.startswith(str(path)), "nothing in it leads to the folder it was built from"
+    said.clear()
+    assert venvs.ensure_code(own, needs, places, said.append, env=offline) == path and said == []
+
+
+@pytest.mark.parametrize(("text", "problem"), [(WHEEL, None), (WHEEL + "tinypack==2.0\n", "cannot be had together")])
+def test_what_cannot_be_had_together_is_told_before_a_pod_is_paid_for(
+    tmp_path: Path, offline: dict[str, str], text: str, problem: str | None
+) -> None:
+    top = folder(tmp_path / "c", **{"requirements.txt": text})
+    needs = found(top)
+    assert needs is not None
+    if problem is None:
+        return venvs.check_code(collect(top), needs, pytest.fail, env=offline)
+    with pytest.raises(TrainyardError, match=problem) as caught:
+        venvs.check_code(collect(top), needs, pytest.fail, env=offline)
+    assert "tinypack" in caught.value.message and "check_requirements=false" in str(caught.value.hint)
+
+
+def test_an_index_that_cannot_be_asked_is_said_and_stops_nothing(tmp_path: Path, offline: dict[str, str]) -> None:
+    top = folder(tmp_path / "c", **{"requirements.txt": "numpy\n"})
+    needs, said = found(top), list[str]()
+    assert needs is not None
+    env = {**offline, "UV_OFFLINE": "0", "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_HTTP_RETRIES": "0"}
+    venvs.check_code(collect(top), needs, said.append, env=env)
+    assert any("could not be checked from here" in line for line in said)

@@ -1,0 +1,159 @@
+"""What a person's code needs of Python packages: which file says it, under which key its environment is kept.
+
+``uv.lock`` is installed as it stands, ``requirements.txt`` and the dependencies of ``pyproject.toml`` are resolved where
+the environment is built. The key is the hash of all that decides what is installed; where a file names packages that
+lie in the code itself, their files count too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from trainyard.errors import Location, UserError
+from trainyard.recipes.code import Code
+from trainyard.recipes.values import Values
+from trainyard.recipes.variables import AUTO
+from trainyard.textfile import read_text
+
+Kind = Literal["uv.lock", "requirements", "pyproject"]
+LOCK, REQUIREMENTS, PROJECT = "uv.lock", "requirements.txt", "pyproject.toml"
+_PYTHON_VERSION = ".python-version"
+_INCLUDE = re.compile(r"^(?:-r|-c|--requirement|--constraint)[ =]*(\S+)")
+_LOCAL = re.compile(r"^(?:-e|--editable|-f|--find-links)(?![ =]*[a-z][a-z0-9+.-]*://)|^\.{0,2}/|^\.(?:\[|$)|^file:|@\s*(?:file:|\.{0,2}/)")
+_ARCHIVE = re.compile(r"^(?!.*://)\S+\.(?:whl|zip|tar\.gz)\b|^(?!.*(?:://|@))[^\s#;]+/")
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """The packages that a run's code needs."""
+
+    kind: Kind
+    file: str
+    """Its name below the code folder."""
+    key: str
+    """16 hex characters: the environment of these packages, on every machine."""
+    project: bool
+    """Whether the code folder is itself a package that has to be importable."""
+    python: str | None
+    """The version that .python-version asks for."""
+
+
+def of_code(code: Code | None, values: Values) -> Requirements | None:
+    """Return what a run's code needs, as its values say: ``auto``, ``none`` or a file's name. Raises UserError."""
+    asked = str(values.get("requirements") or AUTO)
+    if code is None or asked.lower() == "none":
+        return None
+    name = _chosen(code) if asked == AUTO else asked.removeprefix("./")
+    if name is None:
+        return None
+    if name not in _names(code):
+        raise UserError(f"requirements: there is no {name} in the {code.describe()}")
+    kind: Kind = "uv.lock" if name.endswith(LOCK) else "pyproject" if name.endswith(PROJECT) else "requirements"
+    if kind != "requirements" and "/" in name:
+        raise UserError(
+            f"requirements: {name} must lie at the top of the code folder", hint=f"Name that folder: --set code={Path(name).parent}"
+        )
+    if kind == "uv.lock" and PROJECT not in _names(code):
+        raise UserError(f"requirements: {name} needs a {PROJECT} beside it")
+    project = kind != "requirements" and "build-system" in _toml(code, PROJECT)
+    return Requirements(kind, name, _key(code, kind, name), project, _python(code))
+
+
+def install_arguments(needs: Requirements) -> list[str]:
+    """Return what uv is told, in the code folder, beside where the environment lies."""
+    if needs.kind == "uv.lock":
+        return ["sync", "--frozen", "--no-install-project"]
+    return ["pip", "install", "-r", needs.file]
+
+
+def _chosen(code: Code) -> str | None:
+    names = _names(code)
+    if LOCK in names and PROJECT in names:
+        return LOCK
+    if REQUIREMENTS in names:
+        return REQUIREMENTS
+    return PROJECT if PROJECT in names and "project" in _toml(code, PROJECT) else None
+
+
+def _key(code: Code, kind: Kind, name: str) -> str:
+    parts = [kind, *(f"{one} {_sha256(code, one)}" for one in _deciding(code, kind, name)), _python(code) or ""]
+    if _names_own_files(code, kind, name):
+        parts.append(code.sha256)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _deciding(code: Code, kind: Kind, name: str) -> list[str]:
+    """Return the files whose content decides what is installed."""
+    if kind == "requirements":
+        return list(dict.fromkeys(one for one, _, _ in _lines(code, name)))
+    return [one for one in (LOCK, PROJECT) if one in _names(code) and (kind == "uv.lock" or one == PROJECT)]
+
+
+def _names_own_files(code: Code, kind: Kind, name: str) -> bool:
+    if kind == "requirements":
+        return any(_LOCAL.search(line) or _ARCHIVE.search(line) for _, _, line in _lines(code, name))
+    if kind == "uv.lock":
+        sources = [package.get("source", {}) for package in _toml(code, LOCK).get("package", [])]
+        return any(source.get(how, ".") != "." for source in sources for how in ("editable", "directory", "path", "virtual"))
+    project = _toml(code, PROJECT)
+    written = [str(each) for each in project.get("project", {}).get("dependencies", [])]
+    sources = project.get("tool", {}).get("uv", {}).get("sources", {})
+    return "file:" in " ".join(written) or "'path'" in str(sources)
+
+
+def _lines(code: Code, name: str, above: Sequence[str] = ()) -> Iterator[tuple[str, int, str]]:
+    """Yield file, line number and text of every requirement, those of included files too. Raises UserError for a wrong one."""
+    path = code.root / name
+    text = read_text(path).replace("\\\n", "  ")
+    yield name, 0, ""
+    for number, raw in enumerate(text.splitlines(), start=1):
+        line = re.sub(r"(?:^|\s)#.*", "", raw).strip()
+        include = _INCLUDE.match(line)
+        if include and "://" not in include[1]:
+            inner = (Path(name).parent / include[1]).as_posix()
+            if inner not in _names(code):
+                raise UserError(f"requirements: {inner} does not go along with the code", where=Location(str(path), number, 1, raw))
+            if inner not in (*above, name):
+                yield from _lines(code, inner, (*above, name))
+        elif line:
+            _check(line, Location(str(path), number, 1, raw))
+            yield name, number, line
+
+
+def _check(line: str, where: Location) -> None:
+    if line.startswith("-") or "://" in line or _LOCAL.search(line) or _ARCHIVE.search(line):
+        return
+    try:
+        Requirement(re.split(r"\s--", line)[0].strip())
+    except InvalidRequirement as error:
+        raise UserError(f"requirements: '{line}' is no requirement: {str(error).splitlines()[0]}", where=where) from None
+
+
+def _python(code: Code) -> str | None:
+    if _PYTHON_VERSION not in _names(code):
+        return None
+    first = (read_text(code.root / _PYTHON_VERSION).split() or [""])[0]
+    return first if re.fullmatch(r"3\.\d+(?:\.\d+)?", first) else None
+
+
+def _toml(code: Code, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read_text(code.root / name))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{code.root / name}: {error}") from None
+
+
+def _names(code: Code) -> set[str]:
+    return {file.name for file in code.files}
+
+
+def _sha256(code: Code, name: str) -> str:
+    return next(file.sha256 for file in code.files if file.name == name)
