@@ -24,6 +24,7 @@ from pathlib import Path
 import yaml
 
 from trainyard.recipes import bundle
+from trainyard.recipes.code import of_run
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
 from trainyard.recipes.values import resolve
@@ -32,9 +33,17 @@ from trainyard.setup import pipsettings, s3server
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
 SCRIPT = ROOT / "tests" / "recipes" / "data" / "count.sh"
+CODE = ROOT / "tests" / "recipes" / "data" / "code"
 SHAPES = {
     "lora": ((), ("base_model=Qwen/Qwen3-8B", "load_in_4bit=true"), ("base_model=Qwen/Qwen3-30B-A3B", "backend=unsloth")),
-    "command": ((f"script={SCRIPT}",), (f"script={SCRIPT}", "interpreter=bash", "args=1 'a b'")),
+    "command": (
+        (f"script={SCRIPT}",),
+        (f"script={SCRIPT}", "interpreter=bash", "args=1 'a b'"),
+        *(
+            ("command=A=1 python train.py 'a b'", f"code={CODE}", f"requirements={file}")
+            for file in ("none", "requirements.txt", "pyproject.toml", "uv.lock")
+        ),
+    ),
 }
 """Values of recipes that render every part of their templates."""
 ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint"
@@ -92,7 +101,8 @@ def _render(folder: Path) -> list[Path]:
         recipe = load_recipe(ROOT, name)
         for number, sets in enumerate(shapes):
             made.append(folder / f"{name}-{number}")
-            bundle.build(recipe, resolve(recipe, sets=sets), inspect(None, recipe), made[-1])
+            values = resolve(recipe, sets=sets)
+            bundle.build(recipe, values, inspect(None, recipe), made[-1], code=of_run(recipe, values))
     return made
 
 

@@ -22,70 +22,13 @@ from trainyard.files import sha256_of
 from trainyard.remote.protocol import Transport, expect, with_values
 from trainyard.remote.transfer import SMALL, local_tree, mode_of, put_file
 from trainyard.remote.upload import CHANNELS, ByteCounter, OnProgress, octal
+from trainyard.shellscript import load
 
 PACK = 8 * 1024 * 1024
 """Bytes of small files in one pack: each pack that has arrived is not sent again after a lost link."""
 PACK_FILES = 2000
 KEPT_DAYS = 30
 """Days after which a file that no run has used is removed from a pod's store."""
-
-# Three answers in one: what each name is, then sha256 and mode of those that are files, in the same order.
-_ASK = """\
-[ -e "$top" ] || { echo absent; exit 0; }
-cd "$top" || exit 1
-list="${TMPDIR:-/tmp}/.ask-$id"
-trap 'rm -f "$list" "$list.there"' EXIT
-cat >"$list" || exit 1
-xargs -0 sh -c 'for f; do if [ -d "./$f" ]; then echo d; elif [ -f "./$f" ]; then echo f; else echo -; fi; done' sh <"$list"
-xargs -0 sh -c 'for f; do [ ! -f "./$f" ] || printf "./%s\\000" "$f"; done' sh <"$list" >"$list.there"
-echo
-[ ! -s "$list.there" ] || xargs -0 sha256sum <"$list.there" 2>/dev/null
-echo
-[ ! -s "$list.there" ] || xargs -0 stat -L -c %a <"$list.there" 2>/dev/null
-true
-"""
-
-_FOLDERS = 'mkdir -p "$top" && cd "$top" && xargs -0 mkdir -p --'
-_ABSOLUTE = "case $top in /*) ;; *) top=$PWD/$top ;; esac\n"
-
-# The pack holds its files under numbers and `names` as pairs (number, name): tar never sees an odd name.
-_UNPACK = """\
-part="$top/.part-$id"
-trap 'rm -rf "$part"' EXIT
-umask 077
-mkdir -p "$part" && cd "$part" && tar -xpzof - || exit 1
-export top
-xargs -0 -n 400 sh -c 'while [ $# -gt 1 ]; do mv -f "$1" "$top/$2" || exit 1; shift 2; done' sh <names || exit 1
-"""
-
-_IN_STORE = """\
-cd "$store" 2>/dev/null || exit 0
-xargs -0 sh -c 'for f; do [ ! -f "$f" ] || printf "%s\\000" "$f"; done' sh | xargs -0 sh -c '[ $# -eq 0 ] || sha256sum "$@"' sh
-true
-"""
-
-# Triples (sha256, mode, name).
-_TAKE = """\
-export top store id
-xargs -0 -n 300 sh -c 'while [ $# -gt 2 ]; do
-  part="$top/.part-$id"
-  touch -c "$store/$1"
-  cp "$store/$1" "$part" && chmod "$2" "$part" && mv -f "$part" "$top/$3" || { rm -f "$part"; exit 1; }
-  shift 3
-done' sh
-"""
-
-# Pairs (sha256, name). A store that is full or cannot be written keeps nothing: the files are where they are needed.
-_KEEP = """\
-mkdir -p "$store" || exit 0
-export top store id
-xargs -0 -n 400 sh -c 'while [ $# -gt 1 ]; do
-  cp "$top/$2" "$store/.part-$id" && mv -f "$store/.part-$id" "$store/$1" || { rm -f "$store/.part-$id"; exit 1; }
-  shift 2
-done' sh 2>/dev/null
-find "$store" -type f -mtime +"$days" -exec rm -f {} + 2>/dev/null
-true
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +65,8 @@ def put_tree(
         else:
             values = {"top": remote_dir, "id": os.urandom(6).hex()}
             expect(
-                t.exec(with_values(_ABSOLUTE + _UNPACK, **values), _packed(local_dir, what)), f"{t.name}: {remote_dir} cannot be written"
+                t.exec(with_values(load(__package__, "tree_unpack"), **values), _packed(local_dir, what)),
+                f"{t.name}: {remote_dir} cannot be written",
             )
             tally.add(sum(file.size for file in what))
 
@@ -150,13 +94,13 @@ def _described(folder: Path, names: Sequence[str]) -> list[LocalFile]:
 
 
 def _make_folders(t: Transport, top: str, folders: Sequence[str]) -> None:
-    expect(t.exec(with_values(_FOLDERS, top=top), _listed([".", *folders])), f"{t.name}: {top} cannot be made")
+    expect(t.exec(with_values(load(__package__, "tree_folders"), top=top), _listed([".", *folders])), f"{t.name}: {top} cannot be made")
 
 
 def _differing(t: Transport, files: Sequence[LocalFile], top: str) -> list[LocalFile]:
     if not files:
         return []
-    asked = t.exec(with_values(_ASK, top=top, id=os.urandom(6).hex()), _listed(file.name for file in files))
+    asked = t.exec(with_values(load(__package__, "tree_ask"), top=top, id=os.urandom(6).hex()), _listed(file.name for file in files))
     answer = expect(asked, f"{t.name}: {top} cannot be read").stdout
     if answer == b"absent\n":
         return list(files)
@@ -221,7 +165,7 @@ def _in_store(t: Transport, files: Sequence[LocalFile], store: str | None) -> se
     """Return the hashes of those that the pod's store holds whole."""
     if store is None or not files:
         return set()
-    asked = t.exec(with_values(_IN_STORE, store=store), _listed({file.sha256 for file in files}))
+    asked = t.exec(with_values(load(__package__, "tree_stored"), store=store), _listed({file.sha256 for file in files}))
     lines = expect(asked, f"{t.name}: {store} cannot be read").text.splitlines()
     return {name for digest, name in (line.split() for line in lines) if digest == name}
 
@@ -229,7 +173,7 @@ def _in_store(t: Transport, files: Sequence[LocalFile], store: str | None) -> se
 def _take(t: Transport, files: Sequence[LocalFile], top: str, store: str | None, tally: ByteCounter) -> None:
     if files:
         words = (word for file in files for word in (file.sha256, octal(file.mode), file.name))
-        text = with_values(_ABSOLUTE + _TAKE, top=top, store=store, id=os.urandom(6).hex())
+        text = with_values(load(__package__, "tree_take"), top=top, store=store, id=os.urandom(6).hex())
         expect(t.exec(text, _listed(words)), f"{t.name}: {top} cannot be written")
         tally.add(sum(file.size for file in files))
 
@@ -237,7 +181,7 @@ def _take(t: Transport, files: Sequence[LocalFile], top: str, store: str | None,
 def _keep(t: Transport, files: Sequence[LocalFile], top: str, store: str | None) -> None:
     if store is not None and files:
         words = (word for file in files for word in (file.sha256, file.name))
-        text = with_values(_ABSOLUTE + _KEEP, top=top, store=store, days=KEPT_DAYS, id=os.urandom(6).hex())
+        text = with_values(load(__package__, "tree_keep"), top=top, store=store, days=KEPT_DAYS, id=os.urandom(6).hex())
         expect(t.exec(text, _listed(words)), f"{t.name}: {store} cannot be written")
 
 
