@@ -45,8 +45,8 @@ def _holds(page: Path, text: str) -> bool:
 
 COMMANDS = """# Commands
 
-Every command with its options; `invoke --help VERB` prints the same. `trainyard` is the same program under another name. Exit codes
-are listed in [Troubleshooting](troubleshooting.md#exit-codes).
+Every command with its options; `invoke --help VERB` prints the same. `trainyard` is the same program
+under another name ([your own repository](your-repository.md)). Exit codes are listed in [Troubleshooting](troubleshooting.md#exit-codes).
 
 """
 DEVELOPMENT = """

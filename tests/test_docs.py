@@ -64,6 +64,7 @@ def test_every_command_that_a_message_or_a_page_shows_would_work_as_it_is_shown(
         ("Again: invoke end", "required positional arguments: 'pod'"),
         ("invoke tunnel HOLE1", "required positional arguments: 'port'"),
         ("invoke up --stack", "needed value"),
+        ("trainyard fly", "there is no verb fly"),
         ("invoke attach HOLE1 HOLE1", "No idea what"),
         ("python -m trainyard.engine destory --stack x", "the engine has no verb"),
         ("aws s3 synch s3://a b", "aws s3 has no"),
