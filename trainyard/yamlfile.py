@@ -176,11 +176,19 @@ def load(path: Path, *, name: str | None = None) -> Node:
 
 def load_map(path: Path, *, name: str | None = None) -> Map:
     """Read a YAML file whose top level is a mapping (an empty file is an empty mapping)."""
-    node = load(path, name=name)
+    return _as_map(load(path, name=name), name or str(path))
+
+
+def parse_map(text: str, name: str) -> Map:
+    """Parse a document whose top level is a mapping; see parse() and load_map()."""
+    return _as_map(parse(text, name), name)
+
+
+def _as_map(node: Node, name: str) -> Map:
     if node is None:
         return Map()
     if not isinstance(node, Map):
-        raise UserError("expected 'key: value' lines at the top level", where=Location(name or str(path), 1))
+        raise UserError("expected 'key: value' lines at the top level", where=Location(name, 1))
     return node
 
 

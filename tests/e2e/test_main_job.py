@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,8 @@ from tests import recording
 from tests.e2e.yard import COUNT, kill_tree
 from trainyard.rehearsal.runpod import read_ledger
 from trainyard.runs.records.record import RunFolder
+
+OPENS = Path(__file__).parent / "opens"
 
 
 def test_a_run_goes_all_the_way_leaves_nothing_behind_and_its_log_and_result_are_had_anywhere(yard, tmp_path):
@@ -49,10 +52,15 @@ def test_a_run_goes_all_the_way_leaves_nothing_behind_and_its_log_and_result_are
     assert (tmp_path / "again" / "model.txt").exists()
 
 
-def test_json_holds_the_summary_and_nothing_else_on_stdout(yard):
+def test_json_holds_the_summary_and_nothing_else_on_stdout_and_settings_are_read_once(yard):
+    log = yard.base / "opens"
+    yard.extra = {"PYTHONPATH": str(OPENS), "OPENS_LOG": str(log)}
     done = yard.invoke(*yard.train("--json", "--name", "a", steps=2)).expect()
 
     assert done.json()["success"] is True
+    opened = [Path(line).relative_to(yard.root).as_posix() for line in log.read_text().splitlines()]
+    assert opened.count("Pulumi.local.yaml") == 1
+    assert opened.count(".trainyard/settings/Pulumi.local.yaml") == 1, "the engine reads its own copy"
     rows = yard.invoke("runs", "--json").json()
     assert [(row["run"], row["state"]) for row in rows] == [("tester/a", "succeeded")]
 

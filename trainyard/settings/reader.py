@@ -6,6 +6,7 @@ misspelt wish. A file is parsed once a process, until it changes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.config import PROJECT, settings_file
@@ -13,12 +14,24 @@ from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
 from trainyard.reading import read
 from trainyard.settings.table import SETTINGS, Encrypted, Setting, StackSettings, build, flaw
-from trainyard.yamlfile import Map, Node, load_map, reject_unknown
+from trainyard.textfile import read_text
+from trainyard.yamlfile import Map, Node, parse_map, reject_unknown
 
 _TOP_LEVEL = ("config", "encryptionsalt", "secretsprovider", "encryptedkey", "environment")
 """What Pulumi knows at the top of a settings file."""
-_parsed: dict[Path, tuple[tuple[int, int, int], Map]] = {}
-"""Each file with what tells its versions apart (inode, size, moment of the last write)."""
+
+
+@dataclass(slots=True)
+class _File:
+    """What a file held when it was read."""
+
+    version: tuple[int, int, int]
+    """Its inode, size and moment of the last write."""
+    text: str
+    document: Map | None = None
+
+
+_seen: dict[Path, _File] = {}
 
 
 def load(root: Path, stack: str) -> StackSettings:
@@ -53,17 +66,31 @@ def cloud_of(root: Path, stack: str) -> str:
     return partly(root, stack).cloud
 
 
+def text_of(path: Path) -> str:
+    """Return what a settings file holds; it is read once a process, and again when it has changed.
+
+    Raises UserError for a file that is not there or is no text.
+    """
+    return _file(path).text
+
+
+def _file(path: Path) -> _File:
+    try:
+        status = path.stat()
+        version = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if path not in _seen or _seen[path].version != version:
+            _seen[path] = _File(version, read_text(path, path.name))
+    except FileNotFoundError:
+        raise UserError(f"{path.name}: there is no such file") from None
+    return _seen[path]
+
+
 def _document(path: Path) -> Map:
     """Return a file as it stands, with the places of its keys."""
-    try:
-        seen = path.stat()
-    except OSError:
-        return load_map(path, name=path.name)
-    version = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
-    known = _parsed.get(path)
-    if known is None or known[0] != version:
-        known = _parsed[path] = (version, load_map(path, name=path.name))
-    return known[1]
+    file = _file(path)
+    if file.document is None:
+        file.document = parse_map(file.text, path.name)
+    return file.document
 
 
 def _config(document: Map) -> Map:

@@ -13,6 +13,7 @@ from trainyard.engine.backend import salt_of as salt_in_state
 from trainyard.engine.secrets import new_salt
 from trainyard.filelock import held
 from trainyard.files import write_atomic
+from trainyard.settings.reader import text_of
 from trainyard.stacks.model import Stack
 from trainyard.stacks.passphrase import passphrase
 from trainyard.stacks.state import state_of
@@ -39,7 +40,7 @@ def salt_of(stack: Stack) -> str | None:
 def engine_settings(stack: Stack) -> Path:
     """Write the copy of the settings that an engine is given, and return its path."""
     salt = salt_of(stack)
-    text = stack.settings.read_text(encoding="utf-8")
+    text = text_of(stack.settings)
     tracked = _SALT_LINE.search(text)
     if tracked and salt and (salt == tracked[1] or not _SECURE.search(text)):
         text, tracked = _SALT_LINE.sub("", text), None
@@ -54,5 +55,5 @@ def engine_settings(stack: Stack) -> Path:
 
 
 def _salt_in(path: Path) -> str | None:
-    match = _SALT_LINE.search(path.read_text(encoding="utf-8"))
+    match = _SALT_LINE.search(text_of(path))
     return match[1] if match else None

@@ -13,6 +13,7 @@ from trainyard.leases.intents import is_closed
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.environment import EnvironmentOutputs
 from trainyard.runs.records.stackresources import LEASE, resources_of
+from trainyard.settings import reader
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
 from trainyard.storage import local
@@ -75,7 +76,8 @@ def _open_fence(context: CommandContext, stack: Stack) -> bool:
 
 def _fingerprint(places: Places, stack: Stack) -> str:
     digest = hashlib.sha256()
-    files = [stack.settings, places.root / "Pulumi.yaml"]
+    digest.update(f"{stack.settings.name}\0{reader.text_of(stack.settings)}\0".encode())
+    files = [places.root / "Pulumi.yaml"]
     package = Path(trainyard.__file__).parent
     for folder in (places.root / "infra", *(package / name for name in ("program", "settings", "provider", "leases", "clouds", "storage"))):
         files += sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
