@@ -1,23 +1,18 @@
-"""House rules that a parser can keep: every setting is read, every name that is told exists, and nothing lives for tests alone."""
+"""House rules that a parser can keep: every setting is read, every setting that is told exists, and nothing lives for tests alone."""
 
 from __future__ import annotations
 
 import ast
-import functools
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import re
+from collections.abc import Iterator
 
-from trainyard.settings.table import SETTINGS
+import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests import sources
+from tests.sources import ROOT, trees
+from trainyard.settings.table import RUN_SETTINGS, SETTINGS
+
 TABLE = "trainyard/settings/"
-
-
-@functools.cache
-def trees() -> Mapping[str, ast.Module]:
-    """Return every module of the product, parsed."""
-    paths = [ROOT / "tasks.py", *(ROOT / "trainyard").rglob("*.py"), *(ROOT / "infra").rglob("*.py")]
-    return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(paths)}
 
 
 # Who reads which setting
@@ -41,14 +36,14 @@ def is_settings(node: ast.expr, names: set[str]) -> bool:
     return isinstance(called, ast.Name) and called.id in MAKERS
 
 
-def settings_names(function: ast.AST) -> set[str]:
+def settings_names(inside: tuple[ast.AST, ...]) -> set[str]:
     """Return the names that hold a StackSettings in a function."""
     names = {
         arg.arg
-        for arg in ast.walk(function)
+        for arg in inside
         if isinstance(arg, ast.arg) and arg.annotation is not None and ast.unparse(arg.annotation) == "StackSettings"
     }
-    for node in ast.walk(function):
+    for node in inside:
         if isinstance(node, ast.Assign) and is_settings(node.value, names):
             parts = (target.elts[0] if isinstance(target, ast.Tuple) else target for target in node.targets)
             names |= {part.id for part in parts if isinstance(part, ast.Name)}
@@ -64,13 +59,13 @@ def readings() -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.FunctionDef) and any(isinstance(mark, ast.Name) and mark.id == "property" for mark in node.decorator_list)
     }
     for path, tree in trees().items():
-        if path.startswith(TABLE):
+        if not path.startswith("trainyard/") or path.startswith(TABLE) or "settings" not in (ROOT / path).read_text(encoding="utf-8"):
             continue
-        for function in ast.walk(tree):
-            if not isinstance(function, ast.FunctionDef):
-                continue
-            names = settings_names(function)
-            for node in ast.walk(function):
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)] + [node for _, node in sources.methods(tree)]
+        for function in functions:
+            inside = tuple(ast.walk(function))
+            names = settings_names(inside)
+            for node in inside:
                 if isinstance(node, ast.Attribute) and is_settings(node.value, names):
                     for name in properties.get(node.attr, {node.attr} & set(SETTINGS)):
                         yield path.split("/")[1].removesuffix(".py"), name
@@ -85,3 +80,67 @@ def test_every_setting_is_read_by_the_rooms_that_the_table_names() -> None:
         name: tuple(sorted(each.readers)) for name, each in SETTINGS.items()
     }
     assert [name for name, each in SETTINGS.items() if not each.readers] == []
+
+
+# What is told of settings
+
+
+def told(text: str) -> set[str]:
+    """Return the settings that a text names; ``trainyard:index:Pod`` is a resource's type."""
+    return set(re.findall(r"\btrainyard:([a-z_]+)\b(?!:)", text))
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Yield (where, text) of all that a person may read: strings of the code, pages, comments of settings, recipes and playbooks."""
+    for path in trees():
+        strings = (node for node in sources.nodes(path) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+        yield from ((f"{path}:{node.lineno}", str(node.value)) for node in strings)
+    for pattern in ("*.md", "docs/**/*.md", "docker/*.md", "Pulumi*.yaml", "templates/**/*.yaml", "playbooks/*.yml", ".github/**/*.yml"):
+        yield from ((path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) for path in ROOT.glob(pattern))
+
+
+def test_every_setting_that_a_message_a_page_or_a_comment_names_exists() -> None:
+    unknown = {(where, name) for where, text in texts() for name in told(text) if name not in SETTINGS and name not in RUN_SETTINGS}
+
+    assert unknown == set()
+    assert told("set trainyard:gpus, not trainyard:index:Pod") == {"gpus"}, "one that does not exist would be seen"
+
+
+# Names that only tests call
+
+
+KEPT = {
+    "trainyard.setup.bootstrap.main": "./bootstrap calls it",
+    "trainyard.clouds.local.supervisor.main": "a pod's first process is a line of Python that calls it (clouds/local/launch.py)",
+    "trainyard.clouds.local.supervisor.probe": "the same, where it is asked whether namespaces are allowed",
+}
+"""Public names without a reader in the product, each with its reason."""
+BY_NAME = {"trainyard.rehearsal.runpod.graphql._Root": "graphql-core calls a resolver by its field's name"}
+"""Classes whose methods are found by their names."""
+
+
+def unread() -> Iterator[str]:
+    """Yield the public functions, classes, constants and methods that nothing in the product refers to."""
+    for path, tree in trees().items():
+        if not path.startswith("trainyard/"):
+            continue
+        module = sources.module_of(path)
+        for name, _ in sources.definitions(tree):
+            if not name.startswith("_") and (module, name) not in sources.referred():
+                yield f"{module}.{name}"
+        for owner, node in sources.methods(tree):
+            if node.name.startswith("_") or sources.foreign(owner) or f"{module}.{owner.name}" in BY_NAME:
+                continue
+            places = sources.attributes().get(node.name, ())
+            if all(where == path and node.lineno <= line <= (node.end_lineno or 0) for where, line in places):
+                yield f"{module}.{owner.name}.{node.name}"
+
+
+def test_no_public_name_lives_for_tests_alone() -> None:
+    assert sorted(set(unread()) - set(KEPT)) == []
+    assert sorted(set(KEPT) - set(unread())) == [], "these have readers, or are gone: take them out of the list"
+
+
+@pytest.mark.parametrize(("text", "names"), [("x = 1\ndef f(): pass\nclass C: pass\n", ["x", "f", "C"]), ("a, b = 1, 2\n", ["a", "b"])])
+def test_what_a_module_defines_is_seen(text: str, names: list[str]) -> None:
+    assert [name for name, _ in sources.definitions(ast.parse(text))] == names

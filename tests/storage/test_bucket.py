@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.storage.lying_proxy import Fault, LyingProxy
-from trainyard.errors import RefusedError, StoreError, UserError
+from trainyard.errors import StoreError, UserError
 from trainyard.secret import Secret
 from trainyard.storage import bucket
 from trainyard.storage.answers import spoken
@@ -161,26 +161,6 @@ def test_a_store_that_repeats_its_continuation_token_is_an_error_not_a_loop(
     monkeypatch.setattr(client, "list_objects_v2", stuck)
     with pytest.raises(StoreError, match="the store repeats itself"):
         list(bucket.listing(settings))
-
-
-def test_a_bucket_that_holds_anything_is_never_deleted(settings: StoreSettings) -> None:
-    put(settings, "model")
-    with pytest.raises(RefusedError, match="holds 1 objects"):
-        bucket.delete(settings)
-    assert bucket.exists(settings)
-
-
-def test_a_bucket_that_holds_only_old_versions_is_never_deleted(settings: StoreSettings) -> None:
-    put(settings, "model")
-    s3(settings).delete_object(Bucket=settings.bucket, Key="model")
-    with pytest.raises((RefusedError, StoreError)):
-        bucket.delete(settings)
-    assert bucket.exists(settings)
-
-
-def test_an_empty_bucket_is_deleted(settings: StoreSettings) -> None:
-    bucket.delete(settings)
-    assert bucket.exists(settings) is False
 
 
 def test_a_key_of_random_bytes_survives_the_round_trip(settings: StoreSettings) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trainyard.errors import RefusedError, StoreError, UserError
+from trainyard.errors import StoreError, UserError
 from trainyard.storage.answers import BAD_KEYS, StoreRefusal, hint_for, spoken
 from trainyard.storage.client import Checksums, StoreSettings, s3
 
@@ -162,16 +162,6 @@ def size(settings: StoreSettings, prefix: str = "") -> Size:
         objects += 1
         total += item.size
     return Size(objects, total)
-
-
-def delete(settings: StoreSettings) -> None:
-    """Delete an empty bucket; raises RefusedError when anything lies in it."""
-    _need_bucket(settings)
-    held = size(settings)
-    if held.objects:
-        raise RefusedError(f"bucket '{settings.bucket}' holds {held.objects} objects ({held.bytes} bytes) and is kept")
-    with spoken(f"delete bucket '{settings.bucket}'"):
-        s3(settings).delete_bucket(Bucket=settings.bucket)
 
 
 def forget(settings: StoreSettings, key: str, version: str | None = None) -> None:
