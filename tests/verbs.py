@@ -31,7 +31,7 @@ def check(c: Context) -> int:
 
 @task(
     help=explained(
-        write="first make the pages anew that come from the code: commands, the provider's resources",
+        write="first make anew what comes from the code: commands, settings, the provider's resources, recipes' variables",
         record="first record a run on the stack local for the picture in the README",
     )
 )  # fmt: skip
@@ -39,8 +39,11 @@ def check(c: Context) -> int:
 def docs(c: Context, write: bool = False, record: bool = False) -> int:
     """Build the pages of docs/ into site/; a warning (a broken link, a page that nothing leads to) is an error."""
     os.environ["NO_MKDOCS_2_WARNING"] = "1"
-    code = (python("docs.generate") if write else 0) or (python("docs.record") if record else 0)
-    return code or python("mkdocs", "build", "--strict")  # not --quiet: it hears no warning then
+    modules = (*(("docs.generate", "trainyard.settings.page") if write else ()), *(("docs.record",) if record else ()))
+    for module in modules:
+        if code := python(module):
+            return code
+    return python("mkdocs", "build", "--strict")  # not --quiet: it hears no warning then
 
 
 def _bench(module: str, text: str) -> Any:
