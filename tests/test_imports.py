@@ -187,6 +187,7 @@ def test_the_program_imports_pulumi_the_typed_resources_and_the_table_of_setting
             "pulumi",
             "pulumi_command",
             "trainyard.provider.resources",
+            "trainyard.provider.typed",
             "trainyard.settings.table",
             "trainyard.reading",
             "trainyard.nearest",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainyard.provider import model, resources
+from trainyard.provider import generate, model, resources
 from trainyard.provider.handler import ResourceHandler, plain_difference, sealed_outputs
 from trainyard.provider.lease import LEASE, LeaseInputs
 from trainyard.provider.pod import POD
@@ -63,6 +63,10 @@ def test_assets_are_refused() -> None:
     asset.fields["a"].struct_value.fields[SIGNATURE].string_value = "c44067f5952c0a294b673a41bacd8c17"
     with pytest.raises(ValueError, match="assets"):
         from_wire(asset)
+
+
+def test_the_classes_for_programs_are_those_that_the_handlers_declare() -> None:
+    assert generate.TARGET.read_text(encoding="utf-8") == generate.text(), "run: python -m trainyard.provider.generate"
 
 
 @pytest.mark.parametrize("handler", HANDLERS, ids=lambda handler: handler.token)

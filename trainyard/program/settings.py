@@ -11,7 +11,7 @@ from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
 from trainyard.errors import UserError
 from trainyard.nearest import suggest
-from trainyard.provider.resources import wrong_setting
+from trainyard.provider.typed import wrong_setting
 from trainyard.reading import read
 from trainyard.settings.table import RUN_SETTINGS, SETTINGS, RunKeys, Setting, StackSettings, build, flaw
 

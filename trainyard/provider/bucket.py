@@ -27,9 +27,9 @@ NONE = "none"
 class BucketInputs:
     """Inputs of a bucket."""
 
-    bucket: str | None = prop("Name of the bucket. None: trainyard-<env id>.", None)
-    store: str | None = prop("Kind of the store: local, runpod, aws, r2 or s3. None: the one whose credentials are set.", None)
-    env_id: str | None = prop("Id of the environment (8 hex characters). None: made once for this stack and user.", None)
+    bucket: str | None = prop("Name of the bucket. None: trainyard-<env id>.", None, plain=True)
+    store: str | None = prop("Kind of the store: local, runpod, aws, r2 or s3. None: the one whose credentials are set.", None, plain=True)
+    env_id: str | None = prop("Id of the environment (8 hex characters). None: made once for this stack and user.", None, plain=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

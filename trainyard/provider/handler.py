@@ -70,6 +70,8 @@ class ResourceHandler:
     """(id, old outputs, old inputs, new inputs)"""
     delete: Callable[[Call, str, Properties, Properties], None]
     """(id, outputs, inputs)"""
+    kept: bool = True
+    """Whether ``protect`` and ``retain_on_delete`` may keep it after destroy."""
     check: Callable[[Call, Properties | None, Properties], Properties] = lambda call, olds, news: news
     """(old inputs, new inputs) -> inputs to keep; called after the types were checked"""
     diff: Callable[[Call, Properties, Properties, Properties, ResourceDiff], ResourceDiff] = lambda call, outs, olds, news, plain: plain

@@ -166,6 +166,7 @@ LEASE = ResourceHandler(
     doc="The right of pods to exist: made before them, deleted after them. Its deletion proves that none is left.",
     inputs=LeaseInputs,
     outputs=LeaseOutputs,
+    kept=False,
     check=check,
     diff=diff,
     create=create,

@@ -48,11 +48,17 @@ class Property:
     secret: bool
     replaces: bool
     ignored: bool
+    plain: bool
 
 
-def prop(doc: str, default: object = _REQUIRED, *, secret: bool = False, replaces: bool = False, ignored: bool = False) -> typing.Any:
-    """Declare a field, as dataclasses.field() does. ``replaces``: a change replaces; ``ignored``: a change is no change."""
-    metadata = {"doc": doc, "secret": secret, "replaces": replaces, "ignored": ignored}
+def prop(
+    doc: str, default: object = _REQUIRED, *, secret: bool = False, replaces: bool = False, ignored: bool = False, plain: bool = False
+) -> typing.Any:
+    """Declare a field, as dataclasses.field() does.
+
+    ``replaces``: a change replaces; ``ignored``: a change is no change; ``plain``: never the output of another resource.
+    """
+    metadata = {"doc": doc, "secret": secret, "replaces": replaces, "ignored": ignored, "plain": plain}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     if default is _REQUIRED:
@@ -105,7 +111,9 @@ def _property(field: dataclasses.Field[object], hint: object) -> Property:
         default = field.default_factory()
     elif field.default is dataclasses.MISSING:
         required, default = True, None
-    return Property(field.name, _kind(hint), meta["doc"], required, default, meta["secret"], meta["replaces"], meta["ignored"])
+    return Property(
+        field.name, _kind(hint), meta["doc"], required, default, meta["secret"], meta["replaces"], meta["ignored"], meta["plain"]
+    )
 
 
 def _kind(hint: object) -> type:

@@ -30,7 +30,10 @@ from trainyard.settings.table import DEFAULTS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodInputs:
-    """Inputs of a pod. A field added later must default to None: an absent value is not part of the name's hash."""
+    """Inputs of a pod.
+
+    A field added later must default to None: an absent value is not part of the name's hash.
+    """
 
     cloud: str = prop("Cloud to rent from.", replaces=True)
     lease_id: str = prop("Id of the lease that gives the pod its right to exist.", replaces=True)
@@ -285,6 +288,7 @@ POD = ResourceHandler(
     doc="One rented machine. It needs a lease, and it is replaced with the old one deleted first.",
     inputs=PodInputs,
     outputs=PodOutputs,
+    kept=False,
     check=check,
     diff=diff,
     create=create,

@@ -1,212 +1,251 @@
 """The resources as a Python program declares them: typed arguments in, outputs out.
 
-The shapes are those of the schema (a test compares them). Pods refuse ``protect`` and ``retain_on_delete``,
-their own or inherited ones: either would keep a pod on the bill after destroy.
+Made by ``python -m trainyard.provider.generate`` from the inputs and outputs of the provider's handlers. Do not edit.
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import pulumi
 
-from trainyard import problems
-from trainyard.errors import UserError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    ArgsT = TypeVar("ArgsT", bound=DataclassInstance)
-else:
-    ArgsT = TypeVar("ArgsT")
+from trainyard.provider.typed import TypedResource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseArgs:
-    """What a lease needs; without ``hours`` it is a fence."""
+    """Inputs of a lease."""
 
     cloud: pulumi.Input[str]
+    """Cloud that the pods of this lease live on."""
     hours: pulumi.Input[float] | None = None
+    """Hours until training is stopped. None: a fence, without deadline."""
     rescue_minutes: pulumi.Input[float] | None = None
+    """Minutes between stop and end, for the last checkpoint and the result."""
     budget: pulumi.Input[float] | None = None
+    """Dollars after which training is stopped."""
     fence_id: pulumi.Input[str] | None = None
+    """Id of the environment's lease that this one lies under. None: this is a fence."""
     renew: pulumi.Input[bool] | None = None
+    """Replace the lease (and with it the pod) when it has expired; else an expired lease is an error."""
     store: pulumi.Input[str] | None = None
+    """Kind of the store that holds the bucket."""
     bucket: pulumi.Input[str] | None = None
+    """Bucket that tells other machines when the fence is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodArgs:
-    """What a pod needs; see the provider's schema for each."""
+    """Inputs of a pod."""
 
     cloud: pulumi.Input[str]
+    """Cloud to rent from."""
     lease_id: pulumi.Input[str]
+    """Id of the lease that gives the pod its right to exist."""
     fence_id: pulumi.Input[str]
-    end: pulumi.Input[str]
-    host_key_seed: pulumi.Input[str]
-    public_key: pulumi.Input[str]
+    """Id of the environment's lease."""
     stop: pulumi.Input[str] | None = None
-    heartbeat_minutes: pulumi.Input[float] | None = None
+    """When training is stopped (UTC); from the lease."""
+    end: pulumi.Input[str]
+    """When the pod is gone, whatever it holds (UTC); from the lease."""
+    host_key_seed: pulumi.Input[str]
+    """Seed that the pod's host key is derived from (64 hex characters)."""
+    public_key: pulumi.Input[str]
+    """SSH public key that may log in."""
     budget: pulumi.Input[float] | None = None
+    """Dollars after which training is stopped."""
+    heartbeat_minutes: pulumi.Input[float] | None = None
+    """Idle minutes without a controller after which the pod ends itself; 0 or none: never."""
     gpus: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
+    """GPU names in order of preference; empty: a pod without GPU."""
     gpu_count: pulumi.Input[int] | None = None
+    """Number of GPUs."""
     disk_gb: pulumi.Input[int] | None = None
+    """Disk in GB."""
     max_price: pulumi.Input[float] | None = None
+    """Dollars per hour that no offer may exceed."""
     regions: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
+    """Regions to rent in; empty: any."""
     tier: pulumi.Input[str] | None = None
+    """The cloud's class of machines (SECURE or COMMUNITY)."""
     spot: pulumi.Input[bool] | None = None
+    """Rent interruptible capacity."""
     image: pulumi.Input[str] | None = None
+    """Container image."""
     template: pulumi.Input[str] | None = None
+    """The cloud's template instead of an image."""
     volume: pulumi.Input[str] | None = None
+    """Network volume to mount."""
     ports: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
+    """Ports to open, like 22/tcp."""
     env: pulumi.Input[Mapping[str, pulumi.Input[str]]] | None = None
+    """Environment of the pod. Never an account key or a bucket key."""
     registry: pulumi.Input[str] | None = None
+    """The cloud's registry credential for a private image."""
     min_cuda: pulumi.Input[str] | None = None
+    """Lowest CUDA version that the machine's driver must carry."""
     min_vram_gb: pulumi.Input[float] | None = None
+    """Least memory of each GPU in GB."""
     only_offers: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
+    """Ids of the only offers to try, in this order."""
     avoid_offers: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
+    """Ids of offers never to take."""
     store: pulumi.Input[str] | None = None
+    """Kind of the store whose bucket says whether the environment is closed."""
     bucket: pulumi.Input[str] | None = None
+    """Bucket that says whether the environment is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointArgs:
-    """Which pod, and how long each phase of its boot may take."""
+    """Inputs of an endpoint."""
 
     cloud: pulumi.Input[str]
+    """Cloud of the pod."""
     pod_id: pulumi.Input[str]
+    """The cloud's id of the pod."""
     boot_accepted_minutes: pulumi.Input[float] | None = None
+    """Minutes until the cloud starts the pod."""
     boot_image_minutes: pulumi.Input[float] | None = None
+    """Minutes until the image is there and the container runs; see image_gb."""
     image_gb: pulumi.Input[float] | None = None
+    """Size of the image: without boot_image_minutes, 10 minutes, and a half more for each GB above 16."""
     boot_ssh_minutes: pulumi.Input[float] | None = None
+    """Minutes until its SSH server answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketArgs:
-    """Which bucket; nothing given: the environment's own."""
+    """Inputs of a bucket."""
 
     bucket: str | None = None
+    """Name of the bucket. None: trainyard-<env id>."""
     store: str | None = None
+    """Kind of the store: local, runpod, aws, r2 or s3. None: the one whose credentials are set."""
     env_id: str | None = None
+    """Id of the environment (8 hex characters). None: made once for this stack and user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketLifecycleArgs:
-    """The rules of a bucket."""
+    """Inputs of the rules."""
 
     bucket: pulumi.Input[str]
-    rules: pulumi.Input[Sequence[Mapping[str, object]]] | None = None
+    """Bucket the rules are for."""
     store: pulumi.Input[str] | None = None
+    """Kind of the store."""
+    rules: pulumi.Input[Sequence[Mapping[str, object]]] | None = None
+    """Rules: id, prefix, and at least one of expire_days, noncurrent_days, abort_uploads_days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshKeyArgs:
-    """The user's own key file; nothing given: a key is made."""
+    """Inputs of an SSH key."""
 
     own_key_file: str | None = None
-
-
-class TypedResource(pulumi.CustomResource, Generic[ArgsT]):
-    """A resource of our provider under its class's name; the attributes that a class names are its outputs."""
-
-    kept: ClassVar[bool] = True
-    """Whether ``protect`` and ``retain_on_delete`` may keep it after destroy."""
-
-    def __init__(self, name: str, args: ArgsT, opts: pulumi.ResourceOptions | None = None) -> None:
-        shape = next(each for each in type(self).__mro__ if TypedResource in each.__bases__)  # not a subclass of the user's
-        kind, props = shape.__name__, dict[str, pulumi.Input[object] | None].fromkeys(shape.__annotations__)
-        props.update({field.name: value for field in dataclasses.fields(args) if (value := getattr(args, field.name)) is not None})
-        super().__init__(f"trainyard:index:{kind}", name, props, opts if self.kept else _deletable(kind, name, opts))
+    """The user's own private key file; its .pub lies beside it. None: a key is made."""
 
 
 class Lease(TypedResource[LeaseArgs]):
-    """The right of pods to exist."""
+    """The right of pods to exist: made before them, deleted after them. Its deletion proves that none is left."""
 
     kept = False
 
     lease_id: pulumi.Output[str]
+    """Random id of the lease, carried by its pods."""
     fence_id: pulumi.Output[str]
+    """Id of the fence: of the environment's lease, or this one's own."""
     start: pulumi.Output[str]
+    """When the lease began (UTC)."""
     stop: pulumi.Output[str | None]
+    """When training is stopped (UTC)."""
     end: pulumi.Output[str | None]
+    """When the pod is gone, whatever it holds (UTC)."""
     budget: pulumi.Output[float | None]
+    """Dollars after which training is stopped."""
     closed: pulumi.Output[bool]
+    """A destroy has begun to end what lies under it."""
 
 
 class Pod(TypedResource[PodArgs]):
-    """One rented machine. ``name`` and ``host_key`` are known before it exists."""
+    """One rented machine. It needs a lease, and it is replaced with the old one deleted first."""
 
     kept = False
 
     name: pulumi.Output[str]
+    """Name in the cloud: ty-<fence id>-<lease id>-<logical name>-<hash>."""
     pod_id: pulumi.Output[str]
+    """The cloud's id of the pod."""
     price_per_hour: pulumi.Output[float | None]
+    """Dollars per hour for the whole pod."""
     gpu: pulumi.Output[str | None]
+    """GPU that was rented."""
     gpu_count: pulumi.Output[int]
+    """Number of GPUs."""
     region: pulumi.Output[str | None]
+    """Where it is."""
     offer: pulumi.Output[str | None]
+    """Id of the offer that was taken; None when the pod was adopted."""
     created_at: pulumi.Output[str | None]
+    """When the cloud created it (UTC)."""
     workspace: pulumi.Output[str]
+    """The pod's workspace folder, as processes in it see it."""
     host_key: pulumi.Output[str]
+    """Public host key of the pod's SSH server, known before it exists."""
     volume_path: pulumi.Output[str | None]
+    """Where the network volume is mounted on the pod."""
     api_address: pulumi.Output[str | None]
+    """Where the cloud's API was asked, when not at its own address."""
     simulated: pulumi.Output[bool]
+    """An emulator answered, not the real cloud."""
 
 
 class Endpoint(TypedResource[EndpointArgs]):
-    """Where a pod's SSH server answers."""
+    """Where a pod's SSH server answers. Its creation waits for it; its deletion does nothing."""
 
     host: pulumi.Output[str]
+    """Host name or address."""
     port: pulumi.Output[int]
+    """Port of the SSH server."""
     user: pulumi.Output[str]
+    """Login name."""
     workspace: pulumi.Output[str]
+    """The pod's workspace folder, as processes in it see it."""
 
 
 class Bucket(TypedResource[BucketArgs]):
-    """The bucket that results are kept in; destroy never deletes it."""
+    """The bucket that results are kept in: adopted or created, proven by a canary, never deleted."""
 
     name: pulumi.Output[str]
+    """Name of the bucket."""
     store: pulumi.Output[str]
+    """Kind of the store."""
     endpoint: pulumi.Output[str | None]
+    """Address of the store; None: Amazon's own."""
     region: pulumi.Output[str]
+    """Region of the bucket."""
     adopted: pulumi.Output[bool]
+    """It was there before this stack."""
 
 
 class BucketLifecycle(TypedResource[BucketLifecycleArgs]):
-    """The rules by which objects of the bucket expire."""
+    """The rules by which objects of the bucket expire; rules of others in the same bucket are left alone."""
 
     rules: pulumi.Output[Sequence[Mapping[str, object]]]
+    """The rules as they stand."""
     kept_in: pulumi.Output[str]
+    """'store': the store carries them out; 'object': kept in the bucket; 'none': there is no bucket."""
 
 
 class SshKey(TypedResource[SshKeyArgs]):
-    """The login key of a stack and the seed of its pods' host keys."""
+    """The login key of a stack and the seed of its pods' host keys; kept in state, encrypted."""
 
     public_key: pulumi.Output[str]
+    """Public key line."""
     private_key: pulumi.Output[str | None]
+    """Private key (OpenSSH PEM); None for the user's own key, which is never copied."""
     key_file: pulumi.Output[str]
+    """Path of the private key on the machine that last ran up."""
     host_key_seed: pulumi.Output[str]
-
-
-def _deletable(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions:
-    """Refuse options, own or inherited, under which destroy would leave a pod running.
-
-    The SDK does not tell a child that its parent has retain_on_delete; an own ``False`` keeps it from being inherited.
-    """
-    given = copy.copy(opts) if opts else pulumi.ResourceOptions()
-    inherited = given.parent._protect if given.parent is not None else None
-    for option, value in (("protect", given.protect or inherited), ("retain_on_delete", given.retain_on_delete)):
-        if value:
-            raise wrong_setting(f"{kind} '{name}': {option} is refused (own or inherited): destroy would leave a pod that costs money")
-    given.protect = given.retain_on_delete = False
-    return given
-
-
-def wrong_setting(text: str) -> pulumi.RunError:
-    """Return the error that ends the program; whoever started the engine hears of what kind it is."""
-    problems.note(UserError(text))
-    return pulumi.RunError(text)
+    """Seed that host keys are derived from, with the pod's name."""

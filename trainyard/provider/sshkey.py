@@ -27,7 +27,9 @@ _FILE = "id_ed25519"
 class SshKeyInputs:
     """Inputs of an SSH key."""
 
-    own_key_file: str | None = prop("The user's own private key file; its .pub lies beside it. None: a key is made.", None, replaces=True)
+    own_key_file: str | None = prop(
+        "The user's own private key file; its .pub lies beside it. None: a key is made.", None, replaces=True, plain=True
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
