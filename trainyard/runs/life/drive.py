@@ -10,7 +10,6 @@ What speaks SSH and S3 is imported where it is used: 1 s of imports then passes 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import threading
 import time
 from dataclasses import replace
@@ -315,8 +314,8 @@ def _isolation(context: CommandContext, record: RunRecord) -> str | None:
 
 def _preload() -> None:
     with contextlib.suppress(Exception):  # who needs it says what is wrong with it
-        for name in ("start", "follow", "finish", "home"):
-            importlib.import_module(f"trainyard.runs.{name}")
+        from trainyard.runs.life import finish, follow, start  # noqa: F401
+        from trainyard.runs.records import home  # noqa: F401
 
 
 def _created(record: RunRecord) -> float:

@@ -1,4 +1,4 @@
-"""What a stack has resources_of, as its state tells it."""
+"""The resources of a stack, as its state tells them."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def destroy(context: CommandContext, stack: Stack, runs: Iterable[RunRecord], on
         done = _by_engine(stack, on_event)
         if named.nothing:
             if not unknown and done.error is None:
-                # The lease is in a state before a pod is asked for: an empty one has resources_of none.
+                # The lease is in a state before a pod is asked for: an empty one has made none.
                 _warn_of_others(context, stack, _asked(context, stack))
             elif not unknown:
                 _refuse_beside(stack, _asked(context, stack))
@@ -162,7 +162,7 @@ def _names_file(context: CommandContext, stack: Stack) -> Path:
 
 
 def _exists(stack: Stack) -> bool:
-    """Tell whether there is a state: one that is empty knows of all that was resources_of under it, a lost one says nothing."""
+    """Tell whether there is a state: one that is empty knows of all that was made under it, a lost one says nothing."""
     try:
         return facade.exists(stack)
     except TrainyardError:
