@@ -6,6 +6,7 @@ beside them. Time is the caller's.
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.clock import format_time, parse_time
-from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec, SshAddress
+from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec, SshAddress
 from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity
 
 PLAIN = Capabilities(
@@ -108,6 +109,9 @@ class ModelCloud:
     def costs(self) -> list[CostItem]:
         return []
 
+    def account(self) -> Account | None:
+        return None
+
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.clock(), UTC)
 
@@ -123,7 +127,7 @@ class ModelCloud:
         draft.write_text(json.dumps(faults))
         draft.replace(self.root / "faults.json")
 
-    def alive(self) -> list[str]:
+    def alive(self) -> builtins.list[str]:
         """Return the ids of pods that cost money, whatever listings say."""
         states = [self._read(path.stem) for path in sorted((self.root / "pods").glob("*.json"))]
         return [state["id"] for state in states if state and self._alive(state)]

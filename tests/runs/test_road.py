@@ -1,0 +1,508 @@
+"""The main road in this process: train, follow, commit, tear down, and each way off it."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runs.road import LEASE, STACK, Road, failed
+from trainyard.errors import Busy, EngineError, PodFailed, RefusedError, StillThere, UserError
+from trainyard.runs.life import follow, rent, start
+from trainyard.runs.life.drive import drive
+from trainyard.runs.records.pod import pod_of
+from trainyard.runs.verbs import account, adopt, attach, environments, listing
+from trainyard.runs.verbs.fetch import fetch
+from trainyard.stacks import facade
+from trainyard.stacks.model import Operation, OperationOutcome, Stack
+
+
+@pytest.fixture
+def road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Road:
+    return Road(tmp_path, monkeypatch)
+
+
+def shown(road: Road, *, follow: bool = False, run: str = "ann/a") -> bytes:
+    out = io.BytesIO()
+    assert listing.print_log(road.context, run, follow=follow, out=out) == 0
+    return out.getvalue()
+
+
+# --- the road itself ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_goes_from_train_to_its_result_at_home_and_its_pod_is_gone(road: Road) -> None:
+    summary = road.run(name="a")
+
+    assert summary.success and summary.exit_status == 0, road.said()
+    home = Path(str(summary.local_path))
+    assert (home / "model" / "m.txt").read_text() == "m\n"
+    assert json.loads((home / "run-summary.json").read_text())["run"] == "ann/a"
+    assert road.cloud.alive() == [] and summary.pods[0].ended_at
+    assert ("dev.ann.a.1", "destroy") in road.engine.asked and not facade.exists(road.context.run_stack(*loaded(road, "ann/a")))
+    for text in ("estimate", "at most $2.50", "rented", "its lease ends", "destroy"):
+        assert text in road.said()
+    assert b"hi\n" in shown(road)
+
+
+def loaded(road: Road, run: str) -> Any:
+    folder = road.context.folder(run)
+    return folder.load(), folder
+
+
+def test_a_second_run_finds_its_environment_standing_and_its_name_counted_on(road: Road) -> None:
+    road.run(name="a")
+    summary = road.run(name="a")
+
+    assert summary.attempt == 2 and summary.success
+    assert [asked for asked in road.engine.asked if asked == (STACK, "up")] == [(STACK, "up")], "one up serves both"
+    assert [row.run for row in listing.list_runs(road.context)] == ["ann/a", "ann/a"]
+
+
+def test_a_training_that_fails_is_no_success_and_what_it_left_is_kept(road: Road) -> None:
+    summary = road.run("mkdir -p $OUTPUT_DIR/model; echo half >$OUTPUT_DIR/model/m.txt; echo oops; exit 3", name="a")
+
+    assert not summary.success and summary.exit_status == 1 and summary.exit_code == 3
+    assert "oops" in str(summary.error) and summary.kept and "exited 3" in summary.kept.why, summary.kept
+    assert (Path(str(summary.local_path)) / "model" / "m.txt").read_text() == "half\n" and road.cloud.alive() == []
+    (row,) = listing.list_runs(road.context)
+    assert row.state == "failed" and any("the training exited 3" in line for line in listing.lines([row]))
+
+
+def test_a_pod_that_does_not_answer_before_the_training_is_ended_with_code_5(road: Road) -> None:
+    folder = road.prepare(name="a")
+    road.unreachable = 10**6
+
+    summary = drive(road.context, folder)
+
+    assert summary.exit_status == 5 and "no route to the pod" in str(summary.error) and road.cloud.alive() == []
+
+
+# --- before anything is rented --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "asked", "message"),
+    [
+        ("hours: 0", {}, "hours must be more than 0"),
+        ("gpuu: A", {}, "unknown setting 'gpuu'"),
+        ("", {"hours": 800.0}, "must be at most 744, not 800"),
+        ("", {"name": "Not A Label!"}, "use a-z, 0-9"),
+        ("", {"data": "nowhere.jsonl"}, "nowhere.jsonl"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_exists(road: Road, line: str, asked: dict[str, Any], message: str) -> None:
+    road.settle(line) if line else None
+
+    with pytest.raises(UserError, match=message):
+        road.prepare(**asked)
+    assert road.engine.asked == [] and road.cloud.calls("create") == 0 and not list(road.context.places.runs.glob("*/*/*"))
+
+
+def test_what_would_break_a_limit_is_refused(road: Road) -> None:
+    road.settle("limit_day: 1")
+
+    with pytest.raises(RefusedError, match="limit"):
+        road.prepare()
+    assert road.cloud.calls("create") == 0
+
+
+def test_an_environment_that_would_rent_pods_is_brought_up_by_its_owner(road: Road) -> None:
+    road.settle("pods: 1")
+    road.settle("hours: 1")
+
+    with pytest.raises(RefusedError, match="ask for pods") as caught:
+        road.prepare()
+    assert "invoke up --stack dev" in str(caught.value)
+
+
+def test_an_environment_that_does_not_come_up_ends_it_with_the_engine_s_words(road: Road) -> None:
+    road.engine.trouble = lambda stack, operation: failed(operation, message="the program said no")
+
+    with pytest.raises(EngineError, match="the program said no"):
+        road.prepare()
+
+
+def test_a_run_of_its_name_that_is_at_work_is_not_begun_again(road: Road) -> None:
+    road.prepare(name="a")
+
+    with pytest.raises(RefusedError, match="ann/a is not over"):
+        road.prepare(name="a")
+
+
+# --- renting ----------------------------------------------------------------------------------------------------------------
+
+
+def of_runs(then: Callable[[Operation, int], OperationOutcome | None]) -> Callable[[Stack, Operation], OperationOutcome | None]:
+    """Answer for the stacks of runs only, with the number of the up."""
+    ups: list[int] = []
+
+    def trouble(stack: Stack, operation: Operation) -> OperationOutcome | None:
+        if "." not in stack.name:
+            return None
+        ups.extend([1] if operation == "up" else [])
+        return then(operation, len(ups))
+
+    return trouble
+
+
+def boots(road: Road, times: int, **facts: Any) -> None:
+    """Let the first pods not boot: what is left is a pod without an address."""
+
+    def then(operation: Operation, number: int) -> OperationOutcome | None:
+        if operation != "up" or number > times:
+            return None
+        stack = Stack(f"{STACK}.ann.a.1", road.context.places, road.context.env, road.context.folder("ann/a").config)
+        [_, lease, pod, _] = road.engine._pod()
+        pod["outputs"] = {**pod["outputs"], "offer": f"A-{number}"}
+        road.engine.write(stack, [lease, pod])
+        return failed("up", "boot-failed", f"pod {number} did not boot", pod=pod["id"], **facts)
+
+    road.engine.trouble = of_runs(then)
+
+
+def test_a_pod_that_does_not_boot_is_replaced_by_the_next_offer_which_is_said(road: Road) -> None:
+    folder = road.prepare(name="a")
+    boots(road, 1, hosts_fault=True)
+
+    assert drive(road.context, folder).success
+    assert "the next offer is tried; A-1 is avoided" in road.said()
+    assert "avoid_offers" in folder.config.read_text()
+    assert road.run(name="b").success
+
+
+def test_after_three_pods_that_did_not_boot_the_run_gives_up_and_leaves_none(road: Road) -> None:
+    folder = road.prepare(name="a")
+    boots(road, rent.BOOT_TRIES)
+
+    summary = drive(road.context, folder)
+
+    assert summary.exit_status == 5 and "before that, with A-1: pod 1 did not boot" in str(summary.error)
+    assert road.cloud.alive() == []
+
+
+def test_a_lease_that_is_over_before_the_pod_boots_is_the_last_try(road: Road) -> None:
+    folder = road.prepare(name="a")
+    boots(road, 9, lease_over=True)
+
+    assert drive(road.context, folder).exit_status == 5
+    assert [operation for _, operation in road.engine.asked].count("up") == 2, "the environment's and one of the run"
+
+
+def test_out_of_offers_after_a_failed_boot_is_a_failed_boot(road: Road) -> None:
+    folder = road.prepare(name="a")
+    boots(road, 1)
+    first = road.engine.trouble
+
+    def then(stack: Stack, operation: Operation) -> OperationOutcome | None:
+        before = first(stack, operation)
+        return before or (failed("up", "no-capacity", "nothing is left") if operation == "up" else None)
+
+    road.engine.trouble = then
+
+    summary = drive(road.context, folder)
+    assert summary.exit_status == 5 and "nothing is left" in str(summary.error)
+
+
+def test_a_pod_that_is_there_after_an_unclear_answer_is_gone_on_with(road: Road) -> None:
+    folder = road.prepare(name="a")
+
+    def then(operation: Operation, number: int) -> OperationOutcome | None:
+        if operation != "up" or number > 1:
+            return None
+        stack = Stack(f"{STACK}.ann.a.1", road.context.places, road.context.env, folder.config)
+        [_, lease, pod, _] = road.engine._pod()
+        road.engine.write(stack, [lease, {**pod, "initErrors": ["502"]}])
+        return failed("up", "cloud-unknown", "502 Bad Gateway")
+
+    road.engine.trouble = of_runs(then)
+
+    assert drive(road.context, folder).success and "the pod is there: going on with it" in road.said()
+    assert road.cloud.calls("create") == 1
+
+
+def test_an_up_that_fails_for_another_reason_is_not_tried_again(road: Road) -> None:
+    folder = road.prepare(name="a")
+    road.engine.trouble = of_runs(lambda operation, number: failed("up", "cloud", "401 Unauthorized") if operation == "up" else None)
+
+    summary = drive(road.context, folder)
+
+    assert summary.exit_status == 4 and "401 Unauthorized" in str(summary.error)
+
+
+# --- the start ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pod_whose_watchdog_is_not_armed_gets_no_training_and_is_ended(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = road.prepare(name="a").playbooks / "tasks" / "preflight.yml"
+    book.write_text(book.read_text().replace("timeout: 20", "timeout: 1"))
+    shutil.rmtree(road.workspace / ".trainyard")
+
+    summary = drive(road.context, road.context.folder("ann/a"))
+
+    assert summary.exit_status == 10 and "not armed" in str(summary.error) and road.cloud.alive() == []
+
+
+def test_a_pod_that_only_others_can_end_is_told_with_the_end_of_its_lease(road: Road) -> None:
+    road.armed(key_sees_pod=False, proof="HTTP 401")
+
+    summary = road.run(name="a")
+
+    assert summary.success and summary.ends_itself is False
+    assert "only from outside can pod p0 be ended" in road.said() and "HTTP 401" in road.said()
+
+
+def test_a_start_whose_answer_was_lost_is_asked_for_and_gone_on_with(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, real = road.prepare(name="a"), start.start
+
+    def lost(*words: Any) -> None:
+        real(*words)
+        raise start.Unclear("the link went while the job was started")
+
+    monkeypatch.setattr(start, "start", lost)
+
+    assert drive(road.context, folder).success and "has begun all the same" in road.said()
+
+
+# --- while it trains ----------------------------------------------------------------------------------------------------------
+
+FOR_EVER = "echo going; trap 'mkdir -p $OUTPUT_DIR/model; echo saved >$OUTPUT_DIR/model/m.txt; exit 143' TERM; while :; do sleep 0.05; done"
+
+
+def test_a_run_that_is_cancelled_saves_what_it_has_and_ends(road: Road) -> None:
+    summary, came = road.while_training(lambda: attach.cancel(road.context, "ann/a"), FOR_EVER)
+
+    assert came == [None], "another controller drives it"
+    assert summary.cancelled and not summary.success and road.cloud.alive() == []
+    assert (Path(str(summary.local_path)) / "model" / "m.txt").read_text() == "saved\n"
+    with pytest.raises(UserError, match="has ended already"):
+        attach.cancel(road.context, "ann/a")
+
+
+def test_cancel_now_saves_nothing(road: Road) -> None:
+    summary, came = road.while_training(lambda: attach.cancel(road.context, "ann/a", now=True), FOR_EVER)
+
+    assert came == [None] and summary.cancelled and summary.local_path is None and road.cloud.alive() == []
+
+
+def test_a_second_controller_is_busy_and_watches(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attach, "_POLL", 0.05)
+
+    def act() -> Any:
+        with pytest.raises(Busy):
+            drive(road.context, road.context.folder("ann/a"))
+        assert b"going" in shown(road) and attach.recover(road.context) == [] and "left alone" in road.said()
+        threading.Timer(0.3, lambda: attach.cancel(road.context, "ann/a")).start()
+        return attach.attach(road.context, "ann/a")
+
+    summary, (watched,) = road.while_training(act, FOR_EVER)
+
+    assert "watching" in road.said() and watched.cancelled and watched.run == summary.run
+
+
+def test_a_budget_that_is_used_up_stops_and_saves(road: Road) -> None:
+    folder = road.prepare(FOR_EVER, name="a", budget=1e-7)
+
+    summary = drive(road.context, folder)
+
+    assert summary.stopped and summary.exit_status == 1 and "budget" in road.said()
+    assert (Path(str(summary.local_path)) / "model" / "m.txt").read_text() == "saved\n" and road.cloud.alive() == []
+
+
+def test_a_lease_s_stop_saves_too(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_WATCHDOG_FIRST", 0.0)
+    road.engine.end = timedelta(minutes=30, seconds=1)  # its stop is 30 minutes before
+
+    summary = road.run(FOR_EVER, name="a")
+
+    assert summary.stopped and "lease's stop has come" in road.said() and road.cloud.alive() == []
+
+
+def test_a_pod_that_the_cloud_has_ended_ends_the_run_with_the_cloud_s_word(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_ASK_CLOUD_EVERY", 0.0)
+    monkeypatch.setattr(follow, "_ASK_CLOUD_FIRST", 0.0)
+
+    def act() -> None:
+        road.cloud.terminate("p0")
+        road.unreachable = 10**6
+        road.lose_pod()
+
+    summary, _ = road.while_training(act, FOR_EVER)
+
+    assert summary.exit_status == 4 and "the cloud has ended pod p0" in str(summary.error) and road.cloud.alive() == []
+
+
+def test_a_training_that_was_killed_has_no_verdict_and_what_it_left_is_kept(road: Road) -> None:
+    summary, _ = road.while_training(road.lose_pod, "mkdir -p $OUTPUT_DIR/model; echo x >$OUTPUT_DIR/model/m; echo going; sleep 60")
+
+    assert not summary.success and "has no verdict" in str(summary.error) and road.cloud.alive() == []
+    assert (Path(str(summary.local_path)) / "model" / "m").read_text() == "x\n"
+
+
+# --- a controller that died ---------------------------------------------------------------------------------------------------
+
+
+def test_recover_finishes_what_a_killed_controller_left_at_each_phase(road: Road) -> None:
+    folder = road.prepare(name="a")
+    record = folder.load()
+    rent.rent(road.context, record, folder)
+    assert record.reached("up") and road.cloud.alive() == ["p0"]
+
+    (summary,) = attach.recover(road.context)
+
+    assert summary.success and road.cloud.alive() == [] and "recover    ann/a (was: up)" in road.said()
+    assert attach.recover(road.context) == []
+
+
+def test_recover_goes_on_past_a_run_whose_record_is_damaged_and_exits_for_it(road: Road) -> None:
+    road.prepare(name="a")
+    broken = road.prepare(name="b")
+    (broken.path / "run.json").write_text("{")
+
+    with pytest.raises(StillThere):
+        attach.recover(road.context)
+    assert loaded(road, "ann/a")[0].reached("ended")
+    rows = {row.run: row.state for row in listing.list_runs(road.context)}
+    assert rows == {"ann/a": "succeeded", "ann/b": "unreadable record"}
+
+
+def test_another_machine_takes_a_run_over_by_its_pod(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = road.prepare(FOR_EVER, name="a")
+    record = folder.load()
+    rent.rent(road.context, record, folder)
+    start.start(road.context, record, folder, pod_of(road.context, record))
+    key = road.engine.keys
+    shutil.rmtree(folder.path)
+    monkeypatch.setattr(adopt, "connect", road._connect)
+    with pytest.raises(UserError, match="knows no pod of ours 'p9'"):
+        adopt.adopt(road.context, STACK, "p9", key)
+    with pytest.raises(UserError, match="no SSH address"):
+        adopt.adopt(road.context, STACK, "p0", key)
+    road.cloud.change("p0", host=["127.0.0.1", 22, "root"])
+    with pytest.raises(UserError, match="no such SSH key"):
+        adopt.adopt(road.context, STACK, "p0", key.parent / "other")
+    info = road.cloud.get
+    monkeypatch.setattr(road.cloud, "get", info)
+    listed = road.cloud._info
+    monkeypatch.setattr(road.cloud, "_info", lambda state: __import__("dataclasses").replace(listed(state), workspace=str(road.workspace)))
+
+    taken = adopt.adopt(road.context, STACK, "p0", key)
+
+    assert taken.load().phase == "started" and taken.load().token == record.token
+    with pytest.raises(UserError, match="is known here already"):
+        adopt.adopt(road.context, STACK, "p0", key)
+    attach.cancel(road.context, "ann/a", now=True)
+    assert road.cloud.alive() == []
+
+
+def test_a_pod_on_which_no_training_was_started_is_not_adopted(road: Road, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = road.prepare(name="a")
+    record = folder.load()
+    rent.rent(road.context, record, folder)
+    road.cloud.change("p0", host=["127.0.0.1", 22, "root"])
+    monkeypatch.setattr(adopt, "connect", road._connect)
+
+    with pytest.raises(PodFailed, match="no training was started on pod p0"):
+        adopt.adopt(road.context, STACK, "p0", road.engine.keys)
+
+
+# --- the environment ----------------------------------------------------------------------------------------------------------
+
+
+def test_up_preview_and_refresh_say_what_was_done(road: Road, capsys: pytest.CaptureFixture[str]) -> None:
+    for operation in ("up", "preview", "refresh"):
+        assert environments.operate(road.context, STACK, operation, yes=True, as_json=operation == "preview") == 0
+    assert "refresh of stack 'dev': no change" in road.said()
+    assert '"event": "summary"' in capsys.readouterr().out
+    shown = environments.shown_outputs(road.context, STACK, show_secrets=False)
+    assert shown["host_key_seed"] == "[secret]" and shown["bucket"] == "none"
+    assert environments.shown_outputs(road.context, STACK, show_secrets=True)["host_key_seed"] == "seed"
+
+
+def test_an_environment_without_an_up_has_no_outputs_and_the_command_is_named(road: Road) -> None:
+    with pytest.raises(UserError, match="has no outputs yet") as caught:
+        environments.shown_outputs(road.context, STACK, show_secrets=False)
+    assert "invoke up --stack dev" in str(caught.value)
+
+
+def test_an_up_that_fails_and_leaves_a_pod_that_cannot_be_used_is_code_6(road: Road) -> None:
+    [_, lease, pod, _] = road.engine._pod()
+
+    def trouble(stack: Stack, operation: Operation) -> OperationOutcome | None:
+        road.engine.write(stack, [lease, pod])
+        return failed(operation, "boot-failed", "it did not boot")
+
+    road.engine.trouble = trouble
+    with pytest.raises(StillThere, match="still there: pod p0") as caught:
+        environments.operate(road.context, STACK, "up", yes=True, as_json=False)
+    assert "$1.00/h" in str(caught.value) and "invoke destroy --stack dev" in str(caught.value)
+
+    road.cloud.set_faults(get=["error"])
+    with pytest.raises(StillThere, match="whether it runs is not known"):
+        environments.operate(road.context, STACK, "up", yes=True, as_json=False)
+    road.cloud.terminate("p0")
+    with pytest.raises(Exception, match="it did not boot") as told:
+        environments.operate(road.context, STACK, "up", yes=True, as_json=False)
+    assert not isinstance(told.value, StillThere)
+
+
+def test_destroy_ends_live_runs_only_when_agreed(road: Road) -> None:
+    folder = road.prepare(name="a")
+    rent.rent(road.context, folder.load(), folder)
+
+    with pytest.raises(RefusedError, match="has live runs"):
+        environments.operate(road.context, STACK, "destroy", yes=False, as_json=False)
+    assert road.cloud.alive() == ["p0"]
+
+    assert environments.operate(road.context, STACK, "destroy", yes=True, as_json=False) == 0
+    assert road.cloud.alive() == [] and "live run   ann/a (up), $1.00/h" in road.said()
+
+
+def test_end_proves_a_pod_gone_and_audit_tells_what_costs(road: Road, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = road.prepare(name="a")
+    rent.rent(road.context, folder.load(), folder)
+
+    assert account.audit(road.context, STACK, as_json=False) == 0
+    assert account.end_pod(road.context, STACK, "p0") == 0
+
+    assert road.cloud.alive() == [] and "p0" in road.said()
+
+
+# --- results and logs ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_without_a_bucket_says_where_its_result_lies(road: Road, tmp_path: Path) -> None:
+    road.run(name="a")
+
+    with pytest.raises(UserError, match="has no bucket: its result lies in"):
+        fetch(road.context, None, "a", tmp_path / "to", partial=False)
+    with pytest.raises(UserError, match="stack 'dev' has no bucket"):
+        fetch(road.context, STACK, "a", tmp_path / "to", partial=False)
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_log_is_asked_of_the_pod_when_nobody_drives_the_run(road: Road) -> None:
+    folder = road.prepare("echo hi; mkdir -p $OUTPUT_DIR/model; echo m >$OUTPUT_DIR/model/m", name="a")
+    record = folder.load()
+    rent.rent(road.context, record, folder)
+    start.start(road.context, record, folder, pod_of(road.context, record))
+    record.phase = "started"
+    folder.save(record)
+
+    assert b"hi\n" in shown(road, follow=True) and b"hi\n" in shown(road)
+    assert not folder.log.is_file(), "what is shown is not kept: the next controller fetches it"
+    assert drive(road.context, folder).success
+
+
+def test_the_lease_of_a_run_is_on_its_pod(road: Road) -> None:
+    folder = road.prepare(name="a")
+    rent.rent(road.context, folder.load(), folder)
+
+    assert road.cloud.state("p0")["lease_id"] == LEASE and folder.load().pod.lease_id == LEASE
