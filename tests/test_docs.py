@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import json
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,8 @@ import pytest
 from tests import shown
 from trainyard import errors
 from trainyard.cli import commandline
+from trainyard.playbook import loader
+from trainyard.settings import reader
 from trainyard.setup import console
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,6 +121,34 @@ def test_every_block_of_code_says_what_it_is() -> None:
     kinds = {(page.name, kind) for page in shown.pages() for kind, _ in FENCE.findall(page.read_text(encoding="utf-8"))}
 
     assert sorted(one for one in kinds if one[1] not in known) == []
+
+
+def test_every_block_of_yaml_json_or_python_is_read_by_what_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "config.ini.j2").touch()
+    blocks = [(page, kind, body) for page in shown.pages() for kind, body in FENCE.findall(page.read_text(encoding="utf-8"))]
+    read = Counter(wrote for page, kind, body in blocks if (wrote := _read(kind, body, tmp_path)))
+
+    assert read.keys() == {"settings", "playbook", "json", "python"}
+
+
+def _read(kind: str, body: str, folder: Path) -> str | None:
+    """Read a block as its reader does, which raises for what is wrong; return what it was."""
+    if kind == "json":
+        json.loads(body)
+    elif kind == "python":
+        names = [node for node in ast.walk(ast.parse(body)) if isinstance(node, ast.ImportFrom)]
+        assert all(hasattr(importlib.import_module(str(node.module)), alias.name) for node in names for alias in node.names)
+    elif kind == "yaml" and body.startswith("config:"):
+        (folder / "Pulumi.runpod.yaml").write_text(body, encoding="utf-8")
+        reader.load(folder, "runpod")
+        return "settings"
+    elif kind == "yaml" and body.startswith("- name:"):
+        (folder / "play.yml").write_text(body, encoding="utf-8")
+        loader.load(folder / "play.yml")
+        return "playbook"
+    else:
+        return None  # a whole Pulumi program: tests/provider/test_page.py
+    return kind
 
 
 def test_tests_that_a_page_names_exist() -> None:
