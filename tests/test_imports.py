@@ -47,6 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "nearest",
         "sizes",
         "processes",
+        "retries",
         "faults",
         "templating",
         "yamlfile",

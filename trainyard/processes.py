@@ -12,6 +12,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from trainyard.retries import PROCESS
+
 
 def boot_id() -> str:
     """Return what changes with every start of this machine; an empty text where the system does not tell."""
@@ -59,12 +61,11 @@ def end_process(pid: int, mark: str, grace: float) -> None:
 def wait_until_gone(pid: int, mark: str, seconds: float) -> bool:
     """Wait until the process is gone; False when it still lives after ``seconds``."""
     until = time.monotonic() + seconds
-    pause = 0.002
+    pauses = PROCESS.pauses()
     while start_mark(pid) == mark:
         if time.monotonic() >= until:
             return False
-        time.sleep(pause)
-        pause = min(pause * 2, 0.1)
+        time.sleep(next(pauses))
     return True
 
 

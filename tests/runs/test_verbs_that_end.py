@@ -272,7 +272,7 @@ def test_destroy_of_a_damaged_state_is_no_proof_of_anything(site: Site) -> None:
 def test_destroy_that_cannot_ask_the_cloud_never_says_destroyed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StillThere, match="RUNPOD_API_KEY is not set"):
         destroy(site, site.without_key())
-    monkeypatch.setattr(http, "URGENT", http.Retry(attempts=2, limit=1, first=0.01))
+    monkeypatch.setattr(http, "URGENT", http.Retry(attempts=2, limit=1))
     gone = {**site.yard.env, "RUNPOD_API_URL": "http://127.0.0.1:1/v2", "RUNPOD_GRAPHQL_URL": "http://127.0.0.1:1/graphql"}
     with pytest.raises(StillThere, match="does not tell which pods there are"):
         destroy(site, replace(site.context, env=gone))

@@ -17,6 +17,7 @@ from tests.storage.test_commit import EXCLUDES, HASTE, OUTPUTS, WHERE
 from trainyard.config import Places
 from trainyard.errors import DiskFull, StoreError, UserError
 from trainyard.pod import uploader
+from trainyard.retries import Backoff
 from trainyard.storage import bucket
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import commit
@@ -59,7 +60,7 @@ def by_proxy(kept: Kept, proxy: LyingProxy) -> StoreSettings:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainyard.storage.download.BACKOFF", 0.001)
+    monkeypatch.setattr("trainyard.storage.download.PAUSES", Backoff(0.001, 0.001))
 
 
 @pytest.mark.parametrize(

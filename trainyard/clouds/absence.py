@@ -20,13 +20,13 @@ from typing import TypeVar
 from trainyard.clock import format_time
 from trainyard.clouds.protocol import Capabilities, Cloud, PodInfo
 from trainyard.errors import CloudError, CloudRefused, StillThere
+from trainyard.retries import EFFECT
 
 T = TypeVar("T")
 LEAVE = 300.0
 """Seconds that a pod may take to go before it is told as still there."""
 UNREADABLE = 10.0
 """Seconds in which looks (each of them stubborn already) tell nothing before the answer is: unknown."""
-_LONGEST_PAUSE = 3.0
 _READINGS = 3
 
 
@@ -157,7 +157,7 @@ def prove(
     ``allowed`` may raise to forbid one more request that ends something.
     """
     search = _Search(cloud, belongs, trusted_from, time, allowed, {pod.id: _Track(pod.price_per_hour, pod.end) for pod in known})
-    apart, until, pause = listing_pause(cloud.capabilities), time() + patience, 0.05
+    apart, until, pauses = listing_pause(cloud.capabilities), time() + patience, EFFECT.pauses()
     search.look()  # before anything is asked to end: who was alive, and at what price
     while True:
         search.ask_to_end()
@@ -166,8 +166,7 @@ def prove(
         if search.proved() or search.hopeless() or (now >= max(until, trusted_from + apart) and not search.clear):
             return search.proof()
         if not search.clear:
-            sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            sleep(next(pauses))
         elif now < trusted_from:
             until = max(until, trusted_from + patience)
             sleep(min(2.0, trusted_from - now))

@@ -26,6 +26,7 @@ import httpx
 
 from trainyard import network
 from trainyard.errors import CloudRefused, CloudUnknown, UserError
+from trainyard.retries import Backoff
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 """Failures before the first byte of a request left for the cloud."""
@@ -52,15 +53,9 @@ class Retry:
 
     attempts: int
     limit: float
-    first: float = 0.5
-    most: float = 20.0
-
-    def pause(self, attempt: int, chance: float) -> float:
-        """Return the pause after the given attempt (from 1): half fixed, half by chance."""
-        whole = min(self.most, self.first * 2.0 ** (attempt - 1))
-        return whole / 2 + whole / 2 * chance
 
 
+PAUSES = Backoff(0.5, 20.0, chance=0.5)
 READ = Retry(attempts=6, limit=90)
 URGENT = Retry(attempts=8, limit=90)
 
@@ -178,7 +173,7 @@ class Api:
                     response = _whole(client, _Wires(), left, "POST", self.base + path, json=body, timeout=self._create_timeout(left))
             except NEVER_SENT as error:
                 self.breaker.note(False, self.pace.now())
-                wait = URGENT.pause(attempt, self.pace.chance())
+                wait = PAUSES.pause(attempt, self.pace.chance)
                 if attempt >= 3 or self.pace.now() - start + wait > limit / 3:
                     raise CloudRefused(f"{self.cloud} cannot be reached ({_say(error)}); nothing was created") from None
             except httpx.HTTPError as error:
@@ -226,13 +221,13 @@ class Api:
                 response = _whole(self._shared(), self._wires, whole, method, self.base + path, **given)
             except httpx.HTTPError as error:
                 self.breaker.note(False, self.pace.now())
-                what, wait = _say(error), retry.pause(attempt, self.pace.chance())
+                what, wait = _say(error), PAUSES.pause(attempt, self.pace.chance)
             else:
                 self._note(response)
                 if response.status_code != 429 and response.status_code < 500:
                     return response
                 what = f"HTTP {response.status_code}"
-                wait = max(retry_after(response), retry.pause(attempt, self.pace.chance()))
+                wait = max(retry_after(response), PAUSES.pause(attempt, self.pace.chance))
             if attempt == retry.attempts or self.pace.now() - start + wait > retry.limit:
                 break
             self.pace.sleep(wait)

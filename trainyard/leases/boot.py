@@ -15,6 +15,7 @@ from trainyard.clouds.protocol import Cloud, PodInfo, SshAddress
 from trainyard.errors import BootFailed, CloudError
 from trainyard.leases.world import OperationWorld
 from trainyard.remote import hostkey
+from trainyard.retries import Backoff
 
 Phase = Literal["accepted", "image", "ssh"]
 Door = Literal["no address", "silent", "stranger", "open"]
@@ -59,7 +60,7 @@ def wait(world: OperationWorld, cloud: Cloud, pod_id: str, limits: BootLimits) -
     begun = world.time()
     denied_from = begun + cloud.capabilities.settle + _MARGIN
     boot = _BootWait("accepted", begun + 60 * minutes["accepted"], _UNSEEN, denied_from=denied_from)
-    pause, look = 0.02, world.time() + LOOK_EVERY
+    pauses, look = Backoff(0.02, 3.0, 1.5).pauses(), world.time() + LOOK_EVERY
     while True:
         # An operation whose command was killed must not hold its stack's lock for a whole boot.
         world.asked_for("the pod had an address")
@@ -83,8 +84,7 @@ def wait(world: OperationWorld, cloud: Cloud, pod_id: str, limits: BootLimits) -
             # Not the host's fault: what the logs tell of the image, a cloud that we do not reach, a server that is there.
             blamed = problem is None and info is not None and boot.door == "no address"
             raise boot_failure(pod_id, boot.phase, problem or boot.last, after=minutes[boot.phase], hosts_fault=blamed)
-        world.sleep(pause)
-        pause = min(1.5 * pause, 3.0)
+        world.sleep(next(pauses))
 
 
 def boot_failure(

@@ -8,19 +8,21 @@ from trainyard.clouds.protocol import Cloud
 from trainyard.errors import StillThere, TrainyardError
 from trainyard.leases import fence, intents, sweep
 from trainyard.leases.world import OperationWorld
+from trainyard.retries import EFFECT
 
 _ASK_AGAIN = 15.0
 
 
 def end_pod(world: OperationWorld, cloud: Cloud, pod_id: str) -> None:
     """End a pod and wait until the cloud says that it is gone or going; raises StillThere when it does not go."""
-    until, pause, ask_at = world.time() + LEAVE, 0.05, world.time()
+    until, pauses, ask_at, asked = world.time() + LEAVE, EFFECT.pauses(), world.time(), 0
     while True:
         if world.time() >= ask_at:
             world.allowed(f"ending {pod_id}")
             cloud.terminate(pod_id)
             ask_at = world.time() + _ASK_AGAIN
-            if pause > 0.05:
+            asked += 1
+            if asked > 1:
                 world.info(f"pod {pod_id} is still there, though {cloud.name} was asked to end it: asked again")
         info = cloud.get(pod_id)
         if info is None or info.status == "terminating":
@@ -28,8 +30,7 @@ def end_pod(world: OperationWorld, cloud: Cloud, pod_id: str) -> None:
         if world.time() >= until:
             price = f", ${info.price_per_hour:.2f} per hour" if info.price_per_hour is not None else ""
             raise StillThere(f"pod {pod_id} is still there ({info.raw_status}{price})", hint="Run destroy again.")
-        world.sleep(pause)
-        pause = min(2 * pause, 3.0)
+        world.sleep(next(pauses))
 
 
 def end_lease(world: OperationWorld, cloud_name: str, id: str, *, is_fence: bool, store: str | None, bucket: str | None) -> None:

@@ -18,6 +18,7 @@ from trainyard.leases import fence, intents
 from trainyard.leases.intents import Intent, accepted
 from trainyard.leases.world import Interrupted, OperationWorld
 from trainyard.remote.keys import HostKey
+from trainyard.retries import EFFECT
 
 _FAR = datetime.max.replace(tzinfo=UTC)
 _DEAD = ("exited", "error")
@@ -288,13 +289,12 @@ def _after_unclear(world: OperationWorld, cloud: Cloud, spec: PodSpec) -> PodInf
 
 
 def _wait_until_left(world: OperationWorld, cloud: Cloud, ours: PodName, ids: Sequence[str]) -> None:
-    until, pause = world.time() + LEAVE, 0.1
+    until, pauses = world.time() + LEAVE, EFFECT.pauses()
     while left := _same_logical(listed(cloud, ids), ours):
         if world.time() >= until:
             names = ", ".join(f"{pod.id} ({pod.raw_status})" for pod in left)
             raise StillThere(f"pods of this lease do not go away: {names}", hint="Nothing was rented. Run destroy, then try again.")
-        world.sleep(pause)
-        pause = min(2 * pause, 3.0)
+        world.sleep(next(pauses))
 
 
 def _same_logical(pods: list[PodInfo], ours: PodName) -> list[PodInfo]:

@@ -18,7 +18,7 @@ from trainyard.errors import HostKeyChanged, Unreachable
 from trainyard.remote import jobs
 from trainyard.remote.jobs import JobStatus
 from trainyard.remote.protocol import OnBytes, Transport, with_values
-from trainyard.remote.reconnect import pause
+from trainyard.retries import LINK
 from trainyard.shellscript import load
 
 _QUEUE = 256
@@ -184,7 +184,7 @@ class _Reader:
         if self._patience is not None and now - self._lost_since > self._patience:
             raise error
         self._put(_Link(error.message))
-        self._stopped.wait(pause(self._losses))
+        self._stopped.wait(LINK.pause(self._losses + 1))
         self._losses += 1
 
     def _put(self, event: _Piece | _Link | _End) -> None:

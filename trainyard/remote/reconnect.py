@@ -5,15 +5,12 @@ It never repeats a command that was sent: only its caller knows whether that is 
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable
 from typing import Self
 
 from trainyard.errors import Unreachable
 from trainyard.remote.protocol import CommandResult, NoAnswer, NotSent, OnBytes, Stdin, Transport
-
-LONGEST_PAUSE = 15.0
 
 
 class Reconnecting:
@@ -67,8 +64,3 @@ class Reconnecting:
             if self._current is transport:
                 self._current = None
         transport.close()
-
-
-def pause(attempt: int) -> float:
-    """Return how long to wait before the next try: growing, with jitter, at most LONGEST_PAUSE seconds."""
-    return float(min(LONGEST_PAUSE, 0.25 * 2 ** min(attempt, 8)) * random.uniform(0.7, 1.0))

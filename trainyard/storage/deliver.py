@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from trainyard.errors import PodCannotUpload, StoreError
+from trainyard.retries import STORE
 from trainyard.storage import objects, podside
 from trainyard.storage.answers import is_passing, spoken
 from trainyard.storage.bucket import listing
@@ -93,7 +94,7 @@ def deliver(
     reasons = Reasons()
     for round_ in range(patience.rounds):
         if round_:
-            patience.pause(min(30.0, 2.0**round_))
+            patience.pause(STORE.pause(round_))
         proofs = _proofs(settings, targets, listed=round_ == 0 and len(targets) > MANY)
         wanted = [t for t in targets if proofs[t.key] != "there" or t.key in suspect]
         if wanted:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, Executor, Future, ThreadPoolExecutor, wait
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from trainyard.errors import StoreError, UserError
 from trainyard.files import sha256_of
+from trainyard.retries import Backoff
 from trainyard.storage.answers import spoken
 from trainyard.storage.client import THREADS, StoreSettings, s3, sync_command
 from trainyard.storage.deliver import OnProgress, Progress, silent
@@ -28,7 +30,7 @@ from trainyard.storage.staging import Staging, staging, trouble
 __all__ = ["Downloaded", "download", "fetch_files", "list_results"]
 
 TRIES = 5
-BACKOFF = 0.2
+PAUSES = Backoff(0.2, 3.2)
 BLOCK = 1 << 20
 SMALL = 256 * 1024
 _DEFINITE = (400, 401, 403, 404, 412, 416)
@@ -257,7 +259,7 @@ def _fetch_part(file: _File, number: int, handle: int) -> None:
             raise StoreError(f"{settings.url}/{key}: the store answered {refusal.code}{gone}")
         counted.undo()
         if attempt + 1 < TRIES:
-            threading.Event().wait(BACKOFF * 2**attempt)
+            time.sleep(PAUSES.pause(attempt + 1))
     raise StoreError(f"{settings.url}/{key}: part {number} could not be fetched: {problem}")
 
 

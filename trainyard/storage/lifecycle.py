@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from trainyard.errors import StoreError
+from trainyard.retries import Backoff
 from trainyard.storage.answers import spoken
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.rules import OURS, Rule, expiring, from_wire, normal, to_wire
@@ -131,7 +132,7 @@ def _write(settings: StoreSettings, target: Sequence[Mapping[str, Any]]) -> None
 
 
 def _await(settings: StoreSettings, target: Sequence[Mapping[str, Any]], pause: Callable[[float], None]) -> None:
-    waited, step = 0.0, 0.5
+    waited, pauses = 0.0, Backoff(0.5, 15.0).pauses()
     while True:
         found = normal(_ask(settings) or [])
         wanted = normal(target)
@@ -140,8 +141,9 @@ def _await(settings: StoreSettings, target: Sequence[Mapping[str, Any]], pause: 
         if waited >= _PATIENCE:
             wrong = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
             raise StoreError(f"lifecycle of {settings.url}: the store does not keep what was sent; it differs in: {', '.join(wrong)}")
+        step = next(pauses)
         pause(step)
-        waited, step = waited + step, min(step * 2, 15.0)
+        waited += step
 
 
 def _read_object(settings: StoreSettings) -> tuple[Rule, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from trainyard.errors import PodCannotUpload, StoreError
 from trainyard.remote.protocol import quote
+from trainyard.retries import STORE
 from trainyard.storage import objects, podside
 from trainyard.storage.bucket import forget
 from trainyard.storage.client import StoreSettings
@@ -42,7 +43,7 @@ def deliver(
     wanted = list(targets)
     for round_ in range(patience.rounds):
         if round_:
-            patience.pause(min(30.0, 2.0**round_))
+            patience.pause(STORE.pause(round_))
         done = total - sum(target.entry.size for target in wanted)
         reasons = _copy(pod, wanted, volume, lambda sent, done=done: on_progress(_progress(done + sent, total)))  # type: ignore[misc]
         on_progress(Progress("verify", total, total, "reading samples back"))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from trainyard import processes
 from trainyard.errors import StoreError
+from trainyard.retries import PROCESS
 from trainyard.secret import Secret
 
 REGION = "us-east-1"
@@ -114,12 +115,11 @@ def _has_xattrs(path: Path) -> bool:
 def wait_ready(port: int, running: tuple[int, str], seconds: float) -> bool:
     """Wait until the server answers; False when it died or the time is over."""
     until = time.monotonic() + seconds
-    pause = 0.003
+    pauses = PROCESS.pauses()
     while time.monotonic() < until and processes.start_mark(running[0]) == running[1]:
         if answers(port):
             return True
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.1)
+        time.sleep(next(pauses))
     return False
 
 

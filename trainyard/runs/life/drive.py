@@ -18,6 +18,7 @@ from typing import Any, Literal
 from trainyard.clock import parse_time
 from trainyard.errors import CloudError, Detached, DiskFull, EngineError, StillThere, TrainyardError, UserError
 from trainyard.faults import readable
+from trainyard.retries import LINK
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import teardown, trouble
 from trainyard.runs.life.rent import rent
@@ -145,16 +146,15 @@ def _has_begun(context: CommandContext, record: RunRecord, error: BaseException)
 
     Raises the error itself where the start was sent and the pod does not tell.
     """
-    from trainyard.remote import reconnect
     from trainyard.runs.life.start import Unclear
 
-    for attempt in range(_ASKED):
+    for attempt in range(1, _ASKED + 1):
         try:
             return _ask_the_pod(context, record) is True
         except Exception:
             if not isinstance(error, Unclear):
                 return False
-            time.sleep(reconnect.pause(attempt))
+            time.sleep(LINK.pause(attempt))
     raise error
 
 

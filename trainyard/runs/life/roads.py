@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from trainyard.clock import REAL, Clock, parse_time
 from trainyard.errors import DiskFull, ForeignResult, HostKeyChanged, PodCannotUpload, StoreError, TrainyardError, Unreachable
-from trainyard.remote import reconnect
 from trainyard.remote.protocol import Transport
+from trainyard.retries import LINK, Backoff
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.parts import RunResult
 from trainyard.runs.records.pod import ReachablePod
@@ -38,7 +38,7 @@ POD_PATIENCE = 180.0
 MARGIN = 300.0
 RATE = 10e6
 """What the road over SSH must be left: some minutes, and a second for each of these bytes."""
-_LONGEST_PAUSE = 300.0
+_BOTH_ROADS = Backoff(30.0, 300.0)
 _NO_LEASE = 6 * 3600.0
 _ASK_CLOUD_EVERY = 20.0
 _TELL_AGAIN = 600.0
@@ -79,7 +79,7 @@ class DeliveryRoad:
 
     def linked(self, call: Callable[[], T]) -> T:
         """Return what ``call`` returns, called again after each lost link; raises its Unreachable when the pod or its lease is over."""
-        tries = 0
+        pauses = LINK.pauses()
         while True:
             self._look()
             try:
@@ -92,8 +92,7 @@ class DeliveryRoad:
                     self.context.ui.warn(f"no link to the pod, waiting for it: {error}")
                 if self.clock.now() >= self.end or self._is_over():
                     raise
-                self.clock.pause(reconnect.pause(tries))
-                tries += 1
+                self.clock.pause(next(pauses))
 
     def save(self, wanted: ResultSelection) -> RunResult:
         """Bring the result to safety and return where it is.
@@ -104,7 +103,7 @@ class DeliveryRoad:
         if settings is None:
             self.context.ui.warn("no bucket is set: the result is fetched over SSH before the pod is ended")
             return replace(self._home(wanted), road="ssh", road_why="no bucket is set")
-        tries = 0
+        pauses = _BOTH_ROADS.pauses()
         while True:
             try:
                 return replace(self._bucket(settings, wanted), road="bucket")
@@ -121,8 +120,7 @@ class DeliveryRoad:
                 if not problem.passing or self.clock.now() >= self._last():
                     raise (DiskFull if isinstance(error, DiskFull) else StoreError)(both, hint=error.hint) from error
                 self.context.ui.warn(f"{both}\nBoth are tried again until {_hour(self._last())}.")
-                self._wait(min(_LONGEST_PAUSE, 30.0 * 2.0**tries))
-                tries += 1
+                self._wait(next(pauses))
 
     def _bucket(self, settings: StoreSettings, wanted: ResultSelection) -> RunResult:
         tries = 0
