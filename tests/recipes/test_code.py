@@ -74,6 +74,7 @@ def test_in_a_repository_goes_what_git_has_or_would_add_as_it_lies_there_now(rep
 
 def test_trainyardignore_leaves_out_tracked_files_and_has_the_last_word(repo: Path) -> None:
     put(repo, "paper/a.pdf")
+    put(repo, "Pulumi.prod.yaml")
     put(repo, "docs/keep.md")
     put(repo, "docs/drop.md")
     put(repo, "certs/test.pem")
@@ -83,9 +84,7 @@ def test_trainyardignore_leaves_out_tracked_files_and_has_the_last_word(repo: Pa
     assert names(collect(repo)) == [".gitignore", ".trainyardignore", "certs/test.pem", "docs/keep.md", "pkg/__init__.py", "train.py"]
 
 
-@pytest.mark.parametrize(
-    "name", [".env", ".env.local", "deploy.pem", "conf/id_ed25519", ".aws/config", "Pulumi.prod.yaml", "infra.tfstate"]
-)
+@pytest.mark.parametrize("name", [".env", ".env.local", "deploy.pem", "conf/id_ed25519", ".aws/config", "infra.tfstate"])
 def test_a_file_with_the_name_of_a_secret_stays_and_is_named(repo: Path, name: str) -> None:
     put(repo, name, "A=1\n")
     git(repo, "add", "-f", name)

@@ -29,3 +29,14 @@ def test_behind_a_proxy_a_real_gpu_is_used_and_only_a_rehearsal_trains_on_the_cp
 
     assert "TRAINYARD_LOCK" not in job_env(context, pod(address="https://proxy.example/v2"), None, local=False)
     assert job_env(context, pod(simulated=True), None, local=False)["TRAINYARD_LOCK"] == "cpu"
+
+
+def test_a_pod_of_this_machine_installs_packages_from_where_this_machine_does(tmp_path: Path) -> None:
+    told = {"PIP_INDEX_URL": "https://index.example/simple", "HTTPS_PROXY": "http://proxy.example:3128", "HF_TOKEN": "x"}
+    context: Any = SimpleNamespace(env={**told, "PIP_CONFIG_FILE": "/dev/null"}, places=SimpleNamespace(cloud=tmp_path))
+
+    found = job_env(context, pod(), None, local=True, packages=True)
+
+    assert found["UV_DEFAULT_INDEX"] == told["PIP_INDEX_URL"] and found["HTTPS_PROXY"] == told["HTTPS_PROXY"]
+    assert Path(found["TRAINYARD_UV"]).name == "uv" and "HF_TOKEN" not in found
+    assert "UV_DEFAULT_INDEX" not in job_env(context, pod(), None, local=False, packages=True), "what is rented is told nothing of ours"

@@ -25,6 +25,8 @@ _RUBBISH = (
     "__pycache__/", "*.pyc", ".venv/", "venv/", "node_modules/", ".ipynb_checkpoints/", ".mypy_cache/", ".ruff_cache/", ".pytest_cache/",
     ".tox/", ".nox/", ".hg/", ".svn/", ".DS_Store", "*.egg-info/", "*.swp", "/.trainyard/", "/out/",
 )  # fmt: skip
+_OURS = ("/Pulumi.*.yaml",)
+"""What is Trainyard's own and no training needs: a stack's settings hold encrypted secrets with their salt."""
 _SUBMODULE = "160000"
 
 
@@ -47,7 +49,7 @@ class _Rules:
     """The patterns, later ones winning: ``ours``, then those of .trainyardignore."""
 
     def __init__(self, folder: Path, *, rubbish: bool, gitignore: bool) -> None:
-        ours = [*(_RUBBISH if rubbish else ()), *(_lines(folder / ".gitignore") if gitignore else ())]
+        ours = [*_OURS, *(_RUBBISH if rubbish else ()), *(_lines(folder / ".gitignore") if gitignore else ())]
         own = _lines(folder / IGNORE_FILE)
         self._first_secret, self._first_own = len(ours), len(ours) + len(secretfiles.NAMES)
         try:

@@ -10,9 +10,9 @@ NAMES = (
     "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", "_netrc", ".pypirc", ".npmrc", ".git-credentials", ".htpasswd", ".pgpass",
     ".aws/", ".ssh/", ".gnupg/", ".kube/", ".docker/config.json", ".config/gcloud/", "kubeconfig",
     "credentials.json", "client_secret*.json", "service-account*.json", "service_account*.json",
-    "*.tfstate", "*.tfstate.backup", "Pulumi.*.yaml",
+    "*.tfstate", "*.tfstate.backup",
 )  # fmt: skip
-"""In the syntax of a .gitignore; a stack's settings hold encrypted secrets and their salt."""
+"""In the syntax of a .gitignore."""
 
 _LARGEST = 2 << 20
 """Bytes up to which a file is looked into: keys stand in texts that people write."""

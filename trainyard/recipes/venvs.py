@@ -41,6 +41,11 @@ _UNSATISFIABLE = 1
 _PYTHONS = ("3.12", "3.11", "3.10", "3.13")
 """What images of pods have, the likeliest first."""
 _CHECK_SECONDS = 90.0
+_REACHES_INDEX = (
+    "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_INDEX_STRATEGY", "UV_FIND_LINKS", "UV_INSECURE_HOST",
+    "UV_HTTP_TIMEOUT", "UV_SYSTEM_CERTS", "UV_NATIVE_TLS", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT", "HTTPS_PROXY",
+    "HTTP_PROXY", "ALL_PROXY", "NO_PROXY",
+)  # fmt: skip
 UNVERSIONED = {"SETUPTOOLS_SCM_PRETEND_VERSION": "0"}
 """A project that takes its version from git has no git on a pod."""
 
@@ -190,7 +195,7 @@ def _make(build: _Build, path: Path, guard: int, on_line: OnLine, env: Mapping[s
         if done.rc != 0:
             raise console.failure(done, f"{doing} of {build.name}", network=_NETWORK, space=_SPACE)
 
-    on_line(f"building the Python environment of {build.name}: some GB, once for this machine")
+    on_line(f"building the Python environment of {build.name}: {'' if build.folder else 'some GB, '}once for this machine")
     if path.exists():
         shutil.rmtree(path)
     step("making the environment", uv, "venv", "--quiet", *build.venv, path)
@@ -201,6 +206,14 @@ def _make(build: _Build, path: Path, guard: int, on_line: OnLine, env: Mapping[s
         step("importing the packages", python, "-c", "import " + ", ".join(build.imports))
     write_atomic(path / STAMP, f"{build.name}\n", durable=True)
     on_line(f"environment ready after {time.monotonic() - began:.0f} s")
+
+
+def for_local_pods(env: Mapping[str, str]) -> dict[str, str]:
+    """Return what a job in a pod of this machine needs to install packages as this machine does: its uv, index and proxy."""
+    found, more = pipsettings.for_uv(env)
+    names = {name for each in _REACHES_INDEX for name in (each, each.lower())}
+    told = {name: value for name, value in found.items() if name in names and value}
+    return told | {"TRAINYARD_UV": find_uv()} | ({"UV_NO_INDEX": "1"} if more else {})
 
 
 def find_uv() -> str:

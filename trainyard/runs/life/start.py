@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ from trainyard.clouds.volume import file_store, volume_env
 from trainyard.errors import TrainyardError, Unreachable
 from trainyard.playbook import Host, TextReporter
 from trainyard.recipes.declared import Declared
-from trainyard.recipes.venvs import find_uv
+from trainyard.recipes.venvs import for_local_pods
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.heartbeat import beating, tell_budget
@@ -79,7 +78,8 @@ def variables(context: CommandContext, record: RunRecord, folder: RunFolder, pod
         "bundle_sha256": record.bundle_sha256,
         "file_store": file_store(record.pod.volume_path) if record.pod.volume_path else "",
         "data": [{"src": item.src, "dest": item.dest, "sha256": item.sha256} for item in files],
-        "job_env": job_env(context, pod, record.pod.volume_path, local=local) | secret_values(record.pod_secrets, context.env),
+        "job_env": job_env(context, pod, record.pod.volume_path, local=local, packages=bool(said.locks))
+        | secret_values(record.pod_secrets, context.env),
         "job_keeps": record.pod_env,
         # A disk of 100 GB has less than that free: its file system takes some.
         "min_disk_gb": 0.9 * (said.needs.get("disk_gb") or 1),
@@ -90,13 +90,15 @@ def variables(context: CommandContext, record: RunRecord, folder: RunFolder, pod
     }
 
 
-def job_env(context: CommandContext, pod: ReachablePod, volume: str | None, *, local: bool) -> dict[str, str]:
-    """Return the training's environment beside what run.sh sets by itself; caches lie on the pod's network volume if it has one."""
+def job_env(context: CommandContext, pod: ReachablePod, volume: str | None, *, local: bool, packages: bool = False) -> dict[str, str]:
+    """Return the training's environment beside what run.sh sets by itself; caches lie on the pod's network volume if it has one.
+
+    ``packages``: it may have to install some.
+    """
     env = {"WORKSPACE": pod.workspace, "INPUT_DIR": pod.path("input"), "OUTPUT_DIR": pod.path("output"), "HF_HOME": pod.path(".cache")}
     env |= volume_env(volume) if volume else {}
     if local or pod.cloud.simulated:
-        with contextlib.suppress(TrainyardError):
-            env["TRAINYARD_UV"] = find_uv()  # their pods see this machine's files
+        env |= for_local_pods(context.env) if packages else {}
         env["TRAINYARD_ENVS"] = context.env.get("TRAINYARD_ENVS") or str(context.places.cloud / "envs")
     if pod.cloud.simulated:
         env["TRAINYARD_LOCK"] = "cpu"  # an emulator's GPUs are only told
