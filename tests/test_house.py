@@ -11,6 +11,7 @@ import pytest
 from tests import sources
 from tests.sources import ROOT, trees
 from trainyard.settings.table import RUN_SETTINGS, SETTINGS
+from trainyard.settings.variables import GROUPS, NO_EFFECT
 
 TABLE = "trainyard/settings/"
 
@@ -96,7 +97,8 @@ def texts() -> Iterator[tuple[str, str]]:
         strings = (node for node in sources.nodes(path) if isinstance(node, ast.Constant) and isinstance(node.value, str))
         yield from ((f"{path}:{node.lineno}", str(node.value)) for node in strings)
     for pattern in ("*.md", "docs/**/*.md", "docker/*.md", "Pulumi*.yaml", "templates/**/*.yaml", "playbooks/*.yml", ".github/**/*.yml"):
-        yield from ((path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) for path in ROOT.glob(pattern))
+        paths = (path for path in ROOT.glob(pattern) if path.name != "CHANGELOG.md")  # it may name what is gone
+        yield from ((path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) for path in paths)
 
 
 def test_every_setting_that_a_message_a_page_or_a_comment_names_exists() -> None:
@@ -104,6 +106,32 @@ def test_every_setting_that_a_message_a_page_or_a_comment_names_exists() -> None
 
     assert unknown == set()
     assert told("set trainyard:gpus, not trainyard:index:Pod") == {"gpus"}, "one that does not exist would be seen"
+
+
+# Environment variables
+
+
+OURS = re.compile(r"\b(?:TRAINYARD|RUNPOD|R2|AWS)_[A-Z0-9]+(?:_[A-Z0-9]+)*\b(?!_)")
+NOT_OURS = {"AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE"}
+"""What other programs are told."""
+
+
+def variables() -> Iterator[tuple[str, str]]:
+    """Yield (where, name) of each environment variable with a name like ours that code, a page or a script spells."""
+    for where, text in texts():
+        if not where.startswith(TABLE):
+            yield from ((where, name) for name in OURS.findall(text))
+    for pattern in ("bootstrap", "docker/*", "infra/provider/*", "trainyard/**/*.sh", "templates/**/*.j2"):
+        for path in ROOT.glob(pattern):
+            yield from ((path.relative_to(ROOT).as_posix(), name) for name in OURS.findall(path.read_text(encoding="utf-8")))
+
+
+def test_every_environment_variable_is_in_the_table_and_used_somewhere() -> None:
+    known = {name for group in GROUPS for name in group.names()}
+    found = set(variables())
+
+    assert {(where, name) for where, name in found if name not in known | set(NO_EFFECT) | NOT_OURS} == set()
+    assert {name for name in known if OURS.fullmatch(name)} - {name for _, name in found} == set()
 
 
 # Names that only tests call

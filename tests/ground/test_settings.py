@@ -193,5 +193,5 @@ def test_the_settings_that_are_shipped_are_right_and_what_they_show_in_comments_
 def test_page_and_schema_are_as_the_table_makes_them():
     text = (ROOT / page.PAGE).read_text(encoding="utf-8")
 
-    assert text == page.page(text), "run: python -m trainyard.settings.page"
-    assert page.SCHEMA.read_text(encoding="utf-8") == page.schema_text(), "run: python -m trainyard.settings.page"
+    assert text == page.page(text), "run: invoke docs --write"
+    assert page.SCHEMA.read_text(encoding="utf-8") == page.schema_text(), "run: invoke docs --write"

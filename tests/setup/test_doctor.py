@@ -69,7 +69,7 @@ def test_no_secret_is_ever_printed(places: Places, env: dict[str, str]) -> None:
 
 
 def test_a_group_of_keys_that_is_set_by_half_names_what_is_missing(places: Places, env: dict[str, str]) -> None:
-    found = by_name(checks(places, {**env, "R2_ACCESS_KEY_ID": "a", "R2_BUCKET_NAME": "b"}), "R2 store")
+    found = by_name(checks(places, {**env, "R2_ACCESS_KEY_ID": "a", "R2_BUCKET_NAME": "b"}), "r2 store")
 
     assert found.status == "fail"
     assert "R2_SECRET_ACCESS_KEY" in found.text and "R2_ENDPOINT_URL" in found.text

@@ -14,9 +14,8 @@ from trainyard import __version__
 from trainyard.errors import UserError
 from trainyard.files import write_atomic
 from trainyard.nearest import suggest
+from trainyard.settings.variables import account_keys, groups
 from trainyard.shipped import shipped
-from trainyard.stacks.environ import KEYS_OF
-from trainyard.storage.groups import STORES_BY_KEYS
 from trainyard.templating import render_file
 from trainyard.textfile import read_text
 
@@ -83,7 +82,7 @@ def texts(chosen: Choices) -> dict[str, str]:
     stacks = [f"Pulumi.{name}.yaml" for name in ("local", *chosen.clouds)]
     found = {path: shipped(path).read_text(encoding="utf-8") for path in (*PROGRAM[1:], *stacks)}
     own = _OWN | (_GITHUB if chosen.ci == "github" else {}) | (_REAPER if chosen.ci == "github" and _keys(chosen) else {})
-    known = {"keys": _keys(chosen), "stores": STORES_BY_KEYS if chosen.clouds else (), "version": __version__}
+    known = {"keys": _keys(chosen), "stores": _stores() if chosen.clouds else (), "version": __version__}
     for path, source in own.items():
         file = _SKELETON / source
         found[path] = render_file(_SKELETON, source, known) if file.suffix == ".j2" else file.read_text(encoding="utf-8")
@@ -119,4 +118,9 @@ def write_record(root: Path, record: Record) -> None:
 
 
 def _keys(chosen: Choices) -> dict[str, tuple[str, ...]]:
-    return {cloud: KEYS_OF[cloud] for cloud in chosen.clouds if cloud in KEYS_OF}
+    return {cloud: keys for cloud, keys in account_keys().items() if cloud in chosen.clouds}
+
+
+def _stores() -> tuple[tuple[str, ...], ...]:
+    """Return what each store is told by, as a person fills it in."""
+    return tuple((*store.keys, *store.needed, *store.usual) for store in groups("store"))

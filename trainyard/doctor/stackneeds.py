@@ -9,36 +9,26 @@ from trainyard.config import Places, group
 from trainyard.doctor.finding import Finding
 from trainyard.errors import UserError
 from trainyard.settings import reader
-from trainyard.stacks.environ import KEYS_OF
+from trainyard.settings.variables import NO_EFFECT, account_keys, groups
 from trainyard.stacks.facade import choose_engine, environment_stack, settings_of
 from trainyard.storage.client import store_settings
 
-_STORES: Mapping[str, tuple[str, ...]] = {
-    "runpod store": ("RUNPOD_S3_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY", "RUNPOD_S3_ENDPOINT", "RUNPOD_S3_BUCKET"),
-    "R2 store": ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT_URL", "R2_BUCKET_NAME"),
-    "AWS store": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
-}
-_OLD_NAMES: Mapping[str, str] = {
-    "RUNPOD_NO_GATEWAY": "Pods are always reached directly, never by the gateway.",
-    "RUNPOD_DIRECT_SSH_USER": "The login name comes from the cloud.",
-    "SSH_PUBLIC_KEY": "A key is made for each stack; 'trainyard:ssh_key_file: PATH' names your own pair.",
-    "TRAINING_LOCATION": "Say it with --stack local or --stack runpod.",
-}
 _CREDENTIALS_HELP = "Put the keys into .env beside Pulumi.yaml, or export them."
 
 
 def credentials(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
     """Which clouds' and stores' credentials are set, by name."""
     none = True
-    for cloud, names in KEYS_OF.items():
+    for cloud, names in account_keys().items():
         have = [name for name in names if env.get(name)]
         if have:
             none = False
             yield Finding(f"{cloud} key", "ok", f"{', '.join(have)} set")
-    for store, names in _STORES.items():
-        if any(env.get(name) for name in names):
+    for store in groups("store"):
+        needed = (*store.keys, *store.needed)
+        if any(env.get(name) for name in needed):
             none = False
-            yield _store_group(store, names, env)
+            yield _store_group(f"{store.of} store", needed, env)
     if none:
         yield Finding("credentials", "ok", "none set; the 'local' stack needs none")
 
@@ -85,7 +75,7 @@ def image(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Findin
 
 def old_names(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
     """Variables of older guides that have no effect here, and what says the same now."""
-    for name, now in _OLD_NAMES.items():
+    for name, now in NO_EFFECT.items():
         if env.get(name):
             yield Finding(name, "warn", "set, but without effect", now)
 

@@ -1,6 +1,6 @@
-"""What is made from the table: the rows of docs/settings.md, and the JSON Schema by which an editor knows ``Pulumi.<stack>.yaml``.
+"""What is made from the tables: those of docs/settings.md, and the JSON Schema by which an editor knows ``Pulumi.<stack>.yaml``.
 
-``python -m trainyard.settings.page`` writes both anew in the checkout it is called in.
+``invoke docs --write`` writes them anew.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ import re
 from pathlib import Path
 
 from trainyard.config import PROJECT, find_root
-from trainyard.settings.table import SETTINGS, Setting, described
+from trainyard.settings.table import CLOUDS, SETTINGS, Setting, described
+from trainyard.settings.variables import SHOWN, groups
 
 SCHEMA = Path(__file__).with_name("stack.schema.json")
 """Shipped with the package; a settings file names it in a ``# yaml-language-server: $schema=`` line."""
 PAGE = Path("docs", "settings.md")
-_MADE = re.compile(r"(<!-- made by python -m trainyard\.settings\.page -->\n).*?(?=<!-- end -->)", re.S)
+_MADE = re.compile(r"(<!-- Made by `invoke docs --write` from the table of (\w+)\. -->\n).*?(?=<!-- End of what is made\. -->)", re.S)
 _JSON_TYPES = {"text": ["string", "number"], "number": ["number"], "whole": ["integer"], "flag": ["boolean"]}
 
 
 def page(text: str) -> str:
-    """Return a page's text with its table as the settings are now."""
-    return _MADE.sub(lambda match: f"{match[1]}\n{_table()}\n", text)
+    """Return a page's text with its tables as settings and variables are now."""
+    tables = {"settings": _settings, "variables": _variables}
+    return _MADE.sub(lambda match: f"{match[1]}\n{tables[match[2]]()}\n", text)
 
 
 def schema() -> dict[str, object]:
@@ -57,11 +59,21 @@ def main() -> None:
     print(f"written: {path}, {SCHEMA}")
 
 
-def _table() -> str:
+def _settings() -> str:
     rows = ["| name | is | unless set | means | clouds | since |", "|---|---|---|---|---|---|"]
     for name, setting in SETTINGS.items():
         clouds = ", ".join(setting.clouds) or "all"
         rows.append(f"| `{name}` | {described(name)} | {setting.unset or 'nothing'} | {setting.says} | {clouds} | {setting.since} |")
+    return "\n".join(rows) + "\n"
+
+
+def _variables() -> str:
+    rows = ["| variables | are |", "|---|---|"]
+    for group in groups(*SHOWN):
+        if group.sort != "cloud" or group.of in CLOUDS:
+            needed = ", ".join(f"`{name}`" for name in (*group.keys, *group.needed))
+            rest = ", ".join(f"`{name}`" for name in (*group.usual, *group.more_keys, *group.more))
+            rows.append(f"| {'; '.join(filter(None, (needed, rest)))} | {group.says} |")
     return "\n".join(rows) + "\n"
 
 

@@ -10,19 +10,9 @@ from pathlib import Path
 from trainyard import network
 from trainyard.config import Places
 from trainyard.engine.backend import folder_of
+from trainyard.settings.variables import account_keys, groups
 from trainyard.stacks.installed import OURS
 from trainyard.stacks.passphrase import passphrase_file
-
-KEYS_OF: Mapping[str, tuple[str, ...]] = {
-    "runpod": ("RUNPOD_API_KEY",),
-    "vast": ("VAST_API_KEY",),
-    "ionet": ("IOCLOUD_API_KEY",),
-    "replicate": ("REPLICATE_API_TOKEN",),
-    "jarvislabs": ("JARVISLABS_API_KEY", "JL_API_KEY"),
-    "lambda": ("LAMBDA_API_KEY",),
-    "modal": ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"),
-}
-_TRAINING_ONLY = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY")
 
 
 def pulumi_exports(places: Places, env: Mapping[str, str]) -> dict[str, str]:
@@ -55,7 +45,8 @@ def export_lines(places: Places, env: Mapping[str, str]) -> list[str]:
 
 def child_env(places: Places, env: Mapping[str, str], cloud: str | None) -> dict[str, str]:
     """Return the environment for an engine: ours plus the exports, less the keys of other clouds and of training."""
-    dropped = {key for name, keys in KEYS_OF.items() if name != cloud for key in keys} | set(_TRAINING_ONLY)
+    dropped = {key for name, keys in account_keys().items() if name != cloud for key in keys}
+    dropped |= {name for group in groups("token") for name in group.names()}
     result = {key: value for key, value in env.items() if key not in dropped}
     # .env is read again by the provider's launcher; an empty variable keeps a dropped key from coming back that way.
     result.update({key: "" for key in dropped if key in env})

@@ -9,20 +9,11 @@ from urllib.parse import urlsplit
 from trainyard.config import group
 from trainyard.errors import UserError
 from trainyard.network import web_address
+from trainyard.settings.variables import groups, store
 
 _RUNPOD_HOST = re.compile(r"^s3api-([a-z0-9-]+)\.runpod\.io$")
-RUNPOD = ("RUNPOD_S3_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY", "RUNPOD_S3_ENDPOINT")
-R2 = ("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY", "R2_ENDPOINT_URL")
-AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-_NAMED = (
-    (RUNPOD, ("RUNPOD_S3_BUCKET",)),
-    (R2, ("R2_BUCKET_NAME",)),
-    (AWS, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_BUCKET")),
-)
-STORES_BY_KEYS = ((*RUNPOD, "RUNPOD_S3_BUCKET"), (*R2, "R2_BUCKET_NAME"), (*AWS, "AWS_REGION", "AWS_BUCKET"))
-"""What each store is told by, as a person fills it in."""
-_PLACES = ("ENDPOINT", "ENDPOINT_URL", "ENDPOINT_URL_S3", "BUCKET", "BUCKET_NAME", "REGION")
-"""How the names end of variables that say where a store is, and hold no secret."""
+RUNPOD, R2, AWS = ((*group.keys, *group.needed) for group in map(store, ("runpod", "r2", "aws")))
+"""What each store needs, all of it: two keys, then its address where it has no own."""
 
 
 def stores_named(env: Mapping[str, str]) -> list[str]:
@@ -31,10 +22,11 @@ def stores_named(env: Mapping[str, str]) -> list[str]:
     Raises UserError for a group set by half and for an endpoint that RunPod has no more.
     """
     told: list[str] = []
-    for keys, where in _NAMED:
-        found = group(env, keys, optional=where)
+    for one in groups("store"):
+        places = (*one.usual, *one.more)
+        found = group(env, (*one.keys, *one.needed), optional=places)
         if found is not None:
-            told += [f"{name}={value}" for name, value in found.items() if name.endswith(_PLACES)] or [f"{keys[0]} is set"]
+            told += [f"{name}={found[name]}" for name in (*one.needed, *places) if name in found] or [f"{one.keys[0]} is set"]
     if env.get("RUNPOD_S3_ENDPOINT"):
         runpod_endpoint(env["RUNPOD_S3_ENDPOINT"])
     return told

@@ -16,11 +16,7 @@ from trainyard.recipes.variables import FILES
 from trainyard.runs.ui import Ui
 from trainyard.secret import Secret
 from trainyard.settings.table import StackSettings
-from trainyard.stacks.environ import KEYS_OF
-from trainyard.storage.groups import AWS, R2, RUNPOD
-
-_NEVER_SENT = frozenset((*(name for names in KEYS_OF.values() for name in names), *RUNPOD, *R2, *AWS, "AWS_SESSION_TOKEN"))
-"""What an account or a bucket is opened with: no pod needs it, and a pod is somebody else's machine."""
+from trainyard.settings.variables import never_sent
 
 
 def own_files(asked: str | None, data: Data, recipe: Recipe, values: Values, code: Code | None = None) -> list[str]:
@@ -53,7 +49,7 @@ def pod_secrets(settings: StackSettings, env: Mapping[str, str]) -> list[str]:
     """Return the variables that the job gets; raises UserError or RefusedError for one that is not set or may not be sent."""
     names = list(dict.fromkeys(settings.pod_secrets))
     for name in names:
-        if name in _NEVER_SENT or name.startswith(("PULUMI_", "TRAINYARD_")):
+        if name in never_sent() or name.startswith(("PULUMI_", "TRAINYARD_")):
             raise RefusedError(f"pod_secrets: {name} opens an account or a bucket; it is never sent to a pod")
     secret_values(names, env)
     return names

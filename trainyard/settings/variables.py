@@ -1,0 +1,149 @@
+"""The one table of environment variables that Trainyard itself gives a meaning, in groups: keys, places, choices.
+
+Whoever drops keys, hands them on, asks whether a group is whole or shows what may be set takes the names from here; a test
+holds every other place that spells one against it. Pulumi's, pip's and the system's own variables are not ours to list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Sort = Literal["cloud", "store", "token", "place", "choice", "local", "setup", "old", "pod", "process"]
+"""cloud, store: what an account or a bucket is opened with. token: of a training, never handed to an engine. old: of older
+guides. pod: told to what runs on a pod. process: told by one process of ours to another; nobody sets it."""
+SHOWN: tuple[Sort, ...] = ("cloud", "store", "place", "choice", "local", "setup", "old")
+"""Sorts that a person may set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariableGroup:
+    """Variables that mean something together."""
+
+    sort: Sort
+    of: str
+    """The cloud or the store, else what the group is about."""
+    says: str
+    keys: tuple[str, ...] = ()
+    """Secrets that are needed, all of them."""
+    needed: tuple[str, ...] = ()
+    """What else is needed, and is no secret."""
+    usual: tuple[str, ...] = ()
+    """What may be absent, and mostly is set."""
+    more: tuple[str, ...] = ()
+    """What may be absent."""
+    more_keys: tuple[str, ...] = ()
+    """Secrets that may be absent."""
+
+    def names(self) -> Iterator[str]:
+        """Yield all of them, those that are needed first."""
+        yield from (*self.keys, *self.needed, *self.usual, *self.more_keys, *self.more)
+
+
+GROUPS: tuple[VariableGroup, ...] = (
+    VariableGroup(sort="cloud", of="runpod", says="the key of the RunPod account", keys=("RUNPOD_API_KEY",)),
+    VariableGroup(sort="cloud", of="vast", says="the key of another account: kept from every pod and engine", keys=("VAST_API_KEY",)),
+    VariableGroup(sort="cloud", of="ionet", says="the same", keys=("IOCLOUD_API_KEY",)),
+    VariableGroup(sort="cloud", of="replicate", says="the same", keys=("REPLICATE_API_TOKEN",)),
+    VariableGroup(sort="cloud", of="jarvislabs", says="the same", keys=("JARVISLABS_API_KEY", "JL_API_KEY")),
+    VariableGroup(sort="cloud", of="lambda", says="the same", keys=("LAMBDA_API_KEY",)),
+    VariableGroup(sort="cloud", of="modal", says="the same", keys=("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET")),
+    VariableGroup(
+        sort="store", of="runpod", says="RunPod's S3; its bucket is the network volume's id",
+        keys=("RUNPOD_S3_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY"), needed=("RUNPOD_S3_ENDPOINT",), usual=("RUNPOD_S3_BUCKET",),
+    ),
+    VariableGroup(
+        sort="store", of="r2", says="Cloudflare R2", keys=("R2_ACCESS_KEY_ID", "R2_SECRET_ACCESS_KEY"), needed=("R2_ENDPOINT_URL",),
+        usual=("R2_BUCKET_NAME",),
+    ),
+    VariableGroup(
+        sort="store", of="aws", says="AWS S3 or, with an endpoint, another store", keys=("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+        usual=("AWS_REGION", "AWS_BUCKET"), more_keys=("AWS_SESSION_TOKEN",),
+        more=("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
+    ),
+    VariableGroup(
+        sort="token", of="training", says="tokens of a training; a pod gets those that `pod_secrets` names",
+        more_keys=("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY"),
+    ),
+    VariableGroup(
+        sort="place", of="places", says="instead of `.trainyard/`, `~/.local/share/trainyard`; the checkout to work in",
+        more=("TRAINYARD_HOME", "TRAINYARD_LOCAL_ROOT", "TRAINYARD_PROJECT_DIR"),
+    ),
+    VariableGroup(
+        sort="place", of="base folders", says="instead of `~/.local/share`, `~/.config`, `~/.cache`",
+        more=("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"),
+    ),
+    VariableGroup(
+        sort="choice", of="choices", says="who starts runs; `auto`, `cli` or `builtin`: it wins over the setting `engine`",
+        more=("TRAINYARD_USER", "TRAINYARD_ENGINE"),
+    ),
+    VariableGroup(
+        sort="local", of="local pods",
+        says="of a local pod: GB of memory; dollars an hour that it is said to cost; `namespace` or `process`",
+        more=("TRAINYARD_LOCAL_MEMORY", "TRAINYARD_LOCAL_PRICE", "TRAINYARD_LOCAL_ISOLATION"),
+    ),
+    VariableGroup(
+        sort="setup", of="tools", says="the Python of `./bootstrap`; the S3 server's program; a mirror of its releases",
+        more=("TRAINYARD_PYTHON", "TRAINYARD_VERSITYGW", "TRAINYARD_VERSITYGW_RELEASES"),
+    ),
+    VariableGroup(
+        sort="old", of="runpod", says="of older guides; they win over the settings `gpu` and `template`",
+        more=("RUNPOD_GPU_TYPE", "RUNPOD_TEMPLATE_ID"),
+    ),
+    VariableGroup(
+        sort="setup", of="RunPod's API",
+        says="other addresses of RunPod's API (a proxy, an emulator); seconds until a create counts as answered or absent",
+        more=("RUNPOD_API_URL", "RUNPOD_GRAPHQL_URL", "RUNPOD_API_BASE_URL", "RUNPOD_POST_SECONDS", "RUNPOD_SETTLE_SECONDS"),
+    ),
+    VariableGroup(
+        sort="pod", of="pod", says="what a pod is told of its lease, its price and its key",
+        more=(
+            "TRAINYARD_STOP", "TRAINYARD_END", "TRAINYARD_LEASE_ID", "TRAINYARD_FENCE_ID", "TRAINYARD_BUDGET", "TRAINYARD_PRICE",
+            "TRAINYARD_HEARTBEAT_MINUTES", "TRAINYARD_HOST_KEY", "TRAINYARD_VOLUME", "TRAINYARD_POD_SOCKET", "TRAINYARD_SSH_READY",
+        ),
+    ),
+    VariableGroup(
+        sort="pod", of="run.sh", says="what a run's script may be told of Python",
+        more=("TRAINYARD_ENVS", "TRAINYARD_LOCK", "TRAINYARD_UV"),
+    ),
+    VariableGroup(
+        sort="pod", of="image", says="what the entrypoint of the trainer image may be told", more=("TRAINYARD_SSHD", "TRAINYARD_ROOT"),
+    ),
+    VariableGroup(
+        sort="pod", of="RunPod's own", says="what RunPod tells a pod",
+        more=("RUNPOD_POD_ID", "RUNPOD_POD_HOSTNAME", "RUNPOD_PUBLIC_IP", "RUNPOD_DC_ID", "RUNPOD_GPU_COUNT"),
+    ),
+    VariableGroup(
+        sort="process", of="processes", says="between controller, engine and plugin",
+        more=("TRAINYARD_CONTROLLER", "TRAINYARD_PROBLEMS", "TRAINYARD_PROVIDER_PYTHON"),
+    ),
+)  # fmt: skip
+NO_EFFECT: Mapping[str, str] = {
+    "RUNPOD_NO_GATEWAY": "Pods are always reached directly, never by the gateway.",
+    "RUNPOD_DIRECT_SSH_USER": "The login name comes from the cloud.",
+    "SSH_PUBLIC_KEY": "A key is made for each stack; 'trainyard:ssh_key_file: PATH' names your own pair.",
+    "TRAINING_LOCATION": "Say it with --stack local or --stack runpod.",
+}
+"""Variables of older guides that have no effect here, and what says the same now."""
+
+
+def groups(*sorts: Sort) -> tuple[VariableGroup, ...]:
+    """Return the groups of some sorts, in their order."""
+    return tuple(group for group in GROUPS if group.sort in sorts)
+
+
+def store(kind: str) -> VariableGroup:
+    """Return the variables of a store."""
+    (found,) = (group for group in groups("store") if group.of == kind)
+    return found
+
+
+def account_keys() -> Mapping[str, tuple[str, ...]]:
+    """Return the keys of each cloud's account, also of clouds that cannot be rented from: no other needs them."""
+    return {group.of: group.keys for group in groups("cloud")}
+
+
+def never_sent() -> frozenset[str]:
+    """Return what an account or a bucket is opened with: no pod needs it, and a pod is somebody else's machine."""
+    return frozenset(name for group in groups("cloud", "store") for name in (*group.keys, *group.needed, *group.more_keys))
