@@ -133,7 +133,7 @@ def _settings(call: Call, inputs: Properties) -> StoreSettings:
     if settings is None:
         raise UserError(
             f"there are no credentials for bucket '{inputs.get('name')}'",
-            hint="Set them in .env (docs/settings.md has their names), or `bucket: none` to fetch results over SSH.",
+            hint="Set them in .env (AWS_*, R2_* or RUNPOD_S3_*), or `bucket: none` to fetch results over SSH.",
         )
     return settings
 

@@ -55,7 +55,7 @@ def split(reference: str) -> tuple[str, str]:
 def _store(context: CommandContext, store: str | None, bucket: str, reference: str) -> StoreSettings:
     settings = store_settings(context.env, store, bucket, context.places)
     if settings is None:
-        raise UserError(f"--data {reference}: no credentials of a store are set", hint="Put them into .env; docs/settings.md names them.")
+        raise UserError(f"--data {reference}: no credentials of a store are set", hint="Put them into .env: AWS_*, R2_* or RUNPOD_S3_*.")
     if not settings.presign:
         raise UserError(f"--data {reference}: this store signs no URLs for a pod; download the data first and give the folder")
     return settings
