@@ -188,7 +188,12 @@ def up(cloud: Cloud, deployment: dict[str, Any], program: Program, save: Callabl
     except Stopped:
         pass
     op.state.write()
-    return op.state.deployment()
+    return _deployment(op.state.encoded())
+
+
+def _deployment(encoded: bytes) -> dict[str, Any]:
+    deployment: dict[str, Any] = json.loads(encoded)
+    return deployment
 
 
 def destroy(cloud: Cloud, deployment: dict[str, Any], save: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
@@ -203,4 +208,4 @@ def destroy(cloud: Cloud, deployment: dict[str, Any], save: Callable[[dict[str, 
     delete_everything(op)
     cloud.strict = False
     op.state.write()
-    return op.state.deployment()
+    return _deployment(op.state.encoded())

@@ -69,7 +69,7 @@ def load(name: str, *, killed: bool = False) -> Bench:
 def test_a_state_of_the_cli_comes_back_as_it_was(name: str) -> None:
     latest = json.loads((GOLDEN / f"{name}.json").read_text())["checkpoint"]["latest"]
     state = StackState(latest, ROUND, Wire(Path("/")), None)
-    written: dict[str, Any] = json.loads(encode(state.deployment()))
+    written: dict[str, Any] = json.loads(state.encoded())
     again = {**written, "manifest": latest["manifest"]}
     assert again == latest
 

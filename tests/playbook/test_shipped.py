@@ -67,6 +67,10 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def changed(report: Report) -> int:
+    return sum(tally.changed for tally in report.tallies.values())
+
+
 def wait(lab: Lab) -> jobs.JobStatus:
     deadline = time.monotonic() + 90
     while not (state := jobs.status(LocalTransport(), str(lab.workspace / "job"))).ended:
@@ -77,10 +81,10 @@ def wait(lab: Lab) -> jobs.JobStatus:
 
 def test_train_starts_one_job_and_a_second_run_changes_nothing(lab: Lab, ssh: SshTransport) -> None:
     first = lab.play("train", ssh)
-    assert first.reason() == "" and first.changed == 4
+    assert first.reason() == "" and changed(first) == 4
     assert wait(lab).exit_code == 0
     second = lab.play("train", ssh)
-    assert second.reason() == "" and second.changed == 0
+    assert second.reason() == "" and changed(second) == 0
     assert (lab.workspace / "starts").read_text() == "be gin\n"
     assert (lab.workspace / "job/log").read_text() == (lab.workspace / "input/rows.jsonl").read_text()
 
@@ -134,7 +138,7 @@ def test_a_bundle_that_lies_damaged_on_the_pod_is_put_right(lab: Lab, ssh: SshTr
     wait(lab)
     (lab.workspace / "run/train.py").write_text("tampered\n")
     again = lab.play("train", ssh)
-    assert again.exit_code == 0 and again.changed == 1
+    assert again.exit_code == 0 and changed(again) == 1
     assert (lab.workspace / "run/train.py").read_text() == "print()\n"
 
 
@@ -249,7 +253,7 @@ def test_collect_brings_home_what_is_there(lab: Lab, ssh: SshTransport, tmp_path
     assert sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()) == [
         "metrics.jsonl", "model/adapter.safetensors", "train.log",
     ]  # fmt: skip
-    assert lab.play("collect", ssh, dest=str(home), model=True).changed == 0
+    assert changed(lab.play("collect", ssh, dest=str(home), model=True)) == 0
 
 
 # ---- the example, and the command line
@@ -275,8 +279,8 @@ def test_the_example_runs_over_ssh_and_changes_nothing_the_second_time(ssh: SshT
     variables = {"workspace": str(tmp_path / "ws"), "home": str(tmp_path / "home")}
     (tmp_path / "ws").mkdir()
     first, second = (playbook.run(book, {"pod": Host(ssh)}, variables) for _ in range(2))
-    assert first.reason() == "" and first.changed == 11
-    assert second.reason() == "" and second.changed == 0
+    assert first.reason() == "" and changed(first) == 11
+    assert second.reason() == "" and changed(second) == 0
     assert (tmp_path / "home/config.ini").read_text() == "# written for pod\nlearning_rate = 0.0001\ngreeting = hello world\n"
 
 

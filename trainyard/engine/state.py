@@ -10,7 +10,6 @@ resource changes, and changes that come while the file is being written share th
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -303,11 +302,6 @@ class StackState:
                 )
                 parts += [b',"pending_operations":[', b",".join(entries), b"]"]
             return b"{" + b"".join(parts) + b',"metadata":' + encode(self._metadata) + b"}"
-
-    def deployment(self) -> dict[str, Any]:
-        """Return the deployment as it would be written now."""
-        result: dict[str, Any] = json.loads(self.encoded())
-        return result
 
     def _apply(self, new: Resource | None, gone: Iterable[Resource]) -> None:
         self._done.update(id(old) for old in gone)

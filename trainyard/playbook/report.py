@@ -60,11 +60,6 @@ class Report:
             return 5
         return 2 if self.failures else 0
 
-    @property
-    def changed(self) -> int:
-        """Return how many tasks changed something, over all hosts."""
-        return sum(tally.changed for tally in self.tallies.values())
-
     def reason(self) -> str:
         """Return in one line what went wrong (empty when nothing did)."""
         return "; ".join(f"{failure.host}: {failure.task}: {failure.message}" for failure in self.failures)
