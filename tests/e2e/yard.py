@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud
@@ -29,7 +30,7 @@ class Done:
     out: str
     err: str
 
-    def json(self):
+    def json(self) -> Any:
         """Return stdout as JSON."""
         return json.loads(self.out)
 

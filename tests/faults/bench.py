@@ -95,7 +95,9 @@ class Story:
     """One case from its set-up to its verdict."""
 
     def __init__(self, bench: Bench, case: Case, result: Result) -> None:
-        self.bench, self.case, self.result = bench, case, result
+        self.bench = bench
+        self.case: Case = case
+        self.result = result
         self.world = bench.world
         self.yard = bench.world.yard(TRAINYARD_ENGINE=case.engine)
         self.since = time.time()

@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -280,14 +280,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bench.close()
     failed = [result for result in results if result.problems]
     print(f"{len(results)} cases, {sum(not r.met for r in results)} without the trouble, {len(failed)} failed, seed {seed}")
-    for title, key in (("trouble", lambda c: c.trouble), ("phase", lambda c: c.phase), ("road", lambda c: c.road)):
-        run, bad = Counter(key(r.case) for r in results), Counter(key(r.case) for r in failed)
+    for title in ("trouble", "phase", "road"):
+        run, bad = (Counter(str(getattr(r.case, title)) for r in some) for some in (results, failed))
         print(f"  {title}: " + ", ".join(f"{name} {run[name]}" + (f" ({bad[name]} failed)" if bad[name] else "") for name in sorted(run)))
     return 1 if failed else 0
 
 
 def _all(benches: Sequence[Bench], chosen: Sequence[Case], *, verbose: bool) -> list[Outcome]:
-    queue, lock, results = iter(enumerate(chosen)), threading.Lock(), list[Outcome]()
+    queue: Iterator[tuple[int, Case]] = iter(enumerate(chosen))
+    lock, results = threading.Lock(), list[Outcome]()
 
     def work(bench: Bench) -> None:
         nonlocal queue

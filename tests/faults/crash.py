@@ -101,15 +101,13 @@ def verdict(number: int, result: Result) -> str:
 def table(results: Sequence[Result], seed: int, planned: int) -> str:
     """Return the counts by operation, engine, victim, point and what the user does next."""
     lines = [f"\n{len(results)} of {planned} cases run, seed {seed}"]
-    for title, key in (
-        ("operation", lambda c: c.operation), ("engine", lambda c: c.engine), ("victim", lambda c: c.victim),
-        ("point", lambda c: c.point), ("next", lambda c: f"{c.next} {c.situation}".strip()),
-    ):  # fmt: skip
-        run_, bad, missed = Counter(), Counter(), Counter()
+    for title in ("operation", "engine", "victim", "point", "next"):
+        run_, bad, missed = Counter[str](), Counter[str](), Counter[str]()
         for result in results:
-            run_[key(result.case)] += 1
-            bad[key(result.case)] += bool(result.problems)
-            missed[key(result.case)] += not result.crashed
+            name = f"{result.case.next} {result.case.situation}".strip() if title == "next" else str(getattr(result.case, title))
+            run_[name] += 1
+            bad[name] += bool(result.problems)
+            missed[name] += not result.crashed
         for name in sorted(run_):
             lines.append(f"  {title:<10} {name:<18} {run_[name]:4} run, {missed[name]:3} over before the kill, {bad[name]:3} failed")
     notes = Counter(note for result in results for note in result.notes)

@@ -26,6 +26,8 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+SAVE = "runs.records.record.RunFolder.save"
+"""Where a run's phase changes."""
 ROOMS = ("runs", "storage", "remote", "stacks", "clouds")
 """Where a controller's own work is done; the engine's and the provider's processes have a matrix of their own (crash)."""
 _NOT = ("trainyard.clouds.local.", "trainyard.remote.local")
@@ -139,16 +141,19 @@ def wrap_all() -> None:
     """Import every module of the rooms and wrap each of their functions, under all the names that it has."""
     modules = [*_modules()]
     wrapped: dict[int, FunctionType] = {}
+    names: set[str] = set()
     for module in modules:
         for holder in [module, *(v for v in vars(module).values() if inspect.isclass(v) and v.__module__ == module.__name__)]:
             for key, value in list(vars(holder).items()):
-                plain = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+                plain: Any = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
                 if not _wrappable(plain, module, key):
                     continue
                 name = f"{module.__name__.removeprefix('trainyard.')}.{plain.__qualname__}"
                 new = wrapped.setdefault(id(plain), _wrapper(plain, name))
+                names.add(name)
                 if inspect.isclass(holder):
                     setattr(holder, key, type(value)(new) if value is not plain else new)
+    assert SAVE in names, "the function that notes a run's phase has another name now"
     for module in [m for n, m in sys.modules.items() if n.startswith("trainyard") and m is not None]:
         for key, value in list(vars(module).items()):
             if id(value) in wrapped and inspect.isfunction(value):
@@ -179,7 +184,7 @@ def _wrapper(function: FunctionType, name: str) -> Any:
     def crossed(*args: Any, **kwargs: Any) -> Any:
         PLAN.cross(name, "entry")
         result = function(*args, **kwargs)
-        if name == "runs.record.RunFolder.save":
+        if name == SAVE:
             PLAN.now = str(args[1].phase)
         PLAN.cross(name, "return")
         return result

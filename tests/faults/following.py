@@ -15,6 +15,7 @@ from trainyard.config import PROJECT
 from trainyard.errors import TrainyardError
 from trainyard.stacks import facade, installed
 from trainyard.stacks.environ import pulumi_exports
+from trainyard.stacks.state import backend
 
 if TYPE_CHECKING:
     from tests.faults.bench import Story
@@ -125,7 +126,7 @@ def _remove(story: Story) -> None:
 def stack_removed(yard: RunPodYard, engine: str) -> bool:
     """Remove the environment's stack, by ``pulumi stack rm`` on the CLI; False when that is refused. No stack counts as removed."""
     stack = judge.yard_stack(yard)
-    store = facade.backend(stack)
+    store = backend(stack)
     binary = installed.find(os.environ) if engine == "cli" else None
     if store is None or not store.exists(PROJECT, STACK):
         return True

@@ -174,7 +174,10 @@ def adopted_before_a_lying_cloud(stage: Stage) -> None:
         stage.world.emulator.faults.on(name)
     child = second.start("adopt", pod, "--stack", STACK, "--key", str(key))
     began = time.time()
-    asked = lambda: any(r["time"] > began and r["method"] == "DELETE" for r in stage.world.emulator.requests())  # noqa: E731
+
+    def asked() -> bool:
+        return any(r["time"] > began and r["method"] == "DELETE" for r in stage.world.emulator.requests())
+
     stage.world.wait_until(lambda: asked() or child.poll() is not None, 120, "adopt never asked for the pod's end")
     stage.world.emulator.faults.on("list-empty")
     done = stage.ended(child, "adopt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,7 +12,7 @@ from trainyard.runs.records.ledger import Ledger
 
 
 @pytest.fixture
-def yard(cloud_world: World) -> RunPodYard:
+def yard(cloud_world: World) -> Iterator[RunPodYard]:
     yield cloud_world.yard()
     cloud_world.clear()
 

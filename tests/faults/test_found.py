@@ -20,6 +20,7 @@ from trainyard.problems import Problem
 from trainyard.remote.transport import Address
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.pod import ReachablePod
+from trainyard.runs.records.record import RunFolder
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs import attach
 from trainyard.runs.verbs.destroy import destroy
@@ -141,8 +142,13 @@ def test_one_run_that_cannot_be_finished_does_not_keep_recover_from_the_others(s
         (runs / "u" / name / "1").mkdir(parents=True)
         (runs / "u" / name / "1" / "run.json").write_text('{"user": "u' if name == "broken" else json.dumps(record(name)))
         time.sleep(0.01 * number)
-    driven = []
-    monkeypatch.setattr(attach, "drive", lambda context, folder: driven.append(folder.path.parent.name) or {})
+    driven: list[str] = []
+
+    def drive(context: CommandContext, folder: RunFolder) -> dict[str, object]:
+        driven.append(folder.path.parent.name)
+        return {}
+
+    monkeypatch.setattr(attach, "drive", drive)
 
     with pytest.raises(TrainyardError, match="cannot be read"):
         attach.recover(CommandContext(stack.places, stack.env, Ui(json=True)))
@@ -160,7 +166,7 @@ def record(label: str) -> dict[str, object]:
 def test_a_destroy_whose_engine_was_killed_takes_what_it_ended_through_the_cloud_out_of_the_state(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = [OperationOutcome("builtin", "destroy", -9, {}, 1.0), OperationOutcome("builtin", "destroy", 0, {"delete": 3}, 1.0)]
+    told = [OperationOutcome("builtin", "destroy", -9, 1.0), OperationOutcome("builtin", "destroy", 0, 1.0, {"delete": 3})]
     monkeypatch.setattr(facade, "operate", lambda *_: told.pop(0))
 
     outcome = destroy(CommandContext(stack.places, stack.env, Ui(json=True)), stack, [], lambda _: None)

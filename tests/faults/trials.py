@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.faults.endings import endings
 from tests.faults.own_trials import OWN
 from tests.faults.trial import AT_ONCE, PREPARED, TRAINED, TRAINING, Fault, Trial, When
 
-SHORT = {"silent": 2.0}
+SHORT: dict[str, Any] = {"silent": 2.0}
 BOOT = {"boot_accepted_minutes": 0.04, "boot_image_minutes": 0.04, "boot_ssh_minutes": 0.04}
 
 
-def _create(name: str, seen: str, *, codes: tuple[int, ...], says: tuple[str, ...] = (), paid: bool = False, **does: object) -> Trial:
+def _create(name: str, seen: str, *, codes: tuple[int, ...], says: tuple[str, ...] = (), paid: bool = False, **does: float) -> Trial:
     """A create that goes wrong once."""
     return Trial(name, seen, (Fault(name, does=does),), codes, says, least_pods=int(paid))
 

@@ -146,11 +146,11 @@ class World:
 
 
 @contextmanager
-def world(**timing: float) -> Iterator[World]:
+def world() -> Iterator[World]:
     """A world in a folder with a short path (Unix sockets allow no long one), gone at the end."""
     base = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))
     emulator = start(base / "e", timing=QUICK, limits={"minute": 10**6, "hour": 10**6, "day": 10**7}, env={})
-    made = World(base, emulator, **timing)
+    made = World(base, emulator)
     try:
         yield made
     finally:

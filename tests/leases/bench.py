@@ -29,7 +29,9 @@ class LeaseBench:
 
 
 def new_bench(folder: Path) -> LeaseBench:
-    at, slept, messages = [1_800_000_000.0], [], []
+    at = [1_800_000_000.0]
+    slept: list[float] = []
+    messages: list[str] = []
     during: list[Callable[[], None]] = []
 
     def pause(seconds: float) -> None:

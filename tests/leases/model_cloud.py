@@ -35,7 +35,7 @@ class ModelCloud:
 
     name = "model"
     simulated = True
-    address = None
+    address: str | None = None
 
     def __init__(self, root: Path, clock: Callable[[], float] = time.time, capabilities: Capabilities = PLAIN) -> None:
         self.root = root
@@ -106,7 +106,7 @@ class ModelCloud:
         assert state is not None
         self.write(pod_id, {**state, "stop": format_time(stop), "end": format_time(end)})
 
-    def costs(self) -> list[CostItem]:
+    def costs(self) -> builtins.list[CostItem]:
         return []
 
     def account(self) -> Account | None:
@@ -119,7 +119,8 @@ class ModelCloud:
 
     def faults(self) -> dict[str, Any]:
         path = self.root / "faults.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        faults: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return faults
 
     def set_faults(self, **faults: object) -> None:
         """Set the faults: lists are used up call by call, ``hang`` names a point to stop at until ``go`` exists."""
@@ -171,7 +172,7 @@ class ModelCloud:
         return self._info(self.state(pod_id))
 
     def _alive(self, state: dict[str, Any]) -> bool:
-        return state["status"] != "terminating" or self.clock() < state.get("leaves", 0)
+        return bool(state["status"] != "terminating" or self.clock() < state.get("leaves", 0))
 
     def _info(self, state: dict[str, Any]) -> PodInfo:
         info = PodInfo(
@@ -193,7 +194,8 @@ class ModelCloud:
 
     def _read(self, pod_id: str) -> dict[str, Any] | None:
         path = self.root / "pods" / f"{pod_id}.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        state: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+        return state
 
     def _fault(self, *keys: str) -> str | None:
         faults = self.faults()
@@ -203,7 +205,7 @@ class ModelCloud:
                 if not value:
                     return None
                 self.set_faults(**{**faults, key: value[1:]})
-                return value[0]
+                return str(value[0])
             if value is not None:
                 return str(value)
         return None

@@ -200,11 +200,17 @@ def test_each_entry_is_synced_before_the_next_step(tmp_path: Path, monkeypatch: 
     path = path_of(tmp_path)
     synced: list[bytes] = []
     real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (real(fd), synced.append(path.read_bytes() if path.exists() else b"")))
+
+    def noted(fd: int) -> None:
+        real(fd)
+        synced.append(path.read_bytes() if path.exists() else b"")
+
+    monkeypatch.setattr(os, "fsync", noted)
     with intents.hold(tmp_path, NAME, 0.0, lambda s: None) as intent:
-        for write in (lambda: intent.start("offer", 5.0), lambda: intent.created("p1", None, 6.0)):
-            write()
-            assert synced[-1] == path.read_bytes()
+        intent.start("offer", 5.0)
+        assert synced[-1] == path.read_bytes()
+        intent.created("p1", None, 6.0)
+        assert synced[-1] == path.read_bytes()
 
 
 def test_the_intents_of_a_fence_are_those_whose_names_carry_it(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.leases.bench import FENCE, KEY, LEASE, LeaseBench, new_bench
 from trainyard.provider.call import Call
 from trainyard.provider.handler import ResourceHandler, check
-from trainyard.provider.values import Properties
+from trainyard.provider.values import Properties, Tree
 
 SEED = "5a" * 32
 
@@ -33,9 +33,9 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(made.world, made.cloud, made.messages, made.slept, made.at, made.during)
 
 
-def pod_inputs(**more: object) -> Properties:
+def pod_inputs(**more: Tree) -> Properties:
     """Inputs of a pod that is valid on the model cloud."""
-    inputs: dict[str, object] = {
+    inputs: Properties = {
         "cloud": "model", "lease_id": LEASE, "fence_id": FENCE, "stop": "2027-01-15T10:00:00Z", "end": "2027-01-15T10:30:00Z",
         "host_key_seed": SEED, "public_key": KEY, "gpus": ["A", "B"],
     }  # fmt: skip

@@ -11,6 +11,7 @@ from concurrent import futures
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
@@ -75,7 +76,7 @@ class Plugin:
         request = provider_pb2.DeleteRequest(urn=urn, id=id, properties=to_wire(outputs), old_inputs=to_wire(inputs))
         self.stub.Delete(request, timeout=60)
 
-    def read(self, urn: str, id: str, outputs: Properties, inputs: Properties) -> provider_pb2.ReadResponse:
+    def read(self, urn: str, id: str, outputs: Properties, inputs: Properties) -> Any:
         return self.stub.Read(provider_pb2.ReadRequest(urn=urn, id=id, properties=to_wire(outputs), inputs=to_wire(inputs)), timeout=60)
 
     def in_background(self, urn: str, inputs: Properties) -> list[object]:

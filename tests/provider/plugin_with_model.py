@@ -16,5 +16,5 @@ from trainyard import clouds  # noqa: E402
 QUICK = replace(PLAIN, settle=0.3, post_timeout=1.0)
 
 root = Path(sys.argv[1])
-clouds.open_cloud = lambda name, env, places: ModelCloud(root, capabilities=QUICK)  # type: ignore[assignment]
+clouds.open_cloud = lambda name, env, places: ModelCloud(root, capabilities=QUICK)
 main.main(sys.argv[2:])

@@ -55,7 +55,7 @@ def test_the_default_name_is_made_once_per_stack_and_found_again_by_another_chec
 
 
 def test_the_state_s_name_wins_over_a_lost_settings_folder_and_the_setting_over_both(bench: Bench) -> None:
-    old = {"store": "local", "name": "trainyard-00c0ffee"}
+    old: Properties = {"store": "local", "name": "trainyard-00c0ffee"}
     assert bench.checked(BUCKET, {"store": "local"}, old)["name"] == "trainyard-00c0ffee"
     assert bench.checked(BUCKET, {"store": "local", "env_id": "12345678"}, old)["name"] == "trainyard-12345678"
     assert bench.checked(BUCKET, {"store": "local", "bucket": "mine"}, old)["name"] == "mine"
@@ -157,7 +157,7 @@ def test_rules_are_kept_shown_changed_and_taken_away(yard: Bench) -> None:
     assert outputs == {"rules": [{"id": "tmp", "prefix": "tmp/", "expire_days": 3}], "kept_in": "object"}
     assert any("nothing expires by itself" in text for text in yard.messages)
     assert BUCKET_LIFECYCLE.read(call, id, outputs, inputs).inputs == inputs
-    news = {**inputs, "rules": [{"id": "tmp", "prefix": "tmp/", "expire_days": 4}]}
+    news: Properties = {**inputs, "rules": [{"id": "tmp", "prefix": "tmp/", "expire_days": 4}]}
     assert diff(BUCKET_LIFECYCLE, call, outputs, inputs, news).changes == {"rules": "update"}
     BUCKET_LIFECYCLE.update(call, id, outputs, inputs, news)
     drifted = BUCKET_LIFECYCLE.read(call, id, outputs, inputs)

@@ -54,7 +54,8 @@ def test_what_is_not_given_is_ten_minutes_for_ssh_and_the_image_s_own() -> None:
 
 
 def test_read_returns_the_fresh_address_the_last_one_while_there_is_none_and_gone_with_the_pod(bench: Bench) -> None:
-    call, old = bench.call(kind="Endpoint"), {"host": "1.2.3.4", "port": 1, "user": "root", "workspace": "/workspace"}
+    call = bench.call(kind="Endpoint")
+    old: Properties = {"host": "1.2.3.4", "port": 1, "user": "root", "workspace": "/workspace"}
     pod_id = starting(bench)
     assert ENDPOINT.read(call, pod_id, old, inputs(pod_id)).properties == old
     bench.cloud.change(pod_id, host=["5.6.7.8", 22, "root"])

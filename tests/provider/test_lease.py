@@ -17,20 +17,20 @@ from trainyard.leases.world import Interrupted
 from trainyard.provider.handler import CheckFailed, diff
 from trainyard.provider.lease import LEASE as HANDLER
 from trainyard.provider.pod import POD
-from trainyard.provider.values import UNKNOWN, Properties
+from trainyard.provider.values import UNKNOWN, Properties, Tree
 
 WAIT = 50.0
 """POST timeout plus settle of the model cloud."""
 
 
-def lease(bench: Bench, **more: object) -> tuple[str, Properties, Properties]:
-    given: dict[str, object] = {"cloud": "model", "hours": 2, "fence_id": FENCE, **more}
+def lease(bench: Bench, **more: Tree) -> tuple[str, Properties, Properties]:
+    given: Properties = {"cloud": "model", "hours": 2, "fence_id": FENCE, **more}
     inputs = bench.checked(HANDLER, {key: value for key, value in given.items() if value is not None})
     lease_id, outputs = HANDLER.create(bench.call(kind="Lease"), inputs)
     return lease_id, outputs, inputs
 
 
-def the_fence(bench: Bench, **more: object) -> tuple[str, Properties, Properties]:
+def the_fence(bench: Bench, **more: Tree) -> tuple[str, Properties, Properties]:
     return lease(bench, hours=None, fence_id=None, **more)
 
 
@@ -80,7 +80,7 @@ def test_a_fence_has_no_deadline_and_is_its_own_fence(bench: Bench) -> None:
         ({"hours": "2"}, "must be a number"),
     ],
 )
-def test_a_lease_that_makes_no_sense_is_refused(bench: Bench, inputs: dict[str, object], what: str) -> None:
+def test_a_lease_that_makes_no_sense_is_refused(bench: Bench, inputs: dict[str, Tree], what: str) -> None:
     with pytest.raises(CheckFailed, match=what):
         lease(bench, **inputs)
 

@@ -12,17 +12,18 @@ import pytest
 
 from tests.leases.bench import FENCE, LEASE, lie_once_from
 from tests.provider.conftest import SEED, Bench, pod_inputs
+from trainyard.clouds.absence import LEAVE
 from trainyard.clouds.marker import parse_name
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, RefusedError, StillThere
-from trainyard.leases import intents, rent
+from trainyard.leases import intents
 from trainyard.leases.world import Interrupted
 from trainyard.provider.handler import CheckFailed, Partial, diff
 from trainyard.provider.pod import POD, PodInputs
-from trainyard.provider.values import UNKNOWN, Properties, SecretValue
+from trainyard.provider.values import UNKNOWN, Properties, SecretValue, Tree
 from trainyard.remote.keys import host_key
 
 
-def ready(bench: Bench, **more: object) -> Properties:
+def ready(bench: Bench, **more: Tree) -> Properties:
     intents.make_folder(bench.world.places.intents, LEASE)
     return bench.checked(POD, pod_inputs(**more))
 
@@ -31,7 +32,7 @@ def record(bench: Bench, inputs: Properties) -> intents.IntentRecord:
     return intents.settle(bench.world.places.intents / LEASE / str(inputs["name"]), lambda s: None)
 
 
-def add(bench: Bench, inputs: Properties, **more: object) -> str:
+def add(bench: Bench, inputs: Properties, **more: Tree) -> str:
     return bench.cloud.add(str(inputs["name"]), FENCE, LEASE, **more)
 
 
@@ -60,11 +61,11 @@ def test_the_same_inputs_make_the_same_name_on_another_machine(bench: Bench) -> 
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_what_does_not_make_another_pod_is_not_in_its_name(bench: Bench, change: dict[str, object]) -> None:
+def test_what_does_not_make_another_pod_is_not_in_its_name(bench: Bench, change: dict[str, Tree]) -> None:
     assert ready(bench, **change)["name"] == ready(bench)["name"]
 
 
-SHAPING = {
+SHAPING: dict[str, Tree] = {
     "cloud": "other", "lease_id": "2" * 10, "fence_id": "3" * 10, "public_key": "ssh-ed25519 AAAA", "gpus": ["B", "A"], "gpu_count": 2,
     "disk_gb": 50, "regions": ["EU"], "tier": "SECURE", "spot": True, "image": "x", "template": "t", "volume": "v",
     "ports": ["8000/http"], "env": {"A": "1"}, "registry": "r", "only_offers": ["A-1"], "avoid_offers": ["A-1"], "min_cuda": "13.0",
@@ -374,7 +375,7 @@ def test_a_dead_or_leaving_namesake_is_not_adopted_but_waited_for(bench: Bench, 
 
 def test_a_namesake_that_never_leaves_is_an_error_and_nothing_is_rented(bench: Bench) -> None:
     inputs = ready(bench)
-    add(bench, inputs, status="terminating", leaves=bench.at[0] + 10 * rent.LEAVE)
+    add(bench, inputs, status="terminating", leaves=bench.at[0] + 10 * LEAVE)
     with pytest.raises(StillThere, match="do not go away"):
         POD.create(bench.call(), inputs)
     assert bench.cloud.calls("create") == 0
