@@ -264,3 +264,10 @@ def test_as_a_program_it_prints_where_it_is_and_survives_a_kill(tmp_path: Path, 
     assert second.returncode == 0
     paid = [json.loads(line) for line in (root / "program/ledger.jsonl").read_text().splitlines()]
     assert [line["event"] for line in paid] == ["paid", "unpaid"]
+
+
+def test_a_rehearsal_without_its_packages_names_the_command_that_brings_them() -> None:
+    program = "import sys; sys.modules['graphql'] = None; from trainyard.cli.commandline import trainyard; trainyard()"
+    done = subprocess.run([sys.executable, "-c", program, "rehearse"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("a rehearsal needs the package 'graphql'")
+    assert "./bootstrap" in done.stderr and "trainyard[rehearsal]" in done.stderr

@@ -157,7 +157,7 @@ def rehearse(
     try:
         from trainyard.rehearsal.session import rehearsal
     except ModuleNotFoundError as error:
-        hint = "In a checkout: ./bootstrap. Elsewhere: pip install 'trainyard[rehearsal]' (pipx install --force, uv tool install)."
+        hint = "In a checkout: ./bootstrap. Elsewhere: pipx install --force 'trainyard[rehearsal]', or the same with pip or uv."
         raise UserError(f"a rehearsal needs the package '{error.name}', which this Python does not have", hint=hint) from None
     from trainyard.runs.context import CommandContext
     from trainyard.runs.verbs.train import TrainRequest
