@@ -36,8 +36,8 @@ class Shape:
     least: float | None = None
     above: float | None = None
     most: float | None = None
-    pattern: re.Pattern[str] | None = None
-    """What a text, each text of a list, or each name of a map must match as a whole."""
+    pattern: str | None = None
+    """Regular expression that a text, each text of a list, or each name of a map must match as a whole; compiled when it is needed."""
     looks_like: str = ""
     """An example of what the pattern means, for messages."""
 
@@ -54,7 +54,7 @@ def read(shape: Shape, value: object, name: str) -> object:
     _check_range(shape, typed, name)
     if shape.pattern is not None:
         for part in typed if isinstance(typed, (tuple, dict)) else [typed]:
-            if not shape.pattern.fullmatch(str(part)):
+            if not re.fullmatch(shape.pattern, str(part)):
                 raise UserError(f"{name} must look like {shape.looks_like}, not '{part}'")
     return typed
 

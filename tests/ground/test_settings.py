@@ -4,8 +4,10 @@ import dataclasses
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 
+from trainyard import yamlfile
 from trainyard.errors import UserError
 from trainyard.provider.endpoint import EndpointInputs
 from trainyard.provider.lease import LeaseInputs
@@ -82,6 +84,7 @@ def test_a_wrong_setting_is_refused_with_its_place(tmp_path, line):
         ("config:\n  trainyard:gpu: A\n  trainyard:gpu: B\n", "3:3", "given twice"),
         ("config:\n  trainyard:image: a\n  trainyard:template: b\n", "3:3", "given both"),
         ("config:\n  trainyard:pods: 1\n", "2:3", "needs the hours of its lease"),
+        ("config:\n  trainyard:cloud: local\n  trainyard:regions: [EU]\n", "3:3", "trainyard:regions means nothing to cloud 'local'"),
         ("config:\n  trainyard:gpu: !!int x\n", "1:1", "not valid YAML"),
         ("config:\n  trainyard:gpu: \x01\n", "1:1", "not valid YAML"),
         ("config:\n  trainyard:gpu: a\0b\n", "2:19", "NUL byte"),
@@ -188,6 +191,21 @@ def test_the_settings_that_are_shipped_are_right_and_what_they_show_in_comments_
     commented = [line for line in path.read_text().splitlines() if line.strip().startswith("# trainyard:")]
 
     assert {name for line in commented for name in re.findall(r"trainyard:(\w+)", line)} <= set(SETTINGS)
+
+
+NOT_SEEN_BY_AN_EDITOR = {"hours: .nan", "max_price: 1e999"}
+"""JSON knows no such numbers."""
+
+
+def test_an_editor_that_knows_the_schema_refuses_what_the_reader_refuses():
+    judge = jsonschema.Draft7Validator(page.schema())
+    taken = {line for line in WRONG if judge.is_valid({"config": yamlfile.parse(f"trainyard:{line}", "x")})}
+
+    assert taken == NOT_SEEN_BY_AN_EDITOR
+    assert not judge.is_valid({"config": {"gpu": "A"}}) and not judge.is_valid({"confg": {}})
+    assert judge.is_valid({"config": {"aws:region": "x", "trainyard:registry": {"secure": "v1:x"}}, "encryptionsalt": "v1:x"})
+    for path in ROOT.glob("Pulumi.*.yaml"):
+        judge.validate(yamlfile.load(path))
 
 
 def test_page_and_schema_are_as_the_table_makes_them():

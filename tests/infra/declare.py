@@ -49,7 +49,7 @@ def main(stack: str, config: dict[str, str], declare: Callable[[], Any]) -> None
     exported: list[str] = []
     recorder = Recorder()
     mocks.set_mocks(recorder, project="trainyard", stack=stack)
-    set_all_config({f"trainyard:{key}": value for key, value in config.items()}, ["trainyard:host_key_seed"])
+    set_all_config({f"trainyard:{key}": value for key, value in config.items()}, ["trainyard:host_key_seed", "trainyard:registry"])
     pulumi.export = lambda name, value: exported.append(name)
     try:
         loop.run_until_complete(run_pulumi_func(declare))

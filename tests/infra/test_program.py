@@ -113,6 +113,13 @@ def test_a_dotted_stack_without_its_settings_is_an_error_that_names_the_file() -
     assert found.made == [] or found.kinds() == set()
 
 
+def test_what_the_settings_hold_encrypted_is_a_secret_of_the_pod() -> None:
+    (pod,) = Declared("runpod", pods="1", hours="1", registry="cr_1", pod_env='{"A": "x"}').of("Pod")
+
+    assert SIGNATURE in pod["inputs"]["registry"] and clear(pod["inputs"]["registry"]) == "cr_1"
+    assert pod["inputs"]["env"] == {"A": "x"}, "what nobody has encrypted is none"
+
+
 def test_a_wrong_setting_creates_nothing() -> None:
     found = Declared("local", gpu_count="two")
     assert found.error == "Pulumi.local.yaml: trainyard:gpu_count must be a whole number, not 'two'"

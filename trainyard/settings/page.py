@@ -93,10 +93,12 @@ def _plain(setting: Setting) -> dict[str, object]:
     bounds = {"minimum": shape.least, "exclusiveMinimum": shape.above, "maximum": shape.most}
     one: dict[str, object] = {"type": _JSON_TYPES.get(shape.kind, _JSON_TYPES["text"])}
     one |= {name: value for name, value in bounds.items() if value is not None}
+    if shape.kind in ("text", "texts"):
+        one["minLength"] = 1
     if shape.choices:
         one = {"enum": list(shape.choices)}
     if shape.pattern is not None:
-        one["pattern"] = f"^(?:{shape.pattern.pattern})$"
+        one["pattern"] = f"^(?:{shape.pattern})$"
     if shape.kind == "texts":
         return {"anyOf": [one, {"type": "array", "items": one}]}
     if shape.kind == "mapping":

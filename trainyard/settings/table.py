@@ -6,10 +6,9 @@ docs/settings.md come from these fields; nothing else knows a name, a type or a 
 the provider's plugin reads defaults from here, and a user waits for its start.
 """
 
-from __future__ import annotations
+# Annotations are types here, not texts: the table is made of them, and evaluating texts would cost every start a millisecond.
 
 import dataclasses
-import re
 import types
 import typing
 from collections.abc import Mapping
@@ -28,9 +27,9 @@ NO_BUCKET = "none"
 """As ``bucket``: the environment has none, and results come home over SSH."""
 TIER = "SECURE"
 """RunPod's class of machines unless another is asked for."""
-BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+BUCKET_NAME = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 """Every store's buckets are called like this, RunPod's volumes too."""
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _RENTED = ("runpod",)
 """Clouds whose machines are rented by image, region and tier."""
 
@@ -122,7 +121,7 @@ class StackSettings:
         "above which nothing is rented", unit="dollars an hour", least=0, travels=True, readers="program runs"
     )
     min_cuda: str | None = _setting(
-        "least CUDA version of the host's driver", unset="what the recipe needs", pattern=re.compile(r"\d+(\.\d+)?"), looks_like="13.0",
+        "least CUDA version of the host's driver", unset="what the recipe needs", pattern=r"\d+(\.\d+)?", looks_like="13.0",
         travels=True, clouds=_RENTED, readers="program runs",
     )  # fmt: skip
     min_vram_gb: float | None = _setting(
@@ -172,7 +171,7 @@ class StackSettings:
     lifecycle: tuple[Mapping[str, object], ...] = _setting("rules of the bucket: prefix, expire_days, ...", (), readers="program stacks")
     ssh_key_file: str | None = _setting("your own private SSH key", unset="one made for the stack", readers="program")
     env_id: str | None = _setting(
-        "id of the environment, 8 hex digits", unset="one made for stack and user", pattern=re.compile("[0-9a-f]{8}"),
+        "id of the environment, 8 hex digits", unset="one made for stack and user", pattern="[0-9a-f]{8}",
         looks_like="a0533aa1", readers="program runs",
     )  # fmt: skip
     pods: int = _setting("pods of the environment itself", 0, least=0, readers="program runs")
@@ -210,8 +209,7 @@ RUN_TAKES = ("hours", "budget")
 
 
 def _table(shape: type[StackSettings] | type[RunKeys]) -> Mapping[str, Setting]:
-    hints = typing.get_type_hints(shape)
-    found = (_read_field(field, hints[field.name]) for field in dataclasses.fields(shape) if field.metadata)
+    found = (_read_field(field, field.type) for field in dataclasses.fields(shape) if field.metadata)
     return types.MappingProxyType({setting.name: setting for setting in found})
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -95,7 +96,7 @@ def with_bucket(settings: StoreSettings, bucket: str | None) -> StoreSettings:
     """Return the settings for a bucket (None keeps what the environment said); raises UserError for an impossible name."""
     name = bucket or settings.bucket
     # RunPod's bucket is the id of a network volume; the rules of bucket names still hold for it.
-    if name and not BUCKET_NAME.fullmatch(name):
+    if name and not re.fullmatch(BUCKET_NAME, name):
         raise UserError(f"'{name}' is no bucket name: 3 to 63 of a-z, 0-9, '.' and '-', beginning and ending with a letter or digit")
     return replace(settings, bucket=name)
 
