@@ -1,4 +1,4 @@
-"""The picture that docs/record.py makes, as the lines that a person sees at its end."""
+"""The picture that tests/pages/record.py makes, as the lines that a person sees at its end."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 @functools.cache
 def trees() -> Mapping[str, ast.Module]:
     """Return every module of the product by its path, and those programs beside it that use it."""
-    folders = ("trainyard", "infra", "bench", "docs", "templates")
+    folders = ("trainyard", "infra", "bench", "templates")
     paths = [*ROOT.glob("*.py"), *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
     return {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(paths)}
 

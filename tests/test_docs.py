@@ -201,7 +201,7 @@ def test_the_readme_is_short_enough_to_be_read() -> None:
 
 def test_pages_that_are_made_from_the_code_are_as_the_code_is() -> None:
     # In a process of its own: Invoke forgets an option's help once it was asked for.
-    done = subprocess.run([sys.executable, "-m", "docs.generate", "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "tests.pages.generate", "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr + "run: invoke docs --write"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from docs import record
 from tests import recording, shown
+from tests.pages import record
 
 
 def test_it_shows_a_run_from_the_command_to_the_proven_result() -> None:

@@ -39,7 +39,7 @@ def check(c: Context) -> int:
 def docs(c: Context, write: bool = False, record: bool = False) -> int:
     """Build the pages of docs/ into site/; a warning (a broken link, a page that nothing leads to) is an error."""
     os.environ["NO_MKDOCS_2_WARNING"] = "1"
-    modules = (*(("docs.generate", "trainyard.settings.page") if write else ()), *(("docs.record",) if record else ()))
+    modules = (*(("tests.pages.generate", "trainyard.settings.page") if write else ()), *(("tests.pages.record",) if record else ()))
     for module in modules:
         if code := python(module):
             return code

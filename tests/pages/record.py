@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "assets" / "train.svg"
 WIDTH = 96
 COMMAND = ("train", "--stack", "local")
@@ -125,7 +125,7 @@ def picture(command: str, screen: Sequence[Row]) -> str:
     dots = "".join(f'<circle cx="{20 + 18 * n}" cy="20" r="5.5" fill="{c}"/>' for n, c in enumerate(("#ff5f57", "#febc2e", "#28c840")))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {tall}" role="img" aria-label="A terminal: {command}">\n'
-        f"<!-- Made by docs/record.py from a run. Do not edit. -->\n<style>{STYLE}</style>\n"
+        f"<!-- Made by tests/pages/record.py from a run. Do not edit. -->\n<style>{STYLE}</style>\n"
         f'<rect width="100%" height="100%" rx="9" fill="{BACKGROUND}"/>{dots}\n' + "".join(drawn) + "</svg>\n"
     )
 

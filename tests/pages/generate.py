@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from invoke.collection import Collection
 
-DOCS = Path(__file__).resolve().parent
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 NOTE = "<!-- Made by `invoke docs --write`. Do not edit. -->\n\n"
 
 
