@@ -63,16 +63,14 @@ def put_tree(
             target = str(PurePosixPath(remote_dir) / what.name)
             put_file(t, local_dir / what.name, target, mode=what.mode, sha256=what.sha256, on_progress=tally.part())
         else:
-            values = {"top": remote_dir, "id": os.urandom(6).hex()}
-            expect(
-                t.exec(with_values(load(__package__, "tree_unpack"), **values), _packed(local_dir, what)),
-                f"{t.name}: {remote_dir} cannot be written",
-            )
+            _run(t, "tree_unpack", remote_dir, store, _packed(local_dir, what, stored=store is not None))
             tally.add(sum(file.size for file in what))
 
     with ThreadPoolExecutor(CHANNELS) as pool:
         list(pool.map(send, [*big, *_packs(file for file in sent if file.size <= SMALL)]))
-    _keep(t, sent, remote_dir, store)
+    if store is not None and sent:
+        words = [word for file in big for word in (file.sha256, file.name)]
+        _run(t, "tree_keep", remote_dir, store, _listed(words), days=KEPT_DAYS)
     return sorted(file.name for file in changed)
 
 
@@ -143,22 +141,29 @@ def _packs(files: Iterable[LocalFile]) -> Iterator[list[LocalFile]]:
         yield pack
 
 
-def _packed(folder: Path, files: Sequence[LocalFile]) -> bytes:
+def _packed(folder: Path, files: Sequence[LocalFile], *, stored: bool) -> bytes:
+    """Return files as a pack: f/NAME, and with ``stored`` a second name s/SHA256, by which a store keeps them."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz", format=tarfile.GNU_FORMAT, compresslevel=6) as tar:
-        _add(tar, "names", _listed(word for number, file in enumerate(files) for word in (str(number), file.name)), 0o600)
-        for number, file in enumerate(files):
+        for file in files:
             try:
-                _add(tar, str(number), (folder / file.name).read_bytes(), file.mode)
+                data = (folder / file.name).read_bytes()
             except OSError as error:
                 raise UserError(f"{folder / file.name}: cannot be read: {error.strerror or error}") from None
+            member = _member(f"f/{file.name}", file.mode)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+        for digest, name in {file.sha256: file.name for file in files}.items() if stored else ():
+            member = _member(f"s/{digest}", 0o644)
+            member.type, member.linkname = tarfile.LNKTYPE, f"f/{name}"
+            tar.addfile(member)
     return out.getvalue()
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
+def _member(name: str, mode: int) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
-    member.size, member.mode, member.mtime = len(data), mode, int(time.time())
-    tar.addfile(member, io.BytesIO(data))
+    member.mode, member.mtime = mode, int(time.time())
+    return member
 
 
 def _in_store(t: Transport, files: Sequence[LocalFile], store: str | None) -> set[str]:
@@ -171,18 +176,21 @@ def _in_store(t: Transport, files: Sequence[LocalFile], store: str | None) -> se
 
 
 def _take(t: Transport, files: Sequence[LocalFile], top: str, store: str | None, tally: ByteCounter) -> None:
-    if files:
-        words = (word for file in files for word in (file.sha256, octal(file.mode), file.name))
-        text = with_values(load(__package__, "tree_take"), top=top, store=store, id=os.urandom(6).hex())
-        expect(t.exec(text, _listed(words)), f"{t.name}: {top} cannot be written")
-        tally.add(sum(file.size for file in files))
+    if not files:
+        return
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz", format=tarfile.GNU_FORMAT) as tar:
+        for file in files:
+            member = _member(f"{'x' if file.mode & 0o100 else 'n'}/{file.name}", 0o777)
+            member.type, member.linkname = tarfile.SYMTYPE, f"{store}/{file.sha256}"
+            tar.addfile(member)
+    _run(t, "tree_take", top, store, out.getvalue())
+    tally.add(sum(file.size for file in files))
 
 
-def _keep(t: Transport, files: Sequence[LocalFile], top: str, store: str | None) -> None:
-    if store is not None and files:
-        words = (word for file in files for word in (file.sha256, file.name))
-        text = with_values(load(__package__, "tree_keep"), top=top, store=store, days=KEPT_DAYS, id=os.urandom(6).hex())
-        expect(t.exec(text, _listed(words)), f"{t.name}: {store} cannot be written")
+def _run(t: Transport, script: str, top: str, store: str | None, stdin: bytes, **values: object) -> None:
+    text = with_values(load(__package__, script), top=top, store=store or "", id=os.urandom(6).hex(), **values)
+    expect(t.exec(text, stdin), f"{t.name}: {top} cannot be written")
 
 
 def _listed(words: Iterable[str]) -> bytes:

@@ -1,11 +1,16 @@
-# Take files out of the store into their places: triples (sha256, mode, name) on stdin, each word ended by NUL.
-: "${top?}" "${store?}" "${id?}"
-. ./tree_absolute.sh
-export top store id
-# shellcheck disable=SC2016  # it is the inner sh that expands them
-xargs -0 -n 300 sh -c 'while [ $# -gt 2 ]; do
-  part="$top/.part-$id"
-  touch -c "$store/$1"
-  { cp "$store/$1" "$part" && chmod "$2" "$part" && mv -f "$part" "$top/$3"; } || { rm -f "$part"; exit 1; }
-  shift 3
-done' sh
+# Take files out of the store into their places. The pack on stdin holds links into the store: x/NAME for a program, n/NAME
+# for any other file.
+: "${top?}" "${id?}" "${store?}"
+. ./tree_place.sh
+part="$top/.part-$id"
+trap 'rm -rf "$part"' EXIT
+umask 022
+export EXTRACT_UNSAFE_SYMLINKS=1
+mkdir -p "$part" && cd "$part" && tar -xzof - || exit 1
+for kind in x n; do
+  [ -d $kind ] || continue
+  find $kind -type l -exec touch -c {} + 2>/dev/null
+  mode=0644
+  [ $kind = n ] || mode=0755
+  cp -RL $kind "files-$kind" && find "files-$kind" -type f -exec chmod $mode {} + && place "files-$kind" || exit 1
+done

@@ -1,11 +1,14 @@
-# Put the files of a pack in their places. It holds them under numbers, and `names` as pairs (number, name): tar never
-# sees an odd name, and no file takes its place before the whole pack has come.
-: "${top?}" "${id?}"
-. ./tree_absolute.sh
+# Put the files of a pack in their places, none before the whole pack has come: f/NAME, and where there is a store to keep
+# them in, s/SHA256 as a second name. A store that is full or cannot be written keeps nothing.
+: "${top?}" "${id?}" "${store?}"
+. ./tree_place.sh
 part="$top/.part-$id"
-trap 'rm -rf "$part"' EXIT
+trap 'rm -rf "$part" ${store:+"$store/.part-$id"}' EXIT
 umask 077
 mkdir -p "$part" && cd "$part" && tar -xpzof - || exit 1
-export top
-# shellcheck disable=SC2016  # it is the inner sh that expands them
-xargs -0 -n 400 sh -c 'while [ $# -gt 1 ]; do mv -f "$1" "$top/$2" || exit 1; shift 2; done' sh <names || exit 1
+# shellcheck disable=SC2016 # the inner sh expands it
+if [ -n "$store" ]; then
+  mkdir -p "$store/.part-$id" && cp -R s/. "$store/.part-$id/" &&
+    find "$store/.part-$id" -type f -exec sh -c 'mv -f -- "$@" "$0/"' "$store" {} +
+fi 2>/dev/null
+place f
