@@ -169,6 +169,17 @@ def test_only_engine_provider_and_the_cli_driver_import_pulumi() -> None:
     assert found == []
 
 
+def test_the_engine_takes_nothing_of_the_rest_but_through_its_hook() -> None:
+    found = {
+        path
+        for path, text in sources().items()
+        for _, name in imports(text)
+        if path.startswith("trainyard/engine/") and name.startswith("trainyard") and not name.startswith("trainyard.engine.")
+    }
+
+    assert found == {"trainyard/engine/hook.py", "trainyard/engine/document.py"}
+
+
 def test_leases_can_be_tried_without_pulumi_engine_or_provider() -> None:
     files = [*(ROOT / "tests/leases").glob("*.py"), *(ROOT / "trainyard/leases").glob("*.py")]
     apart = ("pulumi", "trainyard.engine", "trainyard.provider", "trainyard.stacks", "trainyard.program", "tests.provider")

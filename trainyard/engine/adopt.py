@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from trainyard.engine import urn as urns
 from trainyard.engine.backend import now
+from trainyard.engine.hook import EngineError
 from trainyard.engine.operation import Operation
 from trainyard.engine.provider import ResourceOutcome
 from trainyard.engine.providers import default_inputs, default_version, settings_of
 from trainyard.engine.state import Resource
-from trainyard.errors import EngineError
 
 
 def settle_pending(op: Operation) -> bool:

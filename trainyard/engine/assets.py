@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trainyard.engine.hook import EngineError, RefusedError
 from trainyard.engine.kinds import ASSET, SIGNATURE, EngineSecret, Properties
-from trainyard.errors import EngineError, RefusedError
 
 
 def restore_assets(value: Any, known: Mapping[str, Properties]) -> Any:

@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from trainyard import __version__
 from trainyard.engine import locks
-from trainyard.errors import EngineError, RefusedError, UserError
+from trainyard.engine.hook import EngineError, RefusedError, UserError, hook
 
-VERSION_TEXT = f"trainyard-{__version__}"
 _NAME = re.compile(r"^[A-Za-z0-9_.-]{1,100}$")
 _KNOWN_KEYS = {"manifest", "secrets_providers", "resources", "pending_operations", "metadata"}
 _FEATURES = ("replaceWith", "taint")  # named by the field of a resource that uses them
@@ -146,7 +144,7 @@ def new_deployment(salt: str) -> dict[str, Any]:
 
 def manifest() -> dict[str, str]:
     """Return the manifest of a deployment written now: the CLI checks magic against version."""
-    return {"time": now(), "magic": hashlib.sha256(VERSION_TEXT.encode()).hexdigest(), "version": VERSION_TEXT}
+    return {"time": now(), "magic": hashlib.sha256(hook().name.encode()).hexdigest(), "version": hook().name}
 
 
 def now() -> str:
@@ -241,7 +239,7 @@ def folder_of(url: str | os.PathLike[str]) -> Path:
     if parts.scheme != "file":
         raise RefusedError(
             f"the built-in engine keeps state in file:// backends only, not in {parts.scheme}://",
-            hint="Use the Pulumi CLI for this stack: set trainyard:engine to cli.",
+            hint=hook().advice,
         )
     path = unquote(text[len("file://") :].partition("?")[0])
     return Path(path if path else "/").expanduser().absolute()

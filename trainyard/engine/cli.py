@@ -10,20 +10,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from trainyard import network
 from trainyard.engine import history, locks
 from trainyard.engine.backend import Backend
 from trainyard.engine.events import Events
+from trainyard.engine.hook import ReadableError, UserError, hook, outside, plug
 from trainyard.engine.program import leave
 from trainyard.engine.project import Project, load_project, settings_path
 from trainyard.engine.refusals import refused
 from trainyard.engine.secrets import passphrase
 from trainyard.engine.session import OperationRequest, Session, open_backend
 from trainyard.engine.streams import Streams
-from trainyard.errors import TrainyardError, UserError, outside
 
 _OPERATIONS = ("preview", "up", "refresh", "destroy")
 _VERBS = (*_OPERATIONS, "init", "config", "outputs", "history", "cancel", "export", "import")
@@ -31,8 +31,11 @@ _REFUSED_FLAGS = ("--target", "-t", "--target-dependents", "--exclude", "--repla
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run one command and end the process: threads of a program left behind must not hold it."""
-    network.apply()
+    """Run one command and end the process: threads of a program left behind must not hold it.
+
+    What ``hook.plug()`` was given before counts.
+    """
+    hook().network()
     parser = _parser()
     given, rest = parser.parse_known_args(arguments)
     try:
@@ -45,7 +48,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
-    except TrainyardError as error:
+    except ReadableError as error:
         print(f"error: {error}", file=sys.stderr)
         code = locks.LOCKED_EXIT if isinstance(error, locks.Locked) else 1
     except Exception as error:
@@ -73,11 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--secret", action="store_true", help="encrypt the value of config set")
     parser.add_argument("--show-secrets", action="store_true")
     parser.add_argument("--parallel", "-p", type=int, help="steps side by side (default: PULUMI_PARALLEL, else 4 for each core)")
+    parser.add_argument("--advice", help=f"what a person is told to do where something is refused (default: {hook().advice})")
     parser.add_argument("--file", type=Path, help="file to import or export instead of stdin or stdout")
     return parser
 
 
 def _run(given: argparse.Namespace) -> int:
+    if given.advice:
+        plug(replace(hook(), advice=given.advice))
     if given.directory is not None:
         os.chdir(given.directory)
     if given.words and given.verb != "config":
@@ -117,9 +123,9 @@ def _ask(given: argparse.Namespace) -> None:
     words = ["preview"] if given.verb == "up" else [given.verb, "--preview-only"]
     words += ["--stack", given.stack] + (["--config-file", str(given.config_file)] if given.config_file else [])
     if subprocess.run([sys.executable, "-m", "trainyard.engine", *words], check=False).returncode:
-        raise TrainyardError("the preview failed")
+        raise ReadableError("the preview failed")
     if input(f"{given.verb} stack {given.stack}? (yes/no) ").strip().lower() not in ("y", "yes"):
-        raise TrainyardError("nothing was done")
+        raise ReadableError("nothing was done")
 
 
 def _parallel(given: int | None) -> int:

@@ -1,7 +1,7 @@
 """Serves ``command:local:Command`` and ``command:remote:Command`` where the official plugin is absent.
 
 Same inputs and outputs as pulumi-command has, so a stack can go on with either. Local commands run under a
-shell; remote ones over SSH through ``trainyard.remote``, the host key pinned when it is given.
+shell; remote ones over SSH through the hook, the host key pinned when it is given.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainyard.engine import urn as urns
+from trainyard.engine.hook import HostAddress, HostKeyChanged, ReadableError, RefusedError, RemoteShell, Unreachable, hook
 from trainyard.engine.kinds import UNKNOWN, EngineSecret, Properties
 from trainyard.engine.provider import Checked, DiffAnswer, ProviderError, ResourceOutcome
 from trainyard.engine.refusals import LOCAL, NEEDS_PLUGIN, REFUSED_INPUTS, REMOTE
 from trainyard.engine.spawn import PluginSource, Say
 from trainyard.engine.values import changed_keys, plain
-from trainyard.errors import RefusedError, TrainyardError
 
 if TYPE_CHECKING:
-    from trainyard.remote.transport import SshTransport
+    pass
 
 RUN = "command:local:run"
 _REFUSED_CONNECTION = ("password", "privateKeyPassword", "agentSocketPath", "proxy")
@@ -34,7 +34,7 @@ _RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class _CommandExit:
+class _CommandOutput:
     code: int
     stdout: str
     stderr: str
@@ -138,7 +138,7 @@ class CommandProvider:
         self._check_done(urn, command, done)
         return {**inputs, "stdout": done.stdout, "stderr": done.stderr}
 
-    def _local(self, command: str, inputs: Mapping[str, Any], before: Mapping[str, str], timeout: float) -> _CommandExit:
+    def _local(self, command: str, inputs: Mapping[str, Any], before: Mapping[str, str], timeout: float) -> _CommandOutput:
         words = [*(inputs.get("interpreter") or ["/bin/sh", "-c"]), command]
         env = {**self._source.env, **_environment(inputs, before)}
         folder = self._source.project.workdir / inputs["dir"] if inputs.get("dir") else self._source.project.workdir
@@ -149,39 +149,34 @@ class CommandProvider:
             raise ProviderError(f"the command could not be run: {error}") from None
         except subprocess.TimeoutExpired:
             raise ProviderError(f"the command did not end within {timeout:.0f} s") from None
-        return _CommandExit(done.returncode, _text(done.stdout), _text(done.stderr))
+        return _CommandOutput(done.returncode, _text(done.stdout), _text(done.stderr))
 
-    def _remote(self, urn: str, command: str, inputs: Mapping[str, Any], before: Mapping[str, str], timeout: float) -> _CommandExit:
-        from trainyard.remote.transport import with_environment  # above the ground floor: only where a host is to be reached
-
+    def _remote(self, urn: str, command: str, inputs: Mapping[str, Any], before: Mapping[str, str], timeout: float) -> _CommandOutput:
         connection = inputs["connection"]
         if connection.get("privateKey"):
             with tempfile.NamedTemporaryFile("w", prefix="key-", suffix=".pem") as file:  # readable by us only
                 file.write(connection["privateKey"].rstrip("\n") + "\n")
                 file.flush()
-                transport = self._dial(urn, connection, Path(file.name))
+                shell = self._dial(urn, connection, Path(file.name))
         else:
-            transport = self._dial(urn, connection, None)
+            shell = self._dial(urn, connection, None)
         try:
             stdin = (inputs.get("stdin") or "").encode()
-            done = transport.exec(with_environment(command, _environment(inputs, before)), stdin, timeout=timeout or None)
-        except TrainyardError as error:
+            done = shell.run(command, _environment(inputs, before), stdin, timeout or None)
+        except ReadableError as error:
             raise ProviderError(f"{connection['host']}: {error.message}") from None
         finally:
-            transport.close()
-        return _CommandExit(done.rc, _text(done.stdout), _text(done.stderr))
+            shell.close()
+        return _CommandOutput(done.code, _text(done.stdout), _text(done.stderr))
 
-    def _dial(self, urn: str, connection: Mapping[str, Any], key_file: Path | None) -> SshTransport:
-        from trainyard.errors import HostKeyChanged, Unreachable
-        from trainyard.remote.transport import Address, connect
-
+    def _dial(self, urn: str, connection: Mapping[str, Any], key_file: Path | None) -> RemoteShell:
         host, port = str(connection["host"]), int(connection.get("port") or 22)
-        address = Address(host, port, str(connection.get("user") or "root"), connection.get("hostKey"), key_file)
+        address = HostAddress(host, port, str(connection.get("user") or "root"), connection.get("hostKey"), key_file)
         limit, failed = int(connection.get("dialErrorLimit", 10)), 0
         while True:
             try:
                 patience = float(connection.get("perDialTimeout") or 0) or 3600.0
-                return connect(address, timeout=patience, on_new_host_key=lambda key: self._warn_unpinned(urn, host, key))
+                return hook().dial(address, patience, lambda key: self._warn_unpinned(urn, host, key))
             except HostKeyChanged as error:
                 raise ProviderError(str(error)) from None
             except Unreachable as error:
@@ -190,20 +185,20 @@ class CommandProvider:
                     raise ProviderError(f"{address} could not be reached in {failed} attempts: {error.message}") from None
                 self._say("info", f"{urn}: attempt {failed} to reach {address} failed, trying again")
                 self._cancelled.wait(_RETRY_SECONDS)
-            except TrainyardError as error:
+            except ReadableError as error:
                 raise ProviderError(str(error)) from None
 
     def _warn_unpinned(self, urn: str, host: str, key: str) -> None:
         self._say("warning", f"{urn}: the host key of {host} is not pinned (it shows {key[:60]}...)")
 
-    def _show(self, urn: str, inputs: Mapping[str, Any], done: _CommandExit) -> None:
+    def _show(self, urn: str, inputs: Mapping[str, Any], done: _CommandOutput) -> None:
         wanted = inputs.get("logging") or "stdoutAndStderr"
         if wanted in ("stdout", "stdoutAndStderr") and done.stdout:
             self._say("info", f"{urns.name_of(urn)}: {done.stdout}")
         if wanted in ("stderr", "stdoutAndStderr") and done.stderr:
             self._say("info", f"{urns.name_of(urn)}: {done.stderr}")
 
-    def _check_done(self, urn: str, command: str, done: _CommandExit) -> None:
+    def _check_done(self, urn: str, command: str, done: _CommandOutput) -> None:
         if done.code:
             said = "\n".join(part for part in (done.stdout, done.stderr) if part)
             raise ProviderError(f"exit status {done.code}: running {command!r}:\n{said}")

@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 
 from trainyard.engine.backend import Backend, salt_of, write_atomic
+from trainyard.engine.document import dump, parse
+from trainyard.engine.hook import UserError
 from trainyard.engine.project import Project, load_stack_file, salt_in
 from trainyard.engine.secrets import Crypter, new_salt
-from trainyard.errors import UserError
-from trainyard.yamlfile import dump, parse
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _CONFIG = re.compile(r"^config:[ \t]*(\{\}[ \t]*)?(#.*)?$", re.MULTILINE)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from trainyard.engine.events import Op
+from trainyard.engine.hook import EngineError, kind_of
 from trainyard.engine.operation import Operation
 from trainyard.engine.provider import ProviderError
 from trainyard.engine.state import Resource
-from trainyard.errors import EngineError, kind_of
 
 Fate = Literal["delete", "delete-replaced", "forget"]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainyard.engine import secrets
-from trainyard.errors import TrainyardError
+from trainyard.engine.hook import ReadableError
 
 _SALT = re.compile(rb'"salt"\s*:\s*"(v1:[^"]+)"')
 
@@ -30,7 +30,7 @@ def begin(words: Sequence[str], env: Mapping[str, str] = os.environ) -> bool:
         if salt is None:
             return False
         secrets.begin(secrets.passphrase(env), salt[1].decode())
-    except (OSError, TrainyardError):
+    except (OSError, ReadableError):
         return False  # said when it is needed
     return True
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trainyard.engine.hook import Location, RefusedError
 from trainyard.engine.refusals import REFUSED_CLASSES, REFUSED_OPTIONS, refused
-from trainyard.errors import Location, RefusedError
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainyard.engine import urn as urns
+from trainyard.engine.hook import EngineError
 from trainyard.engine.kinds import Properties
 from trainyard.engine.operation import Operation
 from trainyard.engine.state import Resource
-from trainyard.errors import EngineError
 
 
 @dataclass(frozen=True, slots=True)

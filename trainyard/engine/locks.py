@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trainyard.errors import Busy, EngineError
+from trainyard.engine.hook import Busy, EngineError
 
 LOCKED_EXIT = 255  # as the CLI exited until 3.259
 

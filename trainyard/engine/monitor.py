@@ -18,6 +18,7 @@ from trainyard.engine import requests
 from trainyard.engine import urn as urns
 from trainyard.engine.events import Severity
 from trainyard.engine.goal import Goal
+from trainyard.engine.hook import EngineError, ReadableError, kind_of
 from trainyard.engine.kinds import Properties
 from trainyard.engine.operation import Operation, Stopped
 from trainyard.engine.project import DENIED_DEFAULTS
@@ -26,7 +27,6 @@ from trainyard.engine.refusals import check_fields, check_request, position, ref
 from trainyard.engine.state import Resource
 from trainyard.engine.steps import read, register
 from trainyard.engine.values import equal
-from trainyard.errors import EngineError, TrainyardError, kind_of
 
 FEATURES = {
     "secrets": resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS,
@@ -236,7 +236,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             pass
         except _Told as told:
             context.abort(grpc.StatusCode.UNKNOWN, str(told))
-        except TrainyardError as error:
+        except ReadableError as error:
             if error.where is None and request is not None:
                 error.where = position(request)
             self._op.fail(str(error), kind=kind_of(error))

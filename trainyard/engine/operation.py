@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from trainyard.engine.events import Events, Op
+from trainyard.engine.hook import EngineError
 from trainyard.engine.project import Project, StackConfig
 from trainyard.engine.spawn import PluginSource
 from trainyard.engine.state import Resource, StackState
 from trainyard.engine.values import Wire
-from trainyard.errors import EngineError
 
 if TYPE_CHECKING:
     from trainyard.engine.providers import Providers

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from trainyard.engine import refusals, stubs
+from trainyard.engine.hook import EngineError, RefusedError
 from trainyard.engine.project import Project, StackConfig
 from trainyard.engine.shim import is_terminated
-from trainyard.errors import EngineError, RefusedError
 
 _UNSUPPORTED = re.compile(r"The Pulumi CLI does not support (?:the )?(.*?)\. Please update the Pulumi CLI\.")
 leave = os._exit

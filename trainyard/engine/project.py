@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainyard.engine.document import Map, load_map, suggest
+from trainyard.engine.hook import EngineError, RefusedError, UserError
 from trainyard.engine.kinds import EngineSecret
 from trainyard.engine.secrets import Crypter
 from trainyard.engine.values import whole
-from trainyard.errors import EngineError, RefusedError, UserError
-from trainyard.nearest import suggest
-from trainyard.yamlfile import Map, load_map
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from trainyard.engine.hook import EngineError
 from trainyard.engine.kinds import Properties
-from trainyard.errors import EngineError
 
 
 class ProviderError(EngineError):

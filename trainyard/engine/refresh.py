@@ -5,11 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from trainyard.engine.backend import now
+from trainyard.engine.hook import EngineError
 from trainyard.engine.operation import Operation, Stopped
 from trainyard.engine.provider import ResourceOutcome
 from trainyard.engine.state import Resource
 from trainyard.engine.values import changed_keys, equal
-from trainyard.errors import EngineError
 
 
 def refresh_all(op: Operation) -> bool:

@@ -13,9 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from trainyard.errors import Location, RefusedError
+from trainyard.engine.hook import Location, RefusedError, hook
 
-_HINT = "Use the Pulumi CLI for this program: set trainyard:engine to cli."
 REFUSED_OPTIONS = {
     "transforms": "transforms",
     "state_migrations": "state migrations",
@@ -58,7 +57,7 @@ REFUSED_FIELDS = {
 
 def refused(what: str, where: Location | None = None) -> RefusedError:
     """Return the error for a feature."""
-    return RefusedError(f"{what}: not supported by the built-in engine", where=where, hint=_HINT)
+    return RefusedError(f"{what}: not supported by the built-in engine", where=where, hint=hook().advice)
 
 
 def refused_type(kind: str) -> str | None:

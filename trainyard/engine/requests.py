@@ -7,9 +7,9 @@ import re
 from typing import Any
 
 from trainyard.engine.goal import Alias, Goal
+from trainyard.engine.hook import EngineError
 from trainyard.engine.operation import Operation
 from trainyard.engine.paths import parse, text_of
-from trainyard.errors import EngineError
 
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}

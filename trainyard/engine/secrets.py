@@ -15,7 +15,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainyard.errors import EngineError
+from trainyard.engine.hook import EngineError
 
 _ROUNDS = 1_000_000
 _KEY_BYTES = 32

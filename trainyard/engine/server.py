@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from pulumi.runtime.proto import engine_pb2_grpc, resource_pb2_grpc
 
-from trainyard.errors import EngineError
+from trainyard.engine.hook import EngineError
 
 _MAX_BYTES = 400 * 1024 * 1024
 

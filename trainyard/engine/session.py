@@ -18,6 +18,7 @@ from trainyard.engine import history, locks
 from trainyard.engine import urn as urns
 from trainyard.engine.backend import Backend, salt_of
 from trainyard.engine.events import Events
+from trainyard.engine.hook import EngineError, ReadableError, RefusedError, UserError, kind_of
 from trainyard.engine.operation import Kind, Operation
 from trainyard.engine.program import ProgramFailed, ProgramRun, foreign_interpreter, import_sdk, leave, run_apart, run_here, sources_of
 from trainyard.engine.project import Project, has_secrets, load_settings, load_stack_file, salt_in, settings_path
@@ -28,7 +29,6 @@ from trainyard.engine.spawn import PluginSource
 from trainyard.engine.state import StackState
 from trainyard.engine.streams import Streams
 from trainyard.engine.values import Wire, shown
-from trainyard.errors import EngineError, RefusedError, TrainyardError, UserError, kind_of
 
 _PROGRAM_GRACE = 5.0
 
@@ -89,13 +89,13 @@ class Session:
         self.events.start(kind, stack)
         try:
             operation = self._open()
-        except TrainyardError as error:
+        except ReadableError as error:
             self.events.diagnostic("error", str(error), kind=kind_of(error))
             return self._close(error.exit_code if isinstance(error, (locks.Locked, UserError)) else 1)
         try:
             work = {"preview": self._program, "up": self._program, "refresh": self._refresh, "destroy": self._destroy}[kind]
             work(operation)
-        except TrainyardError as error:
+        except ReadableError as error:
             operation.fail(str(error), kind=kind_of(error))
         return self._finish(operation)
 

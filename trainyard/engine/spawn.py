@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainyard.engine.hook import EngineError, RefusedError
 from trainyard.engine.project import Project
-from trainyard.errors import EngineError, RefusedError
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0

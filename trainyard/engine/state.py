@@ -17,10 +17,10 @@ from typing import Any
 
 from trainyard.engine import urn as urns
 from trainyard.engine.backend import encode, manifest
+from trainyard.engine.hook import RefusedError
 from trainyard.engine.kinds import Properties
 from trainyard.engine.secrets import Crypter
 from trainyard.engine.values import Wire, from_state, to_state
-from trainyard.errors import RefusedError
 
 _REFUSED_FIELDS = ("viewOf", "resourceHooks", "refreshBeforeUpdate", "replacementTrigger", "extensionRef", "snippetId", "envVarMappings")
 _LISTS = {

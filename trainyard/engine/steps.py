@@ -7,13 +7,13 @@ import threading
 from trainyard.engine.backend import now
 from trainyard.engine.events import Op
 from trainyard.engine.goal import Goal, claim_urn
+from trainyard.engine.hook import EngineError, RefusedError, kind_of
 from trainyard.engine.kinds import UNKNOWN_TEXT, EngineSecret, Properties
 from trainyard.engine.operation import Operation, Stopped
 from trainyard.engine.plan import Plan, make_plan
 from trainyard.engine.provider import ProviderError, ResourceOutcome
 from trainyard.engine.state import Resource
 from trainyard.engine.values import equal
-from trainyard.errors import EngineError, RefusedError, kind_of
 
 
 def register(op: Operation, goal: Goal) -> Resource:

@@ -10,12 +10,12 @@ from typing import Any
 from trainyard.engine import locks
 from trainyard.engine import urn as urns
 from trainyard.engine.backend import Backend, check_version, refuse_unknown_deployment, salt_of, version_of
+from trainyard.engine.hook import EngineError, RefusedError, UserError
 from trainyard.engine.kinds import SECRET, SIGNATURE
 from trainyard.engine.project import Project
 from trainyard.engine.secrets import Crypter, passphrase
 from trainyard.engine.state import StackState, parse_resource
 from trainyard.engine.values import Wire, shown
-from trainyard.errors import EngineError, RefusedError, UserError
 
 
 def outputs(backend: Backend, project: Project, stack: str, env: Mapping[str, str], show_secrets: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainyard.engine.assets import with_hash
+from trainyard.engine.hook import EngineError, RefusedError
 from trainyard.engine.kinds import (
     ARCHIVE,
     ASSET,
@@ -26,7 +27,6 @@ from trainyard.engine.kinds import (
     Properties,
     UnknownMarker,
 )
-from trainyard.errors import EngineError, RefusedError
 
 if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Struct, Value

@@ -12,6 +12,8 @@ from trainyard.stacks.environ import child_env
 from trainyard.stacks.model import Event, OnEvent, Operation, OperationOutcome, Stack
 from trainyard.stacks.settings import engine_settings
 
+ADVICE = "Use the Pulumi CLI for this stack: set trainyard:engine to cli."
+
 
 def operate(stack: Stack, operation: Operation, cloud: str | None, on_event: OnEvent) -> OperationOutcome:
     """Run one operation on the built-in engine."""
@@ -25,7 +27,7 @@ def operate(stack: Stack, operation: Operation, cloud: str | None, on_event: OnE
             on_event(event)
 
     argv = [sys.executable, "-m", "trainyard.engine", operation, "-C", str(stack.places.root), "--stack", stack.name]
-    argv += ["--config-file", str(engine_settings(stack)), "--json", "-y"]
+    argv += ["--config-file", str(engine_settings(stack)), "--json", "-y", "--advice", ADVICE]
     env = child_env(stack.places, stack.env, cloud)
     log = stack.places.logs / f"{stack.name}.engine.log"
     ended = run_child(argv, env=env, cwd=stack.places.root, on_line=line, log=log)
