@@ -19,12 +19,21 @@ NOTE = "<!-- Made by `invoke docs --write`. Do not edit. -->\n\n"
 
 
 BEGIN, END = "<!-- Made by `invoke docs --write` from {source}. -->\n\n", "\n<!-- End of what is made. -->"
+RECIPES = ("lora", "command")
 
 
 def pages() -> dict[str, str]:
     """Return the text of each page that is made, or has a part that is made, by its name."""
-    recipes = {f"recipes/{name}.md": _with_variables(name) for name in ("lora", "command")}
-    return {"commands.md": NOTE + commands(), "provider-reference.md": NOTE + resources(), **recipes}
+    recipes = {f"recipes/{name}.md": _filled(f"recipes/{name}.md", f"templates/{name}/recipe.yaml", _variables(name)) for name in RECIPES}
+    architecture = _filled("architecture.md", "tests/test_imports.py", _layers())
+    return {"commands.md": NOTE + commands(), "provider-reference.md": NOTE + resources(), "architecture.md": architecture, **recipes}
+
+
+def _filled(page: str, source: str, text: str) -> str:
+    """Return a page with a text between its marks."""
+    begin = BEGIN.format(source=source)
+    head, _, rest = (DOCS / page).read_text(encoding="utf-8").partition(begin)
+    return head + begin + text + END + rest.partition(END)[2]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -150,13 +159,6 @@ def _notes(value: Mapping[str, Any]) -> str:
 # --- recipes ----------------------------------------------------------------------------------------------------------
 
 
-def _with_variables(recipe: str) -> str:
-    """Return a recipe's page with its variables put between the marks."""
-    begin = BEGIN.format(source=f"templates/{recipe}/recipe.yaml")
-    head, _, rest = (DOCS / "recipes" / f"{recipe}.md").read_text(encoding="utf-8").partition(begin)
-    return head + begin + _variables(recipe) + END + rest.partition(END)[2]
-
-
 def _variables(recipe: str) -> str:
     document = yaml.safe_load((DOCS.parent / "templates" / recipe / "recipe.yaml").read_text(encoding="utf-8"))
     rows = [[_names(name, shape), _kind(shape), _unset(shape), shape["help"]] for name, shape in document["variables"].items()]
@@ -181,6 +183,18 @@ def _unset(shape: Mapping[str, Any]) -> str:
     value = shape["default"]
     text = value.removeprefix("= ") if isinstance(value, str) else json.dumps(value).replace('"', "")
     return f"`{text}`"
+
+
+# --- layers -----------------------------------------------------------------------------------------------------------
+
+
+def _layers() -> str:
+    """Return the layers of the package from top to bottom, as the test of the imports holds them."""
+    from tests.test_imports import LAYERS
+
+    package = DOCS.parent / "trainyard"
+    rooms = [[name for name in layer if (package / name.replace(".", "/")).is_dir()] for layer in LAYERS]
+    return "".join(f"{number}. {', '.join(f'`{name}`' for name in names)}\n" for number, names in enumerate(filter(None, rooms), 1))
 
 
 # --- Markdown ---------------------------------------------------------------------------------------------------------
