@@ -43,6 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "reading",
         "network",
         "filelock",
+        "fields",
         "files",
         "nearest",
         "sizes",

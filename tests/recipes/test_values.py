@@ -91,7 +91,7 @@ def test_a_flaw_of_the_config_file_is_told_with_its_place(
         ("=3", "write --set name=value"),
         ("rnak=3", "did you mean 'rank'"),
         ("rank=x", "--set rank=x: rank must be"),
-        ("lr=0", "lr must be greater than 0"),
+        ("lr=0", "lr must be more than 0"),
         ("script=/nonexistent/x", "there is no file '/nonexistent/x'"),
     ],
 )

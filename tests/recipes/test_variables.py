@@ -88,7 +88,7 @@ def test_whole_numbers_serve_as_numbers_and_round_floats_as_whole_numbers() -> N
     [
         ({"minimum": 1}, 0, "at least 1"),
         ({"maximum": 5}, 6, "at most 5"),
-        ({"above": 0}, 0, "greater than 0"),
+        ({"above": 0}, 0, "more than 0"),
         ({"choices": (1, 2)}, 3, "one of 1, 2"),
     ],
 )

@@ -45,12 +45,12 @@ def test_declared_rules_get_an_id_from_their_prefix() -> None:
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        ({"prefix": "a/", "expire_days": 0}, "expire_days must be a whole number of days, 1 or more"),
+        ({"prefix": "a/", "expire_days": 0}, "expire_days must be at least 1, not 0"),
         ({"prefix": "a/", "expire_days": 1.5}, "whole number"),
         ({"prefix": "a/", "expire_days": True}, "whole number"),
         ({"prefix": "a/"}, "says nothing to do"),
         ({"prefix": "/a", "expire_days": 1}, "without a leading '/'"),
-        ({"prefix": "a/", "days": 1}, "'days' is not known"),
+        ({"prefix": "a/", "days": 1}, "unknown key 'days'"),
         ({"id": "Not An Id", "expire_days": 1}, "id must be made of"),
         ("a/", "expected a mapping"),
     ],

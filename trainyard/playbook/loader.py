@@ -15,6 +15,7 @@ from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.model import Block, Node, Play, Playbook, Task, tasks_of
 from trainyard.playbook.schema import compile_args
 from trainyard.playbook.values import Condition, Literal, Value, boolean, compile_condition, compile_value
+from trainyard.reading import SAID, Kind, shown
 from trainyard.yamlfile import Map, Seq
 
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -215,7 +216,7 @@ def _value(node: Map, key: str) -> Value | None:
 def _text(node: Map, key: str) -> str | None:
     value = node.get(key)
     if value is not None and not isinstance(value, str):
-        raise UserError(f"'{key}' is a text", where=node.where(key, value=True))
+        raise _wrong(node, key, "text")
     return value
 
 
@@ -225,7 +226,7 @@ def _texts(node: Map, key: str) -> tuple[str, ...]:
         return ()
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str) for item in items):
-        raise UserError(f"'{key}' is a text or a list of texts", where=node.where(key, value=True))
+        raise _wrong(node, key, "texts")
     return tuple(str(item) for item in items)
 
 
@@ -234,8 +235,12 @@ def _items(node: Map, key: str) -> list[tuple[yamlfile.Node, Location | None]]:
     if value is None:
         return []
     if not isinstance(value, Seq):
-        raise UserError(f"'{key}' is a list", where=node.where(key, value=True))
+        raise _wrong(node, key, "list")
     return [(item, value.where(index)) for index, item in enumerate(value)]
+
+
+def _wrong(node: Map, key: str, kind: Kind) -> UserError:
+    return UserError(f"'{key}' must be {SAID[kind]}, not {shown(node[key])}", where=node.where(key, value=True))
 
 
 def _map(node: yamlfile.Node, where: Location | None, what: str) -> Map:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal as OneOf
 
 from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
 from trainyard.playbook.values import Condition, ListOf, Literal, MapOf, Value, Variables, boolean, compile_condition, compile_value
+from trainyard.reading import Shape, not_one_of, read, shown
 from trainyard.yamlfile import Map, Node
 
 Kind = OneOf["text", "name", "bool", "int", "number", "mode", "list", "map", "any", "condition", "sha256", "path"]
-_MODE = re.compile(r"^0?[0-7]{3,4}$")
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
@@ -101,16 +101,30 @@ def _kind(schema: Schema, name: str) -> Kind:
 
 def _checked(schema: Schema, name: str, value: object, where: Location | None) -> object:
     arg = next((arg for arg in schema.args if arg.name == name), Arg(name, "any"))
+    told = f"'{name}' of '{schema.action}'"
     try:
-        result = _CHECKS[arg.kind](value)
-    except ValueError as error:
-        raise UserError(f"'{name}' of '{schema.action}': {error}", where=where) from None
+        result = _typed(arg.kind, value, told)
+        if wrong := not_one_of(arg.choices, result):
+            raise UserError(f"{told} {wrong}")
+    except UserError as error:
+        raise UserError(error.message, where=where) from None
     if arg.kind == "path" and not result and not arg.empty:
-        raise UserError(f"'{name}' of '{schema.action}': is empty", where=where)
-    if arg.choices and result not in arg.choices:
-        listed = ", ".join(arg.choices)
-        raise UserError(f"'{name}' of '{schema.action}' is one of: {listed}{suggest(str(result), arg.choices)}", where=where)
+        raise UserError(f"{told}: is empty", where=where)
     return result
+
+
+def _typed(kind: Kind, value: object, told: str) -> object:
+    if kind in ("any", "condition"):
+        return value
+    if kind == "bool":
+        try:
+            return boolean(value, None)
+        except UserError as error:
+            raise UserError(f"{told}: {error.message}") from None
+    if kind in _AS_WRITTEN and not isinstance(value, str):
+        raise UserError(f"{told} must be {_SHAPES[kind].looks_like}, not {shown(value)}")
+    typed = read(_SHAPES[kind], value, told)
+    return int(str(typed), 8) if kind == "mode" else typed
 
 
 def _check_presence(schema: Schema, args: Args, where: Location | None) -> None:
@@ -130,66 +144,16 @@ def _listed(schema: Schema) -> str:
     return "arguments: " + ", ".join(arg.name for arg in schema.args) if schema.args else "variables and their values"
 
 
-def _text(value: object) -> object:
-    if isinstance(value, bool) or value is None or isinstance(value, (list, dict)):
-        raise ValueError(f"expected text, found {value!r}")
-    return value if isinstance(value, str) else str(value)
-
-
-def _name(value: object) -> object:
-    if not isinstance(value, str) or not _NAME.match(value):
-        raise ValueError(f"expected a variable name, found {value!r}")
-    return value
-
-
-def _bool(value: object) -> object:
-    try:
-        return boolean(value, None)
-    except UserError as error:
-        raise ValueError(error.message) from None
-
-
-def _int(value: object) -> object:
-    if isinstance(value, str) and value.strip().isdigit():
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"expected a whole number, found {value!r}")
-    return value
-
-
-def _number(value: object) -> object:
-    if isinstance(value, str):
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-        raise ValueError(f"expected a number, found {value!r}")
-    return value
-
-
-def _mode(value: object) -> object:
-    if not isinstance(value, str) or not _MODE.match(value):
-        raise ValueError(f"expected a mode such as 0644, found {value!r}")
-    return int(value, 8)
-
-
-def _list(value: object) -> object:
-    if not isinstance(value, list):
-        raise ValueError(f"expected a list, found {value!r}")
-    return value
-
-
-def _map(value: object) -> object:
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a mapping, found {value!r}")
-    return value
-
-
-def _sha256(value: object) -> object:
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise ValueError(f"expected the 64 hex characters of a sha256, found {value!r}")
-    return value
-
-
-_CHECKS: dict[Kind, Callable[[object], object]] = {
-    "text": _text, "path": _text, "name": _name, "bool": _bool, "int": _int, "number": _number, "mode": _mode, "list": _list, "map": _map,
-    "any": lambda value: value, "condition": lambda value: value, "sha256": _sha256,
-}  # fmt: skip
+_SHAPES: Mapping[Kind, Shape] = {
+    "text": Shape(kind="text", empty=True),
+    "path": Shape(kind="text", empty=True),
+    "name": Shape(kind="text", pattern=_NAME.pattern, looks_like="a variable's name"),
+    "int": Shape(kind="whole"),
+    "number": Shape(kind="number", least=0),
+    "mode": Shape(kind="text", pattern=r"0?[0-7]{3,4}", looks_like="a mode such as 0644"),
+    "list": Shape(kind="list"),
+    "map": Shape(kind="map"),
+    "sha256": Shape(kind="text", pattern=r"[0-9a-f]{64}", looks_like="the 64 hex characters of a sha256"),
+}
+_AS_WRITTEN = ("name", "mode", "sha256")
+"""Kinds of which a number is none, whatever its digits are: YAML has read 0644 and 644 each in its own way."""

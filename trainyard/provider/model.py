@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from trainyard.nearest import suggest
 from trainyard.provider.values import UNKNOWN, Properties, Tree, UnknownValue, unseal
+from trainyard.reading import SAID, Kind, is_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -146,18 +147,13 @@ def _holds_unknown(value: list[Tree] | dict[str, Tree]) -> bool:
     return any(isinstance(item, UnknownValue) or (isinstance(item, (list, dict)) and _holds_unknown(item)) for item in items)
 
 
+_KINDS: Mapping[type, Kind] = {str: "text", bool: "flag", int: "whole", float: "number", object: "list"}
+
+
 def _mismatch(item: Property, value: Tree) -> str | None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if item.kind is str:
-        return None if isinstance(value, str) else "a text"
-    if item.kind is bool:
-        return None if isinstance(value, bool) else "true or false"
-    if item.kind is int:
-        return None if number and isinstance(value, int) else "a whole number"
-    if item.kind is float:
-        return None if number else "a number"
-    if item.kind is object:
-        return None if isinstance(value, list) else "a list"
+    kind = _KINDS.get(item.kind)
+    if kind is not None:
+        return None if is_of(kind, value) else SAID[kind]
     if item.kind is list:
         return None if isinstance(value, list) and all(isinstance(x, (str, UnknownValue)) for x in value) else "a list of texts"
     if item.kind is dict:

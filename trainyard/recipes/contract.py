@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal, cast
 
 from trainyard.errors import Location, UserError
+from trainyard.fields import Fields
 from trainyard.nearest import suggest
-from trainyard.recipes.fields import Fields
 from trainyard.recipes.variables import KINDS, Kind, Value, Variable, convert
 from trainyard.shipped import layers
 from trainyard.yamlfile import Map, Node, load_map

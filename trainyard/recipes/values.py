@@ -14,11 +14,12 @@ from pathlib import Path
 
 from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
+from trainyard.reading import shown
 from trainyard.recipes import basemodel, configfile
 from trainyard.recipes.basemodel import is_path
 from trainyard.recipes.contract import Lazy, OutputPattern, Recipe
 from trainyard.recipes.expressions import evaluate, fill
-from trainyard.recipes.variables import AUTO, FILES, Kind, Value, Variable, convert, convert_text, shown
+from trainyard.recipes.variables import AUTO, FILES, Kind, Value, Variable, convert, convert_text
 from trainyard.textfile import expanded
 from trainyard.yamlfile import Map, Node
 

@@ -6,13 +6,13 @@ the variable's name ("lora_rank must be a whole number, not 'x'").
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from trainyard.errors import UserError
+from trainyard.reading import SAID, Shape, flaw, is_of, not_one_of, shown
 from trainyard.yamlfile import Node, parse
 
 Kind = Literal["text", "int", "float", "bool", "list", "words", "file", "script", "folder", "model"]
@@ -24,9 +24,9 @@ AUTO = "auto"
 """A value that stands for what fits best; a folder of that name is written ./auto."""
 _NAMES = {
     "text": "text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
+    "int": SAID["whole"],
+    "float": SAID["number"],
+    "bool": SAID["flag"],
     "list": "a list of words",
     "words": "a command's arguments",
     "file": "a file's path",
@@ -124,17 +124,9 @@ def _typed(kind: Kind, node: Node) -> Value:
 
 
 def _number(kind: Kind, node: Node, wrong: ValueError) -> int | float:
-    if isinstance(node, bool) or not isinstance(node, (int, float)):
+    if not is_of("number" if kind == "float" else "whole", node):
         raise wrong
-    if isinstance(node, float) and not math.isfinite(node):
-        raise wrong
-    if kind == "float":
-        return float(node)
-    if isinstance(node, float):
-        if not node.is_integer():
-            raise wrong
-        return int(node)
-    return node
+    return float(node) if kind == "float" else int(node)  # type: ignore[arg-type]
 
 
 def _words(kind: Kind, node: Node, wrong: ValueError) -> list[str]:
@@ -152,29 +144,10 @@ def _words(kind: Kind, node: Node, wrong: ValueError) -> list[str]:
 
 def _check_range(variable: Variable, value: Value) -> None:
     given: Sequence[Value] = value if isinstance(value, list) else [value]
-    if variable.choices:
-        for item in given:
-            if item not in variable.choices:
-                raise ValueError(f"must be one of {', '.join(map(str, variable.choices))}, not {shown(item)}")
+    for item in given:
+        if wrong := not_one_of(variable.choices, item):
+            raise ValueError(wrong)
     if isinstance(value, str) and not value.strip():
         raise ValueError("must not be empty")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if variable.above is not None and value <= variable.above:
-            raise ValueError(f"must be greater than {variable.above:g}, not {value:g}")
-        if variable.minimum is not None and value < variable.minimum:
-            raise ValueError(f"must be at least {variable.minimum:g}, not {value:g}")
-        if variable.maximum is not None and value > variable.maximum:
-            raise ValueError(f"must be at most {variable.maximum:g}, not {value:g}")
-
-
-def shown(node: object) -> str:
-    """Return a value as messages show it."""
-    if isinstance(node, str):
-        return f"'{node}'" if len(node) <= 60 else f"'{node[:57]}...'"
-    if isinstance(node, bool):
-        return str(node).lower()
-    if isinstance(node, dict):
-        return "a mapping"
-    if isinstance(node, list):
-        return "a list"
-    return "empty" if node is None else str(node)
+    if wrong := flaw(Shape(kind="number", least=variable.minimum, above=variable.above, most=variable.maximum), value):
+        raise ValueError(wrong)

@@ -10,12 +10,15 @@ from typing import Any
 
 from trainyard.clock import parse_iso
 from trainyard.errors import Location, UserError
+from trainyard.fields import Fields
+from trainyard.reading import Shape
 from trainyard.yamlfile import Map
 
 OURS = "trainyard-"
 _ID = re.compile(r"^[a-z0-9][a-z0-9-]{0,99}$")
-_KEYS = ("id", "prefix", "expire_days", "noncurrent_days", "abort_uploads_days")
 _ACTIONS = ("expire_days", "noncurrent_days", "abort_uploads_days")
+_DAYS = Shape(kind="whole", least=1)
+"""Stores count in days."""
 KEPT = ("models/", "attempts/", "closed/", "lifecycle/")
 """Never expired: results, and the markers that say which run a result belongs to and which environment is closed."""
 
@@ -108,24 +111,18 @@ def normal(rules: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 def _parse(raw: Mapping[str, Any], what: str) -> Rule:
     if not isinstance(raw, Mapping):
         raise UserError(f"{what}: expected a mapping with prefix and days")
-    unknown = sorted(set(raw) - set(_KEYS))
-    if unknown:
-        hint = f"It may have: {', '.join(_KEYS)}."
-        raise UserError(f"{what}: '{unknown[0]}' is not known", where=_where(raw, unknown[0]), hint=hint)
-    prefix = raw.get("prefix") or ""
-    if not isinstance(prefix, str) or prefix.startswith("/"):
-        raise UserError(f"{what}: prefix must be the beginning of a key, without a leading '/'", where=_where(raw, "prefix"))
-    days = {name: raw[name] for name in _ACTIONS if raw.get(name) is not None}
-    if not days:
-        raise UserError(f"{what}: says nothing to do", where=_where(raw), hint=f"Give at least one of: {', '.join(_ACTIONS)}.")
-    for name, value in days.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            told = f"{what}: {name} must be a whole number of days, 1 or more (stores count in days)"
-            raise UserError(told, where=_where(raw, name))
-    identity = raw.get("id") or re.sub(r"[^a-z0-9]+", "-", prefix.lower()).strip("-") or "bucket"
-    if not isinstance(identity, str) or not _ID.match(identity):
-        raise UserError(f"{what}: id must be made of a-z, 0-9 and '-'", where=_where(raw, "id"))
-    return Rule(identity, prefix, **days)
+    fields = Fields(raw, what)
+    prefix, identity = fields.text("prefix", ""), fields.text("id", "")
+    days = {name: fields.shaped(name, _DAYS) for name in _ACTIONS}
+    fields.done()
+    if prefix.startswith("/"):
+        raise fields.error("prefix", f"{what}: prefix must be the beginning of a key, without a leading '/'")
+    if not any(days.values()):
+        raise UserError(f"{what}: says nothing to do", where=fields.where(), hint=f"Give at least one of: {', '.join(_ACTIONS)}.")
+    identity = identity or re.sub(r"[^a-z0-9]+", "-", prefix.lower()).strip("-") or "bucket"
+    if not _ID.match(identity):
+        raise fields.error("id", f"{what}: id must be made of a-z, 0-9 and '-'")
+    return Rule(identity, prefix, **days)  # type: ignore[arg-type]
 
 
 def _where(raw: Mapping[str, Any], key: str | None = None) -> Location | None:

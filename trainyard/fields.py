@@ -1,13 +1,14 @@
-"""Read the keys of one YAML mapping strictly: each by its type, none left over."""
+"""Read the keys of one mapping strictly: each by its type, none left over; what is wrong is told with its place in the file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
-from trainyard.recipes.variables import shown
+from trainyard.reading import SAID, Kind, Shape, is_of, read, shown
 from trainyard.yamlfile import Map, Node, Scalar
 
 
@@ -16,17 +17,17 @@ class Fields:
 
     __slots__ = ("_asked", "_given", "_name")
 
-    def __init__(self, given: Map, name: str) -> None:
+    def __init__(self, given: Mapping[str, Any], name: str) -> None:
         self._given, self._name = given, name
         self._asked: set[str] = set()
 
-    def error(self, key: str, message: str) -> UserError:
+    def error(self, key: str, message: str, *, hint: str | None = None) -> UserError:
         """Return the error that points at a key's value."""
-        return UserError(message, where=self._given.where(key, value=True))
+        return UserError(message, where=self.where(key), hint=hint)
 
-    def where(self, key: str) -> Location | None:
-        """Return the place of a key's value."""
-        return self._given.where(key, value=True)
+    def where(self, key: str | None = None, *, value: bool = True) -> Location | None:
+        """Return the place of a key's value, or of the mapping; None for one that is in no file."""
+        return self._given.where(key, value=value) if isinstance(self._given, Map) else None
 
     def value(self, key: str) -> Node:
         """Return the raw value, None when absent."""
@@ -38,26 +39,34 @@ class Fields:
         node = self.value(key)
         if node is None:
             if default is None:
-                raise UserError(f"{self._name}: '{key}' is missing", where=self._given.where())
+                raise UserError(f"{self._name}: '{key}' is missing", where=self.where())
             return default
         if isinstance(node, (list, dict)):
-            raise self.error(key, f"'{key}' must be text, not {shown(node)}")
+            raise self.error(key, f"'{key}' must be {SAID['text']}, not {shown(node)}")
         return str(node).strip()
 
     def flag(self, key: str) -> bool:
         """Return a boolean, false when absent."""
-        node = self.value(key)
-        if node is not None and not isinstance(node, bool):
-            raise self.error(key, f"'{key}' must be true or false, not {shown(node)}")
-        return bool(node)
+        return bool(self._of("flag", key))
 
     def number(self, key: str) -> float | None:
         """Return a number or None."""
+        return cast("float | None", self._of("number", key))
+
+    def shaped(self, key: str, shape: Shape) -> object:
+        """Return a value as its shape says, None when absent."""
         node = self.value(key)
         if node is None:
             return None
-        if isinstance(node, bool) or not isinstance(node, (int, float)):
-            raise self.error(key, f"'{key}' must be a number, not {shown(node)}")
+        try:
+            return read(shape, node, f"{self._name}: {key}")
+        except UserError as error:
+            raise self.error(key, error.message) from None
+
+    def _of(self, kind: Kind, key: str) -> Node:
+        node = self.value(key)
+        if node is not None and not is_of(kind, node):
+            raise self.error(key, f"'{key}' must be {SAID[kind]}, not {shown(node)}")
         return node
 
     def scalars(self, key: str) -> list[Scalar]:
@@ -79,7 +88,7 @@ class Fields:
         if self.value(key) is None:
             return list(default)
         items = self.scalars(key)
-        whole = [item for item in items if isinstance(item, int) and not isinstance(item, bool)]
+        whole = [int(item) for item in items if is_of("whole", item)]  # type: ignore[arg-type]
         if len(whole) != len(items):
             raise self.error(key, f"'{key}' must be a list of whole numbers")
         return whole
@@ -114,10 +123,7 @@ class Fields:
 
     def items(self, key: str) -> Iterator[Fields]:
         """Yield the mappings of a list, none when absent."""
-        node = self.value(key)
-        if node is not None and not isinstance(node, list):
-            raise self.error(key, f"'{key}' must be a list, not {shown(node)}")
-        for item in node or []:
+        for item in cast("list[Node]", self._of("list", key) or []):
             if not isinstance(item, Map):
                 raise self.error(key, f"each item of '{key}' must hold 'name: value' lines")
             yield Fields(item, key)
@@ -134,4 +140,4 @@ class Fields:
         """Raise UserError at the first key that nobody asked for."""
         for key in self._given:
             if key not in self._asked:
-                raise UserError(f"{self._name}: unknown key '{key}'{suggest(key, self._asked)}", where=self._given.where(key))
+                raise UserError(f"{self._name}: unknown key '{key}'{suggest(key, self._asked)}", where=self.where(key, value=False))
