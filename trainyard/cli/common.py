@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -46,6 +47,7 @@ def context(*, as_json: bool = False, anywhere: bool = False) -> CommandContext:
     from trainyard import config, network
     from trainyard.runs.context import CommandContext
     from trainyard.runs.ui import Ui
+    from trainyard.stacks.environ import leave_other_repository
 
     ui = Ui(json=as_json)
     try:
@@ -57,6 +59,7 @@ def context(*, as_json: bool = False, anywhere: bool = False) -> CommandContext:
     warning = config.env_file_warning(root)
     if warning:
         ui.warn(warning)
+    leave_other_repository(os.environ, root)
     env = config.load_env(root)
     network.apply()
     return CommandContext(config.places(root), env, ui)

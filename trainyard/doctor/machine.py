@@ -135,8 +135,8 @@ def s3_server(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
     """The program of the local bucket, and its port."""
     found = store.status(places)
     if found.binary is None:
-        text = f"VersityGW {s3server.VERSION} is not installed: the 'local' stack has no bucket"
-        yield Finding("s3 server", "fail", text, "To get it: invoke setup")
+        text = f"VersityGW {s3server.VERSION} is not there: the first stack with a local bucket waits until it is built"
+        yield Finding("s3 server", "warn", text, "To get it now, in 1 to 4 minutes: invoke setup")
     else:
         said = s3server.version(Path(found.binary))
         text = f"{said or 'does not start'} ({found.binary})"

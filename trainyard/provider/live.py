@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -43,7 +45,8 @@ class Outside:
         from trainyard.clouds import open_cloud
         from trainyard.config import find_root, load_env, places
 
-        root = find_root()
+        named = os.environ.get("TRAINYARD_PROVIDER_PROJECT")
+        root = Path(named) if named else find_root()
         env = load_env(root)
         network.apply()
         where = places(root, env)

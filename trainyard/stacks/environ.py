@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-from trainyard import network
+from trainyard import config, network
 from trainyard.config import Places
 from trainyard.engine.backend import folder_of
 from trainyard.settings.variables import account_keys, groups
 from trainyard.stacks.installed import OURS
 from trainyard.stacks.passphrase import passphrase_file
+
+PROVIDER_PROJECT = "TRAINYARD_PROVIDER_PROJECT"
+"""The repository that the plugin works for. Not TRAINYARD_PROJECT_DIR: that would bind a shell's later commands to it."""
 
 
 def pulumi_exports(places: Places, env: Mapping[str, str]) -> dict[str, str]:
@@ -23,7 +26,7 @@ def pulumi_exports(places: Places, env: Mapping[str, str]) -> dict[str, str]:
         "PULUMI_FALLBACK_TO_STATE_SECRETS_MANAGER": "true",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         # The plugin starts in the program's folder, which may be a link to elsewhere.
-        "TRAINYARD_PROJECT_DIR": str(places.root),
+        PROVIDER_PROJECT: str(places.root),
         # Program and plugin run in the environment of this process: a repository need not have one of its own.
         "TRAINYARD_PROVIDER_PYTHON": sys.executable,
     }
@@ -32,6 +35,13 @@ def pulumi_exports(places: Places, env: Mapping[str, str]) -> dict[str, str]:
     if path is not None:
         exports["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(path)
     return exports
+
+
+def leave_other_repository(environ: MutableMapping[str, str], root: Path) -> None:
+    """Drop what a shell still has from `invoke env` in another repository: who has gone on to this one means its own state."""
+    other = environ.pop(PROVIDER_PROJECT, None)
+    if other and Path(other) != root and environ.get("PULUMI_BACKEND_URL") == config.places(Path(other), environ).state.as_uri():
+        del environ["PULUMI_BACKEND_URL"]
 
 
 def export_lines(places: Places, env: Mapping[str, str]) -> list[str]:
