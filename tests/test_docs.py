@@ -225,4 +225,10 @@ def test_ci_takes_each_step_although_one_before_it_failed_and_fails_for_any(tmp_
     done = subprocess.run([tmp_path / ".ci" / "run"], capture_output=True, check=False)
 
     assert done.returncode == code
-    assert (tmp_path / "log").read_text().splitlines() == ["bootstrap check", "uv build", "bootstrap docs", "bootstrap test"]
+    assert (tmp_path / "log").read_text().splitlines() == [
+        "bootstrap check",
+        "uv build",
+        "bootstrap docs",
+        "bootstrap test",
+        "bootstrap coverage",
+    ]

@@ -24,6 +24,16 @@ def test(c: Context) -> int:
 
 @task
 @verb
+def coverage(c: Context) -> int:
+    """Show which branches of runs/ and stacks/ tests reach without a whole run in processes of its own; below 85 % is an error."""
+    parts = [f"--cov=trainyard/{room}" for room in ("runs", "stacks")]
+    folders = ["tests/runs", "tests/stacks", "tests/storage/test_roads.py", "tests/storage/test_bucketdata.py"]
+    report = ("--cov-branch", "--cov-report=term:skip-covered", "--cov-fail-under=85")
+    return python("pytest", "-q", "-n", "2", "--dist", "worksteal", *folders, *parts, *report)
+
+
+@task
+@verb
 def check(c: Context) -> int:
     """Run ruff, mypy, shellcheck and actionlint over all files (or some steps: invoke check -- types shell)."""
     return subprocess.run([sys.executable, find_root() / ".ci" / "check.py", *words_behind()], check=False).returncode
@@ -95,7 +105,7 @@ def faults_controller(c: Context, cases: int | None = None, seed: int | None = N
 def development(ns: Collection) -> None:
     """Put these verbs beside the others."""
     alone: Any
-    for alone in (test, check, docs):
+    for alone in (test, coverage, check, docs):
         ns.add_task(alone)
     groups = {
         "bench": {"start": bench_start, "engine": bench_engine},

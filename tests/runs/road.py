@@ -163,18 +163,19 @@ class Road:
         return drive(self.context, self.prepare(script, **asked))
 
     def while_training(self, act: Callable[[], object], script: str, **asked: Any) -> tuple[RunSummary, list[Any]]:
-        """Run a script, and act once its training has printed something; return the summary and what came of the act."""
+        """Run a script, and act once its training has printed "going"; return the summary and what came of the act."""
         came: list[Any]
         folder, came = self.prepare(script, name="a", **asked), []
 
         def wait_and_act() -> None:
             deadline = time.monotonic() + 60
-            while not (folder.log.is_file() and folder.log.stat().st_size) and time.monotonic() < deadline:
+            while not (folder.log.is_file() and b"going" in folder.log.read_bytes()) and time.monotonic() < deadline:
                 time.sleep(0.02)
             try:
                 came.append(act())
             except BaseException as error:
                 came.append(error)
+                folder.cancel(now=True)  # else the run goes on for ever
 
         thread = threading.Thread(target=wait_and_act)
         thread.start()
