@@ -49,7 +49,8 @@ def test_an_empty_folder_becomes_a_repository_with_what_a_person_edits(tmp_path:
     assert (done.returncode, done.stderr) == (0, "")
     assert set(tree(root)) == {
         ".env.example", ".gitignore", ".trainyard.json", "Pulumi.yaml", "Pulumi.local.yaml", "Pulumi.runpod.yaml", "tasks.py",
-        "infra/__main__.py", "infra/provider/pulumi-resource-trainyard", "runs/example.yaml", "templates/example/recipe.yaml",
+        "infra/__main__.py", "infra/provider/pulumi-resource-trainyard", "infra/stack.schema.json",
+        "runs/example.yaml", "templates/example/recipe.yaml",
         "templates/example/train.py", "playbooks/hello.yml", ".github/workflows/trainyard.yml", ".github/workflows/trainyard-reaper.yml",
     }  # fmt: skip
     assert os.access(root / "infra/provider/pulumi-resource-trainyard", os.X_OK)

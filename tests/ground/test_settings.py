@@ -14,7 +14,7 @@ from trainyard.provider.lease import LeaseInputs
 from trainyard.provider.model import properties
 from trainyard.provider.pod import PodInputs
 from trainyard.settings import page, reader
-from trainyard.settings.table import RUN_SETTINGS, SETTINGS, STORES, Encrypted, travelling
+from trainyard.settings.table import RUN_SETTINGS, SETTINGS, STORES, Encrypted, for_run
 from trainyard.storage.client import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,7 +169,7 @@ def test_what_travels_to_a_run_is_what_a_person_set_or_the_recipe_raised(tmp_pat
     )
     settings = dataclasses.replace(reader.load(path, "runpod"), min_cuda="13.0")
 
-    assert travelling(settings) == {
+    assert for_run(settings) == {
         "cloud": "runpod", "gpu": ("A",), "gpu_count": 1, "registry": Encrypted("v1:x"), "min_cuda": "13.0",
     }  # fmt: skip
 
@@ -212,4 +212,4 @@ def test_page_and_schema_are_as_the_table_makes_them():
     text = (ROOT / page.PAGE).read_text(encoding="utf-8")
 
     assert text == page.page(text), "run: invoke docs --write"
-    assert page.SCHEMA.read_text(encoding="utf-8") == page.schema_text(), "run: invoke docs --write"
+    assert (ROOT / page.SCHEMA).read_text(encoding="utf-8") == page.schema_text(), "run: invoke docs --write"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     iterable=["set"],
     help=explained(
         "stack", "recipe", "data", "config", "set", "name", "json",
-        hours="length of the lease; training is stopped then (default: the stack's setting, else 2)",
+        hours="length of the lease; training is stopped then (default: the stack's setting `hours`)",
         budget="dollars after which the training is stopped and saved",
         yes="send your files to the stack's cloud without being asked",
         on_bad_row="stop or skip: what happens when rows cannot be trained (the same as --set on_bad_row=...)",

@@ -24,6 +24,8 @@ PROJECT_FILE = "Pulumi.yaml"
 LAUNCHER = "infra/provider/pulumi-resource-trainyard"
 PROGRAM = (PROJECT_FILE, "infra/__main__.py", LAUNCHER)
 """Without these nothing can be brought up; in Trainyard's own checkout they are the same."""
+SCHEMA = "infra/stack.schema.json"
+"""By it an editor completes and checks a stack's settings."""
 CI = ("github",)
 _SKELETON = Path(__file__).parent / "skeleton"
 _OWN = {
@@ -80,7 +82,7 @@ def choices(wanted: Sequence[str], ci: str | None) -> Choices:
 def texts(chosen: Choices) -> dict[str, str]:
     """Return the text of each file by its path, the project file last: with it a folder is a repository."""
     stacks = [f"Pulumi.{name}.yaml" for name in ("local", *chosen.clouds)]
-    found = {path: shipped(path).read_text(encoding="utf-8") for path in (*PROGRAM[1:], *stacks)}
+    found = {path: shipped(path).read_text(encoding="utf-8") for path in (*PROGRAM[1:], SCHEMA, *stacks)}
     own = _OWN | (_GITHUB if chosen.ci == "github" else {}) | (_REAPER if chosen.ci == "github" and _keys(chosen) else {})
     known = {"keys": _keys(chosen), "stores": _stores() if chosen.clouds else (), "version": __version__}
     for path, source in own.items():

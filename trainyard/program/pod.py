@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pulumi
 
-from trainyard.program.settings import sealed
+from trainyard.program.settings import keep_secret
 from trainyard.provider.resources import Endpoint, EndpointArgs, Lease, LeaseArgs, Pod, PodArgs
 from trainyard.settings.table import StackSettings
 
@@ -99,8 +99,8 @@ class LeasedPod(pulumi.ComponentResource):
                 template=settings.template,
                 volume=settings.volume,
                 ports=settings.ports,
-                env=sealed("pod_env", settings.pod_env),
-                registry=sealed("registry", settings.registry),
+                env=keep_secret("pod_env", settings.pod_env),
+                registry=keep_secret("registry", settings.registry),
                 min_cuda=settings.min_cuda,
                 min_vram_gb=settings.min_vram_gb,
                 only_offers=settings.only_offers,

@@ -49,7 +49,7 @@ def run_settings(stack: str) -> RunSettings:
     return RunSettings(_checked(source, stack.partition(".")[0], values), RunKeys(**own))  # type: ignore[arg-type]
 
 
-def sealed(name: str, value: Any) -> Any:
+def keep_secret(name: str, value: Any) -> Any:
     """Return a setting's value, as a secret where its file holds it encrypted: Pulumi's state then does the same."""
     return pulumi.Output.secret(value) if is_config_secret(f"{NAMESPACE}:{name}") else value
 

@@ -10,11 +10,11 @@ import re
 from pathlib import Path
 
 from trainyard.config import PROJECT, find_root
-from trainyard.settings.table import CLOUDS, SETTINGS, Setting, described
-from trainyard.settings.variables import SHOWN, groups
+from trainyard.settings.table import CLOUDS, SETTINGS, Setting, description
+from trainyard.settings.variables import SETTABLE, groups
 
-SCHEMA = Path(__file__).with_name("stack.schema.json")
-"""Shipped with the package; a settings file names it in a ``# yaml-language-server: $schema=`` line."""
+SCHEMA = Path("infra", "stack.schema.json")
+"""A settings file names it in a ``# yaml-language-server: $schema=`` line; init writes it into other repositories."""
 PAGE = Path("docs", "settings.md")
 _MADE = re.compile(r"(<!-- Made by `invoke docs --write` from the table of (\w+)\. -->\n).*?(?=<!-- End of what is made\. -->)", re.S)
 _JSON_TYPES = {"text": ["string", "number"], "number": ["number"], "whole": ["integer"], "flag": ["boolean"]}
@@ -53,23 +53,23 @@ def schema_text() -> str:
 
 def main() -> None:
     """Write page and schema."""
-    path = find_root() / PAGE
-    path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
-    SCHEMA.write_text(schema_text(), encoding="utf-8")
-    print(f"written: {path}, {SCHEMA}")
+    root = find_root()
+    (root / PAGE).write_text(page((root / PAGE).read_text(encoding="utf-8")), encoding="utf-8")
+    (root / SCHEMA).write_text(schema_text(), encoding="utf-8")
+    print(f"written: {PAGE}, {SCHEMA}")
 
 
 def _settings() -> str:
     rows = ["| name | is | unless set | means | clouds | since |", "|---|---|---|---|---|---|"]
     for name, setting in SETTINGS.items():
         clouds = ", ".join(setting.clouds) or "all"
-        rows.append(f"| `{name}` | {described(name)} | {setting.unset or 'nothing'} | {setting.says} | {clouds} | {setting.since} |")
+        rows.append(f"| `{name}` | {description(name)} | {setting.unset or 'nothing'} | {setting.says} | {clouds} | {setting.since} |")
     return "\n".join(rows) + "\n"
 
 
 def _variables() -> str:
     rows = ["| variables | are |", "|---|---|"]
-    for group in groups(*SHOWN):
+    for group in groups(*SETTABLE):
         if group.sort != "cloud" or group.of in CLOUDS:
             needed = ", ".join(f"`{name}`" for name in (*group.keys, *group.needed))
             rest = ", ".join(f"`{name}`" for name in (*group.usual, *group.more_keys, *group.more))
@@ -82,7 +82,7 @@ def _property(setting: Setting) -> dict[str, object]:
     unset = f" Unless set: {setting.unset}." if setting.unset else ""
     plain = _plain(setting)
     return {
-        "description": f"{_sentence(setting.says)} {_sentence(described(setting.name))}{unset}{only}".replace("`", ""),
+        "description": f"{_sentence(setting.says)} {_sentence(description(setting.name))}{unset}{only}".replace("`", ""),
         **({"anyOf": [plain, _SECURE]} if setting.secret else plain),
     }
 

@@ -156,6 +156,6 @@ def as_written(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def stated(settings: StackSettings) -> dict[str, object]:
+def explicit_values(settings: StackSettings) -> dict[str, object]:
     """Return what a person has set, as the file holds it."""
     return {name: as_written(getattr(settings, name)) for name in SETTINGS if name in settings.explicit}

@@ -281,7 +281,7 @@ def known_to(name: str, cloud: str) -> bool:
     return not SETTINGS[name].clouds or cloud in SETTINGS[name].clouds
 
 
-def travelling(settings: StackSettings) -> dict[str, object]:
+def for_run(settings: StackSettings) -> dict[str, object]:
     """Return what of an environment's settings goes into the stack of a run: what is set, or was raised for it."""
     found = {name: getattr(settings, name) for name, setting in SETTINGS.items() if setting.travels}
     return {
@@ -290,7 +290,7 @@ def travelling(settings: StackSettings) -> dict[str, object]:
 
 
 @cache
-def described(name: str) -> str:
+def description(name: str) -> str:
     """Return in words what a setting may be, as docs/settings.md and the editor's schema show it."""
     setting = SETTINGS[name]
     shape = setting.shape

@@ -13,7 +13,7 @@ from typing import Literal
 Sort = Literal["cloud", "store", "token", "place", "choice", "local", "setup", "old", "pod", "process"]
 """cloud, store: what an account or a bucket is opened with. token: of a training, never handed to an engine. old: of older
 guides. pod: told to what runs on a pod. process: told by one process of ours to another; nobody sets it."""
-SHOWN: tuple[Sort, ...] = ("cloud", "store", "place", "choice", "local", "setup", "old")
+SETTABLE: tuple[Sort, ...] = ("cloud", "store", "place", "choice", "local", "setup", "old")
 """Sorts that a person may set."""
 
 

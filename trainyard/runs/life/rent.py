@@ -15,7 +15,7 @@ from trainyard.runs.records.pods import Deletions, note_deleted, take_known
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stackresources import ENDPOINT, POD, resources_of
 from trainyard.settings.reader import as_written
-from trainyard.settings.table import StackSettings, travelling
+from trainyard.settings.table import StackSettings, for_run
 from trainyard.stacks import facade
 from trainyard.stacks.model import OperationOutcome, Stack
 from trainyard.stacks.settings import ensure_stack, salt_of
@@ -29,7 +29,7 @@ def write_run_settings(
 ) -> None:
     """Write the settings of the attempt's own stack: what shapes its pod, and the environment's outputs, secrets encrypted."""
     environment = context.stack(record.environment)
-    config: dict[str, object] = {key: as_written(value) for key, value in travelling(settings).items()}
+    config: dict[str, object] = {key: as_written(value) for key, value in for_run(settings).items()}
     config |= {
         "run": str(record.id), "hours": record.hours, "fence_id": outputs.fence_id,
         "ssh_public_key": outputs.ssh_public_key, "ssh_key_file": outputs.ssh_key_file,

@@ -105,7 +105,7 @@ def _plan(context: CommandContext, wanted: TrainRequest, cloud: Cloud, stated: S
         ui.say(f"settings   {line}")
     # What the stack rents decides which lock, and with it which refusals, hold; an emulator's GPUs are only told.
     device = "gpu" if settings.gpu and not cloud.simulated else "cpu"
-    variables = {"device": device, **reader.stated(settings)}
+    variables = {"device": device, **reader.explicit_values(settings)}
     sets = sets_with(chosen, wanted.sets, wanted.words)
     values = resolve(chosen, wanted.config, sets, variables, on_note=lambda note: ui.say(f"config     {note}"))
     basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
