@@ -170,6 +170,18 @@ def test_only_engine_provider_and_the_cli_driver_import_pulumi() -> None:
     assert found == []
 
 
+def test_the_provider_is_reached_over_its_protocol_and_imported_by_programs_only() -> None:
+    found = [
+        f"{path}:{line}: {name}"
+        for path, text in sources().items()
+        if not path.startswith(("trainyard/provider/", "trainyard/program/"))
+        for line, name in imports(text)
+        if name.startswith("trainyard.provider")
+    ]
+
+    assert found == []
+
+
 def test_the_engine_takes_nothing_of_the_rest_but_through_its_hook() -> None:
     found = {
         path
