@@ -1,20 +1,24 @@
 """Yards are made in short paths: unix sockets allow 108 bytes."""
 
+from __future__ import annotations
+
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.yard import Yard
 
 
-def _make(**extra):
+def _make(**extra: Any) -> Yard:
     return Yard(Path(tempfile.mkdtemp(prefix="ty", dir="/tmp")), extra)
 
 
 @pytest.fixture
-def yard():
+def yard() -> Iterator[Yard]:
     made = _make()
     yield made
     made.close()
@@ -22,7 +26,7 @@ def yard():
 
 
 @pytest.fixture(scope="module")
-def shared_yard():
+def shared_yard() -> Iterator[Yard]:
     made = _make()
     yield made
     made.close()

@@ -1,14 +1,17 @@
 """Bad input: one clear message with its place, the documented exit code, and nothing created."""
 
+from __future__ import annotations
+
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.yard import COUNT, Yard
 
 
-def nothing_created(yard):
+def nothing_created(yard: Yard) -> bool:
     return not (yard.home / "runs").exists() or not list((yard.home / "runs").glob("*/*"))
 
 
@@ -33,7 +36,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_bad_input_is_one_clear_error_and_nothing_is_created(shared_yard, name):
+def test_bad_input_is_one_clear_error_and_nothing_is_created(shared_yard: Yard, name: str) -> None:
     words, code, text, more = CASES[name]
     if name == "an unknown engine":
         shared_yard.extra = {"TRAINYARD_ENGINE": "builtn"}
@@ -56,7 +59,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_broken_config_file_is_named_with_its_line(shared_yard, tmp_path, name):
+def test_a_broken_config_file_is_named_with_its_line(shared_yard: Yard, tmp_path: Path, name: str) -> None:
     file, text, expected = FILES[name]
     (tmp_path / file).write_text(text)
 
@@ -68,7 +71,7 @@ def test_a_broken_config_file_is_named_with_its_line(shared_yard, tmp_path, name
     assert nothing_created(shared_yard)
 
 
-SETTINGS = {
+SETTINGS: dict[str, tuple[str | bytes, str]] = {
     "a wrong value": (
         "config:\n  trainyard:cloud: local\n  trainyard:spot: maybe\n",
         "Pulumi.local.yaml:3:19: trainyard:spot must be true or false",
@@ -81,7 +84,9 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("words", [("train",), ("up",), ("preview",)], ids=" ".join)
-def test_a_broken_settings_file_is_named_with_its_line_by_every_verb_that_rents(shared_yard, name, words):
+def test_a_broken_settings_file_is_named_with_its_line_by_every_verb_that_rents(
+    shared_yard: Yard, name: str, words: tuple[str, ...]
+) -> None:
     text, expected = SETTINGS[name]
     path = shared_yard.root / "Pulumi.local.yaml"
     good = path.read_bytes()
@@ -101,7 +106,7 @@ def test_a_broken_settings_file_is_named_with_its_line_by_every_verb_that_rents(
 @pytest.mark.parametrize(
     "words", [("train", "--recipe", "command", "--set", f"script={COUNT}"), ("up",), ("destroy", "--yes")], ids=lambda w: w[0]
 )
-def test_a_folder_that_cannot_be_written_is_named(tmp_path, name, words):
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, name: str, words: tuple[str, ...]) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "yard").mkdir()
     yard = Yard(tmp_path / "yard", {name: str(tmp_path / "file")})
@@ -113,7 +118,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, name, words):
     done.expect(2)
 
 
-def test_a_misspelt_setting_does_not_keep_a_pod_from_being_ended(shared_yard):
+def test_a_misspelt_setting_does_not_keep_a_pod_from_being_ended(shared_yard: Yard) -> None:
     path = shared_yard.root / "Pulumi.local.yaml"
     good = path.read_bytes()
     path.write_text("confg: 1\nconfig:\n  trainyard:cloud: local\n  trainyard:spot: maybe\n")
@@ -131,7 +136,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_broken_data_file_is_named_with_its_line(shared_yard, tmp_path, name):
+def test_a_broken_data_file_is_named_with_its_line(shared_yard: Yard, tmp_path: Path, name: str) -> None:
     path = tmp_path / "data.jsonl"
     path.write_bytes(ROWS[name])
 
@@ -142,7 +147,7 @@ def test_a_broken_data_file_is_named_with_its_line(shared_yard, tmp_path, name):
     assert nothing_created(shared_yard)
 
 
-def test_an_occupied_port_of_the_local_store_is_named(yard):
+def test_an_occupied_port_of_the_local_store_is_named(yard: Yard) -> None:
     yard.invoke("store.start").expect()
     port = int(yard.invoke("store.status").json()["endpoint"].rpartition(":")[2])
     yard.invoke("store.stop").expect()
@@ -156,7 +161,7 @@ def test_an_occupied_port_of_the_local_store_is_named(yard):
     assert done.code != 0
 
 
-def test_a_wrong_passphrase_is_a_clear_error(yard):
+def test_a_wrong_passphrase_is_a_clear_error(yard: Yard) -> None:
     yard.invoke("up", "--stack", "local").expect()
     yard.extra = {"PULUMI_CONFIG_PASSPHRASE": "wrong"}
     done = yard.invoke("up", "--stack", "local")
@@ -167,7 +172,7 @@ def test_a_wrong_passphrase_is_a_clear_error(yard):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount a small tmpfs")
-def test_a_full_disk_is_said_and_leaves_no_pod(yard):
+def test_a_full_disk_is_said_and_leaves_no_pod(yard: Yard) -> None:
     import subprocess
 
     yard.invoke("up", "--stack", "local").expect()

@@ -1,12 +1,15 @@
 """Whatever the end of a training, what it left is kept before its pod is ended, and never taken for a success."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.yard import kill_tree
+from tests.e2e.yard import Yard, kill_tree
 
 # A model that is excluded nowhere, two checkpoints, then the end that is asked for.
 LEAVES = """\
@@ -19,20 +22,20 @@ echo left
 """
 
 
-def words(tmp_path, ending, *more, stack="local", name="a"):
+def words(tmp_path: Path, ending: str, *more: str, stack: str = "local", name: str = "a") -> tuple[str, ...]:
     script = tmp_path / "leaves.sh"
     script.write_text(LEAVES + ending + "\n")
     return ("train", "--stack", stack, "--recipe", "command", "--set", f"script={script}", "--name", name, *more)
 
 
-def sums(yard, name="a"):
+def sums(yard: Yard, name: str = "a") -> dict[str, str]:
     """Return what the training said that it left, by the sha256 of each file."""
     log = (yard.home / "runs" / "tester" / name / "1" / "train.log").read_text()
     lines = [line.split() for line in log.splitlines() if line.endswith((".bin", ".pt"))]
     return {name: digest for digest, name in lines}
 
 
-def files(folder):
+def files(folder: Path) -> dict[str, str]:
     found = {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*.*") if p.is_file()}
     return {name: digest for name, digest in found.items() if name.endswith((".bin", ".pt"))}
 
@@ -44,7 +47,9 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_after_a_failure_the_outputs_and_checkpoints_are_in_the_bucket_and_the_pod_is_gone(ending, shared_yard, tmp_path):
+def test_after_a_failure_the_outputs_and_checkpoints_are_in_the_bucket_and_the_pod_is_gone(
+    ending: str, shared_yard: Yard, tmp_path: Path
+) -> None:
     yard, (command, why) = shared_yard, ENDINGS[ending]
 
     done = yard.invoke(*words(tmp_path, command, name=ending)).expect(1)
@@ -60,7 +65,7 @@ def test_after_a_failure_the_outputs_and_checkpoints_are_in_the_bucket_and_the_p
     assert told["success"] is False and told["s3_url"].endswith(f"/models/tester/{ending}/1/") and told["kept"]["why"] == why
 
 
-def test_without_a_bucket_what_a_failure_left_comes_home(yard, tmp_path):
+def test_without_a_bucket_what_a_failure_left_comes_home(yard: Yard, tmp_path: Path) -> None:
     (yard.root / "Pulumi.nobucket.yaml").write_text("config:\n  trainyard:cloud: local\n  trainyard:bucket: none\n")
 
     done = yard.invoke(*words(tmp_path, "exit 3", stack="nobucket")).expect(1)
@@ -71,7 +76,7 @@ def test_without_a_bucket_what_a_failure_left_comes_home(yard, tmp_path):
     assert "kept, NOT a success: exited 3" in done.out and f"Result: {home}" in done.out
 
 
-def test_what_cannot_be_kept_keeps_its_pod_and_is_told_and_the_next_attach_brings_it_to_safety(yard, tmp_path):
+def test_what_cannot_be_kept_keeps_its_pod_and_is_told_and_the_next_attach_brings_it_to_safety(yard: Yard, tmp_path: Path) -> None:
     # Both ways are shut: in the bucket lies another run's result, and what lies at home in the result's place is no folder.
     running = yard.start(*words(tmp_path, "while [ ! -e $WORKSPACE/go ]; do sleep 0.1; done; exit 1"))
     yard.wait_for(lambda: yard.record("a").get("phase") == "started")
@@ -97,7 +102,7 @@ def test_what_cannot_be_kept_keeps_its_pod_and_is_told_and_the_next_attach_bring
     assert files(tmp_path / "got") == sums(yard)
 
 
-def test_a_stop_by_the_watchdog_with_no_controller_waits_on_the_pod_for_the_next_one_which_keeps_it(yard, tmp_path):
+def test_a_stop_by_the_watchdog_with_no_controller_waits_on_the_pod_for_the_next_one_which_keeps_it(yard: Yard, tmp_path: Path) -> None:
     running = yard.start(*words(tmp_path, "trap 'exit 75' TERM; while :; do sleep 0.2; done"))
     log = yard.home / "runs" / "tester" / "a" / "1" / "train.log"
     yard.wait_for(lambda: log.is_file() and "left" in log.read_text())
@@ -114,7 +119,7 @@ def test_a_stop_by_the_watchdog_with_no_controller_waits_on_the_pod_for_the_next
     assert files(tmp_path / "got") == sums(yard) and yard.pods() == []
 
 
-def test_a_training_that_does_not_listen_is_stopped_in_time_to_keep_what_it_left(yard, tmp_path):
+def test_a_training_that_does_not_listen_is_stopped_in_time_to_keep_what_it_left(yard: Yard, tmp_path: Path) -> None:
     running = yard.start(*words(tmp_path, "trap '' TERM; while :; do sleep 0.2; done"))
     log = yard.home / "runs" / "tester" / "a" / "1" / "train.log"
     yard.wait_for(lambda: log.is_file() and "left" in log.read_text())

@@ -1,9 +1,10 @@
 """The main job on real parts: real program, real engine, real SSH, real S3 server, a real (small) training."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -12,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests import recording
-from tests.e2e.yard import COUNT, kill_tree
+from tests.e2e.yard import COUNT, Yard, kill_tree
 from trainyard.rehearsal.runpod import read_ledger
 from trainyard.runs.records.record import RunFolder
 
 OPENS = Path(__file__).parent / "opens"
 
 
-def test_a_run_goes_all_the_way_leaves_nothing_behind_and_its_log_and_result_are_had_anywhere(yard, tmp_path):
+def test_a_run_goes_all_the_way_leaves_nothing_behind_and_its_log_and_result_are_had_anywhere(yard: Yard, tmp_path: Path) -> None:
     done = yard.invoke(*yard.train("--name", "a", left_over=1)).expect()
 
     assert "S3 Location: s3://" in done.out and "models/tester/a/1/model/" in done.out
@@ -52,7 +53,7 @@ def test_a_run_goes_all_the_way_leaves_nothing_behind_and_its_log_and_result_are
     assert (tmp_path / "again" / "model.txt").exists()
 
 
-def test_json_holds_the_summary_and_nothing_else_on_stdout_and_settings_are_read_once(yard):
+def test_json_holds_the_summary_and_nothing_else_on_stdout_and_settings_are_read_once(yard: Yard) -> None:
     log = yard.base / "opens"
     yard.extra = {"PYTHONPATH": str(OPENS), "OPENS_LOG": str(log)}
     done = yard.invoke(*yard.train("--json", "--name", "a", steps=2)).expect()
@@ -65,7 +66,7 @@ def test_json_holds_the_summary_and_nothing_else_on_stdout_and_settings_are_read
     assert [(row["run"], row["state"]) for row in rows] == [("tester/a", "succeeded")]
 
 
-def test_a_training_that_fails_is_told_with_its_last_lines_and_the_pod_is_gone(yard, tmp_path):
+def test_a_training_that_fails_is_told_with_its_last_lines_and_the_pod_is_gone(yard: Yard, tmp_path: Path) -> None:
     script = tmp_path / "bad.sh"
     script.write_text("echo before; no-such-program; exit 3\n")
 
@@ -80,7 +81,7 @@ def test_a_training_that_fails_is_told_with_its_last_lines_and_the_pod_is_gone(y
     assert "left no output (exited 3)" in yard.invoke("download", "bad", str(tmp_path / "got")).expect(2).err
 
 
-def test_ctrl_c_detaches_a_second_terminal_watches_takes_over_when_the_first_dies_and_cancel_saves(yard, tmp_path):
+def test_ctrl_c_detaches_a_second_terminal_watches_takes_over_when_the_first_dies_and_cancel_saves(yard: Yard, tmp_path: Path) -> None:
     running = yard.start(*yard.train("--name", "a", steps=5000, pause=0.3))
     yard.wait_for(lambda: yard.record("a").get("phase") == "started")
     os.kill(running.pid, signal.SIGINT)
@@ -89,14 +90,14 @@ def test_ctrl_c_detaches_a_second_terminal_watches_takes_over_when_the_first_die
     assert len(yard.pods()) == 1
 
     reader = yard.start("logs", "a", "--follow")
-    assert any("step 1 of 5000" in line for line in reader.stdout), "the pod itself is asked while nobody drives"
+    assert any("step 1 of 5000" in line for line in yard.lines(reader)), "the pod itself is asked while nobody drives"
     os.kill(reader.pid, signal.SIGINT)
     assert reader.wait(100) == 130
 
     first = yard.start("attach", "a")
-    assert any("step " in line for line in first.stdout)
+    assert any("step " in line for line in yard.lines(first))
     second = yard.start("attach", "a")
-    assert any("watching" in line for line in second.stdout)
+    assert any("watching" in line for line in yard.lines(second))
     kill_tree(first)
     yard.wait_for(lambda: f"process {second.pid}" in (yard.home / "runs/tester/a/1/controller.lock").read_text())
 
@@ -109,7 +110,7 @@ def test_ctrl_c_detaches_a_second_terminal_watches_takes_over_when_the_first_die
     assert "steps" in (tmp_path / "got" / "model" / "model.txt").read_text()
 
 
-def test_while_a_run_trains_a_shell_a_tunnel_and_a_cancel_reach_its_pod(yard):
+def test_while_a_run_trains_a_shell_a_tunnel_and_a_cancel_reach_its_pod(yard: Yard) -> None:
     running = yard.start(*yard.train("--name", "a", steps=1000, pause=0.3))
     yard.wait_for(lambda: yard.record("a").get("phase") == "started")
 
@@ -121,9 +122,9 @@ def test_while_a_run_trains_a_shell_a_tunnel_and_a_cancel_reach_its_pod(yard):
         port = server.getsockname()[1]
         taken = yard.invoke("tunnel", "a", str(port)).expect(2)
         assert f"port {port} of this machine" in taken.err and "--local-port" in taken.err
-        here = re.search(r"--local-port (\d+)", taken.err).group(1)
+        here = taken.err.partition("--local-port ")[2].split()[0]
         tunnel = yard.start("tunnel", "a", str(port), "--local-port", here)
-        assert f"http://127.0.0.1:{here} is port {port} of the pod" in tunnel.stdout.readline()
+        assert f"http://127.0.0.1:{here} is port {port} of the pod" in next(yard.lines(tunnel))
         with socket.create_connection(("127.0.0.1", int(here)), timeout=100) as link, server.accept()[0] as far:
             far.sendall(b"through")
             assert link.recv(64) == b"through"
@@ -139,7 +140,7 @@ def test_while_a_run_trains_a_shell_a_tunnel_and_a_cancel_reach_its_pod(yard):
     assert "has no pod now" in yard.invoke("tunnel", "a", str(port)).expect(2).err
 
 
-def test_a_cancel_that_comes_while_the_pod_is_rented_starts_no_training(yard):
+def test_a_cancel_that_comes_while_the_pod_is_rented_starts_no_training(yard: Yard) -> None:
     running = yard.start(*yard.train("--name", "a", steps=1000, pause=0.3))
     yard.wait_for(lambda: yard.record("a"))
     RunFolder(yard.home / "runs" / "tester" / "a" / "1").cancel(now=False)
@@ -149,7 +150,7 @@ def test_a_cancel_that_comes_while_the_pod_is_rented_starts_no_training(yard):
     assert yard.record("a")["phase"] == "ended" and yard.invoke("runs", "--json").json()[0]["state"] == "cancelled"
 
 
-def test_destroy_alone_leaves_nothing_running_and_up_afterwards_adopts_the_bucket(yard, tmp_path):
+def test_destroy_alone_leaves_nothing_running_and_up_afterwards_adopts_the_bucket(yard: Yard, tmp_path: Path) -> None:
     yard.invoke(*yard.train("--name", "a")).expect()
     running = yard.start(*yard.train("--name", "b", steps=300, pause=0.3))
     yard.wait_for(lambda: yard.record("b").get("phase") == "started")
@@ -167,7 +168,7 @@ def test_destroy_alone_leaves_nothing_running_and_up_afterwards_adopts_the_bucke
     assert (tmp_path / "got" / "model.txt").exists()
 
 
-def test_without_a_bucket_the_result_comes_over_ssh_before_the_pod_is_ended(yard):
+def test_without_a_bucket_the_result_comes_over_ssh_before_the_pod_is_ended(yard: Yard) -> None:
     settings = yard.root / "Pulumi.nobucket.yaml"
     settings.write_text("config:\n  trainyard:cloud: local\n  trainyard:bucket: none\n")
     words = yard.train("--name", "a")
@@ -181,7 +182,7 @@ def test_without_a_bucket_the_result_comes_over_ssh_before_the_pod_is_ended(yard
 
 @pytest.mark.torch
 @pytest.mark.timeout(400)
-def test_lora_trains_a_real_model_and_its_loss_falls(tmp_path):
+def test_lora_trains_a_real_model_and_its_loss_falls(tmp_path: Path) -> None:
     """One test of the suite imports torch; its Python environment is shared by all checkouts of this user."""
     import shutil
     import tempfile
@@ -217,7 +218,7 @@ def test_lora_trains_a_real_model_and_its_loss_falls(tmp_path):
         shutil.rmtree(yard.base, ignore_errors=True)
 
 
-def test_a_rehearsal_tells_the_whole_story_of_runpod_and_that_it_was_simulated(yard):
+def test_a_rehearsal_tells_the_whole_story_of_runpod_and_that_it_was_simulated(yard: Yard) -> None:
     words = ("rehearse", "--stack", "runpod", "--recipe", "command", "--set", f"script={COUNT}", "--name", "r")
 
     done = yard.invoke(*words).expect()

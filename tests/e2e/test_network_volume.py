@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def runpod(yard: Yard) -> Yard:
     return yard
 
 
-def rehearse(yard: Yard, *settings: str):
+def rehearse(yard: Yard, *settings: str) -> tuple[str, dict[str, Any], Path]:
     path = yard.root / "Pulumi.runpod.yaml"
     path.write_text(path.read_text().rstrip("\n") + "\n" + "".join(f"  trainyard:{line}\n" for line in settings))
     words = ("--set", f"script={COUNT}", "--set", "args=3 0.05", "--name", "a")

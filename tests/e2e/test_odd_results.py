@@ -36,7 +36,7 @@ def test_a_result_of_odd_files_comes_home_whole(yard: Yard, tmp_path: Path) -> N
     assert summary["success"] and dict(summary["not_carried"]) == NAMED and summary["road"] == "bucket"
     got = tmp_path / "got"
     yard.invoke("download", "odd", str(got)).expect()
-    listed = dict(reversed(line.lstrip("\\").split("  ", 1)) for line in (got / "sums").read_text().splitlines())
+    listed = dict(line.lstrip("\\").split("  ", 1)[::-1] for line in (got / "sums").read_text().splitlines())
     assert len(listed) == 214 and (got / "a\\b.txt").read_text() == "bs" and (got / ".a.part").stat().st_size == 100000
     assert (got / "latest/weights.bin").read_text() == (got / "best.bin").read_text() == "precious\n"
     assert (got / "linked/f").read_text() == "o" and (got / "sparse.bin").stat().st_blocks * 512 < 50_000_000

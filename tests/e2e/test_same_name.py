@@ -1,7 +1,10 @@
 """Two runs of one name never meet: whoever is later, from whichever checkout, gets the next attempt."""
 
+from __future__ import annotations
+
 import shutil
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from tests.e2e.yard import Yard
 
 
 @pytest.fixture
-def other(yard):
+def other(yard: Yard) -> Iterator[Yard]:
     """A second checkout of the same person: same bucket, same cloud, nothing else."""
     shared = {"TRAINYARD_LOCAL_ROOT": yard.env["TRAINYARD_LOCAL_ROOT"], "XDG_CONFIG_HOME": yard.env["XDG_CONFIG_HOME"]}
     made = Yard(Path(tempfile.mkdtemp(prefix="ty", dir="/tmp")), shared)
@@ -20,13 +23,15 @@ def other(yard):
     shutil.rmtree(made.base, ignore_errors=True)
 
 
-def words(folder, text, more=""):
+def words(folder: Path, text: str, more: str = "") -> tuple[str, ...]:
     script = folder / f"{text}.sh"
     script.write_text(f"mkdir -p $OUTPUT_DIR/model; {more} echo {text} > $OUTPUT_DIR/model/{text}.txt\n")
     return ("train", "--stack", "local", "--recipe", "command", "--set", f"script={script}", "--name", "same")
 
 
-def test_one_name_from_two_checkouts_at_once_and_from_one_that_lost_its_records_gives_three_results(yard, other, tmp_path):
+def test_one_name_from_two_checkouts_at_once_and_from_one_that_lost_its_records_gives_three_results(
+    yard: Yard, other: Yard, tmp_path: Path
+) -> None:
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(one.invoke, *words(tmp_path, text)) for one, text in ((yard, "first"), (other, "second"))]
         done = [run.result().expect() for run in runs]
@@ -42,7 +47,9 @@ def test_one_name_from_two_checkouts_at_once_and_from_one_that_lost_its_records_
         assert f"attempt {command[2].rpartition('/')[2]} of tester/same, claimed by tester on" in got.out
 
 
-def test_a_name_at_work_here_is_refused_and_once_it_is_over_gets_an_attempt_whose_files_overwrite_nothing(yard, tmp_path):
+def test_a_name_at_work_here_is_refused_and_once_it_is_over_gets_an_attempt_whose_files_overwrite_nothing(
+    yard: Yard, tmp_path: Path
+) -> None:
     running = yard.start(*words(tmp_path, "first", more="while [ ! -e $INPUT_DIR/../go ]; do sleep 0.1; done;"))
     yard.wait_for(lambda: yard.record("same").get("phase") == "started")
 
@@ -56,7 +63,7 @@ def test_a_name_at_work_here_is_refused_and_once_it_is_over_gets_an_attempt_whos
     assert [row["attempt"] for row in yard.invoke("runs", "--json").json()] == [1, 2]
 
 
-def test_a_bucket_that_does_not_take_the_claim_means_that_nothing_is_rented(yard, tmp_path):
+def test_a_bucket_that_does_not_take_the_claim_means_that_nothing_is_rented(yard: Yard, tmp_path: Path) -> None:
     yard.invoke(*words(tmp_path, "first")).expect()
     buckets = [path for path in (yard.base / "o" / "store" / "data").iterdir() if path.is_dir()]
     for path in buckets:

@@ -1,8 +1,11 @@
 """A run does not depend on how its surroundings are: the checkout's path, proxies, profiles of other tools."""
 
+from __future__ import annotations
+
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,7 @@ OTHERS = {
 
 
 @pytest.fixture
-def odd():
+def odd() -> Iterator[Yard]:
     base = Path(tempfile.mkdtemp(prefix="ty", dir="/tmp"))
     (base / ODD).mkdir()
     made = Yard(base / ODD)
@@ -28,7 +31,7 @@ def odd():
     shutil.rmtree(base, ignore_errors=True)
 
 
-def test_a_checkout_in_any_path_behind_any_proxy_trains_on_this_machine(odd):
+def test_a_checkout_in_any_path_behind_any_proxy_trains_on_this_machine(odd: Yard) -> None:
     odd.extra = OTHERS
 
     done = odd.invoke(*odd.train("--name", "a", "--json", steps=2)).expect()
@@ -41,7 +44,7 @@ def test_a_checkout_in_any_path_behind_any_proxy_trains_on_this_machine(odd):
     odd.invoke("destroy", "--stack", "local", "--yes").expect()
 
 
-def test_the_job_gets_the_secrets_that_the_settings_name_and_nothing_that_is_kept_holds_them(yard):
+def test_the_job_gets_the_secrets_that_the_settings_name_and_nothing_that_is_kept_holds_them(yard: Yard) -> None:
     (yard.root / "Pulumi.local.yaml").write_text("config:\n  trainyard:cloud: local\n  trainyard:pod_secrets: [HF_TOKEN]\n")
     (yard.root / ".env").write_text("HF_TOKEN=hf_very-secret-token\nWANDB_API_KEY=other-very-secret\n")
     script = yard.base / "job.sh"
@@ -58,7 +61,7 @@ def test_the_job_gets_the_secrets_that_the_settings_name_and_nothing_that_is_kep
     assert [path for path in kept if b"very-secret" in path.read_bytes()] == []
 
 
-def test_first_commands_in_parallel_wait_for_each_other(yard):
+def test_first_commands_in_parallel_wait_for_each_other(yard: Yard) -> None:
     started = [yard.start(*yard.train("--name", f"p{number}", steps=2)) for number in range(3)]
     said = [process.communicate(timeout=200)[0] for process in started]
 
@@ -66,7 +69,7 @@ def test_first_commands_in_parallel_wait_for_each_other(yard):
     assert sum(text.count("up         environment local") for text in said) == 1
 
 
-def test_without_a_cloud_in_its_settings_a_stack_is_on_the_cloud_of_its_name_for_every_verb(yard):
+def test_without_a_cloud_in_its_settings_a_stack_is_on_the_cloud_of_its_name_for_every_verb(yard: Yard) -> None:
     (yard.root / "Pulumi.local.yaml").write_text("")
 
     assert "local: cloud local" in yard.invoke("doctor", "--stack", "local").out

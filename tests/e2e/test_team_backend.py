@@ -1,14 +1,19 @@
 """A team's state backend (s3://), which only the Pulumi CLI reaches: a whole run, and a teardown when it cannot be reached."""
 
+from __future__ import annotations
+
 import os
 import shlex
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping
+from typing import Any
 
 import boto3
 import pytest
 
+from tests.e2e.yard import Yard
 from trainyard.errors import EngineError
 from trainyard.stacks import installed
 
@@ -21,7 +26,7 @@ pytestmark = [
 ]
 
 
-def test_a_stack_moves_to_a_team_s_bucket_by_the_shown_commands_and_trains_there(yard):
+def test_a_stack_moves_to_a_team_s_bucket_by_the_shown_commands_and_trains_there(yard: Yard) -> None:
     yard.invoke("up", "--stack", "local", "-y").expect()
     settings = (yard.root / "Pulumi.local.yaml").read_bytes()
     exported = shlex.split(yard.invoke("env").expect().out.replace("export ", ""))
@@ -42,7 +47,7 @@ def test_a_stack_moves_to_a_team_s_bucket_by_the_shown_commands_and_trains_there
     assert stacks == [".pulumi/stacks/trainyard/local.json"], "the run's own stack is removed, the environment's stays"
 
 
-def test_where_the_backend_cannot_be_asked_the_pod_is_ended_through_the_cloud(yard):
+def test_where_the_backend_cannot_be_asked_the_pod_is_ended_through_the_cloud(yard: Yard) -> None:
     yard.extra = {"TRAINYARD_ENGINE": "auto", **_bucket(yard)[1]}
     running = yard.start(*yard.train("--name", "a", steps=400, pause=0.5))
     yard.wait_for(lambda: yard.record("a").get("phase") == "started", 300)
@@ -55,7 +60,7 @@ def test_where_the_backend_cannot_be_asked_the_pod_is_ended_through_the_cloud(ya
     assert done.code == EngineError.exit_code and "is left (proved by the cloud), but its stack could not be removed" in done.err, done
 
 
-def _bucket(yard):
+def _bucket(yard: Yard) -> tuple[Any, dict[str, str]]:
     """Return a bucket of the yard's own S3 server, and the environment that makes it the state's backend."""
     yard.invoke("store.start").expect()
     endpoint = yard.invoke("store.status").expect().json()["endpoint"]
@@ -67,12 +72,12 @@ def _bucket(yard):
     return bucket, {"PULUMI_BACKEND_URL": url, "AWS_SHARED_CREDENTIALS_FILE": credentials}
 
 
-def _pulumi(yard, env, *words):
+def _pulumi(yard: Yard, env: Mapping[str, str], *words: str) -> None:
     done = subprocess.run(["pulumi", *words], cwd=yard.root, env={**yard.env, **env}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def _keys(path):
+def _keys(path: str) -> dict[str, str]:
     with open(path) as file:
         found = dict(line.replace(" ", "").strip().split("=", 1) for line in file if "=" in line)
     return {name: found[name] for name in ("aws_access_key_id", "aws_secret_access_key")}

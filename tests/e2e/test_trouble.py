@@ -1,15 +1,19 @@
 """Whatever happens around a controller while a run trains: the pod and its result outlive it, and the next command goes on."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.yard import ROOT, kill_tree
+from tests.e2e.yard import ROOT, Done, Yard, kill_tree
 
 JOB = """\
 mkdir -p "$OUTPUT_DIR/model"
@@ -22,30 +26,39 @@ echo done
 TOLD = ("invoke attach tester/a", "$0.00/h", "until the end of its lease, 20")
 
 
-@pytest.fixture
-def lab(yard):
+class Lab(Yard):
     """A yard with a stack 'lab', whose training waits for a word."""
-    script = yard.base / "job.sh"
-    script.write_text(JOB)
 
-    def begin(*settings):
+    def begin(self, *settings: str) -> subprocess.Popen[str]:
+        """Start a training; return when it works."""
+        script = self.base / "job.sh"
+        script.write_text(JOB)
         lines = [f"  trainyard:{line}\n" for line in ("cloud: local", *settings)]
-        (yard.root / "Pulumi.lab.yaml").write_text("config:\n" + "".join(lines))
-        running = yard.start("train", "--stack", "lab", "--recipe", "command", "--set", f"script={script}", "--name", "a")
-        yard.wait_for(yard.begun)
+        (self.root / "Pulumi.lab.yaml").write_text("config:\n" + "".join(lines))
+        running = self.start("train", "--stack", "lab", "--recipe", "command", "--set", f"script={script}", "--name", "a")
+        self.wait_for(self.begun)
         return running
 
-    def begun():
-        log = yard.home / "runs/tester/a/1/train.log"
+    def begun(self) -> bool:
+        """Tell whether the training works."""
+        log = self.home / "runs/tester/a/1/train.log"
         return log.is_file() and b"begun" in log.read_bytes()
 
-    yard.begin, yard.begun = begin, begun
-    yard.go = lambda: yard.invoke("ssh", "a", "--", "touch", "$WORKSPACE/go").expect()
-    yield yard
-    (yard.root / "Pulumi.lab.yaml").write_text("config:\n  trainyard:cloud: local\n")
+    def go(self) -> None:
+        """Say the word."""
+        self.invoke("ssh", "a", "--", "touch", "$WORKSPACE/go").expect()
 
 
-def left_alone(lab, done, code, *texts):
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    made = Lab(Path(tempfile.mkdtemp(prefix="ty", dir="/tmp")))
+    yield made
+    (made.root / "Pulumi.lab.yaml").write_text("config:\n  trainyard:cloud: local\n")
+    made.close()
+    shutil.rmtree(made.base, ignore_errors=True)
+
+
+def left_alone(lab: Lab, done: Done, code: int, *texts: str) -> None:
     """Check that a command has left the run as it is, and said what costs money."""
     done.expect(code)
     (pod,) = lab.pods()
@@ -54,7 +67,7 @@ def left_alone(lab, done, code, *texts):
     assert "Traceback" not in done.err + done.out and lab.record("a")["error"] is None and lab.record("a")["phase"] != "ended"
 
 
-def break_the_checkout(lab):
+def break_the_checkout(lab: Lab) -> None:
     """Switch to a branch where nothing fits: a merge conflict, another recipe.yaml, no playbooks."""
     (lab.root / "Pulumi.lab.yaml").write_text("<<<<<<< HEAD\nconfig: {}\n=======\nconfig:\n  trainyard:cloud: lokal\n>>>>>>> x\n")
     (lab.root / "templates").unlink()
@@ -63,12 +76,12 @@ def break_the_checkout(lab):
     (lab.root / "playbooks").unlink()
 
 
-def test_a_broken_checkout_lost_keys_and_a_deleted_state_cost_no_result(lab, tmp_path):
+def test_a_broken_checkout_lost_keys_and_a_deleted_state_cost_no_result(lab: Lab, tmp_path: Path) -> None:
     lab.invoke("store.start").expect()
     keys = dict(line.split(" = ") for line in (lab.places.store / "credentials").read_text().splitlines() if " = " in line)
     names = {"AWS_ACCESS_KEY_ID": "aws_access_key_id", "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key"}
     lab.extra = {name: keys[key] for name, key in names.items()}
-    lab.extra["AWS_ENDPOINT_URL"] = lab.invoke("store.status").json()["endpoint"]
+    lab.extra = {**lab.extra, "AWS_ENDPOINT_URL": lab.invoke("store.status").json()["endpoint"]}
     running = lab.begin("store: s3", "bucket: lab-results")
 
     os.kill(running.pid, signal.SIGTERM)
@@ -80,10 +93,11 @@ def test_a_broken_checkout_lost_keys_and_a_deleted_state_cost_no_result(lab, tmp
 
     break_the_checkout(lab)
     whole = dict(lab.extra)
-    del lab.extra["AWS_SECRET_ACCESS_KEY"]
+    lab.extra = {name: value for name, value in whole.items() if name != "AWS_SECRET_ACCESS_KEY"}
     attached = lab.start("attach", "a")
     lab.wait_for(lambda: any(path.resolve().name == "train.log" for path in Path(f"/proc/{attached.pid}/fd").iterdir()))
-    lab.wait_for(lambda: lab.home.is_dir() and not shutil.rmtree(lab.home, ignore_errors=True))
+    lab.wait_for(lab.home.is_dir)
+    shutil.rmtree(lab.home, ignore_errors=True)
     lab.wait_for(lambda: lab.record("a") and lab.begun())
     lab.go()
     out, _ = attached.communicate(timeout=200)
@@ -100,7 +114,7 @@ def test_a_broken_checkout_lost_keys_and_a_deleted_state_cost_no_result(lab, tmp
     assert (tmp_path / "got" / "model.txt").read_text() == "precious\n"
 
 
-def test_a_lost_key_a_closed_out_folder_a_full_disk_and_a_broken_ledger_leave_the_run_to_the_next_attach(lab):
+def test_a_lost_key_a_closed_out_folder_a_full_disk_and_a_broken_ledger_leave_the_run_to_the_next_attach(lab: Lab) -> None:
     kill_tree(lab.begin("bucket: none"))
     lab.go()
     out = lab.root / "out"
@@ -138,7 +152,7 @@ def test_a_lost_key_a_closed_out_folder_a_full_disk_and_a_broken_ledger_leave_th
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount a small tmpfs")
-def test_with_a_full_disk_for_its_state_a_run_goes_on_and_a_person_can_still_end_it(lab):
+def test_with_a_full_disk_for_its_state_a_run_goes_on_and_a_person_can_still_end_it(lab: Lab) -> None:
     lab.home.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", lab.home], check=True)
     try:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Yard:
 
     base: Path
     extra: Mapping[str, str] = field(default_factory=dict)
-    started: list[subprocess.Popen] = field(default_factory=list)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # A checkout of its own, so that settings can be changed: links to the program, copies of the settings.
@@ -103,7 +103,7 @@ class Yard:
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *words: str) -> subprocess.Popen:
+    def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a verb in a session of its own."""
         process = subprocess.Popen(
             self.argv(*words), cwd=self.root, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -117,12 +117,18 @@ class Yard:
         args = f"args={steps} {pause} {left_over}"
         return ("train", "--stack", "local", "--recipe", "command", "--set", f"script={COUNT}", "--set", args, *words)
 
-    def record(self, label: str) -> dict:
+    def record(self, label: str) -> dict[str, Any]:
         """Return the record of a run, {} before it has one."""
         path = self.home / "runs" / "tester" / label / "1" / "run.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        return found
 
-    def wait_for(self, what, seconds: float = 120):
+    def lines(self, process: subprocess.Popen[str]) -> Iterator[str]:
+        """Yield the lines of a verb that was started, as they come."""
+        assert process.stdout is not None
+        yield from process.stdout
+
+    def wait_for(self, what: Callable[..., Any], seconds: float = 120) -> Any:
         """Wait until ``what()`` is true and return its value; fail after a generous time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -151,8 +157,9 @@ class Yard:
         local.stop(self.places)
 
 
-def kill_tree(process: subprocess.Popen) -> None:
+def kill_tree(process: subprocess.Popen[str]) -> None:
     """SIGKILL a verb (only itself: its children live in sessions of their own, as after a crash)."""
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    process.stdout.close()
+    if process.stdout:
+        process.stdout.close()

@@ -1,8 +1,11 @@
 """Every setting is known in one table: what is wrong in a stack's file is told with its place, before anything is done."""
 
+from __future__ import annotations
+
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -20,7 +23,7 @@ from trainyard.storage.client import KINDS
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def written(folder, text, stack="runpod"):
+def written(folder: Path, text: str, stack: str = "runpod") -> Path:
     (folder / f"Pulumi.{stack}.yaml").write_text(text, encoding="utf-8")
     return folder
 
@@ -62,7 +65,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("line", WRONG)
-def test_a_wrong_setting_is_refused_with_its_place(tmp_path, line):
+def test_a_wrong_setting_is_refused_with_its_place(tmp_path: Path, line: str) -> None:
     place, says = WRONG[line]
 
     with pytest.raises(UserError) as caught:
@@ -91,7 +94,7 @@ def test_a_wrong_setting_is_refused_with_its_place(tmp_path, line):
         ("a: " + "[" * 3000, "1:1", "nested too deeply"),
     ],
 )
-def test_a_wrong_file_is_refused_with_its_place(tmp_path, text, place, says):
+def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path, text: str, place: str, says: str) -> None:
     with pytest.raises(UserError) as caught:
         reader.load(written(tmp_path, text), "runpod")
 
@@ -106,7 +109,7 @@ def test_a_wrong_file_is_refused_with_its_place(tmp_path, text, place, says):
         (b"# caf\xe9\nconfig: {}\n", "Pulumi.runpod.yaml:1:6: this is no UTF-8 text"),
     ],
 )
-def test_a_file_of_another_encoding_is_named_so(tmp_path, data, says):
+def test_a_file_of_another_encoding_is_named_so(tmp_path: Path, data: bytes, says: str) -> None:
     (tmp_path / "Pulumi.runpod.yaml").write_bytes(data)
 
     with pytest.raises(UserError) as caught:
@@ -115,7 +118,7 @@ def test_a_file_of_another_encoding_is_named_so(tmp_path, data, says):
     assert says in str(caught.value)
 
 
-def test_values_arrive_typed_also_as_pulumi_writes_them(tmp_path):
+def test_values_arrive_typed_also_as_pulumi_writes_them(tmp_path: Path) -> None:
     text = """config:
   trainyard:gpu: A
   trainyard:regions: '["EU", "US"]'
@@ -140,30 +143,30 @@ encryptionsalt: v1:x
     assert (settings.cloud, settings.store, settings.disk_gb) == ("runpod", None, 100)
 
 
-def test_the_cloud_of_a_stack_is_its_setting_else_its_name(tmp_path):
+def test_the_cloud_of_a_stack_is_its_setting_else_its_name(tmp_path: Path) -> None:
     assert reader.cloud_of(written(tmp_path, "", "runpod"), "runpod") == "runpod"
     assert reader.cloud_of(written(tmp_path, "config:\n  trainyard:cloud: runpod\n", "big"), "big") == "runpod"
     with pytest.raises(UserError, match="cloud is missing, and stack 'other' has no cloud's name"):
         reader.load(written(tmp_path, "", "other"), "other")
 
 
-def test_a_misspelt_wish_does_not_keep_a_pod_from_being_ended(tmp_path):
+def test_a_misspelt_wish_does_not_keep_a_pod_from_being_ended(tmp_path: Path) -> None:
     written(tmp_path, "confg: 1\nconfig:\n  trainyard:cloud: runpod\n  trainyard:spot: maybe\n")
 
     assert reader.cloud_of(tmp_path, "runpod") == "runpod"
 
 
-def test_choices_of_stores_are_those_of_the_client():
+def test_choices_of_stores_are_those_of_the_client() -> None:
     assert STORES == KINDS
 
 
-def test_a_run_s_stack_knows_what_travels_what_it_was_asked_for_and_its_own_keys():
+def test_a_run_s_stack_knows_what_travels_what_it_was_asked_for_and_its_own_keys() -> None:
     own = {"run", "fence_id", "ssh_public_key", "ssh_key_file", "host_key_seed", "fence_bucket", "fence_store"}
 
     assert set(RUN_SETTINGS) == {name for name, setting in SETTINGS.items() if setting.travels} | {"hours", "budget"} | own
 
 
-def test_what_travels_to_a_run_is_what_a_person_set_or_the_recipe_raised(tmp_path):
+def test_what_travels_to_a_run_is_what_a_person_set_or_the_recipe_raised(tmp_path: Path) -> None:
     path = written(
         tmp_path, "config:\n  trainyard:gpu: [A]\n  trainyard:gpu_count: 1\n  trainyard:hours: 5\n  trainyard:registry: {secure: v1:x}\n"
     )
@@ -178,7 +181,7 @@ def test_what_travels_to_a_run_is_what_a_person_set_or_the_recipe_raised(tmp_pat
     (PodInputs, {"gpu_count", "disk_gb", "spot", "ports"}), (LeaseInputs, {"rescue_minutes"}),
     (EndpointInputs, {"boot_accepted_minutes", "boot_ssh_minutes"}),
 ])  # fmt: skip
-def test_what_the_provider_takes_for_granted_is_what_the_table_says(shape, names):
+def test_what_the_provider_takes_for_granted_is_what_the_table_says(shape: Any, names: set[str]) -> None:
     defaults = {item.name: item.default for item in properties(shape) if item.name in SETTINGS and item.default not in (None, [], {})}
 
     assert set(defaults) == names
@@ -186,7 +189,7 @@ def test_what_the_provider_takes_for_granted_is_what_the_table_says(shape, names
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("Pulumi.*.yaml")), ids=lambda path: path.name)
-def test_the_settings_that_are_shipped_are_right_and_what_they_show_in_comments_is_known(path):
+def test_the_settings_that_are_shipped_are_right_and_what_they_show_in_comments_is_known(path: Path) -> None:
     reader.load(ROOT, path.name.split(".")[1])
     commented = [line for line in path.read_text().splitlines() if line.strip().startswith("# trainyard:")]
 
@@ -197,7 +200,7 @@ NOT_SEEN_BY_AN_EDITOR = {"hours: .nan", "max_price: 1e999"}
 """JSON knows no such numbers."""
 
 
-def test_an_editor_that_knows_the_schema_refuses_what_the_reader_refuses():
+def test_an_editor_that_knows_the_schema_refuses_what_the_reader_refuses() -> None:
     judge = jsonschema.Draft7Validator(page.schema())
     taken = {line for line in WRONG if judge.is_valid({"config": yamlfile.parse(f"trainyard:{line}", "x")})}
 
@@ -208,7 +211,7 @@ def test_an_editor_that_knows_the_schema_refuses_what_the_reader_refuses():
         judge.validate(yamlfile.load(path))
 
 
-def test_page_and_schema_are_as_the_table_makes_them():
+def test_page_and_schema_are_as_the_table_makes_them() -> None:
     text = (ROOT / page.PAGE).read_text(encoding="utf-8")
 
     assert text == page.page(text), "run: invoke docs --write"

@@ -1,13 +1,17 @@
 """Progress, cost, estimate and ledger say what is true."""
 
+from __future__ import annotations
+
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trainyard.clouds.absence import Gone, Proof
-from trainyard.clouds.protocol import Offer
+from trainyard.clouds.protocol import Offer, OfferQuery
 from trainyard.errors import NoCapacity, RefusedError
 from trainyard.runs.planning.estimate import check_limits, estimate, price_ceiling
 from trainyard.runs.records.identity import RunId
@@ -24,27 +28,33 @@ RUN = RunId("ann", "a")
 
 
 class OneOffer:
+    """What an estimate asks of a cloud."""
+
     name = "toy"
 
-    def __init__(self, offers):
+    def __init__(self, offers: list[Offer]) -> None:
         self.found = offers
 
-    def offers(self, query):
+    def offers(self, query: OfferQuery) -> list[Offer]:
         return self.found
 
 
-def offer(price):
+def one_offer(offers: list[Offer]) -> Any:
+    return OneOffer(offers)
+
+
+def offer(price: float) -> Offer:
     return Offer("o", "toy", "H100", 8, price)
 
 
-def record(**changes):
+def record(**changes: Any) -> RunRecord:
     values = dict(
         user="ann", label="a", attempt=1, environment="local", recipe="lora", values={}, bundle_sha256="0", hours=1.0, created=100.0
     )
     return RunRecord(**{**values, **changes})
 
 
-def test_a_figure_that_is_no_number_is_none_and_no_line_breaks_the_reader():
+def test_a_figure_that_is_no_number_is_none_and_no_line_breaks_the_reader() -> None:
     metrics = Metrics()
     odd = b'{"step": 2, "loss": NaN, "tokens_per_second": Infinity}'
     for line in (b'{"step": 1, "loss": 2.0}', odd, b'{"step": Infinity}', b"[1]", b'{"step": "x"}', b"{"):
@@ -53,7 +63,7 @@ def test_a_figure_that_is_no_number_is_none_and_no_line_breaks_the_reader():
     assert (metrics.step, metrics.loss, metrics.tokens_per_second) == (2, 2.0, None)
 
 
-def test_rows_that_did_not_reach_the_loss_stand_in_the_summary(tmp_path):
+def test_rows_that_did_not_reach_the_loss_stand_in_the_summary(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     data = {"rows": 9, "cut": 2, "dropped": 1, "flawed": 0, "not_learnt": 0}
     folder.metrics.write_text(json.dumps({"data": data}) + "\n" + json.dumps({"step": 1, "loss": 1.0}) + "\n")
@@ -65,7 +75,7 @@ def test_rows_that_did_not_reach_the_loss_stand_in_the_summary(tmp_path):
     assert not [line for line in last_lines(summarize(record(), folder), None) if line.startswith("rows:")]
 
 
-def test_metrics_give_step_loss_and_the_time_left():
+def test_metrics_give_step_loss_and_the_time_left() -> None:
     metrics = Metrics()
     for step in (1, 2, 3):
         metrics.take(
@@ -77,7 +87,7 @@ def test_metrics_give_step_loss_and_the_time_left():
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"step": null}', b'{"loss": 1}', b"\xff"])
-def test_a_line_that_is_no_metrics_object_changes_nothing(line):
+def test_a_line_that_is_no_metrics_object_changes_nothing(line: bytes) -> None:
     metrics = Metrics()
 
     assert not metrics.take(line)
@@ -85,37 +95,37 @@ def test_a_line_that_is_no_metrics_object_changes_nothing(line):
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (59.6, "1m00s"), (200, "3m20s"), (3720, "1h02m"), (-3, "0s")])
-def test_durations_are_short(seconds, text):
+def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_cost_counts_from_the_create_call_to_the_confirmed_end():
+def test_cost_counts_from_the_create_call_to_the_confirmed_end() -> None:
     done = record(pod=RunPod(price_per_hour=3.6, created_epoch=1000.0), ended=2000.0)
 
     assert cost(done) == pytest.approx(1.0)
     assert cost(record()) == 0.0
 
 
-def test_the_estimate_includes_the_rescue_time():
-    told = estimate(OneOffer([offer(20.0)]), StackSettings(rescue_minutes=30, gpu=("H100",)), 2.0)
+def test_the_estimate_includes_the_rescue_time() -> None:
+    told = estimate(one_offer([offer(20.0)]), StackSettings(rescue_minutes=30, gpu=("H100",)), 2.0)
 
     assert told.most == pytest.approx(50.0)
     assert "at most $50.00" in told.text()
 
 
-def test_the_estimate_names_the_dearest_offer_that_may_be_taken():
+def test_the_estimate_names_the_dearest_offer_that_may_be_taken() -> None:
     offers = [Offer("a", "toy", "A4000", 1, 0.2), Offer("b", "toy", "H100", 1, 3.0), Offer("c", "toy", "L40", 1, 1.0)]
 
-    told = estimate(OneOffer(offers), StackSettings(), 2.0)
+    told = estimate(one_offer(offers), StackSettings(), 2.0)
 
     assert told.most == pytest.approx(3.0 * 2.5)
     assert told.text().startswith("1x A4000 at $0.20/h (where that is taken up to 1x H100 at $3.00/h), lease")
-    assert estimate(OneOffer(offers), StackSettings(avoid_offers=("b",)), 2.0).most == pytest.approx(2.5)
-    assert estimate(OneOffer(offers), StackSettings(only_offers=("a",)), 2.0).most == pytest.approx(0.5)
+    assert estimate(one_offer(offers), StackSettings(avoid_offers=("b",)), 2.0).most == pytest.approx(2.5)
+    assert estimate(one_offer(offers), StackSettings(only_offers=("a",)), 2.0).most == pytest.approx(0.5)
 
 
-def test_no_pod_is_kept_at_a_price_that_estimate_max_price_or_a_blocking_limit_forbids(tmp_path):
-    ledger, told = Ledger(tmp_path / "l.db"), estimate(OneOffer([offer(2.0)]), StackSettings(), 2.0)
+def test_no_pod_is_kept_at_a_price_that_estimate_max_price_or_a_blocking_limit_forbids(tmp_path: Path) -> None:
+    ledger, told = Ledger(tmp_path / "l.db"), estimate(one_offer([offer(2.0)]), StackSettings(), 2.0)
 
     assert 2.0 < price_ceiling(told, StackSettings(disk_gb=100), ledger) < 2.1
     assert price_ceiling(told, StackSettings(max_price=2.0), ledger) == 2.0
@@ -123,10 +133,10 @@ def test_no_pod_is_kept_at_a_price_that_estimate_max_price_or_a_blocking_limit_f
     assert price_ceiling(told, StackSettings(limit_day=5.0, limit_action="warn"), ledger) > 2.0
 
 
-def test_limits_count_runs_that_are_alive_or_were_killed(tmp_path):
+def test_limits_count_runs_that_are_alive_or_were_killed(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l.db")
     ledger.add(RUN, "prepared", estimate=60.0)
-    told = estimate(OneOffer([offer(20.0)]), StackSettings(), 2.0)
+    told = estimate(one_offer([offer(20.0)]), StackSettings(), 2.0)
 
     with pytest.raises(RefusedError, match=r"\$0\.00 spent, \$60\.00 may still go to runs that have not ended"):
         check_limits(told, StackSettings(limit_day=100), ledger, None)
@@ -135,7 +145,7 @@ def test_limits_count_runs_that_are_alive_or_were_killed(tmp_path):
     assert check_limits(told, StackSettings(limit_day=100), ledger, None) == []
 
 
-def test_every_pod_of_a_run_counts_at_its_own_price_and_the_wait_for_the_proof_does_not():
+def test_every_pod_of_a_run_counts_at_its_own_price_and_the_wait_for_the_proof_does_not() -> None:
     done = record(pods=[
         PaidPod("p1", 3.6, 1000.0, ended=2000.0),
         PaidPod("p2", 7.2, 2000.0, ended=2500.0),
@@ -144,7 +154,7 @@ def test_every_pod_of_a_run_counts_at_its_own_price_and_the_wait_for_the_proof_d
     assert cost(done) == pytest.approx(2.0)
 
 
-def test_a_pod_ends_for_the_bill_when_it_was_deleted_or_its_lease_was_over_not_when_somebody_looked():
+def test_a_pod_ends_for_the_bill_when_it_was_deleted_or_its_lease_was_over_not_when_somebody_looked() -> None:
     run = record(pods=[PaidPod(p, 1.0, 1000.0) for p in ("p1", "p2", "p3")])
     note_deleted(run, 1500.0, [{"type": POD, "id": "p2"}, {"type": POD, "id": "p3"}])
     proof = Proof(ended=(Gone("p1", 9000.0, False), Gone("p2", 9000.0, False), Gone("p3", 1200.0, True)))
@@ -158,9 +168,9 @@ def test_a_pod_ends_for_the_bill_when_it_was_deleted_or_its_lease_was_over_not_w
     assert known(run) == []
 
 
-def test_no_offer_is_said_before_anything_is_rented():
+def test_no_offer_is_said_before_anything_is_rented() -> None:
     with pytest.raises(NoCapacity, match=r"toy has no offer for 2x H100 or A100 at \$3/h or less"):
-        estimate(OneOffer([]), StackSettings(gpu=("H100", "A100"), gpu_count=2, max_price=3), 1.0)
+        estimate(one_offer([]), StackSettings(gpu=("H100", "A100"), gpu_count=2, max_price=3), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -176,18 +186,20 @@ def test_no_offer_is_said_before_anything_is_rented():
         (StackSettings(), "a pod without GPU now", "name a GPU with `gpu`."),
     ],
 )
-def test_without_an_offer_the_settings_that_narrow_the_choice_are_named_and_no_others(settings, says, advises):
+def test_without_an_offer_the_settings_that_narrow_the_choice_are_named_and_no_others(
+    settings: StackSettings, says: str, advises: str
+) -> None:
     with pytest.raises(NoCapacity) as caught:
-        estimate(OneOffer([]), settings, 1.0)
+        estimate(one_offer([]), settings, 1.0)
 
     assert says in caught.value.message
     assert (caught.value.hint or "").endswith(advises)
 
 
-def test_a_spending_limit_blocks_what_would_exceed_it_and_warns_where_told_to(tmp_path):
+def test_a_spending_limit_blocks_what_would_exceed_it_and_warns_where_told_to(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l.db")
     ledger.set_cost(RUN, time.time() - 3600, 60.0)
-    told = estimate(OneOffer([offer(20.0)]), StackSettings(), 2.0)
+    told = estimate(one_offer([offer(20.0)]), StackSettings(), 2.0)
 
     with pytest.raises(RefusedError, match=r"limit_day is \$100\.00: \$60\.00 spent, this run may add \$50\.00"):
         check_limits(told, StackSettings(limit_day=100), ledger, None)
@@ -195,7 +207,7 @@ def test_a_spending_limit_blocks_what_would_exceed_it_and_warns_where_told_to(tm
     assert check_limits(told, StackSettings(limit_day=200), ledger, None) == []
 
 
-def test_the_ledger_keeps_events_in_order_and_one_cost_a_run(tmp_path):
+def test_the_ledger_keeps_events_in_order_and_one_cost_a_run(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l.db")
     for kind in ("prepared", "up", "ended"):
         ledger.add(RUN, kind, note=kind)
@@ -207,7 +219,7 @@ def test_the_ledger_keeps_events_in_order_and_one_cost_a_run(tmp_path):
     assert ledger.events(RunId("bob", "a")) == []
 
 
-def test_the_summary_tells_training_success_apart_from_delivery(tmp_path):
+def test_the_summary_tells_training_success_apart_from_delivery(tmp_path: Path) -> None:
     kept = record(training_success=True, exit_code=0, phase="trained")
 
     summary = summarize(kept, RunFolder(tmp_path))
@@ -215,7 +227,7 @@ def test_the_summary_tells_training_success_apart_from_delivery(tmp_path):
     assert summary.training_success and not summary.success
 
 
-def test_the_last_lines_name_the_place_and_the_commands(tmp_path):
+def test_the_last_lines_name_the_place_and_the_commands(tmp_path: Path) -> None:
     result = RunResult(s3_url="s3://b/models/ann/a/1/model/", s3_key="k", files=3)
     done = record(training_success=True, exit_code=0, phase="ended", result=result)
 
@@ -225,7 +237,7 @@ def test_the_last_lines_name_the_place_and_the_commands(tmp_path):
     assert lines[-2:] == ["invoke download ann/a/1 ./a", "aws s3 sync s3://b/k ./a"]
 
 
-def test_an_api_that_is_not_the_clouds_own_is_said_in_the_summary(tmp_path):
+def test_an_api_that_is_not_the_clouds_own_is_said_in_the_summary(tmp_path: Path) -> None:
     through = record(training_success=True, phase="ended", pod=RunPod(api_address="https://proxy.example/v2"))
 
     summary = summarize(through, RunFolder(tmp_path))
@@ -235,7 +247,7 @@ def test_an_api_that_is_not_the_clouds_own_is_said_in_the_summary(tmp_path):
     assert not any("API" in line for line in last_lines(summarize(record(), RunFolder(tmp_path)), None))
 
 
-def test_a_training_that_was_told_to_stop_and_saved_has_not_failed(tmp_path):
+def test_a_training_that_was_told_to_stop_and_saved_has_not_failed(tmp_path: Path) -> None:
     saved = record(training_success=False, exit_code=75, phase="ended", result=RunResult(s3_url="s3://b/k/", s3_key="k"))
 
     summary = summarize(saved, RunFolder(tmp_path))
@@ -244,7 +256,7 @@ def test_a_training_that_was_told_to_stop_and_saved_has_not_failed(tmp_path):
     assert last_lines(summary, None)[0].startswith("run ann/a stopped")
 
 
-def test_a_success_without_any_file_is_told_without_a_command_that_could_not_work(tmp_path):
+def test_a_success_without_any_file_is_told_without_a_command_that_could_not_work(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     told = replace(summarize(record(), folder), s3_url="s3://b/models/a/x/1/", s3_key="k", logs_url="s3://b/logs/a/x/1/", files=0)
 
