@@ -67,7 +67,7 @@ def parsed(text: str) -> list[tuple[str, int]]:
 
 
 def test_no_message_is_parsed() -> None:
-    found = {}
+    found: dict[tuple[str, str], int] = {}
     for path in sorted([*(ROOT / "trainyard").rglob("*.py"), *(ROOT / "infra").rglob("*.py")]):
         name = path.relative_to(ROOT).as_posix()
         found |= {(name, function): line for function, line in parsed(path.read_text(encoding="utf-8"))}

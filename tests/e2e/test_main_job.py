@@ -90,14 +90,14 @@ def test_ctrl_c_detaches_a_second_terminal_watches_takes_over_when_the_first_die
     assert len(yard.pods()) == 1
 
     reader = yard.start("logs", "a", "--follow")
-    assert any("step 1 of 5000" in line for line in yard.lines(reader)), "the pod itself is asked while nobody drives"
+    assert any("step 1 of 5000" in line for line in yard.output(reader)), "the pod itself is asked while nobody drives"
     os.kill(reader.pid, signal.SIGINT)
     assert reader.wait(100) == 130
 
     first = yard.start("attach", "a")
-    assert any("step " in line for line in yard.lines(first))
+    assert any("step " in line for line in yard.output(first))
     second = yard.start("attach", "a")
-    assert any("watching" in line for line in yard.lines(second))
+    assert any("watching" in line for line in yard.output(second))
     kill_tree(first)
     yard.wait_for(lambda: f"process {second.pid}" in (yard.home / "runs/tester/a/1/controller.lock").read_text())
 
@@ -124,7 +124,7 @@ def test_while_a_run_trains_a_shell_a_tunnel_and_a_cancel_reach_its_pod(yard: Ya
         assert f"port {port} of this machine" in taken.err and "--local-port" in taken.err
         here = taken.err.partition("--local-port ")[2].split()[0]
         tunnel = yard.start("tunnel", "a", str(port), "--local-port", here)
-        assert f"http://127.0.0.1:{here} is port {port} of the pod" in next(yard.lines(tunnel))
+        assert f"http://127.0.0.1:{here} is port {port} of the pod" in yard.output(tunnel).readline()
         with socket.create_connection(("127.0.0.1", int(here)), timeout=100) as link, server.accept()[0] as far:
             far.sendall(b"through")
             assert link.recv(64) == b"through"

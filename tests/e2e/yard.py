@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud
@@ -123,10 +123,10 @@ class Yard:
         found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
         return found
 
-    def lines(self, process: subprocess.Popen[str]) -> Iterator[str]:
-        """Yield the lines of a verb that was started, as they come."""
+    def output(self, process: subprocess.Popen[str]) -> IO[str]:
+        """Return what a verb says that was started, as it comes."""
         assert process.stdout is not None
-        yield from process.stdout
+        return process.stdout
 
     def wait_for(self, what: Callable[..., Any], seconds: float = 120) -> Any:
         """Wait until ``what()`` is true and return its value; fail after a generous time."""

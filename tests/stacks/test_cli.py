@@ -13,7 +13,7 @@ from tests.stacks.standin import StandIn, stand_in
 from trainyard.config import PROJECT, places
 from trainyard.engine import locks
 from trainyard.errors import BootFailed, Busy, EngineError, Unreachable, UserError
-from trainyard.stacks import cli, facade, installed
+from trainyard.stacks import builtin, cli, facade, installed
 from trainyard.stacks.model import Event, OperationOutcome, Stack
 from trainyard.stacks.settings import ensure_stack, salt_of
 from trainyard.stacks.state import CliState, backend, state_of
@@ -66,7 +66,8 @@ def test_its_events_become_ours_and_its_summary_the_outcome_s(stack: Stack, pulu
     summary = {"summaryEvent": {"resourceChanges": {"create": 1}, "durationSeconds": 2}}
     pulumi.play(step("resourcePreEvent"), step("resOutputsEvent"), {"preludeEvent": {}}, summary)
 
-    outcome = facade.operate(stack, "up", (events := []).append)
+    events: list[Event] = []
+    outcome = facade.operate(stack, "up", events.append)
 
     assert [(event["event"], event.get("status"), event.get("name")) for event in events] == [
         ("step", "start", "pod"), ("step", "done", "pod"), ("summary", None, None),
@@ -261,7 +262,7 @@ def write(stack: Stack, latest: dict[str, object]) -> None:
 def goes_on(stack: Stack, operation: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return what is said when the built-in engine takes over, empty when it does not."""
     taken = OperationOutcome("builtin", "up", 0, 0.1)
-    monkeypatch.setattr(facade.builtin, "operate", lambda *_: taken)
+    monkeypatch.setattr(builtin, "operate", lambda *_: taken)
     outcome, events = run(stack, operation)
     return str(events[-1]["message"]) if outcome is taken else ""
 
