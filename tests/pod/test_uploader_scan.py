@@ -109,6 +109,17 @@ def left(report: dict[str, Any]) -> dict[str, str]:
     return {e["path"]: e["why"] for e in report["left_out"] if e["wanted"]}
 
 
+def test_a_later_output_wins_and_one_with_an_exclamation_mark_leaves_out(tmp_path: Path) -> None:
+    for path in ("a", "tmp/b", "tmp/keep", "checkpoints/1/w", "checkpoints/2/w", "checkpoints/3/w", "status.json", "sub/status.json"):
+        write(tmp_path, path)
+    outputs = ["**", "!tmp/**", "tmp/keep", "!checkpoints/**", "!status.json"]
+    assert [file["path"] for file in scan(tmp_path, outputs)["files"]] == ["a", "sub/status.json", "tmp/keep"]
+
+    kept = scan(tmp_path, outputs, keep=True, checkpoints={"pattern": "checkpoints/*", "mark": None})
+    assert {file["path"] for file in kept["files"]} == {"a", "sub/status.json", "tmp/keep", "checkpoints/2/w", "checkpoints/3/w"}
+    assert {"path": "checkpoints/1/w", "size": 1, "why": "an older checkpoint", "wanted": False} in kept["left_out"]
+
+
 def test_a_link_to_what_lies_inside_stands_for_it_and_others_are_told(tmp_path: Path) -> None:
     write(tmp_path, "secret/key")
     write(tmp_path, "out/model/step-10/weights", b"precious")

@@ -187,6 +187,11 @@ def test_outside_git_the_folder_is_walked_with_the_same_rules(tmp_path: Path) ->
     assert dict(found.left_out) == {".ssh/": "its name is that of a secret", "pipe": "no regular file"} and found.untracked == ()
 
 
+def test_what_git_ignores_as_a_whole_is_a_folder_like_any_other(repo: Path) -> None:
+    put(repo, "big/scripts/code/train.py")
+    assert names(collect(repo / "big/scripts/code")) == ["train.py"]
+
+
 def test_the_copy_is_what_was_looked_at_with_its_modes_and_empty_folders(tmp_path: Path) -> None:
     put(tmp_path, "c/run.sh").chmod(0o700)
     put(tmp_path, "c/sub/a.py")

@@ -126,6 +126,17 @@ def test_an_environment_is_another_one_when_what_decides_it_changes(tmp_path: Pa
     assert asked is not None and asked.python == "3.12" and asked.key != changed.key
 
 
+def test_the_python_of_a_project_is_the_one_it_allows(tmp_path: Path) -> None:
+    top = folder(tmp_path, **{"pyproject.toml": "[project]\nname='a'\nrequires-python='>=3.11,<4'\n"})
+    needs = found(top)
+    assert needs is not None and needs.python == "<4,>=3.11"
+    (top / ".python-version").write_text("pypy@3.10\n")
+    assert found(top) == needs, "what is no plain version is for uv to read, not for a pod"
+    (top / "pyproject.toml").write_text("[project]\nname='a'\nrequires-python='about 3'\n")
+    with pytest.raises(UserError, match="is no range of versions"):
+        found(top)
+
+
 def test_included_files_count(tmp_path: Path) -> None:
     top = folder(tmp_path, **{"requirements.txt": "-r base.txt\n", "base.txt": "-c limits.txt\nnumpy\n", "limits.txt": "numpy<3\n"})
     before = found(top)

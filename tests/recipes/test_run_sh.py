@@ -17,6 +17,7 @@ import pytest
 from tests.recipes.conftest import COUNT, ROOT
 from trainyard.errors import UserError
 from trainyard.recipes import bundle
+from trainyard.recipes.code import of_run
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
 from trainyard.recipes.values import resolve
@@ -31,7 +32,8 @@ class Run:
         recipe = load_recipe(ROOT, "command")
         self.dir, self.workspace, self.shell = folder / "run", folder, shell
         found = inspect(data, recipe)
-        bundle.build(recipe, resolve(recipe, sets=sets), found, self.dir)
+        values = resolve(recipe, sets=sets)
+        bundle.build(recipe, values, found, self.dir, code=of_run(recipe, values))
         bundle.place_data(found, folder / "input")
         self.output = folder / "output"
 
@@ -279,3 +281,63 @@ def test_the_exit_code_of_a_program_that_ends_while_it_is_told_to_stop_is_kept(t
         child.communicate(timeout=90)
         codes.add(child.returncode)
     assert codes == {75}
+
+
+# ---- a command in a person's own code
+
+
+def code_of(tmp_path: Path, **files: str) -> str:
+    """Write a code folder and return the setting that names it."""
+    for name, text in files.items():
+        path = tmp_path / "mine" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return f"code={tmp_path / 'mine'}"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_command_runs_in_a_copy_of_the_code_and_what_it_writes_there_is_output(tmp_path: Path, shell: str) -> None:
+    text = 'echo "$# $1 $2 $PWD" >said; echo more >>given.txt; mkdir -p "sub dir" .hidden\necho x >"sub dir/-n"\n: >.hidden/y\nexit "$3"\n'
+    code = code_of(tmp_path, **{"go.sh": text, "given.txt": "given\n", "sub/back\\slash": "odd"})
+    run = Run(tmp_path, ["command=sh go.sh 'a b' '$HOME' 0", code], shell=shell)
+    for _ in range(2):  # the same command goes on: what it has changed does not make the bundle another one
+        status, log = run()
+        assert status == 0 and "5. sh go.sh 'a b' '$HOME' 0" in log, log
+    written = {path.relative_to(run.output / "workdir").as_posix(): path for path in (run.output / "workdir").rglob("*") if path.is_file()}
+    assert set(written) == {"said", "given.txt", "sub dir/-n"}
+    assert written["said"].read_text() == f"3 a b $HOME {run.workspace / 'code'}\n"
+
+
+def test_a_command_that_fails_leaves_what_it_wrote_and_its_exit_code(tmp_path: Path) -> None:
+    run = Run(tmp_path, ["command=sh -c 'echo half >model.bin; exit 9'", code_of(tmp_path, a="a")])
+    assert run()[0] == 9 and (run.output / "workdir/model.bin").read_text() == "half\n"
+
+
+TOOLS = "sh sha256sum date mv mkdir cat cut tr uname dirname find head rm cp ln sleep kill grep printf env touch"
+
+
+def test_python_is_there_where_an_image_has_only_python3(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    for tool in TOOLS.split():
+        (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
+    (tmp_path / "bin/python3").symlink_to(sys.executable)
+    run = Run(
+        tmp_path, ["command=A=1 python go.py", code_of(tmp_path, **{"go.py": "import os; open('said', 'w').write(os.environ['A'])\n"})]
+    )
+    status, log = run(PATH=str(tmp_path / "bin"))
+    assert status == 0 and (run.output / "workdir/said").read_text() == "1", log
+
+
+def test_a_script_may_have_code_beside_it(tmp_path: Path) -> None:
+    run = Run(tmp_path, [program(tmp_path, 'cat words >"$OUTPUT_DIR/model/m"\n'), code_of(tmp_path, words="hello")])
+    assert run()[0] == 0 and (run.output / "model/m").read_text() == "hello"
+
+
+def test_a_command_that_is_told_to_stop_saves_and_goes_on(tmp_path: Path) -> None:
+    text = 'trap \'echo saved >"$OUTPUT_DIR/checkpoints/1"; exit 75\' TERM\necho up >"$OUTPUT_DIR/up"\nwhile :; do sleep 0.05; done\n'
+    run = Run(tmp_path, ["command=sh go.sh", code_of(tmp_path, **{"go.sh": text})])
+    child = run.start()
+    wait_for(run.output / "up", "up")
+    child.terminate()
+    log, _ = child.communicate(timeout=20)
+    assert (child.returncode, run.state) == (75, "stopped") and (run.output / "checkpoints/1").exists(), log

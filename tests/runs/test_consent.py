@@ -11,6 +11,7 @@ import pytest
 
 from trainyard.errors import RefusedError, UserError
 from trainyard.recipes import data
+from trainyard.recipes.code import Code, CodeFile
 from trainyard.recipes.contract import load_recipe
 from trainyard.runs.planning.consent import ask, own_files, pod_secrets, secret_values
 from trainyard.runs.ui import Ui
@@ -84,6 +85,8 @@ def test_what_a_recipe_ships_is_not_the_users_own_and_what_is_in_a_bucket_is_not
     assert own_files("hf://a/b", data.inspect("hf://a/b", lora), lora, {}) == []
     assert own_files("rows.jsonl", data.inspect(str(tmp_path / "rows.jsonl"), lora), lora, {})[0].startswith("rows.jsonl: 2 rows")
     assert own_files(None, data.inspect(None, command), command, {"script": "/x/job.sh"}) == ["job.sh"]
+    own = Code(tmp_path, (CodeFile("rows.jsonl", tmp_path / "rows.jsonl", 26, "0" * 64, False),))
+    assert own_files(None, data.inspect(None, command), command, {"command": ["ls"]}, own) == [f"code of {tmp_path}: 1 files, 26 B"]
 
 
 def test_secrets_for_the_job_are_checked_before_anything_is_rented() -> None:

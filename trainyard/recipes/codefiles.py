@@ -23,7 +23,7 @@ IGNORE_FILE = ".trainyardignore"
 MOST_FILES = 50_000
 _RUBBISH = (
     "__pycache__/", "*.pyc", ".venv/", "venv/", "node_modules/", ".ipynb_checkpoints/", ".mypy_cache/", ".ruff_cache/", ".pytest_cache/",
-    ".tox/", ".nox/", ".hg/", ".svn/", ".DS_Store", "*.egg-info/", "*.swp", "/.trainyard/", "/out/",
+    ".tox/", ".nox/", ".hg/", ".svn/", ".DS_Store", "*.egg-info/", "*.swp", ".trainyard/", "/out/",
 )  # fmt: skip
 _OURS = ("/Pulumi.*.yaml",)
 """What is Trainyard's own and no training needs: a stack's settings hold encrypted secrets with their salt."""
@@ -70,7 +70,7 @@ def list_code(folder: Path) -> Listing:
     """Return the names of a folder's code, sorted; raises UserError where git refuses to answer, or for far too many files."""
     found = Listing()
     tracked, untracked = _Rules(folder, rubbish=False, gitignore=False), _Rules(folder, rubbish=True, gitignore=False)
-    if in_repository(folder):
+    if in_repository(folder) and not _is_ignored(folder):
         found.in_git = True
         known, unknown = _of_repository(folder, "", found)
         unknown = _without_environments(unknown)
@@ -143,12 +143,21 @@ def _of_repository(folder: Path, below: str, found: Listing) -> tuple[list[str],
     return known, unknown
 
 
-def _git(folder: Path, *words: str) -> list[str]:
+def _is_ignored(folder: Path) -> bool:
+    """Tell whether git knows nothing of a folder by its owner's wish: what a run has brought home can be run again."""
+    return _run_git(folder, "check-ignore", "-q", ".").returncode == 0
+
+
+def _run_git(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
     env = {name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")}
     try:
-        done = subprocess.run(["git", "-C", folder, *words], capture_output=True, env=env, check=False)
+        return subprocess.run(["git", "-C", folder, *words], capture_output=True, env=env, check=False)
     except OSError as error:
         raise UserError(f"code {folder}: is a git repository, and git does not start: {error.strerror}", hint="Install git.") from None
+
+
+def _git(folder: Path, *words: str) -> list[str]:
+    done = _run_git(folder, *words)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
         raise UserError(f"code {folder}: git does not list its files: {said[0]}", hint="\n".join(said[1:]).strip() or None)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from trainyard.errors import Location, UserError
 from trainyard.recipes.code import Code
@@ -26,6 +27,7 @@ from trainyard.textfile import read_text
 Kind = Literal["uv.lock", "requirements", "pyproject"]
 LOCK, REQUIREMENTS, PROJECT = "uv.lock", "requirements.txt", "pyproject.toml"
 _PYTHON_VERSION = ".python-version"
+PLAIN_VERSION = re.compile(r"3\.\d+(?:\.\d+)?")
 _INCLUDE = re.compile(r"^(?:-r|-c|--requirement|--constraint)[ =]*(\S+)")
 _LOCAL = re.compile(r"^(?:-e|--editable|-f|--find-links)(?![ =]*[a-z][a-z0-9+.-]*://)|^\.{0,2}/|^\.(?:\[|$)|^file:|@\s*(?:file:|\.{0,2}/)")
 _ARCHIVE = re.compile(r"^(?!.*://)\S+\.(?:whl|zip|tar\.gz)\b|^(?!.*(?:://|@))[^\s#;]+/")
@@ -43,7 +45,7 @@ class Requirements:
     project: bool
     """Whether the code folder is itself a package that has to be importable."""
     python: str | None
-    """The version that .python-version asks for."""
+    """The Python that .python-version asks for, else what requires-python allows."""
 
 
 def of_code(code: Code | None, values: Values) -> Requirements | None:
@@ -64,7 +66,7 @@ def of_code(code: Code | None, values: Values) -> Requirements | None:
     if kind == "uv.lock" and PROJECT not in _names(code):
         raise UserError(f"requirements: {name} needs a {PROJECT} beside it")
     project = kind != "requirements" and "build-system" in _toml(code, PROJECT)
-    return Requirements(kind, name, _key(code, kind, name), project, _python(code))
+    return Requirements(kind, name, _key(code, kind, name), project, _python(code, kind))
 
 
 def install_arguments(needs: Requirements) -> list[str]:
@@ -84,7 +86,7 @@ def _chosen(code: Code) -> str | None:
 
 
 def _key(code: Code, kind: Kind, name: str) -> str:
-    parts = [kind, *(f"{one} {_sha256(code, one)}" for one in _deciding(code, kind, name)), _python(code) or ""]
+    parts = [kind, *(f"{one} {_sha256(code, one)}" for one in _deciding(code, kind, name)), _python(code, kind) or ""]
     if _names_own_files(code, kind, name):
         parts.append(code.sha256)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -137,11 +139,16 @@ def _check(line: str, where: Location) -> None:
         raise UserError(f"requirements: '{line}' is no requirement: {str(error).splitlines()[0]}", where=where) from None
 
 
-def _python(code: Code) -> str | None:
-    if _PYTHON_VERSION not in _names(code):
-        return None
-    first = (read_text(code.root / _PYTHON_VERSION).split() or [""])[0]
-    return first if re.fullmatch(r"3\.\d+(?:\.\d+)?", first) else None
+def _python(code: Code, kind: Kind) -> str | None:
+    if _PYTHON_VERSION in _names(code):
+        first = (read_text(code.root / _PYTHON_VERSION).split() or [""])[0]
+        if PLAIN_VERSION.fullmatch(first):
+            return first
+    allowed = _toml(code, PROJECT).get("project", {}).get("requires-python") if kind != "requirements" else None
+    try:
+        return str(SpecifierSet(str(allowed))) if allowed else None
+    except InvalidSpecifier:
+        raise UserError(f"{code.root / PROJECT}: requires-python '{allowed}' is no range of versions") from None
 
 
 def _toml(code: Code, name: str) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.specifiers import SpecifierSet
+
 from trainyard.config import Places
 from trainyard.errors import TrainyardError, UserError
 from trainyard.filelock import acquire, held
@@ -26,7 +28,7 @@ from trainyard.files import write_atomic
 from trainyard.recipes import requirements
 from trainyard.recipes.code import FOLDER, Code, place
 from trainyard.recipes.contract import Recipe
-from trainyard.recipes.requirements import Requirements
+from trainyard.recipes.requirements import PLAIN_VERSION, Requirements
 from trainyard.recipes.values import Values, lock_for
 from trainyard.setup import console, pipsettings
 
@@ -96,7 +98,7 @@ def ensure_code(code: Code, needs: Requirements, places: Places, on_line: OnLine
     with tempfile.TemporaryDirectory(prefix="trainyard-code-") as copy:
         place(code, Path(copy))
         build = _Build(
-            name=f"{needs.file} of {code.root}", venv=("--python", needs.python or sys.executable, *system),
+            name=f"{needs.file} of {code.root}", venv=("--python", _own_python(needs.python), *system),
             install=tuple(requirements.install_arguments(needs)), folder=Path(copy, FOLDER),
         )  # fmt: skip
         return _ensure(path, build, on_line, env)
@@ -114,7 +116,7 @@ def check_code(code: Code, needs: Requirements, on_line: OnLine, *, env: Mapping
     uv = find_uv()
     with tempfile.TemporaryDirectory(prefix="trainyard-code-") as copy:
         place(code, Path(copy))
-        for version in [needs.python] if needs.python else _PYTHONS:
+        for version in _likely(needs.python):
             where = ["--python-platform", "linux", "--python-version", version, "-o", os.devnull]
             asked = [uv, "pip", "compile", "--quiet", *where, *more, needs.file]
             done = console.run(asked, "checking", on_line=on_line, env=surroundings, cwd=Path(copy, FOLDER), limit=_CHECK_SECONDS)
@@ -127,6 +129,23 @@ def check_code(code: Code, needs: Requirements, on_line: OnLine, *, env: Mapping
         f"the packages of {needs.file} cannot be had together:\n{done.output.strip()}",
         hint="If only this machine cannot tell (a package that is built from source): --set check_requirements=false",
     )
+
+
+def _own_python(asked: str | None) -> str:
+    """Return this Python where it is one that is asked for: pods of this machine see it. Else what uv shall look for."""
+    version = platform.python_version()
+    if asked is None or PLAIN_VERSION.fullmatch(asked):
+        fits = f"{version}.".startswith(f"{asked or version}.")
+    else:
+        fits = SpecifierSet(asked).contains(version)
+    return sys.executable if fits else str(asked)
+
+
+def _likely(asked: str | None) -> list[str]:
+    """Return the versions of Python that a pod may use for what a project asks for."""
+    if asked is None or PLAIN_VERSION.fullmatch(asked):
+        return [asked] if asked else list(_PYTHONS)
+    return [version for version in _PYTHONS if SpecifierSet(asked).contains(version)] or list(_PYTHONS)
 
 
 def _last(output: str) -> str:
@@ -146,7 +165,7 @@ class _Build:
 
 
 def _folder_name(digest: str, python: str | None = None) -> str:
-    version = python or f"{sys.version_info[0]}.{sys.version_info[1]}"
+    version = python if python and PLAIN_VERSION.fullmatch(python) else f"{sys.version_info[0]}.{sys.version_info[1]}"
     return f"{digest}-py{version}-{platform.system().lower()}-{platform.machine()}"
 
 

@@ -206,7 +206,7 @@ def _code(context: CommandContext, chosen: Recipe, values: Values) -> code.Code 
     """Return the person's own code that goes along, having said what it is."""
     own = code.of_run(chosen, values)
     if own is not None:
-        context.ui.say(f"code       {own.describe()}, sha256 {own.sha256[:12]}")
+        context.ui.say(f"code       {own.describe().removeprefix('code of ')}, sha256 {own.sha256[:12]}")
         for remark in own.remarks():
             context.ui.warn(remark)
         needs = requirements.of_code(own, values)
