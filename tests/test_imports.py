@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engine",),
     ("program",),
     ("provider",),
+    ("engine.codec", "engine.kinds"),  # values as Pulumi has them: the engine keeps them, providers in Python read them so, too
     ("leases",),
     ("rehearsal",),
     ("playbook", "recipes"),

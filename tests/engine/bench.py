@@ -26,9 +26,9 @@ from typing import Any
 
 from trainyard.engine import cli, secrets
 from trainyard.engine.backend import Backend
+from trainyard.engine.codec import plain
 from trainyard.engine.secrets import Crypter
 from trainyard.engine.state import parse_resource
-from trainyard.engine.values import plain
 
 HERE = Path(__file__).parent
 SALT = "v1:Ex50mTIAaVs=:v1:P17SO/lFaK2kLHjo:gr/VSicyJ1aS+JJK7CH51WjYl5O4Gw=="
@@ -255,9 +255,9 @@ def _normal_resource(entry: dict[str, Any], crypter: Crypter) -> dict[str, Any]:
 
 def _marked(value: Any) -> Any:
     """Return the value with its secrets in clear but marked."""
-    from trainyard.engine.kinds import EngineSecret
+    from trainyard.engine.kinds import SecretValue
 
-    if isinstance(value, EngineSecret):
+    if isinstance(value, SecretValue):
         return {"secret": _marked(value.value)}
     if isinstance(value, dict):
         return {key: _marked(item) for key, item in value.items()}

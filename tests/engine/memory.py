@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.engine.bench import SALT
 from trainyard.engine import urn as urns
+from trainyard.engine.codec import plain
 from trainyard.engine.deletes import delete_everything, delete_unseen
 from trainyard.engine.events import Events
 from trainyard.engine.goal import Goal
@@ -23,7 +24,7 @@ from trainyard.engine.secrets import Crypter
 from trainyard.engine.spawn import PluginSource
 from trainyard.engine.state import Resource, StackState
 from trainyard.engine.steps import register
-from trainyard.engine.values import Wire, plain
+from trainyard.engine.values import Wire
 
 CRYPTER = Crypter("x", SALT)
 

@@ -55,7 +55,7 @@ def load(name: str, *, killed: bool = False) -> Bench:
     state = StackState(latest, ROUND, Wire(bench.root), None)
     for resource in state.olds:
         if resource.type == "toy:index:Pod" and not resource.pending_replacement:
-            from trainyard.engine.values import plain
+            from trainyard.engine.codec import plain
 
             (bench.cloud / f"{resource.id}.json").write_text(json.dumps({"inputs": plain(resource.inputs), "region": ""}))
     if killed:  # the cloud had accepted before the CLI was killed

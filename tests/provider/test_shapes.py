@@ -43,7 +43,7 @@ def test_a_secret_is_on_the_wire_as_pulumi_writes_it() -> None:
     wire = to_wire({"key": SecretValue("x")}).fields["key"].struct_value.fields
     assert wire[SIGNATURE].string_value == "1b47061264138c4ac30d75fd1eb44270"
     assert wire["value"].string_value == "x"
-    assert repr(SecretValue("x")) == "***"
+    assert repr(SecretValue("x")) == "[secret]"
 
 
 def test_whole_numbers_are_int_and_others_float() -> None:

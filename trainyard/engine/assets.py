@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.engine.hook import EngineError, RefusedError
-from trainyard.engine.kinds import ASSET, SIGNATURE, EngineSecret, Properties
+from trainyard.engine.kinds import ASSET, SIGNATURE, Properties, SecretValue
 
 
 def restore_assets(value: Any, known: Mapping[str, Properties]) -> Any:
@@ -19,12 +19,12 @@ def restore_assets(value: Any, known: Mapping[str, Properties]) -> Any:
         if value.get(SIGNATURE) == ASSET and not any(value.get(k) for k in ("text", "path", "uri")):
             return dict(known.get(value.get("hash", ""), value))
         return {key: restore_assets(item, known) for key, item in value.items()}
-    return EngineSecret(restore_assets(value.value, known)) if isinstance(value, EngineSecret) else value
+    return SecretValue(restore_assets(value.value, known)) if isinstance(value, SecretValue) else value
 
 
 def assets_in(value: Any) -> dict[str, Properties]:
     """Return the assets in a value by hash."""
-    if isinstance(value, EngineSecret):
+    if isinstance(value, SecretValue):
         return assets_in(value.value)
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     if isinstance(value, dict) and value.get(SIGNATURE) == ASSET:

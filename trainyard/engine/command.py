@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainyard.engine import urn as urns
+from trainyard.engine.codec import plain
 from trainyard.engine.hook import HostAddress, HostKeyChanged, ReadableError, RefusedError, RemoteShell, Unreachable, hook
-from trainyard.engine.kinds import UNKNOWN, EngineSecret, Properties
+from trainyard.engine.kinds import UNKNOWN, Properties, SecretValue
 from trainyard.engine.provider import Checked, DiffAnswer, ProviderError, ResourceOutcome
 from trainyard.engine.refusals import LOCAL, NEEDS_PLUGIN, REFUSED_INPUTS, REMOTE
 from trainyard.engine.spawn import PluginSource, Say
-from trainyard.engine.values import changed_keys, plain
+from trainyard.engine.values import changed_keys
 
 if TYPE_CHECKING:
     pass
@@ -206,17 +207,17 @@ class CommandProvider:
 
 def _checked_connection(urn: str, given: Any) -> tuple[Any, list[tuple[str, str]]]:
     """Return the connection with its defaults, secret as a whole and in its keys, and what is wrong with it."""
-    inner = given.value if isinstance(given, EngineSecret) else given
+    inner = given.value if isinstance(given, SecretValue) else given
     if not isinstance(inner, dict):  # unknown in a preview
-        return EngineSecret(inner), []
+        return SecretValue(inner), []
     for name in _REFUSED_CONNECTION:
         if inner.get(name):
             raise RefusedError(f"'connection.{name}' of {urn} {NEEDS_PLUGIN}")
     filled = {**_CONNECTION_DEFAULTS, **inner}
     for name in _SECRET_CONNECTION:
-        if name in filled and not isinstance(filled[name], EngineSecret):
-            filled[name] = EngineSecret(filled[name])
-    return EngineSecret(filled), [] if filled.get("host") is not None else [("connection.host", "is required")]
+        if name in filled and not isinstance(filled[name], SecretValue):
+            filled[name] = SecretValue(filled[name])
+    return SecretValue(filled), [] if filled.get("host") is not None else [("connection.host", "is required")]
 
 
 def _environment(inputs: Mapping[str, Any], before: Mapping[str, str]) -> dict[str, str]:

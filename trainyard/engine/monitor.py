@@ -16,6 +16,7 @@ from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, resource_pb2, reso
 
 from trainyard.engine import requests
 from trainyard.engine import urn as urns
+from trainyard.engine.codec import write_struct
 from trainyard.engine.events import Severity
 from trainyard.engine.goal import Goal
 from trainyard.engine.hook import EngineError, ReadableError, kind_of
@@ -126,7 +127,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         response = resource_pb2.RegisterResourceResponse(urn=resource.urn, id=resource.id)
         if goal.custom:
             outputs = resource.outputs
-            response.object.CopyFrom(op.wire.write(outputs, secrets=request.acceptSecrets, references=request.acceptResources))
+            response.object.CopyFrom(write_struct(outputs, secrets=request.acceptSecrets, references=request.acceptResources))
         return response
 
     def _inherit(self, goal: Goal) -> None:
@@ -172,8 +173,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         goal.provider = self._provider_for(goal, {}, request)
         resource = read(self._op, goal, request.id)
         response = resource_pb2.ReadResourceResponse(urn=resource.urn, id=resource.id)
-        wire = self._op.wire
-        response.properties.CopyFrom(wire.write(resource.outputs, secrets=request.acceptSecrets, references=request.acceptResources))
+        response.properties.CopyFrom(write_struct(resource.outputs, secrets=request.acceptSecrets, references=request.acceptResources))
         return response
 
     def _register_outputs(self, request: Any) -> Any:
@@ -210,7 +210,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         except ProviderError as error:  # the program's affair: it may have another way
             raise _Told(f"invocation of {request.tok} returned an error: {error}") from None
         response = resource_pb2.ResourceInvokeResponse()
-        getattr(response, "return").CopyFrom(op.wire.write(result, references=request.acceptResources))
+        getattr(response, "return").CopyFrom(write_struct(result, references=request.acceptResources))
         for prop, reason in failures:
             response.failures.add(property=prop, reason=reason)
         return response
@@ -222,7 +222,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             raise EngineError(f"there is no resource {arguments.get('urn')}")
         response = resource_pb2.ResourceInvokeResponse()
         found = {"urn": resource.urn, "id": resource.id, "state": resource.outputs}
-        getattr(response, "return").CopyFrom(self._op.wire.write(found))
+        getattr(response, "return").CopyFrom(write_struct(found))
         return response
 
     def _guarded(self, context: grpc.ServicerContext, work: Callable[[], Any], request: Any = None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from trainyard.engine.kinds import SIGNATURE, EngineSecret, Properties
+from trainyard.engine.kinds import SIGNATURE, Properties, SecretValue
 from trainyard.engine.values import equal
 
 Step = str | int
@@ -78,9 +78,9 @@ def ignore(olds: Properties, news: Properties, paths: list[str]) -> tuple[Proper
 
 def _reset(path: list[Step], old: Any, new: Any, old_secret: bool, new_secret: bool) -> bool:
     """Give ``new`` the old value at the path, in place; what was secret stays so. False where it does not lead on in both."""
-    while isinstance(old, EngineSecret):
+    while isinstance(old, SecretValue):
         old, old_secret = old.value, True
-    while isinstance(new, EngineSecret):
+    while isinstance(new, SecretValue):
         new, new_secret = new.value, True
     if not path:
         return False
@@ -173,12 +173,12 @@ def _is_object(value: Any) -> bool:
 
 
 def _kept(value: Any, seal: bool) -> Any:
-    return EngineSecret(_copy(value)) if seal else _copy(value)
+    return SecretValue(_copy(value)) if seal else _copy(value)
 
 
 def _copy(value: Any) -> Any:
-    if isinstance(value, EngineSecret):
-        return EngineSecret(_copy(value.value))
+    if isinstance(value, SecretValue):
+        return SecretValue(_copy(value.value))
     if isinstance(value, list):
         return [_copy(item) for item in value]
     return {key: _copy(item) for key, item in value.items()} if isinstance(value, dict) else value

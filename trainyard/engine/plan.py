@@ -12,13 +12,14 @@ from typing import Literal
 
 from trainyard.engine import paths
 from trainyard.engine import urn as urns
+from trainyard.engine.codec import plain
 from trainyard.engine.goal import Goal, claim_urn, find_old, new_state
 from trainyard.engine.hook import EngineError
 from trainyard.engine.kinds import UNKNOWN
 from trainyard.engine.operation import Operation
 from trainyard.engine.provider import Checked, DiffAnswer, Provider
 from trainyard.engine.state import Resource
-from trainyard.engine.values import changed_keys, equal, plain
+from trainyard.engine.values import changed_keys, equal
 
 Action = Literal["same", "create", "update", "replace", "recreate"]
 

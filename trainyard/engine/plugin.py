@@ -17,11 +17,12 @@ from pulumi.runtime.proto import provider_pb2_grpc
 from trainyard.engine import urn as urns
 from trainyard.engine.answers import InitFailed, difference, init_failed
 from trainyard.engine.assets import assets_in, restore_assets
+from trainyard.engine.codec import has_unknown, plain, write_struct
 from trainyard.engine.kinds import Properties
 from trainyard.engine.provider import Checked, DiffAnswer, ProviderError, ResourceOutcome
 from trainyard.engine.slow import SLOW
 from trainyard.engine.spawn import Process, Say
-from trainyard.engine.values import Wire, carry_secrets, has_unknown, plain
+from trainyard.engine.values import Wire, carry_secrets
 
 ADOPTS_PENDING = "adopts-pending"
 _MAX_BYTES = 400 * 1024 * 1024
@@ -80,8 +81,8 @@ class Plugin:
     def check_config(self, urn: str, olds: Properties, news: Properties) -> Checked:
         """Check the provider's own settings; it gets them in clear, as from the CLI."""
         request = pb.CheckRequest(urn=urn, name=urns.name_of(urn), type=urns.type_of(urn))
-        request.olds.CopyFrom(self._wire.write(olds, secrets=False, references=False))
-        request.news.CopyFrom(self._wire.write(news, secrets=False, references=False))
+        request.olds.CopyFrom(write_struct(olds, secrets=False, references=False))
+        request.news.CopyFrom(write_struct(news, secrets=False, references=False))
         try:
             response = self._quick("CheckConfig", urn, request)
         except _Unimplemented:
@@ -94,7 +95,7 @@ class Plugin:
         """Compare the provider's own settings."""
         request = pb.DiffRequest(urn=urn, name=urns.name_of(urn), type=urns.type_of(urn), ignoreChanges=ignore)
         for target, value in ((request.old_inputs, old_inputs), (request.olds, old_outputs), (request.news, news)):
-            target.CopyFrom(self._wire.write(value, secrets=False, references=False))
+            target.CopyFrom(write_struct(value, secrets=False, references=False))
         try:
             return difference(self._quick("DiffConfig", urn, request))
         except _Unimplemented:
@@ -112,7 +113,7 @@ class Plugin:
             sends_old_inputs=True, sends_old_inputs_to_delete=True,
             variables={prefix + key: value if isinstance(value, str) else json.dumps(value) for key, value in clear.items()},
         )  # fmt: skip
-        request.args.CopyFrom(self._wire.write(inputs))
+        request.args.CopyFrom(write_struct(inputs))
         response = self._quick("Configure", urn, request)
         if not self._accepts.handshake:
             self._accepts = _Accepts(response.acceptSecrets, response.acceptResources, response.supportsPreview)
@@ -235,7 +236,7 @@ class Plugin:
                     ) from None
 
     def _struct(self, value: Properties, *, contents: bool = True) -> Any:
-        return self._wire.write(value, secrets=self._accepts.secrets, references=self._accepts.resources, contents=contents)
+        return write_struct(value, secrets=self._accepts.secrets, references=self._accepts.resources, contents=contents)
 
     def _answer(self, struct: Any, given: Properties) -> Properties:
         result: Properties = restore_assets(self._wire.read(struct), assets_in(given))

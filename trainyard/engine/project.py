@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainyard.engine.codec import whole
 from trainyard.engine.document import Map, load_map, suggest
 from trainyard.engine.hook import EngineError, RefusedError, UserError
-from trainyard.engine.kinds import EngineSecret
+from trainyard.engine.kinds import SecretValue
 from trainyard.engine.secrets import Crypter
-from trainyard.engine.values import whole
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -58,7 +58,7 @@ class StackConfig:
         """Return a package's settings as its default provider gets them."""
         prefix = package + ":"
         found = {key[len(prefix) :]: (key, value) for key, value in self.values.items() if key.startswith(prefix)}
-        return {name: EngineSecret(value) if key in self.secret_keys else value for name, (key, value) in found.items()}
+        return {name: SecretValue(value) if key in self.secret_keys else value for name, (key, value) in found.items()}
 
     def denied_defaults(self) -> list[str]:
         """Return the packages that may have no default provider (``*``: none may)."""

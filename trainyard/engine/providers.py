@@ -13,12 +13,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from trainyard.engine import urn as urns
+from trainyard.engine.codec import plain
 from trainyard.engine.hook import EngineError, RefusedError
 from trainyard.engine.kinds import UNKNOWN_TEXT, Properties
 from trainyard.engine.provider import Checked, DiffAnswer, Provider, ResourceOutcome
 from trainyard.engine.spawn import PluginSource, Process, attached_port, find_plugin, start
 from trainyard.engine.state import Resource
-from trainyard.engine.values import Wire, equal, plain
+from trainyard.engine.values import Wire, equal
 
 if TYPE_CHECKING:
     from trainyard.engine.operation import Operation

@@ -8,7 +8,7 @@ from trainyard.engine.backend import now
 from trainyard.engine.events import Op
 from trainyard.engine.goal import Goal, claim_urn
 from trainyard.engine.hook import EngineError, RefusedError, kind_of
-from trainyard.engine.kinds import UNKNOWN_TEXT, EngineSecret, Properties
+from trainyard.engine.kinds import UNKNOWN_TEXT, Properties, SecretValue
 from trainyard.engine.operation import Operation, Stopped
 from trainyard.engine.plan import Plan, make_plan
 from trainyard.engine.provider import ProviderError, ResourceOutcome
@@ -191,8 +191,8 @@ def _seal_outputs(op: Operation, new: Resource) -> None:
     """Make outputs secret that are named so, or that repeat a secret input."""
     outputs: Properties = new.outputs
     for key in outputs:
-        secret = key in new.additional_secret_outputs or isinstance(new.inputs.get(key), EngineSecret)
-        if secret and not isinstance(outputs[key], EngineSecret):
+        secret = key in new.additional_secret_outputs or isinstance(new.inputs.get(key), SecretValue)
+        if secret and not isinstance(outputs[key], SecretValue):
             outputs = {**outputs, key: op.wire.seal(outputs[key])}
     new.outputs = outputs
 

@@ -1,6 +1,6 @@
-"""Property values: the wire (google.protobuf.Struct), Python, and the state file.
+"""Property values of an operation: what passes on the wire is kept secret where it is, and the form they have in a state file.
 
-In Python a value is None, bool, int, float, str, list, dict, UNKNOWN or EngineSecret. Assets and resource
+In Python a value is None, bool, int, float, str, list, dict, UNKNOWN or SecretValue. Assets and resource
 references stay dicts that carry their signature. A number is an int when it is whole: JSON then reads as the
 CLI writes it. Clear texts of all secrets that pass are collected, so that messages can be cleaned of them.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainyard.engine.assets import with_hash
+from trainyard.engine.codec import plain, read_struct, whole
 from trainyard.engine.hook import EngineError, RefusedError
 from trainyard.engine.kinds import (
     ARCHIVE,
@@ -23,28 +24,20 @@ from trainyard.engine.kinds import (
     SIGNATURE,
     UNKNOWN,
     UNKNOWN_TEXT,
-    EngineSecret,
+    UNKNOWN_TEXTS,
     Properties,
-    UnknownMarker,
+    SecretValue,
+    UnknownValue,
 )
 
 if TYPE_CHECKING:
-    from google.protobuf.struct_pb2 import Struct, Value
+    from google.protobuf.struct_pb2 import Struct
 
     from trainyard.engine.secrets import Crypter
 
-_UNKNOWN_TEXTS = {
-    UNKNOWN_TEXT,
-    "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
-    "030794c1-ac77-496b-92df-f27374a8bd58",
-    "e48ece36-62e2-4504-bad9-02848725956a",
-    "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
-}
-_WHOLE = 2**53
-
 
 class Wire:
-    """Reads and writes Structs; remembers the clear text of every secret it has seen."""
+    """Reads Structs; remembers the clear text of every secret it has seen."""
 
     __slots__ = ("secrets", "workdir")
 
@@ -54,13 +47,13 @@ class Wire:
 
     def read(self, struct: Struct) -> Properties:
         """Return the properties of a Struct."""
-        return {key: self._read(value) for key, value in struct.fields.items()}
+        return read_struct(struct, self._signed)
 
-    def seal(self, value: Any) -> EngineSecret:
+    def seal(self, value: Any) -> SecretValue:
         """Return the value as a secret and remember its texts."""
-        inner = value.value if isinstance(value, EngineSecret) else value
+        inner = value.value if isinstance(value, SecretValue) else value
         self.remember(inner)
-        return EngineSecret(inner)
+        return SecretValue(inner)
 
     def remember(self, value: Any) -> None:
         """Take the texts in a value for secret."""
@@ -73,24 +66,8 @@ class Wire:
             text = text.replace(secret, "[secret]")
         return text
 
-    def _read(self, value: Value) -> Any:
-        kind = value.WhichOneof("kind")
-        if kind == "string_value":
-            return UNKNOWN if value.string_value in _UNKNOWN_TEXTS else value.string_value
-        if kind == "number_value":
-            return whole(value.number_value)
-        if kind == "bool_value":
-            return value.bool_value
-        if kind == "list_value":
-            return [self._read(item) for item in value.list_value.values]
-        if kind == "struct_value":
-            return self._read_special({key: self._read(item) for key, item in value.struct_value.fields.items()})
-        return None
-
-    def _read_special(self, fields: Properties) -> Any:
-        signature = fields.get(SIGNATURE)
-        if signature is None:
-            return fields
+    def _signed(self, fields: Properties) -> Any:
+        signature = fields[SIGNATURE]
         if signature == REFERENCE:
             return {"packageVersion": "", **fields}
         if signature == SECRET:
@@ -104,63 +81,6 @@ class Wire:
             raise RefusedError("archives are not supported by the built-in engine; use files, or the Pulumi CLI")
         raise RefusedError(f"a value with the unknown signature {signature} is not supported by the built-in engine")
 
-    def write(
-        self, properties: Mapping[str, Any] | None, *, secrets: bool = True, references: bool = True, contents: bool = True
-    ) -> Struct:
-        """Return a Struct.
-
-        Receivers that do not take secrets or references get the clear value, and the id or urn; without
-        ``contents`` assets go as their hash only.
-        """
-        from google.protobuf.struct_pb2 import Struct
-
-        struct = Struct()
-        for key, value in (properties or {}).items():
-            _write(struct.fields[key], value, secrets, references, contents)
-        return struct
-
-
-def _write(target: Value, value: Any, secrets: bool, references: bool, contents: bool) -> None:
-    if value is None:
-        target.null_value = 0
-    elif isinstance(value, bool):
-        target.bool_value = value
-    elif isinstance(value, (int, float)):
-        target.number_value = value
-    elif isinstance(value, str):
-        target.string_value = value
-    elif isinstance(value, UnknownMarker):
-        target.string_value = UNKNOWN_TEXT
-    elif isinstance(value, list):
-        target.list_value.SetInParent()
-        for item in value:
-            _write(target.list_value.values.add(), item, secrets, references, contents)
-    elif isinstance(value, EngineSecret):
-        _write_sealed(target, value, secrets, references, contents)
-    else:
-        _write_dict(target, value, secrets, references, contents)
-
-
-def _write_sealed(target: Value, value: EngineSecret, secrets: bool, references: bool, contents: bool) -> None:
-    if not secrets:
-        return _write(target, value.value, secrets, references, contents)
-    if isinstance(value.value, UnknownMarker):  # as the CLI: an unknown secret goes as a plain unknown inside the secret
-        target.struct_value.SetInParent()
-    target.struct_value.fields[SIGNATURE].string_value = SECRET
-    _write(target.struct_value.fields["value"], value.value, secrets, references, contents)
-
-
-def _write_dict(target: Value, value: Properties, secrets: bool, references: bool, contents: bool) -> None:
-    signature = value.get(SIGNATURE)
-    if signature == REFERENCE and not references:
-        identity = value.get("id")
-        return _write(target, value.get("urn") if identity is None else identity, secrets, references, contents)
-    if signature == ASSET and not contents:
-        value = {SIGNATURE: ASSET, "hash": value.get("hash", "")}
-    target.struct_value.SetInParent()
-    for key, item in value.items():
-        _write(target.struct_value.fields[key], item, secrets, references, contents)
-
 
 def to_state(value: Any, crypter: Crypter, place: str) -> Any:
     """Return what the state file holds for a value: keys sorted, secrets encrypted.
@@ -172,20 +92,20 @@ def to_state(value: Any, crypter: Crypter, place: str) -> Any:
 
 
 def _to_state(value: Any, crypter: Crypter | None, place: str) -> Any:
-    if isinstance(value, EngineSecret):
+    if isinstance(value, SecretValue):
         text = json.dumps(_to_state(value.value, None, place), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return {SIGNATURE: SECRET, "ciphertext": text if crypter is None else crypter.encrypt(text, place)}
     if isinstance(value, list):
         return [_to_state(item, crypter, f"{place}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, dict):
         return {key: _to_state(value[key], crypter, f"{place}.{key}") for key in sorted(value)}
-    if isinstance(value, UnknownMarker):
+    if isinstance(value, UnknownValue):
         return UNKNOWN_TEXT
     return value
 
 
 def from_state(value: Any, crypter: Crypter | None, place: str, wire: Wire | None = None) -> Any:
-    """Return the value of a state file's JSON; without a crypter secrets come back as EngineSecret("[secret]")."""
+    """Return the value of a state file's JSON; without a crypter secrets come back as SecretValue("[secret]")."""
     result = _from_state(value, crypter, place, sealed=False)
     if wire is not None:
         for secret in sealed_in(result):
@@ -199,17 +119,17 @@ def _from_state(value: Any, crypter: Crypter | None, place: str, *, sealed: bool
     if isinstance(value, float):
         return whole(value)
     if not isinstance(value, dict):
-        return UNKNOWN if isinstance(value, str) and value in _UNKNOWN_TEXTS else value
+        return UNKNOWN if isinstance(value, str) and value in UNKNOWN_TEXTS else value
     signature = value.get(SIGNATURE)
     if signature != SECRET:
         return {key: _from_state(item, crypter, f"{place}.{key}", sealed=sealed) for key, item in value.items()}
     if "plaintext" in value:  # an export with --show-secrets
-        return EngineSecret(_from_state(_json(value["plaintext"], place), crypter, place, sealed=True))
+        return SecretValue(_from_state(_json(value["plaintext"], place), crypter, place, sealed=True))
     if sealed:  # inside another secret: its text is in clear
-        return EngineSecret(_from_state(_json(value["ciphertext"], place), crypter, place, sealed=True))
+        return SecretValue(_from_state(_json(value["ciphertext"], place), crypter, place, sealed=True))
     if crypter is None:
-        return EngineSecret("[secret]")
-    return EngineSecret(_from_state(_json(crypter.decrypt(value["ciphertext"], place), place), crypter, place, sealed=True))
+        return SecretValue("[secret]")
+    return SecretValue(_from_state(_json(crypter.decrypt(value["ciphertext"], place), place), crypter, place, sealed=True))
 
 
 def _json(text: str, place: str) -> Any:
@@ -219,27 +139,11 @@ def _json(text: str, place: str) -> Any:
         raise EngineError(f"the secret at {place} does not hold JSON") from None
 
 
-def whole(number: float) -> int | float:
-    """Return an int where the number is whole and exact."""
-    return int(number) if number.is_integer() and abs(number) < _WHOLE else number
-
-
-def plain(value: Any) -> Any:
-    """Return the value with its secrets in clear."""
-    if isinstance(value, EngineSecret):
-        return plain(value.value)
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return value
-
-
 def shown(value: Any, *, secrets: bool = False) -> Any:
     """Return the value as an event may show it: JSON, secrets as ``[secret]`` unless asked for."""
-    if isinstance(value, EngineSecret):
+    if isinstance(value, SecretValue):
         return shown(value.value, secrets=True) if secrets else "[secret]"
-    if isinstance(value, UnknownMarker):
+    if isinstance(value, UnknownValue):
         return "[unknown]"
     if isinstance(value, list):
         return [shown(item, secrets=secrets) for item in value]
@@ -256,7 +160,7 @@ def equal(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(equal(item, other[key]) for key, item in one.items())
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(equal, one, other))
-    if isinstance(one, EngineSecret) and isinstance(other, EngineSecret):
+    if isinstance(one, SecretValue) and isinstance(other, SecretValue):
         return equal(one.value, other.value)
     return type(one) is type(other) and one == other if not isinstance(one, (int, float)) else one == other
 
@@ -268,7 +172,7 @@ def changed_keys(olds: Mapping[str, Any], news: Mapping[str, Any]) -> list[str]:
 
 def sealed_in(value: Any) -> Iterator[Any]:
     """Yield the values of the outermost secrets in a value."""
-    if isinstance(value, EngineSecret):
+    if isinstance(value, SecretValue):
         yield value.value
     elif isinstance(value, list):
         for item in value:
@@ -280,25 +184,14 @@ def sealed_in(value: Any) -> Iterator[Any]:
 
 def has_secret(value: Any) -> bool:
     """Say whether any part of the value is secret."""
-    return next(sealed_in(value), None) is not None or isinstance(value, EngineSecret)
-
-
-def has_unknown(value: Any) -> bool:
-    """Say whether any part of the value is unknown."""
-    if isinstance(value, EngineSecret):
-        return has_unknown(value.value)
-    if isinstance(value, list):
-        return any(map(has_unknown, value))
-    if isinstance(value, dict):
-        return any(map(has_unknown, value.values()))
-    return isinstance(value, UnknownMarker)
+    return next(sealed_in(value), None) is not None or isinstance(value, SecretValue)
 
 
 def texts(value: Any) -> Iterator[str]:
     """Yield every text in a value, secret or not."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, EngineSecret):
+    elif isinstance(value, SecretValue):
         yield from texts(value.value)
     elif isinstance(value, list):
         for item in value:
@@ -321,5 +214,5 @@ def carry_secrets(outs: Properties, ins: Mapping[str, Any]) -> None:
         out = outs[key]
         if isinstance(out, dict) and isinstance(value, dict):
             carry_secrets(out, value)
-        elif not isinstance(out, EngineSecret) and has_secret(value):
-            outs[key] = EngineSecret(out)
+        elif not isinstance(out, SecretValue) and has_secret(value):
+            outs[key] = SecretValue(out)

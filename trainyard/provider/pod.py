@@ -156,7 +156,7 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
 
 
 def _read_pending(call: Call, inputs: Properties) -> ReadResult:
-    if has_unknown([inputs.get("name")]) or not inputs.get("name"):
+    if has_unknown(inputs.get("name")) or not inputs.get("name"):
         return ReadResult("", {}, inputs)
     given, name = _given(inputs)
     cloud = call.world.open_cloud(given.cloud)
@@ -190,12 +190,12 @@ def _kept_name(olds: Properties | None, news: Properties) -> str | UnknownValue 
     old = olds.get("name") if olds else None
     if olds is None or not isinstance(old, str):
         return None
-    return old if _shaping(olds) == _shaping(news) and not has_unknown(_shaping(news).values()) else None
+    return old if _shaping(olds) == _shaping(news) and not has_unknown(_shaping(news)) else None
 
 
 def _new_name(call: Call, news: Properties) -> str | UnknownValue:
     shaping = _shaping(news)
-    if has_unknown(shaping.values()):
+    if has_unknown(shaping):
         return UNKNOWN
     spec = {key: value for key, value in shaping.items() if key not in NOT_HASHED}
     return str(PodName(str(shaping["fence_id"]), str(shaping["lease_id"]), slug(call.name), marker.spec_hash(spec)))
