@@ -18,7 +18,7 @@ import pytest
 
 from tests import shown
 from trainyard import errors
-from trainyard.cli import commandline
+from trainyard.cli import ending
 from trainyard.playbook import loader
 from trainyard.settings import reader
 from trainyard.setup import console
@@ -182,7 +182,7 @@ def test_every_exit_code_is_documented_and_no_other() -> None:
         tree_of_errors += error.__subclasses__()
     ours = {error.exit_code for error in tree_of_errors if error.__module__ == "trainyard.errors"}
 
-    assert documented == ours | {0, console.NO_NETWORK, console.NO_SPACE, commandline.INTERRUPTED}
+    assert documented == ours | {0, console.NO_NETWORK, console.NO_SPACE, ending.INTERRUPTED}
 
 
 def test_every_symptom_is_printed_somewhere() -> None:

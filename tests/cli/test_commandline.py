@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.cli.commandline import help_first, main, told, usage_problem
+from trainyard.cli.commandline import help_first, main, usage_problem
+from trainyard.cli.ending import tell
 from trainyard.errors import UserError
 from trainyard.secret import Secret
 from trainyard.spoken import spoken, typed
@@ -112,13 +113,13 @@ def test_what_we_cannot_tell_better_is_told_in_invokes_words() -> None:
 def test_what_the_outside_does_is_a_sentence(
     error: BaseException, code: int, says: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert told(error) == code
+    assert tell(error) == code
     said = capsys.readouterr().err
     assert says in said and "Traceback" not in said
 
 
 def test_a_file_of_ours_that_cannot_be_written_names_what_moves_it(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told(PermissionError(errno.EACCES, "Permission denied", str(elsewhere / "h" / "state")))
+    tell(PermissionError(errno.EACCES, "Permission denied", str(elsewhere / "h" / "state")))
 
     assert "TRAINYARD_HOME" in capsys.readouterr().err
 
@@ -128,7 +129,7 @@ def test_a_mistake_of_ours_says_so_and_where_its_traceback_is_without_any_key(el
     try:
         raise TypeError(f"no such thing: {key}")
     except TypeError as error:
-        assert told(error) == 70
+        assert tell(error) == 70
 
     said = capsys.readouterr().err
     assert said.startswith("a fault of Trainyard itself: TypeError: no such thing: ***\nits traceback is in ")
@@ -143,7 +144,7 @@ def test_where_nothing_can_be_written_the_traceback_is_printed(
     monkeypatch.setenv("TRAINYARD_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "file"))
 
-    assert told(TypeError("x")) == 70
+    assert tell(TypeError("x")) == 70
     assert "TypeError: x" in capsys.readouterr().err
 
 
@@ -182,10 +183,10 @@ def test_a_tasks_file_that_breaks_is_told_without_a_traceback(tmp_path: Path) ->
 VERB = """
 import sys
 from invoke import task
-from trainyard.cli import commandline
+from trainyard.cli import ending
 @task
 def say(c):
-    commandline.ready()
+    ending.ready()
     print("pods of Zoë ┃ " + repr(sys.stdin.read()))
     print("wärning", file=sys.stderr)
     open({file!r}, "w").write("kept")
@@ -277,6 +278,7 @@ def test_trainyard_has_the_verbs_of_a_repository_everywhere_and_none_of_those_wh
     assert code == 0 and {"train", "init", "setup", "store.start"} <= listed < set(verbs)
     assert {name for name in set(verbs) - listed} == {
         "test",
+        "coverage",
         "check",
         "docs",
         "bench.engine",

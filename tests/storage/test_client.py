@@ -12,8 +12,9 @@ from trainyard.config import Places
 from trainyard.errors import UserError
 from trainyard.secret import Secret
 from trainyard.storage import local
-from trainyard.storage.client import StoreSettings, _client, client_config, patient, s3, store_settings, sync_command, with_bucket
+from trainyard.storage.client import StoreSettings, _client, client_config, patient, s3, sync_command, with_bucket
 from trainyard.storage.groups import stores_named
+from trainyard.storage.stores import store_settings
 
 RUNPOD = {
     "RUNPOD_S3_ACCESS_KEY": "user_1",

@@ -24,7 +24,8 @@ from trainyard import processes
 from trainyard.config import Places
 from trainyard.errors import StoreError, UserError
 from trainyard.storage import bucket, local, versitygw
-from trainyard.storage.client import StoreSettings, s3, store_settings, sync_command, with_bucket
+from trainyard.storage.client import StoreSettings, s3, sync_command, with_bucket
+from trainyard.storage.stores import store_settings
 
 
 @pytest.fixture

@@ -18,11 +18,12 @@ from trainyard.config import Places
 from trainyard.errors import PodCannotUpload, StoreError
 from trainyard.rehearsal.runpod.s3 import S3Server, start_s3
 from trainyard.storage import local, podside
-from trainyard.storage.client import StoreSettings, s3, store_settings, with_bucket
+from trainyard.storage.client import StoreSettings, s3, with_bucket
 from trainyard.storage.commit import Committed, commit, committed
 from trainyard.storage.deliver import DeliveryPatience
 from trainyard.storage.download import download
 from trainyard.storage.manifest import ResultKey
+from trainyard.storage.stores import store_settings
 
 KEY = ResultKey("ann", "first", 1)
 QUICK = DeliveryPatience(rounds=2, pause=lambda seconds: None)

@@ -12,15 +12,15 @@ import os
 import signal
 import sys
 
+from trainyard.cli.ending import leave_at_once, tell
+
 # Little is loaded before main() has seen to Ctrl-C: what loads takes longer than a person may need.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
     from typing import Any, NoReturn
 
 USAGE = 2
-INTERRUPTED = 130
 
 
 def trainyard() -> NoReturn:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None, *, name: str = "invoke") -> NoReturn
     """Run the verbs that a command line names, and end the process. ``name`` is that of the command."""
     # Until a verb begins nothing exists that a Ctrl-C could leave behind, and Python's own would show a traceback.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _leave)
+        signal.signal(signal.SIGINT, leave_at_once)
     _open_streams()
     try:
         program = _program(name)
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None, *, name: str = "invoke") -> NoReturn
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else 1 if left.code else 0
     except BaseException as error:
-        code = told(error)
+        code = tell(error)
     code = _flushed(code)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         # All is said: one more Ctrl-C only hurries the end, and must not change its code.
@@ -52,45 +52,6 @@ def main(argv: Sequence[str] | None = None, *, name: str = "invoke") -> NoReturn
 
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # Python's own end would put the default back
     sys.exit(code)
-
-
-def told(error: BaseException) -> int:
-    """Say an error to a person as it deserves and return the exit code."""
-    from trainyard.errors import render
-    from trainyard.faults import readable
-    from trainyard.spoken import spoken
-
-    if isinstance(error, KeyboardInterrupt):
-        _say("interrupted")
-        return INTERRUPTED
-    if isinstance(error, BrokenPipeError):
-        # Who read our output has gone: nothing more is to be said, and nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    known = readable(error, _logs)
-    if isinstance(error, OSError) and error.filename:
-        known.hint = known.hint or _moves(error)
-    _say(spoken(render(known)))
-    return known.exit_code
-
-
-def _say(text: str) -> None:
-    """Print the last words. No Ctrl-C cuts them: who presses it twice must still read what costs money."""
-    import contextlib
-    import threading
-
-    ours = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ours else None
-    with contextlib.suppress(OSError):  # a terminal that was closed hears nothing; the exit code stays
-        print(text, file=sys.stderr, flush=True)
-    if ours:
-        signal.signal(signal.SIGINT, before)
-
-
-def ready() -> None:
-    """Let a verb begin: from here on a Ctrl-C is an exception, so that what was begun can be ended in order."""
-    if signal.getsignal(signal.SIGINT) is _leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _open_streams() -> None:
@@ -201,49 +162,13 @@ def usage_problem(words: Sequence[str], collection: Any, said: str) -> str:
     return f"{verb}: the command line cannot be understood{needs}: {said}\n{again}"
 
 
-def _leave(number: int, frame: object) -> NoReturn:
-    os.write(2, b"interrupted\n")
-    os._exit(INTERRUPTED)
-
-
-def _logs() -> Path:
-    from pathlib import Path
-    from tempfile import gettempdir
-
-    from trainyard.config import places
-    from trainyard.errors import UserError
-
-    try:
-        return places().logs
-    except UserError:  # outside any repository
-        return Path(gettempdir())
-
-
-def _moves(error: OSError) -> str | None:
-    """Say what moves the folders that we write to, when the file is in one of them."""
-    from pathlib import Path
-
-    from trainyard.config import places
-    from trainyard.errors import UserError
-
-    try:
-        here = places()
-    except UserError:
-        return None
-    path = Path(os.fsdecode(error.filename))
-    ours = (here.home, here.outside, here.settings)
-    if any(path == folder or folder in path.parents for folder in ours):
-        return "TRAINYARD_HOME, TRAINYARD_LOCAL_ROOT and XDG_CONFIG_HOME say where Trainyard keeps its files."
-    return None
-
-
 def _flushed(code: int) -> int:
     """Write out what was printed: a reader that has gone is no error, a full disk is one."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError as error:
-        code = told(error)
+        code = tell(error)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return code
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainyard.cli import commandline
+from trainyard.cli import ending
 from trainyard.config import find_root
 from trainyard.errors import UserError
 
@@ -25,14 +25,14 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
-        commandline.ready()
+        ending.ready()
         try:
             code = function(*args, **kwargs)
             sys.stdout.flush()
         except BaseException as error:
             if isinstance(error, SystemExit):
                 raise
-            code = commandline.told(error)
+            code = ending.tell(error)
         if code:
             sys.exit(code)
 

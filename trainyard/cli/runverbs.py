@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from invoke.context import Context
 from invoke.tasks import task
 
-from trainyard.cli.commandline import INTERRUPTED
 from trainyard.cli.common import (
     context,
     explained,
@@ -24,6 +23,7 @@ from trainyard.cli.common import (
     verb,
     words_behind,
 )
+from trainyard.cli.ending import INTERRUPTED
 
 if TYPE_CHECKING:
     from trainyard.runs.context import CommandContext

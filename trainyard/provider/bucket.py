@@ -117,7 +117,7 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
 def _own_name(call: Call, store: str | None, kept: str | None) -> str:
     """Return the name where the settings give none: the credentials', else the state's, else the environment's."""
     if store != "local":  # asking for the local store would start its server, and it has no other name to offer
-        from trainyard.storage.client import store_settings
+        from trainyard.storage.stores import store_settings
 
         found = store_settings(call.world.env, store, None, call.world.places)
         if found is None and kept is None:

@@ -10,22 +10,19 @@ import functools
 import os
 import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
 from botocore.config import Config
 
 from trainyard import network
-from trainyard.config import Places, group, resolve_secret
 from trainyard.errors import UserError
 from trainyard.secret import Secret
-from trainyard.settings.table import BUCKET_NAME, NO_BUCKET
-from trainyard.storage.groups import AWS, R2, RUNPOD, bare_address, runpod_endpoint
+from trainyard.settings.table import BUCKET_NAME
+from trainyard.storage.groups import R2, RUNPOD
 
 Kind = Literal["local", "runpod", "aws", "r2", "s3"]
 Checksums = Literal["full", "composite", "none", "probe"]
@@ -64,32 +61,6 @@ class StoreSettings:
     def url(self) -> str:
         """The bucket as ``s3://name``."""
         return f"s3://{self.bucket}"
-
-
-def store_settings(env: Mapping[str, str], kind: str | None, bucket: str | None, places: Places) -> StoreSettings | None:
-    """Return the store that the settings and the environment name, None for ``bucket: none`` or no credentials.
-
-    Kind ``local`` starts the local S3 server. Raises UserError for a group set by half, an unknown kind, a
-    wrong endpoint, or when several groups are set and no kind chooses between them.
-    """
-    if bucket == NO_BUCKET:
-        return None
-    if kind is not None and kind not in KINDS:
-        raise UserError(f"store: '{kind}' is not known", hint=f"It is one of: {', '.join(KINDS)}.")
-    if kind == "local":
-        from trainyard.storage import local  # a controller of a real cloud never loads the server's code
-
-        return with_bucket(local.ensure(places), bucket)
-    found = [s for s in (_runpod(env), _r2(env), _aws(env)) if s is not None]
-    if kind is not None:
-        found = [s for s in found if s.kind == kind or (kind == "s3" and s.kind == "aws" and s.endpoint)]
-    if not found:
-        return None
-    if len(found) > 1:
-        names = ", ".join(s.kind for s in found)
-        hint = "Choose one with `trainyard:store: KIND` in the stack's settings."
-        raise UserError(f"credentials of several stores are set ({names})", hint=hint)
-    return with_bucket(found[0], bucket)
 
 
 def with_bucket(settings: StoreSettings, bucket: str | None) -> StoreSettings:
@@ -180,60 +151,3 @@ def _where_keys_are(settings: StoreSettings) -> str:
         return f"AWS_SHARED_CREDENTIALS_FILE={shlex.quote(str(settings.data_dir.parent / 'credentials'))} "
     names = {"runpod": RUNPOD, "r2": R2}.get(settings.kind)
     return f'AWS_ACCESS_KEY_ID="${names[0]}" AWS_SECRET_ACCESS_KEY="${names[1]}" ' if names else ""
-
-
-def _runpod(env: Mapping[str, str]) -> StoreSettings | None:
-    found = group(env, RUNPOD, optional=("RUNPOD_S3_BUCKET",))
-    if found is None:
-        return None
-    endpoint, region = runpod_endpoint(found["RUNPOD_S3_ENDPOINT"])
-    return StoreSettings(
-        kind="runpod",
-        endpoint=endpoint,
-        region=region,
-        bucket=found.get("RUNPOD_S3_BUCKET", ""),
-        access_key=resolve_secret(found[RUNPOD[0]], env, RUNPOD[0]),
-        secret_key=resolve_secret(found[RUNPOD[1]], env, RUNPOD[1]),
-        presign=False,
-        lifecycle=False,
-        conditional=False,
-        checksums="none",
-        attempts=10,  # RunPod's own advice against its 502 answers
-    )
-
-
-def _r2(env: Mapping[str, str]) -> StoreSettings | None:
-    found = group(env, R2, optional=("R2_BUCKET_NAME",))
-    if found is None:
-        return None
-    return StoreSettings(
-        kind="r2",
-        endpoint=bare_address("R2_ENDPOINT_URL", found["R2_ENDPOINT_URL"]),
-        region="auto",
-        bucket=found.get("R2_BUCKET_NAME", ""),
-        access_key=resolve_secret(found[R2[0]], env, R2[0]),
-        secret_key=resolve_secret(found[R2[1]], env, R2[1]),
-        checksums="composite",
-    )
-
-
-def _aws(env: Mapping[str, str]) -> StoreSettings | None:
-    found = group(env, AWS, optional=("AWS_SESSION_TOKEN",))
-    if found is None:
-        return None
-    address = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or ""
-    endpoint = bare_address("AWS_ENDPOINT_URL", address) if address else None
-    token = found.get("AWS_SESSION_TOKEN")
-    amazon = endpoint is None or (urlsplit(endpoint).hostname or "").endswith(".amazonaws.com")
-    return StoreSettings(
-        kind="aws" if amazon else "s3",
-        endpoint=endpoint,
-        region=env.get("AWS_DEFAULT_REGION") or env.get("AWS_REGION") or "us-east-1",
-        bucket=env.get("AWS_BUCKET", ""),
-        access_key=resolve_secret(found[AWS[0]], env, AWS[0]),
-        secret_key=resolve_secret(found[AWS[1]], env, AWS[1]),
-        session_token=resolve_secret(token, env, "AWS_SESSION_TOKEN") if token else None,
-        # Of an unknown store nothing is taken for granted: the canary finds out.
-        conditional=amazon,
-        checksums="full" if amazon else "probe",
-    )

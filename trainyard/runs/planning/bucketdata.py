@@ -10,7 +10,8 @@ from trainyard.recipes.data import BucketFile, DataFile
 from trainyard.runs.context import CommandContext
 from trainyard.storage.answers import spoken
 from trainyard.storage.bucket import Item, listing
-from trainyard.storage.client import StoreSettings, s3, store_settings
+from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.stores import store_settings
 
 URL_SECONDS = 6 * 3600
 """Life of a signed URL: long enough for a slow pod to fetch, short enough to be worth nothing afterwards."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.parts import RunBucket
-from trainyard.storage.client import StoreSettings, store_settings
+from trainyard.storage.client import StoreSettings
+from trainyard.storage.stores import store_settings
 
 
 def store_of(context: CommandContext, bucket: RunBucket | None) -> StoreSettings | None:

@@ -12,10 +12,11 @@ from trainyard.runs.life.roads import is_owed
 from trainyard.runs.records.stores import store_of
 from trainyard.settings import reader
 from trainyard.stacks import facade
-from trainyard.storage.client import StoreSettings, store_settings
+from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import Progress
 from trainyard.storage.download import download
 from trainyard.storage.markers import claim_of
+from trainyard.storage.stores import store_settings
 
 
 def bucket_of(context: CommandContext, stack: str) -> StoreSettings:
