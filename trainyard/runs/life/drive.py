@@ -27,7 +27,7 @@ from trainyard.runs.records.keepsake import Keepsake
 from trainyard.runs.records.notes import note, note_cost
 from trainyard.runs.records.parts import NO_POD
 from trainyard.runs.records.record import Phase, RunFolder, RunRecord
-from trainyard.runs.records.stackresources import LEASE, POD, resources_of
+from trainyard.runs.records.stackresources import leases_in, pods_in
 from trainyard.runs.records.summary import RunSummary, cost, summarize, write_summary
 from trainyard.runs.signals import how, leaving
 
@@ -292,11 +292,10 @@ def _remember_pod(context: CommandContext, record: RunRecord, folder: RunFolder)
     from trainyard.stacks import facade
 
     resources = facade.resources(context.run_stack(record, folder))
-    for lease in resources_of(resources, LEASE, replaced=True):
-        record.pod = replace(record.pod, lease_id=lease.outputs.get("lease_id"))
-    for pod in resources_of(resources, POD, replaced=True):
-        price = pod.outputs.get("price_per_hour")
-        record.pod = replace(record.pod, pod_id=pod.id, price_per_hour=price, created_epoch=record.created)
+    for lease in leases_in(resources, replaced=True):
+        record.pod = replace(record.pod, lease_id=lease.lease_id)
+    for pod in pods_in(resources, replaced=True):
+        record.pod = replace(record.pod, pod_id=pod.id, price_per_hour=pod.price_per_hour, created_epoch=record.created)
 
 
 def _advance(context: CommandContext, record: RunRecord, folder: RunFolder, phase: Phase, **data: Any) -> None:

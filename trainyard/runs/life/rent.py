@@ -13,7 +13,7 @@ from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.pods import Deletions, note_deleted, take_known
 from trainyard.runs.records.record import RunFolder, RunRecord
-from trainyard.runs.records.stackresources import ENDPOINT, POD, resources_of
+from trainyard.runs.records.stackresources import pods_in, pods_with_address
 from trainyard.settings.reader import as_written
 from trainyard.settings.table import StackSettings, for_run
 from trainyard.stacks import facade
@@ -107,16 +107,16 @@ def _up(context: CommandContext, record: RunRecord, stack: Stack) -> OperationOu
 
 def _is_there_after_all(stack: Stack) -> bool:
     """Tell whether the create was answered unclearly and the pod was found on the list: it is in the state, with that error."""
-    return any(pod.half for pod in resources_of(facade.resources(stack), POD))
+    return any(pod.half for pod in pods_in(facade.resources(stack)))
 
 
 def _offer_that_did_not_boot(stack: Stack) -> str | None:
     """Return the offer of a pod that exists without an address, None when something else failed."""
     resources = facade.resources(stack)
-    if resources_of(resources, ENDPOINT):
+    if pods_with_address(resources):
         return None
-    offers = [pod.outputs.get("offer") for pod in resources_of(resources, POD)]
-    return str(offers[-1]) if offers and offers[-1] else None
+    offers = [pod.offer for pod in pods_in(resources)]
+    return offers[-1] if offers else None
 
 
 def _remember(context: CommandContext, record: RunRecord, offer: str, outcome: OperationOutcome) -> None:

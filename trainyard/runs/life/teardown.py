@@ -25,7 +25,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.pods import Deletions, known, note_deleted, note_ended, take_known
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders
-from trainyard.runs.records.stackresources import LEASE, resources_of
+from trainyard.runs.records.stackresources import leases_in
 from trainyard.stacks import facade
 from trainyard.stacks.model import Event, Stack
 
@@ -212,9 +212,7 @@ def _leases(context: CommandContext, record: RunRecord, stack: Stack | None) -> 
     with contextlib.suppress(OSError, TrainyardError):  # the engine says what is wrong with them
         resources = facade.readable_resources(stack) if stack is not None else []
         take_known(record, resources, context.places.intents)
-    return found | {
-        str(lease.outputs["lease_id"]) for lease in resources_of(resources, LEASE, replaced=True) if lease.outputs.get("lease_id")
-    }
+    return found | {lease.lease_id for lease in leases_in(resources, replaced=True) if lease.lease_id}
 
 
 def _by_engine(context: CommandContext, record: RunRecord, folder: RunFolder, stack: Stack) -> TrainyardError | None:

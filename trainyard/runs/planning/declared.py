@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from trainyard.clock import parse_time
 from trainyard.clouds.absence import Proof
 from trainyard.clouds.marker import parse_name
 from trainyard.config import user_name
@@ -19,7 +18,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.estimate import check_limits, estimate
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.ledger import Ledger
-from trainyard.runs.records.stackresources import LEASE, POD, StackResource, resources_of
+from trainyard.runs.records.stackresources import StackPod, leases_in, pods_in
 from trainyard.settings.table import StackSettings
 from trainyard.stacks import facade
 from trainyard.stacks.model import Event, Stack
@@ -30,7 +29,7 @@ _BEGUN, _RENTED, _SETTLED = "pods declared", "pods rented", "pods settled"
 def reserve(context: CommandContext, stack: Stack, settings: StackSettings) -> None:
     """Say what the pods that an ``up`` will rent cost at most, and put it on the ledger.
 
-    Raises RefusedError where a limit forbids it, NoCapacity where nothing fits; nothing was resources_of by then.
+    Raises RefusedError where a limit forbids it, NoCapacity where nothing fits; nothing was made by then.
     """
     count, resources = settings.pods, facade.readable_resources(stack)
     new = count - _standing(resources)
@@ -80,30 +79,28 @@ def settle(context: CommandContext, stack: Stack, resources: Sequence[Event], pr
         context.ui.warn(f"the ledger cannot be written: {error}")
 
 
-def _cost(pod: StackResource, proof: Proof, ends: Mapping[str, datetime]) -> float | None:
-    since, price, name = parse_time(str(pod.outputs.get("created_at"))), pod.outputs.get("price_per_hour"), pod.outputs.get("name")
-    until, parsed = proof.ended_at(pod.id or ""), parse_name(str(name))
-    if since is None or price is None or until is None:
+def _cost(pod: StackPod, proof: Proof, ends: Mapping[str, datetime]) -> float | None:
+    until, parsed = proof.ended_at(pod.id or ""), parse_name(pod.name or "")
+    if pod.created is None or pod.price_per_hour is None or until is None:
         return None
     end = ends.get(parsed.lease_id) if parsed else None
     until = min(until, end.timestamp()) if end else until
-    return float(price) * max(0.0, until - since.timestamp()) / 3600
+    return pod.price_per_hour * max(0.0, until - pod.created.timestamp()) / 3600
 
 
-def _pods(resources: Sequence[Event]) -> list[StackResource]:
-    return [pod for pod in resources_of(resources, POD, replaced=True) if pod.id]
+def _pods(resources: Sequence[Event]) -> list[StackPod]:
+    return [pod for pod in pods_in(resources, replaced=True) if pod.id]
 
 
 def _ends(resources: Sequence[Event]) -> dict[str, datetime]:
-    found = ((str(lease.outputs.get("lease_id")), parse_time(str(lease.outputs.get("end")))) for lease in resources_of(resources, LEASE))
-    return {lease_id: end for lease_id, end in found if end is not None}
+    return {lease.lease_id: lease.end for lease in leases_in(resources) if lease.lease_id and lease.end is not None}
 
 
 def _standing(resources: Sequence[Event]) -> int:
     """Return how many pods of the state have a lease that is not over: those are not rented anew."""
     now = datetime.now(UTC)
     over = {lease_id for lease_id, end in _ends(resources).items() if end <= now}
-    names = (parse_name(str(pod.outputs.get("name"))) for pod in _pods(resources))
+    names = (parse_name(pod.name or "") for pod in _pods(resources))
     return sum(1 for name in names if name is not None and name.lease_id not in over)
 
 

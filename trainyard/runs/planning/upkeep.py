@@ -12,7 +12,7 @@ from trainyard.filelock import held
 from trainyard.leases.intents import is_closed
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.environment import EnvironmentOutputs
-from trainyard.runs.records.stackresources import LEASE, resources_of
+from trainyard.runs.records.stackresources import leases_in
 from trainyard.settings import reader
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
@@ -70,7 +70,7 @@ def mark_up(places: Places, stack: Stack) -> None:
 
 
 def _open_fence(context: CommandContext, stack: Stack) -> bool:
-    fences = [lease.outputs.get("fence_id") for lease in resources_of(facade.resources(stack), LEASE)]
+    fences = [lease.fence_id for lease in leases_in(facade.resources(stack))]
     return any(isinstance(fence, str) and not is_closed(context.places.intents, fence) for fence in fences)
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from trainyard.clock import format_time, parse_time
@@ -17,24 +18,20 @@ from trainyard.clouds.protocol import PodInfo
 from trainyard.leases import intents
 from trainyard.runs.records.parts import PaidPod
 from trainyard.runs.records.record import RunRecord
-from trainyard.runs.records.stackresources import LEASE, POD, resources_of
+from trainyard.runs.records.stackresources import POD, leases_in, pods_in
 from trainyard.stacks.model import Event, OnEvent
 
 
 def take_known(record: RunRecord, resources: Sequence[Event], root: Path) -> None:
     """Note the pods that intents (below ``root``) and the state of the run's stack name, booted or not."""
-    named = {str(lease.outputs["lease_id"]) for lease in resources_of(resources, LEASE, replaced=True) if lease.outputs.get("lease_id")}
+    named = {lease.lease_id for lease in leases_in(resources, replaced=True) if lease.lease_id}
     for lease_id in sorted(named | ({record.pod.lease_id} if record.pod.lease_id else set())):
         for taken in intents.accepted(root, lease_id):
             note(record, PaidPod(taken.id, taken.price, taken.at, offer=taken.offer, ended=taken.ended))
-    for pod in resources_of(resources, POD, replaced=True):
-        if not pod.id:
-            continue
-        told = pod.outputs
-        note(record, PaidPod(
-            pod.id, told.get("price_per_hour"), _accepted(record, str(told.get("created_at"))), told.get("gpu"),
-            int(told.get("gpu_count") or 0), told.get("region"), told.get("offer"),
-        ))  # fmt: skip
+    for pod in pods_in(resources, replaced=True):
+        if pod.id:
+            accepted = _accepted(record, pod.created)
+            note(record, PaidPod(pod.id, pod.price_per_hour, accepted, pod.gpu, pod.gpu_count, pod.region, pod.offer))
 
 
 def take_from_cloud(record: RunRecord, pod: PodInfo) -> None:
@@ -55,7 +52,7 @@ def note(record: RunRecord, fresh: PaidPod) -> None:
 
 def note_deleted(record: RunRecord, at: float | None, still_there: Iterable[Event]) -> None:
     """Note when the engine deleted the pods that its state does not name any more."""
-    named = {pod.id for pod in resources_of(still_there, POD, replaced=True)}
+    named = {pod.id for pod in pods_in(still_there, replaced=True)}
     for pod in record.pods:
         if at is not None and pod.pod_id not in named and pod.ended is None and pod.deleted is None:
             _replace(record, dataclasses.replace(pod, deleted=at))
@@ -138,7 +135,6 @@ def _replace(record: RunRecord, pod: PaidPod) -> None:
     record.pods = [pod if old.pod_id == pod.pod_id else old for old in record.pods]
 
 
-def _accepted(record: RunRecord, created_at: str) -> float:
-    moment = parse_time(created_at)
+def _accepted(record: RunRecord, moment: datetime | None) -> float:
     # The cloud's clock may be wrong; the pod was rented after the run was prepared, and before now.
     return record.created if moment is None else min(time.time(), max(record.created, moment.timestamp()))

@@ -1,11 +1,15 @@
-"""The resources of a stack, as its state tells them."""
+"""Leases, pods and addresses of a stack, as its state tells them.
+
+Read leniently: what a crash or another hand has left in a state must not keep a pod from being named and ended.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
+from trainyard.clock import parse_time
 from trainyard.stacks.model import Event
 
 LEASE = "trainyard:index:Lease"
@@ -14,22 +18,77 @@ ENDPOINT = "trainyard:index:Endpoint"
 
 
 @dataclass(frozen=True, slots=True)
-class StackResource:
-    """One resource of a state; its outputs are empty where the create left none."""
+class StackLease:
+    """A lease in a state; what its create has not told is None."""
+
+    lease_id: str | None
+    fence_id: str | None
+    end: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StackPod:
+    """A pod in a state; what its create has not told is None. Money is in dollars."""
 
     id: str | None
-    outputs: Mapping[str, Any]
+    name: str | None
+    price_per_hour: float | None
+    created: datetime | None
+    gpu: str | None
+    gpu_count: int
+    region: str | None
+    offer: str | None
     half: bool
     """It exists, but its create did not come to a clear end."""
 
 
-def resources_of(resources: Iterable[Event], kind: str, *, replaced: bool = False) -> list[StackResource]:
-    """Return the resources of a kind; with ``replaced`` also those that only wait for their delete."""
-    return [_made(resource) for resource in resources if resource.get("type") == kind and (replaced or not resource.get("delete"))]
+def leases_in(resources: Iterable[Event], *, replaced: bool = False) -> list[StackLease]:
+    """Return the leases of a state; with ``replaced`` also those that only wait for their delete."""
+    return [
+        StackLease(_text(told, "lease_id"), _text(told, "fence_id"), parse_time(_text(told, "end")))
+        for told in map(_outputs, _of_kind(resources, LEASE, replaced))
+    ]
 
 
-def _made(resource: Event) -> StackResource:
-    outputs = resource.get("outputs")
-    return StackResource(
-        str(resource["id"]) if resource.get("id") else None, outputs if isinstance(outputs, dict) else {}, bool(resource.get("initErrors"))
+def pods_in(resources: Iterable[Event], *, replaced: bool = False) -> list[StackPod]:
+    """Return the pods of a state; with ``replaced`` also those that only wait for their delete."""
+    return [_pod(resource) for resource in _of_kind(resources, POD, replaced)]
+
+
+def pods_with_address(resources: Iterable[Event]) -> set[str]:
+    """Return the ids of the pods whose SSH server has answered."""
+    return {str(resource["id"]) for resource in _of_kind(resources, ENDPOINT, False) if resource.get("id")}
+
+
+def _pod(resource: Event) -> StackPod:
+    told = _outputs(resource)
+    return StackPod(
+        id=_text(resource, "id"),
+        name=_text(told, "name"),
+        price_per_hour=_number(told, "price_per_hour"),
+        created=parse_time(_text(told, "created_at")),
+        gpu=_text(told, "gpu"),
+        gpu_count=int(_number(told, "gpu_count") or 0),
+        region=_text(told, "region"),
+        offer=_text(told, "offer"),
+        half=bool(resource.get("initErrors")),
     )
+
+
+def _of_kind(resources: Iterable[Event], kind: str, replaced: bool) -> Iterator[Event]:
+    return (resource for resource in resources if resource.get("type") == kind and (replaced or not resource.get("delete")))
+
+
+def _outputs(resource: Event) -> Mapping[str, object]:
+    found = resource.get("outputs")
+    return found if isinstance(found, dict) else {}
+
+
+def _text(told: Mapping[str, object], key: str) -> str | None:
+    value = told.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+def _number(told: Mapping[str, object], key: str) -> float | None:
+    value = told.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

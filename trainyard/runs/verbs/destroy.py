@@ -18,7 +18,7 @@ from trainyard.runs.life.teardown import shielded
 from trainyard.runs.planning import declared
 from trainyard.runs.records import pods
 from trainyard.runs.records.record import RunRecord
-from trainyard.runs.records.stackresources import LEASE, POD, resources_of
+from trainyard.runs.records.stackresources import leases_in, pods_in
 from trainyard.stacks import facade
 from trainyard.stacks.model import Event, OnEvent, OperationOutcome, Stack
 
@@ -107,12 +107,10 @@ def _outcome(stack: Stack, done: _EngineResult) -> OperationOutcome:
 def _named(resources: Sequence[Event], runs: Iterable[RunRecord]) -> EnvironmentPods:
     """Return what the state names (where it is damaged: its last good version), and what live runs have rented."""
     found = EnvironmentPods()
-    for lease in resources_of(resources, LEASE, replaced=True):
-        found.leases |= {str(lease.outputs[key]) for key in ("fence_id", "lease_id") if lease.outputs.get(key)}
-        found.fences |= {str(lease.outputs[key]) for key in ("fence_id",) if lease.outputs.get(key)}
-    for pod in resources_of(resources, POD, replaced=True):
-        if pod.id:
-            found.pods[pod.id] = Known(pod.id, pod.outputs.get("price_per_hour"))
+    for lease in leases_in(resources, replaced=True):
+        found.leases |= {id for id in (lease.fence_id, lease.lease_id) if id}
+        found.fences |= {lease.fence_id} if lease.fence_id else set()
+    found.pods = {pod.id: Known(pod.id, pod.price_per_hour) for pod in pods_in(resources, replaced=True) if pod.id}
     for record in runs:
         found.leases |= {record.pod.lease_id} if record.pod.lease_id else set()
         found.pods |= {pod.id: pod for pod in pods.known(record)}

@@ -11,7 +11,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import declared
 from trainyard.runs.planning.upkeep import mark_up, obtain_store
 from trainyard.runs.records.record import RunFolder, all_folders
-from trainyard.runs.records.stackresources import ENDPOINT, POD, resources_of
+from trainyard.runs.records.stackresources import pods_in, pods_with_address
 from trainyard.runs.verbs import attach
 from trainyard.runs.verbs.destroy import destroy
 from trainyard.stacks import facade
@@ -55,14 +55,8 @@ def operate(context: CommandContext, name: str, operation: Operation, *, yes: bo
 def _with_what_stands(context: CommandContext, stack: Stack, error: TrainyardError) -> TrainyardError:
     """Return the error of a failed up; StillThere where it has left a pod that costs money and cannot be used."""
     resources = facade.readable_resources(stack)
-    reached = (
-        {endpoint.id for endpoint in resources_of(resources, ENDPOINT)} if kind_of(error) not in ("boot-failed", "unreachable") else set()
-    )
-    pods = [
-        Known(pod.id, pod.outputs.get("price_per_hour"))
-        for pod in resources_of(resources, POD, replaced=True)
-        if pod.id and pod.id not in reached
-    ]
+    reached = pods_with_address(resources) if kind_of(error) not in ("boot-failed", "unreachable") else set()
+    pods = [Known(pod.id, pod.price_per_hour) for pod in pods_in(resources, replaced=True) if pod.id and pod.id not in reached]
     left = [str(found) for found in map(lambda pod: _stands(context, stack, pod), pods) if found is not None]
     if not left:
         return error
