@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from invoke.collection import Collection
 
+from tests.verbs import development
 from trainyard.cli.commandline import help_first, main, usage_problem
 from trainyard.cli.ending import tell
 from trainyard.errors import UserError
@@ -276,15 +278,9 @@ def test_trainyard_has_the_verbs_of_a_repository_everywhere_and_none_of_those_wh
     listed = {line.split()[0] for line in out.splitlines() if line.startswith("  ") and line[2] != " "}
 
     assert code == 0 and {"train", "init", "setup", "store.start"} <= listed < set(verbs)
-    assert {name for name in set(verbs) - listed} == {
-        "test",
-        "coverage",
-        "check",
-        "docs",
-        "bench.engine",
-        "bench.start",
-        *(n for n in verbs if "faults." in n),
-    }
+    extra = Collection()
+    development(extra)
+    assert set(verbs) - listed == set(extra.task_names)
 
 
 def test_messages_name_the_command_that_was_typed(elsewhere: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -296,3 +292,29 @@ def test_messages_name_the_command_that_was_typed(elsewhere: Path, capfd: pytest
     finally:
         typed("invoke")
     assert spoken("invoke attach a") == "invoke attach a"
+
+
+def test_the_command_alone_lists_what_there_is(elsewhere: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capfd, name="trainyard")
+
+    assert code == 0 and out.startswith("Subcommands:") and "--complete" not in out
+
+
+def test_doctor_has_something_to_say_outside_any_repository(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trainyard.config.checkout", lambda: None)
+    code, out, err = run(capfd, "doctor", name="trainyard")
+
+    assert f"repository        none here ({elsewhere})" in out and "-> To make one: trainyard init" in out, err
+    assert code in (0, 2) and not (elsewhere / ".trainyard").exists()
+
+
+def test_a_playbook_of_the_repository_or_of_trainyard_is_run_by_name(elsewhere: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (elsewhere / "own.yml").write_text("- hosts: all\n  tasks:\n    - debug: {msg: 'hello {{ who }}'}\n")
+    done = subprocess.run(command("play", "own.yml", "--", "-e", "who=you"), cwd=elsewhere, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "hello you" in done.stdout
+
+    assert run(capfd, "play", "preflight.yml", name="trainyard")[0] in (0, 2)
+    code, _, err = run(capfd, "play", "none.yml", name="trainyard")
+    assert code == 2 and "none.yml" in err

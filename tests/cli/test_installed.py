@@ -117,9 +117,10 @@ def test_the_command_is_there_with_version_and_completion_and_says_the_way_in(us
 
 def test_from_an_empty_repository_to_a_trained_model_with_no_pod_left(user: User) -> None:
     (user.repository / "train.py").write_text(SCRIPT)
+    user.ok("git", "init", "--quiet")
     user.ok("trainyard", "init")
 
-    said = user.ok("trainyard", "train", "--recipe", "command", "--set", "script=train.py", "--name", "first")
+    said = user.ok("trainyard", "train", "--name", "first", "--", "python", "train.py")
 
     assert "run new/first succeeded" in said and "trainyard download new/first/1 ./first" in said
     assert "invoke " not in said

@@ -8,8 +8,11 @@ import pytest
 
 from trainyard.config import Places
 from trainyard.errors import UserError
-from trainyard.runs.planning.upkeep import _fingerprint
+from trainyard.runs.context import CommandContext
+from trainyard.runs.planning.upkeep import _fingerprint, obtain_store
+from trainyard.runs.ui import Ui
 from trainyard.stacks.model import Stack
+from trainyard.storage import local
 
 AWS = {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
 
@@ -42,3 +45,27 @@ def test_where_no_store_is_asked_for_its_variables_do_not_matter(places: Places,
 def test_a_group_set_by_half_is_the_users_error(places: Places) -> None:
     with pytest.raises(UserError, match="R2_SECRET_ACCESS_KEY"):
         fingerprint(places, ["cloud: runpod"], {"R2_ACCESS_KEY_ID": "id"})
+
+
+@pytest.mark.parametrize(
+    ("lines", "wanted"),
+    [
+        (["cloud: local"], True),
+        (["cloud: local", "bucket: none"], False),
+        (["cloud: runpod", "store: local"], True),
+        (["cloud: runpod", "store: r2", "bucket: results"], False),
+        (["cloud: runpod"], False),
+    ],
+)
+def test_the_local_stores_program_is_there_before_an_engine_needs_it(
+    places: Places, lines: list[str], wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = places.root / "Pulumi.x.yaml"
+    path.write_text("config:\n" + "".join(f"  trainyard:{line}\n" for line in lines))
+    asked: list[object] = []
+    monkeypatch.setattr(local, "obtain", asked.append)
+    ui = Ui()
+
+    obtain_store(CommandContext(places, {}, ui), Stack("x", places, {}, path))
+
+    assert asked == ([ui.say] if wanted else [])

@@ -98,4 +98,7 @@ def _next(root: Path, new: dict[str, str]) -> list[str]:
     if "templates/example/recipe.yaml" not in new:
         return []
     there = "" if root == Path.cwd() else f"cd {shlex.quote(os.path.relpath(root))} && "
-    return [f"next       {there}invoke train --recipe example --config runs/example.yaml"]
+    return [
+        f"next       {there}invoke train --recipe example --config runs/example.yaml",
+        f"or         {there}invoke train -- python YOUR_SCRIPT.py",
+    ]
