@@ -12,7 +12,7 @@ import pytest
 from tests.recipes.conftest import COUNT, ROOT, SMALL
 from trainyard.errors import UserError
 from trainyard.recipes.contract import Recipe, load_recipe, recipe_names
-from trainyard.recipes.values import artefacts_of, lock_for, locked_packages, needs_of, resolve
+from trainyard.recipes.values import artefacts_of, lock_for, locked_packages, needs_of, resolve, sets_with
 from trainyard.yamlfile import Map, parse
 
 
@@ -234,6 +234,18 @@ def test_the_lock_follows_the_device_and_the_machine() -> None:
     assert lock_for(lora, resolve(lora), gpu=True) == lora.locks["gpu"]
     assert lock_for(lora, resolve(lora, sets=["device=cpu"]), gpu=True) == lora.locks["cpu"]
     assert lock_for(command, resolve(command, sets=[f"script={COUNT}"])) is None
+
+
+def test_words_behind_the_dashes_are_the_command_of_a_recipe_that_has_one() -> None:
+    words = ["python", "train.py", "--lr", "1e-4", "two words", "it's"]
+    command = load_recipe(ROOT, "command")
+    values = resolve(command, sets=sets_with(command, ["code=none"], words))
+    assert values["command"] == words and values["code"] is None and artefacts_of(command, values) == []
+    with pytest.raises(UserError, match="recipe lora takes no command behind --"):
+        sets_with(load_recipe(ROOT, "lora"), [], words)
+    for wrong in (["script=" + str(COUNT)], ["args=1"]):
+        with pytest.raises(UserError, match=r"only one can run|belong to a script"):
+            resolve(command, sets=sets_with(command, wrong, words))
 
 
 def test_the_recipe_command_needs_a_script_and_expects_what_it_is_told() -> None:

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
-
 from trainyard.errors import UserError
 from trainyard.recipes import secretfiles
 from trainyard.textfile import read_text
@@ -23,7 +21,7 @@ IGNORE_FILE = ".trainyardignore"
 MOST_FILES = 50_000
 _RUBBISH = (
     "__pycache__/", "*.pyc", ".venv/", "venv/", "node_modules/", ".ipynb_checkpoints/", ".mypy_cache/", ".ruff_cache/", ".pytest_cache/",
-    ".tox/", ".nox/", ".hg/", ".svn/", ".DS_Store", "*.egg-info/", "*.swp", ".trainyard/", "/out/",
+    ".tox/", ".nox/", ".hg/", ".svn/", ".DS_Store", "*.egg-info/", "*.swp", "wandb/", "mlruns/", "lightning_logs/", ".trainyard/", "/out/",
 )  # fmt: skip
 _OURS = ("/Pulumi.*.yaml",)
 """What is Trainyard's own and no training needs: a stack's settings hold encrypted secrets with their salt."""
@@ -49,6 +47,8 @@ class _Rules:
     """The patterns, later ones winning: ``ours``, then those of .trainyardignore."""
 
     def __init__(self, folder: Path, *, rubbish: bool, gitignore: bool) -> None:
+        from pathspec import GitIgnoreSpec  # only a run with code needs it, and it takes its time
+
         ours = [*_OURS, *(_RUBBISH if rubbish else ()), *(_lines(folder / ".gitignore") if gitignore else ())]
         own = _lines(folder / IGNORE_FILE)
         self._first_secret, self._first_own = len(ours), len(ours) + len(secretfiles.NAMES)

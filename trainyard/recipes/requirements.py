@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from trainyard.errors import Location, UserError
 from trainyard.recipes.code import Code
@@ -133,6 +129,8 @@ def _lines(code: Code, name: str, above: Sequence[str] = ()) -> Iterator[tuple[s
 def _check(line: str, where: Location) -> None:
     if line.startswith("-") or "://" in line or _LOCAL.search(line) or _ARCHIVE.search(line):
         return
+    from packaging.requirements import InvalidRequirement, Requirement  # only a run with code needs it, and it takes its time
+
     try:
         Requirement(re.split(r"\s--", line)[0].strip())
     except InvalidRequirement as error:
@@ -144,6 +142,8 @@ def _python(code: Code, kind: Kind) -> str | None:
         first = (read_text(code.root / _PYTHON_VERSION).split() or [""])[0]
         if PLAIN_VERSION.fullmatch(first):
             return first
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
     allowed = _toml(code, PROJECT).get("project", {}).get("requires-python") if kind != "requirements" else None
     try:
         return str(SpecifierSet(str(allowed))) if allowed else None
@@ -152,6 +152,8 @@ def _python(code: Code, kind: Kind) -> str | None:
 
 
 def _toml(code: Code, name: str) -> dict[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(read_text(code.root / name))
     except tomllib.TOMLDecodeError as error:

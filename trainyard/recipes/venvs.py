@@ -19,8 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.specifiers import SpecifierSet
-
 from trainyard.config import Places
 from trainyard.errors import TrainyardError, UserError
 from trainyard.filelock import acquire, held
@@ -137,6 +135,8 @@ def _own_python(asked: str | None) -> str:
     if asked is None or PLAIN_VERSION.fullmatch(asked):
         fits = f"{version}.".startswith(f"{asked or version}.")
     else:
+        from packaging.specifiers import SpecifierSet
+
         fits = SpecifierSet(asked).contains(version)
     return sys.executable if fits else str(asked)
 
@@ -145,6 +145,8 @@ def _likely(asked: str | None) -> list[str]:
     """Return the versions of Python that a pod may use for what a project asks for."""
     if asked is None or PLAIN_VERSION.fullmatch(asked):
         return [asked] if asked else list(_PYTHONS)
+    from packaging.specifiers import SpecifierSet
+
     return [version for version in _PYTHONS if SpecifierSet(asked).contains(version)] or list(_PYTHONS)
 
 
