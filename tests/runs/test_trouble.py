@@ -21,7 +21,6 @@ import pytest
 
 from trainyard.config import Places
 from trainyard.errors import Detached, DiskFull, HostKeyChanged, PodFailed, StillThere, StoreError, Unreachable, UserError
-from trainyard.remote import reconnect
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import drive as driving
 from trainyard.runs.life import finish, follow, start, teardown
@@ -259,7 +258,7 @@ def test_where_the_pod_does_not_tell_only_a_start_that_was_sent_leaves_it(
     it = run("up")
     it.fails((start, "start"), trouble)
     it.fails((driving, "_ask_the_pod"), Unreachable("still no route"))
-    monkeypatch.setattr(reconnect, "pause", lambda attempt: 0.0)
+    monkeypatch.setattr(driving, "LINK", SimpleNamespace(pause=lambda attempt: 0.0))
 
     if not left:
         assert it.drive().exit_status == 5 and it.ended == ["ann/a"]
