@@ -116,7 +116,7 @@ class CommandProvider:
             if clear.get(name):
                 raise RefusedError(f"'{name}' of {token} {NEEDS_PLUGIN}")
         done = self._local(str(clear.get("command", "")), clear, {}, 0)
-        self._check_done(token, str(clear.get("command", "")), done)
+        self._check_done(str(clear.get("command", "")), done)
         return {**arguments, "stdout": done.stdout, "stderr": done.stderr}, []
 
     def cancel(self) -> None:
@@ -136,7 +136,7 @@ class CommandProvider:
         remote = urns.type_of(urn) == REMOTE
         done = self._remote(urn, command, clear, plain(old), timeout) if remote else self._local(command, clear, plain(old), timeout)
         self._show(urn, clear, done)
-        self._check_done(urn, command, done)
+        self._check_done(command, done)
         return {**inputs, "stdout": done.stdout, "stderr": done.stderr}
 
     def _local(self, command: str, inputs: Mapping[str, Any], before: Mapping[str, str], timeout: float) -> _CommandOutput:
@@ -199,7 +199,7 @@ class CommandProvider:
         if wanted in ("stderr", "stdoutAndStderr") and done.stderr:
             self._say("info", f"{urns.name_of(urn)}: {done.stderr}")
 
-    def _check_done(self, urn: str, command: str, done: _CommandOutput) -> None:
+    def _check_done(self, command: str, done: _CommandOutput) -> None:
         if done.code:
             said = "\n".join(part for part in (done.stdout, done.stderr) if part)
             raise ProviderError(f"exit status {done.code}: running {command!r}:\n{said}")

@@ -222,7 +222,7 @@ def _fill_defaults(project: Project, given: dict[str, Any], values: dict[str, st
                 values[full] = config_text(declared)
             continue
         if full in given:
-            _check_type(full, given[full], declared.get("type"), project)
+            _check_type(full, given[full], declared.get("type"))
             if declared.get("secret") is True and full not in secret:
                 raise UserError(f"setting '{full}' must be encrypted: the project declares it a secret", where=where)
             continue
@@ -235,7 +235,7 @@ def _fill_defaults(project: Project, given: dict[str, Any], values: dict[str, st
         values[full] = config_text(default)
 
 
-def _check_type(key: str, value: Any, declared: Any, project: Project) -> None:
+def _check_type(key: str, value: Any, declared: Any) -> None:
     expected = _TYPES.get(str(declared)) if declared is not None else None
     if expected is None:
         return

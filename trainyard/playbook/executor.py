@@ -62,7 +62,7 @@ class _Course:
 
     def play(self, play: Play, names: list[str]) -> None:
         """Run a play on those of its hosts that are still in the course."""
-        hosts = [self._host(name, play) for name in names if name not in self._failures]
+        hosts = [self._host(name) for name in names if name not in self._failures]
         if not hosts:
             return
         self._settings.reporter.play(play.name)
@@ -84,7 +84,7 @@ class _Course:
         facts = {name: dict(host.facts) for name, host in self._hosts.items() if name in self._tallies}
         return Report(self._tallies, tuple(self._failures.values()), facts)
 
-    def _host(self, name: str, play: Play) -> HostState:
+    def _host(self, name: str) -> HostState:
         if name not in self._hosts:
             self._hosts[name] = HostState(name, LocalTransport(), {})
         self._tallies.setdefault(name, HostCounters())

@@ -82,7 +82,7 @@ def status(places: Places) -> Status:
     running = _running(folder)
     healthy = running is not None and identity is not None and versitygw.answers(identity.port)
     try:
-        binary: str | None = str(find_binary(places))
+        binary: str | None = str(find_binary())
     except UserError:
         binary = None
     return Status(
@@ -95,7 +95,7 @@ def status(places: Places) -> Status:
     )
 
 
-def find_binary(places: Places | None = None) -> Path:
+def find_binary() -> Path:
     """Return the server's program: ``TRAINYARD_VERSITYGW``, else what is on PATH or was built; raises UserError when absent."""
     named = os.environ.get("TRAINYARD_VERSITYGW")
     if named:
