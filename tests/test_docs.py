@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import json
 import re
@@ -20,6 +21,7 @@ from tests import shown
 from trainyard import errors
 from trainyard.cli import ending
 from trainyard.playbook import loader
+from trainyard.runs.records.summary import RunSummary
 from trainyard.settings import reader
 from trainyard.setup import console
 
@@ -183,6 +185,13 @@ def test_every_exit_code_is_documented_and_no_other() -> None:
     ours = {error.exit_code for error in tree_of_errors if error.__module__ == "trainyard.errors"}
 
     assert documented == ours | {0, console.NO_NETWORK, console.NO_SPACE, ending.INTERRUPTED}
+
+
+def test_every_field_of_a_summary_is_explained_and_no_other() -> None:
+    page = (ROOT / "docs" / "run-summary.md").read_text(encoding="utf-8")
+    explained = [name for row in re.findall(r"^\| (`[^|]+) \|", page, re.M) for name in re.findall(r"`(\w+)`", row)]
+
+    assert sorted(explained) == sorted(field.name for field in dataclasses.fields(RunSummary))
 
 
 def test_every_symptom_is_printed_somewhere() -> None:
