@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the nearest known word, or an empty text."""
+def nearest(word: str, known: Iterable[str], count: int = 3, cutoff: float = 0.5) -> list[str]:
+    """Return up to ``count`` known words that look like one, the likest first."""
     import difflib  # only where a word is wrong
 
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return difflib.get_close_matches(word, list(known), n=count, cutoff=cutoff)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the nearest known word, or an empty text."""
+    near = nearest(word, known, 1, 0.6)
     return f" (did you mean '{near[0]}'?)" if near else ""

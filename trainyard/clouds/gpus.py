@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from trainyard.nearest import nearest
 
 _NOISE = ("nvidia", "geforce", "tesla", "amd", "instinct", "generation")
 
@@ -107,7 +108,7 @@ def match(text: str, names: Iterable[tuple[str, ...]]) -> list[int]:
 def suggestions(text: str, names: Iterable[str] = ()) -> list[str]:
     """Return up to three known names that look like the text."""
     known = {plain(name): name for name in (*(gpu.name for gpu in GPUS), *names)}
-    return [known[hit] for hit in difflib.get_close_matches(plain(text), known, n=3, cutoff=0.5)]
+    return [known[hit] for hit in nearest(plain(text), known)]
 
 
 def _spellings(gpu: GpuType) -> set[str]:

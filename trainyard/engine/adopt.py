@@ -7,7 +7,7 @@ were recorded before the call. An error leaves the operation as it is.
 from __future__ import annotations
 
 from trainyard.engine import urn as urns
-from trainyard.engine.backend import now
+from trainyard.engine.files import now
 from trainyard.engine.hook import EngineError
 from trainyard.engine.operation import Operation
 from trainyard.engine.provider import ResourceOutcome

@@ -11,12 +11,12 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from trainyard.engine import locks
+from trainyard.engine.files import keep_backup, now, sync_folder, write_atomic
 from trainyard.engine.hook import EngineError, RefusedError, UserError, hook
 
 _NAME = re.compile(r"^[A-Za-z0-9_.-]{1,100}$")
@@ -147,11 +147,6 @@ def manifest() -> dict[str, str]:
     return {"time": now(), "magic": hashlib.sha256(hook().name.encode()).hexdigest(), "version": hook().name}
 
 
-def now() -> str:
-    """Return the time as the CLI writes it (UTC, RFC 3339)."""
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
-
-
 def checkpoint_text(project: str, stack: str, deployment: bytes) -> bytes:
     """Return the whole content of a checkpoint file."""
     used = sorted(name for name in _FEATURES if f'"{name}":'.encode() in deployment)
@@ -185,49 +180,6 @@ def salt_of(checkpoint: Mapping[str, Any]) -> str | None:
     provider = (checkpoint.get("latest") or {}).get("secrets_providers") or {}
     salt = (provider.get("state") or {}).get("salt")
     return salt if isinstance(salt, str) else None
-
-
-def write_atomic(path: Path, data: bytes, *, replace: bool = True) -> bool:
-    """Write a file so that a crash leaves the old or the new content; False when it exists and may not be replaced."""
-    # one name while the stack is locked: what a crash leaves is overwritten by the next write
-    temporary = path.with_name(f".{path.name}.tmp" if replace else f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            os.replace(temporary, path)
-        else:
-            os.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-    return True
-
-
-def keep_backup(path: Path) -> None:
-    """Keep the present file as ``.bak`` by a hard link: no byte is copied, and it is never half written."""
-    temporary = path.with_name(f".{path.name}.bak")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(path, temporary)
-    except FileNotFoundError:
-        return
-    except OSError:  # a file system without hard links
-        temporary.write_bytes(path.read_bytes())
-    os.replace(temporary, path.with_name(path.name + ".bak"))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def folder_of(url: str | os.PathLike[str]) -> Path:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from trainyard.engine.backend import Backend, salt_of, write_atomic
+from trainyard.engine.backend import Backend, salt_of
 from trainyard.engine.document import dump, parse
+from trainyard.engine.files import write_atomic
 from trainyard.engine.hook import UserError
 from trainyard.engine.project import Project, load_stack_file, salt_in
 from trainyard.engine.secrets import Crypter, new_salt

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TextIO
 
 from trainyard.engine import urn as urns
-from trainyard.engine.backend import now
+from trainyard.engine.files import now
 
 Severity = Literal["info", "warning", "error"]
 Op = Literal[

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard.engine.backend import Backend, write_atomic
+from trainyard.engine.backend import Backend
+from trainyard.engine.files import write_atomic
 
 _NAMES = {"up": "update"}
 _COUNTS = {

@@ -16,9 +16,10 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
+from trainyard.engine.files import now, write_atomic
 from trainyard.engine.hook import Busy, EngineError
 
 LOCKED_EXIT = 255  # as the CLI exited until 3.259
@@ -87,9 +88,7 @@ def _acquire(root: Path, project: str, stack: str, say: Callable[[str], None]) -
     with _guard(root, project, stack):
         remove_dead(root, project, stack, say)
         _refuse_others(root, project, stack, None)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(json.dumps(_own_content()))
-        os.replace(temporary, path)
+        write_atomic(path, json.dumps(_own_content()).encode(), durable=False)
         try:  # the CLI does not know our guard: list again, as it does
             _refuse_others(root, project, stack, path)
         except Locked:
@@ -178,7 +177,7 @@ def _own_content() -> dict[str, object]:
         "pid": os.getpid(),
         "username": getpass.getuser(),
         "hostname": socket.gethostname(),
-        "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "timestamp": now(),
         "bootId": _boot_id(),
         "pidNamespace": _namespace(),
         "processStart": _process(os.getpid())[1],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from trainyard.engine.backend import now
+from trainyard.engine.files import now
 from trainyard.engine.hook import EngineError
 from trainyard.engine.operation import Operation, Stopped
 from trainyard.engine.provider import ResourceOutcome

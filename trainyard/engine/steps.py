@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from trainyard.engine.backend import now
 from trainyard.engine.events import Op
+from trainyard.engine.files import now
 from trainyard.engine.goal import Goal, claim_urn
 from trainyard.engine.hook import EngineError, RefusedError, kind_of
 from trainyard.engine.kinds import UNKNOWN_TEXT, Properties, SecretValue

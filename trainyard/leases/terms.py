@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from trainyard.clock import format_time
 from trainyard.clouds.marker import new_id
 from trainyard.leases import fence, intents
 from trainyard.leases.world import OperationWorld
@@ -42,5 +43,5 @@ def over(world: OperationWorld, lease_id: str, end: datetime | None) -> str | No
     if fence.is_closed(world.places, lease_id):
         return "was closed by a destroy"
     if end is not None and end.timestamp() <= world.time():
-        return f"ended at {end:%Y-%m-%dT%H:%M:%SZ}"
+        return f"ended at {format_time(end)}"
     return None

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from trainyard.config import git
 from trainyard.errors import UserError
+from trainyard.files import sha256_of
 from trainyard.pod.uploader import name_problem, printable
 from trainyard.recipes.codefiles import IGNORE_FILE, Listing, in_repository, list_code
 from trainyard.recipes.contract import Recipe
@@ -172,10 +173,9 @@ def place(code: Code, bundle: Path) -> None:
             shutil.copyfile(file.source, target)
         except OSError as error:
             raise UserError(f"code: {file.source} cannot be copied: {error.strerror or error}") from None
-        with target.open("rb") as copy:
-            if hashlib.file_digest(copy, "sha256").hexdigest() != file.sha256:
-                hint = f"Run it again. Where something writes to it all the time, list it in {IGNORE_FILE}."
-                raise UserError(f"code: {file.name} was changed while the run was prepared", hint=hint)
+        if sha256_of(target) != file.sha256:
+            hint = f"Run it again. Where something writes to it all the time, list it in {IGNORE_FILE}."
+            raise UserError(f"code: {file.name} was changed while the run was prepared", hint=hint)
         target.chmod(0o755 if file.executable else 0o644)
     rows = [{"path": file.name, "sha256": file.sha256, "bytes": file.size, "executable": file.executable} for file in code.files]
     (bundle / LIST).write_text(json.dumps({"sha256": code.sha256, "files": rows}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -30,6 +30,7 @@ from trainyard.remote.frame import Frame
 from trainyard.remote.keys import fingerprint, is_private_key, split_public
 from trainyard.remote.protocol import Address, CommandResult, NoAnswer, NotSent, OnBytes, Stdin
 from trainyard.remote.watch import Hearing, Watch
+from trainyard.retries import Backoff
 
 SLICE = 128 * 1024
 """Largest piece given to paramiko at once: it copies the rest of the buffer for every packet (100 MiB at once: 1 MB/s)."""
@@ -137,14 +138,13 @@ class SshTransport:
         try:
             channel = None if spare is None else self._open(lambda: spare.result(timeout=2 * self._silence))
             self._spares = self._spares and (spare is None or channel is not None)
-            pause, until = 0.005, time.monotonic() + REFUSED
+            pauses, until = Backoff(0.005, 0.25).pauses(), time.monotonic() + REFUSED
             while channel is None or channel.closed:
                 channel = self._open(lambda: self._transport.open_session(timeout=2 * self._silence))
                 if channel is None:
                     if time.monotonic() > until:
                         raise NotSent(f"{self.name}: the server refuses another session")
-                    time.sleep(pause)
-                    pause = min(0.25, 2 * pause)
+                    time.sleep(next(pauses))
         except _LOST as error:
             raise NotSent(f"{self.name}: the connection was lost ({error or type(error).__name__})") from None
         self._open_spare()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 
 from trainyard.config import slug
 from trainyard.errors import StoreError, UserError
+from trainyard.nearest import nearest
 from trainyard.storage import bucket
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.manifest import KEPT, MODELS, SUCCESS, ResultKey
@@ -125,8 +125,8 @@ def _near(settings: StoreSettings, reference: str) -> str:
     names = sorted({f"{one.key.user}/{one.key.run}" for one in results})
     wanted = reference.strip("/")
     by_label = {name.partition("/")[2]: name for name in names}
-    near = difflib.get_close_matches(wanted, names, 3, 0.5)
-    near += [by_label[label] for label in difflib.get_close_matches(wanted.rpartition("/")[2], list(by_label), 3, 0.5)]
+    near = nearest(wanted, names)
+    near += [by_label[label] for label in nearest(wanted.rpartition("/")[2], by_label)]
     shown = list(dict.fromkeys(near))[:3]
     return f"Near names: {', '.join(shown)}." if shown else f"Newest: {', '.join(names[-3:])}."
 

@@ -39,6 +39,7 @@ MARGIN = 300.0
 RATE = 10e6
 """What the road over SSH must be left: some minutes, and a second for each of these bytes."""
 _BOTH_ROADS = Backoff(30.0, 300.0)
+_ONE_ROAD = Backoff(5.0, 60.0)
 _NO_LEASE = 6 * 3600.0
 _ASK_CLOUD_EVERY = 20.0
 _TELL_AGAIN = 600.0
@@ -137,7 +138,7 @@ class DeliveryRoad:
                 if not tries:
                     until = _hour(min(over, self._last()))
                     self.context.ui.warn(f"{error.message}\nIt is tried again until {until}; then the result comes home over SSH.")
-                self._wait(min(60.0, 5.0 * 2.0**tries))
+                self._wait(_ONE_ROAD.pause(tries + 1))
                 tries += 1
 
     def _commit(self, settings: StoreSettings, wanted: ResultSelection) -> storage_commit.Committed:

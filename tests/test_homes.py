@@ -1,0 +1,82 @@
+"""Each mechanism has one home: whoever writes it again elsewhere is found, and what stands elsewhere says here why."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGINE = "the engine serves without the rest of Trainyard, and keeps files and locks as the Pulumi CLI does"
+STREAM = "a file that arrives in pieces, proven by its hash before it gets its name"
+RECORD = "a record that is appended to, line by line"
+SUPERVISOR = "runs inside a pod's supervisor: the standard library only, by descriptors of folders"
+
+HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
+    "files are replaced whole": (
+        r"\bos\.(replace|link)\(",
+        "files.py",
+        {
+            "engine/files.py": ENGINE,
+            "engine/backend.py": "a removed stack keeps its last record",
+            "storage/staging.py": STREAM,
+            "storage/versitygw.py": "a log that is moved aside",
+        },
+    ),
+    "files are brought to the disk": (
+        r"\bos\.fsync\(",
+        "files.py",
+        {"engine/files.py": ENGINE, "storage/download.py": STREAM, "remote/transfer.py": STREAM, "leases/intents.py": RECORD},
+    ),
+    "locks": (
+        r"\bfcntl\.(flock|lockf)\(",
+        "filelock.py",
+        {"engine/locks.py": ENGINE, "clouds/local/record.py": SUPERVISOR + "; a lock whose holder can be asked for"},
+    ),
+    "sha256 of a file": (r"\bfile_digest\(", "files.py", {}),
+    "identity of a process": (
+        r"random/boot_id|/proc/\{pid\}/stat\b",
+        "processes.py",
+        {"engine/locks.py": ENGINE, "clouds/local/sandbox.py": SUPERVISOR},
+    ),
+    "a moment as a text": (
+        r"%Y-%m-%dT%H:%M|\bfromisoformat\(|\bisoformat\(|\bstrptime\(",
+        "clock.py",
+        {
+            "engine/files.py": ENGINE,
+            "engine/locks.py": ENGINE,
+            "rehearsal/runpod/schema.py": "judges a text by the cloud's specification",
+        },
+    ),
+    "growing pauses": (
+        r"\b(2|2\.0|1\.5) ?\*\* ?\(?(attempt|tries|round)|(pause|step|wait) ?\* ?(2|1\.5)\b|(2|1\.5) ?\* ?(pause|step|wait)\b",
+        "retries.py",
+        {},
+    ),
+    "nearest words": (r"\bget_close_matches\(", "nearest.py", {}),
+    "amounts of bytes": (r"\b[KMG]iB\b(?!.*\b(window|argument|\d))|/ 1e9:\.1f\} GB", "sizes.py", {}),
+    "values of Pulumi": (r"1b47061264138c4ac30d75fd1eb44270|04da6b54-80e4-46f7", "engine/kinds.py", {}),
+}
+
+
+def code(path: Path) -> str:
+    """Return a file without its comments and docstrings."""
+    text = re.sub(r'"""(?:.|\n)*?"""', "", path.read_text(encoding="utf-8"))
+    return re.sub(r"(?m)^\s*#.*$|  # .*$", "", text)
+
+
+FILES = {
+    path.relative_to(ROOT / "trainyard").as_posix(): code(path)
+    for path in (ROOT / "trainyard").rglob("*.py")
+    if path.name not in ("watchdog.py", "uploader.py")  # each a file of its own on the pod
+}
+
+
+@pytest.mark.parametrize("mechanism", HOMES)
+def test_a_mechanism_has_one_home(mechanism: str) -> None:
+    pattern, home, elsewhere = HOMES[mechanism]
+    found = {name for name, text in FILES.items() if re.search(pattern, text)}
+
+    assert found - {home} == set(elsewhere), "a second home, or a reason that is over"
+    assert home in found or mechanism in ("growing pauses", "amounts of bytes")
