@@ -11,7 +11,8 @@ import pytest
 from tests.recipes.conftest import ROOT
 from trainyard.errors import UserError
 from trainyard.recipes.contract import load_recipe
-from trainyard.recipes.values import Values, needs_of, resolve
+from trainyard.recipes.summaries import Values
+from trainyard.recipes.values import needs_of, resolve
 
 LORA = load_recipe(ROOT, "lora")
 AXOLOTL = """

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -15,12 +17,12 @@ from typing import Any
 import pytest
 
 from trainyard.errors import Busy, UserError
-from trainyard.recipes.data import DataFile, DataSummary
+from trainyard.recipes.summaries import DataFile, DataSummary
 from trainyard.runs.records.identity import RunId, check_label, find, new_label
 from trainyard.runs.records.onpod import pod_copy
 from trainyard.runs.records.parts import PaidPod, RunBucket, RunPod, RunResult
 from trainyard.runs.records.record import RunFolder, RunRecord, read_record
-from trainyard.storage.manifest import Ending
+from trainyard.storage.ending import Ending
 
 GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2025, 11, 25, 10, 12, 34)
@@ -145,6 +147,13 @@ def test_a_record_with_a_value_of_another_kind_is_refused_with_its_place(tmp_pat
 
     with pytest.raises(UserError, match=re.escape(f"run.json: the record of this run cannot be read: {told}")):
         RunFolder(tmp_path).load()
+
+
+def test_reading_records_loads_no_recipe_and_nothing_that_speaks_to_a_store() -> None:
+    heavy = "trainyard.recipes.contract", "trainyard.recipes.data", "jinja2", "boto3", "trainyard.storage.manifest", "trainyard.pod"
+    code = f"import sys, trainyard.runs.records.record; print([name for name in {heavy} if name in sys.modules])"
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def _save_for_ever(path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from trainyard.clouds.protocol import CostItem, Offer, OfferQuery
 from trainyard.errors import NoCapacity, UserError
-from trainyard.recipes.values import Values
+from trainyard.recipes.summaries import Values
 from trainyard.runs.planning import shape
 from trainyard.runs.planning.estimate import estimate, query_of
 from trainyard.runs.records.identity import RunId

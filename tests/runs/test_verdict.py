@@ -23,7 +23,7 @@ from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
 from trainyard.storage import commit as storage_commit
 from trainyard.storage.commit import Committed
-from trainyard.storage.manifest import Ending
+from trainyard.storage.ending import Ending
 
 ROOT = Path(__file__).resolve().parents[2]
 

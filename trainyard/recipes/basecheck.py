@@ -8,8 +8,8 @@ from pathlib import Path
 from trainyard.errors import UserError
 from trainyard.recipes import basemodel
 from trainyard.recipes.contract import Recipe
+from trainyard.recipes.summaries import Value
 from trainyard.recipes.values import NEEDS, needs_of
-from trainyard.recipes.variables import Value
 
 
 def refuse(values: Mapping[str, Value], *, on_this_machine: bool, volume: bool) -> None:

@@ -25,7 +25,8 @@ from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data, hub_reference
 from trainyard.recipes.declared import DECLARED, declaration
 from trainyard.recipes.requirements import Requirements
-from trainyard.recipes.values import Values, artefacts_of
+from trainyard.recipes.summaries import Values
+from trainyard.recipes.values import artefacts_of
 from trainyard.recipes.variables import FILES
 
 SHA256_LIST = "bundle.sha256"

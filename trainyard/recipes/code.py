@@ -22,7 +22,7 @@ from trainyard.pod.uploader import name_problem, printable
 from trainyard.recipes.codefiles import IGNORE_FILE, Listing, in_repository, list_code
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.secretfiles import secret_in
-from trainyard.recipes.values import Values
+from trainyard.recipes.summaries import CodeSummary, Values
 from trainyard.recipes.variables import AUTO
 from trainyard.sizes import human_size
 
@@ -44,17 +44,6 @@ class CodeFile:
     size: int
     sha256: str
     executable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CodeSummary:
-    """What is kept of a run's code: where it was, git's word for it, what all of it is; a format that other versions read, too."""
-
-    folder: str
-    commit: str | None
-    sha256: str
-    files: int
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from typing import Literal, cast
 from trainyard.errors import Location, UserError
 from trainyard.fields import Fields
 from trainyard.nearest import suggest
-from trainyard.recipes.variables import KINDS, Kind, Value, Variable, convert
+from trainyard.recipes.summaries import Value
+from trainyard.recipes.variables import KINDS, Kind, Variable, convert
 from trainyard.shipped import layers
 from trainyard.yamlfile import Map, Node, load_map
 

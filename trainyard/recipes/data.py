@@ -20,6 +20,7 @@ from trainyard.recipes import datafiles
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.forms import understand
 from trainyard.recipes.rows import RowError, can_read_parquet, read_rows
+from trainyard.recipes.summaries import DataFile, DataKind, DataSummary
 from trainyard.sizes import human_size
 from trainyard.textfile import expanded
 
@@ -29,37 +30,6 @@ _HF = re.compile(
 )
 _SHOWN, _PLACES = 10, 5  # kinds of flaws that are told, places of each; the rest is counted
 _SKIP = "To train without flawed rows: --set on_bad_row=skip."
-
-
-@dataclass(frozen=True, slots=True)
-class DataFile:
-    """One file: where it comes from, its name under input/, its sha256 (None: known only on the pod)."""
-
-    src: str
-    dest: str
-    sha256: str | None
-    bytes: int
-    rows: int
-
-
-DataKind = Literal["none", "file", "folder", "s3", "hf"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataSummary:
-    """What is kept of a run's data: where they come from and what they are, in a format that other versions read, too."""
-
-    reference: str | None = None
-    kind: DataKind = "none"
-    form: str | None = None
-    rows: int = 0
-    bytes: int = 0
-    files: tuple[DataFile, ...] = ()
-    skipped_rows: int = 0
-    unused: tuple[str, ...] = ()
-
-
-NO_DATA = DataSummary()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 from trainyard.errors import UserError
 from trainyard.recipes.contract import KnownFailure, Recipe
-from trainyard.recipes.values import Values, artefacts_of, locked_packages, needs_of, patterns_of
+from trainyard.recipes.summaries import Values
+from trainyard.recipes.values import artefacts_of, locked_packages, needs_of, patterns_of
 
 DECLARED = "recipe.json"
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from trainyard.errors import Location, UserError
 from trainyard.recipes.code import Code
-from trainyard.recipes.values import Values
+from trainyard.recipes.summaries import Values
 from trainyard.recipes.variables import AUTO
 from trainyard.textfile import read_text
 

@@ -19,11 +19,11 @@ from trainyard.recipes import basemodel, configfile
 from trainyard.recipes.basemodel import is_path
 from trainyard.recipes.contract import Lazy, OutputPattern, Recipe
 from trainyard.recipes.expressions import evaluate, fill
-from trainyard.recipes.variables import AUTO, FILES, Kind, Value, Variable, convert, convert_text
+from trainyard.recipes.summaries import Value, Values
+from trainyard.recipes.variables import AUTO, FILES, Kind, Variable, convert, convert_text
 from trainyard.textfile import expanded
 from trainyard.yamlfile import Map, Node
 
-Values = dict[str, Value]
 NEEDS = "needs."
 """Begins the names by which a person says what a run needs, where the recipe's own reckoning is not wanted."""
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)

@@ -13,10 +13,10 @@ from typing import Literal, get_args
 
 from trainyard.errors import UserError
 from trainyard.reading import SAID, Shape, flaw, is_of, not_one_of, shown
+from trainyard.recipes.summaries import Value
 from trainyard.yamlfile import Node, parse
 
 Kind = Literal["text", "int", "float", "bool", "list", "words", "file", "script", "folder", "model"]
-Value = str | int | float | bool | list[str] | None
 KINDS: tuple[str, ...] = get_args(Kind)
 FILES = ("file", "script")
 """Kinds whose value is a file that travels with the run."""

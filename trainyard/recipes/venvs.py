@@ -27,7 +27,8 @@ from trainyard.recipes import requirements
 from trainyard.recipes.code import FOLDER, Code, place
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.requirements import PLAIN_VERSION, Requirements
-from trainyard.recipes.values import Values, lock_for
+from trainyard.recipes.summaries import Values
+from trainyard.recipes.values import lock_for
 from trainyard.setup import console, pipsettings
 
 STAMP = ".complete"

@@ -19,7 +19,8 @@ from trainyard.storage import bare, local, mounted, podside
 from trainyard.storage.bucket import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import DeliveryPatience, OfPod, OnProgress, Progress, deliver, silent
-from trainyard.storage.manifest import KEPT, PART_SIZE, SUCCESS, Ending, Keep, LeftOut, Manifest, ResultKey, entry_of
+from trainyard.storage.ending import Ending
+from trainyard.storage.manifest import KEPT, PART_SIZE, SUCCESS, Keep, LeftOut, Manifest, ResultKey, entry_of
 from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.objects import UploadTarget, drop_below
 from trainyard.storage.seal import SealedResult, put_proven, read_result, seal

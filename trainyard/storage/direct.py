@@ -22,7 +22,8 @@ from trainyard.remote.protocol import Transport
 from trainyard.storage import bare, podside
 from trainyard.storage.commit import ending_of, frozen_scan, manifest_of
 from trainyard.storage.deliver import OnProgress, Progress, silent
-from trainyard.storage.manifest import KEPT, MANIFEST, PART_SIZE, Ending, Keep, LeftOut, ResultKey, marker_body, sha256
+from trainyard.storage.ending import Ending
+from trainyard.storage.manifest import KEPT, MANIFEST, PART_SIZE, Keep, LeftOut, ResultKey, marker_body, sha256
 from trainyard.storage.staging import Staging, staging, trouble
 
 CHANNELS = 4

@@ -22,8 +22,9 @@ from trainyard.retries import Backoff
 from trainyard.storage.answers import spoken
 from trainyard.storage.client import THREADS, StoreSettings, s3, sync_command
 from trainyard.storage.deliver import OnProgress, Progress, silent
+from trainyard.storage.ending import Ending
 from trainyard.storage.find import find, list_results
-from trainyard.storage.manifest import KEPT, MANIFEST, MODEL_FOLDER, SUCCESS, Ending, Manifest, ManifestEntry, ResultKey, crc32_text, decode
+from trainyard.storage.manifest import KEPT, MANIFEST, MODEL_FOLDER, SUCCESS, Manifest, ManifestEntry, ResultKey, crc32_text, decode
 from trainyard.storage.seal import read_each, read_result
 from trainyard.storage.staging import Staging, staging, trouble
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from trainyard.errors import StoreError
 from trainyard.pod.uploader import name_problem
+from trainyard.storage.ending import Ending
 
 MODELS = "models/"
 LOGS = "logs/"
@@ -121,20 +122,6 @@ class Keep:
     exit_code: int | None = None
     checkpoints: str | None = None
     mark: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a training ended that was no success; what it left is kept under ``_KEPT``, never under ``_SUCCESS``."""
-
-    why: str
-    exit_code: int | None = None
-    checkpoints: tuple[str, ...] = ()
-    """Those that are kept, newest first, as paths of the result."""
-
-    def __str__(self) -> str:
-        kept = ", ".join(path.rpartition("/")[2] for path in self.checkpoints)
-        return f"NOT a success: {self.why}; {kept or 'no checkpoint'}"
 
 
 @dataclass(frozen=True, slots=True)

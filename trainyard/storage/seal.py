@@ -17,7 +17,8 @@ from typing import Any
 from trainyard.errors import StoreError
 from trainyard.storage.answers import spoken
 from trainyard.storage.client import THREADS, StoreSettings, s3
-from trainyard.storage.manifest import Ending, Manifest, ResultKey, crc32_of, decode, marker_body, sha256
+from trainyard.storage.ending import Ending
+from trainyard.storage.manifest import Manifest, ResultKey, crc32_of, decode, marker_body, sha256
 from trainyard.storage.objects import UploadTarget, proof
 
 _DAMAGED = ("BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody")

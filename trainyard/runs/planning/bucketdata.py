@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO, cast
 
 from trainyard.errors import UserError
-from trainyard.recipes.data import BucketFile, DataFile
+from trainyard.recipes.data import BucketFile
+from trainyard.recipes.summaries import DataFile
 from trainyard.runs.context import CommandContext
 from trainyard.storage.answers import spoken
 from trainyard.storage.bucket import Item, listing

@@ -11,7 +11,7 @@ from trainyard.errors import RefusedError, UserError
 from trainyard.recipes.code import Code
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data
-from trainyard.recipes.values import Values
+from trainyard.recipes.summaries import Values
 from trainyard.recipes.variables import FILES
 from trainyard.runs.ui import Ui
 from trainyard.secret import Secret

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from trainyard.clouds.protocol import Offer
 from trainyard.errors import UserError
-from trainyard.recipes.values import Values
+from trainyard.recipes.summaries import Values
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.ledger import Ledger
 from trainyard.settings.table import StackSettings

@@ -12,7 +12,7 @@ from typing import Any
 
 from trainyard.errors import EngineError
 from trainyard.runs.records import codec
-from trainyard.storage.manifest import Ending
+from trainyard.storage.ending import Ending
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,7 @@ from trainyard.clock import format_time
 from trainyard.errors import Busy, UserError
 from trainyard.filelock import acquire_now
 from trainyard.files import write_atomic
-from trainyard.recipes.code import CodeSummary
-from trainyard.recipes.data import NO_DATA, DataSummary
-from trainyard.recipes.values import Values
+from trainyard.recipes.summaries import NO_DATA, CodeSummary, DataSummary, Values
 from trainyard.runs.records import codec
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.parts import NO_POD, PaidPod, RunBucket, RunPod, RunResult

@@ -9,14 +9,13 @@ from typing import Any
 
 from trainyard import __version__
 from trainyard.clock import format_time
-from trainyard.recipes.code import CodeSummary
-from trainyard.recipes.data import DataSummary
+from trainyard.recipes.summaries import CodeSummary, DataSummary
 from trainyard.runs.records import pods
 from trainyard.runs.records.parts import RunBucket, RunResult
 from trainyard.runs.records.pods import PodCost
 from trainyard.runs.records.progress import Metrics
 from trainyard.runs.records.record import RunFolder, RunRecord, write_json
-from trainyard.storage.manifest import Ending
+from trainyard.storage.ending import Ending
 
 
 def cost(record: RunRecord, now: float | None = None) -> float:

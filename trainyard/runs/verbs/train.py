@@ -16,7 +16,8 @@ from trainyard.config import git, user_name
 from trainyard.reading import read
 from trainyard.recipes import basecheck, bundle, code, data, requirements, venvs
 from trainyard.recipes.contract import Recipe, load_recipe
-from trainyard.recipes.values import Values, lock_for, locked_packages, needs_of, resolve, sets_with
+from trainyard.recipes.summaries import Values
+from trainyard.recipes.values import lock_for, locked_packages, needs_of, resolve, sets_with
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.rent import write_run_settings
 from trainyard.runs.planning import consent, shape
