@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
+import inspect
 import json
 import re
 import shutil
@@ -21,6 +22,7 @@ from tests import shown
 from trainyard import errors
 from trainyard.cli import ending
 from trainyard.playbook import loader
+from trainyard.recipes import contract
 from trainyard.runs.records.summary import RunSummary
 from trainyard.settings import reader
 from trainyard.setup import console
@@ -192,6 +194,15 @@ def test_every_field_of_a_summary_is_explained_and_no_other() -> None:
     explained = [name for row in re.findall(r"^\| (`[^|]+) \|", page, re.M) for name in re.findall(r"`(\w+)`", row)]
 
     assert sorted(explained) == sorted(field.name for field in dataclasses.fields(RunSummary))
+
+
+def test_every_key_of_a_recipe_is_explained_and_no_other() -> None:
+    page = (ROOT / "docs" / "recipes" / "your-own.md").read_text(encoding="utf-8")
+    source = inspect.getsource(contract)
+    explained = [set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]+) \|", part, re.M)))) for part in page.split("\n## ")[1:3]]
+
+    assert explained[0] == set(re.findall(r'top\.\w+\("(\w+)"', source))
+    assert explained[1] == set(re.findall(r'fields\.\w+\("(\w+)"', inspect.getsource(contract._variable)))
 
 
 def test_every_symptom_is_printed_somewhere() -> None:
