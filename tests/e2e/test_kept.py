@@ -9,22 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.yard import Yard, kill_tree
+from tests.e2e.yard import JOBS, Yard, kill_tree
 
 # A model that is excluded nowhere, two checkpoints, then the end that is asked for.
-LEAVES = """\
-mkdir -p $OUTPUT_DIR/model $OUTPUT_DIR/checkpoints/step-10 $OUTPUT_DIR/checkpoints/step-20
-head -c 300000 /dev/urandom > $OUTPUT_DIR/model/weights.bin
-head -c 200000 /dev/urandom > $OUTPUT_DIR/checkpoints/step-10/state.pt
-head -c 200000 /dev/urandom > $OUTPUT_DIR/checkpoints/step-20/state.pt
-(cd $OUTPUT_DIR && sha256sum */*.bin */*/*.pt)
-echo left
-"""
+LEAVES = JOBS / "leaves.sh"
 
 
 def words(tmp_path: Path, ending: str, *more: str, stack: str = "local", name: str = "a") -> tuple[str, ...]:
     script = tmp_path / "leaves.sh"
-    script.write_text(LEAVES + ending + "\n")
+    script.write_text(LEAVES.read_text() + ending + "\n")
     return ("train", "--stack", stack, "--recipe", "command", "--set", f"script={script}", "--name", name, *more)
 
 

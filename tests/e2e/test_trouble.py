@@ -13,16 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.yard import ROOT, Done, Yard, kill_tree
+from tests.e2e.yard import JOBS, ROOT, Done, Yard, kill_tree
 
-JOB = """\
-mkdir -p "$OUTPUT_DIR/model"
-echo begun
-while [ ! -e "$WORKSPACE/go" ]; do sleep 0.1; done
-head -c 3000000 /dev/urandom >"$OUTPUT_DIR/model/weights.bin"
-echo precious >"$OUTPUT_DIR/model/model.txt"
-echo done
-"""
 TOLD = ("invoke attach tester/a", "$0.00/h", "until the end of its lease, 20")
 
 
@@ -31,8 +23,7 @@ class Lab(Yard):
 
     def begin(self, *settings: str) -> subprocess.Popen[str]:
         """Start a training; return when it works."""
-        script = self.base / "job.sh"
-        script.write_text(JOB)
+        script = JOBS / "waits.sh"
         lines = [f"  trainyard:{line}\n" for line in ("cloud: local", *settings)]
         (self.root / "Pulumi.lab.yaml").write_text("config:\n" + "".join(lines))
         running = self.start("train", "--stack", "lab", "--recipe", "command", "--set", f"script={script}", "--name", "a")

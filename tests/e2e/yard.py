@@ -20,6 +20,8 @@ from trainyard.storage import local
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = Path(__file__).resolve().parent / "count.sh"
+JOBS = COUNT.parent / "jobs"
+"""Programs that play a training."""
 
 
 @dataclass(frozen=True)

@@ -37,17 +37,7 @@ BEGUN = PHASES[2:]
 LONGEST = 150.0
 LEFT = (0, 6, 11, 74, -9)
 """How a controller may end that leaves a run as it is (or has not felt the trouble)."""
-JOB = """\
-mkdir -p "$OUTPUT_DIR/model/deep/er"
-for step in 1 2 3 4 5; do
-  echo "line $step"; sleep 0.1
-  echo "{\\"time\\": 1.0, \\"step\\": $step, \\"total_steps\\": 5, \\"loss\\": 1.5}" >>"$OUTPUT_DIR/metrics.jsonl"
-done
-seq 1 40000 >"$OUTPUT_DIR/model/weights.bin"
-printf 'caf\\303\\251\\n' >"$OUTPUT_DIR/model/deep/er/words.txt"
-: >"$OUTPUT_DIR/model/empty"
-echo done
-"""
+JOB = Path(__file__).parent / "jobs" / "result.sh"
 RESULT = {
     "model/weights.bin": "".join(f"{n}\n" for n in range(1, 40001)).encode(),
     "model/deep/er/words.txt": b"caf\xc3\xa9\n",
@@ -137,7 +127,7 @@ class Bench:
         self.yard = Yard(Path(tempfile.mkdtemp(prefix="tx", dir="/tmp")))
         self.zygote = Zygote(self.yard)
         self._count = 0
-        (self.yard.base / "job.sh").write_text(JOB)
+        (self.yard.base / "job.sh").write_text(JOB.read_text())
         self._stack("bucket", {})
         self._stack("home", {"bucket": "none"})
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 from tests.faults import processes
 from tests.faults.bench import Bench
@@ -18,16 +19,7 @@ from tests.faults.trial import LABEL, TRAINED, TRAINING, Fault, Stage, Trial
 from tests.faults.world import STACK, RunPodYard
 from trainyard.stacks import installed
 
-SPY = """\
-#!/bin/sh
-# Show all that a training can see: variables and command lines of every process, every small file.
-mkdir -p "$OUTPUT_DIR/model"; echo model >"$OUTPUT_DIR/model/model.txt"
-for place in /proc/[0-9]*; do tr '\\0' '\\n' <"$place/environ"; tr '\\0' ' ' <"$place/cmdline"; echo; done 2>/dev/null
-find "$WORKSPACE" "$HOME" /etc /run /var -xdev -type f -size -256k -newer /proc/1/cmdline 2>/dev/null | head -500 >list
-find "$WORKSPACE" "$HOME" -type f -size -256k 2>/dev/null | head -500 >>list
-while read -r file; do case $file in */job/log|*/list) ;; *) echo "== $file"; cat "$file" 2>/dev/null ;; esac; done <list
-rm -f list
-"""
+SPY = Path(__file__).parent / "jobs" / "spy.sh"
 
 
 def set_up_fails(stage: Stage) -> None:
@@ -93,9 +85,7 @@ def no_limits_given(stage: Stage) -> None:
 def account_key_never_on_the_pod(stage: Stage) -> None:
     """The training prints all it can see, the emulator keeps the create request: the account's key is in neither."""
     stage.yard.settings()
-    script = stage.yard.base / "spy.sh"
-    script.write_text(SPY)
-    done = stage.yard.invoke("train", "--stack", STACK, "--recipe", "command", "--set", f"script={script}", "--name", LABEL)
+    done = stage.yard.invoke("train", "--stack", STACK, "--recipe", "command", "--set", f"script={SPY}", "--name", LABEL)
     stage.story.append(done.out[-2000:] + done.err)
     stage.expect(done.code == 0, f"exit code {done.code}")
     seen = (stage.yard.home / "runs" / stage.yard.user / LABEL / "1" / "train.log").read_text(errors="replace")
