@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engine",),
     ("program",),
     ("provider",),
-    ("engine.codec", "engine.kinds"),  # values as Pulumi has them: the engine keeps them, providers in Python read them so, too
+    ("engine.codec", "engine.kinds", "engine.stubs"),  # Pulumi's values and protocol: providers in Python have them of the engine
     ("leases",),
     ("rehearsal",),
     ("playbook", "recipes"),

@@ -6,12 +6,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from trainyard.provider import main
+from trainyard.engine import stubs
 
-main.stand_in()
+stubs.protocol_only()
 
 from tests.leases.model_cloud import PLAIN, ModelCloud  # noqa: E402
 from trainyard import clouds  # noqa: E402
+from trainyard.provider import main  # noqa: E402
 
 QUICK = replace(PLAIN, settle=0.3, post_timeout=1.0)
 

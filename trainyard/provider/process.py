@@ -1,6 +1,6 @@
 """The plugin's process while it serves: signals, the end of stdin, and when it may exit.
 
-Loads the protocol's stubs, so main.stand_in() comes first.
+Loads the protocol's stubs, so engine.stubs.protocol_only() comes first.
 """
 
 from __future__ import annotations
