@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import graphlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -311,3 +312,18 @@ def test_no_module_needs_itself_to_be_loaded() -> None:
     graph = {own: {name if name in needs else name.rpartition(".")[0] for name in names} - {own} for own, names in needs.items()}
 
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("trainyard.runs.verbs.train", ["boto3", "grpc", "paramiko", "pulumi", "httpx", "asyncio"]),
+        ("trainyard.engine.session", ["asyncio", "ssl", "boto3", "paramiko"]),
+        ("trainyard.settings.reader", ["trainyard.storage.client", "jinja2", "httpx", "ssl"]),
+    ],
+)
+def test_what_a_user_waits_for_at_the_start_loads_nothing_heavy(module: str, heavy: list[str]) -> None:
+    code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"

@@ -3,9 +3,7 @@
 How it ended goes to the descriptor of ``argv[3]`` as JSON: stdout belongs to the program.
 """
 
-import asyncio
 import json
-import logging
 import os
 import runpy
 import sys
@@ -23,6 +21,10 @@ def is_terminated(error: Exception) -> bool:
 
 def main() -> int:
     """Run ``argv[1]`` with the settings of ``argv[2]``."""
+    # Not with the module: the engine reads is_terminated() from here, and a user waits for its start.
+    import asyncio
+    import logging
+
     import pulumi
     import pulumi.runtime as runtime
 

@@ -16,7 +16,6 @@ from trainyard.runs.records.stackresources import leases_in
 from trainyard.settings import reader
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
-from trainyard.storage import local
 from trainyard.storage.groups import stores_named
 
 
@@ -58,6 +57,8 @@ def obtain_store(context: CommandContext, stack: Stack) -> None:
     """Have the program of the local bucket where the stack keeps its results there: an engine would wait for it without a word."""
     settings = context.settings(stack.name)
     if settings.store == "local" and settings.has_bucket:
+        from trainyard.storage import local  # S3's libraries take a third of a second, that most commands need not pay
+
         local.obtain(context.ui.say)
 
 
