@@ -68,7 +68,7 @@ def test_a_fence_has_no_deadline_and_is_its_own_fence(bench: Bench) -> None:
         ({"hours": 0}, "more than 0"),
         ({"hours": -1}, "more than 0"),
         ({"hours": 744}, "the longest lease is 31 days"),
-        ({"rescue_minutes": -1}, "negative"),
+        ({"rescue_minutes": -1}, "must be at least 0"),
         ({"budget": 0}, "more than 0"),
         ({"fence_id": "../x"}, "no fence id"),
         ({"hours": None}, "needs 'hours'"),

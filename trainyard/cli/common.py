@@ -129,18 +129,9 @@ def optional_path(value: str | None) -> Path | None:
     return Path(value) if value else None
 
 
-def positive(option: str, value: Any) -> float | None:
-    """Return an option's number; raises UserError for what is none, or is not above 0."""
-    from math import isfinite
+def like_setting(name: str, value: Any) -> float | None:
+    """Return the number of an option that stands for the setting of its name; raises UserError for what the setting could not be."""
+    from trainyard.reading import read
+    from trainyard.settings.table import SETTINGS
 
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        number = float("nan")
-    if not isfinite(number):
-        raise UserError(f"{option} {value}: this is not a number")
-    if number <= 0:
-        raise UserError(f"{option} {value}: it must be more than 0")
-    return number
+    return None if value is None else float(str(read(SETTINGS[name].shape, value, f"--{name}")))

@@ -80,7 +80,7 @@ class ResourceHandler:
 
 def check(handler: ResourceHandler, call: Call, olds: Properties | None, news: Properties) -> Properties:
     """Return the inputs to keep. Raises CheckFailed."""
-    failures = model.problems(handler.inputs, news)
+    failures = model.problems(handler.inputs, news) or model.out_of_range(handler.inputs, news)
     if failures:
         raise CheckFailed(failures)
     return handler.check(call, olds, _sealed(handler, news))

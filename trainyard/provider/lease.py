@@ -57,15 +57,9 @@ def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
         )
     values = model.normal(LeaseInputs, news)
     failures = []
-    hours, rescue, budget, fence_id = values["hours"], values["rescue_minutes"], values["budget"], values["fence_id"]
-    if isinstance(hours, float) and hours <= 0:
-        failures.append(CheckFailure("hours", "'hours' must be more than 0"))
-    if isinstance(rescue, float) and rescue < 0:
-        failures.append(CheckFailure("rescue_minutes", "'rescue_minutes' must not be negative"))
+    hours, rescue, fence_id = values["hours"], values["rescue_minutes"], values["fence_id"]
     if isinstance(hours, float) and isinstance(rescue, float) and hours * 60 + rescue > LONGEST_LEASE.total_seconds() / 60:
         failures.append(CheckFailure("hours", f"the longest lease is {LONGEST_LEASE.days} days"))
-    if isinstance(budget, float) and budget <= 0:
-        failures.append(CheckFailure("budget", "'budget' must be more than 0"))
     if isinstance(fence_id, str) and not is_id(fence_id):
         failures.append(CheckFailure("fence_id", f"'{fence_id}' is no fence id"))
     if fence_id is not None and hours is None:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from trainyard.nearest import suggest
 from trainyard.provider.values import UNKNOWN, Properties, Tree, UnknownValue, unseal
-from trainyard.reading import SAID, Kind, is_of
+from trainyard.reading import SAID, Kind, flaw, is_of
+from trainyard.settings.table import SETTINGS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -85,6 +86,16 @@ def problems(shape: type[DataclassInstance], given: Mapping[str, Tree]) -> list[
                 found.append(CheckFailure(item.name, f"'{item.name}' is required"))
         elif not isinstance(value, UnknownValue) and (wrong := _mismatch(item, value)):
             found.append(CheckFailure(item.name, f"'{item.name}' must be {wrong}"))
+    return found
+
+
+def out_of_range(shape: type[DataclassInstance], given: Mapping[str, Tree]) -> list[CheckFailure]:
+    """Return which numbers are none that the setting of the same name could be; what is no number is not judged."""
+    found = []
+    for item in properties(shape):
+        setting, value = SETTINGS.get(item.name), unseal(given.get(item.name))
+        if setting is not None and isinstance(value, (int, float)) and (wrong := flaw(setting.shape, value)):
+            found.append(CheckFailure(item.name, f"'{item.name}' {wrong}"))
     return found
 
 

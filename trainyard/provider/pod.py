@@ -168,10 +168,6 @@ def _read_pending(call: Call, inputs: Properties) -> ReadResult:
 
 def _failures(values: Properties) -> list[CheckFailure]:
     failures = []
-    if isinstance(values["gpu_count"], int) and values["gpu_count"] < 1:
-        failures.append(CheckFailure("gpu_count", "'gpu_count' must be at least 1"))
-    if isinstance(values["disk_gb"], int) and values["disk_gb"] < 1:
-        failures.append(CheckFailure("disk_gb", "'disk_gb' must be at least 1"))
     for key in ("lease_id", "fence_id"):
         if isinstance(values[key], str) and not marker.is_id(str(values[key])):
             failures.append(CheckFailure(key, f"'{values[key]}' is no lease or fence id"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainyard.clouds.protocol import Cloud, CostItem, Offer, OfferQuery
-from trainyard.errors import NoCapacity, RefusedError, UserError
+from trainyard.errors import NoCapacity, RefusedError
 from trainyard.runs.planning.shape import avoidable
 from trainyard.runs.records.ledger import Ledger
 from trainyard.settings.table import StackSettings
@@ -87,8 +87,6 @@ def check_limits(found: Estimate, settings: StackSettings, ledger: Ledger, budge
 
     ``count``: so many pods that a stack declares, instead of the pod of a run.
     """
-    if budget is not None and budget <= 0:
-        raise UserError("the budget must be more than $0")
     warnings = []
     if budget is not None and found.most > budget:
         warnings.append(f"the whole lease would cost ${found.most:.2f}; the training is stopped when ${budget:.2f} are used up")

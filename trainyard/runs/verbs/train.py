@@ -13,7 +13,6 @@ from pathlib import Path
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import git, user_name
-from trainyard.reading import read
 from trainyard.recipes import basecheck, bundle, code, data, requirements, venvs
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.summaries import Values
@@ -30,7 +29,7 @@ from trainyard.runs.records.key import make_whole
 from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.settings import reader
-from trainyard.settings.table import SETTINGS, StackSettings
+from trainyard.settings.table import StackSettings
 from trainyard.shipped import overlay
 from trainyard.stacks import facade
 
@@ -120,8 +119,8 @@ def _plan(context: CommandContext, wanted: TrainRequest, cloud: Cloud, stated: S
     user = user_name(context.env, settings.user)
     # A bad name, or one that is at work, is refused before anything is made.
     attempts.refuse_live(context.places.runs, user, new_label(context.places.runs, user, wanted.name, datetime.now(), wanted.stack))
-    hours = settings.hours if wanted.hours is None else _asked("hours", wanted.hours)
-    budget = settings.budget if wanted.budget is None else _asked("budget", wanted.budget)
+    hours = settings.hours if wanted.hours is None else wanted.hours
+    budget = settings.budget if wanted.budget is None else wanted.budget
     told, shaped = _estimate(context, cloud, settings, needs_of(chosen, values), hours, budget)
     ui.say(f"estimate   {told.text()}")
     named = consent.pod_secrets(settings, context.env)
@@ -224,9 +223,3 @@ def _data(
     from trainyard.runs.planning.bucketdata import resolver
 
     return data.inspect(reference, chosen, resolver(context, settings.store), values)
-
-
-def _asked(name: str, value: float) -> float:
-    """Return what an option of a setting's name asks for; raises UserError for what the setting could not be."""
-    read(SETTINGS[name].shape, value, f"--{name}")
-    return float(value)
