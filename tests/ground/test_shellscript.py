@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import trainyard
+from tests.sources import trees
 from trainyard.shellscript import load
 
 ROOT = Path(trainyard.__file__).parent
@@ -44,3 +47,26 @@ def test_the_frame_is_one_line_that_other_shells_read_as_sh_does() -> None:
 
     assert not set("'!\n") & set(line)
     assert "\\ " not in line
+
+
+SIGNS = re.compile(r"; do\b|\bdone\b|; then\b|\bfi\b|\|\| exit|>&2|2>&1|/dev/null|\"\$\w")
+"""What stands in a shell program and hardly in prose."""
+
+
+def programs_in(tree: ast.Module) -> list[int]:
+    """Return the lines where a text of three lines or more that looks like a shell program begins."""
+    nodes = list(ast.walk(tree))
+    prose = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = [node for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose]
+    return [node.lineno for node in texts if str(node.value).count("\n") >= 2 and SIGNS.search(str(node.value))]
+
+
+def test_no_module_holds_a_shell_program_of_more_than_two_lines() -> None:
+    assert {path: lines for path, tree in trees().items() if (lines := programs_in(tree))} == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"), [('X = """a\ncd "$job" || exit 1\nb\n"""', [1]), ('"""a\nb 2>&1\nc\n"""', []), ('X = "a; fi"', [])]
+)
+def test_a_shell_program_in_a_module_is_found(text: str, lines: list[int]) -> None:
+    assert programs_in(ast.parse(text)) == lines
