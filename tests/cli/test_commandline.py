@@ -318,3 +318,16 @@ def test_a_playbook_of_the_repository_or_of_trainyard_is_run_by_name(elsewhere: 
     assert run(capfd, "play", "preflight.yml", name="trainyard")[0] in (0, 2)
     code, _, err = run(capfd, "play", "none.yml", name="trainyard")
     assert code == 2 and "none.yml" in err
+
+
+def test_in_another_project_invoke_is_invoke_as_anywhere(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trainyard.config.checkout", lambda: None)
+    code, _, err = run(capfd, "build")
+    assert (code, err) == (2, f"{elsewhere} is in no repository of Trainyard's\nTo make it one: trainyard init\n")
+
+    (elsewhere / "tasks.py").write_text("from invoke import task\n@task\ndef init(c, name='x'):\n    print('theirs', name)\n")
+    (elsewhere / "deep").mkdir()
+    monkeypatch.chdir(elsewhere / "deep")
+    assert run(capfd, "init", "--name", "y") == (0, "theirs y\n", "")

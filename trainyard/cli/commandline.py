@@ -77,15 +77,25 @@ def _program(name: str) -> Any:
 
     from trainyard import __version__, spoken
     from trainyard.config import find_root
+    from trainyard.errors import UserError
 
     class Verbs(Program):
         """Invoke's own program, found from any folder, whose usage errors are sentences with exit code 2."""
 
         def parse_core(self, argv: Any) -> None:
             with self._usage():
-                super().parse_core(folder_named(help_first(argv)))
+                super().parse_core(help_first(argv) if self.namespace is None else folder_named(help_first(argv)))
             if self.namespace is None and not self.args["search-root"].value:
-                self.args["search-root"].value = str(find_root())
+                # Outside our repositories it is Invoke as anywhere: who has it on PATH from us has other projects, too.
+                with contextlib.suppress(UserError):
+                    self.args["search-root"].value = str(find_root())
+
+        def load_collection(self) -> None:
+            try:
+                super().load_collection()
+            except Exit:
+                find_root()  # says more, where this is no repository
+                raise
 
         def parse_tasks(self) -> None:
             with self._usage():
