@@ -122,21 +122,14 @@ def summarize(record: RunRecord, folder: RunFolder) -> RunSummary:
     success = bool(record.training_success and record.result and record.phase == "ended")
     return RunSummary(
         run=str(record.id),
-        user=record.user,
-        label=record.label,
-        attempt=record.attempt,
-        token=record.token,
         stack=record.environment,
-        recipe=record.recipe,
         success=success,
         exit_status=0 if success else record.error_code or 1,
         training_success=bool(record.training_success),
-        cancelled=record.cancelled,
         stopped=stopped(record),
-        exit_code=record.exit_code,
-        error=record.error,
-        bucket=record.bucket,
-        **{name: getattr(result, name) for name in _OF_RESULT},
+        **_fields(record, _OF_RECORD),
+        **_fields(pod, _OF_POD),
+        **_fields(result, _OF_RESULT),
         final_loss=metrics.loss,
         first_loss=metrics.first_loss,
         steps_done=metrics.step,
@@ -150,29 +143,27 @@ def summarize(record: RunRecord, folder: RunFolder) -> RunSummary:
         cost_by_stage={name: round(pod.price * seconds / 3600, 6) for name, seconds in record.stages.items()},
         cost=round(cost(record), 6),
         price_per_hour=pod.price,
-        gpu=pod.gpu,
-        gpu_count=pod.gpu_count,
-        pod_id=pod.pod_id,
         pods=pods.costs(record, record.ended or time.time()),
-        ends_itself=pod.ends_itself,
-        ends_itself_proof=pod.ends_itself_proof,
-        simulated=pod.simulated,
-        api_address=pod.api_address,
-        data=record.data,
-        code=record.code,
-        pod_secrets=record.pod_secrets,
-        git_commit=record.git_commit,
         versions={"trainyard": __version__, **record.versions},
-        bundle_sha256=record.bundle_sha256,
-        engine=record.engine,
-        isolation=pod.isolation,
     )
 
 
+_OF_RECORD = (
+    "user", "label", "attempt", "token", "recipe", "cancelled", "exit_code", "error", "bucket", "data", "code", "pod_secrets",
+    "git_commit", "bundle_sha256", "engine",
+)  # fmt: skip
+_OF_POD = (
+    "gpu", "gpu_count", "pod_id", "ends_itself", "ends_itself_proof", "simulated", "api_address", "isolation",
+)  # fmt: skip
 _OF_RESULT = (
     "s3_url", "s3_key", "logs_url", "local_path", "manifest_sha256", "files", "bytes", "left_out", "not_carried", "road",
     "road_why", "kept",
 )  # fmt: skip
+
+
+def _fields(of: object, names: Sequence[str]) -> dict[str, Any]:
+    """Return what stands in the summary under the same name."""
+    return {name: getattr(of, name) for name in names}
 
 
 def write_summary(record: RunRecord, folder: RunFolder) -> None:
