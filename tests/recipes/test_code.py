@@ -244,6 +244,8 @@ def test_what_git_refuses_is_told_in_its_words(tmp_path: Path) -> None:
         (["/opt/x.py"], None),
         (["bash", "-c", "python none.py"], None),
         (["anything", "none.py"], None),
+        (["A=1", "accelerate", "launch", "--num_processes", "2", "tarin.py"], r"runs tarin\.py, which is not there"),
+        (["uv", "run", "train.py"], None),
         (["python", "tarin.py"], r"runs tarin\.py, which is not there"),
         (["./none.sh"], r"runs \./none\.sh, which is not there"),
         (["python", "run.log.py"], r"runs run\.log\.py, which does not go along"),

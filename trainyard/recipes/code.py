@@ -7,8 +7,10 @@ that a run is exactly the code that was looked at.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Sequence
@@ -32,7 +34,8 @@ LIMIT_MB = 100
 _SHOWN = 8
 _LFS = b"version https://git-lfs.github.com/spec/"
 _SCRIPTS = (".py", ".sh")
-_INTERPRETERS = ("python", "python3", "bash", "sh", "torchrun")
+_INTERPRETERS = re.compile(r"(?:.*/)?(?:python[0-9.]*|ba?sh|dash|torchrun|accelerate|deepspeed|uv)")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,12 +269,13 @@ def _read(path: Path, name: str) -> tuple[os.stat_result, bytes]:
 
 def _script_of(words: Sequence[str]) -> str | None:
     """Return the script that a command runs: its first word, or what an interpreter is given first."""
+    words = list(itertools.dropwhile(_ASSIGNMENT.match, words))
     if not words:
         return None
     first = words[0]
     if first.startswith(("./", "../")) or ("/" in first and first.endswith(_SCRIPTS)):
         return first
-    if first.rpartition("/")[2] not in _INTERPRETERS:
+    if not _INTERPRETERS.fullmatch(first):
         return None
     for word in words[1:]:
         if word in ("-m", "-c", "--module", "-"):
