@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from trainyard import files
 from trainyard.cli import init, scaffold
-from trainyard.cli.commandline import folder_named
+from trainyard.cli.commandline import folder_named, main
 from trainyard.cli.scaffold import Choices
 from trainyard.config import find_root, is_repository
 from trainyard.errors import UserError
 from trainyard.recipes.contract import load_recipe
 from trainyard.settings.reader import load
 from trainyard.shipped import checkout
+from trainyard.spoken import typed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,10 +35,35 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def trainyard(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "trainyard", *words], cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
+@dataclass(frozen=True)
+class Done:
+    """How a command ended and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def trainyard(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """The command, in this process: each start of Python takes half a second."""
+    kept = signal.getsignal(signal.SIGINT)
+
+    def run(cwd: Path, *words: str) -> Done:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        with pytest.raises(SystemExit) as left:
+            main(words, name="trainyard")
+        out = capfd.readouterr()
+        assert isinstance(left.value.code, int)
+        return Done(left.value.code, out.out, out.err)
+
+    yield run
+    typed("invoke")
+    signal.signal(signal.SIGINT, kept)
 
 
 def carry_out(root: Path, chosen: Choices | None = None) -> list[str]:
@@ -42,7 +72,7 @@ def carry_out(root: Path, chosen: Choices | None = None) -> list[str]:
     return list(init.said(planned))
 
 
-def test_an_empty_folder_becomes_a_repository_with_what_a_person_edits(tmp_path: Path) -> None:
+def test_an_empty_folder_becomes_a_repository_with_what_a_person_edits(tmp_path: Path, trainyard: Command) -> None:
     done = trainyard(tmp_path, "init", "own place", "--cloud", "runpod", "--ci", "github")
 
     root = tmp_path / "own place"
@@ -138,7 +168,7 @@ def test_verbs_and_tasks_of_ones_own_stand_side_by_side(tmp_path: Path) -> None:
     assert "  hello " in listed.stdout and "  train " in listed.stdout and " faults." not in listed.stdout
 
 
-def test_another_projects_pulumi_yaml_is_refused_with_a_way_out(tmp_path: Path) -> None:
+def test_another_projects_pulumi_yaml_is_refused_with_a_way_out(tmp_path: Path, trainyard: Command) -> None:
     (tmp_path / "Pulumi.yaml").write_text("name: shop\nruntime: go\n")
     done = trainyard(tmp_path, "init")
 
@@ -149,7 +179,7 @@ def test_another_projects_pulumi_yaml_is_refused_with_a_way_out(tmp_path: Path) 
     assert find_root(tmp_path / "training" / "runs") == tmp_path / "training"
 
 
-def test_inside_a_repository_a_folder_has_to_be_named(tmp_path: Path) -> None:
+def test_inside_a_repository_a_folder_has_to_be_named(tmp_path: Path, trainyard: Command) -> None:
     carry_out(tmp_path)
     before = tree(tmp_path)
 
@@ -237,7 +267,7 @@ def test_a_link_that_leads_nowhere_is_somebodys_own(tmp_path: Path) -> None:
         ("a b", "init: the command line cannot be understood"),
     ],
 )
-def test_words_that_name_nothing_are_refused_before_anything_is_written(words: str, says: str, tmp_path: Path) -> None:
+def test_words_that_name_nothing_are_refused_before_anything_is_written(words: str, says: str, tmp_path: Path, trainyard: Command) -> None:
     done = trainyard(tmp_path, "init", *words.split())
 
     assert done.returncode == 2 and says in done.stderr, done.stderr
