@@ -17,10 +17,10 @@ from trainyard.leases.world import OperationWorld
 from trainyard.remote import hostkey
 from trainyard.retries import Backoff
 
-Phase = Literal["accepted", "image", "ssh"]
+BootPhase = Literal["accepted", "image", "ssh"]
 Door = Literal["no address", "silent", "stranger", "open"]
 """What is found at a pod's address: nothing that greets, a server with another host key, the pod's own server."""
-_HINTS: dict[Phase, str] = {
+_HINTS: dict[BootPhase, str] = {
     "accepted": "The cloud has taken the request but starts nothing; another offer or region may be faster.",
     "image": "The image is still being fetched; a large one needs more time: set image_gb or boot_image_minutes.",
     "ssh": "The container runs but its SSH server does not answer; look at the pod's log.",
@@ -37,14 +37,14 @@ class BootLimits:
     ssh: float
     image_gb: float | None = None
 
-    def minutes(self) -> Mapping[Phase, float]:
+    def minutes(self) -> Mapping[BootPhase, float]:
         """Return the minutes of each phase."""
         return {"accepted": self.accepted, "image": image_minutes(self.image_gb) if self.image is None else self.image, "ssh": self.ssh}
 
 
 @dataclass(frozen=True, slots=True)
 class _BootWait:
-    phase: Phase
+    phase: BootPhase
     until: float
     last: str
     door: Door = "no address"
@@ -88,7 +88,14 @@ def wait(world: OperationWorld, cloud: Cloud, pod_id: str, limits: BootLimits) -
 
 
 def boot_failure(
-    pod_id: str, phase: Phase, last: str, *, after: float | None = None, hosts_fault: bool = False, lease_over: bool = False, hint: str = ""
+    pod_id: str,
+    phase: BootPhase,
+    last: str,
+    *,
+    after: float | None = None,
+    hosts_fault: bool = False,
+    lease_over: bool = False,
+    hint: str = "",
 ) -> BootFailed:
     """Return the error of a pod that did not come up. ``hosts_fault``: the machine, and not the image, may be to blame."""
     when = f"not past phase '{phase}' after {after:.0f} minutes" if after is not None else f"failed in phase '{phase}'"
@@ -108,7 +115,7 @@ _UNSEEN = "not seen yet"
 _MARGIN = 5.0
 _DENIALS = 2
 """So often a pod that was seen must be denied in turn: one untrue 404 must not cost it its boot."""
-_NEXT: dict[Phase, str] = {"accepted": "the cloud", "image": "the image", "ssh": "its SSH server"}
+_NEXT: dict[BootPhase, str] = {"accepted": "the cloud", "image": "the image", "ssh": "its SSH server"}
 
 
 def door_of(info: PodInfo) -> Door:
@@ -165,7 +172,7 @@ def _problem(world: OperationWorld, cloud: Cloud, pod_id: str) -> str | None:
         return None
 
 
-def _moved(world: OperationWorld, boot: _BootWait, info: PodInfo, minutes: Mapping[Phase, float], door: Door) -> _BootWait:
+def _moved(world: OperationWorld, boot: _BootWait, info: PodInfo, minutes: Mapping[BootPhase, float], door: Door) -> _BootWait:
     """Return the boot's state after a look; phases only go forward."""
     phase, last = _phase(info), info.raw_status
     if door == "stranger" and info.ssh is not None:
@@ -176,7 +183,7 @@ def _moved(world: OperationWorld, boot: _BootWait, info: PodInfo, minutes: Mappi
     return replace(boot, phase=phase, until=world.time() + 60 * minutes[phase], last=last, door=door)
 
 
-def _phase(info: PodInfo) -> Phase:
+def _phase(info: PodInfo) -> BootPhase:
     if info.ssh or info.status == "running":
         return "ssh"
     return "image" if info.status == "starting" else "accepted"

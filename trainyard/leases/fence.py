@@ -13,6 +13,7 @@ from trainyard.errors import RefusedError, TrainyardError
 from trainyard.leases import intents
 from trainyard.leases.store import settings_of
 from trainyard.leases.world import OperationWorld
+from trainyard.settings.table import NO_BUCKET
 
 
 def close_here(world: OperationWorld, id: str) -> None:
@@ -29,7 +30,7 @@ def close_in_bucket(world: OperationWorld, fence_id: str, store: str | None, buc
     """Close a fence for every machine that shares the bucket. Raises StoreError when that cannot be done now."""
     settings = settings_of(world, store, bucket)
     if settings is None:
-        if bucket and bucket != "none":
+        if bucket and bucket != NO_BUCKET:
             world.warn(f"no credentials for bucket '{bucket}': other machines are not told that this environment is closed")
         return
     from trainyard.storage.markers import close_fence

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainyard.leases.world import OperationWorld
+from trainyard.settings.table import NO_BUCKET
 
 if TYPE_CHECKING:
     from trainyard.storage.client import StoreSettings
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 def settings_of(world: OperationWorld, store: str | None, bucket: str | None) -> StoreSettings | None:
     """Return how to reach the bucket with the credentials at hand, None without a bucket or without credentials."""
-    if not bucket or bucket == "none":
+    if not bucket or bucket == NO_BUCKET:
         return None
     from trainyard.storage.stores import store_settings  # boto3 costs 0.2 s and most operations need none
 

@@ -13,14 +13,11 @@ from trainyard.provider.call import Call
 from trainyard.provider.handler import Kind, ReadResult, ResourceDiff, ResourceHandler
 from trainyard.provider.model import prop
 from trainyard.provider.values import Properties, UnknownValue
+from trainyard.settings.table import NO_BUCKET
 from trainyard.sizes import human_size
 
 if TYPE_CHECKING:
     from trainyard.storage.client import StoreSettings
-
-
-NONE = "none"
-"""Name of no bucket: results are fetched over SSH."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +51,7 @@ def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
     if env_id:
         return {**news, "name": environmentid.default_bucket(str(env_id))}
     kept = olds.get("name") if olds and olds.get("bucket") is None and olds.get("env_id") is None else None
-    return {**news, "name": _own_name(call, str(store) if store else None, kept if isinstance(kept, str) and kept != NONE else None)}
+    return {**news, "name": _own_name(call, str(store) if store else None, kept if isinstance(kept, str) and kept != NO_BUCKET else None)}
 
 
 def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, plain: ResourceDiff) -> ResourceDiff:
@@ -70,9 +67,9 @@ def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, pl
 
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     """Adopt or create the bucket, and prove by a canary that it works."""
-    if inputs.get("name") == NONE:
+    if inputs.get("name") == NO_BUCKET:
         call.world.warn("no S3 credentials are set: there is no bucket, results are fetched over SSH before a pod ends")
-        return NONE, {"name": NONE, "store": NONE, "endpoint": None, "region": NONE, "adopted": False}
+        return NO_BUCKET, {"name": NO_BUCKET, "store": NO_BUCKET, "endpoint": None, "region": NO_BUCKET, "adopted": False}
     settings = _settings(call, inputs)
     from trainyard.storage.bucket import adopt_or_create, canary
 
@@ -85,24 +82,26 @@ def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadRe
     """Say whether the bucket is there; gone only on the store's positive word."""
     if not id:
         return ReadResult("", {}, inputs)  # Create adopts what a lost create left
-    if id == NONE:
+    if id == NO_BUCKET:
         return ReadResult(id, outputs, inputs)
     settings = _settings(call, inputs)
-    if not _exists(settings):
+    from trainyard.storage.bucket import exists
+
+    if not exists(settings):
         return ReadResult("", {}, inputs)
     return ReadResult(settings.bucket, _outputs(settings, adopted=bool(outputs.get("adopted", True))), inputs)
 
 
 def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
     """Nothing of a bucket changes in place; the address of the store may."""
-    if call.preview or id == NONE:
+    if call.preview or id == NO_BUCKET:
         return outputs
     return _outputs(_settings(call, news), adopted=bool(outputs.get("adopted")))
 
 
 def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None:
     """Keep the bucket; say what stays and how big it is."""
-    if id == NONE:
+    if id == NO_BUCKET:
         return
     try:
         settings = _settings(call, inputs)
@@ -121,7 +120,7 @@ def _own_name(call: Call, store: str | None, kept: str | None) -> str:
 
         found = store_settings(call.world.env, store, None, call.world.places)
         if found is None and kept is None:
-            return NONE
+            return NO_BUCKET
         if found is not None and found.bucket:
             return found.bucket
     return kept or environmentid.default_bucket(environmentid.environment_id(call.world.places, call.stack))
@@ -136,15 +135,6 @@ def _settings(call: Call, inputs: Properties) -> StoreSettings:
             hint="Set them in .env (AWS_*, R2_* or RUNPOD_S3_*), or `bucket: none` to fetch results over SSH.",
         )
     return settings
-
-
-def _exists(settings: StoreSettings) -> bool:
-    from trainyard.storage.answers import spoken
-    from trainyard.storage.client import s3
-
-    with spoken(f"bucket '{settings.bucket}'", 404) as gone:
-        s3(settings).head_bucket(Bucket=settings.bucket)
-    return not gone
 
 
 def _outputs(settings: StoreSettings, *, adopted: bool) -> Properties:
