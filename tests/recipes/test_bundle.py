@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import shutil
@@ -69,6 +70,20 @@ def test_every_file_is_named_with_its_sha256(lora: Bundle) -> None:
     for name, digest in listed.items():
         assert hashlib.sha256((lora.dir / name).read_bytes()).hexdigest() == digest
     assert hashlib.sha256((lora.dir / "bundle.sha256").read_bytes()).hexdigest() == lora.sha256
+
+
+def test_what_goes_to_a_pod_imports_nothing_of_trainyard(lora: Bundle) -> None:
+    trees = {path.name: ast.parse(path.read_text(encoding="utf-8")) for path in lora.dir.rglob("*.py")}
+    names = {
+        (file, name)
+        for file, tree in trees.items()
+        for node in ast.walk(tree)
+        for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(getattr(node, "module", None))])
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    }
+
+    assert {"rows.py", "train.py", "watchdog.py"} <= set(trees)
+    assert [(file, name) for file, name in names if name.split(".")[0] == "trainyard"] == []
 
 
 def test_no_path_of_this_machine_is_in_the_bundle(lora: Bundle, tmp_path: Path) -> None:

@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import Any
 
-from trainyard.sizes import human_size
-
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 LIMIT = 64 << 20  # of one row: what is larger is a broken file, and would fill the memory
 _CHUNK = 1 << 18
@@ -190,7 +188,7 @@ class _Window:
         if self._ended:
             return False
         if len(self._text) - self._at > LIMIT:
-            raise self.error(f"this row is longer than {human_size(LIMIT)}")
+            raise self.error(f"this row is longer than {LIMIT >> 20} MiB")
         # As much again as the row already holds, so that a long row costs few attempts.
         chunk = self._stream.read(max(_CHUNK, len(self._text) - self._at))
         self._ended = not chunk
@@ -235,7 +233,7 @@ def _raw_lines(stream: io.BufferedReader[Any], name: str) -> Iterator[tuple[int,
     while raw := stream.readline(LIMIT + 1):
         number += 1
         if len(raw) > LIMIT:
-            raise RowError(name, number, f"this line is longer than {human_size(LIMIT)}")
+            raise RowError(name, number, f"this line is longer than {LIMIT >> 20} MiB")
         yield number, raw
 
 
