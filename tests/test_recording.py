@@ -38,6 +38,14 @@ def test_nothing_in_it_names_a_machine_or_another_host() -> None:
     assert re.findall(r"<(?:image|script|foreignObject)|@import|@font-face|url\(", text) == []
 
 
+def test_long_pauses_are_shortened_and_nothing_else() -> None:
+    screen = [record.Row([(0.5, "one")]), record.Row([(0.6, "step 1"), (9.6, "step 2")]), record.Row([(9.7, "end")])]
+
+    times = [at for row in record.shortened(screen) for at, _ in row.states]
+
+    assert times == pytest.approx([0.5, 0.6, 0.6 + record.PAUSE, 0.7 + record.PAUSE])
+
+
 @pytest.mark.parametrize(
     ("chunks", "lines"),
     [

@@ -1,7 +1,7 @@
 """Record ``invoke train --stack local`` as a picture that plays: ``invoke docs --record`` writes docs/assets/train.svg.
 
-What is shown is what a terminal got, at the times at which it got it. Nothing is loaded from anywhere: a picture in a
-README may not.
+What is shown is what a terminal got, at the times at which it got it, but for long pauses. Nothing is loaded from
+anywhere: a picture in a README may not.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ WIDTH = 96
 COMMAND = ("train", "--stack", "local")
 ANSWER = 0.4
 """Seconds before the first line at which the command itself is shown."""
+PAUSE = 0.8
+"""A longer pause (s) is shown as one of this length."""
 MOVES = 12
 """So many states of a line that is rewritten (the progress bar) are shown."""
 CELL, LINE, PAD, TOP = 8.4, 19, 16, 52
@@ -56,7 +58,7 @@ def main() -> None:
     if code:
         sys.exit(f"the run has failed: {code}")
     PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text(picture("invoke " + " ".join(COMMAND), rows(chunks)), encoding="utf-8")
+    PICTURE.write_text(picture("invoke " + " ".join(COMMAND), shortened(rows(chunks))), encoding="utf-8")
     print(f"written: {PICTURE.relative_to(ROOT)}")
 
 
@@ -92,6 +94,15 @@ def rows(chunks: Sequence[tuple[float, str]]) -> list[Row]:
             elif line:
                 states[-1] = (states[-1][0], states[-1][1] + line)
     return [_tidied(row) for row in screen if row.states]
+
+
+def shortened(screen: Sequence[Row]) -> list[Row]:
+    """Return the same lines with no pause longer than PAUSE."""
+    shown, clock, before = {}, 0.0, 0.0
+    for at in sorted({at for row in screen for at, _ in row.states}):
+        clock, before = clock + min(at - before, PAUSE), at
+        shown[at] = clock
+    return [Row([(shown[at], line) for at, line in row.states]) for row in screen]
 
 
 def _tidied(row: Row) -> Row:
