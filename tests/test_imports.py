@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from trainyard.recipes import bundle
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # From top to bottom; a module may import from lower lines and from its own package.
@@ -65,6 +67,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server"}
 GROUND_BEFORE_PACKAGES = {"errors", "filelock", "files", "secret", "shipped"}
+ON_PODS = {
+    *("trainyard/pod/" + name for name in bundle._POD_TOOLS),
+    *("trainyard/recipes/" + name for name in bundle._POD_MODULES),
+}
 # The S3 server's program; the way to uv with pip's settings, for recipes' environments.
 MAY_IMPORT_SETUP = {"trainyard/cli/machineverbs.py", "trainyard/storage/local.py", "trainyard/recipes/venvs.py"}
 MAY_IMPORT_PULUMI = ("trainyard/engine/", "trainyard/provider/", "trainyard/stacks/cli.py", "trainyard/program/")
@@ -276,7 +282,7 @@ def test_what_runs_on_a_pod_needs_nothing_but_the_standard_library() -> None:
     found = [
         f"{path}:{line}: {name}"
         for path, text in sources().items()
-        if path in ("trainyard/pod/watchdog.py", "trainyard/pod/uploader.py")
+        if path in ON_PODS
         for line, name in imports(text)
         if name.split(".")[0] not in sys.stdlib_module_names
     ]
