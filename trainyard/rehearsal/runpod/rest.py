@@ -47,7 +47,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class Problem(Exception):
+class HttpProblem(Exception):
     """An error answer in RunPod's form."""
 
     def __init__(self, status: int, detail: str, errors: list[str] | None = None) -> None:
@@ -79,8 +79,8 @@ class Rest:
                 wanted = next((p for n, p in zip(names, parts, strict=True) if n == "*"), "")
                 return handle(request, wanted)
         if any(p.split("/")[0] == parts[0] for _, p in routes):
-            raise Problem(405 if len(parts) <= 2 else 404, "The requested method is not allowed for this path.")
-        raise Problem(404, "resource not found")
+            raise HttpProblem(405 if len(parts) <= 2 else 404, "The requested method is not allowed for this path.")
+        raise HttpProblem(404, "resource not found")
 
     def _routes(self) -> Mapping[tuple[str, str], Callable[[Request, str], Reply]]:
         return {
@@ -111,7 +111,7 @@ class Rest:
 
     def _delete(self, request: Request, pod_id: str) -> Reply:
         if not self.fleet.delete(pod_id, f"deleted by {'its own key' if request.who == pod_id else request.who}"):
-            raise Problem(404, "pod not found")
+            raise HttpProblem(404, "pod not found")
         return Reply(204)
 
     def _create(self, request: Request, _: str) -> Reply:
@@ -129,20 +129,20 @@ class Rest:
         if "gpu" in body:
             type_id, kind = body["gpu"]["id"], stock.gpu(body["gpu"]["id"])
             if kind is None or body["gpu"].setdefault("count", 1) > kind.most:
-                raise Problem(400, CAPACITY)
+                raise HttpProblem(400, CAPACITY)
             price = stock.price(type_id, body["gpu"]["count"], tier, spot=spot)
             places = tuple(c for c in kind.centers if stock.carries(c, body["gpu"].get("minCudaVersion")))
         else:
             type_id, count = body["cpu"]["id"], body["cpu"]["vcpuCount"]
             if type_id not in stock.CPUS or count & (count - 1):
-                raise Problem(400, "invalid CPU flavor or vcpuCount")
+                raise HttpProblem(400, "invalid CPU flavor or vcpuCount")
             price, places = stock.CPUS[type_id][3] * count, stock.CPU_CENTERS
         out = self.sold_out()
         room = [c for c in places if (not centers or c in centers) and not stock.is_sold_out(out, type_id, c)]
         if not room:
-            raise Problem(400, CAPACITY)
+            raise HttpProblem(400, CAPACITY)
         if self._account().get("balance", 100.0) < price:
-            raise Problem(402, "insufficient balance")
+            raise HttpProblem(402, "insufficient balance")
         return price, room[0]
 
     def sold_out(self) -> frozenset[str]:
@@ -184,14 +184,14 @@ class Rest:
     def _record(self, pod_id: str) -> Record:
         record = self.fleet.get(pod_id)
         if record is None:
-            raise Problem(404, "pod not found")
+            raise HttpProblem(404, "pod not found")
         return record
 
     def _update(self, request: Request, pod_id: str) -> Reply:
         self._record(pod_id)
         record = self.fleet.update(pod_id, _body(request, "UpdatePodRequest"))
         if record is None:
-            raise Problem(404, "pod not found")
+            raise HttpProblem(404, "pod not found")
         return Reply(200, self.show(record), "Pod")
 
     def _act(self, request: Request, pod_id: str) -> Reply:
@@ -201,13 +201,13 @@ class Rest:
             return self._delete(request, pod_id)
         record = self.fleet.act(pod_id, action)
         if record is None:
-            raise Problem(409, f"action {action} is not valid for the current status")
+            raise HttpProblem(409, f"action {action} is not valid for the current status")
         return Reply(200, self.show(record), "Pod")
 
     def _gpus(self, request: Request, _: str) -> Reply:
         least = request.param("minCudaVersion")
         if least is not None and not re.fullmatch(r"\d+(\.\d+)?", least):
-            raise Problem(422, "Request validation failed.", ["minCudaVersion: does not match the pattern"])
+            raise HttpProblem(422, "Request validation failed.", ["minCudaVersion: does not match the pattern"])
         where = request.words("countryCodes")
         rows = stock.gpu_rows(self.sold_out(), availability=_availability(request), countries=where, least=least)
         return Reply(200, {"gpus": rows}, "ListGpuTypesResponse")
@@ -221,7 +221,7 @@ class Rest:
     def _create_volume(self, request: Request, _: str) -> Reply:
         body = _body(request, "CreateNetworkVolumeRequest")
         if body["dataCenter"] not in stock.CENTERS:
-            raise Problem(400, f"unknown data center {body['dataCenter']!r}")
+            raise HttpProblem(400, f"unknown data center {body['dataCenter']!r}")
         volume = {"id": secrets.token_hex(5), "type": "STANDARD", **body}
         account = self._account()
         self.fleet.ledger.save_account({**account, "volumes": [*account.get("volumes", []), volume]})
@@ -231,7 +231,7 @@ class Rest:
         account = self._account()
         kept = [volume for volume in account.get("volumes", []) if volume["id"] != volume_id]
         if len(kept) == len(account.get("volumes", [])):
-            raise Problem(404, "network volume not found")
+            raise HttpProblem(404, "network volume not found")
         self.fleet.ledger.save_account({**account, "volumes": kept})
         return Reply(204)
 
@@ -242,7 +242,7 @@ class Rest:
 
     def _billing(self, request: Request, _: str) -> Reply:
         if request.param("lastN") and (request.param("startTime") or request.param("endTime")):
-            raise Problem(400, "lastN excludes startTime and endTime")
+            raise HttpProblem(400, "lastN excludes startTime and endTime")
         answer = billing.report(self.fleet.ledger.paid(), self.fleet.now(), request.param("bucketSize") or "day", request.param("podId"))
         return Reply(200, answer, "ListPodBillingResponse")
 
@@ -251,18 +251,18 @@ class Rest:
         for mount in body.get("mounts", {}).get("network", []):
             home = next((v["dataCenter"] for v in self._account().get("volumes", []) if v["id"] == mount["volumeId"]), None)
             if home is None:
-                raise Problem(400, "network volume not found")
+                raise HttpProblem(400, "network volume not found")
             centers = [home] if not centers or home in centers else ["nowhere"]
         return centers
 
     def _apply_template(self, body: dict[str, Any]) -> None:
         if "templateId" not in body:
             if not body.get("image"):
-                raise Problem(422, "Request validation failed.", ["$: missing property 'image'"])
+                raise HttpProblem(422, "Request validation failed.", ["$: missing property 'image'"])
             return
         template = self._account().get("templates", {}).get(body.pop("templateId"))
         if template is None:
-            raise Problem(404, "template not found")
+            raise HttpProblem(404, "template not found")
         env = {**template.get("env", {}), **body.get("env", {})}
         body |= {**template, **body, "env": env}
 
@@ -288,10 +288,10 @@ def _body(request: Request, name: str) -> dict[str, Any]:
     try:
         value = json.loads(request.body or b"null")
     except ValueError:
-        raise Problem(400, "the body is no JSON") from None
+        raise HttpProblem(400, "the body is no JSON") from None
     errors = schema.check(name, value)
     if errors:
-        raise Problem(422, "Request validation failed.", errors)
+        raise HttpProblem(422, "Request validation failed.", errors)
     body: dict[str, Any] = value
     return body
 
@@ -300,25 +300,25 @@ def _check_rules(body: Mapping[str, Any]) -> None:
     """Refuse what fits the schema and breaks a rule between fields."""
     mounts = body.get("mounts", {})
     if ("gpu" in body) == ("cpu" in body):
-        raise Problem(400, "exactly one of gpu or cpu must be set")
+        raise HttpProblem(400, "exactly one of gpu or cpu must be set")
     if "persistent" in mounts and "network" in mounts:
-        raise Problem(400, "mounts.persistent and mounts.network are mutually exclusive")
+        raise HttpProblem(400, "mounts.persistent and mounts.network are mutually exclusive")
     if "cpu" in body and "persistent" in mounts:
-        raise Problem(400, "mounts.persistent is not supported on CPU pods")
+        raise HttpProblem(400, "mounts.persistent is not supported on CPU pods")
     if len(body.get("env", {})) > 50:
-        raise Problem(400, "at most 50 environment variables")
+        raise HttpProblem(400, "at most 50 environment variables")
     for port in body.get("ports", []):
         number, _, protocol = port.partition("/")
         if not number.isdigit() or protocol not in ("tcp", "http"):
-            raise Problem(400, f"invalid port {port!r}")
+            raise HttpProblem(400, f"invalid port {port!r}")
 
 
 def _availability(request: Request) -> bool:
     wanted = "AVAILABILITY" in request.words("include")
     if wanted and not request.words("product"):
-        raise Problem(400, "product is required with include=AVAILABILITY")
+        raise HttpProblem(400, "product is required with include=AVAILABILITY")
     if not wanted and any(request.param(name) for name in ("product", "count", "cloud", "countryCodes", "minCudaVersion")):
-        raise Problem(400, "valid only with include=AVAILABILITY")
+        raise HttpProblem(400, "valid only with include=AVAILABILITY")
     return wanted
 
 

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from trainyard.clock import format_time
 from trainyard.rehearsal.runpod import graphql, ledger, schema
 from trainyard.rehearsal.runpod.alter import alter
-from trainyard.rehearsal.runpod.rest import TITLES, Problem, Reply, Request, Rest
+from trainyard.rehearsal.runpod.rest import TITLES, HttpProblem, Reply, Request, Rest
 
 _PAGE = "<html><head><title>{code}</title></head><body><center><h1>{code}</h1></center><hr></body></html>"
 HANG = 120.0
@@ -117,10 +117,10 @@ class Handler(BaseHTTPRequestHandler):
         who = self.server.who(self.headers.get("Authorization", ""))
         line["who"] = who or "nobody"
         if who is None:
-            return Problem(401, "invalid bearer token" if self.headers.get("Authorization") else "missing bearer token").reply
+            return HttpProblem(401, "invalid bearer token" if self.headers.get("Authorization") else "missing bearer token").reply
         headers, exceeded, wait = self.server.limits.take()
         if exceeded:
-            reply = Problem(429, f"rate limit exceeded for the {exceeded} window").reply
+            reply = HttpProblem(429, f"rate limit exceeded for the {exceeded} window").reply
             reply.headers = headers | {"Retry-After": str(wait)}
             return reply
         request = Request(self.command, path.removeprefix("/v2"), query, body, who)
@@ -159,16 +159,16 @@ class Handler(BaseHTTPRequestHandler):
             if path == "/graphql":
                 return graphql.answer(self.server.rest, request)
             if not path.startswith("/v2/"):
-                return Problem(404, "resource not found").reply
+                return HttpProblem(404, "resource not found").reply
             if request.path.endswith("/logs"):
                 return self._logs(request)
             reply = self.server.rest.answer(request)
-        except Problem as problem:
+        except HttpProblem as problem:
             return problem.reply
         reply = self._with_lag(request, reply)
         if reply.schema and (errors := schema.check(reply.schema, reply.body)):
             # The rehearsal must not teach wrong forms: such an answer is a bug of the rehearsal, and loud.
-            return Problem(500, f"the rehearsal's own answer breaks the schema: {errors}").reply
+            return HttpProblem(500, f"the rehearsal's own answer breaks the schema: {errors}").reply
         return reply
 
     def _pod_key(self, request: Request, path: str) -> Reply | None:
@@ -177,10 +177,10 @@ class Handler(BaseHTTPRequestHandler):
             return None
         fault = self.server.faults.met("key")
         if fault and "status" in fault and not (path == "/graphql" and fault["name"] == "pod-rest-down"):
-            return Problem(fault["status"], "access denied").reply
+            return HttpProblem(fault["status"], "access denied").reply
         if path == "/graphql" or (request.path == f"/pods/{request.who}" and request.method in ("GET", "DELETE")):
             return None
-        return Problem(403, "access denied").reply
+        return HttpProblem(403, "access denied").reply
 
     def _with_lag(self, request: Request, reply: Reply) -> Reply:
         lag = self.server.faults.met("lag") if request.path.startswith("/pods") and request.method == "GET" else None
@@ -194,16 +194,16 @@ class Handler(BaseHTTPRequestHandler):
             gone = [r for r in ledger.gone(self.server.fleet.ledger.root) if r.get("ended", 0) > horizon]
             reply.body["pods"] += [self.server.rest.show({**r, "status": "RUNNING"}) for r in gone]
         if lag.get("get") and request.path.removeprefix("/pods/") in young:
-            return Problem(404, "pod not found").reply
+            return HttpProblem(404, "pod not found").reply
         return reply
 
     def _logs(self, request: Request) -> Reply:
         """Stream a pod's log as server-sent events until the client goes."""
         record = self.server.fleet.get(request.path.split("/")[2])
         if record is None:
-            return Problem(404, "pod not found").reply
+            return HttpProblem(404, "pod not found").reply
         if request.who != "account":
-            return Problem(403, "access denied").reply
+            return HttpProblem(403, "access denied").reply
         source = request.param("source")
         lines = [("system", line) for line in record["system"]] if source != "container" else []
         if source != "system":
@@ -262,6 +262,6 @@ def _fault_reply(fault: Mapping[str, Any]) -> Reply:
         return Reply(status, fault["raw"], headers=headers)
     if "body" in fault:
         return Reply(status, fault["body"], headers=headers)
-    reply = Problem(status, fault.get("detail", TITLES.get(status, "error"))).reply
+    reply = HttpProblem(status, fault.get("detail", TITLES.get(status, "error"))).reply
     reply.headers = headers
     return reply
