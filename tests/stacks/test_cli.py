@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def stack(tmp_path: Path, pulumi: StandIn) -> Stack:
     root.mkdir()
     (root / "Pulumi.dev.yaml").write_text("config:\n  trainyard:cloud: local\n  trainyard:engine: cli\n")
     env = {
-        "PATH": f"{pulumi.bin}:{os.environ['PATH']}", "PULUMI_CONFIG_PASSPHRASE": "p", "PULUMI_HOME": str(tmp_path / "home"),
+        "PATH": f"{pulumi.bin}:/usr/bin:/bin", "PULUMI_CONFIG_PASSPHRASE": "p", "PULUMI_HOME": str(tmp_path / "home"),
         "TRAINYARD_LOCAL_ROOT": str(tmp_path / "outside"), "XDG_CONFIG_HOME": str(tmp_path / "config"),
     }  # fmt: skip
     return Stack("dev", places(root, env), env, root / "Pulumi.dev.yaml")
