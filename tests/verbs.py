@@ -11,7 +11,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
-from trainyard.cli.common import explained, verb, words_behind
+from trainyard.cli.common import help_of, verb, words_behind
 from trainyard.config import find_root
 
 
@@ -40,7 +40,7 @@ def check(c: Context) -> int:
 
 
 @task(
-    help=explained(
+    help=help_of(
         write="first make anew what comes from the code: commands, settings, the provider's resources, recipes' variables",
         record="first record a run on the stack local for the picture in the README",
     )
@@ -71,7 +71,7 @@ bench_engine = _bench("bench.engine", "Time up, up without a change and destroy 
 
 
 @task(
-    help=explained(
+    help=help_of(
         cases="how many (default: 500)", seed="draw these cases again", engine="builtin or cli (default: all found)",
         workers="cases side by side (default: 2)",
     )
@@ -83,7 +83,7 @@ def faults_crash(c: Context, cases: int = 500, seed: int | None = None, engine: 
     return python("tests.faults.crash", *(word for name, value in given.items() if value is not None for word in (name, str(value))))
 
 
-@task(help=explained(only="the faults whose name holds this text"))
+@task(help=help_of(only="the faults whose name holds this text"))
 @verb
 def faults_cloud(c: Context, only: str | None = None) -> int:
     """Switch on each fault of the emulated cloud in turn; what is left must be nothing, or be said with its price."""
@@ -91,7 +91,7 @@ def faults_cloud(c: Context, only: str | None = None) -> int:
 
 
 @task(
-    help=explained(
+    help=help_of(
         cases="how many (default: each crossing of a run once)", seed="draws what comes there, and the order", workers="how many at once"
     )
 )  # fmt: skip

@@ -29,12 +29,12 @@ def readable(error: BaseException, logs: Callable[[], Path]) -> TrainyardError:
     known = outside(error)
     if known is not None:
         if isinstance(error, UnicodeError):
-            known.hint = _kept(error, logs)
+            known.hint = _keep_traceback(error, logs)
         return known
-    return OwnFault(f"a fault of Trainyard itself: {type(error).__name__}: {error}\n{_kept(error, logs)}")
+    return OwnFault(f"a fault of Trainyard itself: {type(error).__name__}: {error}\n{_keep_traceback(error, logs)}")
 
 
-def _kept(error: BaseException, logs: Callable[[], Path]) -> str:
+def _keep_traceback(error: BaseException, logs: Callable[[], Path]) -> str:
     text = hide(" ".join(sys.argv) + "\n\n" + "".join(traceback.format_exception(error)))
     name = f"fault-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     for folder in (logs, lambda: Path(tempfile.gettempdir())):

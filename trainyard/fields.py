@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
-from trainyard.reading import SAID, Kind, Shape, is_of, read, shown
+from trainyard.reading import SAID, Kind, Shape, display, is_of, read
 from trainyard.yamlfile import Map, Node, Scalar
 
 
@@ -42,7 +42,7 @@ class Fields:
                 raise UserError(f"{self._name}: '{key}' is missing", where=self.where())
             return default
         if isinstance(node, (list, dict)):
-            raise self.error(key, f"'{key}' must be {SAID['text']}, not {shown(node)}")
+            raise self.error(key, f"'{key}' must be {SAID['text']}, not {display(node)}")
         return str(node).strip()
 
     def flag(self, key: str) -> bool:
@@ -66,7 +66,7 @@ class Fields:
     def _of(self, kind: Kind, key: str) -> Node:
         node = self.value(key)
         if node is not None and not is_of(kind, node):
-            raise self.error(key, f"'{key}' must be {SAID[kind]}, not {shown(node)}")
+            raise self.error(key, f"'{key}' must be {SAID[kind]}, not {display(node)}")
         return node
 
     def scalars(self, key: str) -> list[Scalar]:
@@ -75,7 +75,7 @@ class Fields:
         if node is None:
             return []
         if not isinstance(node, list) or any(isinstance(item, (list, dict)) for item in node):
-            raise self.error(key, f"'{key}' must be a list of plain values, not {shown(node)}")
+            raise self.error(key, f"'{key}' must be a list of plain values, not {display(node)}")
         return [item for item in node if not isinstance(item, (list, dict))]
 
     def words(self, key: str) -> list[str]:
@@ -106,7 +106,7 @@ class Fields:
         if node is None:
             return Map()
         if not isinstance(node, Map):
-            raise self.error(key, f"'{key}' must hold 'name: value' lines, not {shown(node)}")
+            raise self.error(key, f"'{key}' must hold 'name: value' lines, not {display(node)}")
         return node
 
     def map(self, key: str) -> Fields:
@@ -118,7 +118,7 @@ class Fields:
         outer = self.mapping(key)
         for name, node in outer.items():
             if not isinstance(node, Map):
-                raise UserError(f"'{name}' must hold 'name: value' lines, not {shown(node)}", where=outer.where(name, value=True))
+                raise UserError(f"'{name}' must hold 'name: value' lines, not {display(node)}", where=outer.where(name, value=True))
             yield name, Fields(node, name)
 
     def items(self, key: str) -> Iterator[Fields]:
@@ -133,7 +133,7 @@ class Fields:
         for key, node in self._given.items():
             self._asked.add(key)
             if isinstance(node, dict):
-                raise self.error(key, f"'{key}' must be a plain value, not {shown(node)}")
+                raise self.error(key, f"'{key}' must be a plain value, not {display(node)}")
             yield key, [str(item) for item in node] if isinstance(node, list) else node
 
     def done(self) -> None:

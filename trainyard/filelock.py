@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 @contextmanager
-def held(path: Path, on_wait: Callable[[], object] | None = None) -> Iterator[int]:
+def hold_lock(path: Path, on_wait: Callable[[], object] | None = None) -> Iterator[int]:
     """Hold the lock while the block lasts; yields the descriptor. Makes the folder. Not reentrant. See acquire()."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(acquire(path, on_wait)) as handle:

@@ -59,7 +59,7 @@ def read(shape: Shape, value: object, name: str) -> object:
     """
     typed = _READERS[shape.kind](value)
     if typed is None or (typed == "" and not shape.empty):
-        raise UserError(f"{name} must be {SAID[shape.kind]}, not {shown(value)}")
+        raise UserError(f"{name} must be {SAID[shape.kind]}, not {display(value)}")
     if wrong := flaw(shape, typed):
         raise UserError(f"{name} {wrong}")
     return typed
@@ -91,7 +91,7 @@ def flaw(shape: Shape, typed: object) -> str | None:
     if shape.pattern is not None:
         parts = typed if isinstance(typed, (tuple, dict)) else [typed]
         odd = next((part for part in parts if not re.fullmatch(shape.pattern, str(part))), None)
-        return None if odd is None else f"must look like {shape.looks_like}, not {shown(odd)}"
+        return None if odd is None else f"must look like {shape.looks_like}, not {display(odd)}"
     return None
 
 
@@ -100,10 +100,10 @@ def not_one_of(choices: Sequence[object], typed: object) -> str | None:
     if not choices or typed in choices:
         return None
     listed = [str(choice) for choice in choices]
-    return f"must be one of {', '.join(listed)}, not {shown(typed)}{suggest(str(typed), listed)}"
+    return f"must be one of {', '.join(listed)}, not {display(typed)}{suggest(str(typed), listed)}"
 
 
-def shown(value: object) -> str:
+def display(value: object) -> str:
     """Return a value as a message shows it: short, and a text in quotes."""
     if isinstance(value, Mapping):
         return "a map"

@@ -18,6 +18,6 @@ def typed(program: str, verbs: Iterable[str] = ()) -> None:
     _typed, _commands = program, re.compile(rf"(?<![\w./-]){_INVOKE} (?=--|(?:{known})(?![\w-]))")
 
 
-def spoken(text: str) -> str:
+def as_typed(text: str) -> str:
     """Return a message with the commands in it as they can be typed here."""
     return text if _typed == _INVOKE else _commands.sub(f"{_typed} ", text)

@@ -19,7 +19,7 @@ from trainyard.cli.commandline import help_first, main, usage_problem
 from trainyard.cli.ending import tell
 from trainyard.errors import UserError
 from trainyard.secret import Secret
-from trainyard.spoken import spoken, typed
+from trainyard.spoken import as_typed, typed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -287,11 +287,11 @@ def test_messages_name_the_command_that_was_typed(elsewhere: Path, capfd: pytest
     try:
         assert "trainyard reap --all-stacks --dry-run shows the pods" in run(capfd, "attach", "none", name="trainyard")[2]
         typed("trainyard", ["attach", "env", "train"])
-        assert spoken("invoke attach a; (invoke --list) 'invoke env'") == "trainyard attach a; (trainyard --list) 'trainyard env'"
-        assert spoken("./invoke env; reinvoke env; invoke transforms") == "./invoke env; reinvoke env; invoke transforms"
+        assert as_typed("invoke attach a; (invoke --list) 'invoke env'") == "trainyard attach a; (trainyard --list) 'trainyard env'"
+        assert as_typed("./invoke env; reinvoke env; invoke transforms") == "./invoke env; reinvoke env; invoke transforms"
     finally:
         typed("invoke")
-    assert spoken("invoke attach a") == "invoke attach a"
+    assert as_typed("invoke attach a") == "invoke attach a"
 
 
 def test_the_command_alone_lists_what_there_is(elsewhere: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -69,7 +69,7 @@ def trainyard(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 def carry_out(root: Path, chosen: Choices | None = None) -> list[str]:
     planned = init.plan(root, chosen or Choices())
     init.write(planned)
-    return list(init.said(planned))
+    return list(init.report_lines(planned))
 
 
 def test_an_empty_folder_becomes_a_repository_with_what_a_person_edits(tmp_path: Path, trainyard: Command) -> None:

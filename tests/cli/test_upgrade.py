@@ -41,7 +41,7 @@ def test_the_same_version_has_nothing_to_change(root: Path) -> None:
     found = upgrade.compare(root)
 
     assert list(upgrade.diff(found)) == []
-    assert list(upgrade.said(found, None)) == [f"nothing to change (init wrote {__version__}, this is {__version__})"]
+    assert list(upgrade.report_lines(found, None)) == [f"nothing to change (init wrote {__version__}, this is {__version__})"]
 
 
 def test_what_is_new_is_shown_and_written_where_nobody_has_changed_it(newer: Path) -> None:
@@ -58,7 +58,7 @@ def test_what_is_new_is_shown_and_written_where_nobody_has_changed_it(newer: Pat
     assert sorted(written) == ["more/file.txt", "tasks.py"]
     assert (newer / "tasks.py").read_text().endswith("# newer\n") and (newer / "more/file.txt").read_text() == "more\n"
     assert (newer / "runs/example.yaml").read_text() == "steps: 7\n" and not (newer / "playbooks/hello.yml").exists()
-    said = list(upgrade.said(found, written))
+    said = list(upgrade.report_lines(found, written))
     assert "left       runs/example.yaml: it was changed here; the diff above says what is new" in said
     assert "left out   playbooks/hello.yml: it was removed here" in said
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.rehearsal.conftest import make_spec
-from trainyard.clouds.absence import Known, Proof, prove, unasked
+from trainyard.clouds.absence import KnownPod, Proof, prove, unasked
 from trainyard.clouds.http import Pace
 from trainyard.clouds.protocol import OfferQuery, PodInfo
 from trainyard.clouds.runpod import RunPodCloud
@@ -37,7 +37,7 @@ class Site:
 
     def prove(self, *known: str, lease: str | None = None, trusted_from: float = 0.0, patience: float = 300.0) -> Proof:
         return prove(
-            self.cloud, [Known(pod_id) for pod_id in known], lambda pod: lease is not None and pod.lease_id == lease,
+            self.cloud, [KnownPod(pod_id) for pod_id in known], lambda pod: lease is not None and pod.lease_id == lease,
             trusted_from=trusted_from, patience=patience, time=lambda: self.at[0], sleep=self.sleep,
         )  # fmt: skip
 
@@ -139,6 +139,6 @@ def test_what_only_the_list_knows_is_found_and_ended_and_an_empty_list_is_not_tr
 
 
 def test_a_cloud_that_cannot_even_be_asked_is_told_with_what_is_known_of_the_pods() -> None:
-    proof = unasked([Known("p1", 0.5)], "RUNPOD_API_KEY is not set")
+    proof = unasked([KnownPod("p1", 0.5)], "RUNPOD_API_KEY is not set")
     assert not proof.proved and "p1 ($0.50/h): RUNPOD_API_KEY is not set" in str(proof)
     assert not unasked([], "no key").proved

@@ -196,7 +196,7 @@ def test_the_lock_of_a_dead_process_is_removed_aloud_with_its_side_file(backend:
     path = foreign_lock(backend, pid=dead_pid())
     path.with_name(path.name + ".attrs").write_text("{}")
     said: list[str] = []
-    with locks.held(backend.root, "px", "dev", said.append) as own:
+    with locks.hold_lock(backend.root, "px", "dev", said.append) as own:
         assert own.exists() and not path.exists()
     assert not own.exists() and list(own.parent.iterdir()) == []
     assert "process is gone" in said[0]
@@ -207,7 +207,7 @@ def test_a_reused_pid_does_not_keep_a_lock_of_ours_alive(backend: Backend) -> No
     for path in locks.folder(backend.root, "px", "dev").iterdir():
         path.unlink()
     foreign_lock(backend, **{**own, "processStart": "1"})
-    with locks.held(backend.root, "px", "dev"):
+    with locks.hold_lock(backend.root, "px", "dev"):
         pass
 
 

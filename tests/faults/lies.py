@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.faults.liar import ALTERED, CALLS, IGNORED, LENGTHS, REPLIES, TO_CREATE, Site, open_site, site
 from trainyard.clock import format_time
-from trainyard.clouds.absence import Known, Proof, prove, seen
+from trainyard.clouds.absence import KnownPod, Proof, complete_list, prove
 from trainyard.clouds.marker import PodName, new_id, parse_name
 from trainyard.config import Places
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
@@ -60,18 +60,18 @@ def _of(proof: Proof) -> Said:
 def end(at: Site) -> Said:
     """End one pod: ``end``, ``cancel``, ``train``."""
     found = find_pod(at.cloud, at.ours.id)
-    return _of(prove(at.cloud, [Known(found.id)], time=at.now, sleep=at.sleep))
+    return _of(prove(at.cloud, [KnownPod(found.id)], time=at.now, sleep=at.sleep))
 
 
 def teardown(at: Site) -> Said:
     """End a run's pod and whatever else its lease has."""
     lease = at.ours.lease_id
-    return _of(prove(at.cloud, [Known(at.ours.id)], lambda pod: pod.lease_id == lease, time=at.now, sleep=at.sleep))
+    return _of(prove(at.cloud, [KnownPod(at.ours.id)], lambda pod: pod.lease_id == lease, time=at.now, sleep=at.sleep))
 
 
 def sweep(at: Site) -> Said:
     """End an environment's pods: two are known, the others would be found."""
-    known = [Known(at.ours.id), Known(at.over.id)]
+    known = [KnownPod(at.ours.id), KnownPod(at.over.id)]
     return _of(prove(at.cloud, known, lambda pod: pod.fence_id == at.fence, trusted_from=at.now() + 30, time=at.now, sleep=at.sleep))
 
 
@@ -84,7 +84,7 @@ def reaper(at: Site) -> Said:
 def dry(at: Site) -> Said:
     """Look at what could be reaped, and what costs money."""
     found = reap(at.cloud, dry_run=True, sleep=at.sleep, time=at.now)
-    costs = seen(at.cloud, at.cloud.costs, lambda item: (item.kind, item.id), time=at.now, sleep=at.sleep)
+    costs = complete_list(at.cloud, at.cloud.costs, lambda item: (item.kind, item.id), time=at.now, sleep=at.sleep)
     for price in [s.pod.price_per_hour for s in found] + [item.per_hour for item in costs]:
         if price is not None and not 0 <= price < math.inf:
             raise AssertionError(f"a price of {price} was believed")
@@ -128,7 +128,7 @@ def _after_create(at: Site, lease: str, places: Places, told: Sequence[str]) -> 
         if record["id"] in prices and not 0 < (prices[record["id"]] or 0) < math.inf:
             raise AssertionError(f"the price of {record['id']} is on record as {prices[record['id']]}")
     proof = prove(
-        at.cloud, [Known(id) for id in {*told, *prices}], lambda pod: pod.lease_id == lease,
+        at.cloud, [KnownPod(id) for id in {*told, *prices}], lambda pod: pod.lease_id == lease,
         trusted_from=at.now() + 200, time=at.now, sleep=at.sleep,
     )  # fmt: skip
     return Said({gone.id for gone in proof.ended}, proof.proved)

@@ -71,9 +71,9 @@ def test_the_method_counts() -> None:
 
 def test_a_size_that_is_not_known_is_said_with_the_way_to_say_better() -> None:
     values = resolve(LORA, sets=["base_model=microsoft/phi-2", "device=gpu"])
-    [line] = basecheck.told(LORA, values)
+    [line] = basecheck.needs_lines(LORA, values)
     assert "the size of microsoft/phi-2 is not known here: 24 GB" in line and "--set needs.vram_gb" in line
-    [line] = basecheck.told(LORA, resolve(LORA, sets=["base_model=a/b-8B", "device=gpu"]))
+    [line] = basecheck.needs_lines(LORA, resolve(LORA, sets=["base_model=a/b-8B", "device=gpu"]))
     assert "from 8 billion parameters (its name)" in line
 
 

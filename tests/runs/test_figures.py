@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from trainyard.clouds.absence import Gone, Proof
+from trainyard.clouds.absence import EndedPod, Proof
 from trainyard.clouds.protocol import Offer, OfferQuery
 from trainyard.errors import NoCapacity, RefusedError
 from trainyard.runs.planning.estimate import check_limits, estimate, price_ceiling
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.parts import PaidPod, RunPod, RunResult
-from trainyard.runs.records.pods import known, note_deleted, note_ended
+from trainyard.runs.records.pods import note_deleted, note_ended, unproved_pods
 from trainyard.runs.records.progress import Metrics, duration
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stackresources import POD
@@ -157,7 +157,7 @@ def test_every_pod_of_a_run_counts_at_its_own_price_and_the_wait_for_the_proof_d
 def test_a_pod_ends_for_the_bill_when_it_was_deleted_or_its_lease_was_over_not_when_somebody_looked() -> None:
     run = record(pods=[PaidPod(p, 1.0, 1000.0) for p in ("p1", "p2", "p3")])
     note_deleted(run, 1500.0, [{"type": POD, "id": "p2"}, {"type": POD, "id": "p3"}])
-    proof = Proof(ended=(Gone("p1", 9000.0, False), Gone("p2", 9000.0, False), Gone("p3", 1200.0, True)))
+    proof = Proof(ended=(EndedPod("p1", 9000.0, False), EndedPod("p2", 9000.0, False), EndedPod("p3", 1200.0, True)))
 
     assert cost(run, 10_000.0) == pytest.approx((500 + 2 * 9000) / 3600), "alive, for all that is known"
     run.pod = RunPod(end="1970-01-01T00:50:00Z")
@@ -165,7 +165,7 @@ def test_a_pod_ends_for_the_bill_when_it_was_deleted_or_its_lease_was_over_not_w
     note_ended(run, proof, "1970-01-01T00:50:00Z")
 
     assert [pod.ended for pod in run.pods] == [1500.0, 3000.0, 1200.0]
-    assert known(run) == []
+    assert unproved_pods(run) == []
 
 
 def test_no_offer_is_said_before_anything_is_rented() -> None:

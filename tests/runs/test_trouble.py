@@ -503,7 +503,7 @@ def test_a_pod_that_is_gone_is_no_loss_while_its_bucket_cannot_be_asked(run: Cal
         it.drive()
     assert it.folder.load().error is None and it.ended == []
 
-    it.patch(finish, "found", lambda context, record, folder: committed(context, record, folder, None))
+    it.patch(finish, "find_result", lambda context, record, folder: committed(context, record, folder, None))
     assert it.drive().success
 
 

@@ -12,7 +12,7 @@ import pytest
 from trainyard.config import places
 from trainyard.pod.uploader import compile_outputs, is_output
 from trainyard.recipes.contract import load_recipe
-from trainyard.recipes.declared import declaration, read_declared
+from trainyard.recipes.declared import declaration, read_declaration
 from trainyard.recipes.values import artefacts_of, patterns_of, resolve
 from trainyard.remote.jobs import OUT_OF_MEMORY
 from trainyard.runs.context import CommandContext
@@ -40,7 +40,7 @@ def test_a_killed_training_says_whether_its_memory_was_used_up(tmp_path: Path, l
     folder = RunFolder(tmp_path)
     folder.log.write_bytes(log)
     command = load_recipe(ROOT, "command")
-    said = read_declared(json.dumps(declaration(command, resolve(command, sets=[f"script={__file__}"]), {})).encode(), "recipe.json")
+    said = read_declaration(json.dumps(declaration(command, resolve(command, sets=[f"script={__file__}"]), {})).encode(), "recipe.json")
 
     verdict = judge(record, folder, said)
 
@@ -74,7 +74,7 @@ def test_a_run_whose_pod_is_gone_is_judged_by_what_reached_its_bucket_though_its
     monkeypatch.setattr(finish, "refuse_foreign", lambda *_: None)
     monkeypatch.setattr(storage_commit, "committed", lambda *_: done)
 
-    verdict = finish.found(CommandContext(places(tmp_path, {}), {}, Ui(json=True)), record, RunFolder(tmp_path))
+    verdict = finish.find_result(CommandContext(places(tmp_path, {}), {}, Ui(json=True)), record, RunFolder(tmp_path))
 
     assert verdict is not None and verdict.error == error
     assert record.training_success is (ending is None) and record.result is not None

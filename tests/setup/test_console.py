@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.setup.console import FAILED, NO_NETWORK, NO_SPACE, WRONG_MACHINE, Done, failure, os_failure, run
+from trainyard.setup.console import FAILED, NO_NETWORK, NO_SPACE, WRONG_MACHINE, CommandEnd, failure, os_failure, run
 
 
 def test_a_command_that_takes_long_says_how_long_it_has_taken() -> None:
@@ -18,7 +18,7 @@ def test_a_command_that_takes_long_says_how_long_it_has_taken() -> None:
 
     done = run(["sh", "-c", "sleep 0.5; echo made"], "making it", on_line=lines.append, every=0.1)
 
-    assert done == Done(0, "made\n")
+    assert done == CommandEnd(0, "made\n")
     assert len(lines) >= 2
     assert all(line.startswith("  making it: ") for line in lines)
 
@@ -26,7 +26,7 @@ def test_a_command_that_takes_long_says_how_long_it_has_taken() -> None:
 def test_a_quick_command_says_nothing() -> None:
     lines: list[str] = []
 
-    assert run(["sh", "-c", "echo a >&2; exit 3"], "it", on_line=lines.append) == Done(3, "a\n")
+    assert run(["sh", "-c", "echo a >&2; exit 3"], "it", on_line=lines.append) == CommandEnd(3, "a\n")
     assert lines == []
 
 
@@ -84,7 +84,7 @@ run(["sh", "-c", "echo $$; echo started > " + sys.argv[1] + ".started; exec slee
     ],
 )
 def test_a_failure_tells_a_full_disk_and_a_missing_network_from_the_rest(output: str, code: int) -> None:
-    error = failure(Done(2, output), "cannot do it", network="check it", space="free it")
+    error = failure(CommandEnd(2, output), "cannot do it", network="check it", space="free it")
 
     assert error.exit_code == code
     assert error.hint == {NO_SPACE: "free it", NO_NETWORK: "check it", FAILED: None}[code]
@@ -94,7 +94,7 @@ def test_a_failure_tells_a_full_disk_and_a_missing_network_from_the_rest(output:
 def test_the_network_s_failure_shows_the_line_with_the_cause() -> None:
     text = "Looking\nWARNING: Connection refused by 10.0.0.1\nERROR: No matching distribution"
 
-    error = failure(Done(1, text), "cannot do it", network="", space="")
+    error = failure(CommandEnd(1, text), "cannot do it", network="", space="")
 
     assert error.message == "cannot do it: the network cannot be reached\n  WARNING: Connection refused by 10.0.0.1"
 

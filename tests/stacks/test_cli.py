@@ -308,7 +308,7 @@ def test_a_lock_that_the_cli_ran_into_is_waited_for_and_then_told(stack: Stack, 
     assert store is not None
     pulumi.play(exit=255, stderr="error: the stack is currently locked")
 
-    with locks.held(store.root, PROJECT, stack.name):
+    with locks.hold_lock(store.root, PROJECT, stack.name):
         outcome, events = run(stack)
 
     assert isinstance(outcome.error(), Busy)  # type: ignore[attr-defined]

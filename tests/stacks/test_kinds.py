@@ -95,7 +95,7 @@ def test_a_stack_that_another_engine_holds_is_waited_for_and_then_busy(stack: St
     waits: list[float] = []
     said: list[str] = []
 
-    with locks.held(store.root, PROJECT, "dev"):
+    with locks.hold_lock(store.root, PROJECT, "dev"):
         outcome = facade.operate(stack, "up", lambda event: said.append(str(event.get("message"))), sleep=waits.append, tries=2)
 
     assert isinstance(outcome.error(), Busy) and outcome.error().exit_code == 8

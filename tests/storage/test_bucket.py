@@ -12,7 +12,7 @@ from tests.storage.lying_proxy import Fault, LyingProxy
 from trainyard.errors import StoreError, UserError
 from trainyard.secret import Secret
 from trainyard.storage import bucket
-from trainyard.storage.answers import spoken
+from trainyard.storage.answers import store_errors
 from trainyard.storage.client import StoreSettings, s3
 
 
@@ -71,7 +71,7 @@ def test_an_error_says_whether_the_same_request_may_succeed_later(
     fault: Fault, passing: bool, through: StoreSettings, proxy: LyingProxy
 ) -> None:
     proxy.faults.append(fault)
-    with pytest.raises(StoreError) as caught, spoken("look"):
+    with pytest.raises(StoreError) as caught, store_errors("look"):
         s3(through).head_object(Bucket=through.bucket, Key="x")
     assert caught.value.passing is passing
 

@@ -66,18 +66,20 @@ def test_a_claim_whose_process_died_is_found_again_by_its_token(settings: StoreS
 
 def test_of_an_attempt_that_is_taken_its_owner_is_told_and_that_it_may_still_be_at_work(settings: StoreSettings, tmp_path: Path) -> None:
     markers.claim_attempt(settings, places_at(tmp_path), key(), claim())
-    assert markers.told(settings, key()) == (
+    assert markers.describe_claim(settings, key()) == (
         "attempt 1 was claimed by greg on laptop, 2026-11-24T10:12:34Z; it has no result and may still be at work"
     )
     s3(settings).put_object(Bucket=settings.bucket, Key=key().success, Body=b"{}")
-    assert markers.told(settings, key()) == "attempt 1 was claimed by greg on laptop, 2026-11-24T10:12:34Z"
+    assert markers.describe_claim(settings, key()) == "attempt 1 was claimed by greg on laptop, 2026-11-24T10:12:34Z"
 
 
 def test_an_attempt_that_this_checkout_saw_end_is_not_said_to_be_at_work(settings: StoreSettings, tmp_path: Path) -> None:
-    assert markers.told(settings, key(), ended="t1") == "attempt 1 has ended, on this machine", "it had no bucket then"
+    assert markers.describe_claim(settings, key(), ended="t1") == "attempt 1 has ended, on this machine", "it had no bucket then"
     markers.claim_attempt(settings, places_at(tmp_path), key(), claim("t1"))
-    assert markers.told(settings, key(), ended="t1") == "attempt 1 has ended, on this machine"
-    assert markers.told(settings, key(), ended="another").endswith("may still be at work"), "the number is another checkout's, too"
+    assert markers.describe_claim(settings, key(), ended="t1") == "attempt 1 has ended, on this machine"
+    assert markers.describe_claim(settings, key(), ended="another").endswith("may still be at work"), (
+        "the number is another checkout's, too"
+    )
 
 
 def test_the_next_attempt_is_above_all_that_bucket_and_home_know(settings: StoreSettings, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def _program(name: str) -> Any:
                 yield
             except (ParseError, ValueError) as error:
                 said = usage_problem(self.argv[1:], getattr(self, "collection", None), str(error))
-                raise Exit(spoken.spoken(said), code=USAGE) from None
+                raise Exit(spoken.as_typed(said), code=USAGE) from None
 
     namespace = _namespace(name)
     spoken.typed(name, namespace.task_names if namespace is not None else ())

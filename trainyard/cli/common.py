@@ -84,7 +84,7 @@ WORDS = {
 """Options that several verbs take."""
 
 
-def explained(*words: str, **more: str) -> dict[str, str]:
+def help_of(*words: str, **more: str) -> dict[str, str]:
     """Return the help of a verb's options: those of WORDS by name, the others with their text."""
     return {word: WORDS[word] for word in words} | {name.replace("_", "-"): text for name, text in more.items()}
 

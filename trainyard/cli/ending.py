@@ -19,7 +19,7 @@ def tell(error: BaseException) -> int:
     """Say an error to a person as it deserves and return the exit code."""
     from trainyard.errors import render
     from trainyard.faults import readable
-    from trainyard.spoken import spoken
+    from trainyard.spoken import as_typed
 
     if isinstance(error, KeyboardInterrupt):
         _say("interrupted")
@@ -31,7 +31,7 @@ def tell(error: BaseException) -> int:
     known = readable(error, _logs)
     if isinstance(error, OSError) and error.filename:
         known.hint = known.hint or _moves(error)
-    _say(spoken(render(known)))
+    _say(as_typed(render(known)))
     return known.exit_code
 
 

@@ -90,7 +90,7 @@ def write(planned: Plan) -> None:
         raise
 
 
-def said(planned: Plan) -> Iterator[str]:
+def report_lines(planned: Plan) -> Iterator[str]:
     """Yield what a person reads of a plan that was carried out."""
     for path in planned.new:
         yield f"wrote      {path}"

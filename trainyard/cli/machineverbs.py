@@ -8,13 +8,13 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.tasks import task
 
-from trainyard.cli.common import context, explained, required, show_json, verb, words_behind
+from trainyard.cli.common import context, help_of, required, show_json, verb, words_behind
 from trainyard.config import find_root
 from trainyard.shipped import find
-from trainyard.spoken import spoken
+from trainyard.spoken import as_typed
 
 
-@task(help=explained(stack="check what this stack needs, too"))
+@task(help=help_of(stack="check what this stack needs, too"))
 @verb
 def doctor(c: Context, stack: str | None = None) -> int:
     """Check every tool, port, credential, disk and isolation level, and say what to do. Prints no secret."""
@@ -22,11 +22,11 @@ def doctor(c: Context, stack: str | None = None) -> int:
 
     work = context(anywhere=True)
     found = checks(work.places, work.env, stack)
-    print(spoken("\n".join(lines(found))))
+    print(as_typed("\n".join(lines(found))))
     return 2 if any(check.status == "fail" for check in found) else 0
 
 
-@task(positional=["playbook"], help=explained(playbook="its file; one of playbooks/ may be named without the folder"))
+@task(positional=["playbook"], help=help_of(playbook="its file; one of playbooks/ may be named without the folder"))
 @verb
 def play(c: Context, playbook: str) -> int:
     """Run a playbook, here unless its options say where (they stand behind --; invoke play FILE -- --help shows them)."""
@@ -81,7 +81,7 @@ def store_status(c: Context) -> int:
     return 0
 
 
-@task(help=explained(dry_run="show, remove nothing"))
+@task(help=help_of(dry_run="show, remove nothing"))
 @verb
 def venvs_clean(c: Context, dry_run: bool = False) -> int:
     """Remove the Python environments of local pods that no recipe here and no living pod needs."""
@@ -94,7 +94,7 @@ def venvs_clean(c: Context, dry_run: bool = False) -> int:
     return 0
 
 
-@task(help=explained("ref", refresh="ask the registry for the base image's digest again"))
+@task(help=help_of("ref", refresh="ask the registry for the base image's digest again"))
 @verb
 def image_build(c: Context, ref: str | None = None, refresh: bool = False) -> int:
     """Build the trainer image (linux/amd64) with the Docker of this machine."""
@@ -104,7 +104,7 @@ def image_build(c: Context, ref: str | None = None, refresh: bool = False) -> in
     return 0
 
 
-@task(help=explained("ref"))
+@task(help=help_of("ref"))
 @verb
 def image_push(c: Context, ref: str | None = None) -> int:
     """Push the trainer image; print the digest and the size for the settings."""

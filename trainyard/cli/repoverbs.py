@@ -11,15 +11,15 @@ from typing import Any
 from invoke.context import Context
 from invoke.tasks import task
 
-from trainyard.cli.common import explained, verb
+from trainyard.cli.common import help_of, verb
 from trainyard.config import find_root, is_repository
 from trainyard.errors import UserError
-from trainyard.spoken import spoken
+from trainyard.spoken import as_typed
 
 
 @task(
     iterable=["cloud"],
-    help=explained(
+    help=help_of(
         dir="the folder, made if it is not there (also: trainyard init DIR)",
         cloud="a cloud beside this machine, e.g. runpod (may be repeated)",
         ci="files for its CI: github",
@@ -46,11 +46,11 @@ def init(c: Context, dir: str | None = None, cloud: Any = None, ci: str | None =
         print("nothing was written")
         return 1
     work.write(planned)
-    print(spoken("\n".join((*work.said(planned), *_next(root, planned.new)))))
+    print(as_typed("\n".join((*work.report_lines(planned), *_next(root, planned.new)))))
     return 0
 
 
-@task(help=explained(write="write what nobody has changed since"))
+@task(help=help_of(write="write what nobody has changed since"))
 @verb
 def upgrade(c: Context, write: bool = False) -> int:
     """Show what this version would write where `init` wrote, as a diff; with --write, write it where nobody changed it."""
@@ -60,7 +60,7 @@ def upgrade(c: Context, write: bool = False) -> int:
     for line in work.diff(found):
         print(line)
     written = work.apply(found) if write else None
-    print("\n".join(work.said(found, written)), file=sys.stderr)
+    print("\n".join(work.report_lines(found, written)), file=sys.stderr)
     return 0
 
 

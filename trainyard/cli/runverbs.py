@@ -12,8 +12,8 @@ from invoke.tasks import task
 
 from trainyard.cli.common import (
     context,
-    explained,
     finish,
+    help_of,
     like_setting,
     optional_path,
     recipe_of,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @task(
     iterable=["set"],
-    help=explained(
+    help=help_of(
         "stack", "recipe", "data", "config", "set", "name", "json",
         hours="length of the lease; training is stopped then (default: the stack's setting `hours`)",
         budget="dollars after which the training is stopped and saved",
@@ -65,7 +65,7 @@ def train(
     return _prepare_and_drive(context(as_json=json), request, json)
 
 
-@task(positional=["run"], help=explained("run", "json"))
+@task(positional=["run"], help=help_of("run", "json"))
 @verb
 def attach(c: Context, run: str, json: bool = False) -> int:
     """Come back to a run: follow it and finish its story; beside a living controller, watch."""
@@ -77,7 +77,7 @@ def attach(c: Context, run: str, json: bool = False) -> int:
 
 @task(
     positional=["pod"],
-    help=explained(
+    help=help_of(
         "stack",
         "json",
         pod="id or name of the pod (invoke reap --stack NAME --dry-run lists them)",
@@ -95,7 +95,7 @@ def adopt(c: Context, pod: str, key: str | None = None, stack: str = "local", js
     return finish(work, json, lambda: drive(work, take_over(work, stack, pod, file)))
 
 
-@task(help=explained("json"))
+@task(help=help_of("json"))
 @verb
 def recover(c: Context, json: bool = False) -> int:
     """Finish every run that no living process drives."""
@@ -113,7 +113,7 @@ def recover(c: Context, json: bool = False) -> int:
     return 0 if all(summary.success or summary.cancelled for summary in summaries) else 1
 
 
-@task(positional=["run"], help=explained("run", "json", now="do not save: end the pod at once"))
+@task(positional=["run"], help=help_of("run", "json", now="do not save: end the pod at once"))
 @verb
 def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
     """End a run: its training saves and stops, what it left is kept, the pod is ended."""
@@ -126,7 +126,7 @@ def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
     return 0
 
 
-@task(help=explained("json"))
+@task(help=help_of("json"))
 @verb
 def runs(c: Context, json: bool = False) -> int:
     """List all runs of this checkout, newest last."""
@@ -143,7 +143,7 @@ def runs(c: Context, json: bool = False) -> int:
 
 @task(
     iterable=["set"],
-    help=explained("recipe", "data", "config", "set", "name", "json", stack="stack to rehearse (default: runpod)"),
+    help=help_of("recipe", "data", "config", "set", "name", "json", stack="stack to rehearse (default: runpod)"),
 )
 @verb
 def rehearse(
@@ -171,7 +171,7 @@ def rehearse(
         )
 
 
-@task(positional=["run"], help=explained("run", follow="go on until the training ends"))
+@task(positional=["run"], help=help_of("run", follow="go on until the training ends"))
 @verb
 def logs(c: Context, run: str, follow: bool = False) -> int:
     """Print a run's log, byte for byte."""
@@ -180,7 +180,7 @@ def logs(c: Context, run: str, follow: bool = False) -> int:
     return print_log(context(as_json=True), run, follow=follow, out=sys.stdout.buffer)
 
 
-@task(positional=["run"], help=explained("run"), auto_shortflags=False)
+@task(positional=["run"], help=help_of("run"), auto_shortflags=False)
 @verb
 def ssh(c: Context, run: str, command: str | None = None) -> int:
     """Open a shell on a run's pod (or: invoke ssh RUN -- COMMAND)."""
@@ -189,7 +189,7 @@ def ssh(c: Context, run: str, command: str | None = None) -> int:
     return shell(context(), run, command or " ".join(words_behind()) or None)
 
 
-@task(positional=["run", "port"], help=explained("run", port="port on the pod", local_port="port here (default: the same)"))
+@task(positional=["run", "port"], help=help_of("run", port="port on the pod", local_port="port here (default: the same)"))
 @verb
 def tunnel(c: Context, run: str, port: str, local_port: str | None = None) -> int:
     """Forward a local port to a port of the run's pod until Ctrl-C."""
@@ -198,7 +198,7 @@ def tunnel(c: Context, run: str, port: str, local_port: str | None = None) -> in
     return forward(context(), run, port, local_port)
 
 
-@task(positional=["recipe", "to"], iterable=["set"], help=explained("recipe", "data", "config", "set", to="folder to write"))
+@task(positional=["recipe", "to"], iterable=["set"], help=help_of("recipe", "data", "config", "set", to="folder to write"))
 @verb
 def render(c: Context, recipe: str, to: str, data: str | None = None, config: str | None = None, set: Any = None) -> int:
     """Write a run's bundle into a folder; `sh DIR/run.sh` runs it by hand on any machine."""
@@ -212,7 +212,7 @@ def render(c: Context, recipe: str, to: str, data: str | None = None, config: st
 
 @task(
     positional=["run", "to"],
-    help=explained(
+    help=help_of(
         run="label, user/label, any key or s3:// URL",
         to="folder to write",
         stack="stack whose bucket holds it (default: that of the run where it is known here, else local)",

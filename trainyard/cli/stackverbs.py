@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from invoke.context import Context
 from invoke.tasks import task
 
-from trainyard.cli.common import context, explained, show_json, verb
+from trainyard.cli.common import context, help_of, show_json, verb
 
 if TYPE_CHECKING:
     from trainyard.stacks.model import Operation
 
 
 def _engine_verb(name: Operation, text: str) -> Any:
-    @task(name=name, help=explained("stack", yes="do not ask", json="engine events as JSON lines"))
+    @task(name=name, help=help_of("stack", yes="do not ask", json="engine events as JSON lines"))
     @verb
     def operate(c: Context, stack: str = "local", yes: bool = False, json: bool = False) -> int:
         from trainyard.runs.verbs.environments import operate as run
@@ -31,7 +31,7 @@ refresh = _engine_verb("refresh", "Read the real world into the state.")
 destroy = _engine_verb("destroy", "End what `up` made, and every run of the stack; the bucket and its results stay.")
 
 
-@task(help=explained("stack", show_secrets="print secrets in clear"))
+@task(help=help_of("stack", show_secrets="print secrets in clear"))
 @verb
 def outputs(c: Context, stack: str = "local", show_secrets: bool = False) -> int:
     """Print a stack's outputs as JSON."""
@@ -52,7 +52,7 @@ def env(c: Context) -> int:
     return 0
 
 
-@task(positional=["pod"], help=explained("stack", pod="id or name of a pod of ours"))
+@task(positional=["pod"], help=help_of("stack", pod="id or name of a pod of ours"))
 @verb
 def end(c: Context, pod: str, stack: str = "local") -> int:
     """End one pod of ours now, whatever its lease says, and prove it gone."""
@@ -61,7 +61,7 @@ def end(c: Context, pod: str, stack: str = "local") -> int:
     return end_pod(context(), stack, pod)
 
 
-@task(help=explained("stack", "json", dry_run="show, end nothing", all_stacks="every stack with credentials"))
+@task(help=help_of("stack", "json", dry_run="show, end nothing", all_stacks="every stack with credentials"))
 @verb
 def reap(c: Context, stack: str = "local", dry_run: bool = False, all_stacks: bool = False, json: bool = False) -> int:
     """End every pod whose lease is over; needs only the API key."""
@@ -70,7 +70,7 @@ def reap(c: Context, stack: str = "local", dry_run: bool = False, all_stacks: bo
     return reap_stacks(context(as_json=json), None if all_stacks else stack, dry_run=dry_run, as_json=json)
 
 
-@task(help=explained("stack", "json"))
+@task(help=help_of("stack", "json"))
 @verb
 def audit(c: Context, stack: str = "local", json: bool = False) -> int:
     """Show everything of the account that costs money now, per hour and per month."""

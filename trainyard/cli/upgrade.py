@@ -83,7 +83,7 @@ def diff(upgrade: Upgrade) -> Iterator[str]:
         yield from difflib.unified_diff([], upgrade.lines, f"a/{IGNORE}", f"b/{IGNORE}", lineterm="")
 
 
-def said(upgrade: Upgrade, written: list[str] | None) -> Iterator[str]:
+def report_lines(upgrade: Upgrade, written: list[str] | None) -> Iterator[str]:
     """Yield what a person reads beside the diff; ``written`` is None where nothing was asked to be written."""
     by_state = {state: [change.path for change in upgrade.changes if change.state == state] for state in ("changed", "removed")}
     versions = f"init wrote {upgrade.record.version}, this is {__version__}"

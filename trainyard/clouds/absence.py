@@ -31,7 +31,7 @@ _READINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownPod:
     """A pod that the caller knows of, with what it costs an hour and when its lease ends, where that is known."""
 
     id: str
@@ -40,7 +40,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class EndedPod:
     """A pod whose end is proved. ``at``: when it was last seen alive, or the cloud took the request to end it (epoch seconds)."""
 
     id: str
@@ -69,7 +69,7 @@ class PodLeft:
 class Proof:
     """What is known of pods that were to end."""
 
-    ended: tuple[Gone, ...] = ()
+    ended: tuple[EndedPod, ...] = ()
     there: tuple[PodLeft, ...] = ()
     unknown: tuple[PodLeft, ...] = ()
     told: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Proof:
             raise StillThere(str(self), hint=hint)
 
 
-def unasked(known: Iterable[Known], why: str) -> Proof:
+def unasked(known: Iterable[KnownPod], why: str) -> Proof:
     """Return what is known where the cloud cannot even be asked (no key, no settings): nothing."""
     return Proof(unknown=tuple(PodLeft(pod.id, pod.price_per_hour, pod.end, why) for pod in known) or (PodLeft("", None, None, why),))
 
@@ -105,7 +105,7 @@ def listing_pause(capabilities: Capabilities) -> float:
     return min(5.0, max(0.5, capabilities.settle / 4))
 
 
-def seen(
+def complete_list(
     cloud: Cloud,
     ask: Callable[[], list[T]],
     key: Callable[[T], Hashable],
@@ -142,7 +142,7 @@ def _readable(cloud: Cloud, ask: Callable[[], list[T]], time: Callable[[], float
 
 def prove(
     cloud: Cloud,
-    known: Iterable[Known],
+    known: Iterable[KnownPod],
     belongs: Callable[[PodInfo], bool] = lambda pod: False,
     *,
     trusted_from: float = 0.0,
@@ -319,12 +319,12 @@ class _Search:
     def proof(self) -> Proof:
         """Return the last word on each pod."""
         now, needs, proved = self.time(), self.cloud.capabilities, self.proved()
-        ended: list[Gone] = []
+        ended: list[EndedPod] = []
         there: list[PodLeft] = []
         unknown: list[PodLeft] = []
         for pod_id, track in self.tracks.items():
             if proved or track.streak.enough(needs, now):
-                ended.append(Gone(pod_id, max(track.asked or 0.0, track.alive or 0.0), track.alive is not None, track.price))
+                ended.append(EndedPod(pod_id, max(track.asked or 0.0, track.alive or 0.0), track.alive is not None, track.price))
                 continue
             left = PodLeft(pod_id, track.price, track.end, self._why(track))
             (there if track.status else unknown).append(left)

@@ -102,7 +102,7 @@ class Backend:
         latest = self.load(project, stack).get("latest") or {}
         if latest.get("resources") or latest.get("pending_operations"):
             raise RefusedError(f"stack '{stack}' still has resources or pending operations: destroy it first")
-        with locks.held(self.root, project, stack):
+        with locks.hold_lock(self.root, project, stack):
             path = self.checkpoint_path(project, stack)
             os.replace(path, path.with_name(path.name + ".bak"))  # as the CLI does: the last record stays readable
             for suffix in (".attrs", ".pulumi-tags", ".pulumi-tags.attrs"):

@@ -64,7 +64,7 @@ def find(root: Path, project: str, stack: str) -> list[Lock]:
 
 
 @contextlib.contextmanager
-def held(root: Path, project: str, stack: str, say: Callable[[str], None] = lambda text: None) -> Iterator[Path]:
+def hold_lock(root: Path, project: str, stack: str, say: Callable[[str], None] = lambda text: None) -> Iterator[Path]:
     """Hold the stack; raises Locked when a living (or unprovable) owner has it. ``say`` hears of removed dead locks."""
     path = acquire(root, project, stack, say)
     try:

@@ -208,7 +208,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         try:
             result, failures = op.providers.get(reference).invoke(request.tok, arguments, op.preview)
         except ProviderError as error:  # the program's affair: it may have another way
-            raise _Told(f"invocation of {request.tok} returned an error: {error}") from None
+            raise _AnswerError(f"invocation of {request.tok} returned an error: {error}") from None
         response = resource_pb2.ResourceInvokeResponse()
         getattr(response, "return").CopyFrom(write_struct(result, references=request.acceptResources))
         for prop, reason in failures:
@@ -234,7 +234,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
             return work()
         except Stopped:
             pass
-        except _Told as told:
+        except _AnswerError as told:
             context.abort(grpc.StatusCode.UNKNOWN, str(told))
         except ReadableError as error:
             if error.where is None and request is not None:
@@ -247,7 +247,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         _stop(context)
 
 
-class _Told(Exception):
+class _AnswerError(Exception):
     """An answer that is an error, for the program alone."""
 
 

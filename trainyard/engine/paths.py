@@ -107,7 +107,7 @@ def _reset_key(key: str, old: Any, new: Any, seal: bool) -> bool:
         return True
     if not _is_object(new):
         return False
-    new[key] = _kept(value, seal)
+    new[key] = _keep_sealed(value, seal)
     return True
 
 
@@ -120,7 +120,7 @@ def _reset_item(index: int, rest: list[Step], old: Any, new: Any, old_secret: bo
         return not rest and index >= len(old) and index >= len(new)
     if rest:
         return _reset(rest, old[index], new[index], old_secret, new_secret)
-    new[index] = _kept(old[index], old_secret and not new_secret)
+    new[index] = _keep_sealed(old[index], old_secret and not new_secret)
     return True
 
 
@@ -129,13 +129,13 @@ def _reset_all(old: Any, new: Any, seal: bool) -> bool:
     if _is_object(new):
         if _is_object(old):
             new.clear()
-            new.update((key, _kept(value, seal)) for key, value in old.items())
+            new.update((key, _keep_sealed(value, seal)) for key, value in old.items())
         return True
     if isinstance(new, list):
         if not isinstance(old, list):
             return True
         for index, (value, _) in enumerate(zip(old, new, strict=False)):
-            new[index] = _kept(value, seal)
+            new[index] = _keep_sealed(value, seal)
         return len(old) == len(new)
     return False
 
@@ -172,7 +172,7 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict) and SIGNATURE not in value
 
 
-def _kept(value: Any, seal: bool) -> Any:
+def _keep_sealed(value: Any, seal: bool) -> Any:
     return SecretValue(_copy(value)) if seal else _copy(value)
 
 

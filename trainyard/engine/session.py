@@ -28,7 +28,7 @@ from trainyard.engine.secrets import Crypter, new_salt, passphrase
 from trainyard.engine.spawn import PluginSource
 from trainyard.engine.state import StackState
 from trainyard.engine.streams import Streams
-from trainyard.engine.values import Wire, shown
+from trainyard.engine.values import Wire, display
 
 _PROGRAM_GRACE = 5.0
 
@@ -111,7 +111,7 @@ class Session:
         request, project = self.request, self.request.project
         path = self.backend.checkpoint_path(project.name, request.stack)
         if not request.preview and path.exists():
-            held = locks.held(self.backend.root, project.name, request.stack, lambda text: self.events.diagnostic("warning", text))
+            held = locks.hold_lock(self.backend.root, project.name, request.stack, lambda text: self.events.diagnostic("warning", text))
             self._held.enter_context(held)
         latest = self.backend.load(project.name, request.stack).get("latest") or {}
         document = load_stack_file(settings_path(project, request.stack, request.config_file))
@@ -304,16 +304,16 @@ def stack_outputs(state: StackState, show_secrets: bool) -> dict[str, Any]:
     """Return the outputs of the stack as they may be shown."""
     for resource in state.current():
         if resource.type == urns.STACK_TYPE:
-            return {key: shown(value, secrets=show_secrets) for key, value in sorted(resource.outputs.items())}
+            return {key: display(value, secrets=show_secrets) for key, value in sorted(resource.outputs.items())}
     return {}
 
 
 def remaining(state: StackState) -> list[dict[str, Any]]:
     """Return what is still there: resources of providers, not components."""
     result = [
-        {"urn": r.urn, "type": r.type, "name": r.name, "id": r.id, "outputs": shown(r.outputs)}
+        {"urn": r.urn, "type": r.type, "name": r.name, "id": r.id, "outputs": display(r.outputs)}
         for r in state.current()
         if r.custom and not r.is_provider and not r.external and not r.pending_replacement
     ]
-    result += [{"urn": r.urn, "type": r.type, "name": r.name, "id": "", "outputs": shown(r.inputs)} for r, _ in state.unsettled()]
+    result += [{"urn": r.urn, "type": r.type, "name": r.name, "id": "", "outputs": display(r.inputs)} for r, _ in state.unsettled()]
     return result

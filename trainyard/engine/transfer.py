@@ -15,7 +15,7 @@ from trainyard.engine.kinds import SECRET, SIGNATURE
 from trainyard.engine.project import Project
 from trainyard.engine.secrets import Crypter, passphrase
 from trainyard.engine.state import StackState, parse_resource
-from trainyard.engine.values import Wire, shown
+from trainyard.engine.values import Wire, display
 
 
 def outputs(backend: Backend, project: Project, stack: str, env: Mapping[str, str], show_secrets: bool) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def outputs(backend: Backend, project: Project, stack: str, env: Mapping[str, st
     for item in latest.get("resources") or []:
         if item["type"] == urns.STACK_TYPE:
             resource = parse_resource(item, crypter)
-            return {key: shown(value, secrets=show_secrets) for key, value in sorted(resource.outputs.items())}
+            return {key: display(value, secrets=show_secrets) for key, value in sorted(resource.outputs.items())}
     return {}
 
 
@@ -70,7 +70,7 @@ def import_(backend: Backend, project: Project, stack: str, env: Mapping[str, st
     check_version(version, document.get("features") or [], _refuse)
     refuse_unknown_deployment(deployment, _refuse)
     _check_integrity(deployment, project, stack)
-    with locks.held(backend.root, project.name, stack):
+    with locks.hold_lock(backend.root, project.name, stack):
         current = backend.load(project.name, stack).get("latest") or {}
         if not salt_of({"latest": deployment}) and current.get("secrets_providers"):
             deployment = {**deployment, "secrets_providers": current["secrets_providers"]}

@@ -139,16 +139,16 @@ def _json(text: str, place: str) -> Any:
         raise EngineError(f"the secret at {place} does not hold JSON") from None
 
 
-def shown(value: Any, *, secrets: bool = False) -> Any:
+def display(value: Any, *, secrets: bool = False) -> Any:
     """Return the value as an event may show it: JSON, secrets as ``[secret]`` unless asked for."""
     if isinstance(value, SecretValue):
-        return shown(value.value, secrets=True) if secrets else "[secret]"
+        return display(value.value, secrets=True) if secrets else "[secret]"
     if isinstance(value, UnknownValue):
         return "[unknown]"
     if isinstance(value, list):
-        return [shown(item, secrets=secrets) for item in value]
+        return [display(item, secrets=secrets) for item in value]
     if isinstance(value, dict):
-        return {key: shown(item, secrets=secrets) for key, item in value.items()}
+        return {key: display(item, secrets=secrets) for key, item in value.items()}
     return value
 
 

@@ -45,7 +45,7 @@ def end_lease(world: OperationWorld, cloud_name: str, id: str, *, is_fence: bool
     cloud = world.open_cloud(cloud_name)
     known = sweep.remember(root, id, cloud.capabilities, is_fence=is_fence, time=world.time, sleep=world.sleep, say=world.info)
     proof = absence.prove(
-        cloud, [absence.Known(pod_id) for pod_id in known.ids], lambda pod: pod.lease_id == id or (is_fence and pod.fence_id == id),
+        cloud, [absence.KnownPod(pod_id) for pod_id in known.ids], lambda pod: pod.lease_id == id or (is_fence and pod.fence_id == id),
         trusted_from=known.trusted_from, time=world.time, sleep=world.sleep, allowed=world.allowed,
     )  # fmt: skip
     proof.require("Run destroy again; the lease's end and the reaper end it otherwise.")

@@ -13,7 +13,7 @@ from pathlib import Path
 from trainyard import yamlfile
 from trainyard.config import Places
 from trainyard.errors import UserError
-from trainyard.filelock import held
+from trainyard.filelock import hold_lock
 from trainyard.files import write_atomic
 
 _ID = re.compile(r"^[0-9a-f]{8}$")
@@ -30,19 +30,19 @@ def environment_id(places: Places, stack: str) -> str:
     """Return the id of a stack's environment, made under a lock when there is none yet."""
     path = places.settings / "environments.yaml"
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with held(path.with_suffix(".lock")):
+    with hold_lock(path.with_suffix(".lock")):
         return _known_or_new(path, stack)
 
 
 def known_environment_id(places: Places, stack: str) -> str | None:
     """Return the id that was made for a stack by this user, None when there is none."""
     path = places.settings / "environments.yaml"
-    return _found(path, yamlfile.load_map(path), stack) if path.is_file() else None
+    return _find_id(path, yamlfile.load_map(path), stack) if path.is_file() else None
 
 
 def _known_or_new(path: Path, stack: str) -> str:
     known = dict(yamlfile.load_map(path)) if path.is_file() else {}
-    found = _found(path, known, stack)
+    found = _find_id(path, known, stack)
     if found is not None:
         return found
     known[stack] = secrets.token_hex(4)
@@ -50,7 +50,7 @@ def _known_or_new(path: Path, stack: str) -> str:
     return str(known[stack])
 
 
-def _found(path: Path, known: Mapping[str, yamlfile.Node], stack: str) -> str | None:
+def _find_id(path: Path, known: Mapping[str, yamlfile.Node], stack: str) -> str | None:
     found = known.get(stack)
     # A person may have written eight digits without quotes: a number to YAML.
     if found is not None and not _ID.match(str(found)):

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.clouds.marker import parse_name
-from trainyard.filelock import acquire, held, release
+from trainyard.filelock import acquire, hold_lock, release
 from trainyard.files import sync
 
 _POLL = 0.2
@@ -181,7 +181,7 @@ def remove_folder(root: Path, lease_id: str) -> None:
 def close(root: Path, id: str, now: float) -> None:
     """Mark a fence or lease as over for good, for every process of this machine."""
     folder = root / _CLOSED
-    with held(folder / ".lock"):
+    with hold_lock(folder / ".lock"):
         fd = os.open(folder / id, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             _write_all(fd, f"{now}\n".encode())
@@ -196,7 +196,7 @@ def is_closed(root: Path, id: str) -> bool:
     folder = root / _CLOSED
     if not folder.is_dir():
         return False
-    with held(folder / ".lock"):
+    with hold_lock(folder / ".lock"):
         return (folder / id).exists()
 
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from trainyard.clouds.absence import LEAVE, Known, listing_pause, prove
+from trainyard.clouds.absence import LEAVE, KnownPod, listing_pause, prove
 from trainyard.clouds.marker import PodName, parse_name
 from trainyard.clouds.protocol import Capabilities, Cloud, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, StillThere
@@ -173,7 +173,7 @@ def end_too_dear(
     allowed = limit if limit is not None else offer.price_per_hour if offer is not None else 0.0
     told = f"its pod {info.id} costs ${info.price_per_hour or 0:.2f}/h, allowed are ${allowed:.2f}/h: it was ended at once"
     world.warn(told)
-    proof = prove(cloud, [Known(info.id, info.price_per_hour)], time=world.time, sleep=world.sleep, allowed=world.allowed)
+    proof = prove(cloud, [KnownPod(info.id, info.price_per_hour)], time=world.time, sleep=world.sleep, allowed=world.allowed)
     proof.require("Nothing else was rented. Run destroy, then try again.")
     intent.ended(info.id, proof.ended_at(info.id) or world.time())
     return told

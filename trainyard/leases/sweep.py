@@ -12,7 +12,7 @@ from trainyard.leases.rent import open_until
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class LeaseMemory:
     """What intents say of a lease: the ids they name, and the moment from which an empty listing can be trusted."""
 
     ids: tuple[str, ...]
@@ -28,7 +28,7 @@ def remember(
     time: Callable[[], float],
     sleep: Callable[[float], None],
     say: Callable[[str], None],
-) -> Remembered:
+) -> LeaseMemory:
     """Wait until no living process creates a pod under a lease (or a fence), then return what is on record.
 
     The lease must have been closed before, else another create could begin behind our back.
@@ -40,7 +40,7 @@ def remember(
         for path in paths
     ]
     ids = tuple(dict.fromkeys(pod_id for record in records for pod_id in record.ids))
-    return Remembered(ids, _trusted_from(time(), capabilities, records, known_here=known_here))
+    return LeaseMemory(ids, _trusted_from(time(), capabilities, records, known_here=known_here))
 
 
 def _trusted_from(now: float, caps: Capabilities, records: Sequence[intents.IntentRecord], *, known_here: bool) -> float:

@@ -182,7 +182,7 @@ def _attempts(task: Task, host: HostState, settings: PlayOptions, variables: dic
         if done or left <= 0:
             if not done and not result.get("failed"):
                 result |= {"failed": True, "msg": f"'until' does not hold after {attempt} attempts"}
-            return _ended(task, result, known)
+            return _task_end(task, result, known)
         settings.reporter.retrying(host.name, task, left)
         settings.clock.sleep(delay)
         left, attempt = left - 1, attempt + 1
@@ -241,7 +241,7 @@ def _judge(task: Task, result: Outcome, known: Variables) -> None:
     result.setdefault("failed", False)
 
 
-def _ended(task: Task, result: Outcome, known: Variables) -> TaskEnd:
+def _task_end(task: Task, result: Outcome, known: Variables) -> TaskEnd:
     if result.get("failed"):
         return _failed(task, None, known, result)
     if result.get("skipped"):

@@ -90,9 +90,9 @@ class _Course:
         self._tallies.setdefault(name, HostCounters())
         return self._hosts[name]
 
-    def _nodes(self, nodes: tuple[Node, ...], hosts: list[HostState], *, rescued: bool) -> tuple[list[HostState], list[_Lost]]:
+    def _nodes(self, nodes: tuple[Node, ...], hosts: list[HostState], *, rescued: bool) -> tuple[list[HostState], list[_DroppedHost]]:
         """Run nodes one after the other; return the hosts that got through and those that failed on the way."""
-        lost: list[_Lost] = []
+        lost: list[_DroppedHost] = []
         for node in nodes:
             if not hosts:
                 break
@@ -105,7 +105,7 @@ class _Course:
 
     def _block(
         self, block: tuple[Node, ...], rescue: tuple[Node, ...], always: tuple[Node, ...], hosts: list[HostState], *, rescued: bool
-    ) -> tuple[list[HostState], list[_Lost]]:
+    ) -> tuple[list[HostState], list[_DroppedHost]]:
         order = [host.name for host in hosts]
         alive, lost = self._nodes(block, hosts, rescued=rescued or bool(rescue))
         if rescue and lost:
@@ -120,10 +120,12 @@ class _Course:
             alive = [host for host in through if host.name not in why]
         return sorted(alive, key=lambda host: order.index(host.name)), lost
 
-    def _task(self, task: Task, hosts: list[HostState], *, rescued: bool, handler: bool = False) -> tuple[list[HostState], list[_Lost]]:
+    def _task(
+        self, task: Task, hosts: list[HostState], *, rescued: bool, handler: bool = False
+    ) -> tuple[list[HostState], list[_DroppedHost]]:
         self._settings.reporter.task(task.name, handler=handler)
         alive: list[HostState] = []
-        lost: list[_Lost] = []
+        lost: list[_DroppedHost] = []
         for host, ended in zip(hosts, self._everywhere(task, hosts), strict=True):
             self._count(host.name, ended, rescued)
             if ended.status == "unreachable":
@@ -132,7 +134,7 @@ class _Course:
             elif ended.status == "failed":
                 message = f"the output is {HIDDEN}" if task.no_log else redact(_reason(ended), list(self._settings.secrets))
                 shown = {"changed": bool(ended.result.get("changed")), "failed": True, "msg": HIDDEN} if task.no_log else ended.result
-                lost.append(_Lost(host, HostFailure(host.name, task.name, message), task.action, shown))
+                lost.append(_DroppedHost(host, HostFailure(host.name, task.name, message), task.action, shown))
             else:
                 alive.append(host)
         return alive, lost
@@ -165,13 +167,13 @@ class _Course:
                 tally.changed += ended.status == "changed" or (ended.status == "ignored" and bool(ended.result.get("changed")))
                 tally.ignored += ended.status == "ignored"
 
-    def _drop(self, lost: list[_Lost]) -> None:
+    def _drop(self, lost: list[_DroppedHost]) -> None:
         for one in lost:
             self._failures.setdefault(one.host.name, one.failure)
 
 
 @dataclass(frozen=True, slots=True)
-class _Lost:
+class _DroppedHost:
     """A host that failed at a task and may still be rescued."""
 
     host: HostState

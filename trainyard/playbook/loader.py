@@ -15,7 +15,7 @@ from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.model import Block, Node, Play, Playbook, Task, tasks_of
 from trainyard.playbook.schema import compile_args
 from trainyard.playbook.values import Condition, Literal, Value, boolean, compile_condition, compile_value
-from trainyard.reading import SAID, Kind, shown
+from trainyard.reading import SAID, Kind, display
 from trainyard.yamlfile import Map, Seq
 
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -240,7 +240,7 @@ def _items(node: Map, key: str) -> list[tuple[yamlfile.Node, Location | None]]:
 
 
 def _wrong(node: Map, key: str, kind: Kind) -> UserError:
-    return UserError(f"'{key}' must be {SAID[kind]}, not {shown(node[key])}", where=node.where(key, value=True))
+    return UserError(f"'{key}' must be {SAID[kind]}, not {display(node[key])}", where=node.where(key, value=True))
 
 
 def _map(node: yamlfile.Node, where: Location | None, what: str) -> Map:

@@ -10,7 +10,7 @@ from typing import Literal as OneOf
 from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
 from trainyard.playbook.values import Condition, ListOf, Literal, MapOf, Value, Variables, boolean, compile_condition, compile_value
-from trainyard.reading import Shape, not_one_of, read, shown
+from trainyard.reading import Shape, display, not_one_of, read
 from trainyard.yamlfile import Map, Node
 
 Kind = OneOf["text", "name", "bool", "int", "number", "mode", "list", "map", "any", "condition", "sha256", "path"]
@@ -122,7 +122,7 @@ def _typed(kind: Kind, value: object, told: str) -> object:
         except UserError as error:
             raise UserError(f"{told}: {error.message}") from None
     if kind in _AS_WRITTEN and not isinstance(value, str):
-        raise UserError(f"{told} must be {_SHAPES[kind].looks_like}, not {shown(value)}")
+        raise UserError(f"{told} must be {_SHAPES[kind].looks_like}, not {display(value)}")
     typed = read(_SHAPES[kind], value, told)
     return int(str(typed), 8) if kind == "mode" else typed
 

@@ -54,7 +54,7 @@ class Environment(pulumi.ComponentResource):
         )
 
     def _pod(self, name: str, args: StackSettings, key: SshKey, fence: Lease, results: Results | None) -> LeasedPod:
-        private = key.private_key.apply(_made) if args.ssh_key_file is None else read_key(Path(args.ssh_key_file))
+        private = key.private_key.apply(_require_key) if args.ssh_key_file is None else read_key(Path(args.ssh_key_file))
         return LeasedPod(
             name,
             LeasedPodArgs(
@@ -71,7 +71,7 @@ class Environment(pulumi.ComponentResource):
         )
 
 
-def _made(private_key: str | None) -> str:
+def _require_key(private_key: str | None) -> str:
     if private_key is None:
         raise pulumi.RunError("the state of this stack's SshKey holds no private key")
     return private_key

@@ -81,8 +81,8 @@ class LeasedPod(pulumi.ComponentResource):
                 cloud=settings.cloud,
                 lease_id=lease.lease_id,
                 fence_id=lease.fence_id,
-                stop=lease.stop.apply(_known),
-                end=lease.end.apply(_known),
+                stop=lease.stop.apply(_require_end),
+                end=lease.end.apply(_require_end),
                 budget=settings.budget,
                 # Only a run has a controller that calls; a declared pod is its owner's until its lease ends.
                 heartbeat_minutes=None if args.renew else settings.heartbeat_minutes,
@@ -144,7 +144,7 @@ class LeasedPod(pulumi.ComponentResource):
         return {"host": endpoint.host, "port": endpoint.port, "user": endpoint.user, "workspace": endpoint.workspace}
 
 
-def _known(moment: str | None) -> str:
+def _require_end(moment: str | None) -> str:
     if moment is None:
         raise pulumi.RunError("a pod's lease has no end")
     return moment

@@ -68,17 +68,17 @@ def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadRe
     from trainyard.storage import lifecycle
 
     found = lifecycle.get(settings)
-    fresh: Properties = {"rules": _shown(found.rules), "kept_in": found.kept_in}
+    fresh: Properties = {"rules": _as_inputs(found.rules), "kept_in": found.kept_in}
     if found.rules == _parse(list(inputs.get("rules") or [])):  # type: ignore[arg-type]
         return ReadResult(id, fresh, inputs)
-    return ReadResult(id, fresh, {**inputs, "rules": _shown(found.rules)})
+    return ReadResult(id, fresh, {**inputs, "rules": _as_inputs(found.rules)})
 
 
 def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
     """Make exactly these the rules of ours."""
     given = model.parse(LifecycleInputs, news)
     if call.preview:
-        return {**outputs, "rules": _shown(_parse(list(given.rules)))}
+        return {**outputs, "rules": _as_inputs(_parse(list(given.rules)))}
     return _put(call, given)
 
 
@@ -107,7 +107,7 @@ def _put(call: Call, given: LifecycleInputs) -> Properties:
     found = lifecycle.put(settings, rules, pause=call.world.sleep)
     if found.note:
         (call.world.warn if found.dangerous else call.world.info)(found.note)
-    return {"rules": _shown(found.rules), "kept_in": found.kept_in}
+    return {"rules": _as_inputs(found.rules), "kept_in": found.kept_in}
 
 
 def _settings(call: Call, given: LifecycleInputs) -> StoreSettings | None:
@@ -120,7 +120,7 @@ def _parse(rules: list[Mapping[str, object]] | list[Tree]) -> tuple[Rule, ...]:
     return parse_rules(cast("list[Mapping[str, object]]", rules))
 
 
-def _shown(rules: tuple[Rule, ...]) -> list[Tree]:
+def _as_inputs(rules: tuple[Rule, ...]) -> list[Tree]:
     return [{key: value for key, value in asdict(rule).items() if value is not None} for rule in rules]
 
 

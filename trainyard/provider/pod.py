@@ -110,7 +110,7 @@ def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, pl
 
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     """Adopt what an earlier attempt left, else rent."""
-    given, name = _given(inputs)
+    given, name = _read_inputs(inputs)
     cloud = call.world.open_cloud(given.cloud)
     hostkey.warm()  # the endpoint will look at the pod's
     try:
@@ -128,7 +128,7 @@ def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadRe
     info = cloud.get(id)
     if info is None:
         return ReadResult("", {}, inputs)
-    given, name = _given(inputs)
+    given, name = _read_inputs(inputs)
     fresh = _outputs(cloud, given, name, info, None)
     kept = {key: outputs[key] for key in ("offer", "created_at", "host_key") if outputs.get(key) is not None}
     # A price that the cloud no longer tells is not forgotten.
@@ -140,7 +140,7 @@ def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Pro
     """Move the deadline that the pod's marker carries; other changes only concern the next pod."""
     if call.preview:
         return outputs
-    given, _ = _given(news)
+    given, _ = _read_inputs(news)
     before = model.normal(PodInputs, olds)
     cloud = call.world.open_cloud(given.cloud)
     if cloud.get(id) is None:
@@ -158,7 +158,7 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
 def _read_pending(call: Call, inputs: Properties) -> ReadResult:
     if has_unknown(inputs.get("name")) or not inputs.get("name"):
         return ReadResult("", {}, inputs)
-    given, name = _given(inputs)
+    given, name = _read_inputs(inputs)
     cloud = call.world.open_cloud(given.cloud)
     found = rent.look_up(call.world, cloud, name)
     if found is None:
@@ -203,7 +203,7 @@ def _shaping(inputs: Properties) -> Properties:
     return {item.name: values[item.name] for item in model.properties(PodInputs) if item.replaces}
 
 
-def _given(inputs: Properties) -> tuple[PodInputs, str]:
+def _read_inputs(inputs: Properties) -> tuple[PodInputs, str]:
     return model.parse(PodInputs, {key: value for key, value in inputs.items() if key != "name"}), str(inputs.get("name", ""))
 
 

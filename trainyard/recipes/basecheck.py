@@ -37,7 +37,7 @@ def refuse(values: Mapping[str, Value], *, on_this_machine: bool, volume: bool) 
         raise UserError(problem)
 
 
-def told(recipe: Recipe, values: Mapping[str, Value]) -> Iterator[str]:
+def needs_lines(recipe: Recipe, values: Mapping[str, Value]) -> Iterator[str]:
     """Yield what a run needs and where that is from; nothing for recipes without a base."""
     name = values.get("base_model")
     if not isinstance(name, str) or name == basemodel.TINY:

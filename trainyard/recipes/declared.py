@@ -17,7 +17,7 @@ DECLARED = "recipe.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class Declaration:
     """The part of a recipe that a started run still needs."""
 
     outputs: tuple[str, ...]
@@ -53,12 +53,12 @@ def declaration(recipe: Recipe, values: Values, versions: Mapping[str, str], pac
     }
 
 
-def read_declared(text: bytes, where: str) -> Declared:
+def read_declaration(text: bytes, where: str) -> Declaration:
     """Read what ``declaration`` wrote; raises UserError naming the place when it is damaged."""
     try:
         said = json.loads(text)
         verdict = said["verdict"]
-        return Declared(
+        return Declaration(
             outputs=tuple(item["pattern"] for item in said["outputs"]),
             excludes=tuple(said["excludes"]),
             checkpoints=said["checkpoints"],

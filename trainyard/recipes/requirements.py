@@ -49,7 +49,7 @@ def of_code(code: Code | None, values: Values) -> Requirements | None:
     asked = str(values.get("requirements") or AUTO)
     if code is None or asked.lower() == "none":
         return None
-    name = _chosen(code) if asked == AUTO else asked.removeprefix("./")
+    name = _choose(code) if asked == AUTO else asked.removeprefix("./")
     if name is None:
         return None
     if name not in _names(code):
@@ -72,7 +72,7 @@ def install_arguments(needs: Requirements) -> list[str]:
     return ["pip", "install", "-r", needs.file]
 
 
-def _chosen(code: Code) -> str | None:
+def _choose(code: Code) -> str | None:
     names = _names(code)
     if LOCK in names and PROJECT in names:
         return LOCK

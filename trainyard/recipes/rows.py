@@ -260,16 +260,16 @@ def _parquet(stream: io.BufferedReader[Any], name: str) -> Iterator[Any]:
         for batch in parquet.ParquetFile(stream).iter_batches(batch_size=1000):
             for fields in batch.to_pylist():
                 number += 1
-                yield number, {name: _said(value) for name, value in fields.items()}
+                yield number, {name: _without_nulls(value) for name, value in fields.items()}
     except (OSError, ValueError, NotImplementedError) as error:
         raise RowError(name, number + 1, f"not valid Parquet: {error}") from None
 
 
-def _said(value: Any) -> Any:
+def _without_nulls(value: Any) -> Any:
     """Return a value without the nulls inside objects: Arrow gives each of them every key of the whole column."""
     if isinstance(value, dict):
-        return {name: _said(item) for name, item in value.items() if item is not None}
-    return [_said(item) for item in value] if isinstance(value, list) else value
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _skip_mark(stream: io.BufferedReader[Any], name: str) -> None:

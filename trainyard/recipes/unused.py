@@ -44,7 +44,7 @@ def survey(places: Places) -> list[UnusedVenv]:
     for path in sorted(envs(places).glob("[!.]*")):
         keep = needed.get(_lock_hash(path.name))
         if keep is None:
-            with _held(path) as keep:
+            with _hold(path) as keep:
                 pass
         found.append(UnusedVenv(path, _origin(path), *_sizes(path), keep))
     return found
@@ -67,7 +67,7 @@ def lines(found: Sequence[UnusedVenv], gone: Sequence[UnusedVenv]) -> Iterator[s
 
 
 def _remove(path: Path) -> bool:
-    with _held(path) as refusal:
+    with _hold(path) as refusal:
         if refusal is None:
             (path / STAMP).unlink(missing_ok=True)
             shutil.rmtree(path)
@@ -75,7 +75,7 @@ def _remove(path: Path) -> bool:
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[str | None]:
+def _hold(path: Path) -> Iterator[str | None]:
     """Keep builders and users from an environment; yields why it must stay, None when it may go."""
     guard = acquire_now(guard_of(path))
     if guard is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
-from trainyard.reading import shown
+from trainyard.reading import display
 from trainyard.recipes import basemodel, configfile
 from trainyard.recipes.basemodel import is_path
 from trainyard.recipes.contract import Lazy, OutputPattern, Recipe
@@ -30,7 +30,7 @@ _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
+class _PlacedValue:
     """A value with the place it comes from."""
 
     value: Value
@@ -51,12 +51,12 @@ def resolve(
     which keys of another tool's file say nothing here. Raises UserError, with all that is wrong at once, for unknown
     names, wrong types, values out of range and combinations that the recipe refuses.
     """
-    given: dict[str, _Given] = {}
+    given: dict[str, _PlacedValue] = {}
     for key, node in (stack_settings or {}).items():
         variable = recipe.variable(key)
         if variable:
             where = stack_settings.where(key, value=True) if isinstance(stack_settings, Map) else None
-            given[variable.name] = _Given(_converted(variable, key, _node(node), where, Path.cwd()), where)
+            given[variable.name] = _PlacedValue(_converted(variable, key, _node(node), where, Path.cwd()), where)
     wrong: list[UserError] = []
     if config_file is not None:
         given.update(_from_file(recipe, config_file, wrong, on_note))
@@ -113,17 +113,17 @@ def locked_packages(lock: Path | None) -> dict[str, str]:
     return dict(_PIN.findall(lock.read_text(encoding="utf-8"))) if lock else {}
 
 
-def _from_file(recipe: Recipe, path: Path, wrong: list[UserError], on_note: Callable[[str], None]) -> dict[str, _Given]:
-    given: dict[str, _Given] = {}
+def _from_file(recipe: Recipe, path: Path, wrong: list[UserError], on_note: Callable[[str], None]) -> dict[str, _PlacedValue]:
+    given: dict[str, _PlacedValue] = {}
     idle: list[str] = []
     for key, node, at, where in configfile.settings(configfile.read(path), recipe):
         try:
-            pairs = _meant(recipe, key, node, at, idle)
+            pairs = _meaning(recipe, key, node, at, idle)
             for name, value in pairs:
                 variable = _variable(recipe, name, at)
                 if variable.name in given:
                     raise UserError(f"'{key}' and an earlier line both set {variable.name}", where=at)
-                given[variable.name] = _Given(_converted(variable, name, value, where, path.parent), where)
+                given[variable.name] = _PlacedValue(_converted(variable, name, value, where, path.parent), where)
         except UserError as error:
             wrong.append(error)
     if idle:
@@ -133,7 +133,7 @@ def _from_file(recipe: Recipe, path: Path, wrong: list[UserError], on_note: Call
     return given
 
 
-def _meant(recipe: Recipe, key: str, node: Node, at: Location | None, idle: list[str]) -> list[tuple[str, Node]]:
+def _meaning(recipe: Recipe, key: str, node: Node, at: Location | None, idle: list[str]) -> list[tuple[str, Node]]:
     """Return the variables that a key sets: itself, or what it means as a key of another tool."""
     known = recipe.elsewhere.get(key)
     if known is None:
@@ -145,7 +145,7 @@ def _meant(recipe: Recipe, key: str, node: Node, at: Location | None, idle: list
     if sets is None:
         served = [value for value in known.values if value != "none"]
         raise UserError(
-            f"{key}: {known.say}" if known.say else f"{key} is served as {' or '.join(served)} only, not {shown(node)}", where=at
+            f"{key}: {known.say}" if known.say else f"{key} is served as {' or '.join(served)} only, not {display(node)}", where=at
         )
     if not sets:
         idle.append(key)
@@ -179,7 +179,7 @@ def _together(wrong: Sequence[UserError]) -> UserError:
     return UserError(first.message, where=first.where, hint="\n".join([*lines, *hints]))
 
 
-def _from_set(recipe: Recipe, text: str) -> tuple[str, _Given]:
+def _from_set(recipe: Recipe, text: str) -> tuple[str, _PlacedValue]:
     name, equals, value = text.partition("=")
     name = name.strip()
     if not equals or not name:
@@ -191,7 +191,7 @@ def _from_set(recipe: Recipe, text: str) -> tuple[str, _Given]:
         converted = convert_text(variable, value)
     except ValueError as error:
         raise UserError(f"--set {text}: {name} {error}", hint=_help(variable)) from None
-    return variable.name, _Given(_path(variable, name, converted, None, Path.cwd()), None, f"--set {text}: ")
+    return variable.name, _PlacedValue(_path(variable, name, converted, None, Path.cwd()), None, f"--set {text}: ")
 
 
 def _converted(variable: Variable, key: str, node: Node, where: Location | None, base: Path) -> Value:
@@ -228,7 +228,7 @@ def _check_script(path: Path, key: str, where: Location | None) -> None:
         raise UserError(f"{key}: the lines of {path.name} end in CR LF (Windows), which a shell cannot run", where=where, hint=hint)
 
 
-def _with_defaults(recipe: Recipe, given: Mapping[str, _Given]) -> Values:
+def _with_defaults(recipe: Recipe, given: Mapping[str, _PlacedValue]) -> Values:
     values: Values = {name: item.value for name, item in given.items()}
     missing = [variable for variable in recipe.variables if variable.name not in values]
     required = next((variable for variable in missing if variable.required), None)
@@ -246,7 +246,7 @@ def _is_expression(value: object) -> bool:
     return isinstance(value, str) and value.startswith("=")
 
 
-def _refuse(recipe: Recipe, values: Values, given: Mapping[str, _Given]) -> None:
+def _refuse(recipe: Recipe, values: Values, given: Mapping[str, _PlacedValue]) -> None:
     kinds = [str(values["device"])] if values.get("device") in recipe.locks else list(recipe.locks)
     stacks = [locked_packages(recipe.locks[kind]) for kind in kinds] or [{}]
     for refusal in recipe.refusals:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from trainyard.errors import UserError
-from trainyard.reading import SAID, Shape, flaw, is_of, not_one_of, shown
+from trainyard.reading import SAID, Shape, display, flaw, is_of, not_one_of
 from trainyard.recipes.summaries import Value
 from trainyard.yamlfile import Node, parse
 
@@ -109,7 +109,7 @@ def _number_text(text: str) -> Node:
 
 
 def _typed(kind: Kind, node: Node) -> Value:
-    wrong = ValueError(f"must be {_NAMES[kind]}, not {shown(node)}")
+    wrong = ValueError(f"must be {_NAMES[kind]}, not {display(node)}")
     if kind == "bool":
         if isinstance(node, bool):
             return node

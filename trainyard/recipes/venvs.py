@@ -21,7 +21,7 @@ from pathlib import Path
 
 from trainyard.config import Places
 from trainyard.errors import TrainyardError, UserError
-from trainyard.filelock import acquire, held
+from trainyard.filelock import acquire, hold_lock
 from trainyard.files import write_atomic
 from trainyard.recipes import requirements
 from trainyard.recipes.code import FOLDER, Code, place
@@ -176,7 +176,7 @@ def _ensure(path: Path, build: _Build, on_line: OnLine, env: Mapping[str, str] |
     path.parent.mkdir(parents=True, exist_ok=True)
     if _use(path):
         return path
-    with held(guard_of(path), lambda: on_line(f"another process is building {path.name}; waiting for it")) as guard:
+    with hold_lock(guard_of(path), lambda: on_line(f"another process is building {path.name}; waiting for it")) as guard:
         if not _use(path):
             _make(build, path, guard, on_line, os.environ if env is None else env)
     return path

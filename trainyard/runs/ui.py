@@ -12,7 +12,7 @@ from typing import TextIO
 
 from rich.console import Console
 
-from trainyard.spoken import spoken
+from trainyard.spoken import as_typed
 
 
 class _Screen(Console):
@@ -51,15 +51,15 @@ class Ui:
 
     def say(self, text: str) -> None:
         """Print one line."""
-        self.console.print(spoken(text), markup=False)
+        self.console.print(as_typed(text), markup=False)
 
     def warn(self, text: str) -> None:
         """Print a warning."""
-        self.console.print(spoken(f"warning: {text}"), markup=False, style="yellow")
+        self.console.print(as_typed(f"warning: {text}"), markup=False, style="yellow")
 
     def fail(self, text: str) -> None:
         """Print what went wrong."""
-        self.console.print(spoken(text), markup=False, style="red")
+        self.console.print(as_typed(text), markup=False, style="red")
 
     def agreed(self, question: str) -> bool:
         """Ask a person; with nobody at a terminal the answer is no."""

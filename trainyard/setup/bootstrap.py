@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trainyard.filelock import held
+from trainyard.filelock import hold_lock
 from trainyard.files import write_atomic
 from trainyard.setup import packages, s3server
 from trainyard.setup.console import FAILED, INCOMPLETE, OnLine, SetupError, end_on_signals, os_failure, say
@@ -101,7 +101,9 @@ def _check_cache(env: Mapping[str, str]) -> None:
 
 def _locked(root: Path, on_line: OnLine) -> AbstractContextManager[int]:
     """One bootstrap at a time in a checkout; handed on to what it starts, so that killing it alone frees nothing early."""
-    return held(root / ".trainyard" / "bootstrap.lock", lambda: on_line("Another bootstrap is at work in this checkout: waiting for it"))
+    return hold_lock(
+        root / ".trainyard" / "bootstrap.lock", lambda: on_line("Another bootstrap is at work in this checkout: waiting for it")
+    )
 
 
 def _fits(root: Path, env: Mapping[str, str], tools: bool) -> bool:

@@ -58,7 +58,7 @@ class SetupError(TrainyardError):
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CommandEnd:
     """A command that ended; ``rc`` is None when it was ended at its time limit."""
 
     rc: int | None
@@ -90,7 +90,7 @@ def run(
     limit: float | None = None,
     every: float = 15.0,
     keep: Sequence[int] = (),
-) -> Done:
+) -> CommandEnd:
     """Run a command without input in a process group of its own, saying every so often how long ``doing`` has taken.
 
     At ``limit`` seconds the whole group is ended. ``keep`` are descriptors that it inherits: a lock handed on
@@ -116,10 +116,10 @@ def run(
         if child.poll() is None:
             _end_group(child)
     reader.join(2.0)
-    return Done(rc, b"".join(chunks).decode("utf-8", "replace"))
+    return CommandEnd(rc, b"".join(chunks).decode("utf-8", "replace"))
 
 
-def failure(done: Done, what: str, *, network: str = NETWORK_HINT, space: str = SPACE_HINT) -> SetupError:
+def failure(done: CommandEnd, what: str, *, network: str = NETWORK_HINT, space: str = SPACE_HINT) -> SetupError:
     """Return the error for a command that failed: disk full and no network are told by name, the rest by its last lines."""
     said = [line.strip() for line in done.output.strip().splitlines()]
     tail = "\n".join("  " + line[:200] for line in said[-6:])

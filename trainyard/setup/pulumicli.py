@@ -17,7 +17,7 @@ from pathlib import Path
 from trainyard.files import write_atomic
 from trainyard.setup import s3server
 from trainyard.setup.bootstrap import AGAIN_AFTER
-from trainyard.setup.console import Done, OnLine, run
+from trainyard.setup.console import CommandEnd, OnLine, run
 from trainyard.stacks.installed import COMMAND_PLUGIN, MINIMUM, find, has_command_plugin
 
 LIMIT = 20.0
@@ -85,7 +85,7 @@ def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-def _reason(done: Done) -> str:
+def _reason(done: CommandEnd) -> str:
     if done.rc is None:
         return "not done within the time limit"
     lines = [line.strip() for line in done.output.splitlines() if line.strip()]

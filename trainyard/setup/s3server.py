@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from trainyard.filelock import held
+from trainyard.filelock import hold_lock
 from trainyard.files import sync
 from trainyard.setup import release
 from trainyard.setup.console import NO_SPACE, OnLine, SetupError, failure, run, say
@@ -205,7 +205,7 @@ def _lock(folder: Path, on_line: OnLine) -> Iterator[int]:
     """One build at a time for this user; what a killed one left is removed."""
     with contextlib.ExitStack() as stack:
         try:
-            lock = held(folder / "lock", lambda: on_line("Another checkout is building the S3 server: waiting for it"))
+            lock = hold_lock(folder / "lock", lambda: on_line("Another checkout is building the S3 server: waiting for it"))
             handle = stack.enter_context(lock)
         except OSError as error:
             hint = "Point XDG_CACHE_HOME to a folder that you can write."

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trainyard.engine.backend import salt_of as salt_in_state
 from trainyard.engine.secrets import new_salt
-from trainyard.filelock import held
+from trainyard.filelock import hold_lock
 from trainyard.files import write_atomic
 from trainyard.settings.reader import text_of
 from trainyard.stacks.model import Stack
@@ -27,7 +27,7 @@ def ensure_stack(stack: Stack, *, salt: str | None = None) -> None:
     state = state_of(stack)
     if state.exists():
         return
-    with held(stack.places.home / "locks" / f"new-{stack.name}"):
+    with hold_lock(stack.places.home / "locks" / f"new-{stack.name}"):
         if not state.exists():  # two first commands at once: the other one has made it meanwhile
             state.create(salt or _salt_in(stack.settings) or new_salt(passphrase(stack.places, stack.env)))
 

@@ -56,7 +56,7 @@ class StoreRefusal:
 
 
 @contextmanager
-def spoken(what: str, *expected: int | str) -> Iterator[StoreRefusal]:
+def store_errors(what: str, *expected: int | str) -> Iterator[StoreRefusal]:
     """Raise StoreError with the store's own words for anything that goes wrong inside.
 
     A refusal whose status or code is ``expected`` ends the block and is told by the yielded StoreRefusal.

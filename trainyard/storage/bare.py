@@ -25,7 +25,9 @@ def listed(transport: Transport, root: str, outputs: Sequence[str], excludes: Se
     files: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []
     lines = [
-        line.split(b" ", 2) for line in _told(transport, with_values(load(__package__, "list_output"), root=root), b"").split(b"\0") if line
+        line.split(b" ", 2)
+        for line in _answer(transport, with_values(load(__package__, "list_output"), root=root), b"").split(b"\0")
+        if line
     ]
     seen = [(kind, int(size), raw.decode("utf-8", "surrogateescape")) for kind, size, raw in lines]
     checkpoints = _newest_named([path for _, _, path in seen], keep)
@@ -45,7 +47,7 @@ def listed(transport: Transport, root: str, outputs: Sequence[str], excludes: Se
         raise StoreError(f"no file in {root} matches the outputs ({', '.join(outputs)})", hint=MOVE_THEM)
     files.sort(key=lambda file: str(file["path"]))
     names = b"".join(str(file["path"]).encode() + b"\0" for file in files)
-    sums = _told(transport, with_values(load(__package__, "sum_output"), root=root), names).split(b"\n") if files else []
+    sums = _answer(transport, with_values(load(__package__, "sum_output"), root=root), names).split(b"\n") if files else []
     for file, line in zip(files, sums, strict=False):
         file["sha256"] = line[:64].decode("ascii", "replace")
     return {"files": files, "left_out": left_out, "unreadable": [], "checkpoints": checkpoints}
@@ -67,7 +69,7 @@ def _newest_named(paths: Sequence[str], keep: Keep | None) -> list[str]:
     return sorted(whole, key=lambda root: [int(number) for number in re.findall("[0-9]+", root)])[:-3:-1]
 
 
-def _told(transport: Transport, command: str, stdin: bytes) -> bytes:
+def _answer(transport: Transport, command: str, stdin: bytes) -> bytes:
     try:
         return expect(transport.exec(command, stdin), f"{transport.name}: the output cannot be read").stdout
     except PodFailed as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trainyard.errors import StoreError, UserError
-from trainyard.storage.answers import BAD_KEYS, StoreRefusal, hint_for, spoken
+from trainyard.storage.answers import BAD_KEYS, StoreRefusal, hint_for, store_errors
 from trainyard.storage.client import Checksums, StoreSettings, s3
 
 # How stores say that they do not know a header.
@@ -52,7 +52,7 @@ def adopt_or_create(settings: StoreSettings) -> bool:
     """
     _need_bucket(settings)
     client = s3(settings)
-    with spoken(f"bucket '{settings.bucket}'", 301, 307, 400, 403, 404) as refusal:
+    with store_errors(f"bucket '{settings.bucket}'", 301, 307, 400, 403, 404) as refusal:
         client.head_bucket(Bucket=settings.bucket)
     if not refusal:
         return True
@@ -78,7 +78,7 @@ def adopt_or_create(settings: StoreSettings) -> bool:
 def exists(settings: StoreSettings) -> bool:
     """Tell whether the bucket is there (also when it is somebody else's); False only on the store's positive word."""
     _need_bucket(settings)
-    with spoken(f"bucket '{settings.bucket}'", 403, 404) as refusal:
+    with store_errors(f"bucket '{settings.bucket}'", 403, 404) as refusal:
         s3(settings).head_bucket(Bucket=settings.bucket)
     return not refusal or _why(settings).status != 404
 
@@ -89,7 +89,7 @@ def _why(settings: StoreSettings) -> StoreRefusal:
     A wrong secret, a wrong clock and somebody else's bucket look alike there (to some stores an unknown key is a 404, too).
     Raises StoreError when the store does not believe that the request is ours.
     """
-    with spoken(f"bucket '{settings.bucket}'", 301, 307, 400, 403, 404) as refusal:
+    with store_errors(f"bucket '{settings.bucket}'", 301, 307, 400, 403, 404) as refusal:
         s3(settings).list_objects_v2(Bucket=settings.bucket, MaxKeys=1)
     if refusal.code in BAD_KEYS:
         told = f"bucket '{settings.bucket}': the store does not accept this key ({refusal.code}); nothing was changed"
@@ -104,7 +104,7 @@ def canary(settings: StoreSettings) -> Canary:
     """
     _need_bucket(settings)
     client, key, body = s3(settings), f"tmp/canary-{secrets.token_hex(8)}", secrets.token_bytes(1024)
-    with spoken(f"canary in {settings.url}"):
+    with store_errors(f"canary in {settings.url}"):
         checksums, version = _put_canary(settings, client, key, body)
         try:
             answer = client.get_object(Bucket=settings.bucket, Key=key)
@@ -129,7 +129,7 @@ def listing(settings: StoreSettings, prefix: str = "") -> Iterator[Item]:
     client, token = s3(settings), None
     while True:
         more: dict[str, Any] = {"ContinuationToken": token} if token else {}
-        with spoken(f"list {settings.url}/{prefix}"):
+        with store_errors(f"list {settings.url}/{prefix}"):
             page = client.list_objects_v2(Bucket=settings.bucket, Prefix=prefix, **more)
         for entry in page.get("Contents", []):
             yield Item(entry["Key"], int(entry["Size"]), entry["LastModified"].timestamp())
@@ -147,7 +147,7 @@ def folders(settings: StoreSettings, prefix: str) -> list[str]:
     client, token, names = s3(settings), None, []
     while True:
         more: dict[str, Any] = {"ContinuationToken": token} if token else {}
-        with spoken(f"list {settings.url}/{prefix}"):
+        with store_errors(f"list {settings.url}/{prefix}"):
             page = client.list_objects_v2(Bucket=settings.bucket, Prefix=prefix, Delimiter="/", **more)
         names += [entry["Prefix"][len(prefix) :].rstrip("/") for entry in page.get("CommonPrefixes", [])]
         token = page.get("NextContinuationToken")
@@ -167,7 +167,7 @@ def size(settings: StoreSettings, prefix: str = "") -> Size:
 def forget(settings: StoreSettings, key: str, version: str | None = None) -> None:
     """Delete one object for good (its version too, where the bucket keeps versions)."""
     more = {"VersionId": version} if version and version != "null" else {}
-    with spoken(f"delete {settings.url}/{key}"):
+    with store_errors(f"delete {settings.url}/{key}"):
         s3(settings).delete_object(Bucket=settings.bucket, Key=key, **more)
 
 
@@ -180,14 +180,14 @@ def _create(settings: StoreSettings, client: Any) -> bool:
     options: dict[str, Any] = {}
     if settings.kind == "aws" and settings.region != "us-east-1":
         options["CreateBucketConfiguration"] = {"LocationConstraint": settings.region}
-    with spoken(f"create bucket '{settings.bucket}'", "BucketAlreadyOwnedByYou", "BucketAlreadyExists") as refusal:
+    with store_errors(f"create bucket '{settings.bucket}'", "BucketAlreadyOwnedByYou", "BucketAlreadyExists") as refusal:
         client.create_bucket(Bucket=settings.bucket, **options)
     if refusal.code == "BucketAlreadyOwnedByYou":
         return True  # another process of ours was faster
     if refusal:
         raise StoreError(f"bucket name '{settings.bucket}' is taken by somebody else; nothing was changed")
     if settings.kind == "local":
-        with spoken(f"versioning of '{settings.bucket}'"):
+        with store_errors(f"versioning of '{settings.bucket}'"):
             client.put_bucket_versioning(Bucket=settings.bucket, VersioningConfiguration={"Status": "Enabled"})
     return False
 
@@ -198,7 +198,7 @@ def _put_canary(settings: StoreSettings, client: Any, key: str, body: bytes) -> 
     if known == "none":
         return known, client.put_object(Bucket=settings.bucket, Key=key, Body=body).get("VersionId")
     value = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
-    with spoken(f"canary in {settings.url}", *(_UNKNOWN if known == "probe" else ())) as refusal:
+    with store_errors(f"canary in {settings.url}", *(_UNKNOWN if known == "probe" else ())) as refusal:
         answer = client.put_object(Bucket=settings.bucket, Key=key, Body=body, ChecksumAlgorithm="CRC32", ChecksumCRC32=value)
     if refusal:
         return "none", client.put_object(Bucket=settings.bucket, Key=key, Body=body).get("VersionId")
@@ -213,7 +213,7 @@ def _refuses_overwrite(settings: StoreSettings, client: Any, key: str) -> bool:
     unknown = settings.checksums == "probe"
     if not settings.conditional and not unknown:
         return False
-    with spoken(f"canary in {settings.url}", 412, *(_UNKNOWN if unknown else ())) as refusal:
+    with store_errors(f"canary in {settings.url}", 412, *(_UNKNOWN if unknown else ())) as refusal:
         answer = client.put_object(Bucket=settings.bucket, Key=key, Body=b"overwritten", IfNoneMatch="*")
     if refusal:
         return refusal.status == 412

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from trainyard.errors import PodCannotUpload, StoreError
 from trainyard.retries import STORE
 from trainyard.storage import objects, podside
-from trainyard.storage.answers import is_passing, spoken
+from trainyard.storage.answers import is_passing, store_errors
 from trainyard.storage.bucket import listing
 from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.objects import PendingUpload, Proof, UploadTarget
@@ -205,7 +205,7 @@ def _ranges(size: int) -> list[tuple[int, int]]:
 
 
 def _range_sha256(settings: StoreSettings, target: UploadTarget, offset: int, length: int) -> str:
-    with spoken(f"read back {settings.url}/{target.key}"):
+    with store_errors(f"read back {settings.url}/{target.key}"):
         answer = s3(settings).get_object(Bucket=settings.bucket, Key=target.key, Range=f"bytes={offset}-{offset + length - 1}")
         return hashlib.sha256(answer["Body"].read()).hexdigest()
 

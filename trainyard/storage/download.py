@@ -19,7 +19,7 @@ from pathlib import Path
 from trainyard.errors import StoreError, UserError
 from trainyard.files import sha256_of
 from trainyard.retries import Backoff
-from trainyard.storage.answers import spoken
+from trainyard.storage.answers import store_errors
 from trainyard.storage.client import THREADS, StoreSettings, s3, sync_command
 from trainyard.storage.deliver import OnProgress, Progress, silent
 from trainyard.storage.ending import Ending
@@ -249,7 +249,7 @@ def _fetch_part(file: _File, number: int, handle: int) -> None:
     for attempt in range(TRIES):
         counted = _Counted(file.counter)
         try:
-            with spoken(f"fetch {settings.url}/{key}", *_DEFINITE) as refusal:
+            with store_errors(f"fetch {settings.url}/{key}", *_DEFINITE) as refusal:
                 if _read_range(settings, key, offset, length, handle, counted.add) == entry.parts[number - 1]:
                     return
             problem = "the bytes are not those of the manifest"

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from trainyard.errors import StoreError
 from trainyard.retries import Backoff
-from trainyard.storage.answers import spoken
+from trainyard.storage.answers import store_errors
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.rules import OURS, Rule, expiring, from_wire, normal, to_wire
 from trainyard.storage.seal import put_proven, read
@@ -56,7 +56,7 @@ def get(settings: StoreSettings) -> Lifecycle:
         return Lifecycle("object", _read_object(settings))
     declared = (from_wire(rule) for rule in current if _is_ours(rule) and rule.get("ID") != DEFAULT["ID"])
     ours = tuple(sorted(declared, key=lambda rule: rule.id))
-    return _found(ours, [rule for rule in current if not _is_ours(rule)])
+    return _as_lifecycle(ours, [rule for rule in current if not _is_ours(rule)])
 
 
 def take_away(settings: StoreSettings) -> None:
@@ -91,10 +91,10 @@ def put(settings: StoreSettings, rules: Sequence[Rule], *, default: bool = True,
                 _write(settings, target)
         if normal(target + more) != normal(current):
             _await(settings, target + more, pause)
-    return _found(wanted, foreign)
+    return _as_lifecycle(wanted, foreign)
 
 
-def _found(ours: tuple[Rule, ...], foreign: Sequence[Mapping[str, Any]]) -> Lifecycle:
+def _as_lifecycle(ours: tuple[Rule, ...], foreign: Sequence[Mapping[str, Any]]) -> Lifecycle:
     names = tuple(sorted(str(rule.get("ID", "")) for rule in foreign))
     return Lifecycle("store", ours, names, tuple(sorted(str(rule.get("ID", "")) for rule in foreign if expiring(rule))))
 
@@ -111,7 +111,7 @@ def _ask(settings: StoreSettings) -> list[Mapping[str, Any]] | None:
     """
     if not settings.lifecycle:
         return None
-    with spoken(f"lifecycle of {settings.url}", 404, *_UNSUPPORTED) as refusal:
+    with store_errors(f"lifecycle of {settings.url}", 404, *_UNSUPPORTED) as refusal:
         answer = s3(settings).get_bucket_lifecycle_configuration(Bucket=settings.bucket)
     if refusal.code == "NoSuchLifecycleConfiguration":
         return []
@@ -124,7 +124,7 @@ def _ask(settings: StoreSettings) -> list[Mapping[str, Any]] | None:
 
 
 def _write(settings: StoreSettings, target: Sequence[Mapping[str, Any]]) -> None:
-    with spoken(f"lifecycle of {settings.url}"):
+    with store_errors(f"lifecycle of {settings.url}"):
         if target:
             s3(settings).put_bucket_lifecycle_configuration(Bucket=settings.bucket, LifecycleConfiguration={"Rules": list(target)})
         else:

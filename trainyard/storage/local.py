@@ -20,7 +20,7 @@ from pathlib import Path
 from trainyard import processes
 from trainyard.config import Places
 from trainyard.errors import StoreError, UserError
-from trainyard.filelock import held
+from trainyard.filelock import hold_lock
 from trainyard.files import write_atomic
 from trainyard.secret import Secret
 from trainyard.storage import ports, versitygw
@@ -150,7 +150,7 @@ def _locked(folder: Folder) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            stack.enter_context(held(folder.root / "lock"))
+            stack.enter_context(hold_lock(folder.root / "lock"))
         except OSError as error:
             raise StoreError(f"{folder.root}: {error.strerror}") from None
         yield

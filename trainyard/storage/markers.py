@@ -14,9 +14,9 @@ from typing import Any
 from trainyard.clouds.marker import is_id
 from trainyard.config import Places
 from trainyard.errors import ForeignResult
-from trainyard.filelock import held
+from trainyard.filelock import hold_lock
 from trainyard.storage import bucket
-from trainyard.storage.answers import spoken
+from trainyard.storage.answers import store_errors
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.manifest import MODELS, ResultKey
 from trainyard.storage.seal import read, read_each, token_of
@@ -96,7 +96,7 @@ def _foreign(settings: StoreSettings, where: ResultKey, key: str, token: str) ->
     )
 
 
-def told(settings: StoreSettings, where: ResultKey, ended: str | None = None) -> str:
+def describe_claim(settings: StoreSettings, where: ResultKey, ended: str | None = None) -> str:
     """Return what a person is told of an attempt that is taken: whose it is, and whether it may still be at work.
 
     ``ended`` is the token of the record of this attempt that this checkout has; it is over.
@@ -132,7 +132,7 @@ def _closed_key(fence_id: str) -> str:
 
 def _write_once(settings: StoreSettings, places: Places, key: str, note: Mapping[str, str]) -> bool:
     settings = bucket.probed(settings)
-    with held(places.home / "claims.lock"):
+    with hold_lock(places.home / "claims.lock"):
         if not settings.conditional:
             if _exists(settings, key):
                 return False
@@ -143,7 +143,7 @@ def _write_once(settings: StoreSettings, places: Places, key: str, note: Mapping
 
 def _put(settings: StoreSettings, key: str, note: Mapping[str, str], more: Mapping[str, Any]) -> bool:
     body = _body(note)
-    with spoken(f"write {settings.url}/{key}", *((409, 412) if more else ())) as refusal:
+    with store_errors(f"write {settings.url}/{key}", *((409, 412) if more else ())) as refusal:
         s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=body, **more)
     # 412 is also what a retry of our own lost answer gets, then the note in it is ours.
     # 409 is AWS's: another conditional write of this key is under way.
@@ -155,6 +155,6 @@ def _body(note: Mapping[str, str]) -> bytes:
 
 
 def _exists(settings: StoreSettings, key: str) -> bool:
-    with spoken(f"look for {settings.url}/{key}", 404) as refusal:
+    with store_errors(f"look for {settings.url}/{key}", 404) as refusal:
         s3(settings).head_object(Bucket=settings.bucket, Key=key)
     return not refusal

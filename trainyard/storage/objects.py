@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from trainyard.storage.answers import spoken
+from trainyard.storage.answers import store_errors
 from trainyard.storage.client import StoreSettings, patient, s3
 from trainyard.storage.manifest import ManifestEntry
 
@@ -47,7 +47,7 @@ class PendingUpload:
 
 def proof(settings: StoreSettings, target: UploadTarget) -> Proof:
     """Ask the store what it holds under the key: the file itself, nothing, or something else."""
-    with spoken(f"look at {settings.url}/{target.key}", 404) as refusal:
+    with store_errors(f"look at {settings.url}/{target.key}", 404) as refusal:
         head = s3(settings).head_object(Bucket=settings.bucket, Key=target.key, ChecksumMode="ENABLED")
     if refusal:
         return "absent"
@@ -100,7 +100,7 @@ def complete(settings: StoreSettings, work: PendingUpload) -> None:
         if settings.checksums != "none":
             part["ChecksumCRC32"] = entry.parts[number - 1]
         parts.append(part)
-    with spoken(f"complete {settings.url}/{work.target.key}", 409, 412, *_DEAD):
+    with store_errors(f"complete {settings.url}/{work.target.key}", 409, 412, *_DEAD):
         patient(settings).complete_multipart_upload(
             Bucket=settings.bucket, Key=work.target.key, UploadId=work.upload_id, MultipartUpload={"Parts": parts}, **options
         )
@@ -145,7 +145,7 @@ def drop_uploads(settings: StoreSettings, key: str) -> None:
 
 def drop(settings: StoreSettings, key: str, upload_id: str) -> None:
     """Abort one upload; one that is gone is fine."""
-    with spoken(f"abort an upload of {settings.url}/{key}", 404):
+    with store_errors(f"abort an upload of {settings.url}/{key}", 404):
         s3(settings).abort_multipart_upload(Bucket=settings.bucket, Key=key, UploadId=upload_id)
 
 
@@ -155,7 +155,7 @@ def _open_uploads(settings: StoreSettings, key: str) -> list[str]:
 
 def _first_page(settings: StoreSettings, prefix: str, after: str = "") -> list[Mapping[str, Any]]:
     more = {"KeyMarker": after} if after else {}
-    with spoken(f"list uploads of {settings.url}/{prefix}", *_NO_SUCH_LIST) as refusal:
+    with store_errors(f"list uploads of {settings.url}/{prefix}", *_NO_SUCH_LIST) as refusal:
         page = s3(settings).list_multipart_uploads(Bucket=settings.bucket, Prefix=prefix, **more)
     return [] if refusal else list(page.get("Uploads", []))
 
@@ -176,7 +176,7 @@ def _create_upload(settings: StoreSettings, key: str) -> str:
         options["ChecksumAlgorithm"] = "CRC32"
     if settings.checksums == "full":
         options["ChecksumType"] = "FULL_OBJECT"
-    with spoken(f"begin an upload of {settings.url}/{key}"):
+    with store_errors(f"begin an upload of {settings.url}/{key}"):
         return str(s3(settings).create_multipart_upload(Bucket=settings.bucket, Key=key, **options)["UploadId"])
 
 
@@ -189,7 +189,7 @@ def _stored_parts(settings: StoreSettings, target: UploadTarget, upload_id: str)
 def _parts(settings: StoreSettings, key: str, upload_id: str) -> Iterator[Mapping[str, Any]]:
     marker = 0
     while True:
-        with spoken(f"list parts of {settings.url}/{key}", 404) as refusal:
+        with store_errors(f"list parts of {settings.url}/{key}", 404) as refusal:
             page = s3(settings).list_parts(Bucket=settings.bucket, Key=key, UploadId=upload_id, PartNumberMarker=marker)
         if refusal:
             return
@@ -222,7 +222,7 @@ def _complete_options(settings: StoreSettings, work: PendingUpload) -> dict[str,
 def put_part(settings: StoreSettings, work: PendingUpload, number: int, body: bytes) -> None:
     """Send a part (or the whole of a small file) from this machine; what came of it is found by ``proof``."""
     method, bound = _bound(settings, work, number)
-    with spoken(f"write {settings.url}/{work.target.key}", 409, 412, *_DEAD):
+    with store_errors(f"write {settings.url}/{work.target.key}", 409, 412, *_DEAD):
         getattr(s3(settings), method)(**bound, Body=body)
 
 

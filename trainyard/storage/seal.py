@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.errors import StoreError
-from trainyard.storage.answers import spoken
+from trainyard.storage.answers import store_errors
 from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.ending import Ending
 from trainyard.storage.manifest import Manifest, ResultKey, crc32_of, decode, marker_body, sha256
@@ -55,7 +55,7 @@ def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = Fals
         return None
     digest = sha256(body)
     for key, text in zip(keys, markers, strict=False):
-        told = _told(text)
+        told = _parse_marker(text)
         if told.get("manifest_sha256") != digest:
             continue
         manifest = decode(body, f"{settings.url}/{where.manifest}")
@@ -67,15 +67,15 @@ def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = Fals
 
 def token_of(body: bytes) -> str:
     """Return the run's token of a manifest or marker; empty when it has none."""
-    return str(_told(body).get("token", ""))
+    return str(_parse_marker(body).get("token", ""))
 
 
 def ending_in(body: bytes) -> Ending:
     """Return how a training ended, as a ``_KEPT`` tells it."""
-    return _ending(_told(body))
+    return _ending(_parse_marker(body))
 
 
-def _told(body: bytes | None) -> dict[str, Any]:
+def _parse_marker(body: bytes | None) -> dict[str, Any]:
     try:
         told = json.loads(body or b"")
     except ValueError:
@@ -94,7 +94,7 @@ def _ending(told: dict[str, Any]) -> Ending:
 
 def read(settings: StoreSettings, key: str) -> bytes | None:
     """Return a small object, None when there is none."""
-    with spoken(f"read {settings.url}/{key}", 404) as refusal:
+    with store_errors(f"read {settings.url}/{key}", 404) as refusal:
         body: bytes = s3(settings).get_object(Bucket=settings.bucket, Key=key)["Body"].read()
     return None if refusal else body
 
@@ -129,7 +129,7 @@ def put_proven(settings: StoreSettings, key: str, body: bytes) -> None:
     more = {} if settings.checksums == "none" else {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": crc32_of(body)}
     problem = ""
     for _ in range(3):
-        with spoken(f"write {settings.url}/{key}", *_DAMAGED) as refusal:
+        with store_errors(f"write {settings.url}/{key}", *_DAMAGED) as refusal:
             s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=body, **more)
         problem = f"the store refused it as {refusal.code}" if refusal else "the store acknowledged it, but does not give it back"
         if not refusal and read(settings, key) == body:

@@ -28,7 +28,7 @@ from trainyard.clouds.marker import is_id, marker_env, parse_name
 from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec, PodStatus, SshAddress
 from trainyard.clouds.volume import volume_env
 from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity, UserError
-from trainyard.filelock import held
+from trainyard.filelock import hold_lock
 from trainyard.pod.boot import KEYS
 from trainyard.processes import boot_id
 
@@ -183,7 +183,7 @@ class LocalCloud:
     def _claim(self, state: dict[str, Any], content: Mapping[str, bytes], offer: Offer) -> bool:
         if not offer.gpu:
             return registry.claim(self.registry, state, content)
-        with held(self.root / "gpus.lock"):
+        with hold_lock(self.root / "gpus.lock"):
             used = self._used_gpus(without=state["name"])
             free = [gpu.index for gpu in hardware.gpus() if gpu.name == offer.gpu and gpu.index not in used]
             if len(free) < offer.gpu_count:

@@ -100,7 +100,7 @@ def _kill_holders(folder: Path) -> bool:
 
 
 def _retire(subreaper: int, folder: Path) -> bool:
-    if _gone(subreaper, SUBREAPER_PATIENCE):
+    if _wait_gone(subreaper, SUBREAPER_PATIENCE):
         os.close(subreaper)
         return True
     _send(subreaper, signal.SIGKILL)
@@ -115,13 +115,13 @@ def _send(pidfd: int, sign: int) -> None:
 
 def _wait(pidfd: int, patience: float, folder: Path) -> None:
     try:
-        if not _gone(pidfd, patience):
+        if not _wait_gone(pidfd, patience):
             raise CloudUnknown(f"a process of the local pod {folder.name} does not die", hint="It may hang in the kernel; try again.")
     finally:
         os.close(pidfd)
 
 
-def _gone(pidfd: int, patience: float) -> bool:
+def _wait_gone(pidfd: int, patience: float) -> bool:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(patience * 1000))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainyard.errors import UserError
-from trainyard.filelock import held
+from trainyard.filelock import hold_lock
 from trainyard.files import write_atomic
 
 Kind = Literal["reply", "alter", "boot", "life", "key", "clock", "stock", "lag", "price"]
@@ -201,7 +201,7 @@ class Faults:
         return rows if isinstance(rows, list) else []
 
     def _change(self, change: Callable[[list[dict[str, Any]]], None]) -> None:
-        with held(self.root / "faults.lock"):
+        with hold_lock(self.root / "faults.lock"):
             rows = self._read()
             change(rows)
             write_atomic(self.root / "faults.json", json.dumps(rows), durable=False)

@@ -58,7 +58,7 @@ def drive(context: CommandContext, folder: RunFolder, cancel: Literal["now", "sa
                     _cancel(context, record, folder, cancel)
                 return _through(context, record, folder, kept)
             except KeyboardInterrupt as left:
-                raise _left(context, record, folder, left) from None
+                raise _leave_word(context, record, folder, left) from None
             except StillThere:
                 raise  # the teardown has told it all
             except BaseException as error:
@@ -209,7 +209,7 @@ def _cut_off(context: CommandContext, record: RunRecord, folder: RunFolder, over
     if over.by == "person":
         return over
     try:
-        return finish.found(context, record, folder) or over
+        return finish.find_result(context, record, folder) or over
     except TrainyardError as error:
         raise StillThere(
             f"{over.error}, and whether the result of {record.id} has reached its bucket cannot be asked: {error.message}",
@@ -278,7 +278,7 @@ def _tell(context: CommandContext, record: RunRecord, folder: RunFolder) -> None
     write_out(context, record, folder)
 
 
-def _left(context: CommandContext, record: RunRecord, folder: RunFolder, left: KeyboardInterrupt) -> BaseException:
+def _leave_word(context: CommandContext, record: RunRecord, folder: RunFolder, left: KeyboardInterrupt) -> BaseException:
     """Return what a person who leaves is told."""
     if record.reached("ended"):
         return left

@@ -8,7 +8,7 @@ from trainyard.errors import ForeignResult, TrainyardError, UserError
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.judge import declared_anywhere, declared_of, judge, keep
-from trainyard.runs.life.roads import DeliveryRoad, GivenUp, ResultSelection, told
+from trainyard.runs.life.roads import DeliveryRoad, GivenUp, ResultSelection, run_result
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -43,7 +43,7 @@ def commit(context: CommandContext, record: RunRecord, folder: RunFolder, pod: R
     return verdict
 
 
-def found(context: CommandContext, record: RunRecord, folder: RunFolder) -> Verdict | None:
+def find_result(context: CommandContext, record: RunRecord, folder: RunFolder) -> Verdict | None:
     """Return the verdict on a run whose result is in its bucket already (a controller died after it wrote it); sets ``result``."""
     settings, key = store_of(context, record.bucket), ResultKey(record.user, record.label, record.attempt)
     if settings is None:
@@ -55,7 +55,7 @@ def found(context: CommandContext, record: RunRecord, folder: RunFolder) -> Verd
     done = storage_commit.committed(settings, key, record.token)
     if done is None:
         return None
-    record.training_success, record.result = done.ending is None, replace(told(done), road="bucket")
+    record.training_success, record.result = done.ending is None, replace(run_result(done), road="bucket")
     if done.ending is None:
         return Verdict("training")
     record.exit_code = done.ending.exit_code if record.exit_code is None else record.exit_code

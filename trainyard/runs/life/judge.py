@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainyard.errors import PodFailed, UserError
 from trainyard.recipes.bundle import SHA256_LIST
-from trainyard.recipes.declared import DECLARED, Declared, read_declared
+from trainyard.recipes.declared import DECLARED, Declaration, read_declaration
 from trainyard.remote.jobs import OUT_OF_MEMORY
 from trainyard.remote.protocol import Transport, expect, quote
 from trainyard.runs.life.verdict import Verdict
@@ -18,21 +18,21 @@ from trainyard.storage.manifest import Keep
 _LOG_TAIL = 64 * 1024
 
 
-def declared_of(folder: RunFolder) -> Declared:
+def declared_of(folder: RunFolder) -> Declaration:
     """Return what the run's bundle at home says of its recipe; raises UserError when it is lost or damaged."""
     path = folder.bundle / DECLARED
     try:
-        return read_declared(path.read_bytes(), str(path))
+        return read_declaration(path.read_bytes(), str(path))
     except OSError as error:
         raise UserError(f"{path}: the run's bundle cannot be read: {error.strerror}") from None
 
 
-def declared_anywhere(folder: RunFolder, record: RunRecord, pod: ReachablePod, transport: Transport) -> Declared:
+def declared_anywhere(folder: RunFolder, record: RunRecord, pod: ReachablePod, transport: Transport) -> Declaration:
     """Return what the bundle says, from home or, where that is lost, from the pod, proved by the bundle's hash."""
     try:
         return declared_of(folder)
     except UserError as error:
-        return read_declared(bundled(record, pod, transport, DECLARED, error), f"{DECLARED} of pod {pod.id}")
+        return read_declaration(bundled(record, pod, transport, DECLARED, error), f"{DECLARED} of pod {pod.id}")
 
 
 def bundled(record: RunRecord, pod: ReachablePod, transport: Transport, name: str, why: UserError) -> bytes:
@@ -45,7 +45,7 @@ def bundled(record: RunRecord, pod: ReachablePod, transport: Transport, name: st
     return body
 
 
-def judge(record: RunRecord, folder: RunFolder, said: Declared) -> Verdict:
+def judge(record: RunRecord, folder: RunFolder, said: Declaration) -> Verdict:
     """Return the training's own verdict by its exit code; sets ``record.training_success``."""
     # run.sh checks the expected artefacts itself and tells by its exit code when one is missing.
     record.training_success = record.exit_code in said.exit_codes
@@ -54,7 +54,7 @@ def judge(record: RunRecord, folder: RunFolder, said: Declared) -> Verdict:
     return Verdict("training", "\n".join([f"the training {_end(record, folder)}", *_last_words(said, folder.log)]), 1)
 
 
-def keep(record: RunRecord, folder: RunFolder, said: Declared) -> Keep | None:
+def keep(record: RunRecord, folder: RunFolder, said: Declaration) -> Keep | None:
     """Return how what a judged training left is to be kept; None for a success, whose result is committed as one."""
     if record.training_success:
         return None
@@ -69,7 +69,7 @@ def _end(record: RunRecord, folder: RunFolder) -> str:
     return f"exited {record.exit_code}" + (": out of memory" if OUT_OF_MEMORY in _tail(folder.log) else "")
 
 
-def _last_words(said: Declared, log: Path) -> list[str]:
+def _last_words(said: Declaration, log: Path) -> list[str]:
     """Return the last lines of a log, and what to do where the recipe knows the failure."""
     text = _tail(log)
     lines = ["  " + line for line in text.splitlines()[-10:]]

@@ -82,10 +82,10 @@ def rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
     record.pod = RunPod.of_outputs(facade.outputs(stack))
     record.phase = "up"
     folder.save(record)
-    context.ui.say(f"rented     {_taken(record)}")
+    context.ui.say(f"rented     {_offer_line(record)}")
 
 
-def _taken(record: RunRecord) -> str:
+def _offer_line(record: RunRecord) -> str:
     """Say what was taken, at the price of the create's answer: the estimate may have named several."""
     pod = record.pod
     gpu = f"{pod.gpu_count}x {pod.gpu}" if pod.gpu else "CPU"

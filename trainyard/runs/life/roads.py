@@ -129,7 +129,7 @@ class DeliveryRoad:
             try:
                 done = self.linked(lambda: self._commit(settings, wanted))
                 self._tell_lost(done.left_out)
-                return told(done)
+                return run_result(done)
             except StoreError as error:
                 now = self.clock.now()
                 over = self.began + (POD_PATIENCE if isinstance(error, PodCannotUpload) else STORE_PATIENCE)
@@ -158,7 +158,7 @@ class DeliveryRoad:
             )
         )  # fmt: skip
         self._tell_lost(got.left_out)
-        return told(got)
+        return run_result(got)
 
     def _progress(self, progress: Progress) -> None:
         self._look()
@@ -202,7 +202,7 @@ def _hour(moment: float) -> str:
     return time.strftime("%H:%M UTC", time.gmtime(moment))
 
 
-def told(done: storage_commit.Committed | direct.Fetched) -> RunResult:
+def run_result(done: storage_commit.Committed | direct.Fetched) -> RunResult:
     """Return what a record keeps of a result."""
     what = RunResult(
         manifest_sha256=done.manifest_sha256, files=done.files, bytes=done.bytes, kept=done.ending,
@@ -249,4 +249,4 @@ def _push(context: CommandContext, record: RunRecord, folder: RunFolder, setting
     logs = {"train.log": folder.log, "metrics.jsonl": folder.metrics, "config.json": folder.bundle / "config.json"}
     with context.ui.stage("push", "what came home, into the bucket"):
         done = push(settings, Path(home.local_path), {name: path for name, path in logs.items() if path.is_file()})
-    record.result = replace(told(done), local_path=home.local_path, road="ssh, then bucket", road_why=home.road_why)
+    record.result = replace(run_result(done), local_path=home.local_path, road="ssh, then bucket", road_why=home.road_why)

@@ -10,7 +10,7 @@ from trainyard import playbook
 from trainyard.clouds.volume import file_store, volume_env
 from trainyard.errors import TrainyardError, Unreachable
 from trainyard.playbook import Host, TextReporter
-from trainyard.recipes.declared import Declared
+from trainyard.recipes.declared import Declaration
 from trainyard.recipes.venvs import for_local_pods
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.context import CommandContext
@@ -68,7 +68,7 @@ def tell_of_watchdog(context: CommandContext, record: RunRecord, watchdog: objec
         )
 
 
-def variables(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, said: Declared) -> dict[str, Any]:
+def variables(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, said: Declaration) -> dict[str, Any]:
     """Return what train.yml is told (playbooks/train.yml names them)."""
     files = record.data.files if record.data.kind in ("file", "folder") else ()
     local = record.environment == "local" or pod.cloud.name == "local"

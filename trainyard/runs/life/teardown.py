@@ -13,17 +13,17 @@ from types import FrameType
 
 from trainyard import yamlfile
 from trainyard.clock import REAL, Clock
-from trainyard.clouds.absence import LEAVE, Known, PodLeft, Proof, prove, seen, unasked
+from trainyard.clouds.absence import LEAVE, KnownPod, PodLeft, Proof, complete_list, prove, unasked
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import PROJECT
 from trainyard.errors import DiskFull, EngineError, StillThere, TrainyardError
 from trainyard.faults import readable
 from trainyard.leases import intents
 from trainyard.leases.rent import open_until
-from trainyard.leases.sweep import Remembered, remember
+from trainyard.leases.sweep import LeaseMemory, remember
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.ledger import Ledger
-from trainyard.runs.records.pods import Deletions, known, note_deleted, note_ended, take_known
+from trainyard.runs.records.pods import Deletions, note_deleted, note_ended, take_known, unproved_pods
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders
 from trainyard.runs.records.stackresources import leases_in
 from trainyard.stacks import facade
@@ -113,19 +113,19 @@ def _words(problem: TrainyardError | None) -> str:
 
 def left_behind(record: RunRecord) -> str:
     """Say what may still run, what it costs and how to end it."""
-    pods = "\n".join(str(left) for left in unasked(known(record), "may still be there").unknown if left.id)
+    pods = "\n".join(str(left) for left in unasked(unproved_pods(record), "may still be there").unknown if left.id)
     return f"{pods or 'what the run has rented may still be there'}\n{_again(record)}"
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _TryResult:
     """What came of one try: what the cloud proves, and why the engine failed."""
 
     proof: Proof
     problem: TrainyardError | None
 
 
-def _destroy(context: CommandContext, record: RunRecord, folder: RunFolder, stack: Stack | None, clock: Clock) -> _Found:
+def _destroy(context: CommandContext, record: RunRecord, folder: RunFolder, stack: Stack | None, clock: Clock) -> _TryResult:
     until = clock.now() + WHOLE
     found = _destroy_once(context, record, folder, stack, until, clock)
     for attempt in range(1, ATTEMPTS):
@@ -141,32 +141,34 @@ def _destroy(context: CommandContext, record: RunRecord, folder: RunFolder, stac
     return found
 
 
-def _destroy_once(context: CommandContext, record: RunRecord, folder: RunFolder, stack: Stack | None, until: float, clock: Clock) -> _Found:
+def _destroy_once(
+    context: CommandContext, record: RunRecord, folder: RunFolder, stack: Stack | None, until: float, clock: Clock
+) -> _TryResult:
     """Try once. What the engine does not end is ended through the cloud: the pod costs money, the state does not."""
     leases = _leases(context, record, stack)
     problem = _by_engine(context, record, folder, stack) if stack is not None else None
     try:
         cloud = context.cloud_of(record)
     except TrainyardError as error:
-        return _Found(unasked(known(record), error.message), problem)
-    ids, trusted = known(record), clock.now()
+        return _TryResult(unasked(unproved_pods(record), error.message), problem)
+    ids, trusted = unproved_pods(record), clock.now()
     if problem or stack is None:
         for lease_id in leases:
             try:
-                told = _remembered(context, record, cloud, lease_id)
+                told = _memory_of(context, record, cloud, lease_id)
             except (OSError, TrainyardError) as error:
                 # What is written here is lost or full: the pods that are known are ended all the same.
                 problem = problem or _as_error(context, error)
-                told = Remembered((), open_until(cloud.capabilities, time.time(), time.time()))
-            ids += [Known(pod_id) for pod_id in told.ids if pod_id not in {pod.id for pod in ids}]
+                told = LeaseMemory((), open_until(cloud.capabilities, time.time(), time.time()))
+            ids += [KnownPod(pod_id) for pod_id in told.ids if pod_id not in {pod.id for pod in ids}]
             trusted = max(trusted, told.trusted_from if not record.reached("started") else 0.0)
     if not ids and not leases:
-        return _Found(Proof(), problem)
+        return _TryResult(Proof(), problem)
     left = max(0.0, min(PATIENCE, until - clock.now()))
     proof = prove(
         cloud, ids, lambda pod: pod.lease_id in leases, trusted_from=trusted, patience=left, time=clock.now, sleep=clock.pause,
     )  # fmt: skip
-    return _Found(proof, problem)
+    return _TryResult(proof, problem)
 
 
 def _need_word_of_a_lost_state(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
@@ -178,7 +180,7 @@ def _need_word_of_a_lost_state(context: CommandContext, record: RunRecord, folde
         fence = yamlfile.load_map(folder.config).get("config", {})
         fence_id = fence.get(f"{PROJECT}:fence_id") if isinstance(fence, dict) else None
         cloud = context.cloud_of(record)
-        pods = seen(cloud, cloud.list, lambda pod: pod.id)
+        pods = complete_list(cloud, cloud.list, lambda pod: pod.id)
     except TrainyardError as error:
         said = f"the state of run {record.id} is lost, and what it may have rented is not known: {error.message}"
         raise StillThere(said, hint=f"See: invoke reap --stack {record.environment} --dry-run") from None
@@ -197,7 +199,7 @@ def _readable(context: CommandContext) -> Iterator[RunRecord]:
             yield folder.load()
 
 
-def _remembered(context: CommandContext, record: RunRecord, cloud: Cloud, lease_id: str) -> Remembered:
+def _memory_of(context: CommandContext, record: RunRecord, cloud: Cloud, lease_id: str) -> LeaseMemory:
     root = context.places.intents
     if intents.has_folder(root, lease_id):
         # From here on nothing is rented under it, whoever may still be at it.
@@ -238,6 +240,6 @@ def _exists(stack: Stack) -> bool:
 
 
 def _again(record: RunRecord) -> str:
-    first = next(iter(known(record)), None)
+    first = next(iter(unproved_pods(record)), None)
     other = f"; without this machine's state: invoke end {first.id} --stack {record.environment}" if first else ""
     return f"End it with: invoke cancel {record.id} --now{other}"

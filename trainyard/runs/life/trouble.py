@@ -8,17 +8,20 @@ from trainyard.clock import parse_time
 from trainyard.errors import Detached, DiskFull, StillThere, TrainyardError
 from trainyard.faults import readable
 from trainyard.runs.context import CommandContext
-from trainyard.runs.records.pods import known
+from trainyard.runs.records.pods import unproved_pods
 from trainyard.runs.records.progress import duration
-from trainyard.runs.records.record import RunFolder, RunRecord, gone
+from trainyard.runs.records.record import RunFolder, RunRecord, is_gone
 
 
 def standing(record: RunRecord) -> str:
     """Return what stands there, what it costs and until when."""
     pod = record.pod
     if not pod.pod_id:
-        return ", ".join(f"pod {one.id} (${one.price_per_hour or 0:.2f}/h)" for one in known(record)) or "what the run's stack has made"
-    until = f" until the end of its lease, {pod.end}{_left(pod.end)}" if pod.end else ""
+        return (
+            ", ".join(f"pod {one.id} (${one.price_per_hour or 0:.2f}/h)" for one in unproved_pods(record))
+            or "what the run's stack has made"
+        )
+    until = f" until the end of its lease, {pod.end}{_time_left(pod.end)}" if pod.end else ""
     return f"pod {pod.pod_id} (${pod.price:.2f}/h{until})"
 
 
@@ -31,7 +34,7 @@ def untouched(context: CommandContext, record: RunRecord, folder: RunFolder, err
     """Return the error that tells a controller's trouble, which has changed nothing about the run."""
     trouble = readable(error, lambda: context.places.logs)
     kind, why = (DiskFull, _full(trouble, error)) if isinstance(trouble, DiskFull) else (StillThere, str(trouble))
-    if record.judged and record.pods and not known(record):
+    if record.judged and record.pods and not unproved_pods(record):
         # Its pods are proved gone: only what is kept here is concerned.
         return DiskFull(why, hint=f"Free some space, then: invoke attach {record.id}") if kind is DiskFull else trouble
     return kind(f"{why}\n{_state(record)} {standing(record)} is left as it is.", hint=_next(record, folder))
@@ -67,7 +70,7 @@ def _state(record: RunRecord) -> str:
 
 
 def _next(record: RunRecord, folder: RunFolder) -> str:
-    if gone(folder.path / "run.json"):
+    if is_gone(folder.path / "run.json"):
         return (
             f"The record of the run is gone, and it cannot be written again. Its SSH key lay beside it: with a copy of that,\n"
             f"take it over with: invoke adopt {record.pod.pod_id} --stack {record.environment} --key FILE\n"
@@ -78,7 +81,7 @@ def _next(record: RunRecord, folder: RunFolder) -> str:
     return f"Go on with: invoke attach {record.id}\n{'Or end the pod alone' if over else 'Or end it without saving'}: {other}"
 
 
-def _left(end: str) -> str:
+def _time_left(end: str) -> str:
     moment = parse_time(end)
     seconds = moment.timestamp() - time.time() if moment else 0.0
     return f" (in {duration(seconds)})" if seconds > 0 else ""

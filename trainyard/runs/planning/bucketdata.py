@@ -9,7 +9,7 @@ from trainyard.errors import UserError
 from trainyard.recipes.data import BucketFile
 from trainyard.recipes.summaries import DataFile
 from trainyard.runs.context import CommandContext
-from trainyard.storage.answers import spoken
+from trainyard.storage.answers import store_errors
 from trainyard.storage.bucket import Item, listing
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.stores import store_settings
@@ -65,7 +65,7 @@ def _store(context: CommandContext, store: str | None, bucket: str, reference: s
 
 def _remote(settings: StoreSettings, item: Item, name: str) -> BucketFile:
     def read() -> BinaryIO:
-        with spoken(f"read {settings.url}/{item.key}"):
+        with store_errors(f"read {settings.url}/{item.key}"):
             return cast(BinaryIO, s3(settings).get_object(Bucket=settings.bucket, Key=item.key)["Body"])
 
     return BucketFile(f"{settings.url}/{item.key}", name, item.size, read)

@@ -53,7 +53,7 @@ def reserve(context: CommandContext, stack: Stack, settings: StackSettings) -> N
     ledger.set_cost(entry, now, count * told.most)
 
 
-def rented(context: CommandContext, stack: Stack) -> None:
+def note_up(context: CommandContext, stack: Stack) -> None:
     """Note that the up has come to its end: what it has reserved is spent from here on."""
     ledger = Ledger(context.places.ledger)
     entry = _open_entry(ledger, stack.name)

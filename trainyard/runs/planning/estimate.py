@@ -40,8 +40,10 @@ class Estimate:
     def text(self) -> str:
         """Return the estimate as one line."""
         lease = f"{self.hours:g} h + {self.rescue_hours * 60:.0f} min rescue"
-        other = "" if self.dearest.price_per_hour <= self.offer.price_per_hour else f" (where that is taken up to {_named(self.dearest)})"
-        text = f"{_named(self.offer)}{other}, lease {lease}: at most ${self.most:.2f}"
+        other = (
+            "" if self.dearest.price_per_hour <= self.offer.price_per_hour else f" (where that is taken up to {_offer_name(self.dearest)})"
+        )
+        text = f"{_offer_name(self.offer)}{other}, lease {lease}: at most ${self.most:.2f}"
         if self.volume is None:
             return text
         return (
@@ -70,7 +72,7 @@ def estimate(cloud: Cloud, settings: StackSettings, hours: float, failed: Sequen
     Raises NoCapacity when the cloud has none that fits.
     """
     query = query_of(settings)
-    offers = _chosen(cloud.offers(query), settings)
+    offers = _allowed_offers(cloud.offers(query), settings)
     if not offers:
         wanted = f"{query.gpu_count}x {' or '.join(query.gpus)}" if query.gpus else "a pod without GPU"
         hint = _advice(query, settings)
@@ -118,7 +120,7 @@ def price_ceiling(found: Estimate, settings: StackSettings, ledger: Ledger) -> f
 
 
 @dataclass(frozen=True, slots=True)
-class _Left:
+class _LimitRest:
     """What a limit leaves."""
 
     limit: float
@@ -134,26 +136,26 @@ class _Left:
         return f", ${self.committed:.2f} may still go to runs that have not ended (invoke recover ends them)" if self.committed else ""
 
 
-def _left_of_limits(settings: StackSettings, ledger: Ledger) -> dict[str, _Left]:
+def _left_of_limits(settings: StackSettings, ledger: Ledger) -> dict[str, _LimitRest]:
     now = time.time()
     windows = {"limit_day": _DAY, "limit_week": 7 * _DAY, "limit_month": 30 * _DAY}
     limits = {"limit_day": settings.limit_day, "limit_week": settings.limit_week, "limit_month": settings.limit_month}
     given = {name: limit for name, limit in limits.items() if limit is not None}
     committed = ledger.committed(now) if given else 0.0
-    return {name: _Left(limit, ledger.spent_since(now - windows[name]), committed) for name, limit in given.items()}
+    return {name: _LimitRest(limit, ledger.spent_since(now - windows[name]), committed) for name, limit in given.items()}
 
 
 def _blocks(settings: StackSettings) -> bool:
     return settings.limit_action == "block"
 
 
-def _chosen(offers: Sequence[Offer], settings: StackSettings) -> list[Offer]:
+def _allowed_offers(offers: Sequence[Offer], settings: StackSettings) -> list[Offer]:
     """Return the offers that the settings allow, as the provider will choose among them."""
     only, avoid = settings.only_offers, settings.avoid_offers
     return [offer for offer in offers if offer.id not in avoid and (only is None or offer.id in only)]
 
 
-def _named(offer: Offer) -> str:
+def _offer_name(offer: Offer) -> str:
     gpu = f"{offer.gpu_count}x {offer.gpu}" if offer.gpu else "CPU"
     return f"{gpu} at ${offer.price_per_hour:.2f}/h"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import trainyard
 from trainyard.config import Places
 from trainyard.errors import RefusedError
-from trainyard.filelock import held
+from trainyard.filelock import hold_lock
 from trainyard.leases.intents import is_closed
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.environment import EnvironmentOutputs
@@ -31,7 +31,7 @@ def ensure_environment(context: CommandContext, name: str) -> EnvironmentOutputs
     def say() -> None:
         context.ui.say(f"up         another command brings environment {name} up: waiting for it")
 
-    with held(context.places.home / "locks" / f"up-{name}", say):
+    with hold_lock(context.places.home / "locks" / f"up-{name}", say):
         if not _stands(context, stack):
             _bring_up(context, name, stack)
     return EnvironmentOutputs.of_outputs(facade.outputs(stack))

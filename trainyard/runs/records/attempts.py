@@ -23,7 +23,7 @@ from typing import TypeVar
 from trainyard.clock import format_time
 from trainyard.config import Places
 from trainyard.errors import RefusedError, StoreError
-from trainyard.filelock import held
+from trainyard.filelock import hold_lock
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.parts import RunBucket
@@ -58,7 +58,7 @@ def reserved(runs: Path, user: str, label: str) -> Iterator[Draft]:
     Raises RefusedError when the name's newest attempt has not ended: one command said twice rents one pod.
     """
     folder = runs / user / label
-    with held(folder / "lock"):
+    with hold_lock(folder / "lock"):
         refuse_live(runs, user, label)
         draft = _draft(folder)
         try:
@@ -110,7 +110,7 @@ def claim(
         if number == 1:
             return number, ""
         before = ResultKey(user, label, number - 1)
-        return number, markers.told(settings, before, _ended(context.places.runs, before.attempt, user, label))
+        return number, markers.describe_claim(settings, before, _token_of_ended(context.places.runs, before.attempt, user, label))
 
     try:
         number, told = _waited_for(ask, f"the store of {settings.url}", context.ui.say, patience)
@@ -162,7 +162,7 @@ def at_home(places: Places, user: str, label: str) -> int:
     return max(found, default=0)
 
 
-def _ended(runs: Path, attempt: int, user: str, label: str) -> str | None:
+def _token_of_ended(runs: Path, attempt: int, user: str, label: str) -> str | None:
     """Return the token of an attempt of this checkout; refuse_live() has seen that it is over."""
     folder = RunFolder(RunId(user, label, attempt).folder(runs))
     return folder.load().token if folder.path.is_dir() else None

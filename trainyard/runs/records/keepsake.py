@@ -9,7 +9,7 @@ from trainyard.files import write_atomic
 from trainyard.recipes.declared import DECLARED
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.key import key_file
-from trainyard.runs.records.record import RunFolder, RunRecord, gone
+from trainyard.runs.records.record import RunFolder, RunRecord, is_gone
 
 _TIMES = 20
 
@@ -34,8 +34,8 @@ class Keepsake:
 
     def put_back(self, context: CommandContext, record: RunRecord, folder: RunFolder) -> bool:
         """Write again what was deleted; False when nothing of it is missing, or it cannot be written."""
-        missing = [path for path in self._files if gone(path)]
-        if (not missing and not gone(folder.path / "run.json")) or self._times >= _TIMES:
+        missing = [path for path in self._files if is_gone(path)]
+        if (not missing and not is_gone(folder.path / "run.json")) or self._times >= _TIMES:
             return False
         self._times += 1
         try:

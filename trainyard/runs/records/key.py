@@ -9,7 +9,7 @@ from trainyard.files import write_atomic
 from trainyard.remote.keys import is_private_key
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.environment import EnvironmentOutputs
-from trainyard.runs.records.record import RunRecord, gone
+from trainyard.runs.records.record import RunRecord, is_gone
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
 
@@ -32,7 +32,7 @@ def private_key(context: CommandContext, record: RunRecord) -> Path:
     pem = facade.outputs(Stack(record.environment, context.places, context.env, config)).get("ssh_private_key")
     if not pem:
         raise EngineError(
-            f"the private key {path} is {'gone' if gone(path) else 'damaged'} and the state of '{record.environment}' does not hold it",
+            f"the private key {path} is {'gone' if is_gone(path) else 'damaged'} and the state of '{record.environment}' does not hold it",
             hint="Put a copy of it there: without it nobody reaches the pod.",
         )
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -46,7 +46,7 @@ def make_whole(context: CommandContext, outputs: EnvironmentOutputs) -> None:
     if _is_whole(path):
         return
     if not pem or context.places.ssh not in path.parents:
-        what = "gone" if gone(path) else "no private key, or damaged"
+        what = "gone" if is_gone(path) else "no private key, or damaged"
         raise UserError(f"the SSH key {path} is {what}; nothing was rented", hint="Put a copy of it there.")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomic(path, pem, durable=False, mode=0o600)

@@ -14,15 +14,15 @@ from trainyard.runs.records.summary import cost
 
 def note(context: CommandContext, record: RunRecord, kind: str, **data: Any) -> None:
     """Record that something happened to a run, now; say it when that cannot be written."""
-    _written(context, lambda ledger: ledger.add(record.id, kind, **data))
+    _write(context, lambda ledger: ledger.add(record.id, kind, **data))
 
 
 def note_cost(context: CommandContext, record: RunRecord) -> None:
     """Record what an attempt has cost so far; say it when that cannot be written."""
-    _written(context, lambda ledger: ledger.set_cost(record.id, record.created, cost(record)))
+    _write(context, lambda ledger: ledger.set_cost(record.id, record.created, cost(record)))
 
 
-def _written(context: CommandContext, write: Callable[[Ledger], None]) -> None:
+def _write(context: CommandContext, write: Callable[[Ledger], None]) -> None:
     try:
         write(Ledger(context.places.ledger))
     except (OSError, TrainyardError) as error:

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from trainyard.clock import format_time, parse_time
-from trainyard.clouds.absence import Known, Proof
+from trainyard.clouds.absence import KnownPod, Proof
 from trainyard.clouds.protocol import PodInfo
 from trainyard.leases import intents
 from trainyard.runs.records.parts import PaidPod
@@ -73,13 +73,13 @@ def note_ended(record: RunRecord, proof: Proof, lease_end: str | None) -> None:
         _replace(record, dataclasses.replace(pod, price_per_hour=price, ended=max(pod.accepted, min(ends))))
 
 
-def known(record: RunRecord) -> list[Known]:
+def unproved_pods(record: RunRecord) -> list[KnownPod]:
     """Return the pods of a run whose end is not proved."""
     end = parse_time(record.pod.end)
-    found = {pod.pod_id: Known(pod.pod_id, pod.price_per_hour, end) for pod in record.pods if pod.ended is None}
+    found = {pod.pod_id: KnownPod(pod.pod_id, pod.price_per_hour, end) for pod in record.pods if pod.ended is None}
     pod_id = record.pod.pod_id
     if pod_id and not any(pod.pod_id == pod_id for pod in record.pods):
-        found.setdefault(pod_id, Known(pod_id, record.pod.price_per_hour, end))
+        found.setdefault(pod_id, KnownPod(pod_id, record.pod.price_per_hour, end))
     return list(found.values())
 
 

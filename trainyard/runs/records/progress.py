@@ -127,7 +127,7 @@ class ProgressLine:
         if len(lines) > _MOST_LINES:
             self.ui.say(f"           ... {len(lines) - _MOST_LINES:,} lines more, in its log")
         for line in lines[-_MOST_LINES:]:
-            self.ui.say(_shown(line))
+            self.ui.say(_as_on_terminal(line))
         self.rest = self.rest[-_LONGEST_LINE:]
 
     def text(self) -> str:
@@ -145,7 +145,7 @@ class ProgressLine:
         return "  ".join(parts)
 
 
-def _shown(line: bytes) -> str:
+def _as_on_terminal(line: bytes) -> str:
     """Return a line of a log as a terminal would be left with it: what a carriage return overwrote and what steers it taken out."""
     text = line.rstrip(b"\r").rpartition(b"\r")[2][:_LONGEST_LINE].decode("utf-8", "replace")
     return _STEERING.sub("", text)

@@ -220,7 +220,7 @@ def as_json(record: RunRecord) -> dict[str, object]:
     return {**fields.pop("unknown"), **fields}
 
 
-def gone(path: Path) -> bool:
+def is_gone(path: Path) -> bool:
     """Tell whether a file is not there; one that cannot be asked for may be."""
     try:
         path.stat()

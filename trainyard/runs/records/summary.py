@@ -192,7 +192,7 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
         lines.append(f"error: {summary.error}")
     lines += _rows(summary.rows)
     if summary.kept:
-        lines.append(_kept(summary.kept, summary.files))
+        lines.append(_no_success_line(summary.kept, summary.files))
     left = _by_folder(summary.left_out)
     lines += [f"left out: {folder} ({count} files, {size:,} bytes)" for folder, count, size in left[:10]]
     lines += [f"left out: {len(left) - 10} more places (run-summary.json names them)"] if len(left) > 10 else []
@@ -214,7 +214,7 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
     return lines
 
 
-def _kept(kept: Ending, files: int | None) -> str:
+def _no_success_line(kept: Ending, files: int | None) -> str:
     """Return the line that says that what is found at the place below is no success."""
     checkpoints = ", ".join(kept.checkpoints) or "no complete checkpoint"
     what = f"{files} files, {checkpoints}" if files else "it left no output; its logs"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from trainyard.clock import format_time
 from trainyard.clouds import open_cloud
-from trainyard.clouds.absence import Known, prove, seen
+from trainyard.clouds.absence import KnownPod, complete_list, prove
 from trainyard.clouds.protocol import Account, Cloud, CostItem
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
@@ -59,7 +59,7 @@ def end_pod(context: CommandContext, name: str, reference: str) -> int:
 
     cloud = context.cloud(name)
     pod = find_pod(cloud, reference)
-    proof = prove(cloud, [Known(pod.id, pod.price_per_hour, pod.end)])
+    proof = prove(cloud, [KnownPod(pod.id, pod.price_per_hour, pod.end)])
     proof.require(f"Again: invoke end {pod.id} --stack {name}")
     context.ui.say(f"pod {pod.id} is gone: {cloud.name} has taken the request to end it, denies it and does not list it any more")
     return 0
@@ -70,7 +70,7 @@ def audit(context: CommandContext, name: str, *, as_json: bool) -> int:
     cloud = context.cloud(name)
     settings = reader.partly(context.places.root, name, "volume", "bucket")
     named = (settings.volume, settings.bucket)
-    costs = seen(cloud, cloud.costs, lambda item: (item.kind, item.id))
+    costs = complete_list(cloud, cloud.costs, lambda item: (item.kind, item.id))
     items = [replace(item, ours=item.ours or (item.kind == "volume" and item.id in named)) for item in costs]
     uploads = _open_uploads(context, name)
     if as_json:
@@ -165,7 +165,7 @@ def _unseen(context: CommandContext, cloud: Cloud, sleep: Callable[[float], None
     if told is None or not _more(told, 0.0):
         return None
     try:
-        costs = seen(cloud, cloud.costs, lambda item: (item.kind, item.id), sleep=sleep)
+        costs = complete_list(cloud, cloud.costs, lambda item: (item.kind, item.id), sleep=sleep)
     except CloudError as error:
         context.ui.warn(f"what the account pays for is not known: {error.message}")
         return None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainyard.clouds.absence import Known, PodLeft, Proof, prove, unasked
+from trainyard.clouds.absence import KnownPod, PodLeft, Proof, prove, unasked
 from trainyard.clouds.protocol import PodInfo
 from trainyard.errors import StillThere, TrainyardError
 from trainyard.leases import intents
@@ -29,7 +29,7 @@ class EnvironmentPods:
 
     leases: set[str] = field(default_factory=set)
     fences: set[str] = field(default_factory=set)
-    pods: dict[str, Known] = field(default_factory=dict)
+    pods: dict[str, KnownPod] = field(default_factory=dict)
 
     @property
     def nothing(self) -> bool:
@@ -48,12 +48,12 @@ def destroy(context: CommandContext, stack: Stack, runs: Iterable[RunRecord], on
     the failure's kind when that is proved and only the state could not be brought to an end.
     """
     resources = facade.readable_resources(stack)
-    named = _named(resources, runs)
+    named = _pods_named(resources, runs)
     unknown = named.nothing and not _exists(stack)
     begun_before = named.nothing and not unknown and _take_from_last(context, stack, named)
     if unknown:
         # Before the engine leaves an empty state, which would tell the next destroy that there was nothing.
-        _refuse_beside(stack, _asked(context, stack))
+        _refuse_beside(stack, _account_pods(context, stack))
     if not named.nothing:
         _remember_names(context, stack, named)
     with shielded(lambda: f"stack '{stack.name}' is not destroyed; {_again(stack)}", context.ui.fail):
@@ -61,9 +61,9 @@ def destroy(context: CommandContext, stack: Stack, runs: Iterable[RunRecord], on
         if named.nothing:
             if not unknown and done.error is None:
                 # The lease is in a state before a pod is asked for: an empty one has made none.
-                _warn_of_others(context, stack, _asked(context, stack))
+                _warn_of_others(context, stack, _account_pods(context, stack))
             elif not unknown:
-                _refuse_beside(stack, _asked(context, stack))
+                _refuse_beside(stack, _account_pods(context, stack))
             return _outcome(stack, done if done.error is None else _by_engine(stack, on_event))
         proof = _prove(context, stack, named, engine_failed=done.error is not None)
         if done.error is not None and proof.proved:
@@ -104,16 +104,16 @@ def _outcome(stack: Stack, done: _EngineResult) -> OperationOutcome:
     raise type(done.error)(said, hint=done.error.hint or _again(stack), facts=done.error.facts)
 
 
-def _named(resources: Sequence[Event], runs: Iterable[RunRecord]) -> EnvironmentPods:
+def _pods_named(resources: Sequence[Event], runs: Iterable[RunRecord]) -> EnvironmentPods:
     """Return what the state names (where it is damaged: its last good version), and what live runs have rented."""
     found = EnvironmentPods()
     for lease in leases_in(resources, replaced=True):
         found.leases |= {id for id in (lease.fence_id, lease.lease_id) if id}
         found.fences |= {lease.fence_id} if lease.fence_id else set()
-    found.pods = {pod.id: Known(pod.id, pod.price_per_hour) for pod in pods_in(resources, replaced=True) if pod.id}
+    found.pods = {pod.id: KnownPod(pod.id, pod.price_per_hour) for pod in pods_in(resources, replaced=True) if pod.id}
     for record in runs:
         found.leases |= {record.pod.lease_id} if record.pod.lease_id else set()
-        found.pods |= {pod.id: pod for pod in pods.known(record)}
+        found.pods |= {pod.id: pod for pod in pods.unproved_pods(record)}
     return found
 
 
@@ -133,7 +133,7 @@ def _prove(context: CommandContext, stack: Stack, named: EnvironmentPods, *, eng
                 say=context.ui.say,
             )  # fmt: skip
             trusted = max(trusted, told.trusted_from)
-            known |= {pod_id: Known(pod_id) for pod_id in told.ids if pod_id not in known}
+            known |= {pod_id: KnownPod(pod_id) for pod_id in told.ids if pod_id not in known}
     return prove(cloud, known.values(), named.has, trusted_from=trusted)
 
 
@@ -167,7 +167,7 @@ def _exists(stack: Stack) -> bool:
         return False
 
 
-def _asked(context: CommandContext, stack: Stack) -> list[PodLeft]:
+def _account_pods(context: CommandContext, stack: Stack) -> list[PodLeft]:
     """Return the account's pods of ours; raises StillThere when the cloud does not tell: no state names anything."""
     try:
         return _of_ours(context, stack)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from trainyard.clouds.absence import Known, PodLeft
+from trainyard.clouds.absence import KnownPod, PodLeft
 from trainyard.errors import RefusedError, StillThere, TrainyardError, UserError, kind_of
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import declared
@@ -47,7 +47,7 @@ def operate(context: CommandContext, name: str, operation: Operation, *, yes: bo
             raise _with_what_stands(context, stack, error) if operation == "up" else error
         if operation == "up":
             mark_up(context.places, stack)
-            declared.rented(context, stack)
+            declared.note_up(context, stack)
     _say_outcome(context, name, outcome)
     return 0
 
@@ -56,7 +56,7 @@ def _with_what_stands(context: CommandContext, stack: Stack, error: TrainyardErr
     """Return the error of a failed up; StillThere where it has left a pod that costs money and cannot be used."""
     resources = facade.readable_resources(stack)
     reached = pods_with_address(resources) if kind_of(error) not in ("boot-failed", "unreachable") else set()
-    pods = [Known(pod.id, pod.price_per_hour) for pod in pods_in(resources, replaced=True) if pod.id and pod.id not in reached]
+    pods = [KnownPod(pod.id, pod.price_per_hour) for pod in pods_in(resources, replaced=True) if pod.id and pod.id not in reached]
     left = [str(found) for found in map(lambda pod: _stands(context, stack, pod), pods) if found is not None]
     if not left:
         return error
@@ -64,7 +64,7 @@ def _with_what_stands(context: CommandContext, stack: Stack, error: TrainyardErr
     return StillThere("\n".join([error.message, *(f"still there: {line}" for line in left)]), hint=hint, facts=error.facts)
 
 
-def _stands(context: CommandContext, stack: Stack, pod: Known) -> PodLeft | None:
+def _stands(context: CommandContext, stack: Stack, pod: KnownPod) -> PodLeft | None:
     """Return what is known of a pod that a failed up has left, None when the cloud denies it."""
     try:
         info = context.cloud(stack.name).get(pod.id)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from trainyard.clock import format_time
-from trainyard.clouds.absence import Known, Proof, listing_pause, prove, seen
+from trainyard.clouds.absence import KnownPod, Proof, complete_list, listing_pause, prove
 from trainyard.clouds.marker import LONGEST_LEASE
 from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.errors import CloudError
@@ -54,7 +54,7 @@ def reap(
 
     Raises CloudError when the list cannot be read. A pod that cannot be ended does not stop the others.
     """
-    pods = seen(cloud, cloud.list, lambda pod: pod.id, time=time, sleep=sleep)
+    pods = complete_list(cloud, cloud.list, lambda pod: pod.id, time=time, sleep=sleep)
     told, here = cloud.now(), datetime.fromtimestamp(time(), UTC)  # in this order: only what ``seen`` asks is asked again
     agree = abs(told - here) <= CLOCKS_APART
     # Where they do not, only what is over by both is: a Date that is hours ahead would end pods within their lease.
@@ -67,7 +67,7 @@ def reap(
         Sighting(s.pod, "disputed", None if dry_run else False, doubt) if s.verdict != "over" and judge(s.pod, latest) == "over" else s
         for s in sightings
     ]
-    over = [Known(s.pod.id, s.pod.price_per_hour, s.pod.end) for s in sightings if s.verdict == "over"]
+    over = [KnownPod(s.pod.id, s.pod.price_per_hour, s.pod.end) for s in sightings if s.verdict == "over"]
     if dry_run or not over:
         return sightings
     proof = prove(cloud, over, patience=PATIENCE, time=time, sleep=sleep)

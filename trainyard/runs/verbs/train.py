@@ -114,7 +114,7 @@ def _plan(context: CommandContext, wanted: TrainRequest, cloud: Cloud, stated: S
     own = _code(context, chosen, values)
     for remark in found.remarks():
         ui.warn(remark)
-    for line in basecheck.told(chosen, values):
+    for line in basecheck.needs_lines(chosen, values):
         ui.say(f"needs      {line}")
     user = user_name(context.env, settings.user)
     # A bad name, or one that is at work, is refused before anything is made.
