@@ -59,7 +59,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "textfile",
         "shipped",
         "shellscript",
-        "spoken",
+        "phrasing",
         "secret",
         "problems",
         "errors",

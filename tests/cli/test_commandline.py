@@ -18,8 +18,8 @@ from tests.verbs import development
 from trainyard.cli.commandline import help_first, main, usage_problem
 from trainyard.cli.ending import tell
 from trainyard.errors import UserError
+from trainyard.phrasing import as_typed, typed
 from trainyard.secret import Secret
-from trainyard.spoken import as_typed, typed
 
 ROOT = Path(__file__).resolve().parents[2]
 

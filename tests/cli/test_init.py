@@ -23,10 +23,10 @@ from trainyard.cli.commandline import folder_named, main
 from trainyard.cli.scaffold import Choices
 from trainyard.config import find_root, is_repository
 from trainyard.errors import UserError
+from trainyard.phrasing import typed
 from trainyard.recipes.contract import load_recipe
 from trainyard.settings.reader import load
 from trainyard.shipped import checkout
-from trainyard.spoken import typed
 
 ROOT = Path(__file__).resolve().parents[2]
 

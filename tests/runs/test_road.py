@@ -93,7 +93,7 @@ def test_a_pod_that_does_not_answer_before_the_training_is_ended_with_code_5(roa
     [
         ("hours: 0", {}, "hours must be more than 0"),
         ("gpuu: A", {}, "unknown setting 'gpuu'"),
-        ("", {"hours": 800.0}, "must be at most 744, not 800"),
+        ("hours: 800", {}, "must be at most 744, not 800"),
         ("", {"name": "Not A Label!"}, "use a-z, 0-9"),
         ("", {"data": "nowhere.jsonl"}, "nowhere.jsonl"),
     ],

@@ -497,7 +497,7 @@ def test_a_hangup_makes_a_controller_leave_in_words_but_not_under_nohup(ignored:
 def test_a_pod_that_is_gone_is_no_loss_while_its_bucket_cannot_be_asked(run: Callable[..., Run]) -> None:
     it = run("started")
     it.patch(follow, "follow", lambda *a: Verdict("cloud", "the cloud has ended pod p1", 4))
-    it.fails((finish, "found"), StoreError("403"))
+    it.fails((finish, "find_result"), StoreError("403"))
 
     with pytest.raises(StillThere, match="the cloud has ended pod p1, and whether the result of ann/a has reached its bucket"):
         it.drive()

@@ -12,7 +12,7 @@ import pytest
 from trainyard.config import places
 from trainyard.pod.uploader import compile_outputs, is_output
 from trainyard.recipes.contract import load_recipe
-from trainyard.recipes.declared import declaration, read_declaration
+from trainyard.recipes.declaration import declaration, read_declaration
 from trainyard.recipes.values import artefacts_of, patterns_of, resolve
 from trainyard.remote.jobs import OUT_OF_MEMORY
 from trainyard.runs.context import CommandContext

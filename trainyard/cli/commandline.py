@@ -75,7 +75,7 @@ def _program(name: str) -> Any:
     from invoke.exceptions import Exit, ParseError
     from invoke.program import Program
 
-    from trainyard import __version__, spoken
+    from trainyard import __version__, phrasing
     from trainyard.config import find_root
     from trainyard.errors import UserError
 
@@ -111,10 +111,10 @@ def _program(name: str) -> Any:
                 yield
             except (ParseError, ValueError) as error:
                 said = usage_problem(self.argv[1:], getattr(self, "collection", None), str(error))
-                raise Exit(spoken.as_typed(said), code=USAGE) from None
+                raise Exit(phrasing.as_typed(said), code=USAGE) from None
 
     namespace = _namespace(name)
-    spoken.typed(name, namespace.task_names if namespace is not None else ())
+    phrasing.typed(name, namespace.task_names if namespace is not None else ())
     made: Any = Verbs
     return made(name="Trainyard", binary=name, binary_names=[name], version=__version__, namespace=namespace)
 

@@ -19,7 +19,7 @@ def tell(error: BaseException) -> int:
     """Say an error to a person as it deserves and return the exit code."""
     from trainyard.errors import render
     from trainyard.faults import readable
-    from trainyard.spoken import as_typed
+    from trainyard.phrasing import as_typed
 
     if isinstance(error, KeyboardInterrupt):
         _say("interrupted")

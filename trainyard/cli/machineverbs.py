@@ -10,8 +10,8 @@ from invoke.tasks import task
 
 from trainyard.cli.common import context, help_of, required, show_json, verb, words_behind
 from trainyard.config import find_root
+from trainyard.phrasing import as_typed
 from trainyard.shipped import find
-from trainyard.spoken import as_typed
 
 
 @task(help=help_of(stack="check what this stack needs, too"))

@@ -14,7 +14,7 @@ from invoke.tasks import task
 from trainyard.cli.common import help_of, verb
 from trainyard.config import find_root, is_repository
 from trainyard.errors import UserError
-from trainyard.spoken import as_typed
+from trainyard.phrasing import as_typed
 
 
 @task(

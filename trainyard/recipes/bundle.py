@@ -23,7 +23,7 @@ from trainyard.recipes import requirements
 from trainyard.recipes.code import Code
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data, hub_reference
-from trainyard.recipes.declared import DECLARED, declaration
+from trainyard.recipes.declaration import DECLARED, declaration
 from trainyard.recipes.requirements import Requirements
 from trainyard.recipes.summaries import Values
 from trainyard.recipes.values import artefacts_of

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from rich.console import Console
 
-from trainyard.spoken import as_typed
+from trainyard.phrasing import as_typed
 
 
 class _Screen(Console):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainyard.errors import PodFailed, UserError
 from trainyard.recipes.bundle import SHA256_LIST
-from trainyard.recipes.declared import DECLARED, Declaration, read_declaration
+from trainyard.recipes.declaration import DECLARED, Declaration, read_declaration
 from trainyard.remote.jobs import OUT_OF_MEMORY
 from trainyard.remote.protocol import Transport, expect, quote
 from trainyard.runs.life.verdict import Verdict

@@ -10,7 +10,7 @@ from trainyard import playbook
 from trainyard.clouds.volume import file_store, volume_env
 from trainyard.errors import TrainyardError, Unreachable
 from trainyard.playbook import Host, TextReporter
-from trainyard.recipes.declared import Declaration
+from trainyard.recipes.declaration import Declaration
 from trainyard.recipes.venvs import for_local_pods
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.context import CommandContext

@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from trainyard.files import write_atomic
-from trainyard.recipes.declared import DECLARED
+from trainyard.recipes.declaration import DECLARED
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.key import key_file
 from trainyard.runs.records.record import RunFolder, RunRecord, is_gone

@@ -15,7 +15,7 @@ from trainyard.leases import intents
 from trainyard.leases.sweep import remember
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.teardown import shielded
-from trainyard.runs.planning import declared
+from trainyard.runs.planning import declaredpods
 from trainyard.runs.records import pods
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.stackresources import leases_in, pods_in
@@ -72,7 +72,7 @@ def destroy(context: CommandContext, stack: Stack, runs: Iterable[RunRecord], on
     if not proof.proved:
         said = "\n".join([f"stack '{stack.name}' is not destroyed", str(proof), *([str(done.error)] if done.error else [])])
         raise StillThere(said, hint=_again(stack))
-    declared.settle(context, stack, resources, proof)
+    declaredpods.settle(context, stack, resources, proof)
     if begun_before:
         _warn_of_others(context, stack, _of_ours(context, stack))
     return _outcome(stack, done)

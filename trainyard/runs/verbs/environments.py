@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trainyard.clouds.absence import KnownPod, PodLeft
 from trainyard.errors import RefusedError, StillThere, TrainyardError, UserError, kind_of
 from trainyard.runs.context import CommandContext
-from trainyard.runs.planning import declared
+from trainyard.runs.planning import declaredpods
 from trainyard.runs.planning.upkeep import mark_up, obtain_store
 from trainyard.runs.records.record import RunFolder, all_folders
 from trainyard.runs.records.stackresources import pods_in, pods_with_address
@@ -40,14 +40,14 @@ def operate(context: CommandContext, name: str, operation: Operation, *, yes: bo
         settings = context.settings(name)  # what is wrong in them is told before an engine starts
         if operation == "up":
             obtain_store(context, stack)
-            declared.reserve(context, stack, settings)
+            declaredpods.reserve(context, stack, settings)
         outcome = facade.operate(stack, operation, on_event)
         if not outcome.ok:
             error = outcome.error(f"{operation} of stack '{name}' failed (engine {outcome.engine}): ")
             raise _with_what_stands(context, stack, error) if operation == "up" else error
         if operation == "up":
             mark_up(context.places, stack)
-            declared.note_up(context, stack)
+            declaredpods.note_up(context, stack)
     _say_outcome(context, name, outcome)
     return 0
 
