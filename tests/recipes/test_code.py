@@ -84,7 +84,9 @@ def test_trainyardignore_leaves_out_tracked_files_and_has_the_last_word(repo: Pa
     assert names(collect(repo)) == [".gitignore", ".trainyardignore", "certs/test.pem", "docs/keep.md", "pkg/__init__.py", "train.py"]
 
 
-@pytest.mark.parametrize("name", [".env", ".env.local", "deploy.pem", "conf/id_ed25519", ".aws/config", "infra.tfstate"])
+@pytest.mark.parametrize(
+    "name", [".env", ".env.local", "prod.env", "secrets.yaml", "deploy.pem", "conf/id_ed25519", ".aws/config", "infra.tfstate"]
+)
 def test_a_file_with_the_name_of_a_secret_stays_and_is_named(repo: Path, name: str) -> None:
     put(repo, name, "A=1\n")
     git(repo, "add", "-f", name)

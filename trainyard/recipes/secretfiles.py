@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 
 NAMES = (
-    ".env", ".env.*", "!.env.example", "!.env.sample", "!.env.template", "!.env.dist", ".envrc",
+    "*.env", ".env.*", "!.env.example", "!.env.sample", "!.env.template", "!.env.dist", ".envrc",
     "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk", "!*.pub",
     "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", "_netrc", ".pypirc", ".npmrc", ".git-credentials", ".htpasswd", ".pgpass",
     ".aws/", ".ssh/", ".gnupg/", ".kube/", ".docker/config.json", ".config/gcloud/", "kubeconfig",
-    "credentials.json", "client_secret*.json", "service-account*.json", "service_account*.json",
+    "secrets.json", "secrets.toml", "secrets.yaml", "secrets.yml", "credentials.json", "client_secret*.json",
+    "service-account*.json", "service_account*.json",
     "*.tfstate", "*.tfstate.backup",
 )  # fmt: skip
 """In the syntax of a .gitignore."""

@@ -25,6 +25,7 @@ CONSENTS = ("ask", "always", "never")
 LIMIT_ACTIONS = ("block", "warn")
 NO_BUCKET = "none"
 """As ``bucket``: the environment has none, and results come home over SSH."""
+TIERS = ("SECURE", "COMMUNITY", "ALL")
 TIER = "SECURE"
 """RunPod's class of machines unless another is asked for."""
 BUCKET_NAME = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
@@ -115,7 +116,7 @@ class StackSettings:
     regions: tuple[str, ...] = _setting(
         "data centers, countries or continents", (), unset="any", travels=True, clouds=_RENTED, readers="program runs",
     )  # fmt: skip
-    tier: str | None = _setting("SECURE, COMMUNITY or ALL", unset=TIER, travels=True, clouds=_RENTED, readers="program runs")
+    tier: str | None = _setting("class of machines", unset=TIER, choices=TIERS, travels=True, clouds=_RENTED, readers="program runs")
     spot: bool = _setting("rent what may be taken away", False, travels=True, clouds=_RENTED, readers="program runs")
     max_price: float | None = _setting(
         "above which nothing is rented", unit="dollars an hour", least=0, travels=True, readers="program runs"
@@ -168,14 +169,16 @@ class StackSettings:
     store: str | None = _setting(
         "which store holds the bucket", unset="the one whose keys are set", choices=STORES, readers="doctor program rehearsal runs"
     )
-    lifecycle: tuple[Mapping[str, object], ...] = _setting("rules of the bucket: prefix, expire_days, ...", (), readers="program stacks")
+    lifecycle: tuple[Mapping[str, object], ...] = _setting(
+        "rules of the bucket: prefix, expire_days and others", (), readers="program stacks"
+    )
     ssh_key_file: str | None = _setting("your own private SSH key", unset="one made for the stack", readers="program")
     env_id: str | None = _setting(
         "id of the environment, 8 hex digits", unset="one made for stack and user", pattern="[0-9a-f]{8}",
         looks_like="a0533aa1", readers="program runs",
     )  # fmt: skip
     pods: int = _setting("pods of the environment itself", 0, least=0, readers="program runs")
-    user: str | None = _setting("who starts runs", unset="the login name", readers="runs")
+    user: str | None = _setting("who starts runs", unset="the login name; for root the one in git's user.email", readers="runs")
     engine: str = _setting("what executes the program", "auto", choices=ENGINES, travels=True, readers="stacks")
     explicit: frozenset[str] = frozenset()
     """Names of those that a person has set."""

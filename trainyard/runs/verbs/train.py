@@ -19,7 +19,7 @@ from trainyard.recipes.summaries import Values
 from trainyard.recipes.values import lock_for, locked_packages, needs_of, resolve, sets_with
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.rent import write_run_settings
-from trainyard.runs.planning import consent, shape
+from trainyard.runs.planning import consent, shape, startbook
 from trainyard.runs.planning.estimate import Estimate, check_limits, estimate, price_ceiling
 from trainyard.runs.planning.upkeep import ensure_environment
 from trainyard.runs.records import attempts
@@ -100,6 +100,7 @@ def _plan(context: CommandContext, wanted: TrainRequest, cloud: Cloud, stated: S
     """Validate everything and ask what it costs, saying what a person wants to know of it."""
     ui = context.ui
     chosen = load_recipe(context.places.root, wanted.recipe)
+    startbook.refuse(context.places.root)
     settings, told_by_env = shape.from_environment(stated, context.env, cloud.name)
     for line in told_by_env:
         ui.say(f"settings   {line}")
