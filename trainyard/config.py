@@ -87,10 +87,10 @@ def find_root(start: Path | None = None) -> Path:
     if named:
         return Path(named).resolve()
     here = (start or Path.cwd()).resolve()
-    found = next((folder for folder in (here, *here.parents) if is_repository(folder)), checkout())
-    if found is None:
+    root = next((folder for folder in (here, *here.parents) if is_repository(folder)), checkout())
+    if root is None:
         raise UserError(f"{here} is in no repository of Trainyard's", hint="To make it one: trainyard init")
-    return found
+    return root
 
 
 def is_repository(folder: Path) -> bool:

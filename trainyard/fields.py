@@ -17,8 +17,8 @@ class Fields:
 
     __slots__ = ("_asked", "_given", "_name")
 
-    def __init__(self, given: Mapping[str, Any], name: str) -> None:
-        self._given, self._name = given, name
+    def __init__(self, values: Mapping[str, Any], name: str) -> None:
+        self._given, self._name = values, name
         self._asked: set[str] = set()
 
     def error(self, key: str, message: str, *, hint: str | None = None) -> UserError:

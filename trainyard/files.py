@@ -17,11 +17,11 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool, mode: int =
     ``mode`` is what the new file may be at most (the umask counts). ``draft`` is where it is written first, on the
     same disk: by default beside it, under a hidden name. Raises OSError, then the old content is still there.
     """
-    made = _write_draft(path, content, durable, mode, draft)
+    draft_path = _write_draft(path, content, durable, mode, draft)
     try:
-        os.replace(made, path)
+        os.replace(draft_path, path)
     except BaseException:
-        made.unlink(missing_ok=True)
+        draft_path.unlink(missing_ok=True)
         raise
     if durable:
         sync(path.parent)
@@ -29,13 +29,13 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool, mode: int =
 
 def write_new(path: Path, content: str | bytes, *, durable: bool, mode: int = 0o666) -> bool:
     """Make a file, whole at once; False, with nothing changed, when it is there already. See write_atomic()."""
-    made = _write_draft(path, content, durable, mode, None)
+    draft_path = _write_draft(path, content, durable, mode, None)
     try:
-        os.link(made, path)
+        os.link(draft_path, path)
     except FileExistsError:
         return False
     finally:
-        made.unlink(missing_ok=True)
+        draft_path.unlink(missing_ok=True)
     if durable:
         sync(path.parent)
     return True
@@ -58,10 +58,10 @@ def sha256_of(path: Path) -> str:
 
 def _write_draft(path: Path, content: str | bytes, durable: bool, mode: int, draft: Path | None) -> Path:
     # By chance, not by process: two threads may write the same file.
-    made = draft or path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    draft_path = draft or path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     if draft:
         draft.unlink(missing_ok=True)
-    handle = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    handle = os.open(draft_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -69,6 +69,6 @@ def _write_draft(path: Path, content: str | bytes, durable: bool, mode: int, dra
             if durable:
                 os.fsync(file.fileno())
     except BaseException:
-        made.unlink(missing_ok=True)
+        draft_path.unlink(missing_ok=True)
         raise
-    return made
+    return draft_path

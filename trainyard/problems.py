@@ -49,10 +49,10 @@ def note(error: TrainyardError, urn: str = "") -> None:
 
 def read(path: Path) -> tuple[Problem, ...]:
     """Return what was written down; a line that a full disk cut short is left out."""
-    found = []
+    problems = []
     with contextlib.suppress(OSError):
         for line in path.read_bytes().splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 data = json.loads(line)
-                found.append(Problem(str(data["kind"]), str(data["message"]), str(data["urn"]), dict(data["facts"])))
-    return tuple(found)
+                problems.append(Problem(str(data["kind"]), str(data["message"]), str(data["urn"]), dict(data["facts"])))
+    return tuple(problems)

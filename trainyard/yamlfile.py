@@ -192,12 +192,12 @@ def _as_map(node: Node, name: str) -> Map:
     return node
 
 
-def reject_unknown(given: Map, known: Iterable[str], what: str) -> None:
+def reject_unknown(mapping: Map, known: Iterable[str], what: str) -> None:
     """Raise UserError at the first key that is not known, with the nearest known one."""
     names = list(known)
-    for key in given:
+    for key in mapping:
         if key not in names:
-            raise UserError(f"unknown {what} '{key}'{suggest(key, names)}", where=given.where(key))
+            raise UserError(f"unknown {what} '{key}'{suggest(key, names)}", where=mapping.where(key))
 
 
 def dump(value: Mapping[str, object] | list[object]) -> str:

@@ -115,8 +115,8 @@ def _program(name: str) -> Any:
 
     namespace = _namespace(name)
     phrasing.typed(name, namespace.task_names if namespace is not None else ())
-    made: Any = Verbs
-    return made(name="Trainyard", binary=name, binary_names=[name], version=__version__, namespace=namespace)
+    program: Any = Verbs
+    return program(name="Trainyard", binary=name, binary_names=[name], version=__version__, namespace=namespace)
 
 
 def _namespace(name: str) -> Any:
@@ -163,8 +163,8 @@ def usage_problem(words: Sequence[str], collection: Any, said: str) -> str:
         return said
     arguments = {f"--{name.replace('_', '-')}": each for each in collection[verb].get_arguments() for name in each.names if len(name) > 1}
     again = f"invoke --help {verb} shows its options"
-    given = [word.partition("=")[0] for word in ours[ours.index(verb) + 1 :] if word.startswith("--")]
-    unknown = next((flag for flag in given if flag not in arguments), None)
+    options = [word.partition("=")[0] for word in ours[ours.index(verb) + 1 :] if word.startswith("--")]
+    unknown = next((flag for flag in options if flag not in arguments), None)
     if unknown is not None:
         return f"{verb} has no option {unknown}{suggest(unknown, arguments)}\n{again}"
     missing = [each.name.upper() for each in collection[verb].get_arguments() if each.positional and each.default is None]

@@ -47,11 +47,11 @@ class Plan:
     record: Record | None
 
 
-def plan(root: Path, wanted: Choices) -> Plan:
+def plan(root: Path, choice: Choices) -> Plan:
     """Look at a folder; raises UserError where nothing can or may be written there. Writes nothing."""
     _refuse(root)
     record = scaffold.read_record(root)
-    chosen = record.choices.joined(wanted) if record else wanted
+    chosen = record.choices.joined(choice) if record else choice
     new: dict[str, str] = {}
     same: dict[str, str] = {}
     kept, removed = [], []

@@ -21,9 +21,9 @@ def doctor(c: Context, stack: str | None = None) -> int:
     from trainyard.doctor.checks import checks, lines
 
     work = context(anywhere=True)
-    found = checks(work.places, work.env, stack)
-    print(as_typed("\n".join(lines(found))))
-    return 2 if any(check.status == "fail" for check in found) else 0
+    findings = checks(work.places, work.env, stack)
+    print(as_typed("\n".join(lines(findings))))
+    return 2 if any(check.status == "fail" for check in findings) else 0
 
 
 @task(positional=["playbook"], help=help_of(playbook="its file; one of playbooks/ may be named without the folder"))
@@ -88,9 +88,9 @@ def venvs_clean(c: Context, dry_run: bool = False) -> int:
     from trainyard.recipes import unused
 
     work = context()
-    found = unused.survey(work.places)
+    venvs = unused.survey(work.places)
     gone = [] if dry_run else unused.clean(work.places)
-    work.ui.say("\n".join(unused.lines(found, gone)) or "there are none")
+    work.ui.say("\n".join(unused.lines(venvs, gone)) or "there are none")
     return 0
 
 

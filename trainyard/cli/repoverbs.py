@@ -56,19 +56,19 @@ def upgrade(c: Context, write: bool = False) -> int:
     """Show what this version would write where `init` wrote, as a diff; with --write, write it where nobody changed it."""
     from trainyard.cli import upgrade as work
 
-    found = work.compare(find_root())
-    for line in work.diff(found):
+    comparison = work.compare(find_root())
+    for line in work.diff(comparison):
         print(line)
-    written = work.apply(found) if write else None
-    print("\n".join(work.report_lines(found, written)), file=sys.stderr)
+    written = work.apply(comparison) if write else None
+    print("\n".join(work.report_lines(comparison, written)), file=sys.stderr)
     return 0
 
 
-def _folder(given: str | None) -> Path:
+def _folder(path: str | None) -> Path:
     """Return the folder that is meant; raises UserError for one inside a repository that nobody has named."""
-    root = Path(given if given is not None else ".").expanduser().resolve()
+    root = Path(path if path is not None else ".").expanduser().resolve()
     above = next((folder for folder in root.parents if is_repository(folder)), None)
-    if given is None and above is not None and not is_repository(root):
+    if path is None and above is not None and not is_repository(root):
         raise UserError(f"this folder lies in the repository {above}", hint="For one of its own here: trainyard init .")
     return root
 
@@ -78,8 +78,8 @@ def _ask(known: list[str]) -> Any:
     from trainyard.cli import scaffold
 
     answer = _answer(f"Clouds beside this machine ({', '.join(known)}; empty: none): ")
-    wanted = scaffold.choices([word for word in answer.replace(",", " ").split() if word != "none"], None)
-    return scaffold.Choices(wanted.clouds, "github" if _agreed("Workflows for GitHub Actions? [y/N] ", default=False) else None)
+    clouds = scaffold.choices([word for word in answer.replace(",", " ").split() if word != "none"], None)
+    return scaffold.Choices(clouds.clouds, "github" if _agreed("Workflows for GitHub Actions? [y/N] ", default=False) else None)
 
 
 def _agreed(question: str, *, default: bool) -> bool:

@@ -205,8 +205,8 @@ def render(c: Context, recipe: str, to: str, data: str | None = None, config: st
     from trainyard.runs.verbs.train import render_bundle
 
     work = context()
-    made = render_bundle(work, recipe, data, optional_path(config), tuple(set or ()), Path(to), words_behind())
-    work.ui.say(f"{to}: bundle {made.sha256[:12]}; run it with: sh {to}/run.sh")
+    bundle = render_bundle(work, recipe, data, optional_path(config), tuple(set or ()), Path(to), words_behind())
+    work.ui.say(f"{to}: bundle {bundle.sha256[:12]}; run it with: sh {to}/run.sh")
     return 0
 
 

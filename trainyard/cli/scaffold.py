@@ -68,27 +68,27 @@ def clouds() -> list[str]:
     return sorted(set(names) - {"local"})
 
 
-def choices(wanted: Sequence[str], ci: str | None) -> Choices:
+def choices(stacks: Sequence[str], ci: str | None) -> Choices:
     """Return the choices that words name; raises UserError for a word that names nothing."""
     known = [*clouds(), "local"]
-    for cloud in wanted:
+    for cloud in stacks:
         if cloud not in known:
             raise UserError(f"--cloud {cloud}: there are no settings for it{suggest(cloud, known)}", hint=f"Clouds: {', '.join(known)}.")
     if ci is not None and ci not in CI:
         raise UserError(f"--ci {ci}: there are no files for it{suggest(ci, CI)}", hint=f"Known: {', '.join(CI)}.")
-    return Choices(tuple(dict.fromkeys(cloud for cloud in wanted if cloud != "local")), ci)
+    return Choices(tuple(dict.fromkeys(cloud for cloud in stacks if cloud != "local")), ci)
 
 
 def texts(chosen: Choices) -> dict[str, str]:
     """Return the text of each file by its path, the project file last: with it a folder is a repository."""
     stacks = [f"Pulumi.{name}.yaml" for name in ("local", *chosen.clouds)]
-    found = {path: shipped(path).read_text(encoding="utf-8") for path in (*PROGRAM[1:], SCHEMA, *stacks)}
+    shipped_texts = {path: shipped(path).read_text(encoding="utf-8") for path in (*PROGRAM[1:], SCHEMA, *stacks)}
     own = _OWN | (_GITHUB if chosen.ci == "github" else {}) | (_REAPER if chosen.ci == "github" and _keys(chosen) else {})
     known = {"keys": _keys(chosen), "stores": _stores() if chosen.clouds else (), "version": __version__}
     for path, source in own.items():
         file = _SKELETON / source
-        found[path] = render_file(_SKELETON, source, known) if file.suffix == ".j2" else file.read_text(encoding="utf-8")
-    return found | {PROJECT_FILE: shipped(PROJECT_FILE).read_text(encoding="utf-8")}
+        shipped_texts[path] = render_file(_SKELETON, source, known) if file.suffix == ".j2" else file.read_text(encoding="utf-8")
+    return shipped_texts | {PROJECT_FILE: shipped(PROJECT_FILE).read_text(encoding="utf-8")}
 
 
 def mode(path: str) -> int:

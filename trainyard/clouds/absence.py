@@ -117,12 +117,12 @@ def complete_list(
 
     Raises CloudError when one of them cannot be read, however often within ``UNREADABLE`` seconds.
     """
-    found: dict[Hashable, T] = {}
+    listed_items: dict[Hashable, T] = {}
     for look in range(cloud.capabilities.listings):
         if look:
             sleep(listing_pause(cloud.capabilities))
-        found |= {key(item): item for item in _readable(cloud, ask, time, sleep)}
-    return list(found.values())
+        listed_items |= {key(item): item for item in _readable(cloud, ask, time, sleep)}
+    return list(listed_items.values())
 
 
 def _readable(cloud: Cloud, ask: Callable[[], list[T]], time: Callable[[], float], sleep: Callable[[float], None]) -> list[T]:
@@ -189,8 +189,8 @@ class _Streak:
             self.looks += 1
 
     def enough(self, capabilities: Capabilities, now: float) -> bool:
-        wanted = capabilities.listings
-        return self.looks >= wanted and now - self.since >= 0.9 * (wanted - 1) * listing_pause(capabilities)
+        needed = capabilities.listings
+        return self.looks >= needed and now - self.since >= 0.9 * (needed - 1) * listing_pause(capabilities)
 
 
 @dataclass(slots=True)

@@ -85,11 +85,11 @@ def find(text: str) -> tuple[GpuType, ...]:
         return ()
     if as_written := tuple(gpu for gpu in GPUS if text == gpu.runpod):  # its plain word may be a family's
         return as_written
-    wanted = plain(text)
-    wanted = wanted.removesuffix("80gb") if wanted in ("a10080gb", "h10080gb") else wanted
-    short = wanted.removeprefix("rtx")
-    exact = tuple(gpu for gpu in GPUS if wanted in _spellings(gpu) or (short.isdigit() and plain(gpu.name) == "rtx" + short))
-    family = tuple(gpu for gpu in GPUS if gpu.family and wanted == plain(gpu.family))
+    key = plain(text)
+    key = key.removesuffix("80gb") if key in ("a10080gb", "h10080gb") else key
+    short = key.removeprefix("rtx")
+    exact = tuple(gpu for gpu in GPUS if key in _spellings(gpu) or (short.isdigit() and plain(gpu.name) == "rtx" + short))
+    family = tuple(gpu for gpu in GPUS if gpu.family and key == plain(gpu.family))
     return family or exact
 
 

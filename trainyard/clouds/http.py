@@ -98,10 +98,10 @@ class _Wires:
                 for wire in list(self.open):
                     _shut(wire)
 
-        def trace(name: str, told: Any) -> None:
+        def trace(name: str, details: Any) -> None:
             if name.endswith(("connect_tcp.complete", "start_tls.complete")):
                 with self.lock:
-                    self.open.add(wire := told["return_value"].get_extra_info("socket"))
+                    self.open.add(wire := details["return_value"].get_extra_info("socket"))
                     if over.is_set():
                         _shut(wire)
 
@@ -217,8 +217,8 @@ class Api:
         for attempt in range(1, retry.attempts + 1):
             whole = min(2 * self.timeout, max(1.0, start + retry.limit - self.pace.now()))
             try:
-                given: dict[str, Any] = {"params": dict(params or {}), "json": body, "timeout": self.timeout}
-                response = _whole(self._shared(), self._wires, whole, method, self.base + path, **given)
+                arguments: dict[str, Any] = {"params": dict(params or {}), "json": body, "timeout": self.timeout}
+                response = _whole(self._shared(), self._wires, whole, method, self.base + path, **arguments)
             except httpx.HTTPError as error:
                 self.breaker.note(False, self.pace.now())
                 what, wait = _say(error), PAUSES.pause(attempt, self.pace.chance)
@@ -250,8 +250,8 @@ class Api:
         self.breaker.note(response.status_code < 500, self.pace.now())
         spent = exhausted_for(response.headers.get("RateLimit", ""))
         self._blocked_until = self.pace.now() + spent if spent else 0.0
-        told = _moment(response.headers.get("Date", ""))
-        self._offset = told - datetime.now(UTC) if told is not None else self._offset
+        server_time = _moment(response.headers.get("Date", ""))
+        self._offset = server_time - datetime.now(UTC) if server_time is not None else self._offset
 
     def _shared(self) -> httpx.Client:
         with self._lock:
@@ -298,8 +298,8 @@ def retry_after(response: httpx.Response) -> float:
 def _moment(text: str) -> datetime | None:
     """Return the moment of an HTTP date, None for anything else."""
     try:
-        told = parsedate_to_datetime(text)
-        return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
+        moment = parsedate_to_datetime(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         return None
 

@@ -15,20 +15,20 @@ _SIGNS: Mapping[Status, str] = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 def checks(places: Places, env: Mapping[str, str], stack: str | None = None) -> list[Finding]:
     """Look at this machine and, when a stack is named, at what that stack needs."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for name, checker in machine.CHECKERS.items():
-        found += _guarded(name, checker, places, env)
+        findings += _guarded(name, checker, places, env)
     if stack is None:
-        found += _guarded("credentials", stackneeds.credentials, places, env)
-        return found
+        findings += _guarded("credentials", stackneeds.credentials, places, env)
+        return findings
     for name, needs in stackneeds.CHECKERS.items():
-        found += _guarded(name, functools.partial(needs, stack=stack), places, env)
-    return found
+        findings += _guarded(name, functools.partial(needs, stack=stack), places, env)
+    return findings
 
 
-def lines(found: Iterable[Finding]) -> Iterator[str]:
+def lines(findings: Iterable[Finding]) -> Iterator[str]:
     """Yield the checks as a person reads them, what to do below what is wrong, and a closing line."""
-    all_checks = list(found)
+    all_checks = list(findings)
     width = max((len(check.name) for check in all_checks), default=0)
     for check in all_checks:
         yield f"{_SIGNS[check.status]}  {check.name:<{width}}  {check.text}"

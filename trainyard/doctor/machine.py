@@ -60,15 +60,15 @@ def packages(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
         return
     pins = _PIN.findall((source / "requirements.txt").read_text(encoding="utf-8"))
     wrong = []
-    for name, wanted, condition in pins:
+    for name, pinned, condition in pins:
         if condition and not _applies(condition):
             continue
         try:
-            found = importlib.metadata.version(name)
+            installed = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found = "missing"
-        if found != wanted:
-            wrong.append(f"{name} {found} (pinned: {wanted})")
+            installed = "missing"
+        if installed != pinned:
+            wrong.append(f"{name} {installed} (pinned: {pinned})")
     if wrong:
         yield Finding("packages", "fail", ", ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else ""), "./bootstrap installs what is pinned")
     else:
@@ -101,29 +101,29 @@ def programs(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
         ("ssh", "-V", "'invoke ssh' and 'invoke tunnel' need OpenSSH's client"),
     )
     for name, flag, use in uses:
-        found = shutil.which(name, path=env.get("PATH"))
-        if found is None:
+        path = shutil.which(name, path=env.get("PATH"))
+        if path is None:
             yield Finding(name, "warn", f"not found: {use}", "Install it with your system's packages.")
             continue
-        done = subprocess.run([found, flag], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=20)
-        yield Finding(name, "ok", f"{(done.stdout or done.stderr).strip().splitlines()[0]} ({found})")
+        done = subprocess.run([path, flag], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, timeout=20)
+        yield Finding(name, "ok", f"{(done.stdout or done.stderr).strip().splitlines()[0]} ({path})")
 
 
 def pulumi(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
     """The Pulumi CLI and its command plugin: both optional."""
-    found = installed.any_version(env)
+    binary = installed.any_version(env)
     need = ".".join(map(str, installed.MINIMUM))
-    if found is None:
+    if binary is None:
         why = pulumicli.last_failure(env)
         tried = f" (its installer: {why})" if why else ""
         yield Finding("pulumi", "ok", f"no CLI{tried}; the built-in engine serves every stack", pulumicli.HOW)
         return
-    version = ".".join(map(str, installed.version(found))) or "unknown"
+    version = ".".join(map(str, installed.version(binary))) or "unknown"
     if installed.find(env) is None:
-        text = f"{found} is version {version}, not {need} or newer with pulumi-language-python beside it: the built-in engine serves"
+        text = f"{binary} is version {version}, not {need} or newer with pulumi-language-python beside it: the built-in engine serves"
         yield Finding("pulumi", "warn", text, pulumicli.HOW)
         return
-    yield Finding("pulumi", "ok", f"{version} ({found})")
+    yield Finding("pulumi", "ok", f"{version} ({binary})")
     if installed.has_command_plugin(env):
         yield Finding("command plugin", "ok", installed.COMMAND_PLUGIN)
     else:
@@ -133,24 +133,24 @@ def pulumi(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
 
 def s3_server(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
     """The program of the local bucket, and its port."""
-    found = store.status(places)
-    if found.binary is None:
+    state = store.status(places)
+    if state.binary is None:
         text = f"VersityGW {s3server.VERSION} is not there: the first stack with a local bucket waits until it is built"
         yield Finding("s3 server", "warn", text, "To get it now, in 1 to 4 minutes: invoke setup")
     else:
-        said = s3server.version(Path(found.binary))
-        text = f"{said or 'does not start'} ({found.binary})"
+        said = s3server.version(Path(state.binary))
+        text = f"{said or 'does not start'} ({state.binary})"
         yield Finding("s3 server", "ok" if said == s3server.VERSION else "warn", text, f"Version {s3server.VERSION} is the tested one.")
-    if found.port is None:
+    if state.port is None:
         yield Finding("s3 port", "ok", "chosen at the first start")
-    elif found.running:
-        yield Finding("s3 port", "ok", f"127.0.0.1:{found.port}, running (pid {found.pid})")
-    elif port_is_free(found.port):
-        yield Finding("s3 port", "ok", f"127.0.0.1:{found.port}, not running, port free")
+    elif state.running:
+        yield Finding("s3 port", "ok", f"127.0.0.1:{state.port}, running (pid {state.pid})")
+    elif port_is_free(state.port):
+        yield Finding("s3 port", "ok", f"127.0.0.1:{state.port}, not running, port free")
     else:
-        owner = port_owner(found.port)
+        owner = port_owner(state.port)
         who = f"process {owner[0]}" if owner else "another program"
-        text = f"127.0.0.1:{found.port} is held by {who}"
+        text = f"127.0.0.1:{state.port} is held by {who}"
         yield Finding("s3 port", "fail", text, "End that program: the local bucket keeps one port for good.")
 
 
@@ -179,9 +179,9 @@ def disk(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
 
 def venvs(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
     """The Python environments of local pods, some 5 GB each, and which of them nobody needs."""
-    found = unused.survey(places)
-    spare = [each for each in found if each.keep is None]
-    text = f"{len(found)} in {envs(places)}, {human_size(sum(each.size for each in found))}"
+    venvs_here = unused.survey(places)
+    spare = [each for each in venvs_here if each.keep is None]
+    text = f"{len(venvs_here)} in {envs(places)}, {human_size(sum(each.size for each in venvs_here))}"
     if spare:
         text += f"; {len(spare)} of them ({human_size(sum(each.size for each in spare))}) nobody needs"
     yield Finding("venvs", "warn" if spare else "ok", text, "invoke venvs.clean removes what no lock here and no pod needs.")

@@ -91,15 +91,18 @@ def bucket(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Findi
     if kind == "local":
         yield Finding("bucket", "ok", "on the local S3 server")
         return
-    found = store_settings(env, kind, name, places)
-    if found is None:
+    settings = store_settings(env, kind, name, places)
+    if settings is None:
         yield Finding("bucket", "warn", f"no credentials of a store: {alone}", _CREDENTIALS_HELP)
     else:
-        yield Finding("bucket", "ok", f"{found.kind}, bucket {found.bucket or 'made at the first up'}, credentials present")
-        if not found.presign and values.volume != found.bucket:
-            text = f"{found.kind}'s S3 signs no URLs and its volume is not mounted in pods: results come home over SSH"
+        yield Finding("bucket", "ok", f"{settings.kind}, bucket {settings.bucket or 'made at the first up'}, credentials present")
+        if not settings.presign and values.volume != settings.bucket:
+            text = f"{settings.kind}'s S3 signs no URLs and its volume is not mounted in pods: results come home over SSH"
             yield Finding(
-                "volume", "warn", text, f"Mount it: 'trainyard:volume: {found.bucket or 'ID'}' (pods are then rented in its data center)."
+                "volume",
+                "warn",
+                text,
+                f"Mount it: 'trainyard:volume: {settings.bucket or 'ID'}' (pods are then rented in its data center).",
             )
 
 

@@ -37,14 +37,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """
     hook().network()
     parser = _parser()
-    given, rest = parser.parse_known_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
     try:
         for flag in (word.partition("=")[0] for word in rest):
             if flag in _REFUSED_FLAGS:
                 raise refused(flag)
         if rest:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
-        code = _run(given)
+        code = _run(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
@@ -81,32 +81,42 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(given: argparse.Namespace) -> int:
-    if given.advice:
-        plug(replace(hook(), advice=given.advice))
-    if given.directory is not None:
-        os.chdir(given.directory)
-    if given.words and given.verb != "config":
-        raise UserError(f"{given.verb} takes no argument '{given.words[0]}'")
+def _run(options: argparse.Namespace) -> int:
+    if options.advice:
+        plug(replace(hook(), advice=options.advice))
+    if options.directory is not None:
+        os.chdir(options.directory)
+    if options.words and options.verb != "config":
+        raise UserError(f"{options.verb} takes no argument '{options.words[0]}'")
     project = load_project(Path.cwd())
-    stack = given.stack.rpartition("/")[2]  # organization/project/stack is the long form of the same
-    if given.verb in _OPERATIONS:
-        return _operate(given, project, stack)
+    stack = options.stack.rpartition("/")[2]  # organization/project/stack is the long form of the same
+    if options.verb in _OPERATIONS:
+        return _operate(options, project, stack)
     backend = open_backend(project, os.environ)
     verbs: dict[str, Callable[[argparse.Namespace, Project, str, Backend], int]] = {
         "init": _init, "config": _config, "outputs": _outputs, "history": _history, "cancel": _cancel, "export": _export, "import": _import,
     }  # fmt: skip
-    return verbs[given.verb](given, project, stack, backend)
+    return verbs[options.verb](options, project, stack, backend)
 
 
-def _operate(given: argparse.Namespace, project: Project, stack: str) -> int:
-    if given.preview_only and given.verb not in ("refresh", "destroy"):
-        raise UserError(f"--preview-only is for refresh and destroy, not for {given.verb}")
-    if given.verb != "preview" and not given.preview_only and not given.yes:
-        _ask(given)
+def _operate(options: argparse.Namespace, project: Project, stack: str) -> int:
+    if options.preview_only and options.verb not in ("refresh", "destroy"):
+        raise UserError(f"--preview-only is for refresh and destroy, not for {options.verb}")
+    if options.verb != "preview" and not options.preview_only and not options.yes:
+        _ask(options)
     streams = Streams()
-    request = OperationRequest(given.verb, stack, project, given.config_file, dict(os.environ), _parallel(given.parallel), given.json,
-                      given.show_secrets, given.preview_only, streams)  # fmt: skip
+    request = OperationRequest(
+        options.verb,
+        stack,
+        project,
+        options.config_file,
+        dict(os.environ),
+        _parallel(options.parallel),
+        options.json,
+        options.show_secrets,
+        options.preview_only,
+        streams,
+    )
     session = Session(request)
     streams.take(session.events.printed, session.events.complained)
     _catch_signals(session)
@@ -116,20 +126,20 @@ def _operate(given: argparse.Namespace, project: Project, stack: str) -> int:
         streams.give_back()
 
 
-def _ask(given: argparse.Namespace) -> None:
+def _ask(options: argparse.Namespace) -> None:
     """Show what will be done and ask; a script must say -y."""
-    if not sys.stdin.isatty() or given.json:
-        raise UserError(f"pass -y to {given.verb} without being asked")
-    words = ["preview"] if given.verb == "up" else [given.verb, "--preview-only"]
-    words += ["--stack", given.stack] + (["--config-file", str(given.config_file)] if given.config_file else [])
+    if not sys.stdin.isatty() or options.json:
+        raise UserError(f"pass -y to {options.verb} without being asked")
+    words = ["preview"] if options.verb == "up" else [options.verb, "--preview-only"]
+    words += ["--stack", options.stack] + (["--config-file", str(options.config_file)] if options.config_file else [])
     if subprocess.run([sys.executable, "-m", "trainyard.engine", *words], check=False).returncode:
         raise ReadableError("the preview failed")
-    if input(f"{given.verb} stack {given.stack}? (yes/no) ").strip().lower() not in ("y", "yes"):
+    if input(f"{options.verb} stack {options.stack}? (yes/no) ").strip().lower() not in ("y", "yes"):
         raise ReadableError("nothing was done")
 
 
-def _parallel(given: int | None) -> int:
-    text = str(given) if given is not None else os.environ.get("PULUMI_PARALLEL", "")
+def _parallel(options: int | None) -> int:
+    text = str(options) if options is not None else os.environ.get("PULUMI_PARALLEL", "")
     if not text:
         return 4 * (os.cpu_count() or 1)
     if not text.isdigit() or int(text) < 1:
@@ -151,24 +161,24 @@ def _catch_signals(session: Session) -> None:
         signal.signal(number, handle)
 
 
-def _init(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+def _init(options: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
     from trainyard.engine import configure
 
-    configure.init(backend, project, stack, settings_path(project, stack, given.config_file), passphrase(os.environ))
-    _events(given).diagnostic("info", f"made stack {stack}")
+    configure.init(backend, project, stack, settings_path(project, stack, options.config_file), passphrase(os.environ))
+    _events(options).diagnostic("info", f"made stack {stack}")
     return 0
 
 
-def _config(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+def _config(options: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
     from trainyard.engine import configure
 
-    verb, *rest = given.words or [""]
+    verb, *rest = options.words or [""]
     if verb != "set" or len(rest) not in (1, 2):
         raise UserError("config knows one form", hint="config set KEY [VALUE] [--secret]; without VALUE it is read from stdin")
-    value = rest[1] if len(rest) == 2 else _asked_value(rest[0], given.secret)
-    secret = passphrase(os.environ) if given.secret else None
-    key = configure.set_value(backend, project, stack, settings_path(project, stack, given.config_file), rest[0], value, secret)
-    _events(given).diagnostic("info", f"set {key}")
+    value = rest[1] if len(rest) == 2 else _asked_value(rest[0], options.secret)
+    secret = passphrase(os.environ) if options.secret else None
+    key = configure.set_value(backend, project, stack, settings_path(project, stack, options.config_file), rest[0], value, secret)
+    _events(options).diagnostic("info", f"set {key}")
     return 0
 
 
@@ -183,22 +193,22 @@ def _asked_value(key: str, secret: bool) -> str:
     return getpass(f"{key}: ")
 
 
-def _outputs(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+def _outputs(options: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
     from trainyard.engine import transfer
 
-    values = transfer.outputs(backend, project, stack, os.environ, given.show_secrets)
-    if given.show_secrets:
-        _events(given).outputs(values)
+    values = transfer.outputs(backend, project, stack, os.environ, options.show_secrets)
+    if options.show_secrets:
+        _events(options).outputs(values)
     else:
-        events = _events(given, transfer.hide(backend, project, stack, os.environ))
+        events = _events(options, transfer.hide(backend, project, stack, os.environ))
         events.outputs(events.hidden(values))
     return 0
 
 
-def _history(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+def _history(options: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
     backend.load(project.name, stack)
     entries = history.entries(backend, project.name, stack)
-    if given.json:
+    if options.json:
         print(json.dumps({"event": "history", "entries": [entry.as_dict() for entry in entries]}))
         return 0
     for entry in entries:
@@ -207,33 +217,33 @@ def _history(given: argparse.Namespace, project: Project, stack: str, backend: B
     return 0
 
 
-def _cancel(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
-    events = _events(given)
+def _cancel(options: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+    events = _events(options)
     left = locks.cancel(backend.root, project.name, stack, lambda text: events.diagnostic("info", text))
     for lock in left:
         events.diagnostic("error", f"kept, its owner is not proven dead: {lock}")
     return locks.LOCKED_EXIT if left else 0
 
 
-def _export(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+def _export(options: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
     from trainyard.engine import transfer
 
-    text = transfer.export(backend, project, stack, os.environ, given.show_secrets)
-    if given.file:
-        given.file.write_text(text, encoding="utf-8")
+    text = transfer.export(backend, project, stack, os.environ, options.show_secrets)
+    if options.file:
+        options.file.write_text(text, encoding="utf-8")
     else:
         print(text)
     return 0
 
 
-def _import(given: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
+def _import(options: argparse.Namespace, project: Project, stack: str, backend: Backend) -> int:
     from trainyard.engine import transfer
 
-    text = given.file.read_text(encoding="utf-8") if given.file else sys.stdin.read()
+    text = options.file.read_text(encoding="utf-8") if options.file else sys.stdin.read()
     count = transfer.import_(backend, project, stack, os.environ, text)
-    _events(given).diagnostic("info", f"imported {count} resources into stack {stack}")
+    _events(options).diagnostic("info", f"imported {count} resources into stack {stack}")
     return 0
 
 
-def _events(given: argparse.Namespace, hide: Callable[[str], str] = str) -> Events:
-    return Events(sys.stdout, machine=given.json, preview=False, hide=hide)
+def _events(options: argparse.Namespace, hide: Callable[[str], str] = str) -> Events:
+    return Events(sys.stdout, machine=options.json, preview=False, hide=hide)

@@ -193,10 +193,10 @@ class CommandProvider:
         self._say("warning", f"{urn}: the host key of {host} is not pinned (it shows {key[:60]}...)")
 
     def _show(self, urn: str, inputs: Mapping[str, Any], done: _CommandOutput) -> None:
-        wanted = inputs.get("logging") or "stdoutAndStderr"
-        if wanted in ("stdout", "stdoutAndStderr") and done.stdout:
+        mode = inputs.get("logging") or "stdoutAndStderr"
+        if mode in ("stdout", "stdoutAndStderr") and done.stdout:
             self._say("info", f"{urns.name_of(urn)}: {done.stdout}")
-        if wanted in ("stderr", "stdoutAndStderr") and done.stderr:
+        if mode in ("stderr", "stdoutAndStderr") and done.stderr:
             self._say("info", f"{urns.name_of(urn)}: {done.stderr}")
 
     def _check_done(self, command: str, done: _CommandOutput) -> None:
@@ -205,9 +205,9 @@ class CommandProvider:
             raise ProviderError(f"exit status {done.code}: running {command!r}:\n{said}")
 
 
-def _checked_connection(urn: str, given: Any) -> tuple[Any, list[tuple[str, str]]]:
+def _checked_connection(urn: str, connection: Any) -> tuple[Any, list[tuple[str, str]]]:
     """Return the connection with its defaults, secret as a whole and in its keys, and what is wrong with it."""
-    inner = given.value if isinstance(given, SecretValue) else given
+    inner = connection.value if isinstance(connection, SecretValue) else connection
     if not isinstance(inner, dict):  # unknown in a preview
         return SecretValue(inner), []
     for name in _REFUSED_CONNECTION:

@@ -70,8 +70,8 @@ def _with(text: str, key: str, value: object, path: Path) -> str:
     block = _replaced(block, indent, key, [indent + line for line in lines])
     result = "\n".join([*before, *block]).rstrip("\n") + "\n"
     again = parse(result, path.name)
-    wanted = {**config, key: value} if isinstance(config, dict) else None
-    if not isinstance(again, dict) or again.get("config") != wanted:
+    updated = {**config, key: value} if isinstance(config, dict) else None
+    if not isinstance(again, dict) or again.get("config") != updated:
         raise UserError(f"{path}: '{key}' stands there in a form that is not changed here; edit it by hand")
     return result
 

@@ -22,11 +22,11 @@ def begin(words: Sequence[str], env: Mapping[str, str] = os.environ) -> bool:
     url = env.get("PULUMI_BACKEND_URL", "")
     if not stack or not url.startswith("file:///"):
         return False
-    found = list(Path(url[len("file://") :].partition("?")[0]).glob(f".pulumi/stacks/*/{stack}.json"))
-    if len(found) != 1:
+    checkpoints = list(Path(url[len("file://") :].partition("?")[0]).glob(f".pulumi/stacks/*/{stack}.json"))
+    if len(checkpoints) != 1:
         return False
     try:
-        salt = _SALT.search(found[0].read_bytes())
+        salt = _SALT.search(checkpoints[0].read_bytes())
         if salt is None:
             return False
         secrets.begin(secrets.passphrase(env), salt[1].decode())

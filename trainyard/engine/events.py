@@ -54,8 +54,8 @@ class Events:
             counted = _COUNTED_AS.get(op, op)
             if counted:
                 self.changes[counted] += 1
-        told = "planned" if self._preview and status == "done" else status
-        event = {"event": "step", "op": op, "urn": urn, "type": urns.type_of(urn), "name": urns.name_of(urn), "status": told,
+        shown_status = "planned" if self._preview and status == "done" else status
+        event = {"event": "step", "op": op, "urn": urn, "type": urns.type_of(urn), "name": urns.name_of(urn), "status": shown_status,
                  "seconds": round(seconds, 3), "keys": list(keys), "message": message}  # fmt: skip
         self._write(event)
         if self._preview:

@@ -70,8 +70,8 @@ def _in_callbacks(tree: ast.Module, names: _Names) -> Iterator[ast.Call]:
     waiting: list[ast.AST] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "apply":
-            given = [*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "func")]
-            waiting += [item.body if isinstance(item, ast.Lambda) else item for item in given]
+            callbacks = [*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "func")]
+            waiting += [item.body if isinstance(item, ast.Lambda) else item for item in callbacks]
     seen: set[int] = set()
     while waiting:
         for node in ast.walk(waiting.pop()):

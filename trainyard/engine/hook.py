@@ -124,9 +124,9 @@ class Hook:
 _plugged = [Hook()]
 
 
-def plug(given: Hook) -> None:
+def plug(replacement: Hook) -> None:
     """Use another hook from now on; before the first operation."""
-    _plugged[0] = given
+    _plugged[0] = replacement
 
 
 def hook() -> Hook:

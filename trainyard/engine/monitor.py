@@ -221,8 +221,8 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer):
         if resource is None:
             raise EngineError(f"there is no resource {arguments.get('urn')}")
         response = resource_pb2.ResourceInvokeResponse()
-        found = {"urn": resource.urn, "id": resource.id, "state": resource.outputs}
-        getattr(response, "return").CopyFrom(write_struct(found))
+        answer = {"urn": resource.urn, "id": resource.id, "state": resource.outputs}
+        getattr(response, "return").CopyFrom(write_struct(answer))
         return response
 
     def _guarded(self, context: grpc.ServicerContext, work: Callable[[], Any], request: Any = None) -> Any:

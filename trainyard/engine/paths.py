@@ -57,9 +57,9 @@ def contains(path: list[Step], other: list[Step]) -> bool:
 
 def differences(olds: Properties, news: Properties) -> dict[str, str]:
     """Return what differs between two sets of clear inputs: path -> ADD, DELETE or UPDATE. None is nothing, as in the CLI."""
-    found: dict[str, str] = {}
-    _compare([], olds, news, found)
-    return found
+    differing: dict[str, str] = {}
+    _compare([], olds, news, differing)
+    return differing
 
 
 def ignore(olds: Properties, news: Properties, paths: list[str]) -> tuple[Properties, list[str]]:
@@ -153,18 +153,18 @@ def _reset_each(rest: list[Step], old: Any, new: Any, old_secret: bool, new_secr
     return False
 
 
-def _compare(path: list[Step], old: Any, new: Any, found: dict[str, str]) -> None:
+def _compare(path: list[Step], old: Any, new: Any, differing: dict[str, str]) -> None:
     if _is_object(old) and _is_object(new):
         for key in sorted({*old, *new}):
-            _compare([*path, key], old.get(key), new.get(key), found)
+            _compare([*path, key], old.get(key), new.get(key), differing)
     elif isinstance(old, list) and isinstance(new, list):
         for index, (before, after) in enumerate(zip(old, new, strict=False)):
-            _compare([*path, index], before, after, found)
+            _compare([*path, index], before, after, differing)
         shorter = min(len(old), len(new))
         kind = "ADD" if len(new) > len(old) else "DELETE"
-        found.update((text_of([*path, index]), kind) for index in range(shorter, max(len(old), len(new))))
+        differing.update((text_of([*path, index]), kind) for index in range(shorter, max(len(old), len(new))))
     elif not equal(old, new):
-        found[text_of(path)] = "ADD" if old is None else "DELETE" if new is None else "UPDATE"
+        differing[text_of(path)] = "ADD" if old is None else "DELETE" if new is None else "UPDATE"
 
 
 def _is_object(value: Any) -> bool:

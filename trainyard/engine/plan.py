@@ -169,16 +169,16 @@ def _provider_changed(op: Operation, old: Resource, new: Resource) -> bool:
 def _with_replace_on_changes(difference: DiffAnswer, goal: Goal, init_errors: bool) -> DiffAnswer:
     if not goal.replace_on_changes or (difference.changes is not True and not init_errors):
         return difference
-    wanted = []
+    names = []
     for text in goal.replace_on_changes:
         path = paths.parse(text)
         if path is None:
             raise EngineError(f"replace_on_changes of {goal.name}: '{text}' is no path of a property")
-        wanted.append(path)
+        names.append(path)
 
     def hit(text: str) -> bool:
         path = paths.parse(text)
-        return path is not None and any(paths.contains(want, path) for want in wanted)
+        return path is not None and any(paths.contains(want, path) for want in names)
 
     replace_keys = {*difference.replace_keys, *(key for key in difference.changed_keys if hit(key))}
     detailed = None

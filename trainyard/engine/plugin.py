@@ -238,25 +238,25 @@ class Plugin:
     def _struct(self, value: Properties, *, contents: bool = True) -> Any:
         return write_struct(value, secrets=self._accepts.secrets, references=self._accepts.resources, contents=contents)
 
-    def _answer(self, struct: Any, given: Properties) -> Properties:
-        result: Properties = restore_assets(self._wire.read(struct), assets_in(given))
+    def _answer(self, struct: Any, inputs: Properties) -> Properties:
+        result: Properties = restore_assets(self._wire.read(struct), assets_in(inputs))
         if not self._accepts.secrets:
-            carry_secrets(result, given)
+            carry_secrets(result, inputs)
         return result
 
-    def _outcome(self, verb: str, urn: str, request: Any, given: Properties, preview: bool, identity: str = "") -> ResourceOutcome:
+    def _outcome(self, verb: str, urn: str, request: Any, news: Properties, preview: bool, identity: str = "") -> ResourceOutcome:
         try:
             response = self._slow(verb, urn, request)
         except InitFailed as failed:
             detail = failed.detail
-            ins = self._answer(detail.inputs, given) if detail.HasField("inputs") else None
+            ins = self._answer(detail.inputs, news) if detail.HasField("inputs") else None
             return ResourceOutcome(
-                detail.id or identity, self._answer(detail.properties, given), ins, list(detail.reasons) or ["no reason given"]
+                detail.id or identity, self._answer(detail.properties, news), ins, list(detail.reasons) or ["no reason given"]
             )
-        outputs = self._answer(response.properties, given)
+        outputs = self._answer(response.properties, news)
         if has_unknown(outputs) and not preview:
             raise ProviderError(f"the plugin of package '{self.package}' returned unknown values from {verb} of {urn}", maybe=True)
-        inputs = self._answer(response.inputs, given) if verb == "Read" and response.HasField("inputs") else None
+        inputs = self._answer(response.inputs, news) if verb == "Read" and response.HasField("inputs") else None
         return ResourceOutcome(identity or getattr(response, "id", ""), outputs, inputs)
 
     def _quick(self, verb: str, urn: str, request: Any) -> Any:

@@ -116,7 +116,7 @@ def run_apart(run: ProgramRun, python: Path, on_line: Any) -> None:
         "PULUMI_CONFIG": json.dumps(dict(run.settings.values)),
         "PULUMI_CONFIG_SECRET_KEYS": json.dumps(sorted(run.settings.secret_keys)),
     }
-    given = {
+    request = {
         "project": run.project.name,
         "stack": run.stack,
         "root_directory": str(run.project.root),
@@ -130,7 +130,7 @@ def run_apart(run: ProgramRun, python: Path, on_line: Any) -> None:
     read_end, verdict = os.pipe()
     with os.fdopen(read_end, "rb") as verdicts:
         try:
-            words = [str(_main_file(run.project)), json.dumps(given), str(verdict), "lacks" if run.lacks_command else ""]
+            words = [str(_main_file(run.project)), json.dumps(request), str(verdict), "lacks" if run.lacks_command else ""]
             process = subprocess.Popen(
                 [str(python), "-u", str(shim), *words], pass_fds=[verdict],
                 cwd=run.project.workdir, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
@@ -143,11 +143,11 @@ def run_apart(run: ProgramRun, python: Path, on_line: Any) -> None:
         code, said = process.wait(), verdicts.read()
     if not said:
         raise ProgramFailed(f"the program ended itself with code {code}, before it was done")
-    told = json.loads(said)
-    if told["kind"] == "refused":
-        raise RefusedError(told["message"])
-    if told["kind"] == "failed":
-        raise ProgramFailed(told["message"])
+    report = json.loads(said)
+    if report["kind"] == "refused":
+        raise RefusedError(report["message"])
+    if report["kind"] == "failed":
+        raise ProgramFailed(report["message"])
 
 
 @contextlib.contextmanager

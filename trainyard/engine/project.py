@@ -57,8 +57,8 @@ class StackConfig:
     def of_package(self, package: str) -> dict[str, Any]:
         """Return a package's settings as its default provider gets them."""
         prefix = package + ":"
-        found = {key[len(prefix) :]: (key, value) for key, value in self.values.items() if key.startswith(prefix)}
-        return {name: SecretValue(value) if key in self.secret_keys else value for name, (key, value) in found.items()}
+        matching = {key[len(prefix) :]: (key, value) for key, value in self.values.items() if key.startswith(prefix)}
+        return {name: SecretValue(value) if key in self.secret_keys else value for name, (key, value) in matching.items()}
 
     def denied_defaults(self) -> list[str]:
         """Return the packages that may have no default provider (``*``: none may)."""
@@ -118,17 +118,17 @@ def load_settings(project: Project, document: Map, crypter: Crypter | None) -> S
         raise UserError("'config' must hold 'namespace:name: value' lines", where=document.where("config"))
     values: dict[str, str] = {}
     secret: set[str] = set()
-    given: dict[str, Any] = {}
+    texts: dict[str, Any] = {}
     for key in config:
         if key.startswith("pulumi:") and key not in SERVED_KEYS:
             raise RefusedError(f"setting '{key}': not supported by the built-in engine", where=config.where(key))
         if ":" not in key:
             raise UserError(f"'{key}' must be written with its namespace, as '{project.name}:{key}'", where=config.where(key))
-        given[key] = _clear(config[key], crypter, config, key)
-        values[key] = config_text(given[key])
+        texts[key] = _clear(config[key], crypter, config, key)
+        values[key] = config_text(texts[key])
         if _holds_secure(config[key]):
             secret.add(key)
-    _fill_defaults(project, given, values, secret)
+    _fill_defaults(project, texts, values, secret)
     return StackConfig(values, frozenset(secret))
 
 
@@ -211,7 +211,7 @@ def _local_plugins(document: Map, root: Path) -> dict[str, Path]:
     return result
 
 
-def _fill_defaults(project: Project, given: dict[str, Any], values: dict[str, str], secret: set[str]) -> None:
+def _fill_defaults(project: Project, texts: dict[str, Any], values: dict[str, str], secret: set[str]) -> None:
     for key, declared in project.config.items():
         full = key if ":" in key else f"{project.name}:{key}"
         where = project.config.where(key)
@@ -221,8 +221,8 @@ def _fill_defaults(project: Project, given: dict[str, Any], values: dict[str, st
             if full not in values and declared is not None:
                 values[full] = config_text(declared)
             continue
-        if full in given:
-            _check_type(full, given[full], declared.get("type"))
+        if full in texts:
+            _check_type(full, texts[full], declared.get("type"))
             if declared.get("secret") is True and full not in secret:
                 raise UserError(f"setting '{full}' must be encrypted: the project declares it a secret", where=where)
             continue

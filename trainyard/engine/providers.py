@@ -283,8 +283,8 @@ def default_name(version: str, url: str = "") -> str:
 
 def default_version(name: str) -> str:
     """Return the version in the name of a default provider, an empty text where it has none."""
-    found = _VERSION_IN_NAME.match(name)
-    return found[1].replace("_", ".") if found else ""
+    match = _VERSION_IN_NAME.match(name)
+    return match[1].replace("_", ".") if match else ""
 
 
 def settings_of(inputs: Properties) -> Properties:

@@ -66,8 +66,8 @@ def seconds(text: str) -> float:
 def _timeouts(request: Any) -> dict[str, float]:
     if not request.HasField("customTimeouts"):
         return {}
-    given = {name: getattr(request.customTimeouts, name) for name in ("create", "update", "delete", "read")}
-    return {name: seconds(text) for name, text in given.items() if text}
+    durations = {name: getattr(request.customTimeouts, name) for name in ("create", "update", "delete", "read")}
+    return {name: seconds(text) for name, text in durations.items() if text}
 
 
 def _alias(alias: Any) -> Alias:

@@ -140,10 +140,10 @@ class Session:
         """Return the keys of the state and of the settings (mostly one and the same), derived in the background."""
         secret = passphrase(self.request.env)
         own = salt_of({"latest": latest})
-        given = salt_in(document)
-        salt = own or given or new_salt(secret)
+        own_salt = salt_in(document)
+        salt = own or own_salt or new_salt(secret)
         crypter = Crypter(secret, salt, background=True)
-        return crypter, crypter if given in (None, salt) else Crypter(secret, str(given), background=True)
+        return crypter, crypter if own_salt in (None, salt) else Crypter(secret, str(own_salt), background=True)
 
     def _reserve(self) -> str:
         """Hold a port for the server, so that plugins can be told of it before gRPC is imported."""
@@ -155,10 +155,10 @@ class Session:
         assert self._plugins is not None
         if self.request.preview and self.request.kind == "destroy":
             return  # no provider is asked
-        wanted = [r for r in latest.get("resources") or [] if urns.is_provider(r["type"])]
-        for resource in wanted:
+        providers = [r for r in latest.get("resources") or [] if urns.is_provider(r["type"])]
+        for resource in providers:
             self._plugins.prestart(urns.package_of(resource["type"]), version_of(resource.get("inputs") or {}))
-        if not wanted and self.request.kind in ("up", "preview"):
+        if not providers and self.request.kind in ("up", "preview"):
             for package in self.request.project.plugins:
                 self._plugins.prestart(package, "")
 
@@ -293,10 +293,10 @@ class Session:
 
 def _made_so_far(operation: Operation) -> str:
     """Say what a refusal that came late has left."""
-    made = [r for r in operation.state.news if r.custom and not r.is_provider and r.urn not in operation.olds]
-    if not made or operation.preview:
+    creates = [r for r in operation.state.news if r.custom and not r.is_provider and r.urn not in operation.olds]
+    if not creates or operation.preview:
         return ""
-    noun = "1 resource of this run exists" if len(made) == 1 else f"{len(made)} resources of this run exist"
+    noun = "1 resource of this run exists" if len(creates) == 1 else f"{len(creates)} resources of this run exist"
     return f"\n{noun} already and in the state: destroy removes them, and so does an up without them."
 
 

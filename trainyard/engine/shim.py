@@ -28,15 +28,15 @@ def main() -> int:
     import pulumi
     import pulumi.runtime as runtime
 
-    program, given, verdict, lacks_command = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), bool(sys.argv[4])
+    program, request, verdict, lacks_command = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), bool(sys.argv[4])
     sys.argv = [program]
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    runtime.reset_options(**given)
+    runtime.reset_options(**request)
     runtime.set_all_config(runtime.get_config_env(), runtime.get_config_secret_keys_env())
-    _guard(given["root_directory"], verdict, lacks_command)
+    _guard(request["root_directory"], verdict, lacks_command)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    loop.set_default_executor(ThreadPoolExecutor(max(given["parallel"], 1) * 4))
+    loop.set_default_executor(ThreadPoolExecutor(max(request["parallel"], 1) * 4))
 
     def run() -> None:
         runpy.run_path(program, run_name="__main__")
@@ -54,7 +54,7 @@ def main() -> int:
         _say(verdict, "failed", "the program was interrupted (KeyboardInterrupt)")
         return 1
     except Exception as error:
-        _say(verdict, "failed", "" if is_terminated(error) else _traceback(error, given["root_directory"]))
+        _say(verdict, "failed", "" if is_terminated(error) else _traceback(error, request["root_directory"]))
         return 1
     _say(verdict, "done", "")  # an exit code of 0 alone may be an os._exit in the middle
     return 0

@@ -34,7 +34,7 @@ class Slow:
                 del self._running[key]
 
     def _watch(self) -> None:
-        told: dict[object, int] = {}
+        last_word: dict[object, int] = {}
         while True:
             time.sleep(STILL_SECONDS / 10)
             now = time.monotonic()
@@ -42,10 +42,10 @@ class Slow:
                 running = dict(self._running)
             for key, (began, say) in running.items():
                 times = int((now - began) / STILL_SECONDS)
-                if times > told.get(key, 0):
-                    told[key] = times
+                if times > last_word.get(key, 0):
+                    last_word[key] = times
                     say(now - began)
-            told = {key: times for key, times in told.items() if key in running}
+            last_word = {key: times for key, times in last_word.items() if key in running}
 
 
 SLOW = Slow()

@@ -52,9 +52,9 @@ def find_plugin(source: PluginSource, package: str, version: str) -> Path | None
     if folder is not None:
         return _in_folder(folder, name)
     if source.env.get("PULUMI_IGNORE_AMBIENT_PLUGINS", "").lower() not in ("1", "true"):
-        found = shutil.which(name, path=source.env.get("PATH"))
-        if found:
-            return Path(found)
+        program = shutil.which(name, path=source.env.get("PATH"))
+        if program:
+            return Path(program)
     for candidate in _cached(source.cache, package, version):
         if (candidate / name).is_file():
             return candidate / name
@@ -161,9 +161,9 @@ def start(source: PluginSource, package: str, version: str, engine_address: str,
     """Start the plugin of a package; raises EngineError when there is none."""
     path = find_plugin(source, package, version)
     if path is None:
-        wanted = f"{package} {version}".strip()
+        plugin = f"{package} {version}".strip()
         raise EngineError(
-            f"there is no plugin for package '{wanted}'",
+            f"there is no plugin for package '{plugin}'",
             hint=f"It is looked for in the project's packages, on PATH as pulumi-resource-{package}, and in {source.cache}.",
         )
     return Process(package, path, engine_address, source, say)

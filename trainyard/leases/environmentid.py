@@ -42,17 +42,17 @@ def known_environment_id(places: Places, stack: str) -> str | None:
 
 def _known_or_new(path: Path, stack: str) -> str:
     known = dict(yamlfile.load_map(path)) if path.is_file() else {}
-    found = _find_id(path, known, stack)
-    if found is not None:
-        return found
+    env_id = _find_id(path, known, stack)
+    if env_id is not None:
+        return env_id
     known[stack] = secrets.token_hex(4)
     write_atomic(path, yamlfile.dump(known), durable=True)
     return str(known[stack])
 
 
 def _find_id(path: Path, known: Mapping[str, yamlfile.Node], stack: str) -> str | None:
-    found = known.get(stack)
+    entry = known.get(stack)
     # A person may have written eight digits without quotes: a number to YAML.
-    if found is not None and not _ID.match(str(found)):
-        raise UserError(f"{path}: '{found}' is no environment id (8 hex characters)")
-    return None if found is None else str(found)
+    if entry is not None and not _ID.match(str(entry)):
+        raise UserError(f"{path}: '{entry}' is no environment id (8 hex characters)")
+    return None if entry is None else str(entry)

@@ -142,7 +142,7 @@ def of_fence(root: Path, fence_id: str) -> list[Path]:
 
 def accepted(root: Path, lease_id: str) -> list[Accepted]:
     """Return every pod that was accepted under a lease, in order; read without the locks, so it may be a moment old."""
-    found: dict[str, Accepted] = {}
+    by_id: dict[str, Accepted] = {}
     for path in of_lease(root, lease_id):
         start: float | None = None
         offer: str | None = None
@@ -152,11 +152,11 @@ def accepted(root: Path, lease_id: str) -> list[Accepted]:
             pod_id, moment = entry.get("id"), _number(entry.get("time"))
             if not isinstance(pod_id, str) or moment is None:
                 continue
-            if entry.get("event") == "ended" and pod_id in found:
-                found[pod_id] = dataclasses.replace(found[pod_id], ended=moment)
+            if entry.get("event") == "ended" and pod_id in by_id:
+                by_id[pod_id] = dataclasses.replace(by_id[pod_id], ended=moment)
             else:
-                found.setdefault(pod_id, Accepted(pod_id, start or moment, offer, _number(entry.get("price")), None))
-    return list(found.values())
+                by_id.setdefault(pod_id, Accepted(pod_id, start or moment, offer, _number(entry.get("price")), None))
+    return list(by_id.values())
 
 
 def settle(path: Path, sleep: Callable[[float], None], on_wait: Callable[[], None] | None = None) -> IntentRecord:

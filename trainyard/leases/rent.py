@@ -106,13 +106,13 @@ def find(world: OperationWorld, cloud: Cloud, intent: Intent, name: str) -> PodI
     ours = _parts(name)
     # Pods of an older spec, too: a list that misses the one that is being replaced must not make two of them.
     ids = [pod.id for pod in accepted(world.places.intents, ours.lease_id) if pod.ended is None]
-    found = _look(world, cloud, intent, ours, ids)
-    if not found:
+    pods = _look(world, cloud, intent, ours, ids)
+    if not pods:
         return None
-    _need_same_by_id(cloud, found)
-    alive = sorted((pod for pod in found if pod.name == name and _lives(pod)), key=lambda pod: (pod.created or _FAR, pod.id))
+    _need_same_by_id(cloud, pods)
+    alive = sorted((pod for pod in pods if pod.name == name and _lives(pod)), key=lambda pod: (pod.created or _FAR, pod.id))
     keep = alive[0] if alive else None
-    for pod in found:
+    for pod in pods:
         if pod is not keep and pod.status != "terminating":
             world.allowed(f"ending {pod.id}")
             world.info(f"ending {pod.id} ({pod.name}): a leftover of the same lease")
@@ -171,12 +171,12 @@ def end_too_dear(
     Raises StillThere when its end is not proved: then nothing else is rented.
     """
     allowed = limit if limit is not None else offer.price_per_hour if offer is not None else 0.0
-    told = f"its pod {info.id} costs ${info.price_per_hour or 0:.2f}/h, allowed are ${allowed:.2f}/h: it was ended at once"
-    world.warn(told)
+    sentence = f"its pod {info.id} costs ${info.price_per_hour or 0:.2f}/h, allowed are ${allowed:.2f}/h: it was ended at once"
+    world.warn(sentence)
     proof = prove(cloud, [KnownPod(info.id, info.price_per_hour)], time=world.time, sleep=world.sleep, allowed=world.allowed)
     proof.require("Nothing else was rented. Run destroy, then try again.")
     intent.ended(info.id, proof.ended_at(info.id) or world.time())
-    return told
+    return sentence
 
 
 def _ask(world: OperationWorld, cloud: Cloud, intent: Intent, offer: Offer, spec: PodSpec) -> PodInfo:
@@ -191,13 +191,13 @@ def _ask(world: OperationWorld, cloud: Cloud, intent: Intent, offer: Offer, spec
             intent.refused(error.message, world.time())
             raise
         except Exception as error:
-            found = _after_unclear(world, cloud, spec)
-            if found is None and (again or not isinstance(error, CloudUnknown)):
+            pod = _after_unclear(world, cloud, spec)
+            if pod is None and (again or not isinstance(error, CloudUnknown)):
                 raise
-            found = found or _proved_unmade(world, cloud, intent, spec, error)
-            if found is not None:
-                intent.created(found.id, found.price_per_hour, world.time())
-                raise Ambiguous(found, offer, error) from error
+            pod = pod or _proved_unmade(world, cloud, intent, spec, error)
+            if pod is not None:
+                intent.created(pod.id, pod.price_per_hour, world.time())
+                raise Ambiguous(pod, offer, error) from error
             world.warn(f"{error.message if isinstance(error, CloudError) else error}; no pod was made (proved), asking once more")
             continue
         if not info.price_per_hour:
@@ -213,12 +213,12 @@ def _proved_unmade(world: OperationWorld, cloud: Cloud, intent: Intent, spec: Po
     Raises the request's own error where that cannot be proved: its outcome stays open.
     """
     try:
-        found = [pod for pod in _look(world, cloud, intent, _parts(spec.name), []) if pod.name == spec.name and _lives(pod)]
+        namesakes = [pod for pod in _look(world, cloud, intent, _parts(spec.name), []) if pod.name == spec.name and _lives(pod)]
     except (CloudError, Interrupted):
         raise error from None
-    if found:
-        _need_same_by_id(cloud, found)
-        return min(found, key=lambda pod: (pod.created or _FAR, pod.id))
+    if namesakes:
+        _need_same_by_id(cloud, namesakes)
+        return min(namesakes, key=lambda pod: (pod.created or _FAR, pod.id))
     intent.refused("no pod was made, as the cloud's listings prove", world.time())
     return None
 
@@ -256,7 +256,7 @@ def _look(world: OperationWorld, cloud: Cloud, intent: Intent, ours: PodName, id
     now = world.time()
     if record.start is None or record.resolved:
         return _same_logical(listed(cloud, ids), ours)
-    until, told, empty = open_until(caps, record.start, now), False, 0
+    until, shown_times, empty = open_until(caps, record.start, now), False, 0
     while True:
         pods = _same_logical(listed(cloud, ids), ours)
         if pods:
@@ -265,8 +265,8 @@ def _look(world: OperationWorld, cloud: Cloud, intent: Intent, ours: PodName, id
         empty = empty + 1 if left <= 0 else 0
         if empty >= caps.listings:
             return []
-        if left > 1 and not told:
-            told = True
+        if left > 1 and not shown_times:
+            shown_times = True
             world.info(f"an earlier create request of {ours} has no known outcome: watching the cloud for {left:.0f} s")
         world.sleep(min(left, 2.0) if left > 0 else listing_pause(caps))
 
@@ -276,13 +276,13 @@ def _after_unclear(world: OperationWorld, cloud: Cloud, spec: PodSpec) -> PodInf
     until = world.time() + cloud.capabilities.settle
     while True:
         try:
-            found = [pod for pod in cloud.list() if pod.name == spec.name and pod.lease_id == spec.lease_id and _lives(pod)]
+            namesakes = [pod for pod in cloud.list() if pod.name == spec.name and pod.lease_id == spec.lease_id and _lives(pod)]
         except CloudError as error:
             world.warn(f"cannot list the cloud's pods after an unclear answer: {error}")
-            found = []
-        if found:
-            _need_same_by_id(cloud, found)
-            return min(found, key=lambda pod: (pod.created or _FAR, pod.id))
+            namesakes = []
+        if namesakes:
+            _need_same_by_id(cloud, namesakes)
+            return min(namesakes, key=lambda pod: (pod.created or _FAR, pod.id))
         if world.time() >= until or world.control.changed.is_set():
             return None
         world.sleep(min(2.0, max(0.1, until - world.time())))

@@ -73,10 +73,10 @@ def _hosts(options: argparse.Namespace) -> dict[str, Host]:
         outputs = json.loads(options.inventory.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{options.inventory}: cannot be read as JSON: {error}") from None
-    found = targets(outputs, key_file=options.key)
-    if not found:
+    hosts = targets(outputs, key_file=options.key)
+    if not hosts:
         raise UserError(f"{options.inventory}: the stack has no pod")
-    return {target.name: _host(target) for target in found}
+    return {target.name: _host(target) for target in hosts}
 
 
 def _host(target: InventoryHost) -> Host:
@@ -89,16 +89,16 @@ def _closing(host: Host) -> Iterator[Host]:
         yield host
 
 
-def _extra(given: list[str]) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for text in given:
+def _extra(pairs: list[str]) -> dict[str, object]:
+    variables: dict[str, object] = {}
+    for text in pairs:
         if text.startswith("@"):
-            found |= dict(yamlfile.load_map(Path(text[1:])))
+            variables |= dict(yamlfile.load_map(Path(text[1:])))
         elif text.lstrip().startswith("{"):
-            found |= _mapping(text)
+            variables |= _mapping(text)
         else:
-            found |= _pairs(text)
-    return found
+            variables |= _pairs(text)
+    return variables
 
 
 def _mapping(text: str) -> dict[str, object]:
@@ -125,8 +125,8 @@ def _pairs(text: str) -> dict[str, object]:
     return {name: yamlfile.parse(value, f"--extra-vars {name}")}
 
 
-def _words(given: list[str]) -> list[str]:
-    return [word.strip() for text in given for word in text.split(",") if word.strip()]
+def _words(words: list[str]) -> list[str]:
+    return [word.strip() for text in words for word in text.split(",") if word.strip()]
 
 
 if __name__ == "__main__":

@@ -193,10 +193,10 @@ def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict
     timeout = None if task.timeout is None else _number(task.timeout, variables, 0)
     environment: dict[str, object] = {}
     for value in task.environment:
-        given = value.render(variables)
-        if not isinstance(given, Mapping):
+        rendered = value.render(variables)
+        if not isinstance(rendered, Mapping):
             raise UserError("'environment' is a mapping of names to values", where=value.where)
-        environment |= given
+        environment |= rendered
     transport = LocalTransport() if task.delegate_to else host.transport
     try:
         args = expanded(action.schema, render_args(action.schema, task.args, variables), transport, environment)
@@ -258,10 +258,10 @@ def _failed(task: Task, message: str | None, known: Variables | None = None, res
 def _number(value: Value | None, variables: Variables, default: float) -> float:
     if value is None:
         return default
-    found = value.render(variables)
+    number = value.render(variables)
     try:
-        if isinstance(found, bool) or not isinstance(found, (int, float, str)) or float(found) < 0:
+        if isinstance(number, bool) or not isinstance(number, (int, float, str)) or float(number) < 0:
             raise ValueError
-        return float(found)
+        return float(number)
     except ValueError:
-        raise UserError(f"expected a number, found {found!r}", where=value.where) from None
+        raise UserError(f"expected a number, found {number!r}", where=value.where) from None

@@ -71,9 +71,9 @@ class _Course:
         alive, failed = self._nodes(play.tasks, hosts, rescued=False)
         self._drop(failed)
         for handler in play.handlers:
-            told = [host for host in alive if handler.name in host.notified]
-            if told:
-                _, failed = self._task(handler, told, rescued=False, handler=True)
+            notified = [host for host in alive if handler.name in host.notified]
+            if notified:
+                _, failed = self._task(handler, notified, rescued=False, handler=True)
                 self._drop(failed)
                 alive = [host for host in alive if host.name not in self._failures]
         for host in hosts:

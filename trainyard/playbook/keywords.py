@@ -79,12 +79,12 @@ INSTEAD = {
 """What people know from elsewhere, and the word for it here."""
 
 
-def refuse_unknown(given: Map, known: Iterable[str], actions: Iterable[str], what: str) -> None:
+def refuse_unknown(node: Map, known: Iterable[str], actions: Iterable[str], what: str) -> None:
     """Raise UserError at the first key that is neither a known keyword nor an action."""
     words = [*known, *actions]
-    for key in given:
+    for key in node:
         if key not in words:
-            raise UserError(f"{unknown(key, words, what)}", where=given.where(key))
+            raise UserError(f"{unknown(key, words, what)}", where=node.where(key))
 
 
 def unknown(key: str, words: Iterable[str], what: str) -> str:

@@ -60,17 +60,17 @@ def _play(node: Map, path: Path) -> Play:
 
 
 def _handlers(node: Map, base: _Inherited) -> list[Task]:
-    found: list[Task] = []
+    tasks: list[Task] = []
     for item, place in _items(node, "handlers"):
         one = _map(item, place, "a handler")
         if "name" not in one:
             raise UserError("a handler needs a 'name'", where=one.where())
         keywords.refuse_unknown(one, keywords.HANDLER, ACTIONS, "in a handler")
         task = _task(one, base)
-        if task.name in [other.name for other in found]:
+        if task.name in [other.name for other in tasks]:
             raise UserError(f"there are two handlers '{task.name}'", where=one.where("name"))
-        found.append(task)
-    return found
+        tasks.append(task)
+    return tasks
 
 
 def _nodes(node: Map, key: str, around: _Inherited) -> tuple[Node, ...]:
@@ -179,19 +179,19 @@ def _check_notifications(tasks: tuple[Task, ...], handlers: list[str]) -> None:
 def _vars(node: Map) -> dict[str, Value]:
     if node.get("vars") is None:
         return {}
-    given = _map(node["vars"], node.where("vars", value=True), "vars")
-    for name in given:
+    texts = _map(node["vars"], node.where("vars", value=True), "vars")
+    for name in texts:
         if not _NAME.match(name):
-            raise UserError(f"'{name}' is not a variable name", where=given.where(name))
-    return {name: compile_value(item, given.where(name, value=True)) for name, item in given.items()}
+            raise UserError(f"'{name}' is not a variable name", where=texts.where(name))
+    return {name: compile_value(item, texts.where(name, value=True)) for name, item in texts.items()}
 
 
 def _vars_files(node: Map, folder: Path) -> dict[str, Value]:
-    found: dict[str, Value] = {}
+    values: dict[str, Value] = {}
     for name in _texts(node, "vars_files"):
-        given = yamlfile.load_map(folder / name)
-        found |= {key: compile_value(item, given.where(key, value=True)) for key, item in given.items()}
-    return found
+        document = yamlfile.load_map(folder / name)
+        values |= {key: compile_value(item, document.where(key, value=True)) for key, item in document.items()}
+    return values
 
 
 def _environment(node: Map) -> tuple[Value, ...]:

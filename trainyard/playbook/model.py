@@ -75,10 +75,10 @@ class Playbook:
 
 def tasks_of(nodes: tuple[Node, ...]) -> list[Task]:
     """Return all tasks below, in the order they stand in the file."""
-    found: list[Task] = []
+    tasks: list[Task] = []
     for node in nodes:
         if isinstance(node, Task):
-            found.append(node)
+            tasks.append(node)
         else:
-            found += tasks_of(node.block) + tasks_of(node.rescue) + tasks_of(node.always)
-    return found
+            tasks += tasks_of(node.block) + tasks_of(node.rescue) + tasks_of(node.always)
+    return tasks

@@ -17,26 +17,26 @@ def expanded(schema: Schema, args: Mapping[str, object], t: Transport, environme
 
     A variable that the host does not have stays as it stands. Raises UserError for another user's ``~name``.
     """
-    given = {arg.name: str(args[arg.name]) for arg in schema.args if arg.kind == "path" and args.get(arg.name) is not None}
-    for name, path in given.items():
+    paths = {arg.name: str(args[arg.name]) for arg in schema.args if arg.kind == "path" and args.get(arg.name) is not None}
+    for name, path in paths.items():
         if path.startswith("~") and path[1:2] not in ("", "/"):
             raise UserError(f"'{name}' of '{schema.action}': '{path.partition('/')[0]}' is not looked up: write the folder out")
-    names = {first or second for path in given.values() for first, second in _VARIABLE.findall(path)}
-    names |= {"HOME"} if any(path.startswith("~") for path in given.values()) else set()
+    names = {first or second for path in paths.values() for first, second in _VARIABLE.findall(path)}
+    names |= {"HOME"} if any(path.startswith("~") for path in paths.values()) else set()
     if not names:
         return dict(args)
     asked = sorted(names)
     # "x" before each value tells one that is empty from one that is not there.
-    told = expect(
+    answer = expect(
         t.exec(with_environment("printf '%s\\0' " + " ".join(f'"${{{name}+x}}${{{name}-}}"' for name in asked), environment)), t.name
     )
-    found = {
-        name: value[1:].decode(errors="surrogateescape") for name, value in zip(asked, told.stdout.split(b"\0"), strict=False) if value
+    full_paths = {
+        name: value[1:].decode(errors="surrogateescape") for name, value in zip(asked, answer.stdout.split(b"\0"), strict=False) if value
     }
-    return {**args, **{name: _written_out(path, found) for name, path in given.items()}}
+    return {**args, **{name: _written_out(path, full_paths) for name, path in paths.items()}}
 
 
-def _written_out(path: str, found: Mapping[str, str]) -> str:
-    if path.startswith("~") and found.get("HOME"):
-        path = found["HOME"] + path[1:]
-    return _VARIABLE.sub(lambda match: found.get(match[1] or match[2], match[0]), path)
+def _written_out(path: str, full_paths: Mapping[str, str]) -> str:
+    if path.startswith("~") and full_paths.get("HOME"):
+        path = full_paths["HOME"] + path[1:]
+    return _VARIABLE.sub(lambda match: full_paths.get(match[1] or match[2], match[0]), path)

@@ -161,7 +161,7 @@ def secrets_in(value: object) -> list[Secret]:
         items = value.values()
     elif isinstance(value, (list, tuple)):
         items = value
-    return [found for item in items for found in secrets_in(item)]
+    return [secret for item in items for secret in secrets_in(item)]
 
 
 def hidden(value: object, secrets: list[Secret]) -> object:

@@ -101,29 +101,29 @@ def _kind(schema: Schema, name: str) -> Kind:
 
 def _checked(schema: Schema, name: str, value: object, where: Location | None) -> object:
     arg = next((arg for arg in schema.args if arg.name == name), Arg(name, "any"))
-    told = f"'{name}' of '{schema.action}'"
+    subject = f"'{name}' of '{schema.action}'"
     try:
-        result = _typed(arg.kind, value, told)
+        result = _typed(arg.kind, value, subject)
         if wrong := not_one_of(arg.choices, result):
-            raise UserError(f"{told} {wrong}")
+            raise UserError(f"{subject} {wrong}")
     except UserError as error:
         raise UserError(error.message, where=where) from None
     if arg.kind == "path" and not result and not arg.empty:
-        raise UserError(f"{told}: is empty", where=where)
+        raise UserError(f"{subject}: is empty", where=where)
     return result
 
 
-def _typed(kind: Kind, value: object, told: str) -> object:
+def _typed(kind: Kind, value: object, subject: str) -> object:
     if kind in ("any", "condition"):
         return value
     if kind == "bool":
         try:
             return boolean(value, None)
         except UserError as error:
-            raise UserError(f"{told}: {error.message}") from None
+            raise UserError(f"{subject}: {error.message}") from None
     if kind in _AS_WRITTEN and not isinstance(value, str):
-        raise UserError(f"{told} must be {_SHAPES[kind].looks_like}, not {display(value)}")
-    typed = read(_SHAPES[kind], value, told)
+        raise UserError(f"{subject} must be {_SHAPES[kind].looks_like}, not {display(value)}")
+    typed = read(_SHAPES[kind], value, subject)
     return int(str(typed), 8) if kind == "mode" else typed
 
 
@@ -135,8 +135,8 @@ def _check_presence(schema: Schema, args: Args, where: Location | None) -> None:
         if arg.required and arg.name not in args:
             raise UserError(f"'{schema.action}' needs '{arg.name}'", where=where)
     for group in schema.one_of:
-        given = [name for name in group if name in args]
-        if len(given) != 1:
+        present = [name for name in group if name in args]
+        if len(present) != 1:
             raise UserError(f"'{schema.action}' needs exactly one of: {', '.join(group)}", where=where)
 
 

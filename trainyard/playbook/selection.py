@@ -61,7 +61,7 @@ def select(playbook: Playbook, tags: Tags, start_at: str | None) -> Playbook:
 def hosts_of(play: Play, names: Iterable[str]) -> list[str]:
     """Return the hosts that the play's pattern names. Raises UserError when there are none."""
     known = list(names)
-    found: list[str] = []
+    hosts: list[str] = []
     for pattern in play.hosts:
         matching = known if pattern == "all" else fnmatch.filter(known, pattern)
         if not matching and pattern == "localhost":
@@ -71,14 +71,14 @@ def hosts_of(play: Play, names: Iterable[str]) -> list[str]:
                 f"the play '{play.name}' is for hosts '{pattern}', and there are: {', '.join(known) or 'none'}{suggest(pattern, known)}",
                 where=play.where,
             )
-        found += [name for name in matching if name not in found]
-    return found
+        hosts += [name for name in matching if name not in hosts]
+    return hosts
 
 
 def check_variables(playbook: Playbook, host_vars: Iterable[Mapping[str, object]], extra: Mapping[str, object]) -> None:
     """Raise UserError at the first variable that nothing can define, with the nearest one that is."""
     everything = [task for play in playbook.plays for task in (*tasks_of(play.tasks), *play.handlers)]
-    known = set(BUILT_IN) | set(extra) | {name for given in host_vars for name in given}
+    known = set(BUILT_IN) | set(extra) | {name for names_of_host in host_vars for name in names_of_host}
     for play in playbook.plays:
         known |= set(play.vars)
     for task in everything:

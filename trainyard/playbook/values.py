@@ -166,13 +166,13 @@ class _LazyContext(jinja2.runtime.Context):
 
     def resolve_or_missing(self, key: str) -> Any:
         """Return the variable, rendered if it stands in a YAML file."""
-        found = super().resolve_or_missing(key)
-        if not isinstance(found, (Literal, Text, ListOf, MapOf)):
-            return found
+        resolved = super().resolve_or_missing(key)
+        if not isinstance(resolved, (Literal, Text, ListOf, MapOf)):
+            return resolved
         variables = self.get_all()
         if key in (open_ := variables.get("__open__", ())):
-            raise UserError(f"the variable '{key}' is defined by itself", where=found.where)
-        return found.render({**variables, "__open__": (*open_, key)})
+            raise UserError(f"the variable '{key}' is defined by itself", where=resolved.where)
+        return resolved.render({**variables, "__open__": (*open_, key)})
 
 
 def _expression(source: str) -> Callable[[Variables], object]:
@@ -263,15 +263,15 @@ def _epoch(text: str) -> int:
 
 
 def _regex_search(text: str, pattern: str) -> str:
-    found = re.search(pattern, text)
-    return found[0] if found else ""
+    match = re.search(pattern, text)
+    return match[0] if match else ""
 
 
-def _is(key: str, wanted: bool = True) -> Callable[[object], bool]:
+def _is(key: str, expected: bool = True) -> Callable[[object], bool]:
     def test(result: object) -> bool:
         if not isinstance(result, Mapping):
             raise TypeError("this test is for the result of a task")
-        return bool(result.get(key, False)) is wanted
+        return bool(result.get(key, False)) is expected
 
     return test
 

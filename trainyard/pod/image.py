@@ -41,12 +41,12 @@ def push(reference: str, *, run: Run | None = None) -> tuple[str, int]:
     check_reference(reference)
     run = run or _docker
     run(["docker", "push", reference])
-    found = json.loads(run(["docker", "image", "inspect", reference]))
+    details = json.loads(run(["docker", "image", "inspect", reference]))
     name = reference.rpartition(":")[0]
-    digests = [text for text in found[0].get("RepoDigests", []) if text.startswith(f"{name}@")]
+    digests = [text for text in details[0].get("RepoDigests", []) if text.startswith(f"{name}@")]
     if not digests:
         raise TrainyardError(f"the registry told no digest for {reference}")
-    return str(digests[0]), math.ceil(found[0].get("Size", 0) / 1e9)
+    return str(digests[0]), math.ceil(details[0].get("Size", 0) / 1e9)
 
 
 def _gather(root: Path, context: Path) -> None:

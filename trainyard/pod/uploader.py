@@ -104,7 +104,7 @@ def compile_outputs(patterns: list[str]) -> list[tuple[bool, re.Pattern[str]]]:
 
 def is_output(path: str, outputs: list[tuple[bool, re.Pattern[str]]]) -> bool:
     """Tell whether a path is among the outputs: the last pattern that matches it decides."""
-    return next((wanted for wanted, pattern in reversed(outputs) if pattern.match(path)), False)
+    return next((included for included, pattern in reversed(outputs) if pattern.match(path)), False)
 
 
 def _token(token: str) -> str:
@@ -186,9 +186,9 @@ def open_file(path: str) -> IO[bytes]:
     raise Changed("it is no regular file")
 
 
-def fingerprint(found: os.stat_result) -> tuple[int, ...]:
+def fingerprint(status: os.stat_result) -> tuple[int, ...]:
     """Return what changes when a file is written to or replaced."""
-    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
 
 
 def crc32_text(value: int) -> str:
@@ -239,8 +239,8 @@ def read_blocks(file: IO[bytes], length: int) -> Iterator[bytes]:
 
 
 def sort_out(spec: dict[str, Any]) -> tuple[dict[str, FolderEntry], list[dict[str, Any]]]:
-    """Return the files that the patterns want, and the report on all others: ``wanted`` are those that cannot be taken."""
-    wanted = compile_outputs(spec["outputs"])
+    """Return the files that the patterns want, and the report on all others: ``patterns`` are those that cannot be taken."""
+    patterns = compile_outputs(spec["outputs"])
     unwanted = [compile_pattern(pattern, True) for pattern in spec["excludes"]]
     chosen: dict[str, FolderEntry] = {}
     left_out: list[dict[str, Any]] = []
@@ -248,7 +248,7 @@ def sort_out(spec: dict[str, Any]) -> tuple[dict[str, FolderEntry], list[dict[st
         why, asked = None, False
         if any(pattern.match(seen.path) for pattern in unwanted):
             why = "excluded"
-        elif seen.path and not is_output(seen.path, wanted):
+        elif seen.path and not is_output(seen.path, patterns):
             why = "no output pattern"
         else:
             why, asked = seen.why or untaken(seen, spec), True
@@ -292,11 +292,11 @@ def pick_checkpoints(root: str, pattern: str, mark: str | None) -> tuple[list[st
 
 def find_checkpoints(root: str, pattern: str) -> list[str]:
     """Return what matches the pattern of a recipe's checkpoints as a whole: folders, or single files; no links."""
-    found = [""]
+    places = [""]
     for _ in pattern.strip("/").split("/"):
-        found = [os.path.join(path, name) for path in found for name in names_in(os.path.join(root, path))]
+        places = [os.path.join(path, name) for path in places for name in names_in(os.path.join(root, path))]
     matches = compile_pattern(pattern, False)
-    return [path for path in found if matches.match(path) and not os.path.islink(os.path.join(root, path))]
+    return [path for path in places if matches.match(path) and not os.path.islink(os.path.join(root, path))]
 
 
 def names_in(folder: str) -> list[str]:
@@ -332,10 +332,10 @@ def is_complete(folder: str, mark: str) -> bool:
 
 def with_checkpoints(spec: dict[str, Any]) -> tuple[dict[str, Any], list[str], dict[str, str]]:
     """Return the spec with the chosen checkpoints among its outputs, their paths, and the others with the reason."""
-    wanted = spec.get("checkpoints")
-    if not wanted:
+    pattern = spec.get("checkpoints")
+    if not pattern:
         return spec, [], {}
-    chosen, left = pick_checkpoints(spec["root"], wanted["pattern"], wanted["mark"])
+    chosen, left = pick_checkpoints(spec["root"], pattern["pattern"], pattern["mark"])
     literal = [re.sub(r"([*?[])", r"[\1]", path) for path in chosen]
     return dict(spec, outputs=list(spec["outputs"]) + literal), chosen, left
 
@@ -356,12 +356,12 @@ def scan(spec: dict[str, Any]) -> dict[str, Any]:
     def look(path: str) -> Any:
         seen = chosen[path]
         try:
-            result, found = hash_file(seen.source, spec["part_size"], spec["md5"])
+            result, digest = hash_file(seen.source, spec["part_size"], spec["md5"])
         except OSError as error:
             return error if not isinstance(error, FileNotFoundError) else Changed("it went away")
         except Changed as error:
             return error
-        same = found == fingerprint(seen.status)
+        same = digest == fingerprint(seen.status)
         return dict(result, path=path, source=seen.source) if same else Changed("it was written to")
 
     # zlib and hashlib let go of the interpreter's lock: threads use all cores.
@@ -377,14 +377,14 @@ def scan(spec: dict[str, Any]) -> dict[str, Any]:
                 files.append(result)
     # A file hashed early may have been written while the others were hashed; new ones may have come.
     after, _ = sort_out(spec)
-    prints = [{path: fingerprint(seen.status) for path, seen in found.items()} for found in (chosen, after)]
+    prints = [{path: fingerprint(seen.status) for path, seen in listing.items()} for listing in (chosen, after)]
     for path in set(chosen) | set(after):
         if prints[0].get(path) != prints[1].get(path):
             changed.setdefault(path, "it appeared, changed or went away during the scan")
-    extra = [found for found in (look_at_log(entry, spec) for entry in spec["extra"]) if found]
+    extra = [listing for listing in (look_at_log(entry, spec) for entry in spec["extra"]) if listing]
     files.sort(key=lambda entry: entry["path"])
-    told = [{"path": path, "why": why} for path, why in sorted(changed.items())]
-    return {"files": files, "left_out": left_out, "unreadable": unreadable, "changed": told, "extra": extra, "checkpoints": checkpoints}
+    unstable = [{"path": path, "why": why} for path, why in sorted(changed.items())]
+    return {"files": files, "left_out": left_out, "unreadable": unreadable, "changed": unstable, "extra": extra, "checkpoints": checkpoints}
 
 
 def look_at_log(entry: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any] | None:
@@ -503,9 +503,13 @@ class Sender:
             self.links.drop()
             return NO_ANSWER, {"code": "Network", "message": f"{type(error).__name__}: {error}"}
         code = _CODE.search(body)
-        told = code.group(1).decode("ascii", "replace") if code else str(status)
+        code_text = code.group(1).decode("ascii", "replace") if code else str(status)
         words = _MESSAGE.search(body)
-        return status, {"status": status, "code": told, "message": (words.group(1) if words else body[:300]).decode("utf-8", "replace")}
+        return status, {
+            "status": status,
+            "code": code_text,
+            "message": (words.group(1) if words else body[:300]).decode("utf-8", "replace"),
+        }
 
     def put(self, item: dict[str, Any], sent: BytesSent) -> tuple[int, bytes]:
         """Send the bytes; returns status and body of the answer."""

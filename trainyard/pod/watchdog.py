@@ -133,9 +133,9 @@ def take_keys(arguments: Sequence[str]) -> None:
     if not keys:
         return
     with contextlib.suppress(OSError):
-        taken, given = os.pipe()
-        os.write(given, json.dumps(keys).encode())
-        os.close(given)
+        taken, write_end = os.pipe()
+        os.write(write_end, json.dumps(keys).encode())
+        os.close(write_end)
         os.set_inheritable(taken, True)
         rest = {name: value for name, value in os.environ.items() if name not in KEYS}
         os.execve(sys.executable, [sys.executable, os.path.abspath(__file__), *arguments, "--keys", str(taken)], rest)
@@ -315,9 +315,9 @@ class Watchdog:
         else:
             self.started = min(self.started, float_or_none(kept.get("started")) or self.started)
             self.budget_fired = float_or_none(kept.get("budget_fired"))
-        found = [self._deadline(moment, kept.get(name)) for name, moment in (("stop", stop), ("end", end))]
-        self._remember(found[0], found[1])
-        return found[0], found[1]
+        deadlines = [self._deadline(moment, kept.get(name)) for name, moment in (("stop", stop), ("end", end))]
+        self._remember(deadlines[0], deadlines[1])
+        return deadlines[0], deadlines[1]
 
     def _key(self) -> Sequence[str | None]:
         return [read_text("/proc/sys/kernel/random/boot_id"), self.env.get("RUNPOD_POD_ID"), self.env.get("TRAINYARD_LEASE_ID")]
@@ -341,12 +341,12 @@ class Watchdog:
         if self._changed("heartbeat"):
             self.heard = self.clock.boot()
         if self._changed("budget.json"):
-            given = read_json(os.path.join(self.folder, "budget.json"))
-            budget, spent = float_or_none(given.get("budget")), float_or_none(given.get("spent")) or 0.0
+            news = read_json(os.path.join(self.folder, "budget.json"))
+            budget, spent = float_or_none(news.get("budget")), float_or_none(news.get("spent")) or 0.0
             if budget is None:
                 return  # half a file tells nothing: what was known holds
-            when = float_or_none(given.get("time")) or self.seen["budget.json"]
-            self.budget_stop = self._budget_deadline(budget, spent, when, float_or_none(given.get("price")))
+            when = float_or_none(news.get("time")) or self.seen["budget.json"]
+            self.budget_stop = self._budget_deadline(budget, spent, when, float_or_none(news.get("price")))
             self.log(f"budget: stop for it at {utc(self.budget_stop)}")
 
     def _mtime(self, name: str) -> float:
@@ -367,9 +367,9 @@ class Watchdog:
         if not path or (not due and self.clock.boot() - self.asked < ASK_EVERY):
             return
         self.asked = self.clock.boot()
-        told = ask_lease(path)
+        answer = ask_lease(path)
         for name in ("stop", "end"):
-            moment, current = float_or_none(told.get(name)), getattr(self, name)
+            moment, current = float_or_none(answer.get(name)), getattr(self, name)
             if moment is not None and (current is None or abs(moment - current.wall) >= 1):
                 setattr(self, name, self._deadline(moment))
                 self.log(f"{name} is now {format_time(moment)}")
@@ -411,13 +411,13 @@ class Watchdog:
         said = []
         for way in self.ways:
             try:
-                told = way.prove()
+                moment = way.prove()
             except Refused as error:
                 said.append(f"{way.name}: {error}")
                 continue
             self.proven, self.proof = True, f"{way.name} sees this pod"
-            if told is not None:
-                self._believe_cloud_time(told)
+            if moment is not None:
+                self._believe_cloud_time(moment)
             break
         else:
             self.proof = "; ".join(said)
@@ -426,11 +426,11 @@ class Watchdog:
         self.log(self.proof)
         self.write_status()
 
-    def _believe_cloud_time(self, told: float) -> None:
+    def _believe_cloud_time(self, moment: float) -> None:
         for name in ("stop", "end"):
             current = getattr(self, name)
             if current is not None:
-                boot = self.clock.boot() + current.wall - told
+                boot = self.clock.boot() + current.wall - moment
                 setattr(self, name, Deadline(current.wall, min(current.boot, boot)))
 
     def _change(self, state: str, reason: str) -> None:
@@ -478,10 +478,10 @@ def prove_socket(path: str) -> None:
 def ask_lease(path: str) -> dict[str, object]:
     """Return the lease as the local cloud keeps it, nothing when it does not tell."""
     try:
-        told = json.loads(tell_socket(path, "lease\n", answered=True) or "{}")
+        answer = json.loads(tell_socket(path, "lease\n", answered=True) or "{}")
     except (Refused, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return answer if isinstance(answer, dict) else {}
 
 
 def request(method: str, url: str, key: str, body: object | None = None) -> tuple[object, float | None]:
@@ -514,28 +514,28 @@ def trust() -> ssl.SSLContext:
 
 def prove_rest(url: str, key: str, pod: str) -> float | None:
     """Read this very pod with its own key."""
-    answer, told = request("GET", url, key)
+    answer, moment = request("GET", url, key)
     if not isinstance(answer, dict) or answer.get("id") != pod:
         raise Refused("the answer is not this pod")
-    return told
+    return moment
 
 
 def prove_graphql(url: str, key: str, pod: str) -> float | None:
     """Read this very pod over GraphQL."""
-    data, told = ask_graphql(url, key, pod, GRAPHQL_READ)
-    found = data.get("pod")
-    if not isinstance(found, dict) or found.get("id") != pod:
+    data, moment = ask_graphql(url, key, pod, GRAPHQL_READ)
+    pod_data = data.get("pod")
+    if not isinstance(pod_data, dict) or pod_data.get("id") != pod:
         raise Refused("the answer is not this pod")
-    return told
+    return moment
 
 
 def ask_graphql(url: str, key: str, pod: str, query: str) -> tuple[dict[str, object], float | None]:
     """Ask about this pod; return the answer's data and the server's time."""
-    answer, told = request("POST", url, key, {"query": query, "variables": {"input": {"podId": pod}}})
+    answer, moment = request("POST", url, key, {"query": query, "variables": {"input": {"podId": pod}}})
     if not isinstance(answer, dict) or answer.get("errors"):
         raise Refused("the answer holds an error")
     data = answer.get("data")
-    return (data if isinstance(data, dict) else {}), told
+    return (data if isinstance(data, dict) else {}), moment
 
 
 def runpodctl(*words: str) -> None:

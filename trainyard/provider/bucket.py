@@ -107,8 +107,10 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
         settings = _settings(call, inputs)
         from trainyard.storage.bucket import size
 
-        found = size(settings)
-        call.world.info(f"bucket {settings.bucket} stays, with {found.objects} objects ({human_size(found.bytes)}); up adopts it again")
+        content_size = size(settings)
+        call.world.info(
+            f"bucket {settings.bucket} stays, with {content_size.objects} objects ({human_size(content_size.bytes)}); up adopts it again"
+        )
     except TrainyardError as error:
         call.world.info(f"bucket {id} stays; its size is not known now ({error.message})")
 
@@ -118,11 +120,11 @@ def _own_name(call: Call, store: str | None, kept: str | None) -> str:
     if store != "local":  # asking for the local store would start its server, and it has no other name to offer
         from trainyard.storage.stores import store_settings
 
-        found = store_settings(call.world.env, store, None, call.world.places)
-        if found is None and kept is None:
+        settings = store_settings(call.world.env, store, None, call.world.places)
+        if settings is None and kept is None:
             return NO_BUCKET
-        if found is not None and found.bucket:
-            return found.bucket
+        if settings is not None and settings.bucket:
+            return settings.bucket
     return kept or environmentid.default_bucket(environmentid.environment_id(call.world.places, call.stack))
 
 

@@ -40,19 +40,19 @@ class EndpointOutputs:
 
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     """Wait until sshd of the pod answers, and return where."""
-    given = model.parse(EndpointInputs, inputs)
+    typed = model.parse(EndpointInputs, inputs)
     limits = boot.BootLimits(
-        accepted=given.boot_accepted_minutes, image=given.boot_image_minutes, ssh=given.boot_ssh_minutes, image_gb=given.image_gb
+        accepted=typed.boot_accepted_minutes, image=typed.boot_image_minutes, ssh=typed.boot_ssh_minutes, image_gb=typed.image_gb
     )
-    return given.pod_id, _outputs(boot.wait(call.world, call.world.open_cloud(given.cloud), given.pod_id, limits))
+    return typed.pod_id, _outputs(boot.wait(call.world, call.world.open_cloud(typed.cloud), typed.pod_id, limits))
 
 
 def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
     """Return the fresh address; the last known one while the pod has none."""
     if not id:
         return ReadResult("", {}, inputs)  # waiting costs nothing: Create does it again
-    given = model.parse(EndpointInputs, inputs)
-    info = call.world.open_cloud(given.cloud).get(id)
+    typed = model.parse(EndpointInputs, inputs)
+    info = call.world.open_cloud(typed.cloud).get(id)
     if info is None:
         return ReadResult("", {}, inputs)
     return ReadResult(id, _outputs(info) if info.ssh else outputs, inputs)

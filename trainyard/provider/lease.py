@@ -87,9 +87,9 @@ def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, pl
 
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     """Make the id, turn hours into stop and end, and make the folder of intents."""
-    given = model.parse(LeaseInputs, inputs)
-    lease = terms.begin(call.world, given.cloud, given.fence_id, given.hours, given.rescue_minutes)
-    return lease.lease_id, _outputs(lease, given.budget, closed=False)
+    typed = model.parse(LeaseInputs, inputs)
+    lease = terms.begin(call.world, typed.cloud, typed.fence_id, typed.hours, typed.rescue_minutes)
+    return lease.lease_id, _outputs(lease, typed.budget, closed=False)
 
 
 def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
@@ -99,32 +99,32 @@ def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadRe
         return ReadResult("", {}, inputs)
     if not outputs:
         raise RefusedError("a lease cannot be imported: it is not kept by a cloud")
-    given = model.parse(LeaseInputs, inputs)
+    typed = model.parse(LeaseInputs, inputs)
     closed = fence.is_closed(call.world.places, id) or (
-        given.fence_id is None and fence.is_closed_in_bucket(call.world, id, given.store, given.bucket)
+        typed.fence_id is None and fence.is_closed_in_bucket(call.world, id, typed.store, typed.bucket)
     )
     return ReadResult(id, {**outputs, "closed": closed}, inputs)
 
 
 def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
     """Move stop and end with changed hours; they count from the lease's start."""
-    given = model.parse(LeaseInputs, news)
+    typed = model.parse(LeaseInputs, news)
     start = parse_time(str(outputs.get("start")))
     if start is None:
         raise CloudError(f"lease {id} has no readable start in state")
-    moved = terms.terms(id, given.fence_id, start, given.hours, given.rescue_minutes)
+    moved = terms.terms(id, typed.fence_id, start, typed.hours, typed.rescue_minutes)
     if moved.end is not None and moved.end.timestamp() <= call.world.time():
         raise RefusedError(
-            f"with hours: {given.hours} the lease would have ended at {format_time(moved.end)} already",
+            f"with hours: {typed.hours} the lease would have ended at {format_time(moved.end)} already",
             hint="Use destroy to end the pod now.",
         )
-    return _outputs(moved, given.budget, closed=bool(outputs.get("closed")))
+    return _outputs(moved, typed.budget, closed=bool(outputs.get("closed")))
 
 
 def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None:
     """Close, wait for living creators, end what intents name, sweep the cloud, trust only a proven absence."""
-    given = model.parse(LeaseInputs, inputs)
-    ending.end_lease(call.world, given.cloud, id, is_fence=given.fence_id is None, store=given.store, bucket=given.bucket)
+    typed = model.parse(LeaseInputs, inputs)
+    ending.end_lease(call.world, typed.cloud, id, is_fence=typed.fence_id is None, store=typed.store, bucket=typed.bucket)
 
 
 def _over(call: Call, outputs: Properties) -> str | None:

@@ -53,65 +53,65 @@ def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
 
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     """Make exactly these the rules of ours."""
-    given = model.parse(LifecycleInputs, inputs)
-    return given.bucket, _put(call, given)
+    typed = model.parse(LifecycleInputs, inputs)
+    return typed.bucket, _put(call, typed)
 
 
 def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
     """Say which rules stand; those that drifted become inputs, so that the next up puts them right."""
     if not id:
         return ReadResult("", {}, inputs)
-    given = model.parse(LifecycleInputs, inputs)
-    settings = _settings(call, given)
+    typed = model.parse(LifecycleInputs, inputs)
+    settings = _settings(call, typed)
     if settings is None:
         return ReadResult(id, outputs, inputs)
     from trainyard.storage import lifecycle
 
-    found = lifecycle.get(settings)
-    fresh: Properties = {"rules": _as_inputs(found.rules), "kept_in": found.kept_in}
-    if found.rules == _parse(list(inputs.get("rules") or [])):  # type: ignore[arg-type]
+    current = lifecycle.get(settings)
+    fresh: Properties = {"rules": _as_inputs(current.rules), "kept_in": current.kept_in}
+    if current.rules == _parse(list(inputs.get("rules") or [])):  # type: ignore[arg-type]
         return ReadResult(id, fresh, inputs)
-    return ReadResult(id, fresh, {**inputs, "rules": _as_inputs(found.rules)})
+    return ReadResult(id, fresh, {**inputs, "rules": _as_inputs(current.rules)})
 
 
 def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
     """Make exactly these the rules of ours."""
-    given = model.parse(LifecycleInputs, news)
+    typed = model.parse(LifecycleInputs, news)
     if call.preview:
-        return {**outputs, "rules": _as_inputs(_parse(list(given.rules)))}
-    return _put(call, given)
+        return {**outputs, "rules": _as_inputs(_parse(list(typed.rules)))}
+    return _put(call, typed)
 
 
 def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None:
     """Take our rules away; a store that does not answer must not hold up a teardown."""
-    given = model.parse(LifecycleInputs, inputs)
+    typed = model.parse(LifecycleInputs, inputs)
     try:
-        settings = _settings(call, given)
+        settings = _settings(call, typed)
         if settings is not None:
             from trainyard.storage import lifecycle
 
             lifecycle.take_away(settings)
     except TrainyardError as error:
-        call.world.warn(f"the lifecycle rules of bucket {given.bucket} stay: {error}")
+        call.world.warn(f"the lifecycle rules of bucket {typed.bucket} stay: {error}")
 
 
-def _put(call: Call, given: LifecycleInputs) -> Properties:
-    rules = _parse(list(given.rules))
-    settings = _settings(call, given)
+def _put(call: Call, typed: LifecycleInputs) -> Properties:
+    rules = _parse(list(typed.rules))
+    settings = _settings(call, typed)
     if settings is None:
         if rules:
             call.world.warn("there is no bucket: the lifecycle rules are not kept anywhere")
         return {"rules": [], "kept_in": "none"}
     from trainyard.storage import lifecycle
 
-    found = lifecycle.put(settings, rules, pause=call.world.sleep)
-    if found.note:
-        (call.world.warn if found.dangerous else call.world.info)(found.note)
-    return {"rules": _as_inputs(found.rules), "kept_in": found.kept_in}
+    current = lifecycle.put(settings, rules, pause=call.world.sleep)
+    if current.note:
+        (call.world.warn if current.dangerous else call.world.info)(current.note)
+    return {"rules": _as_inputs(current.rules), "kept_in": current.kept_in}
 
 
-def _settings(call: Call, given: LifecycleInputs) -> StoreSettings | None:
-    return settings_of(call.world, given.store, given.bucket)
+def _settings(call: Call, typed: LifecycleInputs) -> StoreSettings | None:
+    return settings_of(call.world, typed.store, typed.bucket)
 
 
 def _parse(rules: list[Mapping[str, object]] | list[Tree]) -> tuple[Rule, ...]:

@@ -75,41 +75,41 @@ def properties(shape: type[DataclassInstance]) -> tuple[Property, ...]:
     return tuple(_property(field, hints[field.name]) for field in dataclasses.fields(shape))
 
 
-def problems(shape: type[DataclassInstance], given: Mapping[str, Tree]) -> list[CheckFailure]:
+def problems(shape: type[DataclassInstance], inputs: Mapping[str, Tree]) -> list[CheckFailure]:
     """Return what is wrong with some inputs: unknown names, missing ones, wrong types. Unknown values pass."""
     known = {item.name: item for item in properties(shape)}
-    found = [CheckFailure(key, f"unknown property '{key}'{suggest(key, known)}") for key in given if key not in known]
+    failures = [CheckFailure(key, f"unknown property '{key}'{suggest(key, known)}") for key in inputs if key not in known]
     for item in known.values():
-        value = unseal(given.get(item.name))
+        value = unseal(inputs.get(item.name))
         if value is None:
             if item.required:
-                found.append(CheckFailure(item.name, f"'{item.name}' is required"))
+                failures.append(CheckFailure(item.name, f"'{item.name}' is required"))
         elif not isinstance(value, UnknownValue) and (wrong := _mismatch(item, value)):
-            found.append(CheckFailure(item.name, f"'{item.name}' must be {wrong}"))
-    return found
+            failures.append(CheckFailure(item.name, f"'{item.name}' must be {wrong}"))
+    return failures
 
 
-def out_of_range(shape: type[DataclassInstance], given: Mapping[str, Tree]) -> list[CheckFailure]:
+def out_of_range(shape: type[DataclassInstance], inputs: Mapping[str, Tree]) -> list[CheckFailure]:
     """Return which numbers are none that the setting of the same name could be; what is no number is not judged."""
-    found = []
+    failures = []
     for item in properties(shape):
-        setting, value = SETTINGS.get(item.name), unseal(given.get(item.name))
+        setting, value = SETTINGS.get(item.name), unseal(inputs.get(item.name))
         if setting is not None and isinstance(value, (int, float)) and (wrong := flaw(setting.shape, value)):
-            found.append(CheckFailure(item.name, f"'{item.name}' {wrong}"))
-    return found
+            failures.append(CheckFailure(item.name, f"'{item.name}' {wrong}"))
+    return failures
 
 
-def normal(shape: type[DataclassInstance], given: Mapping[str, Tree]) -> Properties:
+def normal(shape: type[DataclassInstance], inputs: Mapping[str, Tree]) -> Properties:
     """Return every property without secret wrapping and with defaults filled in, so that two sets can be compared."""
-    return {item.name: _normal_value(item, given) for item in properties(shape)}
+    return {item.name: _normal_value(item, inputs) for item in properties(shape)}
 
 
-def parse(shape: type[T], given: Mapping[str, Tree]) -> T:
+def parse(shape: type[T], inputs: Mapping[str, Tree]) -> T:
     """Return the typed inputs. All of them must be known and right (see problems)."""
-    wrong = problems(shape, given)
+    wrong = problems(shape, inputs)
     if wrong:
         raise ValueError("; ".join(item.reason for item in wrong))
-    values = normal(shape, given)
+    values = normal(shape, inputs)
     unknown = [key for key, value in values.items() if isinstance(value, UnknownValue)]
     if unknown:
         raise ValueError(f"not known yet: {', '.join(unknown)}")
@@ -142,8 +142,8 @@ def _kind(hint: object) -> type:
     raise TypeError(f"no property type for {hint!r}")
 
 
-def _normal_value(item: Property, given: Mapping[str, Tree]) -> Tree:
-    value = unseal(given.get(item.name))
+def _normal_value(item: Property, inputs: Mapping[str, Tree]) -> Tree:
+    value = unseal(inputs.get(item.name))
     if value is None:
         return item.default  # type: ignore[return-value]
     if item.kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -110,14 +110,14 @@ def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, pl
 
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     """Adopt what an earlier attempt left, else rent."""
-    given, name = _read_inputs(inputs)
-    cloud = call.world.open_cloud(given.cloud)
+    typed, name = _read_inputs(inputs)
+    cloud = call.world.open_cloud(typed.cloud)
     hostkey.warm()  # the endpoint will look at the pod's
     try:
-        info, offer = rent.obtain(call.world, cloud, _request(given, name))
+        info, offer = rent.obtain(call.world, cloud, _request(typed, name))
     except rent.Ambiguous as error:
-        raise Partial(error.info.id, _outputs(cloud, given, name, error.info, error.offer), [error.message]) from error
-    return info.id, _outputs(cloud, given, name, info, offer)
+        raise Partial(error.info.id, _outputs(cloud, typed, name, error.info, error.offer), [error.message]) from error
+    return info.id, _outputs(cloud, typed, name, info, offer)
 
 
 def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
@@ -128,8 +128,8 @@ def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadRe
     info = cloud.get(id)
     if info is None:
         return ReadResult("", {}, inputs)
-    given, name = _read_inputs(inputs)
-    fresh = _outputs(cloud, given, name, info, None)
+    typed, name = _read_inputs(inputs)
+    fresh = _outputs(cloud, typed, name, info, None)
     kept = {key: outputs[key] for key in ("offer", "created_at", "host_key") if outputs.get(key) is not None}
     # A price that the cloud no longer tells is not forgotten.
     known = {key: value for key, value in fresh.items() if value is not None}
@@ -140,13 +140,13 @@ def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Pro
     """Move the deadline that the pod's marker carries; other changes only concern the next pod."""
     if call.preview:
         return outputs
-    given, _ = _read_inputs(news)
+    typed, _ = _read_inputs(news)
     before = model.normal(PodInputs, olds)
-    cloud = call.world.open_cloud(given.cloud)
+    cloud = call.world.open_cloud(typed.cloud)
     if cloud.get(id) is None:
         raise CloudError(f"the cloud says that it has no pod {id}", hint="Run refresh, then up rents another one.")
-    if (before["stop"], before["end"]) != (given.stop, given.end):
-        cloud.change_markers(id, parse_time(given.stop), parse_time(given.end))
+    if (before["stop"], before["end"]) != (typed.stop, typed.end):
+        cloud.change_markers(id, parse_time(typed.stop), parse_time(typed.end))
     return outputs
 
 
@@ -158,12 +158,12 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
 def _read_pending(call: Call, inputs: Properties) -> ReadResult:
     if has_unknown(inputs.get("name")) or not inputs.get("name"):
         return ReadResult("", {}, inputs)
-    given, name = _read_inputs(inputs)
-    cloud = call.world.open_cloud(given.cloud)
-    found = rent.look_up(call.world, cloud, name)
-    if found is None:
+    typed, name = _read_inputs(inputs)
+    cloud = call.world.open_cloud(typed.cloud)
+    info = rent.look_up(call.world, cloud, name)
+    if info is None:
         return ReadResult("", {}, inputs)
-    return ReadResult(found.id, _outputs(cloud, given, name, found, None), inputs)
+    return ReadResult(info.id, _outputs(cloud, typed, name, info, None), inputs)
 
 
 def _failures(values: Properties) -> list[CheckFailure]:
@@ -219,48 +219,48 @@ def _seed(text: str) -> bytes | None:
     return seed if len(seed) >= 16 else None
 
 
-def _request(given: PodInputs, name: str) -> PodRequest:
+def _request(typed: PodInputs, name: str) -> PodRequest:
     query = OfferQuery(
-        gpus=given.gpus,
-        gpu_count=given.gpu_count,
-        max_price=given.max_price,
-        regions=given.regions,
-        spot=given.spot,
-        tier=given.tier,
-        min_cuda=given.min_cuda,
-        min_vram_gb=given.min_vram_gb,
-        volume=given.volume,
+        gpus=typed.gpus,
+        gpu_count=typed.gpu_count,
+        max_price=typed.max_price,
+        regions=typed.regions,
+        spot=typed.spot,
+        tier=typed.tier,
+        min_cuda=typed.min_cuda,
+        min_vram_gb=typed.min_vram_gb,
+        volume=typed.volume,
     )
     spec = PodSpec(
         name=name,
-        fence_id=given.fence_id,
-        lease_id=given.lease_id,
-        stop=parse_time(given.stop),
-        end=parse_time(given.end),
-        image=given.image,
-        template=given.template,
-        disk_gb=given.disk_gb,
-        volume=given.volume,
-        ports=given.ports,
-        env=given.env,
-        public_key=given.public_key,
-        boot=() if starts_watchdog_itself(given.image) else boot_command(),
-        registry=given.registry,
+        fence_id=typed.fence_id,
+        lease_id=typed.lease_id,
+        stop=parse_time(typed.stop),
+        end=parse_time(typed.end),
+        image=typed.image,
+        template=typed.template,
+        disk_gb=typed.disk_gb,
+        volume=typed.volume,
+        ports=typed.ports,
+        env=typed.env,
+        public_key=typed.public_key,
+        boot=() if starts_watchdog_itself(typed.image) else boot_command(),
+        registry=typed.registry,
     )
     return PodRequest(
         query=query,
         spec=spec,
-        key=host_key(_seed(given.host_key_seed) or b"", name),
-        budget=given.budget,
-        heartbeat_minutes=given.heartbeat_minutes,
-        only_offers=given.only_offers,
-        avoid_offers=given.avoid_offers or (),
-        store=given.store,
-        bucket=given.bucket,
+        key=host_key(_seed(typed.host_key_seed) or b"", name),
+        budget=typed.budget,
+        heartbeat_minutes=typed.heartbeat_minutes,
+        only_offers=typed.only_offers,
+        avoid_offers=typed.avoid_offers or (),
+        store=typed.store,
+        bucket=typed.bucket,
     )
 
 
-def _outputs(cloud: Cloud, given: PodInputs, name: str, info: PodInfo, offer: Offer | None) -> Properties:
+def _outputs(cloud: Cloud, typed: PodInputs, name: str, info: PodInfo, offer: Offer | None) -> Properties:
     price = info.price_per_hour if info.price_per_hour is not None else offer.price_per_hour if offer else None
     return {
         "name": name,
@@ -272,7 +272,7 @@ def _outputs(cloud: Cloud, given: PodInputs, name: str, info: PodInfo, offer: Of
         "offer": offer.id if offer else None,
         "created_at": format_time(info.created),
         "workspace": info.workspace,
-        "host_key": host_key(_seed(given.host_key_seed) or b"", name).public,
+        "host_key": host_key(_seed(typed.host_key_seed) or b"", name).public,
         "volume_path": info.volume,
         "api_address": cloud.address,
         "simulated": cloud.simulated,

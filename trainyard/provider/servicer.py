@@ -145,13 +145,13 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         def work(handler: ResourceHandler, call: Call) -> ResourceDiff:
             return handlers.diff(handler, call, from_wire(request.olds), from_wire(request.old_inputs), from_wire(request.news))
 
-        found = await self._run(request.urn, False, context, work)
-        changes = {key: kind for key, kind in found.changes.items() if key not in request.ignoreChanges}
+        diff = await self._run(request.urn, False, context, work)
+        changes = {key: kind for key, kind in diff.changes.items() if key not in request.ignoreChanges}
         return provider_pb2.DiffResponse(
             changes=provider_pb2.DiffResponse.DIFF_SOME if changes else provider_pb2.DiffResponse.DIFF_NONE,
             replaces=[key for key, kind in changes.items() if kind.endswith("replace")],
             diffs=list(changes),
-            deleteBeforeReplace=found.delete_first,
+            deleteBeforeReplace=diff.delete_first,
             detailedDiff={key: provider_pb2.PropertyDiff(kind=_KINDS[kind], inputDiff=True) for key, kind in changes.items()},
             hasDetailedDiff=True,
         )
@@ -183,10 +183,12 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
                     raise
                 raise Partial(request.id, outputs, [str(error)]) from error
 
-        found = await self._run(request.urn, False, context, work, request.inputs)
-        if not found.id:
+        result = await self._run(request.urn, False, context, work, request.inputs)
+        if not result.id:
             return provider_pb2.ReadResponse()
-        return provider_pb2.ReadResponse(id=found.id, properties=_wire_outputs(request.urn, found.properties), inputs=to_wire(found.inputs))
+        return provider_pb2.ReadResponse(
+            id=result.id, properties=_wire_outputs(request.urn, result.properties), inputs=to_wire(result.inputs)
+        )
 
     async def Update(self, request: provider_pb2.UpdateRequest, context: RpcContext) -> provider_pb2.UpdateResponse:
         """Update in place."""

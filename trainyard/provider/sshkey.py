@@ -44,10 +44,10 @@ class SshKeyOutputs:
 
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     """Make the pair (or take the user's), the seed, and the file."""
-    given = model.parse(SshKeyInputs, inputs)
+    typed = model.parse(SshKeyInputs, inputs)
     seed = secrets.token_hex(32)
-    if given.own_key_file:
-        path = Path(given.own_key_file).expanduser()
+    if typed.own_key_file:
+        path = Path(typed.own_key_file).expanduser()
         return _id(call), {"public_key": _own_public(path), "private_key": None, "key_file": str(path), "host_key_seed": seed}
     private, public = new_ssh_key(f"trainyard {call.stack}")
     path = _write(call, private)

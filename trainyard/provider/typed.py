@@ -40,13 +40,13 @@ def _deletable(kind: str, name: str, opts: pulumi.ResourceOptions | None) -> pul
 
     The SDK does not tell a child that its parent has retain_on_delete; an own ``False`` keeps it from being inherited.
     """
-    given = copy.copy(opts) if opts else pulumi.ResourceOptions()
-    inherited = given.parent._protect if given.parent is not None else None
-    for option, value in (("protect", given.protect or inherited), ("retain_on_delete", given.retain_on_delete)):
+    options = copy.copy(opts) if opts else pulumi.ResourceOptions()
+    inherited = options.parent._protect if options.parent is not None else None
+    for option, value in (("protect", options.protect or inherited), ("retain_on_delete", options.retain_on_delete)):
         if value:
             raise wrong_setting(f"{kind} '{name}': {option} is refused (own or inherited): destroy would leave a pod that costs money")
-    given.protect = given.retain_on_delete = False
-    return given
+    options.protect = options.retain_on_delete = False
+    return options
 
 
 def wrong_setting(text: str) -> pulumi.RunError:

@@ -43,11 +43,11 @@ def needs_lines(recipe: Recipe, values: Mapping[str, Value]) -> Iterator[str]:
     if not isinstance(name, str) or name == basemodel.TINY:
         return
     base, needs = basemodel.look(name), needs_of(recipe, values)
-    wanted = f"{needs['vram_gb']:g} GB of GPU memory, {needs['disk_gb']:g} GB of disk"
+    sizes = f"{needs['vram_gb']:g} GB of GPU memory, {needs['disk_gb']:g} GB of disk"
     better = "--set needs.vram_gb=... and needs.disk_gb=... say better"
     if base.parameters is None:
-        yield f"the size of {name} is not known here: {wanted} are assumed; {better}"
+        yield f"the size of {name} is not known here: {sizes} are assumed; {better}"
     elif any(key.startswith(NEEDS) for key in values):
-        yield f"{wanted}, as you say"
+        yield f"{sizes}, as you say"
     else:
-        yield f"{wanted}, reckoned from {base.parameters / 1e9:.3g} billion parameters ({base.source}); {better}"
+        yield f"{sizes}, reckoned from {base.parameters / 1e9:.3g} billion parameters ({base.source}); {better}"

@@ -55,8 +55,8 @@ def is_path(name: str) -> bool:
 
 def size_in(name: str) -> float | None:
     """Return the number of parameters that a name tells (8B, 0.6B, 135M, 8x7B); the active ones (A3B) do not count."""
-    found = [float(many or 1) * float(size) * (1e9 if unit in "bB" else 1e6) for many, size, unit in _SIZE.findall(name)]
-    return max(found, default=None)
+    sizes = [float(many or 1) * float(size) * (1e9 if unit in "bB" else 1e6) for many, size, unit in _SIZE.findall(name)]
+    return max(sizes, default=None)
 
 
 def counted_in(config: Mapping[str, Any]) -> float | None:
@@ -83,9 +83,9 @@ def problem(config: Mapping[str, Any], layers: Collection[str], values: Mapping[
 
     ``layers`` are the names of its modules and parameters, empty when unknown; ``linear`` those that may be adapted.
     """
-    most, wanted = positions(config), values.get("max_seq_length")
-    if most and isinstance(wanted, int) and wanted > most:
-        return f"max_seq_length {wanted} is more than the {most} positions of {values['base_model']}: set max_seq_length to {most} or less"
+    most, asked = positions(config), values.get("max_seq_length")
+    if most and isinstance(asked, int) and asked > most:
+        return f"max_seq_length {asked} is more than the {most} positions of {values['base_model']}: set max_seq_length to {most} or less"
     targets = values.get("target_modules") or []
     if not layers or "all-linear" in targets:
         return None
@@ -208,22 +208,22 @@ def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def _json_file(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
-            found = json.load(file)
+            content = json.load(file)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _weights(folder: str) -> dict[str, int]:
     """Return name -> number of elements of all weights of a folder, from the heads of its safetensors."""
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(".safetensors") and "adapter" not in name)
         for name in names:
             with open(os.path.join(folder, name), "rb") as file:
                 (length,) = struct.unpack("<Q", file.read(8))
                 head = json.loads(file.read(length)) if length < 1 << 28 else {}
-            found |= {key: math.prod(item["shape"]) for key, item in head.items() if key != "__metadata__"}
+            sizes |= {key: math.prod(item["shape"]) for key, item in head.items() if key != "__metadata__"}
     except (OSError, ValueError, KeyError, TypeError, struct.error):
         return {}
-    return found
+    return sizes

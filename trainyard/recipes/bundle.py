@@ -151,7 +151,7 @@ def _write_json(path: Path, value: object) -> None:
 
 
 def _seal(dest: Path) -> Bundle:
-    names = sorted(Path(root, name).relative_to(dest).as_posix() for root, _, found in os.walk(dest) for name in found)
+    names = sorted(Path(root, name).relative_to(dest).as_posix() for root, _, files in os.walk(dest) for name in files)
     lines = [_line(hashlib.sha256((dest / name).read_bytes()).hexdigest(), name) for name in names]
     listing = "".join(lines).encode()
     (dest / SHA256_LIST).write_bytes(listing)

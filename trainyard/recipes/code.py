@@ -80,15 +80,15 @@ class Code:
 
     def remarks(self) -> list[str]:
         """Return what a person should know beside that line."""
-        told = []
+        lines = []
         if self.left_out:
-            told.append("left out of the code: " + _some([f"{name} ({why})" for name, why in self.left_out]))
-            told.append(f"a line '!NAME' in {IGNORE_FILE} takes a file along all the same")
+            lines.append("left out of the code: " + _some([f"{name} ({why})" for name, why in self.left_out]))
+            lines.append(f"a line '!NAME' in {IGNORE_FILE} takes a file along all the same")
         if self.untracked:
-            told.append(f"not in git yet, and sent: {_some(self.untracked)}")
+            lines.append(f"not in git yet, and sent: {_some(self.untracked)}")
         if self.pointers:
-            told.append(f"only Git LFS pointers, not their content (git lfs pull): {_some(self.pointers)}")
-        return told
+            lines.append(f"only Git LFS pointers, not their content (git lfs pull): {_some(self.pointers)}")
+        return lines
 
     def summary(self) -> CodeSummary:
         """Return what record and summary keep, ``commit`` being the repository's; the list of files lies in the run's bundle."""
@@ -107,28 +107,28 @@ def collect(folder: Path, limit_mb: int = LIMIT_MB) -> Code:
     Raises UserError for a folder that is none, cannot be read, holds nothing, or holds more than ``limit_mb`` MB.
     """
     _need_folder(folder)
-    found = list_code(folder)
-    sources = _sources(folder, found)
+    listing = list_code(folder)
+    sources = _sources(folder, listing)
     _check_size(folder, sources, limit_mb)
     files, pointers = [], []
     for name, source in sources.items():
         status, data = _read(source, name)
-        secret = None if name in found.allowed else secret_in(data)
+        secret = None if name in listing.allowed else secret_in(data)
         if secret is not None:
-            found.left_out[f"{name}:{secret[1]}"] = f"{secret[0]} stands in it"
+            listing.left_out[f"{name}:{secret[1]}"] = f"{secret[0]} stands in it"
             continue
         if data.startswith(_LFS):
             pointers.append(name)
         files.append(CodeFile(name, source, len(data), hashlib.sha256(data).hexdigest(), bool(status.st_mode & stat.S_IXUSR)))
     if not files:
         raise UserError(
-            f"code {folder}: no file of it goes along", hint=_some([f"{n} ({why})" for n, why in found.left_out.items()]) or None
+            f"code {folder}: no file of it goes along", hint=_some([f"{n} ({why})" for n, why in listing.left_out.items()]) or None
         )
     taken = {file.name for file in files}
     return Code(
-        root=folder, files=tuple(files), empty_folders=tuple(sorted(name for name in found.empty_folders if name_problem(name) is None)),
-        untracked=tuple(name for name in found.untracked if name in taken),
-        left_out=tuple(sorted((printable(name), why) for name, why in found.left_out.items())), pointers=tuple(pointers),
+        root=folder, files=tuple(files), empty_folders=tuple(sorted(name for name in listing.empty_folders if name_problem(name) is None)),
+        untracked=tuple(name for name in listing.untracked if name in taken),
+        left_out=tuple(sorted((printable(name), why) for name, why in listing.left_out.items())), pointers=tuple(pointers),
     )  # fmt: skip
 
 
@@ -147,10 +147,10 @@ def of_run(recipe: Recipe, values: Values) -> Code | None:
     if value is None or value == AUTO:
         return None
     limit = values.get("code_limit_mb")
-    found = collect(Path(str(value)), limit if isinstance(limit, int) else LIMIT_MB)
+    code = collect(Path(str(value)), limit if isinstance(limit, int) else LIMIT_MB)
     if isinstance(words, list):
-        check_command(words, found)
-    return found
+        check_command(words, code)
+    return code
 
 
 def place(code: Code, bundle: Path) -> None:
@@ -203,14 +203,14 @@ def _need_folder(folder: Path) -> None:
         raise UserError(f"code: {folder} cannot be read")
 
 
-def _sources(folder: Path, found: Listing) -> dict[str, Path]:
+def _sources(folder: Path, listing: Listing) -> dict[str, Path]:
     """Return name -> file to read; links inside the code stand for what they lead to, what cannot go along is noted."""
-    taken = set(found.names)
+    taken = set(listing.names)
     real_root = os.path.realpath(folder)
     sources: dict[str, Path] = {}
-    for name in found.names:
+    for name in listing.names:
         if problem := name_problem(name):
-            found.left_out[name] = problem
+            listing.left_out[name] = problem
             continue
         path = folder / name
         if path.is_symlink():
@@ -219,7 +219,7 @@ def _sources(folder: Path, found: Listing) -> dict[str, Path]:
             why = None if stat.S_ISREG(path.lstat().st_mode) else "no regular file"
             sources |= {name: path} if why is None else {}
         if why is not None:
-            found.left_out[name] = why
+            listing.left_out[name] = why
     return dict(sorted(sources.items()))
 
 

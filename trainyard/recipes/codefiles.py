@@ -68,28 +68,28 @@ class _Rules:
 
 def list_code(folder: Path) -> Listing:
     """Return the names of a folder's code, sorted; raises UserError where git refuses to answer, or for far too many files."""
-    found = Listing()
+    listing = Listing()
     tracked, untracked = _Rules(folder, rubbish=False, gitignore=False), _Rules(folder, rubbish=True, gitignore=False)
     if in_repository(folder) and not _is_ignored(folder):
-        found.in_git = True
-        known, unknown = _of_repository(folder, "", found)
+        listing.in_git = True
+        known, unknown = _of_repository(folder, "", listing)
         unknown = _without_environments(unknown)
     else:
-        known, unknown = [], list(_walk(folder, _Rules(folder, rubbish=True, gitignore=True), found))
+        known, unknown = [], list(_walk(folder, _Rules(folder, rubbish=True, gitignore=True), listing))
     allowed: set[str] = set()
     for rules, names in ((tracked, known), (untracked, unknown)):
         for name in names:
             word = rules.judge(name)
             if word == "secret":
-                found.left_out[name] = "its name is that of a secret"
+                listing.left_out[name] = "its name is that of a secret"
             elif word != "ignored":
-                found.names.append(name)
+                listing.names.append(name)
                 allowed |= {name} if word == "allowed" else set()
-    if len(found.names) > MOST_FILES:
-        raise too_many(folder, found.names)
-    found.names, found.allowed = sorted(set(found.names)), frozenset(allowed)
-    found.untracked = sorted(set(unknown) & set(found.names)) if found.in_git else []
-    return found
+    if len(listing.names) > MOST_FILES:
+        raise too_many(folder, listing.names)
+    listing.names, listing.allowed = sorted(set(listing.names)), frozenset(allowed)
+    listing.untracked = sorted(set(unknown) & set(listing.names)) if listing.in_git else []
+    return listing
 
 
 def too_many(folder: Path, names: Iterable[str]) -> UserError:
@@ -117,7 +117,7 @@ def in_repository(folder: Path) -> bool:
     return any((above / ".git").exists() for above in (folder, *folder.parents))
 
 
-def _of_repository(folder: Path, below: str, found: Listing) -> tuple[list[str], list[str]]:
+def _of_repository(folder: Path, below: str, listing: Listing) -> tuple[list[str], list[str]]:
     """Return the names that git tracks and those that it neither tracks nor ignores; submodules are looked into."""
     known: list[str] = []
     unknown: list[str] = []
@@ -135,9 +135,9 @@ def _of_repository(folder: Path, below: str, found: Listing) -> tuple[list[str],
             unknown.append(below + name)
     for name, is_submodule in inner:
         if not (folder / name / ".git").exists():
-            found.left_out[below + name] = "a submodule that is not checked out (git submodule update --init)"
+            listing.left_out[below + name] = "a submodule that is not checked out (git submodule update --init)"
             continue
-        more_known, more_unknown = _of_repository(folder / name, f"{below}{name}/", found)
+        more_known, more_unknown = _of_repository(folder / name, f"{below}{name}/", listing)
         known += more_known if is_submodule else []
         unknown += more_unknown if is_submodule else more_known + more_unknown
     return known, unknown
@@ -170,16 +170,16 @@ def _without_environments(names: list[str]) -> list[str]:
     return [name for name in names if not name.startswith(homes)] if homes else names
 
 
-def _walk(folder: Path, rules: _Rules, found: Listing) -> Iterator[str]:
+def _walk(folder: Path, rules: _Rules, listing: Listing) -> Iterator[str]:
     count = 0
     seen: list[str] = []
     for top, folders, files in os.walk(folder):
         below = "" if top == str(folder) else os.path.relpath(top, folder) + "/"
         links = [name for name in folders if os.path.islink(os.path.join(top, name))]
-        folders[:] = sorted(name for name in folders if name not in links and _enter(top, below, name, rules, found))
+        folders[:] = sorted(name for name in folders if name not in links and _enter(top, below, name, rules, listing))
         taken = [below + name for name in (*files, *links) if rules.judge(below + name) != "ignored"]
         if below and not (folders or taken):
-            found.empty_folders.append(below.rstrip("/"))
+            listing.empty_folders.append(below.rstrip("/"))
         count += len(taken)
         seen += taken
         if count > MOST_FILES:
@@ -187,10 +187,10 @@ def _walk(folder: Path, rules: _Rules, found: Listing) -> Iterator[str]:
         yield from taken
 
 
-def _enter(top: str, below: str, name: str, rules: _Rules, found: Listing) -> bool:
+def _enter(top: str, below: str, name: str, rules: _Rules, listing: Listing) -> bool:
     if name == ".git" or os.path.isfile(os.path.join(top, name, "pyvenv.cfg")):
         return False
     word = rules.judge(f"{below}{name}/")
     if word == "secret":
-        found.left_out[f"{below}{name}/"] = "its name is that of a secret"
+        listing.left_out[f"{below}{name}/"] = "its name is that of a secret"
     return word in ("take", "allowed")

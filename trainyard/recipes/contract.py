@@ -182,7 +182,7 @@ def _variable(name: str, fields: Fields) -> Variable:
     kind = fields.text("type")
     if kind not in KINDS:
         raise fields.error("type", f"unknown type '{kind}'{suggest(kind, KINDS)}: use {', '.join(KINDS)}")
-    given = fields.value("default")
+    node = fields.value("default")
     variable = Variable(
         name=name,
         kind=cast(Kind, kind),
@@ -197,11 +197,11 @@ def _variable(name: str, fields: Fields) -> Variable:
         resume=fields.flag("resume"),
     )
     default: Value = None
-    if isinstance(given, str) and given.startswith("="):
-        default = given
-    elif not variable.required and not (given is None and variable.optional):
+    if isinstance(node, str) and node.startswith("="):
+        default = node
+    elif not variable.required and not (node is None and variable.optional):
         try:
-            default = convert(variable, given)
+            default = convert(variable, node)
         except ValueError as error:
             raise fields.error("default", f"the default of {name} {error}") from None
     fields.done()
@@ -225,8 +225,8 @@ def _output(fields: Fields) -> OutputPattern:
 
 
 def _verdict(fields: Fields) -> SuccessRule:
-    given = fields.value("artefacts")
-    artefacts: Lazy = given if isinstance(given, str) and given.startswith("=") else fields.words("artefacts")
+    node = fields.value("artefacts")
+    artefacts: Lazy = node if isinstance(node, str) and node.startswith("=") else fields.words("artefacts")
     verdict = SuccessRule(tuple(fields.integers("exit_codes", [0])), tuple(fields.integers("stopped", [])), artefacts)
     fields.done()
     return verdict
@@ -262,11 +262,11 @@ def _failure(fields: Fields) -> KnownFailure:
 
 def _locks(top: Fields, folder: Path) -> dict[str, Path]:
     locks: dict[str, Path] = {}
-    given: Map = top.mapping("locks")
-    for key, value in given.items():
+    node: Map = top.mapping("locks")
+    for key, value in node.items():
         path = folder / str(value)
         if key not in ("cpu", "gpu") or not path.is_file():
-            raise UserError(f"locks: '{key}: {value}' must be cpu or gpu and an existing file", where=given.where(key))
+            raise UserError(f"locks: '{key}: {value}' must be cpu or gpu and an existing file", where=node.where(key))
         locks[key] = path
     return locks
 

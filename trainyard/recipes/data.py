@@ -62,12 +62,12 @@ class Data:
 
     def remarks(self) -> list[str]:
         """Return what a person should know beside that line: rows that are skipped, columns that are not used."""
-        told = [f"{self.skipped_rows} flawed rows are skipped, as on_bad_row says:", *self.skipped] if self.skipped else []
+        lines = [f"{self.skipped_rows} flawed rows are skipped, as on_bad_row says:", *self.skipped] if self.skipped else []
         if self.unused:
-            told.append(f"columns that are not used: {', '.join(self.unused)}")
+            lines.append(f"columns that are not used: {', '.join(self.unused)}")
         if self.form is None and any(item.dest.endswith(".parquet") for item in self.files):
-            told.append("the rows of Parquet files are checked on the pod (here, too, with pyarrow: pip install 'trainyard[parquet]')")
-        return told
+            lines.append("the rows of Parquet files are checked on the pod (here, too, with pyarrow: pip install 'trainyard[parquet]')")
+        return lines
 
     def summary(self) -> DataSummary:
         """Return what the record and the summary keep."""
@@ -183,12 +183,12 @@ def _hub(reference: str) -> Data:
 def _bucket(reference: str, reading: _Reading, resolver: Resolver | None) -> Data:
     if resolver is None:
         raise UserError(f"--data {reference}: there is no bucket configured to read it from")
-    found = resolver(reference)
-    if not found:
+    files_there = resolver(reference)
+    if not files_there:
         raise UserError(f"--data {reference}: nothing is there")
     files = []
     left_out: list[str] = []
-    for item in datafiles.of_bucket(found, reference, reading.recipe.data == "rows", left_out):
+    for item in datafiles.of_bucket(files_there, reference, reading.recipe.data == "rows", left_out):
         with item.open() as stream:
             files.append(_checked(stream, item.url, item.name, f"{reference}: {item.name}", reading))
     if not files:
@@ -201,11 +201,11 @@ def _local(reference: str, reading: _Reading) -> Data:
     if not path.exists():
         raise UserError(f"--data {reference}: there is no such file or folder")
     left_out: list[str] = []
-    found = [(path, path.name)] if not path.is_dir() else list(datafiles.of_folder(path, reading.recipe.data == "rows", left_out))
-    if not found:
+    paths = [(path, path.name)] if not path.is_dir() else list(datafiles.of_folder(path, reading.recipe.data == "rows", left_out))
+    if not paths:
         raise UserError(f"--data {reference}: the folder holds no data file", hint=_left_out(left_out))
     files = []
-    for source, dest in found:
+    for source, dest in paths:
         datafiles.need_file(source)
         try:
             with source.open("rb") as stream:

@@ -40,9 +40,9 @@ def of_folder(folder: Path, rows: bool, left_out: list[str]) -> Iterator[tuple[P
     yield from _walk(folder, "", [top], rows, left_out)
 
 
-def of_bucket(found: Sequence[N], reference: str, rows: bool, left_out: list[str]) -> list[N]:
+def of_bucket(files: Sequence[N], reference: str, rows: bool, left_out: list[str]) -> list[N]:
     """Return the data files of a listing, sorted by name; raises UserError for names that would not lie below ``input/``."""
-    kept = [item for item in sorted(found, key=lambda item: item.name) if not _aside(item.name, rows, left_out)]
+    kept = [item for item in sorted(files, key=lambda item: item.name) if not _aside(item.name, rows, left_out)]
     names = {item.name for item in kept}
     if len(names) < len(kept):
         twice = next(one.name for one, other in itertools.pairwise(kept) if one.name == other.name)

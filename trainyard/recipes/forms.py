@@ -132,31 +132,31 @@ def _conversation(
     """Return the turns of a row and which are learnt; message fields that nobody reads are added to ``unused``."""
     context = 0
     if form == MESSAGES:
-        given = fields["messages"] if fields.get("messages") is not None else _sharegpt(fields["conversations"])
+        messages = fields["messages"] if fields.get("messages") is not None else _sharegpt(fields["conversations"])
     elif form == COMPLETION:
         unused -= {"tools", "system"}
-        given, context = _both(fields), len(fields["prompt"])
+        messages, context = _both(fields), len(fields["prompt"])
     else:
-        given = list(_instruction(fields))
-    given = _list_of_messages(given)
+        messages = list(_instruction(fields))
+    messages = _list_of_messages(messages)
     system = fields.get("system")
     if not _empty(system):
-        if any(isinstance(message, dict) and message.get("role") == "system" for message in given):
+        if any(isinstance(message, dict) and message.get("role") == "system" for message in messages):
             raise Flaw("'system' stands beside a message of role system: keep one of them")
-        given, context = [{"role": "system", "content": _text(fields, "system")}, *given], context + 1
-    turns = [_message(message, number, ignored, unused) for number, message in enumerate(given, 1)]
+        messages, context = [{"role": "system", "content": _text(fields, "system")}, *messages], context + 1
+    turns = [_message(message, number, ignored, unused) for number, message in enumerate(messages, 1)]
     learnt = tuple(weight and number >= context for number, (_, weight) in enumerate(turns))
     if not any(message["role"] == "assistant" for message, _ in turns[context:]):
         raise Flaw("there is no message of the assistant: nothing to learn in this row")
     return tuple(message for message, _ in turns), learnt
 
 
-def _list_of_messages(given: Any) -> list[Any]:
-    if isinstance(given, str):  # a cell of CSV
-        given = _parsed(given, "messages")
-    if not isinstance(given, list) or not given:
-        raise Flaw(f"'messages' must be a list of {{role, content}}, not {_kind(given)}")
-    return given
+def _list_of_messages(messages: Any) -> list[Any]:
+    if isinstance(messages, str):  # a cell of CSV
+        messages = _parsed(messages, "messages")
+    if not isinstance(messages, list) or not messages:
+        raise Flaw(f"'messages' must be a list of {{role, content}}, not {_kind(messages)}")
+    return messages
 
 
 def _both(fields: Mapping[str, Any]) -> list[Any]:
@@ -185,11 +185,11 @@ def _instruction(fields: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"role": "assistant", "content": _answer(fields, answers[0])}
 
 
-def _sharegpt(given: Any) -> list[Any]:
+def _sharegpt(conversation: Any) -> list[Any]:
     """Return conversations of {from, value} as messages."""
-    found = _list_of_messages(given)
+    messages = _list_of_messages(conversation)
     named: list[Any] = []
-    for number, item in enumerate(found, 1):
+    for number, item in enumerate(messages, 1):
         if not isinstance(item, dict) or "from" not in item:
             named.append(item)
             continue
@@ -202,41 +202,41 @@ def _sharegpt(given: Any) -> list[Any]:
     return named
 
 
-def _message(given: Any, number: int, ignored: Collection[str], unused: set[str]) -> tuple[dict[str, Any], bool]:
+def _message(raw: Any, number: int, ignored: Collection[str], unused: set[str]) -> tuple[dict[str, Any], bool]:
     """Return a message as chat templates take it, and whether it is learnt."""
     where = f"message {number}: "
-    if not isinstance(given, dict) or not isinstance(given.get("role"), str):
+    if not isinstance(raw, dict) or not isinstance(raw.get("role"), str):
         raise Flaw(f"message {number} must have 'role' and 'content' as text")
-    role = given["role"]
+    role = raw["role"]
     if role not in ROLES:
         raise Flaw(f"message {number} has role '{role}'; known: {', '.join(ROLES)}")
-    if len(given) == 2 and isinstance(given.get("content"), str) and not given["content"].isspace() and given["content"]:
-        return {"role": role, "content": _encodable(given["content"], where + "'content'")}, role == "assistant"
-    given = {name: value for name, value in given.items() if name not in ignored}
-    _refuse(given, where)
-    message: dict[str, Any] = {"role": role, "content": _content(given, where)}
+    if len(raw) == 2 and isinstance(raw.get("content"), str) and not raw["content"].isspace() and raw["content"]:
+        return {"role": role, "content": _encodable(raw["content"], where + "'content'")}, role == "assistant"
+    raw = {name: value for name, value in raw.items() if name not in ignored}
+    _refuse(raw, where)
+    message: dict[str, Any] = {"role": role, "content": _content(raw, where)}
     read = {"role", "content", *_WEIGHTS}
     if role == "assistant":
-        speech = {name: given[name] for name in _SPEECH if not _empty(given.get(name))}
+        speech = {name: raw[name] for name in _SPEECH if not _empty(raw.get(name))}
         message |= {name: _text(speech, name) for name in speech}
-        if not _empty(given.get("tool_calls")):
-            calls = _items(_parsed(given["tool_calls"], "tool_calls"), f"{where}'tool_calls'")
+        if not _empty(raw.get("tool_calls")):
+            calls = _items(_parsed(raw["tool_calls"], "tool_calls"), f"{where}'tool_calls'")
             message["tool_calls"] = [_call(call, where) for call in calls]
         read |= {"tool_calls", *_SPEECH}
     elif role == "tool":
-        message |= {name: _text(given, name) for name in ("name", "tool_call_id") if not _empty(given.get(name))}
+        message |= {name: _text(raw, name) for name in ("name", "tool_call_id") if not _empty(raw.get(name))}
         read |= {"name", "tool_call_id"}
-    unused |= {f"messages[].{name}" for name, value in given.items() if name not in read and not _empty(value)}
+    unused |= {f"messages[].{name}" for name, value in raw.items() if name not in read and not _empty(value)}
     if not message["content"].strip() and (role != "assistant" or set(message) == {"role", "content"}):
         if role == "assistant":
             raise Flaw(f"{where}the assistant says nothing (no content, no tool_calls): there is nothing to learn there")
-        if given.get("content") is None:
+        if raw.get("content") is None:
             raise Flaw(f"message {number} must have 'role' and 'content' as text")
-    return message, role == "assistant" and _weight(given, where)
+    return message, role == "assistant" and _weight(raw, where)
 
 
-def _content(given: Mapping[str, Any], where: str) -> str:
-    content = given.get("content")
+def _content(message: Mapping[str, Any], where: str) -> str:
+    content = message.get("content")
     if content is None:
         return ""
     if isinstance(content, list):
@@ -253,9 +253,9 @@ def _content(given: Mapping[str, Any], where: str) -> str:
     return _encodable(content, where + "'content'")
 
 
-def _call(given: Any, where: str) -> dict[str, Any]:
+def _call(raw: Any, where: str) -> dict[str, Any]:
     """Return a call of a tool with its arguments as an object, which is what chat templates print."""
-    function = given.get("function", given) if isinstance(given, dict) else None
+    function = raw.get("function", raw) if isinstance(raw, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise Flaw(f"{where}a tool call must have a function with a name")
     arguments = function.get("arguments")
@@ -264,7 +264,7 @@ def _call(given: Any, where: str) -> dict[str, Any]:
         raise Flaw(f"{where}the arguments of {function['name']} must be an object")
     call = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
     _plain_json(call, f"{where}the call of a tool")
-    return {"id": given["id"], **call} if not _empty(given.get("id")) else call
+    return {"id": raw["id"], **call} if not _empty(raw.get("id")) else call
 
 
 def _tools(fields: Mapping[str, Any]) -> list[Any] | None:
@@ -277,10 +277,10 @@ def _tools(fields: Mapping[str, Any]) -> list[Any] | None:
     return tools
 
 
-def _weight(given: Mapping[str, Any], where: str) -> bool:
+def _weight(message: Mapping[str, Any], where: str) -> bool:
     """Return whether a row or message is learnt. Weights between 0 and 1 are refused."""
-    for name in _WEIGHTS & given.keys():
-        value = given[name]
+    for name in _WEIGHTS & message.keys():
+        value = message[name]
         if value is None:
             continue
         text = str(value).strip().lower()

@@ -40,16 +40,16 @@ def read_rows(stream: io.BufferedReader[Any], name: str, understand: Callable[[A
     """
     suffix = PurePath(name).suffix.lower()
     if suffix == ".parquet":
-        found = _parquet(stream, name)
+        rows = _parquet(stream, name)
     elif suffix in (".csv", ".tsv"):
-        found = _csv(stream, name, "\t" if suffix == ".tsv" else ",")
+        rows = _csv(stream, name, "\t" if suffix == ".tsv" else ",")
     elif suffix in SUFFIXES:
-        found = _json(stream, name, array_allowed=suffix == ".json")
+        rows = _json(stream, name, array_allowed=suffix == ".json")
     else:
         hint = "Put files that are not data elsewhere, or name the data file itself."
         raise RowError(name, 1, "cannot tell how to read it: the name must end in " + ", ".join(SUFFIXES), hint=hint)
     empty = True
-    for line, fields in found:
+    for line, fields in rows:
         empty = False
         if isinstance(fields, RowError):
             yield line, fields
@@ -100,12 +100,12 @@ def _value(line: str, name: str, number: int, advice: str) -> Any:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object; raises ValueError for a key that is given twice: nobody knows which of its values is meant."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = json.dumps(next(key for key in keys if keys.count(key) > 1))
         raise ValueError(f"the key {twice} is given twice in one object")
-    return found
+    return unique
 
 
 def _array(stream: io.BufferedReader[Any], name: str) -> Iterator[Any]:

@@ -40,27 +40,27 @@ class UnusedVenv:
 def survey(places: Places) -> list[UnusedVenv]:
     """Return all environments, sorted by name. Removes nothing."""
     needed = _needed(places.root)
-    found = []
+    venvs = []
     for path in sorted(envs(places).glob("[!.]*")):
         keep = needed.get(_lock_hash(path.name))
         if keep is None:
             with _hold(path) as keep:
                 pass
-        found.append(UnusedVenv(path, _origin(path), *_sizes(path), keep))
-    return found
+        venvs.append(UnusedVenv(path, _origin(path), *_sizes(path), keep))
+    return venvs
 
 
 def clean(places: Places) -> list[UnusedVenv]:
     """Remove what nobody needs and return it. What a killed removal leaves is no environment; the next one goes on with it."""
-    return [found for found in survey(places) if found.keep is None and _remove(found.path)]
+    return [venv for venv in survey(places) if venv.keep is None and _remove(venv.path)]
 
 
-def lines(found: Sequence[UnusedVenv], gone: Sequence[UnusedVenv]) -> Iterator[str]:
+def lines(venvs: Sequence[UnusedVenv], gone: Sequence[UnusedVenv]) -> Iterator[str]:
     """Yield what a person reads: each environment and why it stays, then what its removal did not free."""
     removed = {each.path for each in gone}
-    for each in found:
-        told = "removed" if each.path in removed else each.keep or "nobody needs it"
-        yield f"{told}: {each.path.name} (of {each.origin}, {human_size(each.size)})"
+    for each in venvs:
+        fate = "removed" if each.path in removed else each.keep or "nobody needs it"
+        yield f"{fate}: {each.path.name} (of {each.origin}, {human_size(each.size)})"
     linked = sum(each.linked for each in gone)
     if linked > 1e8:
         yield f"{human_size(linked)} lie in uv's cache too; 'uv cache clean' empties that, and all projects download again"

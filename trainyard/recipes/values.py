@@ -51,25 +51,25 @@ def resolve(
     which keys of another tool's file say nothing here. Raises UserError, with all that is wrong at once, for unknown
     names, wrong types, values out of range and combinations that the recipe refuses.
     """
-    given: dict[str, _PlacedValue] = {}
+    placed: dict[str, _PlacedValue] = {}
     for key, node in (stack_settings or {}).items():
         variable = recipe.variable(key)
         if variable:
             where = stack_settings.where(key, value=True) if isinstance(stack_settings, Map) else None
-            given[variable.name] = _PlacedValue(_converted(variable, key, _node(node), where, Path.cwd()), where)
+            placed[variable.name] = _PlacedValue(_converted(variable, key, _node(node), where, Path.cwd()), where)
     wrong: list[UserError] = []
     if config_file is not None:
-        given.update(_from_file(recipe, config_file, wrong, on_note))
+        placed.update(_from_file(recipe, config_file, wrong, on_note))
     for text in sets:
         try:
             name, value = _from_set(recipe, text)
-            given[name] = value
+            placed[name] = value
         except UserError as error:
             wrong.append(error)
     if wrong:
         raise _together(wrong)
-    values = _with_defaults(recipe, given)
-    _refuse(recipe, values, given)
+    values = _with_defaults(recipe, placed)
+    _refuse(recipe, values, placed)
     return values
 
 
@@ -83,20 +83,20 @@ def sets_with(recipe: Recipe, sets: Sequence[str], words: Sequence[str]) -> list
 
 def needs_of(recipe: Recipe, values: Mapping[str, Value]) -> dict[str, Value]:
     """Return what the run needs (vram_gb, disk_gb, ram_gb, gpus, cuda, python) for these values."""
-    found = {key: _plain(_lazy(value, values, recipe)) for key, value in recipe.needs.items()}
-    return found | {name.removeprefix(NEEDS): value for name, value in values.items() if name.startswith(NEEDS)}
+    needs = {key: _plain(_lazy(value, values, recipe)) for key, value in recipe.needs.items()}
+    return needs | {name.removeprefix(NEEDS): value for name, value in values.items() if name.startswith(NEEDS)}
 
 
 def artefacts_of(recipe: Recipe, values: Mapping[str, Value]) -> list[str]:
     """Return the patterns under OUTPUT_DIR of which each must match a file for the training to count as done."""
-    found = _lazy(recipe.verdict.artefacts, values, recipe)
-    return [str(item) for item in found] if isinstance(found, (list, tuple)) else []
+    artefacts = _lazy(recipe.verdict.artefacts, values, recipe)
+    return [str(item) for item in artefacts] if isinstance(artefacts, (list, tuple)) else []
 
 
 def patterns_of(output: OutputPattern, recipe: Recipe, values: Mapping[str, Value]) -> list[str]:
     """Return the patterns under OUTPUT_DIR that an output of the recipe stands for."""
-    found = _lazy(output.pattern, values, recipe)
-    return [found] if isinstance(found, str) else _words(found)
+    pattern = _lazy(output.pattern, values, recipe)
+    return [pattern] if isinstance(pattern, str) else _words(pattern)
 
 
 def lock_for(recipe: Recipe, values: Mapping[str, Value], *, gpu: bool | None = None) -> Path | None:
@@ -114,23 +114,23 @@ def locked_packages(lock: Path | None) -> dict[str, str]:
 
 
 def _from_file(recipe: Recipe, path: Path, wrong: list[UserError], on_note: Callable[[str], None]) -> dict[str, _PlacedValue]:
-    given: dict[str, _PlacedValue] = {}
+    placed: dict[str, _PlacedValue] = {}
     idle: list[str] = []
     for key, node, at, where in configfile.settings(configfile.read(path), recipe):
         try:
             pairs = _meaning(recipe, key, node, at, idle)
             for name, value in pairs:
                 variable = _variable(recipe, name, at)
-                if variable.name in given:
+                if variable.name in placed:
                     raise UserError(f"'{key}' and an earlier line both set {variable.name}", where=at)
-                given[variable.name] = _PlacedValue(_converted(variable, name, value, where, path.parent), where)
+                placed[variable.name] = _PlacedValue(_converted(variable, name, value, where, path.parent), where)
         except UserError as error:
             wrong.append(error)
     if idle:
         on_note(
             f"{path.name}: {', '.join(idle)} of another tool's file {'says' if len(idle) == 1 else 'say'} nothing to recipe {recipe.name}"
         )
-    return given
+    return placed
 
 
 def _meaning(recipe: Recipe, key: str, node: Node, at: Location | None, idle: list[str]) -> list[tuple[str, Node]]:
@@ -228,8 +228,8 @@ def _check_script(path: Path, key: str, where: Location | None) -> None:
         raise UserError(f"{key}: the lines of {path.name} end in CR LF (Windows), which a shell cannot run", where=where, hint=hint)
 
 
-def _with_defaults(recipe: Recipe, given: Mapping[str, _PlacedValue]) -> Values:
-    values: Values = {name: item.value for name, item in given.items()}
+def _with_defaults(recipe: Recipe, placed: Mapping[str, _PlacedValue]) -> Values:
+    values: Values = {name: item.value for name, item in placed.items()}
     missing = [variable for variable in recipe.variables if variable.name not in values]
     required = next((variable for variable in missing if variable.required), None)
     if required:
@@ -246,14 +246,14 @@ def _is_expression(value: object) -> bool:
     return isinstance(value, str) and value.startswith("=")
 
 
-def _refuse(recipe: Recipe, values: Values, given: Mapping[str, _PlacedValue]) -> None:
+def _refuse(recipe: Recipe, values: Values, placed: Mapping[str, _PlacedValue]) -> None:
     kinds = [str(values["device"])] if values.get("device") in recipe.locks else list(recipe.locks)
     stacks = [locked_packages(recipe.locks[kind]) for kind in kinds] or [{}]
     for refusal in recipe.refusals:
         # Refused only when no stack that may serve the run could do it; train.py looks again on the machine.
         if not all(evaluate(refusal.when, values, packages=stack, where=refusal.where) for stack in stacks):
             continue
-        item = given.get(refusal.variable)
+        item = placed.get(refusal.variable)
         raise UserError((item.prefix if item else "") + fill(refusal.message, values, stacks[0]), where=item.where if item else None)
 
 

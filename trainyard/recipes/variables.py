@@ -143,8 +143,8 @@ def _words(kind: Kind, node: Node, wrong: ValueError) -> list[str]:
 
 
 def _check_range(variable: Variable, value: Value) -> None:
-    given: Sequence[Value] = value if isinstance(value, list) else [value]
-    for item in given:
+    items: Sequence[Value] = value if isinstance(value, list) else [value]
+    for item in items:
         if wrong := not_one_of(variable.choices, item):
             raise ValueError(wrong)
     if isinstance(value, str) and not value.strip():

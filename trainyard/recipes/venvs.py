@@ -232,17 +232,17 @@ def _make(build: _Build, path: Path, guard: int, on_line: OnLine, env: Mapping[s
 
 def for_local_pods(env: Mapping[str, str]) -> dict[str, str]:
     """Return what a job in a pod of this machine needs to install packages as this machine does: its uv, index and proxy."""
-    found, more = pipsettings.for_uv(env)
+    arguments, more = pipsettings.for_uv(env)
     names = {name for each in _REACHES_INDEX for name in (each, each.lower())}
-    told = {name: value for name, value in found.items() if name in names and value}
-    return told | {"TRAINYARD_UV": find_uv()} | ({"UV_NO_INDEX": "1"} if more else {})
+    environment = {name: value for name, value in arguments.items() if name in names and value}
+    return environment | {"TRAINYARD_UV": find_uv()} | ({"UV_NO_INDEX": "1"} if more else {})
 
 
 def find_uv() -> str:
     """Return the uv that this Trainyard was installed with; raises TrainyardError without one."""
     beside = Path(sys.prefix) / "bin" / "uv"
-    found = str(beside) if beside.is_file() else shutil.which("uv")
-    if not found:
+    path = str(beside) if beside.is_file() else shutil.which("uv")
+    if not path:
         hint = "It is one of Trainyard's own packages: install Trainyard again (in a checkout of it: ./bootstrap)."
         raise TrainyardError("uv is missing, which builds the recipe's Python environment", hint=hint)
-    return found
+    return path

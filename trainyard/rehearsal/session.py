@@ -117,10 +117,10 @@ def _center(settings: StackSettings, env: Mapping[str, str]) -> str:
 
 def _volume_store(store: StoreSettings, bucket: str) -> StoreSettings:
     """Return the bucket of the local S3 server that plays a network volume, made if it is not there."""
-    found = with_bucket(store, bucket)
-    if not exists(found):
-        s3(found).create_bucket(Bucket=bucket)  # without versions: RunPod has none
-    return found
+    volume_store = with_bucket(store, bucket)
+    if not exists(volume_store):
+        s3(volume_store).create_bucket(Bucket=bucket)  # without versions: RunPod has none
+    return volume_store
 
 
 def _checkout(root: Path, stack: str, places: Places, store: str) -> None:

@@ -30,12 +30,12 @@ def targets(outputs: Mapping[str, object], *, key_file: Path | None = None) -> l
     key = Path(own).expanduser() if isinstance(own, str) and own else key_file
     pods = outputs.get("pods")
     entries = pods if isinstance(pods, Sequence) and not isinstance(pods, str) else [outputs] if "host" in outputs else []
-    found = [_target(entry, key) for entry in entries]
-    names = [target.name for target in found]
+    hosts = [_target(entry, key) for entry in entries]
+    names = [target.name for target in hosts]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"two pods of the stack are called '{name}'")
-    return found
+    return hosts
 
 
 def _target(entry: object, key: Path | None) -> InventoryHost:

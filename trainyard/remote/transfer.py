@@ -87,14 +87,14 @@ def get_file(t: Transport, remote: str, local: Path, expect_sha256: str | None =
             return expected
         local.parent.mkdir(parents=True, exist_ok=True)
         _fetch_rest(t, remote, part, size, on_progress)
-        found = sha256_of(part)
-        if found == expected:
+        digest = sha256_of(part)
+        if digest == expected:
             part.replace(local)
             return expected
         part.unlink()
     except OSError as error:
         raise disk_full(error) or UserError(f"{local}: cannot be written: {error.strerror or error}") from None
-    raise PodFailed(f"{t.name}: {remote} has the sha256 {found}, not {expected}: it changed while it was fetched, or was damaged")
+    raise PodFailed(f"{t.name}: {remote} has the sha256 {digest}, not {expected}: it changed while it was fetched, or was damaged")
 
 
 def list_tree(t: Transport, remote_dir: str) -> list[PodFile]:
@@ -102,8 +102,8 @@ def list_tree(t: Transport, remote_dir: str) -> list[PodFile]:
     answer = expect(t.exec(with_values(load(__package__, "tree_facts"), folder=remote_dir)), f"{t.name}: {remote_dir} cannot be read")
     sums, _, sizes = answer.stdout.decode(errors="surrogateescape").rpartition("\n\n")
     lines = [line for line in sums.split("\n") if line]
-    told = [int(size) for size in sizes.split() if size.isdigit()]
-    known: list[int] | list[None] = told if len(told) == len(lines) else [None] * len(lines)
+    sizes_there = [int(size) for size in sizes.split() if size.isdigit()]
+    known: list[int] | list[None] = sizes_there if len(sizes_there) == len(lines) else [None] * len(lines)
     files = []
     for line, size in zip(lines, known, strict=True):
         escaped, (digest, _, name) = line.startswith("\\"), line.removeprefix("\\").partition("  ")

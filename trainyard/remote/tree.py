@@ -80,15 +80,15 @@ def differing(t: Transport, local_dir: Path, remote_dir: str) -> list[str]:
 
 
 def _described(folder: Path, names: Sequence[str]) -> list[LocalFile]:
-    found = []
+    files = []
     for name in names:
         path = folder / name
         try:
             status = path.stat()
-            found.append(LocalFile(name, status.st_size, mode_of(status), sha256_of(path)))
+            files.append(LocalFile(name, status.st_size, mode_of(status), sha256_of(path)))
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return found
+    return files
 
 
 def _make_folders(t: Transport, top: str, folders: Sequence[str]) -> None:

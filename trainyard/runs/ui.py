@@ -86,8 +86,8 @@ class Ui:
             kind = str(event.get("type")).rpartition(":")[2]
             took = f" ({event['seconds']:.1f} s)" if isinstance(event.get("seconds"), (int, float)) else ""
             what = f"{event.get('op')} {kind} {event.get('name')}"
-            told = f"would {what}" if event.get("status") == "planned" else f"{what} {event.get('status')}{took}"
-            self.console.print(f"           {told}", markup=False, style="dim")
+            sentence = f"would {what}" if event.get("status") == "planned" else f"{what} {event.get('status')}{took}"
+            self.console.print(f"           {sentence}", markup=False, style="dim")
         elif event.get("event") == "diagnostic" and event.get("severity") == "warning":
             about = str(event.get("urn") or "").rpartition("$")[2].split("::")[-2:]
             name = " ".join(part.rpartition(":")[2] for part in about)

@@ -57,8 +57,8 @@ def partly(root: Path, stack: str, *names: str) -> StackSettings:
 def partly_at(path: Path, stack: str, *names: str) -> StackSettings:
     """Do what partly() does with the file of any stack, a run's too."""
     config = _config(_document(path))
-    wanted = {name: f"{PROJECT}:{name}" for name in ("cloud", *names)}
-    return build({name: _value(config, full, SETTINGS[name]) for name, full in wanted.items() if full in config}, stack)
+    full_keys = {name: f"{PROJECT}:{name}" for name in ("cloud", *names)}
+    return build({name: _value(config, full, SETTINGS[name]) for name, full in full_keys.items() if full in config}, stack)
 
 
 def cloud_of(root: Path, stack: str) -> str:
@@ -127,7 +127,7 @@ def _value(config: Map, full: str, setting: Setting) -> object:
     secret = _encrypted(value)
     if secret is not None:
         return _allowed(secret, full, setting, where)
-    inside = {name: found for name, item in value.items() if (found := _encrypted(item)) is not None} if isinstance(value, Map) else {}
+    inside = {name: cipher for name, item in value.items() if (cipher := _encrypted(item)) is not None} if isinstance(value, Map) else {}
     for item in inside.values():
         _allowed(item, full, setting, where)
     try:

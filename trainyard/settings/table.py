@@ -212,8 +212,8 @@ RUN_TAKES = ("hours", "budget")
 
 
 def _table(shape: type[StackSettings] | type[RunKeys]) -> Mapping[str, Setting]:
-    found = (_read_field(field, field.type) for field in dataclasses.fields(shape) if field.metadata)
-    return types.MappingProxyType({setting.name: setting for setting in found})
+    entries = (_read_field(field, field.type) for field in dataclasses.fields(shape) if field.metadata)
+    return types.MappingProxyType({setting.name: setting for setting in entries})
 
 
 def _read_field(field: dataclasses.Field[Any], hint: object) -> Setting:
@@ -286,9 +286,11 @@ def known_to(name: str, cloud: str) -> bool:
 
 def for_run(settings: StackSettings) -> dict[str, object]:
     """Return what of an environment's settings goes into the stack of a run: what is set, or was raised for it."""
-    found = {name: getattr(settings, name) for name, setting in SETTINGS.items() if setting.travels}
+    values = {name: getattr(settings, name) for name, setting in SETTINGS.items() if setting.travels}
     return {
-        name: value for name, value in found.items() if value is not None and (name in settings.explicit or value != SETTINGS[name].default)
+        name: value
+        for name, value in values.items()
+        if value is not None and (name in settings.explicit or value != SETTINGS[name].default)
     }
 
 

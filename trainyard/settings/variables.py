@@ -135,8 +135,8 @@ def groups(*sorts: Sort) -> tuple[VariableGroup, ...]:
 
 def store(kind: str) -> VariableGroup:
     """Return the variables of a store."""
-    (found,) = (group for group in groups("store") if group.of == kind)
-    return found
+    (match,) = (group for group in groups("store") if group.of == kind)
+    return match
 
 
 def account_keys() -> Mapping[str, tuple[str, ...]]:

@@ -77,16 +77,16 @@ def prepare(root: Path, env: Mapping[str, str], on_line: OnLine, *, tools: bool 
         if _fits(root, env, tools):
             return
         stamp = _read(root)
-        wanted = Stamp(str(root), _python(), _inputs(root))
-        if stamp is None or (stamp.root, stamp.python, stamp.inputs) != (wanted.root, wanted.python, wanted.inputs):
+        current = Stamp(str(root), _python(), _inputs(root))
+        if stamp is None or (stamp.root, stamp.python, stamp.inputs) != (current.root, current.python, current.inputs):
             (root / ".venv" / STAMP).unlink(missing_ok=True)
-            moved = stamp is not None and (stamp.root, stamp.python) != (wanted.root, wanted.python)
+            moved = stamp is not None and (stamp.root, stamp.python) != (current.root, current.python)
             packages.install(root, env, on_line, lock, rebuild=moved, stamped=stamp is not None)
         if not tools:
-            _write(root, wanted)
+            _write(root, current)
             return
         complete = _tools(root, env, lock)
-        _write(root, Stamp(wanted.root, wanted.python, wanted.inputs, _pulumi(root, env), time.time(), complete))
+        _write(root, Stamp(current.root, current.python, current.inputs, _pulumi(root, env), time.time(), complete))
 
 
 def _check_cache(env: Mapping[str, str]) -> None:

@@ -75,17 +75,17 @@ def get_uv(root: Path, env: Mapping[str, str], on_line: OnLine, keep: int) -> Pa
         done = run([*python, "ensurepip"], "putting pip into .venv", on_line=on_line, keep=[keep])
         if done.rc != 0:
             raise failure(done, "cannot put pip into .venv")
-    wanted = root / ".venv" / "uv.txt"
-    wanted.write_text(lines, encoding="utf-8")
+    marker = root / ".venv" / "uv.txt"
+    marker.write_text(lines, encoding="utf-8")
     # What the user has set for pip (index, certificates, proxy) is honoured by pip itself; not where it shall install to.
     install = ["pip", "install", "--require-hashes", "--only-binary", ":all:", "--no-deps", "--no-user", "--disable-pip-version-check"]
     surroundings = {name: value for name, value in env.items() if name not in _ELSEWHERE}
-    done = run([*python, *install, "--retries", "2", "-r", wanted], f"fetching uv {version}", on_line=on_line, env=surroundings,
+    done = run([*python, *install, "--retries", "2", "-r", marker], f"fetching uv {version}", on_line=on_line, env=surroundings,
                limit=600, keep=[keep])  # fmt: skip
     if done.rc != 0:
         # pip tells a network that is absent as "No matching distribution found", after its warnings.
         raise failure(done, f"cannot fetch uv {version}")
-    wanted.unlink()
+    marker.unlink()
     return own
 
 
@@ -176,8 +176,8 @@ def _install_all(uv: Path, root: Path, env: Mapping[str, str], on_line: OnLine, 
             raise failure(done, failed)
 
     on_line("Installing the packages of requirements.txt")
-    wanted = ("--require-hashes", "-r", root / "requirements.txt")
-    step("installing packages", "cannot install the packages of requirements.txt", *wanted)
+    sources = ("--require-hashes", "-r", root / "requirements.txt")
+    step("installing packages", "cannot install the packages of requirements.txt", *sources)
     # A dot, not the path: uv would read a '#' or a '%' in it as parts of a URL.
     itself = ("--no-deps", "--no-build-isolation", "--editable", ".")
     step("installing trainyard itself", "cannot install the package itself", *itself, cwd=root)

@@ -39,8 +39,8 @@ def fetch(version: str, folder: Path, env: Mapping[str, str], on_line: OnLine) -
         raise SetupError("its release archive cannot be fetched: no answer", exit_code=NO_NETWORK) from None
     except OSError as error:
         raise os_failure(error, "its release archive") from None
-    wanted = re.search(rf"^([0-9a-f]{{64}})\s+\*?{re.escape(name)}$", sums, re.M)
-    if wanted is None or hashlib.sha256(archive.read_bytes()).hexdigest() != wanted[1]:
+    checksum = re.search(rf"^([0-9a-f]{{64}})\s+\*?{re.escape(name)}$", sums, re.M)
+    if checksum is None or hashlib.sha256(archive.read_bytes()).hexdigest() != checksum[1]:
         raise SetupError(f"{name} does not match checksums.txt of its release: not used")
     return _extract(archive, folder)
 

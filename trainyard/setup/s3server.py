@@ -53,12 +53,12 @@ def find(env: Mapping[str, str] | None = None) -> Path | None:
 def ensure(env: Mapping[str, str] | None = None, on_line: OnLine = say) -> Path:
     """Return the server's program, building it when it is not there; raises SetupError naming each way that failed."""
     env = os.environ if env is None else env
-    found = find(env)
-    if found is not None:
-        return found
+    binary = find(env)
+    if binary is not None:
+        return binary
     with _lock(cache(env), on_line) as lock:
-        found = find(env)
-        return found if found is not None else _obtain(env, on_line, lock)
+        binary = find(env)
+        return binary if binary is not None else _obtain(env, on_line, lock)
 
 
 def cache(env: Mapping[str, str]) -> Path:
@@ -99,13 +99,13 @@ def _obtain(env: Mapping[str, str], on_line: OnLine, lock: int) -> Path:
     for way in (_with_go, _with_go_wheel, _from_release):
         with tempfile.TemporaryDirectory(prefix=".new-", dir=cache(env), ignore_cleanup_errors=True) as folder:
             try:
-                made, label = way(Path(folder), env, on_line, lock)
+                program, label = way(Path(folder), env, on_line, lock)
             except SetupError as error:
                 problems.append(error)
                 if error.exit_code == NO_SPACE:
                     break
                 continue
-            return _keep(made, label, env)
+            return _keep(program, label, env)
     text = "\n".join(f"- {error.message}" for error in problems)
     raise SetupError(
         f"no local S3 server (VersityGW {VERSION}) could be found or built:\n{text}",
@@ -114,24 +114,24 @@ def _obtain(env: Mapping[str, str], on_line: OnLine, lock: int) -> Path:
     )
 
 
-def _keep(made: Path, label: str, env: Mapping[str, str]) -> Path:
-    said = version(made)
+def _keep(program: Path, label: str, env: Mapping[str, str]) -> Path:
+    said = version(program)
     if said != VERSION:
         raise SetupError(f"the S3 server that was made says version {said or 'nothing'}, not {VERSION}")
-    made.chmod(0o755)
-    sync(made)
+    program.chmod(0o755)
+    sync(program)
     final = cache(env) / f"{_name()}-{label}"
     final.mkdir(exist_ok=True)
-    return made.replace(final / "versitygw")
+    return program.replace(final / "versitygw")
 
 
 def _with_go(folder: Path, env: Mapping[str, str], on_line: OnLine, lock: int) -> tuple[Path, str]:
     go = shutil.which("go", path=env.get("PATH", ""))
     if go is None:
         raise SetupError("there is no 'go' on PATH")
-    found = go_version(Path(go), env)
-    if found < GO_MINIMUM:
-        text = ".".join(map(str, found)) or "unknown"
+    version = go_version(Path(go), env)
+    if version < GO_MINIMUM:
+        text = ".".join(map(str, version)) or "unknown"
         raise SetupError(f"{go} is version {text}, {'.'.join(map(str, GO_MINIMUM))} is needed")
     return _build(Path(go), folder, {**env, **_module_settings(Path(go), env)}, on_line, lock)
 
@@ -167,7 +167,7 @@ def _from_release(folder: Path, env: Mapping[str, str], on_line: OnLine, lock: i
 def _build(go: Path, folder: Path, env: Mapping[str, str], on_line: OnLine, lock: int, *, flags: str = "") -> tuple[Path, str]:
     label = "go" + ".".join(map(str, go_version(go, env)))
     on_line(f"Building the local S3 server (VersityGW {VERSION}) with {label}, once per user; the first time takes 1 to 4 minutes")
-    made = folder / "versitygw"
+    program = folder / "versitygw"
     command: list[str | Path] = [
         go,
         "build",
@@ -179,7 +179,7 @@ def _build(go: Path, folder: Path, env: Mapping[str, str], on_line: OnLine, lock
     ]
     fixed = {"GOFLAGS": flags, "GOENV": "off", "GOTOOLCHAIN": "local", "GOWORK": "off", "CGO_ENABLED": "0", "GOOS": "", "GOARCH": ""}
     done = run(
-        [*command, "-o", made, MODULE],
+        [*command, "-o", program, MODULE],
         "building the S3 server",
         on_line=on_line,
         cwd=TOOLS,
@@ -189,7 +189,7 @@ def _build(go: Path, folder: Path, env: Mapping[str, str], on_line: OnLine, lock
     )
     if done.rc != 0:
         raise failure(done, f"building it with {label} failed", network=_MODULES_HINT, space=_SPACE)
-    return made, label
+    return program, label
 
 
 def _module_settings(go: Path, env: Mapping[str, str]) -> dict[str, str]:

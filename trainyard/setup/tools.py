@@ -22,9 +22,9 @@ def main(root: Path, env: Mapping[str, str], on_line: OnLine = say) -> int:
     """Set up S3 server and Pulumi CLI, look at what local pods find, one sentence each."""
     complete = _s3_server(env, on_line)
     _local_pods(root, env, on_line)
-    found = pulumicli.ensure(OURS, env, on_line)
-    on_line(found.text)
-    return 0 if complete and found.complete else INCOMPLETE
+    cli = pulumicli.ensure(OURS, env, on_line)
+    on_line(cli.text)
+    return 0 if complete and cli.complete else INCOMPLETE
 
 
 def _s3_server(env: Mapping[str, str], on_line: OnLine) -> bool:

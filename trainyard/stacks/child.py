@@ -46,10 +46,10 @@ def run_child(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, on_line
         except KeyboardInterrupt:
             _signal(child.pid, signal.SIGTERM)
             raise
-        found = problems.read(Path(noted))
+        noted_problems = problems.read(Path(noted))
     if interrupted:
         raise interrupted
-    return ChildExit(code, "".join(tail).strip(), found)
+    return ChildExit(code, "".join(tail).strip(), noted_problems)
 
 
 def _follow(

@@ -44,18 +44,18 @@ def choose_engine(stack: Stack) -> tuple[EngineName, Path | None]:
     ``TRAINYARD_ENGINE`` wins over ``trainyard:engine``; ``auto`` means the CLI when it and the command plugin
     are found. Raises UserError for an unknown name, a ``cli`` that is not there, or a backend only the CLI knows.
     """
-    wanted = stack.env.get("TRAINYARD_ENGINE") or reader.partly_at(stack.settings, stack.environment, "engine").engine
-    if wanted not in ENGINES:
+    name = stack.env.get("TRAINYARD_ENGINE") or reader.partly_at(stack.settings, stack.environment, "engine").engine
+    if name not in ENGINES:
         known = ", ".join(ENGINES)
-        raise UserError(f"engine '{wanted}' is not known{suggest(wanted, ENGINES)}", hint=f"Engines: {known}.")
-    if wanted == "builtin":
+        raise UserError(f"engine '{name}' is not known{suggest(name, ENGINES)}", hint=f"Engines: {known}.")
+    if name == "builtin":
         binary = None
     else:
         binary = installed.find(stack.env)
-        if wanted == "cli" and binary is None:
+        if name == "cli" and binary is None:
             need = ".".join(map(str, installed.MINIMUM))
             raise UserError(f"the Pulumi CLI ({need} or newer) is not on PATH", hint="Install it, or set TRAINYARD_ENGINE=builtin.")
-        if wanted == "auto" and binary is not None and not installed.has_command_plugin(stack.env):
+        if name == "auto" and binary is not None and not installed.has_command_plugin(stack.env):
             binary = None
     if binary is None and backend(stack) is None:
         raise UserError("the built-in engine keeps its state in file:// only", hint="Install the Pulumi CLI for this backend.")
@@ -90,11 +90,11 @@ def outputs(stack: Stack) -> dict[str, object]:
     """Return the stack's outputs with secrets in clear, read from the state; {} before the first up."""
     for resource in resources(stack):
         if resource.get("type") == "pulumi:pulumi:Stack":
-            found = resource.get("outputs") or {}
-            assert isinstance(found, dict)
-            masked = from_state(found, None, "outputs")
+            stack_outputs = resource.get("outputs") or {}
+            assert isinstance(stack_outputs, dict)
+            masked = from_state(stack_outputs, None, "outputs")
             # The key takes 0.4 s to derive: only where there is a secret.
-            clear: dict[str, object] = plain(from_state(found, encrypter(stack), "outputs") if has_secret(masked) else masked)
+            clear: dict[str, object] = plain(from_state(stack_outputs, encrypter(stack), "outputs") if has_secret(masked) else masked)
             return clear
     return {}
 

@@ -18,16 +18,16 @@ OURS = Path(sys.prefix)
 
 def find(env: Mapping[str, str], prefix: Path = OURS) -> Path | None:
     """Return a fitting ``pulumi``: in the environment that Trainyard runs in or on PATH, at least the pinned minimum version."""
-    found = any_version(env, prefix)
-    if found is None or shutil.which("pulumi-language-python", path=f"{found.parent}{os.pathsep}{_search(env, prefix)}") is None:
+    binary = any_version(env, prefix)
+    if binary is None or shutil.which("pulumi-language-python", path=f"{binary.parent}{os.pathsep}{_search(env, prefix)}") is None:
         return None
-    return found if version(found) >= MINIMUM else None
+    return binary if version(binary) >= MINIMUM else None
 
 
 def any_version(env: Mapping[str, str], prefix: Path = OURS) -> Path | None:
     """Return the ``pulumi`` that would be started, fitting or not."""
-    found = shutil.which("pulumi", path=_search(env, prefix))
-    return Path(found) if found else None
+    path = shutil.which("pulumi", path=_search(env, prefix))
+    return Path(path) if path else None
 
 
 def _search(env: Mapping[str, str], prefix: Path) -> str:

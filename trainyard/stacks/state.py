@@ -108,7 +108,7 @@ class CliState:
             (Path(folder) / "Pulumi.yaml").write_text(f"name: {PROJECT}\nruntime: python\n")
             (Path(folder) / f"Pulumi.{self.stack.name}.yaml").write_text(f"encryptionsalt: {salt}\n")
             self._run("stack", "init", self.stack.name, "--secrets-provider", "passphrase", "--no-select", cwd=Path(folder))
-            self._run("stack", "import", "--stack", self.stack.name, cwd=Path(folder), given=_document(salt))
+            self._run("stack", "import", "--stack", self.stack.name, cwd=Path(folder), stdin=_document(salt))
 
     def remove(self) -> None:
         """See State."""
@@ -123,9 +123,9 @@ class CliState:
     def _export(self) -> str | None:
         return self._run("stack", "export", "--stack", self.stack.name, absent_is_fine=True)
 
-    def _run(self, *words: str, cwd: Path | None = None, given: str = "", absent_is_fine: bool = False) -> str | None:
+    def _run(self, *words: str, cwd: Path | None = None, stdin: str = "", absent_is_fine: bool = False) -> str | None:
         """Return what a command of the CLI printed, None for a stack that is not there and need not be."""
-        done = self._ask(*words, cwd=cwd, given=given)
+        done = self._ask(*words, cwd=cwd, stdin=stdin)
         if done.returncode == 0:
             return done.stdout
         if absent_is_fine and not self._is_listed():
@@ -140,14 +140,14 @@ class CliState:
         except (ValueError, KeyError, TypeError):
             return True
 
-    def _ask(self, *words: str, cwd: Path | None = None, given: str = "") -> subprocess.CompletedProcess[str]:
+    def _ask(self, *words: str, cwd: Path | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
         stack = self.stack
         binary = installed.find(stack.env)
         if binary is None:
             raise UserError("this state backend needs the Pulumi CLI, which is not on PATH")
         env = child_env(stack.places, stack.env, None)
         argv = [str(binary), *words, "--non-interactive"]
-        return subprocess.run(argv, cwd=cwd or stack.places.root, env=env, input=given, capture_output=True, text=True, check=False)
+        return subprocess.run(argv, cwd=cwd or stack.places.root, env=env, input=stdin, capture_output=True, text=True, check=False)
 
 
 def _document(salt: str) -> str:

@@ -66,14 +66,14 @@ def store_errors(what: str, *expected: int | str) -> Iterator[StoreRefusal]:
         yield refusal
     except ClientError as error:
         # HEAD has no body: there the number of the status is all the code there is.
-        found = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
-        code = str(error.response.get("Error", {}).get("Code") or found)
-        if found in expected or code in expected:
-            refusal.code, refusal.status = code, found
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+        code = str(error.response.get("Error", {}).get("Code") or status)
+        if status in expected or code in expected:
+            refusal.code, refusal.status = code, status
             return
         message = str(error.response.get("Error", {}).get("Message") or "")
-        told = f"{what}: the store answered {code} {message}".rstrip()
-        raise StoreError(told, hint=hint_for(code), code=code, passing=is_passing(code, found)) from error
+        sentence = f"{what}: the store answered {code} {message}".rstrip()
+        raise StoreError(sentence, hint=hint_for(code), code=code, passing=is_passing(code, status)) from error
     except (HTTPClientError, NoConnection) as error:
         raise StoreError(f"{what}: the store does not answer: {error}", passing=True) from error
     except HTTPError as error:

@@ -20,7 +20,7 @@ MOVE_THEM = "With invoke ssh they can be moved to where a pattern finds them; th
 
 def listed(transport: Transport, root: str, outputs: Sequence[str], excludes: Sequence[str], keep: Keep | None) -> dict[str, Any]:
     """Do with a shell and sha256sum on the pod what the scan does, CRC32s apart; links are not followed, but named."""
-    wanted = uploader.compile_outputs(list(outputs))
+    patterns = uploader.compile_outputs(list(outputs))
     unwanted = [uploader.compile_pattern(pattern, True) for pattern in excludes]
     files: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []
@@ -35,7 +35,7 @@ def listed(transport: Transport, root: str, outputs: Sequence[str], excludes: Se
         why, asked = None, False
         if any(pattern.match(path) for pattern in unwanted):
             why = "excluded"
-        elif not path.startswith(tuple(f"{folder}/" for folder in checkpoints)) and not uploader.is_output(path, wanted):
+        elif not path.startswith(tuple(f"{folder}/" for folder in checkpoints)) and not uploader.is_output(path, patterns):
             why = "no output pattern"
         else:
             why, asked = _untaken(kind, path), True

@@ -92,8 +92,8 @@ def _why(settings: StoreSettings) -> StoreRefusal:
     with store_errors(f"bucket '{settings.bucket}'", 301, 307, 400, 403, 404) as refusal:
         s3(settings).list_objects_v2(Bucket=settings.bucket, MaxKeys=1)
     if refusal.code in BAD_KEYS:
-        told = f"bucket '{settings.bucket}': the store does not accept this key ({refusal.code}); nothing was changed"
-        raise StoreError(told, hint=hint_for(refusal.code), code=refusal.code)
+        sentence = f"bucket '{settings.bucket}': the store does not accept this key ({refusal.code}); nothing was changed"
+        raise StoreError(sentence, hint=hint_for(refusal.code), code=refusal.code)
     return refusal
 
 
@@ -116,11 +116,11 @@ def canary(settings: StoreSettings) -> Canary:
     return Canary(conditional, checksums)
 
 
-def probed(settings: StoreSettings, found: Canary | None = None) -> StoreSettings:
+def probed(settings: StoreSettings, result: Canary | None = None) -> StoreSettings:
     """Return the settings with what an unknown store can do filled in by a canary; known stores are returned as they are."""
     if settings.checksums != "probe":
         return settings
-    seen = found or canary(settings)
+    seen = result or canary(settings)
     return replace(settings, checksums=seen.checksums, conditional=seen.conditional)
 
 

@@ -117,17 +117,17 @@ def _commit(
     pod = podside.FinishedPod(transport, output_dir.rstrip("/"))
     # Into a mounted bucket nothing is sent by the part: no MD5 of parts is needed.
     store = settings if volume is None else None
-    found = frozen_scan(pod, outputs, excludes, keep, extra, store, part_size, on_progress, patience.pause)
-    manifest = manifest_of(where, token, found, {posixpath.relpath(e["path"], pod.root) for e in found["extra"]})
-    targets = result_targets(where, found) + log_targets(where, found)
+    scan = frozen_scan(pod, outputs, excludes, keep, extra, store, part_size, on_progress, patience.pause)
+    manifest = manifest_of(where, token, scan, {posixpath.relpath(e["path"], pod.root) for e in scan["extra"]})
+    targets = result_targets(where, scan) + log_targets(where, scan)
     if volume is None:
         deliver(settings, OfPod(pod), targets, on_progress, patience)
     else:
         mounted.deliver(settings, pod, targets, volume, on_progress, patience)
-    for entry in found["extra"]:
+    for entry in scan["extra"]:
         if "inline" in entry:
             put_proven(settings, where.logs + entry["name"], base64.b64decode(entry["inline"]))
-    ending = ending_of(keep, found)
+    ending = ending_of(keep, scan)
     on_progress(Progress("seal", manifest.size, manifest.size, f"writing manifest and {KEPT if ending else SUCCESS}"))
     refuse_foreign(settings, where, token)  # what came while we sent must not be written over either
     digest = seal(settings, manifest, ending)
@@ -174,68 +174,68 @@ def frozen_scan(
     for round_ in range(SCANS):
         last = round_ + 1 == SCANS
         on_progress(Progress("scan", 0, 0, "hashing the output on the pod"))
-        found = podside.scan(pod, outputs, excludes, extra, keep=keep, md5=md5, part_size=part_size)
+        scan = podside.scan(pod, outputs, excludes, extra, keep=keep, md5=md5, part_size=part_size)
         # What a moment's fault hides is asked for again; a file that nobody may read is named.
-        if not found["changed"] and (last or not any(e["passing"] for e in found["unreadable"])):
+        if not scan["changed"] and (last or not any(e["passing"] for e in scan["unreadable"])):
             if keep is None:
-                _need_files(pod, found, outputs)
-            return found
+                _need_files(pod, scan, outputs)
+            return scan
         if not last:
             pause(2.0 * (round_ + 1))
     if keep is not None:
-        return _without_changed(found)
-    names = ", ".join(f"{entry['path']} ({entry['why']})" for entry in found["changed"][:5])
+        return _without_changed(scan)
+    names = ", ".join(f"{entry['path']} ({entry['why']})" for entry in scan["changed"][:5])
     raise StoreError(f"the output is still being written, nothing was committed: {names}")
 
 
-def ending_of(keep: Keep | None, found: Mapping[str, Any]) -> Ending | None:
+def ending_of(keep: Keep | None, scan: Mapping[str, Any]) -> Ending | None:
     """Return how the training ended, with the checkpoints that the scan has chosen; None for a success."""
-    return Ending(keep.why, keep.exit_code, tuple(found.get("checkpoints", ()))) if keep else None
+    return Ending(keep.why, keep.exit_code, tuple(scan.get("checkpoints", ()))) if keep else None
 
 
-def _without_changed(found: Mapping[str, Any]) -> Mapping[str, Any]:
+def _without_changed(scan: Mapping[str, Any]) -> Mapping[str, Any]:
     """Leave out what is still being written: the rest of what a training left must not be lost for it."""
-    changed = {entry["path"] for entry in found["changed"]}
-    sizes = {entry["path"]: entry["size"] for entry in found["files"]}
+    changed = {entry["path"] for entry in scan["changed"]}
+    sizes = {entry["path"]: entry["size"] for entry in scan["files"]}
     left = [
         {"path": e["path"], "size": sizes.get(e["path"], 0), "why": f"still being written: {e['why']}", "wanted": True}
-        for e in found["changed"]
+        for e in scan["changed"]
     ]  # fmt: skip
     return {
-        **found,
-        "files": [e for e in found["files"] if e["path"] not in changed],
-        "left_out": [*found["left_out"], *left],
+        **scan,
+        "files": [e for e in scan["files"] if e["path"] not in changed],
+        "left_out": [*scan["left_out"], *left],
         "changed": [],
     }
 
 
-def manifest_of(where: ResultKey, token: str, found: Mapping[str, Any], delivered: set[str]) -> Manifest:
+def manifest_of(where: ResultKey, token: str, scan: Mapping[str, Any], delivered: set[str]) -> Manifest:
     """Return the manifest of a scan; files that are ``delivered`` as logs are not called left out."""
-    left_out = [LeftOut(e["path"], e["size"], e["why"], e["wanted"]) for e in (*found["left_out"], *found["unreadable"])]
+    left_out = [LeftOut(e["path"], e["size"], e["why"], e["wanted"]) for e in (*scan["left_out"], *scan["unreadable"])]
     kept = sorted((e for e in left_out if e.path not in delivered), key=lambda e: e.path)
-    return Manifest(where, tuple(entry_of(e) for e in found["files"]), tuple(kept), token)
+    return Manifest(where, tuple(entry_of(e) for e in scan["files"]), tuple(kept), token)
 
 
-def result_targets(where: ResultKey, found: Mapping[str, Any]) -> list[UploadTarget]:
+def result_targets(where: ResultKey, scan: Mapping[str, Any]) -> list[UploadTarget]:
     """Return the files of the result with their keys."""
     return [
         UploadTarget(entry_of(e), e["source"], where.prefix + e["path"], tuple(e.get("md5", ())))
-        for e in found["files"]
+        for e in scan["files"]
     ]  # fmt: skip
 
 
-def log_targets(where: ResultKey, found: Mapping[str, Any]) -> list[UploadTarget]:
+def log_targets(where: ResultKey, scan: Mapping[str, Any]) -> list[UploadTarget]:
     """Return the logs that are too long to travel in the scan, with their keys."""
     return [
         UploadTarget(entry_of(e, e["name"]), e["path"], where.logs + e["name"], tuple(e.get("md5", ())))
-        for e in found["extra"] if "inline" not in e
+        for e in scan["extra"] if "inline" not in e
     ]  # fmt: skip
 
 
-def _need_files(pod: podside.FinishedPod, found: Mapping[str, Any], outputs: Sequence[str]) -> None:
+def _need_files(pod: podside.FinishedPod, scan: Mapping[str, Any], outputs: Sequence[str]) -> None:
     """Raise StoreError when no file is taken though there are some; a training may leave nothing at all (``expect: []``)."""
-    if not found["files"] and any(e["path"] not in bare.OWN for e in (*found["unreadable"], *found["left_out"])):
-        left = [*found["unreadable"], *(e for e in found["left_out"] if e["wanted"]), *(e for e in found["left_out"] if not e["wanted"])]
+    if not scan["files"] and any(e["path"] not in bare.OWN for e in (*scan["unreadable"], *scan["left_out"])):
+        left = [*scan["unreadable"], *(e for e in scan["left_out"] if e["wanted"]), *(e for e in scan["left_out"] if not e["wanted"])]
         seen = ", ".join(f"{e['path']} ({e['why']})" for e in left[:5]) or "nothing"
         said = f"no file in {pod.root} matches the outputs ({', '.join(outputs)}); found: {seen}; nothing was committed"
         raise StoreError(said, hint=bare.MOVE_THEM)

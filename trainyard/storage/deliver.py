@@ -96,15 +96,15 @@ def deliver(
         if round_:
             patience.pause(STORE.pause(round_))
         proofs = _proofs(settings, targets, listed=round_ == 0 and len(targets) > MANY)
-        wanted = [t for t in targets if proofs[t.key] != "there" or t.key in suspect]
-        if wanted:
-            done = total - sum(target.entry.size for target in wanted)
+        to_send = [t for t in targets if proofs[t.key] != "there" or t.key in suspect]
+        if to_send:
+            done = total - sum(target.entry.size for target in to_send)
             # A later round does not insist on an empty place: VersityGW takes a delete marker for an object (412).
-            fresh = {t.key for t in wanted if proofs[t.key] == "absent" and round_ == 0}
-            reasons = _round(settings, carrier, wanted, fresh, patience, _counting(on_progress, done, total))
-            proofs = _proofs(settings, wanted, listed=False)
-            _forget_dead(settings, wanted, proofs, reasons)
-        if all(proofs[t.key] == "there" for t in wanted):
+            fresh = {t.key for t in to_send if proofs[t.key] == "absent" and round_ == 0}
+            reasons = _round(settings, carrier, to_send, fresh, patience, _counting(on_progress, done, total))
+            proofs = _proofs(settings, to_send, listed=False)
+            _forget_dead(settings, to_send, proofs, reasons)
+        if all(proofs[t.key] == "there" for t in to_send):
             on_progress(Progress("verify", total, total, "reading samples back"))
             suspect = wrong_samples(settings, carrier, targets, SAMPLED_FILES)
             if not suspect:
@@ -131,14 +131,14 @@ def _counting(on_progress: OnProgress, base: int, total: int) -> Callable[[int],
 def _round(
     settings: StoreSettings,
     carrier: Carrier,
-    wanted: Sequence[UploadTarget],
+    to_send: Sequence[UploadTarget],
     fresh: set[str],
     patience: DeliveryPatience,
     on_bytes: Callable[[int], None],
 ) -> Reasons:
     """Send and complete; returns why a target may not have made it."""
     # Something else (or something that reads back wrong) under the key is replaced, never taken for ours.
-    works = each(lambda t: objects.open_work(settings, t, replace=t.key not in fresh), wanted)
+    works = each(lambda t: objects.open_work(settings, t, replace=t.key not in fresh), to_send)
     reasons = carrier.send(settings, works, patience, on_bytes)
     whole = [w for w in works if w.upload_id is not None and w.target.key not in reasons.told]
     each(lambda work: objects.complete(settings, work), whole)
@@ -177,9 +177,9 @@ class OfPod:
         return podside.sample(self.pod, ranges)
 
 
-def _forget_dead(settings: StoreSettings, wanted: Sequence[UploadTarget], proofs: Mapping[str, Proof], reasons: Reasons) -> None:
+def _forget_dead(settings: StoreSettings, to_send: Sequence[UploadTarget], proofs: Mapping[str, Proof], reasons: Reasons) -> None:
     """After a round, drop the uploads of what is proven, and of what was completed and is not there (the store lied)."""
-    for target in wanted:
+    for target in to_send:
         if len(target.entry.parts) > 1 and (proofs[target.key] == "there" or target.key not in reasons.told):
             objects.drop_uploads(settings, target.key)
         if proofs[target.key] != "there":

@@ -63,12 +63,12 @@ def fetch(
     pod = podside.FinishedPod(transport, output_dir.rstrip("/"))
     excludes = () if keep else excludes
     try:
-        found = frozen_scan(pod, outputs, excludes, keep, {}, None, PART_SIZE, on_progress, pause)
+        scan = frozen_scan(pod, outputs, excludes, keep, {}, None, PART_SIZE, on_progress, pause)
     except PodCannotUpload:
-        found = bare.listed(transport, pod.root, outputs, excludes, keep)
-    arrived = _fetch_all(transport, found["files"], dest, on_progress)
-    manifest = manifest_of(where, token, {**found, "files": arrived}, set())
-    body, ending = manifest.encode(), ending_of(keep, found)
+        scan = bare.listed(transport, pod.root, outputs, excludes, keep)
+    arrived = _fetch_all(transport, scan["files"], dest, on_progress)
+    manifest = manifest_of(where, token, {**scan, "files": arrived}, set())
+    body, ending = manifest.encode(), ending_of(keep, scan)
     _keep(dest / MANIFEST, body)
     if ending:
         _keep(dest / KEPT, marker_body(sha256(body), manifest, ending))
@@ -98,9 +98,9 @@ def _fetch_all(transport: Transport, files: Sequence[Mapping[str, Any]], dest: P
                 on_progress(Progress("fetch", done, total, "fetching the result over SSH"))
 
         path = dest / str(file["path"])
-        found = _get(transport, file, path, stage, moved)
+        piece = _get(transport, file, path, stage, moved)
         # A pod without Python tells no CRC32: they are taken from what has arrived.
-        return file if "parts" in file else {**uploader.hash_file(str(found), PART_SIZE, False)[0], "path": file["path"]}
+        return file if "parts" in file else {**uploader.hash_file(str(piece), PART_SIZE, False)[0], "path": file["path"]}
 
     def waiting(text: str) -> None:
         on_progress(Progress("wait", 0, total, text))

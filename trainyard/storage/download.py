@@ -70,38 +70,38 @@ def download(
     Raises UserError for an unknown reference or a place that something else has, StoreError for a result without
     ``_SUCCESS``.
     """
-    found = find(settings, reference, user=user, uncommitted=uncommitted)
-    manifest, digest, ending = _manifest(settings, found.key, uncommitted)
-    base = "" if (whole or ending) and not found.path else found.path or MODEL_FOLDER
+    result = find(settings, reference, user=user, uncommitted=uncommitted)
+    manifest, digest, ending = _manifest(settings, result.key, uncommitted)
+    base = "" if (whole or ending) and not result.path else result.path or MODEL_FOLDER
     files, base = _below(manifest, base)
     if not manifest.files:
         why = f" ({ending.why})" if ending else ""
-        raise UserError(f"the training of {found.key} left no output{why}", hint=f"Its logs: {settings.url}/{found.key.logs}")
+        raise UserError(f"the training of {result.key} left no output{why}", hint=f"Its logs: {settings.url}/{result.key.logs}")
     if not files:
-        raise UserError(f"'{reference}': the result {found.key} has no '{found.path}'", hint=_names(manifest))
-    wanted = [(entry, entry.path[len(base) :]) for entry in files]
-    got = fetch_files(settings, found.key.prefix, wanted, dest, on_progress)
+        raise UserError(f"'{reference}': the result {result.key} has no '{result.path}'", hint=_names(manifest))
+    selection = [(entry, entry.path[len(base) :]) for entry in files]
+    got = fetch_files(settings, result.key.prefix, selection, dest, on_progress)
     beside = tuple(entry.path for entry in manifest.files if entry not in files)
-    return Downloaded(found.key, dest, len(files), sum(e.size for e in files), got, digest, beside, ending)
+    return Downloaded(result.key, dest, len(files), sum(e.size for e in files), got, digest, beside, ending)
 
 
 def fetch_files(
-    settings: StoreSettings, prefix: str, wanted: Sequence[tuple[ManifestEntry, str]], dest: Path, on_progress: OnProgress
+    settings: StoreSettings, prefix: str, selection: Sequence[tuple[ManifestEntry, str]], dest: Path, on_progress: OnProgress
 ) -> int:
     """Fetch files to their names below ``dest``; returns how many were there already.
 
     The first error ends it, what has arrived is kept.
     """
-    counter = _Counter(sum(entry.size for entry, _ in wanted), on_progress)
+    counter = _Counter(sum(entry.size for entry, _ in selection), on_progress)
 
     def waiting(text: str) -> None:
         on_progress(Progress("wait", 0, counter.total, text))
 
     # Two big files at a time: the second one's ranges fill the pool while the first one is hashed. Of small ones many.
-    names = [name for _, name in wanted]
+    names = [name for _, name in selection]
     with staging(dest, names, waiting) as stage, ThreadPoolExecutor(THREADS) as pool, ThreadPoolExecutor(2) as files:
         jobs = []
-        for entry, name in sorted(wanted, key=lambda one: one[0].size):
+        for entry, name in sorted(selection, key=lambda one: one[0].size):
             one = _File(settings, prefix + entry.path, entry, dest / name, stage, counter)
             jobs.append(pool.submit(_fetch_file, one, None) if entry.size <= SMALL else files.submit(_fetch_file, one, pool))
         _first_error(jobs, pool, files)

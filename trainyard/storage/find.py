@@ -55,8 +55,8 @@ def list_results(settings: StoreSettings, user: str | None = None) -> list[Liste
             entry[0] += 1
             entry[1] += item.size
         entry[2] = max(entry[2], item.modified)
-    found = [Listed(key, key in markers[SUCCESS], key in markers[KEPT], int(n), int(size), at) for key, (n, size, at) in sums.items()]
-    return sorted(found, key=lambda one: (one.modified, one.key.user, one.key.run, one.key.attempt))
+    results = [Listed(key, key in markers[SUCCESS], key in markers[KEPT], int(n), int(size), at) for key, (n, size, at) in sums.items()]
+    return sorted(results, key=lambda one: (one.modified, one.key.user, one.key.run, one.key.attempt))
 
 
 def find(settings: StoreSettings, reference: str, *, user: str | None = None, uncommitted: bool = False) -> ResultReference:
@@ -123,10 +123,10 @@ def _near(settings: StoreSettings, reference: str) -> str:
     if not results:
         return f"There is no result in {settings.url} yet."
     names = sorted({f"{one.key.user}/{one.key.run}" for one in results})
-    wanted = reference.strip("/")
+    text = reference.strip("/")
     by_label = {name.partition("/")[2]: name for name in names}
-    near = nearest(wanted, names)
-    near += [by_label[label] for label in nearest(wanted.rpartition("/")[2], by_label)]
+    near = nearest(text, names)
+    near += [by_label[label] for label in nearest(text.rpartition("/")[2], by_label)]
     shown = list(dict.fromkeys(near))[:3]
     return f"Near names: {', '.join(shown)}." if shown else f"Newest: {', '.join(names[-3:])}."
 

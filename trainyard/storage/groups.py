@@ -21,15 +21,15 @@ def stores_named(env: Mapping[str, str]) -> list[str]:
 
     Raises UserError for a group set by half and for an endpoint that RunPod has no more.
     """
-    told: list[str] = []
+    lines: list[str] = []
     for one in groups("store"):
         places = (*one.usual, *one.more)
-        found = group(env, (*one.keys, *one.needed), optional=places)
-        if found is not None:
-            told += [f"{name}={found[name]}" for name in (*one.needed, *places) if name in found] or [f"{one.keys[0]} is set"]
+        values = group(env, (*one.keys, *one.needed), optional=places)
+        if values is not None:
+            lines += [f"{name}={values[name]}" for name in (*one.needed, *places) if name in values] or [f"{one.keys[0]} is set"]
     if env.get("RUNPOD_S3_ENDPOINT"):
         runpod_endpoint(env["RUNPOD_S3_ENDPOINT"])
-    return told
+    return lines
 
 
 def runpod_endpoint(value: str) -> tuple[str, str]:

@@ -69,15 +69,15 @@ def put(settings: StoreSettings, rules: Sequence[Rule], *, default: bool = True,
 
     Raises StoreError when the store does not keep them as they were sent.
     """
-    wanted = tuple(sorted(rules, key=lambda rule: rule.id))
+    ordered = tuple(sorted(rules, key=lambda rule: rule.id))
     current = _ask(settings)
     if current is None:
-        if wanted != _read_object(settings):
-            document = {"version": 1, "rules": [asdict(rule) for rule in wanted]}
+        if ordered != _read_object(settings):
+            document = {"version": 1, "rules": [asdict(rule) for rule in ordered]}
             put_proven(settings, OBJECT, (json.dumps(document, indent=1, sort_keys=True) + "\n").encode())
-        return Lifecycle("object", wanted)
+        return Lifecycle("object", ordered)
     foreign = [rule for rule in current if not _is_ours(rule)]
-    target = foreign + [to_wire(rule) for rule in wanted]
+    target = foreign + [to_wire(rule) for rule in ordered]
     dropped = any(rule.get("AbortIncompleteMultipartUpload") for rule in target)
     more = [DEFAULT] if default and settings.kind in _DROPS_UPLOADS and not dropped else []
     if normal(target + more) != normal(current):
@@ -91,7 +91,7 @@ def put(settings: StoreSettings, rules: Sequence[Rule], *, default: bool = True,
                 _write(settings, target)
         if normal(target + more) != normal(current):
             _await(settings, target + more, pause)
-    return _as_lifecycle(wanted, foreign)
+    return _as_lifecycle(ordered, foreign)
 
 
 def _as_lifecycle(ours: tuple[Rule, ...], foreign: Sequence[Mapping[str, Any]]) -> Lifecycle:
@@ -134,12 +134,12 @@ def _write(settings: StoreSettings, target: Sequence[Mapping[str, Any]]) -> None
 def _await(settings: StoreSettings, target: Sequence[Mapping[str, Any]], pause: Callable[[float], None]) -> None:
     waited, pauses = 0.0, Backoff(0.5, 15.0).pauses()
     while True:
-        found = normal(_ask(settings) or [])
-        wanted = normal(target)
-        if found == wanted:
+        current = normal(_ask(settings) or [])
+        expected = normal(target)
+        if current == expected:
             return
         if waited >= _PATIENCE:
-            wrong = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+            wrong = sorted(key for key in expected.keys() | current.keys() if expected.get(key) != current.get(key))
             raise StoreError(f"lifecycle of {settings.url}: the store does not keep what was sent; it differs in: {', '.join(wrong)}")
         step = next(pauses)
         pause(step)

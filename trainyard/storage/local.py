@@ -105,10 +105,10 @@ def find_binary() -> Path:
         return path
     from trainyard.setup import s3server
 
-    found = s3server.find()
-    if found is None:
+    binary = s3server.find()
+    if binary is None:
         raise UserError("the local S3 server (versitygw) is not installed", hint="Run: invoke setup")
-    return Path(found)
+    return Path(binary)
 
 
 def obtain(on_line: Callable[[str], None]) -> None:
@@ -162,8 +162,8 @@ def _read_identity(folder: Folder) -> Identity | None:
     except FileNotFoundError:
         return None
     try:
-        found = json.loads(text)
-        return Identity(int(found["port"]), Secret(found["access_key"]), Secret(found["secret_key"]))
+        content = json.loads(text)
+        return Identity(int(content["port"]), Secret(content["access_key"]), Secret(content["secret_key"]))
     except (ValueError, KeyError, TypeError):
         # Never a new one by itself: it would lock the user out of the objects' URLs and keys.
         hint = "It holds port, access_key and secret_key; restore it, or delete it to choose new ones."
@@ -183,8 +183,8 @@ def _new_identity(folder: Folder) -> Identity:
 def _running(folder: Folder) -> tuple[int, str] | None:
     """Return pid and start mark of our server, None when it does not run."""
     try:
-        found = json.loads(folder.record.read_text(encoding="utf-8"))
-        pid, mark = int(found["pid"]), str(found["mark"])
+        content = json.loads(folder.record.read_text(encoding="utf-8"))
+        pid, mark = int(content["pid"]), str(content["mark"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return (pid, mark) if processes.start_mark(pid) == mark else None

@@ -162,15 +162,15 @@ def crc32_of(data: bytes) -> str:
     return crc32_text(zlib.crc32(data))
 
 
-def entry_of(found: Mapping[str, Any], path: str | None = None) -> ManifestEntry:
+def entry_of(item: Mapping[str, Any], path: str | None = None) -> ManifestEntry:
     """Return the entry that a scan on the pod (or a manifest) describes."""
     return ManifestEntry(
-        path=path if path is not None else str(found["path"]),
-        size=int(found["size"]),
-        sha256=str(found["sha256"]),
-        crc32=str(found["crc32"]),
-        part_size=int(found["part_size"]),
-        parts=tuple(str(part) for part in found["parts"]),
+        path=path if path is not None else str(item["path"]),
+        size=int(item["size"]),
+        sha256=str(item["sha256"]),
+        crc32=str(item["crc32"]),
+        part_size=int(item["part_size"]),
+        parts=tuple(str(part) for part in item["parts"]),
     )
 
 
@@ -181,7 +181,7 @@ def decode(data: bytes, where: str) -> Manifest:
         if document["version"] not in (1, VERSION):
             raise StoreError(f"{where}: made by a later Trainyard (version {document['version']})")
         key = ResultKey(document["user"], document["run"], int(document["attempt"]))
-        files = tuple(entry_of(found) for found in document["files"])
+        files = tuple(entry_of(item) for item in document["files"])
         left_out = tuple(LeftOut(str(f["path"]), int(f["size"]), str(f["why"]), f.get("wanted") is True) for f in document["left_out"])
         token = "" if document["version"] == 1 else str(document["token"])
     except (ValueError, KeyError, TypeError) as error:

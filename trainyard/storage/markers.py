@@ -69,8 +69,8 @@ def claim_of(settings: StoreSettings, where: ResultKey) -> Claim | None:
     """Return who claimed an attempt; None when nobody did, or when it cannot be read as a claim."""
     body = read(settings, f"{ATTEMPTS}{where}")
     try:
-        told = json.loads(body or b"")
-        return Claim(str(told["token"]), str(told["user"]), str(told["machine"]), str(told["time"]))
+        content = json.loads(body or b"")
+        return Claim(str(content["token"]), str(content["user"]), str(content["machine"]), str(content["time"]))
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -40,17 +40,17 @@ def deliver(
     prove_mounted(settings, pod, volume, patience)
     total = sum(target.entry.size for target in targets)
     reasons: dict[str, str] = {}
-    wanted = list(targets)
+    to_send = list(targets)
     for round_ in range(patience.rounds):
         if round_:
             patience.pause(STORE.pause(round_))
-        done = total - sum(target.entry.size for target in wanted)
-        reasons = _copy(pod, wanted, volume, lambda sent, done=done: on_progress(_progress(done + sent, total)))  # type: ignore[misc]
+        done = total - sum(target.entry.size for target in to_send)
+        reasons = _copy(pod, to_send, volume, lambda sent, done=done: on_progress(_progress(done + sent, total)))  # type: ignore[misc]
         on_progress(Progress("verify", total, total, "reading samples back"))
         reasons |= _unproven(settings, pod, [target for target in targets if target.key not in reasons])
         if not reasons:
             return
-        wanted = [target for target in targets if target.key in reasons]
+        to_send = [target for target in targets if target.key in reasons]
     raise StoreError(f"not committed: {tell(reasons)}", hint="What has arrived is kept: the same command goes on with it.")
 
 
@@ -91,7 +91,7 @@ def _unproven(settings: StoreSettings, pod: podside.FinishedPod, targets: Sequen
     """Look at every object through S3, its size and samples of its bytes; return what is wrong by key."""
     # No MD5: this store computes the ETag of a file that a pod has written when it pleases.
     proofs = zip((t.key for t in targets), each(lambda t: objects.proof(settings, t), targets), strict=True)
-    wrong = {key: f"S3 shows it as {found}" for key, found in proofs if found != "there"}
+    wrong = {key: f"S3 shows it as {state}" for key, state in proofs if state != "there"}
     there = [target for target in targets if target.key not in wrong]
     bad = wrong_samples(settings, OfPod(pod), there, len(there))
     return wrong | dict.fromkeys(bad, "what S3 gives back is not what was copied")

@@ -118,12 +118,12 @@ class OpenUpload:
 
 def open_uploads(settings: StoreSettings, prefix: str = "") -> list[OpenUpload]:
     """Return the open uploads below a prefix with the size of their parts; none where the store has no such list."""
-    found = []
+    uploads = []
     for upload in _listed(settings, prefix):
         key, upload_id, begun = str(upload["Key"]), str(upload["UploadId"]), upload.get("Initiated")
         size = sum(int(part["Size"]) for part in _parts(settings, key, upload_id))
-        found.append(OpenUpload(key, upload_id, begun.timestamp() if begun else 0.0, size))
-    return found
+        uploads.append(OpenUpload(key, upload_id, begun.timestamp() if begun else 0.0, size))
+    return uploads
 
 
 def drop_below(settings: StoreSettings, prefix: str) -> int:

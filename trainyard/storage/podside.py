@@ -64,10 +64,10 @@ def scan(
         "checkpoints": {"pattern": keep.checkpoints, "mark": keep.mark} if keep and keep.checkpoints else None,
         "reserved": sorted(RESERVED),
     }
-    found: Mapping[str, Any] = _ask(pod, "scan", spec)
-    if "error" in found:
-        raise StoreError(f"the pod's output cannot be read: {found['error']}")
-    return found
+    answer: Mapping[str, Any] = _ask(pod, "scan", spec)
+    if "error" in answer:
+        raise StoreError(f"the pod's output cannot be read: {answer['error']}")
+    return answer
 
 
 def sample(pod: FinishedPod, ranges: Sequence[Range]) -> list[str]:

@@ -42,7 +42,7 @@ def _link(path: Path) -> str:
 
 
 def _listening_inodes(port: int) -> set[str]:
-    found: set[str] = set()
+    inodes: set[str] = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             rows = Path(table).read_text(encoding="ascii").splitlines()[1:]
@@ -51,5 +51,5 @@ def _listening_inodes(port: int) -> set[str]:
         for row in rows:
             fields = row.split()
             if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                found.add(f"socket:[{fields[9]}]")
-    return found
+                inodes.add(f"socket:[{fields[9]}]")
+    return inodes

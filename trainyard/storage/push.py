@@ -47,8 +47,8 @@ def push(
     md5 = settings.checksums == "none"
     targets = [_target(home / entry.path, entry, where.prefix + entry.path, md5) for entry in manifest.files]
     for name, path in logs.items():
-        found = _hashed(path, PART_SIZE, md5)
-        targets.append(UploadTarget(entry_of(found, name), str(path), where.logs + name, tuple(found.get("md5", ()))))
+        hashes = _hashed(path, PART_SIZE, md5)
+        targets.append(UploadTarget(entry_of(hashes, name), str(path), where.logs + name, tuple(hashes.get("md5", ()))))
     deliver(settings, OfHome(), targets, on_progress, patience)
     refuse_foreign(settings, where, manifest.token)
     digest = seal(settings, manifest, ending)
@@ -83,15 +83,15 @@ class OfHome:
 
     def sample(self, ranges: Sequence[Range]) -> list[str]:
         """Return the sha256 of ranges."""
-        wanted = [{"path": path, "offset": offset, "length": length} for path, offset, length in ranges]
-        return [str(digest) for digest in uploader.sample({"ranges": wanted})["sha256"]]
+        samples = [{"path": path, "offset": offset, "length": length} for path, offset, length in ranges]
+        return [str(digest) for digest in uploader.sample({"ranges": samples})["sha256"]]
 
 
 def _target(path: Path, entry: ManifestEntry, key: str, md5: bool) -> UploadTarget:
-    found = _hashed(path, entry.part_size, md5)
-    if found["sha256"] != entry.sha256:
+    hashes = _hashed(path, entry.part_size, md5)
+    if hashes["sha256"] != entry.sha256:
         raise StoreError(f"{path}: is not the file that came home: its sha256 is not that of the manifest")
-    return UploadTarget(entry, str(path), key, tuple(found.get("md5", ())))
+    return UploadTarget(entry, str(path), key, tuple(hashes.get("md5", ())))
 
 
 def _hashed(path: Path, part_size: int, md5: bool) -> dict[str, Any]:

@@ -63,14 +63,14 @@ def parse_rules(rules: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
 
 def parse_each(rules: Sequence[Mapping[str, Any]]) -> list[Rule]:
     """Read rules in the order they are declared in."""
-    found: dict[str, Rule] = {}
+    by_id: dict[str, Rule] = {}
     for number, raw in enumerate(rules, 1):
         rule = _parse(raw, f"lifecycle rule {number}")
-        if rule.id in found:
+        if rule.id in by_id:
             hint = "Give one of them an `id:` of its own."
             raise UserError(f"lifecycle rule {number}: a rule '{rule.id}' is there already", where=_where(raw), hint=hint)
-        found[rule.id] = rule
-    return list(found.values())
+        by_id[rule.id] = rule
+    return list(by_id.values())
 
 
 def expiring(wire: Mapping[str, Any]) -> bool:
@@ -147,11 +147,11 @@ def _normal(rule: Mapping[str, Any]) -> dict[str, Any]:
 def _filter(rule: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a rule selects by, flat: 'And' and a top-level Prefix dissolved, the empty forms all {}."""
     selected: dict[str, Any] = {"Prefix": rule.get("Prefix")}
-    given = dict(rule.get("Filter") or {})
-    tags = list((given.get("And") or {}).get("Tags") or [])
-    if given.get("Tag"):
-        tags.append(given["Tag"])
-    for source in (given, given.get("And") or {}):
+    conditions = dict(rule.get("Filter") or {})
+    tags = list((conditions.get("And") or {}).get("Tags") or [])
+    if conditions.get("Tag"):
+        tags.append(conditions["Tag"])
+    for source in (conditions, conditions.get("And") or {}):
         selected |= {key: value for key, value in source.items() if key not in ("And", "Tag", "Tags")}
     if tags:
         selected["Tags"] = sorted((str(tag["Key"]), str(tag["Value"])) for tag in tags)

@@ -55,13 +55,13 @@ def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = Fals
         return None
     digest = sha256(body)
     for key, text in zip(keys, markers, strict=False):
-        told = _parse_marker(text)
-        if told.get("manifest_sha256") != digest:
+        marker = _parse_marker(text)
+        if marker.get("manifest_sha256") != digest:
             continue
         manifest = decode(body, f"{settings.url}/{where.manifest}")
         if prove and not _all_there(settings, manifest):
             return None
-        return SealedResult(manifest, digest, _ending(told) if key == where.kept else None)
+        return SealedResult(manifest, digest, _ending(marker) if key == where.kept else None)
     return None
 
 
@@ -77,16 +77,16 @@ def ending_in(body: bytes) -> Ending:
 
 def _parse_marker(body: bytes | None) -> dict[str, Any]:
     try:
-        told = json.loads(body or b"")
+        content = json.loads(body or b"")
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
-def _ending(told: dict[str, Any]) -> Ending:
-    code, checkpoints = told.get("exit_code"), told.get("checkpoints")
+def _ending(content: dict[str, Any]) -> Ending:
+    code, checkpoints = content.get("exit_code"), content.get("checkpoints")
     return Ending(
-        str(told.get("why", "")),
+        str(content.get("why", "")),
         code if isinstance(code, int) else None,
         tuple(map(str, checkpoints if isinstance(checkpoints, list) else ())),
     )
@@ -140,4 +140,4 @@ def put_proven(settings: StoreSettings, key: str, body: bytes) -> None:
 def _all_there(settings: StoreSettings, manifest: Manifest) -> bool:
     targets = [UploadTarget(entry, "", manifest.key.prefix + entry.path) for entry in manifest.files]
     with ThreadPoolExecutor(THREADS) as pool:
-        return all(found == "there" for found in pool.map(lambda target: proof(settings, target), targets))
+        return all(state == "there" for state in pool.map(lambda target: proof(settings, target), targets))

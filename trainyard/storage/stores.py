@@ -26,30 +26,30 @@ def store_settings(env: Mapping[str, str], kind: str | None, bucket: str | None,
         from trainyard.storage import local  # a controller of a real cloud never loads the server's code
 
         return with_bucket(local.ensure(places), bucket)
-    found = [s for s in (_runpod(env), _r2(env), _aws(env)) if s is not None]
+    stores = [s for s in (_runpod(env), _r2(env), _aws(env)) if s is not None]
     if kind is not None:
-        found = [s for s in found if s.kind == kind or (kind == "s3" and s.kind == "aws" and s.endpoint)]
-    if not found:
+        stores = [s for s in stores if s.kind == kind or (kind == "s3" and s.kind == "aws" and s.endpoint)]
+    if not stores:
         return None
-    if len(found) > 1:
-        names = ", ".join(s.kind for s in found)
+    if len(stores) > 1:
+        names = ", ".join(s.kind for s in stores)
         hint = "Choose one with `trainyard:store: KIND` in the stack's settings."
         raise UserError(f"credentials of several stores are set ({names})", hint=hint)
-    return with_bucket(found[0], bucket)
+    return with_bucket(stores[0], bucket)
 
 
 def _runpod(env: Mapping[str, str]) -> StoreSettings | None:
-    found = group(env, RUNPOD, optional=("RUNPOD_S3_BUCKET",))
-    if found is None:
+    values = group(env, RUNPOD, optional=("RUNPOD_S3_BUCKET",))
+    if values is None:
         return None
-    endpoint, region = runpod_endpoint(found["RUNPOD_S3_ENDPOINT"])
+    endpoint, region = runpod_endpoint(values["RUNPOD_S3_ENDPOINT"])
     return StoreSettings(
         kind="runpod",
         endpoint=endpoint,
         region=region,
-        bucket=found.get("RUNPOD_S3_BUCKET", ""),
-        access_key=resolve_secret(found[RUNPOD[0]], env, RUNPOD[0]),
-        secret_key=resolve_secret(found[RUNPOD[1]], env, RUNPOD[1]),
+        bucket=values.get("RUNPOD_S3_BUCKET", ""),
+        access_key=resolve_secret(values[RUNPOD[0]], env, RUNPOD[0]),
+        secret_key=resolve_secret(values[RUNPOD[1]], env, RUNPOD[1]),
         presign=False,
         lifecycle=False,
         conditional=False,
@@ -59,35 +59,35 @@ def _runpod(env: Mapping[str, str]) -> StoreSettings | None:
 
 
 def _r2(env: Mapping[str, str]) -> StoreSettings | None:
-    found = group(env, R2, optional=("R2_BUCKET_NAME",))
-    if found is None:
+    values = group(env, R2, optional=("R2_BUCKET_NAME",))
+    if values is None:
         return None
     return StoreSettings(
         kind="r2",
-        endpoint=bare_address("R2_ENDPOINT_URL", found["R2_ENDPOINT_URL"]),
+        endpoint=bare_address("R2_ENDPOINT_URL", values["R2_ENDPOINT_URL"]),
         region="auto",
-        bucket=found.get("R2_BUCKET_NAME", ""),
-        access_key=resolve_secret(found[R2[0]], env, R2[0]),
-        secret_key=resolve_secret(found[R2[1]], env, R2[1]),
+        bucket=values.get("R2_BUCKET_NAME", ""),
+        access_key=resolve_secret(values[R2[0]], env, R2[0]),
+        secret_key=resolve_secret(values[R2[1]], env, R2[1]),
         checksums="composite",
     )
 
 
 def _aws(env: Mapping[str, str]) -> StoreSettings | None:
-    found = group(env, AWS, optional=("AWS_SESSION_TOKEN",))
-    if found is None:
+    values = group(env, AWS, optional=("AWS_SESSION_TOKEN",))
+    if values is None:
         return None
     address = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL") or ""
     endpoint = bare_address("AWS_ENDPOINT_URL", address) if address else None
-    token = found.get("AWS_SESSION_TOKEN")
+    token = values.get("AWS_SESSION_TOKEN")
     amazon = endpoint is None or (urlsplit(endpoint).hostname or "").endswith(".amazonaws.com")
     return StoreSettings(
         kind="aws" if amazon else "s3",
         endpoint=endpoint,
         region=env.get("AWS_DEFAULT_REGION") or env.get("AWS_REGION") or "us-east-1",
         bucket=env.get("AWS_BUCKET", ""),
-        access_key=resolve_secret(found[AWS[0]], env, AWS[0]),
-        secret_key=resolve_secret(found[AWS[1]], env, AWS[1]),
+        access_key=resolve_secret(values[AWS[0]], env, AWS[0]),
+        secret_key=resolve_secret(values[AWS[1]], env, AWS[1]),
         session_token=resolve_secret(token, env, "AWS_SESSION_TOKEN") if token else None,
         # Of an unknown store nothing is taken for granted: the canary finds out.
         conditional=amazon,

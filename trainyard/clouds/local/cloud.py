@@ -168,8 +168,8 @@ class LocalCloud:
                 f"isolation 'process': kept together by a subreaper, HOME and WORKSPACE redirected ({why})",
             )
         server = f"OpenSSH ({sshd})" if sshd and not why else "asyncssh" + ("" if sshd else " (no sshd is installed)")
-        found = hardware.gpus()
-        names = ", ".join(gpu.name for gpu in found) or "none"
+        gpus_here = hardware.gpus()
+        names = ", ".join(gpu.name for gpu in gpus_here) or "none"
         if not launch.has_pidfd():
             isolation = ("local pods", False, "this kernel is too old to end pods safely: Linux 5.3 or newer is needed")
         serves = server.startswith("OpenSSH") or bool(launch.asyncssh_server())

@@ -219,9 +219,9 @@ def _become(argv: list[str], env: dict[str, str], streams: tuple[int, int, int],
 
 
 def _environment(spec: dict[str, Any], path: str, pod: str, own_root: bool) -> dict[str, str]:
-    given = spec["env"]
+    container_env = spec["env"]
     env = {"LANG": "C.UTF-8", "SHELL": "/bin/bash", "USER": "root", "LOGNAME": "root"}
-    env |= given
+    env |= container_env
     if not own_root:
         env["USER"] = env["LOGNAME"] = _login_name()
         env["TMPDIR"] = path + "/tmp"
@@ -232,7 +232,7 @@ def _environment(spec: dict[str, Any], path: str, pod: str, own_root: bool) -> d
     env["HOME"] = "/root" if own_root else path + "/home"
     env["WORKSPACE"] = "/workspace" if own_root else path + "/workspace"
     env["TRAINYARD_POD_SOCKET"] = control
-    env["PATH"] = ":".join((pod + "/bin", given.get("PATH", BASE_PATH), *spec["path"]))
+    env["PATH"] = ":".join((pod + "/bin", container_env.get("PATH", BASE_PATH), *spec["path"]))
     return env
 
 

@@ -64,18 +64,18 @@ def offers(query: OfferQuery, have: list[GpuDevice], used: set[int]) -> list[Off
         return []
     if not query.gpus:
         return [Offer(id="cpu", cloud="local", gpu=None, gpu_count=0, price_per_hour=cost, region=REGION)]
-    found: list[Offer] = []
-    for wanted in query.gpus:
-        free = [gpu for gpu in have if gpu.index not in used and _fits(wanted, gpu.name) and has_memory(gpu.vram_gb, query.min_vram_gb)]
-        if len(free) >= query.gpu_count and not any(offer.gpu == free[0].name for offer in found):
+    matching: list[Offer] = []
+    for asked_gpu in query.gpus:
+        free = [gpu for gpu in have if gpu.index not in used and _fits(asked_gpu, gpu.name) and has_memory(gpu.vram_gb, query.min_vram_gb)]
+        if len(free) >= query.gpu_count and not any(offer.gpu == free[0].name for offer in matching):
             gpu = free[0]
-            found.append(Offer(f"gpu:{gpu.name}", "local", gpu.name, query.gpu_count, cost, REGION))
-    return found
+            matching.append(Offer(f"gpu:{gpu.name}", "local", gpu.name, query.gpu_count, cost, REGION))
+    return matching
 
 
-def _fits(wanted: str, name: str) -> bool:
+def _fits(asked_gpu: str, name: str) -> bool:
     """Compare in every cloud's spelling: ``RTX_4090`` is ``NVIDIA GeForce RTX 4090``, ``H100`` any H100."""
-    words = re.findall(r"[a-z0-9]+", wanted.lower())
+    words = re.findall(r"[a-z0-9]+", asked_gpu.lower())
     return set(words) - {"nvidia", "geforce"} <= set(re.findall(r"[a-z0-9]+", name.lower()))
 
 

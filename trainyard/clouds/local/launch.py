@@ -72,8 +72,8 @@ def needed_folders() -> list[str]:
 
 
 def _asyncssh_folder() -> str:
-    found = importlib.util.find_spec("asyncssh")
-    return str(Path(found.origin).parent.parent) if found and found.origin else ""
+    spec = importlib.util.find_spec("asyncssh")
+    return str(Path(spec.origin).parent.parent) if spec and spec.origin else ""
 
 
 def _links(path: str) -> Iterator[str]:

@@ -112,9 +112,9 @@ def _places() -> Iterator[tuple[str, str, str]]:
         yield CGROUPS, "memory.max", "memory.swap.max"
     elif unified:
         own = _read("/proc/self/cgroup").partition("0::")[2].partition("\n")[0]
-        session, found, _ = own.partition(f"user@{os.getuid()}.service")
-        if found:
-            yield f"{CGROUPS}{session}{found}", "memory.max", "memory.swap.max"
+        session, user_service, _ = own.partition(f"user@{os.getuid()}.service")
+        if user_service:
+            yield f"{CGROUPS}{session}{user_service}", "memory.max", "memory.swap.max"
     if os.path.isdir(f"{CGROUPS}/memory"):
         yield f"{CGROUPS}/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
 

@@ -45,18 +45,18 @@ class LocalPod:
         with contextlib.suppress(OSError, ValueError):
             fd = os.open("state.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
             with open(fd, "rb") as file:
-                found = os.fstat(fd)
-                if (found.st_ino, found.st_mtime_ns) != self.stamp:
+                status = os.fstat(fd)
+                if (status.st_ino, status.st_mtime_ns) != self.stamp:
                     self.spec = json.loads(file.read())
-                    self.stamp = (found.st_ino, found.st_mtime_ns)
+                    self.stamp = (status.st_ino, status.st_mtime_ns)
 
     def is_recorded(self) -> bool:
         """Tell whether this very directory still stands under the pod's name."""
         try:
-            found = os.stat(self.path.lstrip("/"), dir_fd=self.root_fd)
+            status = os.stat(self.path.lstrip("/"), dir_fd=self.root_fd)
         except OSError:
             return False
-        return os.path.samestat(found, os.fstat(self.fd))
+        return os.path.samestat(status, os.fstat(self.fd))
 
     def left(self) -> float:
         """Return the seconds until the end by the clock that is ahead: the wall, or boot time (suspend counts)."""

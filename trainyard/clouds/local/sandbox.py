@@ -149,13 +149,13 @@ def kill_marked(marker: int, clean_passes: int) -> int:
     """Kill every process with the marker until so many passes in turn find none; return how many were killed."""
     text, killed, clean = str(marker), 0, 0
     while clean < clean_passes:
-        found = 0
+        count = 0
         for pid in marked(text):
-            found += 1
+            count += 1
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        killed += found
-        clean = 0 if found else clean + 1
+        killed += count
+        clean = 0 if count else clean + 1
         time.sleep(0.002)
     return killed
 

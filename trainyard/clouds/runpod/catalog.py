@@ -37,26 +37,26 @@ def tiers(query: OfferQuery) -> tuple[str, ...]:
 def gpu_offers(query: OfferQuery, tier: str, catalog: Sequence[Mapping[str, object]], centers: frozenset[str] | None) -> list[Offer]:
     """Return the offers of one tier; ``centers``: the data centers allowed, None for all."""
     names = [(str(entry.get("id", "")), str(entry.get("name", ""))) for entry in catalog]
-    found: list[Offer] = []
-    for wanted in query.gpus:
-        for index in gpus.match(wanted, names):
-            found += _entry_offers(query, tier, catalog[index], centers)
-    seen: dict[str, Offer] = {offer.id: offer for offer in reversed(found)}
-    return [offer for offer in dict.fromkeys(seen[o.id] for o in found) if affordable(query, offer)]
+    matching: list[Offer] = []
+    for asked_gpu in query.gpus:
+        for index in gpus.match(asked_gpu, names):
+            matching += _entry_offers(query, tier, catalog[index], centers)
+    seen: dict[str, Offer] = {offer.id: offer for offer in reversed(matching)}
+    return [offer for offer in dict.fromkeys(seen[o.id] for o in matching) if affordable(query, offer)]
 
 
 def check_names(query: OfferQuery, catalog: Sequence[Mapping[str, object]]) -> None:
     """Raise UserError for a GPU that neither the table nor the catalog knows."""
     names = [(str(entry.get("id", "")), str(entry.get("name", ""))) for entry in catalog]
-    for wanted in query.gpus:
-        if not gpus.find(wanted) and not gpus.match(wanted, names):
-            near = gpus.suggestions(wanted, [name for pair in names for name in pair])
-            raise UserError(f"no GPU is called '{wanted}'", hint=f"Did you mean {' or '.join(near)}?" if near else None)
+    for asked_gpu in query.gpus:
+        if not gpus.find(asked_gpu) and not gpus.match(asked_gpu, names):
+            near = gpus.suggestions(asked_gpu, [name for pair in names for name in pair])
+            raise UserError(f"no GPU is called '{asked_gpu}'", hint=f"Did you mean {' or '.join(near)}?" if near else None)
 
 
 def cpu_offers(query: OfferQuery, catalog: Sequence[Mapping[str, object]], centers: frozenset[str] | None) -> list[Offer]:
     """Return pods without GPU: four processors of each flavor (or its least), cheapest first."""
-    found = []
+    matching = []
     for entry in catalog:
         vcpu, price = _map(entry.get("vcpu")), _map(entry.get("price"))
         count = int(max(4.0, number(vcpu.get("min")) or 2.0))
@@ -67,8 +67,8 @@ def cpu_offers(query: OfferQuery, catalog: Sequence[Mapping[str, object]], cente
             choice = Choice("cpu", str(entry.get("id")), count, "SECURE", region)
             offer = Offer(str(choice), "runpod", None, 0, round(each * count, 6), region or None, tier="SECURE")
             if affordable(query, offer):
-                found.append(offer)
-    return sorted(found, key=lambda offer: offer.price_per_hour)
+                matching.append(offer)
+    return sorted(matching, key=lambda offer: offer.price_per_hour)
 
 
 def affordable(query: OfferQuery, offer: Offer) -> bool:

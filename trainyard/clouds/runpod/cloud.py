@@ -90,13 +90,13 @@ class RunPodCloud:
                 raise UserError("RunPod has no spot pods without a GPU")
             entries = self._catalog("/catalog/cpus", "cpus", {"vcpuCount": "4"})
             return catalog.cpu_offers(query, entries, centers)
-        found: builtins.list[Offer] = []
+        matching: builtins.list[Offer] = []
         for tier in catalog.tiers(query):
             cuda = {"minCudaVersion": query.min_cuda} if query.min_cuda else {}
             entries = self._catalog("/catalog/gpus", "gpus", {"count": str(query.gpu_count), "cloud": tier, **cuda})
             catalog.check_names(query, entries)
-            found += catalog.gpu_offers(query, tier, entries, centers)
-        return self._graphql.spot_offers(query, found) if query.spot else found
+            matching += catalog.gpu_offers(query, tier, entries, centers)
+        return self._graphql.spot_offers(query, matching) if query.spot else matching
 
     def create(self, spec: PodSpec, offer: Offer) -> PodInfo:
         """Create one pod, with at most one request that RunPod may have accepted."""
@@ -196,10 +196,10 @@ class RunPodCloud:
     def _found(self, pod_id: str) -> PodInfo:
         """Return a pod just made by its id; one that cannot be read yet is known by its id at least."""
         try:
-            found = self.get(pod_id)
+            info = self.get(pod_id)
         except CloudError:
-            found = None
-        return found or answers.pod_info({"id": pod_id, "status": "PROVISIONING"})
+            info = None
+        return info or answers.pod_info({"id": pod_id, "status": "PROVISIONING"})
 
     def _terminate_otherwise(self, pod_id: str, error: CloudUnknown) -> None:
         try:

@@ -45,7 +45,7 @@ class GraphQlClient:
     def spot_offers(self, query: OfferQuery, offers: list[Offer]) -> list[Offer]:
         """Return the offers as spot ones, at the spot price of their tier."""
         prices: dict[str, Mapping[str, object]] = {}
-        found = []
+        matching = []
         for offer in offers:
             gpu = offer.gpu or ""
             if gpu not in prices:
@@ -54,12 +54,12 @@ class GraphQlClient:
             each = price_of(prices[gpu].get("secureSpotPrice" if offer.tier == "SECURE" else "communitySpotPrice"))
             spot = replace(offer, spot=True, price_per_hour=round((each or 0.0) * offer.gpu_count, 6))
             if each and affordable(query, spot):
-                found.append(spot)
-        return found
+                matching.append(spot)
+        return matching
 
-    def create_spot(self, given: Mapping[str, object], *, limit: float) -> str:
+    def create_spot(self, variables: Mapping[str, object], *, limit: float) -> str:
         """Rent one interruptible pod; return its id."""
-        response = self.api.create("", {"query": _RENT, "variables": {"input": dict(given)}}, limit=limit)
+        response = self.api.create("", {"query": _RENT, "variables": {"input": dict(variables)}}, limit=limit)
         data = _data(response)
         pod_id = _map(data.get("podRentInterruptable")).get("id")
         if not isinstance(pod_id, str) or not pod_id:

@@ -85,7 +85,7 @@ def rest_body(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dict
 def spot_input(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dict[str, object]:
     """Return the ``input`` variable of GraphQL's podRentInterruptable."""
     choice = parse_choice(offer.id)
-    given: dict[str, object] = {
+    variables: dict[str, object] = {
         "name": spec.name,
         "bidPerGpu": offer.price_per_hour / max(1, offer.gpu_count),
         "cloudType": choice.tier,
@@ -104,8 +104,8 @@ def spot_input(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dic
     if choice.cuda:
         # GraphQL has no "at least": every version that is known and high enough.
         least = _numbers(choice.cuda)
-        given["allowedCudaVersions"] = [version for version in CUDA_VERSIONS if _numbers(version) >= least]
-    return given | {key: value for key, value in optional.items() if value}
+        variables["allowedCudaVersions"] = [version for version in CUDA_VERSIONS if _numbers(version) >= least]
+    return variables | {key: value for key, value in optional.items() if value}
 
 
 def pod_env(spec: PodSpec, addresses: Mapping[str, str]) -> dict[str, str]:

@@ -24,10 +24,10 @@ WAIT_FOR = Schema(
 
 def wait_for(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
     """Wait on the host itself until it is there (or gone)."""
-    wanted = str(args.get("state", "present"))
+    state = str(args.get("state", "present"))
     timeout = float(cast(float, args.get("timeout", 300)))
-    values = {"wanted": wanted, "seconds": max(1, round(timeout)), "pause": args.get("sleep", 1)}
-    gone = " to be gone" if wanted == "absent" else ""
+    values = {"wanted": state, "seconds": max(1, round(timeout)), "pause": args.get("sleep", 1)}
+    gone = " to be gone" if state == "absent" else ""
     if "port" in args:
         port, host = cast(int, args["port"]), str(args.get("host", "127.0.0.1")).replace("localhost", "127.0.0.1")
         values |= {"host": host, "port": port, "hex": f"{port:04X}"}

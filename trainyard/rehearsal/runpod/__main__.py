@@ -19,19 +19,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: the last one used, else any)")
     parser.add_argument("--minute", type=int, default=60, help="requests a minute that the account may make")
     parser.add_argument("--end-pods", action="store_true", help="end all pods when the rehearsal is stopped")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
     try:
-        emulator = start(given.root, port=given.port, limits={"minute": given.minute})
+        emulator = start(options.root, port=options.port, limits={"minute": options.minute})
     except TrainyardError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     for name, value in emulator.env.items():
         print(f"export {name}={value}", flush=True)
     over.wait()
-    emulator.stop(end_pods=given.end_pods)
+    emulator.stop(end_pods=options.end_pods)
     return 0
 
 

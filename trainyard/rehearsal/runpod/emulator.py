@@ -59,9 +59,9 @@ class Emulator:
     def add_volume(self, volume_id: str, center: str, *, size: int = 100, name: str | None = None, folder: Path | None = None) -> str:
         """Give the account a network volume of this id in a data center; ``folder`` is what it holds (default: a new one)."""
         ledger = self.fleet.ledger
-        made = {"id": volume_id, "name": name or volume_id, "size": size, "dataCenter": center, "type": "STANDARD"}
+        entry = {"id": volume_id, "name": name or volume_id, "size": size, "dataCenter": center, "type": "STANDARD"}
         others = [volume for volume in ledger.account().get("volumes", []) if volume["id"] != volume_id]
-        ledger.save_account({**ledger.account(), "volumes": [*others, made]})
+        ledger.save_account({**ledger.account(), "volumes": [*others, entry]})
         if folder is not None:
             link = self.fleet.machines.volumes / volume_id
             link.parent.mkdir(parents=True, exist_ok=True)

@@ -66,8 +66,8 @@ class _Root:
 
     def gpuTypes(self, info: Info, input: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         self._only_account()
-        wanted = (input or {}).get("id")
-        return [_gpu_type(kind) for kind in stock.TYPES if not wanted or kind.id == wanted]
+        type_id = (input or {}).get("id")
+        return [_gpu_type(kind) for kind in stock.TYPES if not type_id or kind.id == type_id]
 
     def podFindAndDeployOnDemand(self, info: Info, input: Mapping[str, Any]) -> dict[str, Any]:
         return self._create(input, spot=False)
@@ -94,29 +94,29 @@ class _Root:
         self.rest.fleet.act(self._existing(pod_id), action)
         return self._pod(pod_id)
 
-    def _create(self, given: Mapping[str, Any], *, spot: bool) -> dict[str, Any]:
+    def _create(self, request: Mapping[str, Any], *, spot: bool) -> dict[str, Any]:
         self._only_account()
         # stopAfter and terminateAfter are accepted and ignored, as in life.
         body: dict[str, Any] = {
-            "name": given["name"],
-            "gpu": {"id": given["gpuTypeId"], "count": given.get("gpuCount", 1)},
-            "cloud": "COMMUNITY" if given.get("cloudType") == "COMMUNITY" else "SECURE",
-            "disk": given.get("containerDiskInGb", 50),
-            "ports": [port for port in (given.get("ports") or "").split(",") if port],
-            "env": {pair["key"]: pair["value"] for pair in given.get("env") or ()},
+            "name": request["name"],
+            "gpu": {"id": request["gpuTypeId"], "count": request.get("gpuCount", 1)},
+            "cloud": "COMMUNITY" if request.get("cloudType") == "COMMUNITY" else "SECURE",
+            "disk": request.get("containerDiskInGb", 50),
+            "ports": [port for port in (request.get("ports") or "").split(",") if port],
+            "env": {pair["key"]: pair["value"] for pair in request.get("env") or ()},
         }
         optional = {"image": "imageName", "args": "dockerArgs", "registry": "containerRegistryAuthId", "templateId": "templateId"}
-        body |= {key: given[name] for key, name in optional.items() if given.get(name)}
-        if given.get("allowedCudaVersions"):
-            body["gpu"]["minCudaVersion"] = min(given["allowedCudaVersions"], key=lambda text: [int(part) for part in text.split(".")])
-        if given.get("dataCenterId"):
-            body["dataCenterIds"] = [given["dataCenterId"]]
-        if given.get("networkVolumeId"):
-            body["mounts"] = {"network": [{"volumeId": given["networkVolumeId"], "path": given.get("volumeMountPath", "/workspace")}]}
-        elif given.get("volumeInGb"):
-            body["mounts"] = {"persistent": {"size": given["volumeInGb"], "path": given.get("volumeMountPath", "/workspace")}}
+        body |= {key: request[name] for key, name in optional.items() if request.get(name)}
+        if request.get("allowedCudaVersions"):
+            body["gpu"]["minCudaVersion"] = min(request["allowedCudaVersions"], key=lambda text: [int(part) for part in text.split(".")])
+        if request.get("dataCenterId"):
+            body["dataCenterIds"] = [request["dataCenterId"]]
+        if request.get("networkVolumeId"):
+            body["mounts"] = {"network": [{"volumeId": request["networkVolumeId"], "path": request.get("volumeMountPath", "/workspace")}]}
+        elif request.get("volumeInGb"):
+            body["mounts"] = {"persistent": {"size": request["volumeInGb"], "path": request.get("volumeMountPath", "/workspace")}}
         price, center = self.rest.place(body, spot=spot)
-        if spot and given["bidPerGpu"] * body["gpu"]["count"] + 1e-9 < price:
+        if spot and request["bidPerGpu"] * body["gpu"]["count"] + 1e-9 < price:
             raise GraphQLError("Your bid is too low for this GPU type.")
         return self._pod(self.rest.fleet.create(body, price=price, center=center, spot=spot)["id"])
 
@@ -125,13 +125,13 @@ class _Root:
         if record is None:
             raise GraphQLError(f"pod not found: {pod_id}")
         address, request = shown_address(record, self.rest.fleet.now()), record["request"]
-        wanted = record["status"] if record["status"] in ("EXITED", "TERMINATED") else "RUNNING"
+        status = record["status"] if record["status"] in ("EXITED", "TERMINATED") else "RUNNING"
         ports = [{"ip": "127.0.0.1", "isIpPublic": True, "privatePort": 22, "publicPort": address, "type": "tcp"}]
         runtime = {"uptimeInSeconds": 1, "ports": ports} if address else None
         return {
             "id": pod_id,
             "name": record["name"],
-            "desiredStatus": wanted,
+            "desiredStatus": status,
             "costPerHr": record["price"],
             "imageName": request.get("image"),
             "env": [f"{key}={value}" for key, value in request.get("env", {}).items()],

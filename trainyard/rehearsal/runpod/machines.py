@@ -39,7 +39,7 @@ class Machines:
 
     def start(self, record: Mapping[str, Any]) -> PodInfo:
         """Start (or find) the machine of a pod: its variables, keys, start command, GPUs."""
-        given: Mapping[str, str] = record["request"].get("env", {})
+        container_env: Mapping[str, str] = record["request"].get("env", {})
         spec = PodSpec(
             name=machine_name(record["id"]),
             fence_id="",
@@ -47,8 +47,8 @@ class Machines:
             stop=None,
             end=datetime.now(UTC) + SAFETY_NET,
             env=self.env(record),
-            public_key=given.get("PUBLIC_KEY", ""),
-            host_key=host_key(given),
+            public_key=container_env.get("PUBLIC_KEY", ""),
+            host_key=host_key(container_env),
             boot=boot(record["request"]),
             volume=self._volume_of(record),
         )
@@ -86,7 +86,7 @@ class Machines:
     def env(self, record: Mapping[str, Any]) -> dict[str, str]:
         """Return the container's variables: those of the request, then what RunPod puts into every pod."""
         request = record["request"]
-        given = {key: value for key, value in request.get("env", {}).items() if key != "SSH_HOST_ED25519_KEY"}
+        container_env = {key: value for key, value in request.get("env", {}).items() if key != "SSH_HOST_ED25519_KEY"}
         own = {
             "RUNPOD_POD_ID": record["id"],
             "RUNPOD_POD_HOSTNAME": f"{record['id']}-64411eb2",
@@ -97,15 +97,15 @@ class Machines:
         }
         # A folder of this machine cannot be mounted at another path at every isolation level: variables name the path it has.
         for mount in _network(request):
-            given = {key: _moved(value, mount["path"], str(self.volume(mount["volumeId"]))) for key, value in given.items()}
+            container_env = {key: _moved(value, mount["path"], str(self.volume(mount["volumeId"]))) for key, value in container_env.items()}
         # The caller's own variables win over the reserved ones nowhere: a fault takes the key away to show what then happens.
         own = {key: value for key, value in own.items() if value}
-        return {"RUNPOD_API_URL": self.address, "RUNPOD_GRAPHQL_URL": self.graphql, **given, **own}
+        return {"RUNPOD_API_URL": self.address, "RUNPOD_GRAPHQL_URL": self.graphql, **container_env, **own}
 
 
 def _network(request: Mapping[str, Any]) -> list[Mapping[str, str]]:
-    found: list[Mapping[str, str]] = request.get("mounts", {}).get("network", [])
-    return found
+    networks: list[Mapping[str, str]] = request.get("mounts", {}).get("network", [])
+    return networks
 
 
 def _moved(value: str, old: str, new: str) -> str:
@@ -152,6 +152,6 @@ def nvidia_smi(record: Mapping[str, Any]) -> bytes:
     capability = "12.0" if "50" in gpu["id"] or "Blackwell" in gpu["id"] else "9.0" if "H" in gpu["id"] else "8.9"
     major, minor = stock.cuda(record["center"])
     driver = "580.95.05" if major >= 13 else "570.86.15"
-    told = {"name": gpu["id"], "memory": memory, "count": gpu.get("count", 1), "capability": capability}
-    program = with_values(load(__package__, "nvidia-smi"), **told, driver=driver, cuda=f"{major}.{minor}")
+    facts = {"name": gpu["id"], "memory": memory, "count": gpu.get("count", 1), "capability": capability}
+    program = with_values(load(__package__, "nvidia-smi"), **facts, driver=driver, cuda=f"{major}.{minor}")
     return f"#!/bin/sh\n{program}".encode()

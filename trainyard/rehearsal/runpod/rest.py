@@ -76,8 +76,8 @@ class Rest:
         for (method, pattern), handle in routes.items():
             names = pattern.split("/")
             if method == request.method and len(names) == len(parts) and all(n in ("*", p) for n, p in zip(names, parts, strict=True)):
-                wanted = next((p for n, p in zip(names, parts, strict=True) if n == "*"), "")
-                return handle(request, wanted)
+                rest = next((p for n, p in zip(names, parts, strict=True) if n == "*"), "")
+                return handle(request, rest)
         if any(p.split("/")[0] == parts[0] for _, p in routes):
             raise HttpProblem(405 if len(parts) <= 2 else 404, "The requested method is not allowed for this path.")
         raise HttpProblem(404, "resource not found")
@@ -314,12 +314,12 @@ def _check_rules(body: Mapping[str, Any]) -> None:
 
 
 def _availability(request: Request) -> bool:
-    wanted = "AVAILABILITY" in request.words("include")
-    if wanted and not request.words("product"):
+    with_availability = "AVAILABILITY" in request.words("include")
+    if with_availability and not request.words("product"):
         raise HttpProblem(400, "product is required with include=AVAILABILITY")
-    if not wanted and any(request.param(name) for name in ("product", "count", "cloud", "countryCodes", "minCudaVersion")):
+    if not with_availability and any(request.param(name) for name in ("product", "count", "cloud", "countryCodes", "minCudaVersion")):
         raise HttpProblem(400, "valid only with include=AVAILABILITY")
-    return wanted
+    return with_availability
 
 
 def _endpoint(host: str, port: int, user: str) -> dict[str, object]:

@@ -93,8 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
                     connection.putheader(name, value)
             connection.endheaders(body or None)
             response = connection.getresponse()
-            told = [(name, value) for name, value in response.getheaders() if name.lower() not in _HOP]
-            self._reply(response.status, told, response.read(), response.getheader("Content-Length"))
+            headers = [(name, value) for name, value in response.getheaders() if name.lower() not in _HOP]
+            self._reply(response.status, headers, response.read(), response.getheader("Content-Length"))
 
     def _reply(self, status: int, headers: list[tuple[str, str]], body: bytes, length: str | None = None) -> None:
         self.send_response(status)

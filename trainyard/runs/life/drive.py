@@ -63,8 +63,8 @@ def drive(context: CommandContext, folder: RunFolder, cancel: Literal["now", "sa
                 raise  # the teardown has told it all
             except BaseException as error:
                 if not kept.put_back(context, record, folder):
-                    told = trouble.untouched(context, record, folder, error)
-                    raise told from None if told is error else error
+                    reported = trouble.untouched(context, record, folder, error)
+                    raise reported from None if reported is error else error
 
 
 def readable_record(folder: RunFolder) -> RunRecord:
@@ -95,10 +95,10 @@ def _begin(context: CommandContext, record: RunRecord, folder: RunFolder) -> Ver
     Nothing of value is on the pod before: any failure may end it, a fault of ours too.
     """
     if record.starting:
-        found = _ask_the_pod(context, record)
-        if isinstance(found, Verdict):
-            return found
-        if found:
+        answer = _ask_the_pod(context, record)
+        if isinstance(answer, Verdict):
+            return answer
+        if answer:
             _advance(context, record, folder, "started")
             return None
     try:
@@ -233,8 +233,8 @@ def _take(context: CommandContext, record: RunRecord, folder: RunFolder, verdict
     except (OSError, TrainyardError) as error:
         # It is known all the same: a pod with nothing left to save must not go on billing because of our disk.
         context.ui.warn(f"the verdict on {record.id} could not be written down: {readable(error, lambda: context.places.logs)}")
-    told = {"s3_key": record.result and record.result.s3_key} if verdict.error is None else {"by": verdict.by, "error": verdict.error}
-    note(context, record, "committed" if verdict.error is None else "failed", **told)
+    details = {"s3_key": record.result and record.result.s3_key} if verdict.error is None else {"by": verdict.by, "error": verdict.error}
+    note(context, record, "committed" if verdict.error is None else "failed", **details)
 
 
 def _end(context: CommandContext, record: RunRecord, folder: RunFolder) -> RunSummary:

@@ -206,8 +206,8 @@ class _Watch:
 
     def _ask_clock(self) -> None:
         with contextlib.suppress(Unreachable):
-            told = self.transport.exec("date +%s", timeout=10).stdout
-            self.ahead = time.time() - float(told) if told.strip().isdigit() else None
+            answer = self.transport.exec("date +%s", timeout=10).stdout
+            self.ahead = time.time() - float(answer) if answer.strip().isdigit() else None
 
     def _lease_stops(self, now: float) -> bool:
         stop = parse_time(self.record.pod.stop)

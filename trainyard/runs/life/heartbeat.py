@@ -50,5 +50,5 @@ def tell_budget(transport: Transport, record: RunRecord, pod: ReachablePod) -> N
     price = record.pod.price_per_hour
     if record.budget is None or not price:
         return
-    told = {"budget": record.budget, "spent": cost(record), "price": price}  # as of now, by the pod's clock
-    put_bytes(transport, pod.path(".trainyard", "watchdog", "budget.json"), json.dumps(told).encode())
+    message = {"budget": record.budget, "spent": cost(record), "price": price}  # as of now, by the pod's clock
+    put_bytes(transport, pod.path(".trainyard", "watchdog", "budget.json"), json.dumps(message).encode())

@@ -127,8 +127,8 @@ def _remember(context: CommandContext, record: RunRecord, offer: str, outcome: O
 def _avoided(folder: RunFolder) -> list[str]:
     config = yamlfile.load_map(folder.config)["config"]
     assert isinstance(config, dict)
-    found = config.get(f"{PROJECT}:avoid_offers")
-    return [str(offer) for offer in found] if isinstance(found, list) else []
+    offers = config.get(f"{PROJECT}:avoid_offers")
+    return [str(offer) for offer in offers] if isinstance(offers, list) else []
 
 
 def _avoid(folder: RunFolder, offers: list[str]) -> None:

@@ -95,7 +95,7 @@ class DeliveryRoad:
                     raise
                 self.clock.pause(next(pauses))
 
-    def save(self, wanted: ResultSelection) -> RunResult:
+    def save(self, selection: ResultSelection) -> RunResult:
         """Bring the result to safety and return where it is.
 
         Raises what the last road said when none goes and no time is left, GivenUp when a person wants nothing saved.
@@ -103,17 +103,17 @@ class DeliveryRoad:
         settings = store_of(self.context, self.record.bucket)
         if settings is None:
             self.context.ui.warn("no bucket is set: the result is fetched over SSH before the pod is ended")
-            return replace(self._home(wanted), road="ssh", road_why="no bucket is set")
+            return replace(self._home(selection), road="ssh", road_why="no bucket is set")
         pauses = _BOTH_ROADS.pauses()
         while True:
             try:
-                return replace(self._bucket(settings, wanted), road="bucket")
+                return replace(self._bucket(settings, selection), road="bucket")
             except StoreError as error:
                 problem = error
             try:
                 self.context.ui.warn(f"{problem.message}\nThe result comes home over SSH instead.")
                 owed = not isinstance(problem, ForeignResult)
-                return replace(self._home(wanted), road="ssh", road_why=problem.message, owed=owed)
+                return replace(self._home(selection), road="ssh", road_why=problem.message, owed=owed)
             except (HostKeyChanged, Unreachable):
                 raise
             except TrainyardError as error:
@@ -123,11 +123,11 @@ class DeliveryRoad:
                 self.context.ui.warn(f"{both}\nBoth are tried again until {_hour(self._last())}.")
                 self._wait(next(pauses))
 
-    def _bucket(self, settings: StoreSettings, wanted: ResultSelection) -> RunResult:
+    def _bucket(self, settings: StoreSettings, selection: ResultSelection) -> RunResult:
         tries = 0
         while True:
             try:
-                done = self.linked(lambda: self._commit(settings, wanted))
+                done = self.linked(lambda: self._commit(settings, selection))
                 self._tell_lost(done.left_out)
                 return run_result(done)
             except StoreError as error:
@@ -141,20 +141,20 @@ class DeliveryRoad:
                 self._wait(_ONE_ROAD.pause(tries + 1))
                 tries += 1
 
-    def _commit(self, settings: StoreSettings, wanted: ResultSelection) -> storage_commit.Committed:
+    def _commit(self, settings: StoreSettings, selection: ResultSelection) -> storage_commit.Committed:
         return storage_commit.commit(
-            settings, self.transport, self.key, self.pod.path("output"), wanted.outputs, wanted.excludes, token=self.record.token,
-            keep=wanted.keep, on_progress=self._progress, patience=DeliveryPatience(pause=self.clock.pause),
+            settings, self.transport, self.key, self.pod.path("output"), selection.outputs, selection.excludes, token=self.record.token,
+            keep=selection.keep, on_progress=self._progress, patience=DeliveryPatience(pause=self.clock.pause),
             volume=self.record.pod.volume_path,
         )  # fmt: skip
 
-    def _home(self, wanted: ResultSelection) -> RunResult:
+    def _home(self, selection: ResultSelection) -> RunResult:
         home = self.record.id.home(self.context.places.root / "out")
-        outputs = [*wanted.outputs, "status.json"] if wanted.keep else wanted.outputs  # what a bucket holds among the logs
+        outputs = [*selection.outputs, "status.json"] if selection.keep else selection.outputs  # what a bucket holds among the logs
         got = self.linked(
             lambda: direct.fetch(
-                self.transport, self.key, self.pod.path("output"), outputs, wanted.excludes, home, token=self.record.token,
-                keep=wanted.keep, on_progress=self._progress, pause=self.clock.pause,
+                self.transport, self.key, self.pod.path("output"), outputs, selection.excludes, home, token=self.record.token,
+                keep=selection.keep, on_progress=self._progress, pause=self.clock.pause,
             )
         )  # fmt: skip
         self._tell_lost(got.left_out)

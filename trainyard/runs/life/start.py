@@ -36,7 +36,7 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
     know whether the job runs.
     """
     book = playbook.load(folder.playbooks / "train.yml")
-    told = variables(context, record, folder, pod, declared_of(folder))
+    arguments = variables(context, record, folder, pod, declared_of(folder))
     with (
         context.ui.stage("start", "pre-flight, bundle, job"),
         (folder.path / "playbook.log").open("a", encoding="utf-8") as log,
@@ -49,7 +49,7 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
             urls = signed_urls(context, record.bucket.store if record.bucket else None, record.data.files)
             put_bytes(transport, pod.path("input", ".sources.json"), json.dumps(urls).encode(), mode=0o600)
         reporter = TextReporter(lambda text: print(text, file=log, flush=True))
-        report = playbook.run(book, {"pod": Host(transport, {})}, told, reporter=reporter)
+        report = playbook.run(book, {"pod": Host(transport, {})}, arguments, reporter=reporter)
         if report.exit_code == Unreachable.exit_code and "job" in report.facts.get("pod", {}):
             raise Unclear(report.reason())
         report.raise_for_failure()
@@ -58,8 +58,8 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
 
 def tell_of_watchdog(context: CommandContext, record: RunRecord, watchdog: object) -> None:
     """Say and keep whether the pod can be ended from inside: its watchdog has asked the cloud with the pod's own key."""
-    told = watchdog if isinstance(watchdog, dict) else {}
-    proven, why = told.get("key_sees_pod") is True, str(told.get("proof") or "its watchdog does not say")
+    status = watchdog if isinstance(watchdog, dict) else {}
+    proven, why = status.get("key_sees_pod") is True, str(status.get("proof") or "its watchdog does not say")
     record.pod = replace(record.pod, ends_itself=proven, ends_itself_proof=why)
     if not proven:
         context.ui.warn(

@@ -76,12 +76,12 @@ def destroy_run(context: CommandContext, record: RunRecord, folder: RunFolder, *
         return
     shield = shielded(lambda: left_behind(record), context.ui.fail)
     with shield, context.ui.stage("destroy", "the run's stack"), folder.stage(record, "destroy"):
-        found = _destroy(context, record, folder, stack if here else None, clock)
-        note_ended(record, found.proof, record.pod.end)
-        if not found.proof.proved:
-            raise StillThere("\n".join(filter(None, (str(found.proof), _words(found.problem)))), hint=_again(record)) from None
-        if found.problem:
-            raise _stays(record, found.problem) from found.problem
+        outcome = _destroy(context, record, folder, stack if here else None, clock)
+        note_ended(record, outcome.proof, record.pod.end)
+        if not outcome.proof.proved:
+            raise StillThere("\n".join(filter(None, (str(outcome.proof), _words(outcome.problem)))), hint=_again(record)) from None
+        if outcome.problem:
+            raise _stays(record, outcome.problem) from outcome.problem
         if here and (problem := _removed(context, stack, folder)):
             raise _stays(record, problem) from problem
 
@@ -127,18 +127,18 @@ class _TryResult:
 
 def _destroy(context: CommandContext, record: RunRecord, folder: RunFolder, stack: Stack | None, clock: Clock) -> _TryResult:
     until = clock.now() + WHOLE
-    found = _destroy_once(context, record, folder, stack, until, clock)
+    outcome = _destroy_once(context, record, folder, stack, until, clock)
     for attempt in range(1, ATTEMPTS):
-        if found.proof.proved and (not found.problem or isinstance(found.problem, DiskFull)):
+        if outcome.proof.proved and (not outcome.problem or isinstance(outcome.problem, DiskFull)):
             break
         # The engine waits LEAVE for a pod that does not go: a try that might end after all time is not begun.
         if clock.now() + _PAUSE * attempt + LEAVE > until:
             break
-        said = _words(found.problem) if found.proof.proved else str(found.proof)
+        said = _words(outcome.problem) if outcome.proof.proved else str(outcome.proof)
         context.ui.warn(f"{said}; trying again in {_PAUSE * attempt:.0f} s")
         clock.pause(_PAUSE * attempt)
-        found = _destroy_once(context, record, folder, stack, until, clock)
-    return found
+        outcome = _destroy_once(context, record, folder, stack, until, clock)
+    return outcome
 
 
 def _destroy_once(
@@ -155,13 +155,13 @@ def _destroy_once(
     if problem or stack is None:
         for lease_id in leases:
             try:
-                told = _memory_of(context, record, cloud, lease_id)
+                memory = _memory_of(context, record, cloud, lease_id)
             except (OSError, TrainyardError) as error:
                 # What is written here is lost or full: the pods that are known are ended all the same.
                 problem = problem or _as_error(context, error)
-                told = LeaseMemory((), open_until(cloud.capabilities, time.time(), time.time()))
-            ids += [KnownPod(pod_id) for pod_id in told.ids if pod_id not in {pod.id for pod in ids}]
-            trusted = max(trusted, told.trusted_from if not record.reached("started") else 0.0)
+                memory = LeaseMemory((), open_until(cloud.capabilities, time.time(), time.time()))
+            ids += [KnownPod(pod_id) for pod_id in memory.ids if pod_id not in {pod.id for pod in ids}]
+            trusted = max(trusted, memory.trusted_from if not record.reached("started") else 0.0)
     if not ids and not leases:
         return _TryResult(Proof(), problem)
     left = max(0.0, min(PATIENCE, until - clock.now()))
@@ -209,12 +209,12 @@ def _memory_of(context: CommandContext, record: RunRecord, cloud: Cloud, lease_i
 
 def _leases(context: CommandContext, record: RunRecord, stack: Stack | None) -> set[str]:
     """Return the leases of the run, as its record and its state know them."""
-    found = {record.pod.lease_id} if record.pod.lease_id else set()
+    lease_ids = {record.pod.lease_id} if record.pod.lease_id else set()
     resources: Sequence[Event] = []
     with contextlib.suppress(OSError, TrainyardError):  # the engine says what is wrong with them
         resources = facade.readable_resources(stack) if stack is not None else []
         take_known(record, resources, context.places.intents)
-    return found | {lease.lease_id for lease in leases_in(resources, replaced=True) if lease.lease_id}
+    return lease_ids | {lease.lease_id for lease in leases_in(resources, replaced=True) if lease.lease_id}
 
 
 def _by_engine(context: CommandContext, record: RunRecord, folder: RunFolder, stack: Stack) -> TrainyardError | None:

@@ -25,13 +25,13 @@ def resolver(context: CommandContext, store: str | None) -> Callable[[str], Sequ
         bucket, prefix = split(reference)
         settings = _store(context, store, bucket, reference)
         base = "" if not prefix else prefix.rstrip("/") + "/"
-        found = []
+        objects = []
         for item in listing(settings, prefix):
             if item.key == prefix and not prefix.endswith("/"):
-                found.append(_remote(settings, item, item.key.rpartition("/")[2]))
+                objects.append(_remote(settings, item, item.key.rpartition("/")[2]))
             elif item.key.startswith(base) and not item.key.endswith("/"):
-                found.append(_remote(settings, item, item.key[len(base) :]))
-        return found
+                objects.append(_remote(settings, item, item.key[len(base) :]))
+        return objects
 
     return resolve
 

@@ -21,9 +21,9 @@ from trainyard.settings.variables import never_sent
 
 def own_files(asked: str | None, data: Data, recipe: Recipe, values: Values, code: Code | None = None) -> list[str]:
     """Return the user's own files that a run sends, as a person names them; what a recipe ships (nothing was asked for) is none."""
-    found = [data.describe()] if asked is not None and data.kind in ("file", "folder") else []
+    files = [data.describe()] if asked is not None and data.kind in ("file", "folder") else []
     named = (values.get(variable.name) for variable in recipe.variables if variable.kind in FILES)
-    return found + [Path(str(value)).name for value in named if value] + ([code.describe()] if code else [])
+    return files + [Path(str(value)).name for value in named if value] + ([code.describe()] if code else [])
 
 
 def ask(ui: Ui, stack: str, cloud: Cloud, consent: str, files: Sequence[str], *, yes: bool) -> None:
@@ -57,10 +57,10 @@ def pod_secrets(settings: StackSettings, env: Mapping[str, str]) -> list[str]:
 
 def secret_values(names: Sequence[str], env: Mapping[str, str]) -> dict[str, Secret]:
     """Return the values for the job's environment, references followed; raises UserError, by name, for one that is not set."""
-    found = {}
+    values = {}
     for name in names:
         value = secret(env, name)
         if value is None:
             raise UserError(f"pod_secrets: {name} is not set", hint="Put it into .env or export it; or take it out of the settings.")
-        found[name] = value
-    return found
+        values[name] = value
+    return values

@@ -42,15 +42,15 @@ def reserve(context: CommandContext, stack: Stack, settings: StackSettings) -> N
         entry = None
     elif entry is not None and new == count:
         ledger.set_cost(entry, time.time(), 0.0)  # that up has come to nothing
-    told = estimate(context.cloud(stack.name), settings, settings.hours)
-    context.ui.say(f"estimate   {f'{new} pods, each ' if new > 1 else ''}{told.text()}")
-    for warning in check_limits(told, settings, ledger, None, count=new):
+    expected = estimate(context.cloud(stack.name), settings, settings.hours)
+    context.ui.say(f"estimate   {f'{new} pods, each ' if new > 1 else ''}{expected.text()}")
+    for warning in check_limits(expected, settings, ledger, None, count=new):
         context.ui.warn(warning)
     now = time.time()
     if entry is None:
         entry = RunId(user_name(context.env, settings.user), f"pods.{stack.name}", int(now * 1000))
         ledger.add(entry, _BEGUN, stack=stack.name)
-    ledger.set_cost(entry, now, count * told.most)
+    ledger.set_cost(entry, now, count * expected.most)
 
 
 def note_up(context: CommandContext, stack: Stack) -> None:
@@ -107,5 +107,5 @@ def _standing(resources: Sequence[Event]) -> int:
 def _open_entry(ledger: Ledger, stack: str) -> RunId | None:
     """Return the entry of a stack's pods that no destroy has settled."""
     settled = {event.run for event in ledger.events(kind=_SETTLED)}
-    found = [event.run for event in ledger.events(kind=_BEGUN) if event.data.get("stack") == stack and event.run not in settled]
-    return found[-1] if found else None
+    open_runs = [event.run for event in ledger.events(kind=_BEGUN) if event.data.get("stack") == stack and event.run not in settled]
+    return open_runs[-1] if open_runs else None

@@ -74,9 +74,9 @@ def estimate(cloud: Cloud, settings: StackSettings, hours: float, failed: Sequen
     query = query_of(settings)
     offers = _allowed_offers(cloud.offers(query), settings)
     if not offers:
-        wanted = f"{query.gpu_count}x {' or '.join(query.gpus)}" if query.gpus else "a pod without GPU"
+        request = f"{query.gpu_count}x {' or '.join(query.gpus)}" if query.gpus else "a pod without GPU"
         hint = _advice(query, settings)
-        raise NoCapacity(f"{cloud.name} has no offer for {wanted}{_limits(query)} now", hint=hint)
+        raise NoCapacity(f"{cloud.name} has no offer for {request}{_limits(query)} now", hint=hint)
     avoided = avoidable(offers, failed)
     left = [offer for offer in offers if offer.id not in avoided]
     dearest = max(left, key=lambda offer: offer.price_per_hour)
@@ -84,15 +84,17 @@ def estimate(cloud: Cloud, settings: StackSettings, hours: float, failed: Sequen
     return Estimate(left[0], dearest, hours, settings.rescue_minutes / 60, volume, tuple(avoided))
 
 
-def check_limits(found: Estimate, settings: StackSettings, ledger: Ledger, budget: float | None, *, count: int | None = None) -> list[str]:
+def check_limits(
+    expected: Estimate, settings: StackSettings, ledger: Ledger, budget: float | None, *, count: int | None = None
+) -> list[str]:
     """Return warnings; raises RefusedError where a budget or a limit with ``limit_action: block`` forbids the run.
 
     ``count``: so many pods that a stack declares, instead of the pod of a run.
     """
     warnings = []
-    if budget is not None and found.most > budget:
-        warnings.append(f"the whole lease would cost ${found.most:.2f}; the training is stopped when ${budget:.2f} are used up")
-    most, what = found.most * (count or 1), "this run" if count is None else f"{count} declared pod{'s' if count > 1 else ''}"
+    if budget is not None and expected.most > budget:
+        warnings.append(f"the whole lease would cost ${expected.most:.2f}; the training is stopped when ${budget:.2f} are used up")
+    most, what = expected.most * (count or 1), "this run" if count is None else f"{count} declared pod{'s' if count > 1 else ''}"
     for name, left in _left_of_limits(settings, ledger).items():
         if most <= left.dollars:
             continue
@@ -104,18 +106,18 @@ def check_limits(found: Estimate, settings: StackSettings, ledger: Ledger, budge
     return warnings
 
 
-def price_ceiling(found: Estimate, settings: StackSettings, ledger: Ledger) -> float:
+def price_ceiling(expected: Estimate, settings: StackSettings, ledger: Ledger) -> float:
     """Return the dollars per hour above which no pod of the run is kept, whatever its offer said.
 
     A cloud may count the pod's disk into its price: that and 2 % may come to what the estimate told, but neither
     ``max_price`` nor a limit that blocks is passed.
     """
     disk = settings.disk_gb * _DISK_MONTH / HOURS_A_MONTH
-    ceilings = [found.dearest.price_per_hour * 1.02 + disk]
+    ceilings = [expected.dearest.price_per_hour * 1.02 + disk]
     if settings.max_price is not None:
         ceilings.append(settings.max_price)
     if _blocks(settings):
-        ceilings += [left.dollars / (found.hours + found.rescue_hours) for left in _left_of_limits(settings, ledger).values()]
+        ceilings += [left.dollars / (expected.hours + expected.rescue_hours) for left in _left_of_limits(settings, ledger).values()]
     return round(min(ceilings), 6)
 
 
@@ -140,9 +142,9 @@ def _left_of_limits(settings: StackSettings, ledger: Ledger) -> dict[str, _Limit
     now = time.time()
     windows = {"limit_day": _DAY, "limit_week": 7 * _DAY, "limit_month": 30 * _DAY}
     limits = {"limit_day": settings.limit_day, "limit_week": settings.limit_week, "limit_month": settings.limit_month}
-    given = {name: limit for name, limit in limits.items() if limit is not None}
-    committed = ledger.committed(now) if given else 0.0
-    return {name: _LimitRest(limit, ledger.spent_since(now - windows[name]), committed) for name, limit in given.items()}
+    limits_set = {name: limit for name, limit in limits.items() if limit is not None}
+    committed = ledger.committed(now) if limits_set else 0.0
+    return {name: _LimitRest(limit, ledger.spent_since(now - windows[name]), committed) for name, limit in limits_set.items()}
 
 
 def _blocks(settings: StackSettings) -> bool:

@@ -21,15 +21,15 @@ _BOOT_FAILED = "boot failed"
 
 def from_environment(settings: StackSettings, env: Mapping[str, str], cloud: str) -> tuple[StackSettings, list[str]]:
     """Return the settings with what variables of older guides say (they win over the file), and a line for each that counts."""
-    told = []
+    lines = []
     gpu, template = (env.get(name) if cloud == "runpod" else None for name in (_OLD_GPU, _OLD_TEMPLATE))
     if gpu:
         settings = dataclasses.replace(settings, gpu=(gpu,))
-        told.append(f"gpu: {gpu}, as {_OLD_GPU} says")
+        lines.append(f"gpu: {gpu}, as {_OLD_GPU} says")
     if template:
         settings = dataclasses.replace(settings, template=template, image=None)
-        told.append(f"template: {template}, as {_OLD_TEMPLATE} says")
-    return settings, told
+        lines.append(f"template: {template}, as {_OLD_TEMPLATE} says")
+    return settings, lines
 
 
 def raised(settings: StackSettings, needs: Values, cloud: str) -> StackSettings:
@@ -49,13 +49,13 @@ def raised(settings: StackSettings, needs: Values, cloud: str) -> StackSettings:
 
 def warnings(settings: StackSettings, shaped: StackSettings, needs: Values) -> list[str]:
     """Return what a person should know about the difference between settings and needs."""
-    told = []
+    lines = []
     if "disk_gb" in settings.explicit and shaped.disk_gb > settings.disk_gb:
-        told.append(f"the recipe needs {shaped.disk_gb} GB of disk: that much is rented, not the {settings.disk_gb} GB set")
+        lines.append(f"the recipe needs {shaped.disk_gb} GB of disk: that much is rented, not the {settings.disk_gb} GB set")
     have = settings.gpu_count if settings.gpu else 0
     if _whole(needs.get("gpus")) > have:
-        told.append(f"the recipe says that it needs {_whole(needs.get('gpus'))} GPUs, this stack rents {have} (gpu, gpu_count)")
-    return told
+        lines.append(f"the recipe says that it needs {_whole(needs.get('gpus'))} GPUs, this stack rents {have} (gpu, gpu_count)")
+    return lines
 
 
 def remember_failure(ledger: Ledger, run: RunId, cloud: str, offer: str, why: str) -> None:
@@ -66,8 +66,8 @@ def remember_failure(ledger: Ledger, run: RunId, cloud: str, offer: str, why: st
 def failed_lately(ledger: Ledger, cloud: str, now: float | None = None) -> list[str]:
     """Return the offers of a cloud whose pods did not boot in the last hours, whichever run has met them."""
     since = (time.time() if now is None else now) - REMEMBERED
-    found = (event.data for event in ledger.events(kind=_BOOT_FAILED, since=since))
-    return list(dict.fromkeys(str(data["offer"]) for data in found if data.get("cloud") == cloud))
+    failures = (event.data for event in ledger.events(kind=_BOOT_FAILED, since=since))
+    return list(dict.fromkeys(str(data["offer"]) for data in failures if data.get("cloud") == cloud))
 
 
 def avoidable(offers: Sequence[Offer], failed: Sequence[str]) -> list[str]:

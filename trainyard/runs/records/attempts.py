@@ -113,11 +113,11 @@ def claim(
         return number, markers.describe_claim(settings, before, _token_of_ended(context.places.runs, before.attempt, user, label))
 
     try:
-        number, told = _waited_for(ask, f"the store of {settings.url}", context.ui.say, patience)
+        number, marker = _waited_for(ask, f"the store of {settings.url}", context.ui.say, patience)
     except StoreError as error:
         raise StoreError(f"the run's name could not be claimed, nothing was rented: {error.message}", hint=error.hint) from None
-    if told:
-        context.ui.say(f"name       {user}/{label} is known ({told}): this is attempt {number}")
+    if marker:
+        context.ui.say(f"name       {user}/{label} is known ({marker}): this is attempt {number}")
     return number
 
 
@@ -154,12 +154,12 @@ def preload() -> None:
 
 def at_home(places: Places, user: str, label: str) -> int:
     """Return the newest attempt of a name that this checkout knows, by its records or by what came home; 0 for none."""
-    found = _numbers(places.runs / user / label)
+    numbers = _numbers(places.runs / user / label)
     out = places.root / "out"
     if RunId(user, label).home(out).exists():
-        found.append(1)
-    found += [int(path.suffix[1:]) for path in (out / user).glob(f"{label}.*") if path.suffix.isascii() and path.suffix[1:].isdigit()]
-    return max(found, default=0)
+        numbers.append(1)
+    numbers += [int(path.suffix[1:]) for path in (out / user).glob(f"{label}.*") if path.suffix.isascii() and path.suffix[1:].isdigit()]
+    return max(numbers, default=0)
 
 
 def _token_of_ended(runs: Path, attempt: int, user: str, label: str) -> str | None:

@@ -27,14 +27,14 @@ def take_reports(transport: Transport, output: str, folder: RunFolder) -> None:
     """Copy the small reports of a training beside its log; one that cannot be had now is in the result all the same."""
     command = with_values(load(__package__, "reports"), output=output, reports=" ".join(REPORTS), most=_LARGEST_REPORT)
     with contextlib.suppress(TrainyardError, OSError, ValueError):
-        told = transport.exec(command, timeout=30).stdout
-        while told:
-            head, _, told = told.partition(b"\n")
+        listing = transport.exec(command, timeout=30).stdout
+        while listing:
+            head, _, listing = listing.partition(b"\n")
             name, size = head.decode().split(" ")
-            if name not in REPORTS or len(told) < int(size):
+            if name not in REPORTS or len(listing) < int(size):
                 return
-            (folder.path / name).write_bytes(told[: int(size)])
-            told = told[int(size) :]
+            (folder.path / name).write_bytes(listing[: int(size)])
+            listing = listing[int(size) :]
 
 
 def mend_copies(transport: Transport, copies: Mapping[str, Path]) -> list[str]:
@@ -46,8 +46,8 @@ def mend_copies(transport: Transport, copies: Mapping[str, Path]) -> list[str]:
     for path, here in copies.items():
         new = here.with_name(f".{here.name}.new")
         with contextlib.suppress(TrainyardError, OSError):
-            told = transport.exec(f"[ ! -f {quote(path)} ] || sha256sum <{quote(path)}", timeout=600).stdout[:64].decode()
-            if not told or told == sha256_of(here):
+            digest = transport.exec(f"[ ! -f {quote(path)} ] || sha256sum <{quote(path)}", timeout=600).stdout[:64].decode()
+            if not digest or digest == sha256_of(here):
                 continue
             with new.open("wb") as file:
                 done = transport.exec(f"cat {quote(path)}", on_stdout=partial(_put, file))

@@ -46,10 +46,10 @@ def check_label(label: str, user: str, environment: str) -> str:
     return label
 
 
-def new_label(runs: Path, user: str, wanted: str | None, now: datetime, environment: str) -> str:
+def new_label(runs: Path, user: str, asked_label: str | None, now: datetime, environment: str) -> str:
     """Return the label of a new run: the wanted one, else the local time, ``-2`` when taken here."""
-    if wanted is not None:
-        return check_label(wanted, user, environment)
+    if asked_label is not None:
+        return check_label(asked_label, user, environment)
     base = now.strftime("%Y-%m-%d-%H%M%S")
     label, number = base, 1
     while (runs / user / label).exists():
@@ -65,22 +65,22 @@ def find(runs: Path, reference: str) -> RunId:
     """
     user, label, attempt = _words(reference)
     pattern = f"{user or '*'}/{label}/{attempt or '*'}"
-    found = [
+    matches = [
         RunId(path.parent.parent.name, path.parent.name, int(path.name))
         for path in runs.glob(pattern)
         if path.name.isdigit() and path.is_dir()
     ]
-    users = sorted({run.user for run in found})
+    users = sorted({run.user for run in matches})
     if len(users) > 1:
         raise UserError(f"'{reference}' is a run of {', '.join(users)}: say {users[0]}/{label}")
-    if not found:
+    if not matches:
         known = sorted({f"{path.parent.parent.name}/{path.parent.name}" for path in runs.glob("*/*/*") if path.name.isdigit()})
         raise UserError(
             f"there is no run '{reference}' here",
             hint=f"Runs: {', '.join(known[-8:]) or 'none yet'}.\n"
             "Is its record lost? invoke reap --all-stacks --dry-run shows the pods, invoke adopt takes one over.",
         )
-    return max(found)
+    return max(matches)
 
 
 def _words(reference: str) -> tuple[str, str, str]:

@@ -66,27 +66,27 @@ class ReachablePod:
 
     def _over(self, stopped_too: bool) -> str | None:
         try:
-            found = self.cloud.get(self.id)
+            info = self.cloud.get(self.id)
             # An untrue 404 was seen to last: the list must miss it, too.
-            listed = found is None and any(pod.id == self.id for pod in self.cloud.list())
+            listed = info is None and any(pod.id == self.id for pod in self.cloud.list())
         except CloudError:
             return None
-        if listed or (found is not None and not stopped_too):
+        if listed or (info is not None and not stopped_too):
             return None
-        if found is None:
+        if info is None:
             return f"the cloud has ended pod {self.id}"
         # A stopped pod still costs its disk, and its watchdog has stopped with it.
-        return f"the cloud has stopped pod {self.id} ({found.raw_status})" if found.status in ("exited", "error") else None
+        return f"the cloud has stopped pod {self.id} ({info.raw_status})" if info.status in ("exited", "error") else None
 
     def _refresh(self) -> bool:
         try:
-            found = self.cloud.get(self.id)
+            info = self.cloud.get(self.id)
         except CloudError:
             return False
-        if found is None or found.ssh is None:
+        if info is None or info.ssh is None:
             return False
         fresh = Address(
-            host=found.ssh.host, port=found.ssh.port, user=found.ssh.user, host_key=self.address.host_key, key_file=self.address.key_file
+            host=info.ssh.host, port=info.ssh.port, user=info.ssh.user, host_key=self.address.host_key, key_file=self.address.key_file
         )
         changed = fresh != self.address
         self.address = fresh

@@ -76,11 +76,11 @@ def note_ended(record: RunRecord, proof: Proof, lease_end: str | None) -> None:
 def unproved_pods(record: RunRecord) -> list[KnownPod]:
     """Return the pods of a run whose end is not proved."""
     end = parse_time(record.pod.end)
-    found = {pod.pod_id: KnownPod(pod.pod_id, pod.price_per_hour, end) for pod in record.pods if pod.ended is None}
+    by_id = {pod.pod_id: KnownPod(pod.pod_id, pod.price_per_hour, end) for pod in record.pods if pod.ended is None}
     pod_id = record.pod.pod_id
     if pod_id and not any(pod.pod_id == pod_id for pod in record.pods):
-        found.setdefault(pod_id, KnownPod(pod_id, record.pod.price_per_hour, end))
-    return list(found.values())
+        by_id.setdefault(pod_id, KnownPod(pod_id, record.pod.price_per_hour, end))
+    return list(by_id.values())
 
 
 class Deletions:

@@ -233,8 +233,8 @@ def is_gone(path: Path) -> bool:
 
 def all_folders(runs: Path) -> list[RunFolder]:
     """Return the folders of all attempts, oldest first."""
-    found = [path for path in runs.glob("*/*/*") if path.name.isdigit() and path.is_dir()]
-    return [RunFolder(path) for path in sorted(found, key=_changed)]
+    folders = [path for path in runs.glob("*/*/*") if path.name.isdigit() and path.is_dir()]
+    return [RunFolder(path) for path in sorted(folders, key=_changed)]
 
 
 def _changed(folder: Path) -> float:

@@ -45,8 +45,8 @@ class StackPod:
 def leases_in(resources: Iterable[Event], *, replaced: bool = False) -> list[StackLease]:
     """Return the leases of a state; with ``replaced`` also those that only wait for their delete."""
     return [
-        StackLease(_text(told, "lease_id"), _text(told, "fence_id"), parse_time(_text(told, "end")))
-        for told in map(_outputs, _of_kind(resources, LEASE, replaced))
+        StackLease(_text(outputs, "lease_id"), _text(outputs, "fence_id"), parse_time(_text(outputs, "end")))
+        for outputs in map(_outputs, _of_kind(resources, LEASE, replaced))
     ]
 
 
@@ -61,16 +61,16 @@ def pods_with_address(resources: Iterable[Event]) -> set[str]:
 
 
 def _pod(resource: Event) -> StackPod:
-    told = _outputs(resource)
+    outputs = _outputs(resource)
     return StackPod(
         id=_text(resource, "id"),
-        name=_text(told, "name"),
-        price_per_hour=_number(told, "price_per_hour"),
-        created=parse_time(_text(told, "created_at")),
-        gpu=_text(told, "gpu"),
-        gpu_count=int(_number(told, "gpu_count") or 0),
-        region=_text(told, "region"),
-        offer=_text(told, "offer"),
+        name=_text(outputs, "name"),
+        price_per_hour=_number(outputs, "price_per_hour"),
+        created=parse_time(_text(outputs, "created_at")),
+        gpu=_text(outputs, "gpu"),
+        gpu_count=int(_number(outputs, "gpu_count") or 0),
+        region=_text(outputs, "region"),
+        offer=_text(outputs, "offer"),
         half=bool(resource.get("initErrors")),
     )
 
@@ -80,15 +80,15 @@ def _of_kind(resources: Iterable[Event], kind: str, replaced: bool) -> Iterator[
 
 
 def _outputs(resource: Event) -> Mapping[str, object]:
-    found = resource.get("outputs")
-    return found if isinstance(found, dict) else {}
+    outputs = resource.get("outputs")
+    return outputs if isinstance(outputs, dict) else {}
 
 
-def _text(told: Mapping[str, object], key: str) -> str | None:
-    value = told.get(key)
+def _text(outputs: Mapping[str, object], key: str) -> str | None:
+    value = outputs.get(key)
     return value if isinstance(value, str) and value else None
 
 
-def _number(told: Mapping[str, object], key: str) -> float | None:
-    value = told.get(key)
+def _number(outputs: Mapping[str, object], key: str) -> float | None:
+    value = outputs.get(key)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -224,8 +224,8 @@ def _no_success_line(kept: Ending, files: int | None) -> str:
 def _rows(data: Mapping[str, Any] | None) -> list[str]:
     """Return the line about rows that did not reach the loss as they were given, none when all did."""
     words = {"cut": "cut", "dropped": "dropped", "flawed": "skipped as flawed", "not_learnt": "not learnt (weight 0)"}
-    told = [f"{data[name]} {word}" for name, word in words.items() if data.get(name)] if data else []
-    return [f"rows: {data.get('rows', '?')} read, {', '.join(told)}; data-report.json names them"] if data and told else []
+    parts = [f"{data[name]} {word}" for name, word in words.items() if data.get(name)] if data else []
+    return [f"rows: {data.get('rows', '?')} read, {', '.join(parts)}; data-report.json names them"] if data and parts else []
 
 
 def _by_folder(left_out: Sequence[tuple[str, int]]) -> list[tuple[str, int, int]]:

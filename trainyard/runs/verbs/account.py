@@ -31,24 +31,24 @@ def reap_stacks(
 
     A cloud that does not answer is told, keeps none of the others from it and gives its exit code when all were asked.
     """
-    found: dict[str, Sequence[reap.Sighting]] = {}
+    by_stack: dict[str, Sequence[reap.Sighting]] = {}
     unanswered, unseen = 0, False
     for cloud in _clouds(context, name):
         try:
-            found[cloud.name] = reap.reap(cloud, dry_run=dry_run)
+            by_stack[cloud.name] = reap.reap(cloud, dry_run=dry_run)
         except CloudError as error:
             context.ui.fail(f"{cloud.name}: which pods there are is not known: {error}")
             unanswered = unanswered or error.exit_code
         else:
-            unseen = (not found[cloud.name] and _charged_unseen(context, cloud, sleep)) or unseen
+            unseen = (not by_stack[cloud.name] and _charged_unseen(context, cloud, sleep)) or unseen
     if as_json:
-        print(json.dumps({cloud_name: reap.rows(pods) for cloud_name, pods in found.items()}, indent=1))
+        print(json.dumps({cloud_name: reap.rows(pods) for cloud_name, pods in by_stack.items()}, indent=1))
     else:
-        for cloud_name, pods in found.items():
+        for cloud_name, pods in by_stack.items():
             context.ui.say("\n".join(_reap_lines(cloud_name, pods)))
             left = [s.pod.price_per_hour for s in pods if s.ended is not True and s.pod.status != "exited"]
             context.ui.say(f"{cloud_name}: {len(pods)} pods listed, ${_sum(left):.2f}/h after this{_and_unknown(left)}")
-    if unseen or any(sighting.ended is False for pods in found.values() for sighting in pods):
+    if unseen or any(sighting.ended is False for pods in by_stack.values() for sighting in pods):
         return StillThere.exit_code
     return unanswered
 
@@ -88,10 +88,10 @@ def audit(context: CommandContext, name: str, *, as_json: bool) -> int:
 def _cost_lines(name: str, items: Sequence[CostItem]) -> list[str]:
     lines = [f"what costs money now: {name}" if items else f"{name} lists nothing that costs money"]
     for item in items:
-        told = "" if item.name in (item.id, f"{item.id} (disk)") else f"  {item.name}"
+        name_text = "" if item.name in (item.id, f"{item.id} (disk)") else f"  {item.name}"
         month = "" if item.per_hour is None else f"${item.per_hour * HOURS_A_MONTH:,.2f}/month"
         price = "price unknown" if item.per_hour is None else f"${item.per_hour:.4f}/h"
-        lines.append(f"{price} {month:>14}  {'ours' if item.ours else 'foreign'}  {item.kind} {item.id}{told}")
+        lines.append(f"{price} {month:>14}  {'ours' if item.ours else 'foreign'}  {item.kind} {item.id}{name_text}")
     prices = [item.per_hour for item in items]
     return [*lines, f"in all ${_sum(prices):.4f}/h, ${_sum(prices) * HOURS_A_MONTH:.2f} a month{_and_unknown(prices)}"]
 
@@ -115,20 +115,20 @@ def _open_uploads(context: CommandContext, name: str) -> list[OpenUpload]:
     from trainyard.storage.objects import open_uploads
 
     try:
-        told = store_of(context, bucket_in(facade.outputs(context.stack(name))))
-        return open_uploads(told) if told else []
+        store = store_of(context, bucket_in(facade.outputs(context.stack(name))))
+        return open_uploads(store) if store else []
     except TrainyardError as error:
         context.ui.warn(f"the bucket of '{name}' does not tell which uploads are open: {error}")
         return []
 
 
 def _say_account(context: CommandContext, cloud: Cloud, listed: float) -> None:
-    told = _account(context, cloud)
-    if told is not None:
-        lasts = f", which lasts {told.balance / told.per_hour:.0f} h" if told.per_hour else ""
-        context.ui.say(f"billed for pods in the last 30 days ${told.billed:.2f}; balance ${told.balance:.2f}{lasts}")
-        if _more(told, listed):
-            context.ui.warn(_charged(cloud, told))
+    statement = _account(context, cloud)
+    if statement is not None:
+        lasts = f", which lasts {statement.balance / statement.per_hour:.0f} h" if statement.per_hour else ""
+        context.ui.say(f"billed for pods in the last 30 days ${statement.billed:.2f}; balance ${statement.balance:.2f}{lasts}")
+        if _more(statement, listed):
+            context.ui.warn(_charged(cloud, statement))
 
 
 def _account(context: CommandContext, cloud: Cloud) -> Account | None:
@@ -139,13 +139,13 @@ def _account(context: CommandContext, cloud: Cloud) -> Account | None:
         return None
 
 
-def _more(told: Account, listed: float) -> bool:
+def _more(statement: Account, listed: float) -> bool:
     """Tell whether the account is charged for more than is listed: a second witness, which a list that leaves pods out does not change."""
-    return told.per_hour > 1.1 * listed + 0.01
+    return statement.per_hour > 1.1 * listed + 0.01
 
 
-def _charged(cloud: Cloud, told: Account) -> str:
-    return f"{cloud.name} charges ${told.per_hour:.4f}/h now, which is more than it lists: see its own console"
+def _charged(cloud: Cloud, statement: Account) -> str:
+    return f"{cloud.name} charges ${statement.per_hour:.4f}/h now, which is more than it lists: see its own console"
 
 
 def _charged_unseen(context: CommandContext, cloud: Cloud, sleep: Callable[[float], None]) -> bool:
@@ -153,23 +153,23 @@ def _charged_unseen(context: CommandContext, cloud: Cloud, sleep: Callable[[floa
     if _unseen(context, cloud, sleep) is None:
         return False
     sleep(cloud.capabilities.settle)  # a bill may lag behind a pod that has just ended, a list behind one just made
-    told = _unseen(context, cloud, sleep)
-    if told is None:
+    unseen = _unseen(context, cloud, sleep)
+    if unseen is None:
         return False
-    context.ui.fail(f"{_charged(cloud, told)}. No pod is on its list, so whether one runs is not known")
+    context.ui.fail(f"{_charged(cloud, unseen)}. No pod is on its list, so whether one runs is not known")
     return True
 
 
 def _unseen(context: CommandContext, cloud: Cloud, sleep: Callable[[float], None]) -> Account | None:
-    told = _account(context, cloud)
-    if told is None or not _more(told, 0.0):
+    statement = _account(context, cloud)
+    if statement is None or not _more(statement, 0.0):
         return None
     try:
         costs = complete_list(cloud, cloud.costs, lambda item: (item.kind, item.id), sleep=sleep)
     except CloudError as error:
         context.ui.warn(f"what the account pays for is not known: {error.message}")
         return None
-    return told if _more(told, _sum(item.per_hour for item in costs)) else None
+    return statement if _more(statement, _sum(item.per_hour for item in costs)) else None
 
 
 def _clouds(context: CommandContext, name: str | None) -> list[Cloud]:
@@ -188,15 +188,15 @@ def _clouds(context: CommandContext, name: str | None) -> list[Cloud]:
     return list(opened.values())
 
 
-def _reap_lines(name: str, found: Sequence[reap.Sighting]) -> list[str]:
+def _reap_lines(name: str, sightings: Sequence[reap.Sighting]) -> list[str]:
     """Return what a screen of any width shows whole: an id stands alone on its line, to be typed or copied."""
-    lines = [f"pods of {name}:" if found else f"{name} lists no pods"]
-    for row in reap.rows(found):
-        told = {None: "", True: ": ended, proved", False: ": STILL THERE"}[row["ended"]]
+    lines = [f"pods of {name}:" if sightings else f"{name} lists no pods"]
+    for row in reap.rows(sightings):
+        ending = {None: "", True: ": ended, proved", False: ": STILL THERE"}[row["ended"]]
         price = "price unknown" if row["price_per_hour"] is None else f"${row['price_per_hour']:.2f}/h"
         lines.append(row["id"] if row["name"] == row["id"] else f"{row['id']}  {row['name']}")
         lines.append(
-            "    " + ", ".join(filter(None, (f"{row['verdict']}{told}", price, row["status"], row["end"] and f"ends {row['end']}")))
+            "    " + ", ".join(filter(None, (f"{row['verdict']}{ending}", price, row["status"], row["end"] and f"ends {row['end']}")))
         )
         lines += [f"    {row['problem']}"] if row["problem"] else []
     return lines

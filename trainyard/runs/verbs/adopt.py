@@ -41,9 +41,9 @@ def find_pod(cloud: Cloud, reference: str) -> PodInfo:
     for pod in ours:
         if reference in (pod.id, pod.name):
             return pod
-    found = cloud.get(reference) if _ID.fullmatch(reference) else None
-    if found is not None and found.lease_id is not None:
-        return found
+    info = cloud.get(reference) if _ID.fullmatch(reference) else None
+    if info is not None and info.lease_id is not None:
+        return info
     if problem is not None:
         raise problem
     known = ", ".join(pod.id for pod in ours) or "none"
@@ -106,10 +106,10 @@ def _json(text: bytes) -> object:
         return None
 
 
-def _record(told: object, environment: str, pod: PodInfo, address: Address, cloud: Cloud) -> RunRecord:
+def _record(content: object, environment: str, pod: PodInfo, address: Address, cloud: Cloud) -> RunRecord:
     created = pod.created.timestamp() if pod.created else time.time()
     try:
-        record = read_record(told)
+        record = read_record(content)
     except ValueError as error:
         raise PodFailed(f"what pod {pod.id} keeps of its run cannot be read: {error}", hint=_end_it(pod, environment)) from None
     record.phase, record.cloud = "started", cloud.name

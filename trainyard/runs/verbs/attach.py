@@ -95,6 +95,6 @@ def cancel(context: CommandContext, reference: str, *, now: bool = False) -> Run
         if not folder.cancelled:
             raise untouched(context, record, folder, busy) from busy
         saved = "its training is done, and what it left is saved first" if record.reached("trained") else "the training is told to stop"
-        told = "nothing more is saved" if now else saved if record.reached("started") else "it is told"
-        context.ui.say(f"cancel     {told}; {busy.message}, which ends the pod and finishes the story")
+        sentence = "nothing more is saved" if now else saved if record.reached("started") else "it is told"
+        context.ui.say(f"cancel     {sentence}; {busy.message}, which ends the pod and finishes the story")
         return None

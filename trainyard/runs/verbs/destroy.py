@@ -106,15 +106,15 @@ def _outcome(stack: Stack, done: _EngineResult) -> OperationOutcome:
 
 def _pods_named(resources: Sequence[Event], runs: Iterable[RunRecord]) -> EnvironmentPods:
     """Return what the state names (where it is damaged: its last good version), and what live runs have rented."""
-    found = EnvironmentPods()
+    result = EnvironmentPods()
     for lease in leases_in(resources, replaced=True):
-        found.leases |= {id for id in (lease.fence_id, lease.lease_id) if id}
-        found.fences |= {lease.fence_id} if lease.fence_id else set()
-    found.pods = {pod.id: KnownPod(pod.id, pod.price_per_hour) for pod in pods_in(resources, replaced=True) if pod.id}
+        result.leases |= {id for id in (lease.fence_id, lease.lease_id) if id}
+        result.fences |= {lease.fence_id} if lease.fence_id else set()
+    result.pods = {pod.id: KnownPod(pod.id, pod.price_per_hour) for pod in pods_in(resources, replaced=True) if pod.id}
     for record in runs:
-        found.leases |= {record.pod.lease_id} if record.pod.lease_id else set()
-        found.pods |= {pod.id: pod for pod in pods.unproved_pods(record)}
-    return found
+        result.leases |= {record.pod.lease_id} if record.pod.lease_id else set()
+        result.pods |= {pod.id: pod for pod in pods.unproved_pods(record)}
+    return result
 
 
 def _prove(context: CommandContext, stack: Stack, named: EnvironmentPods, *, engine_failed: bool) -> Proof:
@@ -128,12 +128,12 @@ def _prove(context: CommandContext, stack: Stack, named: EnvironmentPods, *, eng
         for lease in sorted(named.leases):
             # Nothing is rented under it from here on, whoever may still be at it.
             intents.close(context.places.intents, lease, time.time())
-            told = remember(
+            memory = remember(
                 context.places.intents, lease, cloud.capabilities, is_fence=lease in named.fences, time=time.time, sleep=time.sleep,
                 say=context.ui.say,
             )  # fmt: skip
-            trusted = max(trusted, told.trusted_from)
-            known |= {pod_id: KnownPod(pod_id) for pod_id in told.ids if pod_id not in known}
+            trusted = max(trusted, memory.trusted_from)
+            known |= {pod_id: KnownPod(pod_id) for pod_id in memory.ids if pod_id not in known}
     return prove(cloud, known.values(), named.has, trusted_from=trusted)
 
 

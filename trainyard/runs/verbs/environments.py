@@ -57,7 +57,7 @@ def _with_what_stands(context: CommandContext, stack: Stack, error: TrainyardErr
     resources = facade.readable_resources(stack)
     reached = pods_with_address(resources) if kind_of(error) not in ("boot-failed", "unreachable") else set()
     pods = [KnownPod(pod.id, pod.price_per_hour) for pod in pods_in(resources, replaced=True) if pod.id and pod.id not in reached]
-    left = [str(found) for found in map(lambda pod: _stands(context, stack, pod), pods) if found is not None]
+    left = [str(pod_left) for pod_left in map(lambda pod: _stands(context, stack, pod), pods) if pod_left is not None]
     if not left:
         return error
     hint = f"Try again: invoke up --stack {stack.name}\nEnd them: invoke destroy --stack {stack.name}"
@@ -75,15 +75,15 @@ def _stands(context: CommandContext, stack: Stack, pod: KnownPod) -> PodLeft | N
 
 def shown_outputs(context: CommandContext, name: str, *, show_secrets: bool) -> dict[str, Any]:
     """Return the outputs of a stack, secrets as ``[secret]`` unless asked for."""
-    found = facade.outputs(context.stack(name))
-    if not found:
+    outputs = facade.outputs(context.stack(name))
+    if not outputs:
         raise UserError(f"stack '{name}' has no outputs yet", hint=f"Run: invoke up --stack {name}")
-    return found if show_secrets else {key: "[secret]" if key in _SECRET_OUTPUTS else value for key, value in found.items()}
+    return outputs if show_secrets else {key: "[secret]" if key in _SECRET_OUTPUTS else value for key, value in outputs.items()}
 
 
 def live_runs(context: CommandContext, name: str) -> list[RunFolder]:
     """Return the attempts of an environment that have not ended."""
-    found = []
+    folders = []
     for folder in all_folders(context.places.runs):
         try:
             record = folder.load()
@@ -92,8 +92,8 @@ def live_runs(context: CommandContext, name: str) -> list[RunFolder]:
             context.ui.warn(error.message)
             continue
         if record.environment == name and not record.reached("ended"):
-            found.append(folder)
-    return found
+            folders.append(folder)
+    return folders
 
 
 def _end_runs(context: CommandContext, name: str, *, yes: bool) -> None:

@@ -31,12 +31,12 @@ def bucket_of(context: CommandContext, stack: str) -> StoreSettings:
     if name is None:  # no state here: the default name follows from the environment's id
         env_id = settings.env_id or known_environment_id(context.places, stack)
         name = None if env_id is None else default_bucket(env_id)
-    found = None
+    store = None
     if name is not None:
-        found = store_settings(context.env, None if kind is None else str(kind), str(name), context.places)
-    if found is None:
+        store = store_settings(context.env, None if kind is None else str(kind), str(name), context.places)
+    if store is None:
         raise UserError(f"stack '{stack}' has no bucket", hint="Its results were fetched over SSH into out/<user>/<run>/.")
-    return found
+    return store
 
 
 def _own(context: CommandContext, reference: str) -> tuple[StoreSettings, str] | None:

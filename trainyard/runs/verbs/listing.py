@@ -75,14 +75,14 @@ def lines(rows: list[RunRow]) -> list[str]:
     cells = [_HEAD, *(_cells(name, row) for name, row in zip(names, rows, strict=True))]
     widths = [max(len(line[column]) for line in cells) for column in range(len(_HEAD))]
     aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    told = aligned[:1]
+    text_lines = aligned[:1]
     for text, row in zip(aligned[1:], rows, strict=True):
-        told.append(text)
+        text_lines.append(text)
         if row.error:
-            told.append(f"    {row.error.partition(chr(10))[0]}")
+            text_lines.append(f"    {row.error.partition(chr(10))[0]}")
         if row.owed:
-            told.append("    its result is not in its bucket yet; this brings it there: invoke recover")
-    return told
+            text_lines.append("    its result is not in its bucket yet; this brings it there: invoke recover")
+    return text_lines
 
 
 def _cells(name: str, row: RunRow) -> tuple[str, ...]:

@@ -69,11 +69,11 @@ def tunnel(context: CommandContext, reference: str, port: str | int, local_port:
     record = folder.load()
     there = _port(port)
     here = there if local_port is None else _port(local_port)
-    told = f"http://127.0.0.1:{here} is port {there} of the pod; Ctrl-C ends the tunnel"
+    address = f"http://127.0.0.1:{here} is port {there} of the pod; Ctrl-C ends the tunnel"
     extra = (
         "-N", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=20", "-L", f"127.0.0.1:{here}:127.0.0.1:{there}",
         # Said by ssh itself, once the port is open: before, it would be a promise.
-        "-o", "PermitLocalCommand=yes", "-o", f'LocalCommand=echo "{told}"',
+        "-o", "PermitLocalCommand=yes", "-o", f'LocalCommand=echo "{address}"',
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)

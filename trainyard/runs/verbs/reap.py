@@ -55,14 +55,14 @@ def reap(
     Raises CloudError when the list cannot be read. A pod that cannot be ended does not stop the others.
     """
     pods = complete_list(cloud, cloud.list, lambda pod: pod.id, time=time, sleep=sleep)
-    told, here = cloud.now(), datetime.fromtimestamp(time(), UTC)  # in this order: only what ``seen`` asks is asked again
-    agree = abs(told - here) <= CLOCKS_APART
+    cloud_time, here = cloud.now(), datetime.fromtimestamp(time(), UTC)  # in this order: only what ``seen`` asks is asked again
+    agree = abs(cloud_time - here) <= CLOCKS_APART
     # Where they do not, only what is over by both is: a Date that is hours ahead would end pods within their lease.
-    now, latest = (told, told) if agree else (min(told, here), max(told, here))
+    now, latest = (cloud_time, cloud_time) if agree else (min(cloud_time, here), max(cloud_time, here))
     sightings = [Sighting(pod, judge(pod, now)) for pod in pods]
     if not dry_run:
         sightings = _by_ids(cloud, sightings, now, sleep)
-    doubt = f"over by one clock only: {cloud.name}'s says {format_time(told)}, this machine's {format_time(here)}; it was not ended"
+    doubt = f"over by one clock only: {cloud.name}'s says {format_time(cloud_time)}, this machine's {format_time(here)}; it was not ended"
     sightings = [
         Sighting(s.pod, "disputed", None if dry_run else False, doubt) if s.verdict != "over" and judge(s.pod, latest) == "over" else s
         for s in sightings
@@ -94,11 +94,11 @@ def rows(sightings: Sequence[Sighting]) -> list[dict[str, Any]]:
 
 def _by_ids(cloud: Cloud, listed: list[Sighting], now: datetime, sleep: Callable[[float], None]) -> list[Sighting]:
     """Return the sightings as the cloud tells them by id; where that is not over, too, it is asked once more: one answer may lie."""
-    found = [_by_id(cloud, s, now) if s.verdict == "over" else s for s in listed]
-    if found == listed:
-        return found
+    sightings = [_by_id(cloud, s, now) if s.verdict == "over" else s for s in listed]
+    if sightings == listed:
+        return sightings
     sleep(listing_pause(cloud.capabilities))
-    return [then if then is first else _by_id(cloud, first, now) for first, then in zip(listed, found, strict=True)]
+    return [then if then is first else _by_id(cloud, first, now) for first, then in zip(listed, sightings, strict=True)]
 
 
 def _by_id(cloud: Cloud, sighting: Sighting, now: datetime) -> Sighting:

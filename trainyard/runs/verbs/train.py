@@ -71,35 +71,35 @@ class _Plan:
     pod_secrets: list[str]
 
 
-def prepare(context: CommandContext, wanted: TrainRequest) -> RunFolder:
+def prepare(context: CommandContext, request: TrainRequest) -> RunFolder:
     """Validate, estimate and write the run's folder; return it, ready to be driven.
 
     Raises UserError, RefusedError or NoCapacity before anything is created.
     """
-    settings = context.settings(wanted.stack)
+    settings = context.settings(request.stack)
     # Deriving the key of the secrets takes 0.4 s of one core: it passes while everything is validated.
-    threading.Thread(target=facade.warm, args=(context.stack(wanted.stack),), daemon=True).start()
+    threading.Thread(target=facade.warm, args=(context.stack(request.stack),), daemon=True).start()
     threading.Thread(target=attempts.preload, daemon=True).start()
-    cloud = context.cloud(wanted.stack)
-    plan = _plan(context, wanted, cloud, settings)
+    cloud = context.cloud(request.stack)
+    plan = _plan(context, request, cloud, settings)
     here = cloud.name == "local" or cloud.simulated
     needs = requirements.of_code(plan.code, plan.values)
     if plan.code and needs and not here and plan.values.get("check_requirements"):
         venvs.check_code(plan.code, needs, context.ui.say)
-    own = consent.own_files(wanted.data, plan.data, plan.recipe, plan.values, plan.code)
-    consent.ask(context.ui, wanted.stack, cloud, settings.upload_consent, own, yes=wanted.yes)
-    outputs = ensure_environment(context, wanted.stack)
+    own = consent.own_files(request.data, plan.data, plan.recipe, plan.values, plan.code)
+    consent.ask(context.ui, request.stack, cloud, settings.upload_consent, own, yes=request.yes)
+    outputs = ensure_environment(context, request.stack)
     make_whole(context, outputs)
     if here:
         # Shared by all local pods of this machine, built before a pod exists.
         venvs.prepare(plan.recipe, plan.values, plan.code, context.places, context.ui.say)
-    return _write(context, plan, wanted.name, outputs)
+    return _write(context, plan, request.name, outputs)
 
 
-def _plan(context: CommandContext, wanted: TrainRequest, cloud: Cloud, stated: StackSettings) -> _Plan:
+def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: StackSettings) -> _Plan:
     """Validate everything and ask what it costs, saying what a person wants to know of it."""
     ui = context.ui
-    chosen = load_recipe(context.places.root, wanted.recipe)
+    chosen = load_recipe(context.places.root, request.recipe)
     startbook.refuse(context.places.root)
     settings, told_by_env = shape.from_environment(stated, context.env, cloud.name)
     for line in told_by_env:
@@ -107,27 +107,27 @@ def _plan(context: CommandContext, wanted: TrainRequest, cloud: Cloud, stated: S
     # What the stack rents decides which lock, and with it which refusals, hold; an emulator's GPUs are only told.
     device = "gpu" if settings.gpu and not cloud.simulated else "cpu"
     variables = {"device": device, **reader.explicit_values(settings)}
-    sets = sets_with(chosen, wanted.sets, wanted.words)
-    values = resolve(chosen, wanted.config, sets, variables, on_note=lambda note: ui.say(f"config     {note}"))
+    sets = sets_with(chosen, request.sets, request.words)
+    values = resolve(chosen, request.config, sets, variables, on_note=lambda note: ui.say(f"config     {note}"))
     basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
-    found = _data(context, wanted.data, chosen, settings, cloud, values)
-    ui.say(f"recipe     {chosen.name}; data {found.describe()}")
+    dataset = _data(context, request.data, chosen, settings, cloud, values)
+    ui.say(f"recipe     {chosen.name}; data {dataset.describe()}")
     own = _code(context, chosen, values)
-    for remark in found.remarks():
+    for remark in dataset.remarks():
         ui.warn(remark)
     for line in basecheck.needs_lines(chosen, values):
         ui.say(f"needs      {line}")
     user = user_name(context.env, settings.user)
     # A bad name, or one that is at work, is refused before anything is made.
-    attempts.refuse_live(context.places.runs, user, new_label(context.places.runs, user, wanted.name, datetime.now(), wanted.stack))
-    hours = settings.hours if wanted.hours is None else wanted.hours
-    budget = settings.budget if wanted.budget is None else wanted.budget
-    told, shaped = _estimate(context, cloud, settings, needs_of(chosen, values), hours, budget)
-    ui.say(f"estimate   {told.text()}")
+    attempts.refuse_live(context.places.runs, user, new_label(context.places.runs, user, request.name, datetime.now(), request.stack))
+    hours = settings.hours if request.hours is None else request.hours
+    budget = settings.budget if request.budget is None else request.budget
+    expected, shaped = _estimate(context, cloud, settings, needs_of(chosen, values), hours, budget)
+    ui.say(f"estimate   {expected.text()}")
     named = consent.pod_secrets(settings, context.env)
     if named:
         ui.say(f"secrets    the job gets {', '.join(named)} of yours (pod_secrets)")
-    return _Plan(wanted.stack, user, chosen, values, found, own, hours, budget, told, shaped, named)
+    return _Plan(request.stack, user, chosen, values, dataset, own, hours, budget, expected, shaped, named)
 
 
 def _estimate(
@@ -136,15 +136,15 @@ def _estimate(
     """Return what the run costs at most, and the settings of its pod; what is to be known beforehand is said."""
     ledger = Ledger(context.places.ledger)
     shaped = shape.raised(settings, needs, cloud.name)
-    told = estimate(cloud, shaped, hours, shape.failed_lately(ledger, cloud.name))
+    expected = estimate(cloud, shaped, hours, shape.failed_lately(ledger, cloud.name))
     for warning in shape.warnings(settings, shaped, needs):
         context.ui.warn(warning)
-    if told.avoided:
-        shaped = replace(shaped, avoid_offers=(*shaped.avoid_offers, *told.avoided))
-        context.ui.warn(f"not taken, because their pods did not boot in the last hours: {', '.join(told.avoided)}")
-    for warning in check_limits(told, settings, ledger, budget):
+    if expected.avoided:
+        shaped = replace(shaped, avoid_offers=(*shaped.avoid_offers, *expected.avoided))
+        context.ui.warn(f"not taken, because their pods did not boot in the last hours: {', '.join(expected.avoided)}")
+    for warning in check_limits(expected, settings, ledger, budget):
         context.ui.warn(warning)
-    return told, replace(shaped, max_price=price_ceiling(told, shaped, ledger))
+    return expected, replace(shaped, max_price=price_ceiling(expected, shaped, ledger))
 
 
 def _write(context: CommandContext, plan: _Plan, name: str | None, outputs: EnvironmentOutputs) -> RunFolder:
@@ -154,11 +154,11 @@ def _write(context: CommandContext, plan: _Plan, name: str | None, outputs: Envi
     # The folder appears complete by one rename: a crash in here leaves no half run.
     with attempts.reserved(runs, plan.user, label) as draft:
         folder = RunFolder(draft.path)
-        made = bundle.build(plan.recipe, plan.values, plan.data, folder.bundle, code=plan.code)
+        content = bundle.build(plan.recipe, plan.values, plan.data, folder.bundle, code=plan.code)
         attempt = attempts.claim(context, draft, plan.user, label, outputs.results)
         record = RunRecord(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
-            values=plan.values, bundle_sha256=made.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
+            values=plan.values, bundle_sha256=content.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
             pod_secrets=plan.pod_secrets, pod_env=plan.settings.pod_env_names, data=plan.data.summary(),
             code=plan.code.summary() if plan.code else None, bucket=outputs.results, cloud=plan.settings.cloud,
             git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
@@ -183,12 +183,12 @@ def render_bundle(
     """Write a run's bundle into a folder with its data beside it; ``sh run.sh`` there runs it by hand."""
     chosen = load_recipe(context.places.root, name)
     values = resolve(chosen, config, sets_with(chosen, sets, words), {}, on_note=context.ui.say)
-    found = data.inspect(reference, chosen, values=values)
-    for remark in found.remarks():
+    dataset = data.inspect(reference, chosen, values=values)
+    for remark in dataset.remarks():
         context.ui.warn(remark)
-    made = bundle.build(chosen, values, found, to, code=_code(context, chosen, values))
-    bundle.place_data(found, to / "input")
-    return made
+    content = bundle.build(chosen, values, dataset, to, code=_code(context, chosen, values))
+    bundle.place_data(dataset, to / "input")
+    return content
 
 
 def versions(chosen: Recipe, values: Values) -> dict[str, str]:
