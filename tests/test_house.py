@@ -172,3 +172,40 @@ def test_no_public_name_lives_for_tests_alone() -> None:
 @pytest.mark.parametrize(("text", "names"), [("x = 1\ndef f(): pass\nclass C: pass\n", ["x", "f", "C"]), ("a, b = 1, 2\n", ["a", "b"])])
 def test_what_a_module_defines_is_seen(text: str, names: list[str]) -> None:
     assert [name for name, _ in sources.definitions(ast.parse(text))] == names
+
+
+# Names
+
+
+PARTICIPLES = {"found", "given", "told", "made", "wanted"}
+"""They say that something was done, not what it is."""
+
+
+def test_a_class_name_occurs_once() -> None:
+    homes: dict[str, list[str]] = {}
+    for path, tree in trees().items():
+        if path.startswith("trainyard/"):
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ClassDef):
+                    homes.setdefault(node.name, []).append(path)
+
+    assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}
+
+
+def test_no_participle_is_the_name_of_a_thing() -> None:
+    unnamed = []
+    for path, tree in trees().items():
+        if not path.startswith("trainyard/"):
+            continue
+        flags = {node.target for node in ast.walk(tree) if isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "bool"}
+        for node in ast.walk(tree):
+            names: list[str] = []
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names = [node.name.lstrip("_").lower()]
+            elif isinstance(node, ast.arg):
+                names = [node.arg]
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in flags:
+                names = [node.id]
+            unnamed += [f"{path}:{node.lineno}: {name}" for name in names if name in PARTICIPLES]  # type: ignore[attr-defined]
+
+    assert unnamed == []

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from forms import Flaw, Row
+from forms import Row, RowFlaw
 
 Sample = tuple[list[int], list[int]]
 """Token ids, and 1 where the loss counts."""
@@ -67,7 +67,7 @@ NAMED: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def choose(tokenizer: Any, wanted: str) -> str:
-    """Give the tokenizer the template that is trained and shipped; return its name. Raises Flaw when it cannot carry it.
+    """Give the tokenizer the template that is trained and shipped; return its name. Raises RowFlaw when it cannot carry it.
 
     ``auto`` is the base's own template; where there is none: chatml if the vocabulary knows its tokens, else plain.
     """
@@ -80,12 +80,12 @@ def choose(tokenizer: Any, wanted: str) -> str:
     template, tokens = NAMED[name]
     missing = [token for token in tokens if token not in known]
     if missing:
-        raise Flaw(
+        raise RowFlaw(
             f"chat_template {name} needs the tokens {' '.join(missing)}, which this base does not have: choose another, plain works with"
             " every base"
         )
     if "eos_token" in template and not tokenizer.eos_token:
-        raise Flaw(f"chat_template {name} ends an answer with the base's end token, and this base has none: choose another")
+        raise RowFlaw(f"chat_template {name} ends an answer with the base's end token, and this base has none: choose another")
     tokenizer.chat_template = template
     return name
 
@@ -104,7 +104,7 @@ class Encoder:
         self.conversations = 0
 
     def samples(self, row: Row) -> list[Sample]:
-        """Return the samples of a row, each (ids, mask). Raises Flaw with the reason why a row cannot be trained."""
+        """Return the samples of a row, each (ids, mask). Raises RowFlaw with the reason why a row cannot be trained."""
         if not any(row.learnt):
             return []
         if row.messages:
@@ -135,13 +135,13 @@ class Encoder:
             if not row.learnt[number]:
                 continue
             if number == 0:
-                raise Flaw("message 1 is the assistant's, and no prompt stands before it: begin with the user's, or give it weight 0")
+                raise RowFlaw("message 1 is the assistant's, and no prompt stands before it: begin with the user's, or give it weight 0")
             before, after = prompts.text(number, asked=True), prompts.text(number + 1)
             prompts.check(number, before, after)
             # Blank space behind the end token is never generated.
             span = (len(before), len(after.rstrip()))
             if span[1] <= span[0]:
-                raise Flaw(f"message {number + 1}: the chat template leaves nothing of it")
+                raise RowFlaw(f"message {number + 1}: the chat template leaves nothing of it")
             if whole.startswith(after):
                 spans.append(span)
             else:
@@ -159,7 +159,7 @@ class Encoder:
             said = "\n".join(text for name, text in message.items() if name != "role" and isinstance(text, str))
             for token in self._control:
                 if token in said:
-                    raise Flaw(f"message {number} holds the control token {token}, which ends or begins a turn: take it out of the text")
+                    raise RowFlaw(f"message {number} holds the control token {token}, which ends or begins a turn: take it out of the text")
 
     def _tokens(self, text: str, spans: Sequence[Span], ends: set[int]) -> list[Sample]:
         """Return [(ids, mask)] of a text; an answer must begin where its prompt's own tokens end."""
@@ -181,7 +181,7 @@ class Encoder:
         for first, last in spans:
             prompt, answer = self._plain(text[:first]), self._plain(text[first:last])
             if self.tokenizer.decode(prompt + answer) != text[:last]:
-                raise Flaw(
+                raise RowFlaw(
                     "an answer begins in the middle of a token of its prompt, and this tokenizer cannot part them: begin it with a word"
                 )
             samples.append(self._ended(prompt + answer, [0] * len(prompt) + [1] * len(answer), ends))
@@ -212,11 +212,11 @@ class _Prompts:
         if (count, asked) not in self._known:
             try:
                 found = self._render(count, asked)
-            except Flaw:
+            except RowFlaw:
                 raise
             except Exception as error:
                 if not any("tool_calls" in message for message in self._messages) or self._as_text():
-                    raise Flaw(
+                    raise RowFlaw(
                         f"the chat template refuses the row: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
                     ) from None
                 self._known.clear()
@@ -243,10 +243,10 @@ class _Prompts:
         return False
 
     def check(self, number: int, before: str, after: str) -> None:
-        """Raise Flaw when an answer is not learnt behind its own prompt, or something the row says is not in the text."""
+        """Raise RowFlaw when an answer is not learnt behind its own prompt, or something the row says is not in the text."""
         if not after.startswith(before):
             here = after[: _common(before, after) + 20]
-            raise Flaw(
+            raise RowFlaw(
                 f"message {number + 1}: the chat template begins an answer at inference with {before[-20:]!r}, but puts {here[-40:]!r}"
                 " before this one: choose another chat_template, or write rows of prompt/completion"
             )
@@ -254,27 +254,27 @@ class _Prompts:
         for place, message in enumerate(self._row.messages[: number + 1]):
             # What the template strips of earlier answers, it strips at inference, too.
             if message["role"] != "assistant" and not _carries(sample, message["content"]):
-                raise Flaw(f"message {place + 1}: the chat template does not carry what role {message['role']} says")
+                raise RowFlaw(f"message {place + 1}: the chat template does not carry what role {message['role']} says")
         message = self._row.messages[number]
         pieces = message["content"].replace("</think>", "<think>").split("<think>")
         if not all(_carries(answer, piece) for piece in pieces):
-            raise Flaw(f"message {number + 1}: the chat template does not carry all of the answer")
+            raise RowFlaw(f"message {number + 1}: the chat template does not carry all of the answer")
         for name in ("reasoning_content", "reasoning", "thinking"):
             if name in message and not _carries(answer, message[name]):
-                raise Flaw(
+                raise RowFlaw(
                     f"message {number + 1}: the chat template does not carry '{name}': to train without it, name it in ignore_columns"
                 )
         for call in message.get("tool_calls", []):
             words = [call["function"]["name"], *call["function"]["arguments"]]
             if not all(_carries(answer, word) for word in words):
-                raise Flaw(
+                raise RowFlaw(
                     f"message {number + 1}: the chat template does not carry 'tool_calls': choose another chat_template (chatml does)"
                 )
         for tool in self._row.tools or []:
             function = tool.get("function", tool)
             known = function.get("name") if isinstance(function, dict) else None
             if not isinstance(known, str) or not _carries(sample, known):
-                raise Flaw(
+                raise RowFlaw(
                     "the chat template does not carry 'tools': choose another chat_template (chatml does), or name tools in ignore_columns"
                 )
 

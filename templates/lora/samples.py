@@ -138,7 +138,7 @@ def encode(run_dir: str, input_dir: str, config: dict[str, Any], encoder: Encode
         report.unused.update(row.unused)
         try:
             samples.add(encoder.samples(row), limit, place, row.form)
-        except forms.Flaw as error:
+        except forms.RowFlaw as error:
             report.note("flawed", place, str(error))
     if report.kinds["flawed"] and config["on_bad_row"] == "stop":
         more = report.kinds["flawed"] - len(report.reasons)

@@ -151,7 +151,7 @@ def test_what_the_template_does_not_carry_is_refused_by_name(chat: ModuleType, r
         "{% for m in messages if m.role != 'system' %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
-    with pytest.raises(forms.Flaw, match=reason):
+    with pytest.raises(forms.RowFlaw, match=reason):
         chat.Encoder(Words(template, special=CHATML, eos="<|im_end|>")).samples(LOST[reason])
 
 
@@ -159,9 +159,9 @@ def test_a_template_that_begins_answers_otherwise_at_inference_or_refuses_the_ro
     begins = (
         "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant: <think>\n{% endif %}"
     )
-    with pytest.raises(forms.Flaw, match=r"begins an answer at inference with .*<think>"):
+    with pytest.raises(forms.RowFlaw, match=r"begins an answer at inference with .*<think>"):
         chat.Encoder(Words(begins)).samples(row_of([("user", "a"), ("assistant", "b")]))
-    with pytest.raises(forms.Flaw, match="refuses the row: ValueError: roles must alternate"):
+    with pytest.raises(forms.RowFlaw, match="refuses the row: ValueError: roles must alternate"):
         chat.Encoder(Words(FAMILIES["no generation prompt"][0], bos="<s>")).samples(
             row_of([("system", "x"), ("user", "a"), ("assistant", "b")])
         )
@@ -171,7 +171,7 @@ def test_an_answer_before_any_prompt_is_told_as_such(chat: ModuleType) -> None:
     template, tokenizer = FAMILIES["headers and a first token"]
     tokenizer.chat_template = template
     row = row_of([("assistant", "Hello"), ("user", "Who"), ("assistant", "Me")])
-    with pytest.raises(forms.Flaw, match="message 1 is the assistant's, and no prompt stands before it"):
+    with pytest.raises(forms.RowFlaw, match="message 1 is the assistant's, and no prompt stands before it"):
         chat.Encoder(tokenizer).samples(row)
 
 
@@ -225,9 +225,9 @@ def test_a_base_without_a_template_gets_one_whose_tokens_it_has(chat: ModuleType
     assert chat.choose(tokenizer, "auto") == "plain"
     [(ids, mask)] = chat.Encoder(tokenizer).samples(row_of([("user", "a"), ("assistant", "b")]))
     assert learnt(tokenizer, ids, mask) == ("<s>### User:\na\n\n### Assistant:\n", "b</s>")
-    with pytest.raises(forms.Flaw, match="chatml needs the tokens <\\|im_start\\|>"):
+    with pytest.raises(forms.RowFlaw, match="chatml needs the tokens <\\|im_start\\|>"):
         chat.choose(Words(), "chatml")
-    with pytest.raises(forms.Flaw, match="this base has none"):
+    with pytest.raises(forms.RowFlaw, match="this base has none"):
         chat.choose(Words(eos=None), "plain")
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, seed
 from hypothesis import settings as trying
 from hypothesis import strategies as st
 
-from trainyard.recipes.forms import Flaw, understand
+from trainyard.recipes.forms import RowFlaw, understand
 
 ASKED = {"instruction": "Add", "input": "1 and 2", "output": "3"}
 USER, SAID = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}
@@ -170,7 +170,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_field_that_would_change_what_is_learnt_is_refused_by_name(what: str) -> None:
-    with pytest.raises(Flaw, match=what):
+    with pytest.raises(RowFlaw, match=what):
         understand(REFUSED[what])
 
 
@@ -203,7 +203,7 @@ def test_whatever_a_row_holds_it_is_understood_as_text_that_can_be_written_or_re
     row = {**fields, "messages": [USER, *({"role": "assistant", **turn} for turn in said)]} if said else fields
     try:
         found = understand(row)
-    except Flaw:
+    except RowFlaw:
         return
     for text in found.texts:
         text.encode("utf-8")

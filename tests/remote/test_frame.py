@@ -45,7 +45,7 @@ def test_an_answer_is_not_held_back_until_the_next_one_comes() -> None:
     out, _ = answer_of(frame)
     begin = out.index(b"one\n")
     frame.out(out[:begin] + b"one\n")
-    assert taken == [b"one\n"] and not frame.told
+    assert taken == [b"one\n"] and not frame.complete
 
 
 @pytest.mark.parametrize("answer", [b"", b"This account is managed.\n", b"\x1enot.o\nok\n\x1enot.x0\n"])
@@ -95,7 +95,7 @@ def test_streams_that_the_target_joins_lose_no_output_and_no_code() -> None:
     frame = Frame("pod", "echo out; echo err >&2; exit 4")
     done = subprocess.run(frame.words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     frame.out(done.stdout)
-    assert frame.told and frame.result(None) == CommandResult(4, b"out\nerr\n", b"")
+    assert frame.complete and frame.result(None) == CommandResult(4, b"out\nerr\n", b"")
 
 
 @pytest.mark.parametrize("text", ["echo 'a\\'", "printf '%s' \"\\\\n!\"", "cat <<'X'\n$a\\\n'\nX", "printf 'ä\\377'"])

@@ -29,7 +29,7 @@ _BY_HAND = {
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class InitPlan:
     """What an init is about to do in a folder."""
 
     root: Path
@@ -47,7 +47,7 @@ class Plan:
     record: Record | None
 
 
-def plan(root: Path, choice: Choices) -> Plan:
+def plan(root: Path, choice: Choices) -> InitPlan:
     """Look at a folder; raises UserError where nothing can or may be written there. Writes nothing."""
     _refuse(root)
     record = scaffold.read_record(root)
@@ -66,10 +66,10 @@ def plan(root: Path, choice: Choices) -> Plan:
         else:
             _refuse_parents(root, path)
             new[path] = text
-    return Plan(root, chosen, new, same, tuple(kept), tuple(removed), tuple(missing_lines(root)), record)
+    return InitPlan(root, chosen, new, same, tuple(kept), tuple(removed), tuple(missing_lines(root)), record)
 
 
-def write(planned: Plan) -> None:
+def write(planned: InitPlan) -> None:
     """Write all that is planned; whatever goes wrong, what was written is taken away again and the error raised."""
     undo: list[Callable[[], object]] = []
     try:
@@ -90,7 +90,7 @@ def write(planned: Plan) -> None:
         raise
 
 
-def report_lines(planned: Plan) -> Iterator[str]:
+def report_lines(planned: InitPlan) -> Iterator[str]:
     """Yield what a person reads of a plan that was carried out."""
     for path in planned.new:
         yield f"wrote      {path}"
@@ -143,7 +143,7 @@ def append_lines(root: Path, lines: tuple[str, ...] | list[str], undo: list[Call
     undo.append(lambda: write_atomic(path, before, durable=False, mode=mode))
 
 
-def _note(planned: Plan, undo: list[Callable[[], object]]) -> None:
+def _note(planned: InitPlan, undo: list[Callable[[], object]]) -> None:
     """Note what was written, so that a later version can show what it would write instead."""
     before = planned.record
     if before and not planned.new and before.choices == planned.choices:

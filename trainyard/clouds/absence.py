@@ -72,7 +72,7 @@ class Proof:
     ended: tuple[EndedPod, ...] = ()
     there: tuple[PodLeft, ...] = ()
     unknown: tuple[PodLeft, ...] = ()
-    told: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     """Errors that were met on the way."""
 
     @property
@@ -86,7 +86,7 @@ class Proof:
 
     def __str__(self) -> str:
         lines = [f"still there: {left}" for left in self.there] + [f"not known to be gone: {left}" for left in self.unknown]
-        lines += [f"on the way: {text}" for text in self.told if lines and not any(text in line for line in lines)]
+        lines += [f"on the way: {text}" for text in self.remarks if lines and not any(text in line for line in lines)]
         return "\n".join(lines) or "nothing is left"
 
     def require(self, hint: str) -> None:
@@ -225,7 +225,7 @@ class _Search:
     """Of listings without any pod that belongs."""
     list_problem: CloudError | None = None
     blind_since: float | None = None
-    told: dict[str, None] = field(default_factory=dict)
+    remarks: dict[str, None] = field(default_factory=dict)
     clear: bool = False
     """The last look has shown nothing, and nothing spoke against it."""
 
@@ -242,7 +242,7 @@ class _Search:
             except CloudError as error:
                 # One stubborn pod must not keep the others alive.
                 track.refusal = error
-                self.told[error.message] = None
+                self.remarks[error.message] = None
 
     def look(self) -> None:
         """Ask for the list, then for each pod by its id: a list may lag, or miss one."""
@@ -252,7 +252,7 @@ class _Search:
             self.list_problem = None
         except CloudError as error:
             pods, self.list_problem = [], error
-            self.told[error.message] = None
+            self.remarks[error.message] = None
         for pod in pods:
             if pod.id in self.tracks or self.belongs(pod):
                 listed.add(pod.id)
@@ -263,7 +263,7 @@ class _Search:
         for pod_id in foreign:
             # The list mixes pods up: what by its id is somebody else's is not ended, and such a list proves nothing.
             del self.tracks[pod_id]
-            self.told[f"{self.cloud.name} lists pod {pod_id} with marks that it has not by its id"] = None
+            self.remarks[f"{self.cloud.name} lists pod {pod_id} with marks that it has not by its id"] = None
         for track in self.tracks.values():
             empty = not (track.status or track.unreadable or self.list_problem) and track.asked is not None
             track.streak.note(empty and trusted, now)
@@ -282,7 +282,7 @@ class _Search:
             info = self.cloud.get(pod_id)
         except CloudError as error:
             track.unreadable, track.status = error.message, track.status if listed else ""
-            self.told[error.message] = None
+            self.remarks[error.message] = None
             return True
         if info is not None and not track.known and not self.belongs(info):
             return False
@@ -332,7 +332,7 @@ class _Search:
             unknown.append(PodLeft("", None, None, f"the list of {self.cloud.name} cannot be read: {self.list_problem.message}"))
         elif not proved and not there and not unknown:
             unknown.append(PodLeft("", None, None, f"{self.cloud.name} has not said often enough that nothing is left"))
-        return Proof(tuple(ended), tuple(there), tuple(unknown), tuple(self.told))
+        return Proof(tuple(ended), tuple(there), tuple(unknown), tuple(self.remarks))
 
     def _why(self, track: _Track) -> str:
         if track.refusal is not None:

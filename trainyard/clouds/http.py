@@ -265,10 +265,10 @@ class Api:
         return httpx.Client(headers=dict(self.headers), trust_env=False, verify=verify, proxy=proxy)
 
 
-def _whole(client: httpx.Client, wires: _Wires, within: float, method: str, url: str, **given: Any) -> httpx.Response:
+def _whole(client: httpx.Client, wires: _Wires, within: float, method: str, url: str, **arguments: Any) -> httpx.Response:
     """Return an answer read to its end; raises httpx.HTTPError where it is not whole in time, or longer than any that is meant."""
     body = bytearray()
-    with wires.limited(within) as trace, client.stream(method, url, extensions={"trace": trace}, **given) as response:
+    with wires.limited(within) as trace, client.stream(method, url, extensions={"trace": trace}, **arguments) as response:
         for part in response.iter_bytes():
             body += part
             if len(body) > LONGEST_ANSWER:

@@ -616,7 +616,7 @@ class Copier:
 
     def __init__(self, plan: dict[str, Any], output: JsonLines) -> None:
         self.items, self.folder, self.output = plan["items"], plan["folder"], output
-        self.total, self.sent, self.lock, self.told = sum(item["size"] for item in self.items), 0, threading.Lock(), 0.0
+        self.total, self.sent, self.lock, self.reported_at = sum(item["size"] for item in self.items), 0, threading.Lock(), 0.0
 
     def run(self) -> int:
         """Copy all items; returns the number of those that failed."""
@@ -680,9 +680,9 @@ class Copier:
         """Count bytes, and say twice a second how far we are."""
         with self.lock:
             self.sent += number
-            if time.monotonic() - self.told < PROGRESS_SECONDS:
+            if time.monotonic() - self.reported_at < PROGRESS_SECONDS:
                 return
-            self.told = time.monotonic()
+            self.reported_at = time.monotonic()
         self.output.say(event="progress", sent=self.sent, total=self.total)
 
 

@@ -115,7 +115,7 @@ class _Reading:
         if len(places) < _PLACES:
             places.append(f"{error.where.file}:{error.where.line}" if error.where else "?")
 
-    def told(self) -> tuple[str, ...]:
+    def lines(self) -> tuple[str, ...]:
         """Return the flaws as lines: what is wrong, how often and where."""
         return tuple(f"{self._places(reason)}: {reason}" for reason in self.reasons)
 
@@ -285,7 +285,7 @@ def _data(
         raise reading.stop(_SKIP if rows else None)
     form = " + ".join(sorted(reading.forms)) if reading.forms else None
     size, unused = sum(file.bytes for file in files), tuple(sorted(reading.unused))
-    return Data(reference, kind, form, rows, size, tuple(files), left_out, reading.told(), reading.flawed, unused)
+    return Data(reference, kind, form, rows, size, tuple(files), left_out, reading.lines(), reading.flawed, unused)
 
 
 def _left_out(names: list[str]) -> str | None:

@@ -39,7 +39,7 @@ _WEIGHTS = frozenset(("weight", "train", "training", "loss", "loss_mask"))
 _SHAREGPT = {"human": "user", "gpt": "assistant", "observation": "tool", "function_response": "tool"}
 
 
-class Flaw(ValueError):
+class RowFlaw(ValueError):
     """Why a row cannot be learnt as it stands."""
 
 
@@ -68,9 +68,9 @@ class Row(NamedTuple):
 
 
 def understand(fields: Any, ignored: Collection[str] = ()) -> Row:
-    """Return what a row means; ``ignored`` are fields that the user says to leave out. Raises Flaw."""
+    """Return what a row means; ``ignored`` are fields that the user says to leave out. Raises RowFlaw."""
     if not isinstance(fields, dict):
-        raise Flaw(f"a row must be an object {{...}}, not {_kind(fields)}")
+        raise RowFlaw(f"a row must be an object {{...}}, not {_kind(fields)}")
     if ignored:
         fields = {name: value for name, value in fields.items() if name not in ignored}
     _refuse(fields, "")
@@ -102,8 +102,8 @@ def _form(fields: Mapping[str, Any]) -> str:
     for first, second in (("instruction", "output"), ("prompt", "completion")):
         for has, lacks in ((first, second), (second, first)):
             if fields.get(has) is not None and fields.get(lacks) is None:
-                raise Flaw(f"the row has '{has}' but no '{lacks}' (it has: {have})")
-    raise Flaw(
+                raise RowFlaw(f"the row has '{has}' but no '{lacks}' (it has: {have})")
+    raise RowFlaw(
         f"the row fits no known form: it has {have}; expected messages, prompt + completion, instruction + output (+ input), or text"
     )
 
@@ -111,17 +111,17 @@ def _form(fields: Mapping[str, Any]) -> str:
 def _refuse(fields: Mapping[str, Any], where: str) -> None:
     for name in sorted(_REFUSED.keys() & fields.keys()):
         if not _empty(fields[name]):
-            raise Flaw(f"{where}'{name}' {_REFUSED[name]}; or name it in ignore_columns")
+            raise RowFlaw(f"{where}'{name}' {_REFUSED[name]}; or name it in ignore_columns")
     label = fields.get("label")
     if isinstance(label, bool) or (isinstance(label, str) and label.lower() in ("true", "false")):
-        raise Flaw(f"{where}'label' {_PREFERENCE}; or name it in ignore_columns")
+        raise RowFlaw(f"{where}'label' {_PREFERENCE}; or name it in ignore_columns")
 
 
 def _refuse_dropped(fields: Mapping[str, Any], form: str) -> None:
     serves = (*_SERVED[form], "system", "tools") if form == COMPLETION and isinstance(fields["prompt"], list) else _SERVED[form]
     for name in sorted(_MEANING & fields.keys()):
         if name not in serves and not _empty(fields[name]):
-            raise Flaw(
+            raise RowFlaw(
                 f"'{name}' would not be learnt: rows of {form} carry no '{name}'; write it into messages, or name it in ignore_columns"
             )
 
@@ -142,12 +142,12 @@ def _conversation(
     system = fields.get("system")
     if not _empty(system):
         if any(isinstance(message, dict) and message.get("role") == "system" for message in messages):
-            raise Flaw("'system' stands beside a message of role system: keep one of them")
+            raise RowFlaw("'system' stands beside a message of role system: keep one of them")
         messages, context = [{"role": "system", "content": _text(fields, "system")}, *messages], context + 1
     turns = [_message(message, number, ignored, unused) for number, message in enumerate(messages, 1)]
     learnt = tuple(weight and number >= context for number, (_, weight) in enumerate(turns))
     if not any(message["role"] == "assistant" for message, _ in turns[context:]):
-        raise Flaw("there is no message of the assistant: nothing to learn in this row")
+        raise RowFlaw("there is no message of the assistant: nothing to learn in this row")
     return tuple(message for message, _ in turns), learnt
 
 
@@ -155,13 +155,13 @@ def _list_of_messages(messages: Any) -> list[Any]:
     if isinstance(messages, str):  # a cell of CSV
         messages = _parsed(messages, "messages")
     if not isinstance(messages, list) or not messages:
-        raise Flaw(f"'messages' must be a list of {{role, content}}, not {_kind(messages)}")
+        raise RowFlaw(f"'messages' must be a list of {{role, content}}, not {_kind(messages)}")
     return messages
 
 
 def _both(fields: Mapping[str, Any]) -> list[Any]:
     if not isinstance(fields["completion"], list):
-        raise Flaw("'prompt' is a list of messages, but 'completion' is not: write both as messages, or both as text")
+        raise RowFlaw("'prompt' is a list of messages, but 'completion' is not: write both as messages, or both as text")
     return [*fields["prompt"], *fields["completion"]]
 
 
@@ -169,18 +169,18 @@ def _instruction(fields: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     history = fields.get("history")
     for pair in [] if _empty(history) else _items(_parsed(history, "history"), "'history'"):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
-            raise Flaw("'history' must be a list of pairs [asked, answered]")
+            raise RowFlaw("'history' must be a list of pairs [asked, answered]")
         yield {"role": "user", "content": pair[0]}
         yield {"role": "assistant", "content": pair[1]}
     asked = _text(fields, "instruction")
     inputs = [name for name in ("input", "context") if not _empty(fields.get(name))]
     if len(inputs) > 1:
-        raise Flaw("'input' and 'context' both hold text: keep one of them")
+        raise RowFlaw("'input' and 'context' both hold text: keep one of them")
     if inputs:
         asked += "\n\n" + _text(fields, inputs[0])
     answers = [name for name in ("output", "response") if fields.get(name) is not None]
     if len(answers) > 1:
-        raise Flaw("'output' and 'response' are both given: keep the one to be learnt, or name the other in ignore_columns")
+        raise RowFlaw("'output' and 'response' are both given: keep the one to be learnt, or name the other in ignore_columns")
     yield {"role": "user", "content": asked}
     yield {"role": "assistant", "content": _answer(fields, answers[0])}
 
@@ -194,9 +194,9 @@ def _sharegpt(conversation: Any) -> list[Any]:
             named.append(item)
             continue
         if not isinstance(item["from"], str):
-            raise Flaw(f"message {number}: 'from' must be text, not {_kind(item['from'])}")
+            raise RowFlaw(f"message {number}: 'from' must be text, not {_kind(item['from'])}")
         if item["from"] == "function_call":
-            raise Flaw(f"message {number} is a 'function_call': write it as a message of the assistant with 'tool_calls'")
+            raise RowFlaw(f"message {number} is a 'function_call': write it as a message of the assistant with 'tool_calls'")
         rest = {name: value for name, value in item.items() if name not in ("from", "value")}
         named.append({"role": _SHAREGPT.get(item["from"], item["from"]), "content": item.get("value"), **rest})
     return named
@@ -206,10 +206,10 @@ def _message(raw: Any, number: int, ignored: Collection[str], unused: set[str]) 
     """Return a message as chat templates take it, and whether it is learnt."""
     where = f"message {number}: "
     if not isinstance(raw, dict) or not isinstance(raw.get("role"), str):
-        raise Flaw(f"message {number} must have 'role' and 'content' as text")
+        raise RowFlaw(f"message {number} must have 'role' and 'content' as text")
     role = raw["role"]
     if role not in ROLES:
-        raise Flaw(f"message {number} has role '{role}'; known: {', '.join(ROLES)}")
+        raise RowFlaw(f"message {number} has role '{role}'; known: {', '.join(ROLES)}")
     if len(raw) == 2 and isinstance(raw.get("content"), str) and not raw["content"].isspace() and raw["content"]:
         return {"role": role, "content": _encodable(raw["content"], where + "'content'")}, role == "assistant"
     raw = {name: value for name, value in raw.items() if name not in ignored}
@@ -229,9 +229,9 @@ def _message(raw: Any, number: int, ignored: Collection[str], unused: set[str]) 
     unused |= {f"messages[].{name}" for name, value in raw.items() if name not in read and not _empty(value)}
     if not message["content"].strip() and (role != "assistant" or set(message) == {"role", "content"}):
         if role == "assistant":
-            raise Flaw(f"{where}the assistant says nothing (no content, no tool_calls): there is nothing to learn there")
+            raise RowFlaw(f"{where}the assistant says nothing (no content, no tool_calls): there is nothing to learn there")
         if raw.get("content") is None:
-            raise Flaw(f"message {number} must have 'role' and 'content' as text")
+            raise RowFlaw(f"message {number} must have 'role' and 'content' as text")
     return message, role == "assistant" and _weight(raw, where)
 
 
@@ -246,10 +246,10 @@ def _content(message: Mapping[str, Any], where: str) -> str:
                 parts.append(part["text"])
             else:
                 kind = part.get("type", "something unknown") if isinstance(part, dict) else _kind(part)
-                raise Flaw(f"{where}a part of its content is '{kind}', which is no text, and this recipe trains on text alone")
+                raise RowFlaw(f"{where}a part of its content is '{kind}', which is no text, and this recipe trains on text alone")
         content = "".join(parts)
     if not isinstance(content, str):
-        raise Flaw(f"{where}'content' must be text, not {_kind(content)}")
+        raise RowFlaw(f"{where}'content' must be text, not {_kind(content)}")
     return _encodable(content, where + "'content'")
 
 
@@ -257,11 +257,11 @@ def _call(raw: Any, where: str) -> dict[str, Any]:
     """Return a call of a tool with its arguments as an object, which is what chat templates print."""
     function = raw.get("function", raw) if isinstance(raw, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise Flaw(f"{where}a tool call must have a function with a name")
+        raise RowFlaw(f"{where}a tool call must have a function with a name")
     arguments = function.get("arguments")
     arguments = {} if _empty(arguments) else _parsed(arguments, f"arguments of {function['name']}")
     if not isinstance(arguments, dict):
-        raise Flaw(f"{where}the arguments of {function['name']} must be an object")
+        raise RowFlaw(f"{where}the arguments of {function['name']} must be an object")
     call = {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
     _plain_json(call, f"{where}the call of a tool")
     return {"id": raw["id"], **call} if not _empty(raw.get("id")) else call
@@ -272,7 +272,7 @@ def _tools(fields: Mapping[str, Any]) -> list[Any] | None:
         return None
     tools = _parsed(fields["tools"], "tools")
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise Flaw("'tools' must be a list of objects, each a function with its name and parameters")
+        raise RowFlaw("'tools' must be a list of objects, each a function with its name and parameters")
     _plain_json(tools, "'tools'")
     return tools
 
@@ -285,7 +285,7 @@ def _weight(message: Mapping[str, Any], where: str) -> bool:
             continue
         text = str(value).strip().lower()
         if text not in ("0", "0.0", "-0.0", "1", "1.0", "true", "false", ""):
-            raise Flaw(f"{where}'{name}' is {value}: only 0 (not learnt) and 1 (learnt) are served")
+            raise RowFlaw(f"{where}'{name}' is {value}: only 0 (not learnt) and 1 (learnt) are served")
         if text in ("0", "0.0", "-0.0", "false"):
             return False
     return True
@@ -294,13 +294,13 @@ def _weight(message: Mapping[str, Any], where: str) -> bool:
 def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str):
-        raise Flaw(f"'{name}' must be text, not {_kind(value)}")
+        raise RowFlaw(f"'{name}' must be text, not {_kind(value)}")
     return _encodable(value, f"'{name}'")
 
 
 def _answer(fields: Mapping[str, Any], name: str) -> str:
     if not _text(fields, name).strip():
-        raise Flaw(f"'{name}' is empty: there is nothing to learn in this row")
+        raise RowFlaw(f"'{name}' is empty: there is nothing to learn in this row")
     return str(fields[name])
 
 
@@ -308,22 +308,22 @@ def _encodable(value: str, what: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise Flaw(f"{what} holds half of a surrogate pair (\\ud800 to \\udfff), which is no character") from None
+        raise RowFlaw(f"{what} holds half of a surrogate pair (\\ud800 to \\udfff), which is no character") from None
     return value
 
 
 def _items(value: Any, what: str) -> Any:
     if not isinstance(value, (list, tuple)):
-        raise Flaw(f"{what} must be a list, not {_kind(value)}")
+        raise RowFlaw(f"{what} must be a list, not {_kind(value)}")
     return value
 
 
 def _plain_json(value: Any, what: str) -> None:
-    """Raise Flaw for what a template would write and no reader of JSON takes: NaN, or half of a character."""
+    """Raise RowFlaw for what a template would write and no reader of JSON takes: NaN, or half of a character."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (ValueError, RecursionError, TypeError) as error:
-        raise Flaw(f"{what} cannot be written as JSON: {error}") from None
+        raise RowFlaw(f"{what} cannot be written as JSON: {error}") from None
     _encodable(text, what)
 
 
@@ -334,7 +334,7 @@ def _parsed(value: Any, what: str) -> Any:
     try:
         return json.loads(_encodable(value, f"'{what}'"))
     except (ValueError, RecursionError) as error:
-        raise Flaw(f"'{what}' is text that is no JSON: {error}") from None
+        raise RowFlaw(f"'{what}' is text that is no JSON: {error}") from None
 
 
 def _empty(value: Any) -> bool:

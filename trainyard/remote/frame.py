@@ -78,14 +78,14 @@ class Frame:
         self._take(self._err, data)
 
     @property
-    def told(self) -> bool:
+    def complete(self) -> bool:
         """Tell whether the command's exit code has come."""
         return self._out.code is not None
 
     @property
     def whole(self) -> bool:
         """Tell whether both streams have come to their ends."""
-        return self.told and self._err.code is not None
+        return self.complete and self._err.code is not None
 
     def result(self, status: int | None) -> CommandResult:
         """Return the answer; ``status`` is what the login shell ended with, None for a lost link.

@@ -108,7 +108,7 @@ class SshTransport:
                 feeder = _feed(channel, stdin)
                 if not _read(channel, frame, deadline):
                     raise NoAnswer(f"{self.name}: the command did not end within {timeout:g} s")
-                return frame.result(None if frame.told else _status(channel))
+                return frame.result(None if frame.complete else _status(channel))
             finally:
                 channel.close()
                 if feeder:
@@ -329,7 +329,7 @@ def _read(channel: paramiko.Channel, frame: Frame, deadline: float | None) -> bo
     while True:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
-            return frame.told
+            return frame.complete
         ended = channel.eof_received or channel.closed
         while channel.recv_ready():
             frame.out(channel.recv(SLICE))
@@ -338,8 +338,8 @@ def _read(channel: paramiko.Channel, frame: Frame, deadline: float | None) -> bo
         if frame.whole:
             return True
         if ended:
-            return frame.told or bool(channel.status_event.wait(left))
-        if frame.told:
+            return frame.complete or bool(channel.status_event.wait(left))
+        if frame.complete:
             told_until = told_until or time.monotonic() + LINGER
             if time.monotonic() > told_until:
                 return True

@@ -22,7 +22,7 @@ _TOP_LEVEL = ("config", "encryptionsalt", "secretsprovider", "encryptedkey", "en
 
 
 @dataclass(slots=True)
-class _File:
+class _SettingsFile:
     """What a file held when it was read."""
 
     version: tuple[int, int, int]
@@ -31,7 +31,7 @@ class _File:
     document: Map | None = None
 
 
-_seen: dict[Path, _File] = {}
+_seen: dict[Path, _SettingsFile] = {}
 
 
 def load(root: Path, stack: str) -> StackSettings:
@@ -74,12 +74,12 @@ def text_of(path: Path) -> str:
     return _file(path).text
 
 
-def _file(path: Path) -> _File:
+def _file(path: Path) -> _SettingsFile:
     try:
         status = path.stat()
         version = (status.st_ino, status.st_size, status.st_mtime_ns)
         if path not in _seen or _seen[path].version != version:
-            _seen[path] = _File(version, read_text(path, path.name))
+            _seen[path] = _SettingsFile(version, read_text(path, path.name))
     except FileNotFoundError:
         raise UserError(f"{path.name}: there is no such file") from None
     return _seen[path]

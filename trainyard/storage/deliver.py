@@ -75,13 +75,13 @@ class Carrier(Protocol):
 class Reasons:
     """Why targets did not make it, by key, and whether all of that may be the moment's fault."""
 
-    told: dict[str, str] = field(default_factory=dict)
+    by_key: dict[str, str] = field(default_factory=dict)
     passing: bool = True
 
     def add(self, key: str, why: str, *, passing: bool) -> None:
         """Add a reason; the first one of a key stands."""
-        if key not in self.told:
-            self.told[key] = why
+        if key not in self.by_key:
+            self.by_key[key] = why
             self.passing = self.passing and passing
 
 
@@ -111,7 +111,7 @@ def deliver(
                 return
             reasons = Reasons(dict.fromkeys(suspect, "what the store gives back is not what was sent"), passing=False)
     hint = "What has arrived is kept: the same command goes on with it."
-    raise StoreError(f"not committed: {tell(reasons.told)}", hint=hint, passing=reasons.passing)
+    raise StoreError(f"not committed: {tell(reasons.by_key)}", hint=hint, passing=reasons.passing)
 
 
 def _proofs(settings: StoreSettings, targets: Sequence[UploadTarget], *, listed: bool) -> dict[str, Proof]:
@@ -140,7 +140,7 @@ def _round(
     # Something else (or something that reads back wrong) under the key is replaced, never taken for ours.
     works = each(lambda t: objects.open_work(settings, t, replace=t.key not in fresh), to_send)
     reasons = carrier.send(settings, works, patience, on_bytes)
-    whole = [w for w in works if w.upload_id is not None and w.target.key not in reasons.told]
+    whole = [w for w in works if w.upload_id is not None and w.target.key not in reasons.by_key]
     each(lambda work: objects.complete(settings, work), whole)
     return reasons
 
@@ -180,7 +180,7 @@ class OfPod:
 def _forget_dead(settings: StoreSettings, to_send: Sequence[UploadTarget], proofs: Mapping[str, Proof], reasons: Reasons) -> None:
     """After a round, drop the uploads of what is proven, and of what was completed and is not there (the store lied)."""
     for target in to_send:
-        if len(target.entry.parts) > 1 and (proofs[target.key] == "there" or target.key not in reasons.told):
+        if len(target.entry.parts) > 1 and (proofs[target.key] == "there" or target.key not in reasons.by_key):
             objects.drop_uploads(settings, target.key)
         if proofs[target.key] != "there":
             reasons.add(target.key, "the store said 200, but does not hold it", passing=False)

@@ -111,7 +111,7 @@ class RunPodCloud:
         if self.key.reveal() in json.dumps(body):
             raise CloudRefused("the create request holds the account's own key, which never goes to a pod; nothing was sent")
         if offer.spot:
-            return self._found(self._graphql.create_spot(body, limit=self.post_timeout))
+            return self._info_of(self._graphql.create_spot(body, limit=self.post_timeout))
         response = self._api.create("/pods", body, limit=self.post_timeout)
         if response.status_code not in (200, 201, 202):
             raise answers.create_error(response)
@@ -193,7 +193,7 @@ class RunPodCloud:
         self._api.close()
         self._graphql.api.close()
 
-    def _found(self, pod_id: str) -> PodInfo:
+    def _info_of(self, pod_id: str) -> PodInfo:
         """Return a pod just made by its id; one that cannot be read yet is known by its id at least."""
         try:
             info = self.get(pod_id)

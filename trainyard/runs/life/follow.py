@@ -150,7 +150,7 @@ class _Watch:
         self.lost_since: float | None = None
         self.asked = self.beaten = time.monotonic()
         self.stopping: threading.Thread | None = None
-        self.told = ""
+        self.announcement = ""
         self.ahead: float | None = None
         self.clock_asked = -math.inf
 
@@ -197,8 +197,8 @@ class _Watch:
         if self.ahead is None:
             return ""
         why = self._due(time.time() - self.ahead)
-        if not why and not self.told:
-            self.told = "clock"
+        if not why and not self.announcement:
+            self.announcement = "clock"
             self.context.ui.warn(
                 f"the clock of this machine is {duration(self.ahead)} ahead of the pod's, which counts: the training goes on"
             )
@@ -217,8 +217,8 @@ class _Watch:
         """Tell the training to save and end, in a thread: the log comes home meanwhile, and a lost link only means once more."""
         if self.lost_since is not None or (self.stopping is not None and self.stopping.is_alive()):
             return
-        if why != self.told:
-            self.told = self.record.stop_reason = why
+        if why != self.announcement:
+            self.announcement = self.record.stop_reason = why
             self.context.ui.warn(f"{why}: the training is stopped and saved, which may take {duration(self._grace())} at most")
             if self.folder.cancelled:
                 self.context.ui.say(f"           invoke cancel {self.record.id} --now ends the pod at once; what is on it is lost")

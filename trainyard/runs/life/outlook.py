@@ -21,11 +21,11 @@ class Outlook:
 
     def __init__(self, record: RunRecord, warn: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:
         self.record, self.warn, self.clock = record, warn, clock
-        self.told = False
+        self.has_warned = False
 
     def look(self, metrics: Metrics) -> None:
         """Warn once when the training ends later than its lease's stop or its budget allow."""
-        if self.told or not _steady(metrics):
+        if self.has_warned or not _steady(metrics):
             return
         left, now = metrics.eta(), self.clock()
         stops = _stops(self.record, now)
@@ -34,7 +34,7 @@ class Outlook:
         at, why, option = min(stops)
         if now + left <= at:
             return
-        self.told = True
+        self.has_warned = True
         self.warn(_text(self.record, metrics, now, left, at, why, option))
 
 

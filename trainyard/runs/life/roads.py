@@ -76,7 +76,7 @@ class DeliveryRoad:
         end = parse_time(record.pod.end)
         self.end = end.timestamp() if end else self.clock.now() + _NO_LEASE
         self.began = self.clock.now()
-        self.size, self.asked, self.told, self.lost, self.shown = 0, 0.0, 0.0, False, ""
+        self.size, self.asked, self.warned_at, self.lost, self.shown = 0, 0.0, 0.0, False, ""
 
     def linked(self, call: Callable[[], T]) -> T:
         """Return what ``call`` returns, called again after each lost link; raises its Unreachable when the pod or its lease is over."""
@@ -88,8 +88,8 @@ class DeliveryRoad:
             except HostKeyChanged:
                 raise
             except Unreachable as error:
-                if not self.lost or self.clock.now() - self.told > _TELL_AGAIN:
-                    self.lost, self.told = True, self.clock.now()
+                if not self.lost or self.clock.now() - self.warned_at > _TELL_AGAIN:
+                    self.lost, self.warned_at = True, self.clock.now()
                     self.context.ui.warn(f"no link to the pod, waiting for it: {error}")
                 if self.clock.now() >= self.end or self._is_over():
                     raise
