@@ -32,6 +32,7 @@ def run(capfd: pytest.CaptureFixture[str], *words: str, name: str = "invoke") ->
             main(words, name=name)
     finally:
         signal.signal(signal.SIGINT, kept)
+        sys.modules.pop("tasks", None)  # another project's would be taken for ours by the next test
     out = capfd.readouterr()
     assert isinstance(left.value.code, int)
     return left.value.code, out.out, out.err
@@ -292,6 +293,19 @@ def test_messages_name_the_command_that_was_typed(elsewhere: Path, capfd: pytest
     finally:
         typed("invoke")
     assert as_typed("invoke attach a") == "invoke attach a"
+
+
+def test_who_came_by_bootstrap_is_told_commands_that_begin_with_it(
+    elsewhere: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINYARD_PROJECT_DIR", str(ROOT))
+    monkeypatch.setenv("TRAINYARD_TYPED", "./bootstrap")
+    try:
+        code, _, err = run(capfd, "logs", "nosuch")
+    finally:
+        typed("invoke")
+    assert code == 2 and "./bootstrap reap --all-stacks --dry-run shows" in err
+    assert "TRAINYARD_TYPED" not in os.environ
 
 
 def test_the_command_alone_lists_what_there_is(elsewhere: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -79,6 +79,8 @@ def _program(name: str) -> Any:
     from trainyard.config import find_root
     from trainyard.errors import UserError
 
+    shown = os.environ.pop("TRAINYARD_TYPED", name)  # not for what this process starts
+
     class Verbs(Program):
         """Invoke's own program, found from any folder, whose usage errors are sentences with exit code 2."""
 
@@ -96,6 +98,8 @@ def _program(name: str) -> Any:
             except Exit:
                 find_root()  # says more, where this is no repository
                 raise
+            if self.namespace is None:
+                phrasing.typed(shown, self.collection.task_names)
 
         def parse_tasks(self) -> None:
             with self._usage():

@@ -116,7 +116,7 @@ GROUPS: tuple[VariableGroup, ...] = (
     ),
     VariableGroup(
         sort="process", of="processes", says="between controller, engine and plugin",
-        more=("TRAINYARD_CONTROLLER", "TRAINYARD_PROBLEMS", "TRAINYARD_PROVIDER_PROJECT", "TRAINYARD_PROVIDER_PYTHON"),
+        more=("TRAINYARD_CONTROLLER", "TRAINYARD_PROBLEMS", "TRAINYARD_PROVIDER_PROJECT", "TRAINYARD_PROVIDER_PYTHON", "TRAINYARD_TYPED"),
     ),
 )  # fmt: skip
 NO_EFFECT: Mapping[str, str] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,9 @@ def main(root: Path, arguments: Sequence[str]) -> int:
         return 0
     # Files on the command line stay relative to where the person stands, who may stand in another checkout.
     invoke = root / ".venv" / "bin" / "invoke"
-    os.execve(invoke, [str(invoke), *arguments], {**os.environ, "TRAINYARD_PROJECT_DIR": str(root)})
+    # Who starts it this way has no `invoke` on PATH: commands that are printed begin as this one did.
+    typed = "./bootstrap" if Path.cwd() == root else shlex.quote(str(root / "bootstrap"))
+    os.execve(invoke, [str(invoke), *arguments], {**os.environ, "TRAINYARD_PROJECT_DIR": str(root), "TRAINYARD_TYPED": typed})
 
 
 def prepare(root: Path, env: Mapping[str, str], on_line: OnLine, *, tools: bool = True) -> None:
