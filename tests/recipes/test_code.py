@@ -114,6 +114,10 @@ def test_a_file_in_which_a_secret_stands_stays_with_its_line_unless_a_person_say
     [
         (KEY, "a private key"),
         ('{"private_key": "' + KEY.replace("\n", "\\n") + '"}', "a private key"),
+        ("key: | " + KEY.replace("-----BEGIN", "  -----BEGIN").replace("\n", "\n  "), "a private key"),
+        ('"' + KEY.replace("\n", '\\n",\n   "') + '"', "a private key"),
+        (KEY.replace("-----\n", "-----\nVersion: GnuPG v2\n\n", 1), "a private key"),
+        ("AKIA" + "IOSFODNN7EXAMPLE hf_" + "a1B2" * 8 + "xy", "a token of Hugging Face"),
         ("hf_" + "a1B2" * 8 + "xy", "a token of Hugging Face"),
         ("ghp_" + "a1B2" * 9, "a token of GitHub"),
         ("rpa_" + "A1B2" * 10, "a key of RunPod"),

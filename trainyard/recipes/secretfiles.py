@@ -17,7 +17,8 @@ NAMES = (
 
 _LARGEST = 2 << 20
 """Bytes up to which a file is looked into: keys stand in texts that people write."""
-_BODY = rb"(?:\\n|[\r\n])+(?:Proc-Type:|[A-Za-z0-9+/=]{40})"
+_BODY = rb"(?:\\[rn]|[\s\"',])+(?:(?:Proc-Type|Version|Comment):|[A-Za-z0-9+/=]{40})"
+"""A key's first line, also where it is indented (YAML) or a string of its own (a notebook, a program)."""
 _SIGNS: dict[str, bytes] = {
     "a private key": rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----" + _BODY,
     "a key of AWS": rb"(?<![A-Za-z0-9/+])(?:AKIA|ASIA)[A-Z2-7]{16}(?![A-Za-z0-9/+])",
@@ -39,7 +40,7 @@ def secret_in(data: bytes) -> tuple[str, int] | None:
     """Return what kind of secret a file's content holds and in which line, None when nothing looks like one."""
     if len(data) > _LARGEST or b"\0" in data[:8192]:
         return None
-    match = _ANY.search(data)
-    if match is None or match.lastindex is None or match[0].endswith(b"EXAMPLE"):
-        return None
-    return list(_SIGNS)[match.lastindex - 1], data.count(b"\n", 0, match.start()) + 1
+    for match in _ANY.finditer(data):
+        if match.lastindex is not None and not match[0].endswith(b"EXAMPLE"):
+            return list(_SIGNS)[match.lastindex - 1], data.count(b"\n", 0, match.start()) + 1
+    return None

@@ -27,6 +27,16 @@ def test_the_pod_is_listed_with_all_that_is_known_of_it(cloud: LocalCloud, isola
     assert (pod.workspace == "/workspace") == (isolation == "namespace")
 
 
+def test_a_pod_that_an_older_version_made_is_listed_and_ended(cloud: LocalCloud, folder: Path, isolation: str) -> None:
+    pod = pods.create(cloud, pods.spec())
+    address = folder / "cloud" / "pods" / pod.id / "port"
+    address.write_text(address.read_text().replace('"isolation"', '"rung"'))
+
+    assert [(listed.id, listed.raw_status) for listed in cloud.list()] == [(pod.id, f"running ({isolation})")]
+    cloud.terminate(pod.id)
+    assert cloud.list() == []
+
+
 def test_create_adopts_a_living_pod_of_the_same_name(cloud: LocalCloud) -> None:
     assert pods.create(cloud, pods.spec(end=60)).ssh == pods.create(cloud, pods.spec(end=90)).ssh
 

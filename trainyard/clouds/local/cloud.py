@@ -289,7 +289,7 @@ class LocalCloud:
             id=name,
             name=name,
             status=status,
-            raw_status=f"{status} ({address['isolation']})" if address else status,
+            raw_status=f"{status} ({registry.isolation_of(address)})" if address else status,
             price_per_hour=state.get("price"),
             created=_moment(state.get("created")),
             fence_id=fence if is_id(fence or "") else None,

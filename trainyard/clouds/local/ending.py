@@ -51,7 +51,7 @@ def kill(folder: Path) -> None:
     if state is None or not state.get("marker"):
         return
     # On the first isolation level the kernel kills, and before the port is known nothing of the user's has run.
-    unheld = address is not None and address.get("isolation") == "process" and not orderly
+    unheld = address is not None and registry.isolation_of(address) == "process" and not orderly
     sandbox.kill_marked(int(state["marker"]), UNSEEN_PASSES if unheld else 1)
 
 

@@ -104,6 +104,11 @@ def read(folder: Path, name: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def isolation_of(address: Mapping[str, Any]) -> str:
+    """Return the isolation level of a pod that answers; one that an older version made calls it by that version's name."""
+    return str(address.get("isolation") or address.get("rung") or "unknown")
+
+
 def change(folder: Path, **values: Any) -> bool:
     """Change values of the pod's record in one step; False when the pod is gone."""
     with _locked(folder) as held:
