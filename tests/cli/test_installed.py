@@ -122,7 +122,7 @@ def test_from_an_empty_repository_to_a_trained_model_with_no_pod_left(user: User
 
     said = user.ok("trainyard", "train", "--name", "first", "--", "python", "train.py")
 
-    assert "run new/first succeeded" in said and "trainyard download new/first/1 ./first" in said
+    assert "run new/first succeeded" in said and "trainyard download new/first/1 out/downloads/first" in said
     assert "invoke " not in said
     user.ok("trainyard", "download", "first", "here")
     assert json.loads((user.repository / "here" / "weights.json").read_text()) == {"w": 42}

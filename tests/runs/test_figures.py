@@ -234,7 +234,7 @@ def test_the_last_lines_name_the_place_and_the_commands(tmp_path: Path) -> None:
     lines = last_lines(summarize(done, RunFolder(tmp_path)), "aws s3 sync s3://b/k ./a")
 
     assert "S3 Location: s3://b/models/ann/a/1/model/" in lines
-    assert lines[-2:] == ["invoke download ann/a/1 ./a", "aws s3 sync s3://b/k ./a"]
+    assert lines[-2:] == ["invoke download ann/a/1 out/downloads/a", "aws s3 sync s3://b/k ./a"]
 
 
 def test_an_api_that_is_not_the_clouds_own_is_said_in_the_summary(tmp_path: Path) -> None:

@@ -11,6 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from invoke.parser import Argument
+from invoke.tasks import Task
+from invoke.tasks import task as _task
+
 from trainyard.cli import ending
 from trainyard.config import find_root
 from trainyard.errors import UserError
@@ -18,6 +22,21 @@ from trainyard.errors import UserError
 if TYPE_CHECKING:
     from trainyard.runs.context import CommandContext
     from trainyard.runs.records.summary import RunSummary
+
+
+class Verb(Task[Any]):
+    """A task of Invoke without the short option ``-h``, which asks for help in every command."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Return the arguments as Invoke makes them, none of them called ``h``."""
+        arguments: list[Argument] = super().get_arguments(ignore_unknown_help)
+        for argument in arguments:
+            argument.names = tuple(name for name in argument.names if name != "h")
+        return arguments
+
+
+task = functools.partial(_task, klass=Verb)
+"""Invoke's decorator, which makes a Verb of a function."""
 
 
 def verb(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,9 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from invoke.context import Context
-from invoke.tasks import task
 
-from trainyard.cli.common import context, help_of, required, show_json, verb, words_behind
+from trainyard.cli.common import context, help_of, required, show_json, task, verb, words_behind
 from trainyard.config import find_root
 from trainyard.phrasing import as_typed
 from trainyard.shipped import find

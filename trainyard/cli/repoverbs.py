@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from invoke.context import Context
-from invoke.tasks import task
 
-from trainyard.cli.common import help_of, verb
+from trainyard.cli.common import help_of, task, verb
 from trainyard.config import find_root, is_repository
 from trainyard.errors import UserError
 from trainyard.phrasing import as_typed

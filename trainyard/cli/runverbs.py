@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
-from invoke.tasks import task
 
 from trainyard.cli.common import (
     context,
@@ -20,6 +19,7 @@ from trainyard.cli.common import (
     required,
     show_json,
     show_summary,
+    task,
     verb,
     words_behind,
 )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
-from invoke.tasks import task
 
-from trainyard.cli.common import context, help_of, show_json, verb
+from trainyard.cli.common import context, help_of, show_json, task, verb
 
 if TYPE_CHECKING:
     from trainyard.stacks.model import Operation

@@ -207,7 +207,7 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
         if summary.simulated:
             lines.append("(a rehearsal's bucket: its server ends with the rehearsal, its objects stay as files in .trainyard/rehearsal)")
         else:
-            lines.append(f"invoke download {summary.run}/{summary.attempt} ./{summary.label}")
+            lines.append(f"invoke download {summary.run}/{summary.attempt} out/downloads/{summary.label}")
             lines += [sync_command] if sync_command else []
     elif summary.local_path:
         lines.append(f"Result: {summary.local_path}")
