@@ -345,3 +345,15 @@ def test_in_another_project_invoke_is_invoke_as_anywhere(
     (elsewhere / "deep").mkdir()
     monkeypatch.chdir(elsewhere / "deep")
     assert run(capfd, "init", "--name", "y") == (0, "theirs y\n", "")
+
+
+def test_trainyard_s_help_names_trainyard(capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capfd, "--help", name="trainyard")
+
+    assert code == 0 and 'eval "$(trainyard env)"' in out and "invoke env" not in out
+
+
+def test_a_short_h_asks_for_help_whatever_options_a_verb_has(capfd: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capfd, "train", "-h", name="trainyard")
+
+    assert code == 0 and "--hours" in out and "-h " not in out

@@ -251,7 +251,7 @@ def test_python_environments_that_nobody_needs_are_named_with_the_command_that_r
     "given", [{"ALL_PROXY": f"socks5://me:{SENTINEL}@h:1"}, {"SSL_CERT_FILE": "/etc/hostname"}, {"SSL_CERT_FILE": "/no"}]
 )
 def test_a_way_out_that_is_none_is_a_failed_check(places: Places, env: dict[str, str], given: dict[str, str]) -> None:
-    found = by_name(checks(places, {**env, **given}), "proxy")
+    found = by_name(checks(places, {**env, **given}), "network")
 
     assert found.status == "fail" and next(iter(given)) in found.text and found.remedy
     assert SENTINEL not in f"{found.text} {found.remedy}"

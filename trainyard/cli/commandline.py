@@ -118,7 +118,8 @@ def _program(name: str) -> Any:
                 raise Exit(phrasing.as_typed(said), code=USAGE) from None
 
     namespace = _namespace(name)
-    phrasing.typed(name, namespace.task_names if namespace is not None else ())
+    if namespace is None:
+        phrasing.typed(name)
     program: Any = Verbs
     return program(name="Trainyard", binary=name, binary_names=[name], version=__version__, namespace=namespace)
 
@@ -127,9 +128,16 @@ def _namespace(name: str) -> Any:
     """Return the verbs of the command ``trainyard``; Invoke looks for those of ``invoke`` in the repository's tasks.py."""
     if name == "invoke":
         return None
+    from trainyard import phrasing
     from trainyard.cli.verbs import verbs
 
-    return verbs()
+    namespace = verbs()
+    phrasing.typed(name, namespace.task_names)
+    for word in namespace.task_names:
+        verb = namespace[word]
+        verb.__doc__ = phrasing.as_typed(verb.__doc__ or "")
+        verb.help = {option: phrasing.as_typed(text) for option, text in verb.help.items()}
+    return namespace
 
 
 def help_first(argv: Sequence[str]) -> list[str]:

@@ -230,7 +230,7 @@ def network(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
     for scheme in ("http", "https"):
         ways.proxy_for(f"{scheme}://anywhere.example", env)
     ways.trust(env)
-    yield Finding("proxy", "ok", f"set: {', '.join(names)}" if names else "none set")
+    yield Finding("network", "ok", f"set: {', '.join(names)}" if names else "none set")
 
 
 def _applies(condition: str) -> bool:
@@ -257,5 +257,5 @@ CHECKERS: Mapping[str, Checker] = {
     "venvs": venvs,
     "places": writable,
     "secrets": secrets_on_disk,
-    "proxy": network,
+    "network": network,
 }
