@@ -359,3 +359,11 @@ def test_a_short_h_asks_for_help_whatever_options_a_verb_has(capfd: pytest.Captu
     code, out, _ = run(capfd, "train", "-h", name="trainyard")
 
     assert code == 0 and "--hours" in out and "-h " not in out
+
+
+def test_a_command_that_is_empty_trains_nothing_else(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["trainyard", "train", "--"])
+
+    code, _, err = run(capfd, "train", "--", name="trainyard")
+
+    assert code == 2 and "no command stands behind --" in err and "trainyard train -- python train.py" in err

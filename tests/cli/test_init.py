@@ -341,3 +341,24 @@ def test_outside_any_repository_the_way_in_is_named(tmp_path: Path, monkeypatch:
     assert not is_repository(tmp_path)
     (tmp_path / "Pulumi.yaml").write_bytes(b"runtime: python\r\nname: 'trainyard'  # ours\r\n")
     assert is_repository(tmp_path)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_gitignore_that_is_a_link_stays_one_and_what_it_leads_to_gets_the_lines(trainyard: Command, tmp_path: Path, there: bool) -> None:
+    folder, real = tmp_path / "mine", tmp_path / "ignored"
+    folder.mkdir()
+    if there:
+        real.write_text("x\n")
+    (folder / ".gitignore").symlink_to(real)
+
+    assert trainyard(folder, "init", ".", "--yes").returncode == 0
+
+    assert (folder / ".gitignore").is_symlink() and ".env" in real.read_text().splitlines()
+    assert real.read_text().startswith("x\n") is there
+
+
+@pytest.mark.parametrize(("name", "said"), [("", "DIR is empty"), ("/", "no place for a repository")])
+def test_no_folder_and_the_root_of_all_are_no_place(trainyard: Command, tmp_path: Path, name: str, said: str) -> None:
+    done = trainyard(tmp_path, "init", name, "--yes")
+
+    assert done.returncode == 2 and said in done.stderr and not list(tmp_path.iterdir())

@@ -272,3 +272,17 @@ def test_a_command_whose_script_does_not_go_along_is_refused(repo: Path, words: 
 def test_pointers_of_git_lfs_are_told(repo: Path) -> None:
     put(repo, "w.bin", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     assert any("git lfs pull): w.bin" in line for line in collect(repo).remarks())
+
+
+@pytest.mark.parametrize("wide", ["*\n!*.py\n!*.env\n", "!src/**\n", "*\n!train.py\n!src/\n!src/*\n"])
+def test_a_wide_line_says_what_is_code_and_lets_no_secret_through(repo: Path, wide: str) -> None:
+    token = "ghp_" + "a1B2c3D4e5" * 3 + "f6G7h8"
+    put(repo, ".trainyardignore", wide)
+    put(repo, "src/.env", "KEY=1\n")
+    put(repo, "src/use.py", f'T = "{token}"\n')
+
+    found = collect(repo)
+
+    assert not {"src/.env", "src/use.py"} & set(names(found))
+    put(repo, ".trainyardignore", "!src/use.py\n")
+    assert "src/use.py" in names(collect(repo)), "a line that spells the name is the person's word"

@@ -132,7 +132,12 @@ def words_behind() -> list[str]:
 
 
 def recipe_of(name: str | None) -> str:
-    """Return the recipe that was asked for; a command behind ``--`` asks for the one that runs it."""
+    """Return the recipe that was asked for; a command behind ``--`` asks for the one that runs it.
+
+    Raises UserError for a ``--`` with nothing behind it: an empty variable must not train something else.
+    """
+    if "--" in sys.argv and not any(word.strip() for word in words_behind()):
+        raise UserError("no command stands behind --", hint="Like this: invoke train -- python train.py. Without a --, the recipe is lora.")
     return name or ("command" if words_behind() else "lora")
 
 

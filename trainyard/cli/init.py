@@ -127,7 +127,7 @@ def missing_lines(root: Path) -> list[str]:
 
 def append_lines(root: Path, lines: tuple[str, ...] | list[str], undo: list[Callable[[], object]]) -> None:
     """Add lines to .gitignore, with the line ends that it has."""
-    path = root / IGNORE
+    path = (root / IGNORE).resolve()  # a link stays one
     if not lines:
         return
     try:
@@ -161,6 +161,8 @@ def _make_folder(folder: Path, undo: list[Callable[[], object]]) -> None:
 
 
 def _refuse(root: Path) -> None:
+    if root == Path(root.anchor):
+        raise UserError(f"{root} is no place for a repository", hint="Name a folder: trainyard init DIR")
     if root == checkout():
         raise UserError(f"{root} is the checkout of Trainyard itself", hint="For a repository of your own: trainyard init DIR")
     if root.exists() and not root.is_dir():

@@ -65,6 +65,8 @@ def upgrade(c: Context, write: bool = False) -> int:
 
 def _folder(path: str | None) -> Path:
     """Return the folder that is meant; raises UserError for one inside a repository that nobody has named."""
+    if path is not None and not path.strip():
+        raise UserError("DIR is empty: say which folder", hint="For this one: trainyard init .")
     root = Path(path if path is not None else ".").expanduser().resolve()
     above = next((folder for folder in root.parents if is_repository(folder)), None)
     if path is None and above is not None and not is_repository(root):

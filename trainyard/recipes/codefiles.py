@@ -43,8 +43,15 @@ class Listing:
     in_git: bool = False
 
 
+_WIDE = frozenset("*?[")
+"""What makes a pattern mean more than one name."""
+
+
 class _Rules:
-    """The patterns, later ones winning: ``ours``, then those of .trainyardignore."""
+    """The patterns, later ones winning: ``ours``, then those of .trainyardignore.
+
+    A secret is let through by a ``!`` line that spells its name, never by one with a ``*``.
+    """
 
     def __init__(self, folder: Path, *, rubbish: bool, gitignore: bool) -> None:
         from pathspec import GitIgnoreSpec  # only a run with code needs it, and it takes its time
@@ -52,6 +59,7 @@ class _Rules:
         ours = [*_OURS, *(_RUBBISH if rubbish else ()), *(_lines(folder / ".gitignore") if gitignore else ())]
         own = _lines(folder / IGNORE_FILE)
         self._first_secret, self._first_own = len(ours), len(ours) + len(secretfiles.NAMES)
+        self._own, self._secrets = own, GitIgnoreSpec.from_lines(secretfiles.NAMES)
         try:
             self._spec = GitIgnoreSpec.from_lines([*ours, *secretfiles.NAMES, *own])
         except ValueError as error:
@@ -60,9 +68,14 @@ class _Rules:
     def judge(self, name: str) -> str:
         """Return 'take', 'allowed' (by a line of the person's own), 'ignored' or 'secret'."""
         result = self._spec.check_file(name)
-        if not result.include:
-            return "allowed" if result.include is False and (result.index or 0) >= self._first_own else "take"
         index = result.index or 0
+        if not result.include:
+            if result.include is None or index < self._first_own:
+                return "take"
+            if not _WIDE & set(self._own[index - self._first_own]):
+                return "allowed"
+            # `*` and `!*.py` say what is code, not that a secret among it may go.
+            return "secret" if self._secrets.match_file(name) else "take"
         return "secret" if self._first_secret <= index < self._first_own else "ignored"
 
 
