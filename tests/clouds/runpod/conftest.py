@@ -16,9 +16,9 @@ from trainyard.rehearsal.runpod import Emulator, Timing, start
 from trainyard.remote.keys import host_key
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """One rehearsal for all tests of this folder."""
+    """One rehearsal for the tests of a file: its threads must be gone when other tests of this process fork an engine."""
     emulator = start(tmp_path_factory.mktemp("rp"), timing=Timing(provisioning=1e9), limits={"minute": 10**6}, env={})
     yield emulator
     emulator.stop(end_pods=True)
