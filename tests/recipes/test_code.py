@@ -274,7 +274,7 @@ def test_pointers_of_git_lfs_are_told(repo: Path) -> None:
     assert any("git lfs pull): w.bin" in line for line in collect(repo).remarks())
 
 
-@pytest.mark.parametrize("wide", ["*\n!*.py\n!*.env\n", "!src/**\n", "*\n!train.py\n!src/\n!src/*\n"])
+@pytest.mark.parametrize("wide", ["*\n!*.py\n!*.env\n", "!src/**\n", "*\n!train.py\n!src/\n", "!src/\n", "*\n!train.py\n!src/\n!src/*\n"])
 def test_a_wide_line_says_what_is_code_and_lets_no_secret_through(repo: Path, wide: str) -> None:
     token = "ghp_" + "a1B2c3D4e5" * 3 + "f6G7h8"
     put(repo, ".trainyardignore", wide)

@@ -43,14 +43,10 @@ class Listing:
     in_git: bool = False
 
 
-_WIDE = frozenset("*?[")
-"""What makes a pattern mean more than one name."""
-
-
 class _Rules:
     """The patterns, later ones winning: ``ours``, then those of .trainyardignore.
 
-    A secret is let through by a ``!`` line that spells its name, never by one with a ``*``.
+    A secret is let through by a ``!`` line that spells its name, never by one with a ``*`` or of a folder around it.
     """
 
     def __init__(self, folder: Path, *, rubbish: bool, gitignore: bool) -> None:
@@ -72,9 +68,9 @@ class _Rules:
         if not result.include:
             if result.include is None or index < self._first_own:
                 return "take"
-            if not _WIDE & set(self._own[index - self._first_own]):
+            if f"/{name.rstrip('/')}".endswith(f"/{self._own[index - self._first_own].strip().removeprefix('!').strip('/')}"):
                 return "allowed"
-            # `*` and `!*.py` say what is code, not that a secret among it may go.
+            # `!*.py` and `!src/` say what is code, not that a secret among it may go.
             return "secret" if self._secrets.match_file(name) else "take"
         return "secret" if self._first_secret <= index < self._first_own else "ignored"
 

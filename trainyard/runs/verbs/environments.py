@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainyard.clouds.absence import KnownPod, PodLeft
 from trainyard.errors import RefusedError, StillThere, TrainyardError, UserError, kind_of
@@ -16,9 +16,6 @@ from trainyard.runs.verbs import attach
 from trainyard.runs.verbs.destroy import destroy
 from trainyard.stacks import facade
 from trainyard.stacks.model import Event, Operation, OperationOutcome, Stack
-
-if TYPE_CHECKING:
-    pass
 
 _SECRET_OUTPUTS = ("ssh_private_key", "host_key_seed")
 
