@@ -21,12 +21,14 @@ import pytest
 
 from trainyard.config import Places
 from trainyard.errors import Detached, DiskFull, HostKeyChanged, PodFailed, StillThere, StoreError, Unreachable, UserError
+from trainyard.files import write_atomic
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import drive as driving
 from trainyard.runs.life import finish, follow, start, teardown
 from trainyard.runs.life.start import Unclear
 from trainyard.runs.life.verdict import Verdict
-from trainyard.runs.records import pod
+from trainyard.runs.records import keepsake, pod
+from trainyard.runs.records.keepsake import FolderDeleted
 from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.parts import RunBucket, RunPod, RunResult
 from trainyard.runs.records.record import PHASES, Phase, RunFolder, RunRecord
@@ -403,6 +405,44 @@ def test_a_folder_that_is_deleted_under_its_controller_is_written_again(run: Cal
     assert it.drive().exit_status == 0
 
     assert it.ended == ["ann/a"] and it.folder.load().phase == "ended" and it.folder.config.read_text() == "config: {}\n"
+
+
+@pytest.mark.parametrize("moment", ["between", "while written", "record first"])
+def test_a_deletion_that_goes_on_while_the_folder_is_written_again_costs_nothing(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    it = run("started")
+    calls: list[int] = []
+    lock = it.folder.driving
+
+    def deleted_once(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            (it.folder.path / "run.json").unlink()
+            if moment != "record first":  # else the stage's end writes it again, and nothing seems to be missing
+                shutil.rmtree(it.context.places.home)
+            raise FolderDeleted(it.folder.path / "run.json")
+
+    def again(call: Callable[..., Any], which: int) -> Callable[..., Any]:
+        seen: list[int] = []
+
+        def then(*words: Any, **options: Any) -> Any:
+            seen.append(1)
+            if len(seen) == which and calls:
+                shutil.rmtree(it.context.places.home, ignore_errors=True)
+            return call(*words, **options)
+
+        return then
+
+    if moment == "between":
+        monkeypatch.setattr(it.folder, "driving", again(lock, 2))
+    elif moment == "while written":
+        monkeypatch.setattr(keepsake, "write_atomic", again(write_atomic, 1))
+    it.patch(*STEPS["started"], deleted_once)
+
+    assert it.drive().exit_status == 0
+
+    assert it.ended == ["ann/a"] and it.folder.load().phase == "ended" and len(calls) == 2
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE], ids=errno.errorcode.get)

@@ -48,10 +48,14 @@ def drive(context: CommandContext, folder: RunFolder, cancel: Literal["now", "sa
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(folder.driving())
-            except OSError as error:
+                record = readable_record(folder)
+            except (OSError, StillThere) as error:
+                if kept.put_back(context, folder, error):
+                    continue  # whoever deletes it was not done yet
+                if isinstance(error, StillThere):
+                    raise
                 raise trouble.untouched(context, readable_record(folder), folder, error) from error
             held.enter_context(leaving())
-            record = readable_record(folder)
             try:
                 kept.take(context, record, folder)
                 if cancel and not record.judged:
@@ -62,7 +66,7 @@ def drive(context: CommandContext, folder: RunFolder, cancel: Literal["now", "sa
             except StillThere:
                 raise  # the teardown has told it all
             except BaseException as error:
-                if not kept.put_back(context, record, folder):
+                if not kept.put_back(context, folder, error):
                     reported = trouble.untouched(context, record, folder, error)
                     raise reported from None if reported is error else error
 

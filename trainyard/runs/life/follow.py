@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import threading
@@ -24,6 +23,7 @@ from trainyard.runs.life.heartbeat import beat
 from trainyard.runs.life.outlook import Outlook
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.home import mend_copies, take_reports
+from trainyard.runs.records.keepsake import FolderDeleted
 from trainyard.runs.records.notes import note
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.progress import ProgressLine, duration
@@ -170,7 +170,7 @@ class _Watch:
             raise _Over(Verdict("person", "cancelled", 1))
         for path in (self.folder.path / "run.json", self.folder.log):
             if not path.exists():
-                raise FileNotFoundError(errno.ENOENT, "was deleted while the run is driven", str(path))
+                raise FolderDeleted(path)
         if self.lost_since is not None and now - self.asked > _ASK_CLOUD_EVERY:
             self.asked = now
             if verdict := ended_from_outside(self.record, self.pod):
