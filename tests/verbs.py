@@ -19,7 +19,7 @@ from trainyard.config import find_root
 @verb
 def test(c: Context) -> int:
     """Run the tests (or some of them: invoke test -- tests/runs -k words)."""
-    return python("pytest", "-n", "2", "--dist", "worksteal", *words_behind())
+    return python("pytest", "-n", "2", "--dist", "worksteal", *(words_behind() or ()))
 
 
 @task
@@ -36,7 +36,7 @@ def coverage(c: Context) -> int:
 @verb
 def check(c: Context) -> int:
     """Run ruff, mypy, shellcheck and actionlint over all files (or some steps: invoke check -- types shell)."""
-    return subprocess.run([sys.executable, find_root() / ".ci" / "check.py", *words_behind()], check=False).returncode
+    return subprocess.run([sys.executable, find_root() / ".ci" / "check.py", *(words_behind() or ())], check=False).returncode
 
 
 @task(

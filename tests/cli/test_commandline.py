@@ -366,4 +366,4 @@ def test_a_command_that_is_empty_trains_nothing_else(capfd: pytest.CaptureFixtur
 
     code, _, err = run(capfd, "train", "--", name="trainyard")
 
-    assert code == 2 and "no command stands behind --" in err and "trainyard train -- python train.py" in err
+    assert code == 2 and "recipe command has nothing to run" in err and "trainyard train -- python train.py" in err

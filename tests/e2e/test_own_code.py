@@ -88,7 +88,7 @@ def test_a_command_runs_with_the_code_and_what_it_writes_comes_back_by_hash(yard
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--recipe", "command", "--"), "no command stands behind --"),
+        (("--",), "recipe command has nothing to run"),
         (("--", "python", "tarin.py"), "the command runs tarin.py, which is not there"),
         (("--set", "code=nowhere", "--", "ls"), "code: there is no folder"),
     ],

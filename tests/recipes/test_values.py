@@ -241,8 +241,12 @@ def test_words_behind_the_dashes_are_the_command_of_a_recipe_that_has_one() -> N
     command = load_recipe(ROOT, "command")
     values = resolve(command, sets=sets_with(command, ["code=none"], words))
     assert values["command"] == words and values["code"] is None and artefacts_of(command, values) == []
-    with pytest.raises(UserError, match="recipe lora takes no command behind --"):
-        sets_with(load_recipe(ROOT, "lora"), [], words)
+    for behind in (words, []):
+        with pytest.raises(UserError, match="recipe lora takes no command behind --"):
+            sets_with(load_recipe(ROOT, "lora"), [], behind)
+    for empty in ([], [""], [" ", "x"]):
+        with pytest.raises(UserError, match="has nothing to run"):
+            resolve(command, sets=sets_with(command, ["code=none"], empty))
     for wrong in (["script=" + str(COUNT)], ["args=1"]):
         with pytest.raises(UserError, match=r"only one can run|belong to a script"):
             resolve(command, sets=sets_with(command, wrong, words))

@@ -126,19 +126,14 @@ def show_summary(work: CommandContext, summary: RunSummary, as_json: bool) -> No
         work.ui.say(line)
 
 
-def words_behind() -> list[str]:
-    """Return what stands behind ``--`` on the command line; Invoke keeps it from the tasks."""
-    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+def words_behind() -> list[str] | None:
+    """Return what stands behind ``--`` on the command line, None without one; Invoke keeps it from the tasks."""
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else None
 
 
 def recipe_of(name: str | None) -> str:
-    """Return the recipe that was asked for; a command behind ``--`` asks for the one that runs it.
-
-    Raises UserError for a ``--`` with nothing behind it: an empty variable must not train something else.
-    """
-    if "--" in sys.argv and not any(word.strip() for word in words_behind()):
-        raise UserError("no command stands behind --", hint="Like this: invoke train -- python train.py. Without a --, the recipe is lora.")
-    return name or ("command" if words_behind() else "lora")
+    """Return the recipe that was asked for; a ``--`` asks for the one that runs a command, also where an empty variable is behind it."""
+    return name or ("lora" if words_behind() is None else "command")
 
 
 def required(value: str | None, message: str, hint: str | None = None) -> str:

@@ -186,7 +186,7 @@ def ssh(c: Context, run: str, command: str | None = None) -> int:
     """Open a shell on a run's pod (or: invoke ssh RUN -- COMMAND)."""
     from trainyard.runs.verbs.reach import shell
 
-    return shell(context(), run, command or " ".join(words_behind()) or None)
+    return shell(context(), run, command or " ".join(words_behind() or ()) or None)
 
 
 @task(positional=["run", "port"], help=help_of("run", port="port on the pod", local_port="port here (default: the same)"))

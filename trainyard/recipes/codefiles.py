@@ -7,6 +7,7 @@ unless git tracks it; .trainyardignore has the last word, in the syntax of a .gi
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -44,15 +45,17 @@ class Listing:
 
 
 class _Rules:
-    """The patterns, later ones winning: ``ours``, then those of .trainyardignore.
+    """The patterns, later ones winning: rubbish, what is ours, secrets, then those of .trainyardignore.
 
     A secret is let through by a ``!`` line that spells its name, never by one with a ``*`` or of a folder around it.
     """
 
-    def __init__(self, folder: Path, *, rubbish: bool, gitignore: bool) -> None:
+    def __init__(self, folder: Path, *, gitignore: bool) -> None:
         from pathspec import GitIgnoreSpec  # only a run with code needs it, and it takes its time
 
-        ours = [*_OURS, *(_RUBBISH if rubbish else ()), *(_lines(folder / ".gitignore") if gitignore else ())]
+        rubbish = [*_RUBBISH, *(_lines(folder / ".gitignore") if gitignore else ())]
+        ours = [*rubbish, *_OURS]
+        self._first_ours = len(rubbish)
         own = _lines(folder / IGNORE_FILE)
         self._first_secret, self._first_own = len(ours), len(ours) + len(secretfiles.NAMES)
         self._own, self._secrets = own, GitIgnoreSpec.from_lines(secretfiles.NAMES)
@@ -61,8 +64,8 @@ class _Rules:
         except ValueError as error:
             raise UserError(f"{folder / IGNORE_FILE}: {error}") from None
 
-    def judge(self, name: str) -> str:
-        """Return 'take', 'allowed' (by a line of the person's own), 'ignored' or 'secret'."""
+    def judge(self, name: str, *, tracked: bool = False) -> str:
+        """Return 'take', 'allowed' (by a line of the person's own), 'ignored' or 'secret'; what git tracks is no rubbish."""
         result = self._spec.check_file(name)
         index = result.index or 0
         if not result.include:
@@ -72,28 +75,29 @@ class _Rules:
                 return "allowed"
             # `!*.py` and `!src/` say what is code, not that a secret among it may go.
             return "secret" if self._secrets.match_file(name) else "take"
+        if tracked and index < self._first_ours:
+            return "take"
         return "secret" if self._first_secret <= index < self._first_own else "ignored"
 
 
 def list_code(folder: Path) -> Listing:
     """Return the names of a folder's code, sorted; raises UserError where git refuses to answer, or for far too many files."""
     listing = Listing()
-    tracked, untracked = _Rules(folder, rubbish=False, gitignore=False), _Rules(folder, rubbish=True, gitignore=False)
-    if in_repository(folder) and not _is_ignored(folder):
-        listing.in_git = True
+    listing.in_git = in_repository(folder) and not _is_ignored(folder)
+    rules = _Rules(folder, gitignore=not listing.in_git)
+    if listing.in_git:
         known, unknown = _of_repository(folder, "", listing)
         unknown = _without_environments(unknown)
     else:
-        known, unknown = [], list(_walk(folder, _Rules(folder, rubbish=True, gitignore=True), listing))
+        known, unknown = [], list(_walk(folder, rules, listing))
     allowed: set[str] = set()
-    for rules, names in ((tracked, known), (untracked, unknown)):
-        for name in names:
-            word = rules.judge(name)
-            if word == "secret":
-                listing.left_out[name] = "its name is that of a secret"
-            elif word != "ignored":
-                listing.names.append(name)
-                allowed |= {name} if word == "allowed" else set()
+    for name, tracked in itertools.chain(((name, True) for name in known), ((name, False) for name in unknown)):
+        word = rules.judge(name, tracked=tracked)
+        if word == "secret":
+            listing.left_out[name] = "its name is that of a secret"
+        elif word != "ignored":
+            listing.names.append(name)
+            allowed |= {name} if word == "allowed" else set()
     if len(listing.names) > MOST_FILES:
         raise too_many(folder, listing.names)
     listing.names, listing.allowed = sorted(set(listing.names)), frozenset(allowed)

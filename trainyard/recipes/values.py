@@ -73,11 +73,11 @@ def resolve(
     return values
 
 
-def sets_with(recipe: Recipe, sets: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Return the settings with the words that stood behind ``--`` as the recipe's command; raises UserError where it has none."""
-    if words and recipe.variable("command") is None:
+def sets_with(recipe: Recipe, sets: Sequence[str], words: Sequence[str] | None) -> list[str]:
+    """Return the settings with the words behind ``--`` (None: there was none) as the recipe's command. Raises UserError."""
+    if words is not None and recipe.variable("command") is None:
         hint = "--recipe command runs a command of yours, with your code."
-        raise UserError(f"recipe {recipe.name} takes no command behind --, as in: {shlex.join(words)}", hint=hint)
+        raise UserError(f"recipe {recipe.name} takes no command behind --, as in: -- {shlex.join(words)}".rstrip(), hint=hint)
     return [*sets, *([f"command={shlex.join(words)}"] if words else [])]
 
 

@@ -49,8 +49,8 @@ class TrainRequest:
     hours: float | None = None
     budget: float | None = None
     yes: bool = False
-    words: Sequence[str] = ()
-    """What stood behind ``--``: the command of a recipe that runs one."""
+    words: Sequence[str] | None = None
+    """What stood behind ``--``, None without one: the command of a recipe that runs one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,13 @@ def _write(context: CommandContext, plan: _Plan, name: str | None, outputs: Envi
 
 
 def render_bundle(
-    context: CommandContext, name: str, reference: str | None, config: Path | None, sets: Sequence[str], to: Path, words: Sequence[str] = ()
+    context: CommandContext,
+    name: str,
+    reference: str | None,
+    config: Path | None,
+    sets: Sequence[str],
+    to: Path,
+    words: Sequence[str] | None = None,
 ) -> bundle.Bundle:
     """Write a run's bundle into a folder with its data beside it; ``sh run.sh`` there runs it by hand."""
     chosen = load_recipe(context.places.root, name)
