@@ -211,6 +211,29 @@ def test_on_this_machine_it_is_built_from_a_copy_and_shared(tmp_path: Path, offl
     assert venvs.ensure_code(own, needs, places, said.append, env=offline) == path and said == []
 
 
+def test_packages_that_cannot_be_had_on_this_machine_are_the_persons_to_correct_in_uvs_words(
+    tmp_path: Path, offline: dict[str, str]
+) -> None:
+    places = Places(tmp_path, tmp_path / "home", tmp_path / "outside", tmp_path / "settings")
+    top = folder(tmp_path / "c", **{"requirements.txt": WHEEL + "tinypack==2.0\n"})
+    needs = found(top)
+    assert needs is not None
+    with pytest.raises(UserError) as caught:
+        venvs.ensure_code(collect(top), needs, places, lambda line: None, env=offline)
+    assert caught.value.exit_code == 2 and "tinypack==2.0" in caught.value.message and "uv says" in caught.value.message
+    assert f"requirements.txt of {top}" in caught.value.message and "--set requirements=none" in str(caught.value.hint)
+
+
+def test_a_package_index_that_is_not_reached_is_told_with_a_command_that_asks_it(tmp_path: Path, offline: dict[str, str]) -> None:
+    places = Places(tmp_path, tmp_path / "home", tmp_path / "outside", tmp_path / "settings")
+    top, env = folder(tmp_path / "c", **{"requirements.txt": "numpy\n"}), {**offline, "UV_OFFLINE": "0", "UV_HTTP_RETRIES": "0"}
+    needs = found(top)
+    assert needs is not None
+    with pytest.raises(TrainyardError, match="network cannot be reached") as caught:
+        venvs.ensure_code(collect(top), needs, places, lambda line: None, env={**env, "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"})
+    assert caught.value.exit_code == 69 and "python3 -m pip index versions uv" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize(("text", "problem"), [(WHEEL, None), (WHEEL + "tinypack==2.0\n", "cannot be had together")])
 def test_what_cannot_be_had_together_is_told_before_a_pod_is_paid_for(
     tmp_path: Path, offline: dict[str, str], text: str, problem: str | None

@@ -32,8 +32,14 @@ from trainyard.recipes.values import lock_for
 from trainyard.setup import console, pipsettings
 
 STAMP = ".complete"
-_NETWORK = "The packages come from the index that pip is set up for; check it with: pip download --no-deps torch"
-_SPACE = "The environment needs about 6 GB; TRAINYARD_LOCAL_ROOT moves it to another disk."
+_NETWORK = "The packages come from the index that pip is set up for; ask it with: python3 -m pip index versions uv\nThen say it again."
+_OWN = (
+    "Correct what it names, then say it again. --set requirements=FILE names another file, --set requirements=none takes the packages "
+    "that this Python has."
+)
+_SHOWN = 30
+"""Lines of uv's words that a person is shown: an unsatisfiable set is told in a few, a build that fails at its end."""
+_SPACE = "Environments lie in {folder}, a recipe's takes about 6 GB; TRAINYARD_LOCAL_ROOT moves them to another disk."
 # Uncompiled, or compiled into another place, the packages would cost each pod some 8 s more at its start.
 _DROPPED = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "PYTHONPATH", "PYTHONHOME")
 OnLine = Callable[[str], None]
@@ -88,7 +94,7 @@ def ensure(
 def ensure_code(code: Code, needs: Requirements, places: Places, on_line: OnLine, *, env: Mapping[str, str] | None = None) -> Path:
     """Return the ready environment of a person's code, built when needed from a copy: a build writes beside its sources.
 
-    Raises SetupError when it cannot be built, with uv's own words.
+    Raises UserError with uv's own words when it cannot be built, SetupError for a full disk and a missing network.
     """
     path = envs(places) / _folder_name(needs.key, needs.python)
     if _use(path):
@@ -215,7 +221,7 @@ def _make(build: _Build, path: Path, guard: int, on_line: OnLine, env: Mapping[s
         # The children hold the lock too: were this process killed, uv would go on writing into the folder.
         done = console.run(command, doing, on_line=on_line, env=surroundings, cwd=build.folder, keep=(guard,))
         if done.rc != 0:
-            raise console.failure(done, f"{doing} of {build.name}", network=_NETWORK, space=_SPACE)
+            raise _failure(done, doing, build, path.parent)
 
     on_line(f"building the Python environment of {build.name}: {'' if build.folder else 'some GB, '}once for this machine")
     if path.exists():
@@ -228,6 +234,15 @@ def _make(build: _Build, path: Path, guard: int, on_line: OnLine, env: Mapping[s
         step("importing the packages", python, "-c", "import " + ", ".join(build.imports))
     write_atomic(path / STAMP, f"{build.name}\n", durable=True)
     on_line(f"environment ready after {time.monotonic() - began:.0f} s")
+
+
+def _failure(done: console.CommandEnd, doing: str, build: _Build, folder: Path) -> TrainyardError:
+    """Return why an environment could not be made; what a person's own files ask for is theirs to correct."""
+    error = console.failure(done, f"{doing} of {build.name}", network=_NETWORK, space=_SPACE.format(folder=folder))
+    if build.folder is None or error.exit_code != console.FAILED:
+        return error
+    said = "\n".join("  " + line for line in done.output.strip().splitlines()[-_SHOWN:])
+    return UserError(f"{doing} of {build.name} failed; uv says:\n{said}", hint=_OWN)
 
 
 def for_local_pods(env: Mapping[str, str]) -> dict[str, str]:
