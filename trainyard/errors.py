@@ -226,8 +226,11 @@ def _printable(name: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str
     return os.fsdecode(name).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def disk_full(error: BaseException) -> DiskFull | None:
-    """Return the error of a full disk of this machine or of a quota, None when neither is behind this one."""
+def disk_full(error: BaseException, at: str | os.PathLike[str] | None = None) -> DiskFull | None:
+    """Return the error of a full disk of this machine or of a quota, None when neither is behind this one.
+
+    ``at`` is what was being written, for an error that does not say it; of a copy it is what was written, not what was read.
+    """
     seen: BaseException | None = error
     walked: set[int] = set()
     while seen is not None and id(seen) not in walked:
@@ -235,7 +238,16 @@ def disk_full(error: BaseException) -> DiskFull | None:
         if isinstance(seen, DiskFull):
             return seen
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f": {seen.filename}" if seen.filename else ""
-            return DiskFull(f"No space left on device{where}", hint="Free some space, then say it again; nothing that was done is lost.")
+            return no_space(seen.filename2 or seen.filename or at, os.strerror(seen.errno))
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def no_space(written: object, said: str = os.strerror(errno.ENOSPC)) -> DiskFull:
+    """Return the error of a full disk, which names the file that was being written (None: it is not known) and its folder."""
+    name = _printable(written) if isinstance(written, (str, bytes, os.PathLike)) else ""
+    folder = os.path.dirname(os.path.abspath(name)) if name else ""
+    where = f" on the disk of {folder}" if name else ""
+    return DiskFull(
+        f"{said}{f': {name}' if name else ''}", hint=f"Free some space{where}, then say it again; nothing that was done is lost."
+    )

@@ -6,8 +6,10 @@ Standard library only: set-up uses it before any package is there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -50,6 +52,16 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an OSError that knows no file (a write's does not) the one that was written."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def sha256_of(path: Path) -> str:
     """Return the hex sha256 of a file, read in pieces."""
     with path.open("rb") as file:
@@ -63,7 +75,7 @@ def _write_draft(path: Path, content: str | bytes, durable: bool, mode: int, dra
         draft.unlink(missing_ok=True)
     handle = os.open(draft_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with naming(path), os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             if durable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 
@@ -32,3 +33,14 @@ def test_a_full_disk_is_found_behind_what_it_has_become_and_a_circle_ends() -> N
     found = errors.disk_full(outer)
     assert found is not None and found.message.endswith("model.bin")
     assert errors.disk_full(round_) is None
+
+
+def test_a_full_disk_is_named_by_what_was_written_never_by_what_was_read() -> None:
+    copy = OSError(errno.ENOSPC, "No space left on device", "/code/train.py", None, "/yard/.trainyard/runs/a/train.py")
+    written = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    full, quota, unknown = errors.disk_full(copy), errors.disk_full(written, "/yard/out/model.bin"), errors.disk_full(written)
+    assert full and full.message == "No space left on device: /yard/.trainyard/runs/a/train.py"
+    assert full.hint == "Free some space on the disk of /yard/.trainyard/runs/a, then say it again; nothing that was done is lost."
+    assert quota and quota.message == f"{written.strerror}: /yard/out/model.bin" and "disk of /yard/out," in str(quota.hint)
+    assert unknown and unknown.message == written.strerror and str(unknown.hint).startswith("Free some space, then")

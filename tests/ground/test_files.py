@@ -29,8 +29,10 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_draft(tmp_path: Path, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, broken, refuse)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as told:
         files.write_atomic(path, "new", durable=True)
+
+    assert broken == "replace" or told.value.filename == str(path), "a full disk is told by the file that was written"
 
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["record"]
 

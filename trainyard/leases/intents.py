@@ -23,7 +23,7 @@ from pathlib import Path
 
 from trainyard.clouds.marker import parse_name
 from trainyard.filelock import acquire, hold_lock, release
-from trainyard.files import sync
+from trainyard.files import naming, sync
 
 _POLL = 0.2
 _CLOSED = "closed"
@@ -90,8 +90,9 @@ class Intent:
         # A line that a crash cut short is closed first, else it would swallow this one.
         cut = b"" if not text or text.endswith(b"\n") else b"\n"
         os.lseek(self.fd, 0, os.SEEK_END)
-        _write_all(self.fd, cut + json.dumps(entry).encode() + b"\n")
-        os.fsync(self.fd)
+        with naming(self.path):
+            _write_all(self.fd, cut + json.dumps(entry).encode() + b"\n")
+            os.fsync(self.fd)
 
 
 def make_folder(root: Path, lease_id: str) -> Path:
@@ -184,8 +185,9 @@ def close(root: Path, id: str, now: float) -> None:
     with hold_lock(folder / ".lock"):
         fd = os.open(folder / id, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            _write_all(fd, f"{now}\n".encode())
-            os.fsync(fd)
+            with naming(folder / id):
+                _write_all(fd, f"{now}\n".encode())
+                os.fsync(fd)
         finally:
             os.close(fd)
         sync(folder)

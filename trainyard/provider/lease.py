@@ -76,7 +76,7 @@ def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, pl
     over = _over(call, outputs)
     if over and not any(kind.endswith("replace") for kind in changes.values()):
         if not after["renew"] and before["fence_id"] is not None:
-            hint = "End this one (invoke cancel RUN --now) and start it anew."
+            hint = "Nothing is rented under it any more: start the run anew (invoke train)."
             raise RefusedError(f"lease {outputs.get('lease_id')} {over}", hint=hint)
         changes["hours" if before["hours"] is not None else "cloud"] = "update-replace"
     replaced = any(kind.endswith("replace") for kind in changes.values())

@@ -93,7 +93,7 @@ def get_file(t: Transport, remote: str, local: Path, expect_sha256: str | None =
             return expected
         part.unlink()
     except OSError as error:
-        raise disk_full(error) or UserError(f"{local}: cannot be written: {error.strerror or error}") from None
+        raise disk_full(error, local) or UserError(f"{local}: cannot be written: {error.strerror or error}") from None
     raise PodFailed(f"{t.name}: {remote} has the sha256 {digest}, not {expected}: it changed while it was fetched, or was damaged")
 
 

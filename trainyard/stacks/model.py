@@ -55,7 +55,7 @@ class OperationOutcome:
 
     def reason(self) -> str:
         """Return why it failed, in the engine's and provider's own words."""
-        return "\n".join(self.errors) or self.stderr_tail or f"the engine exited {self.exit_code}"
+        return "\n".join(dict.fromkeys(self.errors)) or self.stderr_tail or f"the engine exited {self.exit_code}"
 
     @property
     def problem(self) -> Problem:

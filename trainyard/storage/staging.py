@@ -81,7 +81,7 @@ def staging(dest: Path, names: Sequence[str], waiting: Callable[[str], None]) ->
 
 def trouble(path: Path, error: OSError) -> TrainyardError:
     """Return the error of a file or folder of this machine."""
-    if full := disk_full(error):
+    if full := disk_full(error, path):
         return full
     return StoreError(f"{path}: {error.strerror or error}", hint="What has arrived is kept: the same command goes on with it.")
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from trainyard.clock import parse_time
 from trainyard.errors import CloudError, HostKeyChanged, PodFailed, TrainyardError, Unreachable
+from trainyard.files import naming
 from trainyard.remote import jobs
 from trainyard.remote.follow import Tail
 from trainyard.remote.follow import follow as follow_job
@@ -255,5 +256,6 @@ def _appending(path: Path) -> BinaryIO:
 
 def _write(stream: BinaryIO, data: bytes) -> None:
     view = memoryview(data)
-    while view:
-        view = view[os.write(stream.fileno(), view) :]
+    with naming(Path(stream.name)):
+        while view:
+            view = view[os.write(stream.fileno(), view) :]

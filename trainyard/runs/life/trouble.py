@@ -36,7 +36,7 @@ def untouched(context: CommandContext, record: RunRecord, folder: RunFolder, err
     kind, why = (DiskFull, _full(trouble, error)) if isinstance(trouble, DiskFull) else (StillThere, str(trouble))
     if record.judged and record.pods and not unproved_pods(record):
         # Its pods are proved gone: only what is kept here is concerned.
-        return DiskFull(why, hint=f"Free some space, then: invoke attach {record.id}") if kind is DiskFull else trouble
+        return DiskFull(why, hint=f"Then: invoke attach {record.id}") if kind is DiskFull else trouble
     return kind(f"{why}\n{_state(record)} {standing(record)} is left as it is.", hint=_next(record, folder))
 
 
@@ -53,9 +53,9 @@ def detached(record: RunRecord, how: str) -> Detached:
 
 
 def _full(full: DiskFull, error: BaseException) -> str:
-    """Return which disk is full; where another error stands before it, that one says what was being written."""
-    said = str(error) if isinstance(error, TrainyardError) and not isinstance(error, DiskFull) else ""
-    return said if full.message in said else f"{said}\n{full.message}".strip()
+    """Return which disk is full and what to do; where another error stands before it, that one says what was being written."""
+    said = error.message if isinstance(error, TrainyardError) and not isinstance(error, DiskFull) else ""
+    return "\n".join(filter(None, [said, "" if full.message in said else full.message, full.hint]))
 
 
 def _state(record: RunRecord) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.clouds.marker import LONGEST_LEASE
-from trainyard.errors import Busy, DiskFull, TrainyardError, UserError
+from trainyard.errors import Busy, TrainyardError, UserError, no_space
 from trainyard.runs.records.identity import RunId
 
 _SCHEMA = """
@@ -102,7 +102,7 @@ class Ledger:
     def _problem(self, error: sqlite3.Error) -> TrainyardError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest tells only finer shades
         if code == sqlite3.SQLITE_FULL:
-            return DiskFull(f"No space left on device: {self.path}", hint="Free some space, then say it again.")
+            return no_space(self.path)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return Busy(f"{self.path}: another process holds the ledger: {error}")
         aside = shlex.join(["mv", str(self.path), f"{self.path}.damaged"])
