@@ -106,6 +106,7 @@ BASE: Spec = [
 _AGAIN = "the CLI calls Delete again for a dependent that an interrupted replacement has deleted"
 _MORE = "after a failed delete the CLI stops, the built-in engine goes on"
 _DONE = "the CLI says success when the interrupt came while it deleted the last resource, though provider and stack stay in state"
+_UNDER = "the CLI deletes what was replaced under a protected resource that lives in it"
 _WITH = "the CLI skips the delete of what is deleted with a protected resource that stays"
 
 
@@ -249,6 +250,9 @@ def _renames() -> list[Case]:
     new: Spec = [pod("new", {"aliases": [{"name": "old"}]}, label="1"), pod("user", host="@new.ip")]
     bad = edit(new, "new", label="bad")
     guarded = with_opts(one, "old", protect=True)
+    boxes: Spec = [{"kind": "box", "name": "outer"}, {"kind": "box", "name": "in"}, pod("p", {"parent": "in"}, label="1")]
+    moved = with_opts(boxes, "in", parent="outer", aliases=[{"parent": ""}])
+    lodging: Spec = [one[0], pod("lodger", {"deleted_with": "old", "protect": True}, label="1")]
     return [
         Case("a rename whose inputs are refused", (Step("up", one), Step("up", bad, (), 1), Step("refresh"), Step("up", new),
              Step("destroy")), 0),
@@ -260,6 +264,12 @@ def _renames() -> list[Case]:
             Step("up", one), Step("up", edit(new, "new", gpu="2"), (("create", "new", "error"),), 1), Step("up", new, calls_differ=_AGAIN), Step("destroy")), 0),
         Case("a rename of what is protected and would be replaced", (
             Step("up", guarded), Step("up", with_opts(edit(new, "new", zone="2"), "new", protect=True), (), 1), Step("up", new), Step("destroy")), 0),
+        Case("a rename whose replacement stands and whose old one cannot be deleted", (
+            Step("up", one), Step("up", edit(new, "new", zone="2"), (("delete", "old", "error"),), 1), Step("up", edit(new, "new", zone="2")), Step("destroy")), 0),
+        Case("a rename and replacement of that in which something protected lives", (
+            Step("up", lodging), Step("up", edit(new[:1], "new", zone="2"), (), 1), Step("destroy", code=1, calls_differ=_UNDER, state_differs=_UNDER)), 3),
+        Case("a component that moves, and a child whose inputs are refused", (
+            Step("up", boxes), Step("up", edit(moved, "p", label="bad"), (), 1), Step("up", moved), Step("destroy")), 0),
     ]  # fmt: skip
 
 

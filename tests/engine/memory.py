@@ -203,9 +203,7 @@ def destroy(cloud: Cloud, deployment: dict[str, Any], save: Callable[[dict[str, 
     from trainyard.engine.adopt import settle_pending
 
     settle_pending(op)
-    # What was renamed and replaced at once, when the run ended early: its users name the new one, as in the CLI's state.
-    named = {resource.urn for resource in op.state.olds if not resource.delete}
-    cloud.strict = all(resource.urn in named for resource in op.state.olds)
+    cloud.strict = True
     delete_everything(op)
     cloud.strict = False
     op.state.write()

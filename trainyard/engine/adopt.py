@@ -54,7 +54,7 @@ def give_up_unknown(op: Operation) -> None:
     if op.preview or not op.state.left_over:
         return
     for resource, _ in op.state.left_over:
-        if resource.deleted_with in op.seen.deleted:
+        if id(op.olds.get(resource.deleted_with)) in op.seen.deleted_states:
             continue  # it would have gone with that one
         text = "given up: whether it was ever created is not known, and nobody can be asked. Look for it where its provider makes things"
         op.events.diagnostic("warning", text, resource.urn)

@@ -67,8 +67,10 @@ def delete_one(op: Operation, resource: Resource, *, pending_replacement: bool =
 def _delete_call(op: Operation, resource: Resource) -> Callable[[], None] | None:
     """Return the provider's delete, None for what the provider has nothing to do with."""
     r = resource
-    if not r.custom or r.external or r.retain_on_delete or r.is_provider or r.pending_replacement or r.deleted_with in op.seen.deleted:
+    if not r.custom or r.external or r.retain_on_delete or r.is_provider or r.pending_replacement:
         return None
+    if r.deleted_with and id(op.state.host(r)) in op.seen.deleted_states:
+        return None  # it goes with that one
     provider = op.providers.get(r.provider, r.urn)
     return lambda: provider.delete(r.urn, r.id, r.inputs, r.outputs, r.custom_timeouts.get("delete", 0))
 
@@ -77,7 +79,7 @@ def _delete_all(op: Operation, condemned: list[tuple[Resource, Fate]]) -> bool:
     nodes = [_Node(resource, fate) for resource, fate in condemned]
     _link(nodes)
     _spare_protected(op, nodes)
-    op.seen.deleted.update(node.resource.urn for node in nodes if not node.blocked)
+    op.seen.deleted_states.update(id(node.resource) for node in nodes if not node.blocked)
     waiting = {index for index, node in enumerate(nodes) if not node.blocked}
     running: dict[Future[None], int] = {}
     failed = any(node.blocked for node in nodes)

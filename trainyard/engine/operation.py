@@ -33,8 +33,7 @@ class UrnHistory:
     urns: set[str] = field(default_factory=set)
     operated: set[str] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)
-    deleted: set[str] = field(default_factory=set)
-    deleted_states: set[int] = field(default_factory=set)
+    deleted_states: set[int] = field(default_factory=set)  # ids of old states, not URNs: one may have several
     renamed_from: dict[str, str] = field(default_factory=dict)  # new URN -> old URN
 
 
@@ -59,7 +58,7 @@ class Operation:
         self.slots = threading.BoundedSemaphore(parallel)
         self.olds = {old.urn: old for old in state.olds if not old.delete}
         self.registered: dict[str, Resource] = {}
-        self.deletions: dict[str, threading.Event] = {}
+        self.deletions: dict[int, threading.Event] = {}  # by id of the old state
         self.stopping = threading.Event()
         self.interrupted = False
         self.failed = False

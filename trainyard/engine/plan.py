@@ -46,7 +46,7 @@ def make_plan(op: Operation, goal: Goal) -> Plan:
     old = find_old(op, urn, goal)
     new = new_state(goal, urn, old)
     provider = op.providers.of(new)
-    recreating = urn in op.seen.deleted
+    recreating = id(old) in op.seen.deleted_states  # by state: another of this name may be gone while this one stands
     fresh = old is None or recreating or old.external or old.taint
     _check_inputs(op, provider, new, goal, None if fresh else old)
     op.seen.operated.add(urn)
@@ -115,7 +115,6 @@ def _plan_replace(op: Operation, provider: Provider | None, old: Resource, new: 
         if resource.protect and not resource.delete:
             raise EngineError(f"{old.urn} cannot be replaced: {resource.urn}, which must go first, is protected")
     for resource in [*doomed, old]:
-        op.seen.deleted.add(resource.urn)
         op.seen.deleted_states.add(id(resource))
     return Plan("replace", new, old, provider, goal, keys, delete_first=True, doomed=doomed)
 

@@ -256,10 +256,17 @@ class StackState:
                 old.parent = "" if old.parent in missing else old.parent
                 old.deleted_with = "" if old.deleted_with in missing else old.deleted_with
 
+    def host(self, resource: Resource) -> Resource | None:
+        """Return what an old state is deleted with. Of several of that name it is the last before it in the file."""
+        with self._lock:
+            earlier = self.olds[: self.olds.index(resource)]
+        return next((old for old in reversed(earlier) if old.urn == resource.deleted_with), None)
+
     def current(self) -> list[Resource]:
         """Return the resources as they would be written now."""
         with self._lock:
-            rest = [self._renamed(old) for old in self.olds if id(old) not in self._done]
+            names = self._names()
+            rest = [_renamed(old, names) for old in self.olds if id(old) not in self._done]
             return [new for new in self.news if id(new) not in self._done] + rest
 
     def unsettled(self) -> list[tuple[Resource, str]]:
@@ -297,8 +304,9 @@ class StackState:
             if resources:
                 parts += [b',"resources":[', b",".join(resources), b"]"]
             if operations:
+                names = self._names()
                 entries = (
-                    b'{"resource":' + self._renamed(r).text(self._crypter) + b',"type":' + encode(kind) + b"}" for r, kind in operations
+                    b'{"resource":' + _renamed(r, names).text(self._crypter) + b',"type":' + encode(kind) + b"}" for r, kind in operations
                 )
                 parts += [b',"pending_operations":[', b",".join(entries), b"]"]
             return b"{" + b"".join(parts) + b',"metadata":' + encode(self._metadata) + b"}"
@@ -310,23 +318,33 @@ class StackState:
             self.news.append(new)
             self._recorded.add(new.urn)
 
-    def _renamed(self, old: Resource) -> Resource:
-        """Return an old state whose references follow the renames made so far.
+    def _names(self) -> dict[str, str]:
+        """Return the renames made so far, and those of children whose parent has moved: old URN -> new URN.
 
         A rename counts from when the resource stands under its new name: a step that fails before leaves the old one.
         """
-        if not self.renamed:
-            return old
         names = {before: after for before, after in self.renamed.items() if after in self._recorded}
-        if not old.needs() & names.keys():
-            return old
-        provider, identity = urns.split_reference(old.provider) if old.provider else ("", "")
-        return replace(
-            old,
-            parent=names.get(old.parent, old.parent),
-            dependencies=[names.get(u, u) for u in old.dependencies],
-            property_dependencies={k: [names.get(u, u) for u in deps] for k, deps in old.property_dependencies.items()},
-            deleted_with=names.get(old.deleted_with, old.deleted_with),
-            replace_with=[names.get(u, u) for u in old.replace_with],
-            provider=urns.reference(names.get(provider, provider), identity) if provider else "",
-        )
+        rest = [old for old in self.olds if id(old) not in self._done] if names else []
+        taken = self._recorded.union(old.urn for old in rest)
+        for old in rest:
+            moved = urns.below(names[old.parent], old.urn) if old.parent in names else old.urn
+            if old.urn not in names and moved not in taken:  # the next run would not know it by its old name
+                names[old.urn] = moved
+        return names
+
+
+def _renamed(old: Resource, names: dict[str, str]) -> Resource:
+    """Return an old state whose name and references are the new ones."""
+    if not {old.urn, *old.needs()} & names.keys():
+        return old
+    provider, identity = urns.split_reference(old.provider) if old.provider else ("", "")
+    return replace(
+        old,
+        urn=names.get(old.urn, old.urn),  # also of what was replaced: what needs it must not take its successor for it
+        parent=names.get(old.parent, old.parent),
+        dependencies=[names.get(u, u) for u in old.dependencies],
+        property_dependencies={k: [names.get(u, u) for u in deps] for k, deps in old.property_dependencies.items()},
+        deleted_with=names.get(old.deleted_with, old.deleted_with),
+        replace_with=[names.get(u, u) for u in old.replace_with],
+        provider=urns.reference(names.get(provider, provider), identity) if provider else "",
+    )

@@ -24,7 +24,7 @@ def register(op: Operation, goal: Goal) -> Resource:
             plan = make_plan(op, goal)
             if plan.doomed or plan.delete_first:
                 for resource in [*plan.doomed, plan.old] if plan.old else plan.doomed:
-                    op.deletions[resource.urn] = threading.Event()
+                    op.deletions[id(resource)] = threading.Event()
         return _carry_out(op, plan)
     except RefusedError:
         raise
@@ -82,7 +82,7 @@ def _carry_out(op: Operation, plan: Plan) -> Resource:
     elif plan.action == "create":
         _create(op, plan, "create")
     elif plan.action == "recreate" and old is not None:
-        gone = op.deletions.get(old.urn)
+        gone = op.deletions.get(id(old))
         if gone is not None:  # another thread deletes it right now
             while not gone.wait(0.5):
                 op.check_running()
@@ -171,7 +171,7 @@ def _replace(op: Operation, plan: Plan, old: Resource) -> None:
         for resource in [*plan.doomed, old]:
             if not resource.pending_replacement:
                 delete_one(op, resource, pending_replacement=not resource.delete)
-            op.deletions[resource.urn].set()
+            op.deletions[id(resource)].set()
         op.check_running()
     except (EngineError, Stopped):
         op.stopping.set()

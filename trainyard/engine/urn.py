@@ -13,6 +13,12 @@ def make(stack: str, project: str, parent: str, kind: str, name: str) -> str:
     return f"urn:pulumi:{stack}::{project}::{qualified}::{name}"
 
 
+def below(parent: str, urn: str) -> str:
+    """Return the URN that a resource has under another parent."""
+    head, _, rest = urn.partition("::")
+    return make(head.rpartition(":")[2], rest.partition("::")[0], parent, type_of(urn), name_of(urn))
+
+
 def qualified_type(urn: str) -> str:
     """Return the chain of types in a URN."""
     return urn.split("::", 3)[2] if urn.count("::") >= 3 else ""
