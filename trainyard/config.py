@@ -6,7 +6,6 @@ Everything else gets values. Order of precedence: shell, then ``.env`` beside Pu
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import subprocess
@@ -244,26 +243,6 @@ def settings_file(root: Path, stack: str) -> Path:
         known = sorted(p.name[len("Pulumi.") : -len(".yaml")] for p in root.glob("Pulumi.*.yaml") if p.name.count(".") == 2)
         raise UserError(f"there is no stack '{stack}' ({path.name} is missing)", hint=f"Stacks here: {', '.join(known) or 'none'}.")
     return path
-
-
-def user_name(env: Mapping[str, str], setting: str | None = None) -> str:
-    """Return who starts runs: the setting, else the login name, for root the local part of git's user.email."""
-    name = setting or env.get("TRAINYARD_USER")
-    if not name:
-        name = _login()
-        if name == "root":
-            name = git("config", "user.email").partition("@")[0] or name
-    try:
-        return slug(name)
-    except UserError as error:
-        raise UserError(error.message, hint="Say who you are: TRAINYARD_USER=name, or trainyard:user in the stack's settings.") from None
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container runs as a number that has no name
-        return f"uid{os.getuid()}"
 
 
 def git(*words: str, at: Path | None = None) -> str:

@@ -34,6 +34,11 @@ SAID: Mapping[Kind, str] = {
     "map": "a map",
 }
 
+NUMERAL = r"[-+]?([0-9]{1,400}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,4})?"
+"""A number that stands in quotes."""
+HUGE = 1e15
+"""No number is as large: it would not be told as it was written."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
@@ -118,17 +123,16 @@ _PLAIN: Mapping[str, type] = {"text": str, "flag": bool, "list": list, "map": Ma
 
 
 def _text(value: object) -> str | None:
-    return None if isinstance(value, bool) or not isinstance(value, (str, int, float)) else str(value)
+    whole_or_text = isinstance(value, (str, int)) and not isinstance(value, bool)
+    return str(value) if whole_or_text or _number(value) is not None else None
 
 
 def _number(value: object) -> int | float | None:
     if isinstance(value, str):
-        try:
-            value = float(value) if not re.fullmatch(r"[-+]?\d+", value) else int(value)
-        except ValueError:
+        if not re.fullmatch(NUMERAL, value):
             return None
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
-    return value if good else None  # type: ignore[return-value]
+        value = int(value) if value.lstrip("+-").isdigit() else float(value)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < HUGE else None
 
 
 def _whole(value: object) -> int | None:
@@ -157,7 +161,7 @@ def _mapping(value: object) -> dict[str, str] | None:
 
 
 def _entry(value: object) -> str | None:
-    return value if isinstance(value, str) else json.dumps(value) if isinstance(value, (bool, int, float)) else None
+    return value if isinstance(value, str) else json.dumps(value) if isinstance(value, bool) or _number(value) is not None else None
 
 
 def _mappings(value: object) -> tuple[Mapping[str, object], ...] | None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.config import group, load_env, places, read_env_file, resolve_secret, secret, settings_file, slug, user_name
+from trainyard.config import group, load_env, places, read_env_file, resolve_secret, secret, settings_file, slug
 from trainyard.errors import UserError
 from trainyard.secret import Secret, redact
+from trainyard.settings.user import user_name
 
 # What python-dotenv 1.1 and sh say is the same wherever a value can be meant in one way only.
 ENV_LINES = {
@@ -215,6 +216,13 @@ def test_a_user_name_is_a_slug() -> None:
     assert user_name({"TRAINYARD_USER": "Bob X"}) == "bob-x"
     with pytest.raises(UserError):
         slug("...")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "José", "..", "-x"])
+def test_a_chosen_user_name_that_no_key_can_hold_is_refused_and_not_bent(name: str) -> None:
+    with pytest.raises(UserError, match="TRAINYARD_USER must look like anna-berg") as caught:
+        user_name({"TRAINYARD_USER": name})
+    assert "Say who you are" in str(caught.value)
 
 
 def test_a_machine_without_git_or_a_name_for_the_user_still_names_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,16 @@ import jsonschema
 import pytest
 
 from trainyard import yamlfile
+from trainyard.config import places
 from trainyard.errors import UserError
 from trainyard.provider.endpoint import EndpointInputs
 from trainyard.provider.lease import LeaseInputs
 from trainyard.provider.model import properties
 from trainyard.provider.pod import PodInputs
+from trainyard.remote.keys import new_ssh_key
 from trainyard.settings import page, reader
 from trainyard.settings.table import RUN_SETTINGS, SETTINGS, STORES, Encrypted, for_run
+from trainyard.stacks.facade import settings_of
 from trainyard.storage.client import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +55,13 @@ WRONG = {
     "pod_env: [a]": ("3:22", "must be a map of names and values"),
     "pod_env: {'A B': x}": ("3:22", "must look like NAME, not 'A B'"),
     "pod_secrets: hf token": ("3:26", "must look like NAME"),
+    "ports: [abc, 99999/tcp]": ("3:20", "must look like 8888/http, not 'abc'"),
+    "ports: 99999/tcp": ("3:20", "must look like 8888/http, not '99999/tcp'"),
+    "ports: [0/tcp]": ("3:20", "must look like 8888/http, not '0/tcp'"),
+    "ports: 8888": ("3:20", "must look like 8888/http, not '8888'"),
+    "ssh_key_file: id_ed25519": ("3:27", "must look like ~/.ssh/id_ed25519, not 'id_ed25519'"),
+    "user: ../x": ("3:19", "must look like anna-berg, not '../x'"),
+    "pods: 3000": ("3:19", "must be at most 100, not 3000"),
     "min_cuda: new": ("3:23", "must look like 13.0, not 'new'"),
     "env_id: xyz": ("3:21", "must look like a0533aa1"),
     "store: gcs": ("3:20", "must be one of local, runpod, aws, r2, s3, not 'gcs'"),
@@ -88,6 +98,9 @@ def test_a_wrong_setting_is_refused_with_its_place(tmp_path: Path, line: str) ->
         ("config:\n  trainyard:image: a\n  trainyard:template: b\n", "3:3", "given both"),
         ("config:\n  trainyard:pods: 1\n", "2:3", "needs the hours of its lease"),
         ("config:\n  trainyard:cloud: local\n  trainyard:regions: [EU]\n", "3:3", "trainyard:regions means nothing to cloud 'local'"),
+        ("config:\n  trainyard:pod_secrets: [HF_TOKEN, AWS_ACCESS_KEY_ID]\n", "2:3", "AWS_ACCESS_KEY_ID, which opens an account"),
+        ("config:\n  trainyard:pod_secrets: PULUMI_CONFIG_PASSPHRASE\n", "2:3", "which is of Trainyard or Pulumi: it is never sent"),
+        ("config:\n  trainyard:pod_env: {RUNPOD_API_KEY: x}\n", "2:3", "RUNPOD_API_KEY, which opens an account or a bucket"),
         ("config:\n  trainyard:gpu: !!int x\n", "1:1", "not valid YAML"),
         ("config:\n  trainyard:gpu: \x01\n", "1:1", "not valid YAML"),
         ("config:\n  trainyard:gpu: a\0b\n", "2:19", "NUL byte"),
@@ -156,6 +169,37 @@ def test_a_misspelt_wish_does_not_keep_a_pod_from_being_ended(tmp_path: Path) ->
     assert reader.cloud_of(tmp_path, "runpod") == "runpod"
 
 
+def test_a_key_file_that_is_not_there_or_is_no_key_is_told_at_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine"
+    written(tmp_path, f"config:\n  trainyard:ssh_key_file: {path}\n")
+    for text, public, says, hint in (
+        (None, None, f"there is no {path}.pub", f"ssh-keygen -t ed25519 -f {path}"),
+        ("private", None, f"there is no {path}.pub", f"ssh-keygen -y -f {path} > {path}.pub"),
+        ("private", new_ssh_key()[1], f"{path} is no private SSH key", ""),
+    ):
+        for file, content in ((path, text), (path.with_suffix(".pub"), public)):
+            if content:
+                file.write_text(content)
+        with pytest.raises(UserError) as caught:
+            settings_of("runpod", places(tmp_path, {}), {})
+        assert str(caught.value).startswith("Pulumi.runpod.yaml:2:27: trainyard:ssh_key_file: ")
+        assert says in caught.value.message and hint in (caught.value.hint or "")
+    path.write_text(new_ssh_key()[0])
+    assert settings_of("runpod", places(tmp_path, {}), {}).ssh_key_file == str(path)
+
+
+@pytest.mark.parametrize("stack", ["local", "runpod"])
+def test_a_store_that_is_asked_for_without_its_keys_is_refused_and_not_dropped(tmp_path: Path, stack: str) -> None:
+    here = places(written(tmp_path, "config:\n  trainyard:store: r2\n", stack), {})
+    keys = {"R2_ACCESS_KEY_ID": "a", "R2_SECRET_ACCESS_KEY": "b", "R2_ENDPOINT_URL": "https://x.r2.cloudflarestorage.com"}
+
+    with pytest.raises(UserError, match="trainyard:store is r2, and none of its keys is set") as caught:
+        settings_of(stack, here, {})
+    assert str(caught.value).startswith(f"Pulumi.{stack}.yaml:2:20: ") and "R2_SECRET_ACCESS_KEY" in (caught.value.hint or "")
+    assert settings_of(stack, here, keys).store == "r2"
+    assert reader.partly(tmp_path, stack, "store").store == "r2", "what ends pods reads on"
+
+
 def test_choices_of_stores_are_those_of_the_client() -> None:
     assert STORES == KINDS
 
@@ -196,8 +240,8 @@ def test_the_settings_that_are_shipped_are_right_and_what_they_show_in_comments_
     assert {name for line in commented for name in re.findall(r"trainyard:(\w+)", line)} <= set(SETTINGS)
 
 
-NOT_SEEN_BY_AN_EDITOR = {"hours: .nan", "max_price: 1e999"}
-"""JSON knows no such numbers."""
+NOT_SEEN_BY_AN_EDITOR = {"hours: .nan"}
+"""JSON knows no such number."""
 
 
 def test_an_editor_that_knows_the_schema_refuses_what_the_reader_refuses() -> None:

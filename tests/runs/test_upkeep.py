@@ -66,6 +66,8 @@ def test_the_local_stores_program_is_there_before_an_engine_needs_it(
     monkeypatch.setattr(local, "obtain", asked.append)
     ui = Ui()
 
-    obtain_store(CommandContext(places, {}, ui), Stack("x", places, {}, path))
+    env = {"R2_ACCESS_KEY_ID": "a", "R2_SECRET_ACCESS_KEY": "b", "R2_ENDPOINT_URL": "https://x.y"}
+
+    obtain_store(CommandContext(places, env, ui), Stack("x", places, env, path))
 
     assert asked == ([ui.say] if wanted else [])

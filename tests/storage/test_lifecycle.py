@@ -51,7 +51,7 @@ def test_declared_rules_get_an_id_from_their_prefix() -> None:
         ({"prefix": "a/"}, "says nothing to do"),
         ({"prefix": "/a", "expire_days": 1}, "without a leading '/'"),
         ({"prefix": "a/", "days": 1}, "unknown key 'days'"),
-        ({"id": "Not An Id", "expire_days": 1}, "id must be made of"),
+        ({"id": "Not An Id", "expire_days": 1}, "id must look like old-logs, not 'Not An Id'"),
         ("a/", "expected a mapping"),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_rule_that_would_expire_results_is_refused_where_it_stands(prefix: str
     lines = "".join(f"    - {json.dumps(rule)}\n" for rule in rules)
     file.write_text(f"config:\n  trainyard:cloud: local\n  trainyard:lifecycle:\n{lines}")
     with pytest.raises(UserError, match=r"lifecycle rule 2: .* would delete .*; results never expire") as caught:
-        settings_of("x", places_at(tmp_path))
+        settings_of("x", places_at(tmp_path), {})
     assert str(caught.value).startswith("Pulumi.x.yaml:5:") and "checkpoints/" in str(caught.value)
     with pytest.raises(UserError):
         declared_rules([{"prefix": prefix, "expire_days": 1}])

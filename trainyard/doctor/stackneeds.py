@@ -35,7 +35,7 @@ def credentials(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
 
 def settings(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
     """Whether everything in the stack's file is right."""
-    yield Finding("stack", "ok", f"{stack}: cloud {settings_of(stack, places).cloud}")
+    yield Finding("stack", "ok", f"{stack}: cloud {settings_of(stack, places, env).cloud}")
 
 
 def engine(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
@@ -60,7 +60,7 @@ def cloud(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Findin
 
 def image(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
     """Whether the image is one that cannot change under the user."""
-    values = settings_of(stack, places)
+    values = settings_of(stack, places, env)
     if values.cloud == "local":
         return  # local pods show this machine's own files
     name, template = values.image, values.template
@@ -82,7 +82,7 @@ def old_names(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Fi
 
 def bucket(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
     """Where results go, and how far the fence holds."""
-    values = settings_of(stack, places)
+    values = settings_of(stack, places, env)
     name, kind = values.bucket, values.store
     alone = "results come home over SSH, and the fence against late pods holds on this machine only"
     if not values.has_bucket:

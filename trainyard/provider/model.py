@@ -90,11 +90,12 @@ def problems(shape: type[DataclassInstance], inputs: Mapping[str, Tree]) -> list
 
 
 def out_of_range(shape: type[DataclassInstance], inputs: Mapping[str, Tree]) -> list[CheckFailure]:
-    """Return which numbers are none that the setting of the same name could be; what is no number is not judged."""
+    """Return which numbers and lists are none that the setting of the same name could be; nothing else is judged."""
     failures = []
     for item in properties(shape):
         setting, value = SETTINGS.get(item.name), unseal(inputs.get(item.name))
-        if setting is not None and isinstance(value, (int, float)) and (wrong := flaw(setting.shape, value)):
+        judged = tuple(part for part in value if isinstance(part, str)) if isinstance(value, list) else value
+        if setting is not None and isinstance(judged, (int, float, tuple)) and (wrong := flaw(setting.shape, judged)):
             failures.append(CheckFailure(item.name, f"'{item.name}' {wrong}"))
     return failures
 

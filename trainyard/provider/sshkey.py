@@ -18,7 +18,7 @@ from trainyard.provider.call import Call, key_folder
 from trainyard.provider.handler import ReadResult, ResourceDiff, ResourceHandler
 from trainyard.provider.model import prop
 from trainyard.provider.values import Properties, unseal
-from trainyard.remote.keys import new_ssh_key, split_public
+from trainyard.remote.keys import new_ssh_key, own_public_key
 
 _FILE = "id_ed25519"
 
@@ -48,7 +48,8 @@ def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     seed = secrets.token_hex(32)
     if typed.own_key_file:
         path = Path(typed.own_key_file).expanduser()
-        return _id(call), {"public_key": _own_public(path), "private_key": None, "key_file": str(path), "host_key_seed": seed}
+        public = own_public_key(path, "own_key_file (of a stack's settings: trainyard:ssh_key_file)")
+        return _id(call), {"public_key": public, "private_key": None, "key_file": str(path), "host_key_seed": seed}
     private, public = new_ssh_key(f"trainyard {call.stack}")
     path = _write(call, private)
     return _id(call), {"public_key": public, "private_key": private, "key_file": str(path), "host_key_seed": seed}
@@ -110,20 +111,6 @@ def _write(call: Call, private: str) -> Path:
     path = folder / _FILE
     write_atomic(path, private, durable=False, mode=0o600)  # the state has it, too
     return path
-
-
-def _own_public(path: Path) -> str:
-    public = path.with_name(path.name + ".pub")
-    try:
-        text = public.read_text(encoding="utf-8").strip()
-        split_public(text)
-    except OSError as error:
-        raise UserError(f"own_key_file: cannot read {public}: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"own_key_file: {public}: {error}") from None
-    if not path.is_file():
-        raise UserError(f"own_key_file: there is no {path}")
-    return text
 
 
 def _id(call: Call) -> str:

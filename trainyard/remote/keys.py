@@ -11,10 +11,13 @@ import hashlib
 import hmac
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key, load_ssh_private_key
+
+from trainyard.errors import UserError
 
 _KIND = b"ssh-ed25519"
 _CONTEXT = b"trainyard host key v1\0"
@@ -70,6 +73,29 @@ def split_public(public: str) -> tuple[str, str]:
         raise ValueError(f"not a public key line: '{public[:40]}'")
     base64.b64decode(words[1], validate=True)
     return words[0], words[1]
+
+
+def own_public_key(path: Path, what: str) -> str:
+    """Return the public line beside a person's own private key; ``what`` is what a message calls the key's name.
+
+    Raises UserError where either file is not there or is no key.
+    """
+    public = path.with_name(path.name + ".pub")
+    try:
+        text = public.read_text(encoding="utf-8").strip()
+        split_public(text)
+        if not is_private_key(path.read_bytes()):
+            raise UserError(f"{what}: {path} is no private SSH key")
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename))
+        again = missing == public and path.exists()
+        hint = f"To make it again: ssh-keygen -y -f {path} > {public}" if again else f"To make a pair: ssh-keygen -t ed25519 -f {path}"
+        raise UserError(f"{what}: there is no {missing}", hint=hint) from None
+    except OSError as error:
+        raise UserError(f"{what}: cannot read {error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{what}: {public}: {error}") from None
+    return text
 
 
 def _openssh(private: bytes, comment: str) -> tuple[str, str]:

@@ -31,7 +31,7 @@ class CommandContext:
 
     def settings(self, environment: str) -> StackSettings:
         """Return an environment's settings; raises UserError for anything wrong in its file."""
-        return facade.settings_of(environment, self.places)
+        return facade.settings_of(environment, self.places, self.env)
 
     def cloud(self, environment: str) -> Cloud:
         """Return the adapter of an environment's cloud."""

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from trainyard.config import PROJECT, find_root
-from trainyard.settings.table import CLOUDS, SETTINGS, Setting, description
-from trainyard.settings.variables import SETTABLE, groups
+from trainyard.reading import HUGE, NUMERAL, Shape
+from trainyard.settings.table import CLOUDS, OF_OURS, RULE, RULE_ACTIONS, SETTINGS, Setting, description, known_to
+from trainyard.settings.variables import SETTABLE, groups, never_sent
 
 SCHEMA = Path("infra", "stack.schema.json")
 """A settings file names it in a ``# yaml-language-server: $schema=`` line; init writes it into other repositories."""
 PAGE = Path("docs", "settings.md")
 _MADE = re.compile(r"(<!-- Made by `invoke docs --write` from the table of (\w+)\. -->\n).*?(?=<!-- End of what is made\. -->)", re.S)
-_JSON_TYPES = {"text": ["string", "number"], "number": ["number"], "whole": ["integer"], "flag": ["boolean"]}
+_NUMBERS = ("7", "123", "13.0", "12345678")
+"""What numbers look like as texts: one of them for each pattern that a number can fit."""
 
 
 def page(text: str) -> str:
@@ -35,15 +38,42 @@ def schema() -> dict[str, object]:
         "properties": {
             "config": {
                 "type": ["object", "null"],
-                "properties": {f"{PROJECT}:{name}": _property(setting) for name, setting in SETTINGS.items()},
+                "properties": {_key(name): _property(setting) for name, setting in SETTINGS.items()},
                 # Another project's keys are not ours to judge; a key without a namespace is nobody's.
                 "patternProperties": {f"^(?!{PROJECT}:)[^:]+:": {}},
                 "additionalProperties": False,
+                "allOf": _together(),
             },
             **{name: {} for name in ("encryptionsalt", "secretsprovider", "encryptedkey", "environment")},
         },
         "additionalProperties": False,
     }
+
+
+def _together() -> list[dict[str, object]]:
+    """Return what ``table.flaw`` says of settings that are each right."""
+    rules: list[dict[str, object]] = [
+        {"not": {"required": [_key("image"), _key("template")]}},
+        {
+            "if": {"properties": {_key("pods"): {"not": {"enum": [0, "0"]}}}, "required": [_key("pods")]},
+            "then": {"required": [_key("hours")]},
+        },
+    ]
+    for cloud in CLOUDS:
+        others = {_key(name): _unset(setting) for name, setting in SETTINGS.items() if not known_to(name, cloud)}
+        if others:
+            is_it = {"properties": {_key("cloud"): {"const": cloud}}, "required": [_key("cloud")]}
+            rules.append({"if": is_it, "then": {"properties": others}})
+    return rules
+
+
+def _unset(setting: Setting) -> object:
+    """Return what a setting may be where it means nothing."""
+    return {"enum": [False, "false"]} if setting.default is False else {"enum": [[], "[]"]} if setting.default == () else False
+
+
+def _key(name: str) -> str:
+    return f"{PROJECT}:{name}"
 
 
 def schema_text() -> str:
@@ -88,29 +118,55 @@ def _property(setting: Setting) -> dict[str, object]:
 
 
 def _plain(setting: Setting) -> dict[str, object]:
-    """Return what a value that is not encrypted must be; a number may stand in quotes, which an editor need not learn."""
+    """Return what a value that is not encrypted must be. What stands in quotes is judged by its looks, as `pulumi config set` writes it."""
     shape = setting.shape
-    bounds = {"minimum": shape.least, "exclusiveMinimum": shape.above, "maximum": shape.most}
-    one: dict[str, object] = {"type": _JSON_TYPES.get(shape.kind, _JSON_TYPES["text"])}
-    one |= {name: value for name, value in bounds.items() if value is not None}
-    if shape.kind in ("text", "texts"):
-        one["minLength"] = 1
-    if shape.choices:
-        one = {"enum": list(shape.choices)}
-    if shape.pattern is not None:
-        one["pattern"] = f"^(?:{shape.pattern})$"
+    one = _one(shape, setting.name)
     if shape.kind == "texts":
-        return {"anyOf": [one, {"type": "array", "items": one}]}
+        return {"anyOf": [one, {"type": "array", "items": one}, _in_quotes("[")]}
     if shape.kind == "mapping":
-        names = {"pattern": one["pattern"]} if "pattern" in one else {}
-        return {
-            "type": "object",
-            "propertyNames": names,
-            "additionalProperties": {"anyOf": [{"type": ["string", "number", "boolean"]}, _SECURE]},
-        }
+        names = {"pattern": f"^(?:{shape.pattern})$"} if shape.pattern else {}
+        values = {"anyOf": [{"type": ["string", "boolean"]}, _number({}), _SECURE]}
+        kept_back = {"not": {"enum": sorted(never_sent())}}
+        return {"anyOf": [{"type": "object", "propertyNames": {**names, **kept_back}, "additionalProperties": values}, _in_quotes("{")]}
     if shape.kind == "mappings":
-        return {"type": "array", "items": {"type": "object"}}
+        rule = {
+            "type": "object",
+            "properties": {name: {"anyOf": [_one(each), {"type": "null"}]} for name, each in RULE.items()},
+            "additionalProperties": False,
+            "anyOf": [{"properties": {name: {"not": {"type": "null"}}}, "required": [name]} for name in RULE_ACTIONS],
+        }
+        return {"anyOf": [{"type": "array", "items": rule}, _in_quotes("[")]}
     return one
+
+
+def _one(shape: Shape, name: str = "") -> dict[str, object]:
+    """Return what one value, or one of a list, must be."""
+    if shape.choices:
+        return {"enum": list(shape.choices)}
+    if shape.kind == "flag":
+        return {"enum": [True, False, "true", "false"]}
+    if shape.kind in ("number", "whole"):
+        bounds = {"minimum": shape.least, "exclusiveMinimum": shape.above, "maximum": shape.most}
+        number = _number({key: value for key, value in bounds.items() if value is not None})
+        return {
+            "anyOf": [number if shape.kind == "number" else {**number, "type": "integer"}, {"type": "string", "pattern": f"^{NUMERAL}$"}]
+        }
+    text: dict[str, object] = {"type": ["string", "number"], **({} if shape.empty else {"minLength": 1})}
+    if shape.pattern is not None:
+        fits = any(re.fullmatch(shape.pattern, number) for number in _NUMBERS)
+        text = {"type": ["string", "number"] if fits else "string", "pattern": f"^(?:{shape.pattern})$"}
+    if name == "pod_secrets":
+        text["not"] = {"anyOf": [{"enum": sorted(never_sent())}, {"pattern": f"^(?:{'|'.join(OF_OURS)})"}]}
+    return text
+
+
+def _number(bounds: Mapping[str, object]) -> dict[str, object]:
+    return {"type": "number", "exclusiveMinimum": -HUGE, "exclusiveMaximum": HUGE, **bounds}
+
+
+def _in_quotes(opening: str) -> dict[str, object]:
+    """Return a list or a map as a text of JSON."""
+    return {"type": "string", "pattern": f"^\\s*\\{opening}"}
 
 
 def _sentence(words: str) -> str:

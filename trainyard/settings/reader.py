@@ -66,6 +66,11 @@ def cloud_of(root: Path, stack: str) -> str:
     return partly(root, stack).cloud
 
 
+def place_of(root: Path, stack: str, name: str) -> Location | None:
+    """Return where a setting's value stands in its file."""
+    return _config(_document(settings_file(root, stack))).where(f"{PROJECT}:{name}", value=True)
+
+
 def text_of(path: Path) -> str:
     """Return what a settings file holds; it is read once a process, and again when it has changed.
 
@@ -107,8 +112,9 @@ def _config(document: Map) -> Map:
 def _name_of(config: Map, full: str) -> str | None:
     """Return the setting that a key of ``config:`` names, None for another project's; raises UserError for what means nothing."""
     namespace, colon, name = full.partition(":")
-    if not colon:
-        known = f": write '{PROJECT}:{full}'" if full in SETTINGS else suggest(full, SETTINGS)
+    if not colon or not namespace:
+        bare = full.removeprefix(":")
+        known = f": write '{PROJECT}:{bare}'" if bare in SETTINGS else suggest(bare, SETTINGS)
         raise UserError(f"'{full}' has no '{PROJECT}:' before it{known}", where=config.where(full))
     if namespace != PROJECT:
         if name in SETTINGS and suggest(namespace, [PROJECT]):
@@ -138,7 +144,8 @@ def _value(config: Map, full: str, setting: Setting) -> object:
 
 
 def _encrypted(value: Node) -> Encrypted | None:
-    return Encrypted(str(value["secure"])) if isinstance(value, dict) and set(value) == {"secure"} else None
+    cipher = value["secure"] if isinstance(value, dict) and set(value) == {"secure"} else None
+    return Encrypted(cipher) if isinstance(cipher, str) else None
 
 
 def _allowed(secret: Encrypted, full: str, setting: Setting, where: Location | None) -> Encrypted:

@@ -17,12 +17,22 @@ from functools import cache
 from typing import Any
 
 from trainyard.reading import SAID, Kind, Shape
+from trainyard.settings.variables import never_sent
 
 CLOUDS = ("local", "runpod")
 STORES = ("local", "runpod", "aws", "r2", "s3")
 ENGINES = ("auto", "cli", "builtin")
 CONSENTS = ("ask", "always", "never")
 LIMIT_ACTIONS = ("block", "warn")
+_DAYS = Shape(kind="whole", least=1)
+RULE: Mapping[str, Shape] = {
+    "id": Shape(kind="text", pattern=r"[a-z0-9][a-z0-9-]{0,99}", looks_like="old-logs"),
+    "prefix": Shape(kind="text", pattern=r"(?!/)[\s\S]*", looks_like="the beginning of a key, without a leading '/'", empty=True),
+    "expire_days": _DAYS, "noncurrent_days": _DAYS, "abort_uploads_days": _DAYS,
+}  # fmt: skip
+"""What a rule of ``lifecycle`` may say; stores count in days."""
+RULE_ACTIONS = tuple(name for name, shape in RULE.items() if shape is _DAYS)
+"""A rule says one of them at least."""
 NO_BUCKET = "none"
 """As ``bucket``: the environment has none, and results come home over SSH."""
 TIERS = ("SECURE", "COMMUNITY", "ALL")
@@ -30,7 +40,14 @@ TIER = "SECURE"
 """RunPod's class of machines unless another is asked for."""
 BUCKET_NAME = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 """Every store's buckets are called like this, RunPod's volumes too."""
+USER_NAME = r"[A-Za-z0-9]+([ ._-][A-Za-z0-9]+)*"
+"""Of this a key is made that is read back: what a key cannot hold must not vanish without a word."""
+MOST_PODS = 100
+"""Of one stack: its up and its destroy then take minutes; an account that may spend more has several stacks."""
 _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
+_PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])/(tcp|http)"
+OF_OURS = ("PULUMI_", "TRAINYARD_")
+"""How variables begin that tell our own processes something."""
 _RENTED = ("runpod",)
 """Clouds whose machines are rented by image, region and tier."""
 
@@ -112,7 +129,9 @@ class StackSettings:
     )  # fmt: skip
     disk_gb: int = _setting("disk of the pod", 100, unit="GB", least=1, travels=True, readers="program runs")
     volume: str | None = _setting("network volume that the pod mounts", travels=True, readers="doctor program rehearsal runs")
-    ports: tuple[str, ...] = _setting("ports to open, like 8888/http", ("22/tcp",), travels=True, readers="program")
+    ports: tuple[str, ...] = _setting(
+        "ports to open", ("22/tcp",), pattern=_PORT, looks_like="8888/http", travels=True, readers="program",
+    )  # fmt: skip
     regions: tuple[str, ...] = _setting(
         "data centers, countries or continents", (), unset="any", travels=True, clouds=_RENTED, readers="program runs",
     )  # fmt: skip
@@ -164,21 +183,27 @@ class StackSettings:
     upload_consent: str = _setting("whether your data may leave this machine", "ask", choices=CONSENTS, readers="runs")
     bucket: str | None = _setting(
         f"bucket of results; {NO_BUCKET}: they come home over SSH", unset="one made for the environment", pattern=BUCKET_NAME,
-        looks_like="my-results-1", readers="doctor program rehearsal runs",
+        looks_like="my-results-1", readers="doctor program rehearsal runs stacks",
     )  # fmt: skip
     store: str | None = _setting(
-        "which store holds the bucket", unset="the one whose keys are set", choices=STORES, readers="doctor program rehearsal runs"
+        "which store holds the bucket", unset="the one whose keys are set", choices=STORES, readers="doctor program rehearsal runs stacks"
     )
     lifecycle: tuple[Mapping[str, object], ...] = _setting(
         "rules of the bucket: prefix, expire_days and others", (), readers="program stacks"
     )
-    ssh_key_file: str | None = _setting("your own private SSH key", unset="one made for the stack", readers="program")
+    ssh_key_file: str | None = _setting(
+        "your own private SSH key; its `.pub` lies beside it", unset="one made for the stack", pattern=r"[/~].*",
+        looks_like="~/.ssh/id_ed25519", readers="program stacks",
+    )  # fmt: skip
     env_id: str | None = _setting(
         "id of the environment, 8 hex digits", unset="one made for stack and user", pattern="[0-9a-f]{8}",
         looks_like="a0533aa1", readers="program runs",
     )  # fmt: skip
-    pods: int = _setting("pods of the environment itself", 0, least=0, readers="program runs")
-    user: str | None = _setting("who starts runs", unset="the login name; for root the one in git's user.email", readers="runs")
+    pods: int = _setting("pods of the environment itself", 0, least=0, most=MOST_PODS, readers="program runs")
+    user: str | None = _setting(
+        "who starts runs; in keys in small letters, with '-' for any other sign", pattern=USER_NAME, looks_like="anna-berg",
+        unset="the login name; for root the one in git's user.email", readers="runs",
+    )  # fmt: skip
     engine: str = _setting("what executes the program", "auto", choices=ENGINES, travels=True, readers="stacks")
     explicit: frozenset[str] = frozenset()
     """Names of those that a person has set."""
@@ -271,12 +296,26 @@ def flaw(settings: StackSettings, stack: str) -> Flaw | None:
         return Flaw("template", "and 'image' are given both: choose one", "template")
     if settings.pods and "hours" not in settings.explicit:
         return Flaw("hours", "is missing: a declared pod needs the hours of its lease", "pods", "Add: trainyard:hours: 2")
+    if (secret := _secret_for_pods(settings)) is not None:
+        return secret
     for name in SETTINGS:  # in the table's order: the same one is told each time
         if name in settings.explicit and getattr(settings, name) != SETTINGS[name].default and not known_to(name, settings.cloud):
             return Flaw(
                 name, f"means nothing to cloud '{settings.cloud}'", name, f"Leave it out; {', '.join(SETTINGS[name].clouds)} knows it."
             )
     return None
+
+
+def _secret_for_pods(settings: StackSettings) -> Flaw | None:
+    """Return what is wrong with the variables that pods get: a pod is somebody else's machine."""
+    for name in settings.pod_secrets:
+        if name in never_sent() or name.startswith(OF_OURS):
+            says = "opens an account or a bucket" if name in never_sent() else "is of Trainyard or Pulumi"
+            return Flaw("pod_secrets", f"names {name}, which {says}: it is never sent to a pod", "pod_secrets", "Leave it out.")
+    keys = next((name for name in settings.pod_env_names if name in never_sent()), None)
+    if keys is None:
+        return None
+    return Flaw("pod_env", f"names {keys}, which opens an account or a bucket: it is never sent to a pod", "pod_env", "Leave it out.")
 
 
 def known_to(name: str, cloud: str) -> bool:

@@ -25,7 +25,9 @@ from trainyard.stacks.model import EngineName, Event, OnEvent, Operation, Operat
 from trainyard.stacks.passphrase import passphrase
 from trainyard.stacks.settings import ensure_stack, salt_of
 from trainyard.stacks.state import backend, state_of
+from trainyard.storage.groups import refuse_keyless
 from trainyard.storage.rules import declared_rules
+from trainyard.textfile import expanded
 from trainyard.yamlfile import Map
 
 LOCK_TRIES = 60
@@ -148,10 +150,19 @@ def warm(stack: Stack) -> None:
             encrypter(stack).check()
 
 
-def settings_of(name: str, places: Places) -> StackSettings:
-    """Return an environment's settings; raises UserError for anything wrong in its file."""
+def settings_of(name: str, places: Places, env: Mapping[str, str]) -> StackSettings:
+    """Return an environment's settings; raises UserError for anything wrong in its file, or named there and not to be had here."""
     settings = reader.load(places.root, name)
     declared_rules(cast("Sequence[Map]", settings.lifecycle))
+    try:
+        if settings.ssh_key_file is not None:
+            from trainyard.remote.keys import own_public_key  # loads what most stacks do without
+
+            own_public_key(expanded(settings.ssh_key_file), f"{PROJECT}:ssh_key_file")
+    except UserError as error:
+        raise UserError(error.message, where=reader.place_of(places.root, name, "ssh_key_file"), hint=error.hint) from None
+    if settings.store not in (None, "local") and settings.has_bucket:
+        refuse_keyless(env, str(settings.store), reader.place_of(places.root, name, "store"))
     return settings
 
 

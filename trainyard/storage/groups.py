@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from trainyard.config import group
-from trainyard.errors import UserError
+from trainyard.errors import Location, UserError
 from trainyard.network import web_address
 from trainyard.settings.variables import groups, store
 
@@ -30,6 +30,17 @@ def stores_named(env: Mapping[str, str]) -> list[str]:
     if env.get("RUNPOD_S3_ENDPOINT"):
         runpod_endpoint(env["RUNPOD_S3_ENDPOINT"])
     return lines
+
+
+def refuse_keyless(env: Mapping[str, str], kind: str, where: Location | None) -> None:
+    """Raise UserError for a store that settings name and that the environment's variables do not open."""
+    variables = store("aws" if kind == "s3" else kind)
+    needed = (*variables.keys, *variables.needed)
+    if group(env, needed) is None:
+        hint = f"Put {', '.join(needed)} into .env beside Pulumi.yaml, or export them; or leave trainyard:store out."
+        raise UserError(f"trainyard:store is {kind}, and none of its keys is set", where=where, hint=hint)
+    if kind == "s3" and not (env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")):
+        raise UserError("trainyard:store is s3, and AWS_ENDPOINT_URL does not say where it is", where=where, hint="For Amazon's: aws.")
 
 
 def runpod_endpoint(value: str) -> tuple[str, str]:

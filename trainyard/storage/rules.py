@@ -11,14 +11,10 @@ from typing import Any
 from trainyard.clock import parse_iso
 from trainyard.errors import Location, UserError
 from trainyard.fields import Fields
-from trainyard.reading import Shape
+from trainyard.settings.table import RULE, RULE_ACTIONS
 from trainyard.yamlfile import Map
 
 OURS = "trainyard-"
-_ID = re.compile(r"^[a-z0-9][a-z0-9-]{0,99}$")
-_ACTIONS = ("expire_days", "noncurrent_days", "abort_uploads_days")
-_DAYS = Shape(kind="whole", least=1)
-"""Stores count in days."""
 KEPT = ("models/", "attempts/", "closed/", "lifecycle/")
 """Never expired: results, and the markers that say which run a result belongs to and which environment is closed."""
 
@@ -112,17 +108,13 @@ def _parse(raw: Mapping[str, Any], what: str) -> Rule:
     if not isinstance(raw, Mapping):
         raise UserError(f"{what}: expected a mapping with prefix and days")
     fields = Fields(raw, what)
-    prefix, identity = fields.text("prefix", ""), fields.text("id", "")
-    days = {name: fields.shaped(name, _DAYS) for name in _ACTIONS}
+    said = {name: fields.shaped(name, shape) for name, shape in RULE.items()}
     fields.done()
-    if prefix.startswith("/"):
-        raise fields.error("prefix", f"{what}: prefix must be the beginning of a key, without a leading '/'")
-    if not any(days.values()):
-        raise UserError(f"{what}: says nothing to do", where=fields.where(), hint=f"Give at least one of: {', '.join(_ACTIONS)}.")
-    identity = identity or re.sub(r"[^a-z0-9]+", "-", prefix.lower()).strip("-") or "bucket"
-    if not _ID.match(identity):
-        raise fields.error("id", f"{what}: id must be made of a-z, 0-9 and '-'")
-    return Rule(identity, prefix, **days)  # type: ignore[arg-type]
+    if not any(said[name] for name in RULE_ACTIONS):
+        raise UserError(f"{what}: says nothing to do", where=fields.where(), hint=f"Give at least one of: {', '.join(RULE_ACTIONS)}.")
+    prefix = str(said["prefix"] or "")
+    identity = said["id"] or re.sub(r"[^a-z0-9]+", "-", prefix.lower()).strip("-")[:100] or "bucket"
+    return Rule(**{**said, "id": identity, "prefix": prefix})  # type: ignore[arg-type]
 
 
 def _where(raw: Mapping[str, Any], key: str | None = None) -> Location | None:

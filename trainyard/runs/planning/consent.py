@@ -16,7 +16,6 @@ from trainyard.recipes.variables import FILES
 from trainyard.runs.ui import Ui
 from trainyard.secret import Secret
 from trainyard.settings.table import StackSettings
-from trainyard.settings.variables import never_sent
 
 
 def own_files(asked: str | None, data: Data, recipe: Recipe, values: Values, code: Code | None = None) -> list[str]:
@@ -46,11 +45,8 @@ def ask(ui: Ui, stack: str, cloud: Cloud, consent: str, files: Sequence[str], *,
 
 
 def pod_secrets(settings: StackSettings, env: Mapping[str, str]) -> list[str]:
-    """Return the variables that the job gets; raises UserError or RefusedError for one that is not set or may not be sent."""
+    """Return the variables that the job gets; raises UserError for one that is not set. What may not be sent no settings name."""
     names = list(dict.fromkeys(settings.pod_secrets))
-    for name in names:
-        if name in never_sent() or name.startswith(("PULUMI_", "TRAINYARD_")):
-            raise RefusedError(f"pod_secrets: {name} opens an account or a bucket; it is never sent to a pod")
     secret_values(names, env)
     return names
 

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 from trainyard.clouds.absence import Proof
 from trainyard.clouds.marker import parse_name
-from trainyard.config import user_name
 from trainyard.errors import TrainyardError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.estimate import check_limits, estimate
@@ -20,6 +19,7 @@ from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.stackresources import StackPod, leases_in, pods_in
 from trainyard.settings.table import StackSettings
+from trainyard.settings.user import user_name
 from trainyard.stacks import facade
 from trainyard.stacks.model import Event, Stack
 

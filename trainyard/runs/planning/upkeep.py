@@ -94,7 +94,7 @@ def _fingerprint(places: Places, stack: Stack) -> str:
 
 def _keeps_results_here(stack: Stack) -> bool:
     """Tell whether a stack needs nobody's store: its bucket is the local one, or none."""
-    settings = facade.settings_of(stack.name, stack.places)
+    settings = facade.settings_of(stack.name, stack.places, stack.env)
     return settings.store == "local" or not settings.has_bucket
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainyard.config import user_name
 from trainyard.errors import UserError
 from trainyard.leases.environmentid import default_bucket, known_environment_id
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.roads import is_owed
 from trainyard.runs.records.stores import store_of
 from trainyard.settings import reader
+from trainyard.settings.user import user_name
 from trainyard.stacks import facade
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import Progress

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from trainyard.clouds.protocol import Cloud
-from trainyard.config import git, user_name
+from trainyard.config import git
 from trainyard.recipes import basecheck, bundle, code, data, requirements, venvs
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.summaries import Values
@@ -30,6 +30,7 @@ from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.settings import reader
 from trainyard.settings.table import StackSettings
+from trainyard.settings.user import user_name
 from trainyard.shipped import overlay
 from trainyard.stacks import facade
 
@@ -99,6 +100,9 @@ def prepare(context: CommandContext, request: TrainRequest) -> RunFolder:
 def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: StackSettings) -> _Plan:
     """Validate everything and ask what it costs, saying what a person wants to know of it."""
     ui = context.ui
+    user = user_name(context.env, stated.user)
+    # A bad name, or one that is at work, is refused before anything is looked at.
+    attempts.refuse_live(context.places.runs, user, new_label(context.places.runs, user, request.name, datetime.now(), request.stack))
     chosen = load_recipe(context.places.root, request.recipe)
     startbook.refuse(context.places.root)
     settings, told_by_env = shape.from_environment(stated, context.env, cloud.name)
@@ -117,9 +121,6 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
         ui.warn(remark)
     for line in basecheck.needs_lines(chosen, values):
         ui.say(f"needs      {line}")
-    user = user_name(context.env, settings.user)
-    # A bad name, or one that is at work, is refused before anything is made.
-    attempts.refuse_live(context.places.runs, user, new_label(context.places.runs, user, request.name, datetime.now(), request.stack))
     hours = settings.hours if request.hours is None else request.hours
     budget = settings.budget if request.budget is None else request.budget
     expected, shaped = _estimate(context, cloud, settings, needs_of(chosen, values), hours, budget)
