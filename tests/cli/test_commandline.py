@@ -244,6 +244,21 @@ commandline.main(["train"])
     assert (done.returncode, done.stderr) == (11, "it goes on\ninvoke attach a\n")
 
 
+@pytest.mark.parametrize("name", ["trainyard", "invoke"])
+@pytest.mark.parametrize("forbidden", ["", "1"])
+def test_python_keeps_what_it_compiles_of_us_unless_a_person_forbids_it(name: str, forbidden: str) -> None:
+    program = f"""
+import sys
+from trainyard.cli import commandline
+commandline._program({name!r}).parse_core([{name!r}, "runs"])
+print(sys.dont_write_bytecode)
+"""
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": forbidden}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == str(bool(forbidden))
+
+
 @pytest.mark.parametrize("program", ["trainyard", "invoke"])
 def test_bash_completes_verbs_and_options(program: str, tmp_path: Path) -> None:
     (tmp_path / program).symlink_to(Path(sys.prefix) / "bin" / program)

@@ -57,3 +57,22 @@ def test_nothing_heavy_is_imported_before_the_key_is_begun() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_key_that_the_starter_knows_is_not_derived_again_and_goes_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "_DERIVED", {})
+    sealed = secrets.Crypter("x", SALT).encrypt("text")
+    env = {"A": "b", **secrets.handed()}
+
+    monkeypatch.setattr(secrets, "_DERIVED", {})
+    monkeypatch.setattr(secrets, "_ROUNDS", 0)  # no key can be derived
+    secrets.take(env)
+
+    assert env == {"A": "b"} and secrets.Crypter("x", SALT).decrypt(sealed) == "text"
+
+
+@pytest.mark.parametrize("damage", ["", "nonsense", "AA==:AA==", "::", "AA==:%"])
+def test_a_damaged_key_is_derived_as_if_none_had_been_handed_over(monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    monkeypatch.setattr(secrets, "_DERIVED", {})
+    secrets.take({"TRAINYARD_ENGINE_KEYS": damage})
+    assert secrets.handed() == {}

@@ -91,6 +91,9 @@ def _program(name: str) -> Any:
                 # Outside our repositories it is Invoke as anywhere: who has it on PATH from us has other projects, too.
                 with contextlib.suppress(UserError):
                     self.args["search-root"].value = str(find_root())
+            if self.namespace is not None or self.args["search-root"].value:
+                # Invoke forbids Python to keep what it compiles: each command would compile a hundred files again.
+                sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 
         def load_collection(self) -> None:
             try:

@@ -1,18 +1,18 @@
 """The passphrase secrets of Pulumi: PBKDF2 and AES-256-GCM, byte for byte as the CLI writes them.
 
 Deriving a key takes 0.4 s (a million rounds), so a Crypter may be built while other work goes on:
-hashlib gives the interpreter lock back. Knows nothing of state files or stack settings.
+hashlib gives the interpreter lock back. And a process that knows a key may hand it to the engine it starts.
+Knows nothing of state files or stack settings.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import functools
 import hashlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from trainyard.engine.hook import EngineError
@@ -22,6 +22,10 @@ _KEY_BYTES = 32
 _SALT_BYTES = 8
 _NONCE_BYTES = 12
 _CHECK_TEXT = "pulumi"
+
+_HANDED = "TRAINYARD_ENGINE_KEYS"
+"""The variable in which an engine gets keys: ``<salt>:<key>``, in base64, with commas between. It is no more secret than
+the passphrase, which comes the same way, and it goes no further than to the engine."""
 
 
 def passphrase(env: Mapping[str, str]) -> str:
@@ -45,6 +49,25 @@ def new_salt(passphrase: str) -> str:
 
 
 _DERIVING = threading.Lock()
+_DERIVED: dict[bytes, tuple[str | None, bytes]] = {}
+"""Keys by salt, with the passphrase; without one where the key was handed over."""
+
+
+def handed() -> dict[str, str]:
+    """Return the variable with all keys that this process knows, for the environment of an engine; {} when it knows none."""
+    pairs = [":".join(base64.b64encode(part).decode() for part in (salt, key)) for salt, (_, key) in list(_DERIVED.items())]
+    return {_HANDED: ",".join(pairs)} if pairs else {}
+
+
+def take(env: MutableMapping[str, str]) -> None:
+    """Take the keys that were handed over out of an environment: what this process starts gets none."""
+    for pair in filter(None, env.pop(_HANDED, "").split(",")):
+        try:
+            salt, key = (base64.b64decode(part, validate=True) for part in pair.split(":"))
+        except ValueError:
+            continue  # then it is derived
+        if len(key) == _KEY_BYTES:
+            _DERIVED[salt] = (None, key)
 
 
 def begin(passphrase: str, salt: str) -> None:
@@ -124,9 +147,12 @@ class Crypter:
             )
 
 
-@functools.lru_cache(maxsize=8)
 def _derive(passphrase: str, salt: bytes) -> bytes:
-    return hashlib.pbkdf2_hmac("sha256", passphrase.encode(), salt, _ROUNDS, _KEY_BYTES)
+    known, key = _DERIVED.get(salt, ("", b""))
+    if not key or known not in (None, passphrase):
+        key = hashlib.pbkdf2_hmac("sha256", passphrase.encode(), salt, _ROUNDS, _KEY_BYTES)
+        _DERIVED[salt] = (passphrase, key)
+    return key
 
 
 def _split_salt(salt: str) -> tuple[bytes, str]:

@@ -116,7 +116,10 @@ GROUPS: tuple[VariableGroup, ...] = (
     ),
     VariableGroup(
         sort="process", of="processes", says="between controller, engine and plugin",
-        more=("TRAINYARD_CONTROLLER", "TRAINYARD_PROBLEMS", "TRAINYARD_PROVIDER_PROJECT", "TRAINYARD_PROVIDER_PYTHON", "TRAINYARD_TYPED"),
+        more=(
+            "TRAINYARD_CONTROLLER", "TRAINYARD_ENGINE_KEYS", "TRAINYARD_PROBLEMS", "TRAINYARD_PROVIDER_PROJECT",
+            "TRAINYARD_PROVIDER_PYTHON", "TRAINYARD_TYPED",
+        ),
     ),
 )  # fmt: skip
 NO_EFFECT: Mapping[str, str] = {

@@ -181,6 +181,8 @@ def _install_all(uv: Path, root: Path, env: Mapping[str, str], on_line: OnLine, 
     # A dot, not the path: uv would read a '#' or a '%' in it as parts of a URL.
     itself = ("--no-deps", "--no-build-isolation", "--editable", ".")
     step("installing trainyard itself", "cannot install the package itself", *itself, cwd=root)
+    if env.get("PYTHONDONTWRITEBYTECODE"):
+        run([python_of(root / ".venv"), "-I", "-m", "compileall", "-q", root / "trainyard"], "compiling trainyard itself", keep=[keep])
 
 
 def _link_mode(root: Path, env: Mapping[str, str]) -> str:

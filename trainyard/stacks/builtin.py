@@ -6,6 +6,7 @@ import json
 import sys
 import time
 
+from trainyard.engine import secrets
 from trainyard.problems import Problem
 from trainyard.stacks.child import ChildExit, run_child
 from trainyard.stacks.environ import child_env
@@ -28,7 +29,7 @@ def operate(stack: Stack, operation: Operation, cloud: str | None, on_event: OnE
 
     argv = [sys.executable, "-m", "trainyard.engine", operation, "-C", str(stack.places.root), "--stack", stack.name]
     argv += ["--config-file", str(engine_settings(stack)), "--json", "-y", "--advice", ADVICE]
-    env = child_env(stack.places, stack.env, cloud)
+    env = {**child_env(stack.places, stack.env, cloud), **secrets.handed()}
     log = stack.places.logs / f"{stack.name}.engine.log"
     ended = run_child(argv, env=env, cwd=stack.places.root, on_line=line, log=log)
     return seen.outcome("builtin", operation, time.monotonic() - started, ended)
