@@ -244,10 +244,12 @@ def disk_full(error: BaseException, at: str | os.PathLike[str] | None = None) ->
 
 
 def no_space(written: object, said: str = os.strerror(errno.ENOSPC)) -> DiskFull:
-    """Return the error of a full disk, which names the file that was being written (None: it is not known) and its folder."""
+    """Return the error of a full disk, which names the file that was being written (None: it is not known) and its disk."""
     name = _printable(written) if isinstance(written, (str, bytes, os.PathLike)) else ""
-    folder = os.path.dirname(os.path.abspath(name)) if name else ""
-    where = f" on the disk of {folder}" if name else ""
+    disk = os.path.realpath(name)
+    while not os.path.ismount(disk):
+        disk = os.path.dirname(disk)
+    where = f" on the disk at {disk}" if name else ""
     return DiskFull(
         f"{said}{f': {name}' if name else ''}", hint=f"Free some space{where}, then say it again; nothing that was done is lost."
     )
