@@ -12,7 +12,7 @@ import signal
 import time
 from typing import Any
 
-STOPPED = 75  # exit code: saved and stopped on request, the same command goes on
+STOPPED = 75  # exit code: saved and stopped on request
 
 
 class Status:

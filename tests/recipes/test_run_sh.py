@@ -341,3 +341,4 @@ def test_a_command_that_is_told_to_stop_saves_and_goes_on(tmp_path: Path) -> Non
     child.terminate()
     log, _ = child.communicate(timeout=20)
     assert (child.returncode, run.state) == (75, "stopped") and (run.output / "checkpoints/1").exists(), log
+    assert log.endswith("6. stopped on request (exit code 75)\n"), "on a pod, which ends now, no command goes on"
