@@ -223,11 +223,17 @@ def test_a_damaged_identity_is_never_replaced_by_a_new_one(places: Places) -> No
     (places.store / "identity.json").unlink()
 
 
-def test_the_sync_command_works_as_it_is_shown_and_holds_no_key(places: Places, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_home", [False, True])
+def test_the_sync_command_works_as_it_is_shown_and_holds_no_key(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_home: bool
+) -> None:
+    if at_home:
+        monkeypatch.setenv("HOME", str(places.store.parent))
     settings = with_bucket(local.ensure(places), "kept")
     assert put_and_get(settings) == b"1"
     command = sync_command(settings, "", str(tmp_path / "home"))
     assert settings.secret_key.reveal() not in command
+    assert command.startswith("AWS_SHARED_CREDENTIALS_FILE=~/store/credentials aws s3 sync s3://") is at_home
     assert stat.S_IMODE((places.store / "credentials").stat().st_mode) == 0o600
     env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     if not shutil.which("aws") or subprocess.run(["aws", "--version"], capture_output=True, check=False).returncode:

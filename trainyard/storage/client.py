@@ -6,6 +6,7 @@ checksums, conditional writes, presigned URLs and lifecycle, so each kind says w
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -148,6 +149,13 @@ def sync_command(settings: StoreSettings, key: str, dest: str) -> str:
 def _where_keys_are(settings: StoreSettings) -> str:
     """The AWS CLI knows only its own names for keys: point it at ours."""
     if settings.kind == "local" and settings.data_dir is not None:
-        return f"AWS_SHARED_CREDENTIALS_FILE={shlex.quote(str(settings.data_dir.parent / 'credentials'))} "
+        return f"AWS_SHARED_CREDENTIALS_FILE={_as_typed(settings.data_dir.parent / 'credentials')} "
     names = {"runpod": RUNPOD, "r2": R2}.get(settings.kind)
     return f'AWS_ACCESS_KEY_ID="${names[0]}" AWS_SECRET_ACCESS_KEY="${names[1]}" ' if names else ""
+
+
+def _as_typed(path: Path) -> str:
+    """Return a path as a shell takes it, the home folder as the ``~`` that it expands."""
+    with contextlib.suppress(ValueError, RuntimeError):  # elsewhere, or without a home
+        return f"~/{shlex.quote(path.relative_to(Path.home()).as_posix())}"
+    return shlex.quote(str(path))
