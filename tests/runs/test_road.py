@@ -19,9 +19,13 @@ from trainyard.runs.life import follow, rent, start
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records.pod import pod_of
 from trainyard.runs.verbs import account, adopt, attach, environments, listing
+from trainyard.runs.verbs import fetch as verb_fetch
 from trainyard.runs.verbs.fetch import fetch
 from trainyard.stacks import facade
 from trainyard.stacks.model import Operation, OperationOutcome, Stack
+from trainyard.storage.download import Downloaded
+from trainyard.storage.find import Listed
+from trainyard.storage.manifest import ResultKey
 
 
 @pytest.fixture
@@ -486,6 +490,21 @@ def test_a_run_without_a_bucket_says_where_its_result_lies(road: Road, tmp_path:
     with pytest.raises(UserError, match="stack 'dev' has no bucket"):
         fetch(road.context, STACK, "a", tmp_path / "to", partial=False)
     assert not (tmp_path / "to").exists()
+
+
+def test_a_download_by_name_says_which_later_attempts_it_passed_over_and_how_to_have_them(road: Road, tmp_path: Path) -> None:
+    newer = (Listed(ResultKey("ann", "a", 2), False, True, 1, 1, 0.0), Listed(ResultKey("ann", "a", 3), False, False, 1, 1, 0.0))
+    road.patch(verb_fetch, "_of_stack", lambda *_: (None, "ann"))
+    road.patch(verb_fetch, "claim_of", lambda *_: None)
+    road.patch(verb_fetch, "download", lambda _, __, to, **___: Downloaded(ResultKey("ann", "a", 1), to, 1, 1, 0, "f" * 64, newer=newer))
+
+    assert fetch(road.context, STACK, "a", tmp_path / "to", partial=False) == 0
+
+    assert "taken      attempt 1 of ann/a" in road.said()
+    assert (
+        f"attempt 2 is newer and is no success; what was kept of it: invoke download ann/a/2 {tmp_path}/to-2 --stack dev\n" in road.said()
+    )
+    assert f"invoke download ann/a/3 {tmp_path}/to-3 --stack dev --partial\n" in road.said()
 
 
 def test_a_log_is_asked_of_the_pod_when_nobody_drives_the_run(road: Road) -> None:

@@ -283,7 +283,9 @@ def test_the_newest_committed_attempt_is_taken(settings: StoreSettings, pod: Wor
     for attempt in (1, 2, 10):
         commit(settings, here(), ResultKey("greg", "r1", attempt), pod.output, ["model/config.json"], [], logs={})
     s3(settings).put_object(Bucket=settings.bucket, Key=ResultKey("greg", "r1", 11).model + "half", Body=b"x")
-    assert download(settings, "r1", tmp_path).key.attempt == 10
+    got = download(settings, "r1", tmp_path)
+    assert got.key.attempt == 10 and [one.key.attempt for one in got.newer] == [11], "what is newer and no success is not passed over"
+    assert download(settings, "greg/r1/2", tmp_path / "2").newer == (), "who names an attempt means it"
     assert [(one.key.attempt, one.committed, one.files) for one in list_results(settings)] == [
         (1, True, 1), (2, True, 1), (10, True, 1), (11, False, 1),
     ]  # fmt: skip

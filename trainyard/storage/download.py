@@ -23,7 +23,7 @@ from trainyard.storage.answers import store_errors
 from trainyard.storage.client import THREADS, StoreSettings, s3, sync_command
 from trainyard.storage.deliver import OnProgress, Progress, silent
 from trainyard.storage.ending import Ending
-from trainyard.storage.find import find, list_results
+from trainyard.storage.find import Listed, find, list_results
 from trainyard.storage.manifest import KEPT, MANIFEST, MODEL_FOLDER, SUCCESS, Manifest, ManifestEntry, ResultKey, crc32_text, decode
 from trainyard.storage.seal import read_each, read_result
 from trainyard.storage.staging import Staging, staging, trouble
@@ -50,6 +50,8 @@ class Downloaded:
     beside: tuple[str, ...] = ()
     ending: Ending | None = None
     """How the training ended when this is no success."""
+    newer: tuple[Listed, ...] = ()
+    """Later attempts of the same name, none of them a success: where a name was asked for, the newest success is taken."""
 
 
 def download(
@@ -82,7 +84,7 @@ def download(
     selection = [(entry, entry.path[len(base) :]) for entry in files]
     got = fetch_files(settings, result.key.prefix, selection, dest, on_progress)
     beside = tuple(entry.path for entry in manifest.files if entry not in files)
-    return Downloaded(result.key, dest, len(files), sum(e.size for e in files), got, digest, beside, ending)
+    return Downloaded(result.key, dest, len(files), sum(e.size for e in files), got, digest, beside, ending, result.newer)
 
 
 def fetch_files(

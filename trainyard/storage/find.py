@@ -37,6 +37,8 @@ class ResultReference:
 
     key: ResultKey
     path: str
+    newer: tuple[Listed, ...] = ()
+    """Attempts after the one that is meant, where the reference named none: no success, or not committed."""
 
 
 def list_results(settings: StoreSettings, user: str | None = None) -> list[Listed]:
@@ -78,7 +80,9 @@ def find(settings: StoreSettings, reference: str, *, user: str | None = None, un
     if rest and rest[0].isascii() and rest[0].isdigit():
         results = [one for one in results if one.key.attempt == int(rest[0])]
         rest = rest[1:]
-    return ResultReference(_choose(settings, reference, results, user, uncommitted), "/".join(rest))
+    chosen = _choose(settings, reference, results, user, uncommitted)
+    newer = (one for one in results if one.key.user == chosen.user and one.key.attempt > chosen.attempt)
+    return ResultReference(chosen, "/".join(rest), tuple(sorted(newer, key=lambda one: one.key.attempt)))
 
 
 def _choose(settings: StoreSettings, reference: str, results: list[Listed], user: str | None, uncommitted: bool) -> ResultKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from trainyard.errors import UserError
@@ -15,8 +16,12 @@ from trainyard.stacks import facade
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import Progress
 from trainyard.storage.download import download
+from trainyard.storage.find import Listed
 from trainyard.storage.markers import claim_of
 from trainyard.storage.stores import store_settings
+
+_SHOWN = 3
+"""Of how many later attempts a person is told."""
 
 
 def bucket_of(context: CommandContext, stack: str) -> StoreSettings:
@@ -85,6 +90,17 @@ def fetch(context: CommandContext, stack: str | None, reference: str, dest: Path
     context.ui.say(f"{got.dest}: {got.files} files, {got.bytes:,} bytes of {got.key} ({got.reused} were here already); {proved}")
     if got.ending:
         context.ui.warn(str(got.ending))
+    for one in got.newer[-_SHOWN:]:
+        context.ui.warn(_newer(one, dest, stack))
     if got.beside:
         context.ui.say(f"beside the model, not fetched (--whole takes them, too): {', '.join(got.beside)}")
     return 0
+
+
+def _newer(one: Listed, dest: Path, stack: str | None) -> str:
+    """Return what is said of a later attempt than the one that was taken, with the command that takes it."""
+    key = one.key
+    what = "is no success; what was kept of it" if one.kept else "is not committed (at work, or cut off); what there is of it"
+    place = dest.with_name(f"{dest.name}-{key.attempt}") if dest.name not in ("", "..") else dest / str(key.attempt)
+    words = ["invoke", "download", f"{key.user}/{key.run}/{key.attempt}", str(place), *(["--stack", stack] if stack else [])]
+    return f"attempt {key.attempt} is newer and {what}: {shlex.join([*words, *([] if one.kept else ['--partial'])])}"
