@@ -74,6 +74,7 @@ class Session:
         self._began = time.time()
         self._ended = threading.Lock()
         self._program_over = threading.Event()
+        self._asked_to_stop = threading.Event()
         self._held = ExitStack()
         self._reserved = socket.socket()
         self.operation: Operation | None = None
@@ -100,7 +101,8 @@ class Session:
         return self._finish(operation)
 
     def interrupt(self) -> None:
-        """Stop after the running steps."""
+        """Stop after the running steps; before the operation is open: with its first."""
+        self._asked_to_stop.set()
         self.events.diagnostic("warning", "stopping: running steps are awaited; once more ends at once and may leave them unrecorded")
         if self.operation is not None:
             self.operation.interrupt()
@@ -134,6 +136,8 @@ class Session:
         operation.providers = Providers(operation, self._plugins)
         self._serve(operation, address)
         self.operation = operation
+        if self._asked_to_stop.is_set():
+            operation.interrupt()
         return operation
 
     def _crypters(self, latest: Mapping[str, Any], document: Any) -> tuple[Crypter, Crypter]:

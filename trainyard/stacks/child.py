@@ -80,7 +80,21 @@ def _follow(
 
 def _start(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
     pipe = subprocess.PIPE
-    return subprocess.Popen(list(argv), cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True)
+    with _heeded(_GRACE_SIGNAL):
+        return subprocess.Popen(list(argv), cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True)
+
+
+@contextlib.contextmanager
+def _heeded(number: int) -> Iterator[None]:
+    """Start children that do not ignore a signal: a script's `&` has us ignore SIGINT, and an engine that did would not hear us ask."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(number) is not signal.SIG_IGN:
+        yield
+        return
+    signal.signal(number, lambda *_: None)  # as good as ignored here; a new program begins with the default instead
+    try:
+        yield
+    finally:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager

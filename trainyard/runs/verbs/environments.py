@@ -12,6 +12,7 @@ from trainyard.runs.planning import declaredpods
 from trainyard.runs.planning.upkeep import mark_up, obtain_store
 from trainyard.runs.records.record import RunFolder, all_folders
 from trainyard.runs.records.stackresources import pods_in, pods_with_address
+from trainyard.runs.signals import leaving
 from trainyard.runs.verbs import attach
 from trainyard.runs.verbs.destroy import destroy
 from trainyard.stacks import facade
@@ -21,7 +22,15 @@ _SECRET_OUTPUTS = ("ssh_private_key", "host_key_seed")
 
 
 def operate(context: CommandContext, name: str, operation: Operation, *, yes: bool, as_json: bool) -> int:
-    """Run one operation on an environment; raises EngineError or StillThere when it failed."""
+    """Run one operation on an environment; raises EngineError or StillThere when it failed.
+
+    SIGTERM and SIGHUP are passed on as Ctrl-C is: engine and plugins end with the verb, what was begun is written down.
+    """
+    with leaving():
+        return _operate(context, name, operation, yes=yes, as_json=as_json)
+
+
+def _operate(context: CommandContext, name: str, operation: Operation, *, yes: bool, as_json: bool) -> int:
     stack = context.stack(name)
 
     def on_event(event: Event) -> None:
