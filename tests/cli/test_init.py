@@ -113,9 +113,24 @@ def test_a_second_time_nothing_is_written_and_a_choice_is_added(tmp_path: Path) 
     assert carry_out(tmp_path) == ["all is there: nothing was written"]
     assert tree(tmp_path) == before
 
-    assert carry_out(tmp_path, Choices(("runpod",))) == ["wrote      Pulumi.runpod.yaml", "left       .env.example, as it is"]
-    assert carry_out(tmp_path) == ["left       .env.example, as it is", "all is there: nothing was written"]
+    said = carry_out(tmp_path, Choices(("runpod",)))
+
+    assert said == ["wrote      Pulumi.runpod.yaml", "renewed    .env.example: nobody had changed it"]
+    assert "\nRUNPOD_API_KEY=\n" in (tmp_path / ".env.example").read_text()
+    assert carry_out(tmp_path) == ["all is there: nothing was written"]
     assert scaffold.read_record(tmp_path).choices.clouds == ("runpod",)  # type: ignore[union-attr]
+
+
+def test_a_choice_that_is_added_says_what_a_file_of_ones_own_lacks(tmp_path: Path) -> None:
+    carry_out(tmp_path)
+    (tmp_path / ".env.example").write_text("MINE=\n")
+
+    for _ in range(2):
+        said = carry_out(tmp_path, Choices(("runpod",)))
+        assert said[-3:-1] == ["left       .env.example, as it is", "           add to it: RUNPOD_API_KEY="] or said[-2:] == [
+            "left       .env.example, as it is", "           add to it: RUNPOD_API_KEY=",
+        ]  # fmt: skip
+    assert (tmp_path / ".env.example").read_text() == "MINE=\n"
 
 
 def test_what_somebody_removed_stays_away_but_what_it_cannot_do_without(tmp_path: Path) -> None:
@@ -328,8 +343,9 @@ def test_a_damaged_note_is_named(tmp_path: Path) -> None:
     carry_out(tmp_path)
     for text in ("{", "[]", json.dumps({"trainyard": "1"})):
         (tmp_path / ".trainyard.json").write_text(text)
-        with pytest.raises(UserError, match="this is not what init wrote"):
+        with pytest.raises(UserError, match=r"^\.trainyard\.json:1") as left:
             init.plan(tmp_path, Choices())
+        assert "git checkout .trainyard.json" in str(left.value.hint)
 
 
 def test_outside_any_repository_the_way_in_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

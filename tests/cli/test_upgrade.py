@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def test_what_is_new_is_shown_and_written_where_nobody_has_changed_it(newer: Pat
     assert (newer / "tasks.py").read_text().endswith("# newer\n") and (newer / "more/file.txt").read_text() == "more\n"
     assert (newer / "runs/example.yaml").read_text() == "steps: 7\n" and not (newer / "playbooks/hello.yml").exists()
     said = list(upgrade.report_lines(found, written))
-    assert "left       runs/example.yaml: it was changed here; the diff above says what is new" in said
+    assert "left       runs/example.yaml: it was changed here; in the diff above + is new, - may be yours" in said
     assert "left out   playbooks/hello.yml: it was removed here" in said
 
 
@@ -102,9 +103,42 @@ def test_where_no_init_was_it_says_so(tmp_path: Path) -> None:
     assert "trainyard init" in str(left.value.hint)
 
 
+def test_the_note_is_short_and_one_of_an_earlier_version_that_holds_whole_texts_is_read(root: Path) -> None:
+    note = root / ".trainyard.json"
+    said = json.loads(note.read_text())
+    assert len(note.read_bytes()) < 3000 and max(map(len, note.read_text().splitlines())) < 140
+    kept = scaffold.read_record(root)
+
+    said["files"] = {path: (root / path).read_text() for path in said["files"]}
+    note.write_text(json.dumps(said, indent=1))
+
+    assert scaffold.read_record(root) == kept
+
+
+@pytest.mark.parametrize(("old", "new", "where", "says"), [
+    ('"runpod"', '"runpid"', ":4:", "'runpid' is nothing that this version of Trainyard has files for (did you mean 'runpod'?)"),
+    ('"ci": null', '"ci": "gitlab"', ":7:", "'gitlab' is nothing"),
+    ('"files": {', '"files": [', "", "not valid YAML"),
+    ('"files"', '"file"', "", ""),
+])  # fmt: skip
+def test_a_note_that_names_what_is_not_there_is_told_at_its_line_with_a_way_out(
+    root: Path, old: str, new: str, where: str, says: str
+) -> None:
+    note = root / ".trainyard.json"
+    note.write_text(note.read_text().replace(old, new, 1))
+
+    with pytest.raises(UserError) as left:
+        upgrade.compare(root)
+    assert str(left.value).startswith(f".trainyard.json{where}") and says in left.value.message
+    assert "git checkout .trainyard.json" in str(left.value.hint)
+
+
 def test_the_verb_prints_the_diff_alone_on_stdout(root: Path) -> None:
-    (root / ".trainyard.json").write_text((root / ".trainyard.json").read_text().replace("ns = verbs()", "ns = verbs"))
-    (root / "tasks.py").write_text((root / "tasks.py").read_text().replace("ns = verbs()", "ns = verbs"))
+    text = (root / "tasks.py").read_text()
+    older = text.replace("ns = verbs()", "ns = verbs")
+    note = root / ".trainyard.json"
+    note.write_text(note.read_text().replace(scaffold.digest(text), scaffold.digest(older)))
+    (root / "tasks.py").write_text(older)
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-m", "trainyard", "upgrade", *words], cwd=root, capture_output=True, text=True, check=False)

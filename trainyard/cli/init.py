@@ -38,9 +38,11 @@ class InitPlan:
     """Text by path, in the order they are written."""
     same: dict[str, str]
     """What is there already as it would be written."""
-    kept: tuple[str, ...]
-    """Files that are somebody's own, or were changed since."""
-    removed: tuple[str, ...]
+    renewed: dict[str, str]
+    """What an earlier init wrote, nobody has changed since, and the choices make another text of."""
+    kept: dict[str, tuple[str, ...]]
+    """Files that are somebody's own, or were changed since, with the lines that the choices bring and they lack."""
+    removed: list[str]
     """What an earlier init wrote and somebody has removed: it stays away."""
     lines: tuple[str, ...]
     """Lines to be added to .gitignore."""
@@ -52,21 +54,22 @@ def plan(root: Path, choice: Choices) -> InitPlan:
     _refuse(root)
     record = scaffold.read_record(root)
     chosen = record.choices.joined(choice) if record else choice
-    new: dict[str, str] = {}
-    same: dict[str, str] = {}
-    kept, removed = [], []
+    planned = InitPlan(root, chosen, {}, {}, {}, {}, [], tuple(missing_lines(root)), record)
+    plain = scaffold.texts(Choices())
     for path, text in scaffold.texts(chosen).items():
-        if os.path.lexists(root / path):
-            if _holds(root / path, text):
-                same[path] = text
-            else:
-                kept.append(path)
+        there = scaffold.text_at(root / path)
+        if there == text:
+            planned.same[path] = text
+        elif record and record.version == __version__ and record.untouched(path, there):
+            planned.renewed[path] = text
+        elif os.path.lexists(root / path):
+            planned.kept[path] = _brought(text, plain.get(path, text), there or "")
         elif record and path in record.files and path not in PROGRAM:
-            removed.append(path)
+            planned.removed.append(path)
         else:
             _refuse_parents(root, path)
-            new[path] = text
-    return InitPlan(root, chosen, new, same, tuple(kept), tuple(removed), tuple(missing_lines(root)), record)
+            planned.new[path] = text
+    return planned
 
 
 def write(planned: InitPlan) -> None:
@@ -82,6 +85,8 @@ def write(planned: InitPlan) -> None:
             if not write_new(planned.root / path, text, durable=False, mode=scaffold.mode(path)):
                 raise UserError(f"{planned.root / path} has appeared while this was at work", hint="Say it again: it is left as it is.")
             undo.append((planned.root / path).unlink)
+        for path, text in planned.renewed.items():
+            undo.append(_written_over(planned.root / path, text))
         if PROJECT_FILE not in planned.new:
             _note(planned, undo)
     except BaseException:
@@ -96,14 +101,16 @@ def report_lines(planned: InitPlan) -> Iterator[str]:
         yield f"wrote      {path}"
     if planned.lines:
         yield f"{IGNORE} now has {' '.join(planned.lines)}"
-    for path in planned.kept:
+    for path in planned.renewed:
+        yield f"renewed    {path}: nobody had changed it"
+    for path, lines in planned.kept.items():
         hint = missing_by_hand(planned.root, path)
         yield f"left       {path}, as it is"
-        if hint:
-            yield f"           {hint}"
+        if lines or hint:
+            yield f"           {hint or f'add to it: {chr(32).join(lines)}'}"
     for path in planned.removed:
         yield f"left out   {path}: it was removed here"
-    if not planned.new and not planned.lines:
+    if not planned.new and not planned.renewed and not planned.lines:
         yield "all is there: nothing was written"
 
 
@@ -146,9 +153,10 @@ def append_lines(root: Path, lines: tuple[str, ...] | list[str], undo: list[Call
 def _note(planned: InitPlan, undo: list[Callable[[], object]]) -> None:
     """Note what was written, so that a later version can show what it would write instead."""
     before = planned.record
-    if before and not planned.new and before.choices == planned.choices:
+    if before and not planned.new and not planned.renewed and before.choices == planned.choices:
         return
-    files = {**planned.same, **(before.files if before else {}), **planned.new}
+    same, fresh = ({path: scaffold.digest(text) for path, text in each.items()} for each in (planned.same, planned.new | planned.renewed))
+    files = {**same, **(before.files if before else {}), **fresh}
     scaffold.write_record(planned.root, Record(before.version if before else __version__, planned.choices, files))
     undo.append((lambda: scaffold.write_record(planned.root, before)) if before else (planned.root / RECORD).unlink)
 
@@ -184,9 +192,14 @@ def _refuse_parents(root: Path, path: str) -> None:
             return
 
 
-def _holds(path: Path, text: str) -> bool:
-    """Tell whether a file has this text, whatever its line ends."""
-    try:
-        return path.read_bytes().replace(b"\r\n", b"\n") == text.encode()
-    except OSError:
-        return False
+def _brought(text: str, plain: str, there: str) -> tuple[str, ...]:
+    """Return the lines that choices bring into a file and that it lacks; what is only a comment is none."""
+    known = {*plain.splitlines(), *there.splitlines()}
+    return tuple(line for line in text.splitlines() if line and not line.startswith("#") and line not in known)
+
+
+def _written_over(path: Path, text: str) -> Callable[[], object]:
+    """Write a file anew, as it is ended and allowed now, and return what puts it back."""
+    before, mode = path.read_bytes(), path.stat().st_mode & 0o777
+    write_atomic(path, text.replace("\n", "\r\n") if b"\r\n" in before else text, durable=False, mode=mode)
+    return lambda: write_atomic(path, before, durable=False, mode=mode)

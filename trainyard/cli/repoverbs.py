@@ -37,11 +37,8 @@ def init(c: Context, dir: str | None = None, cloud: Any = None, ci: str | None =
     if asks and not cloud and ci is None and scaffold.read_record(root) is None:
         chosen = _ask(scaffold.clouds())
     planned = work.plan(root, chosen)
-    if (
-        asks
-        and planned.new
-        and not _agreed(f"{root}: {', '.join(planned.new)}\nWrite these {len(planned.new)} files? [Y/n] ", default=True)
-    ):
+    paths = [*planned.new, *planned.renewed]
+    if asks and paths and not _agreed(f"{root}: {', '.join(paths)}\nWrite these {len(paths)} files? [Y/n] ", default=True):
         print("nothing was written")
         return 1
     work.write(planned)

@@ -5,19 +5,23 @@ What is alike in Trainyard's own checkout (settings, program, launcher) is taken
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard import __version__
 from trainyard.errors import UserError
+from trainyard.fields import Fields
 from trainyard.files import write_atomic
 from trainyard.nearest import suggest
 from trainyard.settings.variables import account_keys, groups
 from trainyard.shipped import shipped
 from trainyard.templating import render_file
 from trainyard.textfile import read_text
+from trainyard.yamlfile import parse_map
 
 RECORD = ".trainyard.json"
 PROJECT_FILE = "Pulumi.yaml"
@@ -38,7 +42,11 @@ _OWN = {
 }
 _GITHUB = {".github/workflows/trainyard.yml": "check.j2"}
 _REAPER = {".github/workflows/trainyard-reaper.yml": "reaper.j2"}
-_NOTE = "What `trainyard init` wrote, for `trainyard upgrade`. Keep it in git; it holds no secret."
+_NOTE = "What `trainyard init` wrote, for `trainyard upgrade`: the sha256 of each file. Keep it in git; it holds no secret."
+_HASH = re.compile(r"[0-9a-f]{64}")
+"""Earlier notes hold the texts themselves."""
+_AGAIN = f"Take it from git: git checkout {RECORD}   Or remove it and say trainyard init again: it changes nothing that is there."
+_OTHER_VERSION = f"Is it of a newer Trainyard (pipx upgrade trainyard), or misspelt? {_AGAIN}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +63,15 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What init has written: by which version, for which choices, and each text as it was."""
+    """What init has written: by which version, for which choices, and the hash of each text as it was."""
 
     version: str
     choices: Choices
     files: Mapping[str, str]
+
+    def untouched(self, path: str, text: str | None) -> bool:
+        """Tell whether a file's text is still the one that was written."""
+        return text is not None and self.files.get(path) == digest(text)
 
 
 def clouds() -> list[str]:
@@ -101,16 +113,38 @@ def ignored() -> list[str]:
     return (_SKELETON / "gitignore.txt").read_text(encoding="utf-8").splitlines()
 
 
+def digest(text: str) -> str:
+    """Return what the note keeps of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def text_at(path: Path) -> str | None:
+    """Return a file's text, whatever its line ends; None where there is none to read."""
+    try:
+        return path.read_bytes().decode().replace("\r\n", "\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
 def read_record(root: Path) -> Record | None:
     """Return what init has noted in a repository, None where it was never there; raises UserError for a damaged note."""
     try:
-        said = json.loads(read_text(root / RECORD, RECORD))
-        chosen = Choices(tuple(map(str, said["clouds"])), said["ci"])
-        return Record(str(said["trainyard"]), chosen, {str(path): str(text) for path, text in said["files"].items()})
+        fields = Fields(parse_map(read_text(root / RECORD, RECORD), RECORD), RECORD)  # JSON is YAML, and each word has its place then
+        version, files, ci = fields.text("trainyard"), fields.mapping("files"), fields.text("ci", "") or None
+        names = tuple(fields.words("clouds"))
+        if not files:
+            raise fields.error("files", f"{RECORD}: this is not what init wrote: 'files' is missing")
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{RECORD}: this is not what init wrote", hint=f"Take it from git: git checkout {RECORD}") from None
+    except UserError as error:
+        raise UserError(error.message, where=error.where, hint=_AGAIN) from None
+    for key, words, known in (("clouds", names, clouds()), ("ci", (ci,), (None, *CI))):
+        for word in words:
+            if word not in known:
+                near = suggest(str(word), [each for each in known if each])
+                raise fields.error(key, f"'{word}' is nothing that this version of Trainyard has files for{near}", hint=_OTHER_VERSION)
+    hashes = {path: text if _HASH.fullmatch(text := str(said_text)) else digest(text) for path, said_text in files.items()}
+    return Record(version, Choices(names, ci), hashes)
 
 
 def write_record(root: Path, record: Record) -> None:

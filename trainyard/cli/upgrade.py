@@ -22,6 +22,7 @@ class Change:
 
     path: str
     before: str
+    """As the file is now."""
     after: str
     state: str
     """untouched: as init wrote it; changed: somebody's own by now; new: not there yet; removed: somebody took it away."""
@@ -37,7 +38,7 @@ class Upgrade:
     lines: tuple[str, ...]
     """Lines that .gitignore lacks."""
     settled: dict[str, str]
-    """Texts that are there as this version writes them, whatever the note says."""
+    """Hashes of texts that are there as this version writes them, whatever the note says."""
 
 
 def compare(root: Path) -> Upgrade:
@@ -48,15 +49,14 @@ def compare(root: Path) -> Upgrade:
         raise UserError(f"{root}: there is no {scaffold.RECORD}", hint=hint)
     changes, settled = [], {}
     for path, after in scaffold.texts(record.choices).items():
-        before = record.files.get(path)
-        there = _text(root / path)
+        noted, there = record.files.get(path), scaffold.text_at(root / path)
         if there == after:
-            settled[path] = after
-        elif before is None and not os.path.lexists(root / path):
+            settled[path] = scaffold.digest(after)
+        elif noted is None and not os.path.lexists(root / path):
             changes.append(Change(path, "", after, "new"))
-        elif before is not None and before != after:
-            state = "untouched" if there == before else "changed" if os.path.lexists(root / path) else "removed"
-            changes.append(Change(path, before, after, state))
+        elif noted not in (None, scaffold.digest(after)):
+            left = "changed" if os.path.lexists(root / path) else "removed"
+            changes.append(Change(path, there or "", after, "untouched" if record.untouched(path, there) else left))
     return Upgrade(root, record, tuple(changes), tuple(missing_lines(root)), settled)
 
 
@@ -68,14 +68,16 @@ def apply(upgrade: Upgrade) -> list[str]:
         file = upgrade.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(file, text, durable=False, mode=scaffold.mode(path))
-    record = upgrade.record
-    scaffold.write_record(upgrade.root, Record(__version__, record.choices, {**record.files, **upgrade.settled, **done}))
+    record, hashes = upgrade.record, {path: scaffold.digest(text) for path, text in done.items()}
+    scaffold.write_record(upgrade.root, Record(__version__, record.choices, {**record.files, **upgrade.settled, **hashes}))
     return [*done, *([IGNORE] if upgrade.lines else [])]
 
 
 def diff(upgrade: Upgrade) -> Iterator[str]:
-    """Yield the lines of a unified diff from what was written to what this version writes."""
+    """Yield the lines of a unified diff from what is there to what this version writes."""
     for change in upgrade.changes:
+        if change.state == "removed":
+            continue
         before, after = change.before.splitlines(), change.after.splitlines()
         source = f"a/{change.path}" if change.state != "new" else "/dev/null"
         yield from difflib.unified_diff(before, after, source, f"b/{change.path}", lineterm="")
@@ -95,13 +97,6 @@ def report_lines(upgrade: Upgrade, written: list[str] | None) -> Iterator[str]:
     elif written:
         yield f"wrote      {', '.join(written)}"
     for path in by_state["changed"]:
-        yield f"left       {path}: it was changed here; the diff above says what is new"
+        yield f"left       {path}: it was changed here; in the diff above + is new, - may be yours"
     for path in by_state["removed"]:
         yield f"left out   {path}: it was removed here"
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_bytes().decode().replace("\r\n", "\n")
-    except (OSError, UnicodeDecodeError):
-        return None
