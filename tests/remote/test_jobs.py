@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -41,6 +42,25 @@ def until(condition: Callable[[], bool], limit: float = 60.0) -> None:
 
 def test_a_folder_that_is_not_there_is_an_absent_job(transport: Transport, pod: Path) -> None:
     assert jobs.status(transport, str(pod / "job")) == JobStatus("absent")
+
+
+def test_a_job_whose_folder_is_gone_is_over_only_when_none_of_its_processes_lives(transport: Transport, pod: Path) -> None:
+    job, mark = pod / "job", f"OUTPUT_DIR={pod}/output"
+    assert jobs.is_over(transport, str(job), mark), "it was never started"
+    for place, command in (
+        (job, "sleep 600 & cd /; echo >$UP; exec sleep 600"),
+        (pod / "other", "cd /; (unset OUTPUT_DIR; exec sleep 600) & echo >$UP; exec sleep 600"),
+    ):
+        up = pod / f"{place.name}.up"
+        jobs.start(transport, str(place), command, {"OUTPUT_DIR": f"{pod}/output", "UP": str(up)})
+        until(up.exists)
+        leader = int((place / "pid").read_text())
+        shutil.rmtree(place)
+        assert jobs.status(transport, str(place)).state == "absent" and not jobs.is_over(transport, str(place), mark)
+        os.kill(leader, signal.SIGKILL)
+        assert not jobs.is_over(transport, str(place), mark), "what it started lives on without it"
+        os.killpg(leader, signal.SIGKILL)
+        until(lambda place=place: jobs.is_over(transport, str(place), mark))  # type: ignore[misc]
 
 
 def test_a_job_runs_to_its_verdict_and_keeps_log_and_times(transport: Transport, pod: Path) -> None:

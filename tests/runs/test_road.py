@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -288,6 +289,47 @@ def test_a_run_that_is_cancelled_saves_what_it_has_and_ends(road: Road) -> None:
     assert (Path(str(summary.local_path)) / "model" / "m.txt").read_text() == "saved\n"
     with pytest.raises(UserError, match="has ended already"):
         attach.cancel(road.context, "ann/a")
+
+
+def test_a_pod_without_its_job_is_told_with_the_command_that_ends_it_and_keeps_what_there_is(road: Road) -> None:
+    folder = road.prepare(name="a")
+    record = folder.load()
+    rent.rent(road.context, record, folder)
+    record.phase = "started"
+    folder.save(record)
+    (road.workspace / "output" / "model").mkdir(parents=True)
+    (road.workspace / "output" / "model" / "m.txt").write_text("left\n")
+
+    with pytest.raises(StillThere, match="nothing of it is left") as told:
+        attach.attach(road.context, "ann/a")
+    assert "keeps what is there and ends the pod: invoke cancel ann/a\n" in str(told.value) and road.cloud.alive() == ["p0"]
+
+    summary = attach.cancel(road.context, "ann/a")
+
+    assert summary and summary.cancelled and not summary.success and road.cloud.alive() == [], road.said()
+    assert "nothing of it is left" in str(summary.error)
+    assert (Path(str(summary.local_path)) / "model" / "m.txt").read_text() == "left\n"
+
+
+def test_a_pod_on_which_a_process_of_the_swept_job_may_live_is_not_ended_by_cancel(road: Road) -> None:
+    folder = road.prepare(FOR_EVER, name="a")
+    record = folder.load()
+    rent.rent(road.context, record, folder)
+    start.start(road.context, record, folder, pod_of(road.context, record))
+    record.phase = "started"
+    folder.save(record)
+    deadline = time.monotonic() + 60
+    while b"going" not in (road.workspace / "job" / "log").read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    shutil.rmtree(road.workspace / "job")
+
+    try:
+        with pytest.raises(StillThere, match="it may still run") as told:
+            attach.cancel(road.context, "ann/a")
+    finally:
+        road.lose_pod()
+
+    assert road.cloud.alive() == ["p0"] and "cancel ann/a --now" in str(told.value)
 
 
 def test_cancel_now_saves_nothing(road: Road) -> None:

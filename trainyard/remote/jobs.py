@@ -99,6 +99,15 @@ def status(t: Transport, job_dir: str) -> JobStatus:
     return JobStatus("unknown", why=first.removeprefix("unknown ") or "the pod says nothing")
 
 
+def is_over(t: Transport, job_dir: str, mark: str) -> bool:
+    """Tell whether it is known that no process of a job lives though its files are gone; False where it cannot be told.
+
+    ``mark`` is a line NAME=VALUE of the environment of all that the job starts.
+    """
+    answer = t.exec(with_values(load(__package__, "job_traces"), job=job_dir, mark=mark), timeout=_ANSWER)
+    return answer.text.split() == ["none"]
+
+
 def stop(t: Transport, job_dir: str, grace: float = 30.0) -> JobStatus:
     """Ask the job to end (TERM to its group), after ``grace`` seconds end it (KILL); return its verdict.
 

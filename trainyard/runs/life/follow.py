@@ -67,9 +67,18 @@ def follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: R
         # Its lock is free and it left no exit code: nothing of it runs any more.
         record.vanished = jobs.verdict(status)
         return None
-    if status.state != "exited":
+    if status.state == "absent":
         gone = f"nothing of it is left in {pod.path('job')} (was the container started anew?)"
-        raise PodFailed(f"the training has no verdict: {gone if status.state == 'absent' else jobs.verdict(status)}")
+        if not folder.cancelled:
+            hint = f"If nothing of it runs any more, this keeps what is there and ends the pod: invoke cancel {record.id}"
+            raise PodFailed(f"the training has no verdict: {gone}", hint=hint)
+        with pod.connect() as transport:
+            if not jobs.is_over(transport, pod.path("job"), f"OUTPUT_DIR={pod.path('output')}"):
+                raise PodFailed(f"the training has no verdict: {gone}, and it may still run")
+        record.vanished = gone
+        return None
+    if status.state != "exited":
+        raise PodFailed(f"the training has no verdict: {jobs.verdict(status)}")
     record.exit_code = status.exit_code
     return None
 

@@ -1,0 +1,31 @@
+# Say whether a process of a job lives, by the processes alone: its files may be gone. "none" needs a look at each of them.
+: "${job?}" "${mark?}"
+top=$(cd "${job%/*}" 2>/dev/null && pwd -P) || top=${job%/*}
+place=$top/${job##*/}
+me=$(id -u)
+hides() {
+  # Somebody else's process is not of the job; the kernel's and dead ones have no memory, and process 1 is the machine's own.
+  { true <"$1/environ"; } 2>/dev/null && return 1
+  [ "$1" != /proc/1 ] || return 1
+  owner=; memory=
+  while read -r key value _; do
+    case $key in Uid:) owner=$value ;; VmSize:) memory=1 ;; esac
+  done 2>/dev/null <"$1/status"
+  [ -n "$memory" ] && [ "$owner" = "$me" ]
+}
+look() {
+  case "$(ls -l /proc/[0-9]*/cwd 2>/dev/null)
+" in *" -> $place
+"* | *" -> $place (deleted)
+"*) echo some; exit 0 ;; esac
+  cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | grep -qxF -e "$mark" && { echo some; exit 0; }
+  for process in /proc/[0-9]*; do
+    hides "$process" && { echo unknown; exit 0; }
+  done
+}
+[ -r /proc/self/environ ] || { echo unknown; exit 0; }
+look
+# In the middle of an exec a process shows no environment: one look could miss it.
+sleep 0.5
+look
+echo none
