@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ENGINE = "the engine serves without the rest of Trainyard, and keeps files and locks as the Pulumi CLI does"
 STREAM = "a file that arrives in pieces, proven by its hash before it gets its name"
 RECORD = "a record that is appended to, line by line"
+POD = "goes to the pod, where Trainyard is not"
 SUPERVISOR = "runs inside a pod's supervisor: the standard library only, by descriptors of folders"
 
 HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -54,11 +55,26 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
         "retries.py",
         {},
     ),
+    "JSON that something outside has written": (
+        r"\bjson\.loads?\(|(?<!\w)json\.loads\b",
+        "jsontext.py",
+        {
+            "recipes/rows.py": POD,
+            "recipes/forms.py": POD,
+            "recipes/basemodel.py": POD,
+            "engine/shim.py": "the program's own Python may have no Trainyard",
+            "clouds/local/record.py": SUPERVISOR,
+            "clouds/local/launch.py": SUPERVISOR,
+            "setup/bootstrap.py": "before any package is there; what it wrote itself",
+            "setup/s3server.py": "before any package is there; what Go says",
+            "pod/image.py": "what docker says",
+        },
+    ),
     "nearest words": (r"\bget_close_matches\(", "nearest.py", {}),
     "amounts of bytes": (
         r"\b[KMG]iB\b(?!.*\b(window|argument|\d))|/ 1e9:\.1f\} GB",
         "sizes.py",
-        {"recipes/rows.py": "goes to the pod, where Trainyard is not"},
+        {"recipes/rows.py": POD},
     ),
     "values of Pulumi": (r"1b47061264138c4ac30d75fd1eb44270|04da6b54-80e4-46f7", "engine/kinds.py", {}),
 }

@@ -50,6 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "fields",
         "files",
         "nearest",
+        "jsontext",
         "sizes",
         "processes",
         "retries",

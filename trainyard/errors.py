@@ -196,12 +196,18 @@ def kind_of(error: BaseException) -> str:
     return next((names[kind] for kind in type(error).__mro__ if kind in names), "engine")
 
 
+_SHOWN = 160
+"""Letters of a line that are shown: a schema or a state may be a line of its own."""
+
+
 def render(error: TrainyardError) -> str:
     """Return the error as a person reads it: place, message, the line with a caret, what to do."""
     lines = [f"{error.where}: {error.message}" if error.where else error.message]
     if error.where and error.where.text is not None:
-        text = error.where.text.rstrip("\n")
-        lines += ["  " + text, "  " + " " * (error.where.column - 1) + "^"]
+        text, column = error.where.text.rstrip("\n"), error.where.column - 1
+        start = max(0, column - _SHOWN // 2) if len(text) > _SHOWN else 0
+        cut = ("..." if start else "") + text[start : start + _SHOWN] + ("..." if len(text) > start + _SHOWN else "")
+        lines += ["  " + cut, "  " + " " * (column - start + (3 if start else 0)) + "^"]
     if error.hint:
         lines.append(error.hint)
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainyard.errors import KINDS, EngineError, TrainyardError, kind_of
+from trainyard.jsontext import parse_json
 
 VARIABLE = "TRAINYARD_PROBLEMS"
 
@@ -53,6 +54,6 @@ def read(path: Path) -> tuple[Problem, ...]:
     with contextlib.suppress(OSError):
         for line in path.read_bytes().splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):
-                data = json.loads(line)
+                data = parse_json(line)
                 problems.append(Problem(str(data["kind"]), str(data["message"]), str(data["urn"]), dict(data["facts"])))
     return tuple(problems)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainyard.errors import UserError
+from trainyard.jsontext import parse_json
 from trainyard.nearest import suggest
 
 Kind = Literal["text", "number", "whole", "flag", "texts", "mapping", "mappings", "list", "map"]
@@ -173,7 +174,7 @@ def _from_json(value: object, opening: str) -> object:
     """Return what a text of JSON holds; anything else as it is."""
     if isinstance(value, str) and value.lstrip().startswith(opening):
         try:
-            return json.loads(value)
+            return parse_json(value)
         except ValueError:
             return None
     return value

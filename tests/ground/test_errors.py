@@ -44,3 +44,11 @@ def test_a_full_disk_is_named_by_what_was_written_never_by_what_was_read() -> No
     assert full.hint == "Free some space on the disk at /, then say it again; nothing that was done is lost."
     assert quota and quota.message == f"{written.strerror}: /yard/out/model.bin"
     assert unknown and unknown.message == written.strerror and str(unknown.hint).startswith("Free some space, then")
+
+
+def test_of_a_line_without_end_the_part_around_the_fault_is_shown() -> None:
+    text = "a" * 5000 + "!" + "b" * 5000
+    shown = errors.render(errors.UserError("wrong", where=errors.Location("f", 1, 5001, text))).splitlines()
+
+    assert len(shown[1]) < 200 and shown[1][shown[2].index("^")] == "!"
+    assert errors.render(errors.UserError("wrong", where=errors.Location("f", 1, 3, "ab!"))).splitlines()[1:] == ["  ab!", "    ^"]

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from trainyard.engine import locks
+from trainyard.engine.document import parse_json
 from trainyard.engine.files import keep_backup, now, sync_folder, write_atomic
 from trainyard.engine.hook import EngineError, RefusedError, UserError, hook
 
@@ -150,7 +151,7 @@ def manifest() -> dict[str, str]:
 def checkpoint_text(project: str, stack: str, deployment: bytes) -> bytes:
     """Return the whole content of a checkpoint file."""
     used = sorted(name for name in _FEATURES if f'"{name}":'.encode() in deployment)
-    version = version_of(json.loads(deployment)) if used else {"version": 3}  # a property may have the name of a feature
+    version = version_of(parse_json(deployment)) if used else {"version": 3}  # a property may have the name of a feature
     head = encode({**version, "checkpoint": {"stack": f"organization/{project}/{stack}"}})
     return b"".join((head[:-2], b',"latest":', deployment, b"}}"))
 
@@ -198,7 +199,7 @@ def folder_of(url: str | os.PathLike[str]) -> Path:
 
 
 def _parse(data: bytes) -> dict[str, Any]:
-    document = json.loads(data)
+    document = parse_json(data)
     if not isinstance(document, dict) or not isinstance(document["checkpoint"], dict):
         raise ValueError("not a checkpoint")
     if not isinstance(document["version"], int):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.engine.backend import Backend
+from trainyard.engine.document import parse_json
 from trainyard.engine.files import write_atomic
 
 _NAMES = {"up": "update"}
@@ -69,7 +70,7 @@ def entries(backend: Backend, project: str, stack: str) -> list[HistoryEntry]:
     result = []
     for path in sorted((backend.root / "history" / project / stack).glob("*.history.json"), key=_stamp, reverse=True):
         try:
-            data = json.loads(path.read_bytes())
+            data = parse_json(path.read_bytes())
         except ValueError:
             continue  # half written by a crash: history is not needed for anything
         changes = data.get("resourceChanges") or {}

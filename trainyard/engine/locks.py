@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from trainyard.engine.document import parse_json
 from trainyard.engine.files import now, write_atomic
 from trainyard.engine.hook import Busy, EngineError
 
@@ -162,7 +163,7 @@ def _guard(root: Path, project: str, stack: str) -> Iterator[None]:
 
 def _read(path: Path) -> Lock | None:
     try:
-        data = json.loads(path.read_bytes())
+        data = parse_json(path.read_bytes())
         pid = int(data.get("pid", 0))
         texts = [str(data.get(key, "")) for key in ("username", "hostname", "timestamp", "bootId", "pidNamespace", "processStart")]
     except FileNotFoundError:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from trainyard.engine import refusals, stubs
+from trainyard.engine.document import parse_json
 from trainyard.engine.hook import EngineError, RefusedError
 from trainyard.engine.project import Project, StackConfig
 from trainyard.engine.shim import is_terminated
@@ -143,7 +144,7 @@ def run_apart(run: ProgramRun, python: Path, on_line: Any) -> None:
         code, said = process.wait(), verdicts.read()
     if not said:
         raise ProgramFailed(f"the program ended itself with code {code}, before it was done")
-    report = json.loads(said)
+    report = parse_json(said)
     if report["kind"] == "refused":
         raise RefusedError(report["message"])
     if report["kind"] == "failed":

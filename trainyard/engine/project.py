@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.engine.codec import whole
-from trainyard.engine.document import Map, load_map, suggest
+from trainyard.engine.document import Map, load_map, parse_json, suggest
 from trainyard.engine.hook import EngineError, RefusedError, UserError
 from trainyard.engine.kinds import SecretValue
 from trainyard.engine.secrets import Crypter
@@ -64,7 +64,7 @@ class StackConfig:
         """Return the packages that may have no default provider (``*``: none may)."""
         text = self.values.get(DENIED_DEFAULTS, "")
         try:
-            names = json.loads(text) if text else []
+            names = parse_json(text) if text else []
         except ValueError:
             names = None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -241,7 +241,7 @@ def _check_type(key: str, value: Any, declared: Any) -> None:
         return
     if isinstance(value, str) and expected != (str,):  # the CLI stores what `config set` was given as text
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except ValueError:
             raise UserError(f"setting '{key}' must be of type '{declared}'") from None
     if isinstance(value, bool) != (expected == (bool,)) or not isinstance(value, expected):

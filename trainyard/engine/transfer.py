@@ -10,6 +10,7 @@ from typing import Any
 from trainyard.engine import locks
 from trainyard.engine import urn as urns
 from trainyard.engine.backend import Backend, check_version, refuse_unknown_deployment, salt_of, version_of
+from trainyard.engine.document import parse_json
 from trainyard.engine.hook import EngineError, RefusedError, UserError
 from trainyard.engine.kinds import SECRET, SIGNATURE
 from trainyard.engine.project import Project
@@ -36,7 +37,7 @@ def hide(backend: Backend, project: Project, stack: str, env: Mapping[str, str])
     if sealed and ("PULUMI_CONFIG_PASSPHRASE" in env or env.get("PULUMI_CONFIG_PASSPHRASE_FILE")):
         crypter = _crypter(latest, env)
         for text in sealed:
-            wire.remember(json.loads(crypter.decrypt(text)))
+            wire.remember(parse_json(crypter.decrypt(text)))
     return wire.hide
 
 
@@ -62,7 +63,7 @@ def export(backend: Backend, project: Project, stack: str, env: Mapping[str, str
 def import_(backend: Backend, project: Project, stack: str, env: Mapping[str, str], text: str) -> int:
     """Put an exported deployment in the place of the stack's; returns how many resources it has."""
     try:
-        document = json.loads(text)
+        document = parse_json(text)
         deployment = document["deployment"] or {}
         version = document["version"]
     except (ValueError, KeyError, TypeError):

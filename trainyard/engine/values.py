@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainyard.engine.assets import with_hash
 from trainyard.engine.codec import plain, read_struct, whole
+from trainyard.engine.document import parse_json
 from trainyard.engine.hook import EngineError, RefusedError
 from trainyard.engine.kinds import (
     ARCHIVE,
@@ -134,7 +135,7 @@ def _from_state(value: Any, crypter: Crypter | None, place: str, *, sealed: bool
 
 def _json(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         raise EngineError(f"the secret at {place} does not hold JSON") from None
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from trainyard.clouds.marker import parse_name
 from trainyard.filelock import acquire, hold_lock, release
 from trainyard.files import naming, sync
+from trainyard.jsontext import parse_json
 
 _POLL = 0.2
 _CLOSED = "closed"
@@ -249,7 +250,7 @@ def _parse(text: bytes) -> IntentRecord:
 def _entry(line: bytes) -> dict[str, object] | None:
     """A line cut short by a crash is no entry: a start is synced before its request leaves, so nothing is lost with it."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
     except ValueError:
         return None
     return entry if isinstance(entry, dict) else None

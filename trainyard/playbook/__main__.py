@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from trainyard import yamlfile
 from trainyard.errors import TrainyardError, UserError
+from trainyard.jsontext import parse_json
 from trainyard.playbook.executor import Host, run
 from trainyard.playbook.loader import load
 from trainyard.playbook.report import TextReporter
@@ -70,7 +70,7 @@ def _hosts(options: argparse.Namespace) -> dict[str, Host]:
     if options.inventory is None:
         return {"localhost": Host(LocalTransport())}
     try:
-        outputs = json.loads(options.inventory.read_text())
+        outputs = parse_json(options.inventory.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{options.inventory}: cannot be read as JSON: {error}") from None
     hosts = targets(outputs, key_file=options.key)

@@ -21,6 +21,7 @@ from jinja2 import meta, nodes
 from trainyard import templating
 from trainyard.clock import parse_time
 from trainyard.errors import Location, TrainyardError, UserError
+from trainyard.jsontext import parse_json
 from trainyard.yamlfile import Map, Node, Seq
 
 Variables = Mapping[str, object]
@@ -281,7 +282,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "dirname": posixpath.dirname,
     "bool": _to_bool,
     "epoch": _epoch,
-    "from_json": json.loads,
+    "from_json": parse_json,
     "to_json": lambda value: json.dumps(value, ensure_ascii=False),
     "regex_search": _regex_search,
     "regex_replace": lambda text, pattern, by="": re.sub(pattern, by, text),

@@ -209,7 +209,7 @@ def _json_file(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -224,6 +224,6 @@ def _weights(folder: str) -> dict[str, int]:
                 (length,) = struct.unpack("<Q", file.read(8))
                 head = json.loads(file.read(length)) if length < 1 << 28 else {}
             sizes |= {key: math.prod(item["shape"]) for key, item in head.items() if key != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, struct.error):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, struct.error):
         return {}
     return sizes

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from trainyard.errors import Location, UserError
+from trainyard.jsontext import parse_json
 from trainyard.recipes.contract import Recipe
 from trainyard.yamlfile import Map, Node, load_map, parse
 
@@ -30,13 +31,13 @@ def read(path: Path) -> Map:
         return load_map(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-        plain = json.loads(text)
+        plain = parse_json(text)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except json.JSONDecodeError as error:
         line = text.splitlines()[error.lineno - 1] if text.strip() else None
         raise UserError(f"not valid JSON: {error.msg}", where=Location(str(path), error.lineno, error.colno, line)) from None
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     # JSON is read a second time as YAML for the places; a raw tab in valid JSON is always blank space.
     document = parse(text.replace("\t", " "), str(path))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trainyard.errors import UserError
+from trainyard.jsontext import parse_json
 from trainyard.recipes.contract import KnownFailure, Recipe
 from trainyard.recipes.summaries import Values
 from trainyard.recipes.values import artefacts_of, locked_packages, needs_of, patterns_of
@@ -56,7 +56,7 @@ def declaration(recipe: Recipe, values: Values, versions: Mapping[str, str], pac
 def read_declaration(text: bytes, where: str) -> Declaration:
     """Read what ``declaration`` wrote; raises UserError naming the place when it is damaged."""
     try:
-        said = json.loads(text)
+        said = parse_json(text)
         verdict = said["verdict"]
         return Declaration(
             outputs=tuple(item["pattern"] for item in said["outputs"]),

@@ -156,7 +156,7 @@ def _toml(code: Code, name: str) -> dict[str, Any]:
 
     try:
         return tomllib.loads(read_text(code.root / name))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"{code.root / name}: {error}") from None
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.files import write_atomic
+from trainyard.jsontext import parse_json
 from trainyard.setup import s3server
 from trainyard.setup.bootstrap import AGAIN_AFTER
 from trainyard.setup.console import CommandEnd, OnLine, run
@@ -104,7 +105,7 @@ def _file(env: Mapping[str, str]) -> Path:
 
 def _memory(env: Mapping[str, str]) -> dict[str, object]:
     try:
-        value = json.loads(_file(env).read_text(encoding="utf-8"))
+        value = parse_json(_file(env).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

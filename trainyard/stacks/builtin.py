@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 
 from trainyard.engine import secrets
+from trainyard.jsontext import parse_json
 from trainyard.problems import Problem
 from trainyard.stacks.child import ChildExit, run_child
 from trainyard.stacks.environ import child_env
@@ -23,7 +23,7 @@ def operate(stack: Stack, operation: Operation, cloud: str | None, on_event: OnE
 
     def line(text: str) -> None:
         if text.startswith("{"):
-            event = json.loads(text)
+            event = parse_json(text)
             seen.add(event)
             on_event(event)
 

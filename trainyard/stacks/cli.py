@@ -5,7 +5,6 @@ The CLI writes its events to a file (``--event-log``), which is what Pulumi's ow
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
@@ -13,6 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from trainyard.jsontext import parse_json
 from trainyard.stacks.builtin import EventSummary
 from trainyard.stacks.child import run_child
 from trainyard.stacks.environ import child_env
@@ -82,7 +82,7 @@ class _EventReader:
         *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
             if line.strip():
-                for event in translate(json.loads(line), preview=self.preview):
+                for event in translate(parse_json(line), preview=self.preview):
                     self.on_event(event)
 
 

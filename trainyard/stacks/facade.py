@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from trainyard.engine.codec import plain
 from trainyard.engine.secrets import Crypter
 from trainyard.engine.values import from_state, has_secret
 from trainyard.errors import EngineError, TrainyardError, UserError
+from trainyard.jsontext import parse_json
 from trainyard.nearest import suggest
 from trainyard.problems import Problem
 from trainyard.settings import reader
@@ -120,7 +120,7 @@ def readable_resources(stack: Stack) -> list[Event]:
         backup = store.last_good_backup(PROJECT, stack.name) if store is not None else None
         if backup is None:
             return []
-        document = json.loads(backup.read_bytes())
+        document = parse_json(backup.read_bytes())
         return list((document["checkpoint"].get("latest") or {}).get("resources") or [])
 
 
@@ -213,7 +213,7 @@ def _drop_cut_side_file(stack: Stack) -> None:
     path = store.checkpoint_path(PROJECT, stack.name)
     side = path.with_name(path.name + ".attrs")
     try:
-        json.loads(side.read_bytes())
+        parse_json(side.read_bytes())
     except FileNotFoundError:
         return
     except ValueError:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from trainyard.config import PROJECT
 from trainyard.engine.backend import Backend, new_deployment
 from trainyard.errors import EngineError, UserError
+from trainyard.jsontext import parse_json
 from trainyard.stacks import installed
 from trainyard.stacks.environ import child_env, state_dir
 from trainyard.stacks.model import Stack
@@ -99,7 +100,7 @@ class CliState:
 
     def latest(self) -> Mapping[str, Any]:
         """See State."""
-        return json.loads(self._export() or "{}").get("deployment") or {}
+        return parse_json(self._export() or "{}").get("deployment") or {}
 
     def create(self, salt: str) -> None:
         """See State."""
@@ -136,7 +137,7 @@ class CliState:
         """Tell whether the backend lists the stack; where it does not answer, the stack may be there."""
         done = self._ask("stack", "ls", "--json")
         try:
-            return self.stack.name in [str(row["name"]).rpartition("/")[2] for row in json.loads(done.stdout)]
+            return self.stack.name in [str(row["name"]).rpartition("/")[2] for row in parse_json(done.stdout)]
         except (ValueError, KeyError, TypeError):
             return True
 

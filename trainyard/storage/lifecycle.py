@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from trainyard.errors import StoreError
+from trainyard.jsontext import parse_json
 from trainyard.retries import Backoff
 from trainyard.storage.answers import store_errors
 from trainyard.storage.client import StoreSettings, s3
@@ -151,7 +152,7 @@ def _read_object(settings: StoreSettings) -> tuple[Rule, ...]:
     if body is None:
         return ()
     try:
-        document = json.loads(body)
+        document = parse_json(body)
         return tuple(Rule(**rule) for rule in document["rules"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{settings.url}/{OBJECT}: this holds no lifecycle rules ({error})") from None

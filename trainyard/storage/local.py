@@ -22,6 +22,7 @@ from trainyard.config import Places
 from trainyard.errors import StoreError, UserError
 from trainyard.filelock import hold_lock
 from trainyard.files import write_atomic
+from trainyard.jsontext import parse_json
 from trainyard.secret import Secret
 from trainyard.storage import ports, versitygw
 from trainyard.storage.client import StoreSettings, s3
@@ -162,7 +163,7 @@ def _read_identity(folder: Folder) -> Identity | None:
     except FileNotFoundError:
         return None
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         return Identity(int(content["port"]), Secret(content["access_key"]), Secret(content["secret_key"]))
     except (ValueError, KeyError, TypeError):
         # Never a new one by itself: it would lock the user out of the objects' URLs and keys.
@@ -183,7 +184,7 @@ def _new_identity(folder: Folder) -> Identity:
 def _running(folder: Folder) -> tuple[int, str] | None:
     """Return pid and start mark of our server, None when it does not run."""
     try:
-        content = json.loads(folder.record.read_text(encoding="utf-8"))
+        content = parse_json(folder.record.read_text(encoding="utf-8"))
         pid, mark = int(content["pid"]), str(content["mark"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

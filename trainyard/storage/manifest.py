@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainyard.errors import StoreError
+from trainyard.jsontext import parse_json
 from trainyard.pod.uploader import name_problem
 from trainyard.storage.ending import Ending
 
@@ -177,7 +178,7 @@ def entry_of(item: Mapping[str, Any], path: str | None = None) -> ManifestEntry:
 def decode(data: bytes, where: str) -> Manifest:
     """Read a manifest; raises StoreError when it is damaged or of a later version."""
     try:
-        document = json.loads(data)
+        document = parse_json(data)
         if document["version"] not in (1, VERSION):
             raise StoreError(f"{where}: made by a later Trainyard (version {document['version']})")
         key = ResultKey(document["user"], document["run"], int(document["attempt"]))

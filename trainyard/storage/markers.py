@@ -15,6 +15,7 @@ from trainyard.clouds.marker import is_id
 from trainyard.config import Places
 from trainyard.errors import ForeignResult
 from trainyard.filelock import hold_lock
+from trainyard.jsontext import parse_json
 from trainyard.storage import bucket
 from trainyard.storage.answers import store_errors
 from trainyard.storage.client import StoreSettings, s3
@@ -69,7 +70,7 @@ def claim_of(settings: StoreSettings, where: ResultKey) -> Claim | None:
     """Return who claimed an attempt; None when nobody did, or when it cannot be read as a claim."""
     body = read(settings, f"{ATTEMPTS}{where}")
     try:
-        content = json.loads(body or b"")
+        content = parse_json(body or b"")
         return Claim(str(content["token"]), str(content["user"]), str(content["machine"]), str(content["time"]))
     except (ValueError, KeyError, TypeError):
         return None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.errors import PodCannotUpload, StoreError, Unreachable
+from trainyard.jsontext import parse_json
 from trainyard.pod import uploader
 from trainyard.remote.protocol import CommandResult, Transport, quote
 from trainyard.storage.manifest import PART_SIZE, RESERVED, Keep
@@ -124,7 +125,7 @@ class _Lines:
 
 def _note(sent: PlanOutcome, line: bytes, on_bytes: OnBytes) -> None:
     try:
-        event = json.loads(line)
+        event = parse_json(line)
     except ValueError:
         return  # a banner of the pod's shell, not ours
     kind = event.get("event")
@@ -142,7 +143,7 @@ def _ask(pod: FinishedPod, verb: str, spec: Mapping[str, Any]) -> Any:
     if done.rc:
         raise StoreError(f"the uploader on the pod cannot {verb}: {done.error_text}")
     try:
-        return json.loads(done.stdout)
+        return parse_json(done.stdout)
     except ValueError:
         raise StoreError(f"the uploader on the pod answered something else than JSON: {done.stdout[:200]!r}") from None
 

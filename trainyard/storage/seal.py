@@ -6,7 +6,6 @@ Knows nothing of pods. A marker is written only after everything it stands for i
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.errors import StoreError
+from trainyard.jsontext import parse_json
 from trainyard.storage.answers import store_errors
 from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.ending import Ending
@@ -77,7 +77,7 @@ def ending_in(body: bytes) -> Ending:
 
 def _parse_marker(body: bytes | None) -> dict[str, Any]:
     try:
-        content = json.loads(body or b"")
+        content = parse_json(body or b"")
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}

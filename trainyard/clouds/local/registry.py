@@ -24,6 +24,7 @@ from trainyard.clouds.local import limits, sandbox
 from trainyard.errors import CloudRefused
 from trainyard.filelock import acquire
 from trainyard.files import write_atomic
+from trainyard.jsontext import parse_json
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")
 STALE_CLAIM = 60.0
@@ -98,7 +99,7 @@ def claim(pod_registry: PodRegistry, state: Mapping[str, Any], files: Mapping[st
 def read(folder: Path, name: str) -> dict[str, Any] | None:
     """Return one of the pod's JSON files, None when it is absent (or damaged)."""
     try:
-        value = json.loads((folder / name).read_bytes())
+        value = parse_json((folder / name).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return value if isinstance(value, dict) else None

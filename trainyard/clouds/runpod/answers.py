@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 
@@ -13,6 +12,7 @@ from trainyard.clouds.marker import parse_name
 from trainyard.clouds.protocol import PodInfo, PodStatus, SshAddress
 from trainyard.clouds.volume import VOLUME_MARK
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
+from trainyard.jsontext import parse_json
 
 HOST_KEY_MARK = "TRAINYARD_HOST_KEY"
 GONE = "TERMINATED"
@@ -37,8 +37,8 @@ def problem(response: httpx.Response) -> Mapping[str, object] | None:
 def json_object(response: httpx.Response) -> Mapping[str, object] | None:
     """Return the body when it is a JSON object."""
     try:
-        body = json.loads(response.content)
-    except (ValueError, RecursionError):
+        body = parse_json(response.content)
+    except ValueError:
         return None
     return body if isinstance(body, dict) else None
 

@@ -20,6 +20,7 @@ from trainyard.clouds.runpod.graphql import GraphQlClient
 from trainyard.clouds.runpod.request import rest_body, spot_input
 from trainyard.config import secret
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UserError
+from trainyard.jsontext import parse_json
 from trainyard.secret import Secret
 
 REST = "https://api.runpod.io/v2"
@@ -268,7 +269,7 @@ class RunPodCloud:
 
 def _log_line(data: str) -> bytes:
     try:
-        line = json.loads(data)["line"]
+        line = parse_json(data)["line"]
     except (ValueError, KeyError, TypeError):
         line = data.strip()
     return str(line).encode() + b"\n"

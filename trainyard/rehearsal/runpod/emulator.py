@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from trainyard.clouds.runpod.cloud import REHEARSAL_KEY
 from trainyard.errors import Busy, RefusedError
 from trainyard.filelock import acquire_now
+from trainyard.jsontext import parse_json
 from trainyard.rehearsal.runpod.faults import Faults
 from trainyard.rehearsal.runpod.fleet import Fleet, Timing
 from trainyard.rehearsal.runpod.ledger import CloudLedger, Paid, read_ledger, requests
@@ -146,7 +147,7 @@ def _claim(root: Path) -> int:
 def _settings(root: Path) -> dict[str, Any]:
     path = root / "rehearsal.json"
     if path.exists():
-        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        settings: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         return settings
     return {"key": f"{REHEARSAL_KEY}{secrets.token_hex(16)}"}
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from trainyard.errors import UserError
 from trainyard.filelock import hold_lock
 from trainyard.files import write_atomic
+from trainyard.jsontext import parse_json
 
 Kind = Literal["reply", "alter", "boot", "life", "key", "clock", "stock", "lag", "price"]
 _CREATE, _LIST, _GET, _DELETE = "POST /pods", "GET /pods", "GET /pods/ID", "DELETE /pods/ID"
@@ -195,7 +196,7 @@ class Faults:
 
     def _read(self) -> list[dict[str, Any]]:
         try:
-            rows = json.loads((self.root / "faults.json").read_text(encoding="utf-8"))
+            rows = parse_json((self.root / "faults.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return []
         return rows if isinstance(rows, list) else []

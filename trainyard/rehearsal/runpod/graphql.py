@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from graphql import GraphQLError, GraphQLResolveInfo, GraphQLSchema, GraphQLSyntaxError, build_schema, execute_sync, parse, validate
 
+from trainyard.jsontext import parse_json
 from trainyard.rehearsal.runpod import stock
 from trainyard.rehearsal.runpod.rest import Reply, Request, Rest, shown_address
 
@@ -20,7 +20,7 @@ Info = GraphQLResolveInfo
 def answer(rest: Rest, request: Request) -> Reply:
     """Answer one query or mutation over the same fleet."""
     try:
-        body = json.loads(request.body)
+        body = parse_json(request.body)
         document = parse(str(body["query"]))
     except (GraphQLSyntaxError, ValueError, KeyError, TypeError) as error:
         return _failed([str(error)], "GRAPHQL_PARSE_FAILED", 400)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.files import write_atomic
+from trainyard.jsontext import parse_json
 
 Record = dict[str, Any]
 
@@ -114,7 +115,7 @@ def _records(folder: Path) -> Iterator[Record]:
 
 def _read(path: Path) -> Record | None:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
     return value if isinstance(value, dict) else None
@@ -135,4 +136,4 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
     except FileNotFoundError:
         return
     for line in text.splitlines():
-        yield json.loads(line)
+        yield parse_json(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from urllib.parse import parse_qs
 
 from trainyard.clock import format_time
 from trainyard.clouds.volume import VOLUME_MARK
+from trainyard.jsontext import parse_json
 from trainyard.rehearsal.runpod import billing, schema, stock
 from trainyard.rehearsal.runpod.faults import CAPACITY
 from trainyard.rehearsal.runpod.fleet import Fleet, actions
@@ -286,7 +286,7 @@ def shown_address(record: Mapping[str, Any], now: float) -> int | None:
 
 def _body(request: Request, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(request.body or b"null")
+        value = parse_json(request.body or b"null")
     except ValueError:
         raise HttpProblem(400, "the body is no JSON") from None
     errors = schema.check(name, value)

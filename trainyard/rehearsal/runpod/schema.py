@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 from jsonschema import Draft202012Validator, FormatChecker
+
+from trainyard.jsontext import parse_json
 
 
 def check(name: str, value: object) -> list[str]:
@@ -20,7 +21,7 @@ def check(name: str, value: object) -> list[str]:
 def _validators() -> Mapping[str, Draft202012Validator]:
     formats = FormatChecker(formats=())
     formats.checks("date-time", raises=ValueError)(_is_time)
-    schemas = json.loads((Path(__file__).parent / "schema.json").read_text(encoding="utf-8"))
+    schemas = parse_json((Path(__file__).parent / "schema.json").read_text(encoding="utf-8"))
     return {name: Draft202012Validator(schema, format_checker=formats) for name, schema in schemas.items()}
 
 

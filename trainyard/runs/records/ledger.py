@@ -15,6 +15,7 @@ from typing import Any
 
 from trainyard.clouds.marker import LONGEST_LEASE
 from trainyard.errors import Busy, TrainyardError, UserError, no_space
+from trainyard.jsontext import parse_json
 from trainyard.runs.records.identity import RunId
 
 _SCHEMA = """
@@ -61,7 +62,7 @@ class Ledger:
         with self._open() as db:
             query = f"SELECT time, user, label, attempt, kind, data FROM events {where} ORDER BY id"
             rows = db.execute(query, tuple(asked.values())).fetchall()
-        return [LedgerEvent(row[0], RunId(row[1], row[2], row[3]), row[4], json.loads(row[5])) for row in rows]
+        return [LedgerEvent(row[0], RunId(row[1], row[2], row[3]), row[4], parse_json(row[5])) for row in rows]
 
     def set_cost(self, run: RunId, started: float, dollars: float) -> None:
         """Record what an attempt has cost so far."""

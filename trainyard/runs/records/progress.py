@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 
 from rich.progress import BarColumn, Progress, TextColumn
 
+from trainyard.jsontext import parse_json
 from trainyard.runs.ui import Ui
 
 _LINE_EVERY = 10.0
@@ -40,8 +40,8 @@ class Metrics:
     def take(self, line: bytes) -> bool:
         """Take one line into account; a line that is not a metrics object is ignored and told by False."""
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = parse_json(line)
+        except ValueError:
             return False
         if not isinstance(row, dict):
             return False

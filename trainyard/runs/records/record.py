@@ -21,6 +21,7 @@ from trainyard.clock import format_time
 from trainyard.errors import Busy, UserError
 from trainyard.filelock import acquire_now
 from trainyard.files import write_atomic
+from trainyard.jsontext import parse_json
 from trainyard.recipes.summaries import NO_DATA, CodeSummary, DataSummary, Values
 from trainyard.runs.records import codec
 from trainyard.runs.records.identity import RunId
@@ -160,7 +161,7 @@ class RunFolder:
         """Return the record; raises UserError when it is missing or damaged."""
         path = self.path / "run.json"
         try:
-            return read_record(json.loads(path.read_text(encoding="utf-8")))
+            return read_record(parse_json(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
                 f"{path}: the record of this run cannot be read: {error}",

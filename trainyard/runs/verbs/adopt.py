@@ -6,7 +6,6 @@ training was started) and the bundle with the recipe's declarations.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from trainyard.clock import format_time
 from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.errors import CloudError, PodFailed, UserError
+from trainyard.jsontext import parse_json
 from trainyard.remote.protocol import quote
 from trainyard.remote.transport import Address, connect
 from trainyard.runs.context import CommandContext
@@ -101,7 +101,7 @@ def _end_it(pod: PodInfo, environment: str) -> str:
 def _json(text: bytes) -> object:
     """Return what a file holds; one that a crash of the pod has cut is no record, and says so when it is read."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return None
 
