@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from tests.leases.bench import FENCE, LeaseBench, lie_once_from
+from tests.leases.bench import FENCE, LeaseBench, lie_once_from, new_bench
 from tests.leases.test_intents import HOLDER, kill
 from tests.leases.test_rent import wanted
 from trainyard.errors import CloudUnknown, RefusedError, StillThere, StoreError
-from trainyard.leases import ending, fence, intents, rent, terms
+from trainyard.leases import ending, fence, intents, rent, sweep, terms
 from trainyard.leases.terms import LeaseTerms
 from trainyard.leases.world import Interrupted
 
@@ -276,5 +278,17 @@ def test_a_lease_counts_by_the_cloud_s_clock_and_is_over_at_its_end_or_when_it_i
     assert terms.over(bench.world, made.lease_id, made.end) is None
     bench.at[0] = made.end.timestamp()
     assert str(terms.over(bench.world, made.lease_id, made.end)).startswith("ended at 2027-")
-    fence.close_here(bench.world, made.lease_id)
+    sweep.close(bench.world.places.intents, made.lease_id, bench.world.time(), is_fence=False)
     assert terms.over(bench.world, made.lease_id, None) == "was closed by a destroy"
+
+
+def test_what_cannot_be_closed_here_is_told_and_believed_late_and_the_others_are_closed(tmp_path: Path) -> None:
+    made, root = new_bench(tmp_path), tmp_path / "intents"
+    (root / "closed" / ("1" * 10)).mkdir(parents=True)
+    troubles: list[Exception] = []
+
+    began = time.time()
+    memory = sweep.close_all(root, ["1" * 10, "2" * 10], made.cloud.capabilities, say=print, on_trouble=troubles.append)
+
+    assert [type(error) for error in troubles] == [IsADirectoryError] and intents.is_closed(root, "2" * 10)
+    assert memory.ids == () and memory.trusted_from >= began + WAIT, "a create may be under way, as far as is known"

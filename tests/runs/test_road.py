@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import shutil
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.runs.road import LEASE, STACK, Road, failed
-from trainyard.errors import Busy, EngineError, PodFailed, RefusedError, StillThere, UserError
+from trainyard.errors import Busy, DiskFull, EngineError, PodFailed, RefusedError, StillThere, UserError
+from trainyard.leases import intents
 from trainyard.runs.life import follow, rent, start
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records.pod import pod_of
@@ -509,6 +511,26 @@ def test_destroy_ends_live_runs_only_when_agreed(road: Road) -> None:
 
     assert environments.operate(road.context, STACK, "destroy", yes=True, as_json=False) == 0
     assert road.cloud.alive() == [] and "live run   ann/a (up), $1.00/h" in road.said()
+
+
+@pytest.mark.parametrize("verb", ["destroy", "cancel"])
+def test_a_full_disk_keeps_no_pod_alive_that_a_person_ends(road: Road, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    folder = road.prepare(name="a")
+    rent.rent(road.context, folder.load(), folder)
+
+    def full(root: Path, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(root))
+
+    monkeypatch.setattr(intents, "close", full)
+    road.engine.trouble = lambda stack, operation: failed("destroy", "disk-full") if operation == "destroy" else None
+
+    with pytest.raises(DiskFull):
+        if verb == "cancel":
+            attach.cancel(road.context, "ann/a", now=True)
+        else:
+            environments.operate(road.context, STACK, "destroy", yes=True, as_json=False)
+
+    assert road.cloud.alive() == []
 
 
 def test_end_proves_a_pod_gone_and_audit_tells_what_costs(road: Road, capsys: pytest.CaptureFixture[str]) -> None:

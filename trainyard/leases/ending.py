@@ -40,10 +40,10 @@ def end_lease(world: OperationWorld, cloud_name: str, id: str, *, is_fence: bool
     gone and only the bucket could not be told; both keep what is on record, for the next try.
     """
     root = world.places.intents
-    fence.close_here(world, id)
+    closed = sweep.close(root, id, world.time(), is_fence=is_fence)
     unclosed = _close_in_bucket(world, id, store, bucket) if is_fence else None
     cloud = world.open_cloud(cloud_name)
-    known = sweep.remember(root, id, cloud.capabilities, is_fence=is_fence, time=world.time, sleep=world.sleep, say=world.info)
+    known = closed.remember(cloud.capabilities, time=world.time, sleep=world.sleep, say=world.info)
     proof = absence.prove(
         cloud, [absence.KnownPod(pod_id) for pod_id in known.ids], lambda pod: pod.lease_id == id or (is_fence and pod.fence_id == id),
         trusted_from=known.trusted_from, time=world.time, sleep=world.sleep, allowed=world.allowed,

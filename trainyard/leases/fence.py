@@ -16,11 +16,6 @@ from trainyard.leases.world import OperationWorld
 from trainyard.settings.table import NO_BUCKET
 
 
-def close_here(world: OperationWorld, id: str) -> None:
-    """Close a fence or lease for every process of this machine."""
-    intents.close(world.places.intents, id, world.time())
-
-
 def is_closed(places: Places, id: str) -> bool:
     """Tell whether this machine has closed a fence or lease."""
     return intents.is_closed(places.intents, id)

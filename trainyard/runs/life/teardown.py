@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +13,10 @@ from types import FrameType
 from trainyard import yamlfile
 from trainyard.clock import REAL, Clock
 from trainyard.clouds.absence import LEAVE, KnownPod, PodLeft, Proof, complete_list, prove, unasked
-from trainyard.clouds.protocol import Cloud
 from trainyard.config import PROJECT
 from trainyard.errors import DiskFull, EngineError, StillThere, TrainyardError
 from trainyard.faults import readable
-from trainyard.leases import intents
-from trainyard.leases.rent import open_until
-from trainyard.leases.sweep import LeaseMemory, remember
+from trainyard.leases.sweep import close_all
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.pods import Deletions, note_deleted, note_ended, take_known, unproved_pods
@@ -153,15 +149,11 @@ def _destroy_once(
         return _TryResult(unasked(unproved_pods(record), error.message), problem)
     ids, trusted = unproved_pods(record), clock.now()
     if problem or stack is None:
-        for lease_id in leases:
-            try:
-                memory = _memory_of(context, record, cloud, lease_id)
-            except (OSError, TrainyardError) as error:
-                # What is written here is lost or full: the pods that are known are ended all the same.
-                problem = problem or _as_error(context, error)
-                memory = LeaseMemory((), open_until(cloud.capabilities, time.time(), time.time()))
-            ids += [KnownPod(pod_id) for pod_id in memory.ids if pod_id not in {pod.id for pod in ids}]
-            trusted = max(trusted, memory.trusted_from if not record.reached("started") else 0.0)
+        troubles: list[Exception] = []
+        memory = close_all(context.places.intents, leases, cloud.capabilities, say=context.ui.say, on_trouble=troubles.append)
+        problem = problem or next((_as_error(context, error) for error in troubles), None)
+        ids += [KnownPod(pod_id) for pod_id in memory.ids if pod_id not in {pod.id for pod in ids}]
+        trusted = max(trusted, memory.trusted_from if leases and not record.reached("started") else 0.0)
     if not ids and not leases:
         return _TryResult(Proof(), problem)
     left = max(0.0, min(PATIENCE, until - clock.now()))
@@ -197,14 +189,6 @@ def _readable(context: CommandContext) -> Iterator[RunRecord]:
     for folder in all_folders(context.places.runs):
         with contextlib.suppress(TrainyardError):
             yield folder.load()
-
-
-def _memory_of(context: CommandContext, record: RunRecord, cloud: Cloud, lease_id: str) -> LeaseMemory:
-    root = context.places.intents
-    if intents.has_folder(root, lease_id):
-        # From here on nothing is rented under it, whoever may still be at it.
-        intents.close(root, lease_id, time.time())
-    return remember(root, lease_id, cloud.capabilities, is_fence=False, time=time.time, sleep=time.sleep, say=context.ui.say)
 
 
 def _leases(context: CommandContext, record: RunRecord, stack: Stack | None) -> set[str]:

@@ -6,13 +6,14 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from trainyard.clouds.absence import KnownPod, PodLeft, Proof, prove, unasked
 from trainyard.clouds.protocol import PodInfo
 from trainyard.errors import StillThere, TrainyardError
-from trainyard.leases import intents
-from trainyard.leases.sweep import remember
+from trainyard.faults import readable
+from trainyard.leases.sweep import close_all
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.teardown import shielded
 from trainyard.runs.planning import declaredpods
@@ -125,16 +126,15 @@ def _prove(context: CommandContext, stack: Stack, named: EnvironmentPods, *, eng
         return unasked(known.values(), f"{error.message}; whether anything is left is not known")
     if engine_failed:
         context.ui.warn(f"the engine could not destroy '{stack.name}'; ending its pods through the cloud")
-        for lease in sorted(named.leases):
-            # Nothing is rented under it from here on, whoever may still be at it.
-            intents.close(context.places.intents, lease, time.time())
-            memory = remember(
-                context.places.intents, lease, cloud.capabilities, is_fence=lease in named.fences, time=time.time, sleep=time.sleep,
-                say=context.ui.say,
-            )  # fmt: skip
-            trusted = max(trusted, memory.trusted_from)
-            known |= {pod_id: KnownPod(pod_id) for pod_id in memory.ids if pod_id not in known}
+        root, say = context.places.intents, context.ui.say
+        memory = close_all(root, named.leases, cloud.capabilities, fences=named.fences, say=say, on_trouble=partial(_tell, context))
+        trusted = memory.trusted_from
+        known |= {pod_id: KnownPod(pod_id) for pod_id in memory.ids if pod_id not in known}
     return prove(cloud, known.values(), named.has, trusted_from=trusted)
+
+
+def _tell(context: CommandContext, error: Exception) -> None:
+    context.ui.warn(f"what is on record of a lease here cannot be used: {readable(error, lambda: context.places.logs)}")
 
 
 def _take_from_last(context: CommandContext, stack: Stack, named: EnvironmentPods) -> bool:
