@@ -84,8 +84,11 @@ def _overview(ns: Collection) -> str:
 
 def _usage(name: str, context: Any) -> str:
     arguments = {argument.name: argument for argument in context.args.values()}.values()
-    line = " ".join(["invoke", name, *(argument.name.upper() for argument in arguments if argument.positional)])
+    words = [argument.name.upper() for argument in arguments if argument.positional]
     rows = [[_option(argument), argument.help or ""] for argument in arguments if not argument.positional or argument.help]
+    if not arguments:
+        return f"Like this: `invoke {name}`; it takes no option.\n"
+    line = " ".join(["invoke", name, *words, *(["  # and, as needed, options of the table"] if len(words) < len(arguments) else [])])
     return f"```sh\n{line}\n```\n" + ("\n" + _table(["option", "is"], rows) if rows else "")
 
 

@@ -40,4 +40,4 @@ def test_a_result_that_is_owed_to_its_bucket_is_seen_with_the_command_that_pushe
 
 
 def test_without_runs_that_is_said() -> None:
-    assert lines([]) == ["no runs in this checkout yet"]
+    assert lines([]) == ["no runs in this repository yet"]

@@ -176,15 +176,40 @@ def usage_problem(words: Sequence[str], collection: Any, said: str) -> str:
         return f"there is no verb '{verb}'{near if verb + '.' in ' '.join(verbs) else suggest(verb, verbs)}\ninvoke --list shows them all"
     if not verbs:
         return said
-    arguments = {f"--{name.replace('_', '-')}": each for each in collection[verb].get_arguments() for name in each.names if len(name) > 1}
-    again = f"invoke --help {verb} shows its options"
-    options = [word.partition("=")[0] for word in ours[ours.index(verb) + 1 :] if word.startswith("--")]
-    unknown = next((flag for flag in options if flag not in arguments), None)
-    if unknown is not None:
-        return f"{verb} has no option {unknown}{suggest(unknown, arguments)}\n{again}"
-    missing = [each.name.upper() for each in collection[verb].get_arguments() if each.positional and each.default is None]
-    needs = f" (it needs {' and '.join(missing)})" if missing else ""
-    return f"{verb}: the command line cannot be understood{needs}: {said}\n{again}"
+    said_of = _argument_problem(verb, collection[verb].get_arguments(), ours[ours.index(verb) + 1 :])
+    return f"{said_of or f'{verb}: the command line cannot be understood: {said}'}\ninvoke --help {verb} shows its options"
+
+
+def _argument_problem(verb: str, arguments: Sequence[Any], words: Sequence[str]) -> str | None:
+    """Return what is wrong with the words behind a verb, None when that cannot be told."""
+    from trainyard.nearest import suggest
+
+    known = {f"--{name.replace('_', '-')}" if len(name) > 1 else f"-{name}": each for each in arguments for name in each.names}
+    stray, behind = [], iter([*words, "--"])
+    word = next(behind)
+    while word != "--":
+        flag, equals, _ = word.partition("=")
+        after = next(behind, "--")
+        if flag.startswith("--") and flag not in known:
+            return f"{verb} has no option {flag}{suggest(flag, [name for name in known if name.startswith('--')])}"
+        if flag in known and known[flag].takes_value and not equals:
+            if after.startswith("--"):
+                return f"{verb}: {flag} needs a value behind it"
+            after = next(behind, "--")
+        elif not flag.startswith("-"):
+            stray.append(word)
+        word = after
+    needed = [each.name.upper() for each in arguments if each.positional and each.default is None]
+    if len(stray) < len(needed):
+        return f"{verb} needs {' and '.join(needed)}"
+    if not stray or any(each.positional for each in arguments):
+        return None
+    own = (
+        f": a command of yours stands behind --, like: invoke train -- {' '.join(words[words.index(stray[0]) :])}"
+        if verb == "train"
+        else ""
+    )
+    return f"{verb} takes no word '{stray[0]}'{own}"
 
 
 def _flushed(code: int) -> int:

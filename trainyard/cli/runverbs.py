@@ -129,7 +129,7 @@ def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
 @task(help=help_of("json"))
 @verb
 def runs(c: Context, json: bool = False) -> int:
-    """List all runs of this checkout, newest last."""
+    """List all runs of this repository, newest last."""
     from trainyard.runs.verbs.listing import lines, list_runs
 
     work = context(as_json=json)

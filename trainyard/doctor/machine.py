@@ -136,7 +136,7 @@ def s3_server(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
     state = store.status(places)
     if state.binary is None:
         text = f"VersityGW {s3server.VERSION} is not there: the first stack with a local bucket waits until it is built"
-        yield Finding("s3 server", "warn", text, "To get it now, in 1 to 4 minutes: invoke setup")
+        yield Finding("s3 server", "warn", text, "To get it now, in 1 to 4 minutes (up to 7 on a slow machine): invoke setup")
     else:
         said = s3server.version(Path(state.binary))
         text = f"{said or 'does not start'} ({state.binary})"
@@ -166,7 +166,7 @@ def local_pods(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
 def disk(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
     """Room where runs, local pods, the local bucket and caches are written."""
     seen: set[int] = set()
-    for what, path in (("checkout", places.home), ("local pods and bucket", places.outside), ("cache", s3server.cache(env))):
+    for what, path in (("runs and state", places.home), ("local pods and bucket", places.outside), ("cache", s3server.cache(env))):
         there = _nearest(path)
         if there.stat().st_dev in seen:
             continue

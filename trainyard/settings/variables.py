@@ -67,7 +67,7 @@ GROUPS: tuple[VariableGroup, ...] = (
         more_keys=("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY"),
     ),
     VariableGroup(
-        sort="place", of="places", says="instead of `.trainyard/`, `~/.local/share/trainyard`; the checkout to work in",
+        sort="place", of="places", says="instead of `.trainyard/`, `~/.local/share/trainyard`; the repository to work in",
         more=("TRAINYARD_HOME", "TRAINYARD_LOCAL_ROOT", "TRAINYARD_PROJECT_DIR"),
     ),
     VariableGroup(

@@ -166,7 +166,8 @@ def _from_release(folder: Path, env: Mapping[str, str], on_line: OnLine, lock: i
 
 def _build(go: Path, folder: Path, env: Mapping[str, str], on_line: OnLine, lock: int, *, flags: str = "") -> tuple[Path, str]:
     label = "go" + ".".join(map(str, go_version(go, env)))
-    on_line(f"Building the local S3 server (VersityGW {VERSION}) with {label}, once per user; the first time takes 1 to 4 minutes")
+    takes = "once per user; the first time takes 1 to 4 minutes, up to 7 on a slow machine"
+    on_line(f"Building the local S3 server (VersityGW {VERSION}) with {label}, {takes}")
     program = folder / "versitygw"
     command: list[str | Path] = [
         go,
@@ -205,7 +206,7 @@ def _lock(folder: Path, on_line: OnLine) -> Iterator[int]:
     """One build at a time for this user; what a killed one left is removed."""
     with contextlib.ExitStack() as stack:
         try:
-            lock = hold_lock(folder / "lock", lambda: on_line("Another checkout is building the S3 server: waiting for it"))
+            lock = hold_lock(folder / "lock", lambda: on_line("Another command is building the S3 server: waiting for it"))
             handle = stack.enter_context(lock)
         except OSError as error:
             hint = "Point XDG_CACHE_HOME to a folder that you can write."

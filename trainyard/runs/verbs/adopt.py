@@ -89,7 +89,7 @@ def _refuse_known(context: CommandContext, folder: RunFolder, record: RunRecord)
         context.ui.warn(f"{error.message}; it is written anew from what the pod keeps")
         return
     if here.token != record.token:
-        hint = "Adopt it from another checkout: each run's files need a place of their own."
+        hint = "Adopt it in another repository or clone: each run's files need a place of their own."
         raise UserError(f"{folder.path} holds another run that is called {record.id}, too (another token)", hint=hint)
     raise UserError(f"run {record.id} is known here already", hint=f"Use: invoke attach {record.id}")
 

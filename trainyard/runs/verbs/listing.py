@@ -68,7 +68,7 @@ def _row(folder: RunFolder) -> RunRow:
 def lines(rows: list[RunRow]) -> list[str]:
     """Return the rows for a person: whole names and words at any width, what went wrong below its run."""
     if not rows:
-        return ["no runs in this checkout yet"]
+        return ["no runs in this repository yet"]
     newest = {row.run: row for row in sorted(rows, key=lambda row: row.attempt)}
     # The name alone means the newest attempt; earlier ones are asked for by their number.
     names = [row.run if newest[row.run] is row else f"{row.run}/{row.attempt}" for row in rows]
