@@ -13,7 +13,6 @@ import contextlib
 import functools
 import ipaddress
 import logging
-import select
 import socket
 import threading
 import time
@@ -26,30 +25,22 @@ import fabric
 import paramiko
 
 from trainyard.errors import HostKeyChanged, Unreachable, UserError
+from trainyard.remote.channel import LOST, feed, read, status
 from trainyard.remote.frame import Frame
 from trainyard.remote.keys import fingerprint, is_private_key, split_public
 from trainyard.remote.protocol import Address, CommandResult, NoAnswer, NotSent, OnBytes, Stdin
 from trainyard.remote.watch import Hearing, Watch
 from trainyard.retries import Backoff
 
-SLICE = 128 * 1024
-"""Largest piece given to paramiko at once: it copies the rest of the buffer for every packet (100 MiB at once: 1 MB/s)."""
-INLINE = 16 * 1024
-"""Input up to here is sent before anything is read; every server's first window takes it (dropbear's is 24 KiB)."""
 WINDOW = 16 * 1024 * 1024
-WAKE = 100
-"""Longest wait (ms) for a wake-up before looking again."""
 SESSIONS = 6
 """Commands at once on one connection; with the spare one this stays under OpenSSH's MaxSessions of 10."""
 REFUSED = 10.0
 """Seconds in which a refused channel is asked for again: the server still counts sessions that have just ended."""
 SILENCE = 15.0
 """Seconds without an answer after which a link is given up."""
-LINGER = 1.0
-"""Seconds to wait for the end of stderr once the exit code has come: something between may swallow it."""
 
 OnNewHostKey = Callable[[str], None]
-_LOST = (EOFError, OSError, paramiko.SSHException)
 
 
 def connect(
@@ -105,10 +96,10 @@ class SshTransport:
             feeder = None
             try:
                 channel.exec_command(frame.line)
-                feeder = _feed(channel, stdin)
-                if not _read(channel, frame, deadline):
+                feeder = feed(channel, stdin)
+                if not read(channel, frame, deadline):
                     raise NoAnswer(f"{self.name}: the command did not end within {timeout:g} s")
-                return frame.result(None if frame.complete else _status(channel))
+                return frame.result(None if frame.complete else status(channel))
             finally:
                 channel.close()
                 if feeder:
@@ -145,7 +136,7 @@ class SshTransport:
                     if time.monotonic() > until:
                         raise NotSent(f"{self.name}: the server refuses another session")
                     time.sleep(next(pauses))
-        except _LOST as error:
+        except LOST as error:
             raise NotSent(f"{self.name}: the connection was lost ({error or type(error).__name__})") from None
         self._open_spare()
         return channel
@@ -171,7 +162,7 @@ class SshTransport:
             yield
         except _SinkFailed as failed:
             raise failed.error from None
-        except _LOST as error:
+        except LOST as error:
             raise Unreachable(f"{self.name}: the connection was lost ({error or type(error).__name__})") from None
 
 
@@ -290,67 +281,9 @@ def _why(error: BaseException, address: Address) -> Exception | None:
     if isinstance(error, paramiko.AuthenticationException):
         key = f"the key {address.key_file}" if address.key_file else "your keys"
         return Unreachable(f"{address}: refuses {key}")
-    if isinstance(error, _LOST):
+    if isinstance(error, LOST):
         return Unreachable(f"{address}: cannot be reached ({error or type(error).__name__})")
     return None
-
-
-def _feed(channel: paramiko.Channel, stdin: Stdin) -> threading.Thread | None:
-    """Send the input: at once when it fits the server's window, else from a thread of its own."""
-    if stdin is None or (isinstance(stdin, bytes) and len(stdin) <= INLINE):
-        _send(channel, stdin or b"")
-        return None
-    thread = threading.Thread(target=_send, args=(channel, stdin), daemon=True)
-    thread.start()
-    return thread
-
-
-def _send(channel: paramiko.Channel, stdin: Stdin) -> None:
-    # A command may end before it has read everything; its exit status then tells the story.
-    with contextlib.suppress(*_LOST):
-        if isinstance(stdin, bytes):
-            view = memoryview(stdin)
-            for start in range(0, len(view), SLICE):
-                channel.sendall(view[start : start + SLICE])
-        elif stdin is not None:
-            while piece := stdin.read(SLICE):
-                channel.sendall(piece)
-        channel.shutdown_write()
-
-
-def _read(channel: paramiko.Channel, frame: Frame, deadline: float | None) -> bool:
-    """Read both streams to the end of the command; return False at the deadline.
-
-    What a command leaves running in the background may hold the channel open: its frame's end is the end.
-    """
-    poll = select.poll()
-    poll.register(channel.fileno(), select.POLLIN)
-    told_until: float | None = None
-    while True:
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            return frame.complete
-        ended = channel.eof_received or channel.closed
-        while channel.recv_ready():
-            frame.out(channel.recv(SLICE))
-        while channel.recv_stderr_ready():
-            frame.err(channel.recv_stderr(SLICE))
-        if frame.whole:
-            return True
-        if ended:
-            return frame.complete or bool(channel.status_event.wait(left))
-        if frame.complete:
-            told_until = told_until or time.monotonic() + LINGER
-            if time.monotonic() > told_until:
-                return True
-        # Never for long: paramiko can lose the wake-up when both streams are busy (its two events share one pipe).
-        poll.poll(WAKE if left is None else min(WAKE, left * 1000 + 1))
-
-
-def _status(channel: paramiko.Channel) -> int | None:
-    """Return what the login shell ended with, None when the link was lost before it told."""
-    status: int = channel.recv_exit_status()
-    return None if status == -1 else status
 
 
 def _is_loopback(host: str) -> bool:

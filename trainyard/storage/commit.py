@@ -71,13 +71,7 @@ def commit(
     Raises PodCannotUpload when only the way over SSH is left, ForeignResult when another run's result lies there,
     StoreError when the store fails or lies.
     """
-    if settings.presign:
-        volume = None
-    elif not volume:
-        raise PodCannotUpload(
-            f"{settings.kind}'s S3 knows no presigned URLs, and no network volume is mounted in the pod (setting "
-            f"'volume: {settings.bucket}' would mount the bucket): the result goes over SSH"
-        )
+    volume = _mount(settings, volume)
     extra = default_logs(output_dir) if logs is None else logs
     for last in (False, False, True):
         try:
@@ -92,6 +86,18 @@ def commit(
             if last or not local.revive(settings):
                 raise
     raise AssertionError("unreachable")
+
+
+def _mount(settings: StoreSettings, volume: str | None) -> str | None:
+    """Return where the pod copies to, None where it sends to signed URLs; raises PodCannotUpload when it can do neither."""
+    if settings.presign:
+        return None
+    if not volume:
+        raise PodCannotUpload(
+            f"{settings.kind}'s S3 knows no presigned URLs, and no network volume is mounted in the pod (setting "
+            f"'volume: {settings.bucket}' would mount the bucket): the result goes over SSH"
+        )
+    return volume
 
 
 def _commit(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.clouds.local import pods
-from trainyard.clouds.local import LocalCloud, ending, launch, limits, registry
+from trainyard.clouds.local import LocalCloud, ending, launch, limits, registry, request
 from trainyard.clouds.local import cloud as module
 from trainyard.errors import CloudRefused
 from trainyard.remote import jobs
@@ -59,7 +59,7 @@ def test_the_end_given_at_create_is_kept_to_the_second_and_never_early(cloud: Lo
 
     record = cloud.ended(pod.id)
     assert record is not None and record["reason"] == "end of the lease"
-    assert 0 <= record["ended"] - record["end"] < module.TICK
+    assert 0 <= record["ended"] - record["end"] < request.TICK
 
 
 def test_a_caller_that_is_held_up_between_two_clocks_cuts_no_lease_short(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_a_caller_that_is_held_up_between_two_clocks_cuts_no_lease_short(monkeyp
 
     monkeypatch.setattr(time, "time", lambda: later(wall()))
     monkeypatch.setattr(time, "clock_gettime", lambda clock: later(boot(clock)))
-    kept = module._times(None, end)["end_boottime"]
+    kept = request.times(None, end)["end_boottime"]
     assert kept is not None and kept > true_end - 0.05
 
 
@@ -214,7 +214,7 @@ def test_a_program_that_hangs_before_it_has_begun_does_not_hold_up_the_end(cloud
 
 
 def test_an_end_that_comes_while_it_is_set_is_kept_and_no_error(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TICK", 0.05)
+    monkeypatch.setattr(request, "TICK", 0.05)
 
     def first(act: Callable[[], object]) -> None:
         """Let something happen between the change of the record and the signal that tells of it."""
@@ -239,7 +239,7 @@ def test_an_end_that_comes_while_it_is_set_is_kept_and_no_error(cloud: LocalClou
 
 
 def test_a_pod_whose_record_is_removed_ends_itself(cloud: LocalCloud, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TICK", 0.3)
+    monkeypatch.setattr(request, "TICK", 0.3)
     pods.tortured(cloud, token)
     os.rename(cloud.root / "pods" / pods.NAME, cloud.root / "elsewhere")
     pods.wait_for(lambda: not pods.living(token), "the next look at the record", BOUND)

@@ -14,33 +14,24 @@ from __future__ import annotations
 import builtins
 import contextlib
 import os
-import secrets
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trainyard.clouds.local import ending, hardware, launch, limits, registry
-from trainyard.clouds.marker import is_id, marker_env, parse_name
+from trainyard.clouds.local import ending, hardware, launch, limits, registry, request
+from trainyard.clouds.marker import is_id, parse_name
 from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec, PodStatus, SshAddress
-from trainyard.clouds.volume import volume_env
-from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity, UserError
+from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity
 from trainyard.filelock import hold_lock
-from trainyard.pod.boot import KEYS
 from trainyard.processes import boot_id
 
-ISOLATION_LEVELS = ("namespace", "process")
 OVERDUE = 15.0
 """Seconds after its end when a pod whose supervisor does not act is ended by whoever lists it."""
 PENDING = 1.0
 """Age (s) at which a pod whose creator died before its start is started by whoever lists it."""
-NICE = 5
-"""So that a pod never starves the controller beside it."""
-TICK = 5.0
-"""Longest time (s) between two looks of a supervisor at the clocks and at its pod's record."""
 
 
 class LocalCloud:
@@ -81,7 +72,7 @@ class LocalCloud:
         ``files`` are laid out before it starts: paths begin with ``home/``, ``workspace/`` or ``bin/`` (first in PATH).
         ``boot_restart`` starts ``spec.boot`` again after each exit, as clouds do with an image's entrypoint.
         """
-        state, content = self._state(spec, offer, boot_restart), _content(spec, files or {})
+        state, content = request.state_of(self.registry, spec, offer, boot_restart=boot_restart), request.content_of(spec, files or {})
         self.registry.make()
         folder = self.registry.pod(spec.name)
         for _ in range(20):
@@ -118,7 +109,7 @@ class LocalCloud:
     def change_markers(self, pod_id: str, stop: datetime | None, end: datetime | None) -> None:
         """Change stop and end; the supervisor keeps the new end at once."""
         folder = self.registry.pod(pod_id)
-        if not registry.change(folder, **_times(stop, end)):
+        if not registry.change(folder, **request.times(stop, end)):
             raise CloudRefused(f"there is no local pod {pod_id}")
         fd = ending.signal_holder(folder / "alive", signal.SIGHUP)
         if fd >= 0:
@@ -154,7 +145,7 @@ class LocalCloud:
 
     def doctor(self) -> builtins.list[tuple[str, bool, str]]:
         """Say which isolation level serves here and why, and what serves SSH."""
-        forced = _forced_isolation()
+        forced = request.forced_isolation()
         why = launch.probe() if forced != "process" else "TRAINYARD_LOCAL_ISOLATION=process"
         sshd = launch.find_sshd()
         if not why:
@@ -198,52 +189,6 @@ class LocalCloud:
             state = registry.read(self.registry.pods / name, "state.json") if name != without else None
             used |= set((state or {}).get("gpu_indices", ()))
         return used
-
-    def _state(self, spec: PodSpec, offer: Offer, boot_restart: bool) -> dict[str, Any]:
-        self.registry.pod(spec.name)
-        if sys.platform != "linux":
-            raise CloudRefused("local pods need Linux; rent one elsewhere, or run this on a Linux machine")
-        if spec.end is not None and spec.end <= self.now():
-            raise CloudRefused(f"the end of {spec.name} is in the past")
-        for key, value in spec.env.items():
-            if not key or set("=\n\0") & set(key) or set("\n\0") & set(value):
-                raise CloudRefused(f"environment variable '{key}': line ends and NUL are not possible on a local pod")
-        sshd, asyncssh = launch.find_sshd(), launch.asyncssh_server()
-        if not sshd and not asyncssh:
-            raise CloudRefused("there is no SSH server for local pods", hint="Install openssh-server, or asyncssh into this Python.")
-        env = {**marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), "TRAINYARD_ENVS": str(self.registry.envs), **spec.env}
-        if spec.volume is not None and not os.path.isdir(spec.volume):
-            raise CloudRefused(f"volume '{spec.volume}' is no folder of this machine", hint="A local pod's volume is a folder's path.")
-        volume = os.path.realpath(spec.volume) if spec.volume is not None else None
-        env = {**volume_env(volume), **env} if volume else env
-        return {
-            "name": spec.name,
-            "fence_id": spec.fence_id,
-            "lease_id": spec.lease_id,
-            "created": time.time(),
-            "boot_id": boot_id(),
-            **_times(spec.stop, spec.end),
-            "price": offer.price_per_hour,
-            "gpu": offer.gpu,
-            "gpu_count": offer.gpu_count if offer.gpu else 0,
-            "region": offer.region,
-            "host_key": _public(spec.host_key),
-            "marker": 2**62 + secrets.randbits(60),
-            "env": env,
-            "keys": list(KEYS),
-            "boot": list(spec.boot),
-            "boot_restart": boot_restart,
-            "isolation": _forced_isolation(),
-            "nice": NICE,
-            "memory": hardware.memory(),
-            "tick": TICK,
-            "mask": str(self.root),
-            "binds": [str(self.registry.envs), *launch.needed_folders()],
-            "volume": volume,
-            "path": [os.path.dirname(os.path.realpath(sys.executable))],
-            "sshd": sshd,
-            "asyncssh": asyncssh,
-        }
 
     def _look(self, name: str) -> PodInfo | None:
         """Return one pod as files and kernel say, after ending or starting what a crash left behind."""
@@ -307,46 +252,5 @@ class LocalCloud:
         )
 
 
-def _content(spec: PodSpec, files: Mapping[str, bytes]) -> dict[str, bytes]:
-    content = {
-        "pod/etc/host_key": spec.host_key.rstrip("\n").encode() + b"\n",
-        "pod/etc/authorized_keys": spec.public_key.rstrip("\n").encode() + b"\n",
-        # A login shell's /etc/profile sets PATH anew.
-        "home/.profile": b'PATH="$(dirname "$TRAINYARD_POD_SOCKET")/bin:$PATH"\n[ -f ~/.bashrc ] && . ~/.bashrc\n:\n',
-    }
-    for path, data in files.items():
-        top, *rest = Path(path).parts
-        if top not in ("home", "workspace", "bin") or not rest or ".." in rest:
-            raise UserError(f"'{path}': a file of a local pod lies under home/, workspace/ or bin/")
-        content["pod/" + path if top == "bin" else path] = data
-    return content
-
-
-def _times(stop: datetime | None, end: datetime | None) -> dict[str, float | None]:
-    last = end.timestamp() if end else None
-    # Both clocks are kept: a wall clock set back must not lengthen a lease, and boot time counts suspend.
-    # The wall is read first: held up in between, the lease is not cut short, and the wall keeps it exactly.
-    by_boot = last - time.time() + time.clock_gettime(time.CLOCK_BOOTTIME) if last is not None else None
-    return {"stop": stop.timestamp() if stop else None, "end": last, "end_boottime": by_boot}
-
-
 def _moment(seconds: float | None) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None
-
-
-def _public(private_pem: str) -> str:
-    from cryptography.hazmat.primitives import serialization
-
-    try:
-        key = serialization.load_ssh_private_key(private_pem.encode(), password=None)
-    except ValueError as error:
-        raise CloudRefused(f"the host key of the pod is no OpenSSH private key: {error}") from None
-    form = serialization.PublicFormat.OpenSSH
-    return key.public_key().public_bytes(serialization.Encoding.OpenSSH, form).decode()
-
-
-def _forced_isolation() -> str:
-    isolation = os.environ.get("TRAINYARD_LOCAL_ISOLATION", "")
-    if isolation and isolation not in ISOLATION_LEVELS:
-        raise UserError(f"TRAINYARD_LOCAL_ISOLATION: '{isolation}' is none of {', '.join(ISOLATION_LEVELS)}")
-    return isolation

@@ -1,0 +1,82 @@
+"""One command's bytes over a channel of paramiko's: its input, its two streams, what its login shell ended with."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import threading
+import time
+
+import paramiko
+
+from trainyard.remote.frame import Frame
+from trainyard.remote.protocol import Stdin
+
+SLICE = 128 * 1024
+"""Largest piece given to paramiko at once: it copies the rest of the buffer for every packet (100 MiB at once: 1 MB/s)."""
+INLINE = 16 * 1024
+"""Input up to here is sent before anything is read; every server's first window takes it (dropbear's is 24 KiB)."""
+WAKE = 100
+"""Longest wait (ms) for a wake-up before looking again."""
+LINGER = 1.0
+"""Seconds to wait for the end of stderr once the exit code has come: something between may swallow it."""
+LOST = (EOFError, OSError, paramiko.SSHException)
+"""What paramiko raises when the link is lost, or never was."""
+
+
+def feed(channel: paramiko.Channel, stdin: Stdin) -> threading.Thread | None:
+    """Send the input: at once when it fits the server's window, else from a thread of its own."""
+    if stdin is None or (isinstance(stdin, bytes) and len(stdin) <= INLINE):
+        _send(channel, stdin or b"")
+        return None
+    thread = threading.Thread(target=_send, args=(channel, stdin), daemon=True)
+    thread.start()
+    return thread
+
+
+def _send(channel: paramiko.Channel, stdin: Stdin) -> None:
+    # A command may end before it has read everything; its exit status then tells the story.
+    with contextlib.suppress(*LOST):
+        if isinstance(stdin, bytes):
+            view = memoryview(stdin)
+            for start in range(0, len(view), SLICE):
+                channel.sendall(view[start : start + SLICE])
+        elif stdin is not None:
+            while piece := stdin.read(SLICE):
+                channel.sendall(piece)
+        channel.shutdown_write()
+
+
+def read(channel: paramiko.Channel, frame: Frame, deadline: float | None) -> bool:
+    """Read both streams to the end of the command; return False at the deadline.
+
+    What a command leaves running in the background may hold the channel open: its frame's end is the end.
+    """
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN)
+    told_until: float | None = None
+    while True:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            return frame.complete
+        ended = channel.eof_received or channel.closed
+        while channel.recv_ready():
+            frame.out(channel.recv(SLICE))
+        while channel.recv_stderr_ready():
+            frame.err(channel.recv_stderr(SLICE))
+        if frame.whole:
+            return True
+        if ended:
+            return frame.complete or bool(channel.status_event.wait(left))
+        if frame.complete:
+            told_until = told_until or time.monotonic() + LINGER
+            if time.monotonic() > told_until:
+                return True
+        # Never for long: paramiko can lose the wake-up when both streams are busy (its two events share one pipe).
+        poll.poll(WAKE if left is None else min(WAKE, left * 1000 + 1))
+
+
+def status(channel: paramiko.Channel) -> int | None:
+    """Return what the login shell ended with, None when the link was lost before it told."""
+    code: int = channel.recv_exit_status()
+    return None if code == -1 else code
