@@ -98,6 +98,15 @@ def test_a_plugin_that_dies_is_named_and_its_create_is_settled_by_the_next_run(b
     assert bench.things() == [] and not bench.latest().get("pending_operations")
 
 
+def test_what_a_dying_plugin_deleted_all_the_same_is_made_again_when_it_is_asked_for_again(bench: Bench) -> None:
+    assert bench.engine("up", spec=[pod("a")]).code == 0
+    bench.faults(("delete", "a", "die-after"))
+    assert bench.engine("up", spec=[]).code == 1 and bench.things() == []
+    assert [o["type"] for o in bench.latest()["pending_operations"]] == ["deleting"]
+    assert bench.engine("up", spec=[pod("a")]).code == 0
+    assert len(bench.things()) == 1 and bench.names() == ["a"] and not bench.latest().get("pending_operations")
+
+
 @pytest.mark.parametrize(("kind", "words"), [("no-id", "returned no id"), ("unknown", "returned unknown values")])
 def test_a_plugin_that_lies_is_named_and_nothing_is_lost(bench: Bench, kind: str, words: str) -> None:
     bench.faults(("create", "a", kind))
@@ -308,7 +317,7 @@ def test_a_child_of_the_program_may_leave_as_it_likes(bench: Bench) -> None:
 
 
 def test_a_script_must_say_yes(bench: Bench) -> None:
-    pid, stream = bench.start("up", spec=[], before=lambda: None)
+    pid, stream = bench.start("up", spec=[])
     assert bench.wait(pid, stream).code == 0
     from trainyard.engine import cli
 

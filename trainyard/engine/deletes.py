@@ -56,6 +56,9 @@ def delete_one(op: Operation, resource: Resource, *, pending_replacement: bool =
             op.state.begin(resource, "deleting")
             try:
                 call()
+            except ProviderError as error:
+                op.state.end(resource, keep=error.maybe)  # it stays in state; where it may be gone, the next run looks
+                raise
             except BaseException:
                 op.state.end(resource)  # it stays in state, so the next run deletes it again
                 raise
