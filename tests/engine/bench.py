@@ -1,12 +1,15 @@
 """A stack for tests: project, toy plugin, cloud folder, state; run with the built-in engine or with the CLI.
 
 The built-in engine runs in a process forked from one that has imported everything: a run takes 0.2 s instead
-of 1.5 s, and a test may reach into the child (to kill it at a chosen point) without a hook in the product.
+of 1.5 s, and a test may reach into the child (to kill it at a chosen point) without a hook in the product. It is
+never forked from the tests' own process, where threads live: a lock that one of them holds would stay locked.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -16,15 +19,16 @@ import sys
 import tempfile
 import threading
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
-from trainyard.engine import cli, secrets
+from trainyard.engine import cli
 from trainyard.engine.backend import Backend
 from trainyard.engine.codec import plain
 from trainyard.engine.secrets import Crypter
@@ -33,8 +37,6 @@ from trainyard.engine.state import parse_resource
 HERE = Path(__file__).parent
 SALT = "v1:Ex50mTIAaVs=:v1:P17SO/lFaK2kLHjo:gr/VSicyJ1aS+JJK7CH51WjYl5O4Gw=="
 Spec = list[dict[str, Any]]
-
-secrets._derive = lru_cache(maxsize=8)(secrets._derive)  # a million rounds once, not once a run
 
 
 @dataclass
@@ -58,6 +60,7 @@ class Bench:
 
     def __init__(self, root: Path, *, adopts: bool = True) -> None:
         self.root = root
+        self._started: dict[int, multiprocessing.process.BaseProcess] = {}
         self.cloud, self.state, self.plugin = root / "cloud", root / "state", root / "plugin"
         for folder in (self.cloud, self.state, self.plugin, root / "home", root / "bin"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +123,10 @@ class Bench:
     def engine(
         self, verb: str, *words: str, before: Callable[[], None] | None = None, spec: Spec | None = None, interrupt: str = ""
     ) -> Ended:
-        """Run the built-in engine; ``before`` is called in its process first. A SIGINT comes at the provider call ``interrupt``."""
+        """Run the built-in engine. A SIGINT comes at the provider call ``interrupt``.
+
+        ``before`` is called in its process first: a function of a module, or a partial of one.
+        """
         pid, read_end = self.start(verb, *words, before=before, spec=spec)
         with self._interrupting(pid, interrupt):
             return self.wait(pid, read_end)
@@ -152,23 +158,25 @@ class Bench:
             self.spec(spec)
         arguments = [verb, "--stack", "dev", "--json", "-y", *words]
         read_end, write_end = os.pipe()
-        sys.stdout.flush()
-        pid = os.fork()
-        if pid == 0:
-            _become_engine(write_end, read_end, self.env, self.root, arguments, before)
+        process = _forks().Process(target=_become_engine, args=(DupFd(write_end), self.env, self.root, arguments, before), daemon=True)
+        process.start()
         os.close(write_end)
-        return pid, read_end
+        assert process.pid is not None
+        self._started[process.pid] = process
+        return process.pid, read_end
 
     def wait(self, pid: int, read_end: int) -> Ended:
         """Return how a started engine ended."""
         with os.fdopen(read_end, encoding="utf-8", errors="replace") as stream:
             text = stream.read()
-        _, status = os.waitpid(pid, 0)
+        process = self._started.pop(pid)
+        process.join()
         events = []
         for line in text.splitlines():
             if line.startswith('{"event"'):
                 events.append(json.loads(line))
-        return Ended(os.waitstatus_to_exitcode(status), text, events)
+        assert process.exitcode is not None
+        return Ended(process.exitcode, text, events)
 
     def cli(self, verb: str, *words: str, spec: Spec | None = None, interrupt: str = "") -> Ended:
         """Run the Pulumi CLI; a SIGINT comes at the provider call ``interrupt``."""
@@ -270,17 +278,27 @@ def mask(text: str) -> str:
     return re.sub(r"-[0-9a-f]{8}\b", "-RANDOM", text)
 
 
-def _become_engine(
-    write_end: int, read_end: int, env: dict[str, str], root: Path, arguments: Sequence[str], before: Callable[[], None] | None
-) -> None:
+@cache
+def _forks() -> multiprocessing.context.ForkServerContext:
+    """Return how to start a process from one that has imported everything and has no other thread."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.engine.warm"])
+    with contextlib.chdir(HERE.parents[1]):
+        forkserver.ensure_running()
+    return context
+
+
+def _become_engine(write_end: Any, env: dict[str, str], root: Path, arguments: Sequence[str], before: Callable[[], None] | None) -> None:
     try:
-        os.close(read_end)
         os.setsid()
-        os.dup2(write_end, 1)
-        os.dup2(write_end, 2)
+        os.dup2(descriptor := write_end.detach(), 1)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
-        warnings.resetwarnings()  # the test runner makes errors of them
+        from tests.engine import warm
+
+        assert warm.ALONE, "there were threads where this was forked"
         os.environ.clear()
         os.environ.update(env)
         os.chdir(root)

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def points(operation: str) -> list[Point]:
     counts = bench.root / "counts.json"
     verb, spec = OPERATIONS[operation]
     bench.env["PULUMI_PARALLEL"] = "1"  # steps side by side share writes: one at a time there are most
-    ended = bench.engine(verb, spec=spec, before=lambda: _arm(lambda site, n: _count(counts, site, n)))
+    ended = bench.engine(verb, spec=spec, before=partial(_arm, partial(_count, counts)))
     assert ended.code == 0, ended.text
     found = json.loads(counts.read_text())
     shutil.rmtree(bench.root, ignore_errors=True)
@@ -132,13 +132,12 @@ def _crash(point: Point) -> tuple[Bench, list[str]]:
 
 def _run_to(point: Point, bench: Bench) -> Ended:
     verb, spec = OPERATIONS[point.operation]
-    before: Callable[[], None]
     if point.site.startswith("in create of "):
         name = point.site.removeprefix("in create of ")
         bench.faults(("create", name, "hang-after"))
-        before = lambda: _kill_when_there(bench.cloud, name, set(bench.things()))  # noqa: E731
+        before = partial(_kill_when_there, bench.cloud, name, set(bench.things()))
     else:
-        before = lambda: _arm(lambda site, n: _kill() if (site, n) == (point.site, point.number) else None)  # noqa: E731
+        before = partial(_arm, partial(_kill_at, point))
     return bench.engine(verb, spec=spec, before=before)
 
 
@@ -263,6 +262,11 @@ def _count(path: Path, site: str, number: int) -> None:
     counts = json.loads(path.read_text()) if path.exists() else {}
     counts[site] = number
     path.write_text(json.dumps(counts))
+
+
+def _kill_at(point: Point, site: str, number: int) -> None:
+    if (site, number) == (point.site, point.number):
+        _kill()
 
 
 def _kill() -> None:

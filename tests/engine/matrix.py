@@ -10,7 +10,7 @@ import argparse
 import atexit
 import difflib
 import json
-import multiprocessing
+import multiprocessing.util
 import shutil
 import sys
 import tempfile
@@ -176,6 +176,10 @@ def _timed(job: Job) -> tuple[float, dict[str, list[str]]]:
     return time.monotonic() - begin, found
 
 
+def _work_in(folder: str) -> None:
+    tempfile.tempdir = folder
+
+
 def main() -> int:
     """Run the matrices asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -189,10 +193,11 @@ def main() -> int:
     if not with_cli:
         print("NOTE: no pulumi CLI on PATH (or --engine-only): the built-in engine runs alone, nothing is compared")
     bad = count = 0
-    tempfile.tempdir = folder = tempfile.mkdtemp(prefix="ty-matrix-")  # the workers inherit it
-    jobs = list(_jobs(wanted, with_cli, given.k))  # before there are threads: it forks
-    with ProcessPoolExecutor(given.workers, mp_context=multiprocessing.get_context("fork")) as pool:
-        running = [pool.submit(_timed, job) for job in jobs]
+    multiprocessing.util.get_temp_dir()  # its own folder stands beside ours: it is removed later
+    _work_in(folder := tempfile.mkdtemp(prefix="ty-matrix-"))
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(given.workers, mp_context=context, initializer=_work_in, initargs=(folder,)) as pool:
+        running = [pool.submit(_timed, job) for job in _jobs(wanted, with_cli, given.k)]
         for future in as_completed(running):
             seconds, found = future.result()
             for name, problems in found.items():

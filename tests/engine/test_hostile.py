@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -28,6 +29,10 @@ def impatient() -> None:
     from trainyard.engine import plugin
 
     plugin._QUICK_SECONDS = plugin._GREET_SECONDS = 2.0
+
+
+def _limit_files(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 def pending(bench: Bench) -> list[str]:
@@ -88,13 +93,9 @@ def test_a_plugin_that_prints_garbage_is_named(bench: Bench, script: str, words:
 
 
 def test_a_disk_that_is_full_is_a_clear_error_and_what_was_created_is_found_again(bench: Bench) -> None:
-    def limited() -> None:
-        size = bench.backend.checkpoint_path("px", "dev").stat().st_size
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 16000, resource.RLIM_INFINITY))
-
     bench.env["PULUMI_PARALLEL"] = "2"
     big: Spec = [pod(f"p{number}", text="x" * 300) for number in range(12)]
-    ended = bench.engine("up", spec=big, before=limited)
+    ended = bench.engine("up", spec=big, before=partial(_limit_files, bench.backend.checkpoint_path("px", "dev").stat().st_size + 16000))
     assert ended.code == 1 and "dev.json cannot be written: File too large" in ended.errors(), ended.text
     assert "Traceback" not in ended.text and not bench.backend.locks("px", "dev")
     known = {r["id"] for r in bench.latest()["resources"] if r["type"] == "toy:index:Pod"}
