@@ -15,6 +15,7 @@ from trainyard.recipes.code import check_command, collect, place
 from trainyard.recipes.secretfiles import secret_in
 
 KEY = "-----BEGIN PRIVATE " + "KEY-----\n" + "A" * 64 + "\n"
+DRAWN = "q7Rk2mZx9LpV4tYw8NbC" + "3sHd6"
 AWS = "AK" + "IA" + "Q" * 16
 
 
@@ -85,7 +86,19 @@ def test_trainyardignore_leaves_out_tracked_files_and_has_the_last_word(repo: Pa
 
 
 @pytest.mark.parametrize(
-    "name", [".env", ".env.local", "prod.env", "secrets.yaml", "deploy.pem", "conf/id_ed25519", ".aws/config", "infra.tfstate"]
+    "name",
+    [
+        ".env",
+        ".env.local",
+        "prod.env",
+        "secrets.yaml",
+        "deploy.pem",
+        "conf/id_ed25519",
+        ".aws/config",
+        "infra.tfstate",
+        "token.txt",
+        "my_api_key.txt",
+    ],
 )
 def test_a_file_with_the_name_of_a_secret_stays_and_is_named(repo: Path, name: str) -> None:
     put(repo, name, "A=1\n")
@@ -96,7 +109,7 @@ def test_a_file_with_the_name_of_a_secret_stays_and_is_named(repo: Path, name: s
 
 
 def test_what_only_looks_like_a_secret_by_name_goes_along(repo: Path) -> None:
-    for name in (".env.example", "id_rsa.pub", "tokens.py", "credentials/__init__.py"):
+    for name in (".env.example", "id_rsa.pub", "tokens.py", "tokens.txt", "hf_tokenizer.json", "credentials/__init__.py"):
         put(repo, name)
     assert {".env.example", "tokens.py", "credentials/__init__.py"} <= set(names(collect(repo)))
 
@@ -125,11 +138,36 @@ def test_a_file_in_which_a_secret_stands_stays_with_its_line_unless_a_person_say
         ("AKIA" + "IOSFODNN7EXAMPLE", None),
         ("re.compile('-----BEGIN PRIVATE " + "KEY-----')", None),
         ("sha = 'a1b2" * 10, None),
+        ("MY_TOKEN = '" + DRAWN + "'", "what looks like a secret (MY_TOKEN)"),
+        ("aws_secret_access_key=" + DRAWN, "what looks like a secret (aws_secret_access_key)"),
+        ('  "db_password": "' + DRAWN + '",', "what looks like a secret (db_password)"),
+        ('api_key: str | None = "' + DRAWN + '"', "what looks like a secret (api_key)"),
+        ("login(token='" + DRAWN + "')", "what looks like a secret (token)"),
+        ("np" + "m_" + "a1B2" * 9, "a token of npm"),
+        ("token = " + "eyJ" + "a1B2" * 4 + ".eyJ" + "a1B2" * 4 + "." + "a1B2" * 6, "a signed token (JWT)"),
+        ("MY_TOKEN = os.environ['SOME_TOKEN_OF_MINE_2024']", None),
+        ("pad_token: '<|reserved_special_token_250|>'", None),
+        ("api_key = get_from_vault_number_12345678901(x)", None),
+        ("password = 'correct horse battery staple 12'", None),
+        ("client_token: 1d2129a1-3d38-460a-9756-e5b91fddb951", None),
+        ("revision: " + DRAWN, None),
+        ("model_token: meta-llama/Llama-3.1-8B-Instruct-GGUF-Q4", None),
     ],
 )
 def test_the_look_for_secrets(text: str, kind: str | None) -> None:
     found = secret_in(("first line\n" + text).encode())
     assert found == (None if kind is None else (kind, 2))
+
+
+@pytest.mark.parametrize("kind", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_text_as_windows_writes_it_is_looked_into(kind: str) -> None:
+    assert secret_in(f"first line\nMY_TOKEN = '{DRAWN}'\n".encode(kind)) == ("what looks like a secret (MY_TOKEN)", 2)
+
+
+def test_a_large_text_is_looked_into_and_a_program_is_not() -> None:
+    notebook = b'"image/png": "' + b"iVBORw0KGgo" * 300_000 + b'"\n'
+    assert secret_in(notebook + AWS.encode()) == ("a key of AWS", 2)
+    assert secret_in(b"\x7fELF\x01\0\x02\x03" * 40 + AWS.encode()) is None
 
 
 def test_names_may_be_odd_and_what_no_pod_can_hold_is_named(repo: Path) -> None:
