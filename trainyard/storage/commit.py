@@ -71,8 +71,7 @@ def commit(
     Raises PodCannotUpload when only the way over SSH is left, ForeignResult when another run's result lies there,
     StoreError when the store fails or lies.
     """
-    volume = _mount(settings, volume)
-    extra = default_logs(output_dir) if logs is None else logs
+    volume, extra = _mount(settings, volume), default_logs(output_dir) if logs is None else logs
     for last in (False, False, True):
         try:
             return _commit(

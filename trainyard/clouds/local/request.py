@@ -30,20 +30,12 @@ TICK = 5.0
 def state_of(pods: PodRegistry, spec: PodSpec, offer: Offer, *, boot_restart: bool) -> dict[str, Any]:
     """Return what a pod's ``state.json`` holds; raises CloudRefused for what no pod of this machine can be."""
     pods.pod(spec.name)
-    if sys.platform != "linux":
-        raise CloudRefused("local pods need Linux; rent one elsewhere, or run this on a Linux machine")
-    if spec.end is not None and spec.end <= datetime.now(UTC):
-        raise CloudRefused(f"the end of {spec.name} is in the past")
-    for key, value in spec.env.items():
-        if not key or set("=\n\0") & set(key) or set("\n\0") & set(value):
-            raise CloudRefused(f"environment variable '{key}': line ends and NUL are not possible on a local pod")
+    _refuse(spec)
     sshd, asyncssh = launch.find_sshd(), launch.asyncssh_server()
     if not sshd and not asyncssh:
         raise CloudRefused("there is no SSH server for local pods", hint="Install openssh-server, or asyncssh into this Python.")
-    env = {**marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), "TRAINYARD_ENVS": str(pods.envs), **spec.env}
-    if spec.volume is not None and not os.path.isdir(spec.volume):
-        raise CloudRefused(f"volume '{spec.volume}' is no folder of this machine", hint="A local pod's volume is a folder's path.")
     volume = os.path.realpath(spec.volume) if spec.volume is not None else None
+    env = {**marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), "TRAINYARD_ENVS": str(pods.envs), **spec.env}
     env = {**volume_env(volume), **env} if volume else env
     return {
         "name": spec.name,
@@ -73,6 +65,19 @@ def state_of(pods: PodRegistry, spec: PodSpec, offer: Offer, *, boot_restart: bo
         "sshd": sshd,
         "asyncssh": asyncssh,
     }
+
+
+def _refuse(spec: PodSpec) -> None:
+    """Raise CloudRefused for a request that this machine cannot keep."""
+    if sys.platform != "linux":
+        raise CloudRefused("local pods need Linux; rent one elsewhere, or run this on a Linux machine")
+    if spec.end is not None and spec.end <= datetime.now(UTC):
+        raise CloudRefused(f"the end of {spec.name} is in the past")
+    for key, value in spec.env.items():
+        if not key or set("=\n\0") & set(key) or set("\n\0") & set(value):
+            raise CloudRefused(f"environment variable '{key}': line ends and NUL are not possible on a local pod")
+    if spec.volume is not None and not os.path.isdir(spec.volume):
+        raise CloudRefused(f"volume '{spec.volume}' is no folder of this machine", hint="A local pod's volume is a folder's path.")
 
 
 def content_of(spec: PodSpec, files: Mapping[str, bytes]) -> dict[str, bytes]:
