@@ -39,5 +39,11 @@ def test_a_result_that_is_owed_to_its_bucket_is_seen_with_the_command_that_pushe
     assert told[1].split()[5] == "owed" and told[2].endswith("invoke recover") and all(len(line) <= 80 for line in told)
 
 
+def test_a_run_that_is_not_over_is_seen_with_the_command_that_follows_it() -> None:
+    told = lines([row(state="started", over=False)])
+
+    assert told[2] == "    not over; this follows it to its end: invoke attach root/2026-11-29-024025" and len(told[2]) <= 80
+
+
 def test_without_runs_that_is_said() -> None:
     assert lines([]) == ["no runs in this repository yet"]

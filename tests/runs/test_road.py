@@ -571,6 +571,28 @@ def test_a_download_by_name_says_which_later_attempts_it_passed_over_and_how_to_
     assert f"invoke download ann/a/3 {tmp_path}/to-3 --stack dev --partial\n" in road.said()
 
 
+def test_a_download_of_a_run_without_a_result_says_why_and_what_comes_next(road: Road, tmp_path: Path) -> None:
+    listed: list[Listed] = []
+    road.patch(verb_fetch, "store_of", lambda *_: object())
+    road.patch(verb_fetch, "list_results", lambda *_: listed)
+    folder = road.prepare(name="a")
+    for phase, state, command in (
+        ("started", "it is not over", "invoke attach ann/a"),
+        ("ended", "nothing of it was kept", "invoke logs ann/a"),
+    ):
+        record = folder.load()
+        record.phase = phase  # type: ignore[assignment]
+        folder.save(record)
+        with pytest.raises(UserError, match=f"attempt 1 of ann/a has no result: {state}") as told:
+            fetch(road.context, None, "a", tmp_path / "to", partial=False)
+        assert str(told.value.hint).endswith(command)
+
+    listed.append(Listed(ResultKey("ann", "a", 7), True, False, 1, 1, 0.0))
+    road.patch(verb_fetch, "claim_of", lambda *_: None)
+    road.patch(verb_fetch, "download", lambda _, __, to, **___: Downloaded(ResultKey("ann", "a", 7), to, 1, 1, 0, "f" * 64))
+    assert fetch(road.context, None, "a", tmp_path / "to", partial=False) == 0 and "attempt 1 of ann/a has no result" in road.said()
+
+
 def test_a_log_is_asked_of_the_pod_when_nobody_drives_the_run(road: Road) -> None:
     folder = road.prepare("echo hi; mkdir -p $OUTPUT_DIR/model; echo m >$OUTPUT_DIR/model/m", name="a")
     record = folder.load()

@@ -42,10 +42,12 @@ def untouched(context: CommandContext, record: RunRecord, folder: RunFolder, err
 
 def detached(record: RunRecord, how: str) -> Detached:
     """Return what a person who leaves must know: nobody but the pod looks after the run from now on."""
+    waits = "waits on the pod for somebody to come back, no longer than its lease"
     rest = (
-        "the training goes on; when it is done, its result waits on the pod until somebody comes back"
-        if not record.reached("trained") else "its result is not safe yet and waits on the pod until somebody comes back"
-    )  # fmt: skip
+        f"its result is not safe yet and {waits}"
+        if record.reached("trained")
+        else f"the training goes on; when it is done, its result {waits}"
+    )
     return Detached(
         f"detached ({how}): {rest}.\n{record.id} stands on {standing(record)}",
         hint=f"Come back with: invoke attach {record.id}\nEnd it with: invoke cancel {record.id}",

@@ -9,6 +9,7 @@ from trainyard.errors import UserError
 from trainyard.leases.environmentid import default_bucket, known_environment_id
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.roads import is_owed
+from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.settings import reader
 from trainyard.settings.user import user_name
@@ -16,7 +17,7 @@ from trainyard.stacks import facade
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import Progress
 from trainyard.storage.download import download
-from trainyard.storage.find import Listed
+from trainyard.storage.find import Listed, list_results
 from trainyard.storage.markers import claim_of
 from trainyard.storage.stores import store_settings
 
@@ -58,7 +59,20 @@ def _own(context: CommandContext, reference: str) -> tuple[StoreSettings, str] |
     if is_owed(record):
         where = f"the result of {record.id} lies in {record.result and record.result.local_path} and is not in its bucket yet"
         raise UserError(where, hint="Bring it there with: invoke recover")
+    if record.result is None:
+        _refuse_without(context, record, bucket)
     return bucket, record.user
+
+
+def _refuse_without(context: CommandContext, record: RunRecord, bucket: StoreSettings) -> None:
+    """Raise UserError for a run that has no result yet, or never will; an earlier attempt's is told and left to be taken."""
+    over = record.reached("ended")
+    state = "nothing of it was kept" if over else f"it is not over (it is: {record.phase}), and its result comes with its end"
+    attempt = f"attempt {record.attempt} of {record.id}"
+    if any(one.key.run == record.label for one in list_results(bucket, record.user)):
+        return context.ui.warn(f"{attempt} has no result: {state}")
+    next_ = f"See its log: invoke logs {record.id}" if over else f"Follow it: invoke attach {record.id}"
+    raise UserError(f"{attempt} has no result: {state}", hint=next_)
 
 
 def _of_stack(context: CommandContext, stack: str) -> tuple[StoreSettings, str]:

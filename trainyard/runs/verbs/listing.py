@@ -32,6 +32,7 @@ class RunRow:
     s3_url: str | None = None
     local_path: str | None = None
     owed: bool = False
+    over: bool = True
     error: str | None = None
 
 
@@ -61,6 +62,7 @@ def _row(folder: RunFolder) -> RunRow:
         s3_url=result.s3_url,
         local_path=result.local_path,
         owed=result.owed,
+        over=record.reached("ended"),
         error=record.error,
     )
 
@@ -80,6 +82,8 @@ def lines(rows: list[RunRow]) -> list[str]:
         text_lines.append(text)
         if row.error:
             text_lines.append(f"    {row.error.partition(chr(10))[0]}")
+        if not row.over:
+            text_lines.append(f"    not over; this follows it to its end: invoke attach {row.run}")
         if row.owed:
             text_lines.append("    its result is not in its bucket yet; this brings it there: invoke recover")
     return text_lines
