@@ -25,6 +25,7 @@ from tests.leases.model_cloud import PLAIN, ModelCloud
 from trainyard.clock import format_time
 from trainyard.clouds.protocol import OfferQuery, PodSpec
 from trainyard.config import PROJECT, places
+from trainyard.engine import secrets
 from trainyard.errors import Unreachable
 from trainyard.problems import Problem
 from trainyard.remote.keys import new_ssh_key
@@ -134,6 +135,7 @@ class Road:
         self.engine = PlayedEngine(self.cloud, self.workspace, keys)
         self.unreachable = 0
         """How many connections are refused from now on."""
+        self.patch(secrets, "_ROUNDS", 1)  # no other process opens what is sealed here
         self.patch(facade, "_once", self.engine.operate)
         self.patch(contexts, "open_cloud", lambda *_: self.cloud)
         self.patch(pods, "connect", self._connect)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from types import FrameType
 
 from trainyard import yamlfile
 from trainyard.clock import REAL, Clock
-from trainyard.clouds.absence import LEAVE, KnownPod, PodLeft, Proof, complete_list, prove, unasked
+from trainyard.clouds.absence import LEAVE, KnownPod, PodLeft, Proof, complete_list, listing_pause, prove, unasked
 from trainyard.config import PROJECT
 from trainyard.errors import DiskFull, EngineError, StillThere, TrainyardError
 from trainyard.faults import readable
@@ -27,6 +28,7 @@ from trainyard.stacks.model import Event, Stack
 
 ATTEMPTS = 4
 _PAUSE = 5.0
+"""Seconds between the first two tries at most: less with a cloud that needs less between two answers that must agree."""
 PATIENCE = 120.0
 """Seconds in which a pod may go after the engine has done what it could; each try has them."""
 WHOLE = 600.0
@@ -119,6 +121,8 @@ class _TryResult:
 
     proof: Proof
     problem: TrainyardError | None
+    apart: float = math.inf
+    """Seconds that this cloud needs between two looks; without end where it cannot be asked."""
 
 
 def _destroy(context: CommandContext, record: RunRecord, folder: RunFolder, stack: Stack | None, clock: Clock) -> _TryResult:
@@ -127,12 +131,13 @@ def _destroy(context: CommandContext, record: RunRecord, folder: RunFolder, stac
     for attempt in range(1, ATTEMPTS):
         if outcome.proof.proved and (not outcome.problem or isinstance(outcome.problem, DiskFull)):
             break
+        pause = min(_PAUSE, outcome.apart) * attempt
         # The engine waits LEAVE for a pod that does not go: a try that might end after all time is not begun.
-        if clock.now() + _PAUSE * attempt + LEAVE > until:
+        if clock.now() + pause + LEAVE > until:
             break
         said = _words(outcome.problem) if outcome.proof.proved else str(outcome.proof)
-        context.ui.warn(f"{said}; trying again in {_PAUSE * attempt:.0f} s")
-        clock.pause(_PAUSE * attempt)
+        context.ui.warn(f"{said}; trying again in {pause:.1f} s")
+        clock.pause(pause)
         outcome = _destroy_once(context, record, folder, stack, until, clock)
     return outcome
 
@@ -154,13 +159,14 @@ def _destroy_once(
         problem = problem or next((_as_error(context, error) for error in troubles), None)
         ids += [KnownPod(pod_id) for pod_id in memory.ids if pod_id not in {pod.id for pod in ids}]
         trusted = max(trusted, memory.trusted_from if leases and not record.reached("started") else 0.0)
+    apart = listing_pause(cloud.capabilities)
     if not ids and not leases:
-        return _TryResult(Proof(), problem)
+        return _TryResult(Proof(), problem, apart)
     left = max(0.0, min(PATIENCE, until - clock.now()))
     proof = prove(
         cloud, ids, lambda pod: pod.lease_id in leases, trusted_from=trusted, patience=left, time=clock.now, sleep=clock.pause,
     )  # fmt: skip
-    return _TryResult(proof, problem)
+    return _TryResult(proof, problem, apart)
 
 
 def _need_word_of_a_lost_state(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from trainyard.clouds.absence import listing_pause
 from trainyard.clouds.protocol import Cloud
 from trainyard.errors import CloudError, EngineError, Unreachable
 from trainyard.remote.transport import Address, SshTransport, connect
@@ -14,7 +15,7 @@ from trainyard.runs.records.key import private_key
 from trainyard.runs.records.record import RunRecord
 
 _SURE = 5.0
-"""Seconds between the two answers of the cloud that are believed when they agree."""
+"""Seconds between the two answers that are believed when they agree, at most: less where the cloud needs less."""
 
 
 def pod_of(context: CommandContext, record: RunRecord) -> ReachablePod:
@@ -61,7 +62,7 @@ class ReachablePod:
         """
         if self._over(stopped_too) is None:
             return None
-        sleep(_SURE)
+        sleep(min(_SURE, listing_pause(self.cloud.capabilities)))
         return self._over(stopped_too)
 
     def _over(self, stopped_too: bool) -> str | None:
