@@ -47,10 +47,12 @@ def test_a_pod_answers_under_its_pinned_host_key_with_an_armed_watchdog(cloud: R
 
 def test_a_machine_without_namespaces_rehearses_too(cloud: RunPodCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINYARD_LOCAL_ISOLATION", "process")
-    info = reachable(cloud, rent(cloud, make_foreign(6)).id)
+    over = rent(cloud, make_foreign(1.5))
+    info = reachable(cloud, rent(cloud, make_foreign()).id)
     assert info.workspace != "/workspace" and run(info, "echo $WORKSPACE", tmp_path).strip() == info.workspace
     eventually(lambda: watchdog(info, tmp_path).get("key_sees_pod"))
-    eventually(lambda: cloud.get(info.id) is None)
+    eventually(lambda: cloud.get(over.id) is None)
+    assert cloud.get(info.id) is not None
 
 
 @pytest.mark.parametrize("make", [make_spec, make_foreign], ids=["our image", "foreign image"])
