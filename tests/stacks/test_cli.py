@@ -10,7 +10,7 @@ import pytest
 
 from tests.stacks.standin import StandIn, stand_in
 from trainyard.config import PROJECT, places
-from trainyard.engine import locks
+from trainyard.engine import locks, secrets
 from trainyard.errors import BootFailed, Busy, EngineError, Unreachable, UserError
 from trainyard.stacks import builtin, cli, facade, installed
 from trainyard.stacks.model import Event, OperationOutcome, Stack
@@ -19,6 +19,12 @@ from trainyard.stacks.state import CliState, backend, state_of
 
 URN = "urn:pulumi:dev::trainyard::trainyard:index:Pod::pod"
 TEAM = "s3://my-state?region=eu-central-1"
+
+
+@pytest.fixture(autouse=True)
+def _quick_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sealed here is opened by this process, or by a built-in engine that is handed the key."""
+    monkeypatch.setattr(secrets, "_ROUNDS", 1)
 
 
 @pytest.fixture
