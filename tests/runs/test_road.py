@@ -8,7 +8,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,10 @@ from trainyard.storage.manifest import ResultKey
 
 
 @pytest.fixture
-def road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Road:
-    return Road(tmp_path, monkeypatch)
+def road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Road]:
+    made = Road(tmp_path, monkeypatch)
+    yield made
+    made.lose_pod()  # the cloud is a model: to end a pod there ends no process
 
 
 def shown(road: Road, *, follow: bool = False, run: str = "ann/a") -> bytes:
