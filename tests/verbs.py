@@ -29,7 +29,7 @@ def test(c: Context, coverage: bool = False) -> int:
     """Run the tests (or some of them: invoke test -- tests/runs -k words)."""
     code = _coverage() if coverage else 0
     others = (f"--ignore={place}" for place in _MEASURED if coverage)
-    return python("pytest", *_SIDE_BY_SIDE, *others, *words_behind()) or code
+    return python("pytest", *_SIDE_BY_SIDE, *others, *(words_behind() or ())) or code
 
 
 @task
