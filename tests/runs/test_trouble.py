@@ -168,6 +168,17 @@ def test_who_leaves_is_told_what_stays_and_what_it_costs(run: Callable[..., Run]
         assert text in str(told.value)
 
 
+def test_who_leaves_a_cancelled_run_is_not_told_that_its_training_goes_on(run: Callable[..., Run]) -> None:
+    it = run("started")
+    it.folder.cancel(now=False)
+    it.fails(STEPS["started"], KeyboardInterrupt())
+
+    with pytest.raises(Detached, match="the training saves and stops, at the latest when somebody comes back") as told:
+        it.drive()
+
+    assert "goes on" not in told.value.message and "invoke cancel ann/a --now" in str(told.value.hint)
+
+
 def test_who_leaves_the_way_to_safety_by_a_second_ctrl_c_exits_11_and_is_told_what_stays(
     run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,7 +194,7 @@ def _train(context: CommandContext, record: RunRecord, folder: RunFolder, kept: 
         _advance(context, record, folder, "trained", exit_code=record.exit_code)
     from trainyard.runs.life import finish
 
-    leaves, doing = (lambda: str(trouble.detached(record, "told twice"))), "the way of the result to safety"
+    leaves, doing = (lambda: str(trouble.detached(record, folder, "told twice"))), "the way of the result to safety"
     with teardown.shielded(leaves, context.ui.fail, doing, code=Detached.exit_code):
         try:
             with folder.stage(record, "commit"):
@@ -287,7 +287,7 @@ def _leave_word(context: CommandContext, record: RunRecord, folder: RunFolder, l
     if record.reached("ended"):
         return left
     if record.begun and not record.judged:
-        return trouble.detached(record, how(left))
+        return trouble.detached(record, folder, how(left))
     return trouble.untouched(context, record, folder, TrainyardError(f"interrupted by {how(left)}"))
 
 

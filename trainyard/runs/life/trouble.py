@@ -40,17 +40,18 @@ def untouched(context: CommandContext, record: RunRecord, folder: RunFolder, err
     return kind(f"{why}\n{_state(record)} {standing(record)} is left as it is.", hint=_next(record, folder))
 
 
-def detached(record: RunRecord, how: str) -> Detached:
+def detached(record: RunRecord, folder: RunFolder, how: str) -> Detached:
     """Return what a person who leaves must know: nobody but the pod looks after the run from now on."""
     waits = "waits on the pod for somebody to come back, no longer than its lease"
-    rest = (
-        f"its result is not safe yet and {waits}"
-        if record.reached("trained")
-        else f"the training goes on; when it is done, its result {waits}"
-    )
+    if record.reached("trained"):
+        rest = f"its result is not safe yet and {waits}"
+    elif folder.cancelled or record.stop_reason:
+        rest = f"the training saves and stops, at the latest when somebody comes back; what it leaves {waits}"
+    else:
+        rest = f"the training goes on; when it is done, its result {waits}"
+    end = f"End it without saving: invoke cancel {record.id} --now" if folder.cancelled else f"End it with: invoke cancel {record.id}"
     return Detached(
-        f"detached ({how}): {rest}.\n{record.id} stands on {standing(record)}",
-        hint=f"Come back with: invoke attach {record.id}\nEnd it with: invoke cancel {record.id}",
+        f"detached ({how}): {rest}.\n{record.id} stands on {standing(record)}", hint=f"Come back with: invoke attach {record.id}\n{end}"
     )
 
 

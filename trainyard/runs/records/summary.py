@@ -188,7 +188,7 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
         lines.append(f"the cloud's API was asked at {summary.api_address}, which is not the cloud's own address")
     if summary.ends_itself is False:
         lines.append(f"its pod could have been ended only from outside: {summary.ends_itself_proof}")
-    if summary.error:
+    if summary.error and summary.error != word:
         lines.append(f"error: {summary.error}")
     lines += _rows(summary.rows)
     if summary.kept:

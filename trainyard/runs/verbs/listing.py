@@ -80,7 +80,7 @@ def lines(rows: list[RunRow]) -> list[str]:
     text_lines = aligned[:1]
     for text, row in zip(aligned[1:], rows, strict=True):
         text_lines.append(text)
-        if row.error:
+        if row.error and row.error != row.state:
             text_lines.append(f"    {row.error.partition(chr(10))[0]}")
         if not row.over:
             text_lines.append(f"    not over; this follows it to its end: invoke attach {row.run}")
