@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ENGINE = "the engine serves without the rest of Trainyard, and keeps files and locks as the Pulumi CLI does"
+ENGINE = "the engine serves without the rest of Trainyard, and keeps locks as the Pulumi CLI does"
 STREAM = "a file that arrives in pieces, proven by its hash before it gets its name"
 RECORD = "a record that is appended to, line by line"
 POD = "goes to the pod, where Trainyard is not"
@@ -19,8 +19,7 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
         r"\bos\.(replace|link)\(",
         "files.py",
         {
-            "engine/files.py": ENGINE,
-            "engine/backend.py": "a removed stack keeps its last record",
+            "engine/backend.py": "a removed stack keeps its last record, a state the one before it, as the Pulumi CLI does",
             "storage/staging.py": STREAM,
             "storage/versitygw.py": "a log that is moved aside",
         },
@@ -28,7 +27,7 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
     "files are brought to the disk": (
         r"\bos\.fsync\(",
         "files.py",
-        {"engine/files.py": ENGINE, "storage/download.py": STREAM, "remote/transfer.py": STREAM, "leases/intents.py": RECORD},
+        {"storage/download.py": STREAM, "remote/transfer.py": STREAM, "leases/intents.py": RECORD},
     ),
     "locks": (
         r"\bfcntl\.(flock|lockf)\(",
@@ -45,7 +44,6 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
         r"%Y-%m-%dT%H:%M|\bfromisoformat\(|\bisoformat\(|\bstrptime\(",
         "clock.py",
         {
-            "engine/files.py": ENGINE,
             "engine/locks.py": ENGINE,
             "rehearsal/runpod/schema.py": "judges a text by the cloud's specification",
         },

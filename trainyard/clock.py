@@ -33,6 +33,11 @@ def format_time(moment: datetime | float | None) -> str | None:
     return time.strftime(_FORM, time.gmtime(moment)) if isinstance(moment, int | float) else moment.astimezone(UTC).strftime(_FORM)
 
 
+def exact_time() -> str:
+    """Return the time to the microsecond."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
 def parse_time(text: str | None) -> datetime | None:
     """Return the moment that format_time() wrote, None for any other text."""
     try:

@@ -204,7 +204,8 @@ def _plugins(cloud: Path) -> list[int]:
 
 def _arm(at: Callable[[str, int], None]) -> None:
     """Call ``at(site, n)`` at every site, in the process of the engine."""
-    from trainyard.engine import backend, files, locks
+    from trainyard.engine import backend, locks
+    from trainyard.engine.hook import write_atomic
     from trainyard.engine.plugin import Plugin
 
     counts: dict[str, int] = {}
@@ -215,23 +216,22 @@ def _arm(at: Callable[[str, int], None]) -> None:
             counts[site] = counts.get(site, 0) + 1
             at(site, counts[site])
 
-    write, replace = files.write_atomic, os.replace
+    write, replace = write_atomic, os.replace
 
-    def write_atomic(path: Path, data: bytes, *, replace: bool = True, durable: bool = True) -> bool:
+    def watched_write(path: Path, content: bytes, **options: Any) -> None:
         state = path.name == "dev.json"
         if state:
             passing("before write")
-        done = write(path, data, replace=replace, durable=durable)
+        write(path, content, **options)
         if state:
             passing("after write")
-        return done
 
     def renamed(source: Any, target: Any) -> None:
         if Path(target).name == "dev.json":
             passing("before rename")
         replace(source, target)
 
-    vars(backend)["write_atomic"] = write_atomic
+    vars(backend)["write_atomic"] = watched_write
     backend.os.replace = renamed  # type: ignore[attr-defined]
     call = Plugin._call
 

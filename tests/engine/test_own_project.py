@@ -15,7 +15,10 @@ import trainyard
 from trainyard.engine.refusals import refused
 
 PACKAGE = Path(trainyard.__file__).parent
-BESIDE = ("__init__.py", "errors.py", "secret.py", "nearest.py", "yamlfile.py", "textfile.py", "network.py")
+BESIDE = (
+    "__init__.py", "clock.py", "errors.py", "files.py", "jsontext.py", "secret.py", "nearest.py", "yamlfile.py", "textfile.py",
+    "network.py",
+)  # fmt: skip
 PROGRAM = """
 import pulumi
 from pulumi_command import local, remote

@@ -7,8 +7,7 @@ were recorded before the call. An error leaves the operation as it is.
 from __future__ import annotations
 
 from trainyard.engine import urn as urns
-from trainyard.engine.files import now
-from trainyard.engine.hook import EngineError
+from trainyard.engine.hook import EngineError, exact_time
 from trainyard.engine.operation import Operation
 from trainyard.engine.provider import ResourceOutcome
 from trainyard.engine.providers import default_inputs, default_version, settings_of
@@ -105,7 +104,7 @@ def _adopt(op: Operation, resource: Resource, outcome: ResourceOutcome) -> None:
     with op.step("adopt", resource):
         resource.id, resource.outputs, resource.init_errors = outcome.id, outcome.outputs, outcome.reasons
         resource.inputs = outcome.inputs or resource.inputs
-        resource.created = resource.modified = now()
+        resource.created = resource.modified = exact_time()
         sealed = {key: op.wire.seal(resource.outputs[key]) for key in resource.additional_secret_outputs if key in resource.outputs}
         resource.outputs = {**resource.outputs, **sealed}
         _bring_provider(op, resource)
@@ -128,7 +127,7 @@ def _bring_provider(op: Operation, resource: Resource) -> None:
         return
     version = default_version(urns.name_of(urn))
     inputs = default_inputs(op.settings.of_package(urns.package_of(urns.type_of(urn))), version)
-    provider = Resource(urn, urns.type_of(urn), True, identity, inputs, settings_of(inputs), created=now(), modified=now())
+    provider = Resource(urn, urns.type_of(urn), True, identity, inputs, settings_of(inputs), created=exact_time(), modified=exact_time())
     op.state.insert_old(provider, None)
     op.olds.setdefault(urn, provider)
 

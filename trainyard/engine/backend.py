@@ -17,8 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from trainyard.engine import locks
 from trainyard.engine.document import parse_json
-from trainyard.engine.files import keep_backup, now, sync_folder, write_atomic
-from trainyard.engine.hook import EngineError, RefusedError, UserError, hook
+from trainyard.engine.hook import EngineError, RefusedError, UserError, exact_time, hook, sync, write_atomic, write_new
 
 _NAME = re.compile(r"^[A-Za-z0-9_.-]{1,100}$")
 _KNOWN_KEYS = {"manifest", "secrets_providers", "resources", "pending_operations", "metadata"}
@@ -58,8 +57,8 @@ class Backend:
         path.parent.mkdir(parents=True, exist_ok=True)
         meta = self.root / "meta.yaml"
         if not meta.exists():
-            write_atomic(meta, b"version: 1\n")
-        if not write_atomic(path, checkpoint_text(project, stack, encode(new_deployment(salt))), replace=False):
+            write_atomic(meta, b"version: 1\n", durable=True)
+        if not write_new(path, checkpoint_text(project, stack, encode(new_deployment(salt))), durable=True):
             raise UserError(f"stack '{stack}' exists already")
 
     def load(self, project: str, stack: str) -> dict[str, Any]:
@@ -90,8 +89,9 @@ class Backend:
         """Replace the checkpoint by a deployment as JSON: on disk when this returns, the one before kept as ``.bak``."""
         path = self.checkpoint_path(project, stack)
         try:
-            keep_backup(path)
-            write_atomic(path, checkpoint_text(project, stack, deployment))
+            _keep_backup(path)
+            draft = path.with_name(f".{path.name}.tmp")  # one name while the stack is locked: the next write takes what a crash leaves
+            write_atomic(path, checkpoint_text(project, stack, deployment), durable=True, draft=draft)
             path.with_name(path.name + ".attrs").unlink(missing_ok=True)  # the CLI's side file: its MD5 is that of older content
         except OSError as error:
             raise EngineError(
@@ -108,7 +108,7 @@ class Backend:
             os.replace(path, path.with_name(path.name + ".bak"))  # as the CLI does: the last record stays readable
             for suffix in (".attrs", ".pulumi-tags", ".pulumi-tags.attrs"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
-            sync_folder(path.parent)
+            sync(path.parent)
 
     def locks(self, project: str, stack: str) -> list[locks.Lock]:
         """Return the locks on the stack, dead ones included."""
@@ -145,7 +145,7 @@ def new_deployment(salt: str) -> dict[str, Any]:
 
 def manifest() -> dict[str, str]:
     """Return the manifest of a deployment written now: the CLI checks magic against version."""
-    return {"time": now(), "magic": hashlib.sha256(hook().name.encode()).hexdigest(), "version": hook().name}
+    return {"time": exact_time(), "magic": hashlib.sha256(hook().name.encode()).hexdigest(), "version": hook().name}
 
 
 def checkpoint_text(project: str, stack: str, deployment: bytes) -> bytes:
@@ -235,3 +235,16 @@ def refuse_unknown_deployment(latest: Mapping[str, Any], refuse: Callable[[str],
     for resource in latest.get("resources") or []:
         if resource.get("viewOf"):
             raise refuse(f"{resource['urn']} is a view of another resource")
+
+
+def _keep_backup(path: Path) -> None:
+    """Keep the present file as ``.bak`` by a hard link: no byte is copied, and it is never half written."""
+    temporary = path.with_name(f".{path.name}.bak")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except FileNotFoundError:
+        return
+    except OSError:  # a file system without hard links
+        temporary.write_bytes(path.read_bytes())
+    os.replace(temporary, path.with_name(path.name + ".bak"))

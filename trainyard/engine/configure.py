@@ -10,8 +10,7 @@ from pathlib import Path
 
 from trainyard.engine.backend import Backend, salt_of
 from trainyard.engine.document import dump, parse
-from trainyard.engine.files import write_atomic
-from trainyard.engine.hook import UserError
+from trainyard.engine.hook import UserError, write_atomic
 from trainyard.engine.project import Project, load_stack_file, salt_in
 from trainyard.engine.secrets import Crypter, new_salt
 
@@ -98,4 +97,4 @@ def _text(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomic(path, text.encode())
+    write_atomic(path, text, durable=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TextIO
 
 from trainyard.engine import urn as urns
-from trainyard.engine.files import now
+from trainyard.engine.hook import exact_time
 
 Severity = Literal["info", "warning", "error"]
 Op = Literal[
@@ -42,7 +42,7 @@ class Events:
     def start(self, operation: str, stack: str) -> None:
         """Say what begins."""
         self._write({"event": "start", "operation": operation, "stack": stack, "preview": self._preview, "engine": "builtin",
-                     "time": now()})  # fmt: skip
+                     "time": exact_time()})  # fmt: skip
         what = f"preview of {operation}" if self._preview and operation != "preview" else operation
         self._line(f"{what} of stack {stack} (built-in engine)")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from trainyard.engine.backend import Backend
 from trainyard.engine.document import parse_json
-from trainyard.engine.files import write_atomic
+from trainyard.engine.hook import write_atomic
 
 _NAMES = {"up": "update"}
 _COUNTS = {
@@ -60,7 +60,7 @@ def add(backend: Backend, project: str, stack: str, kind: str, start: float, suc
     backups = backend.root / "backups" / project / stack
     for place in (folder, backups):
         place.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / f"{stack}-{stamp}.history.json", json.dumps(record, indent=4).encode())
+    write_atomic(folder / f"{stack}-{stamp}.history.json", json.dumps(record, indent=4), durable=True)
     shutil.copyfile(source, folder / f"{stack}-{stamp}.checkpoint.json")
     shutil.copyfile(source, backups / f"{stack}.{stamp}.json")
 

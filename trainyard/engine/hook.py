@@ -1,8 +1,8 @@
 """All that the engine takes from outside itself, and what a project that embeds it may plug in.
 
 This file and ``document.py`` are the only ones of the engine that name another module of Trainyard. What they name
-knows nothing of training: errors that a person reads, YAML with the place of every node, proxies, SSH. A package of
-the engine alone would bring these two files with contents of its own.
+knows nothing of training: errors that a person reads, files written whole, YAML with the place of every node,
+proxies, SSH. A package of the engine alone would bring these two files with contents of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from trainyard import __version__
+from trainyard.clock import exact_time
 from trainyard.errors import (
     Busy,
     EngineError,
@@ -25,6 +26,7 @@ from trainyard.errors import (
     outside,
 )  # fmt: skip
 from trainyard.errors import TrainyardError as ReadableError
+from trainyard.files import sync, write_atomic, write_new
 
 if TYPE_CHECKING:
     from trainyard.remote.transport import SshTransport
@@ -38,8 +40,12 @@ __all__ = [
     "RefusedError",
     "Unreachable",
     "UserError",
+    "exact_time",
     "kind_of",
     "outside",
+    "sync",
+    "write_atomic",
+    "write_new",
 ]
 
 

@@ -20,8 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from trainyard.engine.document import parse_json
-from trainyard.engine.files import now, write_atomic
-from trainyard.engine.hook import Busy, EngineError
+from trainyard.engine.hook import Busy, EngineError, exact_time, write_atomic
 
 LOCKED_EXIT = 255  # as the CLI exited until 3.259
 
@@ -89,7 +88,7 @@ def _acquire(root: Path, project: str, stack: str, say: Callable[[str], None]) -
     with _guard(root, project, stack):
         remove_dead(root, project, stack, say)
         _refuse_others(root, project, stack, None)
-        write_atomic(path, json.dumps(_own_content()).encode(), durable=False)
+        write_atomic(path, json.dumps(_own_content()), durable=False)
         try:  # the CLI does not know our guard: list again, as it does
             _refuse_others(root, project, stack, path)
         except Locked:
@@ -178,7 +177,7 @@ def _own_content() -> dict[str, object]:
         "pid": os.getpid(),
         "username": getpass.getuser(),
         "hostname": socket.gethostname(),
-        "timestamp": now(),
+        "timestamp": exact_time(),
         "bootId": _boot_id(),
         "pidNamespace": _namespace(),
         "processStart": _process(os.getpid())[1],

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from trainyard.engine.files import now
-from trainyard.engine.hook import EngineError
+from trainyard.engine.hook import EngineError, exact_time
 from trainyard.engine.operation import Operation, Stopped
 from trainyard.engine.provider import ResourceOutcome
 from trainyard.engine.state import Resource
@@ -56,7 +55,7 @@ def _take(op: Operation, resource: Resource, outcome: ResourceOutcome) -> None:
     inputs = resource.inputs if outcome.inputs is None else outcome.inputs
     outputs = {key: op.wire.seal(value) if key in resource.additional_secret_outputs else value for key, value in outcome.outputs.items()}
     if not (equal(inputs, resource.inputs) and equal(outputs, resource.outputs)):
-        resource.modified = now()
+        resource.modified = exact_time()
     resource.id, resource.inputs, resource.outputs, resource.init_errors = outcome.id, inputs, outputs, outcome.reasons
     if outcome.reasons:
         op.events.diagnostic("warning", f"it is not as it should be: {'; '.join(outcome.reasons)}", resource.urn)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 
 from trainyard.engine.events import Op
-from trainyard.engine.files import now
 from trainyard.engine.goal import Goal, claim_urn
-from trainyard.engine.hook import EngineError, RefusedError, kind_of
+from trainyard.engine.hook import EngineError, RefusedError, exact_time, kind_of
 from trainyard.engine.kinds import UNKNOWN_TEXT, Properties, SecretValue
 from trainyard.engine.operation import Operation, Stopped
 from trainyard.engine.plan import Plan, make_plan
@@ -62,7 +61,7 @@ def _read(op: Operation, new: Resource, old: Resource | None) -> None:
         if old is not None:
             new.created, new.modified = old.created, old.modified
         if old is None or not (equal(old.inputs, new.inputs) and equal(old.outputs, new.outputs)):
-            new.modified = now()
+            new.modified = exact_time()
         _seal_outputs(op, new)
         if old is not None and not old.external and old.id != new.id:
             old.delete = True  # ours is let go: it is deleted after the program
@@ -111,7 +110,7 @@ def _create(op: Operation, plan: Plan, kind: Op, gone_after: list[Resource] | No
         if provider is None or new.is_provider:
             if provider is not None:
                 _take(new, provider.create(new.urn, new.inputs, 0, op.preview))
-            new.created = new.modified = now()
+            new.created = new.modified = exact_time()
             _seal_outputs(op, new)
             if marks is not None:
                 marks.delete = True
@@ -127,7 +126,7 @@ def _create(op: Operation, plan: Plan, kind: Op, gone_after: list[Resource] | No
             op.state.end(new, keep=True)
             raise
         _take(new, outcome)
-        new.created = new.modified = now()
+        new.created = new.modified = exact_time()
         _seal_outputs(op, new)
         if marks is not None:
             marks.delete = True
@@ -153,7 +152,7 @@ def _update(op: Operation, plan: Plan, old: Resource) -> None:
             op.state.end(new)  # the old state stands: the next run sees the difference again
             raise
         _take(new, outcome)
-        new.modified = now()
+        new.modified = exact_time()
         if outcome.reasons:
             new.inputs = old.inputs  # the next run must see the difference again
         _seal_outputs(op, new)
