@@ -63,6 +63,7 @@ _WORDS = (
     b"access_key",
     b"accesskey",
     b"private_key",
+    b"privatekey",
     b"auth_key",
     b"authkey",
 )
