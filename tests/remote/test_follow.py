@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -164,6 +167,19 @@ def test_following_a_lost_job_says_lost(transport: Transport, pod: Path) -> None
 
 def test_following_what_was_never_started_says_absent(transport: Transport, pod: Path) -> None:
     assert follow(transport, str(pod / "job"), [Tail("log", print)]).state == "absent"
+
+
+def test_following_ends_when_the_folder_of_a_job_is_removed_under_it(pod: Path) -> None:
+    job, pids = pod / "job", list[int]()
+    jobs.start(LocalTransport(), str(job), "echo begin; exec sleep 60")
+
+    def sweep(_: bytes) -> None:
+        pids.append(int((job / "pid").read_text()))
+        shutil.rmtree(job)
+
+    tails = [Tail("log", sweep), Tail(str(pod / "metrics.jsonl"), print)]
+    assert follow(LocalTransport(), str(job), tails).state == "absent", "one of them waits for a file that never comes"
+    os.killpg(pids[0], signal.SIGKILL)
 
 
 def test_a_state_that_cannot_be_read_for_a_while_is_waited_out_like_a_lost_link(pod: Path) -> None:

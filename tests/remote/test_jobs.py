@@ -54,6 +54,7 @@ def test_a_job_whose_folder_is_gone_is_over_only_when_none_of_its_processes_live
         up = pod / f"{place.name}.up"
         jobs.start(transport, str(place), command, {"OUTPUT_DIR": f"{pod}/output", "UP": str(up)})
         until(up.exists)
+        reader = subprocess.Popen(["sleep", "600"], cwd=place)
         leader = int((place / "pid").read_text())
         shutil.rmtree(place)
         assert jobs.status(transport, str(place)).state == "absent" and not jobs.is_over(transport, str(place), mark)
@@ -61,6 +62,9 @@ def test_a_job_whose_folder_is_gone_is_over_only_when_none_of_its_processes_live
         assert not jobs.is_over(transport, str(place), mark), "what it started lives on without it"
         os.killpg(leader, signal.SIGKILL)
         until(lambda place=place: jobs.is_over(transport, str(place), mark))  # type: ignore[misc]
+        assert reader.poll() is None, "a reader of its log is not the job"
+        reader.kill()
+        reader.wait()
 
 
 def test_a_job_runs_to_its_verdict_and_keeps_log_and_times(transport: Transport, pod: Path) -> None:

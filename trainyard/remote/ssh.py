@@ -282,7 +282,8 @@ def _why(error: BaseException, address: Address) -> Exception | None:
         key = f"the key {address.key_file}" if address.key_file else "your keys"
         return Unreachable(f"{address}: refuses {key}")
     if isinstance(error, LOST):
-        return Unreachable(f"{address}: cannot be reached ({error or type(error).__name__})")
+        said = error.strerror if isinstance(error, OSError) else None  # paramiko numbers none of its own
+        return Unreachable(f"{address}: cannot be reached ({said or error or type(error).__name__})")
     return None
 
 

@@ -1,7 +1,8 @@
 # Follow a file of a job from a byte on, until the job has ended.
 : "${job?}" "${path?}" "${first?}"
 cd "$job" || exit 0
-lives() { [ ! -e exit ] && ! flock -s -n lock true; }
+# In a folder that was removed no lock can be asked for, and nothing will ever be appended.
+lives() { [ -e started_at ] && [ ! -e exit ] && ! flock -s -n lock true; }
 lives || exit 0
 # "tail -c +N" of a shorter file would print what is appended from N on and before it, so the file must be that long first.
 while [ ! -e "$path" ] || [ "$(wc -c <"$path")" -lt $((first - 1)) ]; do lives || exit 0; sleep 0.2; done

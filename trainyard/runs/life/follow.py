@@ -169,7 +169,7 @@ class _Watch:
         self.lost_since = time.monotonic() if lost else None
         self.asked = time.monotonic() - _ASK_CLOUD_EVERY + _ASK_CLOUD_FIRST
         if lost:
-            self.context.ui.warn(f"no link to the pod, the training goes on: {lost}")
+            self.context.ui.warn(f"no link to the pod, which the training does not need: {lost}")
         else:
             self.context.ui.say("           link is back")
 

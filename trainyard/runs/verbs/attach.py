@@ -53,10 +53,13 @@ def recover(context: CommandContext) -> list[RunSummary]:
         except Detached:
             raise
         except TrainyardError as error:
-            context.ui.fail(str(error))
             failed.append(error)
     if failed:
-        raise next((error for error in failed if isinstance(error, StillThere)), failed[0])
+        worst = next((error for error in failed if isinstance(error, StillThere)), failed[0])
+        for other in failed:
+            if other is not worst:
+                context.ui.fail(str(other))
+        raise worst
     return summaries
 
 
