@@ -104,8 +104,8 @@ def places(root: Path | None = None, env: Mapping[str, str] | None = None) -> Pl
     """Return the places for a checkout; ``TRAINYARD_HOME`` moves ``.trainyard/``, ``TRAINYARD_LOCAL_ROOT`` the outside world."""
     env = os.environ if env is None else env
     base = (root or find_root()).resolve()
-    data = Path(env.get("XDG_DATA_HOME") or _home() / ".local" / "share")
-    config = Path(env.get("XDG_CONFIG_HOME") or _home() / ".config")
+    data = Path(env.get("XDG_DATA_HOME") or _home(env) / ".local" / "share")
+    config = Path(env.get("XDG_CONFIG_HOME") or _home(env) / ".config")
     return Places(
         root=base,
         home=Path(env.get("TRAINYARD_HOME") or base / ".trainyard").resolve(),
@@ -114,9 +114,9 @@ def places(root: Path | None = None, env: Mapping[str, str] | None = None) -> Pl
     )
 
 
-def _home() -> Path:
+def _home(env: Mapping[str, str]) -> Path:
     try:
-        return Path.home()
+        return Path(env.get("HOME") or Path.home())
     except RuntimeError:
         raise UserError("where your home folder is is not known", hint="Set HOME.") from None
 

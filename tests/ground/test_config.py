@@ -250,3 +250,10 @@ def test_a_home_that_is_not_known_is_a_sentence(monkeypatch: pytest.MonkeyPatch,
         places(tmp_path, {})
     with pytest.raises(UserError, match="K: ~nobody-here/key: whose home folder"):
         resolve_secret("file:~nobody-here/key", {}, "K")
+
+
+def test_the_places_of_another_person_lie_below_that_persons_home(tmp_path: Path) -> None:
+    theirs = places(tmp_path / "w", {"HOME": str(tmp_path / "theirs")})
+
+    assert theirs.store == tmp_path / "theirs" / ".local" / "share" / "trainyard" / "store"
+    assert theirs.settings == tmp_path / "theirs" / ".config" / "trainyard"
