@@ -15,6 +15,7 @@ hides() {
 }
 look() {
   # The job's own two shells know its mark only as a line of a script; who reads its files is in its folder, too.
+  # shellcheck disable=SC2012 # one process for all of them, and the names are numbers
   ls -l /proc/[0-9]*/cwd 2>/dev/null | while read -r line; do
     case $line in *" -> $place" | *" -> $place (deleted)") ;; *) continue ;; esac
     process=${line##* /proc/}
