@@ -178,7 +178,7 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
         f"{summary.steps_done}/{summary.steps_planned} steps" if summary.steps_done or summary.steps_planned else "",
         f"loss {summary.first_loss:.4f} -> {summary.final_loss:.4f}" if summary.final_loss is not None else "",
         f"${summary.cost:.2f}",
-        f"engine {summary.engine}",
+        f"engine {summary.engine}" if summary.engine else "",
         f"isolation {summary.isolation}" if summary.isolation else "",
         "SIMULATED cloud" if summary.simulated else "",
     ]
