@@ -279,7 +279,7 @@ def test_a_link_that_leads_nowhere_is_somebodys_own(tmp_path: Path) -> None:
         ("--cloud runpot", "--cloud runpot: there are no settings for it (did you mean 'runpod'?)\nClouds: runpod, local."),
         ("--ci gitlap", "--ci gitlap: there are no files for it"),
         ("--clout x", "init has no option --clout (did you mean '--cloud'?)"),
-        ("a b", "init: the command line cannot be understood"),
+        ("a b", "init takes no word 'b'"),
     ],
 )
 def test_words_that_name_nothing_are_refused_before_anything_is_written(words: str, says: str, tmp_path: Path, trainyard: Command) -> None:
