@@ -145,9 +145,12 @@ def check_order(deployment: dict[str, Any]) -> None:
     assert misplaced(deployment) == []
 
 
-def owned(cloud: Cloud, deployment: dict[str, Any]) -> None:
-    """Nothing is in the cloud that the state does not know."""
-    known = {resource.get("id") for resource in deployment.get("resources") or []}
+def owned(cloud: Cloud, deployment: dict[str, Any], *, failed: bool = False) -> None:
+    """Nothing is in the cloud that the state does not know. After a failure: nor looks for, nor deletes with what it knows."""
+    known = {str(resource.get("id")) for resource in deployment.get("resources") or []}
+    if failed:
+        known |= {item["resource"]["inputs"].get("cloudName") for item in deployment.get("pending_operations") or []}
+        known = {name for identity in known & cloud.things.keys() for name in cloud.lives_in(identity)}
     assert set(cloud.things) <= known, f"{set(cloud.things) - known} is in the cloud and not in state"
 
 
@@ -207,6 +210,7 @@ def test_after_any_failure_the_next_up_converges(first: list[Node], second: list
     cloud.faults = faults
     deployment = up(cloud, deployment, author.program(free(second)))
     check_order(deployment)
+    owned(cloud, deployment, failed=True)
     cloud.faults = {}
     deployment = up(cloud, deployment, author.program(free(second)))
     converged(cloud, deployment, free(second))
@@ -230,6 +234,7 @@ def test_after_a_crash_at_any_write_nothing_is_lost(first: list[Node], second: l
     with contextlib.suppress(Crash):
         up(cloud, disk, author.program(free(second)), save)
     check_order(disk)
+    owned(cloud, disk, failed=True)
     if destroyed:
         assert not destroy(cloud, disk).get("resources")
         assert cloud.things == {}
