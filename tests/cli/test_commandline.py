@@ -78,7 +78,7 @@ def test_every_verb_helps_whatever_it_needs_and_from_any_folder(
         ("train --stack", "train: --stack needs a value behind it"),
         ("train --stack --yes", "train: --stack needs a value behind it"),
         ("train -y python train.py", "a command of yours stands behind --, like: invoke train -- python train.py"),
-        ("logs a b", "logs: the command line cannot be understood"),
+        ("logs a b", "logs takes no word 'b'"),
         ("faults.crash --cases many", "faults.crash: the command line cannot be understood"),
         ("--help resume", "there is no verb 'resume'"),
     ],

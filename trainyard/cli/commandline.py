@@ -199,17 +199,15 @@ def _argument_problem(verb: str, arguments: Sequence[Any], words: Sequence[str])
         elif not flag.startswith("-"):
             stray.append(word)
         word = after
-    needed = [each.name.upper() for each in arguments if each.positional and each.default is None]
+    places = [each for each in arguments if each.positional]
+    needed = [each.name.upper() for each in places if each.default is None]
     if len(stray) < len(needed):
         return f"{verb} needs {' and '.join(needed)}"
-    if not stray or any(each.positional for each in arguments):
+    extra = stray[len(places) :]
+    if not extra:
         return None
-    own = (
-        f": a command of yours stands behind --, like: invoke train -- {' '.join(words[words.index(stray[0]) :])}"
-        if verb == "train"
-        else ""
-    )
-    return f"{verb} takes no word '{stray[0]}'{own}"
+    own = f": a command of yours stands behind --, like: invoke train -- {' '.join(words[words.index(extra[0]) :])}"
+    return f"{verb} takes no word '{extra[0]}'{own if verb == 'train' else ''}"
 
 
 def _flushed(code: int) -> int:
