@@ -235,6 +235,8 @@ def test_the_last_lines_name_the_place_and_the_commands(tmp_path: Path) -> None:
 
     assert "S3 Location: s3://b/models/ann/a/1/model/" in lines
     assert lines[-2:] == ["invoke download ann/a/1 out/downloads/a", "aws s3 sync s3://b/k ./a"]
+    third = summarize(replace(done, attempt=3), RunFolder(tmp_path))
+    assert last_lines(third, None)[-1] == "invoke download ann/a/3 out/downloads/a.3", "files of two attempts are never mixed"
 
 
 def test_an_api_that_is_not_the_clouds_own_is_said_in_the_summary(tmp_path: Path) -> None:

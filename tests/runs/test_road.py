@@ -568,9 +568,9 @@ def test_a_download_by_name_says_which_later_attempts_it_passed_over_and_how_to_
 
     assert "taken      attempt 1 of ann/a" in road.said()
     assert (
-        f"attempt 2 is newer and is no success; what was kept of it: invoke download ann/a/2 {tmp_path}/to-2 --stack dev\n" in road.said()
+        f"attempt 2 is newer and is no success; what was kept of it: invoke download ann/a/2 {tmp_path}/to.2 --stack dev\n" in road.said()
     )
-    assert f"invoke download ann/a/3 {tmp_path}/to-3 --stack dev --partial\n" in road.said()
+    assert f"invoke download ann/a/3 {tmp_path}/to.3 --stack dev --partial\n" in road.said()
 
 
 def test_a_download_of_a_run_without_a_result_says_why_and_what_comes_next(road: Road, tmp_path: Path) -> None:

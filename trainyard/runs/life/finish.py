@@ -72,4 +72,4 @@ def sync_line(context: CommandContext, summary: RunSummary) -> str | None:
     except (OSError, TrainyardError):
         return None  # a run that is over is not spoiled by keys that are half set now, nor by a folder that cannot be read
     key = summary.s3_key
-    return sync_command(settings, key, f"out/downloads/{summary.label}") if settings and key else None
+    return sync_command(settings, key, summary.place) if settings and key else None

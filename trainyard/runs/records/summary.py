@@ -114,6 +114,11 @@ class RunSummary:
     engine: str | None
     isolation: str | None
 
+    @property
+    def place(self) -> str:
+        """The folder into which the closing lines fetch the result: one an attempt, so that no two of them are mixed."""
+        return f"out/downloads/{self.label}" + (f".{self.attempt}" if self.attempt > 1 else "")
+
 
 def summarize(record: RunRecord, folder: RunFolder) -> RunSummary:
     """Return the summary of a run, whatever it has come to."""
@@ -207,7 +212,7 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
         if summary.simulated:
             lines.append("(a rehearsal's bucket: its server ends with the rehearsal, its objects stay as files in .trainyard/rehearsal)")
         else:
-            lines.append(f"invoke download {summary.run}/{summary.attempt} out/downloads/{summary.label}")
+            lines.append(f"invoke download {summary.run}/{summary.attempt} {summary.place}")
             lines += [sync_command] if sync_command else []
     elif summary.local_path:
         lines.append(f"Result: {summary.local_path}")

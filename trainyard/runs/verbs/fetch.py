@@ -115,6 +115,6 @@ def _newer(one: Listed, dest: Path, stack: str | None) -> str:
     """Return what is said of a later attempt than the one that was taken, with the command that takes it."""
     key = one.key
     what = "is no success; what was kept of it" if one.kept else "is not committed (at work, or cut off); what there is of it"
-    place = dest.with_name(f"{dest.name}-{key.attempt}") if dest.name not in ("", "..") else dest / str(key.attempt)
+    place = dest.with_name(f"{dest.name}.{key.attempt}") if dest.name not in ("", "..") else dest / str(key.attempt)
     words = ["invoke", "download", f"{key.user}/{key.run}/{key.attempt}", str(place), *(["--stack", stack] if stack else [])]
     return f"attempt {key.attempt} is newer and {what}: {shlex.join([*words, *([] if one.kept else ['--partial'])])}"
