@@ -77,7 +77,8 @@ def sets_with(recipe: Recipe, sets: Sequence[str], words: Sequence[str] | None) 
     """Return the settings with the words behind ``--`` (None: there was none) as the recipe's command. Raises UserError."""
     if words is not None and recipe.variable("command") is None:
         hint = "--recipe command runs a command of yours, with your code."
-        raise UserError(f"recipe {recipe.name} takes no command behind --, as in: -- {shlex.join(words)}".rstrip(), hint=hint)
+        shown = f", as in: {shlex.join(words)}" if words else ""
+        raise UserError(f"recipe {recipe.name} takes no command behind --{shown}", hint=hint)
     return [*sets, *([f"command={shlex.join(words)}"] if words else [])]
 
 
