@@ -67,6 +67,18 @@ def test_a_job_whose_folder_is_gone_is_over_only_when_none_of_its_processes_live
         reader.wait()
 
 
+@pytest.mark.parametrize("command", ["cd /; exec env -i sleep 600", "cd ../code; exec env -i sleep 600 >/dev/null 2>&1 9>&-"])
+def test_a_training_that_cleared_its_environment_is_seen_by_what_it_writes_or_where_it_works(pod: Path, command: str) -> None:
+    (pod / "code").mkdir()
+    jobs.start(LocalTransport(), str(pod / "job"), f"echo $$ >../up; {command}", {"OUTPUT_DIR": f"{pod}/output"})
+    until(lambda: (pod / "up").exists() and b"sleep" in Path(f"/proc/{(pod / 'up').read_text().strip() or 1}/cmdline").read_bytes())
+    os.kill(int((pod / "job" / "pid").read_text()), signal.SIGKILL)
+    shutil.rmtree(pod / "job")
+    assert not jobs.is_over(LocalTransport(), str(pod / "job"), f"OUTPUT_DIR={pod}/output")
+    os.kill(int((pod / "up").read_text()), signal.SIGKILL)
+    until(lambda: jobs.is_over(LocalTransport(), str(pod / "job"), f"OUTPUT_DIR={pod}/output"))
+
+
 def test_a_job_runs_to_its_verdict_and_keeps_log_and_times(transport: Transport, pod: Path) -> None:
     job = pod / "a job"
     assert jobs.start(transport, str(job), "echo out; echo err >&2; exit 42")

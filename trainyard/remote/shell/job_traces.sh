@@ -14,12 +14,20 @@ hides() {
   [ -n "$memory" ] && [ "$owner" = "$me" ]
 }
 look() {
-  # The job's own two shells know its mark only as a line of a script; who reads its files is in its folder, too.
+  # The job's own two shells know its mark only as a line of a script; who reads its files is in its folder, too. A program
+  # may have cleared its environment (env -i) or written its title over it: where it works, writes and computes tells then.
   # shellcheck disable=SC2012 # one process for all of them, and the names are numbers
-  ls -l /proc/[0-9]*/cwd 2>/dev/null | while read -r line; do
-    case $line in *" -> $place" | *" -> $place (deleted)") ;; *) continue ;; esac
-    process=${line##* /proc/}
-    case $(tr '\0' ' ' 2>/dev/null <"/proc/${process%%/*}/cmdline") in "sh supervisor " | "sh ./script ") echo some ;; esac
+  ls -l /proc/[0-9]*/cwd /proc/[0-9]*/fd 2>/dev/null | while read -r line; do
+    case $line in
+    *"/cwd -> $place" | *"/cwd -> $place (deleted)")
+      process=${line##* /proc/}
+      case $(tr '\0' ' ' 2>/dev/null <"/proc/${process%%/*}/cmdline") in "sh supervisor " | "sh ./script ") echo some ;; esac
+      ;;
+    *" -> $top/.trainyard/"*) ;; # the watchdog's
+    *"/cwd -> $top/"*) echo some ;;
+    *"/cwd -> "*) ;;
+    l?w*" -> $top/"* | *" -> /dev/nvidia"* | *" -> /dev/kfd") echo some ;;
+    esac
   done | grep -q some && { echo some; exit 0; }
   cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | grep -qxF -e "$mark" && { echo some; exit 0; }
   for process in /proc/[0-9]*; do
