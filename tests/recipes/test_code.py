@@ -195,6 +195,36 @@ def test_links_inside_stand_for_what_they_lead_to_and_others_are_named(repo: Pat
     assert why["leak"] == "a link to what does not go along" and why["loop"] == "a link to a folder it lies in"
 
 
+def test_links_behind_links_are_followed_and_come_to_an_end(repo: Path) -> None:
+    for link, target in {"v1/x.py": "../train.py", "v1/lib": "../pkg", "pkg/v1": "../v1", "latest": "v1"}.items():
+        (repo / link).parent.mkdir(exist_ok=True)
+        (repo / link).symlink_to(target)
+    (repo / "v1" / "line\nbreak.py").write_text("")
+    found = collect(repo)
+    assert {"latest/x.py", "latest/lib/__init__.py", "v1/x.py"} <= set(names(found))
+    why = dict(found.left_out)
+    assert why["latest/lib/v1"] == "a link to a folder it lies in" and not any("\n" in name for name in names(found))
+    assert found.secrets == frozenset() and "takes" not in " ".join(found.remarks()), "a line of .trainyardignore takes no link along"
+
+
+def test_a_folder_of_git_that_became_a_link_leads_nobody_out(repo: Path, tmp_path: Path) -> None:
+    put(tmp_path, "outside/__init__.py", "not of this code")
+    (repo / "pkg/__init__.py").unlink()
+    (repo / "pkg").rmdir()
+    (repo / "pkg").symlink_to("../outside")
+    found = collect(repo)
+    assert names(found) == [".gitignore", "train.py"]
+    assert dict(found.left_out)["pkg/__init__.py"] == "a link that leads out of the code"
+
+
+def test_a_file_that_goes_while_it_is_looked_at_is_told(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = codefiles.list_code(repo)
+    listed.names.append("gone.py")
+    monkeypatch.setattr(code, "list_code", lambda folder: listed)
+    with pytest.raises(UserError, match=r"code: gone\.py cannot be read: No such file"):
+        collect(repo)
+
+
 def test_submodules_are_looked_into_and_one_that_is_not_there_is_named(repo: Path, tmp_path: Path) -> None:
     sub = tmp_path / "sub"
     put(sub, "inner.py")

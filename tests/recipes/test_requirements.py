@@ -76,6 +76,7 @@ def found(top: Path, *sets: str) -> Requirements | None:
         ({"pyproject.toml": PROJECT, "uv.lock": "version = 1\n", "requirements.txt": ""}, (), ("uv.lock", "uv.lock", True)),
         ({"requirements.txt": "numpy\n", "gpu/req.txt": "torch\n"}, ("requirements=gpu/req.txt",), ("requirements", "gpu/req.txt", False)),
         ({"requirements.txt": "numpy\n"}, ("requirements=none",), None),
+        ({"pyproject.toml": "[project]\n", "uv.lock": "package = ['a', {source = 'x'}]\n"}, (), ("uv.lock", "uv.lock", False)),
     ],
 )
 def test_the_file_that_names_the_packages_is_found_or_named(
@@ -92,6 +93,10 @@ def test_the_file_that_names_the_packages_is_found_or_named(
         ({"requirements.txt": "numpy\nnumpy = 1\n"}, (), "'numpy = 1' is no requirement"),
         ({"requirements.txt": "-r more.txt\n"}, (), "more.txt does not go along"),
         ({"pyproject.toml": "[project\n"}, (), r"pyproject.toml: "),
+        ({"pyproject.toml": "project = 5\n"}, ("requirements=pyproject.toml",), r"pyproject\.toml: project must be a table"),
+        ({"pyproject.toml": "[project]\nname = 'a'\n[tool]\nuv = 3\n"}, (), r"tool\.uv must be a table"),
+        ({"pyproject.toml": "[project]\ndependencies = 'a'\n"}, (), "dependencies must be a list"),
+        ({"requirements.txt": "--index-url https://me:ghp_" + "a1B2" * 9 + "@x.example/\n"}, (), "does not go along with the code: a to"),
         ({"uv.lock": "version = 1\n"}, ("requirements=uv.lock",), "needs a pyproject.toml beside it"),
         ({"sub/pyproject.toml": PROJECT}, ("requirements=sub/pyproject.toml",), "must lie at the top"),
     ],

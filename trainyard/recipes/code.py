@@ -21,7 +21,7 @@ from trainyard.config import git
 from trainyard.errors import UserError
 from trainyard.files import sha256_of
 from trainyard.pod.uploader import name_problem, printable
-from trainyard.recipes.codefiles import IGNORE_FILE, Listing, in_repository, list_code
+from trainyard.recipes.codefiles import IGNORE_FILE, MOST_FILES, Listing, in_repository, list_code, too_many
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.secretfiles import secret_in
 from trainyard.recipes.summaries import CodeSummary, Values
@@ -32,6 +32,8 @@ FOLDER, LIST = "code", "code.json"
 """Where the code lies in a bundle, and what the bundle says of it."""
 LIMIT_MB = 100
 _SHOWN = 8
+_MOST_LINKS = 4
+"""Links to folders, one behind the other, that are followed: folders that link each other have no end."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 _SCRIPTS = (".py", ".sh")
 _INTERPRETERS = re.compile(r"(?:.*/)?(?:python[0-9.]*|ba?sh|dash|torchrun|accelerate|deepspeed|uv)")
@@ -60,6 +62,8 @@ class Code:
     """Files that go along and are not in git yet."""
     left_out: tuple[tuple[str, str], ...] = ()
     """Name and reason of each file that a person might miss."""
+    secrets: frozenset[str] = frozenset()
+    """Names of those that a line of .trainyardignore would take along."""
     pointers: tuple[str, ...] = ()
     """Files that are only Git LFS's word for their content."""
 
@@ -83,7 +87,8 @@ class Code:
         lines = []
         if self.left_out:
             lines.append("left out of the code: " + _some([f"{name} ({why})" for name, why in self.left_out]))
-            lines.append(f"a line '!NAME' in {IGNORE_FILE} takes a file along all the same")
+        if self.secrets:
+            lines.append(f"a line '!NAME' in {IGNORE_FILE} takes {_some(sorted(map(printable, self.secrets)))} along all the same")
         if self.untracked:
             lines.append(f"not in git yet, and sent: {_some(self.untracked)}")
         if self.pointers:
@@ -116,6 +121,7 @@ def collect(folder: Path, limit_mb: int = LIMIT_MB) -> Code:
         secret = None if name in listing.allowed else secret_in(data)
         if secret is not None:
             listing.left_out[f"{name}:{secret[1]}"] = f"{secret[0]} stands in it"
+            listing.secrets.add(name)
             continue
         if data.startswith(_LFS):
             pointers.append(name)
@@ -129,6 +135,7 @@ def collect(folder: Path, limit_mb: int = LIMIT_MB) -> Code:
         root=folder, files=tuple(files), empty_folders=tuple(sorted(name for name in listing.empty_folders if name_problem(name) is None)),
         untracked=tuple(name for name in listing.untracked if name in taken),
         left_out=tuple(sorted((printable(name), why) for name, why in listing.left_out.items())), pointers=tuple(pointers),
+        secrets=frozenset(listing.secrets),
     )  # fmt: skip
 
 
@@ -181,11 +188,11 @@ def check_command(words: Sequence[str], code: Code) -> None:
     script = _script_of(words)
     if script is None or script.startswith(("/", "~")) or any(sign in script for sign in "$*?[") or code.has(script):
         return
-    why = next((why for name, why in code.left_out if name.partition(":")[0] == os.path.normpath(script)), None)
+    clean = os.path.normpath(script)
+    why = next((why for name, why in code.left_out if name.partition(":")[0] == clean), None)
     if why is not None:
-        raise UserError(
-            f"{script} does not go along with the code: {why}", hint=f"A line '!{script}' in {code.root / IGNORE_FILE} takes it along."
-        )
+        hint = f"A line '!{script}' in {code.root / IGNORE_FILE} takes it along." if clean in code.secrets else None
+        raise UserError(f"{script} does not go along with the code: {why}", hint=hint)
     there = (code.root / script).exists()
     near = [file.name for file in code.files if file.name.rpartition("/")[2] == script.rpartition("/")[2]]
     hint = f"There is {_some(near)}." if near else f"Is it ignored (.gitignore, {IGNORE_FILE})?" if there else None
@@ -205,48 +212,68 @@ def _need_folder(folder: Path) -> None:
 
 def _sources(folder: Path, listing: Listing) -> dict[str, Path]:
     """Return name -> file to read; links inside the code stand for what they lead to, what cannot go along is noted."""
-    taken = set(listing.names)
+    problems = {name: name_problem(name) for name in listing.names}
     real_root = os.path.realpath(folder)
-    sources: dict[str, Path] = {}
-    for name in listing.names:
-        if problem := name_problem(name):
-            listing.left_out[name] = problem
-            continue
+    links = _Links(real_root, {name for name, problem in problems.items() if problem is None}, listing.left_out)
+    for name, problem in problems.items():
         path = folder / name
-        if path.is_symlink():
-            why = _follow(path, name, real_root, taken, sources)
+        if problem is not None:
+            listing.left_out[name] = problem
+        elif path.is_symlink() or os.path.realpath(path.parent) != os.path.normpath(os.path.join(real_root, os.path.dirname(name))):
+            links.follow(path, name)
+        elif path.is_file() or not path.exists():  # one that has just gone is told when it is read
+            links.sources[name] = path
         else:
-            why = None if stat.S_ISREG(path.lstat().st_mode) else "no regular file"
-            sources |= {name: path} if why is None else {}
+            listing.left_out[name] = "no regular file"
+    if len(links.sources) > MOST_FILES:
+        raise too_many(folder, links.sources)
+    return dict(sorted(links.sources.items()))
+
+
+class _Links:
+    """Links of a code folder, and what they lead to among the files ``taken``."""
+
+    def __init__(self, real_root: str, taken: set[str], left_out: dict[str, str]) -> None:
+        self._real_root, self._taken, self._left_out = real_root, taken, left_out
+        self.sources: dict[str, Path] = {}
+
+    def follow(self, path: Path, name: str, above: tuple[str, ...] = ()) -> None:
+        """Add what a link leads to under the link's name, or note why that cannot be; ``above`` are folders that links led to."""
+        why = self._problem(os.path.realpath(path), name, above)
         if why is not None:
-            listing.left_out[name] = why
-    return dict(sorted(sources.items()))
+            self._left_out[name] = why
 
-
-def _follow(path: Path, name: str, real_root: str, taken: set[str], sources: dict[str, Path]) -> str | None:
-    """Add what a link leads to under the link's name; return why that cannot be."""
-    real = os.path.realpath(path)
-    if not os.path.exists(real):
-        return "a link to nothing"
-    if real == real_root:
-        return "a link to a folder it lies in"
-    if not real.startswith(real_root + os.sep):
-        return "a link that leads out of the code"
-    inside = os.path.relpath(real, real_root)
-    if os.path.isdir(real):
-        if (name + "/").startswith(inside + "/"):
+    def _problem(self, real: str, name: str, above: tuple[str, ...]) -> str | None:
+        if not os.path.exists(real):
+            return "a link to nothing"
+        if real != self._real_root and not real.startswith(self._real_root + os.sep):
+            return "a link that leads out of the code"
+        inside = os.path.relpath(real, self._real_root)
+        if not os.path.isdir(real):
+            if inside not in self._taken:
+                return "a link to what does not go along"
+            self.sources[name] = Path(real)
+            return None
+        if inside == "." or (name + "/").startswith(inside + "/") or inside in above:
             return "a link to a folder it lies in"
-        below = {f"{name}/{one[len(inside) + 1 :]}": Path(real_root, one) for one in taken if one.startswith(inside + "/")}
-        sources |= {at: file for at, file in below.items() if not file.is_symlink() and file.is_file()}
+        if len(above) == _MOST_LINKS:
+            return "a link behind too many links"
+        below = [one for one in self._taken if one.startswith(inside + "/")]
+        for one in below:
+            self._add(Path(self._real_root, one), name + one[len(inside) :], (*above, inside))
         return None if below else "a link to what does not go along"
-    if inside not in taken:
-        return "a link to what does not go along"
-    sources[name] = Path(real)
-    return None
+
+    def _add(self, path: Path, name: str, above: tuple[str, ...]) -> None:
+        if problem := name_problem(name):
+            self._left_out[name] = problem
+        elif path.is_symlink():
+            self.follow(path, name, above)
+        elif path.is_file():
+            self.sources[name] = path
 
 
 def _check_size(folder: Path, sources: dict[str, Path], limit_mb: int) -> None:
-    sizes = {name: path.stat().st_size for name, path in sources.items()}
+    sizes = {name: path.stat().st_size if path.exists() else 0 for name, path in sources.items()}
     total = sum(sizes.values())
     if total <= limit_mb * 1_000_000:
         return

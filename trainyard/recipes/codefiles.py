@@ -39,6 +39,8 @@ class Listing:
     empty_folders: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     """Name -> why. What is merely ignored is not named."""
+    secrets: set[str] = field(default_factory=set)
+    """Those among them that are taken for a secret."""
     allowed: frozenset[str] = frozenset()
     """Names that a ``!`` line of .trainyardignore takes along whatever they hold."""
     in_git: bool = False
@@ -95,6 +97,7 @@ def list_code(folder: Path) -> Listing:
         word = rules.judge(name, tracked=tracked)
         if word == "secret":
             listing.left_out[name] = "its name is that of a secret"
+            listing.secrets.add(name)
         elif word != "ignored":
             listing.names.append(name)
             allowed |= {name} if word == "allowed" else set()
@@ -206,4 +209,5 @@ def _enter(top: str, below: str, name: str, rules: _Rules, listing: Listing) -> 
     word = rules.judge(f"{below}{name}/")
     if word == "secret":
         listing.left_out[f"{below}{name}/"] = "its name is that of a secret"
+        listing.secrets.add(f"{below}{name}/")
     return word in ("take", "allowed")

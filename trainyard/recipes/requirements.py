@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from trainyard.errors import Location, UserError
 from trainyard.recipes.code import Code
+from trainyard.recipes.codefiles import IGNORE_FILE
 from trainyard.recipes.summaries import Values
 from trainyard.recipes.variables import AUTO
 from trainyard.textfile import read_text
@@ -49,6 +50,11 @@ def of_code(code: Code | None, values: Values) -> Requirements | None:
     asked = str(values.get("requirements") or AUTO)
     if code is None or asked.lower() == "none":
         return None
+    stays = [one for one in (LOCK, REQUIREMENTS, PROJECT) if one in code.secrets]
+    if asked == AUTO and stays:
+        why = next(why for one, why in code.left_out if one.partition(":")[0] == stays[0])
+        hint = f"Take the secret out of it, or do without its packages: --set requirements=none, or a line '!{stays[0]}' in {IGNORE_FILE}"
+        raise UserError(f"requirements: {stays[0]} does not go along with the code: {why}", hint=hint)
     name = _choose(code) if asked == AUTO else asked.removeprefix("./")
     if name is None:
         return None
@@ -99,12 +105,14 @@ def _names_own_files(code: Code, kind: Kind, name: str) -> bool:
     if kind == "requirements":
         return any(_LOCAL.search(line) or _ARCHIVE.search(line) for _, _, line in _lines(code, name))
     if kind == "uv.lock":
-        sources = [package.get("source", {}) for package in _toml(code, LOCK).get("package", [])]
+        packages = _toml(code, LOCK).get("package")
+        tables = [package for package in packages if isinstance(package, dict)] if isinstance(packages, list) else []
+        sources = [source for source in (table.get("source") for table in tables) if isinstance(source, dict)]
         return any(source.get(how, ".") != "." for source in sources for how in ("editable", "directory", "path", "virtual"))
-    project = _toml(code, PROJECT)
-    written = [str(each) for each in project.get("project", {}).get("dependencies", [])]
-    sources = project.get("tool", {}).get("uv", {}).get("sources", {})
-    return "file:" in " ".join(written) or "'path'" in str(sources)
+    written = _table(code, "project").get("dependencies", [])
+    if not isinstance(written, list):
+        raise UserError(f"{code.root / PROJECT}: project.dependencies must be a list of texts")
+    return "file:" in " ".join(map(str, written)) or "'path'" in str(_table(code, "tool", "uv", "sources"))
 
 
 def _lines(code: Code, name: str, above: Sequence[str] = ()) -> Iterator[tuple[str, int, str]]:
@@ -144,7 +152,7 @@ def _python(code: Code, kind: Kind) -> str | None:
             return first
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-    allowed = _toml(code, PROJECT).get("project", {}).get("requires-python") if kind != "requirements" else None
+    allowed = _table(code, "project").get("requires-python") if kind != "requirements" else None
     try:
         return str(SpecifierSet(str(allowed))) if allowed else None
     except InvalidSpecifier:
@@ -158,6 +166,16 @@ def _toml(code: Code, name: str) -> dict[str, Any]:
         return tomllib.loads(read_text(code.root / name))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"{code.root / name}: {error}") from None
+
+
+def _table(code: Code, *keys: str) -> dict[str, Any]:
+    """Return a table of pyproject.toml, {} when it is not there; raises UserError for what is none."""
+    table = _toml(code, PROJECT)
+    for count, key in enumerate(keys, start=1):
+        table = table.get(key, {})
+        if not isinstance(table, dict):
+            raise UserError(f"{code.root / PROJECT}: {'.'.join(keys[:count])} must be a table")
+    return table
 
 
 def _names(code: Code) -> set[str]:
