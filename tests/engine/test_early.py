@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 import sys
@@ -76,3 +77,10 @@ def test_a_damaged_key_is_derived_as_if_none_had_been_handed_over(monkeypatch: p
     monkeypatch.setattr(secrets, "_DERIVED", {})
     secrets.take({"TRAINYARD_ENGINE_KEYS": damage})
     assert secrets.handed() == {}
+
+
+def test_a_key_of_another_stack_is_not_taken_for_a_wrong_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "_DERIVED", {})
+    salt = base64.b64encode(base64.b64decode(SALT.split(":")[1])).decode()
+    secrets.take({"TRAINYARD_ENGINE_KEYS": f"{salt}:{base64.b64encode(bytes(32)).decode()}"})
+    assert secrets.Crypter("x", SALT).encrypt("text")

@@ -135,16 +135,21 @@ class Crypter:
     def _prepare(self) -> None:
         with _DERIVING:  # a second user of the same key waits for the first instead of deriving it again
             self._key = _derive(self._passphrase, self._salt)
+            if not self._opens() and _DERIVED[self._salt][0] is None:  # it was handed over, and is not this stack's
+                del _DERIVED[self._salt]
+                self._key = _derive(self._passphrase, self._salt)
         self._passphrase = ""
-        try:
-            right = _open(self._key, self._check) == _CHECK_TEXT
-        except EngineError:
-            right = False
-        if not right:
+        if not self._opens():
             self._problem = EngineError(
                 "the passphrase is wrong: it does not open the secrets of this stack",
                 hint="Set PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE to the one the stack was made with.",
             )
+
+    def _opens(self) -> bool:
+        try:
+            return _open(self._key, self._check) == _CHECK_TEXT
+        except EngineError:
+            return False
 
 
 def _derive(passphrase: str, salt: bytes) -> bytes:
