@@ -192,6 +192,25 @@ def test_a_class_name_occurs_once() -> None:
     assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}
 
 
+LINES = {"file": 350, "function": 40}
+WHOLE = {"trainyard/pod/uploader.py", "trainyard/pod/watchdog.py"}
+"""Sent to a pod as one file each, which has to need nothing beside it."""
+
+
+def test_no_file_and_no_function_is_longer_than_can_be_read_at_once() -> None:
+    long = []
+    for path, tree in trees().items():
+        length = (ROOT / path).read_text(encoding="utf-8").count("\n")
+        if length > LINES["file"] and path not in WHOLE:
+            long.append(f"{path}: {length} lines")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                size = (node.end_lineno or 0) - node.lineno + 1
+                long += [f"{path}:{node.lineno}: {node.name}: {size} lines"] if size > LINES["function"] else []
+
+    assert long == []
+
+
 def test_no_participle_is_the_name_of_a_thing() -> None:
     unnamed = []
     for path, tree in trees().items():

@@ -15,8 +15,9 @@ import pytest
 from invoke.collection import Collection
 
 from tests.verbs import development
-from trainyard.cli.commandline import help_first, main, usage_problem
+from trainyard.cli.commandline import main
 from trainyard.cli.ending import tell
+from trainyard.cli.usage import help_first, usage_problem
 from trainyard.errors import UserError
 from trainyard.phrasing import as_typed, typed
 from trainyard.secret import Secret
@@ -228,7 +229,7 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
 def test_a_second_ctrl_c_changes_neither_the_last_words_nor_the_exit_code(when: str) -> None:
     program = f"""
 import atexit, os, signal, sys, threading, time
-from trainyard.cli import commandline
+from trainyard.cli import commandline, invokeprogram
 from trainyard.errors import Detached
 hit = lambda: os.kill(os.getpid(), signal.SIGINT)
 class Slow:
@@ -239,7 +240,7 @@ def program(name):
     if {when!r} == "while Python ends": atexit.register(hit)
     if {when!r} == "while the last words are printed": sys.stderr = Slow()
     raise Detached("it goes on", hint="invoke attach a")
-commandline._program = program
+invokeprogram.program_of = program
 commandline.main(["train"])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
@@ -252,8 +253,8 @@ commandline.main(["train"])
 def test_python_keeps_what_it_compiles_of_us_unless_a_person_forbids_it(name: str, forbidden: str) -> None:
     program = f"""
 import sys
-from trainyard.cli import commandline
-commandline._program({name!r}).parse_core([{name!r}, "runs"])
+from trainyard.cli.invokeprogram import program_of
+program_of({name!r}).parse_core([{name!r}, "runs"])
 print(sys.dont_write_bytecode)
 """
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": forbidden}

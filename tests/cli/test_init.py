@@ -19,8 +19,9 @@ import pytest
 
 from trainyard import files
 from trainyard.cli import init, scaffold
-from trainyard.cli.commandline import folder_named, main
+from trainyard.cli.commandline import main
 from trainyard.cli.scaffold import Choices
+from trainyard.cli.usage import folder_named
 from trainyard.config import find_root, is_repository
 from trainyard.errors import UserError
 from trainyard.phrasing import typed

@@ -375,16 +375,20 @@ def scan(spec: dict[str, Any]) -> dict[str, Any]:
                 unreadable.append({"path": path, "size": chosen[path].status.st_size, "why": why, "wanted": True, "passing": passing})
             else:
                 files.append(result)
-    # A file hashed early may have been written while the others were hashed; new ones may have come.
+    note_changes(spec, chosen, changed)
+    extra = [listing for listing in (look_at_log(entry, spec) for entry in spec["extra"]) if listing]
+    files.sort(key=lambda entry: entry["path"])
+    unstable = [{"path": path, "why": why} for path, why in sorted(changed.items())]
+    return {"files": files, "left_out": left_out, "unreadable": unreadable, "changed": unstable, "extra": extra, "checkpoints": checkpoints}
+
+
+def note_changes(spec: dict[str, Any], chosen: dict[str, Any], changed: dict[str, str]) -> None:
+    """Add what is not as it was: a file hashed early may have been written while the others were; new ones may have come."""
     after, _ = sort_out(spec)
     prints = [{path: fingerprint(seen.status) for path, seen in listing.items()} for listing in (chosen, after)]
     for path in set(chosen) | set(after):
         if prints[0].get(path) != prints[1].get(path):
             changed.setdefault(path, "it appeared, changed or went away during the scan")
-    extra = [listing for listing in (look_at_log(entry, spec) for entry in spec["extra"]) if listing]
-    files.sort(key=lambda entry: entry["path"])
-    unstable = [{"path": path, "why": why} for path, why in sorted(changed.items())]
-    return {"files": files, "left_out": left_out, "unreadable": unreadable, "changed": unstable, "extra": extra, "checkpoints": checkpoints}
 
 
 def look_at_log(entry: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -179,16 +179,8 @@ def write_summary(record: RunRecord, folder: RunFolder) -> None:
 def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
     """Return the closing lines a person reads: verdict, figures, where the result is and how to fetch it."""
     word = verdict(success=summary.success, cancelled=summary.cancelled, stopped=summary.stopped)
-    figures = [
-        f"{summary.steps_done}/{summary.steps_planned} steps" if summary.steps_done or summary.steps_planned else "",
-        f"loss {summary.first_loss:.4f} -> {summary.final_loss:.4f}" if summary.final_loss is not None else "",
-        f"${summary.cost:.2f}",
-        f"engine {summary.engine}" if summary.engine else "",
-        f"isolation {summary.isolation}" if summary.isolation else "",
-        "SIMULATED cloud" if summary.simulated else "",
-    ]
     attempt = f" (attempt {summary.attempt})" if summary.attempt > 1 else ""
-    lines = [f"run {summary.run}{attempt} {word}: {', '.join(filter(None, figures))}"]
+    lines = [f"run {summary.run}{attempt} {word}: {', '.join(_figures(summary))}"]
     if summary.api_address:
         lines.append(f"the cloud's API was asked at {summary.api_address}, which is not the cloud's own address")
     if summary.ends_itself is False:
@@ -204,19 +196,35 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
     lines += [f"NOT in the result: {path}: {why}" for path, why in summary.not_carried[:10]]
     if summary.road_why:
         lines.append(f"road of the result: {summary.road} ({summary.road_why})")
+    return [*lines, *_place(summary, sync_command)]
+
+
+def _figures(summary: RunSummary) -> Iterator[str]:
+    """Give the figures of the first closing line."""
+    if summary.steps_done or summary.steps_planned:
+        yield f"{summary.steps_done}/{summary.steps_planned} steps"
+    if summary.final_loss is not None:
+        yield f"loss {summary.first_loss:.4f} -> {summary.final_loss:.4f}"
+    yield f"${summary.cost:.2f}"
+    if summary.engine:
+        yield f"engine {summary.engine}"
+    if summary.isolation:
+        yield f"isolation {summary.isolation}"
+    if summary.simulated:
+        yield "SIMULATED cloud"
+
+
+def _place(summary: RunSummary, sync_command: str | None) -> list[str]:
+    """Return where the result is, and the commands that fetch it."""
     if summary.s3_url and not summary.files:
-        lines += [] if summary.kept else ["it left no output; its logs are kept"]
-        lines.append(f"S3 Location: {summary.logs_url}")
-    elif summary.s3_url:
-        lines.append(f"S3 Location: {summary.s3_url}")
-        if summary.simulated:
-            lines.append("(a rehearsal's bucket: its server ends with the rehearsal, its objects stay as files in .trainyard/rehearsal)")
-        else:
-            lines.append(f"invoke download {summary.run}/{summary.attempt} {summary.place}")
-            lines += [sync_command] if sync_command else []
-    elif summary.local_path:
-        lines.append(f"Result: {summary.local_path}")
-    return lines
+        return [*([] if summary.kept else ["it left no output; its logs are kept"]), f"S3 Location: {summary.logs_url}"]
+    if summary.s3_url and summary.simulated:
+        ends = "(a rehearsal's bucket: its server ends with the rehearsal, its objects stay as files in .trainyard/rehearsal)"
+        return [f"S3 Location: {summary.s3_url}", ends]
+    if summary.s3_url:
+        fetch = [f"invoke download {summary.run}/{summary.attempt} {summary.place}", *([sync_command] if sync_command else [])]
+        return [f"S3 Location: {summary.s3_url}", *fetch]
+    return [f"Result: {summary.local_path}"] if summary.local_path else []
 
 
 def _no_success_line(kept: Ending, files: int | None) -> str:

@@ -1,0 +1,85 @@
+"""Invoke's own program with Trainyard's verbs: found from any folder, its usage errors are sentences with exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from invoke.collection import Collection
+from invoke.exceptions import Exit, ParseError
+from invoke.program import Program
+
+from trainyard import __version__, phrasing
+from trainyard.cli.usage import folder_named, help_first, usage_problem
+from trainyard.config import find_root
+from trainyard.errors import UserError
+
+_USAGE = 2
+
+
+class _Verbs(Program):
+    def __init__(self, name: str, namespace: Collection | None) -> None:
+        super().__init__(name="Trainyard", binary=name, binary_names=[name], version=__version__, namespace=namespace)
+        self._shown = os.environ.pop("TRAINYARD_TYPED", name)  # not for what this process starts
+
+    def parse_core(self, argv: Any) -> None:
+        with self._usage():
+            super().parse_core(help_first(argv) if self.namespace is None else folder_named(help_first(argv)))
+        if self.namespace is None and not self.args["search-root"].value:
+            # Outside our repositories it is Invoke as anywhere: who has it on PATH from us has other projects, too.
+            with contextlib.suppress(UserError):
+                self.args["search-root"].value = str(find_root())
+        if self.namespace is not None or self.args["search-root"].value:
+            # Invoke forbids Python to keep what it compiles: each command would compile a hundred files again.
+            sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+
+    def load_collection(self) -> None:
+        try:
+            super().load_collection()
+        except Exit:
+            find_root()  # says more, where this is no repository
+            raise
+        if self.namespace is None:
+            phrasing.typed(self._shown, self.collection.task_names)
+
+    def parse_tasks(self) -> None:
+        with self._usage():
+            super().parse_tasks()
+
+    def parse_cleanup(self) -> None:
+        with self._usage():
+            super().parse_cleanup()
+
+    @contextlib.contextmanager
+    def _usage(self) -> Iterator[None]:
+        try:
+            yield
+        except (ParseError, ValueError) as error:
+            said = usage_problem(self.argv[1:], getattr(self, "collection", None), str(error))
+            raise Exit(phrasing.as_typed(said), code=_USAGE) from None
+
+
+def program_of(name: str) -> Program:
+    """Return what carries the command ``trainyard`` or ``invoke`` out."""
+    namespace = _namespace(name)
+    if namespace is None:
+        phrasing.typed(name)
+    return _Verbs(name, namespace)
+
+
+def _namespace(name: str) -> Collection | None:
+    """Return the verbs of the command ``trainyard``; Invoke looks for those of ``invoke`` in the repository's tasks.py."""
+    if name == "invoke":
+        return None
+    from trainyard.cli.verbs import verbs
+
+    namespace = verbs()
+    phrasing.typed(name, namespace.task_names)
+    for word in namespace.task_names:
+        verb = namespace[word]
+        verb.__doc__ = phrasing.as_typed(verb.__doc__ or "")
+        verb.help = {option: phrasing.as_typed(text) for option, text in verb.help.items()}
+    return namespace
