@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3, cutoff: float = 0.5) -> list[str]:
-    """Return up to ``count`` known words that look like one, the likest first."""
+    """Return up to ``count`` known words that look like one, the likest first; the dashes of options make none alike."""
     import difflib  # only where a word is wrong
 
-    return difflib.get_close_matches(word, list(known), n=count, cutoff=cutoff)
+    bare = {name.lstrip("-"): name for name in known}
+    return [bare[name] for name in difflib.get_close_matches(word.lstrip("-"), list(bare), n=count, cutoff=cutoff)]
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -11,6 +11,8 @@ from trainyard.sizes import human_size
 def test_the_nearest_word_is_named_and_a_far_one_is_not() -> None:
     assert suggest("max_prize", ["gpu", "max_price", "hours"]) == " (did you mean 'max_price'?)"
     assert suggest("colour", ["gpu", "hours"]) == ""
+    assert suggest("--nam", ["--hours", "--name"]) == " (did you mean '--name'?)"
+    assert suggest("--bogus", ["--hours", "--name"]) == ""
 
 
 @pytest.mark.parametrize(
