@@ -75,6 +75,12 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {}
+# Of explicit tags those of the core schema: !!binary, !!timestamp, !!set and !!omap would give what no reader of ours knows.
+_Loader.yaml_constructors = {
+    tag: make
+    for tag, make in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map")
+}
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -102,7 +108,13 @@ def _mark(node: yaml.Node) -> tuple[int, int]:
     return node.start_mark.line + 1, node.start_mark.column + 1
 
 
-def _construct_map(loader: _Loader, node: yaml.MappingNode) -> Map:
+def _unfit(loader: _Loader, node: yaml.Node) -> UserError:
+    return UserError(f"this is no {node.tag.rpartition(':')[2]}, as its tag says", where=loader.source.at(*_mark(node)))
+
+
+def _construct_map(loader: _Loader, node: yaml.Node) -> Map:
+    if not isinstance(node, yaml.MappingNode):
+        raise _unfit(loader, node)
     result = Map()
     result.source, result.mark = loader.source, _mark(node)
     for key_node, value_node in node.value:
@@ -120,7 +132,9 @@ def _construct_map(loader: _Loader, node: yaml.MappingNode) -> Map:
     return result
 
 
-def _construct_seq(loader: _Loader, node: yaml.SequenceNode) -> Seq:
+def _construct_seq(loader: _Loader, node: yaml.Node) -> Seq:
+    if not isinstance(node, yaml.SequenceNode):
+        raise _unfit(loader, node)
     result = Seq()
     result.source = loader.source
     for item in node.value:
@@ -133,6 +147,21 @@ def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     return int(node.value, 0) if node.value[:2] in ("0o", "0x") else int(node.value)
 
 
+def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
+    if node.value.lower() not in ("true", "false"):
+        raise _unfit(loader, node)
+    return bool(node.value.lower() == "true")
+
+
+def _construct_str(loader: _Loader, node: yaml.ScalarNode) -> str:
+    text = str(loader.construct_scalar(node))
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UserError("half a surrogate pair stands for no letter", where=loader.source.at(*_mark(node)))
+    return text
+
+
+_Loader.add_constructor("tag:yaml.org,2002:bool", _construct_bool)
+_Loader.add_constructor("tag:yaml.org,2002:str", _construct_str)
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_map)
 _Loader.add_constructor("tag:yaml.org,2002:seq", _construct_seq)
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)

@@ -96,3 +96,23 @@ def test_a_list_at_the_top_is_refused_where_a_mapping_belongs(tmp_path: Path) ->
 @pytest.mark.parametrize("text", ["1e5", "1234e567", "0o17", "no", "yes", "012", "12:30", "null", "~", "", ".inf", "1_000", "true"])
 def test_a_text_that_looks_like_something_else_is_read_back_as_the_text(text: str) -> None:
     assert parse(dump({"a": text}), "x") == {"a": text}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!!binary aGk=",
+        "!!timestamp 2026-01-01",
+        "!!set {x}",
+        "!!omap [x: 1]",
+        "!!bool maybe",
+        "!!map [1]",
+        "!!seq {x: 1}",
+        "!!seq 1",
+        '"\\ud800"',
+    ],
+)
+def test_a_tag_that_means_nothing_here_or_does_not_fit_is_refused_at_its_place(value: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(f"a: {value}\n", "f.yaml")
+    assert str(caught.value).startswith("f.yaml:1:4: ")
