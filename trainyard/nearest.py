@@ -15,5 +15,5 @@ def nearest(word: str, known: Iterable[str], count: int = 3, cutoff: float = 0.5
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the nearest known word, or an empty text."""
-    near = nearest(word, known, 1, 0.6)
+    near = nearest(word, known, 1, 0.65)
     return f" (did you mean '{near[0]}'?)" if near else ""
