@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+import pytest
+
 from trainyard.runs.records.progress import ProgressLine
 from trainyard.runs.ui import Ui
 
@@ -41,3 +43,8 @@ def test_a_flood_is_cut_and_said_to_be() -> None:
     assert lines[0] == "           ... 800 lines more, in its log"
     assert lines[1:201] == [f"line {number}" for number in range(800, 1000)]
     assert len(lines[201]) <= 4096 and len(lines) == 202
+
+
+def test_a_screen_without_a_width_is_printed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    assert shown(b"epoch 1\n") == ["epoch 1"]

@@ -186,9 +186,15 @@ def check_command(words: Sequence[str], code: Code) -> None:
     Raises UserError naming what comes nearest. What is no script by its ending, or lies elsewhere, is not judged.
     """
     script = _script_of(words)
-    if script is None or script.startswith(("/", "~")) or any(sign in script for sign in "$*?[") or code.has(script):
+    if script is None or script.startswith(("/", "~")) or any(sign in script for sign in "$*?["):
         return
     clean = os.path.normpath(script)
+    if code.has(script):
+        file = next((file for file in code.files if file.name == clean), None)
+        if file is not None and not file.executable and next(itertools.dropwhile(_ASSIGNMENT.match, words)) == script:
+            hint = f"Let it be run (chmod +x {script}), or name what runs it, as in: python {script}"
+            raise UserError(f"the command runs {script}, which is no program: nobody has the right to run it", hint=hint)
+        return
     why = next((why for name, why in code.left_out if name.partition(":")[0] == clean), None)
     if why is not None:
         hint = f"A line '!{script}' in {code.root / IGNORE_FILE} takes it along." if clean in code.secrets else None

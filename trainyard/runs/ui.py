@@ -43,6 +43,8 @@ class Ui:
     def __init__(self, *, json: bool = False, stream: TextIO | None = None) -> None:
         self.json = json
         self.console = _Screen(file=stream or (sys.stderr if json else sys.stdout), highlight=False, emoji=False, soft_wrap=True)
+        if self.console.width < 1:  # COLUMNS=0: nothing at all would be printed
+            self.console.width = 80
 
     @property
     def live(self) -> bool:
