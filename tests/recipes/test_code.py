@@ -273,6 +273,10 @@ def test_the_copy_is_what_was_looked_at_with_its_modes_and_empty_folders(tmp_pat
     found = collect(tmp_path / "c")
     place(found, tmp_path / "bundle")
     assert stat.S_IMODE((tmp_path / "bundle/code/run.sh").stat().st_mode) == 0o755 and (tmp_path / "bundle/code/empty").is_dir()
+    with (tmp_path / "c/sub/a.py").open("a") as log:
+        log.write("more\n")
+    place(found, tmp_path / "grown")
+    assert (tmp_path / "grown/code/sub/a.py").read_text() == "x\n", "a log that a shell keeps beside the code grows as we print"
     put(tmp_path, "c/sub/a.py", "other\n")
     with pytest.raises(UserError, match=r"sub/a\.py was changed while the run was prepared"):
         place(found, tmp_path / "again")

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ FOLDER, LIST = "code", "code.json"
 """Where the code lies in a bundle, and what the bundle says of it."""
 LIMIT_MB = 100
 _SHOWN = 8
+_BLOCK = 1 << 20
 _MOST_LINKS = 4
 """Links to folders, one behind the other, that are followed: folders that link each other have no end."""
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -169,7 +169,7 @@ def place(code: Code, bundle: Path) -> None:
         target = top / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.copyfile(file.source, target)
+            _copy(file, target)
         except OSError as error:
             raise UserError(f"code: {file.source} cannot be copied: {error.strerror or error}") from None
         if sha256_of(target) != file.sha256:
@@ -178,6 +178,15 @@ def place(code: Code, bundle: Path) -> None:
         target.chmod(0o755 if file.executable else 0o644)
     rows = [{"path": file.name, "sha256": file.sha256, "bytes": file.size, "executable": file.executable} for file in code.files]
     (bundle / LIST).write_text(json.dumps({"sha256": code.sha256, "files": rows}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _copy(file: CodeFile, target: Path) -> None:
+    """Copy a file as long as it was: one that is appended to meanwhile is the log of this very command, kept beside the code."""
+    with file.source.open("rb") as source, target.open("wb") as copy:
+        left = file.size
+        while data := source.read(min(left, _BLOCK)):
+            copy.write(data)
+            left -= len(data)
 
 
 def check_command(words: Sequence[str], code: Code) -> None:
