@@ -201,13 +201,15 @@ def check_command(words: Sequence[str], code: Code) -> None:
     if code.has(script):
         file = next((file for file in code.files if file.name == clean), None)
         if file is not None and not file.executable and next(itertools.dropwhile(_ASSIGNMENT.match, words)) == script:
-            hint = f"Let it be run (chmod +x {script}), or name what runs it, as in: python {script}"
-            raise UserError(f"the command runs {script}, which is no program: nobody has the right to run it", hint=hint)
+            raise UserError(
+                f"the command runs {script}, which is no program: nobody has the right to run it",
+                hint=f"Let it be run (chmod +x {script}), or name what runs it, as in: python {script}",
+            )
         return
     why = next((why for name, why in code.left_out if name.partition(":")[0] == clean), None)
     if why is not None:
-        hint = f"A line '!{script}' in {code.root / IGNORE_FILE} takes it along." if clean in code.secrets else None
-        raise UserError(f"{script} does not go along with the code: {why}", hint=hint)
+        remedy = f"A line '!{script}' in {code.root / IGNORE_FILE} takes it along." if clean in code.secrets else None
+        raise UserError(f"{script} does not go along with the code: {why}", hint=remedy)
     there = (code.root / script).exists()
     near = [file.name for file in code.files if file.name.rpartition("/")[2] == script.rpartition("/")[2]]
     hint = f"There is {_some(near)}." if near else f"Is it ignored (.gitignore, {IGNORE_FILE})?" if there else None
