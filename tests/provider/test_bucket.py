@@ -96,6 +96,16 @@ def test_without_credentials_there_is_no_bucket_which_is_said_aloud(bench: Bench
     assert BUCKET_LIFECYCLE.create(bench.call("results"), rules)[1] == {"rules": [], "kept_in": "none"}  # type: ignore[arg-type]
 
 
+def test_a_preview_says_what_up_would_say_where_no_store_s_keys_are_set(bench: Bench) -> None:
+    inputs = bench.checked(BUCKET, {})
+    assert BUCKET.foresee(bench.call("results", "Bucket"), inputs)["name"] == "none"
+    assert any("there is no bucket, results are fetched over SSH" in text for text in bench.messages)
+    rules = {"bucket": "none", "store": "none", "rules": [{"prefix": "tmp/", "expire_days": 1}]}
+    assert BUCKET_LIFECYCLE.foresee(bench.call("results"), rules) == {"rules": [], "kept_in": "none"}  # type: ignore[arg-type]
+    assert any("rules are not kept anywhere" in text for text in bench.messages)
+    assert BUCKET.foresee(bench.call("results", "Bucket"), bench.checked(BUCKET, {"bucket": "mine"})) == {}
+
+
 def test_credentials_that_appear_give_the_environment_its_bucket(bench: Bench) -> None:
     without = bench.checked(BUCKET, {})
     _, outputs = create(bench, without)

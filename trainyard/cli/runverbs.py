@@ -166,6 +166,8 @@ def rehearse(
     with rehearsal(stack, here.places, here.env) as world:
         work = CommandContext(settings.places(world.root, world.env), world.env, here.ui)
         work.ui.say(f"rehearsal  of stack '{stack}' on this machine; the cloud is SIMULATED, nothing is rented")
+        if world.otherwise:
+            work.ui.say(f"rehearsal  {world.otherwise}")
         return _prepare_and_drive(
             work, TrainRequest(stack, recipe_of(recipe), data, optional_path(config), tuple(set or ()), name, words=words_behind()), json
         )

@@ -68,14 +68,21 @@ def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, pl
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     """Adopt or create the bucket, and prove by a canary that it works."""
     if inputs.get("name") == NO_BUCKET:
-        call.world.warn("no S3 credentials are set: there is no bucket, results are fetched over SSH before a pod ends")
-        return NO_BUCKET, {"name": NO_BUCKET, "store": NO_BUCKET, "endpoint": None, "region": NO_BUCKET, "adopted": False}
+        return NO_BUCKET, foresee(call, inputs)
     settings = _settings(call, inputs)
     from trainyard.storage.bucket import adopt_or_create, canary
 
     adopted = adopt_or_create(settings)
     canary(settings)
     return settings.bucket, _outputs(settings, adopted=adopted)
+
+
+def foresee(call: Call, inputs: Properties) -> Properties:
+    """Say that there will be no bucket, where that is known; what a store answers is known by a create alone."""
+    if inputs.get("name") != NO_BUCKET:
+        return {}
+    call.world.warn("no S3 credentials are set: there is no bucket, results are fetched over SSH before a pod ends")
+    return {"name": NO_BUCKET, "store": NO_BUCKET, "endpoint": None, "region": NO_BUCKET, "adopted": False}
 
 
 def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
@@ -157,6 +164,7 @@ BUCKET = ResourceHandler(
     check=check,
     diff=diff,
     create=create,
+    foresee=foresee,
     read=read,
     update=update,
     delete=delete,

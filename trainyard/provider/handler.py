@@ -72,6 +72,8 @@ class ResourceHandler:
     """(id, outputs, inputs)"""
     kept: bool = True
     """Whether ``protect`` and ``retain_on_delete`` may keep it after destroy."""
+    foresee: Callable[[Call, Properties], Properties] = lambda call, inputs: {}
+    """(inputs) -> outputs that are known before a create; a preview shows them and says what the create would say"""
     check: Callable[[Call, Properties | None, Properties], Properties] = lambda call, olds, news: news
     """(old inputs, new inputs) -> inputs to keep; called after the types were checked"""
     diff: Callable[[Call, Properties, Properties, Properties, ResourceDiff], ResourceDiff] = lambda call, outs, olds, news, plain: plain

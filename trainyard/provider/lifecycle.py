@@ -13,6 +13,7 @@ from trainyard.provider.call import Call
 from trainyard.provider.handler import CheckFailed, ReadResult, ResourceHandler
 from trainyard.provider.model import CheckFailure, prop
 from trainyard.provider.values import Properties, Tree, has_unknown
+from trainyard.settings.table import NO_BUCKET
 
 if TYPE_CHECKING:
     from trainyard.storage.client import StoreSettings
@@ -57,6 +58,11 @@ def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     return typed.bucket, _put(call, typed)
 
 
+def foresee(call: Call, inputs: Properties) -> Properties:
+    """Say that no rules will be kept, where there will be no bucket."""
+    return _without_bucket(call, bool(inputs.get("rules"))) if inputs.get("bucket") == NO_BUCKET else {}
+
+
 def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
     """Say which rules stand; those that drifted become inputs, so that the next up puts them right."""
     if not id:
@@ -99,15 +105,19 @@ def _put(call: Call, typed: LifecycleInputs) -> Properties:
     rules = _parse(list(typed.rules))
     settings = _settings(call, typed)
     if settings is None:
-        if rules:
-            call.world.warn("there is no bucket: the lifecycle rules are not kept anywhere")
-        return {"rules": [], "kept_in": "none"}
+        return _without_bucket(call, bool(rules))
     from trainyard.storage import lifecycle
 
     current = lifecycle.put(settings, rules, pause=call.world.sleep)
     if current.note:
         (call.world.warn if current.dangerous else call.world.info)(current.note)
     return {"rules": _as_inputs(current.rules), "kept_in": current.kept_in}
+
+
+def _without_bucket(call: Call, rules: bool) -> Properties:
+    if rules:
+        call.world.warn("there is no bucket: the lifecycle rules are not kept anywhere")
+    return {"rules": [], "kept_in": "none"}
 
 
 def _settings(call: Call, typed: LifecycleInputs) -> StoreSettings | None:
@@ -131,6 +141,7 @@ BUCKET_LIFECYCLE = ResourceHandler(
     outputs=LifecycleOutputs,
     check=check,
     create=create,
+    foresee=foresee,
     read=read,
     update=update,
     delete=delete,

@@ -161,7 +161,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
 
         def work(handler: ResourceHandler, call: Call) -> tuple[str, Properties]:
             if call.preview:
-                return "", handlers.unknown_outputs(handler)
+                return "", {**handlers.unknown_outputs(handler), **handler.foresee(call, from_wire(request.properties))}
             return handler.create(call, from_wire(request.properties))
 
         id, outputs = await self._run(request.urn, request.preview, context, work, request.properties)

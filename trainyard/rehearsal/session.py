@@ -27,6 +27,7 @@ from trainyard.settings.table import NO_BUCKET, StackSettings
 from trainyard.storage import local
 from trainyard.storage.bucket import exists
 from trainyard.storage.client import StoreSettings, s3, with_bucket
+from trainyard.storage.stores import store_settings
 
 EMULATED = ("runpod",)
 _LINKED = ("infra", "playbooks", "templates", "tasks.py", "Pulumi.yaml")
@@ -43,6 +44,8 @@ class World:
 
     root: Path
     env: Mapping[str, str]
+    otherwise: str | None = None
+    """What the real run would do in another way, for a person; None where nothing of that kind is known."""
 
 
 @contextmanager
@@ -79,7 +82,7 @@ def rehearsal(stack: str, places: Places, env: Mapping[str, str]) -> Iterator[Wo
             }
         envs = _share_environments(places, base / "cloud" / "machines")
         _share_environments(places, base / "outside" / "cloud")
-        yield World(root, {**_without_stores(env), **emulator.env, **own, "TRAINYARD_ENVS": str(envs)})
+        yield World(root, {**_without_stores(env), **emulator.env, **own, "TRAINYARD_ENVS": str(envs)}, other_road(settings, env, places))
     finally:
         emulator.stop(end_pods=True)
         if endpoint is not None:
@@ -103,6 +106,19 @@ def _volume_as_bucket(settings: StackSettings, env: Mapping[str, str]) -> str | 
     if bucket == NO_BUCKET or (store != "runpod" and (store is not None or not env.get("RUNPOD_S3_ACCESS_KEY"))):
         return None
     return str(bucket or settings.volume or "rehearsal")
+
+
+def other_road(settings: StackSettings, env: Mapping[str, str], places: Places) -> str | None:
+    """Say that the real run's result would not take the road by the bucket that a rehearsal's takes; None where it would."""
+    if settings.bucket not in (None, NO_BUCKET) or settings.store == "local":
+        return None
+    if settings.bucket == NO_BUCKET:
+        why = "its settings say 'bucket: none'"
+    elif store_settings(env, settings.store, None, places) is None:
+        why = "no store's keys are set"
+    else:
+        return None
+    return f"the result goes to a bucket on this machine; the real run has none ({why}) and brings its result home over SSH"
 
 
 def _center(settings: StackSettings, env: Mapping[str, str]) -> str:
