@@ -85,6 +85,16 @@ def test_trainyardignore_leaves_out_tracked_files_and_has_the_last_word(repo: Pa
     assert names(collect(repo)) == [".gitignore", ".trainyardignore", "certs/test.pem", "docs/keep.md", "pkg/__init__.py", "train.py"]
 
 
+def test_trainyards_own_state_is_never_sent_whatever_git_and_trainyardignore_say(repo: Path) -> None:
+    put(repo, ".trainyard/ledger.jsonl")
+    put(repo, "sub/.trainyard/runs/a/1/record.json")
+    put(repo, ".trainyardignore", "!.trainyard/\n!.trainyard/ledger.jsonl\n")
+    git(repo, "add", "-f", ".")
+    found = collect(repo)
+    assert names(found) == [".gitignore", ".trainyardignore", "pkg/__init__.py", "train.py"]
+    assert [name for name, why in found.left_out if "never sent" in why] == [".trainyard/", "sub/.trainyard/"]
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -95,13 +95,21 @@ def test_the_whole_result_keeps_its_tree(kept: Kept, tmp_path: Path) -> None:
     assert tree(tmp_path / "dir") == {**{f"model/{name}": body for name, body in kept.files.items()}, "notes.txt": b"left over"}
 
 
-def test_what_is_here_already_is_kept_and_what_differs_is_replaced(kept: Kept, tmp_path: Path) -> None:
+def test_what_is_here_already_with_the_right_bytes_is_kept(kept: Kept, tmp_path: Path) -> None:
     download(kept.settings, str(WHERE), tmp_path)
-    (tmp_path / "config.json").write_bytes(b"x" * len(kept.files["config.json"]))
+    (tmp_path / "config.json").unlink()
     untouched = (tmp_path / "model.safetensors").stat().st_mtime_ns
     assert download(kept.settings, str(WHERE), tmp_path).reused == 3
-    assert (tmp_path / "config.json").read_bytes() == kept.files["config.json"]
-    assert (tmp_path / "model.safetensors").stat().st_mtime_ns == untouched
+    assert tree(tmp_path) == kept.files and (tmp_path / "model.safetensors").stat().st_mtime_ns == untouched
+
+
+@pytest.mark.parametrize("same_length", [False, True])
+def test_a_persons_own_file_of_that_name_is_named_and_nothing_is_fetched(same_length: bool, kept: Kept, tmp_path: Path) -> None:
+    own = b"x" * len(kept.files["config.json"]) if same_length else b"precious"
+    (tmp_path / "config.json").write_bytes(own)
+    with pytest.raises(UserError, match=r"config\.json is there with other bytes than the result's; nothing there was changed"):
+        download(kept.settings, str(WHERE), tmp_path)
+    assert tree(tmp_path) == {"config.json": own}
 
 
 def test_an_interrupted_download_fetches_only_what_is_missing_or_wrong(

@@ -22,10 +22,12 @@ IGNORE_FILE = ".trainyardignore"
 MOST_FILES = 50_000
 _RUBBISH = (
     "__pycache__/", "*.pyc", ".venv/", "venv/", "node_modules/", ".ipynb_checkpoints/", ".mypy_cache/", ".ruff_cache/", ".pytest_cache/",
-    ".tox/", ".nox/", ".hg/", ".svn/", ".DS_Store", "*.egg-info/", "*.swp", "wandb/", "mlruns/", "lightning_logs/", ".trainyard/", "/out/",
+    ".tox/", ".nox/", ".hg/", ".svn/", ".DS_Store", "*.egg-info/", "*.swp", "wandb/", "mlruns/", "lightning_logs/", "/out/",
 )  # fmt: skip
 _OURS = ("/Pulumi.*.yaml",)
 """What is Trainyard's own and no training needs: a stack's settings hold encrypted secrets with their salt."""
+_STATE = ".trainyard"
+"""Ledger, state and keys of a checkout, wherever it lies in the code: never sent, whatever git or .trainyardignore says."""
 _SUBMODULE = "160000"
 
 
@@ -68,6 +70,8 @@ class _Rules:
 
     def judge(self, name: str, *, tracked: bool = False) -> str:
         """Return 'take', 'allowed' (by a line of the person's own), 'ignored' or 'secret'; what git tracks is no rubbish."""
+        if _STATE in name.split("/"):
+            return "ignored"
         result = self._spec.check_file(name)
         index = result.index or 0
         if not result.include:
@@ -95,7 +99,9 @@ def list_code(folder: Path) -> Listing:
     allowed: set[str] = set()
     for name, tracked in itertools.chain(((name, True) for name in known), ((name, False) for name in unknown)):
         word = rules.judge(name, tracked=tracked)
-        if word == "secret":
+        if tracked and _STATE in name.split("/"):
+            listing.left_out[f"{name.partition(_STATE)[0]}{_STATE}/"] = "Trainyard's own records, state and keys are never sent"
+        elif word == "secret":
             listing.left_out[name] = "its name is that of a secret"
             listing.secrets.add(name)
         elif word != "ignored":

@@ -26,7 +26,7 @@ from trainyard.storage.ending import Ending
 from trainyard.storage.find import Listed, find, list_results
 from trainyard.storage.manifest import KEPT, MANIFEST, MODEL_FOLDER, SUCCESS, Manifest, ManifestEntry, ResultKey, crc32_text, decode
 from trainyard.storage.seal import read_each, read_result
-from trainyard.storage.staging import Staging, staging, trouble
+from trainyard.storage.staging import Staging, staging, taken, trouble
 
 __all__ = ["Downloaded", "download", "fetch_files", "list_results"]
 
@@ -68,9 +68,8 @@ def download(
 
     ``whole`` keeps the tree of the result and takes the files beside the model too, and so does what was kept of a
     training that was no success: its checkpoint lies beside the model. A file that is there already
-    with the right hash is kept; another one of that name is replaced only when the new one is complete.
-    Raises UserError for an unknown reference or a place that something else has, StoreError for a result without
-    ``_SUCCESS``.
+    with the right hash is kept. Raises UserError for an unknown reference, and, before anything is fetched, for a place that
+    something else has, a file with other bytes included; StoreError for a result without ``_SUCCESS``.
     """
     result = find(settings, reference, user=user, uncommitted=uncommitted)
     manifest, digest, ending = _manifest(settings, result.key, uncommitted)
@@ -92,6 +91,7 @@ def fetch_files(
 ) -> int:
     """Fetch files to their names below ``dest``; returns how many were there already.
 
+    A file gets its name only whole, so one with other bytes is a person's: raises UserError, and nothing is fetched.
     The first error ends it, what has arrived is kept.
     """
     counter = _Counter(sum(entry.size for entry, _ in selection), on_progress)
@@ -102,12 +102,33 @@ def fetch_files(
     # Two big files at a time: the second one's ranges fill the pool while the first one is hashed. Of small ones many.
     names = [name for _, name in selection]
     with staging(dest, names, waiting) as stage, ThreadPoolExecutor(THREADS) as pool, ThreadPoolExecutor(2) as files:
-        jobs = []
+        here = _already_here(dest, selection, pool, counter)
+        jobs: list[Future[None]] = []
         for entry, name in sorted(selection, key=lambda one: one[0].size):
+            if name in here:
+                continue
             one = _File(settings, prefix + entry.path, entry, dest / name, stage, counter)
             jobs.append(pool.submit(_fetch_file, one, None) if entry.size <= SMALL else files.submit(_fetch_file, one, pool))
         _first_error(jobs, pool, files)
-        return sum(job.result() for job in jobs)
+        return len(here)
+
+
+def _already_here(dest: Path, selection: Sequence[tuple[ManifestEntry, str]], pool: Executor, counter: _Counter) -> set[str]:
+    """Return the names whose files are there with the right bytes; raises UserError for those that have others."""
+
+    def same(one: tuple[ManifestEntry, str]) -> bool:
+        entry, path = one[0], dest / one[1]
+        try:
+            return path.is_file() and path.stat().st_size == entry.size and sha256_of(path) == entry.sha256
+        except OSError as error:
+            raise trouble(path, error) from None
+
+    there = [(entry, name) for entry, name in selection if os.path.lexists(dest / name)]
+    right = list(pool.map(same, there))
+    if others := [dest / name for (_, name), is_same in zip(there, right, strict=True) if not is_same]:
+        raise taken(others)
+    counter.add(sum(entry.size for entry, _ in there))
+    return {name for _, name in there}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +197,7 @@ class _Counter:
             self._tell(Progress("download", self._done, self.total))
 
 
-def _first_error(jobs: Sequence[Future[bool]], *pools: ThreadPoolExecutor) -> None:
+def _first_error(jobs: Sequence[Future[None]], *pools: ThreadPoolExecutor) -> None:
     """Wait for the jobs; after an error or Ctrl-C only what is under way is waited for, what is queued is dropped."""
     try:
         done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
@@ -188,13 +209,10 @@ def _first_error(jobs: Sequence[Future[bool]], *pools: ThreadPoolExecutor) -> No
         raise
 
 
-def _fetch_file(file: _File, pool: Executor | None) -> bool:
-    """Fetch one file, its parts by ``pool`` or one by one; True when it was there already."""
+def _fetch_file(file: _File, pool: Executor | None) -> None:
+    """Fetch one file, its parts by ``pool`` or one by one."""
     entry, part = file.entry, file.stage.part(file.entry.sha256, file.path)
     try:
-        if file.path.is_file() and file.path.stat().st_size == entry.size and sha256_of(file.path) == entry.sha256:
-            file.counter.add(entry.size)
-            return True
         fresh = not part.exists()
         handle = os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         try:
@@ -206,10 +224,11 @@ def _fetch_file(file: _File, pool: Executor | None) -> bool:
         if sha256_of(part) != entry.sha256:
             part.unlink()
             raise StoreError(f"{file.settings.url}/{file.key}: its parts are right, but its sha256 is not that of the manifest")
+        if os.path.lexists(file.path):  # put there while this was fetched
+            raise taken([file.path])
         file.stage.place(part, file.path)
     except OSError as error:
         raise trouble(file.path, error) from None
-    return False
 
 
 def _fill(file: _File, handle: int, pool: Executor | None, *, fresh: bool) -> None:

@@ -23,6 +23,7 @@ from trainyard.files import sync
 
 FOLDER = ".trainyard-download"
 _LOCK = "lock"
+_SHOWN = 8
 _ELSEWHERE = "Move it away, or choose another folder."
 
 
@@ -84,6 +85,13 @@ def trouble(path: Path, error: OSError) -> TrainyardError:
     if full := disk_full(error, path):
         return full
     return StoreError(f"{path}: {error.strerror or error}", hint="What has arrived is kept: the same command goes on with it.")
+
+
+def taken(paths: Sequence[Path]) -> UserError:
+    """Return the error for files that are there with other bytes than those of the result."""
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    verb = "is there with other bytes than the result's" if len(paths) == 1 else "are there with other bytes than the result's"
+    return UserError(f"{', '.join(map(str, paths[:_SHOWN]))}{more} {verb}; nothing there was changed", hint=_ELSEWHERE)
 
 
 def twins(names: Iterable[str], *, case: bool, form: bool) -> tuple[str, str] | None:
