@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+TYPED = "TRAINYARD_TYPED"
+"""Environment variable by which `./bootstrap` hands its name on to what it starts."""
 _INVOKE = "invoke"
 _typed = _INVOKE
 _commands = re.compile(r"(?!)")

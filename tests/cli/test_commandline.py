@@ -347,6 +347,8 @@ def test_a_playbook_of_the_repository_or_of_trainyard_is_run_by_name(elsewhere: 
     (elsewhere / "own.yml").write_text("- hosts: all\n  tasks:\n    - debug: {msg: 'hello {{ who }}'}\n")
     done = subprocess.run(command("play", "own.yml", "--", "-e", "who=you"), cwd=elsewhere, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "hello you" in done.stdout
+    done = subprocess.run(command("play", "own.yml", "--", "--help"), cwd=elsewhere, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("usage: invoke play own.yml -- ["), done  # the name under which this process was started
 
     assert run(capfd, "play", "preflight.yml", name="trainyard")[0] in (0, 2)
     code, _, err = run(capfd, "play", "none.yml", name="trainyard")

@@ -98,6 +98,17 @@ def test_creates_and_removes_decide_even_when_the_command_prints_the_same(do: Ru
     assert [counts(do(removing))[1] for _ in range(2)] == [1, 0]
 
 
+def test_a_value_that_check_mode_leaves_out_says_so(do: Run) -> None:
+    text = """
+    - hosts: all
+      tasks:
+        - {command: echo hi, register: said}
+        - {debug: {msg: "{{ said.stdout | default('nothing') }}"}}
+        - {debug: {msg: "{{ said.stdout }}"}}
+"""
+    assert "there is no 'stdout': the task that registers it was skipped (commands do not run in check mode)" in do(text, check=True).text
+
+
 FILES = """
     - hosts: all
       tasks:

@@ -23,7 +23,7 @@ _USAGE = 2
 class _Verbs(Program):
     def __init__(self, name: str, namespace: Collection | None) -> None:
         super().__init__(name="Trainyard", binary=name, binary_names=[name], version=__version__, namespace=namespace)
-        self._shown = os.environ.pop("TRAINYARD_TYPED", name)  # not for what this process starts
+        self._shown = os.environ.pop(phrasing.TYPED, name)  # not for what this process starts
 
     def parse_core(self, argv: Any) -> None:
         with self._usage():

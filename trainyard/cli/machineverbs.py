@@ -32,7 +32,7 @@ def play(c: Context, playbook: str) -> int:
     from trainyard.playbook.__main__ import main
 
     file = Path(playbook) if Path(playbook).exists() else find(find_root(), f"playbooks/{playbook}")
-    return main([str(file if file.exists() else playbook), *(words_behind() or ())])
+    return main([str(file if file.exists() else playbook), *(words_behind() or ())], as_typed(f"invoke play {playbook} --"))
 
 
 @task

@@ -56,7 +56,7 @@ def upgrade(c: Context, write: bool = False) -> int:
     for line in work.diff(comparison):
         print(line)
     written = work.apply(comparison) if write else None
-    print("\n".join(work.report_lines(comparison, written)), file=sys.stderr)
+    print(as_typed("\n".join(work.report_lines(comparison, written))), file=sys.stderr)
     return 0
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from trainyard import yamlfile
 from trainyard.errors import TrainyardError, UserError
 from trainyard.jsontext import parse_json
+from trainyard.phrasing import as_typed
 from trainyard.playbook.executor import Host, run
 from trainyard.playbook.loader import load
 from trainyard.playbook.report import TextReporter
@@ -25,9 +26,9 @@ from trainyard.remote.reconnect import Reconnecting
 from trainyard.remote.transport import LocalTransport, connect
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    options = _parser().parse_args(argv)
+def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
+    """Run the command line; return the exit code. ``command``: what a person types before the options, with the playbook in it."""
+    options = _parser(command).parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -43,16 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 reporter=TextReporter(lambda line: print(line, flush=True), verbose=options.verbose),
             ).exit_code  # fmt: skip
     except TrainyardError as error:
-        print(error, file=sys.stderr)
+        print(as_typed(str(error)), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted: a command that was running on a host may run on there; jobs do", file=sys.stderr)
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m trainyard.playbook", description="Run a playbook.")
-    parser.add_argument("playbook", type=Path)
+def _parser(command: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=command or "python -m trainyard.playbook", description="Run a playbook.")
+    parser.add_argument("playbook", type=Path, help=argparse.SUPPRESS if command else None)
     parser.add_argument("-i", "--inventory", type=Path, help="a stack's outputs as JSON (pulumi stack output --json)")
     parser.add_argument("--key", type=Path, help="private SSH key where the outputs name none")
     parser.add_argument("-e", "--extra-vars", action="append", default=[], metavar="NAME=VALUE", help="or {a: 1}, or @file.yml")

@@ -157,9 +157,21 @@ def jinja_environment() -> jinja2.Environment:
     """Return the Jinja environment of playbooks: that of all templates here, lazy variables, a few more filters."""
     env = templating.environment()
     env.context_class = _LazyContext
+    env.undefined = _Undefined
     env.filters.update(_FILTERS)
     env.tests.update(_TESTS)
     return env
+
+
+class _Undefined(jinja2.StrictUndefined):
+    """What is not there; of a task that was skipped its result says why."""
+
+    @property
+    def _undefined_message(self) -> str:
+        result = self._undefined_obj
+        if isinstance(result, Mapping) and result.get("skipped") and "msg" in result:
+            return f"there is no '{self._undefined_name}': the task that registers it was skipped ({result['msg']})"
+        return str(super()._undefined_message)
 
 
 class _LazyContext(jinja2.runtime.Context):

@@ -67,7 +67,7 @@ class Ui:
         """Ask a person; with nobody at a terminal the answer is no."""
         if sys.stdin is None or not sys.stdin.isatty():
             return False
-        self.console.print(question, markup=False, end="")
+        self.console.print(as_typed(question), markup=False, end="")
         try:
             return input().strip().lower() in ("y", "yes")
         except EOFError:
@@ -77,7 +77,7 @@ class Ui:
     def stage(self, name: str, what: str) -> Iterator[None]:
         """Announce a stage and, at its end, how long it took."""
         began = time.monotonic()
-        self.console.print(f"{name:<10} {what}", markup=False, style="bold")
+        self.console.print(as_typed(f"{name:<10} {what}"), markup=False, style="bold")
         yield
         self.console.print(f"{name:<10} done in {time.monotonic() - began:.1f} s", markup=False, style="dim")
 

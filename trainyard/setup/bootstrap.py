@@ -21,8 +21,9 @@ from pathlib import Path
 
 from trainyard.filelock import hold_lock
 from trainyard.files import write_atomic
+from trainyard.phrasing import TYPED, typed
 from trainyard.setup import packages, s3server
-from trainyard.setup.console import FAILED, INCOMPLETE, OnLine, SetupError, end_on_signals, os_failure, say
+from trainyard.setup.console import FAILED, INCOMPLETE, SETUP_VERBS, OnLine, SetupError, end_on_signals, os_failure, say
 
 STAMP = "trainyard-stamp.json"
 AGAIN_AFTER = 24 * 3600.0
@@ -49,8 +50,12 @@ class Stamp:
 def main(root: Path, arguments: Sequence[str]) -> int:
     """Make ready, then become Invoke. Returns an exit code only where there is nothing to hand over."""
     end_on_signals()
+    # Who starts it this way has no `invoke` on PATH: commands that are printed begin as this one did.
+    name = "./bootstrap" if Path.cwd() == root else shlex.quote(str(root / "bootstrap"))
+    typed(name, SETUP_VERBS)
+    env = {**os.environ, TYPED: name}
     try:
-        prepare(root, os.environ, say, tools=not arguments or arguments[0] not in CLOUD_VERBS)
+        prepare(root, env, say, tools=not arguments or arguments[0] not in CLOUD_VERBS)
     except SetupError as error:
         say(f"bootstrap: {error}")
         return error.exit_code
@@ -62,13 +67,11 @@ def main(root: Path, arguments: Sequence[str]) -> int:
         say("bootstrap: interrupted; run it again, it goes on where it stopped")
         return 130
     if not arguments:
-        say("Ready. '. .venv/bin/activate' and 'invoke --list' show what there is; './bootstrap train --stack local' trains.")
+        say("Ready. 'invoke --list' shows what there is, 'invoke train --stack local' trains. After '. .venv/bin/activate' it is 'invoke'.")
         return 0
     # Files on the command line stay relative to where the person stands, who may stand in another checkout.
     invoke = root / ".venv" / "bin" / "invoke"
-    # Who starts it this way has no `invoke` on PATH: commands that are printed begin as this one did.
-    typed = "./bootstrap" if Path.cwd() == root else shlex.quote(str(root / "bootstrap"))
-    os.execve(invoke, [str(invoke), *arguments], {**os.environ, "TRAINYARD_PROJECT_DIR": str(root), "TRAINYARD_TYPED": typed})
+    os.execve(invoke, [str(invoke), *arguments], {**env, "TRAINYARD_PROJECT_DIR": str(root)})
 
 
 def prepare(root: Path, env: Mapping[str, str], on_line: OnLine, *, tools: bool = True) -> None:

@@ -18,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.errors import TrainyardError
+from trainyard.phrasing import as_typed
 
+SETUP_VERBS = ("setup", "train")
+"""Verbs that messages of the set-up name; the whole list is known once packages are there."""
 OnLine = Callable[[str], None]
 
 FAILED = 1
@@ -67,7 +70,7 @@ class CommandEnd:
 
 def say(line: str) -> None:
     """Print one line of progress (on stderr, so that ``--json`` of a verb stays clean on stdout)."""
-    print(line, file=sys.stderr, flush=True)
+    print(as_typed(line), file=sys.stderr, flush=True)
 
 
 def end_on_signals() -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from trainyard.clouds.local import LocalCloud
 from trainyard.config import places
 from trainyard.errors import TrainyardError
+from trainyard.phrasing import TYPED, typed
 from trainyard.setup import pulumicli, s3server
-from trainyard.setup.console import INCOMPLETE, NO_SPACE, OnLine, SetupError, end_on_signals, os_failure, say
+from trainyard.setup.console import INCOMPLETE, NO_SPACE, SETUP_VERBS, OnLine, SetupError, end_on_signals, os_failure, say
 from trainyard.stacks.installed import OURS
 
 
@@ -51,6 +52,7 @@ def _local_pods(root: Path, env: Mapping[str, str], on_line: OnLine) -> None:
 
 if __name__ == "__main__":
     end_on_signals()
+    typed(os.environ.pop(TYPED, "invoke"), SETUP_VERBS)
     try:
         sys.exit(main(Path(sys.argv[1]), os.environ))
     except SetupError as error:
