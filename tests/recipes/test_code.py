@@ -334,7 +334,7 @@ def test_what_git_refuses_is_told_in_its_words(tmp_path: Path) -> None:
         (["anything", "none.py"], None),
         (["A=1", "accelerate", "launch", "--num_processes", "2", "tarin.py"], r"runs tarin\.py, which is not there"),
         (["uv", "run", "train.py"], None),
-        (["python", "tarin.py"], r"runs tarin\.py, which is not there"),
+        (["python", "tarin.py"], r"runs tarin\.py, which is not there \(did you mean 'train\.py'\?\)"),
         (["A=1", "./train.py"], "which is no program: nobody has the right to run it"),
         (["python", "./train.py"], None),
         (["./none.sh"], r"runs \./none\.sh, which is not there"),

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from tests.runs.road import LEASE, STACK, Road, failed
+from trainyard.clouds import open_cloud
 from trainyard.errors import Busy, DiskFull, EngineError, PodFailed, RefusedError, StillThere, UserError
 from trainyard.leases import intents
+from trainyard.runs import context as contexts
 from trainyard.runs.life import follow, rent, start
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records.pod import pod_of
@@ -408,7 +410,26 @@ def test_recover_finishes_what_a_killed_controller_left_at_each_phase(road: Road
     (summary,) = attach.recover(road.context)
 
     assert summary.success and road.cloud.alive() == [] and "recover    ann/a (was: up)" in road.said()
+    assert attach.recover(road.context) == [] and "nothing to recover: every run has ended" in road.said()
+    assert "one is rented now" not in road.said()
+
+
+def test_recover_and_attach_say_before_they_rent_for_a_run_that_had_no_pod(road: Road) -> None:
+    road.prepare(name="a")
+    road.prepare(name="b")
+
+    attach.attach(road.context, "b")
+    (summary,) = attach.recover(road.context)
+
+    said = road.said()
+    assert summary.success and said.index("ann/a had no pod that was up: one is rented now") < said.rindex("rented     CPU")
+    assert said.index("ann/b had no pod that was up: one is rented now") < said.index("rented     CPU")
+
+
+def test_recover_where_no_run_is_recorded_says_so_and_how_the_cloud_is_asked(road: Road) -> None:
     assert attach.recover(road.context) == []
+    assert "no run is recorded here" in road.said() and "reap --all-stacks --dry-run" in road.said()
+    assert "every run has ended" not in road.said()
 
 
 def test_recover_goes_on_past_a_run_whose_record_is_damaged_and_exits_for_it(road: Road) -> None:
@@ -480,6 +501,14 @@ def test_an_environment_without_an_up_has_no_outputs_and_the_command_is_named(ro
     with pytest.raises(UserError, match="has no outputs yet") as caught:
         environments.shown_outputs(road.context, STACK, show_secrets=False)
     assert "invoke up --stack dev" in str(caught.value)
+
+
+def test_an_up_without_the_cloud_s_key_makes_nothing_since_destroy_could_prove_nothing(road: Road) -> None:
+    road.settings.write_text(road.settings.read_text().replace("cloud: local", "cloud: runpod"))
+    road.patch(contexts, "open_cloud", open_cloud)
+    with pytest.raises(UserError, match="RUNPOD_API_KEY is not set") as caught:
+        environments.operate(road.context, STACK, "up", yes=True, as_json=False)
+    assert caught.value.exit_code == 2 and road.engine.asked == []
 
 
 def test_an_up_that_fails_and_leaves_a_pod_that_cannot_be_used_is_code_6(road: Road) -> None:

@@ -98,7 +98,7 @@ def adopt(c: Context, pod: str, key: str | None = None, stack: str = "local", js
 @task(help=help_of("json"))
 @verb
 def recover(c: Context, json: bool = False) -> int:
-    """Finish every run that no living process drives."""
+    """Finish every run that no living process drives; one that had no pod yet is rented one and trains."""
     from trainyard.runs.verbs.attach import recover as finish_all
 
     work = context(as_json=json)
@@ -108,8 +108,6 @@ def recover(c: Context, json: bool = False) -> int:
     else:
         for summary in summaries:
             show_summary(work, summary, as_json=False)
-        if not summaries:
-            work.ui.say("nothing to recover: every run has ended")
     return 0 if all(summary.success or summary.cancelled for summary in summaries) else 1
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from trainyard.config import git
 from trainyard.errors import UserError
 from trainyard.files import sha256_of
+from trainyard.nearest import suggest
 from trainyard.pod.uploader import name_problem, printable
 from trainyard.recipes.codefiles import IGNORE_FILE, MOST_FILES, Listing, in_repository, list_code, too_many
 from trainyard.recipes.contract import Recipe
@@ -213,7 +214,8 @@ def check_command(words: Sequence[str], code: Code) -> None:
     there = (code.root / script).exists()
     near = [file.name for file in code.files if file.name.rpartition("/")[2] == script.rpartition("/")[2]]
     hint = f"There is {_some(near)}." if near else f"Is it ignored (.gitignore, {IGNORE_FILE})?" if there else None
-    raise UserError(f"the command runs {script}, which {'does not go along' if there else 'is not there'}: {code.describe()}", hint=hint)
+    what = "does not go along" if there else f"is not there{suggest(clean, [file.name for file in code.files])}"
+    raise UserError(f"the command runs {script}, which {what}: {code.describe()}", hint=hint)
 
 
 def _need_folder(folder: Path) -> None:

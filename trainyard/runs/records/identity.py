@@ -11,6 +11,7 @@ from trainyard.errors import UserError
 
 _LABEL = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*$")
 _LONGEST_STACK_NAME = 100
+LOST_RECORD = "Is its record lost? invoke reap --all-stacks --dry-run shows the pods, invoke adopt takes one over."
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -77,8 +78,7 @@ def find(runs: Path, reference: str) -> RunId:
         known = sorted({f"{path.parent.parent.name}/{path.parent.name}" for path in runs.glob("*/*/*") if path.name.isdigit()})
         raise UserError(
             f"there is no run '{reference}' here",
-            hint=f"Runs: {', '.join(known[-8:]) or 'none yet'}.\n"
-            "Is its record lost? invoke reap --all-stacks --dry-run shows the pods, invoke adopt takes one over.",
+            hint=f"Runs: {', '.join(known[-8:]) or 'none yet'}.\n{LOST_RECORD}",
         )
     return max(matches)
 

@@ -6,8 +6,9 @@ from trainyard.errors import Busy, Detached, StillThere, StoreError, TrainyardEr
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.drive import drive, readable_record, write_out
 from trainyard.runs.life.trouble import untouched
+from trainyard.runs.records.identity import LOST_RECORD
 from trainyard.runs.records.notes import note
-from trainyard.runs.records.record import RunFolder, all_folders
+from trainyard.runs.records.record import RunFolder, RunRecord, all_folders, is_driven
 from trainyard.runs.records.summary import RunSummary, summarize
 from trainyard.runs.signals import how, leaving
 
@@ -17,6 +18,7 @@ _POLL = 2.0
 def attach(context: CommandContext, reference: str) -> RunSummary:
     """Drive the run to its end, or watch while another controller does and take over when that one dies."""
     folder = context.folder(reference)
+    _say_rents(context, readable_record(folder))
     while True:
         try:
             return drive(context, folder)
@@ -39,7 +41,12 @@ def recover(context: CommandContext) -> list[RunSummary]:
     """
     summaries: list[RunSummary] = []
     failed: list[TrainyardError] = []
-    for folder in all_folders(context.places.runs):
+    folders, driven = all_folders(context.places.runs), False
+    if not folders:
+        # Runs may have been recorded here: then their pods go on, and only the cloud knows of them.
+        context.ui.warn(f"nothing to recover: no run is recorded here\n{LOST_RECORD}")
+        return []
+    for folder in folders:
         try:
             record = readable_record(folder)
             if record.reached("ended"):
@@ -47,8 +54,10 @@ def recover(context: CommandContext) -> list[RunSummary]:
                     summaries.append(_push_owed(context, folder))
                 continue
             context.ui.say(f"recover    {record.id} (was: {record.phase})")
+            _say_rents(context, record)
             summaries.append(drive(context, folder))
         except Busy as busy:
+            driven = True
             context.ui.say(f"           left alone: {busy.message}")
         except Detached:
             raise
@@ -60,7 +69,18 @@ def recover(context: CommandContext) -> list[RunSummary]:
             if other is not worst:
                 context.ui.fail(str(other))
         raise worst
+    if not (summaries or driven):
+        context.ui.say("nothing to recover: every run has ended")
     return summaries
+
+
+def _say_rents(context: CommandContext, record: RunRecord) -> None:
+    """Say that going on with a run means money: its controller has died before a pod of it was up."""
+    if not (record.reached("up") or record.judged or is_driven(context.folder(str(record.id)))):
+        context.ui.warn(
+            f"{record.id} had no pod that was up: one is rented now (what a killed command left is found), and the training runs from its beginning.\n"
+            f"Not wanted? Ctrl-C before it trains ends the pod; invoke cancel {record.id} gives the run up."
+        )
 
 
 def _push_owed(context: CommandContext, folder: RunFolder) -> RunSummary:

@@ -45,6 +45,7 @@ def _operate(context: CommandContext, name: str, operation: Operation, *, yes: b
     else:
         settings = context.settings(name)  # what is wrong in them is told before an engine starts
         if operation == "up":
+            context.cloud(name)  # without its key the cloud could not be asked by destroy whether anything is left
             obtain_store(context, stack)
             declaredpods.reserve(context, stack, settings)
         outcome = facade.operate(stack, operation, on_event)
