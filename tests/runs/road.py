@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -154,10 +154,16 @@ class Road:
         """Add a line to the stack's settings."""
         self.settings.write_text(self.settings.read_text() + f"  trainyard:{line}\n")
 
-    def prepare(self, script: str = "echo hi; mkdir -p $OUTPUT_DIR/model; echo m >$OUTPUT_DIR/model/m.txt", **asked: Any) -> RunFolder:
+    def prepare(
+        self,
+        script: str = "echo hi; mkdir -p $OUTPUT_DIR/model; echo m >$OUTPUT_DIR/model/m.txt",
+        *,
+        sets: Sequence[str] = (),
+        **asked: Any,
+    ) -> RunFolder:
         """Prepare a run of a script."""
         self.script.write_text(f"#!/bin/sh\n{script}\n")
-        wanted = train.TrainRequest(stack=STACK, recipe="command", sets=(f"script={self.script}",), **asked)
+        wanted = train.TrainRequest(stack=STACK, recipe="command", sets=(f"script={self.script}", *sets), **asked)
         return train.prepare(self.context, wanted)
 
     def run(self, script: str = "echo hi; mkdir -p $OUTPUT_DIR/model; echo m >$OUTPUT_DIR/model/m.txt", **asked: Any) -> RunSummary:

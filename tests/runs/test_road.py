@@ -87,6 +87,14 @@ def test_a_training_that_fails_is_no_success_and_what_it_left_is_kept(road: Road
     assert row.state == "failed" and any("the training exited 3" in line for line in listing.lines([row]))
 
 
+def test_a_missed_expect_names_what_is_missing_and_no_exit_code_that_is_not_the_program_s(road: Road) -> None:
+    script = "mkdir -p $OUTPUT_DIR/model; echo m >$OUTPUT_DIR/model/a.txt"
+    summary = drive(road.context, road.prepare(script, name="a", sets=["expect=model/a*,model/*.bin,re'port.md"]))
+
+    assert "the training said done, but left nothing that matches model/*.bin, re'port.md, which is expected" in str(summary.error)
+    assert "exited 70" not in road.said() and not summary.success
+
+
 def test_a_pod_that_does_not_answer_before_the_training_is_ended_with_code_5(road: Road) -> None:
     folder = road.prepare(name="a")
     road.unreachable = 10**6

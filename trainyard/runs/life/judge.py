@@ -6,16 +6,20 @@ import hashlib
 from pathlib import Path
 
 from trainyard.errors import PodFailed, UserError
+from trainyard.jsontext import parse_json
 from trainyard.recipes.bundle import SHA256_LIST
 from trainyard.recipes.declaration import DECLARED, Declaration, read_declaration
 from trainyard.remote.jobs import OUT_OF_MEMORY
 from trainyard.remote.protocol import Transport, expect, quote
 from trainyard.runs.life.verdict import Verdict
+from trainyard.runs.records.home import STATUS
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.storage.manifest import Keep
 
 _LOG_TAIL = 64 * 1024
+_MISSING = 70
+"""run.sh's exit code when the program said done and an expected file is missing, or a place could not be made."""
 
 
 def declared_of(folder: RunFolder) -> Declaration:
@@ -66,7 +70,18 @@ def keep(record: RunRecord, folder: RunFolder, said: Declaration) -> Keep | None
 def _end(record: RunRecord, folder: RunFolder) -> str:
     if record.vanished:
         return f"has no verdict: {record.vanished}"
+    if missing := _missing(record, folder):
+        return f"said done, but left nothing that matches {', '.join(missing)}, which is expected of it"
     return f"exited {record.exit_code}" + (": out of memory" if OUT_OF_MEMORY in _tail(folder.log) else "")
+
+
+def _missing(record: RunRecord, folder: RunFolder) -> list[str]:
+    """Return the expected patterns that run.sh found nothing for, as its status says; none of another end."""
+    try:
+        said = parse_json((folder.path / STATUS).read_bytes()) if record.exit_code == _MISSING else {}
+        return [str(pattern) for pattern in said.get("missing", [])]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return []
 
 
 def _last_words(said: Declaration, log: Path) -> list[str]:

@@ -19,19 +19,21 @@ from trainyard.storage.manifest import MANIFEST, decode
 
 REPORTS = ("result.json", "data-report.json")
 """What a training says of itself at its end."""
+STATUS = "status.json"
+"""What run.sh or the training said last of how it stands; beside the log only."""
 HOME_FILES = ("run-summary.json", "train.log", "metrics.jsonl", "checkpoint.json", *REPORTS)
 _LARGEST_REPORT = 1 << 20
 
 
 def take_reports(transport: Transport, output: str, folder: RunFolder) -> None:
     """Copy the small reports of a training beside its log; one that cannot be had now is in the result all the same."""
-    command = with_values(load(__package__, "reports"), output=output, reports=" ".join(REPORTS), most=_LARGEST_REPORT)
+    command = with_values(load(__package__, "reports"), output=output, reports=" ".join((*REPORTS, STATUS)), most=_LARGEST_REPORT)
     with contextlib.suppress(TrainyardError, OSError, ValueError):
         listing = transport.exec(command, timeout=30).stdout
         while listing:
             head, _, listing = listing.partition(b"\n")
             name, size = head.decode().split(" ")
-            if name not in REPORTS or len(listing) < int(size):
+            if name not in (*REPORTS, STATUS) or len(listing) < int(size):
                 return
             (folder.path / name).write_bytes(listing[: int(size)])
             listing = listing[int(size) :]

@@ -78,7 +78,7 @@ def _say_rents(context: CommandContext, record: RunRecord) -> None:
     """Say that going on with a run means money: its controller has died before a pod of it was up."""
     if not (record.reached("up") or record.judged or is_driven(context.folder(str(record.id)))):
         context.ui.warn(
-            f"{record.id} had no pod that was up: one is rented now (what a killed command left is found), and the training runs from its beginning.\n"
+            f"{record.id} had no pod that was up: one is rented now (what a killed command left is found), and it trains from its start.\n"
             f"Not wanted? Ctrl-C before it trains ends the pod; invoke cancel {record.id} gives the run up."
         )
 
