@@ -155,9 +155,12 @@ def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
 
 def _construct_str(loader: _Loader, node: yaml.ScalarNode) -> str:
     text = str(loader.construct_scalar(node))
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise UserError("half a surrogate pair stands for no letter", where=loader.source.at(*_mark(node)))
-    return text
+    if not any("\ud800" <= letter <= "\udfff" for letter in text):
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")  # JSON writes a letter beyond U+FFFF as a pair
+    except UnicodeDecodeError:
+        raise UserError("half a surrogate pair stands for no letter", where=loader.source.at(*_mark(node))) from None
 
 
 _Loader.add_constructor("tag:yaml.org,2002:bool", _construct_bool)

@@ -16,8 +16,10 @@ from invoke.collection import Collection
 
 from tests.verbs import development
 from trainyard.cli.commandline import main
+from trainyard.cli.common import SHORT
 from trainyard.cli.ending import tell
 from trainyard.cli.usage import help_first, usage_problem
+from trainyard.cli.verbs import verbs as verbs_of_a_person
 from trainyard.errors import UserError
 from trainyard.phrasing import as_typed, typed
 from trainyard.secret import Secret
@@ -388,3 +390,17 @@ def test_a_command_that_is_empty_trains_nothing_else(capfd: pytest.CaptureFixtur
     code, _, err = run(capfd, "train", "--", name="trainyard")
 
     assert code == 2 and "recipe command has nothing to run" in err and "trainyard train -- python train.py" in err
+
+
+def test_a_short_option_means_the_same_in_every_verb() -> None:
+    meanings: dict[str, set[str]] = {}
+    namespace = verbs_of_a_person()
+    for name in namespace.task_names:
+        for argument in namespace[name].get_arguments(ignore_unknown_help=True):
+            for word in argument.names:
+                if len(word) == 1:
+                    meanings.setdefault(word, set()).add(argument.names[0])
+
+    assert {word: options for word, options in meanings.items() if len(options) > 1} == {}
+    assert (meanings["s"], meanings["e"]) == ({"stack"}, {"set"}) and "h" not in meanings
+    assert {option for options in meanings.values() for option in options} == set(SHORT)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.recipes.conftest import COUNT, ROOT, SMALL
 from trainyard.errors import UserError
+from trainyard.recipes.configfile import recipe_named_in
 from trainyard.recipes.contract import Recipe, load_recipe, recipe_names
 from trainyard.recipes.values import artefacts_of, lock_for, locked_packages, needs_of, resolve, sets_with
 from trainyard.yamlfile import Map, parse
@@ -259,3 +260,31 @@ def test_the_recipe_command_needs_a_script_and_expects_what_it_is_told() -> None
     values = resolve(command, sets=[f"script={COUNT}", "expect=report.md,model/*", "disk_gb=3"])
     assert artefacts_of(command, values) == ["report.md", "model/*"]
     assert needs_of(command, values) == {"disk_gb": 3, "vram_gb": 0, "gpus": 0}
+
+
+def test_the_page_s_example_of_a_config_file_works_as_written(tmp_path: Path) -> None:
+    page = (ROOT / "docs/your-code.md").read_text(encoding="utf-8")
+    example = page.partition("The same in a file for `--config`:")[2].partition("```yaml\n")[2].partition("```")[0]
+    file = tmp_path / "c.yaml"
+    file.write_text(example, encoding="utf-8")
+
+    name = recipe_named_in(file)
+    values = resolve(load_recipe(ROOT, str(name)), file)
+
+    assert (name, values["command"], values["code"]) == ("command", ["python", "train.py", "--lr", "1e-4"], str(tmp_path))
+
+
+def test_a_file_for_another_recipe_is_told_which_one_knows_its_names(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("command: python train.py\ncode: .\n", encoding="utf-8")
+
+    with pytest.raises(UserError, match="recipe lora has no variable 'command'") as wrong:
+        resolve(load_recipe(ROOT, "lora"), file)
+    assert str(wrong.value.hint).startswith("Recipe command knows all names of this file: say --recipe command")
+
+    file.write_text("recipe: command\ncommand: python train.py\n", encoding="utf-8")
+    with pytest.raises(UserError, match="for recipe 'command', and recipe lora was asked for"):
+        resolve(load_recipe(ROOT, "lora"), file)
+    file.write_text("recipe: [command]\n", encoding="utf-8")
+    with pytest.raises(UserError, match="the name of a recipe"):
+        recipe_named_in(file)

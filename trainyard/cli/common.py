@@ -24,14 +24,22 @@ if TYPE_CHECKING:
     from trainyard.runs.records.summary import RunSummary
 
 
+SHORT = {
+    "all-stacks": "a", "budget": "b", "config": "c", "data": "d", "set": "e", "follow": "f", "ci": "i", "json": "j", "key": "k",
+    "local-port": "l", "name": "n", "on-bad-row": "o", "partial": "p", "recipe": "r", "stack": "s", "to": "t", "write": "w", "yes": "y",
+}  # fmt: skip
+"""The short option of each option that has one: it means the same in every verb."""
+
+
 class Verb(Task[Any]):
-    """A task of Invoke without the short option ``-h``, which asks for help in every command."""
+    """A task of Invoke whose short options are those of SHORT: Invoke's own take whichever letter is free."""
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        """Return the arguments as Invoke makes them, none of them called ``h``."""
+        """Return the arguments as Invoke makes them, with our short names."""
         arguments: list[Argument] = super().get_arguments(ignore_unknown_help)
         for argument in arguments:
-            argument.names = tuple(name for name in argument.names if name != "h")
+            long, short = argument.names[0], SHORT.get(argument.names[0])
+            argument.names = (long, short) if short else (long,)
         return arguments
 
 
@@ -92,9 +100,9 @@ def show_json(value: Any) -> None:
 WORDS = {
     "stack": "environment (default: local)",
     "run": "label or user/label",
-    "recipe": "what to train: a folder of templates/ (default: lora, or command where one stands behind --)",
+    "recipe": "what to train: a folder of templates/ (default: what --config names, else lora, or command where one stands behind --)",
     "data": "a file, a folder, s3://... or hf://... (default: the recipe's sample)",
-    "config": "YAML or JSON file with the recipe's variables",
+    "config": "YAML or JSON file with the recipe's variables (and `recipe: NAME`)",
     "set": "one variable, e.g. --set lr=1e-4 (may be repeated; wins over --config)",
     "name": "label of the run (default: the local time)",
     "json": "print the result as JSON on stdout, everything else on stderr",
@@ -131,8 +139,15 @@ def words_behind() -> list[str] | None:
     return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else None
 
 
-def recipe_of(name: str | None) -> str:
-    """Return the recipe that was asked for; a ``--`` asks for the one that runs a command, also where an empty variable is behind it."""
+def recipe_of(name: str | None, config: str | None) -> str:
+    """Return the recipe that was asked for, by its name or by a config file.
+
+    A ``--`` asks for the one that runs a command, also where an empty variable is behind it.
+    """
+    if not name and config:
+        from trainyard.recipes.configfile import recipe_named_in
+
+        name = recipe_named_in(Path(config))
     return name or ("lora" if words_behind() is None else "command")
 
 

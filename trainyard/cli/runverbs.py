@@ -52,7 +52,7 @@ def train(
     sets = (*(set or ()), *([f"on_bad_row={on_bad_row}"] if on_bad_row else []))
     request = TrainRequest(
         stack,
-        recipe_of(recipe),
+        recipe_of(recipe, config),
         data,
         optional_path(config),
         sets,
@@ -167,7 +167,9 @@ def rehearse(
         if world.otherwise:
             work.ui.say(f"rehearsal  {world.otherwise}")
         return _prepare_and_drive(
-            work, TrainRequest(stack, recipe_of(recipe), data, optional_path(config), tuple(set or ()), name, words=words_behind()), json
+            work,
+            TrainRequest(stack, recipe_of(recipe, config), data, optional_path(config), tuple(set or ()), name, words=words_behind()),
+            json,
         )
 
 

@@ -8,8 +8,12 @@ from pathlib import Path
 
 from trainyard.errors import Location, UserError
 from trainyard.jsontext import parse_json
+from trainyard.reading import display
 from trainyard.recipes.contract import Recipe
 from trainyard.yamlfile import Map, Node, load_map, parse
+
+RECIPE = "recipe"
+"""Key by which a config file names the recipe that it is for; no variable may be called so."""
 
 
 def settings(document: Map, recipe: Recipe, group: str = "") -> Iterator[tuple[str, Node, Location | None, Location | None]]:
@@ -23,6 +27,15 @@ def settings(document: Map, recipe: Recipe, group: str = "") -> Iterator[tuple[s
             yield from settings(node, recipe, "needs." if key == "needs" else "")
         else:
             yield name, node, document.where(key), document.where(key, value=True)
+
+
+def recipe_named_in(path: Path) -> str | None:
+    """Return the recipe that a config file names by the key ``recipe``, None where it names none. Raises UserError as read() does."""
+    document = read(path)
+    name = document.get(RECIPE)
+    if name is not None and not isinstance(name, str):
+        raise UserError(f"'{RECIPE}' is the name of a recipe, not {display(name)}", where=document.where(RECIPE, value=True))
+    return name
 
 
 def read(path: Path) -> Map:

@@ -6,8 +6,9 @@ Everything here is data about a recipe; values of a run are the matter of values
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -128,7 +129,21 @@ def load_recipe(root: Path, name: str) -> Recipe:
     known = recipe_names(root)
     if name not in known:
         raise UserError(f"there is no recipe '{name}'{suggest(name, known)}", hint=_recipes_said(root))
-    folders = layers(root, TEMPLATES)
+    return _load(layers(root, TEMPLATES), name)
+
+
+def recipes_that_know(recipe: Recipe, names: Iterable[str]) -> list[str]:
+    """Return the recipes beside this one that have a variable for each name."""
+    folders, names = [common.parent for common in recipe.common], list(names)
+    fitting = []
+    for name in sorted({name for folder in folders for name in _names_in(folder)} - {recipe.name}):
+        with contextlib.suppress(UserError):  # a recipe with a flaw is no advice
+            other = _load(folders, name)
+            fitting += [name] if all(other.variable(each) for each in names) else []
+    return fitting
+
+
+def _load(folders: Sequence[Path], name: str) -> Recipe:
     folder = next(each for each in folders if name in _names_in(each)) / name
     top = Fields(load_map(folder / "recipe.yaml", name=f"templates/{name}/recipe.yaml"), "recipe.yaml")
     recipe = _recipe(top, name, folder, tuple(each / "common" for each in folders))

@@ -17,7 +17,7 @@ from trainyard.nearest import suggest
 from trainyard.reading import display
 from trainyard.recipes import basemodel, configfile
 from trainyard.recipes.basemodel import is_path
-from trainyard.recipes.contract import Lazy, OutputPattern, Recipe
+from trainyard.recipes.contract import Lazy, OutputPattern, Recipe, recipes_that_know
 from trainyard.recipes.expressions import evaluate, fill
 from trainyard.recipes.summaries import Value, Values
 from trainyard.recipes.variables import AUTO, FILES, Kind, Variable, convert, convert_text
@@ -27,6 +27,10 @@ from trainyard.yamlfile import Map, Node
 NEEDS = "needs."
 """Begins the names by which a person says what a run needs, where the recipe's own reckoning is not wanted."""
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
+
+
+class _UnknownVariable(UserError):
+    """A name that the recipe does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,14 @@ def locked_packages(lock: Path | None) -> dict[str, str]:
 def _from_file(recipe: Recipe, path: Path, wrong: list[UserError], on_note: Callable[[str], None]) -> dict[str, _PlacedValue]:
     placed: dict[str, _PlacedValue] = {}
     idle: list[str] = []
+    keys: list[str] = []
     for key, node, at, where in configfile.settings(configfile.read(path), recipe):
+        if key == configfile.RECIPE:
+            if node != recipe.name:
+                hint = f"Say --recipe {node}, or leave the line out."
+                raise UserError(f"this file is for recipe '{node}', and recipe {recipe.name} was asked for", where=where, hint=hint)
+            continue
+        keys.append(key)
         try:
             pairs = _meaning(recipe, key, node, at, idle)
             for name, value in pairs:
@@ -127,6 +138,10 @@ def _from_file(recipe: Recipe, path: Path, wrong: list[UserError], on_note: Call
                 placed[variable.name] = _PlacedValue(_converted(variable, name, value, where, path.parent), where)
         except UserError as error:
             wrong.append(error)
+    unknown = next((error for error in wrong if isinstance(error, _UnknownVariable)), None)
+    if unknown and (others := recipes_that_know(recipe, keys)):
+        hint = f"Recipe {' or '.join(others)} knows all names of this file: say --recipe {others[0]}, or write into it: recipe: {others[0]}"
+        raise UserError(unknown.message, where=unknown.where, hint=hint)
     if idle:
         on_note(
             f"{path.name}: {', '.join(idle)} of another tool's file {'says' if len(idle) == 1 else 'say'} nothing to recipe {recipe.name}"
@@ -163,7 +178,7 @@ def _variable(recipe: Recipe, name: str, where: Location | None, prefix: str = "
     if variable is None:
         names = [*recipe.names, *(NEEDS + each for each in recipe.needs)]
         hint = "It knows: " + ", ".join(variable.name for variable in recipe.variables) + "."
-        raise UserError(f"{prefix}recipe {recipe.name} has no variable '{name}'{suggest(name, names)}", where=where, hint=hint)
+        raise _UnknownVariable(f"{prefix}recipe {recipe.name} has no variable '{name}'{suggest(name, names)}", where=where, hint=hint)
     return variable
 
 
