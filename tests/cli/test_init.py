@@ -141,8 +141,15 @@ def test_what_somebody_removed_stays_away_but_what_it_cannot_do_without(tmp_path
 
     said = carry_out(tmp_path)
 
-    assert said == ["wrote      infra/__main__.py", "left out   playbooks/hello.yml: it was removed here"]
+    assert said == [
+        "wrote      infra/__main__.py",
+        "left out   playbooks/hello.yml: it was removed here (to have it again, take its line out of .trainyard.json)",
+    ]
     assert not (tmp_path / "playbooks/hello.yml").exists()
+    assert carry_out(tmp_path)[-1] == "nothing was written"
+
+    (tmp_path / scaffold.SCHEMA).unlink()
+    assert f"wrote      {scaffold.SCHEMA}" in carry_out(tmp_path)
 
 
 def test_files_of_a_repository_with_a_life_of_its_own_are_left_and_what_to_add_is_said(tmp_path: Path) -> None:

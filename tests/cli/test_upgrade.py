@@ -45,6 +45,20 @@ def test_the_same_version_has_nothing_to_change(root: Path) -> None:
     assert list(upgrade.report_lines(found, None)) == [f"nothing to change (init wrote {__version__}, this is {__version__})"]
 
 
+def test_of_what_nobody_edits_a_lost_file_is_written_again_and_a_damaged_one_shown(root: Path) -> None:
+    (root / scaffold.SCHEMA).unlink()
+
+    found = upgrade.compare(root)
+    assert f"+++ b/{scaffold.SCHEMA}" in list(upgrade.diff(found)) and upgrade.apply(found) == [scaffold.SCHEMA]
+
+    (root / scaffold.SCHEMA).write_text("{")
+    (root / "runs/example.yaml").write_text("steps: 7\n")
+    found = upgrade.compare(root)
+    assert [change.path for change in found.changes] == [scaffold.SCHEMA] and f"--- a/{scaffold.SCHEMA}" in list(upgrade.diff(found))
+    assert upgrade.apply(found) == []
+    assert "to have Trainyard's, remove it first" in "\n".join(upgrade.report_lines(found, []))
+
+
 def test_what_is_new_is_shown_and_written_where_nobody_has_changed_it(newer: Path) -> None:
     (newer / "runs/example.yaml").write_text("steps: 7\n")
     (newer / "playbooks/hello.yml").unlink()

@@ -68,6 +68,14 @@ def test_a_stack_is_made_once_and_by_a_proper_name(bench: Bench) -> None:
     assert "exists already" in again.stderr and "is no name for a stack" in odd.stderr
 
 
+def test_the_state_s_folder_is_made_and_a_setting_of_no_stack_is_refused(bench: Bench) -> None:
+    bench.env["PULUMI_BACKEND_URL"] = f"file://{bench.root}/not/there"
+    none = say(bench, "config", "set", "k", "v", "-s", "none")
+    assert none.returncode == 2 and "there is no stack 'none'" in none.stderr and not (bench.root / "Pulumi.none.yaml").exists()
+    ok(bench, "init", "-s", "new")
+    assert (bench.root / "not/there/.pulumi/stacks").is_dir()
+
+
 @pytest.mark.parametrize(
     "words", [["up", "extra", "-y"], ["config"], ["config", "get", "x"], ["config", "set"], ["config", "set", "a b", "1"]]
 )

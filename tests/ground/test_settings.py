@@ -90,6 +90,8 @@ def test_a_wrong_setting_is_refused_with_its_place(tmp_path: Path, line: str) ->
     [
         ("confg:\n  trainyard:cloud: local\n", "1:1", "unknown key 'confg' (did you mean 'config'?)"),
         ("config:\n  gpu: A\n", "2:3", "'gpu' has no 'trainyard:' before it: write 'trainyard:gpu'"),
+        ("trainyard:cloud: local\n", "1:1", "'trainyard:cloud' belongs below 'config:', as 'trainyard:cloud'"),
+        ("gpu: H100\n", "1:1", "'gpu' belongs below 'config:', as 'trainyard:gpu'"),
         ("config:\n  trainyrad:gpu: A\n", "2:3", "unknown key 'trainyrad:gpu' (did you mean 'trainyard:gpu'?)"),
         ("config:\n  trainyard:config:gpu: A\n", "2:3", "unknown setting 'config:gpu'"),
         ("config: a\n", "1:1", "'config' must hold"),

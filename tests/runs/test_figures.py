@@ -183,6 +183,7 @@ def test_no_offer_is_said_before_anything_is_rented() -> None:
             "in tier SECURE",
             "raise 'max_price', or loosen 'tier' or 'min_vram_gb'.",
         ),
+        (StackSettings(cloud="local", gpu=("H100",)), "1x H100 now", "or nothing (invoke doctor shows which there are)."),
         (StackSettings(), "a pod without GPU now", "name a GPU with `gpu`."),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 
 from trainyard.errors import UserError
 from trainyard.runs.planning import startbook
+from trainyard.shipped import shipped
 
 PLAY = "- name: Mine\n  hosts: all\n  tasks:\n    - name: one\n      "
 
@@ -41,3 +42,13 @@ def test_a_playbook_that_starts_no_job_is_refused_because_its_pod_would_idle_unt
     with pytest.raises(UserError, match="starts no training") as refused:
         startbook.refuse(tmp_path)
     assert str(refused.value.where) == f"{own}:1:1"
+
+
+def test_it_is_said_that_a_playbook_of_the_repository_starts_the_training(tmp_path: Path) -> None:
+    said: list[str] = []
+    startbook.refuse(tmp_path, said.append)
+    assert said == []
+
+    write(tmp_path / "playbooks/train.yml", shipped("playbooks/train.yml").read_text(encoding="utf-8"))
+    startbook.refuse(tmp_path, said.append)
+    assert len(said) == 1 and "in the place of Trainyard's" in said[0]

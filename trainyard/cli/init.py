@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trainyard import __version__
 from trainyard.cli import scaffold
-from trainyard.cli.scaffold import PROGRAM, PROJECT_FILE, RECORD, Choices, Record
+from trainyard.cli.scaffold import PROJECT_FILE, RECORD, RESTORED, Choices, Record
 from trainyard.config import is_repository
 from trainyard.errors import UserError
 from trainyard.files import write_atomic, write_new
@@ -64,7 +64,7 @@ def plan(root: Path, choice: Choices) -> InitPlan:
             planned.renewed[path] = text
         elif os.path.lexists(root / path):
             planned.kept[path] = _brought(text, plain.get(path, text), there or "")
-        elif record and path in record.files and path not in PROGRAM:
+        elif record and path in record.files and path not in RESTORED:
             planned.removed.append(path)
         else:
             _refuse_parents(root, path)
@@ -109,9 +109,9 @@ def report_lines(planned: InitPlan) -> Iterator[str]:
         if lines or hint:
             yield f"           {hint or f'add to it: {chr(32).join(lines)}'}"
     for path in planned.removed:
-        yield f"left out   {path}: it was removed here"
+        yield f"left out   {path}: it was removed here (to have it again, take its line out of {RECORD})"
     if not planned.new and not planned.renewed and not planned.lines:
-        yield "all is there: nothing was written"
+        yield "nothing was written" if planned.removed else "all is there: nothing was written"
 
 
 def missing_by_hand(root: Path, path: str) -> str | None:

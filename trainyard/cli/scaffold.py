@@ -30,6 +30,10 @@ PROGRAM = (PROJECT_FILE, "infra/__main__.py", LAUNCHER)
 """Without these nothing can be brought up; in Trainyard's own checkout they are the same."""
 SCHEMA = "infra/stack.schema.json"
 """By it an editor completes and checks a stack's settings."""
+RESTORED = (*PROGRAM, SCHEMA)
+"""Who removed one of these did not mean to do without it."""
+NOT_EDITED = (LAUNCHER, SCHEMA)
+"""These hold nothing of a person's: another text is damage, whatever version wrote it."""
 CI = ("github",)
 _SKELETON = Path(__file__).parent / "skeleton"
 _OWN = {

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def _engine_verb(name: Operation, text: str) -> Any:
-    @task(name=name, help=help_of("stack", yes="do not ask", json="engine events as JSON lines"))
+    asked = "end live runs without being asked; nothing else is asked" if name == "destroy" else "for scripts: nothing is asked anyway"
+
+    @task(name=name, help=help_of("stack", yes=asked, json="engine events as JSON lines"))
     @verb
     def operate(c: Context, stack: str = "local", yes: bool = False, json: bool = False) -> int:
         from trainyard.runs.verbs.environments import operate as run

@@ -52,9 +52,9 @@ def compare(root: Path) -> Upgrade:
         noted, there = record.files.get(path), scaffold.text_at(root / path)
         if there == after:
             settled[path] = scaffold.digest(after)
-        elif noted is None and not os.path.lexists(root / path):
+        elif not os.path.lexists(root / path) and (noted is None or path in scaffold.RESTORED):
             changes.append(Change(path, "", after, "new"))
-        elif noted not in (None, scaffold.digest(after)):
+        elif noted not in (None, scaffold.digest(after)) or path in scaffold.NOT_EDITED:
             left = "changed" if os.path.lexists(root / path) else "removed"
             changes.append(Change(path, there or "", after, "untouched" if record.untouched(path, there) else left))
     return Upgrade(root, record, tuple(changes), tuple(missing_lines(root)), settled)
@@ -97,6 +97,7 @@ def report_lines(upgrade: Upgrade, written: list[str] | None) -> Iterator[str]:
     elif written:
         yield f"wrote      {', '.join(written)}"
     for path in by_state["changed"]:
-        yield f"left       {path}: it was changed here; in the diff above + is new, - may be yours"
+        own = "; to have Trainyard's, remove it first" if path in scaffold.NOT_EDITED else ""
+        yield f"left       {path}: it was changed here; in the diff above + is new, - may be yours{own}"
     for path in by_state["removed"]:
         yield f"left out   {path}: it was removed here"

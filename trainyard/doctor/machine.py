@@ -136,7 +136,7 @@ def s3_server(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
     state = store.status(places)
     if state.binary is None:
         text = f"VersityGW {s3server.VERSION} is not there: the first stack with a local bucket waits until it is built"
-        yield Finding("s3 server", "warn", text, "To get it now, in 1 to 4 minutes (up to 7 on a slow machine): invoke setup")
+        yield Finding("s3 server", "warn", text, "To get it now, in 1 to 7 minutes: invoke setup")
     else:
         said = s3server.version(Path(state.binary))
         text = f"{said or 'does not start'} ({state.binary})"

@@ -52,8 +52,6 @@ class Backend:
     def create(self, project: str, stack: str, salt: str) -> None:
         """Make an empty stack whose state holds the salt; refuses one that exists."""
         path = self.checkpoint_path(project, stack)
-        if not self.root.parent.is_dir():
-            raise UserError(f"the state folder {self.root.parent} does not exist")
         path.parent.mkdir(parents=True, exist_ok=True)
         meta = self.root / "meta.yaml"
         if not meta.exists():

@@ -36,20 +36,17 @@ def set_value(backend: Backend, project: Project, stack: str, settings: Path, ke
     full = key if ":" in key else f"{project.name}:{key}"
     if not re.fullmatch(r"[^\s:]+:[^\s:]+", full):
         raise UserError(f"'{key}' is no name for a setting: write it as name, or as namespace:name")
+    state = backend.load(project.name, stack)  # says so where there is no such stack
     text = _text(settings)
     shown: object = value
     if passphrase is not None:
-        salt = salt_in(load_stack_file(settings)) or _salt_in_state(backend, project, stack)
+        salt = salt_in(load_stack_file(settings)) or salt_of(state)
         if salt is None:
             salt = new_salt(passphrase)
             text = f"encryptionsalt: {salt}\n" + text
         shown = {"secure": Crypter(passphrase, salt).encrypt(value)}
     _write(settings, _with(text, full, shown, settings))
     return full
-
-
-def _salt_in_state(backend: Backend, project: Project, stack: str) -> str | None:
-    return salt_of(backend.load(project.name, stack)) if backend.exists(project.name, stack) else None
 
 
 def _with(text: str, key: str, value: object, path: Path) -> str:

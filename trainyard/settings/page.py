@@ -21,6 +21,15 @@ PAGE = Path("docs", "settings.md")
 _MADE = re.compile(r"(<!-- Made by `invoke docs --write` from the table of (\w+)\. -->\n).*?(?=<!-- End of what is made\. -->)", re.S)
 _NUMBERS = ("7", "123", "13.0", "12345678")
 """What numbers look like as texts: one of them for each pattern that a number can fit."""
+_GROUPS = {
+    "cloud": "What is rented",
+    "pod_env": "What a pod gets of yours",
+    "hours": "Time and money",
+    "boot_accepted_minutes": "How long a pod may take to start",
+    "upload_consent": "Data and results",
+    "ssh_key_file": "The environment",
+}
+"""Headings of the page, each by the setting that it begins with."""
 
 
 def page(text: str) -> str:
@@ -90,11 +99,13 @@ def main() -> None:
 
 
 def _settings() -> str:
-    rows = ["| name | is | unless set | means | clouds | since |", "|---|---|---|---|---|---|"]
+    rows: list[str] = []
     for name, setting in SETTINGS.items():
+        if name in _GROUPS:
+            rows += ["", f"### {_GROUPS[name]}", "", "| name | is | unless set | means | clouds | since |", "|---|---|---|---|---|---|"]
         clouds = ", ".join(setting.clouds) or "all"
         rows.append(f"| `{name}` | {description(name)} | {setting.unset or 'nothing'} | {setting.says} | {clouds} | {setting.since} |")
-    return "\n".join(rows) + "\n"
+    return "\n".join(rows[1:]) + "\n"
 
 
 def _variables() -> str:

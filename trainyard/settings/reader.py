@@ -37,6 +37,7 @@ _seen: dict[Path, _SettingsFile] = {}
 def load(root: Path, stack: str) -> StackSettings:
     """Return all settings of a stack; raises UserError at the first thing in its file that is wrong."""
     document = _document(settings_file(root, stack))
+    _refuse_misplaced(document)
     reject_unknown(document, _TOP_LEVEL, "key")
     config = _config(document)
     names = {name: full for full in config if (name := _name_of(config, full)) is not None}
@@ -96,6 +97,15 @@ def _document(path: Path) -> Map:
     if file.document is None:
         file.document = parse_map(file.text, path.name)
     return file.document
+
+
+def _refuse_misplaced(document: Map) -> None:
+    """Refuse a setting that stands at the top of the file."""
+    for key in document:
+        bare = key.removeprefix(f"{PROJECT}:")
+        if bare in SETTINGS and key not in _TOP_LEVEL:
+            hint = f"In the file:\nconfig:\n  {PROJECT}:{bare}: VALUE"
+            raise UserError(f"'{key}' belongs below 'config:', as '{PROJECT}:{bare}'", where=document.where(key), hint=hint)
 
 
 def _config(document: Map) -> Map:

@@ -166,7 +166,7 @@ def _from_release(folder: Path, env: Mapping[str, str], on_line: OnLine, lock: i
 
 def _build(go: Path, folder: Path, env: Mapping[str, str], on_line: OnLine, lock: int, *, flags: str = "") -> tuple[Path, str]:
     label = "go" + ".".join(map(str, go_version(go, env)))
-    takes = "once per user; the first time takes 1 to 4 minutes, up to 7 on a slow machine"
+    takes = "once per user; the first time takes 1 to 7 minutes"
     on_line(f"Building the local S3 server (VersityGW {VERSION}) with {label}, {takes}")
     program = folder / "versitygw"
     command: list[str | Path] = [

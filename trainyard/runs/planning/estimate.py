@@ -164,6 +164,8 @@ def _offer_name(offer: Offer) -> str:
 
 def _advice(query: OfferQuery, settings: StackSettings) -> str:
     """Name the settings that narrow the choice, and no other: what is not set cannot be changed."""
+    if settings.cloud == "local":
+        return "Stack 'local' is this machine: 'gpu' names a GPU of its own, or nothing (invoke doctor shows which there are)."
     ways = ["add another GPU to 'gpu'"] if query.gpus else []
     ways += ["raise 'max_price'"] if query.max_price is not None else []
     named = [name for name in ("regions", "tier", "min_vram_gb", "min_cuda", "volume", "spot", "only_offers") if getattr(settings, name)]

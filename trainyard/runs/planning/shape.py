@@ -53,8 +53,9 @@ def warnings(settings: StackSettings, shaped: StackSettings, needs: Values) -> l
     if "disk_gb" in settings.explicit and shaped.disk_gb > settings.disk_gb:
         lines.append(f"the recipe needs {shaped.disk_gb} GB of disk: that much is rented, not the {settings.disk_gb} GB set")
     have = settings.gpu_count if settings.gpu else 0
-    if _whole(needs.get("gpus")) > have:
-        lines.append(f"the recipe says that it needs {_whole(needs.get('gpus'))} GPUs, this stack rents {have} (gpu, gpu_count)")
+    gpus = _whole(needs.get("gpus"))
+    if gpus > have:
+        lines.append(f"the recipe says that it needs {gpus} GPU{'s' if gpus != 1 else ''}, this stack rents {have} (gpu, gpu_count)")
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from trainyard.shipped import find, layers, overlay
 BOOK = "train.yml"
 
 
-def refuse(root: Path) -> None:
+def refuse(root: Path, on_note: Callable[[str], None] = lambda _: None) -> None:
     """Read playbooks/train.yml as a run would, where the repository has a part of it.
 
+    ``on_note`` is told where it takes the place of Trainyard's.
     Raises UserError, at the file that a person can edit, where it cannot start a training.
     """
     own, *shipped = layers(root, "playbooks")
@@ -37,6 +39,8 @@ def refuse(root: Path) -> None:
             where=Location(str(find(root, f"playbooks/{BOOK}")), 1),
             hint="A train.yml of yours takes the place of Trainyard's whole one: begin with a copy of that.",
         )
+    if shipped and (own / BOOK).is_file():
+        on_note(f"playbook   playbooks/{BOOK} of this repository starts the training, in the place of Trainyard's")
 
 
 def _original(root: Path, folder: Path, where: Location) -> Location:

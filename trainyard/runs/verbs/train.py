@@ -104,7 +104,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
     # A bad name, or one that is at work, is refused before anything is looked at.
     attempts.refuse_live(context.places.runs, user, new_label(context.places.runs, user, request.name, datetime.now(), request.stack))
     chosen = load_recipe(context.places.root, request.recipe)
-    startbook.refuse(context.places.root)
+    startbook.refuse(context.places.root, ui.say)
     settings, told_by_env = shape.from_environment(stated, context.env, cloud.name)
     for line in told_by_env:
         ui.say(f"settings   {line}")
