@@ -399,6 +399,35 @@ def test_a_pod_that_the_cloud_has_ended_ends_the_run_with_the_cloud_s_word(road:
     assert summary.exit_status == 4 and "the cloud has ended pod p0" in str(summary.error) and road.cloud.alive() == []
 
 
+def test_a_pod_that_a_person_here_has_ended_is_told_so_and_not_as_the_cloud_s_doing(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_ASK_CLOUD_EVERY", 0.0)
+    monkeypatch.setattr(follow, "_ASK_CLOUD_FIRST", 0.0)
+
+    def act() -> None:
+        account.end_pod(road.context, STACK, "p0")
+        road.unreachable = 10**6
+        road.lose_pod()
+
+    summary, _ = road.while_training(act, FOR_EVER)
+
+    assert summary.exit_status == 4 and summary.error == "pod p0 was ended by a person here, not by the cloud"
+    assert any("ended by a person here" in line for line in listing.lines(listing.list_runs(road.context)))
+
+
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [
+        ({"state": "stopping", "reason": "the budget is used up"}, "the budget is used up"),
+        ({"state": "watching"}, "told to stop (its lease's stop, or its budget)"),
+    ],
+)
+def test_a_training_that_the_pod_s_watchdog_stopped_says_for_what(road: Road, says: dict[str, str], why: str) -> None:
+    road.armed(**says)
+    summary = road.run("mkdir -p $OUTPUT_DIR/model; echo m >$OUTPUT_DIR/model/m.txt; exit 75", name="a")
+
+    assert summary.stopped and f"no success ({why})" in road.said()
+
+
 def test_a_training_that_was_killed_has_no_verdict_and_what_it_left_is_kept(road: Road) -> None:
     summary, _ = road.while_training(road.lose_pod, "mkdir -p $OUTPUT_DIR/model; echo x >$OUTPUT_DIR/model/m; echo going; sleep 60")
 

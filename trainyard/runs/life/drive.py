@@ -173,7 +173,7 @@ def _ask_the_pod(context: CommandContext, record: RunRecord) -> Verdict | bool:
         with pod.connect() as transport:
             return jobs.status(transport, pod.path("job")).state != "absent"
     except TrainyardError:
-        over = follow.ended_from_outside(record, pod)
+        over = follow.ended_from_outside(context, record, pod)
         if over is None:
             raise
         return over
@@ -200,7 +200,7 @@ def _train(context: CommandContext, record: RunRecord, folder: RunFolder, kept: 
             with folder.stage(record, "commit"):
                 return finish.commit(context, record, folder, pod)
         except Exception:
-            over = follow.ended_from_outside(record, pod)
+            over = follow.ended_from_outside(context, record, pod)
             if over is None:
                 raise
             return _cut_off(context, record, folder, over)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from trainyard.errors import ForeignResult, TrainyardError, UserError
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import CommandContext
-from trainyard.runs.life.judge import declared_anywhere, declared_of, judge, keep
+from trainyard.runs.life.judge import declared_anywhere, declared_of, judge, keep, told_by_pod
 from trainyard.runs.life.roads import DeliveryRoad, GivenUp, ResultSelection, run_result
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.pod import ReachablePod
@@ -31,6 +31,8 @@ def commit(context: CommandContext, record: RunRecord, folder: RunFolder, pod: R
         way = DeliveryRoad(context, record, folder, pod, transport)
         try:
             said = way.linked(lambda: declared_anywhere(folder, record, pod, transport))
+            if not (record.cancelled or record.stop_reason):
+                record.stop_reason = told_by_pod(record, said, pod, transport)
             verdict = judge(record, folder, said)
             how = keep(record, folder, said)
             what = f"no success ({how.why}): what there is is kept," if how else ""

@@ -25,7 +25,7 @@ from trainyard.runs.life.outlook import Outlook
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.home import mend_copies, take_reports
 from trainyard.runs.records.keepsake import FolderDeleted
-from trainyard.runs.records.notes import note
+from trainyard.runs.records.notes import ended_by_hand, note
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.progress import ProgressLine, duration
 from trainyard.runs.records.record import RunFolder, RunRecord, is_driven
@@ -117,7 +117,7 @@ def _follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: 
         return status
 
 
-def ended_from_outside(record: RunRecord, pod: ReachablePod) -> Verdict | None:
+def ended_from_outside(context: CommandContext, record: RunRecord, pod: ReachablePod) -> Verdict | None:
     """Return the verdict when the cloud says that nothing runs on the pod any more, None while something may.
 
     Once the training is done its result may still lie on a pod that was only stopped: then nothing but its absence counts.
@@ -128,6 +128,8 @@ def ended_from_outside(record: RunRecord, pod: ReachablePod) -> Verdict | None:
     end = parse_time(record.pod.end)
     if end is not None and end.timestamp() <= time.time():
         return Verdict("lease", f"the lease was over at {record.pod.end}: {said}", CloudError.exit_code)
+    if ended_by_hand(context, record, pod.id):
+        said = f"pod {pod.id} was ended by a person here, not by the cloud"
     return Verdict("cloud", said, CloudError.exit_code)
 
 
@@ -183,7 +185,7 @@ class _Watch:
                 raise FolderDeleted(path)
         if self.lost_since is not None and now - self.asked > _ASK_CLOUD_EVERY:
             self.asked = now
-            if verdict := ended_from_outside(self.record, self.pod):
+            if verdict := ended_from_outside(self.context, self.record, self.pod):
                 raise _Over(verdict)
         if self.lost_since is None and now - self.beaten > _HEARTBEAT_EVERY:
             self.beaten = now

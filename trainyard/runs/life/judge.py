@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from trainyard.errors import PodFailed, UserError
+from trainyard.errors import PodFailed, TrainyardError, UserError
 from trainyard.jsontext import parse_json
 from trainyard.recipes.bundle import SHA256_LIST
 from trainyard.recipes.declaration import DECLARED, Declaration, read_declaration
@@ -65,6 +65,18 @@ def keep(record: RunRecord, folder: RunFolder, said: Declaration) -> Keep | None
     asked = "cancelled" if record.cancelled else record.stop_reason or "told to stop (its lease's stop, or its budget)"
     why = asked if record.exit_code in said.stopped else _end(record, folder)
     return Keep(why, record.exit_code, said.checkpoints, said.checkpoint_mark)
+
+
+def told_by_pod(record: RunRecord, said: Declaration, pod: ReachablePod, transport: Transport) -> str | None:
+    """Return why the pod's watchdog told a stopped training to stop; None where it did not, or does not say."""
+    if record.exit_code not in said.stopped:
+        return None
+    try:
+        status = parse_json(transport.exec(f"cat {quote(pod.path('.trainyard', 'watchdog', 'status.json'))}", timeout=60).stdout)
+        reason = status.get("reason") if status.get("state") == "stopping" else None
+    except (TrainyardError, ValueError, AttributeError):
+        return None  # it only tells more
+    return reason if isinstance(reason, str) and reason else None
 
 
 def _end(record: RunRecord, folder: RunFolder) -> str:

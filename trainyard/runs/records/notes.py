@@ -8,8 +8,10 @@ from typing import Any
 from trainyard.errors import TrainyardError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.ledger import Ledger
-from trainyard.runs.records.record import RunRecord
+from trainyard.runs.records.record import RunRecord, all_folders
 from trainyard.runs.records.summary import cost
+
+_BY_HAND = "end"
 
 
 def note(context: CommandContext, record: RunRecord, kind: str, **data: Any) -> None:
@@ -20,6 +22,25 @@ def note(context: CommandContext, record: RunRecord, kind: str, **data: Any) -> 
 def note_cost(context: CommandContext, record: RunRecord) -> None:
     """Record what an attempt has cost so far; say it when that cannot be written."""
     _write(context, lambda ledger: ledger.set_cost(record.id, record.created, cost(record)))
+
+
+def note_end(context: CommandContext, pod_id: str) -> None:
+    """Record with the run of a pod, where one is known here, that a person ends the pod now."""
+    for folder in all_folders(context.places.runs):
+        try:
+            record = folder.load()
+        except (OSError, TrainyardError):
+            continue  # a record that cannot be read keeps no pod alive
+        if not record.reached("ended") and pod_id in (record.pod.pod_id, *(pod.pod_id for pod in record.pods)):
+            note(context, record, _BY_HAND, pod=pod_id)
+
+
+def ended_by_hand(context: CommandContext, record: RunRecord, pod_id: str) -> bool:
+    """Tell whether the ledger says that a person here has ended a pod of a run; False where it cannot be read."""
+    try:
+        return any(event.data.get("pod") == pod_id for event in Ledger(context.places.ledger).events(record.id, kind=_BY_HAND))
+    except (OSError, TrainyardError):
+        return False
 
 
 def _write(context: CommandContext, write: Callable[[Ledger], None]) -> None:

@@ -16,6 +16,7 @@ from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.estimate import HOURS_A_MONTH
 from trainyard.runs.records.environment import bucket_in
+from trainyard.runs.records.notes import note_end
 from trainyard.runs.verbs import reap
 from trainyard.settings import reader
 from trainyard.stacks import facade
@@ -59,6 +60,7 @@ def end_pod(context: CommandContext, name: str, reference: str) -> int:
 
     cloud = context.cloud(name)
     pod = find_pod(cloud, reference)
+    note_end(context, pod.id)  # before the request: who follows its run may see the pod gone at once
     proof = prove(cloud, [KnownPod(pod.id, pod.price_per_hour, pod.end)])
     proof.require(f"Again: invoke end {pod.id} --stack {name}")
     context.ui.say(f"pod {pod.id} is gone: {cloud.name} has taken the request to end it, denies it and does not list it any more")
