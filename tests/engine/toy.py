@@ -15,6 +15,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -35,6 +36,7 @@ def _protocol_only() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as a good plugin: one stopped while it loads has nothing to say
     os.environ["GRPC_VERBOSITY"] = "NONE"
     _protocol_only()
 
@@ -268,8 +270,6 @@ def main() -> None:
     server.start()
     print(port, flush=True)
     threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()
-    import signal
-
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))
     while True:
         signal.pause()

@@ -187,6 +187,21 @@ def test_an_idle_plugin_exits_at_once(tmp_path: Path, how: str) -> None:
         assert time.monotonic() - began < 10
 
 
+def test_a_plugin_that_is_stopped_while_it_loads_says_nothing() -> None:
+    program = """
+import os, signal, sys
+from trainyard.provider import main
+class Stops:
+    def find_spec(name, *_):
+        if name == "trainyard.provider.process": os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Stops)
+main.main(["127.0.0.1:1"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 def test_a_plugin_that_waits_gives_the_wait_up_on_sigint_and_answers_before_it_exits(tmp_path: Path) -> None:
     with model_plugin(tmp_path) as plugin:
         *_, pod = lease_and_pod(plugin)

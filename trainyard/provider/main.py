@@ -8,6 +8,7 @@ stdin; at work, waiting stops, the request in flight is finished and written dow
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ from trainyard.engine import stubs
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve until told to stop."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # stopped while it loads it has nothing to say, least of all a traceback
     arguments = list(sys.argv[1:] if argv is None else argv)
     stubs.protocol_only()
     from trainyard.provider.process import serve
