@@ -91,6 +91,7 @@ def test_a_command_runs_with_the_code_and_what_it_writes_comes_back_by_hash(yard
         (("--",), "recipe command has nothing to run"),
         (("--", "python", "tarin.py"), "the command runs tarin.py, which is not there"),
         (("--set", "code=nowhere", "--", "ls"), "code: there is no folder"),
+        (("--", "no-such-program", "train.py"), "the command runs no-such-program, which is not on PATH"),
     ],
 )
 def test_what_cannot_run_is_told_before_anything_is_rented(yard: Yard, repository: Path, words: tuple[str, ...], message: str) -> None:

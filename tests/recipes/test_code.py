@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from trainyard.errors import UserError
 from trainyard.recipes import code, codefiles
 from trainyard.recipes.code import check_command, collect, place
+from trainyard.recipes.program import check_program
 from trainyard.recipes.secretfiles import secret_in
 
 KEY = "-----BEGIN PRIVATE " + "KEY-----\n" + "A" * 64 + "\n"
@@ -351,6 +353,28 @@ def test_a_command_whose_script_does_not_go_along_is_refused(repo: Path, words: 
         return check_command(words, found)
     with pytest.raises(UserError, match=problem):
         check_command(words, found)
+
+
+@pytest.mark.parametrize(
+    ("words", "certain", "refused"),
+    [
+        (["pythn", "train.py"], False, r"pythn, which is not on PATH \(did you mean 'python'\?\)"),
+        (["A=1", "torchrum", "train.py"], False, "did you mean 'torchrun'"),
+        (["no-such-program"], True, "no-such-program, which is not on PATH\n"),
+        (["no-such-program"], False, None),
+        (["python", "train.py"], True, None),
+        (["tool", "train.py"], True, None),
+        (["torchrun", "train.py"], False, None),
+        (["ipython", "train.py"], False, None),
+        (["env", "pythn", "train.py"], False, None),
+        (["PATH=/opt/bin", "pythn"], True, None),
+        (["./pythn"], True, None),
+    ],
+)
+def test_a_command_whose_program_is_nowhere_is_refused(tmp_path: Path, words: list[str], certain: bool, refused: str | None) -> None:
+    put(tmp_path, "tool").chmod(0o755)
+    with pytest.raises(UserError, match=refused) if refused else contextlib.nullcontext():
+        check_program(words, str(tmp_path), certain=certain)
 
 
 def test_pointers_of_git_lfs_are_told(repo: Path) -> None:

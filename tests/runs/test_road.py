@@ -23,7 +23,7 @@ from trainyard.runs import context as contexts
 from trainyard.runs.life import follow, rent, start
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records.pod import pod_of
-from trainyard.runs.verbs import account, adopt, attach, environments, listing
+from trainyard.runs.verbs import account, adopt, attach, environments, listing, train
 from trainyard.runs.verbs import fetch as verb_fetch
 from trainyard.runs.verbs.fetch import fetch
 from trainyard.stacks import facade
@@ -93,6 +93,13 @@ def test_a_missed_expect_names_what_is_missing_and_no_exit_code_that_is_not_the_
 
     assert "the training said done, but left nothing that matches model/*.bin, re'port.md, which is expected" in str(summary.error)
     assert "exited 70" not in road.said() and not summary.success
+
+
+def test_a_program_that_is_not_there_is_refused_before_anything_is_rented(road: Road) -> None:
+    asked = train.TrainRequest(stack=STACK, recipe="command", sets=("code=none",), words=("pythn", "train.py"))
+    with pytest.raises(UserError, match="the command runs pythn, which is not on PATH"):
+        train.prepare(road.context, asked)
+    assert road.engine.asked == [] and road.cloud.alive() == []
 
 
 def test_a_pod_that_does_not_answer_before_the_training_is_ended_with_code_5(road: Road) -> None:

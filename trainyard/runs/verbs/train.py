@@ -15,6 +15,7 @@ from trainyard.clouds.protocol import Cloud
 from trainyard.config import git
 from trainyard.recipes import basecheck, bundle, code, data, requirements, venvs
 from trainyard.recipes.contract import Recipe, load_recipe
+from trainyard.recipes.program import check_program
 from trainyard.recipes.summaries import Values
 from trainyard.recipes.values import lock_for, locked_packages, needs_of, resolve, sets_with
 from trainyard.runs.context import CommandContext
@@ -85,6 +86,7 @@ def prepare(context: CommandContext, request: TrainRequest) -> RunFolder:
     plan = _plan(context, request, cloud, settings)
     here = cloud.name == "local" or cloud.simulated
     needs = requirements.of_code(plan.code, plan.values)
+    _check_program(context, plan, None, certain=cloud.name == "local" and needs is None)
     if plan.code and needs and not here and plan.values.get("check_requirements"):
         venvs.check_code(plan.code, needs, context.ui.say)
     own = consent.own_files(request.data, plan.data, plan.recipe, plan.values, plan.code)
@@ -93,8 +95,18 @@ def prepare(context: CommandContext, request: TrainRequest) -> RunFolder:
     make_whole(context, outputs)
     if here:
         # Shared by all local pods of this machine, built before a pod exists.
-        venvs.prepare(plan.recipe, plan.values, plan.code, context.places, context.ui.say)
+        built = venvs.prepare(plan.recipe, plan.values, plan.code, context.places, context.ui.say)
+        _check_program(context, plan, built, certain=cloud.name == "local" and not (needs and needs.project))
     return _write(context, plan, request.name, outputs)
+
+
+def _check_program(context: CommandContext, plan: _Plan, built: Path | None, *, certain: bool) -> None:
+    """Refuse a command whose program is nowhere; ``built``: the environment of its packages, where that is known by now."""
+    words = plan.values.get("command")
+    if not isinstance(words, list):
+        return
+    path = context.env.get("PATH", "")
+    check_program(words, f"{built / 'bin'}:{path}" if built else path, certain=certain)
 
 
 def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: StackSettings) -> _Plan:
