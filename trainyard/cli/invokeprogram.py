@@ -13,6 +13,7 @@ from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 
 from trainyard import __version__, phrasing
+from trainyard.cli.common import Verb
 from trainyard.cli.usage import folder_named, help_first, usage_problem
 from trainyard.config import find_root
 from trainyard.errors import UserError
@@ -48,6 +49,13 @@ class _Verbs(Program):
     def parse_tasks(self) -> None:
         with self._usage():
             super().parse_tasks()
+            self._refuse_options_of_invoke()
+
+    def _refuse_options_of_invoke(self) -> None:
+        """Refuse an option of Invoke's own behind a verb of ours: none does anything there, and `-d` was once --dry-run."""
+        seen = [argument.name for argument in self.core_via_tasks.args.values() if argument.got_value and argument.name != "help"]
+        if seen and any(isinstance(self.collection[each.name], Verb) for each in self.tasks):
+            raise ParseError(f"--{seen[0]} is no option of a verb")
 
     def parse_cleanup(self) -> None:
         with self._usage():

@@ -23,7 +23,7 @@ def folder_named(argv: Sequence[str]) -> list[str]:
     words = list(argv)
     if words[1:2] != ["init"]:
         return words
-    valued = ("--cloud", "-c", "--ci", "-i", "--dir", "-d")
+    valued = ("--cloud", "--ci", "-i", "--dir")
     at = next((at for at in range(2, len(words)) if not words[at].startswith("-") and words[at - 1] not in valued), None)
     return words if at is None else [*words[:2], "--dir", words[at], *words[2:at], *words[at + 1 :]]
 
@@ -53,6 +53,8 @@ def _argument_problem(verb: str, arguments: Sequence[Any], words: Sequence[str])
         after = next(behind, "--")
         if flag.startswith("--") and flag not in known:
             return f"{verb} has no option {flag}{suggest(flag, [name for name in known if name.startswith('--')])}"
+        if len(flag) > 1 and flag[0] == "-" != flag[1] and flag[:2] not in known:
+            return f"{verb} has no option {flag}"
         if flag in known and known[flag].takes_value and not equals:
             if after.startswith("--"):
                 return f"{verb}: {flag} needs a value behind it"
