@@ -36,7 +36,10 @@ def layers(root: Path, path: str) -> tuple[Path, ...]:
 
 
 def overlay(root: Path, path: str, target: Path) -> None:
-    """Write a folder as it holds for a repository: Trainyard's files, each replaced by the repository's own of that name."""
+    """Write a folder as it holds for a repository: Trainyard's files, each replaced by the repository's own of that name.
+
+    What Python has compiled there stays: it would make two images, or two runs, of the same files differ.
+    """
     for folder in reversed(layers(root, path)):
         if folder.is_dir():
-            shutil.copytree(folder, target, dirs_exist_ok=True)
+            shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))

@@ -254,6 +254,8 @@ def test_a_repository_of_ones_own_builds_the_image_from_what_trainyard_brings_an
     (root / "docker").mkdir(parents=True)
     (root / "docker/base.digest").write_text(DIGEST + "\n")
     (root / "docker/sshd_config").write_text("# mine\n")
+    (root / "docker/__pycache__").mkdir()
+    (root / "docker/__pycache__/x.pyc").write_bytes(b"\xa7")
     image.build(root, f"{NAME}:1", run=docker)
 
     assert seen["docker/sshd_config"] == "# mine\n"
