@@ -35,6 +35,7 @@ ROADS = ("bucket", "home")
 PHASES = ("prepared", "up", "started", "trained", "committed", "ended")
 BEGUN = PHASES[2:]
 LONGEST = 150.0
+HUNG = -1000  # -1 is that of a SIGHUP when all is done
 LEFT = (0, 6, 11, 74, -9)
 """How a controller may end that leaves a run as it is (or has not felt the trouble)."""
 JOB = Path(__file__).parent / "jobs" / "result.sh"
@@ -89,7 +90,7 @@ class Zygote:
         self._count = 0
 
     def run(self, *words: str, plan: dict[str, object] | None = None, seconds: float = LONGEST) -> Done:
-        """Run a verb in a fork; -1 is the code of one that had to be killed because it hung."""
+        """Run a verb in a fork; HUNG is the code of one that had to be killed because it hung."""
         self._count += 1
         out = self.yard.base / f"out{self._count}.txt"
         order = {"argv": words, "cwd": str(self.yard.root), "env": self.yard.env, "out": str(out), "plan": plan or {}}
@@ -102,7 +103,7 @@ class Zygote:
         code = json.loads(self.process.stdout.readline())["code"]
         late.cancel()
         text = out.read_text(errors="replace")
-        return Done(-1 if hung.is_set() else code, text, text)
+        return Done(HUNG if hung.is_set() else code, text, text)
 
     def close(self) -> None:
         """End it."""
@@ -155,7 +156,7 @@ class Bench:
         done = self.train(case.road, label, plan)
         found = Outcome(case, mark.is_file(), story=[f"$ train -> {done.code}", done.out])
         record = self.yard.record(label)
-        if done.code == -1:
+        if done.code == HUNG:
             found.problems.append(f"hung for {LONGEST:.0f} s")
         if case.phase in BEGUN:
             found.problems += self._left_as_it_is(case, label, done)
