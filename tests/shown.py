@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard.cli.usage import folder_named
+from trainyard.cli.usage import folder_named, names_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
@@ -170,7 +170,7 @@ def problem(shown: Shown, verbs: Any) -> str | None:
         words = words[1:] if shown.whole else []
     if not words or words[0].isupper() or words[0] in NO_VERB or HOLE in words[0]:
         return None
-    if words[0] not in verbs.task_names:
+    if words[0] not in names_of(verbs):
         # `run ./bootstrap again`: the script alone, and prose behind it.
         prose = shown.program == "./bootstrap" and shown.message
         return None if prose else f"there is no verb {words[0]}"

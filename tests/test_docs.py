@@ -105,7 +105,7 @@ def test_a_pages_command_that_does_not_exist_is_found(verbs: Any) -> None:
 def test_every_verb_is_shown(verbs: Any) -> None:
     seen = {one.words[0] for page in shown.pages() for one in shown.in_page(page) if one.words}
 
-    assert sorted(set(verbs.task_names) - seen) == []
+    assert sorted(name for name, others in verbs.task_names.items() if not {name, *others} & seen) == []
 
 
 def test_links_lead_to_files_and_to_headings_that_are_there() -> None:

@@ -14,7 +14,7 @@ from invoke.program import Program
 
 from trainyard import __version__, phrasing
 from trainyard.cli.common import Verb
-from trainyard.cli.usage import folder_named, help_first, usage_problem
+from trainyard.cli.usage import folder_named, help_first, names_of, usage_problem
 from trainyard.config import find_root
 from trainyard.errors import UserError
 
@@ -44,7 +44,7 @@ class _Verbs(Program):
             find_root()  # says more, where this is no repository
             raise
         if self.namespace is None:
-            phrasing.typed(self._shown, self.collection.task_names)
+            phrasing.typed(self._shown, names_of(self.collection))
 
     def parse_tasks(self) -> None:
         with self._usage():
@@ -85,7 +85,7 @@ def _namespace(name: str) -> Collection | None:
     from trainyard.cli.verbs import verbs
 
     namespace = verbs()
-    phrasing.typed(name, namespace.task_names)
+    phrasing.typed(name, names_of(namespace))
     for word in namespace.task_names:
         verb = namespace[word]
         verb.__doc__ = phrasing.as_typed(verb.__doc__ or "")

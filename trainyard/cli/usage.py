@@ -28,9 +28,14 @@ def folder_named(argv: Sequence[str]) -> list[str]:
     return words if at is None else [*words[:2], "--dir", words[at], *words[2:at], *words[at + 1 :]]
 
 
+def names_of(collection: Any) -> list[str]:
+    """Return the names of all verbs; of a word with verbs behind it that is a verb, too (results), both of its names."""
+    return [name for verb, others in collection.task_names.items() for name in (verb, *others)]
+
+
 def usage_problem(words: Sequence[str], collection: Any, said: str) -> str:
     """Return what is wrong with a command line, and what comes nearest; ``said`` is for what we cannot tell better."""
-    verbs = dict.fromkeys(collection.task_names) if collection is not None else {}
+    verbs = dict.fromkeys(names_of(collection)) if collection is not None else {}
     ours = list(words[: words.index("--")] if "--" in words else words)
     asked = ours[ours.index("--help") + 1 :] if "--help" in ours else ours
     verb = next((word for word in asked if not word.startswith("-")), "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from trainyard.cli import machineverbs, repoverbs, runverbs, stackverbs
+from trainyard.cli import machineverbs, repoverbs, resultverbs, runverbs, stackverbs
 
 _ALONE = (
     runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.runs,
@@ -14,11 +14,12 @@ _ALONE = (
     repoverbs.init, repoverbs.upgrade, machineverbs.doctor, machineverbs.setup, machineverbs.play,
 )  # fmt: skip
 _GROUPS = {
+    "results": {"list": resultverbs.results_list, "show": resultverbs.results_show, "verify": resultverbs.results_verify},
     "store": {"start": machineverbs.store_start, "stop": machineverbs.store_stop, "status": machineverbs.store_status},
     "venvs": {"clean": machineverbs.venvs_clean},
     "image": {"build": machineverbs.image_build, "push": machineverbs.image_push},
 }
-"""Verbs behind a word, as in store.start."""
+"""Verbs behind a word, as in store.start; one called ``list`` is what the word alone does."""
 
 
 def verbs() -> Collection:
@@ -27,6 +28,6 @@ def verbs() -> Collection:
     for word, tasks in _GROUPS.items():
         group = Collection(word)
         for name, task in tasks.items():
-            group.add_task(task, name=name)
+            group.add_task(task, name=name, default=name == "list")
         ns.add_collection(group)
     return ns

@@ -27,12 +27,17 @@ ATTEMPTS = "attempts/"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who has an attempt: the run's token, and what a person wants to know of its owner. ``time`` is UTC text."""
+    """Who has an attempt: the run's token, and what a person wants to know of its owner. Times are UTC text.
+
+    ``deleted``: when a person has removed what it left; the claim stays, so that its number is never used again.
+    """
 
     token: str
     user: str
     machine: str
     time: str
+    recipe: str = ""
+    deleted: str = ""
 
     def __str__(self) -> str:
         return f"claimed by {self.user} on {self.machine}, {self.time}"
@@ -71,7 +76,8 @@ def claim_of(settings: StoreSettings, where: ResultKey) -> Claim | None:
     body = read(settings, f"{ATTEMPTS}{where}")
     try:
         content = parse_json(body or b"")
-        return Claim(str(content["token"]), str(content["user"]), str(content["machine"]), str(content["time"]))
+        said = [str(content[name]) for name in ("token", "user", "machine", "time")]
+        return Claim(*said, *(str(content.get(name, "")) for name in ("recipe", "deleted")))  # older claims have only the first four
     except (ValueError, KeyError, TypeError):
         return None
 

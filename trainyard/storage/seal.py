@@ -70,6 +70,11 @@ def token_of(body: bytes) -> str:
     return str(_parse_marker(body).get("token", ""))
 
 
+def manifest_sha256_in(body: bytes) -> str:
+    """Return the manifest that a marker names."""
+    return str(_parse_marker(body).get("manifest_sha256", ""))
+
+
 def ending_in(body: bytes) -> Ending:
     """Return how a training ended, as a ``_KEPT`` tells it."""
     return _ending(_parse_marker(body))

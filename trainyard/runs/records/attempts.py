@@ -84,8 +84,9 @@ def refuse_live(runs: Path, user: str, label: str) -> None:
 
 
 def claim(
-    context: CommandContext, draft: Draft, user: str, label: str, bucket: RunBucket | None, patience: ClaimPatience = ClaimPatience()
-) -> int:
+    context: CommandContext, draft: Draft, user: str, label: str, bucket: RunBucket | None, patience: ClaimPatience = ClaimPatience(),
+    *, recipe: str = "",
+) -> int:  # fmt: skip
     """Claim the next attempt of a name and return its number; says so when the name was used before.
 
     Raises StoreError when the bucket refuses, or does not answer in time: nothing may be rented then.
@@ -102,7 +103,7 @@ def claim(
     settings = store_of(context, bucket)
     if settings is None:
         raise StoreError(f"no credentials of the store of bucket '{bucket.bucket}' are set; nothing was rented")
-    mine = markers.Claim(draft.token, user, socket.gethostname(), format_time(time.time()))
+    mine = markers.Claim(draft.token, user, socket.gethostname(), format_time(time.time()), recipe)
     draft.claimed = True
 
     def ask() -> tuple[int, str]:

@@ -168,7 +168,7 @@ def _write(context: CommandContext, plan: _Plan, name: str | None, outputs: Envi
     with attempts.reserved(runs, plan.user, label) as draft:
         folder = RunFolder(draft.path)
         content = bundle.build(plan.recipe, plan.values, plan.data, folder.bundle, code=plan.code)
-        attempt = attempts.claim(context, draft, plan.user, label, outputs.results)
+        attempt = attempts.claim(context, draft, plan.user, label, outputs.results, recipe=plan.recipe.name)
         record = RunRecord(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=content.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,

@@ -1,0 +1,163 @@
+"""`invoke results`, `results.show`, `results.verify`: from the bucket of a stack alone, as a fresh clone on any machine has it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.storage.conftest import PART, Workspace, here, places_at
+from trainyard.config import Places
+from trainyard.errors import UserError
+from trainyard.runs.context import CommandContext
+from trainyard.runs.ui import Ui
+from trainyard.runs.verbs import results
+from trainyard.storage import markers
+from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.commit import commit
+from trainyard.storage.deliver import DeliveryPatience
+from trainyard.storage.manifest import Keep, ResultKey
+from trainyard.storage.markers import Claim
+
+HASTE = DeliveryPatience(rounds=3, tries=3, backoff=0.01, pause=lambda _: None)
+FIRST, SECOND, ANNAS = ResultKey("greg", "first", 1), ResultKey("greg", "first", 2), ResultKey("anna", "first", 1)
+LONG = ResultKey("anna", "a-name-that-is-much-longer-than-a-line-of-eighty-columns-would-like", 1)
+
+
+@dataclass(slots=True)
+class Clone:
+    """A fresh clone of a repository whose stack has a bucket; it has no record of any run."""
+
+    context: CommandContext
+    screen: io.StringIO
+
+    def said(self) -> str:
+        text = self.screen.getvalue()
+        self.screen.seek(0)
+        self.screen.truncate()
+        return text
+
+
+def fresh_clone(root: Path, outside: Places, settings: StoreSettings, user: str = "greg") -> Clone:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "Pulumi.yaml").write_text("name: trainyard\nruntime: python\n")
+    (root / "Pulumi.local.yaml").write_text(f"config:\n  trainyard:bucket: {settings.bucket}\n  trainyard:user: {user}\n")
+    places = Places(root=root, home=root / ".trainyard", outside=outside.outside, settings=root / "home")
+    screen = io.StringIO()
+    return Clone(CommandContext(places, {**os.environ}, Ui(stream=screen)), screen)
+
+
+@pytest.fixture
+def clone(tmp_path: Path, store_places: Places, settings: StoreSettings) -> Clone:
+    return fresh_clone(tmp_path / "clone", store_places, settings)
+
+
+def claimed(settings: StoreSettings, root: Path, key: ResultKey, time: str = "2026-11-24T10:12:34Z", recipe: str = "lora") -> str:
+    token = f"token-of-{key.user}-{key.attempt}"
+    assert markers.claim_attempt(settings, places_at(root), key, Claim(token, key.user, f"{key.user}s-laptop", time, recipe))
+    return token
+
+
+def committed(settings: StoreSettings, pod: Workspace, key: ResultKey, keep: Keep | None = None) -> None:
+    token = claimed(settings, pod.root, key)
+    commit(settings, here(), key, pod.output, ["model/**"], [], token=token, keep=keep, part_size=PART, patience=HASTE)
+
+
+def test_the_table_tells_every_attempt_of_every_user_at_80_columns(clone: Clone, settings: StoreSettings, pod: Workspace) -> None:
+    committed(settings, pod, FIRST)
+    committed(settings, pod, SECOND, Keep("exited 1", 1))
+    claimed(settings, pod.root, LONG, recipe="command")
+    s3(settings).put_object(Bucket=settings.bucket, Key="models/anna/cut/1/model/half", Body=b"half")
+    s3(settings).put_object(Bucket=settings.bucket, Key="checkpoints/greg/first/2/step-10/model", Body=b"c" * 1000)
+    s3(settings).put_object(Bucket=settings.bucket, Key="checkpoints/greg/first/2/step-10/_CHECKPOINT", Body=b"{}")
+
+    store, rows = results.list_rows(clone.context, "local", None)
+    lines = results.table(store, rows)
+
+    assert {row.result: row.kind for row in rows} == {
+        "greg/first/1": "success", "greg/first/2": "kept", "anna/cut/1": "unfinished", str(LONG): "claimed",
+    }  # fmt: skip
+    assert all(len(line) <= 80 for line in lines)
+    assert ["greg/first/1", "2026-11-24", "10:12", "success", "5.2", "MB", "lora"] in [line.split() for line in lines]
+    assert lines[-2].startswith("4 attempts in s3://") and "1.0 kB of checkpoints" in lines[-1]
+    assert [row.checkpoints for row in rows if row.result == "greg/first/2"] == [["step-10"]]
+    assert [row.result for row in results.list_rows(clone.context, "local", "anna")[1]] == [str(LONG), "anna/cut/1"]
+
+
+def test_a_result_is_shown_with_files_left_out_logs_owner_and_the_commands_that_fetch_it(
+    clone: Clone, settings: StoreSettings, pod: Workspace
+) -> None:
+    committed(settings, pod, FIRST)
+
+    results.show(clone.context, "local", "first", as_json=False)
+    text = clone.said()
+
+    assert "is         success" in text and "claimed by greg on gregs-laptop" in text and "recipe lora" in text
+    assert "model/model.safetensors" in text and "train.log" in text and "checkpoints/checkpoint-10/optimizer.pt" in text
+    assert "invoke download greg/first/1 out/downloads/first" in text and "aws s3 sync s3://" in text
+    data = results.show(clone.context, "local", f"{settings.url}/models/greg/first/1/model/", as_json=True)
+    assert data is not None and {entry["path"] for entry in data["entries"]} >= {"model/empty", "model/config.json"}
+    assert json.loads(json.dumps(data))["token"] == "token-of-greg-1" and data["problem"] == ""
+
+
+def test_a_name_means_the_newest_success_and_of_several_users_ones_own(
+    clone: Clone, settings: StoreSettings, pod: Workspace, tmp_path: Path, store_places: Places
+) -> None:
+    for key in (FIRST, ANNAS):
+        committed(settings, pod, key)
+    committed(settings, pod, SECOND, Keep("exited 1", 1))
+    third = fresh_clone(tmp_path / "other", store_places, settings, user="bert")
+
+    assert results.chosen(results.stored_attempts(clone.context, settings, "local", "first")).key == FIRST
+    assert results.chosen(results.stored_attempts(clone.context, settings, "local", "greg/first/2")).key == SECOND
+    with pytest.raises(UserError, match="several users"):
+        results.stored_attempts(third.context, settings, "local", "first")
+    with pytest.raises(UserError, match="did you mean 'greg/first'"):
+        results.stored_attempts(third.context, settings, "local", "greg/frist")
+    with pytest.raises(UserError, match="names no run"):
+        results.stored_attempts(third.context, settings, "local", "models/")
+
+
+def test_verify_tells_missing_changed_and_more_and_exits_with_7(clone: Clone, settings: StoreSettings, pod: Workspace) -> None:
+    committed(settings, pod, FIRST)
+    assert results.check(clone.context, "local", "first", deep=False, as_json=False)[0] == 0
+    assert "greg/first/1: whole: 4 files" in clone.said()
+    client = s3(settings)
+    client.delete_object(Bucket=settings.bucket, Key=FIRST.model + "config.json")
+    client.put_object(Bucket=settings.bucket, Key=FIRST.model + "tokenizer/vocab.txt", Body=b"c\nd\n")
+    client.put_object(Bucket=settings.bucket, Key=FIRST.prefix + "put-there.txt", Body=b"by somebody")
+
+    for deep in (False, True):
+        code, data = results.check(clone.context, "local", "first", deep=deep, as_json=True)
+        assert code == 7 and data is not None and not data["whole"]
+        assert data["missing"] == ["model/config.json"] and data["extra"] == ["put-there.txt"]
+        # VersityGW keeps no CRC32 of an object that was put without one: only the bytes tell, its size is the same.
+        assert data["changed"] + data["unproved"] == ["model/tokenizer/vocab.txt"] and (not deep or data["unproved"] == [])
+
+    results.check(clone.context, "local", "first", deep=True, as_json=False)
+    assert "CHANGED: model/tokenizer/vocab.txt" in clone.said()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("_SUCCESS", "was never committed"),
+        ("_manifest.json", "its _manifest.json is missing"),
+        (b"another", "names another _manifest.json"),
+    ],
+)
+def test_a_seal_that_does_not_hold_is_told(damage: str | bytes, words: str, clone: Clone, settings: StoreSettings, pod: Workspace) -> None:
+    committed(settings, pod, FIRST)
+    if isinstance(damage, str):
+        s3(settings).delete_object(Bucket=settings.bucket, Key=FIRST.prefix + damage)
+    else:
+        body = s3(settings).get_object(Bucket=settings.bucket, Key=FIRST.manifest)["Body"].read()
+        s3(settings).put_object(Bucket=settings.bucket, Key=FIRST.manifest, Body=body + b"\n")
+
+    code, data = results.check(clone.context, "local", "greg/first/1", deep=False, as_json=True)
+
+    assert code == 7 and data is not None and words in data["problem"]

@@ -1,0 +1,54 @@
+"""The verbs about what a bucket holds: list, show, verify. Parsing only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from invoke.context import Context
+
+from trainyard.cli.common import context, help_of, show_json, task, verb
+
+_RESULT = "label, user/label, user/label/attempt, any key of it or s3:// URL"
+_STACK = "stack whose bucket holds it (default: local)"
+
+
+@task(help=help_of("json", stack="stack whose bucket is looked into (default: local)", user="only this user's"))
+@verb
+def results_list(c: Context, stack: str = "local", user: str | None = None, json: bool = False) -> int:
+    """Show what the bucket holds of all runs, whoever started them and wherever: kind, size, recipe."""
+    from trainyard.runs.verbs.results import list_rows, table
+
+    work = context(as_json=json)
+    store, rows = list_rows(work, stack, user)
+    if json:
+        show_json([asdict(row) for row in rows])
+    else:
+        work.ui.say("\n".join(table(store, rows)))
+    return 0
+
+
+@task(positional=["result"], help=help_of("json", result=_RESULT, stack=_STACK))
+@verb
+def results_show(c: Context, result: str, stack: str = "local", json: bool = False) -> int:
+    """Show one result: its files with sizes and sha256, what was left out, its logs, whose it is, the commands that fetch it."""
+    from trainyard.runs.verbs.results import show
+
+    document = show(context(as_json=json), stack, result, as_json=json)
+    if document is not None:
+        show_json(document)
+    return 0
+
+
+@task(
+    positional=["result"],
+    help=help_of("json", result=_RESULT, stack=_STACK, deep="read all bytes and hash them; else the store's own checksums are asked"),
+)
+@verb
+def results_verify(c: Context, result: str, stack: str = "local", deep: bool = False, json: bool = False) -> int:
+    """Hold a result against its manifest: what is missing, changed or more; exit code 7 when it is not whole."""
+    from trainyard.runs.verbs.results import check
+
+    code, document = check(context(as_json=json), stack, result, deep=deep, as_json=json)
+    if document is not None:
+        show_json(document)
+    return code

@@ -1,0 +1,245 @@
+"""What a stack's bucket holds: a table of attempts, one result in full, one result held against its manifest.
+
+Works on any machine from the bucket alone: no record of this checkout is needed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from trainyard.clock import format_time
+from trainyard.config import slug
+from trainyard.errors import StoreError, UserError
+from trainyard.nearest import suggest
+from trainyard.runs.context import CommandContext
+from trainyard.runs.verbs.fetch import bucket_of
+from trainyard.settings import reader
+from trainyard.settings.user import user_name
+from trainyard.sizes import human_size
+from trainyard.storage import bucket as buckets
+from trainyard.storage.client import StoreSettings, sync_command
+from trainyard.storage.deliver import Progress
+from trainyard.storage.inventory import CHECKPOINTS, ROOTS, StoredAttempt, attempts_in
+from trainyard.storage.manifest import ResultKey
+from trainyard.storage.verify import ResultCheck, SealState, seal_state, verify
+
+_HEAD = ("result", "claimed", "is", "size", "recipe")
+_WIDTH = 80
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRow:
+    """One attempt, as ``invoke results --json`` tells it. Sizes are bytes, moments are UTC text."""
+
+    result: str
+    kind: str
+    when: str
+    files: int
+    bytes: int
+    checkpoint_bytes: int
+    log_bytes: int
+    checkpoints: Sequence[str]
+    recipe: str
+    user: str
+    machine: str
+    token: str
+
+
+def row_of(one: StoredAttempt) -> ResultRow:
+    """Return an attempt as data."""
+    claim = one.claim
+    return ResultRow(
+        result=str(one.key), kind=one.kind, when=format_time(one.when), files=one.files, bytes=one.bytes,
+        checkpoint_bytes=one.checkpoint_bytes, log_bytes=one.log_bytes, checkpoints=sorted(one.checkpoints),
+        recipe=claim.recipe if claim else "", user=claim.user if claim else one.key.user, machine=claim.machine if claim else "",
+        token=claim.token if claim else "",
+    )  # fmt: skip
+
+
+def list_rows(context: CommandContext, stack: str, user: str | None) -> tuple[StoreSettings, list[ResultRow]]:
+    """Return a stack's bucket and its attempts, oldest first; of one user where one is named."""
+    store = bucket_of(context, stack)
+    return store, [row_of(one) for one in attempts_in(store, f"{slug(user)}/" if user else "")]
+
+
+def table(store: StoreSettings, rows: Sequence[ResultRow]) -> list[str]:
+    """Return the attempts for a person: one line each on 80 columns, two where a name is long."""
+    if not rows:
+        return [f"{store.url} holds no run"]
+    cells = [(r.result, r.when[:16].replace("T", " "), r.kind, human_size(r.bytes) if r.bytes else "", r.recipe) for r in rows]
+    rest = [max(len(line[column]) for line in (_HEAD, *cells)) for column in range(1, len(_HEAD))]
+    first = max(len(_HEAD[0]), min(max(len(line[0]) for line in cells), _WIDTH - sum(rest) - 2 * len(rest)))
+    lines = []
+    for line in (_HEAD, *cells):
+        tail = "  ".join(cell.ljust(width) for cell, width in zip(line[1:], rest, strict=True))
+        if len(line[0]) > first:
+            lines += [line[0], f"{'':{first}}  {tail}".rstrip()]
+        else:
+            lines.append(f"{line[0]:{first}}  {tail}".rstrip())
+    more = [(sum(r.checkpoint_bytes for r in rows), "checkpoints"), (sum(r.log_bytes for r in rows), "logs")]
+    sums = [f"{human_size(sum(r.bytes for r in rows))} of results", *(f"{human_size(size)} of {what}" for size, what in more if size)]
+    return [*lines, f"{len(rows)} attempt{'s' * (len(rows) > 1)} in {store.url}", ", ".join(sums)]
+
+
+def stored_attempts(context: CommandContext, store: StoreSettings, stack: str, reference: str) -> list[StoredAttempt]:
+    """Return the attempts that a label, ``user/label``, ``user/label/attempt``, key or ``s3://`` URL means, oldest first.
+
+    Raises UserError when none is meant, and when a label belongs to several users and to none of ours.
+    """
+    user, run, number = _words(store, reference)
+    attempts = [one for one in attempts_in(store, f"{user}/{run}/" if user else "") if one.key.run == run]
+    if number is not None:
+        attempts = [one for one in attempts if one.key.attempt == number]
+    if not attempts:
+        raise _unknown(store, stack, reference)
+    owners = sorted({one.key.user for one in attempts})
+    if len(owners) > 1:
+        mine = user_name(context.env, reader.partly(context.places.root, stack, "user").user)
+        if mine not in owners:
+            names = ", ".join(f"{owner}/{run}" for owner in owners)
+            raise UserError(f"'{reference}' is the name of several users' runs", hint=f"Say which: {names}.")
+        attempts = [one for one in attempts if one.key.user == mine]
+    return attempts
+
+
+def chosen(attempts: Sequence[StoredAttempt]) -> StoredAttempt:
+    """Return the attempt that a name means: the newest success, else the newest that was kept, else the newest."""
+    for kind in ("success", "kept"):
+        if those := [one for one in attempts if one.kind == kind]:
+            return max(those, key=lambda one: one.key.attempt)
+    return max(attempts, key=lambda one: one.key.attempt)
+
+
+def _words(store: StoreSettings, reference: str) -> tuple[str | None, str, int | None]:
+    text = reference.strip()
+    if text.startswith("s3://"):
+        name, _, text = text[len("s3://") :].partition("/")
+        if name != store.bucket:
+            raise UserError(f"'{reference}' lies in bucket '{name}', but this stack's bucket is '{store.bucket}'")
+    text = text.strip("/")
+    for root in ROOTS:
+        text = text.removeprefix(root)
+    parts = text.split("/")
+    if not all(parts) or text + "/" in ROOTS:
+        raise UserError(f"'{reference}' names no run", hint="It is a label, <user>/<run>, <user>/<run>/<attempt> or an s3:// URL of one.")
+    if len(parts) == 1:
+        return None, parts[0], None
+    number = int(parts[2]) if len(parts) > 2 and parts[2].isascii() and parts[2].isdigit() else None
+    return slug(parts[0]), parts[1], number
+
+
+def _unknown(store: StoreSettings, stack: str, reference: str) -> UserError:
+    names = sorted({f"{one.key.user}/{one.key.run}" for one in attempts_in(store)})
+    return UserError(
+        f"{store.url} knows no run '{reference}'{suggest(reference, names)}", hint=f"All of them: invoke results --stack {stack}"
+    )
+
+
+def show(context: CommandContext, stack: str, reference: str, *, as_json: bool) -> dict[str, Any] | None:
+    """Print one result: files, what was left out, logs, whose it is, how it is fetched; for JSON return it as data instead."""
+    store = bucket_of(context, stack)
+    one = chosen(stored_attempts(context, store, stack, reference))
+    seal = seal_state(store, one.key)
+    logs = [(item.key[len(one.key.logs) :], item.size) for item in buckets.listing(store, one.key.logs)]
+    commands = _commands(store, stack, one)
+    if as_json:
+        manifest = seal.manifest
+        return {
+            **asdict(row_of(one)), "problem": seal.problem, "manifest_sha256": seal.manifest_sha256,
+            "ending": asdict(seal.ending) if seal.ending else None,
+            "entries": [{"path": e.path, "size": e.size, "sha256": e.sha256} for e in manifest.files] if manifest else [],
+            "left_out": [asdict(entry) for entry in manifest.left_out] if manifest else [],
+            "logs": [{"name": name, "size": size} for name, size in logs], "commands": commands,
+        }  # fmt: skip
+    context.ui.say("\n".join([*_about(store, one, seal), *_contents(seal), *_log_lines(store, one.key, logs), *commands]))
+    return None
+
+
+def _about(store: StoreSettings, one: StoredAttempt, seal: SealState) -> list[str]:
+    claim = one.claim
+    lines = [f"{store.url}/{one.key.prefix}", f"is         {one.kind}{f' ({seal.ending})' if seal.ending else ''}"]
+    if claim:
+        token = f", token {claim.token[:8]}" if claim.token else ""
+        lines.append(f"whose      {claim}{token}{f', recipe {claim.recipe}' if claim.recipe else ''}")
+    if claim and claim.deleted:
+        lines.append(f"deleted    {claim.deleted}; its number is not used again")
+    if one.marks and seal.problem:
+        lines.append(f"PROBLEM    {seal.problem}")
+    if seal.manifest_sha256:
+        lines.append(f"manifest   sha256 {seal.manifest_sha256}")
+    names = ", ".join(sorted(one.checkpoints))
+    if one.checkpoint_bytes:
+        lines.append(f"checkpoints {names or 'none complete'} ({human_size(one.checkpoint_bytes)}, {store.url}/{CHECKPOINTS}{one.key}/)")
+    return lines
+
+
+def _contents(seal: SealState) -> list[str]:
+    if seal.manifest is None:
+        return []
+    files, left = seal.manifest.files, seal.manifest.left_out
+    lines = [f"files      {len(files)}, {seal.manifest.size:,} bytes"]
+    lines += [f"  {entry.sha256}  {human_size(entry.size)}  {entry.path}" for entry in files]
+    lines += [f"left out   {len(left)}"] if left else []
+    return [*lines, *(f"  {human_size(entry.size)}  {entry.path}: {entry.why}" for entry in left)]
+
+
+def _log_lines(store: StoreSettings, key: ResultKey, logs: Sequence[tuple[str, int]]) -> list[str]:
+    return [f"logs       {store.url}/{key.logs}: {', '.join(f'{name} ({human_size(size)})' for name, size in logs)}"] if logs else []
+
+
+def _commands(store: StoreSettings, stack: str, one: StoredAttempt) -> list[str]:
+    """Return the commands that fetch what there is of an attempt; none where nothing is."""
+    if not one.files:
+        return []
+    at = [] if stack == "local" else ["--stack", stack]
+    partial = [] if one.kind in ("success", "kept") else ["--partial"]
+    place = f"out/downloads/{one.key.run}" + (f".{one.key.attempt}" if one.key.attempt > 1 else "")
+    return [shlex.join(["invoke", "download", str(one.key), place, *at, *partial]), sync_command(store, one.key.prefix, place)]
+
+
+def check(context: CommandContext, stack: str, reference: str, *, deep: bool, as_json: bool) -> tuple[int, dict[str, Any] | None]:
+    """Hold a result against its manifest; return the exit code (0: whole, 7: not) and, for JSON, what was seen."""
+    store = bucket_of(context, stack)
+    one = chosen(stored_attempts(context, store, stack, reference))
+    shown = 0.0
+
+    def progress(state: Progress) -> None:
+        nonlocal shown
+        share = state.done / state.total if state.total else 1.0
+        if deep and share - shown >= 0.1:
+            shown = share
+            context.ui.say(f"verify     {share:4.0%} of {state.total:,} bytes")
+
+    seen = verify(store, one.key, deep=deep, on_progress=progress)
+    code = 0 if seen.whole else StoreError.exit_code
+    if as_json:
+        states: dict[str, Any] = {state: seen.those(state) for state in ("missing", "changed", "unproved")}
+        return code, {"result": str(one.key), "whole": seen.whole, "problem": seen.seal.problem, "deep": deep, "files": len(seen.files),
+                      "manifest_sha256": seen.seal.manifest_sha256, "extra": list(seen.extra), **states}  # fmt: skip
+    for line in _check_lines(store, one.key, seen):
+        (context.ui.say if seen.whole else context.ui.fail)(line)
+    return code, None
+
+
+def _check_lines(store: StoreSettings, key: ResultKey, seen: ResultCheck) -> Iterable[str]:
+    how = "every byte read, sha256 of each file" if seen.deep else "size and checksum of each object, as the store tells them"
+    if seen.seal.problem:
+        yield f"{key}: {seen.seal.problem}"
+    words = {"missing": seen.those("missing"), "CHANGED": seen.those("changed"), "not in the manifest": list(seen.extra)}
+    unproved = seen.those("unproved")
+    for word, paths in words.items():
+        yield from (f"{word}: {path}" for path in paths[:_SHOWN])
+        if len(paths) > _SHOWN:
+            yield f"{word}: {len(paths) - _SHOWN} more (--json names them)"
+    if unproved:
+        yield f"of {len(unproved)} files the store tells no checksum, their sizes are right: --deep reads them"
+    if seen.whole:
+        size = seen.seal.manifest.size if seen.seal.manifest else 0
+        yield f"{key}: whole: {len(seen.files)} files, {size:,} bytes ({how}) against manifest {str(seen.seal.manifest_sha256)[:12]}"
+    else:
+        bad = len(words["missing"]) + len(words["CHANGED"])
+        yield f"{key}: NOT whole: {bad} of {len(seen.files)} files are not as the manifest says ({how})"

@@ -1,0 +1,112 @@
+"""What a bucket holds of runs: every attempt with its claim, its kind and its sizes. Needs no record of this machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trainyard.clock import parse_time
+from trainyard.storage import bucket
+from trainyard.storage.bucket import Item
+from trainyard.storage.client import THREADS, StoreSettings
+from trainyard.storage.manifest import KEPT, LOGS, MODELS, POD_COMMITTED, SUCCESS, ResultKey
+from trainyard.storage.markers import ATTEMPTS, Claim, claim_of
+
+CHECKPOINTS = "checkpoints/"
+CHECKPOINT_MARK = "_CHECKPOINT"
+ROOTS = (ATTEMPTS, MODELS, CHECKPOINTS, LOGS)
+"""Where the objects of an attempt lie."""
+AttemptKind = Literal["success", "kept", "pod-committed", "unfinished", "claimed", "deleted"]
+"""unfinished: objects without a marker; claimed: nothing but the claim (and logs); deleted: a person has removed what it left."""
+_MARKERS: Sequence[tuple[str, AttemptKind]] = ((SUCCESS, "success"), (KEPT, "kept"), (POD_COMMITTED, "pod-committed"))
+_KEY = re.compile(r"^([a-z]+/)([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)/([1-9][0-9]*)(?:/(.*))?$", re.DOTALL)
+
+
+@dataclass(slots=True)
+class StoredAttempt:
+    """One attempt as the bucket shows it. Sizes are bytes, moments are epoch seconds; ``files`` are those of the result."""
+
+    key: ResultKey
+    marks: set[str] = field(default_factory=set)
+    claim: Claim | None = None
+    claimed: bool = False
+    files: int = 0
+    bytes: int = 0
+    log_bytes: int = 0
+    checkpoint_bytes: int = 0
+    checkpoints: set[str] = field(default_factory=set)
+    """Names of those that are complete."""
+    partial: set[str] = field(default_factory=set)
+    """Names of those that have objects and no mark."""
+    newest: float = 0.0
+    """When its newest object was written."""
+    sealed: float = 0.0
+    """When its newest marker was written."""
+
+    @property
+    def kind(self) -> AttemptKind:
+        """What the attempt has come to, as far as the bucket tells."""
+        for name, kind in _MARKERS:
+            if name in self.marks:
+                return kind
+        if self.claim is not None and self.claim.deleted:
+            return "deleted"
+        return "unfinished" if self.files or self.checkpoint_bytes else "claimed"
+
+    @property
+    def when(self) -> float:
+        """When it was claimed; of one that is older than claims, when its newest object was written."""
+        moment = parse_time(self.claim.time) if self.claim else None
+        return moment.timestamp() if moment else self.newest
+
+    def take(self, root: str, path: str, item: Item) -> None:
+        """Count one object of the attempt."""
+        self.newest = max(self.newest, item.modified)
+        if root == ATTEMPTS:
+            self.claimed = True
+        elif root == LOGS:
+            self.log_bytes += item.size
+        elif root == CHECKPOINTS:
+            name, _, inside = path.partition("/")
+            (self.checkpoints if inside == CHECKPOINT_MARK else self.partial).add(name)
+            self.checkpoint_bytes += item.size
+        elif path in (name for name, _ in _MARKERS):
+            self.marks.add(path)
+            self.sealed = max(self.sealed, item.modified)
+        elif not path.startswith("_"):
+            self.files += 1
+            self.bytes += item.size
+        else:
+            self.bytes += item.size
+
+
+def split_key(key: str) -> tuple[str, ResultKey, str] | None:
+    """Return the root, the attempt and the path below it of an object's key, None for one that is no attempt's."""
+    match = _KEY.match(key)
+    if not match or match[1] not in ROOTS:
+        return None
+    return match[1], ResultKey(match[2], match[3], int(match[4])), match[5] or ""
+
+
+def attempts_in(settings: StoreSettings, below: str = "") -> list[StoredAttempt]:
+    """Return all attempts of a bucket, or those below ``<user>/`` or ``<user>/<run>/``, oldest first, with their claims."""
+    attempts: dict[ResultKey, StoredAttempt] = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        for items in pool.map(lambda root: list(bucket.listing(settings, root + below)), ROOTS):
+            _count(attempts, items)
+        claimed = [one for one in attempts.values() if one.claimed]
+        for one, claim in zip(claimed, pool.map(lambda one: claim_of(settings, one.key), claimed), strict=True):
+            one.claim = claim
+    for one in attempts.values():
+        one.partial -= one.checkpoints
+    return sorted(attempts.values(), key=lambda one: (one.when, str(one.key)))
+
+
+def _count(attempts: dict[ResultKey, StoredAttempt], items: Iterable[Item]) -> None:
+    for item in items:
+        if parts := split_key(item.key):
+            root, key, path = parts
+            attempts.setdefault(key, StoredAttempt(key)).take(root, path, item)
