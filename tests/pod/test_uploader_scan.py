@@ -69,6 +69,7 @@ def test_a_scan_gives_the_hashes_of_the_whole_and_of_each_part(tmp_path: Path) -
     assert found == {
         "path": "model/a", "source": str(tmp_path / "model/a"), "size": 150, "sha256": hashlib.sha256(body).hexdigest(), "crc32": crc(body),
         "parts": [crc(body[:64]), crc(body[64:128]), crc(body[128:])], "part_size": 64,
+        "fingerprint": list(uploader.fingerprint(os.stat(tmp_path / "model/a"))),
     }  # fmt: skip
     [with_md5] = scan(tmp_path, ["model"], md5=True)["files"]
     assert with_md5["md5"] == [hashlib.md5(part).hexdigest() for part in (body[:64], body[64:128], body[128:])]
@@ -189,6 +190,36 @@ def test_a_name_that_the_commit_keeps_for_itself_is_told(tmp_path: Path) -> None
     report = scan(tmp_path, ["**"], reserved=["_SUCCESS"])
     assert [entry["path"] for entry in report["files"]] == ["model/_SUCCESS"]
     assert left(report) == {"_SUCCESS": "its name is kept for the commit itself"}
+
+
+def test_the_sha256_of_big_files_is_left_to_the_sending(tmp_path: Path) -> None:
+    write(tmp_path, "big", b"x" * 65)
+    write(tmp_path, "small", b"x" * 64)
+    big, small = scan(tmp_path, ["**"], sha256_up_to=64)["files"]
+    assert (big["sha256"], big["parts"]) == ("", [crc(b"x" * 64), crc(b"x")]) and small["sha256"] == hashlib.sha256(b"x" * 64).hexdigest()
+
+
+def test_what_is_known_and_has_not_changed_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a", b"same")
+    write(tmp_path, "b", b"old")
+    known = {entry["path"]: entry for entry in scan(tmp_path, ["**"])["files"]}
+    write(tmp_path, "b", b"new")
+    read: list[str] = []
+    whole = uploader.hash_file
+
+    def reading(path: str, *more: Any, **options: Any) -> Any:
+        read.append(path)
+        return whole(path, *more, **options)
+
+    monkeypatch.setattr(uploader, "hash_file", reading)
+    a, b = scan(tmp_path, ["**"], known=known)["files"]
+    assert read == [str(tmp_path / "b")] and a == known["a"] and b["sha256"] == hashlib.sha256(b"new").hexdigest()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 64, 999, 1000])
+def test_the_crc32_of_a_whole_comes_from_those_of_its_parts(cut: int) -> None:
+    body = os.urandom(1000)
+    assert uploader.crc32_combine(zlib.crc32(body[:cut]), zlib.crc32(body[cut:]), 1000 - cut) == zlib.crc32(body)
 
 
 def test_a_file_written_to_while_it_is_read_is_told_as_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

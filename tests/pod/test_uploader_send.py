@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import io
 import json
@@ -103,6 +104,41 @@ def test_what_may_pass_is_tried_again_with_growing_pauses(answer: tuple[int, byt
     assert failed == 0 and {"event": "stored", "id": 7, "status": 200} in events
     assert len(store.got) == 3 and len(waited) == 2 and waited[0] < 2 * waited[1]
     assert events[-1]["sent"] == 10, "a failed try is not counted as sent"
+
+
+def to_hash(file: Path) -> dict[str, Any]:
+    hashes, _ = uploader.hash_file(str(file), 4, False, sha256=False)
+    return {"path": str(file), **{name: hashes[name] for name in ("size", "part_size", "parts")}}
+
+
+def test_files_are_hashed_while_their_parts_go_out(store: Store, file: Path, tmp_path: Path) -> None:
+    there = tmp_path / "is in the bucket already"
+    there.write_bytes(b"there")
+    parts = [item(store, file, id=n, offset=offset, length=min(4, 10 - offset)) for n, offset in enumerate((0, 4, 8))]
+    failed, events, _ = send({"items": parts, "hash": [to_hash(file), to_hash(there)], "threads": 2})
+    told = {event["path"]: event["sha256"] for event in events if event["event"] == "hashed"}
+    assert failed == 0 and told == {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in (file, there)}
+
+
+@pytest.mark.parametrize("change", ["rewritten", "longer", "shorter", "gone"])
+def test_a_hash_is_told_only_of_the_bytes_that_were_scanned(change: str, store: Store, file: Path) -> None:
+    entry = to_hash(file)
+    if change == "gone":
+        file.unlink()
+    else:
+        file.write_bytes({"rewritten": b"012345678X", "longer": b"0123456789+", "shorter": b"012345678"}[change])
+    failed, events, _ = send({"items": [], "hash": [entry]})
+    [told] = [event for event in events if event["event"] == "unhashed"]
+    assert failed == 1 and (told["path"], told["code"]) == (str(file), "Changed")
+
+
+def test_a_store_that_is_never_reached_leaves_no_file_waiting_for_its_hash(file: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    parts = [item(Store(url), file, id=n, offset=n, length=1) for n in range(10)]
+    failed, events, _ = send({"items": parts, "hash": [to_hash(file)], "tries": 1})
+    assert failed == 10 and [event["event"] for event in events].count("hashed") == 1
 
 
 def test_an_error_inside_a_200_is_an_error(store: Store, file: Path) -> None:

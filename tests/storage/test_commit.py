@@ -444,3 +444,31 @@ def test_a_training_that_leaves_nothing_commits_an_empty_result(
     assert committed(settings, WHERE, "t1") is not None
     with pytest.raises(UserError, match=r"the training of .* left no output\nIts logs: "):
         download(settings, str(WHERE), tmp_path)
+
+
+def test_what_the_bucket_has_from_an_earlier_controller_is_hashed_and_not_sent_again(
+    through: StoreSettings, proxy: LyingProxy, pod: Workspace, tmp_path: Path
+) -> None:
+    proxy.faults.append(Fault("Put", "fail", times=99, status=403, key="_manifest.json"))
+    with pytest.raises(StoreError):
+        run(through, pod)
+    proxy.reset()
+    run(through, pod)
+    assert proxy.count("UploadPart") == 0
+    assert_result_is(through, pod, tmp_path / "home")
+
+
+def test_a_file_that_is_written_to_after_the_scan_counts_only_as_it_is_in_the_end(
+    settings: StoreSettings, through: StoreSettings, proxy: LyingProxy, pod: Workspace, tmp_path: Path
+) -> None:
+    model = Path(pod.output, "model", "model.safetensors")
+
+    def write() -> None:
+        model.write_bytes(os.urandom(PART + 7))
+
+    proxy.faults.append(Fault("CreateUpload", "call", then=write))
+    with pytest.raises(StoreError, match="Changed") as caught:
+        run(through, pod)
+    assert caught.value.passing and WHERE.success not in keys(settings)
+    run(through, pod)
+    assert_result_is(through, pod, tmp_path / "home")

@@ -1,10 +1,10 @@
 """Look at a pod's output and send it where presigned URLs point. One file, standard library only, Python 3.8 or newer.
 
 Runs ON the pod. Knows no key of any store and no name of any run: it hashes files and carries out a plan of bound
-requests.
+requests. A scan takes the CRC32s that bind the requests; the sha256 of big files is taken while they are sent.
 
     uploader.py scan    what to look at, on stdin -> one JSON object: files with hashes, what is left out and why
-    uploader.py send    a plan on stdin -> JSON lines; exit 0 when every item is stored, else 1
+    uploader.py send    a plan on stdin -> JSON lines; exit 0 when every item is stored and every hash taken, else 1
     uploader.py copy    files and where to copy them (a mounted bucket), on stdin -> JSON lines like send's
     uploader.py sample  ranges of files on stdin -> the sha256 of each
 """
@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -196,6 +198,32 @@ def crc32_text(value: int) -> str:
     return base64.b64encode(value.to_bytes(4, "big")).decode("ascii")
 
 
+def crc32_combine(first: int, second: int, length: int) -> int:
+    """Return the CRC32 of two pieces that follow each other, from theirs and the length of the second."""
+    return _times(_zeros(length), first) ^ second
+
+
+@functools.lru_cache(maxsize=64)
+def _zeros(length: int) -> int:
+    """Return x to the power of 8 * length, modulo CRC32's polynomial: what so many zero bytes do to a CRC."""
+    power, square = 1 << 31, 1 << 23
+    while length:
+        if length & 1:
+            power = _times(square, power)
+        square, length = _times(square, square), length >> 1
+    return power
+
+
+def _times(first: int, second: int) -> int:
+    """Multiply two polynomials modulo CRC32's; bits are reflected, as zlib keeps them."""
+    product = 0
+    for bit in range(31, -1, -1):
+        if first >> bit & 1:
+            product ^= second
+        second = second >> 1 ^ 0xEDB88320 if second & 1 else second >> 1
+    return product
+
+
 def part_size_for(size: int, part_size: int) -> int:
     """Return the part size of a file: at most 10,000 parts, all of one size but the last."""
     while size > 10000 * part_size:
@@ -203,10 +231,12 @@ def part_size_for(size: int, part_size: int) -> int:
     return part_size
 
 
-def hash_file(path: str, part_size: int, md5: bool, limit: int | None = None) -> tuple[dict[str, Any], tuple[int, ...]]:
+def hash_file(
+    path: str, part_size: int, md5: bool, limit: int | None = None, sha256: bool = True
+) -> tuple[dict[str, Any], tuple[int, ...]]:
     """Return the hashes of a file, whole and by part, and its fingerprint; raises Changed when it is written meanwhile.
 
-    ``limit`` takes only the first bytes of a file that may grow (a log).
+    ``limit`` takes only the first bytes of a file that may grow (a log). Without ``sha256`` that one is left empty.
     """
     with open_file(path) as file:
         before = os.fstat(file.fileno())
@@ -214,17 +244,20 @@ def hash_file(path: str, part_size: int, md5: bool, limit: int | None = None) ->
         part_size = part_size_for(size, part_size)
         whole, full, parts, digests = hashlib.sha256(), 0, [], []
         for start in range(0, size, part_size) or (0,):
-            crc, digest = 0, hashlib.md5()
-            for block in read_blocks(file, min(part_size, size - start)):
-                whole.update(block)
-                full, crc = zlib.crc32(block, full), zlib.crc32(block, crc)
+            crc, digest, length = 0, hashlib.md5(), min(part_size, size - start)
+            for block in read_blocks(file, length):
+                crc = zlib.crc32(block, crc)
+                if sha256:
+                    whole.update(block)
                 if md5:
                     digest.update(block)
+            full = crc32_combine(full, crc, length)
             parts.append(crc32_text(crc))
             digests.append(digest.hexdigest())
         if limit is None and fingerprint(os.fstat(file.fileno())) != fingerprint(before):
             raise Changed("it was written to while it was read")
-    result = {"size": size, "sha256": whole.hexdigest(), "crc32": crc32_text(full), "parts": parts, "part_size": part_size}
+    name = whole.hexdigest() if sha256 else ""
+    result = {"size": size, "sha256": name, "crc32": crc32_text(full), "parts": parts, "part_size": part_size}
     return (dict(result, md5=digests) if md5 else result), fingerprint(before)
 
 
@@ -354,15 +387,10 @@ def scan(spec: dict[str, Any]) -> dict[str, Any]:
     files, unreadable, changed = [], [], {}
 
     def look(path: str) -> Any:
-        seen = chosen[path]
         try:
-            result, digest = hash_file(seen.source, spec["part_size"], spec["md5"])
-        except OSError as error:
+            return look_at_file(path, chosen[path], spec)
+        except (OSError, Changed) as error:
             return error if not isinstance(error, FileNotFoundError) else Changed("it went away")
-        except Changed as error:
-            return error
-        same = digest == fingerprint(seen.status)
-        return dict(result, path=path, source=seen.source) if same else Changed("it was written to")
 
     # zlib and hashlib let go of the interpreter's lock: threads use all cores.
     with concurrent.futures.ThreadPoolExecutor(min(8, os.cpu_count() or 2)) as pool:
@@ -380,6 +408,19 @@ def scan(spec: dict[str, Any]) -> dict[str, Any]:
     files.sort(key=lambda entry: entry["path"])
     unstable = [{"path": path, "why": why} for path, why in sorted(changed.items())]
     return {"files": files, "left_out": left_out, "unreadable": unreadable, "changed": unstable, "extra": extra, "checkpoints": checkpoints}
+
+
+def look_at_file(path: str, seen: FolderEntry, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a file's hashes and fingerprint: known ones where it has not changed, else as they are taken now."""
+    now = fingerprint(seen.status)
+    known = spec.get("known", {}).get(path)
+    if known and known["fingerprint"] == list(now):
+        return dict(known, path=path, source=seen.source)
+    most = spec.get("sha256_up_to")  # of bigger files it is taken while they are sent
+    result, then = hash_file(seen.source, spec["part_size"], spec["md5"], sha256=most is None or seen.status.st_size <= most)
+    if then != now:
+        raise Changed("it was written to")
+    return dict(result, path=path, source=seen.source, fingerprint=list(now))
 
 
 def note_changes(spec: dict[str, Any], chosen: dict[str, Any], changed: dict[str, str]) -> None:
@@ -440,7 +481,7 @@ class BytesSent:
 
 
 class Sender:
-    """Carry out a plan: each item is one PUT of a range of a file, to a URL bound to its bytes."""
+    """Carry out a plan: each item is one PUT of a range of a file, to a URL bound to its bytes; ``hash`` names files to hash meanwhile."""
 
     def __init__(self, plan: dict[str, Any], output: JsonLines, pause: Callable[[float], None] = time.sleep) -> None:
         self.items, self.output, self.pause = plan["items"], output, pause
@@ -449,14 +490,15 @@ class Sender:
         self.total, self.sent = sum(item["length"] for item in self.items), 0
         self.lock, self.over = threading.Lock(), threading.Event()
         self.reached, self.hopeless = False, False
-        self.links = Links(self.timeout)
+        self.links, self.hashers = Links(self.timeout), Hashers(plan.get("hash", []), self.items, output)
 
     def run(self) -> int:
-        """Send all items; returns the number of those that failed."""
+        """Send all items; returns the number of those that failed, and of files that could not be hashed."""
         reporter = threading.Thread(target=self.report, daemon=True)
         reporter.start()
-        with concurrent.futures.ThreadPoolExecutor(self.threads) as pool:
+        with concurrent.futures.ThreadPoolExecutor(self.threads) as pool, self.hashers.at_work() as hashed:
             failed = sum(not stored for stored in pool.map(self.item, self.items))
+            failed += sum(not known for known in hashed)
         self.over.set()
         reporter.join()
         for connection in self.links.all:
@@ -475,6 +517,7 @@ class Sender:
     def item(self, item: dict[str, Any]) -> bool:
         """Send one item with retries; what the store refuses for good is not repeated."""
         reason: dict[str, Any] = {}
+        self.hashers.begin((item["path"], item["offset"]))
         for attempt in range(self.tries):
             if self.hopeless:
                 reason = {"code": "Network", "message": "not tried: the store was never reached"}
@@ -551,6 +594,67 @@ class Sender:
         """Count bytes on the wire."""
         with self.lock:
             self.sent += number
+
+
+class Hashers:
+    """Take the sha256 of files while they are sent, each part once it is on its way: the disk is read once for both.
+
+    Each part must have the CRC32 of the plan: the hash is then proven to be of the bytes that the store has proven.
+    """
+
+    def __init__(self, files: list[dict[str, Any]], items: list[dict[str, Any]], output: JsonLines) -> None:
+        self.files, self.output, self.moved = files, output, threading.Condition()
+        self.ahead = {(item["path"], item["offset"]) for item in items}
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[Iterator[bool]]:
+        """Hash by threads; gives whether each file could be hashed."""
+        with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 2)) as pool:
+            try:
+                yield pool.map(self.file, self.files)
+            finally:
+                self.begin(*self.ahead)
+
+    def begin(self, *parts: tuple[str, int]) -> None:
+        """Take note that parts, named by path and offset, are being sent."""
+        with self.moved:
+            self.ahead.difference_update(parts)
+            self.moved.notify_all()
+
+    def file(self, entry: dict[str, Any]) -> bool:
+        """Hash one file and say so."""
+        try:
+            digest = self.digest(entry)
+        except (OSError, Changed) as error:
+            changed = isinstance(error, (Changed, FileNotFoundError))
+            code = "Changed" if changed else type(error).__name__
+            self.output.say(event="unhashed", path=entry["path"], code=code, message=str(error))
+            return False
+        self.output.say(event="hashed", path=entry["path"], sha256=digest)
+        return True
+
+    def digest(self, entry: dict[str, Any]) -> str:
+        """Return the sha256 of a file; raises Changed when its bytes are not those of the plan."""
+        whole, size, start = hashlib.sha256(), entry["size"], 0
+        with open_file(entry["path"]) as file:
+            for part in entry["parts"]:
+                self.wait_for(entry["path"], start)
+                crc = 0
+                for block in read_blocks(file, min(entry["part_size"], size - start)):
+                    whole.update(block)
+                    crc = zlib.crc32(block, crc)
+                if crc32_text(crc) != part:
+                    raise Changed("it is not the file that was scanned")
+                start += entry["part_size"]
+            if os.fstat(file.fileno()).st_size != size:
+                raise Changed("it is longer than it was")
+        return whole.hexdigest()
+
+    def wait_for(self, path: str, offset: int) -> None:
+        """Wait until a part is on its way, or is none that has to be sent."""
+        with self.moved:
+            while (path, offset) in self.ahead:
+                self.moved.wait()
 
 
 class Links:

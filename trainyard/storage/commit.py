@@ -26,6 +26,8 @@ from trainyard.storage.objects import UploadTarget, drop_below
 from trainyard.storage.seal import SealedResult, put_proven, read_result, seal
 
 SCANS = 5
+HASHED_BY_SCAN = 1 << 20
+"""Files up to this size (bytes) are hashed by the scan, which reads them in any case; bigger ones while they are sent."""
 PATIENCE = DeliveryPatience()
 
 
@@ -123,15 +125,15 @@ def _commit(
     # Into a mounted bucket nothing is sent by the part: no MD5 of parts is needed.
     store = settings if volume is None else None
     scan = frozen_scan(pod, outputs, excludes, keep, extra, store, part_size, on_progress, patience.pause)
-    manifest = manifest_of(where, token, scan, {posixpath.relpath(e["path"], pod.root) for e in scan["extra"]})
     targets = result_targets(where, scan) + log_targets(where, scan)
     if volume is None:
-        deliver(settings, OfPod(pod), targets, on_progress, patience)
+        scan = with_hashes(scan, deliver(settings, OfPod(pod), targets, on_progress, patience))
     else:
         mounted.deliver(settings, pod, targets, volume, on_progress, patience)
     for entry in scan["extra"]:
         if "inline" in entry:
             put_proven(settings, where.logs + entry["name"], base64.b64decode(entry["inline"]))
+    manifest = manifest_of(where, token, scan, {posixpath.relpath(e["path"], pod.root) for e in scan["extra"]})
     ending = ending_of(keep, scan)
     on_progress(Progress("seal", manifest.size, manifest.size, f"writing manifest and {KEPT if ending else SUCCESS}"))
     refuse_foreign(settings, where, token)  # what came while we sent must not be written over either
@@ -174,12 +176,16 @@ def frozen_scan(
     on_progress: OnProgress,
     pause: Callable[[float], None],
 ) -> Mapping[str, Any]:
-    """Scan until nothing changes any more; raises StoreError when it is still being written, or holds no file of the result."""
+    """Scan until nothing changes any more; raises StoreError when it is still being written, or holds no file of the result.
+
+    With the ``settings`` of a store to send to, big files get their sha256 while they are sent.
+    """
     md5 = settings is not None and settings.checksums == "none"
+    up_to = HASHED_BY_SCAN if settings else None
     for round_ in range(SCANS):
         last = round_ + 1 == SCANS
         on_progress(Progress("scan", 0, 0, "hashing the output on the pod"))
-        scan = podside.scan(pod, outputs, excludes, extra, keep=keep, md5=md5, part_size=part_size)
+        scan = podside.scan(pod, outputs, excludes, extra, keep=keep, md5=md5, part_size=part_size, sha256_up_to=up_to)
         # What a moment's fault hides is asked for again; a file that nobody may read is named.
         if not scan["changed"] and (last or not any(e["passing"] for e in scan["unreadable"])):
             if keep is None:
@@ -212,6 +218,11 @@ def _without_changed(scan: Mapping[str, Any]) -> Mapping[str, Any]:
         "left_out": [*scan["left_out"], *left],
         "changed": [],
     }
+
+
+def with_hashes(scan: Mapping[str, Any], hashes: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return a scan with the sha256 of the files that were hashed while they were sent, by their place."""
+    return {**scan, "files": [{**entry, "sha256": entry["sha256"] or hashes[entry["source"]]} for entry in scan["files"]]}
 
 
 def manifest_of(where: ResultKey, token: str, scan: Mapping[str, Any], delivered: set[str]) -> Manifest:

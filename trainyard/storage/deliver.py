@@ -64,54 +64,72 @@ def silent(_: Progress) -> None:
 class Carrier(Protocol):
     """Whoever holds the files of a result: the pod, or this machine."""
 
-    def send(self, settings: StoreSettings, works: Sequence[PendingUpload], patience: DeliveryPatience, on_bytes: OnBytes) -> Reasons:
-        """Send what is left of each work; returns why a target may not have made it."""
+    def send(
+        self,
+        settings: StoreSettings,
+        works: Sequence[PendingUpload],
+        unhashed: Sequence[UploadTarget],
+        patience: DeliveryPatience,
+        on_bytes: OnBytes,
+    ) -> SendReport:
+        """Send what is left of each work, and take the sha256 of the files that have none yet."""
 
     def sample(self, ranges: Sequence[podside.Range]) -> list[str]:
         """Return the sha256 of ranges (path, offset, length) of files."""
 
 
 @dataclass(slots=True)
-class Reasons:
-    """Why targets did not make it, by key, and whether all of that may be the moment's fault."""
+class SendReport:
+    """Why targets did not make it, by key, whether all of that may be the moment's fault, and the sha256 of files by their place."""
 
-    by_key: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
     passing: bool = True
+    hashes: dict[str, str] = field(default_factory=dict)
+    changed: bool = False
+    """A file is not the one that was scanned: sending it again is of no use."""
 
     def add(self, key: str, why: str, *, passing: bool) -> None:
         """Add a reason; the first one of a key stands."""
-        if key not in self.by_key:
-            self.by_key[key] = why
+        if key not in self.reasons:
+            self.reasons[key] = why
             self.passing = self.passing and passing
 
 
 def deliver(
     settings: StoreSettings, carrier: Carrier, targets: Sequence[UploadTarget], on_progress: OnProgress, patience: DeliveryPatience
-) -> None:
-    """Return when every target is proven to be in the bucket; raises StoreError when the store fails or lies for good."""
+) -> Mapping[str, str]:
+    """Return when every target is proven to be in the bucket; raises StoreError when the store fails or lies for good.
+
+    Returns the sha256 of the files whose entries have none, by their place: it is taken while they are sent.
+    """
     total = sum(target.entry.size for target in targets)
     suspect: set[str] = set()
-    reasons = Reasons()
+    hashes: dict[str, str] = {}
+    report = SendReport()
     for round_ in range(patience.rounds):
         if round_:
             patience.pause(STORE.pause(round_))
         proofs = _proofs(settings, targets, listed=round_ == 0 and len(targets) > MANY)
         to_send = [t for t in targets if proofs[t.key] != "there" or t.key in suspect]
-        if to_send:
+        unhashed = [t for t in targets if not t.entry.sha256 and t.source not in hashes]
+        if to_send or unhashed:
             done = total - sum(target.entry.size for target in to_send)
             # A later round does not insist on an empty place: VersityGW takes a delete marker for an object (412).
             fresh = {t.key for t in to_send if proofs[t.key] == "absent" and round_ == 0}
-            reasons = _round(settings, carrier, to_send, fresh, patience, _counting(on_progress, done, total))
+            report = _round(settings, carrier, to_send, unhashed, fresh, patience, _counting(on_progress, done, total))
+            hashes |= report.hashes
             proofs = _proofs(settings, to_send, listed=False)
-            _forget_dead(settings, to_send, proofs, reasons)
-        if all(proofs[t.key] == "there" for t in to_send):
+            _forget_dead(settings, to_send, proofs, report)
+        if all(proofs[t.key] == "there" for t in to_send) and all(t.source in hashes for t in unhashed):
             on_progress(Progress("verify", total, total, "reading samples back"))
             suspect = wrong_samples(settings, carrier, targets, SAMPLED_FILES)
             if not suspect:
-                return
-            reasons = Reasons(dict.fromkeys(suspect, "what the store gives back is not what was sent"), passing=False)
+                return hashes
+            report = SendReport(dict.fromkeys(suspect, "what the store gives back is not what was sent"), passing=False)
+        elif report.changed:
+            break
     hint = "What has arrived is kept: the same command goes on with it."
-    raise StoreError(f"not committed: {tell(reasons.by_key)}", hint=hint, passing=reasons.passing)
+    raise StoreError(f"not committed: {tell(report.reasons)}", hint=hint, passing=report.passing)
 
 
 def _proofs(settings: StoreSettings, targets: Sequence[UploadTarget], *, listed: bool) -> dict[str, Proof]:
@@ -132,17 +150,18 @@ def _round(
     settings: StoreSettings,
     carrier: Carrier,
     to_send: Sequence[UploadTarget],
+    unhashed: Sequence[UploadTarget],
     fresh: set[str],
     patience: DeliveryPatience,
     on_bytes: Callable[[int], None],
-) -> Reasons:
-    """Send and complete; returns why a target may not have made it."""
+) -> SendReport:
+    """Send, hash and complete; returns why a target may not have made it."""
     # Something else (or something that reads back wrong) under the key is replaced, never taken for ours.
     works = each(lambda t: objects.open_work(settings, t, replace=t.key not in fresh), to_send)
-    reasons = carrier.send(settings, works, patience, on_bytes)
-    whole = [w for w in works if w.upload_id is not None and w.target.key not in reasons.by_key]
+    report = carrier.send(settings, works, unhashed, patience, on_bytes)
+    whole = [w for w in works if w.upload_id is not None and w.target.key not in report.reasons]
     each(lambda work: objects.complete(settings, work), whole)
-    return reasons
+    return report
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,39 +170,59 @@ class OfPod:
 
     pod: podside.FinishedPod
 
-    def send(self, settings: StoreSettings, works: Sequence[PendingUpload], patience: DeliveryPatience, on_bytes: OnBytes) -> Reasons:
+    def send(
+        self,
+        settings: StoreSettings,
+        works: Sequence[PendingUpload],
+        unhashed: Sequence[UploadTarget],
+        patience: DeliveryPatience,
+        on_bytes: OnBytes,
+    ) -> SendReport:
         """Let the pod carry out a plan."""
         items: list[dict[str, Any]] = []
-        owner: dict[int, PendingUpload] = {}
+        owner: dict[int, str] = {}
         for work in works:
             for item in objects.requests(settings, work, len(items)):
-                owner[item["id"]] = work
+                owner[item["id"]] = work.target.key
                 items.append(item)
         before = sum(w.target.entry.size for w in works) - sum(item["length"] for item in items)
-        plan = {"items": items, "threads": SENDERS, "tries": patience.tries, "backoff": patience.backoff}
+        to_hash = {target.source: target for target in unhashed}
+        plan = {
+            "items": items, "hash": [_to_hash(target) for target in to_hash.values()], "threads": SENDERS, "tries": patience.tries,
+            "backoff": patience.backoff,
+        }  # fmt: skip
         sent = podside.send(self.pod, plan, lambda n: on_bytes(before + n))
         if sent.failed and not sent.stored and all(f.get("code") == "Network" for f in sent.failed.values()):
             why = next(iter(sent.failed.values())).get("message")
             raise PodCannotUpload(f"the pod cannot reach the store at {settings.endpoint or 'AWS'}: {why}", passing=True)
-        reasons = Reasons()
-        for number, failed in sent.failed.items():
+        report = SendReport(hashes=sent.hashes)
+        # That a file has changed says more than that the store refuses its parts.
+        failures = [(to_hash[source].key, failed) for source, failed in sent.unhashed.items()]
+        for key, failed in failures + [(owner[number], failed) for number, failed in sent.failed.items()]:
             code = str(failed.get("code"))
-            passing = code == "Network" or is_passing(code, int(failed.get("status") or 0))
-            reasons.add(owner[number].target.key, f"{code}: {failed.get('message', '')}", passing=passing)
-        return reasons
+            changed = code == "Changed"  # it is scanned anew then
+            report.changed = report.changed or changed
+            passing = changed or code == "Network" or is_passing(code, int(failed.get("status") or 0))
+            report.add(key, f"{code}: {failed.get('message', '')}", passing=passing)
+        return report
 
     def sample(self, ranges: Sequence[podside.Range]) -> list[str]:
         """Let the pod hash ranges."""
         return podside.sample(self.pod, ranges)
 
 
-def _forget_dead(settings: StoreSettings, to_send: Sequence[UploadTarget], proofs: Mapping[str, Proof], reasons: Reasons) -> None:
+def _to_hash(target: UploadTarget) -> dict[str, Any]:
+    entry = target.entry
+    return {"path": target.source, "size": entry.size, "part_size": entry.part_size, "parts": entry.parts}
+
+
+def _forget_dead(settings: StoreSettings, to_send: Sequence[UploadTarget], proofs: Mapping[str, Proof], report: SendReport) -> None:
     """After a round, drop the uploads of what is proven, and of what was completed and is not there (the store lied)."""
     for target in to_send:
-        if len(target.entry.parts) > 1 and (proofs[target.key] == "there" or target.key not in reasons.by_key):
+        if len(target.entry.parts) > 1 and (proofs[target.key] == "there" or target.key not in report.reasons):
             objects.drop_uploads(settings, target.key)
         if proofs[target.key] != "there":
-            reasons.add(target.key, "the store said 200, but does not hold it", passing=False)
+            report.add(target.key, "the store said 200, but does not hold it", passing=False)
 
 
 def wrong_samples(settings: StoreSettings, carrier: Carrier, targets: Sequence[UploadTarget], most: int) -> set[str]:

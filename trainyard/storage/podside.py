@@ -20,6 +20,7 @@ from trainyard.pod import uploader
 from trainyard.remote.protocol import CommandResult, Transport, quote
 from trainyard.storage.manifest import PART_SIZE, RESERVED, Keep
 
+_UNFINISHED = {"code": "Unfinished", "message": "the uploader did not get to it"}
 Range = tuple[str, int, int]
 OnBytes = Callable[[int], None]
 
@@ -38,6 +39,9 @@ class PlanOutcome:
 
     stored: set[int] = field(default_factory=set)
     failed: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    """The sha256 of files, by where they lie on the pod."""
+    unhashed: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def scan(
@@ -49,10 +53,13 @@ def scan(
     keep: Keep | None = None,
     md5: bool = False,
     part_size: int = PART_SIZE,
+    sha256_up_to: int | None = None,
+    known: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Mapping[str, Any]:
     """Return the scan of the output folder; ``extra`` are further files by the name they shall get.
 
-    With ``keep`` the newest complete checkpoint is part of it.
+    With ``keep`` the newest complete checkpoint is part of it. Files above ``sha256_up_to`` bytes have no sha256: it is
+    taken while they are sent. ``known`` are files of earlier scans by their path; what has not changed is not hashed again.
     """
     spec = {
         "root": pod.root,
@@ -64,6 +71,8 @@ def scan(
         "keep": keep is not None,  # then even a missing folder is no error: the logs are kept
         "checkpoints": {"pattern": keep.checkpoints, "mark": keep.mark} if keep and keep.checkpoints else None,
         "reserved": sorted(RESERVED),
+        "sha256_up_to": sha256_up_to,
+        "known": known or {},
     }
     answer: Mapping[str, Any] = _ask(pod, "scan", spec)
     if "error" in answer:
@@ -78,7 +87,7 @@ def sample(pod: FinishedPod, ranges: Sequence[Range]) -> list[str]:
 
 
 def send(pod: FinishedPod, plan: Mapping[str, Any], on_bytes: OnBytes) -> PlanOutcome:
-    """Carry out a plan of bound requests; the outcome of every item is known afterwards."""
+    """Carry out a plan of bound requests; the outcome of every item, and of every file to hash, is known afterwards."""
     return _carry_out(pod, "send", plan, on_bytes)
 
 
@@ -100,7 +109,10 @@ def _carry_out(pod: FinishedPod, verb: str, plan: Mapping[str, Any], on_bytes: O
         raise StoreError(f"the uploader on the pod ended with {done.rc}: {done.error_text}")
     for item in plan["items"]:
         if item["id"] not in sent.stored:
-            sent.failed.setdefault(item["id"], {"code": "Unfinished", "message": "the uploader did not get to it"})
+            sent.failed.setdefault(item["id"], _UNFINISHED)
+    for entry in plan.get("hash", ()):
+        if entry["path"] not in sent.hashes:
+            sent.unhashed.setdefault(entry["path"], _UNFINISHED)
     return sent
 
 
@@ -133,6 +145,10 @@ def _note(sent: PlanOutcome, line: bytes, on_bytes: OnBytes) -> None:
         sent.stored.add(event["id"])
     elif kind == "failed":
         sent.failed[event["id"]] = event
+    elif kind == "hashed":
+        sent.hashes[event["path"]] = event["sha256"]
+    elif kind == "unhashed":
+        sent.unhashed[event["path"]] = event
     elif kind in ("progress", "done"):
         on_bytes(int(event["sent"]))
 

@@ -12,7 +12,7 @@ from trainyard.storage import local, objects
 from trainyard.storage.bucket import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import PATIENCE, Committed, answer, committed, drop_open
-from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, Reasons, deliver, each, silent
+from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, SendReport, deliver, each, silent
 from trainyard.storage.manifest import KEPT, MANIFEST, PART_SIZE, ManifestEntry, decode, entry_of
 from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.objects import PendingUpload, UploadTarget
@@ -59,8 +59,15 @@ def push(
 class OfHome:
     """This machine sends the files, with the store's own keys."""
 
-    def send(self, settings: StoreSettings, works: Sequence[PendingUpload], patience: DeliveryPatience, on_bytes: OnBytes) -> Reasons:
-        """Send what is left of each file, its parts by several threads."""
+    def send(
+        self,
+        settings: StoreSettings,
+        works: Sequence[PendingUpload],
+        unhashed: Sequence[UploadTarget],
+        patience: DeliveryPatience,
+        on_bytes: OnBytes,
+    ) -> SendReport:
+        """Send what is left of each file, its parts by several threads; all of them are hashed already."""
         jobs = [(work, number) for work in works for number in work.parts]
         sent = sum(w.target.entry.size for w in works) - sum(w.target.entry.part(number)[1] for w, number in jobs)
 
@@ -79,7 +86,7 @@ class OfHome:
             on_bytes(sent)
 
         each(one, jobs)
-        return Reasons()
+        return SendReport()
 
     def sample(self, ranges: Sequence[Range]) -> list[str]:
         """Return the sha256 of ranges."""
