@@ -147,9 +147,7 @@ class StackSettings:
     min_vram_gb: float | None = _setting(
         "least memory of each GPU", unset="what the recipe needs", unit="GB", least=0, travels=True, readers="program runs",
     )  # fmt: skip
-    only_offers: tuple[str, ...] | None = _setting(
-        "offers that may be taken, by their ids", unset="any", travels=True, readers="program runs"
-    )
+    only_offers: tuple[str, ...] | None = _setting("offers that may be taken, by id", unset="any", travels=True, readers="program runs")
     avoid_offers: tuple[str, ...] = _setting("offers that are not taken, by their ids", (), travels=True, readers="program runs")
     pod_env: Mapping[str, str | Encrypted] | Encrypted = _setting(  # noqa: RUF009
         "variables of the container, no secrets", {}, pattern=_VARIABLE, looks_like="NAME", travels=True, readers="program runs",
@@ -166,6 +164,7 @@ class StackSettings:
     )  # fmt: skip
     rescue_minutes: float = _setting("from stop to end of the lease", 30.0, unit="minutes", least=0, travels=True, readers="program runs")
     budget: float | None = _setting("after which a run is stopped and saved", unit="dollars", above=0, readers="program runs")
+    resume: int = _setting("times that a run whose pod was lost is resumed by itself", 0, least=0, most=100, readers="runs")
     limit_day: float | None = _setting("what all runs of a day may cost", unit="dollars", least=0, readers="runs")
     limit_week: float | None = _setting("the same for 7 days", unit="dollars", least=0, readers="runs")
     limit_month: float | None = _setting("the same for 30 days", unit="dollars", least=0, readers="runs")

@@ -12,11 +12,9 @@ from trainyard.clock import parse_time
 from trainyard.storage import bucket
 from trainyard.storage.bucket import Item
 from trainyard.storage.client import THREADS, StoreSettings
-from trainyard.storage.manifest import KEPT, LOGS, MODELS, POD_COMMITTED, SUCCESS, ResultKey
+from trainyard.storage.manifest import CHECKPOINT, CHECKPOINTS, KEPT, LOGS, MODELS, POD_COMMITTED, SUCCESS, ResultKey
 from trainyard.storage.markers import ATTEMPTS, Claim, claim_of
 
-CHECKPOINTS = "checkpoints/"
-CHECKPOINT_MARK = "_CHECKPOINT"
 ROOTS = (ATTEMPTS, MODELS, CHECKPOINTS, LOGS)
 """Where the objects of an attempt lie."""
 AttemptKind = Literal["success", "kept", "pod-committed", "unfinished", "claimed", "deleted"]
@@ -71,7 +69,7 @@ class StoredAttempt:
             self.log_bytes += item.size
         elif root == CHECKPOINTS:
             name, _, inside = path.partition("/")
-            (self.checkpoints if inside == CHECKPOINT_MARK else self.partial).add(name)
+            (self.checkpoints if inside == CHECKPOINT else self.partial).add(name)
             self.checkpoint_bytes += item.size
         elif path in (name for name, _ in _MARKERS):
             self.marks.add(path)

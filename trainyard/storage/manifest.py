@@ -4,7 +4,10 @@ models/<user>/<run>/<attempt>/model/...       the files, as they lay below the p
 models/<user>/<run>/<attempt>/_manifest.json  size, sha256 and CRC32 of each file and part
 models/<user>/<run>/<attempt>/_SUCCESS        names the sha256 of the manifest; without it nothing counts
 models/<user>/<run>/<attempt>/_KEPT           the same for what a training left that was no success, with the reason
-logs/<user>/<run>/<attempt>/...               train.log, metrics.jsonl, status.json, config.json
+checkpoints/<user>/<run>/<attempt>/<name>/... one complete checkpoint, with a manifest of its own
+checkpoints/<user>/<run>/<attempt>/<name>/_CHECKPOINT   names the sha256 of that manifest; without it nothing counts
+logs/<user>/<run>/<attempt>/...               train.log, metrics.jsonl, status.json, config.json; run.json and bundle.tar.gz:
+                                              what was asked, for who goes on from it
 """
 
 from __future__ import annotations
@@ -25,9 +28,11 @@ from trainyard.storage.ending import Ending
 
 MODELS = "models/"
 LOGS = "logs/"
+CHECKPOINTS = "checkpoints/"
 MANIFEST = "_manifest.json"
 SUCCESS = "_SUCCESS"
 KEPT = "_KEPT"
+CHECKPOINT = "_CHECKPOINT"
 POD_COMMITTED = "_POD_COMMITTED"
 RESERVED = frozenset({MANIFEST, SUCCESS, KEPT, POD_COMMITTED})
 MODEL_FOLDER = "model/"

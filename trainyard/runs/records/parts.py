@@ -102,6 +102,22 @@ class RunBucket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartedFrom:
+    """What of an earlier attempt a training began with: a checkpoint, or a finished adapter."""
+
+    run: str
+    """The attempt: user/label/number."""
+    path: str
+    """Its place in that attempt's output folder, like ``checkpoints/checkpoint-10``."""
+    manifest_sha256: str
+    """Of the manifest that proves its files."""
+    prefix: str = ""
+    """The folder of the bucket where it lies; '' for one that only lies at home."""
+    home: str | None = None
+    """The folder at home where it lies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """Where the result of a run is, and what is in it. Sizes are bytes."""
 

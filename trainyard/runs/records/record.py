@@ -25,7 +25,7 @@ from trainyard.jsontext import parse_json
 from trainyard.recipes.summaries import NO_DATA, CodeSummary, DataSummary, Values
 from trainyard.runs.records import codec
 from trainyard.runs.records.identity import RunId
-from trainyard.runs.records.parts import NO_POD, PaidPod, RunBucket, RunPod, RunResult
+from trainyard.runs.records.parts import NO_POD, PaidPod, RunBucket, RunPod, RunResult, StartedFrom
 
 Phase = Literal["prepared", "up", "started", "trained", "committed", "ended"]
 PHASES: tuple[Phase, ...] = ("prepared", "up", "started", "trained", "committed", "ended")
@@ -54,6 +54,13 @@ class RunRecord:
     cloud: str = ""
     starting: bool = False
     budget: float | None = None
+    """What this attempt may use."""
+    spent_before: float = 0.0
+    """What the attempts had cost that this one goes on from; their budget was this much more."""
+    resumes: int = 0
+    """How often the run may be resumed by itself, should its pod be lost."""
+    resumed_from: StartedFrom | None = None
+    init_from: StartedFrom | None = None
     pod_secrets: list[str] = field(default_factory=list)
     """Names of the variables that the job gets; their values are nowhere here."""
     pod_env: list[str] = field(default_factory=list)
@@ -80,6 +87,10 @@ class RunRecord:
     error: str | None = None
     error_code: int | None = None
     ended: float | None = None
+    lost: bool = False
+    """Its pod was taken by the cloud: neither by its lease nor by a person."""
+    checkpoint: str | None = None
+    """The newest checkpoint that can be gone on from, once the attempt has ended without success."""
     unknown: Mapping[str, object] = field(default_factory=dict)
     """What another version keeps in a record and this one does not know: it is written again as it was."""
 

@@ -22,8 +22,8 @@ from trainyard.sizes import human_size
 from trainyard.storage import bucket as buckets
 from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.deliver import Progress
-from trainyard.storage.inventory import CHECKPOINTS, ROOTS, StoredAttempt, attempts_in
-from trainyard.storage.manifest import ResultKey
+from trainyard.storage.inventory import ROOTS, StoredAttempt, attempts_in
+from trainyard.storage.manifest import CHECKPOINTS, ResultKey
 from trainyard.storage.verify import ResultCheck, SealState, seal_state, verify
 
 _HEAD = ("result", "claimed", "is", "size", "recipe")

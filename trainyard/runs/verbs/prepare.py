@@ -1,0 +1,191 @@
+"""From what a run is (recipe, values, data, code) to its folder: price, limits, consent, environment, claim, bundle, record.
+
+What is new and what goes on from a checkpoint takes this one way. Nothing is rented here.
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+
+from trainyard.clouds.protocol import Cloud
+from trainyard.config import git
+from trainyard.recipes import basecheck, bundle, requirements, venvs
+from trainyard.recipes.code import Code
+from trainyard.recipes.contract import Recipe
+from trainyard.recipes.data import Data
+from trainyard.recipes.program import check_program
+from trainyard.recipes.summaries import Values
+from trainyard.recipes.values import lock_for, locked_packages, needs_of
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life.rent import write_run_settings
+from trainyard.runs.planning import consent, shape
+from trainyard.runs.planning.estimate import Estimate, check_limits, estimate, price_ceiling
+from trainyard.runs.planning.upkeep import ensure_environment
+from trainyard.runs.records import attempts
+from trainyard.runs.records.environment import EnvironmentOutputs
+from trainyard.runs.records.identity import new_label
+from trainyard.runs.records.key import make_whole
+from trainyard.runs.records.ledger import Ledger
+from trainyard.runs.records.parts import RunBucket, StartedFrom
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.settings.table import StackSettings
+from trainyard.shipped import overlay
+from trainyard.stacks import facade
+
+NAMED = ("torch", "transformers", "peft", "accelerate", "unsloth")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """A run that was found right. Nothing of it exists yet."""
+
+    stack: str
+    user: str
+    recipe: Recipe
+    values: Values
+    data: Data
+    code: Code | None
+    hours: float
+    budget: float | None
+    """Dollars that this attempt may use."""
+    settings: StackSettings
+    """The stack's settings, with what older variables say."""
+    asked_data: str | None
+    """What a person named as data; None: what the recipe ships, or what an earlier attempt has sent already."""
+    yes: bool = False
+    spent_before: float = 0.0
+    resumes: int = 0
+    """How often the run may be resumed by itself."""
+    avoid: tuple[str, ...] = ()
+    """Offers that are not taken while there are others."""
+    resumed_from: StartedFrom | None = None
+    init_from: StartedFrom | None = None
+    bucket: RunBucket | None = None
+    """The only bucket that will do; None: whichever the environment has."""
+
+
+@dataclass(frozen=True, slots=True)
+class PricedRun:
+    """A plan that is affordable."""
+
+    plan: RunPlan
+    estimate: Estimate
+    settings: StackSettings
+    """The settings of its pod: raised to what the recipe needs, with the price that no offer may exceed."""
+    pod_secrets: list[str]
+
+
+def warm(context: CommandContext, stack: str) -> None:
+    """Begin in threads what takes a while and is needed at the end."""
+    # Deriving the key of the secrets takes 0.4 s of one core: it passes while everything is validated.
+    threading.Thread(target=facade.warm, args=(context.stack(stack),), daemon=True).start()
+    threading.Thread(target=attempts.preload, daemon=True).start()
+
+
+def priced(context: CommandContext, plan: RunPlan, cloud: Cloud) -> PricedRun:
+    """Say what a plan needs and costs at most; raises RefusedError or NoCapacity where it cannot be."""
+    ui = context.ui
+    for line in basecheck.needs_lines(plan.recipe, plan.values):
+        ui.say(f"needs      {line}")
+    expected, shaped = _estimate(context, cloud, plan)
+    ui.say(f"estimate   {expected.text()}")
+    named = consent.pod_secrets(plan.settings, context.env)
+    if named:
+        ui.say(f"secrets    the job gets {', '.join(named)} of yours (pod_secrets)")
+    return PricedRun(plan, expected, shaped, named)
+
+
+def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: str | None) -> RunFolder:
+    """Ask for consent, see to the environment, claim the attempt and write its folder; return it, ready to be driven.
+
+    ``name`` is the run's label, None for one by the time of day. Raises UserError, RefusedError or StoreError before anything is rented.
+    """
+    plan = priced_plan.plan
+    here = cloud.name == "local" or cloud.simulated
+    needs = requirements.of_code(plan.code, plan.values)
+    _check_program(context, plan, None, certain=cloud.name == "local" and needs is None)
+    if plan.code and needs and not here and plan.values.get("check_requirements"):
+        venvs.check_code(plan.code, needs, context.ui.say)
+    own = consent.own_files(plan.asked_data, plan.data, plan.recipe, plan.values, plan.code)
+    consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes)
+    outputs = ensure_environment(context, plan.stack)
+    make_whole(context, outputs)
+    if here:
+        # Shared by all local pods of this machine, built before a pod exists.
+        built = venvs.prepare(plan.recipe, plan.values, plan.code, context.places, context.ui.say)
+        _check_program(context, plan, built, certain=cloud.name == "local" and not (needs and needs.project))
+    return _write(context, priced_plan, name, outputs)
+
+
+def _check_program(context: CommandContext, plan: RunPlan, built: Path | None, *, certain: bool) -> None:
+    """Refuse a command whose program is nowhere; ``built``: the environment of its packages, where that is known by now."""
+    words = plan.values.get("command")
+    if not isinstance(words, list):
+        return
+    path = context.env.get("PATH", "")
+    check_program(words, f"{built / 'bin'}:{path}" if built else path, certain=certain)
+
+
+def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Estimate, StackSettings]:
+    """Return what the run costs at most, and the settings of its pod; what is to be known beforehand is said."""
+    ledger, settings = Ledger(context.places.ledger), plan.settings
+    needs = needs_of(plan.recipe, plan.values)
+    shaped = shape.raised(settings, needs, cloud.name)
+    expected = estimate(cloud, shaped, plan.hours, [*shape.failed_lately(ledger, cloud.name), *plan.avoid])
+    for warning in shape.warnings(settings, shaped, needs):
+        context.ui.warn(warning)
+    if expected.avoided:
+        shaped = replace(shaped, avoid_offers=(*shaped.avoid_offers, *expected.avoided))
+        context.ui.warn(f"not taken, because their pods did not boot or were lost in the last hours: {', '.join(expected.avoided)}")
+    for warning in check_limits(expected, settings, ledger, plan.budget):
+        context.ui.warn(warning)
+    return expected, replace(shaped, max_price=price_ceiling(expected, shaped, ledger))
+
+
+def _write(context: CommandContext, priced_plan: PricedRun, name: str | None, outputs: EnvironmentOutputs) -> RunFolder:
+    plan, runs = priced_plan.plan, context.places.runs
+    runs.mkdir(parents=True, exist_ok=True)
+    label = new_label(runs, plan.user, name, datetime.now(), plan.stack)
+    # The folder appears complete by one rename: a crash in here leaves no half run.
+    with attempts.reserved(runs, plan.user, label) as draft:
+        folder = RunFolder(draft.path)
+        content = bundle.build(plan.recipe, plan.values, plan.data, folder.bundle, code=plan.code)
+        attempt = attempts.claim(context, draft, plan.user, label, outputs.results, recipe=plan.recipe.name)
+        record = RunRecord(
+            user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
+            values=plan.values, bundle_sha256=content.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
+            pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names, data=plan.data.summary(),
+            code=plan.code.summary() if plan.code else None, bucket=outputs.results, cloud=priced_plan.settings.cloud,
+            git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values), spent_before=plan.spent_before,
+            resumes=plan.resumes, resumed_from=plan.resumed_from, init_from=plan.init_from,
+        )  # fmt: skip
+        write_run_settings(context, record, folder, outputs, priced_plan.settings)
+        overlay(context.places.root, "playbooks", folder.playbooks)
+        folder.save(record)
+        ledger, target = Ledger(context.places.ledger), record.id.folder(runs)
+        ledger.add(record.id, "prepared", estimate=priced_plan.estimate.most, stack=plan.stack, recipe=plan.recipe.name)
+        try:
+            # Last of all: what was interrupted before is no run, and counts towards no limit.
+            draft.path.rename(target)
+        except BaseException:
+            ledger.add(record.id, "ended", cost=0.0)
+            raise
+    return RunFolder(target)
+
+
+def versions(chosen: Recipe, values: Values) -> dict[str, str]:
+    """Return the versions that shape a run: this Python, the Pulumi SDK, what the recipe's lock pins of NAMED."""
+    pinned = locked_packages(lock_for(chosen, values))
+    known = {"python": platform.python_version(), "pulumi": metadata.version("pulumi")}
+    return known | {name: pinned[name] for name in NAMED if name in pinned}
+
+
+def git_commit(root: Path) -> str | None:
+    """Return the commit of the checkout, ``-dirty`` behind it when files differ; None outside git."""
+    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*", at=root) or None
