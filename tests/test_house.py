@@ -138,6 +138,7 @@ def test_every_environment_variable_is_in_the_table_and_used_somewhere() -> None
 
 
 KEPT = {
+    "trainyard.storage.podtargets.target_of": "checkpoints of a run that is resumed are fetched by it",
     "trainyard.setup.bootstrap.main": "./bootstrap calls it",
     "trainyard.clouds.local.supervisor.main": "a pod's first process is a line of Python that calls it (clouds/local/launch.py)",
     "trainyard.clouds.local.supervisor.probe": "the same, where it is asked whether namespaces are allowed",
@@ -193,7 +194,7 @@ def test_a_class_name_occurs_once() -> None:
 
 
 LINES = {"file": 350, "function": 40}
-WHOLE = {"trainyard/pod/uploader.py", "trainyard/pod/watchdog.py"}
+WHOLE = {"trainyard/pod/uploader.py", "trainyard/pod/fetcher.py", "trainyard/pod/watchdog.py"}
 """Sent to a pod as one file each, which has to need nothing beside it."""
 
 

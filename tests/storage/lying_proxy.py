@@ -21,6 +21,7 @@ Act = Literal[
     "swallow",  # answer 200 with an invented ETag, and do nothing
     "corrupt",  # flip a bit of the body on its way to the server
     "garble",  # flip a bit of the answer's body
+    "cut",  # close the connection in the middle of the answer's body
     "call",  # run ``then`` before passing on
     "call after",  # run ``then`` when the server has answered, before the client hears it
 ]
@@ -184,6 +185,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         headers = {k: v for k, v in response.getheaders() if k.lower() not in ("content-length", "connection", "transfer-encoding")}
         length = response.getheader("Content-Length") if self.command == "HEAD" else None
+        if fault and fault.act == "cut":
+            self.reply(response.status, answer[: len(answer) // 2], headers, str(len(answer)))
+            self.hang_up()
+            return
         self.reply(response.status, flipped(answer) if fault and fault.act == "garble" else answer, headers, length)
 
     def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None, length: str | None = None) -> None:

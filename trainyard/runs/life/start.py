@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +13,9 @@ from trainyard.recipes.declaration import Declaration
 from trainyard.recipes.venvs import for_local_pods
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.context import CommandContext
+from trainyard.runs.life import inputs
 from trainyard.runs.life.heartbeat import beating, tell_budget
 from trainyard.runs.life.judge import declared_of
-from trainyard.runs.planning.bucketdata import signed_urls
 from trainyard.runs.planning.consent import secret_values
 from trainyard.runs.records.onpod import RUN_FILE, pod_copy
 from trainyard.runs.records.pod import ReachablePod
@@ -45,10 +44,11 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
     ):
         put_bytes(transport, pod.path(*RUN_FILE), pod_copy(record))
         tell_budget(transport, record, pod)
-        if record.data.kind == "s3":
-            urls = signed_urls(context, record.bucket.store if record.bucket else None, record.data.files)
-            put_bytes(transport, pod.path("input", ".sources.json"), json.dumps(urls).encode(), mode=0o600)
         reporter = TextReporter(lambda text: print(text, file=log, flush=True))
+        if inputs.from_buckets(record):
+            # A pod that can do no work fetches nothing: what is looked at first is looked at once more with the rest.
+            playbook.run(book, {"pod": Host(transport, {})}, arguments, tags=["preflight"], reporter=reporter).raise_for_failure()
+            inputs.bring(context, record, pod, transport)
         report = playbook.run(book, {"pod": Host(transport, {})}, arguments, reporter=reporter)
         if report.exit_code == Unreachable.exit_code and "job" in report.facts.get("pod", {}):
             raise Unclear(report.reason())

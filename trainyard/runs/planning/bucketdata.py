@@ -1,4 +1,4 @@
-"""Data that lie in a bucket: listed and checked from here, fetched by the pod through signed URLs, file by file."""
+"""Data that lie in a bucket: listed and checked from here, fetched by the pod."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from trainyard.runs.context import CommandContext
 from trainyard.storage.answers import store_errors
 from trainyard.storage.bucket import Item, listing
 from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.podtargets import PodTarget, StoredObject, target_of_object
 from trainyard.storage.stores import store_settings
-
-URL_SECONDS = 6 * 3600
-"""Life of a signed URL: long enough for a slow pod to fetch, short enough to be worth nothing afterwards."""
 
 
 def resolver(context: CommandContext, store: str | None) -> Callable[[str], Sequence[BucketFile]]:
@@ -36,14 +34,14 @@ def resolver(context: CommandContext, store: str | None) -> Callable[[str], Sequ
     return resolve
 
 
-def signed_urls(context: CommandContext, store: str | None, files: Sequence[DataFile]) -> dict[str, str]:
-    """Return a signed URL for each file of a record's data, by its name under ``input/``."""
-    urls = {}
-    for item in files:
-        bucket, key = split(item.src)
-        client = s3(_store(context, store, bucket, item.src))
-        urls[item.dest] = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=URL_SECONDS)
-    return urls
+def pod_targets(context: CommandContext, store: str | None, files: Sequence[DataFile]) -> tuple[StoreSettings, list[PodTarget]]:
+    """Return the store of a record's data, and its files as the pod shall have them below ``input/``."""
+    keys = [split(item.src) for item in files]
+    settings = _store(context, store, keys[0][0], files[0].src)
+    targets = [
+        target_of_object(StoredObject(key), item.dest, item.bytes, item.sha256) for (_, key), item in zip(keys, files, strict=True)
+    ]  # fmt: skip
+    return settings, targets
 
 
 def split(reference: str) -> tuple[str, str]:
@@ -58,8 +56,6 @@ def _store(context: CommandContext, store: str | None, bucket: str, reference: s
     settings = store_settings(context.env, store, bucket, context.places)
     if settings is None:
         raise UserError(f"--data {reference}: no credentials of a store are set", hint="Put them into .env: AWS_*, R2_* or RUNPOD_S3_*.")
-    if not settings.presign:
-        raise UserError(f"--data {reference}: this store signs no URLs for a pod; download the data first and give the folder")
     return settings
 
 

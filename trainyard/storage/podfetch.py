@@ -1,0 +1,301 @@
+"""Bring objects onto a pod: by presigned requests that the pod carries out, out of the mounted bucket, or over SSH.
+
+Knows nothing of runs, data and checkpoints: files are named by where their bytes are in the bucket, and each gets its
+name on the pod only with the announced sha256. Calling again after a cut or a kill goes on with what has arrived.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import posixpath
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from trainyard.errors import PodFailed, StoreError, disk_full
+from trainyard.files import sha256_of
+from trainyard.jsontext import parse_json
+from trainyard.pod import fetcher, uploader
+from trainyard.remote.protocol import Transport, quote
+from trainyard.remote.tree import put_tree
+from trainyard.retries import STORE
+from trainyard.storage.answers import store_errors
+from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.deliver import OnProgress, Progress, silent
+from trainyard.storage.podtargets import PodTarget, StoredObject, bound_to
+
+URL_SECONDS = 2 * 3600
+"""Life of a URL; a new order has new ones."""
+ROUNDS = 6
+"""Orders in a row, without any progress, after which it is given up."""
+FILES = 10_000
+"""Files of one order: the pod needs about 2 KB for each."""
+SCRATCH = 512 << 20
+"""Bytes that lie here at a time on their way over SSH."""
+_BLOCK = 1 << 20
+
+Road = Literal["store", "volume", "ssh"]
+
+
+@dataclass(slots=True)
+class PodFetch:
+    """What came of it: the sha256 of each file by path, the bytes that travelled, and how."""
+
+    road: Road
+    sha256: dict[str, str] = field(default_factory=dict)
+    moved: int = 0
+    kept: int = 0
+    """Files that lay there already."""
+
+
+def fetch_to_pod(
+    settings: StoreSettings,
+    transport: Transport,
+    folder: str,
+    targets: Sequence[PodTarget],
+    *,
+    on_progress: OnProgress = silent,
+    volume: str | None = None,
+    pause: Callable[[float], None] = time.sleep,
+) -> PodFetch:
+    """Return when every target lies below ``folder`` on the pod, each proven by its sha256.
+
+    ``volume`` is where the bucket is mounted on the pod. Where the pod cannot reach the bytes by itself they go over SSH.
+    Raises PodFailed when the pod's disk is full, StoreError when an object is missing, changed, or not what was announced,
+    or the store does not answer for long; Unreachable when the link is lost.
+    """
+    road: Road = "store" if settings.presign else "volume" if volume else "ssh"
+    fetched = PodFetch(road)
+    total, done = sum(target.size for target in targets), 0
+    batches = list(_batches(targets, FILES, None))
+    for number, batch in enumerate(batches):
+        order = _Order(settings, transport, folder, batch, volume, number + 1 == len(batches))
+        tally = functools.partial(_tell, on_progress, done, total)
+        if fetched.road == "ssh" or not _carried_out(order, fetched, tally, pause):
+            fetched.road = "ssh"
+            _over_ssh(order, fetched, tally)
+        done += sum(target.size for target in batch)
+    return fetched
+
+
+def _tell(on_progress: OnProgress, before: int, total: int, done: int, text: str) -> None:
+    on_progress(Progress("fetch", before + done, total, text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A batch on its way to a pod."""
+
+    settings: StoreSettings
+    transport: Transport
+    folder: str
+    targets: Sequence[PodTarget]
+    volume: str | None
+    last: bool
+
+    def encode(self) -> bytes:
+        """Return it as the pod's program reads it, its URLs signed now."""
+        numbers: dict[StoredObject, int] = {}
+        files = []
+        for target in self.targets:
+            extents = [[numbers.setdefault(e.source, len(numbers)), e.offset, e.length, e.crc32] for e in target.extents]
+            bound = "" if target.sha256 else "".join(f"{e.source.key} {e.source.etag} {e.source.version}\n" for e in target.extents[:1])
+            files.append({"path": target.path, "size": target.size, "sha256": target.sha256, "bound": bound, "extents": extents})
+        sources = [self._source(source) for source in numbers]
+        return json.dumps({"folder": self.folder, "sources": sources, "files": files, "last": self.last}).encode()
+
+    def _source(self, source: StoredObject) -> dict[str, Any]:
+        if source.key.startswith("https://"):
+            return {"url": source.key}
+        if not self.settings.presign:
+            return {"path": posixpath.join(self.volume or "", source.key)}
+        bound = bound_to(self.settings, source)
+        url = s3(self.settings).generate_presigned_url("get_object", Params=bound, ExpiresIn=URL_SECONDS)
+        return {"url": url, "headers": {"If-Match": bound["IfMatch"]} if "IfMatch" in bound else {}}
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What the pod said of one order."""
+
+    sha256: dict[int, str] = field(default_factory=dict)
+    failed: dict[int, tuple[str, str]] = field(default_factory=dict)
+    kept: int = 0
+    done: int = 0
+    moved: int = 0
+    ended: bool = False
+
+
+def _carried_out(order: _Order, fetched: PodFetch, tally: Callable[[int, str], None], pause: Callable[[float], None]) -> bool:
+    """Let the pod fetch in rounds, with new URLs each; False when it cannot do it by itself."""
+    best, quiet = -1, 0
+    while True:
+        outcome = _ask(order, tally)
+        if outcome is None:
+            return False
+        fetched.moved += outcome.moved
+        if not outcome.failed:
+            fetched.sha256 |= {order.targets[number].path: digest for number, digest in outcome.sha256.items()}
+            fetched.kept += outcome.kept
+            return True
+        _refuse_definite(order, outcome)
+        quiet = 0 if outcome.done > best else quiet + 1
+        best = max(best, outcome.done)
+        if quiet and not fetched.moved and all(code == "Network" for code, _ in outcome.failed.values()):
+            return False  # it has had two orders and no store: what can be reached from here goes over SSH
+        lies = all(code == "Damaged" for code, _ in outcome.failed.values())
+        if quiet >= (1 if lies else ROUNDS):
+            raise StoreError(f"not fetched to the pod: {_listed(order, outcome)}", hint=_HINT, passing=not lies)
+        pause(STORE.pause(quiet + 1))
+
+
+_HINT = "What has arrived is kept: the same command goes on with it."
+_DEFINITE = {
+    "NoSuchKey": "it is not in the bucket",
+    "404": "it is not there",
+    "410": "it is not there",
+    "PreconditionFailed": "it was changed since it was looked at",
+    "412": "it was changed since it was looked at",
+    "NoSuchVersion": "this version of it is gone",
+    "InvalidRange": "it is shorter than it was",
+    "416": "it is shorter than it was",
+}
+
+
+def _refuse_definite(order: _Order, outcome: _Outcome) -> None:
+    """Raise for what no other round mends."""
+    for number, (code, message) in sorted(outcome.failed.items()):
+        if code == "NoSpace":
+            raise PodFailed(f"{order.transport.name}: its disk is full: {message}", hint="Ask for more: trainyard:disk_gb in the settings.")
+        if code == "Disk":
+            raise PodFailed(f"{order.transport.name}: {order.targets[number].path} cannot be written: {message}")
+        if code in _DEFINITE:
+            target = order.targets[number]
+            raise StoreError(f"{target.path}, from {_where(order, target)}: {_DEFINITE[code]}", code=code)
+
+
+def _where(order: _Order, target: PodTarget) -> str:
+    keys = list(dict.fromkeys(extent.source.key for extent in target.extents))
+    first = keys[0] if keys and keys[0].startswith("https://") else f"{order.settings.url}/{keys[0] if keys else ''}"
+    return first if len(keys) < 2 else f"{first} and {len(keys) - 1} more"
+
+
+def _listed(order: _Order, outcome: _Outcome) -> str:
+    shown = [f"{order.targets[number].path} ({code}: {message})" for number, (code, message) in sorted(outcome.failed.items())[:5]]
+    more = f" and {len(outcome.failed) - 5} more" if len(outcome.failed) > 5 else ""
+    return "; ".join(shown) + more
+
+
+def _ask(order: _Order, tally: Callable[[int, str], None]) -> _Outcome | None:
+    """Let the pod carry out an order; None when it has no Python."""
+    outcome, rest = _Outcome(), b""
+
+    def heard(piece: bytes) -> None:
+        nonlocal rest
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            _note(outcome, line, tally)
+
+    done = order.transport.exec(_command(), _program() + order.encode(), on_stdout=heard)
+    if done.rc == 127:
+        return None
+    if done.rc not in (0, 1) or not outcome.ended:
+        raise StoreError(f"the fetcher on the pod ended with {done.rc}: {done.error_text}", passing=True)
+    for number in range(len(order.targets)):
+        if number not in outcome.sha256:
+            outcome.failed.setdefault(number, ("Unfinished", "the fetcher did not get to it"))
+    return outcome
+
+
+def _note(outcome: _Outcome, line: bytes, tally: Callable[[int, str], None]) -> None:
+    try:
+        event = parse_json(line)
+    except ValueError:
+        return  # a banner of the pod's shell, not ours
+    kind = event.get("event")
+    if kind == "file":
+        outcome.sha256[int(event["id"])] = str(event["sha256"])
+        outcome.kept += bool(event["kept"])
+    elif kind == "failed":
+        outcome.failed[int(event["id"])] = (str(event["code"]), str(event["message"]))
+    elif kind in ("progress", "done"):
+        outcome.done, outcome.moved, outcome.ended = int(event["done"]), int(event.get("moved", 0)), kind == "done"
+        tally(outcome.done, "the pod fetches from the bucket")
+
+
+def _command() -> str:
+    # The fetcher finds the uploader's links under the name by which it imports them here.
+    lengths = [len(part) for part in _parts()]
+    start = (
+        "import sys, types\n"
+        "read, names = sys.stdin.buffer.read, ('trainyard', 'trainyard.pod', 'trainyard.pod.uploader')\n"
+        "for name in names: sys.modules[name] = types.ModuleType(name)\n"
+        f"exec(compile(read({lengths[0]}), 'uploader.py', 'exec'), sys.modules[names[2]].__dict__)\n"
+        f"exec(compile(read({lengths[1]}), 'fetcher.py', 'exec'))\n"
+    )
+    return f"exec python3 -I -X utf8 -c {quote(start)}"
+
+
+@functools.cache
+def _parts() -> tuple[bytes, ...]:
+    return tuple(Path(module.__file__ or "").read_bytes() for module in (uploader, fetcher))
+
+
+def _program() -> bytes:
+    return b"".join(_parts())
+
+
+def _over_ssh(order: _Order, fetched: PodFetch, tally: Callable[[int, str], None]) -> None:
+    """Read the objects from here and send them: the pod cannot."""
+    done = 0
+    for some in _batches(order.targets, FILES, SCRATCH):
+        with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
+            try:
+                for target in some:
+                    fetched.sha256[target.path] = _read_here(order, target, Path(scratch) / target.path)
+            except OSError as error:
+                raise disk_full(error, Path(scratch)) or StoreError(f"{scratch}: {error.strerror or error}") from None
+            before = done
+            changed = put_tree(
+                order.transport, Path(scratch), order.folder,
+                on_progress=lambda n, _, before=before: tally(before + n, "sending over SSH"),  # type: ignore[misc]
+            )  # fmt: skip
+        sent = set(changed)
+        fetched.moved += sum(target.size for target in some if target.path in sent)
+        fetched.kept += len(some) - len(sent)
+        done += sum(target.size for target in some)
+        tally(done, "sending over SSH")
+
+
+def _read_here(order: _Order, target: PodTarget, path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for extent in target.extents:
+            what = f"read {order.settings.url}/{extent.source.key}"
+            if extent.source.key.startswith("https://"):
+                raise StoreError(f"{what}: the pod cannot reach it")
+            bound = bound_to(order.settings, extent.source) | {"Range": f"bytes={extent.offset}-{extent.offset + extent.length - 1}"}
+            with store_errors(what), s3(order.settings).get_object(**bound)["Body"] as body:
+                while block := body.read(_BLOCK):
+                    file.write(block)
+    digest = sha256_of(path)
+    if digest != (target.sha256 or digest) or path.stat().st_size != target.size:
+        raise StoreError(f"{target.path}, from {_where(order, target)}: it is not what was announced, its sha256 is {digest}")
+    return digest
+
+
+def _batches(targets: Sequence[PodTarget], files: int, most: int | None) -> Iterator[list[PodTarget]]:
+    batch: list[PodTarget] = []
+    size = 0
+    for target in targets:
+        if batch and (len(batch) == files or (most is not None and size + target.size > most)):
+            yield batch
+            batch, size = [], 0
+        batch.append(target)
+        size += target.size
+    if batch:
+        yield batch
