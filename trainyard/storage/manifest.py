@@ -34,7 +34,7 @@ SUCCESS = "_SUCCESS"
 KEPT = "_KEPT"
 CHECKPOINT = "_CHECKPOINT"
 POD_COMMITTED = "_POD_COMMITTED"
-RESERVED = frozenset({MANIFEST, SUCCESS, KEPT, POD_COMMITTED})
+RESERVED = frozenset({MANIFEST, SUCCESS, KEPT, POD_COMMITTED, CHECKPOINT})
 MODEL_FOLDER = "model/"
 VERSION = 2
 PART_SIZE = 32 * 1024 * 1024
@@ -70,6 +70,11 @@ class ResultKey:
     def logs(self) -> str:
         """The folder of the logs, with its '/'."""
         return f"{LOGS}{self}/"
+
+    @property
+    def checkpoints(self) -> str:
+        """The folder of the checkpoints that were written while it trained, with its '/'."""
+        return f"{CHECKPOINTS}{self}/"
 
     @property
     def manifest(self) -> str:
