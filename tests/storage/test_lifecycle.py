@@ -143,7 +143,7 @@ def test_a_store_without_lifecycle_keeps_the_rules_as_an_object_and_says_so(sett
     assert lifecycle.get(settings) == lifecycle.Lifecycle("object", ())
     put = lifecycle.put(settings, RULES)
     assert put == lifecycle.get(settings) == lifecycle.Lifecycle("object", RULES)
-    assert "until the sweeper exists nothing expires by itself" in str(put.note)
+    assert "each `invoke gc` does what they say" in str(put.note)
     assert lifecycle.put(settings, ()).note is None and lifecycle.get(settings).rules == ()
 
 

@@ -1,4 +1,4 @@
-"""The verbs about what a bucket holds: list, show, verify. Parsing only."""
+"""The verbs about what a bucket holds: list, show, verify, remove. Parsing only."""
 
 from __future__ import annotations
 
@@ -51,4 +51,24 @@ def results_verify(c: Context, result: str, stack: str = "local", deep: bool = F
     code, document = check(context(as_json=json), stack, result, deep=deep, as_json=json)
     if document is not None:
         show_json(document)
+    return code
+
+
+@task(
+    help=help_of(
+        "json",
+        stack="stack whose bucket is swept (default: local)",
+        all_stacks="every stack of this repository that has a bucket",
+        dry_run="show what would go, remove nothing",
+        yes="remove without being asked (from a schedule)",
+    )
+)
+@verb
+def gc(c: Context, stack: str = "local", all_stacks: bool = False, dry_run: bool = False, yes: bool = False, json: bool = False) -> int:
+    """Remove what the bucket's rules say where the store carries none out, and what no run can use any more; never a result."""
+    from trainyard.runs.verbs.gc import collect
+
+    code, report = collect(context(as_json=json), None if all_stacks else stack, dry_run=dry_run, yes=yes)
+    if json:
+        show_json(asdict(report))
     return code

@@ -28,8 +28,8 @@ from trainyard.setup.console import FAILED, INCOMPLETE, SETUP_VERBS, OnLine, Set
 STAMP = "trainyard-stamp.json"
 AGAIN_AFTER = 24 * 3600.0
 """Seconds after which a download that failed (the Pulumi CLI) is tried again."""
-CLOUD_VERBS = frozenset({"reap", "audit", "end"})
-"""Verbs that ask clouds and nothing else: a reaper neither waits for the S3 server's build nor fails with it."""
+CLOUD_VERBS = frozenset({"reap", "audit", "end", "gc"})
+"""Verbs that ask clouds and stores and nothing else: a reaper neither waits for the S3 server's build nor fails with it."""
 _INPUTS = ("bootstrap", "requirements.txt", "pyproject.toml", "hatch_build.py", "trainyard/__init__.py", "tools/*", "trainyard/setup/*.py")
 
 

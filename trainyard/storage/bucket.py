@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import base64
 import secrets
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from trainyard.errors import StoreError, UserError
@@ -162,6 +164,17 @@ def size(settings: StoreSettings, prefix: str = "") -> Size:
         objects += 1
         total += item.size
     return Size(objects, total)
+
+
+def store_time(settings: StoreSettings) -> float:
+    """Return the store's time (epoch seconds), this machine's where it tells none."""
+    with store_errors(f"bucket '{settings.bucket}'"):
+        answer = s3(settings).list_objects_v2(Bucket=settings.bucket, MaxKeys=1)
+    said = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date", "")
+    try:
+        return parsedate_to_datetime(said).timestamp()
+    except (TypeError, ValueError):
+        return time.time()
 
 
 def forget(settings: StoreSettings, key: str, version: str | None = None) -> None:

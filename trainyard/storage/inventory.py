@@ -29,6 +29,8 @@ class StoredAttempt:
 
     key: ResultKey
     marks: set[str] = field(default_factory=set)
+    own: set[str] = field(default_factory=set)
+    """Names of our own objects beside the result's files: markers, manifest, what a pod has packed."""
     claim: Claim | None = None
     claimed: bool = False
     files: int = 0
@@ -71,13 +73,14 @@ class StoredAttempt:
             name, _, inside = path.partition("/")
             (self.checkpoints if inside == CHECKPOINT else self.partial).add(name)
             self.checkpoint_bytes += item.size
-        elif path in (name for name, _ in _MARKERS):
-            self.marks.add(path)
-            self.sealed = max(self.sealed, item.modified)
-        elif not path.startswith("_"):
-            self.files += 1
+        elif path.startswith("_"):
+            self.own.add(path)
             self.bytes += item.size
+            if path in (name for name, _ in _MARKERS):
+                self.marks.add(path)
+                self.sealed = max(self.sealed, item.modified)
         else:
+            self.files += 1
             self.bytes += item.size
 
 

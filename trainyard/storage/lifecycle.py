@@ -2,8 +2,7 @@
 
 Stores rewrite rules (order, filters, defaults), so rules are compared as a map from ID to normal form, and only
 rules with an ID of ours are ever changed. Where a store has no lifecycle (VersityGW, RunPod) the rules are kept
-as an object in the bucket; the sweeper that carries those out is not part of this module, and until it exists
-``Lifecycle.note`` says that nothing expires there by itself.
+as an object in the bucket, which `invoke gc` (sweeper.py) carries out; ``Lifecycle.note`` says so.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ DEFAULT: Mapping[str, Any] = to_wire(Rule("Default-uploads", abort_uploads_days=
 """Put beside what is declared, unless somebody's rule drops uploads: one that a lost machine left open is billed for ever."""
 _DROPS_UPLOADS = ("aws", "r2")
 """Stores that are known to carry it out. Others refuse it, or drop it in silence (MinIO): there a person declares it, or not."""
-NO_SWEEPER = "this store has no lifecycle: the rules are kept in the bucket, and until the sweeper exists nothing expires by itself"
+NO_LIFECYCLE = "this store carries no lifecycle rules out: they are kept in the bucket, and each `invoke gc` does what they say"
 # AWS is eventually consistent here.
 _PATIENCE = 180.0
 _UNSUPPORTED = (400, 405, 501)
@@ -47,7 +46,7 @@ class Lifecycle:
         """What a person must know about these rules."""
         if self.dangerous:
             return f"rules that are not ours would expire results in this bucket: {', '.join(self.dangerous)}"
-        return NO_SWEEPER if self.kept_in == "object" and self.rules else None
+        return NO_LIFECYCLE if self.kept_in == "object" and self.rules else None
 
 
 def get(settings: StoreSettings) -> Lifecycle:
