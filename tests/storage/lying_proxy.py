@@ -65,6 +65,9 @@ class LyingProxy:
     # How the bucket's ?lifecycle is treated: passed on, kept by a store that rewrites, or ignored as some servers do.
     lifecycle: Literal["pass", "rewrite", "ignore"] = "pass"
     rules: str | None = None
+    refuses_signed_urls: bool = False
+    absent_is_403: bool = False
+    """As stores do to a key that may not list."""
 
     @property
     def endpoint(self) -> str:
@@ -73,6 +76,7 @@ class LyingProxy:
     def reset(self) -> None:
         with self.lock:
             self.faults, self.seen, self.lifecycle, self.rules = [], [], "pass", None
+            self.refuses_signed_urls = self.absent_is_403 = False
 
     def count(self, operation: str) -> int:
         with self.lock:
@@ -148,6 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.keep_lifecycle(body)
             return
         act = fault.act if fault else None
+        if self.proxy.refuses_signed_urls and "X-Amz-Signature" in query:
+            self.reply(501, b"<Error><Code>NotImplemented</Code></Error>")
+            return
         if act == "call" and fault:
             fault.then()
         if act == "drop":
@@ -182,6 +189,9 @@ class _Handler(BaseHTTPRequestHandler):
             fault.then()
         if fault and fault.act == "lose":
             self.hang_up()
+            return
+        if self.proxy.absent_is_403 and response.status == 404:
+            self.reply(403, b"<Error><Code>AccessDenied</Code></Error>")
             return
         headers = {k: v for k, v in response.getheaders() if k.lower() not in ("content-length", "connection", "transfer-encoding")}
         length = response.getheader("Content-Length") if self.command == "HEAD" else None

@@ -11,7 +11,7 @@ import pytest
 from tests.storage.lying_proxy import Fault, LyingProxy
 from trainyard.errors import StoreError, UserError
 from trainyard.secret import Secret
-from trainyard.storage import bucket
+from trainyard.storage import bucket, canary
 from trainyard.storage.answers import store_errors
 from trainyard.storage.client import StoreSettings, s3
 
@@ -34,8 +34,8 @@ def test_the_local_bucket_keeps_versions(settings: StoreSettings) -> None:
 
 
 def test_a_key_that_may_not_use_a_bucket_is_told_and_nothing_was_changed(through: StoreSettings, proxy: LyingProxy) -> None:
-    proxy.faults += [Fault("HeadBucket", "fail", status=403), Fault("List", "fail", status=403, code="AccessDenied")]
-    with pytest.raises(StoreError, match=r"may not use it \(AccessDenied\); nothing was changed") as caught:
+    proxy.faults.append(Fault("any", "fail", times=99, status=403))
+    with pytest.raises(StoreError, match=r"may not use it \(AccessDenied\).*; nothing was changed") as caught:
         bucket.adopt_or_create(through)
     assert caught.value.code == "AccessDenied" and not caught.value.passing
 
@@ -45,7 +45,7 @@ def test_a_key_that_may_not_use_a_bucket_is_told_and_nothing_was_changed(through
     [({"secret_key": Secret("wrong")}, "SignatureDoesNotMatch"), ({"access_key": Secret("nobody")}, "XAdminUserNotFound")],
 )
 def test_a_wrong_key_is_not_called_somebody_elses_bucket(change: dict[str, Secret], code: str, settings: StoreSettings) -> None:
-    for call in (bucket.adopt_or_create, bucket.canary, bucket.exists):
+    for call in (bucket.adopt_or_create, canary.require, bucket.exists):
         with pytest.raises(StoreError, match=code) as caught:
             call(replace(settings, **change))  # type: ignore[arg-type]
         assert caught.value.code == code and "somebody else" not in str(caught.value) and caught.value.hint
@@ -86,7 +86,7 @@ def test_a_missing_runpod_volume_is_never_created(settings: StoreSettings) -> No
 
 def test_a_store_that_does_not_answer_is_a_store_error(settings: StoreSettings) -> None:
     gone = replace(settings, endpoint="http://127.0.0.1:1", attempts=1)
-    for call in (bucket.adopt_or_create, bucket.exists, bucket.canary, bucket.size):
+    for call in (bucket.adopt_or_create, bucket.exists, canary.require, bucket.size):
         with pytest.raises(StoreError, match="does not answer"):
             call(gone)
 
@@ -94,39 +94,6 @@ def test_a_store_that_does_not_answer_is_a_store_error(settings: StoreSettings) 
 def test_no_bucket_named_is_said(settings: StoreSettings) -> None:
     with pytest.raises(UserError, match="no bucket is named"):
         bucket.adopt_or_create(replace(settings, bucket=""))
-
-
-def test_the_canary_leaves_nothing_behind_not_even_a_version(settings: StoreSettings) -> None:
-    assert bucket.canary(settings) == bucket.Canary(conditional=True, checksums="full")
-    left = s3(settings).list_object_versions(Bucket=settings.bucket)
-    assert not left.get("Versions") and not left.get("DeleteMarkers")
-
-
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        (Fault("Get", "garble", times=9), "what came back is not what was sent"),
-        (Fault("Put", "swallow", times=9), "NoSuchKey|404"),
-        (Fault("Put", "corrupt", times=9), "ContentSHA256Mismatch"),
-        (Fault("Put", "swallow", times=9, after=1), "should keep write-once markers"),
-        (Fault("Delete", "fail", times=9), "500|InternalError"),
-    ],
-    ids=["corrupt answer", "nothing stored", "corrupt body", "no write-once", "no delete"],
-)
-def test_a_store_that_fails_the_canary_is_refused(fault: Fault, words: str, through: StoreSettings, proxy: LyingProxy) -> None:
-    proxy.faults.append(fault)
-    with pytest.raises(StoreError, match=words):
-        bucket.canary(through)
-
-
-def test_an_unknown_store_is_found_out_by_the_canary(through: StoreSettings, proxy: LyingProxy) -> None:
-    unknown = replace(through, kind="s3", checksums="probe", conditional=False)
-    found = bucket.probed(unknown)
-    assert (found.checksums, found.conditional) == ("full", True)
-    proxy.faults.append(Fault("Put", "fail", times=1, status=501))
-    proxy.faults.append(Fault("Put", "swallow", times=9, after=1))
-    weaker = bucket.probed(replace(unknown, attempts=1))
-    assert (weaker.checksums, weaker.conditional) == ("none", False)
 
 
 def test_size_counts_what_lies_below_a_prefix(settings: StoreSettings) -> None:

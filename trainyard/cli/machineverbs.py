@@ -80,6 +80,23 @@ def store_status(c: Context) -> int:
     return 0
 
 
+@task(help=help_of("stack", "json"))
+@verb
+def store_check(c: Context, stack: str = "local", json: bool = False) -> int:
+    """Try a stack's bucket with small objects and show what works with this key; 7 when no result could be kept in it."""
+    from trainyard.runs.verbs import storecheck
+
+    work = context(as_json=json)
+    report, refused = storecheck.check(work, stack)
+    if json:
+        show_json(storecheck.as_data(report))
+    else:
+        storecheck.show(work, report)
+    if refused:
+        raise refused
+    return 0
+
+
 @task(help=help_of(dry_run="show, remove nothing"))
 @verb
 def venvs_clean(c: Context, dry_run: bool = False) -> int:

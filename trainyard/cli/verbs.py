@@ -16,7 +16,12 @@ _ALONE = (
 )  # fmt: skip
 _GROUPS = {
     "results": {"list": resultverbs.results_list, "show": resultverbs.results_show, "verify": resultverbs.results_verify},
-    "store": {"start": machineverbs.store_start, "stop": machineverbs.store_stop, "status": machineverbs.store_status},
+    "store": {
+        "start": machineverbs.store_start,
+        "stop": machineverbs.store_stop,
+        "status": machineverbs.store_status,
+        "check": machineverbs.store_check,
+    },
     "venvs": {"clean": machineverbs.venvs_clean},
     "image": {"build": machineverbs.image_build, "push": machineverbs.image_push},
 }

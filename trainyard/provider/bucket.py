@@ -70,10 +70,11 @@ def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     if inputs.get("name") == NO_BUCKET:
         return NO_BUCKET, foresee(call, inputs)
     settings = _settings(call, inputs)
-    from trainyard.storage.bucket import adopt_or_create, canary
+    from trainyard.storage import canary
+    from trainyard.storage.bucket import adopt_or_create
 
     adopted = adopt_or_create(settings)
-    canary(settings)
+    canary.require(settings)
     return settings.bucket, _outputs(settings, adopted=adopted)
 
 

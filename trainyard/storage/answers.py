@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnection
@@ -24,17 +26,38 @@ _HINTS = {
     "InsufficientStorage": "Its disk is full: make room and repeat the command.",
     "507": "Its disk is full: make room and repeat the command.",
     "AuthorizationHeaderMalformed": "The region is wrong for this bucket.",
+    "AccessDenied": "The key lacks a right, or the bucket is somebody else's: `invoke store.check --stack NAME` tells which.",
 }
 
-
-BAD_KEYS = ("InvalidAccessKeyId", "XAdminUserNotFound", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken", "InvalidToken")
+SKEWED = "RequestTimeTooSkewed"
+BAD_KEYS = ("InvalidAccessKeyId", "XAdminUserNotFound", "SignatureDoesNotMatch", SKEWED, "ExpiredToken", "InvalidToken")
 """The request was not believed to be ours: it says nothing about what it asked for."""
+DENIED = ("AccessDenied", "403", "AllAccessDisabled", "UnauthorizedAccess")
+"""The request was believed, and what it asked for is not allowed. HEAD has no body: there 403 is all that is said."""
+UNKNOWN_HERE = ("InvalidArgument", "NotImplemented", "InvalidRequest", "MethodNotAllowed", "MalformedXML", "400", "405", "501")
+"""How stores say that they do not know a header or a call."""
+SKEW = 900.0
+"""Seconds by which a clock may be wrong: S3 refuses a signature beyond them."""
 _PASSING = ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "Throttling", "ThrottlingException", "OperationAborted")
 
 
 def hint_for(code: str) -> str | None:
     """Return what a person can do about a store's refusal."""
     return _HINTS.get(code)
+
+
+def clock_off(headers: Mapping[str, str], now: float) -> float:
+    """Return by how many seconds this machine's clock is ahead of the Date of a store's answer (behind: negative); 0 without one."""
+    try:
+        return now - parsedate_to_datetime(str(headers["date"])).timestamp()
+    except (KeyError, ValueError, TypeError):
+        return 0.0
+
+
+def _clock_words(off: float) -> str:
+    minutes = round(abs(off) / 60)
+    amount = f"{minutes} minutes" if minutes < 120 else f"{minutes // 60} hours"
+    return f"this machine's clock is {amount} {'ahead of' if off > 0 else 'behind'} the store's"
 
 
 def is_passing(code: str, status: int) -> bool:
@@ -73,6 +96,9 @@ def store_errors(what: str, *expected: int | str) -> Iterator[StoreRefusal]:
             return
         message = str(error.response.get("Error", {}).get("Message") or "")
         sentence = f"{what}: the store answered {code} {message}".rstrip()
+        off = clock_off(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}), time.time())
+        if status == 403 and abs(off) > SKEW:  # some stores say of a wrong clock that the signature is wrong
+            raise StoreError(f"{sentence} ({_clock_words(off)})", hint=hint_for(SKEWED), code=SKEWED) from error
         raise StoreError(sentence, hint=hint_for(code), code=code, passing=is_passing(code, status)) from error
     except (HTTPClientError, NoConnection) as error:
         raise StoreError(f"{what}: the store does not answer: {error}", passing=True) from error

@@ -5,29 +5,16 @@ Knows nothing of runs and results. An existing bucket is adopted as it is; nothi
 
 from __future__ import annotations
 
-import base64
-import secrets
 import time
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from trainyard.errors import StoreError, UserError
-from trainyard.storage.answers import BAD_KEYS, StoreRefusal, hint_for, store_errors
-from trainyard.storage.client import Checksums, StoreSettings, s3
-
-# How stores say that they do not know a header.
-_UNKNOWN = ("InvalidArgument", "NotImplemented", "InvalidRequest")
-
-
-@dataclass(frozen=True, slots=True)
-class Canary:
-    """What the round trip through the bucket has shown."""
-
-    conditional: bool
-    checksums: Checksums
+from trainyard.storage import canary
+from trainyard.storage.answers import BAD_KEYS, DENIED, StoreRefusal, hint_for, store_errors
+from trainyard.storage.client import StoreSettings, s3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +49,11 @@ def adopt_or_create(settings: StoreSettings) -> bool:
     if not refusal:
         return True
     if refusal.status == 403:
-        raise StoreError(
-            f"bucket '{settings.bucket}' exists, but this key may not use it ({refusal.code}); nothing was changed",
-            hint="It belongs to somebody else, or the key lacks s3:ListBucket: choose another name with `trainyard:bucket: NAME`.",
-            code=refusal.code,
-        )
+        # A key with rights on objects alone may not look at the bucket: what it can do there is tried.
+        report = canary.check(settings)
+        if report.failures:
+            raise canary.refusal_of(settings, report)
+        return True
     if refusal.status != 404:
         raise StoreError(f"bucket '{settings.bucket}' is not in region {settings.region} ({refusal.status}); nothing was changed")
     if settings.kind == "runpod":
@@ -99,33 +86,6 @@ def _why(settings: StoreSettings) -> StoreRefusal:
     return refusal
 
 
-def canary(settings: StoreSettings) -> Canary:
-    """Put, read back, compare and delete a small object, and see what the store can do.
-
-    Raises StoreError when any of it fails: nothing may be rented then.
-    """
-    _need_bucket(settings)
-    client, key, body = s3(settings), f"tmp/canary-{secrets.token_hex(8)}", secrets.token_bytes(1024)
-    with store_errors(f"canary in {settings.url}"):
-        checksums, version = _put_canary(settings, client, key, body)
-        try:
-            answer = client.get_object(Bucket=settings.bucket, Key=key)
-            if answer["Body"].read() != body:
-                raise StoreError(f"canary in {settings.url}: what came back is not what was sent")
-            conditional = _refuses_overwrite(settings, client, key)
-        finally:
-            forget(settings, key, version)
-    return Canary(conditional, checksums)
-
-
-def probed(settings: StoreSettings, result: Canary | None = None) -> StoreSettings:
-    """Return the settings with what an unknown store can do filled in by a canary; known stores are returned as they are."""
-    if settings.checksums != "probe":
-        return settings
-    seen = result or canary(settings)
-    return replace(settings, checksums=seen.checksums, conditional=seen.conditional)
-
-
 def listing(settings: StoreSettings, prefix: str = "") -> Iterator[Item]:
     """List all objects below a prefix."""
     client, token = s3(settings), None
@@ -142,6 +102,16 @@ def listing(settings: StoreSettings, prefix: str = "") -> Iterator[Item]:
             # RunPod does this on big volumes; going on would list the same page for ever.
             raise StoreError(f"list {settings.url}/{prefix}: the store repeats itself (the same continuation token twice)")
         token = following
+
+
+def keys_below(settings: StoreSettings, prefixes: Iterable[str]) -> set[str] | None:
+    """Return all keys below some prefixes, None where this key may not list."""
+    try:
+        return {item.key for prefix in prefixes for item in listing(settings, prefix)}
+    except StoreError as error:
+        if error.code not in DENIED:
+            raise
+        return None
 
 
 def folders(settings: StoreSettings, prefix: str) -> list[str]:
@@ -203,34 +173,3 @@ def _create(settings: StoreSettings, client: Any) -> bool:
         with store_errors(f"versioning of '{settings.bucket}'"):
             client.put_bucket_versioning(Bucket=settings.bucket, VersioningConfiguration={"Status": "Enabled"})
     return False
-
-
-def _put_canary(settings: StoreSettings, client: Any, key: str, body: bytes) -> tuple[Checksums, str | None]:
-    """Put the canary, with a checksum where the store may know them; returns what it knows and the version."""
-    known = settings.checksums
-    if known == "none":
-        return known, client.put_object(Bucket=settings.bucket, Key=key, Body=body).get("VersionId")
-    value = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
-    with store_errors(f"canary in {settings.url}", *(_UNKNOWN if known == "probe" else ())) as refusal:
-        answer = client.put_object(Bucket=settings.bucket, Key=key, Body=body, ChecksumAlgorithm="CRC32", ChecksumCRC32=value)
-    if refusal:
-        return "none", client.put_object(Bucket=settings.bucket, Key=key, Body=body).get("VersionId")
-    version = answer.get("VersionId")
-    if known == "probe":
-        head = client.head_object(Bucket=settings.bucket, Key=key, ChecksumMode="ENABLED")
-        known = "full" if head.get("ChecksumCRC32") == value else "none"
-    return known, version
-
-
-def _refuses_overwrite(settings: StoreSettings, client: Any, key: str) -> bool:
-    unknown = settings.checksums == "probe"
-    if not settings.conditional and not unknown:
-        return False
-    with store_errors(f"canary in {settings.url}", 412, *(_UNKNOWN if unknown else ())) as refusal:
-        answer = client.put_object(Bucket=settings.bucket, Key=key, Body=b"overwritten", IfNoneMatch="*")
-    if refusal:
-        return refusal.status == 412
-    forget(settings, key, answer.get("VersionId"))
-    if unknown:
-        return False
-    raise StoreError(f"canary in {settings.url}: this store should keep write-once markers (If-None-Match) and does not")

@@ -57,6 +57,10 @@ class StoreSettings:
     checksums: Checksums = "full"
     attempts: int = 5
     data_dir: Path | None = None
+    memory: Path | None = None
+    """Folder that keeps for an hour what a canary has seen (canary.py)."""
+    urls_until: float | None = None
+    """When signed URLs end at the latest, as epoch seconds: with the lease of the pod they are for."""
 
     @property
     def url(self) -> str:
@@ -75,7 +79,7 @@ def with_bucket(settings: StoreSettings, bucket: str | None) -> StoreSettings:
 
 def s3(settings: StoreSettings, *, read_timeout: float = READ_TIMEOUT) -> Any:
     """Return the boto3 client of a store, the same one for all its buckets and all threads (building it costs 0.1 s)."""
-    return _client(replace(settings, bucket="", data_dir=None), read_timeout)
+    return _client(replace(settings, bucket="", data_dir=None, memory=None, urls_until=None), read_timeout)
 
 
 def patient(settings: StoreSettings) -> Any:

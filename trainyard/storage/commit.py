@@ -16,7 +16,7 @@ from typing import Any
 from trainyard.errors import ForeignResult, PodCannotUpload, StoreError
 from trainyard.remote.protocol import Transport
 from trainyard.storage import bare, local, mounted, podside
-from trainyard.storage.bucket import probed
+from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import DeliveryPatience, OfPod, OnProgress, Progress, deliver, silent
 from trainyard.storage.ending import Ending

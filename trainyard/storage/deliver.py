@@ -19,7 +19,7 @@ from trainyard.errors import PodCannotUpload, StoreError
 from trainyard.retries import STORE
 from trainyard.storage import objects, podside
 from trainyard.storage.answers import is_passing, store_errors
-from trainyard.storage.bucket import listing
+from trainyard.storage.bucket import keys_below
 from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.objects import PendingUpload, Proof, UploadTarget
 
@@ -137,8 +137,8 @@ def _proofs(settings: StoreSettings, targets: Sequence[UploadTarget], *, listed:
     proofs: dict[str, Proof] = dict.fromkeys((target.key for target in targets), "absent")
     if listed:
         folders = {"/".join(target.key.split("/")[:4]) + "/" for target in targets}
-        there = {item.key for folder in folders for item in listing(settings, folder)}
-        targets = [target for target in targets if target.key in there]
+        there = keys_below(settings, folders)
+        targets = [target for target in targets if there is None or target.key in there]
     return proofs | dict(zip((t.key for t in targets), each(lambda t: objects.proof(settings, t), targets), strict=True))
 
 

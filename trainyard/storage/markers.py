@@ -13,11 +13,12 @@ from typing import Any
 
 from trainyard.clouds.marker import is_id
 from trainyard.config import Places
-from trainyard.errors import ForeignResult
+from trainyard.errors import ForeignResult, StoreError
 from trainyard.filelock import hold_lock
 from trainyard.jsontext import parse_json
-from trainyard.storage import bucket
-from trainyard.storage.answers import store_errors
+from trainyard.storage import bucket, canary
+from trainyard.storage.absent import absence
+from trainyard.storage.answers import DENIED, store_errors
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.manifest import MODELS, ResultKey
 from trainyard.storage.seal import read, read_each, token_of
@@ -64,10 +65,18 @@ def next_attempt(settings: StoreSettings, places: Places, user: str, run: str, c
 
 
 def attempts(settings: StoreSettings, user: str, run: str) -> list[int]:
-    """Return the attempts of a run that the bucket knows: claimed, or (older than claims) with anything of a result."""
+    """Return the attempts of a run that the bucket knows: claimed, or (older than claims) with anything of a result.
+
+    To a key that may not list the bucket none is known: a claim then tries the numbers from 1.
+    """
     prefix = f"{ATTEMPTS}{user}/{run}/"
-    names = {item.key[len(prefix) :] for item in bucket.listing(settings, prefix)}
-    names.update(bucket.folders(settings, f"{MODELS}{user}/{run}/"))
+    try:
+        names = {item.key[len(prefix) :] for item in bucket.listing(settings, prefix)}
+        names.update(bucket.folders(settings, f"{MODELS}{user}/{run}/"))
+    except StoreError as error:
+        if error.code not in DENIED:
+            raise
+        return []
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
@@ -138,7 +147,7 @@ def _closed_key(fence_id: str) -> str:
 
 
 def _write_once(settings: StoreSettings, places: Places, key: str, note: Mapping[str, str]) -> bool:
-    settings = bucket.probed(settings)
+    settings = canary.probed(settings)
     with hold_lock(places.home / "claims.lock"):
         if not settings.conditional:
             if _exists(settings, key):
@@ -162,6 +171,6 @@ def _body(note: Mapping[str, str]) -> bytes:
 
 
 def _exists(settings: StoreSettings, key: str) -> bool:
-    with store_errors(f"look for {settings.url}/{key}", 404) as refusal:
+    with absence(settings, f"look for {settings.url}/{key}") as refusal:
         s3(settings).head_object(Bucket=settings.bucket, Key=key)
     return not refusal

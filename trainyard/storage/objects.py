@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from trainyard.storage.answers import store_errors
+from trainyard.storage.absent import absence
+from trainyard.storage.answers import DENIED, store_errors
 from trainyard.storage.client import StoreSettings, patient, s3
 from trainyard.storage.manifest import ManifestEntry
 
 Proof = Literal["there", "absent", "other"]
 URL_SECONDS = 12 * 3600
-# How a store says that it lists no uploads.
-_NO_SUCH_LIST = (405, 501)
+# How a store says that it lists no uploads, or not to this key: what an earlier controller left open is then begun anew.
+_NO_SUCH_LIST = (405, 501, *DENIED)
 # The answer of Complete says that this upload cannot become the object any more: start a new one.
 _DEAD = ("NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest", "InvalidRequest")
 
@@ -47,14 +48,15 @@ class PendingUpload:
 
 def proof(settings: StoreSettings, target: UploadTarget) -> Proof:
     """Ask the store what it holds under the key: the file itself, nothing, or something else."""
-    with store_errors(f"look at {settings.url}/{target.key}", 404) as refusal:
+    with absence(settings, f"look at {settings.url}/{target.key}") as refusal:
         head = s3(settings).head_object(Bucket=settings.bucket, Key=target.key, ChecksumMode="ENABLED")
     if refusal:
         return "absent"
     if head.get("ContentLength") != target.entry.size:
         return "other"
     if settings.checksums == "none":
-        same = not target.md5 or str(head.get("ETag")).strip('"') == etag(target.md5)
+        # One part is mostly one PUT; a multipart upload of one part gets the other form.
+        same = not target.md5 or str(head.get("ETag")).strip('"') in (etag(target.md5), _parts_etag(target.md5))
     else:
         same = head.get("ChecksumCRC32") in (target.entry.crc32, target.entry.composite)
     return "there" if same else "other"
@@ -64,6 +66,10 @@ def etag(md5: tuple[str, ...]) -> str:
     """Return the ETag that a store without checksum headers gives: MD5, or MD5 of MD5s and the number of parts."""
     if len(md5) == 1:
         return md5[0]
+    return _parts_etag(md5)
+
+
+def _parts_etag(md5: tuple[str, ...]) -> str:
     return f"{hashlib.md5(b''.join(bytes.fromhex(one) for one in md5)).hexdigest()}-{len(md5)}"
 
 
@@ -73,11 +79,11 @@ def open_work(settings: StoreSettings, target: UploadTarget, *, replace: bool) -
         return PendingUpload(target, None, (1,), replace)
     best: tuple[str, set[int]] | None = None
     for upload_id in _open_uploads(settings, target.key):
-        have = set(_stored_parts(settings, target, upload_id))
+        have = set(stored_parts(settings, target, upload_id))
         if best is None or len(have) > len(best[1]):
             best = (upload_id, have)
     if best is None or not best[1]:
-        best = (_create_upload(settings, target.key), set())
+        best = (begin(settings, target.key), set())
     missing = tuple(n for n in range(1, len(target.entry.parts) + 1) if n not in best[1])
     return PendingUpload(target, best[0], missing, replace)
 
@@ -89,9 +95,15 @@ def requests(settings: StoreSettings, work: PendingUpload, first_id: int) -> lis
 
 def complete(settings: StoreSettings, work: PendingUpload) -> None:
     """Make an upload visible whose parts the store lists with our checksums; what is missing is found by ``proof``."""
+    with store_errors(f"complete {settings.url}/{work.target.key}", 409, 412, *_DEAD):
+        demand_complete(settings, work)
+
+
+def demand_complete(settings: StoreSettings, work: PendingUpload) -> None:
+    """Like complete(), with every refusal of the store's as the client raises it."""
     assert work.upload_id is not None
     entry = work.target.entry
-    have = _stored_parts(settings, work.target, work.upload_id)
+    have = stored_parts(settings, work.target, work.upload_id)
     if set(have) != set(range(1, len(entry.parts) + 1)):
         return
     parts, options = [], _complete_options(settings, work)
@@ -100,10 +112,9 @@ def complete(settings: StoreSettings, work: PendingUpload) -> None:
         if settings.checksums != "none":
             part["ChecksumCRC32"] = entry.parts[number - 1]
         parts.append(part)
-    with store_errors(f"complete {settings.url}/{work.target.key}", 409, 412, *_DEAD):
-        patient(settings).complete_multipart_upload(
-            Bucket=settings.bucket, Key=work.target.key, UploadId=work.upload_id, MultipartUpload={"Parts": parts}, **options
-        )
+    patient(settings).complete_multipart_upload(
+        Bucket=settings.bucket, Key=work.target.key, UploadId=work.upload_id, MultipartUpload={"Parts": parts}, **options
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +181,8 @@ def _listed(settings: StoreSettings, prefix: str) -> Iterator[Mapping[str, Any]]
         last = str(page[-1]["Key"])
 
 
-def _create_upload(settings: StoreSettings, key: str) -> str:
+def begin(settings: StoreSettings, key: str) -> str:
+    """Begin a multipart upload with the checksums that the store keeps, and return its id."""
     options: dict[str, Any] = {}
     if settings.checksums != "none":
         options["ChecksumAlgorithm"] = "CRC32"
@@ -180,7 +192,7 @@ def _create_upload(settings: StoreSettings, key: str) -> str:
         return str(s3(settings).create_multipart_upload(Bucket=settings.bucket, Key=key, **options)["UploadId"])
 
 
-def _stored_parts(settings: StoreSettings, target: UploadTarget, upload_id: str) -> dict[int, str]:
+def stored_parts(settings: StoreSettings, target: UploadTarget, upload_id: str) -> dict[int, str]:
     """Return number and ETag of the parts that the store holds exactly as they must be."""
     parts = _parts(settings, target.key, upload_id)
     return {int(part["PartNumber"]): str(part["ETag"]) for part in parts if _part_is_right(settings, target, part)}

@@ -9,7 +9,7 @@ from typing import Any
 from trainyard.errors import StoreError
 from trainyard.pod import uploader
 from trainyard.storage import local, objects
-from trainyard.storage.bucket import probed
+from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import PATIENCE, Committed, answer, committed, drop_open
 from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, SendReport, deliver, each, silent

@@ -15,6 +15,7 @@ from typing import Any
 
 from trainyard.errors import StoreError
 from trainyard.jsontext import parse_json
+from trainyard.storage.absent import absence
 from trainyard.storage.answers import store_errors
 from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.ending import Ending
@@ -99,7 +100,7 @@ def _ending(content: dict[str, Any]) -> Ending:
 
 def read(settings: StoreSettings, key: str) -> bytes | None:
     """Return a small object, None when there is none."""
-    with store_errors(f"read {settings.url}/{key}", 404) as refusal:
+    with absence(settings, f"read {settings.url}/{key}") as refusal:
         body: bytes = s3(settings).get_object(Bucket=settings.bucket, Key=key)["Body"].read()
     return None if refusal else body
 

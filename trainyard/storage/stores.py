@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from trainyard.config import Places, group, resolve_secret
@@ -22,10 +23,11 @@ def store_settings(env: Mapping[str, str], kind: str | None, bucket: str | None,
         return None
     if kind is not None and kind not in KINDS:
         raise UserError(f"store: '{kind}' is not known", hint=f"It is one of: {', '.join(KINDS)}.")
+    memory = places.home / "stores"
     if kind == "local":
         from trainyard.storage import local  # a controller of a real cloud never loads the server's code
 
-        return with_bucket(local.ensure(places), bucket)
+        return replace(with_bucket(local.ensure(places), bucket), memory=memory)
     stores = [s for s in (_runpod(env), _r2(env), _aws(env)) if s is not None]
     if kind is not None:
         stores = [s for s in stores if s.kind == kind or (kind == "s3" and s.kind == "aws" and s.endpoint)]
@@ -35,7 +37,7 @@ def store_settings(env: Mapping[str, str], kind: str | None, bucket: str | None,
         names = ", ".join(s.kind for s in stores)
         hint = "Choose one with `trainyard:store: KIND` in the stack's settings."
         raise UserError(f"credentials of several stores are set ({names})", hint=hint)
-    return with_bucket(stores[0], bucket)
+    return replace(with_bucket(stores[0], bucket), memory=memory)
 
 
 def _runpod(env: Mapping[str, str]) -> StoreSettings | None:

@@ -25,6 +25,7 @@ from trainyard.recipes.values import lock_for, locked_packages, needs_of
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.rent import write_run_settings
 from trainyard.runs.planning import consent, shape
+from trainyard.runs.planning.bucketcheck import require_bucket
 from trainyard.runs.planning.estimate import Estimate, check_limits, estimate, price_ceiling
 from trainyard.runs.planning.upkeep import ensure_environment
 from trainyard.runs.records import attempts
@@ -116,6 +117,7 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes)
     outputs = ensure_environment(context, plan.stack)
     make_whole(context, outputs)
+    require_bucket(context, outputs.results)
     if here:
         # Shared by all local pods of this machine, built before a pod exists.
         built = venvs.prepare(plan.recipe, plan.values, plan.code, context.places, context.ui.say)
