@@ -72,3 +72,20 @@ def gc(c: Context, stack: str = "local", all_stacks: bool = False, dry_run: bool
     if json:
         show_json(asdict(report))
     return code
+
+
+@task(
+    positional=["name"],
+    help=help_of(
+        name="user/label (all attempts), user/label/attempt, checkpoints/... or logs/... of an attempt, data/...",
+        stack=_STACK,
+        dry_run="show what would go and its size",
+        yes="do not ask for the name to be typed",
+    ),
+)
+@verb
+def store_delete(c: Context, name: str, stack: str = "local", dry_run: bool = False, yes: bool = False) -> int:
+    """Delete a result, all attempts of a run, or data from the bucket, every version of it: the only way to remove results."""
+    from trainyard.runs.verbs.delete import delete
+
+    return delete(context(), stack, name, dry_run=dry_run, yes=yes)

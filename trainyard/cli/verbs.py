@@ -21,6 +21,7 @@ _GROUPS = {
         "stop": machineverbs.store_stop,
         "status": machineverbs.store_status,
         "check": machineverbs.store_check,
+        "delete": resultverbs.store_delete,
     },
     "venvs": {"clean": machineverbs.venvs_clean},
     "image": {"build": machineverbs.image_build, "push": machineverbs.image_push},

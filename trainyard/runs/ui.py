@@ -65,13 +65,17 @@ class Ui:
 
     def agreed(self, question: str) -> bool:
         """Ask a person; with nobody at a terminal the answer is no."""
+        return self.answer_to(question).lower() in ("y", "yes")
+
+    def answer_to(self, question: str) -> str:
+        """Return what a person answers, an empty text with nobody at a terminal."""
         if sys.stdin is None or not sys.stdin.isatty():
-            return False
+            return ""
         self.console.print(as_typed(question), markup=False, end="")
         try:
-            return input().strip().lower() in ("y", "yes")
+            return input().strip()
         except EOFError:
-            return False
+            return ""
 
     @contextmanager
     def stage(self, name: str, what: str) -> Iterator[None]:

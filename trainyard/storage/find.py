@@ -66,7 +66,7 @@ def find(settings: StoreSettings, reference: str, *, user: str | None = None, un
 
     Raises UserError naming near names for an unknown one, and when a label belongs to several users.
     """
-    text = _strip_bucket(settings, reference)
+    text = below_bucket(settings, reference)
     key, path = _split(text)
     if key is not None:
         return ResultReference(key, path)
@@ -105,7 +105,8 @@ def _choose(settings: StoreSettings, reference: str, results: list[Listed], user
     return max(usable, key=lambda one: one.key.attempt).key
 
 
-def _strip_bucket(settings: StoreSettings, reference: str) -> str:
+def below_bucket(settings: StoreSettings, reference: str) -> str:
+    """Return a reference without ``s3://bucket/``; raises UserError for one into another bucket."""
     text = reference.strip()
     if not text.startswith("s3://"):
         return text.lstrip("/")

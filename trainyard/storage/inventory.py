@@ -49,11 +49,11 @@ class StoredAttempt:
     @property
     def kind(self) -> AttemptKind:
         """What the attempt has come to, as far as the bucket tells."""
+        if self.claim is not None and self.claim.deleted:
+            return "deleted"
         for name, kind in _MARKERS:
             if name in self.marks:
                 return kind
-        if self.claim is not None and self.claim.deleted:
-            return "deleted"
         return "unfinished" if self.files or self.checkpoint_bytes else "claimed"
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from trainyard.clouds.marker import is_id
@@ -21,7 +21,7 @@ from trainyard.storage.absent import absence
 from trainyard.storage.answers import DENIED, store_errors
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.manifest import MODELS, ResultKey
-from trainyard.storage.seal import read, read_each, token_of
+from trainyard.storage.seal import put_proven, read, read_each, token_of
 
 ATTEMPTS = "attempts/"
 
@@ -89,6 +89,11 @@ def claim_of(settings: StoreSettings, where: ResultKey) -> Claim | None:
         return Claim(*said, *(str(content.get(name, "")) for name in ("recipe", "deleted")))  # older claims have only the first four
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def mark_deleted(settings: StoreSettings, where: ResultKey, claim: Claim, when: str) -> None:
+    """Say in the claim that a person has removed what the attempt left. It stays, so that the number is never used again."""
+    put_proven(settings, f"{ATTEMPTS}{where}", _body({**asdict(replace(claim, deleted=when)), "attempt": str(where.attempt)}))
 
 
 def refuse_foreign(settings: StoreSettings, where: ResultKey, token: str) -> None:

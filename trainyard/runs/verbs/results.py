@@ -22,6 +22,7 @@ from trainyard.sizes import human_size
 from trainyard.storage import bucket as buckets
 from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.deliver import Progress
+from trainyard.storage.find import below_bucket
 from trainyard.storage.inventory import ROOTS, StoredAttempt, attempts_in
 from trainyard.storage.manifest import CHECKPOINTS, ResultKey
 from trainyard.storage.verify import ResultCheck, SealState, seal_state, verify
@@ -70,6 +71,8 @@ def table(store: StoreSettings, rows: Sequence[ResultRow]) -> list[str]:
     """Return the attempts for a person: one line each on 80 columns, two where a name is long."""
     if not rows:
         return [f"{store.url} holds no run"]
+    gone = sum(r.kind == "deleted" for r in rows)
+    rows = [r for r in rows if r.kind != "deleted"]
     cells = [(r.result, r.when[:16].replace("T", " "), r.kind, human_size(r.bytes) if r.bytes else "", r.recipe) for r in rows]
     rest = [max(len(line[column]) for line in (_HEAD, *cells)) for column in range(1, len(_HEAD))]
     first = max(len(_HEAD[0]), min(max(len(line[0]) for line in cells), _WIDTH - sum(rest) - 2 * len(rest)))
@@ -82,7 +85,8 @@ def table(store: StoreSettings, rows: Sequence[ResultRow]) -> list[str]:
             lines.append(f"{line[0]:{first}}  {tail}".rstrip())
     more = [(sum(r.checkpoint_bytes for r in rows), "checkpoints"), (sum(r.log_bytes for r in rows), "logs")]
     sums = [f"{human_size(sum(r.bytes for r in rows))} of results", *(f"{human_size(size)} of {what}" for size, what in more if size)]
-    return [*lines, f"{len(rows)} attempt{'s' * (len(rows) > 1)} in {store.url}", ", ".join(sums)]
+    deleted = f"; {gone} deleted, their numbers stay taken" if gone else ""
+    return [*lines, f"{len(rows)} attempt{'s' * (len(rows) != 1)} in {store.url}{deleted}", ", ".join(sums)]
 
 
 def stored_attempts(context: CommandContext, store: StoreSettings, stack: str, reference: str) -> list[StoredAttempt]:
@@ -90,7 +94,7 @@ def stored_attempts(context: CommandContext, store: StoreSettings, stack: str, r
 
     Raises UserError when none is meant, and when a label belongs to several users and to none of ours.
     """
-    user, run, number = _words(store, reference)
+    user, run, number = _words(below_bucket(store, reference), reference)
     attempts = [one for one in attempts_in(store, f"{user}/{run}/" if user else "") if one.key.run == run]
     if number is not None:
         attempts = [one for one in attempts if one.key.attempt == number]
@@ -114,12 +118,7 @@ def chosen(attempts: Sequence[StoredAttempt]) -> StoredAttempt:
     return max(attempts, key=lambda one: one.key.attempt)
 
 
-def _words(store: StoreSettings, reference: str) -> tuple[str | None, str, int | None]:
-    text = reference.strip()
-    if text.startswith("s3://"):
-        name, _, text = text[len("s3://") :].partition("/")
-        if name != store.bucket:
-            raise UserError(f"'{reference}' lies in bucket '{name}', but this stack's bucket is '{store.bucket}'")
+def _words(text: str, reference: str) -> tuple[str | None, str, int | None]:
     text = text.strip("/")
     for root in ROOTS:
         text = text.removeprefix(root)
