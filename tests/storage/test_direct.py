@@ -84,3 +84,32 @@ def test_progress_ends_at_the_whole_and_the_watchdog_is_told(pod: Workspace, tmp
     got = direct.fetch(here(), WHERE, pod.output, OUTPUTS, EXCLUDES, tmp_path / "home", on_progress=told.append)
     assert max(one.done for one in told) == got.bytes
     assert (pod.root / ".trainyard/committed").read_text().strip() == got.manifest_sha256
+
+
+def test_what_is_in_the_way_at_home_is_neither_replaced_nor_a_reason_to_keep_the_pod(pod: Workspace, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for name, content in {"model/config.json": b"mine", "model/tokenizer": b"a file", "metrics.jsonl": b"our copy", "notes": b"n"}.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(content)
+    (home / "model/empty").mkdir()
+    (home / "model/config.json.before-1").write_bytes(b"an older one")
+
+    got = direct.fetch(here(), WHERE, pod.output, [*OUTPUTS, "metrics.jsonl"], EXCLUDES, home, copies=["metrics.jsonl"])
+
+    assert {name: now.name for path, now in got.moved for name in [path.name]} == {
+        "config.json": "config.json.before-2", "tokenizer": "tokenizer.before-1", "empty": "empty.before-1",
+    }  # fmt: skip
+    assert (home / "model/config.json.before-2").read_bytes() == b"mine" and (home / "model/tokenizer.before-1").read_bytes() == b"a file"
+    assert {path: body for path, body in fetched_files(home).items() if ".before-" not in path and path != "notes"} == {
+        **model_of(pod), "metrics.jsonl": b'{"step": 1}\n',
+    }  # fmt: skip
+    assert (home / "model/config.json.before-1").read_bytes() == b"an older one" and (home / "notes").read_bytes() == b"n"
+
+
+def test_a_later_fetch_replaces_what_an_earlier_one_has_brought(pod: Workspace, tmp_path: Path) -> None:
+    direct.fetch(here(), WHERE, pod.output, OUTPUTS, EXCLUDES, tmp_path / "home")
+    pod.write("output/model/config.json", b"changed since")
+
+    got = direct.fetch(here(), WHERE, pod.output, OUTPUTS, EXCLUDES, tmp_path / "home")
+
+    assert got.moved == () and fetched_files(tmp_path / "home") == model_of(pod)

@@ -6,9 +6,11 @@ manifest it made before the first byte was sent: each file must arrive with the 
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from trainyard.storage import bare, podside
 from trainyard.storage.commit import ending_of, frozen_scan, manifest_of
 from trainyard.storage.deliver import OnProgress, Progress, silent
 from trainyard.storage.ending import Ending
-from trainyard.storage.manifest import KEPT, MANIFEST, PART_SIZE, Keep, LeftOut, ResultKey, marker_body, sha256
+from trainyard.storage.manifest import KEPT, MANIFEST, PART_SIZE, Keep, LeftOut, ResultKey, decode, marker_body, sha256
 from trainyard.storage.staging import Staging, staging, trouble
 
 CHANNELS = 4
@@ -40,6 +42,8 @@ class Fetched:
     left_out: tuple[LeftOut, ...]
     ending: Ending | None = None
     """How the training ended when this is no success."""
+    moved: tuple[tuple[Path, Path], ...] = ()
+    """What was in the way, with other bytes than the result's, and where it lies now."""
 
 
 def fetch(
@@ -52,11 +56,14 @@ def fetch(
     *,
     token: str = "",
     keep: Keep | None = None,
+    copies: Collection[str] = (),
     on_progress: OnProgress = silent,
     pause: Callable[[float], None] = time.sleep,
 ) -> Fetched:
     """Fetch the output folder of a pod; safe to call again: what is here with the right hash is not sent twice.
 
+    A pod waits and costs money: what is in the way is neither replaced nor a reason to stop, it gets another name. Only
+    ``copies`` (names at the top that we write there ourselves) and what an earlier fetch has brought are replaced.
     With ``keep`` what a training left that was no success, as commit() keeps it; ``_KEPT`` beside it says so.
     Raises StoreError when a file does not arrive as the manifest says, Unreachable when the link is lost.
     """
@@ -66,14 +73,52 @@ def fetch(
         scan = frozen_scan(pod, outputs, excludes, keep, {}, None, PART_SIZE, on_progress, pause)
     except PodCannotUpload:
         scan = bare.listed(transport, pod.root, outputs, excludes, keep)
-    arrived = _fetch_all(transport, scan["files"], dest, on_progress)
+    place = _Place(dest, set(copies))
+    arrived = _fetch_all(transport, scan["files"], place, on_progress)
     manifest = manifest_of(where, token, {**scan, "files": arrived}, set())
     body, ending = manifest.encode(), ending_of(keep, scan)
     _keep(dest / MANIFEST, body)
     if ending:
         _keep(dest / KEPT, marker_body(sha256(body), manifest, ending))
     podside.mark_safe(pod, sha256(body))
-    return Fetched(dest, sha256(body), len(manifest.files), manifest.size, manifest.left_out, ending)
+    return Fetched(dest, sha256(body), len(manifest.files), manifest.size, manifest.left_out, ending, tuple(place.moved))
+
+
+class _Place:
+    """The folder at home, and what is in the way there."""
+
+    def __init__(self, dest: Path, copies: set[str]) -> None:
+        self.dest, self.moved, self._lock = dest, list[tuple[Path, Path]](), threading.Lock()
+        self._copies, self._ours = copies, _brought_before(dest)
+
+    def make_way(self, names: Sequence[str]) -> None:
+        """Move what is no file of its own away from where a file must be, and what is no folder from where a folder must be."""
+        for name in names:
+            path = self.dest / name
+            for above in reversed(path.parents):
+                if self.dest in above.parents and os.path.lexists(above) and not above.is_dir():
+                    self.move(above)
+            if os.path.lexists(path) and not path.is_file():
+                self.move(path)
+
+    def move(self, path: Path, digest: str | None = None) -> None:
+        """Give what has a name another one, unless it is ours to replace (``digest`` is its sha256)."""
+        name = path.relative_to(self.dest).as_posix()
+        with self._lock:
+            if digest is not None and (name.partition("/")[0] in self._copies or (name, digest) in self._ours):
+                path.unlink()
+                return
+            free = next(one for number in itertools.count(1) if not os.path.lexists(one := path.with_name(f"{path.name}.before-{number}")))
+            os.rename(path, free)
+            self.moved.append((path, free))
+
+
+def _brought_before(dest: Path) -> set[tuple[str, str]]:
+    """Return path and sha256 of what the manifest at home names."""
+    try:
+        return {(entry.path, entry.sha256) for entry in decode((dest / MANIFEST).read_bytes(), str(dest)).files}
+    except (OSError, StoreError):
+        return set()
 
 
 def _keep(path: Path, body: bytes) -> None:
@@ -84,7 +129,7 @@ def _keep(path: Path, body: bytes) -> None:
         raise trouble(path, error) from None
 
 
-def _fetch_all(transport: Transport, files: Sequence[Mapping[str, Any]], dest: Path, on_progress: OnProgress) -> list[Mapping[str, Any]]:
+def _fetch_all(transport: Transport, files: Sequence[Mapping[str, Any]], place: _Place, on_progress: OnProgress) -> list[Mapping[str, Any]]:
     total, done, lock = sum(int(file["size"]) for file in files), 0, threading.Lock()
 
     def get(file: Mapping[str, Any], stage: Staging) -> Mapping[str, Any]:
@@ -97,26 +142,34 @@ def _fetch_all(transport: Transport, files: Sequence[Mapping[str, Any]], dest: P
                 done, before = done + now - before, now
                 on_progress(Progress("fetch", done, total, "fetching the result over SSH"))
 
-        path = dest / str(file["path"])
-        piece = _get(transport, file, path, stage, moved)
+        piece = _get(transport, file, place, stage, moved)
         # A pod without Python tells no CRC32: they are taken from what has arrived.
         return file if "parts" in file else {**uploader.hash_file(str(piece), PART_SIZE, False)[0], "path": file["path"]}
 
     def waiting(text: str) -> None:
         on_progress(Progress("wait", 0, total, text))
 
-    with staging(dest, [str(file["path"]) for file in files], waiting) as stage, ThreadPoolExecutor(CHANNELS) as pool:
+    names = [str(file["path"]) for file in files]
+    try:
+        place.make_way(names)
+    except OSError as error:
+        raise trouble(place.dest, error) from None
+    with staging(place.dest, names, waiting) as stage, ThreadPoolExecutor(CHANNELS) as pool:
         return list(pool.map(lambda file: get(file, stage), files))
 
 
-def _get(transport: Transport, file: Mapping[str, Any], path: Path, stage: Staging, moved: Callable[[int, int], None]) -> Path:
+def _get(transport: Transport, file: Mapping[str, Any], place: _Place, stage: Staging, moved: Callable[[int, int], None]) -> Path:
     """Fetch one file to its place, unless it is there; returns the place."""
-    digest, part = str(file["sha256"]), stage.part(str(file["sha256"]), path)
+    path, digest = place.dest / str(file["path"]), str(file["sha256"])
+    part = stage.part(digest, path)
     try:
-        if path.is_file() and path.stat().st_size == int(file["size"]) and sha256_of(path) == digest:
+        here = sha256_of(path) if path.is_file() else None
+        if here == digest:
             moved(int(file["size"]), 0)
             return path
         transfer.get_file(transport, str(file["source"]), part, digest, moved)
+        if here is not None:
+            place.move(path, here)
         stage.place(part, path)
     except PodFailed as error:
         raise StoreError(error.message) from error

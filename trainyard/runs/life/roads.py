@@ -18,6 +18,7 @@ from trainyard.errors import DiskFull, ForeignResult, HostKeyChanged, PodCannotU
 from trainyard.remote.protocol import Transport
 from trainyard.retries import LINK, Backoff
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.home import COPIES
 from trainyard.runs.records.parts import RunResult
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -154,9 +155,11 @@ class DeliveryRoad:
         got = self.linked(
             lambda: direct.fetch(
                 self.transport, self.key, self.pod.path("output"), outputs, selection.excludes, home, token=self.record.token,
-                keep=selection.keep, on_progress=self._progress, pause=self.clock.pause,
+                keep=selection.keep, copies=COPIES, on_progress=self._progress, pause=self.clock.pause,
             )
         )  # fmt: skip
+        for path, now in got.moved:
+            self.context.ui.warn(f"{path} was there with other bytes than the result's: it is {now.name} now")
         self._tell_lost(got.left_out)
         return run_result(got)
 

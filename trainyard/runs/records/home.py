@@ -22,6 +22,8 @@ REPORTS = ("result.json", "data-report.json")
 STATUS = "status.json"
 """What run.sh or the training said last of how it stands; beside the log only."""
 HOME_FILES = ("run-summary.json", "train.log", "metrics.jsonl", "checkpoint.json", *REPORTS)
+COPIES = (*HOME_FILES, "config.json", "scripts")
+"""Names at the top of ``out/<user>/<run>/`` that are only copies of ours."""
 _LARGEST_REPORT = 1 << 20
 
 
