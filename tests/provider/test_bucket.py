@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.provider.conftest import Bench, pod_inputs
-from tests.storage.conftest import binary, store_places
+from tests.storage.conftest import binary, proxy, running_proxy, settings, store_places, through
+from tests.storage.lying_proxy import Fault, LyingProxy
 from trainyard.config import Places
 from trainyard.errors import RefusedError, UserError
 from trainyard.leases import environmentid, fence, intents
@@ -21,9 +22,9 @@ from trainyard.provider.lease import LEASE
 from trainyard.provider.lifecycle import BUCKET_LIFECYCLE
 from trainyard.provider.pod import POD
 from trainyard.provider.values import UNKNOWN, Properties
-from trainyard.storage.client import s3
+from trainyard.storage.client import StoreSettings, s3
 
-__all__ = ["binary", "store_places"]
+__all__ = ["binary", "proxy", "running_proxy", "settings", "store_places", "through"]
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_without_credentials_there_is_no_bucket_which_is_said_aloud(bench: Bench
     assert not diff(BUCKET, bench.call("results", "Bucket"), outputs, inputs, inputs).changes
     BUCKET.delete(bench.call("results", "Bucket"), "none", outputs, inputs)
     rules = {"bucket": "none", "store": "none", "rules": [{"prefix": "tmp/", "expire_days": 1}]}
-    assert BUCKET_LIFECYCLE.create(bench.call("results"), rules)[1] == {"rules": [], "kept_in": "none"}  # type: ignore[arg-type]
+    assert BUCKET_LIFECYCLE.create(bench.call("results"), rules)[1] == {"rules": [], "kept_in": "none", "left_out": []}  # type: ignore[arg-type]
 
 
 def test_a_preview_says_what_up_would_say_where_no_store_s_keys_are_set(bench: Bench) -> None:
@@ -101,7 +102,7 @@ def test_a_preview_says_what_up_would_say_where_no_store_s_keys_are_set(bench: B
     assert BUCKET.foresee(bench.call("results", "Bucket"), inputs)["name"] == "none"
     assert any("there is no bucket, results are fetched over SSH" in text for text in bench.messages)
     rules = {"bucket": "none", "store": "none", "rules": [{"prefix": "tmp/", "expire_days": 1}]}
-    assert BUCKET_LIFECYCLE.foresee(bench.call("results"), rules) == {"rules": [], "kept_in": "none"}  # type: ignore[arg-type]
+    assert BUCKET_LIFECYCLE.foresee(bench.call("results"), rules) == {"rules": [], "kept_in": "none", "left_out": []}  # type: ignore[arg-type]
     assert any("rules are not kept anywhere" in text for text in bench.messages)
     assert BUCKET.foresee(bench.call("results", "Bucket"), bench.checked(BUCKET, {"bucket": "mine"})) == {}
 
@@ -164,8 +165,8 @@ def test_rules_are_kept_shown_changed_and_taken_away(yard: Bench) -> None:
     rules = [{"id": "tmp", "prefix": "tmp/", "expire_days": 3}]
     inputs = yard.checked(BUCKET_LIFECYCLE, {"bucket": bucket, "store": "local", "rules": rules})  # type: ignore[dict-item]
     id, outputs = BUCKET_LIFECYCLE.create(call, inputs)
-    assert outputs == {"rules": [{"id": "tmp", "prefix": "tmp/", "expire_days": 3}], "kept_in": "object"}
-    assert any("nothing expires by itself" in text for text in yard.messages)
+    assert outputs == {"rules": [{"id": "tmp", "prefix": "tmp/", "expire_days": 3}], "kept_in": "object", "left_out": []}
+    assert any("each `invoke gc` does what they say" in text for text in yard.messages)
     assert BUCKET_LIFECYCLE.read(call, id, outputs, inputs).inputs == inputs
     news: Properties = {**inputs, "rules": [{"id": "tmp", "prefix": "tmp/", "expire_days": 4}]}
     assert diff(BUCKET_LIFECYCLE, call, outputs, inputs, news).changes == {"rules": "update"}
@@ -174,6 +175,32 @@ def test_rules_are_kept_shown_changed_and_taken_away(yard: Bench) -> None:
     assert drifted.inputs["rules"] == news["rules"], "what stands in the store becomes the old input, so that up puts it right"
     BUCKET_LIFECYCLE.delete(call, id, outputs, inputs)
     assert BUCKET_LIFECYCLE.read(call, id, outputs, inputs).properties["rules"] == []
+
+
+def test_a_preview_without_refresh_sees_a_rule_that_somebody_switched_off_or_changed(
+    yard: Bench, through: StoreSettings, proxy: LyingProxy
+) -> None:
+    proxy.lifecycle = "rewrite"
+    store = dataclasses.replace(through, kind="s3", lifecycle=True)
+    keys = {"AWS_ACCESS_KEY_ID": store.access_key.reveal(), "AWS_SECRET_ACCESS_KEY": store.secret_key.reveal()}
+    yard.world = dataclasses.replace(yard.world, env={**yard.world.env, **keys, "AWS_ENDPOINT_URL": str(store.endpoint)})
+    call = yard.call("results", "BucketLifecycle", preview=True)
+    rules = [{"id": "tmp", "prefix": "tmp/", "expire_days": 3}, {"id": "logs", "prefix": "logs/", "expire_days": 9}]
+    inputs = yard.checked(BUCKET_LIFECYCLE, {"bucket": store.bucket, "store": "s3", "rules": rules})  # type: ignore[dict-item]
+    id, outputs = BUCKET_LIFECYCLE.create(dataclasses.replace(call, preview=False), inputs)
+    assert outputs["kept_in"] == "store" and not diff(BUCKET_LIFECYCLE, call, outputs, inputs, inputs).changes
+    declared = proxy.rules
+    for was, becomes in (("Enabled", "Disabled"), ("tmp/", "tmp/old/"), ("<Days>3<", "<Days>4<"), (declared, None)):
+        proxy.rules = None if becomes is None or declared is None else declared.replace(str(was), becomes)
+        assert diff(BUCKET_LIFECYCLE, call, outputs, inputs, inputs).changes == {"rules": "update"}, (was, becomes)
+        assert "are not as declared any more" in yard.messages[-1] and "tmp" in yard.messages[-1]
+        seen = BUCKET_LIFECYCLE.read(call, id, outputs, inputs)
+        assert seen.inputs["rules"] != inputs["rules"], "a refresh sees it, too"
+    BUCKET_LIFECYCLE.update(dataclasses.replace(call, preview=False), id, outputs, inputs, inputs)
+    assert proxy.rules == declared
+    proxy.faults.append(Fault("GET lifecycle", "drop", times=99))
+    assert not diff(BUCKET_LIFECYCLE, call, outputs, inputs, inputs).changes, "a store that does not answer is no change"
+    assert "could not be looked at" in yard.messages[-1]
 
 
 @pytest.mark.parametrize("rule", [{"prefix": "/tmp", "expire_days": 1}, {"prefix": "tmp/"}, {"expire": 3}, "tmp"])

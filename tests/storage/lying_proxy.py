@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
+ONLY_ABORTS = re.compile(r"<Rule>(?:(?!</Rule>|Expiration).)*AbortIncomplete(?:(?!</Rule>|Expiration).)*</Rule>")
+"""A rule that says nothing else: MinIO refuses it, and drops it in silence beside an expiration."""
 Act = Literal[
     "fail",  # answer 500 (or ``status``) without asking the server
     "drop",  # close the connection before the server has seen the request
@@ -63,7 +65,7 @@ class LyingProxy:
     seen: list[Seen] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     # How the bucket's ?lifecycle is treated: passed on, kept by a store that rewrites, or ignored as some servers do.
-    lifecycle: Literal["pass", "rewrite", "ignore"] = "pass"
+    lifecycle: Literal["pass", "rewrite", "no aborts", "ignore"] = "pass"
     rules: str | None = None
     refuses_signed_urls: bool = False
     absent_is_403: bool = False
@@ -148,10 +150,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         operation = operation_of(self.command, query, key)
         fault = self.proxy.fault_for(Seen(operation, key, {k.lower(): v for k, v in self.headers.items()}, query, len(body)))
-        if operation.endswith(" lifecycle") and self.proxy.lifecycle != "pass":
+        act = fault.act if fault else None
+        if operation.endswith(" lifecycle") and self.proxy.lifecycle != "pass" and act is None:
             self.keep_lifecycle(body)
             return
-        act = fault.act if fault else None
         if self.proxy.refuses_signed_urls and "X-Amz-Signature" in query:
             self.reply(501, b"<Error><Code>NotImplemented</Code></Error>")
             return
@@ -218,8 +220,15 @@ class _Handler(BaseHTTPRequestHandler):
         proxy = self.proxy
         if proxy.lifecycle == "ignore":
             self.reply(200, b"<LifecycleConfiguration/>" if self.command == "GET" else b"")
+        elif self.command == "PUT" and proxy.lifecycle == "no aborts" and ONLY_ABORTS.search(body.decode()):
+            self.reply(400, b"<Error><Code>InvalidArgument</Code><Message>not well-formed</Message></Error>")
         elif self.command == "PUT":
-            proxy.rules = rewritten(body.decode())
+            text = (
+                re.sub("<AbortIncomplete.*?</AbortIncomplete[A-Za-z]*>", "", body.decode())
+                if proxy.lifecycle == "no aborts"
+                else body.decode()
+            )
+            proxy.rules = rewritten(text)
             self.reply(200, b"")
         elif self.command == "DELETE":
             proxy.rules = None

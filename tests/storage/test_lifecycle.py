@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.storage.conftest import places_at
-from tests.storage.lying_proxy import LyingProxy, rewritten
+from tests.storage.lying_proxy import Fault, LyingProxy, rewritten
 from trainyard.errors import StoreError, UserError
 from trainyard.stacks.facade import settings_of
 from trainyard.storage import lifecycle
@@ -65,7 +65,7 @@ def test_two_rules_with_one_id_are_refused() -> None:
         parse_rules([{"prefix": "tmp/", "expire_days": 1}, {"prefix": "tmp", "expire_days": 2}])
 
 
-@pytest.mark.parametrize("prefix", ["", "models/", "m", "mod", "models/you/", "attempts/", "c", "closed/"])
+@pytest.mark.parametrize("prefix", ["", "models/", "m", "mod", "models/you/", "attempts/", "c", "closed/", "events/"])
 def test_a_rule_that_would_expire_results_is_refused_where_it_stands(prefix: str, tmp_path: Path) -> None:
     file = tmp_path / "Pulumi.x.yaml"
     rules = [{"prefix": "tmp/", "expire_days": 1}, {"prefix": prefix, "expire_days": 9}]
@@ -89,7 +89,7 @@ def test_a_foreign_rule_that_would_expire_results_is_told(through: StoreSettings
     rules, through = {"Rules": [theirs, R2_DEFAULT]}, replace(through, lifecycle=True)
     s3(through).put_bucket_lifecycle_configuration(Bucket=through.bucket, LifecycleConfiguration=rules)
     found = lifecycle.put(through, RULES, pause=lambda _: None)
-    assert found.dangerous == ("clean-all",) and "clean-all" in str(found.note)
+    assert found.dangerous == ("clean-all",) and "clean-all" in str([*found.notes])
 
 
 rule_strategy = st.builds(
@@ -143,8 +143,8 @@ def test_a_store_without_lifecycle_keeps_the_rules_as_an_object_and_says_so(sett
     assert lifecycle.get(settings) == lifecycle.Lifecycle("object", ())
     put = lifecycle.put(settings, RULES)
     assert put == lifecycle.get(settings) == lifecycle.Lifecycle("object", RULES)
-    assert "each `invoke gc` does what they say" in str(put.note)
-    assert lifecycle.put(settings, ()).note is None and lifecycle.get(settings).rules == ()
+    assert "each `invoke gc` does what they say" in str([*put.notes])
+    assert not [*lifecycle.put(settings, ()).notes] and lifecycle.get(settings).rules == ()
 
 
 def test_a_store_that_answers_501_is_treated_as_one_without_lifecycle(settings: StoreSettings) -> None:
@@ -162,7 +162,7 @@ def rewriting(through: StoreSettings, proxy: LyingProxy) -> StoreSettings:
 
 def test_our_rules_are_put_and_read_back_from_a_store_that_rewrites_them(rewriting: StoreSettings) -> None:
     assert lifecycle.put(rewriting, RULES) == lifecycle.get(rewriting) == lifecycle.Lifecycle("store", RULES)
-    assert lifecycle.get(rewriting).note is None
+    assert not [*lifecycle.get(rewriting).notes]
 
 
 def test_unchanged_rules_are_not_written_again(rewriting: StoreSettings, proxy: LyingProxy) -> None:
@@ -245,3 +245,38 @@ def test_a_store_that_keeps_something_else_is_an_error_that_names_the_rule(
     with pytest.raises(StoreError, match="does not keep what was sent; it differs in: trainyard-checkpoints"):
         lifecycle.put(rewriting, RULES, pause=waited.append)
     assert sum(waited) >= 180
+
+
+def test_a_rule_of_ours_that_somebody_switched_off_or_narrowed_is_not_among_those_that_stand(
+    rewriting: StoreSettings, proxy: LyingProxy
+) -> None:
+    lifecycle.put(rewriting, RULES)
+    declared = str(proxy.rules)
+    for was, becomes in (("Enabled", "Disabled"), ("<Filter><Prefix>tmp/</Prefix></Filter>", NARROW), ("</NoncurrentDays>", MORE)):
+        proxy.rules = declared.replace(was, becomes)
+        current = lifecycle.get(rewriting)
+        assert current.altered and len(current.rules) + len(current.altered) == len(RULES)
+        assert not {rule.id for rule in current.rules} & set(current.altered)
+        assert lifecycle.put(rewriting, RULES) == lifecycle.get(rewriting) == lifecycle.Lifecycle("store", RULES)
+
+
+NARROW = "<Filter><And><Prefix>tmp/</Prefix><Tag><Key>a</Key><Value>b</Value></Tag></And></Filter>"
+MORE = "</NoncurrentDays><NewerNoncurrentVersions>3</NewerNoncurrentVersions>"
+
+
+def test_a_store_that_drops_no_uploads_by_rule_gets_the_rest_and_that_is_told(through: StoreSettings, proxy: LyingProxy) -> None:
+    proxy.lifecycle, minio = "no aborts", replace(through, kind="s3", lifecycle=True)
+    only = Rule("uploads", "", abort_uploads_days=2)
+    put = lifecycle.put(minio, (*RULES, only), pause=lambda _: None)
+    assert put.left_out == ("tmp", "uploads") and {rule.id for rule in put.rules} == {"checkpoints", "old-versions", "tmp"}
+    assert "does not drop open uploads" in str([*put.notes])
+    assert lifecycle.put(minio, RULES, pause=lambda _: None).left_out == ("tmp",), "dropped in silence"
+    assert lifecycle.put(minio, (only,)).rules == ()
+
+
+def test_a_key_that_may_not_look_at_rules_is_enough_where_none_is_declared(rewriting: StoreSettings, proxy: LyingProxy) -> None:
+    proxy.faults.append(Fault("GET lifecycle", "fail", times=9, status=403))
+    assert lifecycle.put(rewriting, ()).kept_in == lifecycle.get(rewriting).kept_in == "unseen"
+    assert "is not known" in str([*lifecycle.get(rewriting).notes])
+    with pytest.raises(StoreError, match="lacks s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration"):
+        lifecycle.put(rewriting, RULES)

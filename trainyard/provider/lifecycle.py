@@ -10,7 +10,7 @@ from trainyard.errors import TrainyardError, UserError
 from trainyard.leases.store import settings_of
 from trainyard.provider import model
 from trainyard.provider.call import Call
-from trainyard.provider.handler import CheckFailed, ReadResult, ResourceHandler
+from trainyard.provider.handler import CheckFailed, ReadResult, ResourceDiff, ResourceHandler
 from trainyard.provider.model import CheckFailure, prop
 from trainyard.provider.values import Properties, Tree, has_unknown
 from trainyard.settings.table import NO_BUCKET
@@ -36,7 +36,11 @@ class LifecycleOutputs:
     """Outputs of the rules."""
 
     rules: tuple[Mapping[str, object], ...] = prop("The rules as they stand.")
-    kept_in: str = prop("'store': the store carries them out; 'object': kept in the bucket; 'none': there is no bucket.")
+    kept_in: str = prop(
+        "'store': the store carries them out; 'object': kept in the bucket, for `invoke gc`; 'unseen': this key may not look, and none "
+        "is declared; 'none': there is no bucket."
+    )
+    left_out: tuple[str, ...] = prop("Ids of rules without their `abort_uploads_days`, which this store does not take.", [])
 
 
 def check(call: Call, olds: Properties | None, news: Properties) -> Properties:
@@ -74,10 +78,35 @@ def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadRe
     from trainyard.storage import lifecycle
 
     current = lifecycle.get(settings)
-    fresh: Properties = {"rules": _as_inputs(current.rules), "kept_in": current.kept_in}
-    if current.rules == _parse(list(inputs.get("rules") or [])):  # type: ignore[arg-type]
+    if current.kept_in == "unseen":
+        return ReadResult(id, outputs, inputs)
+    fresh: Properties = {**outputs, "rules": _as_inputs(current.rules), "kept_in": current.kept_in}
+    if current.rules == _standing(outputs, inputs):
         return ReadResult(id, fresh, inputs)
     return ReadResult(id, fresh, {**inputs, "rules": _as_inputs(current.rules)})
+
+
+def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, plain: ResourceDiff) -> ResourceDiff:
+    """Look at the store, too: a rule that somebody has switched off or changed is put right by the next up, without a refresh.
+
+    A store that does not answer now is no change: the up that needs it says so.
+    """
+    if plain.changes or outputs.get("kept_in") != "store":
+        return plain
+    typed = model.parse(LifecycleInputs, news)
+    from trainyard.storage import lifecycle
+
+    try:
+        settings = _settings(call, typed)
+        current = lifecycle.get(settings) if settings else None
+    except TrainyardError as error:
+        call.world.info(f"the lifecycle rules of bucket {typed.bucket} could not be looked at: {error.message}")
+        return plain
+    if current is None or current.kept_in == "unseen" or current.rules == _standing(outputs, news):
+        return plain
+    wrong = current.altered or tuple(sorted(rule.id for rule in set(current.rules) ^ set(_standing(outputs, news))))
+    call.world.warn(f"lifecycle rules of bucket {typed.bucket} are not as declared any more: {', '.join(wrong)}")
+    return ResourceDiff({"rules": "update"})
 
 
 def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
@@ -109,15 +138,15 @@ def _put(call: Call, typed: LifecycleInputs) -> Properties:
     from trainyard.storage import lifecycle
 
     current = lifecycle.put(settings, rules, pause=call.world.sleep)
-    if current.note:
-        (call.world.warn if current.dangerous else call.world.info)(current.note)
-    return {"rules": _as_inputs(current.rules), "kept_in": current.kept_in}
+    for note in current.notes:
+        (call.world.warn if current.dangerous or current.left_out else call.world.info)(note)
+    return {"rules": _as_inputs(current.rules), "kept_in": current.kept_in, "left_out": list(current.left_out)}
 
 
 def _without_bucket(call: Call, rules: bool) -> Properties:
     if rules:
         call.world.warn("there is no bucket: the lifecycle rules are not kept anywhere")
-    return {"rules": [], "kept_in": "none"}
+    return {"rules": [], "kept_in": "none", "left_out": []}
 
 
 def _settings(call: Call, typed: LifecycleInputs) -> StoreSettings | None:
@@ -130,6 +159,15 @@ def _parse(rules: list[Mapping[str, object]] | list[Tree]) -> tuple[Rule, ...]:
     return parse_rules(cast("list[Mapping[str, object]]", rules))
 
 
+def _standing(outputs: Properties, inputs: Properties) -> tuple[Rule, ...]:
+    """Return the rules that must stand: those declared, as far as the store has taken them."""
+    from trainyard.storage.rules import without_aborts
+
+    left_out = cast("list[str]", outputs.get("left_out") or [])
+    declared = _parse(list(cast("list[Tree]", inputs.get("rules") or [])))
+    return tuple(rule for rule in (without_aborts(one) if one.id in left_out else one for one in declared) if rule)
+
+
 def _as_inputs(rules: tuple[Rule, ...]) -> list[Tree]:
     return [{key: value for key, value in asdict(rule).items() if value is not None} for rule in rules]
 
@@ -140,6 +178,7 @@ BUCKET_LIFECYCLE = ResourceHandler(
     inputs=LifecycleInputs,
     outputs=LifecycleOutputs,
     check=check,
+    diff=diff,
     create=create,
     foresee=foresee,
     read=read,

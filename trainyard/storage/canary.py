@@ -19,9 +19,10 @@ from pathlib import Path
 from trainyard.errors import StoreError, UserError
 from trainyard.files import write_atomic
 from trainyard.jsontext import parse_json
+from trainyard.storage.actions import ACTIONS
 from trainyard.storage.answers import BAD_KEYS, DENIED, hint_for, store_errors
 from trainyard.storage.client import Checksums, StoreSettings, s3
-from trainyard.storage.trial import ACTIONS, Check, Trial, trial
+from trainyard.storage.trial import Check, Trial, trial
 
 HOUR = 3600.0
 _VERSION = 1
@@ -84,6 +85,11 @@ def probed(settings: StoreSettings) -> StoreSettings:
         return settings
     report = _kept(settings, _KEPT_FOR, time.time()) or require(settings)
     return replace(settings, checksums=report.checksums, conditional=report.conditional, presign=settings.presign and report.presign)
+
+
+def use(check: Check) -> str:
+    """Return in words what rests on an action."""
+    return ACTIONS[check.name].use
 
 
 def loss(check: Check) -> str:

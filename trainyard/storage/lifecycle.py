@@ -2,23 +2,23 @@
 
 Stores rewrite rules (order, filters, defaults), so rules are compared as a map from ID to normal form, and only
 rules with an ID of ours are ever changed. Where a store has no lifecycle (VersityGW, RunPod) the rules are kept
-as an object in the bucket, which `invoke gc` (sweeper.py) carries out; ``Lifecycle.note`` says so.
+as an object in the bucket, which `invoke gc` (sweeper.py) carries out; ``Lifecycle.notes`` say so.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from trainyard.errors import StoreError
 from trainyard.jsontext import parse_json
 from trainyard.retries import Backoff
-from trainyard.storage.answers import store_errors
+from trainyard.storage.answers import DENIED, store_errors
 from trainyard.storage.client import StoreSettings, s3
-from trainyard.storage.rules import OURS, Rule, expiring, from_wire, normal, to_wire
+from trainyard.storage.rules import OURS, Rule, altered, expiring, from_wire, normal, to_wire, without_aborts
 from trainyard.storage.seal import put_proven, read
 
 OBJECT = "lifecycle/rules.json"
@@ -30,33 +30,50 @@ NO_LIFECYCLE = "this store carries no lifecycle rules out: they are kept in the 
 # AWS is eventually consistent here.
 _PATIENCE = 180.0
 _UNSUPPORTED = (400, 405, 501)
+_READ = "s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration"
 
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
     """The rules of a bucket: ours, and the IDs of others' rules that were left alone."""
 
-    kept_in: Literal["store", "object"]
+    kept_in: Literal["store", "object", "unseen"]
+    """store: it carries them out. object: kept in the bucket, for the sweeper. unseen: this key may not look, and none is declared."""
     rules: tuple[Rule, ...]
     foreign: tuple[str, ...] = ()
     dangerous: tuple[str, ...] = ()
+    altered: tuple[str, ...] = ()
+    """Ours that somebody has changed in a way that no declaration could: switched off, or with another filter."""
+    left_out: tuple[str, ...] = ()
+    """Ours whose word on open uploads this store does not take."""
 
     @property
-    def note(self) -> str | None:
+    def notes(self) -> Iterator[str]:
         """What a person must know about these rules."""
         if self.dangerous:
-            return f"rules that are not ours would expire results in this bucket: {', '.join(self.dangerous)}"
-        return NO_LIFECYCLE if self.kept_in == "object" and self.rules else None
+            yield f"rules that are not ours would expire results in this bucket: {', '.join(self.dangerous)}"
+        if self.left_out:
+            yield f"this store does not drop open uploads by a rule; left out: {', '.join(self.left_out)} (invoke audit lists them)"
+        if self.kept_in == "object" and self.rules:
+            yield NO_LIFECYCLE
+        if self.kept_in == "unseen":
+            yield f"this key may not look at the bucket's lifecycle rules ({_READ}): whether one would expire results is not known"
 
 
 def get(settings: StoreSettings) -> Lifecycle:
-    """Return the rules as they are."""
-    current = _ask(settings)
+    """Return the rules as they are; those of ours that were altered are named and not among ``rules``."""
+    try:
+        current = _ask(settings)
+    except StoreError as error:
+        if error.code not in DENIED:
+            raise
+        return Lifecycle("unseen", ())
     if current is None:
         return Lifecycle("object", _read_object(settings))
-    declared = (from_wire(rule) for rule in current if _is_ours(rule) and rule.get("ID") != DEFAULT["ID"])
-    ours = tuple(sorted(declared, key=lambda rule: rule.id))
-    return _as_lifecycle(ours, [rule for rule in current if not _is_ours(rule)])
+    ours = [rule for rule in current if _is_ours(rule) and rule.get("ID") != DEFAULT["ID"]]
+    declared = tuple(sorted((from_wire(rule) for rule in ours if not altered(rule)), key=lambda rule: rule.id))
+    result = _as_lifecycle(declared, [rule for rule in current if not _is_ours(rule)])
+    return replace(result, altered=tuple(sorted(from_wire(rule).id for rule in ours if altered(rule))))
 
 
 def take_away(settings: StoreSettings) -> None:
@@ -67,31 +84,65 @@ def take_away(settings: StoreSettings) -> None:
 def put(settings: StoreSettings, rules: Sequence[Rule], *, default: bool = True, pause: Callable[[float], None] = time.sleep) -> Lifecycle:
     """Make exactly these the rules of ours, and the default one where nobody's says otherwise; others' rules stay.
 
-    Raises StoreError when the store does not keep them as they were sent.
+    A store that takes no word on open uploads gets the rules without it, and ``left_out`` names them.
+    Raises StoreError when the store does not keep them as they were sent, or this key may not declare any.
     """
     ordered = tuple(sorted(rules, key=lambda rule: rule.id))
-    current = _ask(settings)
+    try:
+        current = _ask(settings)
+    except StoreError as error:
+        if error.code not in DENIED:
+            raise
+        if ordered:
+            hint = "Give the key these rights, or declare no rules (`trainyard:lifecycle: []`)."
+            raise StoreError(f"lifecycle of {settings.url}: this key lacks {_READ} ({error.code})", hint=hint, code=error.code) from None
+        return Lifecycle("unseen", ())
     if current is None:
         if ordered != _read_object(settings):
             document = {"version": 1, "rules": [asdict(rule) for rule in ordered]}
             put_proven(settings, OBJECT, (json.dumps(document, indent=1, sort_keys=True) + "\n").encode())
         return Lifecycle("object", ordered)
+    return _put(settings, ordered, current, default, pause)
+
+
+def _put(
+    settings: StoreSettings, ordered: tuple[Rule, ...], current: Sequence[Mapping[str, Any]], default: bool, pause: Callable[[float], None]
+) -> Lifecycle:
     foreign = [rule for rule in current if not _is_ours(rule)]
     target = foreign + [to_wire(rule) for rule in ordered]
     dropped = any(rule.get("AbortIncompleteMultipartUpload") for rule in target)
     more = [DEFAULT] if default and settings.kind in _DROPS_UPLOADS and not dropped else []
-    if normal(target + more) != normal(current):
+    # The next best first: a store may know no such rule, and a key that may declare none keeps nobody from a bucket for
+    # which nobody declared one.
+    fewer = tuple(rule for rule in map(without_aborts, ordered) if rule)
+    ways = [(target + more, ordered), *([(target, ordered)] if more else [])]
+    if fewer != ordered and settings.kind not in _DROPS_UPLOADS:
+        ways.append((foreign + [to_wire(rule) for rule in fewer], fewer))
+    for number, (way, standing) in enumerate(ways):
         try:
-            _write(settings, target + more)
-        except StoreError:
-            if not more:
+            kept = _make(settings, current, way, [other for other, _ in ways[number:]], pause)
+        except StoreError as error:
+            if number + 1 == len(ways) or error.passing:
                 raise
-            more = []  # a key that may not declare any keeps nobody from a bucket for which nobody declared one
-            if normal(target) != normal(current):
-                _write(settings, target)
-        if normal(target + more) != normal(current):
-            _await(settings, target + more, pause)
-    return _as_lifecycle(ordered, foreign)
+            continue
+        standing = next(rules for other, rules in ways if normal(other) == normal(kept))
+        left = tuple(rule.id for rule in ordered if rule not in standing)
+        return replace(_as_lifecycle(standing, foreign), left_out=left)
+    raise AssertionError("unreachable")
+
+
+def _make(
+    settings: StoreSettings,
+    current: Sequence[Mapping[str, Any]],
+    target: Sequence[Mapping[str, Any]],
+    accepted: Sequence[Sequence[Mapping[str, Any]]],
+    pause: Callable[[float], None],
+) -> Sequence[Mapping[str, Any]]:
+    """Write rules where they are not there yet; returns which of those that are ``accepted`` the store keeps."""
+    if normal(target) == normal(current):
+        return target
+    _write(settings, target)
+    return _await(settings, target, accepted, pause)
 
 
 def _as_lifecycle(ours: tuple[Rule, ...], foreign: Sequence[Mapping[str, Any]]) -> Lifecycle:
@@ -131,14 +182,21 @@ def _write(settings: StoreSettings, target: Sequence[Mapping[str, Any]]) -> None
             s3(settings).delete_bucket_lifecycle(Bucket=settings.bucket)
 
 
-def _await(settings: StoreSettings, target: Sequence[Mapping[str, Any]], pause: Callable[[float], None]) -> None:
+def _await(
+    settings: StoreSettings,
+    target: Sequence[Mapping[str, Any]],
+    accepted: Sequence[Sequence[Mapping[str, Any]]],
+    pause: Callable[[float], None],
+) -> Sequence[Mapping[str, Any]]:
+    """Read back until the store gives what was sent, or what of it it is known to drop; returns which."""
     waited, pauses = 0.0, Backoff(0.5, 15.0).pauses()
     while True:
         current = normal(_ask(settings) or [])
-        expected = normal(target)
-        if current == expected:
-            return
+        for rules in accepted:
+            if current == normal(rules):
+                return rules
         if waited >= _PATIENCE:
+            expected = normal(target)
             wrong = sorted(key for key in expected.keys() | current.keys() if expected.get(key) != current.get(key))
             raise StoreError(f"lifecycle of {settings.url}: the store does not keep what was sent; it differs in: {', '.join(wrong)}")
         step = next(pauses)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +15,10 @@ from trainyard.settings.table import RULE, RULE_ACTIONS
 from trainyard.yamlfile import Map
 
 OURS = "trainyard-"
-KEPT = ("models/", "attempts/", "closed/", "lifecycle/")
-"""Never expired: results, and the markers that say which run a result belongs to and which environment is closed."""
+KEPT = ("models/", "attempts/", "closed/", "events/", "lifecycle/")
+"""Never expired: results, the markers that say which run a result belongs to and which environment is closed, what happened.
+
+``checkpoints/`` and ``data/`` may expire: a result holds what it needs, and data go up again from where they came."""
 
 _HINT = (
     "Name what may go: checkpoints/, logs/, data/, tmp/ or a prefix of your own; abort_uploads_days and noncurrent_days alone delete none."
@@ -97,6 +99,16 @@ def from_wire(wire: Mapping[str, Any]) -> Rule:
         noncurrent_days=wire.get("NoncurrentVersionExpiration", {}).get("NoncurrentDays"),
         abort_uploads_days=wire.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation"),
     )
+
+
+def altered(wire: Mapping[str, Any]) -> bool:
+    """Tell whether one of our rules is not as we would send it: switched off, with another filter, or with more actions."""
+    return normal([wire]) != normal([to_wire(from_wire(wire))])
+
+
+def without_aborts(rule: Rule) -> Rule | None:
+    """Return a rule without its word on open uploads, None where it says nothing else."""
+    return None if rule.expire_days is None and rule.noncurrent_days is None else replace(rule, abort_uploads_days=None)
 
 
 def normal(rules: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

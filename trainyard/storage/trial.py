@@ -1,7 +1,4 @@
-"""The actions of a canary: what is tried, with which right, and what is lost where it does not work.
-
-``needed``: without it no result can be committed here. The others are done without, and what that costs is said.
-"""
+"""One trial of a canary: every action with one kind of checksum, side by side where they can be, each with its verdict."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import io
 import json
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from trainyard.errors import StoreError
 from trainyard.pod import uploader
 from trainyard.storage import objects
+from trainyard.storage.actions import ACTIONS
 from trainyard.storage.answers import BAD_KEYS, DENIED, UNKNOWN_HERE, is_passing, store_errors
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.manifest import ManifestEntry, crc32_of, sha256
@@ -30,37 +28,6 @@ T = TypeVar("T")
 
 Verdict = Literal["ok", "refused", "missing", "wrong", "silent", "untried"]
 """refused: this key may not. missing: the store cannot. wrong: it does something else. silent: nobody answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class BucketAction:
-    """One thing a bucket is tried for: the right it needs, and what is lost without it (empty: nothing works without it)."""
-
-    name: str
-    right: str
-    without: str = ""
-
-
-ACTIONS: Mapping[str, BucketAction] = {
-    action.name: action
-    for action in (
-        BucketAction("list", "s3:ListBucket", "attempts are found by trying their numbers; download needs a name with its attempt"),
-        BucketAction("put", "s3:PutObject"),
-        BucketAction("head", "s3:GetObject"),
-        BucketAction("get", "s3:GetObject"),
-        BucketAction("absent", "s3:ListBucket", "a 403 is taken for 'not there' (s3:ListBucket is missing)"),
-        BucketAction("conditional write", "s3:PutObject", "two machines could claim one attempt at once; the commit looks again"),
-        BucketAction("wrong bytes", "s3:PutObject", "bytes damaged on the way are found by samples only"),
-        BucketAction("signed URL", "s3:PutObject", "the pod cannot send by itself: results go over SSH or a mounted volume"),
-        BucketAction("multipart", "s3:PutObject"),
-        BucketAction("list parts", "s3:ListMultipartUploadParts"),
-        BucketAction("complete", "s3:PutObject"),
-        BucketAction("proof", "s3:GetObject"),
-        BucketAction("list uploads", "s3:ListBucketMultipartUploads", "what a killed controller left open is not seen, and begun again"),
-        BucketAction("abort", "s3:AbortMultipartUpload"),
-        BucketAction("delete", "s3:DeleteObject", "old checkpoints and the canary's own objects stay below tmp/ until a rule expires them"),
-    )
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

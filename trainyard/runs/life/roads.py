@@ -27,6 +27,7 @@ from trainyard.storage import commit as storage_commit
 from trainyard.storage import direct
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import DeliveryPatience, Progress
+from trainyard.storage.expiry import expiry_of
 from trainyard.storage.manifest import Keep, LeftOut, ResultKey
 from trainyard.storage.push import push
 
@@ -130,6 +131,7 @@ class DeliveryRoad:
             try:
                 done = self.linked(lambda: self._commit(settings, selection))
                 self._tell_lost(done.left_out)
+                self._tell_expiry(settings, self.key.kept if done.ending else self.key.success)
                 return run_result(done)
             except StoreError as error:
                 now = self.clock.now()
@@ -180,6 +182,10 @@ class DeliveryRoad:
             self.context.ui.warn(f"not in the result: {entry.path}: {entry.why}")
         if len(lost) > 10:
             self.context.ui.warn(f"not in the result: {len(lost) - 10} more (run-summary.json names them)")
+
+    def _tell_expiry(self, settings: StoreSettings, key: str) -> None:
+        if (expiry := expiry_of(settings, key)) is not None:
+            self.context.ui.warn(f"the store says that it will delete {settings.url}/{key} {expiry}: fetch the result, or change that rule")
 
     def _look(self) -> None:
         if self.folder.cancelled_now:

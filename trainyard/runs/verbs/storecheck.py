@@ -45,6 +45,6 @@ def as_data(report: canary.StoreReport) -> dict[str, Any]:
 
 def _meaning(check: Check) -> str:
     if check.verdict == "ok":
-        return ""
+        return canary.use(check)
     why = check.says if check.verdict != "refused" else f"needs the right {check.right}"
     return f"{why or 'not tried, because of what stands above'}; " + ("nothing is rented" if check.needed else canary.loss(check))
