@@ -1,7 +1,8 @@
 """Checkpoints that count: complete ones only, made with the same settings and data.
 
 The trainer writes a checkpoint in place. Only when all its files are on disk does ``complete.json`` name them
-with their sizes; whatever lacks it is half a checkpoint and is removed. Standard library only; the trainer's call is in callbacks.py.
+with their sizes; whatever lacks it is half a checkpoint and is removed. In each lies what else a training needs that goes on
+from it elsewhere: what it was made with, and the metrics so far. Standard library only; the trainer's call is in callbacks.py.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ import shutil
 from typing import Any
 
 MARK = "complete.json"
+FINGERPRINT, METRICS = "fingerprint.json", "metrics.jsonl"
 _NAME = re.compile(r"^checkpoint-(\d+)$")
 
 
 def mark(folder: str) -> None:
-    """Sync every file of a checkpoint, then write the list of their sizes."""
+    """Add fingerprint and metrics to a checkpoint, sync every file of it, then write the list of their sizes."""
+    checkpoints = os.path.dirname(os.path.abspath(folder))
+    for path in (os.path.join(checkpoints, FINGERPRINT), os.path.join(os.path.dirname(checkpoints), METRICS)):
+        if os.path.exists(path):
+            shutil.copyfile(path, os.path.join(folder, os.path.basename(path)))
     sizes = {}
     for root, _, names in os.walk(folder):
         for name in names:
@@ -58,13 +64,49 @@ def is_complete(folder: str) -> bool:
         return False
 
 
-def check_same_run(folder: str, fingerprint: dict[str, Any]) -> str | None:
-    """Keep what shapes the training beside the checkpoints; return what differs from an earlier start (a text) or None."""
-    path = os.path.join(folder, "fingerprint.json")
+def unpack(folder: str) -> None:
+    """Where a checkpoint was brought from elsewhere, put what it was made with beside it, and the metrics so far into the output."""
+    newest = None if os.path.exists(os.path.join(folder, FINGERPRINT)) else newest_complete(folder)
+    output = os.path.dirname(os.path.abspath(folder))
+    for name, target in ((FINGERPRINT, folder), (METRICS, output)):
+        path, to = os.path.join(newest or "", name), os.path.join(target, name)
+        if newest and os.path.exists(path) and not os.path.exists(to):
+            with open(path, "rb") as file, open(to + ".partial", "wb") as out:
+                out.writelines(each_step_once(file.readlines()) if name == METRICS else file)
+            os.replace(to + ".partial", to)
+
+
+def each_step_once(lines: list[bytes]) -> list[bytes]:
+    """Return lines of metrics without those of steps that a crash has cost and that were trained anew."""
+    kept: list[tuple[int, bytes]] = []
+    last = 0
+    for line in lines:
+        step = _step_of(line)
+        if step is not None:
+            kept = kept if step > last else [one for one in kept if one[0] < step]
+            last = step
+        kept.append((step or 0, line))
+    return [line for _, line in kept]
+
+
+def _step_of(line: bytes) -> int | None:
+    try:
+        step = json.loads(line).get("step")
+    except (ValueError, AttributeError):
+        return None
+    return step if isinstance(step, int) else None
+
+
+def check_same_run(folder: str, fingerprint: dict[str, Any], free: list[str]) -> str | None:
+    """Keep what shapes the training beside the checkpoints; return what differs from an earlier start (a text) or None.
+
+    ``free`` may differ.
+    """
+    path = os.path.join(folder, FINGERPRINT)
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             before = json.load(file)
-        names = sorted({*before, *fingerprint})
+        names = sorted({*before, *fingerprint} - set(free))
         changed = [
             f"{name}: {before.get(name)!r} -> {fingerprint.get(name)!r}" for name in names if before.get(name) != fingerprint.get(name)
         ]

@@ -16,7 +16,7 @@ from trainyard.reading import SAID, Shape, display, flaw, is_of, not_one_of
 from trainyard.recipes.summaries import Value
 from trainyard.yamlfile import Node, parse
 
-Kind = Literal["text", "int", "float", "bool", "list", "words", "file", "script", "folder", "model"]
+Kind = Literal["text", "int", "float", "bool", "list", "words", "file", "script", "folder", "model", "run"]
 KINDS: tuple[str, ...] = get_args(Kind)
 FILES = ("file", "script")
 """Kinds whose value is a file that travels with the run."""
@@ -33,6 +33,7 @@ _NAMES = {
     "script": "a program's path",
     "folder": "a folder's path",
     "model": "a model's name or folder",
+    "run": "a finished run's name",
 }
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 

@@ -1,0 +1,81 @@
+"""What was asked of a run, kept in the bucket beside its logs: its record and its bundle, for who goes on from it elsewhere.
+
+logs/<user>/<run>/<attempt>/run.json        the record; it holds no secret
+logs/<user>/<run>/<attempt>/bundle.tar.gz   the bundle, proven by the sha256 that the record names
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+from trainyard.errors import StoreError
+from trainyard.storage import bucket
+from trainyard.storage.answers import store_errors
+from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.manifest import LOGS, ResultKey
+from trainyard.storage.seal import put_proven, read
+
+RECORD, BUNDLE = "run.json", "bundle.tar.gz"
+
+
+def put_record(settings: StoreSettings, where: ResultKey, body: bytes) -> None:
+    """Write (anew) what is known of an attempt."""
+    put_proven(settings, where.logs + RECORD, body)
+
+
+def put_bundle(settings: StoreSettings, where: ResultKey, folder: Path) -> None:
+    """Write an attempt's bundle, once; who reads it proves it."""
+    key, packed = where.logs + BUNDLE, io.BytesIO()
+    # Equal bundles give equal bytes: no time and no owner of this machine is in them.
+    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, compresslevel=6) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file() or (path.is_dir() and not any(path.iterdir()))):
+            tar.add(path, path.relative_to(folder).as_posix(), recursive=False, filter=_plain)
+    with store_errors(f"write {settings.url}/{key}"):
+        s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=packed.getvalue())
+
+
+def records(settings: StoreSettings, user: str, run: str) -> dict[int, bytes]:
+    """Return the record of each attempt of a run that the bucket holds."""
+    base = f"{LOGS}{user}/{run}/"
+    numbers = [name for name in bucket.folders(settings, base) if name.isascii() and name.isdigit() and int(name) > 0]
+    found = {int(number): read(settings, f"{base}{number}/{RECORD}") for number in numbers}
+    return {number: body for number, body in sorted(found.items()) if body is not None}
+
+
+def fetch_bundle(settings: StoreSettings, where: ResultKey, dest: Path, listing: str, sha256: str) -> None:
+    """Unpack an attempt's bundle into an empty folder; ``listing`` is the name of its list of hashes, ``sha256`` that list's.
+
+    Raises StoreError where it is missing, or not the one that the attempt had.
+    """
+    body = read(settings, where.logs + BUNDLE)
+    if body is None:
+        raise StoreError(f"{settings.url}/{where.logs}{BUNDLE} is missing: what {where} ran is not to be had here")
+    try:
+        with tarfile.open(fileobj=io.BytesIO(body), mode="r:gz") as tar:
+            tar.extractall(dest, filter="data")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise StoreError(f"{settings.url}/{where.logs}{BUNDLE} cannot be unpacked: {error}") from None
+    if not is_bundle(dest, listing, sha256):
+        raise StoreError(f"{settings.url}/{where.logs}{BUNDLE} is not the bundle that {where} ran")
+
+
+def is_bundle(folder: Path, listing: str, sha256: str) -> bool:
+    """Tell whether a folder holds a bundle whole: its list has this hash, and each file is the one that the list names."""
+    try:
+        text = (folder / listing).read_bytes()
+        if hashlib.sha256(text).hexdigest() != sha256:
+            return False
+        lines = [line.partition("  ") for line in text.decode().splitlines()]
+        return all(hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest for digest, _, name in lines if digest[:1] != "\\")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _plain(item: tarfile.TarInfo) -> tarfile.TarInfo:
+    item.mtime, item.uid, item.gid, item.uname, item.gname = 0, 0, 0, "", ""
+    item.mode = 0o755 if item.isdir() or item.mode & 0o100 else 0o644
+    return item
