@@ -10,6 +10,7 @@ only; what writes them is another's work.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from pathlib import Path
 from trainyard.errors import StoreError
 from trainyard.files import sha256_of
 from trainyard.jsontext import parse_json
+from trainyard.pod.uploader import name_problem
 from trainyard.storage import bucket
 from trainyard.storage.client import THREADS, StoreSettings
 from trainyard.storage.manifest import CHECKPOINT, CHECKPOINTS, KEPT, MANIFEST, MODELS, Manifest, ManifestEntry, ResultKey, decode, sha256
@@ -37,6 +39,12 @@ class CheckpointPlace:
     """Its place in the output folder, like ``checkpoints/checkpoint-10``: a folder, or one file."""
     prefix: str = ""
     home: Path | None = None
+
+    @property
+    def id(self) -> str:
+        """What tells it from any other one."""
+        kept = self.home is not None or self.prefix == self.key.prefix
+        return f"{self.home or self.prefix}:{self.path}" if kept else self.prefix
 
     @property
     def name(self) -> str:
@@ -72,23 +80,23 @@ class Checkpoint:
 
 def places(settings: StoreSettings, user: str, run: str) -> list[CheckpointPlace]:
     """Return where checkpoints of a run's attempts lie in a bucket, the newest attempt's newest first. Proves nothing."""
-    seen: list[tuple[int, float, int, CheckpointPlace]] = []
+    seen: list[tuple[int, float, list[int], CheckpointPlace]] = []
     base = f"{CHECKPOINTS}{user}/{run}/"
     for item in bucket.listing(settings, base):
         number, _, rest = item.key[len(base) :].partition("/")
         name, _, last = rest.partition("/")
         if last == CHECKPOINT and _is_attempt(number):
             key = ResultKey(user, run, int(number))
-            seen.append((key.attempt, item.modified, 0, CheckpointPlace(key, f"{FOLDER}/{name}", f"{base}{number}/{name}/")))
+            # A store's clock counts seconds: within one the greater number is the later one.
+            numbers = [int(digits) for digits in re.findall("[0-9]+", name)]
+            seen.append((key.attempt, item.modified, numbers, CheckpointPlace(key, f"{FOLDER}/{name}", f"{base}{number}/{name}/")))
     base = f"{MODELS}{user}/{run}/"
     for item in bucket.listing(settings, base):
         number, _, rest = item.key[len(base) :].partition("/")
         if rest == KEPT and _is_attempt(number):
             key = ResultKey(user, run, int(number))
             kept = ending_in(read(settings, key.kept) or b"").checkpoints
-            seen += [
-                (key.attempt, item.modified, -rank, CheckpointPlace(key, path, key.prefix)) for rank, path in enumerate(kept, 1)
-            ]  # fmt: skip
+            seen += [(key.attempt, item.modified, [-rank], CheckpointPlace(key, path, key.prefix)) for rank, path in enumerate(kept)]
     return [place for *_, place in sorted(seen, key=lambda one: one[:3], reverse=True)]
 
 
@@ -104,7 +112,7 @@ def load(place: CheckpointPlace, settings: StoreSettings | None, token: str | No
 
     ``token``, where it is known, is that of its attempt. Raises StoreError naming what cannot be proven.
     """
-    manifest, digest = _manifest(place, settings)
+    place, manifest, digest = _manifest(place, settings)
     if token and manifest.token != token:
         raise StoreError(f"{place}: it is of another run (its token is '{manifest.token[:8]}')")
     files = tuple(_files(place, manifest))
@@ -118,27 +126,29 @@ def load(place: CheckpointPlace, settings: StoreSettings | None, token: str | No
     return Checkpoint(place, digest, files)
 
 
-def _manifest(place: CheckpointPlace, settings: StoreSettings | None) -> tuple[Manifest, str]:
+def _manifest(place: CheckpointPlace, settings: StoreSettings | None) -> tuple[CheckpointPlace, Manifest, str]:
     if place.home is not None:
         try:
             body = (place.home / MANIFEST).read_bytes()
             marker = parse_json((place.home / KEPT).read_bytes())
         except (OSError, ValueError) as error:
             raise StoreError(f"{place}: {place.home} cannot be read: {error}") from None
-        return _agreed(place, body, marker.get("manifest_sha256") if isinstance(marker, dict) else None)
+        return place, *_agreed(place, body, marker.get("manifest_sha256") if isinstance(marker, dict) else None)
     assert settings is not None
     if place.prefix == place.key.prefix:
         result = read_result(settings, place.key)
         if result is None:
             raise StoreError(f"{place}: {KEPT} and {MANIFEST} of {place.key} do not agree")
-        return result.manifest, result.manifest_sha256
-    marker_body, manifest_body = read_each(settings, (place.prefix + CHECKPOINT, place.prefix + MANIFEST))
+        return place, result.manifest, result.manifest_sha256
+    text, body_ = read_each(settings, (place.prefix + CHECKPOINT, place.prefix + MANIFEST))
     try:
-        said = parse_json(marker_body or b"")
-        digest = said.get("sha256")
+        said = parse_json(text or b"")
+        digest, path = said.get("sha256"), said.get("path") or place.path
     except (ValueError, AttributeError):
         raise StoreError(f"{place}: its {CHECKPOINT} is missing or cannot be read") from None
-    return _agreed(place, manifest_body or b"", digest)
+    if name_problem(path):
+        raise StoreError(f"{place}: its {CHECKPOINT} names no place for it")
+    return replace(place, path=path), *_agreed(place, body_ or b"", digest)
 
 
 def _agreed(place: CheckpointPlace, body: bytes, digest: object) -> tuple[Manifest, str]:
@@ -149,16 +159,16 @@ def _agreed(place: CheckpointPlace, body: bytes, digest: object) -> tuple[Manife
 
 def _files(place: CheckpointPlace, manifest: Manifest) -> Iterator[StoredFile]:
     """Give the files of a checkpoint that a manifest names, by the path that each has below the output folder."""
-    whole = place.home is None and place.prefix != place.key.prefix
+    if place.home is None and place.prefix != place.key.prefix:
+        # Named below its own folder; one that is a single file, by its name.
+        single = [entry.path for entry in manifest.files] == [place.name]
+        for entry in manifest.files:
+            yield StoredFile(place.prefix + entry.path, place.path if single else f"{place.path}/{entry.path}", entry)
+        return
+    base = str(place.home) + "/" if place.home else place.prefix
     for entry in manifest.files:
-        path = entry.path
-        if whole and not (path == place.path or path.startswith(f"{place.path}/")):
-            path = f"{place.path}/{path}"  # named as it lies below the checkpoint's own folder
-        if path != place.path and not path.startswith(f"{place.path}/"):
-            continue
-        below = path[len(place.path) + 1 :] or place.name
-        key = str(place.home / path) if place.home else place.prefix + (below if whole else path)
-        yield StoredFile(key, path, replace(entry, path=path))
+        if entry.path == place.path or entry.path.startswith(f"{place.path}/"):
+            yield StoredFile(base + entry.path, entry.path, entry)
 
 
 def _is_there(file: StoredFile, settings: StoreSettings | None, place: CheckpointPlace) -> bool:

@@ -29,6 +29,7 @@ from trainyard.storage.ending import Ending
 MODELS = "models/"
 LOGS = "logs/"
 CHECKPOINTS = "checkpoints/"
+DATA = "data/"
 MANIFEST = "_manifest.json"
 SUCCESS = "_SUCCESS"
 KEPT = "_KEPT"

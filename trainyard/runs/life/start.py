@@ -13,7 +13,7 @@ from trainyard.recipes.declaration import Declaration
 from trainyard.recipes.venvs import for_local_pods
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.context import CommandContext
-from trainyard.runs.life import inputs
+from trainyard.runs.life import inputs, restore
 from trainyard.runs.life.heartbeat import beating, tell_budget
 from trainyard.runs.life.judge import declared_of
 from trainyard.runs.planning.consent import secret_values
@@ -45,9 +45,12 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
         put_bytes(transport, pod.path(*RUN_FILE), pod_copy(record))
         tell_budget(transport, record, pod)
         reporter = TextReporter(lambda text: print(text, file=log, flush=True))
-        if inputs.from_buckets(record):
+        if inputs.from_buckets(record) or record.resumed_from or record.init_from:
             # A pod that can do no work fetches nothing: what is looked at first is looked at once more with the rest.
             playbook.run(book, {"pod": Host(transport, {})}, arguments, tags=["preflight"], reporter=reporter).raise_for_failure()
+            restore.restore(context, record, folder, pod, transport)
+            arguments["job_env"] |= restore.job_env(record, pod)
+        if inputs.from_buckets(record):
             inputs.bring(context, record, pod, transport)
         report = playbook.run(book, {"pod": Host(transport, {})}, arguments, reporter=reporter)
         if report.exit_code == Unreachable.exit_code and "job" in report.facts.get("pod", {}):

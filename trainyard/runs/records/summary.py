@@ -11,7 +11,7 @@ from trainyard import __version__
 from trainyard.clock import format_time
 from trainyard.recipes.summaries import CodeSummary, DataSummary
 from trainyard.runs.records import pods
-from trainyard.runs.records.parts import RunBucket, RunResult
+from trainyard.runs.records.parts import RunBucket, RunResult, StartedFrom
 from trainyard.runs.records.pods import PodCost
 from trainyard.runs.records.progress import Metrics
 from trainyard.runs.records.record import RunFolder, RunRecord, write_json
@@ -31,6 +31,11 @@ def cost(record: RunRecord, now: float | None = None) -> float:
 def stopped(record: RunRecord) -> bool:
     """Tell whether the training was told to stop and saved: neither a success nor a failure."""
     return record.result is not None and record.error is None and not record.training_success
+
+
+def succeeded(record: RunRecord) -> bool:
+    """Tell whether the training succeeded, its result is safe and its pod has ended."""
+    return bool(record.training_success and record.result and record.phase == "ended")
 
 
 def verdict(*, success: bool, cancelled: bool, stopped: bool) -> str:
@@ -84,6 +89,15 @@ class RunSummary:
     road: str | None
     road_why: str | None
     kept: Ending | None
+    resumed_from: StartedFrom | None
+    """The checkpoint of an earlier attempt that this one went on from."""
+    init_from: StartedFrom | None
+    spent_before: float
+    """What the attempts had cost that this one goes on from; ``cost`` is without it."""
+    checkpoint: str | None
+    """The newest checkpoint to go on from."""
+    resume: str | None
+    """The command that goes on from it; None for a success, and where there is none."""
     final_loss: float | None
     first_loss: float | None
     steps_done: int
@@ -124,7 +138,7 @@ def summarize(record: RunRecord, folder: RunFolder) -> RunSummary:
     """Return the summary of a run, whatever it has come to."""
     metrics = read_metrics(folder)
     pod, result = record.pod, record.result or RunResult()
-    success = bool(record.training_success and record.result and record.phase == "ended")
+    success = succeeded(record)
     return RunSummary(
         run=str(record.id),
         stack=record.environment,
@@ -150,12 +164,13 @@ def summarize(record: RunRecord, folder: RunFolder) -> RunSummary:
         price_per_hour=pod.price,
         pods=pods.costs(record, record.ended or time.time()),
         versions={"trainyard": __version__, **record.versions},
+        resume=None if success else resume_command(record),
     )
 
 
 _OF_RECORD = (
     "user", "label", "attempt", "token", "recipe", "cancelled", "exit_code", "error", "bucket", "data", "code", "pod_secrets",
-    "git_commit", "bundle_sha256", "engine",
+    "git_commit", "bundle_sha256", "engine", "resumed_from", "init_from", "spent_before", "checkpoint",
 )  # fmt: skip
 _OF_POD = (
     "gpu", "gpu_count", "pod_id", "ends_itself", "ends_itself_proof", "simulated", "api_address", "isolation",
@@ -164,6 +179,13 @@ _OF_RESULT = (
     "s3_url", "s3_key", "logs_url", "local_path", "manifest_sha256", "files", "bytes", "left_out", "not_carried", "road",
     "road_why", "kept",
 )  # fmt: skip
+
+
+def resume_command(record: RunRecord) -> str | None:
+    """Return the command that goes on from an attempt's newest checkpoint, None where it has none, or has not ended."""
+    if record.checkpoint is None or not record.reached("ended"):
+        return None
+    return f"invoke resume {record.id}" + (f" --stack {record.environment}" if record.environment != "local" else "")
 
 
 def _fields(of: object, names: Sequence[str]) -> dict[str, Any]:
@@ -181,6 +203,8 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
     word = verdict(success=summary.success, cancelled=summary.cancelled, stopped=summary.stopped)
     attempt = f" (attempt {summary.attempt})" if summary.attempt > 1 else ""
     lines = [f"run {summary.run}{attempt} {word}: {', '.join(_figures(summary))}"]
+    if summary.resumed_from:
+        lines.append(f"it went on from {summary.resumed_from.path.rpartition('/')[2]} of {summary.resumed_from.run}")
     if summary.api_address:
         lines.append(f"the cloud's API was asked at {summary.api_address}, which is not the cloud's own address")
     if summary.ends_itself is False:
@@ -196,6 +220,8 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
     lines += [f"NOT in the result: {path}: {why}" for path, why in summary.not_carried[:10]]
     if summary.road_why:
         lines.append(f"road of the result: {summary.road} ({summary.road_why})")
+    if summary.resume:
+        lines.append(f"go on from {summary.checkpoint}: {summary.resume}")
     return [*lines, *_place(summary, sync_command)]
 
 

@@ -20,7 +20,7 @@ from trainyard.recipes.code import Code
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data
 from trainyard.recipes.program import check_program
-from trainyard.recipes.summaries import Values
+from trainyard.recipes.summaries import CodeSummary, Values
 from trainyard.recipes.values import lock_for, locked_packages, needs_of
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.rent import write_run_settings
@@ -33,7 +33,7 @@ from trainyard.runs.records.environment import EnvironmentOutputs
 from trainyard.runs.records.identity import new_label
 from trainyard.runs.records.key import make_whole
 from trainyard.runs.records.ledger import Ledger
-from trainyard.runs.records.parts import RunBucket, StartedFrom
+from trainyard.runs.records.parts import StartedFrom
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.settings.table import StackSettings
 from trainyard.shipped import overlay
@@ -52,6 +52,8 @@ class RunPlan:
     values: Values
     data: Data
     code: Code | None
+    code_summary: CodeSummary | None = None
+    """What an earlier attempt's record says of the code; None: what it is now."""
     hours: float
     budget: float | None
     """Dollars that this attempt may use."""
@@ -67,8 +69,6 @@ class RunPlan:
     """Offers that are not taken while there are others."""
     resumed_from: StartedFrom | None = None
     init_from: StartedFrom | None = None
-    bucket: RunBucket | None = None
-    """The only bucket that will do; None: whichever the environment has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +162,10 @@ def _write(context: CommandContext, priced_plan: PricedRun, name: str | None, ou
         record = RunRecord(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=content.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
+            spent_before=plan.spent_before, resumes=plan.resumes, resumed_from=plan.resumed_from, init_from=plan.init_from,
             pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names, data=plan.data.summary(),
-            code=plan.code.summary() if plan.code else None, bucket=outputs.results, cloud=priced_plan.settings.cloud,
-            git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values), spent_before=plan.spent_before,
-            resumes=plan.resumes, resumed_from=plan.resumed_from, init_from=plan.init_from,
+            code=plan.code_summary or (plan.code.summary() if plan.code else None), bucket=outputs.results,
+            cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
         )  # fmt: skip
         write_run_settings(context, record, folder, outputs, priced_plan.settings)
         overlay(context.places.root, "playbooks", folder.playbooks)

@@ -1,0 +1,107 @@
+"""Put on the pod what a training goes on from, before it is started: a checkpoint where it lay in the output, an adapter beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainyard.errors import StoreError
+from trainyard.remote.protocol import Transport, expect, quote
+from trainyard.remote.transfer import put_file
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life.inputs import lines
+from trainyard.runs.records.parts import StartedFrom
+from trainyard.runs.records.pod import ReachablePod
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.startedfrom import place_of, started_from
+from trainyard.runs.records.stores import store_of
+from trainyard.storage import adapters, checkpoints
+from trainyard.storage.checkpoints import Checkpoint, StoredFile
+from trainyard.storage.client import StoreSettings
+from trainyard.storage.podfetch import fetch_to_pod
+from trainyard.storage.podtargets import target_of
+
+INIT = "init"
+"""Folder of the workspace where the adapter lies that a training starts from."""
+
+
+def job_env(record: RunRecord, pod: ReachablePod) -> dict[str, str]:
+    """Return what tells the training where that lies."""
+    env = {"TRAINYARD_RESUME": pod.path("output", record.resumed_from.path)} if record.resumed_from else {}
+    return env | ({"TRAINYARD_INIT": pod.path(INIT)} if record.init_from else {})
+
+
+def restore(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, transport: Transport) -> None:
+    """Bring checkpoint and adapter; what is there already is not sent again.
+
+    A checkpoint that proves to be damaged is told, and the one before it is taken; ``record.resumed_from`` says which.
+    Raises StoreError when none is left, or the store does not answer.
+    """
+    settings = store_of(context, record.bucket)
+    if record.resumed_from is not None:
+        _checkpoint(context, record, folder, pod, transport, settings)
+    elif record.init_from is not None and settings is not None:
+        files = adapters.files_of(settings, record.init_from.prefix, record.init_from.manifest_sha256)
+        context.ui.say(f"           the adapter of {record.init_from.run}: {len(files)} files")
+        _send(context, record, pod.path(INIT), files, transport, settings)
+
+
+def _checkpoint(
+    context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, transport: Transport, settings: StoreSettings | None
+) -> None:
+    tried: set[str] = set()
+    while True:
+        wanted = record.resumed_from
+        assert wanted is not None
+        try:
+            checkpoint = checkpoints.load(place_of(wanted), settings)
+            context.ui.say(f"           {checkpoint.place}: {len(checkpoint.files)} files")
+            _send(context, record, pod.path("output"), checkpoint.files, transport, settings)
+            return
+        except StoreError as error:
+            if error.passing:
+                raise
+            # Nothing of it may be taken for a checkpoint.
+            where = quote(pod.path("output", wanted.path))
+            expect(transport.exec(f"rm -rf -- {where}", timeout=60), f"{where} cannot be removed")
+            tried.add(place_of(wanted).id)
+            before = _before(record, wanted, tried, settings)
+            if before is None:
+                raise StoreError(f"no checkpoint is left to go on from: {error.message}", hint=error.hint) from None
+            context.ui.warn(f"not taken: {error.message}; going on from {before.place}, which is before it")
+            record.resumed_from = started_from(before)
+            folder.save(record)
+
+
+def _before(record: RunRecord, wanted: StartedFrom, tried: set[str], settings: StoreSettings | None) -> Checkpoint | None:
+    """Return the newest checkpoint that is proven, of those that are older than the wanted one."""
+    if settings is None:
+        return None
+    places = checkpoints.places(settings, record.user, record.label)
+    newest, ids = place_of(wanted), [place.id for place in places]
+    first = ids.index(newest.id) + 1 if newest.id in ids else 0
+    for place in places[first:]:
+        if place.key.attempt > newest.key.attempt or place.id in tried:
+            continue
+        try:
+            return checkpoints.load(place, settings)
+        except StoreError as error:
+            if error.passing:
+                raise
+    return None
+
+
+def _send(
+    context: CommandContext,
+    record: RunRecord,
+    dest: str,
+    files: tuple[StoredFile, ...],
+    transport: Transport,
+    settings: StoreSettings | None,
+) -> None:
+    here = [file for file in files if file.source.startswith("/")]
+    for file in here:
+        put_file(transport, Path(file.source), f"{dest}/{file.path}", sha256=file.entry.sha256)
+    if settings is not None and not here:
+        targets = [target_of(file.entry, file.source, file.path) for file in files]
+        volume = record.pod.volume_path if not settings.presign else None
+        fetch_to_pod(settings, transport, dest, targets, on_progress=lines(context.ui), volume=volume)

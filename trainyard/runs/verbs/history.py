@@ -1,0 +1,173 @@
+"""What is known of a run's attempts, from the records here and from its bucket: which one is meant, and whether it is over."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainyard.clock import format_time, parse_time
+from trainyard.clouds import open_cloud
+from trainyard.errors import CloudError, RefusedError, UserError
+from trainyard.jsontext import parse_json
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records import attempts
+from trainyard.runs.records.identity import RunId, find
+from trainyard.runs.records.record import RunFolder, RunRecord, read_record
+from trainyard.runs.records.stores import store_of
+from trainyard.runs.verbs.fetch import bucket_of
+from trainyard.settings import reader
+from trainyard.settings.user import user_name
+from trainyard.storage import asked, markers
+from trainyard.storage.client import StoreSettings
+from trainyard.storage.manifest import ResultKey
+from trainyard.storage.seal import read_each
+
+_ROOTS = ("models", "checkpoints", "logs", "attempts")
+_UNRENTED = 3600.0
+"""Seconds in which an attempt of another machine that has told of no pod may still get one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastAttempt:
+    """One attempt as its record tells it; ``folder`` is None where only the bucket knows it."""
+
+    record: RunRecord
+    folder: RunFolder | None
+
+    @property
+    def key(self) -> ResultKey:
+        """Its place in the bucket."""
+        return ResultKey(self.record.user, self.record.label, self.record.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class RunHistory:
+    """The attempts of a run's name up to the one that is meant, oldest first."""
+
+    user: str
+    label: str
+    attempts: tuple[PastAttempt, ...]
+    store: StoreSettings | None
+    """Its bucket; None for a run whose results came home over SSH."""
+
+    @property
+    def newest(self) -> PastAttempt:
+        """The attempt that is meant."""
+        return self.attempts[-1]
+
+    def of(self, attempt: int) -> PastAttempt | None:
+        """Return an attempt by its number."""
+        return next((one for one in self.attempts if one.record.attempt == attempt), None)
+
+
+def history_of(context: CommandContext, reference: str, stack: str | None) -> RunHistory:
+    """Return the attempts of the run that a person means: a label, user/label, user/label/attempt, or a key of its bucket.
+
+    ``stack`` is the one whose bucket is asked where no record is here. Raises UserError for a run that is nowhere, RefusedError
+    (3) where an attempt of its name may still be alive.
+    """
+    user, label, number = _words(reference)
+    here = _known_here(context, user, label)
+    user = user or (here[-1].record.user if here else user_name(context.env, _own_user(context, stack)))
+    store = store_of(context, here[-1].record.bucket) if here else bucket_of(context, stack or "local")
+    known = {one.record.attempt: one for one in here}
+    if here:
+        attempts.refuse_live(context.places.runs, user, label)
+    if store is not None:
+        for attempt, body in asked.records(store, user, label).items():
+            if attempt not in known and (record := _read(body)) is not None:
+                known[attempt] = PastAttempt(record, None)
+        _refuse_alive(context, store, user, label, known)
+    past = [known[attempt] for attempt in sorted(known) if number is None or attempt <= number]
+    if not past or (number is not None and past[-1].record.attempt != number):
+        where = store.url if store is not None else "a bucket"
+        raise UserError(
+            f"what '{reference}' ran is known neither here nor in {where}",
+            hint="See what there is: invoke runs, invoke results. Runs of an older Trainyard are only known where they were started.",
+        )
+    return RunHistory(user, label, tuple(past), store)
+
+
+def _words(reference: str) -> tuple[str, str, int | None]:
+    text = reference.strip()
+    if text.startswith("s3://"):
+        text = text[len("s3://") :].partition("/")[2]
+    parts = [part for part in text.split("/") if part]
+    if len(parts) > 2 and parts[0] in _ROOTS:
+        parts = parts[1:4]
+    number = int(parts.pop()) if len(parts) == 3 and parts[2].isascii() and parts[2].isdigit() else None
+    if not 1 <= len(parts) <= 2:
+        raise UserError(f"'{reference}' names no run", hint="It is a label, user/label, user/label/attempt, or a key of the bucket.")
+    return (parts[0] if len(parts) == 2 else ""), parts[-1], number
+
+
+def _known_here(context: CommandContext, user: str, label: str) -> list[PastAttempt]:
+    runs = context.places.runs
+    try:
+        newest = find(runs, f"{user}/{label}" if user else label)
+    except UserError:
+        if len({path.parent.name for path in runs.glob(f"*/{label}")}) > 1 and not user:
+            raise  # several users' runs: say which
+        return []
+    folders = [path for path in (runs / newest.user / newest.label).glob("*/") if path.name.isdigit()]
+    return [PastAttempt(RunFolder(path).load(), RunFolder(path)) for path in sorted(folders, key=lambda path: int(path.name))]
+
+
+def _own_user(context: CommandContext, stack: str | None) -> str | None:
+    return reader.partly(context.places.root, stack or "local", "user").user
+
+
+def _read(body: bytes) -> RunRecord | None:
+    with contextlib.suppress(ValueError):
+        return read_record(parse_json(body))
+    return None  # of a version that this one cannot read: it is as if it were not there
+
+
+def _refuse_alive(context: CommandContext, store: StoreSettings, user: str, label: str, known: dict[int, PastAttempt]) -> None:
+    """Raise RefusedError where an attempt that only the bucket knows may still be at work."""
+    for attempt in reversed(markers.attempts(store, user, label)):
+        past = known.get(attempt)
+        if past is not None and (past.folder is not None or past.record.ended):
+            continue
+        key = ResultKey(user, label, attempt)
+        if any(body is not None for body in read_each(store, (key.success, key.kept))):
+            continue
+        claim = markers.claim_of(store, key)
+        record = past.record if past else None
+        until = _alive_until(record, claim.time if claim else None)
+        if until is None or until <= time.time() or (record is not None and _is_gone(context, record, claim)):
+            continue
+        pod = record.pod.pod_id if record else None
+        take = f"invoke adopt {pod} --stack {record.environment} --key FILE" if record and pod else f"invoke attach {user}/{label}"
+        raise RefusedError(
+            f"attempt {attempt} of {user}/{label} may still be at work ({claim or 'not claimed'}), until {format_time(until)} at most",
+            hint=f"Where it was started: invoke attach {user}/{label}. Or take it over here: {take}",
+        )
+
+
+def _alive_until(record: RunRecord | None, claimed: str | None) -> float | None:
+    """Return until when a pod may work on an attempt; None: nothing says that one does."""
+    end = parse_time(record.pod.end) if record is not None else None
+    began = parse_time(claimed)
+    if end is not None:
+        return end.timestamp()
+    return began.timestamp() + _UNRENTED if began else None
+
+
+def _is_gone(context: CommandContext, record: RunRecord, claim: markers.Claim | None) -> bool:
+    """Tell whether the cloud says that an attempt's pod is no more; a machine's own pods only that machine can be asked for."""
+    pod = record.pod.pod_id
+    if not pod or not record.cloud or (record.cloud == "local" and (claim is None or claim.machine != socket.gethostname())):
+        return False
+    with contextlib.suppress(CloudError, UserError):
+        cloud = open_cloud(record.cloud, context.env, context.places)
+        return cloud.get(pod) is None and all(one.id != pod for one in cloud.list())
+    return False
+
+
+def home_of(context: CommandContext, record: RunRecord) -> Path:
+    """Return where an attempt's files lie at home."""
+    return RunId(record.user, record.label, record.attempt).home(context.places.root / "out")

@@ -1,0 +1,282 @@
+"""Go on with a run whose attempt has ended: a new attempt of its name, from the newest checkpoint that is whole.
+
+What ran is known from the record and the bundle, here or in the run's bucket; what may change is what the recipe allows.
+"""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainyard.clouds.protocol import Cloud
+from trainyard.errors import RefusedError, StoreError, UserError
+from trainyard.recipes import basecheck, code
+from trainyard.recipes.bundle import SHA256_LIST
+from trainyard.recipes.bundled import code_in, data_of, settings_in
+from trainyard.recipes.contract import Recipe, load_recipe
+from trainyard.recipes.data import Data
+from trainyard.recipes.summaries import Value, Values
+from trainyard.recipes.values import NEEDS, resolve, sets_with
+from trainyard.runs.context import CommandContext
+from trainyard.runs.planning import shape, startbook
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.startedfrom import started_from
+from trainyard.runs.records.summary import cost, succeeded
+from trainyard.runs.verbs.fetch import bucket_of
+from trainyard.runs.verbs.history import PastAttempt, RunHistory, history_of, home_of
+from trainyard.runs.verbs.prepare import RunPlan, make, priced, warm
+from trainyard.runs.verbs.train import code_of, device_of
+from trainyard.settings.table import StackSettings
+from trainyard.storage import asked, checkpoints
+from trainyard.storage.bucket import listing
+from trainyard.storage.checkpoints import Checkpoint, CheckpointPlace
+from trainyard.storage.client import StoreSettings
+from trainyard.storage.manifest import DATA
+from trainyard.storage.seal import read
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequest:
+    """What a person asked ``invoke resume`` for."""
+
+    run: str
+    stack: str | None = None
+    hours: float | None = None
+    budget: float | None = None
+    """Dollars of the whole run: what its earlier attempts have cost counts."""
+    sets: Sequence[str] = ()
+    yes: bool = False
+    words: Sequence[str] | None = None
+    """What stood behind ``--``: another command."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """The next attempt of a run, as far as its earlier ones decide it."""
+
+    history: RunHistory
+    recipe: Recipe
+    values: Values
+    settings: StackSettings
+    cloud: Cloud
+    stack: str
+
+
+def prepare(
+    context: CommandContext,
+    request: ResumeRequest,
+    *,
+    resumes: int | None = None,
+    avoid: tuple[str, ...] = (),
+    from_start: bool = False,
+) -> RunFolder:
+    """Validate, choose the checkpoint, estimate and write the next attempt's folder; return it, ready to be driven.
+
+    ``resumes``: how often it may be resumed by itself, ``avoid``: offers not to take, ``from_start``: without a checkpoint it
+    begins anew. Raises UserError, RefusedError (a living run, a success that nothing changes, no checkpoint), NoCapacity.
+    """
+    history = history_of(context, request.run, request.stack)
+    base = history.newest.record
+    stack = request.stack or base.environment
+    stated = context.settings(stack)
+    warm(context, stack)
+    cloud = context.cloud(stack)
+    _refuse_other_bucket(context, history, stack)
+    settings, told_by_env = shape.from_environment(stated, context.env, cloud.name)
+    for line in told_by_env:
+        context.ui.say(f"settings   {line}")
+    startbook.refuse(context.places.root, context.ui.say)
+    recipe = load_recipe(context.places.root, base.recipe)
+    with _bundle(context, history) as bundle:
+        values = _values(recipe, base, request, bundle, device_of(settings, cloud) if stack != base.environment else None)
+        again = _Again(history, recipe, values, settings, cloud, stack)
+        _refuse_done(context, again)
+        basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
+        chosen = _choose(context, again, from_start)
+        plan = _plan(context, again, request, bundle, chosen, settings.resume if resumes is None else resumes, avoid)
+        return make(context, priced(context, plan, cloud), cloud, history.label)
+
+
+def _plan(
+    context: CommandContext, again: _Again, request: ResumeRequest, bundle: Path, chosen: Checkpoint | None, resumes: int,
+    avoid: tuple[str, ...],
+) -> RunPlan:  # fmt: skip
+    base, recipe, values = again.history.newest.record, again.recipe, again.values
+    anew = any(
+        one.partition("=")[0].strip() == variable.name for one in request.sets for variable in recipe.variables if variable.kind == "folder"
+    )
+    own = code_of(context, recipe, values) if anew else code_in(bundle)
+    if own is not None and isinstance(values.get("command"), list):
+        code.check_command([str(word) for word in values["command"]], own)  # type: ignore[union-attr]
+    dataset = _data(again.history, recipe)
+    context.ui.say(f"recipe     {recipe.name}; data {dataset.describe()}")
+    spent = base.spent_before + cost(base)
+    return RunPlan(
+        stack=again.stack, user=again.history.user, recipe=recipe, values=values, data=dataset, code=own,
+        code_summary=None if anew else base.code, hours=base.hours if request.hours is None else request.hours,
+        budget=_budget(context, again.history, request.budget, spent), settings=again.settings, asked_data=_own_data(base, recipe),
+        yes=request.yes, spent_before=spent, resumes=resumes, avoid=avoid,
+        resumed_from=started_from(chosen) if chosen else None, init_from=base.init_from,
+    )  # fmt: skip
+
+
+def _budget(context: CommandContext, history: RunHistory, whole: float | None, spent: float) -> float | None:
+    """Return what is left of the run's budget; raises RefusedError where nothing is."""
+    base = history.newest.record
+    if whole is None:
+        whole = None if base.budget is None else base.budget + base.spent_before
+    if whole is None:
+        return None
+    if whole - spent <= 0:
+        raise RefusedError(
+            f"the budget of {base.id} is ${whole:.2f}, and its attempts have cost ${spent:.2f} of it; nothing was rented",
+            hint=f"Allow it more: invoke resume {base.id} --budget {2 * max(whole, spent):.2f}",
+        )
+    context.ui.say(f"budget     ${whole - spent:.2f} of ${whole:.2f} are left: ${spent:.2f} went to earlier attempts")
+    return whole - spent
+
+
+def _refuse_other_bucket(context: CommandContext, history: RunHistory, stack: str) -> None:
+    """Refuse a stack whose results go elsewhere: the run's name, checkpoints and results belong together."""
+    base, store = history.newest.record, history.store
+    if stack == base.environment:
+        return
+    if store is None:
+        raise UserError(f"{base.id} has no bucket: it can only be resumed on its own stack '{base.environment}'")
+    target = bucket_of(context, stack)
+    if (target.bucket, target.endpoint) != (store.bucket, store.endpoint):
+        raise UserError(
+            f"the checkpoints of {base.id} lie in {store.url}, and stack '{stack}' keeps its results in {target.url}",
+            hint=f"Give both the same bucket (trainyard:bucket: {store.bucket}), or resume it on stack '{base.environment}'.",
+        )
+
+
+@contextmanager
+def _bundle(context: CommandContext, history: RunHistory) -> Iterator[Path]:
+    """Yield what the run's newest attempt was given: from here, else from its bucket, proven by its hash."""
+    newest = history.newest
+    if newest.folder is not None and asked.is_bundle(newest.folder.bundle, SHA256_LIST, newest.record.bundle_sha256):
+        yield newest.folder.bundle
+        return
+    if history.store is None:
+        raise UserError(
+            f"the bundle of {newest.record.id} is gone or damaged, and it has no bucket that holds another", hint=_anew(newest.record)
+        )
+    with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
+        folder = Path(scratch).resolve() / "bundle"
+        folder.mkdir()
+        asked.fetch_bundle(history.store, newest.key, folder, SHA256_LIST, newest.record.bundle_sha256)
+        yield folder
+
+
+def _values(recipe: Recipe, base: RunRecord, request: ResumeRequest, bundle: Path, device: str | None) -> Values:
+    """Return the values of the next attempt; raises UserError for a changed one that no checkpoint can bear."""
+    before = settings_in(recipe, base.values, bundle)
+    before |= {"device": device} if device and "device" in before else {}
+    by_hand = [f"{name}={value}" for name, value in base.values.items() if name.startswith(NEEDS)]
+    values = resolve(recipe, None, sets_with(recipe, [*by_hand, *request.sets], request.words), before)
+    for variable in recipe.variables:
+        if variable.kind == "folder" and not any(one.partition("=")[0].strip() == variable.name for one in request.sets):
+            values[variable.name] = base.values.get(variable.name)
+    if wrong := _unbearable(recipe, base.values, values):
+        free = ", ".join(variable.name for variable in recipe.variables if variable.resume)
+        raise RefusedError(
+            f"a checkpoint of {base.id} cannot bear another {wrong[0]} ({_shown(base.values.get(wrong[0]))} -> {_shown(values[wrong[0]])})",
+            hint=f"What may change: {free}. Another {wrong[0]} is another training: invoke train",
+        )
+    return values
+
+
+def _unbearable(recipe: Recipe, before: Mapping[str, Value], after: Mapping[str, Value]) -> list[str]:
+    """Return the variables that differ and must not, where a training goes on from a checkpoint."""
+    fixed = [variable for variable in recipe.variables if not variable.resume and variable.kind not in ("file", "script", "folder")]
+    return [variable.name for variable in fixed if variable.name in before and before[variable.name] != after.get(variable.name)]
+
+
+def _shown(value: Value) -> str:
+    return shlex.join(value) if isinstance(value, list) else str(value)
+
+
+def _refuse_done(context: CommandContext, again: _Again) -> None:
+    """Refuse to go on from a success that nothing is changed about."""
+    newest = again.history.newest
+    if not _is_success(newest, again.history.store):
+        return
+    base = newest.record
+    changed = [
+        v.name for v in again.recipe.variables if v.resume and base.values.get(v.name) != again.values.get(v.name) and v.name != "device"
+    ]
+    if not changed:
+        epochs = base.values.get("num_train_epochs")
+        more = f"--set num_train_epochs={int(epochs) + 1}" if isinstance(epochs, int | float) else "--set NAME=VALUE"
+        raise RefusedError(
+            f"attempt {base.attempt} of {base.id} is a success: nothing of it is left to be trained; nothing was rented",
+            hint=f"To train on from its last checkpoint, change what ends it: invoke resume {base.id} {more}",
+        )
+    context.ui.say(f"resume     attempt {base.attempt} is a success; with another {', '.join(changed)} it goes on")
+
+
+def _is_success(past: PastAttempt, store: StoreSettings | None) -> bool:
+    if past.folder is not None or past.record.ended:
+        return succeeded(past.record)
+    return store is not None and read(store, past.key.success) is not None
+
+
+def _choose(context: CommandContext, again: _Again, from_start: bool) -> Checkpoint | None:
+    """Return the newest checkpoint that is proven and bears the values, saying which ones are not; raises RefusedError for none."""
+    history, base = again.history, again.history.newest.record
+    for place in places_of(context, history):
+        of = history.of(place.key.attempt)
+        try:
+            if of is not None and (wrong := _unbearable(again.recipe, of.record.values, again.values)):
+                raise StoreError(f"{place}: it was made with another {', '.join(wrong)}")
+            checkpoint = checkpoints.load(place, history.store, of.record.token if of else None)
+        except StoreError as error:
+            if error.passing:
+                raise
+            context.ui.warn(f"not taken: {error.message}; the one before it is looked at")
+            continue
+        context.ui.say(f"resume     {base.id} from {place}, {len(checkpoint.files)} files, proven")
+        return checkpoint
+    if from_start:
+        context.ui.say(f"resume     {base.id} has no checkpoint yet: it trains from its start")
+        return None
+    raise RefusedError(f"{base.id} has no complete checkpoint to go on from; nothing was rented", hint=_anew(base))
+
+
+def places_of(context: CommandContext, history: RunHistory) -> list[CheckpointPlace]:
+    """Return where checkpoints of the run lie, newest first: in its bucket, or with what came home."""
+    at_home = [place for one in reversed(history.attempts) for place in checkpoints.places_at_home(home_of(context, one.record), one.key)]
+    if history.store is None:
+        return at_home
+    stored = checkpoints.places(history.store, history.user, history.label)
+    last = history.newest.record.attempt
+    # What only came home (the bucket was shut at the end) is of the attempt's end, and so the newest of it.
+    both = [*at_home, *(place for place in stored if place.key.attempt <= last)]
+    return sorted(both, key=lambda place: place.key.attempt, reverse=True)
+
+
+def _anew(base: RunRecord) -> str:
+    reference = f" --data {shlex.quote(base.data.reference)}" if base.data.reference and base.data.kind != "none" else ""
+    return f"Begin it anew: invoke train --stack {base.environment} --recipe {base.recipe} --name {base.label}{reference}"
+
+
+def _own_data(base: RunRecord, recipe: Recipe) -> str | None:
+    """Return a person's own data, about which consent is asked: a recipe's sample is none."""
+    of_recipe = recipe.sample and base.data.reference and Path(base.data.reference).name == Path(recipe.sample).name
+    return None if of_recipe else base.data.reference
+
+
+def _data(history: RunHistory, recipe: Recipe) -> Data:
+    """Return the run's data with the bytes that they had, from here or as its bucket has them."""
+    store = history.store
+
+    def stored(sha256: str) -> str | None:
+        key = f"{DATA}{sha256}"
+        return f"{store.url}/{key}" if store is not None and any(item.key == key for item in listing(store, key)) else None
+
+    return data_of(history.newest.record.data, recipe, stored)
