@@ -66,7 +66,7 @@ def test_every_command_that_a_message_or_a_page_shows_would_work_as_it_is_shown(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("go on: invoke resume RUN", "there is no verb resume"),
+        ("go on: invoke resurrect RUN", "there is no verb resurrect"),
         ("invoke train --stak local", "train has no --stak"),
         ("Run: invoke up", "it lacks --stack"),
         ("(or: invoke reap)", "it lacks --stack"),

@@ -138,7 +138,6 @@ def test_every_environment_variable_is_in_the_table_and_used_somewhere() -> None
 
 
 KEPT = {
-    "trainyard.storage.podtargets.target_of": "checkpoints of a run that is resumed are fetched by it",
     "trainyard.setup.bootstrap.main": "./bootstrap calls it",
     "trainyard.clouds.local.supervisor.main": "a pod's first process is a line of Python that calls it (clouds/local/launch.py)",
     "trainyard.clouds.local.supervisor.probe": "the same, where it is asked whether namespaces are allowed",

@@ -71,7 +71,7 @@ def test_every_verb_helps_whatever_it_needs_and_from_any_folder(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("resume x", "there is no verb 'resume'"),
+        ("resurrect x", "there is no verb 'resurrect'"),
         ("trian", "there is no verb 'trian' (did you mean 'train'?)"),
         ("store", "there is no verb 'store'. Verbs behind it: store.start, store.stop, store.status"),
         ("train --stak local", "train has no option --stak (did you mean '--stack'?)"),
@@ -90,7 +90,7 @@ def test_every_verb_helps_whatever_it_needs_and_from_any_folder(
         ("train -y python train.py", "a command of yours stands behind --, like: invoke train -- python train.py"),
         ("logs a b", "logs takes no word 'b'"),
         ("faults.crash --cases many", "faults.crash: the command line cannot be understood"),
-        ("--help resume", "there is no verb 'resume'"),
+        ("--help resurrect", "there is no verb 'resurrect'"),
     ],
 )
 def test_a_usage_error_is_a_sentence_and_exit_code_2(words: str, says: str, elsewhere: Path, capfd: pytest.CaptureFixture[str]) -> None:

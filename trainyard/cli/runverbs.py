@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from trainyard.cli.ending import INTERRUPTED
 
 if TYPE_CHECKING:
     from trainyard.runs.context import CommandContext
+    from trainyard.runs.records.record import RunFolder
     from trainyard.runs.verbs.train import TrainRequest
 
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
         hours="length of the lease; training is stopped then (default: the stack's setting `hours`)",
         budget="dollars after which the training is stopped and saved",
         yes="send your files to the stack's cloud without being asked",
+        resume="how often the run is resumed by itself if its pod is lost (default: the stack's setting `resume`)",
         on_bad_row="stop or skip: what happens when rows cannot be trained (the same as --set on_bad_row=...)",
     ),
 )  # fmt: skip
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
 def train(
     c: Context, stack: str = "local", recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
     name: str | None = None, hours: float | None = None, budget: float | None = None, on_bad_row: str | None = None,
-    yes: bool = False, json: bool = False,
+    yes: bool = False, resume: int | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone (a command of yours: -- COMMAND)."""
     from trainyard.runs.verbs.train import TrainRequest
@@ -61,8 +64,37 @@ def train(
         like_setting("budget", budget),
         yes,
         words_behind(),
+        None if resume is None else int(like_setting("resume", resume) or 0),
     )
     return _prepare_and_drive(context(as_json=json), request, json)
+
+
+@task(
+    positional=["run"],
+    iterable=["set"],
+    help=help_of(
+        "set", "json",
+        run="label, user/label, user/label/attempt, or a key of the bucket",
+        stack="stack to go on on; it must have the run's bucket (default: the one it ran on)",
+        hours="length of the lease (default: as before)",
+        budget="dollars of the whole run, earlier attempts included (default: what is left of its budget)",
+        yes="send your files to the stack's cloud without being asked",
+    ),
+)  # fmt: skip
+@verb
+def resume(
+    c: Context, run: str, stack: str | None = None, hours: float | None = None, budget: float | None = None, set: Any = None,
+    yes: bool = False, json: bool = False,
+) -> int:  # fmt: skip
+    """Go on with a run that has ended, from its newest checkpoint: a new attempt, on any stack that has its bucket."""
+    from trainyard.runs.verbs.resume import ResumeRequest
+    from trainyard.runs.verbs.resume import prepare as prepare_next
+
+    request = ResumeRequest(
+        run, stack, like_setting("hours", hours), like_setting("budget", budget), tuple(set or ()), yes, words_behind()
+    )  # fmt: skip
+    work = context(as_json=json)
+    return _drive_prepared(work, json, lambda: prepare_next(work, request))
 
 
 @task(positional=["run"], help=help_of("run", "json"))
@@ -232,13 +264,18 @@ def download(c: Context, run: str, to: str, stack: str | None = None, partial: b
 
 
 def _prepare_and_drive(work: CommandContext, request: TrainRequest, as_json: bool) -> int:
+    from trainyard.runs.verbs.train import prepare
+
+    return _drive_prepared(work, as_json, lambda: prepare(work, request))
+
+
+def _drive_prepared(work: CommandContext, as_json: bool, prepare: Callable[[], RunFolder]) -> int:
     from trainyard.runs.life.drive import drive
     from trainyard.runs.signals import how, leaving
-    from trainyard.runs.verbs.train import prepare
 
     try:
         with leaving():
-            folder = prepare(work, request)
+            folder = prepare()
     except KeyboardInterrupt as left:
         work.ui.fail(f"interrupted ({how(left)}): nothing was rented")
         return INTERRUPTED

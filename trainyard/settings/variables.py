@@ -104,8 +104,8 @@ GROUPS: tuple[VariableGroup, ...] = (
         ),
     ),
     VariableGroup(
-        sort="pod", of="run.sh", says="what a run's script may be told of Python",
-        more=("TRAINYARD_ENVS", "TRAINYARD_LOCK", "TRAINYARD_UV"),
+        sort="pod", of="run.sh", says="what a run's script may be told of Python, and of the checkpoint or adapter to go on from",
+        more=("TRAINYARD_ENVS", "TRAINYARD_LOCK", "TRAINYARD_UV", "TRAINYARD_RESUME", "TRAINYARD_INIT"),
     ),
     VariableGroup(
         sort="pod", of="image", says="what the entrypoint of the trainer image may be told", more=("TRAINYARD_SSHD", "TRAINYARD_ROOT"),

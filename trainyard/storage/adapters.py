@@ -57,5 +57,5 @@ def files_of(settings: StoreSettings, prefix: str, manifest_sha256: str) -> tupl
 
 
 def _files(manifest: Manifest) -> list[StoredFile]:
-    wanted = {MODEL_FOLDER + CONFIG: CONFIG, MODEL_FOLDER + _WEIGHTS: _WEIGHTS, _BESIDE: _BESIDE}
-    return [StoredFile(manifest.key.prefix + e.path, wanted[e.path], e) for e in manifest.files if e.path in wanted]
+    names = {MODEL_FOLDER + CONFIG: CONFIG, MODEL_FOLDER + _WEIGHTS: _WEIGHTS, _BESIDE: _BESIDE}
+    return [StoredFile(manifest.key.prefix + e.path, names[e.path], e) for e in manifest.files if e.path in names]

@@ -42,8 +42,8 @@ def records(settings: StoreSettings, user: str, run: str) -> dict[int, bytes]:
     """Return the record of each attempt of a run that the bucket holds."""
     base = f"{LOGS}{user}/{run}/"
     numbers = [name for name in bucket.folders(settings, base) if name.isascii() and name.isdigit() and int(name) > 0]
-    found = {int(number): read(settings, f"{base}{number}/{RECORD}") for number in numbers}
-    return {number: body for number, body in sorted(found.items()) if body is not None}
+    bodies = {int(number): read(settings, f"{base}{number}/{RECORD}") for number in numbers}
+    return {number: body for number, body in sorted(bodies.items()) if body is not None}
 
 
 def fetch_bundle(settings: StoreSettings, where: ResultKey, dest: Path, listing: str, sha256: str) -> None:

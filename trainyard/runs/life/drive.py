@@ -28,7 +28,7 @@ from trainyard.runs.records.notes import note, note_cost
 from trainyard.runs.records.parts import NO_POD
 from trainyard.runs.records.record import Phase, RunFolder, RunRecord
 from trainyard.runs.records.stackresources import leases_in, pods_in
-from trainyard.runs.records.summary import RunSummary, cost, summarize, write_summary
+from trainyard.runs.records.summary import RunSummary, cost, succeeded, summarize, write_summary
 from trainyard.runs.signals import how, leaving
 
 _ASKED = 5
@@ -126,11 +126,15 @@ def _begin(context: CommandContext, record: RunRecord, folder: RunFolder) -> Ver
 
 
 def _rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+    from trainyard.runs.life.publish import publish
+
     note(context, record, "up")
+    first = publish(context, record, folder)
     rent(context, record, folder)
     record.pod = replace(record.pod, created_epoch=_created(record))
     record.pod = replace(record.pod, isolation=_isolation(context, record))
     folder.save(record)
+    publish(context, record, folder, after=first)
     note(context, record, "rented", pod=record.pod.pod_id, price_per_hour=record.pod.price_per_hour)
 
 
@@ -227,7 +231,7 @@ def _take(context: CommandContext, record: RunRecord, folder: RunFolder, verdict
     if verdict.error is None:
         record.phase = "committed"
     else:
-        record.error, record.error_code = verdict.error, verdict.code
+        record.error, record.error_code, record.lost = verdict.error, verdict.code, verdict.lost
         record.training_success = bool(record.training_success)
         context.ui.fail(verdict.error.partition("\n")[0])  # with the log's last lines it ends the summary
     try:
@@ -276,10 +280,16 @@ def write_out(context: CommandContext, record: RunRecord, folder: RunFolder) -> 
 
 
 def _tell(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+    from trainyard.runs.life.publish import newest_checkpoint, publish_end
+
+    if not succeeded(record):
+        record.checkpoint = newest_checkpoint(context, record)
     folder.save(record)
     note(context, record, "ended", cost=cost(record))
     note_cost(context, record)
     write_out(context, record, folder)
+    if record.begun:
+        publish_end(context, record, folder)
 
 
 def _leave_word(context: CommandContext, record: RunRecord, folder: RunFolder, left: KeyboardInterrupt) -> BaseException:

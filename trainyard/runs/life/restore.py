@@ -50,10 +50,10 @@ def _checkpoint(
 ) -> None:
     tried: set[str] = set()
     while True:
-        wanted = record.resumed_from
-        assert wanted is not None
+        source = record.resumed_from
+        assert source is not None
         try:
-            checkpoint = checkpoints.load(place_of(wanted), settings)
+            checkpoint = checkpoints.load(place_of(source), settings)
             context.ui.say(f"           {checkpoint.place}: {len(checkpoint.files)} files")
             _send(context, record, pod.path("output"), checkpoint.files, transport, settings)
             return
@@ -61,10 +61,10 @@ def _checkpoint(
             if error.passing:
                 raise
             # Nothing of it may be taken for a checkpoint.
-            where = quote(pod.path("output", wanted.path))
+            where = quote(pod.path("output", source.path))
             expect(transport.exec(f"rm -rf -- {where}", timeout=60), f"{where} cannot be removed")
-            tried.add(place_of(wanted).id)
-            before = _before(record, wanted, tried, settings)
+            tried.add(place_of(source).id)
+            before = _before(record, source, tried, settings)
             if before is None:
                 raise StoreError(f"no checkpoint is left to go on from: {error.message}", hint=error.hint) from None
             context.ui.warn(f"not taken: {error.message}; going on from {before.place}, which is before it")
@@ -72,12 +72,12 @@ def _checkpoint(
             folder.save(record)
 
 
-def _before(record: RunRecord, wanted: StartedFrom, tried: set[str], settings: StoreSettings | None) -> Checkpoint | None:
-    """Return the newest checkpoint that is proven, of those that are older than the wanted one."""
+def _before(record: RunRecord, source: StartedFrom, tried: set[str], settings: StoreSettings | None) -> Checkpoint | None:
+    """Return the newest checkpoint that is proven, of those that are older than the source."""
     if settings is None:
         return None
     places = checkpoints.places(settings, record.user, record.label)
-    newest, ids = place_of(wanted), [place.id for place in places]
+    newest, ids = place_of(source), [place.id for place in places]
     first = ids.index(newest.id) + 1 if newest.id in ids else 0
     for place in places[first:]:
         if place.key.attempt > newest.key.attempt or place.id in tried:

@@ -19,3 +19,5 @@ class Verdict:
     by: By
     error: str | None = None
     code: int = 0
+    lost: bool = False
+    """The cloud has taken the pod: neither its lease nor a person has ended it."""

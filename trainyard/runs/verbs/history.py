@@ -86,7 +86,7 @@ def history_of(context: CommandContext, reference: str, stack: str | None) -> Ru
         where = store.url if store is not None else "a bucket"
         raise UserError(
             f"what '{reference}' ran is known neither here nor in {where}",
-            hint="See what there is: invoke runs, invoke results. Runs of an older Trainyard are only known where they were started.",
+            hint=f"See what there is: invoke runs; in the bucket: invoke results --stack {stack or 'local'}",
         )
     return RunHistory(user, label, tuple(past), store)
 

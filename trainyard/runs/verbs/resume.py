@@ -21,6 +21,7 @@ from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.data import Data
 from trainyard.recipes.summaries import Value, Values
 from trainyard.recipes.values import NEEDS, resolve, sets_with
+from trainyard.recipes.variables import Variable
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import shape, startbook
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -94,7 +95,7 @@ def prepare(
     with _bundle(context, history) as bundle:
         values = _values(recipe, base, request, bundle, device_of(settings, cloud) if stack != base.environment else None)
         again = _Again(history, recipe, values, settings, cloud, stack)
-        _refuse_done(context, again)
+        _refuse_done(context, again, request)
         basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
         chosen = _choose(context, again, from_start)
         plan = _plan(context, again, request, bundle, chosen, settings.resume if resumes is None else resumes, avoid)
@@ -106,9 +107,7 @@ def _plan(
     avoid: tuple[str, ...],
 ) -> RunPlan:  # fmt: skip
     base, recipe, values = again.history.newest.record, again.recipe, again.values
-    anew = any(
-        one.partition("=")[0].strip() == variable.name for one in request.sets for variable in recipe.variables if variable.kind == "folder"
-    )
+    anew = any(variable.kind == "folder" for variable in _named(recipe, request))
     own = code_of(context, recipe, values) if anew else code_in(bundle)
     if own is not None and isinstance(values.get("command"), list):
         code.check_command([str(word) for word in values["command"]], own)  # type: ignore[union-attr]
@@ -180,7 +179,7 @@ def _values(recipe: Recipe, base: RunRecord, request: ResumeRequest, bundle: Pat
     by_hand = [f"{name}={value}" for name, value in base.values.items() if name.startswith(NEEDS)]
     values = resolve(recipe, None, sets_with(recipe, [*by_hand, *request.sets], request.words), before)
     for variable in recipe.variables:
-        if variable.kind == "folder" and not any(one.partition("=")[0].strip() == variable.name for one in request.sets):
+        if variable.kind == "folder" and variable not in _named(recipe, request):
             values[variable.name] = base.values.get(variable.name)
     if wrong := _unbearable(recipe, base.values, values):
         free = ", ".join(variable.name for variable in recipe.variables if variable.resume)
@@ -189,6 +188,12 @@ def _values(recipe: Recipe, base: RunRecord, request: ResumeRequest, bundle: Pat
             hint=f"What may change: {free}. Another {wrong[0]} is another training: invoke train",
         )
     return values
+
+
+def _named(recipe: Recipe, request: ResumeRequest) -> list[Variable]:
+    """Return the variables that a person names."""
+    names = [*(text.partition("=")[0].strip() for text in request.sets), *(["command"] if request.words else [])]
+    return [variable for variable in map(recipe.variable, names) if variable is not None]
 
 
 def _unbearable(recipe: Recipe, before: Mapping[str, Value], after: Mapping[str, Value]) -> list[str]:
@@ -201,21 +206,19 @@ def _shown(value: Value) -> str:
     return shlex.join(value) if isinstance(value, list) else str(value)
 
 
-def _refuse_done(context: CommandContext, again: _Again) -> None:
+def _refuse_done(context: CommandContext, again: _Again, request: ResumeRequest) -> None:
     """Refuse to go on from a success that nothing is changed about."""
     newest = again.history.newest
     if not _is_success(newest, again.history.store):
         return
     base = newest.record
-    changed = [
-        v.name for v in again.recipe.variables if v.resume and base.values.get(v.name) != again.values.get(v.name) and v.name != "device"
-    ]
+    changed = [one.name for one in _named(again.recipe, request) if base.values.get(one.name) != again.values.get(one.name)]
     if not changed:
         epochs = base.values.get("num_train_epochs")
-        more = f"--set num_train_epochs={int(epochs) + 1}" if isinstance(epochs, int | float) else "--set NAME=VALUE"
+        more = f"num_train_epochs={int(epochs) + 1}" if isinstance(epochs, int | float) else "NAME=VALUE"
         raise RefusedError(
             f"attempt {base.attempt} of {base.id} is a success: nothing of it is left to be trained; nothing was rented",
-            hint=f"To train on from its last checkpoint, change what ends it: invoke resume {base.id} {more}",
+            hint=f"To train on from its last checkpoint, change what ends it: invoke resume {base.id} --set {more}",
         )
     context.ui.say(f"resume     attempt {base.attempt} is a success; with another {', '.join(changed)} it goes on")
 

@@ -68,6 +68,11 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
     sets = sets_with(chosen, request.sets, request.words)
     values = resolve(chosen, request.config, sets, variables, on_note=lambda note: ui.say(f"config     {note}"))
     basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
+    adapter = None
+    if any(variable.kind == "run" and values.get(variable.name) for variable in chosen.variables):
+        from trainyard.runs.verbs.initfrom import adapter_of  # brings S3's libraries
+
+        values, adapter = adapter_of(context, chosen, values, request.stack, user)
     dataset = _data(context, request.data, chosen, settings, cloud, values)
     ui.say(f"recipe     {chosen.name}; data {dataset.describe()}")
     own = code_of(context, chosen, values)
@@ -78,7 +83,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
         hours=settings.hours if request.hours is None else request.hours,
         budget=settings.budget if request.budget is None else request.budget,
         settings=settings, asked_data=request.data, yes=request.yes,
-        resumes=settings.resume if request.resume is None else request.resume,
+        init_from=adapter, resumes=settings.resume if request.resume is None else request.resume,
     )  # fmt: skip
 
 

@@ -1,0 +1,170 @@
+"""Going on with a run that has ended: which checkpoint, on what terms, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runs.road import STACK, Road
+from trainyard.errors import RefusedError, UserError
+from trainyard.recipes.summaries import Values
+from trainyard.runs.life.drive import drive
+from trainyard.runs.records.ledger import Ledger
+from trainyard.runs.records.summary import RunSummary
+from trainyard.runs.verbs.resume import ResumeRequest, prepare
+
+# Counts on from the checkpoint it is given, one a step; told to, it dies at a step.
+COUNTS = """
+mkdir -p $OUTPUT_DIR/checkpoints $OUTPUT_DIR/model
+n=0
+[ -z "${TRAINYARD_RESUME:-}" ] || n=$(cat $TRAINYARD_RESUME/step)
+echo "from $n"
+while [ $n -lt 4 ]; do
+    n=$((n + 1))
+    mkdir $OUTPUT_DIR/checkpoints/step-$n && echo $n >$OUTPUT_DIR/checkpoints/step-$n/step
+    echo "{\\"step\\": $n, \\"total_steps\\": 4, \\"loss\\": $((9 - n))}" >>$OUTPUT_DIR/metrics.jsonl
+    [ "$1" != $n ] || exit 3
+done
+cp -R $OUTPUT_DIR/checkpoints/step-$n $OUTPUT_DIR/model/last
+"""
+
+
+@pytest.fixture
+def road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Road]:
+    made = Road(tmp_path, monkeypatch)
+    yield made
+    made.lose_pod()
+
+
+def fresh_pod(road: Road) -> None:
+    """Let the next pod have nothing of the one before."""
+    road.workspace.rename(road.workspace.with_name(f"gone-{len(list(road.workspace.parent.iterdir()))}"))
+    road.armed()
+
+
+def dead(road: Road, at: int = 2, **asked: Any) -> RunSummary:
+    """Run the counting job until it dies at a step."""
+    summary = road.run(COUNTS, name="a", sets=(f"args={at}",), **asked)
+    fresh_pod(road)
+    return summary
+
+
+def resumed(road: Road, run: str = "ann/a", **asked: Any) -> RunSummary:
+    return drive(road.context, prepare(road.context, ResumeRequest(run, **asked)))
+
+
+def log(road: Road, attempt: int) -> str:
+    return (road.context.places.runs / "ann" / "a" / str(attempt) / "train.log").read_text()
+
+
+def test_a_failed_run_names_the_command_that_goes_on_and_it_goes_on_from_its_newest_checkpoint(road: Road) -> None:
+    first = dead(road)
+
+    assert first.checkpoint == "step-2" and first.resume == f"invoke resume ann/a --stack {STACK}"
+    second = resumed(road, sets=("args=never",))
+
+    assert second.success and second.attempt == 2, road.said()
+    assert "from 2\n" in log(road, 2) and "from 0\n" in log(road, 1)
+    assert second.resumed_from is not None and (second.resumed_from.run, second.resumed_from.path) == ("ann/a/1", "checkpoints/step-2")
+    assert (Path(str(second.local_path)) / "model" / "last" / "step").read_text() == "4\n"
+    assert json.loads((Path(str(second.local_path)) / "run-summary.json").read_text())["resumed_from"]["path"] == "checkpoints/step-2"
+    assert "from step-2 of attempt 1, 1 files, proven" in road.said()
+
+
+def test_a_checkpoint_that_cannot_be_proven_is_told_and_the_one_before_is_taken(road: Road) -> None:
+    home = Path(str(dead(road).local_path))
+    (home / "checkpoints" / "step-2" / "step").write_text("7\n")  # longer or not: not the bytes that were sealed
+
+    second = resumed(road, sets=("args=never",))
+
+    assert second.success and "from 1\n" in log(road, 2)
+    assert "not taken: step-2 of attempt 1: checkpoints/step-2/step is missing, or other than its manifest says" in road.said()
+
+
+def test_without_any_checkpoint_it_is_refused_and_the_command_that_begins_anew_is_told(road: Road) -> None:
+    road.run("exit 1", name="a")
+
+    with pytest.raises(RefusedError, match="has no complete checkpoint") as refused:
+        prepare(road.context, ResumeRequest("a"))
+
+    assert refused.value.exit_code == 3 and f"invoke train --stack {STACK} --recipe command --name a" in str(refused.value.hint)
+    assert not (road.context.places.runs / "ann" / "a" / "2").exists() and road.cloud.alive() == []
+
+
+def test_a_success_is_refused_unless_something_is_changed(road: Road) -> None:
+    road.run(name="a")
+
+    with pytest.raises(RefusedError, match="is a success: nothing of it is left to be trained"):
+        prepare(road.context, ResumeRequest("ann/a"))
+    with pytest.raises(RefusedError, match="no complete checkpoint"):
+        prepare(road.context, ResumeRequest("ann/a", sets=("args=1",)))
+
+
+def test_a_living_run_is_refused_with_the_command_that_comes_back_to_it(road: Road) -> None:
+    road.prepare(name="a")
+
+    with pytest.raises(RefusedError, match="is not over") as refused:
+        prepare(road.context, ResumeRequest("a"))
+
+    assert refused.value.exit_code == 3 and "invoke attach ann/a" in str(refused.value.hint)
+
+
+def test_what_earlier_attempts_have_cost_counts_toward_the_budget(road: Road) -> None:
+    dead(road, budget=5.0)
+    folder = road.context.folder("ann/a")
+    record = folder.load()
+    record.pods = [type(record.pods[0])("p", 1.0, accepted=record.created, ended=record.created + 3 * 3600)]
+    folder.save(record)
+
+    second = prepare(road.context, ResumeRequest("a", sets=("args=never",)))
+    assert second.load().budget == pytest.approx(2.0) and second.load().spent_before == pytest.approx(3.0)
+    assert "$2.00 of $5.00 are left" in road.said()
+    road.context.folder("ann/a").cancel(now=True)
+    assert drive(road.context, second).cancelled
+
+    with pytest.raises(RefusedError, match=r"the budget of ann/a is \$3.00, and its attempts have cost \$3"):
+        prepare(road.context, ResumeRequest("a", budget=3.0))
+
+
+def test_the_next_attempt_has_the_hours_of_the_last_one_and_its_estimate_counts_as_any(road: Road) -> None:
+    dead(road, hours=5.0)
+
+    assert prepare(road.context, ResumeRequest("a")).load().hours == 5.0
+    prepared = Ledger(road.context.places.ledger).events(kind="prepared")
+    assert [event.run.attempt for event in prepared] == [1, 2] and prepared[1].data["estimate"] == pytest.approx(5.5)
+
+
+@pytest.mark.parametrize("reference", ["a", "ann/a", "ann/a/1", "models/ann/a/1/model/", "checkpoints/ann/a/1/step-2/"])
+def test_a_run_is_named_as_download_names_it(reference: str, road: Road) -> None:
+    dead(road)
+
+    assert prepare(road.context, ResumeRequest(reference)).load().attempt == 2
+
+
+@pytest.mark.parametrize(("reference", "says"), [("b", "has no bucket"), ("a/b/c/d/e", "names no run"), ("ann/a/7", "known neither")])
+def test_a_run_that_is_nowhere_is_told(reference: str, says: str, road: Road) -> None:
+    dead(road)
+
+    with pytest.raises(UserError, match=says):
+        prepare(road.context, ResumeRequest(reference, stack=STACK))
+
+
+def test_values_that_no_checkpoint_can_bear_are_refused_by_name(road: Road) -> None:
+    folder = road.prepare(name="a")
+    record = folder.load()
+    folder.cancel(now=True)
+    drive(road.context, folder)
+    lora: Values = {"lora_rank": 8, "num_train_epochs": 2.0, "base_model": "tiny-qwen3-moe"}
+    record = folder.load()
+    record.recipe, record.values = "lora", lora
+    folder.save(record)
+
+    with pytest.raises(RefusedError, match=r"cannot bear another lora_rank \(8 -> 16\)") as refused:
+        prepare(road.context, ResumeRequest("a", sets=("lora_rank=16",)))
+    assert "num_train_epochs" in str(refused.value.hint)
+    with pytest.raises(RefusedError, match="no complete checkpoint"):  # more epochs it can bear
+        prepare(road.context, ResumeRequest("a", sets=("num_train_epochs=3",)))

@@ -1,0 +1,70 @@
+"""Tell the run's bucket what was asked of it and how it stands, so that another machine can go on from it.
+
+Whatever goes wrong here is said, and costs nobody a training. What speaks S3 is imported in the thread that does.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+
+from trainyard.errors import TrainyardError
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.record import RunFolder, RunRecord, as_json
+
+
+def publish(context: CommandContext, record: RunRecord, folder: RunFolder, after: threading.Thread | None = None) -> threading.Thread:
+    """Write the record as it is now, and before the first time the bundle, in a thread that is returned: a pod may cost money meanwhile."""
+    body = _body(record)
+
+    def work() -> None:
+        if after is not None:
+            after.join()
+        _write(context, record, folder, body, bundle=after is None)
+
+    thread = threading.Thread(target=work, name="publish", daemon=True)
+    thread.start()
+    return thread
+
+
+def publish_end(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+    """Write how the attempt has ended, and what it has cost."""
+    _write(context, record, folder, _body(record), bundle=False)
+
+
+def newest_checkpoint(context: CommandContext, record: RunRecord) -> str | None:
+    """Return the name of the newest checkpoint that an ended attempt can be gone on from; None for none, or where nobody tells."""
+    from trainyard.runs.records.stores import store_of
+    from trainyard.storage import checkpoints
+
+    kept = record.result.kept if record.result else None
+    if kept is not None and kept.checkpoints:
+        return kept.checkpoints[0].rpartition("/")[2]
+    try:
+        settings = store_of(context, record.bucket)
+        places = checkpoints.places(settings, record.user, record.label) if settings and record.begun else []
+    except (OSError, TrainyardError) as error:
+        context.ui.warn(f"which checkpoints {record.id} has cannot be asked: {error}")
+        return None
+    return next((place.name for place in places if place.key.attempt <= record.attempt), None)
+
+
+def _body(record: RunRecord) -> bytes:
+    return json.dumps(as_json(record), indent=1).encode()
+
+
+def _write(context: CommandContext, record: RunRecord, folder: RunFolder, body: bytes, *, bundle: bool) -> None:
+    from trainyard.runs.records.stores import store_of
+    from trainyard.storage import asked
+    from trainyard.storage.manifest import ResultKey
+
+    where = ResultKey(record.user, record.label, record.attempt)
+    try:
+        settings = store_of(context, record.bucket)
+        if settings is None:
+            return
+        if bundle and folder.bundle.is_dir():
+            asked.put_bundle(settings, where, folder.bundle)
+        asked.put_record(settings, where, body)
+    except (OSError, TrainyardError) as error:
+        context.ui.warn(f"what {record.id} is could not be told to its bucket, so only this machine can resume it: {error}")
