@@ -122,7 +122,7 @@ class Scene:
     def way(self, lost: list[str] | None = None, error: type[Unreachable] = Unreachable) -> DeliveryRoad:
         transport = Reconnecting(lambda: Lossy(here(), lost if lost is not None else [], error), name="pod-1")
         clock = Clock(self.clock.now, self.clock.pause)
-        return DeliveryRoad(self.context, self.record, self.folder, self.pod, transport, clock)  # type: ignore[arg-type]
+        return DeliveryRoad(self.context, self.record, self.folder, self.pod, transport, clock=clock)  # type: ignore[arg-type]
 
     def save(self, lost: list[str] | None = None) -> RunResult:
         self.record.result = self.way(lost).save(ResultSelection(["model/**"], ["*.pt"]))

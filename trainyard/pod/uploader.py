@@ -4,6 +4,7 @@ Runs ON the pod. Knows no key of any store and no name of any run: it hashes fil
 requests. A scan takes the CRC32s that bind the requests; the sha256 of big files is taken while they are sent.
 
     uploader.py scan    what to look at, on stdin -> one JSON object: files with hashes, what is left out and why
+    uploader.py look    the same while the training runs -> files that are final, with hashes, and the newest checkpoint
     uploader.py send    a plan on stdin -> JSON lines; exit 0 when every item is stored and every hash taken, else 1
     uploader.py copy    files and where to copy them (a mounted bucket), on stdin -> JSON lines like send's
     uploader.py sample  ranges of files on stdin -> the sha256 of each
@@ -26,7 +27,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -102,6 +103,11 @@ def compile_pattern(pattern: str, anywhere: bool) -> re.Pattern[str]:
 def compile_outputs(patterns: list[str]) -> list[tuple[bool, re.Pattern[str]]]:
     """Return outputs ready for is_output; one that begins with ``!`` leaves out."""
     return [(not pattern.startswith("!"), compile_pattern(pattern.lstrip("!"), False)) for pattern in patterns]
+
+
+def literal(path: str) -> str:
+    """Return the pattern that matches a path and nothing else."""
+    return re.sub(r"([*?[])", r"[\1]", path)
 
 
 def is_output(path: str, outputs: list[tuple[bool, re.Pattern[str]]]) -> bool:
@@ -369,8 +375,7 @@ def with_checkpoints(spec: dict[str, Any]) -> tuple[dict[str, Any], list[str], d
     if not pattern:
         return spec, [], {}
     chosen, left = pick_checkpoints(spec["root"], pattern["pattern"], pattern["mark"])
-    literal = [re.sub(r"([*?[])", r"[\1]", path) for path in chosen]
-    return dict(spec, outputs=list(spec["outputs"]) + literal), chosen, left
+    return dict(spec, outputs=list(spec["outputs"]) + [literal(path) for path in chosen]), chosen, left
 
 
 # ---- the scan itself
@@ -442,6 +447,103 @@ def look_at_log(entry: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any] |
         return dict(hash_file(entry["path"], spec["part_size"], spec["md5"], limit=size)[0], **entry)
     except (OSError, Changed):
         return None
+
+
+# ---- look (while the training runs)
+
+
+def look(spec: dict[str, Any]) -> dict[str, Any]:
+    """Hash what is final of a result that is still being made, at most ``most`` bytes of it (one file at least).
+
+    ``known`` are fingerprints of what was told before, by path; ``now`` those of what is there. ``after`` are the seconds
+    that a file must not have been written to, renamed or linked (ctime, which no program can set) to count as final:
+    ``whole``, one that says itself that it is whole; ``quiet``, any other; ``again``, one that was told and has changed;
+    ``unmarked``, all of a checkpoint without a mark.
+    """
+    if not os.path.isdir(spec["root"]):
+        return {"files": [], "now": {}, "checkpoint": None}
+    chosen = {path: seen for path, seen in sort_out(spec)[0].items() if seen.status.st_size >= spec["least"]}
+    fresh = {path: seen for path, seen in chosen.items() if spec["known"].get(path) != list(fingerprint(seen.status))}
+    settled = {path: seen for path, seen in fresh.items() if is_settled(seen, path in spec["known"], spec["after"])}
+    written = written_now(seen.status for seen in settled.values())
+    files: list[dict[str, Any]] = []
+    for path, seen in sorted(settled.items(), key=lambda one: one[1].status.st_ctime_ns):
+        if file_id(seen.status) in written or sum(entry["size"] for entry in files) >= spec["most"]:
+            continue
+        try:
+            files.append(look_at_file(path, seen, {"part_size": spec["part_size"], "md5": spec["md5"]}))
+        except (OSError, Changed):
+            continue  # the next look sees it, or the end
+    now = {path: list(fingerprint(seen.status)) for path, seen in chosen.items()}
+    return {"files": files, "now": now, "checkpoint": newest_whole(spec)}
+
+
+def is_settled(seen: FolderEntry, was_known: bool, after: dict[str, float]) -> bool:
+    """Tell whether a file looks final; whether somebody has it open to write is asked afterwards."""
+    age = time.time() - seen.status.st_ctime
+    if was_known:
+        return age >= after["again"]
+    return age >= after["quiet"] or (age >= after["whole"] and seen.path.endswith(".safetensors") and is_whole_safetensors(seen.source))
+
+
+def is_whole_safetensors(path: str) -> bool:
+    """Tell whether a file of safetensors has all the bytes that its own header names."""
+    try:
+        with open_file(path) as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= 100 << 20 else {}
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            return bool(os.fstat(file.fileno()).st_size == 8 + length + max(ends))
+    except (OSError, Changed, ValueError, TypeError, AttributeError, KeyError, IndexError):
+        return False
+
+
+def file_id(status: os.stat_result) -> tuple[int, int]:
+    """Return what makes a file itself, whatever it is called."""
+    return status.st_dev, status.st_ino
+
+
+def written_now(files: Iterable[os.stat_result]) -> set[tuple[int, int]]:
+    """Return which of some files a process that can be seen has open to write. Asks /proc alone, which disturbs nobody."""
+    asked = {file_id(status) for status in files}
+    written: set[tuple[int, int]] = set()
+    for process in names_in("/proc") if asked else []:
+        folder = "/proc/" + process
+        for number in names_in(folder + "/fd") if process.isdigit() else []:
+            try:
+                one = file_id(os.stat(folder + "/fd/" + number))
+                if one in asked and one not in written and is_opened_to_write(folder + "/fdinfo/" + number):
+                    written.add(one)
+            except OSError:
+                continue  # the process has ended, or closed it
+    return written
+
+
+def is_opened_to_write(info: str) -> bool:
+    """Tell from a file of /proc/PID/fdinfo how a file was opened."""
+    with open(info, "rb") as file:
+        flags = next((line.split()[1] for line in file if line.startswith(b"flags:")), b"0")
+    return int(flags, 8) & os.O_ACCMODE != os.O_RDONLY
+
+
+def newest_whole(spec: dict[str, Any]) -> str | None:
+    """Return the newest checkpoint that is complete: by its mark or, where the recipe has none, because it rests."""
+    pattern = spec.get("checkpoints")
+    if not pattern:
+        return None
+    chosen, _ = pick_checkpoints(spec["root"], pattern["pattern"], pattern["mark"])
+    after = spec["after"]["unmarked"]
+    return next((path for path in chosen if pattern["mark"] or rests(os.path.join(spec["root"], path), after)), None)
+
+
+def rests(place: str, after: float) -> bool:
+    """Tell whether nothing of a checkpoint was written to for some seconds, and nobody has it open to write."""
+    try:
+        files = [entry.status for entry in walk(place)] if os.path.isdir(place) else [os.lstat(place)]
+        quiet = all(time.time() - status.st_ctime >= after for status in [*files, os.lstat(place)])
+    except OSError:
+        return False
+    return bool(files) and quiet and not written_now(files)
 
 
 def sample(spec: dict[str, Any]) -> dict[str, Any]:
@@ -807,15 +909,16 @@ def sync_folder(path: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run one verb; the exit code is 0, 1 (something was not stored) or 2 (usage)."""
-    if len(arguments) != 1 or arguments[0] not in ("scan", "send", "copy", "sample"):
+    if len(arguments) != 1 or arguments[0] not in ("scan", "look", "send", "copy", "sample"):
         sys.stderr.write(__doc__ or "")
         return 2
     order = json.load(sys.stdin)
+    os.nice(order.get("nice", 0))
     if arguments[0] == "send":
         return 1 if Sender(order, JsonLines(sys.stdout)).run() else 0
     if arguments[0] == "copy":
         return 1 if Copier(order, JsonLines(sys.stdout)).run() else 0
-    json.dump(scan(order) if arguments[0] == "scan" else sample(order), sys.stdout)
+    json.dump({"scan": scan, "look": look, "sample": sample}[arguments[0]](order), sys.stdout)
     return 0
 
 

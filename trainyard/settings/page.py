@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trainyard.config import PROJECT, find_root
-from trainyard.reading import HUGE, NUMERAL, Shape
-from trainyard.settings.table import CLOUDS, OF_OURS, RULE, RULE_ACTIONS, SETTINGS, Setting, description, known_to
+from trainyard.reading import HUGE, NUMERAL, SAID, Shape
+from trainyard.settings.table import CLOUDS, OF_OURS, RULE, RULE_ACTIONS, SETTINGS, Setting, known_to
 from trainyard.settings.variables import SETTABLE, groups, never_sent
 
 SCHEMA = Path("infra", "stack.schema.json")
@@ -185,6 +185,22 @@ def _sentence(words: str) -> str:
 
 
 _SECURE = {"type": "object", "properties": {"secure": {"type": "string"}}, "required": ["secure"], "additionalProperties": False}
+
+
+def description(name: str) -> str:
+    """Return in words what a setting may be, as docs/settings.md and the editor's schema show it."""
+    setting = SETTINGS[name]
+    shape = setting.shape
+    if shape.choices:
+        return ", ".join(shape.choices[:-1]) + f" or {shape.choices[-1]}"
+    kind = SAID[shape.kind] if not setting.unit else f"{SAID[shape.kind]} of {setting.unit}"
+    if setting.unit == "dollars an hour":
+        kind = "dollars an hour"
+    least = f", {shape.least:g} or more" if shape.least is not None else ""
+    least += f", more than {shape.above:g}" if shape.above is not None else ""
+    most = f", at most {shape.most:g}" if shape.most is not None else ""
+    like = f" like {shape.looks_like}" if shape.looks_like else ""
+    return f"{kind}{like}{least}{most}"
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from trainyard.reading import SAID, Kind, Shape
+from trainyard.reading import Kind, Shape
 from trainyard.settings.variables import never_sent
 
 CLOUDS = ("local", "runpod")
@@ -187,6 +186,12 @@ class StackSettings:
     store: str | None = _setting(
         "which store holds the bucket", unset="the one whose keys are set", choices=STORES, readers="doctor program rehearsal runs stacks"
     )
+    keep_checkpoints: int = _setting(
+        "complete checkpoints of a run that are kept in its bucket while it trains, the newest; 0: none", 1, least=0, readers="runs",
+    )  # fmt: skip
+    checkpoint_minutes: float = _setting(
+        "from one such checkpoint to the next, and from the start to the first", 10.0, unit="minutes", least=0, readers="runs",
+    )  # fmt: skip
     lifecycle: tuple[Mapping[str, object], ...] = _setting(
         "rules of the bucket: prefix, expire_days and others", (), readers="program stacks"
     )
@@ -330,20 +335,3 @@ def for_run(settings: StackSettings) -> dict[str, object]:
         for name, value in values.items()
         if value is not None and (name in settings.explicit or value != SETTINGS[name].default)
     }
-
-
-@cache
-def description(name: str) -> str:
-    """Return in words what a setting may be, as docs/settings.md and the editor's schema show it."""
-    setting = SETTINGS[name]
-    shape = setting.shape
-    if shape.choices:
-        return ", ".join(shape.choices[:-1]) + f" or {shape.choices[-1]}"
-    kind = SAID[shape.kind] if not setting.unit else f"{SAID[shape.kind]} of {setting.unit}"
-    if setting.unit == "dollars an hour":
-        kind = "dollars an hour"
-    least = f", {shape.least:g} or more" if shape.least is not None else ""
-    least += f", more than {shape.above:g}" if shape.above is not None else ""
-    most = f", at most {shape.most:g}" if shape.most is not None else ""
-    like = f" like {shape.looks_like}" if shape.looks_like else ""
-    return f"{kind}{like}{least}{most}"

@@ -16,14 +16,16 @@ from typing import Any
 from trainyard.errors import ForeignResult, PodCannotUpload, StoreError
 from trainyard.remote.protocol import Transport
 from trainyard.storage import bare, local, mounted, podside
+from trainyard.storage.bucket import listing
 from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import DeliveryPatience, OfPod, OnProgress, Progress, deliver, silent
 from trainyard.storage.ending import Ending
-from trainyard.storage.manifest import KEPT, PART_SIZE, SUCCESS, Keep, LeftOut, Manifest, ResultKey, entry_of
+from trainyard.storage.manifest import KEPT, PART_SIZE, RESERVED, SUCCESS, Keep, LeftOut, Manifest, ResultKey, entry_of
 from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.objects import UploadTarget, drop_below
 from trainyard.storage.seal import SealedResult, put_proven, read_result, seal
+from trainyard.storage.versions import keeps_versions, remove, versions
 
 SCANS = 5
 HASHED_BY_SCAN = 1 << 20
@@ -47,6 +49,22 @@ class Committed:
     """How the training ended when this is no success."""
 
 
+@dataclass(frozen=True, slots=True)
+class _CommitOrder:
+    """What is committed as which attempt; see commit()."""
+
+    where: ResultKey
+    root: str
+    outputs: Sequence[str]
+    excludes: Sequence[str]
+    token: str
+    keep: Keep | None
+    logs: Mapping[str, str]
+    part_size: int
+    volume: str | None
+    known: podside.ScannedFiles | None
+
+
 def commit(
     settings: StoreSettings,
     transport: Transport,
@@ -62,10 +80,12 @@ def commit(
     part_size: int = PART_SIZE,
     patience: DeliveryPatience = PATIENCE,
     volume: str | None = None,
+    known: podside.ScannedFiles | None = None,
 ) -> Committed:
     """Commit the output folder of a pod as the result of an attempt; safe to call again until it returns.
 
-    ``volume`` is where the bucket is mounted on the pod, for a store that signs no URLs (see mounted.py).
+    ``volume`` is where the bucket is mounted on the pod, for a store that signs no URLs (see mounted.py); ``known`` are
+    files that went ahead (ahead.py): what has not changed since is not hashed again.
     ``logs`` maps names below the logs folder to files on the pod (default: those of the job and the bundle).
     ``token`` is the run's: it stands in manifest and marker, and what bears another one is not touched.
     ``keep``: the training was no success. Its outputs, without excludes, and its newest checkpoint are committed under
@@ -73,13 +93,11 @@ def commit(
     Raises PodCannotUpload when only the way over SSH is left, ForeignResult when another run's result lies there,
     StoreError when the store fails or lies.
     """
-    volume, extra = _mount(settings, volume), default_logs(output_dir) if logs is None else logs
+    logs, excludes = default_logs(output_dir) if logs is None else logs, () if keep else excludes
+    order = _CommitOrder(where, output_dir.rstrip("/"), outputs, excludes, token, keep, logs, part_size, _mount(settings, volume), known)
     for last in (False, False, True):
         try:
-            return _commit(
-                settings, transport, where, output_dir, outputs, () if keep else excludes, token, keep, extra, on_progress, part_size,
-                patience, volume,
-            )  # fmt: skip
+            return _commit(settings, transport, order, on_progress, patience)
         except ForeignResult:
             raise
         except StoreError:
@@ -102,45 +120,53 @@ def _mount(settings: StoreSettings, volume: str | None) -> str | None:
 
 
 def _commit(
-    settings: StoreSettings,
-    transport: Transport,
-    where: ResultKey,
-    output_dir: str,
-    outputs: Sequence[str],
-    excludes: Sequence[str],
-    token: str,
-    keep: Keep | None,
-    extra: Mapping[str, str],
-    on_progress: OnProgress,
-    part_size: int,
-    patience: DeliveryPatience,
-    volume: str | None,
+    settings: StoreSettings, transport: Transport, order: _CommitOrder, on_progress: OnProgress, patience: DeliveryPatience
 ) -> Committed:
-    settings = probed(settings)
-    refuse_foreign(settings, where, token)
-    done = committed(settings, where, token)
+    settings, where, keep = probed(settings), order.where, order.keep
+    refuse_foreign(settings, where, order.token)
+    done = committed(settings, where, order.token)
     if done is not None and (done.ending is None or keep is not None):
         return done
-    pod = podside.FinishedPod(transport, output_dir.rstrip("/"))
+    pod = podside.FinishedPod(transport, order.root)
     # Into a mounted bucket nothing is sent by the part: no MD5 of parts is needed.
-    store = settings if volume is None else None
-    scan = frozen_scan(pod, outputs, excludes, keep, extra, store, part_size, on_progress, patience.pause)
+    store = settings if order.volume is None else None
+    scan = frozen_scan(
+        pod, order.outputs, order.excludes, keep, order.logs, store, order.part_size, on_progress, patience.pause, order.known,
+    )  # fmt: skip
     targets = result_targets(where, scan) + log_targets(where, scan)
-    if volume is None:
+    if order.volume is None:
         scan = with_hashes(scan, deliver(settings, OfPod(pod), targets, on_progress, patience))
     else:
-        mounted.deliver(settings, pod, targets, volume, on_progress, patience)
+        mounted.deliver(settings, pod, targets, order.volume, on_progress, patience)
     for entry in scan["extra"]:
         if "inline" in entry:
             put_proven(settings, where.logs + entry["name"], base64.b64decode(entry["inline"]))
-    manifest = manifest_of(where, token, scan, {posixpath.relpath(e["path"], pod.root) for e in scan["extra"]})
+    manifest = manifest_of(where, order.token, scan, {posixpath.relpath(e["path"], pod.root) for e in scan["extra"]})
     ending = ending_of(keep, scan)
     on_progress(Progress("seal", manifest.size, manifest.size, f"writing manifest and {KEPT if ending else SUCCESS}"))
-    refuse_foreign(settings, where, token)  # what came while we sent must not be written over either
+    refuse_foreign(settings, where, order.token)  # what came while we sent must not be written over either
+    if order.volume is None:
+        _remove_strays(settings, manifest, on_progress)
     digest = seal(settings, manifest, ending)
     drop_open(settings, where)
     podside.mark_safe(pod, digest)
     return answer(settings, SealedResult(manifest, digest, ending), already=False)
+
+
+def _remove_strays(settings: StoreSettings, manifest: Manifest, on_progress: OnProgress) -> None:
+    """Remove what went ahead and is not part of the result after all; a key that may not do it is no reason to lose the result."""
+    where = manifest.key
+    names = {where.prefix + entry.path for entry in manifest.files} | {where.prefix + name for name in RESERVED}
+    try:
+        strays = [item.key for item in listing(settings, where.prefix) if item.key not in names]
+        if not strays:
+            return
+        kept = keeps_versions(settings)
+        problems = remove(settings, (one for key in strays for one in versions(settings, key, versioned=kept) if one.key == key))
+    except StoreError as error:
+        problems = {where.prefix: error.message}
+    for key, why in sorted(problems.items())[:1]:
+        on_progress(Progress("seal", manifest.size, manifest.size, f"files beside the result may stay in the bucket ({key}: {why})"))
 
 
 def committed(settings: StoreSettings, where: ResultKey, token: str = "") -> Committed | None:
@@ -175,6 +201,7 @@ def frozen_scan(
     part_size: int,
     on_progress: OnProgress,
     pause: Callable[[float], None],
+    known: podside.ScannedFiles | None = None,
 ) -> Mapping[str, Any]:
     """Scan until nothing changes any more; raises StoreError when it is still being written, or holds no file of the result.
 
@@ -185,7 +212,7 @@ def frozen_scan(
     for round_ in range(SCANS):
         last = round_ + 1 == SCANS
         on_progress(Progress("scan", 0, 0, "hashing the output on the pod"))
-        scan = podside.scan(pod, outputs, excludes, extra, keep=keep, md5=md5, part_size=part_size, sha256_up_to=up_to)
+        scan = podside.scan(pod, outputs, excludes, extra, keep=keep, md5=md5, part_size=part_size, sha256_up_to=up_to, known=known)
         # What a moment's fault hides is asked for again; a file that nobody may read is named.
         if not scan["changed"] and (last or not any(e["passing"] for e in scan["unreadable"])):
             if keep is None:

@@ -129,7 +129,8 @@ def deliver(
         elif report.changed:
             break
     hint = "What has arrived is kept: the same command goes on with it."
-    raise StoreError(f"not committed: {tell(report.reasons)}", hint=hint, passing=report.passing)
+    code = "Changed" if report.changed else ""
+    raise StoreError(f"not committed: {tell(report.reasons)}", hint=hint, code=code, passing=report.passing)
 
 
 def _proofs(settings: StoreSettings, targets: Sequence[UploadTarget], *, listed: bool) -> dict[str, Proof]:
@@ -169,6 +170,8 @@ class OfPod:
     """The pod sends its files itself, by bound requests."""
 
     pod: podside.FinishedPod
+    threads: int = SENDERS
+    nice: int = 0
 
     def send(
         self,
@@ -188,8 +191,8 @@ class OfPod:
         before = sum(w.target.entry.size for w in works) - sum(item["length"] for item in items)
         to_hash = {target.source: target for target in unhashed}
         plan = {
-            "items": items, "hash": [_to_hash(target) for target in to_hash.values()], "threads": SENDERS, "tries": patience.tries,
-            "backoff": patience.backoff,
+            "items": items, "hash": [_to_hash(target) for target in to_hash.values()], "threads": self.threads, "tries": patience.tries,
+            "backoff": patience.backoff, "nice": self.nice,
         }  # fmt: skip
         sent = podside.send(self.pod, plan, lambda n: on_bytes(before + n))
         if sent.failed and not sent.stored and all(f.get("code") == "Network" for f in sent.failed.values()):

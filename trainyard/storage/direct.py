@@ -59,6 +59,7 @@ def fetch(
     copies: Collection[str] = (),
     on_progress: OnProgress = silent,
     pause: Callable[[float], None] = time.sleep,
+    known: podside.ScannedFiles | None = None,
 ) -> Fetched:
     """Fetch the output folder of a pod; safe to call again: what is here with the right hash is not sent twice.
 
@@ -70,7 +71,7 @@ def fetch(
     pod = podside.FinishedPod(transport, output_dir.rstrip("/"))
     excludes = () if keep else excludes
     try:
-        scan = frozen_scan(pod, outputs, excludes, keep, {}, None, PART_SIZE, on_progress, pause)
+        scan = frozen_scan(pod, outputs, excludes, keep, {}, None, PART_SIZE, on_progress, pause, known)
     except PodCannotUpload:
         scan = bare.listed(transport, pod.root, outputs, excludes, keep)
     place = _Place(dest, set(copies))

@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trainyard.errors import PodCannotUpload, StoreError, Unreachable
 from trainyard.jsontext import parse_json
@@ -23,6 +23,8 @@ from trainyard.storage.manifest import PART_SIZE, RESERVED, Keep
 _UNFINISHED = {"code": "Unfinished", "message": "the uploader did not get to it"}
 Range = tuple[str, int, int]
 OnBytes = Callable[[int], None]
+ScannedFiles = Mapping[str, Mapping[str, Any]]
+"""Files with hashes and fingerprint, as the pod tells them, by their path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ def scan(
     md5: bool = False,
     part_size: int = PART_SIZE,
     sha256_up_to: int | None = None,
-    known: Mapping[str, Mapping[str, Any]] | None = None,
+    known: ScannedFiles | None = None,
+    nice: int = 0,
 ) -> Mapping[str, Any]:
     """Return the scan of the output folder; ``extra`` are further files by the name they shall get.
 
@@ -73,11 +76,47 @@ def scan(
         "reserved": sorted(RESERVED),
         "sha256_up_to": sha256_up_to,
         "known": known or {},
+        "nice": nice,
     }
     answer: Mapping[str, Any] = _ask(pod, "scan", spec)
     if "error" in answer:
         raise StoreError(f"the pod's output cannot be read: {answer['error']}")
     return answer
+
+
+def look(
+    pod: FinishedPod,
+    outputs: Sequence[str],
+    excludes: Sequence[str],
+    known: Mapping[str, Sequence[int]],
+    *,
+    checkpoints: tuple[str, str | None] | None,
+    md5: bool,
+    part_size: int,
+    least: int,
+    most: int,
+    after: Mapping[str, float],
+    nice: int,
+) -> Mapping[str, Any]:
+    """Return what is final in the output of a training that runs: ``files`` as a scan gives them, ``now``, ``checkpoint``.
+
+    Files of ``least`` bytes or more, about ``most`` bytes at once; ``known`` are fingerprints of what need not be hashed again.
+    ``checkpoints`` are pattern and mark of a recipe's; ``after`` is how long what must have rested (uploader.py).
+    """
+    spec = {
+        "root": pod.root, "outputs": list(outputs), "excludes": list(excludes), "reserved": sorted(RESERVED), "known": known,
+        "checkpoints": {"pattern": checkpoints[0], "mark": checkpoints[1]} if checkpoints else None, "md5": md5, "part_size": part_size,
+        "least": least, "most": most, "after": after, "nice": nice,
+    }  # fmt: skip
+    answer: Mapping[str, Any] = _ask(pod, "look", spec)
+    return answer
+
+
+def kind_of(transport: Transport, path: str) -> Literal["folder", "file", "nothing"]:
+    """Return what lies at a path of the pod."""
+    place = quote(path)
+    said = transport.exec(f"if [ -d {place} ]; then echo folder; elif [ -e {place} ]; then echo file; fi", timeout=60).text.strip()
+    return "folder" if said == "folder" else "file" if said == "file" else "nothing"
 
 
 def sample(pod: FinishedPod, ranges: Sequence[Range]) -> list[str]:

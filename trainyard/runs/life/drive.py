@@ -13,7 +13,7 @@ import contextlib
 import threading
 import time
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainyard.clock import parse_time
 from trainyard.errors import CloudError, Detached, DiskFull, EngineError, StillThere, TrainyardError, UserError
@@ -30,6 +30,9 @@ from trainyard.runs.records.record import Phase, RunFolder, RunRecord
 from trainyard.runs.records.stackresources import leases_in, pods_in
 from trainyard.runs.records.summary import RunSummary, cost, succeeded, summarize, write_summary
 from trainyard.runs.signals import how, leaving
+
+if TYPE_CHECKING:
+    from trainyard.storage.podside import ScannedFiles
 
 _ASKED = 5
 """How often a pod is asked whether it has a job whose start was not answered."""
@@ -185,14 +188,16 @@ def _ask_the_pod(context: CommandContext, record: RunRecord) -> Verdict | bool:
 
 def _train(context: CommandContext, record: RunRecord, folder: RunFolder, kept: Keepsake) -> Verdict:
     """Follow the training and bring its result to safety; return whose word ends the run."""
-    from trainyard.runs.life import follow
+    from trainyard.runs.life import ahead, follow
     from trainyard.runs.records.pod import pod_of
 
     pod = pod_of(context, record)
     kept.take(context, record, folder)  # once more: before, there was no pod, or no training
+    known: ScannedFiles = {}
     if not record.reached("trained"):
-        with folder.stage(record, "train"):
+        with folder.stage(record, "train"), ahead.beside(context, record, folder, pod) as companion:
             over = follow.follow(context, record, folder, pod)
+            known = {} if over is not None else companion.end()
         if over is not None:
             return _cut_off(context, record, folder, over)
         _advance(context, record, folder, "trained", exit_code=record.exit_code)
@@ -202,7 +207,7 @@ def _train(context: CommandContext, record: RunRecord, folder: RunFolder, kept: 
     with teardown.shielded(leaves, context.ui.fail, doing, code=Detached.exit_code):
         try:
             with folder.stage(record, "commit"):
-                return finish.commit(context, record, folder, pod)
+                return finish.commit(context, record, folder, pod, known)
         except Exception:
             over = follow.ended_from_outside(context, record, pod)
             if over is None:
@@ -327,7 +332,7 @@ def _isolation(context: CommandContext, record: RunRecord) -> str | None:
 
 def _preload() -> None:
     with contextlib.suppress(Exception):  # who needs it says what is wrong with it
-        from trainyard.runs.life import finish, follow, start  # noqa: F401
+        from trainyard.runs.life import ahead, finish, follow, start  # noqa: F401
         from trainyard.runs.records import home  # noqa: F401
 
 

@@ -18,17 +18,18 @@ from trainyard.storage import commit as storage_commit
 from trainyard.storage.client import sync_command
 from trainyard.storage.manifest import ResultKey
 from trainyard.storage.markers import refuse_foreign
+from trainyard.storage.podside import ScannedFiles
 
 
-def commit(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod) -> Verdict:
+def commit(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, known: ScannedFiles) -> Verdict:
     """Judge the training and bring what it left to safety; sets ``training_success`` and ``result``, returns its verdict.
 
-    What a failure or a stop left is kept as no success. Whatever it raises, the run has no verdict yet: the caller
-    leaves the pod as it is.
+    ``known`` are files that went ahead while it trained. What a failure or a stop left is kept as no success. Whatever it
+    raises, the run has no verdict yet: the caller leaves the pod as it is.
     """
     record.cancelled = record.cancelled or folder.cancelled
     with Reconnecting(pod.connect, name=f"pod {pod.id}") as transport:
-        way = DeliveryRoad(context, record, folder, pod, transport)
+        way = DeliveryRoad(context, record, folder, pod, transport, known)
         try:
             said = way.linked(lambda: declared_anywhere(folder, record, pod, transport))
             if not (record.cancelled or record.stop_reason):

@@ -29,6 +29,7 @@ from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import DeliveryPatience, Progress
 from trainyard.storage.expiry import expiry_of
 from trainyard.storage.manifest import Keep, LeftOut, ResultKey
+from trainyard.storage.podside import ScannedFiles
 from trainyard.storage.push import push
 
 T = TypeVar("T")
@@ -70,10 +71,11 @@ class DeliveryRoad:
         folder: RunFolder,
         pod: ReachablePod,
         transport: Transport,
+        known: ScannedFiles | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.context, self.record, self.folder, self.pod, self.transport = context, record, folder, pod, transport
-        self.clock = clock or REAL
+        self.known, self.clock = known, clock or REAL
         self.key = ResultKey(record.user, record.label, record.attempt)
         end = parse_time(record.pod.end)
         self.end = end.timestamp() if end else self.clock.now() + _NO_LEASE
@@ -148,7 +150,7 @@ class DeliveryRoad:
         return storage_commit.commit(
             settings, self.transport, self.key, self.pod.path("output"), selection.outputs, selection.excludes, token=self.record.token,
             keep=selection.keep, on_progress=self._progress, patience=DeliveryPatience(pause=self.clock.pause),
-            volume=self.record.pod.volume_path,
+            volume=self.record.pod.volume_path, known=self.known,
         )  # fmt: skip
 
     def _home(self, selection: ResultSelection) -> RunResult:
@@ -157,7 +159,7 @@ class DeliveryRoad:
         got = self.linked(
             lambda: direct.fetch(
                 self.transport, self.key, self.pod.path("output"), outputs, selection.excludes, home, token=self.record.token,
-                keep=selection.keep, copies=COPIES, on_progress=self._progress, pause=self.clock.pause,
+                keep=selection.keep, copies=COPIES, on_progress=self._progress, pause=self.clock.pause, known=self.known,
             )
         )  # fmt: skip
         for path, now in got.moved:

@@ -57,6 +57,9 @@ class RunRecord:
     """What this attempt may use."""
     spent_before: float = 0.0
     """What the attempts had cost that this one goes on from; their budget was this much more."""
+    keep_checkpoints: int = 1
+    """How many checkpoints are kept in the bucket while it trains."""
+    checkpoint_minutes: float = 10.0
     resumes: int = 0
     """How often the run may be resumed by itself, should its pod be lost."""
     resumed_from: StartedFrom | None = None

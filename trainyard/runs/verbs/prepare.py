@@ -166,6 +166,7 @@ def _write(context: CommandContext, priced_plan: PricedRun, name: str | None, ou
             pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names, data=plan.data.summary(),
             code=plan.code_summary or (plan.code.summary() if plan.code else None), bucket=outputs.results,
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
+            keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
         )  # fmt: skip
         write_run_settings(context, record, folder, outputs, priced_plan.settings)
         overlay(context.places.root, "playbooks", folder.playbooks)
