@@ -5,6 +5,8 @@ import random
 import signal
 import sys
 
+import pytest
+
 # Workers of pytest-xdist inherit the environment of the process that draws it.
 SEED = int(os.environ.setdefault("TRAINYARD_TEST_SEED", str(random.SystemRandom().randrange(10**6))))
 
@@ -23,3 +25,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_report_header() -> str:
     return f"samples drawn with TRAINYARD_TEST_SEED={SEED}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help_ = "the S3 server that tests/storage runs against (invoke servers.minio, invoke servers.ceph)"
+    parser.addoption("--store", choices=("versitygw", "minio", "ceph"), default="versitygw", help=help_)

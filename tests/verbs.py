@@ -115,6 +115,20 @@ def faults_controller(c: Context, cases: int | None = None, seed: int | None = N
     return python("tests.faults.controller", *(word for name, value in given.items() if value is not None for word in (name, str(value))))
 
 
+def _server(name: str, text: str) -> Any:
+    @task(help=help_of(serve="run it until Ctrl-C, and say how to reach it"))
+    @verb
+    def get(c: Context, serve: bool = False) -> int:
+        return python("tests.servers", name, *(("--serve",) if serve else ()))
+
+    get.__doc__ = text
+    return get
+
+
+servers_minio = _server("minio", "Build MinIO for `pytest tests/storage --store minio` (5 minutes, once per user; never shipped).")
+servers_ceph = _server("ceph", "Unpack Ceph's gateway from Debian's packages for `pytest tests/storage --store ceph` (75 MB, once).")
+
+
 def development(ns: Collection) -> None:
     """Put these verbs beside the others."""
     alone: Any
@@ -122,6 +136,7 @@ def development(ns: Collection) -> None:
         ns.add_task(alone)
     groups = {
         "bench": {"start": bench_start, "engine": bench_engine},
+        "servers": {"minio": servers_minio, "ceph": servers_ceph},
         "faults": {"crash": faults_crash, "cloud": faults_cloud, "controller": faults_controller},
     }
     for word, tasks in groups.items():

@@ -8,16 +8,21 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from tests.servers import open_server
+from tests.servers.common import Unavailable
 from tests.storage import lying_proxy
+from tests.storage.elsewhere import NOT_THERE
 from trainyard.config import Places
 from trainyard.remote.local import LocalTransport
 from trainyard.setup import s3server
-from trainyard.storage import bucket, local, seal
+from trainyard.storage import bucket, canary, local, seal
 from trainyard.storage.client import StoreSettings, with_bucket
 
 PART = 5 << 20
@@ -33,6 +38,14 @@ def _no_syncfs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seal, "_syncfs", lambda folder: None)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what another server than the local one cannot pass."""
+    table = NOT_THERE.get(config.getoption("store"), {})
+    for item in items:
+        if why := table.get(item.name):
+            item.add_marker(pytest.mark.skip(reason=why))
+
+
 @pytest.fixture(scope="session")
 def binary() -> Path:
     """The S3 server's program, built if this machine has none."""
@@ -41,7 +54,11 @@ def binary() -> Path:
 
 
 @pytest.fixture(scope="session")
-def store_places(binary: Path) -> Iterator[Places]:
+def store_places(request: pytest.FixtureRequest) -> Iterator[Places]:
+    """Where the local server lies; what needs it is skipped when the tests run against another server."""
+    if (name := request.config.getoption("store")) != "versitygw":
+        pytest.skip(f"it tries the local server itself, and --store {name} was asked for")
+    binary: Path = request.getfixturevalue("binary")
     root = Path(tempfile.mkdtemp(prefix="tys"))
     places = places_at(root)
     local.ensure(places, binary=binary)
@@ -50,21 +67,38 @@ def store_places(binary: Path) -> Iterator[Places]:
     shutil.rmtree(root, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Iterator[StoreSettings]:
+    """The server that --store names: the local one, or MinIO or Ceph where this machine has them."""
+    name = request.config.getoption("store")
+    if name == "versitygw":
+        yield local.ensure(request.getfixturevalue("store_places"), binary=request.getfixturevalue("binary"))
+        return
+    with tempfile.TemporaryDirectory(prefix="tys", dir="/tmp") as folder, ExitStack() as running:
+        try:
+            found = with_bucket(running.enter_context(open_server(name, Path(folder))), "the-canary")
+        except Unavailable as error:
+            pytest.skip(str(error))
+        bucket.adopt_or_create(found)
+        yield canary.probed(found)
+
+
 @pytest.fixture
-def settings(store_places: Places, binary: Path) -> StoreSettings:
+def settings(server: StoreSettings) -> StoreSettings:
     """A fresh bucket on the real server."""
-    return fresh_bucket(store_places, binary)
+    return fresh_bucket(server)
 
 
-def fresh_bucket(places: Places, binary: Path) -> StoreSettings:
-    found = with_bucket(local.ensure(places, binary=binary), f"t-{secrets.token_hex(5)}")
+def fresh_bucket(server: StoreSettings) -> StoreSettings:
+    local.revive(server)
+    found = with_bucket(server, f"t-{secrets.token_hex(5)}")
     bucket.adopt_or_create(found)
     return found
 
 
 @pytest.fixture(scope="session")
-def running_proxy(store_places: Places) -> Iterator[lying_proxy.LyingProxy]:
-    port = local.status(store_places).port
+def running_proxy(server: StoreSettings) -> Iterator[lying_proxy.LyingProxy]:
+    port = urlsplit(server.endpoint or "").port
     assert port
     running = lying_proxy.start(port)
     yield running

@@ -36,6 +36,7 @@ from trainyard.storage.commit import commit
 from trainyard.storage.manifest import ResultKey
 told = json.loads(sys.stdin.read())
 settings = StoreSettings(kind="local", endpoint=told["endpoint"], region="us-east-1", bucket=told["bucket"], attempts=1,
+                         checksums=told["checksums"], conditional=told["conditional"],
                          access_key=Secret(told["access"]), secret_key=Secret(told["secret"]))
 commit(settings, LocalTransport(), ResultKey(*told["where"]), told["output"], told["outputs"], told["excludes"], part_size=5 << 20)
 """
@@ -47,6 +48,7 @@ def controller(settings: StoreSettings, pod: Workspace) -> subprocess.Popen[byte
         "endpoint": settings.endpoint, "bucket": settings.bucket, "access": settings.access_key.reveal(),
         "secret": settings.secret_key.reveal(), "where": [WHERE.user, WHERE.run, WHERE.attempt],
         "output": pod.output, "outputs": OUTPUTS, "excludes": EXCLUDES,
+        "checksums": settings.checksums, "conditional": settings.conditional,
     }  # fmt: skip
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     started = subprocess.Popen([sys.executable, "-c", CONTROLLER], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
@@ -81,7 +83,7 @@ def requests_of_a_whole_commit(through: StoreSettings, proxy: LyingProxy, pod: W
 
 
 def test_a_controller_killed_at_any_request_leaves_a_commit_that_the_next_one_finishes(
-    through: StoreSettings, settings: StoreSettings, proxy: LyingProxy, pod: Workspace, tmp_path: Path, store_places: Places, binary: Path
+    through: StoreSettings, settings: StoreSettings, proxy: LyingProxy, pod: Workspace, tmp_path: Path
 ) -> None:
     seed = int(os.environ["TRAINYARD_TEST_SEED"])
     print(f"seed {seed}: TRAINYARD_TEST_SEED={seed} repeats it")
@@ -90,7 +92,7 @@ def test_a_controller_killed_at_any_request_leaves_a_commit_that_the_next_one_fi
     # Each slice of the commit gets one kill; the last slice holds manifest and _SUCCESS.
     points = [chance.randrange(i * total // SAMPLE, max((i + 1) * total // SAMPLE, i * total // SAMPLE + 1)) for i in range(SAMPLE)]
     for number, point in enumerate(points):
-        bucket_settings = replace(through, bucket=fresh_bucket(store_places, binary).bucket)
+        bucket_settings = replace(through, bucket=fresh_bucket(settings).bucket)
         act: Act = chance.choice(["call", "call after"])
         running: list[subprocess.Popen[bytes]] = []
         proxy.faults.append(Fault("any", act, after=point, then=killer(running)))

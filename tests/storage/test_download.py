@@ -14,7 +14,6 @@ import pytest
 from tests.storage.conftest import PART, Workspace, fresh_bucket, here, trained_pod, tree
 from tests.storage.lying_proxy import Fault, LyingProxy
 from tests.storage.test_commit import EXCLUDES, HASTE, OUTPUTS, WHERE
-from trainyard.config import Places
 from trainyard.errors import DiskFull, StoreError, UserError
 from trainyard.pod import uploader
 from trainyard.retries import Backoff
@@ -42,9 +41,9 @@ def committed_result(settings: StoreSettings, pod: Workspace) -> Kept:
 
 
 @pytest.fixture(scope="module")
-def kept(store_places: Places, binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+def kept(server: StoreSettings, tmp_path_factory: pytest.TempPathFactory) -> Kept:
     """One result for all tests that only read it."""
-    return committed_result(fresh_bucket(store_places, binary), trained_pod(tmp_path_factory.mktemp("pod")))
+    return committed_result(fresh_bucket(server), trained_pod(tmp_path_factory.mktemp("pod")))
 
 
 @pytest.fixture
