@@ -87,7 +87,8 @@ def code(path: Path) -> str:
 FILES = {
     path.relative_to(ROOT / "trainyard").as_posix(): code(path)
     for path in (ROOT / "trainyard").rglob("*.py")
-    if path.name not in ("watchdog.py", "uploader.py", "fetcher.py")  # each a file of its own on the pod
+    # Sent to a pod, where there is nothing else of ours.
+    if path.name not in ("watchdog.py", "uploader.py", "fetcher.py", "alone.py", "tarball.py", "signed.py")
 }
 
 

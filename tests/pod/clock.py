@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trainyard.pod.watchdog import PodClock
 
 
@@ -18,7 +20,7 @@ class TurnedClock(PodClock):
     def boot(self) -> float:
         return self.boot_time
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float, wake: Sequence[object] = ()) -> None:
         self.slept.append(seconds)
         self.go(seconds)
 

@@ -11,6 +11,7 @@ from trainyard.errors import UserError
 from trainyard.settings import reader
 from trainyard.settings.variables import NO_EFFECT, account_keys, groups
 from trainyard.stacks.facade import choose_engine, environment_stack, settings_of
+from trainyard.storage.podplan import can_sign
 from trainyard.storage.stores import store_settings
 
 _CREDENTIALS_HELP = "Put the keys into .env beside Pulumi.yaml, or export them."
@@ -114,6 +115,29 @@ def _store_group(store: str, names: tuple[str, ...], env: Mapping[str, str]) -> 
     return Finding(store, "ok", f"{', '.join(names)} set")
 
 
+def alone(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
+    """Whether a pod can bring its result to safety when no controller comes back."""
+    values = settings_of(stack, places, env)
+    kind = values.store
+    store = None if not values.has_bucket or kind == "local" else store_settings(env, kind, values.bucket, places)
+    if not values.commit_alone_minutes:
+        why = "switched off (commit_alone_minutes: 0)"
+    elif kind == "local" and values.has_bucket:
+        why = None
+    else:
+        why = can_sign(store)
+    if why is None:
+        yield Finding(
+            "lost controller", "ok", f"a pod commits alone and ends itself {values.commit_alone_minutes:g} minutes after the training"
+        )
+        if store is not None and store.session_token is not None:
+            yield Finding(
+                "lost controller", "warn", "the session's keys end before a long lease does: a pod cannot commit alone after that"
+            )
+    else:
+        yield Finding("lost controller", "ok", f"a pod cannot commit alone: {why}; its result waits on it, no longer than its lease")
+
+
 CHECKERS: Mapping[str, Callable[..., Iterable[Finding]]] = {
     "stack": settings,
     "engine": engine,
@@ -121,4 +145,5 @@ CHECKERS: Mapping[str, Callable[..., Iterable[Finding]]] = {
     "image": image,
     "old names": old_names,
     "bucket": bucket,
+    "lost controller": alone,
 }

@@ -15,15 +15,20 @@ Stop          TERM to the process group of the job, once a job; the job saves; n
 End           every way the cloud has, in turn, with growing pauses, for ever.
 Budget        used up means: stop, the rescue time, end; never later than the lease's own end.
 Heartbeat     silent for too long ends the pod only while no job runs and no uncommitted result lies on it.
+Alone         a controller may leave a plan here, in memory alone: the program and the signed URLs with which what the
+              training left is committed when no controller comes back. Then the pod ends early
 """
 
 from __future__ import annotations
 
 import calendar
 import contextlib
+import ctypes
 import email.utils
 import fcntl
+import hmac
 import json
+import mmap
 import os
 import select
 import shutil
@@ -33,9 +38,12 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import types
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,6 +59,13 @@ ASK_EVERY = 30.0
 """Seconds between two questions whether the lease was changed."""
 TIMEOUT = 20.0
 """Longest time (s) for an answer of a cloud or of the pod's socket."""
+ALONE_FLOOR = 100.0
+"""No shorter silence (s) means that no controller is there: each beats twice a minute."""
+LARGEST_PLAN = 8 << 20
+"""Bytes that a plan may have, packed."""
+MESSAGE_SECONDS = 3.0
+"""How long a message may take: it comes from this very machine, and the clocks must be looked at meanwhile."""
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 RUNPOD_REST = "https://api.runpod.io/v2"
 RUNPOD_GRAPHQL = "https://api.runpod.io/graphql"
 GRAPHQL_READ = "query($input: PodFilter!) { pod(input: $input) { id } }"
@@ -68,9 +83,9 @@ class PodClock:
         """Return seconds since the machine booted."""
         return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
+    def sleep(self, seconds: float, wake: Sequence[socket.socket | int] = ()) -> None:
+        """Wait, no longer than until something can be read from one of ``wake``."""
+        select.select(wake, (), (), seconds)
 
 
 @dataclass(frozen=True)
@@ -114,10 +129,18 @@ def main(arguments: Sequence[str] = ()) -> int:
         return 0
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("-999")
+    process_control(PR_SET_DUMPABLE, 0)
+    held = HeldPlan(os.environ)
     if "--foreground" in arguments:
-        Watchdog(os.environ, PodClock()).run()
-    keep(lambda: Watchdog(os.environ, PodClock()).run())
+        Watchdog(os.environ, PodClock(), held=held).run()
+    keep(lambda: Watchdog(os.environ, PodClock(), held=held).run())
     return 0
+
+
+def process_control(option: int, value: int) -> None:
+    """Set an attribute of this process, where the system has it: one that cannot be dumped no other of its user can look into."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def take_keys(arguments: Sequence[str]) -> None:
@@ -175,8 +198,11 @@ def keep(run: Callable[[], None]) -> None:
 class Watchdog:
     """The state of one pod's lease; ``tick`` is one look at it."""
 
-    def __init__(self, env: Mapping[str, str], clock: PodClock, ways: Sequence[EndingMethod] | None = None) -> None:
+    def __init__(
+        self, env: Mapping[str, str], clock: PodClock, ways: Sequence[EndingMethod] | None = None, held: HeldPlan | None = None
+    ) -> None:
         self.env, self.clock = env, clock
+        self.alone = LoneCommit(self, held) if held is not None else None
         self.workspace = env.get("WORKSPACE") or "/workspace"
         self.folder = os.path.join(self.workspace, ".trainyard", "watchdog")
         with contextlib.suppress(OSError):
@@ -200,15 +226,19 @@ class Watchdog:
         self.log("armed: stop {}, end {}, ways {}".format(utc(self.stop), utc(self.end), ", ".join(w.name for w in self.ways) or "none"))
         self.write_status()
         while True:
-            self.clock.sleep(self.tick())
+            self.clock.sleep(self.tick(), self.alone.wakers() if self.alone else ())
 
     def tick(self) -> float:
         """Do what is due now; return the seconds until the next look."""
         self._reread()
+        if self.alone is not None:
+            self.alone.listen()
         if self.end is not None and self.end.left(self.clock) <= 0:
             return self.end_pod("the lease is over")
         if self._idle_and_silent():
             return self.end_pod("no controller was heard of, and nothing here is worth keeping")
+        if self.alone is not None and self.alone.step():
+            return self.end_pod("no controller was heard of, and what the training left is committed")
         if self.stop is not None and self.stop.left(self.clock) <= 0:
             self.stop_job("the lease's stop has come")
         elif self.budget_stop is not None and self.budget_stop.left(self.clock) <= 0:
@@ -298,6 +328,7 @@ class Watchdog:
             "ways": [way.name for way in self.ways],
             "key_sees_pod": self.proven,
             "proof": self.proof,
+            "alone": self.alone.text if self.alone else None,
             "started": format_time(self.started),
             "time": format_time(self.clock.wall()),
         }
@@ -437,6 +468,277 @@ class Watchdog:
         self.state, self.reason = state, reason
         self.log(f"{state}: {reason}")
         self.write_status()
+
+
+class HeldPlan:
+    """What a controller has left here: a plan, and the socket on which it comes.
+
+    Both are made before the first fork: the memory is shared by whoever takes over from a watchdog that died and never on a
+    disk, and the socket's name is taken from the pod's first second, so that nothing else can listen there.
+    """
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.room = mmap.mmap(-1, 8 + 2 * LARGEST_PLAN)
+        self.socket: socket.socket | None = None
+        lease = env.get("TRAINYARD_LEASE_ID")
+        if not lease:
+            return
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.bind("\0trainyard-watchdog-{}-{}".format(lease, env.get("RUNPOD_POD_ID", "")))
+            listener.listen(8)
+            listener.setblocking(False)
+            self.socket = listener
+        except OSError:
+            listener.close()  # Then no plan can come; stop and end are kept all the same.
+
+    def load(self) -> dict[str, object]:
+        """Return what is held; nothing when there is none."""
+        half, length = self.room[0], int.from_bytes(self.room[1:8], "big")
+        start = 8 + half * LARGEST_PLAN
+        try:
+            value = json.loads(zlib.decompress(self.room[start : start + length])) if length else {}
+        except (ValueError, zlib.error):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def save(self, value: dict[str, object]) -> bool:
+        """Hold something instead, in one step; False when there is no room for it."""
+        body = zlib.compress(json.dumps(value).encode(), 1)
+        if len(body) > LARGEST_PLAN:
+            return False
+        half = 1 - self.room[0] if self.room[0] in (0, 1) else 0
+        start = 8 + half * LARGEST_PLAN
+        self.room[start : start + len(body)] = body
+        self.room[0:8] = bytes([half]) + len(body).to_bytes(7, "big")
+        return True
+
+    def serve(self, answer: Callable[[dict[str, object]], dict[str, object]]) -> None:
+        """Answer whoever has connected: one JSON object each, ended by the end of what is sent."""
+        while self.socket is not None:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            with connection, contextlib.suppress(OSError, ValueError, zlib.error):
+                said = json.loads(zlib.decompress(read_all(connection)))
+                if isinstance(said, dict):
+                    connection.sendall(json.dumps(answer(said)).encode())
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Return all that is sent; raises OSError when it takes too long, or is too much."""
+    until, size = time.monotonic() + MESSAGE_SECONDS, 0
+    pieces: list[bytes] = []
+    while True:
+        connection.settimeout(max(0.01, until - time.monotonic()))
+        piece = connection.recv(1 << 16)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        size += len(piece)
+        if size > LARGEST_PLAN or time.monotonic() > until:
+            raise OSError("too long")
+
+
+class LoneCommit:
+    """The commit of what a training left, when no controller comes back to do it."""
+
+    def __init__(self, watchdog: Watchdog, held: HeldPlan) -> None:
+        self.watchdog, self.held = watchdog, held
+        self.content = held.load()
+        self.child, self.lines, self.rest = 0, -1, b""
+        self.tries, self.next_try = 0, 0.0
+        self.text = "committed" if self.content.get("committed") else self._ready()
+
+    def wakers(self) -> list[socket.socket | int]:
+        """Return what is worth waking up for."""
+        return [item for item in (self.held.socket, self.lines if self.child else None) if item is not None]
+
+    def listen(self) -> None:
+        """Answer controllers, and take what the fork says."""
+        self.held.serve(self.answer)
+        self._hear()
+
+    def step(self) -> bool:
+        """Do what is due; tell whether the pod has nothing left to do."""
+        if not self.content.get("plan") or not self._silent():
+            self._kill()
+            return False
+        if self.content.get("committed"):
+            return not self.watchdog.job_runs()
+        why = self._due()
+        if why is not None and not self.child and self.watchdog.clock.boot() >= self.next_try:
+            self._start(why)
+        return False
+
+    def answer(self, said: dict[str, object]) -> dict[str, object]:
+        """Take a message of a controller: the first secret of this pod is the only one that counts."""
+        secret = said.get("secret")
+        first = self.content.get("secret")
+        if not isinstance(secret, str) or len(secret) < 32:
+            return {"error": "no secret"}
+        if first is not None and not hmac.compare_digest(str(first), secret):
+            return {"error": "another"}
+        self.watchdog.heard = self.watchdog.clock.boot()
+        content = dict(self.content, secret=secret)
+        if isinstance(said.get("plan"), dict):
+            plan = content.get("plan")
+            same = isinstance(plan, dict) and plan.get("upload") == said["plan"].get("upload")  # type: ignore[attr-defined]
+            content.update(plan=said["plan"], until=said.get("until"), pending=content.get("pending") if same else None)
+        if content != self.content:
+            if not self.held.save(content):
+                return {"error": "too large"}
+            self._kill()
+            self.content = content
+            self._tell(self._ready())
+        plan = content.get("plan")
+        upload = plan.get("upload") if isinstance(plan, dict) else None
+        return {"until": content.get("until") if plan else None, "upload": upload, "disk": disk_of(self.watchdog.workspace)}
+
+    def _ready(self) -> str:
+        until = float_or_none(self.content.get("until"))
+        return "no plan" if not self.content.get("plan") or until is None else f"ready, with URLs until {format_time(until)}"
+
+    def _silent(self) -> bool:
+        """Tell whether no controller is there; near the end of the lease a shorter silence says so."""
+        plan, end = self.content.get("plan"), self.watchdog.end
+        patience = float_or_none(plan.get("silence") if isinstance(plan, dict) else None) or 300.0
+        if end is not None:
+            patience = min(patience, max(ALONE_FLOOR, end.left(self.watchdog.clock) / 8))
+        return self.watchdog.clock.boot() - self.watchdog.heard >= patience
+
+    def _due(self) -> dict[str, object] | None:
+        """Return how the training ended, None while it may still end by itself."""
+        w, job = self.watchdog, os.path.join(self.watchdog.workspace, "job")
+        reason = w.reason if w.state == "stopping" else ""
+        verdict = read_text(os.path.join(job, "exit"))
+        if verdict:
+            return {"exit_code": int(verdict) if verdict.lstrip("-").isdigit() else None, "reason": reason}
+        if not os.path.exists(os.path.join(job, "pid")):
+            return None
+        if not w.job_runs():
+            return {"exit_code": None, "reason": "it is no more, and left no exit code"}
+        if w.stop is None or w.end is None or w.stop.left(w.clock) > 0:
+            return None
+        if w.end.left(w.clock) > max(ALONE_FLOOR, (w.end.wall - w.stop.wall) / 2):
+            return None
+        return {"exit_code": None, "reason": "it was told to stop and still ran when its lease was nearly over", "runs": True}
+
+    def _start(self, ending: dict[str, object]) -> None:
+        """Fork, and let the fork do it: it is as closed to others as this process, and no command line or pipe holds the plan."""
+        self.tries += 1
+        end = self.watchdog.end
+        order = {"plan": self.content["plan"], "secret": self.content["secret"], "pending": self.content.get("pending"), "ending": ending}
+        order["deadline"] = None if end is None else self.watchdog.clock.wall() + end.left(self.watchdog.clock) - 10
+        reading, writing = os.pipe()
+        self.watchdog.log("no controller is heard of: committing alone")
+        child = os.fork()
+        if child == 0:
+            os.close(reading)
+            carry_out(order, writing)
+        os.close(writing)
+        os.set_blocking(reading, False)
+        self.child, self.lines, self.rest = child, reading, b""
+        self._tell("committing")
+
+    def _hear(self) -> None:
+        """Take what the fork says, and its death."""
+        if not self.child:
+            return
+        dead = os.waitpid(self.child, os.WNOHANG)[0] != 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                piece = os.read(self.lines, 1 << 16)
+                if not piece:
+                    break
+                self.rest += piece
+        *lines, self.rest = self.rest.split(b"\n")
+        for line in lines:
+            self._note(json.loads(line))
+        if dead:
+            os.close(self.lines)
+            self.child, self.lines = 0, -1
+            self.next_try = self.watchdog.clock.boot() + min(300.0, 5.0 * 2 ** min(self.tries, 6))
+            if not self.content.get("committed"):
+                self._tell(self.text if self.text.startswith("failed") else "failed: it was killed")
+
+    def _note(self, event: dict[str, object]) -> None:
+        if event.get("event") == "pending":
+            self._keep(pending=event["state"])
+        elif event.get("event") == "committed":
+            self._keep(committed=True)
+            self._tell("committed: {}".format(event.get("what")))
+        elif event.get("event") == "failed":
+            self._tell("failed: {}".format(event.get("why")))
+        else:
+            self._tell("committing: {}".format(event.get("text")))
+
+    def _keep(self, **news: object) -> None:
+        self.content = dict(self.content, **news)
+        self.held.save(self.content)
+
+    def _kill(self) -> None:
+        """A controller is there: it is in charge."""
+        if self.child:
+            os.kill(self.child, signal.SIGKILL)
+            os.waitpid(self.child, 0)
+            os.close(self.lines)
+            self.child, self.lines = 0, -1
+            self._tell("a controller came back")
+        self.tries, self.next_try = 0, 0.0
+
+    def _tell(self, text: str) -> None:
+        self.text = text
+        self.watchdog.log(f"alone: {text}")
+        self.watchdog.write_status()
+
+
+def disk_of(folder: str) -> int:
+    """Return how many bytes the file system of a folder can hold; 0 when it does not say."""
+    try:
+        size = os.statvfs(folder)
+    except OSError:
+        return 0
+    return size.f_blocks * size.f_frsize
+
+
+def carry_out(order: dict[str, object], writing: int) -> None:
+    """Run a plan's own program in this process, and end it; what it says goes down the pipe, a line each."""
+    code = 1
+    try:
+        process_control(PR_SET_PDEATHSIG, signal.SIGKILL)
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+            score.write("0")  # rather this process than the watchdog
+        lock = threading.Lock()
+
+        def say(**event: object) -> None:
+            with lock, contextlib.suppress(OSError):
+                line = json.dumps(event).encode() + b"\n"
+                while line:
+                    line = line[os.write(writing, line) :]
+
+        plan = order["plan"]
+        assert isinstance(plan, dict)
+        try:
+            code = load_program(plan["program"]).commit_alone(order, say)
+        except Exception as error:
+            say(event="failed", why=f"{type(error).__name__}: {error}")
+    finally:
+        os._exit(code)
+
+
+def load_program(sources: Sequence[Sequence[str]]) -> types.ModuleType:
+    """Make modules of texts, each known by its name to those after it; return the last one."""
+    module = types.ModuleType("none")
+    for name, text in sources:
+        for parent in (name.rpartition(".")[0].rpartition(".")[0], name.rpartition(".")[0]):
+            sys.modules.setdefault(parent, types.ModuleType(parent))
+        module = types.ModuleType(name)
+        sys.modules[name] = module
+        setattr(sys.modules[name.rpartition(".")[0]], name.rpartition(".")[2], module)
+        exec(compile(text, name, "exec"), module.__dict__)
+    return module
 
 
 def find_ways(env: Mapping[str, str]) -> list[EndingMethod]:

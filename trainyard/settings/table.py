@@ -158,9 +158,11 @@ class StackSettings:
         "length of the lease; declared pods (`pods`) must be given it", 2.0, unit="hours", above=0, most=24 * 31, readers="program runs",
     )  # fmt: skip
     heartbeat_minutes: float = _setting(
-        "how long an idle pod of a run hears of no controller before it ends; 0: for ever", 30.0, unit="minutes", least=0, travels=True,
-        readers="program",
-    )  # fmt: skip
+        "silence after which an idle pod of a run ends; 0: for ever", 30.0, unit="minutes", least=0, travels=True, readers="program"
+    )
+    commit_alone_minutes: float = _setting(
+        "silence after which a pod commits the result alone and ends; 0: never", 5.0, unit="minutes", least=0, readers="doctor runs"
+    )
     rescue_minutes: float = _setting("from stop to end of the lease", 30.0, unit="minutes", least=0, travels=True, readers="program runs")
     budget: float | None = _setting("after which a run is stopped and saved", unit="dollars", above=0, readers="program runs")
     resume: int = _setting("times that a run whose pod was lost is resumed by itself", 0, least=0, most=100, readers="runs")
@@ -175,9 +177,7 @@ class StackSettings:
         "how long its image may take to arrive", unset="10, and a half for each GB of `image_gb` above 16", unit="minutes", least=0,
         travels=True, readers="program",
     )  # fmt: skip
-    boot_ssh_minutes: float = _setting(
-        "how long it may take to answer over SSH", 10.0, unit="minutes", least=0, travels=True, readers="program"
-    )
+    boot_ssh_minutes: float = _setting("how long its SSH may take", 10.0, unit="minutes", least=0, travels=True, readers="program")
     upload_consent: str = _setting("whether your data may leave this machine", "ask", choices=CONSENTS, readers="runs")
     bucket: str | None = _setting(
         f"bucket of results; {NO_BUCKET}: they come home over SSH", unset="one made for the environment", pattern=BUCKET_NAME,
@@ -192,9 +192,7 @@ class StackSettings:
     checkpoint_minutes: float = _setting(
         "from one such checkpoint to the next, and from the start to the first", 10.0, unit="minutes", least=0, readers="runs",
     )  # fmt: skip
-    lifecycle: tuple[Mapping[str, object], ...] = _setting(
-        "rules of the bucket: prefix, expire_days and others", (), readers="program stacks"
-    )
+    lifecycle: tuple[Mapping[str, object], ...] = _setting("rules of the bucket: prefix, expire_days, ...", (), readers="program stacks")
     ssh_key_file: str | None = _setting(
         "your own private SSH key; its `.pub` lies beside it", unset="one made for the stack", pattern=r"[/~].*",
         looks_like="~/.ssh/id_ed25519", readers="program stacks",

@@ -24,6 +24,7 @@ from trainyard.storage.ending import Ending
 from trainyard.storage.manifest import KEPT, PART_SIZE, RESERVED, SUCCESS, Keep, LeftOut, Manifest, ResultKey, entry_of
 from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.objects import UploadTarget, drop_below
+from trainyard.storage.podplan import remove_pod_commit
 from trainyard.storage.seal import SealedResult, put_proven, read_result, seal
 from trainyard.storage.versions import keeps_versions, remove, versions
 
@@ -126,7 +127,7 @@ def _commit(
     refuse_foreign(settings, where, order.token)
     done = committed(settings, where, order.token)
     if done is not None and (done.ending is None or keep is not None):
-        return done
+        return _tidied(settings, where, done)
     pod = podside.FinishedPod(transport, order.root)
     # Into a mounted bucket nothing is sent by the part: no MD5 of parts is needed.
     store = settings if order.volume is None else None
@@ -146,14 +147,20 @@ def _commit(
     on_progress(Progress("seal", manifest.size, manifest.size, f"writing manifest and {KEPT if ending else SUCCESS}"))
     refuse_foreign(settings, where, order.token)  # what came while we sent must not be written over either
     if order.volume is None:
-        _remove_strays(settings, manifest, on_progress)
+        remove_strays(settings, manifest, on_progress)
     digest = seal(settings, manifest, ending)
     drop_open(settings, where)
     podside.mark_safe(pod, digest)
-    return answer(settings, SealedResult(manifest, digest, ending), already=False)
+    return _tidied(settings, where, answer(settings, SealedResult(manifest, digest, ending), already=False))
 
 
-def _remove_strays(settings: StoreSettings, manifest: Manifest, on_progress: OnProgress) -> None:
+def _tidied(settings: StoreSettings, where: ResultKey, done: Committed) -> Committed:
+    """Remove what the pod may have sent alone meanwhile: the attempt has its result."""
+    remove_pod_commit(settings, where)
+    return done
+
+
+def remove_strays(settings: StoreSettings, manifest: Manifest, on_progress: OnProgress) -> None:
     """Remove what went ahead and is not part of the result after all; a key that may not do it is no reason to lose the result."""
     where = manifest.key
     names = {where.prefix + entry.path for entry in manifest.files} | {where.prefix + name for name in RESERVED}

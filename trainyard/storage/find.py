@@ -10,7 +10,7 @@ from trainyard.errors import StoreError, UserError
 from trainyard.nearest import nearest
 from trainyard.storage import bucket
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.manifest import KEPT, MODELS, SUCCESS, ResultKey
+from trainyard.storage.manifest import KEPT, MODELS, POD_COMMITTED, SUCCESS, ResultKey
 
 _OTHER_FOLDERS = ("attempts", "checkpoints", "closed", "data", "lifecycle", "logs", "tmp")
 _RUN = re.compile(rf"^{MODELS}([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)/([0-9]+)(?:/(.*))?$")
@@ -29,6 +29,8 @@ class Listed:
     files: int
     bytes: int
     modified: float
+    pod_committed: bool = False
+    """Its pod has committed it alone, and no machine has sealed it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def list_results(settings: StoreSettings, user: str | None = None) -> list[Liste
     """Return all attempts in the bucket, oldest first; those that are not committed are marked."""
     prefix = f"{MODELS}{user}/" if user else MODELS
     sums: dict[ResultKey, list[float]] = {}
-    markers: dict[str, set[ResultKey]] = {SUCCESS: set(), KEPT: set()}
+    markers: dict[str, set[ResultKey]] = {SUCCESS: set(), KEPT: set(), POD_COMMITTED: set()}
     for item in bucket.listing(settings, prefix):
         key, path = _split(item.key)
         if key is None:
@@ -57,7 +59,10 @@ def list_results(settings: StoreSettings, user: str | None = None) -> list[Liste
             entry[0] += 1
             entry[1] += item.size
         entry[2] = max(entry[2], item.modified)
-    results = [Listed(key, key in markers[SUCCESS], key in markers[KEPT], int(n), int(size), at) for key, (n, size, at) in sums.items()]
+    results = [
+        Listed(key, key in markers[SUCCESS], key in markers[KEPT], int(n), int(size), at, key in markers[POD_COMMITTED])
+        for key, (n, size, at) in sums.items()
+    ]
     return sorted(results, key=lambda one: (one.modified, one.key.user, one.key.run, one.key.attempt))
 
 

@@ -4,6 +4,7 @@ models/<user>/<run>/<attempt>/model/...       the files, as they lay below the p
 models/<user>/<run>/<attempt>/_manifest.json  size, sha256 and CRC32 of each file and part
 models/<user>/<run>/<attempt>/_SUCCESS        names the sha256 of the manifest; without it nothing counts
 models/<user>/<run>/<attempt>/_KEPT           the same for what a training left that was no success, with the reason
+models/<user>/<run>/<attempt>/_POD_COMMITTED  and _pod.tar: what a pod committed alone, until a machine with the bucket seals it
 checkpoints/<user>/<run>/<attempt>/<name>/... one complete checkpoint, with a manifest of its own
 checkpoints/<user>/<run>/<attempt>/<name>/_CHECKPOINT   names the sha256 of that manifest; without it nothing counts
 logs/<user>/<run>/<attempt>/...               train.log, metrics.jsonl, status.json, config.json; run.json and bundle.tar.gz:
@@ -93,6 +94,16 @@ class ResultKey:
     def kept(self) -> str:
         """Key of the object that vouches for what a training left that was no success."""
         return self.prefix + KEPT
+
+    @property
+    def pod_committed(self) -> str:
+        """Key of the object that vouches for the tar that a pod has sent alone."""
+        return self.prefix + POD_COMMITTED
+
+    @property
+    def pod_tar(self) -> str:
+        """Key of that tar."""
+        return self.prefix + POD_TAR
 
 
 @dataclass(frozen=True, slots=True)

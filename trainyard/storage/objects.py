@@ -22,6 +22,8 @@ Proof = Literal["there", "absent", "other"]
 URL_SECONDS = 12 * 3600
 # How a store says that it lists no uploads, or not to this key: what an earlier controller left open is then begun anew.
 _NO_SUCH_LIST = (405, 501, *DENIED)
+# How it says that it copies no ranges of objects.
+_NO_COPY = (405, 501, "NotImplemented", *DENIED)
 # The answer of Complete says that this upload cannot become the object any more: start a new one.
 _DEAD = ("NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest", "InvalidRequest")
 
@@ -238,6 +240,22 @@ def put_part(settings: StoreSettings, work: PendingUpload, number: int, body: by
         getattr(s3(settings), method)(**bound, Body=body)
 
 
+def copy_part(settings: StoreSettings, work: PendingUpload, number: int, source: str, start: int) -> bool:
+    """Let the store make a part from a range of another object; False where what it made is not the part, or it makes none."""
+    entry, key = work.target.entry, work.target.key
+    last = start + entry.part(number)[1] - 1
+    with store_errors(f"copy {settings.url}/{source} to {key}", *_NO_COPY, *_DEAD) as refusal:
+        copied = s3(settings).upload_part_copy(
+            Bucket=settings.bucket, Key=key, UploadId=work.upload_id, PartNumber=number,
+            CopySource={"Bucket": settings.bucket, "Key": source}, CopySourceRange=f"bytes={start}-{last}",
+        )["CopyPartResult"]  # fmt: skip
+    if refusal:
+        return False
+    if settings.checksums == "none":
+        return bool(work.target.md5) and str(copied.get("ETag")).strip('"') == work.target.md5[number - 1]
+    return bool(copied.get("ChecksumCRC32") == entry.parts[number - 1])
+
+
 def _bound(settings: StoreSettings, work: PendingUpload, number: int) -> tuple[str, dict[str, Any]]:
     """Return the call that sends a part, and its arguments, which bind it to the part's bytes."""
     entry = work.target.entry
@@ -260,7 +278,7 @@ def _request(settings: StoreSettings, work: PendingUpload, number: int, identity
     return {
         "id": identity,
         "url": url,
-        "headers": _signed_headers(url, bound),
+        "headers": signed_headers(url, bound),
         "path": work.target.source,
         "offset": offset,
         "length": length,
@@ -268,8 +286,8 @@ def _request(settings: StoreSettings, work: PendingUpload, number: int, identity
     }
 
 
-def _signed_headers(url: str, bound: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headers that the URL was signed with: exactly these must be sent, no other x-amz-* header may be."""
+def signed_headers(url: str, bound: Mapping[str, Any]) -> dict[str, str]:
+    """Return the headers that a URL was signed with: exactly these must be sent, no other x-amz-* header may be."""
     values = {
         "content-md5": bound.get("ContentMD5"),
         "if-none-match": bound.get("IfNoneMatch"),

@@ -16,6 +16,7 @@ from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, Se
 from trainyard.storage.manifest import KEPT, MANIFEST, PART_SIZE, ManifestEntry, decode, entry_of
 from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.objects import PendingUpload, UploadTarget
+from trainyard.storage.podplan import remove_pod_commit
 from trainyard.storage.podside import OnBytes, Range
 from trainyard.storage.seal import SealedResult, ending_in, seal
 
@@ -53,6 +54,7 @@ def push(
     refuse_foreign(settings, where, manifest.token)
     digest = seal(settings, manifest, ending)
     drop_open(settings, where)
+    remove_pod_commit(settings, where)
     return answer(settings, SealedResult(manifest, digest, ending), already=False)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from trainyard.storage.ending import Ending
 from trainyard.storage.manifest import Manifest, ResultKey, crc32_of, decode, marker_body, sha256
 from trainyard.storage.objects import UploadTarget, proof
 
+_TOGETHER = 5
 _DAMAGED = ("BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody")
 
 
@@ -38,11 +41,15 @@ def seal(settings: StoreSettings, manifest: Manifest, ending: Ending | None = No
     """Write manifest and marker, each read back; returns the manifest's sha256."""
     body = manifest.encode()
     digest = sha256(body)
-    put_proven(settings, manifest.key.manifest, body)
-    flush(settings)
-    put_proven(settings, manifest.key.kept if ending else manifest.key.success, marker_body(digest, manifest, ending))
-    flush(settings)
-    return digest
+    for _ in range(_TOGETHER):
+        put_proven(settings, manifest.key.manifest, body)
+        flush(settings)
+        put_proven(settings, manifest.key.kept if ending else manifest.key.success, marker_body(digest, manifest, ending))
+        flush(settings)
+        if read(settings, manifest.key.manifest) == body:
+            return digest
+        time.sleep(random.random())  # another machine seals the same attempt: a pair of both would count for nothing
+    raise StoreError(f"{settings.url}/{manifest.key.manifest}: something else writes it, too")
 
 
 def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = False) -> SealedResult | None:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from trainyard.errors import ForeignResult, TrainyardError, UserError
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import CommandContext
+from trainyard.runs.life import alone
+from trainyard.runs.life.heartbeat import beating
 from trainyard.runs.life.judge import declared_anywhere, declared_of, judge, keep, told_by_pod
 from trainyard.runs.life.roads import DeliveryRoad, GivenUp, ResultSelection, run_result
 from trainyard.runs.life.verdict import Verdict
+from trainyard.runs.records.home import STATUS
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.runs.records.summary import RunSummary
 from trainyard.storage import commit as storage_commit
-from trainyard.storage.client import sync_command
+from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.manifest import ResultKey
 from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.podside import ScannedFiles
+from trainyard.storage.seal import read
 
 
 def commit(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, known: ScannedFiles) -> Verdict:
@@ -28,7 +33,7 @@ def commit(context: CommandContext, record: RunRecord, folder: RunFolder, pod: R
     raises, the run has no verdict yet: the caller leaves the pod as it is.
     """
     record.cancelled = record.cancelled or folder.cancelled
-    with Reconnecting(pod.connect, name=f"pod {pod.id}") as transport:
+    with beating(pod), Reconnecting(pod.connect, name=f"pod {pod.id}") as transport:
         way = DeliveryRoad(context, record, folder, pod, transport, known)
         try:
             said = way.linked(lambda: declared_anywhere(folder, record, pod, transport))
@@ -47,7 +52,10 @@ def commit(context: CommandContext, record: RunRecord, folder: RunFolder, pod: R
 
 
 def find_result(context: CommandContext, record: RunRecord, folder: RunFolder) -> Verdict | None:
-    """Return the verdict on a run whose result is in its bucket already (a controller died after it wrote it); sets ``result``."""
+    """Return the verdict on a run whose result is in its bucket already; sets ``result``.
+
+    A controller died after it wrote it, or the pod has committed alone: that is sealed now.
+    """
     settings, key = store_of(context, record.bucket), ResultKey(record.user, record.label, record.attempt)
     if settings is None:
         return None
@@ -55,9 +63,10 @@ def find_result(context: CommandContext, record: RunRecord, folder: RunFolder) -
         refuse_foreign(settings, key, record.token)
     except ForeignResult:
         return None
-    done = storage_commit.committed(settings, key, record.token)
+    done = alone.seal(context, settings, key, record.token) or storage_commit.committed(settings, key, record.token)
     if done is None:
         return None
+    take_logs(settings, key, folder)
     record.training_success, record.result = done.ending is None, replace(run_result(done), road="bucket")
     if done.ending is None:
         return Verdict("training")
@@ -66,6 +75,15 @@ def find_result(context: CommandContext, record: RunRecord, folder: RunFolder) -
         return judge(record, folder, declared_of(folder))
     except UserError:  # an adopted run has no bundle at home, and its pod is gone
         return Verdict("training", f"the training was no success: {done.ending.why}", 1)
+
+
+def take_logs(settings: StoreSettings, key: ResultKey, folder: RunFolder) -> None:
+    """Copy the log and what a training says of itself from the bucket, where the copy here ends before; it only tells more."""
+    for path in (folder.log, folder.metrics, folder.path / STATUS):
+        with contextlib.suppress(TrainyardError, OSError):
+            body = read(settings, key.logs + path.name)
+            if body is not None and (not path.is_file() or path.stat().st_size < len(body) or path.name == STATUS):
+                path.write_bytes(body)
 
 
 def sync_line(context: CommandContext, summary: RunSummary) -> str | None:

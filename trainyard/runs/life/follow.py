@@ -20,6 +20,7 @@ from trainyard.remote.jobs import JobStatus
 from trainyard.remote.protocol import Transport
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import CommandContext
+from trainyard.runs.life.alone import LonePlan
 from trainyard.runs.life.heartbeat import beat
 from trainyard.runs.life.outlook import Outlook
 from trainyard.runs.life.verdict import Verdict
@@ -159,6 +160,7 @@ class _Watch:
 
     def __init__(self, context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, transport: Transport) -> None:
         self.context, self.record, self.folder, self.pod, self.transport = context, record, folder, pod, transport
+        self.alone = LonePlan(context, record, folder, pod)
         self.lost_since: float | None = None
         self.asked = self.beaten = time.monotonic()
         self.stopping: threading.Thread | None = None
@@ -190,6 +192,8 @@ class _Watch:
         if self.lost_since is None and now - self.beaten > _HEARTBEAT_EVERY:
             self.beaten = now
             self._beat()
+        if self.lost_since is None:
+            self.alone.tick()
         if self.folder.cancelled:
             self._stop("the run is cancelled")
         elif self._due(time.time()) and (why := self._due_by_the_pod()):

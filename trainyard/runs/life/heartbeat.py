@@ -14,7 +14,7 @@ from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.summary import cost
 
-EVERY = 60.0
+EVERY = 30.0
 """Seconds between two beats while no log is followed."""
 
 

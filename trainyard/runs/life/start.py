@@ -13,7 +13,7 @@ from trainyard.recipes.declaration import Declaration
 from trainyard.recipes.venvs import for_local_pods
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.context import CommandContext
-from trainyard.runs.life import inputs, restore
+from trainyard.runs.life import alone, inputs, restore
 from trainyard.runs.life.heartbeat import beating, tell_budget
 from trainyard.runs.life.judge import declared_of
 from trainyard.runs.planning.consent import secret_values
@@ -43,6 +43,7 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
         beating(pod),
     ):
         put_bytes(transport, pod.path(*RUN_FILE), pod_copy(record))
+        alone.claim(context, record, pod, transport)
         tell_budget(transport, record, pod)
         reporter = TextReporter(lambda text: print(text, file=log, flush=True))
         if inputs.from_buckets(record) or record.resumed_from or record.init_from:

@@ -43,6 +43,9 @@ def untouched(context: CommandContext, record: RunRecord, folder: RunFolder, err
 def detached(record: RunRecord, folder: RunFolder, how: str) -> Detached:
     """Return what a person who leaves must know: nobody but the pod looks after the run from now on."""
     waits = "waits on the pod for somebody to come back, no longer than its lease"
+    if record.commits_alone:
+        minutes = duration(60 * record.commit_alone_minutes)
+        waits = f"is committed by the pod itself, which then ends, {minutes} after it last heard of a controller"
     if record.reached("trained"):
         rest = f"its result is not safe yet and {waits}"
     elif folder.cancelled or record.stop_reason:

@@ -19,6 +19,7 @@ FIELDS_ON_POD = (
     "hours",
     "created",
     "budget",
+    "commit_alone_minutes",
     "data",
     "bucket",
     "git_commit",

@@ -86,6 +86,10 @@ class RunRecord:
     """Why this controller told the training to stop."""
     training_success: bool | None = None
     cancelled: bool = False
+    commit_alone_minutes: float = 0.0
+    """Minutes without a controller after which its pod commits alone what the training left; 0: never."""
+    commits_alone: bool = False
+    """Its pod holds a plan for that."""
     result: RunResult | None = None
     error: str | None = None
     error_code: int | None = None

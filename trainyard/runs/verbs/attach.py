@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainyard.errors import Busy, Detached, StillThere, StoreError, TrainyardError, UserError
+from trainyard.errors import Busy, Detached, EngineError, StillThere, StoreError, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.drive import drive, readable_record, write_out
 from trainyard.runs.life.trouble import untouched
@@ -42,6 +42,7 @@ def recover(context: CommandContext) -> list[RunSummary]:
     summaries: list[RunSummary] = []
     failed: list[TrainyardError] = []
     folders, driven = all_folders(context.places.runs), False
+    _seal_of_pods(context)
     if not folders:
         # Runs may have been recorded here: then their pods go on, and only the cloud knows of them.
         context.ui.warn(f"nothing to recover: no run is recorded here\n{LOST_RECORD}")
@@ -72,6 +73,27 @@ def recover(context: CommandContext) -> list[RunSummary]:
     if not (summaries or driven):
         context.ui.say("nothing to recover: every run has ended")
     return summaries
+
+
+def _seal_of_pods(context: CommandContext) -> None:
+    """Seal what pods have committed alone, of whichever machine their runs were; no record here is needed for it."""
+    from trainyard.runs.life import alone
+    from trainyard.runs.verbs.fetch import bucket_of
+    from trainyard.storage.find import list_results
+
+    seen: set[str] = set()
+    for path in sorted(context.places.root.glob("Pulumi.*.yaml")):
+        if path.name.count(".") != 2:
+            continue
+        try:
+            bucket = bucket_of(context, path.name.split(".")[1])
+            if bucket.presign and bucket.url not in seen:
+                seen.add(bucket.url)
+                alone.seal_all(context, bucket, [one.key for one in list_results(bucket) if one.pod_committed])
+        except (UserError, EngineError):
+            continue  # a stack without a bucket, or without its keys here
+        except TrainyardError as error:
+            context.ui.warn(f"whether pods have committed alone cannot be asked of stack {path.name.split('.')[1]}: {error.message}")
 
 
 def _say_rents(context: CommandContext, record: RunRecord) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from trainyard.errors import UserError
 from trainyard.leases.environmentid import default_bucket, known_environment_id
 from trainyard.runs.context import CommandContext
+from trainyard.runs.life import alone
 from trainyard.runs.life.roads import is_owed
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.stores import store_of
@@ -69,7 +70,10 @@ def _refuse_without(context: CommandContext, record: RunRecord, bucket: StoreSet
     over = record.reached("ended")
     state = "nothing of it was kept" if over else f"it is not over (it is: {record.phase}), and its result comes with its end"
     attempt = f"attempt {record.attempt} of {record.id}"
-    if any(one.key.run == record.label for one in list_results(bucket, record.user)):
+    there = [one for one in list_results(bucket, record.user) if one.key.run == record.label]
+    if any(one.pod_committed for one in there):
+        return None
+    if there:
         return context.ui.warn(f"{attempt} has no result: {state}")
     next_ = f"See its log: invoke logs {record.id}" if over else f"Follow it: invoke attach {record.id}"
     raise UserError(f"{attempt} has no result: {state}", hint=next_)
@@ -84,6 +88,8 @@ def fetch(context: CommandContext, stack: str | None, reference: str, dest: Path
     """Fetch a result into a folder and say what was proved; without ``stack`` the run's own record says where it lies."""
     own = _own(context, reference) if stack is None else None
     bucket, user = own or _of_stack(context, stack or "local")
+    names = reference.strip("/").split("/")
+    alone.seal_all(context, bucket, [one.key for one in list_results(bucket) if one.pod_committed and one.key.run in names])
     last = 0.0
 
     def show(progress: Progress) -> None:

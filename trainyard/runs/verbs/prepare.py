@@ -167,6 +167,7 @@ def _write(context: CommandContext, priced_plan: PricedRun, name: str | None, ou
             code=plan.code_summary or (plan.code.summary() if plan.code else None), bucket=outputs.results,
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
+            commit_alone_minutes=plan.settings.commit_alone_minutes,
         )  # fmt: skip
         write_run_settings(context, record, folder, outputs, priced_plan.settings)
         overlay(context.places.root, "playbooks", folder.playbooks)
