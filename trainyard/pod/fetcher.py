@@ -71,7 +71,7 @@ class Target:
 
     def __init__(self, number: int, entry: dict[str, Any], root: str) -> None:
         self.number, self.path, self.size, self.sha256 = number, entry["path"], entry["size"], entry["sha256"]
-        self.bound, self.extents = entry.get("bound", ""), entry["extents"]
+        self.bound, self.extents, self.mode = entry.get("bound", ""), entry["extents"], entry.get("mode", 0o644)
         self.dest, lengths = os.path.join(root, self.path), [extent[2] for extent in self.extents]
         known = json.dumps([self.path, self.size, self.sha256, self.bound, lengths])
         self.part = os.path.join(root, FOLDER, hashlib.sha256(known.encode("utf-8")).hexdigest()[:32])
@@ -186,7 +186,7 @@ class Target:
             with open(self.part + ".sha256", "w", encoding="ascii") as file:
                 file.write(digest)
             self.sha256 = digest
-        os.chmod(self.part, 0o644)
+        os.chmod(self.part, self.mode)
         os.replace(self.part, self.dest)
         if not self.small:
             os.unlink(self.part + ".list")
@@ -367,7 +367,8 @@ class Fetcher:
                 return
             except (OSError, http.client.HTTPException, Damaged, StoreAnswer) as error:
                 code, message, again = self.understand(error)
-            tries = 1 if sum(piece.have for piece in span) > before else tries + 1
+            # A place that gives wrong bytes is asked half as often as one that gives none.
+            tries = 1 if sum(piece.have for piece in span) > before else tries + (2 if code == "Damaged" else 1)
             if not again or tries >= self.tries:
                 break
             self.pause(min(15.0, self.backoff * 2.0**tries) * random.uniform(0.5, 1.0))

@@ -43,34 +43,33 @@ def settings_in(recipe: Recipe, values: Values, bundle: Path) -> dict[str, objec
     return settings
 
 
-def data_of(summary: DataSummary, recipe: Recipe, stored: Callable[[str], str | None]) -> Data:
+def data_of(summary: DataSummary, recipe: Recipe, in_bucket: Callable[[str], bool]) -> Data:
     """Return an attempt's data for the next one, each file with the bytes that it had.
 
-    ``stored`` tells where a bucket has a file, by its sha256: asked where one is not on this machine as it was; the pod
-    then fetches all of them. Raises UserError naming a file that is nowhere.
+    ``in_bucket`` tells whether the run's bucket has the index of a sha256: asked where a file is not on this machine as it
+    was; the pod then fetches all of them. Raises UserError naming a file that is nowhere.
     """
-    files, kind = summary.files, summary.kind
-    if kind in ("file", "folder"):
+    files, stored = summary.files, None
+    if summary.kind in ("file", "folder"):
         here = [_here(item, recipe) for item in files]
         if all(here):
             files = tuple(replace(item, src=str(path)) for item, path in zip(files, here, strict=True))
+        elif summary.stored is not None and in_bucket(summary.stored):
+            stored = summary.stored
         else:
-            files, kind = tuple(replace(item, src=_stored(item, stored)) for item in files), "s3"
+            raise _nowhere(next(item for item, path in zip(files, here, strict=True) if path is None))
     return Data(
-        reference=summary.reference, kind=kind, form=summary.form, rows=summary.rows, bytes=summary.bytes, files=files,
-        skipped_rows=summary.skipped_rows, unused=summary.unused,
+        reference=summary.reference, kind=summary.kind, form=summary.form, rows=summary.rows, bytes=summary.bytes, files=files,
+        skipped_rows=summary.skipped_rows, unused=summary.unused, stored=stored,
     )  # fmt: skip
 
 
-def _stored(item: DataFile, stored: Callable[[str], str | None]) -> str:
-    url = stored(item.sha256) if item.sha256 else None
-    if url is None:
-        gone = "is another file now" if Path(item.src).is_file() else "is not on this machine"
-        raise UserError(
-            f"data: {item.src} {gone}, and a checkpoint goes on with the rows that it was made with (sha256 {str(item.sha256)[:12]})",
-            hint="Put the file back as it was. Other data are another training: invoke train",
-        )
-    return url
+def _nowhere(item: DataFile) -> UserError:
+    gone = "is another file now" if Path(item.src).is_file() else "is not on this machine"
+    return UserError(
+        f"data: {item.src} {gone}, and a checkpoint goes on with the rows that it was made with (sha256 {str(item.sha256)[:12]})",
+        hint="Put the file back as it was. Other data are another training: invoke train",
+    )
 
 
 def _here(item: DataFile, recipe: Recipe) -> Path | None:

@@ -48,6 +48,8 @@ class Data:
     skipped_rows: int = 0
     unused: tuple[str, ...] = ()
     """Columns that hold something and are not used."""
+    stored: str | None = None
+    """The sha256 of their index in the bucket, where an earlier run has brought them."""
 
     def describe(self) -> str:
         """Return the one line a person reads."""
@@ -73,7 +75,7 @@ class Data:
         """Return what the record and the summary keep."""
         return DataSummary(
             reference=self.reference, kind=self.kind, form=self.form, rows=self.rows, bytes=self.bytes, files=self.files,
-            skipped_rows=self.skipped_rows, unused=self.unused,
+            skipped_rows=self.skipped_rows, unused=self.unused, stored=self.stored,
         )  # fmt: skip
 
 

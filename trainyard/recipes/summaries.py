@@ -39,6 +39,8 @@ class DataSummary:
     files: tuple[DataFile, ...] = ()
     skipped_rows: int = 0
     unused: tuple[str, ...] = ()
+    stored: str | None = None
+    """The sha256 of the index under ``data/`` in the run's bucket by which a pod finds them; None: they went another way."""
 
 
 NO_DATA = DataSummary()
@@ -53,3 +55,5 @@ class CodeSummary:
     sha256: str
     files: int
     bytes: int
+    stored: str | None = None
+    """As of data."""

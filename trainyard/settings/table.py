@@ -192,7 +192,9 @@ class StackSettings:
     checkpoint_minutes: float = _setting(
         "from one such checkpoint to the next, and from the start to the first", 10.0, unit="minutes", least=0, readers="runs",
     )  # fmt: skip
-    lifecycle: tuple[Mapping[str, object], ...] = _setting("rules of the bucket: prefix, expire_days, ...", (), readers="program stacks")
+    lifecycle: tuple[Mapping[str, object], ...] = _setting(
+        "rules of the bucket: prefix, expire_days ...", (), readers="program runs stacks"
+    )
     ssh_key_file: str | None = _setting(
         "your own private SSH key; its `.pub` lies beside it", unset="one made for the stack", pattern=r"[/~].*",
         looks_like="~/.ssh/id_ed25519", readers="program stacks",

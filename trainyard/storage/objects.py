@@ -10,6 +10,7 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import IOBase
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
@@ -24,6 +25,8 @@ URL_SECONDS = 12 * 3600
 _NO_SUCH_LIST = (405, 501, *DENIED)
 # How it says that it copies no ranges of objects.
 _NO_COPY = (405, 501, "NotImplemented", *DENIED)
+# The bytes of a request are not those it was signed for: they were damaged on the way.
+_DAMAGED = ("XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody")
 # The answer of Complete says that this upload cannot become the object any more: start a new one.
 _DEAD = ("NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest", "InvalidRequest")
 
@@ -48,12 +51,29 @@ class PendingUpload:
     replace: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectSeen:
+    """What a store holds under a key, and since when (epoch seconds)."""
+
+    proof: Proof
+    modified: float = 0.0
+
+
 def proof(settings: StoreSettings, target: UploadTarget) -> Proof:
     """Ask the store what it holds under the key: the file itself, nothing, or something else."""
+    return look(settings, target).proof
+
+
+def look(settings: StoreSettings, target: UploadTarget) -> ObjectSeen:
+    """Ask the store what it holds under the key, and how old it is."""
     with absence(settings, f"look at {settings.url}/{target.key}") as refusal:
         head = s3(settings).head_object(Bucket=settings.bucket, Key=target.key, ChecksumMode="ENABLED")
     if refusal:
-        return "absent"
+        return ObjectSeen("absent")
+    return ObjectSeen(_judge(settings, target, head), head["LastModified"].timestamp())
+
+
+def _judge(settings: StoreSettings, target: UploadTarget, head: Mapping[str, Any]) -> Proof:
     if head.get("ContentLength") != target.entry.size:
         return "other"
     if settings.checksums == "none":
@@ -233,10 +253,10 @@ def _complete_options(settings: StoreSettings, work: PendingUpload) -> dict[str,
     return options
 
 
-def put_part(settings: StoreSettings, work: PendingUpload, number: int, body: bytes) -> None:
+def put_part(settings: StoreSettings, work: PendingUpload, number: int, body: bytes | IOBase) -> None:
     """Send a part (or the whole of a small file) from this machine; what came of it is found by ``proof``."""
     method, bound = _bound(settings, work, number)
-    with store_errors(f"write {settings.url}/{work.target.key}", 409, 412, *_DEAD):
+    with store_errors(f"write {settings.url}/{work.target.key}", 409, 412, *_DEAD, *_DAMAGED):
         getattr(s3(settings), method)(**bound, Body=body)
 
 

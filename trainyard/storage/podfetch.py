@@ -104,7 +104,8 @@ class _Order:
         for target in self.targets:
             extents = [[numbers.setdefault(e.source, len(numbers)), e.offset, e.length, e.crc32] for e in target.extents]
             bound = "" if target.sha256 else "".join(f"{e.source.key} {e.source.etag} {e.source.version}\n" for e in target.extents[:1])
-            files.append({"path": target.path, "size": target.size, "sha256": target.sha256, "bound": bound, "extents": extents})
+            entry = {"path": target.path, "size": target.size, "sha256": target.sha256, "bound": bound, "extents": extents}
+            files.append(entry | ({"mode": 0o755} if target.executable else {}))
         sources = [self._source(source) for source in numbers]
         return json.dumps({"folder": self.folder, "sources": sources, "files": files, "last": self.last}).encode()
 
@@ -142,6 +143,8 @@ def _carried_out(order: _Order, fetched: PodFetch, tally: Callable[[int, str], N
             fetched.sha256 |= {order.targets[number].path: digest for number, digest in outcome.sha256.items()}
             fetched.kept += outcome.kept
             return True
+        if not order.settings.presign and any(code == "NoSuchKey" for code, _ in outcome.failed.values()):
+            return False  # what is mounted there is another bucket, or the file has not come through yet
         _refuse_definite(order, outcome)
         quiet = 0 if outcome.done > best else quiet + 1
         best = max(best, outcome.done)
@@ -149,7 +152,9 @@ def _carried_out(order: _Order, fetched: PodFetch, tally: Callable[[int, str], N
             return False  # it has had two orders and no store: what can be reached from here goes over SSH
         lies = all(code == "Damaged" for code, _ in outcome.failed.values())
         if quiet >= (1 if lies else ROUNDS):
-            raise StoreError(f"not fetched to the pod: {_listed(order, outcome)}", hint=_HINT, passing=not lies)
+            raise StoreError(
+                f"not fetched to the pod: {_listed(order, outcome)}", hint=_HINT, passing=not lies, code="Damaged" if lies else ""
+            )
         pause(STORE.pause(quiet + 1))
 
 
@@ -282,6 +287,7 @@ def _read_here(order: _Order, target: PodTarget, path: Path) -> str:
             with store_errors(what), s3(order.settings).get_object(**bound)["Body"] as body:
                 while block := body.read(_BLOCK):
                     file.write(block)
+    path.chmod(0o755 if target.executable else 0o644)
     digest = sha256_of(path)
     if digest != (target.sha256 or digest) or path.stat().st_size != target.size:
         raise StoreError(f"{target.path}, from {_where(order, target)}: it is not what was announced, its sha256 is {digest}")

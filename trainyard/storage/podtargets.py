@@ -39,6 +39,7 @@ class PodTarget:
     size: int
     sha256: str | None
     extents: tuple[Extent, ...]
+    executable: bool = False
 
 
 def target_of(entry: ManifestEntry, key: str, path: str) -> PodTarget:

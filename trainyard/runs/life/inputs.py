@@ -3,48 +3,85 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from trainyard.errors import StoreError, UserError
 from trainyard.remote.protocol import Transport
 from trainyard.runs.context import CommandContext
+from trainyard.runs.planning import datastore
 from trainyard.runs.planning.bucketdata import pod_targets
 from trainyard.runs.records.pod import ReachablePod
-from trainyard.runs.records.record import RunRecord
-from trainyard.runs.ui import Ui
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.stores import store_of
 from trainyard.sizes import human_size
-from trainyard.storage.deliver import OnProgress, Progress
+from trainyard.storage import dataset
+from trainyard.storage.client import StoreSettings
+from trainyard.storage.datasend import index_of
+from trainyard.storage.dataset import LocalSource
 from trainyard.storage.podfetch import fetch_to_pod
+from trainyard.storage.podtargets import PodTarget
 
-_LINE_EVERY = 10.0
+_ROADS = {"store": "by the pod itself", "volume": "from the mounted bucket", "ssh": "over SSH"}
+_SENT_AGAIN = ("NoSuchKey", "404", "Damaged")
+"""What the bucket lacks, or holds wrongly, this machine may still have."""
 
 
 def from_buckets(record: RunRecord) -> bool:
     """Tell whether anything of a run comes out of a bucket."""
-    return record.data.kind == "s3"
+    return record.data.kind == "s3" or record.data.stored is not None or (record.code is not None and record.code.stored is not None)
 
 
-def bring(context: CommandContext, record: RunRecord, pod: ReachablePod, transport: Transport) -> None:
-    """Let the pod fetch the run's data; what is there is not fetched again."""
-    store = record.bucket.store if record.bucket else None
-    settings, targets = pod_targets(context, store, record.data.files)
-    volume = record.pod.volume_path if record.bucket and record.bucket.bucket == settings.bucket else None
-    began = time.monotonic()
-    done = fetch_to_pod(settings, transport, pod.path("input"), targets, on_progress=lines(context.ui), volume=volume)
-    how = {"store": "by the pod itself", "volume": "from the mounted bucket", "ssh": "over SSH"}[done.road]
-    taken = f"{human_size(done.moved)} in {time.monotonic() - began:.1f} s" if done.moved else "nothing was left to fetch"
-    context.ui.say(f"           data of {settings.url}: {taken}, {how}")
+def bring(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, transport: Transport) -> None:
+    """Let the pod fetch the run's data, and its code if that is big; what is there is not fetched again.
+
+    Raises StoreError when the bucket has not got it (any more) and neither has this machine, PodFailed when the pod's disk
+    is full, Unreachable when the link is lost.
+    """
+    fetch = _Fetch(context, record, pod, transport)
+    if record.data.kind == "s3":
+        settings, targets = pod_targets(context, record.bucket.store if record.bucket else None, record.data.files)
+        fetch.targets("data", settings, targets, "input")
+    if record.data.stored is not None:
+        fetch.stored("data", record.data.stored, "input", lambda: datastore.of_data(record.data.files))
+    if record.code is not None and record.code.stored is not None:
+        fetch.stored("code", record.code.stored, "run/code", lambda: datastore.of_folder(folder.bundle / "code"))
 
 
-def lines(ui: Ui, now: Callable[[], float] = time.monotonic) -> OnProgress:
-    """Return what tells of a long transfer every ten seconds."""
-    last, before = now(), 0
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """A pod that fetches for a run."""
 
-    def tell(progress: Progress) -> None:
-        nonlocal last, before
-        if now() - last < _LINE_EVERY:
-            return
-        speed = (progress.done - before) / (now() - last)
-        last, before = now(), progress.done
-        ui.say(f"           {human_size(progress.done)} of {human_size(progress.total)}, {human_size(int(speed))}/s: {progress.text}")
+    context: CommandContext
+    record: RunRecord
+    pod: ReachablePod
+    transport: Transport
 
-    return tell
+    def stored(self, what: str, digest: str, below: str, files: Callable[[], list[LocalSource]]) -> None:
+        """Fetch what an index in the run's bucket names; what is not there any more is sent once more, if it is still here."""
+        store = store_of(self.context, self.record.bucket)
+        if store is None:
+            raise UserError(f"the {what} of {self.record.id} are in a bucket, and no keys of its store are set", hint="Put them into .env.")
+        try:
+            self.targets(what, store, dataset.pod_targets(index_of(store, digest)), below)
+        except StoreError as error:
+            if error.code not in _SENT_AGAIN:
+                raise
+            self.context.ui.warn(f"{error.message}\nIt is sent once more from this machine, if it is here.")
+            try:
+                datastore.send_again(self.context, store, files())
+            except UserError:
+                raise error from None
+            self.targets(what, store, dataset.pod_targets(index_of(store, digest)), below)
+
+    def targets(self, what: str, store: StoreSettings, targets: Sequence[PodTarget], below: str) -> None:
+        """Fetch files to a folder of the workspace and say how."""
+        began, ui = time.monotonic(), self.context.ui
+        done = fetch_to_pod(
+            store, self.transport, self.pod.path(*below.split("/")), targets, on_progress=datastore.transfer_lines(ui),
+            volume=self.record.pod.volume_path,
+        )  # fmt: skip
+        taken = (
+            f"{human_size(done.moved)} in {time.monotonic() - began:.1f} s, {_ROADS[done.road]}" if done.moved else "all of it was there"
+        )
+        ui.say(f"           {what} from {store.url}: {taken}")

@@ -8,7 +8,7 @@ from trainyard.errors import StoreError
 from trainyard.remote.protocol import Transport, expect, quote
 from trainyard.remote.transfer import put_file
 from trainyard.runs.context import CommandContext
-from trainyard.runs.life.inputs import lines
+from trainyard.runs.planning.datastore import transfer_lines
 from trainyard.runs.records.parts import StartedFrom
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -104,4 +104,4 @@ def _send(
     if settings is not None and not here:
         targets = [target_of(file.entry, file.source, file.path) for file in files]
         volume = record.pod.volume_path if not settings.presign else None
-        fetch_to_pod(settings, transport, dest, targets, on_progress=lines(context.ui), volume=volume)
+        fetch_to_pod(settings, transport, dest, targets, on_progress=transfer_lines(context.ui), volume=volume)

@@ -51,8 +51,7 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
             playbook.run(book, {"pod": Host(transport, {})}, arguments, tags=["preflight"], reporter=reporter).raise_for_failure()
             restore.restore(context, record, folder, pod, transport)
             arguments["job_env"] |= restore.job_env(record, pod)
-        if inputs.from_buckets(record):
-            inputs.bring(context, record, pod, transport)
+            inputs.bring(context, record, folder, pod, transport)
         report = playbook.run(book, {"pod": Host(transport, {})}, arguments, reporter=reporter)
         if report.exit_code == Unreachable.exit_code and "job" in report.facts.get("pod", {}):
             raise Unclear(report.reason())
@@ -74,7 +73,7 @@ def tell_of_watchdog(context: CommandContext, record: RunRecord, watchdog: objec
 
 def variables(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, said: Declaration) -> dict[str, Any]:
     """Return what train.yml is told (playbooks/train.yml names them)."""
-    files = record.data.files if record.data.kind in ("file", "folder") else ()
+    files = record.data.files if record.data.kind in ("file", "folder") and record.data.stored is None else ()
     local = record.environment == "local" or pod.cloud.name == "local"
     return {
         "workspace": pod.workspace,

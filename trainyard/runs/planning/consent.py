@@ -25,8 +25,11 @@ def own_files(asked: str | None, data: Data, recipe: Recipe, values: Values, cod
     return files + [Path(str(value)).name for value in named if value] + ([code.describe()] if code else [])
 
 
-def ask(ui: Ui, stack: str, cloud: Cloud, consent: str, files: Sequence[str], *, yes: bool) -> None:
-    """Let a run's files leave this machine only as its settings say; raises RefusedError before anything is rented."""
+def ask(ui: Ui, stack: str, cloud: Cloud, consent: str, files: Sequence[str], *, yes: bool, by_bucket: bool = False) -> None:
+    """Let a run's files leave this machine only as its settings say; raises RefusedError before anything is rented.
+
+    ``by_bucket``: some of them go through the stack's bucket, if it has one, and stay there.
+    """
     if cloud.name == "local" or cloud.simulated:
         return  # its pods are on this machine
     if consent == "never":
@@ -37,7 +40,8 @@ def ask(ui: Ui, stack: str, cloud: Cloud, consent: str, files: Sequence[str], *,
     if not files or consent == "always" or yes:
         return
     what = ", ".join(files)
-    if not ui.agreed(f"Send {what} to {cloud.name}? [y/N] "):
+    where = f"{cloud.name}, through the bucket of stack '{stack}'" if by_bucket else cloud.name
+    if not ui.agreed(f"Send {what} to {where}? [y/N] "):
         raise RefusedError(
             f"nobody has agreed that {what} may be sent to {cloud.name}; nothing was sent, nothing was rented",
             hint="Say --yes, or set 'trainyard:upload_consent: always' in the stack's settings.",

@@ -24,9 +24,10 @@ from trainyard.recipes.summaries import CodeSummary, Values
 from trainyard.recipes.values import lock_for, locked_packages, needs_of
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.rent import write_run_settings
-from trainyard.runs.planning import consent, shape
+from trainyard.runs.planning import consent, route, shape
 from trainyard.runs.planning.bucketcheck import require_bucket
 from trainyard.runs.planning.estimate import Estimate, check_limits, estimate, price_ceiling
+from trainyard.runs.planning.route import StoredFiles
 from trainyard.runs.planning.upkeep import ensure_environment
 from trainyard.runs.records import attempts
 from trainyard.runs.records.environment import EnvironmentOutputs
@@ -35,7 +36,7 @@ from trainyard.runs.records.key import make_whole
 from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.parts import StartedFrom
 from trainyard.runs.records.record import RunFolder, RunRecord
-from trainyard.settings.table import StackSettings
+from trainyard.settings.table import NO_BUCKET, StackSettings
 from trainyard.shipped import overlay
 from trainyard.stacks import facade
 
@@ -114,7 +115,8 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     if plan.code and needs and not here and plan.values.get("check_requirements"):
         venvs.check_code(plan.code, needs, context.ui.say)
     own = consent.own_files(plan.asked_data, plan.data, plan.recipe, plan.values, plan.code)
-    consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes)
+    by_bucket = plan.settings.bucket != NO_BUCKET and (route.big_data(plan.data) or route.big_code(plan.code))
+    consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes, by_bucket=by_bucket)
     outputs = ensure_environment(context, plan.stack)
     make_whole(context, outputs)
     require_bucket(context, outputs.results)
@@ -122,7 +124,8 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
         # Shared by all local pods of this machine, built before a pod exists.
         built = venvs.prepare(plan.recipe, plan.values, plan.code, context.places, context.ui.say)
         _check_program(context, plan, built, certain=cloud.name == "local" and not (needs and needs.project))
-    return _write(context, priced_plan, name, outputs)
+    stored = route.through_bucket(context, plan.settings, cloud, outputs.results, plan.data, plan.code)
+    return _write(context, priced_plan, name, outputs, stored)
 
 
 def _check_program(context: CommandContext, plan: RunPlan, built: Path | None, *, certain: bool) -> None:
@@ -150,7 +153,9 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     return expected, replace(shaped, max_price=price_ceiling(expected, shaped, ledger))
 
 
-def _write(context: CommandContext, priced_plan: PricedRun, name: str | None, outputs: EnvironmentOutputs) -> RunFolder:
+def _write(
+    context: CommandContext, priced_plan: PricedRun, name: str | None, outputs: EnvironmentOutputs, stored: StoredFiles
+) -> RunFolder:
     plan, runs = priced_plan.plan, context.places.runs
     runs.mkdir(parents=True, exist_ok=True)
     label = new_label(runs, plan.user, name, datetime.now(), plan.stack)
@@ -163,8 +168,8 @@ def _write(context: CommandContext, priced_plan: PricedRun, name: str | None, ou
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=content.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
             spent_before=plan.spent_before, resumes=plan.resumes, resumed_from=plan.resumed_from, init_from=plan.init_from,
-            pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names, data=plan.data.summary(),
-            code=plan.code_summary or (plan.code.summary() if plan.code else None), bucket=outputs.results,
+            pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names,
+            data=replace(plan.data.summary(), stored=stored.data), code=_code_summary(plan, stored), bucket=outputs.results,
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
             commit_alone_minutes=plan.settings.commit_alone_minutes,
@@ -181,6 +186,11 @@ def _write(context: CommandContext, priced_plan: PricedRun, name: str | None, ou
             ledger.add(record.id, "ended", cost=0.0)
             raise
     return RunFolder(target)
+
+
+def _code_summary(plan: RunPlan, stored: StoredFiles) -> CodeSummary | None:
+    summary = plan.code_summary or (plan.code.summary() if plan.code else None)
+    return replace(summary, stored=stored.code) if summary and stored.code else summary
 
 
 def versions(chosen: Recipe, values: Values) -> dict[str, str]:

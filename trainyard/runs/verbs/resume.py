@@ -278,8 +278,7 @@ def _data(history: RunHistory, recipe: Recipe) -> Data:
     """Return the run's data with the bytes that they had, from here or as its bucket has them."""
     store = history.store
 
-    def stored(sha256: str) -> str | None:
-        key = f"{DATA}{sha256}"
-        return f"{store.url}/{key}" if store is not None and any(item.key == key for item in listing(store, key)) else None
+    def in_bucket(sha256: str) -> bool:
+        return store is not None and any(item.key == f"{DATA}{sha256}" for item in listing(store, f"{DATA}{sha256}"))
 
-    return data_of(history.newest.record.data, recipe, stored)
+    return data_of(history.newest.record.data, recipe, in_bucket)

@@ -1,0 +1,131 @@
+"""Whole runs whose data go through a real bucket: sent once, fetched by the pod, never trained on in part."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runs.road import Road, _resource
+from trainyard.runs.life.drive import drive
+from trainyard.runs.planning import datastore, route
+from trainyard.runs.verbs import train
+from trainyard.storage import local
+from trainyard.storage.bucket import listing
+from trainyard.storage.client import StoreSettings, s3
+
+HASHES = "find . -type f ! -name '.*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum"
+KEEP = f"mkdir -p $OUTPUT_DIR/model; (cd $INPUT_DIR && {HASHES}) >$OUTPUT_DIR/model/seen"
+
+
+class BucketRoad(Road):
+    """A road whose environment has a bucket on the real server."""
+
+    def __init__(self, base: Path, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(base, monkeypatch)
+        self.store = settings
+        self.settings.write_text(self.settings.read_text().replace("bucket: none", f"bucket: {settings.bucket}"))
+        monkeypatch.setattr(local, "ensure", lambda *_, **__: settings)
+        environment = self.engine._environment
+
+        def with_bucket(stack: Any) -> list[dict[str, Any]]:
+            first, *rest = environment(stack)
+            return [_resource("pulumi:pulumi:Stack", first["outputs"] | {"bucket": settings.bucket, "store": "local"}), *rest]
+
+        monkeypatch.setattr(self.engine, "_environment", with_bucket)
+
+    def keys(self) -> dict[str, float]:
+        """Return the keys below data/ and when they came."""
+        return {item.key: item.modified for item in listing(self.store, "data/")}
+
+    def model(self, label: str) -> bytes:
+        """Return what the training has seen of its data."""
+        body: bytes = s3(self.store).get_object(Bucket=self.store.bucket, Key=f"models/ann/{label}/1/model/seen")["Body"].read()
+        return body
+
+
+@pytest.fixture
+def road(settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BucketRoad:
+    monkeypatch.setattr(route, "LEAST_BYTES", 1000)
+    return BucketRoad(tmp_path, settings, monkeypatch)
+
+
+def test_a_second_run_sends_nothing_and_both_train_on_the_same_bytes(road: BucketRoad, tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for number in range(300):
+        (folder / f"{number} é.txt").write_bytes(os.urandom(50))
+    (folder / "big").write_bytes(os.urandom(9 << 20))
+    first = road.run(KEEP, name="one", data=str(folder))
+    assert first.success, road.said()
+    keys = road.keys()
+    assert "sent to s3://" in road.said() and first.data.stored and f"data/{first.data.stored}" in keys
+    assert road.model("one").count(b"\n") == 301
+    road.screen.truncate(0)
+    second = road.run(KEEP, name="two", data=str(folder))
+    assert second.success and road.keys() == keys and "are in s3://" in road.said() and "nothing was sent" in road.said()
+    assert road.model("one") == road.model("two")
+
+
+def test_what_the_bucket_has_lost_or_spoilt_is_sent_again_from_this_machine(road: BucketRoad, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(body := os.urandom(5000))
+    folder = road.prepare(KEEP, name="one", data=str(tmp_path / "x"))
+    chunk = f"data/{hashlib.sha256(body).hexdigest()}"
+    s3(road.store).delete_object(Bucket=road.store.bucket, Key=chunk)
+    assert drive(road.context, folder).success, road.said()
+    assert "it is not in the bucket" in road.said() and "It is sent once more from this machine" in road.said()
+    assert road.model("one") == f"{hashlib.sha256(body).hexdigest()}  ./x\n".encode()
+    for number, lost in enumerate((f"data/{folder.load().data.stored}", chunk)):
+        folder = road.prepare(KEEP, name=f"lost-{number}", data=str(tmp_path / "x"))
+        s3(road.store).delete_object(Bucket=road.store.bucket, Key=lost)
+        (tmp_path / "x").rename(tmp_path / "y")
+        shutil.rmtree(road.workspace)
+        road.armed()
+        summary = drive(road.context, folder)
+        assert not summary.success and "is not in the bucket" in (summary.error or ""), road.said()
+        assert not folder.log.is_file() or b"run:" not in folder.log.read_bytes()
+        (tmp_path / "y").rename(tmp_path / "x")
+
+
+def test_little_data_take_the_way_over_ssh_and_ask_the_store_nothing(road: BucketRoad, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x" * 999)
+    assert road.run(KEEP, name="one", data=str(tmp_path / "x")).success
+    assert road.keys() == {} and "data from" not in road.said()
+
+
+def test_nothing_leaves_this_machine_for_a_stack_whose_pods_are_here(
+    road: BucketRoad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x").write_bytes(b"x" * 5000)
+    elsewhere = replace(road.store, kind="s3", endpoint="https://store.example.com")
+    monkeypatch.setattr(datastore, "store_of", lambda *_: elsewhere)
+    assert road.run(KEEP, name="one", data=str(tmp_path / "x")).success
+    assert road.keys() == {} and road.model("one").endswith(b"./x\n")
+
+
+def test_own_code_that_is_big_goes_the_same_way_with_its_programs(road: BucketRoad, tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "go.sh").write_text("#!/bin/sh\nmkdir -p $OUTPUT_DIR/model && sha256sum weights >$OUTPUT_DIR/model/seen\n")
+    (code / "go.sh").chmod(0o755)
+    (code / "weights").write_bytes(os.urandom(2 << 20))
+    asked = {"recipe": "command", "stack": "dev", "sets": (f"code={code}",), "words": ["./go.sh"]}
+    for label in ("one", "two"):
+        road.screen.truncate(0)
+        summary = drive(road.context, train.prepare(road.context, train.TrainRequest(name=label, **asked)))  # type: ignore[arg-type]
+        assert summary.success, road.said()
+        assert summary.code and summary.code.stored
+    assert "code       all 2.1 MB are in s3://" in road.said() and road.model("one") == road.model("two")
+
+
+def test_data_in_the_bucket_itself_are_fetched_by_the_pod(road: BucketRoad, tmp_path: Path) -> None:
+    for name in ("raw/a.txt", "raw/deep/b c.txt"):
+        s3(road.store).put_object(Bucket=road.store.bucket, Key=name, Body=name.encode())
+    assert road.run(KEEP, name="one", data=f"s3://{road.store.bucket}/raw").success, road.said()
+    assert [line.split(b"  ", 1)[1] for line in road.model("one").splitlines()] == [b"./a.txt", b"./deep/b c.txt"]
+    assert "by the pod itself" in road.said()
