@@ -23,7 +23,7 @@ from trainyard.config import Places
 from trainyard.pod import fetcher, uploader
 from trainyard.remote.local import LocalTransport
 from trainyard.setup import s3server
-from trainyard.storage import bucket, canary, local, podfetch, seal
+from trainyard.storage import bucket, canary, local, podfetch, seal, staging
 from trainyard.storage.client import StoreSettings, with_bucket
 
 PART = 5 << 20
@@ -36,7 +36,8 @@ def places_at(root: Path) -> Places:
 @pytest.fixture(autouse=True)
 def _no_syncfs(monkeypatch: pytest.MonkeyPatch) -> None:
     """It flushes the whole filesystem, whoever wrote to it; one test calls the real one and shows when it is called."""
-    monkeypatch.setattr(seal, "_syncfs", lambda folder: None)
+    for module in (seal, staging):
+        monkeypatch.setattr(module, "_syncfs" if module is seal else "sync_all", lambda folder: None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

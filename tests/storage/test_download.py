@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +20,13 @@ from tests.storage.test_commit import EXCLUDES, HASTE, OUTPUTS, WHERE
 from trainyard.errors import DiskFull, StoreError, UserError
 from trainyard.pod import uploader
 from trainyard.retries import Backoff
+from trainyard.secret import Secret
 from trainyard.storage import bucket
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import commit
 from trainyard.storage.deliver import Progress
-from trainyard.storage.download import download, fetch_files, list_results
+from trainyard.storage.download import download, list_results
+from trainyard.storage.fetch import fetch_files
 from trainyard.storage.manifest import ResultKey, entry_of
 from trainyard.storage.markers import attempts
 from trainyard.storage.staging import FOLDER, Staging, twins
@@ -59,7 +64,7 @@ def by_proxy(kept: Kept, proxy: LyingProxy) -> StoreSettings:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainyard.storage.download.PAUSES", Backoff(0.001, 0.001))
+    monkeypatch.setattr("trainyard.storage.fetch.PAUSES", Backoff(0.001, 0.001))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +192,7 @@ def test_a_full_disk_at_home_is_a_full_disk(kept: Kept, tmp_path: Path, monkeypa
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("trainyard.storage.download.os.pwrite", full)
+    monkeypatch.setattr("trainyard.storage.fetch.os.pwrite", full)
     with pytest.raises(DiskFull):
         download(kept.settings, str(WHERE), tmp_path)
 
@@ -329,3 +334,93 @@ def test_an_object_that_was_exchanged_in_the_bucket_is_found(mine: Kept, tmp_pat
     with pytest.raises(StoreError, match="not those of the manifest"):
         download(replace(mine.settings, attempts=1), str(WHERE), tmp_path)
     assert not (tmp_path / "config.json").exists()
+
+
+@pytest.fixture
+def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the model count as a big file, of several requests a part."""
+    monkeypatch.setattr("trainyard.storage.fetch.PIECE", 1 << 20)
+
+
+@pytest.mark.parametrize("act", [None, "drop", "lose", "fail", "garble"])
+def test_a_big_file_arrives_in_pieces_over_a_bad_link(
+    act: str | None, in_pieces: None, by_proxy: StoreSettings, proxy: LyingProxy, kept: Kept, tmp_path: Path
+) -> None:
+    if act:
+        proxy.faults.append(Fault("Get", act, times=3, after=1, key="model.safetensors"))  # type: ignore[arg-type]
+    told: list[Progress] = []
+    got = download(by_proxy, str(WHERE), tmp_path, on_progress=told.append)
+    assert tree(tmp_path) == kept.files
+    assert told[-1].done == got.bytes and all(0 <= one.done <= got.bytes for one in told)
+    assert len({one.headers["range"] for one in proxy.seen if one.key.endswith("model.safetensors")}) >= 6
+
+
+def test_a_big_file_that_stays_wrong_never_gets_its_name(
+    in_pieces: None, by_proxy: StoreSettings, proxy: LyingProxy, tmp_path: Path
+) -> None:
+    proxy.faults.append(Fault("Get", "garble", times=99, after=5, key="model.safetensors"))
+    with pytest.raises(StoreError, match=r"model\.safetensors: part [12] could not be fetched: the bytes are not those of the manifest"):
+        download(by_proxy, WHERE.model + "model.safetensors", tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("piece", [64 << 20, 1 << 20])
+def test_a_kill_in_the_middle_leaves_no_wrong_file_and_what_has_arrived_is_not_fetched_again(
+    piece: int, kept: Kept, tmp_path: Path, by_proxy: StoreSettings, proxy: LyingProxy
+) -> None:
+    code = f"""
+import os, signal
+from tests.storage.test_download import WHERE, replay
+from trainyard.storage import download, fetch
+fetch.PIECE, written, write = {piece}, [0], fetch._write
+def dying(handle, block, offset):
+    write(handle, block, offset)
+    written[0] += len(block)
+    if written[0] > {PART} + 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+fetch._write = dying
+download.download(replay(), str(WHERE), __import__("pathlib").Path({str(tmp_path / "dir")!r}))
+"""
+    store = kept.settings
+    env = {**os.environ, "STORE": f"{store.endpoint} {store.bucket} {store.access_key.reveal()} {store.secret_key.reveal()}"}
+    root = Path(__file__).resolve().parents[2]
+    killed = subprocess.run([sys.executable, "-c", code], cwd=root, env=env, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    here = {name: body for name, body in tree(tmp_path / "dir").items() if not name.startswith(FOLDER)}
+    assert here.items() <= kept.files.items()
+    download(by_proxy, str(WHERE), tmp_path / "dir")
+    assert tree(tmp_path / "dir") == kept.files
+    if piece > PART:  # in order, so the first part was whole when it died
+        assert f"bytes={PART}-{PART + 6}" in [one.headers.get("range") for one in proxy.seen if one.key.endswith("model.safetensors")]
+
+
+def replay() -> StoreSettings:
+    """Return the store that a test hands to a process of its own."""
+    endpoint, name, access, secret = os.environ["STORE"].split()
+    return StoreSettings("local", endpoint, "us-east-1", name, Secret(access), Secret(secret))
+
+
+def test_many_small_files_are_brought_to_disk_together_and_only_then_named(
+    settings: StoreSettings, pod: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(70):
+        pod.write(f"output/model/many/{number}", bytes([number]) * number)
+    mine = committed_result(settings, pod)
+    seen: list[int] = []
+    monkeypatch.setattr("trainyard.storage.staging.sync_all", lambda folder: seen.append(len(tree(folder.parent)) - len(tree(folder))))
+    download(mine.settings, str(WHERE), tmp_path / "dir")
+    assert tree(tmp_path / "dir") == mine.files
+    assert seen[0] == 0, "no file has its name before it is on disk"
+
+
+def test_a_numbered_attempt_is_found_without_listing_its_files(by_proxy: StoreSettings, proxy: LyingProxy, tmp_path: Path) -> None:
+    download(by_proxy, str(WHERE), tmp_path)
+    assert [one.query["prefix"] for one in proxy.seen if one.operation == "List"] == [f"{WHERE.prefix}_"]
+    proxy.reset()
+    download(by_proxy, f"{WHERE.user}/{WHERE.run}", tmp_path)
+    assert [one.query["prefix"] for one in proxy.seen if one.operation == "List"] == [f"models/{WHERE.user}/{WHERE.run}/"]
+
+
+def test_a_store_that_signs_no_urls_is_read_by_its_client(kept: Kept, tmp_path: Path) -> None:
+    download(replace(kept.settings, presign=False), str(WHERE), tmp_path)
+    assert tree(tmp_path) == kept.files

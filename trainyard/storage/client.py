@@ -30,6 +30,7 @@ Checksums = Literal["full", "composite", "none", "probe"]
 KINDS: tuple[Kind, ...] = ("local", "runpod", "aws", "r2", "s3")
 
 THREADS = 16
+CONNECT_TIMEOUT = 20.0
 READ_TIMEOUT = 180.0
 """Seconds without a byte after which a store that has taken a request counts as silent (RunPod's long listings are slow)."""
 _NO_PROFILES = {
@@ -79,7 +80,12 @@ def with_bucket(settings: StoreSettings, bucket: str | None) -> StoreSettings:
 
 def s3(settings: StoreSettings, *, read_timeout: float = READ_TIMEOUT) -> Any:
     """Return the boto3 client of a store, the same one for all its buckets and all threads (building it costs 0.1 s)."""
-    return _client(replace(settings, bucket="", data_dir=None, memory=None, urls_until=None), read_timeout)
+    return _client(without_bucket(settings), read_timeout)
+
+
+def without_bucket(settings: StoreSettings) -> StoreSettings:
+    """Return what all buckets of a store have in common."""
+    return replace(settings, bucket="", data_dir=None, memory=None, urls_until=None)
 
 
 def patient(settings: StoreSettings) -> Any:
@@ -99,10 +105,10 @@ def _client(settings: StoreSettings, read_timeout: float) -> Any:
         region_name=settings.region,
     )
     config = client_config(settings, read_timeout)
-    return session.client("s3", endpoint_url=settings.endpoint, config=config, verify=_certificates(settings))
+    return session.client("s3", endpoint_url=settings.endpoint, config=config, verify=certificates(settings))
 
 
-def _certificates(settings: StoreSettings) -> str | None:
+def certificates(settings: StoreSettings) -> str | None:
     """Return the file of certificates that the environment names, None for the usual ones; raises UserError for a proxy of no use."""
     if (settings.endpoint or "https:").startswith("http:"):
         return None
@@ -122,7 +128,7 @@ def client_config(settings: StoreSettings, read_timeout: float = READ_TIMEOUT) -
         "signature_version": "s3v4",
         "s3": style,
         "max_pool_connections": 2 * THREADS,
-        "connect_timeout": 20,
+        "connect_timeout": CONNECT_TIMEOUT,
         "read_timeout": read_timeout,
         "retries": {"mode": "standard", "max_attempts": settings.attempts},
     }

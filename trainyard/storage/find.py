@@ -43,9 +43,9 @@ class ResultReference:
     """Attempts after the one that is meant, where the reference named none: no success, or not committed."""
 
 
-def list_results(settings: StoreSettings, user: str | None = None) -> list[Listed]:
-    """Return all attempts in the bucket, oldest first; those that are not committed are marked."""
-    prefix = f"{MODELS}{user}/" if user else MODELS
+def list_results(settings: StoreSettings, user: str | None = None, run: str | None = None) -> list[Listed]:
+    """Return all attempts in the bucket (of a user, of one run of theirs), oldest first; those not committed are marked."""
+    prefix = MODELS + (f"{user}/" + (f"{run}/" if run else "") if user else "")
     sums: dict[ResultKey, list[float]] = {}
     markers: dict[str, set[ResultKey]] = {SUCCESS: set(), KEPT: set(), POD_COMMITTED: set()}
     for item in bucket.listing(settings, prefix):
@@ -81,13 +81,20 @@ def find(settings: StoreSettings, reference: str, *, user: str | None = None, un
         raise UserError(f"'{reference}' is neither a run nor a key of a result", hint=_forms(settings))
     # <run>, or <user>/<run>[/<attempt>][/<path>]; users of other tools know <user>/<run>/model/.
     owner, run, rest = (None, parts[0], []) if len(parts) == 1 else (parts[0], parts[1], parts[2:])
-    results = [one for one in list_results(settings, slug(owner) if owner else None) if one.key.run == run]
-    if rest and rest[0].isascii() and rest[0].isdigit():
+    numbered = bool(rest) and rest[0].isascii() and rest[0].isdigit() and int(rest[0]) > 0
+    if owner and numbered and _is_over(settings, exact := ResultKey(slug(owner), run, int(rest[0]))):
+        return ResultReference(exact, "/".join(rest[1:]))  # its files need not be listed, and there may be thousands
+    results = [one for one in list_results(settings, slug(owner) if owner else None, run) if one.key.run == run]
+    if numbered:
         results = [one for one in results if one.key.attempt == int(rest[0])]
         rest = rest[1:]
     chosen = _choose(settings, reference, results, user, uncommitted)
     newer = (one for one in results if one.key.user == chosen.user and one.key.attempt > chosen.attempt)
     return ResultReference(chosen, "/".join(rest), tuple(sorted(newer, key=lambda one: one.key.attempt)))
+
+
+def _is_over(settings: StoreSettings, key: ResultKey) -> bool:
+    return any(item.key in (key.success, key.kept) for item in bucket.listing(settings, f"{key.prefix}_"))
 
 
 def _choose(settings: StoreSettings, reference: str, results: list[Listed], user: str | None, uncommitted: bool) -> ResultKey:

@@ -5,8 +5,6 @@ Knows nothing of pods. A marker is written only after everything it stands for i
 
 from __future__ import annotations
 
-import ctypes
-import os
 import random
 import time
 from collections.abc import Sequence
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.errors import StoreError
+from trainyard.files import sync_all
 from trainyard.jsontext import parse_json
 from trainyard.storage.absent import absence
 from trainyard.storage.answers import store_errors
@@ -126,15 +125,10 @@ def flush(settings: StoreSettings) -> None:
 
 
 def _syncfs(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        if call is None:
-            os.sync()
-        elif call(handle) != 0:
-            raise StoreError(f"{folder}: cannot be written to disk: {os.strerror(ctypes.get_errno())}")
-    finally:
-        os.close(handle)
+        sync_all(folder)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written to disk: {error.strerror}") from None
 
 
 def put_proven(settings: StoreSettings, key: str, body: bytes) -> None:

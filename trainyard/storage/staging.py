@@ -13,25 +13,28 @@ import os
 import shutil
 import stat
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from trainyard.errors import StoreError, TrainyardError, UserError, disk_full
 from trainyard.filelock import acquire
-from trainyard.files import sync
+from trainyard.files import sync, sync_all
 
 FOLDER = ".trainyard-download"
 _LOCK = "lock"
 _SHOWN = 8
+_MANY = 64
+"""So many files and more are brought to disk by one call for their whole file system."""
 _ELSEWHERE = "Move it away, or choose another folder."
 
 
 class Staging:
-    """The folder of one download; ``place`` gives a file its name."""
+    """The folder of one download; ``place`` gives a file its name, ``put_off`` leaves that to ``settle``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._waiting: list[tuple[Path, Path]] = []
         self._touched: set[Path] = set()
 
     def part(self, sha256: str, path: Path) -> Path:
@@ -39,15 +42,34 @@ class Staging:
         return self.folder / f"{sha256[:24]}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}"
 
     def place(self, part: Path, path: Path) -> None:
-        """Give a file its name; what had it is replaced."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(part, path)
-        self._touched.add(path.parent)
+        """Give a file, which is on disk, its name; raises UserError when something has it by now."""
+        try:
+            if os.path.lexists(path):
+                raise taken([path])
+            if path.parent not in self._touched:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._touched.add(path.parent)
+            os.replace(part, path)
+        except OSError as error:
+            raise trouble(path, error) from None
+
+    def put_off(self, part: Path, path: Path) -> None:
+        """Let a whole file wait for its name: bringing small ones to disk one by one takes longer than fetching them."""
+        self._waiting.append((part, path))
 
     def settle(self) -> None:
-        """Bring the names to disk."""
-        for folder in self._touched:
-            sync(folder)
+        """Bring what waits to disk, give it its names, and bring the names to disk."""
+        _to_disk([part for part, _ in self._waiting], self.folder)
+        for part, path in self._waiting:
+            self.place(part, path)
+        _to_disk(self._touched, self.folder)
+
+
+def _to_disk(paths: Collection[Path], folder: Path) -> None:
+    if len(paths) >= _MANY:
+        return sync_all(folder)
+    for path in paths:
+        sync(path)
 
 
 @contextmanager

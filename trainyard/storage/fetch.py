@@ -1,0 +1,286 @@
+"""Fetch files of a manifest: parallel ranges, hashed while they arrive, resumable, each whole and proven before it has its name.
+
+A half-fetched file lies in the staging folder; what of it is right is told by the manifest's CRC32 of each part,
+so nothing but the manifest is needed to go on after a kill or a lost link. Bytes that come in one go are proven by the
+sha256 of the whole file alone: the parts are looked at only when that is wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from trainyard.errors import StoreError
+from trainyard.files import sha256_of
+from trainyard.retries import Backoff
+from trainyard.storage.answers import store_errors
+from trainyard.storage.client import THREADS, StoreSettings
+from trainyard.storage.deliver import OnProgress, Progress
+from trainyard.storage.manifest import ManifestEntry, crc32_text
+from trainyard.storage.reader import BLOCK, blocks
+from trainyard.storage.staging import Staging, staging, taken, trouble
+
+TRIES = 8
+"""Tries of a range without a byte, and of a file whose bytes are wrong."""
+PAUSES = Backoff(0.2, 10.0)
+PIECE = 8 << 20
+"""Bytes of one request. The smaller, the less is left to hash when the last one has arrived."""
+_DEFINITE = (400, 401, 403, 404, 412, 416)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One file on its way home."""
+
+    settings: StoreSettings
+    key: str
+    entry: ManifestEntry
+    path: Path
+    stage: Staging
+    counter: _Counter
+
+    @property
+    def url(self) -> str:
+        return f"{self.settings.url}/{self.key}"
+
+
+def fetch_files(
+    settings: StoreSettings, prefix: str, selection: Sequence[tuple[ManifestEntry, str]], dest: Path, on_progress: OnProgress
+) -> int:
+    """Fetch files to their names below ``dest``; returns how many were there already.
+
+    A file gets its name only whole, so one with other bytes is a person's: raises UserError, and nothing is fetched.
+    The first error ends it, what has arrived is kept.
+    """
+    counter = _Counter(sum(entry.size for entry, _ in selection), on_progress)
+
+    def waiting(text: str) -> None:
+        on_progress(Progress("wait", 0, counter.total, text))
+
+    names = [name for _, name in selection]
+    with staging(dest, names, waiting) as stage, ThreadPoolExecutor(THREADS) as pool, ThreadPoolExecutor(THREADS + 2) as files:
+        here = _already_here(dest, selection, pool, counter)
+        absent = [
+            _File(settings, prefix + entry.path, entry, dest / name, stage, counter) for entry, name in selection if name not in here
+        ]  # fmt: skip
+        small = deque(file for file in absent if file.entry.size <= PIECE)
+        large = deque(file for file in absent if file.entry.size > PIECE)
+        # Two big files at a time: the second one's pieces fill the pool while the end of the first one is hashed.
+        jobs = [files.submit(_fetch_each, large, pool) for _ in range(min(2, len(large)))]
+        jobs += [files.submit(_fetch_each, small, None) for _ in range(min(THREADS, len(small)))]
+        _first_error(jobs, (small, large), pool)
+        return len(here)
+
+
+def _already_here(dest: Path, selection: Sequence[tuple[ManifestEntry, str]], pool: Executor, counter: _Counter) -> set[str]:
+    """Return the names whose files are there with the right bytes; raises UserError for those that have others."""
+
+    def same(one: tuple[ManifestEntry, str]) -> bool:
+        entry, path = one[0], dest / one[1]
+        try:
+            return path.is_file() and path.stat().st_size == entry.size and sha256_of(path) == entry.sha256
+        except OSError as error:
+            raise trouble(path, error) from None
+
+    there = [(entry, name) for entry, name in selection if os.path.lexists(dest / name)]
+    right = list(pool.map(same, there))
+    if others := [dest / name for (_, name), is_same in zip(there, right, strict=True) if not is_same]:
+        raise taken(others)
+    counter.add(sum(entry.size for entry, _ in there))
+    return {name for _, name in there}
+
+
+class _Counter:
+    """Count bytes of several threads."""
+
+    def __init__(self, total: int, on_progress: OnProgress) -> None:
+        self.total = total
+        self._done, self._tell, self._lock = 0, on_progress, threading.Lock()
+
+    def add(self, number: int) -> None:
+        with self._lock:
+            self._done += number
+            self._tell(Progress("download", self._done, self.total))
+
+
+def _first_error(jobs: Sequence[Future[None]], queues: Sequence[deque[_File]], pool: ThreadPoolExecutor) -> None:
+    """Wait for the jobs; after an error or Ctrl-C only what is under way is waited for, what is queued is dropped."""
+    try:
+        done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
+        for job in done:
+            job.result()
+    except BaseException:
+        for queue in queues:
+            queue.clear()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+
+
+def _fetch_each(queue: deque[_File], pool: Executor | None) -> None:
+    while True:
+        try:
+            file = queue.popleft()
+        except IndexError:
+            return
+        _fetch_file(file, pool)
+
+
+def _fetch_file(file: _File, pool: Executor | None) -> None:
+    """Fetch one file: a big one in pieces by ``pool``, a small one in one go."""
+    entry, part = file.entry, file.stage.part(file.entry.sha256, file.path)
+    try:
+        fresh = not part.exists()
+        handle = os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        try:
+            os.ftruncate(handle, entry.size)
+            right = _make_right(file, handle, pool, fresh=fresh)
+            if pool:
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+        if not right:
+            part.unlink()
+            raise StoreError(f"{file.url}: its parts are right, but its sha256 is not that of the manifest")
+    except OSError as error:
+        raise trouble(file.path, error) from None
+    if pool:
+        file.stage.place(part, file.path)
+    else:
+        file.stage.put_off(part, file.path)
+
+
+def _make_right(file: _File, handle: int, pool: Executor | None, *, fresh: bool) -> bool:
+    """Fetch what is missing until the file is the manifest's; False when each part is and the whole is not."""
+    missing = _missing(file.entry, handle, fresh=fresh)
+    for attempt in range(TRIES):
+        if _fill(file, handle, missing, pool) == file.entry.sha256:
+            return True
+        missing = _missing(file.entry, handle, fresh=False)
+        if not missing:
+            return False
+        if attempt + 1 < TRIES:
+            file.counter.add(-file.entry.size)
+            time.sleep(PAUSES.pause(attempt + 1))
+    raise StoreError(f"{file.url}: part {min(missing)} could not be fetched: the bytes are not those of the manifest")
+
+
+def _missing(entry: ManifestEntry, handle: int, *, fresh: bool) -> set[int]:
+    """Return the parts that are not in the file."""
+    numbers = range(1, len(entry.parts) + 1)
+    if fresh and entry.size <= PIECE:
+        return set(numbers)
+    # A new file is all zeros: what must be zeros stays a hole.
+    here = (_zeros_crc32(entry.part(n)[1]) if fresh else _part_crc32(handle, *entry.part(n)) for n in numbers)
+    return {number for number, crc in zip(numbers, here, strict=True) if crc != entry.parts[number - 1]}
+
+
+def _fill(file: _File, handle: int, missing: set[int], pool: Executor | None) -> str:
+    """Fetch missing parts and return the sha256 of the whole file, which is taken in order while later pieces arrive."""
+    digest, pieces = sha256(), list(_pieces(file.entry, missing))
+    jobs: list[Future[None]] = []
+    try:
+        if pool:
+            jobs += (pool.submit(_fetch_piece, file, handle, start, end) for start, end, to_fetch in pieces if to_fetch)
+        arriving = iter(jobs)
+        for start, end, to_fetch in pieces:
+            if to_fetch and not pool:
+                _fetch_piece(file, handle, start, end, digest.update)
+                continue
+            if to_fetch:
+                next(arriving).result()
+            else:
+                file.counter.add(end - start)
+            for block in _blocks_of(handle, start, end):
+                digest.update(block)
+    finally:
+        # Every piece must be over before the file is closed, or it would write into whatever gets the descriptor next.
+        for job in jobs:
+            job.cancel()
+        for job in jobs:
+            _outcome(job)
+    return digest.hexdigest()
+
+
+def _pieces(entry: ManifestEntry, missing: set[int]) -> Iterator[tuple[int, int, bool]]:
+    """Cut a file, in order, into what is fetched at once (True) and what is here already."""
+    for to_fetch, numbers in itertools.groupby(range(1, len(entry.parts) + 1), key=lambda number: number in missing):
+        spans = [entry.part(number) for number in numbers]
+        end = sum(spans[-1])
+        for start in range(spans[0][0], end, PIECE):
+            yield start, min(start + PIECE, end), to_fetch
+
+
+def _outcome(job: Future[None]) -> Exception | None:
+    """Wait for a job and return its error. Not by ``wait()``: that never hears of a job dropped by a pool's shutdown."""
+    try:
+        job.result()
+    except (CancelledError, Exception) as error:
+        return error
+    return None
+
+
+def _fetch_piece(file: _File, handle: int, start: int, end: int, heard: Callable[[bytes], object] | None = None) -> None:
+    """Write a range of a file, going on where a link was cut; ``heard`` is told of each block in order."""
+    fails, problem = 0, ""
+    while start < end:
+        try:
+            with store_errors(f"fetch {file.url}", *_DEFINITE) as refusal:
+                for block in blocks(file.settings, file.key, start, end - start):
+                    _write(handle, block, start)
+                    start, fails = start + len(block), 0
+                    file.counter.add(len(block))
+                    if heard:
+                        heard(block)
+            problem = "the store ended before the file did"
+        except (StoreError, ConnectionError) as error:
+            problem = error.message if isinstance(error, StoreError) else str(error)
+        if refusal:
+            gone = "; the manifest names it, so it is missing now" if refusal.code in ("404", "NoSuchKey") else ""
+            raise StoreError(f"{file.url}: the store answered {refusal.code}{gone}")
+        if start < end:
+            fails += 1
+            if fails == TRIES:
+                number = start // file.entry.part_size + 1
+                raise StoreError(f"{file.url}: part {number} could not be fetched: {problem}")
+            time.sleep(PAUSES.pause(fails))
+
+
+def _write(handle: int, block: bytes, offset: int) -> None:
+    done = os.pwrite(handle, block, offset)
+    while done < len(block):  # the disk is nearly full: the next one says so
+        done += os.pwrite(handle, block[done:], offset + done)
+
+
+def _part_crc32(handle: int, offset: int, length: int) -> str:
+    crc, left = 0, length
+    for block in _blocks_of(handle, offset, offset + length):
+        crc, left = zlib.crc32(block, crc), left - len(block)
+    return crc32_text(crc) if not left else ""
+
+
+def _blocks_of(handle: int, start: int, end: int) -> Iterator[memoryview]:
+    """Yield a range of a file in order, each block in the same place of the memory."""
+    space = memoryview(bytearray(min(BLOCK, end - start)))
+    with open(handle, "rb", buffering=0, closefd=False) as file:
+        file.seek(start)
+        while start < end and (number := file.readinto(space[: end - start])):
+            start += number
+            yield space[:number]
+
+
+@functools.lru_cache(maxsize=32)
+def _zeros_crc32(length: int) -> str:
+    crc, block = 0, bytes(BLOCK)
+    for start in range(0, length, BLOCK):
+        crc = zlib.crc32(block[: min(BLOCK, length - start)], crc)
+    return crc32_text(crc)

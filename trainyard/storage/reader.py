@@ -1,0 +1,87 @@
+"""Read ranges of objects as streams of our own: the client's signature, certificates and proxies, without its work on each answer.
+
+A GET through boto3 takes 0.8 ms of CPU, one that it only signs 0.3 ms (measured, connections kept alive): the difference
+between 40 and 15 seconds for 10,000 small files.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import urllib3
+from botocore.exceptions import ClientError
+from botocore.httpsession import ProxyConfiguration, create_urllib3_context, get_cert_path
+from botocore.parsers import create_parser
+from botocore.utils import get_environ_proxies
+
+from trainyard.storage.client import CONNECT_TIMEOUT, READ_TIMEOUT, THREADS, StoreSettings, certificates, s3, without_bucket
+
+BLOCK = 256 * 1024
+URL_SECONDS = 900
+"""Life of a URL: each is used at once, and once."""
+_ELSEWHERE = (301, 302, 307, 308)
+"""Amazon's answers for a bucket of another region, which the client follows."""
+
+
+class _Body(Protocol):
+    def read(self, amount: int, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+def blocks(settings: StoreSettings, key: str, offset: int, length: int) -> Iterator[bytes]:
+    """Yield the bytes of a range as they come, fewer only when the store ends early.
+
+    Raises what boto3 raises (see ``store_errors``): ClientError for a refusal, HTTPError for a link that fails.
+    """
+    body, whole = _open(settings, key, offset, length), False
+    try:
+        while length and (block := body.read(min(BLOCK, length))):
+            length -= len(block)
+            yield block
+        whole = length == 0
+    finally:
+        if not whole:  # what is read to its end goes back to the others by itself
+            body.close()
+
+
+def _open(settings: StoreSettings, key: str, offset: int, length: int) -> _Body:
+    span = f"bytes={offset}-{offset + length - 1}"
+    if not settings.presign:
+        return _by_client(settings, key, span)
+    url = s3(settings).generate_presigned_url("get_object", Params={"Bucket": settings.bucket, "Key": key}, ExpiresIn=URL_SECONDS)
+    answer = _connections(without_bucket(settings)).request(
+        "GET", url, headers={"Range": span}, preload_content=False, decode_content=False, retries=False, redirect=False
+    )
+    if answer.status == 206 or (answer.status == 200 and offset == 0):
+        return answer
+    if answer.status in _ELSEWHERE:
+        answer.close()
+        return _by_client(settings, key, span)
+    said = {"status_code": answer.status, "headers": answer.headers, "body": answer.data}
+    raise ClientError(create_parser("rest-xml").parse(said, None), "GetObject")
+
+
+def _by_client(settings: StoreSettings, key: str, span: str) -> _Body:
+    body: _Body = s3(settings).get_object(Bucket=settings.bucket, Key=key, Range=span)["Body"]
+    return body
+
+
+@functools.lru_cache(maxsize=16)
+def _connections(settings: StoreSettings) -> urllib3.PoolManager:
+    """Return the connections to a store, made as the client makes its own."""
+    address = settings.endpoint or "https://s3.amazonaws.com"
+    proxies = ProxyConfiguration({} if settings.kind == "local" else get_environ_proxies(address))
+    proxy = proxies.proxy_url_for(address)
+    options: dict[str, Any] = {
+        "maxsize": 2 * THREADS,
+        "timeout": urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
+    }
+    if not address.startswith("http:"):
+        options["ssl_context"] = create_urllib3_context()
+        options["ssl_context"].load_verify_locations(get_cert_path(certificates(settings) or True))
+    if proxy is None:
+        return urllib3.PoolManager(**options)
+    return urllib3.ProxyManager(proxy, proxy_headers=proxies.proxy_headers_for(proxy), **options)
