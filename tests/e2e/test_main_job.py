@@ -21,7 +21,7 @@ OPENS = Path(__file__).parent / "opens"
 
 
 def test_a_run_goes_all_the_way_leaves_nothing_behind_and_its_log_and_result_are_had_anywhere(yard: Yard, tmp_path: Path) -> None:
-    done = yard.invoke(*yard.train("--name", "a", left_over=1)).expect()
+    done = yard.invoke(*yard.train("--name", "a", "--deliver", f"local:{tmp_path / 'delivered'}", left_over=1)).expect()
 
     assert "S3 Location: s3://" in done.out and "models/tester/a/1/model/" in done.out
     assert "invoke download tester/a" in done.out and "aws s3 sync" in done.out
@@ -34,6 +34,10 @@ def test_a_run_goes_all_the_way_leaves_nothing_behind_and_its_log_and_result_are
     assert summary["engine"] == "builtin" and summary["simulated"] is False and summary["isolation"] in ("namespace", "process")
     assert {"trainyard", "python", "pulumi"} <= set(summary["versions"])
     assert {"up", "start", "train", "commit", "destroy"} <= set(summary["seconds_by_stage"])
+
+    note = yard.home / "runs" / "tester" / "a" / "1" / "delivery.json"  # by a process that the command has left behind
+    assert yard.wait_for(lambda: json.loads(note.read_text())["state"] == "done"), note.with_name("delivery.log").read_text()
+    assert (tmp_path / "delivered" / "model.txt").read_text() == "steps 5\n"
 
     yard.invoke("download", "a", str(tmp_path / "got")).expect()
 

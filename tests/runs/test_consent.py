@@ -16,7 +16,8 @@ from trainyard.recipes.contract import load_recipe
 from trainyard.runs.planning.consent import ask, own_files, pod_secrets, secret_values
 from trainyard.runs.ui import Ui
 from trainyard.secret import Secret
-from trainyard.settings.table import StackSettings, flaw
+from trainyard.settings.flaws import flaw
+from trainyard.settings.table import StackSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["rows.jsonl: 2 rows of text, 24 bytes"]

@@ -17,8 +17,9 @@ import pytest
 
 from tests.servers import open_server
 from tests.servers.common import Unavailable
-from tests.storage import lying_proxy
+from tests.storage import hub_emulator, lying_proxy
 from tests.storage.elsewhere import NOT_THERE
+from tests.storage.hub_emulator import HubEmulator
 from trainyard.config import Places
 from trainyard.pod import fetcher, uploader
 from trainyard.remote.local import LocalTransport
@@ -125,6 +126,17 @@ def here() -> LocalTransport:
     """A transport to the folder that plays the pod, with the Python of the tests on its PATH."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return LocalTransport(env={**os.environ, "PATH": path})
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubEmulator]:
+    """An emulator of the Hub. Xet, which the real one may choose, is a protocol of its own and no part of it."""
+    pytest.importorskip("huggingface_hub", reason="NO huggingface_hub: deliveries to the Hub were not tried")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    running = hub_emulator.start()
+    yield running
+    running.server.shutdown()
+    running.server.server_close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,22 @@ def gc(c: Context, stack: str = "local", all_stacks: bool = False, dry_run: bool
 
 
 @task(
+    positional=["run"],
+    help=help_of(
+        run="label, user/label, user/label/attempt or s3:// URL",
+        to="local (out/downloads/...), local:DIR or hub:OWNER/REPO (default: what its run was told)",
+        stack="stack whose bucket holds it (default: that of the run where it is known here, else local)",
+    ),
+)
+@verb
+def deliver(c: Context, run: str, to: str | None = None, stack: str | None = None) -> int:
+    """Bring a result to a folder here or to the Hugging Face Hub, every file proven there; goes on where it was cut off."""
+    from trainyard.runs.verbs.deliver import deliver as bring
+
+    return bring(context(), run, to, stack)
+
+
+@task(
     positional=["name"],
     help=help_of(
         name="user/label (all attempts), user/label/attempt, checkpoints/... or logs/... of an attempt, data/...",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         budget="dollars after which the training is stopped and saved",
         yes="send your files to the stack's cloud without being asked",
         resume="how often the run is resumed by itself if its pod is lost (default: the stack's setting `resume`)",
+        deliver="where the result goes after the run, in the background: local, local:DIR, hub:OWNER/REPO (default: the setting `deliver`)",
         on_bad_row="stop or skip: what happens when rows cannot be trained (the same as --set on_bad_row=...)",
     ),
 )  # fmt: skip
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 def train(
     c: Context, stack: str = "local", recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
     name: str | None = None, hours: float | None = None, budget: float | None = None, on_bad_row: str | None = None,
-    yes: bool = False, resume: int | None = None, json: bool = False,
+    yes: bool = False, resume: int | None = None, deliver: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone (a command of yours: -- COMMAND)."""
     from trainyard.runs.verbs.train import TrainRequest
@@ -65,6 +66,7 @@ def train(
         yes,
         words_behind(),
         None if resume is None else int(like_setting("resume", resume) or 0),
+        deliver=deliver,
     )
     return _prepare_and_drive(context(as_json=json), request, json)
 

@@ -9,7 +9,7 @@ from trainyard.cli import machineverbs, repoverbs, resultverbs, runverbs, stackv
 _ALONE = (
     runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.resume, runverbs.runs,
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
-    resultverbs.gc,
+    resultverbs.deliver, resultverbs.gc,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
     stackverbs.end, stackverbs.reap, stackverbs.audit,
     repoverbs.init, repoverbs.upgrade, machineverbs.doctor, machineverbs.setup, machineverbs.play,

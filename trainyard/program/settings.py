@@ -13,7 +13,8 @@ from trainyard.errors import UserError
 from trainyard.nearest import suggest
 from trainyard.provider.typed import wrong_setting
 from trainyard.reading import read
-from trainyard.settings.table import RUN_SETTINGS, SETTINGS, RunKeys, Setting, StackSettings, build, flaw
+from trainyard.settings.flaws import flaw
+from trainyard.settings.table import RUN_SETTINGS, SETTINGS, RunKeys, Setting, StackSettings, build
 
 NAMESPACE = "trainyard"
 

@@ -60,7 +60,7 @@ def schema() -> dict[str, object]:
 
 
 def _together() -> list[dict[str, object]]:
-    """Return what ``table.flaw`` says of settings that are each right."""
+    """Return what ``flaws.flaw`` says of settings that are each right."""
     rules: list[dict[str, object]] = [
         {"not": {"required": [_key("image"), _key("template")]}},
         {

@@ -13,7 +13,8 @@ from trainyard.config import PROJECT, settings_file
 from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
 from trainyard.reading import read
-from trainyard.settings.table import SETTINGS, Encrypted, Setting, StackSettings, build, flaw
+from trainyard.settings.flaws import flaw
+from trainyard.settings.table import SETTINGS, Encrypted, Setting, StackSettings, build
 from trainyard.textfile import read_text
 from trainyard.yamlfile import Map, Node, parse_map, reject_unknown
 

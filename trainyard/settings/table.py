@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainyard.reading import Kind, Shape
-from trainyard.settings.variables import never_sent
 
 CLOUDS = ("local", "runpod")
 STORES = ("local", "runpod", "aws", "r2", "s3")
@@ -192,6 +191,10 @@ class StackSettings:
     checkpoint_minutes: float = _setting(
         "from one such checkpoint to the next, and from the start to the first", 10.0, unit="minutes", least=0, readers="runs",
     )  # fmt: skip
+    deliver: str | None = _setting(
+        "where the result goes after a run, in the background: local, local:DIR or hub:OWNER/REPO", unset="nowhere",
+        pattern=r"local(:.+)?|hub:[A-Za-z0-9._-]+/[A-Za-z0-9._-]+", looks_like="local:~/models", readers="runs",
+    )  # fmt: skip
     lifecycle: tuple[Mapping[str, object], ...] = _setting(
         "rules of the bucket: prefix, expire_days ...", (), readers="program runs stacks"
     )
@@ -275,51 +278,11 @@ DEFAULTS = StackSettings()
 """What holds where nothing is set."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flaw:
-    """What is wrong with settings that are each right; ``at``: the key whose place shows it."""
-
-    name: str
-    message: str
-    at: str
-    hint: str | None = None
-
-
 def build(values: Mapping[str, object], stack: str) -> StackSettings:
     """Return typed values as settings: defaults filled in, the cloud and the store resolved."""
     cloud = values.get("cloud") or stack
     resolved: dict[str, Any] = {**values, "cloud": cloud, "store": values.get("store") or ("local" if cloud == "local" else None)}
     return StackSettings(**resolved, explicit=frozenset(values))
-
-
-def flaw(settings: StackSettings, stack: str) -> Flaw | None:
-    """Return what is wrong with settings as a whole, None when nothing is."""
-    if settings.cloud not in CLOUDS:
-        return Flaw("cloud", f"is missing, and stack '{stack}' has no cloud's name", "cloud", f"Clouds: {', '.join(CLOUDS)}.")
-    if settings.image and settings.template:
-        return Flaw("template", "and 'image' are given both: choose one", "template")
-    if settings.pods and "hours" not in settings.explicit:
-        return Flaw("hours", "is missing: a declared pod needs the hours of its lease", "pods", "Add: trainyard:hours: 2")
-    if (secret := _secret_for_pods(settings)) is not None:
-        return secret
-    for name in SETTINGS:  # in the table's order: the same one is told each time
-        if name in settings.explicit and getattr(settings, name) != SETTINGS[name].default and not known_to(name, settings.cloud):
-            return Flaw(
-                name, f"means nothing to cloud '{settings.cloud}'", name, f"Leave it out; {', '.join(SETTINGS[name].clouds)} knows it."
-            )
-    return None
-
-
-def _secret_for_pods(settings: StackSettings) -> Flaw | None:
-    """Return what is wrong with the variables that pods get: a pod is somebody else's machine."""
-    for name in settings.pod_secrets:
-        if name in never_sent() or name.startswith(OF_OURS):
-            says = "opens an account or a bucket" if name in never_sent() else "is of Trainyard or Pulumi"
-            return Flaw("pod_secrets", f"names {name}, which {says}: it is never sent to a pod", "pod_secrets", "Leave it out.")
-    keys = next((name for name in settings.pod_env_names if name in never_sent()), None)
-    if keys is None:
-        return None
-    return Flaw("pod_env", f"names {keys}, which opens an account or a bucket: it is never sent to a pod", "pod_env", "Leave it out.")
 
 
 def known_to(name: str, cloud: str) -> bool:

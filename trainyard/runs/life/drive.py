@@ -267,12 +267,16 @@ def _end(context: CommandContext, record: RunRecord, folder: RunFolder) -> RunSu
 
 
 def _settle(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
-    """Leave nothing half done in the bucket; what only came home is pushed now that no pod waits for it."""
+    """Leave nothing half done in the bucket; what only came home is pushed, and a delivery begun, now that no pod waits for it."""
     if record.begun and record.bucket:
         from trainyard.runs.life import roads
 
         if roads.settle(context, record, folder):
             write_out(context, record, folder)
+    from trainyard.runs.life import delivering
+
+    if delivering.begin(context, record, folder):
+        write_out(context, record, folder)
 
 
 def write_out(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:

@@ -75,6 +75,8 @@ class RunRecord:
     git_commit: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     engine: str | None = None
+    deliver: str | None = None
+    """Where the result goes after the run, as `invoke deliver RUN --to PLACE` takes it; a folder's path is absolute."""
     pod: RunPod = NO_POD
     pods: list[PaidPod] = field(default_factory=list)
     """Every pod that was accepted for the run, in that order."""

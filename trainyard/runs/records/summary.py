@@ -11,6 +11,7 @@ from trainyard import __version__
 from trainyard.clock import format_time
 from trainyard.recipes.summaries import CodeSummary, DataSummary
 from trainyard.runs.records import pods
+from trainyard.runs.records.delivery import DeliveryState, line_of, read_state
 from trainyard.runs.records.parts import RunBucket, RunResult, StartedFrom
 from trainyard.runs.records.pods import PodCost
 from trainyard.runs.records.progress import Metrics
@@ -127,11 +128,20 @@ class RunSummary:
     bundle_sha256: str
     engine: str | None
     isolation: str | None
+    deliver: str | None = None
+    """Where the result goes after the run."""
+    delivery: DeliveryState | None = None
+    """How far that has come."""
 
     @property
     def place(self) -> str:
         """The folder into which the closing lines fetch the result: one an attempt, so that no two of them are mixed."""
-        return f"out/downloads/{self.label}" + (f".{self.attempt}" if self.attempt > 1 else "")
+        return place_of(self.label, self.attempt)
+
+
+def place_of(label: str, attempt: int) -> str:
+    """Return the folder of a checkout into which a result is fetched unless another one is named."""
+    return f"out/downloads/{label}" + (f".{attempt}" if attempt > 1 else "")
 
 
 def summarize(record: RunRecord, folder: RunFolder) -> RunSummary:
@@ -165,12 +175,13 @@ def summarize(record: RunRecord, folder: RunFolder) -> RunSummary:
         pods=pods.costs(record, record.ended or time.time()),
         versions={"trainyard": __version__, **record.versions},
         resume=None if success else resume_command(record),
+        delivery=read_state(folder),
     )
 
 
 _OF_RECORD = (
     "user", "label", "attempt", "token", "recipe", "cancelled", "exit_code", "error", "bucket", "data", "code", "pod_secrets",
-    "git_commit", "bundle_sha256", "engine", "resumed_from", "init_from", "spent_before", "checkpoint",
+    "git_commit", "bundle_sha256", "engine", "resumed_from", "init_from", "spent_before", "checkpoint", "deliver",
 )  # fmt: skip
 _OF_POD = (
     "gpu", "gpu_count", "pod_id", "ends_itself", "ends_itself_proof", "simulated", "api_address", "isolation",
@@ -222,7 +233,7 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
         lines.append(f"road of the result: {summary.road} ({summary.road_why})")
     if summary.resume:
         lines.append(f"go on from {summary.checkpoint}: {summary.resume}")
-    return [*lines, *_place(summary, sync_command)]
+    return [*lines, *_place(summary, sync_command), *_delivery(summary)]
 
 
 def _figures(summary: RunSummary) -> Iterator[str]:
@@ -251,6 +262,13 @@ def _place(summary: RunSummary, sync_command: str | None) -> list[str]:
         fetch = [f"invoke download {summary.run}/{summary.attempt} {summary.place}", *([sync_command] if sync_command else [])]
         return [f"S3 Location: {summary.s3_url}", *fetch]
     return [f"Result: {summary.local_path}"] if summary.local_path else []
+
+
+def _delivery(summary: RunSummary) -> list[str]:
+    """Return what becomes of the result after the run."""
+    if summary.delivery is None:
+        return []
+    return [line_of(f"{summary.run}/{summary.attempt}", summary.delivery, under_way=True)]
 
 
 def _no_success_line(kept: Ending, files: int | None) -> str:

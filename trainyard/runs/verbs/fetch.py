@@ -16,7 +16,7 @@ from trainyard.settings import reader
 from trainyard.settings.user import user_name
 from trainyard.stacks import facade
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.deliver import Progress
+from trainyard.storage.deliver import OnProgress, Progress
 from trainyard.storage.download import download
 from trainyard.storage.find import Listed, list_results
 from trainyard.storage.markers import claim_of
@@ -90,18 +90,7 @@ def fetch(context: CommandContext, stack: str | None, reference: str, dest: Path
     bucket, user = own or _of_stack(context, stack or "local")
     names = reference.strip("/").split("/")
     alone.seal_all(context, bucket, [one.key for one in list_results(bucket) if one.pod_committed and one.key.run in names])
-    last = 0.0
-
-    def show(progress: Progress) -> None:
-        nonlocal last
-        if progress.text:
-            context.ui.say(f"download   {progress.text}")
-        share = progress.done / progress.total if progress.total else 1.0
-        if share - last >= 0.1:
-            last = share
-            context.ui.say(f"download   {share:4.0%} of {progress.total:,} bytes")
-
-    got = download(bucket, reference, dest, user=user, uncommitted=partial, whole=whole, on_progress=show)
+    got = download(bucket, reference, dest, user=user, uncommitted=partial, whole=whole, on_progress=progress_of(context))
     proved = (
         f"sha256 of every file proved against manifest {got.manifest_sha256[:12]}" if got.manifest_sha256 else "NOT proved: not committed"
     )
@@ -115,6 +104,22 @@ def fetch(context: CommandContext, stack: str | None, reference: str, dest: Path
     if got.beside:
         context.ui.say(f"beside the model, not fetched (--whole takes them, too): {', '.join(got.beside)}")
     return 0
+
+
+def progress_of(context: CommandContext) -> OnProgress:
+    """Return what tells a person how far a download is, every tenth."""
+    last = 0.0
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        if progress.text:
+            context.ui.say(f"download   {progress.text}")
+        share = progress.done / progress.total if progress.total else 1.0
+        if share - last >= 0.1:
+            last = share
+            context.ui.say(f"download   {share:4.0%} of {progress.total:,} bytes")
+
+    return show
 
 
 def _newer(one: Listed, dest: Path, stack: str | None) -> str:

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from trainyard.errors import UserError
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.delivery import is_under_way, line_of, read_state
 from trainyard.runs.records.parts import RunResult
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders, is_driven
 from trainyard.runs.records.summary import cost, read_metrics, stopped, verdict
@@ -34,6 +35,8 @@ class RunRow:
     owed: bool = False
     over: bool = True
     error: str | None = None
+    delivery: str | None = None
+    """What becomes of its delivery, in words."""
 
 
 def list_runs(context: CommandContext) -> list[RunRow]:
@@ -64,7 +67,13 @@ def _row(folder: RunFolder) -> RunRow:
         owed=result.owed,
         over=record.reached("ended"),
         error=record.error,
+        delivery=_delivery(folder, record),
     )
+
+
+def _delivery(folder: RunFolder, record: RunRecord) -> str | None:
+    state = read_state(folder)
+    return line_of(f"{record.id}/{record.attempt}", state, under_way=is_under_way(folder)) if state else None
 
 
 def lines(rows: list[RunRow]) -> list[str]:
@@ -84,6 +93,8 @@ def lines(rows: list[RunRow]) -> list[str]:
             text_lines.append(f"    {row.error.partition(chr(10))[0]}")
         if not row.over:
             text_lines.append(f"    not over; this follows it to its end: invoke attach {row.run}")
+        if row.delivery:
+            text_lines.append(f"    {row.delivery}")
         if row.owed:
             text_lines.append("    its result is not in its bucket yet; this brings it there: invoke recover")
     return text_lines

@@ -64,6 +64,8 @@ class RunPlan:
     """What a person named as data; None: what the recipe ships, or what an earlier attempt has sent already."""
     yes: bool = False
     spent_before: float = 0.0
+    deliver: str | None = None
+    """Where the result goes after the run."""
     resumes: int = 0
     """How often the run may be resumed by itself."""
     avoid: tuple[str, ...] = ()
@@ -173,6 +175,7 @@ def _write(
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
             commit_alone_minutes=plan.settings.commit_alone_minutes,
+            deliver=plan.deliver,
         )  # fmt: skip
         write_run_settings(context, record, folder, outputs, priced_plan.settings)
         overlay(context.places.root, "playbooks", folder.playbooks)

@@ -15,6 +15,7 @@ from trainyard.config import slug
 from trainyard.errors import StoreError, UserError
 from trainyard.nearest import suggest
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.summary import place_of
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.settings import reader
 from trainyard.settings.user import user_name
@@ -196,7 +197,7 @@ def _commands(store: StoreSettings, stack: str, one: StoredAttempt) -> list[str]
         return []
     at = [] if stack == "local" else ["--stack", stack]
     partial = [] if one.kind in ("success", "kept") else ["--partial"]
-    place = f"out/downloads/{one.key.run}" + (f".{one.key.attempt}" if one.key.attempt > 1 else "")
+    place = place_of(one.key.run, one.key.attempt)
     return [shlex.join(["invoke", "download", str(one.key), place, *at, *partial]), sync_command(store, one.key.prefix, place)]
 
 

@@ -118,7 +118,7 @@ def _plan(
         stack=again.stack, user=again.history.user, recipe=recipe, values=values, data=dataset, code=own,
         code_summary=None if anew else base.code, hours=base.hours if request.hours is None else request.hours,
         budget=_budget(context, again.history, request.budget, spent), settings=again.settings, asked_data=_own_data(base, recipe),
-        yes=request.yes, spent_before=spent, resumes=resumes, avoid=avoid,
+        yes=request.yes, spent_before=spent, resumes=resumes, avoid=avoid, deliver=base.deliver,
         resumed_from=started_from(chosen) if chosen else None, init_from=base.init_from,
     )  # fmt: skip
 

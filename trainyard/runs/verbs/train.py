@@ -14,6 +14,7 @@ from trainyard.recipes.summaries import Values
 from trainyard.recipes.values import resolve, sets_with
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import shape, startbook
+from trainyard.runs.planning.deliverymeans import planned
 from trainyard.runs.records import attempts
 from trainyard.runs.records.identity import new_label
 from trainyard.runs.records.record import RunFolder
@@ -40,6 +41,8 @@ class TrainRequest:
     """What stood behind ``--``, None without one: the command of a recipe that runs one."""
     resume: int | None = None
     """How often the run is resumed by itself after a lost pod; None: as the settings say."""
+    deliver: str | None = None
+    """Where the result goes after the run; None: as the settings say."""
 
 
 def prepare(context: CommandContext, request: TrainRequest) -> RunFolder:
@@ -83,6 +86,8 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
         hours=settings.hours if request.hours is None else request.hours,
         budget=settings.budget if request.budget is None else request.budget,
         settings=settings, asked_data=request.data, yes=request.yes,
+        # A rehearsal's result goes nowhere: its bucket ends with it.
+        deliver=None if cloud.simulated else planned(context.env, request.deliver, settings.deliver, context.places.root),
         init_from=adapter, resumes=settings.resume if request.resume is None else request.resume,
     )  # fmt: skip
 

@@ -1,0 +1,130 @@
+"""A push to the Hugging Face Hub, by its own client, over HTTP to an emulator of its API: proven there, private, gone on with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.storage import hub_emulator
+from tests.storage.hub_emulator import CHUNK, TOKEN, HubEmulator
+from trainyard.errors import StoreError
+from trainyard.pod import uploader
+from trainyard.secret import Secret
+from trainyard.storage.hub import HubFile, HubPush, push
+from trainyard.storage.manifest import entry_of
+
+hub_client = pytest.importorskip("huggingface_hub", reason="NO huggingface_hub: deliveries to the Hub were not tried")
+
+
+CONTENT = {
+    "model.safetensors": os.urandom(2 * CHUNK + 5),
+    "adapter.bin": b"a" * 1000,
+    "config.json": b"{}\n",
+    "sub/vocab.txt": b"a\nb\n",
+    "empty": b"",
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Mapping[str, HubFile]:
+    return written(tmp_path / "model", CONTENT)
+
+
+def written(folder: Path, content: Mapping[str, bytes]) -> dict[str, HubFile]:
+    for name, body in content.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(body)
+    return {name: HubFile(folder / name, entry_of(uploader.hash_file(str(folder / name), 5 << 20, False)[0], name)) for name in content}
+
+
+def pushed(hub: HubEmulator, files: Mapping[str, HubFile], repo: str = "greg/first", token: str = TOKEN) -> HubPush:
+    return push(files, repo, Secret(token), message="greg/first/1", card="---\ntags:\n- trainyard\n---\n\n# first\n", endpoint=hub.endpoint)
+
+
+def test_every_file_is_there_with_its_hash_in_a_private_repository_with_a_card(hub: HubEmulator, files: Mapping[str, HubFile]) -> None:
+    done = pushed(hub, files)
+
+    repo = hub.repos["greg/first"]
+    assert {name: body for name, (body, _) in repo.files.items() if name != "README.md"} == CONTENT
+    assert repo.files["model.safetensors"][1] and not repo.files["config.json"][1]
+    assert repo.private and not done.public and repo.files["README.md"][0].startswith(b"---\ntags:")
+    assert (done.files, done.sent, done.revision) == (5, 5, repo.commits[-1]) and done.url == f"{hub.endpoint}/greg/first"
+    assert len([path for _, path in hub.seen if path.startswith("/lfs-storage/")]) == 4, "three parts of the large file, one of the other"
+
+
+def test_a_second_push_sends_only_what_differs_and_no_card_again(hub: HubEmulator, files: dict[str, HubFile], tmp_path: Path) -> None:
+    pushed(hub, files)
+    hub.repos["greg/first"].files["README.md"] = (b"# mine\n", False)
+    hub.seen.clear()
+    again = pushed(hub, files)
+    assert again.sent == 0 and not any("commit" in path or "lfs" in path for _, path in hub.seen)
+
+    files |= written(tmp_path / "other", {"config.json": b'{"changed": 1}\n'})
+    third = pushed(hub, files)
+
+    assert third.sent == 1 and hub.repos["greg/first"].files["config.json"][0] == b'{"changed": 1}\n'
+    assert hub.repos["greg/first"].files["README.md"][0] == b"# mine\n" and len(hub.repos["greg/first"].commits) == 3
+
+
+def test_a_card_of_the_model_is_the_card(hub: HubEmulator, files: dict[str, HubFile], tmp_path: Path) -> None:
+    pushed(hub, files | written(tmp_path / "peft", {"README.md": b"---\nbase_model: x/y\n---\n"}))
+
+    assert hub.repos["greg/first"].files["README.md"][0] == b"---\nbase_model: x/y\n---\n"
+
+
+def test_a_repository_that_is_there_and_public_is_told(hub: HubEmulator, files: Mapping[str, HubFile]) -> None:
+    hub.repos["greg/first"] = hub_emulator.Repo("greg/first", private=False)
+
+    assert pushed(hub, files).public
+
+
+@pytest.mark.parametrize("lie", ["forgets", "spoils"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_what_the_hub_does_not_hold_as_it_was_sent_is_no_delivery(
+    lie: str, name: str, hub: HubEmulator, files: Mapping[str, HubFile]
+) -> None:
+    getattr(hub, lie).add(name)
+
+    with pytest.raises(StoreError, match=f"does not hold what was sent: {name}"):
+        pushed(hub, files)
+
+
+@pytest.mark.parametrize(
+    ("token", "repo", "words", "hint"),
+    [
+        ("hf_wrong", "greg/first", "answered 401", "does not know this HF_TOKEN"),
+        (TOKEN, "not-ours/first", "answered 403", "may not write there"),
+    ],
+)
+def test_a_refusal_says_what_to_do_and_never_the_token(
+    token: str, repo: str, words: str, hint: str, hub: HubEmulator, files: Mapping[str, HubFile]
+) -> None:
+    with pytest.raises(StoreError, match=words) as refused:
+        pushed(hub, files, repo, token)
+
+    assert hint in str(refused.value.hint) and token not in str(refused.value) and not refused.value.passing
+    assert repo not in hub.repos
+
+
+def test_a_push_that_was_cut_off_is_gone_on_with(hub: HubEmulator, files: Mapping[str, HubFile]) -> None:
+    hub.faults["/commit/"] = 500
+    with pytest.raises(StoreError, match="answered 500") as failed:
+        pushed(hub, files)
+    assert failed.value.passing and hub.repos["greg/first"].files == {}
+    hub.faults.clear()
+    hub.seen.clear()
+
+    pushed(hub, files)
+
+    assert hub.repos["greg/first"].files["model.safetensors"][0] == CONTENT["model.safetensors"]
+    assert not any(path.startswith("/lfs-storage/") for _, path in hub.seen), "what was sent before is not sent again"
+
+
+def test_a_hub_that_does_not_answer_is_told_as_that(files: Mapping[str, HubFile]) -> None:
+    with pytest.raises(StoreError, match="could not be used") as failed:
+        push(files, "a/b", Secret(TOKEN), message="m", card="c", endpoint="http://127.0.0.1:9")
+
+    assert failed.value.passing

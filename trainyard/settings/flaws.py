@@ -1,0 +1,48 @@
+"""What is wrong with settings that are each right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainyard.settings.table import CLOUDS, OF_OURS, SETTINGS, StackSettings, known_to
+from trainyard.settings.variables import never_sent
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong with settings that are each right; ``at``: the key whose place shows it."""
+
+    name: str
+    message: str
+    at: str
+    hint: str | None = None
+
+
+def flaw(settings: StackSettings, stack: str) -> Flaw | None:
+    """Return what is wrong with settings as a whole, None when nothing is."""
+    if settings.cloud not in CLOUDS:
+        return Flaw("cloud", f"is missing, and stack '{stack}' has no cloud's name", "cloud", f"Clouds: {', '.join(CLOUDS)}.")
+    if settings.image and settings.template:
+        return Flaw("template", "and 'image' are given both: choose one", "template")
+    if settings.pods and "hours" not in settings.explicit:
+        return Flaw("hours", "is missing: a declared pod needs the hours of its lease", "pods", "Add: trainyard:hours: 2")
+    if (secret := _secret_for_pods(settings)) is not None:
+        return secret
+    for name in SETTINGS:  # in the table's order: the same one is told each time
+        if name in settings.explicit and getattr(settings, name) != SETTINGS[name].default and not known_to(name, settings.cloud):
+            return Flaw(
+                name, f"means nothing to cloud '{settings.cloud}'", name, f"Leave it out; {', '.join(SETTINGS[name].clouds)} knows it."
+            )
+    return None
+
+
+def _secret_for_pods(settings: StackSettings) -> Flaw | None:
+    """Return what is wrong with the variables that pods get: a pod is somebody else's machine."""
+    for name in settings.pod_secrets:
+        if name in never_sent() or name.startswith(OF_OURS):
+            says = "opens an account or a bucket" if name in never_sent() else "is of Trainyard or Pulumi"
+            return Flaw("pod_secrets", f"names {name}, which {says}: it is never sent to a pod", "pod_secrets", "Leave it out.")
+    keys = next((name for name in settings.pod_env_names if name in never_sent()), None)
+    if keys is None:
+        return None
+    return Flaw("pod_env", f"names {keys}, which opens an account or a bucket: it is never sent to a pod", "pod_env", "Leave it out.")
