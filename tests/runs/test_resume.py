@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,14 @@ import pytest
 from tests.runs.road import STACK, Road
 from trainyard.errors import RefusedError, UserError
 from trainyard.recipes.summaries import Values
+from trainyard.runs.life import follow
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records.ledger import Ledger
-from trainyard.runs.records.summary import RunSummary
+from trainyard.runs.records.record import RunFolder
+from trainyard.runs.records.summary import RunSummary, cost
+from trainyard.runs.verbs import account, attach, resume
 from trainyard.runs.verbs.resume import ResumeRequest, prepare
+from trainyard.runs.verbs.through import is_due, through
 
 # Counts on from the checkpoint it is given, one a step; told to, it dies at a step.
 COUNTS = """
@@ -36,6 +42,7 @@ cp -R $OUTPUT_DIR/checkpoints/step-$n $OUTPUT_DIR/model/last
 @pytest.fixture
 def road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Road]:
     made = Road(tmp_path, monkeypatch)
+    made.patch(follow, "_ASK_CLOUD_FIRST", 0.2)
     yield made
     made.lose_pod()
 
@@ -168,3 +175,71 @@ def test_values_that_no_checkpoint_can_bear_are_refused_by_name(road: Road) -> N
     assert "num_train_epochs" in str(refused.value.hint)
     with pytest.raises(RefusedError, match="no complete checkpoint"):  # more epochs it can bear
         prepare(road.context, ResumeRequest("a", sets=("num_train_epochs=3",)))
+
+
+# --- a pod that the cloud has taken -----------------------------------------------------------------------------------
+
+
+def losing(road: Road, attempts: int) -> None:
+    """Let the cloud take the pods of the first attempts while they train; a fresh one is empty."""
+
+    def take() -> None:
+        for attempt in range(1, attempts + 1):
+            path = road.context.places.runs / "ann" / "a" / str(attempt) / "train.log"
+            while not (path.is_file() and b"going" in path.read_bytes()):
+                time.sleep(0.02)
+            road.unreachable = 1000
+            road.cloud.terminate(road.cloud.alive()[0])
+            road.lose_pod()
+            fresh_pod(road)
+            while not (path.parent / "run-summary.json").is_file():
+                time.sleep(0.02)
+            road.unreachable = 0
+
+    threading.Thread(target=take, daemon=True).start()
+
+
+def test_a_run_whose_pod_was_lost_goes_on_by_itself_as_often_as_was_asked(road: Road) -> None:
+    losing(road, 2)
+    folder = road.prepare("echo going; sleep 600", name="a", resume=1)
+
+    summary = through(road.context, folder)
+
+    assert summary.attempt == 2 and not summary.success and road.cloud.alive() == []
+    assert "the pod of ann/a was lost: it goes on by itself (1 of these are left)" in road.said()
+    assert "has no checkpoint yet: it trains from its start" in road.said()
+    assert not (road.context.places.runs / "ann" / "a" / "3").exists()
+    first, second = (RunFolder(folder.path.with_name(number)).load() for number in "12")
+    assert first.lost and second.lost and second.spent_before == pytest.approx(cost(first))
+    assert attach.recover(road.context) == [], "it has had its turns"
+
+
+@pytest.mark.parametrize("how", ["fails", "cancelled", "ended by hand"])
+def test_a_run_that_failed_or_that_a_person_has_ended_does_not_go_on_by_itself(how: str, road: Road) -> None:
+    def end() -> None:
+        if how == "cancelled":
+            road.context.folder("a").cancel(now=True)
+        elif how == "ended by hand":
+            road.unreachable = 1000
+            account.end_pod(road.context, STACK, road.cloud.alive()[0])
+            road.lose_pod()
+
+    script = "echo going; exit 3" if how == "fails" else "echo going; sleep 600"
+    summary, _ = road.while_training(end, script, resume=3)
+
+    assert not summary.success and not is_due(road.context.folder("a").load())
+
+
+def test_what_keeps_a_lost_run_from_going_on_is_told_and_final(road: Road) -> None:
+    losing(road, 1)
+    folder = road.prepare("echo going; sleep 600", name="a", resume=1, budget=5.0)
+    road.patch(resume, "_budget", _no_budget)
+
+    summary = through(road.context, folder)
+
+    assert summary.attempt == 1 and "ann/a does not go on by itself: nothing is left" in road.said()
+    assert folder.load().resumes == 0
+
+
+def _no_budget(*_: object) -> float:
+    raise RefusedError("nothing is left")

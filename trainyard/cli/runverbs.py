@@ -121,12 +121,12 @@ def attach(c: Context, run: str, json: bool = False) -> int:
 @verb
 def adopt(c: Context, pod: str, key: str | None = None, stack: str = "local", json: bool = False) -> int:
     """Take over the run on a pod whose controller is lost: needs the cloud's key and the SSH key, nothing else."""
-    from trainyard.runs.life.drive import drive
     from trainyard.runs.verbs.adopt import adopt as take_over
+    from trainyard.runs.verbs.through import through
 
     file = Path(required(key, "say which key: invoke adopt POD --stack NAME --key FILE", hint="It is the private SSH key of the stack."))
     work = context(as_json=json)
-    return finish(work, json, lambda: drive(work, take_over(work, stack, pod, file)))
+    return finish(work, json, lambda: through(work, take_over(work, stack, pod, file)))
 
 
 @task(help=help_of("json"))
@@ -272,8 +272,8 @@ def _prepare_and_drive(work: CommandContext, request: TrainRequest, as_json: boo
 
 
 def _drive_prepared(work: CommandContext, as_json: bool, prepare: Callable[[], RunFolder]) -> int:
-    from trainyard.runs.life.drive import drive
     from trainyard.runs.signals import how, leaving
+    from trainyard.runs.verbs.through import through
 
     try:
         with leaving():
@@ -281,4 +281,4 @@ def _drive_prepared(work: CommandContext, as_json: bool, prepare: Callable[[], R
     except KeyboardInterrupt as left:
         work.ui.fail(f"interrupted ({how(left)}): nothing was rented")
         return INTERRUPTED
-    return finish(work, as_json, lambda: drive(work, folder))
+    return finish(work, as_json, lambda: through(work, folder))

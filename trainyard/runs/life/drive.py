@@ -21,7 +21,7 @@ from trainyard.faults import readable
 from trainyard.retries import LINK
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import teardown, trouble
-from trainyard.runs.life.rent import rent
+from trainyard.runs.life.rent import remember_lost, rent
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.keepsake import Keepsake
 from trainyard.runs.records.notes import note, note_cost
@@ -238,6 +238,8 @@ def _take(context: CommandContext, record: RunRecord, folder: RunFolder, verdict
     else:
         record.error, record.error_code, record.lost = verdict.error, verdict.code, verdict.lost
         record.training_success = bool(record.training_success)
+        if record.lost:
+            remember_lost(context, record)
         context.ui.fail(verdict.error.partition("\n")[0])  # with the log's last lines it ends the summary
     try:
         if record.pod == NO_POD:

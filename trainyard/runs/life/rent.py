@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from trainyard import yamlfile
 from trainyard.clouds.local.hardware import REGION
 from trainyard.config import PROJECT
-from trainyard.errors import BootFailed, NoCapacity
+from trainyard.errors import BootFailed, NoCapacity, TrainyardError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.shape import remember_failure
 from trainyard.runs.records.environment import EnvironmentOutputs
@@ -83,6 +85,15 @@ def rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
     record.phase = "up"
     folder.save(record)
     context.ui.say(f"rented     {_offer_line(record)}")
+
+
+def remember_lost(context: CommandContext, record: RunRecord) -> None:
+    """Let the offer of a pod that the cloud has taken be left alone for a while, where there are others."""
+    if record.pod.offer:
+        with contextlib.suppress(OSError, TrainyardError):  # it only chooses among offers
+            remember_failure(
+                Ledger(context.places.ledger), record.id, context.cloud_of(record).name, record.pod.offer, record.error or "lost"
+            )
 
 
 def _offer_line(record: RunRecord) -> str:

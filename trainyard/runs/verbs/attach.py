@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from trainyard.errors import Busy, Detached, EngineError, StillThere, StoreError, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.drive import drive, readable_record, write_out
@@ -11,6 +13,7 @@ from trainyard.runs.records.notes import note
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders, is_driven
 from trainyard.runs.records.summary import RunSummary, summarize
 from trainyard.runs.signals import how, leaving
+from trainyard.runs.verbs.through import go_on, through
 
 _POLL = 2.0
 
@@ -21,7 +24,7 @@ def attach(context: CommandContext, reference: str) -> RunSummary:
     _say_rents(context, readable_record(folder))
     while True:
         try:
-            return drive(context, folder)
+            return through(context, folder)
         except Busy as busy:
             context.ui.say(f"attach     {busy.message}; watching")
             from trainyard.runs.life import follow
@@ -51,12 +54,11 @@ def recover(context: CommandContext) -> list[RunSummary]:
         try:
             record = readable_record(folder)
             if record.reached("ended"):
-                if record.result and record.result.owed:
-                    summaries.append(_push_owed(context, folder))
+                summaries += _after_its_end(context, record, folder)
                 continue
             context.ui.say(f"recover    {record.id} (was: {record.phase})")
             _say_rents(context, record)
-            summaries.append(drive(context, folder))
+            summaries.append(through(context, folder))
         except Busy as busy:
             driven = True
             context.ui.say(f"           left alone: {busy.message}")
@@ -73,6 +75,14 @@ def recover(context: CommandContext) -> list[RunSummary]:
     if not (summaries or driven):
         context.ui.say("nothing to recover: every run has ended")
     return summaries
+
+
+def _after_its_end(context: CommandContext, record: RunRecord, folder: RunFolder) -> Iterator[RunSummary]:
+    """Do what is still due for a run that has ended: its result into the bucket, its next attempt after a lost pod."""
+    if record.result and record.result.owed:
+        yield _push_owed(context, folder)
+    if (following := go_on(context, folder)) is not None:
+        yield through(context, following)
 
 
 def _seal_of_pods(context: CommandContext) -> None:

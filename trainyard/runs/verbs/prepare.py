@@ -68,8 +68,6 @@ class RunPlan:
     """Where the result goes after the run."""
     resumes: int = 0
     """How often the run may be resumed by itself."""
-    avoid: tuple[str, ...] = ()
-    """Offers that are not taken while there are others."""
     resumed_from: StartedFrom | None = None
     init_from: StartedFrom | None = None
 
@@ -144,7 +142,7 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     ledger, settings = Ledger(context.places.ledger), plan.settings
     needs = needs_of(plan.recipe, plan.values)
     shaped = shape.raised(settings, needs, cloud.name)
-    expected = estimate(cloud, shaped, plan.hours, [*shape.failed_lately(ledger, cloud.name), *plan.avoid])
+    expected = estimate(cloud, shaped, plan.hours, shape.failed_lately(ledger, cloud.name))
     for warning in shape.warnings(settings, shaped, needs):
         context.ui.warn(warning)
     if expected.avoided:

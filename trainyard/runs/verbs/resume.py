@@ -72,13 +72,12 @@ def prepare(
     request: ResumeRequest,
     *,
     resumes: int | None = None,
-    avoid: tuple[str, ...] = (),
     from_start: bool = False,
 ) -> RunFolder:
     """Validate, choose the checkpoint, estimate and write the next attempt's folder; return it, ready to be driven.
 
-    ``resumes``: how often it may be resumed by itself, ``avoid``: offers not to take, ``from_start``: without a checkpoint it
-    begins anew. Raises UserError, RefusedError (a living run, a success that nothing changes, no checkpoint), NoCapacity.
+    ``resumes``: how often it may be resumed by itself, ``from_start``: without a checkpoint it begins anew. Raises UserError,
+    RefusedError (a living run, a success that nothing changes, no checkpoint), NoCapacity.
     """
     history = history_of(context, request.run, request.stack)
     base = history.newest.record
@@ -98,13 +97,12 @@ def prepare(
         _refuse_done(context, again, request)
         basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
         chosen = _choose(context, again, from_start)
-        plan = _plan(context, again, request, bundle, chosen, settings.resume if resumes is None else resumes, avoid)
+        plan = _plan(context, again, request, bundle, chosen, settings.resume if resumes is None else resumes)
         return make(context, priced(context, plan, cloud), cloud, history.label)
 
 
 def _plan(
-    context: CommandContext, again: _Again, request: ResumeRequest, bundle: Path, chosen: Checkpoint | None, resumes: int,
-    avoid: tuple[str, ...],
+    context: CommandContext, again: _Again, request: ResumeRequest, bundle: Path, chosen: Checkpoint | None, resumes: int
 ) -> RunPlan:  # fmt: skip
     base, recipe, values = again.history.newest.record, again.recipe, again.values
     anew = any(variable.kind == "folder" for variable in _named(recipe, request))
@@ -118,7 +116,7 @@ def _plan(
         stack=again.stack, user=again.history.user, recipe=recipe, values=values, data=dataset, code=own,
         code_summary=None if anew else base.code, hours=base.hours if request.hours is None else request.hours,
         budget=_budget(context, again.history, request.budget, spent), settings=again.settings, asked_data=_own_data(base, recipe),
-        yes=request.yes, spent_before=spent, resumes=resumes, avoid=avoid, deliver=base.deliver,
+        yes=request.yes, spent_before=spent, resumes=resumes, deliver=base.deliver,
         resumed_from=started_from(chosen) if chosen else None, init_from=base.init_from,
     )  # fmt: skip
 

@@ -1,0 +1,76 @@
+"""Drive a run to its end, and on: where the cloud has taken its pod, its next attempt follows by itself, as often as was asked."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from trainyard.clock import REAL, Clock
+from trainyard.errors import CloudError, StoreError, TrainyardError
+from trainyard.retries import Backoff
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life.drive import drive
+from trainyard.runs.life.finish import sync_line
+from trainyard.runs.records import attempts
+from trainyard.runs.records.notes import note
+from trainyard.runs.records.progress import duration
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.summary import RunSummary, last_lines, succeeded, summarize
+from trainyard.runs.signals import leaving
+
+_PAUSES = Backoff(30.0, 300.0)
+PATIENCE = 3600.0
+"""Seconds in which a cloud without an offer is asked again: nothing is rented meanwhile."""
+
+
+def through(context: CommandContext, folder: RunFolder, cancel: Literal["now", "saving"] | None = None, clock: Clock = REAL) -> RunSummary:
+    """Drive an attempt to its end, and those that follow it by themselves; return the last one's summary. Raises what drive() does."""
+    while True:
+        summary = drive(context, folder, cancel)
+        following = go_on(context, folder, clock)
+        if following is None:
+            return summary
+        folder, cancel = following, None
+
+
+def is_due(record: RunRecord) -> bool:
+    """Tell whether an attempt that has ended is to be followed by another one."""
+    return record.lost and record.resumes > 0 and record.reached("ended") and not (record.cancelled or succeeded(record))
+
+
+def go_on(context: CommandContext, folder: RunFolder, clock: Clock = REAL) -> RunFolder | None:
+    """Return the folder of the attempt that follows, None where none is asked for, or it may not be; that is said, and final."""
+    record = folder.load()
+    if not is_due(record) or attempts.at_home(context.places, record.user, record.label) > record.attempt:
+        return None
+    summary = summarize(record, folder)
+    for line in last_lines(summary, sync_line(context, summary)):
+        context.ui.say(line)
+    context.ui.say(f"resume     the pod of {record.id} was lost: it goes on by itself ({record.resumes} of these are left)")
+    try:
+        with leaving():
+            following = _prepared(context, record, clock)
+    except TrainyardError as error:
+        context.ui.fail(f"{record.id} does not go on by itself: {error}")
+        following = None
+    note(context, record, "resumed", by="itself", attempt=following.load().attempt if following else None)
+    record.resumes = 0  # it has had its turn
+    folder.save(record)
+    return following
+
+
+def _prepared(context: CommandContext, record: RunRecord, clock: Clock) -> RunFolder:
+    """Prepare the next attempt, waiting for an offer (or the store); raises what still refuses it then."""
+    from trainyard.runs.verbs.resume import ResumeRequest, prepare
+
+    request = ResumeRequest(f"{record.user}/{record.label}/{record.attempt}", record.environment, yes=True)
+    began, tries = clock.now(), 0
+    while True:
+        try:
+            return prepare(context, request, resumes=record.resumes - 1, from_start=True)
+        except (CloudError, StoreError) as error:
+            tries += 1
+            pause = _PAUSES.pause(tries)
+            if (isinstance(error, StoreError) and not error.passing) or clock.now() + pause - began > PATIENCE:
+                raise
+            context.ui.warn(f"{error.message}\nnothing is rented; tried again in {duration(pause)}")
+            clock.pause(pause)
