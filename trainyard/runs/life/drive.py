@@ -15,13 +15,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainyard.clock import parse_time
-from trainyard.errors import CloudError, Detached, DiskFull, EngineError, StillThere, TrainyardError, UserError
+from trainyard.errors import CloudError, Detached, DiskFull, StillThere, TrainyardError, UserError
 from trainyard.faults import readable
 from trainyard.retries import LINK
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import teardown, trouble
-from trainyard.runs.life.rent import remember_lost, rent
+from trainyard.runs.life.rent import created_of, remember_lost, rent
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.keepsake import Keepsake
 from trainyard.runs.records.notes import note, note_cost
@@ -134,7 +133,7 @@ def _rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None
     note(context, record, "up")
     first = publish(context, record, folder)
     rent(context, record, folder)
-    record.pod = replace(record.pod, created_epoch=_created(record))
+    record.pod = replace(record.pod, created_epoch=created_of(record))
     record.pod = replace(record.pod, isolation=_isolation(context, record))
     folder.save(record)
     publish(context, record, folder, after=first)
@@ -340,12 +339,3 @@ def _preload() -> None:
     with contextlib.suppress(Exception):  # who needs it says what is wrong with it
         from trainyard.runs.life import ahead, finish, follow, start  # noqa: F401
         from trainyard.runs.records import home  # noqa: F401
-
-
-def _created(record: RunRecord) -> float:
-
-    moment = parse_time(record.pod.created_at)
-    if moment is None:
-        raise EngineError(f"the pod's creation time '{record.pod.created_at}' is not a time")
-    # The cloud's clock may be wrong; the pod was rented after the run was prepared, and before now.
-    return min(time.time(), max(record.created, moment.timestamp()))

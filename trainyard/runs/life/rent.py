@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 from trainyard import yamlfile
+from trainyard.clock import parse_time
 from trainyard.clouds.local.hardware import REGION
 from trainyard.config import PROJECT
-from trainyard.errors import BootFailed, NoCapacity, TrainyardError
+from trainyard.errors import BootFailed, EngineError, NoCapacity, TrainyardError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.shape import remember_failure
 from trainyard.runs.records.environment import EnvironmentOutputs
@@ -94,6 +96,15 @@ def remember_lost(context: CommandContext, record: RunRecord) -> None:
             remember_failure(
                 Ledger(context.places.ledger), record.id, context.cloud_of(record).name, record.pod.offer, record.error or "lost"
             )
+
+
+def created_of(record: RunRecord) -> float:
+    """Return when a run's pod was created; raises EngineError where its outputs do not tell."""
+    moment = parse_time(record.pod.created_at)
+    if moment is None:
+        raise EngineError(f"the pod's creation time '{record.pod.created_at}' is not a time")
+    # The cloud's clock may be wrong; the pod was rented after the run was prepared, and before now.
+    return min(time.time(), max(record.created, moment.timestamp()))
 
 
 def _offer_line(record: RunRecord) -> str:
