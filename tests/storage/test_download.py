@@ -11,6 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -195,6 +196,30 @@ def test_a_full_disk_at_home_is_a_full_disk(kept: Kept, tmp_path: Path, monkeypa
     monkeypatch.setattr("trainyard.storage.fetch.os.pwrite", full)
     with pytest.raises(DiskFull):
         download(kept.settings, str(WHERE), tmp_path)
+
+
+def test_what_the_disk_has_no_room_for_is_told_before_anything_is_fetched(
+    kept: Kept, by_proxy: StoreSettings, proxy: LyingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, room = sum(map(len, kept.files.values())), [0]
+    monkeypatch.setattr("trainyard.storage.staging.shutil.disk_usage", lambda path: SimpleNamespace(free=room[0]))
+    room[0] = size - 1
+    with pytest.raises(DiskFull, match=r"5\.2 MB more are needed here, and 5\.2 MB are free"):
+        download(by_proxy, str(WHERE), tmp_path / "dir")
+    assert not any("/model/" in request.key for request in proxy.seen) and list(tmp_path.rglob("*.safetensors")) == []
+    room[0] = size
+    download(by_proxy, str(WHERE), tmp_path / "dir")
+    room[0] = 0
+    assert download(by_proxy, str(WHERE), tmp_path / "dir").reused == 4, "what is there needs no room"
+
+
+def test_a_hole_in_a_file_needs_no_room(settings: StoreSettings, pod: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (pod.root / "output/model/model.safetensors").open("wb") as file:
+        file.truncate(4 * PART)
+    committed_result(settings, pod)
+    monkeypatch.setattr("trainyard.storage.staging.shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+
+    assert download(settings, str(WHERE), tmp_path / "dir").files == 4
 
 
 def test_a_folder_that_cannot_be_written_is_told(kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

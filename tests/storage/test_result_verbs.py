@@ -16,6 +16,7 @@ from trainyard.errors import UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs import results
+from trainyard.runs.verbs.fetch import fetch
 from trainyard.storage import markers
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import commit
@@ -120,6 +121,25 @@ def test_a_name_means_the_newest_success_and_of_several_users_ones_own(
         results.stored_attempts(third.context, settings, "local", "greg/frist")
     with pytest.raises(UserError, match="names no run"):
         results.stored_attempts(third.context, settings, "local", "models/")
+
+
+@pytest.mark.parametrize(
+    "reference", ["first", "greg/first", "greg/first/1", "models/greg/first/1/model/", "s3://{}/models/greg/first/1/model"]
+)
+def test_a_fresh_clone_on_any_machine_downloads_by_every_kind_of_name(
+    reference: str, clone: Clone, settings: StoreSettings, pod: Workspace, tmp_path: Path
+) -> None:
+    committed(settings, pod, FIRST)
+
+    assert fetch(clone.context, None, reference.format(settings.bucket), tmp_path / "got", partial=False) == 0
+
+    assert {path.name for path in (tmp_path / "got").rglob("*") if path.is_file()} == {
+        "model.safetensors",
+        "config.json",
+        "vocab.txt",
+        "empty",
+    }
+    assert "attempt 1 of greg/first, claimed by greg on gregs-laptop" in clone.said()
 
 
 def test_verify_tells_missing_changed_and_more_and_exits_with_7(clone: Clone, settings: StoreSettings, pod: Workspace) -> None:

@@ -28,7 +28,7 @@ from trainyard.storage.client import THREADS, StoreSettings
 from trainyard.storage.deliver import OnProgress, Progress
 from trainyard.storage.manifest import ManifestEntry, crc32_text
 from trainyard.storage.reader import BLOCK, blocks
-from trainyard.storage.staging import Staging, staging, taken, trouble
+from trainyard.storage.staging import Staging, need_space, staging, taken, trouble
 
 TRIES = 8
 """Tries of a range without a byte, and of a file whose bytes are wrong."""
@@ -70,6 +70,7 @@ def fetch_files(
     names = [name for _, name in selection]
     with staging(dest, names, waiting) as stage, ThreadPoolExecutor(THREADS) as pool, ThreadPoolExecutor(THREADS + 2) as files:
         here = _already_here(dest, selection, pool, counter)
+        need_space(stage.folder, sum(_space(entry, stage.part(entry.sha256, dest / name)) for entry, name in selection if name not in here))
         absent = [
             _File(settings, prefix + entry.path, entry, dest / name, stage, counter) for entry, name in selection if name not in here
         ]  # fmt: skip
@@ -98,6 +99,15 @@ def _already_here(dest: Path, selection: Sequence[tuple[ManifestEntry, str]], po
         raise taken(others)
     counter.add(sum(entry.size for entry, _ in there))
     return {name for _, name in there}
+
+
+def _space(entry: ManifestEntry, part: Path) -> int:
+    """Return the bytes that a file still takes from the disk: its zeros stay holes, what was fetched before is there."""
+    if entry.size <= PIECE:
+        return entry.size  # of many small ones each look would be a good part of the whole
+    lengths = (entry.part(number)[1] for number in range(1, len(entry.parts) + 1))
+    full = sum(length for length, crc in zip(lengths, entry.parts, strict=True) if crc != _zeros_crc32(length))
+    return max(0, full - (part.stat().st_blocks * 512 if part.exists() else 0))
 
 
 class _Counter:

@@ -17,9 +17,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainyard.errors import StoreError, TrainyardError, UserError, disk_full
+from trainyard.errors import DiskFull, StoreError, TrainyardError, UserError, disk_full
 from trainyard.filelock import acquire
 from trainyard.files import sync, sync_all
+from trainyard.sizes import human_size
 
 FOLDER = ".trainyard-download"
 _LOCK = "lock"
@@ -100,6 +101,17 @@ def staging(dest: Path, names: Sequence[str], waiting: Callable[[str], None]) ->
             if os.listdir(folder) == [_LOCK]:
                 shutil.rmtree(folder)
         os.close(lock)
+
+
+def need_space(folder: Path, size: int) -> None:
+    """Raise DiskFull when the disk of a folder has not so many bytes left for us: before anything is fetched, not at its end."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return  # what cannot be asked is found out
+    if size > free:
+        hint = "Make room, or choose another folder; what has arrived is kept: the same command goes on with it."
+        raise DiskFull(f"{folder.parent}: {human_size(size)} more are needed here, and {human_size(free)} are free", hint=hint)
 
 
 def trouble(path: Path, error: OSError) -> TrainyardError:

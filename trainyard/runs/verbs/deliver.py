@@ -24,7 +24,7 @@ from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.runs.records.summary import place_of, write_summary
 from trainyard.runs.verbs.fetch import bucket_of, progress_of
-from trainyard.runs.verbs.results import chosen, stored_attempts
+from trainyard.runs.verbs.results import chosen_result
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.download import download
 from trainyard.storage.hub import ENDPOINT, HubFile, push
@@ -48,7 +48,7 @@ def deliver(context: CommandContext, reference: str, to: str | None, stack: str 
     need_means(context.env, target)
     if known is None:
         store = bucket_of(context, stack or "local")
-        key = chosen(stored_attempts(context, store, stack or "local", reference)).key
+        key = chosen_result(context, store, stack or "local", reference).key
         _say_done(context, _carry(context, store, key, None, target))
         return 0
     folder, record = known

@@ -15,6 +15,7 @@ from trainyard.config import slug
 from trainyard.errors import StoreError, UserError
 from trainyard.nearest import suggest
 from trainyard.runs.context import CommandContext
+from trainyard.runs.life import alone
 from trainyard.runs.records.summary import place_of
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.settings import reader
@@ -111,6 +112,15 @@ def stored_attempts(context: CommandContext, store: StoreSettings, stack: str, r
     return attempts
 
 
+def chosen_result(context: CommandContext, store: StoreSettings, stack: str, reference: str) -> StoredAttempt:
+    """Return the attempt that a reference means, having sealed what pods have committed alone: that is a result, too."""
+    attempts = stored_attempts(context, store, stack, reference)
+    if alone_ones := [one.key for one in attempts if one.kind == "pod-committed"]:
+        alone.seal_all(context, store, alone_ones)
+        attempts = stored_attempts(context, store, stack, reference)
+    return chosen(attempts)
+
+
 def chosen(attempts: Sequence[StoredAttempt]) -> StoredAttempt:
     """Return the attempt that a name means: the newest success, else the newest that was kept, else the newest."""
     for kind in ("success", "kept"):
@@ -204,7 +214,7 @@ def _commands(store: StoreSettings, stack: str, one: StoredAttempt) -> list[str]
 def check(context: CommandContext, stack: str, reference: str, *, deep: bool, as_json: bool) -> tuple[int, dict[str, Any] | None]:
     """Hold a result against its manifest; return the exit code (0: whole, 7: not) and, for JSON, what was seen."""
     store = bucket_of(context, stack)
-    one = chosen(stored_attempts(context, store, stack, reference))
+    one = chosen_result(context, store, stack, reference)
     shown = 0.0
 
     def progress(state: Progress) -> None:
