@@ -97,6 +97,16 @@ def test_trainyards_own_state_is_never_sent_whatever_git_and_trainyardignore_say
     assert [name for name, why in found.left_out if "never sent" in why] == [".trainyard/", "sub/.trainyard/"]
 
 
+def test_every_secret_that_stays_is_named_however_many_there_are(repo: Path) -> None:
+    for number in range(20):
+        put(repo, f"conf/{number}.env", "A=1\n")
+    git(repo, "add", "-f", "conf")
+
+    told = "\n".join(collect(repo).remarks())
+
+    assert all(f"conf/{number}.env (its name is that of a secret)" in told for number in range(20)) and "more" not in told
+
+
 @pytest.mark.parametrize(
     "name",
     [

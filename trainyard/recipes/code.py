@@ -86,10 +86,16 @@ class Code:
     def remarks(self) -> list[str]:
         """Return what a person should know beside that line."""
         lines = []
-        if self.left_out:
-            lines.append("left out of the code: " + _some([f"{name} ({why})" for name, why in self.left_out]))
-        if self.secrets:
-            lines.append(f"a line '!NAME' in {IGNORE_FILE} takes {_some(sorted(map(printable, self.secrets)))} along all the same")
+        secrets = sorted(map(printable, self.secrets))
+        named = {name: f"{name} ({why})" for name, why in self.left_out}
+        # Of secrets each one is named: what is thought to be left out must not go along unseen, nor the other way round.
+        each = {name: text for name, text in named.items() if name in secrets or name.rpartition(":")[0] in secrets}
+        if each:
+            lines.append(f"left out of the code: {', '.join(each.values())}")
+        if others := [text for name, text in named.items() if name not in each]:
+            lines.append("left out of the code: " + _some(others))
+        if secrets:
+            lines.append(f"a line '!NAME' in {IGNORE_FILE} takes {', '.join(secrets)} along all the same")
         if self.untracked:
             lines.append(f"not in git yet, and sent: {_some(self.untracked)}")
         if self.pointers:
