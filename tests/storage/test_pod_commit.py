@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
+import random
+import tarfile
+import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.client import BaseClient
 
 from tests.storage.conftest import PART, Workspace, tree
+from tests.storage.lying_proxy import LyingProxy
+from trainyard.errors import StoreError
 from trainyard.pod import alone, tarball
+from trainyard.pod.signed import Lost, SignedRequests, mac_of
+from trainyard.secret import Secret
 from trainyard.storage import bucket, objects, podplan, seal
-from trainyard.storage.client import StoreSettings
+from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import default_logs
 from trainyard.storage.deliver import DeliveryPatience
 from trainyard.storage.download import download
@@ -60,7 +72,7 @@ class Pod:
 @pytest.fixture
 def lone(settings: StoreSettings, pod: Workspace, monkeypatch: pytest.MonkeyPatch) -> Pod:
     monkeypatch.setattr(tarball, "SMALLEST_PART", PART)
-    return Pod(settings, podplan.open_plan(settings, order_of(pod), time.time() + 3600, 0)[0])
+    return Pod(settings, podplan.open_plan(settings, order_of(pod), time.time() + 3600, 1)[0])
 
 
 def keys(settings: StoreSettings) -> list[str]:
@@ -79,3 +91,335 @@ def test_the_tar_becomes_a_result_like_any_other(settings: StoreSettings, pod: W
     assert {path: body for path, body in tree(tmp_path).items() if not path.startswith("_")} == model
     assert seal.read(settings, WHERE.logs + "train.log") == b"step 1\nstep 2\n"
     assert not {WHERE.pod_committed, WHERE.pod_tar} & set(keys(settings)) and objects.open_uploads(settings) == []
+
+
+def test_what_a_failure_left_is_kept_with_its_newest_checkpoints_and_the_pods_word(
+    settings: StoreSettings, pod: Workspace, lone: Pod, tmp_path: Path
+) -> None:
+    pod.write("output/model/half.pt", b"excluded from a success")
+    assert lone.commit({"exit_code": 3, "reason": ""}) == 0
+
+    done = seal_pod_commit(settings, WHERE, patience=HASTE)
+    got = download(settings, "greg/r1", tmp_path)
+
+    assert done is not None and done.ending is not None
+    assert (done.ending.why, done.ending.exit_code, done.ending.checkpoints) == ("exited 3", 3, ("checkpoints/checkpoint-10",))
+    left = {path: body for path, body in tree(Path(pod.output)).items() if path.startswith(("model/", "checkpoints/"))}
+    assert {path: body for path, body in tree(tmp_path).items() if not path.startswith("_")} == left
+    assert got.ending is not None
+
+
+@pytest.mark.parametrize(
+    ("ending", "why"),
+    [
+        ({"exit_code": 75, "reason": "the lease's stop has come"}, "the lease's stop has come"),
+        ({"exit_code": None, "reason": "it is no more, and left no exit code"}, "has no verdict: it is no more, and left no exit code"),
+    ],
+)
+def test_the_marker_tells_the_verdict(settings: StoreSettings, lone: Pod, ending: dict[str, Any], why: str) -> None:
+    assert lone.commit(ending) == 0
+    assert json.loads(seal.read(settings, WHERE.pod_committed) or b"")["why"] == why
+
+
+def test_outputs_that_no_pattern_finds_are_no_success_and_not_lost(settings: StoreSettings, pod: Workspace, lone: Pod) -> None:
+    lone.plan = {**lone.plan, "outputs": ["weights/**"]}
+    assert lone.commit() == 0
+    done = seal_pod_commit(settings, WHERE, "t1", patience=HASTE)
+    assert done is not None and done.ending is not None and "none of its files is an output" in done.ending.why
+
+
+@pytest.mark.parametrize("name", ["ä" * 120 + "/" + "b" * 200, "-rf", "a b*[c]", "x" * 250])
+def test_every_name_that_a_result_may_have_fits_into_the_tar(settings: StoreSettings, pod: Workspace, lone: Pod, name: str) -> None:
+    pod.write(f"output/model/{name}", b"odd")
+    assert lone.commit() == 0
+    assert seal_pod_commit(settings, WHERE, "t1", patience=HASTE) is not None
+    assert seal.read(settings, f"{WHERE.prefix}model/{name}") == b"odd"
+
+
+def test_a_person_can_open_the_tar(settings: StoreSettings, pod: Workspace, lone: Pod) -> None:
+    pod.write("output/model/" + "d" * 150 + "/" + "e" * 150, b"long")
+    lone.commit()
+    with tarfile.open(fileobj=io.BytesIO(seal.read(settings, WHERE.pod_tar) or b"")) as tar:
+        files = {info.name: tar.extractfile(info).read() for info in tar.getmembers()}  # type: ignore[union-attr]
+    for path, body in tree(Path(pod.output)).items():
+        if path.startswith("model/"):
+            assert files[f"result/{path}"] == body
+    assert files["logs/train.log"] == b"step 1\nstep 2\n" and "_index.json" in files
+
+
+# ---- what changes while it is read
+
+
+def test_a_file_that_changes_starts_the_tar_again(
+    settings: StoreSettings, pod: Workspace, lone: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times, real = 0, SignedRequests.once
+
+    def once(self: SignedRequests, method: str, *rest: Any) -> Any:
+        nonlocal times
+        if method == "PUT" and times < 2:
+            times += 1
+            pod.write("output/model/config.json", b"written %d" % times)
+        return real(self, method, *rest)
+
+    monkeypatch.setattr(SignedRequests, "once", once)
+    assert lone.commit() == 0
+    done = seal_pod_commit(settings, WHERE, "t1", patience=HASTE)
+    assert done is not None and done.ending is None
+    assert seal.read(settings, WHERE.model + "config.json") == b"written 2"
+
+
+def test_a_file_that_never_stands_still_is_left_out_and_the_rest_is_kept(
+    settings: StoreSettings, pod: Workspace, lone: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, times = SignedRequests.once, 0
+
+    def once(self: SignedRequests, method: str, *rest: Any) -> Any:
+        nonlocal times
+        times += 1
+        pod.write("output/model/config.json", b"written %d" % times)
+        return real(self, method, *rest)
+
+    monkeypatch.setattr(SignedRequests, "once", once)
+    assert lone.commit() == 0
+    done = seal_pod_commit(settings, WHERE, "t1", patience=HASTE)
+    assert done is not None and done.ending is not None and "still being written" in done.ending.why
+    assert [(entry.path, entry.wanted) for entry in done.left_out if "still" in entry.why] == [("model/config.json", True)]
+
+
+# ---- stores
+
+
+def test_an_outage_is_waited_out_and_the_lease_is_the_limit(
+    through: StoreSettings, proxy: LyingProxy, pod: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tarball, "SMALLEST_PART", PART)
+    lone = Pod(through, podplan.open_plan(through, order_of(pod), time.time() + 3600, 1)[0])
+    real, down = SignedRequests.once, 600.0
+
+    def once(self: SignedRequests, *rest: Any) -> Any:
+        if lone.now < down:
+            raise ConnectionRefusedError("nobody is there")
+        return real(self, *rest)
+
+    monkeypatch.setattr(SignedRequests, "once", once)
+    assert lone.commit(deadline=300) == 1 and "nobody is there" in lone.last["why"] and lone.now <= 300
+    assert lone.commit(deadline=3600) == 0 and 600 <= lone.now < 700
+
+
+def test_a_part_that_is_damaged_on_the_way_is_sent_again(lone: Pod, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, damaged = SignedRequests.once, list[str]()
+
+    def once(self: SignedRequests, method: str, url: str, body: Any, *rest: Any) -> Any:
+        if method == "PUT" and "partNumber" in url and len(damaged) < 2:
+            damaged.append(url)
+            body = b"?" + bytes(body)[1:]
+        return real(self, method, url, body, *rest)
+
+    monkeypatch.setattr(SignedRequests, "once", once)
+    assert lone.commit() == 0 and len(damaged) == 2
+    assert seal_pod_commit(settings, WHERE, "t1", patience=HASTE) is not None
+
+
+def test_an_upload_that_was_swept_says_so_and_a_new_plan_helps(settings: StoreSettings, pod: Workspace, lone: Pod) -> None:
+    objects.drop_uploads(settings, WHERE.pod_tar)
+    assert lone.commit() == 1 and "knows the upload of the plan no more" in lone.last["why"]
+
+    lone.plan = podplan.open_plan(settings, order_of(pod), time.time() + 3600, 1, str(lone.plan["upload"]))[0]
+    assert lone.commit() == 0
+
+
+def test_where_a_store_copies_no_ranges_they_pass_through_this_machine(
+    settings: StoreSettings, lone: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lone.commit()
+    monkeypatch.setattr(objects, "copy_part", lambda *_: False)
+    assert seal_pod_commit(settings, WHERE, "t1", patience=HASTE) is not None
+    assert WHERE.success in keys(settings)
+
+
+def test_a_pod_that_finds_a_result_leaves_it_as_it_is(settings: StoreSettings, lone: Pod) -> None:
+    lone.commit()
+    seal_pod_commit(settings, WHERE, "t1", patience=HASTE)
+    before = keys(settings)
+    assert lone.commit() == 0 and lone.last["what"] == "a controller had committed it"
+    assert keys(settings) == before
+
+
+def test_the_url_of_an_earlier_plan_goes_on_with_its_upload(settings: StoreSettings, pod: Workspace, lone: Pod) -> None:
+    again = podplan.open_plan(settings, order_of(pod), time.time() + 3600, 1, str(lone.plan["upload"]))[0]
+    assert again["upload"] == lone.plan["upload"]
+    other = podplan.open_plan(settings, order_of(pod), time.time() + 3600, 1)[0]
+    assert other["upload"] != lone.plan["upload"] and [u.upload_id for u in objects.open_uploads(settings)] == [other["upload"]]
+
+
+@pytest.mark.parametrize("disk", [0, 20 * 10**9, 10**11, 10**12, 3 * 10**14])
+def test_the_parts_of_any_tar_fit_the_plan_of_its_disk_and_the_rules_of_any_store(disk: int) -> None:
+    count = podplan.url_count(disk)
+    for total in (1, 5 << 20, 1 << 30, 100 * 10**9, 10**12, 5 << 40):
+        if total <= (disk or total):
+            size = tarball.part_size(total, count)
+            assert 64 <= count <= 10_000 and 5 << 20 <= size <= 5 << 30 and size * count >= total
+    with pytest.raises(Lost, match="or into one object"):
+        tarball.part_size((5 << 40) + 1, count)
+
+
+# ---- what cannot be trusted
+
+
+def forge(settings: StoreSettings, **changes: Any) -> None:
+    said = json.loads(seal.read(settings, WHERE.pod_committed) or b"")
+    s3(settings).put_object(Bucket=settings.bucket, Key=WHERE.pod_committed, Body=json.dumps({**said, **changes}).encode())
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"exit_code": 0, "why": None}, "was changed after the pod wrote it"),
+        ({"secret": "0" * 64}, "does not know the secret"),
+        ({"mac": ""}, "was changed after the pod wrote it"),
+    ],
+)
+def test_a_marker_that_is_not_the_watchdogs_is_an_error_that_names_it_and_nothing_goes(
+    settings: StoreSettings, lone: Pod, changes: dict[str, Any], problem: str
+) -> None:
+    lone.commit({"exit_code": 1, "reason": ""})
+    forge(settings, **changes)
+    before = keys(settings)
+    with pytest.raises(StoreError, match=problem) as error:
+        seal_pod_commit(settings, WHERE, "t1", patience=HASTE)
+    assert WHERE.pod_committed in error.value.message and keys(settings) == before
+
+
+def test_a_training_with_the_result_and_no_plan_can_make_no_marker(settings: StoreSettings, pod: Workspace, lone: Pod) -> None:
+    said = {"version": 1, "attempt": str(WHERE), "token": "t1", "exit_code": 0, "why": None, "secret": "f" * 64}
+    said["mac"] = mac_of("f" * 64, said)
+    pod.write("output/_POD_COMMITTED", json.dumps(said).encode())
+    pod.write("output/_pod.tar", b"mine")
+    assert lone.commit() == 0
+    assert seal.read(settings, WHERE.pod_committed) != json.dumps(said).encode()
+    left = seal_pod_commit(settings, WHERE, "t1", patience=HASTE)
+    assert left is not None and not {"_POD_COMMITTED", "_pod.tar"} & {item.key.rpartition("/")[2] for item in bucket.listing(settings, "")}
+
+
+def test_another_runs_marker_and_a_tar_that_is_not_the_markers_are_refused(settings: StoreSettings, lone: Pod) -> None:
+    lone.commit()
+    with pytest.raises(StoreError, match="belongs to another run, whose token is 't1'"):
+        seal_pod_commit(settings, WHERE, "t2", patience=HASTE)
+    metadata = s3(settings).head_object(Bucket=settings.bucket, Key=WHERE.pod_tar)["Metadata"]
+    s3(settings).put_object(Bucket=settings.bucket, Key=WHERE.pod_tar, Body=b"short", Metadata=metadata)
+    with pytest.raises(StoreError, match="has 5 bytes"):
+        seal_pod_commit(settings, WHERE, "t1", patience=HASTE)
+    s3(settings).delete_object(Bucket=settings.bucket, Key=WHERE.pod_tar)
+    with pytest.raises(StoreError, match="there is no "):
+        seal_pod_commit(settings, WHERE, "t1", patience=HASTE)
+
+
+def test_the_secret_follows_from_the_buckets_keys_and_the_run_alone(settings: StoreSettings) -> None:
+    one = podplan.secret_of(settings, WHERE, "t1")
+    assert one == podplan.secret_of(replace(settings, endpoint="https://elsewhere"), WHERE, "t1")
+    others = {
+        podplan.secret_of(settings, WHERE, "t2"),
+        podplan.secret_of(settings, ResultKey("greg", "r1", 2), "t1"),
+        podplan.secret_of(replace(settings, bucket="other"), WHERE, "t1"),
+        podplan.secret_of(replace(settings, secret_key=Secret("x")), WHERE, "t1"),
+    }
+    assert len({one, *others}) == 5
+
+
+# ---- kills
+
+
+class Killed(BaseException):
+    """SIGKILL, as far as this process goes."""
+
+
+class KillAt:
+    """Stands in for a call and dies at the n-th, before it is made or after."""
+
+    def __init__(self, real: Callable[..., Any], at: int) -> None:
+        self.real, self.at, self.calls, self.lock = real, at, 0, threading.Lock()
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        with self.lock:
+            self.calls += 1
+            mine = self.calls
+        if mine * 2 == self.at or (self.calls * 2 > self.at + 1 > 0 and self.at):
+            raise Killed
+        answer = self.real(*args, **more)
+        if mine * 2 + 1 == self.at:
+            raise Killed
+        return answer
+
+
+def killed_pod(lone: Pod, patch: pytest.MonkeyPatch, at: int) -> bool:
+    """Let the pod's part die at a point, then run it again as the watchdog does; False when there was no such point."""
+    counting = KillAt(SignedRequests.once, at)
+    with patch.context() as here:
+        here.setattr(SignedRequests, "once", lambda *args: counting(*args))
+        try:
+            lone.commit()
+        except Killed:
+            pending = next((event["state"] for event in reversed(lone.events) if event["event"] == "pending"), None)
+        else:
+            return False
+    assert lone.commit(pending=pending) == 0, lone.last
+    return True
+
+
+def killed_seal(settings: StoreSettings, patch: pytest.MonkeyPatch, at: int) -> bool:
+    """Let the seal die at a point, then seal again; False when there was no such point."""
+    counting = KillAt(BaseClient._make_api_call, at)
+    with patch.context() as here:
+        here.setattr(BaseClient, "_make_api_call", lambda *args: counting(*args))
+        try:
+            seal_pod_commit(settings, WHERE, "t1", patience=HASTE)
+        except Killed:
+            pass
+        else:
+            return False
+    assert seal_pod_commit(settings, WHERE, "t1", patience=HASTE) is not None or WHERE.success in keys(settings)
+    return True
+
+
+def check_sealed(settings: StoreSettings, pod: Workspace) -> None:
+    """The result is there, byte for byte, and nothing else."""
+    model = {WHERE.prefix + path: body for path, body in tree(Path(pod.output)).items() if path.startswith("model/")}
+    there = {key for key in keys(settings) if not key.startswith(WHERE.logs)}
+    assert there == {*model, WHERE.manifest, WHERE.success}
+    assert {key: seal.read(settings, key) for key in model} == model
+    assert objects.open_uploads(settings) == []
+
+
+POD_POINTS, SEAL_POINTS = range(2, 40), range(2, 90)
+DICE = random.Random(int(os.environ["TRAINYARD_TEST_SEED"]))
+ALL = "TRAINYARD_TEST_KILLS" in os.environ
+
+
+@pytest.mark.parametrize("at", POD_POINTS if ALL else sorted(DICE.sample(POD_POINTS, 5)))
+def test_the_pods_part_killed_at_any_request_goes_on(
+    settings: StoreSettings, pod: Workspace, lone: Pod, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    killed_pod(lone, monkeypatch, at)
+    seal_pod_commit(settings, WHERE, "t1", patience=HASTE)
+    check_sealed(settings, pod)
+
+
+@pytest.mark.parametrize("at", SEAL_POINTS if ALL else sorted(DICE.sample(SEAL_POINTS, 5)))
+def test_the_seal_killed_at_any_request_goes_on(
+    settings: StoreSettings, pod: Workspace, lone: Pod, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    lone.commit()
+    killed_seal(settings, monkeypatch, at)
+    check_sealed(settings, pod)
+
+
+def test_two_machines_seal_at_once(settings: StoreSettings, pod: Workspace, lone: Pod) -> None:
+    lone.commit()
+    with ThreadPoolExecutor(3) as pool:
+        each = [pool.submit(seal_pod_commit, settings, WHERE, "t1", patience=HASTE) for _ in range(3)]
+    for future in each:
+        with contextlib.suppress(StoreError):
+            future.result()
+    seal_pod_commit(settings, WHERE, "t1", patience=HASTE)
+    check_sealed(settings, pod)

@@ -35,11 +35,14 @@ SCANS = 5
 
 def commit_alone(order: dict[str, Any], say: Callable[..., None], clock: Callable[[], float] = time.time, pause: Any = time.sleep) -> int:
     """Carry out a plan; what comes of it is said line by line. Returns 0 when the marker is there."""
+    wire = SignedRequests(order["deadline"], clock, pause)
     try:
-        what = TarCommit(order, say, SignedRequests(order["deadline"], clock, pause)).run()
+        what = TarCommit(order, say, wire).run()
     except Lost as error:
         say(event="failed", why=str(error))
         return 1
+    finally:
+        wire.close()
     say(event="committed", what=what)
     return 0
 

@@ -42,6 +42,11 @@ class SignedRequests:
         self.deadline, self.clock, self.pause = deadline, clock, pause
         self.links = uploader.Links(120)
 
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in self.links.all:
+            connection.close()
+
     def left(self) -> float:
         """Return the seconds that are left."""
         return 86400.0 if self.deadline is None else self.deadline - self.clock()

@@ -685,7 +685,8 @@ class LoneCommit:
             os.waitpid(self.child, 0)
             os.close(self.lines)
             self.child, self.lines = 0, -1
-            self._tell("a controller came back")
+            if not self.content.get("committed"):
+                self._tell("a controller came back")
         self.tries, self.next_try = 0, 0.0
 
     def _tell(self, text: str) -> None:

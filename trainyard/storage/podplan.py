@@ -63,8 +63,8 @@ def secret_of(settings: StoreSettings, where: ResultKey, token: str) -> str:
 
 
 def url_count(disk: int) -> int:
-    """Return for how many parts URLs are signed where a disk holds so many bytes; the pod chooses the parts' size by what there is."""
-    return max(_FEWEST, min(_MOST, disk // _AHEAD + 1))
+    """Return for how many parts URLs are signed where a disk holds so many bytes (0: not known); the pod chooses the parts' size."""
+    return max(_FEWEST, min(_MOST, disk // _AHEAD + 1)) if disk else _MOST
 
 
 def open_plan(

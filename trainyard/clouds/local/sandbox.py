@@ -17,7 +17,8 @@ CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x20000, 0x8000000, 0x1
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 4096, 16384
 MS_UNBINDABLE, MS_PRIVATE, MS_RELATIME = 1 << 17, 1 << 18, 1 << 21
 MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER = 1, 24, 36
+CAP_SYS_PTRACE = 19
 RLIMIT_RTTIME = 15
 MASKED = ("/root", "/workspace", "/tmp")
 """Folders of which every pod has its own."""
@@ -96,6 +97,14 @@ def leave_root(pod: str, old_root: int) -> None:
 def become_subreaper() -> None:
     """Adopt every orphan below this process."""
     _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+
+
+def give_up_ptrace() -> None:
+    """Let no program that this process becomes look into processes that closed themselves to others, as Docker's do not by default.
+
+    A pod's watchdog is such a process: what a controller has left in its memory is not for the training.
+    """
+    _libc.prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0)  # an ordinary user has nothing to give up
 
 
 def die_with_parent(sign: int, parent: int) -> bool:
