@@ -20,7 +20,7 @@ from trainyard.storage.answers import store_errors
 from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.dataset import Chunk, Dataset, LaidOut, Span, changed, decode, read_span
-from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, SendReport, deliver, each, silent
+from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, silent
 from trainyard.storage.manifest import DATA, crc32_of, sha256
 from trainyard.storage.objects import PendingUpload, UploadTarget
 from trainyard.storage.podside import OnBytes, Range
@@ -163,6 +163,7 @@ class _OfChunks:
         unhashed: Sequence[UploadTarget],
         patience: DeliveryPatience,
         on_bytes: OnBytes,
+        on_whole: OnWhole,
     ) -> SendReport:
         """Send each chunk by one request; the store refuses bytes that are not those of its CRC32."""
         sent = 0

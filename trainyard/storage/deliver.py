@@ -11,7 +11,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -55,6 +55,8 @@ class DeliveryPatience:
 
 OnProgress = Callable[[Progress], None]
 OnBytes = podside.OnBytes
+OnWhole = Callable[[PendingUpload], None]
+"""May be called, once, when every part of an upload is stored, while others are being sent; it returns at once."""
 
 
 def silent(_: Progress) -> None:
@@ -71,6 +73,7 @@ class Carrier(Protocol):
         unhashed: Sequence[UploadTarget],
         patience: DeliveryPatience,
         on_bytes: OnBytes,
+        on_whole: OnWhole,
     ) -> SendReport:
         """Send what is left of each work, and take the sha256 of the files that have none yet."""
 
@@ -159,9 +162,19 @@ def _round(
     """Send, hash and complete; returns why a target may not have made it."""
     # Something else (or something that reads back wrong) under the key is replaced, never taken for ours.
     works = each(lambda t: objects.open_work(settings, t, replace=t.key not in fresh), to_send)
-    report = carrier.send(settings, works, unhashed, patience, on_bytes)
-    whole = [w for w in works if w.upload_id is not None and w.target.key not in report.reasons]
-    each(lambda work: objects.complete(settings, work), whole)
+    # Complete copies the object on some stores: that of a file runs while the next ones are sent.
+    with ThreadPoolExecutor(THREADS) as pool:
+        completing: dict[str, Future[None]] = {}
+
+        def complete(work: PendingUpload) -> None:
+            completing[work.target.key] = pool.submit(objects.complete, settings, work)
+
+        report = carrier.send(settings, works, unhashed, patience, on_bytes, complete)
+        for work in works:
+            if work.upload_id is not None and work.target.key not in {*completing, *report.reasons}:
+                complete(work)
+    for one in completing.values():
+        one.result()
     return report
 
 
@@ -180,28 +193,30 @@ class OfPod:
         unhashed: Sequence[UploadTarget],
         patience: DeliveryPatience,
         on_bytes: OnBytes,
+        on_whole: OnWhole,
     ) -> SendReport:
         """Let the pod carry out a plan."""
         items: list[dict[str, Any]] = []
-        owner: dict[int, str] = {}
+        owner: dict[int, PendingUpload] = {}
         for work in works:
             for item in objects.requests(settings, work, len(items)):
-                owner[item["id"]] = work.target.key
+                owner[item["id"]] = work
                 items.append(item)
+        stored = _WholeUploads(works, on_whole)
         before = sum(w.target.entry.size for w in works) - sum(item["length"] for item in items)
         to_hash = {target.source: target for target in unhashed}
         plan = {
             "items": items, "hash": [_to_hash(target) for target in to_hash.values()], "threads": self.threads, "tries": patience.tries,
             "backoff": patience.backoff, "nice": self.nice,
         }  # fmt: skip
-        sent = podside.send(self.pod, plan, lambda n: on_bytes(before + n))
+        sent = podside.send(self.pod, plan, lambda n: on_bytes(before + n), lambda number: stored.note(owner[number]))
         if sent.failed and not sent.stored and all(f.get("code") == "Network" for f in sent.failed.values()):
             why = next(iter(sent.failed.values())).get("message")
             raise PodCannotUpload(f"the pod cannot reach the store at {settings.endpoint or 'AWS'}: {why}", passing=True)
         report = SendReport(hashes=sent.hashes)
         # That a file has changed says more than that the store refuses its parts.
         failures = [(to_hash[source].key, failed) for source, failed in sent.unhashed.items()]
-        for key, failed in failures + [(owner[number], failed) for number, failed in sent.failed.items()]:
+        for key, failed in failures + [(owner[number].target.key, failed) for number, failed in sent.failed.items()]:
             code = str(failed.get("code"))
             changed = code == "Changed"  # it is scanned anew then
             report.changed = report.changed or changed
@@ -212,6 +227,24 @@ class OfPod:
     def sample(self, ranges: Sequence[podside.Range]) -> list[str]:
         """Let the pod hash ranges."""
         return podside.sample(self.pod, ranges)
+
+
+class _WholeUploads:
+    """Tells when all parts of an upload are stored; what has none left to send is told at once."""
+
+    def __init__(self, works: Sequence[PendingUpload], on_whole: OnWhole) -> None:
+        self.left = {work.upload_id: len(work.parts) for work in works if work.upload_id is not None}
+        self.on_whole = on_whole
+        for work in works:
+            if work.upload_id is not None and not work.parts:
+                on_whole(work)
+
+    def note(self, work: PendingUpload) -> None:
+        """Take note that one part of a work is stored."""
+        if work.upload_id is not None:
+            self.left[work.upload_id] -= 1
+            if not self.left[work.upload_id]:
+                self.on_whole(work)
 
 
 def _to_hash(target: UploadTarget) -> dict[str, Any]:

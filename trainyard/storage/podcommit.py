@@ -26,7 +26,7 @@ from trainyard.storage.answers import store_errors
 from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import PATIENCE, Committed, answer, committed, remove_strays
-from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, SendReport, deliver, each, silent
+from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, silent
 from trainyard.storage.ending import Ending
 from trainyard.storage.manifest import KEPT, RESERVED, SUCCESS, LeftOut, Manifest, ManifestEntry, ResultKey, entry_of, sha256
 from trainyard.storage.markers import claim_of, refuse_foreign
@@ -119,6 +119,7 @@ class OfTar:
         unhashed: Sequence[UploadTarget],
         patience: DeliveryPatience,
         on_bytes: OnBytes,
+        on_whole: OnWhole,
     ) -> SendReport:
         """Let the store copy the parts of big files; small ones, and what it does not copy, pass through this machine."""
         jobs = [(work, number) for work in works for number in work.parts]

@@ -125,9 +125,12 @@ def sample(pod: FinishedPod, ranges: Sequence[Range]) -> list[str]:
     return [str(text) for text in _ask(pod, "sample", spec)["sha256"]]
 
 
-def send(pod: FinishedPod, plan: Mapping[str, Any], on_bytes: OnBytes) -> PlanOutcome:
-    """Carry out a plan of bound requests; the outcome of every item, and of every file to hash, is known afterwards."""
-    return _carry_out(pod, "send", plan, on_bytes)
+def send(pod: FinishedPod, plan: Mapping[str, Any], on_bytes: OnBytes, on_stored: Callable[[int], None]) -> PlanOutcome:
+    """Carry out a plan of bound requests; the outcome of every item, and of every file to hash, is known afterwards.
+
+    ``on_stored`` hears the id of each item once, as it is stored.
+    """
+    return _carry_out(pod, "send", plan, on_bytes, on_stored)
 
 
 def copy(pod: FinishedPod, plan: Mapping[str, Any], on_bytes: OnBytes) -> PlanOutcome:
@@ -135,12 +138,14 @@ def copy(pod: FinishedPod, plan: Mapping[str, Any], on_bytes: OnBytes) -> PlanOu
     return _carry_out(pod, "copy", plan, on_bytes)
 
 
-def _carry_out(pod: FinishedPod, verb: str, plan: Mapping[str, Any], on_bytes: OnBytes) -> PlanOutcome:
+def _carry_out(
+    pod: FinishedPod, verb: str, plan: Mapping[str, Any], on_bytes: OnBytes, on_stored: Callable[[int], None] = lambda _: None
+) -> PlanOutcome:
     sent, reader = PlanOutcome(), _Lines()
 
     def heard(piece: bytes) -> None:
         for line in reader.feed(piece):
-            _note(sent, line, on_bytes)
+            _note(sent, line, on_bytes, on_stored)
 
     done = pod.transport.exec(_command(verb), _order(plan), on_stdout=heard)
     _need_python(done)
@@ -174,14 +179,16 @@ class _Lines:
         return lines
 
 
-def _note(sent: PlanOutcome, line: bytes, on_bytes: OnBytes) -> None:
+def _note(sent: PlanOutcome, line: bytes, on_bytes: OnBytes, on_stored: Callable[[int], None]) -> None:
     try:
         event = parse_json(line)
     except ValueError:
         return  # a banner of the pod's shell, not ours
     kind = event.get("event")
     if kind == "stored":
-        sent.stored.add(event["id"])
+        if event["id"] not in sent.stored:
+            sent.stored.add(event["id"])
+            on_stored(event["id"])
     elif kind == "failed":
         sent.failed[event["id"]] = event
     elif kind == "hashed":

@@ -12,7 +12,7 @@ from trainyard.storage import local, objects
 from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import PATIENCE, Committed, answer, committed, drop_open
-from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, SendReport, deliver, each, silent
+from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, silent
 from trainyard.storage.manifest import KEPT, MANIFEST, PART_SIZE, ManifestEntry, decode, entry_of
 from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.objects import PendingUpload, UploadTarget
@@ -68,6 +68,7 @@ class OfHome:
         unhashed: Sequence[UploadTarget],
         patience: DeliveryPatience,
         on_bytes: OnBytes,
+        on_whole: OnWhole,
     ) -> SendReport:
         """Send what is left of each file, its parts by several threads; all of them are hashed already."""
         jobs = [(work, number) for work in works for number in work.parts]
