@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from tests.runs.road import Road, _resource
+from trainyard.errors import UserError
 from trainyard.runs.life.drive import drive
-from trainyard.runs.planning import datastore, route
+from trainyard.runs.planning import bucketdata, datastore, route
+from trainyard.runs.records.record import RunFolder
 from trainyard.runs.verbs import train
 from trainyard.storage import local
 from trainyard.storage.bucket import listing
@@ -129,3 +131,44 @@ def test_data_in_the_bucket_itself_are_fetched_by_the_pod(road: BucketRoad, tmp_
     assert road.run(KEEP, name="one", data=f"s3://{road.store.bucket}/raw").success, road.said()
     assert [line.split(b"  ", 1)[1] for line in road.model("one").splitlines()] == [b"./a.txt", b"./deep/b c.txt"]
     assert "by the pod itself" in road.said()
+    files = newest(road).load().data.files
+    assert [(file.sha256, bool(file.etag)) for file in files] == [
+        (hashlib.sha256(name).hexdigest(), True) for name in (b"raw/a.txt", b"raw/deep/b c.txt")
+    ], "nobody had read them before the pod did"
+
+
+def test_an_object_that_is_overwritten_meanwhile_is_taken_as_it_was_or_not_at_all(
+    road: BucketRoad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = f"s3://{road.store.bucket}/raw"
+    s3(road.store).put_object(Bucket=road.store.bucket, Key="raw/a.txt", Body=b"old")
+    folder = road.prepare(KEEP, name="one", data=reference)
+    s3(road.store).put_object(Bucket=road.store.bucket, Key="raw/a.txt", Body=b"new")
+    assert drive(road.context, folder).success, road.said()
+    assert road.model("one").startswith(hashlib.sha256(b"old").hexdigest().encode()), "this bucket keeps versions"
+    assert "it was changed since it was looked at\nThe version that was looked at is taken." in road.said()
+    monkeypatch.setattr(bucketdata, "MOST_VERSIONS", 0)
+    folder = road.prepare(KEEP, name="two", data=reference)
+    s3(road.store).put_object(Bucket=road.store.bucket, Key="raw/a.txt", Body=b"one")
+    shutil.rmtree(road.workspace)
+    road.armed()
+    summary = drive(road.context, folder)
+    assert not summary.success and "raw/a.txt: it was changed since it was looked at" in (summary.error or "")
+
+
+def test_google_storage_is_read_with_its_own_keys(road: BucketRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3(road.store).put_object(Bucket=road.store.bucket, Key="raw/a.txt", Body=b"a")
+    keys = {"GCS_ACCESS_KEY_ID": road.store.access_key.reveal(), "GCS_SECRET_ACCESS_KEY": road.store.secret_key.reveal()}
+    env = {**road.context.env, **keys, "GCS_ENDPOINT_URL": road.store.endpoint or ""}
+    road.context = replace(road.context, env=env)
+    assert road.run(KEEP, name="one", data=f"gs://{road.store.bucket}/raw/").success, road.said()
+    assert road.model("one").endswith(b"  ./a.txt\n")
+    road.context = replace(road.context, env={key: value for key, value in env.items() if not key.startswith("GCS")})
+    with pytest.raises(UserError, match="no credentials of its store are set") as caught:
+        road.prepare(KEEP, name="two", data=f"gs://{road.store.bucket}/raw/")
+    assert "GCS_ACCESS_KEY_ID and GCS_SECRET_ACCESS_KEY" in (caught.value.hint or "")
+
+
+def newest(road: Road) -> RunFolder:
+    """Return the folder of the run that was made last."""
+    return RunFolder(max(road.context.places.runs.glob("*/*/*"), key=lambda path: path.stat().st_mtime))

@@ -354,7 +354,7 @@ class Fetcher:
         """Fetch a span with retries, each going on where the one before broke off; what is refused for good is not repeated."""
         import http.client
 
-        tries, code, message = 0, "Unfinished", "not tried"
+        tries, code, message, refused = 0, "Unfinished", "not tried", False
         while not self.over:
             todo = [piece for piece in span if not piece.done]
             if not todo:
@@ -367,6 +367,7 @@ class Fetcher:
                 return
             except (OSError, http.client.HTTPException, Damaged, StoreAnswer) as error:
                 code, message, again = self.understand(error)
+                refused = isinstance(error, StoreAnswer) and not again
             # A place that gives wrong bytes is asked half as often as one that gives none.
             tries = 1 if sum(piece.have for piece in span) > before else tries + (2 if code == "Damaged" else 1)
             if not again or tries >= self.tries:
@@ -374,7 +375,7 @@ class Fetcher:
             self.pause(min(15.0, self.backoff * 2.0**tries) * random.uniform(0.5, 1.0))
         if not self.reached and code == "Network":
             self.over = code  # one that used up its tries without any answer speaks for all
-        self.say_failed([piece.target for piece in span if not piece.done], code, message)
+        self.say_failed([piece.target for piece in span if not piece.done], code, message, refused)
 
     def understand(self, error: Exception) -> tuple[str, str, bool]:
         """Return code and words for what went wrong, and whether to ask again; a disk that takes nothing ends everything."""
@@ -476,13 +477,13 @@ class Fetcher:
         """Tell that a file has its name."""
         self.output.say(event="file", id=target.number, sha256=target.sha256, kept=False)
 
-    def say_failed(self, targets: list[Target], code: str, message: str) -> None:
-        """Tell why files did not arrive, once each."""
+    def say_failed(self, targets: list[Target], code: str, message: str, refused: bool = False) -> None:
+        """Tell why files did not arrive, once each; ``refused`` is the store's word that asking again changes nothing."""
         for target in targets:
             with self.lock:
                 silent, target.failed = target.failed or target.over, True
             if not silent:
-                self.output.say(event="failed", id=target.number, code=code, message=message)
+                self.output.say(event="failed", id=target.number, code=code, message=message, refused=refused)
 
     def count(self, done: int, moved: int) -> None:
         """Count bytes."""

@@ -65,7 +65,7 @@ def build(
         _render(recipe.folder, name, dest / name.removesuffix(".j2"), known)
     program = recipe.shared("run.sh.j2")
     _render(program.parent, program.name, dest / "run.sh", known)
-    if data.kind in ("s3", "hf"):
+    if data.kind == "hf":
         shutil.copyfile(recipe.shared("fetch.py"), dest / "fetch.py")
     for name in _POD_MODULES if recipe.data == "rows" else ():
         shutil.copyfile(Path(__file__).with_name(name), dest / name)
@@ -123,7 +123,7 @@ def _names(recipe: Recipe, values: Values, data: Data, code: Code | None, needs:
         "stopped": list(recipe.verdict.stopped),
         "artefacts": artefacts_of(recipe, values),
         "data": data.describe(),
-        "fetch": data.kind in ("s3", "hf"),
+        "fetch": data.kind == "hf",
         "device": values.get("device", "auto"),
         "imports": sorted({name.partition(".")[0] for name in recipe.imports}),
         "values": values,

@@ -1,8 +1,9 @@
 """The data of a run: find the files, validate every row as a stream, take their sha256.
 
-A reference is a file, a folder, ``s3://bucket/key`` or ``hf://[datasets/]owner/name[@revision][/path][:split]``.
-Nothing is copied here. ``hf://`` cannot be read before the pod exists: the pod loads and validates it. So it is with
-Parquet where pyarrow is not installed.
+A reference is a file, a folder, ``s3://bucket/key``, ``gs://bucket/key``, ``https://...#sha256=...`` or
+``hf://[datasets/]owner/name[@revision][/path][:split]``. Nothing is copied here. What lies elsewhere is read from here only
+for its rows, and only when it is small: else the pod loads and validates it. So it is with ``hf://``, and with Parquet where
+pyarrow is not installed.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Literal, cast
 
 from trainyard.errors import Location, UserError
 from trainyard.recipes import datafiles
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.forms import understand
-from trainyard.recipes.rows import RowError, can_read_parquet, read_rows
+from trainyard.recipes.rows import RowError, can_read_parquet, read_rows, unknown_suffix
 from trainyard.recipes.summaries import DataFile, DataKind, DataSummary
 from trainyard.sizes import human_size
 from trainyard.textfile import expanded
@@ -29,6 +30,10 @@ _HF = re.compile(
     r"(?:(?::|\?split=)(?P<split>[\w.-]+))?$"
 )
 _SHOWN, _PLACES = 10, 5  # kinds of flaws that are told, places of each; the rest is counted
+ROWS_HERE = 256_000_000
+"""Bytes of rows in a bucket that are read from here, before anything is rented; more are checked on the pod."""
+_ELSEWHERE = ("s3://", "gs://", "https://")
+_KINDS = "a file, a folder, s3://..., gs://..., https://...#sha256=... or hf://..."
 _SKIP = "To train without flawed rows: --set on_bad_row=skip."
 
 
@@ -58,9 +63,10 @@ class Data:
         if self.kind == "hf":
             return f"{self.reference}, loaded and checked on the pod"
         rows = f"{self.rows} rows of {self.form}, " if self.form else ""
+        where = ", read where they lie, by the pod" if any(item.sha256 is None for item in self.files) else ""
         files = self.files[0].dest if len(self.files) == 1 else f"{len(self.files)} files"
         aside = f" (left out: {', '.join(self.left_out)})" if self.left_out else ""
-        return f"{files}: {rows}{human_size(self.bytes)}{aside}"
+        return f"{files}: {rows}{human_size(self.bytes)}{where}{aside}"
 
     def remarks(self) -> list[str]:
         """Return what a person should know beside that line: rows that are skipped, columns that are not used."""
@@ -81,12 +87,16 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class BucketFile:
-    """A file in a bucket: its own name below the reference, its size, and how to read it."""
+    """A file in a bucket or of the web: its own name below the reference, its size, how to read it, and what its bytes are known by."""
 
     url: str
     name: str
     bytes: int
-    open: Callable[[], BinaryIO]
+    open: Callable[[], BinaryIO] | None
+    """None: only the pod reads it."""
+    sha256: str | None = None
+    etag: str = ""
+    version: str = ""
 
 
 Resolver = Callable[[str], Sequence[BucketFile]]
@@ -154,18 +164,18 @@ def inspect(reference: str | None, recipe: Recipe, resolver: Resolver | None = N
         if recipe.sample is None:
             if recipe.data == "files":
                 return Data(None, "none", None, 0, 0, ())
-            raise UserError(f"recipe {recipe.name} needs --data: a file, a folder, s3://... or hf://...")
+            raise UserError(f"recipe {recipe.name} needs --data: {_KINDS}")
         reference = str(recipe.folder / recipe.sample)
     if reference.startswith("hf://"):
         return _hub(reference)
     values = values or {}
     ignored = values.get("ignore_columns")
     reading = _Reading(recipe, tuple(ignored) if isinstance(ignored, list) else (), values.get("on_bad_row") == "skip")
-    if reference.startswith("s3://"):
+    if reference.startswith(_ELSEWHERE):
         return _bucket(reference, reading, resolver)
     scheme = re.match(r"^([a-z][a-z0-9+.-]*)://", reference, re.IGNORECASE)
     if scheme:
-        raise UserError(f"--data {reference}: '{scheme[1]}://' is not known; use a file, a folder, s3://... or hf://...")
+        raise UserError(f"--data {reference}: '{scheme[1]}://' is not known; use {_KINDS}")
     return _local(reference, reading)
 
 
@@ -188,14 +198,30 @@ def _bucket(reference: str, reading: _Reading, resolver: Resolver | None) -> Dat
     files_there = resolver(reference)
     if not files_there:
         raise UserError(f"--data {reference}: nothing is there")
-    files = []
     left_out: list[str] = []
-    for item in datafiles.of_bucket(files_there, reference, reading.recipe.data == "rows", left_out):
-        with item.open() as stream:
-            files.append(_checked(stream, item.url, item.name, f"{reference}: {item.name}", reading))
-    if not files:
+    rows = reading.recipe.data == "rows"
+    objects = datafiles.of_bucket(files_there, reference, rows, left_out)
+    if not objects:
         raise UserError(f"--data {reference}: no data file is there", hint=_left_out(left_out))
-    return _data(reference, "s3", reading, files, tuple(left_out))
+    here = rows and sum(item.bytes for item in objects) <= ROWS_HERE
+    files = []
+    for item in objects:
+        shown = f"{reference}: {item.name}"
+        if here and item.open is not None:
+            with item.open() as stream:
+                file = _checked(stream, item.url, item.name, shown, reading)
+        else:
+            if rows:
+                _need_known(item.name, shown)
+            file = DataFile(item.url, item.name, item.sha256, item.bytes, 0)
+        files.append(replace(file, etag=item.etag, version=item.version))
+    return _data(reference, "url" if reference.startswith("https://") else "s3", reading, files, tuple(left_out))
+
+
+def _need_known(name: str, shown: str) -> None:
+    """Raise UserError for a file of rows whose name does not say how to read it."""
+    if problem := unknown_suffix(name):
+        raise UserError(f"{shown}: {problem.message}", hint=problem.hint)
 
 
 def _local(reference: str, reading: _Reading) -> Data:
@@ -277,7 +303,7 @@ class _Hashing(io.RawIOBase):
 
 def _data(
     reference: str,
-    kind: Literal["file", "folder", "s3"],
+    kind: Literal["file", "folder", "s3", "url"],
     reading: _Reading,
     files: list[DataFile],
     left_out: tuple[str, ...],

@@ -32,6 +32,14 @@ class RowError(Exception):
         self.name, self.line, self.column, self.message, self.text, self.hint = name, line, column, message, text, hint
 
 
+def unknown_suffix(name: str) -> RowError | None:
+    """Return the error for a file whose name does not say how to read it, None for one that does."""
+    if PurePath(name).suffix.lower() in SUFFIXES:
+        return None
+    hint = "Put files that are not data elsewhere, or name the data file itself."
+    return RowError(name, 1, "cannot tell how to read it: the name must end in " + ", ".join(SUFFIXES), hint=hint)
+
+
 def read_rows(stream: io.BufferedReader[Any], name: str, understand: Callable[[Any], Any]) -> Iterator[tuple[int, Any]]:
     """Yield (line, what ``understand`` makes of the row) for each row of one file.
 
@@ -46,8 +54,7 @@ def read_rows(stream: io.BufferedReader[Any], name: str, understand: Callable[[A
     elif suffix in SUFFIXES:
         rows = _json(stream, name, array_allowed=suffix == ".json")
     else:
-        hint = "Put files that are not data elsewhere, or name the data file itself."
-        raise RowError(name, 1, "cannot tell how to read it: the name must end in " + ", ".join(SUFFIXES), hint=hint)
+        raise unknown_suffix(name) or AssertionError(suffix)
     empty = True
     for line, fields in rows:
         empty = False

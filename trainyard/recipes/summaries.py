@@ -15,16 +15,22 @@ Values = dict[str, Value]
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One file: where it comes from, its name under input/, its sha256 (None: known only on the pod)."""
+    """One file: where it comes from, its name under input/, its sha256 (None: known only on the pod).
+
+    ``etag`` and ``version`` are a store's words for the bytes of an object that is read where it lies.
+    """
 
     src: str
     dest: str
     sha256: str | None
     bytes: int
     rows: int
+    etag: str = ""
+    version: str = ""
 
 
-DataKind = Literal["none", "file", "folder", "s3", "hf"]
+DataKind = Literal["none", "file", "folder", "s3", "url", "hf"]
+"""s3: objects of a bucket, gs:// too, read where they lie. url: a file of the web."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Sort = Literal["cloud", "store", "token", "place", "choice", "local", "setup", "old", "pod", "process"]
-"""cloud, store: what an account or a bucket is opened with. token: of a training, never handed to an engine. old: of older
-guides. pod: told to what runs on a pod. process: told by one process of ours to another; nobody sets it."""
-SETTABLE: tuple[Sort, ...] = ("cloud", "store", "place", "choice", "local", "setup", "old")
+Sort = Literal["cloud", "store", "source", "token", "place", "choice", "local", "setup", "old", "pod", "process"]
+"""cloud, store: what an account or a bucket is opened with. source: what data are read with, by the controller alone. token: of a
+training, never handed to an engine. old: of older guides. pod: told to what runs on a pod. process: told by one process of
+ours to another; nobody sets it."""
+SETTABLE: tuple[Sort, ...] = ("cloud", "store", "source", "place", "choice", "local", "setup", "old")
 """Sorts that a person may set."""
 
 
@@ -61,6 +62,10 @@ GROUPS: tuple[VariableGroup, ...] = (
         sort="store", of="aws", says="AWS S3 or, with an endpoint, another store", keys=("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
         usual=("AWS_REGION", "AWS_BUCKET"), more_keys=("AWS_SESSION_TOKEN",),
         more=("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
+    ),
+    VariableGroup(
+        sort="source", of="gcs", says="HMAC keys of Google Cloud Storage: data are read from gs://",
+        keys=("GCS_ACCESS_KEY_ID", "GCS_SECRET_ACCESS_KEY"), more=("GCS_ENDPOINT_URL",),
     ),
     VariableGroup(
         sort="token", of="training", says="tokens of a training; a pod gets those that `pod_secrets` names",
@@ -138,7 +143,7 @@ def groups(*sorts: Sort) -> tuple[VariableGroup, ...]:
 
 def store(kind: str) -> VariableGroup:
     """Return the variables of a store."""
-    (match,) = (group for group in groups("store") if group.of == kind)
+    (match,) = (group for group in groups("store", "source") if group.of == kind)
     return match
 
 
@@ -149,4 +154,4 @@ def account_keys() -> Mapping[str, tuple[str, ...]]:
 
 def never_sent() -> frozenset[str]:
     """Return what an account or a bucket is opened with: no pod needs it, and a pod is somebody else's machine."""
-    return frozenset(name for group in groups("cloud", "store") for name in (*group.keys, *group.needed, *group.more_keys))
+    return frozenset(name for group in groups("cloud", "store", "source") for name in (*group.keys, *group.needed, *group.more_keys))

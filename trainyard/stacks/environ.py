@@ -56,7 +56,7 @@ def export_lines(places: Places, env: Mapping[str, str]) -> list[str]:
 def child_env(places: Places, env: Mapping[str, str], cloud: str | None) -> dict[str, str]:
     """Return the environment for an engine: ours plus the exports, less the keys of other clouds and of training."""
     dropped = {key for name, keys in account_keys().items() if name != cloud for key in keys}
-    dropped |= {name for group in groups("token") for name in group.names()}
+    dropped |= {name for group in groups("token", "source") for name in group.names()}
     result = {key: value for key, value in env.items() if key not in dropped}
     # .env is read again by the provider's launcher; an empty variable keeps a dropped key from coming back that way.
     result.update({key: "" for key in dropped if key in env})

@@ -32,6 +32,7 @@ class Item:
     key: str
     size: int
     modified: float
+    etag: str = ""
 
 
 def adopt_or_create(settings: StoreSettings) -> bool:
@@ -94,7 +95,7 @@ def listing(settings: StoreSettings, prefix: str = "") -> Iterator[Item]:
         with store_errors(f"list {settings.url}/{prefix}"):
             page = client.list_objects_v2(Bucket=settings.bucket, Prefix=prefix, **more)
         for entry in page.get("Contents", []):
-            yield Item(entry["Key"], int(entry["Size"]), entry["LastModified"].timestamp())
+            yield Item(entry["Key"], int(entry["Size"]), entry["LastModified"].timestamp(), str(entry.get("ETag", "")))
         following = page.get("NextContinuationToken")
         if not page.get("IsTruncated") or not following:
             return

@@ -12,7 +12,7 @@ from trainyard.network import web_address
 from trainyard.settings.variables import groups, store
 
 _RUNPOD_HOST = re.compile(r"^s3api-([a-z0-9-]+)\.runpod\.io$")
-RUNPOD, R2, AWS = ((*group.keys, *group.needed) for group in map(store, ("runpod", "r2", "aws")))
+RUNPOD, R2, AWS, GCS = ((*group.keys, *group.needed) for group in map(store, ("runpod", "r2", "aws", "gcs")))
 """What each store needs, all of it: two keys, then its address where it has no own."""
 
 

@@ -53,7 +53,7 @@ class PodFetch:
 
 
 def fetch_to_pod(
-    settings: StoreSettings,
+    settings: StoreSettings | None,
     transport: Transport,
     folder: str,
     targets: Sequence[PodTarget],
@@ -64,11 +64,12 @@ def fetch_to_pod(
 ) -> PodFetch:
     """Return when every target lies below ``folder`` on the pod, each proven by its sha256.
 
-    ``volume`` is where the bucket is mounted on the pod. Where the pod cannot reach the bytes by itself they go over SSH.
+    ``settings`` None: all of them are of the web. ``volume`` is where the bucket is mounted on the pod. Where the pod cannot
+    reach the bytes by itself they go over SSH.
     Raises PodFailed when the pod's disk is full, StoreError when an object is missing, changed, or not what was announced,
     or the store does not answer for long; Unreachable when the link is lost.
     """
-    road: Road = "store" if settings.presign else "volume" if volume else "ssh"
+    road: Road = "store" if settings is None or settings.presign else "volume" if volume else "ssh"
     fetched = PodFetch(road)
     total, done = sum(target.size for target in targets), 0
     batches = list(_batches(targets, FILES, None))
@@ -90,7 +91,7 @@ def _tell(on_progress: OnProgress, before: int, total: int, done: int, text: str
 class _Order:
     """A batch on its way to a pod."""
 
-    settings: StoreSettings
+    settings: StoreSettings | None
     transport: Transport
     folder: str
     targets: Sequence[PodTarget]
@@ -110,7 +111,7 @@ class _Order:
         return json.dumps({"folder": self.folder, "sources": sources, "files": files, "last": self.last}).encode()
 
     def _source(self, source: StoredObject) -> dict[str, Any]:
-        if source.key.startswith("https://"):
+        if self.settings is None:
             return {"url": source.key}
         if not self.settings.presign:
             return {"path": posixpath.join(self.volume or "", source.key)}
@@ -125,6 +126,8 @@ class _Outcome:
 
     sha256: dict[int, str] = field(default_factory=dict)
     failed: dict[int, tuple[str, str]] = field(default_factory=dict)
+    refused: int = 0
+    """How many of those the store will not give, whoever asks: unless a URL was over, and the next order has new ones."""
     kept: int = 0
     done: int = 0
     moved: int = 0
@@ -143,7 +146,7 @@ def _carried_out(order: _Order, fetched: PodFetch, tally: Callable[[int, str], N
             fetched.sha256 |= {order.targets[number].path: digest for number, digest in outcome.sha256.items()}
             fetched.kept += outcome.kept
             return True
-        if not order.settings.presign and any(code == "NoSuchKey" for code, _ in outcome.failed.values()):
+        if order.settings and not order.settings.presign and any(code == "NoSuchKey" for code, _ in outcome.failed.values()):
             return False  # what is mounted there is another bucket, or the file has not come through yet
         _refuse_definite(order, outcome)
         quiet = 0 if outcome.done > best else quiet + 1
@@ -151,9 +154,10 @@ def _carried_out(order: _Order, fetched: PodFetch, tally: Callable[[int, str], N
         if quiet and not fetched.moved and all(code == "Network" for code, _ in outcome.failed.values()):
             return False  # it has had two orders and no store: what can be reached from here goes over SSH
         lies = all(code == "Damaged" for code, _ in outcome.failed.values())
-        if quiet >= (1 if lies else ROUNDS):
+        final = lies or outcome.refused == len(outcome.failed)
+        if quiet >= (1 if final else ROUNDS):
             raise StoreError(
-                f"not fetched to the pod: {_listed(order, outcome)}", hint=_HINT, passing=not lies, code="Damaged" if lies else ""
+                f"not fetched to the pod: {_listed(order, outcome)}", hint=_HINT, passing=not final, code="Damaged" if lies else ""
             )
         pause(STORE.pause(quiet + 1))
 
@@ -185,7 +189,7 @@ def _refuse_definite(order: _Order, outcome: _Outcome) -> None:
 
 def _where(order: _Order, target: PodTarget) -> str:
     keys = list(dict.fromkeys(extent.source.key for extent in target.extents))
-    first = keys[0] if keys and keys[0].startswith("https://") else f"{order.settings.url}/{keys[0] if keys else ''}"
+    first = f"{order.settings.url}/{keys[0] if keys else ''}" if order.settings else keys[0]
     return first if len(keys) < 2 else f"{first} and {len(keys) - 1} more"
 
 
@@ -227,6 +231,7 @@ def _note(outcome: _Outcome, line: bytes, tally: Callable[[int, str], None]) -> 
         outcome.kept += bool(event["kept"])
     elif kind == "failed":
         outcome.failed[int(event["id"])] = (str(event["code"]), str(event["message"]))
+        outcome.refused += bool(event.get("refused"))
     elif kind in ("progress", "done"):
         outcome.done, outcome.moved, outcome.ended = int(event["done"]), int(event.get("moved", 0)), kind == "done"
         tally(outcome.done, "the pod fetches from the bucket")
@@ -277,12 +282,12 @@ def _over_ssh(order: _Order, fetched: PodFetch, tally: Callable[[int, str], None
 
 
 def _read_here(order: _Order, target: PodTarget, path: Path) -> str:
+    if order.settings is None:
+        raise StoreError(f"{_where(order, target)}: the pod cannot reach it", hint="Download it, and name the file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         for extent in target.extents:
             what = f"read {order.settings.url}/{extent.source.key}"
-            if extent.source.key.startswith("https://"):
-                raise StoreError(f"{what}: the pod cannot reach it")
             bound = bound_to(order.settings, extent.source) | {"Range": f"bytes={extent.offset}-{extent.offset + extent.length - 1}"}
             with store_errors(what), s3(order.settings).get_object(**bound)["Body"] as body:
                 while block := body.read(_BLOCK):

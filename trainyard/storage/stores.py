@@ -10,7 +10,7 @@ from trainyard.config import Places, group, resolve_secret
 from trainyard.errors import UserError
 from trainyard.settings.table import NO_BUCKET
 from trainyard.storage.client import KINDS, StoreSettings, with_bucket
-from trainyard.storage.groups import AWS, R2, RUNPOD, bare_address, runpod_endpoint
+from trainyard.storage.groups import AWS, GCS, R2, RUNPOD, bare_address, runpod_endpoint
 
 
 def store_settings(env: Mapping[str, str], kind: str | None, bucket: str | None, places: Places) -> StoreSettings | None:
@@ -38,6 +38,26 @@ def store_settings(env: Mapping[str, str], kind: str | None, bucket: str | None,
         hint = "Choose one with `trainyard:store: KIND` in the stack's settings."
         raise UserError(f"credentials of several stores are set ({names})", hint=hint)
     return replace(with_bucket(stores[0], bucket), memory=memory)
+
+
+def google_settings(env: Mapping[str, str], bucket: str) -> StoreSettings | None:
+    """Return Google Cloud Storage as S3 clients speak to it, None without its HMAC keys; raises UserError for half of them."""
+    values = group(env, GCS, optional=("GCS_ENDPOINT_URL",))
+    if values is None:
+        return None
+    other = values.get("GCS_ENDPOINT_URL")
+    settings = StoreSettings(
+        kind="s3",
+        endpoint=bare_address("GCS_ENDPOINT_URL", other) if other else "https://storage.googleapis.com",
+        region="us-east-1" if other else "auto",
+        bucket="",
+        access_key=resolve_secret(values[GCS[0]], env, GCS[0]),
+        secret_key=resolve_secret(values[GCS[1]], env, GCS[1]),
+        lifecycle=False,
+        conditional=False,
+        checksums="none",
+    )
+    return with_bucket(settings, bucket)
 
 
 def _runpod(env: Mapping[str, str]) -> StoreSettings | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainyard.errors import StoreError, UserError
 from trainyard.remote.protocol import Transport
@@ -29,7 +29,9 @@ _SENT_AGAIN = ("NoSuchKey", "404", "Damaged")
 
 def from_buckets(record: RunRecord) -> bool:
     """Tell whether anything of a run comes out of a bucket."""
-    return record.data.kind == "s3" or record.data.stored is not None or (record.code is not None and record.code.stored is not None)
+    return (
+        record.data.kind in ("s3", "url") or record.data.stored is not None or (record.code is not None and record.code.stored is not None)
+    )
 
 
 def bring(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, transport: Transport) -> None:
@@ -39,9 +41,12 @@ def bring(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
     is full, Unreachable when the link is lost.
     """
     fetch = _Fetch(context, record, pod, transport)
-    if record.data.kind == "s3":
-        settings, targets = pod_targets(context, record.bucket.store if record.bucket else None, record.data.files)
-        fetch.targets("data", settings, targets, "input")
+    if record.data.kind in ("s3", "url"):
+        hashes = fetch.in_place()
+        files = tuple(replace(item, sha256=hashes[item.dest]) for item in record.data.files)
+        if files != record.data.files:  # what nobody had read before is known now: whoever resumes gets these bytes or none
+            record.data = replace(record.data, files=files)
+            folder.save(record)
     if record.data.stored is not None:
         fetch.stored("data", record.data.stored, "input", lambda: datastore.of_data(record.data.files))
     if record.code is not None and record.code.stored is not None:
@@ -74,14 +79,24 @@ class _Fetch:
                 raise error from None
             self.targets(what, store, dataset.pod_targets(index_of(store, digest)), below)
 
-    def targets(self, what: str, store: StoreSettings, targets: Sequence[PodTarget], below: str) -> None:
-        """Fetch files to a folder of the workspace and say how."""
+    def in_place(self) -> dict[str, str]:
+        """Fetch data from where they lie; what was overwritten since it was looked at is taken by its version, or refused."""
+        store, files = self.record.bucket.store if self.record.bucket else None, self.record.data.files
+        try:
+            return self.targets("data", *pod_targets(self.context, store, files), "input")
+        except StoreError as error:
+            if error.code not in ("412", "PreconditionFailed") or not all(item.version for item in files):
+                raise
+            self.context.ui.warn(f"{error.message}\nThe version that was looked at is taken.")
+            return self.targets("data", *pod_targets(self.context, store, files, versions=True), "input")
+
+    def targets(self, what: str, store: StoreSettings | None, targets: Sequence[PodTarget], below: str) -> dict[str, str]:
+        """Fetch files to a folder of the workspace and say how; return the sha256 of each."""
         began, ui = time.monotonic(), self.context.ui
         done = fetch_to_pod(
             store, self.transport, self.pod.path(*below.split("/")), targets, on_progress=datastore.transfer_lines(ui),
             volume=self.record.pod.volume_path,
         )  # fmt: skip
-        taken = (
-            f"{human_size(done.moved)} in {time.monotonic() - began:.1f} s, {_ROADS[done.road]}" if done.moved else "all of it was there"
-        )
-        ui.say(f"           {what} from {store.url}: {taken}")
+        took = f"{human_size(done.moved)} in {time.monotonic() - began:.1f} s, {_ROADS[done.road]}" if done.moved else "all of it was there"
+        ui.say(f"           {what} from {store.url if store else 'the web'}: {took}")
+        return done.sha256

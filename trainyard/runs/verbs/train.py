@@ -133,7 +133,7 @@ def code_of(context: CommandContext, chosen: Recipe, values: Values) -> code.Cod
 def _data(
     context: CommandContext, reference: str | None, chosen: Recipe, settings: StackSettings, cloud: Cloud, values: Values
 ) -> data.Data:
-    if reference is None or not reference.startswith("s3://"):
+    if reference is None or not reference.startswith(("s3://", "gs://", "https://")):
         return data.inspect(reference, chosen, values=values)
     from trainyard.runs.planning.bucketdata import resolver
 
