@@ -158,6 +158,21 @@ def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
     return 0
 
 
+@task(positional=["run", "time"], help=help_of("run", "json", time="how much longer: 2h, 30m, 1.5h"))
+@verb
+def extend(c: Context, run: str, time: str, json: bool = False) -> int:
+    """Move stop and end of a running run's lease, where its cloud can change them; asked within limits and budget."""
+    from trainyard.runs.verbs.extend import extend as move
+
+    work = context(as_json=json)
+    moved = move(work, run, time)
+    if json:
+        show_json(asdict(moved))
+    else:
+        work.ui.say(f"extended   {moved.run}: {moved.hours:g} h, stop {moved.stop}, end {moved.end}, at most ${moved.most:.2f} in all")
+    return 0
+
+
 @task(help=help_of("json"))
 @verb
 def runs(c: Context, json: bool = False) -> int:

@@ -7,7 +7,8 @@ from invoke.collection import Collection
 from trainyard.cli import machineverbs, repoverbs, resultverbs, runverbs, stackverbs
 
 _ALONE = (
-    runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.resume, runverbs.runs,
+    runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.resume,
+    runverbs.extend, runverbs.runs,
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
     resultverbs.deliver, resultverbs.gc,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,

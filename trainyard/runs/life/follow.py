@@ -26,6 +26,7 @@ from trainyard.runs.life.outlook import Outlook
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.home import mend_copies, take_reports
 from trainyard.runs.records.keepsake import FolderDeleted
+from trainyard.runs.records.movedlease import LeaseWatch
 from trainyard.runs.records.notes import ended_by_hand, note
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.progress import ProgressLine, duration
@@ -165,6 +166,7 @@ class _Watch:
         self.asked = self.beaten = time.monotonic()
         self.stopping: threading.Thread | None = None
         self.announcement = ""
+        self.lease = LeaseWatch(context, record, folder)
         self.ahead: float | None = None
         self.clock_asked = -math.inf
 
@@ -196,7 +198,7 @@ class _Watch:
             self.alone.tick()
         if self.folder.cancelled:
             self._stop("the run is cancelled")
-        elif self._due(time.time()) and (why := self._due_by_the_pod()):
+        elif not self.lease.look(due=self._lease_stops(time.time())) and self._due(time.time()) and (why := self._due_by_the_pod()):
             self._stop(why)
 
     def _due(self, now: float) -> str:

@@ -19,6 +19,7 @@ from trainyard.remote.protocol import Transport
 from trainyard.retries import LINK, Backoff
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.home import COPIES
+from trainyard.runs.records.movedlease import LeaseWatch
 from trainyard.runs.records.parts import RunResult
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -77,6 +78,7 @@ class DeliveryRoad:
         self.context, self.record, self.folder, self.pod, self.transport = context, record, folder, pod, transport
         self.known, self.clock = known, clock or REAL
         self.key = ResultKey(record.user, record.label, record.attempt)
+        LeaseWatch(context, record, folder).look()
         end = parse_time(record.pod.end)
         self.end = end.timestamp() if end else self.clock.now() + _NO_LEASE
         self.began = self.clock.now()

@@ -73,7 +73,7 @@ def destroy_run(context: CommandContext, record: RunRecord, folder: RunFolder, *
         _need_word_of_a_lost_state(context, record, folder)
         return
     shield = shielded(lambda: left_behind(record), context.ui.fail)
-    with shield, context.ui.stage("destroy", "the run's stack"), folder.stage(record, "destroy"):
+    with shield, folder.leasing(), context.ui.stage("destroy", "the run's stack"), folder.stage(record, "destroy"):
         outcome = _destroy(context, record, folder, stack if here else None, clock)
         note_ended(record, outcome.proof, record.pod.end)
         if not outcome.proof.proved:

@@ -82,7 +82,7 @@ class Ledger:
         since = now - LONGEST_LEASE.total_seconds()
         begun: dict[RunId, float] = {}
         for event in self.events(since=since):
-            if event.kind in ("prepared", "adopted"):
+            if event.kind in ("prepared", "adopted", "extended"):
                 begun[event.run] = float(event.data.get("estimate") or 0.0)
             elif event.kind == "ended":
                 begun.pop(event.run, None)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from trainyard.clock import format_time
 from trainyard.errors import Busy, UserError
-from trainyard.filelock import acquire_now
+from trainyard.filelock import acquire_now, hold_lock
 from trainyard.files import write_atomic
 from trainyard.jsontext import parse_json
 from trainyard.recipes.summaries import NO_DATA, CodeSummary, DataSummary, Values
@@ -207,6 +207,14 @@ class RunFolder:
             yield
         finally:
             os.close(handle)
+
+    @contextmanager
+    def leasing(self) -> Iterator[None]:
+        """Hold the right to move the attempt's lease or to end it, waiting for who has it; a disk that takes no lock grants it."""
+        with contextlib.ExitStack() as held:
+            with contextlib.suppress(OSError):
+                held.enter_context(hold_lock(self.path / "lease.lock"))
+            yield
 
     @contextmanager
     def stage(self, record: RunRecord, name: str) -> Iterator[None]:

@@ -1,0 +1,128 @@
+"""Moving the lease of a living run: what is asked before, what is refused, and who notices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.runs.road import LEASE, STACK, Road
+from trainyard.clouds.protocol import PodInfo
+from trainyard.errors import RefusedError, UserError
+from trainyard.runs.life.drive import drive
+from trainyard.runs.records.ledger import Ledger
+from trainyard.runs.verbs.extend import MovedLease, extend
+from trainyard.stacks.model import Operation, Stack
+
+UNTIL_TOLD = "echo going; trap 'exit 75' TERM; while :; do sleep 0.05; done"
+
+
+@pytest.fixture
+def road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Road]:
+    made = Road(tmp_path, monkeypatch)
+    made.engine.trouble = mover(made)
+    yield made
+    made.lose_pod()
+
+
+def mover(road: Road) -> Callable[[Stack, Operation], None]:
+    """Do what the provider's Update does: the second up of a run's stack moves the marks of its pod."""
+    seen: list[str] = []
+
+    def move(stack: Stack, operation: Operation) -> None:
+        if operation != "up" or "." not in stack.name:
+            return
+        seen.append(stack.name)
+        if len(seen) > 1:
+            pod = pod_of(road)
+            assert pod.stop and pod.end
+            road.cloud.change_markers(pod.id, pod.stop + timedelta(hours=1), pod.end + timedelta(hours=1))
+            road.engine.end += timedelta(hours=1)
+
+    return move
+
+
+def pod_of(road: Road) -> PodInfo:
+    (pod,) = [pod for pod in road.cloud.list() if pod.lease_id == LEASE]
+    return pod
+
+
+def while_running(road: Road, act: Callable[[], Any], **asked: Any) -> Any:
+    def act_and_end() -> Any:
+        try:
+            return act()
+        finally:
+            road.context.folder("a").cancel(now=True)
+
+    _, came = road.while_training(act_and_end, UNTIL_TOLD, **asked)
+    if isinstance(came[0], BaseException):
+        raise came[0]
+    return came[0]
+
+
+def test_the_controller_that_drives_the_run_notices_and_says_so(road: Road) -> None:
+    def act() -> tuple[MovedLease, Any]:
+        return extend(road.context, "a", "1h"), road.context.folder("a").load()
+
+    moved, record = while_running(road, act, hours=2.0)
+
+    assert (record.pod.end, record.hours) == (moved.end, 3.0) and moved.most == pytest.approx(3.5)
+    assert "lease      moved: its stop is now" in road.said() and "1 h more: at most $3.50 in all" in road.said()
+    assert Ledger(road.context.places.ledger).events(kind="extended")[0].data == {"estimate": 3.5, "hours": 3.0}
+
+
+@pytest.mark.parametrize("text", ["", "0h", "-1h", "2", "2 days", "1h30", "nanh", "1e3h"])
+def test_what_is_no_time_is_refused_before_anything_is_looked_at(text: str, road: Road) -> None:
+    with pytest.raises(UserError, match="is no time to extend a lease by"):
+        extend(road.context, "a", text)
+
+
+def test_a_run_without_a_pod_and_one_that_has_ended_are_refused(road: Road) -> None:
+    folder = road.prepare(name="a")
+    with pytest.raises(RefusedError, match="no pod that is up yet"):
+        extend(road.context, "a", "1h")
+    drive(road.context, folder)
+    with pytest.raises(RefusedError, match="is over") as refused:
+        extend(road.context, "a", "1h")
+    assert refused.value.exit_code == 3 and "invoke resume ann/a" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("by", "settle", "asked", "says"),
+    [
+        ("744h", "", {}, "would be longer than 31 days"),
+        ("1h", "limit_day: 3.0", {"hours": 2.0}, r"limit_day is \$3.00"),
+        ("1h", "", {"hours": 2.0, "budget": 1.0}, "is used up before its stop"),
+    ],
+)
+def test_the_longest_lease_limits_and_budget_are_asked_and_nothing_is_changed(
+    by: str, settle: str, asked: dict[str, Any], says: str, road: Road
+) -> None:
+    if settle:
+        road.settle(settle)
+
+    def act() -> tuple[Any, Any]:
+        before = pod_of(road)
+        with pytest.raises(RefusedError, match=says):
+            extend(road.context, "a", by)
+        return before, pod_of(road)
+
+    before, after = while_running(road, act, **asked)
+    assert (before.stop, before.end) == (after.stop, after.end)
+    assert [operation for name, operation in road.engine.asked if name.startswith(f"{STACK}.")].count("up") == 1
+
+
+def test_a_cloud_that_cannot_change_a_running_pod_says_so_and_what_to_do_instead(road: Road) -> None:
+    road.cloud.capabilities = replace(road.cloud.capabilities, change_markers=False)
+
+    def act() -> str:
+        with pytest.raises(RefusedError, match="cannot change the end that a running pod keeps for itself") as refused:
+            extend(road.context, "a", "2h")
+        return str(refused.value.hint)
+
+    hint = while_running(road, act)
+    assert f"invoke resume ann/a --hours 2 --stack {STACK}" in hint and "saves a checkpoint" in hint
