@@ -17,6 +17,7 @@ from trainyard.sizes import human_size
 from trainyard.storage import deletion
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deletion import Deletion
+from trainyard.storage.datasend import index_of
 from trainyard.storage.find import below_bucket
 from trainyard.storage.inventory import StoredAttempt, split_key
 from trainyard.storage.manifest import CHECKPOINTS, LOGS, MODELS
@@ -68,7 +69,7 @@ def _parts(context: CommandContext, store: StoreSettings, stack: str, reference:
         _refuse_used(context, store, text)
         if inside:
             _refuse_living(context, stored_attempts(context, store, stack, str(inside[1])))
-        return text, [part]
+        return text, [part, *(deletion.below(store, key) for key in _chunks(store, text))]
     words = text.removeprefix(MODELS).removeprefix(ATTEMPTS).split("/")
     if len(words) > 3 or (len(words) == 3 and not (words[2].isascii() and words[2].isdigit())):
         raise UserError(
@@ -120,12 +121,24 @@ def _refuse_living(context: CommandContext, attempts: Sequence[StoredAttempt]) -
             )
 
 
+def _chunks(store: StoreSettings, text: str) -> list[str]:
+    """Return the keys of the chunks that go with an index of data; none for anything else."""
+    if not text.startswith(_DATA) or "/" in text.removeprefix(_DATA):
+        return []
+    try:
+        return list(dict.fromkeys(chunk.key for chunk in index_of(store, text.removeprefix(_DATA)).chunks))
+    except StoreError:
+        return []
+
+
 def _refuse_used(context: CommandContext, store: StoreSettings, text: str) -> None:
     """Raise RefusedError when a run of this repository that is not over trains on what would be deleted."""
     for folder in all_folders(context.places.runs):
         record = folder.load()
         files = () if record.reached("ended") else record.data.files
-        if any(file.src.startswith(f"{store.url}/{text}") or (file.sha256 and file.sha256 in text) for file in files):
+        stored = () if record.reached("ended") else (record.data.stored, record.code.stored if record.code else None)
+        named = any(file.src.startswith(f"{store.url}/{text}") or (file.sha256 and file.sha256 in text) for file in files)
+        if named or any(digest and f"{_DATA}{digest}" == text for digest in stored):
             raise RefusedError(
                 f"{record.id} is not over and trains on {text}; nothing was deleted", hint=f"End it: invoke cancel {record.id}"
             )
