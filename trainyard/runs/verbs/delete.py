@@ -16,8 +16,8 @@ from trainyard.runs.verbs.results import stored_attempts
 from trainyard.sizes import human_size
 from trainyard.storage import deletion
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.deletion import Deletion
 from trainyard.storage.datasend import index_of
+from trainyard.storage.deletion import Deletion
 from trainyard.storage.find import below_bucket
 from trainyard.storage.inventory import StoredAttempt, split_key
 from trainyard.storage.manifest import CHECKPOINTS, LOGS, MODELS
