@@ -634,6 +634,7 @@ def test_a_run_without_a_bucket_says_where_its_result_lies(road: Road, tmp_path:
 def test_a_download_by_name_says_which_later_attempts_it_passed_over_and_how_to_have_them(road: Road, tmp_path: Path) -> None:
     newer = (Listed(ResultKey("ann", "a", 2), False, True, 1, 1, 0.0), Listed(ResultKey("ann", "a", 3), False, False, 1, 1, 0.0))
     road.patch(verb_fetch, "_of_stack", lambda *_: (None, "ann"))
+    road.patch(verb_fetch, "list_results", lambda *_: [])
     road.patch(verb_fetch, "claim_of", lambda *_: None)
     road.patch(verb_fetch, "download", lambda _, __, to, **___: Downloaded(ResultKey("ann", "a", 1), to, 1, 1, 0, "f" * 64, newer=newer))
 

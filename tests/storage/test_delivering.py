@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.storage.conftest import Workspace
+from tests.storage.conftest import Workspace, here
 from tests.storage.hub_emulator import TOKEN, HubEmulator
 from tests.storage.test_deletion import FIRST
-from tests.storage.test_result_verbs import Clone, fresh_clone
+from tests.storage.test_result_verbs import Clone, claimed, fresh_clone
 from tests.storage.test_sweeper import committed
 from trainyard.config import Places
 from trainyard.errors import Busy, StoreError, UserError
@@ -26,7 +26,9 @@ from trainyard.runs.records.parts import RunBucket, RunResult
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import last_lines, summarize
 from trainyard.runs.verbs.deliver import deliver
+from trainyard.runs.verbs.fetch import fetch
 from trainyard.runs.verbs.listing import lines, list_runs
+from trainyard.storage import direct
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.ending import Ending
 from trainyard.storage.manifest import Keep
@@ -192,3 +194,19 @@ def test_where_to_is_looked_at_before_anything_is_rented(tmp_path: Path, monkeyp
     with pytest.raises(UserError, match="needs HF_TOKEN"):
         planned({}, "hub:a/b", None, tmp_path)
     assert planned({"HF_TOKEN": "t"}, "hub:a/b", None, tmp_path) == "hub:a/b"
+
+
+def test_the_next_download_or_delivery_pushes_a_result_that_is_owed_to_its_bucket(
+    clone: Clone, settings: StoreSettings, pod: Workspace, tmp_path: Path
+) -> None:
+    token = claimed(settings, pod.root, FIRST)
+    home = clone.context.places.root / "out/greg/first"
+    direct.fetch(here(), FIRST, pod.output, ["model/config.json"], [], home, token=token)
+    folder = run_of(clone, settings, result=RunResult(local_path=str(home), files=1, road="ssh", road_why="the store was away", owed=True))
+
+    assert fetch(clone.context, None, "first", tmp_path / "got", partial=False) == 0
+
+    assert (tmp_path / "got/config.json").read_bytes() == CONFIG
+    result = folder.load().result
+    assert result is not None and not result.owed and result.road == "ssh, then bucket" and result.road_why == "the store was away"
+    assert json.loads(folder.summary.read_text())["s3_url"] == f"{settings.url}/{FIRST.model}"

@@ -126,6 +126,8 @@ def describe_claim(settings: StoreSettings, where: ResultKey, ended: str | None 
     if ended is not None and (claim is None or claim.token == ended):
         return f"attempt {where.attempt} has ended, on this machine"
     whose = f"attempt {where.attempt} was {claim}" if claim else f"attempt {where.attempt} is older than claims"
+    if claim is not None and claim.deleted:
+        return f"{whose}, and what it left was deleted on {claim.deleted}"
     over = any(body is not None for body in read_each(settings, (where.success, where.kept)))
     return whose if over else f"{whose}; it has no result and may still be at work"
 

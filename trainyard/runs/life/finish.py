@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from trainyard.errors import ForeignResult, TrainyardError, UserError
+from trainyard.errors import ForeignResult, StoreError, TrainyardError, UserError
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
 from trainyard.runs.life.heartbeat import beating
 from trainyard.runs.life.judge import declared_anywhere, declared_of, judge, keep, told_by_pod
-from trainyard.runs.life.roads import DeliveryRoad, GivenUp, ResultSelection, run_result
+from trainyard.runs.life.roads import DeliveryRoad, GivenUp, ResultSelection, is_owed, run_result, settle
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.home import STATUS
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
-from trainyard.runs.records.summary import RunSummary
+from trainyard.runs.records.summary import RunSummary, summarize
 from trainyard.storage import commit as storage_commit
 from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.manifest import ResultKey
@@ -84,6 +84,21 @@ def take_logs(settings: StoreSettings, key: ResultKey, folder: RunFolder) -> Non
             body = read(settings, key.logs + path.name)
             if body is not None and (not path.is_file() or path.stat().st_size < len(body) or path.name == STATUS):
                 path.write_bytes(body)
+
+
+def push_owed(context: CommandContext, folder: RunFolder) -> RunSummary:
+    """Bring a result that only came home into its bucket, now that its pod is gone; raises StoreError when it still does not go."""
+    from trainyard.runs.life.drive import write_out  # which loads this module when a training is over
+
+    with folder.driving():
+        record = folder.load()
+        if settle(context, record, folder):
+            write_out(context, record, folder)
+        if is_owed(record):
+            home = record.result.local_path if record.result else None
+            hint = "Bring it there with: invoke recover"
+            raise StoreError(f"the result of {record.id} lies in {home} and is not in its bucket yet", hint=hint)
+    return summarize(record, folder)
 
 
 def sync_line(context: CommandContext, summary: RunSummary) -> str | None:

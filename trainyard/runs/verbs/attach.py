@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainyard.errors import Busy, Detached, EngineError, StillThere, StoreError, TrainyardError, UserError
+from trainyard.errors import Busy, Detached, EngineError, StillThere, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
-from trainyard.runs.life.drive import drive, readable_record, write_out
+from trainyard.runs.life.drive import drive, readable_record
 from trainyard.runs.life.trouble import untouched
 from trainyard.runs.records.identity import LOST_RECORD
 from trainyard.runs.records.notes import note
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders, is_driven
-from trainyard.runs.records.summary import RunSummary, summarize
+from trainyard.runs.records.summary import RunSummary
 from trainyard.runs.signals import how, leaving
 from trainyard.runs.verbs.through import go_on, through
 
@@ -80,7 +80,9 @@ def recover(context: CommandContext) -> list[RunSummary]:
 def _after_its_end(context: CommandContext, record: RunRecord, folder: RunFolder) -> Iterator[RunSummary]:
     """Do what is still due for a run that has ended: its result into the bucket, its next attempt after a lost pod."""
     if record.result and record.result.owed:
-        yield _push_owed(context, folder)
+        from trainyard.runs.life import finish
+
+        yield finish.push_owed(context, folder)
     if (following := go_on(context, folder)) is not None:
         yield through(context, following)
 
@@ -113,19 +115,6 @@ def _say_rents(context: CommandContext, record: RunRecord) -> None:
             f"{record.id} had no pod that was up: one is rented now (what a killed command left is found), and it trains from its start.\n"
             f"Not wanted? Ctrl-C before it trains ends the pod; invoke cancel {record.id} gives the run up."
         )
-
-
-def _push_owed(context: CommandContext, folder: RunFolder) -> RunSummary:
-    """Bring a result that only came home into its bucket; raises StoreError when it still does not go."""
-    from trainyard.runs.life import roads
-
-    with folder.driving():
-        record = folder.load()
-        if roads.settle(context, record, folder):
-            write_out(context, record, folder)
-        if roads.is_owed(record):
-            raise StoreError(f"{record.id}: its result is not in the bucket yet")
-    return summarize(record, folder)
 
 
 def cancel(context: CommandContext, reference: str, *, now: bool = False) -> RunSummary | None:

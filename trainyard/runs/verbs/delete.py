@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from trainyard.clock import format_time
 from trainyard.errors import RefusedError, StoreError, UserError
+from trainyard.pod.uploader import printable
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.roads import is_owed
 from trainyard.runs.records.identity import RunId
@@ -90,7 +91,7 @@ def _lines(parts: Sequence[Deletion]) -> Iterator[str]:
     for part in parts:
         old = f", {part.old} of them old versions" if part.old else ""
         kind = f"  {part.attempt.kind}" if part.attempt else ""
-        yield f"  {part.what}{kind}  {human_size(part.bytes)}  {len(part.versions)} objects{old}"
+        yield f"  {printable(part.what)}{kind}  {human_size(part.bytes)}  {len(part.versions)} objects{old}"
         if part.attempt and part.attempt.claim:
             yield f"    {part.attempt.claim}"
         if part.uploads:

@@ -9,6 +9,7 @@ from trainyard.errors import UserError
 from trainyard.leases.environmentid import default_bucket, known_environment_id
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
+from trainyard.runs.life.finish import push_owed
 from trainyard.runs.life.roads import is_owed
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.stores import store_of
@@ -49,7 +50,8 @@ def bucket_of(context: CommandContext, stack: str) -> StoreSettings:
 def _own(context: CommandContext, reference: str) -> tuple[StoreSettings, str] | None:
     """Return bucket and user of a run that is known here, None when it is not; raises UserError when it has no bucket."""
     try:
-        record = context.folder(reference).load()
+        folder = context.folder(reference)
+        record = folder.load()
     except UserError:
         return None
     bucket = store_of(context, record.bucket)
@@ -58,8 +60,7 @@ def _own(context: CommandContext, reference: str) -> tuple[StoreSettings, str] |
         where = f"its result lies in {here}" if here else f"it has no result here (it is: {record.phase})"
         raise UserError(f"run {record.id} of stack '{record.environment}' has no bucket: {where}")
     if is_owed(record):
-        where = f"the result of {record.id} lies in {record.result and record.result.local_path} and is not in its bucket yet"
-        raise UserError(where, hint="Bring it there with: invoke recover")
+        push_owed(context, folder)
     if record.result is None:
         _refuse_without(context, record, bucket)
     return bucket, record.user

@@ -14,6 +14,7 @@ from trainyard.clock import format_time
 from trainyard.config import slug
 from trainyard.errors import StoreError, UserError
 from trainyard.nearest import suggest
+from trainyard.pod.uploader import printable
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
 from trainyard.runs.records.summary import place_of
@@ -242,7 +243,7 @@ def _check_lines(store: StoreSettings, key: ResultKey, seen: ResultCheck) -> Ite
     words = {"missing": seen.those("missing"), "CHANGED": seen.those("changed"), "not in the manifest": list(seen.extra)}
     unproved = seen.those("unproved")
     for word, paths in words.items():
-        yield from (f"{word}: {path}" for path in paths[:_SHOWN])
+        yield from (f"{word}: {printable(path)}" for path in paths[:_SHOWN])
         if len(paths) > _SHOWN:
             yield f"{word}: {len(paths) - _SHOWN} more (--json names them)"
     if unproved:
