@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import socket
 import zlib
@@ -116,6 +117,7 @@ def test_a_later_output_wins_and_one_with_an_exclamation_mark_leaves_out(tmp_pat
     outputs = ["**", "!tmp/**", "tmp/keep", "!checkpoints/**", "!status.json"]
     assert [file["path"] for file in scan(tmp_path, outputs)["files"]] == ["a", "sub/status.json", "tmp/keep"]
 
+    write(tmp_path, "checkpoints/.4/w")  # half written: it gets its name when it is whole
     kept = scan(tmp_path, outputs, keep=True, checkpoints={"pattern": "checkpoints/*", "mark": None})
     assert {file["path"] for file in kept["files"]} == {"a", "sub/status.json", "tmp/keep", "checkpoints/2/w", "checkpoints/3/w"}
     assert {"path": "checkpoints/1/w", "size": 1, "why": "an older checkpoint", "wanted": False} in kept["left_out"]
@@ -313,3 +315,63 @@ def test_an_odd_name_is_taken(path: str) -> None:
 @pytest.mark.parametrize("path", ["ok/" + "ü" * 128, "a//b", "/a", "a/", "..", "a/../b", "./a", "", "/".join(["x" * 200] * 5), "\ufffe"])
 def test_an_impossible_name_is_told(path: str) -> None:
     assert uploader.name_problem(path)
+
+
+# ---- look, while the training runs
+
+RESTED = {"whole": 0.0, "quiet": 0.0, "again": 0.0, "unmarked": 0.0}
+
+
+def look(root: Path, after: dict[str, float], **more: Any) -> dict[str, Any]:
+    spec = {
+        "root": str(root),
+        "outputs": ["**"],
+        "excludes": ["*.pt"],
+        "known": {},
+        "part_size": 64,
+        "md5": False,
+        "least": 1,
+        "most": 1 << 20,
+    }
+    return uploader.look({**spec, "after": {**RESTED, **after}, **more})
+
+
+def safetensors(tmp_path: Path, name: str, *, short: int = 0) -> None:
+    header = json.dumps({"__metadata__": {"a": "b"}, "w": {"data_offsets": [0, 8]}, "v": {"data_offsets": [8, 12]}}).encode()
+    write(tmp_path, name, (len(header).to_bytes(8, "little") + header + b"x" * 12)[: -short or None])
+
+
+def test_what_is_final_is_told_with_hashes_and_nothing_else(tmp_path: Path) -> None:
+    safetensors(tmp_path, "whole.safetensors")
+    safetensors(tmp_path, "growing.safetensors", short=1)
+    write(tmp_path, "no.safetensors", b"x" * 40)
+    write(tmp_path, "excluded.pt")
+    write(tmp_path, "other")
+    seen = look(tmp_path, {"quiet": 3600})
+    assert [entry["path"] for entry in seen["files"]] == ["whole.safetensors"]
+    assert seen["files"][0]["sha256"] == hashlib.sha256((tmp_path / "whole.safetensors").read_bytes()).hexdigest()
+    assert sorted(seen["now"]) == ["growing.safetensors", "no.safetensors", "other", "whole.safetensors"]
+    assert look(tmp_path, {"quiet": 3600, "whole": 3600})["files"] == []
+    known = {entry["path"]: entry["fingerprint"] for entry in look(tmp_path, {})["files"]}
+    assert len(known) == 4 and look(tmp_path, {}, known=known)["files"] == []
+    write(tmp_path, "other", b"again")
+    assert look(tmp_path, {"again": 3600}, known=known)["files"] == []
+    assert [entry["path"] for entry in look(tmp_path, {}, known=known)["files"]] == ["other"]
+
+
+def test_one_look_hashes_so_many_bytes_and_one_file_at_least(tmp_path: Path) -> None:
+    for name in "abc":
+        write(tmp_path, name, b"x" * 10)
+    assert len(look(tmp_path, {}, most=11)["files"]) == 2 and len(look(tmp_path, {}, most=1)["files"]) == 1
+
+
+def test_what_a_process_has_open_to_write_is_not_final(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    with (tmp_path / "a").open("ab"):
+        assert look(tmp_path, {})["files"] == []
+    with (tmp_path / "a").open("rb"):
+        assert len(look(tmp_path, {})["files"]) == 1
+
+
+def test_an_output_that_is_not_there_yet_is_no_error(tmp_path: Path) -> None:
+    assert look(tmp_path / "absent", {}) == {"files": [], "now": {}, "checkpoint": None}

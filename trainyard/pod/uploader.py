@@ -331,10 +331,11 @@ def pick_checkpoints(root: str, pattern: str, mark: str | None) -> tuple[list[st
 
 
 def find_checkpoints(root: str, pattern: str) -> list[str]:
-    """Return what matches the pattern of a recipe's checkpoints as a whole: folders, or single files; no links."""
+    """Return what matches the pattern of a recipe's checkpoints as a whole: folders, or single files; no links, no drafts (hidden)."""
     places = [""]
-    for _ in pattern.strip("/").split("/"):
-        places = [os.path.join(path, name) for path in places for name in names_in(os.path.join(root, path))]
+    for part in pattern.strip("/").split("/"):
+        names = ((path, name) for path in places for name in names_in(os.path.join(root, path)))
+        places = [os.path.join(path, name) for path, name in names if name.startswith(".") <= part.startswith(".")]
     matches = compile_pattern(pattern, False)
     return [path for path in places if matches.match(path) and not os.path.islink(os.path.join(root, path))]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -74,9 +75,16 @@ class Ahead:
     """What was hashed, for the commit; the bucket need not hold it."""
     sent: dict[str, list[int]] = field(default_factory=dict)
     """Fingerprints of what the bucket holds, proven, by path."""
+    look_seconds: float = 0.0
+    saving: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The files of the checkpoint that was hashed last, for a commit that keeps it."""
     saved: str | None = None
     """The checkpoint that was committed last."""
     _stopped: threading.Event = field(default_factory=threading.Event)
+
+    def scanned(self) -> podside.ScannedFiles:
+        """Return what was hashed, of the result and of the newest checkpoint, for the commit that follows."""
+        return {**self.known, **self.saving}
 
     def stop(self) -> None:
         """Let the present step end as soon as it can, by CutShort or by the error of a link that is closed."""
@@ -93,10 +101,12 @@ class Ahead:
         Raises ForeignResult, StoreError, Unreachable, CutShort; what has arrived is gone on with by the next look.
         """
         rule, done = self.training.checkpoints, {path: entry["fingerprint"] for path, entry in self.known.items()}
+        began = time.monotonic()
         look = podside.look(
             self._pod(), self.training.outputs, self.training.excludes, done, checkpoints=(rule.pattern, rule.mark) if rule else None,
             md5=self._md5, part_size=self.part_size, least=LEAST, most=MOST, after=AFTER, nice=NICE,
         )  # fmt: skip
+        self.look_seconds = time.monotonic() - began
         self._check()
         now = look["now"]
         self.known = {path: entry for path, entry in self.known.items() if path in now} | {entry["path"]: entry for entry in look["files"]}
@@ -124,6 +134,7 @@ class Ahead:
             self._check()
             if scan is None:
                 return None
+            self.saving = {(path if scan["single"] else f"{path}/{entry['path']}"): entry for entry in scan["files"]}
             pod = podside.FinishedPod(self.transport, place)
             self._deliver(pod, checkpointcommit.targets(one, scan))
         except StoreError as error:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from trainyard.errors import ForeignResult, HostKeyChanged, StoreError, TrainyardError, Unreachable
+from trainyard.errors import ForeignResult, HostKeyChanged, PodCannotUpload, StoreError, TrainyardError, Unreachable
 from trainyard.faults import readable
 from trainyard.remote.protocol import Transport
 from trainyard.remote.reconnect import Reconnecting
@@ -31,6 +31,9 @@ SOONEST, LATEST = 3.0, 20.0
 """Seconds from one look to the next: a fifth of the training's time so far, within these."""
 _AFTER_TROUBLE = Backoff(20.0, 300.0)
 _WAIT = 0.2
+_PATIENCE = 5.0
+_SHARE, _LONGEST = 10.0, 120.0
+"""A look at an output of very many files takes a while: so many times as long passes before the next one, at most so long."""
 
 
 @contextlib.contextmanager
@@ -76,9 +79,13 @@ class Companion:
     def end(self) -> ScannedFiles:
         """Stop, wait for the last request to the store (it must not come after the commit's), and return what was hashed."""
         self.stop()
+        patience = _PATIENCE
         while self._thread.is_alive() and not self.folder.cancelled_now:
             self._thread.join(_WAIT)
-        return self.ahead.known if self.ahead else {}
+            patience -= _WAIT
+            if -_WAIT < patience <= 0:
+                self.context.ui.say("           waiting for the store's answer to the last request of what went ahead")
+        return self.ahead.scanned() if self.ahead else {}
 
     def _run(self) -> None:
         try:
@@ -86,7 +93,7 @@ class Companion:
                 self._begin_with(self.settings, self._transport)
                 while not self._stopped.wait(self._pause()):
                     self._step()
-        except ForeignResult as error:
+        except (ForeignResult, PodCannotUpload) as error:
             self._tell(error)
         except HostKeyChanged:
             return  # whoever follows says it
@@ -110,7 +117,7 @@ class Companion:
                 self.ahead = ahead
                 return
             except (ForeignResult, HostKeyChanged):
-                raise
+                raise  # nothing will go ahead of this run
             except (StoreError, Unreachable) as error:
                 self._trouble(error)
 
@@ -137,6 +144,8 @@ class Companion:
     def _trouble(self, error: TrainyardError) -> None:
         if self._stopped.is_set():
             raise CutShort
+        if isinstance(error, PodCannotUpload) and not error.passing:
+            raise error  # it has no Python: the result comes home over SSH
         changed = isinstance(error, StoreError) and error.code == "Changed"
         if isinstance(error, Unreachable) or changed:
             return  # a lost link is told by whoever follows; a file that is still being written is no trouble
@@ -150,4 +159,5 @@ class Companion:
     def _pause(self) -> float:
         if self.troubles:
             return _AFTER_TROUBLE.pause(self.troubles)
-        return min(LATEST, max(SOONEST, (time.monotonic() - self.began) / 5))
+        usual = min(LATEST, max(SOONEST, (time.monotonic() - self.began) / 5))
+        return max(usual, min(_LONGEST, _SHARE * self.ahead.look_seconds)) if self.ahead else usual
