@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.e2e.yard import Yard, kill_tree
+from trainyard.clouds import open_cloud
+from trainyard.rehearsal.session import rehearsal
 
 
-@dataclass
 class Clone(Yard):
     """Another clone of the same repository: the same settings and cloud, and no record of any run."""
 
     @property
     def root(self) -> Path:
         return self.base / "w2"
+
+
+class Rehearsed(Yard):
+    """A checkout inside a rehearsal, with the environment of its emulator."""
+
+    def __init__(self, base: Path, env: Mapping[str, str], root: Path) -> None:
+        self.own_env, self.own_root = dict(env), root
+        self.base, self.extra, self.started = base, {}, []
+
+    @property
+    def root(self) -> Path:
+        return self.own_root
+
+    @property
+    def env(self) -> dict[str, str]:
+        return self.own_env
 
 
 def lone(yard: Yard, *words: str, minutes: str = "0.03", **more: float) -> None:
@@ -27,17 +46,13 @@ def lone(yard: Yard, *words: str, minutes: str = "0.03", **more: float) -> None:
     yard.wait_for(lambda: not yard.pods())
 
 
-def test_a_lost_laptop_costs_no_result_and_no_rest_of_the_lease(yard: Yard, tmp_path: Path) -> None:
+def test_a_lost_laptop_costs_no_result_and_no_rest_of_the_lease(yard: Yard) -> None:
     lone(yard, steps=10, pause=0.3)
     clone = Clone(yard.base, yard.extra)
 
     said = clone.invoke("recover").expect()
-    clone.invoke("download", "tester/a", str(tmp_path / "got"), "--whole").expect()
-
-    assert "sealed     tester/a/1: committed" in said.out
-    assert (tmp_path / "got/model/model.txt").read_text() == "steps 10\n"
-    assert (tmp_path / "got/model/weights.bin").read_bytes() == bytes(300000)
     done = yard.invoke("attach", "a", "--json").expect().json()
+    assert "sealed     tester/a/1: committed" in said.out
     assert done["success"] and yard.record("a")["phase"] == "ended"
     assert "step 10 of 10" in (yard.home / "runs/tester/a/1/train.log").read_text()
 
@@ -52,3 +67,27 @@ def test_attach_judges_a_failed_run_by_the_word_of_its_pod(yard: Yard) -> None:
     summary = done.json()
     assert not summary["success"] and summary["kept"]["why"] == "exited 3" and summary["kept"]["exit_code"] == 3
     assert yard.pods() == []
+
+
+def test_on_a_rehearsed_runpod_the_pod_ends_itself_with_its_own_key_and_another_clone_seals(yard: Yard, tmp_path: Path) -> None:
+    settings = yard.root / "Pulumi.runpod.yaml"
+    settings.write_text(settings.read_text().rstrip("\n") + "\n  trainyard:commit_alone_minutes: 0.03\n")
+    with rehearsal("runpod", yard.places, yard.env) as world:
+        here = Rehearsed(yard.base, world.env, world.root)
+        running = here.start("train", "--stack", "runpod", *yard.train("--name", "a", steps=8, pause=0.5)[3:])
+        yard.wait_for(lambda: here.record("a").get("commits_alone"))
+        kill_tree(running)
+        cloud = open_cloud("runpod", world.env, here.places)
+        while cloud.list():
+            time.sleep(0.5)  # RunPod counts requests, and the pod makes some itself
+
+        other = world.root.with_name("clone")
+        shutil.copytree(world.root, other, symlinks=True, ignore=shutil.ignore_patterns(".trainyard", "out"))
+        places = {"TRAINYARD_PROJECT_DIR": str(other), "TRAINYARD_HOME": str(other / ".trainyard")}
+        clone = Rehearsed(yard.base, {**world.env, **places}, other)
+        said = clone.invoke("recover").expect()
+        clone.invoke("download", "tester/a", str(tmp_path / "got"), "--stack", "runpod", "--whole").expect()
+
+    assert "sealed     tester/a/1: committed" in said.out
+    assert (tmp_path / "got/model/model.txt").read_text() == "steps 8\n"
+    assert (tmp_path / "got/model/weights.bin").read_bytes() == bytes(300000)

@@ -396,7 +396,7 @@ DICE = random.Random(int(os.environ["TRAINYARD_TEST_SEED"]))
 ALL = "TRAINYARD_TEST_KILLS" in os.environ
 
 
-@pytest.mark.parametrize("at", POD_POINTS if ALL else sorted(DICE.sample(POD_POINTS, 5)))
+@pytest.mark.parametrize("at", POD_POINTS if ALL else sorted(DICE.sample(POD_POINTS, 3)))
 def test_the_pods_part_killed_at_any_request_goes_on(
     settings: StoreSettings, pod: Workspace, lone: Pod, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -405,7 +405,7 @@ def test_the_pods_part_killed_at_any_request_goes_on(
     check_sealed(settings, pod)
 
 
-@pytest.mark.parametrize("at", SEAL_POINTS if ALL else sorted(DICE.sample(SEAL_POINTS, 5)))
+@pytest.mark.parametrize("at", SEAL_POINTS if ALL else sorted(DICE.sample(SEAL_POINTS, 3)))
 def test_the_seal_killed_at_any_request_goes_on(
     settings: StoreSettings, pod: Workspace, lone: Pod, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
