@@ -78,8 +78,12 @@ def test_on_a_rehearsed_runpod_the_pod_ends_itself_with_its_own_key_and_another_
         yard.wait_for(lambda: here.record("a").get("commits_alone"))
         kill_tree(running)
         cloud = open_cloud("runpod", world.env, here.places)
-        while cloud.list():
+
+        def is_gone() -> bool:
             time.sleep(0.5)  # RunPod counts requests, and the pod makes some itself
+            return not cloud.list()
+
+        yard.wait_for(is_gone)
 
         other = world.root.with_name("clone")
         shutil.copytree(world.root, other, symlinks=True, ignore=shutil.ignore_patterns(".trainyard", "out"))
