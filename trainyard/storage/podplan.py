@@ -26,6 +26,8 @@ from trainyard.storage.objects import drop, drop_uploads, open_uploads, signed_h
 
 LONGEST_URL = 7 * 86400
 """Seconds a signed URL may live at most (SigV4)."""
+SESSION = 3600
+"""Seconds that a session's keys may be counted on."""
 PROOF, TOKEN = "trainyard-proof", "trainyard-token"
 """Metadata of the tar: sha256 of the plan's secret, and the run's token."""
 _FEWEST, _MOST = 64, 2000
@@ -77,7 +79,8 @@ def open_plan(
     settings = probed(settings)
     upload = _upload(settings, order.where, order.token, secret_of(settings, order.where, order.token), upload)
     seconds = LONGEST_URL if end is None else int(max(60.0, min(LONGEST_URL, end - time.time())))
-    until = time.time() + seconds
+    # Keys of a session die when it ends, and their URLs with them; nobody tells when.
+    until = time.time() + (min(seconds, SESSION) if settings.session_token else seconds)
     plan = {
         "program": _program(),
         "upload": upload,

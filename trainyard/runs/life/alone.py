@@ -20,7 +20,7 @@ from trainyard.recipes.declaration import Declaration
 from trainyard.remote.protocol import Transport, quote
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.judge import declared_anywhere
-from trainyard.runs.records.pod import ReachablePod
+from trainyard.runs.records.pod import ReachablePod, pod_of
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.storage.client import StoreSettings
@@ -45,11 +45,19 @@ class LonePlan:
         self.context, self.record, self.folder, self.pod = context, record, folder, pod
         self.thread: threading.Thread | None = None
         self.due = 0.0 if record.commit_alone_minutes and record.bucket else None
-        self.warned = False
+        self.warned = self.unsaved = self.sent = False
+        self.sent_for = record.pod.end
 
     def tick(self) -> None:
         """Send the plan when it is due; a training never waits for it."""
-        if self.due is None or time.time() < self.due or (self.thread is not None and self.thread.is_alive()):
+        if self.unsaved:
+            self.unsaved = False
+            self.folder.save(self.record)
+        if self.thread is not None and self.thread.is_alive():
+            return
+        if self.sent and self.record.pod.end != self.sent_for:
+            self.due = 0.0  # the lease was moved
+        if self.due is None or time.time() < self.due:
             return
         self.due = time.time() + AGAIN
         self.thread = threading.Thread(target=self._send, daemon=True)
@@ -61,6 +69,7 @@ class LonePlan:
             if settings is None or can_sign(settings) is not None:
                 self.due = None
                 return
+            self.sent_for = self.record.pod.end
             with self.pod.connect() as transport:
                 until = leave_plan(settings, self.record, self.folder, self.pod, transport)
         except PodFailed as error:
@@ -73,12 +82,11 @@ class LonePlan:
                 self.warned = True
                 self.context.ui.warn(f"the pod has no plan yet to commit alone with: {error}")
             return
-        end = parse_time(self.record.pod.end)
-        # Half of their life before the URLs die they are renewed; a plan that holds to the end is looked at when the end has moved.
+        end = parse_time(self.sent_for)
+        # Half of their life before the URLs die they are renewed.
         self.due = None if end is not None and until >= end.timestamp() - _SLACK else time.time() + max(AGAIN, (until - time.time()) / 2)
-        if not self.record.commits_alone:
-            self.record.commits_alone = True
-            self.folder.save(self.record)
+        self.sent, self.unsaved = True, not self.record.commits_alone
+        self.record.commits_alone = True
 
 
 def leave_plan(settings: StoreSettings, record: RunRecord, folder: RunFolder, pod: ReachablePod, transport: Transport) -> float:
@@ -99,6 +107,19 @@ def leave_plan(settings: StoreSettings, record: RunRecord, folder: RunFolder, po
     plan, good = open_plan(settings, order, last, int(held.get("disk") or 0), str(upload) if upload else None)
     _tell(transport, pod, {**secret, "plan": plan, "until": good})
     return good
+
+
+def renew(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+    """Renew the plan of a run that nobody drives, after its lease was moved; trouble is told: the pod goes on with the plan it has."""
+    if not record.commits_alone:
+        return
+    try:
+        settings, pod = store_of(context, record.bucket), pod_of(context, record)
+        if settings is not None:
+            with pod.connect() as transport:
+                leave_plan(settings, record, folder, pod, transport)
+    except (OSError, TrainyardError) as error:
+        context.ui.warn(f"what the pod commits alone with is not good for the longer lease yet: {error}\nAgain: invoke attach {record.id}")
 
 
 def claim(context: CommandContext, record: RunRecord, pod: ReachablePod, transport: Transport) -> None:

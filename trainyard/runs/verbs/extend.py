@@ -14,6 +14,7 @@ from trainyard.config import PROJECT
 from trainyard.errors import Busy, RefusedError, StillThere, UserError
 from trainyard.files import write_atomic
 from trainyard.runs.context import CommandContext
+from trainyard.runs.life import alone
 from trainyard.runs.life.trouble import standing
 from trainyard.runs.planning.estimate import Estimate, check_limits
 from trainyard.runs.records.ledger import Ledger
@@ -154,6 +155,7 @@ def _let_it_be_known(context: CommandContext, record: RunRecord, folder: RunFold
                 fresh = folder.load()
                 if take_over(context, fresh):
                     folder.save(fresh)
+                alone.renew(context, fresh, folder)
                 return
         except Busy:
             if folder.load().pod.end == record.pod.end:
