@@ -173,3 +173,14 @@ def test_what_the_store_does_not_let_go_is_said_with_code_7(
     assert delete(clone.context, "local", "first", dry_run=False, yes=True) == 7
     assert "stays: models/greg/first/1/_SUCCESS: AccessDenied (Object Lock)" in clone.said()
     assert FIRST.model + "config.json" in keys(settings)
+
+
+def test_a_key_that_may_not_ask_for_versions_is_told_that_older_ones_may_stay(
+    clone: Clone, settings: StoreSettings, pod: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed(settings, pod, FIRST)
+    for place in ("trainyard.storage.deletion", "trainyard.storage.sweeper", "trainyard.runs.verbs.delete"):
+        monkeypatch.setattr(f"{place}.keeps_versions", lambda settings: None)
+
+    assert delete(clone.context, "local", "first", dry_run=False, yes=True) == 0
+    assert "older ones may stay" in clone.said() and kinds(settings) == {"greg/first/1": "deleted"}

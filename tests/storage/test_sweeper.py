@@ -125,6 +125,19 @@ def test_checkpoints_of_a_success_go_after_two_weeks_those_of_others_stay(settin
     assert planned(plan(settings, time.time() + LATER)) == {("checkpoints", "checkpoints/greg/other/1/step-2/"): 1}
 
 
+def test_checkpoints_of_a_lost_attempt_go_when_a_later_one_has_succeeded_long_ago(settings: StoreSettings, pod: Workspace) -> None:
+    lost, later = RUN, ResultKey("greg", "r", 2)
+    claimed(settings, pod.root, lost)
+    put(settings, f"{lost.checkpoints}step-1/_CHECKPOINT", f"{lost.checkpoints}step-1/model")
+    assert plan(settings, time.time() + 60 * DAY) == [], "it is all that is left of the run"
+    committed(settings, pod, later)
+
+    assert plan(settings, time.time() + 45 * DAY) == []
+    now = time.time() + 47 * DAY
+    assert planned(plan(settings, now)) == {("checkpoints", "greg/r/1"): 2}
+    assert sweep(settings, plan(settings, now), now) == [] and not any(key.startswith("checkpoints/") for key in keys(settings))
+
+
 def test_rules_are_carried_out_where_the_store_carries_none_out(settings: StoreSettings) -> None:
     lifecycle.put(
         settings, [Rule("logs", "logs/", expire_days=30), Rule("old", "", noncurrent_days=10), Rule("cut", "mine/", abort_uploads_days=3)]

@@ -6,7 +6,7 @@ one, the next sweep goes on. All times are the store's; ``now`` is passed in.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Literal
@@ -63,9 +63,10 @@ def plan(settings: StoreSettings, now: float, alive: Collection[ResultKey] = ())
     if state.kept_in == "object":
         for rule in state.rules:
             items += _by_rule(settings, rule, now, uploads, versioned)
+    look = _Look(settings, now, versioned, uploads, _useless_since(attempts))
     for one in attempts:
         if one.key not in alive:
-            items += _of_attempt(settings, one, now, uploads, versioned)
+            items += _of_attempt(look, one)
     items += _tmp(settings, now, versioned)
     stale = tuple(u for u in uploads if u.key.startswith(_OURS) and 0 < u.begun < now - LONG_AGO)
     if stale:
@@ -98,7 +99,7 @@ def _remove_item(settings: StoreSettings, item: SweepItem) -> list[str]:
     return [f"{key}: {why}" for key, why in left.items()]
 
 
-def objects_of(settings: StoreSettings, key: ResultKey, versioned: bool, roots: Sequence[str] = ROOTS) -> tuple[Version, ...]:
+def objects_of(settings: StoreSettings, key: ResultKey, versioned: bool | None, roots: Sequence[str] = ROOTS) -> tuple[Version, ...]:
     """Return every version of every object of an attempt below the given roots, its claim too."""
     those: list[Version] = []
     for root in roots:
@@ -124,20 +125,43 @@ def _prefixes(key: ResultKey) -> tuple[str, ...]:
     return tuple(f"{root}{key}/" for root in ROOTS)
 
 
-def _of_attempt(
-    settings: StoreSettings, one: StoredAttempt, now: float, uploads: Sequence[OpenUpload], versioned: bool
-) -> Iterator[SweepItem]:
-    name = str(one.key)
+def _useless_since(attempts: Sequence[StoredAttempt]) -> dict[ResultKey, float]:
+    """Return since when the checkpoints of an attempt are of no use: it has succeeded, or a later attempt of its run has."""
+    successes = (one for one in sorted(attempts, key=lambda one: one.key.attempt) if one.kind == "success")
+    newest = {(one.key.user, one.key.run): one for one in successes}
+    since: dict[ResultKey, float] = {}
+    for one in attempts:
+        after = newest.get((one.key.user, one.key.run))
+        if one.kind == "success":
+            since[one.key] = one.sealed
+        elif after is not None and after.key.attempt > one.key.attempt:
+            since[one.key] = max(after.sealed, one.newest + LONG_AGO)  # until then a pod may be at work on it
+    return since
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """The bucket at the moment of a plan."""
+
+    settings: StoreSettings
+    now: float
+    versioned: bool | None
+    uploads: Sequence[OpenUpload]
+    useless: Mapping[ResultKey, float]
+
+
+def _of_attempt(look: _Look, one: StoredAttempt) -> Iterator[SweepItem]:
+    settings, name, now, versioned = look.settings, str(one.key), look.now, look.versioned
     if one.kind == "deleted" and (one.files or one.own or one.checkpoint_bytes or one.log_bytes):
         rest = objects_of(settings, one.key, versioned, [root for root in ROOTS if root != ATTEMPTS])
         yield SweepItem("deleted", name, f"deleted by a person on {one.claim and one.claim.deleted}, not to its end", rest, attempt=one.key)
-    elif is_dead(one, now, uploads):
+    elif is_dead(one, now, look.uploads):
         # The log of a run is no attempt's rubbish: the bucket's rules say when it goes, and with it stays the claim.
         roots = [root for root in ROOTS if root != LOGS and (root != ATTEMPTS or not one.log_bytes)]
         why = f"{one.claim}; left no result"
         yield SweepItem("dead attempt", name, why, objects_of(settings, one.key, versioned, roots), attempt=one.key, claim=one.claim)
-    elif one.kind == "success" and one.checkpoint_bytes and one.sealed < now - CHECKPOINT_DAYS * DAY:
-        why = f"it succeeded on {format_time(one.sealed)}"
+    elif one.checkpoint_bytes and look.useless.get(one.key, now) < now - CHECKPOINT_DAYS * DAY:
+        why = f"it succeeded on {format_time(one.sealed)}" if one.kind == "success" else "a later attempt of its run has succeeded"
         yield SweepItem("checkpoints", name, why, objects_of(settings, one.key, versioned, [CHECKPOINTS]), attempt=one.key)
     elif one.partial and one.newest < now - LONG_AGO:
         for partial in sorted(one.partial):
@@ -152,12 +176,13 @@ def _still(settings: StoreSettings, item: SweepItem, now: float) -> bool:
     assert item.attempt is not None
     key = item.attempt
     uploads = [u for prefix in _prefixes(key) for u in open_uploads(settings, prefix)]
-    those = [one for one in attempts_in(settings, f"{key.user}/{key.run}/") if one.key == key]
-    again = [each for one in those for each in _of_attempt(settings, one, now, uploads, keeps_versions(settings))]
+    of_run = attempts_in(settings, f"{key.user}/{key.run}/")
+    look = _Look(settings, now, keeps_versions(settings), uploads, _useless_since(of_run))
+    again = [each for one in of_run if one.key == key for each in _of_attempt(look, one)]
     return any(each.kind == item.kind and each.what == item.what for each in again)
 
 
-def _by_rule(settings: StoreSettings, rule: Rule, now: float, uploads: Sequence[OpenUpload], versioned: bool) -> Iterator[SweepItem]:
+def _by_rule(settings: StoreSettings, rule: Rule, now: float, uploads: Sequence[OpenUpload], versioned: bool | None) -> Iterator[SweepItem]:
     what = f"rule '{rule.id}'"
     if rule.expire_days is not None and expires(rule.prefix) is None:
         old = now - rule.expire_days * DAY
@@ -181,7 +206,7 @@ def _by_rule(settings: StoreSettings, rule: Rule, now: float, uploads: Sequence[
             yield SweepItem("noncurrent", what, f"{rule.prefix or 'all'} after {days} days", gone)
 
 
-def _tmp(settings: StoreSettings, now: float, versioned: bool) -> Iterator[SweepItem]:
+def _tmp(settings: StoreSettings, now: float, versioned: bool | None) -> Iterator[SweepItem]:
     old = tuple(one for one in versions(settings, "tmp/", versioned=versioned) if one.modified < now - DAY)
     yield SweepItem("tmp", "tmp/", "older than a day", old)
 

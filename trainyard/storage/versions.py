@@ -13,8 +13,8 @@ from trainyard.storage.answers import store_errors
 from trainyard.storage.bucket import listing
 from trainyard.storage.client import THREADS, StoreSettings, s3
 
-_NO_VERSIONS = (400, 403, 404, 405, 501)
-"""How stores say that they know no versions, or that this key may not ask for them."""
+_NO_VERSIONS = (400, 404, 405, 501)
+"""How stores say that they know no versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +29,17 @@ class Version:
     marker: bool = False
 
 
-def keeps_versions(settings: StoreSettings) -> bool:
-    """Tell whether the bucket keeps what is overwritten or deleted; False where it does not say."""
-    with store_errors(f"versioning of {settings.url}", *_NO_VERSIONS) as refusal:
+def keeps_versions(settings: StoreSettings) -> bool | None:
+    """Tell whether the bucket keeps what is overwritten or deleted; None where this key may not ask."""
+    with store_errors(f"versioning of {settings.url}", 403, *_NO_VERSIONS) as refusal:
         answer = s3(settings).get_bucket_versioning(Bucket=settings.bucket)
+    if refusal.status == 403:
+        return None
     return not refusal and answer.get("Status") in ("Enabled", "Suspended")
 
 
-def versions(settings: StoreSettings, prefix: str = "", *, versioned: bool) -> Iterator[Version]:
-    """List all versions below a prefix, of one key the newest first; with ``versioned`` False the objects as they are."""
+def versions(settings: StoreSettings, prefix: str = "", *, versioned: bool | None) -> Iterator[Version]:
+    """List all versions below a prefix, of one key the newest first; without ``versioned`` the objects as they are."""
     if not versioned:
         yield from (Version(item.key, item.size, item.modified) for item in listing(settings, prefix))
         return

@@ -24,6 +24,7 @@ from trainyard.storage.inventory import StoredAttempt, split_key
 from trainyard.storage.manifest import CHECKPOINTS, LOGS, MODELS
 from trainyard.storage.markers import ATTEMPTS
 from trainyard.storage.sweeper import LONG_AGO
+from trainyard.storage.versions import keeps_versions
 
 _DATA = "data/"
 _NOTHING = "nothing was deleted"
@@ -51,6 +52,8 @@ def delete(context: CommandContext, stack: str, reference: str, *, dry_run: bool
     if left:
         context.ui.fail("The same command goes on with it.")
         return StoreError.exit_code
+    if keeps_versions(store) is None:
+        context.ui.warn("this key may not ask whether the bucket keeps versions (s3:GetBucketVersioning): older ones may stay, and cost")
     claims = [part for part in parts if part.attempt]
     context.ui.say(f"deleted: {name}" + ("; its claim stays, so that its number is never used again" if claims else ""))
     return 0
