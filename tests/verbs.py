@@ -115,6 +115,19 @@ def faults_controller(c: Context, cases: int | None = None, seed: int | None = N
     return python("tests.faults.controller", *(word for name, value in given.items() if value is not None for word in (name, str(value))))
 
 
+@task(
+    help=help_of(
+        cases="how many (default: 300)", seed="draw these cases again", server="versitygw, minio or ceph (default: versitygw)",
+        workers="cases side by side (default: 2)",
+    )
+)  # fmt: skip
+@verb
+def faults_results(c: Context, cases: int = 300, seed: int | None = None, server: str | None = None, workers: int = 2) -> int:
+    """Bring results of odd contents to safety through kills, cuts, full disks and lying stores; no byte may be lost or untrue."""
+    given = {"--cases": cases, "--seed": seed, "--server": server, "--workers": workers}
+    return python("tests.faults.results", *(word for name, value in given.items() if value is not None for word in (name, str(value))))
+
+
 def _server(name: str, text: str) -> Any:
     @task(help=help_of(serve="run it until Ctrl-C, and say how to reach it"))
     @verb
@@ -137,7 +150,7 @@ def development(ns: Collection) -> None:
     groups = {
         "bench": {"start": bench_start, "engine": bench_engine},
         "servers": {"minio": servers_minio, "ceph": servers_ceph},
-        "faults": {"crash": faults_crash, "cloud": faults_cloud, "controller": faults_controller},
+        "faults": {"crash": faults_crash, "cloud": faults_cloud, "controller": faults_controller, "results": faults_results},
     }
     for word, tasks in groups.items():
         group = Collection(word)

@@ -23,6 +23,8 @@ Act = Literal[
     "swallow",  # answer 200 with an invented ETag, and do nothing
     "corrupt",  # flip a bit of the body on its way to the server
     "garble",  # flip a bit of the answer's body
+    "betray",  # let the server do it, then answer 500 (or ``status``)
+    "repeat",  # say that a listing goes on, with the same continuation token each time
     "cut",  # close the connection in the middle of the answer's body
     "call",  # run ``then`` before passing on
     "call after",  # run ``then`` when the server has answered, before the client hears it
@@ -41,6 +43,10 @@ class Fault:
     status: int = 500
     code: str = ""
     then: Callable[[], None] = lambda: None
+    signed: bool = False
+    """Only requests by a presigned URL: those of a pod."""
+    over: Callable[[], bool] = lambda: False
+    """Asked before each of them: the fault is no more when it says so."""
     done: int = 0
 
 
@@ -90,9 +96,11 @@ class LyingProxy:
             for fault in self.faults:
                 if fault.operation not in (seen.operation, "any") or fault.key not in seen.key:
                     continue
+                if fault.signed and "X-Amz-Signature" not in seen.query:
+                    continue
                 if fault.after > 0:
                     fault.after -= 1
-                elif fault.done < fault.times:
+                elif fault.done < fault.times and not fault.over():
                     fault.done += 1
                     return fault
         return None
@@ -162,9 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         if act == "drop":
             self.hang_up()
         elif act == "fail" and fault:
-            known = {501: "NotImplemented", 403: "AccessDenied", 507: "InsufficientStorage"}
-            code = fault.code or known.get(fault.status, "InternalError")
-            self.reply(fault.status, f"<Error><Code>{code}</Code><Message>a lie</Message></Error>".encode())
+            self.fail(fault)
         elif act == "swallow":
             self.reply(200, _invented(operation, key), {"ETag": '"00000000000000000000000000000000"'})
         else:
@@ -211,6 +217,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def fail(self, fault: Fault) -> None:
+        known = {501: "NotImplemented", 403: "AccessDenied", 507: "InsufficientStorage"}
+        code = fault.code or known.get(fault.status, "InternalError")
+        self.reply(fault.status, f"<Error><Code>{code}</Code><Message>a lie</Message></Error>".encode())
 
     def hang_up(self) -> None:
         self.close_connection = True

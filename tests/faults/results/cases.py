@@ -1,0 +1,66 @@
+"""One case: what a training left, one trouble at one moment, what ends the story. All of it is drawn from a seed and a number."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.faults.results.contents import CONTENTS
+from tests.faults.results.troubles import TROUBLES
+
+WHOLE = 15
+"""One case in so many is a whole run: command, pod, watchdog, teardown."""
+LINKS = ("ssh", "here")
+KEPT = 4
+"""One in so many trainings was no success: what it left is kept."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case; ``moment`` is the share of an honest commit's requests after which the trouble comes."""
+
+    level: str
+    content: str
+    trouble: str
+    moment: float
+    link: str
+    kept: bool
+    seed: int
+
+    def __str__(self) -> str:
+        words = (
+            self.level,
+            self.content,
+            self.trouble,
+            f"{self.moment:.4f}",
+            self.link,
+            "kept" if self.kept else "success",
+            str(self.seed),
+        )
+        return "/".join(words)
+
+
+def parse(text: str) -> Case:
+    """Read what str() of a case gives."""
+    level, content, trouble, moment, link, ending, seed = text.split("/")
+    return Case(level, content, trouble, float(moment), link, ending == "kept", int(seed))
+
+
+def draw(seed: int, number: int) -> Case:
+    """Return case ``number`` of a seed."""
+    chance = random.Random(f"{seed}/{number}")
+    if number % WHOLE == WHOLE - 1:
+        return Case("run", "job", chance.choice(RUN_TROUBLES), chance.random(), "ssh", False, chance.randrange(10**6))
+    trouble = _weighted(chance, TROUBLES)
+    content = "thousands" if number in (7, 151) else _weighted(chance, CONTENTS)
+    link = "ssh" if TROUBLES[trouble][0].cut is not None else chance.choice(LINKS)
+    return Case("commit", content, trouble, chance.random(), link, chance.randrange(KEPT) == 0, chance.randrange(10**6))
+
+
+RUN_TROUBLES = ("kill controller", "kill uploader", "kill both", "rights revoked", "500 after a put", "503 burst")
+
+
+def _weighted(chance: random.Random, table: Mapping[str, tuple[Any, int]]) -> str:
+    return chance.choices(list(table), [weight for _, weight in table.values()])[0]

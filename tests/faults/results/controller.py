@@ -1,0 +1,142 @@
+"""A controller in a process of its own, from the verdict on: the road of one result, then what `invoke recover` would do.
+
+Its time is handed out: waiting moves a clock that the case reads, and no second of it passes here.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+
+from tests.faults.results.contents import PART
+from trainyard.clock import Clock, format_time
+from trainyard.config import Places
+from trainyard.errors import TrainyardError
+from trainyard.remote.local import LocalTransport
+from trainyard.remote.protocol import Transport
+from trainyard.remote.reconnect import Reconnecting
+from trainyard.remote.transport import Address, connect
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life import roads
+from trainyard.runs.records.parts import RunBucket, RunPod
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.ui import Ui
+from trainyard.storage import commit as storage_commit
+from trainyard.storage import seal
+from trainyard.storage.manifest import Keep
+
+LEASE = 4 * 3600.0
+USER = "ann"
+WHY = "exited 3"
+
+
+@dataclass(frozen=True)
+class Order:
+    """One command of a case: whose run it is, where its pod is, and where it says what it does."""
+
+    root: Path
+    memory: Path
+    """What it remembers of stores; several checkouts share it."""
+    pod: Path
+    story: Path
+    env: dict[str, str]
+    pod_path: str
+    bucket: str
+    label: str
+    token: str
+    began: float
+    """The moment of the case's beginning, epoch seconds."""
+    kept: bool
+    address: Address | None
+    """Where its pod's SSH server is; None: the pod is a folder here."""
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's record and logs."""
+        return RunFolder(self.root / "run")
+
+    @property
+    def places(self) -> Places:
+        """The checkout."""
+        return Places(root=self.root, home=self.memory, outside=self.root / "outside", settings=self.root / "settings")
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod that is a folder."""
+
+    id: str
+    root: Path
+
+    def path(self, *parts: str) -> str:
+        """Return a path under its workspace."""
+        return "/".join((str(self.root), *parts))
+
+    def over(self) -> str | None:
+        """Return the cloud's word that it is gone: never, its lease is not over."""
+        return None
+
+
+def command(order: Order, elapsed: Synchronized[float]) -> None:
+    """Bring the run's result to safety, or go on where an earlier command was; exits as a verb does."""
+    os.environ.clear()
+    os.environ.update(order.env)
+    with order.story.open("a", buffering=1) as story:
+        sys.stdout = sys.stderr = story
+        hasten(elapsed)
+        clock = Clock(lambda: order.began + elapsed.value, functools.partial(_pass, elapsed))
+        try:
+            _command(order, CommandContext(order.places, order.env, Ui(stream=story)), clock)
+        except TrainyardError as error:
+            print(f"{error.message}\n{error.hint or ''}", file=story)
+            sys.exit(error.exit_code)
+
+
+def hasten(elapsed: Synchronized[float]) -> None:
+    """Make small parts of files, and let waiting of libraries take no time."""
+    really = time.sleep
+    time.sleep = lambda seconds: really(min(float(seconds), 0.01))
+    storage_commit.commit = functools.partial(storage_commit.commit, part_size=PART)
+    seal._syncfs = lambda folder: None
+
+
+def _pass(elapsed: Synchronized[float], seconds: float) -> None:
+    with elapsed.get_lock():
+        elapsed.value += seconds
+
+
+def _command(order: Order, context: CommandContext, clock: Clock) -> None:
+    folder = order.folder
+    record = folder.load() if (folder.path / "run.json").exists() else new_record(order)
+    if record.result is None:
+        pod, transport = Pod("pod-1", order.pod), Reconnecting(lambda: _dial(order), name="pod-1")
+        road = roads.DeliveryRoad(context, record, folder, pod, transport, None, clock)  # type: ignore[arg-type]
+        keep = Keep(WHY, 3) if order.kept else None
+        record.result = road.save(roads.ResultSelection(["model/**"], [], keep))
+        folder.save(record)
+        transport.close()
+    if roads.settle(context, record, folder):
+        folder.save(record)
+
+
+def _dial(order: Order) -> Transport:
+    if order.address is None:
+        return LocalTransport(env={**order.env, "PATH": order.pod_path})
+    return connect(order.address, timeout=5.0)
+
+
+def new_record(order: Order) -> RunRecord:
+    """Return the record of a run whose training has ended."""
+    record = RunRecord(
+        USER, order.label, 1, "local", "command", {}, "0", 1.0, order.began, token=order.token, phase="trained", starting=True
+    )
+    record.bucket = RunBucket(order.bucket, store="s3")
+    record.pod = RunPod(pod_id="pod-1", end=format_time(order.began + LEASE))
+    order.folder.path.mkdir(parents=True, exist_ok=True)
+    order.folder.log.write_bytes(b"step 1\nstep 2\n")
+    return record

@@ -1,0 +1,214 @@
+"""A case that is a whole run: command, pod, watchdog, teardown; the store behind a proxy that lies, the processes killed on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.e2e.yard import Yard, kill_tree
+from tests.faults.controller import JOB, RESULT
+from tests.faults.results import judge
+from tests.faults.results.cases import Case
+from tests.faults.results.scene import Result
+from tests.faults.results.troubles import TROUBLES, fault_of
+from tests.faults.results.world import client_of
+from tests.storage import lying_proxy
+from tests.storage.lying_proxy import Fault
+from trainyard.storage import local
+
+STACK, BUCKET = "lab", "lab-results"
+REQUESTS = 45
+"""So many requests an honest run makes from the start of its training on."""
+COMMANDS = 4
+LONGEST = 150.0
+METRICS = "".join(f'{{"time": 1.0, "step": {step}, "total_steps": 5, "loss": 1.5}}\n' for step in range(1, 6)).encode()
+WANTED = {path: hashlib.sha256(body).hexdigest() for path, body in {**RESULT, "metrics.jsonl": METRICS}.items()}
+
+
+class Works:
+    """A checkout with its own cloud and store, for one run after the other."""
+
+    def __init__(self) -> None:
+        self.yard = Yard(Path(tempfile.mkdtemp(prefix="tw", dir="/tmp")))
+        settings = local.ensure(self.yard.places)
+        self.client: Any = client_of(settings)
+        self.proxy = lying_proxy.start(urlsplit(settings.endpoint or "").port or 0)
+        self.yard.extra = {
+            "AWS_ACCESS_KEY_ID": settings.access_key.reveal(), "AWS_SECRET_ACCESS_KEY": settings.secret_key.reveal(),
+            "AWS_ENDPOINT_URL": self.proxy.endpoint,
+        }  # fmt: skip
+        lines = ["cloud: local", "store: s3", f"bucket: {BUCKET}"]
+        (self.yard.root / f"Pulumi.{STACK}.yaml").write_text("config:\n" + "".join(f"  trainyard:{line}\n" for line in lines))
+        (self.yard.base / "job.sh").write_text(JOB.read_text())
+        self.count = 0
+
+    def close(self) -> None:
+        """End everything."""
+        self.proxy.server.shutdown()
+        self.proxy.server.server_close()
+        self.yard.invoke("destroy", "--stack", STACK, "--yes")
+        self.yard.close()
+        shutil.rmtree(self.yard.base, ignore_errors=True)
+
+    def uploaders(self) -> list[int]:
+        """Return the processes of uploaders on this cloud's pods."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                with contextlib.suppress(OSError):
+                    ours = str(self.yard.base).encode() in (folder / "environ").read_bytes()
+                    if ours and b"uploader.py" in (folder / "cmdline").read_bytes():
+                        found.append(int(folder.name))
+        return found
+
+
+@contextlib.contextmanager
+def works() -> Iterator[Works]:
+    """Make a checkout with its cloud and store; everything it started ends with it."""
+    made = Works()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def play_whole(made: Works, case: Case) -> Result:
+    """Play a case and return what came of it."""
+    began, run = time.monotonic(), WholeRun(made, case)
+    try:
+        run.play()
+    except Exception:  # a case that cannot be judged is a failed one, and the others go on
+        run.result.problems.append(traceback.format_exc())
+    finally:
+        made.proxy.reset()
+    run.result.story, run.result.seconds = "\n".join(run.story), time.monotonic() - began
+    return run.result
+
+
+class WholeRun:
+    """One run from its command to its end."""
+
+    def __init__(self, made: Works, case: Case) -> None:
+        self.made, self.case, self.trouble = made, case, TROUBLES[case.trouble][0]
+        made.count += 1
+        self.label = f"c{made.count}"
+        self.chance = random.Random(case.seed)
+        self.result, self.story = Result(case), list[str]()
+        self.words = (
+            "train",
+            "--stack",
+            STACK,
+            "--recipe",
+            "command",
+            "--set",
+            f"script={made.yard.base / 'job.sh'}",
+            "--name",
+            self.label,
+        )
+
+    def play(self) -> None:
+        """Train, in trouble; then whatever comes next until the story has ended."""
+        yard = self.made.yard
+        self.made.proxy.reset()
+        process = yard.start(*self.words)
+        code = self._first(process)
+        self._look(code, self.story[-1])
+        following = self.chance.choice((("recover",), ("attach", self.label)))
+        for _ in range(COMMANDS):
+            if self.result.where == "bucket" and not yard.pods():
+                break
+            recorded = (yard.home / "runs/tester" / self.label).is_dir()
+            done = yard.invoke(*(following if recorded else self.words), timeout=LONGEST)
+            self.story.append(f"--- {' '.join(following if recorded else self.words)}: {done.code}\n{done.out}{done.err}")
+            self._look(done.code, done.out + done.err)
+        if self.result.where != "bucket":
+            self.result.problems.append(f"the story has no end: the result is {self.result.where or 'nowhere that counts'}")
+        if pods := yard.pods():
+            self.result.problems.append(f"pods are left: {pods}")
+        if left := judge.open_uploads(self.made.client, BUCKET, f"models/tester/{self.label}/"):
+            self.result.problems.append(f"uploads are left open: {left[:5]}")
+
+    def _first(self, process: subprocess.Popen[str]) -> int:
+        """Let the trouble come to the first command; returns its exit code."""
+        spoken: list[str] = []
+        listener = threading.Thread(target=lambda: spoken.extend(self.made.yard.output(process)), daemon=True)
+        listener.start()
+        until = time.monotonic() + LONGEST
+        log = self.made.yard.home / "runs/tester" / self.label / "1/train.log"
+        while not log.exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        after = int(self.case.moment * REQUESTS)
+        fault = fault_of(self.trouble, after, self.chance, lambda: False)
+        if self.trouble.kills:
+            fault = Fault("any", "call after", after=after, then=lambda: self._strike(process))
+        if fault is not None:
+            self.made.proxy.faults.append(fault)
+        try:
+            process.wait(LONGEST)
+        except subprocess.TimeoutExpired:
+            self.result.problems.append(f"it hung: nothing came of it in {LONGEST:g} s")
+            kill_tree(process)
+        listener.join(10)
+        self.result.met = fault is not None and fault.done > 0
+        self.made.proxy.reset()
+        self.story.append(f"--- {' '.join(self.words)}: {process.returncode}\n{''.join(spoken)}")
+        return process.returncode
+
+    def _strike(self, process: subprocess.Popen[str]) -> None:
+        for victim in self.trouble.kills:
+            for pid in [process.pid] if victim == "controller" else self.made.uploaders():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _look(self, code: int, story: str) -> None:
+        """Judge what is true after a command."""
+        if code != -signal.SIGKILL:
+            self.result.problems += judge.said(code, story)
+        where = self._where()
+        self.result.where = where
+        begun = self._record(1).get("phase") in ("started", "trained", "committed", "ended")
+        if begun and not where and not self.made.yard.pods():
+            self.result.problems.append(f"exit code {code}: the pod is gone and its result is nowhere")
+        if code == 0 and not where:
+            self.result.problems.append("success was said, and the result is neither in the bucket nor at home")
+        if code not in (0, -signal.SIGKILL) and self.made.yard.pods() and not ("invoke attach" in story or "invoke recover" in story):
+            self.result.problems.append(f"exit code {code}: a pod is kept, and no command that goes on was named")
+
+    def _where(self) -> str:
+        for attempt in (1, 2):
+            record = self._record(attempt)
+            wanted = judge.Wanted(str(record.get("token", "")), "_SUCCESS", WANTED, frozenset())
+            home = self.made.yard.root / "out/tester" / (self.label if attempt == 1 else f"{self.label}.{attempt}")
+            there = judge.snapshot(self.made.client, BUCKET, f"models/tester/{self.label}/{attempt}/")
+            if any(key.endswith("/_SUCCESS") for key in there):
+                found = judge.look(self.made.client, BUCKET, f"models/tester/{self.label}/{attempt}/", Path("/nowhere"), wanted)
+                self.result.problems += found.problems
+                return "bucket" if found.committed else ""
+            if all((home / path).is_file() and _sha256(home / path) == digest for path, digest in WANTED.items()):
+                return "home"
+        return ""
+
+    def _record(self, attempt: int) -> dict[str, Any]:
+        path = self.made.yard.home / "runs/tester" / self.label / str(attempt) / "run.json"
+        with contextlib.suppress(OSError, ValueError):
+            found: dict[str, Any] = json.loads(path.read_text())
+            return found
+        return {}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,35 @@
+"""A sample of the results' matrix (the whole: ``invoke faults.results``): drawn anew each time, with its seed printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.conftest import SEED
+from tests.faults.results.__main__ import verdict
+from tests.faults.results.cases import WHOLE, Case, draw, parse
+from tests.faults.results.scene import play
+from tests.faults.results.world import World, world
+
+LIGHT = ("plain", "names", "unnameable", "links", "kinds", "empty")
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[World]:
+    with world() as made:
+        yield made
+
+
+def sample() -> list[Case]:
+    """Return a controller killed at a drawn moment, and the first drawn cases that are light enough for every day."""
+    drawn = [draw(SEED, number) for number in range(200) if number % WHOLE != WHOLE - 1]
+    killed = parse(f"commit/plain/kill controller/{drawn[0].moment:.4f}/here/success/{SEED}")
+    return [killed, *[case for case in drawn if case.content in LIGHT][:2]]
+
+
+@pytest.mark.parametrize("case", sample(), ids=str)
+def test_whatever_fails_on_a_results_way_it_ends_whole_in_the_bucket_or_is_kept_and_told(store: World, case: Case) -> None:
+    result = play(store, case)
+
+    assert not result.problems, f"seed {SEED}\n{verdict(0, result, 'versitygw')}"
