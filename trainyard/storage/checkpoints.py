@@ -160,10 +160,10 @@ def _agreed(place: CheckpointPlace, body: bytes, digest: object) -> tuple[Manife
 def _files(place: CheckpointPlace, manifest: Manifest) -> Iterator[StoredFile]:
     """Give the files of a checkpoint that a manifest names, by the path that each has below the output folder."""
     if place.home is None and place.prefix != place.key.prefix:
-        # Named below its own folder; one that is a single file, by its name.
-        single = [entry.path for entry in manifest.files] == [place.name]
+        # Files are named below the checkpoint's folder; one that is a single file, as it lies in the output.
         for entry in manifest.files:
-            yield StoredFile(place.prefix + entry.path, place.path if single else f"{place.path}/{entry.path}", entry)
+            below, path = (place.name, place.path) if entry.path == place.path else (entry.path, f"{place.path}/{entry.path}")
+            yield StoredFile(place.prefix + below, path, entry)
         return
     base = str(place.home) + "/" if place.home else place.prefix
     for entry in manifest.files:

@@ -1,0 +1,123 @@
+"""Which checkpoint is the newest that is whole: of those written while a run trained and those kept at an attempt's end."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.storage.conftest import PART, Workspace, here, tree
+from tests.storage.test_commit import HASTE
+from trainyard.errors import StoreError
+from trainyard.storage import ahead, checkpoints
+from trainyard.storage.ahead import Ahead, CheckpointRule, Training
+from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.commit import commit
+from trainyard.storage.manifest import CHECKPOINT, MANIFEST, Keep, ResultKey
+from trainyard.storage.podfetch import fetch_to_pod
+from trainyard.storage.podtargets import target_of
+
+TOKEN = "t" * 32
+PATTERN = "checkpoints/*"
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.setattr(ahead, "AFTER", {"whole": 0.0, "quiet": 0.0, "again": 0.0, "unmarked": 0.0})
+    return Workspace(tmp_path / "pod")
+
+
+def written(settings: StoreSettings, pod: Workspace, attempt: int, name: str) -> None:
+    """Let a training write a checkpoint, and let it go into the bucket while that runs."""
+    body = os.urandom(PART + attempt)
+    if name.endswith(".pt"):
+        pod.write(f"output/checkpoints/{name}", body)
+    else:
+        pod.write(f"output/checkpoints/{name}/optimizer.bin", body)
+        pod.write(f"output/checkpoints/{name}/deep/state.json", b"{}")
+    rule = CheckpointRule(PATTERN, None, keep=2, every=0.0)
+    going = Ahead(
+        settings,
+        here(),
+        Training(ResultKey("ann", "a", attempt), TOKEN, pod.output, ["model/**"], (), rule),
+        part_size=PART,
+        patience=HASTE,
+    )
+    going.begin()
+    assert going.save_checkpoint(f"checkpoints/{name}")
+
+
+def kept(settings: StoreSettings, pod: Workspace, attempt: int) -> None:
+    """Let an attempt end without success: what it leaves is kept."""
+    keep = Keep("exited 1", 1, PATTERN, None)
+    commit(
+        settings, here(), ResultKey("ann", "a", attempt), pod.output, ["model/**"], token=TOKEN, keep=keep, part_size=PART, patience=HASTE
+    )
+
+
+def names(settings: StoreSettings) -> list[str]:
+    return [str(place) for place in checkpoints.places(settings, "ann", "a")]
+
+
+def back(settings: StoreSettings, place: checkpoints.CheckpointPlace, to: Path) -> dict[str, bytes]:
+    """Bring a checkpoint onto another pod, as a resumed run does."""
+    files = checkpoints.load(place, settings, TOKEN).files
+    fetch_to_pod(settings, here(), str(to), [target_of(file.entry, file.source, file.path) for file in files])
+    return tree(to)
+
+
+def test_the_newest_attempts_newest_comes_first_and_each_is_put_back_where_it_lay(
+    settings: StoreSettings, pod: Workspace, tmp_path: Path
+) -> None:
+    written(settings, pod, 1, "step-9")
+    written(settings, pod, 1, "step-10")  # within the same second: the greater number is the later one
+    kept(settings, pod, 1)
+    other = Workspace(tmp_path / "other")
+    written(settings, other, 2, "last.pt")
+
+    assert names(settings)[0] == "last.pt of attempt 2" and names(settings)[1] == "step-10 of attempt 1"
+    assert names(settings).count("step-10 of attempt 1") == 2, "while it ran, and at its end"
+    for place in checkpoints.places(settings, "ann", "a"):
+        lay = tree(Path((other if place.key.attempt == 2 else pod).output))
+        want = {path: body for path, body in lay.items() if path == place.path or path.startswith(place.path + "/")}
+        assert want and back(settings, place, tmp_path / place.id.replace("/", "_")) == want
+
+
+def test_a_checkpoint_without_its_marker_is_none(settings: StoreSettings, pod: Workspace) -> None:
+    written(settings, pod, 1, "step-1")
+    s3(settings).delete_object(Bucket=settings.bucket, Key=f"checkpoints/ann/a/1/step-1/{CHECKPOINT}")
+
+    assert names(settings) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("step-1/optimizer.bin", "optimizer.bin is missing, or other than its manifest says"),
+        ("step-1/" + MANIFEST, "is not the one that its marker names"),
+        ("step-1/" + CHECKPOINT, "is missing or cannot be read"),
+    ],
+)
+def test_what_does_not_agree_is_told_and_not_taken(damage: str, says: str, settings: StoreSettings, pod: Workspace) -> None:
+    written(settings, pod, 1, "step-1")
+    (place,) = checkpoints.places(settings, "ann", "a")
+    s3(settings).put_object(Bucket=settings.bucket, Key=f"checkpoints/ann/a/1/{damage}", Body=b"something else")
+
+    with pytest.raises(StoreError, match=says):
+        checkpoints.load(place, settings, TOKEN)
+
+
+def test_one_of_another_runs_token_or_that_would_lie_elsewhere_is_not_taken(settings: StoreSettings, pod: Workspace) -> None:
+    written(settings, pod, 1, "step-1")
+    (place,) = checkpoints.places(settings, "ann", "a")
+    with pytest.raises(StoreError, match="it is of another run"):
+        checkpoints.load(place, settings, "other")
+
+    marker = json.loads(s3(settings).get_object(Bucket=settings.bucket, Key=place.prefix + CHECKPOINT)["Body"].read())
+    body = json.dumps({**marker, "path": "../../etc"}).encode()
+    s3(settings).put_object(Bucket=settings.bucket, Key=place.prefix + CHECKPOINT, Body=body)
+    with pytest.raises(StoreError, match="names no place for it"):
+        checkpoints.load(replace(place), settings, TOKEN)
