@@ -20,6 +20,7 @@ from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.summary import RunSummary, cost
 from trainyard.runs.verbs import account, attach, resume
+from trainyard.runs.verbs.history import history_of
 from trainyard.runs.verbs.resume import ResumeRequest, prepare
 from trainyard.runs.verbs.through import is_due, through
 
@@ -145,19 +146,14 @@ def test_the_next_attempt_has_the_hours_of_the_last_one_and_its_estimate_counts_
     assert [event.run.attempt for event in prepared] == [1, 2] and prepared[1].data["estimate"] == pytest.approx(5.5)
 
 
-@pytest.mark.parametrize("reference", ["a", "ann/a", "ann/a/1", "models/ann/a/1/model/", "checkpoints/ann/a/1/step-2/"])
-def test_a_run_is_named_as_download_names_it(reference: str, road: Road) -> None:
+def test_a_run_is_named_as_download_names_it_and_one_that_is_nowhere_is_told(road: Road) -> None:
     dead(road)
 
-    assert prepare(road.context, ResumeRequest(reference)).load().attempt == 2
-
-
-@pytest.mark.parametrize(("reference", "says"), [("b", "has no bucket"), ("a/b/c/d/e", "names no run"), ("ann/a/7", "known neither")])
-def test_a_run_that_is_nowhere_is_told(reference: str, says: str, road: Road) -> None:
-    dead(road)
-
-    with pytest.raises(UserError, match=says):
-        prepare(road.context, ResumeRequest(reference, stack=STACK))
+    for reference in ("a", "ann/a", "ann/a/1", "models/ann/a/1/model/", "checkpoints/ann/a/1/step-2/", "s3://bucket/models/ann/a/1/"):
+        assert history_of(road.context, reference, None).newest.record.attempt == 1
+    for reference, says in (("b", "has no bucket"), ("a/b/c/d/e", "names no run"), ("ann/a/7", "known neither here")):
+        with pytest.raises(UserError, match=says):
+            history_of(road.context, reference, STACK)
 
 
 def test_values_that_no_checkpoint_can_bear_are_refused_by_name(road: Road) -> None:

@@ -32,7 +32,7 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 def written(settings: StoreSettings, pod: Workspace, attempt: int, name: str) -> None:
     """Let a training write a checkpoint, and let it go into the bucket while that runs."""
-    body = os.urandom(PART + attempt)
+    body = os.urandom(1000 + attempt)
     if name.endswith(".pt"):
         pod.write(f"output/checkpoints/{name}", body)
     else:
