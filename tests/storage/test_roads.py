@@ -136,7 +136,7 @@ class Scene:
 @pytest.fixture
 def scene(through: StoreSettings, pod: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     told, clock = Told(), FakeTime()
-    monkeypatch.setattr(roads, "store_of", lambda context, bucket: through if bucket else None)
+    monkeypatch.setattr(roads, "store_of", lambda context, bucket, end=None: through if bucket else None)
     record = RunRecord("u", "r1", 1, "local", "command", {}, "0", 1.0, time.time(), token="a" * 32, phase="trained", starting=True)
     record.bucket = RunBucket(through.bucket)
     record.pod = RunPod(pod_id="pod-1", end=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(LEASE)))

@@ -61,7 +61,7 @@ GROUPS: tuple[VariableGroup, ...] = (
     VariableGroup(
         sort="store", of="aws", says="AWS S3 or, with an endpoint, another store", keys=("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
         usual=("AWS_REGION", "AWS_BUCKET"), more_keys=("AWS_SESSION_TOKEN",),
-        more=("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
+        more=("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_CREDENTIAL_EXPIRATION"),
     ),
     VariableGroup(
         sort="source", of="gcs", says="HMAC keys of Google Cloud Storage: data are read from gs://",

@@ -23,6 +23,7 @@ from trainyard import network
 from trainyard.errors import UserError
 from trainyard.secret import Secret
 from trainyard.settings.table import BUCKET_NAME
+from trainyard.storage import chain
 from trainyard.storage.groups import R2, RUNPOD
 
 Kind = Literal["local", "runpod", "aws", "r2", "s3"]
@@ -62,6 +63,12 @@ class StoreSettings:
     """Folder that keeps for an hour what a canary has seen (canary.py)."""
     urls_until: float | None = None
     """When signed URLs end at the latest, as epoch seconds: with the lease of the pod they are for."""
+    chain: str | None = None
+    """The keys are of botocore's chain, which renews them: the profile's name, empty for the default one."""
+    metadata: bool = False
+    """The chain may ask the machine's metadata service."""
+    keys_end: float | None = None
+    """When the keys end, as epoch seconds; None: they do not, or it is not known."""
 
     @property
     def url(self) -> str:
@@ -85,7 +92,9 @@ def s3(settings: StoreSettings, *, read_timeout: float = READ_TIMEOUT) -> Any:
 
 def without_bucket(settings: StoreSettings) -> StoreSettings:
     """Return what all buckets of a store have in common."""
-    return replace(settings, bucket="", data_dir=None, memory=None, urls_until=None)
+    plain = replace(settings, bucket="", data_dir=None, memory=None, urls_until=None, keys_end=None)
+    # Keys of the chain are renewed by it: they are no part of what a client is.
+    return replace(plain, access_key=Secret(""), secret_key=Secret(""), session_token=None) if plain.chain is not None else plain
 
 
 def patient(settings: StoreSettings) -> Any:
@@ -97,13 +106,18 @@ def patient(settings: StoreSettings) -> Any:
 def _client(settings: StoreSettings, read_timeout: float) -> Any:
     # Where the store is and how it is spoken to is said by our settings alone: a profile of the user's, or a file of
     # the AWS CLI's, is about something else.
-    session = boto3.session.Session(
-        botocore_session=botocore.session.Session(session_vars=_NO_PROFILES),
-        aws_access_key_id=settings.access_key.reveal(),
-        aws_secret_access_key=settings.secret_key.reveal(),
-        aws_session_token=settings.session_token.reveal() if settings.session_token else None,
-        region_name=settings.region,
-    )
+    core = botocore.session.Session(session_vars=_NO_PROFILES)
+    if settings.chain is not None:
+        core.register_component("credential_provider", chain.provider(settings.chain, metadata=settings.metadata))
+        session = boto3.session.Session(botocore_session=core, region_name=settings.region)
+    else:
+        session = boto3.session.Session(
+            botocore_session=core,
+            aws_access_key_id=settings.access_key.reveal(),
+            aws_secret_access_key=settings.secret_key.reveal(),
+            aws_session_token=settings.session_token.reveal() if settings.session_token else None,
+            region_name=settings.region,
+        )
     config = client_config(settings, read_timeout)
     return session.client("s3", endpoint_url=settings.endpoint, config=config, verify=certificates(settings))
 
@@ -151,6 +165,8 @@ def sync_command(settings: StoreSettings, key: str, dest: str) -> str:
         words += ["--endpoint-url", settings.endpoint]
     if settings.region not in ("", "auto"):
         words += ["--region", settings.region]
+    if settings.chain:
+        words += ["--profile", settings.chain]
     if settings.kind == "local":
         words += ["--profile", "default"]  # named, it wins over keys and profiles of the user's own variables
     return _where_keys_are(settings) + shlex.join(words)

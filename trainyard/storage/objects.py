@@ -18,9 +18,9 @@ from trainyard.storage.absent import absence
 from trainyard.storage.answers import DENIED, store_errors
 from trainyard.storage.client import StoreSettings, patient, s3
 from trainyard.storage.manifest import ManifestEntry
+from trainyard.storage.signing import signed_url
 
 Proof = Literal["there", "absent", "other"]
-URL_SECONDS = 12 * 3600
 # How a store says that it lists no uploads, or not to this key: what an earlier controller left open is then begun anew.
 _NO_SUCH_LIST = (405, 501, *DENIED)
 # How it says that it copies no ranges of objects.
@@ -81,6 +81,7 @@ def _judge(settings: StoreSettings, target: UploadTarget, head: Mapping[str, Any
         same = not target.md5 or str(head.get("ETag")).strip('"') in (etag(target.md5), _parts_etag(target.md5))
     else:
         same = head.get("ChecksumCRC32") in (target.entry.crc32, target.entry.composite)
+        same = same or (bool(target.entry.sha256) and head.get("ChecksumSHA256") == _sha256_text(target.entry))
     return "there" if same else "other"
 
 
@@ -282,6 +283,10 @@ def _bound(settings: StoreSettings, work: PendingUpload, number: int) -> tuple[s
     bound: dict[str, Any] = {"Bucket": settings.bucket, "Key": work.target.key, "ContentLength": entry.part(number)[1]}
     if settings.checksums == "none":
         bound["ContentMD5"] = base64.b64encode(bytes.fromhex(work.target.md5[number - 1])).decode()
+    elif work.upload_id is None and entry.sha256:
+        # A whole file by one request: bound to what the manifest says of it, which nobody can make other bytes for. (The
+        # sha256 of a big file is not known before it is sent.)
+        bound |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _sha256_text(entry)}
     else:
         bound |= {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": entry.parts[number - 1]}
     if work.upload_id is not None:
@@ -294,7 +299,7 @@ def _bound(settings: StoreSettings, work: PendingUpload, number: int) -> tuple[s
 def _request(settings: StoreSettings, work: PendingUpload, number: int, identity: int) -> dict[str, Any]:
     method, bound = _bound(settings, work, number)
     offset, length = work.target.entry.part(number)
-    url = s3(settings).generate_presigned_url(method, Params=bound, ExpiresIn=URL_SECONDS)
+    url = signed_url(settings, method, bound)
     return {
         "id": identity,
         "url": url,
@@ -306,12 +311,18 @@ def _request(settings: StoreSettings, work: PendingUpload, number: int, identity
     }
 
 
+def _sha256_text(entry: ManifestEntry) -> str:
+    """Return a file's sha256 as S3 writes it."""
+    return base64.b64encode(bytes.fromhex(entry.sha256)).decode()
+
+
 def signed_headers(url: str, bound: Mapping[str, Any]) -> dict[str, str]:
     """Return the headers that a URL was signed with: exactly these must be sent, no other x-amz-* header may be."""
     values = {
         "content-md5": bound.get("ContentMD5"),
         "if-none-match": bound.get("IfNoneMatch"),
         "x-amz-checksum-crc32": bound.get("ChecksumCRC32"),
+        "x-amz-checksum-sha256": bound.get("ChecksumSHA256"),
         "x-amz-sdk-checksum-algorithm": bound.get("ChecksumAlgorithm"),
     }
     signed = parse_qs(urlsplit(url).query)["X-Amz-SignedHeaders"][0].split(";")

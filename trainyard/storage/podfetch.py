@@ -27,6 +27,7 @@ from trainyard.storage.answers import store_errors
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.deliver import OnProgress, Progress, silent
 from trainyard.storage.podtargets import PodTarget, StoredObject, bound_to
+from trainyard.storage.signing import signed_url
 
 URL_SECONDS = 2 * 3600
 """Life of a URL; a new order has new ones."""
@@ -116,7 +117,7 @@ class _Order:
         if not self.settings.presign:
             return {"path": posixpath.join(self.volume or "", source.key)}
         bound = bound_to(self.settings, source)
-        url = s3(self.settings).generate_presigned_url("get_object", Params=bound, ExpiresIn=URL_SECONDS)
+        url = signed_url(self.settings, "get_object", bound, most=URL_SECONDS)
         return {"url": url, "headers": {"If-Match": bound["IfMatch"]} if "IfMatch" in bound else {}}
 
 

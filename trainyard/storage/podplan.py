@@ -23,6 +23,7 @@ from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.manifest import PART_SIZE, RESERVED, ResultKey
 from trainyard.storage.objects import drop, drop_uploads, open_uploads, signed_headers
+from trainyard.storage.signing import signed_url
 
 LONGEST_URL = 7 * 86400
 """Seconds a signed URL may live at most (SigV4)."""
@@ -153,8 +154,8 @@ def _upload(settings: StoreSettings, where: ResultKey, token: str, secret: str, 
 
 def _sign(settings: StoreSettings, method: str, key: str, seconds: int, **more: Any) -> str:
     # Unbound: what a training will leave nobody knows yet. The pod's own hashes, the store's and the seal's prove the bytes.
-    client = s3(replace(settings, attempts=1))
-    return str(client.generate_presigned_url(method, Params={"Bucket": settings.bucket, "Key": key, **more}, ExpiresIn=seconds))
+    signer = replace(settings, attempts=1, urls_until=time.time() + seconds)
+    return signed_url(signer, method, {"Bucket": settings.bucket, "Key": key, **more})
 
 
 @functools.cache

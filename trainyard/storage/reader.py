@@ -17,6 +17,7 @@ from botocore.parsers import create_parser
 from botocore.utils import get_environ_proxies
 
 from trainyard.storage.client import CONNECT_TIMEOUT, READ_TIMEOUT, THREADS, StoreSettings, certificates, s3, without_bucket
+from trainyard.storage.signing import signed_url
 
 BLOCK = 256 * 1024
 URL_SECONDS = 900
@@ -51,7 +52,7 @@ def _open(settings: StoreSettings, key: str, offset: int, length: int) -> _Body:
     span = f"bytes={offset}-{offset + length - 1}"
     if not settings.presign:
         return _by_client(settings, key, span)
-    url = s3(settings).generate_presigned_url("get_object", Params={"Bucket": settings.bucket, "Key": key}, ExpiresIn=URL_SECONDS)
+    url = signed_url(settings, "get_object", {"Bucket": settings.bucket, "Key": key}, most=URL_SECONDS)
     answer = _connections(without_bucket(settings)).request(
         "GET", url, headers={"Range": span}, preload_content=False, decode_content=False, retries=False, redirect=False
     )

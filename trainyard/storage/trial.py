@@ -6,7 +6,6 @@ import base64
 import contextlib
 import hashlib
 import io
-import json
 import secrets
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from trainyard.errors import StoreError
+from trainyard.jsontext import parse_json
 from trainyard.pod import uploader
 from trainyard.storage import objects
 from trainyard.storage.actions import ACTIONS
@@ -274,7 +274,7 @@ def _as_pod(settings: StoreSettings, works: Sequence[PendingUpload]) -> None:
     lines = io.StringIO()
     plan = {"items": items, "threads": len(items), "tries": 2, "backoff": 0.1, "timeout": 60}
     if uploader.Sender(plan, uploader.JsonLines(lines)).run():
-        said = next(event for event in map(json.loads, lines.getvalue().splitlines()) if event["event"] == "failed")
+        said = next(event for event in map(parse_json, lines.getvalue().splitlines()) if event["event"] == "failed")
         code = str(said.get("code"))
         passing = code == "Network" or is_passing(code, int(said.get("status") or 0))
         raise StoreError(f"signed URL: {code} {said.get('message', '')}".rstrip(), code=code, passing=passing)

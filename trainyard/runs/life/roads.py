@@ -106,7 +106,7 @@ class DeliveryRoad:
 
         Raises what the last road said when none goes and no time is left, GivenUp when a person wants nothing saved.
         """
-        settings = store_of(self.context, self.record.bucket)
+        settings = store_of(self.context, self.record.bucket, self.record.pod.end)
         if settings is None:
             self.context.ui.warn("no bucket is set: the result is fetched over SSH before the pod is ended")
             return replace(self._home(selection), road="ssh", road_why="no bucket is set")

@@ -119,7 +119,7 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes, by_bucket=by_bucket)
     outputs = ensure_environment(context, plan.stack)
     make_whole(context, outputs)
-    require_bucket(context, outputs.results)
+    require_bucket(context, outputs.results, plan.hours + plan.settings.rescue_minutes / 60)
     if here:
         # Shared by all local pods of this machine, built before a pod exists.
         built = venvs.prepare(plan.recipe, plan.values, plan.code, context.places, context.ui.say)
