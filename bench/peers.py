@@ -98,7 +98,8 @@ def environment(endpoint: Endpoint) -> dict[str, str]:
     own = {
         "AWS_ACCESS_KEY_ID": endpoint.access_key, "AWS_SECRET_ACCESS_KEY": endpoint.secret_key, "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1", "AWS_CA_BUNDLE": str(endpoint.certificate), "SSL_CERT_FILE": str(endpoint.certificate),
-        "AWS_CONFIG_FILE": os.devnull, "AWS_ENDPOINT_URL": endpoint.url, "S3_ENDPOINT_URL": endpoint.url, "BENCH_BUCKET": endpoint.bucket,
+        "HOME": str(endpoint.certificate.parent), "AWS_ENDPOINT_URL": endpoint.url, "S3_ENDPOINT_URL": endpoint.url,
+        "BENCH_BUCKET": endpoint.bucket,
         "RCLONE_CONFIG": "", "RCLONE_S3_PROVIDER": "Other", "RCLONE_S3_ENV_AUTH": "true", "RCLONE_S3_ENDPOINT": endpoint.url,
         "RCLONE_S3_REGION": "us-east-1", "RCLONE_S3_FORCE_PATH_STYLE": "true", "RCLONE_S3_NO_CHECK_BUCKET": "true",
     }  # fmt: skip

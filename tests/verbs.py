@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from invoke.collection import Collection
@@ -83,6 +84,29 @@ bench_start = _bench("bench.start", "Time command -> create, create -> first out
 bench_engine = _bench("bench.engine", "Time up, up without a change and destroy of the built-in engine against the Pulumi CLI.")
 
 
+def _transfers(module: str, text: str) -> Any:
+    @task(
+        help=help_of(
+            peers="which to measure beside ours, with commas (default: s5cmd,aws,rclone,boto3, installed apart at the first time)",
+            only="which of one, shards, small",
+            rounds="at most so many (default: as many as fit into 4 minutes, 5 at most)",
+        )
+    )
+    @verb
+    def run(c: Context, peers: str | None = None, only: str | None = None, rounds: int | None = None) -> int:
+        return python(module, *_options({"--peers": peers, "--only": only, "--rounds": rounds}))
+
+    run.__doc__ = text
+    return run
+
+
+bench_upload = _transfers("bench.upload", "Time a commit with its proof against uploads of s5cmd, aws, rclone and boto3, in one run.")
+bench_download = _transfers("bench.download", "Time a proven download against s5cmd, aws, rclone and boto3, in one run.")
+bench_billed = _bench(
+    "bench.billed", "Count billed minutes of 6 minutes of training and a 5 GB model on the emulated cloud, by three roads."
+)
+
+
 @task(
     help=help_of(
         cases="how many (default: 500)", seed="draw these cases again", engine="builtin or cli (default: all found)",
@@ -93,7 +117,7 @@ bench_engine = _bench("bench.engine", "Time up, up without a change and destroy 
 def faults_crash(c: Context, cases: int = 500, seed: int | None = None, engine: str | None = None, workers: int = 2) -> int:
     """Kill engine, provider and controller at named and random points against an emulated cloud; no pod may be left."""
     given = {"--cases": cases, "--seed": seed, "--engine": engine, "--workers": workers}
-    return python("tests.faults.crash", *(word for name, value in given.items() if value is not None for word in (name, str(value))))
+    return python("tests.faults.crash", *_options(given))
 
 
 @task(help=help_of(only="the faults whose name holds this text"))
@@ -112,7 +136,7 @@ def faults_cloud(c: Context, only: str | None = None) -> int:
 def faults_controller(c: Context, cases: int | None = None, seed: int | None = None, workers: int = 2) -> int:
     """Let each call of a controller fail in turn while a run is driven; its pod and its result must outlive it."""
     given = {"--cases": cases, "--seed": seed, "--workers": workers}
-    return python("tests.faults.controller", *(word for name, value in given.items() if value is not None for word in (name, str(value))))
+    return python("tests.faults.controller", *_options(given))
 
 
 @task(
@@ -142,13 +166,24 @@ servers_minio = _server("minio", "Build MinIO for `pytest tests/storage --store 
 servers_ceph = _server("ceph", "Unpack Ceph's gateway from Debian's packages for `pytest tests/storage --store ceph` (75 MB, once).")
 
 
+def _options(given: Mapping[str, object]) -> list[str]:
+    """Return the options that were given, as words of a command line."""
+    return [word for name, value in given.items() if value is not None for word in (name, str(value))]
+
+
 def development(ns: Collection) -> None:
     """Put these verbs beside the others."""
     alone: Any
     for alone in (test, coverage, check, docs):
         ns.add_task(alone)
     groups = {
-        "bench": {"start": bench_start, "engine": bench_engine},
+        "bench": {
+            "start": bench_start,
+            "engine": bench_engine,
+            "upload": bench_upload,
+            "download": bench_download,
+            "billed": bench_billed,
+        },
         "servers": {"minio": servers_minio, "ceph": servers_ceph},
         "faults": {"crash": faults_crash, "cloud": faults_cloud, "controller": faults_controller, "results": faults_results},
     }
