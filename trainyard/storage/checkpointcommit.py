@@ -91,6 +91,7 @@ def prune(settings: StoreSettings, one: OneCheckpoint, keep: int) -> None:
         if rest == CHECKPOINT:
             sealed[name] = item.modified
     sealed[one.name] = max([*sealed.values(), 0.0]) + 1  # the store's clock counts seconds: this one is the newest
+    drop_below(settings, base)  # what a controller that was killed has left
     newest = sorted(sealed, key=lambda name: sealed[name], reverse=True)[:keep]
     for name in sorted(names.difference(newest)):
         _remove(settings, f"{base}{name}/")

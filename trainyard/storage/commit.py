@@ -184,7 +184,7 @@ def committed(settings: StoreSettings, where: ResultKey, token: str = "") -> Com
 
 def drop_open(settings: StoreSettings, where: ResultKey) -> int:
     """Abort the open uploads of an attempt, whoever left them there, and return how many there were."""
-    return drop_below(settings, where.prefix) + drop_below(settings, where.logs)
+    return sum(drop_below(settings, prefix) for prefix in (where.prefix, where.logs, where.checkpoints))
 
 
 def default_logs(output_dir: str) -> dict[str, str]:
