@@ -290,7 +290,7 @@ def write_out(context: CommandContext, record: RunRecord, folder: RunFolder) -> 
 
 
 def _tell(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
-    from trainyard.runs.life.publish import newest_checkpoint, publish_end
+    from trainyard.runs.life.publish import newest_checkpoint, publish_now
 
     if not succeeded(record):
         record.checkpoint = newest_checkpoint(context, record)
@@ -299,7 +299,7 @@ def _tell(context: CommandContext, record: RunRecord, folder: RunFolder) -> None
     note_cost(context, record)
     write_out(context, record, folder)
     if record.begun:
-        publish_end(context, record, folder)
+        publish_now(context, record, folder)
 
 
 def _leave_word(context: CommandContext, record: RunRecord, folder: RunFolder, left: KeyboardInterrupt) -> BaseException:

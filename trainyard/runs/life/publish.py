@@ -27,8 +27,8 @@ def publish(context: CommandContext, record: RunRecord, folder: RunFolder, after
     return thread
 
 
-def publish_end(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
-    """Write how the attempt has ended, and what it has cost."""
+def publish_now(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+    """Write how the attempt stands, and return when that is done."""
     _write(context, record, folder, _body(record), bundle=False)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from trainyard import yamlfile
-from trainyard.clock import parse_time
+from trainyard.clock import format_time, parse_time
 from trainyard.clouds.marker import LONGEST_LEASE
 from trainyard.clouds.protocol import Offer
 from trainyard.config import PROJECT
@@ -15,6 +16,7 @@ from trainyard.errors import Busy, RefusedError, StillThere, UserError
 from trainyard.files import write_atomic
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
+from trainyard.runs.life.publish import publish_now
 from trainyard.runs.life.trouble import standing
 from trainyard.runs.planning.estimate import Estimate, check_limits
 from trainyard.runs.records.ledger import Ledger
@@ -60,6 +62,7 @@ def extend(context: CommandContext, reference: str, by: str) -> MovedLease:
         _refuse_longest(record, hours, rescue)
         most = _within_limits(context, record, added, hours, rescue)
         note(context, record, "extended", estimate=most, hours=hours)
+        publish_now(context, _as_it_may_be(record, added), folder)  # or another machine would take the run for over
         mark_moving(folder, hours, done=False)
         _write_hours(folder, hours)
         with context.ui.stage("up", f"the lease of {record.id}, {hours:g} h instead of {record.hours:g} h"):
@@ -135,6 +138,14 @@ def _within_limits(context: CommandContext, record: RunRecord, added: float, hou
     if record.budget is not None and most > record.budget:
         context.ui.warn(f"the training is stopped when its budget of ${record.budget:.2f} is used up, whatever its lease")
     return most
+
+
+def _as_it_may_be(record: RunRecord, added: float) -> RunRecord:
+    """Return the record of a run whose lease was moved."""
+    stop, end = (
+        format_time(moment + timedelta(hours=added)) if moment else None for moment in map(parse_time, (record.pod.stop, record.pod.end))
+    )
+    return replace(record, hours=record.hours + added, pod=replace(record.pod, stop=stop, end=end))
 
 
 def _write_hours(folder: RunFolder, hours: float) -> None:

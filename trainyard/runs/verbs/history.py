@@ -13,6 +13,7 @@ from trainyard.clouds import open_cloud
 from trainyard.errors import CloudError, RefusedError, UserError
 from trainyard.jsontext import parse_json
 from trainyard.runs.context import CommandContext
+from trainyard.runs.life import alone
 from trainyard.runs.records import attempts
 from trainyard.runs.records.identity import RunId, find
 from trainyard.runs.records.record import RunFolder, RunRecord, read_record
@@ -22,8 +23,8 @@ from trainyard.settings import reader
 from trainyard.settings.user import user_name
 from trainyard.storage import asked, markers
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.manifest import ResultKey
-from trainyard.storage.seal import read_each
+from trainyard.storage.manifest import POD_COMMITTED, ResultKey
+from trainyard.storage.seal import read, read_each
 
 _ROOTS = ("models", "checkpoints", "logs", "attempts")
 _UNRENTED = 3600.0
@@ -77,10 +78,12 @@ def history_of(context: CommandContext, reference: str, stack: str | None) -> Ru
     if here:
         attempts.refuse_live(context.places.runs, user, label)
     if store is not None:
+        keys = [ResultKey(user, label, attempt) for attempt in markers.attempts(store, user, label)]
+        alone.seal_all(context, store, [key for key in keys if read(store, key.prefix + POD_COMMITTED) is not None])
         for attempt, body in asked.records(store, user, label).items():
             if attempt not in known and (record := _read(body)) is not None:
                 known[attempt] = PastAttempt(record, None)
-        _refuse_alive(context, store, user, label, known)
+        _refuse_alive(context, store, keys, known)
     past = [known[attempt] for attempt in sorted(known) if number is None or attempt <= number]
     if not past or (number is not None and past[-1].record.attempt != number):
         where = store.url if store is not None else "a bucket"
@@ -126,25 +129,26 @@ def _read(body: bytes) -> RunRecord | None:
     return None  # of a version that this one cannot read: it is as if it were not there
 
 
-def _refuse_alive(context: CommandContext, store: StoreSettings, user: str, label: str, known: dict[int, PastAttempt]) -> None:
+def _refuse_alive(context: CommandContext, store: StoreSettings, keys: list[ResultKey], known: dict[int, PastAttempt]) -> None:
     """Raise RefusedError where an attempt that only the bucket knows may still be at work."""
-    for attempt in reversed(markers.attempts(store, user, label)):
-        past = known.get(attempt)
+    for key in reversed(keys):
+        past = known.get(key.attempt)
         if past is not None and (past.folder is not None or past.record.ended):
             continue
-        key = ResultKey(user, label, attempt)
         if any(body is not None for body in read_each(store, (key.success, key.kept))):
             continue
         claim = markers.claim_of(store, key)
         record = past.record if past else None
+        if claim is not None and claim.deleted:
+            continue
         until = _alive_until(record, claim.time if claim else None)
         if until is None or until <= time.time() or (record is not None and _is_gone(context, record, claim)):
             continue
         pod = record.pod.pod_id if record else None
-        take = f"invoke adopt {pod} --stack {record.environment} --key FILE" if record and pod else f"invoke attach {user}/{label}"
+        take = f"invoke adopt {pod} --stack {record.environment} --key FILE" if record and pod else f"invoke attach {key.user}/{key.run}"
         raise RefusedError(
-            f"attempt {attempt} of {user}/{label} may still be at work ({claim or 'not claimed'}), until {format_time(until)} at most",
-            hint=f"Where it was started: invoke attach {user}/{label}. Or take it over here: {take}",
+            f"attempt {key.attempt} of {key.user}/{key.run} may be at work ({claim or 'not claimed'}), until {format_time(until)} at most",
+            hint=f"Where it was started: invoke attach {key.user}/{key.run}. Or take it over here: {take}",
         )
 
 
