@@ -96,7 +96,7 @@ def test_what_the_hub_does_not_hold_as_it_was_sent_is_no_delivery(
     ("token", "repo", "words", "hint"),
     [
         ("hf_wrong", "greg/first", "answered 401", "does not know this HF_TOKEN"),
-        (TOKEN, "not-ours/first", "answered 403", "may not write there"),
+        (TOKEN, "not-ours/first", "answered 403: You don't have the rights", "may not write there"),
     ],
 )
 def test_a_refusal_says_what_to_do_and_never_the_token(

@@ -129,6 +129,7 @@ def _refusal(where: str, error: BaseException) -> StoreError:
         status = int(getattr(getattr(seen, "response", None), "status_code", 0) or 0)
         seen = seen.__cause__
     said = f"the Hub answered {status}" if status else "the Hub could not be used"
-    why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    own = getattr(error, "server_message", None) or str(error)
+    why = next(iter(own.strip().splitlines()), type(error).__name__).rstrip(".")
     passing = is_passing("", status) if status else not isinstance(error, ValueError)
     return StoreError(f"{where}: {said}: {why}", hint=_HINTS.get(status), passing=passing)
