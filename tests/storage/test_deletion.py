@@ -12,7 +12,7 @@ import pytest
 
 from tests.storage.conftest import Workspace
 from tests.storage.test_result_verbs import Clone, claimed, fresh_clone
-from tests.storage.test_sweeper import all_versions, committed, keys, put
+from tests.storage.test_sweeper import all_versions, committed, keys, put, versioned
 from trainyard.clock import format_time
 from trainyard.config import Places
 from trainyard.errors import RefusedError, UserError
@@ -20,7 +20,7 @@ from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.verbs import results
 from trainyard.runs.verbs.delete import delete
-from trainyard.storage import versions
+from trainyard.storage import deletion, versions
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.inventory import attempts_in
 from trainyard.storage.manifest import Keep, ResultKey
@@ -28,6 +28,7 @@ from trainyard.storage.markers import Claim, next_attempt
 from trainyard.storage.objects import open_uploads
 from trainyard.storage.sweeper import plan, sweep
 
+__all__ = ["versioned"]
 FIRST, SECOND = ResultKey("greg", "first", 1), ResultKey("greg", "first", 2)
 
 
@@ -60,6 +61,21 @@ def test_one_attempt_goes_with_every_version_and_its_number_never_comes_back(
     assert delete(clone.context, "local", "greg/first/2", dry_run=False, yes=True) == 0 and "deleted already" in clone.said()
     lines = results.table(*results.list_rows(clone.context, "local", None))
     assert lines[-2].endswith("1 deleted, their numbers stay taken") and not any("first/2" in line for line in lines)
+
+
+def test_nothing_but_the_claim_is_left_of_an_attempt_in_a_bucket_that_keeps_versions(versioned: StoreSettings, pod: Workspace) -> None:
+    committed(versioned, pod, FIRST)
+    for _ in range(2):
+        put(versioned, FIRST.model + "config.json", FIRST.checkpoints + "a/_CHECKPOINT")
+    s3(versioned).delete_object(Bucket=versioned.bucket, Key=FIRST.model + "config.json")
+    (one,) = attempts_in(versioned)
+    those = deletion.of_attempt(versioned, one)
+    assert those.old >= 3 and FIRST.model + "config.json" in {each.key for each in those.versions}, "what a marker hides goes, too"
+
+    assert deletion.delete(versioned, those, "2026-11-29T00:00:00Z") == []
+
+    ((key, latest),) = [(each.key, each.latest) for each in all_versions(versioned)]
+    assert (key, latest) == ("attempts/greg/first/1", True) and kinds(versioned) == {"greg/first/1": "deleted"}
 
 
 def test_the_name_must_be_typed(clone: Clone, settings: StoreSettings, pod: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,13 +55,21 @@ def committed(settings: StoreSettings, pod: Workspace, key: ResultKey, keep: Kee
 
 
 @pytest.fixture
+def versioned(settings: StoreSettings) -> StoreSettings:
+    """A bucket that keeps versions, as the local server's are made, on any server."""
+    s3(settings).put_bucket_versioning(Bucket=settings.bucket, VersioningConfiguration={"Status": "Enabled"})
+    return settings
+
+
+@pytest.fixture
 def unversioned(settings: StoreSettings) -> StoreSettings:
     """The same server, whose bucket keeps no versions: it is asked whether it does, and says no."""
     s3(settings).put_bucket_versioning(Bucket=settings.bucket, VersioningConfiguration={"Status": "Suspended"})
     return settings
 
 
-def test_a_dead_attempt_goes_with_its_objects_and_its_claim_and_all_of_their_versions(settings: StoreSettings, tmp_path: Path) -> None:
+def test_a_dead_attempt_goes_with_its_objects_and_its_claim_and_all_of_their_versions(versioned: StoreSettings, tmp_path: Path) -> None:
+    settings = versioned
     claimed(settings, tmp_path, RUN)
     for _ in range(2):  # twice: the first version lies behind the second
         put(settings, "models/greg/r/1/model/half", "checkpoints/greg/r/1/step-1/half")

@@ -153,8 +153,8 @@ class OpenUpload:
 def open_uploads(settings: StoreSettings, prefix: str = "") -> list[OpenUpload]:
     """Return the open uploads below a prefix with the size of their parts; none where the store has no such list."""
     uploads = []
-    for upload in _listed(settings, prefix):
-        key, upload_id, begun = str(upload["Key"]), str(upload["UploadId"]), upload.get("Initiated")
+    once = {(str(upload["Key"]), str(upload["UploadId"])): upload.get("Initiated") for upload in _listed(settings, prefix)}
+    for (key, upload_id), begun in once.items():  # Ceph lists one twice now and then
         size = sum(int(part["Size"]) for part in _parts(settings, key, upload_id))
         uploads.append(OpenUpload(key, upload_id, begun.timestamp() if begun else 0.0, size))
     return uploads
