@@ -11,6 +11,7 @@ import functools
 import os
 import re
 import shlex
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from trainyard.settings.table import BUCKET_NAME
 from trainyard.storage import chain
 from trainyard.storage.groups import R2, RUNPOD
 
+_BUILDING = threading.Lock()
 Kind = Literal["local", "runpod", "aws", "r2", "s3"]
 Checksums = Literal["full", "composite", "none", "probe"]
 KINDS: tuple[Kind, ...] = ("local", "runpod", "aws", "r2", "s3")
@@ -87,7 +89,8 @@ def with_bucket(settings: StoreSettings, bucket: str | None) -> StoreSettings:
 
 def s3(settings: StoreSettings, *, read_timeout: float = READ_TIMEOUT) -> Any:
     """Return the boto3 client of a store, the same one for all its buckets and all threads (building it costs 0.1 s)."""
-    return _client(without_bucket(settings), read_timeout)
+    with _BUILDING:  # threads that begin together would each build one
+        return _client(without_bucket(settings), read_timeout)
 
 
 def without_bucket(settings: StoreSettings) -> StoreSettings:

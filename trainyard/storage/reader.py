@@ -7,6 +7,7 @@ between 40 and 15 seconds for 10,000 small files.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from trainyard.storage.client import CONNECT_TIMEOUT, READ_TIMEOUT, THREADS, Sto
 from trainyard.storage.signing import signed_url
 
 BLOCK = 256 * 1024
+_MAKING = threading.Lock()
 URL_SECONDS = 900
 """Life of a URL: each is used at once, and once."""
 _ELSEWHERE = (301, 302, 307, 308)
@@ -53,7 +55,9 @@ def _open(settings: StoreSettings, key: str, offset: int, length: int) -> _Body:
     if not settings.presign:
         return _by_client(settings, key, span)
     url = signed_url(settings, "get_object", {"Bucket": settings.bucket, "Key": key}, most=URL_SECONDS)
-    answer = _connections(without_bucket(settings)).request(
+    with _MAKING:
+        connections = _connections(without_bucket(settings))
+    answer = connections.request(
         "GET", url, headers={"Range": span}, preload_content=False, decode_content=False, retries=False, redirect=False
     )
     if answer.status == 206 or (answer.status == 200 and offset == 0):
