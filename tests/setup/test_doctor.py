@@ -90,6 +90,21 @@ def test_a_stack_without_a_bucket_says_how_far_the_fence_holds(places: Places, e
         assert "this machine only" in by_name(found, "bucket").text
 
 
+def test_whether_a_pod_commits_alone_is_said_with_the_reason(places: Places, env: dict[str, str]) -> None:
+    path, key = places.root / "Pulumi.runpod.yaml", {"RUNPOD_API_KEY": "x"}
+    volume = {"RUNPOD_S3_ACCESS_KEY": "a", "RUNPOD_S3_SECRET_KEY": "b", "RUNPOD_S3_ENDPOINT": "https://s3api-eu-ro-1.runpod.io"}
+    amazon = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_BUCKET": "results"}
+
+    def said(more: dict[str, str]) -> str:
+        return by_name(checks(places, {**env, **key, **more}, "runpod"), "lost controller").text
+
+    assert "cannot commit alone: no bucket is set" in said({})
+    assert "cannot commit alone: runpod's S3 signs no URLs" in said(volume)
+    assert "commits alone and ends itself 5 minutes after the training" in said(amazon)
+    path.write_text(path.read_text().rstrip("\n") + "\n  trainyard:commit_alone_minutes: 0\n")
+    assert "switched off" in said(amazon)
+
+
 @pytest.mark.parametrize(
     ("line", "status", "says"),
     [

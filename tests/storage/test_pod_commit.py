@@ -8,75 +8,44 @@ import json
 import os
 import random
 import tarfile
-import threading
 import time
-from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.client import BaseClient
 
 from tests.storage.conftest import PART, Workspace, tree
+from tests.storage.lone import (
+    HASTE,
+    POD_POINTS,
+    SEAL_POINTS,
+    WHERE,
+    Pod,
+    check_sealed,
+    keys,
+    killed_pod,
+    killed_seal,
+    new_pod,
+    order_of,
+)  # fmt: skip
 from tests.storage.lying_proxy import LyingProxy
 from trainyard.errors import StoreError
-from trainyard.pod import alone, tarball
+from trainyard.pod import tarball
 from trainyard.pod.signed import Lost, SignedRequests, mac_of
 from trainyard.secret import Secret
 from trainyard.storage import bucket, objects, podplan, seal
 from trainyard.storage.client import StoreSettings, s3
-from trainyard.storage.commit import default_logs
-from trainyard.storage.deliver import DeliveryPatience
 from trainyard.storage.download import download
 from trainyard.storage.manifest import ResultKey
 from trainyard.storage.podcommit import seal_pod_commit
-
-WHERE = ResultKey("greg", "r1", 1)
-HASTE = DeliveryPatience(rounds=3, tries=3, backoff=0.01, pause=lambda _: None)
-END = {"exit_code": 0, "reason": ""}
-
-
-def order_of(pod: Workspace, token: str = "t1") -> podplan.PodOrder:
-    return podplan.PodOrder(
-        WHERE, token, pod.output, ["model/**"], ["checkpoint-*", "*.pt"], "checkpoints/checkpoint-*", None, [0], [75],
-        default_logs(pod.output), 300.0,
-    )  # fmt: skip
-
-
-@dataclass
-class Pod:
-    """What the watchdog's fork does, in this process, on a clock that does not run."""
-
-    settings: StoreSettings
-    plan: Mapping[str, Any]
-    events: list[dict[str, Any]] = field(default_factory=list)
-    now: float = 0.0
-
-    def commit(self, ending: Mapping[str, Any] = END, pending: object = None, deadline: float = 3600.0) -> int:
-        order = {
-            "plan": {**self.plan, "part_size": PART}, "secret": podplan.secret_of(self.settings, WHERE, "t1"), "pending": pending,
-            "ending": ending, "deadline": self.now + deadline,
-        }  # fmt: skip
-        return alone.commit_alone(json.loads(json.dumps(order)), lambda **event: self.events.append(event), lambda: self.now, self.go)
-
-    def go(self, seconds: float) -> None:
-        self.now += seconds
-
-    @property
-    def last(self) -> dict[str, Any]:
-        return self.events[-1]
 
 
 @pytest.fixture
 def lone(settings: StoreSettings, pod: Workspace, monkeypatch: pytest.MonkeyPatch) -> Pod:
     monkeypatch.setattr(tarball, "SMALLEST_PART", PART)
-    return Pod(settings, podplan.open_plan(settings, order_of(pod), time.time() + 3600, 1)[0])
-
-
-def keys(settings: StoreSettings) -> list[str]:
-    return [item.key for item in bucket.listing(settings, "")]
+    return new_pod(settings, pod)
 
 
 def test_the_tar_becomes_a_result_like_any_other(settings: StoreSettings, pod: Workspace, lone: Pod, tmp_path: Path) -> None:
@@ -194,7 +163,7 @@ def test_an_outage_is_waited_out_and_the_lease_is_the_limit(
     through: StoreSettings, proxy: LyingProxy, pod: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tarball, "SMALLEST_PART", PART)
-    lone = Pod(through, podplan.open_plan(through, order_of(pod), time.time() + 3600, 1)[0])
+    lone = new_pod(through, pod)
     real, down = SignedRequests.once, 600.0
 
     def once(self: SignedRequests, *rest: Any) -> Any:
@@ -330,73 +299,10 @@ def test_the_secret_follows_from_the_buckets_keys_and_the_run_alone(settings: St
 # ---- kills
 
 
-class Killed(BaseException):
-    """SIGKILL, as far as this process goes."""
-
-
-class KillAt:
-    """Stands in for a call and dies at the n-th, before it is made or after."""
-
-    def __init__(self, real: Callable[..., Any], at: int) -> None:
-        self.real, self.at, self.calls, self.lock = real, at, 0, threading.Lock()
-
-    def __call__(self, *args: Any, **more: Any) -> Any:
-        with self.lock:
-            self.calls += 1
-            mine = self.calls
-        if mine * 2 == self.at or (self.calls * 2 > self.at + 1 > 0 and self.at):
-            raise Killed
-        answer = self.real(*args, **more)
-        if mine * 2 + 1 == self.at:
-            raise Killed
-        return answer
-
-
-def killed_pod(lone: Pod, patch: pytest.MonkeyPatch, at: int) -> bool:
-    """Let the pod's part die at a point, then run it again as the watchdog does; False when there was no such point."""
-    counting = KillAt(SignedRequests.once, at)
-    with patch.context() as here:
-        here.setattr(SignedRequests, "once", lambda *args: counting(*args))
-        try:
-            lone.commit()
-        except Killed:
-            pending = next((event["state"] for event in reversed(lone.events) if event["event"] == "pending"), None)
-        else:
-            return False
-    assert lone.commit(pending=pending) == 0, lone.last
-    return True
-
-
-def killed_seal(settings: StoreSettings, patch: pytest.MonkeyPatch, at: int) -> bool:
-    """Let the seal die at a point, then seal again; False when there was no such point."""
-    counting = KillAt(BaseClient._make_api_call, at)
-    with patch.context() as here:
-        here.setattr(BaseClient, "_make_api_call", lambda *args: counting(*args))
-        try:
-            seal_pod_commit(settings, WHERE, "t1", patience=HASTE)
-        except Killed:
-            pass
-        else:
-            return False
-    assert seal_pod_commit(settings, WHERE, "t1", patience=HASTE) is not None or WHERE.success in keys(settings)
-    return True
-
-
-def check_sealed(settings: StoreSettings, pod: Workspace) -> None:
-    """The result is there, byte for byte, and nothing else."""
-    model = {WHERE.prefix + path: body for path, body in tree(Path(pod.output)).items() if path.startswith("model/")}
-    there = {key for key in keys(settings) if not key.startswith(WHERE.logs)}
-    assert there == {*model, WHERE.manifest, WHERE.success}
-    assert {key: seal.read(settings, key) for key in model} == model
-    assert objects.open_uploads(settings) == []
-
-
-POD_POINTS, SEAL_POINTS = range(2, 40), range(2, 90)
 DICE = random.Random(int(os.environ["TRAINYARD_TEST_SEED"]))
-ALL = "TRAINYARD_TEST_KILLS" in os.environ
 
 
-@pytest.mark.parametrize("at", POD_POINTS if ALL else sorted(DICE.sample(POD_POINTS, 3)))
+@pytest.mark.parametrize("at", sorted(DICE.sample(POD_POINTS, 3)))
 def test_the_pods_part_killed_at_any_request_goes_on(
     settings: StoreSettings, pod: Workspace, lone: Pod, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -405,7 +311,7 @@ def test_the_pods_part_killed_at_any_request_goes_on(
     check_sealed(settings, pod)
 
 
-@pytest.mark.parametrize("at", SEAL_POINTS if ALL else sorted(DICE.sample(SEAL_POINTS, 3)))
+@pytest.mark.parametrize("at", sorted(DICE.sample(SEAL_POINTS, 3)))
 def test_the_seal_killed_at_any_request_goes_on(
     settings: StoreSettings, pod: Workspace, lone: Pod, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:

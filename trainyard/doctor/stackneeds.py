@@ -11,8 +11,7 @@ from trainyard.errors import UserError
 from trainyard.settings import reader
 from trainyard.settings.variables import NO_EFFECT, account_keys, groups
 from trainyard.stacks.facade import choose_engine, environment_stack, settings_of
-from trainyard.storage.podplan import can_sign
-from trainyard.storage.stores import store_settings
+from trainyard.storage.stores import can_sign, store_settings
 
 _CREDENTIALS_HELP = "Put the keys into .env beside Pulumi.yaml, or export them."
 

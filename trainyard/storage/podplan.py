@@ -52,13 +52,6 @@ class PodOrder:
     silence: float
 
 
-def can_sign(settings: StoreSettings | None) -> str | None:
-    """Return why a pod cannot commit alone into a store, None when it can."""
-    if settings is None:
-        return "no bucket is set"
-    return None if settings.presign else f"{settings.kind}'s S3 signs no URLs"
-
-
 def secret_of(settings: StoreSettings, where: ResultKey, token: str) -> str:
     """Return the secret of an attempt: every machine with the bucket's keys knows it, and no other can find them by it."""
     text = f"commits alone\n{settings.bucket}\n{where}\n{token}"

@@ -81,6 +81,13 @@ def _by_chain(env: Mapping[str, str], kind: str | None, bucket: str | None) -> l
     return [replace(store, chain=profile, metadata=named, keys_end=None if keys.renewed else keys.end)]
 
 
+def can_sign(settings: StoreSettings | None) -> str | None:
+    """Return why a pod cannot commit alone into a store, None when it can."""
+    if settings is None:
+        return "no bucket is set"
+    return None if settings.presign else f"{settings.kind}'s S3 signs no URLs"
+
+
 def _runpod(env: Mapping[str, str]) -> StoreSettings | None:
     values = group(env, RUNPOD, optional=("RUNPOD_S3_BUCKET",))
     if values is None:

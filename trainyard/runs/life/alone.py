@@ -28,7 +28,8 @@ from trainyard.storage.commit import Committed, default_logs
 from trainyard.storage.deliver import Progress
 from trainyard.storage.manifest import ResultKey
 from trainyard.storage.podcommit import seal_pod_commit
-from trainyard.storage.podplan import PodOrder, can_sign, open_plan, secret_of
+from trainyard.storage.podplan import PodOrder, open_plan, secret_of
+from trainyard.storage.stores import can_sign
 
 AGAIN = 60.0
 """Seconds until a plan that did not reach the pod is sent once more."""

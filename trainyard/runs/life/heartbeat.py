@@ -25,12 +25,14 @@ def beat(transport: Transport, pod: ReachablePod) -> None:
 
 
 @contextmanager
-def beating(pod: ReachablePod) -> Iterator[None]:
-    """Go on telling it while something long is done that makes no job run yet: sending data may take hours."""
+def beating(pod: ReachablePod, *, at_once: bool = False) -> Iterator[None]:
+    """Go on telling it while something long is done on the pod, or a person is: sending data may take hours."""
     done = threading.Event()
 
     def go_on() -> None:
-        while not done.wait(EVERY):
+        wait = 0.0 if at_once else EVERY
+        while not done.wait(wait):
+            wait = EVERY
             try:
                 with pod.connect() as transport:
                     beat(transport, pod)

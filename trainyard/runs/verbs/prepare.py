@@ -34,7 +34,7 @@ from trainyard.runs.records.environment import EnvironmentOutputs
 from trainyard.runs.records.identity import new_label
 from trainyard.runs.records.key import make_whole
 from trainyard.runs.records.ledger import Ledger
-from trainyard.runs.records.parts import StartedFrom
+from trainyard.runs.records.parts import RunBucket, StartedFrom
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.settings.table import NO_BUCKET, StackSettings
 from trainyard.shipped import overlay
@@ -120,12 +120,23 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     outputs = ensure_environment(context, plan.stack)
     make_whole(context, outputs)
     require_bucket(context, outputs.results, plan.hours + plan.settings.rescue_minutes / 60)
+    _tell_of_lone_pods(context, outputs.results, plan.settings.commit_alone_minutes)
     if here:
         # Shared by all local pods of this machine, built before a pod exists.
         built = venvs.prepare(plan.recipe, plan.values, plan.code, context.places, context.ui.say)
         _check_program(context, plan, built, certain=cloud.name == "local" and not (needs and needs.project))
     stored = route.through_bucket(context, plan.settings, cloud, outputs.results, plan.data, plan.code)
     return _write(context, priced_plan, name, outputs, stored)
+
+
+def _tell_of_lone_pods(context: CommandContext, bucket: RunBucket | None, minutes: float) -> None:
+    """Say, before anything is rented, that a pod cannot commit alone where nobody has switched that off."""
+    from trainyard.runs.records.stores import store_of  # by now S3's libraries are loaded
+    from trainyard.storage.stores import can_sign
+
+    why = can_sign(store_of(context, bucket)) if minutes else None
+    if why is not None:
+        context.ui.say(f"alone      the pod cannot commit alone ({why}): with no controller its result waits on it until the lease ends")
 
 
 def _check_program(context: CommandContext, plan: RunPlan, built: Path | None, *, certain: bool) -> None:

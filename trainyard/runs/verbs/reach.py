@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from trainyard.errors import Unreachable, UserError
@@ -59,7 +59,8 @@ def _known_hosts(folder: RunFolder, line: str) -> Iterator[Path]:
 def shell(context: CommandContext, reference: str, command: str | None) -> int:
     """Open a shell (or run a command) on a run's pod and return its exit code."""
     folder = context.folder(reference)
-    with ssh_command(context, folder.load(), folder) as line:
+    record = folder.load()
+    with ssh_command(context, record, folder) as line, _present(context, record):
         return subprocess.run([*line, command] if command else line, check=False).returncode
 
 
@@ -77,7 +78,7 @@ def tunnel(context: CommandContext, reference: str, port: str | int, local_port:
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
-    with ssh_command(context, record, folder, extra=extra) as line:
+    with ssh_command(context, record, folder, extra=extra) as line, _present(context, record):
         _check_free(record, here, there)
         process = subprocess.Popen(line, stdin=subprocess.DEVNULL)
         try:
@@ -88,6 +89,14 @@ def tunnel(context: CommandContext, reference: str, port: str | int, local_port:
             process.terminate()
             process.wait()
     raise Unreachable(f"the tunnel to the pod of {record.id} is closed", hint="Is the run still there? invoke runs")
+
+
+def _present(context: CommandContext, record: RunRecord) -> AbstractContextManager[None]:
+    """Let the pod hear that somebody is there: it must not commit alone and end under a person's shell."""
+    from trainyard.runs.life.heartbeat import beating
+    from trainyard.runs.records.pod import pod_of
+
+    return beating(pod_of(context, record), at_once=True) if record.commits_alone else nullcontext()
 
 
 def _port(text: str | int) -> int:
