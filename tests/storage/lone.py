@@ -31,12 +31,13 @@ from trainyard.storage.podcommit import seal_pod_commit
 
 WHERE = ResultKey("greg", "r1", 1)
 HASTE = DeliveryPatience(rounds=3, tries=3, backoff=0.01, pause=lambda _: None)
+SECRET = "5" * 64
 END = {"exit_code": 0, "reason": ""}
 
 
 def order_of(pod: Workspace, token: str = "t1") -> podplan.PodOrder:
     return podplan.PodOrder(
-        WHERE, token, pod.output, ["model/**"], ["checkpoint-*", "*.pt"], "checkpoints/checkpoint-*", None, [0], [75],
+        WHERE, token, SECRET, pod.output, ["model/**"], ["checkpoint-*", "*.pt"], "checkpoints/checkpoint-*", None, [0], [75],
         default_logs(pod.output), 300.0,
     )  # fmt: skip
 
@@ -52,7 +53,7 @@ class Pod:
 
     def commit(self, ending: Mapping[str, Any] = END, pending: object = None, deadline: float = 3600.0) -> int:
         order = {
-            "plan": {**self.plan, "part_size": PART}, "secret": podplan.secret_of(self.settings, WHERE, "t1"), "pending": pending,
+            "plan": {**self.plan, "part_size": PART}, "secret": SECRET, "pending": pending,
             "ending": ending, "deadline": self.now + deadline,
         }  # fmt: skip
         return alone.commit_alone(json.loads(json.dumps(order)), lambda **event: self.events.append(event), lambda: self.now, self.go)

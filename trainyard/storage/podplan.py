@@ -23,10 +23,8 @@ from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.manifest import PART_SIZE, RESERVED, ResultKey
 from trainyard.storage.objects import drop, drop_uploads, open_uploads, signed_headers
-from trainyard.storage.signing import signed_url
+from trainyard.storage.signing import LONGEST, signed_url
 
-LONGEST_URL = 7 * 86400
-"""Seconds a signed URL may live at most (SigV4)."""
 SESSION = 3600
 """Seconds that a session's keys may be counted on."""
 PROOF, TOKEN = "trainyard-proof", "trainyard-token"
@@ -41,6 +39,7 @@ class PodOrder:
 
     where: ResultKey
     token: str
+    secret: str
     root: str
     outputs: Sequence[str]
     excludes: Sequence[str]
@@ -53,7 +52,7 @@ class PodOrder:
 
 
 def secret_of(settings: StoreSettings, where: ResultKey, token: str) -> str:
-    """Return the secret of an attempt: every machine with the bucket's keys knows it, and no other can find them by it."""
+    """Return the secret of an attempt: every machine with the bucket's own keys knows it, and no other can find them by it."""
     text = f"commits alone\n{settings.bucket}\n{where}\n{token}"
     return hmac.new(settings.secret_key.reveal().encode(), text.encode(), "sha256").hexdigest()
 
@@ -71,10 +70,12 @@ def open_plan(
     ``end`` is the end of the lease. ``upload`` is the one of an earlier plan: it is gone on with while it is open. Raises StoreError.
     """
     settings = probed(settings)
-    upload = _upload(settings, order.where, order.token, secret_of(settings, order.where, order.token), upload)
-    seconds = LONGEST_URL if end is None else int(max(60.0, min(LONGEST_URL, end - time.time())))
-    # Keys of a session die when it ends, and their URLs with them; nobody tells when.
-    until = time.time() + (min(seconds, SESSION) if settings.session_token else seconds)
+    upload = _upload(settings, order, upload)
+    now = time.time()
+    seconds = LONGEST if end is None else int(max(60.0, min(LONGEST, end - now)))
+    # URLs die with the session whose keys have signed them, and not every session tells its end.
+    session = settings.keys_end or (now + SESSION if settings.session_token else now + seconds)
+    until = min(now + seconds, session)
     plan = {
         "program": _program(),
         "upload": upload,
@@ -134,20 +135,21 @@ def _remove(settings: StoreSettings, key: str) -> None:
         s3(settings).delete_object(Bucket=settings.bucket, Key=key, **one)
 
 
-def _upload(settings: StoreSettings, where: ResultKey, token: str, secret: str, before: str | None) -> str:
+def _upload(settings: StoreSettings, order: PodOrder, before: str | None) -> str:
     """Return the open upload of an earlier plan, else a new one, the only one then."""
+    where = order.where
     for other in open_uploads(settings, where.pod_tar):
         if other.upload_id == before:
             return before
         drop(settings, other.key, other.upload_id)
-    metadata = {PROOF: hashlib.sha256(secret.encode()).hexdigest(), TOKEN: token}
+    metadata = {PROOF: hashlib.sha256(order.secret.encode()).hexdigest(), TOKEN: order.token}
     with store_errors(f"begin an upload of {settings.url}/{where.pod_tar}"):
         return str(s3(settings).create_multipart_upload(Bucket=settings.bucket, Key=where.pod_tar, Metadata=metadata)["UploadId"])
 
 
 def _sign(settings: StoreSettings, method: str, key: str, seconds: int, **more: Any) -> str:
     # Unbound: what a training will leave nobody knows yet. The pod's own hashes, the store's and the seal's prove the bytes.
-    signer = replace(settings, attempts=1, urls_until=time.time() + seconds)
+    signer = replace(settings, urls_until=time.time() + seconds)
     return signed_url(signer, method, {"Bucket": settings.bucket, "Key": key, **more})
 
 

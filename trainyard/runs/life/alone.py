@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import secrets
 import threading
 import time
 import zlib
@@ -14,6 +15,7 @@ from typing import Any
 
 from trainyard.clock import parse_time
 from trainyard.errors import PodFailed, StoreError, TrainyardError
+from trainyard.files import write_new
 from trainyard.jsontext import parse_json
 from trainyard.pod import tell
 from trainyard.recipes.declaration import Declaration
@@ -96,14 +98,14 @@ def leave_plan(settings: StoreSettings, record: RunRecord, folder: RunFolder, po
     Raises PodFailed when it takes none, StoreError or Unreachable for trouble that may pass.
     """
     where = ResultKey(record.user, record.label, record.attempt)
-    secret = {"secret": secret_of(settings, where, record.token)}
+    secret = {"secret": _secret(settings, record, folder)}
     held = _tell(transport, pod, secret)
     end = parse_time(record.pod.end)
     last = end.timestamp() if end is not None else None
     until = held.get("until")
     if isinstance(until, (int, float)) and last is not None and until >= last - _SLACK:
         return float(until)
-    order = _order(where, record, pod, declared_anywhere(folder, record, pod, transport))
+    order = _order(where, secret["secret"], record, pod, declared_anywhere(folder, record, pod, transport))
     upload = held.get("upload")
     plan, good = open_plan(settings, order, last, int(held.get("disk") or 0), str(upload) if upload else None)
     _tell(transport, pod, {**secret, "plan": plan, "until": good})
@@ -123,15 +125,15 @@ def renew(context: CommandContext, record: RunRecord, folder: RunFolder) -> None
         context.ui.warn(f"what the pod commits alone with is not good for the longer lease yet: {error}\nAgain: invoke attach {record.id}")
 
 
-def claim(context: CommandContext, record: RunRecord, pod: ReachablePod, transport: Transport) -> None:
+def claim(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, transport: Transport) -> None:
     """Make the run's secret the first that the watchdog hears, before anything of the training runs.
 
     That it is not the first, or that there is no such watchdog, is told when the plan is sent.
     """
-    with contextlib.suppress(TrainyardError):
+    with contextlib.suppress(OSError, TrainyardError):
         settings = store_of(context, record.bucket) if record.commit_alone_minutes else None
         if settings is not None and can_sign(settings) is None:
-            _tell(transport, pod, {"secret": secret_of(settings, ResultKey(record.user, record.label, record.attempt), record.token)})
+            _tell(transport, pod, {"secret": _secret(settings, record, folder)})
 
 
 def seal(context: CommandContext, settings: StoreSettings, where: ResultKey, token: str | None) -> Committed | None:
@@ -162,11 +164,21 @@ def seal_all(context: CommandContext, settings: StoreSettings, attempts: Iterabl
             context.ui.say(f"sealed     {where}: {what}, {done.files} files, {done.bytes:,} bytes in {done.s3_url}")
 
 
-def _order(where: ResultKey, record: RunRecord, pod: ReachablePod, said: Declaration) -> PodOrder:
+def _secret(settings: StoreSettings, record: RunRecord, folder: RunFolder) -> str:
+    """Return the secret of a run's plan. Keys of a session are others tomorrow: then one is drawn, and lies in the run's folder."""
+    if settings.session_token is None:
+        return secret_of(settings, ResultKey(record.user, record.label, record.attempt), record.token)
+    path = folder.path / "lone-secret"
+    if not path.exists():
+        write_new(path, secrets.token_hex(32), durable=True, mode=0o600)
+    return path.read_text(encoding="ascii")
+
+
+def _order(where: ResultKey, secret: str, record: RunRecord, pod: ReachablePod, said: Declaration) -> PodOrder:
     output = pod.path("output")
     return PodOrder(
-        where, record.token, output, said.outputs, said.excludes, said.checkpoints, said.checkpoint_mark, said.exit_codes, said.stopped,
-        default_logs(output), 60 * record.commit_alone_minutes,
+        where, record.token, secret, output, said.outputs, said.excludes, said.checkpoints, said.checkpoint_mark, said.exit_codes,
+        said.stopped, default_logs(output), 60 * record.commit_alone_minutes,
     )  # fmt: skip
 
 

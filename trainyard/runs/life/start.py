@@ -43,7 +43,7 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
         beating(pod),
     ):
         put_bytes(transport, pod.path(*RUN_FILE), pod_copy(record))
-        alone.claim(context, record, pod, transport)
+        alone.claim(context, record, folder, pod, transport)
         tell_budget(transport, record, pod)
         reporter = TextReporter(lambda text: print(text, file=log, flush=True))
         if inputs.from_buckets(record) or record.resumed_from or record.init_from:
