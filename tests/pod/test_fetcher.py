@@ -1,4 +1,4 @@
-"""How the fetcher writes: disks that are full, servers that redirect or know no ranges, each Python; and what it holds in memory."""
+"""How the fetcher writes: disks that are full, servers that redirect or know no ranges, an old Python; and what it holds in memory."""
 
 from __future__ import annotations
 
@@ -175,10 +175,10 @@ def python(version: str) -> str:
     return found[0] if found and found[0] else pytest.skip(f"no Python {version} here")
 
 
-@pytest.mark.parametrize("version", ["3.8", "3.13"])
-def test_it_runs_as_it_is_sent_on_the_pythons_that_pods_have_and_holds_little_in_memory(version: str, web: Web, tmp_path: Path) -> None:
-    body = os.urandom(MIB) * 48
-    files = {"big": body, **{f"small/{n}": b"%d" % n for n in range(200)}}
+@pytest.mark.parametrize("version", ["3.8"])
+def test_it_runs_as_it_is_sent_on_an_old_python_and_holds_little_in_memory(version: str, web: Web, tmp_path: Path) -> None:
+    body = os.urandom(MIB) * 24
+    files = {"big": body, **{f"small/{n}": b"%d" % n for n in range(50)}}
     asked = order(web, tmp_path / "in", files, extent=8 * MIB)
     tell = f"import atexit; atexit.register(lambda: open({str(tmp_path / 'status')!r}, 'w').write(open('/proc/self/status').read()))"
     command = (

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from tests.runs.road import Road, _resource
+from tests.storage.conftest import here
 from trainyard.errors import UserError
 from trainyard.runs.life.drive import drive
 from trainyard.runs.planning import bucketdata, datastore, route
-from trainyard.runs.records.record import RunFolder
 from trainyard.runs.verbs import train
 from trainyard.storage import local
 from trainyard.storage.bucket import listing
 from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.podfetch import fetch_to_pod
 
 HASHES = "find . -type f ! -name '.*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum"
 KEEP = f"mkdir -p $OUTPUT_DIR/model; (cd $INPUT_DIR && {HASHES}) >$OUTPUT_DIR/model/seen"
@@ -57,21 +58,27 @@ def road(settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return BucketRoad(tmp_path, settings, monkeypatch)
 
 
-def test_a_second_run_sends_nothing_and_both_train_on_the_same_bytes(road: BucketRoad, tmp_path: Path) -> None:
-    folder = tmp_path / "rows"
+def test_a_second_run_sends_neither_data_nor_code_and_has_the_same_bytes(road: BucketRoad, tmp_path: Path) -> None:
+    folder, code = tmp_path / "rows", tmp_path / "code"
     folder.mkdir()
-    for number in range(300):
+    code.mkdir()
+    for number in range(60):
         (folder / f"{number} é.txt").write_bytes(os.urandom(50))
     (folder / "big").write_bytes(os.urandom(9 << 20))
-    first = road.run(KEEP, name="one", data=str(folder))
-    assert first.success, road.said()
-    keys = road.keys()
-    assert "sent to s3://" in road.said() and first.data.stored and f"data/{first.data.stored}" in keys
-    assert road.model("one").count(b"\n") == 301
-    road.screen.truncate(0)
-    second = road.run(KEEP, name="two", data=str(folder))
-    assert second.success and road.keys() == keys and "are in s3://" in road.said() and "nothing was sent" in road.said()
-    assert road.model("one") == road.model("two")
+    (code / "weights").write_bytes(os.urandom(2 << 20))
+    (code / "go.sh").write_text(f"#!/bin/sh\nsha256sum weights; {KEEP}\n")
+    (code / "go.sh").chmod(0o755)
+    asked = {"recipe": "command", "stack": "dev", "sets": (f"code={code}",), "words": ["./go.sh"], "data": str(folder)}
+    for label in ("one", "two"):
+        road.screen.truncate(0)
+        summary = drive(road.context, train.prepare(road.context, train.TrainRequest(name=label, **asked)))  # type: ignore[arg-type]
+        assert summary.success, road.said()
+        assert summary.data.stored and summary.code and summary.code.stored and f"data/{summary.data.stored}" in set(road.keys())
+        if label == "one":
+            keys = road.keys()
+            assert "data       9.4 MB sent to s3://" in road.said() and road.model("one").count(b"\n") == 61
+    assert road.keys() == keys and road.model("one") == road.model("two")
+    assert "code       all 2.1 MB are in s3://" in road.said() and "data       all 9.4 MB are in s3://" in road.said()
 
 
 def test_what_the_bucket_has_lost_or_spoilt_is_sent_again_from_this_machine(road: BucketRoad, tmp_path: Path) -> None:
@@ -82,59 +89,28 @@ def test_what_the_bucket_has_lost_or_spoilt_is_sent_again_from_this_machine(road
     assert drive(road.context, folder).success, road.said()
     assert "it is not in the bucket" in road.said() and "It is sent once more from this machine" in road.said()
     assert road.model("one") == f"{hashlib.sha256(body).hexdigest()}  ./x\n".encode()
-    for number, lost in enumerate((f"data/{folder.load().data.stored}", chunk)):
-        folder = road.prepare(KEEP, name=f"lost-{number}", data=str(tmp_path / "x"))
-        s3(road.store).delete_object(Bucket=road.store.bucket, Key=lost)
-        (tmp_path / "x").rename(tmp_path / "y")
-        shutil.rmtree(road.workspace)
-        road.armed()
-        summary = drive(road.context, folder)
-        assert not summary.success and "is not in the bucket" in (summary.error or ""), road.said()
-        assert not folder.log.is_file() or b"run:" not in folder.log.read_bytes()
-        (tmp_path / "y").rename(tmp_path / "x")
+    folder = road.prepare(KEEP, name="two", data=str(tmp_path / "x"))
+    s3(road.store).delete_object(Bucket=road.store.bucket, Key=f"data/{folder.load().data.stored}")
+    (tmp_path / "x").unlink()
+    shutil.rmtree(road.workspace)
+    road.armed()
+    summary = drive(road.context, folder)
+    assert not summary.success and "is not in the bucket (any more)" in (summary.error or ""), "nothing is trained without its data"
+    assert not folder.log.is_file() or b"run:" not in folder.log.read_bytes()
 
 
-def test_little_data_take_the_way_over_ssh_and_ask_the_store_nothing(road: BucketRoad, tmp_path: Path) -> None:
+def test_what_takes_the_way_over_ssh(road: BucketRoad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x").write_bytes(b"x" * 999)
-    assert road.run(KEEP, name="one", data=str(tmp_path / "x")).success
-    assert road.keys() == {} and "data from" not in road.said()
-
-
-def test_nothing_leaves_this_machine_for_a_stack_whose_pods_are_here(
-    road: BucketRoad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    assert road.prepare(KEEP, name="little", data=str(tmp_path / "x")).load().data.stored is None
     (tmp_path / "x").write_bytes(b"x" * 5000)
     elsewhere = replace(road.store, kind="s3", endpoint="https://store.example.com")
     monkeypatch.setattr(datastore, "store_of", lambda *_: elsewhere)
-    assert road.run(KEEP, name="one", data=str(tmp_path / "x")).success
-    assert road.keys() == {} and road.model("one").endswith(b"./x\n")
-
-
-def test_own_code_that_is_big_goes_the_same_way_with_its_programs(road: BucketRoad, tmp_path: Path) -> None:
-    code = tmp_path / "code"
-    code.mkdir()
-    (code / "go.sh").write_text("#!/bin/sh\nmkdir -p $OUTPUT_DIR/model && sha256sum weights >$OUTPUT_DIR/model/seen\n")
-    (code / "go.sh").chmod(0o755)
-    (code / "weights").write_bytes(os.urandom(2 << 20))
-    asked = {"recipe": "command", "stack": "dev", "sets": (f"code={code}",), "words": ["./go.sh"]}
-    for label in ("one", "two"):
-        road.screen.truncate(0)
-        summary = drive(road.context, train.prepare(road.context, train.TrainRequest(name=label, **asked)))  # type: ignore[arg-type]
-        assert summary.success, road.said()
-        assert summary.code and summary.code.stored
-    assert "code       all 2.1 MB are in s3://" in road.said() and road.model("one") == road.model("two")
-
-
-def test_data_in_the_bucket_itself_are_fetched_by_the_pod(road: BucketRoad, tmp_path: Path) -> None:
-    for name in ("raw/a.txt", "raw/deep/b c.txt"):
-        s3(road.store).put_object(Bucket=road.store.bucket, Key=name, Body=name.encode())
-    assert road.run(KEEP, name="one", data=f"s3://{road.store.bucket}/raw").success, road.said()
-    assert [line.split(b"  ", 1)[1] for line in road.model("one").splitlines()] == [b"./a.txt", b"./deep/b c.txt"]
-    assert "by the pod itself" in road.said()
-    files = newest(road).load().data.files
-    assert [(file.sha256, bool(file.etag)) for file in files] == [
-        (hashlib.sha256(name).hexdigest(), True) for name in (b"raw/a.txt", b"raw/deep/b c.txt")
-    ], "nobody had read them before the pod did"
+    here = road.prepare(KEEP, name="here", data=str(tmp_path / "x"))
+    assert here.load().data.stored is None, "from a stack whose pods are on this machine nothing leaves it"
+    monkeypatch.setattr(datastore, "store_of", lambda *_: replace(road.store, presign=False))
+    unsigned = road.prepare(KEEP, name="unsigned", data=str(tmp_path / "x"))
+    assert unsigned.load().data.stored is None, "no pod could read it there"
+    assert road.keys() == {}
 
 
 def test_an_object_that_is_overwritten_meanwhile_is_taken_as_it_was_or_not_at_all(
@@ -146,6 +122,8 @@ def test_an_object_that_is_overwritten_meanwhile_is_taken_as_it_was_or_not_at_al
     s3(road.store).put_object(Bucket=road.store.bucket, Key="raw/a.txt", Body=b"new")
     assert drive(road.context, folder).success, road.said()
     assert road.model("one").startswith(hashlib.sha256(b"old").hexdigest().encode()), "this bucket keeps versions"
+    (file,) = folder.load().data.files
+    assert file.sha256 == hashlib.sha256(b"old").hexdigest() and file.etag, "nobody had read it before the pod did"
     assert "it was changed since it was looked at\nThe version that was looked at is taken." in road.said()
     monkeypatch.setattr(bucketdata, "MOST_VERSIONS", 0)
     folder = road.prepare(KEEP, name="two", data=reference)
@@ -156,19 +134,18 @@ def test_an_object_that_is_overwritten_meanwhile_is_taken_as_it_was_or_not_at_al
     assert not summary.success and "raw/a.txt: it was changed since it was looked at" in (summary.error or "")
 
 
-def test_google_storage_is_read_with_its_own_keys(road: BucketRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_google_storage_is_read_with_its_own_keys(road: BucketRoad, tmp_path: Path) -> None:
     s3(road.store).put_object(Bucket=road.store.bucket, Key="raw/a.txt", Body=b"a")
     keys = {"GCS_ACCESS_KEY_ID": road.store.access_key.reveal(), "GCS_SECRET_ACCESS_KEY": road.store.secret_key.reveal()}
     env = {**road.context.env, **keys, "GCS_ENDPOINT_URL": road.store.endpoint or ""}
     road.context = replace(road.context, env=env)
-    assert road.run(KEEP, name="one", data=f"gs://{road.store.bucket}/raw/").success, road.said()
-    assert road.model("one").endswith(b"  ./a.txt\n")
+    files = road.prepare(KEEP, name="one", data=f"gs://{road.store.bucket}/raw/").load().data.files
+    assert [(file.src, file.dest, bool(file.etag)) for file in files] == [(f"gs://{road.store.bucket}/raw/a.txt", "a.txt", True)]
+    google, targets = bucketdata.pod_targets(road.context, None, files)
+    (tmp_path / "in").mkdir()
+    with here() as transport:
+        assert fetch_to_pod(google, transport, str(tmp_path / "in"), targets).sha256 == {"a.txt": hashlib.sha256(b"a").hexdigest()}
     road.context = replace(road.context, env={key: value for key, value in env.items() if not key.startswith("GCS")})
     with pytest.raises(UserError, match="no credentials of its store are set") as caught:
         road.prepare(KEEP, name="two", data=f"gs://{road.store.bucket}/raw/")
     assert "GCS_ACCESS_KEY_ID and GCS_SECRET_ACCESS_KEY" in (caught.value.hint or "")
-
-
-def newest(road: Road) -> RunFolder:
-    """Return the folder of the run that was made last."""
-    return RunFolder(max(road.context.places.runs.glob("*/*/*"), key=lambda path: path.stat().st_mtime))

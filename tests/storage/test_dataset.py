@@ -76,11 +76,11 @@ def test_a_folder_is_sent_once_and_comes_back_as_it_was(settings: StoreSettings,
 
 
 def test_after_an_edit_only_what_is_missing_is_sent(settings: StoreSettings, tmp_path: Path) -> None:
-    folder = tree(tmp_path / "data", 2000)
+    folder = tree(tmp_path / "data", 800)
     (folder / "big").write_bytes(body := os.urandom(640 * KIB))
     bring(settings, lay_out(sources(folder)))
     size = lay_out(sources(folder)).dataset.size
-    edited = sorted(folder.rglob("*.txt"))[777]
+    edited = sorted(folder.rglob("*.txt"))[333]
     edited.write_bytes(edited.read_bytes() + b"one more line\n")
     laid = lay_out(sources(folder))
     assert bring(settings, laid).sent - len(laid.dataset.encode()) <= 2 * dataset.CHUNK < size / 10

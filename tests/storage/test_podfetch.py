@@ -15,8 +15,9 @@ import pytest
 
 from tests.storage.conftest import here
 from tests.storage.lying_proxy import Fault, LyingProxy
-from trainyard.errors import PodFailed, StoreError
+from trainyard.errors import PodFailed, StoreError, Unreachable
 from trainyard.pod import fetcher, uploader
+from trainyard.remote.protocol import CommandResult, NotSent, OnBytes, Stdin
 from trainyard.storage import podfetch
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.deliver import Progress
@@ -97,7 +98,6 @@ def test_bytes_that_are_never_right_get_no_name(through: StoreSettings, proxy: L
     for target in (
         whole(source, "x", body),
         target_of_object(source, "y", len(body), sha(body)),
-        target_of_object(source, "z", 9, sha(body[:9])),
     ):
         with pytest.raises(StoreError, match=r"not fetched to the pod: [xyz] .Damaged"):
             fetch(through, tmp_path / "in", [target])
@@ -182,3 +182,41 @@ def test_what_lies_in_the_way_is_told(settings: StoreSettings, tmp_path: Path) -
     (tmp_path / "in/x").mkdir(parents=True)
     with pytest.raises(PodFailed, match="x cannot be written: Is a directory"):
         fetch(settings, tmp_path / "in", [whole(put(settings, "data/x", b"1"), "x", b"1")])
+
+
+class Cut:
+    """A transport that loses its link: before a command is sent, or when it has run."""
+
+    def __init__(self, losses: list[str]) -> None:
+        self.losses, self.inner, self.name = losses, here(), "pod"
+
+    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
+        loss = self.losses.pop(0) if self.losses else ""
+        if loss == "before":
+            raise NotSent("no route")
+        done = self.inner.exec(command, stdin, timeout=timeout, on_stdout=(lambda _: None) if loss else on_stdout)
+        if loss:
+            raise Unreachable("lost")
+        return done
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def __enter__(self) -> Cut:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def test_a_lost_link_is_waited_for(settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = os.urandom(3 * MIB)
+    target = whole(put(settings, "data/x", body), "x", body)
+    (tmp_path / "in").mkdir()
+    paused: list[float] = []
+    with Cut(["before", "before", "after"]) as transport:
+        done = fetch_to_pod(settings, transport, str(tmp_path / "in"), [target], pause=paused.append)
+    assert done.kept == 1 and done.sha256 == {"x": sha(body)} and len(paused) == 3
+    with Cut(["before"] * 1000) as transport, pytest.raises(Unreachable):
+        fetch_to_pod(settings, transport, str(tmp_path / "in"), [target], pause=paused.append)
+    assert podfetch.LINK_PATIENCE <= sum(paused) < podfetch.LINK_PATIENCE + 60

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from trainyard.errors import PodFailed, StoreError, disk_full
+from trainyard.errors import HostKeyChanged, PodFailed, StoreError, Unreachable, disk_full
 from trainyard.files import sha256_of
 from trainyard.jsontext import parse_json
 from trainyard.pod import fetcher, uploader
 from trainyard.remote.protocol import Transport, quote
 from trainyard.remote.tree import put_tree
-from trainyard.retries import STORE
+from trainyard.retries import LINK, STORE
 from trainyard.storage.answers import store_errors
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.deliver import OnProgress, Progress, silent
@@ -31,6 +31,8 @@ from trainyard.storage.signing import signed_url
 
 URL_SECONDS = 2 * 3600
 """Life of a URL; a new order has new ones."""
+LINK_PATIENCE = 300.0
+"""Seconds of pauses after which a lost link is given up; a transport that connects anew is what makes waiting of use."""
 ROUNDS = 6
 """Orders in a row, without any progress, after which it is given up."""
 FILES = 10_000
@@ -68,7 +70,7 @@ def fetch_to_pod(
     ``settings`` None: all of them are of the web. ``volume`` is where the bucket is mounted on the pod. Where the pod cannot
     reach the bytes by itself they go over SSH.
     Raises PodFailed when the pod's disk is full, StoreError when an object is missing, changed, or not what was announced,
-    or the store does not answer for long; Unreachable when the link is lost.
+    or the store does not answer for long; Unreachable when the link stays lost.
     """
     road: Road = "store" if settings is None or settings.presign else "volume" if volume else "ssh"
     fetched = PodFetch(road)
@@ -137,9 +139,21 @@ class _Outcome:
 
 def _carried_out(order: _Order, fetched: PodFetch, tally: Callable[[int, str], None], pause: Callable[[float], None]) -> bool:
     """Let the pod fetch in rounds, with new URLs each; False when it cannot do it by itself."""
-    best, quiet = -1, 0
+    best, quiet, waited, pauses = -1, 0, 0.0, LINK.pauses()
     while True:
-        outcome = _ask(order, tally)
+        try:
+            outcome = _ask(order, tally)
+        except HostKeyChanged:
+            raise
+        except Unreachable:
+            if waited >= LINK_PATIENCE:
+                raise
+            tally(max(best, 0), "no link to the pod, waiting for it")
+            step = next(pauses)
+            waited += step
+            pause(step)
+            continue
+        waited, pauses = 0.0, LINK.pauses()
         if outcome is None:
             return False
         fetched.moved += outcome.moved

@@ -11,6 +11,7 @@ from trainyard.errors import TrainyardError, Unreachable
 from trainyard.playbook import Host, TextReporter
 from trainyard.recipes.declaration import Declaration
 from trainyard.recipes.venvs import for_local_pods
+from trainyard.remote.reconnect import Reconnecting
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone, inputs, restore
@@ -49,9 +50,10 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
         if inputs.from_buckets(record) or record.resumed_from or record.init_from:
             # A pod that can do no work fetches nothing: what is looked at first is looked at once more with the rest.
             playbook.run(book, {"pod": Host(transport, {})}, arguments, tags=["preflight"], reporter=reporter).raise_for_failure()
-            restore.restore(context, record, folder, pod, transport)
+            with Reconnecting(pod.connect) as patient:
+                restore.restore(context, record, folder, pod, patient)
+                inputs.bring(context, record, folder, pod, patient)
             arguments["job_env"] |= restore.job_env(record, pod)
-            inputs.bring(context, record, folder, pod, transport)
         report = playbook.run(book, {"pod": Host(transport, {})}, arguments, reporter=reporter)
         if report.exit_code == Unreachable.exit_code and "job" in report.facts.get("pod", {}):
             raise Unclear(report.reason())
