@@ -84,13 +84,13 @@ def envs() -> Path:
 class Training:
     """A rendered run with its workspace."""
 
-    def __init__(self, folder: Path, envs: Path) -> None:
+    def __init__(self, folder: Path, envs: Path, *sets: str) -> None:
         recipe = load_recipe(ROOT, "lora")
         self.folder, self.envs = folder, envs
         folder.mkdir()
         rows = folder / "rows.jsonl"
         rows.write_text((recipe.folder / str(recipe.sample)).read_text() + "".join(json.dumps(row) + "\n" for row in ODD))
-        values = resolve(recipe, sets=["device=cpu", "max_steps=8", "save_steps=3", "on_bad_row=skip", "warmup_ratio=0.2"])
+        values = resolve(recipe, sets=["device=cpu", "max_steps=8", "save_steps=3", "on_bad_row=skip", "warmup_ratio=0.2", *sets])
         found = inspect(str(rows), recipe, values=values)
         bundle.build(recipe, values, found, folder / "run")
         bundle.place_data(found, folder / "input")
@@ -154,6 +154,12 @@ def test_a_killed_stopped_and_moved_training_ends_with_the_same_losses_and_weigh
     lines = [json.loads(line) for line in (tmp_path / "straight" / "output" / "metrics.jsonl").read_text().splitlines()]
     rates = [line["lr"] for line in lines if "step" in line]
     assert rates[0] < rates[1] > rates[7]  # warmup_ratio 0.2 of 8 steps
+
+    begun = Training(tmp_path / "begun", envs, "max_steps=1", "init_from=ann/first/1")
+    shutil.copytree(tmp_path / "straight" / "output" / "model", tmp_path / "begun" / "init", ignore=shutil.ignore_patterns("base"))
+    shutil.copy(tmp_path / "straight" / "output" / "result.json", tmp_path / "begun" / "init")
+    assert begun.start().wait(200) == 0, begun.log
+    assert "starting from the adapter of ann/first/1" in begun.log and begun.losses[1][0] < straight.losses[1][0] - 0.3
 
     result = json.loads((tmp_path / "straight" / "output" / "result.json").read_text())
     assert (result["steps"], result["final_loss"], result["tokens"]) == (8, *straight.losses[8])

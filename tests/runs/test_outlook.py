@@ -22,10 +22,10 @@ def metrics(step: int, total: int = 1000, seconds: float = 600.0) -> Metrics:
     return made
 
 
-def told(found: Metrics, **changes: Any) -> list[str]:
+def told(found: Metrics, *, can_extend: bool = False, **changes: Any) -> list[str]:
     said: list[str] = []
     pod = RunPod(stop="2026-11-29T11:00:00Z", price_per_hour=3.0, created_epoch=NOW - 1200)
-    outlook = Outlook(make_record(**{"hours": 1.5, "pod": pod, **changes}), said.append, clock=lambda: NOW)
+    outlook = Outlook(make_record(**{"hours": 1.5, "pod": pod, **changes}), said.append, clock=lambda: NOW, can_extend=can_extend)
     for _ in range(2):
         outlook.look(found)
     return said
@@ -36,7 +36,13 @@ def test_a_lease_that_ends_before_the_training_is_told_once_with_the_numbers_and
     (said,) = told(metrics(101))
 
     assert "needs 1h29m more and is stopped in 1h00m by its lease's stop, at about step 701 of 1,000" in said
-    assert "newest checkpoint are kept" in said and "invoke cancel ann/a now" in said and "--hours 2.5" in said
+    assert "newest checkpoint are kept" in said and said.endswith("then: invoke resume ann/a --hours 1")
+
+
+def test_where_the_cloud_can_move_a_lease_that_is_the_remedy() -> None:
+    (said,) = told(metrics(101), can_extend=True)
+
+    assert said.endswith("To have all of it, invoke extend ann/a 1h")
 
 
 def test_a_training_that_makes_it_is_left_in_peace() -> None:
@@ -47,7 +53,7 @@ def test_a_budget_that_is_too_small_is_told_the_same_way() -> None:
     # One dollar is spent already, the second lasts 20 minutes; 400 steps left take 20 more than that.
     (said,) = told(metrics(201), budget=2.0)
 
-    assert "is stopped in 20m00s by its budget of $2.00" in said and "--budget 3" in said
+    assert "is stopped in 20m00s by its budget of $2.00" in said and "invoke resume ann/a --budget 3.5" in said
 
 
 def test_after_a_few_steps_nothing_is_said_yet() -> None:

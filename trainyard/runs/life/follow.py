@@ -93,7 +93,7 @@ def _follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: 
         ProgressLine(context.ui, lambda: cost(record)) as line,
     ):
         line.feed(folder.metrics.read_bytes())
-        outlook = Outlook(record, context.ui.warn)
+        outlook = Outlook(record, context.ui.warn, can_extend=pod.cloud.capabilities.change_markers)
 
         def take_log(data: bytes) -> None:
             if not os.fstat(log.fileno()).st_size:

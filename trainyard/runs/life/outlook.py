@@ -19,8 +19,10 @@ LEAST_SECONDS = 30.0
 class Outlook:
     """Looks at the pace of one training."""
 
-    def __init__(self, record: RunRecord, warn: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:
-        self.record, self.warn, self.clock = record, warn, clock
+    def __init__(
+        self, record: RunRecord, warn: Callable[[str], None], clock: Callable[[], float] = time.time, *, can_extend: bool = False
+    ) -> None:
+        self.record, self.warn, self.clock, self.can_extend = record, warn, clock, can_extend
         self.has_warned = False
 
     def look(self, metrics: Metrics) -> None:
@@ -35,7 +37,7 @@ class Outlook:
         if now + left <= at:
             return
         self.has_warned = True
-        self.warn(_text(self.record, metrics, now, left, at, why, option))
+        self.warn(_text(self.record, metrics, now, left, at, why, option, self.can_extend))
 
 
 def _steady(metrics: Metrics) -> bool:
@@ -56,14 +58,20 @@ def _stops(record: RunRecord, now: float) -> list[tuple[float, str, str]]:
     return stops
 
 
-def _text(record: RunRecord, metrics: Metrics, now: float, left: float, at: float, why: str, option: str) -> str:
+def _text(
+    record: RunRecord, metrics: Metrics, now: float, left: float, at: float, why: str, option: str, can_extend: bool
+) -> str:  # fmt: skip
     late = now + left - at
     pace = (metrics.total - metrics.step) / left
     step = metrics.step + int(pace * max(0.0, at - now))
     more = 1.1 * late / 3600
-    need = record.hours + more if option == "--hours" else (record.budget or 0.0) + more * record.pod.price
+    if option == "--hours":
+        whole = max(1, math.ceil(more))
+        remedy = f"invoke extend {record.id} {whole}h" if can_extend else f"then: invoke resume {record.id} --hours {whole}"
+    else:
+        dollars = math.ceil(2 * ((record.budget or 0.0) + record.spent_before + more * record.pod.price)) / 2
+        remedy = f"then: invoke resume {record.id} --budget {dollars:g}"
     return (
         f"at this pace the training needs {duration(left)} more and is stopped in {duration(at - now)} by {why}, at about step {step:,} "
-        f"of {metrics.total:,}; its outputs and newest checkpoint are kept then. To have all of it: invoke cancel {record.id} now, and "
-        f"start it with {option} {math.ceil(need * 2) / 2:g}"
+        f"of {metrics.total:,}; its outputs and newest checkpoint are kept then. To have all of it, {remedy}"
     )

@@ -47,6 +47,7 @@ class Metrics:
             return False
         if isinstance(row.get("data"), dict):
             self.data = row["data"]
+            self.first_time = None  # each start tells it: the pace is that of the newest one
         step, total, loss, tokens, speed, moment = (
             _number(row.get(name)) for name in ("step", "total_steps", "loss", "tokens", "tokens_per_second", "time")
         )
