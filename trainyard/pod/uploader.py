@@ -249,23 +249,46 @@ def hash_file(
         before = os.fstat(file.fileno())
         size = before.st_size if limit is None else limit
         part_size = part_size_for(size, part_size)
-        whole, full, parts, digests = hashlib.sha256(), 0, [], []
-        for start in range(0, size, part_size) or (0,):
-            crc, digest, length = 0, hashlib.md5(), min(part_size, size - start)
-            for block in read_blocks(file, length):
-                crc = zlib.crc32(block, crc)
-                if sha256:
-                    whole.update(block)
-                if md5:
-                    digest.update(block)
-            full = crc32_combine(full, crc, length)
-            parts.append(crc32_text(crc))
-            digests.append(digest.hexdigest())
+        spans = [(start, min(part_size, size - start)) for start in range(0, size, part_size) or (0,)]
+        whole = hashlib.sha256()
+        if sha256:
+            pieces = [hash_part(read_blocks(file, length), md5, whole) for _, length in spans]
+        else:
+            # Only a sha256 has to see the bytes in their order.
+            with concurrent.futures.ThreadPoolExecutor(min(len(spans), 4, os.cpu_count() or 2)) as pool:
+                pieces = list(pool.map(lambda span: hash_part(read_span(file, *span), md5), spans))
         if limit is None and fingerprint(os.fstat(file.fileno())) != fingerprint(before):
             raise Changed("it was written to while it was read")
-    name = whole.hexdigest() if sha256 else ""
-    result = {"size": size, "sha256": name, "crc32": crc32_text(full), "parts": parts, "part_size": part_size}
-    return (dict(result, md5=digests) if md5 else result), fingerprint(before)
+    full = 0
+    for (crc, _), (_, length) in zip(pieces, spans):  # noqa: B905 (Python 3.8)
+        full = crc32_combine(full, crc, length)
+    result = {
+        "size": size, "sha256": whole.hexdigest() if sha256 else "", "crc32": crc32_text(full),
+        "parts": [crc32_text(crc) for crc, _ in pieces], "part_size": part_size,
+    }  # fmt: skip
+    return (dict(result, md5=[digest for _, digest in pieces]) if md5 else result), fingerprint(before)
+
+
+def hash_part(blocks: Iterator[bytes], md5: bool, whole: Any = None) -> tuple[int, str]:
+    """Return CRC32 and MD5 (empty unless it is asked for) of a part; ``whole`` is a hash that sees its bytes, too."""
+    crc, digest = 0, hashlib.md5()
+    for block in blocks:
+        crc = zlib.crc32(block, crc)
+        if whole is not None:
+            whole.update(block)
+        if md5:
+            digest.update(block)
+    return crc, digest.hexdigest() if md5 else ""
+
+
+def read_span(file: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
+    """Yield a range of a file, which other threads may read, too; raises Changed when it ends before."""
+    while length:
+        block = os.pread(file.fileno(), min(BLOCK, length), offset)
+        if not block:
+            raise Changed("it is shorter than it was")
+        offset, length = offset + len(block), length - len(block)
+        yield block
 
 
 def read_blocks(file: IO[bytes], length: int) -> Iterator[bytes]:
