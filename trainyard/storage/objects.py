@@ -23,8 +23,8 @@ from trainyard.storage.signing import signed_url
 Proof = Literal["there", "absent", "other"]
 # How a store says that it lists no uploads, or not to this key: what an earlier controller left open is then begun anew.
 _NO_SUCH_LIST = (405, 501, *DENIED)
-# How it says that it copies no ranges of objects.
-_NO_COPY = (405, 501, "NotImplemented", *DENIED)
+# How it says that it copies no ranges of objects (400: MinIO, into an upload with checksums).
+_NO_COPY = (400, 405, 501, "NotImplemented", *DENIED)
 # The bytes of a request are not those it was signed for: they were damaged on the way.
 _DAMAGED = ("XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody")
 # The answer of Complete says that this upload cannot become the object any more: start a new one.

@@ -31,6 +31,7 @@ from trainyard.storage.deliver import Progress
 from trainyard.storage.manifest import ResultKey
 from trainyard.storage.podcommit import seal_pod_commit
 from trainyard.storage.podplan import PodOrder, open_plan, secret_of
+from trainyard.storage.signing import LONGEST
 from trainyard.storage.stores import can_sign
 
 AGAIN = 60.0
@@ -106,7 +107,8 @@ def leave_plan(settings: StoreSettings, record: RunRecord, folder: RunFolder, po
     if isinstance(until, (int, float)) and last is not None and until >= last - _SLACK:
         return float(until)
     order = _order(where, secret["secret"], record, pod, declared_anywhere(folder, record, pod, transport))
-    upload = held.get("upload")
+    # Beyond a week URLs are renewed on the way, and a bucket's rule may abort an upload of that age.
+    upload = held.get("upload") if last is not None and last - time.time() < LONGEST else None
     plan, good = open_plan(settings, order, last, int(held.get("disk") or 0), str(upload) if upload else None)
     _tell(transport, pod, {**secret, "plan": plan, "until": good})
     return good
