@@ -93,7 +93,9 @@ def test_a_damaged_record_names_its_file(tmp_path: Path) -> None:
 
 def within(before: object, after: object) -> object:
     """What is there now of the fields that were there before: parts have got fields that then were left out."""
-    return {key: after[key] for key in before} if isinstance(before, dict) and isinstance(after, dict) else after
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        return [within(old, new) for old, new in zip(before, after, strict=True)]
+    return {key: within(before[key], after[key]) for key in before} if isinstance(before, dict) and isinstance(after, dict) else after
 
 
 @pytest.mark.parametrize("name", ["started", "ended"])
