@@ -411,3 +411,17 @@ def test_a_short_option_means_the_same_in_every_verb() -> None:
     assert {word: options for word, options in meanings.items() if len(options) > 1} == {}
     assert (meanings["s"], meanings["e"]) == ({"stack"}, {"set"}) and "h" not in meanings
     assert {option for options in meanings.values() for option in options} == set(SHORT)
+
+
+LINGERING = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+from trainyard.cli import commandline
+ThreadPoolExecutor(1).submit(time.sleep, 600)
+commandline.main(["--version"])
+"""
+
+
+def test_a_thread_that_waits_for_an_answer_does_not_hold_the_end_of_a_command() -> None:
+    done = subprocess.run([sys.executable, "-c", LINGERING], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr

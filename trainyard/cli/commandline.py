@@ -51,7 +51,21 @@ def main(argv: Sequence[str] | None = None, *, name: str = "invoke") -> NoReturn
         import atexit
 
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # Python's own end would put the default back
+    if _lingers():
+        os._exit(code)
     sys.exit(code)
+
+
+def _lingers(patience: float = 2.0) -> bool:
+    """Tell whether threads still wait for somebody's answer, which Python would wait for, too: a store that hangs may take minutes."""
+    import threading
+    import time
+
+    until = time.monotonic() + patience
+    others = [one for one in threading.enumerate() if one is not threading.main_thread() and not one.daemon]
+    for one in others:
+        one.join(max(0.0, until - time.monotonic()))
+    return any(one.is_alive() for one in others)
 
 
 def _open_streams() -> None:
