@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.scanner import scanning
 from tests.e2e.yard import Yard
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_in_the_open() -> Iterator[None]:
+    """Fail a test in whose runs a secret was anywhere but where it belongs."""
+    with scanning() as scanner:
+        yield
+    assert not scanner.seen, "\n".join(f"{sight.secret} in {sight.place}" for sight in sorted(scanner.seen, key=str))
 
 
 def _make(**extra: Any) -> Yard:

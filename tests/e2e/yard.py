@@ -24,6 +24,11 @@ JOBS = COUNT.parent / "jobs"
 """Programs that play a training."""
 
 
+ON_VERB: list[Callable[[Yard], None]] = []
+ON_CLOSE: list[Callable[[Yard], None]] = []
+"""Who is told of each yard that runs a verb, and that is about to be closed (scanner.py)."""
+
+
 @dataclass(frozen=True)
 class Done:
     """What a verb printed and how it ended."""
@@ -96,6 +101,8 @@ class Yard:
 
     def argv(self, *words: str) -> list[str]:
         """Return the command line of a verb."""
+        for told in ON_VERB:
+            told(self)
         return [sys.executable, "-m", "trainyard.cli.commandline", *words]
 
     def invoke(self, *words: str, timeout: float = 280, cwd: Path | None = None) -> Done:
@@ -146,6 +153,8 @@ class Yard:
 
     def close(self) -> None:
         """End everything of this yard, also what a failed test has left running."""
+        for told in ON_CLOSE:
+            told(self)
         for process in self.started:
             if process.poll() is None:
                 kill_tree(process)
