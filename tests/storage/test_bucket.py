@@ -42,7 +42,7 @@ def test_a_key_that_may_not_use_a_bucket_is_told_and_nothing_was_changed(through
 
 @pytest.mark.parametrize(
     ("change", "code"),
-    [({"secret_key": Secret("wrong")}, "SignatureDoesNotMatch"), ({"access_key": Secret("nobody")}, "XAdminUserNotFound")],
+    [({"secret_key": Secret("wrong")}, "SignatureDoesNotMatch"), ({"access_key": Secret("nobody")}, "InvalidAccessKeyId")],
 )
 def test_a_wrong_key_is_not_called_somebody_elses_bucket(change: dict[str, Secret], code: str, settings: StoreSettings) -> None:
     for call in (bucket.adopt_or_create, canary.require, bucket.exists):

@@ -123,13 +123,13 @@ def test_a_wrong_clock_is_told_by_the_date_of_the_answer(settings: StoreSettings
 
 
 @pytest.fixture(scope="module")
-def server(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerWithUsers]:
+def users(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerWithUsers]:
     with server_with_users(binary, tmp_path_factory.mktemp("users")) as running:
         yield running
 
 
-def test_a_key_with_rights_on_objects_alone_claims_commits_and_needs_no_lifecycle(server: ServerWithUsers, tmp_path: Path) -> None:
-    user = server.user(allow(server.root, *OBJECT_RIGHTS))
+def test_a_key_with_rights_on_objects_alone_claims_commits_and_needs_no_lifecycle(users: ServerWithUsers, tmp_path: Path) -> None:
+    user = users.user(allow(users.root, *OBJECT_RIGHTS))
     assert bucket.adopt_or_create(user) is True, "HEAD of the bucket is refused"
     report = canary.require(user)
     assert {check.name for check in report.degraded} == {"list", "list uploads"}
@@ -144,9 +144,9 @@ def test_a_key_with_rights_on_objects_alone_claims_commits_and_needs_no_lifecycl
 
 
 @pytest.mark.parametrize("lacking", OBJECT_RIGHTS)
-def test_a_missing_right_is_named_and_no_other(lacking: str, server: ServerWithUsers) -> None:
+def test_a_missing_right_is_named_and_no_other(lacking: str, users: ServerWithUsers) -> None:
     rights = [right for right in OBJECT_RIGHTS if right != lacking]
-    user = server.user(allow(server.root, *rights), on_bucket(server.root, "ListBucket", "ListBucketMultipartUploads"))
+    user = users.user(allow(users.root, *rights), on_bucket(users.root, "ListBucket", "ListBucketMultipartUploads"))
     report = canary.check(user)
     if lacking == "DeleteObject":
         assert [check.name for check in report.degraded] == ["delete"] and not report.failures
@@ -156,14 +156,14 @@ def test_a_missing_right_is_named_and_no_other(lacking: str, server: ServerWithU
     assert "docs/stores.md" in str(caught.value.hint)
 
 
-def test_somebody_elses_bucket_a_wrong_secret_and_an_unknown_key_are_told_apart(server: ServerWithUsers) -> None:
-    stranger = server.user()
+def test_somebody_elses_bucket_a_wrong_secret_and_an_unknown_key_are_told_apart(users: ServerWithUsers) -> None:
+    stranger = users.user()
     said: dict[str, str] = {}
     for name, settings in {
         "theirs": stranger,
         "secret": replace(stranger, secret_key=Secret("wrong")),
         "key": replace(stranger, access_key=Secret("nobody")),
-        "absent": replace(server.root, bucket="not-there-at-all"),
+        "absent": replace(users.root, bucket="not-there-at-all"),
     }.items():
         with pytest.raises(StoreError) as caught:
             canary.require(settings)
@@ -197,15 +197,15 @@ def policies() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", ["whole", "objects"])
-def test_the_smallest_policies_that_the_page_publishes_are_enough_on_a_real_server(name: str, server: ServerWithUsers) -> None:
-    document = json.loads(json.dumps(policies()[name]).replace("my-results-1", server.root.bucket))
+def test_the_smallest_policies_that_the_page_publishes_are_enough_on_a_real_server(name: str, users: ServerWithUsers) -> None:
+    document = json.loads(json.dumps(policies()[name]).replace("my-results-1", users.root.bucket))
     # Rights that this server does not know are not refused by it, and not needed here either.
     known = ("Lifecycle", "DeleteObjectVersion")
     statements = [{**one, "Action": [a for a in one["Action"] if not any(k in a for k in known)]} for one in document["Statement"]]
-    user = server.user(*[{key: value for key, value in one.items() if key != "Sid"} for one in statements if one["Action"]])
+    user = users.user(*[{key: value for key, value in one.items() if key != "Sid"} for one in statements if one["Action"]])
     report = canary.require(user)
     assert {check.name for check in report.degraded} == (set() if name == "whole" else {"list", "list uploads"})
     for right in ("ListBucket", "ListBucketMultipartUploads") if name == "whole" else ():
         less = [{**one, "Action": [action for action in one["Action"] if action != f"s3:{right}"]} for one in statements]
-        poor = server.user(*[{key: value for key, value in one.items() if key != "Sid"} for one in less])
+        poor = users.user(*[{key: value for key, value in one.items() if key != "Sid"} for one in less])
         assert canary.check(poor).degraded, f"{right} is not needed"

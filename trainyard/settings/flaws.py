@@ -26,6 +26,9 @@ def flaw(settings: StackSettings, stack: str) -> Flaw | None:
         return Flaw("template", "and 'image' are given both: choose one", "template")
     if settings.pods and "hours" not in settings.explicit:
         return Flaw("hours", "is missing: a declared pod needs the hours of its lease", "pods", "Add: trainyard:hours: 2")
+    if settings.i_know_that_pods_can_steal_my_store_keys and settings.pod_store == "none":
+        name = "i_know_that_pods_can_steal_my_store_keys"
+        return Flaw(name, "gives a job no keys by itself", name, "Leave it out; or say what the job may do: pod_store: read.")
     if (secret := _secret_for_pods(settings)) is not None:
         return secret
     for name in SETTINGS:  # in the table's order: the same one is told each time

@@ -20,6 +20,7 @@ from trainyard.reading import Kind, Shape
 CLOUDS = ("local", "runpod")
 STORES = ("local", "runpod", "aws", "r2", "s3")
 ENGINES = ("auto", "cli", "builtin")
+POD_STORES = ("none", "read", "attempt")
 CONSENTS = ("ask", "always", "never")
 LIMIT_ACTIONS = ("block", "warn")
 _DAYS = Shape(kind="whole", least=1)
@@ -153,6 +154,20 @@ class StackSettings:
     pod_secrets: tuple[str, ...] = _setting(
         "variables of yours that the job gets, like HF_TOKEN", (), pattern=_VARIABLE, looks_like="NAME", readers="runs",
     )  # fmt: skip
+    pod_store: str = _setting(
+        "keys of the bucket that the job gets, which end with its lease: to read below `pod_store_prefix`; `attempt`: also to write below "
+        "`jobs/<user>/<run>/<n>/`", "none", choices=POD_STORES, readers="runs",
+    )  # fmt: skip
+    pod_store_prefix: str = _setting(
+        "below which the job may read", "data/", pattern=r"(?!/)[\s\S]*/", looks_like="data/", readers="runs",
+    )  # fmt: skip
+    store_role: str | None = _setting(
+        "ARN of the role that `pod_store` assumes by STS", pattern=r"arn:\S{16,}", looks_like="arn:aws:iam::123456789012:role/job",
+        readers="runs",
+    )  # fmt: skip
+    i_know_that_pods_can_steal_my_store_keys: bool = _setting(
+        "`pod_store` gives the job your own keys of the store, which do not end", False, readers="runs"
+    )
     hours: float = _setting(
         "length of the lease; declared pods (`pods`) must be given it", 2.0, unit="hours", above=0, most=24 * 31, readers="program runs",
     )  # fmt: skip

@@ -109,6 +109,10 @@ GROUPS: tuple[VariableGroup, ...] = (
         ),
     ),
     VariableGroup(
+        sort="pod", of="job", says="where a job may read and write in the bucket, as s3:// (`pod_store`)",
+        more=("TRAINYARD_STORE_READ", "TRAINYARD_STORE_WRITE"),
+    ),
+    VariableGroup(
         sort="pod", of="run.sh", says="what a run's script may be told of Python, and of the checkpoint or adapter to go on from",
         more=("TRAINYARD_ENVS", "TRAINYARD_LOCK", "TRAINYARD_UV", "TRAINYARD_RESUME", "TRAINYARD_INIT"),
     ),

@@ -105,8 +105,13 @@ def patient(settings: StoreSettings) -> Any:
     return s3(settings, read_timeout=7200.0 if settings.kind == "runpod" else 900.0)
 
 
+def sts(settings: StoreSettings) -> Any:
+    """Return the client for short-lived keys: Amazon's STS of the region, or the store itself where it is another's."""
+    return _client(without_bucket(settings), READ_TIMEOUT, "sts")
+
+
 @functools.lru_cache(maxsize=16)
-def _client(settings: StoreSettings, read_timeout: float) -> Any:
+def _client(settings: StoreSettings, read_timeout: float, service: str = "s3") -> Any:
     # Where the store is and how it is spoken to is said by our settings alone: a profile of the user's, or a file of
     # the AWS CLI's, is about something else.
     core = botocore.session.Session(session_vars=_NO_PROFILES)
@@ -122,7 +127,7 @@ def _client(settings: StoreSettings, read_timeout: float) -> Any:
             region_name=settings.region,
         )
     config = client_config(settings, read_timeout)
-    return session.client("s3", endpoint_url=settings.endpoint, config=config, verify=certificates(settings))
+    return session.client(service, endpoint_url=settings.endpoint, config=config, verify=certificates(settings))
 
 
 def certificates(settings: StoreSettings) -> str | None:

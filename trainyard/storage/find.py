@@ -12,7 +12,7 @@ from trainyard.storage import bucket
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.manifest import KEPT, MODELS, POD_COMMITTED, SUCCESS, ResultKey
 
-_OTHER_FOLDERS = ("attempts", "checkpoints", "closed", "data", "lifecycle", "logs", "tmp")
+_OTHER_FOLDERS = ("attempts", "checkpoints", "closed", "data", "jobs", "lifecycle", "logs", "tmp")
 _RUN = re.compile(rf"^{MODELS}([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)/([0-9]+)(?:/(.*))?$")
 
 

@@ -53,6 +53,11 @@ class Folder:
         return self.root / "sidecar"
 
     @property
+    def users(self) -> Path:
+        """Users of the server besides its root, each for one run."""
+        return self.root / "users"
+
+    @property
     def credentials(self) -> Path:
         """The key in the form that the AWS CLI reads, so that its command can be shown without a secret in it."""
         return self.root / "credentials"
@@ -81,7 +86,9 @@ class Folder:
 def spawn(folder: Folder, identity: Identity, binary: Path) -> int:
     """Start the server in a session of its own, as a child of init, so that no caller's end reaches it."""
     command = [str(binary), "--port", f"127.0.0.1:{identity.port}", "--region", REGION, "--quiet", "--health", "/healthz"]
-    command += ["--access-log", str(folder.access_log), "posix"]
+    # Users are for jobs that speak S3 themselves (podusers.py); one that was deleted must be refused at once.
+    folder.users.mkdir(exist_ok=True, mode=0o700)
+    command += ["--iam-dir", str(folder.users), "--iam-cache-disable", "--access-log", str(folder.access_log), "posix"]
     if not _has_xattrs(folder.data):
         folder.sidecar.mkdir(exist_ok=True, mode=0o700)
         command += ["--sidecar", str(folder.sidecar)]

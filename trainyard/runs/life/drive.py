@@ -19,7 +19,7 @@ from trainyard.errors import CloudError, Detached, DiskFull, StillThere, Trainya
 from trainyard.faults import readable
 from trainyard.retries import LINK
 from trainyard.runs.context import CommandContext
-from trainyard.runs.life import teardown, trouble
+from trainyard.runs.life import jobkeys, teardown, trouble
 from trainyard.runs.life.rent import created_of, remember_lost, rent
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.keepsake import Keepsake
@@ -255,6 +255,7 @@ def _end(context: CommandContext, record: RunRecord, folder: RunFolder) -> RunSu
     """End the pod of a judged run, then tell; what cannot be written after that is said and changes nothing."""
     if not record.reached("ended"):
         teardown.destroy_run(context, record, folder)
+        jobkeys.withdraw(context, record)
         record.ended, record.phase = time.time(), "ended"
     try:
         _tell(context, record, folder)

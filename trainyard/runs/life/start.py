@@ -14,7 +14,7 @@ from trainyard.recipes.venvs import for_local_pods
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.context import CommandContext
-from trainyard.runs.life import alone, inputs, restore
+from trainyard.runs.life import alone, inputs, jobkeys, restore
 from trainyard.runs.life.heartbeat import beating, tell_budget
 from trainyard.runs.life.judge import declared_of
 from trainyard.runs.planning.consent import secret_values
@@ -37,6 +37,7 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
     """
     book = playbook.load(folder.playbooks / "train.yml")
     arguments = variables(context, record, folder, pod, declared_of(folder))
+    arguments["job_env"] |= jobkeys.issue(context, record, folder)
     with (
         context.ui.stage("start", "pre-flight, bundle, job"),
         (folder.path / "playbook.log").open("a", encoding="utf-8") as log,

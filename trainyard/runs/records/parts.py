@@ -102,6 +102,22 @@ class RunBucket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobKeys:
+    """Which keys of the bucket a job gets (`pod_store`); the keys themselves are nowhere here."""
+
+    access: str
+    """read or attempt."""
+    prefix: str
+    """Below which it may read."""
+    role: str | None = None
+    own: bool = False
+    """The person's own keys, which do not end."""
+    user: str | None = None
+    """The store's user that was made for it and is still there."""
+    end: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartedFrom:
     """What of an earlier attempt a training began with: a checkpoint, or a finished adapter."""
 

@@ -25,7 +25,7 @@ from trainyard.jsontext import parse_json
 from trainyard.recipes.summaries import NO_DATA, CodeSummary, DataSummary, Values
 from trainyard.runs.records import codec
 from trainyard.runs.records.identity import RunId
-from trainyard.runs.records.parts import NO_POD, PaidPod, RunBucket, RunPod, RunResult, StartedFrom
+from trainyard.runs.records.parts import NO_POD, JobKeys, PaidPod, RunBucket, RunPod, RunResult, StartedFrom
 
 Phase = Literal["prepared", "up", "started", "trained", "committed", "ended"]
 PHASES: tuple[Phase, ...] = ("prepared", "up", "started", "trained", "committed", "ended")
@@ -66,6 +66,8 @@ class RunRecord:
     init_from: StartedFrom | None = None
     pod_secrets: list[str] = field(default_factory=list)
     """Names of the variables that the job gets; their values are nowhere here."""
+    job_keys: JobKeys | None = None
+    """The keys of the bucket that the job gets; None: none."""
     pod_env: list[str] = field(default_factory=list)
     """Names of the container's variables that the settings declare: the job has them too."""
     data: DataSummary = NO_DATA

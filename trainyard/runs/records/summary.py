@@ -12,7 +12,7 @@ from trainyard.clock import format_time
 from trainyard.recipes.summaries import CodeSummary, DataSummary
 from trainyard.runs.records import pods
 from trainyard.runs.records.delivery import DeliveryState, line_of, read_state
-from trainyard.runs.records.parts import RunBucket, RunResult, StartedFrom
+from trainyard.runs.records.parts import JobKeys, RunBucket, RunResult, StartedFrom
 from trainyard.runs.records.pods import PodCost
 from trainyard.runs.records.progress import Metrics
 from trainyard.runs.records.record import RunFolder, RunRecord, write_json
@@ -123,6 +123,8 @@ class RunSummary:
     data: DataSummary
     code: CodeSummary | None
     pod_secrets: Sequence[str]
+    job_keys: JobKeys | None
+    """Which keys of the bucket the job was given."""
     git_commit: str | None
     versions: Mapping[str, str]
     bundle_sha256: str
@@ -180,7 +182,7 @@ def summarize(record: RunRecord, folder: RunFolder) -> RunSummary:
 
 
 _OF_RECORD = (
-    "user", "label", "attempt", "token", "recipe", "cancelled", "exit_code", "error", "bucket", "data", "code", "pod_secrets",
+    "user", "label", "attempt", "token", "recipe", "cancelled", "exit_code", "error", "bucket", "data", "code", "pod_secrets", "job_keys",
     "git_commit", "bundle_sha256", "engine", "resumed_from", "init_from", "spent_before", "checkpoint", "deliver",
 )  # fmt: skip
 _OF_POD = (

@@ -24,7 +24,7 @@ from trainyard.recipes.summaries import CodeSummary, Values
 from trainyard.recipes.values import lock_for, locked_packages, needs_of
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.rent import write_run_settings
-from trainyard.runs.planning import consent, route, shape
+from trainyard.runs.planning import consent, jobkeys, route, shape
 from trainyard.runs.planning.bucketcheck import require_bucket
 from trainyard.runs.planning.estimate import Estimate, check_limits, estimate, price_ceiling
 from trainyard.runs.planning.route import StoredFiles
@@ -100,6 +100,8 @@ def priced(context: CommandContext, plan: RunPlan, cloud: Cloud) -> PricedRun:
     named = consent.pod_secrets(plan.settings, context.env)
     if named:
         ui.say(f"secrets    the job gets {', '.join(named)} of yours (pod_secrets)")
+    if keys := jobkeys.asked(plan.settings):
+        (ui.warn if keys.own else ui.say)(f"keys       {jobkeys.words(keys)}")
     return PricedRun(plan, expected, shaped, named)
 
 
@@ -119,6 +121,7 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes, by_bucket=by_bucket)
     outputs = ensure_environment(context, plan.stack)
     make_whole(context, outputs)
+    jobkeys.refuse_impossible(context, jobkeys.asked(plan.settings), outputs.results)
     require_bucket(context, outputs.results, plan.hours + plan.settings.rescue_minutes / 60)
     _tell_of_lone_pods(context, outputs.results, plan.settings.commit_alone_minutes)
     if here:
@@ -179,7 +182,7 @@ def _write(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=content.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
             spent_before=plan.spent_before, resumes=plan.resumes, resumed_from=plan.resumed_from, init_from=plan.init_from,
-            pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names,
+            job_keys=jobkeys.asked(plan.settings), pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names,
             data=replace(plan.data.summary(), stored=stored.data), code=_code_summary(plan, stored), bucket=outputs.results,
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
