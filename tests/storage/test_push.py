@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from io import IOBase
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,21 @@ def test_a_file_that_was_changed_at_home_is_not_pushed(settings: StoreSettings, 
     with pytest.raises(StoreError, match=r"config\.json: is not the file that came home"):
         push(settings, home, {}, patience=HASTE)
     assert WHERE.success not in keys(settings)
+
+
+def test_parts_are_sent_from_their_file_and_not_held_in_memory(
+    settings: StoreSettings, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies: list[object] = []
+    send = objects.put_part
+
+    def seen(store: StoreSettings, work: objects.PendingUpload, number: int, body: bytes | IOBase) -> None:
+        bodies.append(body)
+        send(store, work, number, body)
+
+    monkeypatch.setattr(objects, "put_part", seen)
+    push(settings, home, {}, patience=HASTE)
+    assert bodies and not any(isinstance(body, bytes) for body in bodies)
 
 
 def test_what_was_kept_is_pushed_as_no_success(settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainyard.errors import StoreError
+from trainyard.errors import StoreError, UserError
 from trainyard.pod import uploader
 from trainyard.storage import local, objects
 from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import PATIENCE, Committed, answer, committed, drop_open
+from trainyard.storage.datasend import ChunkBody
+from trainyard.storage.dataset import Span
 from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, silent
 from trainyard.storage.manifest import KEPT, MANIFEST, PART_SIZE, ManifestEntry, decode, entry_of
 from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.objects import PendingUpload, UploadTarget
 from trainyard.storage.podplan import remove_pod_commit
 from trainyard.storage.podside import OnBytes, Range
+from trainyard.storage.reader import BLOCK
 from trainyard.storage.seal import SealedResult, ending_in, seal
 
 
@@ -46,7 +50,7 @@ def push(
         return done
     on_progress(Progress("scan", 0, manifest.size, "hashing what came home"))
     md5 = settings.checksums == "none"
-    targets = [_target(home / entry.path, entry, where.prefix + entry.path, md5) for entry in manifest.files]
+    targets = each(lambda entry: _target(home / entry.path, entry, where.prefix + entry.path, md5), manifest.files)
     for name, path in logs.items():
         hashes = _hashed(path, PART_SIZE, md5)
         targets.append(UploadTarget(entry_of(hashes, name), str(path), where.logs + name, tuple(hashes.get("md5", ()))))
@@ -78,13 +82,12 @@ class OfHome:
             nonlocal sent
             work, number = job
             offset, length = work.target.entry.part(number)
+            span = Span(Path(work.target.source), offset, length)
             try:
-                with uploader.open_file(work.target.source) as file:
-                    file.seek(offset)
-                    body = b"".join(uploader.read_blocks(file, length))
-            except (OSError, uploader.Changed) as error:
-                raise StoreError(f"{work.target.source}: cannot be read: {error}") from None
-            objects.put_part(settings, work, number, body)
+                with io.BufferedReader(ChunkBody((span,)), BLOCK) as body:  # never whole parts in memory, of many at once
+                    objects.put_part(settings, work, number, body)
+            except UserError as error:
+                raise StoreError(f"{work.target.source}: cannot be sent: {error.message}") from None
             sent += length
             on_bytes(sent)
 
