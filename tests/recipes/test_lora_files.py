@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,9 +77,30 @@ def test_no_checkpoint_is_no_checkpoint(tmp_path: Path, lora: Any) -> None:
 
 
 def test_another_setting_than_that_of_the_checkpoints_is_named(tmp_path: Path, lora: Any) -> None:
-    assert lora.checkpoints.check_same_run(tmp_path, {"seed": 1, "lr": 0.1}) is None
-    assert lora.checkpoints.check_same_run(tmp_path, {"seed": 1, "lr": 0.1}) is None
-    assert lora.checkpoints.check_same_run(tmp_path, {"seed": 2, "lr": 0.1}) == "seed: 1 -> 2"
+    assert lora.checkpoints.check_same_run(tmp_path, {"seed": 1, "lr": 0.1, "epochs": 1}, []) is None
+    assert lora.checkpoints.check_same_run(tmp_path, {"seed": 1, "lr": 0.1, "epochs": 1}, []) is None
+    assert lora.checkpoints.check_same_run(tmp_path, {"seed": 2, "lr": 0.1}, ["epochs"]) == "seed: 1 -> 2"
+
+
+def test_a_checkpoint_brings_along_what_it_was_made_with_and_the_metrics_so_far_each_step_once(tmp_path: Path, lora: Any) -> None:
+    there, here = (tmp_path / name / "checkpoints" for name in ("there", "here"))
+    (there / "checkpoint-3").mkdir(parents=True)
+    lora.checkpoints.check_same_run(there, {"seed": 1}, [])
+    # Steps 2 to 4 were lost in a crash; 2 and 3 were trained anew, and 4 is not trained yet.
+    lines = [{"data": {}}, {"step": 1}, {"step": 2, "loss": 9}, {"step": 3}, {"step": 4}, {"data": {}}, {"step": 2, "loss": 8}, {"step": 3}]
+    (there.parent / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (there / "checkpoint-3" / "trainer_state.json").write_text("{}")
+    lora.checkpoints.mark(there / "checkpoint-3")
+
+    shutil.copytree(there / "checkpoint-3", here / "checkpoint-3")
+    lora.checkpoints.unpack(here)
+
+    assert lora.checkpoints.check_same_run(here, {"seed": 2}, []) == "seed: 1 -> 2"
+    kept = [json.loads(line) for line in (here.parent / "metrics.jsonl").read_text().splitlines()]
+    assert [line for line in kept if "step" in line] == [{"step": 1}, {"step": 2, "loss": 8}, {"step": 3}]
+    (here.parent / "metrics.jsonl").write_text("longer by now\n")
+    lora.checkpoints.unpack(here)
+    assert (here.parent / "metrics.jsonl").read_text() == "longer by now\n"
 
 
 def test_half_a_line_of_a_crash_is_cut_and_whole_lines_stay(tmp_path: Path, lora: Any) -> None:
