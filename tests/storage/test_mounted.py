@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import urllib.error
 import urllib.request
@@ -17,12 +18,16 @@ from tests.storage.conftest import Workspace, here
 from trainyard.config import Places
 from trainyard.errors import PodCannotUpload, StoreError
 from trainyard.rehearsal.runpod.s3 import S3Server, start_s3
+from trainyard.runs.planning import datastore
 from trainyard.storage import local, podside
 from trainyard.storage.client import StoreSettings, s3, with_bucket
 from trainyard.storage.commit import Committed, commit, committed
+from trainyard.storage.datasend import index_of, send
+from trainyard.storage.dataset import lay_out, pod_targets
 from trainyard.storage.deliver import DeliveryPatience
 from trainyard.storage.download import download
 from trainyard.storage.manifest import ResultKey
+from trainyard.storage.podfetch import fetch_to_pod
 from trainyard.storage.stores import store_settings
 
 KEY = ResultKey("ann", "first", 1)
@@ -166,3 +171,13 @@ def test_the_emulated_store_takes_no_presigned_url_and_knows_one_volume(store: S
         urllib.request.urlopen(url)
     with pytest.raises(ClientError, match="NoSuchBucket"):
         s3(store).list_objects_v2(Bucket="another")
+
+
+def test_data_come_out_of_the_mounted_volume(store: StoreSettings, volume: Path, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/rows").write_bytes(body := os.urandom(3 << 20))
+    laid_out = lay_out(datastore.of_folder(tmp_path / "set"), md5=True)
+    send(store, laid_out, 0.0, patience=QUICK)
+    assert send(store, laid_out, 0.0, patience=QUICK).sent == 0
+    done = fetch_to_pod(store, here(), str(tmp_path), pod_targets(index_of(store, laid_out.dataset.sha256)), volume=str(volume))
+    assert done.road == "volume" and (tmp_path / "rows").read_bytes() == body

@@ -66,7 +66,7 @@ def test_files_of_many_parts_small_ones_and_empty_ones_arrive_proven(settings: S
     assert (tmp_path / "in/deep/er/big").read_bytes() == big
     assert all((tmp_path / f"in/rows/{n}").read_bytes() == b"%06d\n" % n for n in range(0, 1000, 3))
     assert (tmp_path / "in/none").read_bytes() == b"" and (tmp_path / "in" / odd.path).read_bytes() == pack[:14]
-    assert not (tmp_path / "in/.fetch").exists() and done.road == "store" and done.kept == 0
+    assert not (tmp_path / "in/.trainyard-fetch").exists() and done.road == "store" and done.kept == 0
     assert seen[-1].done == seen[-1].total == len(big) + 7 * len(small) + 14
     again = fetch(settings, tmp_path / "in", [whole(chunk, "deep/er/big", big), *small])
     assert again.moved == 0 and again.kept == 1 + len(small), "what lies there is not fetched again"
@@ -101,7 +101,7 @@ def test_bytes_that_are_never_right_get_no_name(through: StoreSettings, proxy: L
     ):
         with pytest.raises(StoreError, match=r"not fetched to the pod: [xyz] .Damaged"):
             fetch(through, tmp_path / "in", [target])
-    assert all(name.startswith(".fetch/") for name in files_in(tmp_path / "in"))
+    assert all(name.startswith(".trainyard-fetch/") for name in files_in(tmp_path / "in"))
     proxy.reset()
     assert fetch(through, tmp_path / "in", [whole(source, "x", body)]).sha256 == {"x": sha(body)}
 

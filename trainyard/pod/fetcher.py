@@ -32,9 +32,9 @@ from trainyard.pod.uploader import NO_ANSWER, PROGRESS_SECONDS, TRIES, Changed, 
 if TYPE_CHECKING:
     import http.client
 
-# Beside the files: a name of data is never hidden.
-FOLDER = ".fetch"
-BLOCK = 256 * 1024
+# Beside the files.
+FOLDER = ".trainyard-fetch"
+BLOCK = 1 << 20
 SMALL = 1 << 20
 # Bytes of one request; between what it is asked for it may hold so many that nobody wants.
 SPAN, GAP = 32 << 20, 256 * 1024
@@ -265,6 +265,7 @@ class Fetcher:
         try:
             with open(os.path.join(self.root, FOLDER, "lock"), "w", encoding="ascii") as lock:
                 self.wait_for_others(lock)
+                os.makedirs(os.path.dirname(lock.name), mode=0o700, exist_ok=True)  # whoever was waited for may have cleaned up
                 self.fetch()
                 self.clean()
         except OSError as error:
@@ -314,8 +315,10 @@ class Fetcher:
             elif not target.have or not target.advance():
                 return
             self.say_whole(target)
-        except (Damaged, OtherFile) as error:
+        except OtherFile:  # what had arrived was not what its list said: it comes once more
             self.count(-target.size, 0)
+            target.resume()
+        except Damaged as error:
             self.say_failed([target], "Damaged", str(error))
 
     def has_room(self, waiting: list[Target]) -> bool:

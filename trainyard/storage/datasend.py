@@ -118,7 +118,8 @@ def _target(chunk: Chunk) -> UploadTarget:
 
 def _renew(settings: StoreSettings, target: UploadTarget) -> bool:
     """Let an object be as if it had just been put; False where the store copies nothing onto itself: then it is sent again."""
-    more: dict[str, Any] = {} if settings.checksums == "none" else {"ChecksumAlgorithm": "CRC32"}
+    # The algorithm that it was sent with: VersityGW 1.8.0 writes down the checksum of nothing for another one.
+    more: dict[str, Any] = {} if settings.checksums == "none" else {"ChecksumAlgorithm": "SHA256"}
     source = {"Bucket": settings.bucket, "Key": target.key}
     with store_errors(f"renew {settings.url}/{target.key}", *_NOT_COPIED) as refusal:
         s3(settings).copy_object(Bucket=settings.bucket, Key=target.key, CopySource=source, MetadataDirective="REPLACE", **more)

@@ -139,21 +139,9 @@ class _Outcome:
 
 def _carried_out(order: _Order, fetched: PodFetch, tally: Callable[[int, str], None], pause: Callable[[float], None]) -> bool:
     """Let the pod fetch in rounds, with new URLs each; False when it cannot do it by itself."""
-    best, quiet, waited, pauses = -1, 0, 0.0, LINK.pauses()
+    best, quiet = -1, 0
     while True:
-        try:
-            outcome = _ask(order, tally)
-        except HostKeyChanged:
-            raise
-        except Unreachable:
-            if waited >= LINK_PATIENCE:
-                raise
-            tally(max(best, 0), "no link to the pod, waiting for it")
-            step = next(pauses)
-            waited += step
-            pause(step)
-            continue
-        waited, pauses = 0.0, LINK.pauses()
+        outcome = _linked(order, tally, pause)
         if outcome is None:
             return False
         fetched.moved += outcome.moved
@@ -169,7 +157,10 @@ def _carried_out(order: _Order, fetched: PodFetch, tally: Callable[[int, str], N
         if quiet and not fetched.moved and all(code == "Network" for code, _ in outcome.failed.values()):
             return False  # it has had two orders and no store: what can be reached from here goes over SSH
         lies = all(code == "Damaged" for code, _ in outcome.failed.values())
-        final = lies or outcome.refused == len(outcome.failed)
+        refused = outcome.refused == len(outcome.failed)
+        final = lies or refused
+        if refused and quiet and not fetched.moved:
+            return False  # a store that takes no signed URLs, whatever is known of its kind
         if quiet >= (1 if final else ROUNDS):
             raise StoreError(
                 f"not fetched to the pod: {_listed(order, outcome)}", hint=_HINT, passing=not final, code="Damaged" if lies else ""
@@ -212,6 +203,23 @@ def _listed(order: _Order, outcome: _Outcome) -> str:
     shown = [f"{order.targets[number].path} ({code}: {message})" for number, (code, message) in sorted(outcome.failed.items())[:5]]
     more = f" and {len(outcome.failed) - 5} more" if len(outcome.failed) > 5 else ""
     return "; ".join(shown) + more
+
+
+def _linked(order: _Order, tally: Callable[[int, str], None], pause: Callable[[float], None]) -> _Outcome | None:
+    """Let the pod fetch, once more after a lost link: an order that has run already finds its files there."""
+    waited, pauses = 0.0, LINK.pauses()
+    while True:
+        try:
+            return _ask(order, tally)
+        except HostKeyChanged:
+            raise
+        except Unreachable:
+            if waited >= LINK_PATIENCE:
+                raise
+            tally(0, "no link to the pod, waiting for it")
+            step = next(pauses)
+            waited += step
+            pause(step)
 
 
 def _ask(order: _Order, tally: Callable[[int, str], None]) -> _Outcome | None:

@@ -16,6 +16,7 @@ from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.sizes import human_size
 from trainyard.storage import dataset
+from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.datasend import index_of
 from trainyard.storage.dataset import LocalSource
@@ -67,6 +68,7 @@ class _Fetch:
         store = store_of(self.context, self.record.bucket)
         if store is None:
             raise UserError(f"the {what} of {self.record.id} are in a bucket, and no keys of its store are set", hint="Put them into .env.")
+        store = probed(store)
         try:
             self.targets(what, store, dataset.pod_targets(index_of(store, digest)), below)
         except StoreError as error:

@@ -21,6 +21,7 @@ from trainyard.runs.ui import Ui
 from trainyard.settings.table import StackSettings
 from trainyard.sizes import human_size
 from trainyard.storage import datasend
+from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.dataset import LocalSource, lay_out
 from trainyard.storage.deliver import OnProgress, Progress
@@ -36,6 +37,7 @@ def store_for(context: CommandContext, bucket: RunBucket | None, settings: Stack
     A pod must be able to read from it; and from a stack whose pods are on this machine nothing leaves it.
     """
     store = store_of(context, bucket)
+    store = store and probed(store)
     if store is None or not (store.presign or settings.volume == store.bucket):
         return None
     here = store.kind == "local" or (urlsplit(store.endpoint or "").hostname or "") in LOOPBACK
