@@ -72,6 +72,8 @@ def test_a_run_whose_pod_is_gone_is_judged_by_what_reached_its_bucket_though_its
     done = Committed("s3://b/k/", "k/", "s3://b/logs/", "0", 1, 10, (), True, ending)
     monkeypatch.setattr(finish, "store_of", lambda *_: object())
     monkeypatch.setattr(finish, "refuse_foreign", lambda *_: None)
+    monkeypatch.setattr("trainyard.runs.life.alone.seal", lambda *_: None)
+    monkeypatch.setattr(finish, "take_logs", lambda *_: None)
     monkeypatch.setattr(storage_commit, "committed", lambda *_: done)
 
     verdict = finish.find_result(CommandContext(places(tmp_path, {}), {}, Ui(json=True)), record, RunFolder(tmp_path))
