@@ -155,6 +155,18 @@ def test_a_complete_checkpoint_is_committed_and_the_newest_stays(settings: Store
     }
 
 
+def test_a_key_that_may_not_remove_keeps_older_checkpoints_and_that_is_known(
+    through: StoreSettings, proxy: LyingProxy, pod: Workspace
+) -> None:
+    one = going(through, pod, RULE)
+    for step in (10, 20):
+        checkpoint(pod, step)
+        proxy.faults.append(Fault("Delete", "fail", times=10**6, status=403))
+        assert one.save_checkpoint(f"checkpoints/checkpoint-{step}")
+    assert {key.split("/")[4] for key in keys(through, WHERE.checkpoints)} == {"checkpoint-10", "checkpoint-20"}
+    assert one.unpruned and "AccessDenied" in one.unpruned
+
+
 @pytest.mark.parametrize("when", ["before", "while"])
 def test_a_checkpoint_that_the_training_removes_is_dropped_quietly(
     when: str, through: StoreSettings, proxy: LyingProxy, pod: Workspace

@@ -80,6 +80,8 @@ class Ahead:
     """The files of the checkpoint that was hashed last, for a commit that keeps it."""
     saved: str | None = None
     """The checkpoint that was committed last."""
+    unpruned: str | None = None
+    """Why older checkpoints could not be removed: the newest one is safe all the same."""
     _stopped: threading.Event = field(default_factory=threading.Event)
 
     def scanned(self) -> podside.ScannedFiles:
@@ -144,7 +146,10 @@ class Ahead:
             raise
         size = checkpointcommit.seal(self.settings, one, scan)
         self.saved = path
-        checkpointcommit.prune(self.settings, one, rule.keep)
+        try:
+            checkpointcommit.prune(self.settings, one, rule.keep)
+        except StoreError as error:
+            self.unpruned = error.message
         return size
 
     @property

@@ -32,6 +32,8 @@ SOONEST, LATEST = 3.0, 20.0
 _AFTER_TROUBLE = Backoff(20.0, 300.0)
 _WAIT = 0.2
 _PATIENCE = 5.0
+_DROPPED = 60.0
+"""Seconds until another checkpoint is tried when one was removed while it went up."""
 _SHARE, _LONGEST = 10.0, 120.0
 """A look at an output of very many files takes a while: so many times as long passes before the next one, at most so long."""
 
@@ -53,7 +55,7 @@ class Companion:
     def __init__(self, context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod) -> None:
         self.context, self.record, self.folder, self.pod = context, record, folder, pod
         self.began = self.saved_at = time.monotonic()
-        self.troubles = 0
+        self.troubles, self.unpruned = 0, False
         self.ahead: Ahead | None = None
         self._stopped = threading.Event()
         self._transport = Reconnecting(pod.connect, name=f"pod {pod.id}")
@@ -137,9 +139,15 @@ class Companion:
     def _save(self, ahead: Ahead, checkpoint: str) -> None:
         began = time.monotonic()
         size = ahead.save_checkpoint(checkpoint)
-        if size is not None:
-            self.saved_at = began
-            note(self.context, self.record, "checkpoint", path=checkpoint, bytes=size)
+        if size is None:  # the training was faster: the wire is not all its checkpoints'
+            every = self.record.checkpoint_minutes * 60
+            self.saved_at = began - every + min(every, _DROPPED)
+            return
+        self.saved_at = began
+        note(self.context, self.record, "checkpoint", path=checkpoint, bytes=size)
+        if ahead.unpruned and not self.unpruned:
+            self.unpruned = True
+            self.context.ui.warn(f"older checkpoints of the run stay in the bucket: {ahead.unpruned}")
 
     def _trouble(self, error: TrainyardError) -> None:
         if self._stopped.is_set():
