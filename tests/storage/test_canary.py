@@ -13,6 +13,8 @@ from typing import Any
 import botocore.auth
 import pytest
 
+from tests.servers import minio
+from tests.servers.common import Unavailable
 from tests.storage.lying_proxy import Fault, LyingProxy
 from tests.storage.users import ServerWithUsers, allow, on_bucket, server_with_users
 from trainyard.config import Places
@@ -20,7 +22,8 @@ from trainyard.errors import StoreError
 from trainyard.secret import Secret
 from trainyard.storage import absent, bucket, canary, lifecycle, markers, seal
 from trainyard.storage.answers import clock_off
-from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.client import StoreSettings, s3, sts
+from trainyard.storage.manifest import ResultKey
 
 OBJECT_RIGHTS = ("PutObject", "GetObject", "DeleteObject", "AbortMultipartUpload", "ListMultipartUploadParts")
 
@@ -189,6 +192,18 @@ def test_where_a_403_means_absent_it_is_taken_so_only_on_proof(through: StoreSet
     absent._hides_absent.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def minio_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSettings]:
+    try:
+        minio.find()
+    except Unavailable as why:
+        pytest.skip(str(why))
+    with minio.serve(tmp_path_factory.mktemp("minio")) as found:
+        store = replace(found, kind="s3", bucket="policies")
+        s3(store).create_bucket(Bucket=store.bucket)
+        yield store
+
+
 def policies() -> dict[str, dict[str, Any]]:
     """Return the policies that docs/stores.md publishes, by the heading above them."""
     text = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
@@ -209,3 +224,26 @@ def test_the_smallest_policies_that_the_page_publishes_are_enough_on_a_real_serv
         less = [{**one, "Action": [action for action in one["Action"] if action != f"s3:{right}"]} for one in statements]
         poor = users.user(*[{key: value for key, value in one.items() if key != "Sid"} for one in less])
         assert canary.check(poor).degraded, f"{right} is not needed"
+
+
+@pytest.mark.parametrize("name", ["whole", "objects"])
+def test_the_same_policies_are_enough_on_minio(name: str, minio_store: StoreSettings, tmp_path: Path) -> None:
+    document = json.dumps(policies()[name]).replace("my-results-1", minio_store.bucket)
+    keys = sts(minio_store).assume_role(RoleArn="arn:aws:iam::000000000000:role/any", RoleSessionName="test", Policy=document)[
+        "Credentials"
+    ]
+    store = replace(
+        minio_store, access_key=Secret(keys["AccessKeyId"]), secret_key=Secret(keys["SecretAccessKey"]),
+        session_token=Secret(keys["SessionToken"]), checksums="probe", conditional=False,
+    )  # fmt: skip
+    report = canary.require(store)
+    assert {check.name for check in report.degraded} == (set() if name == "whole" else {"list", "list uploads"})
+    assert (report.checksums, report.conditional, report.presign) == ("full", True, True)
+    places = Places(tmp_path, tmp_path / "home", tmp_path / "outside", tmp_path / "settings")
+    claim = markers.Claim("c" * 32, "you", "here", "now")
+    number = markers.next_attempt(store, places, "you", f"run-{name}", claim)
+    where = ResultKey("you", f"run-{name}", number)
+    markers.refuse_foreign(store, where, claim.token)
+    assert seal.read_result(store, where) is None and not markers.fence_is_closed(store, "0" * 10)
+    assert bucket.adopt_or_create(store) is True
+    assert lifecycle.put(store, ()).kept_in == ("store" if name == "whole" else "unseen")

@@ -95,7 +95,10 @@ def bucket(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Findi
     if settings is None:
         yield Finding("bucket", "warn", f"no credentials of a store: {alone}", _CREDENTIALS_HELP)
     else:
-        yield Finding("bucket", "ok", f"{settings.kind}, bucket {settings.bucket or 'made at the first up'}, credentials present")
+        keys = "credentials present"
+        if settings.chain is not None:
+            keys = f"keys of AWS profile '{settings.chain}'" if settings.chain else "keys of Amazon's own chain"
+        yield Finding("bucket", "ok", f"{settings.kind}, bucket {settings.bucket or 'made at the first up'}, {keys}")
         if not settings.presign and values.volume != settings.bucket:
             text = f"{settings.kind}'s S3 signs no URLs and its volume is not mounted in pods: results come home over SSH"
             yield Finding(

@@ -1,7 +1,7 @@
 """What is not there, where a key may not list: such a store answers 403 to a question for an absent object, not 404.
 
-Amazon's and MinIO do that where s3:ListBucket is missing. A 403 is taken for "absent" only when this very key is proven
-to read what it has written, and to get 403 for a name that nobody has ever used.
+Amazon does that where s3:ListBucket is missing; VersityGW and MinIO say 404 (seen). A 403 is taken for "absent" only when
+this very key is proven to read what it has written, and to get 403 for a name that nobody has ever used.
 """
 
 from __future__ import annotations
