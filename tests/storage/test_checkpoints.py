@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from tests.runs.test_identity_and_record import make_record
 from tests.storage.conftest import PART, Workspace, here, tree
 from tests.storage.test_commit import HASTE
 from trainyard.errors import StoreError
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life import restore
+from trainyard.runs.records.record import RunFolder
+from trainyard.runs.records.startedfrom import started_from
+from trainyard.runs.ui import Ui
 from trainyard.storage import ahead, checkpoints
 from trainyard.storage.ahead import Ahead, CheckpointRule, Training
 from trainyard.storage.client import StoreSettings, s3
@@ -121,3 +130,32 @@ def test_one_of_another_runs_token_or_that_would_lie_elsewhere_is_not_taken(sett
     s3(settings).put_object(Bucket=settings.bucket, Key=place.prefix + CHECKPOINT, Body=body)
     with pytest.raises(StoreError, match="names no place for it"):
         checkpoints.load(replace(place), settings, TOKEN)
+
+
+def test_one_that_proves_damaged_on_its_way_to_the_pod_is_told_and_the_one_before_it_is_put_there(
+    settings: StoreSettings, pod: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2):
+        written(settings, pod, 1, f"step-{step}")
+    newest, before = checkpoints.places(settings, "ann", "a")
+    record = make_record(resumed_from=started_from(checkpoints.load(newest, settings)), attempt=2)
+    # It was whole when the run was prepared; now a byte of it is another one, under the same size.
+    key = f"{newest.prefix}deep/state.json"
+    s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=b"[]")
+    monkeypatch.setattr(restore, "store_of", lambda *_: settings)
+    screen, other = io.StringIO(), Workspace(tmp_path / "other")
+    other.write("output/checkpoints/step-2/optimizer.bin", b"what had arrived of it")
+    context, folder = CommandContext(cast(Any, None), {}, Ui(stream=screen)), RunFolder(tmp_path / "run")
+    reachable = cast(Any, SimpleNamespace(path=lambda *parts: "/".join((str(other.root), *parts))))
+
+    restore.restore(context, record, folder, reachable, here())
+
+    want = {path: body for path, body in tree(Path(pod.output)).items() if path.startswith("checkpoints/step-1/")}
+    assert tree(Path(other.output)) == want and record.resumed_from == started_from(checkpoints.load(before, settings))
+    assert restore.job_env(record, reachable) == {"TRAINYARD_RESUME": f"{other.output}/checkpoints/step-1"}
+    assert "not taken: step-2 of attempt 1" in screen.getvalue() and "going on from step-1 of attempt 1" in screen.getvalue()
+    assert folder.load().resumed_from == record.resumed_from
+
+    s3(settings).delete_object(Bucket=settings.bucket, Key=before.prefix + MANIFEST)
+    with pytest.raises(StoreError, match="no checkpoint is left to go on from"):
+        restore.restore(context, record, folder, reachable, here())

@@ -246,7 +246,9 @@ def _choose(context: CommandContext, again: _Again, from_start: bool) -> Checkpo
     if from_start:
         context.ui.say(f"resume     {base.id} has no checkpoint yet: it trains from its start")
         return None
-    raise RefusedError(f"{base.id} has no complete checkpoint to go on from; nothing was rented", hint=_anew(base))
+    adapter = next((one.name for one in again.recipe.variables if one.kind == "run"), None) if succeeded(base) else None
+    start = f"\nOr start a new training from what it has made: invoke train --set {adapter}={base.id}" if adapter else ""
+    raise RefusedError(f"{base.id} has no complete checkpoint to go on from; nothing was rented", hint=_anew(base) + start)
 
 
 def places_of(context: CommandContext, history: RunHistory) -> list[CheckpointPlace]:

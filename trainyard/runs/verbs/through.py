@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
 from trainyard.clock import REAL, Clock
@@ -21,6 +22,9 @@ _PAUSES = Backoff(30.0, 300.0)
 PATIENCE = 3600.0
 """Seconds in which a cloud without an offer is asked again: nothing is rented meanwhile."""
 
+_FRESH = 86_400.0
+"""Seconds after which nothing is rented any more for a run that nobody has come back to: `invoke resume` does."""
+
 
 def through(context: CommandContext, folder: RunFolder, cancel: Literal["now", "saving"] | None = None, clock: Clock = REAL) -> RunSummary:
     """Drive an attempt to its end, and those that follow it by themselves; return the last one's summary. Raises what drive() does."""
@@ -34,7 +38,8 @@ def through(context: CommandContext, folder: RunFolder, cancel: Literal["now", "
 
 def is_due(record: RunRecord) -> bool:
     """Tell whether an attempt that has ended is to be followed by another one."""
-    return record.lost and record.resumes > 0 and record.reached("ended") and not (record.cancelled or succeeded(record))
+    fresh = record.ended is not None and time.time() - record.ended < _FRESH
+    return record.lost and fresh and record.resumes > 0 and record.reached("ended") and not (record.cancelled or succeeded(record))
 
 
 def go_on(context: CommandContext, folder: RunFolder, clock: Clock = REAL) -> RunFolder | None:
