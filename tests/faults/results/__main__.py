@@ -19,7 +19,7 @@ from contextlib import ExitStack
 
 from tests.faults.results.cases import Case, draw, parse
 from tests.faults.results.scene import Result, play
-from tests.faults.results.whole import play_whole, works
+from tests.faults.results.whole import Works, play_whole, works
 from tests.faults.results.world import world
 from tests.servers.common import Unavailable
 
@@ -58,12 +58,15 @@ def run(cases: Sequence[Case], server: str, workers: int, say: Callable[[str], N
     def work() -> None:
         try:
             with ExitStack() as stack:
-                mine, yard = stack.enter_context(world(server)), None
+                mine = stack.enter_context(world(server))
+                yard: Works | None = None
                 while True:
                     number, case = waiting.get_nowait()
-                    if case.level == "run":
+                    if case.level == "commit":
+                        result = play(mine, case)
+                    else:
                         yard = yard or stack.enter_context(works())
-                    result = play_whole(yard, case) if yard and case.level == "run" else play(mine, case)
+                        result = play_whole(yard, case)
                     results.append(result)
                     say(verdict(number, result, server))
         except queue.Empty:

@@ -52,7 +52,9 @@ def draw(seed: int, number: int) -> Case:
     """Return case ``number`` of a seed."""
     chance = random.Random(f"{seed}/{number}")
     if number % WHOLE == WHOLE - 1:
-        return Case("run", "job", chance.choice(RUN_TROUBLES), chance.random(), "ssh", False, chance.randrange(10**6))
+        level = chance.choice(("run", "run", "alone"))
+        troubles = ALONE_TROUBLES if level == "alone" else RUN_TROUBLES
+        return Case(level, "job", chance.choice(troubles), chance.random(), "ssh", False, chance.randrange(10**6))
     trouble = _weighted(chance, TROUBLES)
     content = "thousands" if number in (7, 151) else _weighted(chance, CONTENTS)
     link = "ssh" if TROUBLES[trouble][0].cut is not None else chance.choice(LINKS)
@@ -60,6 +62,11 @@ def draw(seed: int, number: int) -> Case:
 
 
 RUN_TROUBLES = ("kill controller", "kill uploader", "kill both", "rights revoked", "500 after a put", "503 burst")
+ALONE_TROUBLES = (
+    "none", "503 burst", "lost answers", "dropped requests", "truncated answers", "corrupted on the way up", "corrupted on the way down",
+    "500 after Complete", "a Complete that holds nothing", "expired URLs",
+)  # fmt: skip
+"""What comes while a pod commits alone: its controller was killed and never came back."""
 
 
 def _weighted(chance: random.Random, table: Mapping[str, tuple[Any, int]]) -> str:

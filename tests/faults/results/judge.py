@@ -13,6 +13,8 @@ from typing import Any
 DOCUMENTED = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 69, 74, 130)
 """The exit codes of docs/troubleshooting.md, without 70: a fault of ours."""
 OWN_AT_HOME = ("_manifest.json", "_KEPT", "_SUCCESS", "status.json")
+OF_PODS = {"_POD_COMMITTED", "_pod.tar"}
+"""What a pod that committed alone has left beside the result."""
 STAGING = ".trainyard-download"
 
 
@@ -103,7 +105,7 @@ def _bucket(client: Any, bucket: str, prefix: str, wanted: Wanted, found: Found)
     for path in sorted(must & there - {"status.json"}):
         if not wanted.is_right(path, _read(client, bucket, prefix + path)):
             wrong.append(f"{path} (has other bytes)")
-    extra, unnamed = sorted(there - must - {wanted.marker, "_manifest.json"}), sorted(wanted.left - named)
+    extra, unnamed = sorted(there - must - OF_PODS - {wanted.marker, "_manifest.json"}), sorted(wanted.left - named)
     if wrong:
         found.problems.append(f"{wanted.marker} without the bytes of this run: {', '.join(wrong[:5])}")
     if extra:

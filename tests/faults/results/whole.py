@@ -30,9 +30,12 @@ from tests.storage import lying_proxy
 from tests.storage.lying_proxy import Fault
 from trainyard.storage import local
 
-STACK, BUCKET = "lab", "lab-results"
+STACK, LONE, BUCKET = "lab", "lone", "lab-results"
 REQUESTS = 45
 """So many requests an honest run makes from the start of its training on."""
+LONE_REQUESTS = 10
+"""And so many a pod that commits alone."""
+ALONE = 60.0
 COMMANDS = 4
 LONGEST = 150.0
 METRICS = "".join(f'{{"time": 1.0, "step": {step}, "total_steps": 5, "loss": 1.5}}\n' for step in range(1, 6)).encode()
@@ -51,16 +54,19 @@ class Works:
             "AWS_ACCESS_KEY_ID": settings.access_key.reveal(), "AWS_SECRET_ACCESS_KEY": settings.secret_key.reveal(),
             "AWS_ENDPOINT_URL": self.proxy.endpoint,
         }  # fmt: skip
-        lines = ["cloud: local", "store: s3", f"bucket: {BUCKET}"]
-        (self.yard.root / f"Pulumi.{STACK}.yaml").write_text("config:\n" + "".join(f"  trainyard:{line}\n" for line in lines))
+        for stack, minutes in ((STACK, 0), (LONE, 0.03)):
+            lines = ["cloud: local", "store: s3", f"bucket: {BUCKET}", f"commit_alone_minutes: {minutes}"]
+            (self.yard.root / f"Pulumi.{stack}.yaml").write_text("config:\n" + "".join(f"  trainyard:{line}\n" for line in lines))
         (self.yard.base / "job.sh").write_text(JOB.read_text())
+        (self.yard.base / "slow.sh").write_text(JOB.read_text().replace("seq ", "sleep 4\nseq ", 1))
         self.count = 0
 
     def close(self) -> None:
         """End everything."""
         self.proxy.server.shutdown()
         self.proxy.server.server_close()
-        self.yard.invoke("destroy", "--stack", STACK, "--yes")
+        for stack in (STACK, LONE):
+            self.yard.invoke("destroy", "--stack", stack, "--yes")
         self.yard.close()
         shutil.rmtree(self.yard.base, ignore_errors=True)
 
@@ -108,24 +114,17 @@ class WholeRun:
         self.label = f"c{made.count}"
         self.chance = random.Random(case.seed)
         self.result, self.story = Result(case), list[str]()
-        self.words = (
-            "train",
-            "--stack",
-            STACK,
-            "--recipe",
-            "command",
-            "--set",
-            f"script={made.yard.base / 'job.sh'}",
-            "--name",
-            self.label,
-        )
+        self.lone = case.level == "alone"
+        stack, script = (LONE, "slow.sh") if self.lone else (STACK, "job.sh")
+        given = ("--set", f"script={made.yard.base / script}", "--name", self.label)
+        self.words = ("train", "--stack", stack, "--recipe", "command", *given)
 
     def play(self) -> None:
         """Train, in trouble; then whatever comes next until the story has ended."""
         yard = self.made.yard
         self.made.proxy.reset()
         process = yard.start(*self.words)
-        code = self._first(process)
+        code = self._alone(process) if self.lone else self._first(process)
         self._look(code, self.story[-1])
         following = self.chance.choice((("recover",), ("attach", self.label)))
         for _ in range(COMMANDS):
@@ -168,6 +167,25 @@ class WholeRun:
         self.story.append(f"--- {' '.join(self.words)}: {process.returncode}\n{''.join(spoken)}")
         return process.returncode
 
+    def _alone(self, process: subprocess.Popen[str]) -> int:
+        """Kill the controller for good when its pod knows what to do alone; the trouble comes to the pod."""
+        yard = self.made.yard
+        yard.wait_for(lambda: self._record(1).get("commits_alone") or process.poll() is not None, LONGEST)
+        kill_tree(process)
+        self.made.proxy.reset()
+        fault = fault_of(self.trouble, int(self.case.moment * LONE_REQUESTS), self.chance, lambda: False)
+        if fault is not None:
+            self.made.proxy.faults.append(fault)
+        until = time.monotonic() + ALONE
+        while yard.pods() and time.monotonic() < until:
+            time.sleep(0.1)
+        self.result.met = fault is None or fault.done > 0
+        if yard.pods():
+            self.result.notes.append("the pod waited for a controller")
+        self.made.proxy.reset()
+        self.story.append(f"--- {' '.join(self.words)}: killed for good")
+        return -signal.SIGKILL
+
     def _strike(self, process: subprocess.Popen[str]) -> None:
         for victim in self.trouble.kills:
             for pid in [process.pid] if victim == "controller" else self.made.uploaders():
@@ -181,7 +199,8 @@ class WholeRun:
         where = self._where()
         self.result.where = where
         begun = self._record(1).get("phase") in ("started", "trained", "committed", "ended")
-        if begun and not where and not self.made.yard.pods():
+        marked = f"models/tester/{self.label}/1/_POD_COMMITTED"
+        if begun and not where and not self.made.yard.pods() and not judge.snapshot(self.made.client, BUCKET, marked):
             self.result.problems.append(f"exit code {code}: the pod is gone and its result is nowhere")
         if code == 0 and not where:
             self.result.problems.append("success was said, and the result is neither in the bucket nor at home")
