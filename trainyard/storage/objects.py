@@ -81,7 +81,7 @@ def _judge(settings: StoreSettings, target: UploadTarget, head: Mapping[str, Any
         same = not target.md5 or str(head.get("ETag")).strip('"') in (etag(target.md5), _parts_etag(target.md5))
     else:
         same = head.get("ChecksumCRC32") in (target.entry.crc32, target.entry.composite)
-        same = same or (bool(target.entry.sha256) and head.get("ChecksumSHA256") == _sha256_text(target.entry))
+        same = same or (bool(target.entry.sha256) and head.get("ChecksumSHA256") == sha256_text(target.entry))
     return "there" if same else "other"
 
 
@@ -286,7 +286,7 @@ def _bound(settings: StoreSettings, work: PendingUpload, number: int) -> tuple[s
     elif work.upload_id is None and entry.sha256:
         # A whole file by one request: bound to what the manifest says of it, which nobody can make other bytes for. (The
         # sha256 of a big file is not known before it is sent.)
-        bound |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _sha256_text(entry)}
+        bound |= {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": sha256_text(entry)}
     else:
         bound |= {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": entry.parts[number - 1]}
     if work.upload_id is not None:
@@ -311,7 +311,7 @@ def _request(settings: StoreSettings, work: PendingUpload, number: int, identity
     }
 
 
-def _sha256_text(entry: ManifestEntry) -> str:
+def sha256_text(entry: ManifestEntry) -> str:
     """Return a file's sha256 as S3 writes it."""
     return base64.b64encode(bytes.fromhex(entry.sha256)).decode()
 

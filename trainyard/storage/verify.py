@@ -15,6 +15,7 @@ from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.deliver import OnProgress, Progress, silent
 from trainyard.storage.ending import Ending
 from trainyard.storage.manifest import KEPT, MANIFEST, POD_COMMITTED, SUCCESS, Manifest, ManifestEntry, ResultKey, decode, sha256
+from trainyard.storage.objects import sha256_text
 from trainyard.storage.seal import ending_in, manifest_sha256_in, read_each
 
 _OWN = frozenset({MANIFEST, SUCCESS, KEPT, POD_COMMITTED, "_pod.tar"})
@@ -99,8 +100,10 @@ def _ask(settings: StoreSettings, key: ResultKey, entry: ManifestEntry) -> FileS
         return "missing"
     if head.get("ContentLength") != entry.size:
         return "changed"
-    checksum = head.get("ChecksumCRC32")
-    return "unproved" if checksum is None else "right" if checksum in (entry.crc32, entry.composite) else "changed"
+    # A single PUT is kept under its SHA-256, a file of several parts under its CRC32.
+    said = {head.get("ChecksumCRC32"), head.get("ChecksumSHA256")} - {None}
+    right = {entry.crc32, entry.composite, sha256_text(entry)}
+    return "right" if said & right else "changed" if said else "unproved"
 
 
 def _read_whole(settings: StoreSettings, key: ResultKey, entry: ManifestEntry) -> FileState:
