@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -224,6 +225,20 @@ def test_a_run_that_failed_or_that_a_person_has_ended_does_not_go_on_by_itself(h
     summary, _ = road.while_training(end, script, resume=3)
 
     assert not summary.success and not is_due(road.context.folder("a").load())
+
+
+def test_a_container_that_was_started_anew_is_a_lost_pod_too_where_nobody_is_there_to_look(road: Road) -> None:
+    def start_anew() -> None:
+        road.lose_pod()
+        shutil.rmtree(road.workspace / "job")
+
+    seen = road.context.places.root / "seen"
+    script = f"echo going; [ -e {seen} ] || {{ touch {seen}; sleep 600; }}; mkdir -p $OUTPUT_DIR/model; echo m >$OUTPUT_DIR/model/m"
+    summary, _ = road.while_training(start_anew, script, resume=1)
+    assert "nothing of it is left" in str(summary.error) and is_due(road.context.folder("a").load())
+
+    fresh_pod(road)
+    assert [(one.attempt, one.success) for one in attach.recover(road.context)] == [(2, True)], road.said()
 
 
 def test_what_keeps_a_lost_run_from_going_on_is_told_and_final(road: Road) -> None:

@@ -235,7 +235,7 @@ def _take(context: CommandContext, record: RunRecord, folder: RunFolder, verdict
     if verdict.error is None:
         record.phase = "committed"
     else:
-        record.error, record.error_code, record.lost = verdict.error, verdict.code, verdict.lost
+        record.error, record.error_code, record.lost = verdict.error, verdict.code, verdict.lost or record.lost
         record.training_success = bool(record.training_success)
         if record.lost:
             remember_lost(context, record)

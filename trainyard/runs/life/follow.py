@@ -71,13 +71,13 @@ def follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: R
         return None
     if status.state == "absent":
         gone = f"nothing of it is left in {pod.path('job')} (was the container started anew?)"
-        if not folder.cancelled:
+        if not (folder.cancelled or record.resumes):
             hint = f"If nothing of it runs any more, this keeps what is there and ends the pod: invoke cancel {record.id}"
             raise PodFailed(f"the training has no verdict: {gone}", hint=hint)
         with pod.connect() as transport:
             if not jobs.is_over(transport, pod.path("job"), f"OUTPUT_DIR={pod.path('output')}"):
                 raise PodFailed(f"the training has no verdict: {gone}, and it may still run")
-        record.vanished = gone
+        record.vanished, record.lost = gone, not folder.cancelled
         return None
     if status.state != "exited":
         raise PodFailed(f"the training has no verdict: {jobs.verdict(status)}")
