@@ -14,19 +14,22 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.storage.conftest import Workspace, here
+from tests.storage.conftest import Workspace, here, tree
 from trainyard.config import Places
 from trainyard.errors import PodCannotUpload, StoreError
+from trainyard.pod.uploader import hash_file
 from trainyard.rehearsal.runpod.s3 import S3Server, start_s3
 from trainyard.runs.planning import datastore
-from trainyard.storage import local, podside
+from trainyard.storage import local, mounted, podside
+from trainyard.storage.ahead import Ahead, CheckpointRule, Training
 from trainyard.storage.client import StoreSettings, s3, with_bucket
 from trainyard.storage.commit import Committed, commit, committed
 from trainyard.storage.datasend import index_of, send
 from trainyard.storage.dataset import lay_out, pod_targets
-from trainyard.storage.deliver import DeliveryPatience
+from trainyard.storage.deliver import DeliveryPatience, silent
 from trainyard.storage.download import download
-from trainyard.storage.manifest import ResultKey
+from trainyard.storage.manifest import ResultKey, entry_of
+from trainyard.storage.objects import UploadTarget
 from trainyard.storage.podfetch import fetch_to_pod
 from trainyard.storage.stores import store_settings
 
@@ -181,3 +184,35 @@ def test_data_come_out_of_the_mounted_volume(store: StoreSettings, volume: Path,
     assert send(store, laid_out, 0.0, patience=QUICK).sent == 0
     done = fetch_to_pod(store, here(), str(tmp_path), pod_targets(index_of(store, laid_out.dataset.sha256)), volume=str(volume))
     assert done.road == "volume" and (tmp_path / "rows").read_bytes() == body
+
+
+def live(store: StoreSettings, pod: Workspace, volume: Path) -> Ahead:
+    pod.write("output/checkpoints/checkpoint-10/state.pt", b"s" * 100_000)
+    pod.write("output/checkpoints/checkpoint-10/complete.json", b'{"state.pt": 100000}')
+    rule = CheckpointRule("checkpoints/checkpoint-*", "complete.json", keep=1, every=0.0)
+    one = Ahead(store, here(), Training(KEY, "t", pod.output, ["model/**"], ["*.pt"], rule), str(volume), patience=QUICK)
+    one.begin()
+    return one
+
+
+def test_while_a_training_runs_only_its_checkpoints_are_copied(store: StoreSettings, pod: Workspace, volume: Path) -> None:
+    one = live(store, pod, volume)
+    newest = one.send_files()
+    assert newest == "checkpoints/checkpoint-10" and not Path(volume, "models").exists()
+    assert one.save_checkpoint(newest) and one.unpruned is None
+    files = {"complete.json", "optimizer.pt", "state.pt"}
+    assert set(tree(volume / KEY.checkpoints / "checkpoint-10")) == files | {"_CHECKPOINT", "_manifest.json"}
+
+
+def test_a_checkpoint_leaves_room_for_the_next_one(store: StoreSettings, pod: Workspace, volume: Path) -> None:
+    one = live(store, pod, volume)
+    room = os.statvfs(volume)
+    free = room.f_bavail * room.f_frsize
+    with pytest.raises(StoreError, match="must stay free"):
+        mounted.deliver(store, podside.FinishedPod(here(), pod.output), [target(pod)], str(volume), silent, QUICK, spare=2 * free)
+    assert one.send_files()
+
+
+def target(pod: Workspace) -> UploadTarget:
+    file = Path(pod.output, "checkpoints", "checkpoint-10", "state.pt")
+    return UploadTarget(entry_of(hash_file(str(file), 1 << 20, False)[0], "state.pt"), str(file), "tmp/state.pt")

@@ -866,7 +866,7 @@ class Copier:
     """Copy files into a mounted bucket: each appears under its name whole, on disk and with the announced sha256, or not at all."""
 
     def __init__(self, plan: dict[str, Any], output: JsonLines) -> None:
-        self.items, self.folder, self.output = plan["items"], plan["folder"], output
+        self.items, self.folder, self.output, self.spare = plan["items"], plan["folder"], output, plan.get("spare", 0)
         self.total, self.sent, self.lock, self.reported_at = sum(item["size"] for item in self.items), 0, threading.Lock(), 0.0
 
     def run(self) -> int:
@@ -877,8 +877,8 @@ class Copier:
                 self.output.say(event="stored", id=item["id"], status=200)
         free = os.statvfs(self.folder)
         room, need = free.f_bavail * free.f_frsize, sum(item["size"] for item in missing)
-        if room < need:
-            message = f"{need} bytes are to be copied, {room} are free"
+        if missing and room < need + self.spare:
+            message = f"{need} bytes are to be copied, {room} are free" + (f", and {self.spare} must stay free" if self.spare else "")
             for item in missing:
                 self.output.say(event="failed", id=item["id"], code="NoSpace", message=message)
             return len(missing)

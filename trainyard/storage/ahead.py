@@ -16,7 +16,7 @@ from typing import Any
 
 from trainyard.errors import StoreError
 from trainyard.remote.protocol import Transport
-from trainyard.storage import checkpointcommit, podside
+from trainyard.storage import checkpointcommit, mounted, podside
 from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import DeliveryPatience, OfPod, Progress, deliver
@@ -69,6 +69,8 @@ class Ahead:
     settings: StoreSettings
     transport: Transport
     training: Training
+    volume: str | None = None
+    """Where the bucket is mounted on the pod, of a store that signs no URLs: checkpoints are copied there, files only by the commit."""
     part_size: int = PART_SIZE
     patience: DeliveryPatience = PATIENCE
     known: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -104,8 +106,9 @@ class Ahead:
         """
         rule, done = self.training.checkpoints, {path: entry["fingerprint"] for path, entry in self.known.items()}
         began = time.monotonic()
+        outputs = self.training.outputs if self.volume is None else ()
         look = podside.look(
-            self._pod(), self.training.outputs, self.training.excludes, done, checkpoints=(rule.pattern, rule.mark) if rule else None,
+            self._pod(), outputs, self.training.excludes, done, checkpoints=(rule.pattern, rule.mark) if rule else None,
             md5=self._md5, part_size=self.part_size, least=LEAST, most=MOST, after=AFTER, nice=NICE,
         )  # fmt: skip
         self.look_seconds = time.monotonic() - began
@@ -154,13 +157,19 @@ class Ahead:
 
     @property
     def _md5(self) -> bool:
-        return self.settings.checksums == "none"
+        return self.settings.checksums == "none" and self.volume is None  # a mounted bucket's ETags say nothing
 
     def _pod(self) -> podside.FinishedPod:
         return podside.FinishedPod(self.transport, self.training.output_dir.rstrip("/"))
 
     def _deliver(self, pod: podside.FinishedPod, targets: Sequence[UploadTarget]) -> None:
-        deliver(self.settings, OfPod(pod, threads=SENDERS, nice=NICE), targets, self._look_up, replace(self.patience, pause=self._pause))
+        patience = replace(self.patience, pause=self._pause)
+        if self.volume is None:
+            deliver(self.settings, OfPod(pod, threads=SENDERS, nice=NICE), targets, self._look_up, patience)
+        else:
+            # The training may need as much again for its next checkpoint, on the same volume.
+            spare = sum(target.entry.size for target in targets)
+            mounted.deliver(self.settings, pod, targets, self.volume, self._look_up, patience, spare=spare, nice=NICE)
         self._check()
 
     def _look_up(self, _: Progress) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import posixpath
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from trainyard.errors import PodCannotUpload, StoreError
 from trainyard.remote.protocol import quote
@@ -32,8 +33,11 @@ def deliver(
     volume: str,
     on_progress: OnProgress,
     patience: DeliveryPatience,
+    *,
+    spare: int = 0,
+    nice: int = 0,
 ) -> None:
-    """Return when every target is proven to be in the bucket.
+    """Return when every target is proven to be in the bucket. ``spare`` bytes must stay free beside what is copied.
 
     Raises PodCannotUpload when the folder is not this bucket, StoreError when copies fail or do not read back.
     """
@@ -45,7 +49,8 @@ def deliver(
         if round_:
             patience.pause(STORE.pause(round_))
         done = total - sum(target.entry.size for target in to_send)
-        reasons = _copy(pod, to_send, volume, lambda sent, done=done: on_progress(_progress(done + sent, total)))  # type: ignore[misc]
+        plan = _plan(to_send, volume) | {"spare": spare, "nice": nice}
+        reasons = _copy(pod, to_send, plan, lambda sent, done=done: on_progress(_progress(done + sent, total)))  # type: ignore[misc]
         on_progress(Progress("verify", total, total, "reading samples back"))
         reasons |= _unproven(settings, pod, [target for target in targets if target.key not in reasons])
         if not reasons:
@@ -74,8 +79,7 @@ def prove_mounted(settings: StoreSettings, pod: podside.FinishedPod, volume: str
     )
 
 
-def _copy(pod: podside.FinishedPod, targets: Sequence[UploadTarget], volume: str, on_bytes: podside.OnBytes) -> dict[str, str]:
-    """Let the pod copy; returns why a target did not arrive."""
+def _plan(targets: Sequence[UploadTarget], volume: str) -> dict[str, Any]:
     items = [
         {
             "id": number, "path": target.source, "dest": posixpath.join(volume, target.key),
@@ -83,7 +87,12 @@ def _copy(pod: podside.FinishedPod, targets: Sequence[UploadTarget], volume: str
         }
         for number, target in enumerate(targets)
     ]  # fmt: skip
-    sent = podside.copy(pod, {"items": items, "folder": volume}, on_bytes)
+    return {"items": items, "folder": volume}
+
+
+def _copy(pod: podside.FinishedPod, targets: Sequence[UploadTarget], plan: Mapping[str, Any], on_bytes: podside.OnBytes) -> dict[str, str]:
+    """Let the pod copy; returns why a target did not arrive."""
+    sent = podside.copy(pod, plan, on_bytes)
     return {targets[number].key: f"{failed.get('code')}: {failed.get('message', '')}" for number, failed in sent.failed.items()}
 
 

@@ -62,12 +62,12 @@ class Companion:
         self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
 
     def begin(self) -> None:
-        """Start the thread where there is a bucket to send to by signed requests."""
+        """Start the thread where there is a bucket that the pod can send to by itself."""
         try:
             settings = store_of(self.context, self.record.bucket)
         except (OSError, TrainyardError):
             return  # the commit says what is wrong with it, if it still is then
-        if settings is not None and settings.presign:
+        if settings is not None and (settings.presign or self.record.pod.volume_path):
             self.settings = settings
             self._thread.start()
 
@@ -114,7 +114,7 @@ class Companion:
                     rule = CheckpointRule(said.checkpoints, said.checkpoint_mark, self.record.keep_checkpoints, every)
                 where = ResultKey(self.record.user, self.record.label, self.record.attempt)
                 training = Training(where, self.record.token, self.pod.path("output"), said.outputs, said.excludes, rule)
-                ahead = Ahead(settings, transport, training)
+                ahead = Ahead(settings, transport, training, None if settings.presign else self.record.pod.volume_path)
                 ahead.begin()
                 self.ahead = ahead
                 return
