@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 
 from tests.runs.road import LEASE, STACK, Road
+from trainyard.clock import format_time
 from trainyard.clouds.protocol import PodInfo
 from trainyard.errors import RefusedError, UserError
 from trainyard.runs.life.drive import drive
+from trainyard.runs.records import movedlease
 from trainyard.runs.records.ledger import Ledger
+from trainyard.runs.verbs import extend as verb
 from trainyard.runs.verbs.extend import MovedLease, extend
+from trainyard.stacks import facade
 from trainyard.stacks.model import Operation, Stack
 
 UNTIL_TOLD = "echo going; trap 'exit 75' TERM; while :; do sleep 0.05; done"
@@ -126,3 +130,39 @@ def test_a_cloud_that_cannot_change_a_running_pod_says_so_and_what_to_do_instead
 
     hint = while_running(road, act)
     assert f"invoke resume ann/a --hours 2 --stack {STACK}" in hint and "saves a checkpoint" in hint
+
+
+class Killed(BaseException):
+    """What SIGKILL leaves undone."""
+
+
+@pytest.mark.parametrize("point", ["publish_now", "asked", "_write_hours", "operate", "moved", "_let_it_be_known"])
+def test_killed_at_any_point_it_leaves_one_lease_and_the_next_extend_counts_from_what_the_cloud_keeps(point: str, road: Road) -> None:
+    def kill(*_: object, **__: object) -> None:
+        raise Killed(point)
+
+    def act() -> tuple[Any, ...]:
+        with pytest.MonkeyPatch.context() as patch:
+            if point == "operate":
+                patch.setattr(facade, "operate", kill)
+            elif point in ("asked", "moved"):
+                real = movedlease.mark_moving
+                patch.setattr(verb, "mark_moving", lambda *a, done: kill() if done is (point == "moved") else real(*a, done=done))
+            else:
+                patch.setattr(verb, point, kill)
+            before = pod_of(road)
+            with pytest.raises(Killed):
+                extend(road.context, "a", "1h")
+        killed = pod_of(road)
+        again = extend(road.context, "a", "1h")
+        return before, killed, again, pod_of(road), road.context.folder("a").load()
+
+    before, killed, again, after, record = while_running(road, act, hours=2.0)
+
+    assert before.end and killed.end and after.end
+    assert killed.end - before.end in (timedelta(0), timedelta(hours=1)) and after.end - killed.end == timedelta(hours=1)
+    assert (
+        (record.pod.end, record.hours)
+        == (again.end, again.hours)
+        == (format_time(after.end), 2.0 + (after.end - before.end) / timedelta(hours=1))
+    )
