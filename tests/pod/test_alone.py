@@ -109,7 +109,8 @@ class Lone:
 
     def is_done(self) -> bool:
         self.watchdog.tick()
-        return self.text.split(":")[0] in ("committed", "failed")
+        assert self.watchdog.alone is not None
+        return self.text.split(":")[0] in ("committed", "failed") and not self.watchdog.alone.child
 
     @property
     def text(self) -> str:
