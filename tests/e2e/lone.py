@@ -56,7 +56,7 @@ def round_of(yard: Yard, dice: random.Random) -> str:
     kill_tree(running)
     began, back = time.monotonic(), dice.choice((dice.uniform(0.0, 5.0), dice.uniform(5.0, 14.0)))
     killed = 0
-    kills = sorted(dice.uniform(2.0, max(3.0, back)) for _ in range(dice.randrange(1, 7)))
+    kills = sorted(dice.uniform(2.0, 7.0) for _ in range(dice.randrange(1, 7)))
     for at in kills:
         time.sleep(max(0.0, min(at, back) - (time.monotonic() - began)))
         killed += kill_watchdogs(yard, dice) if at < back else 0

@@ -25,6 +25,8 @@ from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.podside import ScannedFiles
 from trainyard.storage.seal import read
 
+_LONE = "the pod committed it alone"
+
 
 def commit(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, known: ScannedFiles) -> Verdict:
     """Judge the training and bring what it left to safety; sets ``training_success`` and ``result``, returns its verdict.
@@ -63,11 +65,12 @@ def find_result(context: CommandContext, record: RunRecord, folder: RunFolder) -
         refuse_foreign(settings, key, record.token)
     except ForeignResult:
         return None
-    done = alone.seal(context, settings, key, record.token) or storage_commit.committed(settings, key, record.token)
+    lone = alone.seal(context, settings, key, record.token)
+    done = lone or storage_commit.committed(settings, key, record.token)
     if done is None:
         return None
     take_logs(settings, key, folder)
-    record.training_success, record.result = done.ending is None, replace(run_result(done), road="bucket")
+    record.training_success, record.result = done.ending is None, replace(run_result(done), road="bucket", road_why=_LONE if lone else None)
     if done.ending is None:
         return Verdict("training")
     record.exit_code = done.ending.exit_code if record.exit_code is None else record.exit_code
