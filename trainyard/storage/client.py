@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import boto3
+import botocore.loaders
 import botocore.session
 from botocore.config import Config
 
@@ -115,6 +116,7 @@ def _client(settings: StoreSettings, read_timeout: float, service: str = "s3") -
     # Where the store is and how it is spoken to is said by our settings alone: a profile of the user's, or a file of
     # the AWS CLI's, is about something else.
     core = botocore.session.Session(session_vars=_NO_PROFILES)
+    core.register_component("data_loader", _loader())
     if settings.chain is not None:
         core.register_component("credential_provider", chain.provider(settings.chain, metadata=settings.metadata))
         session = boto3.session.Session(botocore_session=core, region_name=settings.region)
@@ -128,6 +130,12 @@ def _client(settings: StoreSettings, read_timeout: float, service: str = "s3") -
         )
     config = client_config(settings, read_timeout)
     return session.client(service, endpoint_url=settings.endpoint, config=config, verify=certificates(settings))
+
+
+@functools.cache
+def _loader() -> botocore.loaders.Loader:
+    """Return what reads the descriptions of services: shared, a second client need not parse a megabyte of JSON again."""
+    return botocore.loaders.create_loader()
 
 
 def certificates(settings: StoreSettings) -> str | None:
