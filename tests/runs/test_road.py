@@ -635,6 +635,7 @@ def test_a_download_by_name_says_which_later_attempts_it_passed_over_and_how_to_
     newer = (Listed(ResultKey("ann", "a", 2), False, True, 1, 1, 0.0), Listed(ResultKey("ann", "a", 3), False, False, 1, 1, 0.0))
     road.patch(verb_fetch, "_of_stack", lambda *_: (None, "ann"))
     road.patch(verb_fetch, "list_results", lambda *_: [])
+    road.patch(verb_fetch, "lone_commits", lambda *_: [])
     road.patch(verb_fetch, "claim_of", lambda *_: None)
     road.patch(verb_fetch, "download", lambda _, __, to, **___: Downloaded(ResultKey("ann", "a", 1), to, 1, 1, 0, "f" * 64, newer=newer))
 
@@ -651,6 +652,7 @@ def test_a_download_of_a_run_without_a_result_says_why_and_what_comes_next(road:
     listed: list[Listed] = []
     road.patch(verb_fetch, "store_of", lambda *_: object())
     road.patch(verb_fetch, "list_results", lambda *_: listed)
+    road.patch(verb_fetch, "lone_commits", lambda *_: [])
     folder = road.prepare(name="a")
     for phase, state, command in (
         ("started", "it is not over", "invoke attach ann/a"),

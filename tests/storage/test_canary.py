@@ -18,9 +18,9 @@ from tests.servers.common import Unavailable
 from tests.storage.lying_proxy import Fault, LyingProxy
 from tests.storage.users import ServerWithUsers, allow, on_bucket, server_with_users
 from trainyard.config import Places
-from trainyard.errors import StoreError
+from trainyard.errors import StoreError, UserError
 from trainyard.secret import Secret
-from trainyard.storage import absent, bucket, canary, lifecycle, markers, seal
+from trainyard.storage import absent, bucket, canary, find, lifecycle, markers, seal
 from trainyard.storage.answers import clock_off
 from trainyard.storage.client import StoreSettings, s3, sts
 from trainyard.storage.manifest import ResultKey
@@ -143,6 +143,10 @@ def test_a_key_with_rights_on_objects_alone_claims_commits_and_needs_no_lifecycl
     assert markers.next_attempt(user, places, "you", "run", replace(claim, token="b" * 32)) == 2
     seal.put_proven(user, "models/you/run/1/_SUCCESS", b"{}")
     assert seal.read(user, "models/you/run/1/_KEPT") is None
+    assert [find.find(user, name, user="you").key.attempt for name in ("run", "you/run", "you/run/1")] == [1, 1, 1]
+    with pytest.raises(UserError, match="there is no result") as caught:
+        find.find(user, "you/other")
+    assert "may not list" in str(caught.value.hint)
     assert lifecycle.put(user, ()).rules == ()
 
 

@@ -16,7 +16,7 @@ class BucketAction:
     without: str = ""
 
 
-_LISTLESS = "attempts are found by trying their numbers; download needs a name with its attempt"
+_LISTLESS = "attempts are found by trying their numbers; results, gc, verify and store.delete need it"
 _STAYS = "old checkpoints and the canary's own objects stay below tmp/ until a rule expires them"
 _BY_HAND = "the pod cannot send by itself: results go over SSH or a mounted volume"
 ACTIONS: Mapping[str, BucketAction] = {

@@ -9,8 +9,11 @@ from trainyard.config import slug
 from trainyard.errors import StoreError, UserError
 from trainyard.nearest import nearest
 from trainyard.storage import bucket
+from trainyard.storage.answers import DENIED
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.manifest import KEPT, MODELS, POD_COMMITTED, SUCCESS, ResultKey
+from trainyard.storage.markers import claim_of
+from trainyard.storage.seal import read_each
 
 _OTHER_FOLDERS = ("attempts", "checkpoints", "closed", "data", "jobs", "lifecycle", "logs", "tmp")
 _RUN = re.compile(rf"^{MODELS}([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)/([0-9]+)(?:/(.*))?$")
@@ -66,6 +69,16 @@ def list_results(settings: StoreSettings, user: str | None = None, run: str | No
     return sorted(results, key=lambda one: (one.modified, one.key.user, one.key.run, one.key.attempt))
 
 
+def lone_commits(settings: StoreSettings) -> list[ResultKey]:
+    """Return the attempts that their pods have committed alone and no machine has sealed; none where this key may not list."""
+    try:
+        return [one.key for one in list_results(settings) if one.pod_committed]
+    except StoreError as error:
+        if error.code not in DENIED:
+            raise
+        return []
+
+
 def find(settings: StoreSettings, reference: str, *, user: str | None = None, uncommitted: bool = False) -> ResultReference:
     """Return the attempt that a reference names: its newest success unless the reference says which, else the newest that was kept.
 
@@ -84,7 +97,7 @@ def find(settings: StoreSettings, reference: str, *, user: str | None = None, un
     numbered = bool(rest) and rest[0].isascii() and rest[0].isdigit() and int(rest[0]) > 0
     if owner and numbered and _is_over(settings, exact := ResultKey(slug(owner), run, int(rest[0]))):
         return ResultReference(exact, "/".join(rest[1:]))  # its files need not be listed, and there may be thousands
-    results = [one for one in list_results(settings, slug(owner) if owner else None, run) if one.key.run == run]
+    results = _attempts(settings, slug(owner) if owner else None, run, user)
     if numbered:
         results = [one for one in results if one.key.attempt == int(rest[0])]
         rest = rest[1:]
@@ -93,8 +106,22 @@ def find(settings: StoreSettings, reference: str, *, user: str | None = None, un
     return ResultReference(chosen, "/".join(rest), tuple(sorted(newer, key=lambda one: one.key.attempt)))
 
 
+def _attempts(settings: StoreSettings, owner: str | None, run: str, user: str | None) -> list[Listed]:
+    """Return the attempts of a name; a key that may not list asks for them by their numbers, as they were claimed."""
+    try:
+        return [one for one in list_results(settings, owner, run) if one.key.run == run]
+    except StoreError as error:
+        if error.code not in DENIED or not (owner or user):
+            raise
+    results: list[Listed] = []
+    while claim_of(settings, key := ResultKey(str(owner or user), run, len(results) + 1)) is not None:
+        success, kept, alone = (body is not None for body in read_each(settings, (key.success, key.kept, f"{key.prefix}{POD_COMMITTED}")))
+        results.append(Listed(key, success, kept, 0, 0, 0.0, alone))
+    return results
+
+
 def _is_over(settings: StoreSettings, key: ResultKey) -> bool:
-    return any(item.key in (key.success, key.kept) for item in bucket.listing(settings, f"{key.prefix}_"))
+    return any(body is not None for body in read_each(settings, (key.success, key.kept)))
 
 
 def _choose(settings: StoreSettings, reference: str, results: list[Listed], user: str | None, uncommitted: bool) -> ResultKey:
@@ -136,7 +163,12 @@ def _split(key: str) -> tuple[ResultKey | None, str]:
 
 
 def _near(settings: StoreSettings, reference: str) -> str:
-    results = list_results(settings)
+    try:
+        results = list_results(settings)
+    except StoreError as error:
+        if error.code not in DENIED:
+            raise
+        return "This key may not list the bucket: say it as <user>/<run>/<attempt>."
     if not results:
         return f"There is no result in {settings.url} yet."
     names = sorted({f"{one.key.user}/{one.key.run}" for one in results})

@@ -19,7 +19,7 @@ from trainyard.stacks import facade
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import OnProgress, Progress
 from trainyard.storage.download import download
-from trainyard.storage.find import Listed, list_results
+from trainyard.storage.find import Listed, list_results, lone_commits
 from trainyard.storage.markers import claim_of
 from trainyard.storage.stores import store_settings
 
@@ -90,7 +90,7 @@ def fetch(context: CommandContext, stack: str | None, reference: str, dest: Path
     own = _own(context, reference) if stack is None else None
     bucket, user = own or _of_stack(context, stack or "local")
     names = reference.strip("/").split("/")
-    alone.seal_all(context, bucket, [one.key for one in list_results(bucket) if one.pod_committed and one.key.run in names])
+    alone.seal_all(context, bucket, [key for key in lone_commits(bucket) if key.run in names])
     got = download(bucket, reference, dest, user=user, uncommitted=partial, whole=whole, on_progress=progress_of(context))
     proved = (
         f"sha256 of every file proved against manifest {got.manifest_sha256[:12]}" if got.manifest_sha256 else "NOT proved: not committed"
