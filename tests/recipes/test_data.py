@@ -123,7 +123,7 @@ def test_parquet_without_pyarrow_is_left_to_the_pod_and_that_is_said(tmp_path: P
     [
         ("/nonexistent/d.jsonl", "no such file or folder"),
         ("ftp://x/y", "'ftp://' is not known"),
-        ("s3://b/k", "no bucket configured"),
+        ("s3://b/k", "only the pod of a run fetches it"),
         ("hf://nobody", "write hf://owner/name"),
         ("/dev/null", "no regular file"),
     ],

@@ -16,12 +16,14 @@ from tests.storage.test_sweeper import all_versions, committed, keys, put, versi
 from trainyard.clock import format_time
 from trainyard.config import Places
 from trainyard.errors import RefusedError, UserError
+from trainyard.runs.planning import datastore
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.verbs import results
 from trainyard.runs.verbs.delete import delete
-from trainyard.storage import deletion, versions
+from trainyard.storage import datasend, deletion, versions
 from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.dataset import lay_out
 from trainyard.storage.inventory import attempts_in
 from trainyard.storage.manifest import Keep, ResultKey
 from trainyard.storage.markers import Claim, next_attempt
@@ -200,3 +202,15 @@ def test_a_key_that_may_not_ask_for_versions_is_told_that_older_ones_may_stay(
 
     assert delete(clone.context, "local", "first", dry_run=False, yes=True) == 0
     assert "older ones may stay" in clone.said() and kinds(settings) == {"greg/first/1": "deleted"}
+
+
+def test_a_data_set_goes_with_its_chunks(clone: Clone, settings: StoreSettings, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    for name in ("big", "other"):
+        (tmp_path / "set" / name).write_bytes(name.encode() * (3 << 20))
+    laid_out = lay_out(datastore.of_folder(tmp_path / "set"))
+    datasend.send(settings, laid_out, 0.0)
+    put(settings, "data/abc")
+    assert len(keys(settings)) == 4
+    assert delete(clone.context, "local", f"data/{laid_out.dataset.sha256}", dry_run=False, yes=True) == 0
+    assert keys(settings) == {"data/abc"}

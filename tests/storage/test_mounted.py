@@ -31,6 +31,7 @@ from trainyard.storage.download import download
 from trainyard.storage.manifest import ResultKey, entry_of
 from trainyard.storage.objects import UploadTarget
 from trainyard.storage.podfetch import fetch_to_pod
+from trainyard.storage.podtargets import StoredObject, target_of_object
 from trainyard.storage.stores import store_settings
 
 KEY = ResultKey("ann", "first", 1)
@@ -216,3 +217,16 @@ def test_a_checkpoint_leaves_room_for_the_next_one(store: StoreSettings, pod: Wo
 def target(pod: Workspace) -> UploadTarget:
     file = Path(pod.output, "checkpoints", "checkpoint-10", "state.pt")
     return UploadTarget(entry_of(hash_file(str(file), 1 << 20, False)[0], "state.pt"), str(file), "tmp/state.pt")
+
+
+def test_what_nobody_has_read_is_not_taken_out_of_another_volume(store: StoreSettings, volume: Path, tmp_path: Path) -> None:
+    s3(store).put_object(Bucket=store.bucket, Key="raw/x", Body=b"right")
+    unread = target_of_object(StoredObject("raw/x"), "x", 5)
+    for folder in ("other", "in", "there"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "other/raw").mkdir()
+    (tmp_path / "other/raw/x").write_bytes(b"wrong")
+    done = fetch_to_pod(store, here(), str(tmp_path / "in"), [unread], volume=str(tmp_path / "other"), pause=lambda _: None)
+    assert done.road == "ssh" and (tmp_path / "in/x").read_bytes() == b"right"
+    done = fetch_to_pod(store, here(), str(tmp_path / "there"), [unread], volume=str(volume), pause=lambda _: None)
+    assert done.road == "volume" and (tmp_path / "there/x").read_bytes() == b"right"

@@ -194,7 +194,7 @@ def _hub(reference: str) -> Data:
 
 def _bucket(reference: str, reading: _Reading, resolver: Resolver | None) -> Data:
     if resolver is None:
-        raise UserError(f"--data {reference}: there is no bucket configured to read it from")
+        raise UserError(f"--data {reference}: only the pod of a run fetches it; for a bundle by hand name files of this machine")
     files_there = resolver(reference)
     if not files_there:
         raise UserError(f"--data {reference}: nothing is there")

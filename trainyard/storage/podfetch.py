@@ -9,25 +9,24 @@ from __future__ import annotations
 import functools
 import json
 import posixpath
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from trainyard.errors import HostKeyChanged, PodFailed, StoreError, Unreachable, disk_full
-from trainyard.files import sha256_of
+from trainyard.errors import HostKeyChanged, PodCannotUpload, PodFailed, StoreError, Unreachable
 from trainyard.jsontext import parse_json
 from trainyard.pod import fetcher, uploader
 from trainyard.remote.protocol import Transport, quote
-from trainyard.remote.tree import put_tree
 from trainyard.retries import LINK, STORE
-from trainyard.storage.answers import store_errors
-from trainyard.storage.client import StoreSettings, s3
-from trainyard.storage.deliver import OnProgress, Progress, silent
-from trainyard.storage.podtargets import PodTarget, StoredObject, bound_to
+from trainyard.storage import mounted
+from trainyard.storage.client import StoreSettings
+from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, silent
+from trainyard.storage.podside import FinishedPod
+from trainyard.storage.podtargets import PodTarget, StoredObject, batches, bound_to, place_of
 from trainyard.storage.signing import signed_url
+from trainyard.storage.sshfetch import over_ssh
 
 URL_SECONDS = 2 * 3600
 """Life of a URL; a new order has new ones."""
@@ -37,9 +36,6 @@ ROUNDS = 6
 """Orders in a row, without any progress, after which it is given up."""
 FILES = 10_000
 """Files of one order: the pod needs about 2 KB for each."""
-SCRATCH = 512 << 20
-"""Bytes that lie here at a time on their way over SSH."""
-_BLOCK = 1 << 20
 
 Road = Literal["store", "volume", "ssh"]
 
@@ -73,17 +69,37 @@ def fetch_to_pod(
     or the store does not answer for long; Unreachable when the link stays lost.
     """
     road: Road = "store" if settings is None or settings.presign else "volume" if volume else "ssh"
+    if (
+        road == "volume"
+        and any(target.sha256 is None for target in targets)
+        and not _is_mounted(settings, transport, folder, volume, pause)
+    ):
+        road = "ssh"  # what nobody has read is proven by nothing but where it lies
     fetched = PodFetch(road)
     total, done = sum(target.size for target in targets), 0
-    batches = list(_batches(targets, FILES, None))
-    for number, batch in enumerate(batches):
-        order = _Order(settings, transport, folder, batch, volume, number + 1 == len(batches))
+    orders = list(batches(targets, FILES))
+    for number, batch in enumerate(orders):
+        order = _Order(settings, transport, folder, batch, volume, number + 1 == len(orders))
         tally = functools.partial(_tell, on_progress, done, total)
         if fetched.road == "ssh" or not _carried_out(order, fetched, tally, pause):
             fetched.road = "ssh"
-            _over_ssh(order, fetched, tally)
+            sent = over_ssh(settings, transport, folder, batch, tally)
+            fetched.sha256 |= sent.sha256
+            fetched.moved += sent.moved
+            fetched.kept += sent.kept
         done += sum(target.size for target in batch)
     return fetched
+
+
+def _is_mounted(
+    settings: StoreSettings | None, transport: Transport, folder: str, volume: str | None, pause: Callable[[float], None]
+) -> bool:
+    assert settings is not None and volume is not None
+    try:
+        mounted.prove_mounted(settings, FinishedPod(transport, folder), volume, DeliveryPatience(pause=pause))
+    except PodCannotUpload:
+        return False
+    return True
 
 
 def _tell(on_progress: OnProgress, before: int, total: int, done: int, text: str) -> None:
@@ -190,13 +206,7 @@ def _refuse_definite(order: _Order, outcome: _Outcome) -> None:
             raise PodFailed(f"{order.transport.name}: {order.targets[number].path} cannot be written: {message}")
         if code in _DEFINITE:
             target = order.targets[number]
-            raise StoreError(f"{target.path}, from {_where(order, target)}: {_DEFINITE[code]}", code=code)
-
-
-def _where(order: _Order, target: PodTarget) -> str:
-    keys = list(dict.fromkeys(extent.source.key for extent in target.extents))
-    first = f"{order.settings.url}/{keys[0] if keys else ''}" if order.settings else keys[0]
-    return first if len(keys) < 2 else f"{first} and {len(keys) - 1} more"
+            raise StoreError(f"{target.path}, from {place_of(order.settings, target)}: {_DEFINITE[code]}", code=code)
 
 
 def _listed(order: _Order, outcome: _Outcome) -> str:
@@ -280,56 +290,3 @@ def _parts() -> tuple[bytes, ...]:
 
 def _program() -> bytes:
     return b"".join(_parts())
-
-
-def _over_ssh(order: _Order, fetched: PodFetch, tally: Callable[[int, str], None]) -> None:
-    """Read the objects from here and send them: the pod cannot."""
-    done = 0
-    for some in _batches(order.targets, FILES, SCRATCH):
-        with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
-            try:
-                for target in some:
-                    fetched.sha256[target.path] = _read_here(order, target, Path(scratch) / target.path)
-            except OSError as error:
-                raise disk_full(error, Path(scratch)) or StoreError(f"{scratch}: {error.strerror or error}") from None
-            before = done
-            changed = put_tree(
-                order.transport, Path(scratch), order.folder,
-                on_progress=lambda n, _, before=before: tally(before + n, "sending over SSH"),  # type: ignore[misc]
-            )  # fmt: skip
-        sent = set(changed)
-        fetched.moved += sum(target.size for target in some if target.path in sent)
-        fetched.kept += len(some) - len(sent)
-        done += sum(target.size for target in some)
-        tally(done, "sending over SSH")
-
-
-def _read_here(order: _Order, target: PodTarget, path: Path) -> str:
-    if order.settings is None:
-        raise StoreError(f"{_where(order, target)}: the pod cannot reach it", hint="Download it, and name the file.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        for extent in target.extents:
-            what = f"read {order.settings.url}/{extent.source.key}"
-            bound = bound_to(order.settings, extent.source) | {"Range": f"bytes={extent.offset}-{extent.offset + extent.length - 1}"}
-            with store_errors(what), s3(order.settings).get_object(**bound)["Body"] as body:
-                while block := body.read(_BLOCK):
-                    file.write(block)
-    path.chmod(0o755 if target.executable else 0o644)
-    digest = sha256_of(path)
-    if digest != (target.sha256 or digest) or path.stat().st_size != target.size:
-        raise StoreError(f"{target.path}, from {_where(order, target)}: it is not what was announced, its sha256 is {digest}")
-    return digest
-
-
-def _batches(targets: Sequence[PodTarget], files: int, most: int | None) -> Iterator[list[PodTarget]]:
-    batch: list[PodTarget] = []
-    size = 0
-    for target in targets:
-        if batch and (len(batch) == files or (most is not None and size + target.size > most)):
-            yield batch
-            batch, size = [], 0
-        batch.append(target)
-        size += target.size
-    if batch:
-        yield batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,3 +63,24 @@ def bound_to(settings: StoreSettings, source: StoredObject) -> dict[str, Any]:
     if source.etag:
         bound["IfMatch"] = source.etag
     return bound
+
+
+def place_of(settings: StoreSettings | None, target: PodTarget) -> str:
+    """Return in words where a file's bytes are; without settings on the web."""
+    keys = list(dict.fromkeys(extent.source.key for extent in target.extents)) or [""]
+    first = f"{settings.url}/{keys[0]}" if settings else keys[0]
+    return first if len(keys) == 1 else f"{first} and {len(keys) - 1} more"
+
+
+def batches(targets: Sequence[PodTarget], files: int, most: int | None = None) -> Iterator[list[PodTarget]]:
+    """Yield the targets in lists of at most ``files``, and of about ``most`` bytes."""
+    batch: list[PodTarget] = []
+    size = 0
+    for target in targets:
+        if batch and (len(batch) == files or (most is not None and size + target.size > most)):
+            yield batch
+            batch, size = [], 0
+        batch.append(target)
+        size += target.size
+    if batch:
+        yield batch

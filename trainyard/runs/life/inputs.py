@@ -94,10 +94,10 @@ class _Fetch:
 
     def targets(self, what: str, store: StoreSettings | None, targets: Sequence[PodTarget], below: str) -> dict[str, str]:
         """Fetch files to a folder of the workspace and say how; return the sha256 of each."""
-        began, ui = time.monotonic(), self.context.ui
+        began, ui, own = time.monotonic(), self.context.ui, self.record.bucket
         done = fetch_to_pod(
             store, self.transport, self.pod.path(*below.split("/")), targets, on_progress=datastore.transfer_lines(ui),
-            volume=self.record.pod.volume_path,
+            volume=self.record.pod.volume_path if store and own and own.bucket == store.bucket else None,
         )  # fmt: skip
         took = f"{human_size(done.moved)} in {time.monotonic() - began:.1f} s, {_ROADS[done.road]}" if done.moved else "all of it was there"
         ui.say(f"           {what} from {store.url if store else 'the web'}: {took}")
