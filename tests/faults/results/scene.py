@@ -228,8 +228,9 @@ class Scene:
             self.world.watch(lambda: self.elapsed.value >= at, lambda: self.world.link.refuse(False), self.over)
 
     def _vanish(self) -> None:
-        asked = [one.key for one in self.world.proxy.seen if one.operation == "Head" and one.key.startswith(self.prefix)]
-        if asked:
+        """Take away what was just asked for; what is lost after the last proof, behind the marker, nobody can notice then."""
+        asked = [one.key for one in self.world.proxy.seen if one.operation == "Head"]
+        if asked and asked[-1].startswith(self.prefix) and not asked[-1][len(self.prefix) :].startswith("_"):
             self.world.client.delete_object(Bucket=self.bucket, Key=asked[-1])
 
     @contextlib.contextmanager
