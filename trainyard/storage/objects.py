@@ -188,8 +188,16 @@ def _open_uploads(settings: StoreSettings, key: str) -> list[str]:
 
 
 def _first_page(settings: StoreSettings, prefix: str, after: str = "") -> list[Mapping[str, Any]]:
+    page = _page(settings, prefix, after)
+    if not page and prefix and settings.kind == "s3":
+        # MinIO lists by a whole key, or all of a bucket; by the beginning of a key it finds nothing.
+        page = [upload for upload in _page(settings, "", after, 403) if str(upload["Key"]).startswith(prefix)]
+    return page
+
+
+def _page(settings: StoreSettings, prefix: str, after: str, *accepted: int) -> list[Mapping[str, Any]]:
     more = {"KeyMarker": after} if after else {}
-    with store_errors(f"list uploads of {settings.url}/{prefix}", *_NO_SUCH_LIST) as refusal:
+    with store_errors(f"list uploads of {settings.url}/{prefix}", *_NO_SUCH_LIST, *accepted) as refusal:
         page = s3(settings).list_multipart_uploads(Bucket=settings.bucket, Prefix=prefix, **more)
     return [] if refusal else list(page.get("Uploads", []))
 
