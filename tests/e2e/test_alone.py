@@ -57,7 +57,7 @@ def test_a_lost_laptop_costs_no_result_and_no_rest_of_the_lease(yard: Yard) -> N
 
     assert "sealed     tester/a/1: kept (no success)" in said.out
     assert not summary["success"] and summary["kept"]["why"] == "exited 3" and summary["kept"]["exit_code"] == 3
-    assert (yard.home / "runs/tester/a/1/train.log").read_text() == "no more\n"
+    assert "no more" in (yard.home / "runs/tester/a/1/train.log").read_text().splitlines()
     assert yard.record("a")["phase"] == "ended" and yard.pods() == []
 
 
