@@ -449,3 +449,17 @@ def test_a_numbered_attempt_is_found_without_listing_its_files(by_proxy: StoreSe
 def test_a_store_that_signs_no_urls_is_read_by_its_client(kept: Kept, tmp_path: Path) -> None:
     download(replace(kept.settings, presign=False), str(WHERE), tmp_path)
     assert tree(tmp_path) == kept.files
+
+
+def test_of_many_big_files_most_are_read_from_end_to_end(
+    settings: StoreSettings, pod: Workspace, proxy: LyingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainyard.storage.fetch.PIECE", 1000)
+    for number in range(20):
+        pod.write(f"output/model/shard-{number:02d}", os.urandom(5000))
+    mine = committed_result(settings, pod)
+    proxy.faults.append(Fault("Get", "garble", times=3, key="shard-"))
+    download(replace(settings, endpoint=proxy.endpoint), WHERE.model, tmp_path / "dir")
+    assert tree(tmp_path / "dir") == mine.files
+    spans = [one.headers["range"] for one in proxy.seen if "shard-" in one.key]
+    assert spans.count("bytes=0-4999") >= 14 and spans.count("bytes=4000-4999") >= 4

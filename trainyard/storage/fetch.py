@@ -35,6 +35,7 @@ TRIES = 8
 PAUSES = Backoff(0.2, 10.0)
 PIECE = 8 << 20
 """Bytes of one request. The smaller, the less is left to hash when the last one has arrived."""
+BIG_AT_ONCE = 4
 _DEFINITE = (400, 401, 403, 404, 412, 416)
 
 
@@ -68,18 +69,20 @@ def fetch_files(
         on_progress(Progress("wait", 0, counter.total, text))
 
     names = [name for _, name in selection]
-    with staging(dest, names, waiting) as stage, ThreadPoolExecutor(THREADS) as pool, ThreadPoolExecutor(THREADS + 2) as files:
+    with staging(dest, names, waiting) as stage, ThreadPoolExecutor(THREADS) as pool, ThreadPoolExecutor(THREADS + BIG_AT_ONCE) as files:
         here = _already_here(dest, selection, pool, counter)
         need_space(stage.folder, sum(_space(entry, stage.part(entry.sha256, dest / name)) for entry, name in selection if name not in here))
         absent = [
             _File(settings, prefix + entry.path, entry, dest / name, stage, counter) for entry, name in selection if name not in here
         ]  # fmt: skip
-        small = deque(file for file in absent if file.entry.size <= PIECE)
-        large = deque(file for file in absent if file.entry.size > PIECE)
-        # Two big files at a time: the second one's pieces fill the pool while the end of the first one is hashed.
-        jobs = [files.submit(_fetch_each, large, pool) for _ in range(min(2, len(large)))]
-        jobs += [files.submit(_fetch_each, small, None) for _ in range(min(THREADS, len(small)))]
-        _first_error(jobs, (small, large), pool)
+        # A file that one thread reads from end to end is hashed as it comes, for a fifth less work. Where that would leave
+        # threads idle, big files come in pieces; several at a time, so that the next ones arrive while the first is hashed.
+        big = [file for file in absent if file.entry.size > PIECE]
+        whole = len(big) - len(big) % THREADS
+        streams, pieced = deque(big[:whole] + [file for file in absent if file.entry.size <= PIECE]), deque(big[whole:])
+        jobs = [files.submit(_fetch_each, pieced, pool) for _ in range(min(BIG_AT_ONCE, len(pieced)))]
+        jobs += [files.submit(_fetch_each, streams, None) for _ in range(min(THREADS, len(streams)))]
+        _first_error(jobs, (streams, pieced), pool)
         return len(here)
 
 
@@ -146,15 +149,15 @@ def _fetch_each(queue: deque[_File], pool: Executor | None) -> None:
 
 
 def _fetch_file(file: _File, pool: Executor | None) -> None:
-    """Fetch one file: a big one in pieces by ``pool``, a small one in one go."""
-    entry, part = file.entry, file.stage.part(file.entry.sha256, file.path)
+    """Fetch one file, in pieces by ``pool``, or from end to end; the names of small ones are put off."""
+    big, entry, part = file.entry.size > PIECE, file.entry, file.stage.part(file.entry.sha256, file.path)
     try:
         fresh = not part.exists()
         handle = os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
         try:
             os.ftruncate(handle, entry.size)
             right = _make_right(file, handle, pool, fresh=fresh)
-            if pool:
+            if big:
                 os.fsync(handle)
         finally:
             os.close(handle)
@@ -163,7 +166,7 @@ def _fetch_file(file: _File, pool: Executor | None) -> None:
             raise StoreError(f"{file.url}: its parts are right, but its sha256 is not that of the manifest")
     except OSError as error:
         raise trouble(file.path, error) from None
-    if pool:
+    if big:
         file.stage.place(part, file.path)
     else:
         file.stage.put_off(part, file.path)
@@ -196,7 +199,7 @@ def _missing(entry: ManifestEntry, handle: int, *, fresh: bool) -> set[int]:
 
 def _fill(file: _File, handle: int, missing: set[int], pool: Executor | None) -> str:
     """Fetch missing parts and return the sha256 of the whole file, which is taken in order while later pieces arrive."""
-    digest, pieces = sha256(), list(_pieces(file.entry, missing))
+    digest, pieces = sha256(), list(_pieces(file.entry, missing, PIECE if pool else max(file.entry.size, 1)))
     jobs: list[Future[None]] = []
     try:
         if pool:
@@ -221,13 +224,13 @@ def _fill(file: _File, handle: int, missing: set[int], pool: Executor | None) ->
     return digest.hexdigest()
 
 
-def _pieces(entry: ManifestEntry, missing: set[int]) -> Iterator[tuple[int, int, bool]]:
+def _pieces(entry: ManifestEntry, missing: set[int], most: int) -> Iterator[tuple[int, int, bool]]:
     """Cut a file, in order, into what is fetched at once (True) and what is here already."""
     for to_fetch, numbers in itertools.groupby(range(1, len(entry.parts) + 1), key=lambda number: number in missing):
         spans = [entry.part(number) for number in numbers]
         end = sum(spans[-1])
-        for start in range(spans[0][0], end, PIECE):
-            yield start, min(start + PIECE, end), to_fetch
+        for start in range(spans[0][0], end, most):
+            yield start, min(start + most, end), to_fetch
 
 
 def _outcome(job: Future[None]) -> Exception | None:
