@@ -22,6 +22,7 @@ from trainyard.jsontext import parse_json
 from trainyard.pod.signed import mac_of
 from trainyard.pod.uploader import name_problem
 from trainyard.storage import objects
+from trainyard.storage.absent import absence
 from trainyard.storage.answers import store_errors
 from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings, s3
@@ -190,7 +191,7 @@ def _verified(settings: StoreSettings, where: ResultKey, token: str | None, body
 
 
 def _head(settings: StoreSettings, where: ResultKey, key: str) -> Mapping[str, Any]:
-    with store_errors(f"look at {settings.url}/{where.pod_tar}", 404) as refusal:
+    with absence(settings, f"look at {settings.url}/{where.pod_tar}") as refusal:
         head: Mapping[str, Any] = s3(settings).head_object(Bucket=settings.bucket, Key=where.pod_tar)
     if refusal:
         _refuse(key, f"there is no {where.pod_tar}")

@@ -18,6 +18,7 @@ from typing import Any
 
 from trainyard.errors import StoreError
 from trainyard.pod import alone, signed, tarball, uploader
+from trainyard.storage.absent import absence
 from trainyard.storage.answers import store_errors
 from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings, s3
@@ -125,7 +126,7 @@ def remove_pod_commit(settings: StoreSettings, where: ResultKey) -> None:
 
 
 def _remove(settings: StoreSettings, key: str) -> None:
-    with store_errors(f"look at {settings.url}/{key}", 404) as refusal:
+    with absence(settings, f"look at {settings.url}/{key}") as refusal:
         version = s3(settings).head_object(Bucket=settings.bucket, Key=key).get("VersionId")
     if refusal:
         return

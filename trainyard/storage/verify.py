@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainyard.storage import bucket
-from trainyard.storage.answers import store_errors
+from trainyard.storage.absent import absence
 from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.deliver import OnProgress, Progress, silent
 from trainyard.storage.ending import Ending
@@ -94,7 +94,7 @@ def verify(settings: StoreSettings, key: ResultKey, *, deep: bool = False, on_pr
 
 def _ask(settings: StoreSettings, key: ResultKey, entry: ManifestEntry) -> FileState:
     name = key.prefix + entry.path
-    with store_errors(f"look at {settings.url}/{name}", 404) as refusal:
+    with absence(settings, f"look at {settings.url}/{name}") as refusal:
         head = s3(settings).head_object(Bucket=settings.bucket, Key=name, ChecksumMode="ENABLED")
     if refusal:
         return "missing"
@@ -109,7 +109,7 @@ def _ask(settings: StoreSettings, key: ResultKey, entry: ManifestEntry) -> FileS
 def _read_whole(settings: StoreSettings, key: ResultKey, entry: ManifestEntry) -> FileState:
     name, digest, size = key.prefix + entry.path, hashlib.sha256(), 0
     with (
-        store_errors(f"read {settings.url}/{name}", 404) as refusal,
+        absence(settings, f"read {settings.url}/{name}") as refusal,
         s3(settings).get_object(Bucket=settings.bucket, Key=name)["Body"] as body,
     ):
         while block := body.read(_BLOCK):
