@@ -65,6 +65,15 @@ def test_files_leave_only_as_the_setting_and_the_person_say(
     assert all(name in person.asked[0] for name in files[:asked])
 
 
+def test_the_question_says_when_files_stay_in_the_bucket() -> None:
+    person = Person(True)
+    ask(person, "train", cloud(), "ask", FILES, yes=False, by_bucket=True)
+    ask(person, "train", cloud(), "ask", FILES, yes=False)
+    assert [question.partition(" to ")[2] for question in person.asked] == [
+        "runpod and the bucket of stack 'train'? [y/N] ", "runpod? [y/N] "
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("here", [cloud("local"), cloud(simulated=True)])
 def test_never_means_this_machine_only_and_is_no_error_there(here: Any) -> None:
     person = Person(False)

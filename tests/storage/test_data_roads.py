@@ -102,6 +102,13 @@ def test_what_the_bucket_has_lost_or_spoilt_is_sent_again_from_this_machine(road
     assert not folder.log.is_file() or b"run:" not in folder.log.read_bytes()
 
 
+def test_little_data_take_the_way_over_ssh_and_lie_in_the_bucket_for_who_resumes(road: BucketRoad, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x" * 999)
+    summary = road.run(KEEP, name="one", data=str(tmp_path / "x"))
+    assert summary.success and summary.data.stored is None and "data from" not in road.said()
+    assert f"data/{summary.data.in_bucket}" in set(road.keys()), road.said()
+
+
 def test_what_takes_the_way_over_ssh(road: BucketRoad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x").write_bytes(b"x" * 999)
     assert road.prepare(KEEP, name="little", data=str(tmp_path / "x")).load().data.stored is None

@@ -54,8 +54,8 @@ def data_of(summary: DataSummary, recipe: Recipe, in_bucket: Callable[[str], boo
         here = [_here(item, recipe) for item in files]
         if all(here):
             files = tuple(replace(item, src=str(path)) for item, path in zip(files, here, strict=True))
-        elif summary.stored is not None and in_bucket(summary.stored):
-            stored = summary.stored
+        elif (index := summary.stored or summary.in_bucket) is not None and in_bucket(index):
+            stored = index
         else:
             raise _nowhere(next(item for item, path in zip(files, here, strict=True) if path is None))
     return Data(

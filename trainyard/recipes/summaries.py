@@ -47,6 +47,8 @@ class DataSummary:
     unused: tuple[str, ...] = ()
     stored: str | None = None
     """The sha256 of the index under ``data/`` in the run's bucket by which a pod finds them; None: they went another way."""
+    in_bucket: str | None = None
+    """The same of data that went over SSH, and lie there for who goes on with the run elsewhere."""
 
 
 NO_DATA = DataSummary()

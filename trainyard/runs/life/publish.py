@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 
 from trainyard.errors import TrainyardError
 from trainyard.runs.context import CommandContext
@@ -65,6 +66,18 @@ def _write(context: CommandContext, record: RunRecord, folder: RunFolder, body: 
             return
         if bundle and folder.bundle.is_dir():
             asked.put_bundle(settings, where, folder.bundle)
+            if record.data.kind in ("file", "folder") and record.data.stored is None:
+                body = _with_data(context, record)
         asked.put_record(settings, where, body)
     except (OSError, TrainyardError) as error:
         context.ui.warn(f"what {record.id} is could not be told to its bucket, so only this machine can resume it: {error}")
+
+
+def _with_data(context: CommandContext, record: RunRecord) -> bytes:
+    """Bring little data, which the pod gets over SSH, into the bucket, too, and return the record that says so."""
+    from trainyard.runs.planning import datastore
+
+    store = datastore.store_for(context, record.bucket, context.settings(record.environment), context.cloud_of(record))
+    if store is not None:
+        record.data = replace(record.data, in_bucket=datastore.bring_quietly(store, datastore.of_data(record.data.files)))
+    return _body(record)

@@ -28,7 +28,7 @@ def own_files(asked: str | None, data: Data, recipe: Recipe, values: Values, cod
 def ask(ui: Ui, stack: str, cloud: Cloud, consent: str, files: Sequence[str], *, yes: bool, by_bucket: bool = False) -> None:
     """Let a run's files leave this machine only as its settings say; raises RefusedError before anything is rented.
 
-    ``by_bucket``: some of them go through the stack's bucket, if it has one, and stay there.
+    ``by_bucket``: they lie in the stack's bucket, too, if it has one, for who goes on with the run.
     """
     if cloud.name == "local" or cloud.simulated:
         return  # its pods are on this machine
@@ -40,7 +40,7 @@ def ask(ui: Ui, stack: str, cloud: Cloud, consent: str, files: Sequence[str], *,
     if not files or consent == "always" or yes:
         return
     what = ", ".join(files)
-    where = f"{cloud.name}, through the bucket of stack '{stack}'" if by_bucket else cloud.name
+    where = f"{cloud.name} and the bucket of stack '{stack}'" if by_bucket else cloud.name
     if not ui.agreed(f"Send {what} to {where}? [y/N] "):
         raise RefusedError(
             f"nobody has agreed that {what} may be sent to {cloud.name}; nothing was sent, nothing was rented",

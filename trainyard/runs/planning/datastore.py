@@ -80,6 +80,13 @@ def bring(context: CommandContext, store: StoreSettings, what: str, files: Seque
     return laid_out.dataset.sha256
 
 
+def bring_quietly(store: StoreSettings, files: Sequence[LocalSource]) -> str:
+    """Bring little data into the bucket and return the sha256 of their index; raises as bring() does."""
+    laid_out = lay_out(files, md5=store.checksums in ("none", "probe"))
+    datasend.send(store, laid_out, time.time())
+    return laid_out.dataset.sha256
+
+
 def keep(context: CommandContext, bucket: RunBucket, digest: str, settings: StackSettings) -> None:
     """See to it that data which an earlier run has brought are there, and stay; raises StoreError when they are not."""
     store = store_of(context, bucket)

@@ -140,7 +140,7 @@ def _refuse_used(context: CommandContext, store: StoreSettings, text: str) -> No
     for folder in all_folders(context.places.runs):
         record = folder.load()
         files = () if record.reached("ended") else record.data.files
-        stored = () if record.reached("ended") else (record.data.stored, record.code.stored if record.code else None)
+        stored = () if record.reached("ended") else (record.data.stored, record.data.in_bucket, record.code.stored if record.code else None)
         named = any(file.src.startswith(f"{store.url}/{text}") or (file.sha256 and file.sha256 in text) for file in files)
         if named or any(digest and f"{_DATA}{digest}" == text for digest in stored):
             raise RefusedError(

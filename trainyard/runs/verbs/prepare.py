@@ -117,8 +117,8 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     if plan.code and needs and not here and plan.values.get("check_requirements"):
         venvs.check_code(plan.code, needs, context.ui.say)
     own = consent.own_files(plan.asked_data, plan.data, plan.recipe, plan.values, plan.code)
-    by_bucket = plan.settings.bucket != NO_BUCKET and (route.big_data(plan.data) or route.big_code(plan.code))
-    consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes, by_bucket=by_bucket)
+    kept = plan.settings.bucket != NO_BUCKET
+    consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes, by_bucket=kept)
     outputs = ensure_environment(context, plan.stack)
     make_whole(context, outputs)
     jobkeys.refuse_impossible(context, jobkeys.asked(plan.settings), outputs.results)
