@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.provider.conftest import Bench, pod_inputs
-from tests.storage.conftest import binary, proxy, running_proxy, settings, store_places, through
+from tests.storage.conftest import binary, proxy, running_proxy, server, settings, store_places, through
 from tests.storage.lying_proxy import Fault, LyingProxy
 from trainyard.config import Places
 from trainyard.errors import RefusedError, UserError
@@ -24,7 +24,7 @@ from trainyard.provider.pod import POD
 from trainyard.provider.values import UNKNOWN, Properties
 from trainyard.storage.client import StoreSettings, s3
 
-__all__ = ["binary", "proxy", "running_proxy", "settings", "store_places", "through"]
+__all__ = ["binary", "proxy", "running_proxy", "server", "settings", "store_places", "through"]
 
 
 @pytest.fixture
