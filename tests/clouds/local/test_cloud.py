@@ -139,6 +139,14 @@ def test_a_socket_path_longer_than_a_socket_may_have_works_too(isolation: str, f
     assert pods.leftovers(cloud) == []
 
 
+def test_no_program_of_a_pod_may_trace_what_has_closed_itself(cloud: LocalCloud) -> None:
+    pod = pods.create(cloud, pods.spec())
+    with pods.ssh(pod) as client:
+        code, said = pods.run(client, "grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status")
+    rights = [int(line.split()[1], 16) >> 19 & 1 for line in said.splitlines()]
+    assert code == 0 and rights[:2] == [0, 0], "CAP_SYS_PTRACE: a pod's watchdog keeps in its memory what is not for the training"
+
+
 def test_a_deep_and_locked_tree_is_removed(cloud: LocalCloud) -> None:
     pod = pods.create(cloud, pods.spec())
     deep = (

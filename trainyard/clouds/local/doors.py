@@ -207,7 +207,6 @@ def _become(argv: list[str], env: dict[str, str], streams: tuple[int, int, int],
         for sign in (signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(sign, signal.SIG_DFL)
         os.setsid()
-        sandbox.give_up_ptrace()
         memory.enter()
         for target, fd in enumerate(streams):
             os.dup2(fd, target)

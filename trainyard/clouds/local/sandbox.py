@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import struct
 import time
 from collections.abc import Iterable, Iterator
 
@@ -18,7 +19,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 4096,
 MS_UNBINDABLE, MS_PRIVATE, MS_RELATIME = 1 << 17, 1 << 18, 1 << 21
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER = 1, 24, 36
-CAP_SYS_PTRACE = 19
+CAP_SYS_PTRACE, CAPABILITY_VERSION = 19, 0x20080522
 RLIMIT_RTTIME = 15
 MASKED = ("/root", "/workspace", "/tmp")
 """Folders of which every pod has its own."""
@@ -100,11 +101,16 @@ def become_subreaper() -> None:
 
 
 def give_up_ptrace() -> None:
-    """Let no program that this process becomes look into processes that closed themselves to others, as Docker's do not by default.
+    """Let neither this process nor a program of its pod look into processes that closed themselves to others, as in Docker by default.
 
-    A pod's watchdog is such a process: what a controller has left in its memory is not for the training.
+    A pod's watchdog is such a process: what a controller has left in its memory is not for the training. The supervisor
+    itself gives it up, too: a process may look only into one that can do no more than itself, and its pod looks into it.
     """
     _libc.prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0)  # an ordinary user has nothing to give up
+    header, sets = ctypes.create_string_buffer(struct.pack("Ii", CAPABILITY_VERSION, 0), 8), ctypes.create_string_buffer(24)
+    if _libc.capget(header, sets) == 0:
+        words = [word & ~(1 << CAP_SYS_PTRACE) if at < 3 else word for at, word in enumerate(struct.unpack("6I", sets.raw))]
+        _libc.capset(header, ctypes.create_string_buffer(struct.pack("6I", *words), 24))
 
 
 def die_with_parent(sign: int, parent: int) -> bool:

@@ -193,6 +193,7 @@ def _live(pod: LocalPod, report: int, isolation: str, end: Any) -> None:
     """Open the pod's doors, say where they are, serve until it is over, end it."""
     if isolation == "namespace":
         sandbox.set_marker(pod.spec["marker"])
+    sandbox.give_up_ptrace()
     os.nice(pod.spec["nice"])
     try:
         served = doors.open_doors(pod.spec, pod.path, isolation, limits.Memory(pod.spec, pod.fd))
