@@ -444,6 +444,9 @@ def test_a_numbered_attempt_is_found_without_listing_its_files(by_proxy: StoreSe
     proxy.reset()
     download(by_proxy, f"{WHERE.user}/{WHERE.run}", tmp_path)
     assert [one.query["prefix"] for one in proxy.seen if one.operation == "List"] == [f"models/{WHERE.user}/{WHERE.run}/"]
+    proxy.reset()
+    download(by_proxy, WHERE.run, tmp_path)
+    assert [one.query["prefix"] for one in proxy.seen if one.operation == "List"] == ["models/", f"models/{WHERE.user}/{WHERE.run}/"]
 
 
 def test_a_store_that_signs_no_urls_is_read_by_its_client(kept: Kept, tmp_path: Path) -> None:

@@ -47,11 +47,12 @@ class ResultReference:
 
 
 def list_results(settings: StoreSettings, user: str | None = None, run: str | None = None) -> list[Listed]:
-    """Return all attempts in the bucket (of a user, of one run of theirs), oldest first; those not committed are marked."""
-    prefix = MODELS + (f"{user}/" + (f"{run}/" if run else "") if user else "")
+    """Return all attempts in the bucket (of a user, of a name), oldest first; those not committed are marked."""
+    # Only what is asked for is listed: a bucket may hold a million files of other runs.
+    owners = [f"{MODELS}{user}/"] if user else [f"{MODELS}{name}/" for name in bucket.folders(settings, MODELS)] if run else [MODELS]
     sums: dict[ResultKey, list[float]] = {}
     markers: dict[str, set[ResultKey]] = {SUCCESS: set(), KEPT: set(), POD_COMMITTED: set()}
-    for item in bucket.listing(settings, prefix):
+    for item in (item for owner in owners for item in bucket.listing(settings, owner + (f"{run}/" if run else ""))):
         key, path = _split(item.key)
         if key is None:
             continue
@@ -69,10 +70,10 @@ def list_results(settings: StoreSettings, user: str | None = None, run: str | No
     return sorted(results, key=lambda one: (one.modified, one.key.user, one.key.run, one.key.attempt))
 
 
-def lone_commits(settings: StoreSettings) -> list[ResultKey]:
-    """Return the attempts that their pods have committed alone and no machine has sealed; none where this key may not list."""
+def lone_commits(settings: StoreSettings, run: str) -> list[ResultKey]:
+    """Return the attempts of a name that their pods have committed alone and no machine has sealed; none where this key may not list."""
     try:
-        return [one.key for one in list_results(settings) if one.pod_committed]
+        return [one.key for one in list_results(settings, run=run) if one.pod_committed]
     except StoreError as error:
         if error.code not in DENIED:
             raise

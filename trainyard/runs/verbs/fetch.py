@@ -8,9 +8,6 @@ from pathlib import Path
 from trainyard.errors import UserError
 from trainyard.leases.environmentid import default_bucket, known_environment_id
 from trainyard.runs.context import CommandContext
-from trainyard.runs.life import alone
-from trainyard.runs.life.finish import push_owed
-from trainyard.runs.life.roads import is_owed
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.settings import reader
@@ -19,7 +16,7 @@ from trainyard.stacks import facade
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import OnProgress, Progress
 from trainyard.storage.download import download
-from trainyard.storage.find import Listed, list_results, lone_commits
+from trainyard.storage.find import Listed, below_bucket, list_results, lone_commits
 from trainyard.storage.markers import claim_of
 from trainyard.storage.stores import store_settings
 
@@ -59,7 +56,9 @@ def _own(context: CommandContext, reference: str) -> tuple[StoreSettings, str] |
         here = record.result.local_path if record.result else None
         where = f"its result lies in {here}" if here else f"it has no result here (it is: {record.phase})"
         raise UserError(f"run {record.id} of stack '{record.environment}' has no bucket: {where}")
-    if is_owed(record):
+    if record.result is not None and record.result.owed:
+        from trainyard.runs.life.finish import push_owed  # SSH's libraries take a fifth of a second, that few downloads need pay
+
         push_owed(context, folder)
     if record.result is None:
         _refuse_without(context, record, bucket)
@@ -89,8 +88,13 @@ def fetch(context: CommandContext, stack: str | None, reference: str, dest: Path
     """Fetch a result into a folder and say what was proved; without ``stack`` the run's own record says where it lies."""
     own = _own(context, reference) if stack is None else None
     bucket, user = own or _of_stack(context, stack or "local")
-    names = reference.strip("/").split("/")
-    alone.seal_all(context, bucket, [key for key in lone_commits(bucket) if key.run in names])
+    names = below_bucket(bucket, reference).strip("/").split("/")
+    # <run>, <user>/<run>[/...], models/<user>/<run>[/...]
+    run = names[min(len(names) - 1, 2 if names[0] == "models" else 1)]
+    if lone := lone_commits(bucket, run):
+        from trainyard.runs.life import alone
+
+        alone.seal_all(context, bucket, lone)
     got = download(bucket, reference, dest, user=user, uncommitted=partial, whole=whole, on_progress=progress_of(context))
     proved = (
         f"sha256 of every file proved against manifest {got.manifest_sha256[:12]}" if got.manifest_sha256 else "NOT proved: not committed"
