@@ -103,6 +103,13 @@ def test_no_upload_is_open_after_a_commit_whoever_left_it(settings: StoreSetting
     assert open_uploads(settings) == 0
 
 
+def test_a_push_of_what_is_committed_already_leaves_no_upload_open(settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:
+    direct.fetch(here(), WHERE, pod.output, OUTPUTS, EXCLUDES, tmp_path / "home", token=TOKEN)
+    push(settings, tmp_path / "home", {}, patience=HASTE)
+    left_open(settings, WHERE.pod_tar)
+    assert push(settings, tmp_path / "home", {}, patience=HASTE).already and open_uploads(settings) == 0
+
+
 def test_open_uploads_are_listed_with_their_bytes_and_dropped_by_prefix(settings: StoreSettings) -> None:
     first, second = left_open(settings, "models/a/r/1/model/x"), left_open(settings, "models/a/r/1/model/x")
     other = left_open(settings, "models/b/r/1/model/x")

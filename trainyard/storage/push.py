@@ -47,6 +47,7 @@ def push(
     refuse_foreign(settings, where, manifest.token)
     done = committed(settings, where, manifest.token)
     if done is not None and (done.ending is None or ending is not None):
+        drop_open(settings, where)  # whoever sealed it may have died before it did this
         return done
     on_progress(Progress("scan", 0, manifest.size, "hashing what came home"))
     md5 = settings.checksums == "none"

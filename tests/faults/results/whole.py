@@ -128,7 +128,7 @@ class WholeRun:
         self._look(code, self.story[-1])
         following = self.chance.choice((("recover",), ("attach", self.label)))
         for _ in range(COMMANDS):
-            if self.result.where == "bucket" and not yard.pods():
+            if self.result.where == "bucket" and not yard.pods() and self._over():
                 break
             recorded = (yard.home / "runs/tester" / self.label).is_dir()
             done = yard.invoke(*(following if recorded else self.words), timeout=LONGEST)
@@ -206,6 +206,11 @@ class WholeRun:
             self.result.problems.append("success was said, and the result is neither in the bucket nor at home")
         if code not in (0, -signal.SIGKILL) and self.made.yard.pods() and not ("invoke attach" in story or "invoke recover" in story):
             self.result.problems.append(f"exit code {code}: a pod is kept, and no command that goes on was named")
+
+    def _over(self) -> bool:
+        """Tell whether the run's own record says that nothing is left to do."""
+        record = self._record(1)
+        return record.get("phase") == "ended" and not (record.get("result") or {}).get("owed")
 
     def _where(self) -> str:
         for attempt in (1, 2):
