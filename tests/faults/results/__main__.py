@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import queue
 import random
+import signal
 import sys
 import threading
 import time
@@ -54,13 +55,14 @@ def run(cases: Sequence[Case], server: str, workers: int, say: Callable[[str], N
         waiting.put(item)
     results: list[Result] = []
     missing: list[Unavailable] = []
+    over = threading.Event()
 
     def work() -> None:
         try:
             with ExitStack() as stack:
                 mine = stack.enter_context(world(server))
                 yard: Works | None = None
-                while True:
+                while not over.is_set():
                     number, case = waiting.get_nowait()
                     if case.level == "commit":
                         result = play(mine, case)
@@ -74,11 +76,15 @@ def run(cases: Sequence[Case], server: str, workers: int, say: Callable[[str], N
         except Unavailable as error:
             missing.append(error)
 
+    # An interrupt lets the running cases end and their servers be ended; the figures so far are told.
+    before = {number: signal.signal(number, lambda *_: over.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     threads = [threading.Thread(target=work) for _ in range(workers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
     if missing:
         raise missing[0]
     return results
