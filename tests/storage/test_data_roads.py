@@ -91,7 +91,7 @@ def test_what_the_bucket_has_lost_or_spoilt_is_sent_again_from_this_machine(road
     assert "it is not in the bucket" in road.said() and "It is sent once more from this machine" in road.said()
     assert road.model("one") == f"{hashlib.sha256(body).hexdigest()}  ./x\n".encode()
     folder = road.prepare(KEEP, name="two", data=str(tmp_path / "x"))
-    with pytest.raises(RefusedError, match=r"ann/two is not over and trains on data/"):
+    with pytest.raises(RefusedError, match=r"ann/two is not over and needs data/"):
         delete(road.context, "dev", f"data/{folder.load().data.stored}", dry_run=False, yes=True)
     s3(road.store).delete_object(Bucket=road.store.bucket, Key=f"data/{folder.load().data.stored}")
     (tmp_path / "x").unlink()

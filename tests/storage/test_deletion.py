@@ -16,10 +16,12 @@ from tests.storage.test_sweeper import all_versions, committed, keys, put, versi
 from trainyard.clock import format_time
 from trainyard.config import Places
 from trainyard.errors import RefusedError, UserError
+from trainyard.recipes.summaries import DataSummary
 from trainyard.runs.planning import datastore
 from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.parts import StartedFrom
 from trainyard.runs.records.record import RunFolder, RunRecord
-from trainyard.runs.verbs import results
+from trainyard.runs.verbs import gc, results
 from trainyard.runs.verbs.delete import delete
 from trainyard.storage import datasend, deletion, versions
 from trainyard.storage.client import StoreSettings, s3
@@ -214,3 +216,34 @@ def test_a_data_set_goes_with_its_chunks(clone: Clone, settings: StoreSettings, 
     assert len(keys(settings)) == 4
     assert delete(clone.context, "local", f"data/{laid_out.dataset.sha256}", dry_run=False, yes=True) == 0
     assert keys(settings) == {"data/abc"}
+
+
+def test_what_a_run_that_is_not_over_needs_of_the_bucket_stays(
+    clone: Clone, settings: StoreSettings, pod: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = {}
+    for name, files in {"old": ("shared", "old"), "new": ("shared", "new")}.items():
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_bytes(file.encode() * (3 << 20))
+        sets[name] = lay_out(datastore.of_folder(tmp_path / name)).dataset
+        datasend.send(settings, lay_out(datastore.of_folder(tmp_path / name)), 0.0)
+    committed(settings, pod, SECOND)
+    put(settings, SECOND.checkpoints + "step-1/x", SECOND.checkpoints + "step-1/_CHECKPOINT")
+    begun = StartedFrom(run=str(SECOND), path="step-1", manifest_sha256="", prefix=SECOND.checkpoints + "step-1/")
+    record(clone, settings, "t", phase="started", data=DataSummary(stored=sets["new"].sha256), resumed_from=begun)
+    before = keys(settings)
+    shared = {chunk.key for chunk in sets["old"].chunks} & {chunk.key for chunk in sets["new"].chunks}
+    assert shared
+
+    for reference in (f"data/{sets['old'].sha256}", *shared, f"checkpoints/{SECOND}", str(SECOND)):
+        with pytest.raises(RefusedError, match=r"greg/first is not over and needs (data|checkpoints)/"):
+            delete(clone.context, "local", reference, dry_run=False, yes=True)
+    monkeypatch.setattr(gc, "_now", lambda store: time.time() + 40 * 86400)
+    assert gc.collect(clone.context, "local", dry_run=False, yes=True)[0] == 0
+    assert keys(settings) == before
+
+    record(clone, settings, "t", phase="ended")
+    assert gc.collect(clone.context, "local", dry_run=False, yes=True)[0] == 0
+    assert delete(clone.context, "local", f"data/{sets['old'].sha256}", dry_run=False, yes=True) == 0
+    assert not keys(settings) & {*shared, SECOND.checkpoints + "step-1/x"}

@@ -11,6 +11,7 @@ from trainyard.pod.uploader import printable
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.roads import is_owed
 from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.needs import needed_of
 from trainyard.runs.records.record import RunFolder, all_folders
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.runs.verbs.results import stored_attempts
@@ -38,6 +39,7 @@ def delete(context: CommandContext, stack: str, reference: str, *, dry_run: bool
     """
     store = bucket_of(context, stack)
     name, parts = _parts(context, store, stack, reference)
+    _refuse_used(context, store, parts)
     if not parts:
         context.ui.say(f"{store.url}: {name} is deleted already")
         return 0
@@ -70,7 +72,6 @@ def _parts(context: CommandContext, store: StoreSettings, stack: str, reference:
         part = deletion.below(store, text)
         if not part.versions and not part.uploads:
             raise UserError(f"there is no {text} in {store.url}")
-        _refuse_used(context, store, text)
         if inside:
             _refuse_living(context, stored_attempts(context, store, stack, str(inside[1])))
         return text, [part, *(deletion.below(store, key) for key in _chunks(store, text))]
@@ -135,14 +136,12 @@ def _chunks(store: StoreSettings, text: str) -> list[str]:
         return []
 
 
-def _refuse_used(context: CommandContext, store: StoreSettings, text: str) -> None:
-    """Raise RefusedError when a run of this repository that is not over trains on what would be deleted."""
-    for folder in all_folders(context.places.runs):
+def _refuse_used(context: CommandContext, store: StoreSettings, parts: Sequence[Deletion]) -> None:
+    """Raise RefusedError when a run of this repository that is not over needs any of what would be deleted."""
+    keys = {version.key for part in parts for version in part.versions}
+    for folder in all_folders(context.places.runs) if keys else ():
         record = folder.load()
-        files = () if record.reached("ended") else record.data.files
-        stored = () if record.reached("ended") else (record.data.stored, record.data.in_bucket, record.code.stored if record.code else None)
-        named = any(file.src.startswith(f"{store.url}/{text}") or (file.sha256 and file.sha256 in text) for file in files)
-        if named or any(digest and f"{_DATA}{digest}" == text for digest in stored):
+        if used := needed_of(record, store, keys):
             raise RefusedError(
-                f"{record.id} is not over and trains on {text}; nothing was deleted", hint=f"End it: invoke cancel {record.id}"
+                f"{record.id} is not over and needs {printable(used)}; {_NOTHING}", hint=f"End it: invoke cancel {record.id}"
             )

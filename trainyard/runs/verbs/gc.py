@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from trainyard.errors import RefusedError, StoreError, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.roads import is_owed
+from trainyard.runs.records.needs import begun_with
 from trainyard.runs.records.record import all_folders
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.sizes import human_size
@@ -95,7 +96,7 @@ def _now(store: StoreSettings) -> float:
 
 
 def _alive(context: CommandContext) -> set[ResultKey]:
-    """Return the attempts that a record of this checkout says are not over, or whose result is still owed to the bucket."""
+    """Return the attempts that a record of this checkout says are not over or still owes to the bucket, and what those began with."""
     keys = set()
     for folder in all_folders(context.places.runs):
         try:
@@ -105,7 +106,7 @@ def _alive(context: CommandContext) -> set[ResultKey]:
             keys.add(ResultKey(user, label, int(attempt)))  # nobody knows
             continue
         if not record.reached("ended") or is_owed(record):
-            keys.add(ResultKey(record.user, record.label, record.attempt))
+            keys |= {ResultKey(record.user, record.label, record.attempt), *begun_with(record)}
     return keys
 
 
