@@ -340,6 +340,14 @@ def pick_checkpoints(root: str, pattern: str, mark: str | None) -> tuple[list[st
     With ``mark`` the newest one that is complete: it holds a file of that name, which may list its files' sizes as JSON.
     Without it nobody can tell whether the newest one is whole: the two newest are kept.
     """
+    newest, left = newest_first(root, pattern, mark)
+    most = 1 if mark else 2
+    left.update(dict.fromkeys(newest[most:], "an older checkpoint"))
+    return newest[:most], left
+
+
+def newest_first(root: str, pattern: str, mark: str | None) -> tuple[list[str], dict[str, str]]:
+    """Return the checkpoints that lack no mark, newest first, and the others with what they lack."""
     left: dict[str, str] = {}
     whole = []
     for path in find_checkpoints(root, pattern):
@@ -347,10 +355,7 @@ def pick_checkpoints(root: str, pattern: str, mark: str | None) -> tuple[list[st
             left[path] = "a checkpoint that is not complete"
         else:
             whole.append((changed_at(os.path.join(root, path)), [int(n) for n in re.findall("[0-9]+", path)], path))
-    newest = [path for _, _, path in sorted(whole, reverse=True)]
-    most = 1 if mark else 2
-    left.update(dict.fromkeys(newest[most:], "an older checkpoint"))
-    return newest[:most], left
+    return [path for _, _, path in sorted(whole, reverse=True)], left
 
 
 def find_checkpoints(root: str, pattern: str) -> list[str]:
@@ -556,9 +561,10 @@ def newest_whole(spec: dict[str, Any]) -> str | None:
     pattern = spec.get("checkpoints")
     if not pattern:
         return None
-    chosen, _ = pick_checkpoints(spec["root"], pattern["pattern"], pattern["mark"])
+    # Of all: where they come faster than one has rested, the two newest never have.
+    newest, _ = newest_first(spec["root"], pattern["pattern"], pattern["mark"])
     after = spec["after"]["unmarked"]
-    return next((path for path in chosen if pattern["mark"] or rests(os.path.join(spec["root"], path), after)), None)
+    return next((path for path in newest if pattern["mark"] or rests(os.path.join(spec["root"], path), after)), None)
 
 
 def rests(place: str, after: float) -> bool:
