@@ -377,7 +377,9 @@ def test_an_output_that_is_not_there_yet_is_no_error(tmp_path: Path) -> None:
     assert look(tmp_path / "absent", {}) == {"files": [], "now": {}, "checkpoint": None}
 
 
-def test_checkpoints_that_come_faster_than_one_has_rested_leave_the_newest_that_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_that_come_faster_than_one_has_rested_leave_the_newest_that_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for step in range(5, 45, 5):
         write(tmp_path, f"checkpoints/c{step}/w")
     made = {str(tmp_path / "checkpoints" / f"c{step}"): step for step in range(5, 45, 5)}

@@ -107,10 +107,22 @@ def test_without_any_checkpoint_it_is_refused_and_the_command_that_begins_anew_i
 def test_a_success_is_refused_unless_something_is_changed(road: Road) -> None:
     road.run(name="a")
 
-    with pytest.raises(RefusedError, match="is a success: nothing of it is left to be trained"):
+    with pytest.raises(RefusedError, match="is a success: nothing of it is left to be trained") as refused:
         prepare(road.context, ResumeRequest("ann/a"))
+    assert "has left no checkpoint" in str(refused.value.hint) and "resume" not in str(refused.value.hint)  # it would be refused
     with pytest.raises(RefusedError, match="no complete checkpoint"):
         prepare(road.context, ResumeRequest("ann/a", sets=("args=1",)))
+
+
+def test_beside_a_later_success_the_attempt_that_left_a_checkpoint_is_named(road: Road) -> None:
+    dead(road)
+    road.run(name="a")
+    fresh_pod(road)
+
+    with pytest.raises(RefusedError, match="attempt 2 of ann/a is a success") as refused:
+        prepare(road.context, ResumeRequest("a"))
+    assert str(refused.value.hint).endswith("to go on from step-2 of attempt 1: invoke resume ann/a/1")
+    assert resumed(road, "ann/a/1", sets=("args=never",)).success
 
 
 def test_a_living_run_is_refused_with_the_command_that_comes_back_to_it(road: Road) -> None:

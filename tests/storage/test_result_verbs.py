@@ -105,6 +105,20 @@ def test_a_result_is_shown_with_files_left_out_logs_owner_and_the_commands_that_
     assert json.loads(json.dumps(data))["token"] == "token-of-greg-1" and data["problem"] == ""
 
 
+def test_what_a_pod_has_committed_alone_is_shown_as_such_with_the_command_that_seals_it(
+    clone: Clone, settings: StoreSettings, pod: Workspace
+) -> None:
+    claimed(settings, pod.root, FIRST)
+    for name in ("_pod.tar", "_POD_COMMITTED"):
+        s3(settings).put_object(Bucket=settings.bucket, Key=FIRST.prefix + name, Body=b"x")
+
+    results.show(clone.context, "local", "first", as_json=False)
+    text = clone.said()
+
+    assert "is         pod-committed" in text and "by its pod alone" in text and "PROBLEM" not in text
+    assert text.rstrip().endswith("invoke download greg/first/1 out/downloads/first")
+
+
 def test_a_name_means_the_newest_success_and_of_several_users_ones_own(
     clone: Clone, settings: StoreSettings, pod: Workspace, tmp_path: Path, store_places: Places
 ) -> None:

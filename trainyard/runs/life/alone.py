@@ -140,15 +140,16 @@ def claim(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
 
 def seal(context: CommandContext, settings: StoreSettings, where: ResultKey, token: str | None) -> Committed | None:
     """Make a result of what an attempt's pod has committed alone; None where it has not. Raises StoreError for what cannot be trusted."""
-    shown = ""
+    shown, one_at_a_time = "", threading.Lock()
 
     def show(progress: Progress) -> None:
         nonlocal shown
-        if progress.text and progress.text != shown:
-            if not shown:
-                context.ui.say(f"seal       {where}: its pod has committed it alone; the first machine with the bucket seals it")
-            shown = progress.text
-            context.ui.say(f"           {progress.text}")
+        with one_at_a_time:  # several threads send
+            if progress.text and progress.text != shown:
+                if not shown:
+                    context.ui.say(f"seal       {where}: its pod has committed it alone; the first machine with the bucket seals it")
+                shown = progress.text
+                context.ui.say(f"           {progress.text}")
 
     return seal_pod_commit(settings, where, token, on_progress=show)
 

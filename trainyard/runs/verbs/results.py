@@ -178,7 +178,9 @@ def _about(store: StoreSettings, one: StoredAttempt, seal: SealState) -> list[st
         lines.append(f"whose      {claim}{token}{f', recipe {claim.recipe}' if claim.recipe else ''}")
     if claim and claim.deleted:
         lines.append(f"deleted    {claim.deleted}; its number is not used again")
-    if one.marks and seal.problem:
+    if one.kind == "pod-committed":
+        lines.append("committed  by its pod alone; the first machine that fetches or verifies it seals it")
+    elif one.marks and seal.problem:
         lines.append(f"PROBLEM    {seal.problem}")
     if seal.manifest_sha256:
         lines.append(f"manifest   sha256 {seal.manifest_sha256}")
@@ -204,12 +206,14 @@ def _log_lines(store: StoreSettings, key: ResultKey, logs: Sequence[tuple[str, i
 
 def _commands(store: StoreSettings, stack: str, one: StoredAttempt) -> list[str]:
     """Return the commands that fetch what there is of an attempt; none where nothing is."""
-    if not one.files:
+    lone = one.kind == "pod-committed"
+    if not one.files and not lone:
         return []
     at = [] if stack == "local" else ["--stack", stack]
-    partial = [] if one.kind in ("success", "kept") else ["--partial"]
+    partial = [] if one.kind in ("success", "kept") or lone else ["--partial"]
     place = place_of(one.key.run, one.key.attempt)
-    return [shlex.join(["invoke", "download", str(one.key), place, *at, *partial]), sync_command(store, one.key.prefix, place)]
+    plain = [] if lone else [sync_command(store, one.key.prefix, place)]  # one tar, until it is sealed
+    return [shlex.join(["invoke", "download", str(one.key), place, *at, *partial]), *plain]
 
 
 def check(context: CommandContext, stack: str, reference: str, *, deep: bool, as_json: bool) -> tuple[int, dict[str, Any] | None]:

@@ -91,7 +91,7 @@ def prepare(
         context.ui.say(f"settings   {line}")
     startbook.refuse(context.places.root, context.ui.say)
     recipe = load_recipe(context.places.root, base.recipe)
-    with _bundle(context, history) as bundle:
+    with _bundle(context, history, recipe) as bundle:
         values = _values(recipe, base, request, bundle, device_of(settings, cloud) if stack != base.environment else None)
         again = _Again(history, recipe, values, settings, cloud, stack)
         _refuse_done(context, again, request)
@@ -153,7 +153,7 @@ def _refuse_other_bucket(context: CommandContext, history: RunHistory, stack: st
 
 
 @contextmanager
-def _bundle(context: CommandContext, history: RunHistory) -> Iterator[Path]:
+def _bundle(context: CommandContext, history: RunHistory, recipe: Recipe) -> Iterator[Path]:
     """Yield what the run's newest attempt was given: from here, else from its bucket, proven by its hash."""
     newest = history.newest
     if newest.folder is not None and asked.is_bundle(newest.folder.bundle, SHA256_LIST, newest.record.bundle_sha256):
@@ -161,7 +161,8 @@ def _bundle(context: CommandContext, history: RunHistory) -> Iterator[Path]:
         return
     if history.store is None:
         raise UserError(
-            f"the bundle of {newest.record.id} is gone or damaged, and it has no bucket that holds another", hint=_anew(newest.record)
+            f"the bundle of {newest.record.id} is gone or damaged, and it has no bucket that holds another",
+            hint=_anew(newest.record, recipe),
         )
     with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
         folder = Path(scratch).resolve() / "bundle"
@@ -212,13 +213,26 @@ def _refuse_done(context: CommandContext, again: _Again, request: ResumeRequest)
     base = newest.record
     changed = [one.name for one in _named(again.recipe, request) if base.values.get(one.name) != again.values.get(one.name)]
     if not changed:
-        epochs = base.values.get("num_train_epochs")
-        more = f"num_train_epochs={int(epochs) + 1}" if isinstance(epochs, int | float) else "NAME=VALUE"
         raise RefusedError(
             f"attempt {base.attempt} of {base.id} is a success: nothing of it is left to be trained; nothing was rented",
-            hint=f"To train on from its last checkpoint, change what ends it: invoke resume {base.id} --set {more}",
+            hint=_beyond_success(context, again),
         )
     context.ui.say(f"resume     attempt {base.attempt} is a success; with another {', '.join(changed)} it goes on")
+
+
+def _beyond_success(context: CommandContext, again: _Again) -> str:
+    """Return what can be gone on with where the newest attempt is a success: its checkpoint, an earlier attempt, its adapter, nothing."""
+    history, base = again.history, again.history.newest.record
+    newest = next(iter(places_of(context, history)), None)
+    if newest is None:
+        return "It has left no checkpoint to train on from.\n" + _other_beginnings(base, again.recipe)
+    epochs = base.values.get("num_train_epochs")
+    more = f"num_train_epochs={int(epochs) + 1}" if isinstance(epochs, int | float) else "NAME=VALUE"
+    if newest.key.attempt == base.attempt:
+        return f"To train on from its last checkpoint, change what ends it: invoke resume {base.id} --set {more}"
+    earlier = history.of(newest.key.attempt)
+    change = f" --set {more}" if earlier is None or _is_success(earlier, history.store) else ""
+    return f"It has left no checkpoint; to go on from {newest}: invoke resume {base.id}/{newest.key.attempt}{change}"
 
 
 def _is_success(past: PastAttempt, store: StoreSettings | None) -> bool:
@@ -246,9 +260,9 @@ def _choose(context: CommandContext, again: _Again, from_start: bool) -> Checkpo
     if from_start:
         context.ui.say(f"resume     {base.id} has no checkpoint yet: it trains from its start")
         return None
-    adapter = next((one.name for one in again.recipe.variables if one.kind == "run"), None) if succeeded(base) else None
-    start = f"\nOr start a new training from what it has made: invoke train --set {adapter}={base.id}" if adapter else ""
-    raise RefusedError(f"{base.id} has no complete checkpoint to go on from; nothing was rented", hint=_anew(base) + start)
+    raise RefusedError(
+        f"{base.id} has no complete checkpoint to go on from; nothing was rented", hint=_other_beginnings(base, again.recipe)
+    )
 
 
 def places_of(context: CommandContext, history: RunHistory) -> list[CheckpointPlace]:
@@ -263,8 +277,16 @@ def places_of(context: CommandContext, history: RunHistory) -> list[CheckpointPl
     return sorted(both, key=lambda place: place.key.attempt, reverse=True)
 
 
-def _anew(base: RunRecord) -> str:
-    reference = f" --data {shlex.quote(base.data.reference)}" if base.data.reference and base.data.kind != "none" else ""
+def _other_beginnings(base: RunRecord, recipe: Recipe) -> str:
+    """Return the commands that begin another training of a run that has no checkpoint."""
+    adapter = next((one.name for one in recipe.variables if one.kind == "run"), None) if succeeded(base) else None
+    start = f"\nOr start a new training from what it has made: invoke train --set {adapter}={base.id}" if adapter else ""
+    return _anew(base, recipe) + start
+
+
+def _anew(base: RunRecord, recipe: Recipe) -> str:
+    own = _own_data(base, recipe) if base.data.kind != "none" else None
+    reference = f" --data {shlex.quote(own)}" if own else ""
     return f"Begin it anew: invoke train --stack {base.environment} --recipe {base.recipe} --name {base.label}{reference}"
 
 
