@@ -25,6 +25,7 @@ ALLOWED = {
     ("playbook/__main__.py", "main"): "what a playbook and its hosts say",
     ("settings/page.py", "main"): "for who develops Trainyard",
     ("runs/life/start.py", "start"): "a log of what a playbook says",
+    ("runs/verbs/storecheck.py", "show"): "each cell of its table was phrased",
     ("runs/ui.py", "stage"): "the seconds of a stage",
     ("runs/ui.py", "engine_event"): "an engine's names",
 }

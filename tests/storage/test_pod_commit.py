@@ -8,6 +8,7 @@ import json
 import os
 import random
 import tarfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,7 +36,7 @@ from trainyard.errors import StoreError
 from trainyard.pod import tarball
 from trainyard.pod.signed import Lost, SignedRequests, mac_of
 from trainyard.secret import Secret
-from trainyard.storage import bucket, objects, podplan, seal
+from trainyard.storage import bucket, objects, podcommit, podplan, seal
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.download import download
 from trainyard.storage.manifest import ResultKey
@@ -199,13 +200,46 @@ def test_an_upload_that_was_swept_says_so_and_a_new_plan_helps(settings: StoreSe
     assert lone.commit() == 0
 
 
-def test_where_a_store_copies_no_ranges_they_pass_through_this_machine(
-    settings: StoreSettings, lone: Pod, monkeypatch: pytest.MonkeyPatch
+class InMemory:
+    """How many bytes were on their way through this machine, in all and at once."""
+
+    def __init__(self, function: Any) -> None:
+        self.function, self.lock = function, threading.Lock()
+        self.whole = self.now = self.most = 0
+
+    def go(self, *arguments: Any) -> None:
+        with self.lock:
+            self.whole, self.now = self.whole + arguments[-1], self.now + arguments[-1]
+            self.most = max(self.most, self.now)
+        try:
+            self.function(*arguments)
+        finally:
+            with self.lock:
+                self.now -= arguments[-1]
+
+
+def test_where_a_store_copies_no_ranges_they_pass_through_this_machine_few_at_a_time(
+    settings: StoreSettings, pod: Workspace, lone: Pod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for number in range(3):
+        pod.write(f"output/model/more-{number}.bin", os.urandom(2 * PART + number))
     lone.commit()
     monkeypatch.setattr(objects, "copy_part", lambda *_: False)
+    monkeypatch.setattr(podcommit, "IN_MEMORY", 2 * PART)
+    held = InMemory(podcommit.OfTar._pass_through)
+    monkeypatch.setattr(podcommit.OfTar, "_pass_through", lambda *arguments: held.go(*arguments))
     assert seal_pod_commit(settings, WHERE, "t1", patience=HASTE) is not None
     assert WHERE.success in keys(settings)
+    assert held.whole > 6 * PART and PART < held.most <= 2 * PART
+
+
+def test_a_part_larger_than_the_room_in_memory_goes_alone_and_a_failed_one_gives_its_room_back() -> None:
+    room = podcommit._Room(10)
+    with pytest.raises(StoreError), room.hold(11):
+        raise StoreError("the store refused it")
+    with room.hold(10):
+        assert room.taken == 10
+    assert room.taken == 0 and podcommit.IN_MEMORY <= 100 << 20
 
 
 def test_a_pod_that_finds_a_result_leaves_it_as_it_is(settings: StoreSettings, lone: Pod) -> None:

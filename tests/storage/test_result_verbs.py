@@ -89,6 +89,16 @@ def test_the_table_tells_every_attempt_of_every_user_at_80_columns(clone: Clone,
     assert [row.result for row in results.list_rows(clone.context, "local", "anna")[1]] == [str(LONG), "anna/cut/1"]
 
 
+def test_the_table_names_once_what_seals_those_that_their_pods_committed_alone(
+    clone: Clone, settings: StoreSettings, pod: Workspace
+) -> None:
+    assert "recover" not in "\n".join(results.table(*results.list_rows(clone.context, "local", None)))
+    for number in (1, 2):
+        s3(settings).put_object(Bucket=settings.bucket, Key=f"models/anna/cut/{number}/_POD_COMMITTED", Body=b"{}")
+    lines = results.table(*results.list_rows(clone.context, "local", None))
+    assert lines[-1] == "2 committed by the pod alone, to be sealed: invoke recover" and "\n".join(lines).count("recover") == 1
+
+
 def test_a_result_is_shown_with_files_left_out_logs_owner_and_the_commands_that_fetch_it(
     clone: Clone, settings: StoreSettings, pod: Workspace
 ) -> None:

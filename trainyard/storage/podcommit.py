@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from trainyard.errors import StoreError
@@ -35,6 +37,9 @@ from trainyard.storage.objects import PendingUpload, UploadTarget
 from trainyard.storage.podplan import PROOF, TOKEN, remove_pod_commit
 from trainyard.storage.podside import OnBytes, Range
 from trainyard.storage.seal import SealedResult, read, seal
+
+IN_MEMORY = 96 << 20
+"""Bytes of parts that may lie in this machine's memory at once where the store copies no ranges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +111,35 @@ def _key(where: ResultKey, file: _TarFile) -> str:
     return (where.prefix if file.name.startswith("result/") else where.logs) + file.entry.path
 
 
+@dataclass(slots=True)
+class _Room:
+    """Memory for bodies on their way: who finds none left waits. What is larger than all of it goes alone."""
+
+    size: int
+    taken: int = 0
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    @contextmanager
+    def hold(self, length: int) -> Iterator[None]:
+        """Hold ``length`` bytes while the block lasts."""
+        with self.changed:
+            self.changed.wait_for(lambda: not self.taken or self.taken + length <= self.size)
+            self.taken += length
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.taken -= length
+                self.changed.notify_all()
+
+
 @dataclass(frozen=True, slots=True)
 class OfTar:
     """The store holds the files already, one after the other in a tar; a target's source is where it begins there."""
 
     settings: StoreSettings
     tar: str
+    room: _Room = field(default_factory=lambda: _Room(IN_MEMORY))
 
     def send(
         self,
@@ -132,15 +160,19 @@ class OfTar:
             offset, length = work.target.entry.part(number)
             start = int(work.target.source) + offset
             if work.upload_id is None or not objects.copy_part(settings, work, number, self.tar, start):
-                body = self._range(start, length)
-                if work.upload_id is None and sha256(body) != work.target.entry.sha256:
-                    raise StoreError(f"{settings.url}/{self.tar}: {work.target.entry.path} in it is not the file of its index")
-                objects.put_part(settings, work, number, body)
+                with self.room.hold(length):
+                    self._pass_through(work, number, start, length)
             sent += length
             on_bytes(sent)
 
         each(one, jobs)
         return SendReport()
+
+    def _pass_through(self, work: PendingUpload, number: int, start: int, length: int) -> None:
+        body = self._range(start, length)
+        if work.upload_id is None and sha256(body) != work.target.entry.sha256:
+            raise StoreError(f"{self.settings.url}/{self.tar}: {work.target.entry.path} in it is not the file of its index")
+        objects.put_part(self.settings, work, number, body)
 
     def sample(self, ranges: Sequence[Range]) -> list[str]:
         """Return the sha256 of ranges of files as the tar has them."""

@@ -89,7 +89,9 @@ def table(store: StoreSettings, rows: Sequence[ResultRow]) -> list[str]:
     more = [(sum(r.checkpoint_bytes for r in rows), "checkpoints"), (sum(r.log_bytes for r in rows), "logs")]
     sums = [f"{human_size(sum(r.bytes for r in rows))} of results", *(f"{human_size(size)} of {what}" for size, what in more if size)]
     deleted = f"; {gone} deleted, their numbers stay taken" if gone else ""
-    return [*lines, f"{len(rows)} attempt{'s' * (len(rows) != 1)} in {store.url}{deleted}", ", ".join(sums)]
+    lines += [f"{len(rows)} attempt{'s' * (len(rows) != 1)} in {store.url}{deleted}", ", ".join(sums)]
+    alone_ones = sum(r.kind == "pod-committed" for r in rows)
+    return [*lines, f"{alone_ones} committed by the pod alone, to be sealed: invoke recover"] if alone_ones else lines
 
 
 def stored_attempts(context: CommandContext, store: StoreSettings, stack: str, reference: str) -> list[StoredAttempt]:

@@ -6,8 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from trainyard.errors import StoreError
+from trainyard.phrasing import as_typed
 from trainyard.runs.context import CommandContext
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.storage import canary
@@ -32,7 +34,7 @@ def show(context: CommandContext, report: canary.StoreReport) -> None:
     table.add_column("result", no_wrap=True)
     table.add_column("what it means")
     for one in report.checks:
-        table.add_row(one.name, one.verdict, _meaning(one))
+        table.add_row(one.name, one.verdict, Text(as_typed(_meaning(one))))  # what a store says may hold brackets
     context.ui.console.print(table)
     sums = {"full": "CRC32 of the whole object", "composite": "CRC32 of the parts' CRC32s", "none": "MD5 by ETag"}[report.checksums]
     context.ui.say(f"proof by {sums}; {report.seconds:.1f} s")
