@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import socket
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -371,6 +373,29 @@ def test_what_a_process_has_open_to_write_is_not_final(tmp_path: Path) -> None:
         assert look(tmp_path, {})["files"] == []
     with (tmp_path / "a").open("rb"):
         assert len(look(tmp_path, {})["files"]) == 1
+
+
+MAPS = """
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype, libc.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+file = os.open(sys.argv[1], os.O_RDWR)
+assert libc.mmap(None, 4096, int(sys.argv[2]), int(sys.argv[3]), file, 0) not in (None, 2**64 - 1)
+os.close(file)
+print(flush=True)
+sys.stdin.read()
+"""
+READ, WRITE, SHARED, PRIVATE = 1, 2, 1, 2
+
+
+@pytest.mark.parametrize(("access", "kind", "final"), [(READ | WRITE, SHARED, 0), (READ | WRITE, PRIVATE, 1), (READ, SHARED, 1)])
+def test_what_a_process_writes_to_through_its_memory_is_not_final(access: int, kind: int, final: int, tmp_path: Path) -> None:
+    write(tmp_path, "a b", b"x" * 4096)
+    words = [sys.executable, "-c", MAPS, str(tmp_path / "a b"), str(access), str(kind)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        assert len(look(tmp_path, {})["files"]) == final
+        assert uploader.rests(str(tmp_path), 0) == bool(final)
 
 
 def test_an_output_that_is_not_there_yet_is_no_error(tmp_path: Path) -> None:

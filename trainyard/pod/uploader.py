@@ -534,26 +534,38 @@ def file_id(status: os.stat_result) -> tuple[int, int]:
 
 
 def written_now(files: Iterable[os.stat_result]) -> set[tuple[int, int]]:
-    """Return which of some files a process that can be seen has open to write. Asks /proc alone, which disturbs nobody."""
+    """Return which of some files a process that can be seen may be writing to. Asks /proc alone, which disturbs nobody."""
     asked = {file_id(status) for status in files}
-    written: set[tuple[int, int]] = set()
-    for process in names_in("/proc") if asked else []:
-        folder = "/proc/" + process
-        for number in names_in(folder + "/fd") if process.isdigit() else []:
-            try:
-                one = file_id(os.stat(folder + "/fd/" + number))
-                if one in asked and one not in written and is_opened_to_write(folder + "/fdinfo/" + number):
-                    written.add(one)
-            except OSError:
-                continue  # the process has ended, or closed it
-    return written
+    processes = ["/proc/" + name for name in names_in("/proc") if name.isdigit()] if asked else []
+    return {one for process in processes for held in (opened_to_write, mapped_to_write) for one in held(process, asked)}
 
 
-def is_opened_to_write(info: str) -> bool:
-    """Tell from a file of /proc/PID/fdinfo how a file was opened."""
-    with open(info, "rb") as file:
-        flags = next((line.split()[1] for line in file if line.startswith(b"flags:")), b"0")
-    return int(flags, 8) & os.O_ACCMODE != os.O_RDONLY
+def opened_to_write(process: str, asked: set[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Give which of some files a process (its folder in /proc) has open to write."""
+    for number in names_in(process + "/fd"):
+        try:
+            one = file_id(os.stat(process + "/fd/" + number))
+            if one in asked:
+                with open(process + "/fdinfo/" + number, "rb") as file:
+                    flags = next((line.split()[1] for line in file if line.startswith(b"flags:")), b"0")
+                if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
+                    yield one
+        except OSError:
+            continue  # the process has ended, or closed it
+
+
+def mapped_to_write(process: str, asked: set[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Give which of some files a process writes to through its memory: that needs no open file, and ctime may not change for long."""
+    try:
+        with open(process + "/maps", "rb") as file:
+            lines = [line.rstrip(b"\n").split(None, 5) for line in file if b"s " in line[:80]]
+    except OSError:
+        return  # it has ended, or is another user's
+    for path in {line[5] for line in lines if len(line) == 6 and line[1][1:2] == b"w" and line[1][3:4] == b"s"}:
+        with contextlib.suppress(OSError):
+            one = file_id(os.stat(path))
+            if one in asked:
+                yield one
 
 
 def newest_whole(spec: dict[str, Any]) -> str | None:

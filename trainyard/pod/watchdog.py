@@ -30,6 +30,7 @@ import hmac
 import json
 import mmap
 import os
+import re
 import select
 import shutil
 import signal
@@ -514,16 +515,17 @@ class HeldPlan:
         return True
 
     def serve(self, answer: Callable[[dict[str, object]], dict[str, object]]) -> None:
-        """Answer whoever has connected: one JSON object each, ended by the end of what is sent."""
-        while self.socket is not None:
-            try:
-                connection, _ = self.socket.accept()
-            except OSError:
-                return
-            with connection, contextlib.suppress(OSError, ValueError, zlib.error):
-                said = json.loads(zlib.decompress(read_all(connection)))
-                if isinstance(said, dict):
-                    connection.sendall(json.dumps(answer(said)).encode())
+        """Answer one who has connected: one JSON object, ended by the end of what is sent. Who waits is next after a look at the clocks."""
+        if self.socket is None:
+            return
+        try:
+            connection, _ = self.socket.accept()
+        except OSError:
+            return
+        with connection, contextlib.suppress(OSError, ValueError, zlib.error, RecursionError):
+            said = json.loads(zlib.decompress(read_all(connection)))
+            if isinstance(said, dict):
+                connection.sendall(json.dumps(answer(said)).encode())
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -614,7 +616,7 @@ class LoneCommit:
         reason = w.reason if w.state == "stopping" else ""
         verdict = read_text(os.path.join(job, "exit"))
         if verdict:
-            return {"exit_code": int(verdict) if verdict.lstrip("-").isdigit() else None, "reason": reason}
+            return {"exit_code": int(verdict) if re.fullmatch("-?[0-9]{1,9}", verdict) else None, "reason": reason}
         if not os.path.exists(os.path.join(job, "pid")):
             return None
         if not w.job_runs():
