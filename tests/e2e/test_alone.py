@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.e2e.yard import Yard, kill_tree
+from trainyard.clock import parse_time
 from trainyard.clouds import open_cloud
 from trainyard.rehearsal.session import rehearsal
 
@@ -76,6 +77,7 @@ def test_on_a_rehearsed_runpod_the_pod_ends_itself_with_its_own_key_and_another_
             return not cloud.list()
 
         yard.wait_for(is_gone)
+        gone = time.time()
 
         other = world.root.with_name("clone")
         shutil.copytree(world.root, other, symlinks=True, ignore=shutil.ignore_patterns(".trainyard", "out"))
@@ -88,4 +90,6 @@ def test_on_a_rehearsed_runpod_the_pod_ends_itself_with_its_own_key_and_another_
     assert "sealed     tester/a/1: committed" in said.out
     assert (tmp_path / "got/model/model.txt").read_text() == "steps 8\n"
     assert (tmp_path / "got/model/weights.bin").read_bytes() == bytes(300000)
-    assert done["success"] and done["simulated"]
+    assert done["success"] and done["simulated"] and done["road_why"] == "the pod committed it alone"
+    ended = parse_time(done["pods"][0]["ended_at"])
+    assert ended is not None and ended.timestamp() <= gone, "nobody pays for the time until somebody came back"

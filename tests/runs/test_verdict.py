@@ -69,15 +69,34 @@ def test_a_run_whose_pod_is_gone_is_judged_by_what_reached_its_bucket_though_its
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: Ending | None, error: str | None
 ) -> None:
     record = RunRecord("u", "a", 1, "local", "command", {}, "", 1.0, time.time(), bucket=RunBucket("b"))
-    done = Committed("s3://b/k/", "k/", "s3://b/logs/", "0", 1, 10, (), True, ending)
-    monkeypatch.setattr(finish, "store_of", lambda *_: object())
-    monkeypatch.setattr(finish, "refuse_foreign", lambda *_: None)
-    monkeypatch.setattr("trainyard.runs.life.alone.seal", lambda *_: None)
-    monkeypatch.setattr(finish, "take_logs", lambda *_: None)
-    monkeypatch.setattr(storage_commit, "committed", lambda *_: done)
+    in_bucket(monkeypatch, ending)
 
     verdict = finish.find_result(CommandContext(places(tmp_path, {}), {}, Ui(json=True)), record, RunFolder(tmp_path))
 
     assert verdict is not None and verdict.error == error
     assert record.training_success is (ending is None) and record.result is not None
     assert record.exit_code == (137 if ending else None)
+
+
+def test_what_its_pod_has_kept_as_no_success_is_none_whatever_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = load_recipe(ROOT, "command")
+    said = read_declaration(json.dumps(declaration(command, resolve(command, sets=[f"script={__file__}"]), {})).encode(), "recipe.json")
+    record = RunRecord("u", "a", 1, "local", "command", {}, "", 1.0, time.time(), bucket=RunBucket("b"), exit_code=0)
+    in_bucket(monkeypatch, Ending("exited 0, but 1 of its files were still being written", 0))
+    monkeypatch.setattr(finish, "declared_of", lambda _: said)
+
+    verdict = finish.find_result(CommandContext(places(tmp_path, {}), {}, Ui(json=True)), record, RunFolder(tmp_path))
+
+    assert verdict is not None and verdict.code == 1
+    assert verdict.error == "the training was no success: exited 0, but 1 of its files were still being written"
+    assert record.training_success is False
+
+
+def in_bucket(monkeypatch: pytest.MonkeyPatch, ending: Ending | None) -> None:
+    """Let the bucket have a result, and the pod be gone."""
+    done = Committed("s3://b/k/", "k/", "s3://b/logs/", "0", 1, 10, (), True, ending)
+    monkeypatch.setattr(finish, "store_of", lambda *_: object())
+    monkeypatch.setattr(finish, "refuse_foreign", lambda *_: None)
+    monkeypatch.setattr("trainyard.runs.life.alone.seal", lambda *_: None)
+    monkeypatch.setattr(finish, "take_logs", lambda *_: None)
+    monkeypatch.setattr(storage_commit, "committed", lambda *_: done)

@@ -48,6 +48,8 @@ class Committed:
     already: bool = False
     ending: Ending | None = None
     """How the training ended when this is no success."""
+    pod_time: str | None = None
+    """When the pod had committed it alone, as UTC text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,4 +308,5 @@ def answer(settings: StoreSettings, result: SealedResult, *, already: bool) -> C
         manifest.left_out,
         already,
         result.ending,
+        result.pod_time,
     )

@@ -217,8 +217,9 @@ def decode(data: bytes, where: str) -> Manifest:
     return Manifest(key, files, left_out, token)
 
 
-def marker_body(manifest_sha256: str, manifest: Manifest, ending: Ending | None) -> bytes:
-    """Return the content of ``_SUCCESS`` (no ending) or ``_KEPT``."""
+def marker_body(manifest_sha256: str, manifest: Manifest, ending: Ending | None, pod_time: str | None = None) -> bytes:
+    """Return the content of ``_SUCCESS`` (no ending) or ``_KEPT``; ``pod_time``: when the pod had committed it alone."""
     document: dict[str, Any] = {"manifest_sha256": manifest_sha256, "token": manifest.token}
     document |= {"files": len(manifest.files), "bytes": manifest.size} | (asdict(ending) if ending else {})
+    document |= {"pod_committed": pod_time} if pod_time else {}
     return (json.dumps(document, sort_keys=True) + "\n").encode()

@@ -60,6 +60,8 @@ class PodCommit:
     ending: Ending | None
     files: tuple[_TarFile, ...]
     left_out: tuple[LeftOut, ...]
+    time: str
+    """When it had written the marker, as UTC text."""
 
 
 def seal_pod_commit(
@@ -103,8 +105,8 @@ def _seal(settings: StoreSettings, where: ResultKey, verified: PodCommit, on_pro
     on_progress(Progress("seal", manifest.size, manifest.size, f"writing manifest and {KEPT if verified.ending else SUCCESS}"))
     refuse_foreign(settings, where, verified.token)
     remove_strays(settings, manifest, on_progress)
-    digest = seal(settings, manifest, verified.ending)
-    return answer(settings, SealedResult(manifest, digest, verified.ending), already=False)
+    digest = seal(settings, manifest, verified.ending, verified.time)
+    return answer(settings, SealedResult(manifest, digest, verified.ending, verified.time), already=False)
 
 
 def _key(where: ResultKey, file: _TarFile) -> str:
@@ -240,13 +242,13 @@ def _indexed(settings: StoreSettings, where: ResultKey, said: Mapping[str, Any],
         index = parse_json(body)
         files = tuple(_file(item, offset, tar) for item in index["files"])
         left_out = tuple(LeftOut(str(e["path"]), int(e["size"]), str(e["why"]), e.get("wanted") is True) for e in index["left_out"])
-        code = said["exit_code"]
+        code, moment = said["exit_code"], str(said["time"])
         ending = None if said["why"] is None else Ending(str(said["why"]), code, tuple(map(str, said["checkpoints"])))
     except (ValueError, KeyError, TypeError) as error:
         _refuse(key, f"it cannot be read: {type(error).__name__}: {error}")
     if len({file.name for file in files}) != len(files):
         _refuse(tar, "its index names a file twice")
-    return PodCommit(str(said["token"]), ending, files, tuple(sorted(left_out, key=lambda entry: entry.path)))
+    return PodCommit(str(said["token"]), ending, files, tuple(sorted(left_out, key=lambda entry: entry.path)), moment)
 
 
 def _file(item: Mapping[str, Any], end: int, tar: str) -> _TarFile:

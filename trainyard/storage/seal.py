@@ -34,16 +34,19 @@ class SealedResult:
     manifest: Manifest
     manifest_sha256: str
     ending: Ending | None = None
+    pod_time: str | None = None
+    """When the pod had committed it alone, as UTC text; None where a controller did."""
 
 
-def seal(settings: StoreSettings, manifest: Manifest, ending: Ending | None = None) -> str:
+def seal(settings: StoreSettings, manifest: Manifest, ending: Ending | None = None, pod_time: str | None = None) -> str:
     """Write manifest and marker, each read back; returns the manifest's sha256."""
     body = manifest.encode()
     digest = sha256(body)
     for _ in range(_TOGETHER):
         put_proven(settings, manifest.key.manifest, body)
         flush(settings)
-        put_proven(settings, manifest.key.kept if ending else manifest.key.success, marker_body(digest, manifest, ending))
+        key = manifest.key.kept if ending else manifest.key.success
+        put_proven(settings, key, marker_body(digest, manifest, ending, pod_time))
         flush(settings)
         if read(settings, manifest.key.manifest) == body:
             return digest
@@ -68,7 +71,8 @@ def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = Fals
         manifest = decode(body, f"{settings.url}/{where.manifest}")
         if prove and not _all_there(settings, manifest):
             return None
-        return SealedResult(manifest, digest, _ending(marker) if key == where.kept else None)
+        pod_time = str(marker["pod_committed"]) if marker.get("pod_committed") else None
+        return SealedResult(manifest, digest, _ending(marker) if key == where.kept else None, pod_time)
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
+from trainyard.clock import parse_time
 from trainyard.errors import ForeignResult, StoreError, TrainyardError, UserError
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import CommandContext
@@ -15,6 +16,7 @@ from trainyard.runs.life.roads import DeliveryRoad, GivenUp, ResultSelection, is
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.home import STATUS
 from trainyard.runs.records.pod import ReachablePod
+from trainyard.runs.records.pods import note_gone
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.runs.records.summary import RunSummary, summarize
@@ -69,15 +71,22 @@ def find_result(context: CommandContext, record: RunRecord, folder: RunFolder) -
     done = lone or storage_commit.committed(settings, key, record.token)
     if done is None:
         return None
+    note_gone(record, parse_time(done.pod_time))
     take_logs(settings, key, folder)
-    record.training_success, record.result = done.ending is None, replace(run_result(done), road="bucket", road_why=_LONE if lone else None)
+    record.training_success, record.result = (
+        done.ending is None,
+        replace(run_result(done), road="bucket", road_why=_LONE if done.pod_time else None),
+    )
     if done.ending is None:
         return Verdict("training")
     record.exit_code = done.ending.exit_code if record.exit_code is None else record.exit_code
-    try:
-        return judge(record, folder, declared_of(folder))
-    except UserError:  # an adopted run has no bundle at home, and its pod is gone
-        return Verdict("training", f"the training was no success: {done.ending.why}", 1)
+    verdict = Verdict("training", f"the training was no success: {done.ending.why}", 1)
+    with contextlib.suppress(UserError):  # an adopted run has no bundle at home, and its pod is gone
+        judged = judge(record, folder, declared_of(folder))
+        if not record.training_success:
+            return judged
+    record.training_success = False  # its exit code alone makes no success of what was not whole
+    return verdict
 
 
 def take_logs(settings: StoreSettings, key: ResultKey, folder: RunFolder) -> None:

@@ -81,7 +81,7 @@ class PaidPod:
     region: str | None = None
     offer: str | None = None
     deleted: float | None = None
-    """When the engine had deleted it; no proof yet."""
+    """When the engine had deleted it, or it had ended itself; no proof yet."""
     ended: float | None = None
     """When it ended, by the proof of its absence."""
 

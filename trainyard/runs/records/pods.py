@@ -58,6 +58,13 @@ def note_deleted(record: RunRecord, at: float | None, still_there: Iterable[Even
             _replace(record, dataclasses.replace(pod, deleted=at))
 
 
+def note_gone(record: RunRecord, at: datetime | None) -> None:
+    """Note when a run's pod had nothing left to do and ended itself; should it still be there, its proven end counts."""
+    for pod in record.pods:
+        if at is not None and pod.pod_id == record.pod.pod_id and pod.ended is None and pod.deleted is None:
+            _replace(record, dataclasses.replace(pod, deleted=at.timestamp()))
+
+
 def note_ended(record: RunRecord, proof: Proof, lease_end: str | None) -> None:
     """Note the proven ends. The wait for the proof is not billed: it is the pod's last sign of life that counts."""
     latest = parse_time(lease_end)
