@@ -90,6 +90,13 @@ def test_what_the_bucket_has_lost_or_spoilt_is_sent_again_from_this_machine(road
     assert drive(road.context, folder).success, road.said()
     assert "it is not in the bucket" in road.said() and "It is sent once more from this machine" in road.said()
     assert road.model("one") == f"{hashlib.sha256(body).hexdigest()}  ./x\n".encode()
+    folder = road.prepare(KEEP, name="spoilt", data=str(tmp_path / "x"))
+    s3(road.store).put_object(Bucket=road.store.bucket, Key=f"data/{folder.load().data.stored}", Body=b"{}")
+    shutil.rmtree(road.workspace)
+    road.armed()
+    assert drive(road.context, folder).success and "is another object than its name says" in road.said(), road.said()
+    shutil.rmtree(road.workspace)
+    road.armed()
     folder = road.prepare(KEEP, name="two", data=str(tmp_path / "x"))
     with pytest.raises(RefusedError, match=r"ann/two is not over and needs data/"):
         delete(road.context, "dev", f"data/{folder.load().data.stored}", dry_run=False, yes=True)

@@ -102,13 +102,14 @@ _ANEW = "Name the data again with --data."
 
 
 def index_of(settings: StoreSettings, digest: str) -> Dataset:
-    """Return a data set by the sha256 of its index; raises StoreError, code NoSuchKey, when it is not in the bucket (any more)."""
+    """Return a data set by its index; raises StoreError, code NoSuchKey (it is not in the bucket any more) or Damaged (it is another)."""
     where = f"{settings.url}/{DATA}{digest}"
     body = read(settings, DATA + digest)
     if body is None:
         raise StoreError(f"{where}: is not in the bucket (any more)", hint=_ANEW, code="NoSuchKey")
     if sha256(body) != digest:
-        raise StoreError(f"{where}: is another object than its name says: somebody has changed the bucket")
+        said = f"{where}: is another object than its name says: somebody has changed the bucket"
+        raise StoreError(said, hint=_ANEW, code="Damaged")
     return decode(body, where)
 
 
