@@ -14,7 +14,7 @@ import pytest
 
 from tests.storage.conftest import places_at
 from trainyard.errors import StoreError, UserError
-from trainyard.storage import chain, signing
+from trainyard.storage import chain, keyprogram, signing
 from trainyard.storage.client import StoreSettings, _client, s3, sync_command
 from trainyard.storage.groups import refuse_keyless, stores_named
 from trainyard.storage.stores import store_settings
@@ -160,6 +160,42 @@ def test_what_gives_no_keys_says_what_to_do(home: Path, settings: StoreSettings)
     with pytest.raises(UserError, match="none of its keys is set") as none:
         refuse_keyless({}, "aws", None)
     assert "AWS_PROFILE" in str(none.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("sleep 300", "its program has not answered in 0 s"),
+        ("echo SECRET-WORDS >&2; exit 3", "its program ended with exit code 3"),
+        ('echo \'{"SecretAccessKey": "SECRET-WORDS"\'', "its program printed no JSON object"),
+        ("echo '[\"SECRET-WORDS\"]'", "its program printed no JSON object"),
+        (
+            'echo \'{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "S", "Expiration": "2020-01-01T00:00:00Z"}\'',
+            "ended at 2020-01-01",
+        ),
+        ("", "No such file or directory"),
+    ],
+)
+@pytest.mark.parametrize("name", ["work", "role"])
+def test_a_program_that_gives_no_keys_is_waited_for_a_while_and_its_words_are_not_shown(
+    home: Path, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch, name: str, script: str, said: str
+) -> None:
+    monkeypatch.setattr(keyprogram, "LIMIT", 0.4)
+    profile(home, settings)
+    config = home / "config"
+    config.write_text(config.read_text() + "[profile role]\nrole_arn = arn:aws:iam::123456789012:role/x\nsource_profile = work\n")
+    (home / "keys.sh").write_text(f"#!/bin/sh\n{script}\n") if script else (home / "keys.sh").unlink()
+    with pytest.raises(StoreError, match=f"profile '{name}' gives no keys now") as caught:
+        store_settings({"AWS_PROFILE": name}, "s3", settings.bucket, AT)
+    assert said in caught.value.message and "credential_process" in str(caught.value.hint)
+    assert "SECRET-WORDS" not in str(caught.value)
+
+
+def test_nobody_is_asked_for_the_code_of_a_device_where_nobody_is(home: Path) -> None:
+    text = "[profile mfa]\nrole_arn = arn:aws:iam::123456789012:role/x\nsource_profile = k\nmfa_serial = arn:aws:iam::1:mfa/u\n"
+    (home / "config").write_text(text + "[profile k]\naws_access_key_id = A\naws_secret_access_key = S\n")
+    with pytest.raises(StoreError, match="the code of an MFA device is asked for, and nobody is there"):
+        store_settings({"AWS_PROFILE": "mfa"}, "s3", "my-bucket", AT)
 
 
 def test_keys_of_the_shell_win_over_a_profile_and_a_profile_is_part_of_what_needs_an_up(home: Path, settings: StoreSettings) -> None:

@@ -7,13 +7,17 @@ metadata service of a machine is asked in the first case alone, and for a second
 from __future__ import annotations
 
 import functools
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import botocore.credentials
 import botocore.session
-from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
+from botocore.credentials import ProcessProvider
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, ProfileNotFound
 
 from trainyard.errors import StoreError, UserError
+from trainyard.storage import keyprogram
 
 _METADATA = "iam-role"
 _SSO = ("UnauthorizedSSOTokenError", "SSOTokenLoadError", "TokenRetrievalError", "PendingAuthorizationExpiredError")
@@ -45,15 +49,15 @@ def keys_of(profile: str, *, metadata: bool) -> ChainKeys | None:
             return None
         frozen = credentials.get_frozen_credentials()
         scoped = session.get_scoped_config()
+        renewed = isinstance(credentials, botocore.credentials.RefreshableCredentials) and not provider(profile, metadata=metadata).asked
     except ProfileNotFound as error:
         raise UserError(f"AWS_PROFILE: {error}", hint="Profiles are in ~/.aws/config; `aws configure list-profiles` shows them.") from None
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, RuntimeError, OSError, ValueError) as error:  # keys that ended, a token's file that is not there
         raise _refused(profile, error) from error
     end = getattr(credentials, "_expiry_time", None)  # botocore tells it nowhere else
     return ChainKeys(
         frozen.access_key, frozen.secret_key, frozen.token, end.timestamp() if end else None,
-        isinstance(credentials, botocore.credentials.RefreshableCredentials), session.get_config_variable("region"),
-        scoped.get("endpoint_url"),
+        renewed, session.get_config_variable("region"), scoped.get("endpoint_url"),
     )  # fmt: skip
 
 
@@ -63,6 +67,8 @@ class ChainProvider:
     def __init__(self, profile: str, metadata: bool) -> None:
         self._profile, self._metadata = profile, metadata
         self._credentials: botocore.credentials.Credentials | None = None
+        self.asked = False
+        """A person was asked for the code of a device: nobody may be there to be asked again."""
 
     def load_credentials(self) -> botocore.credentials.Credentials | None:
         """Return the credentials, None where there are none."""
@@ -70,8 +76,19 @@ class ChainProvider:
             resolver = _session(self._profile).get_component("credential_provider")
             if not self._metadata:
                 resolver.remove(_METADATA)
+            for link in resolver.providers:
+                keyprogram.limit(link)
+                if isinstance(link, botocore.credentials.AssumeRoleProvider):
+                    link._prompter = functools.partial(self._ask, link._prompter)
             self._credentials = resolver.load_credentials()
         return self._credentials
+
+    def _ask(self, prompter: Callable[[str], str], text: str) -> str:
+        """Ask for the code of an MFA device, once and of a person: a controller at night would wait for ever."""
+        if self.asked or not sys.stdin.isatty():
+            raise CredentialRetrievalError(provider="assume-role", error_msg="the code of an MFA device is asked for, and nobody is there")
+        self.asked = True
+        return prompter(text)
 
 
 @functools.lru_cache(maxsize=8)
@@ -93,4 +110,7 @@ def _refused(profile: str, error: Exception) -> StoreError:
     hint = None
     if kind in _SSO:
         hint = f"Sign in again: aws sso login{f' --profile {profile}' if profile else ''}"
-    return StoreError(f"AWS: {named} gives no keys now: {error}", hint=hint, code="ExpiredToken" if hint else "")
+        return StoreError(f"AWS: {named} gives no keys now: {error}", hint=hint, code="ExpiredToken")
+    if ProcessProvider.METHOD in str(error):
+        hint = "Run the program that credential_process names in ~/.aws/config in a terminal: it says what it lacks."
+    return StoreError(f"AWS: {named} gives no keys now: {error}", hint=hint)
