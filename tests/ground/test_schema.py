@@ -65,6 +65,12 @@ def reader_says(folder: Path, config: dict[str, object]) -> str | None:
     return None
 
 
+BESIDE: dict[str, dict[str, object]] = {
+    "pods": {"trainyard:hours": 2}, "i_know_that_pods_can_steal_my_store_keys": {"trainyard:pod_store": "read"},
+}  # fmt: skip
+"""What a setting needs beside it."""
+
+
 def no_schema_can_tell(name: str, value: object) -> bool:
     """Tell whether a wrong value is one that JSON Schema has no word for; the reader alone refuses it, at its place."""
     shape = SETTINGS[name].shape
@@ -83,7 +89,7 @@ def no_schema_can_tell(name: str, value: object) -> bool:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_what_the_reader_takes_the_schema_takes_and_what_it_refuses_too(name: str, tmp_path: Path) -> None:
-    more: dict[str, object] = {"trainyard:hours": 2} if name == "pods" else {}
+    more = BESIDE.get(name, {})
     for value in drawn(SETTINGS[name].shape.kind):
         config = {f"trainyard:{name}": value, **more}
         said, valid = reader_says(tmp_path, config), JUDGE.is_valid({"config": config})

@@ -102,6 +102,10 @@ GROUPS: tuple[VariableGroup, ...] = (
         more=("RUNPOD_API_URL", "RUNPOD_GRAPHQL_URL", "RUNPOD_API_BASE_URL", "RUNPOD_POST_SECONDS", "RUNPOD_SETTLE_SECONDS"),
     ),
     VariableGroup(
+        sort="setup", of="Backblaze's API", says="another address of the API that makes keys of B2 for jobs (a proxy, an emulator)",
+        more=("B2_API_URL",),
+    ),
+    VariableGroup(
         sort="pod", of="pod", says="what a pod is told of its lease, its price and its key",
         more=(
             "TRAINYARD_STOP", "TRAINYARD_END", "TRAINYARD_LEASE_ID", "TRAINYARD_FENCE_ID", "TRAINYARD_BUDGET", "TRAINYARD_PRICE",

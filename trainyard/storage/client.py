@@ -72,6 +72,8 @@ class StoreSettings:
     """The chain may ask the machine's metadata service."""
     keys_end: float | None = None
     """When the keys end, as epoch seconds; None: they do not, or it is not known."""
+    keys_api: str | None = None
+    """Another address of the API by which Backblaze B2 makes keys (a proxy, an emulator)."""
 
     @property
     def url(self) -> str:

@@ -1,7 +1,8 @@
 """Short-lived keys for a job that speaks S3 itself: for one prefix to read and one to write, ended with its lease.
 
-Which way a store has is known by its kind: STS with a session policy (Amazon, MinIO, Ceph), a token signed here (R2), a
-user of the local server. A store that has none is refused, and long-lived keys go out only where a person has said so.
+Which way a store has is known by its kind: STS with a session policy (Amazon, MinIO, Ceph), a token signed here (R2), an
+application key (Backblaze B2), a user of the local server. A store that has none is refused, and long-lived keys go out only
+where a person has said so.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from urllib.parse import urlsplit
 
 from trainyard.errors import RefusedError, UserError
 from trainyard.secret import Secret
-from trainyard.storage import podusers
+from trainyard.storage import b2keys, podusers
 from trainyard.storage.answers import store_errors
 from trainyard.storage.client import StoreSettings, sts
 
-Way = Literal["sts", "token", "user", "own"]
+Way = Literal["sts", "token", "b2", "user", "own"]
 SHORTEST = 900
 """Seconds: STS gives no shorter keys."""
 _LONGEST = 12 * 3600
@@ -41,10 +42,11 @@ class KeyScope:
 
 @dataclass(frozen=True, slots=True)
 class PodKeys:
-    """Keys for a job. ``user`` is what to delete afterwards; ``end`` in epoch seconds, None for keys that do not end."""
+    """Keys for a job, and what they open. ``user`` is the user or key to delete afterwards; ``end`` in epoch seconds, None: they do not."""
 
     way: Way
     env: Mapping[str, Secret]
+    scope: KeyScope
     end: float | None
     user: str | None = None
 
@@ -57,33 +59,47 @@ def way_of(settings: StoreSettings, role: str | None, *, own: bool) -> Way:
         return "user"
     if settings.kind == "r2":
         return "token"
-    if settings.kind == "runpod" or (urlsplit(settings.endpoint or "").hostname or "").endswith(".backblazeb2.com"):
-        name = "RunPod's S3" if settings.kind == "runpod" else "Backblaze B2, as far as Trainyard knows it,"
-        hint = "Leave pod_store out: results and data travel by signed requests. Or take a store with STS, R2 or the local one."
-        raise RefusedError(f"{name} has no keys for one prefix that end by themselves: a pod gets none", hint=hint)
+    if b2keys.is_b2(settings):
+        return "b2"
+    if settings.kind == "runpod":
+        hint = "Leave pod_store out: results and data travel by signed requests. Or take a store with STS, R2, B2 or the local one."
+        raise RefusedError("RunPod's S3 has no keys for one prefix that end by themselves: a pod gets none", hint=hint)
     if settings.kind == "aws" and not role:
         hint = "Make a role that the controller may assume, with rights on this bucket: docs/stores.md says which."
         raise UserError("pod_store needs `trainyard:store_role`, the ARN of a role, with store aws", hint=hint)
     return "sts"
 
 
+def refuse_impossible(settings: StoreSettings, role: str | None, *, own: bool) -> None:
+    """Raise what way_of() raises, and RefusedError where the stack's own key may not make others: before anything is rented."""
+    if way_of(settings, role, own=own) == "b2":
+        b2keys.refuse_unable(settings)
+
+
 def issue(settings: StoreSettings, scope: KeyScope, until: float, now: float, *, role: str | None, own: bool = False) -> PodKeys:
     """Return new keys for one job that end at ``until`` at the latest; raises what way_of() raises, StoreError when the store refuses."""
     way = way_of(settings, role, own=own)
     if way == "own":
-        return PodKeys("own", _env(settings, settings.access_key, settings.secret_key, settings.session_token), settings.keys_end)
+        return PodKeys("own", _env(settings, settings.access_key, settings.secret_key, settings.session_token), scope, settings.keys_end)
+    if way in ("token", "b2"):  # one key has one prefix
+        scope = KeyScope("", scope.write) if scope.write else scope
     if way == "token":
         return _signed_token(settings, scope, until, now)
-    statements = _statements(settings, scope)
+    if way == "b2":
+        key = b2keys.create(settings, scope.write or scope.read, until, now, writes=bool(scope.write))
+        return PodKeys("b2", _env(settings, Secret(key.id), key.secret, None), scope, key.end, key.id)
     if way == "user":
-        name, word = podusers.create(settings, statements, until, now)
-        return PodKeys("user", _env(settings, Secret(name), word, None), until, name)
-    return _assumed(settings, statements, until - now, role)
+        name, word = podusers.create(settings, _statements(settings, scope), until, now)
+        return PodKeys("user", _env(settings, Secret(name), word, None), scope, until, name)
+    return _assumed(settings, scope, until - now, role)
 
 
 def withdraw(settings: StoreSettings, user: str) -> None:
     """Take the key of a job away now; what ends by itself cannot be taken away before."""
-    podusers.delete(settings, user)
+    if b2keys.is_b2(settings):
+        b2keys.delete(settings, user)
+    else:
+        podusers.delete(settings, user)
 
 
 def _env(settings: StoreSettings, access: Secret, secret: Secret, token: Secret | None) -> dict[str, Secret]:
@@ -108,9 +124,10 @@ def _statements(settings: StoreSettings, scope: KeyScope) -> list[dict[str, Any]
     return statements
 
 
-def _assumed(settings: StoreSettings, statements: list[dict[str, Any]], seconds: float, role: str | None) -> PodKeys:
-    """Ask STS for keys of the role, cut down to the statements; a role that allows an hour at most gives an hour."""
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **one} for one in statements]}, separators=(",", ":"))
+def _assumed(settings: StoreSettings, scope: KeyScope, seconds: float, role: str | None) -> PodKeys:
+    """Ask STS for keys of the role, cut down to the scope; a role that allows an hour at most gives an hour."""
+    statements = [{"Effect": "Allow", **one} for one in _statements(settings, scope)]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements}, separators=(",", ":"))
     longest = int(min(max(seconds, SHORTEST), _LONGEST))
     bound = {"RoleArn": role or _ANY_ROLE, "RoleSessionName": "trainyard-job", "Policy": policy}
     for duration in dict.fromkeys((longest, min(longest, _EVERY_ROLE))):
@@ -120,7 +137,7 @@ def _assumed(settings: StoreSettings, statements: list[dict[str, Any]], seconds:
         if not refusal:
             break
     keys = (Secret(answer["AccessKeyId"]), Secret(answer["SecretAccessKey"]), Secret(answer["SessionToken"]))
-    return PodKeys("sts", _env(settings, *keys), answer["Expiration"].timestamp())
+    return PodKeys("sts", _env(settings, *keys), scope, answer["Expiration"].timestamp())
 
 
 def _signed_token(settings: StoreSettings, scope: KeyScope, until: float, now: float) -> PodKeys:
@@ -138,7 +155,7 @@ def _signed_token(settings: StoreSettings, scope: KeyScope, until: float, now: f
     jwt = f"{signed}.{_base64url(mac)}"
     secret = Secret(hashlib.sha256(jwt.encode()).hexdigest())
     token = Secret(base64.b64encode(f"jwt/{jwt}".encode()).decode())
-    return PodKeys("token", _env(settings, settings.access_key, secret, token), float(int(end)))
+    return PodKeys("token", _env(settings, settings.access_key, secret, token), scope, float(int(end)))
 
 
 def _base64url(data: bytes) -> str:

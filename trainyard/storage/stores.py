@@ -165,4 +165,5 @@ def _at(env: Mapping[str, str], address: str, region: str, access: Secret, secre
         # Of an unknown store nothing is taken for granted: the canary finds out.
         conditional=amazon,
         checksums="full" if amazon else "probe",
+        keys_api=env.get("B2_API_URL") or None,
     )

@@ -32,7 +32,9 @@ def issue(context: CommandContext, record: RunRecord, folder: RunFolder) -> dict
     folder.save(record)
     if keys.end is not None and keys.end < until - 60:
         context.ui.warn(f"the job's keys of the bucket end at {record.job_keys.end}, before its lease: the role allows no longer ones")
-    places = {"TRAINYARD_STORE_READ": scope.read, "TRAINYARD_STORE_WRITE": scope.write}
+    if keys.scope != scope:
+        context.ui.warn(f"a key of this store has one prefix: the job reads and writes below {scope.write}, and cannot read {scope.read}")
+    places = {"TRAINYARD_STORE_READ": keys.scope.read, "TRAINYARD_STORE_WRITE": keys.scope.write}
     return {**keys.env, **{name: Secret(f"{settings.url}/{prefix}") for name, prefix in places.items() if prefix}}
 
 

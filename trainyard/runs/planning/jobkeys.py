@@ -37,4 +37,4 @@ def refuse_impossible(context: CommandContext, keys: JobKeys | None, bucket: Run
         raise UserError("pod_store: there is no bucket whose keys a job could get", hint="Name a store, or leave pod_store out.")
     from trainyard.storage import podkeys
 
-    podkeys.way_of(settings, keys.role, own=keys.own)
+    podkeys.refuse_impossible(settings, keys.role, own=keys.own)

@@ -113,7 +113,7 @@ class JobKeys:
     own: bool = False
     """The person's own keys, which do not end."""
     user: str | None = None
-    """The store's user that was made for it and is still there."""
+    """The store's user or key that was made for it and is still there."""
     end: str | None = None
 
 
