@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.recipes.conftest import ROOT
@@ -49,3 +51,10 @@ def test_a_key_that_would_not_lie_below_input_is_refused_before_anything_is_rent
     monkeypatch.setattr(bucketdata, "listing", lambda *_: [Item("data/a.txt", 1, 0.0), Item(key, 1, 0.0)])
     with pytest.raises(UserError, match=r"--data s3://b/data/: "):
         inspect("s3://b/data/", load_recipe(ROOT, "command"), bucketdata.resolver(None, None))  # type: ignore[arg-type]
+
+
+def test_a_bucket_that_is_not_there_is_a_slip_in_the_reference(settings: StoreSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucketdata, "_store", lambda *_: replace(settings, bucket="not-there"))
+    with pytest.raises(UserError, match=r"--data s3://not-there/x/: there is no bucket 'not-there' in its store") as refused:
+        bucketdata.resolver(None, None)("s3://not-there/x/")  # type: ignore[arg-type]
+    assert "up --stack" not in str(refused.value.hint)  # which makes no bucket of data

@@ -94,7 +94,11 @@ class Ui:
             what = f"{event.get('op')} {kind} {event.get('name')}"
             sentence = f"would {what}" if event.get("status") == "planned" else f"{what} {event.get('status')}{took}"
             self.console.print(f"           {sentence}", markup=False, style="dim")
-        elif event.get("event") == "diagnostic" and event.get("severity") == "warning":
+        elif event.get("event") == "diagnostic":
             about = str(event.get("urn") or "").rpartition("$")[2].split("::")[-2:]
             name = " ".join(part.rpartition(":")[2] for part in about)
-            self.warn(f"{name}: {event.get('message')}" if name else str(event.get("message")))
+            if event.get("severity") == "warning":
+                self.warn(f"{name}: {event.get('message')}" if name else str(event.get("message")))
+            elif event.get("severity") == "info" and about[0].startswith("trainyard:"):
+                # A resource of ours has something to say: what stays in a bucket, who carries its rules out.
+                self.console.print(as_typed(f"           {event.get('message')}"), markup=False)

@@ -208,7 +208,7 @@ class StackSettings:
     )  # fmt: skip
     deliver: str | None = _setting(
         "where the result goes after a run, in the background: local, local:DIR or hub:OWNER/REPO", unset="nowhere",
-        pattern=r"local(:.+)?|hub:[A-Za-z0-9._-]+/[A-Za-z0-9._-]+", looks_like="local:~/models", readers="runs",
+        pattern=r"local(:.+)?|hub:[A-Za-z0-9._-]+/[A-Za-z0-9._-]+", looks_like="local:~/models or hub:you/model", readers="runs",
     )  # fmt: skip
     lifecycle: tuple[Mapping[str, object], ...] = _setting(
         "rules of the bucket: prefix, expire_days ...", (), readers="program runs stacks"

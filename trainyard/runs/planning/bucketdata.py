@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import BinaryIO, cast
 
-from trainyard.errors import UserError
+from trainyard.errors import StoreError, UserError
 from trainyard.recipes.data import BucketFile
 from trainyard.recipes.summaries import DataFile
 from trainyard.runs.context import CommandContext
@@ -36,7 +36,7 @@ def resolver(context: CommandContext, store: str | None) -> Callable[[str], Sequ
         settings = _store(context, store, scheme, bucket)
         base = "" if not prefix else prefix.rstrip("/") + "/"
         objects: list[tuple[Item, str]] = []
-        for item in listing(settings, prefix):
+        for item in _listed(settings, prefix, reference):
             if item.key == prefix and not prefix.endswith("/"):
                 objects.append((item, item.key.rpartition("/")[2]))
             elif item.key.startswith(base) and not item.key.endswith("/"):
@@ -45,6 +45,17 @@ def resolver(context: CommandContext, store: str | None) -> Callable[[str], Sequ
         return each(lambda file: _with_version(settings, file), files) if len(files) <= MOST_VERSIONS else files
 
     return resolve
+
+
+def _listed(settings: StoreSettings, prefix: str, reference: str) -> list[Item]:
+    """Return what lies there. A bucket that is not there is a slip in the reference: no `up` makes it."""
+    try:
+        return list(listing(settings, prefix))
+    except StoreError as error:
+        if error.code != "NoSuchBucket":
+            raise
+        where = "s3:// is read from the stack's own store. " if reference.startswith("s3://") else ""
+        raise UserError(f"--data {reference}: there is no bucket '{settings.bucket}' in its store", hint=f"{where}Look at its name.") from error
 
 
 def pod_targets(
