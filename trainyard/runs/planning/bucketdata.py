@@ -55,7 +55,9 @@ def _listed(settings: StoreSettings, prefix: str, reference: str) -> list[Item]:
         if error.code != "NoSuchBucket":
             raise
         where = "s3:// is read from the stack's own store. " if reference.startswith("s3://") else ""
-        raise UserError(f"--data {reference}: there is no bucket '{settings.bucket}' in its store", hint=f"{where}Look at its name.") from error
+        raise UserError(
+            f"--data {reference}: there is no bucket '{settings.bucket}' in its store", hint=f"{where}Look at its name."
+        ) from error
 
 
 def pod_targets(
