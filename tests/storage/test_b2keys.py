@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +20,10 @@ from tests.storage.conftest import places_at
 from tests.storage.test_podkeys import SCOPE, job
 from trainyard.clouds import http
 from trainyard.errors import RefusedError, StoreError, TrainyardError, UserError
+from trainyard.runs.context import CommandContext
+from trainyard.runs.life import jobkeys
+from trainyard.runs.records.parts import JobKeys, RunBucket
+from trainyard.runs.ui import Ui
 from trainyard.secret import Secret
 from trainyard.storage import b2keys, podkeys
 from trainyard.storage.client import StoreSettings
@@ -93,6 +100,10 @@ def test_a_key_opens_one_prefix_until_its_lease_ends_and_no_longer_than_its_tear
 
 def test_the_teardown_deletes_the_key_and_may_come_twice(b2: B2Emulator, store: StoreSettings) -> None:
     keys, other = (podkeys.issue(store, SCOPE, NOW + 600, NOW, role=None) for _ in range(2))
+    wrong = replace(keys, env={**keys.env, "AWS_SECRET_ACCESS_KEY": Secret("another")})
+    with pytest.raises(ClientError, match="InvalidAccessKeyId"):
+        client(b2, wrong).put_object(Bucket="runs", Key="jobs/you/run/1/x", Body=b"")
+    client(b2, keys).put_object(Bucket="runs", Key="jobs/you/run/1/x", Body=b"")
     podkeys.withdraw(store, str(keys.user))
     podkeys.withdraw(store, str(keys.user))
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
@@ -181,3 +192,29 @@ def test_the_emulator_refuses_what_b2_refuses(b2: B2Emulator) -> None:
         with pytest.raises(b2_emulator.Refusal):
             b2.carry_out("b2_create_key", header, {**asked, **change})
     assert b2.carry_out("b2_create_key", header, asked)["expirationTimestamp"] == (NOW + 9) * 1000
+
+
+def test_a_run_s_job_gets_its_key_by_environment_alone_and_the_record_names_what_to_delete(b2: B2Emulator, tmp_path: Path) -> None:
+    env = {
+        "AWS_ACCESS_KEY_ID": MASTER[0], "AWS_SECRET_ACCESS_KEY": MASTER[1], "AWS_ENDPOINT_URL": "https://s3.us-west-004.backblazeb2.com",
+        "B2_API_URL": b2.url,
+    }  # fmt: skip
+    b2.now = time.time()
+    screen = io.StringIO()
+    context = CommandContext(places_at(tmp_path), env, Ui(stream=screen))
+    bucket = RunBucket("runs", "s3", "https://s3.us-west-004.backblazeb2.com", "us-east-1")
+    asked = JobKeys(access="attempt", prefix="data/")
+    record: Any = SimpleNamespace(
+        job_keys=asked, bucket=bucket, pod=SimpleNamespace(end=None), hours=1.0, user="you", label="run", attempt=1
+    )
+    folder: Any = SimpleNamespace(save=lambda _: None)
+
+    told = jobkeys.issue(context, record, folder)
+
+    assert told["TRAINYARD_STORE_WRITE"].reveal() == "s3://runs/jobs/you/run/1/" and "TRAINYARD_STORE_READ" not in told
+    assert "cannot read data/" in " ".join(screen.getvalue().split())
+    assert record.job_keys.user in b2.keys and told["AWS_SECRET_ACCESS_KEY"].reveal() not in repr(record)
+    jobkeys.issue(context, record, folder)
+    assert len(b2.keys) == 2, "the key of a start that was interrupted goes"
+    jobkeys.withdraw(context, record)
+    assert record.job_keys.user is None and list(b2.keys) == [MASTER[0]]
