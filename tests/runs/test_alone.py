@@ -92,6 +92,25 @@ def test_a_lease_that_was_moved_gets_another_plan(stage: Stage) -> None:
     assert [stage.tick(1), stage.tick(1)] == [2, 2]
 
 
+@pytest.mark.parametrize(("moved", "messages"), [(0, 1), (1, 1), (60, 2)])
+def test_urls_that_die_a_minute_before_the_lease_are_renewed(
+    moved: float, messages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end, told = time.time() + 2 * HOUR, list[Any]()
+
+    def tell(_transport: object, _pod: object, message: Any) -> dict[str, Any]:
+        told.append(message)
+        return {"until": end, "upload": "u", "disk": 0}
+
+    monkeypatch.setattr(alone, "_tell", tell)
+    monkeypatch.setattr(alone, "declared_anywhere", lambda *_: None)
+    monkeypatch.setattr(alone, "_order", lambda *_: None)
+    monkeypatch.setattr(alone, "open_plan", lambda _settings, _order, last, *_: ({"upload": "u"}, last))
+    record = record_of(bucket=RunBucket("b"), pod=RunPod(pod_id="p", end=format_time(end + moved)))
+    until = alone.leave_plan(STORE, record, RunFolder(tmp_path), object(), object())  # type: ignore[arg-type]
+    assert len(told) == messages and abs(until - end - (moved if messages == 2 else 0)) <= 1
+
+
 def test_trouble_is_told_once_and_tried_again(stage: Stage) -> None:
     stage.trouble = [Unreachable("no link"), Unreachable("no link")]
     assert [stage.tick(), stage.tick(61), stage.tick(61)] == [0, 0, 1]

@@ -36,8 +36,8 @@ from trainyard.storage.stores import can_sign
 
 AGAIN = 60.0
 """Seconds until a plan that did not reach the pod is sent once more."""
-_SLACK = 300.0
-"""A plan whose URLs die so shortly (s) before the lease's end is as good as another."""
+_SLACK = 5.0
+"""A plan whose URLs die so shortly (s) before the end of the lease is as good as another: they live whole seconds."""
 _NO_LISTENER = 3
 _NO_PYTHON = 127
 
