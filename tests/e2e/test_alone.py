@@ -38,18 +38,24 @@ class Rehearsed(Yard):
 
 
 def lone(yard: Yard, *words: str, minutes: str = "0.03", **more: float) -> None:
-    """Train, kill the controller for good once the pod has its plan, and wait until the pod has ended itself."""
+    """Train, kill the controller for good once the pod has its plan, and wait until the pod has ended itself.
+
+    A training that must not end before that waits for $WORKSPACE/go.
+    """
     settings = yard.root / "Pulumi.local.yaml"
     settings.write_text(settings.read_text() + f"  trainyard:commit_alone_minutes: {minutes}\n")
     running = yard.start(*yard.train("--name", "a", *words, **more))  # type: ignore[arg-type]
     yard.wait_for(lambda: yard.record("a").get("commits_alone"))
     kill_tree(running)
+    yard.invoke("ssh", "a", "--", "touch", "$WORKSPACE/go").expect()
     yard.wait_for(lambda: not yard.pods())
 
 
 def test_a_lost_laptop_costs_no_result_and_no_rest_of_the_lease(yard: Yard) -> None:
     script = yard.base / "fails.sh"
-    script.write_text('mkdir -p "$OUTPUT_DIR/model"; echo half >"$OUTPUT_DIR/model/a"; sleep 4; echo no more; exit 3\n')
+    # However slow the machine is: a controller that sees the end commits it itself, and nothing is left to seal.
+    waits = 'while [ ! -e "$WORKSPACE/go" ]; do sleep 0.1; done'
+    script.write_text(f'mkdir -p "$OUTPUT_DIR/model"; echo half >"$OUTPUT_DIR/model/a"; {waits}; echo no more; exit 3\n')
     lone(yard, "--set", f"script={script}")
     clone = Clone(yard.base, yard.extra)
 
