@@ -63,6 +63,14 @@ def test_the_tar_becomes_a_result_like_any_other(settings: StoreSettings, pod: W
     assert not {WHERE.pod_committed, WHERE.pod_tar} & set(keys(settings)) and objects.open_uploads(settings) == []
 
 
+def test_what_a_dead_controller_left_open_is_closed_with_the_seal(settings: StoreSettings, lone: Pod) -> None:
+    assert lone.commit() == 0
+    for key in (WHERE.model + "model.safetensors", WHERE.logs + "train.log", WHERE.checkpoints + "checkpoint-10/optimizer.pt"):
+        objects.begin(settings, key)
+    assert seal_pod_commit(settings, WHERE, "t1", patience=HASTE) is not None
+    assert objects.open_uploads(settings) == []
+
+
 def test_what_a_failure_left_is_kept_with_its_newest_checkpoints_and_the_pods_word(
     settings: StoreSettings, pod: Workspace, lone: Pod, tmp_path: Path
 ) -> None:

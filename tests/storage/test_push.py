@@ -103,6 +103,13 @@ def test_no_upload_is_open_after_a_commit_whoever_left_it(settings: StoreSetting
     assert open_uploads(settings) == 0
 
 
+def test_a_commit_of_what_was_sealed_by_a_controller_that_then_died_leaves_no_upload_open(settings: StoreSettings, pod: Workspace) -> None:
+    run(settings, pod)
+    for key in (WHERE.model + "model.safetensors", WHERE.logs + "train.log", WHERE.checkpoints + "10/optimizer.pt", WHERE.pod_tar):
+        left_open(settings, key)
+    assert run(settings, pod).already and open_uploads(settings) == 0
+
+
 def test_a_push_of_what_is_committed_already_leaves_no_upload_open(settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:
     direct.fetch(here(), WHERE, pod.output, OUTPUTS, EXCLUDES, tmp_path / "home", token=TOKEN)
     push(settings, tmp_path / "home", {}, patience=HASTE)

@@ -151,13 +151,13 @@ def _commit(
     if order.volume is None:
         remove_strays(settings, manifest, on_progress)
     digest = seal(settings, manifest, ending)
-    drop_open(settings, where)
     podside.mark_safe(pod, digest)
     return _tidied(settings, where, answer(settings, SealedResult(manifest, digest, ending), already=False))
 
 
 def _tidied(settings: StoreSettings, where: ResultKey, done: Committed) -> Committed:
-    """Remove what the pod may have sent alone meanwhile: the attempt has its result."""
+    """Leave nothing beside the result: no open upload of whoever sealed it and died then, nothing that the pod sent alone meanwhile."""
+    drop_open(settings, where)
     remove_pod_commit(settings, where)
     return done
 

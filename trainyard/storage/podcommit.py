@@ -11,6 +11,7 @@ reading that also filled the parts. By the seal: what lies under each key has th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import threading
@@ -28,7 +29,7 @@ from trainyard.storage.absent import absence
 from trainyard.storage.answers import store_errors
 from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings, s3
-from trainyard.storage.commit import PATIENCE, Committed, answer, committed, remove_strays
+from trainyard.storage.commit import PATIENCE, Committed, answer, committed, drop_open, remove_strays
 from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, silent
 from trainyard.storage.ending import Ending
 from trainyard.storage.manifest import KEPT, RESERVED, SUCCESS, LeftOut, Manifest, ManifestEntry, ResultKey, entry_of, sha256
@@ -84,14 +85,21 @@ def seal_pod_commit(
     known = token if token is not None else _token(settings, where)
     done = committed(settings, where, known) if known is not None else None
     if done is not None and done.ending is None:
-        remove_pod_commit(settings, where)
+        _tidy(settings, where)
         return done
     verified = _verified(settings, where, known, body)
     refuse_foreign(settings, where, verified.token)
     if done is None or verified.ending is None:
         done = _seal(settings, where, verified, on_progress, patience)
-    remove_pod_commit(settings, where)
+    _tidy(settings, where)
     return done
+
+
+def _tidy(settings: StoreSettings, where: ResultKey) -> None:
+    """Abort what a controller that died has left open, and remove tar and marker; a store that refuses it costs no result."""
+    with contextlib.suppress(StoreError):
+        drop_open(settings, where)
+    remove_pod_commit(settings, where)
 
 
 def _seal(settings: StoreSettings, where: ResultKey, verified: PodCommit, on_progress: OnProgress, patience: DeliveryPatience) -> Committed:
