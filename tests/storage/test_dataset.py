@@ -15,6 +15,7 @@ from tests.storage.conftest import here
 from tests.storage.lying_proxy import Fault, LyingProxy
 from trainyard.errors import StoreError, UserError
 from trainyard.files import sha256_of
+from trainyard.runs.life import inputs
 from trainyard.storage import dataset, objects
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.datasend import DAY, DataSent, index_of, send
@@ -154,8 +155,9 @@ def test_what_is_in_the_bucket_under_a_wrong_name_is_replaced_and_never_trained_
     with pytest.raises(StoreError, match=r"not fetched to the pod: a .Damaged"):
         read_back(settings, laid.dataset.sha256, tmp_path / "pod")
     s3(settings).put_object(Bucket=settings.bucket, Key=f"data/{laid.dataset.sha256}", Body=b"{}")
-    with pytest.raises(StoreError, match="somebody has changed the bucket"):
+    with pytest.raises(StoreError, match="somebody has changed the bucket") as refused:
         index_of(settings, laid.dataset.sha256)
+    assert refused.value.code in inputs._SENT_AGAIN, "a run whose files are still here sends them once more"
 
 
 def test_a_file_that_is_written_meanwhile_is_refused_by_name(settings: StoreSettings, tmp_path: Path) -> None:
