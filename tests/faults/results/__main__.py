@@ -18,13 +18,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+from tests.faults.results import fetching, restoring, scene, training
 from tests.faults.results.cases import Case, draw, parse
-from tests.faults.results.scene import Result, play
+from tests.faults.results.stage import Result
 from tests.faults.results.whole import Works, play_whole, works
 from tests.faults.results.world import world
 from tests.servers.common import Unavailable
 
 FULL = 300
+PLAY = {"commit": scene.play, "ahead": training.play, "resume": restoring.play, "data": fetching.play}
+"""Who plays a case of a level that needs no whole run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,8 +67,8 @@ def run(cases: Sequence[Case], server: str, workers: int, say: Callable[[str], N
                 yard: Works | None = None
                 while not over.is_set():
                     number, case = waiting.get_nowait()
-                    if case.level == "commit":
-                        result = play(mine, case)
+                    if case.level in PLAY:
+                        result = PLAY[case.level](mine, case)
                     else:
                         yard = yard or stack.enter_context(works())
                         result = play_whole(yard, case)

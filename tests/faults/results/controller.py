@@ -9,6 +9,7 @@ import functools
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -27,7 +28,8 @@ from trainyard.runs.records.parts import RunBucket, RunPod
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
 from trainyard.storage import commit as storage_commit
-from trainyard.storage import seal
+from trainyard.storage import datasend, podfetch, seal
+from trainyard.storage.deliver import DeliveryPatience
 from trainyard.storage.manifest import Keep
 
 LEASE = 4 * 3600.0
@@ -84,6 +86,11 @@ class Pod:
 
 def command(order: Order, elapsed: Synchronized[float]) -> None:
     """Bring the run's result to safety, or go on where an earlier command was; exits as a verb does."""
+    as_verb(order, elapsed, _command)
+
+
+def as_verb(order: Order, elapsed: Synchronized[float], body: Callable[[Order, CommandContext, Clock], None]) -> None:
+    """Do something in this process as a verb does it: its words go to the story, its exit code is that of its error."""
     os.environ.clear()
     os.environ.update(order.env)
     with order.story.open("a", buffering=1) as story:
@@ -91,7 +98,7 @@ def command(order: Order, elapsed: Synchronized[float]) -> None:
         hasten(elapsed)
         clock = Clock(lambda: order.began + elapsed.value, functools.partial(_pass, elapsed))
         try:
-            _command(order, CommandContext(order.places, order.env, Ui(stream=story)), clock)
+            body(order, CommandContext(order.places, order.env, Ui(stream=story)), clock)
         except TrainyardError as error:
             print(f"{error.message}\n{error.hint or ''}", file=story)
             sys.exit(error.exit_code)
@@ -100,7 +107,19 @@ def command(order: Order, elapsed: Synchronized[float]) -> None:
 def hasten(elapsed: Synchronized[float]) -> None:
     """Make small parts of files, and let waiting of libraries take no time."""
     really = time.sleep
-    time.sleep = lambda seconds: really(min(float(seconds), 0.01))
+
+    def hasty(seconds: float) -> None:
+        really(min(float(seconds), 0.01))
+
+    def pause(seconds: float) -> None:
+        _pass(elapsed, seconds)
+        hasty(seconds)
+
+    time.sleep = hasty  # type: ignore[assignment]
+    # Their defaults were taken before: those pauses are of this clock, too.
+    defaults: dict[str, object] = podfetch.fetch_to_pod.__kwdefaults__ or {}
+    defaults["pause"] = pause
+    vars(datasend)["DeliveryPatience"] = functools.partial(DeliveryPatience, pause=pause)
     storage_commit.commit = functools.partial(storage_commit.commit, part_size=PART)
     seal._syncfs = lambda folder: None
 
@@ -114,7 +133,7 @@ def _command(order: Order, context: CommandContext, clock: Clock) -> None:
     folder = order.folder
     record = folder.load() if (folder.path / "run.json").exists() else new_record(order)
     if record.result is None:
-        pod, transport = Pod("pod-1", order.pod), Reconnecting(lambda: _dial(order), name="pod-1")
+        pod, transport = Pod("pod-1", order.pod), reach(order)
         road = roads.DeliveryRoad(context, record, folder, pod, transport, None, clock)  # type: ignore[arg-type]
         keep = Keep(WHY, 3) if order.kept else None
         record.result = road.save(roads.ResultSelection(["model/**"], [], keep))
@@ -122,6 +141,11 @@ def _command(order: Order, context: CommandContext, clock: Clock) -> None:
         transport.close()
     if roads.settle(context, record, folder):
         folder.save(record)
+
+
+def reach(order: Order) -> Transport:
+    """Return the link to the run's pod."""
+    return Reconnecting(lambda: _dial(order), name="pod-1")
 
 
 def _dial(order: Order) -> Transport:

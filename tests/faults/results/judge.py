@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class Found:
     committed: bool = False
     at_home: bool = False
     problems: list[str] = field(default_factory=list)
+    sealed: list[str] = field(default_factory=list)
+    """Checkpoints that count."""
 
 
 def look(client: Any, bucket: str, prefix: str, home: Path, wanted: Wanted) -> Found:
@@ -81,6 +83,38 @@ def said(code: int, story: str) -> list[str]:
     if code and not re.search(r"\w+ .*\w", story):
         problems.append(f"it exited with {code} and said nothing")
     return problems
+
+
+def checkpoints(client: Any, bucket: str, base: str, token: str, versions: Mapping[str, Sequence[Mapping[str, str]]]) -> Found:
+    """Look at what is called a checkpoint below ``base``: each must be one that was whole on the pod, byte for byte.
+
+    ``versions`` are, by name, the sha256 of the files of each whole checkpoint of that name that there ever was.
+    """
+    found = Found()
+    for marker in sorted(key for key in snapshot(client, bucket, base) if key.endswith("/_CHECKPOINT")):
+        prefix, name = marker[: -len("_CHECKPOINT")], marker[len(base) : -len("/_CHECKPOINT")]
+        said = json.loads(_read(client, bucket, marker))
+        bodies = {key[len(prefix) :]: _read(client, bucket, key) for key in snapshot(client, bucket, prefix)}
+        manifest = bodies.pop("_manifest.json", b"")
+        digests = {path: hashlib.sha256(body).hexdigest() for path, body in bodies.items() if path != "_CHECKPOINT"}
+        if said.get("token") != token or said.get("sha256") != hashlib.sha256(manifest).hexdigest():
+            found.problems.append(f"{marker} bears another token, or vouches for another manifest than the one that is there")
+        elif digests not in versions.get(name, ()):
+            found.problems.append(f"{marker}: these bytes were never a whole checkpoint: {sorted(digests)[:5]}")
+        elif sorted(entry["sha256"] for entry in json.loads(manifest)["files"]) != sorted(digests.values()):
+            found.problems.append(f"{marker}: its manifest does not name what is there")
+        found.sealed.append(name)
+    return found
+
+
+def on_pod(folder: Path, truth: Mapping[str, Sequence[str]], hidden: str = ".trainyard-fetch") -> tuple[dict[str, str], list[str]]:
+    """Return the sha256 of what has a final name below a folder of the pod, and the names whose bytes nobody announced."""
+    here = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and hidden not in path.relative_to(folder).parts
+    }
+    return here, sorted(path for path, digest in here.items() if digest not in truth.get(path, ()))
 
 
 def _bucket(client: Any, bucket: str, prefix: str, wanted: Wanted, found: Found) -> None:

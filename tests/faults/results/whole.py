@@ -23,7 +23,7 @@ from tests.e2e.yard import Yard, kill_tree
 from tests.faults.controller import JOB, RESULT
 from tests.faults.results import judge
 from tests.faults.results.cases import Case
-from tests.faults.results.scene import Result
+from tests.faults.results.stage import Result
 from tests.faults.results.troubles import TROUBLES, fault_of
 from tests.faults.results.world import client_of
 from tests.storage import lying_proxy

@@ -125,7 +125,7 @@ def world(server: str = "versitygw") -> Iterator[World]:
         link = Proxy(ssh.address)
         stack.callback(link.close)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.faults.results.controller"])
+        context.set_forkserver_preload([f"tests.faults.results.{name}" for name in ("controller", "training", "restoring", "fetching")])
         yield World(base, store, proxy, ssh, link, context)
 
 

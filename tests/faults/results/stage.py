@@ -1,0 +1,155 @@
+"""What every level of the matrix has: a run's pod, commands in processes of their own, one trouble at its moment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.results.cases import Case
+from tests.faults.results.controller import Order
+from tests.faults.results.troubles import TROUBLES, fault_of
+from tests.faults.results.world import World, new_token, now
+from tests.storage.lying_proxy import Fault
+
+LONGEST = 240.0
+HUNG = -1000
+COMMANDS = 4
+"""After the troubled one: the same command again, or what recover does, must have ended the story by then."""
+SMALL = "size=64k"
+Operations = Sequence[tuple[str, bool]]
+
+
+@dataclass
+class Result:
+    """What came of a case."""
+
+    case: Case
+    met: bool = False
+    where: str = ""
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    story: str = ""
+    seconds: float = 0.0
+
+
+class Stage:
+    """One case's folder, run and trouble."""
+
+    def __init__(self, world: World, case: Case, bucket: str | None = None) -> None:
+        self.world, self.case, self.trouble = world, case, TROUBLES[case.trouble][0]
+        self.chance, self.result = random.Random(case.seed), Result(case)
+        self.label, self.bucket = world.label(), bucket or world.bucket
+        self.root = world.base / self.label
+        self.root.mkdir()
+        world.ensure_bucket(self.bucket)
+        self.elapsed = world.context.Value("d", 0.0)
+        address = world.link.address if case.link == "ssh" else None
+        root, pod, story = (self.root / name for name in ("w", "pod", "story"))
+        self.order = Order(
+            root, world.base / "memory", pod, story, world.env, world.pod_path, self.bucket, self.label, new_token(), now(), case.kept,
+            address,
+        )  # fmt: skip
+        self.over = threading.Event()
+        self.armed: list[Fault] = []
+        self.heard = 0
+
+    @property
+    def told(self) -> str:
+        """What the last command has said."""
+        return self.order.story.read_text(errors="replace")[self.heard :]
+
+    def run(self, target: Callable[..., None], *more: object) -> int:
+        """Run one command to its end and return its exit code; HUNG is the one of a command that had to be killed."""
+        self.process = self.world.context.Process(target=target, args=(self.order, self.elapsed, *more))
+        with self.order.story.open("a") as story:
+            print("--- a command", file=story)
+        self.heard = self.order.story.stat().st_size
+        self.process.start()
+        self.process.join(LONGEST)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+            self.result.problems.append(f"it hung: nothing came of it in {LONGEST:g} s")
+            return HUNG
+        return self.process.exitcode
+
+    def arm(self, operations: Operations, *more: Fault) -> None:
+        """Let the trouble come at its moment of what an honest command asks for; ``more`` is due besides."""
+        trouble, proxy = self.trouble, self.world.proxy
+        proxy.reset()
+        began: list[float] = []
+
+        def over() -> bool:
+            if not began:
+                began.append(self.elapsed.value)
+            return trouble.seconds > 0 and self.elapsed.value - began[0] >= trouble.seconds
+
+        proxy.faults += more
+        if (fault := fault_of(trouble, self.after(operations, trouble.operation, trouble.signed), self.chance, over)) is not None:
+            proxy.faults.append(fault)
+        if trouble.kills or trouble.cut is not None:
+            act = "call after" if self.chance.random() < 0.5 else "call"
+            proxy.faults.append(Fault("any", act, after=self.after(operations), then=self._strike))  # type: ignore[arg-type]
+        self.armed = list(proxy.faults)
+
+    def after(self, operations: Operations, operation: str = "any", signed: bool = False, share: float | None = None) -> int:
+        """Return how many requests of a kind are passed on before the moment (or another share of them)."""
+        count = sum(operation in (name, "any") and (by_url or not signed) for name, by_url in operations)
+        return int((self.case.moment if share is None else share) * count)
+
+    def disarm(self) -> None:
+        """End the trouble."""
+        self.result.met = any(fault.done for fault in self.armed) or not self.armed
+        self.world.proxy.reset()
+        self.world.link.refuse(False)
+
+    def close(self, began: float) -> Result:
+        """Leave the world as it was; returns what came of the case."""
+        self.over.set()
+        self.world.proxy.reset()
+        self.world.link.refuse(False)
+        self.result.story = self.order.story.read_text(errors="replace") if self.order.story.exists() else ""
+        self.result.seconds = time.monotonic() - began
+        return self.result
+
+    @contextlib.contextmanager
+    def full_disk(self, place: Path) -> Iterator[None]:
+        """Keep a folder's disk full while the block lasts: a small filesystem of its own, mounted there."""
+        if os.getuid() != 0:
+            self.result.notes.append("no full disk: only root may mount one")
+            yield
+            return
+        place.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", SMALL, "tmpfs", place], check=True)
+        try:
+            _fill(place / "ballast")
+            yield
+        finally:
+            subprocess.run(["umount", "-l", place], check=True)
+
+    def _strike(self) -> None:
+        for victim in self.trouble.kills:
+            pids = [self.process.pid] if victim == "controller" else self.world.uploaders()
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid or 0, signal.SIGKILL)
+        if self.trouble.cut is not None:
+            at = self.elapsed.value + self.trouble.cut
+            self.world.link.refuse(self.trouble.cut > 0)
+            self.world.link.cut()
+            self.world.watch(lambda: self.elapsed.value >= at, lambda: self.world.link.refuse(False), self.over)
+
+
+def _fill(path: Path) -> None:
+    with contextlib.suppress(OSError), path.open("wb") as ballast:
+        while True:
+            ballast.write(bytes(4096))
+            ballast.flush()
