@@ -96,3 +96,53 @@ def test_half_a_file_under_its_final_name_at_home_is_seen(tmp_path: Path) -> Non
 def test_what_a_command_says_is_judged() -> None:
     assert judge.said(7, "the store answered InternalError\n") == []
     assert judge.said(0, "Traceback (most recent call last)") and judge.said(70, "a fault of ours") and judge.said(7, "")
+
+
+BASE = "checkpoints/u/r/1/"
+VERSIONS = {"step-1": [{"a": hashlib.sha256(b"first").hexdigest(), "b": hashlib.sha256(b"1").hexdigest()}]}
+
+
+def checkpoint(token: str = "mine") -> Objects:
+    manifest = json.dumps({"files": [{"sha256": digest} for digest in VERSIONS["step-1"][0].values()]}).encode()
+    marker = json.dumps({"token": token, "sha256": hashlib.sha256(manifest).hexdigest()}).encode()
+    bodies = {"a": b"first", "b": b"1", "_manifest.json": manifest, "_CHECKPOINT": marker}
+    return Objects({f"{BASE}step-1/{path}": body for path, body in bodies.items()})
+
+
+def test_a_whole_checkpoint_counts_and_one_without_a_marker_is_none() -> None:
+    found = judge.checkpoints(checkpoint(), "b", BASE, "mine", VERSIONS)
+    assert (found.sealed, found.problems) == (["step-1"], [])
+    objects = checkpoint()
+    del objects.there[f"{BASE}step-1/_CHECKPOINT"], objects.there[f"{BASE}step-1/a"]
+    found = judge.checkpoints(objects, "b", BASE, "mine", VERSIONS)
+    assert (found.sealed, found.problems) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("a", b"secnd", "were never a whole checkpoint"),
+        ("a", None, "were never a whole checkpoint"),
+        ("c", b"left over", "were never a whole checkpoint"),
+        ("_manifest.json", b"{}", "vouches for another manifest"),
+        ("_manifest.json", None, "vouches for another manifest"),
+    ],
+)
+def test_a_marker_of_what_was_never_whole_is_seen(path: str, body: bytes | None, words: str) -> None:
+    objects = checkpoint()
+    objects.there.pop(f"{BASE}step-1/{path}", None)
+    if body is not None:
+        objects.there[f"{BASE}step-1/{path}"] = body
+    assert words in "".join(judge.checkpoints(objects, "b", BASE, "mine", VERSIONS).problems)
+    assert "another token" in "".join(judge.checkpoints(checkpoint("other"), "b", BASE, "mine", VERSIONS).problems)
+
+
+def test_bytes_on_the_pod_that_nobody_announced_are_seen_and_what_is_on_its_way_is_not(tmp_path: Path) -> None:
+    (tmp_path / "in/.trainyard-fetch").mkdir(parents=True)
+    (tmp_path / "in/.trainyard-fetch/x").write_bytes(b"half")
+    (tmp_path / "in/a").write_bytes(b"whole")
+    truth = {"in/a": [hashlib.sha256(b"whole").hexdigest()]}
+    assert judge.on_pod(tmp_path, truth) == ({"in/a": truth["in/a"][0]}, [])
+    (tmp_path / "in/a").write_bytes(b"who")
+    (tmp_path / "in/b").write_bytes(b"")
+    assert judge.on_pod(tmp_path, truth)[1] == ["in/a", "in/b"]
