@@ -336,6 +336,11 @@ def test_a_result_without_success_is_refused_unless_told_otherwise(mine: Kept, t
         assert "--partial" in str(caught.value.hint)
     got = download(mine.settings, str(WHERE), tmp_path, uncommitted=True)
     assert got.manifest_sha256 is None and tree(tmp_path) == mine.files
+    bucket.forget(mine.settings, WHERE.manifest)
+    for reference in ("2026-11-24-101234", str(WHERE)):
+        with pytest.raises(StoreError, match="never committed") as caught:
+            download(mine.settings, reference, tmp_path / "more")
+        assert "--partial" not in str(caught.value.hint) and "aws s3 sync" in str(caught.value.hint), "nothing can prove it"
 
 
 def test_a_manifest_that_success_does_not_vouch_for_is_not_believed(mine: Kept, tmp_path: Path) -> None:

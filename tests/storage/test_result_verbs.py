@@ -129,6 +129,13 @@ def test_what_a_pod_has_committed_alone_is_shown_as_such_with_the_command_that_s
     assert text.rstrip().endswith("invoke download greg/first/1 out/downloads/first")
 
 
+def test_no_download_is_named_for_what_no_manifest_proves(clone: Clone, settings: StoreSettings) -> None:
+    s3(settings).put_object(Bucket=settings.bucket, Key="models/anna/cut/1/model/half", Body=b"half")
+    results.show(clone.context, "local", "anna/cut", as_json=False)
+    said = clone.said()
+    assert "invoke download" not in said and "aws s3 sync" in said
+
+
 def test_a_name_means_the_newest_success_and_of_several_users_ones_own(
     clone: Clone, settings: StoreSettings, pod: Workspace, tmp_path: Path, store_places: Places
 ) -> None:

@@ -10,7 +10,7 @@ from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.deliver import OnProgress, silent
 from trainyard.storage.ending import Ending
 from trainyard.storage.fetch import fetch_files
-from trainyard.storage.find import Listed, find, list_results
+from trainyard.storage.find import Listed, find, list_results, unproved
 from trainyard.storage.manifest import KEPT, MANIFEST, MODEL_FOLDER, SUCCESS, Manifest, ManifestEntry, ResultKey, decode
 from trainyard.storage.seal import read_each, read_result
 
@@ -76,7 +76,7 @@ def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tup
     if not uncommitted and marker is None:
         raise StoreError(
             f"the result {key} was never committed (no {SUCCESS}): it may be incomplete",
-            hint="Take it as it is with --partial, or finish it with `invoke recover` while its pod lives.",
+            hint=unproved(settings, key),
         )
     if not uncommitted and body is not None:
         raise StoreError(

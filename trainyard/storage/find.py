@@ -10,7 +10,7 @@ from trainyard.errors import StoreError, UserError
 from trainyard.nearest import nearest
 from trainyard.storage import bucket
 from trainyard.storage.answers import DENIED
-from trainyard.storage.client import StoreSettings
+from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.manifest import KEPT, MODELS, POD_COMMITTED, SUCCESS, ResultKey
 from trainyard.storage.markers import claim_of
 from trainyard.storage.seal import read_each
@@ -140,9 +140,16 @@ def _choose(settings: StoreSettings, reference: str, results: list[Listed], user
         newest = max(results, key=lambda one: one.key.attempt)
         raise StoreError(
             f"'{reference}' holds {newest.files} files, but was never committed (no {SUCCESS}): it may be incomplete",
-            hint="Take it as it is with --partial, or finish it with `invoke recover` while its pod lives.",
+            hint=unproved(settings, newest.key),
         )
     return max(usable, key=lambda one: one.key.attempt).key
+
+
+def unproved(settings: StoreSettings, key: ResultKey) -> str:
+    """Return what a person can do about an attempt without a marker: without a manifest no download can prove anything of it."""
+    has_manifest = read_each(settings, (key.manifest,)) != [None]
+    way = "Take it as it is with --partial" if has_manifest else f"Copy it, unproved: {sync_command(settings, key.prefix, 'DIR')}"
+    return f"{way}\nOr finish it with `invoke recover` while its pod lives."
 
 
 def below_bucket(settings: StoreSettings, reference: str) -> str:

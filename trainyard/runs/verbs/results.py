@@ -158,7 +158,7 @@ def show(context: CommandContext, stack: str, reference: str, *, as_json: bool) 
     one = chosen(stored_attempts(context, store, stack, reference))
     seal = seal_state(store, one.key)
     logs = [(item.key[len(one.key.logs) :], item.size) for item in buckets.listing(store, one.key.logs)]
-    commands = _commands(store, stack, one)
+    commands = _commands(store, stack, one, seal)
     if as_json:
         manifest = seal.manifest
         return {
@@ -206,8 +206,8 @@ def _log_lines(store: StoreSettings, key: ResultKey, logs: Sequence[tuple[str, i
     return [f"logs       {store.url}/{key.logs}: {', '.join(f'{name} ({human_size(size)})' for name, size in logs)}"] if logs else []
 
 
-def _commands(store: StoreSettings, stack: str, one: StoredAttempt) -> list[str]:
-    """Return the commands that fetch what there is of an attempt; none where nothing is."""
+def _commands(store: StoreSettings, stack: str, one: StoredAttempt, seal: SealState) -> list[str]:
+    """Return the commands that fetch what there is of an attempt; none where nothing is, no download where no manifest proves it."""
     lone = one.kind == "pod-committed"
     if not one.files and not lone:
         return []
@@ -215,7 +215,8 @@ def _commands(store: StoreSettings, stack: str, one: StoredAttempt) -> list[str]
     partial = [] if one.kind in ("success", "kept") or lone else ["--partial"]
     place = place_of(one.key.run, one.key.attempt)
     plain = [] if lone else [sync_command(store, one.key.prefix, place)]  # one tar, until it is sealed
-    return [shlex.join(["invoke", "download", str(one.key), place, *at, *partial]), *plain]
+    proved = [shlex.join(["invoke", "download", str(one.key), place, *at, *partial])] if seal.manifest or lone else []
+    return [*proved, *plain]
 
 
 def check(context: CommandContext, stack: str, reference: str, *, deep: bool, as_json: bool) -> tuple[int, dict[str, Any] | None]:
