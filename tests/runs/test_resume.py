@@ -149,6 +149,10 @@ def test_what_earlier_attempts_have_cost_counts_toward_the_budget(road: Road) ->
 
     with pytest.raises(RefusedError, match=r"the budget of ann/a is \$3.00, and its attempts have cost \$3"):
         prepare(road.context, ResumeRequest("a", budget=3.0))
+    with pytest.raises(RefusedError, match=r"it would be stopped as it begins; nothing was rented") as refused:
+        prepare(road.context, ResumeRequest("a", budget=3.01))
+    more = str(refused.value.hint).split()[-1]
+    assert prepare(road.context, ResumeRequest("a", budget=float(more))).load().attempt == 3
 
 
 def test_the_next_attempt_has_the_hours_of_the_last_one_and_its_estimate_counts_as_any(road: Road) -> None:

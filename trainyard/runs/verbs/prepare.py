@@ -15,6 +15,7 @@ from pathlib import Path
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import git
+from trainyard.errors import RefusedError
 from trainyard.recipes import basecheck, bundle, requirements, venvs
 from trainyard.recipes.code import Code
 from trainyard.recipes.contract import Recipe
@@ -164,7 +165,23 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
         context.ui.warn(f"not taken, because their pods did not boot or were lost in the last hours: {', '.join(expected.avoided)}")
     for warning in check_limits(expected, settings, ledger, plan.budget):
         context.ui.warn(warning)
+    _look_for_time(context, plan, expected)
     return expected, replace(shaped, max_price=price_ceiling(expected, shaped, ledger))
+
+
+def _look_for_time(context: CommandContext, plan: RunPlan, expected: Estimate) -> None:
+    """Warn of a budget that the rescue time alone uses up; who goes on with a run is refused, as it would be stopped at once again."""
+    rescue = expected.offer.price_per_hour * expected.rescue_hours
+    if plan.budget is None or plan.budget > rescue:
+        return
+    said = (
+        f"${plan.budget:.2f} of budget are no more than the {60 * expected.rescue_hours:.0f} minutes in which a training brings its result "
+        f"to safety cost (${rescue:.2f}): it would be stopped as it begins"
+    )
+    if plan.spent_before:
+        whole = 2 * (plan.spent_before + rescue)
+        raise RefusedError(f"{said}; nothing was rented", hint=f"Allow the whole run more, like: --budget {whole:.2f}")
+    context.ui.warn(said)
 
 
 def _write(
