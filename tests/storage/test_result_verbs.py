@@ -136,6 +136,18 @@ def test_no_download_is_named_for_what_no_manifest_proves(clone: Clone, settings
     assert "invoke download" not in said and "aws s3 sync" in said
 
 
+def test_a_bucket_whose_keys_are_not_here_is_not_called_none(clone: Clone) -> None:
+    root = clone.context.places.root
+    context = CommandContext(clone.context.places, {"HOME": str(root)}, clone.context.ui)
+    (root / "Pulumi.far.yaml").write_text("config:\n  trainyard:cloud: local\n  trainyard:store: r2\n  trainyard:bucket: theirs\n")
+    (root / "Pulumi.none.yaml").write_text("config:\n  trainyard:cloud: local\n  trainyard:bucket: none\n")
+
+    with pytest.raises(UserError, match="are in bucket 'theirs', and no keys of its store are set here"):
+        results.list_rows(context, "far", None)
+    with pytest.raises(UserError, match="stack 'none' has no bucket"):
+        results.list_rows(context, "none", None)
+
+
 def test_a_name_means_the_newest_success_and_of_several_users_ones_own(
     clone: Clone, settings: StoreSettings, pod: Workspace, tmp_path: Path, store_places: Places
 ) -> None:

@@ -11,6 +11,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.settings import reader
+from trainyard.settings.table import NO_BUCKET
 from trainyard.settings.user import user_name
 from trainyard.stacks import facade
 from trainyard.storage.client import StoreSettings
@@ -40,8 +41,21 @@ def bucket_of(context: CommandContext, stack: str) -> StoreSettings:
     if name is not None:
         store = store_settings(context.env, None if kind is None else str(kind), str(name), context.places)
     if store is None:
-        raise UserError(f"stack '{stack}' has no bucket", hint="Its results were fetched over SSH into out/<user>/<run>/.")
+        raise _no_bucket(stack, str(outputs.get("bucket") or settings.bucket or NO_BUCKET))
     return store
+
+
+def _no_bucket(stack: str, named: str) -> UserError:
+    """Return why nothing can be asked: no keys are set here of a bucket that has a name, or there is none."""
+    keys = "AWS_*, R2_* or RUNPOD_S3_*"
+    if named != NO_BUCKET:
+        return UserError(
+            f"the results of stack '{stack}' are in bucket '{named}', and no keys of its store are set here",
+            hint=f"Put them into .env beside Pulumi.yaml, or export them: {keys}.",
+        )
+    when = f"the keys of a store are set ({keys}) and trainyard:bucket is not {NO_BUCKET}"
+    hint = f"Its results come home over SSH, into out/<user>/<run>/. It has one when {when}."
+    return UserError(f"stack '{stack}' has no bucket", hint=hint)
 
 
 def _own(context: CommandContext, reference: str) -> tuple[StoreSettings, str] | None:
