@@ -138,8 +138,9 @@ def _choose(settings: StoreSettings, reference: str, results: list[Listed], user
     usable = results if uncommitted else usable
     if not usable:
         newest = max(results, key=lambda one: one.key.attempt)
+        holds = f"holds {newest.files} files, but " if newest.files else ""  # a key that may not list knows of none
         raise StoreError(
-            f"'{reference}' holds {newest.files} files, but was never committed (no {SUCCESS}): it may be incomplete",
+            f"'{reference}' {holds}was never committed (no {SUCCESS}): it may be incomplete",
             hint=unproved(settings, newest.key),
         )
     return max(usable, key=lambda one: one.key.attempt).key
