@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from tests.runs.test_identity_and_record import make_record
-from tests.storage.conftest import PART, Workspace, here, tree
+from tests.storage.conftest import PART, Workspace, here, places_at, tree
 from tests.storage.test_commit import HASTE
 from trainyard.errors import StoreError
 from trainyard.runs.context import CommandContext
@@ -26,6 +26,7 @@ from trainyard.storage.ahead import Ahead, CheckpointRule, Training
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import commit
 from trainyard.storage.manifest import CHECKPOINT, MANIFEST, Keep, ResultKey
+from trainyard.storage.markers import Claim, claim_attempt
 from trainyard.storage.podfetch import fetch_to_pod
 from trainyard.storage.podtargets import target_of
 
@@ -39,7 +40,7 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return Workspace(tmp_path / "pod")
 
 
-def written(settings: StoreSettings, pod: Workspace, attempt: int, name: str) -> None:
+def written(settings: StoreSettings, pod: Workspace, attempt: int, name: str, token: str = TOKEN) -> None:
     """Let a training write a checkpoint, and let it go into the bucket while that runs."""
     body = os.urandom(1000 + attempt)
     if name.endswith(".pt"):
@@ -51,7 +52,7 @@ def written(settings: StoreSettings, pod: Workspace, attempt: int, name: str) ->
     going = Ahead(
         settings,
         here(),
-        Training(ResultKey("ann", "a", attempt), TOKEN, pod.output, ["model/**"], (), rule),
+        Training(ResultKey("ann", "a", attempt), token, pod.output, ["model/**"], (), rule),
         part_size=PART,
         patience=HASTE,
     )
@@ -157,5 +158,31 @@ def test_one_that_proves_damaged_on_its_way_to_the_pod_is_told_and_the_one_befor
     assert folder.load().resumed_from == record.resumed_from
 
     s3(settings).delete_object(Bucket=settings.bucket, Key=before.prefix + MANIFEST)
+    with pytest.raises(StoreError, match="no checkpoint is left to go on from"):
+        restore.restore(context, record, folder, reachable, here())
+
+
+def test_one_that_is_another_runs_since_it_was_chosen_is_not_put_on_the_pod_nor_such_a_one_before_it(
+    settings: StoreSettings, pod: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_attempt(settings, places_at(tmp_path), ResultKey("ann", "a", 1), Claim(TOKEN, "ann", "here", "2026-11-29T12:00:00Z"))
+    for step in (1, 2):
+        written(settings, pod, 1, f"step-{step}")
+    newest, _ = checkpoints.places(settings, "ann", "a")
+    record = make_record(resumed_from=started_from(checkpoints.load(newest, settings)), attempt=2)
+    stranger = Workspace(tmp_path / "stranger")
+    monkeypatch.setattr(restore, "store_of", lambda *_: settings)
+    other, folder = Workspace(tmp_path / "other"), RunFolder(tmp_path / "run")
+    context = CommandContext(cast(Any, None), {}, Ui(stream=io.StringIO()))
+    reachable = cast(Any, SimpleNamespace(path=lambda *parts: "/".join((str(other.root), *parts))))
+
+    written(settings, stranger, 1, "step-2", "f" * 32)
+    restore.restore(context, record, folder, reachable, here())
+    want = {path: body for path, body in tree(Path(pod.output)).items() if path.startswith("checkpoints/step-1/")}
+    assert tree(Path(other.output)) == want
+
+    record.resumed_from = started_from(checkpoints.load(newest, settings))
+    written(settings, stranger, 1, "step-1", "f" * 32)
+    s3(settings).delete_object(Bucket=settings.bucket, Key=newest.prefix + "optimizer.bin")
     with pytest.raises(StoreError, match="no checkpoint is left to go on from"):
         restore.restore(context, record, folder, reachable, here())

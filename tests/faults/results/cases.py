@@ -17,7 +17,7 @@ LEVELS = {
     "ahead": ("another step", "rewritten", "torn", "deleted", "single file", "files change", "pod lost"),
     "resume": (
         "whole", "file missing", "file damaged", "half removed", "no marker", "another manifest", "another run's", "two damaged",
-        "all damaged", "damaged meanwhile", "removed meanwhile",
+        "all damaged", "damaged meanwhile", "removed meanwhile", "another run's meanwhile", "another run's before it, damaged meanwhile",
     ),
     "data": (
         "small files", "a big file", "mixed", "edited meanwhile", "wrong object", "object gone", "wrong meanwhile", "wrong on the pod",

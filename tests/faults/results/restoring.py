@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import time
@@ -39,6 +40,8 @@ class Scene:
         self.stage = Stage(world, case)
         self.case, self.client, self.result, self.order = case, world.client, self.stage.result, self.stage.order
         self.base = f"checkpoints/{USER}/{self.stage.label}/1/"
+        claim = {"token": self.order.token, "user": USER, "machine": "here", "time": "2026-11-29T12:00:00Z", "attempt": "1"}
+        self.client.put_object(Bucket=self.stage.bucket, Key=f"attempts/{USER}/{self.stage.label}/1", Body=json.dumps(claim).encode())
         self.trainee = Trainee(self.stage.root / "before/output", case.seed)
         for step in STEPS:
             self._save(self.trainee, step, self.order.token)
@@ -54,6 +57,11 @@ class Scene:
         if not meanwhile:
             self._damage()
         due = [Fault("Get", "call", after=stage.chance.randrange(3), signed=True, then=self._damage)] if meanwhile else []
+        if "before" in self.case.content:
+            self._strange(STEPS[1])
+            self.good.remove(BEFORE)
+        elif self.case.content == "another run's meanwhile":
+            due = [Fault("any", "call", after=stage.after(operations, share=stage.chance.random()), then=self._damage)]
         if self.trouble_is_full:
             shutil.rmtree(self.order.pod / "output")
             with stage.full_disk(self.order.pod / "output"):
@@ -127,8 +135,8 @@ class Scene:
         elif kind == "another manifest":
             body = client.get_object(Bucket=bucket, Key=f"{self.base}{BEFORE}/_manifest.json")["Body"].read()
             client.put_object(Bucket=bucket, Key=f"{prefix}_manifest.json", Body=body)
-        elif kind == "another run's":
-            self._save(Trainee(self.stage.root / "foreign/output", self.case.seed + 1), STEPS[-1], "f" * 32)
+        elif kind.startswith("another run's") and "before" not in kind:
+            self._strange(STEPS[-1])
         elif kind != "whole":
             names = {"two damaged": [NEWEST, BEFORE], "all damaged": [NEWEST, BEFORE, OLDEST]}.get(kind, [NEWEST])
             for name in names:
@@ -138,6 +146,10 @@ class Scene:
             return
         if kind != "whole":
             self.good = [BEFORE, OLDEST]
+
+    def _strange(self, step: int) -> None:
+        """Let a checkpoint of the attempt be another run's: whole, and not ours."""
+        self._save(Trainee(self.stage.root / "foreign/output", self.case.seed + 1), step, "f" * 32)
 
     def _save(self, trainee: Trainee, step: int, token: str) -> None:
         """Let a checkpoint of the attempt before go into the bucket, past the trouble."""

@@ -69,10 +69,13 @@ class Trainee:
         return name
 
     def tear(self, step: int) -> None:
-        """Begin to write over a checkpoint without a word: what lies there now never was one."""
-        path = self.output / f"checkpoints/checkpoint-{step}/optimizer.bin"
-        with path.open("r+b") as file:
-            file.write(self.chance.randbytes(500))
+        """Write over the files of a checkpoint and leave its mark: nobody can tell that from a whole one, but half of it from all of it."""
+        folder = self.output / f"checkpoints/checkpoint-{step}"
+        for path in ("optimizer.bin", "deep/state.json"):
+            with (folder / path).open("r+b") as file:
+                file.write(self.chance.randbytes(10))
+        names = ("optimizer.bin", "deep/state.json", "complete.json")
+        self._whole(folder.name, {path: (folder / path).read_bytes() for path in names})
 
     def remove(self, step: int) -> None:
         """Remove a checkpoint."""

@@ -17,6 +17,7 @@ from trainyard.runs.records.stores import store_of
 from trainyard.storage import adapters, checkpoints
 from trainyard.storage.checkpoints import Checkpoint, StoredFile
 from trainyard.storage.client import StoreSettings
+from trainyard.storage.markers import claim_of
 from trainyard.storage.podfetch import fetch_to_pod
 from trainyard.storage.podtargets import target_of
 
@@ -54,6 +55,8 @@ def _checkpoint(
         assert source is not None
         try:
             checkpoint = checkpoints.load(place_of(source), settings)
+            if checkpoint.manifest_sha256 != source.manifest_sha256:
+                raise StoreError(f"{checkpoint.place}: it is not the one any more that was chosen")
             context.ui.say(f"           {checkpoint.place}: {len(checkpoint.files)} files")
             _send(context, record, pod.path("output"), checkpoint.files, transport, settings)
             return
@@ -83,7 +86,8 @@ def _before(record: RunRecord, source: StartedFrom, tried: set[str], settings: S
         if place.key.attempt > newest.key.attempt or place.id in tried:
             continue
         try:
-            return checkpoints.load(place, settings)
+            claim = claim_of(settings, place.key)
+            return checkpoints.load(place, settings, claim.token if claim else None)
         except StoreError as error:
             if error.passing:
                 raise
