@@ -14,6 +14,7 @@ import pytest
 
 from tests.runs.test_identity_and_record import make_record
 from tests.storage.conftest import PART, Workspace, here, places_at, tree
+from tests.storage.lying_proxy import Fault, LyingProxy
 from tests.storage.test_commit import HASTE
 from trainyard.errors import StoreError
 from trainyard.runs.context import CommandContext
@@ -186,3 +187,24 @@ def test_one_that_is_another_runs_since_it_was_chosen_is_not_put_on_the_pod_nor_
     s3(settings).delete_object(Bucket=settings.bucket, Key=newest.prefix + "optimizer.bin")
     with pytest.raises(StoreError, match="no checkpoint is left to go on from"):
         restore.restore(context, record, folder, reachable, here())
+
+
+def test_a_store_that_refuses_or_damages_a_reading_costs_no_checkpoint(
+    through: StoreSettings, proxy: LyingProxy, pod: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2):
+        written(through, pod, 1, f"step-{step}")
+    (newest, _) = checkpoints.places(through, "ann", "a")
+    proxy.faults.append(Fault("Get", "garble", key=MANIFEST))
+    chosen = checkpoints.load(newest, through, TOKEN)
+    assert proxy.faults[0].done == 1
+
+    record = make_record(resumed_from=started_from(chosen), attempt=2)
+    monkeypatch.setattr(restore, "store_of", lambda *_: through)
+    context, folder = CommandContext(cast(Any, None), {}, Ui(stream=io.StringIO())), RunFolder(tmp_path / "run")
+    reachable = cast(Any, SimpleNamespace(path=lambda *parts: "/".join((str(tmp_path / "other"), *parts))))
+    Path(reachable.path("output")).mkdir(parents=True)
+    proxy.faults.append(Fault("Get", "fail", times=1000, status=403, code="RequestTimeTooSkewed"))
+    with pytest.raises(StoreError, match="RequestTimeTooSkewed"):
+        restore.restore(context, record, folder, reachable, here())
+    assert record.resumed_from == started_from(chosen)

@@ -24,6 +24,7 @@ from trainyard.storage import bucket
 from trainyard.storage.client import THREADS, StoreSettings
 from trainyard.storage.manifest import CHECKPOINT, CHECKPOINTS, KEPT, MANIFEST, MODELS, Manifest, ManifestEntry, ResultKey, decode, sha256
 from trainyard.storage.objects import UploadTarget, proof
+from trainyard.storage.podfetch import DEFINITE
 from trainyard.storage.seal import ending_in, read, read_each, read_result
 
 FOLDER = "checkpoints"
@@ -126,6 +127,11 @@ def load(place: CheckpointPlace, settings: StoreSettings | None, token: str | No
     return Checkpoint(place, digest, files)
 
 
+def is_its_fault(error: StoreError) -> bool:
+    """Tell whether an error speaks of the checkpoint itself, not of a store that fails or refuses: only then an older one is better."""
+    return not error.passing and error.code in ("", "Damaged", *DEFINITE)
+
+
 def _manifest(place: CheckpointPlace, settings: StoreSettings | None) -> tuple[CheckpointPlace, Manifest, str]:
     if place.home is not None:
         try:
@@ -140,6 +146,15 @@ def _manifest(place: CheckpointPlace, settings: StoreSettings | None) -> tuple[C
         if result is None:
             raise StoreError(f"{place}: {KEPT} and {MANIFEST} of {place.key} do not agree")
         return place, result.manifest, result.manifest_sha256
+    try:
+        return _stored_manifest(place, settings)
+    except StoreError as error:
+        if not is_its_fault(error):
+            raise
+        return _stored_manifest(place, settings)  # a byte that was damaged on the way down must not cost a checkpoint
+
+
+def _stored_manifest(place: CheckpointPlace, settings: StoreSettings) -> tuple[CheckpointPlace, Manifest, str]:
     text, body_ = read_each(settings, (place.prefix + CHECKPOINT, place.prefix + MANIFEST))
     try:
         said = parse_json(text or b"")

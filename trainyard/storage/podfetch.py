@@ -178,14 +178,13 @@ def _carried_out(order: _Order, fetched: PodFetch, tally: Callable[[int, str], N
         if refused and quiet and not fetched.moved:
             return False  # a store that takes no signed URLs, whatever is known of its kind
         if quiet >= (1 if final else ROUNDS):
-            raise StoreError(
-                f"not fetched to the pod: {_listed(order, outcome)}", hint=_HINT, passing=not final, code="Damaged" if lies else ""
-            )
+            code = min(outcome.failed.items())[1][0] if final else ""
+            raise StoreError(f"not fetched to the pod: {_listed(order, outcome)}", hint=_HINT, passing=not final, code=code)
         pause(STORE.pause(quiet + 1))
 
 
 _HINT = "What has arrived is kept: the same command goes on with it."
-_DEFINITE = {
+DEFINITE = {
     "NoSuchKey": "it is not in the bucket",
     "404": "it is not there",
     "410": "it is not there",
@@ -195,6 +194,7 @@ _DEFINITE = {
     "InvalidRange": "it is shorter than it was",
     "416": "it is shorter than it was",
 }
+"""What a store's word says of an object itself; no other try changes it."""
 
 
 def _refuse_definite(order: _Order, outcome: _Outcome) -> None:
@@ -204,9 +204,9 @@ def _refuse_definite(order: _Order, outcome: _Outcome) -> None:
             raise PodFailed(f"{order.transport.name}: its disk is full: {message}", hint="Ask for more: trainyard:disk_gb in the settings.")
         if code == "Disk":
             raise PodFailed(f"{order.transport.name}: {order.targets[number].path} cannot be written: {message}")
-        if code in _DEFINITE:
+        if code in DEFINITE:
             target = order.targets[number]
-            raise StoreError(f"{target.path}, from {place_of(order.settings, target)}: {_DEFINITE[code]}", code=code)
+            raise StoreError(f"{target.path}, from {place_of(order.settings, target)}: {DEFINITE[code]}", code=code)
 
 
 def _listed(order: _Order, outcome: _Outcome) -> str:

@@ -61,7 +61,8 @@ def _checkpoint(
             _send(context, record, pod.path("output"), checkpoint.files, transport, settings)
             return
         except StoreError as error:
-            if error.passing:
+            # A store that refuses says nothing about the checkpoint: whoever comes next goes on from it.
+            if not checkpoints.is_its_fault(error):
                 raise
             # Nothing of it may be taken for a checkpoint.
             where = quote(pod.path("output", source.path))
@@ -89,7 +90,7 @@ def _before(record: RunRecord, source: StartedFrom, tried: set[str], settings: S
             claim = claim_of(settings, place.key)
             return checkpoints.load(place, settings, claim.token if claim else None)
         except StoreError as error:
-            if error.passing:
+            if not checkpoints.is_its_fault(error):
                 raise
     return None
 

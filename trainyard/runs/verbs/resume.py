@@ -251,7 +251,7 @@ def _choose(context: CommandContext, again: _Again, from_start: bool) -> Checkpo
                 raise StoreError(f"{place}: it was made with another {', '.join(wrong)}")
             checkpoint = checkpoints.load(place, history.store, of.record.token if of else None)
         except StoreError as error:
-            if error.passing:
+            if not checkpoints.is_its_fault(error):
                 raise
             context.ui.warn(f"not taken: {error.message}; the one before it is looked at")
             continue
