@@ -7,23 +7,28 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.runs.road import STACK, Road
+from trainyard.clock import format_time
 from trainyard.errors import RefusedError, UserError
 from trainyard.recipes.summaries import Values
 from trainyard.runs.life import follow
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records.ledger import Ledger
-from trainyard.runs.records.record import RunFolder
+from trainyard.runs.records.parts import PaidPod
+from trainyard.runs.records.record import RunFolder, as_json
 from trainyard.runs.records.summary import RunSummary, cost
-from trainyard.runs.verbs import account, attach, resume
+from trainyard.runs.verbs import account, attach, history, resume
 from trainyard.runs.verbs.history import history_of
 from trainyard.runs.verbs.resume import ResumeRequest, prepare
 from trainyard.runs.verbs.through import is_due, through
+from trainyard.storage.manifest import Manifest, ResultKey
+from trainyard.storage.seal import SealedResult
 
 # Counts on from the checkpoint it is given, one a step; told to, it dies at a step.
 COUNTS = """
@@ -153,6 +158,22 @@ def test_what_earlier_attempts_have_cost_counts_toward_the_budget(road: Road) ->
         prepare(road.context, ResumeRequest("a", budget=3.01))
     more = str(refused.value.hint).split()[-1]
     assert prepare(road.context, ResumeRequest("a", budget=float(more))).load().attempt == 3
+
+
+def test_a_pod_that_committed_alone_cost_nothing_after_that_for_another_machine_either(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = road.prepare(name="a")
+    record = folder.load()
+    record.pods, record.pod = [PaidPod("p", 1.0, accepted=record.created)], replace(record.pod, pod_id="p")
+    shutil.rmtree(folder.path)
+    done = SealedResult(Manifest(ResultKey("ann", "a", 1), (), (), record.token), "0", None, format_time(record.created + 1800))
+    monkeypatch.setattr(history, "bucket_of", lambda *_: object())
+    monkeypatch.setattr("trainyard.storage.markers.attempts", lambda *_: [])
+    monkeypatch.setattr("trainyard.storage.asked.records", lambda *_: {1: json.dumps(as_json(record)).encode()})
+    monkeypatch.setattr(history, "read_result", lambda *_: done)
+
+    (past,) = history_of(road.context, "ann/a", STACK).attempts
+
+    assert cost(past.record, now=record.created + 36000) == pytest.approx(0.5, abs=0.001)
 
 
 def test_the_next_attempt_has_the_hours_of_the_last_one_and_its_estimate_counts_as_any(road: Road) -> None:

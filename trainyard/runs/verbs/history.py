@@ -16,6 +16,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
 from trainyard.runs.records import attempts
 from trainyard.runs.records.identity import RunId, find
+from trainyard.runs.records.pods import note_gone
 from trainyard.runs.records.record import RunFolder, RunRecord, read_record
 from trainyard.runs.records.stores import store_of
 from trainyard.runs.verbs.fetch import bucket_of
@@ -24,7 +25,7 @@ from trainyard.settings.user import user_name
 from trainyard.storage import asked, markers
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.manifest import POD_COMMITTED, ResultKey
-from trainyard.storage.seal import read, read_each
+from trainyard.storage.seal import read, read_each, read_result
 
 _ROOTS = ("models", "checkpoints", "logs", "attempts")
 _UNRENTED = 3600.0
@@ -82,6 +83,7 @@ def history_of(context: CommandContext, reference: str, stack: str | None) -> Ru
         alone.seal_all(context, store, [key for key in keys if read(store, key.prefix + POD_COMMITTED) is not None])
         for attempt, body in asked.records(store, user, label).items():
             if attempt not in known and (record := _read(body)) is not None:
+                _note_lone_end(store, record)
                 known[attempt] = PastAttempt(record, None)
         _refuse_alive(context, store, keys, known)
     past = [known[attempt] for attempt in sorted(known) if number is None or attempt <= number]
@@ -127,6 +129,13 @@ def _read(body: bytes) -> RunRecord | None:
     with contextlib.suppress(ValueError):
         return read_record(parse_json(body))
     return None  # of a version that this one cannot read: it is as if it were not there
+
+
+def _note_lone_end(store: StoreSettings, record: RunRecord) -> None:
+    """Note when the pod of an attempt ended itself after it had committed alone: nobody who followed it has written that down."""
+    if record.ended is None:
+        result = read_result(store, ResultKey(record.user, record.label, record.attempt))
+        note_gone(record, parse_time(result.pod_time) if result else None)
 
 
 def _refuse_alive(context: CommandContext, store: StoreSettings, keys: list[ResultKey], known: dict[int, PastAttempt]) -> None:
