@@ -30,7 +30,7 @@ def test_a_run_on_a_cloud_that_takes_its_pod_goes_on_on_another_one_and_succeeds
     out, _ = running.communicate(timeout=200)
 
     assert running.returncode == 0, out
-    assert "the pod of tester/r was lost: it goes on by itself (1 of these are left)" in out
+    assert "the pod of tester/r was lost: it goes on by itself (tries left, with this one: 1)" in out
     assert "tester/r has no checkpoint yet: it trains from its start" in out and "run tester/r (attempt 2) succeeded" in out
     first, second = (json.loads((runs / number / "run.json").read_text()) for number in "12")
     assert first["lost"] and first["resumes"] == 0 and second["resumes"] == 0

@@ -240,7 +240,7 @@ def test_a_run_whose_pod_was_lost_goes_on_by_itself_as_often_as_was_asked(road: 
     summary = through(road.context, folder)
 
     assert summary.attempt == 2 and not summary.success and road.cloud.alive() == []
-    assert "the pod of ann/a was lost: it goes on by itself (1 of these are left)" in road.said()
+    assert "the pod of ann/a was lost: it goes on by itself (tries left, with this one: 1)" in road.said()
     assert "has no checkpoint yet: it trains from its start" in road.said()
     assert not (road.context.places.runs / "ann" / "a" / "3").exists()
     first, second = (RunFolder(folder.path.with_name(number)).load() for number in "12")

@@ -95,7 +95,7 @@ def _cost_lines(name: str, items: Sequence[CostItem]) -> list[str]:
         price = "price unknown" if item.per_hour is None else f"${item.per_hour:.4f}/h"
         lines.append(f"{price} {month:>14}  {'ours' if item.ours else 'foreign'}  {item.kind} {item.id}{name_text}")
     prices = [item.per_hour for item in items]
-    return [*lines, f"in all ${_sum(prices):.4f}/h, ${_sum(prices) * HOURS_A_MONTH:.2f} a month{_and_unknown(prices)}"]
+    return [*lines, f"in all ${_sum(prices):.4f}/h, ${_sum(prices) * HOURS_A_MONTH:,.2f} a month{_and_unknown(prices)}"]
 
 
 def _sum(prices: Iterable[float | None]) -> float:

@@ -50,7 +50,7 @@ def go_on(context: CommandContext, folder: RunFolder, clock: Clock = REAL) -> Ru
     summary = summarize(record, folder)
     for line in last_lines(summary, sync_line(context, summary)):
         context.ui.say(line)
-    context.ui.say(f"resume     the pod of {record.id} was lost: it goes on by itself ({record.resumes} of these are left)")
+    context.ui.say(f"resume     the pod of {record.id} was lost: it goes on by itself (tries left, with this one: {record.resumes})")
     try:
         with leaving():
             following = _prepared(context, record, clock)
