@@ -149,7 +149,7 @@ def test_one_run_that_cannot_be_finished_does_not_keep_recover_from_the_others(s
         driven.append(folder.path.parent.name)
         return {}
 
-    monkeypatch.setattr(attach, "drive", drive)
+    monkeypatch.setattr(attach, "through", drive)
 
     with pytest.raises(TrainyardError, match="cannot be read"):
         attach.recover(CommandContext(stack.places, stack.env, Ui(json=True)))

@@ -37,8 +37,7 @@ class LifecycleOutputs:
 
     rules: tuple[Mapping[str, object], ...] = prop("The rules as they stand.")
     kept_in: str = prop(
-        "'store': the store carries them out; 'object': kept in the bucket, for `invoke gc`; 'unseen': this key may not look, and none "
-        "is declared; 'none': there is no bucket."
+        "'store': the store does it; 'object': kept in the bucket, for `invoke gc`; 'unseen': this key may not look; 'none': no bucket."
     )
     left_out: tuple[str, ...] = prop("Ids of rules without their `abort_uploads_days`, which this store does not take.", [])
 

@@ -235,7 +235,9 @@ class BucketLifecycle(TypedResource[BucketLifecycleArgs]):
     rules: pulumi.Output[Sequence[Mapping[str, object]]]
     """The rules as they stand."""
     kept_in: pulumi.Output[str]
-    """'store': the store carries them out; 'object': kept in the bucket; 'none': there is no bucket."""
+    """'store': the store does it; 'object': kept in the bucket, for `invoke gc`; 'unseen': this key may not look; 'none': no bucket."""
+    left_out: pulumi.Output[Sequence[str]]
+    """Ids of rules without their `abort_uploads_days`, which this store does not take."""
 
 
 class SshKey(TypedResource[SshKeyArgs]):
