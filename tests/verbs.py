@@ -20,7 +20,24 @@ _SIDE_BY_SIDE = ("-n", "3", "--dist", "worksteal")
 processes are waited for in a third of it."""
 
 
-_MEASURED = ("tests/runs", "tests/stacks", "tests/storage/test_roads.py", "tests/storage/test_bucketdata.py")
+_MEASURED = (
+    "tests/runs",
+    "tests/stacks",
+    "tests/recipes/test_elsewhere.py",
+    "tests/storage/test_adapters.py",
+    "tests/storage/test_bucketcheck.py",
+    "tests/storage/test_bucketdata.py",
+    "tests/storage/test_checkpoints.py",
+    "tests/storage/test_companion.py",
+    "tests/storage/test_data_roads.py",
+    "tests/storage/test_dataset.py",
+    "tests/storage/test_deletion.py",
+    "tests/storage/test_delivering.py",
+    "tests/storage/test_mounted.py",
+    "tests/storage/test_result_verbs.py",
+    "tests/storage/test_roads.py",
+    "tests/storage/test_sweeper.py",
+)
 """Tests whose coverage is measured."""
 
 

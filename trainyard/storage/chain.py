@@ -111,6 +111,6 @@ def _refused(profile: str, error: Exception) -> StoreError:
     if kind in _SSO:
         hint = f"Sign in again: aws sso login{f' --profile {profile}' if profile else ''}"
         return StoreError(f"AWS: {named} gives no keys now: {error}", hint=hint, code="ExpiredToken")
-    if ProcessProvider.METHOD in str(error):
+    if getattr(error, "kwargs", {}).get("provider") == ProcessProvider.METHOD:
         hint = "Run the program that credential_process names in ~/.aws/config in a terminal: it says what it lacks."
     return StoreError(f"AWS: {named} gives no keys now: {error}", hint=hint)
