@@ -20,7 +20,7 @@ from trainyard.storage.answers import store_errors
 from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.dataset import Chunk, Dataset, LaidOut, Span, changed, decode, read_span
-from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, silent
+from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, send_parts, silent
 from trainyard.storage.manifest import DATA, crc32_of, sha256
 from trainyard.storage.objects import PendingUpload, UploadTarget
 from trainyard.storage.podside import OnBytes, Range
@@ -168,17 +168,12 @@ class _OfChunks:
         on_whole: OnWhole,
     ) -> SendReport:
         """Send each chunk by one request; the store refuses bytes that are not those of its CRC32."""
-        sent = 0
 
-        def one(work: PendingUpload) -> None:
-            nonlocal sent
+        def put(work: PendingUpload, number: int) -> None:
             with self._open(work.target.source) as body:
-                objects.put_part(settings, work, 1, body)
-            sent += work.target.entry.size
-            on_bytes(sent)
+                objects.put_part(settings, work, number, body)
 
-        each(one, works)
-        return SendReport()
+        return send_parts(works, put, on_bytes)
 
     def sample(self, ranges: Sequence[Range]) -> list[str]:
         """Return the sha256 of ranges."""

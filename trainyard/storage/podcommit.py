@@ -30,7 +30,7 @@ from trainyard.storage.answers import store_errors
 from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import PATIENCE, Committed, answer, committed, drop_open, remove_strays
-from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, silent
+from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, send_parts, silent
 from trainyard.storage.ending import Ending
 from trainyard.storage.manifest import KEPT, RESERVED, SUCCESS, LeftOut, Manifest, ManifestEntry, ResultKey, entry_of, sha256
 from trainyard.storage.markers import claim_of, refuse_foreign
@@ -161,22 +161,15 @@ class OfTar:
         on_whole: OnWhole,
     ) -> SendReport:
         """Let the store copy the parts of big files; small ones, and what it does not copy, pass through this machine."""
-        jobs = [(work, number) for work in works for number in work.parts]
-        sent = sum(w.target.entry.size for w in works) - sum(w.target.entry.part(number)[1] for w, number in jobs)
 
-        def one(job: tuple[PendingUpload, int]) -> None:
-            nonlocal sent
-            work, number = job
+        def copy(work: PendingUpload, number: int) -> None:
             offset, length = work.target.entry.part(number)
             start = int(work.target.source) + offset
             if work.upload_id is None or not objects.copy_part(settings, work, number, self.tar, start):
                 with self.room.hold(length):
                     self._pass_through(work, number, start, length)
-            sent += length
-            on_bytes(sent)
 
-        each(one, jobs)
-        return SendReport()
+        return send_parts(works, copy, on_bytes)
 
     def _pass_through(self, work: PendingUpload, number: int, start: int, length: int) -> None:
         body = self._range(start, length)

@@ -15,7 +15,7 @@ from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import PATIENCE, Committed, answer, committed, drop_open
 from trainyard.storage.datasend import ChunkBody
 from trainyard.storage.dataset import Span
-from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, silent
+from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, send_parts, silent
 from trainyard.storage.manifest import KEPT, MANIFEST, PART_SIZE, ManifestEntry, decode, entry_of
 from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.objects import PendingUpload, UploadTarget
@@ -76,24 +76,16 @@ class OfHome:
         on_whole: OnWhole,
     ) -> SendReport:
         """Send what is left of each file, its parts by several threads; all of them are hashed already."""
-        jobs = [(work, number) for work in works for number in work.parts]
-        sent = sum(w.target.entry.size for w in works) - sum(w.target.entry.part(number)[1] for w, number in jobs)
 
-        def one(job: tuple[PendingUpload, int]) -> None:
-            nonlocal sent
-            work, number = job
-            offset, length = work.target.entry.part(number)
-            span = Span(Path(work.target.source), offset, length)
+        def put(work: PendingUpload, number: int) -> None:
+            span = Span(Path(work.target.source), *work.target.entry.part(number))
             try:
                 with io.BufferedReader(ChunkBody((span,)), BLOCK) as body:  # never whole parts in memory, of many at once
                     objects.put_part(settings, work, number, body)
             except UserError as error:
                 raise StoreError(f"{work.target.source}: cannot be sent: {error.message}") from None
-            sent += length
-            on_bytes(sent)
 
-        each(one, jobs)
-        return SendReport()
+        return send_parts(works, put, on_bytes)
 
     def sample(self, ranges: Sequence[Range]) -> list[str]:
         """Return the sha256 of ranges."""
