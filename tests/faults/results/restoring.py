@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import time
-import traceback
 from multiprocessing.sharedctypes import Synchronized
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,7 +13,7 @@ from tests.faults.results import judge
 from tests.faults.results.cases import Case
 from tests.faults.results.contents import PART
 from tests.faults.results.controller import USER, Order, Pod, as_verb, new_record, reach
-from tests.faults.results.stage import COMMANDS, HUNG, Operations, Result, Stage
+from tests.faults.results.stage import COMMANDS, HUNG, Operations, Result, Stage, play_scene
 from tests.faults.results.training import FOLDERS, Trainee, store_of
 from tests.faults.results.world import World
 from tests.storage.lying_proxy import Fault
@@ -181,14 +179,7 @@ class Scene:
 
 def play(world: World, case: Case) -> Result:
     """Play a case of this level."""
-    began, scene = time.monotonic(), Scene(world, case)
-    try:
-        scene.play()
-    except Exception:  # a case that cannot be judged is a failed one, and the others go on
-        scene.result.problems.append(traceback.format_exc())
-    result = scene.stage.close(began)
-    shutil.rmtree(scene.stage.root, ignore_errors=True)
-    return result
+    return play_scene(Scene, world, case)
 
 
 # ---- in the controller's process

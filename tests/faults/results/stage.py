@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from tests.faults.results.cases import Case
 from tests.faults.results.controller import Order
@@ -146,6 +149,27 @@ class Stage:
             self.world.link.refuse(self.trouble.cut > 0)
             self.world.link.cut()
             self.world.watch(lambda: self.elapsed.value >= at, lambda: self.world.link.refuse(False), self.over)
+
+
+class StagedScene(Protocol):
+    """A case that plays on a stage."""
+
+    stage: Stage
+
+    def play(self) -> None:
+        """Play to the end and judge."""
+
+
+def play_scene(make: Callable[[World, Case], StagedScene], world: World, case: Case) -> Result:
+    """Play a case from its stage's making to its end; nothing of its folder stays."""
+    began, scene = time.monotonic(), make(world, case)
+    try:
+        scene.play()
+    except Exception:  # a case that cannot be judged is a failed one, and the others go on
+        scene.stage.result.problems.append(traceback.format_exc())
+    result = scene.stage.close(began)
+    shutil.rmtree(scene.stage.root, ignore_errors=True)
+    return result
 
 
 def _fill(path: Path) -> None:
