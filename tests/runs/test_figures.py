@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from dataclasses import replace
@@ -16,12 +17,13 @@ from trainyard.errors import NoCapacity, RefusedError
 from trainyard.runs.planning.estimate import check_limits, estimate, price_ceiling
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.ledger import Ledger
-from trainyard.runs.records.parts import PaidPod, RunPod, RunResult
+from trainyard.runs.records.parts import PaidPod, RunPod, RunResult, StartedFrom
 from trainyard.runs.records.pods import note_deleted, note_ended, unproved_pods
-from trainyard.runs.records.progress import Metrics, duration
+from trainyard.runs.records.progress import Metrics, ProgressLine, duration
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stackresources import POD
 from trainyard.runs.records.summary import cost, last_lines, summarize
+from trainyard.runs.ui import Ui
 from trainyard.settings.table import StackSettings
 
 RUN = RunId("ann", "a")
@@ -84,6 +86,25 @@ def test_metrics_give_step_loss_and_the_time_left() -> None:
 
     assert (metrics.step, metrics.total, metrics.first_loss, metrics.loss, metrics.tokens) == (3, 10, 4.0, 2.0, 21)
     assert metrics.eta() == pytest.approx(14.0)
+
+
+def test_lines_of_an_earlier_attempt_tell_how_far_it_was_and_nothing_of_pace_and_plan(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    lines = [{"time": 10.0 + step, "step": step, "total_steps": 9100, "loss": 5.0} for step in range(1, 41)]
+    folder.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    began = StartedFrom(run="ann/a/1", path="checkpoints/checkpoint-40", manifest_sha256="0")
+    resumed = record(attempt=2, resumed_from=began, pod=RunPod(created_epoch=5000.0))
+
+    summary = summarize(resumed, folder)
+    assert (summary.steps_done, summary.steps_planned) == (40, 0) and ": 40 steps, loss" in last_lines(summary, None)[0]
+    screen = io.StringIO()
+    with ProgressLine(Ui(stream=screen), lambda: 0.0, since=5000.0) as progress:
+        progress.feed(folder.metrics.read_bytes())
+        assert screen.getvalue() == "" and progress.metrics.eta() is None
+        for step in (41, 42):
+            progress.feed(json.dumps({"time": 5000.0 + step, "step": step, "total_steps": 80}).encode() + b"\n")
+        assert progress.metrics.eta() == pytest.approx(38.0)
+    assert "step 41/80" in screen.getvalue() and "40" not in screen.getvalue().split("/")[0]
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"step": null}', b'{"loss": 1}', b"\xff"])

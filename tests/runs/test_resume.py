@@ -211,6 +211,40 @@ def test_values_that_no_checkpoint_can_bear_are_refused_by_name(road: Road) -> N
         prepare(road.context, ResumeRequest("a", sets=("num_train_epochs=3",)))
 
 
+# As the trainer leaves a checkpoint after 87 epochs of many.
+EPOCHS = """
+mkdir -p $OUTPUT_DIR/checkpoints/checkpoint-1131
+echo '{"epoch": 87.0, "global_step": 1131, "max_steps": 9100}' >$OUTPUT_DIR/checkpoints/checkpoint-1131/trainer_state.json
+exit 3
+"""
+
+
+def test_values_with_which_nothing_is_left_to_be_trained_are_refused_before_a_pod_is_rented(road: Road) -> None:
+    road.run(EPOCHS, name="a")
+    folder = road.context.folder("a")
+    record = folder.load()
+    record.recipe, record.values = "lora", {"num_train_epochs": 700.0, "max_steps": -1, "base_model": "tiny-qwen3-moe"}
+    folder.save(record)
+
+    def refusal(*sets: str) -> str:
+        with pytest.raises(RefusedError) as refused:
+            prepare(road.context, ResumeRequest("a", sets=sets))
+        return f"{refused.value.message}\n{refused.value.hint}"
+
+    said = refusal("num_train_epochs=60")
+    assert "checkpoint-1131 of attempt 1 has done 87 of num_train_epochs 60: nothing is left to be trained; nothing was rented" in said
+    assert "invoke resume a --set num_train_epochs=88\n" in said
+    assert "has done 1131 of max_steps 1000" in refusal("max_steps=1000")  # it counts before the epochs
+    road.patch(resume, "_plan", _goes_on)
+    for sets in ((), ("num_train_epochs=88",), ("num_train_epochs=87",)):  # with 87 its result is still missing
+        with pytest.raises(UserError, match="it goes on"):
+            prepare(road.context, ResumeRequest("a", sets=sets))
+
+
+def _goes_on(*_: object) -> None:
+    raise UserError("it goes on")
+
+
 # --- a pod that the cloud has taken -----------------------------------------------------------------------------------
 
 

@@ -49,6 +49,15 @@ class SuccessRule:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointProgress:
+    """Where a checkpoint tells how far it is: a JSON file in it, and its field for each variable that ends a training."""
+
+    file: str
+    fields: Mapping[str, str]
+    """Variable to field; the first variable whose value is above 0 is what ends the training."""
+
+
+@dataclass(frozen=True, slots=True)
 class Conflict:
     """A combination of values that is refused before anything is created."""
 
@@ -93,6 +102,7 @@ class Recipe:
     excludes: tuple[str, ...]
     checkpoints: str | None
     checkpoint_mark: str | None
+    checkpoint_progress: CheckpointProgress | None
     verdict: SuccessRule
     env: Mapping[str, str]
     refusals: tuple[Conflict, ...]
@@ -180,6 +190,7 @@ def _recipe(top: Fields, name: str, folder: Path, common: tuple[Path, ...]) -> R
         excludes=tuple(top.words("excludes")),
         checkpoints=top.text("checkpoints", "") or None,
         checkpoint_mark=top.text("checkpoint_mark", "") or None,
+        checkpoint_progress=_checkpoint_progress(top, names),
         verdict=_verdict(top.map("verdict")),
         env={key: str(value) for key, value in top.map("env").rest()},
         refusals=tuple(_refusal(fields, names) for fields in top.items("refuse")),
@@ -237,6 +248,18 @@ def _output(fields: Fields) -> OutputPattern:
     output = OutputPattern(fields.text("pattern"), kind)
     fields.done()
     return output
+
+
+def _checkpoint_progress(top: Fields, names: list[str]) -> CheckpointProgress | None:
+    if top.value("checkpoint_progress") is None:
+        return None
+    fields = top.map("checkpoint_progress")
+    ends = {variable: str(field) for variable, field in fields.map("fields").rest()}
+    if unknown := next((name for name in ends if name not in names), None):
+        raise fields.error("fields", f"'{unknown}' is no variable of this recipe{suggest(unknown, names)}")
+    progress = CheckpointProgress(fields.text("file"), ends)
+    fields.done()
+    return progress
 
 
 def _verdict(fields: Fields) -> SuccessRule:

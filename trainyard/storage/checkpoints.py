@@ -127,6 +127,19 @@ def load(place: CheckpointPlace, settings: StoreSettings | None, token: str | No
     return Checkpoint(place, digest, files)
 
 
+def content_of(checkpoint: Checkpoint, path: str, settings: StoreSettings | None) -> bytes | None:
+    """Return a file of a checkpoint by its path in it, None where it has none of those bytes."""
+    file = next((file for file in checkpoint.files if file.path == f"{checkpoint.place.path}/{path}"), None)
+    if file is None:
+        return None
+    if checkpoint.place.home is None:
+        assert settings is not None
+        body = read(settings, file.source) or b""
+    else:
+        body = Path(file.source).read_bytes()
+    return body if sha256(body) == file.entry.sha256 else None
+
+
 def is_its_fault(error: StoreError) -> bool:
     """Tell whether an error speaks of the checkpoint itself, not of a store that fails or refuses: only then an older one is better."""
     return not error.passing and error.code in ("", "Damaged", *DEFINITE)

@@ -31,7 +31,7 @@ from trainyard.runs.records.notes import ended_by_hand, note
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.progress import ProgressLine, duration
 from trainyard.runs.records.record import RunFolder, RunRecord, is_driven
-from trainyard.runs.records.summary import cost
+from trainyard.runs.records.summary import began_at, cost
 
 STOP_GRACE = 300.0
 """Seconds a training may take to save after it was told to stop."""
@@ -90,7 +90,7 @@ def _follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: 
         Reconnecting(pod.connect, name=f"pod {pod.id}") as transport,
         _appending(folder.log) as log,
         _appending(folder.metrics) as metrics,
-        ProgressLine(context.ui, lambda: cost(record)) as line,
+        ProgressLine(context.ui, lambda: cost(record), began_at(record)) as line,
     ):
         line.feed(folder.metrics.read_bytes())
         outlook = Outlook(record, context.ui.warn, can_extend=pod.cloud.capabilities.change_markers)
@@ -138,7 +138,7 @@ def ended_from_outside(context: CommandContext, record: RunRecord, pod: Reachabl
 def watch_files(context: CommandContext, folder: RunFolder, *, poll: float) -> None:
     """Show the progress that another controller writes, until it lets go of the run."""
     record = folder.load()
-    with ProgressLine(context.ui, lambda: cost(record)) as line:
+    with ProgressLine(context.ui, lambda: cost(record), began_at(record)) as line:
         offset, seen = 0, folder.log.stat().st_size if folder.log.is_file() else 0
         while is_driven(folder):
             if record.recipe == OWN_PROGRAM and folder.log.is_file():

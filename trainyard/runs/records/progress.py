@@ -23,8 +23,13 @@ _STEERING = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\
 
 @dataclass(slots=True)
 class Metrics:
-    """The newest figures of a training."""
+    """The newest figures of a training.
 
+    Lines from before ``since`` (epoch seconds) came with a checkpoint of an earlier attempt: they tell how far it was, and
+    nothing of this attempt's pace and plan.
+    """
+
+    since: float = 0.0
     step: int = 0
     total: int = 0
     loss: float | None = None
@@ -38,7 +43,7 @@ class Metrics:
     """What became of the rows: how many were read, cut, dropped, skipped."""
 
     def take(self, line: bytes) -> bool:
-        """Take one line into account; a line that is not a metrics object is ignored and told by False."""
+        """Take one line into account; False for one that is no progress: no metrics object, or an earlier attempt's."""
         try:
             row = parse_json(line)
         except ValueError:
@@ -54,12 +59,14 @@ class Metrics:
         if step is None:
             return False
         self.step = max(self.step, int(step))
-        self.total = int(total or self.total)
         self.tokens = int(tokens or self.tokens)
-        self.tokens_per_second = self.tokens_per_second if speed is None else speed
         if loss is not None:
             self.loss = loss
             self.first_loss = loss if self.first_loss is None else self.first_loss
+        if moment is not None and moment < self.since:
+            return False
+        self.total = int(total or self.total)
+        self.tokens_per_second = self.tokens_per_second if speed is None else speed
         if moment is not None:
             self.last_time = moment
             if self.first_time is None:
@@ -83,9 +90,9 @@ def _number(value: object) -> float | None:
 class ProgressLine:
     """Draw the newest figures: a bar on a terminal, else a line every ten seconds and at the end."""
 
-    def __init__(self, ui: Ui, cost: Callable[[], float]) -> None:
+    def __init__(self, ui: Ui, cost: Callable[[], float], since: float = 0.0) -> None:
         self.ui, self.cost = ui, cost
-        self.metrics = Metrics()
+        self.metrics = Metrics(since)
         self.buffer = self.rest = b""
         self.last = 0.0
         self.shown = -1
@@ -134,7 +141,7 @@ class ProgressLine:
     def text(self) -> str:
         """Return the figures as one line."""
         m = self.metrics
-        parts = [f"step {m.step}/{m.total}" if m.total else f"step {m.step}"]
+        parts = [f"step {of_all(m.step, m.total)}"]
         if m.loss is not None:
             parts.append(f"loss {m.loss:.4f}")
         eta = m.eta()
@@ -150,6 +157,11 @@ def _as_on_terminal(line: bytes) -> str:
     """Return a line of a log as a terminal would be left with it: what a carriage return overwrote and what steers it taken out."""
     text = line.rstrip(b"\r").rpartition(b"\r")[2][:_LONGEST_LINE].decode("utf-8", "replace")
     return _STEERING.sub("", text)
+
+
+def of_all(step: int, total: int) -> str:
+    """Return ``38/76``, or the step alone where nobody knows of how many it is."""
+    return f"{step}/{total}" if total else f"{step}"
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from trainyard.runs.records import pods
 from trainyard.runs.records.delivery import DeliveryState, line_of, read_state
 from trainyard.runs.records.parts import JobKeys, RunBucket, RunResult, StartedFrom
 from trainyard.runs.records.pods import PodCost
-from trainyard.runs.records.progress import Metrics
+from trainyard.runs.records.progress import Metrics, of_all
 from trainyard.runs.records.record import RunFolder, RunRecord, write_json
 from trainyard.storage.ending import Ending
 
@@ -44,9 +44,14 @@ def verdict(*, success: bool, cancelled: bool, stopped: bool) -> str:
     return "succeeded" if success else "cancelled" if cancelled else "stopped" if stopped else "failed"
 
 
-def read_metrics(folder: RunFolder) -> Metrics:
+def began_at(record: RunRecord) -> float:
+    """Return the moment before which figures are those of an earlier attempt (epoch seconds), 0 where there is none."""
+    return (record.pod.created_epoch or 0.0) if record.resumed_from else 0.0
+
+
+def read_metrics(record: RunRecord, folder: RunFolder) -> Metrics:
     """Return what metrics.jsonl at the controller adds up to."""
-    metrics = Metrics()
+    metrics = Metrics(began_at(record))
     if folder.metrics.is_file():
         for line in folder.metrics.read_bytes().splitlines():
             metrics.take(line)
@@ -148,7 +153,7 @@ def place_of(label: str, attempt: int) -> str:
 
 def summarize(record: RunRecord, folder: RunFolder) -> RunSummary:
     """Return the summary of a run, whatever it has come to."""
-    metrics = read_metrics(folder)
+    metrics = read_metrics(record, folder)
     pod, result = record.pod, record.result or RunResult()
     success = succeeded(record)
     return RunSummary(
@@ -241,7 +246,7 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
 def _figures(summary: RunSummary) -> Iterator[str]:
     """Give the figures of the first closing line."""
     if summary.steps_done or summary.steps_planned:
-        yield f"{summary.steps_done}/{summary.steps_planned} steps"
+        yield f"{of_all(summary.steps_done, summary.steps_planned)} steps"
     if summary.final_loss is not None:
         yield f"loss {summary.first_loss:.4f} -> {summary.final_loss:.4f}"
     yield f"${summary.cost:.2f}"

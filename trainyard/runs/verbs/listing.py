@@ -10,6 +10,7 @@ from trainyard.errors import UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.delivery import is_under_way, line_of, read_state
 from trainyard.runs.records.parts import RunResult
+from trainyard.runs.records.progress import of_all
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders, is_driven
 from trainyard.runs.records.summary import cost, read_metrics, stopped, verdict
 
@@ -51,7 +52,7 @@ def _row(folder: RunFolder) -> RunRow:
         # Its record is damaged; its pod may still be there.
         user, label, attempt = folder.path.parts[-3:]
         return RunRow(run=f"{user}/{label}", attempt=int(attempt), state="unreadable record", error=error.message)
-    metrics, result = read_metrics(folder), record.result or RunResult()
+    metrics, result = read_metrics(record, folder), record.result or RunResult()
     return RunRow(
         run=str(record.id),
         attempt=record.attempt,
@@ -101,7 +102,7 @@ def lines(rows: list[RunRow]) -> list[str]:
 
 
 def _cells(name: str, row: RunRow) -> tuple[str, ...]:
-    steps = f"{row.steps_done}/{row.steps_planned}" if row.steps_done or row.steps_planned else ""
+    steps = of_all(row.steps_done, row.steps_planned) if row.steps_done or row.steps_planned else ""
     loss = "" if row.loss is None else f"{row.loss:.4f}"
     result = "owed" if row.owed else "bucket" if row.s3_url else "home" if row.local_path else ""
     return name, row.state, steps, loss, f"{row.cost:.2f}", result, row.recipe or "?", row.stack or "?"

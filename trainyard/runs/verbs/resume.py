@@ -23,7 +23,7 @@ from trainyard.recipes.summaries import Value, Values
 from trainyard.recipes.values import NEEDS, resolve, sets_with
 from trainyard.recipes.variables import Variable
 from trainyard.runs.context import CommandContext
-from trainyard.runs.planning import shape, startbook
+from trainyard.runs.planning import shape, startbook, steps
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.startedfrom import started_from
 from trainyard.runs.records.summary import cost, succeeded
@@ -97,6 +97,7 @@ def prepare(
         _refuse_done(context, again, request)
         basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
         chosen = _choose(context, again, from_start)
+        _refuse_nothing_left(again, request, chosen)
         plan = _plan(context, again, request, bundle, chosen, settings.resume if resumes is None else resumes)
         return make(context, priced(context, plan, cloud), cloud, history.label)
 
@@ -218,6 +219,24 @@ def _refuse_done(context: CommandContext, again: _Again, request: ResumeRequest)
             hint=_beyond_success(context, again),
         )
     context.ui.say(f"resume     attempt {base.attempt} is a success; with another {', '.join(changed)} it goes on")
+
+
+def _refuse_nothing_left(again: _Again, request: ResumeRequest, chosen: Checkpoint | None) -> None:
+    """Refuse where the checkpoint tells that it is as far as the values let a training go, unless only its result is missing."""
+    left = chosen and steps.left(again.recipe, again.values, chosen, again.history.store)
+    if not left or left.done < left.limit:
+        return
+    base = again.history.newest.record
+    is_success = _is_success(again.history.newest, again.history.store)
+    changed = left.variable in [one.name for one in _named(again.recipe, request)] and base.values.get(left.variable) != left.limit
+    if not is_success and (not changed or left.done == left.limit):
+        return
+    raise RefusedError(
+        f"{chosen.place if chosen else ''} has done {left.done:g} of {left.variable} {left.limit:g}: nothing is left to be trained; "
+        "nothing was rented",
+        hint=f"Name more than it has done: invoke resume {request.run} --set {left.variable}={int(left.done) + 1}\n"
+        f"Less is another training: invoke train, with --set {left.variable}={left.limit:g}",
+    )
 
 
 def _beyond_success(context: CommandContext, again: _Again) -> str:
