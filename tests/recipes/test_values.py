@@ -253,6 +253,14 @@ def test_words_behind_the_dashes_are_the_command_of_a_recipe_that_has_one() -> N
             resolve(command, sets=sets_with(command, wrong, words))
 
 
+@pytest.mark.parametrize("nothing", ["outputs=", "outputs=[]", 'outputs=[""]', 'outputs=["!**/tmp"]'])
+def test_outputs_that_name_nothing_are_refused_before_anything_is_rented(nothing: str) -> None:
+    command = load_recipe(ROOT, "command")
+    with pytest.raises(UserError, match="outputs name nothing that could be the result"):
+        resolve(command, sets=[f"script={COUNT}", nothing])
+    assert resolve(command, sets=[f"script={COUNT}", "outputs=out/**,!out/tmp"])["outputs"] == ["out/**", "!out/tmp"]
+
+
 def test_the_recipe_command_needs_a_script_and_expects_what_it_is_told() -> None:
     command = load_recipe(ROOT, "command")
     with pytest.raises(UserError, match="has nothing to run"):

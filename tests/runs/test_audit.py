@@ -16,9 +16,11 @@ from trainyard.clouds.protocol import Account, CostItem
 from trainyard.config import Places
 from trainyard.errors import CloudUnknown, StoreError
 from trainyard.runs.records import stores
+from trainyard.runs.verbs import atwork, gc
 from trainyard.runs.verbs.account import audit
 from trainyard.stacks import facade
 from trainyard.storage import objects
+from trainyard.storage.manifest import ResultKey
 
 ITEMS = [
     CostItem("pod", "p1", "ty-x", 0.94, True),
@@ -81,10 +83,25 @@ def test_uploads_that_were_never_finished_are_shown_with_their_size(
     monkeypatch.setattr(facade, "outputs", lambda stack: {"bucket": "b", "store": "s3"})
     monkeypatch.setattr(stores, "store_of", lambda context, bucket: bucket)
     monkeypatch.setattr(objects, "open_uploads", lambda settings: [objects.OpenUpload("models/ann/a/1/model/w", "u1", 0.0, 573_000_000)])
+    monkeypatch.setattr(atwork, "at_work", lambda *_: None)
     audit(context, "runpod", as_json=False)
-    assert "open upload, 573,000,000 bytes that no listing shows, begun 1970-01-01T00:00:00Z: models/ann/a/1/model/w" in context.ui.lines[0]
+    assert "over, 573,000,000 bytes that no listing shows, begun 1970-01-01T00:00:00Z: models/ann/a/1/model/w" in context.ui.lines[0]
     audit(context, "runpod", as_json=True)
-    assert json.loads(capsys.readouterr().out)[-1]["bytes"] == 573_000_000
+    last = json.loads(capsys.readouterr().out)[-1]
+    assert last["bytes"] == 573_000_000 and last["at_work"] is False
+
+
+def test_the_uploads_of_runs_that_are_at_work_are_told_from_what_a_crash_has_left(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facade, "outputs", lambda stack: {"bucket": "b", "store": "s3"})
+    monkeypatch.setattr(stores, "store_of", lambda context, bucket: bucket)
+    plans = [objects.OpenUpload(f"models/ann/{run}/1/_pod.tar", "u", 0.0, 0) for run in ("here", "there", "over")]
+    monkeypatch.setattr(objects, "open_uploads", lambda settings: plans)
+    monkeypatch.setattr(gc, "alive", lambda context: {ResultKey("ann", "here", 1)})
+    monkeypatch.setattr(atwork, "at_work", lambda context, store, key: key if key.run == "there" else None)
+    audit(context, "runpod", as_json=False)
+    told = {line.rpartition(" ")[2]: line.partition(",")[0] for line in context.ui.lines[0].splitlines()[-3:]}
+    ours = "open upload of a run that is at work"
+    assert list(told.values()) == [ours, ours, "open upload of a run that is over"]
 
 
 def test_a_bucket_that_cannot_be_asked_is_said_and_no_reason_to_fail(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,10 +24,12 @@ from trainyard.runs.records.parts import PaidPod
 from trainyard.runs.records.record import RunFolder, as_json
 from trainyard.runs.records.summary import RunSummary, cost
 from trainyard.runs.verbs import account, attach, history, resume
+from trainyard.runs.verbs.atwork import AttemptAtWork
 from trainyard.runs.verbs.history import history_of
 from trainyard.runs.verbs.resume import ResumeRequest, prepare
 from trainyard.runs.verbs.through import is_due, through
 from trainyard.storage.manifest import Manifest, ResultKey
+from trainyard.storage.markers import Claim
 from trainyard.storage.seal import SealedResult
 
 # Counts on from the checkpoint it is given, one a step; told to, it dies at a step.
@@ -137,6 +139,29 @@ def test_a_living_run_is_refused_with_the_command_that_comes_back_to_it(road: Ro
         prepare(road.context, ResumeRequest("a"))
 
     assert refused.value.exit_code == 3 and "invoke attach ann/a" in str(refused.value.hint)
+
+
+def test_a_cancel_beside_a_later_attempt_that_another_clone_has_at_work_names_that_and_its_ways(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    road.run("exit 1", name="a")
+    with pytest.raises(UserError, match=r"^run ann/a has ended already$"):
+        attach.cancel(road.context, "a")
+
+    living = AttemptAtWork(ResultKey("ann", "a", 2), Claim("t", "ann", "laptop", "2026-01-01"), road.context.folder("a").load(), 4e9)
+    monkeypatch.setattr("trainyard.runs.records.stores.store_of", lambda *_: object())
+    monkeypatch.setattr("trainyard.storage.markers.attempts", lambda *_: [1, 2, 3])
+    monkeypatch.setattr("trainyard.runs.verbs.atwork.at_work", lambda _, __, key: living if key.attempt == 2 else None)
+    with pytest.raises(RefusedError, match=r"attempt 1, .* has ended; attempt 2 of ann/a may be at work \(claimed by ann") as refused:
+        attach.cancel(road.context, "a")
+    assert str(refused.value.hint).startswith("Where it was started: invoke cancel ann/a. Or take it over here: invoke adopt ")
+
+
+def test_recover_does_not_say_below_what_it_has_sealed_that_nothing_is_to_be_recovered(road: Road) -> None:
+    road.patch(attach, "_seal_of_pods", lambda _: 1)
+    assert attach.recover(road.context) == [] and "nothing to recover" not in road.said()
+    road.patch(attach, "_seal_of_pods", lambda _: 0)
+    assert attach.recover(road.context) == [] and "nothing to recover: no run is recorded here" in road.said()
 
 
 def test_what_earlier_attempts_have_cost_counts_toward_the_budget(road: Road) -> None:

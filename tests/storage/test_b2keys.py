@@ -22,9 +22,11 @@ from trainyard.clouds import http
 from trainyard.errors import RefusedError, StoreError, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import jobkeys
+from trainyard.runs.planning import jobkeys as planned
 from trainyard.runs.records.parts import JobKeys, RunBucket
 from trainyard.runs.ui import Ui
 from trainyard.secret import Secret
+from trainyard.settings.table import StackSettings
 from trainyard.storage import b2keys, podkeys
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.podkeys import KeyScope
@@ -218,3 +220,21 @@ def test_a_run_s_job_gets_its_key_by_environment_alone_and_the_record_names_what
     assert len(b2.keys) == 2, "the key of a start that was interrupted goes"
     jobkeys.withdraw(context, record)
     assert record.job_keys.user is None and list(b2.keys) == [MASTER[0]]
+
+
+@pytest.mark.parametrize(
+    ("access", "env", "told"),
+    [
+        ("read", {}, ": read below data/ ("),
+        ("attempt", {}, ": read and write below a prefix of its own, and nowhere else: a key of this store has one prefix ("),
+        ("attempt", {"AWS_ENDPOINT_URL": "https://ceph.example"}, ": read below data/ and read and write below a prefix of its own ("),
+    ],
+)
+def test_beside_the_estimate_stands_what_the_key_of_this_store_will_open(
+    access: str, env: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    base = {
+        "AWS_ACCESS_KEY_ID": MASTER[0], "AWS_SECRET_ACCESS_KEY": MASTER[1], "AWS_ENDPOINT_URL": "https://s3.us-west-004.backblazeb2.com",
+    }  # fmt: skip
+    context = CommandContext(places_at(tmp_path), base | env, Ui())
+    assert told in planned.words(context, JobKeys(access=access, prefix="data/"), StackSettings())

@@ -38,6 +38,11 @@ def put_bundle(settings: StoreSettings, where: ResultKey, folder: Path) -> None:
         s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=packed.getvalue())
 
 
+def record(settings: StoreSettings, where: ResultKey) -> bytes | None:
+    """Return the record of an attempt that the bucket holds, None where it holds none."""
+    return read(settings, where.logs + RECORD)
+
+
 def records(settings: StoreSettings, user: str, run: str) -> dict[int, bytes]:
     """Return the record of each attempt of a run that the bucket holds."""
     base = f"{LOGS}{user}/{run}/"

@@ -70,6 +70,11 @@ def way_of(settings: StoreSettings, role: str | None, *, own: bool) -> Way:
     return "sts"
 
 
+def has_one_prefix(settings: StoreSettings) -> bool:
+    """Tell whether a key of a store opens one prefix only: a job that may write then reads nowhere else."""
+    return settings.kind == "r2" or b2keys.is_b2(settings)
+
+
 def refuse_impossible(settings: StoreSettings, role: str | None, *, own: bool) -> None:
     """Raise what way_of() raises, and RefusedError where the stack's own key may not make others: before anything is rented."""
     if way_of(settings, role, own=own) == "b2":
@@ -81,8 +86,8 @@ def issue(settings: StoreSettings, scope: KeyScope, until: float, now: float, *,
     way = way_of(settings, role, own=own)
     if way == "own":
         return PodKeys("own", _env(settings, settings.access_key, settings.secret_key, settings.session_token), scope, settings.keys_end)
-    if way in ("token", "b2"):  # one key has one prefix
-        scope = KeyScope("", scope.write) if scope.write else scope
+    if scope.write and has_one_prefix(settings):
+        scope = KeyScope("", scope.write)
     if way == "token":
         return _signed_token(settings, scope, until, now)
     if way == "b2":

@@ -154,8 +154,12 @@ def seal(context: CommandContext, settings: StoreSettings, where: ResultKey, tok
     return seal_pod_commit(settings, where, token, on_progress=show)
 
 
-def seal_all(context: CommandContext, settings: StoreSettings, attempts: Iterable[ResultKey]) -> None:
-    """Seal attempts that the bucket shows as committed by their pods alone; what cannot be trusted is told, and keeps no other from it."""
+def seal_all(context: CommandContext, settings: StoreSettings, attempts: Iterable[ResultKey]) -> int:
+    """Seal attempts that the bucket shows as committed by their pods alone, and return how many were.
+
+    What cannot be trusted is told, and keeps no other from it.
+    """
+    sealed = 0
     for where in attempts:
         try:
             done = seal(context, settings, where, None)
@@ -163,8 +167,10 @@ def seal_all(context: CommandContext, settings: StoreSettings, attempts: Iterabl
             context.ui.warn(str(error))
             continue
         if done is not None:
+            sealed += 1
             what = "kept (no success)" if done.ending else "committed"
             context.ui.say(f"sealed     {where}: {what}, {done.files} files, {done.bytes:,} bytes in {done.s3_url}")
+    return sealed
 
 
 def _secret(settings: StoreSettings, record: RunRecord, folder: RunFolder) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from trainyard.errors import UserError
+import contextlib
+
+from trainyard.errors import TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.parts import JobKeys, RunBucket
 from trainyard.settings.table import StackSettings
@@ -18,12 +20,31 @@ def asked(settings: StackSettings) -> JobKeys | None:
     )  # fmt: skip
 
 
-def words(keys: JobKeys) -> str:
+def words(context: CommandContext, keys: JobKeys, settings: StackSettings) -> str:
     """Return in words what a job gets, as it stands beside the estimate."""
     if keys.own:
         return "the job gets YOUR OWN keys of the store, which do not end: whoever has the pod can use all they open"
-    below = f"read below {keys.prefix}" + (" and read and write below a prefix of its own" if keys.access == "attempt" else "")
+    own = "read and write below a prefix of its own"
+    if keys.access != "attempt":
+        below = f"read below {keys.prefix}"
+    elif _has_one_prefix(context, settings):
+        below = f"{own}, and nowhere else: a key of this store has one prefix"
+    else:
+        below = f"read below {keys.prefix} and {own}"
     return f"the job gets keys of the bucket that end with its lease: {below} (pod_store)"
+
+
+def _has_one_prefix(context: CommandContext, settings: StackSettings) -> bool:
+    """Tell it of the store that settings and keys name; the bucket itself may not be there yet."""
+    if settings.store == "local":
+        return False
+    from trainyard.storage import podkeys
+    from trainyard.storage.stores import store_settings
+
+    with contextlib.suppress(TrainyardError):  # what is wrong with it is told where it is used
+        store = store_settings(context.env, settings.store, settings.bucket, context.places)
+        return store is not None and podkeys.has_one_prefix(store)
+    return False
 
 
 def refuse_impossible(context: CommandContext, keys: JobKeys | None, bucket: RunBucket | None) -> None:

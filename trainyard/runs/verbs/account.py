@@ -22,6 +22,7 @@ from trainyard.settings import reader
 from trainyard.stacks import facade
 
 if TYPE_CHECKING:
+    from trainyard.storage.client import StoreSettings
     from trainyard.storage.objects import OpenUpload
 
 
@@ -74,12 +75,15 @@ def audit(context: CommandContext, name: str, *, as_json: bool) -> int:
     named = (settings.volume, settings.bucket)
     costs = complete_list(cloud, cloud.costs, lambda item: (item.kind, item.id))
     items = [replace(item, ours=item.ours or (item.kind == "volume" and item.id in named)) for item in costs]
-    uploads = _open_uploads(context, name)
+    uploads = _uploads(context, name)
     if as_json:
         rows: list[dict[str, object]] = [
             {"kind": i.kind, "id": i.id, "name": i.name, "per_hour": i.per_hour, "ours": i.ours} for i in items
         ]  # fmt: skip
-        rows += [{"kind": "open upload", "id": u.upload_id, "name": u.key, "bytes": u.bytes, "begun": u.begun} for u in uploads]
+        rows += [
+            {"kind": "open upload", "id": u.upload_id, "name": u.key, "bytes": u.bytes, "begun": u.begun, "at_work": at_work}
+            for u, at_work in uploads
+        ]
         print(json.dumps(rows, indent=1))
         return 0
     context.ui.say("\n".join([*_cost_lines(cloud.name, items), *_upload_lines(uploads)]))
@@ -107,21 +111,47 @@ def _and_unknown(prices: Sequence[float | None]) -> str:
     return f", and {unknown} whose price is not told" if unknown else ""
 
 
-def _upload_lines(uploads: Sequence[OpenUpload]) -> list[str]:
-    return [f"open upload, {one.bytes:,} bytes that no listing shows, begun {format_time(one.begun)}: {one.key}" for one in uploads]
+_WHOSE = {True: " of a run that is at work", False: " of a run that is over", None: ""}
 
 
-def _open_uploads(context: CommandContext, name: str) -> list[OpenUpload]:
-    """Return what was begun in the environment's bucket and neither completed nor dropped; what cannot be asked is said."""
+def _upload_lines(uploads: Sequence[tuple[OpenUpload, bool | None]]) -> list[str]:
+    return [
+        f"open upload{_WHOSE[at_work]}, {one.bytes:,} bytes that no listing shows, begun {format_time(one.begun)}: {one.key}"
+        for one, at_work in uploads
+    ]
+
+
+def _uploads(context: CommandContext, name: str) -> list[tuple[OpenUpload, bool | None]]:
+    """Return what was begun in the environment's bucket and neither completed nor dropped; what cannot be asked is said.
+
+    With each, whether the run that it is of may still be at work, None for what is no run's.
+    """
     from trainyard.runs.records.stores import store_of
     from trainyard.storage.objects import open_uploads
 
     try:
         store = store_of(context, bucket_in(facade.outputs(context.stack(name))))
-        return open_uploads(store) if store else []
+        uploads = open_uploads(store) if store else []
+        living = _at_work(context, store, [one.key for one in uploads]) if store else {}
+        return [(one, living.get(one.key)) for one in uploads]
     except TrainyardError as error:
         context.ui.warn(f"the bucket of '{name}' does not tell which uploads are open: {error}")
         return []
+
+
+def _at_work(context: CommandContext, store: StoreSettings, keys: Sequence[str]) -> dict[str, bool]:
+    """Return of those keys of a bucket that are a run's whether it may be at work: by the records here, else by the bucket."""
+    from trainyard.runs.verbs.atwork import at_work
+    from trainyard.runs.verbs.gc import alive
+    from trainyard.storage.inventory import split_key
+
+    of = {key: parts[1] for key in keys if (parts := split_key(key))}
+    here = alive(context)
+    living = {
+        attempt: attempt in here or (not (context.places.runs / str(attempt)).is_dir() and at_work(context, store, attempt) is not None)
+        for attempt in set(of.values())
+    }
+    return {key: living[attempt] for key, attempt in of.items()}
 
 
 def _say_account(context: CommandContext, cloud: Cloud, listed: float) -> None:

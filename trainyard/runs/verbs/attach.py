@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainyard.errors import Busy, Detached, EngineError, StillThere, TrainyardError, UserError
+from trainyard.errors import Busy, Detached, EngineError, RefusedError, StillThere, StoreError, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.drive import drive, readable_record
 from trainyard.runs.life.trouble import untouched
@@ -45,10 +45,11 @@ def recover(context: CommandContext) -> list[RunSummary]:
     summaries: list[RunSummary] = []
     failed: list[TrainyardError] = []
     folders, driven = all_folders(context.places.runs), False
-    _seal_of_pods(context)
+    sealed = _seal_of_pods(context)
     if not folders:
         # Runs may have been recorded here: then their pods go on, and only the cloud knows of them.
-        context.ui.warn(f"nothing to recover: no run is recorded here\n{LOST_RECORD}")
+        if not sealed:
+            context.ui.warn(f"nothing to recover: no run is recorded here\n{LOST_RECORD}")
         return []
     for folder in folders:
         try:
@@ -72,7 +73,7 @@ def recover(context: CommandContext) -> list[RunSummary]:
             if other is not worst:
                 context.ui.fail(str(other))
         raise worst
-    if not (summaries or driven):
+    if not (summaries or driven or sealed):
         context.ui.say("nothing to recover: every run has ended")
     return summaries
 
@@ -87,13 +88,14 @@ def _after_its_end(context: CommandContext, record: RunRecord, folder: RunFolder
         yield through(context, following)
 
 
-def _seal_of_pods(context: CommandContext) -> None:
-    """Seal what pods have committed alone, of whichever machine their runs were; no record here is needed for it."""
+def _seal_of_pods(context: CommandContext) -> int:
+    """Seal what pods have committed alone, of whichever machine their runs were, and return how much; no record here is needed for it."""
     from trainyard.runs.life import alone
     from trainyard.runs.verbs.fetch import bucket_of
     from trainyard.storage.find import list_results
 
     seen: set[str] = set()
+    sealed = 0
     for path in sorted(context.places.root.glob("Pulumi.*.yaml")):
         if path.name.count(".") != 2:
             continue
@@ -101,11 +103,12 @@ def _seal_of_pods(context: CommandContext) -> None:
             bucket = bucket_of(context, path.name.split(".")[1])
             if bucket.presign and bucket.url not in seen:
                 seen.add(bucket.url)
-                alone.seal_all(context, bucket, [one.key for one in list_results(bucket) if one.pod_committed])
+                sealed += alone.seal_all(context, bucket, [one.key for one in list_results(bucket) if one.pod_committed])
         except (UserError, EngineError):
             continue  # a stack without a bucket, or without its keys here
         except TrainyardError as error:
             context.ui.warn(f"whether pods have committed alone cannot be asked of stack {path.name.split('.')[1]}: {error.message}")
+    return sealed
 
 
 def _say_rents(context: CommandContext, record: RunRecord) -> None:
@@ -117,6 +120,26 @@ def _say_rents(context: CommandContext, record: RunRecord) -> None:
         )
 
 
+def _ended(context: CommandContext, record: RunRecord) -> TrainyardError:
+    """Return why a run that is over here cannot be cancelled; a later attempt of its name may be at work elsewhere."""
+    from trainyard.runs.records.stores import store_of
+    from trainyard.runs.verbs.atwork import at_work
+    from trainyard.storage.manifest import ResultKey
+    from trainyard.storage.markers import attempts
+
+    over = f"run {record.id} has ended already"
+    try:
+        store = store_of(context, record.bucket)
+        later = [number for number in attempts(store, record.user, record.label) if number > record.attempt] if store else []
+        candidates = (at_work(context, store, ResultKey(record.user, record.label, number)) for number in reversed(later)) if store else ()
+        living = next((one for one in candidates if one), None)
+    except (StoreError, UserError) as error:
+        return UserError(over, hint=f"Whether a later attempt of it is at work elsewhere is not known: {error.message}")
+    if living is None:
+        return UserError(over)
+    return RefusedError(f"attempt {record.attempt}, the newest that is known here, has ended; {living}", hint=living.ways("cancel"))
+
+
 def cancel(context: CommandContext, reference: str, *, now: bool = False) -> RunSummary | None:
     """End a run: stop its training (which saves), commit what it left, end the pod.
 
@@ -126,7 +149,7 @@ def cancel(context: CommandContext, reference: str, *, now: bool = False) -> Run
     folder = context.folder(reference)
     record = readable_record(folder)
     if record.reached("ended"):
-        raise UserError(f"run {record.id} has ended already")
+        raise _ended(context, record)
     try:
         folder.cancel(now=now)
     except OSError as error:

@@ -49,7 +49,7 @@ def collect(context: CommandContext, stack: str | None, *, dry_run: bool, yes: b
     plans, problems, code = [], [], 0
     for store in stores:
         try:
-            plans.append((store, _now(store), plan(store, _now(store), _alive(context))))
+            plans.append((store, _now(store), plan(store, _now(store), alive(context))))
         except StoreError as error:
             if stack is not None:
                 raise
@@ -95,7 +95,7 @@ def _now(store: StoreSettings) -> float:
     return min(time.time(), bucket.store_time(store))
 
 
-def _alive(context: CommandContext) -> set[ResultKey]:
+def alive(context: CommandContext) -> set[ResultKey]:
     """Return the attempts that a record of this checkout says are not over or still owes to the bucket, and what those began with."""
     keys = set()
     for folder in all_folders(context.places.runs):

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.clock import format_time, parse_time
-from trainyard.clouds import open_cloud
-from trainyard.errors import CloudError, RefusedError, UserError
-from trainyard.jsontext import parse_json
+from trainyard.clock import parse_time
+from trainyard.errors import RefusedError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
 from trainyard.runs.records import attempts
 from trainyard.runs.records.identity import RunId, find
 from trainyard.runs.records.pods import note_gone
-from trainyard.runs.records.record import RunFolder, RunRecord, read_record
+from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
+from trainyard.runs.verbs.atwork import at_work, record_in
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.settings import reader
 from trainyard.settings.user import user_name
 from trainyard.storage import asked, markers
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.manifest import POD_COMMITTED, ResultKey
-from trainyard.storage.seal import read, read_each, read_result
+from trainyard.storage.seal import read, read_result
 
 _ROOTS = ("models", "checkpoints", "logs", "attempts")
-_UNRENTED = 3600.0
-"""Seconds in which an attempt of another machine that has told of no pod may still get one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +76,7 @@ def history_of(context: CommandContext, reference: str, stack: str | None) -> Ru
         keys = [ResultKey(user, label, attempt) for attempt in markers.attempts(store, user, label)]
         alone.seal_all(context, store, [key for key in keys if read(store, key.prefix + POD_COMMITTED) is not None])
         for attempt, body in asked.records(store, user, label).items():
-            if attempt not in known and (record := _read(body)) is not None:
+            if attempt not in known and (record := record_in(body)) is not None:
                 _note_lone_end(store, record)
                 known[attempt] = PastAttempt(record, None)
         _refuse_alive(context, store, keys, known)
@@ -125,12 +119,6 @@ def _own_user(context: CommandContext, stack: str | None) -> str | None:
     return reader.partly(context.places.root, stack or "local", "user").user
 
 
-def _read(body: bytes) -> RunRecord | None:
-    with contextlib.suppress(ValueError):
-        return read_record(parse_json(body))
-    return None  # of a version that this one cannot read: it is as if it were not there
-
-
 def _note_lone_end(store: StoreSettings, record: RunRecord) -> None:
     """Note when the pod of an attempt ended itself after it had committed alone: nobody who followed it has written that down."""
     if record.ended is None:
@@ -144,41 +132,8 @@ def _refuse_alive(context: CommandContext, store: StoreSettings, keys: list[Resu
         past = known.get(key.attempt)
         if past is not None and (past.folder is not None or past.record.ended):
             continue
-        if any(body is not None for body in read_each(store, (key.success, key.kept))):
-            continue
-        claim = markers.claim_of(store, key)
-        record = past.record if past else None
-        if claim is not None and claim.deleted:
-            continue
-        until = _alive_until(record, claim.time if claim else None)
-        if until is None or until <= time.time() or (record is not None and _is_gone(context, record, claim)):
-            continue
-        pod = record.pod.pod_id if record else None
-        take = f"invoke adopt {pod} --stack {record.environment} --key FILE" if record and pod else f"invoke attach {key.user}/{key.run}"
-        raise RefusedError(
-            f"attempt {key.attempt} of {key.user}/{key.run} may be at work ({claim or 'not claimed'}), until {format_time(until)} at most",
-            hint=f"Where it was started: invoke attach {key.user}/{key.run}. Or take it over here: {take}",
-        )
-
-
-def _alive_until(record: RunRecord | None, claimed: str | None) -> float | None:
-    """Return until when a pod may work on an attempt; None: nothing says that one does."""
-    end = parse_time(record.pod.end) if record is not None else None
-    began = parse_time(claimed)
-    if end is not None:
-        return end.timestamp()
-    return began.timestamp() + _UNRENTED if began else None
-
-
-def _is_gone(context: CommandContext, record: RunRecord, claim: markers.Claim | None) -> bool:
-    """Tell whether the cloud says that an attempt's pod is no more; a machine's own pods only that machine can be asked for."""
-    pod = record.pod.pod_id
-    if not pod or not record.cloud or (record.cloud == "local" and (claim is None or claim.machine != socket.gethostname())):
-        return False
-    with contextlib.suppress(CloudError, UserError):
-        cloud = open_cloud(record.cloud, context.env, context.places)
-        return cloud.get(pod) is None and all(one.id != pod for one in cloud.list())
-    return False
+        if (living := at_work(context, store, key, past.record if past else None)) is not None:
+            raise RefusedError(str(living), hint=living.ways("attach"))
 
 
 def home_of(context: CommandContext, record: RunRecord) -> Path:

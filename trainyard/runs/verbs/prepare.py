@@ -102,7 +102,7 @@ def priced(context: CommandContext, plan: RunPlan, cloud: Cloud) -> PricedRun:
     if named:
         ui.say(f"secrets    the job gets {', '.join(named)} of yours (pod_secrets)")
     if keys := jobkeys.asked(plan.settings):
-        (ui.warn if keys.own else ui.say)(f"keys       {jobkeys.words(keys)}")
+        (ui.warn if keys.own else ui.say)(f"keys       {jobkeys.words(context, keys, plan.settings)}")
     return PricedRun(plan, expected, shaped, named)
 
 

@@ -1,0 +1,91 @@
+"""An attempt that another checkout or machine has begun: may it still be at work? Told from its bucket, and by its cloud."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from dataclasses import dataclass
+
+from trainyard.clock import format_time, parse_time
+from trainyard.clouds import open_cloud
+from trainyard.errors import CloudError, UserError
+from trainyard.jsontext import parse_json
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.record import RunRecord, read_record
+from trainyard.storage import asked, markers
+from trainyard.storage.client import StoreSettings
+from trainyard.storage.manifest import ResultKey
+from trainyard.storage.markers import Claim
+from trainyard.storage.seal import read_each
+
+_UNRENTED = 3600.0
+"""Seconds in which an attempt of another machine that has told of no pod may still get one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptAtWork:
+    """An attempt that may be at work, until a moment at most (epoch seconds)."""
+
+    key: ResultKey
+    claim: Claim | None
+    record: RunRecord | None
+    """As its bucket has it."""
+    until: float
+
+    def __str__(self) -> str:
+        what = f"attempt {self.key.attempt} of {self.key.user}/{self.key.run} may be at work"
+        return f"{what} ({self.claim or 'not claimed'}), until {format_time(self.until)} at most"
+
+    def ways(self, verb: str) -> str:
+        """Return the commands that do something about it: a verb where it was started, or its pod taken over here."""
+        run, pod = f"{self.key.user}/{self.key.run}", self.record.pod.pod_id if self.record else None
+        if self.record is None or pod is None:
+            return f"Where it was started: invoke {verb} {run}."
+        take = f"invoke adopt {pod} --stack {self.record.environment} --key FILE"
+        return f"Where it was started: invoke {verb} {run}. Or take it over here: {take}"
+
+
+def at_work(context: CommandContext, store: StoreSettings, key: ResultKey, record: RunRecord | None = None) -> AttemptAtWork | None:
+    """Return an attempt that no record here tells of when it may still be at work, None when it is over.
+
+    ``record``, where it is known, is the one that its bucket has.
+    """
+    if any(body is not None for body in read_each(store, (key.success, key.kept))):
+        return None
+    claim = markers.claim_of(store, key)
+    if claim is not None and claim.deleted:
+        return None
+    if record is None and (body := asked.record(store, key)) is not None:
+        record = record_in(body)
+    until = _until(record, claim)
+    if until is None or until <= time.time() or (record is not None and (record.ended or _is_gone(context, record, claim))):
+        return None
+    return AttemptAtWork(key, claim, record, until)
+
+
+def record_in(body: bytes) -> RunRecord | None:
+    """Return the record that a bucket holds of an attempt; one of a version that cannot be read here is as if it were not there."""
+    with contextlib.suppress(ValueError):
+        return read_record(parse_json(body))
+    return None
+
+
+def _until(record: RunRecord | None, claim: Claim | None) -> float | None:
+    """Return until when a pod may work on an attempt; None: nothing says that one does."""
+    end = parse_time(record.pod.end) if record is not None else None
+    began = parse_time(claim.time) if claim else None
+    if end is not None:
+        return end.timestamp()
+    return began.timestamp() + _UNRENTED if began else None
+
+
+def _is_gone(context: CommandContext, record: RunRecord, claim: Claim | None) -> bool:
+    """Tell whether the cloud says that an attempt's pod is no more; a machine's own pods only that machine can be asked for."""
+    pod = record.pod.pod_id
+    if not pod or not record.cloud or (record.cloud == "local" and (claim is None or claim.machine != socket.gethostname())):
+        return False
+    with contextlib.suppress(CloudError, UserError):
+        cloud = open_cloud(record.cloud, context.env, context.places)
+        return cloud.get(pod) is None and all(one.id != pod for one in cloud.list())
+    return False
