@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from trainyard.runs.verbs.train import TrainRequest
 
 
-@task(
-    iterable=["set"],
-    help=help_of(
-        "stack", "recipe", "data", "config", "set", "name", "json",
-        hours="length of the lease; training is stopped then (default: the stack's setting `hours`)",
-        budget="dollars after which the training is stopped and saved",
-        yes="send your files to the stack's cloud without being asked",
-        resume="how often the run is resumed by itself if its pod is lost (default: the stack's setting `resume`)",
-        deliver="where the result goes after the run, in the background: local, local:DIR, hub:OWNER/REPO (default: the setting `deliver`)",
-        on_bad_row="stop or skip: what happens when rows cannot be trained (the same as --set on_bad_row=...)",
-    ),
+_OF_A_RUN = help_of(
+    "stack", "recipe", "data", "config", "set", "name", "json",
+    hours="length of the lease; training is stopped then (default: the stack's setting `hours`)",
+    budget="dollars after which the training is stopped and saved",
+    yes="send your files to the stack's cloud without being asked",
+    resume="how often the run is resumed by itself if its pod is lost (default: the stack's setting `resume`)",
+    deliver="where the result goes after the run, in the background: local, local:DIR, hub:OWNER/REPO (default: the setting `deliver`)",
+    on_bad_row="stop or skip: what happens when rows cannot be trained (the same as --set on_bad_row=...)",
 )  # fmt: skip
+
+
+@task(iterable=["set"], help=_OF_A_RUN)
 @verb
 def train(
     c: Context, stack: str = "local", recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
@@ -51,15 +51,22 @@ def train(
     yes: bool = False, resume: int | None = None, deliver: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone (a command of yours: -- COMMAND)."""
+    request = _request(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
+    return _prepare_and_drive(context(as_json=json), request, json)
+
+
+def _request(
+    stack: str, recipe: str | None, data: str | None, config: str | None, sets: Any, name: str | None, hours: float | None,
+    budget: float | None, on_bad_row: str | None, yes: bool, resume: int | None, deliver: str | None,
+) -> TrainRequest:  # fmt: skip
     from trainyard.runs.verbs.train import TrainRequest
 
-    sets = (*(set or ()), *([f"on_bad_row={on_bad_row}"] if on_bad_row else []))
-    request = TrainRequest(
+    return TrainRequest(
         stack,
         recipe_of(recipe, config),
         data,
         optional_path(config),
-        sets,
+        (*(sets or ()), *([f"on_bad_row={on_bad_row}"] if on_bad_row else [])),
         name,
         like_setting("hours", hours),
         like_setting("budget", budget),
@@ -68,7 +75,6 @@ def train(
         None if resume is None else int(like_setting("resume", resume) or 0),
         deliver=deliver,
     )
-    return _prepare_and_drive(context(as_json=json), request, json)
 
 
 @task(
@@ -190,12 +196,18 @@ def runs(c: Context, json: bool = False) -> int:
 
 @task(
     iterable=["set"],
-    help=help_of("recipe", "data", "config", "set", "name", "json", stack="stack to rehearse (default: runpod)"),
+    help={
+        **_OF_A_RUN,
+        "stack": "stack to rehearse (default: runpod)",
+        "yes": "as for train; nothing leaves this machine",
+        "deliver": "as for train: looked at, and nothing is delivered",
+    },
 )
 @verb
 def rehearse(
     c: Context, stack: str = "runpod", recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
-    name: str | None = None, json: bool = False,
+    name: str | None = None, hours: float | None = None, budget: float | None = None, on_bad_row: str | None = None,
+    yes: bool = False, resume: int | None = None, deliver: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Run the whole story of a stack against an emulator of its cloud, with real pods on this machine: costs nothing."""
     from trainyard import config as settings
@@ -207,19 +219,15 @@ def rehearse(
         hint = "In a checkout: ./bootstrap. Elsewhere: pipx install --force 'trainyard[rehearsal]', or the same with pip or uv."
         raise UserError(f"a rehearsal needs the package '{error.name}', which this Python does not have", hint=hint) from None
     from trainyard.runs.context import CommandContext
-    from trainyard.runs.verbs.train import TrainRequest
 
+    request = _request(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
     here = context(as_json=json)
     with rehearsal(stack, here.places, here.env) as world:
         work = CommandContext(settings.places(world.root, world.env), world.env, here.ui)
         work.ui.say(f"rehearsal  of stack '{stack}' on this machine; the cloud is SIMULATED, nothing is rented")
         if world.otherwise:
             work.ui.say(f"rehearsal  {world.otherwise}")
-        return _prepare_and_drive(
-            work,
-            TrainRequest(stack, recipe_of(recipe, config), data, optional_path(config), tuple(set or ()), name, words=words_behind()),
-            json,
-        )
+        return _prepare_and_drive(work, request, json)
 
 
 @task(positional=["run"], help=help_of("run", follow="go on until the training ends"))

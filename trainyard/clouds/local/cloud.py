@@ -106,6 +106,11 @@ class LocalCloud:
         if registry.NAME.match(pod_id):
             ending.end_pod(self.registry, pod_id, "terminated")
 
+    def take_off(self, pod_id: str) -> None:
+        """End the pod with every process in it; its files go with the next terminate()."""
+        if registry.NAME.match(pod_id):
+            ending.take_off(self.registry, pod_id)
+
     def change_markers(self, pod_id: str, stop: datetime | None, end: datetime | None) -> None:
         """Change stop and end; the supervisor keeps the new end at once."""
         folder = self.registry.pod(pod_id)

@@ -27,14 +27,17 @@ UNSEEN_PASSES = 8
 
 def end_pod(pod_registry: PodRegistry, name: str, reason: str) -> None:
     """End a pod and return when it is gone; one that is gone already, or half gone, is success."""
+    take_off(pod_registry, name)
+    for rest in registry.trashed(pod_registry, name):
+        finish(pod_registry, rest, reason)
+
+
+def take_off(pod_registry: PodRegistry, name: str) -> None:
+    """Kill a pod and take it off the list; its files, which may need a while to be removed, are left to end_pod()."""
     folder = pod_registry.pod(name)
     if folder.exists():
         kill(folder)
-        discarded = registry.discard(pod_registry, name)
-        if discarded is not None:
-            finish(pod_registry, discarded, reason)
-    for rest in registry.trashed(pod_registry, name):
-        finish(pod_registry, rest, reason)
+        registry.discard(pod_registry, name)
 
 
 def finish(pod_registry: PodRegistry, folder: Path, reason: str) -> None:

@@ -86,10 +86,18 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
         hours=settings.hours if request.hours is None else request.hours,
         budget=settings.budget if request.budget is None else request.budget,
         settings=settings, asked_data=request.data, yes=request.yes,
-        # A rehearsal's result goes nowhere: its bucket ends with it.
-        deliver=None if cloud.simulated else planned(context.env, request.deliver, settings.deliver, context.places.root),
+        deliver=_delivery(context, request, settings, cloud),
         init_from=adapter, resumes=settings.resume if request.resume is None else request.resume,
     )  # fmt: skip
+
+
+def _delivery(context: CommandContext, request: TrainRequest, settings: StackSettings, cloud: Cloud) -> str | None:
+    if not cloud.simulated:
+        return planned(context.env, request.deliver, settings.deliver, context.places.root)
+    if request.deliver:
+        would = planned(context.env, request.deliver, None, context.places.root)
+        context.ui.say(f"deliver    a rehearsal's result goes nowhere, its bucket ends with it; the real run would deliver to {would}")
+    return None
 
 
 def device_of(settings: StackSettings, cloud: Cloud) -> str:
