@@ -261,3 +261,8 @@ def slug(text: str, limit: int = 40) -> str:
     if not result:
         raise UserError(f"'{text}' has no letter or digit to make a name of")
     return result
+
+
+def attempt_number(word: str) -> int | None:
+    """Return the number of an attempt, None for a word that is none: 0, 01, -1, other alphabets' digits, a billion and more."""
+    return int(word) if re.fullmatch(r"[1-9][0-9]{0,8}", word) else None

@@ -71,6 +71,18 @@ def test_an_unknown_run_lists_the_known_ones(tmp_path: Path) -> None:
         find(tmp_path, "y")
 
 
+@pytest.mark.parametrize(
+    "word", ["", "/", "*", "ann/*", "ann/[x]", "ann/../ann/x", "ann/x/0", "ann/x/\u0663", "ann/x/" + "9" * 5000, "x" * 5000, "x\0"]
+)
+def test_a_word_that_is_no_name_means_no_run_and_is_no_pattern(word: str, tmp_path: Path) -> None:
+    RunId("ann", "x").folder(tmp_path).mkdir(parents=True)
+
+    with pytest.raises(UserError, match="there is no run") as told:
+        find(tmp_path, word)
+
+    assert len(told.value.message) < 300
+
+
 def test_a_record_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     result = RunResult(left_out=(("a", 1),), not_carried=(("b", "why"),), kept=Ending("stopped", checkpoints=("c-1",)), road="bucket")

@@ -231,6 +231,20 @@ def test_a_folder_that_cannot_be_written_is_told(kept: Kept, tmp_path: Path, mon
         download(kept.settings, str(WHERE), tmp_path / "dir")
 
 
+@pytest.mark.parametrize("place", ["/dev/null/x", "/proc/x/y", "a-file/x", "read-only"])
+def test_a_place_that_cannot_be_used_is_a_users_mistake_and_nothing_is_fetched(
+    place: str, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a-file").write_text("x")
+    (tmp_path / "read-only").mkdir(mode=0o555)
+    monkeypatch.setattr("trainyard.storage.staging.os.access", lambda path, mode: Path(path).name != "read-only")  # root may anything
+
+    with pytest.raises(UserError, match="not") as told:
+        download(kept.settings, str(WHERE), tmp_path / place)
+
+    assert str(told.value.hint).startswith(("Choose a folder", "Move it away")) and not list((tmp_path / "read-only").iterdir())
+
+
 def test_four_downloads_at_once_into_one_folder_all_succeed(kept: Kept, tmp_path: Path) -> None:
     told: list[Progress] = []
 
@@ -298,6 +312,14 @@ def test_a_path_that_the_result_does_not_have_names_what_it_has(kept: Kept, tmp_
 def test_another_bucket_in_the_url_is_refused(settings: StoreSettings, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lies in bucket 'other'"):
         download(settings, "s3://other/models/a/b/1/model/", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "reference", [f"{WHERE.user}/{WHERE.run}/" + "9" * 999, "9" * 5000, f"models/{WHERE.user}/x/" + "1" * 5000, "a/X.y/1", "a/**/1"]
+)
+def test_words_that_can_be_no_run_are_refused_in_a_sentence(reference: str, kept: Kept, tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        download(kept.settings, reference, tmp_path)
 
 
 @pytest.mark.parametrize("reference", ["logs/greg/r1/1", "data/0123", "a//b", ""])

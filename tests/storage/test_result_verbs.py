@@ -12,7 +12,7 @@ import pytest
 
 from tests.storage.conftest import PART, Workspace, here, places_at
 from trainyard.config import Places
-from trainyard.errors import UserError
+from trainyard.errors import StoreError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs import results
@@ -110,6 +110,7 @@ def test_a_result_is_shown_with_files_left_out_logs_owner_and_the_commands_that_
     assert "is         success" in text and "claimed by greg on gregs-laptop" in text and "recipe lora" in text
     assert "model/model.safetensors" in text and "train.log" in text and "checkpoints/checkpoint-10/optimizer.pt" in text
     assert "invoke download greg/first/1 out/downloads/first" in text and "aws s3 sync s3://" in text
+    assert [line for line in text.splitlines() if len(line) > 80 and "://" not in line] == []
     data = results.show(clone.context, "local", f"{settings.url}/models/greg/first/1/model/", as_json=True)
     assert data is not None and {entry["path"] for entry in data["entries"]} >= {"model/empty", "model/config.json"}
     assert json.loads(json.dumps(data))["token"] == "token-of-greg-1" and data["problem"] == ""
@@ -177,6 +178,44 @@ def test_a_fresh_clone_on_any_machine_downloads_by_every_kind_of_name(
         assert fetch(clone.context, None, reference, got, partial=False) == 0
         assert {path.name for path in got.rglob("*") if path.is_file()} == {"model.safetensors", "config.json", "vocab.txt", "empty"}
         assert "attempt 1 of greg/first, claimed by greg on gregs-laptop" in clone.said()
+
+
+@pytest.mark.parametrize("word", ["greg/first/x", "greg/first/0", "greg/first/" + "9" * 900, "9" * 5000])
+def test_what_is_no_attempt_means_none(word: str, clone: Clone, settings: StoreSettings, pod: Workspace) -> None:
+    committed(settings, pod, FIRST)
+    with pytest.raises(UserError):
+        results.show(clone.context, "local", word, as_json=False)
+
+
+def test_a_damaged_manifest_hides_nothing_else_and_the_next_commands_are_told(
+    clone: Clone, settings: StoreSettings, pod: Workspace, tmp_path: Path
+) -> None:
+    committed(settings, pod, FIRST)
+    committed(settings, pod, SECOND)
+    s3(settings).put_object(Bucket=settings.bucket, Key=SECOND.manifest, Body=b"{half")
+
+    results.show(clone.context, "local", "first", as_json=False)
+    text = clone.said()
+    assert "claimed by greg" in text and "PROBLEM" in text and "this is no manifest" in text
+    assert "4 files" in text and "model/config.json" in text and "no manifest proves them" in text
+    assert "invoke results.verify greg/first/2 --deep" in text and "invoke download greg/first/1 out/downloads/first" in text
+    assert results.check(clone.context, "local", "first", deep=False, as_json=False)[0] == 7
+    assert "nothing can be proved without its manifest" in clone.said()
+    with pytest.raises(StoreError, match="no manifest") as told:
+        fetch(clone.context, None, "first", tmp_path / "dir", partial=False)
+    assert "invoke results.verify greg/first/2 --deep" in str(told.value.hint)
+
+
+def test_a_damaged_object_names_the_commands_that_help(clone: Clone, settings: StoreSettings, pod: Workspace, tmp_path: Path) -> None:
+    committed(settings, pod, FIRST)
+    committed(settings, pod, SECOND)
+    s3(settings).delete_object(Bucket=settings.bucket, Key=SECOND.model + "config.json")
+
+    with pytest.raises(StoreError, match="it is missing now") as told:
+        fetch(clone.context, None, "first", tmp_path / "dir", partial=False)
+
+    assert "invoke results.verify greg/first/2 --deep" in str(told.value.hint)
+    assert "invoke download greg/first/1 out/downloads/first" in str(told.value.hint)
 
 
 def test_verify_tells_missing_changed_and_more_and_exits_with_7(clone: Clone, settings: StoreSettings, pod: Workspace) -> None:

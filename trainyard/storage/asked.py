@@ -12,6 +12,7 @@ import io
 import tarfile
 from pathlib import Path
 
+from trainyard.config import attempt_number
 from trainyard.errors import StoreError
 from trainyard.storage import bucket
 from trainyard.storage.answers import store_errors
@@ -46,8 +47,8 @@ def record(settings: StoreSettings, where: ResultKey) -> bytes | None:
 def records(settings: StoreSettings, user: str, run: str) -> dict[int, bytes]:
     """Return the record of each attempt of a run that the bucket holds."""
     base = f"{LOGS}{user}/{run}/"
-    numbers = [name for name in bucket.folders(settings, base) if name.isascii() and name.isdigit() and int(name) > 0]
-    bodies = {int(number): read(settings, f"{base}{number}/{RECORD}") for number in numbers}
+    numbers = [number for name in bucket.folders(settings, base) if (number := attempt_number(name))]
+    bodies = {number: read(settings, f"{base}{number}/{RECORD}") for number in numbers}
     return {number: body for number, body in sorted(bodies.items()) if body is not None}
 
 

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trainyard.config import attempt_number
 from trainyard.errors import StoreError
 from trainyard.files import sha256_of
 from trainyard.jsontext import parse_json
@@ -86,7 +87,7 @@ def places(settings: StoreSettings, user: str, run: str) -> list[CheckpointPlace
     for item in bucket.listing(settings, base):
         number, _, rest = item.key[len(base) :].partition("/")
         name, _, last = rest.partition("/")
-        if last == CHECKPOINT and _is_attempt(number):
+        if last == CHECKPOINT and attempt_number(number):
             key = ResultKey(user, run, int(number))
             # A store's clock counts seconds: within one the greater number is the later one.
             numbers = [int(digits) for digits in re.findall("[0-9]+", name)]
@@ -94,7 +95,7 @@ def places(settings: StoreSettings, user: str, run: str) -> list[CheckpointPlace
     base = f"{MODELS}{user}/{run}/"
     for item in bucket.listing(settings, base):
         number, _, rest = item.key[len(base) :].partition("/")
-        if rest == KEPT and _is_attempt(number):
+        if rest == KEPT and attempt_number(number):
             key = ResultKey(user, run, int(number))
             kept = ending_in(read(settings, key.kept) or b"").checkpoints
             seen += [(key.attempt, item.modified, [-rank], CheckpointPlace(key, path, key.prefix)) for rank, path in enumerate(kept)]
@@ -208,7 +209,3 @@ def _is_there(file: StoredFile, settings: StoreSettings | None, place: Checkpoin
         return here.stat().st_size == file.entry.size and sha256_of(here) == file.entry.sha256
     except OSError:
         return False
-
-
-def _is_attempt(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) > 0

@@ -10,8 +10,8 @@ from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.deliver import OnProgress, silent
 from trainyard.storage.ending import Ending
 from trainyard.storage.fetch import fetch_files
-from trainyard.storage.find import Listed, find, list_results, unproved
-from trainyard.storage.manifest import KEPT, MANIFEST, MODEL_FOLDER, SUCCESS, Manifest, ManifestEntry, ResultKey, decode
+from trainyard.storage.find import Listed, ResultReference, find, list_results, unproved
+from trainyard.storage.manifest import DAMAGED, KEPT, MANIFEST, MODEL_FOLDER, SUCCESS, Manifest, ManifestEntry, ResultKey, decode
 from trainyard.storage.seal import read_each, read_result
 
 __all__ = ["Downloaded", "download", "list_results"]
@@ -49,9 +49,20 @@ def download(
     ``whole`` keeps the tree of the result and takes the files beside the model too, and so does what was kept of a
     training that was no success: its checkpoint lies beside the model. A file that is there already
     with the right hash is kept. Raises UserError for an unknown reference, and, before anything is fetched, for a place that
-    something else has, a file with other bytes included; StoreError for a result without ``_SUCCESS``.
+    something else has, a file with other bytes included; StoreError for a result without ``_SUCCESS``, and, with the code
+    DAMAGED and the attempt as its fact ``result``, where the store holds other bytes than the manifest's.
     """
     result = find(settings, reference, user=user, uncommitted=uncommitted)
+    try:
+        return _fetch(settings, reference, result, dest, whole=whole, uncommitted=uncommitted, on_progress=on_progress)
+    except StoreError as error:
+        error.facts["result"] = str(result.key)
+        raise
+
+
+def _fetch(
+    settings: StoreSettings, reference: str, result: ResultReference, dest: Path, *, whole: bool, uncommitted: bool, on_progress: OnProgress
+) -> Downloaded:
     manifest, digest, ending = _manifest(settings, result.key, uncommitted)
     base = "" if (whole or ending) and not result.path else result.path or MODEL_FOLDER
     files, base = _below(manifest, base)
@@ -78,22 +89,25 @@ def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tup
             f"the result {key} was never committed (no {SUCCESS}): it may be incomplete",
             hint=unproved(settings, key),
         )
-    if not uncommitted and body is not None:
+    manifest = decode(body, f"{settings.url}/{key.manifest}") if body is not None else None
+    if not uncommitted and manifest is not None:
         raise StoreError(
             f"the result {key} was committed ({marker} says so), but its {MANIFEST} is another one now: somebody has changed the bucket",
             hint="Without proof it can be taken as it is with --partial.",
+            code=DAMAGED,
         )
-    if body is None and marker is not None:
+    if manifest is None and marker is not None:
         raise StoreError(
             f"the result {key} was committed ({marker} says so), but its {MANIFEST} is missing now: somebody has changed the bucket",
             hint=f"Its objects can be copied, unproved, with: {sync_command(settings, key.prefix, 'DIR')}",
+            code=DAMAGED,
         )
-    if body is None:
+    if manifest is None:
         raise StoreError(
             f"the result {key} has no manifest, so nothing about it can be proven",
             hint=f"Its objects can be copied with: {sync_command(settings, key.prefix, 'DIR')}",
         )
-    return decode(body, f"{settings.url}/{key.manifest}"), None, None
+    return manifest, None, None
 
 
 def _below(manifest: Manifest, base: str) -> tuple[list[ManifestEntry], str]:

@@ -26,7 +26,7 @@ from trainyard.retries import Backoff
 from trainyard.storage.answers import store_errors
 from trainyard.storage.client import THREADS, StoreSettings
 from trainyard.storage.deliver import OnProgress, Progress
-from trainyard.storage.manifest import ManifestEntry, crc32_text
+from trainyard.storage.manifest import DAMAGED, ManifestEntry, crc32_text
 from trainyard.storage.reader import BLOCK, blocks
 from trainyard.storage.staging import Staging, need_space, staging, taken, trouble
 
@@ -163,7 +163,7 @@ def _fetch_file(file: _File, pool: Executor | None) -> None:
             os.close(handle)
         if not right:
             part.unlink()
-            raise StoreError(f"{file.url}: its parts are right, but its sha256 is not that of the manifest")
+            raise StoreError(f"{file.url}: its parts are right, but its sha256 is not that of the manifest", code=DAMAGED)
     except OSError as error:
         raise trouble(file.path, error) from None
     if big:
@@ -184,7 +184,7 @@ def _make_right(file: _File, handle: int, pool: Executor | None, *, fresh: bool)
         if attempt + 1 < TRIES:
             file.counter.add(-file.entry.size)
             time.sleep(PAUSES.pause(attempt + 1))
-    raise StoreError(f"{file.url}: part {min(missing)} could not be fetched: the bytes are not those of the manifest")
+    raise StoreError(f"{file.url}: part {min(missing)} could not be fetched: the bytes are not those of the manifest", code=DAMAGED)
 
 
 def _missing(entry: ManifestEntry, handle: int, *, fresh: bool) -> set[int]:
@@ -258,8 +258,10 @@ def _fetch_piece(file: _File, handle: int, start: int, end: int, heard: Callable
         except (StoreError, ConnectionError) as error:
             problem = error.message if isinstance(error, StoreError) else str(error)
         if refusal:
-            gone = "; the manifest names it, so it is missing now" if refusal.code in ("404", "NoSuchKey") else ""
-            raise StoreError(f"{file.url}: the store answered {refusal.code}{gone}")
+            if refusal.code in ("404", "NoSuchKey"):
+                said = f"{file.url}: the store answered {refusal.code}; the manifest names it, so it is missing now"
+                raise StoreError(said, code=DAMAGED)
+            raise StoreError(f"{file.url}: the store answered {refusal.code}")
         if start < end:
             fails += 1
             if fails == TRIES:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
-from trainyard.config import slug
+from trainyard.config import attempt_number, slug
 from trainyard.errors import StoreError, UserError
 from trainyard.nearest import nearest
 from trainyard.storage import bucket
 from trainyard.storage.answers import DENIED
 from trainyard.storage.client import StoreSettings, sync_command
-from trainyard.storage.manifest import KEPT, MODELS, POD_COMMITTED, SUCCESS, ResultKey
+from trainyard.storage.manifest import KEPT, MODELS, POD_COMMITTED, SUCCESS, ResultKey, is_name
 from trainyard.storage.markers import claim_of
 from trainyard.storage.seal import read_each
 
 _OTHER_FOLDERS = ("attempts", "checkpoints", "closed", "data", "jobs", "lifecycle", "logs", "tmp")
-_RUN = re.compile(rf"^{MODELS}([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)/([0-9]+)(?:/(.*))?$")
+_RUN = re.compile(rf"^{MODELS}([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)/([1-9][0-9]{{0,8}})(?:/(.*))?$", re.DOTALL)
+_LONGEST_KEY = 1024
+"""Bytes of an object's key, on every store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +98,12 @@ def find(settings: StoreSettings, reference: str, *, user: str | None = None, un
         raise UserError(f"'{reference}' is neither a run nor a key of a result", hint=_forms(settings))
     # <run>, or <user>/<run>[/<attempt>][/<path>]; users of other tools know <user>/<run>/model/.
     owner, run, rest = (None, parts[0], []) if len(parts) == 1 else (parts[0], parts[1], parts[2:])
-    numbered = bool(rest) and rest[0].isascii() and rest[0].isdigit() and int(rest[0]) > 0
-    if owner and numbered and _is_over(settings, exact := ResultKey(slug(owner), run, int(rest[0]))):
+    number = attempt_number(rest[0]) if rest and is_name(run) else None
+    if owner and number and _is_over(settings, exact := ResultKey(slug(owner), run, number)):
         return ResultReference(exact, "/".join(rest[1:]))  # its files need not be listed, and there may be thousands
-    results = _attempts(settings, slug(owner) if owner else None, run, user)
-    if numbered:
-        results = [one for one in results if one.key.attempt == int(rest[0])]
+    results = _attempts(settings, slug(owner) if owner else None, run, user) if is_name(run) else []
+    if number:
+        results = [one for one in results if one.key.attempt == number]
         rest = rest[1:]
     chosen = _choose(settings, reference, results, user, uncommitted)
     newer = (one for one in results if one.key.user == chosen.user and one.key.attempt > chosen.attempt)
@@ -154,8 +157,10 @@ def unproved(settings: StoreSettings, key: ResultKey) -> str:
 
 
 def below_bucket(settings: StoreSettings, reference: str) -> str:
-    """Return a reference without ``s3://bucket/``; raises UserError for one into another bucket."""
+    """Return a reference without ``s3://bucket/``; raises UserError for one into another bucket, and for what no key can be."""
     text = reference.strip()
+    if (length := len(os.fsencode(text))) > _LONGEST_KEY:
+        raise UserError(f"'{text[:40]}...' has {length:,} bytes: no key of a store is longer than {_LONGEST_KEY:,}", hint=_forms(settings))
     if not text.startswith("s3://"):
         return text.lstrip("/")
     name, _, key = text[len("s3://") :].partition("/")
@@ -166,7 +171,7 @@ def below_bucket(settings: StoreSettings, reference: str) -> str:
 
 def _split(key: str) -> tuple[ResultKey | None, str]:
     match = _RUN.match(key)
-    if not match or int(match[3]) < 1:
+    if not match:
         return None, ""
     return ResultKey(match[1], match[2], int(match[3])), match[4] or ""
 

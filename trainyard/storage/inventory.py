@@ -20,7 +20,7 @@ ROOTS = (ATTEMPTS, MODELS, CHECKPOINTS, LOGS)
 AttemptKind = Literal["success", "kept", "pod-committed", "unfinished", "claimed", "deleted"]
 """unfinished: objects without a marker; claimed: nothing but the claim (and logs); deleted: a person has removed what it left."""
 _MARKERS: Sequence[tuple[str, AttemptKind]] = ((SUCCESS, "success"), (KEPT, "kept"), (POD_COMMITTED, "pod-committed"))
-_KEY = re.compile(r"^([a-z]+/)([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)/([1-9][0-9]*)(?:/(.*))?$", re.DOTALL)
+_KEY = re.compile(r"^([a-z]+/)([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)/([1-9][0-9]{0,8})(?:/(.*))?$", re.DOTALL)
 
 
 @dataclass(slots=True)

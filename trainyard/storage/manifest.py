@@ -42,7 +42,14 @@ RESERVED = frozenset({MANIFEST, SUCCESS, KEPT, POD_COMMITTED, POD_TAR, CHECKPOIN
 MODEL_FOLDER = "model/"
 VERSION = 2
 PART_SIZE = 32 * 1024 * 1024
-_NAME = re.compile(r"^[a-z0-9][a-z0-9-]*$")
+DAMAGED = "Damaged"
+"""The code of an error that says: the store holds another file than the manifest's or none, or the manifest is none any more."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+def is_name(word: str) -> bool:
+    """Tell whether a user or a run can be called so."""
+    return _NAME.fullmatch(word) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,7 @@ class ResultKey:
     attempt: int
 
     def __post_init__(self) -> None:
-        if not _NAME.match(self.user) or not _NAME.match(self.run) or self.attempt < 1:
+        if not is_name(self.user) or not is_name(self.run) or self.attempt < 1:
             raise ValueError(f"not a run: {self.user!r}/{self.run!r}/{self.attempt!r}")
 
     def __str__(self) -> str:
@@ -210,10 +217,10 @@ def decode(data: bytes, where: str) -> Manifest:
         left_out = tuple(LeftOut(str(f["path"]), int(f["size"]), str(f["why"]), f.get("wanted") is True) for f in document["left_out"])
         token = "" if document["version"] == 1 else str(document["token"])
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{where}: this is no manifest ({error})") from None
+        raise StoreError(f"{where}: this is no manifest ({error})", code=DAMAGED) from None
     for entry in files:
         if problem := name_problem(entry.path):
-            raise StoreError(f"{where}: {entry.path!r} is no file of a result: {problem}")
+            raise StoreError(f"{where}: {entry.path!r} is no file of a result: {problem}", code=DAMAGED)
     return Manifest(key, files, left_out, token)
 
 

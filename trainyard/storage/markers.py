@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from trainyard.clouds.marker import is_id
-from trainyard.config import Places
+from trainyard.config import Places, attempt_number
 from trainyard.errors import ForeignResult, StoreError
 from trainyard.filelock import hold_lock
 from trainyard.jsontext import parse_json
@@ -77,7 +77,7 @@ def attempts(settings: StoreSettings, user: str, run: str) -> list[int]:
         if error.code not in DENIED:
             raise
         return []
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    return sorted(number for name in names if (number := attempt_number(name)))
 
 
 def claim_of(settings: StoreSettings, where: ResultKey) -> Claim | None:

@@ -28,6 +28,7 @@ _SHOWN = 8
 _MANY = 64
 """So many files and more are brought to disk by one call for their whole file system."""
 _ELSEWHERE = "Move it away, or choose another folder."
+_OTHER_PLACE = "Choose a folder that can be made and written to here, or mend its rights."
 
 
 class Staging:
@@ -75,7 +76,7 @@ def _to_disk(paths: Collection[Path], folder: Path) -> None:
 
 @contextmanager
 def staging(dest: Path, names: Sequence[str], waiting: Callable[[str], None]) -> Iterator[Staging]:
-    """Give the staging folder of ``dest``, alone; raises UserError, with nothing changed, when a name cannot be placed.
+    """Give the staging folder of ``dest``, alone; raises UserError, with nothing fetched, when the place cannot be used.
 
     ``waiting`` is told when another process works in the same folder. After an error what has arrived is kept.
     """
@@ -85,11 +86,14 @@ def staging(dest: Path, names: Sequence[str], waiting: Callable[[str], None]) ->
         folder = dest / _free_name(names)
         lock = _lock(folder, waiting)
     except OSError as error:
-        raise trouble(dest, error) from None
+        raise _unusable(dest, error) from None
     try:
         try:
-            _check(dest, names)  # whoever was waited for may have put something there
-            _refuse_twins(folder, names)
+            try:
+                _check(dest, names)  # whoever was waited for may have put something there
+                _refuse_twins(folder, names)
+            except OSError as error:
+                raise _unusable(dest, error) from None
             stage = Staging(folder)
             yield stage
             stage.settle()
@@ -119,6 +123,14 @@ def trouble(path: Path, error: OSError) -> TrainyardError:
     if full := disk_full(error, path):
         return full
     return StoreError(f"{path}: {error.strerror or error}", hint="What has arrived is kept: the same command goes on with it.")
+
+
+def _unusable(dest: Path, error: OSError) -> TrainyardError:
+    """Return the error of a place into which nothing can be fetched at all."""
+    if full := disk_full(error, dest):
+        return full
+    at = f" ({os.fsdecode(error.filename)})" if error.filename and os.fsdecode(error.filename) != str(dest) else ""
+    return UserError(f"nothing can be fetched to {dest}: {error.strerror or error}{at}; nothing was fetched", hint=_OTHER_PLACE)
 
 
 def taken(paths: Sequence[Path]) -> UserError:
@@ -177,6 +189,8 @@ def _check(dest: Path, names: Sequence[str]) -> None:
         if _kind(folder) and not folder.is_dir():
             what = "a file" if folder.exists() else "a link to nothing"
             raise UserError(f"{folder} is {what}, and the result needs a folder of that name; nothing was changed", hint=_ELSEWHERE)
+        if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+            raise _unusable(dest, PermissionError(errno.EACCES, "it may not be written to", str(folder)))
 
 
 def _kind(path: Path) -> int:

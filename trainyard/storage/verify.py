@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
+from trainyard.errors import StoreError
 from trainyard.storage import bucket
 from trainyard.storage.absent import absence
 from trainyard.storage.client import THREADS, StoreSettings, s3
@@ -56,20 +57,22 @@ class ResultCheck:
 
 
 def seal_state(settings: StoreSettings, key: ResultKey) -> SealState:
-    """Return what marker and manifest of an attempt say, and what is wrong with them; raises StoreError when they cannot be read."""
+    """Return what marker and manifest of an attempt say, and what is wrong with them; raises StoreError when the store gives none."""
     success, kept, body = read_each(settings, (key.success, key.kept, key.manifest))
     marker, text = (SUCCESS, success) if success is not None else (KEPT, kept)
+    ending = ending_in(text) if text is not None and marker == KEPT else None
+    manifest, digest, damage = None, sha256(body) if body is not None else None, ""
+    if body is not None:
+        try:
+            manifest = decode(body, f"{settings.url}/{key.manifest}")
+        except StoreError as error:
+            damage = error.message
     if text is None:
-        manifest = decode(body, f"{settings.url}/{key.manifest}") if body is not None else None
-        return SealState(
-            manifest, sha256(body) if body else None, None, None, f"it was never committed: neither {SUCCESS} nor {KEPT} is there"
-        )
-    ending = ending_in(text) if marker == KEPT else None
+        return SealState(manifest, digest, None, None, damage or f"it was never committed: neither {SUCCESS} nor {KEPT} is there")
     if body is None:
         return SealState(None, None, marker, ending, f"{marker} is there, its {MANIFEST} is missing")
-    manifest, digest = decode(body, f"{settings.url}/{key.manifest}"), sha256(body)
     wrong = "" if manifest_sha256_in(text) == digest else f"{marker} names another {MANIFEST} than the one that is there"
-    return SealState(manifest, digest, marker, ending, wrong)
+    return SealState(manifest, digest, marker, ending, damage or wrong)
 
 
 def verify(settings: StoreSettings, key: ResultKey, *, deep: bool = False, on_progress: OnProgress = silent) -> ResultCheck:

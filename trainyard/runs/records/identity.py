@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from trainyard.config import attempt_number
 from trainyard.errors import UserError
 
 _LABEL = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*$")
-_LONGEST_STACK_NAME = 100
+LONGEST_NAME = 100
+"""Characters of a stack's name, so of a user or a label, too."""
+_SHOWN = 200
 LOST_RECORD = "Is its record lost? invoke reap --all-stacks --dry-run shows the pods, invoke adopt takes one over."
 
 
@@ -42,8 +45,8 @@ def check_label(label: str, user: str, environment: str) -> str:
     """Return the label; raises UserError when it cannot be part of a stack's name or a key."""
     if not _LABEL.match(label):
         raise UserError(f"--name {label}: use a-z, 0-9 and single '-' between them")
-    if len(RunId(user, label, 999).stack_name(environment)) > _LONGEST_STACK_NAME:
-        raise UserError(f"--name {label}: too long, the stack's name may have {_LONGEST_STACK_NAME} characters")
+    if len(RunId(user, label, 999).stack_name(environment)) > LONGEST_NAME:
+        raise UserError(f"--name {label}: too long, the stack's name may have {LONGEST_NAME} characters")
     return label
 
 
@@ -65,26 +68,33 @@ def find(runs: Path, reference: str) -> RunId:
     Raises UserError when none or several fit.
     """
     user, label, attempt = _words(reference)
-    pattern = f"{user or '*'}/{label}/{attempt or '*'}"
-    matches = [
-        RunId(path.parent.parent.name, path.parent.name, int(path.name))
-        for path in runs.glob(pattern)
-        if path.name.isdigit() and path.is_dir()
-    ]
+    here = all_runs(runs)
+    matches = [run for run in here if user in ("", run.user) and label == run.label and attempt in (None, run.attempt)]
     users = sorted({run.user for run in matches})
     if len(users) > 1:
         raise UserError(f"'{reference}' is a run of {', '.join(users)}: say {users[0]}/{label}")
     if not matches:
-        known = sorted({f"{path.parent.parent.name}/{path.parent.name}" for path in runs.glob("*/*/*") if path.name.isdigit()})
+        known = sorted({str(run) for run in here})
         raise UserError(
-            f"there is no run '{reference}' here",
+            f"there is no run {shown(reference)} here",
             hint=f"Runs: {', '.join(known[-8:]) or 'none yet'}.\n{LOST_RECORD}",
         )
     return max(matches)
 
 
-def _words(reference: str) -> tuple[str, str, str]:
+def shown(reference: str) -> str:
+    """Return what a person has typed in quotes, cut where it is longer than any name can be."""
+    return f"'{reference}'" if len(reference) <= _SHOWN else f"'{reference[:_SHOWN]}...' ({len(reference):,} characters)"
+
+
+def all_runs(runs: Path) -> list[RunId]:
+    """Return every attempt that has a folder here; their names are compared, never used as patterns."""
+    folders = ((path, attempt_number(path.name)) for path in runs.glob("*/*/*"))
+    return [RunId(path.parent.parent.name, path.parent.name, number) for path, number in folders if number and path.is_dir()]
+
+
+def _words(reference: str) -> tuple[str, str, int | None]:
     parts = reference.strip("/").split("/")
-    if len(parts) == 3 and parts[2].isdigit():
-        return parts[0], parts[1], parts[2]
-    return "/".join(parts[:-1]), parts[-1] or "*", ""
+    if len(parts) == 3 and (number := attempt_number(parts[2])):
+        return parts[0], parts[1], number
+    return "/".join(parts[:-1]), parts[-1], None

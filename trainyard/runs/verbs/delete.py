@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from trainyard.clock import format_time
+from trainyard.config import attempt_number
 from trainyard.errors import RefusedError, StoreError, UserError
 from trainyard.pod.uploader import printable
 from trainyard.runs.context import CommandContext
@@ -76,7 +77,7 @@ def _parts(context: CommandContext, store: StoreSettings, stack: str, reference:
             _refuse_living(context, stored_attempts(context, store, stack, str(inside[1])))
         return text, [part, *(deletion.below(store, key) for key in _chunks(store, text))]
     words = text.removeprefix(MODELS).removeprefix(ATTEMPTS).split("/")
-    if len(words) > 3 or (len(words) == 3 and not (words[2].isascii() and words[2].isdigit())):
+    if len(words) > 3 or (len(words) == 3 and attempt_number(words[2]) is None):
         raise UserError(
             f"'{reference}' is not all of an attempt", hint="A result is deleted as a whole: <user>/<run>/<attempt>, or <user>/<run>"
         )

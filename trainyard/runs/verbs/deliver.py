@@ -23,7 +23,7 @@ from trainyard.runs.records.delivery import FORMS, DeliveryTarget, delivering, n
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.runs.records.summary import place_of, write_summary
-from trainyard.runs.verbs.fetch import bucket_of, progress_of
+from trainyard.runs.verbs.fetch import bucket_of, damage_told, progress_of
 from trainyard.runs.verbs.results import chosen_result
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.download import download
@@ -47,13 +47,15 @@ def deliver(context: CommandContext, reference: str, to: str | None, stack: str 
     target = target_of(said, Path.cwd())
     need_means(context.env, target)
     if known is None:
-        store = bucket_of(context, stack or "local")
-        key = chosen_result(context, store, stack or "local", reference).key
-        _say_done(context, _carry(context, store, key, None, target))
+        stack = stack or "local"
+        store = bucket_of(context, stack)
+        key = chosen_result(context, store, stack, reference).key
+        _say_done(context, _carry(context, stack, store, key, None, target))
         return 0
     folder, record = known
     with delivering(folder), _noted(context, folder, record, target) as done:
-        done.append(_carry(context, store_of(context, record.bucket), ResultKey(record.user, record.label, record.attempt), record, target))
+        key = ResultKey(record.user, record.label, record.attempt)
+        done.append(_carry(context, record.environment, store_of(context, record.bucket), key, record, target))
     _say_done(context, done[0])
     return 0
 
@@ -90,7 +92,9 @@ def _noted(context: CommandContext, folder: RunFolder, record: RunRecord, target
             bring_home(context, record, folder)
 
 
-def _carry(context: CommandContext, store: StoreSettings | None, key: ResultKey, record: RunRecord | None, target: DeliveryTarget) -> str:
+def _carry(
+    context: CommandContext, stack: str, store: StoreSettings | None, key: ResultKey, record: RunRecord | None, target: DeliveryTarget
+) -> str:
     """Deliver and return where it is now."""
     home = _at_home(record)
     if home is None and store is None:
@@ -100,7 +104,8 @@ def _carry(context: CommandContext, store: StoreSettings | None, key: ResultKey,
             return f"{home} (it came home over SSH)"
         assert store is not None
         dest = Path(target.place or place_of(key.run, key.attempt))
-        got = download(store, str(key), dest if dest.is_absolute() else context.places.root / dest, on_progress=progress_of(context))
+        with damage_told(store, stack):
+            got = download(store, str(key), dest if dest.is_absolute() else context.places.root / dest, on_progress=progress_of(context))
         context.ui.say(f"{got.files} files, {got.bytes:,} bytes ({got.reused} were here already), sha256 of each proved")
         return str(got.dest)
     if home is not None:
@@ -112,7 +117,8 @@ def _carry(context: CommandContext, store: StoreSettings | None, key: ResultKey,
         why = f"it is no success ({result.ending.why})" if result and result.ending else "it was never committed"
         raise UserError(f"{key} does not go to the Hub: {why}", hint=f"To this machine: invoke deliver {key} --to local")
     stage = context.places.home / "delivery" / str(key)
-    download(store, str(key), stage, on_progress=progress_of(context))
+    with damage_told(store, stack):
+        download(store, str(key), stage, on_progress=progress_of(context))
     where = _to_hub(context, store, result.manifest, {name: stage / name for name in _model_of(result.manifest)}, record, target)
     shutil.rmtree(stage, ignore_errors=True)
     return where

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from trainyard.errors import UserError
+from trainyard.errors import StoreError, UserError
 from trainyard.leases.environmentid import default_bucket, known_environment_id
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.stores import store_of
+from trainyard.runs.records.summary import place_of
 from trainyard.settings import reader
 from trainyard.settings.table import NO_BUCKET
 from trainyard.settings.user import user_name
@@ -18,6 +22,7 @@ from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import OnProgress, Progress
 from trainyard.storage.download import download
 from trainyard.storage.find import Listed, below_bucket, list_results, lone_commits
+from trainyard.storage.manifest import DAMAGED, ResultKey
 from trainyard.storage.markers import claim_of
 from trainyard.storage.stores import store_settings
 
@@ -93,6 +98,41 @@ def _refuse_without(context: CommandContext, record: RunRecord, bucket: StoreSet
     raise UserError(f"{attempt} has no result: {state}", hint=next_)
 
 
+@contextmanager
+def damage_told(store: StoreSettings, stack: str) -> Iterator[None]:
+    """Add to the error of a damaged result what a person can do about it."""
+    try:
+        yield
+    except StoreError as error:
+        if error.code == DAMAGED and "result" in error.facts:
+            user, run, number = str(error.facts["result"]).split("/")
+            steps = next_steps(store, stack, ResultKey(user, run, int(number)))
+            error.hint = "\n".join([*([error.hint] if error.hint else []), *steps])
+        raise
+
+
+def next_steps(store: StoreSettings, stack: str, key: ResultKey) -> list[str]:
+    """Return what can be done about a damaged result: look at all of it, take the newest other success of its run."""
+    at = [] if stack == "local" else ["--stack", stack]
+    lines = [f"What of it is damaged: {shlex.join(['invoke', 'results.verify', str(key), '--deep', *at])}"]
+    others: list[Listed] = []
+    with contextlib.suppress(StoreError):  # this only adds to what is told anyway
+        others = list_results(store, key.user, key.run)
+    if whole := [one.key for one in others if one.committed and one.key != key]:
+        other = max(whole, key=lambda one: one.attempt)
+        words = ["invoke", "download", str(other), place_of(other.run, other.attempt), *at]
+        lines.append(f"Attempt {other.attempt} is a success, too: {shlex.join(words)}")
+    return lines
+
+
+def _stack_of(context: CommandContext, reference: str) -> str:
+    """Return the stack of a run that is known here, else the one that is asked where none is named."""
+    try:
+        return context.folder(reference).load().environment
+    except UserError:
+        return "local"
+
+
 def _of_stack(context: CommandContext, stack: str) -> tuple[StoreSettings, str]:
     user = user_name(context.env, reader.partly(context.places.root, stack, "user").user)
     return bucket_of(context, stack), user
@@ -109,7 +149,8 @@ def fetch(context: CommandContext, stack: str | None, reference: str, dest: Path
         from trainyard.runs.life import alone
 
         alone.seal_all(context, bucket, lone)
-    got = download(bucket, reference, dest, user=user, uncommitted=partial, whole=whole, on_progress=progress_of(context))
+    with damage_told(bucket, stack or _stack_of(context, reference)):
+        got = download(bucket, reference, dest, user=user, uncommitted=partial, whole=whole, on_progress=progress_of(context))
     proved = (
         f"sha256 of every file proved against manifest {got.manifest_sha256[:12]}" if got.manifest_sha256 else "NOT proved: not committed"
     )

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.clock import parse_time
+from trainyard.config import attempt_number
 from trainyard.errors import RefusedError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
 from trainyard.runs.records import attempts
-from trainyard.runs.records.identity import RunId, find
+from trainyard.runs.records.identity import LONGEST_NAME, RunId, all_runs, find, shown
 from trainyard.runs.records.pods import note_gone
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
@@ -20,7 +21,7 @@ from trainyard.settings import reader
 from trainyard.settings.user import user_name
 from trainyard.storage import asked, markers
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.manifest import POD_COMMITTED, ResultKey
+from trainyard.storage.manifest import POD_COMMITTED, ResultKey, is_name
 from trainyard.storage.seal import read, read_result
 
 _ROOTS = ("models", "checkpoints", "logs", "attempts")
@@ -97,9 +98,11 @@ def _words(reference: str) -> tuple[str, str, int | None]:
     parts = [part for part in text.split("/") if part]
     if len(parts) > 2 and parts[0] in _ROOTS:
         parts = parts[1:4]
-    number = int(parts.pop()) if len(parts) == 3 and parts[2].isascii() and parts[2].isdigit() else None
-    if not 1 <= len(parts) <= 2:
-        raise UserError(f"'{reference}' names no run", hint="It is a label, user/label, user/label/attempt, or a key of the bucket.")
+    number = attempt_number(parts[2]) if len(parts) == 3 else None
+    if number is not None:
+        parts.pop()
+    if not 1 <= len(parts) <= 2 or not all(is_name(part) and len(part) <= LONGEST_NAME for part in parts):
+        raise UserError(f"{shown(reference)} names no run", hint="It is a label, user/label, user/label/attempt, or a key of the bucket.")
     return (parts[0] if len(parts) == 2 else ""), parts[-1], number
 
 
@@ -108,10 +111,10 @@ def _known_here(context: CommandContext, user: str, label: str) -> list[PastAtte
     try:
         newest = find(runs, f"{user}/{label}" if user else label)
     except UserError:
-        if len({path.parent.name for path in runs.glob(f"*/{label}")}) > 1 and not user:
+        if len({run.user for run in all_runs(runs) if run.label == label}) > 1 and not user:
             raise  # several users' runs: say which
         return []
-    folders = [path for path in (runs / newest.user / newest.label).glob("*/") if path.name.isdigit()]
+    folders = [path for path in (runs / newest.user / newest.label).glob("*/") if attempt_number(path.name)]
     return [PastAttempt(RunFolder(path).load(), RunFolder(path)) for path in sorted(folders, key=lambda path: int(path.name))]
 
 

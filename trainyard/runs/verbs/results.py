@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainyard.clock import format_time
-from trainyard.config import slug
+from trainyard.config import attempt_number, slug
 from trainyard.errors import StoreError, UserError
 from trainyard.nearest import suggest
 from trainyard.pod.uploader import printable
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
 from trainyard.runs.records.summary import place_of
-from trainyard.runs.verbs.fetch import bucket_of
+from trainyard.runs.verbs.fetch import bucket_of, next_steps
 from trainyard.settings import reader
 from trainyard.settings.user import user_name
 from trainyard.sizes import human_size
@@ -27,12 +27,14 @@ from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.deliver import Progress
 from trainyard.storage.find import below_bucket
 from trainyard.storage.inventory import ROOTS, StoredAttempt, attempts_in
-from trainyard.storage.manifest import CHECKPOINTS, ResultKey
+from trainyard.storage.manifest import CHECKPOINTS, Manifest, ResultKey
 from trainyard.storage.verify import ResultCheck, SealState, seal_state, verify
 
 _HEAD = ("result", "claimed", "is", "size", "recipe")
 _WIDTH = 80
 _SHOWN = 20
+_DIGITS = 16
+"""Of a sha256 on a line of 80 columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,9 @@ def _words(text: str, reference: str) -> tuple[str | None, str, int | None]:
         raise UserError(f"'{reference}' names no run", hint="It is a label, <user>/<run>, <user>/<run>/<attempt> or an s3:// URL of one.")
     if len(parts) == 1:
         return None, parts[0], None
-    number = int(parts[2]) if len(parts) > 2 and parts[2].isascii() and parts[2].isdigit() else None
+    number = attempt_number(parts[2]) if len(parts) > 2 else None
+    if len(parts) > 2 and number is None:
+        raise UserError(f"'{reference}': '{parts[2]}' is no attempt", hint=f"They are counted from 1: {parts[0]}/{parts[1]}/1")
     return slug(parts[0]), parts[1], number
 
 
@@ -168,7 +172,9 @@ def show(context: CommandContext, stack: str, reference: str, *, as_json: bool) 
             "left_out": [asdict(entry) for entry in manifest.left_out] if manifest else [],
             "logs": [{"name": name, "size": size} for name, size in logs], "commands": commands,
         }  # fmt: skip
-    context.ui.say("\n".join([*_about(store, one, seal), *_contents(seal), *_log_lines(store, one.key, logs), *commands]))
+    wrong = next_steps(store, stack, one.key) if one.marks and seal.problem and one.kind != "pod-committed" else []
+    files = _contents(seal.manifest) if seal.manifest else _unproved(store, one)
+    context.ui.say("\n".join([*_about(store, one, seal), *files, *_log_lines(store, one.key, logs), *wrong, *commands]))
     return None
 
 
@@ -176,8 +182,9 @@ def _about(store: StoreSettings, one: StoredAttempt, seal: SealState) -> list[st
     claim = one.claim
     lines = [f"{store.url}/{one.key.prefix}", f"is         {one.kind}{f' ({seal.ending})' if seal.ending else ''}"]
     if claim:
-        token = f", token {claim.token[:8]}" if claim.token else ""
-        lines.append(f"whose      {claim}{token}{f', recipe {claim.recipe}' if claim.recipe else ''}")
+        lines.append(f"whose      {claim}")
+        more = [f"recipe {claim.recipe}"] * bool(claim.recipe) + [f"token {claim.token[:8]}"] * bool(claim.token)
+        lines += [f"           {', '.join(more)}"] if more else []
     if claim and claim.deleted:
         lines.append(f"deleted    {claim.deleted}; its number is not used again")
     if one.kind == "pod-committed":
@@ -185,19 +192,27 @@ def _about(store: StoreSettings, one: StoredAttempt, seal: SealState) -> list[st
     elif one.marks and seal.problem:
         lines.append(f"PROBLEM    {seal.problem}")
     if seal.manifest_sha256:
-        lines.append(f"manifest   sha256 {seal.manifest_sha256}")
+        lines.append(f"manifest   sha256 {seal.manifest_sha256[:_DIGITS]}")
     names = ", ".join(sorted(one.checkpoints))
     if one.checkpoint_bytes:
         lines.append(f"checkpoints {names or 'none complete'} ({human_size(one.checkpoint_bytes)}, {store.url}/{CHECKPOINTS}{one.key}/)")
     return lines
 
 
-def _contents(seal: SealState) -> list[str]:
-    if seal.manifest is None:
+def _unproved(store: StoreSettings, one: StoredAttempt) -> list[str]:
+    """Return what lies there of an attempt that no manifest tells about."""
+    if not one.files:
         return []
-    files, left = seal.manifest.files, seal.manifest.left_out
-    lines = [f"files      {len(files)}, {seal.manifest.size:,} bytes"]
-    lines += [f"  {entry.sha256}  {human_size(entry.size)}  {entry.path}" for entry in files]
+    items = [(item.key[len(one.key.prefix) :], item.size) for item in buckets.listing(store, one.key.prefix)]
+    lines = [f"  {human_size(size)}  {printable(path)}" for path, size in items if not path.startswith("_")]
+    more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return [f"there      {one.files} files, {one.bytes:,} bytes; no manifest proves them", *lines[:_SHOWN], *more]
+
+
+def _contents(manifest: Manifest) -> list[str]:
+    files, left = manifest.files, manifest.left_out
+    lines = [f"files      {len(files)}, {manifest.size:,} bytes; sha256 (--json: all its digits), size, path"]
+    lines += [f"  {entry.sha256[:_DIGITS]}  {human_size(entry.size)}  {printable(entry.path)}" for entry in files]
     lines += [f"left out   {len(left)}"] if left else []
     return [*lines, *(f"  {human_size(entry.size)}  {entry.path}: {entry.why}" for entry in left)]
 
@@ -259,5 +274,8 @@ def _check_lines(store: StoreSettings, key: ResultKey, seen: ResultCheck) -> Ite
         size = seen.seal.manifest.size if seen.seal.manifest else 0
         yield f"{key}: whole: {len(seen.files)} files, {size:,} bytes ({how}) against manifest {str(seen.seal.manifest_sha256)[:12]}"
     else:
+        if seen.seal.manifest is None:
+            yield f"{key}: NOT whole: nothing can be proved without its manifest"
+            return
         bad = len(words["missing"]) + len(words["CHANGED"])
         yield f"{key}: NOT whole: {bad} of {len(seen.files)} files are not as the manifest says ({how})"
