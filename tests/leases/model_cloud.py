@@ -112,6 +112,9 @@ class ModelCloud:
     def account(self) -> Account | None:
         return None
 
+    def billed(self, pod_id: str) -> float | None:
+        return None
+
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.clock(), UTC)
 

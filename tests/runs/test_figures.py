@@ -6,6 +6,7 @@ import io
 import json
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from trainyard.runs.planning.estimate import check_limits, estimate, price_ceili
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.parts import PaidPod, RunPod, RunResult, StartedFrom
-from trainyard.runs.records.pods import note_deleted, note_ended, unproved_pods
+from trainyard.runs.records.pods import note_bill, note_deleted, note_ended, note_gone, unproved_pods
 from trainyard.runs.records.progress import Metrics, ProgressLine, duration
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stackresources import POD
@@ -187,6 +188,18 @@ def test_a_pod_ends_for_the_bill_when_it_was_deleted_or_its_lease_was_over_not_w
 
     assert [pod.ended for pod in run.pods] == [1500.0, 3000.0, 1200.0]
     assert unproved_pods(run) == []
+
+
+@pytest.mark.parametrize(("dollars", "ended"), [(None, 1500.0), (0.1, 1500.0), (1.0, 4600.0), (9.0, 9000.0)])
+def test_a_pod_that_was_to_end_itself_costs_no_less_than_is_on_the_clouds_bill(dollars: float | None, ended: float) -> None:
+    run = record(pods=[PaidPod("p1", 1.0, 1000.0)], pod=RunPod(pod_id="p1"))
+    note_gone(run, datetime.fromtimestamp(1500.0, UTC))
+    elsewhere = replace(run, pods=list(run.pods))
+    note_bill(elsewhere, lambda _: dollars)
+    assert [pod.deleted for pod in elsewhere.pods] == [max(1500.0, 1000 + 3600 * (dollars or 0))]
+    note_ended(run, Proof(ended=(EndedPod("p1", 9000.0, False),)), None, lambda _: dollars)
+
+    assert [pod.ended for pod in run.pods] == [ended]
 
 
 def test_no_offer_is_said_before_anything_is_rented() -> None:

@@ -183,6 +183,10 @@ class Cloud(Protocol):
         """Return balance and bill; None where the cloud tells neither."""
         ...
 
+    def billed(self, pod_id: str) -> float | None:
+        """Return the dollars on the bill for one pod, gone or not; None where the cloud sends no bill. It may lag behind."""
+        ...
+
     def list(self) -> list[PodInfo]:
         """Return every pod of the account, foreign and stopped ones too. Raises CloudError rather than a partial list."""
         ...

@@ -140,6 +140,9 @@ class LocalCloud:
     def account(self) -> None:
         """Return nothing: this machine sends no bill."""
 
+    def billed(self, pod_id: str) -> None:
+        """Return nothing: this machine sends no bill."""
+
     def now(self) -> datetime:
         """Return this machine's clock."""
         return datetime.now(UTC)

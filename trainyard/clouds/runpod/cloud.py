@@ -177,13 +177,11 @@ class RunPodCloud:
     def account(self) -> Account:
         """Return the balance (only GraphQL tells it) and the bill of the last 30 days."""
         balance, per_hour = self._graphql.balance()
-        response = self._api.read("/billing/pods")
-        metadata = (answers.json_object(response) or {}).get("metadata")
-        totals = metadata.get("totals") if isinstance(metadata, dict) else None
-        billed = answers.number(totals.get("totalAmount")) if isinstance(totals, dict) else None
-        if response.status_code != 200 or billed is None:
-            raise answers.refusal(response, "show the bill")
-        return Account(balance, per_hour, billed)
+        return Account(balance, per_hour, self._bill({}))
+
+    def billed(self, pod_id: str) -> float:
+        """Return the dollars on the bill of the last 30 days for one pod."""
+        return self._bill({"podId": pod_id})
 
     def boot_problem(self, pod_id: str) -> str | None:
         """Return the name of what keeps a pod from booting (a failed pull, a wrong platform, a restart loop), as its logs tell it."""
@@ -193,6 +191,15 @@ class RunPodCloud:
         """Close the connections."""
         self._api.close()
         self._graphql.api.close()
+
+    def _bill(self, params: Mapping[str, str]) -> float:
+        response = self._api.read("/billing/pods", params)
+        metadata = (answers.json_object(response) or {}).get("metadata")
+        totals = metadata.get("totals") if isinstance(metadata, dict) else None
+        billed = answers.number(totals.get("totalAmount")) if isinstance(totals, dict) else None
+        if response.status_code != 200 or billed is None:
+            raise answers.refusal(response, "show the bill")
+        return billed
 
     def _info_of(self, pod_id: str) -> PodInfo:
         """Return a pod just made by its id; one that cannot be read yet is known by its id at least."""

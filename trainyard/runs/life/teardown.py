@@ -75,13 +75,21 @@ def destroy_run(context: CommandContext, record: RunRecord, folder: RunFolder, *
     shield = shielded(lambda: left_behind(record), context.ui.fail)
     with shield, folder.leasing(), context.ui.stage("destroy", "the run's stack"), folder.stage(record, "destroy"):
         outcome = _destroy(context, record, folder, stack if here else None, clock)
-        note_ended(record, outcome.proof, record.pod.end)
+        note_ended(record, outcome.proof, record.pod.end, lambda pod_id: _billed(context, record, pod_id))
         if not outcome.proof.proved:
             raise StillThere("\n".join(filter(None, (str(outcome.proof), _words(outcome.problem)))), hint=_again(record)) from None
         if outcome.problem:
             raise _stays(record, outcome.problem) from outcome.problem
         if here and (problem := _removed(context, stack, folder)):
             raise _stays(record, problem) from problem
+
+
+def _billed(context: CommandContext, record: RunRecord, pod_id: str) -> float | None:
+    try:
+        return context.cloud_of(record).billed(pod_id)
+    except TrainyardError as error:
+        context.ui.warn(f"the cloud's bill for pod {pod_id} is not known, and the run may have cost more than is told: {error.message}")
+        return None
 
 
 def _removed(context: CommandContext, stack: Stack, folder: RunFolder) -> TrainyardError | None:

@@ -84,6 +84,8 @@ class PaidPod:
     """When the engine had deleted it, or it had ended itself; no proof yet."""
     ended: float | None = None
     """When it ended, by the proof of its absence."""
+    by_itself: bool = False
+    """It said that it would end itself at ``deleted``; how soon it could, only the cloud's bill tells."""
 
     def cost(self, now: float) -> float:
         """Return the dollars from accept to end (to now, while it has none)."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -62,11 +62,26 @@ def note_gone(record: RunRecord, at: datetime | None) -> None:
     """Note when a run's pod had nothing left to do and ended itself; should it still be there, its proven end counts."""
     for pod in record.pods:
         if at is not None and pod.pod_id == record.pod.pod_id and pod.ended is None and pod.deleted is None:
-            _replace(record, dataclasses.replace(pod, deleted=at.timestamp()))
+            _replace(record, dataclasses.replace(pod, deleted=at.timestamp(), by_itself=True))
 
 
-def note_ended(record: RunRecord, proof: Proof, lease_end: str | None) -> None:
-    """Note the proven ends. The wait for the proof is not billed: it is the pod's last sign of life that counts."""
+def note_bill(record: RunRecord, billed: Callable[[str], float | None]) -> None:
+    """Let the cloud's bill count where it says more than a pod that was to end itself; whether it is gone is not asked here."""
+    for pod in record.pods:
+        if pod.by_itself and pod.ended is None and pod.deleted is not None:
+            until = min(time.time(), _paid_until(pod, pod.price_per_hour, billed))
+            _replace(record, dataclasses.replace(pod, deleted=max(pod.deleted, until)))
+
+
+def _paid_until(pod: PaidPod, price: float | None, billed: Callable[[str], float | None]) -> float:
+    return pod.accepted + 3600 * (billed(pod.pod_id) or 0.0) / price if price else 0.0
+
+
+def note_ended(record: RunRecord, proof: Proof, lease_end: str | None, billed: Callable[[str], float | None] = lambda _: None) -> None:
+    """Note the proven ends. The wait for the proof is not billed: it is the pod's last sign of life that counts.
+
+    ``billed`` tells the dollars on the cloud's bill for a pod: asked for one that was to end itself, and had before anybody looked.
+    """
     latest = parse_time(lease_end)
     for pod in record.pods:
         gone = next((gone for gone in proof.ended if gone.id == pod.pod_id), None)
@@ -77,7 +92,10 @@ def note_ended(record: RunRecord, proof: Proof, lease_end: str | None) -> None:
             # It had gone before anybody looked: by the engine's hand, or with its lease at the latest.
             ends += [moment for moment in (pod.deleted, latest.timestamp() if latest else None) if moment is not None]
         price = pod.price_per_hour if pod.price_per_hour is not None else gone.price_per_hour
-        _replace(record, dataclasses.replace(pod, price_per_hour=price, ended=max(pod.accepted, min(ends))))
+        end = max(pod.accepted, min(ends))
+        if pod.by_itself and not gone.here:
+            end = max(end, min(gone.at, _paid_until(pod, price, billed)))
+        _replace(record, dataclasses.replace(pod, price_per_hour=price, ended=end))
 
 
 def unproved_pods(record: RunRecord) -> list[KnownPod]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.clock import parse_time
 from trainyard.config import attempt_number
-from trainyard.errors import RefusedError, UserError
+from trainyard.errors import RefusedError, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
 from trainyard.runs.records import attempts
 from trainyard.runs.records.identity import LONGEST_NAME, RunId, all_runs, find, shown
-from trainyard.runs.records.pods import note_gone
+from trainyard.runs.records.pods import note_bill, note_gone
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.runs.verbs.atwork import at_work, record_in
@@ -78,7 +79,7 @@ def history_of(context: CommandContext, reference: str, stack: str | None) -> Ru
         alone.seal_all(context, store, [key for key in keys if read(store, key.prefix + POD_COMMITTED) is not None])
         for attempt, body in asked.records(store, user, label).items():
             if attempt not in known and (record := record_in(body)) is not None:
-                _note_lone_end(store, record)
+                _note_lone_end(context, store, record)
                 known[attempt] = PastAttempt(record, None)
         _refuse_alive(context, store, keys, known)
     past = [known[attempt] for attempt in sorted(known) if number is None or attempt <= number]
@@ -122,11 +123,13 @@ def _own_user(context: CommandContext, stack: str | None) -> str | None:
     return reader.partly(context.places.root, stack or "local", "user").user
 
 
-def _note_lone_end(store: StoreSettings, record: RunRecord) -> None:
+def _note_lone_end(context: CommandContext, store: StoreSettings, record: RunRecord) -> None:
     """Note when the pod of an attempt ended itself after it had committed alone: nobody who followed it has written that down."""
     if record.ended is None:
         result = read_result(store, ResultKey(record.user, record.label, record.attempt))
         note_gone(record, parse_time(result.pod_time) if result else None)
+        with contextlib.suppress(TrainyardError):  # without the cloud's key, or a bill, the pod's own word counts
+            note_bill(record, lambda pod_id: context.cloud_of(record).billed(pod_id))
 
 
 def _refuse_alive(context: CommandContext, store: StoreSettings, keys: list[ResultKey], known: dict[int, PastAttempt]) -> None:
