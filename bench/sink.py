@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         """Take a part, an object, or a bucket."""
-        crc = self.headers.get("x-amz-checksum-crc32", "")
+        crc, sums = self.headers.get("x-amz-checksum-crc32", ""), self.sums()
         if "partNumber" in self.query:
             upload = self.folder / self.query["uploadId"]
             draft = upload / uuid4().hex
@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
             (upload / f"{number:05d}.json").write_text(json.dumps([number, size, crc]))
         elif self.key:
             path = self.folder / uuid4().hex
-            self.keep(crc, [(str(path), self.take(path))])
+            self.keep(sums, [(str(path), self.take(path))])
         self.answer(200, ETag='"0"')
 
     def do_POST(self) -> None:
@@ -111,15 +111,19 @@ class _Handler(BaseHTTPRequestHandler):
             return
         upload = self.folder / self.query["uploadId"]
         parts = [(str(path), json.loads(path.with_suffix(".json").read_text())[1]) for path in sorted(upload.glob("?????"))]
-        self.keep(self.headers.get("x-amz-checksum-crc32", ""), parts)
+        self.keep(self.sums(), parts)
         named = escape(self.key)
         said = f"<CompleteMultipartUploadResult><Key>{named}</Key><ETag>&quot;0-1&quot;</ETag></CompleteMultipartUploadResult>"
         self.answer(200, said.encode())
 
-    def keep(self, crc: str, parts: list[tuple[str, int]]) -> None:
+    def sums(self) -> dict[str, str]:
+        """Return the checksums that a request announces."""
+        return {name: value for name, value in self.headers.items() if name.lower() in ("x-amz-checksum-crc32", "x-amz-checksum-sha256")}
+
+    def keep(self, sums: dict[str, str], parts: list[tuple[str, int]]) -> None:
         """Make an object visible."""
         draft = self.folder / uuid4().hex
-        draft.write_text(json.dumps({"key": self.key, "crc": crc, "parts": parts, "size": sum(size for _, size in parts)}))
+        draft.write_text(json.dumps({"key": self.key, "sums": sums, "parts": parts, "size": sum(size for _, size in parts)}))
         draft.rename(self.place())
 
     def object(self) -> dict[str, Any] | None:
@@ -149,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         start = int(span[1]) if span else 0
         end = min(found["size"], int(span[2]) + 1 if span and span[2] else found["size"])
-        told = {"ETag": '"0"', "Last_Modified": "Mon, 01 Jan 2024 00:00:00 GMT", "x_amz_checksum_crc32": found["crc"]}
+        told = {"ETag": '"0"', "Last_Modified": "Mon, 01 Jan 2024 00:00:00 GMT", **found["sums"]}
         if self.command == "HEAD":
             return self.answer(200, b"", **{**told, "Content_Length": str(found["size"])})
         return self.answer(206 if span else 200, self.read(found["parts"], start, end), **told)

@@ -231,7 +231,7 @@ def test_a_file_written_to_while_it_is_read_is_told_as_changed(tmp_path: Path, m
     write(tmp_path, "b")
     whole = uploader.read_blocks
 
-    def writing(file: Any, length: int) -> Iterator[bytes]:
+    def writing(file: Any, length: int) -> Iterator[memoryview]:
         if length > 1:
             with (tmp_path / "a").open("ab") as again:
                 again.write(b"more")

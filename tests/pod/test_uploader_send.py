@@ -114,10 +114,37 @@ def to_hash(file: Path) -> dict[str, Any]:
 def test_files_are_hashed_while_their_parts_go_out(store: Store, file: Path, tmp_path: Path) -> None:
     there = tmp_path / "is in the bucket already"
     there.write_bytes(b"there")
-    parts = [item(store, file, id=n, offset=offset, length=min(4, 10 - offset)) for n, offset in enumerate((0, 4, 8))]
-    failed, events, _ = send({"items": parts, "hash": [to_hash(file), to_hash(there)], "threads": 2})
+    failed, events, _ = send({"items": in_parts(store, file), "hash": [to_hash(file), to_hash(there)], "threads": 2})
     told = {event["path"]: event["sha256"] for event in events if event["event"] == "hashed"}
     assert failed == 0 and told == {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in (file, there)}
+
+
+def in_parts(store: Store, file: Path) -> list[dict[str, Any]]:
+    return [item(store, file, id=n, offset=offset, length=min(4, 10 - offset)) for n, offset in enumerate((0, 4, 8))]
+
+
+def test_what_is_sent_in_the_order_of_its_file_is_hashed_from_the_same_memory(
+    store: Store, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"9876543210")
+    plan = [one for pair in zip(in_parts(store, file), in_parts(store, other), strict=True) for one in pair]
+    order = {"items": plan, "hash": [to_hash(file), to_hash(other)]}
+    monkeypatch.setattr(uploader, "read_span", None)  # what reads a file a second time
+    store.answers = [(200, b""), (500, b""), (0, b"")]  # a try that fails leaves nothing in the hash
+    failed, events, _ = send(order)
+    told = {event["path"]: event["sha256"] for event in events if event["event"] == "hashed"}
+    assert failed == 0 and told == {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in (file, other)}
+    assert [body for _, _, body in store.got] == [b"0123", b"4567", b"4567", b"4567", b"89", b"9876", b"5432", b"10"]
+
+
+@pytest.mark.parametrize("answer", [(400, b"<Code>BadDigest</Code>"), (412, b"")])
+def test_bytes_that_no_store_has_proven_are_hashed_only_as_they_were_scanned(answer: tuple[int, bytes], store: Store, file: Path) -> None:
+    entry = to_hash(file)
+    file.write_bytes(b"X123456789")
+    store.answers = [answer] * 2
+    _, events, _ = send({"items": [item(store, file, exists_ok=True)], "hash": [entry], "tries": 2})
+    assert [event["code"] for event in events if event["event"] == "unhashed"] == ["Changed"]
 
 
 @pytest.mark.parametrize("change", ["rewritten", "longer", "shorter", "gone"])

@@ -111,7 +111,7 @@ class StreamedTar:
                     full, crc = zlib.crc32(block, full), zlib.crc32(block, crc)
                     if self.md5:
                         digest.update(block)
-                    yield block
+                    yield bytes(block)
                 parts.append(uploader.crc32_text(crc))
                 digests.append(digest.hexdigest())
             if entry.prints is not None and uploader.fingerprint(os.fstat(file.fileno())) != entry.prints:

@@ -13,6 +13,7 @@ requests. A scan takes the CRC32s that bind the requests; the sha256 of big file
 from __future__ import annotations
 
 import base64
+import collections
 import concurrent.futures
 import contextlib
 import errno
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     import http.client
     from urllib.parse import SplitResult
 
-BLOCK = 1 << 20
+# A block stays in the processor's cache while it is read, hashed and sent.
+BLOCK = 256 << 10
 PIECE = 8 << 20
 LONGEST_NAME = 255
 # A key has at most 1,024 bytes, and up to 120 of them name the run.
@@ -269,7 +271,7 @@ def hash_file(
     return (dict(result, md5=[digest for _, digest in pieces]) if md5 else result), fingerprint(before)
 
 
-def hash_part(blocks: Iterator[bytes], md5: bool, whole: Any = None) -> tuple[int, str]:
+def hash_part(blocks: Iterator[memoryview], md5: bool, whole: Any = None) -> tuple[int, str]:
     """Return CRC32 and MD5 (empty unless it is asked for) of a part; ``whole`` is a hash that sees its bytes, too."""
     crc, digest = 0, hashlib.md5()
     for block in blocks:
@@ -281,24 +283,29 @@ def hash_part(blocks: Iterator[bytes], md5: bool, whole: Any = None) -> tuple[in
     return crc, digest.hexdigest() if md5 else ""
 
 
-def read_span(file: IO[bytes], offset: int, length: int) -> Iterator[bytes]:
-    """Yield a range of a file, which other threads may read, too; raises Changed when it ends before."""
+def read_span(file: IO[bytes], offset: int, length: int) -> Iterator[memoryview]:
+    """Yield a range of a file, which other threads may read, too, as read_blocks() does."""
+    space = memoryview(bytearray(min(BLOCK, length)))
     while length:
-        block = os.pread(file.fileno(), min(BLOCK, length), offset)
-        if not block:
+        count = os.preadv(file.fileno(), [space[: min(BLOCK, length)]], offset)
+        if not count:
             raise Changed("it is shorter than it was")
-        offset, length = offset + len(block), length - len(block)
-        yield block
+        offset, length = offset + count, length - count
+        yield space[:count]
 
 
-def read_blocks(file: IO[bytes], length: int) -> Iterator[bytes]:
-    """Yield exactly ``length`` bytes of a file; raises Changed when it ends before."""
+def read_blocks(file: IO[bytes], length: int) -> Iterator[memoryview]:
+    """Yield exactly ``length`` bytes of a file; raises Changed when it ends before.
+
+    All blocks lie in the same memory (new memory for each costs more than reading it): one is good until the next.
+    """
+    space = memoryview(bytearray(min(BLOCK, length)))
     while length:
-        block = file.read(min(BLOCK, length))
-        if not block:
+        count = file.readinto(space[: min(BLOCK, length)])  # type: ignore[attr-defined]
+        if not count:
             raise Changed("it is shorter than it was")
-        length -= len(block)
-        yield block
+        length -= count
+        yield space[:count]
 
 
 def sort_out(spec: dict[str, Any]) -> tuple[dict[str, FolderEntry], list[dict[str, Any]]]:
@@ -473,7 +480,7 @@ def look_at_log(entry: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any] |
         with open_file(entry["path"]) as file:
             size = os.fstat(file.fileno()).st_size
             if size <= INLINE:
-                return dict(entry, inline=base64.b64encode(b"".join(read_blocks(file, size))).decode("ascii"))
+                return dict(entry, inline=base64.b64encode(b"".join(map(bytes, read_blocks(file, size)))).decode("ascii"))
         return dict(hash_file(entry["path"], spec["part_size"], spec["md5"], limit=size)[0], **entry)
     except (OSError, Changed):
         return None
@@ -622,10 +629,32 @@ class JsonLines:
 
 
 class BytesSent:
-    """The bytes that one attempt has put on the wire; they do not count when it fails."""
+    """The bytes that one attempt has put on the wire, and the sha256 that sees them; they do not count when it fails."""
 
-    def __init__(self) -> None:
-        self.bytes = 0
+    def __init__(self, whole: Any) -> None:
+        self.bytes, self.whole = 0, whole
+
+
+class Queue:
+    """The items of a plan, for threads that take one after the other.
+
+    A thread goes on with the file it is at, so that the bytes of a file are sent in their order as far as they can be.
+    """
+
+    def __init__(self, items: list[dict[str, Any]]) -> None:
+        self.lock = threading.Lock()
+        self.left: dict[str, collections.deque[dict[str, Any]]] = {}
+        for item in items:
+            self.left.setdefault(item["path"], collections.deque()).append(item)
+        self.untouched = collections.deque(self.left)
+
+    def take(self, path: str | None) -> dict[str, Any] | None:
+        """Return the next item for a thread that was at a file: of the same one, of one nobody is at, of the one with most left."""
+        with self.lock:
+            items = self.left[path] if path is not None else None
+            if not items:
+                items = self.left[self.untouched.popleft()] if self.untouched else max(self.left.values(), key=len, default=None)
+            return items.popleft() if items else None
 
 
 class Sender:
@@ -645,7 +674,7 @@ class Sender:
         reporter = threading.Thread(target=self.report, daemon=True)
         reporter.start()
         with concurrent.futures.ThreadPoolExecutor(self.threads) as pool, self.hashers.at_work() as hashed:
-            failed = sum(not stored for stored in pool.map(self.item, self.items))
+            failed = sum(pool.map(self.work, [Queue(self.items)] * self.threads))
             failed += sum(not known for known in hashed)
         self.over.set()
         reporter.join()
@@ -662,20 +691,30 @@ class Sender:
         except OSError:
             os._exit(3)
 
-    def item(self, item: dict[str, Any]) -> bool:
+    def work(self, queue: Queue) -> int:
+        """Send item after item; returns how many failed."""
+        failed, item = 0, queue.take(None)
+        while item is not None:
+            with self.hashers.sending(item) as hashed:
+                failed += not self.item(item, hashed)
+            item = queue.take(item["path"])
+        return failed
+
+    def item(self, item: dict[str, Any], hashed: SentHash) -> bool:
         """Send one item with retries; what the store refuses for good is not repeated."""
         reason: dict[str, Any] = {}
-        self.hashers.begin((item["path"], item["offset"]))
         for attempt in range(self.tries):
             if self.hopeless:
                 reason = {"code": "Network", "message": "not tried: the store was never reached"}
                 break
             if attempt:
                 self.pause(min(30.0, self.backoff * 2.0**attempt) * random.uniform(0.5, 1.0))
-            sent = BytesSent()
+            sent = BytesSent(hashed.begin())
             status, reason = self.attempt(item, sent)
             self.reached = self.reached or status not in (NO_ANSWER, OTHER_FILE)
             if status in (200, 201, 204) or (status == 412 and item.get("exists_ok")):
+                if status != 412 and sent.bytes == item["length"]:
+                    hashed.proven = sent.whole
                 self.output.say(event="stored", id=item["id"], status=status)
                 return True
             self.count(-sent.bytes)
@@ -717,7 +756,7 @@ class Sender:
                 connection.putheader(name, value)
             try:
                 connection.endheaders()
-                for length in send_range(connection.sock, file, item["offset"], item["length"]):
+                for length in send_range(connection.sock, file, item["offset"], item["length"], sent.whole):
                     sent.bytes += length
                     self.count(length)
             except (BrokenPipeError, ConnectionResetError):
@@ -742,13 +781,18 @@ class Sender:
             self.sent += number
 
 
-def send_range(sock: Any, file: IO[bytes], offset: int, length: int) -> Iterator[int]:
-    """Send a range of a file and yield the size of each piece; where nothing is encrypted the kernel does it alone."""
+def send_range(sock: Any, file: IO[bytes], offset: int, length: int, whole: Any = None) -> Iterator[int]:
+    """Send a range of a file and yield the size of each piece; ``whole`` is a hash that sees the bytes, too.
+
+    Where nothing is hashed or encrypted the kernel does it alone.
+    """
     import ssl
 
-    if isinstance(sock, ssl.SSLSocket):
+    if whole is not None or isinstance(sock, ssl.SSLSocket):
         file.seek(offset)
         for block in read_blocks(file, length):
+            if whole is not None:
+                whole.update(block)
             sock.sendall(block)
             yield len(block)
         return
@@ -760,14 +804,35 @@ def send_range(sock: Any, file: IO[bytes], offset: int, length: int) -> Iterator
         yield count
 
 
-class Hashers:
-    """Take the sha256 of files while they are sent, each part once it is on its way: the disk is read once for both.
+class SentHash:
+    """The sha256 of a file up to a part that is being sent (None: the part is hashed later) and, once the store has it, with it."""
 
-    Each part must have the CRC32 of the plan: the hash is then proven to be of the bytes that the store has proven.
+    def __init__(self, before: Any) -> None:
+        self.before, self.proven = before, None
+
+    def begin(self) -> Any:
+        """Return the hash for one attempt."""
+        return None if self.before is None else self.before.copy()
+
+
+class FileHash:
+    """How far a file is hashed. Whoever has set ``busy`` hashes on from ``done``, nobody else."""
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        self.entry, self.whole, self.done, self.busy = entry, hashlib.sha256(), 0, False
+
+
+class Hashers:
+    """Take the sha256 of files while they are sent.
+
+    A part that begins where the hash of its file ends is hashed as it is sent, from the same memory: the store that takes
+    it proves by the CRC32 of the plan that these are the bytes. Any other is read once more (it has just been read to be
+    sent), and must have the CRC32 of the plan. So the hash is of the bytes that the store has proven.
     """
 
     def __init__(self, files: list[dict[str, Any]], items: list[dict[str, Any]], output: JsonLines) -> None:
-        self.files, self.output, self.moved = files, output, threading.Condition()
+        self.files, self.output, self.moved = [FileHash(entry) for entry in files], output, threading.Condition()
+        self.by_path = {file.entry["path"]: file for file in self.files}
         self.ahead = {(item["path"], item["offset"]) for item in items}
 
     @contextlib.contextmanager
@@ -777,48 +842,68 @@ class Hashers:
             try:
                 yield pool.map(self.file, self.files)
             finally:
-                self.begin(*self.ahead)
+                with self.moved:
+                    self.ahead.clear()
+                    self.moved.notify_all()
 
-    def begin(self, *parts: tuple[str, int]) -> None:
-        """Take note that parts, named by path and offset, are being sent."""
+    @contextlib.contextmanager
+    def sending(self, item: dict[str, Any]) -> Iterator[SentHash]:
+        """Take note that a part is being sent; gives the hash that is to see it."""
         with self.moved:
-            self.ahead.difference_update(parts)
+            self.ahead.discard((item["path"], item["offset"]))
+            file = self.by_path.get(item["path"])
+            if file is None or file.busy or file.done != item["offset"]:
+                file = None
+            else:
+                file.busy = True
             self.moved.notify_all()
-
-    def file(self, entry: dict[str, Any]) -> bool:
-        """Hash one file and say so."""
+        sent = SentHash(None if file is None else file.whole)
         try:
-            digest = self.digest(entry)
+            yield sent
+        finally:
+            if file is not None:
+                with self.moved:
+                    if sent.proven is not None:
+                        file.whole, file.done = sent.proven, file.done + item["length"]
+                    file.busy = False
+                    self.moved.notify_all()
+
+    def file(self, file: FileHash) -> bool:
+        """Hash one file and say so."""
+        path = file.entry["path"]
+        try:
+            self.finish(file)
         except (OSError, Changed) as error:
             changed = isinstance(error, (Changed, FileNotFoundError))
             code = "Changed" if changed else type(error).__name__
-            self.output.say(event="unhashed", path=entry["path"], code=code, message=str(error))
+            self.output.say(event="unhashed", path=path, code=code, message=str(error))
             return False
-        self.output.say(event="hashed", path=entry["path"], sha256=digest)
+        self.output.say(event="hashed", path=path, sha256=file.whole.hexdigest())
         return True
 
-    def digest(self, entry: dict[str, Any]) -> str:
-        """Return the sha256 of a file; raises Changed when its bytes are not those of the plan."""
-        whole, size, start = hashlib.sha256(), entry["size"], 0
-        with open_file(entry["path"]) as file:
-            for part in entry["parts"]:
-                self.wait_for(entry["path"], start)
-                crc = 0
-                for block in read_blocks(file, min(entry["part_size"], size - start)):
-                    whole.update(block)
+    def finish(self, file: FileHash) -> None:
+        """Hash what the sending does not; raises Changed when the bytes are not those of the plan."""
+        entry = file.entry
+        with open_file(entry["path"]) as opened:
+            while self.is_left(file):
+                length, crc = min(entry["part_size"], entry["size"] - file.done), 0
+                for block in read_span(opened, file.done, length):
+                    file.whole.update(block)
                     crc = zlib.crc32(block, crc)
-                if crc32_text(crc) != part:
+                if crc32_text(crc) != entry["parts"][file.done // entry["part_size"]]:
                     raise Changed("it is not the file that was scanned")
-                start += entry["part_size"]
-            if os.fstat(file.fileno()).st_size != size:
+                with self.moved:
+                    file.done, file.busy = file.done + length, False
+            if os.fstat(opened.fileno()).st_size != entry["size"]:
                 raise Changed("it is longer than it was")
-        return whole.hexdigest()
 
-    def wait_for(self, path: str, offset: int) -> None:
-        """Wait until a part is on its way, or is none that has to be sent."""
+    def is_left(self, file: FileHash) -> bool:
+        """Wait until a file's next part is to be hashed from the file, which nobody else does then; False when all are hashed."""
         with self.moved:
-            while (path, offset) in self.ahead:
+            while file.busy or (file.entry["path"], file.done) in self.ahead:
                 self.moved.wait()
+            file.busy = file.done < file.entry["size"]
+            return file.busy
 
 
 class Links:

@@ -28,7 +28,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 SENDERS = 8
-MANY = 64
+MANY = 8
 """Above so many files one listing saves a question for each of them."""
 SAMPLE = 64 * 1024
 SAMPLED_FILES = 24
@@ -121,8 +121,10 @@ def deliver(
             # A later round does not insist on an empty place: VersityGW takes a delete marker for an object (412).
             fresh = {t.key for t in to_send if proofs[t.key] == "absent" and round_ == 0}
             report = _round(settings, carrier, to_send, unhashed, fresh, patience, _counting(on_progress, done, total))
-            hashes |= report.hashes
             proofs = _proofs(settings, to_send, listed=False)
+            # A hash taken while a file was sent is of these bytes only where the store has proven them.
+            unproven = {t.source for t in to_send if proofs[t.key] != "there"}
+            hashes |= {source: digest for source, digest in report.hashes.items() if source not in unproven}
             _forget_dead(settings, to_send, proofs, report)
         if all(proofs[t.key] == "there" for t in to_send) and all(t.source in hashes for t in unhashed):
             on_progress(Progress("verify", total, total, "reading samples back"))
@@ -254,12 +256,13 @@ def _to_hash(target: UploadTarget) -> dict[str, Any]:
 
 
 def _forget_dead(settings: StoreSettings, to_send: Sequence[UploadTarget], proofs: Mapping[str, Proof], report: SendReport) -> None:
-    """After a round, drop the uploads of what is proven, and of what was completed and is not there (the store lied)."""
+    """After a round, drop the uploads of what was completed and is not there: the store lied, and they cannot be gone on with."""
     for target in to_send:
-        if len(target.entry.parts) > 1 and (proofs[target.key] == "there" or target.key not in report.reasons):
+        if proofs[target.key] == "there":
+            continue
+        if len(target.entry.parts) > 1 and target.key not in report.reasons:
             objects.drop_uploads(settings, target.key)
-        if proofs[target.key] != "there":
-            report.add(target.key, "the store said 200, but does not hold it", passing=False)
+        report.add(target.key, "the store said 200, but does not hold it", passing=False)
 
 
 def wrong_samples(settings: StoreSettings, carrier: Carrier, targets: Sequence[UploadTarget], most: int) -> set[str]:

@@ -184,7 +184,7 @@ def drop(settings: StoreSettings, key: str, upload_id: str) -> None:
 
 
 def _open_uploads(settings: StoreSettings, key: str) -> list[str]:
-    return [str(upload["UploadId"]) for upload in _first_page(settings, key) if upload["Key"] == key]
+    return [str(upload["UploadId"]) for upload in _page(settings, key) if upload["Key"] == key]
 
 
 def _first_page(settings: StoreSettings, prefix: str, after: str = "") -> list[Mapping[str, Any]]:
@@ -195,7 +195,7 @@ def _first_page(settings: StoreSettings, prefix: str, after: str = "") -> list[M
     return page
 
 
-def _page(settings: StoreSettings, prefix: str, after: str, *accepted: int) -> list[Mapping[str, Any]]:
+def _page(settings: StoreSettings, prefix: str, after: str = "", *accepted: int) -> list[Mapping[str, Any]]:
     more = {"KeyMarker": after} if after else {}
     with store_errors(f"list uploads of {settings.url}/{prefix}", *_NO_SUCH_LIST, *accepted) as refusal:
         page = s3(settings).list_multipart_uploads(Bucket=settings.bucket, Prefix=prefix, **more)
