@@ -39,7 +39,6 @@ ALLOWED: tuple[tuple[str, str, str], ...] = (
     ("*/store/access.log", SIGNED_URL, "the local server's own log of the requests it was sent"),
     ("*/_POD_COMMITTED", "plan secret *", "the marker of a pod proves itself with it; it is worthless once it is told"),
     ("environment of a pod", "HF_TOKEN", "`pod_secrets: [HF_TOKEN]`, named in estimate and summary"),
-    ("*/pods/*/workspace/job/script", "HF_TOKEN", "the same: the job's own script sets its environment (0600, gone with the pod)"),
 )
 """Pattern of the place, whose secret may be there, and why."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -113,6 +114,16 @@ def test_values_of_the_environment_are_data_not_code(transport: Transport, pod: 
     assert (pod / "job/log").read_text() == hostile + "1"
     assert not (pod / "pwned").exists()
     assert (pod / "job/script").stat().st_mode & 0o077 == 0
+
+
+def test_a_secret_reaches_the_job_by_its_environment_alone_and_lies_in_no_file(transport: Transport, pod: Path) -> None:
+    hostile = f'tok\'en "$(touch {pod}/pwned)" \n é'
+    jobs.start(transport, str(pod / "job"), 'printf %s "$HF_TOKEN" | sha256sum', {"HF_TOKEN": Secret(hostile), "SEEN": "by all"})
+    ended(transport, pod / "job")
+    assert (pod / "job/log").read_text().startswith(hashlib.sha256(hostile.encode()).hexdigest())
+    texts = [path.read_text() for path in (pod / "job").iterdir()]
+    assert any("by all" in text for text in texts) and not any("tok" in text or "dG9r" in text for text in texts)
+    assert not (pod / "pwned").exists()
 
 
 def test_a_jobs_environment_is_its_own_and_holds_no_key_of_the_pod(pod: Path) -> None:

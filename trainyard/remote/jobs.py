@@ -2,7 +2,7 @@
 
 A job is a folder on the pod. Its files are the whole protocol (other programs there read them too):
 
-    script      what runs, with its environment (0600)       log         stdout and stderr, append-only
+    script      what runs; no secret is in it (0600)         log         stdout and stderr, append-only
     supervisor  the sh that runs it in a session of its own   pid         the supervisor = session and process group
     lock        held (flock) as long as the job lives         started_at  epoch seconds; its existence is the claim
     boot_id     the kernel's, to tell a restart from a crash  exit        the exit code, written once by rename
@@ -16,12 +16,14 @@ the start. Needs POSIX sh, coreutils, sed and util-linux (setsid, flock) on the 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from trainyard.errors import PodFailed
 from trainyard.remote.protocol import Transport, expect, with_environment, with_values
+from trainyard.secret import Secret
 from trainyard.shellscript import load
 
 State = Literal["absent", "running", "exited", "lost", "unknown"]
@@ -69,13 +71,16 @@ def start(t: Transport, job_dir: str, command: str, env: Mapping[str, object] | 
     """Start a job unless this folder's was started before; return whether it was started now.
 
     ``command`` is POSIX sh and starts in the job's folder. Its environment is ``env`` (a Secret is revealed to the job
-    alone), and of the login's what KEPT and ``keeps`` name. Raises PodFailed when it cannot be started.
+    alone, and lies in no file), and of the login's what KEPT and ``keeps`` name. Raises PodFailed when it cannot be started.
     """
-    script = (_PRELUDE + with_environment(command, {"PYTHONUNBUFFERED": "1", **(env or {})}) + "\n").encode()
+    plain = {name: value for name, value in (env or {}).items() if not isinstance(value, Secret)}
+    secrets = with_environment("", {name: value for name, value in (env or {}).items() if name not in plain})
+    script = (_PRELUDE + with_environment(command, {"PYTHONUNBUFFERED": "1", **plain}) + "\n").encode()
     supervisor = with_values(load(__package__, "supervisor"), out_of_memory=OUT_OF_MEMORY)
     kept = {"keeps": " ".join(keeps), "kept": " ".join(KEPT), "never": " ".join(_NEVER)}
     text = with_values(load(__package__, "job_start"), job=job_dir, size=len(script), supervisor=supervisor, **kept)
-    answer = expect(t.exec(text, script, timeout=_ANSWER), f"{t.name}: the job {job_dir} cannot be started")
+    stdin = base64.b64encode(secrets.encode()) + b"\n" + script
+    answer = expect(t.exec(text, stdin, timeout=_ANSWER), f"{t.name}: the job {job_dir} cannot be started")
     if answer.stdout.strip() not in (b"started", b"already"):
         raise PodFailed(f"{t.name}: whether the job {job_dir} was started is not to be understood: {answer.text[:200]!r}")
     return answer.stdout.strip() == b"started"

@@ -1,6 +1,8 @@
-# Start a job once: stdin is its script, of $size bytes; says "started" or "already".
+# Start a job once: stdin is a line of its secrets (exports in base64, or nothing), then its script, of $size bytes; says
+# "started" or "already". The secrets lie in no file: the supervisor has them in its environment, and so has the script.
 : "${job?}" "${size?}" "${supervisor?}"
 umask 077
+IFS= read -r job_secrets
 mkdir -p "$job" && cd "$job" || exit 1
 trap 'rm -f script.$$' EXIT
 cat >script.$$ && [ "$(wc -c <script.$$)" -eq "$size" ] || { echo 'the script did not arrive whole' >&2; exit 1; }
@@ -15,6 +17,10 @@ mv -f script.$$ script && printf %s "$supervisor" >supervisor || exit 1
 cat /proc/sys/kernel/random/boot_id >boot_id 2>/dev/null
 : >>log && printf '    \n' >exit.tmp && printf '%-11s\n' '' >ended_at || exit 1
 . ./environment.sh
+if [ -n "$job_secrets" ]; then
+  job_exports=$(printf %s "$job_secrets" | base64 -d) && [ -n "$job_exports" ] || { echo 'base64 is missing (package coreutils)' >&2; exit 1; }
+  eval "$job_exports"
+fi
 date +%s >started_at.tmp && mv -f started_at.tmp started_at || exit 1
 setsid sh supervisor </dev/null >/dev/null 2>&1 &
 echo started
