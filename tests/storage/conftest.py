@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.servers import open_server
-from tests.servers.common import Unavailable
+from tests.servers import server_or_skip
 from tests.storage import hub_emulator, lying_proxy
 from tests.storage.elsewhere import NOT_THERE
 from tests.storage.hub_emulator import HubEmulator
@@ -78,12 +77,25 @@ def server(request: pytest.FixtureRequest) -> Iterator[StoreSettings]:
         yield local.ensure(request.getfixturevalue("store_places"), binary=request.getfixturevalue("binary"))
         return
     with tempfile.TemporaryDirectory(prefix="tys", dir="/tmp") as folder, ExitStack() as running:
-        try:
-            found = with_bucket(running.enter_context(open_server(name, Path(folder))), "the-canary")
-        except Unavailable as error:
-            pytest.skip(str(error))
+        found = with_bucket(running.enter_context(server_or_skip(name, Path(folder))), "the-canary")
         bucket.adopt_or_create(found)
         yield canary.probed(found)
+
+
+@pytest.fixture(scope="session")
+def minio_server(request: pytest.FixtureRequest) -> Iterator[StoreSettings]:
+    """MinIO, for what only it has of the servers here (STS); skipped where this machine has none."""
+    if request.config.getoption("store") == "minio":
+        yield request.getfixturevalue("server")
+        return
+    with tempfile.TemporaryDirectory(prefix="tys", dir="/tmp") as folder, server_or_skip("minio", Path(folder)) as found:
+        yield found
+
+
+@pytest.fixture
+def minio_store(minio_server: StoreSettings) -> StoreSettings:
+    """A fresh bucket on MinIO."""
+    return fresh_bucket(minio_server)
 
 
 @pytest.fixture

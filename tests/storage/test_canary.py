@@ -13,8 +13,6 @@ from typing import Any
 import botocore.auth
 import pytest
 
-from tests.servers import minio
-from tests.servers.common import Unavailable
 from tests.storage.lying_proxy import Fault, LyingProxy
 from tests.storage.users import ServerWithUsers, allow, on_bucket, server_with_users
 from trainyard.config import Places
@@ -194,18 +192,6 @@ def test_where_a_403_means_absent_it_is_taken_so_only_on_proof(through: StoreSet
     with pytest.raises(StoreError, match="this key may not"):
         seal.read(through, "closed/x")
     absent._hides_absent.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def minio_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSettings]:
-    try:
-        minio.find()
-    except Unavailable as why:
-        pytest.skip(str(why))
-    with minio.serve(tmp_path_factory.mktemp("minio")) as found:
-        store = replace(found, kind="s3", bucket="policies")
-        s3(store).create_bucket(Bucket=store.bucket)
-        yield store
 
 
 def policies() -> dict[str, dict[str, Any]]:

@@ -134,6 +134,7 @@ def test_an_object_that_is_overwritten_meanwhile_is_taken_as_it_was_or_not_at_al
     road: BucketRoad, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = f"s3://{road.store.bucket}/raw"
+    s3(road.store).put_bucket_versioning(Bucket=road.store.bucket, VersioningConfiguration={"Status": "Enabled"})
     s3(road.store).put_object(Bucket=road.store.bucket, Key="raw/a.txt", Body=b"old")
     folder = road.prepare(KEEP, name="one", data=reference)
     s3(road.store).put_object(Bucket=road.store.bucket, Key="raw/a.txt", Body=b"new")

@@ -167,6 +167,7 @@ def test_a_pod_without_python_or_a_way_to_the_store_gets_its_files_over_ssh(sett
         fetch(nowhere, tmp_path / "b", [target_of_object(source, "x", len(body), "0" * 64)])
 
 
+@pytest.mark.usefixtures("store_places")
 def test_a_mounted_bucket_is_read_where_it_lies(settings: StoreSettings, tmp_path: Path) -> None:
     body = os.urandom(3 * MIB)
     source = put(settings, "data/x", body)

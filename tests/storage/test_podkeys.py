@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +16,6 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.servers import minio
-from tests.servers.common import Unavailable
 from trainyard.errors import RefusedError, StoreError, UserError
 from trainyard.secret import Secret
 from trainyard.storage import podkeys, podusers
@@ -67,6 +65,7 @@ def prove_confined(settings: StoreSettings, client: Any, *, writes: bool) -> Non
         client.delete_object(**at, Key="jobs/you/run/1/y")
 
 
+@pytest.mark.usefixtures("store_places")
 @pytest.mark.parametrize("writes", [False, True])
 def test_a_user_of_the_local_server_is_confined_and_gone_after_the_teardown(settings: StoreSettings, writes: bool) -> None:
     now = time.time()
@@ -85,6 +84,7 @@ def test_a_user_of_the_local_server_is_confined_and_gone_after_the_teardown(sett
         s3(settings).get_bucket_policy(Bucket=settings.bucket)
 
 
+@pytest.mark.usefixtures("store_places")
 def test_a_user_whose_teardown_never_came_goes_when_the_next_one_comes_after_its_lease(settings: StoreSettings) -> None:
     now = time.time()
     lost = podkeys.issue(settings, SCOPE, now + 60, now, role=None)
@@ -96,6 +96,7 @@ def test_a_user_whose_teardown_never_came_goes_when_the_next_one_comes_after_its
         job(lost.env).get_object(Bucket=settings.bucket, Key="data/x")
 
 
+@pytest.mark.usefixtures("store_places")
 def test_a_rule_of_a_person_s_in_the_bucket_s_policy_stays(settings: StoreSettings) -> None:
     now = time.time()
     podusers._admin(settings, "/create-user", b"<Account><Access>anna</Access><Secret>word12345</Secret><Role>user</Role></Account>", 409)
@@ -106,18 +107,6 @@ def test_a_rule_of_a_person_s_in_the_bucket_s_policy_stays(settings: StoreSettin
     keys = podkeys.issue(settings, SCOPE, now + 60, now, role=None)
     podkeys.withdraw(settings, str(keys.user))
     assert json.loads(s3(settings).get_bucket_policy(Bucket=settings.bucket)["Policy"])["Statement"] == [theirs]
-
-
-@pytest.fixture(scope="module")
-def minio_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreSettings]:
-    try:
-        minio.find()
-    except Unavailable as why:
-        pytest.skip(str(why))
-    with minio.serve(tmp_path_factory.mktemp("minio")) as found:
-        store = replace(found, kind="s3", bucket="jobs-of-pods")
-        s3(store).create_bucket(Bucket=store.bucket)
-        yield store
 
 
 @pytest.mark.parametrize("writes", [False, True])

@@ -209,9 +209,10 @@ settings = StoreSettings(kind="local", endpoint=told["endpoint"], region="us-eas
                          access_key=Secret(told["access"]), secret_key=Secret(told["secret"]))
 remove_key, calls = versions._remove_key, iter(range(10_000))
 def slain(settings, group):
+    left = remove_key(settings, group)
     if next(calls) == told["killed_at"]:
         os.kill(os.getpid(), signal.SIGKILL)
-    return remove_key(settings, group)
+    return left
 versions._remove_key = slain
 sweep(settings, plan(settings, told["now"]), told["now"])
 """
