@@ -18,7 +18,7 @@ from tests.storage.users import ServerWithUsers, allow, on_bucket, server_with_u
 from trainyard.config import Places
 from trainyard.errors import StoreError, UserError
 from trainyard.secret import Secret
-from trainyard.storage import absent, bucket, canary, find, lifecycle, markers, seal
+from trainyard.storage import absent, bucket, canary, find, lifecycle, markers, objects, seal
 from trainyard.storage.answers import clock_off
 from trainyard.storage.client import StoreSettings, s3, sts
 from trainyard.storage.manifest import ResultKey
@@ -159,6 +159,17 @@ def test_a_missing_right_is_named_and_no_other(lacking: str, users: ServerWithUs
     with pytest.raises(StoreError, match=rf"this key lacks s3:{lacking} \(tried: ") as caught:
         canary.require(user)
     assert "docs/stores.md" in str(caught.value.hint)
+
+
+def test_what_a_canary_left_that_was_cut_off_goes_with_the_next_one_which_says_how_much(settings: StoreSettings) -> None:
+    s3(settings).put_object(Bucket=settings.bucket, Key="tmp/canary-0123-full-result", Body=b"left")
+    s3(settings).create_multipart_upload(Bucket=settings.bucket, Key="tmp/canary-0123-full-aborted")
+    s3(settings).put_object(Bucket=settings.bucket, Key="tmp/mounted-x", Body=b"another's")
+
+    assert canary.check(settings, fresh=True).removed == 0, "it may be at work"
+    assert canary.check(settings, fresh=True, now=lambda: time.time() + 3 * 3600).removed >= 2
+    listed = s3(settings).list_objects_v2(Bucket=settings.bucket).get("Contents", [])
+    assert [item["Key"] for item in listed] == ["tmp/mounted-x"] and objects.open_uploads(settings) == []
 
 
 def test_somebody_elses_bucket_a_wrong_secret_and_an_unknown_key_are_told_apart(users: ServerWithUsers) -> None:

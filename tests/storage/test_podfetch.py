@@ -72,6 +72,18 @@ def test_files_of_many_parts_small_ones_and_empty_ones_arrive_proven(settings: S
     assert again.moved == 0 and again.kept == 1 + len(small), "what lies there is not fetched again"
 
 
+def test_what_a_cut_transfer_over_ssh_has_left_goes_with_the_fetch_that_succeeds(settings: StoreSettings, tmp_path: Path) -> None:
+    body = os.urandom(MIB)
+    source = put(settings, "data/x", body)
+    (tmp_path / "in/a").mkdir(parents=True)
+    for name in (".x.slices-0123456789abcdef", ".y.slices-0123456789abcdef", "x.slices-mine"):
+        (tmp_path / "in/a" / name).write_bytes(b"half")
+
+    fetch(settings, tmp_path / "in", [whole(source, "a/x", body)])
+
+    assert files_in(tmp_path / "in") == ["a/.y.slices-0123456789abcdef", "a/x", "a/x.slices-mine"], "what is another's stays"
+
+
 def test_a_file_of_a_manifest_and_an_object_that_nobody_has_read(settings: StoreSettings, tmp_path: Path) -> None:
     body = os.urandom(2 * MIB + 5)
     (tmp_path / "b").write_bytes(body)

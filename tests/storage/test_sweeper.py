@@ -15,9 +15,10 @@ import pytest
 
 from tests.storage.conftest import PART, Workspace, here
 from tests.storage.test_result_verbs import HASTE, Clone, claimed, fresh_clone
+from trainyard.cli.common import only_stack
 from trainyard.clock import format_time
 from trainyard.config import Places
-from trainyard.errors import RefusedError
+from trainyard.errors import RefusedError, UserError
 from trainyard.runs.verbs import gc
 from trainyard.storage import lifecycle, versions
 from trainyard.storage.client import StoreSettings, s3
@@ -181,7 +182,7 @@ def test_tmp_is_emptied_after_a_day_without_versions_too(unversioned: StoreSetti
 
     assert plan(unversioned, time.time() + 3600) == []
     now = time.time() + 2 * DAY
-    assert planned(plan(unversioned, now)) == {("tmp", "tmp/"): 2}
+    assert planned(plan(unversioned, now)) == {("tmp", "tmp/canary-"): 1, ("tmp", "tmp/"): 1}
     assert sweep(unversioned, plan(unversioned, now), now) == [] and keys(unversioned) == set()
 
 
@@ -270,6 +271,24 @@ def test_gc_shows_what_goes_and_removes_nothing_unless_somebody_agrees(
     assert len(keys(settings)) == 2
     code, report = gc.collect(clone.context, None, dry_run=False, yes=True)
     assert code == 0 and report.removed and keys(settings) == set()
+
+
+def test_gc_says_which_uploads_it_could_not_see(clone: Clone, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gc, "may_list_uploads", lambda store: False)
+
+    code, report = gc.collect(clone.context, "local", dry_run=True, yes=False)
+
+    assert code == 0 and len(report.unseen) == 1 and "nothing has to go" in (text := clone.said()) and "ListBucketMultipartUploads" in text
+
+
+def test_one_stack_and_all_stacks_exclude_each_other() -> None:
+    assert (
+        only_stack(None, all_stacks=False) == "local"
+        and only_stack("x", all_stacks=False) == "x"
+        and only_stack(None, all_stacks=True) is None
+    )
+    with pytest.raises(UserError, match="--stack x is one stack and --all-stacks are all"):
+        only_stack("x", all_stacks=True)
 
 
 def test_a_clock_that_is_ahead_makes_nothing_old(

@@ -158,6 +158,13 @@ def required(value: str | None, message: str, hint: str | None = None) -> str:
     return value
 
 
+def only_stack(stack: str | None, *, all_stacks: bool) -> str | None:
+    """Return the one stack that is meant, None for all of them; raises UserError where a command says both."""
+    if stack is not None and all_stacks:
+        raise UserError(f"--stack {stack} is one stack and --all-stacks are all of them", hint="Say one of the two.")
+    return None if all_stacks else stack or "local"
+
+
 def optional_path(value: str | None) -> Path | None:
     """Return a word as a path."""
     return Path(value) if value else None

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from invoke.context import Context
 
-from trainyard.cli.common import context, help_of, show_json, task, verb
+from trainyard.cli.common import context, help_of, only_stack, show_json, task, verb
 
 _RESULT = "label, user/label, user/label/attempt, any key of it or s3:// URL"
 _STACK = "stack whose bucket holds it (default: local)"
@@ -64,11 +64,12 @@ def results_verify(c: Context, result: str, stack: str = "local", deep: bool = F
     )
 )
 @verb
-def gc(c: Context, stack: str = "local", all_stacks: bool = False, dry_run: bool = False, yes: bool = False, json: bool = False) -> int:
+def gc(c: Context, stack: str | None = None, all_stacks: bool = False, dry_run: bool = False, yes: bool = False, json: bool = False) -> int:
     """Remove what the bucket's rules say where the store carries none out, and what no run can use any more; never a result."""
     from trainyard.runs.verbs.gc import collect
 
-    code, report = collect(context(as_json=json), None if all_stacks else stack, dry_run=dry_run, yes=yes)
+    one = only_stack(stack, all_stacks=all_stacks)
+    code, report = collect(context(as_json=json), one, dry_run=dry_run, yes=yes)
     if json:
         show_json(asdict(report))
     return code

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
-from trainyard.cli.common import context, help_of, show_json, task, verb
+from trainyard.cli.common import context, help_of, only_stack, show_json, task, verb
 
 if TYPE_CHECKING:
     from trainyard.stacks.model import Operation
@@ -64,11 +64,11 @@ def end(c: Context, pod: str, stack: str = "local") -> int:
 
 @task(help=help_of("stack", "json", dry_run="show, end nothing", all_stacks="every stack with credentials"))
 @verb
-def reap(c: Context, stack: str = "local", dry_run: bool = False, all_stacks: bool = False, json: bool = False) -> int:
+def reap(c: Context, stack: str | None = None, dry_run: bool = False, all_stacks: bool = False, json: bool = False) -> int:
     """End every pod whose lease is over; needs only the API key."""
     from trainyard.runs.verbs.account import reap_stacks
 
-    return reap_stacks(context(as_json=json), None if all_stacks else stack, dry_run=dry_run, as_json=json)
+    return reap_stacks(context(as_json=json), only_stack(stack, all_stacks=all_stacks), dry_run=dry_run, as_json=json)
 
 
 @task(help=help_of("stack", "json"))

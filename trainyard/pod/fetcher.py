@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # Beside the files.
 FOLDER = ".trainyard-fetch"
+# Between the name of a file and a part of its hash: what of it has come over SSH so far (remote/upload.py).
+SLICES = ".slices-"
 BLOCK = 1 << 20
 SMALL = 1 << 20
 # Bytes of one request; between what it is asked for it may hold so many that nobody wants.
@@ -472,7 +474,17 @@ class Fetcher:
             self.links.drop()
 
     def clean(self) -> None:
-        """Remove what is only needed while something is missing."""
+        """Remove what is only needed while something is missing, and what a transfer over SSH that was cut off has left of these files."""
+        by_folder: dict[str, set[str]] = {}
+        for target in self.targets:
+            if target.over:
+                folder, name = os.path.split(target.dest)
+                by_folder.setdefault(folder, set()).add(f".{name}{SLICES}")
+        for folder, cut in by_folder.items():
+            with contextlib.suppress(OSError):
+                for name in os.listdir(folder):
+                    if name[: name.rfind(SLICES) + len(SLICES)] in cut:
+                        os.unlink(os.path.join(folder, name))
         if self.last and all(target.over for target in self.targets):
             shutil.rmtree(os.path.join(self.root, FOLDER), ignore_errors=True)
 

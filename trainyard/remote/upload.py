@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from trainyard.pod.fetcher import SLICES
 from trainyard.remote.protocol import Transport, expect, with_values
 from trainyard.shellscript import load
 
@@ -35,8 +36,8 @@ class Upload:
         self._tally = ByteCounter(size, on_progress)
         self._what = f"{t.name}: {remote} cannot be written"
         self._values = {
-            "path": remote, "folder": folder_of(remote), "stale": beside(remote, "slices-"),
-            "part": beside(remote, f"slices-{sha256[:16]}"), "sha256": sha256,
+            "path": remote, "folder": folder_of(remote), "stale": beside(remote, SLICES[1:]),
+            "part": beside(remote, f"{SLICES[1:]}{sha256[:16]}"), "sha256": sha256,
             "size": size, "mode": octal(mode), "keep": int(keep_mode), "blocksize": _BLOCK, "slicesize": SLICE,
         }  # fmt: skip
 

@@ -7,6 +7,7 @@ credentials, endpoint and bucket, so a changed key is asked anew, and a failure 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -22,7 +23,7 @@ from trainyard.jsontext import parse_json
 from trainyard.storage.actions import ACTIONS
 from trainyard.storage.answers import BAD_KEYS, DENIED, hint_for, store_errors
 from trainyard.storage.client import Checksums, StoreSettings, s3
-from trainyard.storage.trial import Check, Trial, trial
+from trainyard.storage.trial import CANARY, Check, Trial, trial
 
 HOUR = 3600.0
 _VERSION = 1
@@ -42,6 +43,8 @@ class StoreReport:
     presign: bool
     at: float
     seconds: float
+    removed: int = 0
+    """Objects and uploads of earlier canaries, cut off, that this one has removed."""
 
     @property
     def failures(self) -> tuple[Check, ...]:
@@ -68,7 +71,19 @@ def check(settings: StoreSettings, *, fresh: bool = False, now: Callable[[], flo
     report = _ask(settings, now)
     if not report.failures:
         _keep(settings, report)
+        report = replace(report, removed=_cleared(settings, report))
     return report
+
+
+def _cleared(settings: StoreSettings, report: StoreReport) -> int:
+    """Remove what canaries have left that were cut off; where this key may not, they stay for `gc` and the rule of tmp/."""
+    from trainyard.storage import leftovers  # it lists by bucket.py, which asks a canary
+
+    if report.degraded:
+        return 0
+    with contextlib.suppress(StoreError):
+        return leftovers.clear(settings, report.at)
+    return 0
 
 
 def require(settings: StoreSettings, *, now: Callable[[], float] = time.time) -> StoreReport:
@@ -122,7 +137,7 @@ def _ask(settings: StoreSettings, now: Callable[[], float]) -> StoreReport:
     _believed(settings)
     unknown = settings.checksums == "probe"
     modes: tuple[Checksums, ...] = ("full",) if unknown else (settings.checksums,)
-    name = f"tmp/canary-{secrets.token_hex(8)}"
+    name = f"{CANARY}{secrets.token_hex(8)}"
     tried = [_try(settings, name, modes[0], unknown)]
     if unknown and tried[0].failed:  # most stores know the best one: the others are asked only where it fails
         modes = ("full", "composite", "none")

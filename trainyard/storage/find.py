@@ -12,6 +12,7 @@ from trainyard.nearest import nearest
 from trainyard.storage import bucket
 from trainyard.storage.answers import DENIED
 from trainyard.storage.client import StoreSettings, sync_command
+from trainyard.storage.inventory import run_names
 from trainyard.storage.manifest import KEPT, MODELS, POD_COMMITTED, SUCCESS, ResultKey, is_name
 from trainyard.storage.markers import claim_of
 from trainyard.storage.seal import read_each
@@ -178,14 +179,13 @@ def _split(key: str) -> tuple[ResultKey | None, str]:
 
 def _near(settings: StoreSettings, reference: str) -> str:
     try:
-        results = list_results(settings)
+        names = run_names(settings)
     except StoreError as error:
         if error.code not in DENIED:
             raise
         return "This key may not list the bucket: say it as <user>/<run>/<attempt>."
-    if not results:
+    if not names:
         return f"There is no result in {settings.url} yet."
-    names = sorted({f"{one.key.user}/{one.key.run}" for one in results})
     text = reference.strip("/")
     by_label = {name.partition("/")[2]: name for name in names}
     near = nearest(text, names)

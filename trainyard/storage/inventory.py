@@ -92,6 +92,15 @@ def split_key(key: str) -> tuple[str, ResultKey, str] | None:
     return match[1], ResultKey(match[2], match[3], int(match[4])), match[5] or ""
 
 
+def run_names(settings: StoreSettings) -> list[str]:
+    """Return ``<user>/<run>`` of every run that has a claim or a result; its objects are not listed, and there may be millions."""
+    names: set[str] = set()
+    for root in (ATTEMPTS, MODELS):
+        for user in bucket.folders(settings, root):
+            names.update(f"{user}/{run}" for run in bucket.folders(settings, f"{root}{user}/"))
+    return sorted(names)
+
+
 def attempts_in(settings: StoreSettings, below: str = "") -> list[StoredAttempt]:
     """Return all attempts of a bucket, or those below ``<user>/`` or ``<user>/<run>/``, oldest first, with their claims."""
     attempts: dict[ResultKey, StoredAttempt] = {}

@@ -160,6 +160,13 @@ def open_uploads(settings: StoreSettings, prefix: str = "") -> list[OpenUpload]:
     return uploads
 
 
+def may_list_uploads(settings: StoreSettings) -> bool:
+    """Tell whether open uploads can be seen: False where this key may not, or the store has no such list."""
+    with store_errors(f"list uploads of {settings.url}", *_NO_SUCH_LIST) as refusal:
+        s3(settings).list_multipart_uploads(Bucket=settings.bucket, MaxUploads=1)
+    return not refusal
+
+
 def drop_below(settings: StoreSettings, prefix: str) -> int:
     """Abort every open upload below a prefix, and return how many there were."""
     dropped = 0

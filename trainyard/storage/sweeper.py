@@ -17,10 +17,12 @@ from trainyard.errors import StoreError
 from trainyard.storage import bucket, lifecycle, objects
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.inventory import ROOTS, StoredAttempt, attempts_in
+from trainyard.storage.leftovers import of_canaries
 from trainyard.storage.manifest import CHECKPOINTS, LOGS, ResultKey
 from trainyard.storage.markers import ATTEMPTS, Claim, claim_of
 from trainyard.storage.objects import OpenUpload, open_uploads
 from trainyard.storage.rules import Rule, expires
+from trainyard.storage.trial import CANARY
 from trainyard.storage.versions import Version, keeps_versions, remove, versions
 
 DAY = 86400.0
@@ -67,7 +69,7 @@ def plan(settings: StoreSettings, now: float, alive: Collection[ResultKey] = ())
     for one in attempts:
         if one.key not in alive:
             items += _of_attempt(look, one)
-    items += _tmp(settings, now, versioned)
+    items += _tmp(settings, now, versioned, uploads)
     stale = tuple(u for u in uploads if u.key.startswith(_OURS) and 0 < u.begun < now - LONG_AGO)
     if stale:
         items.append(SweepItem("open upload", "our uploads", "begun longer ago than the longest lease", uploads=stale))
@@ -206,9 +208,10 @@ def _by_rule(settings: StoreSettings, rule: Rule, now: float, uploads: Sequence[
             yield SweepItem("noncurrent", what, f"{rule.prefix or 'all'} after {days} days", gone)
 
 
-def _tmp(settings: StoreSettings, now: float, versioned: bool | None) -> Iterator[SweepItem]:
-    old = tuple(one for one in versions(settings, "tmp/", versioned=versioned) if one.modified < now - DAY)
-    yield SweepItem("tmp", "tmp/", "older than a day", old)
+def _tmp(settings: StoreSettings, now: float, versioned: bool | None, uploads: Sequence[OpenUpload]) -> Iterator[SweepItem]:
+    there = list(versions(settings, "tmp/", versioned=versioned))
+    yield SweepItem("tmp", CANARY, "left by a canary that was cut off", *of_canaries(there, uploads, now))
+    yield SweepItem("tmp", "tmp/", "older than a day", tuple(one for one in there if one.modified < now - DAY))
 
 
 def _once(items: Iterable[SweepItem]) -> Iterator[SweepItem]:

@@ -26,6 +26,8 @@ from trainyard.storage.objects import PendingUpload, UploadTarget
 
 T = TypeVar("T")
 
+CANARY = "tmp/canary-"
+"""What every key of a canary begins with."""
 Verdict = Literal["ok", "refused", "missing", "wrong", "silent", "untried"]
 """refused: this key may not. missing: the store cannot. wrong: it does something else. silent: nobody answered."""
 

@@ -32,6 +32,8 @@ def require_bucket(context: CommandContext, bucket: RunBucket | None, hours: flo
     if report.at < began:
         return  # what it lacks was said within the hour
     context.ui.say(f"bucket     {settings.url} takes, proves and gives back what it gets ({report.seconds:.1f} s)")
+    if report.removed:
+        context.ui.say(f"           {report.removed} objects of a canary that was cut off were removed")
     for check in report.degraded:
         context.ui.warn(f"bucket {settings.bucket}: {check.name} does not work: {canary.loss(check)}")
 

@@ -83,6 +83,7 @@ def _parts(context: CommandContext, store: StoreSettings, stack: str, reference:
         )
     attempts = stored_attempts(context, store, stack, text)
     _refuse_living(context, attempts)
+    context.ui.say(f"{store.url}: listing all versions and open uploads of {', '.join(str(one.key) for one in attempts)}")
     parts = [deletion.of_attempt(store, one) for one in attempts]
     name = f"{attempts[0].key.user}/{attempts[0].key.run}"
     return (str(attempts[0].key) if len(words) == 3 else name), [part for part in parts if not _is_gone(part)]

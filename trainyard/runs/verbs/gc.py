@@ -16,7 +16,10 @@ from trainyard.sizes import human_size
 from trainyard.storage import bucket
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.manifest import ResultKey
+from trainyard.storage.objects import may_list_uploads
 from trainyard.storage.sweeper import SweepItem, plan, sweep
+
+_UNSEEN = "open uploads cannot be listed with this key (s3:ListBucketMultipartUploads): what a crash may have left there was not seen"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class SweepReport:
     items: Sequence[SweepRow]
     removed: bool
     problems: Sequence[str]
+    unseen: Sequence[str] = ()
+    """What could not be looked at."""
 
 
 def collect(context: CommandContext, stack: str | None, *, dry_run: bool, yes: bool) -> tuple[int, SweepReport]:
@@ -58,15 +63,18 @@ def collect(context: CommandContext, stack: str | None, *, dry_run: bool, yes: b
             code = error.exit_code
     rows = [_row(store, item) for store, _, items in plans for item in items]
     context.ui.say("\n".join(lines(rows, [store.url for store, _, _ in plans])))
+    unseen = [f"{store.url}: {_UNSEEN}" for store, _, _ in plans if not may_list_uploads(store)]
+    for line in unseen:
+        context.ui.warn(line)
     if dry_run or not rows:
-        return code, SweepReport(items=rows, removed=False, problems=problems)
+        return code, SweepReport(items=rows, removed=False, problems=problems, unseen=unseen)
     if not yes and not context.ui.agreed(f"Remove these {sum(row.objects for row in rows)} objects for good? [y/N] "):
         raise RefusedError("nothing was removed", hint="Say --yes, or look only: --dry-run")
     for store, now, items in plans:
         problems += sweep(store, items, now)
     for problem in problems:
         context.ui.fail(problem)
-    return (StoreError.exit_code if problems else code), SweepReport(items=rows, removed=True, problems=problems)
+    return (StoreError.exit_code if problems else code), SweepReport(items=rows, removed=True, problems=problems, unseen=unseen)
 
 
 def lines(rows: Sequence[SweepRow], urls: Sequence[str]) -> list[str]:

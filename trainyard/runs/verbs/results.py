@@ -26,7 +26,7 @@ from trainyard.storage import bucket as buckets
 from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.deliver import Progress
 from trainyard.storage.find import below_bucket
-from trainyard.storage.inventory import ROOTS, StoredAttempt, attempts_in
+from trainyard.storage.inventory import ROOTS, StoredAttempt, attempts_in, run_names
 from trainyard.storage.manifest import CHECKPOINTS, Manifest, ResultKey
 from trainyard.storage.verify import ResultCheck, SealState, seal_state, verify
 
@@ -150,9 +150,8 @@ def _words(text: str, reference: str) -> tuple[str | None, str, int | None]:
 
 
 def _unknown(store: StoreSettings, stack: str, reference: str) -> UserError:
-    names = sorted({f"{one.key.user}/{one.key.run}" for one in attempts_in(store)})
     return UserError(
-        f"{store.url} knows no run '{reference}'{suggest(reference, names)}", hint=f"All of them: invoke results --stack {stack}"
+        f"{store.url} knows no run '{reference}'{suggest(reference, run_names(store))}", hint=f"All of them: invoke results --stack {stack}"
     )
 
 

@@ -38,6 +38,8 @@ def show(context: CommandContext, report: canary.StoreReport) -> None:
     context.ui.console.print(table)
     sums = {"full": "CRC32 of the whole object", "composite": "CRC32 of the parts' CRC32s", "none": "MD5 by ETag"}[report.checksums]
     context.ui.say(f"proof by {sums}; {report.seconds:.1f} s")
+    if report.removed:
+        context.ui.say(f"{report.removed} objects of an earlier canary, which was cut off, were removed")
 
 
 def as_data(report: canary.StoreReport) -> dict[str, Any]:
