@@ -31,7 +31,7 @@ from tests.storage.lone import (
     new_pod,
     order_of,
 )  # fmt: skip
-from tests.storage.lying_proxy import LyingProxy
+from tests.storage.lying_proxy import Fault, LyingProxy
 from trainyard.errors import StoreError
 from trainyard.pod import tarball
 from trainyard.pod.signed import Lost, SignedRequests, mac_of
@@ -198,6 +198,15 @@ def test_a_part_that_is_damaged_on_the_way_is_sent_again(lone: Pod, settings: St
     monkeypatch.setattr(SignedRequests, "once", once)
     assert lone.commit() == 0 and len(damaged) == 2
     assert seal_pod_commit(settings, WHERE, "t1", patience=HASTE) is not None
+
+
+def test_a_marker_that_is_damaged_on_the_way_is_sent_again_for_it_can_be_written_only_once(
+    through: StoreSettings, settings: StoreSettings, proxy: LyingProxy, pod: Workspace
+) -> None:
+    lone = new_pod(through, pod)
+    proxy.faults.append(Fault("Put", "corrupt", key=WHERE.pod_committed))
+    assert lone.commit() == 0, lone.last
+    assert seal_pod_commit(settings, WHERE, "t1", patience=HASTE) is not None and WHERE.success in keys(settings)
 
 
 def test_an_upload_that_was_swept_says_so_and_a_new_plan_helps(settings: StoreSettings, pod: Workspace, lone: Pod) -> None:

@@ -254,11 +254,13 @@ class TarCommit:
         """Write the marker, and read it back."""
         said = dict(state["marker"], secret=self.secret)
         body = json.dumps(dict(said, mac=mac_of(self.secret, said)), sort_keys=True).encode("utf-8") + b"\n"
+        # A marker that was damaged on the way would stay: it can be written once.
+        headers = dict(self.urls["marker"]["headers"], **{"Content-MD5": base64.b64encode(hashlib.md5(body).digest()).decode("ascii")})
         answer = None
         for _ in range(uploader.TRIES):
             if self.is_sealed():
                 return  # a controller was faster
-            answer = self.wire.ask("PUT", self.urls["marker"]["put"], body, self.urls["marker"]["headers"])
+            answer = self.wire.ask("PUT", self.urls["marker"]["put"], body, headers)
             if self.wire.ask("GET", self.urls["marker"]["get"]).body == body:
                 return
         raise Lost(f"the marker cannot be written: {answer.code if answer else ''}")

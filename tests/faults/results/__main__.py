@@ -8,6 +8,7 @@ without the bytes of this run.
 from __future__ import annotations
 
 import argparse
+import os
 import queue
 import random
 import signal
@@ -18,15 +19,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from tests.faults.results import fetching, restoring, scene, training
-from tests.faults.results.cases import Case, draw, parse
+from tests.faults.results import companion, fetching, lone, restoring, scene, training
+from tests.faults.results.cases import RUNS, Case, draw, parse
 from tests.faults.results.stage import Result
 from tests.faults.results.whole import Works, play_whole, works
 from tests.faults.results.world import world
 from tests.servers.common import Unavailable
 
 FULL = 300
-PLAY = {"commit": scene.play, "ahead": training.play, "resume": restoring.play, "data": fetching.play}
+PLAY = {
+    "commit": scene.play, "ahead": training.play, "companion": companion.play, "pod": lone.play, "data": fetching.play,
+    **dict.fromkeys(("resume", "kept", "home", "init"), restoring.play),
+}  # fmt: skip
 """Who plays a case of a level that needs no whole run."""
 
 
@@ -37,10 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--server", choices=("versitygw", "minio", "ceph"), default="versitygw")
     parser.add_argument("--case", action="append", default=[], help="one case, as a failing one prints it (may be repeated)")
+    parser.add_argument("--level", action="append", default=[], choices=(*PLAY, *RUNS), help="these levels only (may be repeated)")
     parser.add_argument("--workers", type=int, default=2, help="worlds side by side")
     given = parser.parse_args(arguments)
+    began = time.monotonic()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
-    chosen = [parse(text) for text in given.case] or [draw(seed, number) for number in range(given.cases)]
+    chosen = [parse(text) for text in given.case] or [draw(seed, number, given.level) for number in range(given.cases)]
     print(f"seed {seed}, server {given.server}, {len(chosen)} cases", flush=True)
     try:
         results = run(chosen, given.server, min(given.workers, len(chosen)), lambda text: print(text, flush=True))
@@ -48,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{given.server} cannot be had here: {error}", file=sys.stderr)
         return 69
     print(table(results, seed))
+    print(f"elapsed: {(time.monotonic() - began) / 60:.1f} minutes, {os.cpu_count()} processors, load {os.getloadavg()[1]:.0f}")
     return 1 if any(result.problems for result in results) or len(results) < len(chosen) else 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,18 +12,28 @@ from tests.faults.results.troubles import TROUBLES, Trouble
 
 WHOLE = 15
 """One case in so many is a whole run: command, pod, watchdog, teardown."""
-LINKS = ("ssh", "here")
+LINKS = ("ssh", "here", "mounted")
+"""How the controller reaches the pod: over SSH, or it is a folder here; the last one over SSH with the bucket mounted on it."""
+_CHECKPOINTS = (
+    "whole", "file missing", "file damaged", "no marker", "another manifest", "another run's", "two damaged", "all damaged",
+    "damaged meanwhile", "removed meanwhile",
+)  # fmt: skip
 LEVELS = {
     "ahead": ("another step", "rewritten", "torn", "deleted", "single file", "files change", "pod lost"),
     "resume": (
         "whole", "file missing", "file damaged", "half removed", "no marker", "another manifest", "another run's", "two damaged",
         "all damaged", "damaged meanwhile", "removed meanwhile", "another run's meanwhile", "another run's before it, damaged meanwhile",
     ),
+    "companion": ("another step", "rewritten", "deleted", "single file", "files change", "pod lost"),
+    "kept": _CHECKPOINTS,
+    "home": ("whole", "file missing", "file damaged", "no marker", "another manifest", "two damaged", "all damaged"),
+    "init": tuple(kind for kind in _CHECKPOINTS if kind not in ("two damaged", "all damaged")),
+    "pod": tuple(kind for kind in CONTENTS if kind not in ("growing", "unreadable", "thousands")),
     "data": (
         "small files", "a big file", "mixed", "edited meanwhile", "wrong object", "object gone", "wrong meanwhile", "wrong on the pod",
     ),
 }  # fmt: skip
-"""Other roads than that of a result (one case in three), and what may happen on each."""
+"""Other roads than that of a result (every other case), and what may happen on each."""
 KEPT = 4
 """One in so many trainings was no success: what it left is kept."""
 
@@ -59,38 +69,57 @@ def parse(text: str) -> Case:
     return Case(level, content, trouble, float(moment), link, ending == "kept", int(seed))
 
 
-def draw(seed: int, number: int) -> Case:
-    """Return case ``number`` of a seed."""
+def draw(seed: int, number: int, levels: Sequence[str] = ()) -> Case:
+    """Return case ``number`` of a seed, of some levels only where they are named."""
     chance = random.Random(f"{seed}/{number}")
-    if number % WHOLE == WHOLE - 1:
-        level = chance.choice(("run", "run", "alone"))
-        troubles = ALONE_TROUBLES if level == "alone" else RUN_TROUBLES
-        return Case(level, "job", chance.choice(troubles), chance.random(), "ssh", False, chance.randrange(10**6))
-    if number % 3 == 1:
-        level = chance.choice(tuple(LEVELS))
-        link = chance.choice(LINKS)
+    usual = WHOLE_RUNS if number % WHOLE == WHOLE - 1 else tuple(LEVELS) if number % 2 else ("commit",)
+    level = chance.choice(levels or usual)
+    if level in RUNS:
+        jobs, troubles = RUNS[level]
+        return Case(level, chance.choice(jobs), chance.choice(troubles), chance.random(), "ssh", False, chance.randrange(10**6))
+    if level in LEVELS:
+        link = "here" if level == "pod" else chance.choice(LINKS)
         fitting = {name: one for name, one in TROUBLES.items() if _fits(level, link, one[0])}
         trouble, content = _weighted(chance, fitting), chance.choice(LEVELS[level])
-        return Case(level, content, trouble, chance.random(), link, False, chance.randrange(10**6))
-    trouble = _weighted(chance, TROUBLES)
+        kept = level == "pod" and chance.randrange(KEPT) == 0
+        return Case(level, content, trouble, chance.random(), link, kept, chance.randrange(10**6))
+    link = chance.choice((*LINKS, "ssh", "here"))
+    trouble = _weighted(chance, {name: one for name, one in TROUBLES.items() if _fits("commit", link, one[0])})
     content = "thousands" if number in (6, 150) else _weighted(chance, CONTENTS)
-    link = "ssh" if TROUBLES[trouble][0].cut is not None else chance.choice(LINKS)
     return Case("commit", content, trouble, chance.random(), link, chance.randrange(KEPT) == 0, chance.randrange(10**6))
 
 
-RUN_TROUBLES = ("kill controller", "kill uploader", "kill both", "rights revoked", "500 after a put", "503 burst")
+RUN_TROUBLES = ("kill controller", "kill uploader", "kill both", "rights revoked", "500 after a put", "503 burst", "link cut")
 ALONE_TROUBLES = (
     "none", "503 burst", "lost answers", "dropped requests", "truncated answers", "corrupted on the way up", "corrupted on the way down",
-    "500 after Complete", "a Complete that holds nothing", "expired URLs",
+    "500 after Complete", "a Complete that holds nothing", "expired URLs", "clock skewed",
+    "kill watchdog",
 )  # fmt: skip
 """What comes while a pod commits alone: its controller was killed and never came back."""
+RUNS = {
+    "run": (("job", "shards"), RUN_TROUBLES),
+    "alone": (("job", "forger"), ALONE_TROUBLES),
+}
+"""Levels that are whole runs: what is trained, and the troubles."""
+WHOLE_RUNS = ("run", "run", "alone")
+_READS = ("any", "Get", "List")
+_MET = {"resume": _READS, "kept": _READS, "home": _READS, "init": _READS, "data": (*_READS, "Put")}
+_MET_MOUNTED = ("any", "Get", "Put", "Head", "List")
 
 
 def _fits(level: str, link: str, trouble: Trouble) -> bool:
-    """Tell whether a trouble can come to a level: nothing is pushed there, nothing comes home, and a folder has no link to cut."""
-    here = trouble.push or trouble.vanish or trouble.full == "home" or (trouble.full == "pod" and level == "ahead")
-    met = {"resume": ("any", "Get", "List"), "data": ("any", "Get", "List", "Put")}.get(level, (trouble.operation,))
-    return not here and trouble.operation in met and (trouble.cut is None or link == "ssh")
+    """Tell whether a trouble can come to a level by a link: each has roads on which it cannot be met."""
+    if (trouble.push and link == "mounted") or (trouble.cut is not None and link == "here") or (trouble.unmount and link != "mounted"):
+        return False
+    if link == "mounted" and (trouble.signed or trouble.operation not in _MET_MOUNTED):
+        return False
+    if level == "commit":
+        return not trouble.forge
+    if trouble.push or trouble.full == "home" or (trouble.kills == ("uploader",) and level == "pod"):
+        return False
+    if level != "pod" and (trouble.vanish or trouble.forge or (trouble.full == "pod" and level in ("ahead", "companion"))):
+        return False
+    return trouble.operation in _MET.get(level, (trouble.operation,))
 
 
 def _weighted(chance: random.Random, table: Mapping[str, tuple[Any, int]]) -> str:

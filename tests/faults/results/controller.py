@@ -31,6 +31,7 @@ from trainyard.storage import commit as storage_commit
 from trainyard.storage import datasend, podfetch, seal
 from trainyard.storage.deliver import DeliveryPatience
 from trainyard.storage.manifest import Keep
+from trainyard.storage.podside import ScannedFiles
 
 LEASE = 4 * 3600.0
 USER = "ann"
@@ -56,6 +57,13 @@ class Order:
     kept: bool
     address: Address | None
     """Where its pod's SSH server is; None: the pod is a folder here."""
+    volume: str | None = None
+    """Where the bucket is mounted on the pod."""
+
+    @property
+    def store(self) -> str:
+        """The kind of its store: the one that can be mounted signs no URLs."""
+        return "runpod" if self.volume else "s3"
 
     @property
     def folder(self) -> RunFolder:
@@ -133,14 +141,21 @@ def _command(order: Order, context: CommandContext, clock: Clock) -> None:
     folder = order.folder
     record = folder.load() if (folder.path / "run.json").exists() else new_record(order)
     if record.result is None:
-        pod, transport = Pod("pod-1", order.pod), reach(order)
-        road = roads.DeliveryRoad(context, record, folder, pod, transport, None, clock)  # type: ignore[arg-type]
         keep = Keep(WHY, 3) if order.kept else None
-        record.result = road.save(roads.ResultSelection(["model/**"], [], keep))
-        folder.save(record)
-        transport.close()
+        bring(order, context, record, clock, roads.ResultSelection(["model/**"], [], keep))
     if roads.settle(context, record, folder):
         folder.save(record)
+
+
+def bring(
+    order: Order, context: CommandContext, record: RunRecord, clock: Clock, what: roads.ResultSelection, known: ScannedFiles | None = None
+) -> None:
+    """Bring what the pod has to safety."""
+    pod, transport = Pod("pod-1", order.pod), reach(order)
+    road = roads.DeliveryRoad(context, record, order.folder, pod, transport, known, clock)  # type: ignore[arg-type]
+    record.result = road.save(what)
+    order.folder.save(record)
+    transport.close()
 
 
 def reach(order: Order) -> Transport:
@@ -159,8 +174,8 @@ def new_record(order: Order) -> RunRecord:
     record = RunRecord(
         USER, order.label, 1, "local", "command", {}, "0", 1.0, order.began, token=order.token, phase="trained", starting=True
     )
-    record.bucket = RunBucket(order.bucket, store="s3")
-    record.pod = RunPod(pod_id="pod-1", end=format_time(order.began + LEASE))
+    record.bucket = RunBucket(order.bucket, store=order.store)
+    record.pod = RunPod(pod_id="pod-1", end=format_time(order.began + LEASE), volume_path=order.volume)
     order.folder.path.mkdir(parents=True, exist_ok=True)
     order.folder.log.write_bytes(b"step 1\nstep 2\n")
     return record

@@ -9,6 +9,7 @@ import signal
 import time
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.faults.results import judge
 from tests.faults.results.cases import Case
@@ -151,7 +152,9 @@ class Scene:
         """Fill the disk that the trouble names while the block lasts."""
         if not self.trouble.full:
             return contextlib.nullcontext()
-        return self.stage.full_disk(self.order.root / "out" if self.trouble.full == "home" else self.root / "pod/.trainyard")
+        places = {"home": self.order.root / "out", "pod": self.root / "pod/.trainyard"}
+        volume = Path(self.order.volume, "models", USER) if self.order.volume else places["pod"]
+        return self.stage.full_disk((places | {"pod": volume})[self.trouble.full])
 
 
 def play(world: World, case: Case) -> Result:

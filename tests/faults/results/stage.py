@@ -12,7 +12,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from tests.faults.results.controller import Order
 from tests.faults.results.troubles import TROUBLES, fault_of
 from tests.faults.results.world import World, new_token, now
 from tests.storage.lying_proxy import Fault
+from trainyard.rehearsal.runpod.s3 import start_s3
 
 LONGEST = 240.0
 HUNG = -1000
@@ -54,12 +56,17 @@ class Stage:
         self.root.mkdir()
         world.ensure_bucket(self.bucket)
         self.elapsed = world.context.Value("d", 0.0)
-        address = world.link.address if case.link == "ssh" else None
+        address = world.link.address if case.link != "here" else None
         root, pod, story = (self.root / name for name in ("w", "pod", "story"))
         self.order = Order(
             root, world.base / "memory", pod, story, world.env, world.pod_path, self.bucket, self.label, new_token(), now(), case.kept,
             address,
         )  # fmt: skip
+        self.mount = ExitStack()
+        if case.link == "mounted" and world.files is None:
+            self.result.notes.append("this server's buckets are no folders: nothing is mounted")
+        elif case.link == "mounted":
+            self.order = replace(self.order, volume=str(self.root / "volume"), env=world.env | self._mounted())
         self.over = threading.Event()
         self.armed: list[Fault] = []
         self.heard = 0
@@ -98,7 +105,7 @@ class Stage:
         proxy.faults += more
         if (fault := fault_of(trouble, self.after(operations, trouble.operation, trouble.signed), self.chance, over)) is not None:
             proxy.faults.append(fault)
-        if trouble.kills or trouble.cut is not None:
+        if trouble.kills or trouble.cut is not None or trouble.unmount:
             act = "call after" if self.chance.random() < 0.5 else "call"
             proxy.faults.append(Fault("any", act, after=self.after(operations), then=self._strike))  # type: ignore[arg-type]
         self.armed = list(proxy.faults)
@@ -111,12 +118,15 @@ class Stage:
     def disarm(self) -> None:
         """End the trouble."""
         self.result.met = any(fault.done for fault in self.armed) or not self.armed
+        if self.trouble.unmount:
+            self.point(self.root / "volume", self.world.files / self.bucket)  # type: ignore[operator]
         self.world.proxy.reset()
         self.world.link.refuse(False)
 
     def close(self, began: float) -> Result:
         """Leave the world as it was; returns what came of the case."""
         self.over.set()
+        self.mount.close()
         self.world.proxy.reset()
         self.world.link.refuse(False)
         self.result.story = self.order.story.read_text(errors="replace") if self.order.story.exists() else ""
@@ -138,7 +148,28 @@ class Stage:
         finally:
             subprocess.run(["umount", "-l", place], check=True)
 
+    def _mounted(self) -> dict[str, str]:
+        """Mount the bucket on the pod; returns how a controller reaches it: by an S3 with RunPod's limits, before the lying proxy."""
+        self.point(self.root / "volume", self.world.files / self.bucket)  # type: ignore[operator]
+        server = start_s3(self.world.proxy.port, self.bucket)
+        self.mount.callback(server.server_close)
+        self.mount.callback(server.shutdown)
+        keys = self.world.server
+        return {
+            "RUNPOD_S3_ACCESS_KEY": keys.access_key.reveal(), "RUNPOD_S3_SECRET_KEY": keys.secret_key.reveal(),
+            "RUNPOD_S3_ENDPOINT": server.endpoint, "RUNPOD_S3_BUCKET": self.bucket,
+        }  # fmt: skip
+
+    def point(self, mount: Path, folder: Path) -> None:
+        """Let a mount show a folder."""
+        new = mount.with_name("mount")
+        new.symlink_to(folder)
+        new.replace(mount)
+
     def _strike(self) -> None:
+        if self.trouble.unmount:
+            (self.root / "nothing").mkdir(exist_ok=True)
+            self.point(self.root / "volume", self.root / "nothing")
         for victim in self.trouble.kills:
             pids = [self.process.pid] if victim == "controller" else self.world.uploaders()
             for pid in pids:

@@ -39,6 +39,8 @@ class Trainee:
     def __init__(self, output: Path, seed: int) -> None:
         self.output, self.chance = output, random.Random(f"training {seed}")
         self.versions: dict[str, list[dict[str, str]]] = {}
+        self.others: dict[str, str] = {}
+        """The sha256 of files that are no checkpoint's."""
         self.lost = False
         """Its pod is gone: nothing can be written any more."""
 
@@ -65,6 +67,13 @@ class Trainee:
         self._whole(name, {name: body})
         os.replace(path.with_name(".new"), path)
         return name
+
+    def write(self, name: str, body: bytes) -> None:
+        """Write some file."""
+        path = self.output / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+        self.others[name] = hashlib.sha256(body).hexdigest()
 
     def tear(self, step: int) -> None:
         """Write over the files of a checkpoint and leave its mark: nobody can tell that from a whole one, but half of it from all of it."""
@@ -122,14 +131,14 @@ class Scene:
         operations = self._honest()
         what = stage.after(operations, share=stage.chance.random())
         stage.arm(operations, Fault("any", "call", after=what, then=self._meanwhile))
-        self._look(stage.run(command, self.single, False))
+        self._look(self.run(False))
         stage.disarm()
         if trainee.lost:
             return
         self.last = trainee.save_single(30) if self.single else trainee.save(30)
         trainee.model(2, 4)
         for _ in range(COMMANDS):
-            code = stage.run(command, self.single, True)
+            code = self.run(True)
             sealed = self._look(code)
             if code == 0:
                 break
@@ -144,6 +153,10 @@ class Scene:
             self.result.problems.append(f"something is left of older checkpoints: {sorted(names)}")
         if left := judge.open_uploads(self.client, stage.bucket, self.prefix):
             self.result.problems.append(f"uploads are left open: {left[:5]}")
+
+    def run(self, over: bool) -> int:
+        """Run one command: on the way ahead, or when the training is over."""
+        return self.stage.run(command, self.single, over)
 
     def _meanwhile(self) -> None:
         """What the training, or the cloud, does while something is on its way."""
@@ -175,12 +188,14 @@ class Scene:
 
     def _honest(self) -> Operations:
         """Return the operations of a way ahead that nothing troubles, played once."""
-        kind, world = (f"ahead/{self.single}", False), self.stage.world
+        kind, world = (f"{self.case.level}/{self.single}/{self.order.volume is None}", False), self.stage.world
         if kind not in world.honest:
             world.honest[kind] = []
-            other = Scene(world, Case("ahead", "single file" if self.single else "another step", "none", 0.0, "here", False, 1))
+            link = "here" if self.order.volume is None else "mounted"
+            other = type(self)(world, Case(self.case.level, "single file" if self.single else "another step", "none", 0.0, link, False, 1))
             world.proxy.reset()
-            other.stage.run(command, self.single, False)
+            other.run(False)
+            other.stage.close(0.0)
             seen = [one for one in world.proxy.seen if not one.key.startswith("tmp/")]
             world.honest[kind] = [(one.operation, "X-Amz-Signature" in one.query) for one in seen]
             shutil.rmtree(other.stage.root, ignore_errors=True)
@@ -206,7 +221,7 @@ def _command(order: Order, context: CommandContext, clock: Clock, *, single: boo
     where, output = ResultKey(USER, order.label, 1), str(order.pod / "output")
     training = ahead.Training(where, order.token, output, ["model/**"], [], SINGLE if single else FOLDERS)
     with reach(order) as transport:
-        one = ahead.Ahead(settings, transport, training, part_size=PART, patience=DeliveryPatience(2, 4, pause=clock.pause))
+        one = ahead.Ahead(settings, transport, training, order.volume, PART, DeliveryPatience(2, 4, pause=clock.pause))
         one.begin()
         for _ in range(2):
             newest = one.send_files()
@@ -215,12 +230,20 @@ def _command(order: Order, context: CommandContext, clock: Clock, *, single: boo
                 print(f"saved {newest}, {size} bytes" if size is not None else f"{newest} was changed or removed meanwhile")
         if over:
             storage_commit.commit(
-                settings, transport, where, output, ["model/**"], token=order.token, patience=patience, known=one.scanned()
+                settings,
+                transport,
+                where,
+                output,
+                ["model/**"],
+                token=order.token,
+                patience=patience,
+                known=one.scanned(),
+                volume=order.volume,
             )
 
 
 def store_of(order: Order, context: CommandContext) -> StoreSettings:
     """Return the run's bucket as a controller reaches it."""
-    settings = store_settings(context.env, "s3", order.bucket, context.places)
+    settings = store_settings(context.env, order.store, order.bucket, context.places)
     assert settings is not None
     return settings

@@ -33,6 +33,10 @@ class Trouble:
     """An object is gone from the store when it was asked for by HEAD."""
     push: bool = False
     """The store refuses until the result is at home; the trouble comes while it is pushed from there."""
+    unmount: bool = False
+    """The bucket that is mounted on the pod is no more: from the moment on there is only an empty folder."""
+    forge: Literal["", "marker", "tar", "both"] = ""
+    """Somebody with rights to the bucket writes there what a pod that commits alone leaves."""
     lasting: bool = False
     """It stays until the command has ended."""
 
@@ -78,6 +82,10 @@ TROUBLES: dict[str, tuple[Trouble, int]] = {
     "a put that holds nothing": (Trouble(act="swallow", operation="Put", times=(1, 4)), 3),
     "a listing that repeats itself": (_for_ever("repeat", operation="List"), 2),
     "an object vanishes after HEAD": (Trouble(vanish=True), 4),
+    "the volume is unmounted": (Trouble(unmount=True), 6),
+    "a forged marker": (Trouble(forge="marker"), 4),
+    "a forged tar": (Trouble(forge="tar"), 3),
+    "a forged marker with its tar": (Trouble(forge="both"), 4),
 }
 """Each trouble, and how often it is drawn."""
 

@@ -48,6 +48,8 @@ class World:
     context: ForkServerContext
     honest: dict[tuple[str, bool], list[tuple[str, bool]]] = field(default_factory=dict)
     """The operations of an honest commit, and whether by a signed URL, by content and ending, in order."""
+    files: Path | None = None
+    """Where the server keeps its buckets as folders, so that one can be mounted on a pod."""
     bucket: str = "results"
     count: int = 0
 
@@ -126,7 +128,7 @@ def world(server: str = "versitygw") -> Iterator[World]:
         stack.callback(link.close)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([f"tests.faults.results.{name}" for name in ("controller", "training", "restoring", "fetching")])
-        yield World(base, store, proxy, ssh, link, context)
+        yield World(base, store, proxy, ssh, link, context, files=base / "store/store/data" if server == "versitygw" else None)
 
 
 @contextlib.contextmanager
