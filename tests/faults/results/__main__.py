@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from tests.faults.results import companion, fetching, lone, restoring, scene, training
-from tests.faults.results.cases import RUNS, Case, draw, parse
+from tests.faults.results.cases import LINKS, RUNS, Case, draw, parse
 from tests.faults.results.stage import Result
 from tests.faults.results.whole import Works, play_whole, works
 from tests.faults.results.world import world
@@ -42,11 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--server", choices=("versitygw", "minio", "ceph"), default="versitygw")
     parser.add_argument("--case", action="append", default=[], help="one case, as a failing one prints it (may be repeated)")
     parser.add_argument("--level", action="append", default=[], choices=(*PLAY, *RUNS), help="these levels only (may be repeated)")
+    parser.add_argument("--link", action="append", default=[], choices=LINKS, help="these ways to the pod only (may be repeated)")
     parser.add_argument("--workers", type=int, default=2, help="worlds side by side")
     given = parser.parse_args(arguments)
     began = time.monotonic()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
-    chosen = [parse(text) for text in given.case] or [draw(seed, number, given.level) for number in range(given.cases)]
+    chosen = [parse(text) for text in given.case] or [draw(seed, number, given.level, given.link) for number in range(given.cases)]
     print(f"seed {seed}, server {given.server}, {len(chosen)} cases", flush=True)
     try:
         results = run(chosen, given.server, min(given.workers, len(chosen)), lambda text: print(text, flush=True))
@@ -77,7 +78,7 @@ def run(cases: Sequence[Case], server: str, workers: int, say: Callable[[str], N
                     if case.level in PLAY:
                         result = PLAY[case.level](mine, case)
                     else:
-                        yard = yard or stack.enter_context(works())
+                        yard = yard or stack.enter_context(works(None if server == "versitygw" else mine.server))
                         result = play_whole(yard, case)
                     results.append(result)
                     say(verdict(number, result, server))

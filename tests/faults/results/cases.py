@@ -69,8 +69,8 @@ def parse(text: str) -> Case:
     return Case(level, content, trouble, float(moment), link, ending == "kept", int(seed))
 
 
-def draw(seed: int, number: int, levels: Sequence[str] = ()) -> Case:
-    """Return case ``number`` of a seed, of some levels only where they are named."""
+def draw(seed: int, number: int, levels: Sequence[str] = (), links: Sequence[str] = ()) -> Case:
+    """Return case ``number`` of a seed, of some levels and links only where they are named."""
     chance = random.Random(f"{seed}/{number}")
     usual = WHOLE_RUNS if number % WHOLE == WHOLE - 1 else tuple(LEVELS) if number % 2 else ("commit",)
     level = chance.choice(levels or usual)
@@ -78,18 +78,18 @@ def draw(seed: int, number: int, levels: Sequence[str] = ()) -> Case:
         jobs, troubles = RUNS[level]
         return Case(level, chance.choice(jobs), chance.choice(troubles), chance.random(), "ssh", False, chance.randrange(10**6))
     if level in LEVELS:
-        link = "here" if level == "pod" else chance.choice(LINKS)
+        link = "here" if level == "pod" else chance.choice(links or LINKS)
         fitting = {name: one for name, one in TROUBLES.items() if _fits(level, link, one[0])}
         trouble, content = _weighted(chance, fitting), chance.choice(LEVELS[level])
         kept = level == "pod" and chance.randrange(KEPT) == 0
         return Case(level, content, trouble, chance.random(), link, kept, chance.randrange(10**6))
-    link = chance.choice((*LINKS, "ssh", "here"))
+    link = chance.choice(links or (*LINKS, "ssh", "here"))
     trouble = _weighted(chance, {name: one for name, one in TROUBLES.items() if _fits("commit", link, one[0])})
     content = "thousands" if number in (6, 150) else _weighted(chance, CONTENTS)
     return Case("commit", content, trouble, chance.random(), link, chance.randrange(KEPT) == 0, chance.randrange(10**6))
 
 
-RUN_TROUBLES = ("kill controller", "kill uploader", "kill both", "rights revoked", "500 after a put", "503 burst", "link cut")
+RUN_TROUBLES = ("kill controller", "kill uploader", "kill both", "rights revoked", "500 after a put", "503 burst")
 ALONE_TROUBLES = (
     "none", "503 burst", "lost answers", "dropped requests", "truncated answers", "corrupted on the way up", "corrupted on the way down",
     "500 after Complete", "a Complete that holds nothing", "expired URLs", "clock skewed",
@@ -114,8 +114,10 @@ def _fits(level: str, link: str, trouble: Trouble) -> bool:
     if link == "mounted" and (trouble.signed or trouble.operation not in _MET_MOUNTED):
         return False
     if level == "commit":
-        return not trouble.forge
+        return trouble.forge in ("", "success")
     if trouble.push or trouble.full == "home" or (trouble.kills == ("uploader",) and level == "pod"):
+        return False
+    if trouble.forge == "success":
         return False
     if level != "pod" and (trouble.vanish or trouble.forge or (trouble.full == "pod" and level in ("ahead", "companion"))):
         return False

@@ -73,6 +73,14 @@ def snapshot(client: Any, bucket: str, prefix: str) -> dict[str, str]:
         more = {"ContinuationToken": page["NextContinuationToken"]}
 
 
+def read(client: Any, bucket: str, key: str) -> bytes:
+    """Return an object; empty when there is none."""
+    if key not in snapshot(client, bucket, key):
+        return b""
+    body: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    return body
+
+
 def said(code: int, story: str) -> list[str]:
     """Return what is wrong about what a command said and how it ended."""
     problems = []
@@ -93,8 +101,8 @@ def checkpoints(client: Any, bucket: str, base: str, token: str, versions: Mappi
     found = Found()
     for marker in sorted(key for key in snapshot(client, bucket, base) if key.endswith("/_CHECKPOINT")):
         prefix, name = marker[: -len("_CHECKPOINT")], marker[len(base) : -len("/_CHECKPOINT")]
-        said = json.loads(_read(client, bucket, marker))
-        bodies = {key[len(prefix) :]: _read(client, bucket, key) for key in snapshot(client, bucket, prefix)}
+        said = json.loads(read(client, bucket, marker))
+        bodies = {key[len(prefix) :]: read(client, bucket, key) for key in snapshot(client, bucket, prefix)}
         manifest = bodies.pop("_manifest.json", b"")
         digests = {path: hashlib.sha256(body).hexdigest() for path, body in bodies.items() if path != "_CHECKPOINT"}
         if said.get("token") != token or said.get("sha256") != hashlib.sha256(manifest).hexdigest():
@@ -123,7 +131,7 @@ def _bucket(client: Any, bucket: str, prefix: str, wanted: Wanted, found: Found)
     found.problems += [f"{name} is in the bucket of a run that ended otherwise" for name in other & there]
     if wanted.marker not in there:
         return
-    bodies = {name: _read(client, bucket, prefix + name) for name in (wanted.marker, "_manifest.json") if name in there}
+    bodies = {name: read(client, bucket, prefix + name) for name in (wanted.marker, "_manifest.json") if name in there}
     marker = json.loads(bodies[wanted.marker])
     if marker.get("token") != wanted.token:
         found.problems.append(f"{wanted.marker} bears another token: {marker.get('token')}")
@@ -137,7 +145,7 @@ def _bucket(client: Any, bucket: str, prefix: str, wanted: Wanted, found: Found)
     must = (set(wanted.files) | (set(wanted.growing) - named)) | ({"status.json"} & listed if wanted.marker == "_KEPT" else set())
     wrong = [f"{path} (is missing)" for path in sorted(must - there)]
     for path in sorted(must & there - {"status.json"}):
-        if not wanted.is_right(path, _read(client, bucket, prefix + path)):
+        if not wanted.is_right(path, read(client, bucket, prefix + path)):
             wrong.append(f"{path} (has other bytes)")
     extra, unnamed = sorted(there - must - OF_PODS - {wanted.marker, "_manifest.json"}), sorted(wanted.left - named)
     if wrong:
@@ -165,8 +173,3 @@ def _home(home: Path, wanted: Wanted, found: Found) -> None:
     if wrong:
         found.problems.append(f"half-written or foreign under a final name at home: {sorted(wrong)[:5]}")
     found.at_home = not wrong and here >= set(wanted.files) and (home / "_manifest.json").is_file()
-
-
-def _read(client: Any, bucket: str, key: str) -> bytes:
-    body: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
-    return body

@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from botocore.exceptions import ClientError
+
 from tests.faults.results import judge
 from tests.faults.results.cases import Case
 from tests.faults.results.contents import Content, make
@@ -22,6 +24,9 @@ from trainyard.runs.records.record import RunFolder
 
 OWN_BUCKET = 4
 """One case in so many has a bucket of its own: the canary is tried in trouble, too."""
+
+
+FOREIGN = {"_SUCCESS": b'{"token": "somebody else", "manifest_sha256": "0"}', "_manifest.json": b"{}"}
 
 
 class Scene:
@@ -38,6 +43,7 @@ class Scene:
             (self.root / "pod" / name).parent.mkdir(parents=True)
             (self.root / "pod" / name).write_bytes(body)
         self.home = self.order.root / "out" / USER / label
+        self.intruded = False
 
     def play(self) -> Result:
         """Play the case and return what came of it."""
@@ -66,16 +72,16 @@ class Scene:
                 self._look(self._run())
                 world.proxy.reset()
             operations = self._honest()
-            self.stage.arm(operations, *self._vanishing(operations))
+            self.stage.arm(operations, *self._vanishing(operations), *self._foreign(operations))
             code = self._run()
             self.stage.disarm()
             self._look(code)
         for _ in range(COMMANDS):
-            if "bucket" in self.result.where and code == 0:
+            if self._goal() in self.result.where and code == 0:
                 break
             code = self._run()
             self._look(code)
-        if "bucket" not in self.result.where or code:
+        if self._goal() not in self.result.where or code:
             self.result.problems.append(f"the story has no end: exit code {code}, the result is {self.result.where or 'on the pod only'}")
         if left := judge.open_uploads(client, self.bucket, self.prefix):
             self.result.problems.append(f"uploads are left open: {left[:5]}")
@@ -94,7 +100,9 @@ class Scene:
             self.result.problems += judge.said(code, self.stage.told)
         marker = "_KEPT" if self.case.kept else "_SUCCESS"
         wanted = judge.Wanted(self.order.token, marker, self.content.files, frozenset(self.content.left), self.content.growing)
-        found = judge.look(self.world.client, self.bucket, self.prefix, self.home, wanted)
+        # Where another run's result stands, nothing of the bucket is this run's: what it has is at home.
+        prefix = self.prefix if self._goal() == "bucket" else f"{self.prefix}not-ours/"
+        found = judge.look(self.world.client, self.bucket, prefix, self.home, wanted)
         self.result.problems += [problem for problem in found.problems if problem not in self.result.problems]
         places = (("bucket", found.committed), ("home", found.at_home))
         self.result.where = " and ".join(name for name, there in places if there)
@@ -115,6 +123,25 @@ class Scene:
         if self.trouble.vanish:
             asked = sum(name == "Head" for name, _ in operations)
             yield Fault("Head", "call after", after=int((1 + self.case.moment) * asked / 2), then=self._vanish)
+
+    def _foreign(self, operations: list[tuple[str, bool]]) -> Iterator[Fault]:
+        if self.trouble.forge == "success":
+            yield Fault("any", "call", after=self.stage.after(operations), then=self._intrude)
+
+    def _intrude(self) -> None:
+        """Let another run seal its result under this one's key, by the same rule: once."""
+        for name, body in FOREIGN.items():
+            with contextlib.suppress(ClientError):
+                self.world.client.put_object(Bucket=self.bucket, Key=self.prefix + name, Body=body, IfNoneMatch="*")
+                self.intruded |= name == "_SUCCESS"
+
+    def _goal(self) -> str:
+        """Return where the result must be in the end; another run's that stands in its place must go on standing there."""
+        if not self.intruded:
+            return "bucket"
+        if judge.read(self.world.client, self.bucket, f"{self.prefix}_SUCCESS") != FOREIGN["_SUCCESS"]:
+            self.result.problems.append("another run's _SUCCESS was written over or removed")
+        return "home"
 
     def _honest(self) -> list[tuple[str, bool]]:
         """Return the operations of an honest command of this kind, played once."""

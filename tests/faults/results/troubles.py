@@ -17,7 +17,7 @@ FOR_EVER = 10**6
 class Trouble:
     """One kind of trouble; times are those of the controller's clock."""
 
-    kills: tuple[Literal["controller", "uploader"], ...] = ()
+    kills: tuple[Literal["controller", "uploader", "watchdog"], ...] = ()
     act: Act | None = None
     """What the store does from the moment on, ``times`` times, or for ``seconds``."""
     operation: str = "any"
@@ -35,8 +35,8 @@ class Trouble:
     """The store refuses until the result is at home; the trouble comes while it is pushed from there."""
     unmount: bool = False
     """The bucket that is mounted on the pod is no more: from the moment on there is only an empty folder."""
-    forge: Literal["", "marker", "tar", "both"] = ""
-    """Somebody with rights to the bucket writes there what a pod that commits alone leaves."""
+    forge: Literal["", "marker", "tar", "both", "success"] = ""
+    """Somebody with rights to the bucket writes there what a pod that commits alone leaves; or another run its own result."""
     lasting: bool = False
     """It stays until the command has ended."""
 
@@ -50,6 +50,7 @@ TROUBLES: dict[str, tuple[Trouble, int]] = {
     "kill controller": (Trouble(kills=("controller",)), 8),
     "kill uploader": (Trouble(kills=("uploader",)), 5),
     "kill both": (Trouble(kills=("controller", "uploader")), 4),
+    "kill watchdog": (Trouble(kills=("watchdog",)), 0),
     "kill recover": (Trouble(kills=("controller",), push=True), 4),
     "link cut": (Trouble(cut=0.0), 4),
     "link away 60 s": (Trouble(cut=60.0), 4),
@@ -83,11 +84,12 @@ TROUBLES: dict[str, tuple[Trouble, int]] = {
     "a listing that repeats itself": (_for_ever("repeat", operation="List"), 2),
     "an object vanishes after HEAD": (Trouble(vanish=True), 4),
     "the volume is unmounted": (Trouble(unmount=True), 6),
+    "another run's success": (Trouble(forge="success"), 4),
     "a forged marker": (Trouble(forge="marker"), 4),
     "a forged tar": (Trouble(forge="tar"), 3),
     "a forged marker with its tar": (Trouble(forge="both"), 4),
 }
-"""Each trouble, and how often it is drawn."""
+"""Each trouble, and how often it is drawn; a watchdog there is only in whole runs."""
 
 
 def fault_of(trouble: Trouble, after: int, chance: random.Random, over: Callable[[], bool]) -> Fault | None:

@@ -14,13 +14,14 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from tests.e2e.yard import Yard, kill_tree
 from tests.faults.controller import JOB, RESULT
+from tests.faults.jobs import shards
 from tests.faults.results import judge
 from tests.faults.results.cases import Case
 from tests.faults.results.stage import Result
@@ -29,7 +30,9 @@ from tests.faults.results.world import client_of
 from tests.storage import lying_proxy
 from tests.storage.lying_proxy import Fault
 from trainyard.storage import local
+from trainyard.storage.client import StoreSettings
 
+FORGER = JOB.with_name("forger.sh")
 STACK, LONE, BUCKET = "lab", "lone", "lab-results"
 REQUESTS = 45
 """So many requests an honest run makes from the start of its training on."""
@@ -39,15 +42,17 @@ ALONE = 60.0
 COMMANDS = 4
 LONGEST = 150.0
 METRICS = "".join(f'{{"time": 1.0, "step": {step}, "total_steps": 5, "loss": 1.5}}\n' for step in range(1, 6)).encode()
+SHARDS = {f"model/model-{number}.safetensors": shards.shard(number) for number in range(shards.COUNT)}
 WANTED = {path: hashlib.sha256(body).hexdigest() for path, body in {**RESULT, "metrics.jsonl": METRICS}.items()}
+SHARDED = {path: hashlib.sha256(body).hexdigest() for path, body in SHARDS.items()}
 
 
 class Works:
     """A checkout with its own cloud and store, for one run after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: StoreSettings | None) -> None:
         self.yard = Yard(Path(tempfile.mkdtemp(prefix="tw", dir="/tmp")))
-        settings = local.ensure(self.yard.places)
+        settings = server or local.ensure(self.yard.places)
         self.client: Any = client_of(settings)
         self.proxy = lying_proxy.start(urlsplit(settings.endpoint or "").port or 0)
         self.yard.extra = {
@@ -58,7 +63,10 @@ class Works:
             lines = ["cloud: local", "store: s3", f"bucket: {BUCKET}", f"commit_alone_minutes: {minutes}"]
             (self.yard.root / f"Pulumi.{stack}.yaml").write_text("config:\n" + "".join(f"  trainyard:{line}\n" for line in lines))
         (self.yard.base / "job.sh").write_text(JOB.read_text())
-        (self.yard.base / "slow.sh").write_text(JOB.read_text().replace("seq ", "sleep 4\nseq ", 1))
+        slow = JOB.read_text().replace("seq ", "sleep 4\nseq ", 1)
+        (self.yard.base / "slow.sh").write_text(slow)
+        (self.yard.base / "forger.sh").write_text(FORGER.read_text() + slow)
+        (self.yard.base / "shards.py").write_text(Path(shards.__file__).read_text())
         self.count = 0
 
     def close(self) -> None:
@@ -70,22 +78,28 @@ class Works:
         self.yard.close()
         shutil.rmtree(self.yard.base, ignore_errors=True)
 
+    def watchdogs(self, lease: str) -> list[int]:
+        """Return the processes of a pod's watchdog but the first, which keeps the plan: whoever kills that, too, takes the plan away."""
+        return self._running(b".trainyard-watchdog.py", lease)[1:]
+
     def uploaders(self) -> list[int]:
         """Return the processes of uploaders on this cloud's pods."""
+        return self._running(b"uploader.py", str(self.yard.base))
+
+    def _running(self, program: bytes, mark: str) -> list[int]:
         found = []
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 with contextlib.suppress(OSError):
-                    ours = str(self.yard.base).encode() in (folder / "environ").read_bytes()
-                    if ours and b"uploader.py" in (folder / "cmdline").read_bytes():
+                    if mark.encode() in (folder / "environ").read_bytes() and program in (folder / "cmdline").read_bytes():
                         found.append(int(folder.name))
-        return found
+        return sorted(found)
 
 
 @contextlib.contextmanager
-def works() -> Iterator[Works]:
-    """Make a checkout with its cloud and store; everything it started ends with it."""
-    made = Works()
+def works(server: StoreSettings | None = None) -> Iterator[Works]:
+    """Make a checkout with its cloud, and a store of its own where none is given; everything it started ends with it."""
+    made = Works(server)
     try:
         yield made
     finally:
@@ -115,7 +129,9 @@ class WholeRun:
         self.chance = random.Random(case.seed)
         self.result, self.story = Result(case), list[str]()
         self.lone = case.level == "alone"
-        stack, script = (LONE, "slow.sh") if self.lone else (STACK, "job.sh")
+        stack = LONE if self.lone else STACK
+        script = {"shards": "shards.py", "forger": "forger.sh"}.get(case.content, "slow.sh" if self.lone else "job.sh")
+        self.wanted = SHARDED if case.content == "shards" else WANTED
         given = ("--set", f"script={made.yard.base / script}", "--name", self.label)
         self.words = ("train", "--stack", stack, "--recipe", "command", *given)
 
@@ -174,6 +190,9 @@ class WholeRun:
         kill_tree(process)
         self.made.proxy.reset()
         fault = fault_of(self.trouble, int(self.case.moment * LONE_REQUESTS), self.chance, lambda: False)
+        if self.trouble.kills:
+            lease = str(self._record(1)["pod"]["lease_id"])
+            fault = Fault("any", "call", after=int(self.case.moment * LONE_REQUESTS), then=lambda: _kill(self.made.watchdogs(lease)))
         if fault is not None:
             self.made.proxy.faults.append(fault)
         until = time.monotonic() + ALONE
@@ -188,9 +207,7 @@ class WholeRun:
 
     def _strike(self, process: subprocess.Popen[str]) -> None:
         for victim in self.trouble.kills:
-            for pid in [process.pid] if victim == "controller" else self.made.uploaders():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            _kill([process.pid] if victim == "controller" else self.made.uploaders())
 
     def _look(self, code: int, story: str) -> None:
         """Judge what is true after a command."""
@@ -215,14 +232,14 @@ class WholeRun:
     def _where(self) -> str:
         for attempt in (1, 2):
             record = self._record(attempt)
-            wanted = judge.Wanted(str(record.get("token", "")), "_SUCCESS", WANTED, frozenset())
+            wanted = judge.Wanted(str(record.get("token", "")), "_SUCCESS", self.wanted, frozenset())
             home = self.made.yard.root / "out/tester" / (self.label if attempt == 1 else f"{self.label}.{attempt}")
             there = judge.snapshot(self.made.client, BUCKET, f"models/tester/{self.label}/{attempt}/")
             if any(key.endswith("/_SUCCESS") for key in there):
                 found = judge.look(self.made.client, BUCKET, f"models/tester/{self.label}/{attempt}/", Path("/nowhere"), wanted)
                 self.result.problems += found.problems
                 return "bucket" if found.committed else ""
-            if all((home / path).is_file() and _sha256(home / path) == digest for path, digest in WANTED.items()):
+            if all((home / path).is_file() and _sha256(home / path) == digest for path, digest in self.wanted.items()):
                 return "home"
         return ""
 
@@ -232,6 +249,12 @@ class WholeRun:
             found: dict[str, Any] = json.loads(path.read_text())
             return found
         return {}
+
+
+def _kill(pids: Sequence[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _sha256(path: Path) -> str:
