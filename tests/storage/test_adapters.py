@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 
 from tests.recipes.conftest import ROOT
-from tests.storage.conftest import PART, Workspace, here
+from tests.storage.conftest import PART, Workspace, here, places_at
 from tests.storage.test_commit import HASTE
-from trainyard.errors import StoreError, UserError
+from trainyard.errors import ForeignResult, StoreError, UserError
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.summaries import Values
 from trainyard.recipes.values import resolve
@@ -24,6 +24,7 @@ from trainyard.storage.adapters import files_of
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import commit
 from trainyard.storage.manifest import Keep, ResultKey
+from trainyard.storage.markers import Claim, claim_attempt
 
 OUTPUTS = ["model/**", "result.json"]
 
@@ -83,3 +84,12 @@ def test_what_is_no_success_is_no_start(settings: StoreSettings, tmp_path: Path,
 
     with pytest.raises(UserError, match="is no success: a training starts from a finished adapter"):
         asked(monkeypatch, settings, "ann/first")
+
+
+def test_the_adapter_of_another_run_in_its_place_is_refused_and_named(
+    settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = finished(settings, tmp_path)
+    claim_attempt(settings, places_at(tmp_path), key, Claim("another", "ann", "laptop", "2026-11-24T10:12:34Z"))
+    with pytest.raises(ForeignResult, match=r"another run's .* claimed ann/first/1 \(claimed by ann on laptop.*: its token is 't'"):
+        asked(monkeypatch, settings, "first")

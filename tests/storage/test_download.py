@@ -15,10 +15,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.storage.conftest import PART, Workspace, fresh_bucket, here, trained_pod, tree
+from tests.storage.conftest import PART, Workspace, fresh_bucket, here, places_at, trained_pod, tree
 from tests.storage.lying_proxy import Fault, LyingProxy
 from tests.storage.test_commit import EXCLUDES, HASTE, OUTPUTS, WHERE
-from trainyard.errors import DiskFull, StoreError, UserError
+from trainyard.errors import DiskFull, ForeignResult, StoreError, UserError
 from trainyard.pod import uploader
 from trainyard.retries import Backoff
 from trainyard.secret import Secret
@@ -29,7 +29,7 @@ from trainyard.storage.deliver import Progress
 from trainyard.storage.download import download, list_results
 from trainyard.storage.fetch import fetch_files
 from trainyard.storage.manifest import ResultKey, entry_of
-from trainyard.storage.markers import attempts
+from trainyard.storage.markers import Claim, attempts, claim_attempt
 from trainyard.storage.staging import FOLDER, Staging, twins
 
 
@@ -378,6 +378,13 @@ def test_what_is_missing_of_a_committed_result_is_never_called_not_committed(key
     with pytest.raises(StoreError, match="missing now") as caught:
         download(mine.settings, str(WHERE), tmp_path)
     assert key.rpartition("/")[2] in str(caught.value) and "never committed" not in str(caught.value)
+
+
+def test_the_result_of_another_run_than_the_claims_is_taken_only_unproved(mine: Kept, tmp_path: Path) -> None:
+    claim_attempt(mine.settings, places_at(tmp_path / "w"), WHERE, Claim("another", "greg", "laptop", "2026-11-24T10:12:34Z"))
+    with pytest.raises(ForeignResult, match="another run's than the one that claimed"):
+        download(mine.settings, str(WHERE), tmp_path / "got")
+    assert download(mine.settings, str(WHERE), tmp_path / "got", uncommitted=True).files == len(mine.files)
 
 
 def test_an_object_that_was_exchanged_in_the_bucket_is_found(mine: Kept, tmp_path: Path) -> None:

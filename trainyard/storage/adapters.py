@@ -11,6 +11,7 @@ from trainyard.storage.checkpoints import StoredFile
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.find import find
 from trainyard.storage.manifest import MANIFEST, MODEL_FOLDER, Manifest, ResultKey, decode, sha256
+from trainyard.storage.markers import refuse_unclaimed
 from trainyard.storage.seal import read, read_result
 
 CONFIG = "adapter_config.json"
@@ -30,12 +31,14 @@ class StoredAdapter:
 def find_adapter(settings: StoreSettings, reference: str, user: str) -> StoredAdapter:
     """Return the adapter of the run that a person means: its newest success.
 
-    Raises UserError where there is none, or where it is no adapter; StoreError where the bucket was changed.
+    Raises UserError where there is none, or where it is no adapter; StoreError where the bucket was changed, ForeignResult where
+    another run's result lies in its place.
     """
     key = find(settings, reference, user=user).key
     result = read_result(settings, key)
     if result is None or result.ending is not None:
         raise UserError(f"init_from {reference}: {key} is no success: a training starts from a finished adapter")
+    refuse_unclaimed(settings, result.manifest)
     names = {file.path for file in _files(result.manifest)}
     if not {CONFIG, _WEIGHTS} <= names:
         raise UserError(f"init_from {reference}: the result of {key} is no adapter (it has no {MODEL_FOLDER}{CONFIG})")

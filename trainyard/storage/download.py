@@ -12,6 +12,7 @@ from trainyard.storage.ending import Ending
 from trainyard.storage.fetch import fetch_files
 from trainyard.storage.find import Listed, ResultReference, find, list_results, unproved
 from trainyard.storage.manifest import DAMAGED, KEPT, MANIFEST, MODEL_FOLDER, SUCCESS, Manifest, ManifestEntry, ResultKey, decode
+from trainyard.storage.markers import refuse_unclaimed
 from trainyard.storage.seal import read_each, read_result
 
 __all__ = ["Downloaded", "download", "list_results"]
@@ -50,7 +51,8 @@ def download(
     training that was no success: its checkpoint lies beside the model. A file that is there already
     with the right hash is kept. Raises UserError for an unknown reference, and, before anything is fetched, for a place that
     something else has, a file with other bytes included; StoreError for a result without ``_SUCCESS``, and, with the code
-    DAMAGED and the attempt as its fact ``result``, where the store holds other bytes than the manifest's.
+    DAMAGED and the attempt as its fact ``result``, where the store holds other bytes than the manifest's; ForeignResult for one
+    of another run than the one that claimed the attempt.
     """
     result = find(settings, reference, user=user, uncommitted=uncommitted)
     try:
@@ -81,6 +83,8 @@ def _fetch(
 def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tuple[Manifest, str | None, Ending | None]:
     result = read_result(settings, key)
     if result is not None:
+        if not uncommitted:
+            refuse_unclaimed(settings, result.manifest)
         return result.manifest, result.manifest_sha256, result.ending
     success, kept, body = read_each(settings, (key.success, key.kept, key.manifest))
     marker = SUCCESS if success is not None else KEPT if kept is not None else None

@@ -20,7 +20,7 @@ from trainyard.storage import bucket, canary
 from trainyard.storage.absent import absence
 from trainyard.storage.answers import DENIED, store_errors
 from trainyard.storage.client import StoreSettings, s3
-from trainyard.storage.manifest import MODELS, ResultKey
+from trainyard.storage.manifest import MODELS, Manifest, ResultKey
 from trainyard.storage.seal import put_proven, read, read_each, token_of
 
 ATTEMPTS = "attempts/"
@@ -106,6 +106,16 @@ def refuse_foreign(settings: StoreSettings, where: ResultKey, token: str) -> Non
         claim = claim_of(settings, where)
         if claim is not None and claim.token != token:
             raise _foreign(settings, where, f"{ATTEMPTS}{where}", claim.token)
+
+
+def refuse_unclaimed(settings: StoreSettings, manifest: Manifest) -> None:
+    """Raise ForeignResult when a result bears another token than the claim of its attempt: it is not the one of that name."""
+    claim = claim_of(settings, manifest.key)
+    if claim is not None and claim.token != manifest.token:
+        raise ForeignResult(
+            f"the result in {settings.url}/{manifest.key.prefix} is another run's than the one that claimed {manifest.key} "
+            f"({claim}): its token is '{manifest.token[:8]}'"
+        )
 
 
 def _foreign(settings: StoreSettings, where: ResultKey, key: str, token: str) -> ForeignResult:

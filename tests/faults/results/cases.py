@@ -85,7 +85,7 @@ def draw(seed: int, number: int, levels: Sequence[str] = (), links: Sequence[str
         return Case(level, content, trouble, chance.random(), link, kept, chance.randrange(10**6))
     link = chance.choice(links or (*LINKS, "ssh", "here"))
     trouble = _weighted(chance, {name: one for name, one in TROUBLES.items() if _fits("commit", link, one[0])})
-    content = "thousands" if number in (6, 150) else _weighted(chance, CONTENTS)
+    content = "thousands" if number in (6, 150) and link != "mounted" else _weighted(chance, CONTENTS)
     return Case("commit", content, trouble, chance.random(), link, chance.randrange(KEPT) == 0, chance.randrange(10**6))
 
 

@@ -208,7 +208,7 @@ class Scene:
         if self.case.level == "resume" or "before" in self.case.content:
             self._save(foreign, step, "f" * 32)
             return
-        self.lies.remove(self.lies.marker)
+        self.lies.remove(self.lies.marker, self.lies.manifest)
         self._finish(foreign, "f" * 32)
 
     def _finish(self, trainee: Trainee, token: str) -> None:
