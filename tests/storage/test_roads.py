@@ -20,13 +20,14 @@ from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import roads
 from trainyard.runs.life.roads import MARGIN, STORE_PATIENCE, DeliveryRoad, GivenUp, ResultSelection
-from trainyard.runs.records.parts import RunBucket, RunPod, RunResult
+from trainyard.runs.records.parts import PaidPod, RunBucket, RunPod, RunResult
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.storage import direct
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.download import download
-from trainyard.storage.manifest import ResultKey
+from trainyard.storage.manifest import Manifest, ResultKey
 from trainyard.storage.push import push
+from trainyard.storage.seal import seal
 
 KEY = ResultKey("u", "r1", 1)
 LEASE = 3600.0
@@ -152,6 +153,16 @@ def test_a_store_that_fails_for_a_while_is_asked_again(scene: Scene, proxy: Lyin
     result = scene.save()
     assert (result.road, result.owed) == ("bucket", False) and 25 <= scene.clock.t < 60
     assert "tried again until " in scene.said and "then the result comes home" in scene.said and KEY.success in keys(scene.settings)
+
+
+def test_a_pod_that_committed_alone_costs_until_then_though_another_machine_has_sealed_it(scene: Scene) -> None:
+    scene.record.pods = [PaidPod("pod-1", 1.0, 0.0)]
+    seal(scene.settings, Manifest(KEY, (), (), scene.record.token), None, "1970-01-01T00:10:00Z")
+
+    result = scene.save([" scan"] * 99)
+
+    assert (result.road, result.road_why) == ("bucket", "the pod committed it alone")
+    assert [(pod.deleted, pod.by_itself) for pod in scene.record.pods] == [(600.0, True)]
 
 
 @pytest.mark.parametrize("where", [" scan", " send", " sample", "committed"])

@@ -27,8 +27,6 @@ from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.podside import ScannedFiles
 from trainyard.storage.seal import read
 
-_LONE = "the pod committed it alone"
-
 
 def commit(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, known: ScannedFiles) -> Verdict:
     """Judge the training and bring what it left to safety; sets ``training_success`` and ``result``, returns its verdict.
@@ -73,10 +71,7 @@ def find_result(context: CommandContext, record: RunRecord, folder: RunFolder) -
         return None
     note_gone(record, parse_time(done.pod_time))
     take_logs(settings, key, folder)
-    record.training_success, record.result = (
-        done.ending is None,
-        replace(run_result(done), road="bucket", road_why=_LONE if done.pod_time else None),
-    )
+    record.training_success, record.result = done.ending is None, replace(run_result(done), road="bucket")
     if done.ending is None:
         return Verdict("training")
     record.exit_code = done.ending.exit_code if record.exit_code is None else record.exit_code

@@ -22,6 +22,7 @@ from trainyard.runs.records.home import COPIES
 from trainyard.runs.records.movedlease import LeaseWatch
 from trainyard.runs.records.parts import RunResult
 from trainyard.runs.records.pod import ReachablePod
+from trainyard.runs.records.pods import note_gone
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.storage import commit as storage_commit
@@ -47,6 +48,7 @@ _ONE_ROAD = Backoff(5.0, 60.0)
 _NO_LEASE = 6 * 3600.0
 _ASK_CLOUD_EVERY = 20.0
 _TELL_AGAIN = 600.0
+_LONE = "the pod committed it alone"
 
 
 class GivenUp(Exception):
@@ -136,6 +138,7 @@ class DeliveryRoad:
                 done = self.linked(lambda: self._commit(settings, selection))
                 self._tell_lost(done.left_out)
                 self._tell_expiry(settings, self.key.kept if done.ending else self.key.success)
+                note_gone(self.record, parse_time(done.pod_time))  # its pod had committed alone, and another machine has sealed it
                 return run_result(done)
             except StoreError as error:
                 now = self.clock.now()
@@ -224,7 +227,7 @@ def run_result(done: storage_commit.Committed | direct.Fetched) -> RunResult:
     )  # fmt: skip
     if isinstance(done, direct.Fetched):
         return replace(what, local_path=str(done.path))
-    return replace(what, s3_url=done.s3_url, s3_key=done.s3_key, logs_url=done.logs_url)
+    return replace(what, s3_url=done.s3_url, s3_key=done.s3_key, logs_url=done.logs_url, road_why=_LONE if done.pod_time else None)
 
 
 def is_owed(record: RunRecord) -> bool:
