@@ -182,7 +182,9 @@ def test_linked_folders_inside_are_followed_and_others_refused_by_name(tmp_path:
         (folder / "x.txt").write_text("x")
     (data / "linked").symlink_to("real")
     (data / "file.txt").symlink_to(outside / "x.txt")
-    assert sorted(file.dest for file in inspect(str(data), COMMAND).files) == ["file.txt", "linked/x.txt", "real/x.txt"]
+    seen = inspect(str(data), COMMAND)
+    assert sorted(file.dest for file in seen.files) == ["file.txt", "linked/x.txt", "real/x.txt"]
+    assert seen.describe() == "3 files: 3 B (by links out of the folder: file.txt)"
     for target, words in (
         (outside, "a folder outside"),
         (data, "a folder it lies in"),

@@ -17,7 +17,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs import results
 from trainyard.runs.verbs.fetch import fetch
-from trainyard.storage import markers
+from trainyard.storage import bucket, markers
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import commit
 from trainyard.storage.deliver import DeliveryPatience
@@ -84,6 +84,8 @@ def test_the_table_tells_every_attempt_of_every_user_at_80_columns(clone: Clone,
     }  # fmt: skip
     assert all(len(line) <= 80 for line in lines)
     assert ["greg/first/1", "2026-11-24", "10:12", "success", "5.2", "MB", "lora"] in [line.split() for line in lines]
+    listed = [item for item in bucket.listing(settings, FIRST.prefix) if "/_" not in item.key]
+    assert {row.result: row.bytes for row in rows}["greg/first/1"] == sum(item.size for item in listed), "markers are no result"
     assert lines[-2].startswith("4 attempts in s3://") and "1.0 kB of checkpoints" in lines[-1]
     assert [row.checkpoints for row in rows if row.result == "greg/first/2"] == [["step-10"]]
     assert [row.result for row in results.list_rows(clone.context, "local", "anna")[1]] == [str(LONG), "anna/cut/1"]
@@ -128,6 +130,26 @@ def test_what_a_pod_has_committed_alone_is_shown_as_such_with_the_command_that_s
 
     assert "is         pod-committed" in text and "by its pod alone" in text and "PROBLEM" not in text
     assert text.rstrip().endswith("invoke download greg/first/1 out/downloads/first")
+
+
+def test_attempts_after_the_one_that_is_shown_are_named(clone: Clone, settings: StoreSettings, pod: Workspace) -> None:
+    committed(settings, pod, FIRST, Keep("cancelled", 143))
+    claimed(settings, pod.root, SECOND)
+    s3(settings).put_object(Bucket=settings.bucket, Key=SECOND.prefix + "_POD_COMMITTED", Body=b"{}")
+
+    results.show(clone.context, "local", "first", as_json=False)
+
+    assert "\nlater      greg/first/2 is pod-committed\n" in clone.said()
+    data = results.show(clone.context, "local", "first", as_json=True)
+    assert data is not None and data["later"] == [{"result": "greg/first/2", "kind": "pod-committed"}]
+
+
+def test_a_name_that_is_claimed_and_has_no_result_yet_says_who_claimed_it(clone: Clone, settings: StoreSettings, tmp_path: Path) -> None:
+    claimed(settings, tmp_path, FIRST)
+    for name in ("first", "greg/first", "greg/first/1"):
+        with pytest.raises(UserError, match=r"attempt 1 of greg/first has no result in .*: claimed by greg on .*may be at work"):
+            fetch(clone.context, "local", name, tmp_path / "to", partial=False)
+    assert results.table(settings, [], "Anna") == [f"{settings.url} holds no run of anna"]
 
 
 def test_no_download_is_named_for_what_no_manifest_proves(clone: Clone, settings: StoreSettings) -> None:

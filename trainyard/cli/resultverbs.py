@@ -23,7 +23,7 @@ def results_list(c: Context, stack: str = "local", user: str | None = None, json
     if json:
         show_json([asdict(row) for row in rows])
     else:
-        work.ui.say("\n".join(table(store, rows)))
+        work.ui.say("\n".join(table(store, rows, user)))
     return 0
 
 

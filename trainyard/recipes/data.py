@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Literal, cast
 
 from trainyard.errors import Location, UserError
+from trainyard.pod.uploader import printable
 from trainyard.recipes import datafiles
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.forms import understand
@@ -48,6 +49,8 @@ class Data:
     bytes: int
     files: tuple[DataFile, ...]
     left_out: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    """Names of links whose file does not lie in the folder that was named; the file goes along."""
     skipped: tuple[str, ...] = ()
     """What was said of the rows that are skipped because they are flawed."""
     skipped_rows: int = 0
@@ -66,7 +69,9 @@ class Data:
         where = ", read where they lie, by the pod" if any(item.sha256 is None for item in self.files) else ""
         files = self.files[0].dest if len(self.files) == 1 else f"{len(self.files)} files"
         aside = f" (left out: {', '.join(self.left_out)})" if self.left_out else ""
-        return f"{files}: {rows}{human_size(self.bytes)}{where}{aside}"
+        more = f" and {len(self.outside) - _PLACES} more" if len(self.outside) > _PLACES else ""
+        linked = f" (by links out of the folder: {', '.join(self.outside[:_PLACES])}{more})" if self.outside else ""
+        return f"{files}: {rows}{human_size(self.bytes)}{where}{linked}{aside}"
 
     def remarks(self) -> list[str]:
         """Return what a person should know beside that line: rows that are skipped, columns that are not used."""
@@ -240,7 +245,9 @@ def _local(reference: str, reading: _Reading) -> Data:
                 files.append(_checked(stream, str(source.resolve()), dest, str(source), reading))
         except OSError as error:
             raise UserError(f"{source}: cannot be read: {error.strerror or error}") from None
-    return _data(reference, "folder" if path.is_dir() else "file", reading, files, tuple(left_out))
+    data = _data(reference, "folder" if path.is_dir() else "file", reading, files, tuple(left_out))
+    top = str(path.resolve()).rstrip("/") + "/"
+    return replace(data, outside=tuple(printable(f.dest) for f in files if path.is_dir() and not f.src.startswith(top)))
 
 
 def _checked(stream: BinaryIO, src: str, dest: str, shown: str, reading: _Reading) -> DataFile:
@@ -313,7 +320,9 @@ def _data(
         raise reading.stop(_SKIP if rows else None)
     form = " + ".join(sorted(reading.forms)) if reading.forms else None
     size, unused = sum(file.bytes for file in files), tuple(sorted(reading.unused))
-    return Data(reference, kind, form, rows, size, tuple(files), left_out, reading.lines(), reading.flawed, unused)
+    return Data(
+        reference, kind, form, rows, size, tuple(files), left_out, skipped=reading.lines(), skipped_rows=reading.flawed, unused=unused
+    )  # fmt: skip
 
 
 def _left_out(names: list[str]) -> str | None:

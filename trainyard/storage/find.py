@@ -14,7 +14,7 @@ from trainyard.storage.answers import DENIED
 from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.inventory import run_names
 from trainyard.storage.manifest import KEPT, MODELS, POD_COMMITTED, SUCCESS, ResultKey, is_name
-from trainyard.storage.markers import claim_of
+from trainyard.storage.markers import attempts, claim_of
 from trainyard.storage.seal import read_each
 
 _OTHER_FOLDERS = ("attempts", "checkpoints", "closed", "data", "jobs", "lifecycle", "logs", "tmp")
@@ -106,6 +106,8 @@ def find(settings: StoreSettings, reference: str, *, user: str | None = None, un
     if number:
         results = [one for one in results if one.key.attempt == number]
         rest = rest[1:]
+    if not results and is_name(run) and (claimer := slug(owner) if owner else user):
+        _refuse_claimed(settings, claimer, run, number)
     chosen = _choose(settings, reference, results, user, uncommitted)
     newer = (one for one in results if one.key.user == chosen.user and one.key.attempt > chosen.attempt)
     return ResultReference(chosen, "/".join(rest), tuple(sorted(newer, key=lambda one: one.key.attempt)))
@@ -123,6 +125,17 @@ def _attempts(settings: StoreSettings, owner: str | None, run: str, user: str | 
         success, kept, alone = (body is not None for body in read_each(settings, (key.success, key.kept, f"{key.prefix}{POD_COMMITTED}")))
         results.append(Listed(key, success, kept, 0, 0, 0.0, alone))
     return results
+
+
+def _refuse_claimed(settings: StoreSettings, owner: str, run: str, number: int | None) -> None:
+    """Raise UserError where a name without a result has been claimed: it may be at work, on another machine."""
+    keys = [ResultKey(owner, run, attempt) for attempt in attempts(settings, owner, run) if number in (None, attempt)]
+    claim = claim_of(settings, keys[-1]) if keys else None
+    if claim and not claim.deleted:
+        raise UserError(
+            f"attempt {keys[-1].attempt} of {owner}/{run} has no result in {settings.url}: {claim}; it may be at work, or has left nothing",
+            hint=f"Follow it where it was started: invoke attach {owner}/{run}",
+        )
 
 
 def _is_over(settings: StoreSettings, key: ResultKey) -> bool:

@@ -12,7 +12,7 @@ from trainyard.clock import parse_time
 from trainyard.storage import bucket
 from trainyard.storage.bucket import Item
 from trainyard.storage.client import THREADS, StoreSettings
-from trainyard.storage.manifest import CHECKPOINT, CHECKPOINTS, KEPT, LOGS, MODELS, POD_COMMITTED, SUCCESS, ResultKey
+from trainyard.storage.manifest import CHECKPOINT, CHECKPOINTS, KEPT, LOGS, MODELS, POD_COMMITTED, POD_TAR, SUCCESS, ResultKey
 from trainyard.storage.markers import ATTEMPTS, Claim, claim_of
 
 ROOTS = (ATTEMPTS, MODELS, CHECKPOINTS, LOGS)
@@ -35,6 +35,8 @@ class StoredAttempt:
     claimed: bool = False
     files: int = 0
     bytes: int = 0
+    own_bytes: int = 0
+    """Of these, what manifest and markers have; what a pod has packed is its result."""
     log_bytes: int = 0
     checkpoint_bytes: int = 0
     checkpoints: set[str] = field(default_factory=set)
@@ -76,6 +78,7 @@ class StoredAttempt:
         elif path.startswith("_"):
             self.own.add(path)
             self.bytes += item.size
+            self.own_bytes += item.size if path != POD_TAR else 0
             if path in (name for name, _ in _MARKERS):
                 self.marks.add(path)
                 self.sealed = max(self.sealed, item.modified)

@@ -33,6 +33,8 @@ from trainyard.storage.verify import ResultCheck, SealState, seal_state, verify
 _HEAD = ("result", "claimed", "is", "size", "recipe")
 _WIDTH = 80
 _SHOWN = 20
+_LATER = 3
+"""Of how many attempts after the one that is shown a person is told."""
 _DIGITS = 16
 """Of a sha256 on a line of 80 columns."""
 
@@ -59,7 +61,7 @@ def row_of(one: StoredAttempt) -> ResultRow:
     """Return an attempt as data."""
     claim = one.claim
     return ResultRow(
-        result=str(one.key), kind=one.kind, when=format_time(one.when), files=one.files, bytes=one.bytes,
+        result=str(one.key), kind=one.kind, when=format_time(one.when), files=one.files, bytes=one.bytes - one.own_bytes,
         checkpoint_bytes=one.checkpoint_bytes, log_bytes=one.log_bytes, checkpoints=sorted(one.checkpoints),
         recipe=claim.recipe if claim else "", user=claim.user if claim else one.key.user, machine=claim.machine if claim else "",
         token=claim.token if claim else "",
@@ -72,10 +74,10 @@ def list_rows(context: CommandContext, stack: str, user: str | None) -> tuple[St
     return store, [row_of(one) for one in attempts_in(store, f"{slug(user)}/" if user else "")]
 
 
-def table(store: StoreSettings, rows: Sequence[ResultRow]) -> list[str]:
+def table(store: StoreSettings, rows: Sequence[ResultRow], user: str | None = None) -> list[str]:
     """Return the attempts for a person: one line each on 80 columns, two where a name is long."""
     if not rows:
-        return [f"{store.url} holds no run"]
+        return [f"{store.url} holds no run{f' of {slug(user)}' if user else ''}"]
     gone = sum(r.kind == "deleted" for r in rows)
     rows = [r for r in rows if r.kind != "deleted"]
     cells = [(r.result, r.when[:16].replace("T", " "), r.kind, human_size(r.bytes) if r.bytes else "", r.recipe) for r in rows]
@@ -158,7 +160,9 @@ def _unknown(store: StoreSettings, stack: str, reference: str) -> UserError:
 def show(context: CommandContext, stack: str, reference: str, *, as_json: bool) -> dict[str, Any] | None:
     """Print one result: files, what was left out, logs, whose it is, how it is fetched; for JSON return it as data instead."""
     store = bucket_of(context, stack)
-    one = chosen(stored_attempts(context, store, stack, reference))
+    attempts = stored_attempts(context, store, stack, reference)
+    one = chosen(attempts)
+    later = [other for other in attempts if other.key.attempt > one.key.attempt and other.kind != "deleted"]
     seal = seal_state(store, one.key)
     logs = [(item.key[len(one.key.logs) :], item.size) for item in buckets.listing(store, one.key.logs)]
     commands = _commands(store, stack, one, seal)
@@ -170,10 +174,12 @@ def show(context: CommandContext, stack: str, reference: str, *, as_json: bool) 
             "entries": [{"path": e.path, "size": e.size, "sha256": e.sha256} for e in manifest.files] if manifest else [],
             "left_out": [asdict(entry) for entry in manifest.left_out] if manifest else [],
             "logs": [{"name": name, "size": size} for name, size in logs], "commands": commands,
+            "later": [{"result": str(other.key), "kind": other.kind} for other in later],
         }  # fmt: skip
     wrong = next_steps(store, stack, one.key) if one.marks and seal.problem and one.kind != "pod-committed" else []
     files = _contents(seal.manifest) if seal.manifest else _unproved(store, one)
-    context.ui.say("\n".join([*_about(store, one, seal), *files, *_log_lines(store, one.key, logs), *wrong, *commands]))
+    newer = [f"later      {other.key} is {other.kind}" for other in later[-_LATER:]]
+    context.ui.say("\n".join([*_about(store, one, seal), *newer, *files, *_log_lines(store, one.key, logs), *wrong, *commands]))
     return None
 
 
@@ -205,7 +211,7 @@ def _unproved(store: StoreSettings, one: StoredAttempt) -> list[str]:
     items = [(item.key[len(one.key.prefix) :], item.size) for item in buckets.listing(store, one.key.prefix)]
     lines = [f"  {human_size(size)}  {printable(path)}" for path, size in items if not path.startswith("_")]
     more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return [f"there      {one.files} files, {one.bytes:,} bytes; no manifest proves them", *lines[:_SHOWN], *more]
+    return [f"there      {one.files} files, {one.bytes - one.own_bytes:,} bytes; no manifest proves them", *lines[:_SHOWN], *more]
 
 
 def _contents(manifest: Manifest) -> list[str]:
