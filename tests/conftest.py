@@ -7,6 +7,10 @@ import sys
 
 import pytest
 
+from tests.measured import MEASURED
+
+pytest_plugins = ("tests.here",)
+
 # Workers of pytest-xdist inherit the environment of the process that draws it.
 SEED = int(os.environ.setdefault("TRAINYARD_TEST_SEED", str(random.SystemRandom().randrange(10**6))))
 
@@ -30,3 +34,11 @@ def pytest_report_header() -> str:
 def pytest_addoption(parser: pytest.Parser) -> None:
     help_ = "the S3 server that tests/storage runs against (invoke servers.minio, invoke servers.ceph)"
     parser.addoption("--store", choices=("versitygw", "minio", "ceph"), default="versitygw", help=help_)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Measure no branches where a test outside of MEASURED runs: it neither counts nor is slowed down."""
+    if config.getoption("cov_source", None):
+        for item in items:
+            if not item.nodeid.startswith(MEASURED):
+                item.add_marker("no_cover")

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import pty
 import re
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.here import Here
 from trainyard import files
 from trainyard.cli import init, scaffold
-from trainyard.cli.commandline import main
 from trainyard.cli.scaffold import Choices
 from trainyard.cli.usage import folder_named
 from trainyard.config import find_root, is_repository
 from trainyard.errors import UserError
-from trainyard.phrasing import typed
 from trainyard.recipes.contract import load_recipe
 from trainyard.settings.reader import load
 from trainyard.shipped import checkout
@@ -49,22 +46,9 @@ Command = Callable[..., Done]
 
 
 @pytest.fixture
-def trainyard(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """The command, in this process: each start of Python takes half a second."""
-    kept = signal.getsignal(signal.SIGINT)
-
-    def run(cwd: Path, *words: str) -> Done:
-        monkeypatch.chdir(cwd)
-        monkeypatch.setattr(sys, "stdin", io.StringIO())
-        with pytest.raises(SystemExit) as left:
-            main(words, name="trainyard")
-        out = capfd.readouterr()
-        assert isinstance(left.value.code, int)
-        return Done(left.value.code, out.out, out.err)
-
-    yield run
-    typed("invoke")
-    signal.signal(signal.SIGINT, kept)
+def trainyard(here: Here) -> Command:
+    """The command ``trainyard``, in this process."""
+    return lambda cwd, *words: Done(*here.run(cwd, *words, name="trainyard"))
 
 
 def carry_out(root: Path, chosen: Choices | None = None) -> list[str]:

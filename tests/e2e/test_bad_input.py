@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.yard import COUNT, Yard
+from tests.e2e.yard import COUNT, Done, Yard
+from tests.here import Here
+
+
+def told(yard: Yard, here: Here, *words: str) -> Done:
+    """Run a verb of a yard in this process."""
+    return Done(*here.run(yard.root, *words, env=yard.env))
 
 
 def nothing_created(yard: Yard) -> bool:
@@ -37,11 +43,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_bad_input_is_one_clear_error_and_nothing_is_created(shared_yard: Yard, name: str) -> None:
+def test_bad_input_is_one_clear_error_and_nothing_is_created(shared_yard: Yard, here: Here, name: str) -> None:
     words, code, text, more = CASES[name]
     if name == "an unknown engine":
         shared_yard.extra = {"TRAINYARD_ENGINE": "builtn"}
-    done = shared_yard.invoke(*words)
+    done = told(shared_yard, here, *words)
     shared_yard.extra = {}
 
     assert "Traceback" not in done.err + done.out
@@ -60,11 +66,11 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_broken_config_file_is_named_with_its_line(shared_yard: Yard, tmp_path: Path, name: str) -> None:
+def test_a_broken_config_file_is_named_with_its_line(shared_yard: Yard, here: Here, tmp_path: Path, name: str) -> None:
     file, text, expected = FILES[name]
     (tmp_path / file).write_text(text)
 
-    done = shared_yard.invoke("train", "--config", str(tmp_path / file))
+    done = told(shared_yard, here, "train", "--config", str(tmp_path / file))
 
     assert expected in done.err, done.err
     assert "Traceback" not in done.err
@@ -86,14 +92,14 @@ SETTINGS: dict[str, tuple[str | bytes, str]] = {
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("words", [("train",), ("up",), ("preview",)], ids=" ".join)
 def test_a_broken_settings_file_is_named_with_its_line_by_every_verb_that_rents(
-    shared_yard: Yard, name: str, words: tuple[str, ...]
+    shared_yard: Yard, here: Here, name: str, words: tuple[str, ...]
 ) -> None:
     text, expected = SETTINGS[name]
     path = shared_yard.root / "Pulumi.local.yaml"
     good = path.read_bytes()
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     try:
-        done = shared_yard.invoke(*words, "--stack", "local")
+        done = told(shared_yard, here, *words, "--stack", "local")
     finally:
         path.write_bytes(good)
 
@@ -107,25 +113,25 @@ def test_a_broken_settings_file_is_named_with_its_line_by_every_verb_that_rents(
 @pytest.mark.parametrize(
     "words", [("train", "--recipe", "command", "--set", f"script={COUNT}"), ("up",), ("destroy", "--yes")], ids=lambda w: w[0]
 )
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, name: str, words: tuple[str, ...]) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, here: Here, name: str, words: tuple[str, ...]) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "yard").mkdir()
     yard = Yard(tmp_path / "yard", {name: str(tmp_path / "file")})
 
-    done = yard.invoke(*words)
+    done = told(yard, here, *words)
 
     assert "Traceback" not in done.err + done.out
     assert f"{tmp_path / 'file'}" in done.err, done.err
     done.expect(2)
 
 
-def test_a_misspelt_setting_does_not_keep_a_pod_from_being_ended(shared_yard: Yard) -> None:
+def test_a_misspelt_setting_does_not_keep_a_pod_from_being_ended(shared_yard: Yard, here: Here) -> None:
     path = shared_yard.root / "Pulumi.local.yaml"
     good = path.read_bytes()
     path.write_text("confg: 1\nconfig:\n  trainyard:cloud: local\n  trainyard:spot: maybe\n")
     try:
         for words in (("reap",), ("audit",), ("destroy", "--yes")):
-            shared_yard.invoke(*words, "--stack", "local").expect()
+            told(shared_yard, here, *words, "--stack", "local").expect()
     finally:
         path.write_bytes(good)
 
@@ -137,11 +143,11 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_broken_data_file_is_named_with_its_line(shared_yard: Yard, tmp_path: Path, name: str) -> None:
+def test_a_broken_data_file_is_named_with_its_line(shared_yard: Yard, here: Here, tmp_path: Path, name: str) -> None:
     path = tmp_path / "data.jsonl"
     path.write_bytes(ROWS[name])
 
-    done = shared_yard.invoke("train", "--data", str(path))
+    done = told(shared_yard, here, "train", "--data", str(path))
 
     assert "data.jsonl:2" in done.err, done.err
     done.expect(2)
