@@ -42,6 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("setup",),
     ("settings",),
     (
+        "batches",
         "clock",
         "config",
         "reading",

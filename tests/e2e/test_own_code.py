@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.yard import Yard
+from tests.here import Here
 from tests.recipes.test_venvs import wheel
 
 TRAIN = """
@@ -94,9 +95,11 @@ def test_a_command_runs_with_the_code_and_what_it_writes_comes_back_by_hash(yard
         (("--", "no-such-program", "train.py"), "the command runs no-such-program, which is not on PATH"),
     ],
 )
-def test_what_cannot_run_is_told_before_anything_is_rented(yard: Yard, repository: Path, words: tuple[str, ...], message: str) -> None:
-    done = yard.invoke("train", "--stack", "local", *words, cwd=repository)
-    assert message in done.expect(2).err and yard.pods() == []
+def test_what_cannot_run_is_told_before_anything_is_rented(
+    yard: Yard, repository: Path, here: Here, words: tuple[str, ...], message: str
+) -> None:
+    code, _, said = here.run(repository, "train", "--stack", "local", *words, env=yard.env)
+    assert code == 2 and message in said and yard.pods() == []
 
 
 def test_outside_a_repository_a_person_says_whether_the_folder_goes_along(yard: Yard, tmp_path: Path) -> None:

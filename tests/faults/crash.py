@@ -10,7 +10,6 @@ import argparse
 import os
 import queue
 import random
-import signal
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from tests.faults.bench import Bench, Result
 from tests.faults.cases import Case, draw, parse
+from tests.faults.sidebyside import side_by_side
 from tests.faults.world import world
 from trainyard.stacks import installed
 
@@ -75,15 +75,7 @@ def run(cases: Sequence[Case], *, workers: int, minutes: float | None, say: Call
                 results.append(result)
                 say(verdict(number, result))
 
-    # An interrupt lets the running cases end and their pods be taken away; the figures so far are told.
-    before = {number: signal.signal(number, lambda *_: over.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    threads = [threading.Thread(target=work) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    side_by_side(work, workers, over)
     return results
 
 

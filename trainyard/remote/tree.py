@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from trainyard.batches import batches
 from trainyard.errors import PodFailed, UserError
 from trainyard.files import sha256_of
 from trainyard.remote.protocol import Transport, expect, with_values
@@ -67,7 +68,7 @@ def put_tree(
             tally.add(sum(file.size for file in what))
 
     with ThreadPoolExecutor(CHANNELS) as pool:
-        list(pool.map(send, [*big, *_packs(file for file in sent if file.size <= SMALL)]))
+        list(pool.map(send, [*big, *batches((file for file in sent if file.size <= SMALL), PACK_FILES, PACK)]))
     if store is not None and sent:
         words = [word for file in big for word in (file.sha256, file.name)]
         _run(t, "tree_keep", remote_dir, store, _listed(words), days=KEPT_DAYS)
@@ -126,19 +127,6 @@ def _sections(answer: bytes) -> Iterator[bytes]:
     yield kinds
     yield b" ".join(re.findall(rb"^\\?([0-9a-f]{64}) ", sums, re.MULTILINE))
     yield modes
-
-
-def _packs(files: Iterable[LocalFile]) -> Iterator[list[LocalFile]]:
-    pack: list[LocalFile] = []
-    size = 0
-    for file in files:
-        if pack and (size + file.size > PACK or len(pack) == PACK_FILES):
-            yield pack
-            pack, size = [], 0
-        pack.append(file)
-        size += file.size
-    if pack:
-        yield pack
 
 
 def _packed(folder: Path, files: Sequence[LocalFile], *, stored: bool) -> bytes:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 
 class LeaveSignal(KeyboardInterrupt):
     """Somebody wants this controller to go: what a KeyboardInterrupt means, whichever signal it was."""
+
+
+@contextmanager
+def handled(numbers: Iterable[int], handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Let a handler take these signals in here; afterwards who took them before takes them again. Only for the main thread."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 @contextmanager
@@ -24,12 +35,8 @@ def leaving() -> Iterator[None]:
         yield
         return
     ours = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, leave) for number in ours}
-    try:
+    with handled(ours, leave):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def how(left: KeyboardInterrupt) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from trainyard.batches import batches
 from trainyard.errors import HostKeyChanged, PodCannotUpload, PodFailed, StoreError, Unreachable
 from trainyard.jsontext import parse_json
 from trainyard.pod import fetcher, uploader
@@ -24,7 +25,7 @@ from trainyard.storage import mounted
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, silent
 from trainyard.storage.podside import FinishedPod
-from trainyard.storage.podtargets import PodTarget, StoredObject, batches, bound_to, place_of
+from trainyard.storage.podtargets import PodTarget, StoredObject, bound_to, place_of
 from trainyard.storage.signing import signed_url
 from trainyard.storage.sshfetch import over_ssh
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,17 +69,3 @@ def place_of(settings: StoreSettings | None, target: PodTarget) -> str:
     keys = list(dict.fromkeys(extent.source.key for extent in target.extents)) or [""]
     first = f"{settings.url}/{keys[0]}" if settings else keys[0]
     return first if len(keys) == 1 else f"{first} and {len(keys) - 1} more"
-
-
-def batches(targets: Sequence[PodTarget], files: int, most: int | None = None) -> Iterator[list[PodTarget]]:
-    """Yield the targets in lists of at most ``files``, and of about ``most`` bytes."""
-    batch: list[PodTarget] = []
-    size = 0
-    for target in targets:
-        if batch and (len(batch) == files or (most is not None and size + target.size > most)):
-            yield batch
-            batch, size = [], 0
-        batch.append(target)
-        size += target.size
-    if batch:
-        yield batch

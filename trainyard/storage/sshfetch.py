@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trainyard.batches import batches
 from trainyard.errors import StoreError, disk_full
 from trainyard.files import sha256_of
 from trainyard.remote.protocol import Transport
 from trainyard.remote.tree import put_tree
 from trainyard.storage.answers import store_errors
 from trainyard.storage.client import StoreSettings, s3
-from trainyard.storage.podtargets import PodTarget, batches, bound_to, place_of
+from trainyard.storage.podtargets import PodTarget, bound_to, place_of
 
 SCRATCH = 512 << 20
 """Bytes that lie here at a time."""

@@ -11,7 +11,6 @@ import argparse
 import os
 import queue
 import random
-import signal
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from tests.faults.results.cases import LINKS, RUNS, Case, draw, parse
 from tests.faults.results.stage import Result
 from tests.faults.results.whole import Works, play_whole, works
 from tests.faults.results.world import world
+from tests.faults.sidebyside import side_by_side
 from tests.servers.common import Unavailable
 
 FULL = 300
@@ -87,15 +87,7 @@ def run(cases: Sequence[Case], server: str, workers: int, say: Callable[[str], N
         except Unavailable as error:
             missing.append(error)
 
-    # An interrupt lets the running cases end and their servers be ended; the figures so far are told.
-    before = {number: signal.signal(number, lambda *_: over.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    threads = [threading.Thread(target=work) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for signum, handler in before.items():
-        signal.signal(signum, handler)
+    side_by_side(work, workers, over)
     if missing:
         raise missing[0]
     return results

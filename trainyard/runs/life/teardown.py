@@ -23,6 +23,7 @@ from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.pods import Deletions, note_deleted, note_ended, take_known, unproved_pods
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders
 from trainyard.runs.records.stackresources import leases_in
+from trainyard.runs.signals import handled
 from trainyard.stacks import facade
 from trainyard.stacks.model import Event, Stack
 
@@ -51,13 +52,8 @@ def shielded(
             say(what_is_left())
             os._exit(code)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, on_signal) for number in numbers}
-    try:
+    with handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), on_signal):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def destroy_run(context: CommandContext, record: RunRecord, folder: RunFolder, *, clock: Clock = REAL) -> None:
