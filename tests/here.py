@@ -26,6 +26,7 @@ class Here:
         """Return exit code, stdout and stderr of ``name words...`` in a folder, with this environment (None: the tests' own)."""
         with self._monkeypatch.context() as patched, patch.dict(os.environ, env or {}, clear=env is not None):
             patched.chdir(cwd)
+            patched.setattr(sys, "argv", [name, *words])  # what stands behind `--` is read there
             patched.setattr(sys, "stdin", io.StringIO())
             patched.setattr(sys, "path", list(sys.path))  # Invoke puts in front where it has found tasks.py
             with pytest.raises(SystemExit) as left:
