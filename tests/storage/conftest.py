@@ -112,19 +112,6 @@ def fresh_bucket(server: StoreSettings) -> StoreSettings:
 
 
 @pytest.fixture(scope="session")
-def minio_store() -> Iterator[StoreSettings]:
-    """A bucket of MinIO, which knows policies and keys with an end; skipped where this machine has none."""
-    with tempfile.TemporaryDirectory(prefix="tys", dir="/tmp") as folder, ExitStack() as running:
-        try:
-            found = running.enter_context(open_server("minio", Path(folder)))
-        except Unavailable as why:
-            pytest.skip(str(why))
-        store = replace(found, kind="s3", bucket="policies")
-        bucket.adopt_or_create(store)
-        yield store
-
-
-@pytest.fixture(scope="session")
 def running_proxy(server: StoreSettings) -> Iterator[lying_proxy.LyingProxy]:
     port = urlsplit(server.endpoint or "").port
     assert port
