@@ -20,6 +20,8 @@ from trainyard.shipped import checkout
 from trainyard.textfile import expanded, read_text
 
 PROJECT = "trainyard"
+_PIPE = 5.0
+"""Seconds for a program that writes ``.env`` into a named pipe (a password manager) to do so."""
 _ENV_LINE = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)$")
 _ENV_SINGLE = re.compile(r"'([^']*)'\s*(?:#.*)?")
 _ENV_DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
@@ -139,7 +141,7 @@ def read_env_file(path: Path) -> dict[str, str]:
     without quotes is taken as it stands up to `` #``, which starts a comment; a ``#`` inside it belongs to it.
     """
     try:
-        text = read_text(path, path.name)
+        text = read_text(path, path.name, patience=_PIPE)
     except FileNotFoundError:
         return {}
     result: dict[str, str] = {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import os
+import select
 from pathlib import Path
 
 from trainyard.errors import Location, UserError
@@ -10,14 +12,14 @@ from trainyard.errors import Location, UserError
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def read_text(path: Path, name: str | None = None) -> str:
-    """Return the text without a byte order mark.
+def read_text(path: Path, name: str | None = None, *, patience: float | None = None) -> str:
+    """Return the text without a byte order mark; ``patience``: seconds for whoever writes it, where it is a pipe.
 
     Raises FileNotFoundError; UserError for a file that cannot be read or is no UTF-8 text.
     """
     shown = name or str(path)
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if patience is None or not path.is_fifo() else _from_pipe(path, shown, patience)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -32,6 +34,23 @@ def read_text(path: Path, name: str | None = None) -> str:
         where = _place(shown, data, data.index(b"\0"))
         raise UserError("a NUL byte: this is no text", where=where, hint="Save the file as UTF-8 text.")
     return text
+
+
+def _from_pipe(path: Path, shown: str, patience: float) -> bytes:
+    """Return what comes out of a named pipe; raises UserError where nothing comes for so long (a plain open would wait for ever)."""
+    pieces, pipe = list[bytes](), os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        poller = select.poll()
+        poller.register(pipe, select.POLLIN)
+        while poller.poll(1000 * patience):
+            piece = os.read(pipe, 65536)
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+    finally:
+        os.close(pipe)
+    hint = "Start what writes it, or put a file in its place."
+    raise UserError(f"{shown}: is a pipe into which nobody has written for {patience:g} s", hint=hint)
 
 
 def expanded(path: str | Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -257,3 +258,16 @@ def test_the_places_of_another_person_lie_below_that_persons_home(tmp_path: Path
 
     assert theirs.store == tmp_path / "theirs" / ".local" / "share" / "trainyard" / "store"
     assert theirs.settings == tmp_path / "theirs" / ".config" / "trainyard"
+
+
+def test_an_env_file_that_is_a_pipe_is_read_from_its_writer_and_not_waited_for_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / ".env")
+    writer = threading.Thread(target=lambda: (tmp_path / ".env").write_text("A=1\nB='2 3'\n"))
+    writer.start()
+    assert read_env_file(tmp_path / ".env") == {"A": "1", "B": "2 3"}
+    writer.join()
+    monkeypatch.setattr("trainyard.config._PIPE", 0.01)
+    with pytest.raises(UserError, match=r"^\.env: is a pipe into which nobody has written for 0\.01 s\n"):
+        read_env_file(tmp_path / ".env")

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,16 @@ def test_a_wrong_setting_is_the_user_s_under_either_engine(stack: Stack) -> None
     assert isinstance(error, UserError) and error.exit_code == 2
     assert "trainyard:pods must be a whole number" in error.message
     assert not list(stack.places.logs.glob("*.problems")), "what was written down is taken away with the engine"
+
+
+def test_what_the_engine_itself_refuses_to_begin_with_is_the_user_s(stack: Stack) -> None:
+    outcome = facade.operate(replace(stack, env={**stack.env, "PULUMI_PARALLEL": "abc"}), "preview")
+    if outcome.engine == "cli":
+        assert outcome.ok, "the CLI passes it over"
+        return
+    error = outcome.error()
+
+    assert isinstance(error, UserError) and "PULUMI_PARALLEL: 'abc' is no number of steps" in error.message
 
 
 def test_a_preview_says_what_would_be_done_and_never_that_it_is(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,7 +143,7 @@ def _parallel(options: int | None) -> int:
     if not text:
         return 4 * (os.cpu_count() or 1)
     if not text.isdigit() or int(text) < 1:
-        raise UserError(f"'{text}' is no number of steps to run side by side")
+        raise UserError(f"{'PULUMI_PARALLEL' if options is None else '--parallel'}: '{text}' is no number of steps to run side by side")
     return int(text)
 
 

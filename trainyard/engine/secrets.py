@@ -25,7 +25,8 @@ _CHECK_TEXT = "pulumi"
 
 _HANDED = "TRAINYARD_ENGINE_KEYS"
 """The variable in which an engine gets keys: ``<salt>:<key>``, in base64, with commas between. It is no more secret than
-the passphrase, which comes the same way, and it goes no further than to the engine."""
+the passphrase, which comes the same way, and it goes no further than to the engine. A key that opens the secrets is enough:
+the passphrase beside it is then not looked at, right or wrong."""
 
 
 def passphrase(env: Mapping[str, str]) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 
 from trainyard.engine import secrets
+from trainyard.errors import UserError
 from trainyard.jsontext import parse_json
 from trainyard.problems import Problem
 from trainyard.stacks.child import ChildExit, run_child
@@ -32,7 +34,10 @@ def operate(stack: Stack, operation: Operation, cloud: str | None, on_event: OnE
     env = {**child_env(stack.places, stack.env, cloud), **secrets.handed()}
     log = stack.places.logs / f"{stack.name}.engine.log"
     ended = run_child(argv, env=env, cwd=stack.places.root, on_line=line, log=log)
-    return seen.outcome("builtin", operation, time.monotonic() - started, ended)
+    outcome = seen.outcome("builtin", operation, time.monotonic() - started, ended)
+    if ended.code == UserError.exit_code and not outcome.problems:  # before anything was begun: of that the engine tells no event
+        outcome = replace(outcome, problems=(Problem("user", outcome.reason()),))
+    return outcome
 
 
 _PROOF = "command:remote:Command"
