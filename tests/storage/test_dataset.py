@@ -188,6 +188,11 @@ def test_a_store_without_checksums_proves_by_md5(settings: StoreSettings, tmp_pa
         b'{"version": 2}',
         b'{"version":1,"chunks":[],"files":[["../up",0,"x"]]}',
         b'{"version":1,"chunks":[],"files":[["a",5,"x"]]}',
+        b'{"version":1,"chunks":[["",0,"AAAAAA=="]],"files":[]}',
+        b'{"version":1,"chunks":[["../models/x",0,"AAAAAA=="]],"files":[]}',
+        b'{"version":1,"chunks":[["%s",0,"AAAAAA=="]],"files":[]}' % (b"0" * 64),
+        b'{"version":1,"chunks":[],"files":[["a",0,"/etc/x"]]}',
+        b'{"version":1,"chunks":[["%s",Infinity,"AAAAAA=="]],"files":[]}' % (b"0" * 64),
     ],
 )
 def test_an_index_that_is_none_is_refused(body: bytes) -> None:

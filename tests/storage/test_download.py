@@ -31,6 +31,7 @@ from trainyard.storage.fetch import fetch_files
 from trainyard.storage.manifest import ResultKey, entry_of
 from trainyard.storage.markers import Claim, attempts, claim_attempt
 from trainyard.storage.staging import FOLDER, Staging, twins
+from trainyard.storage.verify import seal_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +371,24 @@ def test_a_manifest_that_success_does_not_vouch_for_is_not_believed(mine: Kept, 
     s3(mine.settings).put_object(Bucket=mine.settings.bucket, Key=WHERE.manifest, Body=body + b" ")
     with pytest.raises(StoreError, match=r"was committed .*_SUCCESS says so.*another one now"):
         download(mine.settings, str(WHERE), tmp_path)
+
+
+@pytest.mark.parametrize("said_by", ["key", "claim"])
+def test_a_result_that_was_copied_under_another_attempts_key_is_never_taken_for_its(
+    said_by: str, settings: StoreSettings, pod: Workspace, tmp_path: Path
+) -> None:
+    """Marker and manifest agree with each other: only the key that they tell, and the claim, say whose they are."""
+    commit(settings, here(), WHERE, pod.output, OUTPUTS, EXCLUDES, token="a" * 32, part_size=PART, patience=HASTE)
+    place = WHERE if said_by == "claim" else ResultKey("greg", "other", 1)
+    assert claim_attempt(settings, places_at(tmp_path), place, Claim("b" * 32, "greg", "there", "2026-11-29T10:00:00Z"))
+    if said_by == "key":
+        for item in bucket.listing(settings, WHERE.prefix):
+            source = {"Bucket": settings.bucket, "Key": item.key}
+            s3(settings).copy_object(Bucket=settings.bucket, Key=item.key.replace(WHERE.prefix, place.prefix), CopySource=source)
+    with pytest.raises(ForeignResult, match="that of greg/r1/1, not of greg/other/1|another run's than the one that claimed"):
+        download(settings, str(place), tmp_path / "out")
+    assert not (tmp_path / "out").exists() and seal_state(settings, place).problem.startswith("it is ")
+    assert download(settings, str(place), tmp_path / "out", uncommitted=True).files, "the command that the message names"
 
 
 @pytest.mark.parametrize("key", [WHERE.manifest, WHERE.model + "config.json"])

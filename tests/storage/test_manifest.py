@@ -53,6 +53,34 @@ def test_a_manifest_that_names_a_path_outside_is_refused(path: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sha256": "/etc/cron.d/x"}, {"sha256": ""}, {"sha256": None}, {"crc32": "../x"}, {"parts": ["!"]}, {"parts": []},
+        {"size": -5}, {"size": 10**18}, {"part_size": 0}, {"part_size": 10**18, "size": 10**18}, {"parts": ["AAAAAA=="] * 1000},
+    ],
+)  # fmt: skip
+def test_an_entry_that_no_scan_can_have_made_is_refused_before_it_names_a_file_or_keeps_one_waiting(
+    wrong: dict[str, Any], tmp_path: Path
+) -> None:
+    document: dict[str, Any] = json.loads(manifest_of(tmp_path, "a").encode())
+    document["files"][0] |= wrong
+    with pytest.raises(StoreError, match=r"s3://b/m: 'a' is no file of a result: its (checksums are none|parts are not those of its size)"):
+        decode(json.dumps(document).encode(), "s3://b/m")
+
+
+@pytest.mark.parametrize("change", [b'"size": Infinity', b'"size": 1e999', b'"size": NaN'])
+def test_a_number_that_is_none_is_no_manifest(change: bytes, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="here: this is no manifest"):
+        decode(manifest_of(tmp_path, "a").encode().replace(b'"size": 100', change), "here")
+
+
+def test_a_manifest_that_names_a_file_twice_is_none(tmp_path: Path) -> None:
+    one = manifest_of(tmp_path, "a")
+    with pytest.raises(StoreError, match="it names a file twice"):
+        decode(Manifest(KEY, one.files * 2).encode(), "here")
+
+
+@pytest.mark.parametrize(
     ("body", "words"),
     [(b"", "no manifest"), (b"[]", "no manifest"), (b'{"version": 3}', "a later Trainyard"), (b'{"version": 1}', "no manifest")],
 )

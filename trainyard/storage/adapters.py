@@ -38,7 +38,7 @@ def find_adapter(settings: StoreSettings, reference: str, user: str) -> StoredAd
     result = read_result(settings, key)
     if result is None or result.ending is not None:
         raise UserError(f"init_from {reference}: {key} is no success: a training starts from a finished adapter")
-    refuse_unclaimed(settings, result.manifest)
+    refuse_unclaimed(settings, key, result.manifest)
     names = {file.path for file in _files(result.manifest)}
     if not {CONFIG, _WEIGHTS} <= names:
         raise UserError(f"init_from {reference}: the result of {key} is no adapter (it has no {MODEL_FOLDER}{CONFIG})")

@@ -19,7 +19,7 @@ from pathlib import Path
 from trainyard.errors import StoreError, UserError
 from trainyard.jsontext import parse_json
 from trainyard.pod.uploader import name_problem
-from trainyard.storage.manifest import DATA, ManifestEntry, crc32_text, sha256
+from trainyard.storage.manifest import DATA, ManifestEntry, crc32_text, is_sha256, sha256
 from trainyard.storage.podtargets import Extent, PodTarget, StoredObject
 
 CHUNK = 32 << 20
@@ -116,11 +116,13 @@ def decode(body: bytes, where: str) -> Dataset:
             raise StoreError(f"{where}: is of version {document['version']}; this Trainyard reads version {_VERSION}")
         chunks = tuple(Chunk(str(digest), int(size), str(crc)) for digest, size, crc in document["chunks"])
         files = tuple(DatasetFile(str(path), int(size), str(digest), bool(more)) for path, size, digest, *more in document["files"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise StoreError(f"{where}: is no index of data: {error!r:.100}") from None
-    bad = next((file.path for file in files if name_problem(file.path) is not None), None)
-    if bad is not None or sum(chunk.size for chunk in chunks) != sum(file.size for file in files):
-        raise StoreError(f"{where}: is no index of data: {'its sizes do not agree' if bad is None else f'it names {bad!r:.200}'}")
+    # Chunks are read, renewed and deleted by their names: an empty one would be all data of the bucket.
+    odd = [file.path for file in files if name_problem(file.path) or not is_sha256(file.sha256) or file.size < 0]
+    odd += [chunk.sha256 for chunk in chunks if not is_sha256(chunk.sha256) or chunk.size <= 0]
+    if odd or sum(chunk.size for chunk in chunks) != sum(file.size for file in files):
+        raise StoreError(f"{where}: is no index of data: {f'it names {odd[0]!r:.200}' if odd else 'its sizes do not agree'}")
     return Dataset(chunks, files)
 
 

@@ -84,7 +84,7 @@ def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tup
     result = read_result(settings, key)
     if result is not None:
         if not uncommitted:
-            refuse_unclaimed(settings, result.manifest)
+            refuse_unclaimed(settings, key, result.manifest)
         return result.manifest, result.manifest_sha256, result.ending
     success, kept, body = read_each(settings, (key.success, key.kept, key.manifest))
     marker = SUCCESS if success is not None else KEPT if kept is not None else None

@@ -44,7 +44,11 @@ VERSION = 2
 PART_SIZE = 32 * 1024 * 1024
 DAMAGED = "Damaged"
 """The code of an error that says: the store holds another file than the manifest's or none, or the manifest is none any more."""
+_LARGEST_PART = 5 << 30
+"""No store takes a larger one."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CRC32 = re.compile(r"[0-9A-Za-z+/]{6}==")
 
 
 def is_name(word: str) -> bool:
@@ -206,6 +210,22 @@ def entry_of(item: Mapping[str, Any], path: str | None = None) -> ManifestEntry:
     )
 
 
+def is_sha256(text: str) -> bool:
+    """Tell whether a text is a hex sha256. It becomes the name of an object or of a file, so nothing else may be taken for one."""
+    return _SHA256.fullmatch(text) is not None
+
+
+def entry_problem(entry: ManifestEntry) -> str | None:
+    """Return why what somebody else has written down can be no file of a result, None when it can."""
+    if problem := name_problem(entry.path):
+        return problem
+    if not is_sha256(entry.sha256) or not all(_CRC32.fullmatch(crc) for crc in (entry.crc32, *entry.parts)):
+        return "its checksums are none"
+    if entry.size < 0 or not 0 < entry.part_size <= _LARGEST_PART or len(entry.parts) != max(1, -(-entry.size // entry.part_size)):
+        return "its parts are not those of its size"
+    return None
+
+
 def decode(data: bytes, where: str) -> Manifest:
     """Read a manifest; raises StoreError when it is damaged or of a later version."""
     try:
@@ -216,11 +236,13 @@ def decode(data: bytes, where: str) -> Manifest:
         files = tuple(entry_of(item) for item in document["files"])
         left_out = tuple(LeftOut(str(f["path"]), int(f["size"]), str(f["why"]), f.get("wanted") is True) for f in document["left_out"])
         token = "" if document["version"] == 1 else str(document["token"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise StoreError(f"{where}: this is no manifest ({error})", code=DAMAGED) from None
     for entry in files:
-        if problem := name_problem(entry.path):
+        if problem := entry_problem(entry):
             raise StoreError(f"{where}: {entry.path!r} is no file of a result: {problem}", code=DAMAGED)
+    if len({entry.path for entry in files}) != len(files):
+        raise StoreError(f"{where}: this is no manifest (it names a file twice)", code=DAMAGED)
     return Manifest(key, files, left_out, token)
 
 

@@ -108,13 +108,25 @@ def refuse_foreign(settings: StoreSettings, where: ResultKey, token: str) -> Non
             raise _foreign(settings, where, f"{ATTEMPTS}{where}", claim.token)
 
 
-def refuse_unclaimed(settings: StoreSettings, manifest: Manifest) -> None:
-    """Raise ForeignResult when a result bears another token than the claim of its attempt: it is not the one of that name."""
-    claim = claim_of(settings, manifest.key)
-    if claim is not None and claim.token != manifest.token:
+def whose_else(settings: StoreSettings, where: ResultKey, manifest: Manifest) -> str:
+    """Return whose a result is that lies under an attempt's key and is not that attempt's own; empty when it is.
+
+    Marker and manifest that were copied from another run agree with each other: only the key in them, and the claim, tell.
+    """
+    if manifest.key != where:
+        return f"that of {manifest.key}, not of {where}"
+    claim = claim_of(settings, where)
+    if claim is None or claim.token == manifest.token:
+        return ""
+    return f"another run's than the one that claimed {where} ({claim}): its token is '{manifest.token[:8]}'"
+
+
+def refuse_unclaimed(settings: StoreSettings, where: ResultKey, manifest: Manifest) -> None:
+    """Raise ForeignResult when what lies under an attempt's key is another run's result: it is not the one of that name."""
+    if whose := whose_else(settings, where, manifest):
         raise ForeignResult(
-            f"the result in {settings.url}/{manifest.key.prefix} is another run's than the one that claimed {manifest.key} "
-            f"({claim}): its token is '{manifest.token[:8]}'"
+            f"the result in {settings.url}/{where.prefix} is {whose}",
+            hint=f"To take it as it lies there: invoke download {where} DIR --partial",
         )
 
 

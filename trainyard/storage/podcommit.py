@@ -23,7 +23,6 @@ from typing import Any, NoReturn
 from trainyard.errors import StoreError
 from trainyard.jsontext import parse_json
 from trainyard.pod.signed import mac_of
-from trainyard.pod.uploader import name_problem
 from trainyard.storage import objects
 from trainyard.storage.absent import absence
 from trainyard.storage.answers import store_errors
@@ -32,7 +31,7 @@ from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import PATIENCE, Committed, answer, committed, drop_open, remove_strays
 from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, send_parts, silent
 from trainyard.storage.ending import Ending
-from trainyard.storage.manifest import KEPT, RESERVED, SUCCESS, LeftOut, Manifest, ManifestEntry, ResultKey, entry_of, sha256
+from trainyard.storage.manifest import KEPT, RESERVED, SUCCESS, LeftOut, Manifest, ManifestEntry, ResultKey, entry_of, entry_problem, sha256
 from trainyard.storage.markers import claim_of, refuse_foreign
 from trainyard.storage.objects import PendingUpload, UploadTarget
 from trainyard.storage.podplan import PROOF, TOKEN, remove_pod_commit
@@ -245,7 +244,7 @@ def _indexed(settings: StoreSettings, where: ResultKey, said: Mapping[str, Any],
         left_out = tuple(LeftOut(str(e["path"]), int(e["size"]), str(e["why"]), e.get("wanted") is True) for e in index["left_out"])
         code, moment = said["exit_code"], str(said["time"])
         ending = None if said["why"] is None else Ending(str(said["why"]), code, tuple(map(str, said["checkpoints"])))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         _refuse(key, f"it cannot be read: {type(error).__name__}: {error}")
     if len({file.name for file in files}) != len(files):
         _refuse(tar, "its index names a file twice")
@@ -255,13 +254,11 @@ def _indexed(settings: StoreSettings, where: ResultKey, said: Mapping[str, Any],
 def _file(item: Mapping[str, Any], end: int, tar: str) -> _TarFile:
     file = _TarFile(str(item["name"]), int(item["offset"]), entry_of(item), tuple(str(one) for one in item.get("md5", ())))
     entry = file.entry
-    problem = name_problem(entry.path) or ("" if entry.path.split("/")[0] not in RESERVED else "its name is kept for the commit itself")
+    problem = entry_problem(entry) or ("" if entry.path.split("/")[0] not in RESERVED else "its name is kept for the commit itself")
     if not problem and file.name not in (f"result/{entry.path}", f"logs/{entry.path}"):
         problem = f"it is called {file.name!r} in the tar"
-    if not problem and not (file.offset >= 0 and entry.size >= 0 and file.offset + entry.size <= end and entry.part_size > 0):
+    if not problem and not (file.offset >= 0 and file.offset + entry.size <= end):
         problem = "it does not lie in the tar"
-    if not problem and len(entry.parts) != max(1, -(-entry.size // entry.part_size)):
-        problem = "its parts are not those of its size"
     if problem:
         _refuse(tar, f"its index names {entry.path!r}: {problem}")
     return file
