@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,13 @@ import pytest
 
 from tests.storage.conftest import places_at
 from tests.storage.lying_proxy import Fault, LyingProxy
-from trainyard.errors import StoreError
+from trainyard.clock import format_time
+from trainyard.errors import RefusedError, StoreError
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records import attempts
+from trainyard.runs.records.parts import RunBucket
+from trainyard.runs.ui import Ui
+from trainyard.runs.verbs.atwork import at_work
 from trainyard.storage import markers
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.manifest import ResultKey
@@ -60,8 +67,46 @@ def test_a_claim_whose_answer_was_lost_is_still_ours(through: StoreSettings, pro
 def test_a_claim_whose_process_died_is_found_again_by_its_token(settings: StoreSettings, tmp_path: Path) -> None:
     places = places_at(tmp_path)
     assert markers.next_attempt(settings, places, "greg", "r1", claim()) == 1
-    assert markers.next_attempt(settings, places, "greg", "r1", claim("t2")) == 2
     assert markers.next_attempt(settings, places, "greg", "r1", claim()) == 1
+    assert markers.next_attempt(settings, places, "greg", "r1", claim("t2")) == 2
+    assert markers.next_attempt(settings, places, "greg", "r1", claim()) == 3, "what goes on from attempt 2 is not older than it"
+
+
+@pytest.fixture
+def machines(settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[CommandContext]:
+    """Two machines with checkouts of their own and one bucket."""
+    monkeypatch.setattr("trainyard.runs.records.stores.store_of", lambda *_: settings)
+    return [CommandContext(places_at(tmp_path / name), {}, Ui(json=True)) for name in ("desk", "laptop")]
+
+
+def begin(context: CommandContext, after: int | None) -> int:
+    context.places.runs.mkdir(parents=True, exist_ok=True)
+    with attempts.reserved(context.places.runs, "greg", "r1") as draft:
+        number = attempts.claim(context, draft, "greg", "r1", RunBucket("results", "s3"), after=after)
+    draft.path.rmdir()  # it has become a run, and that run is over
+    return number
+
+
+def test_of_two_machines_that_go_on_with_one_run_at_once_one_is_refused_and_gives_its_number_back(
+    settings: StoreSettings, machines: list[CommandContext]
+) -> None:
+    assert begin(machines[0], None) == 1
+    assert begin(machines[0], 1) == 2
+    with pytest.raises(RefusedError, match=r"attempt 2 of greg/r1 was begun meanwhile \(claimed by greg on .*nothing was rented"):
+        begin(machines[1], 1)
+    given_back = markers.claim_of(settings, key(attempt=3))
+    assert given_back is not None and given_back.deleted and not attempts.tokens_here(machines[1].places.runs, "greg", "r1")
+    assert begin(machines[1], 2) == 4, "a number that was given back is in nobody's way"
+
+
+def test_what_a_killed_start_of_this_checkout_has_claimed_is_at_work_for_other_machines_alone(
+    settings: StoreSettings, machines: list[CommandContext]
+) -> None:
+    begun = format_time(time.time())
+    with attempts.reserved(machines[0].places.runs, "greg", "r1") as draft:
+        assert markers.claim_attempt(settings, machines[0].places, key(), replace(claim(draft.token), time=begun))
+        assert at_work(machines[0], settings, key()) is None
+        assert at_work(machines[1], settings, key()) is not None
 
 
 def test_of_an_attempt_that_is_taken_its_owner_is_told_and_that_it_may_still_be_at_work(settings: StoreSettings, tmp_path: Path) -> None:

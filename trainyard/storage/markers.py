@@ -52,12 +52,13 @@ def claim_attempt(settings: StoreSettings, places: Places, where: ResultKey, cla
 def next_attempt(settings: StoreSettings, places: Places, user: str, run: str, claim: Claim, *, above: int = 0) -> int:
     """Claim the first attempt above ``above`` and all that the bucket knows, and return its number.
 
-    One that bears the claim's token already is ours: the answer was lost, or the process died before it was used.
+    One that bears the claim's token already is ours: the answer was lost, or the process died before it was used. It is used
+    while it is the newest: what went on from what came after it would count as older than that.
     """
     taken = attempts(settings, user, run)
-    for number in reversed(taken):
-        if number > above and _is_ours(settings, ResultKey(user, run, number), claim.token):
-            return number
+    newest = max(taken, default=0)
+    if newest > above and _is_ours(settings, ResultKey(user, run, newest), claim.token):
+        return newest
     number = max(above, *taken, 0) + 1
     while not claim_attempt(settings, places, ResultKey(user, run, number), claim):
         number += 1

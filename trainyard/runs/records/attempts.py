@@ -18,7 +18,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from trainyard.clock import format_time
 from trainyard.config import Places
@@ -28,6 +28,11 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.parts import RunBucket
 from trainyard.runs.records.record import RunFolder
+
+if TYPE_CHECKING:
+    from trainyard.storage.client import StoreSettings
+    from trainyard.storage.manifest import ResultKey
+    from trainyard.storage.markers import Claim
 
 T = TypeVar("T")
 _DRAFT = ".new-"
@@ -85,11 +90,12 @@ def refuse_live(runs: Path, user: str, label: str) -> None:
 
 def claim(
     context: CommandContext, draft: Draft, user: str, label: str, bucket: RunBucket | None, patience: ClaimPatience = ClaimPatience(),
-    *, recipe: str = "",
+    *, recipe: str = "", after: int | None = None,
 ) -> int:  # fmt: skip
     """Claim the next attempt of a name and return its number; says so when the name was used before.
 
-    Raises StoreError when the bucket refuses, or does not answer in time: nothing may be rented then.
+    ``after``: the newest attempt that was known when it was decided what this one goes on from; RefusedError where another
+    has been begun since. Raises StoreError when the bucket refuses, or does not answer in time: nothing may be rented then.
     """
     here = at_home(context.places, user, label)
     if not bucket:
@@ -117,9 +123,36 @@ def claim(
         number, marker = _waited_for(ask, f"the store of {settings.url}", context.ui.say, patience)
     except StoreError as error:
         raise StoreError(f"the run's name could not be claimed, nothing was rented: {error.message}", hint=error.hint) from None
+    if after is not None:
+        _refuse_overtaken(settings, draft, mine, range(after + 1, number), ResultKey(user, label, number))
     if marker:
         context.ui.say(f"name       {user}/{label} is known ({marker}): this is attempt {number}")
     return number
+
+
+def tokens_here(runs: Path, user: str, label: str) -> set[str]:
+    """Return the tokens that this checkout has claimed attempts of a name with: of its runs, and of starts that became none."""
+    folder = runs / user / label
+    numbers = (RunId(user, label, number).folder(runs) for number in _numbers(folder))
+    return {path.name[len(_DRAFT) :] for path in folder.glob(f"{_DRAFT}*")} | {RunFolder(path).load().token for path in numbers}
+
+
+def _refuse_overtaken(settings: StoreSettings, draft: Draft, mine: Claim, between: range, where: ResultKey) -> None:
+    """Give the claim back and raise RefusedError where another machine has begun an attempt since it was decided to go on."""
+    from trainyard.storage import markers
+    from trainyard.storage.manifest import ResultKey
+
+    run = f"{where.user}/{where.run}"
+    for number in between:
+        other = markers.claim_of(settings, ResultKey(where.user, where.run, number))
+        if other is None or other.deleted:
+            continue
+        markers.mark_deleted(settings, where, mine, mine.time)
+        draft.claimed = False
+        raise RefusedError(
+            f"attempt {number} of {run} was begun meanwhile ({other}); nothing was rented",
+            hint=f"Where it was started: invoke attach {run}. When it is over: invoke resume {run}",
+        )
 
 
 def _waited_for(ask: Callable[[], T], whom: str, say: Callable[[str], None], patience: ClaimPatience) -> T:

@@ -12,6 +12,7 @@ from trainyard.clouds import open_cloud
 from trainyard.errors import CloudError, UserError
 from trainyard.jsontext import parse_json
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records import attempts
 from trainyard.runs.records.record import RunRecord, read_record
 from trainyard.storage import asked, markers
 from trainyard.storage.client import StoreSettings
@@ -54,8 +55,8 @@ def at_work(context: CommandContext, store: StoreSettings, key: ResultKey, recor
     if any(body is not None for body in read_each(store, (key.success, key.kept))):
         return None
     claim = markers.claim_of(store, key)
-    if claim is not None and claim.deleted:
-        return None
+    if claim is not None and (claim.deleted or claim.token in attempts.tokens_here(context.places.runs, key.user, key.run)):
+        return None  # what this checkout has claimed and made no run of is at work nowhere
     if record is None and (body := asked.record(store, key)) is not None:
         record = record_in(body)
     until = _until(record, claim)

@@ -50,6 +50,8 @@ class RunHistory:
     attempts: tuple[PastAttempt, ...]
     store: StoreSettings | None
     """Its bucket; None for a run whose results came home over SSH."""
+    last: int | None
+    """The newest attempt that its bucket knows, also of those that are not meant; None where it cannot be listed."""
 
     @property
     def newest(self) -> PastAttempt:
@@ -71,11 +73,12 @@ def history_of(context: CommandContext, reference: str, stack: str | None) -> Ru
     here = _known_here(context, user, label)
     user = user or (here[-1].record.user if here else user_name(context.env, _own_user(context, stack)))
     store = store_of(context, here[-1].record.bucket) if here else bucket_of(context, stack or "local")
-    known = {one.record.attempt: one for one in here}
+    known, last = {one.record.attempt: one for one in here}, None
     if here:
         attempts.refuse_live(context.places.runs, user, label)
     if store is not None:
         keys = [ResultKey(user, label, attempt) for attempt in markers.attempts(store, user, label)]
+        last = max((key.attempt for key in keys), default=None)
         alone.seal_all(context, store, [key for key in keys if read(store, key.prefix + POD_COMMITTED) is not None])
         for attempt, body in asked.records(store, user, label).items():
             if attempt not in known and (record := record_in(body)) is not None:
@@ -89,7 +92,7 @@ def history_of(context: CommandContext, reference: str, stack: str | None) -> Ru
             f"what '{reference}' ran is known neither here nor in {where}",
             hint=f"See what there is: invoke runs; in the bucket: invoke results --stack {stack or 'local'}",
         )
-    return RunHistory(user, label, tuple(past), store)
+    return RunHistory(user, label, tuple(past), store, last)
 
 
 def _words(reference: str) -> tuple[str, str, int | None]:

@@ -71,6 +71,8 @@ class RunPlan:
     """How often the run may be resumed by itself."""
     resumed_from: StartedFrom | None = None
     init_from: StartedFrom | None = None
+    after: int | None = None
+    """The newest attempt that was known when it was decided what this one goes on from; None: no attempt was looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ def _write(
     with attempts.reserved(runs, plan.user, label) as draft:
         folder = RunFolder(draft.path)
         content = bundle.build(plan.recipe, plan.values, plan.data, folder.bundle, code=plan.code)
-        attempt = attempts.claim(context, draft, plan.user, label, outputs.results, recipe=plan.recipe.name)
+        attempt = attempts.claim(context, draft, plan.user, label, outputs.results, recipe=plan.recipe.name, after=plan.after)
         record = RunRecord(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=content.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,

@@ -118,7 +118,7 @@ def _plan(
         code_summary=None if anew else base.code, hours=base.hours if request.hours is None else request.hours,
         budget=_budget(context, again.history, request.budget, spent), settings=again.settings, asked_data=_own_data(base, recipe),
         yes=request.yes, spent_before=spent, resumes=resumes, deliver=base.deliver,
-        resumed_from=started_from(chosen) if chosen else None, init_from=base.init_from,
+        resumed_from=started_from(chosen) if chosen else None, init_from=base.init_from, after=again.history.last,
     )  # fmt: skip
 
 
