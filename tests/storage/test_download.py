@@ -507,15 +507,19 @@ def test_a_store_that_signs_no_urls_is_read_by_its_client(kept: Kept, tmp_path: 
     assert tree(tmp_path) == kept.files
 
 
-def test_of_many_big_files_most_are_read_from_end_to_end(
-    settings: StoreSettings, pod: Workspace, proxy: LyingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("idle", [False, True])
+def test_of_many_big_files_each_is_read_from_end_to_end_and_the_last_in_pieces_where_the_line_is_the_limit(
+    idle: bool, settings: StoreSettings, pod: Workspace, proxy: LyingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainyard.storage.fetch.PIECE", 1000)
+    for name, value in {"PIECE": 1000, "LOOK": 0.001, "IDLE": 1e9 if idle else 0.0}.items():
+        monkeypatch.setattr(f"trainyard.storage.fetch.{name}", value)
     for number in range(20):
         pod.write(f"output/model/shard-{number:02d}", os.urandom(5000))
     mine = committed_result(settings, pod)
     proxy.faults.append(Fault("Get", "garble", times=3, key="shard-"))
     download(replace(settings, endpoint=proxy.endpoint), WHERE.model, tmp_path / "dir")
     assert tree(tmp_path / "dir") == mine.files
-    spans = [one.headers["range"] for one in proxy.seen if "shard-" in one.key]
-    assert spans.count("bytes=0-4999") >= 14 and spans.count("bytes=4000-4999") >= 4
+    whole, pieces = (
+        len({one.key for one in proxy.seen if one.headers.get("range") == span}) for span in ("bytes=0-4999", "bytes=4000-4999")
+    )
+    assert whole + pieces == 20 and bool(pieces) == idle and whole >= 4

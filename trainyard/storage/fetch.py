@@ -35,7 +35,11 @@ TRIES = 8
 PAUSES = Backoff(0.2, 10.0)
 PIECE = 8 << 20
 """Bytes of one request. The smaller, the less is left to hash when the last one has arrived."""
-BIG_AT_ONCE = 4
+STREAMS = 4
+"""Big files that are fetched at once to begin with: where the processor is the limit, more of them are a quarter slower."""
+LOOK = 0.25
+IDLE = 0.5
+"""Where less than so many CPU seconds a second are used, the line is the limit: another file is begun every LOOK seconds."""
 _DEFINITE = (400, 401, 403, 404, 412, 416)
 
 
@@ -69,20 +73,15 @@ def fetch_files(
         on_progress(Progress("wait", 0, counter.total, text))
 
     names = [name for _, name in selection]
-    with staging(dest, names, waiting) as stage, ThreadPoolExecutor(THREADS) as pool, ThreadPoolExecutor(THREADS + BIG_AT_ONCE) as files:
+    with staging(dest, names, waiting) as stage, ThreadPoolExecutor(THREADS) as pool, ThreadPoolExecutor(THREADS) as files:
         here = _already_here(dest, selection, pool, counter)
         need_space(stage.folder, sum(_space(entry, stage.part(entry.sha256, dest / name)) for entry, name in selection if name not in here))
         absent = [
             _File(settings, prefix + entry.path, entry, dest / name, stage, counter) for entry, name in selection if name not in here
         ]  # fmt: skip
-        # A file that one thread reads from end to end is hashed as it comes, for a fifth less work. Where that would leave
-        # threads idle, big files come in pieces; several at a time, so that the next ones arrive while the first is hashed.
-        big = [file for file in absent if file.entry.size > PIECE]
-        whole = len(big) - len(big) % THREADS
-        streams, pieced = deque(big[:whole] + [file for file in absent if file.entry.size <= PIECE]), deque(big[whole:])
-        jobs = [files.submit(_fetch_each, pieced, pool) for _ in range(min(BIG_AT_ONCE, len(pieced)))]
-        jobs += [files.submit(_fetch_each, streams, None) for _ in range(min(THREADS, len(streams)))]
-        _first_error(jobs, (streams, pieced), pool)
+        _Queue([file for file in absent if file.entry.size > PIECE], [file for file in absent if file.entry.size <= PIECE], pool).work(
+            files
+        )
         return len(here)
 
 
@@ -126,26 +125,45 @@ class _Counter:
             self._tell(Progress("download", self._done, self.total))
 
 
-def _first_error(jobs: Sequence[Future[None]], queues: Sequence[deque[_File]], pool: ThreadPoolExecutor) -> None:
-    """Wait for the jobs; after an error or Ctrl-C only what is under way is waited for, what is queued is dropped."""
-    try:
-        done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
-        for job in done:
-            job.result()
-    except BaseException:
-        for queue in queues:
-            queue.clear()
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
+class _Queue:
+    """The files that are still to fetch, and the threads at it: as many as the processor can serve, or the line asks for."""
 
+    def __init__(self, big: Sequence[_File], small: Sequence[_File], pool: ThreadPoolExecutor) -> None:
+        self._big, self._small, self._pool = deque(big), deque(small), pool
+        self._workers, self._few = 0, len(big) < STREAMS
 
-def _fetch_each(queue: deque[_File], pool: Executor | None) -> None:
-    while True:
+    def work(self, threads: Executor) -> None:
+        """Fetch all of it; after an error or Ctrl-C only what is under way is waited for, what is queued is dropped."""
+        begin = min(STREAMS if self._big else THREADS, len(self._big) + len(self._small))
         try:
-            file = queue.popleft()
-        except IndexError:
-            return
-        _fetch_file(file, pool)
+            jobs = {self._another(threads) for _ in range(begin)}
+            while jobs:
+                before = time.process_time()
+                done, jobs = wait(jobs, LOOK, FIRST_EXCEPTION)
+                for job in done:
+                    job.result()
+                if time.process_time() - before < IDLE * LOOK and len(jobs) < THREADS and (self._big or self._small):
+                    jobs.add(self._another(threads))
+        except BaseException:
+            self._big.clear()
+            self._small.clear()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+    def _another(self, threads: Executor) -> Future[None]:
+        self._workers += 1
+        return threads.submit(self._fetch_each)
+
+    def _fetch_each(self) -> None:
+        while self._big or self._small:
+            try:
+                file = (self._big or self._small).popleft()
+            except IndexError:
+                continue  # another thread was faster
+            # A file that one thread reads from end to end is hashed as it comes, for a fifth less work. Where that would
+            # leave the line idle, a big one comes in pieces.
+            short = len(self._big) + 1 < self._workers and self._workers > STREAMS
+            _fetch_file(file, self._pool if file.entry.size > PIECE and (self._few or short) else None)
 
 
 def _fetch_file(file: _File, pool: Executor | None) -> None:

@@ -1,7 +1,7 @@
 """Read ranges of objects as streams of our own: the client's signature, certificates and proxies, without its work on each answer.
 
 A GET through boto3 takes 0.8 ms of CPU, one that it only signs 0.3 ms (measured, connections kept alive): the difference
-between 40 and 15 seconds for 10,000 small files.
+between 40 and 15 seconds for 10,000 small files. TLS is read as in tls.py, for half the CPU of the usual way.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any, Protocol
 
 import urllib3
 from botocore.exceptions import ClientError
-from botocore.httpsession import ProxyConfiguration, create_urllib3_context, get_cert_path
+from botocore.httpsession import ProxyConfiguration, get_cert_path
 from botocore.parsers import create_parser
 from botocore.utils import get_environ_proxies
 
 from trainyard.storage.client import CONNECT_TIMEOUT, READ_TIMEOUT, THREADS, StoreSettings, certificates, s3, without_bucket
 from trainyard.storage.signing import signed_url
+from trainyard.storage.tls import bulk_context
 
 BLOCK = 256 * 1024
 _MAKING = threading.Lock()
@@ -85,8 +86,7 @@ def _connections(settings: StoreSettings) -> urllib3.PoolManager:
         "timeout": urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
     }
     if not address.startswith("http:"):
-        options["ssl_context"] = create_urllib3_context()
-        options["ssl_context"].load_verify_locations(get_cert_path(certificates(settings) or True))
+        options["ssl_context"] = bulk_context(get_cert_path(certificates(settings) or True))
     if proxy is None:
         return urllib3.PoolManager(**options)
     return urllib3.ProxyManager(proxy, proxy_headers=proxies.proxy_headers_for(proxy), **options)
