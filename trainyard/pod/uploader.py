@@ -33,6 +33,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import http.client
+    import ssl
     from urllib.parse import SplitResult
 
 # A block stays in the processor's cache while it is read, hashed and sent.
@@ -910,7 +911,8 @@ class Links:
     """One connection a thread, through the proxy that the environment names."""
 
     def __init__(self, timeout: float) -> None:
-        self.timeout, self.mine = timeout, threading.local()
+        self.timeout, self.mine, self.lock = timeout, threading.local(), threading.Lock()
+        self.trusted: ssl.SSLContext | None = None
         self.all: list[http.client.HTTPConnection] = []
 
     def open(self, url: str) -> tuple[http.client.HTTPConnection, str]:
@@ -932,18 +934,25 @@ class Links:
     def connect(self, parts: SplitResult, proxy: SplitResult | None) -> http.client.HTTPConnection:
         """Return a new connection, not opened yet; opening it must not take as long as an answer may."""
         import http.client
-        import ssl
 
         where = proxy or parts
         port = where.port or (443 if where.scheme == "https" else 80)
         if parts.scheme != "https":
             return http.client.HTTPConnection(where.hostname or "", port, timeout=CONNECT_SECONDS)
-        secure = http.client.HTTPSConnection(where.hostname or "", port, timeout=CONNECT_SECONDS, context=ssl.create_default_context())
+        secure = http.client.HTTPSConnection(where.hostname or "", port, timeout=CONNECT_SECONDS, context=self.context())
         if proxy:
             pair = (proxy.username or "") + ":" + (proxy.password or "")
             word = "Basic " + base64.b64encode(pair.encode("utf-8")).decode("ascii")
             secure.set_tunnel(parts.hostname or "", parts.port or 443, {"Proxy-Authorization": word} if proxy.username else {})
         return secure
+
+    def context(self) -> ssl.SSLContext:
+        """Return the one context of all connections: reading the certificates of an image takes 20 ms."""
+        import ssl
+
+        with self.lock:
+            self.trusted = self.trusted or ssl.create_default_context()
+            return self.trusted
 
     def drop(self) -> None:
         """Close this thread's connection; the next request opens another one."""
