@@ -287,6 +287,29 @@ def test_bash_completes_verbs_and_options(program: str, tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("train\n--stack\n", "")
 
 
+def test_bash_completes_runs_and_stacks_of_this_repository(tmp_path: Path) -> None:
+    for word in ("Pulumi.yaml", "Pulumi.local.yaml", "Pulumi.runpod.yaml", "Pulumi.local.ann.x.1.yaml"):
+        (tmp_path / word).write_text("name: trainyard\nruntime: python\n")
+    for run in ("ann/first/1", "ann/first/2", "ann/second/1", "bob/second/1"):
+        (tmp_path / ".trainyard/runs" / run).mkdir(parents=True)
+    (tmp_path / "trainyard").symlink_to(Path(sys.prefix) / "bin" / "trainyard")
+    script = """
+        eval "$(trainyard --print-completion-script bash)"
+        try() { COMP_WORDS=("$@"); COMPREPLY=(); _complete_trainyard trainyard "${@: -1}"; echo "${COMPREPLY[@]}"; }
+        try trainyard attach ""
+        try trainyard attach fi
+        try trainyard download ann/
+        try trainyard download --stack local ann/first/
+        try trainyard gc --stack ""
+        try trainyard download first ""
+    """
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TRAINYARD_HOME": str(tmp_path / ".trainyard")}
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+
+    said = ["ann/second bob/second first", "first", "ann/first ann/second", "ann/first/1 ann/first/2", "local runpod", ""]
+    assert (done.stdout.splitlines(), done.stderr) == (said, "")
+
+
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells_get_a_script_of_their_own(shell: str, capfd: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capfd, "--print-completion-script", shell, name="trainyard")

@@ -155,7 +155,12 @@ def test_one_that_proves_damaged_on_its_way_to_the_pod_is_told_and_the_one_befor
     want = {path: body for path, body in tree(Path(pod.output)).items() if path.startswith("checkpoints/step-1/")}
     assert tree(Path(other.output)) == want and record.resumed_from == started_from(checkpoints.load(before, settings))
     assert restore.job_env(record, reachable) == {"TRAINYARD_RESUME": f"{other.output}/checkpoints/step-1"}
-    assert "not taken: step-2 of attempt 1" in screen.getvalue() and "going on from step-1 of attempt 1" in screen.getvalue()
+    # Where the store keeps no checksum of an object only its bytes tell.
+    assert (
+        "not taken: " in screen.getvalue()
+        and "step-2 of attempt 1" in screen.getvalue()
+        and "going on from step-1 of attempt 1" in screen.getvalue()
+    )
     assert folder.load().resumed_from == record.resumed_from
 
     s3(settings).delete_object(Bucket=settings.bucket, Key=before.prefix + MANIFEST)

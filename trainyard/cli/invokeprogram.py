@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from invoke.collection import Collection
@@ -15,7 +16,7 @@ from invoke.program import Program
 from trainyard import __version__, phrasing
 from trainyard.cli.common import Verb
 from trainyard.cli.usage import folder_named, help_first, names_of, usage_problem
-from trainyard.config import find_root
+from trainyard.config import find_root, places
 from trainyard.errors import UserError
 
 _USAGE = 2
@@ -27,7 +28,7 @@ class _Verbs(Program):
         self._shown = os.environ.pop(phrasing.TYPED, name)  # not for what this process starts
 
     def parse_core(self, argv: Any) -> None:
-        with self._usage():
+        with self._usage(), _script_mended(argv):
             super().parse_core(help_first(argv) if self.namespace is None else folder_named(help_first(argv)))
         if self.namespace is None and not self.args["search-root"].value:
             # Outside our repositories it is Invoke as anywhere: who has it on PATH from us has other projects, too.
@@ -59,7 +60,19 @@ class _Verbs(Program):
 
     def parse_cleanup(self) -> None:
         with self._usage():
+            if self.args["complete"].value:
+                self._complete()
             super().parse_cleanup()
+
+    def _complete(self) -> None:
+        """Print what of this repository may stand at the cursor, and exit; else return: Invoke knows verbs and options."""
+        from trainyard.cli.completion import candidates
+
+        with contextlib.suppress(UserError, OSError):  # outside any repository
+            offered = candidates(self.core.remainder.split(" ")[1:], self.collection, places())
+            if offered is not None:
+                print(*offered, sep="\n", end="\n" if offered else "")
+                raise Exit
 
     @contextlib.contextmanager
     def _usage(self) -> Iterator[None]:
@@ -68,6 +81,22 @@ class _Verbs(Program):
         except (ParseError, ValueError) as error:
             said = usage_problem(self.argv[1:], getattr(self, "collection", None), str(error))
             raise Exit(phrasing.as_typed(said), code=_USAGE) from None
+
+
+@contextlib.contextmanager
+def _script_mended(argv: Sequence[str]) -> Iterator[None]:
+    """Print a shell's completion script so that it tells an empty word at the cursor, too."""
+    if not any(word.startswith("--print-completion-script") for word in argv):
+        yield
+        return
+    from trainyard.cli.completion import with_empty_words
+
+    script = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(script):
+            yield
+    finally:
+        print(with_empty_words(script.getvalue()), end="")
 
 
 def program_of(name: str) -> Program:

@@ -70,7 +70,8 @@ def look(settings: StoreSettings, target: UploadTarget) -> ObjectSeen:
         head = s3(settings).head_object(Bucket=settings.bucket, Key=target.key, ChecksumMode="ENABLED")
     if refusal:
         return ObjectSeen("absent")
-    return ObjectSeen(_judge(settings, target, head), head["LastModified"].timestamp())
+    modified = head.get("LastModified")  # an answer that was damaged on its way may lack it
+    return ObjectSeen(_judge(settings, target, head), modified.timestamp() if modified else 0.0)
 
 
 def _judge(settings: StoreSettings, target: UploadTarget, head: Mapping[str, Any]) -> Proof:
