@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 
 import httpx
 import pytest
@@ -70,6 +71,19 @@ def test_a_reference_to_the_web_that_cannot_be_kept_is_refused(reference: str, w
     with pytest.raises(UserError, match=words) as caught:
         webdata.look(reference)
     assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("schemes", "refused"), [(["https", "https"], False), (["http", "https"], False), (["https", "http", "https"], True)]
+)
+def test_a_server_that_leads_away_from_https_is_told_before_a_pod_is_rented(
+    schemes: list[str], refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hops = [httpx.Response(200, headers={"content-length": "7"}, request=httpx.Request("HEAD", f"{scheme}://mirror")) for scheme in schemes]
+    hops[-1].history = hops[:-1]
+    monkeypatch.setattr(httpx, "head", lambda *_, **__: hops[-1])
+    with pytest.raises(UserError, match="leads away from https, to mirror") if refused else nullcontext():
+        webdata.look(f"{schemes[0]}://example.com/x#sha256={DIGEST}")
 
 
 @pytest.mark.parametrize(

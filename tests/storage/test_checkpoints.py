@@ -128,10 +128,11 @@ def test_one_of_another_runs_token_or_that_would_lie_elsewhere_is_not_taken(sett
         checkpoints.load(place, settings, "other")
 
     marker = json.loads(s3(settings).get_object(Bucket=settings.bucket, Key=place.prefix + CHECKPOINT)["Body"].read())
-    body = json.dumps({**marker, "path": "../../etc"}).encode()
-    s3(settings).put_object(Bucket=settings.bucket, Key=place.prefix + CHECKPOINT, Body=body)
-    with pytest.raises(StoreError, match="names no place for it"):
-        checkpoints.load(replace(place), settings, TOKEN)
+    for path in ("../../etc", 5, ["checkpoints/step-1"]):
+        body = json.dumps({**marker, "path": path}).encode()
+        s3(settings).put_object(Bucket=settings.bucket, Key=place.prefix + CHECKPOINT, Body=body)
+        with pytest.raises(StoreError, match="names no place for it"):
+            checkpoints.load(replace(place), settings, TOKEN)
 
 
 def test_one_that_proves_damaged_on_its_way_to_the_pod_is_told_and_the_one_before_it_is_put_there(

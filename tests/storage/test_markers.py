@@ -72,6 +72,11 @@ def test_a_claim_whose_process_died_is_found_again_by_its_token(settings: StoreS
     assert markers.next_attempt(settings, places, "greg", "r1", claim()) == 3, "what goes on from attempt 2 is not older than it"
 
 
+def test_a_claim_that_somebody_else_wrote_says_nothing_to_a_terminal(settings: StoreSettings, tmp_path: Path) -> None:
+    markers.claim_attempt(settings, places_at(tmp_path), key(), replace(claim(), machine="\x1b[2Jlaptop\n"))
+    assert str(markers.claim_of(settings, key())) == "claimed by greg on \\x1b[2Jlaptop\\n, 2026-11-24T10:12:34Z"
+
+
 @pytest.fixture
 def machines(settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[CommandContext]:
     """Two machines with checkouts of their own and one bucket."""

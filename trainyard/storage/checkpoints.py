@@ -175,7 +175,7 @@ def _stored_manifest(place: CheckpointPlace, settings: StoreSettings) -> tuple[C
         digest, path = said.get("sha256"), said.get("path") or place.path
     except (ValueError, AttributeError):
         raise StoreError(f"{place}: its {CHECKPOINT} is missing or cannot be read") from None
-    if name_problem(path):
+    if not isinstance(path, str) or name_problem(path):
         raise StoreError(f"{place}: its {CHECKPOINT} names no place for it")
     return replace(place, path=path), *_agreed(place, body_ or b"", digest)
 

@@ -16,6 +16,7 @@ from trainyard.config import Places, attempt_number
 from trainyard.errors import ForeignResult, StoreError
 from trainyard.filelock import hold_lock
 from trainyard.jsontext import parse_json
+from trainyard.pod.uploader import printable
 from trainyard.storage import bucket, canary
 from trainyard.storage.absent import absence
 from trainyard.storage.answers import DENIED, store_errors
@@ -87,7 +88,8 @@ def claim_of(settings: StoreSettings, where: ResultKey) -> Claim | None:
     try:
         content = parse_json(body or b"")
         said = [str(content[name]) for name in ("token", "user", "machine", "time")]
-        return Claim(*said, *(str(content.get(name, "")) for name in ("recipe", "deleted")))  # older claims have only the first four
+        said += [str(content.get(name, "")) for name in ("recipe", "deleted")]  # older claims have only the first four
+        return Claim(*map(printable, said))  # whoever writes to the bucket must not write to a person's terminal
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from urllib.parse import unquote, urlsplit
 
@@ -35,6 +36,9 @@ def look(reference: str) -> BucketFile:
         answer = httpx.head(url, follow_redirects=True, timeout=_PATIENCE, headers={"Accept-Encoding": "identity"})
     except httpx.HTTPError as error:
         raise UserError(f"--data {url}: its server does not answer: {error}") from None
+    hops = [hop.url.scheme for hop in (*answer.history, answer)] if answer.history else []
+    if ("https", "http") in itertools.pairwise(hops):  # no pod follows there (pod/fetcher.py), and it would be paid for nothing
+        raise UserError(f"--data {url}: its server leads away from https, to {answer.url.host}", hint="Download it, and name the file.")
     size = answer.headers.get("Content-Length", "")
     parted = size.isdigit() and (int(size) <= EXTENT or answer.headers.get("Accept-Ranges") == "bytes")
     if answer.status_code != 200 or not parted:

@@ -219,7 +219,7 @@ def _contents(manifest: Manifest) -> list[str]:
     lines = [f"files      {len(files)}, {manifest.size:,} bytes; sha256 (--json: all its digits), size, path"]
     lines += [f"  {entry.sha256[:_DIGITS]}  {human_size(entry.size)}  {printable(entry.path)}" for entry in files]
     lines += [f"left out   {len(left)}"] if left else []
-    return [*lines, *(f"  {human_size(entry.size)}  {entry.path}: {entry.why}" for entry in left)]
+    return [*lines, *(f"  {human_size(entry.size)}  {printable(f'{entry.path}: {entry.why}')}" for entry in left)]
 
 
 def _log_lines(store: StoreSettings, key: ResultKey, logs: Sequence[tuple[str, int]]) -> list[str]:
