@@ -22,7 +22,7 @@ from trainyard.runs.life import restore
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.startedfrom import started_from
 from trainyard.runs.ui import Ui
-from trainyard.storage import ahead, checkpoints
+from trainyard.storage import ahead, bucket, checkpoints
 from trainyard.storage.ahead import Ahead, CheckpointRule, Training
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import commit
@@ -95,6 +95,17 @@ def test_the_newest_attempts_newest_comes_first_and_each_is_put_back_where_it_la
         lay = tree(Path((other if place.key.attempt == 2 else pod).output))
         want = {path: body for path, body in lay.items() if path == place.path or path.startswith(place.path + "/")}
         assert want and back(settings, place, tmp_path / place.id.replace("/", "_")) == want
+
+
+def test_what_an_end_kept_is_newer_than_what_went_ahead_in_the_same_second(
+    settings: StoreSettings, pod: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(settings, pod, 1, "step-1")
+    pod.write("output/checkpoints/step-2/optimizer.bin", b"newer")
+    kept(settings, pod, 1)
+    real = bucket.listing
+    monkeypatch.setattr(bucket, "listing", lambda *a: [replace(item, modified=1.0) for item in real(*a)])
+    assert names(settings)[0] == "step-2 of attempt 1"
 
 
 def test_a_checkpoint_without_its_marker_is_none(settings: StoreSettings, pod: Workspace) -> None:

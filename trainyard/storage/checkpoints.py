@@ -82,7 +82,7 @@ class Checkpoint:
 
 def places(settings: StoreSettings, user: str, run: str) -> list[CheckpointPlace]:
     """Return where checkpoints of a run's attempts lie in a bucket, the newest attempt's newest first. Proves nothing."""
-    seen: list[tuple[int, float, list[int], CheckpointPlace]] = []
+    seen: list[tuple[int, bool, float, list[int], CheckpointPlace]] = []
     base = f"{CHECKPOINTS}{user}/{run}/"
     for item in bucket.listing(settings, base):
         number, _, rest = item.key[len(base) :].partition("/")
@@ -91,15 +91,16 @@ def places(settings: StoreSettings, user: str, run: str) -> list[CheckpointPlace
             key = ResultKey(user, run, int(number))
             # A store's clock counts seconds: within one the greater number is the later one.
             numbers = [int(digits) for digits in re.findall("[0-9]+", name)]
-            seen.append((key.attempt, item.modified, numbers, CheckpointPlace(key, f"{FOLDER}/{name}", f"{base}{number}/{name}/")))
+            seen.append((key.attempt, False, item.modified, numbers, CheckpointPlace(key, f"{FOLDER}/{name}", f"{base}{number}/{name}/")))
     base = f"{MODELS}{user}/{run}/"
     for item in bucket.listing(settings, base):
         number, _, rest = item.key[len(base) :].partition("/")
         if rest == KEPT and attempt_number(number):
             key = ResultKey(user, run, int(number))
             kept = ending_in(read(settings, key.kept) or b"").checkpoints
-            seen += [(key.attempt, item.modified, [-rank], CheckpointPlace(key, path, key.prefix)) for rank, path in enumerate(kept)]
-    return [place for *_, place in sorted(seen, key=lambda one: one[:3], reverse=True)]
+            # What was kept is of the attempt's end, whatever the store's clock says of one saved in the same second.
+            seen += [(key.attempt, True, item.modified, [-rank], CheckpointPlace(key, path, key.prefix)) for rank, path in enumerate(kept)]
+    return [place for *_, place in sorted(seen, key=lambda one: one[:4], reverse=True)]
 
 
 def places_at_home(home: Path, key: ResultKey) -> list[CheckpointPlace]:
