@@ -105,7 +105,10 @@ class Stage:
         proxy.faults += more
         if (fault := fault_of(trouble, self.after(operations, trouble.operation, trouble.signed), self.chance, over)) is not None:
             proxy.faults.append(fault)
-        if trouble.kills or trouble.cut is not None or trouble.unmount:
+        if trouble.unmount and self.chance.random() < 0.7:
+            # The mount was proven, and nothing is copied yet: what follows lands in an empty folder.
+            proxy.faults.append(Fault("Delete", "call after", key="tmp/mounted-", then=self._strike))
+        elif trouble.kills or trouble.cut is not None or trouble.unmount:
             act = "call after" if self.chance.random() < 0.5 else "call"
             proxy.faults.append(Fault("any", act, after=self.after(operations), then=self._strike))  # type: ignore[arg-type]
         self.armed = list(proxy.faults)
