@@ -36,6 +36,8 @@ from trainyard.storage.podside import ScannedFiles
 LEASE = 4 * 3600.0
 USER = "ann"
 WHY = "exited 3"
+POD_LOG, LOG = b"step 1\n", b"step 1\nstep 2\n"
+"""What the job has said, by the pod and by what the controller has heard."""
 
 
 @dataclass(frozen=True)
@@ -177,5 +179,5 @@ def new_record(order: Order) -> RunRecord:
     record.bucket = RunBucket(order.bucket, store=order.store)
     record.pod = RunPod(pod_id="pod-1", end=format_time(order.began + LEASE), volume_path=order.volume)
     order.folder.path.mkdir(parents=True, exist_ok=True)
-    order.folder.log.write_bytes(b"step 1\nstep 2\n")
+    order.folder.log.write_bytes(LOG)
     return record

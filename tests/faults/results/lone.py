@@ -81,6 +81,7 @@ class Lonely(Scene):
                 break
         else:
             self.result.problems.append(f"the story has no end: exit code {code}, the pod had committed: {committed}")
+        self._look_at_log()
         if left := judge.open_uploads(self.world.client, self.bucket, self.prefix):
             self.result.problems.append(f"uploads are left open: {left[:5]}")
 

@@ -34,6 +34,7 @@ from trainyard.runs.records.startedfrom import started_from
 from trainyard.runs.verbs import resume
 from trainyard.storage import adapters, ahead, checkpointcommit, direct
 from trainyard.storage import commit as storage_commit
+from trainyard.storage.canary import probed
 from trainyard.storage.client import with_bucket
 from trainyard.storage.manifest import Keep, ResultKey
 
@@ -234,12 +235,12 @@ class Scene:
     def _save(self, trainee: Trainee, step: int, token: str) -> None:
         """Let a checkpoint of the attempt before go into the bucket, past the trouble."""
         name = trainee.save(step)
-        settings = with_bucket(self.stage.world.server, self.stage.bucket)
+        settings = probed(with_bucket(self.stage.world.server, self.stage.bucket))
         where, output, path = ResultKey(USER, self.stage.label, 1), str(trainee.output), f"checkpoints/{name}"
         transport = self._here()
         one = ahead.Ahead(settings, transport, ahead.Training(where, token, output, (), (), FOLDERS), part_size=PART)
         sealing = checkpointcommit.OneCheckpoint(where, token, path, name)
-        seen = checkpointcommit.scan(transport, f"{output}/{path}", md5=False, part_size=PART, nice=0)
+        seen = checkpointcommit.scan(transport, f"{output}/{path}", md5=one._md5, part_size=PART, nice=0)
         assert seen is not None
         one._deliver(one._pod(), checkpointcommit.targets(sealing, seen))
         checkpointcommit.seal(settings, sealing, seen)

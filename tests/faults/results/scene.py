@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from tests.faults.results import judge
 from tests.faults.results.cases import Case
 from tests.faults.results.contents import Content, make
-from tests.faults.results.controller import USER, command
+from tests.faults.results.controller import LOG, POD_LOG, USER, command
 from tests.faults.results.stage import COMMANDS, HUNG, Result, Stage
 from tests.faults.results.world import World, new_token
 from tests.storage.lying_proxy import Fault
@@ -39,7 +39,7 @@ class Scene:
         label, self.root, self.order, self.bucket = self.stage.label, self.stage.root, self.stage.order, self.stage.bucket
         self.prefix, self.decoy = f"models/{USER}/{label}/1/", f"models/somebody/{label}/1/"
         self.content: Content = make(case.content, self.root / "pod/output", random.Random(case.seed))
-        for name, body in (("job/log", b"step 1\n"), ("run/config.json", b"{}\n")):
+        for name, body in (("job/log", POD_LOG), ("run/config.json", b"{}\n")):
             (self.root / "pod" / name).parent.mkdir(parents=True)
             (self.root / "pod" / name).write_bytes(body)
         self.home = self.order.root / "out" / USER / label
@@ -83,6 +83,7 @@ class Scene:
             self._look(code)
         if self._goal() not in self.result.where or code:
             self.result.problems.append(f"the story has no end: exit code {code}, the result is {self.result.where or 'on the pod only'}")
+        self._look_at_log()
         if left := judge.open_uploads(client, self.bucket, self.prefix):
             self.result.problems.append(f"uploads are left open: {left[:5]}")
         if judge.snapshot(client, self.bucket, self.decoy) != decoy:
@@ -116,6 +117,12 @@ class Scene:
             shutil.rmtree(self.order.pod, ignore_errors=True)  # with a result that is called safe, the pod is ended
         elif code == 0:
             self.result.problems.append("exit code 0 without a result")
+
+    def _look_at_log(self) -> None:
+        """The log is with the result: the pod's, or what of it the controller had heard when it was pushed from home."""
+        log = judge.read(self.world.client, self.bucket, f"logs/{USER}/{self.stage.label}/1/train.log")
+        if "bucket" in self.result.where and log not in (POD_LOG, LOG):
+            self.result.problems.append(f"the log in the bucket is not the job's: {log[:40]!r}")
 
     # ---- the trouble
 

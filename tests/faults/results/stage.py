@@ -110,7 +110,10 @@ class Stage:
             proxy.faults.append(Fault("Delete", "call after", key="tmp/mounted-", then=self._strike))
         elif trouble.kills or trouble.cut is not None or trouble.unmount:
             act = "call after" if self.chance.random() < 0.5 else "call"
-            proxy.faults.append(Fault("any", act, after=self.after(operations), then=self._strike))  # type: ignore[arg-type]
+            # One in four comes with a manifest or a marker: there a moment matters most, and few are drawn.
+            marked = self.chance.random() < 0.25
+            what, key, after = ("Put", "/_", self.chance.randrange(2)) if marked else ("any", "", self.after(operations))
+            proxy.faults.append(Fault(what, act, after=after, key=key, then=self._strike))  # type: ignore[arg-type]
         self.armed = list(proxy.faults)
 
     def after(self, operations: Operations, operation: str = "any", signed: bool = False, share: float | None = None) -> int:
@@ -143,7 +146,7 @@ class Stage:
             self.result.notes.append("no full disk: only root may mount one")
             yield
             return
-        place.mkdir(parents=True)
+        place.mkdir(parents=True, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", SMALL, "tmpfs", place], check=True)
         try:
             _fill(place / "ballast")
@@ -196,7 +199,11 @@ class StagedScene(Protocol):
 
 def play_scene(make: Callable[[World, Case], StagedScene], world: World, case: Case) -> Result:
     """Play a case from its stage's making to its end; nothing of its folder stays."""
-    began, scene = time.monotonic(), make(world, case)
+    began = time.monotonic()
+    try:
+        scene = make(world, case)
+    except Exception:
+        return Result(case, problems=[traceback.format_exc()])
     try:
         scene.play()
     except Exception:  # a case that cannot be judged is a failed one, and the others go on
