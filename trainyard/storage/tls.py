@@ -11,8 +11,8 @@ from typing import Any
 
 from urllib3.util.ssltransport import SSLTransport
 
-_TAKEN = 1 << 20
-"""Bytes that are asked of the socket at once, at most: begun with a sixteenth, for most answers and lines bring no more."""
+_TAKEN = 256 * 1024
+"""Bytes that are asked of the socket at once, at most: begun with a quarter, for small answers and slow lines bring no more."""
 
 
 def bulk_context(certificates: str) -> ssl.SSLContext:
@@ -32,7 +32,7 @@ class _BulkTransport(SSLTransport):
     """urllib3's TLS out of memory, with a reader of its own."""
 
     def __init__(self, sock: Any, context: ssl.SSLContext, server_hostname: str | None) -> None:
-        self._space = memoryview(bytearray(_TAKEN // 16))
+        self._space = memoryview(bytearray(_TAKEN // 4))
         super().__init__(sock, context, server_hostname)
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
