@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
-from trainyard.cli.commandline import main
+from trainyard.cli import commandline
 from trainyard.phrasing import typed
 
 
@@ -29,8 +29,9 @@ class Here:
             patched.setattr(sys, "argv", [name, *words])  # what stands behind `--` is read there
             patched.setattr(sys, "stdin", io.StringIO())
             patched.setattr(sys, "path", list(sys.path))  # Invoke puts in front where it has found tasks.py
+            patched.setattr(commandline, "_lingers", lambda: False)  # other tests' threads do not end this process
             with pytest.raises(SystemExit) as left:
-                main(words, name=name)
+                commandline.main(words, name=name)
         out = self._capfd.readouterr()
         assert isinstance(left.value.code, int)
         return left.value.code, out.out, out.err
