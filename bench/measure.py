@@ -63,13 +63,15 @@ def measure(argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> Usage:
 
 def memory_of(pid: int) -> float:
     """Return the resident MiB of a process and its descendants."""
-    total, waiting = 0.0, [pid]
+    total, waiting = 0.0, [(pid, "")]
     while waiting:
-        one = waiting.pop()
+        one, above = waiting.pop()
         try:
-            total += int(Path(f"/proc/{one}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+            sizes = Path(f"/proc/{one}/statm").read_text()
+            # A child between vfork and exec runs in its parent's memory, which is not there twice.
+            total += int(sizes.split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20) if sizes != above else 0.0
             for task in os.listdir(f"/proc/{one}/task"):
-                waiting += map(int, Path(f"/proc/{one}/task/{task}/children").read_text().split())
+                waiting += [(int(child), sizes) for child in Path(f"/proc/{one}/task/{task}/children").read_text().split()]
         except (OSError, IndexError):
             continue  # it has just ended, or this kernel lists no children
     return total
