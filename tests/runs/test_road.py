@@ -22,6 +22,7 @@ from trainyard.leases import intents
 from trainyard.runs import context as contexts
 from trainyard.runs.life import follow, rent, start
 from trainyard.runs.life.drive import drive
+from trainyard.runs.records.parts import RunResult
 from trainyard.runs.records.pod import pod_of
 from trainyard.runs.verbs import account, adopt, attach, environments, listing, train
 from trainyard.runs.verbs import fetch as verb_fetch
@@ -669,6 +670,17 @@ def test_a_download_of_a_run_without_a_result_says_why_and_what_comes_next(road:
     road.patch(verb_fetch, "claim_of", lambda *_: None)
     road.patch(verb_fetch, "download", lambda _, __, to, **___: Downloaded(ResultKey("ann", "a", 7), to, 1, 1, 0, "f" * 64))
     assert fetch(road.context, None, "a", tmp_path / "to", partial=False) == 0 and "attempt 1 of ann/a has no result" in road.said()
+
+
+def test_a_download_of_a_result_that_another_runs_kept_out_of_the_bucket_says_where_it_lies(road: Road, tmp_path: Path) -> None:
+    road.patch(verb_fetch, "store_of", lambda *_: object())
+    folder = road.prepare(name="a")
+    record = folder.load()
+    record.result = RunResult(local_path="/out/ann/a", road="ssh", road_why="_SUCCESS belongs to another run")
+    folder.save(record)
+
+    with pytest.raises(UserError, match=r"not in its bucket \(_SUCCESS belongs to another run\): it lies in /out/ann/a"):
+        fetch(road.context, None, "a", tmp_path / "to", partial=False)
 
 
 def test_a_log_is_asked_of_the_pod_when_nobody_drives_the_run(road: Road) -> None:

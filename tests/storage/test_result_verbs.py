@@ -12,7 +12,7 @@ import pytest
 
 from tests.storage.conftest import PART, Workspace, here, places_at
 from trainyard.config import Places
-from trainyard.errors import StoreError, UserError
+from trainyard.errors import ForeignResult, StoreError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs import results
@@ -238,6 +238,22 @@ def test_a_damaged_object_names_the_commands_that_help(clone: Clone, settings: S
 
     assert "invoke results.verify greg/first/2 --deep" in str(told.value.hint)
     assert "invoke download greg/first/1 out/downloads/first" in str(told.value.hint)
+
+
+def test_a_marker_of_another_run_is_named_where_its_manifest_is_not_there(
+    clone: Clone, settings: StoreSettings, pod: Workspace, tmp_path: Path
+) -> None:
+    committed(settings, pod, FIRST)
+    claimed(settings, pod.root, SECOND)
+    body = s3(settings).get_object(Bucket=settings.bucket, Key=FIRST.success)["Body"].read()
+    s3(settings).put_object(Bucket=settings.bucket, Key=SECOND.success, Body=body)
+
+    assert results.check(clone.context, "local", str(SECOND), deep=False, as_json=False)[0] == 7
+    results.show(clone.context, "local", str(SECOND), as_json=False)
+
+    assert clone.said().count("_SUCCESS: another run has written it than the one that claimed greg/first/2") == 2
+    with pytest.raises(ForeignResult, match=r"another run .* its token is 'token-of'"):
+        fetch(clone.context, "local", str(SECOND), tmp_path / "to", partial=False)
 
 
 def test_verify_tells_missing_changed_and_more_and_exits_with_7(clone: Clone, settings: StoreSettings, pod: Workspace) -> None:

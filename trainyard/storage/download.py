@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.errors import StoreError, UserError
+from trainyard.errors import ForeignResult, StoreError, UserError
 from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.deliver import OnProgress, silent
 from trainyard.storage.ending import Ending
 from trainyard.storage.fetch import fetch_files
 from trainyard.storage.find import Listed, ResultReference, find, list_results, unproved
 from trainyard.storage.manifest import DAMAGED, KEPT, MANIFEST, MODEL_FOLDER, SUCCESS, Manifest, ManifestEntry, ResultKey, decode
-from trainyard.storage.markers import refuse_unclaimed
+from trainyard.storage.markers import refuse_unclaimed, stranger
 from trainyard.storage.seal import read_each, read_result
 
 __all__ = ["Downloaded", "download", "list_results"]
@@ -88,6 +88,8 @@ def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tup
         return result.manifest, result.manifest_sha256, result.ending
     success, kept, body = read_each(settings, (key.success, key.kept, key.manifest))
     marker = SUCCESS if success is not None else KEPT if kept is not None else None
+    if not uncommitted and (problem := stranger(settings, key, success or kept or b"")):
+        raise ForeignResult(f"{settings.url}/{key.prefix}{marker}: {problem}")
     if not uncommitted and marker is None:
         raise StoreError(
             f"the result {key} was never committed (no {SUCCESS}): it may be incomplete",

@@ -133,6 +133,14 @@ def refuse_unclaimed(settings: StoreSettings, where: ResultKey, manifest: Manife
         )
 
 
+def stranger(settings: StoreSettings, where: ResultKey, marker: bytes) -> str:
+    """Return what is wrong with a marker that another run has written than the one that claimed its attempt, else nothing."""
+    token, claim = token_of(marker), claim_of(settings, where)
+    if claim is None or token in ("", claim.token):
+        return ""
+    return f"another run has written it than the one that claimed {where} ({claim}): its token is '{token[:8]}'"
+
+
 def _foreign(settings: StoreSettings, where: ResultKey, key: str, token: str) -> ForeignResult:
     claim = claim_of(settings, where)
     known = f" ({claim})" if claim is not None and claim.token == token else ""

@@ -16,7 +16,7 @@ from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.deliver import OnProgress, Progress, silent
 from trainyard.storage.ending import Ending
 from trainyard.storage.manifest import KEPT, MANIFEST, POD_COMMITTED, SUCCESS, Manifest, ManifestEntry, ResultKey, decode, sha256
-from trainyard.storage.markers import whose_else
+from trainyard.storage.markers import stranger, whose_else
 from trainyard.storage.objects import sha256_text
 from trainyard.storage.seal import ending_in, manifest_sha256_in, read_each
 
@@ -70,9 +70,12 @@ def seal_state(settings: StoreSettings, key: ResultKey) -> SealState:
             damage = error.message
     if text is None:
         return SealState(manifest, digest, None, None, damage or f"it was never committed: neither {SUCCESS} nor {KEPT} is there")
+    paired = body is not None and manifest_sha256_in(text) == digest
+    if not paired and (problem := stranger(settings, key, text)):
+        return SealState(manifest, digest, marker, ending, f"{marker}: {problem}")
     if body is None:
         return SealState(None, None, marker, ending, f"{marker} is there, its {MANIFEST} is missing")
-    wrong = "" if manifest_sha256_in(text) == digest else f"{marker} names another {MANIFEST} than the one that is there"
+    wrong = "" if paired else f"{marker} names another {MANIFEST} than the one that is there"
     if manifest is not None and not wrong and (whose := whose_else(settings, key, manifest)):
         wrong = f"it is {whose}"
     return SealState(manifest, digest, marker, ending, damage or wrong)

@@ -79,6 +79,9 @@ def _own(context: CommandContext, reference: str) -> tuple[StoreSettings, str] |
         from trainyard.runs.life.finish import push_owed  # SSH's libraries take a fifth of a second, that few downloads need pay
 
         push_owed(context, folder)
+    elif record.result is not None and record.result.s3_url is None and record.result.local_path:
+        why = f"the result of {record.id} is not in its bucket ({record.result.road_why}): it lies in {record.result.local_path}"
+        raise UserError(why, hint="Copy it from there; it is whole, with its manifest.")
     if record.result is None:
         _refuse_without(context, record, bucket)
     return bucket, record.user
