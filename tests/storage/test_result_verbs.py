@@ -154,9 +154,12 @@ def test_a_name_that_is_claimed_and_has_no_result_yet_says_who_claimed_it(clone:
 
 def test_no_download_is_named_for_what_no_manifest_proves(clone: Clone, settings: StoreSettings) -> None:
     s3(settings).put_object(Bucket=settings.bucket, Key="models/anna/cut/1/model/half", Body=b"half")
+    for key in ("checkpoints/anna/cut/1/\u202eab/_CHECKPOINT", "logs/anna/cut/1/\u202eab"):
+        s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=b"{}")
     results.show(clone.context, "local", "anna/cut", as_json=False)
     said = clone.said()
     assert "invoke download" not in said and "aws s3 sync" in said
+    assert "checkpoints \\u202eab" in said and ": \\u202eab (2 B)" in said and "\u202e" not in said, "names that others chose are text"
 
 
 def test_a_bucket_whose_keys_are_not_here_is_not_called_none(clone: Clone) -> None:

@@ -198,7 +198,7 @@ def _about(store: StoreSettings, one: StoredAttempt, seal: SealState) -> list[st
         lines.append(f"PROBLEM    {seal.problem}")
     if seal.manifest_sha256:
         lines.append(f"manifest   sha256 {seal.manifest_sha256[:_DIGITS]}")
-    names = ", ".join(sorted(one.checkpoints))
+    names = ", ".join(map(printable, sorted(one.checkpoints)))
     if one.checkpoint_bytes:
         lines.append(f"checkpoints {names or 'none complete'} ({human_size(one.checkpoint_bytes)}, {store.url}/{CHECKPOINTS}{one.key}/)")
     return lines
@@ -223,7 +223,8 @@ def _contents(manifest: Manifest) -> list[str]:
 
 
 def _log_lines(store: StoreSettings, key: ResultKey, logs: Sequence[tuple[str, int]]) -> list[str]:
-    return [f"logs       {store.url}/{key.logs}: {', '.join(f'{name} ({human_size(size)})' for name, size in logs)}"] if logs else []
+    names = ", ".join(f"{printable(name)} ({human_size(size)})" for name, size in logs)
+    return [f"logs       {store.url}/{key.logs}: {names}"] if logs else []
 
 
 def _commands(store: StoreSettings, stack: str, one: StoredAttempt, seal: SealState) -> list[str]:
