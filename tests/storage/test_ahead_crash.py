@@ -32,6 +32,7 @@ from trainyard.storage.commit import commit
 from trainyard.storage.manifest import ResultKey
 told = json.loads(sys.stdin.read())
 settings = StoreSettings(kind="local", endpoint=told["endpoint"], region="us-east-1", bucket=told["bucket"], attempts=1,
+                         checksums=told["checksums"], conditional=told["conditional"],
                          access_key=Secret(told["access"]), secret_key=Secret(told["secret"]))
 ahead.AFTER = dict.fromkeys(ahead.AFTER, 0.0) | {"quiet": 3600.0}
 where, output, rule = ResultKey(*told["where"]), Path(told["output"]), ahead.CheckpointRule(*told["rule"])
@@ -52,6 +53,7 @@ commit(settings, LocalTransport(), where, str(output), told["outputs"], told["ex
 def controller(settings: StoreSettings, pod: Workspace) -> subprocess.Popen[bytes]:  # noqa: F811
     """Start what looks ahead and commits, in a process of its own; what lies in 'next' is written by the training meanwhile."""
     told = {
+        "checksums": settings.checksums, "conditional": settings.conditional,
         "endpoint": settings.endpoint, "bucket": settings.bucket, "access": settings.access_key.reveal(),
         "secret": settings.secret_key.reveal(), "where": [WHERE.user, WHERE.run, WHERE.attempt], "output": pod.output,
         "outputs": OUTPUTS, "excludes": EXCLUDES, "token": TOKEN, "rule": [RULE.pattern, RULE.mark, RULE.keep, RULE.every],
