@@ -38,7 +38,7 @@ def copy_checkout(to: Path) -> Path:
             to.mkdir(exist_ok=True)
             shutil.copy(source, to / name)
     (to / "tests").mkdir()
-    for name in ("__init__.py", "verbs.py"):
+    for name in ("__init__.py", "measured.py", "verbs.py"):
         shutil.copy(ROOT / "tests" / name, to / "tests" / name)
     return to
 
