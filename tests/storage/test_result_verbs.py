@@ -118,6 +118,22 @@ def test_a_result_is_shown_with_files_left_out_logs_owner_and_the_commands_that_
     assert json.loads(json.dumps(data))["token"] == "token-of-greg-1" and data["problem"] == ""
 
 
+def test_what_was_left_out_of_a_folder_is_one_line_and_what_is_missed_is_named(
+    clone: Clone, settings: StoreSettings, pod: Workspace
+) -> None:
+    for number in range(20):
+        pod.write(f"output/checkpoints/checkpoint-30/shard-{number}", b"12345")
+    for name in ("one", "two"):
+        (pod.root / "output" / "model" / name).symlink_to("/etc/passwd")
+    committed(settings, pod, FIRST)
+
+    results.show(clone.context, "local", "first", as_json=False)
+    text = clone.said()
+
+    assert "  100 B  checkpoints/checkpoint-30/ (20 files): " in text and "shard-" not in text
+    assert "  model/one: a link to outside" in text and "  model/two: a link to outside" in text
+
+
 def test_what_a_pod_has_committed_alone_is_shown_as_such_with_the_command_that_seals_it(
     clone: Clone, settings: StoreSettings, pod: Workspace
 ) -> None:

@@ -27,7 +27,7 @@ from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.deliver import Progress
 from trainyard.storage.find import below_bucket
 from trainyard.storage.inventory import ROOTS, StoredAttempt, attempts_in, run_names
-from trainyard.storage.manifest import CHECKPOINTS, Manifest, ResultKey
+from trainyard.storage.manifest import CHECKPOINTS, LeftOut, Manifest, ResultKey
 from trainyard.storage.verify import ResultCheck, SealState, seal_state, verify
 
 _HEAD = ("result", "claimed", "is", "size", "recipe")
@@ -219,7 +219,16 @@ def _contents(manifest: Manifest) -> list[str]:
     lines = [f"files      {len(files)}, {manifest.size:,} bytes; sha256 (--json: all its digits), size, path"]
     lines += [f"  {entry.sha256[:_DIGITS]}  {human_size(entry.size)}  {printable(entry.path)}" for entry in files]
     lines += [f"left out   {len(left)}"] if left else []
-    return [*lines, *(f"  {human_size(entry.size)}  {printable(f'{entry.path}: {entry.why}')}" for entry in left)]
+    together: dict[tuple[str, str], list[LeftOut]] = {}
+    for entry in left:  # a training may leave hundreds of checkpoints; what should have been carried is named one by one
+        folder = "" if entry.wanted else entry.path.rpartition("/")[0]
+        together.setdefault((folder or entry.path, entry.why), []).append(entry)
+    return [*lines, *(_left_line(place, why, entries) for (place, why), entries in together.items())]
+
+
+def _left_line(place: str, why: str, entries: Sequence[LeftOut]) -> str:
+    what = entries[0].path if len(entries) == 1 else f"{place}/ ({len(entries)} files)"
+    return f"  {human_size(sum(entry.size for entry in entries))}  {printable(f'{what}: {why}')}"
 
 
 def _log_lines(store: StoreSettings, key: ResultKey, logs: Sequence[tuple[str, int]]) -> list[str]:
