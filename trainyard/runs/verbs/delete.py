@@ -48,7 +48,7 @@ def delete(context: CommandContext, stack: str, reference: str, *, dry_run: bool
     if dry_run:
         return 0
     if not yes and context.ui.answer_to(f"Type {name} to delete it: ") != name:
-        raise RefusedError(_NOTHING, hint="Type the name as it is shown, or say --yes; --dry-run only looks")
+        raise RefusedError(_NOTHING, hint="Type the name as it is shown, at a terminal, or say --yes; --dry-run only looks")
     left = [line for part in parts for line in deletion.delete(store, part, format_time(time.time()))]
     for line in left:
         context.ui.fail(f"stays: {line}")
