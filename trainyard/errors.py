@@ -126,9 +126,10 @@ class StoreError(TrainyardError):
     exit_code = 7
 
     def __init__(
-        self, message: str, *, where: Location | None = None, hint: str | None = None, code: str = "", passing: bool = False
-    ) -> None:
-        super().__init__(message, where=where, hint=hint)
+        self, message: str, *, where: Location | None = None, hint: str | None = None, facts: Mapping[str, object] | None = None,
+        code: str = "", passing: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(message, where=where, hint=hint, facts=facts)
         self.code = code
         self.passing = passing
 

@@ -156,6 +156,8 @@ def test_a_failed_proof_of_the_pod_is_told_by_its_step_whoever_runs_the_command(
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_names_the_class_it_makes(name: str) -> None:
     assert kind_of(KINDS[name]("x")) == name
+    told = Problem(name, "x", facts={"a": 1}).error()
+    assert (kind_of(told), told.message, told.facts) == (name, "x", {"a": 1}), "what a provider wrote down is an error of its kind again"
 
 
 def test_a_full_disk_is_told_as_one_whatever_it_kept_from_being_done() -> None:

@@ -280,3 +280,23 @@ def test_a_key_that_may_not_look_at_rules_is_enough_where_none_is_declared(rewri
     assert "is not known" in str([*lifecycle.get(rewriting).notes])
     with pytest.raises(StoreError, match="lacks s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration"):
         lifecycle.put(rewriting, RULES)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[[",
+        b"[]",
+        b'{"rules": [5]}',
+        b'{"rules": [{"id": "a", "prefix": ["a"], "expire_days": 1}]}',
+        b'{"rules": [{"id": "a", "expire_days": -1}]}',
+    ],
+)
+def test_an_object_of_the_bucket_that_holds_no_rules_is_told_with_what_to_do(body: bytes, settings: StoreSettings) -> None:
+    kept = replace(settings, lifecycle=False)
+    lifecycle.put(kept, RULES)
+    assert lifecycle.get(kept).rules == RULES
+    s3(kept).put_object(Bucket=kept.bucket, Key=lifecycle.OBJECT, Body=body)
+    with pytest.raises(StoreError, match="this holds no lifecycle rules") as told:
+        lifecycle.get(kept)
+    assert "invoke refresh" in str(told.value.hint)

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from trainyard.errors import StoreError
+from trainyard.errors import StoreError, UserError
 from trainyard.jsontext import parse_json
 from trainyard.retries import Backoff
 from trainyard.storage.answers import DENIED, store_errors
 from trainyard.storage.client import StoreSettings, s3
-from trainyard.storage.rules import OURS, Rule, altered, expiring, from_wire, normal, to_wire, without_aborts
+from trainyard.storage.rules import OURS, Rule, altered, expiring, from_wire, normal, parse_rules, to_wire, without_aborts
 from trainyard.storage.seal import put_proven, read
 
 OBJECT = "lifecycle/rules.json"
@@ -210,6 +210,9 @@ def _read_object(settings: StoreSettings) -> tuple[Rule, ...]:
         return ()
     try:
         document = parse_json(body)
-        return tuple(Rule(**rule) for rule in document["rules"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{settings.url}/{OBJECT}: this holds no lifecycle rules ({error})") from None
+        return parse_rules([{name: value for name, value in rule.items() if value is not None} for rule in document["rules"]])
+    except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+        raise StoreError(
+            f"{settings.url}/{OBJECT}: this holds no lifecycle rules ({error})",
+            hint="Remove that object with your store's own tools; invoke refresh and then invoke up write the declared rules anew.",
+        ) from None
