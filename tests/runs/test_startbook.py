@@ -49,6 +49,11 @@ def test_it_is_said_that_a_playbook_of_the_repository_starts_the_training(tmp_pa
     startbook.refuse(tmp_path, said.append)
     assert said == []
 
-    write(tmp_path / "playbooks/train.yml", shipped("playbooks/train.yml").read_text(encoding="utf-8"))
+    same = shipped("playbooks/train.yml").read_text(encoding="utf-8")
+    write(tmp_path / "playbooks/train.yml", same)
+    startbook.refuse(tmp_path, said.append)
+    assert said == [], "a copy of Trainyard's, as in another clone, changes nothing"
+
+    write(tmp_path / "playbooks/train.yml", f"{same}# mine\n")
     startbook.refuse(tmp_path, said.append)
     assert len(said) == 1 and "in the place of Trainyard's" in said[0]

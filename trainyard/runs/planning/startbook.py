@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,8 +39,13 @@ def refuse(root: Path, on_note: Callable[[str], None] = lambda _: None) -> None:
             where=Location(str(find(root, f"playbooks/{BOOK}")), 1),
             hint="A train.yml of yours takes the place of Trainyard's whole one: begin with a copy of that.",
         )
-    if shipped and (own / BOOK).is_file():
+    if _differs(own / BOOK, [folder / BOOK for folder in shipped]):
         on_note(f"playbook   playbooks/{BOOK} of this repository starts the training, in the place of Trainyard's")
+
+
+def _differs(own: Path, shipped: Sequence[Path]) -> bool:
+    """Tell whether a file of the repository is another than Trainyard's: another clone's same one takes nothing's place."""
+    return own.is_file() and any(not path.is_file() or own.read_bytes() != path.read_bytes() for path in shipped)
 
 
 def _original(root: Path, folder: Path, where: Location) -> Location:
