@@ -19,8 +19,9 @@ from trainyard.errors import RefusedError, UserError
 from trainyard.recipes.summaries import Values
 from trainyard.runs.life import follow
 from trainyard.runs.life.drive import drive
+from trainyard.runs.records import stores
 from trainyard.runs.records.ledger import Ledger
-from trainyard.runs.records.parts import PaidPod
+from trainyard.runs.records.parts import PaidPod, RunBucket
 from trainyard.runs.records.record import RunFolder, as_json
 from trainyard.runs.records.summary import RunSummary, cost
 from trainyard.runs.verbs import account, attach, history, resume
@@ -28,6 +29,8 @@ from trainyard.runs.verbs.atwork import AttemptAtWork
 from trainyard.runs.verbs.history import history_of
 from trainyard.runs.verbs.resume import ResumeRequest, prepare
 from trainyard.runs.verbs.through import is_due, through
+from trainyard.secret import Secret
+from trainyard.storage.client import Kind, StoreSettings
 from trainyard.storage.manifest import Manifest, ResultKey
 from trainyard.storage.markers import Claim
 from trainyard.storage.seal import SealedResult
@@ -109,6 +112,40 @@ def test_without_any_checkpoint_it_is_refused_and_the_command_that_begins_anew_i
 
     assert refused.value.exit_code == 3 and f"invoke train --stack {STACK} --recipe command --name a" in str(refused.value.hint)
     assert not (road.context.places.runs / "ann" / "a" / "2").exists() and road.cloud.alive() == []
+
+
+def test_where_another_store_than_the_runs_own_was_asked_for_its_checkpoints_that_is_told(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled_in_bucket(road, "s3", monkeypatch)
+    for name in ("markers.attempts", "checkpoints.places"):
+        monkeypatch.setattr(f"trainyard.storage.{name}", lambda *_: [])
+    monkeypatch.setattr("trainyard.storage.asked.records", lambda *_: {})
+
+    for from_start in (False, True):  # it would train what is trained already
+        with pytest.raises(RefusedError, match="has no complete checkpoint in s3://b") as refused:
+            prepare(road.context, ResumeRequest("a"), from_start=from_start)
+        hint = str(refused.value.hint)
+        assert "20001" in hint and "20002" in hint and "invoke train" not in hint
+
+
+def test_a_run_of_another_local_root_is_no_run_without_results(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    settled_in_bucket(road, "local", monkeypatch)
+
+    with pytest.raises(UserError, match="lies in another local store") as refused:
+        prepare(road.context, ResumeRequest("a"))
+    assert "TRAINYARD_LOCAL_ROOT" in str(refused.value.hint)
+
+
+def settled_in_bucket(road: Road, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a run whose record names a store at another address than the settings do."""
+    road.run("exit 1", name="a")
+    folder = RunFolder(road.context.places.runs / "ann" / "a" / "1")
+    folder.save(replace(folder.load(), bucket=RunBucket("b", kind, "http://127.0.0.1:20001")))
+    there = StoreSettings(
+        kind=kind, endpoint="http://127.0.0.1:20002", region="r", bucket="b", access_key=Secret("k"), secret_key=Secret("s")
+    )
+    monkeypatch.setattr(stores, "store_settings", lambda *_: there)
 
 
 def test_a_success_is_refused_unless_something_is_changed(road: Road) -> None:

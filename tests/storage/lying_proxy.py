@@ -23,6 +23,7 @@ Act = Literal[
     "swallow",  # answer 200 with an invented ETag, and do nothing
     "corrupt",  # flip a bit of the body on its way to the server
     "garble",  # flip a bit of the answer's body
+    "undate",  # let the server do it, and leave the date of its answer out
     "betray",  # let the server do it, then answer 500 (or ``status``)
     "repeat",  # say that a listing goes on, with the same continuation token each time
     "cut",  # close the connection in the middle of the answer's body
@@ -202,6 +203,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(403, b"<Error><Code>AccessDenied</Code></Error>")
             return
         headers = {k: v for k, v in response.getheaders() if k.lower() not in ("content-length", "connection", "transfer-encoding")}
+        if fault and fault.act == "undate":
+            headers.pop("Last-Modified", None)
         length = response.getheader("Content-Length") if self.command == "HEAD" else None
         if fault and fault.act == "cut":
             self.reply(response.status, answer[: len(answer) // 2], headers, str(len(answer)))

@@ -128,6 +128,21 @@ def test_two_machines_that_send_the_same_at_once_do_no_harm(settings: StoreSetti
     assert len(done) == 2 and len(read_back(settings, laid.dataset.sha256, tmp_path / "pod")) == 300
 
 
+def test_an_answer_without_a_date_tells_what_is_there_and_that_its_age_is_not_known(
+    settings: StoreSettings, through: StoreSettings, proxy: LyingProxy, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_bytes(b"a" * 100)
+    laid = lay_out(sources(tmp_path))
+    bring(settings, laid)
+    chunk = laid.dataset.chunks[0]
+    proxy.faults.append(Fault("Head", "undate", times=99))
+    seen = objects.look(
+        replace(through, checksums=settings.checksums), objects.UploadTarget(chunk.entry, "", chunk.key, (chunk.md5,) if chunk.md5 else ())
+    )
+    assert (seen.proof, seen.modified) == ("there", 0.0)
+    assert bring(through, laid, keep_days=30) == DataSent(100, 0, 2), "what may be old is made new"
+
+
 def test_data_that_are_used_do_not_grow_old(settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_bytes(b"a" * 100)
     laid = lay_out(sources(tmp_path))

@@ -26,6 +26,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import shape, startbook, steps
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.startedfrom import started_from
+from trainyard.runs.records.stores import another_store
 from trainyard.runs.records.summary import cost, succeeded
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.runs.verbs.history import PastAttempt, RunHistory, history_of, home_of
@@ -276,6 +277,10 @@ def _choose(context: CommandContext, again: _Again, from_start: bool) -> Checkpo
             continue
         context.ui.say(f"resume     {base.id} from {place}, {len(checkpoint.files)} files, proven")
         return checkpoint
+    if elsewhere := another_store(base.bucket, history.store):
+        raise RefusedError(
+            f"{base.id} has no complete checkpoint in {history.store and history.store.url}; nothing was rented", hint=elsewhere
+        )
     if from_start:
         context.ui.say(f"resume     {base.id} has no checkpoint yet: it trains from its start")
         return None
