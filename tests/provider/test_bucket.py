@@ -22,6 +22,7 @@ from trainyard.provider.lease import LEASE
 from trainyard.provider.lifecycle import BUCKET_LIFECYCLE
 from trainyard.provider.pod import POD
 from trainyard.provider.values import UNKNOWN, Properties
+from trainyard.storage import lifecycle
 from trainyard.storage.client import StoreSettings, s3
 
 __all__ = ["binary", "proxy", "running_proxy", "server", "settings", "store_places", "through"]
@@ -175,6 +176,26 @@ def test_rules_are_kept_shown_changed_and_taken_away(yard: Bench) -> None:
     assert drifted.inputs["rules"] == news["rules"], "what stands in the store becomes the old input, so that up puts it right"
     BUCKET_LIFECYCLE.delete(call, id, outputs, inputs)
     assert BUCKET_LIFECYCLE.read(call, id, outputs, inputs).properties["rules"] == []
+
+
+def test_rules_kept_in_the_bucket_that_are_gone_or_damaged_are_seen_by_a_preview_and_written_anew(yard: Bench) -> None:
+    bucket, _ = create(yard, named(yard))
+    call = yard.call("results", "BucketLifecycle")
+    rules = [{"id": "tmp", "prefix": "tmp/", "expire_days": 3}]
+    inputs = yard.checked(BUCKET_LIFECYCLE, {"bucket": bucket, "store": "local", "rules": rules})  # type: ignore[dict-item]
+    id, outputs = BUCKET_LIFECYCLE.create(call, inputs)
+    store = settings_of(yard.world, "local", bucket)
+    assert store is not None
+    assert not diff(BUCKET_LIFECYCLE, call, outputs, inputs, inputs).changes
+    for body, words in ((None, "are not as declared any more: tmp"), (b"{", "holds no lifecycle rules"), (b'{"rules": 3}', "holds no")):
+        if body is None:
+            s3(store).delete_object(Bucket=bucket, Key=lifecycle.OBJECT)
+        else:
+            s3(store).put_object(Bucket=bucket, Key=lifecycle.OBJECT, Body=body)
+        assert diff(BUCKET_LIFECYCLE, call, outputs, inputs, inputs).changes == {"rules": "update"}, body
+        assert words in yard.messages[-1]
+        BUCKET_LIFECYCLE.update(call, id, outputs, inputs, inputs)
+        assert not diff(BUCKET_LIFECYCLE, call, outputs, inputs, inputs).changes, body
 
 
 def test_a_preview_without_refresh_sees_a_rule_that_somebody_switched_off_or_changed(

@@ -196,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
             connection.close()
         if fault and fault.act == "call after":
             fault.then()
-        if fault and fault.act == "lose":
+        if fault and (fault.act == "lose" or (fault.act == "cut" and self.command == "HEAD")):  # such an answer has no body to cut
             self.hang_up()
             return
         if self.proxy.absent_is_403 and response.status == 404:

@@ -299,4 +299,6 @@ def test_an_object_of_the_bucket_that_holds_no_rules_is_told_with_what_to_do(bod
     s3(kept).put_object(Bucket=kept.bucket, Key=lifecycle.OBJECT, Body=body)
     with pytest.raises(StoreError, match="this holds no lifecycle rules") as told:
         lifecycle.get(kept)
-    assert "invoke refresh" in str(told.value.hint)
+    assert "invoke up" in str(told.value.hint)
+    lifecycle.put(kept, RULES)
+    assert lifecycle.get(kept).rules == RULES, "as the hint says"

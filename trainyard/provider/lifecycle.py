@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, cast
 
-from trainyard.errors import TrainyardError, UserError
+from trainyard.errors import StoreError, TrainyardError, UserError
 from trainyard.leases.store import settings_of
 from trainyard.provider import model
 from trainyard.provider.call import Call
@@ -90,7 +90,7 @@ def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, pl
 
     A store that does not answer now is no change: the up that needs it says so.
     """
-    if plain.changes or outputs.get("kept_in") != "store":
+    if plain.changes or outputs.get("kept_in") not in ("store", "object"):
         return plain
     typed = model.parse(LifecycleInputs, news)
     from trainyard.storage import lifecycle
@@ -99,6 +99,9 @@ def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, pl
         settings = _settings(call, typed)
         current = lifecycle.get(settings) if settings else None
     except TrainyardError as error:
+        if isinstance(error, StoreError) and error.code == lifecycle.DAMAGED:
+            call.world.warn(error.message)
+            return ResourceDiff({"rules": "update"})
         call.world.info(f"the lifecycle rules of bucket {typed.bucket} could not be looked at: {error.message}")
         return plain
     if current is None or current.kept_in == "unseen" or current.rules == _standing(outputs, news):

@@ -30,6 +30,8 @@ NO_LIFECYCLE = "this store carries no lifecycle rules out: they are kept in the 
 # AWS is eventually consistent here.
 _PATIENCE = 180.0
 _UNSUPPORTED = (400, 405, 501)
+DAMAGED = "DamagedRules"
+"""Code of the error where the bucket holds no rules under the name of them."""
 _READ = "s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration"
 
 
@@ -98,7 +100,7 @@ def put(settings: StoreSettings, rules: Sequence[Rule], *, default: bool = True,
             raise StoreError(f"lifecycle of {settings.url}: this key lacks {_READ} ({error.code})", hint=hint, code=error.code) from None
         return Lifecycle("unseen", ())
     if current is None:
-        if ordered != _read_object(settings):
+        if not _stands(settings, ordered):
             document = {"version": 1, "rules": [asdict(rule) for rule in ordered]}
             put_proven(settings, OBJECT, (json.dumps(document, indent=1, sort_keys=True) + "\n").encode())
         return Lifecycle("object", ordered)
@@ -204,6 +206,16 @@ def _await(
         waited += step
 
 
+def _stands(settings: StoreSettings, rules: tuple[Rule, ...]) -> bool:
+    """Tell whether the bucket keeps exactly these rules; what is damaged is written anew."""
+    try:
+        return _read_object(settings) == rules
+    except StoreError as error:
+        if error.code != DAMAGED:
+            raise
+        return False
+
+
 def _read_object(settings: StoreSettings) -> tuple[Rule, ...]:
     body = read(settings, OBJECT)
     if body is None:
@@ -214,5 +226,6 @@ def _read_object(settings: StoreSettings) -> tuple[Rule, ...]:
     except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         raise StoreError(
             f"{settings.url}/{OBJECT}: this holds no lifecycle rules ({error})",
-            hint="Remove that object with your store's own tools; invoke refresh and then invoke up write the declared rules anew.",
+            hint="`invoke up` writes the declared rules anew.",
+            code=DAMAGED,
         ) from None

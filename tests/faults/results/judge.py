@@ -28,6 +28,8 @@ class Wanted:
     left: frozenset[str]
     growing: Mapping[str, bytes] = field(default_factory=dict)
     """Files of which any beginning counts, and which may be left out by name."""
+    foreign: Mapping[str, bytes] = field(default_factory=dict)
+    """Markers that another run may have put beside this one's."""
 
     def is_right(self, path: str, body: bytes) -> bool:
         """Tell whether a file's bytes are this run's."""
@@ -128,6 +130,7 @@ def on_pod(folder: Path, truth: Mapping[str, Sequence[str]], hidden: str = ".tra
 def _bucket(client: Any, bucket: str, prefix: str, wanted: Wanted, found: Found) -> None:
     there = {key[len(prefix) :] for key in snapshot(client, bucket, prefix)}
     other = {"_SUCCESS", "_KEPT"} - {wanted.marker}
+    there -= {name for name in other & there if read(client, bucket, prefix + name) == wanted.foreign.get(name)}
     found.problems += [f"{name} is in the bucket of a run that ended otherwise" for name in other & there]
     if wanted.marker not in there:
         return

@@ -100,7 +100,7 @@ class Scene:
         if code not in (-signal.SIGKILL, HUNG):
             self.result.problems += judge.said(code, self.stage.told)
         marker = "_KEPT" if self.case.kept else "_SUCCESS"
-        wanted = judge.Wanted(self.order.token, marker, self.content.files, frozenset(self.content.left), self.content.growing)
+        wanted = judge.Wanted(self.order.token, marker, self.content.files, frozenset(self.content.left), self.content.growing, FOREIGN)
         # Where another run's result stands, nothing of the bucket is this run's: what it has is at home.
         prefix = self.prefix if self._goal() == "bucket" else f"{self.prefix}not-ours/"
         found = judge.look(self.world.client, self.bucket, prefix, self.home, wanted)
@@ -148,7 +148,9 @@ class Scene:
             return "bucket"
         if judge.read(self.world.client, self.bucket, f"{self.prefix}_SUCCESS") != FOREIGN["_SUCCESS"]:
             self.result.problems.append("another run's _SUCCESS was written over or removed")
-        return "home"
+        # What was kept has a marker of its own: where that was there first, it is this run's, and its manifest with it.
+        kept = judge.read(self.world.client, self.bucket, f"{self.prefix}_KEPT") if self.case.kept else b""
+        return "bucket" if self.order.token.encode() in kept else "home"
 
     def _honest(self) -> list[tuple[str, bool]]:
         """Return the operations of an honest command of this kind, played once."""
