@@ -1,4 +1,4 @@
-"""A file that one process at a time holds: the kernel drops the lock with the process, however that ends.
+"""A file or folder that one process at a time holds: the kernel drops the lock with the process, however that ends.
 
 flock(2), so the lock belongs to the opened file: a child that inherits the descriptor holds it too. Standard library
 only: set-up uses it before any package is there.
@@ -76,7 +76,10 @@ def _lock_now(path: Path, how: int, create: bool) -> int | None:
 
 def _lock(path: Path, how: int, create: bool) -> int:
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+        except IsADirectoryError:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(handle, how)
             if _is_named(handle, path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from tests.rehearsal.conftest import body
 from trainyard.errors import Busy, RefusedError
 from trainyard.rehearsal.runpod import Emulator, Timing, billing, refuse_beside_the_real, schema, start
 from trainyard.rehearsal.runpod.ledger import Paid
-from trainyard.rehearsal.runpod.machines import Machines
 from trainyard.rehearsal.runpod.server import Limits
 
 
@@ -33,26 +31,6 @@ def test_a_pod_is_made_shown_listed_ended_and_then_unknown(api: httpx.Client) ->
         assert again.status_code == 404 and schema.check("ErrorResponse", again.json()) == []
         assert again.headers["Content-Type"] == "application/problem+json"
     assert api.get("/pods").json() == {"pods": []}
-
-
-def test_a_delete_is_answered_and_the_bill_closed_before_the_files_of_the_pod_are_removed(
-    api: httpx.Client, paper: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    may_remove, removed = threading.Event(), list[str]()
-
-    def end(_: Machines, pod_id: str) -> None:
-        assert may_remove.wait(20)
-        removed.append(pod_id)
-
-    monkeypatch.setattr(Machines, "end", end)
-    pod_id = api.post("/pods", json=body()).json()["id"]
-
-    assert api.delete(f"/pods/{pod_id}").status_code == 204 and api.get(f"/pods/{pod_id}").status_code == 404
-    (paid,) = (paid for paid in paper.ledger() if paid.pod == pod_id)
-    assert paid.end is not None and removed == []
-    may_remove.set()
-    paper.fleet.clear()
-    assert removed == [pod_id]
 
 
 def test_two_creates_of_one_name_make_two_pods(api: httpx.Client) -> None:

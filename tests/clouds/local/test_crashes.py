@@ -19,6 +19,7 @@ from tests.clouds.local import pods
 from trainyard.clouds.local import LocalCloud, launch, registry
 from trainyard.clouds.local import cloud as module
 from trainyard.errors import CloudRefused
+from trainyard.filelock import hold_lock
 
 ROUNDS = 6
 
@@ -163,6 +164,33 @@ def test_many_may_terminate_the_same_pod_at_once(cloud: LocalCloud, token: str) 
 
     assert errors == []
     assert pods.leftovers(cloud) == []
+
+
+def test_the_end_of_a_pod_does_not_wait_for_its_files(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = pods.create(cloud, pods.spec())
+    monkeypatch.setattr(registry, "REMOVAL", -1.0)  # as many files as can be
+    cloud.terminate(pod.id)
+
+    assert not pods.listens(pod) and cloud.list() == [] and cloud.ended(pod.id)["reason"] == "terminated"  # type: ignore[index]
+    pods.wait_for(lambda: pods.leftovers(cloud) == [], "the removal behind it")
+
+
+def test_files_whose_removal_was_broken_off_are_told_and_removed_by_who_lists_next(
+    cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = pods.create(cloud, pods.spec())
+    with monkeypatch.context() as killed:
+        killed.setattr(registry, "REMOVAL", -1.0)
+        killed.setattr(launch, "remove_behind", lambda *_: None)
+        cloud.terminate(pod.id)
+        (left,) = pods.leftovers(cloud)
+        (cost,) = cloud.costs()
+        assert (cost.kind, cost.id, cost.per_hour) == ("disk", pod.id, 0.0) and "being removed" in cost.name
+    with hold_lock(cloud.root / left):  # another command's remover is at work
+        assert cloud.list() == [] and pods.leftovers(cloud) == [left]
+
+    assert cloud.list() == [] and pods.leftovers(cloud) == []
+    assert cloud.ended(pod.id)["reason"] == "terminated"  # type: ignore[index]
 
 
 def test_a_restart_of_the_machine_ends_a_pod(cloud: LocalCloud) -> None:

@@ -27,6 +27,7 @@ from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery,
 from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity
 from trainyard.filelock import hold_lock
 from trainyard.processes import boot_id
+from trainyard.sizes import human_size
 
 OVERDUE = 15.0
 """Seconds after its end when a pod whose supervisor does not act is ended by whoever lists it."""
@@ -102,14 +103,9 @@ class LocalCloud:
         return [info for name in registry.names(self.registry) if (info := self._look(name)) is not None]
 
     def terminate(self, pod_id: str) -> None:
-        """End the pod with every process in it; returns when it is gone."""
+        """End the pod with every process in it; returns when nothing of it runs. Many files are removed behind it."""
         if registry.NAME.match(pod_id):
             ending.end_pod(self.registry, pod_id, "terminated")
-
-    def take_off(self, pod_id: str) -> None:
-        """End the pod with every process in it; its files go with the next terminate()."""
-        if registry.NAME.match(pod_id):
-            ending.take_off(self.registry, pod_id)
 
     def change_markers(self, pod_id: str, stop: datetime | None, end: datetime | None) -> None:
         """Change stop and end; the supervisor keeps the new end at once."""
@@ -134,8 +130,10 @@ class LocalCloud:
                 yield data
 
     def costs(self) -> builtins.list[CostItem]:
-        """Return every pod with its price; nothing else here costs money."""
-        return [CostItem("pod", pod.id, pod.name, pod.price_per_hour or 0.0, pod.lease_id is not None) for pod in self.list()]
+        """Return every pod with its price, and what ended ones still take from the disk: nothing else is here."""
+        pods = [CostItem("pod", pod.id, pod.name, pod.price_per_hour or 0.0, pod.lease_id is not None) for pod in self.list()]
+        left = [(folder.name.rpartition("~")[0], registry.size_of(folder)) for folder in registry.trashed(self.registry)]
+        return pods + [CostItem("disk", name, f"{human_size(size)} of an ended pod, being removed", 0.0, ours=True) for name, size in left]
 
     def account(self) -> None:
         """Return nothing: this machine sends no bill."""

@@ -1,4 +1,4 @@
-"""How a local pod is ended from outside: kill, take off the list, look again, remove.
+"""How a local pod is ended from outside: kill, take off the list, look again, remove (behind the caller, where that takes long).
 
 The order is the half of a protocol whose other half is the supervisor's: it locks, then looks whether its folder
 still stands under the name; here the folder is renamed, then the lock is looked at again. One sees the other.
@@ -13,9 +13,10 @@ import signal
 import time
 from pathlib import Path
 
-from trainyard.clouds.local import registry, sandbox
+from trainyard.clouds.local import launch, registry, sandbox
 from trainyard.clouds.local.registry import PodRegistry
 from trainyard.errors import CloudUnknown
+from trainyard.filelock import acquire_now, closing
 
 PATIENCE = 30.0
 """Seconds that a killed process may need; a large memory takes its time."""
@@ -26,24 +27,30 @@ UNSEEN_PASSES = 8
 
 
 def end_pod(pod_registry: PodRegistry, name: str, reason: str) -> None:
-    """End a pod and return when it is gone; one that is gone already, or half gone, is success."""
-    take_off(pod_registry, name)
-    for rest in registry.trashed(pod_registry, name):
-        finish(pod_registry, rest, reason)
+    """End a pod and return when nothing of it runs; one that is gone already, or half gone, is success.
 
-
-def take_off(pod_registry: PodRegistry, name: str) -> None:
-    """Kill a pod and take it off the list; its files, which may need a while to be removed, are left to end_pod()."""
+    Many files are removed behind it; where that is broken off, whoever lists the pods next sees to it.
+    """
     folder = pod_registry.pod(name)
     if folder.exists():
         kill(folder)
         registry.discard(pod_registry, name)
+    for rest in registry.trashed(pod_registry, name):
+        finish(pod_registry, rest, reason)
 
 
 def finish(pod_registry: PodRegistry, folder: Path, reason: str) -> None:
-    """Remove a folder in the trash, after another look for a supervisor that started meanwhile."""
+    """Have a folder in the trash removed, after another look for a supervisor that started meanwhile."""
     kill(folder)
-    registry.bury(pod_registry, folder, reason)
+    try:
+        lock = acquire_now(folder, create=False)
+    except FileNotFoundError:
+        return
+    if lock is None:
+        return  # its remover is at work, or who starts it
+    with closing(lock):
+        if not registry.bury(pod_registry, folder, reason):
+            launch.remove_behind(folder, lock)
 
 
 def kill(folder: Path) -> None:

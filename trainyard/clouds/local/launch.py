@@ -21,6 +21,8 @@ PATIENCE = 30.0
 _HERE = Path(__file__).resolve().parent
 # A module, unlike a script, is compiled once.
 _START = f"import sys;sys.path.insert(0,{str(_HERE)!r});import supervisor;supervisor.main()"
+# The child goes on alone, so that nobody has to wait for it, and makes way for what trains.
+_REMOVE = f"import os,sys;sys.path.insert(0,{str(_HERE)!r});import sandbox;os.fork() or (os.nice(10),sandbox.remove_tree(sys.argv[1]))"
 _PROBE = f"import sys;sys.path.insert(0,{str(_HERE)!r});import supervisor;sys.stdout.write(supervisor.probe())"
 
 
@@ -31,6 +33,15 @@ def start(folder: Path) -> dict[str, Any]:
         if "port" in answer or "error" in answer:
             return answer
     return _await_other(folder)
+
+
+def remove_behind(folder: Path, lock: int) -> None:
+    """Have a folder removed by a process of its own, which holds ``lock`` until it is done."""
+    with open(os.devnull, "r+b") as null:
+        subprocess.run(
+            [*python(), "-c", _REMOVE, str(folder)], stdin=null, stdout=null, stderr=null, pass_fds=(lock,),
+            env={"PATH": os.defpath}, cwd="/", start_new_session=True, check=False,
+        )  # fmt: skip
 
 
 def python() -> list[str]:

@@ -29,6 +29,8 @@ from trainyard.jsontext import parse_json
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")
 STALE_CLAIM = 60.0
 """Age (s) at which a folder that never became a pod is swept."""
+REMOVAL = 1.0
+"""Seconds that the end of a pod waits for its files to be removed; what is left then is removed behind it."""
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux
 _FOLDERS = ("home", "workspace", "tmp", "root", "pod/bin", "pod/etc")
 
@@ -167,8 +169,11 @@ def discard(pod_registry: PodRegistry, name: str) -> Path | None:
     return target
 
 
-def bury(pod_registry: PodRegistry, folder: Path, reason: str) -> None:
-    """Keep the record of a pod's end and remove its folder; every process of it is dead already."""
+def bury(pod_registry: PodRegistry, folder: Path, reason: str) -> bool:
+    """Keep the record of a pod's end and remove its folder; every process of it is dead already.
+
+    False when the record is kept, and the files need longer than somebody who waits for the pod's end should wait.
+    """
     name = folder.name.rpartition("~")[0]
     written = False
     with contextlib.suppress(FileNotFoundError):
@@ -183,10 +188,25 @@ def bury(pod_registry: PodRegistry, folder: Path, reason: str) -> None:
         written = True  # The supervisor has kept it and was about to remove its folder: its reason is the true one.
     if not written and state is not None:
         written = _keep(pod_registry, name, record)
+    if written or state is None:
+        for known in ("state.json", "port"):  # nothing is left to be killed or noted: whoever goes on only removes
+            (folder / known).unlink(missing_ok=True)
+        return sandbox.remove_tree(str(folder), until=time.monotonic() + REMOVAL)
     sandbox.remove_tree(str(folder))
     # On a full disk there is room for the record now.
-    if not written and state is not None and not _keep(pod_registry, name, record):
+    if not _keep(pod_registry, name, record):
         raise CloudRefused(f"{name} is gone, but the record of its end could not be written to {pod_registry.ended}")
+    return True
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes that a folder takes from the disk, while others may be removing it."""
+    size = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += os.lstat(os.path.join(path, name)).st_blocks * 512
+    return size
 
 
 def sweep_claims(pod_registry: PodRegistry) -> None:

@@ -181,22 +181,29 @@ def say(text: str, fd: int = 2) -> None:
         os.write(fd, text.encode(errors="replace") + b"\n")
 
 
-def remove_tree(path: str, *, dir_fd: int | None = None) -> None:
-    """Remove a folder with all in it, whatever the modes and however deep. Another remover may be at work."""
+def remove_tree(path: str, *, dir_fd: int | None = None, until: float = float("inf")) -> bool:
+    """Remove a folder with all in it, whatever the modes and however deep. Another remover may be at work.
+
+    False when ``until`` (on the monotonic clock) came before the end.
+    """
     with contextlib.suppress(FileNotFoundError):
         top = _open_dir(path, dir_fd)
         try:
             while True:
-                _empty(top, top, 0)
+                if not _empty(top, top, 0, until):
+                    return False
                 if not os.listdir(top):
                     break
         finally:
             os.close(top)
         os.rmdir(path, dir_fd=dir_fd)
+    return True
 
 
-def _empty(fd: int, top: int, depth: int) -> None:
+def _empty(fd: int, top: int, depth: int, until: float) -> bool:
     for entry in list(os.scandir(fd)):
+        if time.monotonic() > until:
+            return False
         with contextlib.suppress(FileNotFoundError):
             if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.name, dir_fd=fd)
@@ -206,10 +213,12 @@ def _empty(fd: int, top: int, depth: int) -> None:
             else:
                 child = _open_dir(entry.name, fd)
                 try:
-                    _empty(child, top, depth + 1)
+                    if not _empty(child, top, depth + 1, until):
+                        return False
                 finally:
                     os.close(child)
                 os.rmdir(entry.name, dir_fd=fd)
+    return True
 
 
 def _open_dir(name: str, dir_fd: int | None) -> int:

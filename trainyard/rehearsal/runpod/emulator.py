@@ -87,7 +87,6 @@ class Emulator:
                 self.fleet.delete(record["id"], "end of the rehearsal")
             for pod_id in list(self.fleet.machines.all()):
                 self.fleet.machines.end(pod_id)
-        self.fleet.clear()
         if self._lock is not None:
             os.close(self._lock)
 

@@ -43,7 +43,6 @@ class Fleet:
     timing: Timing = field(default_factory=Timing)
     now: Callable[[], float] = time.time
     _locks: dict[str, threading.RLock] = field(default_factory=dict)
-    _clearing: list[threading.Thread] = field(default_factory=list)
     _wake: threading.Event = field(default_factory=threading.Event)
     _stopping: bool = False
 
@@ -211,19 +210,11 @@ class Fleet:
         record |= {"status": "EXITED", "due": float("inf"), "started": None}
 
     def _bury(self, record: Record) -> None:
-        """End a pod's machine and close its bill; its files are removed behind that, as a client waits for the answer."""
-        self.machines.kill(record["id"])
+        """End a pod's machine and close its bill."""
+        self.machines.end(record["id"])
         self.ledger.note("unpaid", record, self.now(), record["deleting"])
         record["ended"] = self.now()
         self.ledger.forget(record)
-        clearing = threading.Thread(target=self.machines.end, args=(record["id"],), name="rehearsal clearing", daemon=True)
-        clearing.start()
-        self._clearing = [*filter(threading.Thread.is_alive, self._clearing), clearing]
-
-    def clear(self) -> None:
-        """Wait until the files of all pods that were deleted are removed."""
-        for clearing in self._clearing:
-            clearing.join()
 
     def _say(self, record: Record, lines: list[str]) -> None:
         record["system"] += [line for line in lines if line == "start container" or line not in record["system"]]

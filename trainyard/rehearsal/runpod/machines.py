@@ -69,12 +69,8 @@ class Machines:
         return self.cloud.get(machine_name(pod_id))
 
     def end(self, pod_id: str) -> None:
-        """End the machine of a pod; returns when it is gone, its files too."""
+        """End the machine of a pod; returns when nothing of it runs."""
         self.cloud.terminate(machine_name(pod_id))
-
-    def kill(self, pod_id: str) -> None:
-        """End the machine of a pod; returns when nothing of it runs. Its files are left to end()."""
-        self.cloud.take_off(machine_name(pod_id))
 
     def all(self) -> Iterator[str]:
         """Yield the ids of pods that have a machine."""
