@@ -12,7 +12,7 @@ from bench import ours, peers
 from bench.measure import Usage, measure
 from bench.servers import Endpoint, scratch, versitygw
 from bench.transfers import OURS, Case, fill, order, rounds, show
-from trainyard.pod import uploader
+from trainyard.pod.files import hash_file
 from trainyard.secret import Secret
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.manifest import PART_SIZE, Manifest, entry_of
@@ -54,7 +54,7 @@ def publish(endpoint: Endpoint, case: Case) -> None:
     folder = endpoint.data / key.model
     fill(folder, case)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    entries = [entry_of(uploader.hash_file(str(path), PART_SIZE, False)[0], str(path.relative_to(folder.parent))) for path in paths]
+    entries = [entry_of(hash_file(str(path), PART_SIZE, False)[0], str(path.relative_to(folder.parent))) for path in paths]
     store = StoreSettings("s3", endpoint.url, "us-east-1", endpoint.bucket, Secret(endpoint.access_key), Secret(endpoint.secret_key))
     seal(store, Manifest(key, tuple(entries)))
 

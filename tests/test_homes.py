@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
 import pytest
+
+from trainyard.pod import podprogram
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = "the engine serves without the rest of Trainyard, and keeps locks as the Pulumi CLI does"
@@ -84,11 +87,12 @@ def code(path: Path) -> str:
     return re.sub(r"(?m)^\s*#.*$|  # .*$", "", text)
 
 
+SENT = {"watchdog", *itertools.chain.from_iterable(podprogram._MODULES.values())}
 FILES = {
     path.relative_to(ROOT / "trainyard").as_posix(): code(path)
     for path in (ROOT / "trainyard").rglob("*.py")
     # Sent to a pod, where there is nothing else of ours.
-    if path.name not in ("watchdog.py", "uploader.py", "fetcher.py", "alone.py", "tarball.py", "signed.py")
+    if path.parent.name != "pod" or path.stem not in SENT
 }
 
 

@@ -194,8 +194,8 @@ def test_a_class_name_occurs_once() -> None:
 
 
 LINES = {"file": 350, "function": 40}
-WHOLE = {"trainyard/pod/uploader.py", "trainyard/pod/fetcher.py", "trainyard/pod/watchdog.py"}
-"""Sent to a pod as one file each, which has to need nothing beside it."""
+WHOLE = {"trainyard/pod/watchdog.py"}
+"""Lies on a pod as one file, which has to need nothing beside it."""
 
 
 def test_no_file_and_no_function_is_longer_than_can_be_read_at_once() -> None:

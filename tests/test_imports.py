@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from trainyard.pod import podprogram
 from trainyard.recipes import bundle
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,7 +71,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server"}
 GROUND_BEFORE_PACKAGES = {"errors", "filelock", "files", "phrasing", "secret", "shipped"}
 ON_PODS = {
-    *("trainyard/pod/" + name for name in bundle._POD_TOOLS),
+    "trainyard/pod/watchdog.py",
     *("trainyard/recipes/" + name for name in bundle._POD_MODULES),
 }
 # The S3 server's program; the way to uv with pip's settings, for recipes' environments.
@@ -289,6 +290,19 @@ def test_what_runs_on_a_pod_needs_nothing_but_the_standard_library() -> None:
         for line, name in imports(text)
         if name.split(".")[0] not in sys.stdlib_module_names
     ]
+
+    assert found == []
+
+
+def test_a_program_for_a_pod_needs_nothing_but_the_standard_library_and_its_parts_before() -> None:
+    found = []
+    for modules in podprogram._MODULES.values():
+        for number, module in enumerate(modules):
+            known = {*sys.stdlib_module_names, *(f"trainyard.pod.{name}" for name in modules[:number])}
+            path = f"trainyard/pod/{module}.py"
+            for line, name in imports(sources()[path]):
+                if name.split(".")[0] not in known and name.rpartition(".")[0] not in known:
+                    found.append(f"{path}:{line}: {name}")
 
     assert found == []
 

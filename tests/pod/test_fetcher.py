@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from trainyard.pod import fetcher
-from trainyard.pod.uploader import JsonLines
+from trainyard.pod import fetcher, ranges
+from trainyard.pod.orders import JsonLines
+from trainyard.pod.podprogram import pod_program
 from trainyard.remote.protocol import quote
-from trainyard.storage import podfetch
 
 MIB = 1 << 20
 
@@ -149,8 +149,8 @@ def test_it_follows_where_it_is_led_and_takes_an_answer_without_ranges(web: Web,
 
 @pytest.mark.parametrize(("old", "new"), [("https://a/b", "http://a/b"), ("https://a/b", "file:///etc/passwd")])
 def test_from_https_it_is_led_to_https_only(old: str, new: str) -> None:
-    with pytest.raises(fetcher.StoreAnswer, match="away from https"):
-        fetcher.absolute(old, new)
+    with pytest.raises(ranges.StoreAnswer, match="away from https"):
+        ranges.absolute(old, new)
 
 
 def test_what_lies_side_by_side_comes_with_one_request_and_what_nobody_wants_is_read_over(web: Web, tmp_path: Path) -> None:
@@ -181,11 +181,12 @@ def test_it_runs_as_it_is_sent_on_an_old_python_and_holds_little_in_memory(versi
     files = {"big": body, **{f"small/{n}": b"%d" % n for n in range(50)}}
     asked = order(web, tmp_path / "in", files, extent=8 * MIB)
     tell = f"import atexit; atexit.register(lambda: open({str(tmp_path / 'status')!r}, 'w').write(open('/proc/self/status').read()))"
+    program = pod_program("fetch")
     command = (
-        podfetch._command().replace("python3 -I", f"{python(version)} -I", 1).replace("import sys", f"{quote(tell)[1:-1]}\nimport sys", 1)
+        program.command().replace("python3 -I", f"{python(version)} -I", 1).replace("import sys", f"{quote(tell)[1:-1]}\nimport sys", 1)
     )
     with subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        output, _ = process.communicate(podfetch._program() + json.dumps(asked).encode())
+        output, _ = process.communicate(program.source + json.dumps(asked).encode())
         assert process.returncode == 0
     assert json.loads(output.splitlines()[-1]) == {
         "event": "done", "done": sum(map(len, files.values())), "total": sum(map(len, files.values())),

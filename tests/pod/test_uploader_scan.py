@@ -1,4 +1,4 @@
-"""What the uploader sees on a pod: patterns, hashes, links, files that change under its eyes."""
+"""What the scanner sees on a pod: patterns, hashes, links, files that change under its eyes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from trainyard.pod import uploader
+from trainyard.pod import files as podfiles
+from trainyard.pod import outputs, scanner
 
 
 def crc(body: bytes) -> str:
@@ -25,7 +26,7 @@ def crc(body: bytes) -> str:
 
 def scan(root: Path, outputs: list[str], excludes: list[str] | None = None, **more: Any) -> dict[str, Any]:
     spec = {"root": str(root), "outputs": outputs, "excludes": excludes or [], "extra": [], "part_size": 64, "md5": False}
-    return uploader.scan({**spec, **more})
+    return scanner.scan({**spec, **more})
 
 
 def write(root: Path, path: str, body: bytes = b"x") -> None:
@@ -57,7 +58,7 @@ def write(root: Path, path: str, body: bytes = b"x") -> None:
     ],
 )
 def test_a_pattern_takes_what_it_says_and_no_more(pattern: str, anywhere: bool, yes: list[str], no: list[str]) -> None:
-    compiled = uploader.compile_pattern(pattern, anywhere)
+    compiled = podfiles.compile_pattern(pattern, anywhere)
     assert [path for path in yes if not compiled.match(path)] == []
     assert [path for path in no if compiled.match(path)] == []
 
@@ -72,7 +73,7 @@ def test_a_scan_gives_the_hashes_of_the_whole_and_of_each_part(tmp_path: Path) -
     assert found == {
         "path": "model/a", "source": str(tmp_path / "model/a"), "size": 150, "sha256": hashlib.sha256(body).hexdigest(), "crc32": crc(body),
         "parts": [crc(body[:64]), crc(body[64:128]), crc(body[128:])], "part_size": 64,
-        "fingerprint": list(uploader.fingerprint(os.stat(tmp_path / "model/a"))),
+        "fingerprint": list(podfiles.fingerprint(os.stat(tmp_path / "model/a"))),
     }  # fmt: skip
     [with_md5] = scan(tmp_path, ["model"], md5=True)["files"]
     assert with_md5["md5"] == [hashlib.md5(part).hexdigest() for part in (body[:64], body[64:128], body[128:])]
@@ -91,9 +92,9 @@ def test_a_file_of_whole_parts_has_no_empty_one_at_its_end(tmp_path: Path) -> No
 
 
 def test_no_file_has_more_than_ten_thousand_parts() -> None:
-    assert uploader.part_size_for(10000 * 64, 64) == 64
-    assert uploader.part_size_for(10000 * 64 + 1, 64) == 128
-    assert uploader.part_size_for(1 << 50, 1 << 25) * 10000 >= 1 << 50
+    assert podfiles.part_size_for(10000 * 64, 64) == 64
+    assert podfiles.part_size_for(10000 * 64 + 1, 64) == 128
+    assert podfiles.part_size_for(1 << 50, 1 << 25) * 10000 >= 1 << 50
 
 
 def test_excludes_win_over_outputs_and_all_that_is_left_out_is_told_with_size_and_reason(tmp_path: Path) -> None:
@@ -184,8 +185,8 @@ def test_what_only_waits_for_others_is_told_and_never_opened(tmp_path: Path) -> 
         os.chdir(here)
         report = scan(tmp_path, ["**"], extra=[{"name": "train.log", "path": str(tmp_path / "log")}])
     assert left(report) == {"pipe": "not a file", "log": "not a file", "sock": "not a file"} and report["extra"] == []
-    with pytest.raises(uploader.Changed, match="no regular file"):
-        uploader.open_file(str(tmp_path / "pipe"))
+    with pytest.raises(podfiles.Changed, match="no regular file"):
+        podfiles.open_file(str(tmp_path / "pipe"))
 
 
 def test_a_name_that_the_commit_keeps_for_itself_is_told(tmp_path: Path) -> None:
@@ -209,13 +210,13 @@ def test_what_is_known_and_has_not_changed_is_not_read_again(tmp_path: Path, mon
     known = {entry["path"]: entry for entry in scan(tmp_path, ["**"])["files"]}
     write(tmp_path, "b", b"new")
     read: list[str] = []
-    whole = uploader.hash_file
+    whole = podfiles.hash_file
 
     def reading(path: str, *more: Any, **options: Any) -> Any:
         read.append(path)
         return whole(path, *more, **options)
 
-    monkeypatch.setattr(uploader, "hash_file", reading)
+    monkeypatch.setattr(scanner, "hash_file", reading)
     a, b = scan(tmp_path, ["**"], known=known)["files"]
     assert read == [str(tmp_path / "b")] and a == known["a"] and b["sha256"] == hashlib.sha256(b"new").hexdigest()
 
@@ -223,13 +224,13 @@ def test_what_is_known_and_has_not_changed_is_not_read_again(tmp_path: Path, mon
 @pytest.mark.parametrize("cut", [0, 1, 64, 999, 1000])
 def test_the_crc32_of_a_whole_comes_from_those_of_its_parts(cut: int) -> None:
     body = os.urandom(1000)
-    assert uploader.crc32_combine(zlib.crc32(body[:cut]), zlib.crc32(body[cut:]), 1000 - cut) == zlib.crc32(body)
+    assert podfiles.crc32_combine(zlib.crc32(body[:cut]), zlib.crc32(body[cut:]), 1000 - cut) == zlib.crc32(body)
 
 
 def test_a_file_written_to_while_it_is_read_is_told_as_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a", b"x" * 100)
     write(tmp_path, "b")
-    whole = uploader.read_blocks
+    whole = podfiles.read_blocks
 
     def writing(file: Any, length: int) -> Iterator[memoryview]:
         if length > 1:
@@ -237,7 +238,7 @@ def test_a_file_written_to_while_it_is_read_is_told_as_changed(tmp_path: Path, m
                 again.write(b"more")
         return whole(file, length)
 
-    monkeypatch.setattr(uploader, "read_blocks", writing)
+    monkeypatch.setattr(podfiles, "read_blocks", writing)
     report = scan(tmp_path, ["**"])
     assert [entry["path"] for entry in report["changed"]] == ["a"]
     assert [entry["path"] for entry in report["files"]] == ["b"]
@@ -247,7 +248,7 @@ def test_a_file_written_to_while_it_is_read_is_told_as_changed(tmp_path: Path, m
 def test_a_change_after_a_file_was_hashed_is_found_at_the_end(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a", b"old!")
     write(tmp_path, "z", b"last")
-    whole = uploader.hash_file
+    whole = podfiles.hash_file
 
     def changing(path: str, *more: Any, **options: Any) -> Any:
         result = whole(path, *more, **options)
@@ -265,7 +266,7 @@ def test_a_change_after_a_file_was_hashed_is_found_at_the_end(change: str, tmp_p
                 write(tmp_path, "b")
         return result
 
-    monkeypatch.setattr(uploader, "hash_file", changing)
+    monkeypatch.setattr(scanner, "hash_file", changing)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     report = scan(tmp_path, ["**"])
     assert [entry["path"] for entry in report["changed"]] == ["b" if change == "appear" else "a"]
@@ -278,7 +279,7 @@ def test_a_file_that_cannot_be_read_is_told_by_name(tmp_path: Path, monkeypatch:
     def refusing(path: str, *_: Any, **__: Any) -> Any:
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(uploader, "hash_file", refusing)
+    monkeypatch.setattr(scanner, "hash_file", refusing)
     told = {"path": "a", "size": 1, "why": "cannot be read: Permission denied", "wanted": True, "passing": False}
     assert scan(tmp_path, ["**"])["unreadable"] == [told]
 
@@ -286,11 +287,11 @@ def test_a_file_that_cannot_be_read_is_told_by_name(tmp_path: Path, monkeypatch:
 def test_logs_travel_in_the_scan_up_to_a_size_and_by_their_present_length_above(tmp_path: Path) -> None:
     write(tmp_path, "out/a")
     write(tmp_path, "log", b"line\n")
-    write(tmp_path, "long", b"l" * (uploader.INLINE + 1))
+    write(tmp_path, "long", b"l" * (scanner.INLINE + 1))
     extra = [{"name": n, "path": str(tmp_path / n)} for n in ("log", "long", "absent")]
     short, long = scan(tmp_path / "out", ["**"], extra=extra)["extra"]
     assert base64.b64decode(short["inline"]) == b"line\n" and "sha256" not in short
-    assert (long["size"], long["name"], "inline" in long) == (uploader.INLINE + 1, "long", False)
+    assert (long["size"], long["name"], "inline" in long) == (scanner.INLINE + 1, "long", False)
 
 
 def test_a_missing_output_folder_is_said(tmp_path: Path) -> None:
@@ -306,17 +307,17 @@ def test_an_output_folder_that_is_a_file_is_told_by_its_name_and_why(tmp_path: P
 def test_samples_are_hashes_of_ranges(tmp_path: Path) -> None:
     write(tmp_path, "a", b"0123456789")
     spec = {"ranges": [{"path": str(tmp_path / "a"), "offset": 2, "length": 3}]}
-    assert uploader.sample(spec)["sha256"] == [hashlib.sha256(b"234").hexdigest()]
+    assert scanner.sample(spec)["sha256"] == [hashlib.sha256(b"234").hexdigest()]
 
 
 @pytest.mark.parametrize("path", ["ok/" + "ü" * 127, "a\\b", "-", " lead and trail ", "..." + "x", "~!@^{}[]|<>,:", "x" * 255 + "/y"])
 def test_an_odd_name_is_taken(path: str) -> None:
-    assert uploader.name_problem(path) is None
+    assert podfiles.name_problem(path) is None
 
 
 @pytest.mark.parametrize("path", ["ok/" + "ü" * 128, "a//b", "/a", "a/", "..", "a/../b", "./a", "", "/".join(["x" * 200] * 5), "\ufffe"])
 def test_an_impossible_name_is_told(path: str) -> None:
-    assert uploader.name_problem(path)
+    assert podfiles.name_problem(path)
 
 
 # ---- look, while the training runs
@@ -335,7 +336,7 @@ def look(root: Path, after: dict[str, float], **more: Any) -> dict[str, Any]:
         "least": 1,
         "most": 1 << 20,
     }
-    return uploader.look({**spec, "after": {**RESTED, **after}, **more})
+    return scanner.look({**spec, "after": {**RESTED, **after}, **more})
 
 
 def safetensors(tmp_path: Path, name: str, *, short: int = 0) -> None:
@@ -395,7 +396,7 @@ def test_what_a_process_writes_to_through_its_memory_is_not_final(access: int, k
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline()
         assert len(look(tmp_path, {})["files"]) == final
-        assert uploader.rests(str(tmp_path), 0) == bool(final)
+        assert scanner.rests(str(tmp_path), 0) == bool(final)
 
 
 def test_an_output_that_is_not_there_yet_is_no_error(tmp_path: Path) -> None:
@@ -408,8 +409,8 @@ def test_checkpoints_that_come_faster_than_one_has_rested_leave_the_newest_that_
     for step in range(5, 45, 5):
         write(tmp_path, f"checkpoints/c{step}/w")
     made = {str(tmp_path / "checkpoints" / f"c{step}"): step for step in range(5, 45, 5)}
-    monkeypatch.setattr(uploader, "changed_at", made.__getitem__)
-    monkeypatch.setattr(uploader, "rests", lambda place, after: made[place] <= 40 - after)
+    monkeypatch.setattr(outputs, "changed_at", made.__getitem__)
+    monkeypatch.setattr(scanner, "rests", lambda place, after: made[place] <= 40 - after)
     pattern = {"pattern": "checkpoints/*", "mark": None}
     assert look(tmp_path, {"unmarked": 22}, checkpoints=pattern)["checkpoint"] == "checkpoints/c15"
     assert look(tmp_path, {"unmarked": 36}, checkpoints=pattern)["checkpoint"] is None

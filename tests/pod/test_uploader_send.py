@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 from trainyard.pod import uploader
-
-PROGRAM = Path(uploader.__file__)
+from trainyard.pod.files import hash_file
+from trainyard.pod.orders import JsonLines
+from trainyard.pod.podprogram import Verb, pod_program
 
 
 @dataclass
@@ -72,7 +73,7 @@ def store() -> Iterator[Store]:
 def send(plan: dict[str, Any]) -> tuple[int, list[dict[str, Any]], list[float]]:
     out = io.StringIO()
     waited: list[float] = []
-    sender = uploader.Sender({"threads": 1, **plan}, uploader.JsonLines(out), pause=waited.append)
+    sender = uploader.Sender({"threads": 1, **plan}, JsonLines(out), pause=waited.append)
     failed = sender.run()
     return failed, [json.loads(line) for line in out.getvalue().splitlines()], waited
 
@@ -107,7 +108,7 @@ def test_what_may_pass_is_tried_again_with_growing_pauses(answer: tuple[int, byt
 
 
 def to_hash(file: Path) -> dict[str, Any]:
-    hashes, _ = uploader.hash_file(str(file), 4, False, sha256=False)
+    hashes, _ = hash_file(str(file), 4, False, sha256=False)
     return {"path": str(file), **{name: hashes[name] for name in ("size", "part_size", "parts")}}
 
 
@@ -271,36 +272,52 @@ def test_a_proxy_is_used_for_others_but_never_for_this_machine(store: Store, fil
 # ---- the program
 
 
+def start(python: str, verb: Verb, order: dict[str, Any]) -> subprocess.Popen[bytes]:
+    """Start a program as it is sent to a pod, on a Python of this machine."""
+    command = pod_program(verb).command(verb, options="-I -X utf8 -W error").replace("exec python3", f"exec {python}", 1)
+    started = subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert started.stdin
+    started.stdin.write(pod_program(verb).source + json.dumps(order).encode())
+    started.stdin.close()
+    return started
+
+
 def test_it_ends_by_itself_when_nobody_reads_its_output(tmp_path: Path) -> None:
     big = tmp_path / "big"
     big.write_bytes(b"x" * 1000)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/b/k"
         plan = {"items": [{"id": 1, "url": url, "headers": {}, "path": str(big), "offset": 0, "length": 1000}]}
-        started = subprocess.Popen([sys.executable, PROGRAM, "send"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert started.stdin and started.stdout
-        started.stdin.write(json.dumps(plan).encode())
-        started.stdin.close()
+        started = start(sys.executable, "send", plan)
+        assert started.stdout
         started.stdout.close()
         assert started.wait(20) == 3
 
 
-def test_usage_is_shown_for_anything_but_the_three_verbs() -> None:
-    done = subprocess.run([sys.executable, PROGRAM, "--help"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "uploader.py scan" in done.stderr
-
-
 @pytest.mark.parametrize("version", ["3.8", "3.9", "3.13"])
-def test_it_runs_on_the_pythons_that_pods_have(version: str, tmp_path: Path, store: Store, file: Path) -> None:
+def test_it_runs_as_it_is_sent_on_the_pythons_that_pods_have(version: str, tmp_path: Path, store: Store, file: Path) -> None:
     found = [shutil.which(f"python{version}"), *map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))]
     python = next((p for p in found if p and not subprocess.run([p, "-c", ""], capture_output=True, check=False).returncode), None)
     if python is None:
         pytest.skip(f"no Python {version} here")
 
-    def run(verb: str, order: dict[str, Any]) -> str:
-        command = [python, "-I", "-W", "error", str(PROGRAM), verb]
-        return subprocess.run(command, input=json.dumps(order), capture_output=True, text=True, check=True).stdout
+    def run(verb: Verb, order: dict[str, Any]) -> bytes:
+        with start(python, verb, order) as started:
+            assert started.stdout
+            said = started.stdout.read()
+        assert started.returncode == 0
+        return said
 
     spec = {"root": str(tmp_path), "outputs": ["**"], "excludes": [], "extra": [], "part_size": 4, "md5": True}
     assert json.loads(run("scan", spec))["files"][0]["size"] == 10
-    assert '"stored"' in run("send", {"items": [item(store, file)]})
+    assert b'"stored"' in run("send", {"items": [item(store, file)]})
+    (tmp_path / "bucket").mkdir()
+    copied: dict[str, Any] = {
+        "id": 1,
+        "path": str(file),
+        "dest": f"{tmp_path}/bucket/copy",
+        "size": 10,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+    }
+    copied["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert b'"stored"' in run("copy", {"items": [copied], "folder": f"{tmp_path}/bucket"})

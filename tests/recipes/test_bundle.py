@@ -62,7 +62,6 @@ def test_every_file_is_named_with_its_sha256(lora: Bundle) -> None:
         "cpu.lock",
         "gpu.lock",
         "watchdog.py",
-        "uploader.py",
         "rows.py",
         "forms.py",
         "basemodel.py",

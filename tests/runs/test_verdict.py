@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trainyard.config import places
-from trainyard.pod.uploader import compile_outputs, is_output
+from trainyard.pod.files import compile_outputs, is_output
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.declaration import declaration, read_declaration
 from trainyard.recipes.values import artefacts_of, patterns_of, resolve

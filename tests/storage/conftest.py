@@ -7,7 +7,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +20,10 @@ from tests.storage import hub_emulator, lying_proxy
 from tests.storage.elsewhere import NOT_THERE
 from tests.storage.hub_emulator import HubEmulator
 from trainyard.config import Places
-from trainyard.pod import fetcher, uploader
+from trainyard.pod.podprogram import PodProgram, pod_program
 from trainyard.remote.local import LocalTransport
 from trainyard.setup import s3server
-from trainyard.storage import bucket, canary, local, podfetch, seal, staging
+from trainyard.storage import bucket, canary, local, podorders, seal, staging
 from trainyard.storage.client import StoreSettings, with_bucket
 
 PART = 5 << 20
@@ -194,8 +194,17 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+def change_program(monkeypatch: pytest.MonkeyPatch, changes: Mapping[bytes, bytes]) -> None:
+    """Send pods a fetcher with other texts in it."""
+    *parts, (name, text) = pod_program("fetch").modules
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    changed = PodProgram((*parts, (name, text)))
+    monkeypatch.setattr(podorders, "pod_program", lambda verb: changed if verb == "fetch" else pod_program(verb))
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the pod's fetcher not wait between its tries."""
-    source = (Path(uploader.__file__).read_bytes(), Path(fetcher.__file__).read_bytes().replace(b'order.get("backoff", 0.5)', b"0.001"))
-    monkeypatch.setattr(podfetch, "_parts", lambda: source)
+    change_program(monkeypatch, {b'order.get("backoff", 0.5)': b"0.001"})

@@ -19,7 +19,7 @@ from tests.storage.conftest import PART, Workspace, fresh_bucket, here, places_a
 from tests.storage.lying_proxy import Fault, LyingProxy
 from tests.storage.test_commit import EXCLUDES, HASTE, OUTPUTS, WHERE
 from trainyard.errors import DiskFull, ForeignResult, StoreError, UserError
-from trainyard.pod import uploader
+from trainyard.pod.files import hash_file
 from trainyard.retries import Backoff
 from trainyard.secret import Secret
 from trainyard.storage import bucket
@@ -152,7 +152,7 @@ def test_an_error_in_one_file_drops_what_is_queued_of_others_and_never_hangs(tmp
     """The queue is full of another file's parts when the error comes."""
     body = os.urandom(64 * 1000)
     (tmp_path / "source").write_bytes(body)
-    big = entry_of(uploader.hash_file(str(tmp_path / "source"), 64, False)[0], "model/model.safetensors")
+    big = entry_of(hash_file(str(tmp_path / "source"), 64, False)[0], "model/model.safetensors")
     bad = replace(big, path="model/config.json", size=22, parts=big.parts[:1])
     for number in range(3):
         with pytest.raises(StoreError, match="could not be fetched"):

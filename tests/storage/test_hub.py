@@ -11,7 +11,7 @@ import pytest
 from tests.storage import hub_emulator
 from tests.storage.hub_emulator import CHUNK, TOKEN, HubEmulator
 from trainyard.errors import StoreError
-from trainyard.pod import uploader
+from trainyard.pod.files import hash_file
 from trainyard.secret import Secret
 from trainyard.storage.hub import HubFile, HubPush, push
 from trainyard.storage.manifest import entry_of
@@ -37,7 +37,7 @@ def written(folder: Path, content: Mapping[str, bytes]) -> dict[str, HubFile]:
     for name, body in content.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(body)
-    return {name: HubFile(folder / name, entry_of(uploader.hash_file(str(folder / name), 5 << 20, False)[0], name)) for name in content}
+    return {name: HubFile(folder / name, entry_of(hash_file(str(folder / name), 5 << 20, False)[0], name)) for name in content}
 
 
 def pushed(hub: HubEmulator, files: Mapping[str, HubFile], repo: str = "greg/first", token: str = TOKEN) -> HubPush:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from trainyard.errors import StoreError
-from trainyard.pod import uploader
+from trainyard.pod.files import hash_file
 from trainyard.storage.manifest import LeftOut, Manifest, ResultKey, decode, entry_of
 from trainyard.storage.objects import etag
 
@@ -23,7 +23,7 @@ def manifest_of(tmp_path: Path, *names: str) -> Manifest:
     files = []
     for name in names:
         (tmp_path / name).write_bytes(name.encode() * 100)
-        files.append(entry_of(uploader.hash_file(str(tmp_path / name), 64, False)[0], name))
+        files.append(entry_of(hash_file(str(tmp_path / name), 64, False)[0], name))
     return Manifest(KEY, tuple(files), (LeftOut("o.pt", 5, "excluded"),))
 
 
@@ -92,7 +92,7 @@ def test_a_damaged_manifest_is_a_store_error_that_says_where(body: bytes, words:
 def test_the_composite_checksum_is_that_of_the_parts_checksums(tmp_path: Path) -> None:
     body = os.urandom(150)
     (tmp_path / "f").write_bytes(body)
-    entry = entry_of(uploader.hash_file(str(tmp_path / "f"), 64, False)[0], "f")
+    entry = entry_of(hash_file(str(tmp_path / "f"), 64, False)[0], "f")
     parts = [body[:64], body[64:128], body[128:]]
     joined = b"".join(zlib.crc32(part).to_bytes(4, "big") for part in parts)
     assert entry.composite == base64.b64encode(zlib.crc32(joined).to_bytes(4, "big")).decode() + "-3"

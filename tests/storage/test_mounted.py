@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from tests.storage.conftest import Workspace, here, tree
 from trainyard.config import Places
 from trainyard.errors import PodCannotUpload, StoreError
-from trainyard.pod.uploader import hash_file
+from trainyard.pod.files import hash_file
 from trainyard.rehearsal.runpod.s3 import S3Server, start_s3
 from trainyard.runs.planning import datastore
 from trainyard.storage import local, mounted, podside

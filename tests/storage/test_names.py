@@ -12,7 +12,8 @@ from hypothesis import settings as trying
 from hypothesis import strategies as st
 
 from tests.storage.conftest import here, tree
-from trainyard.pod.uploader import name_problem, scan
+from trainyard.pod.files import name_problem
+from trainyard.pod.scanner import scan
 from trainyard.storage import direct
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import commit

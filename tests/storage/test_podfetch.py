@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.conftest import here
+from tests.storage.conftest import change_program, here
 from tests.storage.lying_proxy import Fault, LyingProxy
 from trainyard.errors import PodFailed, StoreError, Unreachable
-from trainyard.pod import fetcher, uploader
+from trainyard.pod.files import crc32_text, hash_file
 from trainyard.remote.protocol import CommandResult, NotSent, OnBytes, Stdin
 from trainyard.storage import podfetch
 from trainyard.storage.client import StoreSettings, s3
@@ -40,7 +40,7 @@ def sha(body: bytes) -> str:
 
 def whole(source: StoredObject, path: str, body: bytes, size: int = MIB) -> PodTarget:
     """Return a target of one object, in extents of some size, each with its CRC32."""
-    crc = uploader.crc32_text
+    crc = crc32_text
     extents = [Extent(source, at, len(body[at : at + size]), crc(zlib.crc32(body[at : at + size]))) for at in range(0, len(body), size)]
     return PodTarget(path, len(body), sha(body), tuple(extents))
 
@@ -88,7 +88,7 @@ def test_a_file_of_a_manifest_and_an_object_that_nobody_has_read(settings: Store
     body = os.urandom(2 * MIB + 5)
     (tmp_path / "b").write_bytes(body)
     source = put(settings, "models/a/b/1/model/w", body)
-    entry = entry_of({**uploader.hash_file(str(tmp_path / "b"), MIB, False)[0], "path": "w"})
+    entry = entry_of({**hash_file(str(tmp_path / "b"), MIB, False)[0], "path": "w"})
     done = fetch(settings, tmp_path / "in", [target_of(entry, source.key, "w"), target_of_object(source, "x", len(body))])
     assert (tmp_path / "in/w").read_bytes() == (tmp_path / "in/x").read_bytes() == body
     assert done.sha256 == {"w": sha(body), "x": sha(body)}, "what was read is told"
@@ -157,9 +157,7 @@ def test_after_a_kill_only_the_rest_is_fetched(
                 if ours and (entry / "cmdline").read_bytes().startswith(b"python3"):
                     os.kill(int(entry.name), signal.SIGKILL)
 
-    source = Path(fetcher.__file__).read_bytes().replace(b"32 << 20", b"1 << 20").replace(b'get("threads", 8)', b'get("threads", 1)')
-    small_spans = (Path(uploader.__file__).read_bytes(), source)
-    monkeypatch.setattr(podfetch, "_parts", lambda: small_spans)
+    change_program(monkeypatch, {b"32 << 20": b"1 << 20", b'get("threads", 8)': b'get("threads", 1)'})
     proxy.faults += [Fault("Get", "call", after=8, then=kill)]
     with pytest.raises(StoreError, match="the fetcher on the pod ended with 137"):
         fetch(through, folder, [target])

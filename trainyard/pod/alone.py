@@ -23,7 +23,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trainyard.pod import uploader
+from trainyard.pod.files import Changed
+from trainyard.pod.links import TRIES
 from trainyard.pod.signed import MIB, Lost, SignedRequests, loads, mac_of
 from trainyard.pod.tarball import StreamedTar, TarContents, list_files, part_size
 
@@ -110,7 +111,7 @@ class TarCommit:
         try:
             for piece in tar.stream():
                 parts.add(piece)
-        except uploader.Changed:
+        except Changed:
             parts.drop()
             raise Unstable([listing.entries[len(tar.files)].path]) from None
         except BaseException:
@@ -158,7 +159,7 @@ class TarCommit:
         """Send a part until the store says that it has these very bytes; returns ETag and MD5."""
         md5 = hashlib.md5(body)
         headers = {"Content-MD5": base64.b64encode(md5.digest()).decode("ascii")}
-        for _ in range(uploader.TRIES):
+        for _ in range(TRIES):
             answer = self.wire.ask("PUT", self.urls["parts"][number - 1], body, headers)
             if answer.status == 200 and answer.etag:
                 # Some encrypted stores give another tag: then every part is read back in the end.
@@ -189,7 +190,7 @@ class TarCommit:
         )
         body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode("ascii")
         code = ""
-        for attempt in range(uploader.TRIES):
+        for attempt in range(TRIES):
             answer = self.wire.ask("POST", self.urls["complete"], body)
             code = answer.code
             if self.is_there(state):
@@ -257,7 +258,7 @@ class TarCommit:
         # A marker that was damaged on the way would stay: it can be written once.
         headers = dict(self.urls["marker"]["headers"], **{"Content-MD5": base64.b64encode(hashlib.md5(body).digest()).decode("ascii")})
         answer = None
-        for _ in range(uploader.TRIES):
+        for _ in range(TRIES):
             if self.is_sealed():
                 return  # a controller was faster
             answer = self.wire.ask("PUT", self.urls["marker"]["put"], body, headers)

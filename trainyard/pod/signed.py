@@ -8,11 +8,10 @@ from __future__ import annotations
 import hmac
 import json
 import random
-import re
 from collections.abc import Callable
 from typing import Any
 
-from trainyard.pod import uploader
+from trainyard.pod.links import PASSING, Links, code_of
 
 MIB = 1 << 20
 
@@ -26,8 +25,7 @@ class Answer:
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.status, self.headers, self.body = status, headers, body
-        code = re.search(rb"<Code>([^<]{1,80})</Code>", body)
-        self.code = code.group(1).decode("ascii", "replace") if code else str(status)
+        self.code = code_of(body, status)
 
     @property
     def etag(self) -> str:
@@ -40,7 +38,7 @@ class SignedRequests:
 
     def __init__(self, deadline: float | None, clock: Callable[[], float], pause: Callable[[float], None]) -> None:
         self.deadline, self.clock, self.pause = deadline, clock, pause
-        self.links = uploader.Links(120)
+        self.links = Links(120)
 
     def close(self) -> None:
         """Close every connection."""
@@ -58,7 +56,7 @@ class SignedRequests:
             why = ""
             try:
                 answer = self.once(method, url, body, headers or {}, largest)
-                if answer.status < 500 and answer.status not in (408, 425, 429) and answer.code not in uploader.PASSING:
+                if answer.status < 500 and answer.status not in (408, 425, 429) and answer.code not in PASSING:
                     return answer
                 why = f"{answer.status} {answer.code}"
             except Exception as error:  # http.client raises what it likes

@@ -13,7 +13,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from trainyard.pod import uploader
+from trainyard.pod.files import Changed, crc32_text, fingerprint, open_file, part_size_for, read_blocks
+from trainyard.pod.outputs import sort_out, with_checkpoints
 from trainyard.pod.signed import MIB, Lost
 
 SMALLEST_PART, USUAL_PART, LARGEST_PART = 8 * MIB, 128 * MIB, 5 << 30
@@ -93,30 +94,30 @@ class StreamedTar:
 
     def read(self, entry: TarEntry) -> Iterator[bytes]:
         """Yield a file's bytes, and note where they lie and what they hash to."""
-        length = uploader.part_size_for(entry.size, self.largest_part)
+        length = part_size_for(entry.size, self.largest_part)
         entry_of_index = {"name": entry.name, "path": entry.path, "offset": self.offset, "size": entry.size, "part_size": length}
         whole, full = hashlib.sha256(), 0
         parts, digests = [], []
         try:
-            file = uploader.open_file(entry.source)
+            file = open_file(entry.source)
         except OSError as error:
-            raise uploader.Changed(f"it cannot be read any more: {error.strerror}") from None
+            raise Changed(f"it cannot be read any more: {error.strerror}") from None
         with file:
-            if entry.prints is not None and uploader.fingerprint(os.fstat(file.fileno())) != entry.prints:
-                raise uploader.Changed("it was written to")
+            if entry.prints is not None and fingerprint(os.fstat(file.fileno())) != entry.prints:
+                raise Changed("it was written to")
             for start in range(0, entry.size, length) or (0,):
                 crc, digest = 0, hashlib.md5()
-                for block in uploader.read_blocks(file, min(length, entry.size - start)):
+                for block in read_blocks(file, min(length, entry.size - start)):
                     whole.update(block)
                     full, crc = zlib.crc32(block, full), zlib.crc32(block, crc)
                     if self.md5:
                         digest.update(block)
                     yield bytes(block)
-                parts.append(uploader.crc32_text(crc))
+                parts.append(crc32_text(crc))
                 digests.append(digest.hexdigest())
-            if entry.prints is not None and uploader.fingerprint(os.fstat(file.fileno())) != entry.prints:
-                raise uploader.Changed("it was written to while it was read")
-        entry_of_index.update(sha256=whole.hexdigest(), crc32=uploader.crc32_text(full), parts=parts)
+            if entry.prints is not None and fingerprint(os.fstat(file.fileno())) != entry.prints:
+                raise Changed("it was written to while it was read")
+        entry_of_index.update(sha256=whole.hexdigest(), crc32=crc32_text(full), parts=parts)
         self.files.append(dict(entry_of_index, md5=digests) if self.md5 else entry_of_index)
 
 
@@ -132,8 +133,8 @@ def list_files(plan: dict[str, Any], keep: bool, without: dict[str, str]) -> Tar
         "checkpoints": plan["checkpoints"] if keep else None,
         "reserved": plan["reserved"],
     }
-    spec, checkpoints, other = uploader.with_checkpoints(spec)
-    chosen, left_out = uploader.sort_out(spec)
+    spec, checkpoints, other = with_checkpoints(spec)
+    chosen, left_out = sort_out(spec)
     for entry in left_out:
         entry["why"] = next((why for path, why in other.items() if (entry["path"] + "/").startswith(path + "/")), entry["why"])
     entries, logs = [], []
@@ -141,19 +142,19 @@ def list_files(plan: dict[str, Any], keep: bool, without: dict[str, str]) -> Tar
         seen = chosen[path]
         why = without.get(path)
         try:
-            uploader.open_file(seen.source).close()
+            open_file(seen.source).close()
         except OSError as error:
             why = f"cannot be read: {error.strerror}"
-        except uploader.Changed as error:
+        except Changed as error:
             why = str(error)
         if why is not None:
             left_out.append({"path": path, "size": seen.status.st_size, "why": why, "wanted": True})
             continue
-        entries.append(TarEntry("result/" + path, path, seen.source, seen.status.st_size, uploader.fingerprint(seen.status)))
+        entries.append(TarEntry("result/" + path, path, seen.source, seen.status.st_size, fingerprint(seen.status)))
     for name, source in sorted(plan["logs"].items()):
         try:
-            with uploader.open_file(source) as file:
+            with open_file(source) as file:
                 logs.append(TarEntry("logs/" + name, name, source, os.fstat(file.fileno()).st_size, None))  # it may grow
-        except (OSError, uploader.Changed):
+        except (OSError, Changed):
             continue
     return TarContents(logs + entries, left_out, checkpoints)

@@ -1,4 +1,4 @@
-"""A run as one content-addressed folder: rendered scripts, config, locks, the pod's tools, ``run.sh``, sha256 list.
+"""A run as one content-addressed folder: rendered scripts, config, locks, the pod's watchdog, ``run.sh``, sha256 list.
 
 The same recipe, values and data give the same bytes on any machine. Data are references (data.json,
 data.sha256); their paths at home never enter the bundle.
@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trainyard
-from trainyard import pod, templating
+from trainyard import templating
 from trainyard.errors import UserError
+from trainyard.pod.boot import watchdog_source
 from trainyard.recipes import code as own_code
 from trainyard.recipes import requirements
 from trainyard.recipes.code import Code
@@ -30,7 +31,6 @@ from trainyard.recipes.values import artefacts_of
 from trainyard.recipes.variables import FILES
 
 SHA256_LIST = "bundle.sha256"
-_POD_TOOLS = ("watchdog.py", "uploader.py")
 _POD_MODULES = ("rows.py", "forms.py", "basemodel.py")
 """What the controller and the training script judge with alike."""
 
@@ -73,8 +73,7 @@ def build(
         shutil.copyfile(recipe.shared("installer.lock"), dest / "installer.lock")
         for kind, lock in recipe.locks.items():
             shutil.copyfile(lock, dest / f"{kind}.lock")
-    for name in _POD_TOOLS:
-        shutil.copyfile(Path(pod.__file__).parent / name, dest / name)
+    (dest / "watchdog.py").write_text(watchdog_source(), encoding="utf-8")
     return _seal(dest)
 
 

@@ -20,7 +20,7 @@ from trainyard.config import git
 from trainyard.errors import UserError
 from trainyard.files import sha256_of
 from trainyard.nearest import suggest
-from trainyard.pod.uploader import name_problem, printable
+from trainyard.pod.files import name_problem, printable
 from trainyard.recipes.codefiles import IGNORE_FILE, MOST_FILES, Listing, in_repository, list_code, too_many
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.secretfiles import secret_in

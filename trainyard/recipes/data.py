@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Literal, cast
 
 from trainyard.errors import Location, UserError
-from trainyard.pod.uploader import printable
+from trainyard.pod.files import printable
 from trainyard.recipes import datafiles
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.forms import understand

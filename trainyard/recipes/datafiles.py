@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from trainyard.errors import UserError
-from trainyard.pod.uploader import name_problem, printable
+from trainyard.pod.files import name_problem, printable
 
 _ASIDE = ("readme", "license", "licence")
 _OTHER_KEY = "Copy the object under another key, or name another prefix."

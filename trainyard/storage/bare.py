@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainyard.errors import PodFailed, StoreError
-from trainyard.pod import uploader
+from trainyard.pod.files import compile_outputs, compile_pattern, is_output, name_problem, printable
 from trainyard.remote.protocol import Transport, expect, with_values
 from trainyard.shellscript import load
 from trainyard.storage.manifest import RESERVED, Keep
@@ -20,8 +20,8 @@ MOVE_THEM = "With invoke ssh they can be moved to where a pattern finds them; th
 
 def listed(transport: Transport, root: str, outputs: Sequence[str], excludes: Sequence[str], keep: Keep | None) -> dict[str, Any]:
     """Do with a shell and sha256sum on the pod what the scan does, CRC32s apart; links are not followed, but named."""
-    patterns = uploader.compile_outputs(list(outputs))
-    unwanted = [uploader.compile_pattern(pattern, True) for pattern in excludes]
+    patterns = compile_outputs(list(outputs))
+    unwanted = [compile_pattern(pattern, True) for pattern in excludes]
     files: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []
     lines = [
@@ -35,14 +35,14 @@ def listed(transport: Transport, root: str, outputs: Sequence[str], excludes: Se
         why, asked = None, False
         if any(pattern.match(path) for pattern in unwanted):
             why = "excluded"
-        elif not path.startswith(tuple(f"{folder}/" for folder in checkpoints)) and not uploader.is_output(path, patterns):
+        elif not path.startswith(tuple(f"{folder}/" for folder in checkpoints)) and not is_output(path, patterns):
             why = "no output pattern"
         else:
             why, asked = _untaken(kind, path), True
         if why is None:
             files.append({"path": path, "size": size, "source": posixpath.join(root, path)})
         else:
-            left_out.append({"path": uploader.printable(path), "size": size, "why": why, "wanted": asked})
+            left_out.append({"path": printable(path), "size": size, "why": why, "wanted": asked})
     if not files and keep is None and any(entry["path"] not in OWN for entry in left_out):
         raise StoreError(f"no file in {root} matches the outputs ({', '.join(outputs)})", hint=MOVE_THEM)
     files.sort(key=lambda file: str(file["path"]))
@@ -56,14 +56,14 @@ def listed(transport: Transport, root: str, outputs: Sequence[str], excludes: Se
 def _untaken(kind: bytes, path: str) -> str | None:
     if kind != b"f":
         return "a link, and the pod has no python3 to follow it" if kind == b"l" else "not a file"
-    return "its name is kept for the commit itself" if path.split("/")[0] in RESERVED else uploader.name_problem(path)
+    return "its name is kept for the commit itself" if path.split("/")[0] in RESERVED else name_problem(path)
 
 
 def _newest_named(paths: Sequence[str], keep: Keep | None) -> list[str]:
     """Return the two newest checkpoints by the numbers in their names: without Python nobody tells whether one is whole."""
     if keep is None or not keep.checkpoints:
         return []
-    deep, matches = keep.checkpoints.strip("/").count("/") + 1, uploader.compile_pattern(keep.checkpoints, False)
+    deep, matches = keep.checkpoints.strip("/").count("/") + 1, compile_pattern(keep.checkpoints, False)
     roots = {"/".join(path.split("/")[:deep]) for path in paths if path.count("/") >= deep}
     whole = [root for root in roots if matches.match(root) and (not keep.mark or f"{root}/{keep.mark}" in paths)]
     return sorted(whole, key=lambda root: [int(number) for number in re.findall("[0-9]+", root)])[:-3:-1]

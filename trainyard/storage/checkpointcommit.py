@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainyard.errors import StoreError
-from trainyard.pod import uploader
+from trainyard.pod.files import literal
 from trainyard.remote.protocol import Transport
 from trainyard.storage import podside
 from trainyard.storage.bucket import listing
@@ -55,7 +55,7 @@ def scan(transport: Transport, place: str, *, md5: bool, part_size: int, nice: i
     kind = podside.kind_of(transport, place)
     if kind == "nothing":
         return None
-    root, outputs = (place, ["**"]) if kind == "folder" else (parent, [uploader.literal(name)])
+    root, outputs = (place, ["**"]) if kind == "folder" else (parent, [literal(name)])
     seen = podside.scan(podside.FinishedPod(transport, root), outputs, [], {}, md5=md5, part_size=part_size, nice=nice)
     lost = any(entry["wanted"] for entry in seen["left_out"])
     return None if seen["changed"] or seen["unreadable"] or lost or not seen["files"] else {**seen, "single": kind == "file"}

@@ -20,7 +20,7 @@ from trainyard.config import attempt_number
 from trainyard.errors import StoreError
 from trainyard.files import sha256_of
 from trainyard.jsontext import parse_json
-from trainyard.pod.uploader import name_problem
+from trainyard.pod.files import name_problem
 from trainyard.storage import bucket
 from trainyard.storage.client import THREADS, StoreSettings
 from trainyard.storage.manifest import CHECKPOINT, CHECKPOINTS, KEPT, MANIFEST, MODELS, Manifest, ManifestEntry, ResultKey, decode, sha256

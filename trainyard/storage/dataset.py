@@ -18,7 +18,7 @@ from pathlib import Path
 
 from trainyard.errors import StoreError, UserError
 from trainyard.jsontext import parse_json
-from trainyard.pod.uploader import name_problem
+from trainyard.pod.files import name_problem
 from trainyard.storage.manifest import DATA, ManifestEntry, crc32_text, is_sha256, sha256
 from trainyard.storage.podtargets import Extent, PodTarget, StoredObject
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from trainyard.errors import PodCannotUpload, PodFailed, StoreError
 from trainyard.files import sha256_of, write_atomic
-from trainyard.pod import uploader
+from trainyard.pod.files import hash_file
 from trainyard.remote import transfer
 from trainyard.remote.protocol import Transport
 from trainyard.storage import bare, podside
@@ -145,7 +145,7 @@ def _fetch_all(transport: Transport, files: Sequence[Mapping[str, Any]], place: 
 
         piece = _get(transport, file, place, stage, moved)
         # A pod without Python tells no CRC32: they are taken from what has arrived.
-        return file if "parts" in file else {**uploader.hash_file(str(piece), PART_SIZE, False)[0], "path": file["path"]}
+        return file if "parts" in file else {**hash_file(str(piece), PART_SIZE, False)[0], "path": file["path"]}
 
     def waiting(text: str) -> None:
         on_progress(Progress("wait", 0, total, text))

@@ -24,7 +24,7 @@ from typing import Any
 
 from trainyard.errors import StoreError
 from trainyard.jsontext import parse_json
-from trainyard.pod.uploader import name_problem
+from trainyard.pod.files import name_problem
 from trainyard.storage.ending import Ending
 
 MODELS = "models/"

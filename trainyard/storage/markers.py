@@ -16,7 +16,7 @@ from trainyard.config import Places, attempt_number
 from trainyard.errors import ForeignResult, StoreError
 from trainyard.filelock import hold_lock
 from trainyard.jsontext import parse_json
-from trainyard.pod.uploader import printable
+from trainyard.pod.files import printable
 from trainyard.storage import bucket, canary
 from trainyard.storage.absent import absence
 from trainyard.storage.answers import DENIED, store_errors

@@ -12,18 +12,16 @@ import posixpath
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from trainyard.batches import batches
 from trainyard.errors import HostKeyChanged, PodCannotUpload, PodFailed, StoreError, Unreachable
-from trainyard.jsontext import parse_json
-from trainyard.pod import fetcher, uploader
-from trainyard.remote.protocol import Transport, quote
+from trainyard.remote.protocol import Transport
 from trainyard.retries import LINK, STORE
 from trainyard.storage import mounted
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, silent
+from trainyard.storage.podorders import NO_PYTHON, Event, carry_out
 from trainyard.storage.podside import FinishedPod
 from trainyard.storage.podtargets import PodTarget, StoredObject, bound_to, place_of
 from trainyard.storage.signing import signed_url
@@ -235,16 +233,9 @@ def _linked(order: _Order, tally: Callable[[int, str], None], pause: Callable[[f
 
 def _ask(order: _Order, tally: Callable[[int, str], None]) -> _Outcome | None:
     """Let the pod carry out an order; None when it has no Python."""
-    outcome, rest = _Outcome(), b""
-
-    def heard(piece: bytes) -> None:
-        nonlocal rest
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            _note(outcome, line, tally)
-
-    done = order.transport.exec(_command(), _program() + order.encode(), on_stdout=heard)
-    if done.rc == 127:
+    outcome = _Outcome()
+    done = carry_out(order.transport, "fetch", order.encode(), lambda event: _note(outcome, event, tally))
+    if done.rc == NO_PYTHON:
         return None
     if done.rc not in (0, 1) or not outcome.ended:
         raise StoreError(f"the fetcher on the pod ended with {done.rc}: {done.error_text}", passing=True)
@@ -254,11 +245,7 @@ def _ask(order: _Order, tally: Callable[[int, str], None]) -> _Outcome | None:
     return outcome
 
 
-def _note(outcome: _Outcome, line: bytes, tally: Callable[[int, str], None]) -> None:
-    try:
-        event = parse_json(line)
-    except ValueError:
-        return  # a banner of the pod's shell, not ours
+def _note(outcome: _Outcome, event: Event, tally: Callable[[int, str], None]) -> None:
     kind = event.get("event")
     if kind == "file":
         outcome.sha256[int(event["id"])] = str(event["sha256"])
@@ -269,25 +256,3 @@ def _note(outcome: _Outcome, line: bytes, tally: Callable[[int, str], None]) -> 
     elif kind in ("progress", "done"):
         outcome.done, outcome.moved, outcome.ended = int(event["done"]), int(event.get("moved", 0)), kind == "done"
         tally(outcome.done, "the pod fetches from the bucket")
-
-
-def _command() -> str:
-    # The fetcher finds the uploader's links under the name by which it imports them here.
-    lengths = [len(part) for part in _parts()]
-    start = (
-        "import sys, types\n"
-        "read, names = sys.stdin.buffer.read, ('trainyard', 'trainyard.pod', 'trainyard.pod.uploader')\n"
-        "for name in names: sys.modules[name] = types.ModuleType(name)\n"
-        f"exec(compile(read({lengths[0]}), 'uploader.py', 'exec'), sys.modules[names[2]].__dict__)\n"
-        f"exec(compile(read({lengths[1]}), 'fetcher.py', 'exec'))\n"
-    )
-    return f"exec python3 -I -X utf8 -c {quote(start)}"
-
-
-@functools.cache
-def _parts() -> tuple[bytes, ...]:
-    return tuple(Path(module.__file__ or "").read_bytes() for module in (uploader, fetcher))
-
-
-def _program() -> bytes:
-    return b"".join(_parts())

@@ -7,17 +7,15 @@ change it. A marker that tells the secret was therefore made by whoever holds th
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import hmac
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from trainyard.errors import StoreError
-from trainyard.pod import alone, signed, tarball, uploader
+from trainyard.pod.podprogram import pod_program
 from trainyard.storage.absent import absence
 from trainyard.storage.answers import store_errors
 from trainyard.storage.canary import probed
@@ -78,7 +76,7 @@ def open_plan(
     session = settings.keys_end or (now + SESSION if settings.session_token else now + seconds)
     until = min(now + seconds, session)
     plan = {
-        "program": _program(),
+        "program": [(name, text.decode()) for name, text in pod_program("alone").modules],
         "upload": upload,
         "urls": _urls(settings, order.where, upload, url_count(disk), seconds),
         "attempt": str(order.where),
@@ -152,9 +150,3 @@ def _sign(settings: StoreSettings, method: str, key: str, seconds: int, **more: 
     # Unbound: what a training will leave nobody knows yet. The pod's own hashes, the store's and the seal's prove the bytes.
     signer = replace(settings, urls_until=time.time() + seconds)
     return signed_url(signer, method, {"Bucket": settings.bucket, "Key": key, **more})
-
-
-@functools.cache
-def _program() -> tuple[tuple[str, str], ...]:
-    modules = (uploader, signed, tarball, alone)
-    return tuple((module.__name__, Path(str(module.__file__)).read_text(encoding="utf-8")) for module in modules)

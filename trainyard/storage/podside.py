@@ -1,24 +1,20 @@
-"""Run the uploader on a pod: let it scan, send and sample. Knows nothing of stores and keys.
-
-The program travels with each request and is never written there: a pod whose disk is full is what it must help.
-"""
+"""Run the uploader on a pod: let it scan, send, copy and sample. Knows nothing of stores and keys."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from trainyard.errors import PodCannotUpload, StoreError, Unreachable
 from trainyard.jsontext import parse_json
-from trainyard.pod import uploader
+from trainyard.pod.podprogram import Verb
 from trainyard.remote.protocol import CommandResult, Transport, quote
 from trainyard.storage.manifest import PART_SIZE, RESERVED, Keep
+from trainyard.storage.podorders import NO_PYTHON, Event, carry_out
 
 _UNFINISHED = {"code": "Unfinished", "message": "the uploader did not get to it"}
 Range = tuple[str, int, int]
@@ -101,7 +97,7 @@ def look(
     """Return what is final in the output of a training that runs: ``files`` as a scan gives them, ``now``, ``checkpoint``.
 
     Files of ``least`` bytes or more, about ``most`` bytes at once; ``known`` are fingerprints of what need not be hashed again.
-    ``checkpoints`` are pattern and mark of a recipe's; ``after`` is how long what must have rested (uploader.py).
+    ``checkpoints`` are pattern and mark of a recipe's; ``after`` is how long what must have rested (pod/scanner.py).
     """
     spec = {
         "root": pod.root, "outputs": list(outputs), "excludes": list(excludes), "reserved": sorted(RESERVED), "known": known,
@@ -139,15 +135,10 @@ def copy(pod: FinishedPod, plan: Mapping[str, Any], on_bytes: OnBytes) -> PlanOu
 
 
 def _carry_out(
-    pod: FinishedPod, verb: str, plan: Mapping[str, Any], on_bytes: OnBytes, on_stored: Callable[[int], None] = lambda _: None
+    pod: FinishedPod, verb: Verb, plan: Mapping[str, Any], on_bytes: OnBytes, on_stored: Callable[[int], None] = lambda _: None
 ) -> PlanOutcome:
-    sent, reader = PlanOutcome(), _Lines()
-
-    def heard(piece: bytes) -> None:
-        for line in reader.feed(piece):
-            _note(sent, line, on_bytes, on_stored)
-
-    done = pod.transport.exec(_command(verb), _order(plan), on_stdout=heard)
+    sent = PlanOutcome()
+    done = carry_out(pod.transport, verb, json.dumps(plan).encode(), lambda event: _note(sent, event, on_bytes, on_stored))
     _need_python(done)
     if done.rc not in (0, 1):
         raise StoreError(f"the uploader on the pod ended with {done.rc}: {done.error_text}")
@@ -168,22 +159,7 @@ def mark_safe(pod: FinishedPod, digest: str) -> None:
         pod.transport.exec(command, digest.encode() + b"\n", timeout=30)
 
 
-class _Lines:
-    """Cut a stream of bytes into lines."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, piece: bytes) -> list[bytes]:
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        return lines
-
-
-def _note(sent: PlanOutcome, line: bytes, on_bytes: OnBytes, on_stored: Callable[[int], None]) -> None:
-    try:
-        event = parse_json(line)
-    except ValueError:
-        return  # a banner of the pod's shell, not ours
+def _note(sent: PlanOutcome, event: Event, on_bytes: OnBytes, on_stored: Callable[[int], None]) -> None:
     kind = event.get("event")
     if kind == "stored":
         if event["id"] not in sent.stored:
@@ -199,8 +175,8 @@ def _note(sent: PlanOutcome, line: bytes, on_bytes: OnBytes, on_stored: Callable
         on_bytes(int(event["sent"]))
 
 
-def _ask(pod: FinishedPod, verb: str, spec: Mapping[str, Any]) -> Any:
-    done = pod.transport.exec(_command(verb), _order(spec))
+def _ask(pod: FinishedPod, verb: Verb, spec: Mapping[str, Any]) -> Any:
+    done = carry_out(pod.transport, verb, json.dumps(spec).encode())
     _need_python(done)
     if done.rc:
         raise StoreError(f"the uploader on the pod cannot {verb}: {done.error_text}")
@@ -211,21 +187,5 @@ def _ask(pod: FinishedPod, verb: str, spec: Mapping[str, Any]) -> Any:
 
 
 def _need_python(done: CommandResult) -> None:
-    if done.rc == 127:
+    if done.rc == NO_PYTHON:
         raise PodCannotUpload("the pod has no python3, so it cannot send its result by itself")
-
-
-def _order(order: Mapping[str, Any]) -> bytes:
-    return _program() + json.dumps(order).encode()
-
-
-def _command(verb: str) -> str:
-    # `python3` is what every image with a training stack has; -I keeps the pod's PYTHON* variables out, and names of
-    # files are UTF-8 whatever its locale says.
-    start = f"import sys; exec(compile(sys.stdin.buffer.read({len(_program())}), 'uploader.py', 'exec'))"
-    return f"exec python3 -I -X utf8 -c {quote(start)} {verb}"
-
-
-@functools.cache
-def _program() -> bytes:
-    return Path(uploader.__file__).read_bytes()

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.errors import StoreError, UserError
-from trainyard.pod import uploader
+from trainyard.pod.files import Changed, hash_file
+from trainyard.pod.scanner import sample
 from trainyard.storage import local, objects
 from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings
@@ -90,7 +91,7 @@ class OfHome:
     def sample(self, ranges: Sequence[Range]) -> list[str]:
         """Return the sha256 of ranges."""
         samples = [{"path": path, "offset": offset, "length": length} for path, offset, length in ranges]
-        return [str(digest) for digest in uploader.sample({"ranges": samples})["sha256"]]
+        return [str(digest) for digest in sample({"ranges": samples})["sha256"]]
 
 
 def _target(path: Path, entry: ManifestEntry, key: str, md5: bool) -> UploadTarget:
@@ -102,8 +103,8 @@ def _target(path: Path, entry: ManifestEntry, key: str, md5: bool) -> UploadTarg
 
 def _hashed(path: Path, part_size: int, md5: bool) -> dict[str, Any]:
     try:
-        return uploader.hash_file(str(path), part_size, md5)[0]
-    except (OSError, uploader.Changed) as error:
+        return hash_file(str(path), part_size, md5)[0]
+    except (OSError, Changed) as error:
         raise StoreError(f"{path}: cannot be read: {error}") from None
 
 

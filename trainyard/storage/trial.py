@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeVar
 
 from trainyard.errors import StoreError
 from trainyard.jsontext import parse_json
-from trainyard.pod import uploader
+from trainyard.pod.orders import JsonLines
+from trainyard.pod.uploader import Sender
 from trainyard.storage import objects
 from trainyard.storage.actions import ACTIONS
 from trainyard.storage.answers import BAD_KEYS, DENIED, UNKNOWN_HERE, is_passing, store_errors
@@ -275,7 +276,7 @@ def _as_pod(settings: StoreSettings, works: Sequence[PendingUpload]) -> None:
     items = [item for number, work in enumerate(works) for item in objects.requests(settings, work, number)]
     lines = io.StringIO()
     plan = {"items": items, "threads": len(items), "tries": 2, "backoff": 0.1, "timeout": 60}
-    if uploader.Sender(plan, uploader.JsonLines(lines)).run():
+    if Sender(plan, JsonLines(lines)).run():
         said = next(event for event in map(parse_json, lines.getvalue().splitlines()) if event["event"] == "failed")
         code = str(said.get("code"))
         passing = code == "Network" or is_passing(code, int(said.get("status") or 0))

@@ -84,7 +84,7 @@ class Works:
 
     def uploaders(self) -> list[int]:
         """Return the processes of uploaders on this cloud's pods."""
-        return self._running(b"uploader.py", str(self.yard.base))
+        return self._running(b"trainyard.pod.files", str(self.yard.base))
 
     def _running(self, program: bytes, mark: str) -> list[int]:
         found = []

@@ -90,7 +90,7 @@ class World:
             if folder.name.isdigit():
                 with contextlib.suppress(OSError):
                     line = (folder / "cmdline").read_bytes()
-                    if str(self.base).encode() in line.split(b"\0")[0] and b"uploader.py" in line:
+                    if str(self.base).encode() in line.split(b"\0")[0] and b"trainyard.pod.files" in line:
                         found.append(int(folder.name))
         return found
 

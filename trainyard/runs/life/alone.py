@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import secrets
 import threading
 import time
 import zlib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from trainyard.clock import parse_time
 from trainyard.errors import PodFailed, StoreError, TrainyardError
 from trainyard.files import write_new
 from trainyard.jsontext import parse_json
-from trainyard.pod import tell
+from trainyard.pod.podprogram import pod_program
 from trainyard.recipes.declaration import Declaration
-from trainyard.remote.protocol import Transport, quote
+from trainyard.remote.protocol import Transport
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.judge import declared_anywhere
 from trainyard.runs.records.pod import ReachablePod, pod_of
@@ -30,6 +28,7 @@ from trainyard.storage.commit import Committed, default_logs
 from trainyard.storage.deliver import Progress
 from trainyard.storage.manifest import ResultKey
 from trainyard.storage.podcommit import seal_pod_commit
+from trainyard.storage.podorders import NO_PYTHON
 from trainyard.storage.podplan import PodOrder, open_plan, secret_of
 from trainyard.storage.signing import LONGEST
 from trainyard.storage.stores import can_sign
@@ -39,7 +38,6 @@ AGAIN = 60.0
 _SLACK = 5.0
 """A plan whose URLs die so shortly (s) before the end of the lease is as good as another: they live whole seconds."""
 _NO_LISTENER = 3
-_NO_PYTHON = 127
 
 
 class LonePlan:
@@ -192,12 +190,11 @@ def _order(where: ResultKey, secret: str, record: RunRecord, pod: ReachablePod, 
 
 
 def _tell(transport: Transport, pod: ReachablePod, message: Mapping[str, Any]) -> Mapping[str, Any]:
-    program = _program()
-    start = f"import sys; exec(compile(sys.stdin.buffer.read({len(program)}), 'tell.py', 'exec'))"
-    command = f"exec python3 -I -S -c {quote(start)} {quote(pod.lease_id)} {quote(pod.id)}"
-    done = transport.exec(command, program + zlib.compress(json.dumps(message).encode(), 6), timeout=60)
-    if done.rc in (_NO_LISTENER, _NO_PYTHON):
-        raise PodFailed("it has no python3" if done.rc == _NO_PYTHON else "its watchdog takes no plan")
+    program = pod_program("tell")
+    command = program.command(pod.lease_id, pod.id, options="-I -S")
+    done = transport.exec(command, program.source + zlib.compress(json.dumps(message).encode(), 6), timeout=60)
+    if done.rc in (_NO_LISTENER, NO_PYTHON):
+        raise PodFailed("it has no python3" if done.rc == NO_PYTHON else "its watchdog takes no plan")
     try:
         said = parse_json(done.stdout)
     except ValueError:
@@ -209,8 +206,3 @@ def _tell(transport: Transport, pod: ReachablePod, message: Mapping[str, Any]) -
     if "error" in said:
         raise PodFailed(f"its watchdog refused: {said['error']}")
     return said
-
-
-@functools.cache
-def _program() -> bytes:
-    return Path(tell.__file__).read_bytes()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from trainyard.clock import format_time
 from trainyard.config import attempt_number
 from trainyard.errors import RefusedError, StoreError, UserError
-from trainyard.pod.uploader import printable
+from trainyard.pod.files import printable
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.roads import is_owed
 from trainyard.runs.records.identity import RunId

@@ -14,7 +14,7 @@ from trainyard.clock import format_time
 from trainyard.config import attempt_number, slug
 from trainyard.errors import StoreError, UserError
 from trainyard.nearest import suggest
-from trainyard.pod.uploader import printable
+from trainyard.pod.files import printable
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
 from trainyard.runs.records.summary import place_of
