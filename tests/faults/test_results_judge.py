@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.results import judge
+from tests.faults.results import judge, stage
 from tests.faults.results.judge import Wanted
 
 PREFIX = "models/u/r/1/"
@@ -146,3 +146,28 @@ def test_bytes_on_the_pod_that_nobody_announced_are_seen_and_what_is_on_its_way_
     (tmp_path / "in/a").write_bytes(b"who")
     (tmp_path / "in/b").write_bytes(b"")
     assert judge.on_pod(tmp_path, truth)[1] == ["in/a", "in/b"]
+
+
+@dataclass
+class Working:
+    """A command that works until a moment of its own clock; what is seen of it changes as long as ``busy`` says."""
+
+    until: float
+    busy: bool
+    clock: float = 0.0
+
+    @property
+    def exitcode(self) -> int | None:
+        return 0 if self.clock >= self.until else None
+
+    def join(self, timeout: float | None = None) -> None:
+        self.clock += timeout or 0.0
+
+    def hang(self) -> str:
+        return stage.hang_of(self, lambda: self.busy and self.clock, lambda: self.clock)
+
+
+def test_a_command_hangs_when_nothing_is_seen_of_it_however_long_another_is_at_work() -> None:
+    assert Working(until=stage.LONGEST - 1, busy=True).hang() == "" and Working(until=stage.SILENCE - 1, busy=False).hang() == ""
+    assert "nothing came of it" in Working(until=stage.SILENCE + 60, busy=False).hang()
+    assert "has no end" in Working(until=stage.LONGEST + 60, busy=True).hang()

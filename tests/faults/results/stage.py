@@ -24,7 +24,11 @@ from tests.faults.results.world import World, new_token, now
 from tests.storage.lying_proxy import Fault
 from trainyard.rehearsal.runpod.s3 import start_s3
 
-LONGEST = 240.0
+SILENCE = 240.0
+"""Seconds in which nothing is seen of a command (its clock, its words, its requests) before it counts as hanging: how long it
+needs in all depends on what its case lets it wait for, and on the machine."""
+LONGEST = 1800.0
+"""Seconds in which a command must have ended, whatever it does."""
 HUNG = -1000
 COMMANDS = 4
 """After the troubled one: the same command again, or what recover does, must have ended the story by then."""
@@ -83,13 +87,15 @@ class Stage:
             print("--- a command", file=story)
         self.heard = self.order.story.stat().st_size
         self.process.start()
-        self.process.join(LONGEST)
-        if self.process.exitcode is None:
+        if problem := hang_of(self.process, self._signs):
             self.process.kill()
             self.process.join()
-            self.result.problems.append(f"it hung: nothing came of it in {LONGEST:g} s")
-            return HUNG
-        return self.process.exitcode
+            self.result.problems.append(problem)
+        return HUNG if problem or self.process.exitcode is None else self.process.exitcode
+
+    def _signs(self) -> object:
+        """Return what changes while a command gets on."""
+        return self.elapsed.value, self.order.story.stat().st_size, len(self.world.proxy.seen)
 
     def arm(self, operations: Operations, *more: Fault) -> None:
         """Let the trouble come at its moment of what an honest command asks for; ``more`` is due besides."""
@@ -186,6 +192,32 @@ class Stage:
             self.world.link.refuse(self.trouble.cut > 0)
             self.world.link.cut()
             self.world.watch(lambda: self.elapsed.value >= at, lambda: self.world.link.refuse(False), self.over)
+
+
+class Joinable(Protocol):
+    """A process, as multiprocessing has it."""
+
+    @property
+    def exitcode(self) -> int | None:
+        """None while it runs."""
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for its end."""
+
+
+def hang_of(process: Joinable, signs: Callable[[], object], now: Callable[[], float] = time.monotonic) -> str:
+    """Wait until a command has ended; return why it counts as hanging, '' when it does not."""
+    began = changed = now()
+    last = signs()
+    while process.exitcode is None:
+        process.join(1.0)
+        if (seen := signs()) != last:
+            last, changed = seen, now()
+        if process.exitcode is None and now() - changed >= SILENCE:
+            return f"it hung: nothing came of it in {SILENCE:g} s"
+        if process.exitcode is None and now() - began >= LONGEST:
+            return f"it has no end: it still went on after {LONGEST:g} s"
+    return ""
 
 
 class StagedScene(Protocol):
