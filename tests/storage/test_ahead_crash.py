@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,27 +13,17 @@ import pytest
 from tests.storage.conftest import PART, Workspace
 from tests.storage.lying_proxy import Act, Fault, LyingProxy
 from tests.storage.test_ahead import RULE, TOKEN, checkpoint, committed_files, going, pod, safetensors  # noqa: F401
-from tests.storage.test_commit import EXCLUDES, OUTPUTS, WHERE, assert_result_is, keys, open_uploads, run
-from tests.storage.test_commit_crash import finish, killer
+from tests.storage.test_commit import WHERE, assert_result_is, keys, open_uploads, run
+from tests.storage.test_commit_crash import controller, finish, killer
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import committed
 
 SAMPLE = int(os.environ.get("TRAINYARD_CRASH_POINTS", 1))
-CONTROLLER = """
-import json, shutil, sys
-from pathlib import Path
-from trainyard.remote.local import LocalTransport
-from trainyard.secret import Secret
+GOING_AHEAD = """
+import shutil
 from trainyard.storage import ahead
-from trainyard.storage.client import StoreSettings
-from trainyard.storage.commit import commit
-from trainyard.storage.manifest import ResultKey
-told = json.loads(sys.stdin.read())
-settings = StoreSettings(kind="local", endpoint=told["endpoint"], region="us-east-1", bucket=told["bucket"], attempts=1,
-                         checksums=told["checksums"], conditional=told["conditional"],
-                         access_key=Secret(told["access"]), secret_key=Secret(told["secret"]))
 ahead.AFTER = dict.fromkeys(ahead.AFTER, 0.0) | {"quiet": 3600.0}
-where, output, rule = ResultKey(*told["where"]), Path(told["output"]), ahead.CheckpointRule(*told["rule"])
+rule = ahead.CheckpointRule(*told["rule"])
 one = ahead.Ahead(settings, LocalTransport(), ahead.Training(where, told["token"], str(output), told["outputs"], told["excludes"], rule),
                   part_size=5 << 20)
 one.begin()
@@ -48,22 +36,7 @@ for _ in range(2):
 commit(settings, LocalTransport(), where, str(output), told["outputs"], told["excludes"], token=told["token"], part_size=5 << 20,
        known=one.scanned())
 """
-
-
-def controller(settings: StoreSettings, pod: Workspace) -> subprocess.Popen[bytes]:  # noqa: F811
-    """Start what looks ahead and commits, in a process of its own; what lies in 'next' is written by the training meanwhile."""
-    told = {
-        "checksums": settings.checksums, "conditional": settings.conditional,
-        "endpoint": settings.endpoint, "bucket": settings.bucket, "access": settings.access_key.reveal(),
-        "secret": settings.secret_key.reveal(), "where": [WHERE.user, WHERE.run, WHERE.attempt], "output": pod.output,
-        "outputs": OUTPUTS, "excludes": EXCLUDES, "token": TOKEN, "rule": [RULE.pattern, RULE.mark, RULE.keep, RULE.every],
-    }  # fmt: skip
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    started = subprocess.Popen([sys.executable, "-c", CONTROLLER], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
-    assert started.stdin
-    started.stdin.write(json.dumps(told).encode())
-    started.stdin.close()
-    return started
+"""What lies in 'next' is written by the training meanwhile."""
 
 
 @pytest.mark.parametrize("number", range(SAMPLE))
@@ -83,7 +56,7 @@ def test_a_controller_killed_on_the_way_ahead_or_after_it_loses_and_doubles_noth
     running: list[subprocess.Popen[bytes]] = []
     point = chance.randrange(75)
     proxy.faults.append(Fault("any", act, after=point, then=killer(running)))
-    running.append(controller(through, pod))
+    running.append(controller(through, pod, GOING_AHEAD, token=TOKEN, rule=[RULE.pattern, RULE.mark, RULE.keep, RULE.every]))
     code = finish(running[0])
     proxy.reset()
     assert code in (-signal.SIGKILL, 0), f"request {point} ({act}): {code}"

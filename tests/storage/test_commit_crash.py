@@ -27,8 +27,9 @@ from trainyard.storage.commit import committed
 
 SAMPLE = int(os.environ.get("TRAINYARD_CRASH_POINTS", 3))
 
-CONTROLLER = """
+PRELUDE = """
 import json, sys
+from pathlib import Path
 from trainyard.remote.local import LocalTransport
 from trainyard.secret import Secret
 from trainyard.storage.client import StoreSettings
@@ -38,20 +39,23 @@ told = json.loads(sys.stdin.read())
 settings = StoreSettings(kind="local", endpoint=told["endpoint"], region="us-east-1", bucket=told["bucket"], attempts=1,
                          checksums=told["checksums"], conditional=told["conditional"],
                          access_key=Secret(told["access"]), secret_key=Secret(told["secret"]))
-commit(settings, LocalTransport(), ResultKey(*told["where"]), told["output"], told["outputs"], told["excludes"], part_size=5 << 20)
+where, output = ResultKey(*told["where"]), Path(told["output"])
+"""
+COMMIT = """
+commit(settings, LocalTransport(), where, str(output), told["outputs"], told["excludes"], part_size=5 << 20)
 """
 
 
-def controller(settings: StoreSettings, pod: Workspace) -> subprocess.Popen[bytes]:
-    """Start a commit in a process of its own; its requests go through the proxy."""
+def controller(settings: StoreSettings, pod: Workspace, program: str = COMMIT, **more: object) -> subprocess.Popen[bytes]:
+    """Start a controller in a process of its own; its requests go through the proxy, ``more`` is told to it, too."""
     told = {
         "endpoint": settings.endpoint, "bucket": settings.bucket, "access": settings.access_key.reveal(),
         "secret": settings.secret_key.reveal(), "where": [WHERE.user, WHERE.run, WHERE.attempt],
         "output": pod.output, "outputs": OUTPUTS, "excludes": EXCLUDES,
-        "checksums": settings.checksums, "conditional": settings.conditional,
+        "checksums": settings.checksums, "conditional": settings.conditional, **more,
     }  # fmt: skip
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    started = subprocess.Popen([sys.executable, "-c", CONTROLLER], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    started = subprocess.Popen([sys.executable, "-c", PRELUDE + program], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     assert started.stdin
     started.stdin.write(json.dumps(told).encode())
     started.stdin.close()

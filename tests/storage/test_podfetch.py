@@ -231,3 +231,17 @@ def test_a_lost_link_is_waited_for(settings: StoreSettings, tmp_path: Path, monk
     with Cut(["before"] * 1000) as transport, pytest.raises(Unreachable):
         fetch_to_pod(settings, transport, str(tmp_path / "in"), [target], pause=paused.append)
     assert podfetch.LINK_PATIENCE <= sum(paused) < podfetch.LINK_PATIENCE + 60
+
+
+class Chatty(Cut):
+    """A transport to a pod whose shell says something before each command."""
+
+    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
+        return super().exec(f"echo welcome; echo 42; echo []; {command}", stdin, timeout=timeout, on_stdout=on_stdout)
+
+
+def test_what_a_pods_shell_says_is_no_event_even_if_it_is_json(settings: StoreSettings, tmp_path: Path) -> None:
+    target = whole(put(settings, "data/x", b"body"), "x", b"body")
+    (tmp_path / "in").mkdir()
+    with Chatty([]) as transport:
+        assert fetch_to_pod(settings, transport, str(tmp_path / "in"), [target]).sha256 == {"x": sha(b"body")}

@@ -20,10 +20,10 @@ from trainyard.storage.answers import store_errors
 from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.dataset import Chunk, Dataset, LaidOut, Span, changed, decode, read_span
-from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, send_parts, silent
+from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, SendOrder, SendReport, deliver, each, send_parts, silent
 from trainyard.storage.manifest import DATA, crc32_of, sha256
 from trainyard.storage.objects import PendingUpload, UploadTarget
-from trainyard.storage.podside import OnBytes, Range
+from trainyard.storage.podside import Range
 from trainyard.storage.seal import read
 
 BATCH = 64
@@ -158,22 +158,14 @@ class _OfChunks:
 
     bodies: Mapping[str, tuple[Span, ...] | bytes]
 
-    def send(
-        self,
-        settings: StoreSettings,
-        works: Sequence[PendingUpload],
-        unhashed: Sequence[UploadTarget],
-        patience: DeliveryPatience,
-        on_bytes: OnBytes,
-        on_whole: OnWhole,
-    ) -> SendReport:
+    def send(self, order: SendOrder) -> SendReport:
         """Send each chunk by one request; the store refuses bytes that are not those of its CRC32."""
 
         def put(work: PendingUpload, number: int) -> None:
             with self._open(work.target.source) as body:
-                objects.put_part(settings, work, number, body)
+                objects.put_part(order.settings, work, number, body)
 
-        return send_parts(works, put, on_bytes)
+        return send_parts(order, put)
 
     def sample(self, ranges: Sequence[Range]) -> list[str]:
         """Return the sha256 of ranges."""

@@ -64,18 +64,22 @@ def silent(_: Progress) -> None:
     """Show nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class SendOrder:
+    """What a carrier is to send: the works with what is left of each, and the files whose sha256 it is to take."""
+
+    settings: StoreSettings
+    works: Sequence[PendingUpload]
+    unhashed: Sequence[UploadTarget]
+    patience: DeliveryPatience
+    on_bytes: OnBytes
+    on_whole: OnWhole
+
+
 class Carrier(Protocol):
     """Whoever holds the files of a result: the pod, or this machine."""
 
-    def send(
-        self,
-        settings: StoreSettings,
-        works: Sequence[PendingUpload],
-        unhashed: Sequence[UploadTarget],
-        patience: DeliveryPatience,
-        on_bytes: OnBytes,
-        on_whole: OnWhole,
-    ) -> SendReport:
+    def send(self, order: SendOrder) -> SendReport:
         """Send what is left of each work, and take the sha256 of the files that have none yet."""
 
     def sample(self, ranges: Sequence[podside.Range]) -> list[str]:
@@ -172,7 +176,7 @@ def _round(
         def complete(work: PendingUpload) -> None:
             completing[work.target.key] = pool.submit(objects.complete, settings, work)
 
-        report = carrier.send(settings, works, unhashed, patience, on_bytes, complete)
+        report = carrier.send(SendOrder(settings, works, unhashed, patience, on_bytes, complete))
         for work in works:
             if work.upload_id is not None and work.target.key not in {*completing, *report.reasons}:
                 complete(work)
@@ -189,33 +193,25 @@ class OfPod:
     threads: int = SENDERS
     nice: int = 0
 
-    def send(
-        self,
-        settings: StoreSettings,
-        works: Sequence[PendingUpload],
-        unhashed: Sequence[UploadTarget],
-        patience: DeliveryPatience,
-        on_bytes: OnBytes,
-        on_whole: OnWhole,
-    ) -> SendReport:
+    def send(self, order: SendOrder) -> SendReport:
         """Let the pod carry out a plan."""
         items: list[dict[str, Any]] = []
         owner: dict[int, PendingUpload] = {}
-        for work in works:
-            for item in objects.requests(settings, work, len(items)):
+        for work in order.works:
+            for item in objects.requests(order.settings, work, len(items)):
                 owner[item["id"]] = work
                 items.append(item)
-        stored = _WholeUploads(works, on_whole)
-        before = sum(w.target.entry.size for w in works) - sum(item["length"] for item in items)
-        to_hash = {target.source: target for target in unhashed}
+        stored = _WholeUploads(order.works, order.on_whole)
+        before = sum(w.target.entry.size for w in order.works) - sum(item["length"] for item in items)
+        to_hash = {target.source: target for target in order.unhashed}
         plan = {
-            "items": items, "hash": [_to_hash(target) for target in to_hash.values()], "threads": self.threads, "tries": patience.tries,
-            "backoff": patience.backoff, "nice": self.nice,
+            "items": items, "hash": [_to_hash(target) for target in to_hash.values()], "threads": self.threads,
+            "tries": order.patience.tries, "backoff": order.patience.backoff, "nice": self.nice,
         }  # fmt: skip
-        sent = podside.send(self.pod, plan, lambda n: on_bytes(before + n), lambda number: stored.note(owner[number]))
+        sent = podside.send(self.pod, plan, lambda n: order.on_bytes(before + n), lambda number: stored.note(owner[number]))
         if sent.failed and not sent.stored and all(f.get("code") == "Network" for f in sent.failed.values()):
             why = next(iter(sent.failed.values())).get("message")
-            raise PodCannotUpload(f"the pod cannot reach the store at {settings.endpoint or 'AWS'}: {why}", passing=True)
+            raise PodCannotUpload(f"the pod cannot reach the store at {order.settings.endpoint or 'AWS'}: {why}", passing=True)
         report = SendReport(hashes=sent.hashes)
         # That a file has changed says more than that the store refuses its parts.
         failures = [(to_hash[source].key, failed) for source, failed in sent.unhashed.items()]
@@ -295,10 +291,10 @@ def each(function: Callable[[A], B], items: Iterable[A]) -> list[B]:
         return list(pool.map(function, items))
 
 
-def send_parts(works: Sequence[PendingUpload], send_part: Callable[[PendingUpload, int], None], on_bytes: OnBytes) -> SendReport:
+def send_parts(order: SendOrder, send_part: Callable[[PendingUpload, int], None]) -> SendReport:
     """Send each part that is left, by threads, and count it when it has been sent; for a carrier that hashes nothing on the way."""
-    jobs = [(work, number) for work in works for number in work.parts]
-    sent = sum(w.target.entry.size for w in works) - sum(w.target.entry.part(number)[1] for w, number in jobs)
+    jobs = [(work, number) for work in order.works for number in work.parts]
+    sent = sum(w.target.entry.size for w in order.works) - sum(w.target.entry.part(number)[1] for w, number in jobs)
     lock = threading.Lock()
 
     def one(job: tuple[PendingUpload, int]) -> None:
@@ -307,7 +303,7 @@ def send_parts(works: Sequence[PendingUpload], send_part: Callable[[PendingUploa
         send_part(work, number)
         with lock:
             sent += work.target.entry.part(number)[1]
-            on_bytes(sent)
+            order.on_bytes(sent)
 
     each(one, jobs)
     return SendReport()

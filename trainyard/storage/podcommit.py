@@ -29,13 +29,13 @@ from trainyard.storage.answers import store_errors
 from trainyard.storage.canary import probed
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import PATIENCE, Committed, answer, committed, drop_open, remove_strays
-from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, send_parts, silent
+from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, SendOrder, SendReport, deliver, each, send_parts, silent
 from trainyard.storage.ending import Ending
 from trainyard.storage.manifest import KEPT, RESERVED, SUCCESS, LeftOut, Manifest, ManifestEntry, ResultKey, entry_of, entry_problem, sha256
 from trainyard.storage.markers import claim_of, refuse_foreign
 from trainyard.storage.objects import PendingUpload, UploadTarget
 from trainyard.storage.podplan import PROOF, TOKEN, remove_pod_commit
-from trainyard.storage.podside import OnBytes, Range
+from trainyard.storage.podside import Range
 from trainyard.storage.seal import SealedResult, read, seal
 
 IN_MEMORY = 96 << 20
@@ -150,25 +150,17 @@ class OfTar:
     tar: str
     room: _Room = field(default_factory=lambda: _Room(IN_MEMORY))
 
-    def send(
-        self,
-        settings: StoreSettings,
-        works: Sequence[PendingUpload],
-        unhashed: Sequence[UploadTarget],
-        patience: DeliveryPatience,
-        on_bytes: OnBytes,
-        on_whole: OnWhole,
-    ) -> SendReport:
+    def send(self, order: SendOrder) -> SendReport:
         """Let the store copy the parts of big files; small ones, and what it does not copy, pass through this machine."""
 
         def copy(work: PendingUpload, number: int) -> None:
             offset, length = work.target.entry.part(number)
             start = int(work.target.source) + offset
-            if work.upload_id is None or not objects.copy_part(settings, work, number, self.tar, start):
+            if work.upload_id is None or not objects.copy_part(order.settings, work, number, self.tar, start):
                 with self.room.hold(length):
                     self._pass_through(work, number, start, length)
 
-        return send_parts(works, copy, on_bytes)
+        return send_parts(order, copy)
 
     def _pass_through(self, work: PendingUpload, number: int, start: int, length: int) -> None:
         body = self._range(start, length)

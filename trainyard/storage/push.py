@@ -16,12 +16,12 @@ from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import PATIENCE, Committed, answer, committed, drop_open
 from trainyard.storage.datasend import ChunkBody
 from trainyard.storage.dataset import Span
-from trainyard.storage.deliver import DeliveryPatience, OnProgress, OnWhole, Progress, SendReport, deliver, each, send_parts, silent
+from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, SendOrder, SendReport, deliver, each, send_parts, silent
 from trainyard.storage.manifest import KEPT, MANIFEST, PART_SIZE, ManifestEntry, decode, entry_of
 from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.objects import PendingUpload, UploadTarget
 from trainyard.storage.podplan import remove_pod_commit
-from trainyard.storage.podside import OnBytes, Range
+from trainyard.storage.podside import Range
 from trainyard.storage.reader import BLOCK
 from trainyard.storage.seal import SealedResult, ending_in, seal
 
@@ -67,26 +67,18 @@ def push(
 class OfHome:
     """This machine sends the files, with the store's own keys."""
 
-    def send(
-        self,
-        settings: StoreSettings,
-        works: Sequence[PendingUpload],
-        unhashed: Sequence[UploadTarget],
-        patience: DeliveryPatience,
-        on_bytes: OnBytes,
-        on_whole: OnWhole,
-    ) -> SendReport:
+    def send(self, order: SendOrder) -> SendReport:
         """Send what is left of each file, its parts by several threads; all of them are hashed already."""
 
         def put(work: PendingUpload, number: int) -> None:
             span = Span(Path(work.target.source), *work.target.entry.part(number))
             try:
                 with io.BufferedReader(ChunkBody((span,)), BLOCK) as body:  # never whole parts in memory, of many at once
-                    objects.put_part(settings, work, number, body)
+                    objects.put_part(order.settings, work, number, body)
             except UserError as error:
                 raise StoreError(f"{work.target.source}: cannot be sent: {error.message}") from None
 
-        return send_parts(works, put, on_bytes)
+        return send_parts(order, put)
 
     def sample(self, ranges: Sequence[Range]) -> list[str]:
         """Return the sha256 of ranges."""

@@ -129,20 +129,17 @@ class Scene:
         self.keys = [(chunk.key, chunk.size) for chunk in dataset.chunks] + [(f"data/{self.stored}", len(dataset.encode()))]
 
     def _honest(self) -> Operations:
-        """Return the operations of a command that nothing troubles, played once."""
+        """Return the operations of a command that nothing troubles."""
         sent, big = self.case.content in SENT_BEFORE, self.case.content in ("a big file", "mixed")
-        world, kind = self.stage.world, (f"data/{'sent' if sent else self.case.content if big else ''}", False)
-        if kind not in world.honest:
-            world.honest[kind] = []
-            other = Scene(world, Case("data", self.case.content if big else "small files", "none", 0.0, "here", False, 1))
+
+        def begin() -> Scene:
+            other = Scene(self.stage.world, Case("data", self.case.content if big else "small files", "none", 0.0, "here", False, 1))
             if sent:
                 other._send_before()
-            world.proxy.reset()
-            other.stage.run(command, other.files, other.stored)
-            seen = [one for one in world.proxy.seen if not one.key.startswith("tmp/")]
-            world.honest[kind] = [(one.operation, "X-Amz-Signature" in one.query) for one in seen]
-            shutil.rmtree(other.stage.root, ignore_errors=True)
-        return world.honest[kind]
+            return other
+
+        kind = f"data/{'sent' if sent else self.case.content if big else ''}"
+        return self.stage.honest((kind, False), begin, lambda other: other.stage.run(command, other.files, other.stored))
 
 
 def play(world: World, case: Case) -> Result:

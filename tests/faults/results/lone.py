@@ -114,7 +114,7 @@ class Lonely(Scene):
             for kind, (target, more) in zip(kinds, parts, strict=True):
                 proxy.reset()
                 other.stage.run(target, *more)
-                honest[kind] = [(one.operation, "X-Amz-Signature" in one.query) for one in proxy.seen if not one.key.startswith("tmp/")]
+                honest[kind] = self.world.operations()
             shutil.rmtree(other.root, ignore_errors=True)
         return honest[kinds[0]], honest[kinds[1]]
 

@@ -246,17 +246,12 @@ class Scene:
         checkpointcommit.seal(settings, sealing, seen)
 
     def _honest(self) -> Operations:
-        """Return the operations of a start that nothing troubles, played once."""
-        world, kind = self.stage.world, (f"{self.case.level}/{self.order.volume is None}", False)
-        if kind not in world.honest:
-            world.honest[kind] = []
-            other = Scene(world, Case(self.case.level, "whole", "none", 0.0, "here" if self.order.volume is None else "mounted", False, 1))
-            world.proxy.reset()
-            other.stage.run(command, self.case.level == "init")
-            world.honest[kind] = [(one.operation, "X-Amz-Signature" in one.query) for one in world.proxy.seen]
-            other.stage.close(0.0)
-            shutil.rmtree(other.stage.root, ignore_errors=True)
-        return world.honest[kind]
+        """Return the operations of a start that nothing troubles."""
+        case = Case(self.case.level, "whole", "none", 0.0, "here" if self.order.volume is None else "mounted", False, 1)
+        kind = (f"{self.case.level}/{self.order.volume is None}", False)
+        return self.stage.honest(
+            kind, lambda: Scene(self.stage.world, case), lambda other: other.stage.run(command, self.case.level == "init")
+        )
 
 
 def play(world: World, case: Case) -> Result:

@@ -17,7 +17,7 @@ from tests.faults.results import judge
 from tests.faults.results.cases import Case
 from tests.faults.results.contents import Content, make
 from tests.faults.results.controller import LOG, POD_LOG, USER, command
-from tests.faults.results.stage import COMMANDS, HUNG, Result, Stage
+from tests.faults.results.stage import COMMANDS, HUNG, Operations, Result, Stage
 from tests.faults.results.world import World, new_token
 from tests.storage.lying_proxy import Fault
 from trainyard.runs.records.record import RunFolder
@@ -126,12 +126,12 @@ class Scene:
 
     # ---- the trouble
 
-    def _vanishing(self, operations: list[tuple[str, bool]]) -> Iterator[Fault]:
+    def _vanishing(self, operations: Operations) -> Iterator[Fault]:
         if self.trouble.vanish:
             asked = sum(name == "Head" for name, _ in operations)
             yield Fault("Head", "call after", after=int((1 + self.case.moment) * asked / 2), then=self._vanish)
 
-    def _foreign(self, operations: list[tuple[str, bool]]) -> Iterator[Fault]:
+    def _foreign(self, operations: Operations) -> Iterator[Fault]:
         if self.trouble.forge == "success":
             yield Fault("any", "call", after=self.stage.after(operations), then=self._intrude)
 
@@ -152,31 +152,21 @@ class Scene:
         kept = judge.read(self.world.client, self.bucket, f"{self.prefix}_KEPT") if self.case.kept else b""
         return "bucket" if self.order.token.encode() in kept else "home"
 
-    def _honest(self) -> list[tuple[str, bool]]:
-        """Return the operations of an honest command of this kind, played once."""
+    def _honest(self) -> Operations:
+        """Return the operations of an honest command of this kind."""
         if self.trouble.push:
             return [("Put", False)] * (12 + 2 * len(self.content.files))
         kind = (self.case.content, self.case.kept)
         if self.case.content == "thousands":
             return [("Head", False), ("Put", True)] * 10_000
-        if kind not in self.world.honest:
-            case = Case("commit", self.case.content, "none", 0.0, "here", self.case.kept, self.case.seed)
-            self.world.honest[kind] = []
-            other = Scene(self.world, case)
-            other._count(kind)
-        return self.world.honest[kind]
 
-    def _count(self, kind: tuple[str, bool]) -> None:
-        self.order.root.mkdir()
-        self.content.end_writing()
-        self.world.proxy.reset()
-        self._run()
-        self.world.honest[kind] = [
-            (one.operation, "X-Amz-Signature" in one.query) for one in self.world.proxy.seen if not one.key.startswith("tmp/")
-        ]
-        self.content.end_writing()
-        self.world.proxy.reset()
-        shutil.rmtree(self.root, ignore_errors=True)
+        def begin() -> Scene:
+            other = Scene(self.world, Case("commit", self.case.content, "none", 0.0, "here", self.case.kept, self.case.seed))
+            other.order.root.mkdir()
+            other.content.end_writing()
+            return other
+
+        return self.stage.honest(kind, begin, Scene._run)
 
     def _vanish(self) -> None:
         """Take away what was just asked for; what is lost after the last proof, behind the marker, nobody can notice then."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tests.faults.results.cases import Case
 from tests.faults.results.controller import Order
@@ -47,6 +47,15 @@ class Result:
     notes: list[str] = field(default_factory=list)
     story: str = ""
     seconds: float = 0.0
+
+
+class Staged(Protocol):
+    """Whatever plays on a stage."""
+
+    stage: Stage
+
+
+S = TypeVar("S", bound=Staged)
 
 
 class Stage:
@@ -121,6 +130,19 @@ class Stage:
             what, key, after = ("Put", "/_", self.chance.randrange(2)) if marked else ("any", "", self.after(operations))
             proxy.faults.append(Fault(what, act, after=after, key=key, then=self._strike))  # type: ignore[arg-type]
         self.armed = list(proxy.faults)
+
+    def honest(self, kind: tuple[str, bool], begin: Callable[[], S], run: Callable[[S], object]) -> Operations:
+        """Return the operations of a command that nothing troubles: it is run once for each kind, in a scene of its own."""
+        world = self.world
+        if kind not in world.honest:
+            world.honest[kind] = []
+            other = begin()
+            world.proxy.reset()
+            run(other)
+            world.honest[kind] = world.operations()
+            other.stage.close(0.0)
+            shutil.rmtree(other.stage.root, ignore_errors=True)
+        return world.honest[kind]
 
     def after(self, operations: Operations, operation: str = "any", signed: bool = False, share: float | None = None) -> int:
         """Return how many requests of a kind are passed on before the moment (or another share of them)."""
@@ -220,10 +242,8 @@ def hang_of(process: Joinable, signs: Callable[[], object], now: Callable[[], fl
     return ""
 
 
-class StagedScene(Protocol):
+class StagedScene(Staged, Protocol):
     """A case that plays on a stage."""
-
-    stage: Stage
 
     def play(self) -> None:
         """Play to the end and judge."""

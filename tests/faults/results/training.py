@@ -187,19 +187,11 @@ class Scene:
         return found.sealed
 
     def _honest(self) -> Operations:
-        """Return the operations of a way ahead that nothing troubles, played once."""
-        kind, world = (f"{self.case.level}/{self.single}/{self.order.volume is None}", False), self.stage.world
-        if kind not in world.honest:
-            world.honest[kind] = []
-            link = "here" if self.order.volume is None else "mounted"
-            other = type(self)(world, Case(self.case.level, "single file" if self.single else "another step", "none", 0.0, link, False, 1))
-            world.proxy.reset()
-            other.run(False)
-            other.stage.close(0.0)
-            seen = [one for one in world.proxy.seen if not one.key.startswith("tmp/")]
-            world.honest[kind] = [(one.operation, "X-Amz-Signature" in one.query) for one in seen]
-            shutil.rmtree(other.stage.root, ignore_errors=True)
-        return world.honest[kind]
+        """Return the operations of a way ahead that nothing troubles."""
+        link = "here" if self.order.volume is None else "mounted"
+        case = Case(self.case.level, "single file" if self.single else "another step", "none", 0.0, link, False, 1)
+        kind = (f"{self.case.level}/{self.single}/{self.order.volume is None}", False)
+        return self.stage.honest(kind, lambda: type(self)(self.stage.world, case), lambda other: other.run(False))
 
 
 def play(world: World, case: Case) -> Result:

@@ -83,6 +83,10 @@ class World:
         }  # fmt: skip
         return {"PATH": os.environ["PATH"], **own}
 
+    def operations(self) -> list[tuple[str, bool]]:
+        """Return what was asked for since the last reset, and whether by a signed URL; a canary's questions are nobody's."""
+        return [(one.operation, "X-Amz-Signature" in one.query) for one in self.proxy.seen if not one.key.startswith("tmp/")]
+
     def uploaders(self) -> list[int]:
         """Return the processes of uploaders that this world's pods run."""
         found = []
