@@ -16,12 +16,16 @@ from typing import Any
 
 import pytest
 
+from trainyard.config import places
 from trainyard.errors import Busy, UserError
 from trainyard.recipes.summaries import DataFile, DataSummary
+from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId, check_label, find, new_label
 from trainyard.runs.records.onpod import pod_copy
 from trainyard.runs.records.parts import PaidPod, RunBucket, RunPod, RunResult
 from trainyard.runs.records.record import RunFolder, RunRecord, read_record
+from trainyard.runs.ui import Ui
+from trainyard.runs.verbs import reach
 from trainyard.storage.ending import Ending
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -79,6 +83,22 @@ def test_a_word_that_is_no_name_means_no_run_and_is_no_pattern(word: str, tmp_pa
 
     with pytest.raises(UserError, match="there is no run") as told:
         find(tmp_path, word)
+
+    assert len(told.value.message) < 300
+
+
+@pytest.mark.parametrize("word", ["", "-x", "a/b", "\u0663", "x" * 5000, "a\x1b[31mb", "a\0", "\udcff", "..", "a--b"])
+def test_a_name_that_can_be_none_is_refused_in_a_short_sentence_that_changes_no_screen(word: str) -> None:
+    with pytest.raises(UserError, match="use a-z, 0-9") as told:
+        check_label(word, "ann", "local")
+
+    assert len(told.value.message) < 300 and told.value.message.isprintable()
+
+
+@pytest.mark.parametrize("word", ["", "0", "-1", "65536", "\u0663", "8" * 5000, "8\0", "80/tcp", "8_0", " 80"])
+def test_a_port_is_a_number_as_a_system_has_them(word: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no port") as told:
+        reach.tunnel(CommandContext(places(tmp_path, {}), {}, Ui()), "a", word)
 
     assert len(told.value.message) < 300
 

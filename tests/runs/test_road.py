@@ -499,6 +499,8 @@ def test_another_machine_takes_a_run_over_by_its_pod(road: Road, monkeypatch: py
     monkeypatch.setattr(adopt, "connect", road._connect)
     with pytest.raises(UserError, match="knows no pod of ours 'p9'"):
         adopt.adopt(road.context, STACK, "p9", key)
+    with pytest.raises(UserError, match=r"'9999.*\.\.\.' \(5,000 characters\)"):
+        adopt.adopt(road.context, STACK, "9" * 5000, key)
     with pytest.raises(UserError, match="no SSH address"):
         adopt.adopt(road.context, STACK, "p0", key)
     road.cloud.change("p0", host=["127.0.0.1", 22, "root"])

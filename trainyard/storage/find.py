@@ -175,6 +175,8 @@ def unproved(settings: StoreSettings, key: ResultKey) -> str:
 def below_bucket(settings: StoreSettings, reference: str) -> str:
     """Return a reference without ``s3://bucket/``; raises UserError for one into another bucket, and for what no key can be."""
     text = reference.strip()
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UserError(f"{text[:40]!a} is no UTF-8, as each key of a store is", hint=_forms(settings))
     if (length := len(os.fsencode(text))) > _LONGEST_KEY:
         raise UserError(f"'{text[:40]}...' has {length:,} bytes: no key of a store is longer than {_LONGEST_KEY:,}", hint=_forms(settings))
     if not text.startswith("s3://"):

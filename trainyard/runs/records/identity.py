@@ -44,9 +44,9 @@ class RunId:
 def check_label(label: str, user: str, environment: str) -> str:
     """Return the label; raises UserError when it cannot be part of a stack's name or a key."""
     if not _LABEL.match(label):
-        raise UserError(f"--name {label}: use a-z, 0-9 and single '-' between them")
+        raise UserError(f"--name {shown(label)}: use a-z, 0-9 and single '-' between them")
     if len(RunId(user, label, 999).stack_name(environment)) > LONGEST_NAME:
-        raise UserError(f"--name {label}: too long, the stack's name may have {LONGEST_NAME} characters")
+        raise UserError(f"--name {shown(label)}: too long, the stack's name may have {LONGEST_NAME} characters")
     return label
 
 
@@ -83,7 +83,9 @@ def find(runs: Path, reference: str) -> RunId:
 
 
 def shown(reference: str) -> str:
-    """Return what a person has typed in quotes, cut where it is longer than any name can be."""
+    """Return what a person has typed in quotes, cut where it is longer than any name can be, without what a screen would obey."""
+    if not reference.isprintable():
+        reference = reference.encode("unicode_escape").decode()
     return f"'{reference}'" if len(reference) <= _SHOWN else f"'{reference[:_SHOWN]}...' ({len(reference):,} characters)"
 
 

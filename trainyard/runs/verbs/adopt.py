@@ -17,14 +17,14 @@ from trainyard.jsontext import parse_json
 from trainyard.remote.protocol import quote
 from trainyard.remote.transport import Address, connect
 from trainyard.runs.context import CommandContext
-from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.identity import RunId, shown
 from trainyard.runs.records.notes import note
 from trainyard.runs.records.onpod import RUN_FILE
 from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.pods import take_from_cloud
 from trainyard.runs.records.record import RunFolder, RunRecord, read_record
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 def find_pod(cloud: Cloud, reference: str) -> PodInfo:
@@ -48,7 +48,7 @@ def find_pod(cloud: Cloud, reference: str) -> PodInfo:
         raise problem
     known = ", ".join(pod.id for pod in ours) or "none"
     raise UserError(
-        f"{cloud.name} knows no pod of ours '{reference}'", hint=f"Pods of ours: {known}. A pod of another cloud: --stack NAME."
+        f"{cloud.name} knows no pod of ours {shown(reference)}", hint=f"Pods of ours: {known}. A pod of another cloud: --stack NAME."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import socket
@@ -13,8 +14,11 @@ from pathlib import Path
 
 from trainyard.errors import Unreachable, UserError
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.identity import shown
 from trainyard.runs.records.key import private_key
 from trainyard.runs.records.record import RunFolder, RunRecord
+
+_PORT = re.compile("[0-9]{1,5}")
 
 
 @contextmanager
@@ -66,10 +70,10 @@ def shell(context: CommandContext, reference: str, command: str | None) -> int:
 
 def tunnel(context: CommandContext, reference: str, port: str | int, local_port: str | int | None = None) -> int:
     """Forward a local port to the pod's until Ctrl-C (130); raises Unreachable when the link breaks or never stands."""
-    folder = context.folder(reference)
-    record = folder.load()
     there = _port(port)
     here = there if local_port is None else _port(local_port)
+    folder = context.folder(reference)
+    record = folder.load()
     address = f"http://127.0.0.1:{here} is port {there} of the pod; Ctrl-C ends the tunnel"
     extra = (
         "-N", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=20", "-L", f"127.0.0.1:{here}:127.0.0.1:{there}",
@@ -100,12 +104,10 @@ def _present(context: CommandContext, record: RunRecord) -> AbstractContextManag
 
 
 def _port(text: str | int) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
+    word = str(text)
+    number = int(word) if _PORT.fullmatch(word) else 0
     if not 0 < number < 65536:
-        raise UserError(f"'{text}' is no port: a number from 1 to 65535")
+        raise UserError(f"{shown(word)} is no port: a number from 1 to 65535")
     return number
 
 
