@@ -1,1 +1,1 @@
-"""Files that run on the pod: standard library only, one file each, Python >= 3.8."""
+"""What runs on the pod: standard library only, Python >= 3.8; podprogram.py tells which modules are sent together."""
