@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,8 +24,8 @@ from trainyard.errors import DiskFull, ForeignResult, StoreError, UserError
 from trainyard.pod.files import hash_file
 from trainyard.retries import Backoff
 from trainyard.secret import Secret
-from trainyard.storage import bucket
-from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage import bucket, pieces
+from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.commit import commit
 from trainyard.storage.deliver import Progress
 from trainyard.storage.download import download, list_results
@@ -434,6 +436,51 @@ def test_a_big_file_arrives_in_pieces_over_a_bad_link(
     assert len({one.headers["range"] for one in proxy.seen if one.key.endswith("model.safetensors")}) >= 6
 
 
+@pytest.mark.parametrize(("idle", "at_once"), [(0.0, pieces.STREAMS), (1e9, THREADS)])
+def test_few_pieces_of_a_file_are_under_way_and_more_while_the_processor_idles(
+    idle: float, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "LOOK", 0.001)
+    monkeypatch.setattr(pieces, "IDLE", idle)
+    begun: list[Future[None]] = []
+
+    def begin(_: pieces.FilePiece) -> Future[None]:
+        begun.append(Future())
+        return begun[-1]
+
+    every = [pieces.FilePiece(number, number + 1, True) for number in range(2 * THREADS)]
+    flow = pieces.PieceFlow(every, begin)
+    threading.Timer(0.1, lambda: begun[0].set_result(None)).start()
+    flow.wait_for(every[0])
+    assert sum(not job.done() for job in begun) == at_once
+    flow.end()
+    assert all(job.done() for job in begun)
+
+
+def test_what_arrives_in_its_turn_is_hashed_from_memory_and_what_came_before_it_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "part").write_bytes(b"abcdefgh")
+    read_back, blocks_of = list[tuple[int, int]](), pieces.blocks_of
+
+    def read(handle: int, start: int, end: int) -> Iterator[memoryview]:
+        read_back.append((start, end))
+        return blocks_of(handle, start, end)
+
+    monkeypatch.setattr(pieces, "blocks_of", read)
+    piece, digest = pieces.FilePiece(0, 8, True), hashlib.sha256()
+    with open(tmp_path / "part", "rb") as file:
+        *_, hear = piece.range(file.fileno())
+        hear(b"ab")
+        piece.digest = digest
+        hear(b"cd")
+        hear(b"ef")
+        hear(b"gh")
+        piece.hash_rest(file.fileno(), digest)
+    assert digest.hexdigest() == hashlib.sha256(b"abcdefgh").hexdigest()
+    assert [(start, end) for start, end in read_back if start < end] == [(0, 2)]
+
+
 def test_a_big_file_that_stays_wrong_never_gets_its_name(
     in_pieces: None, by_proxy: StoreSettings, proxy: LyingProxy, tmp_path: Path
 ) -> None:
@@ -520,7 +567,5 @@ def test_of_many_big_files_each_is_read_from_end_to_end_and_the_last_in_pieces_w
     proxy.faults.append(Fault("Get", "garble", times=3, key="shard-"))
     download(replace(settings, endpoint=proxy.endpoint), WHERE.model, tmp_path / "dir")
     assert tree(tmp_path / "dir") == mine.files
-    whole, pieces = (
-        len({one.key for one in proxy.seen if one.headers.get("range") == span}) for span in ("bytes=0-4999", "bytes=4000-4999")
-    )
-    assert whole + pieces == 20 and bool(pieces) == idle and whole >= 4
+    whole, cut = (len({one.key for one in proxy.seen if one.headers.get("range") == span}) for span in ("bytes=0-4999", "bytes=4000-4999"))
+    assert whole + cut == 20 and bool(cut) == idle and whole >= 4

@@ -8,14 +8,13 @@ sha256 of the whole file alone: the parts are looked at only when that is wrong.
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -27,19 +26,15 @@ from trainyard.storage.answers import store_errors
 from trainyard.storage.client import THREADS, StoreSettings
 from trainyard.storage.deliver import OnProgress, Progress
 from trainyard.storage.manifest import DAMAGED, ManifestEntry, crc32_text
+from trainyard.storage.pieces import IDLE, LOOK, STREAMS, PieceFlow, blocks_of, cut
 from trainyard.storage.reader import BLOCK, blocks
 from trainyard.storage.staging import Staging, need_space, staging, taken, trouble
 
 TRIES = 8
 """Tries of a range without a byte, and of a file whose bytes are wrong."""
 PAUSES = Backoff(0.2, 10.0)
-PIECE = 8 << 20
-"""Bytes of one request. The smaller, the less is left to hash when the last one has arrived."""
-STREAMS = 4
-"""Big files that are fetched at once to begin with: where the processor is the limit, more of them are a quarter slower."""
-LOOK = 0.25
-IDLE = 0.5
-"""Where less than so many CPU seconds a second are used, the line is the limit: another file is begun every LOOK seconds."""
+PIECE = 16 << 20
+"""Bytes of one request of several for one file: the smaller, the more requests, the bigger, the fewer threads serve a file."""
 _DEFINITE = (400, 401, 403, 404, 412, 416)
 
 
@@ -217,47 +212,30 @@ def _missing(entry: ManifestEntry, handle: int, *, fresh: bool) -> set[int]:
 
 def _fill(file: _File, handle: int, missing: set[int], pool: Executor | None) -> str:
     """Fetch missing parts and return the sha256 of the whole file, which is taken in order while later pieces arrive."""
-    digest, pieces = sha256(), list(_pieces(file.entry, missing, PIECE if pool else max(file.entry.size, 1)))
-    jobs: list[Future[None]] = []
-    try:
-        if pool:
-            jobs += (pool.submit(_fetch_piece, file, handle, start, end) for start, end, to_fetch in pieces if to_fetch)
-        arriving = iter(jobs)
-        for start, end, to_fetch in pieces:
-            if to_fetch and not pool:
-                _fetch_piece(file, handle, start, end, digest.update)
-                continue
-            if to_fetch:
-                next(arriving).result()
+    digest, pieces = sha256(), cut(file.entry, missing, PIECE if pool else max(file.entry.size, 1))
+    if not pool:
+        for piece in pieces:
+            if piece.absent:
+                _fetch_piece(file, handle, piece.start, piece.end, digest.update)
             else:
-                file.counter.add(end - start)
-            for block in _blocks_of(handle, start, end):
-                digest.update(block)
+                file.counter.add(piece.end - piece.start)
+                piece.hash_rest(handle, digest)
+        return digest.hexdigest()
+    flow = PieceFlow(
+        [piece for piece in pieces if piece.absent], lambda piece: pool.submit(_fetch_piece, file, handle, *piece.range(handle))
+    )
+    try:
+        for piece in pieces:
+            piece.digest = digest  # its turn: the thread that fetches it hashes from now on what it holds already
+            if piece.absent:
+                flow.wait_for(piece)
+            else:
+                file.counter.add(piece.end - piece.start)
+            piece.hash_rest(handle, digest)
     finally:
         # Every piece must be over before the file is closed, or it would write into whatever gets the descriptor next.
-        for job in jobs:
-            job.cancel()
-        for job in jobs:
-            _outcome(job)
+        flow.end()
     return digest.hexdigest()
-
-
-def _pieces(entry: ManifestEntry, missing: set[int], most: int) -> Iterator[tuple[int, int, bool]]:
-    """Cut a file, in order, into what is fetched at once (True) and what is here already."""
-    for to_fetch, numbers in itertools.groupby(range(1, len(entry.parts) + 1), key=lambda number: number in missing):
-        spans = [entry.part(number) for number in numbers]
-        end = sum(spans[-1])
-        for start in range(spans[0][0], end, most):
-            yield start, min(start + most, end), to_fetch
-
-
-def _outcome(job: Future[None]) -> Exception | None:
-    """Wait for a job and return its error. Not by ``wait()``: that never hears of a job dropped by a pool's shutdown."""
-    try:
-        job.result()
-    except (CancelledError, Exception) as error:
-        return error
-    return None
 
 
 def _fetch_piece(file: _File, handle: int, start: int, end: int, heard: Callable[[bytes], object] | None = None) -> None:
@@ -296,19 +274,9 @@ def _write(handle: int, block: bytes, offset: int) -> None:
 
 def _part_crc32(handle: int, offset: int, length: int) -> str:
     crc, left = 0, length
-    for block in _blocks_of(handle, offset, offset + length):
+    for block in blocks_of(handle, offset, offset + length):
         crc, left = zlib.crc32(block, crc), left - len(block)
     return crc32_text(crc) if not left else ""
-
-
-def _blocks_of(handle: int, start: int, end: int) -> Iterator[memoryview]:
-    """Yield a range of a file in order, each block in the same place of the memory."""
-    space = memoryview(bytearray(min(BLOCK, end - start)))
-    with open(handle, "rb", buffering=0, closefd=False) as file:
-        file.seek(start)
-        while start < end and (number := file.readinto(space[: end - start])):
-            start += number
-            yield space[:number]
 
 
 @functools.lru_cache(maxsize=32)
