@@ -90,6 +90,18 @@ def test_what_was_kept_is_pushed_as_no_success(settings: StoreSettings, pod: Wor
     assert WHERE.kept in keys(settings) and WHERE.success not in keys(settings)
 
 
+@pytest.mark.parametrize("size", [1000, PART + 1])
+def test_a_file_with_the_longest_name_there_is_replaces_what_lies_in_its_place(size: int, settings: StoreSettings, tmp_path: Path) -> None:
+    source = tmp_path / "output/model" / ("x" * 255)
+    source.parent.mkdir(parents=True)
+    source.write_bytes(os.urandom(size))
+    direct.fetch(here(), WHERE, str(tmp_path / "output"), ["model/**"], [], tmp_path / "home", token=TOKEN)
+    key = WHERE.model + source.name
+    s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=b"what an earlier controller has left there")
+    push(settings, tmp_path / "home", {}, patience=HASTE)
+    assert s3(settings).get_object(Bucket=settings.bucket, Key=key)["Body"].read() == source.read_bytes()
+
+
 def test_another_runs_result_is_never_written_over(settings: StoreSettings, pod: Workspace, home: Path) -> None:
     run(settings, pod, token="b" * 32)
     with pytest.raises(ForeignResult):

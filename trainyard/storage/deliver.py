@@ -23,6 +23,7 @@ from trainyard.storage.answers import is_passing, store_errors
 from trainyard.storage.bucket import keys_below
 from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.objects import PendingUpload, Proof, UploadTarget
+from trainyard.storage.versions import make_way
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -168,6 +169,7 @@ def _round(
 ) -> SendReport:
     """Send, hash and complete; returns why a target may not have made it."""
     # Something else (or something that reads back wrong) under the key is replaced, never taken for ours.
+    each(lambda t: make_way(settings, t.key), [t for t in to_send if t.key not in fresh])
     works = each(lambda t: objects.open_work(settings, t, replace=t.key not in fresh), to_send)
     # Complete copies the object on some stores: that of a file runs while the next ones are sent.
     with ThreadPoolExecutor(THREADS) as pool:

@@ -9,12 +9,14 @@ from itertools import groupby
 from typing import Any
 
 from trainyard.errors import StoreError
-from trainyard.storage.answers import store_errors
+from trainyard.storage.answers import DENIED, store_errors
 from trainyard.storage.bucket import listing
 from trainyard.storage.client import THREADS, StoreSettings, s3
 
 _NO_VERSIONS = (400, 404, 405, 501)
 """How stores say that they know no versions."""
+_LONG_NAME = 222
+"""Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +83,17 @@ def _remove_key(settings: StoreSettings, group: Sequence[Version]) -> str:
         except StoreError as error:
             return error.message
     return ""
+
+
+def make_way(settings: StoreSettings, key: str) -> None:
+    """Take away what VersityGW cannot write over: it takes an object with so long a name for a folder (409, ExistingObjectIsDirectory).
+
+    Of a store of our own every version goes, since there a marker of deletion is in the way, too; no other loses a version.
+    """
+    if len(key.rpartition("/")[2].encode()) <= _LONG_NAME:
+        return
+    if settings.kind == "local":
+        remove(settings, [one for one in versions(settings, key, versioned=keeps_versions(settings)) if one.key == key])
+    else:
+        with store_errors(f"replace {settings.url}/{key}", *DENIED):
+            s3(settings).delete_object(Bucket=settings.bucket, Key=key)
