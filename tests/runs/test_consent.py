@@ -13,14 +13,15 @@ from trainyard.errors import RefusedError, UserError
 from trainyard.recipes import data
 from trainyard.recipes.code import Code, CodeFile
 from trainyard.recipes.contract import load_recipe
-from trainyard.runs.planning.consent import ask, own_files, pod_secrets, secret_values
+from trainyard.runs.planning.consent import Outgoing, OutgoingFile, ask, outgoing, pod_secrets, secret_values
 from trainyard.runs.ui import Ui
 from trainyard.secret import Secret
 from trainyard.settings.flaws import flaw
 from trainyard.settings.table import StackSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ["rows.jsonl: 2 rows of text, 24 bytes"]
+HF = "hf_" + "a1B2" * 8 + "xy"
+FILES = [Outgoing("data", (OutgoingFile("rows.jsonl", 24),))]
 
 
 def cloud(name: str = "runpod", *, simulated: bool = False) -> Any:
@@ -31,7 +32,8 @@ class Person(Ui):
     """A person who is there, or is not, and what was asked."""
 
     def __init__(self, answer: bool) -> None:
-        super().__init__(stream=io.StringIO())
+        self.screen = io.StringIO()
+        super().__init__(stream=self.screen)
         self.answer, self.asked = answer, list[str]()
 
     def agreed(self, question: str) -> bool:
@@ -52,7 +54,7 @@ class Person(Ui):
     ],
 )
 def test_files_leave_only_as_the_setting_and_the_person_say(
-    consent: str, answer: bool, yes: bool, files: list[str], asked: int, sent: bool
+    consent: str, answer: bool, yes: bool, files: list[Outgoing], asked: int, sent: bool
 ) -> None:
     person = Person(answer)
     if sent:
@@ -62,7 +64,7 @@ def test_files_leave_only_as_the_setting_and_the_person_say(
             ask(person, "runpod", cloud(), consent, files, yes=yes)
         assert "nothing was sent" in caught.value.message and "upload_consent" in str(caught.value)
     assert len(person.asked) == asked
-    assert all(name in person.asked[0] for name in files[:asked])
+    assert all(kind.describe() in person.asked[0] for kind in files[:asked])
 
 
 def test_the_question_says_when_files_stay_in_the_bucket() -> None:
@@ -91,12 +93,45 @@ def test_what_a_recipe_ships_is_not_the_users_own_and_what_is_in_a_bucket_is_not
     lora, command = load_recipe(ROOT, "lora"), load_recipe(ROOT, "command")
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
 
-    assert own_files(None, data.inspect(None, lora), lora, {}) == []
-    assert own_files("hf://a/b", data.inspect("hf://a/b", lora), lora, {}) == []
-    assert own_files("rows.jsonl", data.inspect(str(tmp_path / "rows.jsonl"), lora), lora, {})[0].startswith("rows.jsonl: 2 rows")
-    assert own_files(None, data.inspect(None, command), command, {"script": "/x/job.sh"}) == ["job.sh"]
+    assert outgoing(None, data.inspect(None, lora), lora, {}) == ()
+    assert outgoing("hf://a/b", data.inspect("hf://a/b", lora), lora, {}) == ()
+    (rows,) = outgoing("rows.jsonl", data.inspect(str(tmp_path / "rows.jsonl"), lora), lora, {})
+    assert rows.describe() == "data (1 file, 28 B)" and list(rows.lines()) == ["leaves     data: rows.jsonl, 28 B"]
+    (tmp_path / "job.sh").write_text("ls\n")
+    assert [kind.describe() for kind in outgoing(None, data.inspect(None, command), command, {"script": str(tmp_path / "job.sh")})] == [
+        "script (1 file, 3 B)"
+    ]
     own = Code(tmp_path, (CodeFile("rows.jsonl", tmp_path / "rows.jsonl", 26, "0" * 64, False),))
-    assert own_files(None, data.inspect(None, command), command, {"command": ["ls"]}, own) == [f"code of {tmp_path}: 1 files, 26 B"]
+    assert [kind.what for kind in outgoing(None, data.inspect(None, command), command, {"command": ["ls"]}, own)] == ["code"]
+
+
+def test_what_leaves_is_listed_by_folder_the_biggest_first_within_80_columns() -> None:
+    files = [OutgoingFile(f"images/{number}.png", 9_000_000) for number in range(200)]
+    files += [OutgoingFile("rows.jsonl", 93_000_000), OutgoingFile("a" * 90 + ".txt", 5), *(OutgoingFile(f"x{n}", 10) for n in range(9))]
+    lines = list(Outgoing("data", tuple(files)).lines())
+    assert lines[:3] == [
+        "leaves     data: 211 files, 1.9 GB", "              1.8 GB  images/ (200 files)", "             93.0 MB  rows.jsonl"
+    ]  # fmt: skip
+    assert lines[-1] == "                45 B  5 more files" and len(lines) == 9 and all(len(line) <= 80 for line in lines)
+
+
+def test_what_looks_like_a_key_in_data_is_told_by_its_place_never_itself_and_asked_about(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n{"text": "' + HF + '"}\n')
+    going = outgoing("rows.jsonl", data.inspect(str(tmp_path / "rows.jsonl"), load_recipe(ROOT, "lora")), load_recipe(ROOT, "lora"), {})
+    for yes in (False, True):
+        person = Person(True)
+        ask(person, "runpod", cloud(), "ask", going, yes=yes)
+        assert "warning: rows.jsonl:2 holds a token of Hugging Face" in person.screen.getvalue()
+        assert person.asked == ([] if yes else ["Send data (1 file, 64 B), with what looks like keys in it, to runpod? [y/N] "])
+        assert HF not in person.screen.getvalue()
+
+
+def test_what_is_packed_is_not_looked_through_and_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl.gz").write_bytes(b"\x1f\x8b" + HF.encode())
+    person = Person(True)
+    going = [Outgoing("data", (OutgoingFile("rows.jsonl.gz", 39, tmp_path / "rows.jsonl.gz"), OutgoingFile("gone", 5, tmp_path / "gone")))]
+    ask(person, "runpod", cloud(), "always", going, yes=False)
+    assert "looked through for keys: 0 B (not packed files" in person.screen.getvalue() and "warning" not in person.screen.getvalue()
 
 
 def test_secrets_for_the_job_are_checked_before_anything_is_rented() -> None:

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from trainyard.errors import UserError
 from trainyard.pod.files import name_problem, printable
+from trainyard.recipes.secretfiles import is_secret_name
 
 _ASIDE = ("readme", "license", "licence")
 _OTHER_KEY = "Copy the object under another key, or name another prefix."
@@ -86,7 +87,11 @@ def _walk(folder: Path, below: str, above: list[str], rows: bool, left_out: list
         if path.is_dir():
             if not _aside(shown, False, left_out):
                 folders.append((path, shown))
-        elif not _aside(shown, rows, left_out):
+        elif _aside(shown, rows, left_out):
+            continue
+        elif is_secret_name(shown):
+            left_out.append(f"{printable(shown)}, whose name is that of a secret")
+        else:
             need_file(path)
             yield path, shown
     for path, shown in folders:

@@ -33,6 +33,28 @@ DataKind = Literal["none", "file", "folder", "s3", "url", "hf"]
 """s3: objects of a bucket, gs:// too, read where they lie. url: a file of the web."""
 
 
+@dataclass(frozen=True, slots=True)
+class PodDeletion:
+    """The end of a pod's disk, with what was sent to it; None: not proved. A moment is UTC text."""
+
+    pod_id: str
+    gone_at: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataDeletion:
+    """What has become of the files that a run sent, once it has ended. Moments are UTC text."""
+
+    proved_at: str | None = None
+    """When the cloud's proof that no pod is left was had."""
+    pods: tuple[PodDeletion, ...] = ()
+    bucket: str | None = None
+    """Where the indexes and what they name lie; None: nothing of it was left in a bucket."""
+    indexes: tuple[str, ...] = ()
+    gone_by: str | None = None
+    """When a rule has removed them at the latest, unless another run uses them; None: no rule does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSummary:
     """What is kept of a run's data: where they come from and what they are, in a format that other versions read, too."""
@@ -49,6 +71,9 @@ class DataSummary:
     """The sha256 of the index under ``data/`` in the run's bucket by which a pod finds them; None: they went another way."""
     in_bucket: str | None = None
     """The same of data that went over SSH, and lie there for who goes on with the run elsewhere."""
+    expire_days: int | None = None
+    """After how many days the stack's rules remove them there; None: never."""
+    deleted: DataDeletion | None = None
 
 
 NO_DATA = DataSummary()

@@ -22,6 +22,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.life import jobkeys, teardown, trouble
 from trainyard.runs.life.rent import created_of, remember_lost, rent
 from trainyard.runs.life.verdict import Verdict
+from trainyard.runs.records.datadeletion import deletion
 from trainyard.runs.records.keepsake import Keepsake
 from trainyard.runs.records.notes import note, note_cost
 from trainyard.runs.records.parts import NO_POD
@@ -257,6 +258,7 @@ def _end(context: CommandContext, record: RunRecord, folder: RunFolder) -> RunSu
         teardown.destroy_run(context, record, folder)
         jobkeys.withdraw(context, record)
         record.ended, record.phase = time.time(), "ended"
+        record.data = replace(record.data, deleted=deletion(record))
     try:
         _tell(context, record, folder)
         _settle(context, record, folder)

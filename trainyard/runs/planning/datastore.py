@@ -15,6 +15,7 @@ from trainyard.network import LOOPBACK
 from trainyard.recipes.code import Code
 from trainyard.recipes.summaries import DataFile
 from trainyard.runs.context import CommandContext
+from trainyard.runs.planning.route import expire_days
 from trainyard.runs.records.parts import RunBucket
 from trainyard.runs.records.stores import store_of
 from trainyard.runs.ui import Ui
@@ -26,7 +27,6 @@ from trainyard.storage.client import StoreSettings
 from trainyard.storage.dataset import LocalSource, lay_out
 from trainyard.storage.deliver import OnProgress, Progress
 from trainyard.storage.manifest import DATA
-from trainyard.storage.rules import parse_rules
 
 _LINE_EVERY = 10.0
 
@@ -70,7 +70,7 @@ def bring(context: CommandContext, store: StoreSettings, what: str, files: Seque
     """
     laid_out = lay_out(files, md5=store.checksums in ("none", "probe"))
     began = time.monotonic()
-    done = datasend.send(store, laid_out, time.time(), keep_days=_days(settings), on_progress=transfer_lines(context.ui))
+    done = datasend.send(store, laid_out, time.time(), keep_days=expire_days(settings), on_progress=transfer_lines(context.ui))
     there = f"{store.url}/{DATA}"
     if done.sent == 0:
         context.ui.say(f"{what:<10} all {human_size(done.size)} are in {there} already: nothing was sent")
@@ -92,7 +92,7 @@ def keep(context: CommandContext, bucket: RunBucket, digest: str, settings: Stac
     store = store_of(context, bucket)
     if store is None:
         raise UserError(f"the data are in bucket {bucket.bucket}, and no keys of its store are set", hint="Put them into .env.")
-    dataset = datasend.keep(store, digest, time.time(), _days(settings))
+    dataset = datasend.keep(store, digest, time.time(), expire_days(settings))
     context.ui.say(f"data       {human_size(dataset.size)} are in {store.url}/{DATA} already: nothing was sent")
 
 
@@ -118,10 +118,3 @@ def transfer_lines(ui: Ui, now: Callable[[], float] = time.monotonic) -> OnProgr
         ui.say(f"           {human_size(progress.done)} of {human_size(progress.total)}, {human_size(int(speed))}/s: {progress.text}")
 
     return tell
-
-
-def _days(settings: StackSettings) -> int | None:
-    """Return after how many days the declared rules expire data, None for never."""
-    rules = parse_rules(settings.lifecycle)
-    days = [rule.expire_days for rule in rules if rule.expire_days and (DATA.startswith(rule.prefix) or rule.prefix.startswith(DATA))]
-    return min(days, default=None)

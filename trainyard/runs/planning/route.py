@@ -11,6 +11,7 @@ from trainyard.recipes.data import Data
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.parts import RunBucket
 from trainyard.settings.table import StackSettings
+from trainyard.storage.manifest import DATA
 
 LEAST_BYTES = 8_000_000
 """Less than this is sent to the pod over SSH: asking the store would take longer than sending it."""
@@ -62,3 +63,12 @@ def through_bucket(
         of_data = datastore.bring(context, store, "data", datastore.of_data(data.files), settings)
     of_code = datastore.bring(context, store, "code", datastore.of_code(code), settings) if code and big_code(code) else None
     return StoredFiles(of_data, of_code)
+
+
+def expire_days(settings: StackSettings) -> int | None:
+    """Return after how many days the declared rules expire data, None for never."""
+    from trainyard.storage.rules import parse_rules
+
+    rules = parse_rules(settings.lifecycle)
+    days = [rule.expire_days for rule in rules if rule.expire_days and (DATA.startswith(rule.prefix) or rule.prefix.startswith(DATA))]
+    return min(days, default=None)

@@ -240,7 +240,7 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
         lines.append(f"road of the result: {summary.road} ({summary.road_why})")
     if summary.resume:
         lines.append(f"go on from {summary.checkpoint}: {summary.resume}")
-    return [*lines, *_place(summary, sync_command), *_delivery(summary)]
+    return [*lines, *_place(summary, sync_command), *_delivery(summary), *_deletion(summary)]
 
 
 def _figures(summary: RunSummary) -> Iterator[str]:
@@ -276,6 +276,18 @@ def _delivery(summary: RunSummary) -> list[str]:
     if summary.delivery is None:
         return []
     return [line_of(f"{summary.run}/{summary.attempt}", summary.delivery, under_way=True)]
+
+
+def _deletion(summary: RunSummary) -> list[str]:
+    """Return what has become of a person's files: where the pods are this machine's, they never left it."""
+    gone = summary.data.deleted
+    if gone is None or summary.isolation or summary.simulated or not (summary.code or summary.data.kind in ("file", "folder")):
+        return []
+    proved = gone.pods and all(pod.gone_at for pod in gone.pods)
+    pods = f"what was sent is gone with {'its pod' if len(gone.pods) == 1 else f'its {len(gone.pods)} pods'}" if proved else ""
+    until = f", until {gone.gone_by[:10]} at the latest" if gone.gone_by else ", until a person removes them"
+    kept = f"a copy is in {gone.bucket}{until}" if gone.bucket else ""
+    return ["; ".join(filter(None, [pods, kept]))] if pods or kept else []
 
 
 def _no_success_line(kept: Ending, files: int | None) -> str:

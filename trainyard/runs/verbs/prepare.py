@@ -119,7 +119,7 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     _check_program(context, plan, None, certain=cloud.name == "local" and needs is None)
     if plan.code and needs and not here and plan.values.get("check_requirements"):
         venvs.check_code(plan.code, needs, context.ui.say)
-    own = consent.own_files(plan.asked_data, plan.data, plan.recipe, plan.values, plan.code)
+    own = consent.outgoing(plan.asked_data, plan.data, plan.recipe, plan.values, plan.code)
     kept = plan.settings.bucket != NO_BUCKET
     consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes, by_bucket=kept)
     outputs = ensure_environment(context, plan.stack)
@@ -202,7 +202,8 @@ def _write(
             values=plan.values, bundle_sha256=content.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
             spent_before=plan.spent_before, resumes=plan.resumes, resumed_from=plan.resumed_from, init_from=plan.init_from,
             job_keys=jobkeys.asked(plan.settings), pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names,
-            data=replace(plan.data.summary(), stored=stored.data), code=_code_summary(plan, stored), bucket=outputs.results,
+            data=replace(plan.data.summary(), stored=stored.data, expire_days=route.expire_days(plan.settings)),
+            code=_code_summary(plan, stored), bucket=outputs.results,
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
             commit_alone_minutes=plan.settings.commit_alone_minutes,
