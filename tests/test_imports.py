@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("runs.verbs",),
     ("runs.life",),
     ("runs.planning",),
+    ("runs.notices",),
     ("runs.records", "runs.context"),
     ("runs.ui", "runs.signals"),
     ("stacks",),

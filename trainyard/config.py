@@ -64,6 +64,11 @@ class Places:
         return self.home / "logs"
 
     @property
+    def notices(self) -> Path:
+        """Notices that wait to be sent."""
+        return self.home / "notices"
+
+    @property
     def ledger(self) -> Path:
         """The record of all runs."""
         return self.home / "ledger.db"

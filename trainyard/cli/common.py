@@ -60,6 +60,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
             if isinstance(error, SystemExit):
                 raise
             code = ending.tell(error)
+        ending.send_notices()
         if code:
             sys.exit(code)
 

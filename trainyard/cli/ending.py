@@ -35,6 +35,26 @@ def tell(error: BaseException) -> int:
     return known.exit_code
 
 
+def send_notices() -> None:
+    """At the end of a verb: have what is told to people elsewhere, and could not be sent, tried again. It costs no verb its exit code."""
+    import contextlib
+    import time
+
+    from trainyard import config
+    from trainyard.errors import TrainyardError
+
+    with contextlib.suppress(OSError, TrainyardError):
+        root = config.find_root()
+        places = config.places(root)
+        if not places.notices.is_dir():
+            return
+        from trainyard.runs.context import CommandContext
+        from trainyard.runs.notices.announce import try_again
+        from trainyard.runs.ui import Ui
+
+        try_again(CommandContext(places, config.load_env(root), Ui(json=True)), time.time())
+
+
 def _say(text: str) -> None:
     """Print the last words. No Ctrl-C cuts them: who presses it twice must still read what costs money."""
     import contextlib

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from trainyard.cli import machineverbs, repoverbs, resultverbs, runverbs, stackverbs
+from trainyard.cli import machineverbs, noticeverbs, repoverbs, resultverbs, runverbs, stackverbs
 
 _ALONE = (
     runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.resume,
@@ -24,6 +24,7 @@ _GROUPS = {
         "check": machineverbs.store_check,
         "delete": resultverbs.store_delete,
     },
+    "notify": {"test": noticeverbs.notify_test},
     "venvs": {"clean": machineverbs.venvs_clean},
     "image": {"build": machineverbs.image_build, "push": machineverbs.image_push},
 }

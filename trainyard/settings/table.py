@@ -44,6 +44,7 @@ USER_NAME = r"[A-Za-z0-9]+([ ._-][A-Za-z0-9]+)*"
 MOST_PODS = 100
 """Of one stack: its up and its destroy then take minutes; an account that may spend more has several stacks."""
 _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
+_REFERENCE = rf"env:{_VARIABLE}"
 _PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])/(tcp|http)"
 OF_OURS = ("PULUMI_", "TRAINYARD_")
 """How variables begin that tell our own processes something."""
@@ -184,6 +185,10 @@ class StackSettings:
     limit_week: float | None = _setting("the same for 7 days", unit="dollars", least=0, readers="runs")
     limit_month: float | None = _setting("the same for 30 days", unit="dollars", least=0, readers="runs")
     limit_action: str = _setting("what a limit does", "block", choices=LIMIT_ACTIONS, readers="runs")
+    notify: tuple[str, ...] = _setting(
+        "whom notices about runs go to: variables that hold the addresses, which are secrets, like `env:SLACK_URL`", (),
+        pattern=_REFERENCE, looks_like="env:NAME", readers="runs",
+    )  # fmt: skip
     boot_accepted_minutes: float = _setting(
         "how long a pod may take to be accepted", 5.0, unit="minutes", least=0, travels=True, readers="program"
     )

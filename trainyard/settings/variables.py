@@ -72,6 +72,10 @@ GROUPS: tuple[VariableGroup, ...] = (
         more_keys=("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY", "OPENAI_API_KEY"),
     ),
     VariableGroup(
+        sort="token", of="notices", says="signs the requests to a webhook that `notify` names",
+        more_keys=("TRAINYARD_WEBHOOK_KEY",),
+    ),
+    VariableGroup(
         sort="place", of="places", says="instead of `.trainyard/`, `~/.local/share/trainyard`; the repository to work in",
         more=("TRAINYARD_HOME", "TRAINYARD_LOCAL_ROOT", "TRAINYARD_PROJECT_DIR"),
     ),

@@ -19,7 +19,7 @@ from trainyard.errors import CloudError, Detached, DiskFull, StillThere, Trainya
 from trainyard.faults import readable
 from trainyard.retries import LINK
 from trainyard.runs.context import CommandContext
-from trainyard.runs.life import jobkeys, teardown, trouble
+from trainyard.runs.life import announcing, jobkeys, teardown, trouble
 from trainyard.runs.life.rent import created_of, remember_lost, rent
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.datadeletion import deletion
@@ -125,6 +125,7 @@ def _begin(context: CommandContext, record: RunRecord, folder: RunFolder) -> Ver
         # Whether something still stands there is for the teardown to say, which comes now.
         return Verdict("start", str(failed), CloudError.exit_code if isinstance(failed, StillThere) else failed.exit_code)
     _advance(context, record, folder, "started")
+    announcing.started(context, record)
     return None
 
 
@@ -254,8 +255,10 @@ def _take(context: CommandContext, record: RunRecord, folder: RunFolder, verdict
 
 def _end(context: CommandContext, record: RunRecord, folder: RunFolder) -> RunSummary:
     """End the pod of a judged run, then tell; what cannot be written after that is said and changes nothing."""
-    if not record.reached("ended"):
-        teardown.destroy_run(context, record, folder)
+    fresh = not record.reached("ended")
+    if fresh:
+        with announcing.leaks(context, record):
+            teardown.destroy_run(context, record, folder)
         jobkeys.withdraw(context, record)
         record.ended, record.phase = time.time(), "ended"
         record.data = replace(record.data, deleted=deletion(record))
@@ -267,6 +270,9 @@ def _end(context: CommandContext, record: RunRecord, folder: RunFolder) -> RunSu
         context.ui.fail(f"the pod of {record.id} is gone; what is kept of the run here could not all be written: {why.message}")
         summary = summarize(record, folder)
         return replace(summary, exit_status=summary.exit_status or (why.exit_code if isinstance(why, DiskFull) else 0))
+    finally:
+        if fresh:
+            announcing.ended(context, summarize(record, folder))
     return summarize(record, folder)
 
 

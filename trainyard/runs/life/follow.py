@@ -21,6 +21,7 @@ from trainyard.remote.protocol import Transport
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.alone import LonePlan
+from trainyard.runs.life.announcing import BudgetShares
 from trainyard.runs.life.heartbeat import beat
 from trainyard.runs.life.outlook import Outlook
 from trainyard.runs.life.verdict import Verdict
@@ -167,6 +168,7 @@ class _Watch:
         self.stopping: threading.Thread | None = None
         self.announcement = ""
         self.lease = LeaseWatch(context, record, folder)
+        self.shares = BudgetShares(context, record)
         self.ahead: float | None = None
         self.clock_asked = -math.inf
 
@@ -196,6 +198,7 @@ class _Watch:
             self._beat()
         if self.lost_since is None:
             self.alone.tick()
+        self.shares.look(time.time())
         if self.folder.cancelled:
             self._stop("the run is cancelled")
         elif not self.lease.look(due=self._lease_stops(time.time())) and self._due(time.time()) and (why := self._due_by_the_pod()):

@@ -17,7 +17,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.estimate import HOURS_A_MONTH
 from trainyard.runs.records.environment import bucket_in
 from trainyard.runs.records.notes import note_end
-from trainyard.runs.verbs import reap
+from trainyard.runs.verbs import leaks, reap
 from trainyard.settings import reader
 from trainyard.stacks import facade
 
@@ -42,7 +42,11 @@ def reap_stacks(
             context.ui.fail(f"{cloud.name}: which pods there are is not known: {error}")
             unanswered = unanswered or error.exit_code
         else:
-            unseen = (not by_stack[cloud.name] and _charged_unseen(context, cloud, sleep)) or unseen
+            stacks = [name] if name is not None else leaks.stacks_of(context, cloud.name)
+            leaks.pods_found(context, stacks, cloud.name, by_stack[cloud.name])
+            if not by_stack[cloud.name] and _charged_unseen(context, cloud, sleep):
+                leaks.charge_unseen(context, stacks, cloud.name)
+                unseen = True
     if as_json:
         print(json.dumps({cloud_name: reap.rows(pods) for cloud_name, pods in by_stack.items()}, indent=1))
     else:
@@ -87,7 +91,8 @@ def audit(context: CommandContext, name: str, *, as_json: bool) -> int:
         print(json.dumps(rows, indent=1))
         return 0
     context.ui.say("\n".join([*_cost_lines(cloud.name, items), *_upload_lines(uploads)]))
-    _say_account(context, cloud, _sum(item.per_hour for item in items))
+    if _say_account(context, cloud, _sum(item.per_hour for item in items)):
+        leaks.charge_unseen(context, [name], cloud.name)
     return 0
 
 
@@ -154,13 +159,16 @@ def _at_work(context: CommandContext, store: StoreSettings, keys: Sequence[str])
     return {key: living[attempt] for key, attempt in of.items()}
 
 
-def _say_account(context: CommandContext, cloud: Cloud, listed: float) -> None:
+def _say_account(context: CommandContext, cloud: Cloud, listed: float) -> bool:
+    """Say what the account was billed, and tell whether it is charged for more than is listed."""
     statement = _account(context, cloud)
-    if statement is not None:
-        lasts = f", which lasts {statement.balance / statement.per_hour:.0f} h" if statement.per_hour else ""
-        context.ui.say(f"billed for pods in the last 30 days ${statement.billed:.2f}; balance ${statement.balance:.2f}{lasts}")
-        if _more(statement, listed):
-            context.ui.warn(_charged(cloud, statement))
+    if statement is None:
+        return False
+    lasts = f", which lasts {statement.balance / statement.per_hour:.0f} h" if statement.per_hour else ""
+    context.ui.say(f"billed for pods in the last 30 days ${statement.billed:.2f}; balance ${statement.balance:.2f}{lasts}")
+    if _more(statement, listed):
+        context.ui.warn(_charged(cloud, statement))
+    return _more(statement, listed)
 
 
 def _account(context: CommandContext, cloud: Cloud) -> Account | None:
