@@ -263,6 +263,19 @@ def test_pods_whose_lease_is_over_are_told_with_what_became_of_them(road: Road, 
     assert leak["text"] == f"pod p1, $2.00 an hour: STILL THERE\nLook again: invoke reap --stack {STACK}"
 
 
+def test_what_a_notice_will_lack_is_said_before_the_run(road: Road) -> None:
+    road.settings.write_text(road.settings.read_text().replace("[env:HOOK]", "[env:HOOK, env:ABSENT, env:ODD]"))
+    env = {**road.context.env, "TRAINYARD_WEBHOOK_KEY": "", "ODD": "two words"}
+    road.context = replace(road.context, env=env)
+    road.prepare(name="a")
+    said = [line.partition("notify: ")[2] for line in road.said().splitlines() if "notify: " in line]
+    assert said == [
+        "TRAINYARD_WEBHOOK_KEY is not set, which signs what HOOK gets; who is there is not told",
+        "ABSENT is not set; who is there is not told",
+        "ODD: holds what no key has: space; who is there is not told",
+    ]
+
+
 def test_who_names_nobody_writes_nothing(road: Road) -> None:
     road.settings.write_text(road.settings.read_text().replace("  trainyard:notify: [env:HOOK]\n", ""))
     announce(road.context, replace(NOTICE, stack=STACK))

@@ -8,6 +8,7 @@ from trainyard.clouds import open_cloud
 from trainyard.config import Places, group
 from trainyard.doctor.finding import Finding
 from trainyard.errors import UserError
+from trainyard.runs.notices import readiness
 from trainyard.settings import reader
 from trainyard.settings.variables import NO_EFFECT, account_keys, groups
 from trainyard.stacks.facade import choose_engine, environment_stack, settings_of
@@ -71,6 +72,12 @@ def image(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Findin
     else:
         text = "none set: the cloud's own, by a tag, which can move" if name is None else f"{name}: a tag can move"
         yield Finding("image", "warn", text, "Name a linux/amd64 image by its digest; invoke image.build and image.push make one.")
+
+
+def notices(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
+    """Whether those whom ``notify`` names can be told."""
+    for lack in readiness.lacks(places.root, env, stack):
+        yield Finding("notify", "warn", lack, f"Then try it: invoke notify.test --stack {stack}")
 
 
 def old_names(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
@@ -148,4 +155,5 @@ CHECKERS: Mapping[str, Callable[..., Iterable[Finding]]] = {
     "old names": old_names,
     "bucket": bucket,
     "lost controller": alone,
+    "notify": notices,
 }

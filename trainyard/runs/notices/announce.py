@@ -8,21 +8,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from trainyard.config import secret
 from trainyard.errors import TrainyardError
 from trainyard.phrasing import as_typed
 from trainyard.runs.context import CommandContext
+from trainyard.runs.notices.addresses import names_of
 from trainyard.runs.notices.notice import Notice
 from trainyard.runs.notices.outbox import Outbox
 from trainyard.runs.notices.sender import send
 from trainyard.runs.notices.webhook import KEY
 from trainyard.secret import Secret, hide
-from trainyard.settings import reader
 
-_REFERENCE = "env:"
 _YOUNG = 60.0
 """Seconds in which a notice's first sender is still at work."""
 
@@ -30,7 +29,7 @@ _YOUNG = 60.0
 def announce(context: CommandContext, notice: Notice) -> None:
     """Send a notice soon to those whom its stack's settings name; trouble with it is said and changes nothing else."""
     try:
-        names = names_of(context, [notice.stack])
+        names = names_of(context.places.root, [notice.stack])
         if names:
             outbox_of(context).put(_clean(notice), names)
             _start_sender(context)
@@ -56,16 +55,10 @@ def try_again(context: CommandContext, now: float) -> None:
 def try_out(context: CommandContext, stack: str) -> dict[str, str | None]:
     """Send a notice to each address of a stack now; return by name why it could not be sent, None where it was."""
     notice = Notice(kind="test", title="Trainyard: a test", text=f"Notices of stack '{stack}' arrive here.", stack=stack)
-    names = names_of(context, [stack])
+    names = names_of(context.places.root, [stack])
     addresses = _addresses(context, names)
     key = secret(context.env, KEY)
     return {name: send(addresses[name], notice, key) if name in addresses else f"{name} is not set" for name in names}
-
-
-def names_of(context: CommandContext, stacks: Iterable[str]) -> list[str]:
-    """Return the variables that hold the addresses of stacks; of settings that are wrong elsewhere, too."""
-    named = (reader.partly(context.places.root, stack, "notify").notify for stack in stacks)
-    return list(dict.fromkeys(name.removeprefix(_REFERENCE) for names in named for name in names))
 
 
 def outbox_of(context: CommandContext) -> Outbox:

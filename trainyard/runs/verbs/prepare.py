@@ -25,6 +25,7 @@ from trainyard.recipes.summaries import CodeSummary, Values
 from trainyard.recipes.values import lock_for, locked_packages, needs_of
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.rent import write_run_settings
+from trainyard.runs.notices import readiness
 from trainyard.runs.planning import consent, jobkeys, route, shape
 from trainyard.runs.planning.bucketcheck import require_bucket
 from trainyard.runs.planning.estimate import Estimate, check_limits, estimate, price_ceiling
@@ -103,6 +104,8 @@ def priced(context: CommandContext, plan: RunPlan, cloud: Cloud) -> PricedRun:
     named = consent.pod_secrets(plan.settings, context.env)
     if named:
         ui.say(f"secrets    the job gets {', '.join(named)} of yours (pod_secrets)")
+    for lack in readiness.lacks(context.places.root, context.env, plan.stack):
+        ui.warn(f"notify: {lack}; who is there is not told")
     if keys := jobkeys.asked(plan.settings):
         (ui.warn if keys.own else ui.say)(f"keys       {jobkeys.words(context, keys, plan.settings)}")
     return PricedRun(plan, expected, shaped, named)
