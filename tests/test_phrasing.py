@@ -21,6 +21,8 @@ PROGRAMS = {"engine", "provider", "rehearsal", "pod", "clouds"}
 ALLOWED = {
     ("cli/ending.py", "_say"): "tell() hands it what was phrased",
     ("cli/stackverbs.py", "env"): "a shell reads it",
+    ("cli/invokeprogram.py", "_complete"): "a shell reads it",
+    ("cli/invokeprogram.py", "_script_mended"): "a shell reads it",
     ("cli/repoverbs.py", "upgrade"): "lines of files, as they are",
     ("playbook/__main__.py", "main"): "what a playbook and its hosts say",
     ("settings/page.py", "main"): "for who develops Trainyard",
