@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ _OURS = ("/Pulumi.*.yaml",)
 _STATE = ".trainyard"
 """Ledger, state and keys of a checkout, wherever it lies in the code: never sent, whatever git or .trainyardignore says."""
 _SUBMODULE = "160000"
+_PATIENCE = 60.0
 
 
 @dataclass(slots=True)
@@ -167,19 +169,26 @@ def _of_repository(folder: Path, below: str, listing: Listing) -> tuple[list[str
 
 def _is_ignored(folder: Path) -> bool:
     """Tell whether git knows nothing of a folder by its owner's wish: what a run has brought home can be run again."""
-    return _run_git(folder, "check-ignore", "-q", ".").returncode == 0
+    return run_git(folder, "check-ignore", "-q", ".").returncode == 0
 
 
-def _run_git(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
+def run_git(folder: Path, *words: str, stdin: bytes = b"", index: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    """Ask git about the repository that a folder lies in, whatever repository the caller's environment names; it takes no lock.
+
+    ``index``: in the place of its own. Raises UserError where git does not start, or says nothing for a minute.
+    """
     env = {name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX")}
+    env |= {"GIT_OPTIONAL_LOCKS": "0"} | ({"GIT_INDEX_FILE": str(index)} if index else {})
     try:
-        return subprocess.run(["git", "-C", folder, *words], capture_output=True, env=env, check=False)
+        return subprocess.run(["git", "-C", folder, *words], input=stdin, capture_output=True, env=env, check=False, timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise UserError(f"code {folder}: git has said nothing for {_PATIENCE:g} s: git {shlex.join(words)}") from None
     except OSError as error:
         raise UserError(f"code {folder}: is a git repository, and git does not start: {error.strerror}", hint="Install git.") from None
 
 
 def _git(folder: Path, *words: str) -> list[str]:
-    done = _run_git(folder, *words)
+    done = run_git(folder, *words)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines() or [f"it ended with {done.returncode}"]
         raise UserError(f"code {folder}: git does not list its files: {said[0]}", hint="\n".join(said[1:]).strip() or None)

@@ -2,6 +2,7 @@
 
 logs/<user>/<run>/<attempt>/run.json        the record; it holds no secret
 logs/<user>/<run>/<attempt>/bundle.tar.gz   the bundle, proven by the sha256 that the record names
+logs/<user>/<run>/<attempt>/snapshot.tar.gz what it was made of: commits, patches, settings, the recipe's templates
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.manifest import LOGS, ResultKey
 from trainyard.storage.seal import put_proven, read
 
-RECORD, BUNDLE = "run.json", "bundle.tar.gz"
+RECORD, BUNDLE, SNAPSHOT = "run.json", "bundle.tar.gz", "snapshot.tar.gz"
 
 
 def put_record(settings: StoreSettings, where: ResultKey, body: bytes) -> None:
@@ -30,7 +31,16 @@ def put_record(settings: StoreSettings, where: ResultKey, body: bytes) -> None:
 
 def put_bundle(settings: StoreSettings, where: ResultKey, folder: Path) -> None:
     """Write an attempt's bundle, once; who reads it proves it."""
-    key, packed = where.logs + BUNDLE, io.BytesIO()
+    _put_folder(settings, where.logs + BUNDLE, folder)
+
+
+def put_snapshot(settings: StoreSettings, where: ResultKey, folder: Path) -> None:
+    """Write what an attempt was made of, once."""
+    _put_folder(settings, where.logs + SNAPSHOT, folder)
+
+
+def _put_folder(settings: StoreSettings, key: str, folder: Path) -> None:
+    packed = io.BytesIO()
     # Equal bundles give equal bytes: no time and no owner of this machine is in them.
     with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, compresslevel=6) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
         for path in sorted(path for path in folder.rglob("*") if path.is_file() or (path.is_dir() and not any(path.iterdir()))):
@@ -57,16 +67,27 @@ def fetch_bundle(settings: StoreSettings, where: ResultKey, dest: Path, listing:
 
     Raises StoreError where it is missing, or not the one that the attempt had.
     """
-    body = read(settings, where.logs + BUNDLE)
-    if body is None:
+    if not _fetch_folder(settings, where.logs + BUNDLE, dest):
         raise StoreError(f"{settings.url}/{where.logs}{BUNDLE} is missing: what {where} ran is not to be had here")
+    if not is_bundle(dest, listing, sha256):
+        raise StoreError(f"{settings.url}/{where.logs}{BUNDLE} is not the bundle that {where} ran")
+
+
+def fetch_snapshot(settings: StoreSettings, where: ResultKey, dest: Path) -> bool:
+    """Unpack what an attempt was made of into an empty folder; False where the bucket holds nothing of that. Raises StoreError."""
+    return _fetch_folder(settings, where.logs + SNAPSHOT, dest)
+
+
+def _fetch_folder(settings: StoreSettings, key: str, dest: Path) -> bool:
+    body = read(settings, key)
+    if body is None:
+        return False
     try:
         with tarfile.open(fileobj=io.BytesIO(body), mode="r:gz") as tar:
             tar.extractall(dest, filter="data")
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise StoreError(f"{settings.url}/{where.logs}{BUNDLE} cannot be unpacked: {error}") from None
-    if not is_bundle(dest, listing, sha256):
-        raise StoreError(f"{settings.url}/{where.logs}{BUNDLE} is not the bundle that {where} ran")
+        raise StoreError(f"{settings.url}/{key} cannot be unpacked: {error}") from None
+    return True
 
 
 def is_bundle(folder: Path, listing: str, sha256: str) -> bool:

@@ -66,6 +66,8 @@ def _write(context: CommandContext, record: RunRecord, folder: RunFolder, body: 
             return
         if bundle and folder.bundle.is_dir():
             asked.put_bundle(settings, where, folder.bundle)
+            if folder.snapshot.is_dir():
+                asked.put_snapshot(settings, where, folder.snapshot)
             if record.data.kind in ("file", "folder") and record.data.stored is None:
                 body = _with_data(context, record)
         asked.put_record(settings, where, body)

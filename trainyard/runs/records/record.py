@@ -75,6 +75,10 @@ class RunRecord:
     """The person's own code; its list of files lies in the bundle."""
     bucket: RunBucket | None = None
     git_commit: str | None = None
+    snapshot_sha256: str | None = None
+    """Of what the run was made of (snapshot.py); None: that was not kept yet."""
+    rerun_of: str | None = None
+    """The attempt whose recipe, values, data and code it has."""
     versions: dict[str, str] = field(default_factory=dict)
     engine: str | None = None
     deliver: str | None = None
@@ -135,6 +139,11 @@ class RunFolder:
     def bundle(self) -> Path:
         """What is sent to the pod."""
         return self.path / "bundle"
+
+    @property
+    def snapshot(self) -> Path:
+        """What the run was made of, beside its bundle."""
+        return self.path / "snapshot"
 
     @property
     def playbooks(self) -> Path:

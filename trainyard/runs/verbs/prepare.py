@@ -31,7 +31,7 @@ from trainyard.runs.planning.bucketcheck import require_bucket
 from trainyard.runs.planning.estimate import Estimate, check_limits, estimate, price_ceiling
 from trainyard.runs.planning.route import StoredFiles
 from trainyard.runs.planning.upkeep import ensure_environment
-from trainyard.runs.records import attempts
+from trainyard.runs.records import attempts, snapshot
 from trainyard.runs.records.environment import EnvironmentOutputs
 from trainyard.runs.records.identity import new_label
 from trainyard.runs.records.key import make_whole
@@ -42,6 +42,8 @@ from trainyard.settings.table import NO_BUCKET, StackSettings
 from trainyard.shipped import overlay
 from trainyard.stacks import facade
 
+_LEFT_OUT = 5
+"""So many changed files that are not kept are named."""
 NAMED = ("torch", "transformers", "peft", "accelerate", "unsloth")
 
 
@@ -72,6 +74,10 @@ class RunPlan:
     """How often the run may be resumed by itself."""
     resumed_from: StartedFrom | None = None
     init_from: StartedFrom | None = None
+    rerun_of: str | None = None
+    """The attempt that is run again."""
+    snapshot: Path | None = None
+    """The snapshot of the attempt that is run again."""
     after: int | None = None
     """The newest attempt that was known when it was decided what this one goes on from; None: no attempt was looked at."""
 
@@ -210,8 +216,9 @@ def _write(
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
             commit_alone_minutes=plan.settings.commit_alone_minutes,
-            deliver=plan.deliver,
+            deliver=plan.deliver, rerun_of=plan.rerun_of,
         )  # fmt: skip
+        _take_snapshot(context, plan, record, folder)
         write_run_settings(context, record, folder, outputs, priced_plan.settings)
         overlay(context.places.root, "playbooks", folder.playbooks)
         folder.save(record)
@@ -224,6 +231,26 @@ def _write(
             ledger.add(record.id, "ended", cost=0.0)
             raise
     return RunFolder(target)
+
+
+def _take_snapshot(context: CommandContext, plan: RunPlan, record: RunRecord, folder: RunFolder) -> None:
+    """Keep what the run is made of, and say what of it that is."""
+    taken = snapshot.take(
+        snapshot.SnapshotSource(
+            root=context.places.root, recipe=plan.recipe, values=plan.values, code=None if plan.code_summary else plan.code,
+            settings=plan.settings, data=plan.data.files, bundle=folder.bundle, bundle_sha256=record.bundle_sha256,
+            again=plan.rerun_of, before=plan.snapshot,
+        ),
+        folder.snapshot,
+    )  # fmt: skip
+    record.snapshot_sha256 = snapshot.digest(folder.snapshot)
+    if taken.again is not None and taken.repositories:
+        record.git_commit = next((one.described for one in taken.repositories if one.of == snapshot.CHECKOUT), record.git_commit)
+    for one in taken.repositories:
+        context.ui.say(f"snapshot   {one}")
+    if left_out := taken.left_out():
+        more = f"; and {len(left_out) - _LEFT_OUT} more" if len(left_out) > _LEFT_OUT else ""
+        context.ui.warn(f"changed, and not in the snapshot: {'; '.join(left_out[:_LEFT_OUT])}{more}")
 
 
 def _code_summary(plan: RunPlan, stored: StoredFiles) -> CodeSummary | None:
