@@ -83,6 +83,8 @@ def follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: R
     if status.state != "exited":
         raise PodFailed(f"the training has no verdict: {jobs.verdict(status)}")
     record.exit_code = status.exit_code
+    if status.started_at is not None and status.ended_at is not None:
+        record.job_seconds = float(max(0, status.ended_at - status.started_at))
     return None
 
 

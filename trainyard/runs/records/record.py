@@ -87,6 +87,8 @@ class RunRecord:
     pods: list[PaidPod] = field(default_factory=list)
     """Every pod that was accepted for the run, in that order."""
     stages: dict[str, float] = field(default_factory=dict)
+    job_seconds: float | None = None
+    """How long the training ran, by its pod's clock."""
     exit_code: int | None = None
     vanished: str | None = None
     """What is known of a job that is no more and left no exit code."""

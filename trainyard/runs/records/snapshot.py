@@ -174,7 +174,7 @@ def _repository(name: str, top: Path, used: Sequence[Path], untracked: Sequence[
     try:
         seen = uncommitted(top, [path.resolve() for path in used], [path.parent.resolve() / path.name for path in untracked])
     except (OSError, ValueError, TrainyardError) as error:
-        return RepositorySnapshot(of=name, problem=str(error).partition("\n")[0])
+        return RepositorySnapshot(of=name, problem=str(error))
     file = f"{name}.patch" if seen.patch else None
     if file:
         (to / file).write_bytes(seen.patch)

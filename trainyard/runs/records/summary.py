@@ -10,12 +10,13 @@ from typing import Any
 from trainyard import __version__
 from trainyard.clock import format_time
 from trainyard.recipes.summaries import CodeSummary, DataSummary
-from trainyard.runs.records import pods
+from trainyard.runs.records import pods, stagecost
 from trainyard.runs.records.delivery import DeliveryState, line_of, read_state
 from trainyard.runs.records.parts import JobKeys, RunBucket, RunResult, StartedFrom
 from trainyard.runs.records.pods import PodCost
 from trainyard.runs.records.progress import Metrics, of_all
 from trainyard.runs.records.record import RunFolder, RunRecord, write_json
+from trainyard.runs.records.stagecost import StageCost
 from trainyard.storage.ending import Ending
 
 
@@ -114,7 +115,9 @@ class RunSummary:
     pod_created_at: str | None
     ended_at: str | None
     seconds_by_stage: Mapping[str, float]
+    """As its controllers measured them."""
     cost_by_stage: Mapping[str, float]
+    """They make up ``cost``."""
     cost: float
     price_per_hour: float
     gpu: str | None
@@ -135,6 +138,8 @@ class RunSummary:
     bundle_sha256: str
     engine: str | None
     isolation: str | None
+    stages: Sequence[StageCost] = ()
+    """What was paid for, stage by stage."""
     deliver: str | None = None
     """Where the result goes after the run."""
     delivery: DeliveryState | None = None
@@ -153,7 +158,8 @@ def place_of(label: str, attempt: int) -> str:
 
 def summarize(record: RunRecord, folder: RunFolder) -> RunSummary:
     """Return the summary of a run, whatever it has come to."""
-    metrics = read_metrics(record, folder)
+    metrics, now = read_metrics(record, folder), record.ended or time.time()
+    stages = stagecost.by_stage(record, cost(record, now), now)
     pod, result = record.pod, record.result or RunResult()
     success = succeeded(record)
     return RunSummary(
@@ -176,7 +182,8 @@ def summarize(record: RunRecord, folder: RunFolder) -> RunSummary:
         pod_created_at=format_time(pod.created_epoch),
         ended_at=format_time(record.ended),
         seconds_by_stage=record.stages,
-        cost_by_stage={name: round(pod.price * seconds / 3600, 6) for name, seconds in record.stages.items()},
+        cost_by_stage=stagecost.as_costs(stages),
+        stages=stages,
         cost=round(cost(record), 6),
         price_per_hour=pod.price,
         pods=pods.costs(record, record.ended or time.time()),
@@ -240,7 +247,8 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
         lines.append(f"road of the result: {summary.road} ({summary.road_why})")
     if summary.resume:
         lines.append(f"go on from {summary.checkpoint}: {summary.resume}")
-    return [*lines, *_place(summary, sync_command), *_delivery(summary), *_deletion(summary)]
+    closing = [*_place(summary, sync_command), *_delivery(summary), *_deletion(summary)]
+    return [*lines, *closing, *stagecost.lines(summary.stages)]
 
 
 def _figures(summary: RunSummary) -> Iterator[str]:
