@@ -13,8 +13,8 @@ from trainyard.runs.records.summary import cost
 def record(price: float = 3.6, **changes: Any) -> RunRecord:
     """A pod that was paid from 1000 to 1100 s, $0.001 a second."""
     values: dict[str, Any] = dict(
-        user="ann", label="a", attempt=1, environment="dev", recipe="lora", values={}, bundle_sha256="0", hours=1.0, created=990.0, ended=1120.0,
-        pod=RunPod(pod_id="p", price_per_hour=price), pods=[PaidPod("p", price, 1000.0, ended=1100.0)],
+        user="ann", label="a", attempt=1, environment="dev", recipe="lora", values={}, bundle_sha256="0", hours=1.0, created=990.0,
+        ended=1120.0, pod=RunPod(pod_id="p", price_per_hour=price), pods=[PaidPod("p", price, 1000.0, ended=1100.0)],
         stages={"up": 15.0, "start": 5.0, "train": 60.0, "commit": 10.0, "destroy": 30.0},
     )  # fmt: skip
     return RunRecord(**{**values, **changes})

@@ -15,7 +15,7 @@ from invoke.program import Program
 
 from trainyard import __version__, phrasing
 from trainyard.cli.common import Verb
-from trainyard.cli.usage import folder_named, help_first, names_of, usage_problem
+from trainyard.cli.usage import folder_named, help_first, names_of, runs_named, usage_problem
 from trainyard.config import find_root, places
 from trainyard.errors import UserError
 
@@ -29,7 +29,8 @@ class _Verbs(Program):
 
     def parse_core(self, argv: Any) -> None:
         with self._usage(), _script_mended(argv):
-            super().parse_core(help_first(argv) if self.namespace is None else folder_named(help_first(argv)))
+            words = runs_named(help_first(argv))
+            super().parse_core(words if self.namespace is None else folder_named(words))
         if self.namespace is None and not self.args["search-root"].value:
             # Outside our repositories it is Invoke as anywhere: who has it on PATH from us has other projects, too.
             with contextlib.suppress(UserError):

@@ -102,7 +102,7 @@ def resume(
         run, stack, like_setting("hours", hours), like_setting("budget", budget), tuple(set or ()), yes, words_behind()
     )  # fmt: skip
     work = context(as_json=json)
-    return _drive_prepared(work, json, lambda: prepare_next(work, request))
+    return drive_prepared(work, json, lambda: prepare_next(work, request))
 
 
 @task(positional=["run"], help=help_of("run", "json"))
@@ -291,10 +291,11 @@ def download(c: Context, run: str, to: str, stack: str | None = None, partial: b
 def _prepare_and_drive(work: CommandContext, request: TrainRequest, as_json: bool) -> int:
     from trainyard.runs.verbs.train import prepare
 
-    return _drive_prepared(work, as_json, lambda: prepare(work, request))
+    return drive_prepared(work, as_json, lambda: prepare(work, request))
 
 
-def _drive_prepared(work: CommandContext, as_json: bool, prepare: Callable[[], RunFolder]) -> int:
+def drive_prepared(work: CommandContext, as_json: bool, prepare: Callable[[], RunFolder]) -> int:
+    """Prepare a run and drive it to its end; whoever leaves before has rented nothing. Returns the exit code."""
     from trainyard.runs.signals import how, leaving
     from trainyard.runs.verbs.through import through
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from trainyard.nearest import suggest
@@ -26,6 +27,17 @@ def folder_named(argv: Sequence[str]) -> list[str]:
     valued = ("--cloud", "--ci", "-i", "--dir")
     at = next((at for at in range(2, len(words)) if not words[at].startswith("-") and words[at - 1] not in valued), None)
     return words if at is None else [*words[:2], "--dir", words[at], *words[2:at], *words[at + 1 :]]
+
+
+def runs_named(argv: Sequence[str]) -> list[str]:
+    """Return ``compare RUN RUN`` as ``compare --run RUN --run RUN``: Invoke takes a word that is one more for another verb."""
+    words = list(argv)
+    if words[1:2] != ["compare"]:
+        return words
+    valued, named = ("--run", "--stack", "-s", "--png"), words[:2]
+    for before, word in pairwise(words[1:]):
+        named += [word] if word.startswith("-") or before in valued else ["--run", word]
+    return named
 
 
 def names_of(collection: Any) -> list[str]:

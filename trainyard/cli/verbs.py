@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from trainyard.cli import machineverbs, noticeverbs, repoverbs, resultverbs, runverbs, stackverbs
+from trainyard.cli import machineverbs, noticeverbs, recordverbs, repoverbs, resultverbs, runverbs, stackverbs
 
 _ALONE = (
     runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.resume,
     runverbs.extend, runverbs.runs,
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
+    recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare,
     resultverbs.deliver, resultverbs.gc,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
     stackverbs.end, stackverbs.reap, stackverbs.audit,

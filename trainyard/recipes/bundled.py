@@ -43,11 +43,11 @@ def settings_in(recipe: Recipe, values: Values, bundle: Path) -> dict[str, objec
     return settings
 
 
-def data_of(summary: DataSummary, recipe: Recipe, in_bucket: Callable[[str], bool]) -> Data:
+def data_of(summary: DataSummary, recipe: Recipe, in_bucket: Callable[[str], bool], bound: str) -> Data:
     """Return an attempt's data for the next one, each file with the bytes that it had.
 
     ``in_bucket`` tells whether the run's bucket has the index of a sha256: asked where a file is not on this machine as it
-    was; the pod then fetches all of them. Raises UserError naming a file that is nowhere.
+    was; the pod then fetches all of them. Raises UserError naming a file that is nowhere, and by ``bound`` why no other will do.
     """
     files, stored = summary.files, None
     if summary.kind in ("file", "folder"):
@@ -57,17 +57,17 @@ def data_of(summary: DataSummary, recipe: Recipe, in_bucket: Callable[[str], boo
         elif (index := summary.stored or summary.in_bucket) is not None and in_bucket(index):
             stored = index
         else:
-            raise _nowhere(next(item for item, path in zip(files, here, strict=True) if path is None))
+            raise _nowhere(next(item for item, path in zip(files, here, strict=True) if path is None), bound)
     return Data(
         reference=summary.reference, kind=summary.kind, form=summary.form, rows=summary.rows, bytes=summary.bytes, files=files,
         skipped_rows=summary.skipped_rows, unused=summary.unused, stored=stored,
     )  # fmt: skip
 
 
-def _nowhere(item: DataFile) -> UserError:
+def _nowhere(item: DataFile, bound: str) -> UserError:
     gone = "is another file now" if Path(item.src).is_file() else "is not on this machine"
     return UserError(
-        f"data: {item.src} {gone}, and a checkpoint goes on with the rows that it was made with (sha256 {str(item.sha256)[:12]})",
+        f"data: {item.src} {gone}, and {bound} (sha256 {str(item.sha256)[:12]})",
         hint="Put the file back as it was. Other data are another training: invoke train",
     )
 

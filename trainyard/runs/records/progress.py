@@ -87,6 +87,20 @@ def _number(value: object) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def loss_curve(metrics: bytes) -> tuple[tuple[int, float], ...]:
+    """Return step and loss of each line that tells both, in the order of steps; what was trained twice counts as it was last."""
+    curve: dict[int, float] = {}
+    for line in metrics.splitlines():
+        try:
+            row = parse_json(line)
+        except ValueError:
+            continue
+        step, loss = (_number(row.get(name)) for name in ("step", "loss")) if isinstance(row, dict) else (None, None)
+        if step is not None and loss is not None:
+            curve[int(step)] = loss
+    return tuple(sorted(curve.items()))
+
+
 class ProgressLine:
     """Draw the newest figures: a bar on a terminal, else a line every ten seconds and at the end."""
 

@@ -69,9 +69,9 @@ def history_of(context: CommandContext, reference: str, stack: str | None) -> Ru
     ``stack`` is the one whose bucket is asked where no record is here. Raises UserError for a run that is nowhere, RefusedError
     (3) where an attempt of its name may still be alive.
     """
-    user, label, number = _words(reference)
+    user, label, number = run_words(reference)
     here = _known_here(context, user, label)
-    user = user or (here[-1].record.user if here else user_name(context.env, _own_user(context, stack)))
+    user = user or (here[-1].record.user if here else user_name(context.env, own_user(context, stack)))
     store = store_of(context, here[-1].record.bucket) if here else bucket_of(context, stack or "local")
     known, last = {one.record.attempt: one for one in here}, None
     if here:
@@ -95,7 +95,11 @@ def history_of(context: CommandContext, reference: str, stack: str | None) -> Ru
     return RunHistory(user, label, tuple(past), store, last)
 
 
-def _words(reference: str) -> tuple[str, str, int | None]:
+def run_words(reference: str) -> tuple[str, str, int | None]:
+    """Return user ('' for none), label and attempt that a label, user/label, user/label/attempt or a key of a bucket names.
+
+    Raises UserError for what names no run.
+    """
     text = reference.strip()
     if text.startswith("s3://"):
         text = text[len("s3://") :].partition("/")[2]
@@ -122,7 +126,8 @@ def _known_here(context: CommandContext, user: str, label: str) -> list[PastAtte
     return [PastAttempt(RunFolder(path).load(), RunFolder(path)) for path in sorted(folders, key=lambda path: int(path.name))]
 
 
-def _own_user(context: CommandContext, stack: str | None) -> str | None:
+def own_user(context: CommandContext, stack: str | None) -> str | None:
+    """Return the user that a stack's settings name."""
     return reader.partly(context.places.root, stack or "local", "user").user
 
 

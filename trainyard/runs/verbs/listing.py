@@ -58,7 +58,7 @@ def _row(folder: RunFolder) -> RunRow:
         attempt=record.attempt,
         stack=record.environment,
         recipe=record.recipe,
-        state=_state(record),
+        state=state_of(record),
         steps_done=metrics.step,
         steps_planned=metrics.total,
         loss=metrics.loss,
@@ -158,7 +158,8 @@ def _copy(folder: RunFolder, offset: int, out: BinaryIO) -> int:
     return offset
 
 
-def _state(record: RunRecord) -> str:
+def state_of(record: RunRecord) -> str:
+    """Return in words how an attempt stands: its phase, and its verdict once it is over."""
     if not record.reached("ended"):
         return record.phase if record.error is None else "failed, not ended"
     return verdict(success=bool(record.training_success and record.result), cancelled=record.cancelled, stopped=stopped(record))

@@ -244,8 +244,8 @@ def _take_snapshot(context: CommandContext, plan: RunPlan, record: RunRecord, fo
         folder.snapshot,
     )  # fmt: skip
     record.snapshot_sha256 = snapshot.digest(folder.snapshot)
-    if taken.again is not None and taken.repositories:
-        record.git_commit = next((one.described for one in taken.repositories if one.of == snapshot.CHECKOUT), record.git_commit)
+    if plan.snapshot is not None:
+        record.git_commit = next((one.described for one in taken.repositories if one.of == snapshot.CHECKOUT), None)
     for one in taken.repositories:
         context.ui.say(f"snapshot   {one}")
     if left_out := taken.left_out():

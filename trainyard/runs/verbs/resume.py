@@ -6,39 +6,35 @@ What ran is known from the record and the bundle, here or in the run's bucket; w
 from __future__ import annotations
 
 import shlex
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.errors import RefusedError, StoreError, UserError
 from trainyard.recipes import basecheck, code
-from trainyard.recipes.bundle import SHA256_LIST
-from trainyard.recipes.bundled import code_in, data_of, settings_in
+from trainyard.recipes.bundled import code_in
 from trainyard.recipes.contract import Recipe, load_recipe
-from trainyard.recipes.data import Data
 from trainyard.recipes.summaries import Value, Values
-from trainyard.recipes.values import NEEDS, resolve, sets_with
-from trainyard.recipes.variables import Variable
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import shape, startbook, steps
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.startedfrom import started_from
 from trainyard.runs.records.stores import another_store
 from trainyard.runs.records.summary import cost, succeeded
+from trainyard.runs.verbs.again import data_again, named_by, own_data, values_again
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.runs.verbs.history import PastAttempt, RunHistory, history_of, home_of
+from trainyard.runs.verbs.past import bundle_of
 from trainyard.runs.verbs.prepare import RunPlan, make, priced, warm
 from trainyard.runs.verbs.train import code_of, device_of
 from trainyard.settings.table import StackSettings
-from trainyard.storage import asked, checkpoints
-from trainyard.storage.bucket import listing
+from trainyard.storage import checkpoints
 from trainyard.storage.checkpoints import Checkpoint, CheckpointPlace
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.manifest import DATA
 from trainyard.storage.seal import read
+
+_BOUND = "a checkpoint goes on with the rows that it was made with"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,7 @@ def prepare(
         context.ui.say(f"settings   {line}")
     startbook.refuse(context.places.root, context.ui.say)
     recipe = load_recipe(context.places.root, base.recipe)
-    with _bundle(context, history, recipe) as bundle:
+    with bundle_of(base, history.newest.folder, history.store, _anew(base, recipe)) as bundle:
         values = _values(recipe, base, request, bundle, device_of(settings, cloud) if stack != base.environment else None)
         again = _Again(history, recipe, values, settings, cloud, stack)
         _refuse_done(context, again, request)
@@ -107,17 +103,17 @@ def _plan(
     context: CommandContext, again: _Again, request: ResumeRequest, bundle: Path, chosen: Checkpoint | None, resumes: int
 ) -> RunPlan:  # fmt: skip
     base, recipe, values = again.history.newest.record, again.recipe, again.values
-    anew = any(variable.kind == "folder" for variable in _named(recipe, request))
+    anew = any(variable.kind == "folder" for variable in named_by(recipe, request.sets, request.words))
     own = code_of(context, recipe, values) if anew else code_in(bundle)
     if own is not None and isinstance(values.get("command"), list):
         code.check_command([str(word) for word in values["command"]], own)  # type: ignore[union-attr]
-    dataset = _data(again.history, recipe)
+    dataset = data_again(base, recipe, again.history.store, _BOUND)
     context.ui.say(f"recipe     {recipe.name}; data {dataset.describe()}")
     spent = base.spent_before + cost(base)
     return RunPlan(
         stack=again.stack, user=again.history.user, recipe=recipe, values=values, data=dataset, code=own,
         code_summary=None if anew else base.code, hours=base.hours if request.hours is None else request.hours,
-        budget=_budget(context, again.history, request.budget, spent), settings=again.settings, asked_data=_own_data(base, recipe),
+        budget=_budget(context, again.history, request.budget, spent), settings=again.settings, asked_data=own_data(base, recipe),
         yes=request.yes, spent_before=spent, resumes=resumes, deliver=base.deliver,
         resumed_from=started_from(chosen) if chosen else None, init_from=base.init_from, after=again.history.last,
     )  # fmt: skip
@@ -154,34 +150,9 @@ def _refuse_other_bucket(context: CommandContext, history: RunHistory, stack: st
         )
 
 
-@contextmanager
-def _bundle(context: CommandContext, history: RunHistory, recipe: Recipe) -> Iterator[Path]:
-    """Yield what the run's newest attempt was given: from here, else from its bucket, proven by its hash."""
-    newest = history.newest
-    if newest.folder is not None and asked.is_bundle(newest.folder.bundle, SHA256_LIST, newest.record.bundle_sha256):
-        yield newest.folder.bundle
-        return
-    if history.store is None:
-        raise UserError(
-            f"the bundle of {newest.record.id} is gone or damaged, and it has no bucket that holds another",
-            hint=_anew(newest.record, recipe),
-        )
-    with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
-        folder = Path(scratch).resolve() / "bundle"
-        folder.mkdir()
-        asked.fetch_bundle(history.store, newest.key, folder, SHA256_LIST, newest.record.bundle_sha256)
-        yield folder
-
-
 def _values(recipe: Recipe, base: RunRecord, request: ResumeRequest, bundle: Path, device: str | None) -> Values:
     """Return the values of the next attempt; raises UserError for a changed one that no checkpoint can bear."""
-    before = settings_in(recipe, base.values, bundle)
-    before |= {"device": device} if device and "device" in before else {}
-    by_hand = [f"{name}={value}" for name, value in base.values.items() if name.startswith(NEEDS)]
-    values = resolve(recipe, None, sets_with(recipe, [*by_hand, *request.sets], request.words), before)
-    for variable in recipe.variables:
-        if variable.kind == "folder" and variable not in _named(recipe, request):
-            values[variable.name] = base.values.get(variable.name)
+    values = values_again(recipe, base, request.sets, request.words, bundle, device)
     if wrong := _unbearable(recipe, base.values, values):
         free = ", ".join(variable.name for variable in recipe.variables if variable.resume)
         raise RefusedError(
@@ -189,12 +160,6 @@ def _values(recipe: Recipe, base: RunRecord, request: ResumeRequest, bundle: Pat
             hint=f"What may change: {free}. Another {wrong[0]} is another training: invoke train",
         )
     return values
-
-
-def _named(recipe: Recipe, request: ResumeRequest) -> list[Variable]:
-    """Return the variables that a person names."""
-    names = [*(text.partition("=")[0].strip() for text in request.sets), *(["command"] if request.words else [])]
-    return [variable for variable in map(recipe.variable, names) if variable is not None]
 
 
 def _unbearable(recipe: Recipe, before: Mapping[str, Value], after: Mapping[str, Value]) -> list[str]:
@@ -213,7 +178,9 @@ def _refuse_done(context: CommandContext, again: _Again, request: ResumeRequest)
     if not _is_success(newest, again.history.store):
         return
     base = newest.record
-    changed = [one.name for one in _named(again.recipe, request) if base.values.get(one.name) != again.values.get(one.name)]
+    changed = [
+        one.name for one in named_by(again.recipe, request.sets, request.words) if base.values.get(one.name) != again.values.get(one.name)
+    ]
     if not changed:
         raise RefusedError(
             f"attempt {base.attempt} of {base.id} is a success: nothing of it is left to be trained; nothing was rented",
@@ -229,7 +196,10 @@ def _refuse_nothing_left(again: _Again, request: ResumeRequest, chosen: Checkpoi
         return
     base = again.history.newest.record
     is_success = _is_success(again.history.newest, again.history.store)
-    changed = left.variable in [one.name for one in _named(again.recipe, request)] and base.values.get(left.variable) != left.limit
+    changed = (
+        left.variable in [one.name for one in named_by(again.recipe, request.sets, request.words)]
+        and base.values.get(left.variable) != left.limit
+    )
     if not is_success and (not changed or left.done == left.limit):
         return
     raise RefusedError(
@@ -309,22 +279,6 @@ def _other_beginnings(base: RunRecord, recipe: Recipe) -> str:
 
 
 def _anew(base: RunRecord, recipe: Recipe) -> str:
-    own = _own_data(base, recipe) if base.data.kind != "none" else None
+    own = own_data(base, recipe) if base.data.kind != "none" else None
     reference = f" --data {shlex.quote(own)}" if own else ""
     return f"Begin it anew: invoke train --stack {base.environment} --recipe {base.recipe} --name {base.label}{reference}"
-
-
-def _own_data(base: RunRecord, recipe: Recipe) -> str | None:
-    """Return a person's own data, about which consent is asked: a recipe's sample is none."""
-    of_recipe = recipe.sample and base.data.reference and Path(base.data.reference).name == Path(recipe.sample).name
-    return None if of_recipe else base.data.reference
-
-
-def _data(history: RunHistory, recipe: Recipe) -> Data:
-    """Return the run's data with the bytes that they had, from here or as its bucket has them."""
-    store = history.store
-
-    def in_bucket(sha256: str) -> bool:
-        return store is not None and any(item.key == f"{DATA}{sha256}" for item in listing(store, f"{DATA}{sha256}"))
-
-    return data_of(history.newest.record.data, recipe, in_bucket)

@@ -1,0 +1,165 @@
+"""Run an attempt again, under a new name: its recipe, values, data and code as its snapshot and bundle have them.
+
+What is missing of them is told before anything is rented. What may differ is what a person says: variables, and the stack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import trainyard
+from trainyard.clouds.protocol import Cloud
+from trainyard.errors import UserError
+from trainyard.recipes import basecheck, code
+from trainyard.recipes.bundled import code_in
+from trainyard.recipes.contract import TEMPLATES, Recipe, load_recipe
+from trainyard.recipes.data import Data
+from trainyard.recipes.summaries import Values
+from trainyard.runs.context import CommandContext
+from trainyard.runs.planning import shape, startbook
+from trainyard.runs.planning.bucketdata import resolver
+from trainyard.runs.planning.deliverymeans import planned
+from trainyard.runs.records import attempts
+from trainyard.runs.records import snapshot as snapshots
+from trainyard.runs.records.identity import new_label
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.verbs.again import data_again, named_by, own_data, values_again
+from trainyard.runs.verbs.fetch import bucket_of
+from trainyard.runs.verbs.initfrom import adapter_of
+from trainyard.runs.verbs.past import SeenAttempt, seen
+from trainyard.runs.verbs.prepare import RunPlan, make, priced, warm
+from trainyard.runs.verbs.train import code_of, device_of
+from trainyard.settings.table import StackSettings
+from trainyard.settings.user import user_name
+
+_BOUND = "a rerun trains on the data that the run had"
+
+
+@dataclass(frozen=True, slots=True)
+class RerunRequest:
+    """What a person asked ``invoke rerun`` for."""
+
+    run: str
+    stack: str | None = None
+    sets: Sequence[str] = ()
+    name: str | None = None
+    hours: float | None = None
+    budget: float | None = None
+    yes: bool = False
+    words: Sequence[str] | None = None
+    """What stood behind ``--``: another command."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where it runs this time."""
+
+    stack: str
+    settings: StackSettings
+    cloud: Cloud
+    user: str
+
+
+def prepare(context: CommandContext, request: RerunRequest) -> RunFolder:
+    """Validate, estimate and write the folder of the new run; return it, ready to be driven.
+
+    Raises UserError (also for data or a bundle that are gone), RefusedError or NoCapacity before anything is created.
+    """
+    with seen(context, request.run, request.stack) as base:
+        target = _target(context, request, base.record)
+        recipe = _recipe(context, base)
+        with base.bundle(context) as bundle:
+            plan = _plan(context, request, base, recipe, target, bundle)
+            folder = make(context, priced(context, plan, target.cloud), target.cloud, request.name)
+    same = folder.load().bundle_sha256 == base.record.bundle_sha256
+    context.ui.say(f"rerun      of {base.key}: {'the same bundle, byte for byte' if same else 'another bundle (invoke diff shows both)'}")
+    return folder
+
+
+def _target(context: CommandContext, request: RerunRequest, base: RunRecord) -> _Target:
+    stack = request.stack or base.environment
+    stated = context.settings(stack)
+    warm(context, stack)
+    cloud = context.cloud(stack)
+    user = user_name(context.env, stated.user)
+    attempts.refuse_live(context.places.runs, user, new_label(context.places.runs, user, request.name, datetime.now(), stack))
+    settings, told_by_env = shape.from_environment(stated, context.env, cloud.name)
+    for line in told_by_env:
+        context.ui.say(f"settings   {line}")
+    startbook.refuse(context.places.root, context.ui.say)
+    return _Target(stack, settings, cloud, user)
+
+
+def _recipe(context: CommandContext, base: SeenAttempt) -> Recipe:
+    """Return the recipe as the run had it; as this checkout has it, and that is said, where the run's snapshot does not hold it whole."""
+    name, folder = base.record.recipe, base.folder.snapshot
+    taken = snapshots.read(folder)
+    if taken is not None and taken.trainyard != trainyard.__version__:
+        context.ui.say(f"rerun      it ran with Trainyard {taken.trainyard}; what drives the pod is of {trainyard.__version__} now")
+    if taken is not None and (folder / TEMPLATES / name / "recipe.yaml").is_file():
+        with contextlib.suppress(UserError):
+            return load_recipe(folder, name)
+    context.ui.warn(f"{base.key} has no snapshot of its recipe {name}: it is taken as this checkout has it")
+    return load_recipe(context.places.root, name)
+
+
+def _plan(
+    context: CommandContext, request: RerunRequest, base: SeenAttempt, recipe: Recipe, target: _Target, bundle: Path
+) -> RunPlan:  # fmt: skip
+    record, settings, cloud = base.record, target.settings, target.cloud
+    device = device_of(settings, cloud) if target.stack != record.environment else None
+    values = values_again(recipe, record, request.sets, request.words, bundle, device)
+    basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
+    values, adapter = adapter_of(context, recipe, values, target.stack, target.user)
+    anew = any(variable.kind == "folder" for variable in named_by(recipe, request.sets, request.words))
+    own = code_of(context, recipe, values) if anew else _code(values, bundle)
+    dataset = _data(context, record, recipe, target)
+    context.ui.say(f"recipe     {recipe.name}; data {dataset.describe()}")
+    if record.resumed_from is not None:
+        context.ui.say(f"rerun      {base.key} went on from a checkpoint of {record.resumed_from.run}; this one trains from its start")
+    whole = None if record.budget is None else record.budget + record.spent_before
+    return RunPlan(
+        stack=target.stack, user=target.user, recipe=recipe, values=values, data=dataset, code=own,
+        code_summary=None if anew else record.code, hours=record.hours if request.hours is None else request.hours,
+        budget=whole if request.budget is None else request.budget, settings=settings, asked_data=own_data(record, recipe),
+        yes=request.yes, resumes=settings.resume, init_from=adapter, rerun_of=str(base.key),
+        deliver=None if cloud.simulated else planned(context.env, None, settings.deliver, context.places.root),
+        snapshot=None if anew or snapshots.read(base.folder.snapshot) is None else base.folder.snapshot,
+    )  # fmt: skip
+
+
+def _code(values: Values, bundle: Path) -> code.Code | None:
+    own = code_in(bundle)
+    if own is not None and isinstance(values.get("command"), list):
+        code.check_command([str(word) for word in values["command"]], own)  # type: ignore[union-attr]
+    return own
+
+
+def _data(context: CommandContext, record: RunRecord, recipe: Recipe, target: _Target) -> Data:
+    """Return the run's data, having looked whether all of them are still to be had; raises UserError naming what is not."""
+    store = None
+    if record.data.kind in ("file", "folder"):
+        with contextlib.suppress(UserError):
+            store = bucket_of(context, target.stack)
+    elif record.data.kind in ("s3", "url"):
+        _refuse_other_objects(context, record, target)
+    elif record.data.kind == "hf" and "@" not in str(record.data.reference):
+        context.ui.warn(f"data {record.data.reference} name no revision: what the Hub has now may be other rows than the run had")
+    return data_again(record, recipe, store, _BOUND)
+
+
+def _refuse_other_objects(context: CommandContext, record: RunRecord, target: _Target) -> None:
+    """Refuse data in a bucket of which an object is gone, or is another one and no version of it is kept."""
+    there = {item.url: item.etag for item in resolver(context, target.settings.store)(str(record.data.reference))}
+    for file in record.data.files:
+        if there.get(file.src) == file.etag or (file.version and file.src in there):
+            continue
+        what = "is another object now" if file.src in there else "is not there any more"
+        raise UserError(
+            f"data: {file.src} {what}, and {_BOUND} (it was {file.etag or str(file.sha256)[:12]}); nothing was rented",
+            hint=f"Put it back as it was, or train on what is there: invoke train --recipe {record.recipe} --data {record.data.reference}",
+        )
