@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard.cli.usage import folder_named, names_of
+from trainyard.cli.usage import folder_named, names_of, runs_named
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
@@ -21,7 +21,7 @@ START = re.compile(r"(?<![\w/.-])(?:\./bootstrap|invoke|trainyard|python -m trai
 ENDS = ".,;:)`'\""
 NO_VERB = {"transforms", "itself"}
 """What Pulumi calls invoke, too; and the package, not the command."""
-KNOWS_ITS_STACK = {"train", "resume", "rehearse", "doctor", "download", "deliver"}
+KNOWS_ITS_STACK = {"train", "resume", "rehearse", "doctor", "download", "deliver", "show", "rerun", "diff", "compare"}
 """Verbs with --stack that are right without it: it is a choice of the person's, or the run's own record has it."""
 ENGINE = ("preview", "up", "refresh", "destroy", "outputs", "history", "cancel", "export", "import", "init", "config")
 
@@ -165,7 +165,7 @@ def problem(shown: Shown, verbs: Any) -> str | None:
     if shown.program.startswith("python"):
         named = words[0].split("|") if words else []
         return None if named and (named[0].isupper() or set(named) <= set(ENGINE)) else f"the engine has no verb {words[:1]}"
-    words = folder_named(["trainyard", *words])[1:]
+    words = folder_named(runs_named(["trainyard", *words]))[1:]
     if words and words[0].partition("=")[0] in ("--list", "--help", "-h", "-l", "--version", "--print-completion-script"):
         words = words[1:] if shown.whole else []
     if not words or words[0].isupper() or words[0] in NO_VERB or HOLE in words[0]:

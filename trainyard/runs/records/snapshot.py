@@ -36,7 +36,7 @@ from trainyard.settings.reader import as_written
 from trainyard.settings.table import SETTINGS, Encrypted, StackSettings
 from trainyard.sizes import human_size
 
-FOLDER, DOCUMENT, SETTINGS_FILE = "snapshot", "snapshot.json", "settings.yaml"
+DOCUMENT, SETTINGS_FILE = "snapshot.json", "settings.yaml"
 CHECKOUT, CODE = "checkout", "code"
 _HIDDEN = "(encrypted)"
 

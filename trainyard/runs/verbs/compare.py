@@ -47,10 +47,10 @@ class ComparedRun:
 
 def compare(context: CommandContext, references: Sequence[str], stack: str | None) -> list[ComparedRun]:
     """Return the runs that a person names, each once; raises UserError for one that is nowhere, and for too many."""
-    wanted = list(dict.fromkeys(references))
-    if len(wanted) > len(_MARKS):
-        raise UserError(f"{len(wanted)} runs are too many for one picture: {len(_MARKS)} are the most")
-    with all_seen(context, wanted, stack) as attempts:
+    names = list(dict.fromkeys(references))
+    if len(names) > len(_MARKS):
+        raise UserError(f"{len(names)} runs are too many for one picture: {len(_MARKS)} are the most")
+    with all_seen(context, names, stack) as attempts:
         keys = {name for one in attempts for name in one.record.values}
         values = {name: [_comparable(one.record.values.get(name)) for one in attempts] for name in sorted(keys)}
         differing = [name for name, all_of_it in values.items() if any(value != all_of_it[0] for value in all_of_it)]

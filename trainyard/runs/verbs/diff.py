@@ -177,7 +177,7 @@ def lines(seen: RunDiff) -> list[str]:
         return [*out, "code       the same"]
     out += _section("code", (f"{_word_of(file)} {file.path}" for file in seen.code))
     code = [line for file in seen.code for line in file.diff]
-    more = [f"... {len(code) - _SHOWN} lines more: invoke diff {' '.join(seen.runs)} --json"] if len(code) > _SHOWN else []
+    more = [f"... {len(code) - _SHOWN} lines more; with --json all of them are told"] if len(code) > _SHOWN else []
     return [*out, *code[:_SHOWN], *more]
 
 

@@ -41,7 +41,7 @@ class SeenAttempt:
     @contextmanager
     def bundle(self, context: CommandContext) -> Iterator[Path]:
         """Yield what it was given; raises UserError or StoreError where that is nowhere."""
-        hint = "What is known of it: invoke show " + str(self.key)
+        hint = "Its scripts and code are nowhere any more; its record, and its result where it has one, are not touched by that."
         with bundle_of(self.record, self.folder, self.store or store_of(context, self.record.bucket), hint) as folder:
             yield folder
 

@@ -75,8 +75,11 @@ def prepare(context: CommandContext, request: RerunRequest) -> RunFolder:
         with base.bundle(context) as bundle:
             plan = _plan(context, request, base, recipe, target, bundle)
             folder = make(context, priced(context, plan, target.cloud), target.cloud, request.name)
-    same = folder.load().bundle_sha256 == base.record.bundle_sha256
-    context.ui.say(f"rerun      of {base.key}: {'the same bundle, byte for byte' if same else 'another bundle (invoke diff shows both)'}")
+    new, at = folder.load(), f" --stack {request.stack}" if request.stack and not base.here else ""
+    if new.bundle_sha256 == base.record.bundle_sha256:
+        context.ui.say(f"rerun      of {base.key}: the same bundle, byte for byte")
+    else:
+        context.ui.say(f"rerun      of {base.key}, with another bundle; what differs: invoke diff {base.key} {new.id}{at}")
     return folder
 
 

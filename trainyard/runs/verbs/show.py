@@ -227,8 +227,8 @@ def _listed(values: Mapping[str, str]) -> str:
 
 
 def _event(event: RunEvent) -> str:
-    told = ", ".join(f"{name} {value}" for name, value in event.data.items() if value not in (None, ""))
-    return f"{_moment(event.time)}  {event.kind}{f': {told}' if told else ''}"
+    facts = ", ".join(f"{name} {value}" for name, value in event.data.items() if value not in (None, ""))
+    return f"{_moment(event.time)}  {event.kind}{f': {facts}' if facts else ''}"
 
 
 def _result(summary: RunSummary) -> Iterator[str]:
