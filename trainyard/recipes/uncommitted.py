@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.errors import UserError
-from trainyard.pod.uploader import printable
+from trainyard.pod.files import printable
 from trainyard.recipes import secretfiles
 from trainyard.recipes.codefiles import run_git
 from trainyard.sizes import human_size
