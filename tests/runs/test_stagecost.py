@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trainyard.clock import format_time
 from trainyard.runs.records.parts import PaidPod, RunPod
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.stagecost import as_costs, by_stage, lines
@@ -20,9 +21,9 @@ def record(price: float = 3.6, **changes: Any) -> RunRecord:
     return RunRecord(**{**values, **changes})
 
 
-def stages(of: RunRecord) -> tuple[dict[str, float], list[str]]:
-    seen = by_stage(of, cost(of), 2000.0)
-    assert abs(sum(stage.cost for stage in seen) - cost(of)) < 1e-5
+def stages(of: RunRecord, now: float = 2000.0) -> tuple[dict[str, float], list[str]]:
+    seen = by_stage(of, cost(of, now), now)
+    assert abs(sum(stage.cost for stage in seen) - cost(of, now)) < 1e-5
     return {stage.name: stage.seconds for stage in seen}, lines(seen)
 
 
@@ -38,6 +39,12 @@ def test_stages_make_up_what_was_paid_and_neither_the_wait_for_an_offer_nor_for_
 def test_a_training_counts_by_its_own_clock_and_a_pod_that_nobody_drove_was_idle() -> None:
     seconds, _ = stages(record(stages={"up": 5.0, "start": 5.0, "train": 1.0, "destroy": 5.0}, job_seconds=70.0))
     assert seconds == {"up": 5.0, "start": 5.0, "train": 70.0, "destroy": 5.0, "idle": 15.0}
+
+
+def test_a_run_that_nobody_looked_at_since_is_paid_until_its_lease_was_over() -> None:
+    lost = RunPod(pod_id="p", price_per_hour=3.6, end=format_time(1050.0))
+    seconds, _ = stages(record(pod=lost, pods=[PaidPod("p", 3.6, 1000.0)], ended=None, stages={"start": 5.0}), now=2000.0)
+    assert seconds == {"start": 5.0, "idle": 45.0}
 
 
 def test_pods_that_did_not_boot_cost_the_stage_that_rented_them() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from trainyard.clock import parse_time
 from trainyard.runs.records.progress import duration
 from trainyard.runs.records.record import RunRecord
 
@@ -28,7 +29,7 @@ def by_stage(record: RunRecord, total: float, now: float) -> tuple[StageCost, ..
     A training's own clock counts, also while no controller lived. Pods that did not boot belong to ``up``; waiting for the proof
     of an end is not paid for.
     """
-    price, left = record.pod.price, _paid_seconds(record, now)
+    left, price = _paid(record, now)
     seconds: dict[str, float] = {}
     for name in _ON_POD:
         took = record.stages.get(name, 0.0) if name != TRAIN or record.job_seconds is None else record.job_seconds
@@ -40,7 +41,9 @@ def by_stage(record: RunRecord, total: float, now: float) -> tuple[StageCost, ..
     dollars[UP] += max(0.0, total - sum(dollars.values()))
     order = (UP, *_ON_POD, IDLE)
     return tuple(
-        StageCost(name, round(seconds[name], 3), round(dollars[name], 6)) for name in order if seconds[name] >= 0.001 or dollars[name]
+        StageCost(name, round(seconds[name], 3), round(dollars[name], 6))
+        for name in order
+        if seconds[name] >= 0.001 or dollars[name] >= 1e-6
     )
 
 
@@ -66,9 +69,11 @@ def as_costs(stages: Sequence[StageCost]) -> Mapping[str, float]:
     return {stage.name: stage.cost for stage in stages}
 
 
-def _paid_seconds(record: RunRecord, now: float) -> float:
-    """Return for how long the pod was paid that the run was on: of those that were given up nothing was trained."""
+def _paid(record: RunRecord, now: float) -> tuple[float, float]:
+    """Return the seconds for which the pod was paid that the run was on, and its price: of those that were given up nothing was trained."""
+    end = parse_time(record.pod.end)
+    until = record.ended or (min(now, end.timestamp()) if end else now)
     if record.pods:
         last = next((pod for pod in record.pods if pod.pod_id == record.pod.pod_id), record.pods[-1])
-        return max(0.0, (last.ended or last.deleted or record.ended or now) - last.accepted)
-    return max(0.0, (record.ended or now) - record.pod.created_epoch) if record.pod.created_epoch else 0.0
+        return max(0.0, (last.ended or last.deleted or until) - last.accepted), last.price_per_hour or 0.0
+    return max(0.0, until - record.pod.created_epoch) if record.pod.created_epoch else 0.0, record.pod.price

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.errors import UserError
+from trainyard.pod.files import printable
 from trainyard.recipes.summaries import Value
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.progress import duration, loss_curve
@@ -92,7 +93,9 @@ def _cells(row: ComparedRun) -> tuple[str, ...]:
 def _differing(rows: Sequence[ComparedRun], width: int) -> Iterator[str]:
     for name in rows[0].differing if rows else ():
         values = ", ".join(f"{row.mark}: {row.differing[name]}" for row in rows)
-        yield from textwrap.wrap(f"{name:<20} {values}", width, subsequent_indent=" " * 21, break_long_words=False, break_on_hyphens=False)
+        yield from textwrap.wrap(
+            printable(f"{name:<20} {values}"), width, subsequent_indent=" " * 21, break_long_words=False, break_on_hyphens=False
+        )
 
 
 def _curves(rows: Sequence[ComparedRun], width: int) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trainyard.errors import TrainyardError
 from trainyard.files import sha256_of
+from trainyard.pod.files import printable
 from trainyard.recipes.bundle import SHA256_LIST
 from trainyard.recipes.declaration import DECLARED
 from trainyard.recipes.summaries import DataFile
@@ -176,7 +177,7 @@ def lines(seen: RunDiff) -> list[str]:
     if not seen.code:
         return [*out, "code       the same"]
     out += _section("code", (f"{_word_of(file)} {file.path}" for file in seen.code))
-    code = [line for file in seen.code for line in file.diff]
+    code = [printable(line.expandtabs()) for file in seen.code for line in file.diff]
     more = [f"... {len(code) - _SHOWN} lines more; with --json all of them are told"] if len(code) > _SHOWN else []
     return [*out, *code[:_SHOWN], *more]
 
@@ -187,7 +188,7 @@ def _section(title: str, content: Iterable[str]) -> list[str]:
     for number, text in enumerate(texts):
         head = f"{title if number == 0 else '':<11}"
         wrapped += textwrap.wrap(
-            text, WIDTH, initial_indent=head, subsequent_indent=" " * 13, break_long_words=False, break_on_hyphens=False
+            printable(text), WIDTH, initial_indent=head, subsequent_indent=" " * 13, break_long_words=False, break_on_hyphens=False
         )  # fmt: skip
     return wrapped
 

@@ -12,6 +12,7 @@ from typing import Any
 from trainyard.clock import format_time
 from trainyard.clouds.local.hardware import REGION
 from trainyard.errors import TrainyardError
+from trainyard.pod.files import printable
 from trainyard.recipes.summaries import Values
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records import snapshot as snapshots
@@ -131,7 +132,7 @@ def lines(page: RunPage) -> list[str]:
 
 def _section(title: str, content: Iterable[str]) -> Iterator[str]:
     first = True
-    for text in content:
+    for text in map(printable, content):  # a bucket may hold what somebody else wrote
         head = f"{title:<11}" if first else _INDENT
         first = False
         whole = title == _COMMANDS or text.startswith(("s3://", "/"))
