@@ -302,11 +302,13 @@ def test_bash_completes_runs_and_stacks_of_this_repository(tmp_path: Path) -> No
         try trainyard download --stack local ann/first/
         try trainyard gc --stack ""
         try trainyard download first ""
+        try trainyard compare first ann/second fi
+        try trainyard diff first fi
     """
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TRAINYARD_HOME": str(tmp_path / ".trainyard")}
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
 
-    said = ["ann/second bob/second first", "first", "ann/first ann/second", "ann/first/1 ann/first/2", "local runpod", ""]
+    said = ["ann/second bob/second first", "first", "ann/first ann/second", "ann/first/1 ann/first/2", "local runpod", "", "first", "first"]
     assert (done.stdout.splitlines(), done.stderr) == (said, "")
 
 

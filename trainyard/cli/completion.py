@@ -8,7 +8,7 @@ from typing import Any
 from trainyard.config import Places
 from trainyard.runs.records.identity import RunId, all_runs
 
-_RUNS = ("run", "result", "name")
+_RUNS = ("run", "other", "result", "name")
 """Arguments that name a run."""
 _QUOTED = {
     "${COMP_WORDS[*]}": '"${COMP_WORDS[@]}"',
@@ -47,7 +47,8 @@ def candidates(words: Sequence[str], collection: Any, places: Places) -> list[st
     number = sum(not before[one].startswith("-") and before[one - 1] not in valued for one in behind)
     positional = [each.name for each in arguments if each.positional]
     if number >= len(positional):
-        return None
+        # A list of runs has no end.
+        return _runs(places, last) if any(each.kind is list and each.name in _RUNS for each in arguments) else None
     return _runs(places, last) if positional[number] in _RUNS else []
 
 
