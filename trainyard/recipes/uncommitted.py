@@ -138,14 +138,14 @@ def _judged(top: Path, changed: Sequence[_ChangedFile]) -> Iterator[tuple[str, s
         return
     from pathspec import GitIgnoreSpec  # only a repository with changes needs it, and it takes its time
 
-    secrets, ours = GitIgnoreSpec.from_lines(secretfiles.NAMES), GitIgnoreSpec.from_lines(_OURS)
+    ours = GitIgnoreSpec.from_lines(_OURS)
     before = _sizes(top, changed)
     for file in changed:
         path = top / file.name
         size = max(before.get(file.before, 0), path.lstat().st_size if os.path.lexists(path) else 0)
         if ours.match_file(file.name):
             yield file.name, "the settings of a stack, and Trainyard's own state, are kept apart"
-        elif secrets.match_file(file.name):
+        elif secretfiles.is_secret_name(file.name):
             yield file.name, "its name is that of a secret"
         elif size > LARGEST_FILE:
             yield file.name, f"{human_size(size)}, more than {human_size(LARGEST_FILE)}"
