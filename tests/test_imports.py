@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tasks", "__main__", "web", "cli"),
     ("doctor",),
     ("setup.tools", "setup.pulumicli"),
+    ("runs.gitops",),
     ("runs.verbs",),
     ("runs.life",),
     ("runs.planning",),

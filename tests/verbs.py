@@ -61,7 +61,10 @@ def check(c: Context) -> int:
 def docs(c: Context, write: bool = False, record: bool = False) -> int:
     """Build the pages of docs/ into site/; a warning (a broken link, a page that nothing leads to) is an error."""
     os.environ["NO_MKDOCS_2_WARNING"] = "1"
-    modules = (*(("tests.pages.generate", "trainyard.settings.page") if write else ()), *(("tests.pages.record",) if record else ()))
+    modules = (
+        *(("tests.pages.generate", "trainyard.settings.page", "trainyard.runs.gitops.schema") if write else ()),
+        *(("tests.pages.record",) if record else ()),
+    )
     for module in modules:
         if code := python(module):
             return code
@@ -150,6 +153,13 @@ def faults_results(c: Context, cases: int = 300, seed: int | None = None, server
     return python("tests.faults.results", *(word for name, value in given.items() if value is not None for word in (name, str(value))))
 
 
+@task(help=help_of(cases="how many (default: 50)", seed="draw these cases again"))
+@verb
+def faults_gitops(c: Context, cases: int = 50, seed: int | None = None) -> int:
+    """Kill gitops.sync at random instants in two clones; each commit and file must be one training, and nothing may be left."""
+    return python("tests.faults.gitops", *_options({"--cases": cases, "--seed": seed}))
+
+
 def _server(name: str, text: str) -> Any:
     @task(help=help_of(serve="run it until Ctrl-C, and say how to reach it"))
     @verb
@@ -183,7 +193,13 @@ def development(ns: Collection) -> None:
             "billed": bench_billed,
         },
         "servers": {"minio": servers_minio, "ceph": servers_ceph},
-        "faults": {"crash": faults_crash, "cloud": faults_cloud, "controller": faults_controller, "results": faults_results},
+        "faults": {
+            "crash": faults_crash,
+            "cloud": faults_cloud,
+            "controller": faults_controller,
+            "results": faults_results,
+            "gitops": faults_gitops,
+        },
     }
     for word, tasks in groups.items():
         group = Collection(word)

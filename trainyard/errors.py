@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trainyard.secret import hide
@@ -195,6 +195,19 @@ def kind_of(error: BaseException) -> str:
         return "disk-full"
     names = {kind: name for name, kind in KINDS.items()}
     return next((names[kind] for kind in type(error).__mro__ if kind in names), "engine")
+
+
+def together(wrong: Sequence[UserError], what: str) -> UserError:
+    """Return one error that tells all of them, the first with its line. ``what`` they are: "settings"."""
+    first = wrong[0]
+    if len(wrong) == 1:
+        return first
+    lines = [
+        f"{len(wrong)} {what} are wrong; beside this one:",
+        *(f"{error.where}: {error.message}" if error.where else error.message for error in wrong[1:]),
+    ]
+    hints = list(dict.fromkeys(error.hint for error in wrong if error.hint))
+    return UserError(first.message, where=first.where, hint="\n".join([*lines, *hints]))
 
 
 _SHOWN = 160

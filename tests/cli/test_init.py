@@ -64,12 +64,13 @@ def test_an_empty_folder_becomes_a_repository_with_what_a_person_edits(tmp_path:
     assert (done.returncode, done.stderr) == (0, "")
     assert set(tree(root)) == {
         ".env.example", ".gitignore", ".trainyard.json", "Pulumi.yaml", "Pulumi.local.yaml", "Pulumi.runpod.yaml", "tasks.py",
-        "infra/__main__.py", "infra/provider/pulumi-resource-trainyard", "infra/stack.schema.json",
-        "runs/example.yaml", "templates/example/recipe.yaml",
+        "infra/__main__.py", "infra/provider/pulumi-resource-trainyard", "infra/stack.schema.json", "infra/run.schema.json",
+        "configs/example.yaml", "templates/example/recipe.yaml",
         "templates/example/train.py", "playbooks/hello.yml", ".github/workflows/trainyard.yml", ".github/workflows/trainyard-reaper.yml",
+        ".github/workflows/trainyard-gitops.yml",
     }  # fmt: skip
     assert os.access(root / "infra/provider/pulumi-resource-trainyard", os.X_OK)
-    assert is_repository(root) and find_root(root / "runs") == root
+    assert is_repository(root) and find_root(root / "configs") == root
     assert load(root, "local") and load(root, "runpod")
     assert load_recipe(root, "example").variables
     assert len((root / "tasks.py").read_text().splitlines()) <= 16
@@ -164,9 +165,9 @@ def test_verbs_and_tasks_of_ones_own_stand_side_by_side(tmp_path: Path) -> None:
     carry_out(tmp_path)
     text = (tmp_path / "tasks.py").read_text()
     (tmp_path / "tasks.py").write_text(re.sub(r"^# ?", "", text, flags=re.M).replace('c.run("echo hello")', 'print("hello")'))
-    (tmp_path / "runs" / "deep").mkdir()
+    (tmp_path / "configs" / "deep").mkdir()
 
-    for folder in (tmp_path, tmp_path / "runs" / "deep"):
+    for folder in (tmp_path, tmp_path / "configs" / "deep"):
         done = subprocess.run(
             [sys.executable, "-m", "trainyard.cli.commandline", "hello"], cwd=folder, capture_output=True, text=True, check=False
         )
@@ -183,22 +184,22 @@ def test_another_projects_pulumi_yaml_is_refused_with_a_way_out(tmp_path: Path, 
     assert "is another Pulumi project's\n" in done.stderr and "trainyard init training" in done.stderr
     assert list(tree(tmp_path)) == ["Pulumi.yaml"]
     assert trainyard(tmp_path, "init", "training").returncode == 0
-    assert find_root(tmp_path / "training" / "runs") == tmp_path / "training"
+    assert find_root(tmp_path / "training" / "configs") == tmp_path / "training"
 
 
 def test_inside_a_repository_a_folder_has_to_be_named(tmp_path: Path, trainyard: Command) -> None:
     carry_out(tmp_path)
     before = tree(tmp_path)
 
-    done = trainyard(tmp_path / "runs", "init")
+    done = trainyard(tmp_path / "configs", "init")
 
     assert done.returncode == 2 and f"lies in the repository {tmp_path}\n" in done.stderr
     assert tree(tmp_path) == before
-    assert trainyard(tmp_path / "runs", "init", ".").returncode == 0
-    assert is_repository(tmp_path / "runs")
+    assert trainyard(tmp_path / "configs", "init", ".").returncode == 0
+    assert is_repository(tmp_path / "configs")
 
 
-@pytest.mark.parametrize("path", ["infra", "templates", "runs"])
+@pytest.mark.parametrize("path", ["infra", "templates", "configs"])
 def test_a_file_where_a_folder_belongs_stops_it_before_anything_is_written(path: str, tmp_path: Path) -> None:
     (tmp_path / path).write_text("mine\n")
 
@@ -208,10 +209,10 @@ def test_a_file_where_a_folder_belongs_stops_it_before_anything_is_written(path:
 
 
 def test_a_folder_that_cannot_be_written_to_stops_it_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "runs").mkdir()
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "runs")
+    (tmp_path / "configs").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "configs")
 
-    with pytest.raises(UserError, match="runs cannot be written to"):
+    with pytest.raises(UserError, match="configs cannot be written to"):
         carry_out(tmp_path)
     assert tree(tmp_path) == {}
 

@@ -29,7 +29,7 @@ def newer(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def texts(chosen: Choices) -> dict[str, str]:
         found = old(chosen)
-        for path in ("tasks.py", "runs/example.yaml", "playbooks/hello.yml"):
+        for path in ("tasks.py", "configs/example.yaml", "playbooks/hello.yml"):
             found[path] += "# newer\n"
         return {"more/file.txt": "more\n", **found}
 
@@ -52,7 +52,7 @@ def test_of_what_nobody_edits_a_lost_file_is_written_again_and_a_damaged_one_sho
     assert f"+++ b/{scaffold.SCHEMA}" in list(upgrade.diff(found)) and upgrade.apply(found) == [scaffold.SCHEMA]
 
     (root / scaffold.SCHEMA).write_text("{")
-    (root / "runs/example.yaml").write_text("steps: 7\n")
+    (root / "configs/example.yaml").write_text("steps: 7\n")
     found = upgrade.compare(root)
     assert [change.path for change in found.changes] == [scaffold.SCHEMA] and f"--- a/{scaffold.SCHEMA}" in list(upgrade.diff(found))
     assert upgrade.apply(found) == []
@@ -60,7 +60,7 @@ def test_of_what_nobody_edits_a_lost_file_is_written_again_and_a_damaged_one_sho
 
 
 def test_what_is_new_is_shown_and_written_where_nobody_has_changed_it(newer: Path) -> None:
-    (newer / "runs/example.yaml").write_text("steps: 7\n")
+    (newer / "configs/example.yaml").write_text("steps: 7\n")
     (newer / "playbooks/hello.yml").unlink()
 
     found = upgrade.compare(newer)
@@ -72,15 +72,15 @@ def test_what_is_new_is_shown_and_written_where_nobody_has_changed_it(newer: Pat
 
     assert sorted(written) == ["more/file.txt", "tasks.py"]
     assert (newer / "tasks.py").read_text().endswith("# newer\n") and (newer / "more/file.txt").read_text() == "more\n"
-    assert (newer / "runs/example.yaml").read_text() == "steps: 7\n" and not (newer / "playbooks/hello.yml").exists()
+    assert (newer / "configs/example.yaml").read_text() == "steps: 7\n" and not (newer / "playbooks/hello.yml").exists()
     said = list(upgrade.report_lines(found, written))
-    assert "left       runs/example.yaml: it was changed here; in the diff above + is new, - may be yours" in said
+    assert "left       configs/example.yaml: it was changed here; in the diff above + is new, - may be yours" in said
     assert "left out   playbooks/hello.yml: it was removed here" in said
 
 
 def test_what_was_taken_over_by_hand_is_settled(newer: Path) -> None:
     upgrade.apply(upgrade.compare(newer))
-    (newer / "runs/example.yaml").write_text("steps: 7\n")
+    (newer / "configs/example.yaml").write_text("steps: 7\n")
     assert upgrade.compare(newer).changes == ()
 
     record = scaffold.read_record(newer)

@@ -79,7 +79,7 @@ class Run:
         self.patch(pod, "pod_of", lambda context, record: SimpleNamespace(address=SimpleNamespace(key_file=None), over=lambda **_: None))
         self.patch(driving, "rent", lambda *a: None)
         self.patch(driving, "created_of", lambda record: time.time())
-        self.patch(driving, "_isolation", lambda *a: None)
+        self.patch(driving, "isolation_of", lambda *a: None)
         self.patch(start, "start", lambda *a: None)
         self.patch(follow, "follow", lambda *a: None)
         self.patch(ahead, "beside", lambda *a: contextlib.nullcontext(SimpleNamespace(end=dict)))

@@ -16,8 +16,13 @@ FOLDER = ROOT / ".github" / "workflows"
 NAMES = sorted(path.name for path in FOLDER.iterdir())
 ON = True
 """YAML 1.1 reads the word "on" as a truth value."""
-RIGHTS = {("release.yml", "publish"): {"id-token": "write"}, ("release.yml", "announce"): {"contents": "write"}}
-"""All that any job may do beside reading; such a job runs nothing of the checkout."""
+ROLE = {"contents": "read", "id-token": "write"}
+"""Of a job that runs what was checked out and asks AWS for keys of its own, which last as long as it."""
+RIGHTS = {
+    ("release.yml", "publish"): {"id-token": "write"}, ("release.yml", "announce"): {"contents": "write"},
+    ("gitops.yml", "runs"): ROLE, ("gitops.yml", "comment"): {"pull-requests": "write"},
+}  # fmt: skip
+"""All that any job may do beside reading; such a job runs nothing of the checkout, but for that one."""
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 
 
@@ -53,7 +58,7 @@ def test_a_workflow_may_read_and_nothing_else_and_ends_by_itself(name: str) -> N
     for key, job in parsed["jobs"].items():
         assert job.get("permissions") == RIGHTS.get((name, key))
         assert job.get("uses") == "./.github/workflows/ci.yml" or 0 < job["timeout-minutes"] <= 60
-        if "permissions" in job:
+        if job.get("permissions", ROLE) != ROLE:
             assert not any(step.get("uses", "").startswith("actions/checkout@") for step in job["steps"])
     checkouts = [step for step in steps(name) if step.get("uses", "").startswith("actions/checkout@")]
     assert checkouts and all(step["with"]["persist-credentials"] is False for step in checkouts)

@@ -104,6 +104,22 @@ def test_of_two_machines_that_go_on_with_one_run_at_once_one_is_refused_and_give
     assert begin(machines[1], 2) == 4, "a number that was given back is in nobody's way"
 
 
+def test_of_two_machines_that_begin_the_same_attempt_one_gets_it_and_after_a_kill_the_same_one_again(
+    settings: StoreSettings, machines: list[CommandContext]
+) -> None:
+    def begin_first(context: CommandContext) -> int:
+        with attempts.reserved(context.places.runs, "greg", "r1") as draft:
+            attempts.claim(context, draft, "greg", "r1", RunBucket("results", "s3"), exactly=1)
+            raise KeyboardInterrupt  # the process died before the claim became a run
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            begin_first(machines[0])
+    with pytest.raises(attempts.Overtaken, match=r"attempt 1 of greg/r1 was begun meanwhile \(claimed by greg on .*nothing was rented"):
+        begin_first(machines[1])
+    assert markers.attempts(settings, "greg", "r1") == [1] and not attempts.tokens_here(machines[1].places.runs, "greg", "r1")
+
+
 def test_what_a_killed_start_of_this_checkout_has_claimed_is_at_work_for_other_machines_alone(
     settings: StoreSettings, machines: list[CommandContext]
 ) -> None:

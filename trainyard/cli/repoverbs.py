@@ -97,6 +97,6 @@ def _next(root: Path, new: dict[str, str]) -> list[str]:
         return []
     there = "" if root == Path.cwd() else f"cd {shlex.quote(os.path.relpath(root))} && "
     return [
-        f"next       {there}invoke train --recipe example --config runs/example.yaml",
+        f"next       {there}invoke train --recipe example --config configs/example.yaml",
         f"or         {there}invoke train -- python YOUR_SCRIPT.py",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from trainyard.cli.ending import INTERRUPTED
 if TYPE_CHECKING:
     from trainyard.runs.context import CommandContext
     from trainyard.runs.records.record import RunFolder
+    from trainyard.runs.records.summary import RunSummary
     from trainyard.runs.verbs.train import TrainRequest
 
 
@@ -39,6 +40,7 @@ _OF_A_RUN = help_of(
     yes="send your files to the stack's cloud without being asked",
     resume="how often the run is resumed by itself if its pod is lost (default: the stack's setting `resume`)",
     deliver="where the result goes after the run, in the background: local, local:DIR, hub:OWNER/REPO (default: the setting `deliver`)",
+    detach="end with code 0 as soon as the training runs and its pod can commit alone; `invoke attach` or `recover` finish the story",
     on_bad_row="stop or skip: what happens when rows cannot be trained (the same as --set on_bad_row=...)",
 )  # fmt: skip
 
@@ -48,11 +50,11 @@ _OF_A_RUN = help_of(
 def train(
     c: Context, stack: str = "local", recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
     name: str | None = None, hours: float | None = None, budget: float | None = None, on_bad_row: str | None = None,
-    yes: bool = False, resume: int | None = None, deliver: str | None = None, json: bool = False,
+    yes: bool = False, resume: int | None = None, deliver: str | None = None, detach: bool = False, json: bool = False,
 ) -> int:  # fmt: skip
     """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone (a command of yours: -- COMMAND)."""
     request = _request(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
-    return _prepare_and_drive(context(as_json=json), request, json)
+    return _prepare_and_drive(context(as_json=json), replace(request, detach=detach), json)
 
 
 def _request(
@@ -197,7 +199,7 @@ def runs(c: Context, json: bool = False) -> int:
 @task(
     iterable=["set"],
     help={
-        **_OF_A_RUN,
+        **{name: text for name, text in _OF_A_RUN.items() if name != "detach"},
         "stack": "stack to rehearse (default: runpod)",
         "yes": "as for train; nothing leaves this machine",
         "deliver": "as for train: looked at, and nothing is delivered",
@@ -291,11 +293,11 @@ def download(c: Context, run: str, to: str, stack: str | None = None, partial: b
 def _prepare_and_drive(work: CommandContext, request: TrainRequest, as_json: bool) -> int:
     from trainyard.runs.verbs.train import prepare
 
-    return drive_prepared(work, as_json, lambda: prepare(work, request))
+    return drive_prepared(work, as_json, lambda: prepare(work, request), detach=request.detach)
 
 
-def drive_prepared(work: CommandContext, as_json: bool, prepare: Callable[[], RunFolder]) -> int:
-    """Prepare a run and drive it to its end; whoever leaves before has rented nothing. Returns the exit code."""
+def drive_prepared(work: CommandContext, as_json: bool, prepare: Callable[[], RunFolder], *, detach: bool = False) -> int:
+    """Prepare a run and drive it to its end (or ``detach``); whoever leaves before has rented nothing. Returns the exit code."""
     from trainyard.runs.signals import how, leaving
     from trainyard.runs.verbs.through import through
 
@@ -305,4 +307,18 @@ def drive_prepared(work: CommandContext, as_json: bool, prepare: Callable[[], Ru
     except KeyboardInterrupt as left:
         work.ui.fail(f"interrupted ({how(left)}): nothing was rented")
         return INTERRUPTED
+    if detach:
+        return _left(work, as_json, through(work, folder, detach=True))
     return finish(work, as_json, lambda: through(work, folder))
+
+
+def _left(work: CommandContext, as_json: bool, summary: RunSummary) -> int:
+    """Tell of a run that was left to its pod; one that is over by now is told as ever."""
+    if as_json or summary.ended_at is not None:
+        show_summary(work, summary, as_json)
+        return summary.exit_status
+    from trainyard.runs.life.detaching import lines_of
+
+    for line in lines_of(work.folder(f"{summary.run}/{summary.attempt}").load()):
+        work.ui.say(line)
+    return 0

@@ -28,25 +28,28 @@ PROJECT_FILE = "Pulumi.yaml"
 LAUNCHER = "infra/provider/pulumi-resource-trainyard"
 PROGRAM = (PROJECT_FILE, "infra/__main__.py", LAUNCHER)
 """Without these nothing can be brought up; in Trainyard's own checkout they are the same."""
-SCHEMA = "infra/stack.schema.json"
-"""By it an editor completes and checks a stack's settings."""
-RESTORED = (*PROGRAM, SCHEMA)
+SCHEMA, RUN_SCHEMA = "infra/stack.schema.json", "infra/run.schema.json"
+"""By them an editor completes and checks a stack's settings and a run file."""
+SCHEMAS = (SCHEMA, RUN_SCHEMA)
+RESTORED = (*PROGRAM, *SCHEMAS)
 """Who removed one of these did not mean to do without it."""
-NOT_EDITED = (LAUNCHER, SCHEMA)
+NOT_EDITED = (LAUNCHER, *SCHEMAS)
 """These hold nothing of a person's: another text is damage, whatever version wrote it."""
 CI = ("github",)
+GITOPS = ".github/workflows/trainyard-gitops.yml"
 _SKELETON = Path(__file__).parent / "skeleton"
 _OWN = {
     "tasks.py": "tasks.txt",
     ".env.example": "env.j2",
-    "runs/example.yaml": "run.yaml",
+    "configs/example.yaml": "run.yaml",
     "templates/example/recipe.yaml": "recipe.yaml",
     "templates/example/train.py": "train.txt",
     "playbooks/hello.yml": "playbook.yml",
 }
-_GITHUB = {".github/workflows/trainyard.yml": "check.j2"}
+_GITHUB = {".github/workflows/trainyard.yml": "check.j2", GITOPS: "gitops.j2"}
 _REAPER = {".github/workflows/trainyard-reaper.yml": "reaper.j2"}
 _NOTE = "What `trainyard init` wrote, for `trainyard upgrade`: the sha256 of each file. Keep it in git; it holds no secret."
+_SETUP = "pipx install 'trainyard=={}' && trainyard setup"
 _HASH = re.compile(r"[0-9a-f]{64}")
 """Earlier notes hold the texts themselves."""
 _AGAIN = f"Take it from git: git checkout {RECORD}   Or remove it and say trainyard init again: it changes nothing that is there."
@@ -98,9 +101,15 @@ def choices(stacks: Sequence[str], ci: str | None) -> Choices:
 def texts(chosen: Choices) -> dict[str, str]:
     """Return the text of each file by its path, the project file last: with it a folder is a repository."""
     stacks = [f"Pulumi.{name}.yaml" for name in ("local", *chosen.clouds)]
-    shipped_texts = {path: shipped(path).read_text(encoding="utf-8") for path in (*PROGRAM[1:], SCHEMA, *stacks)}
+    shipped_texts = {path: shipped(path).read_text(encoding="utf-8") for path in (*PROGRAM[1:], *SCHEMAS, *stacks)}
     own = _OWN | (_GITHUB if chosen.ci == "github" else {}) | (_REAPER if chosen.ci == "github" and _keys(chosen) else {})
-    known = {"keys": _keys(chosen), "stores": _stores() if chosen.clouds else (), "version": __version__}
+    known = {
+        "keys": _keys(chosen),
+        "stores": _stores() if chosen.clouds else (),
+        "version": __version__,
+        "command": "trainyard",
+        "setup": _SETUP.format(__version__),
+    }
     for path, source in own.items():
         file = _SKELETON / source
         shipped_texts[path] = render_file(_SKELETON, source, known) if file.suffix == ".j2" else file.read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from trainyard.cli import machineverbs, noticeverbs, recordverbs, repoverbs, resultverbs, runverbs, stackverbs
+from trainyard.cli import gitopsverbs, machineverbs, noticeverbs, recordverbs, repoverbs, resultverbs, runverbs, stackverbs
 
 _ALONE = (
     runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.resume,
@@ -18,6 +18,7 @@ _ALONE = (
 )  # fmt: skip
 _GROUPS = {
     "results": {"list": resultverbs.results_list, "show": resultverbs.results_show, "verify": resultverbs.results_verify},
+    "gitops": {"plan": gitopsverbs.gitops_plan, "sync": gitopsverbs.gitops_sync, "watch": gitopsverbs.gitops_watch},
     "store": {
         "start": machineverbs.store_start,
         "stop": machineverbs.store_stop,

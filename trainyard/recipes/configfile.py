@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.errors import Location, UserError
@@ -14,6 +15,20 @@ from trainyard.yamlfile import Map, Node, load_map, parse
 
 RECIPE = "recipe"
 """Key by which a config file names the recipe that it is for; no variable may be called so."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigDocument:
+    """A recipe's variables as a file holds them: the mapping, the folder that relative paths in it begin at, what messages call it."""
+
+    document: Map
+    base: Path
+    name: str
+
+
+def opened(config: Path | ConfigDocument) -> ConfigDocument:
+    """Return the document of a config file, of which paths are relative to its own folder; see read()."""
+    return ConfigDocument(read(config), config.parent, config.name) if isinstance(config, Path) else config
 
 
 def settings(document: Map, recipe: Recipe, group: str = "") -> Iterator[tuple[str, Node, Location | None, Location | None]]:

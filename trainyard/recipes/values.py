@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.errors import Location, UserError
+from trainyard.errors import Location, UserError, together
 from trainyard.nearest import suggest
 from trainyard.reading import display
 from trainyard.recipes import basemodel, configfile
 from trainyard.recipes.basemodel import is_path
+from trainyard.recipes.configfile import ConfigDocument
 from trainyard.recipes.contract import Lazy, OutputPattern, Recipe, recipes_that_know
 from trainyard.recipes.expressions import evaluate, fill
 from trainyard.recipes.summaries import Value, Values
@@ -44,7 +45,7 @@ class _PlacedValue:
 
 def resolve(
     recipe: Recipe,
-    config_file: Path | None = None,
+    config: Path | ConfigDocument | None = None,
     sets: Sequence[str] = (),
     stack_settings: Mapping[str, object] | None = None,
     on_note: Callable[[str], None] = lambda _: None,
@@ -62,8 +63,8 @@ def resolve(
             where = stack_settings.where(key, value=True) if isinstance(stack_settings, Map) else None
             placed[variable.name] = _PlacedValue(_converted(variable, key, _node(node), where, Path.cwd()), where)
     wrong: list[UserError] = []
-    if config_file is not None:
-        placed.update(_from_file(recipe, config_file, wrong, on_note))
+    if config is not None:
+        placed.update(_from_file(recipe, configfile.opened(config), wrong, on_note))
     for text in sets:
         try:
             name, value = _from_set(recipe, text)
@@ -71,7 +72,7 @@ def resolve(
         except UserError as error:
             wrong.append(error)
     if wrong:
-        raise _together(wrong)
+        raise together(wrong, "settings")
     values = _with_defaults(recipe, placed)
     _refuse(recipe, values, placed)
     return values
@@ -118,11 +119,11 @@ def locked_packages(lock: Path | None) -> dict[str, str]:
     return dict(_PIN.findall(lock.read_text(encoding="utf-8"))) if lock else {}
 
 
-def _from_file(recipe: Recipe, path: Path, wrong: list[UserError], on_note: Callable[[str], None]) -> dict[str, _PlacedValue]:
+def _from_file(recipe: Recipe, config: ConfigDocument, wrong: list[UserError], on_note: Callable[[str], None]) -> dict[str, _PlacedValue]:
     placed: dict[str, _PlacedValue] = {}
     idle: list[str] = []
     keys: list[str] = []
-    for key, node, at, where in configfile.settings(configfile.read(path), recipe):
+    for key, node, at, where in configfile.settings(config.document, recipe):
         if key == configfile.RECIPE:
             if node != recipe.name:
                 hint = f"Say --recipe {node}, or leave the line out."
@@ -135,7 +136,7 @@ def _from_file(recipe: Recipe, path: Path, wrong: list[UserError], on_note: Call
                 variable = _variable(recipe, name, at)
                 if variable.name in placed:
                     raise UserError(f"'{key}' and an earlier line both set {variable.name}", where=at)
-                placed[variable.name] = _PlacedValue(_converted(variable, name, value, where, path.parent), where)
+                placed[variable.name] = _PlacedValue(_converted(variable, name, value, where, config.base), where)
         except UserError as error:
             wrong.append(error)
     unknown = next((error for error in wrong if isinstance(error, _UnknownVariable)), None)
@@ -144,7 +145,7 @@ def _from_file(recipe: Recipe, path: Path, wrong: list[UserError], on_note: Call
         raise UserError(unknown.message, where=unknown.where, hint=hint)
     if idle:
         on_note(
-            f"{path.name}: {', '.join(idle)} of another tool's file {'says' if len(idle) == 1 else 'say'} nothing to recipe {recipe.name}"
+            f"{config.name}: {', '.join(idle)} of another tool's file {'says' if len(idle) == 1 else 'say'} nothing to recipe {recipe.name}"
         )
     return placed
 
@@ -180,19 +181,6 @@ def _variable(recipe: Recipe, name: str, where: Location | None, prefix: str = "
         hint = "It knows: " + ", ".join(variable.name for variable in recipe.variables) + "."
         raise _UnknownVariable(f"{prefix}recipe {recipe.name} has no variable '{name}'{suggest(name, names)}", where=where, hint=hint)
     return variable
-
-
-def _together(wrong: Sequence[UserError]) -> UserError:
-    """Return one error that tells all of them, the first with its line."""
-    first = wrong[0]
-    if len(wrong) == 1:
-        return first
-    lines = [
-        f"{len(wrong)} settings are wrong; beside this one:",
-        *(f"{error.where}: {error.message}" if error.where else error.message for error in wrong[1:]),
-    ]
-    hints = list(dict.fromkeys(error.hint for error in wrong if error.hint))
-    return UserError(first.message, where=first.where, hint="\n".join([*lines, *hints]))
 
 
 def _from_set(recipe: Recipe, text: str) -> tuple[str, _PlacedValue]:

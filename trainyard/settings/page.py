@@ -131,7 +131,7 @@ def _property(setting: Setting) -> dict[str, object]:
 def _plain(setting: Setting) -> dict[str, object]:
     """Return what a value that is not encrypted must be. What stands in quotes is judged by its looks, as `pulumi config set` writes it."""
     shape = setting.shape
-    one = _one(shape, setting.name)
+    one = value_schema(shape, setting.name)
     if shape.kind == "texts":
         return {"anyOf": [one, {"type": "array", "items": one}, _in_quotes("[")]}
     if shape.kind == "mapping":
@@ -142,7 +142,7 @@ def _plain(setting: Setting) -> dict[str, object]:
     if shape.kind == "mappings":
         rule = {
             "type": "object",
-            "properties": {name: {"anyOf": [_one(each), {"type": "null"}]} for name, each in RULE.items()},
+            "properties": {name: {"anyOf": [value_schema(each), {"type": "null"}]} for name, each in RULE.items()},
             "additionalProperties": False,
             "anyOf": [{"properties": {name: {"not": {"type": "null"}}}, "required": [name]} for name in RULE_ACTIONS],
         }
@@ -150,7 +150,7 @@ def _plain(setting: Setting) -> dict[str, object]:
     return one
 
 
-def _one(shape: Shape, name: str = "") -> dict[str, object]:
+def value_schema(shape: Shape, name: str = "") -> dict[str, object]:
     """Return what one value, or one of a list, must be."""
     if shape.choices:
         return {"enum": list(shape.choices)}

@@ -220,7 +220,7 @@ class StackSettings:
     )
     ssh_key_file: str | None = _setting(
         "your own private SSH key; its `.pub` lies beside it", unset="one made for the stack", pattern=r"[/~].*",
-        looks_like="~/.ssh/id_ed25519", readers="program stacks",
+        looks_like="~/.ssh/id_ed25519", readers="program runs stacks",
     )  # fmt: skip
     env_id: str | None = _setting(
         "id of the environment, 8 hex digits", unset="one made for stack and user", pattern="[0-9a-f]{8}",
@@ -230,6 +230,9 @@ class StackSettings:
     user: str | None = _setting(
         "who starts runs; in keys in small letters, with '-' for any other sign", pattern=USER_NAME, looks_like="anna-berg",
         unset="the login name; for root the one in git's user.email", readers="runs",
+    )  # fmt: skip
+    gitops_user: str = _setting(
+        "whose the runs are that `gitops.sync` starts", "gitops", pattern=USER_NAME, looks_like="gitops", readers="runs",
     )  # fmt: skip
     engine: str = _setting("what executes the program", "auto", choices=ENGINES, travels=True, readers="stacks")
     explicit: frozenset[str] = frozenset()

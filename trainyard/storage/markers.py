@@ -50,6 +50,16 @@ def claim_attempt(settings: StoreSettings, places: Places, where: ResultKey, cla
     return _write_once(settings, places, f"{ATTEMPTS}{where}", {**asdict(claim), "attempt": str(where.attempt)})
 
 
+def claim_exactly(settings: StoreSettings, places: Places, where: ResultKey, claim: Claim) -> Claim | None:
+    """Claim this attempt and no other; return who holds it where somebody did before, None when it is ours now.
+
+    One that bears the claim's token is ours: the answer was lost, or the process died before it was used.
+    """
+    if claim_attempt(settings, places, where, claim):
+        return None
+    return claim_of(settings, where) or Claim("", "somebody", "a machine that is not named", "at a time that is not known")
+
+
 def next_attempt(settings: StoreSettings, places: Places, user: str, run: str, claim: Claim, *, above: int = 0) -> int:
     """Claim the first attempt above ``above`` and all that the bucket knows, and return its number.
 

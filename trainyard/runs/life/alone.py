@@ -112,6 +112,20 @@ def leave_plan(settings: StoreSettings, record: RunRecord, folder: RunFolder, po
     return good
 
 
+def hand_over(context: CommandContext, record: RunRecord, folder: RunFolder) -> bool:
+    """Give a run's pod now what it commits alone with; False where its bucket, or the lack of one, allows no plan.
+
+    Raises what leave_plan() does.
+    """
+    settings = store_of(context, record.bucket) if record.commit_alone_minutes else None
+    if settings is None or can_sign(settings) is not None:
+        return False
+    pod = pod_of(context, record)
+    with pod.connect() as transport:
+        leave_plan(settings, record, folder, pod, transport)
+    return True
+
+
 def renew(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
     """Renew the plan of a run that nobody drives, after its lease was moved; trouble is told: the pod goes on with the plan it has."""
     if not record.commits_alone:

@@ -15,19 +15,18 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainyard.errors import CloudError, Detached, DiskFull, StillThere, TrainyardError, UserError
+from trainyard.errors import CloudError, Detached, DiskFull, EngineError, StillThere, TrainyardError, UserError
 from trainyard.faults import readable
 from trainyard.retries import LINK
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import announcing, jobkeys, teardown, trouble
-from trainyard.runs.life.rent import created_of, remember_lost, rent
+from trainyard.runs.life.rent import created_of, isolation_of, remember_lost, remember_pod, rent
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.datadeletion import deletion
 from trainyard.runs.records.keepsake import Keepsake
 from trainyard.runs.records.notes import note, note_cost
 from trainyard.runs.records.parts import NO_POD
 from trainyard.runs.records.record import Phase, RunFolder, RunRecord
-from trainyard.runs.records.stackresources import leases_in, pods_in
 from trainyard.runs.records.summary import RunSummary, cost, succeeded, summarize, write_summary
 from trainyard.runs.signals import how, leaving
 
@@ -38,10 +37,13 @@ _ASKED = 5
 """How often a pod is asked whether it has a job whose start was not answered."""
 
 
-def drive(context: CommandContext, folder: RunFolder, cancel: Literal["now", "saving"] | None = None) -> RunSummary:
+def drive(
+    context: CommandContext, folder: RunFolder, cancel: Literal["now", "saving"] | None = None, *, detach: bool = False
+) -> RunSummary:
     """Drive one attempt to its end and return its summary, which tells a failed training, too.
 
-    ``cancel`` is a person's word that it shall end: ``now`` without saving anything.
+    ``cancel`` is a person's word that it shall end: ``now`` without saving anything. ``detach``: no further than to a
+    training that runs; the summary then has no ``ended_at``.
 
     Raises Detached when a person leaves while the training runs, Busy when another controller drives it, StillThere
     or DiskFull when trouble here has left it as it is or the end of its pod could not be proved.
@@ -63,11 +65,11 @@ def drive(context: CommandContext, folder: RunFolder, cancel: Literal["now", "sa
                 kept.take(context, record, folder)
                 if cancel and not record.judged:
                     _cancel(context, record, folder, cancel)
-                return _through(context, record, folder, kept)
+                return _through(context, record, folder, kept, detach=detach and not cancel)
             except KeyboardInterrupt as left:
                 raise _leave_word(context, record, folder, left) from None
-            except StillThere:
-                raise  # the teardown has told it all
+            except (StillThere, Detached):
+                raise  # it tells all there is to know
             except BaseException as error:
                 if not kept.put_back(context, folder, error):
                     reported = trouble.untouched(context, record, folder, error)
@@ -88,11 +90,16 @@ def _cancel(context: CommandContext, record: RunRecord, folder: RunFolder, how: 
         _take(context, record, folder, Verdict("person", "cancelled", 1))
 
 
-def _through(context: CommandContext, record: RunRecord, folder: RunFolder, kept: Keepsake) -> RunSummary:
+def _through(context: CommandContext, record: RunRecord, folder: RunFolder, kept: Keepsake, *, detach: bool) -> RunSummary:
     if not record.judged:
         threading.Thread(target=_preload, daemon=True).start()
-        verdict = (None if record.reached("started") else _begin(context, record, folder)) or _train(context, record, folder, kept)
-        _take(context, record, folder, verdict)
+        verdict = None if record.reached("started") else _begin(context, record, folder)
+        if verdict is None and detach and not record.reached("trained"):
+            from trainyard.runs.life import detaching
+
+            if detaching.leave(context, record, folder):
+                return replace(summarize(record, folder), exit_status=0)
+        _take(context, record, folder, verdict or _train(context, record, folder, kept))
     return _end(context, record, folder)
 
 
@@ -109,11 +116,10 @@ def _begin(context: CommandContext, record: RunRecord, folder: RunFolder) -> Ver
             _advance(context, record, folder, "started")
             return None
     try:
-        if not record.reached("up"):
-            _rent(context, record, folder)
+        publishing = None if record.reached("up") else _rent(context, record, folder)
         if folder.cancelled:
             return Verdict("person", "cancelled before the training started", 1)
-        _start(context, record, folder)
+        _start(context, record, folder, publishing)
     except KeyboardInterrupt as left:
         return Verdict("person", f"interrupted by {how(left)} before the training had started", 130)
     except BaseException as error:
@@ -129,26 +135,28 @@ def _begin(context: CommandContext, record: RunRecord, folder: RunFolder) -> Ver
     return None
 
 
-def _rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+def _rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> threading.Thread:
     from trainyard.runs.life.publish import publish
 
     note(context, record, "up")
-    first = publish(context, record, folder)
+    first = publish(context, record, folder, bundle=True)
     rent(context, record, folder)
     record.pod = replace(record.pod, created_epoch=created_of(record))
-    record.pod = replace(record.pod, isolation=_isolation(context, record))
+    record.pod = replace(record.pod, isolation=isolation_of(context, record))
     folder.save(record)
-    publish(context, record, folder, after=first)
     note(context, record, "rented", pod=record.pod.pod_id, price_per_hour=record.pod.price_per_hour)
+    return publish(context, record, folder, after=first)
 
 
-def _start(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+def _start(context: CommandContext, record: RunRecord, folder: RunFolder, publishing: threading.Thread | None) -> None:
     from trainyard.runs.life import start
+    from trainyard.runs.life.publish import publish
     from trainyard.runs.records.pod import pod_of
 
     pod = pod_of(context, record)
     record.starting = True
     folder.save(record)
+    publish(context, record, folder, after=publishing)  # from here on nobody may begin it anew
     with folder.stage(record, "start"):
         start.start(context, record, folder, pod)
 
@@ -192,7 +200,12 @@ def _train(context: CommandContext, record: RunRecord, folder: RunFolder, kept: 
     from trainyard.runs.life import ahead, follow
     from trainyard.runs.records.pod import pod_of
 
-    pod = pod_of(context, record)
+    try:
+        pod = pod_of(context, record)
+    except EngineError:
+        if (gone := follow.gone_with_its_key(context, record)) is None:
+            raise
+        return _cut_off(context, record, folder, gone)
     kept.take(context, record, folder)  # once more: before, there was no pod, or no training
     known: ScannedFiles = {}
     if not record.reached("trained"):
@@ -244,7 +257,7 @@ def _take(context: CommandContext, record: RunRecord, folder: RunFolder, verdict
         context.ui.fail(verdict.error.partition("\n")[0])  # with the log's last lines it ends the summary
     try:
         if record.pod == NO_POD:
-            _remember_pod(context, record, folder)
+            remember_pod(context, record, folder)
         folder.save(record)
     except (OSError, TrainyardError) as error:
         # It is known all the same: a pod with nothing left to save must not go on billing because of our disk.
@@ -320,28 +333,10 @@ def _leave_word(context: CommandContext, record: RunRecord, folder: RunFolder, l
     return trouble.untouched(context, record, folder, TrainyardError(f"interrupted by {how(left)}"))
 
 
-def _remember_pod(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
-    """Take what a failed up has left in the state, so that the teardown can name it and prove it gone."""
-    from trainyard.stacks import facade
-
-    resources = facade.resources(context.run_stack(record, folder))
-    for lease in leases_in(resources, replaced=True):
-        record.pod = replace(record.pod, lease_id=lease.lease_id)
-    for pod in pods_in(resources, replaced=True):
-        record.pod = replace(record.pod, pod_id=pod.id, price_per_hour=pod.price_per_hour, created_epoch=record.created)
-
-
 def _advance(context: CommandContext, record: RunRecord, folder: RunFolder, phase: Phase, **data: Any) -> None:
     record.phase = phase
     folder.save(record)
     note(context, record, phase, **data)
-
-
-def _isolation(context: CommandContext, record: RunRecord) -> str | None:
-    """Return how the local cloud contains this pod ("namespace" or "process"); None on other clouds."""
-    cloud = context.cloud_of(record)
-    pod = cloud.get(str(record.pod.pod_id)) if cloud.name == "local" else None
-    return pod.raw_status.partition("(")[2].rstrip(")") or None if pod else None
 
 
 def _preload() -> None:

@@ -27,9 +27,10 @@ from trainyard.runs.life.outlook import Outlook
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.home import mend_copies, take_reports
 from trainyard.runs.records.keepsake import FolderDeleted
+from trainyard.runs.records.key import key_file
 from trainyard.runs.records.movedlease import LeaseWatch
 from trainyard.runs.records.notes import ended_by_hand, note
-from trainyard.runs.records.pod import ReachablePod
+from trainyard.runs.records.pod import ReachablePod, pod_with
 from trainyard.runs.records.progress import ProgressLine, duration
 from trainyard.runs.records.record import RunFolder, RunRecord, is_driven
 from trainyard.runs.records.summary import began_at, cost
@@ -136,6 +137,11 @@ def ended_from_outside(context: CommandContext, record: RunRecord, pod: Reachabl
     if ended_by_hand(context, record, pod.id):
         return Verdict("cloud", f"pod {pod.id} was ended by a person here, not by the cloud", CloudError.exit_code)
     return Verdict("cloud", said, CloudError.exit_code, lost=True)
+
+
+def gone_with_its_key(context: CommandContext, record: RunRecord) -> Verdict | None:
+    """Return the verdict on a run whose key is lost (it was another machine's) when the cloud says that its pod is gone, too."""
+    return ended_from_outside(context, record, pod_with(context, record, key_file))
 
 
 def watch_files(context: CommandContext, folder: RunFolder, *, poll: float) -> None:

@@ -14,14 +14,16 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.records.record import RunFolder, RunRecord, as_json
 
 
-def publish(context: CommandContext, record: RunRecord, folder: RunFolder, after: threading.Thread | None = None) -> threading.Thread:
-    """Write the record as it is now, and before the first time the bundle, in a thread that is returned: a pod may cost money meanwhile."""
+def publish(
+    context: CommandContext, record: RunRecord, folder: RunFolder, after: threading.Thread | None = None, *, bundle: bool = False
+) -> threading.Thread:
+    """Write the record as it is now, and the first time the bundle, in a thread that is returned: a pod may cost money meanwhile."""
     body = _body(record)
 
     def work() -> None:
         if after is not None:
             after.join()
-        _write(context, record, folder, body, bundle=after is None)
+        _write(context, record, folder, body, bundle=bundle)
 
     thread = threading.Thread(target=work, name="publish", daemon=True)
     thread.start()

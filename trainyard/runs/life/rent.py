@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 
 from trainyard import yamlfile
 from trainyard.clock import parse_time
@@ -17,7 +18,7 @@ from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.pods import Deletions, note_deleted, take_known
 from trainyard.runs.records.record import RunFolder, RunRecord
-from trainyard.runs.records.stackresources import pods_in, pods_with_address
+from trainyard.runs.records.stackresources import leases_in, pods_in, pods_with_address
 from trainyard.settings.reader import as_written
 from trainyard.settings.table import StackSettings, for_run
 from trainyard.stacks import facade
@@ -159,3 +160,19 @@ def _avoid(folder: RunFolder, offers: list[str]) -> None:
     assert isinstance(config, dict)
     config[f"{PROJECT}:avoid_offers"] = list(offers)
     folder.config.write_text(yamlfile.dump(document), encoding="utf-8")
+
+
+def isolation_of(context: CommandContext, record: RunRecord) -> str | None:
+    """Return how the local cloud contains this pod ("namespace" or "process"); None on other clouds."""
+    cloud = context.cloud_of(record)
+    pod = cloud.get(str(record.pod.pod_id)) if cloud.name == "local" else None
+    return pod.raw_status.partition("(")[2].rstrip(")") or None if pod else None
+
+
+def remember_pod(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
+    """Take what a failed up has left in the state, so that the teardown can name it and prove it gone."""
+    resources = facade.resources(context.run_stack(record, folder))
+    for lease in leases_in(resources, replaced=True):
+        record.pod = replace(record.pod, lease_id=lease.lease_id)
+    for pod in pods_in(resources, replaced=True):
+        record.pod = replace(record.pod, pod_id=pod.id, price_per_hour=pod.price_per_hour, created_epoch=record.created)

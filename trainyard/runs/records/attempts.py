@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _DRAFT = ".new-"
+_UNCLAIMED = "the run's name could not be claimed, nothing was rented"
+
+
+class Overtaken(RefusedError):
+    """Somebody else has begun the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,44 +95,62 @@ def refuse_live(runs: Path, user: str, label: str) -> None:
 
 def claim(
     context: CommandContext, draft: Draft, user: str, label: str, bucket: RunBucket | None, patience: ClaimPatience = ClaimPatience(),
-    *, recipe: str = "", after: int | None = None,
+    *, recipe: str = "", after: int | None = None, exactly: int | None = None,
 ) -> int:  # fmt: skip
     """Claim the next attempt of a name and return its number; says so when the name was used before.
 
     ``after``: the newest attempt that was known when it was decided what this one goes on from; RefusedError where another
-    has been begun since. Raises StoreError when the bucket refuses, or does not answer in time: nothing may be rented then.
+    has been begun since. ``exactly``: the number that it must be; Overtaken where somebody else has it.
+    Raises StoreError when the bucket refuses, or does not answer in time: nothing may be rented then.
     """
     here = at_home(context.places, user, label)
+    if exactly is not None and exactly <= here:
+        raise Overtaken(f"attempt {exactly} of {user}/{label} was begun here meanwhile; nothing was rented")
     if not bucket:
         if here:
             context.ui.say(f"name       {user}/{label} was used before, on this machine: this is attempt {here + 1}")
         return here + 1
-    from trainyard.runs.records.stores import store_of
     from trainyard.storage import markers
     from trainyard.storage.manifest import ResultKey
 
-    settings = store_of(context, bucket)
-    if settings is None:
-        raise StoreError(f"no credentials of the store of bucket '{bucket.bucket}' are set; nothing was rented")
+    settings = _store(context, bucket)
     mine = markers.Claim(draft.token, user, socket.gethostname(), format_time(time.time()), recipe)
     draft.claimed = True
 
     def ask() -> tuple[int, str]:
+        if exactly is not None:
+            return _exactly(context, draft, settings, ResultKey(user, label, exactly), mine), ""
         number = markers.next_attempt(settings, context.places, user, label, mine, above=here)
         if number == 1:
             return number, ""
         before = ResultKey(user, label, number - 1)
         return number, markers.describe_claim(settings, before, _token_of_ended(context.places.runs, before.attempt, user, label))
 
-    try:
-        number, marker = _waited_for(ask, f"the store of {settings.url}", context.ui.say, patience)
-    except StoreError as error:
-        raise StoreError(f"the run's name could not be claimed, nothing was rented: {error.message}", hint=error.hint) from None
+    number, marker = _waited_for(ask, f"the store of {settings.url}", context.ui.say, patience)
     if after is not None:
         _refuse_overtaken(settings, draft, mine, range(after + 1, number), ResultKey(user, label, number))
     if marker:
         context.ui.say(f"name       {user}/{label} is known ({marker}): this is attempt {number}")
     return number
+
+
+def _store(context: CommandContext, bucket: RunBucket) -> StoreSettings:
+    from trainyard.runs.records.stores import store_of
+
+    settings = store_of(context, bucket)
+    if settings is None:
+        raise StoreError(f"no credentials of the store of bucket '{bucket.bucket}' are set; nothing was rented")
+    return settings
+
+
+def _exactly(context: CommandContext, draft: Draft, settings: StoreSettings, where: ResultKey, mine: Claim) -> int:
+    from trainyard.storage import markers
+
+    holder = markers.claim_exactly(settings, context.places, where, mine)
+    if holder is None or holder.token == mine.token:
+        return where.attempt
+    draft.claimed = False
+    raise Overtaken(f"attempt {where.attempt} of {where.user}/{where.run} was begun meanwhile ({holder}); nothing was rented")
 
 
 def tokens_here(runs: Path, user: str, label: str) -> set[str]:
@@ -172,12 +195,21 @@ def _waited_for(ask: Callable[[], T], whom: str, say: Callable[[str], None], pat
     began, pause = time.monotonic(), patience.first
     while True:
         if wait([answer], min(pause, patience.whole)).done:
-            return answer.result()
+            return _result(answer)
         waited, pause = time.monotonic() - began, patience.every
         if waited >= patience.whole:
             hint = "Repeat the command when the store answers. With `trainyard:bucket: none` results come home over SSH instead."
-            raise StoreError(f"{whom} has not answered for {waited:.0f} s", hint=hint, passing=True)
+            raise StoreError(
+                f"the run's name could not be claimed, nothing was rented: {whom} has not answered for {waited:.0f} s", hint=hint
+            )
         say(f"waiting    {waited:.0f} s for {whom} to take the run's name; nothing is rented yet")
+
+
+def _result(answer: Future[T]) -> T:
+    try:
+        return answer.result()
+    except StoreError as error:
+        raise StoreError(f"{_UNCLAIMED}: {error.message}", hint=error.hint) from None
 
 
 def preload() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from trainyard.clouds.absence import listing_pause
 from trainyard.clouds.protocol import Cloud
@@ -20,12 +21,15 @@ _SURE = 5.0
 
 def pod_of(context: CommandContext, record: RunRecord) -> ReachablePod:
     """Return the run's pod as the outputs of its stack tell it. Raises EngineError when its SSH key is lost."""
+    return pod_with(context, record, private_key)
+
+
+def pod_with(context: CommandContext, record: RunRecord, key: Callable[[CommandContext, RunRecord], Path]) -> ReachablePod:
+    """Do the same with another way to the key's file: whether it is there may not matter."""
     known = record.pod
     if not (known.pod_id and known.lease_id and known.host and known.port and known.workspace):
         raise EngineError(f"the record of {record.id} does not say where its pod is reached")
-    address = Address(
-        host=known.host, port=known.port, user=known.user or "root", host_key=known.host_key, key_file=private_key(context, record)
-    )
+    address = Address(host=known.host, port=known.port, user=known.user or "root", host_key=known.host_key, key_file=key(context, record))
     return ReachablePod(known.pod_id, known.lease_id, known.workspace, address, context.cloud_of(record))
 
 

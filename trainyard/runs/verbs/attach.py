@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
-from trainyard.errors import Busy, Detached, EngineError, RefusedError, StillThere, StoreError, TrainyardError, UserError
+from trainyard.errors import Busy, Detached, RefusedError, StillThere, StoreError, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.drive import drive, readable_record
 from trainyard.runs.life.trouble import untouched
@@ -20,7 +21,7 @@ _POLL = 2.0
 
 def attach(context: CommandContext, reference: str) -> RunSummary:
     """Drive the run to its end, or watch while another controller does and take over when that one dies."""
-    folder = context.folder(reference)
+    folder = _folder(context, reference)
     _say_rents(context, readable_record(folder))
     while True:
         try:
@@ -36,6 +37,18 @@ def attach(context: CommandContext, reference: str) -> RunSummary:
                 raise Detached(f"{how(left)}: watching is over; {busy.message}, which goes on with it") from None
 
 
+def _folder(context: CommandContext, reference: str) -> RunFolder:
+    """Return the folder of a run that is known here, or that a bucket knows and whose pod has gone."""
+    try:
+        return context.folder(reference)
+    except UserError:
+        from trainyard.runs.verbs.takeup import take_up_named
+
+        with contextlib.suppress(UserError):
+            return take_up_named(context, reference)
+        raise
+
+
 def recover(context: CommandContext) -> list[RunSummary]:
     """Drive every run that is not ended and that no living process drives; return their summaries.
 
@@ -44,8 +57,8 @@ def recover(context: CommandContext) -> list[RunSummary]:
     """
     summaries: list[RunSummary] = []
     failed: list[TrainyardError] = []
-    folders, driven = all_folders(context.places.runs), False
-    sealed = _seal_of_pods(context)
+    driven, sealed = False, seal_of_pods(context)[0]
+    folders = all_folders(context.places.runs)
     if not folders:
         # Runs may have been recorded here: then their pods go on, and only the cloud knows of them.
         if not sealed:
@@ -88,27 +101,26 @@ def _after_its_end(context: CommandContext, record: RunRecord, folder: RunFolder
         yield through(context, following)
 
 
-def _seal_of_pods(context: CommandContext) -> int:
-    """Seal what pods have committed alone, of whichever machine their runs were, and return how much; no record here is needed for it."""
+def seal_of_pods(context: CommandContext) -> tuple[int, list[RunFolder]]:
+    """Seal what pods have committed alone, of whichever machine their runs were; no record here is needed for it.
+
+    Returns how much that was, and the folders of those whose story is to be finished here, as nobody else has.
+    """
     from trainyard.runs.life import alone
-    from trainyard.runs.verbs.fetch import bucket_of
+    from trainyard.runs.verbs.takeup import buckets, take_up
     from trainyard.storage.find import list_results
 
-    seen: set[str] = set()
-    sealed = 0
-    for path in sorted(context.places.root.glob("Pulumi.*.yaml")):
-        if path.name.count(".") != 2:
+    sealed, folders = 0, []
+    for bucket in buckets(context):
+        if not bucket.presign:
             continue
         try:
-            bucket = bucket_of(context, path.name.split(".")[1])
-            if bucket.presign and bucket.url not in seen:
-                seen.add(bucket.url)
-                sealed += alone.seal_all(context, bucket, [one.key for one in list_results(bucket) if one.pod_committed])
-        except (UserError, EngineError):
-            continue  # a stack without a bucket, or without its keys here
+            keys = [one.key for one in list_results(bucket) if one.pod_committed]
+            sealed += alone.seal_all(context, bucket, keys)
+            folders += [folder for key in keys if (folder := take_up(context, bucket, key)) is not None]
         except TrainyardError as error:
-            context.ui.warn(f"whether pods have committed alone cannot be asked of stack {path.name.split('.')[1]}: {error.message}")
-    return sealed
+            context.ui.warn(f"whether pods have committed alone cannot be asked of {bucket.url}: {error.message}")
+    return sealed, folders
 
 
 def _say_rents(context: CommandContext, record: RunRecord) -> None:

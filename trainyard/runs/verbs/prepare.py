@@ -78,6 +78,10 @@ class RunPlan:
     """The attempt that is run again."""
     snapshot: Path | None = None
     """The snapshot of the attempt that is run again."""
+    detach: bool = False
+    """Nobody follows it: its pod must be able to commit alone."""
+    attempt: int | None = None
+    """The number that its attempt must get; None: the next."""
     after: int | None = None
     """The newest attempt that was known when it was decided what this one goes on from; None: no attempt was looked at."""
 
@@ -135,7 +139,7 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     make_whole(context, outputs)
     jobkeys.refuse_impossible(context, jobkeys.asked(plan.settings), outputs.results)
     require_bucket(context, outputs.results, plan.hours + plan.settings.rescue_minutes / 60)
-    _tell_of_lone_pods(context, outputs.results, plan.settings.commit_alone_minutes)
+    _tell_of_lone_pods(context, outputs.results, plan, here=here)
     if here:
         # Shared by all local pods of this machine, built before a pod exists.
         built = venvs.prepare(plan.recipe, plan.values, plan.code, context.places, context.ui.say)
@@ -144,12 +148,16 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     return _write(context, priced_plan, name, outputs, stored)
 
 
-def _tell_of_lone_pods(context: CommandContext, bucket: RunBucket | None, minutes: float) -> None:
-    """Say, before anything is rented, that a pod cannot commit alone where nobody has switched that off."""
+def _tell_of_lone_pods(context: CommandContext, bucket: RunBucket | None, plan: RunPlan, *, here: bool) -> None:
+    """Say, before anything is rented, that a pod cannot commit alone; refuse to leave a rented one to itself then."""
     from trainyard.runs.records.stores import store_of  # by now S3's libraries are loaded
     from trainyard.storage.stores import can_sign
 
-    why = can_sign(store_of(context, bucket)) if minutes else None
+    minutes = plan.settings.commit_alone_minutes
+    why = can_sign(store_of(context, bucket)) if minutes else "`commit_alone_minutes` is 0" if plan.detach else None
+    if why is not None and plan.detach and not here:
+        hint = "Without --detach it is followed to its end. What a pod needs to commit alone: docs/results.md, When nobody comes back."
+        raise RefusedError(f"--detach: the pod could not commit alone ({why}); nothing was rented", hint=hint)
     if why is not None:
         context.ui.say(f"alone      the pod cannot commit alone ({why}): with no controller its result waits on it until the lease ends")
 
@@ -205,7 +213,9 @@ def _write(
     with attempts.reserved(runs, plan.user, label) as draft:
         folder = RunFolder(draft.path)
         content = bundle.build(plan.recipe, plan.values, plan.data, folder.bundle, code=plan.code)
-        attempt = attempts.claim(context, draft, plan.user, label, outputs.results, recipe=plan.recipe.name, after=plan.after)
+        attempt = attempts.claim(
+            context, draft, plan.user, label, outputs.results, recipe=plan.recipe.name, after=plan.after, exactly=plan.attempt
+        )
         record = RunRecord(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=content.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,

@@ -26,10 +26,15 @@ _FRESH = 86_400.0
 """Seconds after which nothing is rented any more for a run that nobody has come back to: `invoke resume` does."""
 
 
-def through(context: CommandContext, folder: RunFolder, cancel: Literal["now", "saving"] | None = None, clock: Clock = REAL) -> RunSummary:
-    """Drive an attempt to its end, and those that follow it by themselves; return the last one's summary. Raises what drive() does."""
+def through(
+    context: CommandContext, folder: RunFolder, cancel: Literal["now", "saving"] | None = None, clock: Clock = REAL, *, detach: bool = False
+) -> RunSummary:
+    """Drive an attempt to its end (or ``detach``), and those that follow it by themselves; return the last one's summary.
+
+    Raises what drive() does.
+    """
     while True:
-        summary = drive(context, folder, cancel)
+        summary = drive(context, folder, cancel, detach=detach)
         following = go_on(context, folder, clock)
         if following is None:
             return summary

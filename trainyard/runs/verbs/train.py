@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.recipes import basecheck, bundle, code, data, requirements
+from trainyard.recipes.configfile import ConfigDocument
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.summaries import Values
 from trainyard.recipes.values import resolve, sets_with
@@ -18,7 +19,7 @@ from trainyard.runs.planning.deliverymeans import planned
 from trainyard.runs.records import attempts
 from trainyard.runs.records.identity import new_label
 from trainyard.runs.records.record import RunFolder
-from trainyard.runs.verbs.prepare import RunPlan, make, priced, warm
+from trainyard.runs.verbs.prepare import PricedRun, RunPlan, make, priced, warm
 from trainyard.settings import reader
 from trainyard.settings.table import StackSettings
 from trainyard.settings.user import user_name
@@ -31,7 +32,7 @@ class TrainRequest:
     stack: str
     recipe: str = "lora"
     data: str | None = None
-    config: Path | None = None
+    config: Path | ConfigDocument | None = None
     sets: Sequence[str] = ()
     name: str | None = None
     hours: float | None = None
@@ -43,6 +44,12 @@ class TrainRequest:
     """How often the run is resumed by itself after a lost pod; None: as the settings say."""
     deliver: str | None = None
     """Where the result goes after the run; None: as the settings say."""
+    detach: bool = False
+    """It ends as soon as the training runs and the pod can commit alone."""
+    user: str | None = None
+    """Whose run it is; None: as the settings say."""
+    attempt: int | None = None
+    """The number that its attempt must get, so that of two who ask at once one begins it; None: the next."""
 
 
 def prepare(context: CommandContext, request: TrainRequest) -> RunFolder:
@@ -53,10 +60,18 @@ def prepare(context: CommandContext, request: TrainRequest) -> RunFolder:
     settings = context.settings(request.stack)
     warm(context, request.stack)
     cloud = context.cloud(request.stack)
-    user = user_name(context.env, settings.user)
+    user = request.user or user_name(context.env, settings.user)
     # A bad name, or one that is at work, is refused before anything is looked at.
     attempts.refuse_live(context.places.runs, user, new_label(context.places.runs, user, request.name, datetime.now(), request.stack))
     return make(context, priced(context, _plan(context, request, cloud, settings, user), cloud), cloud, request.name)
+
+
+def foresee(context: CommandContext, request: TrainRequest) -> PricedRun:
+    """Return what a run would be and cost, with everything validated; nothing is created. Raises what prepare() does so far."""
+    settings = context.settings(request.stack)
+    cloud = context.cloud(request.stack)
+    user = request.user or user_name(context.env, settings.user)
+    return priced(context, _plan(context, request, cloud, settings, user), cloud)
 
 
 def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: StackSettings, user: str) -> RunPlan:
@@ -87,7 +102,8 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
         budget=settings.budget if request.budget is None else request.budget,
         settings=settings, asked_data=request.data, yes=request.yes,
         deliver=_delivery(context, request, settings, cloud),
-        init_from=adapter, resumes=settings.resume if request.resume is None else request.resume,
+        init_from=adapter, resumes=settings.resume if request.resume is None else request.resume, detach=request.detach,
+        attempt=request.attempt,
     )  # fmt: skip
 
 

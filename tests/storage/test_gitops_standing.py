@@ -1,0 +1,134 @@
+"""What a machine without a record of a run of gitops learns of it from the bucket alone: at work, over, or claimed and never trained."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.runs.test_identity_and_record import make_record
+from tests.storage.conftest import places_at
+from trainyard.clock import format_time
+from trainyard.errors import RefusedError, StoreError, UserError
+from trainyard.runs.context import CommandContext
+from trainyard.runs.gitops import standing
+from trainyard.runs.gitops.standing import KnownRun
+from trainyard.runs.records.parts import RunPod
+from trainyard.runs.records.record import RunRecord, as_json
+from trainyard.runs.ui import Ui
+from trainyard.runs.verbs import takeup
+from trainyard.runs.verbs.takeup import take_up_named
+from trainyard.storage import asked, markers
+from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.manifest import POD_COMMITTED, ResultKey
+from trainyard.storage.markers import Claim
+
+KEY = ResultKey("gitops", "first-0123456789ab", 1)
+OLD = "2026-01-01T00:00:00Z"
+
+
+@pytest.fixture
+def machine(settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandContext:
+    """A fresh clone with the stack's settings and the bucket's keys."""
+    context = CommandContext(places_at(tmp_path / "clone"), {}, Ui(json=True))
+    context.places.root.mkdir(parents=True, exist_ok=True)
+    (context.places.root / "Pulumi.dev.yaml").write_text("config:\n  trainyard:cloud: local\n")
+    monkeypatch.setattr(takeup, "bucket_of", lambda *_: settings)
+    return context
+
+
+def known(machine: CommandContext, *desired: str) -> KnownRun | None:
+    return standing.known_runs(machine, [("gitops", label) for label in desired]).get((KEY.user, KEY.run))
+
+
+def claimed(settings: StoreSettings, machine: CommandContext, when: str, *, attempt: int = 1) -> None:
+    markers.claim_attempt(settings, machine.places, replace(KEY, attempt=attempt), Claim("t1", "gitops", "runner", when))
+
+
+def record_of(phase: str, **changes: object) -> RunRecord:
+    record = make_record(user=KEY.user, label=KEY.run, token="t1", phase=phase, cloud="local")
+    for name, value in changes.items():
+        setattr(record, name, value)
+    return record
+
+
+def publish(settings: StoreSettings, record: RunRecord) -> None:
+    asked.put_record(settings, KEY, json.dumps(as_json(record)).encode())
+
+
+def test_a_claim_is_at_work_for_an_hour_and_then_begun_again_as_the_next_attempt(settings: StoreSettings, machine: CommandContext) -> None:
+    assert known(machine, KEY.run) is None
+    claimed(settings, machine, OLD)
+    dead = known(machine, KEY.run)
+    claimed(settings, machine, str(format_time(time.time())), attempt=2)
+    fresh = known(machine)
+
+    assert dead is not None and (dead.standing, dead.next_attempt) == ("claimed", 2)
+    assert fresh is not None and fresh.standing == "at work" and fresh.key.attempt == 2 and "runner" in fresh.says
+
+
+@pytest.mark.parametrize("marker", ["_SUCCESS", "_KEPT", POD_COMMITTED])
+def test_a_result_of_any_kind_is_over(marker: str, settings: StoreSettings, machine: CommandContext) -> None:
+    claimed(settings, machine, str(format_time(time.time())))
+    s3(settings).put_object(Bucket=settings.bucket, Key=KEY.prefix + marker, Body=b"{}")
+    one = known(machine)
+    assert one is not None and one.standing == "over"
+
+
+def test_what_has_trained_or_ended_is_never_begun_again_and_what_was_interrupted_before_is(
+    settings: StoreSettings, machine: CommandContext
+) -> None:
+    claimed(settings, machine, OLD)
+    publish(settings, record_of("started", pod=RunPod(pod_id="p", end=OLD)))
+    trained = known(machine)
+    publish(settings, record_of("ended", ended=1.0, error="no capacity", error_code=4))
+    ended = known(machine)
+    publish(settings, record_of("ended", ended=1.0, error="interrupted", error_code=130))
+    interrupted = known(machine)
+
+    assert trained is not None and (trained.standing, trained.says) == ("over", "its pod is gone, and left no result")
+    assert ended is not None and (ended.standing, ended.says) == ("over", "failed")
+    assert interrupted is not None and (interrupted.standing, interrupted.next_attempt) == ("claimed", 2)
+
+
+def test_a_run_that_only_the_bucket_knows_gets_a_folder_by_which_its_story_is_finished(
+    settings: StoreSettings, machine: CommandContext
+) -> None:
+    claimed(settings, machine, OLD)
+    publish(settings, record_of("started", pod=RunPod(pod_id="p", end=OLD, ssh_key_file="/gone/key")))
+    one = known(machine)
+    assert one is not None
+    folder = standing.folder_of(machine, one)
+    assert folder is not None and folder.load().pod.ssh_key_file is None and folder.load().token == "t1"
+    assert standing.folder_of(machine, one) is None, "it is known here now"
+
+
+def test_attach_takes_up_a_run_by_its_bucket_alone_unless_it_is_over_or_may_be_at_work(
+    settings: StoreSettings, machine: CommandContext
+) -> None:
+    name = f"{KEY.user}/{KEY.run}"
+    with pytest.raises(UserError, match="no bucket of this repository's stacks knows"):
+        take_up_named(machine, name)
+    claimed(settings, machine, str(format_time(time.time())))
+    with pytest.raises(RefusedError, match="may be at work"):
+        take_up_named(machine, name)
+    publish(settings, record_of("ended", ended=1.0))
+    with pytest.raises(UserError, match=r"is over, or s3://.* holds no record"):
+        take_up_named(machine, name)
+    publish(settings, record_of("started", pod=RunPod(pod_id="p", end=OLD)))
+    assert take_up_named(machine, name).load().id.attempt == 1
+
+
+def test_a_bucket_that_does_not_answer_is_an_error_and_nothing_that_may_be_begun(
+    machine: CommandContext, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object) -> list[int]:
+        raise StoreError("no answer")
+
+    claimed(settings, machine, OLD)
+    monkeypatch.setattr(markers, "attempts", silent)
+    with pytest.raises(StoreError):
+        known(machine)

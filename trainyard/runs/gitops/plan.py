@@ -1,0 +1,190 @@
+"""What a sync would do, and what it would cost: each file of HEAD against the runs that are known. Nothing is changed here."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from trainyard.errors import TrainyardError, UserError, together
+from trainyard.runs.context import CommandContext
+from trainyard.runs.gitops.committed import SHORT, CommittedRuns, committed_runs
+from trainyard.runs.gitops.runfile import RunFile, read_run_file
+from trainyard.runs.gitops.standing import KnownRun, known_runs, user_of
+from trainyard.runs.records.identity import check_label
+from trainyard.runs.ui import Ui
+from trainyard.runs.verbs.train import foresee
+from trainyard.settings import reader
+
+Action = Literal["start", "start again", "at work", "over", "cancel", "uncommitted"]
+MARK = "<!-- trainyard gitops.plan -->"
+"""Begins the plan as Markdown, so that a comment on a pull request is found again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRun:
+    """One line of a plan. ``most``: dollars that it costs at most, None where nothing is started or nobody tells."""
+
+    action: Action
+    file: str
+    """Empty for a run whose file is gone."""
+    run: str
+    stack: str = ""
+    says: str = ""
+    most: float | None = None
+    problem: str = ""
+    """Why it would be refused now, or is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedRun:
+    """A file of HEAD with the name of its run."""
+
+    file: RunFile
+    user: str
+    label: str
+    held: bool
+    """It has changes that are not committed: nothing is started and nothing cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class GitopsPlan:
+    """What HEAD wants, what is known, and what follows from both."""
+
+    committed: CommittedRuns
+    desired: tuple[WantedRun, ...]
+    known: dict[tuple[str, str], KnownRun]
+
+    def cancelled(self) -> list[KnownRun]:
+        """Return the runs at work that no file wants any more; those of files with uncommitted changes are left alone."""
+        names = {(one.user, one.label) for one in self.desired}
+        held = {one.file.name for one in self.desired if one.held}
+        living = [known for key, known in self.known.items() if key not in names and known.standing == "at work"]
+        return [known for known in living if name_in(known.key.run) is not None and name_in(known.key.run) not in held]
+
+
+def name_in(label: str) -> str | None:
+    """Return what a label of gitops begins with; None for one that gitops did not make."""
+    name, _, commit = label.rpartition("-")
+    return name if name and len(commit) == SHORT and all(digit in "0123456789abcdef" for digit in commit) else None
+
+
+def look(context: CommandContext) -> GitopsPlan:
+    """Compare HEAD with what is known; raises UserError with all that is wrong in all files, StoreError where a bucket does not answer."""
+    committed = committed_runs(context.places.root)
+    wrong: list[UserError] = []
+    desired: list[WantedRun] = []
+    for each in committed.files:
+        try:
+            file = read_run_file(each.text, each.path)
+            user = user_of(context, file.stack)
+            _refuse_forgetful(context, each.path, file.stack)
+            label = check_label(f"{file.name}-{each.commit[:SHORT]}", user, file.stack)
+            twin = next((one.file.path for one in desired if (one.user, one.file.name) == (user, file.name)), None)
+            if twin is not None:
+                raise UserError(
+                    f"{each.path}: '{file.name}' is the name of the run of {twin}, too", hint="One of them needs another 'name:'."
+                )
+        except UserError as error:
+            wrong.append(error)
+            continue
+        desired.append(WantedRun(file, user, label, each.path in committed.uncommitted))
+    if wrong:
+        raise together(wrong, "things in the run files")
+    return GitopsPlan(committed, tuple(desired), known_runs(context, ((one.user, one.label) for one in desired)))
+
+
+def _refuse_forgetful(context: CommandContext, path: str, stack: str) -> None:
+    """Raise UserError in a CI job, whose disk ends with it, for a stack of which the next job would not find the same bucket."""
+    if not context.env.get("CI"):
+        return
+    said = reader.partly(context.places.root, stack, "bucket", "env_id")
+    if said.cloud == "local" or (said.has_bucket and {"bucket", "env_id"} & said.explicit):
+        return
+    hint = f"In Pulumi.{stack}.yaml: trainyard:bucket: NAME (or trainyard:env_id: 8 hex digits, which the bucket is called after)."
+    raise UserError(f"{path}: stack '{stack}' names no bucket, and the next CI job would know nothing of its runs", hint=hint)
+
+
+def rows(context: CommandContext, plan: GitopsPlan) -> list[PlannedRun]:
+    """Return the plan line by line, with the estimate of each run that would start."""
+    planned = [_row(context, plan, one) for one in plan.desired]
+    desired = {one.file.path for one in plan.desired}
+    planned += [
+        PlannedRun(action="uncommitted", file=path, run="", says="not in HEAD: commit it, then it runs")
+        for path in plan.committed.uncommitted
+        if path not in desired
+    ]
+    for known in plan.cancelled():
+        name = name_in(known.key.run)
+        successor = next((one.label for one in plan.desired if one.file.name == name), None)
+        says = f"replaced by {successor}" if successor else "its file is gone"
+        stack = known.record.environment if known.record else ""
+        planned.append(PlannedRun(action="cancel", file="", run=known.run, stack=stack, says=f"{says}; it is {known.says}"))
+    return planned
+
+
+def _row(context: CommandContext, plan: GitopsPlan, one: WantedRun) -> PlannedRun:
+    known = plan.known.get((one.user, one.label))
+    row = PlannedRun(action="start", file=one.file.path, run=f"{one.user}/{one.label}", stack=one.file.stack)
+    if one.held:
+        return replace(row, action="uncommitted", says="it has changes that are not committed: it is left as it is")
+    if known is not None and known.standing != "claimed":
+        return replace(row, action="at work" if known.standing == "at work" else "over", says=known.says)
+    attempt = known.next_attempt if known is not None else 1
+    row = replace(row, action="start again", says=known.says) if known is not None else row
+    quiet = CommandContext(context.places, context.env, Ui(stream=io.StringIO()))
+    try:
+        priced = foresee(quiet, one.file.request(context.places.root, user=one.user, label=one.label, attempt=attempt, yes=True))
+    except TrainyardError as error:
+        return replace(row, problem=str(error))
+    return replace(row, most=priced.estimate.most, says="; ".join(filter(None, (row.says, priced.estimate.text()))))
+
+
+def lines(planned: Sequence[PlannedRun]) -> list[str]:
+    """Return a plan as a person reads it at a terminal."""
+    if not planned:
+        return ["nothing to do: there is no file in runs/, and no run of gitops at work"]
+    text: list[str] = []
+    for row in planned:
+        text.append(f"{row.action:<11} {row.run or row.file}" + (f"  ({row.file}, stack {row.stack})" if row.file and row.run else ""))
+        text += [f"            {line}" for line in (*row.says.splitlines(), *row.problem.splitlines())]
+    return [*text, summary(planned)]
+
+
+def summary(planned: Sequence[PlannedRun]) -> str:
+    """Return the closing line: how many of each, and what is started costs at most."""
+    actions = [row.action for row in planned]
+    counts = ", ".join(f"{actions.count(action)} {action}" for action in dict.fromkeys(actions))
+    starts = [row for row in planned if row.action in ("start", "start again")]
+    unknown = sum(row.most is None for row in starts)
+    most = sum(row.most or 0.0 for row in starts)
+    cost = f"; what is started costs at most ${most:.2f}" if starts else ""
+    return f"{counts}{cost}{f', and {unknown} whose estimate is not known' if unknown else ''}"
+
+
+def markdown(planned: Sequence[PlannedRun]) -> str:
+    """Return a plan as a comment of a pull request."""
+    parts = [MARK, "### Runs", ""]
+    if not planned:
+        return "\n".join([*parts, "No file in `runs/`, and no run at work.", ""])
+    parts += ["| | file | run | stack | costs at most | |", "|---|---|---|---|---|---|"]
+    for row in planned:
+        most = "" if row.most is None else f"${row.most:.2f}"
+        cells = (f"**{row.action}**", _code(row.file), _code(row.run), row.stack, most, "<br>".join(filter(None, (row.says, row.problem))))
+        parts.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+    return "\n".join([*parts, "", f"{summary(planned)}.", ""])
+
+
+def markdown_of(error: UserError) -> str:
+    """Return what is wrong in the run files as the same comment."""
+    fence = "`" * 4
+    return "\n".join([MARK, "### Runs", "", "The run files cannot be read; nothing would be done.", "", fence, str(error), fence, ""])
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", "<br>")

@@ -1,0 +1,139 @@
+"""A file of ``runs/``: what one run is asked for, read strictly; every mistake is told at once, with file:line:col."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainyard.errors import UserError, together
+from trainyard.nearest import suggest
+from trainyard.reading import Shape, read
+from trainyard.recipes.configfile import ConfigDocument
+from trainyard.runs.verbs.train import TrainRequest
+from trainyard.settings.table import SETTINGS
+from trainyard.yamlfile import Map, Node, parse_map
+
+FOLDER = "runs"
+NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
+
+
+@dataclass(frozen=True, slots=True)
+class RunField:
+    """One key of a run file: what it must be and what it means."""
+
+    shape: Shape
+    says: str
+
+
+FIELDS: Mapping[str, RunField] = {
+    "stack": RunField(
+        Shape(kind="text", pattern=r"[A-Za-z0-9_-]+", looks_like="runpod"), "where it runs: the stack of Pulumi.<stack>.yaml"
+    ),
+    "recipe": RunField(Shape(kind="text"), "what is trained: a folder of templates/; lora unless `command` is there"),
+    "data": RunField(Shape(kind="text"), "a file or folder of the repository, s3://, gs://, hf:// or https://...#sha256=..."),
+    "values": RunField(Shape(kind="map"), "variables of the recipe, as a --config file has them; paths begin at the top of the repository"),
+    "command": RunField(Shape(kind="texts"), "the command of the recipe `command`: one line, or a list of words"),
+    "name": RunField(Shape(kind="text", pattern=NAME, looks_like="small-lora"), "begins the run's label, instead of the file's name"),
+    "hours": RunField(SETTINGS["hours"].shape, "length of the lease, instead of the stack's setting"),
+    "budget": RunField(SETTINGS["budget"].shape, "dollars after which the training is stopped and saved"),
+    "resume": RunField(SETTINGS["resume"].shape, "how often it is resumed by itself after a lost pod"),
+    "deliver": RunField(Shape(kind="text"), "where the result goes after the run: local, local:DIR or hub:OWNER/REPO"),
+}
+"""Every key of a run file; `stack` alone must be there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFile:
+    """One run as its file asks for it."""
+
+    path: str
+    """From the top of the repository: runs/first.yaml."""
+    name: str
+    """What its label begins with."""
+    stack: str
+    recipe: str
+    data: str | None = None
+    values: Map | None = None
+    command: tuple[str, ...] | None = None
+    hours: float | None = None
+    budget: float | None = None
+    resume: int | None = None
+    deliver: str | None = None
+
+    def request(self, root: Path, *, user: str, label: str, attempt: int, yes: bool) -> TrainRequest:
+        """Return what ``train`` is asked for."""
+        return TrainRequest(
+            stack=self.stack, recipe=self.recipe, data=self._data(root), hours=self.hours, budget=self.budget, resume=self.resume,
+            config=None if self.values is None else ConfigDocument(self.values, root, self.path), words=self.command,
+            deliver=self.deliver, name=label, user=user, attempt=attempt, yes=yes, detach=True,
+        )  # fmt: skip
+
+    def _data(self, root: Path) -> str | None:
+        return self.data if self.data is None or "://" in self.data else str(root / self.data)
+
+
+def read_run_file(text: str, path: str) -> RunFile:
+    """Return what a file asks for; raises UserError with all that is wrong in it."""
+    document = parse_map(text, path)
+    wrong: list[UserError] = []
+    values: dict[str, object] = {}
+    for key, node in document.items():
+        try:
+            values[key] = _value(document, key, node)
+        except UserError as error:
+            wrong.append(error)
+    stem = Path(path).stem
+    name = str(values.get("name") or stem)
+    if "name" not in values and read_wrong(FIELDS["name"].shape, stem):
+        message = f"{path}: its name begins the run's label, so it is of a-z, 0-9 and single '-' between them"
+        wrong.append(UserError(message, hint="Call the file otherwise, or say in it: name: a-name"))
+    if "stack" not in document:
+        wrong.append(UserError("'stack' is missing: it says where this runs", where=document.where(), hint="A line like: stack: local"))
+    if wrong:
+        raise together(wrong, f"things in {path}")
+    return _run_file(path, name, values)
+
+
+def read_wrong(shape: Shape, value: object) -> bool:
+    """Tell whether a value is none of a shape."""
+    try:
+        read(shape, value, "")
+    except UserError:
+        return True
+    return False
+
+
+def _value(document: Map, key: str, node: Node) -> object:
+    field = FIELDS.get(key)
+    if field is None:
+        near = suggest(key, FIELDS)
+        hint = None if near else f"A run file knows {', '.join(FIELDS)}; variables of its recipe stand below 'values:'."
+        raise UserError(f"unknown key '{key}'{near}", where=document.where(key), hint=hint)
+    try:
+        value = read(field.shape, node, f"'{key}'")
+        return tuple(shlex.split(node)) if key == "command" and isinstance(node, str) else value
+    except (UserError, ValueError) as error:
+        message = error.message if isinstance(error, UserError) else f"'{key}' cannot be read as a line of a shell: {error}"
+        raise UserError(message, where=document.where(key, value=True)) from None
+
+
+def _run_file(path: str, name: str, values: Mapping[str, object]) -> RunFile:
+    command, asked_values = values.get("command"), values.get("values")
+
+    def text(key: str) -> str | None:
+        value = values.get(key)
+        return None if value is None else str(value)
+
+    def number(key: str) -> float | None:
+        value = values.get(key)
+        return float(value) if isinstance(value, (int, float)) else None
+
+    resume = number("resume")
+    return RunFile(
+        path=path, name=name, stack=text("stack") or "", recipe=text("recipe") or ("lora" if command is None else "command"),
+        data=text("data"), values=asked_values if isinstance(asked_values, Map) else None,
+        command=command if isinstance(command, tuple) else None, hours=number("hours"), budget=number("budget"),
+        resume=None if resume is None else int(resume), deliver=text("deliver"),
+    )  # fmt: skip

@@ -1,0 +1,177 @@
+"""Make what runs what HEAD wants: cancel, finish, start, seal. One run per commit and file, whoever syncs, however often, killed or not.
+
+Of two syncs at once one gets the attempt's claim in the bucket; in one checkout the second waits for the first's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from trainyard.errors import Busy, StillThere, TrainyardError
+from trainyard.filelock import hold_lock
+from trainyard.runs.context import CommandContext
+from trainyard.runs.gitops.plan import GitopsPlan, WantedRun, look, name_in
+from trainyard.runs.gitops.standing import KnownRun, folder_of, gave_up
+from trainyard.runs.records.attempts import Overtaken
+from trainyard.runs.records.record import RunFolder
+from trainyard.runs.records.summary import RunSummary
+from trainyard.runs.signals import leaving
+from trainyard.runs.verbs import account
+from trainyard.runs.verbs.adopt import adopt
+from trainyard.runs.verbs.attach import cancel, seal_of_pods
+from trainyard.runs.verbs.through import through
+from trainyard.runs.verbs.train import prepare
+from trainyard.textfile import expanded
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """What a sync has done, by names of runs."""
+
+    started: list[str] = field(default_factory=list)
+    at_work: list[str] = field(default_factory=list)
+    over: list[str] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    uncommitted: list[str] = field(default_factory=list)
+    sealed: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    """What could not be done, with the reason; the next sync tries again."""
+    exit_status: int = 0
+
+
+def sync(context: CommandContext, *, yes: bool = False) -> SyncReport:
+    """Carry the plan out and return what was done; one run's trouble keeps no other from it.
+
+    Raises what look() does, before anything is done.
+    """
+
+    def say() -> None:
+        context.ui.say("sync       another sync is at work in this checkout: waiting for it")
+
+    with hold_lock(context.places.home / "locks" / "gitops", say), leaving():
+        plan, report = look(context), SyncReport()
+        for path in plan.committed.uncommitted:
+            report.uncommitted.append(path)
+            context.ui.warn(f"{path} is not committed as it is: it is left alone")
+        kept = {name for known in plan.cancelled() if (name := _cancel(context, report, known)) is not None}
+        for known in plan.known.values():
+            if known.run not in report.cancelled and known.run not in report.failed:
+                _finish(context, report, known)
+        for one in plan.desired:
+            if not one.held and one.file.name not in kept:
+                _start(context, report, plan, one, yes=yes)
+        report.sealed, left = seal_of_pods(context)
+        for folder in left:
+            _go_on(context, report, folder)
+        return report
+
+
+def _attempted(context: CommandContext, report: SyncReport, run: str, work: Callable[[], None]) -> bool:
+    """Do something about one run; return whether it worked. The worst trouble gives the exit code: something may still cost money."""
+    try:
+        work()
+        return True
+    except Overtaken as other:
+        context.ui.say(f"           left alone: {other.message}")
+        report.at_work.append(run)
+    except Busy as busy:
+        context.ui.say(f"           left alone: {busy.message}")
+        report.at_work.append(run)
+    except TrainyardError as error:
+        context.ui.fail(str(error))
+        report.failed[run] = error.message
+        worst = report.exit_status == 0 or isinstance(error, StillThere)
+        report.exit_status = error.exit_code if worst else report.exit_status
+    return False
+
+
+def _cancel(context: CommandContext, report: SyncReport, known: KnownRun) -> str | None:
+    """Cancel a run; return its name where that failed: what takes its place must wait."""
+    context.ui.say(f"cancel     {known.run}: no file of HEAD asks for it any more")
+
+    def work() -> None:
+        if known.folder is not None:
+            cancel(context, f"{known.run}/{known.key.attempt}")
+        else:
+            _end_elsewhere(context, known)
+        report.cancelled.append(known.run)
+
+    return None if _attempted(context, report, known.run, work) else name_in(known.key.run)
+
+
+def _end_elsewhere(context: CommandContext, known: KnownRun) -> None:
+    """Cancel a run of another machine: saved where the stack's SSH key is here, else its pod is ended by the cloud."""
+    record = known.record
+    if record is None or record.pod.pod_id is None:
+        raise StillThere(
+            f"{known.run} is begun by another sync ({known.says}), and has told of no pod yet",
+            hint="The next sync cancels it when its pod is known; one that never rents is over an hour after its claim.",
+        )
+    settings = context.settings(record.environment)
+    file = expanded(settings.ssh_key_file) if settings.ssh_key_file else context.places.ssh / record.environment / "id_ed25519"
+    if file.is_file():
+        adopt(context, record.environment, record.pod.pod_id, file)
+        cancel(context, f"{known.run}/{known.key.attempt}")
+        return
+    context.ui.warn(f"no SSH key of stack '{record.environment}' is here, so {known.run} cannot save: its pod is ended as it stands")
+    account.end_pod(context, record.environment, record.pod.pod_id)
+
+
+def _finish(context: CommandContext, report: SyncReport, known: KnownRun) -> None:
+    """Go on with a run whose story is not over, no further than to a training that runs."""
+    folder = folder_of(context, known)
+    if folder is None:
+        return
+    context.ui.say(f"go on      {known.run} ({known.says})")
+    _go_on(context, report, folder)
+
+
+def _go_on(context: CommandContext, report: SyncReport, folder: RunFolder) -> None:
+    def work() -> None:
+        summary = _through(context, folder)
+        (report.at_work if summary.ended_at is None else report.over).append(summary.run)
+
+    _attempted(context, report, str(folder.load().id), work)
+
+
+def _through(context: CommandContext, folder: RunFolder) -> RunSummary:
+    summary = through(context, folder, detach=True)
+    if gave_up(folder.load()):  # the signal was for this sync as a whole; its teardown came first
+        raise KeyboardInterrupt
+    return summary
+
+
+def _start(context: CommandContext, report: SyncReport, plan: GitopsPlan, one: WantedRun, *, yes: bool) -> None:
+    known, run = plan.known.get((one.user, one.label)), f"{one.user}/{one.label}"
+    if known is not None and known.standing != "claimed":
+        if run not in (*report.at_work, *report.over, *report.failed):
+            (report.at_work if known.standing == "at work" else report.over).append(run)
+        return
+    context.ui.say(f"start      {run} ({one.file.path}, stack {one.file.stack})")
+    attempt = known.next_attempt if known is not None else 1
+
+    def work() -> None:
+        folder = prepare(context, one.file.request(context.places.root, user=one.user, label=one.label, attempt=attempt, yes=yes))
+        summary = _through(context, folder)
+        report.started.append(run)
+        if summary.error:
+            report.failed[run] = summary.error
+            report.exit_status = report.exit_status or summary.exit_status
+
+    _attempted(context, report, run, work)
+
+
+def lines(report: SyncReport) -> list[str]:
+    """Return what a person reads at the end."""
+    words = {
+        "started": report.started, "at work": report.at_work, "over": report.over, "cancelled": report.cancelled,
+        "not committed": report.uncommitted,
+    }  # fmt: skip
+    counts = [f"{len(runs)} {word}" for word, runs in words.items() if runs]
+    counts += [f"{report.sealed} sealed"] if report.sealed else []
+    counts += [f"{len(report.failed)} failed"] if report.failed else []
+    return [
+        *(f"failed     {run}: {why.splitlines()[0]}" for run, why in report.failed.items()),
+        f"sync       {', '.join(counts) or 'nothing to do'}",
+    ]

@@ -1,0 +1,78 @@
+"""A run that only its bucket knows, whose pod has gone: a record of it is made here, and the road of who comes back does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from trainyard.errors import CloudError, EngineError, RefusedError, StoreError, UserError
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.verbs.atwork import at_work, record_in
+from trainyard.runs.verbs.fetch import bucket_of
+from trainyard.storage import asked, markers
+from trainyard.storage.client import StoreSettings
+from trainyard.storage.manifest import ResultKey
+
+
+def stacks_of(context: CommandContext) -> list[str]:
+    """Return the environments of this repository."""
+    paths = sorted(context.places.root.glob("Pulumi.*.yaml"))
+    return [path.name.split(".")[1] for path in paths if path.name.count(".") == 2]
+
+
+def buckets(context: CommandContext) -> Iterator[StoreSettings]:
+    """Yield the bucket of each stack of this repository, once; a stack without one, or without its keys here, is left out."""
+    seen: set[str] = set()
+    for stack in stacks_of(context):
+        try:
+            store = bucket_of(context, stack)
+        except (UserError, EngineError):
+            continue
+        if store.url not in seen:
+            seen.add(store.url)
+            yield store
+
+
+def take_up(context: CommandContext, store: StoreSettings, key: ResultKey, record: RunRecord | None = None) -> RunFolder | None:
+    """Return the folder of a record that was made here of the bucket's; None where one is here, it is over, or its pod may be there."""
+    folder = RunFolder(RunId(key.user, key.run, key.attempt).folder(context.places.runs))
+    if folder.path.exists():
+        return None
+    if record is None and (body := asked.record(store, key)) is not None:
+        record = record_in(body)
+    if record is None or record.ended is not None or record.pod.pod_id is None or not _is_gone(context, record.pod.pod_id, record):
+        return None
+    folder.path.mkdir(parents=True)
+    record.pod = replace(record.pod, ssh_key_file=None)  # a path of that other machine
+    if not record.reached("started"):
+        record.phase, record.starting = "started", True  # its pod has been and gone: whatever came of it, nothing is rented for it
+    folder.save(record)
+    return folder
+
+
+def take_up_named(context: CommandContext, reference: str) -> RunFolder:
+    """Return the folder of a run that a person means and that is not known here, made of what a bucket of this repository has.
+
+    Raises UserError where no bucket knows it or it is over, RefusedError (3) where it may be at work elsewhere.
+    """
+    user, _, label = reference.strip("/").rpartition("/")
+    for store in buckets(context) if user and "/" not in user else ():
+        numbers = markers.attempts(store, user, label)
+        if not numbers:
+            continue
+        key = ResultKey(user, label, numbers[-1])
+        if (living := at_work(context, store, key)) is not None:
+            raise RefusedError(str(living), hint=living.ways("attach"))
+        if (folder := take_up(context, store, key)) is not None:
+            return folder
+        raise UserError(f"run {key} is over, or {store.url} holds no record of it", hint="See what there is: invoke results --stack NAME")
+    raise UserError(f"no bucket of this repository's stacks knows '{reference}'")
+
+
+def _is_gone(context: CommandContext, pod_id: str, record: RunRecord) -> bool:
+    try:
+        return context.cloud_of(record).get(pod_id) is None
+    except (CloudError, UserError, StoreError):
+        return False
