@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ from tests.recipes.test_code import git
 from tests.runs.road import STACK, Road
 from trainyard.cli.usage import runs_named
 from trainyard.errors import UserError
+from trainyard.recipes.contract import load_recipe
+from trainyard.recipes.data import BucketFile
+from trainyard.recipes.summaries import DataFile, DataSummary
 from trainyard.runs.life import follow
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records import snapshot
 from trainyard.runs.records.progress import loss_curve
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.summary import RunSummary
-from trainyard.runs.verbs import compare, diff, show
+from trainyard.runs.verbs import compare, diff, rerun, show
 from trainyard.runs.verbs.rerun import RerunRequest, prepare
 
 JOB = """
@@ -115,6 +118,24 @@ def test_data_that_are_not_as_they_were_are_refused_before_anything_is_rented(ro
     with pytest.raises(UserError, match="no run 'nobody' here, and no bucket of stack 'local' can be asked"):
         again(road, "nobody")
     assert len(road.engine.asked) == rented and not folder(road, "b").path.exists()
+
+
+def test_an_object_of_the_data_that_is_gone_or_another_one_is_refused_unless_its_version_is_kept(road: Road) -> None:
+    there = {"s3://b/x": "1", "s3://b/y": "2"}
+    road.patch(rerun, "resolver", lambda *_: lambda _: [BucketFile(url, url, 1, None, etag=etag) for url, etag in there.items()])
+    files = tuple(DataFile(url, url[-1], None, 1, 0, etag=etag, version="v" if url[-1] == "y" else "") for url, etag in there.items())
+    base = replace(road.prepare(JOB, name="a").load(), data=DataSummary(reference="s3://b/", kind="s3", files=files))
+    target = rerun._Target(STACK, road.context.settings(STACK), road.cloud, "ann")
+    recipe = load_recipe(road.context.places.root, "command")
+    there["s3://b/y"] = "another"
+    assert rerun._data(road.context, base, recipe, target).files == files
+    there["s3://b/x"] = "another"
+    with pytest.raises(UserError, match="s3://b/x is another object now"):
+        rerun._data(road.context, base, recipe, target)
+    del there["s3://b/y"]
+    there["s3://b/x"] = "1"
+    with pytest.raises(UserError, match="s3://b/y is not there any more"):
+        rerun._data(road.context, base, recipe, target)
 
 
 def test_a_run_that_is_older_than_snapshots_is_run_again_with_the_recipe_of_this_checkout_and_that_is_said(road: Road) -> None:

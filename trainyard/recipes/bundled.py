@@ -9,11 +9,21 @@ from pathlib import Path
 from trainyard.errors import UserError
 from trainyard.files import sha256_of
 from trainyard.jsontext import parse_json
+from trainyard.recipes.bundle import SHA256_LIST
 from trainyard.recipes.code import FOLDER, LIST, Code, CodeFile
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data
 from trainyard.recipes.summaries import DataFile, DataSummary, Value, Values
 from trainyard.recipes.variables import FILES
+
+BOUND_BY = ("data.json", "data.sha256")
+"""Files of a bundle that bind its data to their bytes."""
+
+
+def hashes_in(bundle: Path) -> dict[str, str]:
+    """Return the sha256 of each file of a bundle by its name, but for that of their list."""
+    files = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
+    return {name: sha256_of(path) for name, path in files.items() if name != SHA256_LIST}
 
 
 def code_in(bundle: Path) -> Code | None:

@@ -46,6 +46,8 @@ class Uncommitted:
     """Names of those whose change is in the patch."""
     left_out: tuple[tuple[str, str], ...]
     """Name and reason of each whose change is not."""
+    apart: tuple[str, ...] = ()
+    """Changed files that belong in no patch: settings of stacks, Trainyard's own state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,14 @@ def uncommitted(top: Path, used: Sequence[Path], untracked: Iterable[Path] = ())
         return Uncommitted(None, b"", (), (("*", "nothing is committed yet"),))
     with _index_with(top, [*_unknown_in(top, used), *_below(top, untracked)]) as index:
         changed = list(_changed(top, index))
-        left_out = dict(_judged(top, changed))
+        apart = _apart(changed)
+        left_out = dict(_judged(top, [file for file in changed if file.name not in apart]))
         commit = head.stdout.decode().strip()
-        if len(left_out) > _MOST_ASIDE:
+        aside = [f":(top,exclude,literal){name}" for name in (*apart, *left_out)]
+        if len(aside) > _MOST_ASIDE:
             return Uncommitted(commit, b"", (), (("*", f"{len(left_out)} changed files are secrets or too big"),))
         patch = b""
-        if len(left_out) < len(changed):
-            aside = [f":(top,exclude,literal){name}" for name in left_out]
+        if len(aside) < len(changed):
             patch = _ask(top, *_DIFF, "--binary", "-U3", "HEAD", "--", ":(top)", *aside, index=index)
     taken: dict[str, list[bytes]] = {}
     size = 0
@@ -91,7 +94,7 @@ def uncommitted(top: Path, used: Sequence[Path], untracked: Iterable[Path] = ())
         size += len(piece)
     whole = b"".join(piece for name, pieces in taken.items() if name not in left_out for piece in pieces)
     names = tuple(printable(name) for name in taken if name not in left_out)
-    return Uncommitted(commit, whole, names, tuple((printable(name), why) for name, why in sorted(left_out.items())))
+    return Uncommitted(commit, whole, names, tuple((printable(name), why) for name, why in sorted(left_out.items())), tuple(apart))
 
 
 def _unknown_in(top: Path, used: Sequence[Path]) -> list[bytes]:
@@ -132,20 +135,22 @@ def _changed(top: Path, index: Path | None) -> Iterator[_ChangedFile]:
         yield _ChangedFile(os.fsdecode(name), facts.split(b" ")[2].decode())
 
 
-def _judged(top: Path, changed: Sequence[_ChangedFile]) -> Iterator[tuple[str, str]]:
-    """Give name and reason of what is left out whatever stands in it."""
+def _apart(changed: Sequence[_ChangedFile]) -> list[str]:
     if not changed:
-        return
+        return []
     from pathspec import GitIgnoreSpec  # only a repository with changes needs it, and it takes its time
 
     ours = GitIgnoreSpec.from_lines(_OURS)
+    return [file.name for file in changed if ours.match_file(file.name)]
+
+
+def _judged(top: Path, changed: Sequence[_ChangedFile]) -> Iterator[tuple[str, str]]:
+    """Give name and reason of what is left out whatever stands in it."""
     before = _sizes(top, changed)
     for file in changed:
         path = top / file.name
         size = max(before.get(file.before, 0), path.lstat().st_size if os.path.lexists(path) else 0)
-        if ours.match_file(file.name):
-            yield file.name, "the settings of a stack, and Trainyard's own state, are kept apart"
-        elif secretfiles.is_secret_name(file.name):
+        if secretfiles.is_secret_name(file.name):
             yield file.name, "its name is that of a secret"
         elif size > LARGEST_FILE:
             yield file.name, f"{human_size(size)}, more than {human_size(LARGEST_FILE)}"

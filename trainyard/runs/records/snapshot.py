@@ -53,13 +53,15 @@ class RepositorySnapshot:
     patch_bytes: int = 0
     files: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+    apart: tuple[str, ...] = ()
+    """Changed settings of stacks: what the run had of them is in settings.yaml."""
     problem: str | None = None
     """Why git could not be asked."""
 
     @property
     def described(self) -> str | None:
         """The commit, ``-dirty`` behind it when files differed."""
-        dirty = "-dirty" if self.files or self.left_out else ""
+        dirty = "-dirty" if self.files or self.left_out or self.apart else ""
         return self.commit and self.commit + dirty
 
     def __str__(self) -> str:
@@ -179,7 +181,7 @@ def _repository(name: str, top: Path, used: Sequence[Path], untracked: Sequence[
     if file:
         (to / file).write_bytes(seen.patch)
     return RepositorySnapshot(
-        of=name, commit=seen.commit, patch=file, patch_bytes=len(seen.patch), files=seen.files, left_out=seen.left_out
+        of=name, commit=seen.commit, patch=file, patch_bytes=len(seen.patch), files=seen.files, left_out=seen.left_out, apart=seen.apart
     )  # fmt: skip
 
 

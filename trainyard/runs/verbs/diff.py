@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.errors import TrainyardError
-from trainyard.files import sha256_of
 from trainyard.pod.files import printable
-from trainyard.recipes.bundle import SHA256_LIST
+from trainyard.recipes.bundled import BOUND_BY, hashes_in
 from trainyard.recipes.declaration import DECLARED
 from trainyard.recipes.summaries import DataFile
 from trainyard.runs.context import CommandContext
@@ -24,7 +23,7 @@ from trainyard.runs.verbs.past import SeenAttempt, all_seen
 from trainyard.runs.verbs.show import WIDTH
 from trainyard.sizes import human_size
 
-_OF_VALUES = ("config.json", "data.json", "data.sha256", SHA256_LIST, DECLARED)
+_OF_VALUES = ("config.json", *BOUND_BY, DECLARED)
 """Files of a bundle that only say again what values, data and versions do."""
 _LARGEST = 500_000
 """Bytes of a file whose lines are compared."""
@@ -130,16 +129,11 @@ def _code(context: CommandContext, one: SeenAttempt, other: SeenAttempt) -> tupl
 
 
 def _changed_files(before: Path, after: Path) -> Iterator[ChangedFile]:
-    old, new = _hashes(before), _hashes(after)
-    for path in sorted(old.keys() | new.keys()):
+    old, new = hashes_in(before), hashes_in(after)
+    for path in sorted((old.keys() | new.keys()) - set(_OF_VALUES)):
         if old.get(path) != new.get(path):
             lines = _unified(path, before / path if path in old else None, after / path if path in new else None)
             yield ChangedFile(path=path, before=old.get(path), after=new.get(path), diff=lines)
-
-
-def _hashes(bundle: Path) -> dict[str, str]:
-    files = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
-    return {name: sha256_of(path) for name, path in files.items() if name not in _OF_VALUES}
 
 
 def _unified(path: str, before: Path | None, after: Path | None) -> tuple[str, ...]:

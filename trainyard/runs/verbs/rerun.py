@@ -15,7 +15,7 @@ import trainyard
 from trainyard.clouds.protocol import Cloud
 from trainyard.errors import UserError
 from trainyard.recipes import basecheck, code
-from trainyard.recipes.bundled import code_in
+from trainyard.recipes.bundled import BOUND_BY, code_in, hashes_in
 from trainyard.recipes.contract import TEMPLATES, Recipe, load_recipe
 from trainyard.recipes.data import Data
 from trainyard.recipes.summaries import Values
@@ -75,11 +75,15 @@ def prepare(context: CommandContext, request: RerunRequest) -> RunFolder:
         with base.bundle(context) as bundle:
             plan = _plan(context, request, base, recipe, target, bundle)
             folder = make(context, priced(context, plan, target.cloud), target.cloud, request.name)
-    new, at = folder.load(), f" --stack {request.stack}" if request.stack and not base.here else ""
-    if new.bundle_sha256 == base.record.bundle_sha256:
+            before, after = hashes_in(bundle), hashes_in(folder.bundle)
+    at = f" --stack {request.stack}" if request.stack and not base.here else ""
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    if not changed:
         context.ui.say(f"rerun      of {base.key}: the same bundle, byte for byte")
+    elif changed <= set(BOUND_BY):
+        context.ui.say(f"rerun      of {base.key}: the same bundle; its data are bound to the sha256 that they had on its pod")
     else:
-        context.ui.say(f"rerun      of {base.key}, with another bundle; what differs: invoke diff {base.key} {new.id}{at}")
+        context.ui.say(f"rerun      of {base.key}, with another bundle; what differs: invoke diff {base.key} {folder.load().id}{at}")
     return folder
 
 
