@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.e2e.yard import Yard
+from trainyard.ledger.ledger import Ledger
 from trainyard.runs.records.identity import RunId
-from trainyard.runs.records.ledger import Ledger
 from trainyard.stacks import installed
 
 LATER_RUNS = 5

@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("runs.notices",),
     ("runs.records", "runs.context"),
     ("runs.ui", "runs.signals"),
+    ("ledger",),
     ("stacks",),
     ("engine",),
     ("program",),

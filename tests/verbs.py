@@ -107,6 +107,8 @@ bench_billed = _bench(
     "bench.billed", "Count billed minutes of 6 minutes of training and a 5 GB model on the emulated cloud, by three roads."
 )
 
+bench_ledger = _bench("bench.ledger", "Time the list of 100,000 runs, in SQLite and in Postgres, and `invoke runs` as a whole command.")
+
 
 @task(
     help=help_of(
@@ -173,6 +175,8 @@ def _server(name: str, text: str) -> Any:
 servers_minio = _server("minio", "Build MinIO for `pytest tests/storage --store minio` (5 minutes, once per user; never shipped).")
 servers_ceph = _server("ceph", "Unpack Ceph's gateway from Debian's packages for `pytest tests/storage --store ceph` (75 MB, once).")
 
+servers_postgres = _server("postgres", "Unpack Postgres from Debian's packages for the tests of the ledger, where this machine has none.")
+
 
 def _options(given: Mapping[str, object]) -> list[str]:
     """Return the options that were given, as words of a command line."""
@@ -191,8 +195,9 @@ def development(ns: Collection) -> None:
             "upload": bench_upload,
             "download": bench_download,
             "billed": bench_billed,
+            "ledger": bench_ledger,
         },
-        "servers": {"minio": servers_minio, "ceph": servers_ceph},
+        "servers": {"minio": servers_minio, "ceph": servers_ceph, "postgres": servers_postgres},
         "faults": {
             "crash": faults_crash,
             "cloud": faults_cloud,

@@ -68,6 +68,9 @@ def test_json_holds_the_summary_and_nothing_else_on_stdout_and_settings_are_read
     assert opened.count(".trainyard/settings/Pulumi.local.yaml") == 1, "the engine reads its own copy"
     rows = yard.invoke("runs", "--json").json()
     assert [(row["run"], row["state"]) for row in rows] == [("tester/a", "succeeded")]
+    events = [json.loads(path.read_text()) for path in sorted(yard.places.store.rglob("events/tester/a/1/*.json"))]
+    assert [event["kind"] for event in events][:1] + [event["kind"] for event in events][-1:] == ["prepared", "ended"]
+    assert events[-1]["run"]["state"] == "succeeded", "another machine sees how it has ended"
 
 
 def test_a_training_that_fails_is_told_with_its_last_lines_and_the_pod_is_gone(yard: Yard, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.world import STACK, RunPodYard, World
-from trainyard.runs.records.ledger import Ledger
+from trainyard.ledger.ledger import Ledger
 
 
 @pytest.fixture

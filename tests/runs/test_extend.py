@@ -14,9 +14,9 @@ from tests.runs.road import LEASE, STACK, Road
 from trainyard.clock import format_time
 from trainyard.clouds.protocol import PodInfo
 from trainyard.errors import RefusedError, UserError
+from trainyard.ledger.ledger import Ledger
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records import movedlease
-from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.verbs import extend as verb
 from trainyard.runs.verbs.extend import MovedLease, extend
 from trainyard.stacks import facade

@@ -15,9 +15,9 @@ import pytest
 from trainyard.clouds.absence import EndedPod, Proof
 from trainyard.clouds.protocol import Offer, OfferQuery
 from trainyard.errors import NoCapacity, RefusedError
+from trainyard.ledger.ledger import Ledger
 from trainyard.runs.planning.estimate import check_limits, estimate, price_ceiling
 from trainyard.runs.records.identity import RunId
-from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.parts import PaidPod, RunPod, RunResult, StartedFrom
 from trainyard.runs.records.pods import note_bill, note_deleted, note_ended, note_gone, unproved_pods
 from trainyard.runs.records.progress import Metrics, ProgressLine, duration

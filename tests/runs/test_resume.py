@@ -16,11 +16,11 @@ import pytest
 from tests.runs.road import STACK, Road
 from trainyard.clock import format_time
 from trainyard.errors import RefusedError, UserError
+from trainyard.ledger.ledger import Ledger
 from trainyard.recipes.summaries import Values
 from trainyard.runs.life import follow
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records import stores
-from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.parts import PaidPod, RunBucket
 from trainyard.runs.records.record import RunFolder, as_json
 from trainyard.runs.records.summary import RunSummary, cost

@@ -24,7 +24,7 @@ from trainyard.runs.life import follow, rent, start
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records.parts import RunResult
 from trainyard.runs.records.pod import pod_of
-from trainyard.runs.verbs import account, adopt, attach, environments, listing, train
+from trainyard.runs.verbs import account, adopt, attach, environments, listing, logs, runtable, train
 from trainyard.runs.verbs import fetch as verb_fetch
 from trainyard.runs.verbs.fetch import fetch
 from trainyard.stacks import facade
@@ -43,7 +43,7 @@ def road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Road]:
 
 def shown(road: Road, *, follow: bool = False, run: str = "ann/a") -> bytes:
     out = io.BytesIO()
-    assert listing.print_log(road.context, run, follow=follow, out=out) == 0
+    assert logs.print_log(road.context, run, follow=follow, out=out) == 0
     return out.getvalue()
 
 
@@ -75,7 +75,7 @@ def test_a_second_run_finds_its_environment_standing_and_its_name_counted_on(roa
 
     assert summary.attempt == 2 and summary.success
     assert [asked for asked in road.engine.asked if asked == (STACK, "up")] == [(STACK, "up")], "one up serves both"
-    assert [row.run for row in listing.list_runs(road.context)] == ["ann/a", "ann/a"]
+    assert [row.run for row in listing.list_runs(road.context).runs] == ["ann/a", "ann/a"]
 
 
 def test_a_training_that_fails_is_no_success_and_what_it_left_is_kept(road: Road) -> None:
@@ -84,8 +84,8 @@ def test_a_training_that_fails_is_no_success_and_what_it_left_is_kept(road: Road
     assert not summary.success and summary.exit_status == 1 and summary.exit_code == 3
     assert "oops" in str(summary.error) and summary.kept and "exited 3" in summary.kept.why, summary.kept
     assert (Path(str(summary.local_path)) / "model" / "m.txt").read_text() == "half\n" and road.cloud.alive() == []
-    (row,) = listing.list_runs(road.context)
-    assert row.state == "failed" and any("the training exited 3" in line for line in listing.lines([row]))
+    (row,) = listing.list_runs(road.context).runs
+    assert row.state == "failed" and any("the training exited 3" in line for line in runtable.lines(listing.RunListing([row]), 80))
 
 
 def test_a_missed_expect_names_what_is_missing_and_no_exit_code_that_is_not_the_program_s(road: Road) -> None:
@@ -419,7 +419,7 @@ def test_a_pod_that_a_person_here_has_ended_is_told_so_and_not_as_the_cloud_s_do
     summary, _ = road.while_training(act, FOR_EVER)
 
     assert summary.exit_status == 4 and summary.error == "pod p0 was ended by a person here, not by the cloud"
-    assert any("ended by a person here" in line for line in listing.lines(listing.list_runs(road.context)))
+    assert any("ended by a person here" in line for line in runtable.lines(listing.list_runs(road.context), 80))
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,7 @@ def test_recover_goes_on_past_a_run_whose_record_is_damaged_and_exits_for_it(roa
     with pytest.raises(StillThere):
         attach.recover(road.context)
     assert loaded(road, "ann/a")[0].reached("ended")
-    rows = {row.run: row.state for row in listing.list_runs(road.context)}
+    rows = {row.run: row.state for row in listing.list_runs(road.context).runs}
     assert rows == {"ann/a": "succeeded", "ann/b": "unreadable record"}
 
 

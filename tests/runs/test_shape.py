@@ -10,11 +10,11 @@ import pytest
 
 from trainyard.clouds.protocol import CostItem, Offer, OfferQuery
 from trainyard.errors import NoCapacity, UserError
+from trainyard.ledger.ledger import Ledger
 from trainyard.recipes.summaries import Values
 from trainyard.runs.planning import shape
 from trainyard.runs.planning.estimate import estimate, query_of
 from trainyard.runs.records.identity import RunId
-from trainyard.runs.records.ledger import Ledger
 from trainyard.settings.table import StackSettings as Stack
 
 RUN = RunId("ann", "a")

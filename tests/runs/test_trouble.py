@@ -22,6 +22,7 @@ import pytest
 from trainyard.config import Places
 from trainyard.errors import Detached, DiskFull, HostKeyChanged, PodFailed, StillThere, StoreError, Unreachable, UserError
 from trainyard.files import write_atomic
+from trainyard.ledger.ledger import Ledger
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import ahead, finish, follow, start, teardown
 from trainyard.runs.life import drive as driving
@@ -29,7 +30,6 @@ from trainyard.runs.life.start import Unclear
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records import keepsake, pod
 from trainyard.runs.records.keepsake import FolderDeleted
-from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.parts import RunBucket, RunPod, RunResult
 from trainyard.runs.records.record import PHASES, Phase, RunFolder, RunRecord
 from trainyard.runs.records.summary import RunSummary, last_lines, summarize
@@ -561,10 +561,11 @@ def test_a_pod_that_is_gone_is_no_loss_while_its_bucket_cannot_be_asked(run: Cal
 
 
 def test_a_damaged_ledger_is_named_with_the_way_out_before_anything_is_rented(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.db")
-    ledger.path.write_bytes(b"no database at all" * 100)
+    path = tmp_path / "ledger.db"
+    ledger = Ledger(path)
+    path.write_bytes(b"no database at all" * 100)
 
     with pytest.raises(UserError, match="the ledger cannot be used") as told:
         ledger.spent_since(0.0)
 
-    assert f"mv {ledger.path} " in str(told.value)
+    assert f"mv {path} " in str(told.value)

@@ -20,11 +20,11 @@ from trainyard.clouds import http
 from trainyard.clouds.absence import LEAVE
 from trainyard.clouds.protocol import OfferQuery, PodInfo
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
+from trainyard.ledger.ledger import Ledger
 from trainyard.rehearsal.runpod import Emulator, Timing, start
 from trainyard.remote.transport import Address
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import teardown
-from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.parts import NO_POD, RunPod
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.pods import take_from_cloud

@@ -1,4 +1,4 @@
-"""S3 servers that only tests run against, beside VersityGW: ``invoke servers.minio``, ``invoke servers.ceph``. None is ever shipped."""
+"""Servers that only tests run against: S3 beside VersityGW (``invoke servers.minio``, ``servers.ceph``), Postgres. None is shipped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainyard.storage.client import StoreSettings
 
 
 def servers() -> Mapping[str, ModuleType]:
-    """Return the servers by name: each has ``find``, ``obtain`` and ``serve``."""
+    """Return the S3 servers by name: each has ``find``, ``obtain`` and ``serve``."""
     from tests.servers import ceph, minio
 
     return {"minio": minio, "ceph": ceph}

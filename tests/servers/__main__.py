@@ -1,4 +1,4 @@
-"""``python -m tests.servers minio|ceph [--serve]``: get an S3 server for the tests; with --serve, run it until Ctrl-C."""
+"""``python -m tests.servers minio|ceph|postgres [--serve]``: get a server for the tests; with --serve, run it until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.servers import open_server, servers
+from tests.servers import open_server, postgres, servers
 from tests.servers.common import ACCESS_KEY, SECRET_KEY, Unavailable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Get a server; 69 where this machine cannot have it."""
     parser = argparse.ArgumentParser(prog="python -m tests.servers", description=__doc__)
-    parser.add_argument("name", choices=sorted(servers()))
+    parser.add_argument("name", choices=[*sorted(servers()), "postgres"])
     parser.add_argument("--serve", action="store_true", help="run it until Ctrl-C and say how to reach it")
     given = parser.parse_args(arguments)
     try:
-        print(f"{given.name}: {servers()[given.name].obtain()}", flush=True)
+        print(f"{given.name}: {({**servers(), 'postgres': postgres})[given.name].obtain()}", flush=True)
         if given.serve:
             _serve(given.name)
     except Unavailable as error:
@@ -31,8 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(name: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="ts", dir="/tmp") as folder, open_server(name, Path(folder)) as settings:
-        print(f"export AWS_ENDPOINT_URL={settings.endpoint} AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY}")
+    with contextlib.ExitStack() as stack:
+        if name == "postgres":
+            print(f"export TRAINYARD_LEDGER='{stack.enter_context(postgres.serve()).reveal()}'")
+        else:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ts", dir="/tmp"))
+            settings = stack.enter_context(open_server(name, Path(folder)))
+            print(f"export AWS_ENDPOINT_URL={settings.endpoint} AWS_ACCESS_KEY_ID={ACCESS_KEY} AWS_SECRET_ACCESS_KEY={SECRET_KEY}")
         print("Its data go with it: Ctrl-C ends it.", flush=True)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)

@@ -8,15 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.servers.common import ACCESS_KEY, SECRET_KEY, Unavailable, cache, child, free_port, run, settings_of, wait_for_answer
+from tests.servers.common import ACCESS_KEY, SECRET_KEY, Unavailable, cache, child, free_port, run, settings_of, unpack, wait_for_answer
 from trainyard.storage.client import StoreSettings
 
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd")
@@ -48,18 +46,7 @@ def obtain() -> Path:
     """Return that folder, filled from Debian's archive where it is not there: 75 MB, once per user; needs apt and dpkg."""
     with contextlib.suppress(Unavailable):
         return find()
-    for tool in ("apt-get", "dpkg"):
-        if shutil.which(tool) is None:
-            raise Unavailable(f"Ceph comes in Debian's packages, and there is no '{tool}' here")
-    cache().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=cache()) as text:
-        packages, root = Path(text) / "packages", Path(text) / "root"
-        (packages / "partial").mkdir(parents=True)
-        own = ["-o", f"Dir::Cache::archives={packages}", "-o", "Debug::NoLocking=true"]
-        run(["apt-get", "install", "--yes", "--download-only", "--no-install-recommends", *own, *PACKAGES], seconds=1800)
-        for package in sorted(packages.glob("*.deb")):
-            run(["dpkg", "-x", package, root])
-        root.rename(cache() / "ceph")
+    unpack("ceph", "Ceph", PACKAGES)
     return find()
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -85,3 +87,19 @@ def run(argv: Sequence[str | Path], env: Mapping[str, str] | None = None, second
     if done.returncode:
         raise Unavailable(f"{Path(argv[0]).name} ended with {done.returncode}: {(done.stderr or done.stdout)[-2000:]}")
     return done.stdout
+
+
+def unpack(name: str, says: str, packages: Sequence[str]) -> None:
+    """Fill a folder of cache() with Debian's packages and what they need beside the machine's own; raises Unavailable."""
+    for tool in ("apt-get", "dpkg"):
+        if shutil.which(tool) is None:
+            raise Unavailable(f"{says} comes in Debian's packages, and there is no '{tool}' here")
+    cache().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=cache()) as text:
+        archive, root = Path(text) / "packages", Path(text) / "root"
+        (archive / "partial").mkdir(parents=True)
+        own = ["-o", f"Dir::Cache::archives={archive}", "-o", "Debug::NoLocking=true"]
+        run(["apt-get", "install", "--yes", "--download-only", "--no-install-recommends", *own, *packages], seconds=1800)
+        for package in sorted(archive.glob("*.deb")):
+            run(["dpkg", "-x", package, root])
+        root.rename(cache() / name)

@@ -27,7 +27,8 @@ from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import last_lines, summarize
 from trainyard.runs.verbs.deliver import deliver
 from trainyard.runs.verbs.fetch import fetch
-from trainyard.runs.verbs.listing import lines, list_runs
+from trainyard.runs.verbs.listing import list_runs
+from trainyard.runs.verbs.runtable import lines
 from trainyard.storage import direct
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.ending import Ending
@@ -74,7 +75,7 @@ def test_to_a_folder_where_the_run_was_told_and_again_where_a_person_says(
     assert state is not None and (state.state, state.where) == ("done", str(tmp_path / "models"))
     assert json.loads(folder.summary.read_text())["delivery"]["state"] == "done"
     assert last_lines(summarize(folder.load(), folder), None)[-1] == f"delivered to {tmp_path / 'models'}"
-    assert f"    delivered to {tmp_path / 'models'}" in lines(list_runs(clone.context))
+    assert f"    delivered to {tmp_path / 'models'}" in lines(list_runs(clone.context), 80)
     assert deliver(clone.context, "greg/first/1", "local", None) == 0 and "(0 were here already)" in clone.said()
     assert (clone.context.places.root / "out/downloads/first/config.json").read_bytes() == CONFIG
 
@@ -148,7 +149,7 @@ def test_a_run_starts_its_delivery_once_in_a_process_that_outlives_the_terminal(
     ((words, more),) = started
     assert words[1:] == ["-m", "trainyard", "deliver", "greg/first/1"] and more["start_new_session"] and more["stdin"] == subprocess.DEVNULL
     assert f"its log: {folder.path / 'delivery.log'}" in clone.said()
-    assert "under way" in str(lines(list_runs(clone.context))) and is_under_way(folder)
+    assert "under way" in str(lines(list_runs(clone.context), 80)) and is_under_way(folder)
     for nothing in ({"deliver": None}, {"deliver": "local", "result": None}, {"deliver": "hub:a/b", "training_success": False}):
         other = replace(folder.load(), **nothing)
         (folder.path / "delivery.json").unlink(missing_ok=True)

@@ -181,21 +181,6 @@ def extend(c: Context, run: str, time: str, json: bool = False) -> int:
     return 0
 
 
-@task(help=help_of("json"))
-@verb
-def runs(c: Context, json: bool = False) -> int:
-    """List all runs of this repository, newest last."""
-    from trainyard.runs.verbs.listing import lines, list_runs
-
-    work = context(as_json=json)
-    rows = list_runs(work)
-    if json:
-        show_json([asdict(row) for row in rows])
-    else:
-        work.ui.say("\n".join(lines(rows)))
-    return 0
-
-
 @task(
     iterable=["set"],
     help={
@@ -236,7 +221,7 @@ def rehearse(
 @verb
 def logs(c: Context, run: str, follow: bool = False) -> int:
     """Print a run's log, byte for byte."""
-    from trainyard.runs.verbs.listing import print_log
+    from trainyard.runs.verbs.logs import print_log
 
     return print_log(context(as_json=True), run, follow=follow, out=sys.stdout.buffer)
 

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from trainyard.cli import gitopsverbs, machineverbs, noticeverbs, recordverbs, repoverbs, resultverbs, runverbs, stackverbs
+from trainyard.cli import (
+    gitopsverbs,
+    ledgerverbs,
+    machineverbs,
+    noticeverbs,
+    recordverbs,
+    repoverbs,
+    resultverbs,
+    runverbs,
+    stackverbs,
+)
 
 _ALONE = (
     runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.resume,
-    runverbs.extend, runverbs.runs,
+    runverbs.extend, ledgerverbs.runs, ledgerverbs.remove,
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
     recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare,
     resultverbs.deliver, resultverbs.gc,
@@ -27,6 +37,11 @@ _GROUPS = {
         "delete": resultverbs.store_delete,
     },
     "notify": {"test": noticeverbs.notify_test},
+    "ledger": {
+        "backup": ledgerverbs.ledger_backup,
+        "restore": ledgerverbs.ledger_restore,
+        "rebuild": ledgerverbs.ledger_rebuild,
+    },
     "venvs": {"clean": machineverbs.venvs_clean},
     "image": {"build": machineverbs.image_build, "push": machineverbs.image_push},
 }

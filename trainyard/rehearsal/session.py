@@ -96,8 +96,9 @@ def _own_places(root: Path, base: Path) -> dict[str, str]:
 
 
 def _without_stores(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without any store's keys: a rehearsal's results go to the local store."""
-    return {key: value for key, value in env.items() if not key.startswith(("RUNPOD_S3_", "RUNPOD_API_", "AWS_", "R2_"))}
+    """Return the environment without any store's keys and without a ledger elsewhere: a rehearsal's results and costs stay here."""
+    away = ("RUNPOD_S3_", "RUNPOD_API_", "AWS_", "R2_", "TRAINYARD_LEDGER")
+    return {key: value for key, value in env.items() if not key.startswith(away)}
 
 
 def _volume_as_bucket(settings: StackSettings, env: Mapping[str, str]) -> str | None:

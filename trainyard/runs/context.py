@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud
@@ -15,6 +16,9 @@ from trainyard.settings import reader
 from trainyard.settings.table import StackSettings
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
+
+if TYPE_CHECKING:
+    from trainyard.ledger.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,12 @@ class CommandContext:
     def cloud_of(self, record: RunRecord) -> Cloud:
         """Return the adapter of a run's cloud, as its own record names it: the checkout's settings may say anything by now."""
         return open_cloud(record.cloud, self.env, self.places) if record.cloud else self.cloud(record.environment)
+
+    def ledger(self) -> Ledger:
+        """Return the ledger of this checkout; raises UserError for a TRAINYARD_LEDGER that is no URL of a Postgres."""
+        from trainyard.ledger.ledger import open_ledger  # SQLAlchemy takes a fifth of a second, that few verbs need pay
+
+        return open_ledger(self.env, self.places)
 
     def folder(self, reference: str) -> RunFolder:
         """Return the folder of the newest attempt that a person means; UserError when there is none."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Sort = Literal["cloud", "store", "source", "token", "place", "choice", "local", "setup", "old", "pod", "process"]
-"""cloud, store: what an account or a bucket is opened with. source: what data are read with, by the controller alone. token: of a
-training, never handed to an engine. old: of older guides. pod: told to what runs on a pod. process: told by one process of
-ours to another; nobody sets it."""
+"""cloud, store: what an account or a bucket is opened with. source: what data are read with or the ledger is opened with, by the
+controller alone. token: of a training, never handed to an engine. old: of older guides. pod: told to what runs on a pod. process:
+told by one process of ours to another; nobody sets it."""
 SETTABLE: tuple[Sort, ...] = ("cloud", "store", "source", "place", "choice", "local", "setup", "old")
 """Sorts that a person may set."""
 
@@ -82,6 +82,10 @@ GROUPS: tuple[VariableGroup, ...] = (
     VariableGroup(
         sort="place", of="base folders", says="instead of `~/.local/share`, `~/.config`, `~/.cache`",
         more=("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"),
+    ),
+    VariableGroup(
+        sort="source", of="ledger", says="the URL of a Postgres that is the [ledger](records.md) instead of `.trainyard/ledger.db`",
+        more_keys=("TRAINYARD_LEDGER",),
     ),
     VariableGroup(
         sort="choice", of="choices", says="who starts runs; `auto`, `cli` or `builtin`: it wins over the setting `engine`",

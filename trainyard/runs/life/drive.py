@@ -24,6 +24,7 @@ from trainyard.runs.life.rent import created_of, isolation_of, remember_lost, re
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.datadeletion import deletion
 from trainyard.runs.records.keepsake import Keepsake
+from trainyard.runs.records.mirror import beside
 from trainyard.runs.records.notes import note, note_cost
 from trainyard.runs.records.parts import NO_POD
 from trainyard.runs.records.record import Phase, RunFolder, RunRecord
@@ -60,6 +61,7 @@ def drive(
                 if isinstance(error, StillThere):
                     raise
                 raise trouble.untouched(context, readable_record(folder), folder, error) from error
+            held.enter_context(beside(context, record))
             held.enter_context(leaving())
             try:
                 kept.take(context, record, folder)

@@ -14,7 +14,6 @@ from trainyard.errors import BootFailed, EngineError, NoCapacity, TrainyardError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.shape import remember_failure
 from trainyard.runs.records.environment import EnvironmentOutputs
-from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.pods import Deletions, note_deleted, take_known
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -94,9 +93,7 @@ def remember_lost(context: CommandContext, record: RunRecord) -> None:
     """Let the offer of a pod that the cloud has taken be left alone for a while, where there are others."""
     if record.pod.offer:
         with contextlib.suppress(OSError, TrainyardError):  # it only chooses among offers
-            remember_failure(
-                Ledger(context.places.ledger), record.id, context.cloud_of(record).name, record.pod.offer, record.error or "lost"
-            )
+            remember_failure(context.ledger(), record.id, context.cloud_of(record).name, record.pod.offer, record.error or "lost")
 
 
 def created_of(record: RunRecord) -> float:
@@ -144,7 +141,7 @@ def _offer_that_did_not_boot(stack: Stack) -> str | None:
 
 def _remember(context: CommandContext, record: RunRecord, offer: str, outcome: OperationOutcome) -> None:
     if outcome.problem.facts.get("hosts_fault"):
-        remember_failure(Ledger(context.places.ledger), record.id, context.cloud_of(record).name, offer, outcome.reason())
+        remember_failure(context.ledger(), record.id, context.cloud_of(record).name, offer, outcome.reason())
 
 
 def _avoided(folder: RunFolder) -> list[str]:

@@ -19,7 +19,6 @@ from trainyard.errors import DiskFull, EngineError, StillThere, TrainyardError
 from trainyard.faults import readable
 from trainyard.leases.sweep import close_all
 from trainyard.runs.context import CommandContext
-from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.pods import Deletions, note_deleted, note_ended, take_known, unproved_pods
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders
 from trainyard.runs.records.stackresources import leases_in
@@ -175,7 +174,7 @@ def _destroy_once(
 
 def _need_word_of_a_lost_state(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
     """Raise StillThere where an up had begun, its state is lost, and the account has a pod of its environment that no run explains."""
-    if not Ledger(context.places.ledger).events(record.id, kind="up"):
+    if not context.ledger().events(record.id, kind="up"):
         return  # nothing was ever brought up
     others = {str(other.pod.lease_id) for other in _readable(context) if other.id != record.id}
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from trainyard.clouds.absence import Proof
 from trainyard.clouds.marker import parse_name
@@ -16,12 +17,14 @@ from trainyard.errors import TrainyardError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.estimate import check_limits, estimate
 from trainyard.runs.records.identity import RunId
-from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.stackresources import StackPod, leases_in, pods_in
 from trainyard.settings.table import StackSettings
 from trainyard.settings.user import user_name
 from trainyard.stacks import facade
 from trainyard.stacks.model import Event, Stack
+
+if TYPE_CHECKING:
+    from trainyard.ledger.ledger import Ledger
 
 _BEGUN, _RENTED, _SETTLED = "pods declared", "pods rented", "pods settled"
 
@@ -35,7 +38,7 @@ def reserve(context: CommandContext, stack: Stack, settings: StackSettings) -> N
     new = count - _standing(resources)
     if new <= 0:
         return
-    ledger = Ledger(context.places.ledger)
+    ledger = context.ledger()
     entry = _open_entry(ledger, stack.name)
     if entry is not None and new == count and ledger.events(entry, kind=_RENTED):
         ledger.add(entry, _SETTLED, stack=stack.name)  # their lease is over, or they are lost: it stays spent
@@ -55,7 +58,7 @@ def reserve(context: CommandContext, stack: Stack, settings: StackSettings) -> N
 
 def note_up(context: CommandContext, stack: Stack) -> None:
     """Note that the up has come to its end: what it has reserved is spent from here on."""
-    ledger = Ledger(context.places.ledger)
+    ledger = context.ledger()
     entry = _open_entry(ledger, stack.name)
     if entry is not None:
         ledger.add(entry, _RENTED, stack=stack.name)
@@ -68,7 +71,7 @@ def settle(context: CommandContext, stack: Stack, resources: Sequence[Event], pr
     if None in costs:
         return
     try:
-        ledger = Ledger(context.places.ledger)
+        ledger = context.ledger()
         entry = _open_entry(ledger, stack.name)
         if entry is not None:
             spent = sum(cost for cost in costs if cost is not None)

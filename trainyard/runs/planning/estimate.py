@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from trainyard.clouds.protocol import Cloud, CostItem, Offer, OfferQuery
 from trainyard.errors import NoCapacity, RefusedError
 from trainyard.runs.planning.shape import avoidable
-from trainyard.runs.records.ledger import Ledger
 from trainyard.settings.table import StackSettings
+
+if TYPE_CHECKING:
+    from trainyard.ledger.ledger import Ledger
 
 HOURS_A_MONTH = 730
 _DISK_MONTH = 0.20

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from trainyard.clouds.protocol import Offer
 from trainyard.errors import UserError
 from trainyard.recipes.summaries import Values
 from trainyard.runs.records.identity import RunId
-from trainyard.runs.records.ledger import Ledger
 from trainyard.settings.table import StackSettings
+
+if TYPE_CHECKING:
+    from trainyard.ledger.ledger import Ledger
 
 REMEMBERED = 6 * 3600.0
 """Seconds for which an offer whose pod did not boot is not taken again, by any run of this checkout."""

@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from trainyard.config import attempt_number
 from trainyard.errors import UserError
+from trainyard.ledger.runid import RunId as RunId
 
 _LABEL = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*$")
 LONGEST_NAME = 100
 """Characters of a stack's name, so of a user or a label, too."""
 _SHOWN = 200
 LOST_RECORD = "Is its record lost? invoke reap --all-stacks --dry-run shows the pods, invoke adopt takes one over."
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class RunId:
-    """One attempt of a run."""
-
-    user: str
-    label: str
-    attempt: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.user}/{self.label}"
-
-    def stack_name(self, environment: str) -> str:
-        """Return the name of this attempt's own Pulumi stack."""
-        return f"{environment}.{self.user}.{self.label}.{self.attempt}"
-
-    def folder(self, runs: Path) -> Path:
-        """Return the attempt's folder at the controller."""
-        return runs / self.user / self.label / str(self.attempt)
-
-    def home(self, out: Path) -> Path:
-        """Return where the attempt's files lie at home: ``<user>/<label>``, further attempts ``<label>.2``; no label has a dot."""
-        return out / self.user / (self.label if self.attempt == 1 else f"{self.label}.{self.attempt}")
 
 
 def check_label(label: str, user: str, environment: str) -> str:

@@ -3,25 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainyard.errors import TrainyardError
+from trainyard.ledger.rows import REMOVED, RunRow
 from trainyard.runs.context import CommandContext
-from trainyard.runs.records.ledger import Ledger
-from trainyard.runs.records.record import RunRecord, all_folders
+from trainyard.runs.records.record import RunFolder, RunRecord, all_folders
+from trainyard.runs.records.runrows import row_of
 from trainyard.runs.records.summary import cost
 
+if TYPE_CHECKING:
+    from trainyard.ledger.ledger import Ledger
+
 _BY_HAND = "end"
+_OFTEN = ("checkpoint",)
+"""Events that change no row and come many times in a run."""
 
 
 def note(context: CommandContext, record: RunRecord, kind: str, **data: Any) -> None:
-    """Record that something happened to a run, now; say it when that cannot be written."""
-    _write(context, lambda ledger: ledger.add(record.id, kind, **data))
+    """Record that something happened to a run, now, and how it stands; say it when that cannot be written."""
+
+    def write(ledger: Ledger) -> None:
+        ledger.add(record.id, kind, **data)
+        if kind not in _OFTEN:
+            ledger.put_run(_row(context, record, data.get("estimate")))
+
+    _write(context, write)
 
 
 def note_cost(context: CommandContext, record: RunRecord) -> None:
     """Record what an attempt has cost so far; say it when that cannot be written."""
-    _write(context, lambda ledger: ledger.set_cost(record.id, record.created, cost(record)))
+
+    def write(ledger: Ledger) -> None:
+        ledger.set_cost(record.id, record.created, cost(record))
+        ledger.put_run(_row(context, record))
+
+    _write(context, write)
+
+
+def note_row(context: CommandContext, record: RunRecord, estimate: float | None = None) -> None:
+    """Put how a run stands, and what it may cost where that is told; say it when that cannot be written."""
+    _write(context, lambda ledger: ledger.put_run(_row(context, record, estimate)))
+
+
+def note_removed(context: CommandContext, record: RunRecord) -> None:
+    """Record that a person has removed what is known of a run, and forget its row; raises what the ledger raises."""
+    ledger = context.ledger()
+    ledger.add(record.id, REMOVED, token=record.token)
+    ledger.remove_run(record.id, record.token)
+
+
+def _row(context: CommandContext, record: RunRecord, estimate: float | None = None) -> RunRow:
+    return row_of(record, RunFolder(record.id.folder(context.places.runs)), estimate)
 
 
 def note_end(context: CommandContext, pod_id: str) -> None:
@@ -38,7 +71,7 @@ def note_end(context: CommandContext, pod_id: str) -> None:
 def ended_by_hand(context: CommandContext, record: RunRecord, pod_id: str) -> bool:
     """Tell whether the ledger says that a person here has ended a pod of a run; False where it cannot be read."""
     try:
-        return any(event.data.get("pod") == pod_id for event in Ledger(context.places.ledger).events(record.id, kind=_BY_HAND))
+        return any(event.data.get("pod") == pod_id for event in context.ledger().events(record.id, kind=_BY_HAND))
     except (OSError, TrainyardError):
         return False
 
@@ -46,14 +79,14 @@ def ended_by_hand(context: CommandContext, record: RunRecord, pod_id: str) -> bo
 def shares_told(context: CommandContext, record: RunRecord) -> int:
     """Return the largest share of its budget (percent) of which the ledger says that it was told, 0 where it cannot be read."""
     try:
-        return max((int(event.data["share"]) for event in Ledger(context.places.ledger).events(record.id, kind="budget")), default=0)
+        return max((int(event.data["share"]) for event in context.ledger().events(record.id, kind="budget")), default=0)
     except (OSError, TrainyardError, KeyError, ValueError):
         return 0
 
 
 def _write(context: CommandContext, write: Callable[[Ledger], None]) -> None:
     try:
-        write(Ledger(context.places.ledger))
+        write(context.ledger())
     except (OSError, TrainyardError) as error:
         why = error.message if isinstance(error, TrainyardError) else error
         context.ui.warn(f"the ledger cannot be written, the run goes on without it: {why}")

@@ -36,6 +36,8 @@ class Metrics:
     first_loss: float | None = None
     tokens: int = 0
     tokens_per_second: float | None = None
+    learning_rate: float | None = None
+    """The largest of its schedule."""
     first_time: float | None = None
     first_step: int = 0
     last_time: float | None = None
@@ -53,8 +55,8 @@ class Metrics:
         if isinstance(row.get("data"), dict):
             self.data = row["data"]
             self.first_time = None  # each start tells it: the pace is that of the newest one
-        step, total, loss, tokens, speed, moment = (
-            _number(row.get(name)) for name in ("step", "total_steps", "loss", "tokens", "tokens_per_second", "time")
+        step, total, loss, tokens, speed, moment, rate = (
+            _number(row.get(name)) for name in ("step", "total_steps", "loss", "tokens", "tokens_per_second", "time", "lr")
         )
         if step is None:
             return False
@@ -65,6 +67,8 @@ class Metrics:
             self.first_loss = loss if self.first_loss is None else self.first_loss
         if moment is not None and moment < self.since:
             return False
+        if rate is not None:
+            self.learning_rate = max(rate, self.learning_rate or 0.0)
         self.total = int(total or self.total)
         self.tokens_per_second = self.tokens_per_second if speed is None else speed
         if moment is not None:

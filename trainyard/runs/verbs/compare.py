@@ -13,8 +13,8 @@ from trainyard.pod.files import printable
 from trainyard.recipes.summaries import Value
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.progress import duration, loss_curve
+from trainyard.runs.records.runrows import state_of
 from trainyard.runs.records.summary import summarize
-from trainyard.runs.verbs.listing import state_of
 from trainyard.runs.verbs.past import SeenAttempt, all_seen
 from trainyard.runs.verbs.show import WIDTH
 

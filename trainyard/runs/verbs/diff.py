@@ -17,8 +17,8 @@ from trainyard.recipes.summaries import DataFile
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records import snapshot as snapshots
 from trainyard.runs.records.progress import duration
+from trainyard.runs.records.runrows import state_of
 from trainyard.runs.records.summary import RunSummary, summarize
-from trainyard.runs.verbs.listing import state_of
 from trainyard.runs.verbs.past import SeenAttempt, all_seen
 from trainyard.runs.verbs.show import WIDTH
 from trainyard.sizes import human_size

@@ -19,7 +19,6 @@ from trainyard.runs.life import alone
 from trainyard.runs.life.publish import publish_now
 from trainyard.runs.life.trouble import standing
 from trainyard.runs.planning.estimate import Estimate, check_limits
-from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.movedlease import mark_moving, take_over
 from trainyard.runs.records.notes import note
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -133,7 +132,7 @@ def _within_limits(context: CommandContext, record: RunRecord, added: float, hou
             hint=f"When it has saved and ended, allow it more: invoke resume {record.id} --budget DOLLARS",
         )
     # The estimate of its lease as it is counts already: only what is added is new.
-    for warning in check_limits(Estimate(offer, offer, added, 0.0), settings, Ledger(context.places.ledger), None):
+    for warning in check_limits(Estimate(offer, offer, added, 0.0), settings, context.ledger(), None):
         context.ui.warn(warning)
     if record.budget is not None and most > record.budget:
         context.ui.warn(f"the training is stopped when its budget of ${record.budget:.2f} is used up, whatever its lease")

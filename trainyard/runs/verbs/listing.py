@@ -1,29 +1,50 @@
-"""What runs there are, and their logs."""
+"""What runs there are: of this repository, and of all machines that share its ledger or a bucket."""
 
 from __future__ import annotations
 
+import re
+import tempfile
 import time
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from trainyard.errors import UserError
+from trainyard.clock import format_time, parse_iso
+from trainyard.errors import TrainyardError, UserError
+from trainyard.ledger.rows import EVERY_RUN, RunFilter, RunRow
+from trainyard.ledger.runid import RunId
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.delivery import is_under_way, line_of, read_state
-from trainyard.runs.records.parts import RunResult
-from trainyard.runs.records.progress import of_all
-from trainyard.runs.records.record import RunFolder, RunRecord, all_folders, is_driven
-from trainyard.runs.records.summary import cost, read_metrics, stopped, verdict
+from trainyard.runs.records.record import RunFolder
+from trainyard.runs.records.runrows import UnreadableRun, row_of, take_in
+from trainyard.runs.verbs.sharing import pull_shared
 
-_POLL = 0.3
-_HEAD = ("run", "state", "steps", "loss", "$", "result", "recipe", "stack")
+if TYPE_CHECKING:
+    from trainyard.ledger.ledger import Ledger
+
+SHOWN = 100
+"""How many runs a person is shown unless more are asked for."""
+UNREADABLE = "unreadable record"
+STATES = (
+    "live", "over", "prepared", "up", "started", "trained", "committed", "succeeded", "failed", "cancelled", "stopped", "unreadable",
+)  # fmt: skip
+"""What --state takes: live, over, or a state's first word."""
+_AGO = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|h|d|w)")
+_SECONDS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunRow:
-    """One run of this checkout, as ``invoke runs`` tells it. Money is in dollars."""
+class ListedRun:
+    """One run, as ``invoke runs --json`` tells it: names of fields are a format that scripts read.
+
+    Money is in dollars, moments are UTC text, durations are seconds.
+    """
 
     run: str
     attempt: int
+    newest: bool = True
+    """It is what the run's name alone means."""
     stack: str | None = None
     recipe: str | None = None
     state: str
@@ -38,128 +59,137 @@ class RunRow:
     error: str | None = None
     delivery: str | None = None
     """What becomes of its delivery, in words."""
+    user: str = ""
+    label: str = ""
+    cloud: str | None = None
+    machine: str | None = None
+    """Where it is driven from."""
+    here: bool = True
+    """Its record is in this repository."""
+    created: str | None = None
+    started: str | None = None
+    """When its pod was rented."""
+    ended: str | None = None
+    duration: float | None = None
+    """From its create to its end, or to now."""
+    hours: float | None = None
+    """Of its lease."""
+    learning_rate: float | None = None
+    eta: float | None = None
+    estimate: float | None = None
+    """What it was to cost at most."""
+    git_commit: str | None = None
+    as_of: str | None = None
+    """When this was true, of a run that is driven elsewhere and is not over."""
 
 
-def list_runs(context: CommandContext) -> list[RunRow]:
-    """Return one row a run, oldest first."""
-    return [_row(folder) for folder in all_folders(context.places.runs)]
+@dataclass(frozen=True, slots=True)
+class RunListing:
+    """The runs that were asked for, oldest first; ``more`` older ones fit, too, and are beyond the limit."""
+
+    runs: Sequence[ListedRun]
+    more: int = 0
+    all: bool = True
+    """Nothing but a number was asked for: where there is none, there are no runs."""
 
 
-def _row(folder: RunFolder) -> RunRow:
-    try:
-        record = folder.load()
-    except UserError as error:
-        # Its record is damaged; its pod may still be there.
-        user, label, attempt = folder.path.parts[-3:]
-        return RunRow(run=f"{user}/{label}", attempt=int(attempt), state="unreadable record", error=error.message)
-    metrics, result = read_metrics(record, folder), record.result or RunResult()
-    return RunRow(
-        run=str(record.id),
-        attempt=record.attempt,
-        stack=record.environment,
-        recipe=record.recipe,
-        state=state_of(record),
-        steps_done=metrics.step,
-        steps_planned=metrics.total,
-        loss=metrics.loss,
-        cost=round(cost(record), 4),
-        s3_url=result.s3_url,
-        local_path=result.local_path,
-        owed=result.owed,
-        over=record.reached("ended"),
-        error=record.error,
-        delivery=_delivery(folder, record),
-    )
+def asked_for(
+    stack: str | None, recipe: str | None, user: str | None, state: str | None, since: str | None, limit: int | None,
+) -> RunFilter:  # fmt: skip
+    """Return the filter that a command line says; raises UserError for a state or a time that is none."""
+    if state is not None and state not in STATES:
+        raise UserError(f"--state {state}: there is no such state", hint=f"States: {', '.join(STATES)}.")
+    if limit is not None and limit < 0:
+        raise UserError(f"--limit {limit}: it is a number of runs; 0 means all")
+    return RunFilter(stack=stack, recipe=recipe, user=user, state=state, since=_moment(since), limit=limit or None)
 
 
-def _delivery(folder: RunFolder, record: RunRecord) -> str | None:
-    state = read_state(folder)
-    return line_of(f"{record.id}/{record.attempt}", state, under_way=is_under_way(folder)) if state else None
+def list_runs(context: CommandContext, asked: RunFilter = EVERY_RUN) -> RunListing:
+    """Return the runs that are asked for: of this repository, and of all machines that share its ledger or a bucket.
 
-
-def lines(rows: list[RunRow]) -> list[str]:
-    """Return the rows for a person: whole names and words at any width, what went wrong below its run."""
-    if not rows:
-        return ["no runs in this repository yet"]
-    newest = {row.run: row for row in sorted(rows, key=lambda row: row.attempt)}
-    # The name alone means the newest attempt; earlier ones are asked for by their number.
-    names = [row.run if newest[row.run] is row else f"{row.run}/{row.attempt}" for row in rows]
-    cells = [_HEAD, *(_cells(name, row) for name, row in zip(names, rows, strict=True))]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEAD))]
-    aligned = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    text_lines = aligned[:1]
-    for text, row in zip(aligned[1:], rows, strict=True):
-        text_lines.append(text)
-        if row.error and row.error != row.state:
-            text_lines.append(f"    {row.error.partition(chr(10))[0]}")
-        if not row.over:
-            text_lines.append(f"    not over; this follows it to its end: invoke attach {row.run}")
-        if row.delivery:
-            text_lines.append(f"    {row.delivery}")
-        if row.owed:
-            text_lines.append("    its result is not in its bucket yet; this brings it there: invoke recover")
-    return text_lines
-
-
-def _cells(name: str, row: RunRow) -> tuple[str, ...]:
-    steps = of_all(row.steps_done, row.steps_planned) if row.steps_done or row.steps_planned else ""
-    loss = "" if row.loss is None else f"{row.loss:.4f}"
-    result = "owed" if row.owed else "bucket" if row.s3_url else "home" if row.local_path else ""
-    return name, row.state, steps, loss, f"{row.cost:.2f}", result, row.recipe or "?", row.stack or "?"
-
-
-def print_log(context: CommandContext, reference: str, *, follow: bool, out: BinaryIO) -> int:
-    """Copy a run's log to a stream, byte for byte; with ``follow`` until the training has ended.
-
-    While a controller drives the run its copy is read; with none (detached, killed) the pod itself is asked.
+    A ledger that cannot be used is said, and the records here are read without it.
     """
-    folder = context.folder(reference)
-    record = folder.load()
-    if record.reached("started") and not record.reached("trained") and record.error is None and not is_driven(folder):
-        return _from_pod(context, record, follow, out)
-    offset = _copy(folder, 0, out)
-    while follow and not record.reached("trained") and record.error is None:
-        time.sleep(_POLL)
-        offset = _copy(folder, offset, out)
-        record = folder.load()
-    _copy(folder, offset, out)
-    return 0
+    from trainyard.ledger.ledger import Ledger
+
+    try:
+        ledger = context.ledger()
+        pull_shared(context, ledger)
+        return _listing(context, ledger, asked)
+    except (OSError, TrainyardError) as error:
+        context.ui.warn(f"only the runs whose records are here: {error.message if isinstance(error, TrainyardError) else error}")
+    with tempfile.TemporaryDirectory(prefix="trainyard-") as folder:
+        return _listing(context, Ledger(Path(folder) / "ledger.db"), asked)
 
 
-def _from_pod(context: CommandContext, record: RunRecord, follow: bool, out: BinaryIO) -> int:
-    from trainyard.remote.follow import Tail
-    from trainyard.remote.follow import follow as follow_job
-    from trainyard.remote.protocol import quote
-    from trainyard.remote.reconnect import Reconnecting
-    from trainyard.runs.records.pod import pod_of
-
-    def write(data: bytes) -> None:
-        out.write(data)
-        out.flush()
-
-    pod = pod_of(context, record)
-    with Reconnecting(pod.connect, name=f"pod {pod.id}") as transport:
-        if follow:
-            follow_job(transport, pod.path("job"), [Tail(pod.path("job", "log"), write)])
-        else:
-            transport.exec(f"cat {quote(pod.path('job', 'log'))}", on_stdout=write)
-    return 0
+def _listing(context: CommandContext, ledger: Ledger, asked: RunFilter) -> RunListing:
+    unreadable = [run for run in take_in(ledger, context.places.runs) if _fits(run, asked)]
+    rows = ledger.runs(asked)
+    damaged = {run.id for run in unreadable}
+    listed = [(row.created, _listed(context, row)) for row in rows if row.id not in damaged]
+    listed += [(run.changed, _of_unreadable(run)) for run in unreadable]
+    runs = [run for _, run in sorted(listed, key=lambda pair: pair[0])]
+    hidden = 0 if asked.limit is None else max(0, len(runs) - asked.limit)
+    older = ledger.count(asked) - len(rows) if len(rows) == asked.limit else 0
+    return RunListing(_with_newest(ledger, runs[hidden:]), hidden + older, asked == RunFilter(limit=asked.limit))
 
 
-def _copy(folder: RunFolder, offset: int, out: BinaryIO) -> int:
-    if not folder.log.is_file():
-        return offset
-    with folder.log.open("rb") as log:
-        log.seek(offset)
-        while piece := log.read(1 << 20):
-            out.write(piece)
-            offset += len(piece)
-    out.flush()
-    return offset
+def _with_newest(ledger: Ledger, runs: Sequence[ListedRun]) -> list[ListedRun]:
+    """Mark the attempts that are not what their run's name alone means: another one may be newer and not listed."""
+    last = dict(ledger.newest_attempts({(run.user, run.label) for run in runs}))
+    for run in runs:
+        last[run.user, run.label] = max(run.attempt, last.get((run.user, run.label), 0))
+    return [run if run.attempt == last[run.user, run.label] else replace(run, newest=False) for run in runs]
 
 
-def state_of(record: RunRecord) -> str:
-    """Return in words how an attempt stands: its phase, and its verdict once it is over."""
-    if not record.reached("ended"):
-        return record.phase if record.error is None else "failed, not ended"
-    return verdict(success=bool(record.training_success and record.result), cancelled=record.cancelled, stopped=stopped(record))
+def _listed(context: CommandContext, row: RunRow) -> ListedRun:
+    folder = RunFolder(row.id.folder(context.places.runs))
+    here = (folder.path / "run.json").is_file()
+    if here and not row.over:
+        row = _as_it_is(row, folder)
+    until = row.ended or (row.changed if row.over or not here else time.time())
+    return ListedRun(
+        run=str(row.id), attempt=row.attempt, stack=row.stack, recipe=row.recipe, state=row.state, steps_done=row.steps_done,
+        steps_planned=row.steps_planned, loss=row.loss, cost=row.cost, s3_url=row.s3_url, local_path=row.local_path, owed=row.owed,
+        over=row.over, error=row.error, delivery=_delivery(folder, row.id) if here else None, user=row.user, label=row.label,
+        cloud=row.cloud or None, machine=row.machine, here=here, created=format_time(row.created), started=format_time(row.started),
+        ended=format_time(row.ended), duration=round(max(0.0, until - row.created), 3), hours=row.hours,
+        learning_rate=row.learning_rate, eta=row.eta, estimate=row.estimate, git_commit=row.git_commit,
+        as_of=None if here or row.over else format_time(row.changed),
+    )  # fmt: skip
+
+
+def _as_it_is(row: RunRow, folder: RunFolder) -> RunRow:
+    """Return the row of a run that goes on with its figures of this moment."""
+    try:
+        return replace(row_of(folder.load(), folder), estimate=row.estimate, machine=row.machine)
+    except UserError:
+        return row
+
+
+def _of_unreadable(run: UnreadableRun) -> ListedRun:
+    return ListedRun(
+        run=str(run.id), attempt=run.id.attempt, state=UNREADABLE, error=run.why, user=run.id.user, label=run.id.label
+    )  # fmt: skip
+
+
+def _fits(run: UnreadableRun, asked: RunFilter) -> bool:
+    """Tell whether a run of which only the name is known is among those that are asked for."""
+    named = asked.user in (None, run.id.user) and asked.state in (None, "unreadable")
+    return named and asked.stack is None and asked.recipe is None and run.changed >= (asked.since or 0.0)
+
+
+def _moment(text: str | None) -> float | None:
+    """Return the moment (epoch seconds) that ``2h``, ``7d`` or a date means, None for none."""
+    if text is None:
+        return None
+    if ago := _AGO.fullmatch(text.strip()):
+        return time.time() - float(ago[1]) * _SECONDS[ago[2]]
+    moment = parse_iso(text.strip())
+    if moment is None:
+        raise UserError(f"--since {text}: it is no time", hint="Write how long ago (30m, 12h, 7d, 2w) or a date (2026-11-29, UTC).")
+    return moment.timestamp()
+
+
+def _delivery(folder: RunFolder, run: RunId) -> str | None:
+    state = read_state(folder)
+    return line_of(f"{run}/{run.attempt}", state, under_way=is_under_way(folder)) if state else None

@@ -35,7 +35,7 @@ from trainyard.runs.records import attempts, snapshot
 from trainyard.runs.records.environment import EnvironmentOutputs
 from trainyard.runs.records.identity import new_label
 from trainyard.runs.records.key import make_whole
-from trainyard.runs.records.ledger import Ledger
+from trainyard.runs.records.notes import note_row
 from trainyard.runs.records.parts import RunBucket, StartedFrom
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.settings.table import NO_BUCKET, StackSettings
@@ -173,7 +173,7 @@ def _check_program(context: CommandContext, plan: RunPlan, built: Path | None, *
 
 def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Estimate, StackSettings]:
     """Return what the run costs at most, and the settings of its pod; what is to be known beforehand is said."""
-    ledger, settings = Ledger(context.places.ledger), plan.settings
+    ledger, settings = context.ledger(), plan.settings
     needs = needs_of(plan.recipe, plan.values)
     shaped = shape.raised(settings, needs, cloud.name)
     expected = estimate(cloud, shaped, plan.hours, shape.failed_lately(ledger, cloud.name))
@@ -232,7 +232,7 @@ def _write(
         write_run_settings(context, record, folder, outputs, priced_plan.settings)
         overlay(context.places.root, "playbooks", folder.playbooks)
         folder.save(record)
-        ledger, target = Ledger(context.places.ledger), record.id.folder(runs)
+        ledger, target = context.ledger(), record.id.folder(runs)
         ledger.add(record.id, "prepared", estimate=priced_plan.estimate.most, stack=plan.stack, recipe=plan.recipe.name)
         try:
             # Last of all: what was interrupted before is no run, and counts towards no limit.
@@ -240,6 +240,7 @@ def _write(
         except BaseException:
             ledger.add(record.id, "ended", cost=0.0)
             raise
+    note_row(context, record, priced_plan.estimate.most)
     return RunFolder(target)
 
 

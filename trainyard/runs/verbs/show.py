@@ -17,12 +17,11 @@ from trainyard.recipes.summaries import Values
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records import snapshot as snapshots
 from trainyard.runs.records.identity import RunId
-from trainyard.runs.records.ledger import Ledger
 from trainyard.runs.records.progress import duration, of_all
+from trainyard.runs.records.runrows import state_of
 from trainyard.runs.records.snapshot import Snapshot
 from trainyard.runs.records.stores import store_of
 from trainyard.runs.records.summary import RunSummary, summarize
-from trainyard.runs.verbs.listing import state_of
 from trainyard.runs.verbs.past import SeenAttempt, seen
 from trainyard.settings import reader
 from trainyard.sizes import human_size
@@ -82,7 +81,7 @@ def show(context: CommandContext, reference: str, stack: str | None) -> RunPage:
 
 
 def _events(context: CommandContext, run: RunId) -> Iterator[RunEvent]:
-    for event in Ledger(context.places.ledger).events(run):
+    for event in context.ledger().events(run):
         yield RunEvent(time=format_time(event.time), kind=event.kind, data=event.data)
 
 

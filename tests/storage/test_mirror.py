@@ -1,0 +1,233 @@
+"""Events of runs in the bucket: a second machine and a new ledger see the same runs; no run waits for it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.storage.test_result_verbs import Clone, fresh_clone
+from trainyard.config import Places
+from trainyard.errors import StoreError
+from trainyard.runs.records import mirror
+from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.mirror import beside, pull, push
+from trainyard.runs.records.notes import note, note_cost, note_removed
+from trainyard.runs.records.parts import PaidPod, RunBucket
+from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.verbs import sharing
+from trainyard.runs.verbs.listing import list_runs
+from trainyard.runs.verbs.sharing import rebuild
+from trainyard.storage import bucket, eventlog
+from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.eventlog import EVENTS
+
+
+@pytest.fixture
+def clone(tmp_path: Path, store_places: Places, settings: StoreSettings) -> Clone:
+    return fresh_clone(tmp_path / "clone", store_places, settings)
+
+
+@pytest.fixture
+def other(tmp_path: Path, store_places: Places, settings: StoreSettings, clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Clone:
+    """Another machine's checkout with the same bucket."""
+    return fresh_clone(tmp_path / "other", store_places, settings)
+
+
+def run_of(clone: Clone, settings: StoreSettings, **changes: Any) -> RunRecord:
+    usual: dict[str, Any] = {"phase": "ended", "ended": 105.0, "bucket": RunBucket(settings.bucket, "local")}
+    record = RunRecord(
+        user="greg", label="first", attempt=1, environment="local", recipe="lora", values={}, bundle_sha256="", hours=1, created=100.0,
+        token="t", pods=[PaidPod("p", 3600.0, accepted=100.0, ended=105.0)], **{**usual, **changes},
+    )  # fmt: skip
+    RunFolder(record.id.folder(clone.context.places.runs)).save(record)
+    for kind in ("prepared", "up", "ended"):
+        note(clone.context, record, kind, why=f"because of {kind}")
+    note_cost(clone.context, record)
+    return record
+
+
+def keys(settings: StoreSettings) -> list[str]:
+    return [item.key for item in bucket.listing(settings, EVENTS)]
+
+
+def test_each_event_is_an_object_of_its_own_and_is_written_once(clone: Clone, settings: StoreSettings) -> None:
+    record = run_of(clone, settings)
+
+    assert push(clone.context, record) == 3 and push(clone.context, record) == 0
+    written = keys(settings)
+    assert len(written) == 3 and all(key.startswith("events/greg/first/1/") for key in written)
+    body = s3(settings).get_object(Bucket=settings.bucket, Key=written[-1])["Body"].read()
+    document = json.loads(body)
+    assert document["kind"] == "ended" and document["run"]["cost"] == 5.0 and document["machine"] == socket.gethostname()
+    assert written[-1].endswith(f"-{document['id'][:8]}.json") and abs(document["time"] - time.time()) < 60
+
+
+def test_another_machine_sees_the_run_its_events_and_its_cost(clone: Clone, other: Clone, settings: StoreSettings) -> None:
+    push(clone.context, run_of(clone, settings))
+    ledger = other.context.ledger()
+
+    assert pull(ledger, settings) == 3 and pull(ledger, settings) == 0
+    (run,) = list_runs(other.context).runs
+    assert (run.run, run.state, run.cost, run.here, run.machine) == ("greg/first", "failed", 5.0, False, socket.gethostname())
+    assert ledger.events() == clone.context.ledger().events() and ledger.spent_since(0.0) == 5.0
+    assert ledger.pending(socket.gethostname(), 0.0) == [], "what came from a bucket is not pushed to it again"
+
+
+def test_a_lost_ledger_is_made_anew_from_bucket_and_records(clone: Clone, settings: StoreSettings) -> None:
+    push(clone.context, run_of(clone, settings))
+    was = clone.context.ledger().events()
+    for path in clone.context.places.home.glob("ledger.db*"):
+        path.unlink()
+
+    rebuilt = rebuild(clone.context)
+    assert (rebuilt.events, rebuilt.records, rebuilt.buckets) == (3, 1, (settings.url,))
+    assert clone.context.ledger().events() == was and clone.context.ledger().spent_since(0.0) == 5.0
+    assert rebuild(clone.context).events == 0
+
+
+def test_a_removed_run_is_removed_on_every_machine_and_does_not_come_back(clone: Clone, other: Clone, settings: StoreSettings) -> None:
+    record, ledger = run_of(clone, settings), other.context.ledger()
+    push(clone.context, record)
+    pull(ledger, settings)
+    note_removed(clone.context, record)
+    push(clone.context, record)
+
+    pull(ledger, settings)
+    assert list_runs(other.context).runs == [] and ledger.spent_since(0.0) == 5.0
+    fresh = fresh_clone(other.context.places.root.parent / "third", other.context.places, settings).context.ledger()
+    pull(fresh, settings)
+    assert fresh.runs() == []
+
+
+def test_what_is_older_does_not_win_over_what_a_machine_knows_itself(clone: Clone, other: Clone, settings: StoreSettings) -> None:
+    record = run_of(clone, settings, phase="started", ended=None)
+    push(clone.context, record)
+    newer = replace(record, phase="ended", ended=110.0, pods=[PaidPod("p", 3600.0, accepted=100.0, ended=110.0)])
+    RunFolder(record.id.folder(other.context.places.runs)).save(newer)
+    note_cost(other.context, newer)
+
+    pull(other.context.ledger(), settings)
+    assert [run.state for run in list_runs(other.context).runs] == ["failed"] and other.context.ledger().spent_since(0.0) == 10.0
+
+
+def test_what_others_have_put_there_is_taken_in_or_left_out_and_reaches_no_terminal(
+    clone: Clone, other: Clone, settings: StoreSettings
+) -> None:
+    push(clone.context, run_of(clone, settings, error="\x1b[2Jboo"))
+    (last,) = [key for key in keys(settings) if json.loads(_body(settings, key))["kind"] == "ended"]
+    odd = {
+        "events/greg/first/1/0000000000001-00000000.json": b"{",
+        "events/greg/first/1/0000000000002-00000000.json": b"[1]",
+        "events/greg/first/1/0000000000003-00000000.json": _body(settings, last),  # another event's
+        "events/../x": b"{}",
+        "events/greg/second/1/" + last.rpartition("/")[2]: _body(settings, last),  # another run's row
+    }
+    for key, body in odd.items():
+        s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=body)
+
+    ledger = other.context.ledger()
+    pull(ledger, settings)
+    assert [row.id for row in ledger.runs()] == [RunId("greg", "first")] and "\x1b" not in str(ledger.runs()[0].error)
+
+
+def _body(settings: StoreSettings, key: str) -> bytes:
+    body: bytes = s3(settings).get_object(Bucket=settings.bucket, Key=key)["Body"].read()
+    return body
+
+
+def test_a_pull_that_is_cut_off_goes_on_where_it_was(
+    clone: Clone, other: Clone, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(clone.context, run_of(clone, settings))
+    asked = s3(settings).list_objects_v2
+    monkeypatch.setattr(s3(settings), "list_objects_v2", lambda **words: asked(**words, MaxKeys=1))
+    ledger, places = other.context.ledger(), list[str]()
+
+    def on_page(after: str, go_on: bool) -> bool:
+        places.append(after)
+        return go_on
+
+    assert pull(ledger, settings, "", lambda after: on_page(after, False)) == 1
+    assert pull(ledger, settings, places[0], lambda after: on_page(after, True)) == 2
+    assert len(ledger.events()) == 3 and places[-1] == ""
+
+
+def test_a_store_that_hangs_or_refuses_delays_no_run_and_the_next_push_brings_it(
+    clone: Clone, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, hangs = run_of(clone, settings), threading.Event()
+    monkeypatch.setattr(mirror, "_PATIENCE", 0.05)
+    with monkeypatch.context() as patched:
+        patched.setattr(eventlog, "put", lambda *_: hangs.wait(20))
+        began = time.monotonic()
+        with beside(clone.context, record):
+            pass
+        assert time.monotonic() - began < 5
+    hangs.set()
+
+    def refuse(*_: object) -> None:
+        raise StoreError("403")
+
+    ledger = clone.context.ledger()
+    for thread in [one for one in threading.enumerate() if one.name == "mirror"]:
+        thread.join()
+    ids = [event.id for event in ledger.events()]
+    with ledger.database.writing() as connection:  # as if it had not come so far
+        connection.exec_driver_sql("UPDATE events SET mirrored = 0")
+    monkeypatch.setattr(mirror, "_PATIENCE", 20.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(eventlog, "put", refuse)
+        with beside(clone.context, record):
+            pass
+    assert [event.id for event in ledger.pending(socket.gethostname(), 0.0)] == ids and keys(settings) == []
+
+    with beside(clone.context, record):
+        note(clone.context, record, "more")
+    assert len(keys(settings)) == 4 and ledger.pending(socket.gethostname(), 0.0) == []
+
+
+def test_what_did_not_answer_is_said_with_how_old_the_list_is(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "_PATIENCE", 0.05)
+    monkeypatch.setattr(sharing, "_bucket_names", lambda context: ["s3://far"])
+    never = threading.Event()
+    monkeypatch.setattr(sharing, "_stores", lambda context: iter([never.wait(5)][:0]))
+
+    assert list_runs(clone.context).runs == []
+    never.set()
+    assert "s3://far has not answered: runs of other machines are those known before" in clone.said()
+
+
+def test_a_shared_bucket_is_asked_once_in_a_while(
+    clone: Clone, other: Clone, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(clone.context, run_of(clone, settings))
+    asked: list[int] = []
+
+    def stores(context: object) -> Iterator[StoreSettings]:
+        asked.append(1)
+        yield settings
+
+    monkeypatch.setattr(sharing, "_bucket_names", lambda context: [settings.url])
+    monkeypatch.setattr(sharing, "_stores", stores)
+
+    for _ in range(2):
+        assert [run.run for run in list_runs(other.context).runs] == ["greg/first"]
+    assert asked == [1] and "not answered" not in other.said()
+
+
+def test_which_buckets_are_shared_is_known_without_any_client(tmp_path: Path, store_places: Places, settings: StoreSettings) -> None:
+    clone = fresh_clone(tmp_path / "clone", store_places, settings)
+    far = clone.context.places.root / "Pulumi.far.yaml"
+    far.write_text("config:\n  trainyard:cloud: runpod\n  trainyard:bucket: far-away\n")
+    keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+
+    assert sharing._bucket_names(replace(clone.context, env=keys)) == ["s3://far-away"], "the local store knows only this machine"
+    assert sharing._bucket_names(replace(clone.context, env={})) == []

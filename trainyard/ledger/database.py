@@ -1,0 +1,211 @@
+"""How the ledger's database is opened: SQLite in WAL mode or Postgres, its schema brought to the newest, its errors as ours."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import shlex
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from trainyard.errors import Busy, TrainyardError, UserError, no_space
+from trainyard.ledger.tables import NEWEST, events, metadata
+from trainyard.secret import Secret
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
+
+PATIENCE = 30.0
+"""Seconds in which another process's write is waited for."""
+_SCHEMA_LOCK = 0x7261696E
+"""Key of the advisory lock under which one process at a time looks after Postgres's schema."""
+_DRIVER = "psycopg"
+_WRITES = "trainyard_writes"
+_REVISION = sa.table("alembic_version", sa.column("version_num"))
+
+
+class Database:
+    """One ledger's database: a file's path, or the URL of a Postgres. Nothing is opened before it is used."""
+
+    def __init__(self, place: Path | Secret) -> None:
+        self.path = place if isinstance(place, Path) else None
+        self._url = sa.URL.create("sqlite", database=str(place)) if isinstance(place, Path) else _postgres_url(place)
+        self._engine: sa.Engine | None = None
+
+    @property
+    def name(self) -> str:
+        """What a message calls it: the file's path, or the address without its password."""
+        return str(self.path) if self.path else f"postgresql://{self._url.host or ''}/{self._url.database or ''}"
+
+    @property
+    def is_postgres(self) -> bool:
+        """Tell whether it is a server's."""
+        return self.path is None
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Open it for a look; raises Busy, DiskFull or UserError when that cannot be."""
+        with self._transaction(writes=False) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Open it for one transaction that is kept as a whole or not at all; on SQLite no other one writes meanwhile."""
+        with self._transaction(writes=True) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """Open it for a long look at what it holds at one moment, whatever is written meanwhile."""
+        with self._transaction(writes=False) as connection:
+            if self.is_postgres:  # SQLite shows nothing else anyway
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield connection
+
+    def has_table(self, name: str) -> bool:
+        """Tell whether it has a table, before anything is done to its schema."""
+        try:
+            with self._opened().connect() as connection:
+                return connection.dialect.has_table(connection, name)
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise self._problem(error) from None
+
+    @contextlib.contextmanager
+    def _transaction(self, *, writes: bool) -> Iterator[sa.Connection]:
+        try:
+            if self.path:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._opened().connect() as connection:
+                self._bring_to_newest(connection)
+                with connection.execution_options(**{_WRITES: writes}).begin():
+                    yield connection
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise self._problem(error) from None
+
+    def _opened(self) -> sa.Engine:
+        if self._engine is None:
+            self._engine = _of_file(self._url) if self.path else _of_server(self._url)
+        return self._engine
+
+    def _bring_to_newest(self, connection: sa.Connection) -> None:
+        revision = _revision(connection)
+        connection.rollback()
+        if revision == NEWEST:
+            return
+        with connection.execution_options(**{_WRITES: True}).begin():
+            if self.is_postgres:
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+            revision = _revision(connection)  # another process may have done it while this one waited
+            if revision is None and not connection.dialect.has_table(connection, events.name):
+                metadata.create_all(connection)
+                connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+                connection.execute(sa.insert(_REVISION).values(version_num=NEWEST))
+            elif revision != NEWEST:
+                from trainyard.ledger.migrations.upgrade import is_known, upgrade  # 0.15 s, paid once a ledger
+
+                if revision is not None and not is_known(revision):
+                    raise UserError(
+                        f"{self.name}: the ledger is of a newer version of Trainyard (its schema is {revision}, this one knows {NEWEST})",
+                        hint="Use that version or a newer one: trainyard upgrade, or pipx upgrade trainyard",
+                    )
+                upgrade(connection)
+
+    def _problem(self, error: Exception) -> TrainyardError:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        said = str(cause).strip().partition("\n")[0]
+        if self.path is None:
+            look = "Is the server there, and is TRAINYARD_LEDGER right? Without it the ledger is .trainyard/ledger.db."
+            return UserError(f"{self.name}: the ledger cannot be used: {said}", hint=look)
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the rest tells only finer shades
+        if code == sqlite3.SQLITE_FULL:
+            return no_space(self.path)
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return Busy(f"{self.path}: another process holds the ledger: {said}")
+        damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        hint = f"Move it away and a new one is begun, from which spending limits then count: {_aside(self.path)}" if damaged else None
+        return UserError(f"{self.path}: the ledger cannot be used: {said}", hint=hint)
+
+
+def _of_file(url: sa.URL) -> sa.Engine:
+    engine = sa.create_engine(url, poolclass=NullPool, connect_args={"timeout": PATIENCE}, hide_parameters=True)
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+@functools.cache
+def _of_server(url: sa.URL) -> sa.Engine:
+    """Return the engine of a server: one a process, for a new connection costs more than what is asked over it."""
+    try:
+        engine = sa.create_engine(url, pool_size=1, pool_pre_ping=True, connect_args={"connect_timeout": 10}, hide_parameters=True)
+    except ModuleNotFoundError:
+        raise _no_driver() from None
+    atexit.register(engine.dispose)
+    return engine
+
+
+def insert_into(table: sa.Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """Return the INSERT of a dialect, which can say what is done about a row that is there already."""
+    if dialect == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql as server  # 0.03 s, that a file need not pay
+
+    return server.insert(table)
+
+
+def _aside(path: Path) -> str:
+    """Return the command that moves a damaged ledger away, with the journal that belongs to it."""
+    moves = [(path.with_name(path.name + end), path.with_name(f"{path.name}.damaged{end}")) for end in ("", "-wal", "-shm")]
+    return " && ".join(shlex.join(["mv", str(old), str(new)]) for old, new in moves if old == path or old.exists())
+
+
+def _postgres_url(place: Secret) -> sa.URL:
+    try:
+        url = sa.engine.make_url(place.reveal())
+    except (SQLAlchemyError, ValueError):
+        url = None
+    if url is None or url.drivername not in ("postgresql", "postgres", f"postgresql+{_DRIVER}"):
+        raise UserError(
+            "TRAINYARD_LEDGER is no URL of a Postgres",
+            hint="It looks like postgresql://USER:PASSWORD@HOST/DATABASE. Unset, the ledger is .trainyard/ledger.db.",
+        )
+    Secret(str(url.password or ""))  # from now on no message shows it, whoever wrote that
+    return url.set(drivername=f"postgresql+{_DRIVER}")
+
+
+def _no_driver() -> UserError:
+    return UserError(
+        "a ledger in Postgres needs the package 'psycopg', which this Python does not have",
+        hint="In a checkout: ./bootstrap. Elsewhere: pipx install --force 'trainyard[postgres]', or the same with pip or uv.",
+    )
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    """Return the schema's revision, None where no migration has been here."""
+    if not connection.dialect.has_table(connection, _REVISION.name):
+        return None
+    revision: str | None = connection.execute(sa.select(_REVISION.c.version_num)).scalar()
+    return revision
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # Python's own way begins no transaction before SELECT and CREATE; ours is _begin
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")  # kept in the file; where a disk cannot, the old mode stays
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+            raise
+
+
+def _begin(connection: sa.Connection) -> None:
+    # A writer has its right from the start: two that read first could never both go on.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")

@@ -1,0 +1,80 @@
+"""The ledger's tables, as the newest migration leaves them (a test holds the two against each other).
+
+Times are epoch seconds, money is in dollars.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, String, Table, Text
+
+NEWEST = "0002"
+"""The revision of the newest migration."""
+
+metadata = MetaData()
+
+events = Table(
+    "events",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("time", Double, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("machine", Text, nullable=False),
+    Column("mirrored", Boolean, nullable=False),
+    Index("events_by_run", "user", "label", "attempt", "time"),
+    Index("events_by_kind", "kind", "time"),
+    Index("events_not_mirrored", "mirrored", "machine"),
+)
+"""``data`` is JSON. ``machine`` is where it happened. ``mirrored``: it lies in the run's bucket, too, or nothing is owed to one."""
+
+costs = Table(
+    "costs",
+    metadata,
+    Column("user", Text, primary_key=True),
+    Column("label", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("started", Double, nullable=False),
+    Column("dollars", Double, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("user", Text, primary_key=True),
+    Column("label", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("token", Text, primary_key=True),
+    Column("stack", Text, nullable=False),
+    Column("cloud", Text, nullable=False),
+    Column("recipe", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("over", Boolean, nullable=False),
+    Column("machine", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("started", Double),
+    Column("ended", Double),
+    Column("hours", Double, nullable=False),
+    Column("steps_done", Integer, nullable=False),
+    Column("steps_planned", Integer, nullable=False),
+    Column("loss", Double),
+    Column("learning_rate", Double),
+    Column("eta", Double),
+    Column("estimate", Double),
+    Column("cost", Double, nullable=False),
+    Column("s3_url", Text),
+    Column("local_path", Text),
+    Column("owed", Boolean, nullable=False),
+    Column("error", Text),
+    Column("git_commit", Text),
+    Column("changed", Double, nullable=False),
+    Index("runs_by_time", "created", "user", "label", "attempt"),
+    Index("runs_not_over", "over", "created"),
+    Index("runs_by_user", "user", "created"),
+    Index("runs_by_stack", "stack", "created"),
+)
+"""One row an attempt, as its record was at ``changed``; ``eta`` is seconds. Two checkouts without a common bucket may give one name
+to two runs: the token tells them apart."""

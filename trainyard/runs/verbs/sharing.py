@@ -1,0 +1,169 @@
+"""Runs of other machines that share a bucket: taken into the ledger before runs are listed, and when the ledger is made anew."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainyard.clock import format_time
+from trainyard.errors import TrainyardError, UserError
+from trainyard.jsontext import parse_json
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.record import all_folders, write_json
+from trainyard.runs.records.runrows import take_in
+from trainyard.runs.records.summary import cost
+
+if TYPE_CHECKING:
+    from trainyard.ledger.ledger import Ledger
+    from trainyard.storage.client import StoreSettings
+
+_FRESH = 30.0
+"""Seconds for which what was pulled is new enough."""
+_PATIENCE = 3.0
+"""Seconds in which all buckets have to answer."""
+
+
+@dataclass(slots=True)
+class PulledBucket:
+    """How far a bucket's events are known: up to which name (all, when it is empty), and as of when (epoch seconds; 0: never)."""
+
+    after: str = ""
+    as_of: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltLedger:
+    """What a ledger was made of."""
+
+    events: int
+    """Taken in from buckets."""
+    records: int
+    """Read here."""
+    buckets: tuple[str, ...]
+
+
+def pull_shared(context: CommandContext, ledger: Ledger) -> None:
+    """Take in what other machines have told in the buckets of this repository's stacks, for some seconds; say what did not answer.
+
+    A bucket that was asked a moment ago is not asked again; the local store knows only this machine.
+    """
+    if ledger.database.is_postgres:
+        return  # it is shared itself
+    known = _known(context)
+    due = [name for name in _bucket_names(context) if time.time() - known.get(name, PulledBucket()).as_of >= _FRESH]
+    if not due:
+        return
+    until, answered = time.monotonic() + _PATIENCE, set[str]()
+    thread = threading.Thread(target=_pull_until, args=(context, ledger, until, answered), name="pull", daemon=True)
+    thread.start()
+    thread.join(_PATIENCE)
+    now = _known(context)
+    for name in due:
+        if name not in answered:
+            when = now.get(name, PulledBucket()).as_of
+            context.ui.warn(f"{name} has not answered: runs of other machines are those known {_since(when)}")
+
+
+def _since(when: float) -> str:
+    return f"as of {format_time(when)}" if when else "before (it was never read whole)"
+
+
+def _pull_until(context: CommandContext, ledger: Ledger, until: float, answered: set[str]) -> None:
+    from trainyard.runs.records.mirror import pull
+
+    for settings in _stores(context):
+        pulled = _known(context).get(settings.url, PulledBucket())
+
+        def on_page(after: str, pulled: PulledBucket = pulled, name: str = settings.url) -> bool:
+            pulled.after = after
+            if not after:
+                pulled.as_of = time.time()
+                answered.add(name)
+            _remember(context, name, pulled)
+            return time.monotonic() < until
+
+        with contextlib.suppress(Exception):  # the list is shown without it, and says so
+            pull(ledger, settings, pulled.after, on_page)
+
+
+def rebuild(context: CommandContext) -> RebuiltLedger:
+    """Make the ledger of what buckets and records say, beside what it holds already. Raises StoreError where a bucket does not answer."""
+    from trainyard.runs.records.mirror import pull
+
+    ledger, buckets, events = context.ledger(), [], 0
+    for settings in _stores(context, local=True):
+        context.ui.say(f"reading    {settings.url}")
+        events += pull(ledger, settings)
+        buckets.append(settings.url)
+        _remember(context, settings.url, PulledBucket(as_of=time.time()))
+    take_in(ledger, context.places.runs)
+    records = 0
+    for folder in all_folders(context.places.runs):
+        try:
+            record = folder.load()
+        except UserError as error:
+            context.ui.warn(error.message)
+            continue
+        ledger.set_cost(record.id, record.created, cost(record))
+        records += 1
+    return RebuiltLedger(events, records, tuple(buckets))
+
+
+def _bucket_names(context: CommandContext) -> list[str]:
+    """Return the buckets of this repository's stacks by name, from state and settings alone: no client is loaded for it."""
+    from trainyard.leases.environmentid import default_bucket, known_environment_id
+    from trainyard.settings import reader
+    from trainyard.settings.table import NO_BUCKET
+    from trainyard.stacks import facade
+    from trainyard.storage.groups import stores_named
+
+    names = []
+    for stack in _stacks(context):
+        with contextlib.suppress(OSError, TrainyardError):
+            outputs = facade.outputs(context.stack(stack))
+            settings = reader.partly(context.places.root, stack, "store", "bucket", "env_id")
+            kind, bucket = outputs.get("store") or settings.store, outputs.get("bucket") or settings.bucket
+            if bucket is None and (env_id := settings.env_id or known_environment_id(context.places, stack)):
+                bucket = default_bucket(env_id)
+            if kind is None and reader.cloud_of(context.places.root, stack) == "local":
+                kind = "local"
+            has_keys = kind in ("aws", "s3") or stores_named(context.env)  # those two have other ways to keys than variables
+            if bucket and bucket != NO_BUCKET and kind != "local" and has_keys:
+                names.append(f"s3://{bucket}")
+    return sorted(set(names))
+
+
+def _stores(context: CommandContext, *, local: bool = False) -> Iterator[StoreSettings]:
+    """Yield each bucket of this repository's stacks that this machine has the keys of."""
+    from trainyard.runs.verbs.fetch import bucket_of
+
+    seen, names = set(), _bucket_names(context)
+    for stack in _stacks(context):
+        with contextlib.suppress(UserError):
+            if local or names:
+                settings = bucket_of(context, stack)
+                if settings.url not in seen and (local or (settings.url in names and settings.kind != "local")):
+                    seen.add(settings.url)
+                    yield settings
+
+
+def _stacks(context: CommandContext) -> list[str]:
+    names = (path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in context.places.root.glob("Pulumi.*.yaml"))
+    return sorted(name for name in names if "." not in name)
+
+
+def _known(context: CommandContext) -> dict[str, PulledBucket]:
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        document = parse_json((context.places.home / "pulled.json").read_text())
+        return {str(name): PulledBucket(str(value["after"]), float(value["as_of"])) for name, value in document.items()}
+    return {}
+
+
+def _remember(context: CommandContext, name: str, pulled: PulledBucket) -> None:
+    known = {**_known(context), name: pulled}
+    with contextlib.suppress(OSError):
+        write_json(context.places.home / "pulled.json", {key: {"after": one.after, "as_of": one.as_of} for key, one in known.items()})
