@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.recipes.test_code import AWS, git, put
+from trainyard.errors import UserError
 from trainyard.recipes import uncommitted as module
 from trainyard.recipes.uncommitted import top_of, uncommitted
 
@@ -115,3 +116,9 @@ def test_the_environment_of_a_hook_names_no_other_repository(repo: Path, tmp_pat
     monkeypatch.setenv("GIT_INDEX_FILE", os.devnull)
     put(repo, "a.py", "two\n")
     assert uncommitted(repo, []).files == ("a.py",)
+
+
+def test_a_repository_that_git_refuses_to_look_into_is_told_in_its_words(repo: Path) -> None:
+    (repo / ".git" / "HEAD").write_text("no head\n")
+    with pytest.raises(UserError, match="git does not say what is changed: fatal: not a git repository"):
+        uncommitted(repo, [])

@@ -15,7 +15,7 @@ def record(price: float = 3.6, **changes: Any) -> RunRecord:
     """A pod that was paid from 1000 to 1100 s, $0.001 a second."""
     values: dict[str, Any] = dict(
         user="ann", label="a", attempt=1, environment="dev", recipe="lora", values={}, bundle_sha256="0", hours=1.0, created=990.0,
-        ended=1120.0, pod=RunPod(pod_id="p", price_per_hour=price), pods=[PaidPod("p", price, 1000.0, ended=1100.0)],
+        ended=1120.0, phase="ended", pod=RunPod(pod_id="p", price_per_hour=price), pods=[PaidPod("p", price, 1000.0, ended=1100.0)],
         stages={"up": 15.0, "start": 5.0, "train": 60.0, "commit": 10.0, "destroy": 30.0},
     )  # fmt: skip
     return RunRecord(**{**values, **changes})
@@ -41,10 +41,10 @@ def test_a_training_counts_by_its_own_clock_and_a_pod_that_nobody_drove_was_idle
     assert seconds == {"up": 5.0, "start": 5.0, "train": 70.0, "destroy": 5.0, "idle": 15.0}
 
 
-def test_a_run_that_nobody_looked_at_since_is_paid_until_its_lease_was_over() -> None:
+def test_the_stage_that_a_run_is_at_has_the_time_since_until_its_lease_is_over_at_most() -> None:
     lost = RunPod(pod_id="p", price_per_hour=3.6, end=format_time(1050.0))
-    seconds, _ = stages(record(pod=lost, pods=[PaidPod("p", 3.6, 1000.0)], ended=None, stages={"start": 5.0}), now=2000.0)
-    assert seconds == {"start": 5.0, "idle": 45.0}
+    seconds, _ = stages(record(pod=lost, pods=[PaidPod("p", 3.6, 1000.0)], ended=None, phase="started", stages={"start": 5.0}))
+    assert seconds == {"start": 5.0, "train": 45.0}
 
 
 def test_pods_that_did_not_boot_cost_the_stage_that_rented_them() -> None:

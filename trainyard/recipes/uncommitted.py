@@ -71,6 +71,7 @@ def uncommitted(top: Path, used: Sequence[Path], untracked: Iterable[Path] = ())
     """
     head = run_git(top, "rev-parse", "--verify", "--quiet", "HEAD")
     if head.returncode:
+        _ask(top, "rev-parse", "--git-dir")  # what git refuses to look into has commits, for all we know
         return Uncommitted(None, b"", (), (("*", "nothing is committed yet"),))
     with _index_with(top, [*_unknown_in(top, used), *_below(top, untracked)]) as index:
         changed = list(_changed(top, index))

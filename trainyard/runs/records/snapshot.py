@@ -167,7 +167,7 @@ def _top(folder: Path) -> Path | None:
     if not in_repository(folder):
         return None
     try:
-        return top_of(folder.resolve())
+        return top_of(folder.resolve()) or folder
     except TrainyardError:
         return folder
 

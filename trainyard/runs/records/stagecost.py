@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from trainyard.clock import parse_time
 from trainyard.runs.records.progress import duration
-from trainyard.runs.records.record import RunRecord
+from trainyard.runs.records.record import Phase, RunRecord
 
 TRAIN, UP, IDLE = "train", "up", "idle"
 _ON_POD = ("start", TRAIN, "commit", "destroy")
 """Stages in their order, each on a pod that is paid for."""
+_CURRENT: dict[Phase, str] = {"prepared": UP, "up": "start", "started": TRAIN, "trained": "commit", "committed": "destroy"}
+"""What a run is at that has come so far: a stage is measured when it is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,10 @@ def by_stage(record: RunRecord, total: float, now: float) -> tuple[StageCost, ..
         seconds[name] = min(took, left)
         left -= seconds[name]
     seconds[UP] = min(record.stages.get(UP, 0.0), left)
-    seconds[IDLE] = left - seconds[UP]
+    rest = left - seconds[UP]
+    seconds[IDLE] = rest if record.reached("ended") else 0.0
+    if not record.reached("ended"):
+        seconds[_CURRENT[record.phase]] += rest
     dollars = {name: price * took / 3600 for name, took in seconds.items()}
     dollars[UP] += max(0.0, total - sum(dollars.values()))
     order = (UP, *_ON_POD, IDLE)
