@@ -37,6 +37,7 @@ def test_a_run_that_failed_here_goes_on_in_a_fresh_clone_from_the_bucket_alone(y
     # What the other clone ran is seen, held against this one's, and run again from the bucket alone.
     page = clone.invoke("show", "tester/a/1", "--json").expect().json()
     assert not page["here"] and page["state"] == "failed" and page["snapshot"]["trainyard"] and page["values"]["args"] == ["2"]
+    assert {"prepared", "rented", "started", "failed"} <= {event["kind"] for event in page["events"]}
     compared = clone.invoke("compare", "tester/a/1", "tester/a/2", "--json").expect().json()
     assert [row["differing"]["args"] for row in compared] == ["2", "never"]
     assert clone.invoke("rerun", "tester/a/1", "--name", "b", "--json").expect(1).json()["checkpoint"] == "step-2"

@@ -51,11 +51,14 @@ def put(settings: StoreSettings, key: EventKey, body: bytes) -> None:
         s3(settings).put_object(Bucket=settings.bucket, Key=str(key), Body=body, **once)
 
 
-def page(settings: StoreSettings, after: str = "") -> EventPage:
-    """List up to a thousand events in the order of their names; what has another name is left out."""
+def page(settings: StoreSettings, after: str = "", below: str = "") -> EventPage:
+    """List up to a thousand events in the order of their names; what has another name is left out.
+
+    ``below``: only those of ``user/``, ``user/run/`` or ``user/run/attempt/``.
+    """
     more: dict[str, Any] = {"StartAfter": after} if after else {}
     with store_errors(f"list {settings.url}/{EVENTS}"):
-        answer = s3(settings).list_objects_v2(Bucket=settings.bucket, Prefix=EVENTS, **more)
+        answer = s3(settings).list_objects_v2(Bucket=settings.bucket, Prefix=EVENTS + below, **more)
     names = [str(entry["Key"]) for entry in answer.get("Contents", [])]
     keys = [EventKey(m[1], m[2], int(m[3]), int(m[4]), m[5]) for name in names if (m := _KEY.fullmatch(name))]
     return EventPage(keys, names[-1] if answer.get("IsTruncated") and names else None)

@@ -121,6 +121,14 @@ def pull(ledger: Ledger, settings: StoreSettings, after: str = "", on_page: Call
             return new
 
 
+def events_in(settings: StoreSettings, run: RunId) -> list[LedgerEvent]:
+    """Return what a bucket tells of an attempt, in order, a thousand events at most; raises StoreError."""
+    from trainyard.storage.eventlog import bodies, page
+
+    listed = page(settings, below=f"{run.user}/{run.label}/{run.attempt}/")
+    return sorted(_read(bodies(settings, listed.keys))[0], key=lambda event: event.time)
+
+
 def _record(context: CommandContext, run: RunId) -> RunRecord | None:
     with contextlib.suppress(OSError, TrainyardError):
         return RunFolder(run.folder(context.places.runs)).load()

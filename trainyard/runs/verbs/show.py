@@ -16,7 +16,7 @@ from trainyard.pod.files import printable
 from trainyard.recipes.summaries import Values
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records import snapshot as snapshots
-from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.mirror import events_in
 from trainyard.runs.records.progress import duration, of_all
 from trainyard.runs.records.runrows import state_of
 from trainyard.runs.records.snapshot import Snapshot
@@ -76,12 +76,15 @@ def show(context: CommandContext, reference: str, stack: str | None) -> RunPage:
             run=str(attempt.key), state=state_of(record), here=attempt.here, cloud=record.cloud, offer=record.pod.offer,
             pod_region=record.pod.pod_region, hours=record.hours, budget=record.budget, rerun_of=record.rerun_of, summary=summary,
             values=record.values, settings=snapshots.settings_of(attempt.folder.snapshot), snapshot=snapshots.read(attempt.folder.snapshot),
-            events=tuple(_events(context, record.id)), commands=tuple(_commands(context, attempt, summary, stack)),
+            events=tuple(_events(context, attempt)), commands=tuple(_commands(context, attempt, summary, stack)),
         )  # fmt: skip
 
 
-def _events(context: CommandContext, run: RunId) -> Iterator[RunEvent]:
-    for event in context.ledger().events(run):
+def _events(context: CommandContext, attempt: SeenAttempt) -> Iterator[RunEvent]:
+    events = context.ledger().events(attempt.record.id)
+    if not events and attempt.store is not None:
+        events = events_in(attempt.store, attempt.record.id)
+    for event in events:
         yield RunEvent(time=format_time(event.time), kind=event.kind, data=event.data)
 
 
