@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,14 @@ class GitRoad(Road):
         self.git("add", "-A")
         self.git("commit", "-q", "--allow-empty", "-m", subject)
         return self.git("rev-parse", "HEAD")[:12]
+
+    def let_train(self) -> None:
+        """Let the training on the pod come to its end, and wait for that."""
+        (self.workspace / "go").touch()
+        deadline = time.monotonic() + 60
+        while not (self.workspace / "job" / "exit").exists():
+            assert time.monotonic() < deadline, "the training does not end"
+            time.sleep(0.05)
 
     def write(self, name: str, *more: str) -> Path:
         """Write a run file that trains train.sh."""

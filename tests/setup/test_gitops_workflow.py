@@ -151,3 +151,28 @@ def test_a_stranger_gets_no_key_and_no_job_stays_for_a_training() -> None:
     assert "github.event.pull_request.head.repo.full_name == github.repository" in JOBS["runs"]["if"]
     assert "secrets." not in json.dumps(JOBS["comment"]) and "fetch-depth: 0" in text
     assert {"train", "attach"} & set(text.split()) == set()
+
+
+def test_the_example_for_gitlab_posts_one_note_and_then_updates_it(runner: Runner) -> None:
+    text = (ROOT / "docs" / "gitops.md").read_text(encoding="utf-8")
+    example = yaml.safe_load(text.partition("## GitLab\n\n```yaml\n")[2].partition("```")[0])
+    script = example["plan"]["script"]
+    assert (
+        all(isinstance(line, str) for job in ("plan", "sync") for line in example[job]["script"])
+        and example["variables"]["GIT_DEPTH"] == "0"
+    )
+    runner.play(runner.programs / "trainyard", f'case $1 in gitops.plan) echo "{MARK} plan" ;; esac')
+    runner.play(runner.programs / "curl", 'case "$*" in *per_page*) cat "$RUNNER_TEMP/notes" ;; esac')
+    gitlab = {
+        "CI_API_V4_URL": "https://gitlab.example.org/api/v4", "CI_PROJECT_ID": "5", "CI_MERGE_REQUEST_IID": "7", "GITLAB_TOKEN": "t",
+    }  # fmt: skip
+    notes = "https://gitlab.example.org/api/v4/projects/5/merge_requests/7/notes"
+    for known, place in (("[]", notes), (json.dumps([{"id": 3, "body": "x"}, {"id": 4, "body": f"{MARK} old"}]), f"-X PUT {notes}/4")):
+        (runner.temp / "notes").write_text(known)
+        done = runner.run("\n".join(script), **gitlab)
+        call = runner.told()[-1]
+        assert (
+            done.returncode == 0
+            and call.endswith("body=<plan.md " + place.rpartition(" ")[2])
+            and ("-X PUT" in call) == ("-X PUT" in place)
+        )
