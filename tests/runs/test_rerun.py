@@ -142,7 +142,11 @@ def test_a_run_that_is_older_than_snapshots_is_run_again_with_the_recipe_of_this
     trained(road)
     kept = folder(road, "a").snapshot
     kept.rename(kept.with_name("lost"))
-    assert again(road).success and "has no snapshot of its recipe command" in road.said()
+    # On another stack, too: its settings, its pod, and what the run was.
+    (road.context.places.root / "Pulumi.other.yaml").write_text(road.settings.read_text())
+    done = again(road, stack="other", hours=0.5)
+    assert done.success and done.stack == "other" and "has no snapshot of its recipe command" in road.said()
+    assert folder(road, "b").load().hours == 0.5 and folder(road, "a").load().hours != 0.5
 
 
 def test_settings_are_kept_without_secrets(road: Road) -> None:
