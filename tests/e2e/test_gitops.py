@@ -36,7 +36,8 @@ def test_a_job_that_is_gone_has_started_one_run_and_the_next_job_in_a_fresh_clon
     yard.wait_for(lambda: not yard.pods())
     finished = next_job.invoke("gitops.sync", "--json").expect().json()
 
-    assert started["started"] == [run] and at_work["at_work"] == [run] and not at_work["started"]
+    # However slow the machine is: the second job finds it at work, or over already, and never begins it.
+    assert started["started"] == [run] and [*at_work["at_work"], *at_work["over"]] == [run] and not at_work["started"]
     assert finished["over"] == [run] and not finished["started"] and yard.pods() == []
     (folder,) = (next_job.home / "runs").glob("gitops/*/*/")
     summary = json.loads((folder / "run-summary.json").read_text())
