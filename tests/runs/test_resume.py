@@ -195,9 +195,9 @@ def test_a_cancel_beside_a_later_attempt_that_another_clone_has_at_work_names_th
 
 
 def test_recover_does_not_say_below_what_it_has_sealed_that_nothing_is_to_be_recovered(road: Road) -> None:
-    road.patch(attach, "_seal_of_pods", lambda _: 1)
+    road.patch(attach, "seal_of_pods", lambda _: (1, []))
     assert attach.recover(road.context) == [] and "nothing to recover" not in road.said()
-    road.patch(attach, "_seal_of_pods", lambda _: 0)
+    road.patch(attach, "seal_of_pods", lambda _: (0, []))
     assert attach.recover(road.context) == [] and "nothing to recover: no run is recorded here" in road.said()
 
 
