@@ -71,6 +71,14 @@ class UserError(TrainyardError):
     exit_code = 2
 
 
+class SeveralWrong(UserError):
+    """Several mistakes that are told as one; ``parts``: each of them."""
+
+    def __init__(self, message: str, *, where: Location | None, hint: str, parts: Sequence[UserError]) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.parts = tuple(parts)
+
+
 class RefusedError(TrainyardError):
     """A limit, a consent or a guarantee forbids it; nothing was created."""
 
@@ -99,6 +107,10 @@ class Unreachable(TrainyardError):
     """The pod does not answer; says nothing about what runs on it."""
 
     exit_code = 5
+
+
+class KeyRefused(Unreachable):
+    """The pod answers, and refuses this SSH key: trying again changes nothing."""
 
 
 class HostKeyChanged(Unreachable):
@@ -198,16 +210,20 @@ def kind_of(error: BaseException) -> str:
 
 
 def together(wrong: Sequence[UserError], what: str) -> UserError:
-    """Return one error that tells all of them, the first with its line. ``what`` they are: "settings"."""
-    first = wrong[0]
-    if len(wrong) == 1:
+    """Return one error that tells all of them, the first with its line, each with its hint. ``what`` they are: "settings"."""
+    each = [part for error in wrong for part in (error.parts if isinstance(error, SeveralWrong) else (error,))]
+    first = each[0]
+    if len(each) == 1:
         return first
-    lines = [
-        f"{len(wrong)} {what} are wrong; beside this one:",
-        *(f"{error.where}: {error.message}" if error.where else error.message for error in wrong[1:]),
-    ]
-    hints = list(dict.fromkeys(error.hint for error in wrong if error.hint))
-    return UserError(first.message, where=first.where, hint="\n".join([*lines, *hints]))
+    lines = [first.hint] if first.hint else []
+    lines.append(f"{len(each)} {what} are wrong; beside this one:")
+    said = {first.hint}
+    for error in each[1:]:
+        lines.append(f"{error.where}: {error.message}" if error.where else error.message)
+        if error.hint and error.hint not in said:
+            said.add(error.hint)
+            lines += [f"  {line}" for line in error.hint.splitlines()]
+    return SeveralWrong(first.message, where=first.where, hint="\n".join(lines), parts=each)
 
 
 _SHOWN = 160

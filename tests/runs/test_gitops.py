@@ -9,15 +9,21 @@ import jsonschema
 import pytest
 
 from tests.runs.gitops_yard import GitRoad
+from tests.runs.road import STACK
+from tests.runs.test_identity_and_record import make_record
 from tests.sources import ROOT
 from trainyard.clock import Clock
-from trainyard.errors import Detached, PodFailed, UserError
+from trainyard.errors import Detached, KeyRefused, PodFailed, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops import plan, schema, sync, watch
 from trainyard.runs.gitops.committed import committed_runs
 from trainyard.runs.gitops.runfile import read_run_file
+from trainyard.runs.gitops.standing import KnownRun
 from trainyard.runs.life import alone
 from trainyard.runs.records.identity import all_runs
+from trainyard.runs.records.parts import RunPod
+from trainyard.runs.verbs import account
+from trainyard.storage.manifest import ResultKey
 
 
 @pytest.fixture
@@ -96,7 +102,7 @@ def test_all_that_is_wrong_in_all_files_is_told_at_once_with_its_place(road: Git
         sync.sync(road.context)
 
     text = str(told.value)
-    assert "runs/Odd_Name.yaml: its name begins the run's label" in text and "4 things" not in text
+    assert "runs/Odd_Name.yaml: its name begins the run's label" in text and "4 things in the run files" in text
     assert "runs/bad.yaml:4:8: 'hours' must be more than 0, not -1" in text
     assert "runs/bad.yaml:5:1: unknown key 'budgets' (did you mean 'budget'?)" in text
     assert "runs/twin.yaml: 'first' is the name of the run of runs/first.yaml, too" in text
@@ -159,7 +165,7 @@ def test_one_run_that_cannot_start_keeps_no_other_from_it_and_is_tried_again(roa
 
     assert [run.partition("-")[0] for run in report.started] == ["gitops/bbb"]
     assert report.exit_status == UserError.exit_code and "nowhere.sh" in next(iter(report.failed.values()))
-    assert [(row.action, bool(row.problem)) for row in rows] == [("start", True), ("at work", False)]
+    assert [(row.action, row.wrong) for row in rows] == [("start", True), ("at work", False)]
     assert "| **start** | `runs/aaa.yaml` |" in plan.markdown(rows) and "1 start, 1 at work" in plan.summary(rows)
 
 
@@ -253,3 +259,43 @@ def test_the_schema_for_editors_is_as_the_table_makes_it() -> None:
     assert judge.is_valid({"stack": "local", "command": ["python", "train.py"], "values": {"lr": 1}, "hours": 2, "budget": 3.5})
     for wrong in ({"recipe": "lora"}, {"stack": "a", "hours": -1}, {"stack": "a", "budgets": 1}, {"stack": "a", "name": "A b"}):
         assert not judge.is_valid(wrong), wrong
+
+
+def test_a_mistake_names_its_file_and_counts_once_and_its_hint_stands_below_it(road: GitRoad) -> None:
+    for name, text in {
+        "bad.yaml": "stack: dev\nhours: -1\nbudgets: 3\n", "empty.yaml": "", "lost.yaml": "stack: nowhere\ncommand: ls\n",
+        f"{'a' * 120}.yaml": "stack: dev\ncommand: ls\n",
+    }.items():  # fmt: skip
+        road.write(name).write_text(text)
+    road.commit()
+
+    with pytest.raises(UserError) as refused:
+        plan.look(road.context)
+
+    text = str(refused.value)
+    assert text.startswith(f"runs/{'a' * 120}.yaml: its name makes the run's label too long")
+    assert "5 things in the run files are wrong" in text
+    assert "runs/empty.yaml:1:1: 'stack' is missing: it says where this runs\n  A line like: stack: local\n" in text
+    assert "runs/lost.yaml:1:8: there is no stack 'nowhere' (Pulumi.nowhere.yaml is missing)\n  Stacks here: dev" in text
+    assert "runs/bad.yaml:2:8: " in text and "runs/bad.yaml:3:1: " in text and text.count("things in") == 1
+
+
+@pytest.mark.parametrize("trouble", [KeyRefused("h: refuses the key k"), PodFailed("no training was started on pod p")])
+def test_a_removed_run_of_another_machine_is_ended_by_the_cloud_where_this_ones_key_is_refused(
+    trouble: TrainyardError, road: GitRoad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise trouble
+
+    ended: list[str] = []
+    key = road.context.places.ssh / STACK / "id_ed25519"
+    key.parent.mkdir(parents=True, exist_ok=True)
+    key.touch()
+    monkeypatch.setattr(sync, "adopt", refused)
+    monkeypatch.setattr(account, "end_pod", lambda _context, stack, pod: ended.append(f"{stack}/{pod}"))
+    record = make_record(environment=STACK, cloud="local", pod=RunPod(pod_id="p"))
+    known = KnownRun(ResultKey("gitops", "first-0123456789ab", 1), "at work", "elsewhere", None, record)
+
+    report = sync.SyncReport()
+    assert sync._cancel(road.context, report, known) is None
+    assert ended == [f"{STACK}/p"] and report.cancelled == [known.run] and "its pod is ended as it stands" in road.said()

@@ -132,3 +132,10 @@ def test_a_bucket_that_does_not_answer_is_an_error_and_nothing_that_may_be_begun
     monkeypatch.setattr(markers, "attempts", silent)
     with pytest.raises(StoreError):
         known(machine)
+
+
+def test_a_bucket_that_is_not_made_yet_knows_of_no_run(
+    machine: CommandContext, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takeup, "bucket_of", lambda *_: replace(settings, bucket="not-made-yet"))
+    assert known(machine, KEY.run) is None

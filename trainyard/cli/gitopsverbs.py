@@ -30,7 +30,7 @@ def gitops_plan(c: Context, markdown: bool = False, json: bool = False) -> int:
         print(as_typed(plan.markdown(planned)))
     else:
         work.ui.say("\n".join(plan.lines(planned)))
-    return 0
+    return UserError.exit_code if any(row.wrong for row in planned) else 0
 
 
 @task(help=help_of("json", yes="send files of this repository to the stack's cloud without being asked"))

@@ -24,7 +24,7 @@ from typing import Any, Self
 import fabric
 import paramiko
 
-from trainyard.errors import HostKeyChanged, Unreachable, UserError
+from trainyard.errors import HostKeyChanged, KeyRefused, Unreachable, UserError
 from trainyard.remote.channel import LOST, feed, read, status
 from trainyard.remote.frame import Frame
 from trainyard.remote.keys import fingerprint, is_private_key, split_public
@@ -280,7 +280,7 @@ def _why(error: BaseException, address: Address) -> Exception | None:
         return UserError(f"the SSH key {address.key_file} has a passphrase: add it to ssh-agent and leave the key file out of the settings")
     if isinstance(error, paramiko.AuthenticationException):
         key = f"the key {address.key_file}" if address.key_file else "your keys"
-        return Unreachable(f"{address}: refuses {key}")
+        return KeyRefused(f"{address}: refuses {key}")
     if isinstance(error, LOST):
         said = error.strerror if isinstance(error, OSError) else None  # paramiko numbers none of its own
         return Unreachable(f"{address}: cannot be reached ({said or error or type(error).__name__})")

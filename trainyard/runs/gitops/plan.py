@@ -35,6 +35,8 @@ class PlannedRun:
     most: float | None = None
     problem: str = ""
     """Why it would be refused now, or is not known."""
+    wrong: bool = False
+    """That is a mistake in its file or its stack's settings, which no waiting mends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,7 @@ def look(context: CommandContext) -> GitopsPlan:
     for each in committed.files:
         try:
             file = read_run_file(each.text, each.path)
-            user = user_of(context, file.stack)
-            _refuse_forgetful(context, each.path, file.stack)
-            label = check_label(f"{file.name}-{each.commit[:SHORT]}", user, file.stack)
+            user, label = _identity(context, file, each.commit)
             twin = next((one.file.path for one in desired if (one.user, one.file.name) == (user, file.name)), None)
             if twin is not None:
                 raise UserError(
@@ -93,6 +93,21 @@ def look(context: CommandContext) -> GitopsPlan:
     if wrong:
         raise together(wrong, "things in the run files")
     return GitopsPlan(committed, tuple(desired), known_runs(context, ((one.user, one.label) for one in desired)))
+
+
+def _identity(context: CommandContext, file: RunFile, commit: str) -> tuple[str, str]:
+    """Return user and label of a file's run; raises UserError, with its place in the file, for a stack or a name that cannot be."""
+    try:
+        user = user_of(context, file.stack)
+        _refuse_forgetful(context, file.path, file.stack)
+    except UserError as error:
+        raise error if error.where else UserError(error.message, where=file.stack_at, hint=error.hint) from None
+    try:
+        return user, check_label(f"{file.name}-{commit[:SHORT]}", user, file.stack)
+    except UserError:
+        raise UserError(
+            f"{file.path}: its name makes the run's label too long", hint="Call the file otherwise, or say in it: name: a-name"
+        ) from None
 
 
 def _refuse_forgetful(context: CommandContext, path: str, stack: str) -> None:
@@ -137,7 +152,7 @@ def _row(context: CommandContext, plan: GitopsPlan, one: WantedRun) -> PlannedRu
     try:
         priced = foresee(quiet, one.file.request(context.places.root, user=one.user, label=one.label, attempt=attempt, yes=True))
     except TrainyardError as error:
-        return replace(row, problem=str(error))
+        return replace(row, problem=str(error), wrong=isinstance(error, UserError))
     return replace(row, most=priced.estimate.most, says="; ".join(filter(None, (row.says, priced.estimate.text()))))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.errors import UserError, together
+from trainyard.errors import Location, UserError, together
 from trainyard.nearest import suggest
 from trainyard.reading import Shape, read
 from trainyard.recipes.configfile import ConfigDocument
@@ -61,6 +61,8 @@ class RunFile:
     budget: float | None = None
     resume: int | None = None
     deliver: str | None = None
+    stack_at: Location | None = None
+    """Where its stack is named, for what is wrong with that."""
 
     def request(self, root: Path, *, user: str, label: str, attempt: int, yes: bool) -> TrainRequest:
         """Return what ``train`` is asked for."""
@@ -90,10 +92,11 @@ def read_run_file(text: str, path: str) -> RunFile:
         message = f"{path}: its name begins the run's label, so it is of a-z, 0-9 and single '-' between them"
         wrong.append(UserError(message, hint="Call the file otherwise, or say in it: name: a-name"))
     if "stack" not in document:
-        wrong.append(UserError("'stack' is missing: it says where this runs", where=document.where(), hint="A line like: stack: local"))
+        where = document.where() or Location(path, 1)
+        wrong.append(UserError("'stack' is missing: it says where this runs", where=where, hint="A line like: stack: local"))
     if wrong:
         raise together(wrong, f"things in {path}")
-    return _run_file(path, name, values)
+    return _run_file(path, name, values, document.where("stack", value=True))
 
 
 def read_wrong(shape: Shape, value: object) -> bool:
@@ -119,7 +122,7 @@ def _value(document: Map, key: str, node: Node) -> object:
         raise UserError(message, where=document.where(key, value=True)) from None
 
 
-def _run_file(path: str, name: str, values: Mapping[str, object]) -> RunFile:
+def _run_file(path: str, name: str, values: Mapping[str, object], stack_at: Location | None) -> RunFile:
     command, asked_values = values.get("command"), values.get("values")
 
     def text(key: str) -> str | None:
@@ -135,5 +138,5 @@ def _run_file(path: str, name: str, values: Mapping[str, object]) -> RunFile:
         path=path, name=name, stack=text("stack") or "", recipe=text("recipe") or ("lora" if command is None else "command"),
         data=text("data"), values=asked_values if isinstance(asked_values, Map) else None,
         command=command if isinstance(command, tuple) else None, hours=number("hours"), budget=number("budget"),
-        resume=None if resume is None else int(resume), deliver=text("deliver"),
+        resume=None if resume is None else int(resume), deliver=text("deliver"), stack_at=stack_at,
     )  # fmt: skip

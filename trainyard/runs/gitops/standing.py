@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainyard.clouds.marker import LONGEST_LEASE
-from trainyard.errors import UserError
+from trainyard.errors import StoreError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records import attempts
 from trainyard.runs.records.identity import RunId, all_runs
@@ -111,7 +111,12 @@ def _word(record: RunRecord) -> str:
 def _labels(store: StoreSettings, user: str, desired: set[str]) -> Iterator[str]:
     """Yield the labels of a user that are asked for, or that a pod may still work on: no lease is longer than the longest."""
     prefix, since = f"{markers.ATTEMPTS}{user}/", time.time() - LONGEST_LEASE.total_seconds() - _DAY
-    seen: Mapping[str, float] = {item.key[len(prefix) :].partition("/")[0]: item.modified for item in bucket.listing(store, prefix)}
+    try:
+        seen: Mapping[str, float] = {item.key[len(prefix) :].partition("/")[0]: item.modified for item in bucket.listing(store, prefix)}
+    except StoreError as error:
+        if error.code != "NoSuchBucket":
+            raise
+        return  # the first run of its stack makes it
     yield from (label for label, modified in seen.items() if label in desired or modified > since)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from trainyard.errors import Busy, StillThere, TrainyardError
+from trainyard.errors import Busy, KeyRefused, PodFailed, StillThere, TrainyardError
 from trainyard.filelock import hold_lock
 from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops.plan import GitopsPlan, WantedRun, look, name_in
@@ -110,11 +110,18 @@ def _end_elsewhere(context: CommandContext, known: KnownRun) -> None:
         )
     settings = context.settings(record.environment)
     file = expanded(settings.ssh_key_file) if settings.ssh_key_file else context.places.ssh / record.environment / "id_ed25519"
+    why = f"no SSH key of stack '{record.environment}' is here"
     if file.is_file():
-        adopt(context, record.environment, record.pod.pod_id, file)
-        cancel(context, f"{known.run}/{known.key.attempt}")
-        return
-    context.ui.warn(f"no SSH key of stack '{record.environment}' is here, so {known.run} cannot save: its pod is ended as it stands")
+        try:
+            adopt(context, record.environment, record.pod.pod_id, file)
+        except KeyRefused:  # each checkout's `up` makes a key of its own where none is named
+            why = f"its pod was rented with another SSH key than {file}"
+        except PodFailed as error:
+            why = error.message
+        else:
+            cancel(context, f"{known.run}/{known.key.attempt}")
+            return
+    context.ui.warn(f"{why}, so {known.run} cannot save: its pod is ended as it stands")
     account.end_pod(context, record.environment, record.pod.pod_id)
 
 

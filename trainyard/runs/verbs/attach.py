@@ -119,6 +119,8 @@ def seal_of_pods(context: CommandContext) -> tuple[int, list[RunFolder]]:
             sealed += alone.seal_all(context, bucket, keys)
             folders += [folder for key in keys if (folder := take_up(context, bucket, key)) is not None]
         except TrainyardError as error:
+            if isinstance(error, StoreError) and error.code == "NoSuchBucket":
+                continue  # no run has made it yet
             context.ui.warn(f"whether pods have committed alone cannot be asked of {bucket.url}: {error.message}")
     return sealed, folders
 
