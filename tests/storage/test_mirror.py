@@ -25,6 +25,7 @@ from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.verbs import sharing
 from trainyard.runs.verbs.listing import list_runs
 from trainyard.runs.verbs.sharing import rebuild
+from trainyard.stacks import facade
 from trainyard.storage import bucket, eventlog
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.eventlog import EVENTS
@@ -223,7 +224,9 @@ def test_a_shared_bucket_is_asked_once_in_a_while(
     assert asked == [1] and "not answered" not in other.said()
 
 
-def test_which_buckets_are_shared_is_known_without_any_client(tmp_path: Path, store_places: Places, settings: StoreSettings) -> None:
+def test_which_buckets_are_shared_is_known_without_any_client_or_secret(
+    tmp_path: Path, store_places: Places, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clone = fresh_clone(tmp_path / "clone", store_places, settings)
     far = clone.context.places.root / "Pulumi.far.yaml"
     far.write_text("config:\n  trainyard:cloud: runpod\n  trainyard:bucket: far-away\n")
@@ -231,3 +234,7 @@ def test_which_buckets_are_shared_is_known_without_any_client(tmp_path: Path, st
 
     assert sharing._bucket_names(replace(clone.context, env=keys)) == ["s3://far-away"], "the local store knows only this machine"
     assert sharing._bucket_names(replace(clone.context, env={})) == []
+
+    outputs = {"bucket": "from-the-state", "store": "aws", "ssh_private_key": {"ciphertext": "never read"}}
+    monkeypatch.setattr(facade, "resources", lambda stack: [{"type": "pulumi:pulumi:Stack", "outputs": outputs}])
+    assert sharing._bucket_names(replace(clone.context, env=keys)) == ["s3://from-the-state"]
