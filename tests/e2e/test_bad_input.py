@@ -28,7 +28,7 @@ CASES = {
     "a wrong type names the variable": (["train", "--set", "lora_rank=eight"], 2, "lora_rank", "eight"),
     "a missing data file is named": (["train", "--data", "/nonexistent/x.jsonl"], 2, "/nonexistent/x.jsonl", ""),
     "a missing config file is named": (["train", "--config", "/nonexistent/c.yaml"], 2, "/nonexistent/c.yaml", ""),
-    "a label that cannot be a name": (["train", "--recipe", "command", "--set", f"script={COUNT}", "--name", "A B"], 2, "--name A B", ""),
+    "a label that cannot be a name": (["train", "--recipe", "command", "--set", f"script={COUNT}", "--name", "A B"], 2, "--name 'A B'", ""),
     "hours that are no number": (["train", "--hours", "soon"], 2, "--hours must be a number, not 'soon'", ""),
     "no hours at all": (["train", "--hours", "0"], 2, "--hours must be more than 0, not 0", ""),
     "hours that no lease may have": (["train", "--hours", "745"], 2, "--hours must be at most 744, not 745", ""),
