@@ -219,6 +219,11 @@ def test_what_a_filter_says_is_understood_or_refused() -> None:
     day = asked_for(None, None, None, "live", "2026-11-29", None)
     moment = parse_time("2026-11-29T00:00:00Z")
     assert moment is not None and day.since == moment.timestamp() and day.state == "live"
-    for words in ((None, None, None, "done", None, None), (None, None, None, None, "soon", None), (None, None, None, None, None, -1)):
+    typed = [asked_for(None, None, None, None, None, text).limit for text in ("5", "0")]
+    assert typed == [5, None]
+    for words in (
+        (None, None, None, "done", None, None), (None, None, None, None, "soon", None), (None, None, None, None, None, "-1"),
+        (None, None, None, None, None, "many"),
+    ):  # fmt: skip
         with pytest.raises(UserError):
             asked_for(*words)

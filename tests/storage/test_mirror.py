@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import pytest
 from tests.storage.test_result_verbs import Clone, fresh_clone
 from trainyard.config import Places
 from trainyard.errors import StoreError
+from trainyard.ledger.ledger import Ledger
 from trainyard.runs.records import mirror
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.mirror import beside, pull, push
@@ -137,6 +140,55 @@ def test_what_others_have_put_there_is_taken_in_or_left_out_and_reaches_no_termi
     ledger = other.context.ledger()
     pull(ledger, settings)
     assert [row.id for row in ledger.runs()] == [RunId("greg", "first")] and "\x1b" not in str(ledger.runs()[0].error)
+
+
+def test_figures_that_cannot_be_are_left_out_and_the_others_are_taken_in(clone: Clone, settings: StoreSettings, tmp_path: Path) -> None:
+    odd: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"created": 1e300}, {}), ({"ended": 1e18}, {}), ({"changed": 4e9}, {}), ({"steps_done": 10**30}, {}), ({"cost": -1e9}, {}),
+        ({"cost": float("nan")}, {}), ({"state": "x" * 20_000}, {}), ({}, {"estimate": "abc"}), ({}, {"estimate": [1]}),
+        ({}, {"estimate": -1e9}), ({}, {"estimate": float("inf")}),
+    ]  # fmt: skip
+    push(clone.context, run_of(clone, settings))
+    (last,) = [key for key in keys(settings) if json.loads(_body(settings, key))["kind"] == "ended"]
+    document = json.loads(_body(settings, last))
+    for number, (row, data) in enumerate(odd):
+        hostile = {**document, "kind": "prepared", "data": data, "run": {**document["run"], "label": f"odd{number}", **row}}
+        key = last.replace("/first/", f"/odd{number}/")
+        s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=json.dumps(hostile))
+
+    ledger = Ledger(tmp_path / "ledger.db")
+    assert pull(ledger, settings) == 3 and [run.label for run in ledger.runs()] == ["first"]
+    assert ledger.committed(time.time()) == 0.0 and ledger.spent_since(0.0) == 5.0
+
+
+def test_an_object_too_large_for_an_event_is_not_fetched(settings: StoreSettings, clone: Clone) -> None:
+    key = "events/greg/first/1/0000000000001-00000000.json"
+    s3(settings).put_object(Bucket=settings.bucket, Key=key, Body=b" " * (1 << 20))
+
+    assert not eventlog.page(settings).keys
+
+
+def test_what_comes_with_an_event_is_taken_in_even_when_the_first_pull_is_killed(
+    clone: Clone, other: Clone, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(clone.context, run_of(clone, settings))
+    for step in ("put_runs", "take"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, step, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                pull(other.context.ledger(), settings)
+
+    assert pull(other.context.ledger(), settings) == 3 and [run.label for run in other.context.ledger().runs()] == ["first"]
+
+
+def test_a_ledger_that_another_process_holds_delays_a_rented_pod_by_a_second(clone: Clone, settings: StoreSettings) -> None:
+    record = run_of(clone, settings, phase="started", ended=None)
+    with contextlib.closing(sqlite3.connect(clone.context.places.ledger, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        note(clone.context, record, "trained")
+
+    assert time.monotonic() - began < 10.0
 
 
 def _body(settings: StoreSettings, key: str) -> bytes:

@@ -25,7 +25,7 @@ from trainyard.cli.common import context, help_of, show_json, task, verb
 @verb
 def runs(
     c: Context, stack: str | None = None, recipe: str | None = None, user: str | None = None, state: str | None = None,
-    since: str | None = None, limit: int | None = None, json: bool = False,
+    since: str | None = None, limit: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """List runs, newest last: of this repository, and of all machines that share its ledger or a bucket."""
     from trainyard.runs.verbs.listing import SHOWN, asked_for, list_runs

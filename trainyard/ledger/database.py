@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
 
 PATIENCE = 30.0
-"""Seconds in which another process's write is waited for."""
+"""Seconds in which another process's write is waited for, where nothing is paid meanwhile."""
 _SCHEMA_LOCK = 0x7261696E
 """Key of the advisory lock under which one process at a time looks after Postgres's schema."""
 _DRIVER = "psycopg"
@@ -36,7 +36,8 @@ _REVISION = sa.table("alembic_version", sa.column("version_num"))
 class Database:
     """One ledger's database: a file's path, or the URL of a Postgres. Nothing is opened before it is used."""
 
-    def __init__(self, place: Path | Secret) -> None:
+    def __init__(self, place: Path | Secret, patience: float | None = None) -> None:
+        self._patience = PATIENCE if patience is None else patience
         self.path = place if isinstance(place, Path) else None
         self._url = sa.URL.create("sqlite", database=str(place)) if isinstance(place, Path) else _postgres_url(place)
         self._engine: sa.Engine | None = None
@@ -93,7 +94,7 @@ class Database:
 
     def _opened(self) -> sa.Engine:
         if self._engine is None:
-            self._engine = _of_file(self._url) if self.path else _of_server(self._url)
+            self._engine = _of_file(self._url, self._patience) if self.path else _of_server(self._url)
         return self._engine
 
     def _bring_to_newest(self, connection: sa.Connection) -> None:
@@ -135,8 +136,8 @@ class Database:
         return UserError(f"{self.path}: the ledger cannot be used: {said}", hint=hint)
 
 
-def _of_file(url: sa.URL) -> sa.Engine:
-    engine = sa.create_engine(url, poolclass=NullPool, connect_args={"timeout": PATIENCE}, hide_parameters=True)
+def _of_file(url: sa.URL, patience: float) -> sa.Engine:
+    engine = sa.create_engine(url, poolclass=NullPool, connect_args={"timeout": patience}, hide_parameters=True)
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     return engine

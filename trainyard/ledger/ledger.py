@@ -33,8 +33,8 @@ _TOGETHER = 500
 class Ledger:
     """Append events and costs, put rows of runs; read them back. Raises Busy, DiskFull or UserError when it cannot be used."""
 
-    def __init__(self, place: Path | Secret) -> None:
-        self.database = Database(place)
+    def __init__(self, place: Path | Secret, patience: float | None = None) -> None:
+        self.database = Database(place, patience)
 
     def add(self, run: RunId, kind: str, **data: Any) -> None:
         """Record that something happened to a run, now and on this machine."""
@@ -151,8 +151,8 @@ class Ledger:
         """Take in what another machine tells: its events, its runs and what they cost; nothing older wins, what was removed stays so."""
         if not events:
             return
-        self.take(events, mirrored=True)
-        gone = {(event.run, event.data.get("token")) for event in self.events_of([row.id for row in rows]) if event.kind == REMOVED}
+        told = [*self.events_of([row.id for row in rows]), *events]
+        gone = {(event.run, event.data.get("token")) for event in told if event.kind == REMOVED}
         self.put_runs([row for row in rows if (row.id, row.token) not in gone])
         for event in events:
             if event.kind == REMOVED:
@@ -164,6 +164,7 @@ class Ledger:
         if costs:
             with self.database.writing() as connection:
                 connection.execute(self._upsert(tables.costs), costs)
+        self.take(events, mirrored=True)  # last: an event that is known is not read again, so what came with it has to be in by then
 
     def remove_run(self, run: RunId, token: str) -> None:
         """Forget the row of an attempt; what it has cost and its events stay."""
@@ -196,9 +197,9 @@ class Ledger:
         return insert.on_conflict_do_update(index_elements=keys, set_=values, where=condition)
 
 
-def open_ledger(env: Mapping[str, str], places: Places) -> Ledger:
+def open_ledger(env: Mapping[str, str], places: Places, patience: float | None = None) -> Ledger:
     """Return the ledger of a checkout: the Postgres that TRAINYARD_LEDGER names, else the file. Raises UserError for another URL."""
-    return Ledger(secret(env, PLACE) or places.ledger)
+    return Ledger(secret(env, PLACE) or places.ledger, patience)
 
 
 def _key(run: RunId) -> dict[str, str | int]:

@@ -45,11 +45,14 @@ class CommandContext:
         """Return the adapter of a run's cloud, as its own record names it: the checkout's settings may say anything by now."""
         return open_cloud(record.cloud, self.env, self.places) if record.cloud else self.cloud(record.environment)
 
-    def ledger(self) -> Ledger:
-        """Return the ledger of this checkout; raises UserError for a TRAINYARD_LEDGER that is no URL of a Postgres."""
+    def ledger(self, patience: float | None = None) -> Ledger:
+        """Return the ledger of this checkout; raises UserError for a TRAINYARD_LEDGER that is no URL of a Postgres.
+
+        ``patience``: seconds that its writes wait for another process's, where the usual is too long.
+        """
         from trainyard.ledger.ledger import open_ledger  # SQLAlchemy takes a fifth of a second, that few verbs need pay
 
-        return open_ledger(self.env, self.places)
+        return open_ledger(self.env, self.places, patience)
 
     def folder(self, reference: str) -> RunFolder:
         """Return the folder of the newest attempt that a person means; UserError when there is none."""

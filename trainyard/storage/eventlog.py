@@ -18,6 +18,8 @@ from trainyard.storage.seal import read
 EVENTS = "events/"
 TOGETHER = 8
 """Requests at a time: a run's own files have the wire before its events."""
+_LARGEST = 256 << 10
+"""Bytes of an object that can be an event: whatever else lies there is not fetched."""
 _KEY = re.compile(rf"{EVENTS}([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)/([1-9][0-9]{{0,8}})/([0-9]{{13}})-([0-9a-f]{{8}})\.json")
 
 
@@ -52,15 +54,17 @@ def put(settings: StoreSettings, key: EventKey, body: bytes) -> None:
 
 
 def page(settings: StoreSettings, after: str = "", below: str = "") -> EventPage:
-    """List up to a thousand events in the order of their names; what has another name is left out.
+    """List up to a thousand events in the order of their names; what has another name or is too large is left out.
 
     ``below``: only those of ``user/``, ``user/run/`` or ``user/run/attempt/``.
     """
     more: dict[str, Any] = {"StartAfter": after} if after else {}
     with store_errors(f"list {settings.url}/{EVENTS}"):
         answer = s3(settings).list_objects_v2(Bucket=settings.bucket, Prefix=EVENTS + below, **more)
-    names = [str(entry["Key"]) for entry in answer.get("Contents", [])]
-    keys = [EventKey(m[1], m[2], int(m[3]), int(m[4]), m[5]) for name in names if (m := _KEY.fullmatch(name))]
+    entries = answer.get("Contents", [])
+    names = [str(entry["Key"]) for entry in entries]
+    small = [str(entry["Key"]) for entry in entries if int(entry["Size"]) <= _LARGEST]
+    keys = [EventKey(m[1], m[2], int(m[3]), int(m[4]), m[5]) for name in small if (m := _KEY.fullmatch(name))]
     return EventPage(keys, names[-1] if answer.get("IsTruncated") and names else None)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import re
 import socket
 import threading
 import time
@@ -37,6 +39,13 @@ _PATIENCE = 3.0
 """Seconds that a command's end waits for the last push."""
 _MONTH = 30 * 86_400.0
 """Seconds after which an event is not pushed any more."""
+_SKEW = 86_400.0
+"""Seconds that another machine's clock may be ahead: what is further ahead could never be corrected."""
+_MOST = {"hours": 1e5, "cost": 1e7, "estimate": 1e7, "eta": 1e9, "steps_done": 2**31 - 1, "steps_planned": 2**31 - 1}
+"""Bounds of a row's figures; all begin at 0, as less than nothing would lift spending limits."""
+_TIMES = ("created", "started", "ended", "changed")
+_LONGEST_TEXT = 10_000
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +163,30 @@ def _read(documents: Sequence[tuple[EventKey, bytes]]) -> tuple[list[LedgerEvent
             document = codec.read(MirroredEvent, parse_json(body))
             event = LedgerEvent(document.time, RunId(key.user, key.run, key.attempt), printable(document.kind), document.data,
                                 printable(document.machine), document.id)  # fmt: skip
-            if _key(event) == key and len(event.id) == 32:
+            row = document.run if document.run is not None and document.run.id == event.run else None
+            if _key(event) == key and _is_sound(event) and (row is None or _is_sound_row(row)):
                 events.append(event)
-                rows += [_plain(document.run)] if document.run is not None and document.run.id == event.run else []
+                rows += [_plain(row)] if row is not None else []
     return events, rows
+
+
+def _is_sound(event: LedgerEvent) -> bool:
+    """Tell whether an event is one that a run could have written: what is said of money counts towards limits here."""
+    estimate = event.data.get("estimate")
+    priced = estimate is None or (isinstance(estimate, (int, float)) and _within(estimate, _MOST["estimate"]))
+    return priced and _within(event.time, time.time() + _SKEW) and _ID.fullmatch(event.id) is not None
+
+
+def _is_sound_row(row: RunRow) -> bool:
+    """Tell whether each figure of a row can be: a list that cannot show one row shows none."""
+    most = {**_MOST, **dict.fromkeys(_TIMES, time.time() + _SKEW)}
+    figures = ((getattr(row, name), limit) for name, limit in most.items())
+    texts = (value for item in fields(row) if isinstance(value := getattr(row, item.name), str))
+    return all(value is None or _within(value, limit) for value, limit in figures) and all(len(text) <= _LONGEST_TEXT for text in texts)
+
+
+def _within(value: float, most: float) -> bool:
+    return math.isfinite(value) and 0 <= value <= most
 
 
 def _plain(row: RunRow) -> RunRow:

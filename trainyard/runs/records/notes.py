@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _BY_HAND = "end"
 _OFTEN = ("checkpoint",)
 """Events that change no row and come many times in a run."""
+_PATIENCE = 1.0
+"""Seconds that a write waits for another process's while a pod is rented: each of them is paid for."""
 
 
 def note(context: CommandContext, record: RunRecord, kind: str, **data: Any) -> None:
@@ -28,7 +30,7 @@ def note(context: CommandContext, record: RunRecord, kind: str, **data: Any) -> 
         if kind not in _OFTEN:
             ledger.put_run(_row(context, record, data.get("estimate")))
 
-    _write(context, write)
+    _write(context, record, write)
 
 
 def note_cost(context: CommandContext, record: RunRecord) -> None:
@@ -38,12 +40,12 @@ def note_cost(context: CommandContext, record: RunRecord) -> None:
         ledger.set_cost(record.id, record.created, cost(record))
         ledger.put_run(_row(context, record))
 
-    _write(context, write)
+    _write(context, record, write)
 
 
 def note_row(context: CommandContext, record: RunRecord, estimate: float | None = None) -> None:
     """Put how a run stands, and what it may cost where that is told; say it when that cannot be written."""
-    _write(context, lambda ledger: ledger.put_run(_row(context, record, estimate)))
+    _write(context, record, lambda ledger: ledger.put_run(_row(context, record, estimate)))
 
 
 def note_removed(context: CommandContext, record: RunRecord) -> None:
@@ -84,9 +86,9 @@ def shares_told(context: CommandContext, record: RunRecord) -> int:
         return 0
 
 
-def _write(context: CommandContext, write: Callable[[Ledger], None]) -> None:
+def _write(context: CommandContext, record: RunRecord, write: Callable[[Ledger], None]) -> None:
     try:
-        write(context.ledger())
+        write(context.ledger(None if record.reached("ended") else _PATIENCE))
     except (OSError, TrainyardError) as error:
         why = error.message if isinstance(error, TrainyardError) else error
         context.ui.warn(f"the ledger cannot be written, the run goes on without it: {why}")

@@ -31,6 +31,7 @@ STATES = (
 )  # fmt: skip
 """What --state takes: live, over, or a state's first word."""
 _AGO = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|h|d|w)")
+_COUNT = re.compile(r"[0-9]{1,9}")
 _SECONDS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
 
@@ -94,14 +95,12 @@ class RunListing:
 
 
 def asked_for(
-    stack: str | None, recipe: str | None, user: str | None, state: str | None, since: str | None, limit: int | None,
+    stack: str | None, recipe: str | None, user: str | None, state: str | None, since: str | None, limit: str | int | None,
 ) -> RunFilter:  # fmt: skip
     """Return the filter that a command line says; raises UserError for a state or a time that is none."""
     if state is not None and state not in STATES:
         raise UserError(f"--state {state}: there is no such state", hint=f"States: {', '.join(STATES)}.")
-    if limit is not None and limit < 0:
-        raise UserError(f"--limit {limit}: it is a number of runs; 0 means all")
-    return RunFilter(stack=stack, recipe=recipe, user=user, state=state, since=_moment(since), limit=limit or None)
+    return RunFilter(stack=stack, recipe=recipe, user=user, state=state, since=_moment(since), limit=_count(limit))
 
 
 def list_runs(context: CommandContext, asked: RunFilter = EVERY_RUN) -> RunListing:
@@ -176,6 +175,15 @@ def _fits(run: UnreadableRun, asked: RunFilter) -> bool:
     """Tell whether a run of which only the name is known is among those that are asked for."""
     named = asked.user in (None, run.id.user) and asked.state in (None, "unreadable")
     return named and asked.stack is None and asked.recipe is None and run.changed >= (asked.since or 0.0)
+
+
+def _count(text: str | int | None) -> int | None:
+    """Return how many runs a command line asks for, None for all."""
+    if text is None:
+        return None
+    if not _COUNT.fullmatch(str(text)):
+        raise UserError(f"--limit {text}: it is no number of runs", hint="Write a whole number; 0 means all.")
+    return int(text) or None
 
 
 def _moment(text: str | None) -> float | None:
