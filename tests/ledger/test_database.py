@@ -227,6 +227,20 @@ def test_a_ledger_that_another_process_holds_is_busy_and_can_still_be_read(tmp_p
         assert len(ledger.events()) == 1
 
 
+def test_a_table_of_a_server_that_another_session_locks_is_waited_for_no_longer_than_is_said(server: Secret) -> None:
+    Ledger(server).add(RUN, "up")
+    with Ledger(server).database.writing() as other:
+        other.exec_driver_sql("LOCK TABLE events")
+        with pytest.raises(UserError, match="lock timeout"):
+            Ledger(server, 0.1).add(RUN, "ended")
+
+
+def test_the_end_of_a_password_with_an_at_sign_is_never_called_a_host() -> None:
+    with pytest.raises(UserError, match="second @") as refusal:
+        Ledger(Secret("postgresql://ann:very@secret@127.0.0.1/db"))
+    assert "secret" not in str(refusal.value) and "%40" in str(refusal.value.hint)
+
+
 def test_a_full_disk_is_said_as_such_and_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     ledger.add(RUN, "up")

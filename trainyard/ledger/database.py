@@ -88,9 +88,15 @@ class Database:
             with self._opened().connect() as connection:
                 self._bring_to_newest(connection)
                 with connection.execution_options(**{_WRITES: writes}).begin():
+                    self._wait_for_others(connection)
                     yield connection
         except (SQLAlchemyError, sqlite3.Error) as error:
             raise self._problem(error) from None
+
+    def _wait_for_others(self, connection: sa.Connection) -> None:
+        """Bound for this transaction how long a lock is waited for: SQLite knows it by connection, Postgres waits without end."""
+        if self.is_postgres:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(self._patience * 1000)}")
 
     def _opened(self) -> sa.Engine:
         if self._engine is None:
@@ -103,6 +109,7 @@ class Database:
         if revision == NEWEST:
             return
         with connection.execution_options(**{_WRITES: True}).begin():
+            self._wait_for_others(connection)
             if self.is_postgres:
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
             revision = _revision(connection)  # another process may have done it while this one waited
@@ -147,7 +154,7 @@ def _of_file(url: sa.URL, patience: float) -> sa.Engine:
 def _of_server(url: sa.URL) -> sa.Engine:
     """Return the engine of a server: one a process, for a new connection costs more than what is asked over it."""
     try:
-        engine = sa.create_engine(url, pool_size=1, pool_pre_ping=True, connect_args={"connect_timeout": 10}, hide_parameters=True)
+        engine = sa.create_engine(url, pool_size=1, pool_pre_ping=True, connect_args={"connect_timeout": 5}, hide_parameters=True)
     except ModuleNotFoundError:
         raise _no_driver() from None
     atexit.register(engine.dispose)
@@ -179,6 +186,8 @@ def _postgres_url(place: Secret) -> sa.URL:
             "TRAINYARD_LEDGER is no URL of a Postgres",
             hint="It looks like postgresql://USER:PASSWORD@HOST/DATABASE. Unset, the ledger is .trainyard/ledger.db.",
         )
+    if "@" in (url.host or ""):  # what stands before it is the end of the password: no message may call it a host
+        raise UserError("TRAINYARD_LEDGER has a second @ before its host", hint="In a password, write @ as %40, / as %2F and % as %25.")
     Secret(str(url.password or ""))  # from now on no message shows it, whoever wrote that
     return url.set(drivername=f"postgresql+{_DRIVER}")
 

@@ -151,8 +151,8 @@ class Ledger:
         """Take in what another machine tells: its events, its runs and what they cost; nothing older wins, what was removed stays so."""
         if not events:
             return
-        told = [*self.events_of([row.id for row in rows]), *events]
-        gone = {(event.run, event.data.get("token")) for event in told if event.kind == REMOVED}
+        known_events = [*self.events_of([row.id for row in rows]), *events]
+        gone = {(event.run, event.data.get("token")) for event in known_events if event.kind == REMOVED}
         self.put_runs([row for row in rows if (row.id, row.token) not in gone])
         for event in events:
             if event.kind == REMOVED:
