@@ -14,10 +14,12 @@ from tests.storage.conftest import places_at
 from trainyard.clock import format_time
 from trainyard.errors import RefusedError, StoreError, UserError
 from trainyard.runs.context import CommandContext
-from trainyard.runs.gitops import standing
+from trainyard.runs.gitops import standing, sync
+from trainyard.runs.gitops.committed import CommittedRuns
+from trainyard.runs.gitops.plan import GitopsPlan
 from trainyard.runs.gitops.standing import KnownRun
 from trainyard.runs.records.parts import RunPod
-from trainyard.runs.records.record import RunRecord, as_json
+from trainyard.runs.records.record import RunFolder, RunRecord, as_json
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs import takeup
 from trainyard.runs.verbs.takeup import take_up_named
@@ -139,3 +141,19 @@ def test_a_bucket_that_is_not_made_yet_knows_of_no_run(
 ) -> None:
     monkeypatch.setattr(takeup, "bucket_of", lambda *_: replace(settings, bucket="not-made-yet"))
     assert known(machine, KEY.run) is None
+
+
+def test_a_run_that_no_file_asks_for_is_finished_and_never_resumed(
+    settings: StoreSettings, machine: CommandContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed(settings, machine, OLD)
+    publish(settings, record_of("started", resumes=2, pod=RunPod(pod_id="p", end=OLD)))
+    one = known(machine)
+    assert one is not None and one.standing == "over"
+    driven: list[RunFolder] = []
+    monkeypatch.setattr(sync, "_go_on", lambda _context, _report, folder: driven.append(folder))
+    plan = GitopsPlan(CommittedRuns("0" * 40, (), ()), (), {(KEY.user, KEY.run): one})
+
+    sync._finish(machine, sync.SyncReport(), one, orphan=plan.is_orphan(one))
+
+    assert plan.is_orphan(one) and [folder.load().resumes for folder in driven] == [0]

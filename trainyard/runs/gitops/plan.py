@@ -60,10 +60,13 @@ class GitopsPlan:
 
     def cancelled(self) -> list[KnownRun]:
         """Return the runs at work that no file wants any more; those of files with uncommitted changes are left alone."""
-        names = {(one.user, one.label) for one in self.desired}
-        held = {one.file.name for one in self.desired if one.held}
-        living = [known for key, known in self.known.items() if key not in names and known.standing == "at work"]
-        return [known for known in living if name_in(known.key.run) is not None and name_in(known.key.run) not in held]
+        return [known for known in self.known.values() if known.standing == "at work" and self.is_orphan(known)]
+
+    def is_orphan(self, known: KnownRun) -> bool:
+        """Tell whether no file asks for a run of gitops any more; one whose file has uncommitted changes is none."""
+        name = name_in(known.key.run)
+        asked_for = any((one.user, one.label) == (known.key.user, known.key.run) for one in self.desired)
+        return not asked_for and name is not None and name not in {one.file.name for one in self.desired if one.held}
 
 
 def name_in(label: str) -> str | None:

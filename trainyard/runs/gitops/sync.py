@@ -57,7 +57,7 @@ def sync(context: CommandContext, *, yes: bool = False) -> SyncReport:
         kept = {name for known in plan.cancelled() if (name := _cancel(context, report, known)) is not None}
         for known in plan.known.values():
             if known.run not in report.cancelled and known.run not in report.failed:
-                _finish(context, report, known)
+                _finish(context, report, known, orphan=plan.is_orphan(known))
         for one in plan.desired:
             if not one.held and one.file.name not in kept:
                 _start(context, report, plan, one, yes=yes)
@@ -125,11 +125,15 @@ def _end_elsewhere(context: CommandContext, known: KnownRun) -> None:
     account.end_pod(context, record.environment, record.pod.pod_id)
 
 
-def _finish(context: CommandContext, report: SyncReport, known: KnownRun) -> None:
-    """Go on with a run whose story is not over, no further than to a training that runs."""
+def _finish(context: CommandContext, report: SyncReport, known: KnownRun, *, orphan: bool) -> None:
+    """Go on with a run whose story is not over, no further than to a training that runs; an orphan's lost pod has no successor."""
     folder = folder_of(context, known)
     if folder is None:
         return
+    if orphan and known.folder is None:
+        record = folder.load()
+        record.resumes = 0  # whoever ended its pod may have done so because its file is gone
+        folder.save(record)
     context.ui.say(f"go on      {known.run} ({known.says})")
     _go_on(context, report, folder)
 
