@@ -162,6 +162,13 @@ def faults_gitops(c: Context, cases: int = 50, seed: int | None = None) -> int:
     return python("tests.faults.gitops", *_options({"--cases": cases, "--seed": seed}))
 
 
+@task(help=help_of(rounds="how many, in SQLite and in Postgres (default: 200)", seed="draw these again"))
+@verb
+def faults_limits(c: Context, rounds: int = 200, seed: int | None = None) -> int:
+    """Let two processes reserve against one limit at once; together they may never pass it."""
+    return python("tests.faults.limits", *_options({"--rounds": rounds, "--seed": seed}))
+
+
 def _server(name: str, text: str) -> Any:
     @task(help=help_of(serve="run it until Ctrl-C, and say how to reach it"))
     @verb
@@ -204,6 +211,7 @@ def development(ns: Collection) -> None:
             "controller": faults_controller,
             "results": faults_results,
             "gitops": faults_gitops,
+            "limits": faults_limits,
         },
     }
     for word, tasks in groups.items():

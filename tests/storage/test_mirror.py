@@ -19,6 +19,7 @@ from tests.storage.test_result_verbs import Clone, fresh_clone
 from trainyard.config import Places
 from trainyard.errors import StoreError
 from trainyard.ledger.ledger import Ledger
+from trainyard.ledger.limits import SpendLimit
 from trainyard.runs.records import mirror
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.mirror import beside, pull, push
@@ -158,7 +159,7 @@ def test_figures_that_cannot_be_are_left_out_and_the_others_are_taken_in(clone: 
 
     ledger = Ledger(tmp_path / "ledger.db")
     assert pull(ledger, settings) == 3 and [run.label for run in ledger.runs()] == ["first"]
-    assert ledger.committed(time.time()) == 0.0 and ledger.spent_since(0.0) == 5.0
+    assert ledger.left_of([SpendLimit("limit_day", 9.0, 86_400.0)])[0].committed == 0.0 and ledger.spent_since(0.0) == 5.0
 
 
 def test_an_object_too_large_for_an_event_is_not_fetched(settings: StoreSettings, clone: Clone) -> None:

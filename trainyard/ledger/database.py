@@ -28,6 +28,8 @@ PATIENCE = 30.0
 """Seconds in which another process's write is waited for, where nothing is paid meanwhile."""
 _SCHEMA_LOCK = 0x7261696E
 """Key of the advisory lock under which one process at a time looks after Postgres's schema."""
+_MONEY_LOCK = 0x7261696F
+"""Key of the advisory lock under which one process at a time looks at Postgres's sums and adds to them."""
 _DRIVER = "psycopg"
 _WRITES = "trainyard_writes"
 _REVISION = sa.table("alembic_version", sa.column("version_num"))
@@ -62,6 +64,15 @@ class Database:
     def writing(self) -> Iterator[sa.Connection]:
         """Open it for one transaction that is kept as a whole or not at all; on SQLite no other one writes meanwhile."""
         with self._transaction(writes=True) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def reserving(self) -> Iterator[sa.Connection]:
+        """Like writing(); between its reads and its writes no other process reserves, on Postgres neither."""
+        with self._transaction(writes=True) as connection:
+            if self.is_postgres:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{PATIENCE:.0f}s'")
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MONEY_LOCK})
             yield connection
 
     @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,20 @@ class LedgerEvent:
     data: dict[str, Any]
     machine: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """What a run may come to, to be put on the ledger if the limits allow it; money is in dollars."""
+
+    run: RunId
+    added: float
+    """By so much it may raise what is spent and committed."""
+    kind: str | None = None
+    """Of the event that tells it; None: there is none."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    spent: float | None = None
+    """What counts as spent on it from now on; None: nothing new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -319,8 +319,8 @@ def _tell(context: CommandContext, record: RunRecord, folder: RunFolder) -> None
     if not succeeded(record):
         record.checkpoint = newest_checkpoint(context, record)
     folder.save(record)
+    note_cost(context, record)  # first: between the two a limit counts the run twice rather than not at all
     note(context, record, "ended", cost=cost(record))
-    note_cost(context, record)
     write_out(context, record, folder)
     if record.begun:
         publish_now(context, record, folder)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from trainyard.clouds.absence import Proof
 from trainyard.clouds.marker import parse_name
 from trainyard.errors import TrainyardError
+from trainyard.ledger.rows import Reservation
 from trainyard.runs.context import CommandContext
-from trainyard.runs.planning.estimate import check_limits, estimate
+from trainyard.runs.planning.estimate import check_limits, estimate, reserve_dollars
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.stackresources import StackPod, leases_in, pods_in
 from trainyard.settings.table import StackSettings
@@ -49,11 +50,11 @@ def reserve(context: CommandContext, stack: Stack, settings: StackSettings) -> N
     context.ui.say(f"estimate   {f'{new} pods, each ' if new > 1 else ''}{expected.text()}")
     for warning in check_limits(expected, settings, ledger, None, count=new):
         context.ui.warn(warning)
-    now = time.time()
-    if entry is None:
-        entry = RunId(user_name(context.env, settings.user), f"pods.{stack.name}", int(now * 1000))
-        ledger.add(entry, _BEGUN, stack=stack.name)
-    ledger.set_cost(entry, now, count * expected.most)
+    begun = entry or RunId(user_name(context.env, settings.user), f"pods.{stack.name}", int(time.time() * 1000))
+    reservation = Reservation(
+        run=begun, added=new * expected.most, kind=None if entry else _BEGUN, data={"stack": stack.name}, spent=count * expected.most
+    )
+    reserve_dollars(ledger, settings, reservation, count=new)
 
 
 def note_up(context: CommandContext, stack: Stack) -> None:

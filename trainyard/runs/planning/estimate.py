@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainyard.clouds.protocol import Cloud, CostItem, Offer, OfferQuery
 from trainyard.errors import NoCapacity, RefusedError
+from trainyard.ledger.limits import LimitRest, SpendLimit
+from trainyard.ledger.rows import Reservation
 from trainyard.runs.planning.shape import avoidable
 from trainyard.settings.table import StackSettings
 
@@ -97,16 +98,26 @@ def check_limits(
     warnings = []
     if budget is not None and expected.most > budget:
         warnings.append(f"the whole lease would cost ${expected.most:.2f}; the training is stopped when ${budget:.2f} are used up")
-    most, what = expected.most * (count or 1), "this run" if count is None else f"{count} declared pod{'s' if count > 1 else ''}"
-    for name, left in _left_of_limits(settings, ledger).items():
-        if most <= left.dollars:
-            continue
-        text = f"{name} is ${left.limit:.2f}: ${left.spent:.2f} spent{left.live}, {what} may add ${most:.2f}"
-        if _blocks(settings):
-            shorten = "--hours" if count is None else "trainyard:hours"
-            raise RefusedError(text, hint=f"Shorten the lease ({shorten}), or change the limit in the stack's settings.")
-        warnings.append(text)
-    return warnings
+    most = expected.most * (count or 1)
+    passed = [rest for rest in ledger.left_of(_limits_of(settings)) if most > rest.dollars]
+    if passed and _blocks(settings):
+        raise _refusal(passed[0], most, count)
+    return warnings + [_words(rest, most, count) for rest in passed]
+
+
+def reserve_dollars(ledger: Ledger, settings: StackSettings, reservation: Reservation, *, count: int | None = None) -> None:
+    """Put what a run may cost on the ledger, whatever other processes reserve meanwhile; ``count`` as for check_limits.
+
+    Raises RefusedError where a limit that blocks leaves less by now: nothing is on the ledger then.
+    """
+    passed = ledger.reserve(reservation, _limits_of(settings) if _blocks(settings) else ())
+    if passed:
+        raise _refusal(passed[0], reservation.added, count)
+
+
+def is_limited(settings: StackSettings) -> bool:
+    """Tell whether a limit of a day, a week or a month is set."""
+    return bool(_limits_of(settings))
 
 
 def price_ceiling(expected: Estimate, settings: StackSettings, ledger: Ledger) -> float:
@@ -120,34 +131,25 @@ def price_ceiling(expected: Estimate, settings: StackSettings, ledger: Ledger) -
     if settings.max_price is not None:
         ceilings.append(settings.max_price)
     if _blocks(settings):
-        ceilings += [left.dollars / (expected.hours + expected.rescue_hours) for left in _left_of_limits(settings, ledger).values()]
+        ceilings += [left.dollars / (expected.hours + expected.rescue_hours) for left in ledger.left_of(_limits_of(settings))]
     return round(min(ceilings), 6)
 
 
-@dataclass(frozen=True, slots=True)
-class _LimitRest:
-    """What a limit leaves."""
-
-    limit: float
-    spent: float
-    committed: float
-
-    @property
-    def dollars(self) -> float:
-        return self.limit - self.spent - self.committed
-
-    @property
-    def live(self) -> str:
-        return f", ${self.committed:.2f} may still go to runs that have not ended (invoke recover ends them)" if self.committed else ""
+def _refusal(rest: LimitRest, most: float, count: int | None) -> RefusedError:
+    shorten = "--hours" if count is None else "trainyard:hours"
+    hint = f"Shorten the lease ({shorten}), or change the limit in the stack's settings."
+    return RefusedError(_words(rest, most, count), hint=hint)
 
 
-def _left_of_limits(settings: StackSettings, ledger: Ledger) -> dict[str, _LimitRest]:
-    now = time.time()
-    windows = {"limit_day": _DAY, "limit_week": 7 * _DAY, "limit_month": 30 * _DAY}
-    limits = {"limit_day": settings.limit_day, "limit_week": settings.limit_week, "limit_month": settings.limit_month}
-    limits_set = {name: limit for name, limit in limits.items() if limit is not None}
-    committed = ledger.committed(now) if limits_set else 0.0
-    return {name: _LimitRest(limit, ledger.spent_since(now - windows[name]), committed) for name, limit in limits_set.items()}
+def _words(rest: LimitRest, most: float, count: int | None) -> str:
+    what = "this run" if count is None else f"{count} declared pod{'s' if count > 1 else ''}"
+    live = f", ${rest.committed:.2f} may still go to runs that have not ended (invoke recover ends them)" if rest.committed else ""
+    return f"{rest.limit.name} is ${rest.limit.dollars:.2f}: ${rest.spent:.2f} spent{live}, {what} may add ${most:.2f}"
+
+
+def _limits_of(settings: StackSettings) -> list[SpendLimit]:
+    each = (("limit_day", settings.limit_day, 1), ("limit_week", settings.limit_week, 7), ("limit_month", settings.limit_month, 30))
+    return [SpendLimit(name, dollars, days * _DAY) for name, dollars, days in each if dollars is not None]
 
 
 def _blocks(settings: StackSettings) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -14,13 +15,14 @@ from trainyard.clouds.protocol import Offer
 from trainyard.config import PROJECT
 from trainyard.errors import Busy, RefusedError, StillThere, UserError
 from trainyard.files import write_atomic
+from trainyard.ledger.rows import Reservation
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
 from trainyard.runs.life.publish import publish_now
 from trainyard.runs.life.trouble import standing
-from trainyard.runs.planning.estimate import Estimate, check_limits
+from trainyard.runs.planning.estimate import Estimate, check_limits, is_limited, reserve_dollars
 from trainyard.runs.records.movedlease import mark_moving, take_over
-from trainyard.runs.records.notes import note
+from trainyard.runs.records.notes import note, note_row
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import cost
 from trainyard.settings import reader
@@ -60,7 +62,7 @@ def extend(context: CommandContext, reference: str, by: str) -> MovedLease:
         rescue = reader.partly_at(folder.config, record.environment, "rescue_minutes").rescue_minutes
         _refuse_longest(record, hours, rescue)
         most = _within_limits(context, record, added, hours, rescue)
-        note(context, record, "extended", estimate=most, hours=hours)
+        _reserve(context, record, added, {"estimate": most, "hours": hours})
         publish_now(context, _as_it_may_be(record, added), folder)  # or another machine would take the run for over
         mark_moving(folder, hours, done=False)
         _write_hours(folder, hours)
@@ -137,6 +139,16 @@ def _within_limits(context: CommandContext, record: RunRecord, added: float, hou
     if record.budget is not None and most > record.budget:
         context.ui.warn(f"the training is stopped when its budget of ${record.budget:.2f} is used up, whatever its lease")
     return most
+
+
+def _reserve(context: CommandContext, record: RunRecord, added: float, facts: Mapping[str, float]) -> None:
+    """Put the longer lease on the ledger, if the limits still allow it; without limits a broken ledger is only said."""
+    settings = context.settings(record.environment)
+    if not is_limited(settings):
+        note(context, record, "extended", **facts)
+        return
+    reserve_dollars(context.ledger(), settings, Reservation(run=record.id, added=record.pod.price * added, kind="extended", data=facts))
+    note_row(context, record, facts["estimate"])
 
 
 def _as_it_may_be(record: RunRecord, added: float) -> RunRecord:

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import git
 from trainyard.errors import RefusedError
+from trainyard.ledger.rows import Reservation
 from trainyard.recipes import basecheck, bundle, requirements, venvs
 from trainyard.recipes.code import Code
 from trainyard.recipes.contract import Recipe
@@ -28,12 +30,12 @@ from trainyard.runs.life.rent import write_run_settings
 from trainyard.runs.notices import readiness
 from trainyard.runs.planning import consent, jobkeys, route, shape
 from trainyard.runs.planning.bucketcheck import require_bucket
-from trainyard.runs.planning.estimate import Estimate, check_limits, estimate, price_ceiling
+from trainyard.runs.planning.estimate import Estimate, check_limits, estimate, price_ceiling, reserve_dollars
 from trainyard.runs.planning.route import StoredFiles
 from trainyard.runs.planning.upkeep import ensure_environment
 from trainyard.runs.records import attempts, snapshot
 from trainyard.runs.records.environment import EnvironmentOutputs
-from trainyard.runs.records.identity import new_label
+from trainyard.runs.records.identity import RunId, new_label
 from trainyard.runs.records.key import make_whole
 from trainyard.runs.records.notes import note_row
 from trainyard.runs.records.parts import RunBucket, StartedFrom
@@ -41,6 +43,9 @@ from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.settings.table import NO_BUCKET, StackSettings
 from trainyard.shipped import overlay
 from trainyard.stacks import facade
+
+if TYPE_CHECKING:
+    from trainyard.ledger.ledger import Ledger
 
 _LEFT_OUT = 5
 """So many changed files that are not kept are named."""
@@ -232,16 +237,21 @@ def _write(
         write_run_settings(context, record, folder, outputs, priced_plan.settings)
         overlay(context.places.root, "playbooks", folder.playbooks)
         folder.save(record)
-        ledger, target = context.ledger(), record.id.folder(runs)
-        ledger.add(record.id, "prepared", estimate=priced_plan.estimate.most, stack=plan.stack, recipe=plan.recipe.name)
+        ledger, target, most = context.ledger(), record.id.folder(runs), priced_plan.estimate.most
+        _reserve(ledger, plan, record.id, most)
         try:
             # Last of all: what was interrupted before is no run, and counts towards no limit.
             draft.path.rename(target)
         except BaseException:
             ledger.add(record.id, "ended", cost=0.0)
             raise
-    note_row(context, record, priced_plan.estimate.most)
+    note_row(context, record, most)
     return RunFolder(target)
+
+
+def _reserve(ledger: Ledger, plan: RunPlan, run: RunId, most: float) -> None:
+    facts = {"estimate": most, "stack": plan.stack, "recipe": plan.recipe.name}
+    reserve_dollars(ledger, plan.settings, Reservation(run=run, added=most, kind="prepared", data=facts))
 
 
 def _take_snapshot(context: CommandContext, plan: RunPlan, record: RunRecord, folder: RunFolder) -> None:
