@@ -42,6 +42,28 @@ def runs(
 
 
 @task(
+    help=help_of(
+        "json",
+        since="only runs that began since then: 30m, 12h, 7d, 2w ago, or a date (2026-11-29, UTC)",
+        by="stage (default), stack, user or recipe",
+    )
+)
+@verb
+def costs(c: Context, since: str | None = None, by: str = "stage", json: bool = False) -> int:
+    """Show what runs have cost, as the ledger has it, and what of it was not training."""
+    from trainyard.runs.verbs.costs import costs as report_of
+    from trainyard.runs.verbs.costs import lines
+
+    work = context(as_json=json)
+    report = report_of(work, since, by)
+    if json:
+        show_json(asdict(report))
+    else:
+        work.ui.say("\n".join(lines(report)))
+    return 0
+
+
+@task(
     positional=["run"],
     help=help_of(
         run="label, user/label (the newest attempt) or user/label/attempt",

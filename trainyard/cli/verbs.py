@@ -18,7 +18,7 @@ from trainyard.cli import (
 
 _ALONE = (
     runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.resume,
-    runverbs.extend, ledgerverbs.runs, ledgerverbs.remove,
+    runverbs.extend, ledgerverbs.runs, ledgerverbs.costs, ledgerverbs.remove,
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
     recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare,
     resultverbs.deliver, resultverbs.gc,

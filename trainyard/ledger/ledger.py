@@ -91,6 +91,13 @@ class Ledger:
         with contextlib.nullcontext(connection) if connection else self.database.reading() as at:
             return float(at.execute(sa.select(sa.func.sum(costs.dollars)).where(costs.started >= moment)).scalar() or 0.0)
 
+    def costs_since(self, moment: float) -> Mapping[RunId, float]:
+        """Return what each attempt that started since a moment (epoch seconds) has cost: dollars."""
+        costs = tables.costs.c
+        with self.database.reading() as connection:
+            rows = connection.execute(sa.select(tables.costs).where(costs.started >= moment)).all()
+        return {RunId(row.user, row.label, row.attempt): row.dollars for row in rows}
+
     def put_run(self, row: RunRow) -> None:
         """Write what is known of an attempt, unless something newer is known of it."""
         self.put_runs([row])

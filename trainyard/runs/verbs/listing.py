@@ -100,7 +100,7 @@ def asked_for(
     """Return the filter that a command line says; raises UserError for a state or a time that is none."""
     if state is not None and state not in STATES:
         raise UserError(f"--state {state}: there is no such state", hint=f"States: {', '.join(STATES)}.")
-    return RunFilter(stack=stack, recipe=recipe, user=user, state=state, since=_moment(since), limit=_count(limit))
+    return RunFilter(stack=stack, recipe=recipe, user=user, state=state, since=moment_of(since), limit=_count(limit))
 
 
 def list_runs(context: CommandContext, asked: RunFilter = EVERY_RUN) -> RunListing:
@@ -186,7 +186,7 @@ def _count(text: str | int | None) -> int | None:
     return int(text) or None
 
 
-def _moment(text: str | None) -> float | None:
+def moment_of(text: str | None) -> float | None:
     """Return the moment (epoch seconds) that ``2h``, ``7d`` or a date means, None for none."""
     if text is None:
         return None
