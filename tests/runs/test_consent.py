@@ -13,7 +13,7 @@ from trainyard.errors import RefusedError, UserError
 from trainyard.recipes import data
 from trainyard.recipes.code import Code, CodeFile
 from trainyard.recipes.contract import load_recipe
-from trainyard.runs.planning.consent import Outgoing, OutgoingFile, ask, outgoing, pod_secrets, secret_values
+from trainyard.runs.planning.consent import Outgoing, OutgoingFile, ask, keys_in, outgoing, pod_secrets, secret_values
 from trainyard.runs.ui import Ui
 from trainyard.secret import Secret
 from trainyard.settings.flaws import flaw
@@ -132,6 +132,13 @@ def test_what_is_packed_is_not_looked_through_and_that_is_said(tmp_path: Path) -
     going = [Outgoing("data", (OutgoingFile("rows.jsonl.gz", 39, tmp_path / "rows.jsonl.gz"), OutgoingFile("gone", 5, tmp_path / "gone")))]
     ask(person, "runpod", cloud(), "always", going, yes=False)
     assert "looked through for keys: 0 B (not packed files" in person.screen.getvalue() and "warning" not in person.screen.getvalue()
+
+
+def test_a_key_among_the_values_of_a_run_is_told_by_name_never_itself() -> None:
+    token = "hf_" + "abcdefghijklmnopqrstuvwxyzABCDEFGH"
+
+    (told,) = keys_in({"command": ["python", "x.py", "--token", token], "lr": 1e-4, "code": "."})
+    assert told.startswith("command holds a token of Hugging Face") and token not in told
 
 
 def test_secrets_for_the_job_are_checked_before_anything_is_rented() -> None:

@@ -5,6 +5,7 @@ Files are listed with their sizes, data are looked through for keys, and then a 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from trainyard.pod.files import printable
 from trainyard.recipes.code import Code
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data
-from trainyard.recipes.secretfiles import SecretPlace, secrets_among
+from trainyard.recipes.secretfiles import SecretPlace, secret_in, secrets_among
 from trainyard.recipes.summaries import Values
 from trainyard.recipes.variables import FILES
 from trainyard.runs.ui import Ui
@@ -156,6 +157,16 @@ def pod_secrets(settings: StackSettings, env: Mapping[str, str]) -> list[str]:
     names = list(dict.fromkeys(settings.pod_secrets))
     secret_values(names, env)
     return names
+
+
+def keys_in(values: Values) -> list[str]:
+    """Return what is to be said of keys in a run's own values, by name and kind, never with the key: the record keeps values."""
+    texts = ((name, json.dumps(value, default=str)) for name, value in values.items())
+    return [
+        f"{name} holds {sign[0]}: it stays in the run's record, its bundle and the bucket (a variable that pod_secrets names does not)"
+        for name, text in texts
+        if (sign := secret_in(text.encode()))
+    ]
 
 
 def secret_values(names: Sequence[str], env: Mapping[str, str]) -> dict[str, Secret]:

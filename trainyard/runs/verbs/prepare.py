@@ -119,6 +119,8 @@ def priced(context: CommandContext, plan: RunPlan, cloud: Cloud) -> PricedRun:
     named = consent.pod_secrets(plan.settings, context.env)
     if named:
         ui.say(f"secrets    the job gets {', '.join(named)} of yours (pod_secrets)")
+    for warning in consent.keys_in(plan.values):
+        ui.warn(warning)
     for lack in readiness.lacks(context.places.root, context.env, plan.stack):
         ui.warn(f"notify: {lack}; who is there is not told")
     if keys := jobkeys.asked(plan.settings):
