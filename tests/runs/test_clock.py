@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from trainyard.clock import format_time
+from trainyard.config import places
 from trainyard.errors import Unreachable
 from trainyard.remote import jobs
 from trainyard.remote.protocol import CommandResult
+from trainyard.runs.context import CommandContext
 from trainyard.runs.life import follow
 from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -46,8 +48,8 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
             return CommandResult(0, f"{now + pod_says:.0f}\n".encode(), b"")
 
         pod: Any = SimpleNamespace(id="p1", path=lambda *parts: "/".join(parts))
-        context: Any = SimpleNamespace(ui=Ui(stream=screen))
-        watch = follow._Watch(context, record, folder, pod, SimpleNamespace(exec=answer))
+        context = CommandContext(places(tmp_path, {"HOME": str(tmp_path)}), {}, Ui(stream=screen))
+        watch = follow._Watch(context, record, folder, pod, SimpleNamespace(exec=answer))  # type: ignore[arg-type]
         stopped: list[float] = []
         monkeypatch.setattr(jobs, "stop", lambda t, folder, grace: stopped.append(grace))
         monkeypatch.setattr(follow, "_STOP_AGAIN", 0.0)

@@ -10,7 +10,7 @@ from trainyard.remote.local import LocalTransport
 from trainyard.runs.records.home import bring_home, mend_copies, take_reports
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.record import RunFolder
-from trainyard.storage.manifest import Manifest, ManifestEntry, ResultKey
+from trainyard.storage.manifest import Manifest, ManifestEntry, ResultKey, crc32_of
 
 
 class Fixed:
@@ -27,7 +27,8 @@ def test_files_of_a_result_that_came_home_stay_as_they_came(tmp_path: Path) -> N
     files = []
     for name in ("metrics.jsonl", "config.json", "scripts/mine.sh"):
         (home / name).write_text("of the result")
-        files.append(ManifestEntry(name, 13, hashlib.sha256(b"of the result").hexdigest(), "", 64, ("",)))
+        crc32 = crc32_of(b"of the result")
+        files.append(ManifestEntry(name, 13, hashlib.sha256(b"of the result").hexdigest(), crc32, 64, (crc32,)))
     (home / "_manifest.json").write_bytes(Manifest(ResultKey("u", "r", 1), tuple(files), (), "").encode())
     for path in (folder.path / "metrics.jsonl", folder.path / "train.log", folder.bundle / "config.json", folder.bundle / "run.sh"):
         path.write_text("of the run")
