@@ -49,7 +49,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
 
         pod: Any = SimpleNamespace(id="p1", path=lambda *parts: "/".join(parts))
         context = CommandContext(places(tmp_path, {"HOME": str(tmp_path)}), {}, Ui(stream=screen))
-        watch = follow._Watch(context, record, folder, pod, SimpleNamespace(exec=answer))  # type: ignore[arg-type]
+        watch = follow._Watch(context, record, folder, pod, SimpleNamespace(exec=answer))
         stopped: list[float] = []
         monkeypatch.setattr(jobs, "stop", lambda t, folder, grace: stopped.append(grace))
         monkeypatch.setattr(follow, "_STOP_AGAIN", 0.0)
