@@ -23,7 +23,7 @@ from trainyard.runs.records import snapshot
 from trainyard.runs.records.progress import loss_curve
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.summary import RunSummary
-from trainyard.runs.verbs import compare, diff, rerun, show
+from trainyard.runs.verbs import compare, diff, past, rerun, show
 from trainyard.runs.verbs.rerun import RerunRequest, prepare
 
 JOB = """
@@ -80,7 +80,7 @@ def own_recipe(road: Road) -> Path:
     return script
 
 
-def test_a_rerun_is_the_run_again_whatever_became_of_recipe_script_and_checkout(road: Road) -> None:
+def test_a_rerun_is_the_run_again_whatever_became_of_recipe_script_and_checkout(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
     script = own_recipe(road)
     first = trained(road)
     kept = snapshot.read(folder(road, "a").snapshot)
@@ -106,6 +106,7 @@ def test_a_rerun_is_the_run_again_whatever_became_of_recipe_script_and_checkout(
     )
     assert [file.path for file in seen.code] == ["command.sh"] and any(line.endswith("job.sh 4") for line in seen.code[0].diff)
     assert any(line.startswith("values     args: 3 -> 4") for line in diff.lines(seen))
+    monkeypatch.setattr(past, "store_of", lambda *_: pytest.fail("no store is asked for what lies here"))
     assert diff.lines(diff.diff(road.context, "a", "b", None))[-1] == "code       the same"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ class SeenAttempt:
     def bundle(self, context: CommandContext) -> Iterator[Path]:
         """Yield what it was given; raises UserError or StoreError where that is nowhere."""
         hint = "Its scripts and code are nowhere any more; its record, and its result where it has one, are not touched by that."
-        with bundle_of(self.record, self.folder, self.store or store_of(context, self.record.bucket), hint) as folder:
+        with bundle_of(self.record, self.folder, lambda: self.store or store_of(context, self.record.bucket), hint) as folder:
             yield folder
 
     @property
@@ -83,11 +83,15 @@ def all_seen(context: CommandContext, references: list[str], stack: str | None) 
 
 
 @contextmanager
-def bundle_of(record: RunRecord, folder: RunFolder | None, store: StoreSettings | None, hint: str) -> Iterator[Path]:
-    """Yield what an attempt was given: from its folder, else from its bucket, proven by its hash; raises UserError with ``hint``."""
+def bundle_of(record: RunRecord, folder: RunFolder | None, bucket: Callable[[], StoreSettings | None], hint: str) -> Iterator[Path]:
+    """Yield what an attempt was given: from its folder, else from its bucket, proven by its hash; raises UserError with ``hint``.
+
+    ``bucket`` is called only where the folder has it not: a store may have to be started, or not answer.
+    """
     if folder is not None and asked.is_bundle(folder.bundle, SHA256_LIST, record.bundle_sha256):
         yield folder.bundle
         return
+    store = bucket()
     if store is None:
         raise UserError(f"the bundle of {record.id} is gone or damaged, and it has no bucket that holds another", hint=hint)
     with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:

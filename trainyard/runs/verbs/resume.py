@@ -88,7 +88,7 @@ def prepare(
         context.ui.say(f"settings   {line}")
     startbook.refuse(context.places.root, context.ui.say)
     recipe = load_recipe(context.places.root, base.recipe)
-    with bundle_of(base, history.newest.folder, history.store, _anew(base, recipe)) as bundle:
+    with bundle_of(base, history.newest.folder, lambda: history.store, _anew(base, recipe)) as bundle:
         values = _values(recipe, base, request, bundle, device_of(settings, cloud) if stack != base.environment else None)
         again = _Again(history, recipe, values, settings, cloud, stack)
         _refuse_done(context, again, request)
