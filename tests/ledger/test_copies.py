@@ -17,6 +17,8 @@ from trainyard.ledger.runid import RunId
 from trainyard.ledger.tables import metadata
 from trainyard.secret import Secret
 
+NONE = dict.fromkeys(metadata.tables, 0)
+
 
 def filled(ledger: Ledger) -> Ledger:
     ledger.add(RUN, "up", pod="p")
@@ -30,9 +32,9 @@ def test_a_backup_holds_all_and_a_lost_ledger_is_made_of_it(tmp_path: Path, monk
     monkeypatch.setattr(copies, "_TOGETHER", 2)
     ledger, file = filled(Ledger(tmp_path / "ledger.db")), tmp_path / "copy.db"
 
-    assert backup(ledger.database, file) == {"costs": 1, "events": 6, "runs": 2}
+    assert backup(ledger.database, file) == {**NONE, "costs": 1, "events": 6, "runs": 2}
     anew = Ledger(tmp_path / "anew.db")
-    assert restore(anew.database, file) == {"costs": 1, "events": 6, "runs": 2}
+    assert restore(anew.database, file) == {**NONE, "costs": 1, "events": 6, "runs": 2}
 
     assert anew.events() == ledger.events() and anew.runs() == ledger.runs() and anew.spent_since(0.0) == 1.5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["anew.db", "copy.db", "ledger.db"]
@@ -45,7 +47,7 @@ def test_what_the_ledger_holds_stays_when_a_backup_is_taken_in(tmp_path: Path) -
     ledger.remove_run(RunId("ann", "b"), "t")
     ledger.add(RUN, "ended")
 
-    assert restore(ledger.database, file) == {"costs": 0, "events": 0, "runs": 1}
+    assert restore(ledger.database, file) == {**NONE, "runs": 1}
     assert ledger.spent_since(0.0) == 9.0 and ledger.events()[-1].kind == "ended" and len(ledger.runs()) == 2
 
 
@@ -54,18 +56,18 @@ def test_a_ledger_moves_from_a_server_to_a_file_and_back(tmp_path: Path, server:
     with ledger.database.writing() as connection:
         for table in metadata.sorted_tables:
             connection.execute(sa.delete(table))
-    assert backup(filled(ledger).database, file) == {"costs": 1, "events": 6, "runs": 2}
+    assert backup(filled(ledger).database, file) == {**NONE, "costs": 1, "events": 6, "runs": 2}
     was = ledger.events()
     with ledger.database.writing() as connection:
         connection.execute(sa.text("DELETE FROM events"))
-    assert restore(ledger.database, file) == {"costs": 0, "events": 6, "runs": 0} and ledger.events() == was
+    assert restore(ledger.database, file) == {**NONE, "events": 6} and ledger.events() == was
 
 
 def test_a_ledger_of_the_first_versions_is_taken_in_and_stays_as_it_is(tmp_path: Path) -> None:
     old = old_ledger(tmp_path / "old.db")
     was, ledger = old.read_bytes(), Ledger(tmp_path / "ledger.db")
 
-    assert restore(ledger.database, old) == {"costs": 2, "events": 3, "runs": 0} and old.read_bytes() == was
+    assert restore(ledger.database, old) == {**NONE, "costs": 2, "events": 3} and old.read_bytes() == was
 
 
 def test_what_is_no_backup_is_refused_and_nothing_is_overwritten(tmp_path: Path) -> None:

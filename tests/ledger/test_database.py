@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
@@ -22,7 +23,7 @@ from trainyard.config import Places
 from trainyard.errors import Busy, DiskFull, UserError
 from trainyard.ledger import database
 from trainyard.ledger.ledger import Ledger, open_ledger
-from trainyard.ledger.migrations.upgrade import upgrade
+from trainyard.ledger.migrations.upgrade import _config, upgrade
 from trainyard.ledger.rows import LedgerEvent, RunFilter, RunRow
 from trainyard.ledger.runid import RunId
 from trainyard.ledger.tables import NEWEST, metadata
@@ -127,6 +128,27 @@ def test_the_migrations_end_in_the_tables_that_the_code_knows(ledger: Ledger) ->
         migrations = MigrationContext.configure(connection, opts={"compare_type": True})
         assert migrations.get_current_revision() == NEWEST
         assert compare_metadata(migrations, metadata) == []
+
+
+@pytest.mark.parametrize("revision", ["0002"])
+def test_a_ledger_of_each_migration_is_brought_to_the_newest_and_keeps_its_rows(ledger: Ledger, revision: str) -> None:
+    ledger.add(RUN, "up")
+    ledger.put_run(row())
+    events, rows = ledger.events(), ledger.runs()
+    with ledger.database.writing() as connection:
+        kept = {name: [dict(one._mapping) for one in connection.execute(sa.select(metadata.tables[name]))] for name in ("events", "runs")}
+        metadata.drop_all(connection)
+        connection.exec_driver_sql("DROP TABLE alembic_version")
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        for name, values in kept.items():
+            connection.execute(sa.insert(metadata.tables[name]), values)
+
+    assert (ledger.events(), ledger.runs()) == (events, rows)
+    with ledger.database.reading() as connection:
+        migrations = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert migrations.get_current_revision() == NEWEST and compare_metadata(migrations, metadata) == []
 
 
 def test_alembic_is_loaded_for_an_old_ledger_only(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, String, Table, Text
 
-NEWEST = "0002"
+NEWEST = "0003"
 """The revision of the newest migration."""
 
 metadata = MetaData()
@@ -78,3 +78,38 @@ runs = Table(
 )
 """One row an attempt, as its record was at ``changed``; ``eta`` is seconds. Two checkouts without a common bucket may give one name
 to two runs: the token tells them apart."""
+
+_keys = Table(
+    "keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("time", Double, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("machine", Text, nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("run_user", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("attempt", Integer),
+    Column("token", Text),
+    Index("keys_by_run", "run_user", "label"),
+)
+"""One row an idempotency key: who used it when and where, what was asked for (JSON, and its hash), and the run that it stands for.
+Attempt and token are unknown while a run waits in the queue."""
+
+_audit = Table(
+    "audit",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    Column("time", Double, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("machine", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Index("audit_by_subject", "subject", "sequence"),
+)
+"""Who did what when. ``data`` is JSON; ``hash`` covers the row and ``previous``, the hash of the row before it."""
