@@ -86,6 +86,7 @@ def do(request: pytest.FixtureRequest, run: Run, ssh: SshTransport) -> Iterator[
 
 def counts(shown: Shown) -> tuple[int, int, int, int]:
     tally = shown.report.tallies["pod"]
+    assert not tally.unreachable, f"{shown.report!r}\n{shown.text}"
     return tally.ok, tally.changed, tally.failed, tally.skipped
 
 
