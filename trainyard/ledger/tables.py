@@ -5,9 +5,9 @@ Times are epoch seconds, money is in dollars.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-NEWEST = "0003"
+NEWEST = "0004"
 """The revision of the newest migration."""
 
 metadata = MetaData()
@@ -113,3 +113,50 @@ _audit = Table(
     Index("audit_by_subject", "subject", "sequence"),
 )
 """Who did what when. ``data`` is JSON; ``hash`` covers the row and ``previous``, the hash of the row before it."""
+
+_queue = Table(
+    "queue",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("user", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("stack", Text, nullable=False),
+    Column("recipe", Text, nullable=False),
+    Column("gpus", Text, nullable=False),
+    Column("group", Text),
+    Column("priority", Integer, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("not_before", Double),
+    Column("submitted", Double, nullable=False),
+    Column("submitted_by", Text, nullable=False),
+    Column("machine", Text, nullable=False),
+    Column("estimate", Double),
+    Column("state", Text, nullable=False),
+    Column("held", Text),
+    Column("approval", Text, nullable=False),
+    Column("approval_why", Text),
+    Column("decided_by", Text),
+    Column("decided", Double),
+    Column("begun", Double),
+    Column("ended", Double),
+    Column("outcome", Text),
+    Column("reason", Text),
+    Column("tries", Integer, nullable=False),
+    Column("due", Double, nullable=False),
+    Column("worker", Text),
+    Column("beat", Double),
+    Index("queue_by_state", "state", "submitted"),
+    Index("queue_by_name", "user", "label"),
+    Index("queue_by_group", "group"),
+)
+"""One row a run that was submitted. ``attempt``: the least number that counts as this entry's. ``after``: a JSON list of runs.
+``worker`` and ``beat``: who sees to it at the moment, and when that one last said that it lives."""
+
+_submissions = Table(
+    "submissions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+"""What was submitted, packed: what a worker prepares the run from; gone when the entry is over."""
