@@ -1,21 +1,24 @@
-"""``invoke faults.limits``: two processes reserve against one limit at once; what they have reserved may never pass it.
+"""``invoke faults.limits``: two processes reserve against limits of each kind at once; what they have reserved may never pass one.
 
-In each round both ask for runs of drawn prices; some of these end meanwhile, having cost all of their estimate, so that the
-sum never falls and its last value is its largest.
+In each round both ask for runs of drawn users, stacks and prices, some of them further attempts of the other's run; some end
+meanwhile, having cost all of their estimate, so that no sum ever falls and its last value is its largest.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
+import json
 import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -26,58 +29,91 @@ from trainyard.ledger.limits import SpendLimit
 from trainyard.ledger.rows import Reservation
 from trainyard.ledger.runid import RunId
 from trainyard.ledger.tables import metadata
-from trainyard.runs.planning.estimate import reserve_dollars
+from trainyard.runs.planning.limits import limits_of, reserve_dollars
 from trainyard.secret import Secret
 from trainyard.settings.table import StackSettings
 
-LIMIT = 10.0
-_TRIES = 6
+LIMITS: tuple[Mapping[str, object], ...] = (
+    {"amount": 5.0, "per": "run"},
+    {"amount": 8.0, "per": "day", "of": "user"},
+    {"amount": 9.0, "per": "week", "of": "stack"},
+    {"amount": 14.0, "per": "month"},
+)
+_USERS, _STACKS, _LABELS = ("ann", "bo"), ("east", "west"), ("a", "b", "c")
+_TRIES = 8
 _TRIFLE = 1e-6
 
 
+class Got(NamedTuple):
+    """What one process got through."""
+
+    user: str
+    stack: str
+    label: str
+    dollars: float
+
+
 def work() -> None:
-    """Reserve in round after round, one a line of stdin; print what got through, in dollars."""
+    """Reserve in round after round, one a line of stdin; print what got through."""
     path, name, seed = sys.argv[1:]
     ledger, draw = Ledger(secret(os.environ, PLACE) or Path(path)), random.Random(f"{seed} {name}")
     for line in sys.stdin:
-        print(sum(_reserve(ledger, RunId(name, line.strip(), attempt), draw) for attempt in range(_TRIES)), flush=True)
+        attempts = range(1, 2 * _TRIES, 2) if name == "one" else range(2, 2 * _TRIES + 1, 2)
+        print(json.dumps([got for attempt in attempts if (got := _reserve(ledger, line.strip(), attempt, draw))]), flush=True)
 
 
-def _reserve(ledger: Ledger, run: RunId, draw: random.Random) -> float:
-    dollars, ends = draw.uniform(0.5, 4.0), draw.random() < 0.4
+def _limits(stack: str, user: str) -> list[SpendLimit]:
+    return limits_of(StackSettings(limits=LIMITS), stack=stack, user=user)
+
+
+def _reserve(ledger: Ledger, number: str, attempt: int, draw: random.Random) -> Got | None:
+    user, stack, dollars, ends = draw.choice(_USERS), draw.choice(_STACKS), draw.uniform(0.5, 4.0), draw.random() < 0.4
+    run = RunId(user, f"{draw.choice(_LABELS)}-{number}", attempt)
+    facts = {"estimate": dollars, "stack": stack}
     try:
-        reserve_dollars(
-            ledger, StackSettings(limit_day=LIMIT), Reservation(run=run, added=dollars, kind="prepared", data={"estimate": dollars})
-        )
+        reserve_dollars(ledger, _limits(stack, user), Reservation(run=run, added=dollars, kind="prepared", data=facts))
     except RefusedError:
-        return 0.0
+        return None
     if ends:
         ledger.set_cost(run, time.time(), dollars)
         ledger.add(run, "ended", cost=dollars)
-    return dollars
+    return Got(user, stack, run.label, dollars)
 
 
 def problems(place: Path | Secret, rounds: int, seed: int) -> list[str]:
     """Play rounds against the ledger at a place, which is emptied before each; return what was wrong."""
     ledger, wrong = Ledger(place), []
-    with _worker(place, "ann", seed) as one, _worker(place, "bo", seed) as other:
+    with _worker(place, "one", seed) as one, _worker(place, "other", seed) as other:
         for number in range(rounds):
             with ledger.database.writing() as connection:
                 for table in metadata.sorted_tables:
                     connection.execute(sa.delete(table))
-            through = sum(_played((one, other), number))
-            rest = ledger.left_of([SpendLimit("limit_day", LIMIT, 86_400)])[0]
-            if not 0 < through <= LIMIT + _TRIFLE or abs(rest.spent + rest.committed - through) > _TRIFLE:
-                wrong.append(f"round {number}: ${through:.4f} got through, the ledger says {rest}")
+            wrong += [f"round {number}: {text}" for text in _judged(ledger, _played((one, other), number))]
     return wrong
 
 
-def _played(workers: Sequence[subprocess.Popen[str]], number: int) -> list[float]:
+def _judged(ledger: Ledger, through: Sequence[Got]) -> Iterator[str]:
+    """Yield what the ledger says otherwise than those who reserved, and each limit that they have passed together."""
+    if not through:
+        yield "nothing got through"
+    for user, stack, label in itertools.product(_USERS, _STACKS, {got.label for got in through}):
+        for rest in ledger.left_of(_limits(stack, user), RunId(user, label)):
+            limit, each_run = rest.limit, rest.limit.seconds is None
+            mine = sum(
+                got.dollars
+                for got in through
+                if limit.user in (None, got.user) and limit.stack in (None, got.stack) and (not each_run or got[::2] == (user, label))
+            )
+            if mine > limit.dollars + _TRIFLE or abs(rest.spent + rest.committed - mine) > _TRIFLE:
+                yield f"${mine:.4f} got through, the ledger says {rest}"
+
+
+def _played(workers: Sequence[subprocess.Popen[str]], number: int) -> list[Got]:
     for worker in workers:
         assert worker.stdin is not None
-        worker.stdin.write(f"round{number}\n")
+        worker.stdin.write(f"{number}\n")
         worker.stdin.flush()
-    return [float(worker.stdout.readline()) for worker in workers if worker.stdout is not None]
+    return [Got(*got) for worker in workers if worker.stdout is not None for got in json.loads(worker.stdout.readline())]
 
 
 @contextlib.contextmanager

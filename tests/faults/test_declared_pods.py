@@ -18,7 +18,7 @@ def yard(cloud_world: World) -> Iterator[RunPodYard]:
 
 
 def spent(yard: RunPodYard) -> float:
-    return Ledger(yard.places.ledger).spent_since(0.0)
+    return sum(Ledger(yard.places.ledger).costs_since(0.0).values())
 
 
 def test_declared_pods_are_held_to_the_limits_and_counted_like_the_books(yard: RunPodYard) -> None:

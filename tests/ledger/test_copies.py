@@ -36,7 +36,7 @@ def test_a_backup_holds_all_and_a_lost_ledger_is_made_of_it(tmp_path: Path, monk
     anew = Ledger(tmp_path / "anew.db")
     assert restore(anew.database, file) == {**NONE, "costs": 1, "events": 6, "runs": 2}
 
-    assert anew.events() == ledger.events() and anew.runs() == ledger.runs() and anew.spent_since(0.0) == 1.5
+    assert anew.events() == ledger.events() and anew.runs() == ledger.runs() and sum(anew.costs_since(0.0).values()) == 1.5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["anew.db", "copy.db", "ledger.db"]
 
 
@@ -48,7 +48,7 @@ def test_what_the_ledger_holds_stays_when_a_backup_is_taken_in(tmp_path: Path) -
     ledger.add(RUN, "ended")
 
     assert restore(ledger.database, file) == {**NONE, "runs": 1}
-    assert ledger.spent_since(0.0) == 9.0 and ledger.events()[-1].kind == "ended" and len(ledger.runs()) == 2
+    assert sum(ledger.costs_since(0.0).values()) == 9.0 and ledger.events()[-1].kind == "ended" and len(ledger.runs()) == 2
 
 
 def test_a_ledger_moves_from_a_server_to_a_file_and_back(tmp_path: Path, server: Secret) -> None:

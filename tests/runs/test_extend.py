@@ -13,14 +13,14 @@ import pytest
 from tests.runs.road import LEASE, STACK, Road
 from trainyard.clock import format_time
 from trainyard.clouds.protocol import PodInfo
-from trainyard.errors import RefusedError, UserError
+from trainyard.errors import EngineError, RefusedError, UserError
 from trainyard.ledger.ledger import Ledger
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records import movedlease
 from trainyard.runs.verbs import extend as verb
 from trainyard.runs.verbs.extend import MovedLease, extend
 from trainyard.stacks import facade
-from trainyard.stacks.model import Operation, Stack
+from trainyard.stacks.model import Operation, OperationOutcome, Stack
 
 UNTIL_TOLD = "echo going; trap 'exit 75' TERM; while :; do sleep 0.05; done"
 
@@ -118,6 +118,24 @@ def test_the_longest_lease_limits_and_budget_are_asked_and_nothing_is_changed(
     before, after = while_running(road, act, **asked)
     assert (before.stop, before.end) == (after.stop, after.end)
     assert [operation for name, operation in road.engine.asked if name.startswith(f"{STACK}.")].count("up") == 1
+
+
+def test_an_extend_that_fails_reserves_nothing_for_the_longer_lease(road: Road) -> None:
+    road.settle("limit_day: 5.0")
+    ups: list[str] = []
+
+    def second_up_fails(stack: Stack, operation: Operation) -> OperationOutcome | None:
+        ups.extend([stack.name] if operation == "up" and "." in stack.name else [])
+        return OperationOutcome("builtin", operation, 1, 0.0) if operation == "up" and len(ups) > 1 else None
+
+    road.engine.trouble = second_up_fails
+
+    def act() -> None:
+        with pytest.raises(EngineError, match="was not moved"):
+            extend(road.context, "a", "1h")
+
+    while_running(road, act, hours=2.0)
+    assert [event.data["estimate"] for event in Ledger(road.context.places.ledger).events(kind="extended")] == [3.5, 2.5]
 
 
 def test_a_cloud_that_cannot_change_a_running_pod_says_so_and_what_to_do_instead(road: Road) -> None:

@@ -16,7 +16,9 @@ from trainyard.clouds.absence import EndedPod, Proof
 from trainyard.clouds.protocol import Offer, OfferQuery
 from trainyard.errors import NoCapacity, RefusedError
 from trainyard.ledger.ledger import Ledger
-from trainyard.runs.planning.estimate import check_limits, estimate, price_ceiling
+from trainyard.ledger.limits import SpendLimit
+from trainyard.runs.planning.estimate import estimate
+from trainyard.runs.planning.limits import check_limits, limits_of, price_ceiling
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.parts import PaidPod, RunPod, RunResult, StartedFrom
 from trainyard.runs.records.pods import note_bill, note_deleted, note_ended, note_gone, unproved_pods
@@ -48,6 +50,10 @@ def one_offer(offers: list[Offer]) -> Any:
 
 def offer(price: float) -> Offer:
     return Offer("o", "toy", "H100", 8, price)
+
+
+def limits(**settings: Any) -> list[SpendLimit]:
+    return limits_of(StackSettings(**settings), stack="toy", user="ann")
 
 
 def record(**changes: Any) -> RunRecord:
@@ -149,10 +155,10 @@ def test_the_estimate_names_the_dearest_offer_that_may_be_taken() -> None:
 def test_no_pod_is_kept_at_a_price_that_estimate_max_price_or_a_blocking_limit_forbids(tmp_path: Path) -> None:
     ledger, told = Ledger(tmp_path / "l.db"), estimate(one_offer([offer(2.0)]), StackSettings(), 2.0)
 
-    assert 2.0 < price_ceiling(told, StackSettings(disk_gb=100), ledger) < 2.1
-    assert price_ceiling(told, StackSettings(max_price=2.0), ledger) == 2.0
-    assert price_ceiling(told, StackSettings(limit_day=5.0), ledger) == 2.0
-    assert price_ceiling(told, StackSettings(limit_day=5.0, limit_action="warn"), ledger) > 2.0
+    assert 2.0 < price_ceiling(told, StackSettings(disk_gb=100), [], ledger) < 2.1
+    assert price_ceiling(told, StackSettings(max_price=2.0), [], ledger) == 2.0
+    assert price_ceiling(told, StackSettings(), limits(limit_day=5.0), ledger) == 2.0
+    assert price_ceiling(told, StackSettings(), limits(limit_day=5.0, limit_action="warn"), ledger) > 2.0
 
 
 def test_limits_count_runs_that_are_alive_or_were_killed(tmp_path: Path) -> None:
@@ -161,10 +167,10 @@ def test_limits_count_runs_that_are_alive_or_were_killed(tmp_path: Path) -> None
     told = estimate(one_offer([offer(20.0)]), StackSettings(), 2.0)
 
     with pytest.raises(RefusedError, match=r"\$0\.00 spent, \$60\.00 may still go to runs that have not ended"):
-        check_limits(told, StackSettings(limit_day=100), ledger, None)
+        check_limits(told, limits(limit_day=100), ledger, None)
     ledger.add(RUN, "ended", cost=1.0)
     ledger.set_cost(RUN, time.time(), 1.0)
-    assert check_limits(told, StackSettings(limit_day=100), ledger, None) == []
+    assert check_limits(told, limits(limit_day=100), ledger, None) == []
 
 
 def test_every_pod_of_a_run_counts_at_its_own_price_and_the_wait_for_the_proof_does_not() -> None:
@@ -237,9 +243,9 @@ def test_a_spending_limit_blocks_what_would_exceed_it_and_warns_where_told_to(tm
     told = estimate(one_offer([offer(20.0)]), StackSettings(), 2.0)
 
     with pytest.raises(RefusedError, match=r"limit_day is \$100\.00: \$60\.00 spent, this run may add \$50\.00"):
-        check_limits(told, StackSettings(limit_day=100), ledger, None)
-    assert len(check_limits(told, StackSettings(limit_day=100, limit_action="warn"), ledger, None)) == 1
-    assert check_limits(told, StackSettings(limit_day=200), ledger, None) == []
+        check_limits(told, limits(limit_day=100), ledger, None)
+    assert len(check_limits(told, limits(limit_day=100, limit_action="warn"), ledger, None)) == 1
+    assert check_limits(told, limits(limit_day=200), ledger, None) == []
 
 
 def test_the_ledger_keeps_events_in_order_and_one_cost_a_run(tmp_path: Path) -> None:
@@ -250,7 +256,7 @@ def test_the_ledger_keeps_events_in_order_and_one_cost_a_run(tmp_path: Path) -> 
     ledger.set_cost(RUN, 5.0, 2.0)
 
     assert [event.kind for event in ledger.events(RUN)] == ["prepared", "up", "ended"]
-    assert ledger.spent_since(0.0) == 2.0
+    assert sum(ledger.costs_since(0.0).values()) == 2.0
     assert ledger.events(RunId("bob", "a")) == []
 
 

@@ -54,7 +54,7 @@ def test_the_newest_attempt_is_removed_and_its_cost_still_counts(yard: CommandCo
     assert [(run.run, run.attempt) for run in list_runs(yard).runs] == [("ann/a", 1)]
     assert remove(yard, "ann/a/1", result=False, yes=False) == 0
     assert list_runs(yard).runs == [] and list(yard.places.runs.glob("*/*")) == []
-    assert yard.ledger().spent_since(0.0) == 10.0 and [event.kind for event in yard.ledger().events()][-1] == "removed"
+    assert sum(yard.ledger().costs_since(0.0).values()) == 10.0 and [event.kind for event in yard.ledger().events()][-1] == "removed"
     assert not list(yard.places.home.glob("removed-*"))
 
 

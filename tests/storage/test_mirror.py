@@ -82,7 +82,7 @@ def test_another_machine_sees_the_run_its_events_and_its_cost(clone: Clone, othe
     assert pull(ledger, settings) == 3 and pull(ledger, settings) == 0
     (run,) = list_runs(other.context).runs
     assert (run.run, run.state, run.cost, run.here, run.machine) == ("greg/first", "failed", 5.0, False, socket.gethostname())
-    assert ledger.events() == clone.context.ledger().events() and ledger.spent_since(0.0) == 5.0
+    assert ledger.events() == clone.context.ledger().events() and sum(ledger.costs_since(0.0).values()) == 5.0
     assert ledger.pending(socket.gethostname(), 0.0) == [], "what came from a bucket is not pushed to it again"
 
 
@@ -94,7 +94,7 @@ def test_a_lost_ledger_is_made_anew_from_bucket_and_records(clone: Clone, settin
 
     rebuilt = rebuild(clone.context)
     assert (rebuilt.events, rebuilt.records, rebuilt.buckets) == (3, 1, (settings.url,))
-    assert clone.context.ledger().events() == was and clone.context.ledger().spent_since(0.0) == 5.0
+    assert clone.context.ledger().events() == was and sum(clone.context.ledger().costs_since(0.0).values()) == 5.0
     assert rebuild(clone.context).events == 0
 
 
@@ -106,7 +106,7 @@ def test_a_removed_run_is_removed_on_every_machine_and_does_not_come_back(clone:
     push(clone.context, record)
 
     pull(ledger, settings)
-    assert list_runs(other.context).runs == [] and ledger.spent_since(0.0) == 5.0
+    assert list_runs(other.context).runs == [] and sum(ledger.costs_since(0.0).values()) == 5.0
     fresh = fresh_clone(other.context.places.root.parent / "third", other.context.places, settings).context.ledger()
     pull(fresh, settings)
     assert fresh.runs() == []
@@ -120,7 +120,9 @@ def test_what_is_older_does_not_win_over_what_a_machine_knows_itself(clone: Clon
     note_cost(other.context, newer)
 
     pull(other.context.ledger(), settings)
-    assert [run.state for run in list_runs(other.context).runs] == ["failed"] and other.context.ledger().spent_since(0.0) == 10.0
+    assert [run.state for run in list_runs(other.context).runs] == ["failed"] and sum(
+        other.context.ledger().costs_since(0.0).values()
+    ) == 10.0
 
 
 def test_what_others_have_put_there_is_taken_in_or_left_out_and_reaches_no_terminal(
@@ -159,7 +161,7 @@ def test_figures_that_cannot_be_are_left_out_and_the_others_are_taken_in(clone: 
 
     ledger = Ledger(tmp_path / "ledger.db")
     assert pull(ledger, settings) == 3 and [run.label for run in ledger.runs()] == ["first"]
-    assert ledger.left_of([SpendLimit("limit_day", 9.0, 86_400.0)])[0].committed == 0.0 and ledger.spent_since(0.0) == 5.0
+    assert ledger.left_of([SpendLimit("limit_day", 9.0, 86_400.0)])[0].committed == 0.0 and sum(ledger.costs_since(0.0).values()) == 5.0
 
 
 def test_an_object_too_large_for_an_event_is_not_fetched(settings: StoreSettings, clone: Clone) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import socket
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from trainyard.clouds.marker import LONGEST_LEASE
 from trainyard.config import Places, secret
 from trainyard.jsontext import parse_json
 from trainyard.ledger import tables
@@ -21,6 +19,7 @@ from trainyard.ledger.database import Database, insert_into
 from trainyard.ledger.limits import LimitRest, SpendLimit
 from trainyard.ledger.rows import EVERY_RUN, REMOVED, LedgerEvent, Reservation, RunFilter, RunRow
 from trainyard.ledger.runid import RunId
+from trainyard.ledger.sums import rests
 from trainyard.secret import Secret
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 PLACE = "TRAINYARD_LEDGER"
 """Variable with the URL of a Postgres that is the ledger instead of the file."""
-_RESERVING = ("prepared", "adopted", "extended")
-"""Kinds of events that tell what a run may come to, its ``estimate``; one of kind ``ended`` ends that."""
 _TOGETHER = 500
 """Keys that are asked for in one statement."""
 
@@ -52,13 +49,14 @@ class Ledger:
                 self._take(connection, events, mirrored=mirrored)
 
     def reserve(self, reservation: Reservation, limits: Sequence[SpendLimit]) -> list[LimitRest]:
-        """Record what a run may add to what is spent, unless a limit leaves less; return the limits that do: nothing is recorded then.
+        """Record what a run may add to what is spent, unless limits that block leave less; return those: nothing is recorded then.
 
         Sums and record are one transaction, so of two processes the second sees what the first has reserved.
         """
         run, now = reservation.run, time.time()
         with self.database.reserving() as connection:
-            passed = [rest for rest in self._rests(connection, limits, now) if reservation.added > rest.dollars]
+            blocking = [limit for limit in limits if limit.blocks]
+            passed = [rest for rest in rests(connection, blocking, now, run) if rest.is_passed_by(reservation.added)]
             if not passed:
                 events = [LedgerEvent(now, run, reservation.kind, dict(reservation.data), socket.gethostname())] if reservation.kind else []
                 self._take(connection, events, mirrored=False)
@@ -66,12 +64,12 @@ class Ledger:
                     connection.execute(self._upsert(tables.costs), {**_key(run), "started": now, "dollars": reservation.spent})
         return passed
 
-    def left_of(self, limits: Sequence[SpendLimit]) -> list[LimitRest]:
-        """Return what is left of limits now; none of them, and the ledger is not opened."""
+    def left_of(self, limits: Sequence[SpendLimit], run: RunId | None = None) -> list[LimitRest]:
+        """Return what is left of limits now, those of one run for ``run``; none of them, and the ledger is not opened."""
         if not limits:
             return []
         with self.database.reading() as connection:
-            return self._rests(connection, limits, time.time())
+            return rests(connection, limits, time.time(), run)
 
     def events(self, run: RunId | None = None, *, kind: str | None = None, since: float | None = None) -> list[LedgerEvent]:
         """Return events in order: of one attempt, of one kind, since a moment (epoch seconds), or all."""
@@ -84,12 +82,6 @@ class Ledger:
         """Record what an attempt has cost so far."""
         with self.database.writing() as connection:
             connection.execute(self._upsert(tables.costs), {**_key(run), "started": started, "dollars": dollars})
-
-    def spent_since(self, moment: float, connection: sa.Connection | None = None) -> float:
-        """Return the dollars of all attempts that started since a moment (epoch seconds); with a connection as its transaction sees it."""
-        costs = tables.costs.c
-        with contextlib.nullcontext(connection) if connection else self.database.reading() as at:
-            return float(at.execute(sa.select(sa.func.sum(costs.dollars)).where(costs.started >= moment)).scalar() or 0.0)
 
     def costs_since(self, moment: float) -> Mapping[RunId, float]:
         """Return what each attempt that started since a moment (epoch seconds) has cost: dollars."""
@@ -186,13 +178,6 @@ class Ledger:
         with self.database.writing() as connection:
             connection.execute(sa.delete(tables.runs).where(*_of(tables.runs, run), tables.runs.c.token == token))
 
-    def _rests(self, connection: sa.Connection, limits: Sequence[SpendLimit], now: float) -> list[LimitRest]:
-        if not limits:
-            return []
-        # In this order: a run that ends between the two looks puts its cost there first, and is counted twice rather than not at all.
-        dollars = _committed(connection, now)
-        return [LimitRest(limit, self.spent_since(now - limit.seconds, connection), dollars) for limit in limits]
-
     def _take(self, connection: sa.Connection, events: Sequence[LedgerEvent], *, mirrored: bool) -> None:
         values = [
             {"id": event.id, "time": event.time, **_key(event.run), "kind": event.kind, "data": json.dumps(event.data, default=str),
@@ -231,24 +216,6 @@ class Ledger:
 def open_ledger(env: Mapping[str, str], places: Places, patience: float | None = None) -> Ledger:
     """Return the ledger of a checkout: the Postgres that TRAINYARD_LEDGER names, else the file. Raises UserError for another URL."""
     return Ledger(secret(env, PLACE) or places.ledger, patience)
-
-
-def _committed(connection: sa.Connection, now: float) -> float:
-    """Return the whole estimate of each run without a recorded end.
-
-    A run that is killed and never looked at again counts so until no lease can hold it any more.
-    """
-    at = tables.events.c
-    kinds, since = (*_RESERVING, "ended"), now - LONGEST_LEASE.total_seconds()
-    query = sa.select(at.user, at.label, at.attempt, at.kind, at.data).where(at.kind.in_(kinds), at.time >= since)
-    begun: dict[tuple[str, str, int], float] = {}
-    for row in connection.execute(query.order_by(at.time, at.number)):
-        key = (row.user, row.label, row.attempt)
-        if row.kind == "ended":
-            begun.pop(key, None)
-        else:
-            begun[key] = float(parse_json(row.data).get("estimate") or 0.0)
-    return sum(begun.values())
 
 
 def _key(run: RunId) -> dict[str, str | int]:

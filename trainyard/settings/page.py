@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trainyard.config import PROJECT, find_root
 from trainyard.reading import HUGE, NUMERAL, SAID, Shape
-from trainyard.settings.table import CLOUDS, OF_OURS, RULE, RULE_ACTIONS, SETTINGS, Setting, known_to
+from trainyard.settings.table import BLOCKS, CLOUDS, LIMIT_NEEDS, OF_OURS, RULE_ACTIONS, SETTINGS, Setting, known_to
 from trainyard.settings.variables import SETTABLE, groups, never_sent
 
 SCHEMA = Path("infra", "stack.schema.json")
@@ -140,14 +140,19 @@ def _plain(setting: Setting) -> dict[str, object]:
         kept_back = {"not": {"enum": sorted(never_sent())}}
         return {"anyOf": [{"type": "object", "propertyNames": {**names, **kept_back}, "additionalProperties": values}, _in_quotes("{")]}
     if shape.kind == "mappings":
-        rule = {
-            "type": "object",
-            "properties": {name: {"anyOf": [value_schema(each), {"type": "null"}]} for name, each in RULE.items()},
-            "additionalProperties": False,
-            "anyOf": [{"properties": {name: {"not": {"type": "null"}}}, "required": [name]} for name in RULE_ACTIONS],
-        }
-        return {"anyOf": [{"type": "array", "items": rule}, _in_quotes("[")]}
+        return {"anyOf": [{"type": "array", "items": _block(setting.name)}, _in_quotes("[")]}
     return one
+
+
+def _block(name: str) -> dict[str, object]:
+    """Return what a block of a setting may say, and must: one at least of a rule's actions, all that a limit needs."""
+    how, needed = ("anyOf", RULE_ACTIONS) if name == "lifecycle" else ("allOf", LIMIT_NEEDS)
+    return {
+        "type": "object",
+        "properties": {key: {"anyOf": [value_schema(each), {"type": "null"}]} for key, each in BLOCKS[name].items()},
+        "additionalProperties": False,
+        how: [{"properties": {key: {"not": {"type": "null"}}}, "required": [key]} for key in needed],
+    }
 
 
 def value_schema(shape: Shape, name: str = "") -> dict[str, object]:

@@ -14,6 +14,7 @@ from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
 from trainyard.reading import read
 from trainyard.settings.flaws import flaw
+from trainyard.settings.limits import limit_rules
 from trainyard.settings.table import SETTINGS, Encrypted, Setting, StackSettings, build
 from trainyard.textfile import read_text
 from trainyard.yamlfile import Map, Node, parse_map, reject_unknown
@@ -48,6 +49,7 @@ def load(root: Path, stack: str) -> StackSettings:
         at = f"{PROJECT}:{wrong.at}"
         where = config.where(at) if at in config else document.where("config")
         raise UserError(f"{PROJECT}:{wrong.name} {wrong.message}", where=where, hint=wrong.hint)
+    limit_rules(settings.limits)
     return settings
 
 

@@ -32,6 +32,17 @@ RULE: Mapping[str, Shape] = {
 """What a rule of ``lifecycle`` may say; stores count in days."""
 RULE_ACTIONS = tuple(name for name, shape in RULE.items() if shape is _DAYS)
 """A rule says one of them at least."""
+LIMIT: Mapping[str, Shape] = {
+    "amount": Shape(kind="number", least=0),
+    "per": Shape(kind="text", choices=("run", "day", "week", "month")),
+    "of": Shape(kind="text", choices=("all", "stack", "user")),
+    "action": Shape(kind="text", choices=LIMIT_ACTIONS),
+}
+"""What a block of ``limits`` may say."""
+LIMIT_NEEDS = ("amount", "per")
+"""A limit says both of them."""
+BLOCKS: Mapping[str, Mapping[str, Shape]] = {"lifecycle": RULE, "limits": LIMIT}
+"""What the blocks of those settings may say that are lists of them."""
 NO_BUCKET = "none"
 """As ``bucket``: the environment has none, and results come home over SSH."""
 TIERS = ("SECURE", "COMMUNITY", "ALL")
@@ -185,6 +196,9 @@ class StackSettings:
     limit_week: float | None = _setting("the same for 7 days", unit="dollars", least=0, readers="runs")
     limit_month: float | None = _setting("the same for 30 days", unit="dollars", least=0, readers="runs")
     limit_action: str = _setting("what a limit does", "block", choices=LIMIT_ACTIONS, readers="runs")
+    limits: tuple[Mapping[str, object], ...] = _setting(
+        "more limits: `amount` dollars, `per` run, day, week or month, `of` all, stack or user, `action` block or warn", (), readers="runs"
+    )
     notify: tuple[str, ...] = _setting(
         "whom notices about runs go to: variables that hold the addresses, which are secrets, like `env:SLACK_URL`", (),
         pattern=_REFERENCE, looks_like="env:NAME", readers="runs",

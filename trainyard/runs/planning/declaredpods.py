@@ -16,7 +16,8 @@ from trainyard.clouds.marker import parse_name
 from trainyard.errors import TrainyardError
 from trainyard.ledger.rows import Reservation
 from trainyard.runs.context import CommandContext
-from trainyard.runs.planning.estimate import check_limits, estimate, reserve_dollars
+from trainyard.runs.planning.estimate import estimate
+from trainyard.runs.planning.limits import check_limits, limits_of, reserve_dollars
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.stackresources import StackPod, leases_in, pods_in
 from trainyard.settings.table import StackSettings
@@ -48,13 +49,14 @@ def reserve(context: CommandContext, stack: Stack, settings: StackSettings) -> N
         ledger.set_cost(entry, time.time(), 0.0)  # that up has come to nothing
     expected = estimate(context.cloud(stack.name), settings, settings.hours)
     context.ui.say(f"estimate   {f'{new} pods, each ' if new > 1 else ''}{expected.text()}")
-    for warning in check_limits(expected, settings, ledger, None, count=new):
-        context.ui.warn(warning)
     begun = entry or RunId(user_name(context.env, settings.user), f"pods.{stack.name}", int(time.time() * 1000))
+    limits = limits_of(settings, stack=stack.name, user=begun.user)
+    for warning in check_limits(expected, limits, ledger, None, count=new):
+        context.ui.warn(warning)
     reservation = Reservation(
         run=begun, added=new * expected.most, kind=None if entry else _BEGUN, data={"stack": stack.name}, spent=count * expected.most
     )
-    reserve_dollars(ledger, settings, reservation, count=new)
+    reserve_dollars(ledger, limits, reservation, count=new)
 
 
 def note_up(context: CommandContext, stack: Stack) -> None:

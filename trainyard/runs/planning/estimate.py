@@ -1,25 +1,16 @@
-"""What a run will cost at most, said before anything is rented, and the limits that can forbid it."""
+"""What a run will cost at most, said before anything is rented."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from trainyard.clouds.protocol import Cloud, CostItem, Offer, OfferQuery
-from trainyard.errors import NoCapacity, RefusedError
-from trainyard.ledger.limits import LimitRest, SpendLimit
-from trainyard.ledger.rows import Reservation
+from trainyard.errors import NoCapacity
 from trainyard.runs.planning.shape import avoidable
 from trainyard.settings.table import StackSettings
 
-if TYPE_CHECKING:
-    from trainyard.ledger.ledger import Ledger
-
 HOURS_A_MONTH = 730
-_DISK_MONTH = 0.20
-"""Dollars a month for a GB of a pod's disk: the most that a cloud asks."""
-_DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,74 +77,6 @@ def estimate(cloud: Cloud, settings: StackSettings, hours: float, failed: Sequen
     dearest = max(left, key=lambda offer: offer.price_per_hour)
     volume = next((item for item in cloud.costs() if item.kind == "volume" and item.id == query.volume), None) if query.volume else None
     return Estimate(left[0], dearest, hours, settings.rescue_minutes / 60, volume, tuple(avoided))
-
-
-def check_limits(
-    expected: Estimate, settings: StackSettings, ledger: Ledger, budget: float | None, *, count: int | None = None
-) -> list[str]:
-    """Return warnings; raises RefusedError where a budget or a limit with ``limit_action: block`` forbids the run.
-
-    ``count``: so many pods that a stack declares, instead of the pod of a run.
-    """
-    warnings = []
-    if budget is not None and expected.most > budget:
-        warnings.append(f"the whole lease would cost ${expected.most:.2f}; the training is stopped when ${budget:.2f} are used up")
-    most = expected.most * (count or 1)
-    passed = [rest for rest in ledger.left_of(_limits_of(settings)) if most > rest.dollars]
-    if passed and _blocks(settings):
-        raise _refusal(passed[0], most, count)
-    return warnings + [_words(rest, most, count) for rest in passed]
-
-
-def reserve_dollars(ledger: Ledger, settings: StackSettings, reservation: Reservation, *, count: int | None = None) -> None:
-    """Put what a run may cost on the ledger, whatever other processes reserve meanwhile; ``count`` as for check_limits.
-
-    Raises RefusedError where a limit that blocks leaves less by now: nothing is on the ledger then.
-    """
-    passed = ledger.reserve(reservation, _limits_of(settings) if _blocks(settings) else ())
-    if passed:
-        raise _refusal(passed[0], reservation.added, count)
-
-
-def is_limited(settings: StackSettings) -> bool:
-    """Tell whether a limit of a day, a week or a month is set."""
-    return bool(_limits_of(settings))
-
-
-def price_ceiling(expected: Estimate, settings: StackSettings, ledger: Ledger) -> float:
-    """Return the dollars per hour above which no pod of the run is kept, whatever its offer said.
-
-    A cloud may count the pod's disk into its price: that and 2 % may come to what the estimate told, but neither
-    ``max_price`` nor a limit that blocks is passed.
-    """
-    disk = settings.disk_gb * _DISK_MONTH / HOURS_A_MONTH
-    ceilings = [expected.dearest.price_per_hour * 1.02 + disk]
-    if settings.max_price is not None:
-        ceilings.append(settings.max_price)
-    if _blocks(settings):
-        ceilings += [left.dollars / (expected.hours + expected.rescue_hours) for left in ledger.left_of(_limits_of(settings))]
-    return round(min(ceilings), 6)
-
-
-def _refusal(rest: LimitRest, most: float, count: int | None) -> RefusedError:
-    shorten = "--hours" if count is None else "trainyard:hours"
-    hint = f"Shorten the lease ({shorten}), or change the limit in the stack's settings."
-    return RefusedError(_words(rest, most, count), hint=hint)
-
-
-def _words(rest: LimitRest, most: float, count: int | None) -> str:
-    what = "this run" if count is None else f"{count} declared pod{'s' if count > 1 else ''}"
-    live = f", ${rest.committed:.2f} may still go to runs that have not ended (invoke recover ends them)" if rest.committed else ""
-    return f"{rest.limit.name} is ${rest.limit.dollars:.2f}: ${rest.spent:.2f} spent{live}, {what} may add ${most:.2f}"
-
-
-def _limits_of(settings: StackSettings) -> list[SpendLimit]:
-    each = (("limit_day", settings.limit_day, 1), ("limit_week", settings.limit_week, 7), ("limit_month", settings.limit_month, 30))
-    return [SpendLimit(name, dollars, days * _DAY) for name, dollars, days in each if dollars is not None]
-
-
-def _blocks(settings: StackSettings) -> bool:
-    return settings.limit_action == "block"
 
 
 def _allowed_offers(offers: Sequence[Offer], settings: StackSettings) -> list[Offer]:

@@ -75,7 +75,7 @@ def adopt(context: CommandContext, environment: str, reference: str, key_file: P
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.save(record)
     hours = (pod.end - pod.created).total_seconds() / 3600 if pod.end and pod.created else record.hours
-    note(context, record, "adopted", pod=pod.id, estimate=hours * (pod.price_per_hour or 0.0))
+    note(context, record, "adopted", pod=pod.id, stack=record.environment, estimate=hours * (pod.price_per_hour or 0.0))
     return folder
 
 

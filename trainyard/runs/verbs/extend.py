@@ -20,7 +20,8 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
 from trainyard.runs.life.publish import publish_now
 from trainyard.runs.life.trouble import standing
-from trainyard.runs.planning.estimate import Estimate, check_limits, is_limited, reserve_dollars
+from trainyard.runs.planning.estimate import Estimate
+from trainyard.runs.planning.limits import check_limits, limits_of, reserve_dollars
 from trainyard.runs.records.movedlease import mark_moving, take_over
 from trainyard.runs.records.notes import note, note_row
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -70,6 +71,8 @@ def extend(context: CommandContext, reference: str, by: str) -> MovedLease:
             outcome = facade.operate(context.run_stack(record, folder), "up", context.ui.engine_event)
         mark_moving(folder, hours, done=True)
         moved = take_over(context, record)
+        if not moved:  # by the cloud's own word: what was reserved for the longer lease is free again
+            note(context, record, "extended", estimate=record.pod.price * (record.hours + rescue / 60), hours=record.hours)
         if not outcome.ok or not moved:
             raise outcome.error(f"the lease of {record.id} was not moved (its stop is {record.pod.stop}): ")
     _let_it_be_known(context, record, folder)
@@ -134,7 +137,8 @@ def _within_limits(context: CommandContext, record: RunRecord, added: float, hou
             hint=f"When it has saved and ended, allow it more: invoke resume {record.id} --budget DOLLARS",
         )
     # The estimate of its lease as it is counts already: only what is added is new.
-    for warning in check_limits(Estimate(offer, offer, added, 0.0), settings, context.ledger(), None):
+    limits = limits_of(settings, stack=record.environment, user=record.user)
+    for warning in check_limits(Estimate(offer, offer, added, 0.0), limits, context.ledger(), None, run=record.id):
         context.ui.warn(warning)
     if record.budget is not None and most > record.budget:
         context.ui.warn(f"the training is stopped when its budget of ${record.budget:.2f} is used up, whatever its lease")
@@ -144,10 +148,11 @@ def _within_limits(context: CommandContext, record: RunRecord, added: float, hou
 def _reserve(context: CommandContext, record: RunRecord, added: float, facts: Mapping[str, float]) -> None:
     """Put the longer lease on the ledger, if the limits still allow it; without limits a broken ledger is only said."""
     settings = context.settings(record.environment)
-    if not is_limited(settings):
+    limits = limits_of(settings, stack=record.environment, user=record.user)
+    if not limits:
         note(context, record, "extended", **facts)
         return
-    reserve_dollars(context.ledger(), settings, Reservation(run=record.id, added=record.pod.price * added, kind="extended", data=facts))
+    reserve_dollars(context.ledger(), limits, Reservation(run=record.id, added=record.pod.price * added, kind="extended", data=facts))
     note_row(context, record, facts["estimate"])
 
 

@@ -30,7 +30,8 @@ from trainyard.runs.life.rent import write_run_settings
 from trainyard.runs.notices import readiness
 from trainyard.runs.planning import consent, jobkeys, route, shape
 from trainyard.runs.planning.bucketcheck import require_bucket
-from trainyard.runs.planning.estimate import Estimate, check_limits, estimate, price_ceiling, reserve_dollars
+from trainyard.runs.planning.estimate import Estimate, estimate
+from trainyard.runs.planning.limits import check_limits, limits_of, price_ceiling, reserve_dollars
 from trainyard.runs.planning.route import StoredFiles
 from trainyard.runs.planning.upkeep import ensure_environment
 from trainyard.runs.records import attempts, snapshot
@@ -100,6 +101,11 @@ class PricedRun:
     settings: StackSettings
     """The settings of its pod: raised to what the recipe needs, with the price that no offer may exceed."""
     pod_secrets: list[str]
+
+    @property
+    def most(self) -> float:
+        """Dollars that are reserved for it: the whole lease at the price above which no pod is kept."""
+        return (self.settings.max_price or 0.0) * (self.estimate.hours + self.estimate.rescue_hours)
 
 
 def warm(context: CommandContext, stack: str) -> None:
@@ -189,10 +195,11 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     if expected.avoided:
         shaped = replace(shaped, avoid_offers=(*shaped.avoid_offers, *expected.avoided))
         context.ui.warn(f"not taken, because their pods did not boot or were lost in the last hours: {', '.join(expected.avoided)}")
-    for warning in check_limits(expected, settings, ledger, plan.budget):
+    limits, before = limits_of(settings, stack=plan.stack, user=plan.user), plan.spent_before
+    for warning in check_limits(expected, limits, ledger, plan.budget, before=before):
         context.ui.warn(warning)
     _look_for_time(context, plan, expected)
-    return expected, replace(shaped, max_price=price_ceiling(expected, shaped, ledger))
+    return expected, replace(shaped, max_price=price_ceiling(expected, shaped, limits, ledger, before=before))
 
 
 def _look_for_time(context: CommandContext, plan: RunPlan, expected: Estimate) -> None:
@@ -239,7 +246,7 @@ def _write(
         write_run_settings(context, record, folder, outputs, priced_plan.settings)
         overlay(context.places.root, "playbooks", folder.playbooks)
         folder.save(record)
-        ledger, target, most = context.ledger(), record.id.folder(runs), priced_plan.estimate.most
+        ledger, target, most = context.ledger(), record.id.folder(runs), priced_plan.most
         _reserve(ledger, plan, record.id, most)
         try:
             # Last of all: what was interrupted before is no run, and counts towards no limit.
@@ -253,7 +260,8 @@ def _write(
 
 def _reserve(ledger: Ledger, plan: RunPlan, run: RunId, most: float) -> None:
     facts = {"estimate": most, "stack": plan.stack, "recipe": plan.recipe.name}
-    reserve_dollars(ledger, plan.settings, Reservation(run=run, added=most, kind="prepared", data=facts))
+    limits = limits_of(plan.settings, stack=plan.stack, user=run.user)
+    reserve_dollars(ledger, limits, Reservation(run=run, added=most, kind="prepared", data=facts))
 
 
 def _take_snapshot(context: CommandContext, plan: RunPlan, record: RunRecord, folder: RunFolder) -> None:
