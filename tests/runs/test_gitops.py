@@ -18,11 +18,11 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops import plan, schema, sync, watch
 from trainyard.runs.gitops.committed import committed_runs
 from trainyard.runs.gitops.runfile import read_run_file
-from trainyard.runs.gitops.standing import KnownRun
 from trainyard.runs.life import alone
 from trainyard.runs.records.identity import all_runs
 from trainyard.runs.records.parts import RunPod
 from trainyard.runs.verbs import account
+from trainyard.runs.verbs.known import KnownRun
 from trainyard.storage.manifest import ResultKey
 
 

@@ -17,11 +17,11 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops import standing, sync
 from trainyard.runs.gitops.committed import CommittedRuns
 from trainyard.runs.gitops.plan import GitopsPlan
-from trainyard.runs.gitops.standing import KnownRun
 from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.record import RunFolder, RunRecord, as_json
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs import takeup
+from trainyard.runs.verbs.known import KnownRun
 from trainyard.runs.verbs.takeup import take_up_named
 from trainyard.storage import asked, markers
 from trainyard.storage.client import StoreSettings, s3

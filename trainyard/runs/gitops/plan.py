@@ -11,9 +11,10 @@ from trainyard.errors import TrainyardError, UserError, together
 from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops.committed import SHORT, CommittedRuns, committed_runs
 from trainyard.runs.gitops.runfile import RunFile, read_run_file
-from trainyard.runs.gitops.standing import KnownRun, known_runs, user_of
+from trainyard.runs.gitops.standing import known_runs, user_of
 from trainyard.runs.records.identity import check_label
 from trainyard.runs.ui import Ui
+from trainyard.runs.verbs.known import KnownRun
 from trainyard.runs.verbs.train import foresee
 from trainyard.settings import reader
 

@@ -12,7 +12,7 @@ from trainyard.errors import Busy, KeyRefused, PodFailed, StillThere, TrainyardE
 from trainyard.filelock import hold_lock
 from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops.plan import GitopsPlan, WantedRun, look, name_in
-from trainyard.runs.gitops.standing import KnownRun, folder_of, gave_up
+from trainyard.runs.gitops.standing import folder_of
 from trainyard.runs.records.attempts import Overtaken
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.summary import RunSummary
@@ -20,6 +20,7 @@ from trainyard.runs.signals import leaving
 from trainyard.runs.verbs import account
 from trainyard.runs.verbs.adopt import adopt
 from trainyard.runs.verbs.attach import cancel, seal_of_pods
+from trainyard.runs.verbs.known import KnownRun, gave_up
 from trainyard.runs.verbs.through import through
 from trainyard.runs.verbs.train import prepare
 from trainyard.textfile import expanded
