@@ -33,6 +33,8 @@ _HF = re.compile(
 _SHOWN, _PLACES = 10, 5  # kinds of flaws that are told, places of each; the rest is counted
 ROWS_HERE = 256_000_000
 """Bytes of rows in a bucket that are read from here, before anything is rented; more are checked on the pod."""
+OF_RUN = "run:"
+"""Begins data that an earlier run has left, ``run:user/label/model/rows.jsonl``: whoever prepares a run turns it into ``s3://``."""
 _ELSEWHERE = ("s3://", "gs://", "https://")
 _KINDS = "a file, a folder, s3://..., gs://..., https://...#sha256=... or hf://..."
 _SKIP = "To train without flawed rows: --set on_bad_row=skip."

@@ -10,6 +10,7 @@ from typing import Literal
 from trainyard.errors import TrainyardError, UserError, together
 from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops.committed import SHORT, CommittedRuns, committed_runs
+from trainyard.runs.gitops.links import LinkedRuns, WantedRun, sorted_by_links, stems_of, wrong_links
 from trainyard.runs.gitops.runfile import RunFile, read_run_file
 from trainyard.runs.gitops.standing import known_runs, user_of
 from trainyard.runs.records.identity import check_label
@@ -18,7 +19,7 @@ from trainyard.runs.verbs.known import KnownRun
 from trainyard.runs.verbs.train import foresee
 from trainyard.settings import reader
 
-Action = Literal["start", "start again", "at work", "over", "cancel", "uncommitted"]
+Action = Literal["start", "start again", "waits", "broken", "at work", "over", "cancel", "uncommitted"]
 MARK = "<!-- trainyard gitops.plan -->"
 """Begins the plan as Markdown, so that a comment on a pull request is found again."""
 
@@ -41,17 +42,6 @@ class PlannedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class WantedRun:
-    """A file of HEAD with the name of its run."""
-
-    file: RunFile
-    user: str
-    label: str
-    held: bool
-    """It has changes that are not committed: nothing is started and nothing cancelled."""
-
-
-@dataclass(frozen=True, slots=True)
 class GitopsPlan:
     """What HEAD wants, what is known, and what follows from both."""
 
@@ -62,6 +52,10 @@ class GitopsPlan:
     def cancelled(self) -> list[KnownRun]:
         """Return the runs at work that no file wants any more; those of files with uncommitted changes are left alone."""
         return [known for known in self.known.values() if known.standing == "at work" and self.is_orphan(known)]
+
+    def links(self, context: CommandContext) -> LinkedRuns:
+        """Return what files wait for."""
+        return LinkedRuns(context, self.desired, self.known)
 
     def is_orphan(self, known: KnownRun) -> bool:
         """Tell whether no file asks for a run of gitops any more; one whose file has uncommitted changes is none."""
@@ -94,8 +88,10 @@ def look(context: CommandContext) -> GitopsPlan:
             wrong.append(error)
             continue
         desired.append(WantedRun(file, user, label, each.path in committed.uncommitted))
+    wrong += wrong_links([one.file for one in desired], stems_of([each.path for each in committed.files]))
     if wrong:
         raise together(wrong, "things in the run files")
+    desired = sorted_by_links(desired)
     return GitopsPlan(committed, tuple(desired), known_runs(context, ((one.user, one.label) for one in desired)))
 
 
@@ -105,7 +101,7 @@ def _identity(context: CommandContext, file: RunFile, commit: str) -> tuple[str,
         user = user_of(context, file.stack)
         _refuse_forgetful(context, file.path, file.stack)
     except UserError as error:
-        raise error if error.where else UserError(error.message, where=file.stack_at, hint=error.hint) from None
+        raise error if error.where else UserError(error.message, where=file.where.get("stack"), hint=error.hint) from None
     try:
         return user, check_label(f"{file.name}-{commit[:SHORT]}", user, file.stack)
     except UserError:
@@ -150,13 +146,25 @@ def _row(context: CommandContext, plan: GitopsPlan, one: WantedRun) -> PlannedRu
         return replace(row, action="uncommitted", says="it has changes that are not committed: it is left as it is")
     if known is not None and known.standing != "claimed":
         return replace(row, action="at work" if known.standing == "at work" else "over", says=known.says)
-    attempt = known.next_attempt if known is not None else 1
     row = replace(row, action="start again", says=known.says) if known is not None else row
-    quiet = CommandContext(context.places, context.env, Ui(stream=io.StringIO()))
     try:
-        priced = foresee(quiet, one.file.request(context.places.root, user=one.user, label=one.label, attempt=attempt, yes=True))
+        links = plan.links(context)
+        ready = links.readiness(one)
+        if ready.state == "broken":
+            return replace(row, action="broken", says="\n".join((str(ready), ready.way_out())))
+        if ready.state == "waits":
+            row = replace(row, action="waits", says=str(ready))
+        return _priced(context, row, links.with_inputs(one) if ready.state == "ready" else one.file.without_inputs(), one)
     except TrainyardError as error:
         return replace(row, problem=str(error), wrong=isinstance(error, UserError))
+
+
+def _priced(context: CommandContext, row: PlannedRun, file: RunFile | None, one: WantedRun) -> PlannedRun:
+    """Add what a run costs at most; ``file`` None: what goes into it is not there yet, so that nothing can be said of it."""
+    if file is None:
+        return row
+    quiet = CommandContext(context.places, context.env, Ui(stream=io.StringIO()))
+    priced = foresee(quiet, file.request(context.places.root, user=one.user, label=one.label, attempt=1, yes=True))
     return replace(row, most=priced.estimate.most, says="; ".join(filter(None, (row.says, priced.estimate.text()))))
 
 
@@ -179,6 +187,8 @@ def summary(planned: Sequence[PlannedRun]) -> str:
     unknown = sum(row.most is None for row in starts)
     most = sum(row.most or 0.0 for row in starts)
     cost = f"; what is started costs at most ${most:.2f}" if starts else ""
+    later = sum(row.most or 0.0 for row in planned if row.action == "waits")
+    cost += f"; what waits at most ${later:.2f}" if later else ""
     return f"{counts}{cost}{f', and {unknown} whose estimate is not known' if unknown else ''}"
 
 

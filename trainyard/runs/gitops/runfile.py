@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainyard.errors import Location, UserError, together
 from trainyard.nearest import suggest
 from trainyard.reading import Shape, read
 from trainyard.recipes.configfile import ConfigDocument
+from trainyard.recipes.data import OF_RUN
 from trainyard.runs.verbs.train import TrainRequest
 from trainyard.settings.table import SETTINGS
-from trainyard.yamlfile import Map, Node, parse_map
+from trainyard.yamlfile import Map, Node, Seq, parse_map
 
 FOLDER = "runs"
 NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
+_STEM = r"[A-Za-z0-9_.-]+"
+_RUN = rf"{_STEM}(/{NAME})?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,24 @@ FIELDS: Mapping[str, RunField] = {
         Shape(kind="text", pattern=r"[A-Za-z0-9_-]+", looks_like="runpod"), "where it runs: the stack of Pulumi.<stack>.yaml"
     ),
     "recipe": RunField(Shape(kind="text"), "what is trained: a folder of templates/; lora unless `command` is there"),
-    "data": RunField(Shape(kind="text"), "a file or folder of the repository, s3://, gs://, hf:// or https://...#sha256=..."),
+    "data": RunField(
+        Shape(kind="text"),
+        "a file or folder of the repository, s3://, gs://, hf://, https://...#sha256=..., run:<file>/<path> of another file's run",
+    ),
     "values": RunField(Shape(kind="map"), "variables of the recipe, as a --config file has them; paths begin at the top of the repository"),
     "command": RunField(Shape(kind="texts"), "the command of the recipe `command`: one line, or a list of words"),
     "name": RunField(Shape(kind="text", pattern=NAME, looks_like="small-lora"), "begins the run's label, instead of the file's name"),
     "hours": RunField(SETTINGS["hours"].shape, "length of the lease, instead of the stack's setting"),
     "budget": RunField(SETTINGS["budget"].shape, "dollars after which the training is stopped and saved"),
     "resume": RunField(SETTINGS["resume"].shape, "how often it is resumed by itself after a lost pod"),
+    "after": RunField(
+        Shape(kind="texts", pattern=_RUN, looks_like="first or ann/first"),
+        "what must have succeeded before: other files of runs/ by their names without .yaml, or runs as user/label",
+    ),
+    "init_from": RunField(
+        Shape(kind="text", pattern=rf"{_RUN}(/[1-9][0-9]{{0,8}})?", looks_like="first or ann/first"),
+        "whose adapter the training starts from: another file of runs/ by its name without .yaml (it is waited for), or user/label",
+    ),
     "deliver": RunField(Shape(kind="text"), "where the result goes after the run: local, local:DIR or hub:OWNER/REPO"),
 }
 """Every key of a run file; `stack` alone must be there."""
@@ -61,19 +75,51 @@ class RunFile:
     budget: float | None = None
     resume: int | None = None
     deliver: str | None = None
-    stack_at: Location | None = None
-    """Where its stack is named, for what is wrong with that."""
+    after: tuple[str, ...] = ()
+    """As they stand there: stems of other files, and runs as user/label."""
+    init_from: str | None = None
+    where: Mapping[str, Location] = field(default_factory=dict)
+    """Where the value of each key stands, for what is wrong with it; ``after.N`` is its N-th item."""
+
+    @property
+    def stem(self) -> str:
+        """What other files call it."""
+        return Path(self.path).stem
+
+    def predecessors(self) -> dict[str, Location | None]:
+        """Return what must have succeeded before, with the places: what ``after`` names, and the runs whose results go in.
+
+        One whose very attempt is named is over; whoever takes its result judges it.
+        """
+        names = {name: self.where.get(f"after.{number}") for number, name in enumerate(self.after)}
+        if self.init_from is not None:
+            names.setdefault(self.init_from, self.where.get("init_from"))
+        if self.data is not None and self.data.startswith(OF_RUN):
+            names.setdefault(run_of_data(self.data)[0], self.where.get("data"))
+        return {name: where for name, where in names.items() if name.count("/") < 2}
+
+    def without_inputs(self) -> RunFile | None:
+        """Return the file as it can be looked at while what goes into its run is not there yet; None where that is its data."""
+        return None if self.data is not None and self.data.startswith(OF_RUN) else replace(self, init_from=None)
 
     def request(self, root: Path, *, user: str, label: str, attempt: int, yes: bool) -> TrainRequest:
-        """Return what ``train`` is asked for."""
+        """Return what ``train`` is asked for; runs whose results go in stand in it as they do here."""
         return TrainRequest(
             stack=self.stack, recipe=self.recipe, data=self._data(root), hours=self.hours, budget=self.budget, resume=self.resume,
             config=None if self.values is None else ConfigDocument(self.values, root, self.path), words=self.command,
-            deliver=self.deliver, name=label, user=user, attempt=attempt, yes=yes, detach=True,
+            deliver=self.deliver, name=label, user=user, attempt=attempt, yes=yes, detach=True, init_from=self.init_from,
         )  # fmt: skip
 
     def _data(self, root: Path) -> str | None:
-        return self.data if self.data is None or "://" in self.data else str(root / self.data)
+        elsewhere = self.data is None or "://" in self.data or self.data.startswith(OF_RUN)
+        return self.data if elsewhere else str(root / str(self.data))
+
+
+def run_of_data(data: str) -> tuple[str, str]:
+    """Return the run that ``run:<stem>/<path>`` or ``run:<user>/<label>/<attempt>/<path>`` names, and the path in its result."""
+    parts = data.removeprefix(OF_RUN).split("/")
+    own = len(parts) > 2 and parts[2].isdecimal()
+    return "/".join(parts[: 3 if own else 1]), "/".join(parts[3 if own else 1 :])
 
 
 def read_run_file(text: str, path: str) -> RunFile:
@@ -96,7 +142,17 @@ def read_run_file(text: str, path: str) -> RunFile:
         wrong.append(UserError("'stack' is missing: it says where this runs", where=where, hint="A line like: stack: local"))
     if wrong:
         raise together(wrong, f"things in {path}")
-    return _run_file(path, name, values, document.where("stack", value=True))
+    return _run_file(path, name, values, _places(document))
+
+
+def _places(document: Map) -> dict[str, Location]:
+    places = {key: document.where(key, value=True) for key in document}
+    after = document.get("after")
+    if isinstance(after, Seq):
+        places |= {f"after.{number}": after.where(number) for number in range(len(after))}
+    elif "after" in document:
+        places["after.0"] = places["after"]
+    return {key: place for key, place in places.items() if place is not None}
 
 
 def read_wrong(shape: Shape, value: object) -> bool:
@@ -122,8 +178,8 @@ def _value(document: Map, key: str, node: Node) -> object:
         raise UserError(message, where=document.where(key, value=True)) from None
 
 
-def _run_file(path: str, name: str, values: Mapping[str, object], stack_at: Location | None) -> RunFile:
-    command, asked_values = values.get("command"), values.get("values")
+def _run_file(path: str, name: str, values: Mapping[str, object], where: Mapping[str, Location]) -> RunFile:
+    command, asked_values, after = values.get("command"), values.get("values"), values.get("after")
 
     def text(key: str) -> str | None:
         value = values.get(key)
@@ -138,5 +194,6 @@ def _run_file(path: str, name: str, values: Mapping[str, object], stack_at: Loca
         path=path, name=name, stack=text("stack") or "", recipe=text("recipe") or ("lora" if command is None else "command"),
         data=text("data"), values=asked_values if isinstance(asked_values, Map) else None,
         command=command if isinstance(command, tuple) else None, hours=number("hours"), budget=number("budget"),
-        resume=None if resume is None else int(resume), deliver=text("deliver"), stack_at=stack_at,
+        resume=None if resume is None else int(resume), deliver=text("deliver"),
+        after=after if isinstance(after, tuple) else (), init_from=text("init_from"), where=where,
     )  # fmt: skip

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from trainyard.errors import Busy, KeyRefused, PodFailed, StillThere, TrainyardError
 from trainyard.filelock import hold_lock
 from trainyard.runs.context import CommandContext
-from trainyard.runs.gitops.plan import GitopsPlan, WantedRun, look, name_in
+from trainyard.runs.gitops.links import WantedRun
+from trainyard.runs.gitops.plan import GitopsPlan, look, name_in
 from trainyard.runs.gitops.standing import folder_of
+from trainyard.runs.planning.waiting import Readiness
 from trainyard.runs.records.attempts import Overtaken
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.summary import RunSummary
@@ -35,6 +37,10 @@ class SyncReport:
     over: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     uncommitted: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    """Runs that others must succeed before; the next sync looks again."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """Runs that will not begin, because what they wait for did not succeed, with the reason."""
     sealed: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     """What could not be done, with the reason; the next sync tries again."""
@@ -59,12 +65,12 @@ def sync(context: CommandContext, *, yes: bool = False) -> SyncReport:
         for known in plan.known.values():
             if known.run not in report.cancelled and known.run not in report.failed:
                 _finish(context, report, known, orphan=plan.is_orphan(known))
-        for one in plan.desired:
-            if not one.held and one.file.name not in kept:
-                _start(context, report, plan, one, yes=yes)
         report.sealed, left = seal_of_pods(context)
         for folder in left:
             _go_on(context, report, folder)
+        for one in plan.desired:
+            if not one.held and one.file.name not in kept:
+                _start(context, report, plan, one, yes=yes)
         return report
 
 
@@ -155,16 +161,20 @@ def _through(context: CommandContext, folder: RunFolder) -> RunSummary:
 
 
 def _start(context: CommandContext, report: SyncReport, plan: GitopsPlan, one: WantedRun, *, yes: bool) -> None:
-    known, run = plan.known.get((one.user, one.label)), f"{one.user}/{one.label}"
+    known, run = plan.known.get((one.user, one.label)), one.run
     if known is not None and known.standing != "claimed":
         if run not in (*report.at_work, *report.over, *report.failed):
             (report.at_work if known.standing == "at work" else report.over).append(run)
         return
-    context.ui.say(f"start      {run} ({one.file.path}, stack {one.file.stack})")
     attempt = known.next_attempt if known is not None else 1
 
     def work() -> None:
-        folder = prepare(context, one.file.request(context.places.root, user=one.user, label=one.label, attempt=attempt, yes=yes))
+        links = plan.links(context)
+        if not _may_begin(context, report, run, links.readiness(one)):
+            return
+        context.ui.say(f"start      {run} ({one.file.path}, stack {one.file.stack})")
+        file = links.with_inputs(one)
+        folder = prepare(context, file.request(context.places.root, user=one.user, label=one.label, attempt=attempt, yes=yes))
         summary = _through(context, folder)
         report.started.append(run)
         if summary.error:
@@ -174,11 +184,22 @@ def _start(context: CommandContext, report: SyncReport, plan: GitopsPlan, one: W
     _attempted(context, report, run, work)
 
 
+def _may_begin(context: CommandContext, report: SyncReport, run: str, ready: Readiness) -> bool:
+    """Tell whether what a run waits for lets it begin; what keeps it is said."""
+    if ready.state == "waits":
+        context.ui.say(f"wait       {run}: {ready}")
+        report.waiting.append(run)
+    elif ready.state == "broken":
+        context.ui.warn(f"{run} {ready}\n{ready.way_out()}")
+        report.broken[run] = str(ready)
+    return ready.state == "ready"
+
+
 def lines(report: SyncReport) -> list[str]:
     """Return what a person reads at the end."""
     words = {
         "started": report.started, "at work": report.at_work, "over": report.over, "cancelled": report.cancelled,
-        "not committed": report.uncommitted,
+        "waiting": report.waiting, "will not begin": list(report.broken), "not committed": report.uncommitted,
     }  # fmt: skip
     counts = [f"{len(runs)} {word}" for word, runs in words.items() if runs]
     counts += [f"{report.sealed} sealed"] if report.sealed else []

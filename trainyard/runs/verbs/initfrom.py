@@ -1,4 +1,4 @@
-"""A training that starts from a finished run's adapter (a recipe's variable of type ``run``): which one, and whether it fits."""
+"""A training that begins with what a finished run has left: its adapter (a recipe's variable of type ``run``), or its files as data."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from trainyard.errors import UserError
 from trainyard.recipes import basemodel
 from trainyard.recipes.contract import Recipe
+from trainyard.recipes.data import OF_RUN
 from trainyard.recipes.summaries import Values
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.parts import StartedFrom
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.storage.adapters import find_adapter
+from trainyard.storage.find import find
+from trainyard.storage.manifest import MODEL_FOLDER
+from trainyard.storage.markers import refuse_unclaimed
+from trainyard.storage.seal import read_result
 
 _SHAPE = {"r": "lora_rank", "lora_alpha": "lora_alpha"}
 """What an adapter's own settings call the variables that must be as they were."""
@@ -31,6 +36,29 @@ def adapter_of(context: CommandContext, recipe: Recipe, values: Values, stack: s
     context.ui.say(f"{name:<10} {adapter.key}, its adapter")
     started = StartedFrom(run=str(adapter.key), path="model", manifest_sha256=adapter.manifest_sha256, prefix=adapter.key.prefix)
     return {**values, name: str(adapter.key)}, started
+
+
+def variable_of(recipe: Recipe) -> str:
+    """Return the variable of a recipe that takes another run's adapter; raises UserError where it has none."""
+    name = next((variable.name for variable in recipe.variables if variable.kind == "run"), None)
+    if name is None:
+        raise UserError(f"recipe {recipe.name} starts from no other run: it has no variable for that", hint="Recipe lora has: init_from.")
+    return name
+
+
+def data_of(context: CommandContext, reference: str, stack: str, user: str) -> str:
+    """Return ``run:RUN[/PATH]`` as the place in the stack's bucket where that path of the run's newest success lies.
+
+    Raises UserError, before anything is rented, for a run that is no success.
+    """
+    store = bucket_of(context, stack)
+    named = find(store, reference.removeprefix(OF_RUN), user=user)
+    result = read_result(store, named.key)
+    if result is None or result.ending is not None:
+        raise UserError(f"--data {reference}: {named.key} is no success: only what a finished run has left are data")
+    refuse_unclaimed(store, named.key, result.manifest)
+    context.ui.say(f"data       of {named.key}: {named.path or MODEL_FOLDER}")
+    return f"s3://{store.bucket}/{named.key.prefix}{named.path or MODEL_FOLDER}"
 
 
 def _refuse_other_shape(name: str, run: str, config: Mapping[str, object], values: Values) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from trainyard.config import attempt_number
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.waiting import Predecessor
 from trainyard.runs.records import attempts
-from trainyard.runs.records.identity import RunId, all_runs
+from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import stopped, succeeded, verdict
 from trainyard.runs.verbs.atwork import at_work, record_in
@@ -54,8 +55,9 @@ def known_here(run: RunId, folder: RunFolder) -> KnownRun:
         return KnownRun(key, "at work", f"here: {record.phase}", folder, record)
     if gave_up(record):
         return KnownRun(key, "claimed", "interrupted before it trained", folder, record, next_attempt=run.attempt + 1)
-    follows = is_due(record) or bool(record.result and record.result.owed)
-    outcome: Outcome = "open" if follows else "succeeded" if succeeded(record) else "broken"
+    if record.result and record.result.owed:
+        return KnownRun(key, "over", "its result came home, and is to be brought to its bucket", folder, record)
+    outcome: Outcome = "open" if is_due(record) else "succeeded" if succeeded(record) else "broken"
     return KnownRun(key, "over", _word(record), folder, record, outcome=outcome)
 
 
@@ -98,7 +100,8 @@ def known_in_bucket(context: CommandContext, store: StoreSettings, user: str, la
 
 def known_run(context: CommandContext, stores: Iterable[StoreSettings], user: str, label: str) -> KnownRun | None:
     """Return how a run stands by its newest attempt, here or in one of these buckets; None where nobody knows it. Raises StoreError."""
-    here = max((run for run in all_runs(context.places.runs) if (run.user, run.label) == (user, label)), default=None)
+    numbers_here = [number for path in (context.places.runs / user / label).glob("*") if (number := attempt_number(path.name))]
+    here = RunId(user, label, max(numbers_here)) if numbers_here else None
     newest = None if here is None else known_here(here, RunFolder(here.folder(context.places.runs)))
     if newest is not None and newest.outcome != "broken":
         return newest

@@ -50,6 +50,8 @@ class TrainRequest:
     """Whose run it is; None: as the settings say."""
     attempt: int | None = None
     """The number that its attempt must get, so that of two who ask at once one begins it; None: the next."""
+    init_from: str | None = None
+    """A finished run whose adapter the training starts from."""
 
 
 def prepare(context: CommandContext, request: TrainRequest) -> RunFolder:
@@ -83,7 +85,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
     for line in told_by_env:
         ui.say(f"settings   {line}")
     variables = {"device": device_of(settings, cloud), **reader.explicit_values(settings)}
-    sets = sets_with(chosen, request.sets, request.words)
+    sets = sets_with(chosen, _sets(chosen, request), request.words)
     values = resolve(chosen, request.config, sets, variables, on_note=lambda note: ui.say(f"config     {note}"))
     basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
     adapter = None
@@ -91,7 +93,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
         from trainyard.runs.verbs.initfrom import adapter_of  # brings S3's libraries
 
         values, adapter = adapter_of(context, chosen, values, request.stack, user)
-    dataset = _data(context, request.data, chosen, settings, cloud, values)
+    dataset = _data(context, _named_data(context, request, user), chosen, settings, values)
     ui.say(f"recipe     {chosen.name}; data {dataset.describe()}")
     own = code_of(context, chosen, values)
     for remark in dataset.remarks():
@@ -154,9 +156,24 @@ def code_of(context: CommandContext, chosen: Recipe, values: Values) -> code.Cod
     return own
 
 
-def _data(
-    context: CommandContext, reference: str | None, chosen: Recipe, settings: StackSettings, cloud: Cloud, values: Values
-) -> data.Data:
+def _sets(chosen: Recipe, request: TrainRequest) -> Sequence[str]:
+    if request.init_from is None:
+        return request.sets
+    from trainyard.runs.verbs.initfrom import variable_of
+
+    return [*request.sets, f"{variable_of(chosen)}={request.init_from}"]
+
+
+def _named_data(context: CommandContext, request: TrainRequest, user: str) -> str | None:
+    """Return what is asked for as data; what another run has left, as the place where it lies."""
+    if request.data is None or not request.data.startswith(data.OF_RUN):
+        return request.data
+    from trainyard.runs.verbs.initfrom import data_of
+
+    return data_of(context, request.data, request.stack, user)
+
+
+def _data(context: CommandContext, reference: str | None, chosen: Recipe, settings: StackSettings, values: Values) -> data.Data:
     if reference is None or not reference.startswith(("s3://", "gs://", "https://")):
         return data.inspect(reference, chosen, values=values)
     from trainyard.runs.planning.bucketdata import resolver
