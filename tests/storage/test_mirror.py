@@ -254,7 +254,7 @@ def test_what_did_not_answer_is_said_with_how_old_the_list_is(clone: Clone, monk
     monkeypatch.setattr(sharing, "_PATIENCE", 0.05)
     monkeypatch.setattr(sharing, "_bucket_names", lambda context: ["s3://far"])
     never = threading.Event()
-    monkeypatch.setattr(sharing, "_stores", lambda context: iter([never.wait(5)][:0]))
+    monkeypatch.setattr(sharing, "stores", lambda context: iter([never.wait(5)][:0]))
 
     assert list_runs(clone.context).runs == []
     never.set()
@@ -272,7 +272,7 @@ def test_a_shared_bucket_is_asked_once_in_a_while(
         yield settings
 
     monkeypatch.setattr(sharing, "_bucket_names", lambda context: [settings.url])
-    monkeypatch.setattr(sharing, "_stores", stores)
+    monkeypatch.setattr(sharing, "stores", stores)
 
     for _ in range(2):
         assert [run.run for run in list_runs(other.context).runs] == ["greg/first"]

@@ -112,7 +112,9 @@ def ledger_rebuild(c: Context) -> int:
     work = context()
     rebuilt = rebuild(work)
     where = ", ".join(rebuilt.buckets) or "no bucket"
-    work.ui.say(f"taken in: {rebuilt.events:,} events from {where}, {rebuilt.records:,} records from here")
+    work.ui.say(
+        f"taken in: {rebuilt.events:,} events from {where}, {rebuilt.records:,} records from here; keys and the audit log come from a backup only"
+    )
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from invoke.collection import Collection
 
 from trainyard.cli import (
+    auditverbs,
     gitopsverbs,
     ledgerverbs,
     machineverbs,
@@ -23,11 +24,12 @@ _ALONE = (
     recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare,
     resultverbs.deliver, resultverbs.gc,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
-    stackverbs.end, stackverbs.reap, stackverbs.audit,
+    stackverbs.end, stackverbs.reap,
     repoverbs.init, repoverbs.upgrade, machineverbs.doctor, machineverbs.setup, machineverbs.play,
 )  # fmt: skip
 _GROUPS = {
     "results": {"list": resultverbs.results_list, "show": resultverbs.results_show, "verify": resultverbs.results_verify},
+    "audit": {"account": stackverbs.audit, "log": auditverbs.audit_log, "verify": auditverbs.audit_verify},
     "gitops": {"plan": gitopsverbs.gitops_plan, "sync": gitopsverbs.gitops_sync, "watch": gitopsverbs.gitops_watch},
     "store": {
         "start": machineverbs.store_start,
@@ -45,7 +47,9 @@ _GROUPS = {
     "venvs": {"clean": machineverbs.venvs_clean},
     "image": {"build": machineverbs.image_build, "push": machineverbs.image_push},
 }
-"""Verbs behind a word, as in store.start; one called ``list`` is what the word alone does."""
+"""Verbs behind a word, as in store.start."""
+_DEFAULTS = {"results": "list", "audit": "account"}
+"""What such a word alone does."""
 
 
 def verbs() -> Collection:
@@ -54,6 +58,6 @@ def verbs() -> Collection:
     for word, tasks in _GROUPS.items():
         group = Collection(word)
         for name, task in tasks.items():
-            group.add_task(task, name=name, default=name == "list")
+            group.add_task(task, name=name, default=name == _DEFAULTS.get(word))
         ns.add_collection(group)
     return ns

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from trainyard.errors import UserError
 from trainyard.files import sync
+from trainyard.ledger import auditlog
 from trainyard.ledger.database import Database, insert_into
-from trainyard.ledger.tables import events, metadata
+from trainyard.ledger.tables import audit, events, metadata
 
 _TOGETHER = 2000
 """Rows that are copied in one statement."""
@@ -56,20 +57,28 @@ def restore(database: Database, file: Path) -> Mapping[str, int]:
             raise UserError(f"{file} is no ledger") from None
         if not is_ledger:
             raise UserError(f"{file} is no ledger: it has no table of events")
-        with backed_up.reading() as source, database.writing() as target:
+        with backed_up.reading() as source, database.chaining() as target:
             return _copy(source, target)
 
 
 def _copy(source: sa.Connection, target: sa.Connection) -> Mapping[str, int]:
     """Copy the rows that the target lacks; what it has stays as it is there."""
-    counts = {}
+    counts: dict[str, int] = {}
     for table in metadata.sorted_tables:
+        if table is audit:
+            counts |= _copy_audit(source, target)
+            continue
         columns = [column for column in table.columns if column is not table.autoincrement_column]
         before = _count(target, table)
         for rows in _pieces(source, sa.select(*columns).order_by(*table.primary_key)):
             target.execute(insert_into(table, target.dialect.name).on_conflict_do_nothing(), [dict(row._mapping) for row in rows])
         counts[table.name] = _count(target, table) - before
     return counts
+
+
+def _copy_audit(source: sa.Connection, target: sa.Connection) -> Mapping[str, int]:
+    taken = auditlog.take_in(source, target)
+    return {audit.name: taken} if taken is not None else {audit.name: 0, f"{audit.name} of another chain (left out)": _count(source, audit)}
 
 
 def _pieces(source: sa.Connection, query: sa.Select[tuple[object, ...]]) -> Iterator[list[sa.Row[tuple[object, ...]]]]:

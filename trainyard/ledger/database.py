@@ -30,6 +30,8 @@ _SCHEMA_LOCK = 0x7261696E
 """Key of the advisory lock under which one process at a time looks after Postgres's schema."""
 _MONEY_LOCK = 0x7261696F
 """Key of the advisory lock under which one process at a time looks at Postgres's sums and adds to them."""
+_CHAIN_LOCK = 0x72616970
+"""Key of the advisory lock under which one process at a time appends to the audit log in Postgres."""
 _DRIVER = "psycopg"
 _WRITES = "trainyard_writes"
 _REVISION = sa.table("alembic_version", sa.column("version_num"))
@@ -72,7 +74,14 @@ class Database:
         with self._transaction(writes=True) as connection:
             if self.is_postgres:
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{PATIENCE:.0f}s'")
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MONEY_LOCK})
+            self._lock(connection, _MONEY_LOCK)
+            yield connection
+
+    @contextlib.contextmanager
+    def chaining(self) -> Iterator[sa.Connection]:
+        """Like writing(); no other process appends to the audit log meanwhile, on Postgres neither."""
+        with self._transaction(writes=True) as connection:
+            self._lock(connection, _CHAIN_LOCK)
             yield connection
 
     @contextlib.contextmanager
@@ -109,6 +118,11 @@ class Database:
         if self.is_postgres:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(self._patience * 1000)}")
 
+    def _lock(self, connection: sa.Connection, key: int) -> None:
+        """Hold until the transaction's end what SQLite's one writer has anyway."""
+        if self.is_postgres:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
     def _opened(self) -> sa.Engine:
         if self._engine is None:
             self._engine = _of_file(self._url, self._patience) if self.path else _of_server(self._url)
@@ -121,8 +135,7 @@ class Database:
             return
         with connection.execution_options(**{_WRITES: True}).begin():
             self._wait_for_others(connection)
-            if self.is_postgres:
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+            self._lock(connection, _SCHEMA_LOCK)
             revision = _revision(connection)  # another process may have done it while this one waited
             if revision is None and not connection.dialect.has_table(connection, events.name):
                 metadata.create_all(connection)

@@ -98,7 +98,7 @@ _keys = Table(
 """One row an idempotency key: who used it when and where, what was asked for (JSON, and its hash), and the run that it stands for.
 Attempt and token are unknown while a run waits in the queue."""
 
-_audit = Table(
+audit = Table(
     "audit",
     metadata,
     Column("sequence", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=False),

@@ -15,7 +15,7 @@ from trainyard.settings.table import RULE, RULE_ACTIONS
 from trainyard.yamlfile import Map
 
 OURS = "trainyard-"
-KEPT = ("models/", "attempts/", "closed/", "events/", "lifecycle/")
+KEPT = ("models/", "attempts/", "closed/", "events/", "audit/", "lifecycle/")
 """Never expired: results, the markers that say which run a result belongs to and which environment is closed, what happened.
 
 ``checkpoints/`` and ``data/`` may expire: a result holds what it needs, and data go up again from where they came."""

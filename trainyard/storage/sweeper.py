@@ -15,6 +15,7 @@ from trainyard.clock import format_time
 from trainyard.clouds.marker import LONGEST_LEASE
 from trainyard.errors import StoreError
 from trainyard.storage import bucket, lifecycle, objects
+from trainyard.storage.auditanchors import ANCHORS
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.eventlog import EVENTS
 from trainyard.storage.inventory import ROOTS, StoredAttempt, attempts_in
@@ -31,7 +32,7 @@ LONG_AGO = LONGEST_LEASE.total_seconds() + DAY
 """Seconds after which no pod can be at work on an attempt: no lease is longer, and a day is for clocks that differ."""
 CHECKPOINT_DAYS = 14
 """How long the checkpoints of a success stay: who wants to go on from them has these days."""
-_OURS = (*ROOTS, EVENTS, "data/", "tmp/")
+_OURS = (*ROOTS, EVENTS, ANCHORS, "data/", "tmp/")
 SweepKind = Literal["expired", "noncurrent", "marker", "open upload", "dead attempt", "deleted", "checkpoints", "tmp"]
 
 

@@ -15,6 +15,7 @@ from trainyard.runs.gitops.links import WantedRun
 from trainyard.runs.gitops.plan import GitopsPlan, look, name_in
 from trainyard.runs.gitops.standing import folder_of
 from trainyard.runs.planning.waiting import Readiness
+from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.attempts import Overtaken
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.summary import RunSummary
@@ -173,6 +174,7 @@ def _start(context: CommandContext, report: SyncReport, plan: GitopsPlan, one: W
         if not _may_begin(context, report, run, links.readiness(one)):
             return
         context.ui.say(f"start      {run} ({one.file.path}, stack {one.file.stack})")
+        record_act(context, "gitops.sync", f"{run}/{attempt}", file=one.file.path, stack=one.file.stack)
         file = links.with_inputs(one)
         folder = prepare(context, file.request(context.places.root, user=one.user, label=one.label, attempt=attempt, yes=yes))
         summary = _through(context, folder)

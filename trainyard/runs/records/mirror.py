@@ -25,6 +25,7 @@ from trainyard.ledger.runid import RunId
 from trainyard.pod.files import printable
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records import codec
+from trainyard.runs.records.acts import anchor
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
 
@@ -82,6 +83,14 @@ def _push_until(context: CommandContext, record: RunRecord, done: threading.Even
         over = done.wait(_EVERY)
         with contextlib.suppress(Exception):  # whatever it is, the run is not told of it: the next push tries again
             push(context, record)
+            if over:
+                _anchor(context, record)
+
+
+def _anchor(context: CommandContext, record: RunRecord) -> None:
+    settings = store_of(context, record.bucket)
+    if settings is not None:
+        anchor(context.ledger(), settings)
 
 
 def push(context: CommandContext, record: RunRecord) -> int:

@@ -15,6 +15,7 @@ from trainyard.clouds.protocol import Account, Cloud, CostItem
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.estimate import HOURS_A_MONTH
+from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.environment import bucket_in
 from trainyard.runs.records.notes import note_end
 from trainyard.runs.verbs import leaks, reap
@@ -42,6 +43,9 @@ def reap_stacks(
             context.ui.fail(f"{cloud.name}: which pods there are is not known: {error}")
             unanswered = unanswered or error.exit_code
         else:
+            for sighting in by_stack[cloud.name]:
+                if sighting.ended is not None:
+                    record_act(context, "reap", sighting.pod.id, cloud=cloud.name, proved_gone=sighting.ended)
             stacks = [name] if name is not None else leaks.stacks_of(context, cloud.name)
             leaks.pods_found(context, stacks, cloud.name, by_stack[cloud.name])
             if not by_stack[cloud.name] and _charged_unseen(context, cloud, sleep):
@@ -65,6 +69,7 @@ def end_pod(context: CommandContext, name: str, reference: str) -> int:
 
     cloud = context.cloud(name)
     pod = find_pod(cloud, reference)
+    record_act(context, "end", pod.id, stack=name)
     note_end(context, pod.id)  # before the request: who follows its run may see the pod gone at once
     proof = prove(cloud, [KnownPod(pod.id, pod.price_per_hour, pod.end)])
     proof.require(f"Again: invoke end {pod.id} --stack {name}")

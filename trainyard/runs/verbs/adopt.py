@@ -17,6 +17,7 @@ from trainyard.jsontext import parse_json
 from trainyard.remote.protocol import quote
 from trainyard.remote.transport import Address, connect
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.identity import RunId, shown
 from trainyard.runs.records.notes import note
 from trainyard.runs.records.onpod import RUN_FILE
@@ -75,6 +76,7 @@ def adopt(context: CommandContext, environment: str, reference: str, key_file: P
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.save(record)
     hours = (pod.end - pod.created).total_seconds() / 3600 if pod.end and pod.created else record.hours
+    record_act(context, "adopt", f"{record.id}/{record.attempt}", pod=pod.id, stack=environment)
     note(context, record, "adopted", pod=pod.id, stack=record.environment, estimate=hours * (pod.price_per_hour or 0.0))
     return folder
 

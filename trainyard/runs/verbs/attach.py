@@ -9,6 +9,7 @@ from trainyard.errors import Busy, Detached, RefusedError, StillThere, StoreErro
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.drive import drive, readable_record
 from trainyard.runs.life.trouble import untouched
+from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.identity import LOST_RECORD
 from trainyard.runs.records.notes import note
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders, is_driven
@@ -170,6 +171,7 @@ def cancel(context: CommandContext, reference: str, *, now: bool = False) -> Run
         if not now:  # only the mark tells whoever follows the training that it is to save and stop
             raise untouched(context, record, folder, error) from error
     note(context, record, "cancel", now=now)
+    record_act(context, "cancel", f"{record.id}/{record.attempt}", now=now)
     try:
         return drive(context, folder, "now" if now else "saving")
     except Busy as busy:

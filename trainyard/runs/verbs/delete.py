@@ -11,6 +11,7 @@ from trainyard.errors import RefusedError, StoreError, UserError
 from trainyard.pod.files import printable
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.roads import is_owed
+from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.needs import needed_of
 from trainyard.runs.records.record import RunFolder, all_folders
@@ -49,6 +50,7 @@ def delete(context: CommandContext, stack: str, reference: str, *, dry_run: bool
         return 0
     if not yes and context.ui.answer_to(f"Type {name} to delete it: ") != name:
         raise RefusedError(_NOTHING, hint="Type the name as it is shown, at a terminal, or say --yes; --dry-run only looks")
+    record_act(context, "delete", name, stack=stack, bucket=store.url)
     left = [line for part in parts for line in deletion.delete(store, part, format_time(time.time()))]
     for line in left:
         context.ui.fail(f"stays: {line}")

@@ -19,6 +19,7 @@ from trainyard.jsontext import parse_json
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.roads import is_owed
 from trainyard.runs.planning.deliverymeans import hub_token, need_means
+from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.delivery import FORMS, DeliveryTarget, delivering, now_state, target_of, write_state
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
@@ -50,11 +51,13 @@ def deliver(context: CommandContext, reference: str, to: str | None, stack: str 
         stack = stack or "local"
         store = bucket_of(context, stack)
         key = chosen_result(context, store, stack, reference).key
+        record_act(context, "deliver", str(key), to=said)
         _say_done(context, _carry(context, stack, store, key, None, target))
         return 0
     folder, record = known
     with delivering(folder), _noted(context, folder, record, target) as done:
         key = ResultKey(record.user, record.label, record.attempt)
+        record_act(context, "deliver", str(key), to=said)
         done.append(_carry(context, record.environment, store_of(context, record.bucket), key, record, target))
     _say_done(context, done[0])
     return 0

@@ -10,6 +10,7 @@ from trainyard.errors import RefusedError, StillThere, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import declaredpods
 from trainyard.runs.planning.upkeep import mark_up, obtain_store
+from trainyard.runs.records.acts import record_act, record_limits
 from trainyard.runs.records.record import RunFolder, all_folders
 from trainyard.runs.records.stackresources import pods_in, pods_with_address
 from trainyard.runs.signals import leaving
@@ -41,12 +42,15 @@ def _operate(context: CommandContext, name: str, operation: Operation, *, yes: b
 
     if operation == "destroy":
         _end_runs(context, name, yes=yes)
+        record_act(context, operation, name)
         outcome = destroy(context, stack, [folder.load() for folder in live_runs(context, name)], on_event)
     else:
         settings = context.settings(name)  # what is wrong in them is told before an engine starts
         if operation == "up":
             context.cloud(name)  # without its key the cloud could not be asked by destroy whether anything is left
             obtain_store(context, stack)
+            record_act(context, operation, name)
+            record_limits(context, name, settings)
             declaredpods.reserve(context, stack, settings)
         outcome = facade.operate(stack, operation, on_event)
         if not outcome.ok:

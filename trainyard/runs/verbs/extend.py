@@ -22,6 +22,7 @@ from trainyard.runs.life.publish import publish_now
 from trainyard.runs.life.trouble import standing
 from trainyard.runs.planning.estimate import Estimate
 from trainyard.runs.planning.limits import check_limits, limits_of, reserve_dollars
+from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.movedlease import mark_moving, take_over
 from trainyard.runs.records.notes import note, note_row
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -75,6 +76,7 @@ def extend(context: CommandContext, reference: str, by: str) -> MovedLease:
             note(context, record, "extended", estimate=record.pod.price * (record.hours + rescue / 60), hours=record.hours)
         if not outcome.ok or not moved:
             raise outcome.error(f"the lease of {record.id} was not moved (its stop is {record.pod.stop}): ")
+    record_act(context, "extend", f"{record.id}/{record.attempt}", hours=record.hours, added=added, estimate=round(most, 4))
     _let_it_be_known(context, record, folder)
     return MovedLease(str(record.id), record.hours, str(record.pod.stop), str(record.pod.end), most)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import git
@@ -35,6 +35,7 @@ from trainyard.runs.planning.limits import check_limits, limits_of, price_ceilin
 from trainyard.runs.planning.route import StoredFiles
 from trainyard.runs.planning.upkeep import ensure_environment
 from trainyard.runs.records import attempts, snapshot
+from trainyard.runs.records.acts import record_act, record_limits
 from trainyard.runs.records.environment import EnvironmentOutputs
 from trainyard.runs.records.identity import RunId, new_label
 from trainyard.runs.records.key import make_whole
@@ -255,7 +256,22 @@ def _write(
             ledger.add(record.id, "ended", cost=0.0)
             raise
     note_row(context, record, most)
+    _record(context, plan, record, most)
     return RunFolder(target)
+
+
+def _record(context: CommandContext, plan: RunPlan, record: RunRecord, most: float) -> None:
+    """Write down who begins what, and what held its money back."""
+    action = "rerun" if plan.rerun_of else "resume" if plan.resumed_from else "train"
+    facts: dict[str, Any] = {
+        "stack": plan.stack,
+        "recipe": plan.recipe.name,
+        "hours": plan.hours,
+        "estimate": round(most, 4),
+        "budget": plan.budget,
+    }
+    record_act(context, action, f"{record.id}/{record.attempt}", **facts, of=plan.rerun_of, detach=plan.detach)
+    record_limits(context, plan.stack, plan.settings)
 
 
 def _reserve(ledger: Ledger, plan: RunPlan, run: RunId, most: float) -> None:

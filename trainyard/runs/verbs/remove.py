@@ -9,6 +9,7 @@ import uuid
 from trainyard.errors import RefusedError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.roads import is_owed
+from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.delivery import is_under_way
 from trainyard.runs.records.mirror import beside
 from trainyard.runs.records.notes import note_removed
@@ -31,6 +32,7 @@ def remove(context: CommandContext, reference: str, *, result: bool, yes: bool) 
             return code
         with beside(context, record):  # the machines that share its bucket learn of it, too
             note_removed(context, record)
+            record_act(context, "remove", _name(record), of=record.environment)
         _forget(context, folder)
     context.ui.say(f"removed: the record of {_name(record)}; what it has cost still counts towards limits")
     _say_what_stays(context, record, result=result)

@@ -75,7 +75,7 @@ def _since(when: float) -> str:
 def _pull_until(context: CommandContext, ledger: Ledger, until: float, answered: set[str]) -> None:
     from trainyard.runs.records.mirror import pull
 
-    for settings in _stores(context):
+    for settings in stores(context):
         pulled = _known(context).get(settings.url, PulledBucket())
 
         def on_page(after: str, pulled: PulledBucket = pulled, name: str = settings.url) -> bool:
@@ -95,7 +95,7 @@ def rebuild(context: CommandContext) -> RebuiltLedger:
     from trainyard.runs.records.mirror import pull
 
     ledger, buckets, events = context.ledger(), [], 0
-    for settings in _stores(context, local=True):
+    for settings in stores(context, local=True):
         context.ui.say(f"reading    {settings.url}")
         events += pull(ledger, settings)
         buckets.append(settings.url)
@@ -143,7 +143,7 @@ def _names_in(resources: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {name: value for name in ("store", "bucket") if isinstance(value := outputs.get(name), str)}
 
 
-def _stores(context: CommandContext, *, local: bool = False) -> Iterator[StoreSettings]:
+def stores(context: CommandContext, *, local: bool = False) -> Iterator[StoreSettings]:
     """Yield each bucket of this repository's stacks that this machine has the keys of."""
     from trainyard.runs.verbs.fetch import bucket_of
 
