@@ -112,9 +112,8 @@ def ledger_rebuild(c: Context) -> int:
     work = context()
     rebuilt = rebuild(work)
     where = ", ".join(rebuilt.buckets) or "no bucket"
-    work.ui.say(
-        f"taken in: {rebuilt.events:,} events from {where}, {rebuilt.records:,} records from here; keys and the audit log come from a backup only"
-    )
+    work.ui.say(f"taken in: {rebuilt.events:,} events from {where}, {rebuilt.records:,} records from here")
+    work.ui.say("keys and the audit log are in no event: a backup has them (invoke ledger.restore)")
     return 0
 
 

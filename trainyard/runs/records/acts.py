@@ -64,6 +64,7 @@ def record_limits(context: CommandContext, stack: str, settings: StackSettings) 
     from trainyard.ledger import auditlog
 
     now: dict[str, Any] = {name: getattr(settings, name) for name in (*_HOLDS, "limit_action")}
+    now["limits"] = sorted(json.dumps(dict(block), sort_keys=True, default=str) for block in settings.limits)
     try:
         seen = auditlog.rows(context.ledger(_PATIENCE).database, auditlog.AuditFilter(action="limits", subject=stack, limit=1))
         before = parse_json(seen[0].data)["now"] if seen else None
@@ -75,7 +76,8 @@ def record_limits(context: CommandContext, stack: str, settings: StackSettings) 
 
 def _looser(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     names = [name for name in _HOLDS if (was := before.get(name)) is not None and (now[name] is None or now[name] > was)]
-    return names + (["limit_action"] if before.get("limit_action") == "block" and now["limit_action"] != "block" else [])
+    names += ["limit_action"] if before.get("limit_action") == "block" and now["limit_action"] != "block" else []
+    return names + (["limits"] if set(before.get("limits", ())) - set(now["limits"]) else [])
 
 
 def anchor(ledger: Ledger, settings: StoreSettings) -> AuditHead | None:

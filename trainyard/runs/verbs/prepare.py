@@ -5,6 +5,7 @@ What is new and what goes on from a checkpoint takes this one way. Nothing is re
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import git
-from trainyard.errors import RefusedError
+from trainyard.errors import RefusedError, TrainyardError
 from trainyard.ledger.rows import Reservation
 from trainyard.recipes import basecheck, bundle, requirements, venvs
 from trainyard.recipes.code import Code
@@ -272,6 +273,11 @@ def _record(context: CommandContext, plan: RunPlan, record: RunRecord, most: flo
     }
     record_act(context, action, f"{record.id}/{record.attempt}", **facts, of=plan.rerun_of, detach=plan.detach)
     record_limits(context, plan.stack, plan.settings)
+    limits = [limit for limit in limits_of(plan.settings, stack=plan.stack, user=plan.user) if not limit.blocks]
+    with contextlib.suppress(OSError, TrainyardError):  # the run is on the ledger: it goes on
+        for rest in context.ledger().left_of(limits, record.id):
+            if rest.is_passed_by(0.0):
+                record_act(context, "pass limit", f"{record.id}/{record.attempt}", limit=rest.limit.name, dollars=rest.limit.dollars)
 
 
 def _reserve(ledger: Ledger, plan: RunPlan, run: RunId, most: float) -> None:
