@@ -113,7 +113,7 @@ def ledger_rebuild(c: Context) -> int:
     rebuilt = rebuild(work)
     where = ", ".join(rebuilt.buckets) or "no bucket"
     work.ui.say(f"taken in: {rebuilt.events:,} events from {where}, {rebuilt.records:,} records from here")
-    work.ui.say("keys and the audit log are in no event: a backup has them (invoke ledger.restore)")
+    work.ui.say("keys and the audit log are in no event: a backup has them (invoke ledger.restore FILE)")
     return 0
 
 
