@@ -120,6 +120,21 @@ def test_a_push_brings_environments_up_and_syncs_and_a_failed_up_ends_the_job(ru
     assert runner.run(up).returncode == 9 and runner.run(sync).returncode == 9
 
 
+def test_drift_of_each_environment_is_in_the_summary_and_a_cloud_that_does_not_answer_fails_the_job(runner: Runner) -> None:
+    drift, summary = lines("runs", "drift of environments whose state is kept for the team"), runner.temp / "summary.md"
+    asked = {"GITHUB_STEP_SUMMARY": str(summary), "GITOPS_STACKS": "local runpod"}
+
+    assert runner.run(drift, **asked).returncode == 0
+    assert runner.told() == [f"invoke {verb} --stack {stack}" for stack in ("local", "runpod") for verb in ("refresh", "preview")]
+    assert summary.read_text().splitlines() == ["refresh of local", "preview of local", "refresh of runpod", "preview of runpod"]
+    runner.play(runner.checkout / ".venv/bin/invoke", "exit 4")
+    assert runner.run(drift, **asked).returncode == 4
+    text = (ROOT / "docs" / "gitops.md").read_text(encoding="utf-8")
+    gitlab = yaml.safe_load(text.partition("## GitLab\n\n```yaml\n")[2].partition("```")[0])["drift"]["script"]
+    runner.play(runner.programs / "trainyard", "exit 0")
+    assert runner.run("\n".join(gitlab), **asked).returncode == 0 and runner.told()[-1] == "trainyard preview --stack runpod"
+
+
 def test_keys_of_a_role_are_masked_and_are_the_jobs_alone(runner: Runner) -> None:
     runner.play(runner.programs / "curl", """echo '{"value": "token"}'""")
     runner.play(runner.programs / "jq", "echo token")

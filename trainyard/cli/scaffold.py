@@ -49,7 +49,7 @@ _OWN = {
 _GITHUB = {".github/workflows/trainyard.yml": "check.j2", GITOPS: "gitops.j2"}
 _REAPER = {".github/workflows/trainyard-reaper.yml": "reaper.j2"}
 _NOTE = "What `trainyard init` wrote, for `trainyard upgrade`: the sha256 of each file. Keep it in git; it holds no secret."
-_SETUP = "pipx install 'trainyard=={}' && trainyard setup"
+_SETUP = "pipx install 'trainyard[schedules]=={}' && trainyard setup"
 _HASH = re.compile(r"[0-9a-f]{64}")
 """Earlier notes hold the texts themselves."""
 _AGAIN = f"Take it from git: git checkout {RECORD}   Or remove it and say trainyard init again: it changes nothing that is there."

@@ -45,6 +45,11 @@ def committed_runs(root: Path) -> CommittedRuns:
     return CommittedRuns(head, tuple(files), tuple(sorted(path for path in {*changed, *new} if _is_run_file(path))))
 
 
+def on_branch_since(root: Path, path: str) -> float:
+    """Return when HEAD's branch got the newest change of a file (epoch seconds): the time of the merge, where a merge brought it."""
+    return float(_git(root, "log", "-1", "--first-parent", "--format=%ct", "HEAD", "--", path).strip() or 0)
+
+
 def _is_run_file(path: str) -> bool:
     return path.endswith(".yaml") and path.count("/") == 1
 

@@ -10,7 +10,9 @@ from trainyard.errors import UserError
 from trainyard.nearest import suggest
 from trainyard.recipes.data import OF_RUN
 from trainyard.runs.context import CommandContext
+from trainyard.runs.gitops.labels import label_in
 from trainyard.runs.gitops.runfile import RunFile, run_of_data
+from trainyard.runs.gitops.schedule import Schedule
 from trainyard.runs.planning.waiting import Predecessor, Readiness, cycle, in_order, readiness
 from trainyard.runs.verbs.known import KnownRun, known_run, predecessor_of
 from trainyard.runs.verbs.takeup import buckets
@@ -25,6 +27,15 @@ class WantedRun:
     label: str
     held: bool
     """It has changes that are not committed: nothing is started and nothing cancelled."""
+    schedule: Schedule | None = None
+    """Its own, or that of what it waits for."""
+    due: float | None = None
+    """Of one with a schedule the newest due time (epoch seconds), None where none has come since its commit: nothing is to run."""
+
+    @property
+    def is_due(self) -> bool:
+        """Tell whether there is a run to be."""
+        return self.schedule is None or self.due is not None
 
     @property
     def run(self) -> str:
@@ -67,6 +78,20 @@ def sorted_by_links(desired: Sequence[WantedRun]) -> list[WantedRun]:
     return [by_stem[stem] for stem in in_order(_after([one.file for one in desired]))]
 
 
+def inherited(file: RunFile, before: Mapping[str, WantedRun]) -> WantedRun | None:
+    """Return the run whose schedule a file without one follows: it runs once for each run of that; ``before``: runs by their files' stems.
+
+    Raises UserError, with the place, where it waits for files with different schedules.
+    """
+    leaders = [(name, before[name]) for name in file.predecessors() if name in before and before[name].schedule is not None]
+    if file.schedule is not None or not leaders:
+        return None
+    if other := next((name for name, leader in leaders if leader.schedule != leaders[0][1].schedule), None):
+        message = f"'{leaders[0][0]}' and '{other}' have different schedules, so that nothing says when this one is due"
+        raise UserError(message, where=file.predecessors()[other], hint='Say its own: schedule: "0 3 * * 1"')
+    return min((leader for _, leader in leaders), key=lambda leader: leader.due or 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class LinkedRuns:
     """The runs that files of HEAD wait for: by stem those of other files, by name any other's."""
@@ -83,8 +108,15 @@ class LinkedRuns:
         return {name: self._state(name, one) for name in one.file.predecessors()}
 
     def readiness(self, one: WantedRun) -> Readiness:
-        """Judge whether a run may begin; raises what predecessors() does."""
-        return readiness(self.predecessors(one).values())
+        """Judge whether a run may begin; raises what predecessors() does. One that is at work when the next is due is waited for."""
+        return readiness([*self.predecessors(one).values(), *self._earlier(one)])
+
+    def _earlier(self, one: WantedRun) -> list[Predecessor]:
+        if one.schedule is None:
+            return []
+        mine = [known for known in self.known.values() if known.standing == "at work" and _is_earlier(known, one)]
+        now = [known_run(self.context, (), known.key.user, known.key.run) or known for known in mine]
+        return [Predecessor(known.run, "pending", f"its earlier run, {known.says}") for known in now if known.standing == "at work"]
 
     def with_inputs(self, one: WantedRun) -> RunFile:
         """Return the file of a run that is ready with the exact attempts in place of other files' names."""
@@ -109,9 +141,16 @@ class LinkedRuns:
         if other is None:
             return Predecessor(name, "pending", f"runs/{name}.yaml cannot be read")
         # What this very sync has finished is known here by now.
+        if not other.is_due:
+            return Predecessor(name, "pending", "its first due time has not come")
         known = known_run(self.context, (), other.user, other.label) or self.known.get((other.user, other.label))
         held = "it has changes that are not committed" if other.held and known is None else "not begun"
         return predecessor_of(name, known, held)
+
+
+def _is_earlier(known: KnownRun, one: WantedRun) -> bool:
+    label = label_in(known.key.run)
+    return label is not None and (known.key.user, label.name) == (one.user, one.file.name) and known.key.run != one.label
 
 
 def stems_of(paths: Sequence[str]) -> list[str]:

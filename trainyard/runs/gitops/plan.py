@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from trainyard.errors import TrainyardError, UserError, together
+from trainyard.clock import REAL, Clock, format_time
+from trainyard.errors import TrainyardError, UserError
 from trainyard.runs.context import CommandContext
-from trainyard.runs.gitops.committed import SHORT, CommittedRuns, committed_runs
-from trainyard.runs.gitops.links import LinkedRuns, WantedRun, sorted_by_links, stems_of, wrong_links
-from trainyard.runs.gitops.runfile import RunFile, read_run_file
-from trainyard.runs.gitops.standing import known_runs, user_of
-from trainyard.runs.records.identity import check_label
+from trainyard.runs.gitops.committed import CommittedRuns, committed_runs
+from trainyard.runs.gitops.desired import desired_runs
+from trainyard.runs.gitops.labels import label_in
+from trainyard.runs.gitops.links import LinkedRuns, WantedRun
+from trainyard.runs.gitops.runfile import RunFile
+from trainyard.runs.gitops.standing import known_runs
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs.known import KnownRun
 from trainyard.runs.verbs.train import foresee
-from trainyard.settings import reader
 
-Action = Literal["start", "start again", "waits", "broken", "at work", "over", "cancel", "uncommitted"]
+Action = Literal["start", "start again", "waits", "broken", "scheduled", "at work", "over", "cancel", "uncommitted"]
 MARK = "<!-- trainyard gitops.plan -->"
 """Begins the plan as Markdown, so that a comment on a pull request is found again."""
 
@@ -48,6 +49,8 @@ class GitopsPlan:
     committed: CommittedRuns
     desired: tuple[WantedRun, ...]
     known: dict[tuple[str, str], KnownRun]
+    now: float = 0.0
+    """When it was looked (epoch seconds)."""
 
     def cancelled(self) -> list[KnownRun]:
         """Return the runs at work that no file wants any more; those of files with uncommitted changes are left alone."""
@@ -58,67 +61,21 @@ class GitopsPlan:
         return LinkedRuns(context, self.desired, self.known)
 
     def is_orphan(self, known: KnownRun) -> bool:
-        """Tell whether no file asks for a run of gitops any more; one whose file has uncommitted changes is none."""
-        name = name_in(known.key.run)
+        """Tell whether no file asks for a run of gitops any more.
+
+        One whose file has uncommitted changes is none, and one of an earlier due time whose file still has a schedule comes to its end.
+        """
+        label = label_in(known.key.run)
         asked_for = any((one.user, one.label) == (known.key.user, known.key.run) for one in self.desired)
-        return not asked_for and name is not None and name not in {one.file.name for one in self.desired if one.held}
+        spared = {one.file.name for one in self.desired if one.held or (label and label.due and one.schedule)}
+        return not asked_for and label is not None and label.name not in spared
 
 
-def name_in(label: str) -> str | None:
-    """Return what a label of gitops begins with; None for one that gitops did not make."""
-    name, _, commit = label.rpartition("-")
-    return name if name and len(commit) == SHORT and all(digit in "0123456789abcdef" for digit in commit) else None
-
-
-def look(context: CommandContext) -> GitopsPlan:
+def look(context: CommandContext, clock: Clock = REAL) -> GitopsPlan:
     """Compare HEAD with what is known; raises UserError with all that is wrong in all files, StoreError where a bucket does not answer."""
-    committed = committed_runs(context.places.root)
-    wrong: list[UserError] = []
-    desired: list[WantedRun] = []
-    for each in committed.files:
-        try:
-            file = read_run_file(each.text, each.path)
-            user, label = _identity(context, file, each.commit)
-            twin = next((one.file.path for one in desired if (one.user, one.file.name) == (user, file.name)), None)
-            if twin is not None:
-                raise UserError(
-                    f"{each.path}: '{file.name}' is the name of the run of {twin}, too", hint="One of them needs another 'name:'."
-                )
-        except UserError as error:
-            wrong.append(error)
-            continue
-        desired.append(WantedRun(file, user, label, each.path in committed.uncommitted))
-    wrong += wrong_links([one.file for one in desired], stems_of([each.path for each in committed.files]))
-    if wrong:
-        raise together(wrong, "things in the run files")
-    desired = sorted_by_links(desired)
-    return GitopsPlan(committed, tuple(desired), known_runs(context, ((one.user, one.label) for one in desired)))
-
-
-def _identity(context: CommandContext, file: RunFile, commit: str) -> tuple[str, str]:
-    """Return user and label of a file's run; raises UserError, with its place in the file, for a stack or a name that cannot be."""
-    try:
-        user = user_of(context, file.stack)
-        _refuse_forgetful(context, file.path, file.stack)
-    except UserError as error:
-        raise error if error.where else UserError(error.message, where=file.where.get("stack"), hint=error.hint) from None
-    try:
-        return user, check_label(f"{file.name}-{commit[:SHORT]}", user, file.stack)
-    except UserError:
-        raise UserError(
-            f"{file.path}: its name makes the run's label too long", hint="Call the file otherwise, or say in it: name: a-name"
-        ) from None
-
-
-def _refuse_forgetful(context: CommandContext, path: str, stack: str) -> None:
-    """Raise UserError in a CI job, whose disk ends with it, for a stack of which the next job would not find the same bucket."""
-    if not context.env.get("CI"):
-        return
-    said = reader.partly(context.places.root, stack, "bucket", "env_id")
-    if said.cloud == "local" or (said.has_bucket and {"bucket", "env_id"} & said.explicit):
-        return
-    hint = f"In Pulumi.{stack}.yaml: trainyard:bucket: NAME (or trainyard:env_id: 8 hex digits, which the bucket is called after)."
-    raise UserError(f"{path}: stack '{stack}' names no bucket, and the next CI job would know nothing of its runs", hint=hint)
+    committed, now = committed_runs(context.places.root), clock.now()
+    desired = desired_runs(context, committed, now)
+    return GitopsPlan(committed, desired, known_runs(context, ((one.user, one.label) for one in desired)), now)
 
 
 def rows(context: CommandContext, plan: GitopsPlan) -> list[PlannedRun]:
@@ -131,7 +88,7 @@ def rows(context: CommandContext, plan: GitopsPlan) -> list[PlannedRun]:
         if path not in desired
     ]
     for known in plan.cancelled():
-        name = name_in(known.key.run)
+        name = label.name if (label := label_in(known.key.run)) else None
         successor = next((one.label for one in plan.desired if one.file.name == name), None)
         says = f"replaced by {successor}" if successor else "its file is gone"
         stack = known.record.environment if known.record else ""
@@ -140,8 +97,18 @@ def rows(context: CommandContext, plan: GitopsPlan) -> list[PlannedRun]:
 
 
 def _row(context: CommandContext, plan: GitopsPlan, one: WantedRun) -> PlannedRun:
+    row = _state(context, plan, one)
+    if one.schedule is None:
+        return row
+    following = f"next due {format_time(one.schedule.next(plan.now)) or 'never'}"
+    return replace(row, says="; ".join(filter(None, (row.says, following))))
+
+
+def _state(context: CommandContext, plan: GitopsPlan, one: WantedRun) -> PlannedRun:
     known = plan.known.get((one.user, one.label))
-    row = PlannedRun(action="start", file=one.file.path, run=f"{one.user}/{one.label}", stack=one.file.stack)
+    row = PlannedRun(action="start", file=one.file.path, run=one.run if one.is_due else "", stack=one.file.stack)
+    if not one.is_due and not one.held:
+        return replace(row, action="scheduled")
     if one.held:
         return replace(row, action="uncommitted", says="it has changes that are not committed: it is left as it is")
     if known is not None and known.standing != "claimed":
@@ -174,7 +141,8 @@ def lines(planned: Sequence[PlannedRun]) -> list[str]:
         return ["nothing to do: there is no file in runs/, and no run of gitops at work"]
     text: list[str] = []
     for row in planned:
-        text.append(f"{row.action:<11} {row.run or row.file}" + (f"  ({row.file}, stack {row.stack})" if row.file and row.run else ""))
+        place = ", ".join(filter(None, (row.file if row.run else "", f"stack {row.stack}" if row.file and row.stack else "")))
+        text.append(f"{row.action:<11} {row.run or row.file}" + (f"  ({place})" if place else ""))
         text += [f"            {line}" for line in (*row.says.splitlines(), *row.problem.splitlines())]
     return [*text, summary(planned)]
 

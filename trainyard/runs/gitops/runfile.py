@@ -12,6 +12,7 @@ from trainyard.nearest import suggest
 from trainyard.reading import Shape, read
 from trainyard.recipes.configfile import ConfigDocument
 from trainyard.recipes.data import OF_RUN
+from trainyard.runs.gitops.schedule import Schedule, read_schedule
 from trainyard.runs.verbs.train import TrainRequest
 from trainyard.settings.table import SETTINGS
 from trainyard.yamlfile import Map, Node, Seq, parse_map
@@ -53,6 +54,10 @@ FIELDS: Mapping[str, RunField] = {
         Shape(kind="text", pattern=rf"{_RUN}(/[1-9][0-9]{{0,8}})?", looks_like="first or ann/first"),
         "whose adapter the training starts from: another file of runs/ by its name without .yaml (it is waited for), or user/label",
     ),
+    "schedule": RunField(
+        Shape(kind="text", looks_like="0 3 * * 1"), "when it runs, again and again: cron's five fields, minute hour day month weekday"
+    ),
+    "time_zone": RunField(Shape(kind="text"), "the zone of `schedule`, like Europe/Berlin; UTC without it"),
     "deliver": RunField(Shape(kind="text"), "where the result goes after the run: local, local:DIR or hub:OWNER/REPO"),
 }
 """Every key of a run file; `stack` alone must be there."""
@@ -78,6 +83,7 @@ class RunFile:
     after: tuple[str, ...] = ()
     """As they stand there: stems of other files, and runs as user/label."""
     init_from: str | None = None
+    schedule: Schedule | None = None
     where: Mapping[str, Location] = field(default_factory=dict)
     """Where the value of each key stands, for what is wrong with it; ``after.N`` is its N-th item."""
 
@@ -140,9 +146,26 @@ def read_run_file(text: str, path: str) -> RunFile:
     if "stack" not in document:
         where = document.where() or Location(path, 1)
         wrong.append(UserError("'stack' is missing: it says where this runs", where=where, hint="A line like: stack: local"))
+    try:
+        schedule = _schedule(document, values)
+    except UserError as error:
+        wrong.append(error)
     if wrong:
         raise together(wrong, f"things in {path}")
-    return _run_file(path, name, values, _places(document))
+    return replace(_run_file(path, name, values, _places(document)), schedule=schedule)
+
+
+def _schedule(document: Map, values: Mapping[str, object]) -> Schedule | None:
+    cron, zone = values.get("schedule"), values.get("time_zone")
+    if cron is None:
+        if zone is not None:
+            raise UserError("'time_zone' says nothing without 'schedule'", where=document.where("time_zone"))
+        return None
+    try:
+        return read_schedule(str(cron), None if zone is None else str(zone))
+    except UserError as error:
+        key = "time_zone" if error.facts.get("key") == "time_zone" else "schedule"
+        raise UserError(error.message, where=document.where(key, value=True), hint=error.hint) from None
 
 
 def _places(document: Map) -> dict[str, Location]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from trainyard.clock import REAL, Clock
 from trainyard.errors import Busy, KeyRefused, PodFailed, StillThere, TrainyardError
 from trainyard.filelock import hold_lock
 from trainyard.runs.context import CommandContext
+from trainyard.runs.gitops.labels import label_in
 from trainyard.runs.gitops.links import WantedRun
-from trainyard.runs.gitops.plan import GitopsPlan, look, name_in
+from trainyard.runs.gitops.plan import GitopsPlan, look
 from trainyard.runs.gitops.standing import folder_of
 from trainyard.runs.planning.waiting import Readiness
 from trainyard.runs.records.acts import record_act
@@ -48,7 +50,7 @@ class SyncReport:
     exit_status: int = 0
 
 
-def sync(context: CommandContext, *, yes: bool = False) -> SyncReport:
+def sync(context: CommandContext, *, yes: bool = False, clock: Clock = REAL) -> SyncReport:
     """Carry the plan out and return what was done; one run's trouble keeps no other from it.
 
     Raises what look() does, before anything is done.
@@ -58,7 +60,7 @@ def sync(context: CommandContext, *, yes: bool = False) -> SyncReport:
         context.ui.say("sync       another sync is at work in this checkout: waiting for it")
 
     with hold_lock(context.places.home / "locks" / "gitops", say), leaving():
-        plan, report = look(context), SyncReport()
+        plan, report = look(context, clock), SyncReport()
         for path in plan.committed.uncommitted:
             report.uncommitted.append(path)
             context.ui.warn(f"{path} is not committed as it is: it is left alone")
@@ -70,7 +72,7 @@ def sync(context: CommandContext, *, yes: bool = False) -> SyncReport:
         for folder in left:
             _go_on(context, report, folder)
         for one in plan.desired:
-            if not one.held and one.file.name not in kept:
+            if one.is_due and not one.held and one.file.name not in kept:
                 _start(context, report, plan, one, yes=yes)
         return report
 
@@ -105,7 +107,8 @@ def _cancel(context: CommandContext, report: SyncReport, known: KnownRun) -> str
             _end_elsewhere(context, known)
         report.cancelled.append(known.run)
 
-    return None if _attempted(context, report, known.run, work) else name_in(known.key.run)
+    label = label_in(known.key.run)
+    return None if _attempted(context, report, known.run, work) or label is None else label.name
 
 
 def _end_elsewhere(context: CommandContext, known: KnownRun) -> None:

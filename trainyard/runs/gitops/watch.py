@@ -23,7 +23,7 @@ def watch(context: CommandContext, *, every: float, yes: bool, rounds: int | Non
     """
     done = 0
     while True:
-        code = _round(context, yes=yes)
+        code = _round(context, yes=yes, clock=clock)
         done += 1
         if done == rounds:
             return code
@@ -31,11 +31,11 @@ def watch(context: CommandContext, *, every: float, yes: bool, rounds: int | Non
             clock.pause(every)
 
 
-def _round(context: CommandContext, *, yes: bool) -> int:
+def _round(context: CommandContext, *, yes: bool, clock: Clock) -> int:
     try:
         for problem in fast_forward(context.places.root):
             context.ui.warn(problem)
-        report = sync.sync(context, yes=yes)
+        report = sync.sync(context, yes=yes, clock=clock)
     except TrainyardError as error:
         context.ui.fail(str(error))
         return error.exit_code
