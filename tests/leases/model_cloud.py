@@ -42,6 +42,7 @@ class ModelCloud:
         self.clock = clock
         self.capabilities = capabilities
         self.boot_problems: dict[str, str] = {}
+        self.bills: dict[str, float] = {}
         (root / "pods").mkdir(parents=True, exist_ok=True)
 
     # The five calls that matter.
@@ -113,7 +114,10 @@ class ModelCloud:
         return None
 
     def billed(self, pod_id: str) -> float | None:
-        return None
+        return self.bills.get(pod_id)
+
+    def disks_per_hour(self, disk_gb: int, *, gpu: bool, volume: bool) -> float:
+        return 0.0
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.clock(), UTC)

@@ -14,6 +14,7 @@ import pytest
 from tests.rehearsal.conftest import body
 from trainyard.errors import Busy, RefusedError
 from trainyard.rehearsal.runpod import Emulator, Timing, billing, refuse_beside_the_real, schema, start
+from trainyard.rehearsal.runpod.billing import BillQuery
 from trainyard.rehearsal.runpod.ledger import Paid
 from trainyard.rehearsal.runpod.server import Limits
 
@@ -152,12 +153,22 @@ def test_volumes_keys_and_bills_have_the_forms_of_the_specification(api: httpx.C
 
 def test_the_bill_counts_every_second_once() -> None:
     paid = [Paid("a", "n", 2.0, 3000.0, 9000.0), Paid("b", "n", 1.0, 0.0, None)]
-    report = billing.report(paid, 7200.0, "hour", None)
+    report = billing.report(paid, 9000.0, BillQuery("hour"))
     records: Any = report["records"]
     assert sum(r["totalAmount"] for r in records if r["podId"] == "a") == pytest.approx(2 * 6000 / 3600)
-    assert sum(r["totalAmount"] for r in records if r["podId"] == "b") == pytest.approx(2.0)
-    only: Any = billing.report(paid, 7200.0, "day", "a")["metadata"]
+    assert sum(r["totalAmount"] for r in records if r["podId"] == "b") == pytest.approx(2.5)
+    only: Any = billing.report(paid, 7200.0, BillQuery("day", "a"))["metadata"]
     assert only["uniquePodCount"] == 1
+
+
+def test_the_bill_tells_compute_and_disks_apart_and_only_of_the_window() -> None:
+    paid = [Paid("a", "n", 2.0, 3600.0, 7200.0, disk=0.1), Paid("b", "n", 1.0, 0.0, 3600.0, gpu=False)]
+    whole: Any = billing.report(paid, 90_000.0, BillQuery("hour"))["metadata"]
+    assert whole["totals"] == pytest.approx({"totalAmount": 3.1, "gpuAmount": 2.0, "cpuAmount": 1.0, "diskAmount": 0.1})
+    window: Any = billing.report(paid, 90_000.0, BillQuery("hour", start=3600.0, end=5400.0))["metadata"]
+    assert window["uniquePodCount"] == 1 and window["totals"]["totalAmount"] == pytest.approx(2.1)
+    newest: Any = billing.report(paid, 90_000.0, BillQuery("day", last=1))
+    assert newest["records"] == []
 
 
 def test_a_rate_limit_turns_away_and_says_for_how_long(root: Path) -> None:

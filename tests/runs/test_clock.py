@@ -80,9 +80,16 @@ def test_a_clock_that_is_ahead_does_not_stop_a_training_and_is_told_once(watched
 
 
 def test_a_budget_is_not_used_up_by_a_clock_that_is_ahead(watched: Callable[..., Any]) -> None:
-    it = watched(pod_says=60.0, budget=1.0)
+    it = watched(pod_says=60.0, budget=1.25)
 
     assert it.tick(0.75 * HOUR) == [] and "ahead of the pod's" in it.screen.getvalue()
+
+
+def test_a_budget_stops_the_training_while_what_is_left_pays_for_bringing_its_result_to_safety(watched: Callable[..., Any]) -> None:
+    it = watched(pod_says=0.6 * HOUR, budget=2.0)
+
+    assert it.tick(0.5 * HOUR - 60) == []
+    assert len(it.tick(0.5 * HOUR + 60)) == 1 and it.record.stop_reason == "the budget of $2.00 is used up"
 
 
 def test_a_lease_that_is_over_by_both_clocks_stops_the_training_with_half_of_what_is_left(watched: Callable[..., Any]) -> None:

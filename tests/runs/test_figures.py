@@ -43,6 +43,9 @@ class OneOffer:
     def offers(self, query: OfferQuery) -> list[Offer]:
         return self.found
 
+    def disks_per_hour(self, disk_gb: int, *, gpu: bool, volume: bool) -> float:
+        return 0.0
+
 
 def one_offer(offers: list[Offer]) -> Any:
     return OneOffer(offers)

@@ -375,7 +375,8 @@ def test_a_second_controller_is_busy_and_watches(road: Road, monkeypatch: pytest
     assert "watching" in road.said() and watched.cancelled and watched.run == summary.run
 
 
-def test_a_budget_that_is_used_up_stops_and_saves(road: Road) -> None:
+def test_a_budget_that_is_used_up_stops_and_saves(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_WATCHDOG_FIRST", 0.0)
     folder = road.prepare(FOR_EVER, name="a", budget=1e-7)
 
     summary = drive(road.context, folder)

@@ -179,6 +179,10 @@ class Cloud(Protocol):
         """Return everything of the account that costs money now."""
         ...
 
+    def disks_per_hour(self, disk_gb: int, *, gpu: bool, volume: bool) -> float:
+        """Return the dollars an hour that a pod's own disks are billed beside its price; ``volume``: it mounts a network volume."""
+        ...
+
     def account(self) -> Account | None:
         """Return balance and bill; None where the cloud tells neither."""
         ...

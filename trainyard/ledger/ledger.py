@@ -115,6 +115,16 @@ class Ledger:
         with self.database.reading() as connection:
             return int(connection.execute(sa.select(sa.func.count()).select_from(tables.runs).where(*_conditions(asked))).scalar() or 0)
 
+    def unbilled(self, kind: str, since: float, most: int) -> list[RunId]:
+        """Return the newest rented attempts over since a moment of whose bill no event of a kind says that it is ``whole``."""
+        runs, at = tables.runs.c, tables.events.c
+        same_run = [at[name] == runs[name] for name in ("user", "label", "attempt")]
+        whole = sa.exists().where(*same_run, at.kind == kind, at.data.contains('"whole": true'))
+        over = (runs.over, runs.created >= since, runs.cloud.not_in(("local", "")), runs.cost > 0.0, ~whole)
+        query = sa.select(runs.user, runs.label, runs.attempt).where(*over).order_by(runs.created.desc()).limit(most)
+        with self.database.reading() as connection:
+            return [RunId(row.user, row.label, row.attempt) for row in connection.execute(query)]
+
     def changes(self, asked: Sequence[RunId], machine: str) -> Mapping[RunId, float]:
         """Return when what is known of attempts that a machine drives was true (epoch seconds); of others nothing."""
         runs = tables.runs.c

@@ -138,6 +138,10 @@ class LocalCloud:
     def account(self) -> None:
         """Return nothing: this machine sends no bill."""
 
+    def disks_per_hour(self, disk_gb: int, *, gpu: bool, volume: bool) -> float:
+        """Return nothing: this machine's disk is no rented one."""
+        return 0.0
+
     def billed(self, pod_id: str) -> None:
         """Return nothing: this machine sends no bill."""
 

@@ -17,7 +17,7 @@ from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, Of
 from trainyard.clouds.runpod import answers, catalog
 from trainyard.clouds.runpod.bootlog import boot_problem
 from trainyard.clouds.runpod.graphql import GraphQlClient
-from trainyard.clouds.runpod.request import rest_body, spot_input
+from trainyard.clouds.runpod.request import disks, rest_body, spot_input
 from trainyard.config import secret
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UserError
 from trainyard.jsontext import parse_json
@@ -167,6 +167,10 @@ class RunPodCloud:
             name = str(volume.get("name"))
             items.append(CostItem("volume", str(volume.get("id")), name, hourly, name.startswith("trainyard")))
         return items
+
+    def disks_per_hour(self, disk_gb: int, *, gpu: bool, volume: bool) -> float:
+        """Return the dollars an hour of a pod's own disks: billed beside its price."""
+        return sum(disks(disk_gb, gpu=gpu, volume=volume)) * catalog.DISK_MONTH / catalog.HOURS_A_MONTH
 
     def now(self) -> datetime:
         """Return RunPod's clock."""

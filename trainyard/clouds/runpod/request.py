@@ -55,9 +55,10 @@ def parse_choice(text: str) -> Choice:
 def rest_body(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dict[str, object]:
     """Return the body of ``POST /pods``: the same for the same spec, so a retry asks for the same pod."""
     choice = parse_choice(offer.id)
+    container, persistent = disks(spec.disk_gb, gpu=choice.kind == "gpu", volume=bool(spec.volume))
     body: dict[str, object] = {
         "name": spec.name,
-        "disk": CONTAINER_DISK_GB,
+        "disk": container,
         "ports": list(spec.ports),
         "env": pod_env(spec, addresses),
         "cloud": choice.tier,
@@ -68,11 +69,8 @@ def rest_body(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dict
         body["cpu"] = {"id": choice.type, "vcpuCount": choice.count}
     if spec.volume:
         body["mounts"] = {"network": [{"volumeId": spec.volume, "path": VOLUME_PATH}]}
-    elif choice.kind == "gpu":
-        # Not on the container's disk: that one is wiped when the container restarts, and a result may lie here.
-        body["mounts"] = {"persistent": {"size": max(10, spec.disk_gb), "path": "/workspace"}}
-    if "mounts" not in body or spec.volume:
-        body["disk"] = max(CONTAINER_DISK_GB, spec.disk_gb)
+    elif persistent:
+        body["mounts"] = {"persistent": {"size": persistent, "path": "/workspace"}}
     optional = {"image": spec.image, "templateId": spec.template, "registry": spec.registry, "args": start_args(spec)}
     body |= {key: value for key, value in optional.items() if value}
     if choice.region:
@@ -80,6 +78,14 @@ def rest_body(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dict
     if spec.public_key:
         body["startSsh"] = True
     return body
+
+
+def disks(disk_gb: int, *, gpu: bool, volume: bool) -> tuple[int, int]:
+    """Return the GB of the container's disk and of the pod's own volume that are rented for so much asked disk."""
+    if gpu and not volume:
+        # Not on the container's disk: that one is wiped when the container restarts, and a result may lie there.
+        return CONTAINER_DISK_GB, max(10, disk_gb)
+    return max(CONTAINER_DISK_GB, disk_gb), 0
 
 
 def spot_input(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dict[str, object]:

@@ -17,6 +17,7 @@ from typing import Any
 from trainyard.rehearsal.runpod.faults import Faults
 from trainyard.rehearsal.runpod.ledger import CloudLedger, Record
 from trainyard.rehearsal.runpod.machines import Machines
+from trainyard.rehearsal.runpod.stock import disk_price
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 WATCH = 1.0
@@ -54,7 +55,7 @@ class Fleet:
             "id": pod_id, "name": request["name"], "request": dict(request), "status": "PROVISIONING", "price": price,
             "center": center, "spot": spot, "created": self.now(), "started": None, "due": self.now() + self.timing.provisioning,
             "key": "" if key else f"rpa_pod_{pod_id}_{secrets.token_hex(12)}", "port": None, "shown_port": None, "ports_at": 0.0,
-            "restarts": 0, "boot": self.faults.met("boot") or {}, "system": [], "lost": [],
+            "disk_price": disk_price(request), "restarts": 0, "boot": self.faults.met("boot") or {}, "system": [], "lost": [],
         }  # fmt: skip
         record["due"] += record["boot"].get("slow", 0.0)
         self.ledger.note("paid", record, self.now())

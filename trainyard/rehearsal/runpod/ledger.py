@@ -29,10 +29,13 @@ class Paid:
     start: float
     end: float | None
     why: str = ""
+    disk: float = 0.0
+    """Dollars an hour of its disks, beside its price."""
+    gpu: bool = True
 
     def cost(self, now: float) -> float:
         """Return dollars until now."""
-        return self.price * ((now if self.end is None else self.end) - self.start) / 3600
+        return (self.price + self.disk) * ((now if self.end is None else self.end) - self.start) / 3600
 
 
 class CloudLedger:
@@ -60,7 +63,10 @@ class CloudLedger:
 
     def note(self, event: str, record: Record, now: float, why: str = "") -> None:
         """Append to the ledger: ``paid`` from now, or ``unpaid`` from now on."""
-        line = {"time": now, "event": event, "pod": record["id"], "name": record["name"], "price": record["price"], "why": why}
+        line = {
+            "time": now, "event": event, "pod": record["id"], "name": record["name"], "price": record["price"], "why": why,
+            "disk": record.get("disk_price", 0.0), "gpu": bool(record["request"].get("gpu")),
+        }  # fmt: skip
         _append(self.root / "ledger.jsonl", line)
 
     def paid(self) -> list[Paid]:
@@ -86,9 +92,14 @@ def read_ledger(root: Path) -> list[Paid]:
         if line["event"] == "paid":
             open_stretches[line["pod"]] = begun or line
         elif begun is not None:
-            done.append(Paid(line["pod"], line["name"], begun["price"], begun["time"], line["time"], line["why"]))
-    done += [Paid(b["pod"], b["name"], b["price"], b["time"], None) for b in open_stretches.values()]
+            done.append(_stretch(begun, line["time"], line["why"]))
+    done += [_stretch(begun, None, "") for begun in open_stretches.values()]
     return sorted(done, key=lambda paid: paid.start)
+
+
+def _stretch(begun: Mapping[str, Any], end: float | None, why: str) -> Paid:
+    more = {name: begun[name] for name in ("disk", "gpu") if name in begun}  # a rehearsal of an older version has neither
+    return Paid(begun["pod"], begun["name"], begun["price"], begun["time"], end, why, **more)
 
 
 def requests(root: Path) -> list[Mapping[str, Any]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
-from trainyard.clock import format_time
+from trainyard.clock import format_time, parse_time
 from trainyard.clouds.volume import VOLUME_MARK
 from trainyard.jsontext import parse_json
 from trainyard.rehearsal.runpod import billing, schema, stock
@@ -243,7 +243,10 @@ class Rest:
     def _billing(self, request: Request, _: str) -> Reply:
         if request.param("lastN") and (request.param("startTime") or request.param("endTime")):
             raise HttpProblem(400, "lastN excludes startTime and endTime")
-        answer = billing.report(self.fleet.ledger.paid(), self.fleet.now(), request.param("bucketSize") or "day", request.param("podId"))
+        start, end = (moment.timestamp() if (moment := parse_time(request.param(name))) else None for name in ("startTime", "endTime"))
+        last, bucket = int(request.param("lastN") or 0), request.param("bucketSize") or "day"
+        asked = billing.BillQuery(bucket, request.param("podId"), start, end, last)
+        answer = billing.report(self.fleet.ledger.paid(), self.fleet.now(), asked)
         return Reply(200, answer, "ListPodBillingResponse")
 
     def _centers(self, body: Mapping[str, Any]) -> list[str]:

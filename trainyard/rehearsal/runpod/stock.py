@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trainyard.clouds import gpus
 
@@ -79,6 +80,12 @@ CPU_CENTERS = ("EU-RO-1", "US-TX-3")
 def gpu(type_id: str) -> Type | None:
     """Return a GPU type by its id."""
     return next((kind for kind in TYPES if kind.id == type_id), None)
+
+
+def disk_price(request: Mapping[str, Any]) -> float:
+    """Return the dollars an hour of a running pod's disks: RunPod bills the container's disk and the pod's volume per GB and month."""
+    persistent = (request.get("mounts") or {}).get("persistent") or {}
+    return float(request.get("disk", 50) + persistent.get("size", 0)) * 0.10 * 12 / (365 * 24)
 
 
 def price(type_id: str, count: int, tier: str, *, spot: bool = False) -> float:

@@ -86,7 +86,7 @@ class BudgetShares:
     def _tell(self, share: int, spent: float, budget: float) -> None:
         record = self._record
         title = f"run {record.id} has used {share} % of its budget: ${spent:.2f} of ${budget:.2f}{_simulated(record.pod.simulated)}"
-        ending = "It is told to stop and save." if share == 100 else "At 100 % it is told to stop and save."
+        ending = "It has been told to stop and save." if share == 100 else "It is told to stop while the rest still pays for saving."
         text = f"{ending}\nLook at it: invoke attach {record.id}\nEnd it now: invoke cancel {record.id}"
         data: dict[str, str | float | bool | None] = {"share": share, "spent": round(spent, 6), "budget": budget}
         announce(self._context, Notice(kind="budget", title=title, text=text, stack=record.environment, run=str(record.id), data=data))

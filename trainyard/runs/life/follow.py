@@ -25,6 +25,7 @@ from trainyard.runs.life.announcing import BudgetShares
 from trainyard.runs.life.heartbeat import beat
 from trainyard.runs.life.outlook import Outlook
 from trainyard.runs.life.verdict import Verdict
+from trainyard.runs.records.budget import budget_stop
 from trainyard.runs.records.home import mend_copies, take_reports
 from trainyard.runs.records.keepsake import FolderDeleted
 from trainyard.runs.records.key import key_file
@@ -214,7 +215,8 @@ class _Watch:
 
     def _due(self, now: float) -> str:
         """Return why the training must stop at a moment, empty when it need not."""
-        if self.record.budget is not None and cost(self.record, now) >= self.record.budget:
+        budget_ends = budget_stop(self.record, now)
+        if budget_ends is not None and now >= budget_ends + _WATCHDOG_FIRST:
             return f"the budget of ${self.record.budget:.2f} is used up"
         return "its lease's stop has come" if self._lease_stops(now) else ""
 

@@ -49,7 +49,7 @@ def beating(pod: ReachablePod, *, at_once: bool = False) -> Iterator[None]:
 
 def tell_budget(transport: Transport, record: RunRecord, pod: ReachablePod) -> None:
     """Tell the watchdog what is left of the budget, at the price that the pod really has; earlier pods of the run count."""
-    price = record.pod.price_per_hour
+    price = record.per_hour
     if record.budget is None or not price:
         return
     message = {"budget": record.budget, "spent": cost(record), "price": price}  # as of now, by the pod's clock

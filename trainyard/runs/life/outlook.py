@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 from trainyard.clock import parse_time
+from trainyard.runs.records.budget import budget_stop
 from trainyard.runs.records.progress import Metrics, duration
 from trainyard.runs.records.record import RunRecord
-from trainyard.runs.records.summary import cost
 
 LEAST_STEPS = 5
 LEAST_SECONDS = 30.0
@@ -52,9 +52,9 @@ def _stops(record: RunRecord, now: float) -> list[tuple[float, str, str]]:
     lease = parse_time(record.pod.stop)
     if lease is not None:
         stops.append((lease.timestamp(), "its lease's stop", "--hours"))
-    price = record.pod.price
-    if record.budget is not None and price > 0:
-        stops.append((now + (record.budget - cost(record, now)) / price * 3600, f"its budget of ${record.budget:.2f}", "--budget"))
+    budget_ends = budget_stop(record, now)
+    if budget_ends is not None:
+        stops.append((budget_ends, f"its budget of ${record.budget:.2f}", "--budget"))
     return stops
 
 
@@ -69,7 +69,7 @@ def _text(
         whole = max(1, math.ceil(more))
         remedy = f"invoke extend {record.id} {whole}h" if can_extend else f"then: invoke resume {record.id} --hours {whole}"
     else:
-        dollars = math.ceil(2 * ((record.budget or 0.0) + record.spent_before + more * record.pod.price)) / 2
+        dollars = math.ceil(2 * ((record.budget or 0.0) + record.spent_before + more * record.per_hour)) / 2
         remedy = f"then: invoke resume {record.id} --budget {dollars:g}"
     return (
         f"at this pace the training needs {duration(left)} more and is stopped in {duration(at - now)} by {why}, at about step {step:,} "

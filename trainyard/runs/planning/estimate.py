@@ -22,6 +22,8 @@ class Estimate:
     dearest: Offer
     hours: float
     rescue_hours: float
+    disks_per_hour: float = 0.0
+    """Dollars that the cloud bills for the pod's disks, beside its price."""
     volume: CostItem | None = None
     """The network volume that the pod mounts: it costs money by the month, with or without a pod."""
     avoided: tuple[str, ...] = ()
@@ -30,7 +32,7 @@ class Estimate:
     @property
     def most(self) -> float:
         """Dollars."""
-        return self.dearest.price_per_hour * (self.hours + self.rescue_hours)
+        return (self.dearest.price_per_hour + self.disks_per_hour) * (self.hours + self.rescue_hours)
 
     def text(self) -> str:
         """Return the estimate as one line."""
@@ -76,7 +78,8 @@ def estimate(cloud: Cloud, settings: StackSettings, hours: float, failed: Sequen
     left = [offer for offer in offers if offer.id not in avoided]
     dearest = max(left, key=lambda offer: offer.price_per_hour)
     volume = next((item for item in cloud.costs() if item.kind == "volume" and item.id == query.volume), None) if query.volume else None
-    return Estimate(left[0], dearest, hours, settings.rescue_minutes / 60, volume, tuple(avoided))
+    disks = cloud.disks_per_hour(settings.disk_gb, gpu=bool(dearest.gpu), volume=bool(query.volume))
+    return Estimate(left[0], dearest, hours, settings.rescue_minutes / 60, disks, volume, tuple(avoided))
 
 
 def _allowed_offers(offers: Sequence[Offer], settings: StackSettings) -> list[Offer]:

@@ -86,11 +86,15 @@ class PaidPod:
     """When it ended, by the proof of its absence."""
     by_itself: bool = False
     """It said that it would end itself at ``deleted``; how soon it could, only the cloud's bill tells."""
+    billed: float | None = None
+    """What the cloud bills for it, as of ``bill_time``; None: it has told nothing yet."""
+    bill_time: float | None = None
 
-    def cost(self, now: float) -> float:
-        """Return the dollars from accept to end (to now, while it has none)."""
+    def cost(self, now: float, disks_per_hour: float = 0.0) -> float:
+        """Return the dollars from accept to end (to now, while it has none), with disks that are billed beside its price."""
         until = self.ended or self.deleted or now
-        return (self.price_per_hour or 0.0) * max(0.0, until - self.accepted) / 3600
+        price = self.price_per_hour + disks_per_hour if self.price_per_hour else 0.0
+        return price * max(0.0, until - self.accepted) / 3600
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ def cost(record: RunRecord, now: float) -> float:
     """Return the dollars of all pods of a run; what nobody has looked at since counts until the end of its lease."""
     end = parse_time(record.pod.end)
     until = min(now, end.timestamp()) if end else now
-    return sum(pod.cost(until) for pod in record.pods)
+    return sum(pod.cost(until, record.disks_per_hour) for pod in record.pods)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +142,8 @@ class PodCost:
     accepted_at: str | None
     ended_at: str | None
     cost: float
+    billed: float | None = None
+    """Dollars on the cloud's own bill; None where it has sent none yet."""
 
 
 def costs(record: RunRecord, now: float) -> tuple[PodCost, ...]:
@@ -150,7 +152,7 @@ def costs(record: RunRecord, now: float) -> tuple[PodCost, ...]:
         PodCost(
             pod_id=pod.pod_id, gpu=pod.gpu, gpu_count=pod.gpu_count, region=pod.region, offer=pod.offer,
             price_per_hour=pod.price_per_hour, accepted_at=format_time(pod.accepted), ended_at=format_time(pod.ended),
-            cost=round(pod.cost(now), 6),
+            cost=round(pod.cost(now, record.disks_per_hour), 6), billed=pod.billed,
         )
         for pod in record.pods
     )  # fmt: skip

@@ -55,6 +55,8 @@ class RunRecord:
     starting: bool = False
     budget: float | None = None
     """What this attempt may use."""
+    disks_per_hour: float = 0.0
+    """Dollars that the cloud bills for the disks of its pod, beside the pod's price."""
     spent_before: float = 0.0
     """What the attempts had cost that this one goes on from; their budget was this much more."""
     keep_checkpoints: int = 1
@@ -115,6 +117,11 @@ class RunRecord:
     def id(self) -> RunId:
         """The attempt's name."""
         return RunId(self.user, self.label, self.attempt)
+
+    @property
+    def per_hour(self) -> float:
+        """Dollars an hour that its pod really costs: its price, and its disks where the cloud bills them."""
+        return self.pod.price + (self.disks_per_hour if self.pod.price else 0.0)
 
     @property
     def begun(self) -> bool:

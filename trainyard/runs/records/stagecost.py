@@ -80,5 +80,6 @@ def _paid(record: RunRecord, now: float) -> tuple[float, float]:
     until = record.ended or (min(now, end.timestamp()) if end else now)
     if record.pods:
         last = next((pod for pod in record.pods if pod.pod_id == record.pod.pod_id), record.pods[-1])
-        return max(0.0, (last.ended or last.deleted or until) - last.accepted), last.price_per_hour or 0.0
-    return max(0.0, until - record.pod.created_epoch) if record.pod.created_epoch else 0.0, record.pod.price
+        price = last.price_per_hour + record.disks_per_hour if last.price_per_hour else 0.0
+        return max(0.0, (last.ended or last.deleted or until) - last.accepted), price
+    return max(0.0, until - record.pod.created_epoch) if record.pod.created_epoch else 0.0, record.per_hour

@@ -11,6 +11,7 @@ from trainyard import __version__
 from trainyard.clock import format_time
 from trainyard.recipes.summaries import CodeSummary, DataSummary
 from trainyard.runs.records import pods, stagecost
+from trainyard.runs.records.bills import RunBill, bill_of
 from trainyard.runs.records.delivery import DeliveryState, line_of, read_state
 from trainyard.runs.records.parts import JobKeys, RunBucket, RunResult, StartedFrom
 from trainyard.runs.records.pods import PodCost
@@ -27,7 +28,13 @@ def cost(record: RunRecord, now: float | None = None) -> float:
     began = record.pod.created_epoch
     if began is None:
         return 0.0
-    return record.pod.price * max(0.0, (record.ended or now or time.time()) - began) / 3600
+    return record.per_hour * max(0.0, (record.ended or now or time.time()) - began) / 3600
+
+
+def stages_of(record: RunRecord) -> Mapping[str, float]:
+    """Return the dollars of each stage of a run so far; they make up its cost."""
+    until = record.ended or time.time()
+    return stagecost.as_costs(stagecost.by_stage(record, cost(record, until), until))
 
 
 def stopped(record: RunRecord) -> bool:
@@ -119,6 +126,8 @@ class RunSummary:
     cost_by_stage: Mapping[str, float]
     """They make up ``cost``."""
     cost: float
+    billed: RunBill | None
+    """What the cloud bills for the same; None where it has sent no bill yet."""
     price_per_hour: float
     gpu: str | None
     gpu_count: int | None
@@ -185,6 +194,7 @@ def summarize(record: RunRecord, folder: RunFolder) -> RunSummary:
         cost_by_stage=stagecost.as_costs(stages),
         stages=stages,
         cost=round(cost(record), 6),
+        billed=bill_of(record),
         price_per_hour=pod.price,
         pods=pods.costs(record, record.ended or time.time()),
         versions={"trainyard": __version__, **record.versions},
@@ -248,7 +258,7 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
     if summary.resume:
         lines.append(f"go on from {summary.checkpoint}: {summary.resume}")
     closing = [*_place(summary, sync_command), *_delivery(summary), *_deletion(summary)]
-    return [*lines, *closing, *stagecost.lines(summary.stages)]
+    return [*lines, *closing, *_bill(summary), *stagecost.lines(summary.stages)]
 
 
 def _figures(summary: RunSummary) -> Iterator[str]:
@@ -296,6 +306,11 @@ def _deletion(summary: RunSummary) -> list[str]:
     until = f", until {gone.gone_by[:10]} at the latest" if gone.gone_by else ", until a person removes them"
     kept = f"a copy is in {gone.bucket}{until}" if gone.bucket else ""
     return ["; ".join(filter(None, [pods, kept]))] if pods or kept else []
+
+
+def _bill(summary: RunSummary) -> list[str]:
+    """Return the line that says that the cloud bills something else than what was reckoned."""
+    return [f"the bill is another: {summary.billed}"] if summary.billed and summary.billed.differs else []
 
 
 def _no_success_line(kept: Ending, files: int | None) -> str:

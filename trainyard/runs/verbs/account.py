@@ -19,6 +19,7 @@ from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.environment import bucket_in
 from trainyard.runs.records.notes import note_end
 from trainyard.runs.verbs import leaks, reap
+from trainyard.runs.verbs.latebills import fill_in
 from trainyard.settings import reader
 from trainyard.stacks import facade
 
@@ -34,6 +35,7 @@ def reap_stacks(
 
     A cloud that does not answer is told, keeps none of the others from it and gives its exit code when all were asked.
     """
+    fill_in(context)
     by_stack: dict[str, Sequence[reap.Sighting]] = {}
     unanswered, unseen = 0, False
     for cloud in _clouds(context, name):

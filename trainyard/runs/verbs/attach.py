@@ -15,6 +15,7 @@ from trainyard.runs.records.notes import note
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders, is_driven
 from trainyard.runs.records.summary import RunSummary
 from trainyard.runs.signals import how, leaving
+from trainyard.runs.verbs.latebills import fill_in
 from trainyard.runs.verbs.through import go_on, through
 
 _POLL = 2.0
@@ -56,9 +57,9 @@ def recover(context: CommandContext) -> list[RunSummary]:
     A run that cannot be finished does not keep the others from it; when all were tried the error is raised that
     matters most: something may still cost money. A record that cannot be read is such an error.
     """
-    summaries: list[RunSummary] = []
-    failed: list[TrainyardError] = []
+    summaries, failed = list[RunSummary](), list[TrainyardError]()
     driven, sealed = False, seal_of_pods(context)[0]
+    fill_in(context)
     folders = all_folders(context.places.runs)
     if not folders:
         # Runs may have been recorded here: then their pods go on, and only the cloud knows of them.

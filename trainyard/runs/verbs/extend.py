@@ -73,7 +73,7 @@ def extend(context: CommandContext, reference: str, by: str) -> MovedLease:
         mark_moving(folder, hours, done=True)
         moved = take_over(context, record)
         if not moved:  # by the cloud's own word: what was reserved for the longer lease is free again
-            note(context, record, "extended", estimate=record.pod.price * (record.hours + rescue / 60), hours=record.hours)
+            note(context, record, "extended", estimate=record.per_hour * (record.hours + rescue / 60), hours=record.hours)
         if not outcome.ok or not moved:
             raise outcome.error(f"the lease of {record.id} was not moved (its stop is {record.pod.stop}): ")
     record_act(context, "extend", f"{record.id}/{record.attempt}", hours=record.hours, added=added, estimate=round(most, 4))
@@ -128,11 +128,11 @@ def _refuse_longest(record: RunRecord, hours: float, rescue: float) -> None:
 def _within_limits(context: CommandContext, record: RunRecord, added: float, hours: float, rescue: float) -> float:
     """Say what the lease will cost at most and return it; raises RefusedError where a limit or the run's budget forbids it."""
     pod, settings = record.pod, context.settings(record.environment)
-    most = pod.price * (hours + rescue / 60)
-    offer = Offer(pod.offer or "", record.cloud, pod.gpu, pod.gpu_count or 0, pod.price)
+    most = record.per_hour * (hours + rescue / 60)
+    offer = Offer(pod.offer or "", record.cloud, pod.gpu, pod.gpu_count or 0, record.per_hour)
     context.ui.say(f"estimate   ${pod.price:.2f}/h, {added:g} h more: at most ${most:.2f} in all")
     stop = parse_time(pod.stop)
-    used = cost(record) + pod.price * max(0.0, (stop.timestamp() if stop else 0.0) - time.time()) / 3600
+    used = cost(record) + record.per_hour * max(0.0, (stop.timestamp() if stop else 0.0) - time.time()) / 3600
     if record.budget is not None and used >= record.budget:
         raise RefusedError(
             f"the budget of {record.id} (${record.budget:.2f}) is used up before its stop: a longer lease is of no use",
@@ -154,7 +154,7 @@ def _reserve(context: CommandContext, record: RunRecord, added: float, facts: Ma
     if not limits:
         note(context, record, "extended", **facts)
         return
-    reserve_dollars(context.ledger(), limits, Reservation(run=record.id, added=record.pod.price * added, kind="extended", data=facts))
+    reserve_dollars(context.ledger(), limits, Reservation(run=record.id, added=record.per_hour * added, kind="extended", data=facts))
     note_row(context, record, facts["estimate"])
 
 

@@ -18,6 +18,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.records.delivery import is_under_way, line_of, read_state
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.runrows import UnreadableRun, row_of, take_in
+from trainyard.runs.verbs.latebills import fill_in
 from trainyard.runs.verbs.sharing import pull_shared
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def list_runs(context: CommandContext, asked: RunFilter = EVERY_RUN) -> RunListi
     try:
         ledger = context.ledger()
         pull_shared(context, ledger)
+        fill_in(context)
         return _listing(context, ledger, asked)
     except (OSError, TrainyardError) as error:
         context.ui.warn(f"only the runs whose records are here: {error.message if isinstance(error, TrainyardError) else error}")

@@ -107,7 +107,7 @@ class PricedRun:
     @property
     def most(self) -> float:
         """Dollars that are reserved for it: the whole lease at the price above which no pod is kept."""
-        return (self.settings.max_price or 0.0) * (self.estimate.hours + self.estimate.rescue_hours)
+        return ((self.settings.max_price or 0.0) + self.estimate.disks_per_hour) * (self.estimate.hours + self.estimate.rescue_hours)
 
 
 def warm(context: CommandContext, stack: str) -> None:
@@ -206,7 +206,7 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
 
 def _look_for_time(context: CommandContext, plan: RunPlan, expected: Estimate) -> None:
     """Warn of a budget that the rescue time alone uses up; who goes on with a run is refused, as it would be stopped at once again."""
-    rescue = expected.offer.price_per_hour * expected.rescue_hours
+    rescue = (expected.offer.price_per_hour + expected.disks_per_hour) * expected.rescue_hours
     if plan.budget is None or plan.budget > rescue:
         return
     said = (
@@ -235,14 +235,14 @@ def _write(
         record = RunRecord(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=content.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
+            disks_per_hour=priced_plan.estimate.disks_per_hour,
             spent_before=plan.spent_before, resumes=plan.resumes, resumed_from=plan.resumed_from, init_from=plan.init_from,
             job_keys=jobkeys.asked(plan.settings), pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names,
             data=replace(plan.data.summary(), stored=stored.data, expire_days=route.expire_days(plan.settings)),
             code=_code_summary(plan, stored), bucket=outputs.results,
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
-            commit_alone_minutes=plan.settings.commit_alone_minutes,
-            deliver=plan.deliver, rerun_of=plan.rerun_of,
+            commit_alone_minutes=plan.settings.commit_alone_minutes, deliver=plan.deliver, rerun_of=plan.rerun_of,
         )  # fmt: skip
         _take_snapshot(context, plan, record, folder)
         write_run_settings(context, record, folder, outputs, priced_plan.settings)

@@ -170,7 +170,8 @@ def _pods(page: RunPage) -> Iterator[str]:
         price = "price unknown" if pod.price_per_hour is None else f"${pod.price_per_hour:.2f}/h"
         where = f" in {pod.region}" if pod.region not in (None, "", REGION) else ""
         offer = f", offer {pod.offer}" if pod.offer else ""
-        yield f"{pod.pod_id}: {gpu} at {price}{where}{offer}: ${pod.cost:.2f}"
+        billed = "" if pod.billed is None else f", billed ${pod.billed:.2f}"
+        yield f"{pod.pod_id}: {gpu} at {price}{where}{offer}: ${pod.cost:.2f}{billed}"
 
 
 def _stages(summary: RunSummary) -> Iterator[str]:
@@ -180,6 +181,8 @@ def _stages(summary: RunSummary) -> Iterator[str]:
     if summary.stages:
         yield f"{'all':<12} {duration(sum(stage.seconds for stage in summary.stages)):>8}  ${summary.cost:.2f}"
         yield f"not training {duration(sum(stage.seconds for stage in other)):>8}  ${sum(stage.cost for stage in other):.2f}"
+    if summary.billed:
+        yield f"{summary.billed}{': they differ' if summary.billed.differs else ''}"
     if summary.spent_before:
         yield f"earlier attempts cost ${summary.spent_before:.2f}"
 
