@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("doctor",),
     ("setup.tools", "setup.pulumicli"),
     ("runs.gitops",),
+    ("runs.queue",),
     ("runs.verbs",),
     ("runs.life",),
     ("runs.planning",),

@@ -3,6 +3,7 @@
 TrainyardError
 ├── UserError            2  a setting, recipe, playbook, data file or argument is wrong (says file:line:col)
 ├── RefusedError         3  a limit, a consent or a guarantee forbids it; nothing was created
+│   └── LimitReached        a spending limit: another day, or another limit, may allow it
 ├── CloudError           4  the cloud said no, or could not be reached
 │   ├── NoCapacity          definite: this offer is not to be had; the next one may be tried
 │   ├── CloudRefused        definite: nothing was created (bad request, bad key, no balance)
@@ -83,6 +84,14 @@ class RefusedError(TrainyardError):
     """A limit, a consent or a guarantee forbids it; nothing was created."""
 
     exit_code = 3
+
+
+class LimitReached(RefusedError):
+    """A spending limit forbids it now. ``most``: dollars that it may add; ``ever``: the limit would allow that on another day."""
+
+    def __init__(self, message: str, *, hint: str, most: float, ever: bool) -> None:
+        super().__init__(message, hint=hint)
+        self.most, self.ever = most, ever
 
 
 class CloudError(TrainyardError):

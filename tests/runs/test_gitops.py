@@ -23,6 +23,7 @@ from trainyard.runs.records.identity import all_runs
 from trainyard.runs.records.parts import RunPod
 from trainyard.runs.verbs import account
 from trainyard.runs.verbs.known import KnownRun
+from trainyard.runs.verbs.unit import _quoted
 from trainyard.storage.manifest import ResultKey
 
 
@@ -217,7 +218,7 @@ def test_a_unit_for_systemd_has_its_words_as_systemd_reads_them(tmp_path: Path) 
 
     assert "WorkingDirectory=/srv/my models/100%%\n" in text and "KillMode=process\n" in text
     assert text.splitlines()[9].endswith("-m trainyard gitops.watch --every 30 --yes")
-    assert watch._quoted('a "$b" c\\') == '"a \\"$$b\\" c\\\\"'
+    assert _quoted('a "$b" c\\') == '"a \\"$$b\\" c\\\\"'
 
 
 def test_an_interrupted_sync_leaves_nothing_and_the_next_one_begins_the_run(road: GitRoad) -> None:

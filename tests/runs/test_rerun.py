@@ -129,14 +129,14 @@ def test_an_object_of_the_data_that_is_gone_or_another_one_is_refused_unless_its
     target = rerun._Target(STACK, road.context.settings(STACK), road.cloud, "ann")
     recipe = load_recipe(road.context.places.root, "command")
     there["s3://b/y"] = "another"
-    assert rerun._data(road.context, base, recipe, target).files == files
+    assert rerun._data(road.context, base, recipe, target, "no others do").files == files
     there["s3://b/x"] = "another"
     with pytest.raises(UserError, match="s3://b/x is another object now"):
-        rerun._data(road.context, base, recipe, target)
+        rerun._data(road.context, base, recipe, target, "no others do")
     del there["s3://b/y"]
     there["s3://b/x"] = "1"
     with pytest.raises(UserError, match="s3://b/y is not there any more"):
-        rerun._data(road.context, base, recipe, target)
+        rerun._data(road.context, base, recipe, target, "no others do")
 
 
 def test_a_run_that_is_older_than_snapshots_is_run_again_with_the_recipe_of_this_checkout_and_that_is_said(road: Road) -> None:

@@ -103,9 +103,9 @@ def test_a_run_that_only_the_bucket_knows_gets_a_folder_by_which_its_story_is_fi
     publish(settings, record_of("started", pod=RunPod(pod_id="p", end=OLD, ssh_key_file="/gone/key")))
     one = known(machine)
     assert one is not None
-    folder = standing.folder_of(machine, one)
+    folder = takeup.folder_of(machine, one)
     assert folder is not None and folder.load().pod.ssh_key_file is None and folder.load().token == "t1"
-    assert standing.folder_of(machine, one) is None, "it is known here now"
+    assert takeup.folder_of(machine, one) is None, "it is known here now"
 
 
 def test_attach_takes_up_a_run_by_its_bucket_alone_unless_it_is_over_or_may_be_at_work(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from trainyard.runs.verbs.train import TrainRequest
 
 
-_OF_A_RUN = help_of(
+OF_A_RUN = help_of(
     "stack", "recipe", "data", "config", "set", "name", "json",
     hours="length of the lease; training is stopped then (default: the stack's setting `hours`)",
     budget="dollars after which the training is stopped and saved",
@@ -45,7 +45,7 @@ _OF_A_RUN = help_of(
 )  # fmt: skip
 
 
-@task(iterable=["set"], help=_OF_A_RUN)
+@task(iterable=["set"], help=OF_A_RUN)
 @verb
 def train(
     c: Context, stack: str = "local", recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
@@ -53,14 +53,15 @@ def train(
     yes: bool = False, resume: int | None = None, deliver: str | None = None, detach: bool = False, json: bool = False,
 ) -> int:  # fmt: skip
     """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone (a command of yours: -- COMMAND)."""
-    request = _request(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
+    request = asked_run(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
     return _prepare_and_drive(context(as_json=json), replace(request, detach=detach), json)
 
 
-def _request(
+def asked_run(
     stack: str, recipe: str | None, data: str | None, config: str | None, sets: Any, name: str | None, hours: float | None,
     budget: float | None, on_bad_row: str | None, yes: bool, resume: int | None, deliver: str | None,
 ) -> TrainRequest:  # fmt: skip
+    """Return what the options of a run ask for; raises UserError for one that cannot be."""
     from trainyard.runs.verbs.train import TrainRequest
 
     return TrainRequest(
@@ -156,10 +157,14 @@ def recover(c: Context, json: bool = False) -> int:
 @task(positional=["run"], help=help_of("run", "json", now="do not save: end the pod at once"))
 @verb
 def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
-    """End a run: its training saves and stops, what it left is kept, the pod is ended."""
+    """End a run: its training saves and stops, what it left is kept, the pod is ended; one that is queued is taken out."""
+    from trainyard.runs.queue.changes import withdraw
     from trainyard.runs.verbs.attach import cancel as end_run
 
     work = context(as_json=json)
+    if (entry := withdraw(work, run)) is not None:
+        work.ui.say(f"withdrawn  {entry.run}: it had not begun, and nothing was rented")
+        return 0
     summary = end_run(work, run, now=now)
     if summary is not None:
         show_summary(work, summary, json)
@@ -184,7 +189,7 @@ def extend(c: Context, run: str, time: str, json: bool = False) -> int:
 @task(
     iterable=["set"],
     help={
-        **{name: text for name, text in _OF_A_RUN.items() if name != "detach"},
+        **{name: text for name, text in OF_A_RUN.items() if name != "detach"},
         "stack": "stack to rehearse (default: runpod)",
         "yes": "as for train; nothing leaves this machine",
         "deliver": "as for train: looked at, and nothing is delivered",
@@ -207,7 +212,7 @@ def rehearse(
         raise UserError(f"a rehearsal needs the package '{error.name}', which this Python does not have", hint=hint) from None
     from trainyard.runs.context import CommandContext
 
-    request = _request(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
+    request = asked_run(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
     here = context(as_json=json)
     with rehearsal(stack, here.places, here.env) as world:
         work = CommandContext(settings.places(world.root, world.env), world.env, here.ui)

@@ -10,6 +10,7 @@ from trainyard.cli import (
     ledgerverbs,
     machineverbs,
     noticeverbs,
+    queueverbs,
     recordverbs,
     repoverbs,
     resultverbs,
@@ -22,6 +23,7 @@ _ALONE = (
     runverbs.extend, ledgerverbs.runs, ledgerverbs.costs, ledgerverbs.remove,
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
     recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare,
+    queueverbs.submit, queueverbs.worker, queueverbs.approve, queueverbs.reject,
     resultverbs.deliver, resultverbs.gc,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
     stackverbs.end, stackverbs.reap,
@@ -31,6 +33,12 @@ _GROUPS = {
     "results": {"list": resultverbs.results_list, "show": resultverbs.results_show, "verify": resultverbs.results_verify},
     "audit": {"account": stackverbs.audit, "log": auditverbs.audit_log, "verify": auditverbs.audit_verify},
     "gitops": {"plan": gitopsverbs.gitops_plan, "sync": gitopsverbs.gitops_sync, "watch": gitopsverbs.gitops_watch},
+    "queue": {
+        "list": queueverbs.queue,
+        "hold": queueverbs.queue_hold,
+        "release": queueverbs.queue_release,
+        "prefer": queueverbs.queue_prefer,
+    },
     "store": {
         "start": machineverbs.store_start,
         "stop": machineverbs.store_stop,
@@ -48,7 +56,7 @@ _GROUPS = {
     "image": {"build": machineverbs.image_build, "push": machineverbs.image_push},
 }
 """Verbs behind a word, as in store.start."""
-_DEFAULTS = {"results": "list", "audit": "account"}
+_DEFAULTS = {"results": "list", "audit": "account", "queue": "list"}
 """What such a word alone does."""
 
 

@@ -114,7 +114,7 @@ audit = Table(
 )
 """Who did what when. ``data`` is JSON; ``hash`` covers the row and ``previous``, the hash of the row before it."""
 
-_queue = Table(
+queue = Table(
     "queue",
     metadata,
     Column("id", String(32), primary_key=True),
@@ -153,7 +153,7 @@ _queue = Table(
 """One row a run that was submitted. ``attempt``: the least number that counts as this entry's. ``after``: a JSON list of runs.
 ``worker`` and ``beat``: who sees to it at the moment, and when that one last said that it lives."""
 
-_submissions = Table(
+submissions = Table(
     "submissions",
     metadata,
     Column("id", String(32), primary_key=True),

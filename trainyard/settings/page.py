@@ -145,14 +145,19 @@ def _plain(setting: Setting) -> dict[str, object]:
 
 
 def _block(name: str) -> dict[str, object]:
-    """Return what a block of a setting may say, and must: one at least of a rule's actions, all that a limit needs."""
-    how, needed = ("anyOf", RULE_ACTIONS) if name == "lifecycle" else ("allOf", LIMIT_NEEDS)
+    """Return what a block of a setting may say, and must: of some one at least, of a limit all that it needs."""
+    how, needed = {"lifecycle": ("anyOf", RULE_ACTIONS), "approve": ("anyOf", tuple(BLOCKS[name]))}.get(name, ("allOf", LIMIT_NEEDS))
     return {
         "type": "object",
-        "properties": {key: {"anyOf": [value_schema(each), {"type": "null"}]} for key, each in BLOCKS[name].items()},
+        "properties": {key: {"anyOf": [*_values(each), {"type": "null"}]} for key, each in BLOCKS[name].items()},
         "additionalProperties": False,
         how: [{"properties": {key: {"not": {"type": "null"}}}, "required": [key]} for key in needed],
     }
+
+
+def _values(shape: Shape) -> list[dict[str, object]]:
+    one = value_schema(shape)
+    return [one, {"type": "array", "items": one}] if shape.kind == "texts" else [one]
 
 
 def value_schema(shape: Shape, name: str = "") -> dict[str, object]:

@@ -32,6 +32,10 @@ RULE: Mapping[str, Shape] = {
 """What a rule of ``lifecycle`` may say; stores count in days."""
 RULE_ACTIONS = tuple(name for name, shape in RULE.items() if shape is _DAYS)
 """A rule says one of them at least."""
+APPROVAL_RULE: Mapping[str, Shape] = {
+    "cost": Shape(kind="number", least=0), "users": Shape(kind="texts"), "gpus": Shape(kind="texts"),
+}  # fmt: skip
+"""What a rule of ``approve`` may say, in dollars and names; it says one of them at least, and all that it says has to be so."""
 LIMIT: Mapping[str, Shape] = {
     "amount": Shape(kind="number", least=0),
     "per": Shape(kind="text", choices=("run", "day", "week", "month")),
@@ -41,7 +45,7 @@ LIMIT: Mapping[str, Shape] = {
 """What a block of ``limits`` may say."""
 LIMIT_NEEDS = ("amount", "per")
 """A limit says both of them."""
-BLOCKS: Mapping[str, Mapping[str, Shape]] = {"lifecycle": RULE, "limits": LIMIT}
+BLOCKS: Mapping[str, Mapping[str, Shape]] = {"lifecycle": RULE, "limits": LIMIT, "approve": APPROVAL_RULE}
 """What the blocks of those settings may say that are lists of them."""
 NO_BUCKET = "none"
 """As ``bucket``: the environment has none, and results come home over SSH."""
@@ -198,6 +202,11 @@ class StackSettings:
     limit_action: str = _setting("what a limit does", "block", choices=LIMIT_ACTIONS, readers="runs")
     limits: tuple[Mapping[str, object], ...] = _setting(
         "more limits: `amount` dollars, `per` run, day, week or month, `of` all, stack or user, `action` block or warn", (), readers="runs"
+    )
+    queue_at_once: int = _setting("runs of the queue at work at once on the stack; 0: none is begun", 5, least=0, readers="runs")
+    queue_per_user: int = _setting("the same, of each user", 2, least=1, readers="runs")
+    approve: tuple[Mapping[str, object], ...] = _setting(
+        "runs of the queue that wait until a person approves: rules of cost, users, gpus", (), readers="runs stacks"
     )
     notify: tuple[str, ...] = _setting(
         "whom notices about runs go to: variables that hold the addresses, which are secrets, like `env:SLACK_URL`", (),

@@ -19,6 +19,7 @@ from trainyard.jsontext import parse_json
 from trainyard.nearest import suggest
 from trainyard.problems import Problem
 from trainyard.settings import reader
+from trainyard.settings.approval import approval_rules
 from trainyard.settings.table import ENGINES, StackSettings
 from trainyard.stacks import builtin, cli, installed
 from trainyard.stacks.model import EngineName, Event, OnEvent, Operation, OperationOutcome, Stack
@@ -154,6 +155,7 @@ def settings_of(name: str, places: Places, env: Mapping[str, str]) -> StackSetti
     """Return an environment's settings; raises UserError for anything wrong in its file, or named there and not to be had here."""
     settings = reader.load(places.root, name)
     declared_rules(cast("Sequence[Map]", settings.lifecycle))
+    approval_rules(settings.approve)
     try:
         if settings.ssh_key_file is not None:
             from trainyard.remote.keys import own_public_key  # loads what most stacks do without

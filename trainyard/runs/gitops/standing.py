@@ -12,7 +12,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId, all_runs
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.verbs.known import KnownRun, known_here, known_in_bucket
-from trainyard.runs.verbs.takeup import buckets, stacks_of, take_up
+from trainyard.runs.verbs.takeup import buckets, stacks_of
 from trainyard.settings import reader
 from trainyard.storage import bucket, markers
 from trainyard.storage.client import StoreSettings
@@ -71,12 +71,3 @@ def _labels(store: StoreSettings, user: str, desired: set[str]) -> Iterator[str]
             raise
         return  # the first run of its stack makes it
     yield from (label for label, modified in seen.items() if label in desired or modified > since)
-
-
-def folder_of(context: CommandContext, known: KnownRun) -> RunFolder | None:
-    """Return the folder by which the story of a run is finished here, None where there is nothing to finish, or nothing to do it with."""
-    if known.folder is None:
-        if known.standing != "over" or known.store is None:
-            return None
-        return take_up(context, known.store, known.key, known.record)
-    return None if known.record is None or known.record.ended is not None else known.folder

@@ -15,18 +15,16 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops.labels import label_in
 from trainyard.runs.gitops.links import WantedRun
 from trainyard.runs.gitops.plan import GitopsPlan, look
-from trainyard.runs.gitops.standing import folder_of
 from trainyard.runs.planning.waiting import Readiness
 from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.attempts import Overtaken
 from trainyard.runs.records.record import RunFolder
-from trainyard.runs.records.summary import RunSummary
 from trainyard.runs.signals import leaving
 from trainyard.runs.verbs import account
 from trainyard.runs.verbs.adopt import adopt
 from trainyard.runs.verbs.attach import cancel, seal_of_pods
-from trainyard.runs.verbs.known import KnownRun, gave_up
-from trainyard.runs.verbs.through import through
+from trainyard.runs.verbs.known import KnownRun
+from trainyard.runs.verbs.takeup import folder_of, left_to_its_pod
 from trainyard.runs.verbs.train import prepare
 from trainyard.textfile import expanded
 
@@ -151,17 +149,10 @@ def _finish(context: CommandContext, report: SyncReport, known: KnownRun, *, orp
 
 def _go_on(context: CommandContext, report: SyncReport, folder: RunFolder) -> None:
     def work() -> None:
-        summary = _through(context, folder)
+        summary = left_to_its_pod(context, folder)
         (report.at_work if summary.ended_at is None else report.over).append(summary.run)
 
     _attempted(context, report, str(folder.load().id), work)
-
-
-def _through(context: CommandContext, folder: RunFolder) -> RunSummary:
-    summary = through(context, folder, detach=True)
-    if gave_up(folder.load()):  # the signal was for this sync as a whole; its teardown came first
-        raise KeyboardInterrupt
-    return summary
 
 
 def _start(context: CommandContext, report: SyncReport, plan: GitopsPlan, one: WantedRun, *, yes: bool) -> None:
@@ -180,7 +171,7 @@ def _start(context: CommandContext, report: SyncReport, plan: GitopsPlan, one: W
         record_act(context, "gitops.sync", f"{run}/{attempt}", file=one.file.path, stack=one.file.stack)
         file = links.with_inputs(one)
         folder = prepare(context, file.request(context.places.root, user=one.user, label=one.label, attempt=attempt, yes=yes))
-        summary = _through(context, folder)
+        summary = left_to_its_pod(context, folder)
         report.started.append(run)
         if summary.error:
             report.failed[run] = summary.error

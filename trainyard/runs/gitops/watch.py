@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 from trainyard.clock import REAL, Clock
@@ -11,6 +10,7 @@ from trainyard.errors import TrainyardError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops import sync
 from trainyard.runs.signals import leaving
+from trainyard.runs.verbs.unit import unit_of
 
 _FETCH = 120.0
 """Seconds after which a remote that does not answer is left for this round."""
@@ -63,32 +63,4 @@ def fast_forward(root: Path) -> list[str]:
 
 def unit(root: Path, *, every: float, yes: bool) -> str:
     """Return a systemd unit that watches this clone."""
-    words = [sys.executable, "-m", "trainyard", "gitops.watch", "--every", f"{every:g}", *(["--yes"] if yes else [])]
-    return f"""# ~/.config/systemd/user/trainyard-gitops.service
-# systemctl --user daemon-reload && systemctl --user enable --now trainyard-gitops; loginctl enable-linger
-[Unit]
-Description=Trainyard: what {_specifiers(str(root))} wants to run, runs
-Wants=network-online.target
-After=network-online.target
-
-[Service]
-WorkingDirectory={_specifiers(str(root))}
-ExecStart={" ".join(_quoted(word) for word in words)}
-Restart=always
-RestartSec=30
-# Pods of the stack local are processes of this machine: they outlive the watcher as rented ones do.
-KillMode=process
-
-[Install]
-WantedBy=default.target
-"""
-
-
-def _specifiers(text: str) -> str:
-    return text.replace("%", "%%")
-
-
-def _quoted(word: str) -> str:
-    """Return a word of ExecStart as systemd reads it back."""
-    plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return f'"{plain}"' if set(plain) & set(" \t'\"\\;") else plain
+    return unit_of(root, "gitops", "what {} wants to run, runs", ["gitops.watch", "--every", f"{every:g}", *(["--yes"] if yes else [])])

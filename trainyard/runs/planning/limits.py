@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trainyard.errors import RefusedError
+from trainyard.errors import LimitReached
 from trainyard.ledger.limits import LimitRest, SpendLimit
 from trainyard.ledger.rows import Reservation
 from trainyard.ledger.runid import RunId
@@ -36,7 +36,7 @@ def check_limits(
     expected: Estimate, limits: Sequence[SpendLimit], ledger: Ledger, budget: float | None, *, count: int | None = None,
     before: float = 0.0, run: RunId | None = None,
 ) -> list[str]:  # fmt: skip
-    """Return warnings; raises RefusedError where a limit that blocks forbids the run.
+    """Return warnings; raises LimitReached where a limit that blocks forbids the run.
 
     ``count``: so many pods that a stack declares, instead of the pod of a run. ``run``: one that is on the ledger and gets more; one
     that has no name yet may have spent dollars ``before``, in earlier attempts.
@@ -55,7 +55,7 @@ def check_limits(
 def reserve_dollars(ledger: Ledger, limits: Sequence[SpendLimit], reservation: Reservation, *, count: int | None = None) -> None:
     """Put what a run may cost on the ledger, whatever other processes reserve meanwhile; ``count`` as for check_limits.
 
-    Raises RefusedError where a limit that blocks leaves less by now: nothing is on the ledger then.
+    Raises LimitReached where a limit that blocks leaves less by now: nothing is on the ledger then.
     """
     passed = ledger.reserve(reservation, limits)
     if passed:
@@ -97,10 +97,10 @@ def _limit(rule: LimitRule, stack: str, user: str) -> SpendLimit:
     )
 
 
-def _refusal(rest: LimitRest, most: float, count: int | None) -> RefusedError:
+def _refusal(rest: LimitRest, most: float, count: int | None) -> LimitReached:
     shorten = "--hours" if count is None else "trainyard:hours"
     hint = f"Shorten the lease ({shorten}), or change the limit in the stack's settings."
-    return RefusedError(_words(rest, most, count), hint=hint)
+    return LimitReached(_words(rest, most, count), hint=hint, most=most, ever=most <= rest.limit.dollars)
 
 
 def _words(rest: LimitRest, most: float, count: int | None) -> str:

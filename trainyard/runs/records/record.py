@@ -81,6 +81,8 @@ class RunRecord:
     """Of what the run was made of (snapshot.py); None: that was not kept yet."""
     rerun_of: str | None = None
     """The attempt whose recipe, values, data and code it has."""
+    entry: str = ""
+    """The entry of the queue that it was begun for; empty: none."""
     versions: dict[str, str] = field(default_factory=dict)
     engine: str | None = None
     deliver: str | None = None

@@ -188,15 +188,16 @@ def _count(text: str | int | None) -> int | None:
     return int(text) or None
 
 
-def moment_of(text: str | None) -> float | None:
-    """Return the moment (epoch seconds) that ``2h``, ``7d`` or a date means, None for none."""
+def moment_of(text: str | None, option: str = "--since", *, ahead: bool = False) -> float | None:
+    """Return the moment (epoch seconds) that ``2h``, ``7d`` (ago, or ``ahead``) or a date means, None for none."""
     if text is None:
         return None
-    if ago := _AGO.fullmatch(text.strip()):
-        return time.time() - float(ago[1]) * _SECONDS[ago[2]]
+    if span := _AGO.fullmatch(text.strip()):
+        return time.time() + float(span[1]) * _SECONDS[span[2]] * (1 if ahead else -1)
     moment = parse_iso(text.strip())
     if moment is None:
-        raise UserError(f"--since {text}: it is no time", hint="Write how long ago (30m, 12h, 7d, 2w) or a date (2026-11-29, UTC).")
+        how = "in how long" if ahead else "how long ago"
+        raise UserError(f"{option} {text}: it is no time", hint=f"Write {how} (30m, 12h, 7d, 2w) or a date (2026-11-29, UTC).")
     return moment.timestamp()
 
 

@@ -9,6 +9,7 @@ import contextlib
 import platform
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib import metadata
@@ -92,6 +93,10 @@ class RunPlan:
     """The number that its attempt must get; None: the next."""
     after: int | None = None
     """The newest attempt that was known when it was decided what this one goes on from; None: no attempt was looked at."""
+    entry: str = ""
+    """The entry of the queue that it is begun for."""
+    confirm: Callable[[], object] = lambda: None
+    """Called last of all before the run is one: what it raises keeps it from that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +247,9 @@ def _write(
             code=_code_summary(plan, stored), bucket=outputs.results,
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
-            commit_alone_minutes=plan.settings.commit_alone_minutes, deliver=plan.deliver, rerun_of=plan.rerun_of,
+            commit_alone_minutes=plan.settings.commit_alone_minutes, deliver=plan.deliver, rerun_of=plan.rerun_of, entry=plan.entry,
         )  # fmt: skip
-        _take_snapshot(context, plan, record, folder)
+        take_snapshot(context, plan, record, folder)
         write_run_settings(context, record, folder, outputs, priced_plan.settings)
         overlay(context.places.root, "playbooks", folder.playbooks)
         folder.save(record)
@@ -281,12 +286,13 @@ def _record(context: CommandContext, plan: RunPlan, record: RunRecord, most: flo
 
 
 def _reserve(ledger: Ledger, plan: RunPlan, run: RunId, most: float) -> None:
+    plan.confirm()
     facts = {"estimate": most, "stack": plan.stack, "recipe": plan.recipe.name}
     limits = limits_of(plan.settings, stack=plan.stack, user=run.user)
     reserve_dollars(ledger, limits, Reservation(run=run, added=most, kind="prepared", data=facts))
 
 
-def _take_snapshot(context: CommandContext, plan: RunPlan, record: RunRecord, folder: RunFolder) -> None:
+def take_snapshot(context: CommandContext, plan: RunPlan, record: RunRecord, folder: RunFolder) -> None:
     """Keep what the run is made of, and say what of it that is."""
     taken = snapshot.take(
         snapshot.SnapshotSource(

@@ -6,8 +6,8 @@ What is missing of them is told before anything is rented. What may differ is wh
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -37,6 +37,17 @@ from trainyard.settings.table import StackSettings
 from trainyard.settings.user import user_name
 
 _BOUND = "a rerun trains on the data that the run had"
+_SUBMITTED = "a submitted run trains on the data as they were when it was submitted"
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedRun:
+    """For which entry of the queue a run is begun, and as which attempt; ``confirm`` as in RunPlan."""
+
+    entry: str
+    user: str
+    attempt: int
+    confirm: Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,8 @@ class RerunRequest:
     yes: bool = False
     words: Sequence[str] | None = None
     """What stood behind ``--``: another command."""
+    submitted: SubmittedRun | None = None
+    """It is no run again, but the first one of what was submitted to the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +82,9 @@ def prepare(context: CommandContext, request: RerunRequest) -> RunFolder:
 
     Raises UserError (also for data or a bundle that are gone), RefusedError or NoCapacity before anything is created.
     """
-    with seen(context, request.run, request.stack) as base:
-        target = _target(context, request, base.record)
-        recipe = _recipe(context, base)
-        with base.bundle(context) as bundle:
-            plan = _plan(context, request, base, recipe, target, bundle)
-            folder = make(context, priced(context, plan, target.cloud), target.cloud, request.name)
-            before, after = hashes_in(bundle), hashes_in(folder.bundle)
+    with seen(context, request.run, request.stack) as base, base.bundle(context) as bundle:
+        folder = prepare_from(context, request, base, bundle)
+        before, after = hashes_in(bundle), hashes_in(folder.bundle)
     at = f" --stack {request.stack}" if request.stack and not base.here else ""
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     if not changed:
@@ -87,12 +96,19 @@ def prepare(context: CommandContext, request: RerunRequest) -> RunFolder:
     return folder
 
 
+def prepare_from(context: CommandContext, request: RerunRequest, base: SeenAttempt, bundle: Path) -> RunFolder:
+    """Prepare the next run of what an attempt was made of; raises what prepare() does."""
+    target = _target(context, request, base.record)
+    plan = _plan(context, request, base, _recipe(context, base), target, bundle)
+    return make(context, priced(context, plan, target.cloud), target.cloud, request.name)
+
+
 def _target(context: CommandContext, request: RerunRequest, base: RunRecord) -> _Target:
     stack = request.stack or base.environment
     stated = context.settings(stack)
     warm(context, stack)
     cloud = context.cloud(stack)
-    user = user_name(context.env, stated.user)
+    user = request.submitted.user if request.submitted else user_name(context.env, stated.user)
     attempts.refuse_live(context.places.runs, user, new_label(context.places.runs, user, request.name, datetime.now(), stack))
     settings, told_by_env = shape.from_environment(stated, context.env, cloud.name)
     for line in told_by_env:
@@ -124,18 +140,27 @@ def _plan(
     values, adapter = adapter_of(context, recipe, values, target.stack, target.user)
     anew = any(variable.kind == "folder" for variable in named_by(recipe, request.sets, request.words))
     own = code_of(context, recipe, values) if anew else _code(values, bundle)
-    dataset = _data(context, record, recipe, target)
+    dataset = _data(context, record, recipe, target, _SUBMITTED if request.submitted else _BOUND)
     context.ui.say(f"recipe     {recipe.name}; data {dataset.describe()}")
     if record.resumed_from is not None:
         context.ui.say(f"rerun      {base.key} went on from a checkpoint of {record.resumed_from.run}; this one trains from its start")
     whole = None if record.budget is None else record.budget + record.spent_before
-    return RunPlan(
+    plan = RunPlan(
         stack=target.stack, user=target.user, recipe=recipe, values=values, data=dataset, code=own,
         code_summary=None if anew else record.code, hours=record.hours if request.hours is None else request.hours,
         budget=whole if request.budget is None else request.budget, settings=settings, asked_data=own_data(record, recipe),
         yes=request.yes, resumes=settings.resume, init_from=adapter, rerun_of=str(base.key),
         deliver=None if cloud.simulated else planned(context.env, None, settings.deliver, context.places.root),
         snapshot=None if anew or snapshots.read(base.folder.snapshot) is None else base.folder.snapshot,
+    )  # fmt: skip
+    return plan if request.submitted is None else _as_submitted(plan, record, request.submitted)
+
+
+def _as_submitted(plan: RunPlan, record: RunRecord, submitted: SubmittedRun) -> RunPlan:
+    """Return the plan of a run that was asked for once, and is begun now by somebody who does not follow it."""
+    return replace(
+        plan, resumes=record.resumes, deliver=record.deliver, rerun_of=record.rerun_of, detach=True, attempt=submitted.attempt,
+        entry=submitted.entry, confirm=submitted.confirm,
     )  # fmt: skip
 
 
@@ -146,20 +171,20 @@ def _code(values: Values, bundle: Path) -> code.Code | None:
     return own
 
 
-def _data(context: CommandContext, record: RunRecord, recipe: Recipe, target: _Target) -> Data:
+def _data(context: CommandContext, record: RunRecord, recipe: Recipe, target: _Target, bound: str) -> Data:
     """Return the run's data, having looked whether all of them are still to be had; raises UserError naming what is not."""
     store = None
     if record.data.kind in ("file", "folder"):
         with contextlib.suppress(UserError):
             store = bucket_of(context, target.stack)
     elif record.data.kind in ("s3", "url"):
-        _refuse_other_objects(context, record, target)
+        _refuse_other_objects(context, record, target, bound)
     elif record.data.kind == "hf" and "@" not in str(record.data.reference):
         context.ui.warn(f"data {record.data.reference} name no revision: what the Hub has now may be other rows than the run had")
-    return data_again(record, recipe, store, _BOUND)
+    return data_again(record, recipe, store, bound)
 
 
-def _refuse_other_objects(context: CommandContext, record: RunRecord, target: _Target) -> None:
+def _refuse_other_objects(context: CommandContext, record: RunRecord, target: _Target, bound: str) -> None:
     """Refuse data in a bucket of which an object is gone, or is another one and no version of it is kept."""
     there = {item.url: item.etag for item in resolver(context, target.settings.store)(str(record.data.reference))}
     for file in record.data.files:
@@ -167,6 +192,6 @@ def _refuse_other_objects(context: CommandContext, record: RunRecord, target: _T
             continue
         what = "is another object now" if file.src in there else "is not there any more"
         raise UserError(
-            f"data: {file.src} {what}, and {_BOUND} (it was {file.etag or str(file.sha256)[:12]}); nothing was rented",
+            f"data: {file.src} {what}, and {bound} (it was {file.etag or str(file.sha256)[:12]}); nothing was rented",
             hint=f"Put it back as it was, or train on what is there: invoke train --recipe {record.recipe} --data {record.data.reference}",
         )

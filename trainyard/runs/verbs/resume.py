@@ -116,6 +116,7 @@ def _plan(
         budget=_budget(context, again.history, request.budget, spent), settings=again.settings, asked_data=own_data(base, recipe),
         yes=request.yes, spent_before=spent, resumes=resumes, deliver=base.deliver,
         resumed_from=started_from(chosen) if chosen else None, init_from=base.init_from, after=again.history.last,
+        entry=base.entry,
     )  # fmt: skip
 
 

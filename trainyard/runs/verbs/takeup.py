@@ -9,8 +9,11 @@ from trainyard.errors import CloudError, EngineError, RefusedError, StoreError, 
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.summary import RunSummary
 from trainyard.runs.verbs.atwork import at_work, record_in
 from trainyard.runs.verbs.fetch import bucket_of
+from trainyard.runs.verbs.known import KnownRun, gave_up
+from trainyard.runs.verbs.through import through
 from trainyard.storage import asked, markers
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.manifest import ResultKey
@@ -69,6 +72,26 @@ def take_up_named(context: CommandContext, reference: str) -> RunFolder:
             return folder
         raise UserError(f"run {key} is over, or {store.url} holds no record of it", hint="See what there is: invoke results --stack NAME")
     raise UserError(f"no bucket of this repository's stacks knows '{reference}'")
+
+
+def folder_of(context: CommandContext, known: KnownRun) -> RunFolder | None:
+    """Return the folder by which the story of a run is finished here, None where there is nothing to finish, or nothing to do it with."""
+    if known.folder is None:
+        if known.standing != "over" or known.store is None:
+            return None
+        return take_up(context, known.store, known.key, known.record)
+    return None if known.record is None or known.record.ended is not None else known.folder
+
+
+def left_to_its_pod(context: CommandContext, folder: RunFolder) -> RunSummary:
+    """Go on with a run as far as to a training that runs and needs nobody here, or to its end; raises what through() does.
+
+    Raises KeyboardInterrupt where its start was told to go: the signal was for its caller as a whole; its teardown came first.
+    """
+    summary = through(context, folder, detach=True)
+    if gave_up(folder.load()):
+        raise KeyboardInterrupt
+    return summary
 
 
 def _is_gone(context: CommandContext, pod_id: str, record: RunRecord) -> bool:

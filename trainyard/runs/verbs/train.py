@@ -70,10 +70,19 @@ def prepare(context: CommandContext, request: TrainRequest) -> RunFolder:
 
 def foresee(context: CommandContext, request: TrainRequest) -> PricedRun:
     """Return what a run would be and cost, with everything validated; nothing is created. Raises what prepare() does so far."""
+    plan, cloud = planned_run(context, request)
+    return priced(context, plan, cloud)
+
+
+def planned_run(context: CommandContext, request: TrainRequest) -> tuple[RunPlan, Cloud]:
+    """Return what a run would be, with all that was asked for validated, and its cloud; what it costs is not asked.
+
+    Raises UserError.
+    """
     settings = context.settings(request.stack)
     cloud = context.cloud(request.stack)
     user = request.user or user_name(context.env, settings.user)
-    return priced(context, _plan(context, request, cloud, settings, user), cloud)
+    return _plan(context, request, cloud, settings, user), cloud
 
 
 def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: StackSettings, user: str) -> RunPlan:

@@ -1,0 +1,193 @@
+"""The verbs of the queue: submit, work, look, hold, approve. Parsing only."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke.context import Context
+
+from trainyard.cli.common import context, help_of, show_json, task, verb
+from trainyard.cli.runverbs import OF_A_RUN, asked_run
+from trainyard.errors import UserError
+from trainyard.phrasing import as_typed
+
+if TYPE_CHECKING:
+    from trainyard.runs.context import CommandContext
+    from trainyard.runs.verbs.train import TrainRequest
+
+_RUN = "label or user/label of a run that waits"
+
+
+@task(
+    positional=[],
+    iterable=["set", "after"],
+    help={
+        **{name: text for name, text in OF_A_RUN.items() if name != "detach"},
+        **help_of(
+            file="a run file, like runs/first.yaml, instead of the options that say what is run",
+            priority="from -10 to 10 (default: 0); an hour of waiting is worth one",
+            after="a run (user/label) that must have succeeded before; may be repeated",
+            not_before="not before this moment: 2h, 30m, 1d from now, or a date (2026-11-29T22:00Z)",
+            hold="keep it until `invoke queue.release`",
+            dry_run="say what would be submitted and whether it would begin now; nothing is written",
+        ),
+    },
+)
+@verb
+def submit(
+    c: Context, file: str | None = None, stack: str | None = None, recipe: str | None = None, data: str | None = None,
+    config: str | None = None, set: Any = None, name: str | None = None, hours: float | None = None, budget: float | None = None,
+    on_bad_row: str | None = None,
+    yes: bool = False, resume: int | None = None, deliver: str | None = None, priority: int = 0, after: Any = None,
+    not_before: str | None = None, hold: bool = False, dry_run: bool = False, json: bool = False,
+) -> int:  # fmt: skip
+    """Put a run into the queue (options as for train): what is here now is what a worker begins when it is its turn."""
+    from trainyard.runs.queue import submit as queue
+    from trainyard.runs.verbs.listing import moment_of
+
+    work = context(as_json=json)
+    request = asked_run(stack or "local", recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
+    if file:
+        request = _of_file(work, file, request, [stack, recipe, data, config, set, hours, budget, on_bad_row, resume, deliver])
+    moment, runs = moment_of(not_before, "--not-before", ahead=True), tuple(after or ())
+    if dry_run:
+        drafted = queue.draft(work, request, priority=priority, after=runs, not_before=moment, hold=hold)
+        return _show(work, [drafted.entry], plan=True, as_json=json)
+    entry = queue.submit(work, request, priority=priority, after=runs, not_before=moment, hold=hold)
+    if json:
+        show_json({"run": entry.run, **asdict(entry)})
+        return 0
+    waits = f"; a person has to approve it: {entry.approval_why}" if entry.approval == "needed" else ""
+    work.ui.say(f"queued     {entry.run} on {entry.stack}{waits}\nlook       invoke queue\nbegin      invoke worker")
+    return 0
+
+
+@task(
+    help=help_of(
+        "json",
+        once="one look at each entry, and end: for cron",
+        until_empty="end when nothing is left that goes on without a person",
+        every="seconds between two looks (default: 15)",
+        unit="print a systemd unit that does it, and nothing else",
+    )
+)
+@verb
+def worker(
+    c: Context, once: bool = False, until_empty: bool = False, every: float = 15.0, unit: bool = False, json: bool = False
+) -> int:  # fmt: skip
+    """Begin what is queued when it is its turn, leave it to its pods, and finish it; several may run, each may be killed."""
+    from trainyard.runs.queue.worker import lines, work
+    from trainyard.runs.verbs.unit import unit_of
+
+    if not every >= 1:
+        raise UserError(f"--every must be at least 1 second, not {every:g}")
+    if once and until_empty:
+        raise UserError("--once and --until-empty are two ends", hint="Say one of the two.")
+    here = context(as_json=json)
+    if unit:
+        words = ["worker", "--every", f"{every:g}"]
+        print(as_typed(unit_of(here.places.root, "worker", "the queue of {} is worked on", words)), end="")
+        return 0
+    report = work(here, until="pass" if once else "empty" if until_empty else "stopped", every=every)
+    if json:
+        show_json(asdict(report))
+    else:
+        here.ui.say("\n".join(lines(report)))
+    return report.exit_status
+
+
+@task(help=help_of("json", plan="what the next worker would begin, and why not the rest"))
+@verb
+def queue(c: Context, plan: bool = False, json: bool = False) -> int:
+    """Show what is queued, in its order, and why it waits."""
+    return _show(context(as_json=json), [], plan=plan, as_json=json)
+
+
+@task(positional=["run"], help=help_of(run=_RUN))
+@verb
+def queue_hold(c: Context, run: str) -> int:
+    """Keep a queued run from beginning."""
+    from trainyard.runs.queue.changes import hold
+
+    work = context()
+    work.ui.say(f"held       {hold(work, run).run}; it goes on with: invoke queue.release {run}")
+    return 0
+
+
+@task(positional=["run"], help=help_of(run=_RUN))
+@verb
+def queue_release(c: Context, run: str) -> int:
+    """Let a run that is held begin when it is its turn; one that waits for its next try is tried at once."""
+    from trainyard.runs.queue.changes import release
+
+    work = context()
+    work.ui.say(f"released   {release(work, run).run}")
+    return 0
+
+
+@task(positional=["run", "priority"], help=help_of(run=_RUN, priority="from -10 to 10; write a negative one as --priority=-5"))
+@verb
+def queue_prefer(c: Context, run: str, priority: int) -> int:
+    """Give a queued run another priority."""
+    from trainyard.runs.queue.changes import prefer
+
+    work = context()
+    entry = prefer(work, run, priority)
+    work.ui.say(f"priority   {entry.run}: {entry.priority}")
+    return 0
+
+
+@task(positional=["run"], help=help_of(run=_RUN))
+@verb
+def approve(c: Context, run: str) -> int:
+    """Let a queued run begin that waits for approval; who approved is written down."""
+    from trainyard.runs.queue.changes import approve as agree
+
+    work = context()
+    entry = agree(work, run)
+    work.ui.say(f"approved   {entry.run}, by {entry.decided_by}")
+    return 0
+
+
+@task(positional=["run"], help=help_of(run=_RUN))
+@verb
+def reject(c: Context, run: str) -> int:
+    """End a queued run that is not to run; who rejected it is written down."""
+    from trainyard.runs.queue.changes import reject as refuse
+
+    work = context()
+    entry = refuse(work, run)
+    work.ui.say(f"rejected   {entry.run}, by {entry.decided_by}")
+    return 0
+
+
+def _show(work: CommandContext, more: list[Any], *, plan: bool, as_json: bool) -> int:
+    from trainyard.ledger.queue import QueueRows
+    from trainyard.runs.queue.look import look
+    from trainyard.runs.queue.table import as_rows, lines, plan_lines
+
+    now = time.time()
+    places = look(work, QueueRows(work.ledger().database), now, more)
+    if as_json:
+        show_json(as_rows(places))
+    else:
+        work.ui.say("\n".join(plan_lines(places) if plan else lines(places, now)))
+    return 0
+
+
+def _of_file(work: CommandContext, file: str, asked: TrainRequest, options: list[object]) -> TrainRequest:
+    """Return what a run file asks for, with a person's --name and --yes; raises UserError where options say what is run, too."""
+    from trainyard.runs.gitops.runfile import read_run_file
+    from trainyard.textfile import read_text
+
+    if any(option not in (None, [], ()) for option in options):
+        raise UserError(f"{file} says what is run, and options do, too", hint="With a run file: --name, --priority, --after, --yes.")
+    try:
+        read = read_run_file(read_text(Path(file)), file)
+    except FileNotFoundError:
+        raise UserError(f"there is no run file {file}", hint="Without --file the options say what is run, as for train.") from None
+    root = work.places.root
+    return replace(read.request(root, user="", label="", attempt=0, yes=asked.yes), name=asked.name, user=None, attempt=None)

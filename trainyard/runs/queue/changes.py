@@ -1,0 +1,94 @@
+"""What a person does to what waits: hold, release, approve, reject, prefer, take out. What has begun is a run, and cancelled as one."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from typing import Any
+
+from trainyard.errors import RefusedError, UserError
+from trainyard.ledger.queue import QueueEntry, QueueRows
+from trainyard.runs.context import CommandContext
+from trainyard.runs.queue.priority import check_priority
+from trainyard.runs.records.acts import record_act
+from trainyard.runs.records.identity import shown
+
+
+def hold(context: CommandContext, reference: str) -> QueueEntry:
+    """Keep an entry from beginning until it is released."""
+    return _changed(context, "hold", _waiting(context, reference), held=f"by {person()}")
+
+
+def release(context: CommandContext, reference: str) -> QueueEntry:
+    """Let an entry that is held begin when it is its turn; one that is to be tried again is tried at once."""
+    return _changed(context, "release", _waiting(context, reference), held=None, due=0.0, tries=0)
+
+
+def prefer(context: CommandContext, reference: str, priority: int) -> QueueEntry:
+    """Give an entry another priority."""
+    return _changed(context, "prefer", _waiting(context, reference), priority=check_priority(priority))
+
+
+def approve(context: CommandContext, reference: str) -> QueueEntry:
+    """Let an entry begin that waits for a person's word; who gave it is written down. Raises RefusedError for one that waits for none."""
+    entry = _waiting(context, reference)
+    if entry.approval != "needed":
+        raise RefusedError(f"{entry.run} waits for nobody's approval ({entry.approval}); nothing was changed")
+    return _changed(context, "approve", entry, approval="approved", decided_by=person(), decided=time.time())
+
+
+def reject(context: CommandContext, reference: str) -> QueueEntry:
+    """End an entry that has not begun, as one that a person did not want to run; who said so is written down."""
+    now = time.time()
+    return _changed(
+        context, "reject", _waiting(context, reference),
+        state="over", outcome="rejected", approval="rejected", decided_by=person(), decided=now, ended=now,
+    )  # fmt: skip
+
+
+def withdraw(context: CommandContext, reference: str) -> QueueEntry | None:
+    """Take a run out that has not begun; return None where no entry of that name waits."""
+    entry = next((one for one in _entries(context, reference) if one.state == "queued"), None)
+    return entry and _changed(context, "withdraw", entry, state="over", outcome="withdrawn", decided_by=person(), ended=time.time())
+
+
+def person() -> str:
+    """Return who does something here: login and machine."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container runs as a number that has no name
+        name = f"uid{os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
+
+
+def _entries(context: CommandContext, reference: str) -> list[QueueEntry]:
+    user, _, label = reference.strip("/").rpartition("/")
+    return _rows(context).named(label, user or None)
+
+
+def _waiting(context: CommandContext, reference: str) -> QueueEntry:
+    """Return the entry that a person means; raises UserError where none waits, or several do."""
+    entries = _entries(context, reference)
+    waiting = [entry for entry in entries if entry.state == "queued"]
+    if len(waiting) > 1:
+        raise UserError(f"'{reference}' waits for {', '.join(one.user for one in waiting)}: say {waiting[0].run}")
+    if not waiting:
+        stands = (
+            f"{entries[-1].run} has begun" if entries and entries[-1].state == "begun" else f"no run {shown(reference)} waits in the queue"
+        )
+        raise UserError(stands, hint="See what there is: invoke queue; what has begun is ended with: invoke cancel RUN")
+    return waiting[0]
+
+
+def _changed(context: CommandContext, action: str, entry: QueueEntry, **values: Any) -> QueueEntry:
+    rows = _rows(context)
+    record_act(context, action, entry.run, must=action == "approve", stack=entry.stack, estimate=entry.estimate)
+    if not rows.change(entry, **values):
+        raise RefusedError(f"a worker has just begun {entry.run}: nothing was changed", hint=f"End it: invoke cancel {entry.run}")
+    return rows.entry(entry.id) or entry
+
+
+def _rows(context: CommandContext) -> QueueRows:
+    return QueueRows(context.ledger().database)

@@ -1,0 +1,58 @@
+"""Who sees to an entry at the moment: a worker's name, and whether that worker lives."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from trainyard.errors import TrainyardError
+from trainyard.ledger.queue import QueueEntry, QueueRows
+from trainyard.processes import start_mark
+
+LAPSE = 300.0
+"""Seconds without a heartbeat after which a worker of another machine counts as dead; clocks may differ by less."""
+_BEAT = 20.0
+
+
+def worker_name() -> str:
+    """Return what tells this process from any other: its machine, number, and start."""
+    return f"{socket.gethostname()} {os.getpid()} {start_mark(os.getpid())}"
+
+
+def is_here(entry: QueueEntry) -> bool:
+    """Tell whether a worker of this machine saw to an entry last."""
+    return entry.worker is not None and entry.worker.split(" ", 1)[0] == socket.gethostname()
+
+
+def is_seen_to(entry: QueueEntry, now: float) -> bool:
+    """Tell whether a living worker sees to an entry at the moment."""
+    if entry.worker is None or entry.beat is None:
+        return False
+    if is_here(entry):
+        _, pid, mark = entry.worker.split(" ", 2)
+        return start_mark(int(pid)) == mark
+    return now - entry.beat < LAPSE
+
+
+@contextmanager
+def beating(rows: Callable[[], QueueRows], worker: str, now: Callable[[], float]) -> Iterator[None]:
+    """Say again and again that a worker lives, for as long as the block lasts."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(_BEAT):
+            try:
+                rows().beat(worker, now())
+            except (OSError, TrainyardError):
+                continue  # the next beat may get through; who reads waits much longer than one
+
+    thread = threading.Thread(target=run, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

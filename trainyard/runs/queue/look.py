@@ -1,0 +1,48 @@
+"""What the queue holds now, in its order, and why what waits does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trainyard.errors import TrainyardError, UserError
+from trainyard.ledger.queue import QueueEntry, QueueRows
+from trainyard.runs.context import CommandContext
+from trainyard.runs.planning.waiting import Predecessor, Readiness, readiness
+from trainyard.runs.queue.order import QueueLimits, QueuePlace, QueueView, places
+from trainyard.runs.verbs.known import known_run, predecessor_of
+from trainyard.runs.verbs.takeup import buckets
+from trainyard.settings import reader
+
+
+def look(context: CommandContext, rows: QueueRows, now: float, more: Sequence[QueueEntry] = ()) -> list[QueuePlace]:
+    """Return the queue in its order, and ``more`` entries as if they were in it."""
+    entries = [*rows.entries(), *more]
+    seen: dict[str, Predecessor] = {}
+
+    def judge(entry: QueueEntry) -> Readiness:
+        for name in entry.after:
+            if name not in seen:
+                seen[name] = _predecessor(context, name, entries)
+        return readiness(seen[name] for name in entry.after)
+
+    return places(QueueView(entries, rows.turns(), lambda stack: limits_of(context, stack), judge, now))
+
+
+def limits_of(context: CommandContext, stack: str) -> QueueLimits:
+    """Return how many runs of the queue a stack's settings let be at work."""
+    try:
+        settings = reader.partly(context.places.root, stack, "queue_at_once", "queue_per_user")
+    except UserError as error:
+        return QueueLimits(0, 0, f"stack '{stack}': {error.message}")
+    return QueueLimits(settings.queue_at_once, settings.queue_per_user)
+
+
+def _predecessor(context: CommandContext, name: str, entries: Sequence[QueueEntry]) -> Predecessor:
+    waiting = next((entry for entry in entries if entry.run == name), None)
+    if waiting is not None:
+        return Predecessor(name, "pending", "in the queue" if waiting.state == "queued" else "at work")
+    user, _, label = name.rpartition("/")
+    try:
+        return predecessor_of(name, known_run(context, buckets(context), user, label), "nobody knows it")
+    except TrainyardError as error:
+        return Predecessor(name, "pending", error.message)

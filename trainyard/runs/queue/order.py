@@ -1,0 +1,136 @@
+"""Whose turn it is. One rule, without a clock or a database of its own:
+
+rank = priority + hours waited - 2 for each run of the user that is at work
+
+An hour of waiting is one step of priority, and priorities end at 10: nothing that is submitted 20 hours later is preferred to what
+waits. Among a user's own runs the hours count from their submission; among users from the last time that a run of theirs was
+begun, too, so that who submits a hundred runs does not keep out who submits one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from trainyard.clock import format_time
+from trainyard.ledger.queue import QueueEntry
+from trainyard.runs.planning.waiting import Readiness
+
+PlaceState = Literal["at work", "starts", "waits", "held", "approval", "broken"]
+_SHARE = 2.0
+"""Steps of priority that each run of a user at work costs the user's next one."""
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How many runs of the queue are at work at once on a stack, and of each user; ``problem``: why nobody can tell."""
+
+    at_once: int
+    per_user: int
+    problem: str | None = None
+
+    def forbids(self, entry: QueueEntry, begun: Iterable[QueueEntry]) -> str | None:
+        """Return why a run may not begin beside those that have, None when it may."""
+        if self.problem is not None:
+            return self.problem
+        users = [one.user for one in begun if one.stack == entry.stack]
+        if len(users) >= self.at_once:
+            return f"{len(users)} of {self.at_once} runs are at work on {entry.stack} (queue_at_once)"
+        mine = users.count(entry.user)
+        return (
+            f"{mine} of {self.per_user} runs of {entry.user} are at work on {entry.stack} (queue_per_user)"
+            if mine >= self.per_user
+            else None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePlace:
+    """One entry of the queue as it stands: ``starts`` is begun by the next worker that looks, the others say why they are not."""
+
+    entry: QueueEntry
+    state: PlaceState
+    why: str = ""
+    rank: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """What the order is made of: entries that are not over, when each user had a turn last, limits by stack, what runs wait for."""
+
+    entries: Collection[QueueEntry]
+    turns: Mapping[str, float]
+    limits: Callable[[str], QueueLimits]
+    readiness: Callable[[QueueEntry], Readiness]
+    now: float
+
+
+def places(view: QueueView) -> list[QueuePlace]:
+    """Return all entries: those at work, those that begin now in their order, those that wait, and those that wait for a person."""
+    begun = [entry for entry in view.entries if entry.state == "begun"]
+    listed = [QueuePlace(entry, "at work", entry.reason or "") for entry in begun]
+    ready: list[QueueEntry] = []
+    kept: list[QueuePlace] = []
+    for entry in view.entries:
+        if entry.state != "queued":
+            continue
+        if (place := _kept(entry, view)) is None:
+            ready.append(entry)
+        else:
+            kept.append(place)
+    return [*listed, *_ordered(ready, begun, view), *sorted(kept, key=lambda place: place.state != "waits")]
+
+
+def _kept(entry: QueueEntry, view: QueueView) -> QueuePlace | None:
+    """Return the place of an entry that something else than others' runs keeps back; None for one that is ready."""
+    if entry.held is not None:
+        return QueuePlace(entry, "held", entry.held)
+    if entry.approval == "needed":
+        return QueuePlace(entry, "approval", f"waits for approval: {entry.approval_why}")
+    if entry.not_before is not None and view.now < entry.not_before:
+        return QueuePlace(entry, "waits", f"not before {format_time(entry.not_before)}")
+    if view.now < entry.due:
+        return QueuePlace(entry, "waits", f"tried again at {format_time(entry.due)}: {entry.reason or 'it could not be begun'}")
+    readiness = view.readiness(entry) if entry.after else Readiness("ready")
+    if readiness.state == "ready":
+        return None
+    return QueuePlace(entry, "broken" if readiness.state == "broken" else "waits", str(readiness))
+
+
+def _ordered(ready: Collection[QueueEntry], begun: Collection[QueueEntry], view: QueueView) -> list[QueuePlace]:
+    """Return ready entries in the order in which they begin; from the first on that finds no place all of its stack or user wait."""
+    own: dict[str, list[QueueEntry]] = {}
+    for entry in ready:
+        own.setdefault(entry.user, []).append(entry)
+    for entries in own.values():
+        entries.sort(key=lambda entry: (-_rank(entry, entry.submitted, view.now), entry.submitted, entry.id))
+    at_work, turns, running = list(begun), dict(view.turns), Counter(entry.user for entry in begun)
+    limits = {stack: view.limits(stack) for stack in {entry.stack for entry in ready}}
+    starting: list[QueuePlace] = []
+    while heads := [
+        head for entries in own.values() if (head := next((one for one in entries if not limits[one.stack].forbids(one, at_work)), None))
+    ]:
+        ranks = {head.id: _share(head, turns, running, view.now) for head in heads}
+        chosen = max(heads, key=lambda head: (ranks[head.id], -head.submitted))
+        starting.append(QueuePlace(chosen, "starts", rank=ranks[chosen.id]))
+        own[chosen.user].remove(chosen)
+        at_work.append(chosen)
+        running[chosen.user] += 1
+        turns[chosen.user] = view.now
+    waiting = [
+        QueuePlace(one, "waits", limits[one.stack].forbids(one, at_work) or "", _share(one, turns, running, view.now))
+        for entries in own.values()
+        for one in entries
+    ]
+    return [*starting, *sorted(waiting, key=lambda place: (-place.rank, place.entry.submitted))]
+
+
+def _rank(entry: QueueEntry, since: float, now: float) -> float:
+    return entry.priority + max(now - since, 0.0) / _HOUR
+
+
+def _share(entry: QueueEntry, turns: Mapping[str, float], running: Mapping[str, int], now: float) -> float:
+    return _rank(entry, max(entry.submitted, turns.get(entry.user, 0.0)), now) - _SHARE * running.get(entry.user, 0)

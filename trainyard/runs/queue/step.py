@@ -1,0 +1,153 @@
+"""What is done for one entry that has its turn: its run is begun, or gone on with as far as to a training that runs.
+
+Whatever has become of an earlier worker, the run's own record, or its bucket, tells how it stands: nothing is begun twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from trainyard.errors import (
+    Busy,
+    CloudError,
+    EngineError,
+    LimitReached,
+    RefusedError,
+    StoreError,
+    TrainyardError,
+    UserError,
+)
+from trainyard.faults import readable
+from trainyard.ledger.queue import QueueEntry
+from trainyard.runs.context import CommandContext
+from trainyard.runs.queue import submission
+from trainyard.runs.queue.claims import is_here
+from trainyard.runs.records.attempts import Overtaken
+from trainyard.runs.records.parts import NO_POD
+from trainyard.runs.records.record import RunFolder
+from trainyard.runs.records.summary import RunSummary, verdict
+from trainyard.runs.verbs import rerun
+from trainyard.runs.verbs.fetch import bucket_of
+from trainyard.runs.verbs.known import KnownRun, known_run
+from trainyard.runs.verbs.past import SeenAttempt
+from trainyard.runs.verbs.takeup import folder_of, left_to_its_pod
+from trainyard.runs.verbs.through import go_on
+
+StepState = Literal["training", "over", "elsewhere", "put back", "held"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStep:
+    """What came of it. ``elsewhere``: somebody else has it; ``put back``: to be tried again; ``held``: no waiting mends it."""
+
+    state: StepState
+    says: str = ""
+    """How it ended; why it was put back or is held."""
+    folder: RunFolder | None = None
+    error: str | None = None
+    attempt: int | None = None
+    """The least number of an attempt that counts from now on."""
+
+
+def advance(
+    context: CommandContext, entry: QueueEntry, before: QueueEntry, content: bytes | None, confirm: Callable[[], None]
+) -> QueueStep:
+    """Begin the run of an entry, or go on with it, and return what came of it; ``before``: the entry as its last worker left it.
+
+    Raises TrainyardError where a run that has begun could not be gone on with.
+    """
+    try:
+        known = _known(context, entry)
+    except TrainyardError as error:
+        if before.state == "queued":
+            return QueueStep(state="put back", says=error.message)
+        raise
+    if known is None and before.state == "begun" and not is_here(before) and not _has_bucket(context, entry.stack):
+        return QueueStep(state="elsewhere", says=f"a worker on {str(before.worker).split()[0]} may have begun it, and no bucket tells")
+    if known is None or not _is_of(known, entry):
+        if known is not None and known.standing == "at work":
+            return QueueStep(state="put back", says=f"another run is called {known.run}, and is not over")
+        return _begin(context, entry, max(entry.attempt, known.key.attempt + 1 if known else 1), content, confirm)
+    if known.standing == "claimed":
+        return _begin(context, entry, known.next_attempt, content, confirm)
+    return _go_on(context, known)
+
+
+def _known(context: CommandContext, entry: QueueEntry) -> KnownRun | None:
+    stores = []
+    with contextlib.suppress(UserError, EngineError):  # it has no bucket, or none yet
+        stores = [bucket_of(context, entry.stack)]
+    try:
+        return known_run(context, stores, entry.user, entry.label)
+    except StoreError as error:
+        if error.code != "NoSuchBucket":
+            raise
+        return None
+
+
+def _has_bucket(context: CommandContext, stack: str) -> bool:
+    try:
+        bucket_of(context, stack)
+    except (UserError, EngineError):
+        return False
+    return True
+
+
+def _is_of(known: KnownRun, entry: QueueEntry) -> bool:
+    return known.key.attempt >= entry.attempt and (known.record is None or known.record.entry == entry.id)
+
+
+def _begin(context: CommandContext, entry: QueueEntry, attempt: int, content: bytes | None, confirm: Callable[[], None]) -> QueueStep:
+    if content is None:
+        return QueueStep(state="held", says="what was submitted is not in the ledger any more: submit it again")
+    try:
+        folder = _prepared(context, entry, attempt, content, confirm)
+    except (Overtaken, Busy) as error:
+        return QueueStep(state="elsewhere", says=error.message)
+    except LimitReached as error:
+        return QueueStep(state="put back" if error.ever else "held", says=error.message)
+    except (UserError, RefusedError) as error:
+        return QueueStep(state="held", says=str(error))
+    except Exception as error:  # one run's trouble, or a fault of ours with it, keeps no other from its turn
+        return QueueStep(state="put back", says=readable(error, lambda: context.places.logs).message)
+    return _left(left_to_its_pod(context, folder), context)
+
+
+def _prepared(context: CommandContext, entry: QueueEntry, attempt: int, content: bytes, confirm: Callable[[], None]) -> RunFolder:
+    with submission.opened(content) as submitted:
+        base = SeenAttempt(submitted.load(), submitted, None)
+        asked = rerun.SubmittedRun(entry.id, entry.user, attempt, confirm)
+        request = rerun.RerunRequest(entry.run, entry.stack, name=entry.label, yes=True, submitted=asked)
+        with base.bundle(context) as bundle:
+            return rerun.prepare_from(context, request, base, bundle)
+
+
+def _go_on(context: CommandContext, known: KnownRun) -> QueueStep:
+    try:
+        if known.standing == "over" and known.folder is not None and known.outcome == "open":
+            following = go_on(context, known.folder)
+            if following is not None:
+                return _left(left_to_its_pod(context, following), context)
+        folder = folder_of(context, known)
+        if folder is not None:
+            return _left(left_to_its_pod(context, folder), context)
+    except Busy as busy:
+        return QueueStep(state="elsewhere", says=busy.message)
+    if known.standing == "over":
+        return QueueStep(state="over", says=known.says, error=known.record.error if known.record else None)
+    return QueueStep(state="elsewhere", says=known.says)
+
+
+def _left(summary: RunSummary, context: CommandContext) -> QueueStep:
+    """Return what came of a run that was left to its pod, or has ended; one that no pod was to be had for has its turn again."""
+    folder = context.folder(f"{summary.user}/{summary.label}/{summary.attempt}")
+    if summary.ended_at is None:
+        return QueueStep(state="training", folder=folder)
+    record = folder.load()
+    if record.error_code == CloudError.exit_code and record.pod == NO_POD and not record.pods and not record.cancelled:
+        return QueueStep(state="put back", says=summary.error or "no pod was to be had", attempt=record.attempt + 1)
+    word = verdict(success=summary.success, cancelled=summary.cancelled, stopped=summary.stopped)
+    return QueueStep(state="over", says=word, error=summary.error, folder=folder)

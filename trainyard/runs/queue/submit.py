@@ -1,0 +1,117 @@
+"""Put a run into the queue: validated, priced and packed now, begun by a worker when it is its turn. Nothing is rented or reserved here."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from trainyard.errors import CloudError, LimitReached, RefusedError, UserError
+from trainyard.ledger.queue import NameTaken, QueueEntry, QueueRows
+from trainyard.runs.context import CommandContext
+from trainyard.runs.notices.announce import announce
+from trainyard.runs.notices.notice import Notice
+from trainyard.runs.planning import consent
+from trainyard.runs.queue.changes import person
+from trainyard.runs.queue.priority import check_priority
+from trainyard.runs.queue.submission import pack
+from trainyard.runs.records import attempts
+from trainyard.runs.records.identity import new_label
+from trainyard.runs.verbs.prepare import RunPlan, priced
+from trainyard.runs.verbs.train import TrainRequest, planned_run
+from trainyard.settings.approval import approval_needed, approval_rules
+
+_RUN = re.compile(r"[a-z0-9-]+/[a-z0-9-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class DraftedEntry:
+    """A run that could be submitted; nothing is written yet."""
+
+    entry: QueueEntry
+    plan: RunPlan
+
+
+def draft(
+    context: CommandContext, request: TrainRequest, *, group: str | None = None, priority: int = 0, after: Sequence[str] = (),
+    not_before: float | None = None, hold: bool = False,
+) -> DraftedEntry:  # fmt: skip
+    """Return the entry that submit() would write, everything validated; raises what submit() does but for consent."""
+    check_priority(priority)
+    for name in after:
+        if not _RUN.fullmatch(name):
+            raise UserError(f"--after {name}: a run is named as user/label", hint="See what there is: invoke runs, invoke queue")
+    plan, cloud = planned_run(context, request)
+    now = time.time()
+    label = new_label(context.places.runs, plan.user, request.name, datetime.now(), plan.stack)
+    attempts.refuse_live(context.places.runs, plan.user, label)
+    estimate, reason = None, None
+    try:
+        estimate = priced(context, plan, cloud).estimate.most
+    except LimitReached as reached:
+        if not reached.ever:
+            raise
+        estimate, reason = reached.most, reached.message
+    except CloudError as error:  # no offer now, or no answer: that is for the worker to find out when it is its turn
+        reason = error.message
+    if reason is not None:
+        context.ui.warn(f"{reason}\nIt waits in the queue all the same.")
+    why = approval_needed(approval_rules(plan.settings.approve), plan.user, plan.settings.gpu, estimate)
+    who = person()
+    entry = QueueEntry(
+        id=uuid.uuid4().hex, user=plan.user, label=label, stack=plan.stack, recipe=plan.recipe.name, gpus=", ".join(plan.settings.gpu),
+        group=group, priority=priority, after=tuple(after), not_before=not_before, submitted=now, submitted_by=who,
+        machine=socket.gethostname(), estimate=estimate, held=f"by {who}" if hold else None,
+        approval="not needed" if why is None else "needed", approval_why=why, reason=reason,
+    )  # fmt: skip
+    return DraftedEntry(entry, plan)
+
+
+def submit(
+    context: CommandContext, request: TrainRequest, *, group: str | None = None, priority: int = 0, after: Sequence[str] = (),
+    not_before: float | None = None, hold: bool = False,
+) -> QueueEntry:  # fmt: skip
+    """Put a run into the queue and return its entry; what is run is what is here now, and consent to send it is asked now.
+
+    ``group``: what it belongs to; ``after``: runs (user/label) that must have succeeded before; ``not_before``: epoch seconds.
+    Raises UserError for what is wrong with it, RefusedError where consent is not given, a limit could never allow it, or its name
+    is that of a run or an entry that is not over.
+    """
+    drafted = draft(context, request, group=group, priority=priority, after=after, not_before=not_before, hold=hold)
+    entry, plan = drafted.entry, drafted.plan
+    cloud = context.cloud(plan.stack)
+    own = consent.outgoing(plan.asked_data, plan.data, plan.recipe, plan.values, plan.code)
+    consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes, by_bucket=plan.settings.has_bucket)
+    content = pack(context, plan, entry.label)
+    entry = _added(QueueRows(context.ledger().database), entry, content, named=request.name is not None)
+    if entry.approval == "needed":
+        _tell_of_approval(context, entry)
+    return entry
+
+
+def _added(rows: QueueRows, entry: QueueEntry, content: bytes, *, named: bool) -> QueueEntry:
+    """Write an entry; where its name is taken by another one it gets the next, unless a person has chosen it."""
+    tries, label = 1, entry.label
+    while True:
+        try:
+            rows.add(entry, content)
+            return entry
+        except NameTaken:
+            if named:
+                raise RefusedError(
+                    f"run {entry.run} is in the queue already, and not over; nothing was submitted",
+                    hint=f"Look at it: invoke queue. Take it out: invoke cancel {entry.run}. A run beside it needs another --name.",
+                ) from None
+        tries += 1
+        entry = replace(entry, label=f"{label}-{tries}")
+
+
+def _tell_of_approval(context: CommandContext, entry: QueueEntry) -> None:
+    text = f"{entry.approval_why}\nApprove it: invoke approve {entry.run}\nReject it: invoke reject {entry.run}"
+    title = f"run {entry.run} waits for approval on {entry.stack}"
+    data = {"estimate": entry.estimate, "submitted_by": entry.submitted_by}
+    announce(context, Notice(kind="approval", title=title, text=text, stack=entry.stack, run=entry.run, data=dict(data)))

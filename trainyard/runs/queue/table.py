@@ -1,0 +1,61 @@
+"""The queue as a person reads it: a line an entry, and below it why it waits; nothing is cut."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from trainyard.runs.queue.order import QueuePlace
+from trainyard.runs.records.progress import duration
+
+_HEADS = ("run", "state", "prio", "waited", "$ at most", "stack")
+_INDENT = "    "
+
+
+def lines(places: Sequence[QueuePlace], now: float) -> list[str]:
+    """Return the entries in their order, those at work first, and a line that counts them."""
+    if not places:
+        return ["nothing is in the queue"]
+    table = [_HEADS, *(_cells(place, now) for place in places)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    rows = ["  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in table]
+    text = [rows[0]]
+    for place, row in zip(places, rows[1:], strict=True):
+        text += [row, *(f"{_INDENT}{line}" for line in _below(place))]
+    counts = Counter(_word(place) for place in places)
+    return [*text, ", ".join(f"{count:,} {word}" for word, count in counts.items())]
+
+
+def plan_lines(places: Sequence[QueuePlace]) -> list[str]:
+    """Return what the next worker would begin, in that order, and why it would begin nothing else."""
+    starting = [place for place in places if place.state == "starts"]
+    kept = [place for place in places if place.state not in ("starts", "at work")]
+    most = sum(place.entry.estimate or 0.0 for place in starting)
+    cost = f", at most ${most:.2f}" if starting else ""
+    return [
+        *(f"begins     {place.entry.run} on {place.entry.stack} (rank {place.rank:.1f})" for place in starting),
+        *(f"waits      {place.entry.run}: {(place.why or place.state).splitlines()[0]}" for place in kept),
+        f"plan       {len(starting)} would begin now{cost}; {len(kept)} would not",
+    ]
+
+
+def as_rows(places: Sequence[QueuePlace]) -> list[dict[str, object]]:
+    """Return the queue for scripts."""
+    return [{"run": place.entry.run, **asdict(place.entry), "state": place.state, "why": place.why, "rank": place.rank} for place in places]
+
+
+def _word(place: QueuePlace) -> str:
+    return {"starts": "queued", "waits": "queued", "approval": "to approve"}.get(place.state, place.state)
+
+
+def _cells(place: QueuePlace, now: float) -> tuple[str, ...]:
+    entry = place.entry
+    most = "?" if entry.estimate is None else f"{entry.estimate:.2f}"
+    return (entry.run, _word(place), str(entry.priority), duration(max(now - entry.submitted, 0.0)), most, entry.stack)
+
+
+def _below(place: QueuePlace) -> list[str]:
+    entry, why = place.entry, place.why.partition("\n")[0]
+    ways = {"approval": f"invoke approve {entry.run}, or invoke reject {entry.run}", "held": f"invoke queue.release {entry.run}"}
+    return [*([why] if why else []), *([ways[place.state]] if place.state in ways else [])]

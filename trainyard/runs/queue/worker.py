@@ -1,0 +1,200 @@
+"""A worker: it begins what has its turn, goes on with what has begun as far as to a training that runs, and looks again.
+
+It begins and goes on as gitops.sync does: detached, so that no worker is needed while a training runs. Any number of workers may be
+at work, and each may be killed at any instant: what it saw to is taken up by the next one, and the attempt's claim in the
+bucket and the entry's row decide that no entry becomes two runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from trainyard.clock import REAL, Clock
+from trainyard.errors import StillThere, TrainyardError
+from trainyard.faults import readable
+from trainyard.ledger.queue import QueueEntry, QueueRows
+from trainyard.retries import Backoff
+from trainyard.runs.context import CommandContext
+from trainyard.runs.queue.claims import beating, is_here, is_seen_to, worker_name
+from trainyard.runs.queue.look import limits_of, look
+from trainyard.runs.queue.step import QueueStep, advance
+from trainyard.runs.records.attempts import Overtaken
+from trainyard.runs.records.record import RunFolder
+from trainyard.runs.signals import leaving
+
+Until = Literal["pass", "empty", "stopped"]
+EVERY = 15.0
+"""Seconds between two looks."""
+_AGAIN = Backoff(30.0, 900.0)
+"""Between two tries to begin a run that something passing keeps from it."""
+_ELSEWHERE = 600.0
+"""Seconds for which what a worker of another machine has begun is left to the workers of that one."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupHook:
+    """What whoever submits groups wants to be asked by the worker; what it raises is said and changes nothing else."""
+
+    live: Callable[[CommandContext, QueueEntry, RunFolder], object]
+    """At each look at a run of a group whose training runs; it may cancel it (RunFolder.cancel)."""
+    ended: Callable[[CommandContext, QueueEntry], object]
+    """When a run of a group is over; it may submit others. Two workers may both ask."""
+
+
+@dataclass(slots=True)
+class WorkerReport:
+    """What a worker has done, by names of runs."""
+
+    begun: list[str] = field(default_factory=list)
+    over: dict[str, str] = field(default_factory=dict)
+    """Runs that are over, with how they ended."""
+    put_back: dict[str, str] = field(default_factory=dict)
+    """Runs that could not be begun, with the reason; they are tried again."""
+    held: dict[str, str] = field(default_factory=dict)
+    """Runs that cannot be begun before a person mends something."""
+    troubled: dict[str, str] = field(default_factory=dict)
+    """Runs that have begun and could not be gone on with, with the reason; the next look tries again."""
+    exit_status: int = 0
+
+
+@dataclass(slots=True)
+class _Worker:
+    context: CommandContext
+    hook: GroupHook | None
+    clock: Clock
+    every: float
+    name: str = field(default_factory=worker_name)
+    report: WorkerReport = field(default_factory=WorkerReport)
+
+    def rows(self) -> QueueRows:
+        return QueueRows(self.context.ledger().database)
+
+
+def work(
+    context: CommandContext, *, until: Until, every: float = EVERY, hook: GroupHook | None = None, clock: Clock = REAL
+) -> WorkerReport:
+    """Work on the queue and return what was done; one run's trouble keeps no other from it.
+
+    ``until``: pass, one look at each entry; empty, nothing is left that goes on without a person; stopped, a signal.
+    ``every``: seconds between two looks. Raises what the ledger raises; later than in the first pass only if it does not go on anyway.
+    """
+    worker, first = _Worker(context, hook, clock, every), True
+    with beating(worker.rows, worker.name, clock.now), leaving():
+        while True:
+            try:
+                _pass(worker)
+                if until == "pass" or (until == "empty" and not _has_more(worker)):
+                    return worker.report
+            except TrainyardError as error:
+                if first or until != "stopped":
+                    raise
+                context.ui.fail(str(error))  # the ledger does not answer: what runs needs nobody meanwhile
+            first = False
+            clock.pause(every)
+
+
+def lines(report: WorkerReport) -> list[str]:
+    """Return what a person reads at the end."""
+    outcomes = list(report.over.values())
+    counts = [f"{len(report.begun)} begun"] if report.begun else []
+    counts += [f"{outcomes.count(word)} {word}" for word in dict.fromkeys(outcomes)]
+    kept = {"put back": report.put_back, "held": report.held, "in trouble": report.troubled}
+    counts += [f"{len(runs)} {word}" for word, runs in kept.items() if runs]
+    return [f"worker     {', '.join(counts) or 'nothing to do'}"]
+
+
+def _pass(worker: _Worker) -> None:
+    """Go on with what is due and begin one run, until there is neither."""
+    while True:
+        for entry in worker.rows().entries():
+            if _is_due(entry, worker.clock.now()):
+                _see_to(worker, entry, lambda _: True)
+        places = look(worker.context, worker.rows(), worker.clock.now())
+        chosen = next((place.entry for place in places if place.state == "starts"), None)
+        if chosen is None:
+            return
+        limits = limits_of(worker.context, chosen.stack)
+        _see_to(worker, chosen, lambda begun: limits.forbids(chosen, begun) is None)  # noqa: B023 - called before the next one
+
+
+def _is_due(entry: QueueEntry, now: float) -> bool:
+    if entry.state != "begun" or now < entry.due or is_seen_to(entry, now):
+        return False
+    return is_here(entry) or now - max(entry.due, entry.begun or 0.0) > _ELSEWHERE
+
+
+def _has_more(worker: _Worker) -> bool:
+    """Tell whether something may still come without a person's doing."""
+    return any(place.state in ("at work", "starts", "waits") for place in look(worker.context, worker.rows(), worker.clock.now()))
+
+
+def _see_to(worker: _Worker, entry: QueueEntry, fits: Callable[[Collection[QueueEntry]], bool]) -> None:
+    """Take an entry, do for it what can be done now, and let it go again."""
+    rows, ui = worker.rows(), worker.context.ui
+    taken = rows.take(entry, worker.name, worker.clock.now(), fits)
+    if taken is None:
+        return  # another worker, or a person, was first
+    if entry.state == "queued":
+        ui.say(f"begin      {entry.run} ({entry.recipe} on {entry.stack})")
+        worker.report.begun.append(entry.run)
+    values: dict[str, Any] = {"due": worker.clock.now() + worker.every}
+    step: QueueStep | None = None
+    try:
+        step = advance(worker.context, taken, entry, rows.content(entry.id), lambda: _confirm(worker, taken))
+        values = _values(worker, entry, step)
+    except Exception as error:
+        known = readable(error, lambda: worker.context.places.logs)
+        ui.fail(f"{entry.run}: {known}")
+        worker.report.troubled[entry.run] = values["reason"] = known.message
+        worse = worker.report.exit_status == 0 or isinstance(known, StillThere)
+        worker.report.exit_status = known.exit_code if worse else worker.report.exit_status
+    finally:  # a signal, too: whoever comes next need not wait for this process to be gone
+        mine = rows.change(taken, **values, beat=None)
+    if step is not None and mine:
+        _tell(worker, replace(taken, **values), step)
+
+
+def _confirm(worker: _Worker, taken: QueueEntry) -> None:
+    """Raise Overtaken where another worker has the entry by now: this one was away for long."""
+    now = worker.rows().entry(taken.id)
+    if now is None or now.state != "begun" or now.worker != worker.name:
+        raise Overtaken(f"another worker has {taken.run} by now; nothing was rented")
+
+
+def _values(worker: _Worker, entry: QueueEntry, step: QueueStep) -> dict[str, Any]:
+    """Return what is written down of an entry after a step."""
+    now = worker.clock.now()
+    if step.state == "training":
+        return {"due": now + worker.every, "reason": None, "tries": 0}
+    if step.state == "elsewhere":
+        return {"due": now + worker.every, "reason": step.says, "worker": entry.worker or worker.name}
+    if step.state == "over":
+        return {"state": "over", "ended": now, "outcome": step.says, "reason": step.error}
+    values: dict[str, Any] = {"state": "queued", "begun": None, "reason": step.says}
+    if step.attempt is not None:
+        values["attempt"] = step.attempt
+    if step.state == "held":
+        return {**values, "held": f"by the worker: {step.says}"}
+    return {**values, "tries": entry.tries + 1, "due": now + _AGAIN.pause(entry.tries + 1)}
+
+
+def _tell(worker: _Worker, entry: QueueEntry, step: QueueStep) -> None:
+    ui, report = worker.context.ui, worker.report
+    if step.state == "over":
+        report.over[entry.run] = step.says
+        report.exit_status = report.exit_status or (0 if step.says in ("succeeded", "cancelled") else 1)
+        ui.say(f"over       {entry.run}: {step.says}{f' ({step.error.splitlines()[0]})' if step.error else ''}")
+    elif step.state in ("put back", "held"):
+        (report.held if step.state == "held" else report.put_back)[entry.run] = step.says
+        ui.warn(f"{entry.run} is {step.state}: {step.says}")
+    if worker.hook is None or entry.group is None:
+        return
+    try:
+        if step.state == "over":
+            worker.hook.ended(worker.context, entry)
+        elif step.state == "training" and step.folder is not None:
+            worker.hook.live(worker.context, entry, step.folder)
+    except Exception as error:
+        ui.fail(f"{entry.group}: {readable(error, lambda: worker.context.places.logs)}")

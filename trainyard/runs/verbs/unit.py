@@ -1,0 +1,40 @@
+"""A verb that goes on for ever as a unit of systemd's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def unit_of(root: Path, name: str, description: str, words: Sequence[str]) -> str:
+    """Return a systemd unit that runs a verb in a checkout; ``{}`` in its description is the checkout."""
+    line = " ".join(_quoted(word) for word in (sys.executable, "-m", "trainyard", *words))
+    return f"""# ~/.config/systemd/user/trainyard-{name}.service
+# systemctl --user daemon-reload && systemctl --user enable --now trainyard-{name}; loginctl enable-linger
+[Unit]
+Description=Trainyard: {_specifiers(description.format(root))}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+WorkingDirectory={_specifiers(str(root))}
+ExecStart={line}
+Restart=always
+RestartSec=30
+# Pods of the stack local are processes of this machine: they outlive it as rented ones do.
+KillMode=process
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def _specifiers(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _quoted(word: str) -> str:
+    """Return a word of ExecStart as systemd reads it back."""
+    plain = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{plain}"' if set(plain) & set(" \t'\"\\;") else plain
