@@ -10,11 +10,14 @@ import pytest
 
 from tests.runs.gitops_yard import WAITS, GitRoad
 from tests.runs.test_gitops import actions
+from tests.runs.test_identity_and_record import make_record
 from trainyard.errors import UserError
 from trainyard.runs.gitops import plan, sync
 from trainyard.runs.gitops.links import LinkedRuns, WantedRun
 from trainyard.runs.gitops.runfile import read_run_file
 from trainyard.runs.records.identity import all_runs
+from trainyard.runs.records.parts import RunResult
+from trainyard.runs.records.record import RunFolder
 from trainyard.runs.verbs.known import KnownRun
 from trainyard.storage.manifest import ResultKey
 
@@ -127,3 +130,47 @@ def test_results_of_other_files_go_in_by_their_exact_attempts(road: GitRoad) -> 
     )
     assert str(late.readiness(desired[3])) == "waits for rows (succeeded)" and one.without_inputs() is None
     assert actions(road) == []
+
+
+def test_since_last_takes_what_the_files_last_success_has_not_had_and_nothing_new_begins_no_run(road: GitRoad) -> None:
+    rows = road.root / "rows"
+    rows.mkdir()
+    (rows / "a.txt").write_text("a")
+    lines = ["data: rows", "since: last"]
+    road.write("first.yaml", *lines)
+    road.commit()
+    begun = sync.sync(road.context)
+    road.let_train()
+    sync.sync(road.context)
+
+    road.write("first.yaml", *lines, "hours: 1")
+    road.commit()
+    idle = sync.sync(road.context)
+    rows_of_plan = plan.rows(road.context, plan.look(road.context))
+    (rows / "b.txt").write_text("b")
+    again = sync.sync(road.context)
+
+    assert len(begun.started) == 1 and "no run of runs/first.yaml has succeeded yet" in road.said()
+    assert len(idle.nothing_new) == 1 and not idle.started and idle.exit_status == 0 and "1 without new data" in sync.lines(idle)[-1]
+    assert [row.action for row in rows_of_plan] == ["nothing new"] and f"nothing is new since {begun.started[0]}/1" in rows_of_plan[0].says
+    assert again.started == idle.nothing_new
+    record = road.context.folder(again.started[0]).load()
+    assert [file.dest for file in record.data.files] == ["b.txt"] and record.data.since == f"{begun.started[0]}/1"
+    assert [file.dest for file in record.data.there] == ["a.txt", "b.txt"]
+
+
+def test_last_is_the_newest_success_of_the_same_file_whatever_its_commit_and_of_no_other(road: GitRoad) -> None:
+    for label, ended in (("first-0123456789ab", 10.0), ("first-ba9876543210-20300101t0300z", 20.0), ("first-two-0123456789ab", 30.0)):
+        record = make_record(
+            user="gitops", label=label, phase="ended", ended=ended, training_success=True, result=RunResult(manifest_sha256="0" * 64)
+        )
+        folder = RunFolder(record.id.folder(road.context.places.runs))
+        folder.path.mkdir(parents=True)
+        folder.save(record)
+    file = read_run_file("stack: dev\ninit_from: last\n", "runs/first.yaml")
+    links = LinkedRuns(road.context, (), {})
+
+    assert links.with_inputs(WantedRun(file, "gitops", "first-new", False)).init_from == "gitops/first-ba9876543210-20300101t0300z/1"
+    assert links.with_inputs(WantedRun(replace(file, name="second"), "gitops", "second-new", False)).init_from is None
+    with pytest.raises(UserError, match="'since' says nothing without 'data'"):
+        read_run_file("stack: dev\nsince: last\n", "runs/a.yaml")

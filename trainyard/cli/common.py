@@ -102,7 +102,7 @@ WORDS = {
     "stack": "environment (default: local)",
     "run": "label or user/label",
     "recipe": "what to train: a folder of templates/ (default: what --config names, else lora, or command where one stands behind --)",
-    "data": "a file, a folder, s3://, gs://, hf:// or https://...#sha256=... (default: the recipe's sample)",
+    "data": "a file, a folder, s3://, gs://, hf://, https://...#sha256=..., run:USER/LABEL/PATH (default: the recipe's sample)",
     "config": "YAML or JSON file with the recipe's variables (and `recipe: NAME`)",
     "set": "one variable, e.g. --set lr=1e-4 (may be repeated; wins over --config)",
     "name": "label of the run (default: the local time)",

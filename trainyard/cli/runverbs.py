@@ -45,16 +45,26 @@ OF_A_RUN = help_of(
 )  # fmt: skip
 
 
-@task(iterable=["set"], help=OF_A_RUN)
+@task(
+    iterable=["set"],
+    help={
+        **OF_A_RUN,
+        **help_of(
+            init_from="a finished run (user/label) whose adapter the training starts from, or last: your newest success of the recipe",
+            since="a run (user/label/attempt), or last: only data that it has not had; where nothing is new no run begins (code 3)",
+        ),
+    },
+)
 @verb
 def train(
     c: Context, stack: str = "local", recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
     name: str | None = None, hours: float | None = None, budget: float | None = None, on_bad_row: str | None = None,
-    yes: bool = False, resume: int | None = None, deliver: str | None = None, detach: bool = False, json: bool = False,
+    yes: bool = False, resume: int | None = None, deliver: str | None = None, detach: bool = False,
+    init_from: str | None = None, since: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone (a command of yours: -- COMMAND)."""
     request = asked_run(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
-    return _prepare_and_drive(context(as_json=json), replace(request, detach=detach), json)
+    return _prepare_and_drive(context(as_json=json), replace(request, detach=detach, init_from=init_from, since=since), json)
 
 
 def asked_run(

@@ -8,7 +8,6 @@ pyarrow is not installed.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections import Counter
@@ -21,7 +20,9 @@ from trainyard.pod.files import printable
 from trainyard.recipes import datafiles
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.forms import understand
+from trainyard.recipes.hashing import HashingStream
 from trainyard.recipes.rows import RowError, can_read_parquet, read_rows, unknown_suffix
+from trainyard.recipes.since import EarlierData, NewData
 from trainyard.recipes.summaries import DataFile, DataKind, DataSummary
 from trainyard.sizes import human_size
 from trainyard.textfile import expanded
@@ -60,6 +61,10 @@ class Data:
     """Columns that hold something and are not used."""
     stored: str | None = None
     """The sha256 of their index in the bucket, where an earlier run has brought them."""
+    since: str | None = None
+    """The attempt whose data are left out."""
+    there: tuple[DataFile, ...] = ()
+    """Then all that lies there."""
 
     def describe(self) -> str:
         """Return the one line a person reads."""
@@ -73,7 +78,8 @@ class Data:
         aside = f" (left out: {', '.join(self.left_out)})" if self.left_out else ""
         more = f" and {len(self.outside) - _PLACES} more" if len(self.outside) > _PLACES else ""
         linked = f" (by links out of the folder: {', '.join(self.outside[:_PLACES])}{more})" if self.outside else ""
-        return f"{files}: {rows}{human_size(self.bytes)}{where}{linked}{aside}"
+        new = f" (new since {self.since})" if self.since else ""
+        return f"{files}: {rows}{human_size(self.bytes)}{where}{linked}{aside}{new}"
 
     def remarks(self) -> list[str]:
         """Return what a person should know beside that line: rows that are skipped, columns that are not used."""
@@ -88,7 +94,7 @@ class Data:
         """Return what the record and the summary keep."""
         return DataSummary(
             reference=self.reference, kind=self.kind, form=self.form, rows=self.rows, bytes=self.bytes, files=self.files,
-            skipped_rows=self.skipped_rows, unused=self.unused, stored=self.stored,
+            skipped_rows=self.skipped_rows, unused=self.unused, stored=self.stored, since=self.since, there=self.there,
         )  # fmt: skip
 
 
@@ -157,12 +163,18 @@ class _Reading:
         return f"{count} rows ({', '.join([places[0], *(place.rpartition(':')[2] for place in places[1:])])}{more})"
 
 
-def inspect(reference: str | None, recipe: Recipe, resolver: Resolver | None = None, values: Mapping[str, object] | None = None) -> Data:
+def inspect(
+    reference: str | None, recipe: Recipe, resolver: Resolver | None = None, values: Mapping[str, object] | None = None,
+    earlier: EarlierData | None = None,
+) -> Data:  # fmt: skip
     """Return the data of a run, every row checked. None stands for the recipe's own sample.
 
-    ``resolver`` lists the files behind an ``s3://`` reference; ``values`` may hold on_bad_row and ignore_columns.
-    Raises UserError with file:line.
+    ``resolver`` lists the files behind an ``s3://`` reference; ``values`` may hold on_bad_row and ignore_columns; of ``earlier`` data
+    nothing is taken again. Raises UserError with file:line, NothingNew where nothing is left.
     """
+    if earlier is not None and (reference is None or reference.startswith("hf://")):
+        what = "a recipe's own sample" if reference is None else reference
+        raise UserError(f"--since: of {what} nothing tells what is new", hint=f"Name data as {_KINDS.rpartition(' or ')[0]}.")
     if recipe.data == "none":
         if reference:
             raise UserError(f"recipe {recipe.name} takes no --data")
@@ -178,12 +190,17 @@ def inspect(reference: str | None, recipe: Recipe, resolver: Resolver | None = N
     values = values or {}
     ignored = values.get("ignore_columns")
     reading = _Reading(recipe, tuple(ignored) if isinstance(ignored, list) else (), values.get("on_bad_row") == "skip")
+    new = NewData(earlier) if earlier else None
     if reference.startswith(_ELSEWHERE):
-        return _bucket(reference, reading, resolver)
+        return _after(_bucket(reference, reading, resolver, new), new)
     scheme = re.match(r"^([a-z][a-z0-9+.-]*)://", reference, re.IGNORECASE)
     if scheme:
         raise UserError(f"--data {reference}: '{scheme[1]}://' is not known; use {_KINDS}")
-    return _local(reference, reading)
+    return _after(_local(reference, reading, new), new)
+
+
+def _after(data: Data, new: NewData | None) -> Data:
+    return data if new is None else replace(data, since=new.earlier.run, there=tuple(new.there))
 
 
 def hub_reference(reference: str) -> dict[str, str | None]:
@@ -199,7 +216,7 @@ def _hub(reference: str) -> Data:
     return Data(reference, "hf", None, 0, 0, (DataFile(reference, "hub", None, 0, 0),))
 
 
-def _bucket(reference: str, reading: _Reading, resolver: Resolver | None) -> Data:
+def _bucket(reference: str, reading: _Reading, resolver: Resolver | None, new: NewData | None) -> Data:
     if resolver is None:
         raise UserError(f"--data {reference}: only the pod of a run fetches it; for a bundle by hand name files of this machine")
     files_there = resolver(reference)
@@ -210,8 +227,10 @@ def _bucket(reference: str, reading: _Reading, resolver: Resolver | None) -> Dat
     objects = datafiles.of_bucket(files_there, reference, rows, left_out)
     if not objects:
         raise UserError(f"--data {reference}: no data file is there", hint=_left_out(left_out))
+    if new is not None:
+        objects = [one for one in objects if not new.has_object(DataFile(one.url, one.name, one.sha256, one.bytes, 0, one.etag))]
     here = rows and sum(item.bytes for item in objects) <= ROWS_HERE
-    files = []
+    files: list[DataFile] = []
     for item in objects:
         shown = f"{reference}: {item.name}"
         if here and item.open is not None:
@@ -222,6 +241,8 @@ def _bucket(reference: str, reading: _Reading, resolver: Resolver | None) -> Dat
                 _need_known(item.name, shown)
             file = DataFile(item.url, item.name, item.sha256, item.bytes, 0)
         files.append(replace(file, etag=item.etag, version=item.version))
+    if new is not None:
+        new.refuse_nothing(files, reference)
     return _data(reference, "url" if reference.startswith("https://") else "s3", reading, files, tuple(left_out))
 
 
@@ -231,7 +252,7 @@ def _need_known(name: str, shown: str) -> None:
         raise UserError(f"{shown}: {problem.message}", hint=problem.hint)
 
 
-def _local(reference: str, reading: _Reading) -> Data:
+def _local(reference: str, reading: _Reading, new: NewData | None) -> Data:
     path = expanded(reference)
     if not path.exists():
         raise UserError(f"--data {reference}: there is no such file or folder")
@@ -239,22 +260,30 @@ def _local(reference: str, reading: _Reading) -> Data:
     paths = [(path, path.name)] if not path.is_dir() else list(datafiles.of_folder(path, reading.recipe.data == "rows", left_out))
     if not paths:
         raise UserError(f"--data {reference}: the folder holds no data file", hint=_left_out(left_out))
-    files = []
+    files: list[DataFile] = []
+    outside: list[str] = []
+    top = str(path.resolve()).rstrip("/") + "/"
     for source, dest in paths:
         datafiles.need_file(source)
         try:
-            with source.open("rb") as stream:
-                files.append(_checked(stream, str(source.resolve()), dest, str(source), reading))
+            part = new.part_of(source, dest) if new else source
+            if part is None:
+                continue
+            with part.open("rb") as stream:
+                files.append(_checked(stream, str(part.resolve()), dest, str(part), reading))
         except OSError as error:
             raise UserError(f"{source}: cannot be read: {error.strerror or error}") from None
+        if path.is_dir() and not str(source.resolve()).startswith(top):
+            outside.append(printable(dest))
+    if new is not None:
+        new.refuse_nothing(files, reference)
     data = _data(reference, "folder" if path.is_dir() else "file", reading, files, tuple(left_out))
-    top = str(path.resolve()).rstrip("/") + "/"
-    return replace(data, outside=tuple(printable(f.dest) for f in files if path.is_dir() and not f.src.startswith(top)))
+    return replace(data, outside=tuple(outside))
 
 
 def _checked(stream: BinaryIO, src: str, dest: str, shown: str, reading: _Reading) -> DataFile:
     rows = 0
-    hashing = _Hashing(stream)
+    hashing = HashingStream(stream)
     buffered = io.BufferedReader(hashing, 1 << 17)
     if reading.recipe.data == "rows" and dest.lower().endswith(".parquet"):
         # Parquet is read from its end: its rows first, its sha256 in a second pass.
@@ -289,25 +318,6 @@ def _count_rows(stream: io.BufferedReader[Any], shown: str, reading: _Reading) -
 
 def _user_error(error: RowError, shown: str) -> UserError:
     return UserError(error.message, where=Location(shown, error.line, error.column, error.text), hint=error.hint)
-
-
-class _Hashing(io.RawIOBase):
-    """A stream that takes the sha256 of what is read through it, once and in order."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.digest = hashlib.sha256()
-        self.count = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        self.digest.update(data)
-        self.count += len(data)
-        return len(data)
 
 
 def _data(

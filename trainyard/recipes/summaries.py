@@ -74,6 +74,10 @@ class DataSummary:
     expire_days: int | None = None
     """After how many days the stack's rules remove them there; None: never."""
     deleted: DataDeletion | None = None
+    since: str | None = None
+    """The attempt whose data are left out, where only newer ones were asked for."""
+    there: tuple[DataFile, ...] = ()
+    """Then all that lay there, for the run after it."""
 
 
 NO_DATA = DataSummary()

@@ -9,12 +9,14 @@ from pathlib import Path
 from trainyard.errors import UserError
 from trainyard.nearest import suggest
 from trainyard.recipes.data import OF_RUN
+from trainyard.recipes.since import LAST
 from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops.labels import label_in
 from trainyard.runs.gitops.runfile import RunFile, run_of_data
 from trainyard.runs.gitops.schedule import Schedule
 from trainyard.runs.planning.waiting import Predecessor, Readiness, cycle, in_order, readiness
 from trainyard.runs.verbs.known import KnownRun, known_run, predecessor_of
+from trainyard.runs.verbs.lastrun import last_success
 from trainyard.runs.verbs.takeup import buckets
 
 
@@ -119,8 +121,8 @@ class LinkedRuns:
         return [Predecessor(known.run, "pending", f"its earlier run, {known.says}") for known in now if known.standing == "at work"]
 
     def with_inputs(self, one: WantedRun) -> RunFile:
-        """Return the file of a run that is ready with the exact attempts in place of other files' names."""
-        now, file = self.predecessors(one), one.file
+        """Return the file of a run that is ready with the exact attempts in place of other files' names, and of ``last``."""
+        now, file = self.predecessors(one), self._with_last(one)
         if file.init_from in now:
             file = replace(file, init_from=now[file.init_from].run)
         if file.data is not None and file.data.startswith(OF_RUN):
@@ -128,6 +130,17 @@ class LinkedRuns:
             if name in now:
                 file = replace(file, data=f"{OF_RUN}{now[name].run}" + (f"/{path}" if path else ""))
         return file
+
+    def _with_last(self, one: WantedRun) -> RunFile:
+        file = one.file
+        if LAST not in (file.init_from, file.since):
+            return file
+        key = last_success(self.context, file.stack, one.user, f"{file.name}-", lambda record: _is_of(record.label, file.name))
+        run = None if key is None else str(key)
+        if run is None:
+            self.context.ui.say(f"last       no run of {file.path} has succeeded yet: {one.run} begins from the base model, with all data")
+        init = run if file.init_from == LAST else file.init_from
+        return replace(file, init_from=init, since=run if file.since == LAST else file.since)
 
     def _state(self, name: str, asker: WantedRun) -> Predecessor:
         user, _, label = name.rpartition("/")
@@ -148,9 +161,13 @@ class LinkedRuns:
         return predecessor_of(name, known, held)
 
 
+def _is_of(label: str, name: str) -> bool:
+    said = label_in(label)
+    return said is not None and said.name == name
+
+
 def _is_earlier(known: KnownRun, one: WantedRun) -> bool:
-    label = label_in(known.key.run)
-    return label is not None and (known.key.user, label.name) == (one.user, one.file.name) and known.key.run != one.label
+    return known.key.user == one.user and _is_of(known.key.run, one.file.name) and known.key.run != one.label
 
 
 def stems_of(paths: Sequence[str]) -> list[str]:

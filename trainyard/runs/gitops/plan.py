@@ -9,6 +9,7 @@ from typing import Literal
 
 from trainyard.clock import REAL, Clock, format_time
 from trainyard.errors import TrainyardError, UserError
+from trainyard.recipes.since import NothingNew
 from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops.committed import CommittedRuns, committed_runs
 from trainyard.runs.gitops.desired import desired_runs
@@ -20,7 +21,7 @@ from trainyard.runs.ui import Ui
 from trainyard.runs.verbs.known import KnownRun
 from trainyard.runs.verbs.train import foresee
 
-Action = Literal["start", "start again", "waits", "broken", "scheduled", "at work", "over", "cancel", "uncommitted"]
+Action = Literal["start", "start again", "waits", "broken", "nothing new", "scheduled", "at work", "over", "cancel", "uncommitted"]
 MARK = "<!-- trainyard gitops.plan -->"
 """Begins the plan as Markdown, so that a comment on a pull request is found again."""
 
@@ -122,6 +123,8 @@ def _state(context: CommandContext, plan: GitopsPlan, one: WantedRun) -> Planned
         if ready.state == "waits":
             row = replace(row, action="waits", says=str(ready))
         return _priced(context, row, links.with_inputs(one) if ready.state == "ready" else one.file.without_inputs(), one)
+    except NothingNew as nothing:
+        return replace(row, action="nothing new", says=nothing.message)
     except TrainyardError as error:
         return replace(row, problem=str(error), wrong=isinstance(error, UserError))
 

@@ -12,6 +12,7 @@ from trainyard.nearest import suggest
 from trainyard.reading import Shape, read
 from trainyard.recipes.configfile import ConfigDocument
 from trainyard.recipes.data import OF_RUN
+from trainyard.recipes.since import LAST
 from trainyard.runs.gitops.schedule import Schedule, read_schedule
 from trainyard.runs.verbs.train import TrainRequest
 from trainyard.settings.table import SETTINGS
@@ -52,7 +53,11 @@ FIELDS: Mapping[str, RunField] = {
     ),
     "init_from": RunField(
         Shape(kind="text", pattern=rf"{_RUN}(/[1-9][0-9]{{0,8}})?", looks_like="first or ann/first"),
-        "whose adapter the training starts from: another file of runs/ by its name without .yaml (it is waited for), or user/label",
+        "whose adapter the training starts from: another file of runs/ by its name without .yaml (it is waited for), user/label, or last",
+    ),
+    "since": RunField(
+        Shape(kind="text", choices=("last",)),
+        "last: only data that the newest success of this very file has not had; where nothing is new no run begins",
     ),
     "schedule": RunField(
         Shape(kind="text", looks_like="0 3 * * 1"), "when it runs, again and again: cron's five fields, minute hour day month weekday"
@@ -83,6 +88,8 @@ class RunFile:
     after: tuple[str, ...] = ()
     """As they stand there: stems of other files, and runs as user/label."""
     init_from: str | None = None
+    since: str | None = None
+    """``last``, or the attempt that it means."""
     schedule: Schedule | None = None
     where: Mapping[str, Location] = field(default_factory=dict)
     """Where the value of each key stands, for what is wrong with it; ``after.N`` is its N-th item."""
@@ -98,22 +105,22 @@ class RunFile:
         One whose very attempt is named is over; whoever takes its result judges it.
         """
         names = {name: self.where.get(f"after.{number}") for number, name in enumerate(self.after)}
-        if self.init_from is not None:
-            names.setdefault(self.init_from, self.where.get("init_from"))
+        if self.init_from not in (None, LAST):
+            names.setdefault(str(self.init_from), self.where.get("init_from"))
         if self.data is not None and self.data.startswith(OF_RUN):
             names.setdefault(run_of_data(self.data)[0], self.where.get("data"))
         return {name: where for name, where in names.items() if name.count("/") < 2}
 
     def without_inputs(self) -> RunFile | None:
         """Return the file as it can be looked at while what goes into its run is not there yet; None where that is its data."""
-        return None if self.data is not None and self.data.startswith(OF_RUN) else replace(self, init_from=None)
+        return None if self.data is not None and self.data.startswith(OF_RUN) else replace(self, init_from=None, since=None)
 
     def request(self, root: Path, *, user: str, label: str, attempt: int, yes: bool) -> TrainRequest:
         """Return what ``train`` is asked for; runs whose results go in stand in it as they do here."""
         return TrainRequest(
             stack=self.stack, recipe=self.recipe, data=self._data(root), hours=self.hours, budget=self.budget, resume=self.resume,
             config=None if self.values is None else ConfigDocument(self.values, root, self.path), words=self.command,
-            deliver=self.deliver, name=label, user=user, attempt=attempt, yes=yes, detach=True, init_from=self.init_from,
+            deliver=self.deliver, name=label, user=user, attempt=attempt, yes=yes, detach=True, init_from=self.init_from, since=self.since,
         )  # fmt: skip
 
     def _data(self, root: Path) -> str | None:
@@ -146,6 +153,8 @@ def read_run_file(text: str, path: str) -> RunFile:
     if "stack" not in document:
         where = document.where() or Location(path, 1)
         wrong.append(UserError("'stack' is missing: it says where this runs", where=where, hint="A line like: stack: local"))
+    if "since" in values and "data" not in values:
+        wrong.append(UserError("'since' says nothing without 'data'", where=document.where("since")))
     try:
         schedule = _schedule(document, values)
     except UserError as error:
@@ -218,5 +227,5 @@ def _run_file(path: str, name: str, values: Mapping[str, object], where: Mapping
         data=text("data"), values=asked_values if isinstance(asked_values, Map) else None,
         command=command if isinstance(command, tuple) else None, hours=number("hours"), budget=number("budget"),
         resume=None if resume is None else int(resume), deliver=text("deliver"),
-        after=after if isinstance(after, tuple) else (), init_from=text("init_from"), where=where,
+        after=after if isinstance(after, tuple) else (), init_from=text("init_from"), since=text("since"), where=where,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from trainyard.clock import REAL, Clock
 from trainyard.errors import Busy, KeyRefused, PodFailed, StillThere, TrainyardError
 from trainyard.filelock import hold_lock
+from trainyard.recipes.since import NothingNew
 from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops.labels import label_in
 from trainyard.runs.gitops.links import WantedRun
@@ -42,6 +43,8 @@ class SyncReport:
     """Runs that others must succeed before; the next sync looks again."""
     broken: dict[str, str] = field(default_factory=dict)
     """Runs that will not begin, because what they wait for did not succeed, with the reason."""
+    nothing_new: list[str] = field(default_factory=list)
+    """Runs whose data an earlier one has had, all of them: they begin when there are new ones."""
     sealed: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     """What could not be done, with the reason; the next sync tries again."""
@@ -86,6 +89,9 @@ def _attempted(context: CommandContext, report: SyncReport, run: str, work: Call
     except Busy as busy:
         context.ui.say(f"           left alone: {busy.message}")
         report.at_work.append(run)
+    except NothingNew as nothing:
+        context.ui.say(f"wait       {run}: {nothing.message}")
+        report.nothing_new.append(run)
     except TrainyardError as error:
         context.ui.fail(str(error))
         report.failed[run] = error.message
@@ -195,7 +201,8 @@ def lines(report: SyncReport) -> list[str]:
     """Return what a person reads at the end."""
     words = {
         "started": report.started, "at work": report.at_work, "over": report.over, "cancelled": report.cancelled,
-        "waiting": report.waiting, "will not begin": list(report.broken), "not committed": report.uncommitted,
+        "waiting": report.waiting, "will not begin": list(report.broken), "without new data": report.nothing_new,
+        "not committed": report.uncommitted,
     }  # fmt: skip
     counts = [f"{len(runs)} {word}" for word, runs in words.items() if runs]
     counts += [f"{report.sealed} sealed"] if report.sealed else []

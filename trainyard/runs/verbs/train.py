@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from trainyard.clouds.protocol import Cloud
 from trainyard.recipes import basecheck, bundle, code, data, requirements
 from trainyard.recipes.configfile import ConfigDocument
 from trainyard.recipes.contract import Recipe, load_recipe
+from trainyard.recipes.since import LAST
 from trainyard.recipes.summaries import Values
 from trainyard.recipes.values import resolve, sets_with
 from trainyard.runs.context import CommandContext
@@ -51,7 +52,9 @@ class TrainRequest:
     attempt: int | None = None
     """The number that its attempt must get, so that of two who ask at once one begins it; None: the next."""
     init_from: str | None = None
-    """A finished run whose adapter the training starts from."""
+    """A finished run whose adapter the training starts from; ``last``: the user's newest success of the recipe, if there is one."""
+    since: str | None = None
+    """An attempt whose data are not taken again; ``last`` as of ``init_from``."""
 
 
 def prepare(context: CommandContext, request: TrainRequest) -> RunFolder:
@@ -93,6 +96,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
     settings, told_by_env = shape.from_environment(stated, context.env, cloud.name)
     for line in told_by_env:
         ui.say(f"settings   {line}")
+    request = _with_last(context, request, chosen, user)
     variables = {"device": device_of(settings, cloud), **reader.explicit_values(settings)}
     sets = sets_with(chosen, _sets(chosen, request), request.words)
     values = resolve(chosen, request.config, sets, variables, on_note=lambda note: ui.say(f"config     {note}"))
@@ -102,7 +106,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
         from trainyard.runs.verbs.initfrom import adapter_of  # brings S3's libraries
 
         values, adapter = adapter_of(context, chosen, values, request.stack, user)
-    dataset = _data(context, _named_data(context, request, user), chosen, settings, values)
+    dataset = _data(context, request, chosen, settings, values, user)
     ui.say(f"recipe     {chosen.name}; data {dataset.describe()}")
     own = code_of(context, chosen, values)
     for remark in dataset.remarks():
@@ -182,9 +186,31 @@ def _named_data(context: CommandContext, request: TrainRequest, user: str) -> st
     return data_of(context, request.data, request.stack, user)
 
 
-def _data(context: CommandContext, reference: str | None, chosen: Recipe, settings: StackSettings, values: Values) -> data.Data:
+def _data(context: CommandContext, request: TrainRequest, chosen: Recipe, settings: StackSettings, values: Values, user: str) -> data.Data:
+    reference, earlier = _named_data(context, request, user), None
+    if request.since is not None:
+        from trainyard.runs.verbs.lastrun import earlier_data
+
+        earlier = earlier_data(context, request.stack, request.since)
     if reference is None or not reference.startswith(("s3://", "gs://", "https://")):
-        return data.inspect(reference, chosen, values=values)
+        return data.inspect(reference, chosen, values=values, earlier=earlier)
     from trainyard.runs.planning.bucketdata import resolver
 
-    return data.inspect(reference, chosen, resolver(context, settings.store), values)
+    return data.inspect(reference, chosen, resolver(context, settings.store), values, earlier)
+
+
+def _with_last(context: CommandContext, request: TrainRequest, chosen: Recipe, user: str) -> TrainRequest:
+    """Return a request with the very attempt in place of ``last``; without one its training is as if nobody had said it."""
+    if LAST not in (request.init_from, request.since):
+        return request
+    from trainyard.runs.verbs.lastrun import last_success
+
+    key = last_success(context, request.stack, user, fits=lambda record: record.recipe == chosen.name)
+    run = None if key is None else str(key)
+    if key is None:
+        context.ui.say(f"last       {user} has no success of recipe {chosen.name} yet: it begins from the base model, with all data")
+    return replace(
+        request,
+        init_from=run if request.init_from == LAST else request.init_from,
+        since=run if request.since == LAST else request.since,
+    )
