@@ -110,6 +110,13 @@ bench_billed = _bench(
 bench_ledger = _bench("bench.ledger", "Time the list of 100,000 runs, in SQLite and in Postgres, and `invoke runs` as a whole command.")
 
 
+@task(help=help_of(runs="how many estimates are held against a bill (default: 30)", seed="draw these runs (default: 1)"))
+@verb
+def bench_estimate(c: Context, runs: int | None = None, seed: int | None = None) -> int:
+    """Hold the estimates of varied runs against the emulated cloud's bill, as their history grows."""
+    return python("bench.estimate", *_options({"--runs": runs, "--seed": seed}))
+
+
 @task(
     help=help_of(
         cases="how many (default: 500)", seed="draw these cases again", engine="builtin or cli (default: all found)",
@@ -203,6 +210,7 @@ def development(ns: Collection) -> None:
             "download": bench_download,
             "billed": bench_billed,
             "ledger": bench_ledger,
+            "estimate": bench_estimate,
         },
         "servers": {"minio": servers_minio, "ceph": servers_ceph, "postgres": servers_postgres},
         "faults": {

@@ -71,12 +71,14 @@ class Ledger:
         with self.database.reading() as connection:
             return rests(connection, limits, time.time(), run)
 
-    def events(self, run: RunId | None = None, *, kind: str | None = None, since: float | None = None) -> list[LedgerEvent]:
-        """Return events in order: of one attempt, of one kind, since a moment (epoch seconds), or all."""
+    def events(
+        self, run: RunId | None = None, *, kind: str | None = None, since: float | None = None, newest: int | None = None
+    ) -> list[LedgerEvent]:
+        """Return events in order: of one attempt, of one kind, since a moment (epoch seconds), the ``newest`` so many, or all."""
         asked = [] if run is None else _of(tables.events, run)
         asked += [] if kind is None else [tables.events.c.kind == kind]
         asked += [] if since is None else [tables.events.c.time >= since]
-        return self._events(*asked)
+        return self._events(*asked, newest=newest)
 
     def set_cost(self, run: RunId, started: float, dollars: float) -> None:
         """Record what an attempt has cost so far."""
@@ -197,11 +199,12 @@ class Ledger:
         if values:
             connection.execute(self._insert(tables.events).on_conflict_do_nothing(index_elements=["id"]), values)
 
-    def _events(self, *asked: sa.ColumnElement[bool]) -> list[LedgerEvent]:
+    def _events(self, *asked: sa.ColumnElement[bool], newest: int | None = None) -> list[LedgerEvent]:
         columns = tables.events.c
+        query = sa.select(tables.events).where(*asked).order_by(columns.time.desc(), columns.number.desc()).limit(newest)
         with self.database.reading() as connection:
-            rows = connection.execute(sa.select(tables.events).where(*asked).order_by(columns.time, columns.number)).all()
-        return [_event(row) for row in rows]
+            rows = connection.execute(query).all()
+        return [_event(row) for row in reversed(rows)]
 
     def _each_of(self, query: sa.Select[Any], key: sa.Tuple, keys: Sequence[tuple[Any, ...]]) -> list[sa.Row[Any]]:
         """Return the rows of a query whose key is one of many, asked in pieces."""

@@ -26,10 +26,10 @@ from trainyard.runs.records import billing
 from trainyard.runs.records.datadeletion import deletion
 from trainyard.runs.records.keepsake import Keepsake
 from trainyard.runs.records.mirror import beside
-from trainyard.runs.records.notes import note, note_cost
+from trainyard.runs.records.notes import note, note_cost, note_over
 from trainyard.runs.records.parts import NO_POD
 from trainyard.runs.records.record import Phase, RunFolder, RunRecord
-from trainyard.runs.records.summary import RunSummary, cost, stages_of, succeeded, summarize, write_summary
+from trainyard.runs.records.summary import RunSummary, succeeded, summarize, write_summary
 from trainyard.runs.signals import how, leaving
 
 if TYPE_CHECKING:
@@ -321,7 +321,7 @@ def _tell(context: CommandContext, record: RunRecord, folder: RunFolder) -> None
         record.checkpoint = newest_checkpoint(context, record)
     folder.save(record)
     note_cost(context, record)  # first: between the two a limit counts the run twice rather than not at all
-    note(context, record, "ended", cost=cost(record), stages=dict(stages_of(record)))
+    note_over(context, record)
     if billing.ask(context, record):
         billing.note_billed(context, record)
     write_out(context, record, folder)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from trainyard.clouds.protocol import Cloud, CostItem, Offer, OfferQuery
 from trainyard.errors import NoCapacity
+from trainyard.runs.planning.history import Expectation
 from trainyard.runs.planning.shape import avoidable
+from trainyard.runs.records.progress import duration
 from trainyard.settings.table import StackSettings
 
 HOURS_A_MONTH = 730
@@ -28,11 +30,33 @@ class Estimate:
     """The network volume that the pod mounts: it costs money by the month, with or without a pod."""
     avoided: tuple[str, ...] = ()
     """Offers that are not taken because their pods did not boot lately."""
+    expected: Expectation | None = None
+    """How long it will take, as like runs tell; None: none is known."""
 
     @property
     def most(self) -> float:
         """Dollars."""
         return (self.dearest.price_per_hour + self.disks_per_hour) * (self.hours + self.rescue_hours)
+
+    @property
+    def likely(self) -> tuple[float, float, float] | None:
+        """Dollars that it will cost: the least, the likely and the most, within its lease; None where no like run is known."""
+        if self.expected is None:
+            return None
+        first, last = (offer.price_per_hour + self.disks_per_hour for offer in (self.offer, self.dearest))
+        low, likely, high = (min(seconds / 3600, self.hours) for seconds in (self.expected.low, self.expected.likely, self.expected.high))
+        return low * first, likely * first, min(high * last, self.most)
+
+    def _expectation(self) -> str:
+        """Say what it will take, and what that rests on."""
+        expected, dollars = self.expected, self.likely
+        if expected is None or dollars is None:
+            return "no like run tells how long it takes; "
+        money = "" if not self.most else f", ${dollars[1]:.2f} (${dollars[0]:.2f} to ${dollars[2]:.2f})"
+        short = ", MORE than its lease has" if expected.likely / 3600 > self.hours else ""
+        runs = "1 like run" if expected.runs == 1 else f"{expected.runs} like runs"
+        aside = f", {duration(expected.aside)} of it not training" if expected.aside >= 1 else ""
+        return f"about {duration(expected.likely)}{short}{money}{aside}, from {runs}; "
 
     def text(self) -> str:
         """Return the estimate as one line."""
@@ -40,7 +64,7 @@ class Estimate:
         other = (
             "" if self.dearest.price_per_hour <= self.offer.price_per_hour else f" (where that is taken up to {_offer_name(self.dearest)})"
         )
-        text = f"{_offer_name(self.offer)}{other}, lease {lease}: at most ${self.most:.2f}"
+        text = f"{_offer_name(self.offer)}{other}, lease {lease}: {self._expectation()}at most ${self.most:.2f}"
         if self.volume is None:
             return text
         return (

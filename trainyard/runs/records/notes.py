@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from trainyard.errors import TrainyardError
 from trainyard.ledger.rows import REMOVED, RunRow
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.measured import MEASURED, measure
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders
 from trainyard.runs.records.runrows import row_of
-from trainyard.runs.records.summary import cost
+from trainyard.runs.records.summary import cost, stages_of
 
 if TYPE_CHECKING:
     from trainyard.ledger.ledger import Ledger
@@ -41,6 +43,13 @@ def note_cost(context: CommandContext, record: RunRecord) -> None:
         ledger.put_run(_row(context, record))
 
     _write(context, record, write)
+
+
+def note_over(context: CommandContext, record: RunRecord) -> None:
+    """Record that a run is over, the dollars of each stage, and what it tells of like runs."""
+    note(context, record, "ended", cost=cost(record), stages=dict(stages_of(record)))
+    if (measured := measure(record)) is not None:
+        note(context, record, MEASURED, **asdict(measured))
 
 
 def note_row(context: CommandContext, record: RunRecord, estimate: float | None = None) -> None:

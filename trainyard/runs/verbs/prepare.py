@@ -33,6 +33,7 @@ from trainyard.runs.notices import readiness
 from trainyard.runs.planning import consent, jobkeys, route, shape
 from trainyard.runs.planning.bucketcheck import require_bucket
 from trainyard.runs.planning.estimate import Estimate, estimate
+from trainyard.runs.planning.history import Expectation, expect
 from trainyard.runs.planning.limits import check_limits, limits_of, price_ceiling, reserve_dollars
 from trainyard.runs.planning.route import StoredFiles
 from trainyard.runs.planning.upkeep import ensure_environment
@@ -41,6 +42,7 @@ from trainyard.runs.records.acts import record_act, record_limits
 from trainyard.runs.records.environment import EnvironmentOutputs
 from trainyard.runs.records.identity import RunId, new_label
 from trainyard.runs.records.key import make_whole
+from trainyard.runs.records.measured import workload_of
 from trainyard.runs.records.notes import note_row
 from trainyard.runs.records.parts import RunBucket, StartedFrom
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -197,6 +199,7 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     needs = needs_of(plan.recipe, plan.values)
     shaped = shape.raised(settings, needs, cloud.name)
     expected = estimate(cloud, shaped, plan.hours, shape.failed_lately(ledger, cloud.name))
+    expected = replace(expected, expected=_expectation(ledger, cloud, plan, expected))
     for warning in shape.warnings(settings, shaped, needs):
         context.ui.warn(warning)
     if expected.avoided:
@@ -207,6 +210,18 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
         context.ui.warn(warning)
     _look_for_time(context, plan, expected)
     return expected, replace(shaped, max_price=price_ceiling(expected, shaped, limits, ledger, before=before))
+
+
+def _expectation(ledger: Ledger, cloud: Cloud, plan: RunPlan, priced_at: Estimate) -> Expectation | None:
+    """Return how long a run will take, as like ones tell; what goes on from a checkpoint is like none."""
+    if plan.resumed_from is not None:
+        return None
+    offer, settings = priced_at.offer, plan.settings
+    workload = workload_of(
+        plan.recipe.name, plan.values, plan.data.summary().bytes, cloud=settings.cloud, simulated=cloud.simulated, gpu=offer.gpu,
+        gpu_count=offer.gpu_count,
+    )  # fmt: skip
+    return expect(ledger, workload)
 
 
 def _look_for_time(context: CommandContext, plan: RunPlan, expected: Estimate) -> None:

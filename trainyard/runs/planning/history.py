@@ -1,0 +1,79 @@
+"""How long a run will take, from what like runs have taken: a range, and how many it rests on. Knows no prices."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainyard.runs.records import codec
+from trainyard.runs.records.measured import MEASURED, MeasuredRun, Workload
+
+if TYPE_CHECKING:
+    from trainyard.ledger.ledger import Ledger
+
+_NEWEST = 500
+"""So many measured runs of the ledger are looked at."""
+_LIKE = 20
+"""So many like ones at most tell, the newest."""
+_LONGEST = 366 * 86_400.0
+_FEW, _DOUBTS = 3, (0.15, 0.05)
+"""By so much the range is wider on both sides than like runs were: where they are fewer than _FEW, and else."""
+_SPREAD = 1.2
+"""By so much the amounts of like runs must differ for what a training takes whatever its length to be told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Seconds for which a run's pod will be paid: the least, the likely and the most, and how many like runs tell it."""
+
+    low: float
+    likely: float
+    high: float
+    aside: float
+    """Of the likely ones, what is not training."""
+    runs: int
+
+
+def expect(ledger: Ledger, workload: Workload) -> Expectation | None:
+    """Return how long a workload will take; None where no like run is known."""
+    measured = [run for event in ledger.events(kind=MEASURED, newest=_NEWEST) if (run := _read(event.data)) is not None]
+    return from_runs(measured, workload)
+
+
+def from_runs(measured: Sequence[MeasuredRun], workload: Workload) -> Expectation | None:
+    """Return the same from measured runs, oldest first."""
+    like = [run for run in measured if run.workload.is_like(workload)][-_LIKE:]
+    if not like:
+        return None
+    fixed, each = _line(like)
+    train = fixed + each * workload.amount
+    ratios = [run.train / max(1e-9, fixed + each * run.workload.amount) for run in like]
+    doubt = 1 + _DOUBTS[len(like) >= _FEW]
+    asides = [run.aside for run in like]
+    aside = statistics.median(asides)
+    return Expectation(
+        train * min(ratios) / doubt + min(asides), train + aside, train * max(ratios) * doubt + max(asides), aside, len(like)
+    )  # fmt: skip
+
+
+def _line(like: Sequence[MeasuredRun]) -> tuple[float, float]:
+    """Return the seconds that a training takes whatever its length, and those of each unit."""
+    amounts = [run.workload.amount for run in like]
+    if len(like) >= _FEW and max(amounts) >= _SPREAD * min(amounts):
+        each, fixed = statistics.linear_regression(amounts, [run.train for run in like])
+        if each > 0 and fixed >= 0:
+            return fixed, each
+    return 0.0, statistics.median(run.train / run.workload.amount for run in like)
+
+
+def _read(data: Mapping[str, Any]) -> MeasuredRun | None:
+    """Return what an event tells, which may come from any machine that shares a bucket; None for what cannot be."""
+    try:
+        run = codec.read(MeasuredRun, data)
+    except (ValueError, TypeError):
+        return None
+    sound = all(math.isfinite(value) and 0 <= value <= _LONGEST for value in (run.train, run.aside))
+    return run if sound and run.train > 0 and math.isfinite(run.workload.amount) and run.workload.amount > 0 else None

@@ -1,0 +1,77 @@
+"""What a run that succeeded has taken, by the figures that tell how long a like one will: all who share the ledger learn of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainyard.recipes.summaries import Values
+from trainyard.runs.records import stagecost
+from trainyard.runs.records.record import RunRecord
+from trainyard.runs.records.summary import cost, succeeded
+
+MEASURED = "measured"
+"""Kind of the event whose data are a MeasuredRun."""
+_STEPS, _EPOCHS = ("max_steps", "steps"), ("num_train_epochs", "epochs")
+"""Variables that say how much is trained; the first above 0 counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What is trained, on what, and how much of it: runs that differ in ``amount`` alone are like."""
+
+    recipe: str
+    model: str
+    """The base model, or the command."""
+    cloud: str
+    gpu: str
+    gpu_count: int
+    unit: str
+    amount: float
+
+    def is_like(self, other: Workload) -> bool:
+        """Tell whether nothing but the amount differs."""
+        return all(getattr(self, name) == getattr(other, name) for name in ("recipe", "model", "cloud", "gpu", "gpu_count", "unit"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredRun:
+    """How long the training of a workload has taken, and what was paid for beside it (boot, image, upload, end): seconds."""
+
+    workload: Workload
+    train: float
+    aside: float
+
+
+def workload_of(
+    recipe: str, values: Values, data_bytes: int, *, cloud: str, simulated: bool, gpu: str | None, gpu_count: int
+) -> Workload:  # fmt: skip
+    """Return what a run's variables and data make of it; an emulator's runs are like no real ones."""
+    steps, epochs = _first(values, _STEPS), _first(values, _EPOCHS)
+    unit, amount = ("steps", steps) if steps else ("epochs of a byte", epochs * data_bytes) if epochs and data_bytes else ("run", 1.0)
+    command = values.get("command")
+    model = str(values.get("base_model") or (" ".join(command) if isinstance(command, list) else ""))
+    return Workload(
+        recipe=recipe, model=model, cloud=f"{cloud}, simulated" if simulated else cloud, gpu=gpu or "", gpu_count=gpu_count if gpu else 0,
+        unit=unit, amount=amount,
+    )  # fmt: skip
+
+
+def measure(record: RunRecord) -> MeasuredRun | None:
+    """Return what a run tells of like ones; None for one that did not succeed, or did only a part."""
+    if not succeeded(record) or record.resumed_from is not None or record.ended is None:
+        return None
+    stages = {stage.name: stage.seconds for stage in stagecost.by_stage(record, cost(record), record.ended)}
+    train = stages.pop(stagecost.TRAIN, 0.0)
+    stages.pop(stagecost.IDLE, None)
+    if train <= 0:
+        return None
+    workload = workload_of(
+        record.recipe, record.values, record.data.bytes, cloud=record.cloud, simulated=record.pod.simulated, gpu=record.pod.gpu,
+        gpu_count=record.pod.gpu_count or 0,
+    )  # fmt: skip
+    return MeasuredRun(workload=workload, train=train, aside=round(sum(stages.values()), 3))
+
+
+def _first(values: Values, names: tuple[str, ...]) -> float:
+    said = (values.get(name) for name in names)
+    return next((float(value) for value in said if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0), 0.0)
