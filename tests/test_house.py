@@ -112,7 +112,7 @@ def test_every_setting_that_a_message_a_page_or_a_comment_names_exists() -> None
 
 
 OURS = re.compile(r"\b(?:TRAINYARD|RUNPOD|R2|AWS)_[A-Z0-9]+(?:_[A-Z0-9]+)*\b(?!_)")
-NOT_OURS = {"AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE"}
+NOT_OURS = {"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE"}
 """What other programs are told."""
 
 
@@ -138,6 +138,7 @@ def test_every_environment_variable_is_in_the_table_and_used_somewhere() -> None
 
 
 KEPT = {
+    "trainyard.api.follower.RunFollower.missed": "of the Python API (docs/python.md)",
     "trainyard.pod.alone.commit_alone": "the pod's watchdog calls it, in a module that a plan has brought",
     "trainyard.setup.bootstrap.main": "./bootstrap calls it",
     "trainyard.clouds.local.supervisor.main": "a pod's first process is a line of Python that calls it (clouds/local/launch.py)",

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     import ssl
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_NAMES = tuple(
+PROXIES = tuple(
     name for scheme in ("http", "https", "all", "no", "grpc", "no_grpc") for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
 )
+"""Variables that name proxies, and hosts that need none."""
 
 
 def proxy_for(url: str, env: Mapping[str, str]) -> str | None:
@@ -37,7 +38,7 @@ def direct_hosts(env: Mapping[str, str]) -> list[str]:
 
 def loopback_direct(env: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that keep every client, gRPC's and Go's too, from asking a proxy for this machine; {} where none is set."""
-    if not any(env.get(name) for name in _NAMES if not name.lower().startswith("no_")):
+    if not any(env.get(name) for name in PROXIES if not name.lower().startswith("no_")):
         return {}
     hosts = ",".join(direct_hosts(env))
     names = ["no_proxy", "NO_PROXY"] + [name for name in ("no_grpc_proxy",) if env.get(name)]

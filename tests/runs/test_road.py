@@ -643,7 +643,7 @@ def test_a_download_by_name_says_which_later_attempts_it_passed_over_and_how_to_
     road.patch(verb_fetch, "claim_of", lambda *_: None)
     road.patch(verb_fetch, "download", lambda _, __, to, **___: Downloaded(ResultKey("ann", "a", 1), to, 1, 1, 0, "f" * 64, newer=newer))
 
-    assert fetch(road.context, STACK, "a", tmp_path / "to", partial=False) == 0
+    verb_fetch.tell(road.context.ui, fetch(road.context, STACK, "a", tmp_path / "to"), STACK)
 
     assert "taken      attempt 1 of ann/a" in road.said()
     assert (
@@ -672,7 +672,7 @@ def test_a_download_of_a_run_without_a_result_says_why_and_what_comes_next(road:
     listed.append(Listed(ResultKey("ann", "a", 7), True, False, 1, 1, 0.0))
     road.patch(verb_fetch, "claim_of", lambda *_: None)
     road.patch(verb_fetch, "download", lambda _, __, to, **___: Downloaded(ResultKey("ann", "a", 7), to, 1, 1, 0, "f" * 64))
-    assert fetch(road.context, None, "a", tmp_path / "to", partial=False) == 0 and "attempt 1 of ann/a has no result" in road.said()
+    assert fetch(road.context, None, "a", tmp_path / "to").key.attempt == 7 and "attempt 1 of ann/a has no result" in road.said()
 
 
 def test_a_download_of_a_result_that_another_runs_kept_out_of_the_bucket_says_where_it_lies(road: Road, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_the_next_download_or_delivery_pushes_a_result_that_is_owed_to_its_bucke
     direct.fetch(here(), FIRST, pod.output, ["model/config.json"], [], home, token=token)
     folder = run_of(clone, settings, result=RunResult(local_path=str(home), files=1, road="ssh", road_why="the store was away", owed=True))
 
-    assert fetch(clone.context, None, "first", tmp_path / "got", partial=False) == 0
+    assert fetch(clone.context, None, "first", tmp_path / "got").paths == (tmp_path / "got/config.json",)
 
     assert (tmp_path / "got/config.json").read_bytes() == CONFIG
     result = folder.load().result

@@ -16,7 +16,7 @@ from trainyard.errors import ForeignResult, StoreError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs import results
-from trainyard.runs.verbs.fetch import fetch
+from trainyard.runs.verbs.fetch import fetch, tell
 from trainyard.storage import bucket, markers
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import commit
@@ -164,7 +164,7 @@ def test_a_name_that_is_claimed_and_has_no_result_yet_says_who_claimed_it(clone:
     claimed(settings, tmp_path, FIRST)
     for name in ("first", "greg/first", "greg/first/1"):
         with pytest.raises(UserError, match=r"attempt 1 of greg/first has no result in .*: claimed by greg on .*may be at work"):
-            fetch(clone.context, "local", name, tmp_path / "to", partial=False)
+            fetch(clone.context, "local", name, tmp_path / "to")
     assert results.table(settings, [], "Anna") == [f"{settings.url} holds no run of anna"]
 
 
@@ -216,7 +216,9 @@ def test_a_fresh_clone_on_any_machine_downloads_by_every_kind_of_name(
 
     for number, reference in enumerate(names):
         got = tmp_path / str(number)
-        assert fetch(clone.context, None, reference, got, partial=False) == 0
+        taken = fetch(clone.context, None, reference, got)
+        tell(clone.context.ui, taken, None)
+        assert taken.manifest_sha256 and sorted(taken.paths) == sorted(path for path in got.rglob("*") if path.is_file())
         assert {path.name for path in got.rglob("*") if path.is_file()} == {"model.safetensors", "config.json", "vocab.txt", "empty"}
         assert "attempt 1 of greg/first, claimed by greg on gregs-laptop" in clone.said()
 
@@ -243,7 +245,7 @@ def test_a_damaged_manifest_hides_nothing_else_and_the_next_commands_are_told(
     assert results.check(clone.context, "local", "first", deep=False, as_json=False)[0] == 7
     assert "nothing can be proved without its manifest" in clone.said()
     with pytest.raises(StoreError, match="no manifest") as told:
-        fetch(clone.context, None, "first", tmp_path / "dir", partial=False)
+        fetch(clone.context, None, "first", tmp_path / "dir")
     assert "invoke results.verify greg/first/2 --deep" in str(told.value.hint)
 
 
@@ -253,7 +255,7 @@ def test_a_damaged_object_names_the_commands_that_help(clone: Clone, settings: S
     s3(settings).delete_object(Bucket=settings.bucket, Key=SECOND.model + "config.json")
 
     with pytest.raises(StoreError, match="it is missing now") as told:
-        fetch(clone.context, None, "first", tmp_path / "dir", partial=False)
+        fetch(clone.context, None, "first", tmp_path / "dir")
 
     assert "invoke results.verify greg/first/2 --deep" in str(told.value.hint)
     assert "invoke download greg/first/1 out/downloads/first" in str(told.value.hint)
@@ -272,7 +274,7 @@ def test_a_marker_of_another_run_is_named_where_its_manifest_is_not_there(
 
     assert clone.said().count("_SUCCESS: another run has written it than the one that claimed greg/first/2") == 2
     with pytest.raises(ForeignResult, match=r"another run .* its token is 'token-of'"):
-        fetch(clone.context, "local", str(SECOND), tmp_path / "to", partial=False)
+        fetch(clone.context, "local", str(SECOND), tmp_path / "to")
 
 
 def test_verify_tells_missing_changed_and_more_and_exits_with_7(clone: Clone, settings: StoreSettings, pod: Workspace) -> None:

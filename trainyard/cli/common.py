@@ -72,10 +72,8 @@ def context(*, as_json: bool = False, anywhere: bool = False) -> CommandContext:
 
     ``anywhere``: the verb has something to say outside any repository, too; it works in this folder then.
     """
-    from trainyard import config, network
-    from trainyard.runs.context import CommandContext
+    from trainyard.runs.context import open_context
     from trainyard.runs.ui import Ui
-    from trainyard.stacks.environ import leave_other_repository
 
     ui = Ui(json=as_json)
     try:
@@ -84,13 +82,7 @@ def context(*, as_json: bool = False, anywhere: bool = False) -> CommandContext:
         if not anywhere:
             raise
         root = Path.cwd()
-    warning = config.env_file_warning(root)
-    if warning:
-        ui.warn(warning)
-    leave_other_repository(os.environ, root)
-    env = config.load_env(root)
-    network.apply()
-    return CommandContext(config.places(root), env, ui)
+    return open_context(root, ui, os.environ)
 
 
 def show_json(value: Any) -> None:
@@ -145,11 +137,9 @@ def recipe_of(name: str | None, config: str | None) -> str:
 
     A ``--`` asks for the one that runs a command, also where an empty variable is behind it.
     """
-    if not name and config:
-        from trainyard.recipes.configfile import recipe_named_in
+    from trainyard.runs.verbs.train import recipe_of as named
 
-        name = recipe_named_in(Path(config))
-    return name or ("lora" if words_behind() is None else "command")
+    return named(name, optional_path(config), words_behind())
 
 
 def required(value: str | None, message: str, hint: str | None = None) -> str:
@@ -173,7 +163,6 @@ def optional_path(value: str | None) -> Path | None:
 
 def like_setting(name: str, value: Any) -> float | None:
     """Return the number of an option that stands for the setting of its name; raises UserError for what the setting could not be."""
-    from trainyard.reading import read
-    from trainyard.settings.table import SETTINGS
+    from trainyard.runs.verbs.train import number_like
 
-    return None if value is None else float(str(read(SETTINGS[name].shape, value, f"--{name}")))
+    return number_like(name, value, f"--{name}")

@@ -284,10 +284,12 @@ def render(c: Context, recipe: str, to: str, data: str | None = None, config: st
 @verb
 def download(c: Context, run: str, to: str, stack: str | None = None, partial: bool = False, whole: bool = False) -> int:
     """Fetch a result: parallel, resumable, every file proved by its sha256."""
-    from trainyard.runs.verbs.fetch import fetch
+    from trainyard.runs.verbs.fetch import fetch, tell
 
     to = required(to.strip() or None, "DIR is empty: say where the result goes", "To fetch it into this folder: invoke download RUN .")
-    return fetch(context(), stack, run, Path(to), partial=partial, whole=whole)
+    work = context()
+    tell(work.ui, fetch(work, stack, run, Path(to), partial=partial, whole=whole), stack)
+    return 0
 
 
 def _prepare_and_drive(work: CommandContext, request: TrainRequest, as_json: bool) -> int:
@@ -298,18 +300,15 @@ def _prepare_and_drive(work: CommandContext, request: TrainRequest, as_json: boo
 
 def drive_prepared(work: CommandContext, as_json: bool, prepare: Callable[[], RunFolder], *, detach: bool = False) -> int:
     """Prepare a run and drive it to its end (or ``detach``); whoever leaves before has rented nothing. Returns the exit code."""
-    from trainyard.runs.signals import how, leaving
-    from trainyard.runs.verbs.through import through
+    from trainyard.runs.signals import NothingRented
+    from trainyard.runs.verbs.through import begin
 
     try:
-        with leaving():
-            folder = prepare()
-    except KeyboardInterrupt as left:
-        work.ui.fail(f"interrupted ({how(left)}): nothing was rented")
+        summary = begin(work, prepare, detach=detach)
+    except NothingRented as left:
+        work.ui.fail(str(left))
         return INTERRUPTED
-    if detach:
-        return _left(work, as_json, through(work, folder, detach=True))
-    return finish(work, as_json, lambda: through(work, folder))
+    return _left(work, as_json, summary) if detach else finish(work, as_json, lambda: summary)
 
 
 def _left(work: CommandContext, as_json: bool, summary: RunSummary) -> int:

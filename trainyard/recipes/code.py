@@ -146,15 +146,16 @@ def collect(folder: Path, limit_mb: int = LIMIT_MB) -> Code:
     )  # fmt: skip
 
 
-def of_run(recipe: Recipe, values: Values) -> Code | None:
+def of_run(recipe: Recipe, values: Values, base: Path | None = None) -> Code | None:
     """Return the code that a run's values ask for, None when none goes along.
 
-    Unless a folder is named, a command takes the one along in which it was typed, if git knows it. Raises UserError.
+    Unless a folder is named, a command takes the one along in which it was typed (``base``, else the working directory),
+    if git knows it. Raises UserError.
     """
     name = next((variable.name for variable in recipe.variables if variable.kind == "folder"), None)
     value, words = values.get(name) if name else None, values.get("command")
     if value == AUTO and words:
-        value = str(Path.cwd())
+        value = str(base or Path.cwd())
         if not in_repository(Path(value)):
             hint = f"Send it all the same: --set {name}=.   Send nothing: --set {name}=none"
             raise UserError(f"{value} lies in no git repository: whether it is the command's code is for you to say", hint=hint)

@@ -49,12 +49,14 @@ def resolve(
     sets: Sequence[str] = (),
     stack_settings: Mapping[str, object] | None = None,
     on_note: Callable[[str], None] = lambda _: None,
+    more: ConfigDocument | None = None,
 ) -> Values:
     """Return the values of all variables of a recipe, and of the ``needs.NAME`` that a person sets by hand.
 
-    ``stack_settings`` may hold other keys too; only the recipe's variables are taken from them. ``on_note`` is told
-    which keys of another tool's file say nothing here. Raises UserError, with all that is wrong at once, for unknown
-    names, wrong types, values out of range and combinations that the recipe refuses.
+    ``stack_settings`` may hold other keys too; only the recipe's variables are taken from them. ``more`` wins over
+    ``config``, and ``sets`` over both. ``on_note`` is told which keys of another tool's file say nothing here. Raises
+    UserError, with all that is wrong at once, for unknown names, wrong types, values out of range and combinations that
+    the recipe refuses.
     """
     placed: dict[str, _PlacedValue] = {}
     for key, node in (stack_settings or {}).items():
@@ -63,8 +65,9 @@ def resolve(
             where = stack_settings.where(key, value=True) if isinstance(stack_settings, Map) else None
             placed[variable.name] = _PlacedValue(_converted(variable, key, _node(node), where, Path.cwd()), where)
     wrong: list[UserError] = []
-    if config is not None:
-        placed.update(_from_file(recipe, configfile.opened(config), wrong, on_note))
+    for document in (config, more):
+        if document is not None:
+            placed.update(_from_file(recipe, configfile.opened(document), wrong, on_note))
     for text in sets:
         try:
             name, value = _from_set(recipe, text)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainyard import config, network
 from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import Places
 from trainyard.runs.records.identity import find
 from trainyard.runs.records.record import RunFolder, RunRecord
-from trainyard.runs.ui import Ui
+from trainyard.runs.ui import Listener
 from trainyard.settings import reader
 from trainyard.settings.table import StackSettings
 from trainyard.stacks import facade
+from trainyard.stacks.environ import leave_other_repository
 from trainyard.stacks.model import Stack
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ class CommandContext:
 
     places: Places
     env: Mapping[str, str]
-    ui: Ui
+    ui: Listener
 
     def stack(self, environment: str) -> Stack:
         """Return an environment's stack."""
@@ -61,3 +64,18 @@ class CommandContext:
     def run_stack(self, record: RunRecord, folder: RunFolder) -> Stack:
         """Return the stack of one attempt."""
         return Stack(record.id.stack_name(record.environment), self.places, self.env, folder.config)
+
+
+def open_context(root: Path, ui: Listener, environ: MutableMapping[str, str]) -> CommandContext:
+    """Return what a verb works with in a repository.
+
+    ``environ``: the variables it works by. What ``.env`` says is put into it: a command gives its process's own, so that
+    libraries find the same. Raises UserError for a ``.env`` that cannot be read.
+    """
+    warning = config.env_file_warning(root)
+    if warning:
+        ui.warn(warning)
+    leave_other_repository(environ, root)
+    config.load_env(root, environ)
+    network.apply(environ)
+    return CommandContext(config.places(root, environ), dict(environ), ui)

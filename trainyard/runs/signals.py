@@ -13,9 +13,19 @@ class LeaveSignal(KeyboardInterrupt):
     """Somebody wants this controller to go: what a KeyboardInterrupt means, whichever signal it was."""
 
 
+class NothingRented(KeyboardInterrupt):
+    """Somebody has left before anything was rented; its text is what a person reads."""
+
+
 @contextmanager
 def handled(numbers: Iterable[int], handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Let a handler take these signals in here; afterwards who took them before takes them again. Only for the main thread."""
+    """Let a handler take these signals in here; afterwards who took them before takes them again.
+
+    Another thread than the main one gets no signal, and may install nothing: there it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
@@ -31,12 +41,15 @@ def leaving() -> Iterator[None]:
     def leave(number: int, frame: FrameType | None) -> None:
         raise LeaveSignal(signal.Signals(number).name)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     ours = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
     with handled(ours, leave):
         yield
+
+
+def leave_if_asked(leaves: bool) -> None:
+    """Leave as by a signal where whoever listens wants to go (``Listener.leaves``): a thread gets none."""
+    if leaves:
+        raise LeaveSignal("its caller")
 
 
 def how(left: KeyboardInterrupt) -> str:

@@ -1,18 +1,69 @@
-"""What a person sees while a run goes on: stages with their seconds, one progress line, warnings."""
+"""Who is told what happens while a run goes on; and the person at a terminal: stages with their seconds, one progress line, warnings."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TextIO
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TextIO
 
 from rich.console import Console
 
 from trainyard.phrasing import as_typed
+from trainyard.runs.events import ProgressEvent, StateEvent
+
+_LINE_EVERY = 10.0
+_MOST_LINES = 200
+"""Lines of a program's own log that are shown of one piece of it."""
+_LONGEST_LINE = 4096
+_STEERING = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Escape sequences and control characters, all but the tabulator."""
+
+
+class Listener(Protocol):
+    """Who is told: a person at a terminal, or the caller of the Python API. May be told from several threads at once."""
+
+    @property
+    def leaves(self) -> bool:
+        """True as soon as whoever asked for this wants to go; looked at where a run may be left."""
+
+    def say(self, text: str) -> None:
+        """Take one line."""
+
+    def warn(self, text: str) -> None:
+        """Take a warning."""
+
+    def fail(self, text: str) -> None:
+        """Take what went wrong."""
+
+    @property
+    def console(self) -> Console:
+        """What tables are printed on."""
+
+    def agreed(self, question: str) -> bool:
+        """Answer a question; where nobody can it is a no."""
+
+    def answer_to(self, question: str) -> str:
+        """Answer a question with words, none where nobody can."""
+
+    def stage(self, name: str, what: str) -> AbstractContextManager[None]:
+        """Take that a stage begins, and that it ends."""
+
+    def engine_event(self, event: object) -> None:
+        """Take an engine's event."""
+
+    def state(self, event: StateEvent) -> None:
+        """Take what has happened to an attempt."""
+
+    def progress(self) -> AbstractContextManager[Callable[[ProgressEvent], None]]:
+        """Give what takes the newest figures while a training is followed."""
+
+    def log(self, lines: Sequence[bytes], *, shown: bool) -> None:
+        """Take lines of a training's log; ``shown``: it is a program of a person's own, which has told no figures yet."""
 
 
 class _Screen(Console):
@@ -47,9 +98,9 @@ class Ui:
             self.console.width = 80
 
     @property
-    def live(self) -> bool:
-        """True where a moving progress bar can be drawn."""
-        return self.console.is_terminal
+    def leaves(self) -> bool:
+        """A person leaves by a signal, which is an exception."""
+        return False
 
     def say(self, text: str) -> None:
         """Print one line."""
@@ -85,6 +136,45 @@ class Ui:
         yield
         self.console.print(f"{name:<10} done in {time.monotonic() - began:.1f} s", markup=False, style="dim")
 
+    def state(self, event: StateEvent) -> None:
+        """Print nothing: the stages say it."""
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[ProgressEvent], None]]:
+        """Draw figures as they come: a bar on a terminal, else a line every ten seconds and at the end."""
+        if self.console.is_terminal:
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            columns = TextColumn("train     "), BarColumn(bar_width=30), TextColumn("{task.fields[text]}")
+            with Progress(*columns, console=self.console) as bar:
+                task = bar.add_task("train", total=None, text="no figures yet")
+                yield lambda event: bar.update(task, total=event.steps or None, completed=event.step, text=event.text)
+            return
+        newest: ProgressEvent | None = None
+        last, shown = 0.0, -1
+
+        def draw(event: ProgressEvent) -> None:
+            nonlocal newest, last, shown
+            newest = event
+            if time.monotonic() - last >= _LINE_EVERY:
+                last, shown = time.monotonic(), event.step
+                self.say(f"train      {event.text}")
+
+        try:
+            yield draw
+        finally:
+            if newest and newest.step and newest.step != shown:
+                self.say(f"train      {newest.text}")
+
+    def log(self, lines: Sequence[bytes], *, shown: bool) -> None:
+        """Print what a program prints that tells no figures; a flood is cut, the whole log is kept elsewhere."""
+        if not shown:
+            return
+        if len(lines) > _MOST_LINES:
+            self.say(f"           ... {len(lines) - _MOST_LINES:,} lines more, in its log")
+        for line in lines[-_MOST_LINES:]:
+            self.say(as_on_terminal(line))
+
     def engine_event(self, event: object) -> None:
         """Print an engine's event when it is of use to a person."""
         assert isinstance(event, dict)
@@ -102,3 +192,9 @@ class Ui:
             elif event.get("severity") == "info" and about[0].startswith("trainyard:"):
                 # A resource of ours has something to say: what stays in a bucket, who carries its rules out.
                 self.console.print(as_typed(f"           {event.get('message')}"), markup=False)
+
+
+def as_on_terminal(line: bytes) -> str:
+    """Return a line of a log as a terminal would be left with it: what a carriage return overwrote and what steers it taken out."""
+    text = line.rstrip(b"\r").rpartition(b"\r")[2][:_LONGEST_LINE].decode("utf-8", "replace")
+    return _STEERING.sub("", text)

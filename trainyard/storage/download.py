@@ -12,7 +12,7 @@ from trainyard.storage.ending import Ending
 from trainyard.storage.fetch import fetch_files
 from trainyard.storage.find import Listed, ResultReference, find, list_results, unproved
 from trainyard.storage.manifest import DAMAGED, KEPT, MANIFEST, MODEL_FOLDER, SUCCESS, Manifest, ManifestEntry, ResultKey, decode
-from trainyard.storage.markers import refuse_unclaimed, stranger
+from trainyard.storage.markers import Claim, refuse_unclaimed, stranger
 from trainyard.storage.seal import read_each, read_result
 
 __all__ = ["Downloaded", "download", "list_results"]
@@ -33,6 +33,10 @@ class Downloaded:
     """How the training ended when this is no success."""
     newer: tuple[Listed, ...] = ()
     """Later attempts of the same name, none of them a success: where a name was asked for, the newest success is taken."""
+    paths: tuple[Path, ...] = ()
+    """The files as they lie here."""
+    claim: Claim | None = None
+    """Who began the attempt, where its bucket says it."""
 
 
 def download(
@@ -75,9 +79,20 @@ def _fetch(
         raise UserError(f"'{reference}': the result {result.key} has no '{result.path}'", hint=_names(manifest))
     selection = [(entry, entry.path[len(base) :]) for entry in files]
     got = fetch_files(settings, result.key.prefix, selection, dest, on_progress)
-    paths = {entry.path for entry in files}
-    beside = tuple(entry.path for entry in manifest.files if entry.path not in paths)
-    return Downloaded(result.key, dest, len(files), sum(e.size for e in files), got, digest, beside, ending, result.newer)
+    names = {entry.path for entry in files}
+    beside = tuple(entry.path for entry in manifest.files if entry.path not in names)
+    return Downloaded(
+        result.key,
+        dest,
+        len(files),
+        sum(e.size for e in files),
+        got,
+        digest,
+        beside,
+        ending,
+        result.newer,
+        tuple(dest / name for _, name in selection),
+    )
 
 
 def _manifest(settings: StoreSettings, key: ResultKey, uncommitted: bool) -> tuple[Manifest, str | None, Ending | None]:

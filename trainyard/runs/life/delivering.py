@@ -5,7 +5,6 @@ Nothing is billed by then, and nothing of the run changes whatever becomes of it
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -32,7 +31,7 @@ def begin(context: CommandContext, record: RunRecord, folder: RunFolder) -> bool
         write_state(folder, now_state(target, "begun"))
         with log_of(folder).open("ab") as log:
             subprocess.Popen(
-                [sys.executable, "-m", PROJECT, "deliver", name], cwd=context.places.root, env=os.environ,
+                [sys.executable, "-m", PROJECT, "deliver", name], cwd=context.places.root, env=context.env,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
     except (OSError, UserError) as error:

@@ -7,11 +7,12 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from trainyard.clock import parse_time
-from trainyard.errors import CloudError, HostKeyChanged, PodFailed, TrainyardError, Unreachable
+from trainyard.errors import CloudError, HostKeyChanged, PodFailed, TrainyardError, Unreachable, UserError
 from trainyard.files import naming
 from trainyard.remote import jobs
 from trainyard.remote.follow import Tail
@@ -30,11 +31,13 @@ from trainyard.runs.records.home import mend_copies, take_reports
 from trainyard.runs.records.keepsake import FolderDeleted
 from trainyard.runs.records.key import key_file
 from trainyard.runs.records.movedlease import LeaseWatch
-from trainyard.runs.records.notes import ended_by_hand, note
+from trainyard.runs.records.notes import ended_by_hand, note, tell
 from trainyard.runs.records.pod import ReachablePod, pod_with
 from trainyard.runs.records.progress import ProgressLine, duration
 from trainyard.runs.records.record import RunFolder, RunRecord, is_driven
+from trainyard.runs.records.runrows import state_of
 from trainyard.runs.records.summary import began_at, cost
+from trainyard.runs.signals import leave_if_asked
 
 STOP_GRACE = 300.0
 """Seconds a training may take to save after it was told to stop."""
@@ -95,7 +98,7 @@ def _follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: 
         Reconnecting(pod.connect, name=f"pod {pod.id}") as transport,
         _appending(folder.log) as log,
         _appending(folder.metrics) as metrics,
-        ProgressLine(context.ui, lambda: cost(record), began_at(record)) as line,
+        _progress(context, record) as line,
     ):
         line.feed(folder.metrics.read_bytes())
         outlook = Outlook(record, context.ui.warn, can_extend=pod.cloud.capabilities.change_markers)
@@ -104,8 +107,7 @@ def _follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: 
             if not os.fstat(log.fileno()).st_size:
                 note(context, record, "first output")
             _write(log, data)
-            if record.recipe == OWN_PROGRAM:
-                line.log(data)
+            line.log(data)
 
         def take_metrics(data: bytes) -> None:
             _write(metrics, data)
@@ -148,22 +150,33 @@ def gone_with_its_key(context: CommandContext, record: RunRecord) -> Verdict | N
 def watch_files(context: CommandContext, folder: RunFolder, *, poll: float) -> None:
     """Show the progress that another controller writes, until it lets go of the run."""
     record = folder.load()
-    with ProgressLine(context.ui, lambda: cost(record), began_at(record)) as line:
+    state = state_of(record)
+    with _progress(context, record) as line:
         offset, seen = 0, folder.log.stat().st_size if folder.log.is_file() else 0
         while is_driven(folder):
-            if record.recipe == OWN_PROGRAM and folder.log.is_file():
-                with folder.log.open("rb") as log:
-                    log.seek(seen)
-                    data = log.read()
-                seen += len(data)
-                line.log(data)
-            if folder.metrics.is_file():
-                with folder.metrics.open("rb") as metrics:
-                    metrics.seek(offset)
-                    data = metrics.read()
-                offset += len(data)
-                line.feed(data)
+            leave_if_asked(context.ui.leaves)
+            seen = _read_on(folder.log, seen, line.log)
+            offset = _read_on(folder.metrics, offset, line.feed)
+            with contextlib.suppress(UserError):
+                record = folder.load()
+            if state != (state := state_of(record)):
+                tell(context, record, "state")
             time.sleep(poll)
+
+
+def _read_on(path: Path, offset: int, take: Callable[[bytes], None]) -> int:
+    """Hand on what a file has beyond an offset; return where it ends now."""
+    if not path.is_file():
+        return offset
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read()
+    take(data)
+    return offset + len(data)
+
+
+def _progress(context: CommandContext, record: RunRecord) -> ProgressLine:
+    return ProgressLine(context.ui, lambda: cost(record), began_at(record), own=record.recipe == OWN_PROGRAM)
 
 
 class _Watch:
@@ -193,6 +206,7 @@ class _Watch:
     def tick(self) -> None:
         """Run about twice a second."""
         now = time.monotonic()
+        leave_if_asked(self.context.ui.leaves)
         if self.folder.cancelled_now:
             raise _Over(Verdict("person", "cancelled", 1))
         for path in (self.folder.path / "run.json", self.folder.log):

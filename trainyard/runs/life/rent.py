@@ -18,6 +18,7 @@ from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.pods import Deletions, note_deleted, take_known
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stackresources import leases_in, pods_in, pods_with_address
+from trainyard.runs.signals import leave_if_asked
 from trainyard.settings.reader import as_written
 from trainyard.settings.table import StackSettings, for_run
 from trainyard.stacks import facade
@@ -61,6 +62,7 @@ def rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
     failures: list[str] = []
     take_known(record, facade.resources(stack), context.places.intents)
     for attempt in range(BOOT_TRIES):
+        leave_if_asked(context.ui.leaves)
         with context.ui.stage("up", "lease and pod"), folder.stage(record, "up"):
             outcome = _up(context, record, stack)
         record.engine = outcome.engine

@@ -21,6 +21,7 @@ from trainyard.runs.planning.consent import secret_values
 from trainyard.runs.records.onpod import RUN_FILE, pod_copy
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.signals import leave_if_asked
 
 
 class Unclear(TrainyardError):
@@ -35,6 +36,7 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
     Raises PodFailed with the task that failed, Unreachable when the link is lost, Unclear when it was lost too late to
     know whether the job runs.
     """
+    leave_if_asked(context.ui.leaves)
     book = playbook.load(folder.playbooks / "train.yml")
     arguments = variables(context, record, folder, pod, declared_of(folder))
     arguments["job_env"] |= jobkeys.issue(context, record, folder)

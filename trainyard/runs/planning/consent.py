@@ -20,7 +20,7 @@ from trainyard.recipes.data import Data
 from trainyard.recipes.secretfiles import SecretPlace, secret_in, secrets_among
 from trainyard.recipes.summaries import Values
 from trainyard.recipes.variables import FILES
-from trainyard.runs.ui import Ui
+from trainyard.runs.ui import Listener
 from trainyard.secret import Secret
 from trainyard.settings.table import StackSettings
 from trainyard.sizes import human_size
@@ -84,7 +84,7 @@ def outgoing(asked: str | None, data: Data, recipe: Recipe, values: Values, code
     return tuple(kinds)
 
 
-def ask(ui: Ui, stack: str, cloud: Cloud, consent: str, going: Sequence[Outgoing], *, yes: bool, by_bucket: bool = False) -> None:
+def ask(ui: Listener, stack: str, cloud: Cloud, consent: str, going: Sequence[Outgoing], *, yes: bool, by_bucket: bool = False) -> None:
     """List what leaves this machine, and let it leave only as the settings say; raises RefusedError before anything is rented.
 
     ``by_bucket``: the files lie in the stack's bucket, too, if it has one, for who goes on with the run.
@@ -112,7 +112,7 @@ def ask(ui: Ui, stack: str, cloud: Cloud, consent: str, going: Sequence[Outgoing
         )
 
 
-def _tell_of_keys(ui: Ui, going: Iterable[Outgoing]) -> int:
+def _tell_of_keys(ui: Listener, going: Iterable[Outgoing]) -> int:
     """Warn of what looks like keys of services in files that go as they are, by file and line; return how many places there are."""
     places: list[tuple[str, SecretPlace]] = []
     left, whole, looked = _LOOKED, 0, 0

@@ -18,7 +18,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.route import expire_days
 from trainyard.runs.records.parts import RunBucket
 from trainyard.runs.records.stores import store_of
-from trainyard.runs.ui import Ui
+from trainyard.runs.ui import Listener
 from trainyard.settings.table import StackSettings
 from trainyard.sizes import human_size
 from trainyard.storage import datasend
@@ -105,7 +105,7 @@ def send_again(context: CommandContext, store: StoreSettings, files: Sequence[Lo
     datasend.send(store, laid_out, time.time(), again=True, on_progress=transfer_lines(context.ui))
 
 
-def transfer_lines(ui: Ui, now: Callable[[], float] = time.monotonic) -> OnProgress:
+def transfer_lines(ui: Listener, now: Callable[[], float] = time.monotonic) -> OnProgress:
     """Return what tells of a long transfer every ten seconds."""
     last, before = now(), 0
 

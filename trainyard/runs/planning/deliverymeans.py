@@ -14,15 +14,16 @@ from trainyard.secret import Secret
 _TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
-def planned(env: Mapping[str, str], asked: str | None, setting: str | None, root: Path) -> str | None:
+def planned(env: Mapping[str, str], asked: str | None, setting: str | None, root: Path, base: Path | None = None) -> str | None:
     """Return where a run's result goes after it (a folder's path made absolute), None for nowhere.
 
-    ``asked`` on the command line wins over the setting. Raises UserError for what is no place, or cannot be reached from here.
+    ``asked`` wins over the setting, and its paths begin at ``base`` (the working directory). Raises UserError for what is
+    no place, or cannot be reached from here.
     """
-    said, base = (asked, Path.cwd()) if asked else (setting, root)
+    said, at = (asked, base or Path.cwd()) if asked else (setting, root)
     if not said:
         return None
-    target = target_of(said, base)
+    target = target_of(said, at)
     need_means(env, target)
     return str(target)
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from trainyard.errors import TrainyardError
 from trainyard.ledger.rows import REMOVED, RunRow
 from trainyard.runs.context import CommandContext
+from trainyard.runs.events import StateEvent
 from trainyard.runs.records.measured import MEASURED, measure
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders
-from trainyard.runs.records.runrows import row_of
+from trainyard.runs.records.runrows import row_of, state_of
 from trainyard.runs.records.summary import cost, stages_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ def note(context: CommandContext, record: RunRecord, kind: str, **data: Any) -> 
             ledger.put_run(_row(context, record, data.get("estimate")))
 
     _write(context, record, write)
+    if kind != MEASURED:  # figures for later estimates: nothing has happened to the run
+        tell(context, record, kind)
+
+
+def tell(context: CommandContext, record: RunRecord, kind: str) -> None:
+    """Tell who listens that something happened to a run."""
+    context.ui.state(StateEvent(str(record.id), record.attempt, kind, state_of(record), cost(record)))
 
 
 def note_cost(context: CommandContext, record: RunRecord) -> None:

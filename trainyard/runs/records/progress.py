@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rich.progress import BarColumn, Progress, TextColumn
-
 from trainyard.jsontext import parse_json
-from trainyard.runs.ui import Ui
+from trainyard.runs.events import ProgressEvent
+from trainyard.runs.ui import Listener
 
-_LINE_EVERY = 10.0
-_MOST_LINES = 200
-"""Lines of a program's own log that are shown of one piece of it."""
 _LONGEST_LINE = 4096
-_STEERING = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Escape sequences and control characters, all but the tabulator."""
 
 
 @dataclass(slots=True)
@@ -38,6 +31,8 @@ class Metrics:
     tokens_per_second: float | None = None
     learning_rate: float | None = None
     """The largest of its schedule."""
+    rate: float | None = None
+    """The newest one."""
     first_time: float | None = None
     first_step: int = 0
     last_time: float | None = None
@@ -68,7 +63,7 @@ class Metrics:
         if moment is not None and moment < self.since:
             return False
         if rate is not None:
-            self.learning_rate = max(rate, self.learning_rate or 0.0)
+            self.rate, self.learning_rate = rate, max(rate, self.learning_rate or 0.0)
         self.total = int(total or self.total)
         self.tokens_per_second = self.tokens_per_second if speed is None else speed
         if moment is not None:
@@ -106,75 +101,48 @@ def loss_curve(metrics: bytes) -> tuple[tuple[int, float], ...]:
 
 
 class ProgressLine:
-    """Draw the newest figures: a bar on a terminal, else a line every ten seconds and at the end."""
+    """Read what a training tells of itself, piece by piece, and hand the newest figures and the lines of its log on."""
 
-    def __init__(self, ui: Ui, cost: Callable[[], float], since: float = 0.0) -> None:
-        self.ui, self.cost = ui, cost
+    def __init__(self, ui: Listener, cost: Callable[[], float], since: float = 0.0, *, own: bool = True) -> None:
+        self.ui, self.cost, self.own = ui, cost, own
         self.metrics = Metrics(since)
         self.buffer = self.rest = b""
-        self.last = 0.0
-        self.shown = -1
-        self.bar: Progress | None = None
+        self.shown = contextlib.ExitStack()
 
     def __enter__(self) -> ProgressLine:
-        if self.ui.live:
-            self.bar = Progress(
-                TextColumn("train     "), BarColumn(bar_width=30), TextColumn("{task.fields[text]}"), console=self.ui.console
-            )
-            self.task = self.bar.add_task("train", total=None, text="no figures yet")
-            self.bar.start()
+        self.show = self.shown.enter_context(self.ui.progress())
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.rest:
             self.log(b"\n")
-        if self.bar:
-            self.bar.stop()
-        elif self.metrics.step and self.metrics.step != self.shown:
-            self.ui.say(f"train      {self.text()}")
+        self.shown.close()
 
     def feed(self, data: bytes) -> None:
         """Take a piece of metrics.jsonl."""
         *lines, self.buffer = (self.buffer + data).split(b"\n")
-        changed = [line for line in lines if line.strip() and self.metrics.take(line)]
-        if not changed:
-            return
-        if self.bar:
-            self.bar.update(self.task, total=self.metrics.total or None, completed=self.metrics.step, text=self.text())
-        elif time.monotonic() - self.last >= _LINE_EVERY:
-            self.last, self.shown = time.monotonic(), self.metrics.step
-            self.ui.say(f"train      {self.text()}")
+        if [line for line in lines if line.strip() and self.metrics.take(line)]:
+            self.show(self.event())
 
     def log(self, data: bytes) -> None:
-        """Show what the program itself prints, until it reports figures; a flood is cut, the whole log is kept elsewhere."""
+        """Take a piece of what the program itself prints: a person sees it until it reports figures."""
         *lines, self.rest = (self.rest + data).split(b"\n")
-        if self.metrics.step:
-            return
-        if len(lines) > _MOST_LINES:
-            self.ui.say(f"           ... {len(lines) - _MOST_LINES:,} lines more, in its log")
-        for line in lines[-_MOST_LINES:]:
-            self.ui.say(_as_on_terminal(line))
         self.rest = self.rest[-_LONGEST_LINE:]
+        if lines:
+            self.ui.log(lines, shown=self.own and not self.metrics.step)
 
-    def text(self) -> str:
-        """Return the figures as one line."""
-        m = self.metrics
+    def event(self) -> ProgressEvent:
+        """Return the figures of this moment."""
+        m, dollars, eta = self.metrics, self.cost(), self.metrics.eta()
         parts = [f"step {of_all(m.step, m.total)}"]
         if m.loss is not None:
             parts.append(f"loss {m.loss:.4f}")
-        eta = m.eta()
         if eta is not None:
             parts.append(f"ETA {duration(eta)}")
         if m.tokens_per_second:
             parts.append(f"{m.tokens_per_second:,.0f} tokens/s")
-        parts.append(f"${self.cost():.2f}")
-        return "  ".join(parts)
-
-
-def _as_on_terminal(line: bytes) -> str:
-    """Return a line of a log as a terminal would be left with it: what a carriage return overwrote and what steers it taken out."""
-    text = line.rstrip(b"\r").rpartition(b"\r")[2][:_LONGEST_LINE].decode("utf-8", "replace")
-    return _STEERING.sub("", text)
+        text = "  ".join([*parts, f"${dollars:.2f}"])
+        return ProgressEvent(m.step, m.total, m.loss, m.rate, m.tokens_per_second, dollars, eta, text)
 
 
 def of_all(step: int, total: int) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from trainyard.errors import StoreError, UserError
@@ -14,13 +15,14 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.runs.records.summary import place_of
+from trainyard.runs.ui import Listener
 from trainyard.settings import reader
 from trainyard.settings.table import NO_BUCKET
 from trainyard.settings.user import user_name
 from trainyard.stacks import facade
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import OnProgress, Progress
-from trainyard.storage.download import download
+from trainyard.storage.download import Downloaded, download
 from trainyard.storage.find import Listed, below_bucket, list_results, lone_commits
 from trainyard.storage.manifest import DAMAGED, ResultKey
 from trainyard.storage.markers import claim_of
@@ -141,8 +143,10 @@ def _of_stack(context: CommandContext, stack: str) -> tuple[StoreSettings, str]:
     return bucket_of(context, stack), user
 
 
-def fetch(context: CommandContext, stack: str | None, reference: str, dest: Path, *, partial: bool, whole: bool = False) -> int:
-    """Fetch a result into a folder and say what was proved; without ``stack`` the run's own record says where it lies."""
+def fetch(
+    context: CommandContext, stack: str | None, reference: str, dest: Path, *, partial: bool = False, whole: bool = False
+) -> Downloaded:
+    """Fetch a result into a folder; without ``stack`` the run's own record says where it lies. Raises what download() does."""
     own = _own(context, reference) if stack is None else None
     bucket, user = own or _of_stack(context, stack or "local")
     names = below_bucket(bucket, reference).strip("/").split("/")
@@ -154,19 +158,22 @@ def fetch(context: CommandContext, stack: str | None, reference: str, dest: Path
         alone.seal_all(context, bucket, lone)
     with damage_told(bucket, stack or _stack_of(context, reference)):
         got = download(bucket, reference, dest, user=user, uncommitted=partial, whole=whole, on_progress=progress_of(context))
+    return replace(got, claim=claim_of(bucket, got.key))
+
+
+def tell(ui: Listener, got: Downloaded, stack: str | None) -> None:
+    """Say what was fetched, what was proved of it, and what else there is."""
     proved = (
         f"sha256 of every file proved against manifest {got.manifest_sha256[:12]}" if got.manifest_sha256 else "NOT proved: not committed"
     )
-    claim = claim_of(bucket, got.key)
-    context.ui.say(f"taken      attempt {got.key.attempt} of {got.key.user}/{got.key.run}" + (f", {claim}" if claim else ""))
-    context.ui.say(f"{got.dest}: {got.files} files, {got.bytes:,} bytes of {got.key} ({got.reused} were here already); {proved}")
+    ui.say(f"taken      attempt {got.key.attempt} of {got.key.user}/{got.key.run}" + (f", {got.claim}" if got.claim else ""))
+    ui.say(f"{got.dest}: {got.files} files, {got.bytes:,} bytes of {got.key} ({got.reused} were here already); {proved}")
     if got.ending:
-        context.ui.warn(str(got.ending))
+        ui.warn(str(got.ending))
     for one in got.newer[-_SHOWN:]:
-        context.ui.warn(_newer(one, dest, stack))
+        ui.warn(_newer(one, got.dest, stack))
     if got.beside:
-        context.ui.say(f"beside the model, not fetched (--whole takes them, too): {', '.join(got.beside)}")
-    return 0
+        ui.say(f"beside the model, not fetched (--whole takes them, too): {', '.join(got.beside)}")
 
 
 def progress_of(context: CommandContext) -> OnProgress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Literal
 
 from trainyard.clock import REAL, Clock
@@ -16,7 +17,7 @@ from trainyard.runs.records.notes import note
 from trainyard.runs.records.progress import duration
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import RunSummary, last_lines, succeeded, summarize
-from trainyard.runs.signals import leaving
+from trainyard.runs.signals import NothingRented, how, leave_if_asked, leaving
 
 _PAUSES = Backoff(30.0, 300.0)
 PATIENCE = 3600.0
@@ -24,6 +25,20 @@ PATIENCE = 3600.0
 
 _FRESH = 86_400.0
 """Seconds after which nothing is rented any more for a run that nobody has come back to: `invoke resume` does."""
+
+
+def begin(context: CommandContext, prepare: Callable[[], RunFolder], *, detach: bool = False) -> RunSummary:
+    """Prepare a run and drive it to its end (or ``detach``: to a training that runs and is left to its pod).
+
+    Raises NothingRented when somebody leaves while it is prepared, and what prepare() and drive() raise.
+    """
+    try:
+        with leaving():
+            folder = prepare()
+            leave_if_asked(context.ui.leaves)
+    except KeyboardInterrupt as left:
+        raise NothingRented(f"interrupted ({how(left)}): nothing was rented") from None
+    return through(context, folder, detach=detach)
 
 
 def through(
@@ -82,5 +97,6 @@ def _prepared(context: CommandContext, record: RunRecord, clock: Clock) -> RunFo
             pause = _PAUSES.pause(tries)
             if (isinstance(error, StoreError) and not error.passing) or clock.now() + pause - began > PATIENCE:
                 raise
+            leave_if_asked(context.ui.leaves)
             context.ui.warn(f"{error.message}\nnothing is rented; tried again in {duration(pause)}")
             clock.pause(pause)

@@ -8,8 +8,9 @@ from datetime import datetime
 from pathlib import Path
 
 from trainyard.clouds.protocol import Cloud
+from trainyard.reading import read
 from trainyard.recipes import basecheck, bundle, code, data, requirements
-from trainyard.recipes.configfile import ConfigDocument
+from trainyard.recipes.configfile import ConfigDocument, recipe_named_in
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.since import LAST
 from trainyard.recipes.summaries import Values
@@ -22,7 +23,7 @@ from trainyard.runs.records.identity import new_label
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.verbs.prepare import PricedRun, RunPlan, make, priced, warm
 from trainyard.settings import reader
-from trainyard.settings.table import StackSettings
+from trainyard.settings.table import SETTINGS, StackSettings
 from trainyard.settings.user import user_name
 
 
@@ -55,6 +56,20 @@ class TrainRequest:
     """A finished run whose adapter the training starts from; ``last``: the user's newest success of the recipe, if there is one."""
     since: str | None = None
     """An attempt whose data are not taken again; ``last`` as of ``init_from``."""
+    values: ConfigDocument | None = None
+    """Variables that win over those of ``config``."""
+    base: Path | None = None
+    """The folder that stands for the one in which a command is typed; None: the working directory."""
+
+
+def recipe_of(name: str | None, config: Path | None, words: Sequence[str] | None) -> str:
+    """Return the recipe that is asked for: by its name, by a config file, or by a command. Raises UserError as the file's reader does."""
+    return name or (recipe_named_in(config) if config else None) or ("lora" if words is None else "command")
+
+
+def number_like(setting: str, value: object, said: str) -> float | None:
+    """Return the number that stands for a setting, None for none; raises UserError, which calls it ``said``, for what it cannot be."""
+    return None if value is None else float(str(read(SETTINGS[setting].shape, value, said)))
 
 
 def prepare(context: CommandContext, request: TrainRequest) -> RunFolder:
@@ -99,7 +114,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
     request = _with_last(context, request, chosen, user)
     variables = {"device": device_of(settings, cloud), **reader.explicit_values(settings)}
     sets = sets_with(chosen, _sets(chosen, request), request.words)
-    values = resolve(chosen, request.config, sets, variables, on_note=lambda note: ui.say(f"config     {note}"))
+    values = resolve(chosen, request.config, sets, variables, lambda note: ui.say(f"config     {note}"), request.values)
     basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
     adapter = None
     if any(variable.kind == "run" and values.get(variable.name) for variable in chosen.variables):
@@ -108,7 +123,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
         values, adapter = adapter_of(context, chosen, values, request.stack, user)
     dataset = _data(context, request, chosen, settings, values, user)
     ui.say(f"recipe     {chosen.name}; data {dataset.describe()}")
-    own = code_of(context, chosen, values)
+    own = code_of(context, chosen, values, request.base)
     for remark in dataset.remarks():
         ui.warn(remark)
     return RunPlan(
@@ -124,9 +139,9 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
 
 def _delivery(context: CommandContext, request: TrainRequest, settings: StackSettings, cloud: Cloud) -> str | None:
     if not cloud.simulated:
-        return planned(context.env, request.deliver, settings.deliver, context.places.root)
+        return planned(context.env, request.deliver, settings.deliver, context.places.root, request.base)
     if request.deliver:
-        would = planned(context.env, request.deliver, None, context.places.root)
+        would = planned(context.env, request.deliver, None, context.places.root, request.base)
         context.ui.say(f"deliver    a rehearsal's result goes nowhere, its bucket ends with it; the real run would deliver to {would}")
     return None
 
@@ -156,9 +171,9 @@ def render_bundle(
     return content
 
 
-def code_of(context: CommandContext, chosen: Recipe, values: Values) -> code.Code | None:
+def code_of(context: CommandContext, chosen: Recipe, values: Values, base: Path | None = None) -> code.Code | None:
     """Return the person's own code that goes along, having said what it is."""
-    own = code.of_run(chosen, values)
+    own = code.of_run(chosen, values, base)
     if own is not None:
         context.ui.say(f"code       {own.describe().removeprefix('code of ')}, sha256 {own.sha256[:12]}")
         for remark in own.remarks():

@@ -1,0 +1,266 @@
+"""The Python API without a run: what it offers, what it loads, what it raises, and that it changes nothing of its process."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, assert_type
+
+import pytest
+
+import trainyard
+from trainyard.api.follower import checked
+from trainyard.api.listener import _MOST, EventListener
+from trainyard.api.work import Work, finish
+from trainyard.errors import Detached, OwnFault, TrainyardError, UserError
+from trainyard.runs.context import CommandContext
+from trainyard.runs.signals import leave_if_asked, leaving
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+CALLS = ("cancel", "download", "follow", "runs", "show", "train")
+RESULTS = (trainyard.StateEvent, trainyard.ProgressEvent, trainyard.LogEvent, trainyard.MessageEvent)
+
+
+def repository(folder: Path, env_file: str = "") -> Path:
+    """Make a repository of Trainyard's, with nothing in it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "Pulumi.yaml").write_text("name: trainyard\nruntime: python\n")
+    (folder / "Pulumi.local.yaml").write_text("config:\n  trainyard:cloud: local\n")
+    if env_file:
+        (folder / ".env").write_text(env_file)
+        (folder / ".env").chmod(0o600)
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A repository of its own; afterwards nothing of the process may have changed."""
+    for name in ("TRAINYARD_HOME", "TRAINYARD_PROJECT_DIR", "TRAINYARD_LEDGER"):
+        monkeypatch.delenv(name, raising=False)
+    before = process()
+    yield repository(tmp_path / "repository")
+    assert process() == before
+
+
+def process() -> tuple[object, ...]:
+    """Return what a call may not change."""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    return environ, os.getcwd(), [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+
+# What is offered
+
+
+def test_every_public_name_parameter_and_field_is_on_the_page_and_every_name_of_the_page_is_there() -> None:
+    named = set(re.findall(r"`(?:\.|following\.)?(\w+)`", PAGE))
+    fields = {field.name for kind in RESULTS for field in dataclasses.fields(kind)}
+    parameters = {name for call in CALLS for name in inspect.signature(getattr(trainyard, call)).parameters}
+
+    assert sorted((set(trainyard.__all__) | fields | parameters) - named - set(re.findall(r"`trainyard\.(\w+)`", PAGE))) == []
+    assert [name for name in re.findall(r"\btrainyard\.(\w+)", PAGE) if not hasattr(trainyard, name)] == []
+
+
+def test_what_types_are_told_of_and_what_is_loaded_are_the_same_names() -> None:
+    told = next(node for node in ast.parse(inspect.getsource(trainyard)).body if isinstance(node, ast.If))
+    names = {(f"{node.module}", alias.asname) for node in told.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+    homes = {(f"trainyard.{home}", name) for name, home in trainyard._HOME_OF.items()}
+    assert names == homes | {("trainyard", "errors")}
+    assert all(inspect.getdoc(getattr(trainyard, name)) for name in trainyard.__all__ if name != "TrainingEvent")
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        trainyard.__getattr__("trian")
+
+
+def test_importing_it_loads_nothing_and_listing_runs_neither_s3_nor_pulumi() -> None:
+    heavy = ["boto3", "pulumi", "grpc", "paramiko", "sqlalchemy", "rich", "asyncio"]
+    code = (
+        f"import sys, trainyard; print([n for n in sys.modules if n.startswith('trainyard.')], [n for n in {heavy} if n in sys.modules])\n"
+        f"trainyard.runs, trainyard.train; print([n for n in {heavy} if n in sys.modules and n not in ('rich',)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines() == ["[] []", "[]"]
+
+
+def test_the_call_and_the_room_of_its_name_are_one(root: Path) -> None:
+    room = sys.modules["trainyard.runs"]
+
+    assert callable(room) and room is trainyard.runs  # this process has loaded the room
+    assert trainyard.runs(root=root) == () == trainyard.runs(root=root, since=timedelta(days=1), state="live", limit=3)
+
+
+def types_of_a_users_program() -> None:
+    """What mypy, strict as a user's may be, has to know: never run, checked by the project's own mypy."""
+    assert_type(trainyard.train(["python", "train.py"], values={"a": 1}, on_event=print), trainyard.RunSummary)
+    assert_type(trainyard.cancel("a"), trainyard.RunSummary | None)
+    assert_type(trainyard.runs(), tuple[trainyard.ListedRun, ...])
+    assert_type(trainyard.show("a").summary, trainyard.RunSummary)
+    assert_type(trainyard.download("a", "b").paths, tuple[Path, ...])
+    for event in trainyard.follow("a"):
+        assert_type(event, trainyard.StateEvent | trainyard.ProgressEvent | trainyard.LogEvent | trainyard.MessageEvent)
+    assert_type(trainyard.follow("a").result(), trainyard.RunSummary)
+    assert_type(trainyard.errors.UserError("a").exit_code, int)
+
+
+# Errors
+
+
+def test_mistakes_are_the_documented_errors_and_nothing_is_printed(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="there is no such state"):
+        trainyard.runs(root=root, state="lost")
+    with pytest.raises(UserError, match="there is no stack 'nowhere'"):
+        trainyard.train(root=root, stack="nowhere")
+    with pytest.raises(UserError, match="hours must be"):
+        trainyard.train(root=root, hours=-1)
+    with pytest.raises(UserError, match="steps"):
+        trainyard.train(root=root, recipe="lora", values={"steps": "many"})
+    with pytest.raises(UserError, match="no run"):
+        trainyard.follow("a", root=root).result()
+    with pytest.raises(UserError, match="no run"):
+        trainyard.cancel("a", root=root)
+    with pytest.raises(UserError, match=f"root='{root.parent}'.* is no repository") as told:
+        trainyard.show("a", root=root.parent)
+
+    assert (told.value.exit_code, told.value.hint) == (2, "To make it one: trainyard init")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_only_a_process_can_have_is_refused_in_env_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository(root, "HTTPS_PROXY=http://proxy:1\nTRAINYARD_USER=ann\n")
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match="sets HTTPS_PROXY, which a Python process has to have"):
+        trainyard.runs(root=root)
+
+
+def test_a_fault_of_ours_is_told_as_one_and_the_worst_as_itself(root: Path) -> None:
+    def broken(context: CommandContext) -> None:
+        raise KeyError("x")
+
+    with pytest.raises(OwnFault, match="its traceback is in") as told:
+        finish(root, broken, None)
+    assert isinstance(told.value.__cause__, KeyError)
+
+
+def test_a_run_that_has_not_succeeded_is_an_error_with_its_code_unless_it_is_asked_for() -> None:
+    wrong: Any = types.SimpleNamespace(
+        run="ann/a", success=False, cancelled=False, stopped=False, error="no capacity", resume=None, exit_status=4
+    )  # fmt: skip
+    with pytest.raises(trainyard.RunFailed, match="run ann/a failed: no capacity") as told:
+        checked(wrong, check=True)
+
+    assert told.value.exit_code == 4 and told.value.summary is wrong
+    assert checked(wrong, check=False) is wrong
+
+
+# Work in a thread
+
+
+def waits(context: CommandContext) -> str:
+    """Go on until the caller wants to leave, as a training that is followed does."""
+    context.ui.say("begins")
+    with leaving():
+        for _ in range(500):
+            threading.Event().wait(0.01)
+            try:
+                leave_if_asked(context.ui.leaves)
+            except KeyboardInterrupt as left:
+                raise Detached(f"{left} has left; the training goes on") from None
+    return "nobody left"
+
+
+def test_an_exception_in_the_callers_thread_leaves_the_run_and_goes_on(root: Path) -> None:
+    class Terminated(Exception):
+        """What a scheduler raises in its task."""
+
+    def stop(event: object) -> None:
+        raise Terminated
+
+    with pytest.raises(Terminated) as told:
+        finish(root, waits, stop)
+    assert told.value.__notes__ == ["its caller has left; the training goes on"]
+
+
+def test_a_ctrl_c_tells_what_has_become_of_the_run(root: Path) -> None:
+    def press(event: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Detached, match="the training goes on"):
+        finish(root, waits, press)
+
+
+def test_calls_in_several_threads_have_a_repository_and_an_environment_each(root: Path, tmp_path: Path) -> None:
+    roots = [repository(tmp_path / name, f"TRAINYARD_USER={name}\n") for name in ("ann", "ben", "eve")]
+    together = threading.Barrier(len(roots))
+    seen: dict[str, tuple[Path, str]] = {}
+
+    def look(folder: Path) -> Callable[[CommandContext], None]:
+        def call(context: CommandContext) -> None:
+            together.wait(10)
+            seen[folder.name] = context.places.root, context.env["TRAINYARD_USER"]
+
+        return call
+
+    works = [Work(folder, look(folder)) for folder in roots]
+    for work in works:
+        work.outcome()
+    assert seen == {folder.name: (folder, folder.name) for folder in roots}
+
+
+def test_a_call_handles_no_signal_also_where_a_verb_would(root: Path) -> None:
+    def call(context: CommandContext) -> bool:
+        before = signal.getsignal(signal.SIGTERM)
+        with leaving():
+            return signal.getsignal(signal.SIGTERM) is before
+
+    assert finish(root, call, None)
+
+
+def test_messages_go_to_the_logger_and_of_what_nobody_takes_the_oldest_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    listener = EventListener()
+    with caplog.at_level(logging.INFO, "trainyard"):
+        listener.warn("a warning")
+    listener.log([b"line %d" % number for number in range(_MOST + 5)], shown=False)
+    listener.end()
+
+    assert [record.getMessage() for record in caplog.records] == ["a warning"]
+    assert listener.take() == trainyard.LogEvent("line 5") and listener.missed == 6
+    assert not listener.agreed("Send it?")
+
+
+def test_a_follower_gives_its_result_as_any_generator_does(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary: Any = types.SimpleNamespace(exit_status=0)
+
+    def come_back(context: CommandContext, run: str) -> object:
+        context.ui.warn(run)
+        return summary
+
+    monkeypatch.setattr("trainyard.runs.verbs.attach.attach", come_back)
+    follower = trainyard.follow("a", root=root)
+
+    assert next(follower) == trainyard.MessageEvent("warning", "a")
+    with pytest.raises(StopIteration) as over:
+        next(follower)
+    assert over.value.value is summary
+    assert follower.result() is summary and list(follower) == []
+
+
+def test_a_follower_that_is_left_leaves_the_run_and_says_only_what_costs_money(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainyard.runs.verbs.attach.attach", lambda context, run: waits(context))
+    with trainyard.follow("a", root=root) as follower:
+        assert next(follower) == trainyard.MessageEvent("info", "begins")
+    with pytest.raises(TrainyardError, match="goes on"):
+        follower.result()

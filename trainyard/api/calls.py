@@ -1,0 +1,174 @@
+"""The calls of the API. Each is the road of the verb of its name: what a verb prints comes as events, what it exits with as an error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainyard.api.follower import RunFollower, checked
+from trainyard.api.work import OnEvent, Root, finish
+from trainyard.clock import format_time
+from trainyard.yamlfile import Map, Node
+
+if TYPE_CHECKING:  # each call loads what it needs: S3's libraries alone take half a second
+    from trainyard.runs.context import CommandContext
+    from trainyard.runs.records.summary import RunSummary
+    from trainyard.runs.verbs.listing import ListedRun
+    from trainyard.runs.verbs.show import RunPage
+    from trainyard.storage.download import Downloaded
+
+PathLike = str | os.PathLike[str]
+
+
+def train(
+    command: Sequence[str] | None = None, *, stack: str = "local", recipe: str | None = None, data: PathLike | None = None,
+    config: PathLike | None = None, values: Mapping[str, object] | None = None, name: str | None = None, hours: float | None = None,
+    budget: float | None = None, resume: int | None = None, deliver: str | None = None, consent: bool = False, detach: bool = False,
+    root: Root | None = None, on_event: OnEvent | None = None, check: bool = True,
+) -> RunSummary:  # fmt: skip
+    """Train on a stack, as ``invoke train`` does, and return the summary when the result is safe and the pod proven gone.
+
+    ``command``: the words of a program of yours, which goes along with its code. ``values``: variables of the recipe, which win
+    over ``config``. ``hours`` of the lease, ``budget`` in dollars, ``resume``: how often it goes on by itself after a lost pod.
+    ``consent``: your files may go to the stack's cloud. ``detach``: return as soon as the training runs and its pod can commit
+    alone; the summary then has no ``ended_at``. ``root``: the repository, at which relative paths then begin; without it both
+    are as for a command typed in the working directory. ``on_event`` is called in this thread.
+
+    Raises RunFailed for a run that has not succeeded (``check=False``: returns its summary), UserError, RefusedError and
+    NoCapacity before anything is rented, Detached when you leave (Ctrl-C, an exception in ``on_event``) while the training
+    goes on, StillThere where something may still cost money, and the other errors of ``trainyard.errors``.
+    """
+    base = None if root is None else Path(root).resolve()
+
+    def call(context: CommandContext) -> RunSummary:
+        from trainyard.recipes.configfile import ConfigDocument
+        from trainyard.runs.verbs.through import begin
+        from trainyard.runs.verbs.train import TrainRequest, number_like, prepare, recipe_of
+
+        file = None if config is None else (base or Path.cwd()) / config
+        request = TrainRequest(
+            stack, recipe_of(recipe, file, command), _data(data, base), file, name=name, yes=consent, words=command,
+            hours=number_like("hours", hours, "hours"), budget=number_like("budget", budget, "budget"),
+            resume=None if resume is None else int(number_like("resume", resume, "resume") or 0), deliver=deliver, detach=detach,
+            values=None if values is None else ConfigDocument(_map(values), base or Path.cwd(), "values"), base=base,
+        )  # fmt: skip
+        return begin(context, lambda: prepare(context, request), detach=detach)
+
+    return checked(finish(root, call, on_event), check=check)
+
+
+def follow(run: str, *, root: Root | None = None, check: bool = True) -> RunFollower:
+    """Come back to a run, as ``invoke attach`` does: follow it, finish its story, and give its events until its end.
+
+    Where another process drives it, it is watched, and taken over when that process dies. Errors come while events are taken, or
+    with ``result()``: UserError for a run that nobody knows, RunFailed, Detached, StillThere and the others.
+    """
+
+    def call(context: CommandContext) -> RunSummary:
+        from trainyard.runs.verbs.attach import attach
+
+        return attach(context, run)
+
+    return RunFollower(root, call, check=check)
+
+
+def cancel(run: str, *, now: bool = False, root: Root | None = None, on_event: OnEvent | None = None) -> RunSummary | None:
+    """End a run, as ``invoke cancel`` does: it saves and stops, what it left is kept, its pod is ended. Returns its summary.
+
+    ``now``: nothing is saved. None: another process drives the run; it has been told, and finishes the story. Raises UserError for
+    one that has ended or that nobody knows, StillThere where its pod's end could not be proved.
+    """
+
+    def call(context: CommandContext) -> RunSummary | None:
+        from trainyard.runs.verbs.attach import cancel as end_run
+
+        return end_run(context, run, now=now)
+
+    return finish(root, call, on_event)
+
+
+def runs(
+    *, stack: str | None = None, recipe: str | None = None, user: str | None = None, state: str | None = None,
+    since: str | datetime | timedelta | None = None, limit: int | None = None, root: Root | None = None, on_event: OnEvent | None = None,
+) -> tuple[ListedRun, ...]:  # fmt: skip
+    """List runs, oldest first, as ``invoke runs --json`` does: of this repository, and of all that share its ledger or a bucket.
+
+    ``state``: live, over, succeeded, failed, cancelled, stopped, started, ... ``since``: a moment, how long ago, or a text as the
+    verb takes it. ``limit``: the newest so many. Raises UserError for what is none of these.
+    """
+
+    def call(context: CommandContext) -> tuple[ListedRun, ...]:
+        from trainyard.runs.verbs.listing import asked_for, list_runs
+
+        return tuple(list_runs(context, asked_for(stack, recipe, user, state, _since(since), limit)).runs)
+
+    return finish(root, call, on_event)
+
+
+def show(run: str, *, stack: str | None = None, root: Root | None = None, on_event: OnEvent | None = None) -> RunPage:
+    """Return all that is known of one run, as ``invoke show RUN --json`` tells it; ``summary`` of it is what train() returns.
+
+    ``stack``: whose bucket is asked for a run that is not known here. Raises UserError for one that is nowhere.
+    """
+
+    def call(context: CommandContext) -> RunPage:
+        from trainyard.runs.verbs.show import show as look
+
+        return look(context, run, stack)
+
+    return finish(root, call, on_event)
+
+
+def download(
+    run: str, to: PathLike, *, stack: str | None = None, partial: bool = False, whole: bool = False, root: Root | None = None,
+    on_event: OnEvent | None = None,
+) -> Downloaded:  # fmt: skip
+    """Fetch a result into a folder, as ``invoke download`` does, every file proven by its sha256; a file that is there is kept.
+
+    Returns the ``paths`` and the proof: the sha256 of the manifest, None for what was taken without one (``partial``). ``whole``:
+    the files beside the model, too. Raises UserError for a run without a result, StoreError where the bucket does not give it.
+    """
+    folder = Path(to) if root is None else Path(root) / to
+
+    def call(context: CommandContext) -> Downloaded:
+        from trainyard.runs.verbs.fetch import fetch
+
+        return fetch(context, stack, run, folder, partial=partial, whole=whole)
+
+    return finish(root, call, on_event)
+
+
+def _data(data: PathLike | None, base: Path | None) -> str | None:
+    """Return what ``--data`` would be: an address as it is, a path from where paths begin."""
+    from trainyard.recipes.data import OF_RUN
+
+    text = None if data is None else os.fspath(data)
+    return text if text is None or base is None or "://" in text or text.startswith(OF_RUN) else str(base / text)
+
+
+def _map(values: Mapping[str, object]) -> Map:
+    """Return values as a config file would hold them."""
+    document = Map()
+    document.update({name: _node(value) for name, value in values.items()})
+    return document
+
+
+def _node(value: object) -> Node:
+    if isinstance(value, os.PathLike):
+        return str(os.fspath(value))
+    if isinstance(value, Mapping):
+        return _map(value)
+    if isinstance(value, (list, tuple)):
+        return [_node(item) for item in value]
+    if isinstance(value, (bool, int, float, type(None))):
+        return value
+    return str(value)
+
+
+def _since(since: str | datetime | timedelta | None) -> str | None:
+    if isinstance(since, timedelta):
+        return f"{since.total_seconds() / 3600:f}h"
+    return format_time(since.timestamp()) if isinstance(since, datetime) else since
