@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from trainyard.runs.gitops.runfile import read_run_file
 from trainyard.runs.life import alone
 from trainyard.runs.records.identity import all_runs
 from trainyard.runs.records.parts import RunPod
-from trainyard.runs.verbs import account
+from trainyard.runs.verbs import account, train
 from trainyard.runs.verbs.known import KnownRun
+from trainyard.runs.verbs.prepare import PricedRun
+from trainyard.runs.verbs.train import TrainRequest
 from trainyard.runs.verbs.unit import _quoted
 from trainyard.storage.manifest import ResultKey
 
@@ -146,6 +149,33 @@ def test_a_shallow_clone_that_hides_a_files_commit_is_refused_and_one_that_does_
     assert told.value.hint and "fetch-depth: 0" in told.value.hint
     road.git("fetch", "-q", "--unshallow", at=clones[3])
     assert {file.path: file.commit[:12] for file in committed_runs(clones[3]).files} == {"runs/old.yaml": old, "runs/new.yaml": new}
+
+
+def test_a_link_and_a_folder_with_the_name_of_a_run_file_are_refused_with_the_reason(road: GitRoad) -> None:
+    road.write("first.yaml")
+    (road.root / "runs" / "link.yaml").symlink_to("first.yaml")
+    (road.root / "runs" / "folder.yaml").mkdir()
+    (road.root / "runs" / "folder.yaml" / "x").touch()
+    road.commit()
+    with pytest.raises(UserError) as told:
+        plan.look(road.context)
+    assert "runs/link.yaml: is a symbolic link in git, and a run is named after the last commit of its own file" in str(told.value)
+    assert "runs/folder.yaml: is a folder in git" in str(told.value)
+
+
+def test_runs_are_priced_at_the_same_time_and_told_in_their_order(road: GitRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        road.write(f"{name}.yaml")
+    road.commit()
+    meeting = threading.Barrier(3, timeout=60)
+
+    def foresee(context: CommandContext, request: TrainRequest) -> PricedRun:
+        meeting.wait()  # breaks when they come one after the other
+        return train.foresee(context, request)
+
+    monkeypatch.setattr(plan, "foresee", foresee)
+    rows = plan.rows(road.context, plan.look(road.context))
+    assert [(row.file, row.most) for row in rows] == [(f"runs/{name}.yaml", 2.5) for name in "abc"]
 
 
 def test_outside_git_and_before_the_first_commit_it_is_said(road: GitRoad, tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.errors import UserError
+from trainyard.errors import UserError, together
 from trainyard.runs.gitops.runfile import FOLDER
 
+_LINK, _FOLDER, _SUBMODULE = "120000", "040000", "160000"
+"""Modes of git that no file with a run has."""
 SHORT = 12
 """Hex digits of a commit in a run's label."""
 
@@ -36,7 +38,11 @@ class CommittedRuns:
 def committed_runs(root: Path) -> CommittedRuns:
     """Return what HEAD wants to run; raises UserError outside git, before the first commit, and where a shallow clone hides a commit."""
     head = _git(root, "rev-parse", "--verify", "HEAD^{commit}").strip()
-    paths = [path for path in _names(root, "ls-tree", "-z", "--name-only", "HEAD", f"{FOLDER}/") if _is_run_file(path)]
+    # Each is "MODE TYPE HASH\tPATH".
+    entries = [entry.partition("\t") for entry in _names(root, "ls-tree", "-z", "HEAD", f"{FOLDER}/")]
+    modes = {path: words.split()[0] for words, _, path in entries if _is_run_file(path)}
+    _refuse_links(modes)
+    paths = list(modes)
     commits = {path: _git(root, "log", "-1", "--format=%H", "HEAD", "--", path).strip() for path in paths}
     _refuse_shallow(root, commits)
     changed = _names(root, "diff", "-z", "--name-only", "--relative", "HEAD", "--", FOLDER)
@@ -52,6 +58,18 @@ def on_branch_since(root: Path, path: str) -> float:
 
 def _is_run_file(path: str) -> bool:
     return path.endswith(".yaml") and path.count("/") == 1
+
+
+def _refuse_links(modes: dict[str, str]) -> None:
+    """Raise UserError for what is no plain file: a link's run would not be named after the commit that changed what it leads to."""
+    kinds = {_LINK: "a symbolic link", _FOLDER: "a folder", _SUBMODULE: "a submodule"}
+    wrong = [
+        UserError(f"{path}: is {kinds[mode]} in git, and a run is named after the last commit of its own file", hint="Commit a plain file.")
+        for path, mode in modes.items()
+        if mode in kinds
+    ]
+    if wrong:
+        raise together(wrong, "things in the run files")
 
 
 def _refuse_shallow(root: Path, commits: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,6 +23,8 @@ from trainyard.runs.verbs.known import KnownRun
 from trainyard.runs.verbs.train import foresee
 
 Action = Literal["start", "start again", "waits", "broken", "nothing new", "scheduled", "at work", "over", "cancel", "uncommitted"]
+_AT_ONCE = 8
+"""Runs that are priced at the same time."""
 MARK = "<!-- trainyard gitops.plan -->"
 """Begins the plan as Markdown, so that a comment on a pull request is found again."""
 
@@ -81,7 +84,8 @@ def look(context: CommandContext, clock: Clock = REAL) -> GitopsPlan:
 
 def rows(context: CommandContext, plan: GitopsPlan) -> list[PlannedRun]:
     """Return the plan line by line, with the estimate of each run that would start."""
-    planned = [_row(context, plan, one) for one in plan.desired]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:  # each asks its cloud for offers, and its store for data
+        planned = list(pool.map(lambda one: _row(context, plan, one), plan.desired))
     desired = {one.file.path for one in plan.desired}
     planned += [
         PlannedRun(action="uncommitted", file=path, run="", says="not in HEAD: commit it, then it runs")
