@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from tests.e2e import forkserver
 from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import Places, places
@@ -103,21 +104,23 @@ class Yard:
         """Return the command line of a verb."""
         for told in ON_VERB:
             told(self)
-        return [sys.executable, "-m", "trainyard.cli.commandline", *words]
+        return [sys.executable, "-m", forkserver.MODULE, *words]
 
     def invoke(self, *words: str, timeout: float = 280, cwd: Path | None = None) -> Done:
         """Run a verb to its end."""
-        done = subprocess.run(
-            self.argv(*words), cwd=cwd or self.root, env=self.env, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with forkserver.start(self.argv(*words), self.env, cwd=cwd or self.root, **pipes) as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            except BaseException:
+                process.kill()
+                raise
+        return Done(process.returncode, out, err)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a verb in a session of its own."""
-        process = subprocess.Popen(
-            self.argv(*words), cwd=self.root, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        process = forkserver.start(self.argv(*words), self.env, cwd=self.root, start_new_session=True, **pipes)
         self.started.append(process)
         return process
 
