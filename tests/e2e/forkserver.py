@@ -1,9 +1,11 @@
-"""Verbs forked from a process that has loaded what verbs load: starting Python and loading it all is most of what many verbs cost.
+"""Verbs, engines and providers forked from processes that have loaded what they load: starting Python and loading it all is most
+of what many of them cost.
 
-``python -m tests.e2e.forkserver FD`` serves the orders of one test process: a command line with environment, folder, three
-streams, and a socket for the exit status. What a test sees of a process that was forked is what it sees of one that was executed:
-its pid, command line, environment, folder, session, signals, streams, and it stays a zombie until the test has its status.
-A verb is executed where it is Python that would begin otherwise, because of a variable of its own or another locale.
+``python -m tests.e2e.forkserver KIND SOCKET ENGINES`` serves orders at a unix socket for as long as its stdin is open: a command
+line with environment, folder and three streams. What a test sees of a process that was forked is what it sees of one that was
+executed: its pid, command line, environment, folder, session, signals, streams, and it stays a zombie until its starter has its
+status. Only its parent is another: whoever walks down from a verb to its engine has engines executed (``below=False``).
+A command is executed, too, where Python itself would begin otherwise, because of a variable of its own or another locale.
 """
 
 from __future__ import annotations
@@ -19,50 +21,71 @@ import json
 import os
 import select
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
+import tempfile
 import time
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULE = "trainyard.cli.commandline"
-_ROOMS = ("cli", "clouds", "leases", "ledger", "playbook", "recipes", "remote", "runs", "settings", "setup", "stacks", "storage")
-_NOT = ("trainyard.clouds.local.", "trainyard.ledger.migrations.")
-"""What is loaded beforehand; what of it runs inside of pods, or with an old ledger, only."""
-_LATE = ("boto3.session", "boto3.s3.inject", "botocore.httpsession", "botocore.signers", "fabric", "jinja2", "paramiko", "rich.table")
-"""What a verb loads when it needs it."""
-_OF_PYTHON = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "GLIBC_", "SSL_", "OPENSSL_")
-"""Variables that are read before the first line of a verb."""
+VERBS, ENGINES, PROVIDERS = "trainyard.cli.commandline", "trainyard.engine", "trainyard.provider.main"
+_LAUNCHER = ROOT / "infra" / "provider" / "pulumi-resource-trainyard"
+_ROOMS = {
+    "verbs": ("cli", "clouds", "leases", "ledger", "playbook", "recipes", "remote", "runs", "settings", "setup", "stacks", "storage"),
+    "engines": ("clouds", "engine", "leases", "remote", "settings", "storage"),
+}
+_NOT = ("trainyard.clouds.local.", "trainyard.engine.shim", "trainyard.ledger.migrations.")
+"""What of the rooms runs inside of pods, with another interpreter or with an old ledger only."""
+_LATE = {
+    "verbs": ("boto3.session", "boto3.s3.inject", "botocore.httpsession", "botocore.signers", "fabric", "jinja2", "paramiko", "rich.table"),
+    "engines": ("trainyard.provider.main", "trainyard.provider.process", "trainyard.provider.registry", "fabric", "paramiko"),
+}
+"""What a verb, an engine or a provider loads when it needs it."""
+_OF_PYTHON = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "GLIBC_", "GRPC_", "SSL_", "OPENSSL_")
+"""Variables that are read before the first line of a program, or by a library when it is loaded."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _ROOM = 65536
 """Bytes for a command line and for an environment, which the kernel shows from where they were when the server began."""
 
 
-def start(argv: list[str], env: Mapping[str, str], **streams: Any) -> subprocess.Popen[str]:
-    """Start a verb by its command line, by a fork where that shows nowhere; ``streams`` is for Popen."""
-    forked = hasattr(os, "pidfd_open") and _of_python(env) == _of_python(os.environ) and sum(map(len, env.items())) < _ROOM / 2
-    kind: Any = _Forked if forked else subprocess.Popen
+def start(argv: Sequence[str], env: Mapping[str, str], *, below: bool = True, **streams: Any) -> subprocess.Popen[str]:
+    """Start a verb by its command line, by a fork where that shows nowhere; ``below``: what it starts, too. ``streams`` is for Popen."""
+    forked = hasattr(os, "pidfd_open") and _alike(env)
+    kind: Any = functools.partial(_Forked, "verbs", _sockets(), below) if forked else subprocess.Popen
     process: subprocess.Popen[str] = kind(argv, env=env, text=True, **streams)
     return process
 
 
+def _alike(env: Mapping[str, str]) -> bool:
+    ours, theirs = ({name: value for name, value in each.items() if name.startswith(_OF_PYTHON)} for each in (os.environ, env))
+    return ours == theirs and sum(len(name) + len(value) for name, value in env.items()) < _ROOM // 2
+
+
 class _Forked(subprocess.Popen[Any]):
-    """A process of the server: Popen but for how the process begins, and for who is its parent."""
+    """A process of a server: Popen but for how the process begins, and for who is its parent."""
+
+    def __init__(self, server: str, sockets: Path, below: bool, argv: Sequence[str], **more: Any) -> None:
+        self._server, self._below = sockets / server, below
+        super().__init__(argv, **more)
 
     def _execute_child(self, args: Any, _executable: Any, _preexec: Any, _close: Any, _pass: Any, cwd: Any, env: Any, *rest: Any) -> None:
         streams, session = rest[3:9], rest[-2]
-        self._told, theirs = socket.socketpair()
         order = {
-            "argv": list(args), "cwd": os.fspath(cwd), "env": dict(env), "session": session, "umask": _umask(),
+            "argv": list(args), "cwd": os.fspath(cwd), "env": dict(env), "session": session, "umask": _umask(), "below": self._below,
             "ignored": [int(number) for number in _SIGNALS if signal.getsignal(number) is signal.SIG_IGN],
         }  # fmt: skip
-        with theirs:
-            self.pid = _server().fork(order, (streams[0], streams[3], streams[5], theirs.fileno()))
+        body, handles = json.dumps(order).encode(), array.array("i", (streams[0], streams[3], streams[5]))
+        self._line = socket.socket(socket.AF_UNIX)
+        self._line.connect(str(self._server))
+        self._line.sendmsg([len(body).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
+        self._line.sendall(body)
+        self.pid = int(self._line.recv(16))
         self._child_created = True
         self._close_pipe_fds(*streams)  # type: ignore[attr-defined]
 
@@ -71,49 +94,32 @@ class _Forked(subprocess.Popen[Any]):
         return self.returncode
 
     def _try_wait(self, flags: int) -> tuple[int, int]:
-        if self.returncode is None and (not flags or select.select([self._told], [], [], 0)[0]):
-            self.returncode = int(self._told.recv(16))
-            self._told.close()  # now it may be reaped
+        if self.returncode is None and (not flags or select.select([self._line], [], [], 0)[0]):
+            self.returncode = int(self._line.recv(16))
+            self._line.shutdown(socket.SHUT_WR)
+            self._line.recv(1)  # now it is reaped
+            self._line.close()
         return (0 if self.returncode is None else self.pid), 0
 
     def _handle_exitstatus(self, _status: int) -> None:
         """Keep the code that was told."""
 
 
-class _Server:
-    """The server as its test process has it."""
-
-    def __init__(self) -> None:
-        self.door, theirs = socket.socketpair()
-        self.lock = threading.Lock()
-        # The kernel shows a process's command line and environment where they were when it was executed: room for those of verbs.
-        argv = [sys.executable, "-m", "tests.e2e.forkserver", str(theirs.fileno()), " " * _ROOM]
-        env = {**os.environ, "ROOM": " " * _ROOM}
-        with theirs:
-            self.process = subprocess.Popen(argv, cwd=ROOT, env=env, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        atexit.register(self.stop)
-
-    def fork(self, order: Mapping[str, Any], handles: tuple[int, ...]) -> int:
-        """Return the pid of a process with these descriptors."""
-        body = json.dumps(order).encode()
-        with self.lock:
-            self.door.sendmsg([len(body).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", handles))])
-            self.door.sendall(body)
-            return int(self.door.recv(16))
-
-    def stop(self) -> None:
-        """End it with its last order."""
-        self.door.close()
-        self.process.wait()
-
-
 @functools.cache
-def _server() -> _Server:
-    return _Server()
-
-
-def _of_python(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if name.startswith(_OF_PYTHON)}
+def _sockets() -> Path:
+    """Start the servers, for as long as this process lives; return the folder of their sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="tyf", dir="/tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for kind in _ROOMS:
+        # The kernel shows a command line and an environment where they were when a process was executed: room for what is to be shown.
+        argv = [sys.executable, "-m", "tests.e2e.forkserver", kind, str(folder), " " * _ROOM]
+        with socket.socket(socket.AF_UNIX) as door:
+            door.bind(str(folder / kind))
+            door.listen(64)
+            env = {**os.environ, "GRPC_VERBOSITY": "NONE", "ROOM": " " * _ROOM, "DOOR": str(door.fileno())}
+            server = subprocess.Popen(argv, cwd=ROOT, env=env, pass_fds=[door.fileno()], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        atexit.register(server.communicate)
+    return folder
 
 
 def _umask() -> int:
@@ -122,60 +128,69 @@ def _umask() -> int:
     return kept
 
 
-def serve(door: socket.socket) -> list[str] | None:
-    """Fork a process for each order; return its command line in the new process, and None when no more orders will come."""
+def serve(door: socket.socket) -> dict[str, Any] | None:
+    """Fork a process for each order; return the order in the new process, and None when no more orders will come."""
     watched = selectors.DefaultSelector()
     watched.register(door, selectors.EVENT_READ)
+    watched.register(0, selectors.EVENT_READ)
     while True:
         for key, _ in watched.select():
+            if key.fileobj == 0:
+                return None
             if key.data is not None:
                 watched.unregister(key.fileobj)
-                key.data()
+                _ended(watched, key.fd, *key.data)
                 continue
-            size, control, _, _ = door.recvmsg(4, socket.CMSG_SPACE(64))
-            if not size:
-                return None
-            order = json.loads(door.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL))
-            handles = array.array("i", control[0][2])
+            line = door.accept()[0].detach()
+            order, handles = _order(line)
             pid = os.fork()
             if not pid:
-                for each in list(watched.get_map().values()):
-                    os.close(each.fd)
+                # All of them now and for good: what is closed when it is collected may be another's by then.
+                door.detach()
+                opened = {each.fd for each in watched.get_map().values()} | {line}
+                watched.close()
+                for each in opened - {0}:
+                    os.close(each)
                 _become(order, handles)
-                return list(order["argv"])
-            door.sendall(str(pid).encode())
-            for handle in handles[:3]:
+                return order
+            os.write(line, str(pid).encode())
+            for handle in handles:
                 os.close(handle)
-            ended = os.pidfd_open(pid)
-            watched.register(ended, selectors.EVENT_READ, functools.partial(_tell, watched, pid, ended, handles[3]))
+            watched.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, line))
 
 
-def _tell(watched: selectors.BaseSelector, pid: int, ended: int, line: int) -> None:
-    """Tell how a process has ended, and reap it when that is known."""
-    os.close(ended)
+def _order(line: int) -> tuple[dict[str, Any], Sequence[int]]:
+    talk = socket.socket(fileno=line)
+    size, control, _, _ = talk.recvmsg(4, socket.CMSG_SPACE(64))
+    order: dict[str, Any] = json.loads(talk.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL))
+    talk.detach()
+    return order, array.array("i", control[0][2])
+
+
+def _ended(watched: selectors.BaseSelector, handle: int, pid: int, line: int) -> None:
+    """Tell how a process has ended (``handle`` is its own), and reap it when that is known (``handle`` is the line)."""
+    if handle == line:
+        os.waitpid(pid, 0)
+        os.close(line)
+        return
+    os.close(handle)
     how = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert how is not None
     with contextlib.suppress(OSError):  # nobody asks any more
         os.write(line, str(how.si_status if how.si_code == os.CLD_EXITED else -how.si_status).encode())
-
-    def known() -> None:
-        os.close(line)
-        os.waitpid(pid, 0)
-
-    watched.register(line, selectors.EVENT_READ, known)
+    watched.register(line, selectors.EVENT_READ, (pid, line))
 
 
-def _become(order: dict[str, Any], handles: Sequence[int]) -> None:
+def _become(order: Mapping[str, Any], handles: Sequence[int]) -> None:
     """Be the process that the order is for."""
     if order["session"]:
         os.setsid()
-    for number, handle in enumerate(handles[:3]):
+    for number, handle in enumerate(handles):
         os.dup2(handle, number)
-    for handle in handles:
         os.close(handle)
     # The server's own remember what they were opened on: one that can be sought in.
-    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     for each in _SIGNALS:
         usual = signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL
         signal.signal(each, signal.SIG_IGN if each in order["ignored"] else usual)
@@ -184,7 +199,9 @@ def _become(order: dict[str, Any], handles: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(order["env"])
     time.tzset()
-    sys.argv, sys.path[0] = [sys.modules[MODULE].__file__ or "", *order["argv"][3:]], order["cwd"]
+    module = order["argv"][2]
+    file = sys.modules[module].__file__ or ""
+    sys.argv, sys.path[0] = [file, *order["argv"][3:]], order["cwd"]
     places = [int(word) for word in Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:49]]
     _show(places[:2], order["argv"])
     _show(places[2:], [f"{name}={value}" for name, value in order["env"].items()])
@@ -198,25 +215,64 @@ def _show(place: Sequence[int], words: Sequence[str]) -> None:
     ctypes.memmove(place[0], text.ljust(size, b"\0"), size)
 
 
-def _load() -> None:
-    from trainyard.secret import Secret
-    from trainyard.storage import client
+def _load(kind: str) -> None:
+    if kind == "engines":
+        from trainyard.engine import stubs
 
-    for room in _ROOMS:
+        stubs.protocol_only()  # as engines and providers begin
+    for room in _ROOMS[kind]:
         for path in sorted((ROOT / "trainyard" / room).rglob("*.py")):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
             if not name.startswith(_NOT) and not name.endswith("__main__"):
                 importlib.import_module(name)
-    for name in _LATE:
+    for name in _LATE[kind]:
         importlib.import_module(name)
-    client.s3(client.StoreSettings("s3", "http://127.0.0.1:9", "us-east-1", "", Secret("-"), Secret("-")))  # reads a megabyte of JSON
+    if kind == "engines":
+        stubs.whole_sdk("")
+    client: Any = importlib.import_module("trainyard.storage.client")
+    nobody = importlib.import_module("trainyard.secret").Secret("-")
+    client.s3(client.StoreSettings("s3", "http://127.0.0.1:9", "us-east-1", "", nobody, nobody))  # reads a megabyte of JSON
     gc.collect()
     gc.freeze()  # the collector would write into what all the forks share
     assert len(os.listdir("/proc/self/task")) == 1, "a fork takes along no thread, and each lock that it held"
 
 
+def _run(module: str, sockets: Path, below: bool) -> None:
+    """Be a program, which starts its own by forks, too, when it may."""
+    if module == VERBS:
+        if below:
+            _starts(importlib.import_module("trainyard.stacks.child"), sockets)
+        sys.modules[VERBS].main()
+    os.environ["GRPC_VERBOSITY"] = "NONE"
+    if module == ENGINES:
+        from trainyard.engine import cli, early, secrets, spawn
+
+        _starts(spawn, sockets)
+        secrets.take(os.environ)
+        early.begin(sys.argv[1:])
+        cli.main()
+    else:
+        sys.modules[PROVIDERS].main()
+
+
+def _starts(module: types.ModuleType, sockets: Path) -> None:
+    """Let a module of ours start engines and providers by a fork."""
+
+    def popen(argv: list[str], **more: Any) -> subprocess.Popen[Any]:
+        if argv[0] == str(_LAUNCHER) and more["env"].get("TRAINYARD_PROVIDER_PYTHON") == sys.executable:
+            argv = [sys.executable, "-m", PROVIDERS, *argv[1:]]
+        if argv[1:3] in (["-m", ENGINES], ["-m", PROVIDERS]) and _alike(more["env"]):
+            return _Forked("engines", sockets, True, argv, **more)
+        return subprocess.Popen(argv, **more)
+
+    vars(module)["subprocess"] = types.SimpleNamespace(**{**vars(subprocess), "Popen": popen})
+
+
 if __name__ == "__main__":
+    from tests.e2e import forkserver
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the tests
-    _load()
-    if serve(socket.socket(fileno=int(sys.argv[1]))) is not None:
-        sys.modules[MODULE].main()
+    forkserver._load(sys.argv[1])
+    order = forkserver.serve(socket.socket(fileno=int(os.environ["DOOR"])))
+    if order is not None:
+        forkserver._run(order["argv"][2], Path(sys.orig_argv[4]), order["below"])

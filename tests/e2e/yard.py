@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from tests.e2e import forkserver
 from trainyard.clouds import open_cloud
@@ -51,6 +51,9 @@ class Done:
 @dataclass
 class Yard:
     """One hermetic Trainyard."""
+
+    walked: ClassVar[bool] = False
+    """Whether tests walk down from a verb to its engine: it is the verb's child then, which takes a start of Python."""
 
     base: Path
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -104,12 +107,12 @@ class Yard:
         """Return the command line of a verb."""
         for told in ON_VERB:
             told(self)
-        return [sys.executable, "-m", forkserver.MODULE, *words]
+        return [sys.executable, "-m", forkserver.VERBS, *words]
 
     def invoke(self, *words: str, timeout: float = 280, cwd: Path | None = None) -> Done:
         """Run a verb to its end."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with forkserver.start(self.argv(*words), self.env, cwd=cwd or self.root, **pipes) as process:
+        with forkserver.start(self.argv(*words), self.env, below=not self.walked, cwd=cwd or self.root, **pipes) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
             except BaseException:
@@ -120,7 +123,7 @@ class Yard:
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a verb in a session of its own."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        process = forkserver.start(self.argv(*words), self.env, cwd=self.root, start_new_session=True, **pipes)
+        process = forkserver.start(self.argv(*words), self.env, below=not self.walked, cwd=self.root, start_new_session=True, **pipes)
         self.started.append(process)
         return process
 
