@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, Any
 
 from tests.e2e import forkserver
 from trainyard.clouds import open_cloud
@@ -51,9 +51,6 @@ class Done:
 @dataclass
 class Yard:
     """One hermetic Trainyard."""
-
-    walked: ClassVar[bool] = False
-    """Whether tests walk down from a verb to its engine: it is the verb's child then, which takes a start of Python."""
 
     base: Path
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -112,7 +109,7 @@ class Yard:
     def invoke(self, *words: str, timeout: float = 280, cwd: Path | None = None) -> Done:
         """Run a verb to its end."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with forkserver.start(self.argv(*words), self.env, below=not self.walked, cwd=cwd or self.root, **pipes) as process:
+        with forkserver.start(self.argv(*words), self.env, cwd=cwd or self.root, **pipes) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
             except BaseException:
@@ -120,10 +117,10 @@ class Yard:
                 raise
         return Done(process.returncode, out, err)
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a verb in a session of its own."""
+    def start(self, *words: str, walked: bool = False) -> subprocess.Popen[str]:
+        """Start a verb in a session of its own; ``walked``: its engine is found by walking down from it, and so must be its child."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        process = forkserver.start(self.argv(*words), self.env, below=not self.walked, cwd=self.root, start_new_session=True, **pipes)
+        process = forkserver.start(self.argv(*words), self.env, below=not walked, cwd=self.root, start_new_session=True, **pipes)
         self.started.append(process)
         return process
 

@@ -194,7 +194,7 @@ class Story:
     def _crash(self) -> None:
         label = LABEL if self.case.operation == "train" else ""
         scene = Scene(self.yard, time.time(), label, frozenset(r["id"] for r in self.world.pods()))
-        controller = self.yard.start(*self._words())
+        controller = self.yard.start(*self._words(), walked=True)
         try:
             self.result.crashed = self._kill_at_point(scene, controller)
         finally:

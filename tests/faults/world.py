@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from tests.e2e.yard import COUNT, ROOT, Yard
 from trainyard.clock import parse_time
@@ -37,8 +37,6 @@ STACK = "runpod"
 @dataclass
 class RunPodYard(Yard):
     """One person's checkout whose stack ``runpod`` leads to the emulator."""
-
-    walked: ClassVar[bool] = True
 
     world: World = field(kw_only=True)
     user: str = "tester"
