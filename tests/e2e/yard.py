@@ -108,7 +108,7 @@ class Yard:
 
     def invoke(self, *words: str, timeout: float = 280, cwd: Path | None = None) -> Done:
         """Run a verb to its end."""
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         with forkserver.start(self.argv(*words), self.env, cwd=cwd or self.root, **pipes) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
@@ -119,7 +119,7 @@ class Yard:
 
     def start(self, *words: str, walked: bool = False) -> subprocess.Popen[str]:
         """Start a verb in a session of its own; ``walked``: its engine is found by walking down from it, and so must be its child."""
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         process = forkserver.start(self.argv(*words), self.env, below=not walked, cwd=self.root, start_new_session=True, **pipes)
         self.started.append(process)
         return process
