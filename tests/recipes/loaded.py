@@ -62,7 +62,7 @@ def serve(at: str) -> None:
         door.bind(at)
         door.listen()
         print("loaded", flush=True)
-        while door in select.select([door, 0], [], [])[0]:
+        while door.fileno() in select.select([door.fileno(), 0], [], [])[0]:
             line = door.accept()[0]
             if not os.fork():
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -90,7 +90,7 @@ def _attend(line: socket.socket) -> None:
         sys.exit()
     line.sendall(str(pid).encode())
     ended = os.pidfd_open(pid)
-    if ended not in select.select([line, ended], [], [])[0]:
+    if ended not in select.select([line.fileno(), ended], [], [])[0]:
         os.kill(pid, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     with contextlib.suppress(OSError):

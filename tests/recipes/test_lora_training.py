@@ -90,7 +90,7 @@ def loaded_envs(envs: Path) -> Iterator[Path]:
     name = venvs.key_of(load_recipe(ROOT, "lora").locks["cpu"])
     folder = Path(tempfile.mkdtemp(prefix="tyl", dir="/tmp"))
     env = {"PATH": os.environ["PATH"], "HOME": str(folder), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    argv = [envs / name / "bin" / "python", loaded.__file__, str(folder / "door")]
+    argv = [str(envs / name / "bin" / "python"), loaded.__file__, str(folder / "door")]
     with subprocess.Popen(argv, env=env, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdout and server.stdout.readline() == b"loaded\n"
         yield loaded.environment(folder / "envs", name, venvs.STAMP, str(folder / "door"))
