@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ import pytest
 
 from tests.runs.gitops_yard import WAITS, GitRoad
 from tests.runs.road import STACK
+from trainyard.cli import queueverbs
 from trainyard.clock import Clock
+from trainyard.errors import LimitReached, RefusedError, UserError
 from trainyard.ledger.queue import QueueEntry, QueueRows
+from trainyard.runs.queue import changes, step
 from trainyard.runs.queue.submit import submit
-from trainyard.runs.queue.worker import work
+from trainyard.runs.queue.worker import GroupHook, Until, WorkerReport, work
 from trainyard.runs.records.identity import all_runs
 from trainyard.runs.records.record import RunFolder
+from trainyard.runs.verbs import rerun
 from trainyard.runs.verbs.train import TrainRequest
 
 
@@ -39,6 +44,10 @@ class QueueRoad(GitRoad):
         self.script.write_text(f"#!/bin/sh\n{script}\n")
         return submit(self.context, TrainRequest(stack=STACK, recipe="command", sets=(f"script={self.script}",), name=name), **asked)
 
+    def work(self, until: Until = "pass", hook: GroupHook | None = None) -> WorkerReport:
+        """Let a worker look."""
+        return work(self.context, until=until, hook=hook, clock=self.clock)
+
     def entry(self, entry: QueueEntry) -> QueueEntry:
         """Return an entry as it stands now."""
         now = self.rows().entry(entry.id)
@@ -58,16 +67,185 @@ def test_what_is_submitted_is_begun_left_to_its_pod_and_finished(road: QueueRoad
     assert all_runs(road.context.places.runs) == [] and road.engine.asked == []
     road.script.write_text("#!/bin/sh\nexit 3\n")  # what is run is what was submitted
 
-    first = work(road.context, until="pass", clock=road.clock)
-    again = work(road.context, until="pass", clock=road.clock)
+    first = road.work()
+    again = road.work()
     assert road.cloud.alive(), road.said()
     road.let_train()
     road.later += 60
-    done = work(road.context, until="pass", clock=road.clock)
+    done = road.work()
 
     assert first.begun == ["ann/a"] and again.begun == [] and done.over == {"ann/a": "succeeded"}, road.said()
     (run,) = all_runs(road.context.places.runs)
     record = RunFolder(run.folder(road.context.places.runs)).load()
     assert record.entry == entry.id and record.training_success and run.attempt == 1
     assert road.entry(entry).state == "over" and road.entry(entry).outcome == "succeeded" and road.rows().content(entry.id) is None
-    assert road.cloud.alive() == [] and work(road.context, until="empty", clock=road.clock).begun == []
+    assert road.cloud.alive() == [] and road.work("empty").begun == []
+
+
+def test_a_run_that_needs_approval_waits_for_it_and_who_gave_it_is_written_down(road: QueueRoad) -> None:
+    road.settle("approve: [{cost: 2.5}, {gpus: [H200]}]")
+    entry = road.submit()
+    assert (entry.approval, entry.approval_why) == ("needed", "it may cost $2.50, $2.5 or more")
+    assert not road.work("empty").begun
+
+    with pytest.raises(UserError, match="no run 'other' waits"):
+        changes.approve(road.context, "other")
+    approved = changes.approve(road.context, "ann/a")
+    assert approved.decided_by == changes.person() and road.work().begun == ["ann/a"]
+    with pytest.raises(UserError, match="ann/a has begun"):
+        changes.reject(road.context, "a")
+    rejected = changes.reject(road.context, road.submit("b").run)
+    assert (rejected.state, rejected.outcome, rejected.approval) == ("over", "rejected", "rejected")
+    assert not road.work().begun
+
+
+def test_what_is_held_or_taken_out_does_not_begin(road: QueueRoad) -> None:
+    entry = road.submit(hold=True)
+    assert entry.held is not None and not road.work("empty").begun
+    changes.release(road.context, "a")
+    changes.hold(road.context, "a")
+    assert changes.prefer(road.context, "a", 3).priority == 3
+    taken_out = changes.withdraw(road.context, "a")
+    assert taken_out is not None and taken_out.outcome == "withdrawn" and changes.withdraw(road.context, "a") is None
+    assert not road.work("empty").begun and road.rows().content(entry.id) is None
+
+
+def test_what_is_wrong_is_said_and_nothing_is_submitted(road: QueueRoad) -> None:
+    road.submit()
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"priority": 11}, "from -10 to 10"), ({"after": ["one"]}, "named as user/label"), ({"name": "Ann"}, "use a-z"),
+        ({"name": "a"}, "in the queue already"),
+    ]  # fmt: skip
+    for asked, says in wrong:
+        with pytest.raises((UserError, RefusedError), match=says):
+            road.submit(**{"name": "b", **asked})
+    road.settle("limit_day: 2")
+    with pytest.raises(LimitReached, match="limit_day"):
+        road.submit("b")
+    road.settle("approve: [{price: 1}]")
+    with pytest.raises(UserError, match="approve rule 1: unknown key 'price'") as place:
+        road.submit("c")
+    assert place.value.where is not None and len(road.rows().entries(over=True)) == 1
+
+
+def test_a_limit_that_is_reached_keeps_a_run_in_the_queue_until_there_is_room(road: QueueRoad) -> None:
+    road.settle("limit_day: 4")
+    first = road.submit("a")
+    work_done = road.work()
+    second = road.submit("b")  # by now it would pass the limit: it waits all the same
+    assert work_done.begun == ["ann/a"] and "limit_day is" in str(second.reason)
+
+    waits = road.work()
+    assert "limit_day is" in waits.put_back["ann/b"]
+    changes.withdraw(road.context, "b")
+    assert road.entry(first).state == "begun"
+
+
+def test_data_that_are_not_as_they_were_keep_the_run_until_a_person_mends_it(road: QueueRoad) -> None:
+    data = road.root / "rows.txt"
+    data.write_text("one\n")
+    road.script.write_text("#!/bin/sh\ntrue\n")
+    request = TrainRequest(stack=STACK, recipe="command", data=str(data), sets=(f"script={road.script}",), name="a")
+    entry = submit(road.context, request)
+    data.write_text("another\n")
+
+    held = road.work("empty").held
+
+    assert "is another file now, and a submitted run trains on the data as they were" in held["ann/a"]
+    assert "by the worker" in str(road.entry(entry).held) and road.cloud.alive() == []
+    data.write_text("one\n")
+    changes.release(road.context, "a")
+    assert road.work().begun == ["ann/a"]
+
+
+def test_a_cloud_without_an_offer_is_asked_again_later(road: QueueRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as away:
+        away.setattr(road.cloud, "offers", lambda _: [])
+        entry = road.submit()
+        assert entry.estimate is None and "no offer" in str(entry.reason)
+        assert "no offer" in road.work().put_back["ann/a"] and not road.work().begun
+    road.later += 60
+    assert road.work().begun == ["ann/a"] and road.entry(entry).tries == 0
+
+
+def test_a_worker_that_was_away_too_long_begins_nothing_that_another_one_has(road: QueueRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = road.submit()
+    rows, taken, prepare = road.rows(), [], rerun.prepare_from
+
+    def lapsed(*asked: Any) -> Any:
+        mine = rows.entry(entry.id)
+        assert mine is not None and rows.take(replace(mine, beat=0.0), "too early 1 x", 0.0, lambda _: True) is None
+        taken.append(rows.take(mine, "another 2 y", road.clock.now(), lambda _: True))  # its heartbeat was not seen for long
+        return prepare(*asked)
+
+    with monkeypatch.context() as once:
+        once.setattr(rerun, "prepare_from", lapsed)
+        report = road.work()
+
+    assert taken[0] is not None and all_runs(road.context.places.runs) == [] and road.cloud.alive() == [], road.said()
+    assert road.entry(entry).worker == "another 2 y" and not report.put_back
+    assert not road.work().begun, "the other one lives"
+    road.later += 1_000
+    road.work()
+    assert "no bucket tells" in str(road.entry(entry).reason), "whether a machine that is gone has begun it nobody can ask"
+
+
+def test_a_worker_that_is_told_to_go_leaves_the_run_to_the_next_one(road: QueueRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = road.submit()
+    with monkeypatch.context() as once:
+        once.setattr(step, "left_to_its_pod", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            road.work()
+    assert road.entry(entry).beat is None
+    road.later += 60
+    road.work()
+    road.let_train()
+    road.later += 60
+
+    assert road.work().over == {"ann/a": "succeeded"} and len(all_runs(road.context.places.runs)) == 1
+
+
+def test_a_group_is_told_of_its_live_runs_and_of_those_that_are_over(road: QueueRoad) -> None:
+    seen: list[str] = []
+
+    def fails(*_: object) -> None:
+        seen.append("ended")
+        raise ValueError("of the hook")
+
+    hook = GroupHook(lambda _context, one, folder: seen.append(f"live {one.label} {folder.load().phase}"), fails)
+    road.submit(group="g")
+    road.work(hook=hook)
+    road.let_train()
+    road.later += 60
+    report = road.work(hook=hook)
+
+    assert seen == ["live a started", "ended"] and report.over == {"ann/a": "succeeded"} and "of the hook" in road.said()
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_verbs_say_what_they_did(road: QueueRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    (road.root / "runs").mkdir()
+    (road.root / "runs" / "first.yaml").write_text("stack: dev\nrecipe: command\nvalues: {script: job.sh}\n")
+    road.script.write_text("#!/bin/sh\ntrue\n")
+    monkeypatch.setattr(queueverbs, "context", lambda **_: road.context)
+    monkeypatch.chdir(road.root)
+
+    assert body(queueverbs.submit)(None, file="runs/first.yaml", dry_run=True) == 0
+    assert road.rows().entries() == [] and "1 would begin now, at most $2.50" in road.said()
+    assert body(queueverbs.submit)(None, file="runs/first.yaml", name="first", priority=2, not_before="2h") == 0
+    assert body(queueverbs.queue)(None) == 0 and "not before" in road.said() and "ann/first" in road.said()
+    with pytest.raises(UserError, match="says what is run, and options do, too"):
+        body(queueverbs.submit)(None, file="runs/first.yaml", recipe="lora")
+    with pytest.raises(UserError, match="there is no run file"):
+        body(queueverbs.submit)(None, file="runs/none.yaml")
+    with pytest.raises(UserError, match="two ends"):
+        body(queueverbs.worker)(None, once=True, until_empty=True)
+    assert body(queueverbs.worker)(None, once=True) == 0 and "nothing to do" in road.said()
+
+
+def body(task: Any) -> Any:
+    """Return what a verb does, without what turns errors into exit codes."""
+    return task.body.__wrapped__

@@ -13,6 +13,8 @@ from trainyard.runs.verbs.known import known_run, predecessor_of
 from trainyard.runs.verbs.takeup import buckets
 from trainyard.settings import reader
 
+_GONE = ("withdrawn", "rejected")
+
 
 def look(context: CommandContext, rows: QueueRows, now: float, more: Sequence[QueueEntry] = ()) -> list[QueuePlace]:
     """Return the queue in its order, and ``more`` entries as if they were in it."""
@@ -22,7 +24,7 @@ def look(context: CommandContext, rows: QueueRows, now: float, more: Sequence[Qu
     def judge(entry: QueueEntry) -> Readiness:
         for name in entry.after:
             if name not in seen:
-                seen[name] = _predecessor(context, name, entries)
+                seen[name] = _predecessor(context, rows, name, entries)
         return readiness(seen[name] for name in entry.after)
 
     return places(QueueView(entries, rows.turns(), lambda stack: limits_of(context, stack), judge, now))
@@ -37,11 +39,14 @@ def limits_of(context: CommandContext, stack: str) -> QueueLimits:
     return QueueLimits(settings.queue_at_once, settings.queue_per_user)
 
 
-def _predecessor(context: CommandContext, name: str, entries: Sequence[QueueEntry]) -> Predecessor:
+def _predecessor(context: CommandContext, rows: QueueRows, name: str, entries: Sequence[QueueEntry]) -> Predecessor:
     waiting = next((entry for entry in entries if entry.run == name), None)
     if waiting is not None:
         return Predecessor(name, "pending", "in the queue" if waiting.state == "queued" else "at work")
     user, _, label = name.rpartition("/")
+    last = next(iter(reversed(rows.named(label, user))), None)
+    if last is not None and last.outcome in _GONE:
+        return Predecessor(name, "broken", str(last.outcome))
     try:
         return predecessor_of(name, known_run(context, buckets(context), user, label), "nobody knows it")
     except TrainyardError as error:
