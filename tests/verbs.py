@@ -107,6 +107,7 @@ bench_billed = _bench(
     "bench.billed", "Count billed minutes of 6 minutes of training and a 5 GB model on the emulated cloud, by three roads."
 )
 
+bench_reaper = _bench("bench.reaper", "Time the reaper over 10,000 pods of the emulated RunPod, and `invoke reap` as a whole command.")
 bench_ledger = _bench("bench.ledger", "Time the list of 100,000 runs, in SQLite and in Postgres, and `invoke runs` as a whole command.")
 
 
@@ -211,6 +212,7 @@ def development(ns: Collection) -> None:
             "billed": bench_billed,
             "ledger": bench_ledger,
             "estimate": bench_estimate,
+            "reaper": bench_reaper,
         },
         "servers": {"minio": servers_minio, "ceph": servers_ceph, "postgres": servers_postgres},
         "faults": {

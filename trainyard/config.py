@@ -27,6 +27,7 @@ _ENV_SINGLE = re.compile(r"'([^']*)'\s*(?:#.*)?")
 _ENV_DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 _PROJECT_LINE = re.compile(rb"^name:[ \t]*[\"']?" + PROJECT.encode() + rb"[\"']?[ \t]*(?:#.*)?\r?$", re.M)
 _STACK_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,99}$")
+_ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,4 +273,4 @@ def slug(text: str, limit: int = 40) -> str:
 
 def attempt_number(word: str) -> int | None:
     """Return the number of an attempt, None for a word that is none: 0, 01, -1, other alphabets' digits, a billion and more."""
-    return int(word) if re.fullmatch(r"[1-9][0-9]{0,8}", word) else None
+    return int(word) if _ATTEMPT.fullmatch(word) else None

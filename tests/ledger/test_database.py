@@ -179,6 +179,8 @@ def test_a_row_is_replaced_by_what_is_newer_and_by_nothing_older(ledger: Ledger)
 
     assert [one.state for one in ledger.runs()] == ["ended"] and ledger.changes([RUN, RunId("no", "such")], "m") == {RUN: 7.0}
     assert ledger.changes([RUN], "another") == {}
+    many = [RUN, *(RunId("no", f"such{number}") for number in range(5_000))]
+    assert ledger.changes(many, "m")[RUN] == 7.0 and RUN not in ledger.changes(many, "another")
     ledger.remove_run(RUN, "t")
     assert ledger.runs() == []
 

@@ -172,6 +172,8 @@ def test_figures_are_taken_from_both_ends_of_a_long_training(yard: CommandContex
 def test_a_damaged_record_is_listed_whatever_else_is_there(yard: CommandContext) -> None:
     write(yard)
     (write(yard, "broken").path / "run.json").write_text("{")
+    for stray in (yard.places.runs / "README", yard.places.runs / "ann" / "notes", yard.places.runs / "ann" / "a" / "2"):
+        stray.write_text("a file, and no run's folder")
 
     assert states(yard) == {"ann/a/1": "prepared", "ann/broken/1": "unreadable record"}
     assert states(yard, RunFilter(state="unreadable")) == {"ann/broken/1": "unreadable record"}

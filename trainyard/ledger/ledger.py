@@ -29,6 +29,8 @@ PLACE = "TRAINYARD_LEDGER"
 """Variable with the URL of a Postgres that is the ledger instead of the file."""
 _TOGETHER = 500
 """Keys that are asked for in one statement."""
+_MANY = 4_000
+"""Keys from which on all rows of a machine are read faster than those of the keys: of 10,000 in 12 ms instead of 127."""
 
 
 class Ledger:
@@ -131,8 +133,12 @@ class Ledger:
         """Return when what is known of attempts that a machine drives was true (epoch seconds); of others nothing."""
         runs = tables.runs.c
         key = sa.tuple_(runs.user, runs.label, runs.attempt)
-        query = sa.select(runs.user, runs.label, runs.attempt, runs.changed).where(runs.machine == machine)
-        rows = self._each_of(query, key, _keys(asked))
+        query: sa.Select[Any] = sa.select(runs.user, runs.label, runs.attempt, runs.changed).where(runs.machine == machine)
+        if len(asked) < _MANY:
+            rows: Sequence[sa.Row[Any]] = self._each_of(query, key, _keys(asked))
+        else:
+            with self.database.reading() as connection:
+                rows = connection.execute(query).all()
         return {RunId(row.user, row.label, row.attempt): row.changed for row in rows}
 
     def newest_attempts(self, names: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], int]:

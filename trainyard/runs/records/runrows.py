@@ -100,21 +100,24 @@ def take_in(ledger: Ledger, runs: Path) -> list[UnreadableRun]:
 
 def _folders(runs: Path) -> Iterator[tuple[RunId, float]]:
     """Yield each attempt that has a folder here, and when its record was written last, 0 without one."""
-    for user in _below(runs):
-        for label in _below(user):
-            for attempt in _below(label):
-                if number := attempt_number(attempt.name):
-                    yield RunId(user.name, label.name, number), _changed(attempt.path)
+    for user in _below(str(runs)):
+        for label in _below(f"{runs}/{user}"):
+            for attempt in _below(f"{runs}/{user}/{label}"):
+                number, folder = attempt_number(attempt), f"{runs}/{user}/{label}/{attempt}"
+                if number and ((changed := _changed(folder)) or os.path.isdir(folder)):
+                    yield RunId(user, label, number), changed
 
 
-def _below(folder: Path | os.DirEntry[str]) -> Iterator[os.DirEntry[str]]:
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        yield from (entry for entry in entries if entry.is_dir())
+def _below(folder: str) -> list[str]:
+    """Return the names in a folder, none in what is no folder. There are ten thousand of them: no Path is made of each."""
+    with contextlib.suppress(OSError):
+        return os.listdir(folder)
+    return []
 
 
 def _changed(folder: Path | str) -> float:
     with contextlib.suppress(OSError):
-        return os.stat(os.path.join(folder, "run.json")).st_mtime
+        return os.stat(f"{folder}/run.json").st_mtime
     return 0.0
 
 
