@@ -55,6 +55,10 @@ def test_the_attempt_is_named_exactly_and_only_its_adapter_goes_to_the_pod(
     values, started = asked(monkeypatch, settings, "first")
 
     assert values["init_from"] == "ann/first/1" and started is not None and started.run == str(key)
+    assert asked(monkeypatch, settings, "ann/first/1/model")[0]["init_from"] == "ann/first/1"
+    for wrong in ("ann/first/-1", "ann/first/1/model/adapter_config.json", "ann/first/01"):
+        with pytest.raises(UserError, match="is no attempt: they are counted from 1"):
+            asked(monkeypatch, settings, wrong)
     files = files_of(settings, started.prefix, started.manifest_sha256)
     assert sorted(file.path for file in files) == ["adapter_config.json", "adapter_model.safetensors", "result.json"]
     s3(settings).put_object(Bucket=settings.bucket, Key=key.manifest, Body=b"other")

@@ -24,6 +24,7 @@ from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.verbs import gc, results
 from trainyard.runs.verbs.delete import delete
 from trainyard.runs.verbs.fetch import fetch
+from trainyard.runs.verbs.history import history_of
 from trainyard.storage import datasend, deletion, versions
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.dataset import lay_out
@@ -61,10 +62,12 @@ def test_one_attempt_goes_with_every_version_and_its_number_never_comes_back(
     assert [one.key for one in all_versions(settings) if "first/2" in one.key] == ["attempts/greg/first/2"]
     assert open_uploads(settings) == [] and kinds(settings) == {"greg/first/1": "success", "greg/first/2": "deleted"}
     assert results.check(clone.context, "local", "greg/first", deep=False, as_json=True)[0] == 0, "the other attempt is whole"
+    with pytest.raises(UserError, match=r"nothing of attempt 2 of greg/first is left in s3://.*: deleted on 20"):
+        history_of(clone.context, "greg/first/2", "local")
     mine = Claim("new", "greg", "desk", format_time(time.time()))
     assert next_attempt(settings, replace(store_places, home=clone.context.places.home), "greg", "first", mine) == 3
     assert delete(clone.context, "local", "greg/first/2", dry_run=False, yes=True) == 0 and "deleted already" in clone.said()
-    with pytest.raises(UserError, match=r"attempt 2 of greg/first was deleted from s3://.* on 20"):
+    with pytest.raises(UserError, match=r"attempt 2 of greg/first has no result in s3://.*: deleted on 20"):
         fetch(clone.context, "local", "greg/first/2", clone.context.places.root / "to", partial=False)
     lines = results.table(*results.list_rows(clone.context, "local", None))
     assert lines[-2].endswith("1 deleted, their numbers stay taken") and not any("first/2" in line for line in lines)

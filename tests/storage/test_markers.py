@@ -18,6 +18,7 @@ from trainyard.runs.records import attempts
 from trainyard.runs.records.parts import RunBucket
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs.atwork import at_work
+from trainyard.runs.verbs.known import known_in_bucket
 from trainyard.storage import markers
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.manifest import ResultKey
@@ -100,7 +101,10 @@ def test_of_two_machines_that_go_on_with_one_run_at_once_one_is_refused_and_give
     with pytest.raises(RefusedError, match=r"attempt 2 of greg/r1 was begun meanwhile \(claimed by greg on .*nothing was rented"):
         begin(machines[1], 1)
     given_back = markers.claim_of(settings, key(attempt=3))
-    assert given_back is not None and given_back.deleted and not attempts.tokens_here(machines[1].places.runs, "greg", "r1")
+    assert given_back is not None and given_back.given_back and "deleted" not in markers.describe_claim(settings, key(attempt=3))
+    standing = known_in_bucket(machines[0], settings, "greg", "r1")
+    assert standing is not None and standing.key.attempt == 2, "attempt 3 stands for nothing"
+    assert not attempts.tokens_here(machines[1].places.runs, "greg", "r1")
     assert begin(machines[1], 2) == 4, "a number that was given back is in nobody's way"
 
 

@@ -34,7 +34,10 @@ def find_adapter(settings: StoreSettings, reference: str, user: str) -> StoredAd
     Raises UserError where there is none, or where it is no adapter; StoreError where the bucket was changed, ForeignResult where
     another run's result lies in its place.
     """
-    key = find(settings, reference, user=user).key
+    named = find(settings, reference, user=user)
+    if (path := named.path.strip("/")) not in ("", MODEL_FOLDER.strip("/")):
+        raise UserError(f"init_from {reference}: '{path}' is no attempt: they are counted from 1, and an adapter is taken as a whole")
+    key = named.key
     result = read_result(settings, key)
     if result is None or result.ending is not None:
         raise UserError(f"init_from {reference}: {key} is no success: a training starts from a finished adapter")

@@ -22,11 +22,11 @@ _HINTS = {
     "RequestTimeTooSkewed": "The clock of this machine is wrong: set it, then repeat the command.",
     "ExpiredToken": "The session token is over: get a new one.",
     "InvalidToken": "The session token is not known to this store.",
-    "NoSuchBucket": "Create the bucket first: invoke up --stack NAME",
+    "NoSuchBucket": "Create the bucket first, by `invoke up` of its stack: --stack names it, without it that is `local`.",
     "InsufficientStorage": "Its disk is full: make room and repeat the command.",
     "507": "Its disk is full: make room and repeat the command.",
     "AuthorizationHeaderMalformed": "The region is wrong for this bucket.",
-    "AccessDenied": "The key lacks a right, or the bucket is somebody else's: `invoke store.check --stack NAME` tells which.",
+    "AccessDenied": "The key lacks a right, or the bucket is somebody else's: `invoke store.check` of its stack tells which.",
 }
 
 SKEWED = "RequestTimeTooSkewed"

@@ -131,8 +131,8 @@ def _refuse_claimed(settings: StoreSettings, owner: str, run: str, number: int |
     """Raise UserError where a name without a result has been claimed: its result was deleted, or it may be at work elsewhere."""
     keys = [ResultKey(owner, run, attempt) for attempt in attempts(settings, owner, run) if number in (None, attempt)]
     claim = claim_of(settings, keys[-1]) if keys else None
-    if claim and claim.deleted:
-        raise UserError(f"attempt {keys[-1].attempt} of {owner}/{run} was deleted from {settings.url} on {claim.deleted}")
+    if claim and claim.gone:
+        raise UserError(f"attempt {keys[-1].attempt} of {owner}/{run} has no result in {settings.url}: {claim.gone}")
     if claim:
         raise UserError(
             f"attempt {keys[-1].attempt} of {owner}/{run} has no result in {settings.url}: {claim}; it may be at work, or has left nothing",

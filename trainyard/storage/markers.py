@@ -31,7 +31,7 @@ ATTEMPTS = "attempts/"
 class Claim:
     """Who has an attempt: the run's token, and what a person wants to know of its owner. Times are UTC text.
 
-    ``deleted``: when a person has removed what it left; the claim stays, so that its number is never used again.
+    ``deleted``: when a person has removed what it left, or the number was given back; the claim stays, so that it is never used again.
     """
 
     token: str
@@ -43,6 +43,18 @@ class Claim:
 
     def __str__(self) -> str:
         return f"claimed by {self.user} on {self.machine}, {self.time}"
+
+    @property
+    def given_back(self) -> bool:
+        """Tell whether nothing was ever begun under it."""
+        return self.deleted == self.time != ""
+
+    @property
+    def gone(self) -> str:
+        """In words why nothing of the attempt is there, '' where something may be."""
+        if not self.deleted:
+            return ""
+        return "given back before anything was rented" if self.given_back else f"deleted on {self.deleted}"
 
 
 def claim_attempt(settings: StoreSettings, places: Places, where: ResultKey, claim: Claim) -> bool:
@@ -102,6 +114,11 @@ def claim_of(settings: StoreSettings, where: ResultKey) -> Claim | None:
         return Claim(*map(printable, said))  # whoever writes to the bucket must not write to a person's terminal
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def give_back(settings: StoreSettings, where: ResultKey, claim: Claim) -> None:
+    """Say in the claim that nothing was begun under it: its ``deleted`` is the moment of the claim itself."""
+    mark_deleted(settings, where, claim, claim.time)
 
 
 def mark_deleted(settings: StoreSettings, where: ResultKey, claim: Claim, when: str) -> None:
@@ -169,8 +186,8 @@ def describe_claim(settings: StoreSettings, where: ResultKey, ended: str | None 
     if ended is not None and (claim is None or claim.token == ended):
         return f"attempt {where.attempt} has ended, on this machine"
     whose = f"attempt {where.attempt} was {claim}" if claim else f"attempt {where.attempt} is older than claims"
-    if claim is not None and claim.deleted:
-        return f"{whose}, and what it left was deleted on {claim.deleted}"
+    if claim is not None and claim.gone:
+        return f"{whose}, and {claim.gone}"
     over = any(body is not None for body in read_each(settings, (where.success, where.kept)))
     return whose if over else f"{whose}; it has no result and may still be at work"
 

@@ -170,7 +170,7 @@ def _refuse_overtaken(settings: StoreSettings, draft: Draft, mine: Claim, betwee
         other = markers.claim_of(settings, ResultKey(where.user, where.run, number))
         if other is None or other.deleted:
             continue
-        markers.mark_deleted(settings, where, mine, mine.time)
+        markers.give_back(settings, where, mine)
         draft.claimed = False
         raise RefusedError(
             f"attempt {number} of {run} was begun meanwhile ({other}); nothing was rented",

@@ -87,12 +87,17 @@ def history_of(context: CommandContext, reference: str, stack: str | None) -> Ru
         _refuse_alive(context, store, keys, known)
     past = [known[attempt] for attempt in sorted(known) if number is None or attempt <= number]
     if not past or (number is not None and past[-1].record.attempt != number):
-        where = store.url if store is not None else "a bucket"
-        raise UserError(
-            f"what '{reference}' ran is known neither here nor in {where}",
-            hint=f"See what there is: invoke runs; in the bucket: invoke results --stack {stack or 'local'}",
-        )
+        raise _unknown(store, reference, ResultKey(user, label, number or last or 1), stack or "local")
     return RunHistory(user, label, tuple(past), store, last)
+
+
+def _unknown(store: StoreSettings | None, reference: str, key: ResultKey, stack: str) -> UserError:
+    """Return why an attempt has no record: it was deleted, or nobody knows it."""
+    hint = f"See what there is: invoke runs; in the bucket: invoke results --stack {stack}"
+    claim = markers.claim_of(store, key) if store is not None else None
+    if store is not None and claim is not None and claim.gone:
+        return UserError(f"nothing of attempt {key.attempt} of {key.user}/{key.run} is left in {store.url}: {claim.gone}", hint=hint)
+    return UserError(f"what '{reference}' ran is known neither here nor in {store.url if store is not None else 'a bucket'}", hint=hint)
 
 
 def run_words(reference: str) -> tuple[str, str, int | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,8 +73,11 @@ def _word(record: RunRecord) -> str:
 def known_in_bucket(context: CommandContext, store: StoreSettings, user: str, label: str) -> KnownRun | None:
     """Return how a run stands by what a bucket has of it, None where it has nothing; raises StoreError."""
     numbers = markers.attempts(store, user, label)
-    if not numbers:
-        return None
+    return _known_as(context, store, user, label, numbers) if numbers else None
+
+
+def _known_as(context: CommandContext, store: StoreSettings, user: str, label: str, numbers: Sequence[int]) -> KnownRun:
+    """Return how a run stands by the last of these attempts; one that was given back stands for nothing."""
     key = ResultKey(user, label, numbers[-1])
     body = asked.record(store, key)
     record = record_in(body) if body is not None else None
@@ -87,8 +90,10 @@ def known_in_bucket(context: CommandContext, store: StoreSettings, user: str, la
     if living is not None:
         return KnownRun(key, "at work", f"elsewhere: {living.claim or 'not claimed'}", None, record, store)
     claim = markers.claim_of(store, key)
-    if claim is not None and claim.deleted:
-        return KnownRun(key, "over", f"its result was deleted on {claim.deleted}", None, record, store, outcome="broken")
+    if claim is not None and claim.given_back and len(numbers) > 1:
+        return _known_as(context, store, user, label, numbers[:-1])
+    if claim is not None and claim.gone:
+        return KnownRun(key, "over", claim.gone, None, record, store, outcome="broken")
     if record is not None and not gave_up(record) and (record.ended or record.begun):
         says = _word(record) if record.ended else "its pod is gone, and left no result"
         outcome = "open" if record.ended is None or is_due(record) else "broken"

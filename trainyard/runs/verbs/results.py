@@ -27,7 +27,7 @@ from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.deliver import Progress
 from trainyard.storage.find import below_bucket
 from trainyard.storage.inventory import ROOTS, StoredAttempt, attempts_in, run_names
-from trainyard.storage.manifest import CHECKPOINTS, LeftOut, Manifest, ResultKey
+from trainyard.storage.manifest import CHECKPOINTS, MODEL_FOLDER, LeftOut, Manifest, ResultKey
 from trainyard.storage.verify import ResultCheck, SealState, seal_state, verify
 
 _HEAD = ("result", "claimed", "is", "size", "recipe")
@@ -190,8 +190,8 @@ def _about(store: StoreSettings, one: StoredAttempt, seal: SealState) -> list[st
         lines.append(f"whose      {claim}")
         more = [f"recipe {claim.recipe}"] * bool(claim.recipe) + [f"token {claim.token[:8]}"] * bool(claim.token)
         lines += [f"           {', '.join(more)}"] if more else []
-    if claim and claim.deleted:
-        lines.append(f"deleted    {claim.deleted}; its number is not used again")
+    if claim and claim.gone:
+        lines.append(f"gone       {claim.gone}; its number is not used again")
     if one.kind == "pod-committed":
         lines.append("committed  by its pod alone; the first machine that fetches or verifies it seals it")
     elif one.marks and seal.problem:
@@ -244,7 +244,9 @@ def _commands(store: StoreSettings, stack: str, one: StoredAttempt, seal: SealSt
     at = [] if stack == "local" else ["--stack", stack]
     partial = [] if one.kind in ("success", "kept") or lone else ["--partial"]
     place = place_of(one.key.run, one.key.attempt)
-    plain = [] if lone else [sync_command(store, one.key.prefix, place)]  # one tar, until it is sealed
+    # What a download takes, too; of a pod's lone commit nothing, which is one tar until it is sealed.
+    in_model = one.kind == "success" and seal.manifest and any(entry.path.startswith(MODEL_FOLDER) for entry in seal.manifest.files)
+    plain = [] if lone else [sync_command(store, one.key.model if in_model else one.key.prefix, place)]
     proved = [shlex.join(["invoke", "download", str(one.key), place, *at, *partial])] if seal.manifest or lone else []
     return [*proved, *plain]
 
