@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,24 @@ def test_a_limit_can_be_filled_to_the_cent(tmp_path: Path) -> None:
 
     with pytest.raises(RefusedError):
         reserve_dollars(ledger, LIMIT, prepared(RunId("ann", "a", 4), 0.000001))
+
+
+def first_of_many(place: Path | Secret) -> list[bool]:
+    with ThreadPoolExecutor(4) as pool:
+        return sorted(pool.map(lambda _: Ledger(place).tell_share(RUN, "limit", 80, limit="limit_day"), range(8)))
+
+
+def test_of_all_who_see_a_share_at_once_one_tells_it(tmp_path: Path) -> None:
+    assert first_of_many(tmp_path / "ledger.db") == [False] * 7 + [True]
+
+
+def test_of_all_who_see_a_share_at_once_in_postgres_one_tells_it(server: Secret) -> None:
+    assert first_of_many(server) == [False] * 7 + [True]
+
+
+def test_a_share_of_another_run_or_limit_is_another_and_a_larger_one_is_news(tmp_path: Path) -> None:
+    ledger, told = Ledger(tmp_path / "ledger.db"), Ledger(tmp_path / "ledger.db").tell_share
+    assert told(RUN, "budget", 50, same=("user", "label", "attempt")) and not told(RUN, "budget", 50, same=("user", "label", "attempt"))
+    assert told(RunId("ann", "a", 2), "budget", 50, same=("user", "label", "attempt"))
+    assert not told(RunId("ann", "a", 3), "budget", 50, same=("user", "label")) and told(RUN, "budget", 80, same=("user", "label"))
+    assert [event.data for event in ledger.events()] == [{"share": 50}, {"share": 50}, {"share": 80}]

@@ -21,6 +21,7 @@ import pytest
 from tests.runs.road import STACK, Road
 from tests.runs.test_reap import NOW, pod
 from trainyard.clock import Clock
+from trainyard.ledger.runid import RunId
 from trainyard.runs.life import teardown
 from trainyard.runs.life.announcing import BudgetShares, ended
 from trainyard.runs.notices import announce as announcing
@@ -28,6 +29,7 @@ from trainyard.runs.notices.announce import announce, outbox_of, try_again, try_
 from trainyard.runs.notices.notice import Notice
 from trainyard.runs.notices.outbox import Outbox
 from trainyard.runs.notices.sender import send, send_waiting
+from trainyard.runs.planning.limitnotices import tell_limits
 from trainyard.runs.records.parts import PaidPod
 from trainyard.runs.verbs import leaks
 from trainyard.runs.verbs.reap import Sighting
@@ -250,6 +252,34 @@ def test_each_share_of_a_budget_is_told_once_whichever_controller_follows(road: 
     told = [hook.next() for _ in range(3)]
     assert sorted(each["data"]["share"] for each in told) == [50, 80, 100]
     assert told[0]["title"] == "run ann/a has used 50 % of its budget: $1.00 of $2.00"
+    with outbox_of(road.context).sending():
+        assert hook.requests.qsize() == 0
+
+
+def test_each_share_of_a_limit_is_told_once_in_its_time_and_of_what_runs_reserve(road: Road, hook: Hook) -> None:
+    road.settle("limit_day: 10.0")
+    ledger = road.context.ledger()
+    for label, dollars in (("a", 4.0), ("b", 1.5), ("c", 0.5), ("d", 4.0)):
+        run = RunId("ann", label)
+        ledger.add(run, "prepared", estimate=dollars, stack=STACK)
+        tell_limits(road.context, STACK, run)
+        tell_limits(road.context, STACK, run)
+    half, whole = hook.next(), hook.next()
+    assert (half["kind"], half["title"]) == ("limit", "50 % of limit_day are used: $5.50 of $10.00")
+    assert whole["data"] == {"limit": "limit_day", "share": 100, "spent": 0.0, "committed": 10.0, "amount": 10.0}
+    with outbox_of(road.context).sending():
+        assert hook.requests.qsize() == 0
+    assert ledger.tell_share(RunId("bo", "e"), "limit", 50, since=time.time() + 1, limit="limit_day"), "its time is over"
+    assert ledger.tell_share(RunId("bo", "e"), "limit", 50, limit="another")
+
+
+def test_a_limit_per_run_is_told_while_the_run_spends_it_with_what_earlier_attempts_have_cost(road: Road, hook: Hook) -> None:
+    record = road.prepare(name="a").load()
+    road.settle("limits: [{amount: 4, per: run, action: warn}]")
+    record.pods, record.spent_before = [PaidPod("p1", 1.0, 0.0)], 1.0
+    for shares in (BudgetShares(road.context, record), BudgetShares(road.context, record)):
+        shares.look(1.5 * 3600)
+    assert hook.next()["title"] == "run ann/a has used 50 % of the limit per run: $2.50 of $4.00"
     with outbox_of(road.context).sending():
         assert hook.requests.qsize() == 0
 

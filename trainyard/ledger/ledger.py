@@ -66,6 +66,21 @@ class Ledger:
                     connection.execute(self._upsert(tables.costs), {**_key(run), "started": now, "dollars": reservation.spent})
         return passed
 
+    def tell_share(self, run: RunId, kind: str, share: int, *, since: float = 0.0, limit: str = "", same: Sequence[str] = ()) -> bool:
+        """Record that a share (percent) of a limit was told, unless one as large was since a moment; tell whether it is for the first time.
+
+        ``same``: which parts of the run's name an earlier one must share. Of all who ask at once, one is the first.
+        """
+        at, now = tables.events.c, time.time()
+        asked = [at.kind == kind, at.time >= since, *(at[name] == value for name, value in _key(run).items() if name in same)]
+        with self.database.reserving() as connection:
+            earlier = [parse_json(row.data) for row in connection.execute(sa.select(at.data).where(*asked))]
+            if any(one.get("limit", "") == limit and float(one.get("share") or 0) >= share for one in earlier):
+                return False
+            data = {"share": share, **({"limit": limit} if limit else {})}
+            self._take(connection, [LedgerEvent(now, run, kind, data, socket.gethostname())], mirrored=False)
+        return True
+
     def left_of(self, limits: Sequence[SpendLimit], run: RunId | None = None) -> list[LimitRest]:
         """Return what is left of limits now, those of one run for ``run``; none of them, and the ledger is not opened."""
         if not limits:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from trainyard.errors import StillThere, render
+from trainyard.errors import StillThere, TrainyardError, render
+from trainyard.ledger.limits import SpendLimit
+from trainyard.ledger.runid import RunId
 from trainyard.runs.context import CommandContext
 from trainyard.runs.notices.announce import announce
 from trainyard.runs.notices.notice import Notice, NoticeKind
-from trainyard.runs.records.notes import note, shares_told
+from trainyard.runs.planning.limitnotices import LIMIT, share_of, tell_limits
+from trainyard.runs.planning.limits import limits_of
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.summary import RunSummary, cost, last_lines, verdict
+from trainyard.settings import reader
 
-_SHARES = (50, 80, 100)
-"""Percent of a run's budget at which that is told."""
+_BUDGET = "its budget"
 
 
 def started(context: CommandContext, record: RunRecord) -> None:
@@ -46,6 +49,7 @@ def ended(context: CommandContext, summary: RunSummary) -> None:
     text = "\n".join(last_lines(summary, None))
     kind: NoticeKind = "failure" if word == "failed" else "end"
     announce(context, Notice(kind=kind, title=title, text=text, stack=summary.stack, run=summary.run, data=data))
+    tell_limits(context, summary.stack, RunId(summary.user, summary.label, summary.attempt))
 
 
 @contextmanager
@@ -60,36 +64,56 @@ def leaks(context: CommandContext, record: RunRecord) -> Iterator[None]:
 
 
 class BudgetShares:
-    """Tells once each time that a run has used another share of its budget, whichever controller follows it."""
+    """Tells once each time that a run has used another share of its budget or of a limit per run, whichever controller follows it."""
 
     def __init__(self, context: CommandContext, record: RunRecord) -> None:
         self._context, self._record = context, record
-        self._told: int | None = None
+        self._told: dict[str, int] = {}
+        self._whole = {_BUDGET: record.budget} if record.budget else {}
+        self._whole |= {limit.name: limit.dollars for limit in _limits_of_run(context, record)}
 
     def look(self, now: float) -> None:
         """Compare what was spent with what may be; costs nothing but a sum until a share is passed."""
-        budget = self._record.budget
-        if not budget:
+        if not self._whole:
             return
         spent = cost(self._record, now)
-        share = max((share for share in _SHARES if 100 * spent >= share * budget), default=0)
-        if not share or share <= (self._told or 0):
-            return
-        if self._told is None:
-            self._told = shares_told(self._context, self._record)
-            if share <= self._told:
-                return
-        self._told = share
-        note(self._context, self._record, "budget", share=share)
-        self._tell(share, spent, budget)
+        for name, whole in self._whole.items():
+            used = spent if name == _BUDGET else spent + self._record.spent_before
+            share = share_of(used, whole)
+            if share > self._told.get(name, 0):
+                self._told[name] = share
+                if self._is_first(name, share):
+                    self._tell(name, share, used, whole)
 
-    def _tell(self, share: int, spent: float, budget: float) -> None:
-        record = self._record
-        title = f"run {record.id} has used {share} % of its budget: ${spent:.2f} of ${budget:.2f}{_simulated(record.pod.simulated)}"
+    def _is_first(self, name: str, share: int) -> bool:
+        """Tell whether nobody else has told it; where the ledger cannot be used it is rather told twice."""
+        record, of_budget = self._record, name == _BUDGET
+        same = ("user", "label", "attempt") if of_budget else ("user", "label")
+        try:
+            ledger = self._context.ledger(1.0)
+            return ledger.tell_share(record.id, "budget" if of_budget else LIMIT, share, limit="" if of_budget else name, same=same)
+        except (OSError, TrainyardError):
+            return True
+
+    def _tell(self, name: str, share: int, spent: float, whole: float) -> None:
+        record, of_budget = self._record, name == _BUDGET
+        title = f"run {record.id} has used {share} % of {name}: ${spent:.2f} of ${whole:.2f}{_simulated(record.pod.simulated)}"
         ending = "It has been told to stop and save." if share == 100 else "It is told to stop while the rest still pays for saving."
-        text = f"{ending}\nLook at it: invoke attach {record.id}\nEnd it now: invoke cancel {record.id}"
-        data: dict[str, str | float | bool | None] = {"share": share, "spent": round(spent, 6), "budget": budget}
-        announce(self._context, Notice(kind="budget", title=title, text=text, stack=record.environment, run=str(record.id), data=data))
+        commands = f"Look at it: invoke attach {record.id}\nEnd it now: invoke cancel {record.id}"
+        text = f"{ending}\n{commands}" if of_budget else commands
+        data: dict[str, str | float | bool | None] = {"share": share, "spent": round(spent, 6), "budget" if of_budget else "amount": whole}
+        kind: NoticeKind = "budget" if of_budget else "limit"
+        announce(self._context, Notice(kind=kind, title=title, text=text, stack=record.environment, run=str(record.id), data=data))
+
+
+def _limits_of_run(context: CommandContext, record: RunRecord) -> list[SpendLimit]:
+    """Return the limits per run of a run's stack; settings that are wrong by now are no matter of its training."""
+    try:
+        settings = reader.partly(context.places.root, record.environment, "limits")
+        limits = limits_of(settings, stack=record.environment, user=record.user)
+    except (OSError, TrainyardError):
+        return []
+    return [limit for limit in limits if limit.seconds is None]
 
 
 def _simulated(simulated: bool) -> str:

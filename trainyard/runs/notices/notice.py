@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Literal
 
-NoticeKind = Literal["start", "end", "failure", "budget", "leak", "approval", "test"]
+NoticeKind = Literal["start", "end", "failure", "budget", "limit", "leak", "approval", "test"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from trainyard.errors import TrainyardError
 from trainyard.ledger.rows import Reservation
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.estimate import estimate
+from trainyard.runs.planning.limitnotices import tell_limits
 from trainyard.runs.planning.limits import check_limits, limits_of, reserve_dollars
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.stackresources import StackPod, leases_in, pods_in
@@ -57,6 +58,7 @@ def reserve(context: CommandContext, stack: Stack, settings: StackSettings) -> N
         run=begun, added=new * expected.most, kind=None if entry else _BEGUN, data={"stack": stack.name}, spent=count * expected.most
     )
     reserve_dollars(ledger, limits, reservation, count=new)
+    tell_limits(context, stack.name, begun)
 
 
 def note_up(context: CommandContext, stack: Stack) -> None:

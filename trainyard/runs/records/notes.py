@@ -95,14 +95,6 @@ def ended_by_hand(context: CommandContext, record: RunRecord, pod_id: str) -> bo
         return False
 
 
-def shares_told(context: CommandContext, record: RunRecord) -> int:
-    """Return the largest share of its budget (percent) of which the ledger says that it was told, 0 where it cannot be read."""
-    try:
-        return max((int(event.data["share"]) for event in context.ledger().events(record.id, kind="budget")), default=0)
-    except (OSError, TrainyardError, KeyError, ValueError):
-        return 0
-
-
 def _write(context: CommandContext, record: RunRecord, write: Callable[[Ledger], None]) -> None:
     try:
         write(context.ledger(None if record.reached("ended") else _PATIENCE))

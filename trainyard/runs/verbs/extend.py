@@ -21,6 +21,7 @@ from trainyard.runs.life import alone
 from trainyard.runs.life.publish import publish_now
 from trainyard.runs.life.trouble import standing
 from trainyard.runs.planning.estimate import Estimate
+from trainyard.runs.planning.limitnotices import tell_limits
 from trainyard.runs.planning.limits import check_limits, limits_of, reserve_dollars
 from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.movedlease import mark_moving, take_over
@@ -156,6 +157,7 @@ def _reserve(context: CommandContext, record: RunRecord, added: float, facts: Ma
         return
     reserve_dollars(context.ledger(), limits, Reservation(run=record.id, added=record.per_hour * added, kind="extended", data=facts))
     note_row(context, record, facts["estimate"])
+    tell_limits(context, record.environment, record.id)
 
 
 def _as_it_may_be(record: RunRecord, added: float) -> RunRecord:

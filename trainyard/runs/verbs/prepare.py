@@ -34,6 +34,7 @@ from trainyard.runs.planning import consent, jobkeys, route, shape
 from trainyard.runs.planning.bucketcheck import require_bucket
 from trainyard.runs.planning.estimate import Estimate, estimate
 from trainyard.runs.planning.history import Expectation, expect
+from trainyard.runs.planning.limitnotices import tell_limits
 from trainyard.runs.planning.limits import check_limits, limits_of, price_ceiling, reserve_dollars
 from trainyard.runs.planning.route import StoredFiles
 from trainyard.runs.planning.upkeep import ensure_environment
@@ -282,7 +283,8 @@ def _write(
 
 
 def _record(context: CommandContext, plan: RunPlan, record: RunRecord, most: float) -> None:
-    """Write down who begins what, and what held its money back."""
+    """Write down who begins what, and what held its money back; tell what of the limits is used by now."""
+    tell_limits(context, plan.stack, record.id)
     action = "rerun" if plan.rerun_of else "resume" if plan.resumed_from else "train"
     facts: dict[str, Any] = {
         "stack": plan.stack,
