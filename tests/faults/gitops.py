@@ -1,7 +1,8 @@
 """``invoke faults.gitops``: gitops.sync is killed at random instants, in two clones, one alone or both at once; then it is left in peace.
 
 Whatever was killed: of each commit and file one training has begun, its result is in the bucket once, and no pod is left.
-A file that is removed meanwhile leaves no pod, either.
+A file that is removed meanwhile leaves no pod, either. In every other case of two files the second waits for the first, and has not
+begun before that one's result was committed.
 """
 
 from __future__ import annotations
@@ -74,14 +75,16 @@ def case(clones: TwoClones, dice: random.Random, number: int) -> list[str]:
     files = [clones.here.root / "runs" / f"case-{number}-{letter}.yaml" for letter in "ab"[: dice.randint(1, 2)]]
     for old in (clones.here.root / "runs").glob("*.yaml"):
         old.unlink()
+    chained = len(files) == 2 and dice.random() < 0.5
     for path in files:
-        path.write_text(f"stack: local\nrecipe: command\nvalues: {{script: {COUNT}, args: {dice.randint(2, 8)} 0.2 0}}\n")
+        after = f"after: {files[0].stem}\n" if chained and path is files[1] else ""
+        path.write_text(f"{after}stack: local\nrecipe: command\nvalues: {{script: {COUNT}, args: {dice.randint(2, 8)} 0.2 0}}\n")
     labels = [f"{path.stem}-{clones.commit()}" for path in files[:1]]
     labels += [f"{path.stem}-{labels[0][-12:]}" for path in files[1:]]
     clones.git("pull", "-q", "--ff-only", at=clones.there)
     removed = ""
     for step in range(dice.randint(1, 4)):
-        if step and not removed and dice.random() < 0.2:
+        if step and not removed and not chained and dice.random() < 0.2:
             files[0].unlink()
             removed = labels[0]
             clones.commit()
@@ -89,7 +92,7 @@ def case(clones: TwoClones, dice: random.Random, number: int) -> list[str]:
         _kill(dice, dice.choice(([clones.here], [clones.there], [clones.here, clones.there])))
     kept = [label for label in labels if label != removed]
     problems = _settle(clones, kept)
-    return problems + _judge(clones, kept, removed)
+    return problems + _judge(clones, kept, removed) + (_judge_chain(clones, *labels) if chained else [])
 
 
 def _kill(dice: random.Random, yards: Sequence[Yard]) -> None:
@@ -131,6 +134,14 @@ def _judge(clones: TwoClones, labels: Sequence[str], removed: str) -> list[str]:
     if len({record["token"] for record in clones.records(removed) if record["starting"]} if removed else ()) > 1:
         problems.append(f"{removed}: more than one training of it has begun")
     return problems
+
+
+def _judge_chain(clones: TwoClones, first: str, second: str) -> list[str]:
+    """Tell of a second link that was begun before the first one's result was sealed (the store's times are whole seconds)."""
+    store = with_bucket(local.ensure(clones.here.places), _bucket(clones))
+    sealed = max((one.modified for one in list_results(store, "gitops", first) if one.committed), default=float("inf"))
+    begun = min((record["created"] for record in clones.records(second)), default=0.0)
+    return [] if begun + 1 > sealed else [f"{second} was begun at {begun}, and {first} was committed at {sealed}"]
 
 
 def _bucket(clones: TwoClones) -> str:
