@@ -120,6 +120,18 @@ def bench_estimate(c: Context, runs: int | None = None, seed: int | None = None)
 
 @task(
     help=help_of(
+        runs="how many are submitted (default: 1000)", minutes="stop the worker after that long, and count what is over by then",
+        at_once="queue_at_once of the stack (default: 6)",
+    )
+)  # fmt: skip
+@verb
+def bench_queue(c: Context, runs: int | None = None, minutes: float | None = None, at_once: int | None = None) -> int:
+    """Submit 1,000 runs and let one worker finish them on the emulated cloud: seconds a run, and the memory that worker holds."""
+    return python("bench.queue", *_options({"--runs": runs, "--minutes": minutes, "--at-once": at_once}))
+
+
+@task(
+    help=help_of(
         cases="how many (default: 500)", seed="draw these cases again", engine="builtin or cli (default: all found)",
         workers="cases side by side (default: 2)",
     )
@@ -170,6 +182,13 @@ def faults_gitops(c: Context, cases: int = 50, seed: int | None = None) -> int:
     return python("tests.faults.gitops", *_options({"--cases": cases, "--seed": seed}))
 
 
+@task(help=help_of(cases="how many (default: 50)", seed="draw these cases again"))
+@verb
+def faults_queue(c: Context, cases: int = 50, seed: int | None = None) -> int:
+    """Kill workers of the queue at random instants, one alone or two at once; each entry must be one training, and no pod may be left."""
+    return python("tests.faults.queue_sample", *_options({"--cases": cases, "--seed": seed}))
+
+
 @task(help=help_of(rounds="how many, in SQLite and in Postgres (default: 200)", seed="draw these again"))
 @verb
 def faults_limits(c: Context, rounds: int = 200, seed: int | None = None) -> int:
@@ -211,6 +230,7 @@ def development(ns: Collection) -> None:
             "download": bench_download,
             "billed": bench_billed,
             "ledger": bench_ledger,
+            "queue": bench_queue,
             "estimate": bench_estimate,
             "reaper": bench_reaper,
         },
@@ -221,6 +241,7 @@ def development(ns: Collection) -> None:
             "controller": faults_controller,
             "results": faults_results,
             "gitops": faults_gitops,
+            "queue": faults_queue,
             "limits": faults_limits,
         },
     }

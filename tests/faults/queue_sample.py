@@ -1,15 +1,18 @@
-"""Workers of the queue that are killed at random instants, in forks of a process without threads; then one is left in peace.
+"""``invoke faults.queue``: workers that are killed at random instants, in forks of a process without threads; then one is left in peace.
 
-Of each entry one training has begun, and no pod is left. python -m tests.faults.queue_sample FOLDER SEED CASES
+Of each entry one training has begun, and no pod is left: `invoke faults.queue`, of which the suite plays one case.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import signal
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,24 +25,28 @@ from trainyard.runs.records.record import RunFolder
 _KILLS, _PEACE = 2, 20
 
 
-def killed(road: QueueRoad, seconds: float) -> None:
-    """Work in a process that is killed after a while."""
-    child = os.fork()
-    if not child:
-        try:
-            road.work()
-        finally:
-            os._exit(0)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+def killed(road: QueueRoad, dice: random.Random) -> None:
+    """Let one worker or two work, each in a process that is killed after a while."""
+    ends = []
+    for _ in range(dice.randint(1, 2)):
+        child = os.fork()
+        if not child:
+            try:
+                road.work()
+            finally:
+                os._exit(0)
+        ends.append((time.monotonic() + dice.uniform(0.02, 1.0), child))
+    for at, child in sorted(ends):
+        time.sleep(max(0.0, at - time.monotonic()))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def play(road: QueueRoad, dice: random.Random, label: str) -> None:
     """Kill some workers, let the next one finish, and look for exactly one training and no pod."""
     entry = road.submit(label)
     for _ in range(_KILLS):
-        killed(road, dice.uniform(0.02, 1.0))
+        killed(road, dice)
         road.later += 60
     for _ in range(_PEACE):
         report = work(road.context, until="pass", clock=road.clock)
@@ -54,20 +61,24 @@ def play(road: QueueRoad, dice: random.Random, label: str) -> None:
     assert len(trained) == 1 and road.cloud.alive() == [], f"{label}: attempts {trained} have trained"
 
 
-def main(folder: Path, seed: int, cases: int) -> int:
-    """Play cases in a new folder; return 1 when one of them has left anything."""
-    dice = random.Random(seed)
-    with pytest.MonkeyPatch.context() as patch:
-        road = QueueRoad(folder, patch)
+def main(arguments: Sequence[str]) -> int:
+    """Play cases; raises where one of them has left anything."""
+    parser = argparse.ArgumentParser(prog="faults.queue")
+    parser.add_argument("--cases", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    asked = parser.parse_args(arguments)
+    print(f"seed {asked.seed}: again with --seed {asked.seed}", flush=True)
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ty", dir="/tmp") as folder:
+        road = QueueRoad(Path(folder), patch)
         try:
-            for number in range(cases):
-                play(road, dice, f"case-{number}")
+            for number in range(asked.cases):
+                play(road, random.Random(asked.seed * 100_003 + number), f"case-{number}")
                 print(f"{number:4} ok", flush=True)
         finally:
             road.lose_pod()
-    print(f"{cases} cases, {_KILLS} kills each (seed {seed})")
+    print(f"{asked.cases} cases with {_KILLS} rounds of kills each (seed {asked.seed})")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(main(sys.argv[1:]))
