@@ -26,7 +26,8 @@ PathLike = str | os.PathLike[str]
 def train(
     command: Sequence[str] | None = None, *, stack: str = "local", recipe: str | None = None, data: PathLike | None = None,
     config: PathLike | None = None, values: Mapping[str, object] | None = None, name: str | None = None, hours: float | None = None,
-    budget: float | None = None, resume: int | None = None, deliver: str | None = None, consent: bool = False, detach: bool = False,
+    budget: float | None = None, resume: int | None = None, deliver: str | None = None, init_from: str | None = None,
+    since: str | None = None, consent: bool = False, detach: bool = False,
     root: Root | None = None, on_event: OnEvent | None = None, check: bool = True,
 ) -> RunSummary:  # fmt: skip
     """Train on a stack, as ``invoke train`` does, and return the summary when the result is safe and the pod proven gone.
@@ -53,6 +54,7 @@ def train(
             stack, recipe_of(recipe, file, command), _data(data, base), file, name=name, yes=consent, words=command,
             hours=number_like("hours", hours, "hours"), budget=number_like("budget", budget, "budget"),
             resume=None if resume is None else int(number_like("resume", resume, "resume") or 0), deliver=deliver, detach=detach,
+            init_from=init_from, since=since,
             values=None if values is None else ConfigDocument(_map(values), base or Path.cwd(), "values"), base=base,
         )  # fmt: skip
         return begin(context, lambda: prepare(context, request), detach=detach)
