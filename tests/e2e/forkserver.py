@@ -147,7 +147,7 @@ def serve(door: socket.socket) -> dict[str, Any] | None:
             if not pid:
                 # All of them now and for good: what is closed when it is collected may be another's by then.
                 door.detach()
-                opened = {each.fd for each in watched.get_map().values()} | {line}
+                opened = {line}.union(*({each.fd, *(each.data or ())[1:]} for each in watched.get_map().values()))
                 watched.close()
                 for each in opened - {0}:
                     os.close(each)
