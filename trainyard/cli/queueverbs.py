@@ -25,7 +25,7 @@ _RUN = "label or user/label of a run that waits"
     positional=[],
     iterable=["set", "after"],
     help={
-        **{name: text for name, text in OF_A_RUN.items() if name != "detach"},
+        **{name: text for name, text in OF_A_RUN.items() if name not in ("detach", "key")},
         **help_of(
             file="a run file, like runs/first.yaml, instead of the options that say what is run",
             priority="from -10 to 10 (default: 0); an hour of waiting is worth one",

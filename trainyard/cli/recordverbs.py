@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from invoke.context import Context
 
 from trainyard.cli.common import context, help_of, like_setting, show_json, task, verb, words_behind
-from trainyard.cli.runverbs import drive_prepared
+from trainyard.cli.driving import KEY, drive_prepared, keyed
 from trainyard.errors import UserError
 
 _RUN = "label, user/label, user/label/attempt, or a key of the bucket"
@@ -41,13 +41,14 @@ def show(c: Context, run: str, stack: str | None = None, json: bool = False) -> 
         stack="stack to run it on (default: the one it ran on); its bucket is asked for a run that is not known here",
         hours="length of the lease (default: as before)",
         budget="dollars after which the training is stopped and saved (default: as before)",
+        key=KEY,
         yes="send the files to the stack's cloud without being asked",
     ),
 )  # fmt: skip
 @verb
 def rerun(
     c: Context, run: str, stack: str | None = None, set: Any = None, name: str | None = None, hours: float | None = None,
-    budget: float | None = None, yes: bool = False, json: bool = False,
+    budget: float | None = None, yes: bool = False, key: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Run an earlier run again, as a new one: its recipe, values, data and code, as they were (another command: -- COMMAND)."""
     from trainyard.runs.verbs.rerun import RerunRequest, prepare
@@ -56,7 +57,8 @@ def rerun(
         run, stack, tuple(set or ()), name, like_setting("hours", hours), like_setting("budget", budget), yes, words_behind()
     )  # fmt: skip
     work = context(as_json=json)
-    return drive_prepared(work, json, lambda: prepare(work, request))
+    start = keyed(work, key, "rerun", request)
+    return drive_prepared(work, json, lambda start: prepare(work, replace(request, key=start)), start=start)
 
 
 @task(positional=["run", "other"], help=help_of("json", run=_RUN, other="the run to hold against it", stack=_STACK))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,12 +23,9 @@ from trainyard.cli.common import (
     verb,
     words_behind,
 )
-from trainyard.cli.ending import INTERRUPTED
+from trainyard.cli.driving import KEY, drive_prepared, keyed, prepare_and_drive
 
 if TYPE_CHECKING:
-    from trainyard.runs.context import CommandContext
-    from trainyard.runs.records.record import RunFolder
-    from trainyard.runs.records.summary import RunSummary
     from trainyard.runs.verbs.train import TrainRequest
 
 
@@ -41,6 +37,7 @@ OF_A_RUN = help_of(
     resume="how often the run is resumed by itself if its pod is lost (default: the stack's setting `resume`)",
     deliver="where the result goes after the run, in the background: local, local:DIR, hub:OWNER/REPO (default: the setting `deliver`)",
     detach="end with code 0 as soon as the training runs and its pod can commit alone; `invoke attach` or `recover` finish the story",
+    key=KEY,
     on_bad_row="stop or skip: what happens when rows cannot be trained (the same as --set on_bad_row=...)",
 )  # fmt: skip
 
@@ -60,11 +57,11 @@ def train(
     c: Context, stack: str = "local", recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
     name: str | None = None, hours: float | None = None, budget: float | None = None, on_bad_row: str | None = None,
     yes: bool = False, resume: int | None = None, deliver: str | None = None, detach: bool = False,
-    init_from: str | None = None, since: str | None = None, json: bool = False,
+    init_from: str | None = None, since: str | None = None, key: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone (a command of yours: -- COMMAND)."""
     request = asked_run(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
-    return _prepare_and_drive(context(as_json=json), replace(request, detach=detach, init_from=init_from, since=since), json)
+    return prepare_and_drive(context(as_json=json), replace(request, detach=detach, init_from=init_from, since=since), json, key)
 
 
 def asked_run(
@@ -95,6 +92,7 @@ def asked_run(
     iterable=["set"],
     help=help_of(
         "set", "json",
+        key=KEY,
         run="label, user/label, user/label/attempt, or a key of the bucket",
         stack="stack to go on on; it must have the run's bucket (default: the one it ran on)",
         hours="length of the lease (default: as before)",
@@ -105,7 +103,7 @@ def asked_run(
 @verb
 def resume(
     c: Context, run: str, stack: str | None = None, hours: float | None = None, budget: float | None = None, set: Any = None,
-    yes: bool = False, json: bool = False,
+    yes: bool = False, key: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Go on with a run that has ended, from its newest checkpoint: a new attempt, on any stack that has its bucket."""
     from trainyard.runs.verbs.resume import ResumeRequest
@@ -115,7 +113,9 @@ def resume(
         run, stack, like_setting("hours", hours), like_setting("budget", budget), tuple(set or ()), yes, words_behind()
     )  # fmt: skip
     work = context(as_json=json)
-    return drive_prepared(work, json, lambda: prepare_next(work, request))
+    return drive_prepared(
+        work, json, lambda start: prepare_next(work, replace(request, key=start)), start=keyed(work, key, "resume", request)
+    )
 
 
 @task(positional=["run"], help=help_of("run", "json"))
@@ -199,7 +199,7 @@ def extend(c: Context, run: str, time: str, json: bool = False) -> int:
 @task(
     iterable=["set"],
     help={
-        **{name: text for name, text in OF_A_RUN.items() if name != "detach"},
+        **{name: text for name, text in OF_A_RUN.items() if name not in ("detach", "key")},
         "stack": "stack to rehearse (default: runpod)",
         "yes": "as for train; nothing leaves this machine",
         "deliver": "as for train: looked at, and nothing is delivered",
@@ -229,7 +229,7 @@ def rehearse(
         work.ui.say(f"rehearsal  of stack '{stack}' on this machine; the cloud is SIMULATED, nothing is rented")
         if world.otherwise:
             work.ui.say(f"rehearsal  {world.otherwise}")
-        return _prepare_and_drive(work, request, json)
+        return prepare_and_drive(work, request, json)
 
 
 @task(positional=["run"], help=help_of("run", follow="go on until the training ends"))
@@ -289,35 +289,4 @@ def download(c: Context, run: str, to: str, stack: str | None = None, partial: b
     to = required(to.strip() or None, "DIR is empty: say where the result goes", "To fetch it into this folder: invoke download RUN .")
     work = context()
     tell(work.ui, fetch(work, stack, run, Path(to), partial=partial, whole=whole), stack)
-    return 0
-
-
-def _prepare_and_drive(work: CommandContext, request: TrainRequest, as_json: bool) -> int:
-    from trainyard.runs.verbs.train import prepare
-
-    return drive_prepared(work, as_json, lambda: prepare(work, request), detach=request.detach)
-
-
-def drive_prepared(work: CommandContext, as_json: bool, prepare: Callable[[], RunFolder], *, detach: bool = False) -> int:
-    """Prepare a run and drive it to its end (or ``detach``); whoever leaves before has rented nothing. Returns the exit code."""
-    from trainyard.runs.signals import NothingRented
-    from trainyard.runs.verbs.through import begin
-
-    try:
-        summary = begin(work, prepare, detach=detach)
-    except NothingRented as left:
-        work.ui.fail(str(left))
-        return INTERRUPTED
-    return _left(work, as_json, summary) if detach else finish(work, as_json, lambda: summary)
-
-
-def _left(work: CommandContext, as_json: bool, summary: RunSummary) -> int:
-    """Tell of a run that was left to its pod; one that is over by now is told as ever."""
-    if as_json or summary.ended_at is not None:
-        show_summary(work, summary, as_json)
-        return summary.exit_status
-    from trainyard.runs.life.detaching import lines_of
-
-    for line in lines_of(work.folder(f"{summary.run}/{summary.attempt}").load()):
-        work.ui.say(line)
     return 0

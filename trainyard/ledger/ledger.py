@@ -16,6 +16,7 @@ from trainyard.config import Places, secret
 from trainyard.jsontext import parse_json
 from trainyard.ledger import tables
 from trainyard.ledger.database import Database, insert_into
+from trainyard.ledger.keys import take_key
 from trainyard.ledger.limits import LimitRest, SpendLimit
 from trainyard.ledger.rows import EVERY_RUN, REMOVED, LedgerEvent, Reservation, RunFilter, RunRow
 from trainyard.ledger.runid import RunId
@@ -53,13 +54,16 @@ class Ledger:
     def reserve(self, reservation: Reservation, limits: Sequence[SpendLimit]) -> list[LimitRest]:
         """Record what a run may add to what is spent, unless limits that block leave less; return those: nothing is recorded then.
 
-        Sums and record are one transaction, so of two processes the second sees what the first has reserved.
+        Sums and record are one transaction, so of two processes the second sees what the first has reserved. Raises KeyTaken where
+        the run's key stands for another run by now.
         """
         run, now = reservation.run, time.time()
         with self.database.reserving() as connection:
             blocking = [limit for limit in limits if limit.blocks]
             passed = [rest for rest in rests(connection, blocking, now, run) if rest.is_passed_by(reservation.added)]
             if not passed:
+                if reservation.key is not None:
+                    take_key(connection, reservation.key, run, reservation.token)
                 events = [LedgerEvent(now, run, reservation.kind, dict(reservation.data), socket.gethostname())] if reservation.kind else []
                 self._take(connection, events, mirrored=False)
                 if reservation.spent is not None:

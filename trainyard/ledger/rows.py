@@ -5,9 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainyard.ledger.runid import RunId
+
+if TYPE_CHECKING:
+    from trainyard.ledger.keys import StartKey
 
 REMOVED = "removed"
 """Kind of the event after which a run is not listed any more; its data has the run's token."""
@@ -37,6 +40,9 @@ class Reservation:
     data: Mapping[str, Any] = field(default_factory=dict)
     spent: float | None = None
     """What counts as spent on it from now on; None: nothing new."""
+    key: StartKey | None = None
+    """The idempotency key that it was asked for with."""
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,7 +79,7 @@ runs = Table(
 """One row an attempt, as its record was at ``changed``; ``eta`` is seconds. Two checkouts without a common bucket may give one name
 to two runs: the token tells them apart."""
 
-_keys = Table(
+keys = Table(
     "keys",
     metadata,
     Column("key", Text, primary_key=True),

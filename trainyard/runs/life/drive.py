@@ -20,7 +20,7 @@ from trainyard.faults import readable
 from trainyard.retries import LINK
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import announcing, jobkeys, teardown, trouble
-from trainyard.runs.life.rent import created_of, isolation_of, remember_lost, remember_pod, rent
+from trainyard.runs.life.rent import created_of, isolation_of, refuse_replaced, remember_lost, remember_pod, rent
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records import billing
 from trainyard.runs.records.datadeletion import deletion
@@ -141,11 +141,11 @@ def _begin(context: CommandContext, record: RunRecord, folder: RunFolder) -> Ver
 def _rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> threading.Thread:
     from trainyard.runs.life.publish import publish
 
+    refuse_replaced(context, record)
     note(context, record, "up")
     first = publish(context, record, folder, bundle=True)
     rent(context, record, folder)
-    record.pod = replace(record.pod, created_epoch=created_of(record))
-    record.pod = replace(record.pod, isolation=isolation_of(context, record))
+    record.pod = replace(record.pod, created_epoch=created_of(record), isolation=isolation_of(context, record))
     folder.save(record)
     note(context, record, "rented", pod=record.pod.pod_id, price_per_hour=record.pod.price_per_hour)
     return publish(context, record, folder, after=first)

@@ -10,7 +10,7 @@ from trainyard import yamlfile
 from trainyard.clock import parse_time
 from trainyard.clouds.local.hardware import REGION
 from trainyard.config import PROJECT
-from trainyard.errors import BootFailed, EngineError, NoCapacity, TrainyardError
+from trainyard.errors import BootFailed, EngineError, NoCapacity, RefusedError, TrainyardError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.shape import remember_failure
 from trainyard.runs.records.environment import EnvironmentOutputs
@@ -89,6 +89,16 @@ def rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
     record.phase = "up"
     folder.save(record)
     context.ui.say(f"rented     {_offer_line(record)}")
+
+
+def refuse_replaced(context: CommandContext, record: RunRecord) -> None:
+    """Rent nothing for a run that was left lying until its key was given to another; raises RefusedError."""
+    if record.key is None:
+        return
+    from trainyard.ledger.keys import holds_key
+
+    if not holds_key(context.ledger().database, record.key, record.token):
+        raise RefusedError(f"key '{record.key}' was used for another run since, as nothing was rented for this one; nothing is rented now")
 
 
 def remember_lost(context: CommandContext, record: RunRecord) -> None:

@@ -83,6 +83,8 @@ class RunRecord:
     """The attempt whose recipe, values, data and code it has."""
     entry: str = ""
     """The entry of the queue that it was begun for; empty: none."""
+    key: str | None = None
+    """The idempotency key that it was asked for with."""
     versions: dict[str, str] = field(default_factory=dict)
     engine: str | None = None
     deliver: str | None = None

@@ -41,7 +41,7 @@ from trainyard.runs.planning.upkeep import ensure_environment
 from trainyard.runs.records import attempts, snapshot
 from trainyard.runs.records.acts import record_act, record_limits
 from trainyard.runs.records.environment import EnvironmentOutputs
-from trainyard.runs.records.identity import RunId, new_label
+from trainyard.runs.records.identity import new_label
 from trainyard.runs.records.key import make_whole
 from trainyard.runs.records.measured import workload_of
 from trainyard.runs.records.notes import note_row
@@ -52,6 +52,7 @@ from trainyard.shipped import overlay
 from trainyard.stacks import facade
 
 if TYPE_CHECKING:
+    from trainyard.ledger.keys import StartKey
     from trainyard.ledger.ledger import Ledger
 
 _LEFT_OUT = 5
@@ -94,6 +95,8 @@ class RunPlan:
     """Nobody follows it: its pod must be able to commit alone."""
     attempt: int | None = None
     """The number that its attempt must get; None: the next."""
+    key: StartKey | None = None
+    """The idempotency key that it was asked for with."""
     after: int | None = None
     """The newest attempt that was known when it was decided what this one goes on from; None: no attempt was looked at."""
     entry: str = ""
@@ -264,26 +267,27 @@ def _write(
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
             commit_alone_minutes=plan.settings.commit_alone_minutes, deliver=plan.deliver, rerun_of=plan.rerun_of, entry=plan.entry,
+            key=plan.key.key if plan.key else None,
         )  # fmt: skip
         take_snapshot(context, plan, record, folder)
         write_run_settings(context, record, folder, outputs, priced_plan.settings)
         overlay(context.places.root, "playbooks", folder.playbooks)
         folder.save(record)
         ledger, target, most = context.ledger(), record.id.folder(runs), priced_plan.most
-        _reserve(ledger, plan, record.id, most)
+        _reserve(ledger, plan, record, most)
         try:
             # Last of all: what was interrupted before is no run, and counts towards no limit.
             draft.path.rename(target)
         except BaseException:
             ledger.add(record.id, "ended", cost=0.0)
             raise
-    note_row(context, record, most)
     _record(context, plan, record, most)
     return RunFolder(target)
 
 
 def _record(context: CommandContext, plan: RunPlan, record: RunRecord, most: float) -> None:
-    """Write down who begins what, and what held its money back; tell what of the limits is used by now."""
+    """Write down how the run stands, who begins it, and what held its money back; tell what of the limits is used by now."""
+    note_row(context, record, most)
     tell_limits(context, plan.stack, record.id)
     action = "rerun" if plan.rerun_of else "resume" if plan.resumed_from else "train"
     facts: dict[str, Any] = {
@@ -293,7 +297,7 @@ def _record(context: CommandContext, plan: RunPlan, record: RunRecord, most: flo
         "estimate": round(most, 4),
         "budget": plan.budget,
     }
-    record_act(context, action, f"{record.id}/{record.attempt}", **facts, of=plan.rerun_of, detach=plan.detach)
+    record_act(context, action, f"{record.id}/{record.attempt}", **facts, of=plan.rerun_of, detach=plan.detach, key=record.key)
     record_limits(context, plan.stack, plan.settings)
     limits = [limit for limit in limits_of(plan.settings, stack=plan.stack, user=plan.user) if not limit.blocks]
     with contextlib.suppress(OSError, TrainyardError):  # the run is on the ledger: it goes on
@@ -302,11 +306,11 @@ def _record(context: CommandContext, plan: RunPlan, record: RunRecord, most: flo
                 record_act(context, "pass limit", f"{record.id}/{record.attempt}", limit=rest.limit.name, dollars=rest.limit.dollars)
 
 
-def _reserve(ledger: Ledger, plan: RunPlan, run: RunId, most: float) -> None:
+def _reserve(ledger: Ledger, plan: RunPlan, record: RunRecord, most: float) -> None:
     plan.confirm()
     facts = {"estimate": most, "stack": plan.stack, "recipe": plan.recipe.name}
-    limits = limits_of(plan.settings, stack=plan.stack, user=run.user)
-    reserve_dollars(ledger, limits, Reservation(run=run, added=most, kind="prepared", data=facts))
+    limits = limits_of(plan.settings, stack=plan.stack, user=record.user)
+    reserve_dollars(ledger, limits, Reservation(run=record.id, added=most, kind="prepared", data=facts, key=plan.key, token=record.token))
 
 
 def take_snapshot(context: CommandContext, plan: RunPlan, record: RunRecord, folder: RunFolder) -> None:

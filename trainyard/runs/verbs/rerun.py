@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trainyard
 from trainyard.clouds.protocol import Cloud
@@ -35,6 +36,9 @@ from trainyard.runs.verbs.prepare import RunPlan, make, priced, warm
 from trainyard.runs.verbs.train import code_of, device_of
 from trainyard.settings.table import StackSettings
 from trainyard.settings.user import user_name
+
+if TYPE_CHECKING:
+    from trainyard.ledger.keys import StartKey
 
 _BOUND = "a rerun trains on the data that the run had"
 _SUBMITTED = "a submitted run trains on the data as they were when it was submitted"
@@ -65,6 +69,8 @@ class RerunRequest:
     """What stood behind ``--``: another command."""
     submitted: SubmittedRun | None = None
     """It is no run again, but the first one of what was submitted to the queue."""
+    key: StartKey | None = None
+    """Said again, it gives the same run (keyed.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +155,7 @@ def _plan(
         stack=target.stack, user=target.user, recipe=recipe, values=values, data=dataset, code=own,
         code_summary=None if anew else record.code, hours=record.hours if request.hours is None else request.hours,
         budget=whole if request.budget is None else request.budget, settings=settings, asked_data=own_data(record, recipe),
-        yes=request.yes, resumes=settings.resume, init_from=adapter, rerun_of=str(base.key),
+        yes=request.yes, key=request.key, resumes=settings.resume, init_from=adapter, rerun_of=str(base.key),
         deliver=None if cloud.simulated else planned(context.env, None, settings.deliver, context.places.root),
         snapshot=None if anew or snapshots.read(base.folder.snapshot) is None else base.folder.snapshot,
     )  # fmt: skip

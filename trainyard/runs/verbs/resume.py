@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.errors import RefusedError, StoreError, UserError
@@ -34,6 +35,9 @@ from trainyard.storage.checkpoints import Checkpoint, CheckpointPlace
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.seal import read
 
+if TYPE_CHECKING:
+    from trainyard.ledger.keys import StartKey
+
 _BOUND = "a checkpoint goes on with the rows that it was made with"
 
 
@@ -50,6 +54,8 @@ class ResumeRequest:
     yes: bool = False
     words: Sequence[str] | None = None
     """What stood behind ``--``: another command."""
+    key: StartKey | None = None
+    """Said again, it gives the same run (keyed.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ def _plan(
         stack=again.stack, user=again.history.user, recipe=recipe, values=values, data=dataset, code=own,
         code_summary=None if anew else base.code, hours=base.hours if request.hours is None else request.hours,
         budget=_budget(context, again.history, request.budget, spent), settings=again.settings, asked_data=own_data(base, recipe),
-        yes=request.yes, spent_before=spent, resumes=resumes, deliver=base.deliver,
+        yes=request.yes, key=request.key, spent_before=spent, resumes=resumes, deliver=base.deliver,
         resumed_from=started_from(chosen) if chosen else None, init_from=base.init_from, after=again.history.last,
         entry=base.entry,
     )  # fmt: skip

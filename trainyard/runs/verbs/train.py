@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.reading import read
@@ -25,6 +26,9 @@ from trainyard.runs.verbs.prepare import PricedRun, RunPlan, make, priced, warm
 from trainyard.settings import reader
 from trainyard.settings.table import SETTINGS, StackSettings
 from trainyard.settings.user import user_name
+
+if TYPE_CHECKING:
+    from trainyard.ledger.keys import StartKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class TrainRequest:
     """It ends as soon as the training runs and the pod can commit alone."""
     user: str | None = None
     """Whose run it is; None: as the settings say."""
+    key: StartKey | None = None
+    """Said again, it gives the same run (keyed.py)."""
     attempt: int | None = None
     """The number that its attempt must get, so that of two who ask at once one begins it; None: the next."""
     init_from: str | None = None
@@ -133,7 +139,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
         settings=settings, asked_data=request.data, yes=request.yes,
         deliver=_delivery(context, request, settings, cloud),
         init_from=adapter, resumes=settings.resume if request.resume is None else request.resume, detach=request.detach,
-        attempt=request.attempt,
+        attempt=request.attempt, key=request.key,
     )  # fmt: skip
 
 

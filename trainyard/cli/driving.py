@@ -1,0 +1,119 @@
+"""From a request to the run's end, as the verbs that begin runs have it in common: prepare it, or come back to the run of its key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from trainyard.cli.common import finish, show_json, show_summary
+from trainyard.cli.ending import INTERRUPTED
+
+if TYPE_CHECKING:
+    from trainyard.ledger.keys import StartKey
+    from trainyard.runs.context import CommandContext
+    from trainyard.runs.records.record import RunFolder
+    from trainyard.runs.records.summary import RunSummary
+    from trainyard.runs.verbs.keyed import KeyedRun
+    from trainyard.runs.verbs.train import TrainRequest
+
+KEY = "said again within a day, it gives the run that it gave first and begins no other (1 to 255 signs)"
+"""Help of --key."""
+
+
+class _KnownKey(Exception):
+    def __init__(self, run: KeyedRun) -> None:
+        super().__init__(run.row.key)
+        self.run = run
+
+
+def prepare_and_drive(work: CommandContext, request: TrainRequest, as_json: bool, key: str | None = None) -> int:
+    """Do what ``invoke train`` was asked for; returns the exit code."""
+    from trainyard.runs.verbs.train import prepare
+
+    return drive_prepared(
+        work,
+        as_json,
+        lambda start: prepare(work, replace(request, key=start)),
+        detach=request.detach,
+        start=keyed(work, key, "train", request),
+    )
+
+
+def keyed(work: CommandContext, key: str | None, verb: str, request: Any) -> StartKey | None:
+    """Return an idempotency key with what it is said for, None where none is said."""
+    if key is None:
+        return None
+    from trainyard.runs.verbs.keyed import start_key
+
+    return start_key(work, key, verb, request)
+
+
+def drive_prepared(
+    work: CommandContext, as_json: bool, prepare: Callable[[StartKey | None], RunFolder], *, detach: bool = False,
+    start: StartKey | None = None,
+) -> int:  # fmt: skip
+    """Prepare a run and drive it to its end (or ``detach``); whoever leaves before has rented nothing. Returns the exit code.
+
+    Where its key stands for a run already, that one is come back to instead.
+    """
+    from trainyard.runs.signals import NothingRented
+    from trainyard.runs.verbs.keyed import KeyedRun, begin_keyed
+    from trainyard.runs.verbs.through import begin
+
+    def prepared() -> RunFolder:
+        folder = begin_keyed(work, start, prepare)
+        if isinstance(folder, KeyedRun):
+            raise _KnownKey(folder)
+        return folder
+
+    try:
+        summary = begin(work, prepared, detach=detach)
+    except _KnownKey as key:
+        return _come_back(work, as_json, key.run, detach=detach)
+    except NothingRented as left:
+        work.ui.fail(str(left))
+        return INTERRUPTED
+    return _left(work, as_json, summary) if detach else finish(work, as_json, lambda: summary)
+
+
+def _come_back(work: CommandContext, as_json: bool, known: KeyedRun, *, detach: bool) -> int:
+    """Go on with the run of a key, or tell how it stands; returns the exit code that it deserves."""
+    from trainyard.errors import Busy
+    from trainyard.runs.records.summary import summarize
+    from trainyard.runs.verbs.attach import attach as come_back
+    from trainyard.runs.verbs.keyed import exit_status_of, state_line
+    from trainyard.runs.verbs.through import through
+
+    if known.elsewhere is not None:
+        if as_json:
+            show_json(asdict(known.elsewhere))
+        else:
+            work.ui.say(state_line(known))
+        return exit_status_of(known.elsewhere, detach=detach)
+    assert known.folder is not None
+    folder = known.folder
+    record = folder.load()
+    if record.reached("ended"):
+        return finish(work, as_json, lambda: summarize(record, folder))
+    if not detach:
+        return finish(work, as_json, lambda: come_back(work, f"{record.id}/{record.attempt}"))
+    try:
+        return _left(work, as_json, through(work, folder, detach=True))
+    except Busy:
+        if not record.reached("started"):
+            raise
+        work.ui.say(f"run        {record.id} trains, and another process follows it")
+        return 0
+
+
+def _left(work: CommandContext, as_json: bool, summary: RunSummary) -> int:
+    """Tell of a run that was left to its pod; one that is over by now is told as ever."""
+    if as_json or summary.ended_at is not None:
+        show_summary(work, summary, as_json)
+        return summary.exit_status
+    from trainyard.runs.life.detaching import lines_of
+
+    for line in lines_of(work.folder(f"{summary.run}/{summary.attempt}").load()):
+        work.ui.say(line)
+    return 0
