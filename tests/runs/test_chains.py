@@ -174,3 +174,15 @@ def test_last_is_the_newest_success_of_the_same_file_whatever_its_commit_and_of_
     assert links.with_inputs(WantedRun(replace(file, name="second"), "gitops", "second-new", False)).init_from is None
     with pytest.raises(UserError, match="'since' says nothing without 'data'"):
         read_run_file("stack: dev\nsince: last\n", "runs/a.yaml")
+
+
+def test_one_file_alone_waits_for_runs_by_their_full_names_and_for_nothing_that_only_a_sync_knows() -> None:
+    def alone(*lines: str) -> tuple[str, ...]:
+        return read_run_file("\n".join(["stack: dev", *lines]), "runs/a.yaml").runs_before()
+
+    assert alone("after: [ann/first, bob/second]", "init_from: last") == ("ann/first", "bob/second")
+    with pytest.raises(UserError, match="'first' is another file") as told:
+        alone("after: first")
+    assert str(told.value.where) == "runs/a.yaml:2:8" and told.value.hint and "gitops.sync" in told.value.hint
+    with pytest.raises(UserError, match="a schedule does not go with one run"):
+        alone('schedule: "0 3 * * *"')

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from tests.recipes.conftest import ROOT
+from tests.runs.test_identity_and_record import make_record
 from tests.storage.conftest import PART, Workspace, here, places_at
 from tests.storage.test_commit import HASTE
 from trainyard.errors import ForeignResult, StoreError, UserError
 from trainyard.recipes.contract import load_recipe
-from trainyard.recipes.summaries import Values
+from trainyard.recipes.data import inspect
+from trainyard.recipes.summaries import DataFile, DataSummary, Values
 from trainyard.recipes.values import resolve
 from trainyard.runs.context import CommandContext
+from trainyard.runs.planning import bucketdata
 from trainyard.runs.records.parts import StartedFrom
+from trainyard.runs.records.record import as_json
 from trainyard.runs.ui import Ui
-from trainyard.runs.verbs import initfrom
+from trainyard.runs.verbs import initfrom, lastrun
+from trainyard.storage import asked as asked_of
+from trainyard.storage import bucket
 from trainyard.storage.adapters import files_of
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import commit
@@ -97,3 +104,47 @@ def test_the_adapter_of_another_run_in_its_place_is_refused_and_named(
     claim_attempt(settings, places_at(tmp_path), key, Claim("another", "ann", "laptop", "2026-11-24T10:12:34Z"))
     with pytest.raises(ForeignResult, match=r"another run's .* claimed ann/first/1 \(claimed by ann on laptop.*: its token is 't'"):
         asked(monkeypatch, settings, "first")
+
+
+def test_what_a_finished_run_has_left_is_data_by_its_place_in_the_bucket_and_what_was_kept_is_none(
+    settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(initfrom, "bucket_of", lambda *_: settings)
+    context = CommandContext(cast(Any, None), {}, Ui(stream=io.StringIO()))
+    finished(settings, tmp_path)
+    claim_attempt(settings, places_at(tmp_path), ResultKey("ann", "first", 1), Claim("t", "ann", "m", "2026-01-01T00:00:00Z"))
+
+    assert initfrom.data_of(context, "run:ann/first", "local", "bob") == f"s3://{settings.bucket}/models/ann/first/1/model/"
+    rows = initfrom.data_of(context, "run:ann/first/1/model/base/b.bin", "local", "ann")
+    monkeypatch.setattr(bucketdata, "_store", lambda *_: settings)
+    data = inspect(rows, load_recipe(ROOT, "command"), bucketdata.resolver(context, None))
+    assert [(file.dest, file.bytes) for file in data.files] == [("b.bin", 1)]
+    with pytest.raises(UserError, match="there is no result 'ann/none'"):
+        initfrom.data_of(context, "run:ann/none", "local", "ann")
+
+
+def test_the_last_success_is_the_newest_in_the_bucket_and_its_record_there_tells_what_data_it_had(
+    settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lastrun, "bucket_of", lambda *_: settings)
+    context = CommandContext(places_at(tmp_path / "clone"), {}, Ui(json=True))
+    assert lastrun.last_success(context, "local", "ann") is None
+    old, new, other = ResultKey("ann", "first-old", 1), ResultKey("ann", "first-new", 2), ResultKey("ann", "second", 1)
+    had = DataFile("/rows/a", "a", "1" * 64, 1, 0)
+    for key, recipe in ((old, "lora"), (new, "lora"), (other, "command")):
+        s3(settings).put_object(Bucket=settings.bucket, Key=key.success, Body=b"{}")
+        record = make_record(user=key.user, label=key.run, attempt=key.attempt, recipe=recipe, data=DataSummary(files=(had,)))
+        asked_of.put_record(settings, key, json.dumps(as_json(record)).encode())
+    times = {old.success: 1.0, new.success: 2.0, other.success: 3.0}  # a store's own are whole seconds
+    monkeypatch.setattr(
+        lastrun, "listing", lambda store, prefix: (replace(item, modified=times[item.key]) for item in bucket.listing(store, prefix))
+    )
+
+    assert lastrun.last_success(context, "local", "ann", "first-") == new
+    assert lastrun.last_success(context, "local", "ann", fits=lambda record: record.recipe == "lora") == new
+    assert lastrun.last_success(context, "local", "ann") == other and lastrun.last_success(context, "local", "bob") is None
+    assert lastrun.earlier_data(context, "local", str(new)).files == (had,)
+    with pytest.raises(UserError, match="its record is neither here nor in the bucket"):
+        lastrun.earlier_data(context, "local", "ann/first-new/3")
+    with pytest.raises(UserError, match="it is an attempt"):
+        lastrun.earlier_data(context, "local", "first")

@@ -50,9 +50,10 @@ def submit(
 
     work = context(as_json=json)
     request = asked_run(stack or "local", recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
+    before: tuple[str, ...] = ()
     if file:
-        request = _of_file(work, file, request, [stack, recipe, data, config, set, hours, budget, on_bad_row, resume, deliver])
-    moment, runs = moment_of(not_before, "--not-before", ahead=True), tuple(after or ())
+        request, before = _of_file(work, file, request, [stack, recipe, data, config, set, hours, budget, on_bad_row, resume, deliver])
+    moment, runs = moment_of(not_before, "--not-before", ahead=True), (*(after or ()), *before)
     if dry_run:
         drafted = queue.draft(work, request, priority=priority, after=runs, not_before=moment, hold=hold)
         return _show(work, [drafted.entry], plan=True, as_json=json)
@@ -178,8 +179,11 @@ def _show(work: CommandContext, more: list[Any], *, plan: bool, as_json: bool) -
     return 0
 
 
-def _of_file(work: CommandContext, file: str, asked: TrainRequest, options: list[object]) -> TrainRequest:
-    """Return what a run file asks for, with a person's --name and --yes; raises UserError where options say what is run, too."""
+def _of_file(work: CommandContext, file: str, asked: TrainRequest, options: list[object]) -> tuple[TrainRequest, tuple[str, ...]]:
+    """Return what a run file asks for, with a person's --name and --yes, and the runs that it waits for.
+
+    Raises UserError where options say what is run, too, and for what only gitops.sync does.
+    """
     from trainyard.runs.gitops.runfile import read_run_file
     from trainyard.textfile import read_text
 
@@ -190,4 +194,5 @@ def _of_file(work: CommandContext, file: str, asked: TrainRequest, options: list
     except FileNotFoundError:
         raise UserError(f"there is no run file {file}", hint="Without --file the options say what is run, as for train.") from None
     root = work.places.root
-    return replace(read.request(root, user="", label="", attempt=0, yes=asked.yes), name=asked.name, user=None, attempt=None)
+    request = replace(read.request(root, user="", label="", attempt=0, yes=asked.yes), name=asked.name, user=None, attempt=None)
+    return request, read.runs_before()

@@ -70,7 +70,7 @@ def data_of(summary: DataSummary, recipe: Recipe, in_bucket: Callable[[str], boo
             raise _nowhere(next(item for item, path in zip(files, here, strict=True) if path is None), bound)
     return Data(
         reference=summary.reference, kind=summary.kind, form=summary.form, rows=summary.rows, bytes=summary.bytes, files=files,
-        skipped_rows=summary.skipped_rows, unused=summary.unused, stored=stored,
+        skipped_rows=summary.skipped_rows, unused=summary.unused, stored=stored, since=summary.since, there=summary.there,
     )  # fmt: skip
 
 

@@ -111,6 +111,20 @@ class RunFile:
             names.setdefault(run_of_data(self.data)[0], self.where.get("data"))
         return {name: where for name, where in names.items() if name.count("/") < 2}
 
+    def runs_before(self) -> tuple[str, ...]:
+        """Return the runs (user/label) that must have succeeded before, for who runs this file alone.
+
+        Raises UserError, with the place, for what means something only among other files and to gitops.sync.
+        """
+        hint = "With git as the trigger it does: invoke gitops.sync"
+        if self.schedule is not None:
+            raise UserError("a schedule does not go with one run that is asked for", where=self.where.get("schedule"), hint=hint)
+        names = self.predecessors()
+        if other := next((name for name in names if "/" not in name), None):
+            message = f"'{other}' is another file, and runs of files are not known here"
+            raise UserError(message, where=names[other], hint=f"Name its run, as user/label. {hint}")
+        return tuple(names)
+
     def without_inputs(self) -> RunFile | None:
         """Return the file as it can be looked at while what goes into its run is not there yet; None where that is its data."""
         return None if self.data is not None and self.data.startswith(OF_RUN) else replace(self, init_from=None, since=None)
