@@ -24,7 +24,7 @@ from trainyard.errors import Busy, DiskFull, UserError
 from trainyard.ledger import database
 from trainyard.ledger.ledger import Ledger, open_ledger
 from trainyard.ledger.migrations.upgrade import _config, upgrade
-from trainyard.ledger.rows import LedgerEvent, RunFilter, RunRow
+from trainyard.ledger.rows import REMOVED, LedgerEvent, RunFilter, RunRow
 from trainyard.ledger.runid import RunId
 from trainyard.ledger.tables import NEWEST, metadata
 from trainyard.secret import Secret
@@ -329,3 +329,31 @@ def test_without_its_driver_a_ledger_in_postgres_names_the_command_that_brings_i
         asked("postgresql://ann@127.0.0.1/runs").events()
 
     assert "trainyard[postgres]" in str(told.value)
+
+
+def test_what_another_has_removed_takes_no_run_of_the_same_name_with_another_token(ledger: Ledger) -> None:
+    """Two checkouts without a common bucket may give one name to two runs."""
+    mine, theirs = row(token="mine"), row(token="theirs")
+    ledger.put_runs([mine, theirs])
+    gone = LedgerEvent(9.0, RUN, REMOVED, {"token": "theirs"}, "other")
+
+    ledger.fold([gone], [theirs])
+    assert [one.token for one in ledger.runs()] == ["mine"]
+    ledger.fold([LedgerEvent(9.5, RUN, "late", {}, "other")], [theirs])
+    assert [one.token for one in ledger.runs()] == ["mine"], "what comes late does not bring it back"
+
+
+def test_bills_are_asked_for_of_rented_runs_that_are_over_until_one_is_whole(ledger: Ledger) -> None:
+    rented: dict[str, Any] = dict(cloud="runpod", over=True, cost=1.0, created=100.0)
+    others: dict[str, dict[str, Any]] = {
+        "a": {},
+        "b": {"over": False},
+        "c": {"cloud": "local"},
+        "d": {"created": 1.0},
+        "e": {"created": 200.0},
+    }
+    ledger.put_runs([row(label, **{**rented, **changes}) for label, changes in others.items()])
+    assert [run.label for run in ledger.unbilled("billed", 50.0, 9)] == ["e", "a"]
+    ledger.add(RunId("ann", "e"), "billed", dollars=1.0, whole=False)
+    ledger.add(RunId("ann", "a"), "billed", dollars=1.0, whole=True)
+    assert [run.label for run in ledger.unbilled("billed", 50.0, 9)] == ["e"]

@@ -49,6 +49,17 @@ def test_a_name_whose_run_is_over_gets_its_next_attempt_and_a_token_of_its_own(
     assert "ann/x was used before, on this machine: this is attempt 2" in said[0]
 
 
+def test_an_attempt_that_must_have_a_number_is_refused_where_this_checkout_has_begun_it_already(context: CommandContext) -> None:
+    prepare(context, phase="ended")
+
+    with (
+        pytest.raises(attempts.Overtaken, match="attempt 1 of ann/x was begun here meanwhile; nothing was rented"),
+        attempts.reserved(context.places.runs, "ann", "x") as draft,
+    ):
+        attempts.claim(context, draft, "ann", "x", None, exactly=1)
+    assert [folder.load().attempt for folder in all_folders(context.places.runs)] == [1]
+
+
 @pytest.mark.parametrize("phase", ["prepared", "up", "started", "trained", "committed"])
 def test_a_name_that_is_at_work_in_this_checkout_is_refused_and_told_how_to_go_on(phase: str, context: CommandContext) -> None:
     prepare(context, phase=phase)
