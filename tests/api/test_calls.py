@@ -24,8 +24,11 @@ import trainyard
 from trainyard.api.follower import checked
 from trainyard.api.listener import _MOST, EventListener
 from trainyard.api.work import Work, finish
+from trainyard.config import places
 from trainyard.errors import Detached, OwnFault, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
+from trainyard.runs.life.follow import watch_files
+from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.signals import leave_if_asked, leaving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -264,3 +267,38 @@ def test_a_follower_that_is_left_leaves_the_run_and_says_only_what_costs_money(r
         assert next(follower) == trainyard.MessageEvent("info", "begins")
     with pytest.raises(TrainyardError, match="goes on"):
         follower.result()
+
+
+def test_a_run_that_another_process_drives_is_told_of_by_what_that_one_writes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = RunRecord(
+        user="ann", label="a", attempt=1, environment="local", recipe="lora", values={}, bundle_sha256="0", hours=1.0, created=1.0,
+        token="t", phase="started",
+    )  # fmt: skip
+    listener = EventListener()
+    context = CommandContext(places(root, {"HOME": str(root)}), {}, listener)
+    folder = RunFolder(record.id.folder(context.places.runs))
+    folder.path.mkdir(parents=True)
+    folder.save(record)
+    writes: Iterator[Callable[[], object]] = iter(
+        [
+            lambda: folder.log.write_bytes(b"epoch 1\nepo"),
+            lambda: folder.log.write_bytes(b"epoch 1\nepoch 2\n"),
+            lambda: folder.metrics.write_text('{"step": 1, "total_steps": 4, "loss": 2.5, "lr": 0.1, "tokens_per_second": 9}\n'),
+            lambda: folder.save(dataclasses.replace(record, phase="trained")),
+        ]
+    )
+
+    def driven(_: RunFolder) -> bool:
+        write = next(writes, None)
+        return write is not None and (write(), True)[1]
+
+    monkeypatch.setattr("trainyard.runs.life.follow.is_driven", driven)
+    watch_files(context, folder, poll=0)
+    listener.end()
+
+    assert list(iter(listener.take, None)) == [
+        trainyard.LogEvent("epoch 1"),
+        trainyard.LogEvent("epoch 2"),
+        trainyard.ProgressEvent(1, 4, 2.5, 0.1, 9.0, 0.0, None, "step 1/4  loss 2.5000  9 tokens/s  $0.00"),
+        trainyard.StateEvent("ann/a", 1, "state", "trained", 0.0),
+    ]
