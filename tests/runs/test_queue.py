@@ -108,6 +108,9 @@ def test_what_is_held_or_taken_out_does_not_begin(road: QueueRoad) -> None:
     taken_out = changes.withdraw(road.context, "a")
     assert taken_out is not None and taken_out.outcome == "withdrawn" and changes.withdraw(road.context, "a") is None
     assert not road.work("empty").begun and road.rows().content(entry.id) is None
+    for path in road.context.places.ledger.parent.glob("ledger.db*"):
+        path.write_bytes(b"no database" * 100)
+    assert changes.withdraw(road.context, "a") is None and "cannot be asked" in road.said(), "who ends a run is not kept from it"
 
 
 def test_what_is_wrong_is_said_and_nothing_is_submitted(road: QueueRoad) -> None:

@@ -6,14 +6,18 @@ import getpass
 import os
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from trainyard.errors import RefusedError, UserError
+from trainyard.errors import RefusedError, TrainyardError, UserError
 from trainyard.ledger.queue import QueueEntry, QueueRows
 from trainyard.runs.context import CommandContext
 from trainyard.runs.queue.priority import check_priority
 from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.identity import shown
+
+_PATIENCE = 1.0
+"""Seconds that who ends a run waits for the ledger: the run is paid for."""
 
 
 def hold(context: CommandContext, reference: str) -> QueueEntry:
@@ -49,8 +53,16 @@ def reject(context: CommandContext, reference: str) -> QueueEntry:
 
 
 def withdraw(context: CommandContext, reference: str) -> QueueEntry | None:
-    """Take a run out that has not begun; return None where no entry of that name waits."""
-    entry = next((one for one in _entries(context, reference) if one.state == "queued"), None)
+    """Take a run out that has not begun; return None where no entry of that name waits, or the ledger does not tell: a run is ended anyway.
+
+    Raises UserError where entries of several users wait, RefusedError where a worker has begun it this very moment.
+    """
+    try:
+        waiting = [entry for entry in _entries(context, reference, _PATIENCE) if entry.state == "queued"]
+    except TrainyardError as error:
+        context.ui.warn(f"whether {shown(reference)} waits in the queue cannot be asked: {error.message}")
+        return None
+    entry = _only(reference, waiting) if waiting else None
     return entry and _changed(context, "withdraw", entry, state="over", outcome="withdrawn", decided_by=person(), ended=time.time())
 
 
@@ -63,32 +75,32 @@ def person() -> str:
     return f"{name}@{socket.gethostname()}"
 
 
-def _entries(context: CommandContext, reference: str) -> list[QueueEntry]:
+def _entries(context: CommandContext, reference: str, patience: float | None = None) -> list[QueueEntry]:
     user, _, label = reference.strip("/").rpartition("/")
-    return _rows(context).named(label, user or None)
+    return QueueRows(context.ledger(patience).database).named(label, user or None)
 
 
 def _waiting(context: CommandContext, reference: str) -> QueueEntry:
     """Return the entry that a person means; raises UserError where none waits, or several do."""
     entries = _entries(context, reference)
     waiting = [entry for entry in entries if entry.state == "queued"]
-    if len(waiting) > 1:
-        raise UserError(f"'{reference}' waits for {', '.join(one.user for one in waiting)}: say {waiting[0].run}")
     if not waiting:
         stands = (
             f"{entries[-1].run} has begun" if entries and entries[-1].state == "begun" else f"no run {shown(reference)} waits in the queue"
         )
         raise UserError(stands, hint="See what there is: invoke queue; what has begun is ended with: invoke cancel RUN")
+    return _only(reference, waiting)
+
+
+def _only(reference: str, waiting: Sequence[QueueEntry]) -> QueueEntry:
+    if len(waiting) > 1:
+        raise UserError(f"{shown(reference)} waits in the queue for {', '.join(one.user for one in waiting)}: say {waiting[0].run}")
     return waiting[0]
 
 
 def _changed(context: CommandContext, action: str, entry: QueueEntry, **values: Any) -> QueueEntry:
-    rows = _rows(context)
+    rows = QueueRows(context.ledger().database)
     record_act(context, action, entry.run, must=action == "approve", stack=entry.stack, estimate=entry.estimate)
     if not rows.change(entry, **values):
         raise RefusedError(f"a worker has just begun {entry.run}: nothing was changed", hint=f"End it: invoke cancel {entry.run}")
     return rows.entry(entry.id) or entry
-
-
-def _rows(context: CommandContext) -> QueueRows:
-    return QueueRows(context.ledger().database)

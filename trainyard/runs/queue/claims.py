@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from trainyard.errors import TrainyardError
 from trainyard.ledger.queue import QueueEntry, QueueRows
-from trainyard.processes import start_mark
+from trainyard.processes import boot_id, start_mark
 
 LAPSE = 300.0
 """Seconds without a heartbeat after which a worker of another machine counts as dead; clocks may differ by less."""
@@ -31,8 +31,8 @@ def is_seen_to(entry: QueueEntry, now: float) -> bool:
     """Tell whether a living worker sees to an entry at the moment."""
     if entry.worker is None or entry.beat is None:
         return False
-    if is_here(entry):
-        _, pid, mark = entry.worker.split(" ", 2)
+    _, pid, mark = entry.worker.split(" ", 2)
+    if is_here(entry) and mark.rpartition("/")[2] == boot_id():  # another machine may have the same name
         return start_mark(int(pid)) == mark
     return now - entry.beat < LAPSE
 
