@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import jinja2
@@ -33,13 +34,19 @@ def render_file(folder: Path, name: str, variables: Mapping[str, object], *, bas
 
     Raises UserError with file:line for syntax errors and undefined names.
     """
-    env = environment(folder) if base is None else base.overlay(loader=jinja2.FileSystemLoader(folder))
+    env = _of_folder(folder) if base is None else base.overlay(loader=jinja2.FileSystemLoader(folder))
     return _guarded(lambda: env.get_template(name).render(variables), str(folder / name))
 
 
 def render_text(text: str, variables: Mapping[str, object], *, name: str = "<text>") -> str:
     """Render a text. Raises UserError like render_file()."""
     return _guarded(lambda: environment().from_string(text).render(variables), name)
+
+
+@lru_cache(16)
+def _of_folder(folder: Path) -> jinja2.Environment:
+    """Return the environment of a folder, which keeps what it has compiled until the file changes."""
+    return environment(folder)
 
 
 def _guarded(call: object, name: str) -> str:

@@ -12,7 +12,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import jinja2
@@ -25,6 +25,8 @@ from trainyard.jsontext import parse_json
 from trainyard.yamlfile import Map, Node, Seq
 
 Variables = Mapping[str, object]
+_COMPILED = 1024
+"""So many texts are compiled once only: a worker loads the same playbook for every run, and a playbook says most of its words twice."""
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -188,6 +190,7 @@ class _LazyContext(jinja2.runtime.Context):
         return resolved.render({**variables, "__open__": (*open_, key)})
 
 
+@lru_cache(_COMPILED)
 def _expression(source: str) -> Callable[[Variables], object]:
     compiled = jinja_environment().compile_expression(source, undefined_to_none=False)
 
@@ -200,6 +203,7 @@ def _expression(source: str) -> Callable[[Variables], object]:
     return call
 
 
+@lru_cache(_COMPILED)
 def _template(source: str) -> Callable[[Variables], object]:
     """Compile a text; one that is a single expression to its last character keeps the expression's own type."""
     if source.startswith("{{") and source.endswith("}}"):
@@ -244,9 +248,10 @@ def _line_in(where: Location | None, line: int) -> Location | None:
     return Location(where.file, where.line + line - (0 if block else 1)) if block or line > 1 else where
 
 
-def _free_names(source: str) -> set[str]:
+@lru_cache(_COMPILED)
+def _free_names(source: str) -> frozenset[str]:
     tree = jinja_environment().parse(source)
-    return meta.find_undeclared_variables(tree) - _guarded_in(tree) - set(jinja_environment().globals)
+    return frozenset(meta.find_undeclared_variables(tree) - _guarded_in(tree) - set(jinja_environment().globals))
 
 
 def _guarded_in(tree: nodes.Template) -> set[str]:

@@ -8,7 +8,8 @@ and the test ``is matching('regular expression')``.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
 
 import jinja2
 
@@ -25,8 +26,7 @@ def evaluate(
 ) -> object:
     """Return what the expression yields. Raises UserError at ``where`` for bad syntax and unknown names."""
     try:
-        call = _environment().compile_expression(text.removeprefix("=").strip(), undefined_to_none=False)
-        result = call(**values, version=lambda name: version_tuple((packages or {}).get(name, "")))
+        result = _compiled(text.removeprefix("=").strip())(**values, version=lambda name: version_tuple((packages or {}).get(name, "")))
         if isinstance(result, jinja2.Undefined):
             raise jinja2.UndefinedError(f"'{text}' names something that is not declared")
         return result
@@ -47,6 +47,12 @@ def version_tuple(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text.partition("+")[0])[:3])
 
 
+@lru_cache(256)
+def _compiled(text: str) -> Callable[..., object]:
+    return _environment().compile_expression(text, undefined_to_none=False)
+
+
+@cache
 def _environment() -> jinja2.Environment:
     env = templating.environment()
     env.tests["matching"] = lambda value, pattern: re.search(pattern, str(value), re.IGNORECASE) is not None

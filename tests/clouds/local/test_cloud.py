@@ -156,7 +156,7 @@ def test_a_deep_and_locked_tree_is_removed(cloud: LocalCloud) -> None:
     with pods.ssh(pod) as client:
         assert pods.run(client, f'cd "$WORKSPACE"; python3 - <<E\n{deep}\nE') == (0, "")
     cloud.terminate(pod.id)
-    assert pods.leftovers(cloud) == []
+    pods.wait_for(lambda: pods.leftovers(cloud) == [], "the removal behind it")
 
 
 @pytest.mark.parametrize("name", ["../x", "", ".new-x", "a/b", "x" * 200, "a b"])
