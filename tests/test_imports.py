@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("doctor",),
     ("setup.tools", "setup.pulumicli"),
     ("runs.gitops",),
+    ("runs.sweeps",),
     ("runs.queue",),
     ("runs.verbs",),
     ("runs.life",),

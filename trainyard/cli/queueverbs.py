@@ -11,6 +11,7 @@ from invoke.context import Context
 
 from trainyard.cli.common import context, help_of, show_json, task, verb
 from trainyard.cli.runverbs import OF_A_RUN, asked_run
+from trainyard.cli.sweepoptions import OF_A_SWEEP, sweep_of, sweep_submitted
 from trainyard.errors import UserError
 from trainyard.phrasing import as_typed
 
@@ -23,8 +24,9 @@ _RUN = "label or user/label of a run that waits"
 
 @task(
     positional=[],
-    iterable=["set", "after"],
+    iterable=["set", "after", "sweep"],
     help={
+        **OF_A_SWEEP,
         **{name: text for name, text in OF_A_RUN.items() if name not in ("detach", "key")},
         **help_of(
             file="a run file, like runs/first.yaml, instead of the options that say what is run",
@@ -40,9 +42,10 @@ _RUN = "label or user/label of a run that waits"
 def submit(
     c: Context, file: str | None = None, stack: str | None = None, recipe: str | None = None, data: str | None = None,
     config: str | None = None, set: Any = None, name: str | None = None, hours: float | None = None, budget: float | None = None,
-    on_bad_row: str | None = None,
-    yes: bool = False, resume: int | None = None, deliver: str | None = None, priority: int = 0, after: Any = None,
-    not_before: str | None = None, hold: bool = False, dry_run: bool = False, json: bool = False,
+    on_bad_row: str | None = None, yes: bool = False, resume: int | None = None, deliver: str | None = None, priority: int = 0,
+    after: Any = None, not_before: str | None = None, hold: bool = False, dry_run: bool = False,
+    sweep: Any = None, sampler: str | None = None, trials: str | None = None, seed: str | None = None, objective: str | None = None,
+    prune: bool = False, parallel: str | None = None, max_trials: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Put a run into the queue (options as for train): what is here now is what a worker begins when it is its turn."""
     from trainyard.runs.queue import submit as queue
@@ -54,6 +57,9 @@ def submit(
     if file:
         request, before = _of_file(work, file, request, [stack, recipe, data, config, set, hours, budget, on_bad_row, resume, deliver])
     moment, runs = moment_of(not_before, "--not-before", ahead=True), (*(after or ()), *before)
+    if swept := sweep_of(request, sweep, sampler, trials, seed, objective, parallel, max_trials, prune=prune):
+        swept = replace(swept, priority=priority, after=runs, not_before=moment)
+        return sweep_submitted(work, swept, hold=hold, dry_run=dry_run, as_json=json)
     if dry_run:
         drafted = queue.draft(work, request, priority=priority, after=runs, not_before=moment, hold=hold)
         return _show(work, [drafted.entry], plan=True, as_json=json)
@@ -81,6 +87,7 @@ def worker(
 ) -> int:  # fmt: skip
     """Begin what is queued when it is its turn, leave it to its pods, and finish it; several may run, each may be killed."""
     from trainyard.runs.queue.worker import lines, work
+    from trainyard.runs.sweeps.work import advance_all, hook
     from trainyard.runs.verbs.unit import unit_of
 
     if not every >= 1:
@@ -92,7 +99,8 @@ def worker(
         words = ["worker", "--every", f"{every:g}"]
         print(as_typed(unit_of(here.places.root, "worker", "the queue of {} is worked on", words)), end="")
         return 0
-    report = work(here, until="pass" if once else "empty" if until_empty else "stopped", every=every)
+    advance_all(here)
+    report = work(here, until="pass" if once else "empty" if until_empty else "stopped", every=every, hook=hook())
     if json:
         show_json(asdict(report))
     else:

@@ -24,6 +24,7 @@ from trainyard.cli.common import (
     words_behind,
 )
 from trainyard.cli.driving import KEY, drive_prepared, keyed, prepare_and_drive
+from trainyard.cli.sweepoptions import OF_A_SWEEP, cancel_sweep, sweep_called, sweep_here, sweep_of
 
 if TYPE_CHECKING:
     from trainyard.runs.verbs.train import TrainRequest
@@ -43,9 +44,10 @@ OF_A_RUN = help_of(
 
 
 @task(
-    iterable=["set"],
+    iterable=["set", "sweep"],
     help={
         **OF_A_RUN,
+        **OF_A_SWEEP,
         **help_of(
             init_from="a finished run (user/label) whose adapter the training starts from, or last: your newest success of the recipe",
             since="a run (user/label/attempt), or last: only data that it has not had; where nothing is new no run begins (code 3)",
@@ -57,11 +59,16 @@ def train(
     c: Context, stack: str = "local", recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
     name: str | None = None, hours: float | None = None, budget: float | None = None, on_bad_row: str | None = None,
     yes: bool = False, resume: int | None = None, deliver: str | None = None, detach: bool = False,
-    init_from: str | None = None, since: str | None = None, key: str | None = None, json: bool = False,
+    init_from: str | None = None, since: str | None = None, key: str | None = None,
+    sweep: Any = None, sampler: str | None = None, trials: str | None = None, seed: str | None = None, objective: str | None = None,
+    prune: bool = False, parallel: str | None = None, max_trials: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone (a command of yours: -- COMMAND)."""
     request = asked_run(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
-    return prepare_and_drive(context(as_json=json), replace(request, detach=detach, init_from=init_from, since=since), json, key)
+    request = replace(request, detach=detach, init_from=init_from, since=since)
+    swept = sweep_of(request, sweep, sampler, trials, seed, objective, parallel, max_trials, prune=prune, key=key)
+    work = context(as_json=json)
+    return prepare_and_drive(work, request, json, key) if swept is None else sweep_here(work, swept, json)
 
 
 def asked_run(
@@ -167,11 +174,13 @@ def recover(c: Context, json: bool = False) -> int:
 @task(positional=["run"], help=help_of("run", "json", now="do not save: end the pod at once"))
 @verb
 def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
-    """End a run: its training saves and stops, what it left is kept, the pod is ended; one that is queued is taken out."""
+    """End a run: its training saves and stops, what it left is kept, its pod ends; what is queued is taken out; of a sweep, all."""
     from trainyard.runs.queue.changes import withdraw
     from trainyard.runs.verbs.attach import cancel as end_run
 
     work = context(as_json=json)
+    if (sweep := sweep_called(work, run)) is not None:
+        return cancel_sweep(work, sweep, now=now, as_json=json)
     if (entry := withdraw(work, run)) is not None:
         work.ui.say(f"withdrawn  {entry.run}: it had not begun, and nothing was rented")
         return 0

@@ -19,6 +19,10 @@ def help_first(argv: Sequence[str]) -> list[str]:
     return [name, *ours[: ours.index(verb)], "--help", verb]
 
 
+_NAMED = {"compare": ("--run", ("--run", "--stack", "-s", "--png")), "sweep": ("--name", ("--name", "-n", "--png"))}
+"""Verbs behind which words may stand, none or several: the option that each of them is, and the options that have a word of their own."""
+
+
 def folder_named(argv: Sequence[str]) -> list[str]:
     """Return ``init DIR`` as ``init --dir DIR``: Invoke knows no word that may be left out."""
     words = list(argv)
@@ -32,11 +36,12 @@ def folder_named(argv: Sequence[str]) -> list[str]:
 def runs_named(argv: Sequence[str]) -> list[str]:
     """Return ``compare RUN RUN`` as ``compare --run RUN --run RUN``: Invoke takes a word that is one more for another verb."""
     words = list(argv)
-    if words[1:2] != ["compare"]:
+    option, valued = _NAMED.get("".join(words[1:2]), ("", ()))
+    if not option:
         return words
-    valued, named = ("--run", "--stack", "-s", "--png"), words[:2]
+    named = words[:2]
     for before, word in pairwise(words[1:]):
-        named += [word] if word.startswith("-") or before in valued else ["--run", word]
+        named += [word] if word.startswith("-") or before in valued else [option, word]
     return named
 
 

@@ -16,6 +16,7 @@ from trainyard.cli import (
     resultverbs,
     runverbs,
     stackverbs,
+    sweepverbs,
 )
 
 _ALONE = (
@@ -23,7 +24,7 @@ _ALONE = (
     runverbs.extend, ledgerverbs.runs, ledgerverbs.costs, ledgerverbs.remove,
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
     recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare,
-    queueverbs.submit, queueverbs.worker, queueverbs.approve, queueverbs.reject,
+    queueverbs.submit, sweepverbs.sweep, queueverbs.worker, queueverbs.approve, queueverbs.reject,
     resultverbs.deliver, resultverbs.gc,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
     stackverbs.end, stackverbs.reap,

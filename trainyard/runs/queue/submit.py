@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from trainyard.clouds.protocol import Cloud
 from trainyard.errors import CloudError, LimitReached, RefusedError, UserError
 from trainyard.ledger.queue import NameTaken, QueueEntry, QueueRows
 from trainyard.runs.context import CommandContext
@@ -46,8 +47,15 @@ def draft(
         if not _RUN.fullmatch(name):
             raise UserError(f"--after {name}: a run is named as user/label", hint="See what there is: invoke runs, invoke queue")
     plan, cloud = planned_run(context, request)
+    return _drafted(context, plan, cloud, request.name, group=group, priority=priority, after=after, not_before=not_before, hold=hold)
+
+
+def _drafted(
+    context: CommandContext, plan: RunPlan, cloud: Cloud, name: str | None, *, group: str | None, priority: int, after: Sequence[str] = (),
+    not_before: float | None = None, hold: bool = False,
+) -> DraftedEntry:  # fmt: skip
     now = time.time()
-    label = new_label(context.places.runs, plan.user, request.name, datetime.now(), plan.stack)
+    label = new_label(context.places.runs, plan.user, name, datetime.now(), plan.stack)
     attempts.refuse_live(context.places.runs, plan.user, label)
     estimate, reason = None, None
     try:
@@ -81,13 +89,24 @@ def submit(
     Raises UserError for what is wrong with it, RefusedError where consent is not given, a limit could never allow it, or its name
     is that of a run or an entry that is not over.
     """
-    drafted = draft(context, request, group=group, priority=priority, after=after, not_before=not_before, hold=hold)
+    return _put(
+        context, draft(context, request, group=group, priority=priority, after=after, not_before=not_before, hold=hold),
+        named=request.name is not None,
+    )  # fmt: skip
+
+
+def submit_planned(context: CommandContext, plan: RunPlan, cloud: Cloud, label: str, *, group: str, priority: int) -> QueueEntry:
+    """Put a run of a group into the queue whose plan was made of an earlier one's; raises what submit() does."""
+    return _put(context, _drafted(context, plan, cloud, label, group=group, priority=priority), named=True)
+
+
+def _put(context: CommandContext, drafted: DraftedEntry, *, named: bool) -> QueueEntry:
     entry, plan = drafted.entry, drafted.plan
     cloud = context.cloud(plan.stack)
     own = consent.outgoing(plan.asked_data, plan.data, plan.recipe, plan.values, plan.code)
     consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes, by_bucket=plan.settings.has_bucket)
     content = pack(context, plan, entry.label)
-    entry = _added(QueueRows(context.ledger().database), entry, content, named=request.name is not None)
+    entry = _added(QueueRows(context.ledger().database), entry, content, named=named)
     if entry.approval == "needed":
         _tell_of_approval(context, entry)
     return entry

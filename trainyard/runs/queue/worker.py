@@ -19,6 +19,7 @@ from trainyard.retries import Backoff
 from trainyard.runs.context import CommandContext
 from trainyard.runs.queue.claims import beating, is_here, is_seen_to, worker_name
 from trainyard.runs.queue.look import limits_of, look
+from trainyard.runs.queue.order import QueuePlace
 from trainyard.runs.queue.step import QueueStep, advance
 from trainyard.runs.records.attempts import Overtaken
 from trainyard.runs.records.record import RunFolder
@@ -63,6 +64,7 @@ class WorkerReport:
 class _Worker:
     context: CommandContext
     hook: GroupHook | None
+    group: str | None
     clock: Clock
     every: float
     name: str = field(default_factory=worker_name)
@@ -71,16 +73,29 @@ class _Worker:
     def rows(self) -> QueueRows:
         return QueueRows(self.context.ledger().database)
 
+    def places(self) -> list[QueuePlace]:
+        """Return the queue as far as it is this worker's."""
+        all_of_it = look(self.context, self.rows(), self.clock.now())
+        return [place for place in all_of_it if self.group in (None, place.entry.group)]
+
 
 def work(
-    context: CommandContext, *, until: Until, every: float = EVERY, hook: GroupHook | None = None, clock: Clock = REAL
+    context: CommandContext,
+    *,
+    until: Until,
+    every: float = EVERY,
+    hook: GroupHook | None = None,
+    group: str | None = None,
+    clock: Clock = REAL,
 ) -> WorkerReport:
     """Work on the queue and return what was done; one run's trouble keeps no other from it.
 
     ``until``: pass, one look at each entry; empty, nothing is left that goes on without a person; stopped, a signal.
-    ``every``: seconds between two looks. Raises what the ledger raises; later than in the first pass only if it does not go on anyway.
+    ``every``: seconds between two looks. ``group``: nothing but its runs is seen to.
+
+    Raises what the ledger raises; later than in the first pass only if it does not go on anyway.
     """
-    worker, first = _Worker(context, hook, clock, every), True
+    worker, first = _Worker(context, hook, group, clock, every), True
     with beating(worker.rows, worker.name, clock.now), leaving():
         while True:
             try:
@@ -108,11 +123,10 @@ def lines(report: WorkerReport) -> list[str]:
 def _pass(worker: _Worker) -> None:
     """Go on with what is due and begin one run, until there is neither."""
     while True:
-        for entry in worker.rows().entries():
+        for entry in worker.rows().entries(group=worker.group):
             if _is_due(entry, worker.clock.now()):
                 _see_to(worker, entry, lambda _: True)
-        places = look(worker.context, worker.rows(), worker.clock.now())
-        chosen = next((place.entry for place in places if place.state == "starts"), None)
+        chosen = next((place.entry for place in worker.places() if place.state == "starts"), None)
         if chosen is None:
             return
         limits = limits_of(worker.context, chosen.stack)
@@ -127,7 +141,7 @@ def _is_due(entry: QueueEntry, now: float) -> bool:
 
 def _has_more(worker: _Worker) -> bool:
     """Tell whether something may still come without a person's doing."""
-    return any(place.state in ("at work", "starts", "waits") for place in look(worker.context, worker.rows(), worker.clock.now()))
+    return any(place.state in ("at work", "starts", "waits") for place in worker.places())
 
 
 def _see_to(worker: _Worker, entry: QueueEntry, fits: Callable[[Collection[QueueEntry]], bool]) -> None:

@@ -14,6 +14,10 @@ from trainyard.runs.ui import Listener
 _LONGEST_LINE = 4096
 
 
+Curve = tuple[tuple[int, float], ...]
+"""Step and value of a figure, in the order of steps."""
+
+
 @dataclass(slots=True)
 class Metrics:
     """The newest figures of a training.
@@ -86,15 +90,15 @@ def _number(value: object) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def loss_curve(metrics: bytes) -> tuple[tuple[int, float], ...]:
-    """Return step and loss of each line that tells both, in the order of steps; what was trained twice counts as it was last."""
+def loss_curve(metrics: bytes, figure: str = "loss") -> Curve:
+    """Return step and loss (or another ``figure``) of each line that tells both, by steps; what was trained twice counts as it was last."""
     curve: dict[int, float] = {}
     for line in metrics.splitlines():
         try:
             row = parse_json(line)
         except ValueError:
             continue
-        step, loss = (_number(row.get(name)) for name in ("step", "loss")) if isinstance(row, dict) else (None, None)
+        step, loss = (_number(row.get(name)) for name in ("step", figure)) if isinstance(row, dict) else (None, None)
         if step is not None and loss is not None:
             curve[int(step)] = loss
     return tuple(sorted(curve.items()))

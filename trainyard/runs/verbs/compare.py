@@ -12,7 +12,7 @@ from trainyard.errors import UserError
 from trainyard.pod.files import printable
 from trainyard.recipes.summaries import Value
 from trainyard.runs.context import CommandContext
-from trainyard.runs.records.progress import duration, loss_curve
+from trainyard.runs.records.progress import Curve, duration, loss_curve
 from trainyard.runs.records.runrows import state_of
 from trainyard.runs.records.summary import summarize
 from trainyard.runs.verbs.past import SeenAttempt, all_seen
@@ -22,6 +22,16 @@ _MARKS = "123456789abcdefghijklmnopqrstuvwxyz"
 _HEAD = ("", "state", "steps", "loss", "best", "training", "$", "run")
 _HEIGHT, _SCALE = 16, 23
 """Lines of a plot, and columns beside it that its scales need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One curve of a picture."""
+
+    mark: str
+    """What it is drawn with in a terminal."""
+    label: str
+    curve: Curve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +52,7 @@ class ComparedRun:
     cost: float
     differing: dict[str, Value]
     """Its values, of those in which the runs differ."""
-    curve: tuple[tuple[int, float], ...]
+    curve: Curve
     """Step and loss."""
 
 
@@ -82,7 +92,7 @@ def lines(rows: Sequence[ComparedRun], width: int = WIDTH) -> list[str]:
     cells = [_HEAD, *map(_cells, rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(_HEAD))]
     table = ["  ".join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip() for line in cells]
-    return [*table, *_differing(rows, width), *_curves(rows, width)]
+    return [*table, *_differing(rows, width), *plot([Drawn(row.mark, row.run, row.curve) for row in rows], width)]
 
 
 def _cells(row: ComparedRun) -> tuple[str, ...]:
@@ -98,30 +108,35 @@ def _differing(rows: Sequence[ComparedRun], width: int) -> Iterator[str]:
         )
 
 
-def _curves(rows: Sequence[ComparedRun], width: int) -> list[str]:
-    """Return the curves as text: each is drawn with its run's mark, so that no colour is needed."""
-    drawn = [row for row in rows if len(row.curve) > 1]
+def plot(curves: Sequence[Drawn], width: int, figure_of: str = "loss") -> list[str]:
+    """Return curves as text: each is drawn with its run's mark, so that no colour is needed."""
+    drawn = [each for each in curves if len(each.curve) > 1]
     if not drawn:
-        return ["no run has logged a loss twice: there is no curve to draw"]
+        return [f"no run has logged a {figure_of} twice: there is no curve to draw"]
     import plotille
 
-    losses = [loss for row in drawn for _, loss in row.curve]
-    steps = [step for row in drawn for step, _ in row.curve]
-    room = (max(losses) - min(losses)) * 0.02 or 1.0
+    values = [value for each in drawn for _, value in each.curve]
+    steps = [step for each in drawn for step, _ in each.curve]
+    room = (max(values) - min(values)) * 0.02 or 1.0
     figure = plotille.Figure()
     figure.width, figure.height, figure.with_colors = max(20, width - _SCALE), _HEIGHT, False
-    figure.x_label, figure.y_label = "step", "loss"
+    figure.x_label, figure.y_label = "step", figure_of
     figure.x_ticks_fkt = lambda value, _: f"{value:.0f}"
     figure.y_ticks_fkt = lambda value, _: f"{value:.4f}"
     figure.set_x_limits(min_=min(steps), max_=max(max(steps), min(steps) + 1))
-    figure.set_y_limits(min_=min(losses) - room, max_=max(losses) + room)
-    for row in drawn:
-        figure.plot([step for step, _ in row.curve], [loss for _, loss in row.curve], marker=row.mark)
+    figure.set_y_limits(min_=min(values) - room, max_=max(values) + room)
+    for each in drawn:
+        figure.plot([step for step, _ in each.curve], [value for _, value in each.curve], marker=each.mark)
     return str(figure.show()).splitlines()
 
 
 def draw(rows: Sequence[ComparedRun], to: Path) -> None:
-    """Draw the curves into a picture (PNG, or what the file's ending says).
+    """Draw the loss curves of runs into a picture, as picture() does."""
+    picture([Drawn(row.mark, _label(row), row.curve) for row in rows], to)
+
+
+def picture(curves: Sequence[Drawn], to: Path, figure_of: str = "loss") -> None:
+    """Draw curves into a picture (PNG, or what the file's ending says).
 
     Raises UserError where matplotlib is missing, the ending is none of a picture, or the file cannot be written.
     """
@@ -135,10 +150,10 @@ def draw(rows: Sequence[ComparedRun], to: Path) -> None:
     figure = Figure(figsize=(9, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for row in rows:
-        axes.plot([step for step, _ in row.curve], [loss for _, loss in row.curve], label=_label(row))
+    for each in curves:
+        axes.plot([step for step, _ in each.curve], [value for _, value in each.curve], label=each.label)
     axes.set_xlabel("step")
-    axes.set_ylabel("loss")
+    axes.set_ylabel(figure_of)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize="small")
     try:

@@ -104,9 +104,14 @@ def prepare(context: CommandContext, request: RerunRequest) -> RunFolder:
 
 def prepare_from(context: CommandContext, request: RerunRequest, base: SeenAttempt, bundle: Path) -> RunFolder:
     """Prepare the next run of what an attempt was made of; raises what prepare() does."""
+    plan, cloud = planned_from(context, request, base, bundle)
+    return make(context, priced(context, plan, cloud), cloud, request.name)
+
+
+def planned_from(context: CommandContext, request: RerunRequest, base: SeenAttempt, bundle: Path) -> tuple[RunPlan, Cloud]:
+    """Return what the next run of what an attempt was made of would be, and its cloud; raises UserError."""
     target = _target(context, request, base.record)
-    plan = _plan(context, request, base, _recipe(context, base), target, bundle)
-    return make(context, priced(context, plan, target.cloud), target.cloud, request.name)
+    return _plan(context, request, base, _recipe(context, base), target, bundle), target.cloud
 
 
 def _target(context: CommandContext, request: RerunRequest, base: RunRecord) -> _Target:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 from trainyard.errors import CloudError, EngineError, RefusedError, StoreError, UserError
 from trainyard.runs.context import CommandContext
@@ -86,9 +87,12 @@ def folder_of(context: CommandContext, known: KnownRun) -> RunFolder | None:
 def left_to_its_pod(context: CommandContext, folder: RunFolder) -> RunSummary:
     """Go on with a run as far as to a training that runs and needs nobody here, or to its end; raises what through() does.
 
+    One that somebody has cancelled is brought to its end: who left the word may be gone.
+
     Raises KeyboardInterrupt where its start was told to go: the signal was for its caller as a whole; its teardown came first.
     """
-    summary = through(context, folder, detach=True)
+    cancel: Literal["now", "saving"] | None = "now" if folder.cancelled_now else "saving" if folder.cancelled else None
+    summary = through(context, folder, cancel, detach=True)
     if gave_up(folder.load()):
         raise KeyboardInterrupt
     return summary

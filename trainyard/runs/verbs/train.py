@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -118,9 +118,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
     for line in told_by_env:
         ui.say(f"settings   {line}")
     request = _with_last(context, request, chosen, user)
-    variables = {"device": device_of(settings, cloud), **reader.explicit_values(settings)}
-    sets = sets_with(chosen, _sets(chosen, request), request.words)
-    values = resolve(chosen, request.config, sets, variables, lambda note: ui.say(f"config     {note}"), request.values)
+    values = values_of(request, chosen, settings, cloud, on_note=lambda note: ui.say(f"config     {note}"))
     basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
     adapter = None
     if any(variable.kind == "run" and values.get(variable.name) for variable in chosen.variables):
@@ -141,6 +139,15 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
         init_from=adapter, resumes=settings.resume if request.resume is None else request.resume, detach=request.detach,
         attempt=request.attempt, key=request.key,
     )  # fmt: skip
+
+
+def values_of(
+    request: TrainRequest, chosen: Recipe, settings: StackSettings, cloud: Cloud, on_note: Callable[[str], None] = lambda _: None
+) -> Values:
+    """Return the values that a request asks for, with what the stack's settings say; raises UserError with all that is wrong in them."""
+    variables = {"device": device_of(settings, cloud), **reader.explicit_values(settings)}
+    sets = sets_with(chosen, _sets(chosen, request), request.words)
+    return resolve(chosen, request.config, sets, variables, on_note, request.values)
 
 
 def _delivery(context: CommandContext, request: TrainRequest, settings: StackSettings, cloud: Cloud) -> str | None:
