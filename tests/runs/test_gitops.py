@@ -330,3 +330,4 @@ def test_a_removed_run_of_another_machine_is_ended_by_the_cloud_where_this_ones_
     report = sync.SyncReport()
     assert sync._cancel(road.context, report, known) is None
     assert ended == [f"{STACK}/p"] and report.cancelled == [known.run] and "its pod is ended as it stands" in road.said()
+    assert [event.kind for event in road.context.ledger().events(record.id)] == ["cancel"], "who finds the pod gone is to know why"

@@ -22,8 +22,11 @@ from trainyard.leases import intents
 from trainyard.runs import context as contexts
 from trainyard.runs.life import follow, rent, start
 from trainyard.runs.life.drive import drive
+from trainyard.runs.records.identity import all_runs
+from trainyard.runs.records.notes import note_cancel
 from trainyard.runs.records.parts import RunResult
 from trainyard.runs.records.pod import pod_of
+from trainyard.runs.records.record import RunFolder
 from trainyard.runs.verbs import account, adopt, attach, environments, listing, logs, runtable, train
 from trainyard.runs.verbs import fetch as verb_fetch
 from trainyard.runs.verbs.fetch import fetch
@@ -394,11 +397,17 @@ def test_a_lease_s_stop_saves_too(road: Road, monkeypatch: pytest.MonkeyPatch) -
     assert summary.stopped and "lease's stop has come" in road.said() and road.cloud.alive() == []
 
 
-def test_a_pod_that_the_cloud_has_ended_ends_the_run_with_the_cloud_s_word(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cancelled", [False, True], ids=["by itself", "cancelled elsewhere"])
+def test_a_pod_that_the_cloud_has_ended_ends_the_run_with_the_cloud_s_word(
+    cancelled: bool, road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(follow, "_ASK_CLOUD_EVERY", 0.0)
     monkeypatch.setattr(follow, "_ASK_CLOUD_FIRST", 0.0)
 
     def act() -> None:
+        if cancelled:
+            (run,) = all_runs(road.context.places.runs)
+            note_cancel(road.context, RunFolder(run.folder(road.context.places.runs)).load())
         road.cloud.terminate("p0")
         road.unreachable = 10**6
         road.lose_pod()
@@ -406,6 +415,7 @@ def test_a_pod_that_the_cloud_has_ended_ends_the_run_with_the_cloud_s_word(road:
     summary, _ = road.while_training(act, FOR_EVER)
 
     assert summary.exit_status == 4 and "the cloud has ended pod p0" in str(summary.error) and road.cloud.alive() == []
+    assert [run.state for run in listing.list_runs(road.context).runs] == ["cancelled" if cancelled else "failed"]
 
 
 def test_a_pod_that_a_person_here_has_ended_is_told_so_and_not_as_the_cloud_s_doing(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from trainyard.runs.gitops.plan import GitopsPlan, look
 from trainyard.runs.planning.waiting import Readiness
 from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.attempts import Overtaken
+from trainyard.runs.records.notes import note_cancel
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.signals import leaving
 from trainyard.runs.verbs import account
@@ -137,6 +138,7 @@ def _end_elsewhere(context: CommandContext, known: KnownRun) -> None:
             cancel(context, f"{known.run}/{known.key.attempt}")
             return
     context.ui.warn(f"{why}, so {known.run} cannot save: its pod is ended as it stands")
+    note_cancel(context, record)  # before the pod goes: whoever finds it gone is to know why
     account.end_pod(context, record.environment, record.pod.pod_id)
 
 

@@ -14,6 +14,7 @@ from trainyard.runs.life.publish import publish_now
 from trainyard.runs.records.notes import note
 from trainyard.runs.records.pod import pod_of
 from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.summary import place_of
 
 _TRIES = 5
 
@@ -85,6 +86,6 @@ def lines_of(record: RunRecord) -> list[str]:
         f"detached   nothing here need go on: {rest}",
         f"come back  invoke attach {record.id}   (follow it, finish its story)",
         "or, later  invoke recover   (any clone with the bucket: seals what pods have committed alone)",
-        f"fetch it   invoke download {record.id} DIR{stack}",
+        f"fetch it   invoke download {record.id} {place_of(record.label, record.attempt)}{stack}",
         f"end it     invoke cancel {record.id}",
     ]

@@ -15,21 +15,20 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainyard.errors import CloudError, Detached, DiskFull, EngineError, StillThere, TrainyardError, UserError
+from trainyard.errors import CloudError, Detached, EngineError, StillThere, TrainyardError, UserError
 from trainyard.faults import readable
 from trainyard.retries import LINK
 from trainyard.runs.context import CommandContext
-from trainyard.runs.life import announcing, jobkeys, teardown, trouble
+from trainyard.runs.life import announcing, teardown, trouble
+from trainyard.runs.life.closing import close
 from trainyard.runs.life.rent import created_of, isolation_of, refuse_replaced, remember_lost, remember_pod, rent
 from trainyard.runs.life.verdict import Verdict
-from trainyard.runs.records import billing
-from trainyard.runs.records.datadeletion import deletion
 from trainyard.runs.records.keepsake import Keepsake
 from trainyard.runs.records.mirror import beside
-from trainyard.runs.records.notes import note, note_cost, note_over
+from trainyard.runs.records.notes import cancelled_elsewhere, note
 from trainyard.runs.records.parts import NO_POD
 from trainyard.runs.records.record import Phase, RunFolder, RunRecord
-from trainyard.runs.records.summary import RunSummary, succeeded, summarize, write_summary
+from trainyard.runs.records.summary import RunSummary, summarize
 from trainyard.runs.signals import how, leaving
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def _through(context: CommandContext, record: RunRecord, folder: RunFolder, kept
             if detaching.leave(context, record, folder):
                 return replace(summarize(record, folder), exit_status=0)
         _take(context, record, folder, verdict or _train(context, record, folder, kept))
-    return _end(context, record, folder)
+    return close(context, record, folder)
 
 
 def _begin(context: CommandContext, record: RunRecord, folder: RunFolder) -> Verdict | None:
@@ -236,6 +235,7 @@ def _cut_off(context: CommandContext, record: RunRecord, folder: RunFolder, over
     """Return the verdict on a run whose pod has gone: one that lost its controller after the commit has succeeded all the same."""
     from trainyard.runs.life import finish
 
+    record.cancelled = record.cancelled or folder.cancelled or cancelled_elsewhere(context, record)
     if over.by == "person":
         return over
     try:
@@ -267,66 +267,6 @@ def _take(context: CommandContext, record: RunRecord, folder: RunFolder, verdict
         context.ui.warn(f"the verdict on {record.id} could not be written down: {readable(error, lambda: context.places.logs)}")
     details = {"s3_key": record.result and record.result.s3_key} if verdict.error is None else {"by": verdict.by, "error": verdict.error}
     note(context, record, "committed" if verdict.error is None else "failed", **details)
-
-
-def _end(context: CommandContext, record: RunRecord, folder: RunFolder) -> RunSummary:
-    """End the pod of a judged run, then tell; what cannot be written after that is said and changes nothing."""
-    fresh = not record.reached("ended")
-    if fresh:
-        with announcing.leaks(context, record):
-            teardown.destroy_run(context, record, folder)
-        jobkeys.withdraw(context, record)
-        record.ended, record.phase = time.time(), "ended"
-        record.data = replace(record.data, deleted=deletion(record))
-    try:
-        _tell(context, record, folder)
-        _settle(context, record, folder)
-    except Exception as error:
-        why = readable(error, lambda: context.places.logs)
-        context.ui.fail(f"the pod of {record.id} is gone; what is kept of the run here could not all be written: {why.message}")
-        summary = summarize(record, folder)
-        return replace(summary, exit_status=summary.exit_status or (why.exit_code if isinstance(why, DiskFull) else 0))
-    finally:
-        if fresh:
-            announcing.ended(context, summarize(record, folder))
-    return summarize(record, folder)
-
-
-def _settle(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
-    """Leave nothing half done in the bucket; what only came home is pushed, and a delivery begun, now that no pod waits for it."""
-    if record.begun and record.bucket:
-        from trainyard.runs.life import roads
-
-        if roads.settle(context, record, folder):
-            write_out(context, record, folder)
-    from trainyard.runs.life import delivering
-
-    if delivering.begin(context, record, folder):
-        write_out(context, record, folder)
-
-
-def write_out(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
-    """Write record and summary, and bring home what a person looks at."""
-    from trainyard.runs.records.home import bring_home
-
-    folder.save(record)
-    write_summary(record, folder)
-    bring_home(context, record, folder)
-
-
-def _tell(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
-    from trainyard.runs.life.publish import newest_checkpoint, publish_now
-
-    if not succeeded(record):
-        record.checkpoint = newest_checkpoint(context, record)
-    folder.save(record)
-    note_cost(context, record)  # first: between the two a limit counts the run twice rather than not at all
-    note_over(context, record)
-    if billing.ask(context, record):
-        billing.note_billed(context, record)
-    write_out(context, record, folder)
-    if record.begun:
-        publish_now(context, record, folder)
 
 
 def _leave_word(context: CommandContext, record: RunRecord, folder: RunFolder, left: KeyboardInterrupt) -> BaseException:

@@ -95,7 +95,7 @@ def take_logs(settings: StoreSettings, key: ResultKey, folder: RunFolder) -> Non
 
 def push_owed(context: CommandContext, folder: RunFolder) -> RunSummary:
     """Bring a result that only came home into its bucket, now that its pod is gone; raises StoreError when it still does not go."""
-    from trainyard.runs.life.drive import write_out  # which loads this module when a training is over
+    from trainyard.runs.life.closing import write_out  # which loads this module when a training is over
 
     with folder.driving():
         record = folder.load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from trainyard.runs.records.summary import cost, stages_of
 if TYPE_CHECKING:
     from trainyard.ledger.ledger import Ledger
 
+CANCEL = "cancel"
+"""Kind of the event that a person wants a run to end."""
 _BY_HAND = "end"
 _OFTEN = ("checkpoint",)
 """Events that change no row and come many times in a run."""
@@ -93,6 +96,24 @@ def ended_by_hand(context: CommandContext, record: RunRecord, pod_id: str) -> bo
         return any(event.data.get("pod") == pod_id for event in context.ledger().events(record.id, kind=_BY_HAND))
     except (OSError, TrainyardError):
         return False
+
+
+def note_cancel(context: CommandContext, record: RunRecord) -> None:
+    """Record that a person here wants a run to end that another machine drives; say it when that cannot be written."""
+    _write(context, record, lambda ledger: ledger.add(record.id, CANCEL, now=True))
+
+
+def cancelled_elsewhere(context: CommandContext, record: RunRecord) -> bool:
+    """Tell whether a person has cancelled a run from another checkout, by the ledger or by its bucket; False where neither can be read."""
+    from trainyard.runs.records.mirror import events_in
+    from trainyard.runs.records.stores import store_of
+
+    with contextlib.suppress(OSError, TrainyardError):
+        if context.ledger().events(record.id, kind=CANCEL):
+            return True
+        store = store_of(context, record.bucket)
+        return store is not None and any(event.kind == CANCEL for event in events_in(store, record.id))
+    return False
 
 
 def _write(context: CommandContext, record: RunRecord, write: Callable[[Ledger], None]) -> None:

@@ -11,7 +11,7 @@ from trainyard.runs.life.drive import drive, readable_record
 from trainyard.runs.life.trouble import untouched
 from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.identity import LOST_RECORD
-from trainyard.runs.records.notes import note
+from trainyard.runs.records.notes import CANCEL, note
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders, is_driven
 from trainyard.runs.records.summary import RunSummary
 from trainyard.runs.signals import how, leaving
@@ -171,7 +171,7 @@ def cancel(context: CommandContext, reference: str, *, now: bool = False) -> Run
     except OSError as error:
         if not now:  # only the mark tells whoever follows the training that it is to save and stop
             raise untouched(context, record, folder, error) from error
-    note(context, record, "cancel", now=now)
+    note(context, record, CANCEL, now=now)
     record_act(context, "cancel", f"{record.id}/{record.attempt}", now=now)
     try:
         return drive(context, folder, "now" if now else "saving")

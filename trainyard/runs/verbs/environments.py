@@ -117,7 +117,8 @@ def _end_runs(context: CommandContext, name: str, *, yes: bool) -> None:
         context.ui.say(f"live run   {record.id} ({record.phase}), ${price:.2f}/h; what it has not saved is lost")
     if not yes and not context.ui.agreed(f"End {len(live)} live run(s) of '{name}'? [y/N] "):
         raise RefusedError(
-            f"stack '{name}' has live runs; nothing was destroyed", hint="Say --yes, or end them one by one: invoke cancel RUN"
+            f"stack '{name}' has live runs; nothing was destroyed",
+            hint="\n".join(["Say --yes, or end them one by one:", *(f"invoke cancel {folder.load().id}" for folder in live)]),
         )
     for folder in live:
         try:
