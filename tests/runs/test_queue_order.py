@@ -92,6 +92,16 @@ def test_what_waits_for_a_person_a_moment_a_try_or_another_run_says_so() -> None
     assert plan_lines(found)[0].startswith("begins     ann/free on dev") and plan_lines(found)[-1].endswith("5 would not")
 
 
+def test_what_waits_behind_a_run_that_waits_for_a_person_is_told_apart() -> None:
+    pending = readiness([Predecessor("ann/held", "pending", "in the queue")])
+    found = view(
+        entry("ann", "held", held="by ann@m"), entry("ann", "next", after=("ann/held",)), entry("ann", "last", after=("ann/next",)),
+        entry("ann", "other", after=("ann/elsewhere",)), waits=pending,
+    )  # fmt: skip
+
+    assert {place.entry.label: place.state for place in found} == {"held": "held", "next": "blocked", "last": "blocked", "other": "waits"}
+
+
 def test_a_stack_whose_settings_cannot_be_read_begins_nothing_and_says_why() -> None:
     found = places(QueueView([entry("ann", "a")], {}, lambda _: QueueLimits(0, 0, "unknown setting 'x'"), lambda _: READY, NOW))
 

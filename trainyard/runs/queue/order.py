@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from trainyard.clock import format_time
 from trainyard.ledger.queue import QueueEntry
 from trainyard.runs.planning.waiting import Readiness
 
-PlaceState = Literal["at work", "starts", "waits", "held", "approval", "broken"]
+PlaceState = Literal["at work", "starts", "waits", "held", "approval", "broken", "blocked"]
+"""blocked: it waits for a run that waits for a person, or will not begin."""
 _SHARE = 2.0
 """Steps of priority that each run of a user at work costs the user's next one."""
 _HOUR = 3600.0
@@ -81,7 +82,7 @@ def places(view: QueueView) -> list[QueuePlace]:
             ready.append(entry)
         else:
             kept.append(place)
-    return [*listed, *_ordered(ready, begun, view), *sorted(kept, key=lambda place: place.state != "waits")]
+    return [*listed, *_ordered(ready, begun, view), *sorted(_with_blocked(kept), key=lambda place: place.state != "waits")]
 
 
 def _kept(entry: QueueEntry, view: QueueView) -> QueuePlace | None:
@@ -98,6 +99,16 @@ def _kept(entry: QueueEntry, view: QueueView) -> QueuePlace | None:
     if readiness.state == "ready":
         return None
     return QueuePlace(entry, "broken" if readiness.state == "broken" else "waits", str(readiness))
+
+
+def _with_blocked(kept: Collection[QueuePlace]) -> list[QueuePlace]:
+    """Return places in which those that nothing but a person brings on, by way of what they wait for, say so."""
+    stuck = {place.entry.run for place in kept if place.state != "waits"}
+    while behind := {
+        place.entry.run for place in kept if place.state == "waits" and place.entry.run not in stuck and stuck & {*place.entry.after}
+    }:
+        stuck |= behind
+    return [replace(place, state="blocked") if place.state == "waits" and place.entry.run in stuck else place for place in kept]
 
 
 def _ordered(ready: Collection[QueueEntry], begun: Collection[QueueEntry], view: QueueView) -> list[QueuePlace]:
