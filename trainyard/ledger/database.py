@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
 import shlex
 import sqlite3
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from trainyard.errors import Busy, TrainyardError, UserError, no_space
+from trainyard.ledger.server import bound, server_of
 from trainyard.ledger.tables import NEWEST, events, metadata
 from trainyard.secret import Secret
 
@@ -73,6 +72,7 @@ class Database:
         """Like writing(); between its reads and its writes no other process reserves, on Postgres neither."""
         with self._transaction(writes=True) as connection:
             if self.is_postgres:
+                bound(connection, PATIENCE)
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{PATIENCE:.0f}s'")
             self._lock(connection, _MONEY_LOCK)
             yield connection
@@ -102,6 +102,8 @@ class Database:
 
     @contextlib.contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[sa.Connection]:
+        if self.is_postgres and server_of(self._url).is_silent():
+            raise UserError(f"{self.name}: the ledger cannot be used: its server has not answered a moment ago")
         try:
             if self.path:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +118,7 @@ class Database:
     def _wait_for_others(self, connection: sa.Connection) -> None:
         """Bound for this transaction how long a lock is waited for: SQLite knows it by connection, Postgres waits without end."""
         if self.is_postgres:
+            bound(connection, self._patience)
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(self._patience * 1000)}")
 
     def _lock(self, connection: sa.Connection, key: int) -> None:
@@ -125,7 +128,7 @@ class Database:
 
     def _opened(self) -> sa.Engine:
         if self._engine is None:
-            self._engine = _of_file(self._url, self._patience) if self.path else _of_server(self._url)
+            self._engine = _of_file(self._url, self._patience) if self.path else server_of(self._url).engine
         return self._engine
 
     def _bring_to_newest(self, connection: sa.Connection) -> None:
@@ -155,6 +158,7 @@ class Database:
         cause = error.orig if isinstance(error, DBAPIError) else error
         said = str(cause).strip().partition("\n")[0]
         if self.path is None:
+            server_of(self._url).note(cause or error)
             look = "Is the server there, and is TRAINYARD_LEDGER right? Without it the ledger is .trainyard/ledger.db."
             return UserError(f"{self.name}: the ledger cannot be used: {said}", hint=look)
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the rest tells only finer shades
@@ -171,17 +175,6 @@ def _of_file(url: sa.URL, patience: float) -> sa.Engine:
     engine = sa.create_engine(url, poolclass=NullPool, connect_args={"timeout": patience}, hide_parameters=True)
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
-    return engine
-
-
-@functools.cache
-def _of_server(url: sa.URL) -> sa.Engine:
-    """Return the engine of a server: one a process, for a new connection costs more than what is asked over it."""
-    try:
-        engine = sa.create_engine(url, pool_size=1, pool_pre_ping=True, connect_args={"connect_timeout": 5}, hide_parameters=True)
-    except ModuleNotFoundError:
-        raise _no_driver() from None
-    atexit.register(engine.dispose)
     return engine
 
 
@@ -214,13 +207,6 @@ def _postgres_url(place: Secret) -> sa.URL:
         raise UserError("TRAINYARD_LEDGER has a second @ before its host", hint="In a password, write @ as %40, / as %2F and % as %25.")
     Secret(str(url.password or ""))  # from now on no message shows it, whoever wrote that
     return url.set(drivername=f"postgresql+{_DRIVER}")
-
-
-def _no_driver() -> UserError:
-    return UserError(
-        "a ledger in Postgres needs the package 'psycopg', which this Python does not have",
-        hint="In a checkout: ./bootstrap. Elsewhere: pipx install --force 'trainyard[postgres]', or the same with pip or uv.",
-    )
 
 
 def _revision(connection: sa.Connection) -> str | None:
