@@ -31,7 +31,8 @@ def test_declared_pods_are_held_to_the_limits_and_counted_like_the_books(yard: R
     yard.settings(pods=2, hours=2, limit_day=2)
     done = yard.invoke("up", "--stack", STACK).expect(0)
     assert "2 pods, each" in done.out and "at most $" in done.out
-    price = yard.world.pods()[0]["price"]
+    pod = yard.world.pods()[0]
+    price = pod["price"] + pod["disk_price"]  # RunPod bills a pod's disks beside it
     assert spent(yard) == pytest.approx(2 * price * (2 + 1 / 60)), "the whole lease, while nobody follows them"
     yard.invoke("up", "--stack", STACK).expect(0)
     assert spent(yard) == pytest.approx(2 * price * (2 + 1 / 60)), "an up that rents nothing adds nothing"

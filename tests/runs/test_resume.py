@@ -243,7 +243,7 @@ def test_the_next_attempt_has_the_hours_of_the_last_one_and_its_estimate_counts_
 
     assert prepare(road.context, ResumeRequest("a")).load().hours == 5.0
     prepared = Ledger(road.context.places.ledger).events(kind="prepared")
-    assert [event.run.attempt for event in prepared] == [1, 2] and prepared[1].data["estimate"] == pytest.approx(5.5)
+    assert [event.run.attempt for event in prepared] == [1, 2] and 5.5 <= prepared[1].data["estimate"] < 5.8
 
 
 def test_a_run_is_named_as_download_names_it_and_one_that_is_nowhere_is_told(road: Road) -> None:

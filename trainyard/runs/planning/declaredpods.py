@@ -21,6 +21,7 @@ from trainyard.runs.planning.limitnotices import tell_limits
 from trainyard.runs.planning.limits import check_limits, limits_of, reserve_dollars
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.stackresources import StackPod, leases_in, pods_in
+from trainyard.settings import reader
 from trainyard.settings.table import StackSettings
 from trainyard.settings.user import user_name
 from trainyard.stacks import facade
@@ -72,7 +73,8 @@ def note_up(context: CommandContext, stack: Stack) -> None:
 def settle(context: CommandContext, stack: Stack, resources: Sequence[Event], proof: Proof) -> None:
     """Put on the ledger what the pods have cost whose end a destroy has proved; what is not known counts as before."""
     pods, ends = _pods(resources), _ends(resources)
-    costs = [_cost(pod, proof, ends) for pod in pods]
+    disks = _disks_per_hour(context, stack.name)
+    costs = [_cost(pod, proof, ends, disks) for pod in pods]
     if None in costs:
         return
     try:
@@ -87,13 +89,22 @@ def settle(context: CommandContext, stack: Stack, resources: Sequence[Event], pr
         context.ui.warn(f"the ledger cannot be written: {error}")
 
 
-def _cost(pod: StackPod, proof: Proof, ends: Mapping[str, datetime]) -> float | None:
+def _disks_per_hour(context: CommandContext, stack: str) -> float:
+    """Return what the disks of a stack's pods are billed beside their price; 0 where the settings do not tell any more."""
+    try:
+        settings = reader.partly(context.places.root, stack, "disk_gb", "gpu", "volume")
+        return context.cloud(stack).disks_per_hour(settings.disk_gb, gpu=bool(settings.gpu), volume=bool(settings.volume))
+    except (OSError, TrainyardError):
+        return 0.0
+
+
+def _cost(pod: StackPod, proof: Proof, ends: Mapping[str, datetime], disks_per_hour: float) -> float | None:
     until, parsed = proof.ended_at(pod.id or ""), parse_name(pod.name or "")
     if pod.created is None or pod.price_per_hour is None or until is None:
         return None
     end = ends.get(parsed.lease_id) if parsed else None
     until = min(until, end.timestamp()) if end else until
-    return pod.price_per_hour * max(0.0, until - pod.created.timestamp()) / 3600
+    return (pod.price_per_hour + disks_per_hour) * max(0.0, until - pod.created.timestamp()) / 3600
 
 
 def _pods(resources: Sequence[Event]) -> list[StackPod]:

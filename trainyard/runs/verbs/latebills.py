@@ -26,9 +26,8 @@ def fill_in(context: CommandContext) -> None:
     with contextlib.suppress(OSError, TrainyardError):
         if stamp.exists() and 0 <= now - stamp.stat().st_mtime < _EVERY:
             return
+        stamp.touch()
         due = context.ledger().unbilled(billing.BILLED, now - _WINDOW, _AT_ONCE)
-        if due:
-            stamp.touch()
         until = time.monotonic() + _PATIENCE
         for run in due:
             left = until - time.monotonic()
