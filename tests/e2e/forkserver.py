@@ -35,6 +35,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS, ENGINES, PROVIDERS = "trainyard.cli.commandline", "trainyard.engine", "trainyard.provider.main"
+_SERVERS = {VERBS: "verbs", ENGINES: "engines", PROVIDERS: "engines"}
 _LAUNCHER = ROOT / "infra" / "provider" / "pulumi-resource-trainyard"
 _ROOMS = {
     "verbs": ("cli", "clouds", "leases", "ledger", "playbook", "recipes", "remote", "runs", "settings", "setup", "stacks", "storage"),
@@ -57,7 +58,7 @@ _ROOM = 65536
 def start(argv: Sequence[str], env: Mapping[str, str], *, below: bool = True, **streams: Any) -> subprocess.Popen[str]:
     """Start a verb by its command line, by a fork where that shows nowhere; ``below``: what it starts, too. ``streams`` is for Popen."""
     forked = hasattr(os, "pidfd_open") and _alike(env)
-    kind: Any = functools.partial(_Forked, "verbs", _sockets(), below) if forked else subprocess.Popen
+    kind: Any = functools.partial(_Forked, _sockets(), below) if forked else subprocess.Popen
     process: subprocess.Popen[str] = kind(argv, env=env, text=True, **streams)
     return process
 
@@ -70,8 +71,8 @@ def _alike(env: Mapping[str, str]) -> bool:
 class _Forked(subprocess.Popen[Any]):
     """A process of a server: Popen but for how the process begins, and for who is its parent."""
 
-    def __init__(self, server: str, sockets: Path, below: bool, argv: Sequence[str], **more: Any) -> None:
-        self._server, self._below = sockets / server, below
+    def __init__(self, sockets: Path, below: bool, argv: Sequence[str], **more: Any) -> None:
+        self._server, self._below = sockets / _SERVERS[argv[2]], below
         super().__init__(argv, **more)
 
     def _execute_child(self, args: Any, _executable: Any, _preexec: Any, _close: Any, _pass: Any, cwd: Any, env: Any, *rest: Any) -> None:
@@ -262,7 +263,7 @@ def _starts(module: types.ModuleType, sockets: Path) -> None:
         if argv[0] == str(_LAUNCHER) and more["env"].get("TRAINYARD_PROVIDER_PYTHON") == sys.executable:
             argv = [sys.executable, "-m", PROVIDERS, *argv[1:]]
         if argv[1:3] in (["-m", ENGINES], ["-m", PROVIDERS]) and _alike(more["env"]):
-            return _Forked("engines", sockets, True, argv, **more)
+            return _Forked(sockets, True, argv, **more)
         return subprocess.Popen(argv, **more)
 
     vars(module)["subprocess"] = types.SimpleNamespace(**{**vars(subprocess), "Popen": popen})

@@ -1,0 +1,72 @@
+"""A process that was forked is one that was executed, in all that another process can see of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e import forkserver
+
+ARGV = (sys.executable, "-m", forkserver.PROVIDERS, "127.0.0.1:1")
+Starter = Callable[..., subprocess.Popen[str]]
+
+
+def executed(argv: tuple[str, ...], env: Mapping[str, str], **more: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(argv, env=env, text=True, **more)
+
+
+def look(start: Starter, folder: Path, ends_by: int) -> dict[str, object]:
+    """Start a provider that ignores SIGHUP, look at it as it serves, end it."""
+    env = {**os.environ, "ONE": "a b=c\nd", "TWO": ""}
+    kept = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        process = start(ARGV, env, cwd=folder, start_new_session=True, **pipes)
+    finally:
+        signal.signal(signal.SIGHUP, kept)
+    assert process.stdout and process.stdin and process.stdout.readline().strip().isdigit()
+    proc = Path("/proc", str(process.pid))
+    status = dict(line.split(":\t", 1) for line in (proc / "status").read_text().splitlines())
+    seen = {
+        "command line": (proc / "cmdline").read_bytes().rstrip(b"\0").split(b"\0"),
+        "environment": sorted(filter(None, (proc / "environ").read_bytes().split(b"\0"))),
+        "folder": (proc / "cwd").readlink(),
+        "session": os.getsid(process.pid) == os.getpgid(process.pid) == process.pid,
+        "streams": [os.path.basename((proc / "fd" / str(number)).readlink()).partition(":")[0] for number in range(3)],
+        "sockets": sum(path.readlink().name.startswith("socket:") for path in (proc / "fd").iterdir()),
+        "signals": (status["SigIgn"], status["SigBlk"], int(status["SigCgt"], 16) & 0xFFFF),
+        "umask": status["Umask"],
+    }
+    os.kill(process.pid, ends_by)
+    rest, until = process.stdout.read(), time.monotonic() + 60
+    while (state := (proc / "stat").read_text().rpartition(")")[2].split()[0]) != "Z" and time.monotonic() < until:
+        time.sleep(0.01)  # its streams are closed a little before
+    code = process.wait()
+    process.stdin.close()
+    process.stdout.close()
+    return seen | {"rest": rest, "zombie until it is waited for": state, "code": code, "gone": not proc.exists()}
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="NO pidfd here: nothing is forked")
+@pytest.mark.parametrize("ends_by", [signal.SIGTERM, signal.SIGKILL])
+def test_a_forked_process_looks_and_ends_like_an_executed_one(tmp_path: Path, ends_by: int) -> None:
+    forked, other = (look(start, tmp_path, ends_by) for start in (forkserver.start, executed))
+
+    assert forked == other
+    assert forked["code"] == (0 if ends_by == signal.SIGTERM else -ends_by) and forked["gone"]
+
+
+def test_where_python_itself_would_begin_otherwise_a_verb_is_executed(tmp_path: Path) -> None:
+    for name, value in (("PYTHONOPTIMIZE", "1"), ("LC_ALL", "C"), ("ROOM", "x" * 40000)):
+        process = forkserver.start(ARGV, {**os.environ, name: value}, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process.kill()
+        process.wait()
+        assert type(process) is subprocess.Popen
