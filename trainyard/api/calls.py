@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +12,14 @@ from typing import TYPE_CHECKING
 from trainyard.api.follower import RunFollower, checked
 from trainyard.api.work import OnEvent, Root, finish
 from trainyard.clock import format_time
+from trainyard.errors import Busy, Detached
 from trainyard.yamlfile import Map, Node
 
 if TYPE_CHECKING:  # each call loads what it needs: S3's libraries alone take half a second
+    from trainyard.recipes.configfile import ConfigDocument
     from trainyard.runs.context import CommandContext
     from trainyard.runs.records.summary import RunSummary
+    from trainyard.runs.verbs.keyed import KeyedRun
     from trainyard.runs.verbs.listing import ListedRun
     from trainyard.runs.verbs.show import RunPage
     from trainyard.storage.download import Downloaded
@@ -27,7 +31,7 @@ def train(
     command: Sequence[str] | None = None, *, stack: str = "local", recipe: str | None = None, data: PathLike | None = None,
     config: PathLike | None = None, values: Mapping[str, object] | None = None, name: str | None = None, hours: float | None = None,
     budget: float | None = None, resume: int | None = None, deliver: str | None = None, init_from: str | None = None,
-    since: str | None = None, consent: bool = False, detach: bool = False,
+    since: str | None = None, consent: bool = False, detach: bool = False, key: str | None = None,
     root: Root | None = None, on_event: OnEvent | None = None, check: bool = True,
 ) -> RunSummary:  # fmt: skip
     """Train on a stack, as ``invoke train`` does, and return the summary when the result is safe and the pod proven gone.
@@ -35,7 +39,8 @@ def train(
     ``command``: the words of a program of yours, which goes along with its code. ``values``: variables of the recipe, which win
     over ``config``. ``hours`` of the lease, ``budget`` in dollars, ``resume``: how often it goes on by itself after a lost pod.
     ``consent``: your files may go to the stack's cloud. ``detach``: return as soon as the training runs and its pod can commit
-    alone; the summary then has no ``ended_at``. ``root``: the repository, at which relative paths then begin; without it both
+    alone; the summary then has no ``ended_at``. ``key``: said again within a day, it gives the run that it gave first and begins no
+    other, after whoever began it has died, too. ``root``: the repository, at which relative paths then begin; without it both
     are as for a command typed in the working directory. ``on_event`` is called in this thread.
 
     Raises RunFailed for a run that has not succeeded (``check=False``: returns its summary), UserError, RefusedError and
@@ -45,8 +50,8 @@ def train(
     base = None if root is None else Path(root).resolve()
 
     def call(context: CommandContext) -> RunSummary:
-        from trainyard.recipes.configfile import ConfigDocument
-        from trainyard.runs.verbs.through import begin
+        from trainyard.runs.verbs.beginning import begin_once
+        from trainyard.runs.verbs.keyed import KeyedRun, start_key
         from trainyard.runs.verbs.train import TrainRequest, number_like, prepare, recipe_of
 
         file = None if config is None else (base or Path.cwd()) / config
@@ -54,10 +59,11 @@ def train(
             stack, recipe_of(recipe, file, command), _data(data, base), file, name=name, yes=consent, words=command,
             hours=number_like("hours", hours, "hours"), budget=number_like("budget", budget, "budget"),
             resume=None if resume is None else int(number_like("resume", resume, "resume") or 0), deliver=deliver, detach=detach,
-            init_from=init_from, since=since,
-            values=None if values is None else ConfigDocument(_map(values), base or Path.cwd(), "values"), base=base,
+            init_from=init_from, since=since, values=_document(values, base or Path.cwd()), base=base,
         )  # fmt: skip
-        return begin(context, lambda: prepare(context, request), detach=detach)
+        start = start_key(context, key, "train", request)
+        run = begin_once(context, lambda start: prepare(context, replace(request, key=start)), start, detach=detach)
+        return _of_elsewhere(context, run, detach=detach) if isinstance(run, KeyedRun) else run
 
     return checked(finish(root, call, on_event), check=check)
 
@@ -143,6 +149,18 @@ def download(
     return finish(root, call, on_event)
 
 
+def _of_elsewhere(context: CommandContext, known: KeyedRun, *, detach: bool) -> RunSummary:
+    """Return the summary of a key's run that another checkout drives, as its bucket knows it; raises Busy or Detached before its end."""
+    from trainyard.runs.verbs.keyed import exit_status_of, state_line
+    from trainyard.runs.verbs.show import show as look
+
+    assert known.elsewhere is not None
+    status = exit_status_of(known.elsewhere, detach=detach)
+    if (error := {Busy.exit_code: Busy, Detached.exit_code: Detached}.get(status)) is not None:
+        raise error(state_line(known).removeprefix("run").strip())
+    return replace(look(context, str(known.row.run), known.elsewhere.stack).summary, exit_status=status)
+
+
 def _data(data: PathLike | None, base: Path | None) -> str | None:
     """Return what ``--data`` would be: an address as it is, a path from where paths begin."""
     from trainyard.recipes.data import OF_RUN
@@ -151,8 +169,14 @@ def _data(data: PathLike | None, base: Path | None) -> str | None:
     return text if text is None or base is None or "://" in text or text.startswith(OF_RUN) else str(base / text)
 
 
+def _document(values: Mapping[str, object] | None, base: Path) -> ConfigDocument | None:
+    """Return values as what a config file would be."""
+    from trainyard.recipes.configfile import ConfigDocument
+
+    return None if values is None else ConfigDocument(_map(values), base, "values")
+
+
 def _map(values: Mapping[str, object]) -> Map:
-    """Return values as a config file would hold them."""
     document = Map()
     document.update({name: _node(value) for name, value in values.items()})
     return document

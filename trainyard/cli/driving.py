@@ -21,12 +21,6 @@ KEY = "said again within a day, it gives the run that it gave first and begins n
 """Help of --key."""
 
 
-class _KnownKey(Exception):
-    def __init__(self, run: KeyedRun) -> None:
-        super().__init__(run.row.key)
-        self.run = run
-
-
 def prepare_and_drive(work: CommandContext, request: TrainRequest, as_json: bool, key: str | None = None) -> int:
     """Do what ``invoke train`` was asked for; returns the exit code."""
     from trainyard.runs.verbs.train import prepare
@@ -58,53 +52,29 @@ def drive_prepared(
     Where its key stands for a run already, that one is come back to instead.
     """
     from trainyard.runs.signals import NothingRented
-    from trainyard.runs.verbs.keyed import KeyedRun, begin_keyed
-    from trainyard.runs.verbs.through import begin
-
-    def prepared() -> RunFolder:
-        folder = begin_keyed(work, start, prepare)
-        if isinstance(folder, KeyedRun):
-            raise _KnownKey(folder)
-        return folder
+    from trainyard.runs.verbs.beginning import begin_once
+    from trainyard.runs.verbs.keyed import KeyedRun
 
     try:
-        summary = begin(work, prepared, detach=detach)
-    except _KnownKey as key:
-        return _come_back(work, as_json, key.run, detach=detach)
+        run = begin_once(work, prepare, start, detach=detach)
     except NothingRented as left:
         work.ui.fail(str(left))
         return INTERRUPTED
-    return _left(work, as_json, summary) if detach else finish(work, as_json, lambda: summary)
+    if isinstance(run, KeyedRun):
+        return _tell_elsewhere(work, as_json, run, detach=detach)
+    return _left(work, as_json, run) if detach else finish(work, as_json, lambda: run)
 
 
-def _come_back(work: CommandContext, as_json: bool, known: KeyedRun, *, detach: bool) -> int:
-    """Go on with the run of a key, or tell how it stands; returns the exit code that it deserves."""
-    from trainyard.errors import Busy
-    from trainyard.runs.records.summary import summarize
-    from trainyard.runs.verbs.attach import attach as come_back
+def _tell_elsewhere(work: CommandContext, as_json: bool, known: KeyedRun, *, detach: bool) -> int:
+    """Tell how a run stands that is driven from elsewhere; returns the exit code that it deserves."""
     from trainyard.runs.verbs.keyed import exit_status_of, state_line
-    from trainyard.runs.verbs.through import through
 
-    if known.elsewhere is not None:
-        if as_json:
-            show_json(asdict(known.elsewhere))
-        else:
-            work.ui.say(state_line(known))
-        return exit_status_of(known.elsewhere, detach=detach)
-    assert known.folder is not None
-    folder = known.folder
-    record = folder.load()
-    if record.reached("ended"):
-        return finish(work, as_json, lambda: summarize(record, folder))
-    if not detach:
-        return finish(work, as_json, lambda: come_back(work, f"{record.id}/{record.attempt}"))
-    try:
-        return _left(work, as_json, through(work, folder, detach=True))
-    except Busy:
-        if not record.reached("started"):
-            raise
-        work.ui.say(f"run        {record.id} trains, and another process follows it")
-        return 0
+    assert known.elsewhere is not None
+    if as_json:
+        show_json(asdict(known.elsewhere))
+    else:
+        work.ui.say(state_line(known))
+    return exit_status_of(known.elsewhere, detach=detach)
 
 
 def _left(work: CommandContext, as_json: bool, summary: RunSummary) -> int:

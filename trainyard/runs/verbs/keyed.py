@@ -31,7 +31,7 @@ _UNRENTED = 3600.0
 """Seconds in which another machine may still rent for a run that it has begun."""
 _FOLLOWING = ("prepared", "up")
 """States in which a run does not train yet."""
-_BESIDE = ("key", "yes", "detach", "attempt", "user", "submitted")
+_BESIDE = ("key", "yes", "detach", "attempt", "user", "submitted", "base")
 """What of a request says nothing about the run itself."""
 _OPTIONS = {"words": "the command behind --", "run": "RUN"}
 _SEEN, _PAUSE = 10, 0.5
