@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,53 @@ from typing import Any
 import pytest
 
 from tests.runs.gitops_yard import GitRoad
+from tests.runs.test_identity_and_record import make_record
 from trainyard.clock import Clock
 from trainyard.errors import UserError
+from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops import plan, schedule, sync
 from trainyard.runs.gitops.runfile import read_run_file
 from trainyard.runs.records.identity import all_runs
+from trainyard.runs.records.parts import RunResult
+from trainyard.runs.records.record import RunFolder
+from trainyard.runs.records.summary import summarize
+from trainyard.runs.verbs.train import TrainRequest
+
+
+class Scheduled(GitRoad):
+    """A road on which a run is its record: when it begins and ends is what is tried here."""
+
+    def begin(self) -> None:
+        """Make the repository, and play what drives a run."""
+        super().begin()
+        self.patch(sync, "prepare", self._prepared)
+        self.patch(sync, "left_to_its_pod", lambda _context, folder: summarize(folder.load(), folder))
+        self.patch(sync, "cancel", lambda _context, run: self._end(self.context.folder(run), cancelled=True))
+
+    def let_train(self) -> None:
+        """Let all that is at work end with success."""
+        for run in all_runs(self.context.places.runs):
+            self._end(RunFolder(run.folder(self.context.places.runs)), cancelled=False)
+
+    def _prepared(self, _context: CommandContext, request: TrainRequest) -> RunFolder:
+        record = make_record(user=str(request.user), label=str(request.name), phase="started")
+        folder = RunFolder(record.id.folder(self.context.places.runs))
+        folder.path.mkdir(parents=True)
+        folder.save(record)
+        return folder
+
+    def _end(self, folder: RunFolder, *, cancelled: bool) -> None:
+        record = folder.load()
+        record.phase, record.ended, record.cancelled = "ended", time.time(), cancelled
+        record.training_success, record.result = not cancelled, None if cancelled else RunResult(manifest_sha256="0" * 64)
+        folder.save(record)
 
 
 @pytest.fixture
-def road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitRoad]:
-    made = GitRoad(tmp_path, monkeypatch)
+def road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scheduled:
+    made = Scheduled(tmp_path, monkeypatch)
     made.begin()
-    yield made
-    made.lose_pod()
+    return made
 
 
 def moment(text: str) -> float:
@@ -34,7 +68,7 @@ def at(text: str) -> Clock:
     return Clock(now=lambda: moment(text))
 
 
-def scheduled(road: GitRoad, name: str, *more: str, when: str) -> str:
+def scheduled(road: Scheduled, name: str, *more: str, when: str) -> str:
     """Commit a run file at a moment; return the commit."""
     road.write(name, *more)
     with pytest.MonkeyPatch.context() as patch:
@@ -43,7 +77,7 @@ def scheduled(road: GitRoad, name: str, *more: str, when: str) -> str:
         return road.commit()
 
 
-def test_each_due_time_after_the_commit_is_one_run_and_missed_ones_are_one_together(road: GitRoad) -> None:
+def test_each_due_time_after_the_commit_is_one_run_and_missed_ones_are_one_together(road: Scheduled) -> None:
     commit = scheduled(road, "nightly.yaml", 'schedule: "0 3 * * *"', when="2030-01-01T12:00:00")
 
     early = sync.sync(road.context, clock=at("2030-01-02T02:59:59"))
@@ -59,7 +93,7 @@ def test_each_due_time_after_the_commit_is_one_run_and_missed_ones_are_one_toget
     assert after_a_week.started == [f"gitops/nightly-{commit}-20300109t0300z"] and len(all_runs(road.context.places.runs)) == 2
 
 
-def test_the_next_waits_for_one_that_is_at_work_and_a_change_of_the_file_lets_that_end(road: GitRoad) -> None:
+def test_the_next_waits_for_one_that_is_at_work_and_a_change_of_the_file_lets_that_end(road: Scheduled) -> None:
     commit = scheduled(road, "nightly.yaml", 'schedule: "0 3 * * *"', when="2030-01-01T12:00:00")
     sync.sync(road.context, clock=at("2030-01-02T03:00:00"))
 
@@ -77,7 +111,7 @@ def test_the_next_waits_for_one_that_is_at_work_and_a_change_of_the_file_lets_th
     assert len(begins.started) == 1 and begins.started[0].endswith("-20300104t0400z")
 
 
-def test_what_waits_for_a_file_with_a_schedule_runs_once_for_each_of_its_runs(road: GitRoad) -> None:
+def test_what_waits_for_a_file_with_a_schedule_runs_once_for_each_of_its_runs(road: Scheduled) -> None:
     road.write("a-link.yaml", "after: nightly")
     commit = scheduled(road, "nightly.yaml", 'schedule: "0 3 * * *"', when="2030-01-01T12:00:00")
 
@@ -93,7 +127,7 @@ def test_what_waits_for_a_file_with_a_schedule_runs_once_for_each_of_its_runs(ro
     assert again.started == [f"gitops/nightly-{commit}-20300103t0300z"] and again.waiting == [f"gitops/a-link-{commit}-20300103t0300z"]
 
 
-def test_a_removed_file_cancels_its_run_and_two_schedules_before_one_file_are_refused(road: GitRoad) -> None:
+def test_a_removed_file_cancels_its_run_and_two_schedules_before_one_file_are_refused(road: Scheduled) -> None:
     scheduled(road, "nightly.yaml", 'schedule: "0 3 * * *"', when="2030-01-01T12:00:00")
     begun = sync.sync(road.context, clock=at("2030-01-02T03:00:00"))
     (road.root / "runs" / "nightly.yaml").unlink()
@@ -109,7 +143,7 @@ def test_a_removed_file_cancels_its_run_and_two_schedules_before_one_file_are_re
     assert str(told.value.where).startswith("runs/c.yaml:4:")
 
 
-def test_a_merge_counts_from_when_the_branch_got_it(road: GitRoad) -> None:
+def test_a_merge_counts_from_when_the_branch_got_it(road: Scheduled) -> None:
     road.git("checkout", "-q", "-b", "topic")
     scheduled(road, "nightly.yaml", 'schedule: "0 3 * * *"', when="2030-01-01T12:00:00")
     road.git("checkout", "-q", "main")

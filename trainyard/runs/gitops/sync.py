@@ -176,9 +176,10 @@ def _start(context: CommandContext, report: SyncReport, plan: GitopsPlan, one: W
         if not _may_begin(context, report, run, links.readiness(one)):
             return
         context.ui.say(f"start      {run} ({one.file.path}, stack {one.file.stack})")
-        record_act(context, "gitops.sync", f"{run}/{attempt}", file=one.file.path, stack=one.file.stack)
         file = links.with_inputs(one)
         folder = prepare(context, file.request(context.places.root, user=one.user, label=one.label, attempt=attempt, yes=yes))
+        # Before anything is rented, and not for what prepare() refuses: every sync asks for that again.
+        record_act(context, "gitops.sync", f"{run}/{attempt}", file=one.file.path, stack=one.file.stack)
         summary = left_to_its_pod(context, folder)
         report.started.append(run)
         if summary.error:
