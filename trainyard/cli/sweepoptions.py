@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainyard.cli.common import help_of, show_json
-from trainyard.errors import Detached, UserError
+from trainyard.errors import Detached, TrainyardError, UserError
 
 if TYPE_CHECKING:
     from trainyard.runs.context import CommandContext
@@ -27,6 +28,8 @@ OF_A_SWEEP = help_of(
     max_trials="trials that a sweep may have at most (default: 100)",
 )
 """Options of a sweep, with their help."""
+_PATIENCE = 1.0
+"""Seconds that a look at the ledger waits for another process's write while a pod is to be ended."""
 _WHOLE = re.compile(r"-?[0-9]{1,9}")
 
 
@@ -102,11 +105,14 @@ def sweep_submitted(work: CommandContext, request: SweepRequest, *, hold: bool, 
 
 
 def sweep_called(work: CommandContext, reference: str) -> Sweep | None:
-    """Return the sweep of a name, None where it is none."""
+    """Return the sweep of a name; None where it is none, or the ledger does not tell: a run is ended anyway."""
     from trainyard.runs.sweeps.book import all_sweeps
 
     user, _, name = reference.strip("/").rpartition("/")
-    return next((sweep for sweep in all_sweeps(work.ledger()) if sweep.name == name and user in ("", sweep.user)), None)
+    with contextlib.suppress(TrainyardError):
+        known = all_sweeps(work.ledger(_PATIENCE))
+        return next((sweep for sweep in known if sweep.name == name and user in ("", sweep.user)), None)
+    return None
 
 
 def cancel_sweep(work: CommandContext, sweep: Sweep, *, now: bool, as_json: bool) -> int:
