@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,5 +42,4 @@ def test_a_sweep_killed_in_the_middle_goes_on_by_the_same_command_and_its_best_t
     fetch = re.search(r"^fetch it   invoke (.*)$", done.out, re.MULTILINE)
     assert fetch is not None and shown["best"] == "tester/s-2", done.out
     yard.invoke(*fetch[1].split()).expect(0)
-    assert (yard.root / "out/downloads/s-2/m.txt").read_text() == "1\n" or list((yard.root / "out/downloads/s-2").rglob("m.txt"))
-    assert json.loads(yard.invoke("queue", "--json").expect(0).out) == []
+    assert [path.read_text() for path in (yard.root / "out/downloads/s-2").rglob("m.txt")] == ["1\n"]
