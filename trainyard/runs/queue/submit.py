@@ -21,6 +21,7 @@ from trainyard.runs.queue.changes import person
 from trainyard.runs.queue.priority import check_priority
 from trainyard.runs.queue.submission import pack
 from trainyard.runs.records import attempts
+from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.identity import new_label
 from trainyard.runs.verbs.prepare import RunPlan, priced
 from trainyard.runs.verbs.train import TrainRequest, planned_run
@@ -107,6 +108,7 @@ def _put(context: CommandContext, drafted: DraftedEntry, *, named: bool) -> Queu
     consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes, by_bucket=plan.settings.has_bucket)
     content = pack(context, plan, entry.label)
     entry = _added(QueueRows(context.ledger().database), entry, content, named=named)
+    record_act(context, "submit", entry.run, stack=entry.stack, recipe=entry.recipe, estimate=entry.estimate, group=entry.group)
     if entry.approval == "needed":
         _tell_of_approval(context, entry)
     return entry
