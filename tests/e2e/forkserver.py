@@ -21,7 +21,6 @@ import json
 import os
 import select
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
@@ -110,7 +109,6 @@ class _Forked(subprocess.Popen[Any]):
 def _sockets() -> Path:
     """Start the servers, for as long as this process lives; return the folder of their sockets."""
     folder = Path(tempfile.mkdtemp(prefix="tyf", dir="/tmp"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for kind in _ROOMS:
         # The kernel shows a command line and an environment where they were when a process was executed: room for what is to be shown.
         argv = [sys.executable, "-m", "tests.e2e.forkserver", kind, str(folder), " " * _ROOM]
@@ -275,5 +273,9 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the tests
     forkserver._load(sys.argv[1])
     order = forkserver.serve(socket.socket(fileno=int(os.environ["DOOR"])))
-    if order is not None:
+    if order is None:
+        with contextlib.suppress(OSError):  # the last one takes the folder along
+            os.unlink(Path(sys.argv[2], sys.argv[1]))
+            os.rmdir(sys.argv[2])
+    else:
         forkserver._run(order["argv"][2], Path(sys.orig_argv[4]), order["below"])
