@@ -69,7 +69,7 @@ def test_json_is_read_with_tabs_escapes_and_places(small: Recipe, tmp_path: Path
         ("c.yaml", "rank: 12\nfast: true\n", "c.yaml:2:7", "fast works up to rank 8, not 12"),
         ("c.yaml", "rank: 1\nrank: 2\n", "c.yaml:2:1", "twice"),
         ("c.yaml", "- rank\n", "c.yaml:1:1", "name|key"),
-        ("c.json", '{"rank": 8,}\n', "c.json:1:12", "not valid JSON"),
+        ("c.json", '{"rank" 8}\n', "c.json:1:9", "not valid JSON"),
         ("c.json", '{"rank": 8, "rank": 9}\n', "c.json:1:13", "twice"),
         ("c.json", "[]\n", "c.json:1:1", "top level"),
         ("c.json", "", "c.json:1:1", "not valid JSON"),
