@@ -66,4 +66,5 @@ def test_a_trial_worse_than_the_median_at_its_step_is_hopeless_and_none_is_befor
         return tuning.is_hopeless(dimensions, objective, 0, others, curve)
 
     assert hopeless(bad) and not hopeless(good) and not hopeless(()) and not hopeless(bad, past[:4])
+    assert hopeless(((40, 9.0),)), "the others were over before"
     assert hopeless(good, objective=Objective("accuracy", maximize=True))

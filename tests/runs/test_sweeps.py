@@ -130,9 +130,10 @@ def test_optuna_is_asked_for_one_trial_after_the_other_and_told_what_came_of_the
     road.patch(tuning, "require", lambda: None)
     road.patch(tuning, "ask", ask)
     sweep = begin(road.context, asked(road, values="1..9", sampler="optuna", trials=2))
-    seen = until_over(road, sweep)
+    assert sweeping.work_until_over(road.context, sweep, road.clock) == 0
+    seen = report(road.context, book.find_sweep(road.context.ledger(), str(sweep)))
 
-    assert [one.parameters["x"] for one in seen.trials] == ["2", "3"] and len(seen.trials) == 2
+    assert [one.parameters["x"] for one in seen.trials] == ["2", "3"] and len(road.rows().entries(over=True)) == 2
     assert asked_with[-1] == [("failed", 3.0)], "the script fails for 3"
 
 

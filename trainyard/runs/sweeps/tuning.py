@@ -7,7 +7,7 @@ and any machine that shares the ledger may go on with it. Knows nothing of runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainyard.errors import UserError
@@ -49,11 +49,20 @@ def ask(dimensions: Sequence[Dimension], objective: Objective, seed: int, past: 
 
 def is_hopeless(dimensions: Sequence[Dimension], objective: Objective, seed: int, past: Sequence[PastTrial], curve: Curve) -> bool:
     """Tell whether a trial that trains is worse than the median of the others was at its step: Optuna's median pruner."""
-    study = _study(dimensions, objective, seed, [one for one in past if one.state != "running"])
-    trial = study.ask()
-    for step, value in curve:
-        trial.report(value, step)
-    return bool(curve) and trial.should_prune()
+    if not curve:
+        return False
+    step = curve[-1][0]
+    # Optuna compares what was told of the very same step; a look at a training that runs finds it at any.
+    aligned = [replace(one, curve=_until(one.curve, step)) for one in past if one.state != "running"]
+    trial = _study(dimensions, objective, seed, aligned).ask()
+    trial.report(objective.better([value for _, value in curve]), step)
+    return bool(trial.should_prune())
+
+
+def _until(curve: Curve, step: int) -> Curve:
+    """Return what a trial had come to at a step, as a point at that step; at its end where it was over before."""
+    values = [value for at, value in curve if at <= step]
+    return ((step, values[-1]),) if values else ()
 
 
 def _study(dimensions: Sequence[Dimension], objective: Objective, seed: int, past: Sequence[PastTrial]) -> optuna.Study:

@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 
+from trainyard.clock import REAL, Clock
 from trainyard.errors import RefusedError, TrainyardError, UserError
 from trainyard.ledger.queue import QueueEntry, QueueRows
 from trainyard.remote.protocol import quote
@@ -43,7 +44,10 @@ def advance(context: CommandContext, sweep: Sweep, submit_trial: Submit) -> Swee
     A trial that cannot be submitted, as its values go together with nothing, is written down as refused. Raises what the ledger
     raises, and what passes: a store or a cloud that does not answer.
     """
-    ledger, definition = context.ledger(), sweep.definition
+    ledger = context.ledger()
+    if (now := book.sweep_of(ledger, str(sweep))) is not None:  # others may have begun trials of it meanwhile
+        sweep = replace(now, definition=replace(now.definition, parallel=sweep.definition.parallel))
+    definition = sweep.definition
     objective, standing = read_objective(definition.objective), look(context, sweep)
     for one in standing:
         if one.is_over and one.curve and not one.trial.curve:
@@ -84,12 +88,12 @@ def hook() -> GroupHook:
     return GroupHook(live=_prune, ended=_next)
 
 
-def work_until_over(context: CommandContext, sweep: Sweep) -> int:
+def work_until_over(context: CommandContext, sweep: Sweep, clock: Clock = REAL) -> int:
     """Work on the queue, on this sweep's trials alone, until nothing of it goes on without a person; return the worker's exit code."""
     status = 0
     while not sweep.ended:
-        report = work(context, until="empty", group=str(sweep), hook=hook())
-        status = status or report.exit_status
+        report = work(context, until="empty", group=str(sweep), hook=hook(), clock=clock)
+        status = status or (report.exit_status if report.troubled else 0)  # a trial that failed fails nothing else
         before, sweep = len(sweep.trials), advance(context, sweep, from_earlier(context))
         if len(sweep.trials) == before:
             break
@@ -147,6 +151,8 @@ def live_figures(context: CommandContext, folder: RunFolder, figure: str) -> Cur
 
 def _submitted(context: CommandContext, sweep: Sweep, trial: SweepTrial, submit_trial: Submit) -> bool:
     tried = ", ".join(f"{name}={value}" for name, value in trial.parameters.items())
+    if QueueRows(context.ledger().database).named(trial.label, trial.user):
+        return True  # another process was first, and its run may be over by now
     try:
         if not submit_trial(sweep, trial):
             return False

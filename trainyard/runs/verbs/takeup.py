@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from trainyard.errors import CloudError, EngineError, RefusedError, StoreError, UserError
+from trainyard.errors import CloudError, EngineError, RefusedError, StoreError, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -92,7 +92,12 @@ def left_to_its_pod(context: CommandContext, folder: RunFolder) -> RunSummary:
     Raises KeyboardInterrupt where its start was told to go: the signal was for its caller as a whole; its teardown came first.
     """
     cancel: Literal["now", "saving"] | None = "now" if folder.cancelled_now else "saving" if folder.cancelled else None
-    summary = through(context, folder, cancel, detach=True)
+    try:
+        summary = through(context, folder, cancel, detach=True)
+    except TrainyardError as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # what is told of this run; the caller as a whole is to go
+            raise error.__context__ from None
+        raise
     if gave_up(folder.load()):
         raise KeyboardInterrupt
     return summary
