@@ -110,7 +110,7 @@ def test_without_any_checkpoint_it_is_refused_and_the_command_that_begins_anew_i
     with pytest.raises(RefusedError, match="has no complete checkpoint") as refused:
         prepare(road.context, ResumeRequest("a"))
 
-    assert refused.value.exit_code == 3 and f"invoke train --stack {STACK} --recipe command --name a" in str(refused.value.hint)
+    assert refused.value.exit_code == 3 and f"invoke rerun ann/a/1 --stack {STACK}" in str(refused.value.hint)
     assert not (road.context.places.runs / "ann" / "a" / "2").exists() and road.cloud.alive() == []
 
 

@@ -48,6 +48,8 @@ def bucket_of(context: CommandContext, stack: str) -> StoreSettings:
     if name is not None:
         store = store_settings(context.env, None if kind is None else str(kind), str(name), context.places)
     if store is None:
+        if name is None and kind in (None, "local") and reader.cloud_of(context.places.root, stack) == "local":
+            raise UserError(f"stack '{stack}' has no bucket yet", hint=f"Its first run makes it, and so does: invoke up --stack {stack}")
         raise _no_bucket(stack, str(outputs.get("bucket") or settings.bucket or NO_BUCKET))
     return store
 

@@ -282,10 +282,12 @@ def _other_beginnings(base: RunRecord, recipe: Recipe) -> str:
     """Return the commands that begin another training of a run that has no checkpoint."""
     adapter = next((one.name for one in recipe.variables if one.kind == "run"), None) if succeeded(base) else None
     start = f"\nOr start a new training from what it has made: invoke train --set {adapter}={base.id}" if adapter else ""
-    return _anew(base, recipe) + start
+    return f"Begin it anew: invoke rerun {base.id}/{base.attempt} --stack {base.environment}{start}"
 
 
 def _anew(base: RunRecord, recipe: Recipe) -> str:
     own = own_data(base, recipe) if base.data.kind != "none" else None
-    reference = f" --data {shlex.quote(own)}" if own else ""
-    return f"Begin it anew: invoke train --stack {base.environment} --recipe {base.recipe} --name {base.label}{reference}"
+    words = ["invoke", "train", "--stack", base.environment, "--recipe", base.recipe, "--name", base.label]
+    command = base.values.get("command")
+    behind = ["--", *map(str, command)] if isinstance(command, list) else []
+    return f"Begin it anew: {shlex.join([*words, *(['--data', own] if own else []), *behind])}"

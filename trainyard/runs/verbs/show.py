@@ -16,6 +16,7 @@ from trainyard.pod.files import printable
 from trainyard.recipes.summaries import Values
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records import snapshot as snapshots
+from trainyard.runs.records.measured import MEASURED
 from trainyard.runs.records.mirror import events_in
 from trainyard.runs.records.progress import duration, of_all
 from trainyard.runs.records.runrows import state_of
@@ -127,7 +128,7 @@ def lines(page: RunPage) -> list[str]:
     sections: list[tuple[str, Iterable[str]]] = [
         ("run", _head(page)), ("pods", _pods(page)), ("stages", _stages(summary)), ("training", _training(summary)),
         ("values", _pairs(page.values)), ("data", _data(summary)), ("code", _code(page)), ("versions", [_listed(summary.versions)]),
-        ("settings", _pairs(page.settings)), ("events", map(_event, page.events)), ("result", _result(summary)), (_COMMANDS, page.commands),
+        ("settings", _pairs(page.settings)), ("events", _events_of(page.events)), ("result", _result(summary)), (_COMMANDS, page.commands),
     ]  # fmt: skip
     return [line for title, content in sections for line in _section(title, content)]
 
@@ -230,6 +231,11 @@ def _code(page: RunPage) -> Iterator[str]:
 
 def _listed(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _events_of(events: Iterable[RunEvent]) -> Iterator[str]:
+    """Return the events for a person; what was measured for estimates is for them alone."""
+    return (_event(event) for event in events if event.kind != MEASURED)
 
 
 def _event(event: RunEvent) -> str:
