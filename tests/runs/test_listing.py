@@ -58,9 +58,10 @@ def test_names_and_figures_of_runs_are_whole_at_80_columns(monkeypatch: pytest.M
 
 
 def test_a_wide_terminal_shows_one_line_a_run() -> None:
-    told = shown(run(), run("root/first"), width=160)
+    told = shown(run(s3_url="s3://b/models/x/", result_deleted=True), run("root/first"), width=160)
 
     assert len(told) == 3 and told[0].split()[:4] == ["run", "state", "steps", "loss"] and told[2].startswith("root/first ")
+    assert "deleted" in told[1].split() and "bucket" not in told[1]
 
 
 def test_what_went_wrong_stands_below_its_run_in_one_line() -> None:

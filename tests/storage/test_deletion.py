@@ -16,6 +16,7 @@ from tests.storage.test_sweeper import all_versions, committed, keys, put, versi
 from trainyard.clock import format_time
 from trainyard.config import Places
 from trainyard.errors import RefusedError, UserError
+from trainyard.ledger.rows import RESULT_DELETED
 from trainyard.recipes.summaries import DataSummary
 from trainyard.runs.planning import datastore
 from trainyard.runs.records.identity import RunId
@@ -58,6 +59,8 @@ def test_one_attempt_goes_with_every_version_and_its_number_never_comes_back(
     assert delete(clone.context, "local", "greg/first/2", dry_run=True, yes=False) == 0
     assert "greg/first/2  kept" in clone.said() and kinds(settings)["greg/first/2"] == "kept"
     assert delete(clone.context, "local", "greg/first/2", dry_run=False, yes=True) == 0
+    both = [RunId("greg", "first", 1), RunId("greg", "first", 2)]
+    assert clone.context.ledger().runs_with(RESULT_DELETED, both) == {both[1]}
 
     assert [one.key for one in all_versions(settings) if "first/2" in one.key] == ["attempts/greg/first/2"]
     assert open_uploads(settings) == [] and kinds(settings) == {"greg/first/1": "success", "greg/first/2": "deleted"}

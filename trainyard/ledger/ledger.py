@@ -179,6 +179,13 @@ class Ledger:
         rows = self._each_of(sa.select(tables.events), sa.tuple_(columns.user, columns.label, columns.attempt), _keys(asked))
         return [_event(row) for row in rows]
 
+    def runs_with(self, kind: str, asked: Sequence[RunId]) -> set[RunId]:
+        """Return which of these attempts an event of a kind is known of."""
+        columns = tables.events.c
+        key = columns.user, columns.label, columns.attempt
+        rows = self._each_of(sa.select(*key).where(columns.kind == kind), sa.tuple_(*key), _keys(asked))
+        return {RunId(row.user, row.label, row.attempt) for row in rows}
+
     def pending(self, machine: str, since: float) -> list[LedgerEvent]:
         """Return the events of a machine since a moment that no bucket is known to have."""
         columns = tables.events.c

@@ -12,6 +12,8 @@ from trainyard.ledger.runid import RunId
 if TYPE_CHECKING:
     from trainyard.ledger.keys import StartKey
 
+RESULT_DELETED = "result deleted"
+"""Kind of the event that a person has deleted a run's result from its bucket."""
 REMOVED = "removed"
 """Kind of the event after which a run is not listed any more; its data has the run's token."""
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from trainyard.clock import format_time
 from trainyard.config import attempt_number
-from trainyard.errors import RefusedError, StoreError, UserError
+from trainyard.errors import RefusedError, StoreError, TrainyardError, UserError
+from trainyard.ledger.rows import RESULT_DELETED
 from trainyard.pod.files import printable
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.roads import is_owed
@@ -24,7 +25,7 @@ from trainyard.storage.datasend import index_of
 from trainyard.storage.deletion import Deletion
 from trainyard.storage.find import below_bucket
 from trainyard.storage.inventory import StoredAttempt, split_key
-from trainyard.storage.manifest import CHECKPOINTS, LOGS, MODELS
+from trainyard.storage.manifest import CHECKPOINTS, LOGS, MODELS, ResultKey
 from trainyard.storage.markers import ATTEMPTS
 from trainyard.storage.sweeper import LONG_AGO
 from trainyard.storage.versions import keeps_versions
@@ -59,9 +60,19 @@ def delete(context: CommandContext, stack: str, reference: str, *, dry_run: bool
         return StoreError.exit_code
     if keeps_versions(store) is None:
         context.ui.warn("this key may not ask whether the bucket keeps versions (s3:GetBucketVersioning): older ones may stay, and cost")
-    claims = [part for part in parts if part.attempt]
+    claims = [part.attempt.key for part in parts if part.attempt]
+    _note(context, claims)
     context.ui.say(f"deleted: {name}" + ("; its claim stays, so that its number is never used again" if claims else ""))
     return 0
+
+
+def _note(context: CommandContext, attempts: Sequence[ResultKey]) -> None:
+    """Have ``invoke runs`` say it; the bucket tells the truth to whoever asks it, with or without a ledger."""
+    try:
+        for key in attempts:
+            context.ledger().add(RunId(key.user, key.run, key.attempt), RESULT_DELETED)
+    except (OSError, TrainyardError) as error:
+        context.ui.warn(f"invoke runs goes on showing it: {error.message if isinstance(error, TrainyardError) else error}")
 
 
 def _parts(context: CommandContext, store: StoreSettings, stack: str, reference: str) -> tuple[str, Sequence[Deletion]]:

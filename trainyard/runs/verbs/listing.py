@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from trainyard.clock import format_time, parse_iso
 from trainyard.errors import TrainyardError, UserError
-from trainyard.ledger.rows import EVERY_RUN, RunFilter, RunRow
+from trainyard.ledger.rows import EVERY_RUN, RESULT_DELETED, RunFilter, RunRow
 from trainyard.ledger.runid import RunId
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.delivery import is_under_way, line_of, read_state
@@ -57,6 +57,8 @@ class ListedRun:
     s3_url: str | None = None
     local_path: str | None = None
     owed: bool = False
+    result_deleted: bool = False
+    """Its result was in a bucket, and a person has deleted it there (``store.delete``)."""
     over: bool = True
     error: str | None = None
     delivery: str | None = None
@@ -131,7 +133,14 @@ def _listing(context: CommandContext, ledger: Ledger, asked: RunFilter) -> RunLi
     runs = [run for _, run in sorted(listed, key=lambda pair: pair[0])]
     hidden = 0 if asked.limit is None else max(0, len(runs) - asked.limit)
     older = ledger.count(asked) - len(rows) if len(rows) == asked.limit else 0
-    return RunListing(_with_newest(ledger, runs[hidden:]), hidden + older, asked == RunFilter(limit=asked.limit))
+    return RunListing(_with_newest(ledger, _without_results(ledger, runs[hidden:])), hidden + older, asked == RunFilter(limit=asked.limit))
+
+
+def _without_results(ledger: Ledger, runs: Sequence[ListedRun]) -> list[ListedRun]:
+    """Mark the attempts whose result was deleted from its bucket."""
+    stored = [RunId(run.user, run.label, run.attempt) for run in runs if run.s3_url]
+    deleted = ledger.runs_with(RESULT_DELETED, stored) if stored else set()
+    return [replace(run, result_deleted=RunId(run.user, run.label, run.attempt) in deleted) for run in runs]
 
 
 def _with_newest(ledger: Ledger, runs: Sequence[ListedRun]) -> list[ListedRun]:

@@ -46,7 +46,7 @@ def _cells(name: str, run: ListedRun, now: float) -> tuple[str, ...]:
         "-" if run.duration is None else duration(run.duration),
         "-" if run.learning_rate is None else f"{run.learning_rate:g}",
         "-" if run.eta is None or run.over else duration(run.eta),
-        "owed" if run.owed else "bucket" if run.s3_url else "home" if run.local_path else "-",
+        "owed" if run.owed else "deleted" if run.result_deleted else "bucket" if run.s3_url else "home" if run.local_path else "-",
         run.recipe or "?",
         run.stack or "?",
     )
