@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,8 @@ from tests.runs.road import STACK
 from trainyard.cli import queueverbs
 from trainyard.clock import Clock
 from trainyard.errors import LimitReached, RefusedError, UserError
+from trainyard.ledger import auditlog
+from trainyard.ledger.auditlog import AuditFilter
 from trainyard.ledger.queue import QueueEntry, QueueRows
 from trainyard.runs.queue import changes, step
 from trainyard.runs.queue.submit import submit
@@ -22,6 +25,7 @@ from trainyard.runs.queue.worker import GroupHook, Until, WorkerReport, work
 from trainyard.runs.records.identity import all_runs
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.verbs import rerun
+from trainyard.runs.verbs.keyed import SUBMIT, start_key
 from trainyard.runs.verbs.train import TrainRequest
 
 
@@ -247,6 +251,52 @@ def test_the_verbs_say_what_they_did(road: QueueRoad, monkeypatch: pytest.Monkey
     with pytest.raises(UserError, match="two ends"):
         body(queueverbs.worker)(None, once=True, until_empty=True)
     assert body(queueverbs.worker)(None, once=True) == 0 and "nothing to do" in road.said()
+
+
+def test_a_key_gives_its_entry_again_as_it_stands_then(road: QueueRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queueverbs, "context", lambda **_: road.context)
+    road.script.write_text(f"#!/bin/sh\n{WAITS}\n")
+
+    def said(key: str = "k", name: str | None = None, **more: Any) -> Any:
+        asked = {"stack": STACK, "recipe": "command", "set": [f"script={road.script}"], "key": key, "name": name, **more}
+        return body(queueverbs.submit)(None, **asked)
+
+    assert said(name="a") == 0
+    entry = road.rows().entries()[0]
+    assert said(name="a", yes=True) == 0 and said(name="a", dry_run=True) == 0 and road.rows().entries() == [entry]
+    assert "key k: run ann/a, submitted" in " ".join(road.said().split())
+    for other in ({"name": "b"}, {"name": "a", "priority": 1}, {"name": "a", "hold": True}):
+        with pytest.raises(RefusedError, match="said for another request"):
+            said(**other)
+    road.work()
+    assert said(name="a") == 0 and "invoke attach ann/a" in road.said()
+    road.rows().change(road.entry(entry), state="over", ended=time.time(), outcome="failed")
+    assert said(name="a") == 1 and "ann/a on dev: failed" in road.said()
+    assert said("other", name="b") == 0 and said("third") == 0 and len(road.rows().entries(over=True)) == 3
+    changes.withdraw(road.context, "b")
+    with pytest.raises(RefusedError, match="was withdrawn by"):
+        said("other", name="b")
+    assert [row.subject for row in auditlog.rows(road.context.ledger().database, AuditFilter(action="use key"))] == ["ann/a"] * 3
+
+
+@pytest.mark.parametrize("name", [None, "a"])
+def test_of_two_who_submit_with_one_key_one_does_and_both_get_its_entry(road: QueueRoad, name: str | None) -> None:
+    road.submit("warm")  # what both need stands by now: they meet at the key
+    fork = multiprocessing.get_context("fork")
+    gate, results = fork.Barrier(2), fork.Queue()
+
+    def one() -> None:
+        request = TrainRequest(stack=STACK, recipe="command", sets=(f"script={road.script}",), name=name)
+        gate.wait()
+        results.put(submit(road.context, request, key=start_key(road.context, "k", SUBMIT, request)).id)
+
+    children = [fork.Process(target=one) for _ in range(2)]
+    for child in children:
+        child.start()
+    assert len({results.get(timeout=60) for _ in children}) == 1
+    for child in children:
+        child.join()
+    assert len(road.rows().entries()) == 2
 
 
 def body(task: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +34,15 @@ def prepare_and_drive(work: CommandContext, request: TrainRequest, as_json: bool
     )
 
 
-def keyed(work: CommandContext, key: str | None, verb: str, request: Any) -> StartKey | None:
+def keyed(
+    work: CommandContext, key: str | None, verb: str, request: Any, more: Mapping[str, object] | None = None
+) -> StartKey | None:  # fmt: skip
     """Return an idempotency key with what it is said for, None where none is said."""
     if key is None:
         return None
     from trainyard.runs.verbs.keyed import start_key
 
-    return start_key(work, key, verb, request)
+    return start_key(work, key, verb, request, more)
 
 
 def drive_prepared(

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from invoke.context import Context
 
 from trainyard.cli.common import context, help_of, show_json, task, verb
+from trainyard.cli.driving import keyed
 from trainyard.cli.runverbs import OF_A_RUN, asked_run
 from trainyard.cli.sweepoptions import OF_A_SWEEP, sweep_of, sweep_submitted
 from trainyard.errors import UserError
 from trainyard.phrasing import as_typed
 
 if TYPE_CHECKING:
+    from trainyard.ledger.queue import QueueEntry
     from trainyard.runs.context import CommandContext
     from trainyard.runs.verbs.train import TrainRequest
 
@@ -27,7 +29,7 @@ _RUN = "label or user/label of a run that waits"
     iterable=["set", "after", "sweep"],
     help={
         **OF_A_SWEEP,
-        **{name: text for name, text in OF_A_RUN.items() if name not in ("detach", "key")},
+        **{name: text for name, text in OF_A_RUN.items() if name != "detach"},
         **help_of(
             file="a run file, like runs/first.yaml, instead of the options that say what is run",
             priority="from -10 to 10 (default: 0); an hour of waiting is worth one",
@@ -43,12 +45,14 @@ def submit(
     c: Context, file: str | None = None, stack: str | None = None, recipe: str | None = None, data: str | None = None,
     config: str | None = None, set: Any = None, name: str | None = None, hours: float | None = None, budget: float | None = None,
     on_bad_row: str | None = None, yes: bool = False, resume: int | None = None, deliver: str | None = None, priority: int = 0,
-    after: Any = None, not_before: str | None = None, hold: bool = False, dry_run: bool = False,
+    after: Any = None, not_before: str | None = None, hold: bool = False, dry_run: bool = False, key: str | None = None,
     sweep: Any = None, sampler: str | None = None, trials: str | None = None, seed: str | None = None, objective: str | None = None,
     prune: bool = False, parallel: str | None = None, max_trials: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Put a run into the queue (options as for train): what is here now is what a worker begins when it is its turn."""
     from trainyard.runs.queue import submit as queue
+    from trainyard.runs.queue.keyed import entry_of_key
+    from trainyard.runs.verbs.keyed import SUBMIT
     from trainyard.runs.verbs.listing import moment_of
 
     work = context(as_json=json)
@@ -57,19 +61,18 @@ def submit(
     if file:
         request, before = _of_file(work, file, request, [stack, recipe, data, config, set, hours, budget, on_bad_row, resume, deliver])
     moment, runs = moment_of(not_before, "--not-before", ahead=True), (*(after or ()), *before)
-    if swept := sweep_of(request, sweep, sampler, trials, seed, objective, parallel, max_trials, prune=prune):
+    if swept := sweep_of(request, sweep, sampler, trials, seed, objective, parallel, max_trials, prune=prune, key=key):
         swept = replace(swept, priority=priority, after=runs, not_before=moment)
         return sweep_submitted(work, swept, hold=hold, dry_run=dry_run, as_json=json)
+    said = {"--priority": priority, "--after": runs, "--not-before": not_before, "--hold": hold}
+    start = keyed(work, key, SUBMIT, request, said)
     if dry_run:
+        if start is not None and (known := entry_of_key(work, start)) is not None:
+            return _tell_submitted(work, known, as_json=json)
         drafted = queue.draft(work, request, priority=priority, after=runs, not_before=moment, hold=hold)
         return _show(work, [drafted.entry], plan=True, as_json=json)
-    entry = queue.submit(work, request, priority=priority, after=runs, not_before=moment, hold=hold)
-    if json:
-        show_json({"run": entry.run, **asdict(entry)})
-        return 0
-    waits = f"; a person has to approve it: {entry.approval_why}" if entry.approval == "needed" else ""
-    work.ui.say(f"queued     {entry.run} on {entry.stack}{waits}\nlook       invoke queue\nbegin      invoke worker")
-    return 0
+    entry = queue.submit(work, request, priority=priority, after=runs, not_before=moment, hold=hold, key=start)
+    return _tell_submitted(work, entry, as_json=json)
 
 
 @task(
@@ -171,6 +174,22 @@ def reject(c: Context, run: str) -> int:
     entry = refuse(work, run)
     work.ui.say(f"rejected   {entry.run}, by {entry.decided_by}")
     return 0
+
+
+def _tell_submitted(work: CommandContext, entry: QueueEntry, *, as_json: bool) -> int:
+    """Tell how an entry stands, which may be the one of a key that was said before; returns the exit code."""
+    from trainyard.runs.queue.keyed import exit_status_of
+
+    if as_json:
+        show_json({"run": entry.run, **asdict(entry)})
+    elif entry.state == "queued":
+        waits = f"; a person has to approve it: {entry.approval_why}" if entry.approval == "needed" else ""
+        work.ui.say(f"queued     {entry.run} on {entry.stack}{waits}\nlook       invoke queue\nbegin      invoke worker")
+    elif entry.state == "begun":
+        work.ui.say(f"begun      {entry.run} on {entry.stack}\nlook       invoke attach {entry.run}")
+    else:
+        work.ui.say(f"over       {entry.run} on {entry.stack}: {entry.outcome}\nlook       invoke show {entry.run}")
+    return exit_status_of(entry)
 
 
 def _show(work: CommandContext, more: list[Any], *, plan: bool, as_json: bool) -> int:

@@ -13,6 +13,8 @@ import sqlalchemy as sa
 
 from trainyard.jsontext import parse_json
 from trainyard.ledger.database import Database
+from trainyard.ledger.keys import StartKey, take_key
+from trainyard.ledger.runid import RunId
 from trainyard.ledger.tables import queue, submissions
 
 QueueState = Literal["queued", "begun", "over"]
@@ -85,13 +87,18 @@ class QueueRows:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def add(self, entry: QueueEntry, content: bytes) -> None:
-        """Put an entry in with what it is prepared from; raises NameTaken where one of its name is not over."""
+    def add(self, entry: QueueEntry, content: bytes, key: StartKey | None = None) -> None:
+        """Put an entry in with what it is prepared from, and let a key stand for it.
+
+        Raises NameTaken where one of its name is not over, KeyTaken where the key stands for another one by now.
+        """
         at = queue.c
         with self.database.reserving() as connection:
             same = sa.select(at.id).where(at.user == entry.user, at.label == entry.label, at.state != "over")
             if connection.execute(same).first() is not None:
                 raise NameTaken
+            if key is not None:
+                take_key(connection, key, RunId(entry.user, entry.label, entry.attempt), entry.id)
             connection.execute(sa.delete(queue).where(at.state == "over", at.ended < entry.submitted - _KEPT))
             connection.execute(sa.insert(queue).values(**_columns(dataclasses.asdict(entry))))
             connection.execute(sa.insert(submissions).values(id=entry.id, content=content))

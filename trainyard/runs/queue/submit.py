@@ -12,12 +12,14 @@ from datetime import datetime
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.errors import CloudError, LimitReached, RefusedError, UserError
+from trainyard.ledger.keys import StartKey
 from trainyard.ledger.queue import NameTaken, QueueEntry, QueueRows
 from trainyard.runs.context import CommandContext
 from trainyard.runs.notices.announce import announce
 from trainyard.runs.notices.notice import Notice
 from trainyard.runs.planning import consent
 from trainyard.runs.queue.changes import person
+from trainyard.runs.queue.keyed import submit_once
 from trainyard.runs.queue.priority import check_priority
 from trainyard.runs.queue.submission import pack
 from trainyard.runs.records import attempts
@@ -82,18 +84,21 @@ def _drafted(
 
 def submit(
     context: CommandContext, request: TrainRequest, *, group: str | None = None, priority: int = 0, after: Sequence[str] = (),
-    not_before: float | None = None, hold: bool = False,
+    not_before: float | None = None, hold: bool = False, key: StartKey | None = None,
 ) -> QueueEntry:  # fmt: skip
     """Put a run into the queue and return its entry; what is run is what is here now, and consent to send it is asked now.
 
     ``group``: what it belongs to; ``after``: runs (user/label) that must have succeeded before; ``not_before``: epoch seconds.
+    ``key``: said again, it gives the entry that it gave first, as that stands now.
     Raises UserError for what is wrong with it, RefusedError where consent is not given, a limit could never allow it, or its name
     is that of a run or an entry that is not over.
     """
-    return _put(
-        context, draft(context, request, group=group, priority=priority, after=after, not_before=not_before, hold=hold),
-        named=request.name is not None,
-    )  # fmt: skip
+
+    def put() -> QueueEntry:
+        drafted = draft(context, request, group=group, priority=priority, after=after, not_before=not_before, hold=hold)
+        return _put(context, drafted, named=request.name is not None, key=key)
+
+    return submit_once(context, key, put)
 
 
 def submit_planned(context: CommandContext, plan: RunPlan, cloud: Cloud, label: str, *, group: str, priority: int) -> QueueEntry:
@@ -101,25 +106,25 @@ def submit_planned(context: CommandContext, plan: RunPlan, cloud: Cloud, label: 
     return _put(context, _drafted(context, plan, cloud, label, group=group, priority=priority), named=True)
 
 
-def _put(context: CommandContext, drafted: DraftedEntry, *, named: bool) -> QueueEntry:
+def _put(context: CommandContext, drafted: DraftedEntry, *, named: bool, key: StartKey | None = None) -> QueueEntry:
     entry, plan = drafted.entry, drafted.plan
     cloud = context.cloud(plan.stack)
     own = consent.outgoing(plan.asked_data, plan.data, plan.recipe, plan.values, plan.code)
     consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes, by_bucket=plan.settings.has_bucket)
     content = pack(context, plan, entry.label)
-    entry = _added(QueueRows(context.ledger().database), entry, content, named=named)
+    entry = _added(QueueRows(context.ledger().database), entry, content, key, named=named)
     record_act(context, "submit", entry.run, stack=entry.stack, recipe=entry.recipe, estimate=entry.estimate, group=entry.group)
     if entry.approval == "needed":
         _tell_of_approval(context, entry)
     return entry
 
 
-def _added(rows: QueueRows, entry: QueueEntry, content: bytes, *, named: bool) -> QueueEntry:
+def _added(rows: QueueRows, entry: QueueEntry, content: bytes, key: StartKey | None, *, named: bool) -> QueueEntry:
     """Write an entry; where its name is taken by another one it gets the next, unless a person has chosen it."""
     tries, label = 1, entry.label
     while True:
         try:
-            rows.add(entry, content)
+            rows.add(entry, content, key)
             return entry
         except NameTaken:
             if named:

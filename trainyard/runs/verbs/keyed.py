@@ -33,6 +33,8 @@ _FOLLOWING = ("prepared", "up")
 """States in which a run does not train yet."""
 _BESIDE = ("key", "yes", "detach", "attempt", "user", "submitted", "base")
 """What of a request says nothing about the run itself."""
+SUBMIT = "submit"
+"""The verb whose keys stand for entries of the queue; their token is the entry's id."""
 _OPTIONS = {"words": "the command behind --", "run": "RUN"}
 _SEEN, _PAUSE = 10, 0.5
 """How often, and how many seconds apart, the ledger is asked for a run that another checkout is just putting there."""
@@ -47,13 +49,15 @@ class KeyedRun:
     elsewhere: RunRow | None = None
 
 
-def start_key(context: CommandContext, key: str | None, verb: str, request: Any) -> StartKey | None:
-    """Return a key with the digests of a request's parts (a frozen dataclass); raises UserError for what is no key."""
+def start_key(
+    context: CommandContext, key: str | None, verb: str, request: Any, more: Mapping[str, object] | None = None
+) -> StartKey | None:  # fmt: skip
+    """Return a key with digests of a request (a frozen dataclass, and ``more`` by option); raises UserError for what is no key."""
     if key is None:
         return None
     if not _KEY.fullmatch(key):
         raise UserError("--key takes 1 to 255 letters, digits and signs, no spaces", hint='Like: --key "$CI_PIPELINE_ID-nightly"')
-    return StartKey(key=key, verb=verb, user=user_name(context.env), request=_parts(key, request))
+    return StartKey(key=key, verb=verb, user=user_name(context.env), request=_parts(key, request, more or {}))
 
 
 def begin_keyed(
@@ -89,18 +93,23 @@ def _known(context: CommandContext, start: StartKey) -> KeyedRun | str | None:
     row = key_row(context.ledger().database, start.key)
     if row is None:
         return None
-    if names := start.differs_from(row):
-        raise RefusedError(
-            f"key '{start.key}' was said for another request, {format_time(row.time)}, which is run {row.run}; nothing was begun. "
-            f"What differs: {', '.join(names)}",
-            hint=f"For another run say another key; what that one is: invoke show {row.run}",
-        )
+    refuse_other(row, start)
     folder = _folder(context, row)
     if folder is not None:
         return row.token if _came_to_nothing(folder) else KeyedRun(row, _newest(context, folder))
     if row.token in attempts.tokens_here(context.places.runs, row.run.user, row.run.label):
         return row.token  # whoever took it here died before there was a run
     return _elsewhere(context, row)
+
+
+def refuse_other(row: KeyRow, start: StartKey) -> None:
+    """Raise RefusedError where a key was said for another request before, naming what differs."""
+    if names := start.differs_from(row):
+        raise RefusedError(
+            f"key '{start.key}' was said for another request, {format_time(row.time)}, which is run {row.run}; nothing was begun. "
+            f"What differs: {', '.join(names)}",
+            hint=f"For another run say another key; what that one is: invoke {'queue' if row.verb == SUBMIT else f'show {row.run}'}",
+        )
 
 
 def _folder(context: CommandContext, row: KeyRow) -> RunFolder | None:
@@ -178,9 +187,9 @@ def exit_status_of(run: RunRow, *, detach: bool) -> int:
     return 0 if detach else 11
 
 
-def _parts(key: str, request: Any) -> Mapping[str, str]:
+def _parts(key: str, request: Any, more: Mapping[str, object]) -> Mapping[str, str]:
     """Return the digest of each part of a request that says something about the run; what is not said has none."""
-    values: dict[str, object] = {}
+    values = {name: value for name, value in more.items() if value not in (None, (), "")}
     for item in dataclasses.fields(request):
         value = getattr(request, item.name)
         if item.name in _BESIDE or value in (None, (), ""):
