@@ -19,6 +19,7 @@ from trainyard.errors import LimitReached, RefusedError, UserError
 from trainyard.ledger import auditlog
 from trainyard.ledger.auditlog import AuditFilter
 from trainyard.ledger.queue import QueueEntry, QueueRows
+from trainyard.runs.notices.notice import Notice
 from trainyard.runs.queue import changes, step
 from trainyard.runs.queue.submit import submit
 from trainyard.runs.queue.worker import GroupHook, Until, WorkerReport, work
@@ -86,7 +87,11 @@ def test_what_is_submitted_is_begun_left_to_its_pod_and_finished(road: QueueRoad
     assert road.cloud.alive() == [] and road.work("empty").begun == []
 
 
-def test_a_run_that_needs_approval_waits_for_it_and_who_gave_it_is_written_down(road: QueueRoad) -> None:
+def test_a_run_that_needs_approval_waits_for_it_and_who_gave_it_is_written_down_and_told(
+    road: QueueRoad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notices: list[Notice] = []
+    monkeypatch.setattr(changes, "announce", lambda _, notice: notices.append(notice))
     road.settle("approve: [{cost: 2.5}, {gpus: [H200]}]")
     entry = road.submit()
     assert (entry.approval, entry.approval_why) == ("needed", "it may cost $2.50, $2.5 or more")
@@ -100,6 +105,8 @@ def test_a_run_that_needs_approval_waits_for_it_and_who_gave_it_is_written_down(
         changes.reject(road.context, "a")
     rejected = changes.reject(road.context, road.submit("b").run)
     assert (rejected.state, rejected.outcome, rejected.approval) == ("over", "rejected", "rejected")
+    assert [notice.title for notice in notices] == ["run ann/a was approved on dev", "run ann/b was rejected on dev"]
+    assert all(notice.kind == "approval" and notice.data["decided_by"] == changes.person() for notice in notices)
     assert not road.work().begun
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from trainyard.errors import RefusedError, TrainyardError, UserError
 from trainyard.ledger.queue import QueueEntry, QueueRows
 from trainyard.runs.context import CommandContext
+from trainyard.runs.notices.announce import announce
+from trainyard.runs.notices.notice import Notice
 from trainyard.runs.queue.priority import check_priority
 from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.identity import shown
@@ -40,16 +42,19 @@ def approve(context: CommandContext, reference: str) -> QueueEntry:
     entry = _waiting(context, reference)
     if entry.approval != "needed":
         raise RefusedError(f"{entry.run} waits for nobody's approval ({entry.approval}); nothing was changed")
-    return _changed(context, "approve", entry, approval="approved", decided_by=person(), decided=time.time())
+    decided = _changed(context, "approve", entry, approval="approved", decided_by=person(), decided=time.time())
+    _tell(context, decided, f"It begins when it is its turn.\nLook: invoke queue\nTake it out: invoke cancel {entry.run}")
+    return decided
 
 
 def reject(context: CommandContext, reference: str) -> QueueEntry:
     """End an entry that has not begun, as one that a person did not want to run; who said so is written down."""
-    now = time.time()
-    return _changed(
-        context, "reject", _waiting(context, reference),
-        state="over", outcome="rejected", approval="rejected", decided_by=person(), decided=now, ended=now,
-    )  # fmt: skip
+    now, entry = time.time(), _waiting(context, reference)
+    decided = _changed(
+        context, "reject", entry, state="over", outcome="rejected", approval="rejected", decided_by=person(), decided=now, ended=now
+    )
+    _tell(context, decided, "It does not begin, and has cost nothing.")
+    return decided
 
 
 def withdraw(context: CommandContext, reference: str) -> QueueEntry | None:
@@ -96,6 +101,14 @@ def _only(reference: str, waiting: Sequence[QueueEntry]) -> QueueEntry:
     if len(waiting) > 1:
         raise UserError(f"{shown(reference)} waits in the queue for {', '.join(one.user for one in waiting)}: say {waiting[0].run}")
     return waiting[0]
+
+
+def _tell(context: CommandContext, entry: QueueEntry, what: str) -> None:
+    """Tell whoever the stack's settings name of a decision: among them whoever has submitted it."""
+    title = f"run {entry.run} was {entry.approval} on {entry.stack}"
+    text = f"by {entry.decided_by}; submitted by {entry.submitted_by}\n{what}"
+    data = {"decision": entry.approval, "decided_by": entry.decided_by, "submitted_by": entry.submitted_by, "estimate": entry.estimate}
+    announce(context, Notice(kind="approval", title=title, text=text, stack=entry.stack, run=entry.run, data=dict(data)))
 
 
 def _changed(context: CommandContext, action: str, entry: QueueEntry, **values: Any) -> QueueEntry:
