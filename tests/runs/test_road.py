@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 
 from tests.runs.road import LEASE, STACK, Road, failed
+from trainyard import playbook
 from trainyard.clouds import open_cloud
-from trainyard.errors import Busy, DiskFull, EngineError, PodFailed, RefusedError, StillThere, UserError
+from trainyard.errors import Busy, DiskFull, EngineError, PodFailed, RefusedError, StillThere, Unreachable, UserError
 from trainyard.leases import intents
+from trainyard.playbook import Report
+from trainyard.retries import Backoff
 from trainyard.runs import context as contexts
 from trainyard.runs.life import follow, rent, start
 from trainyard.runs.life.drive import drive
@@ -106,13 +109,36 @@ def test_a_program_that_is_not_there_is_refused_before_anything_is_rented(road: 
     assert road.engine.asked == [] and road.cloud.alive() == []
 
 
-def test_a_pod_that_does_not_answer_before_the_training_is_ended_with_code_5(road: Road) -> None:
+def test_a_pod_that_does_not_answer_before_the_training_is_ended_with_code_5(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "LINK", Backoff(0.0, 0.0))
     folder = road.prepare(name="a")
     road.unreachable = 10**6
 
     summary = drive(road.context, folder)
 
     assert summary.exit_status == 5 and "no route to the pod" in str(summary.error) and road.cloud.alive() == []
+
+
+def test_a_link_that_is_lost_while_the_training_is_started_is_made_anew_and_one_job_runs(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "LINK", Backoff(0.0, 0.0))
+    folder, play, lost = road.prepare(name="a"), playbook.run, [1, 1]
+
+    def cut(*args: Any, **more: Any) -> Report:
+        report = play(*args, **more)
+        if lost:
+            lost.pop()
+            raise Unreachable("SSH session not active")
+        return report
+
+    monkeypatch.setattr(playbook, "run", cut)
+    road.unreachable = 1
+
+    summary = drive(road.context, folder)
+
+    assert summary.success and road.said().count("what starts the training is done once more") == 3
+    assert (folder.path / "train.log").read_text().splitlines().count("hi") == 1
 
 
 # --- before anything is rented --------------------------------------------------------------------------------------------

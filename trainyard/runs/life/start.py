@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
 from trainyard import playbook
 from trainyard.clouds.volume import file_store, volume_env
-from trainyard.errors import TrainyardError, Unreachable
-from trainyard.playbook import Host, TextReporter
+from trainyard.errors import HostKeyChanged, TrainyardError, Unreachable
+from trainyard.playbook import Host, Playbook, Report, TextReporter
 from trainyard.recipes.declaration import Declaration
 from trainyard.recipes.venvs import for_local_pods
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.remote.transfer import put_bytes
+from trainyard.retries import LINK
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone, inputs, jobkeys, restore
 from trainyard.runs.life.heartbeat import beating, tell_budget
@@ -22,6 +24,9 @@ from trainyard.runs.records.onpod import RUN_FILE, pod_copy
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.signals import leave_if_asked
+
+_TRIES = 8
+"""How often a lost link is made anew: half a minute in all, beside what each try itself waits for an answer."""
 
 
 class Unclear(TrainyardError):
@@ -33,19 +38,33 @@ class Unclear(TrainyardError):
 def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod) -> None:
     """Prove the pod, put bundle and data on it with their hashes, start the job.
 
-    Raises PodFailed with the task that failed, Unreachable when the link is lost, Unclear when it was lost too late to
-    know whether the job runs.
+    A lost link is waited for a while and all of it done once more: what was done already is left as it is.
+
+    Raises PodFailed with the task that failed, Unreachable when the link does not come back, Unclear when it was lost
+    too late to know whether the job runs.
     """
     leave_if_asked(context.ui.leaves)
     book = playbook.load(folder.playbooks / "train.yml")
     arguments = variables(context, record, folder, pod, declared_of(folder))
     arguments["job_env"] |= jobkeys.issue(context, record, folder)
-    with (
-        context.ui.stage("start", "pre-flight, bundle, job"),
-        (folder.path / "playbook.log").open("a", encoding="utf-8") as log,
-        pod.connect() as transport,
-        beating(pod),
-    ):
+    with context.ui.stage("start", "pre-flight, bundle, job"):
+        for attempt in range(1, _TRIES + 1):
+            try:
+                report = _play(context, record, folder, pod, book, arguments)
+                break
+            except Unreachable as error:
+                if attempt == _TRIES or isinstance(error, HostKeyChanged):
+                    raise
+                context.ui.warn(f"{error.message}; what starts the training is done once more")
+                time.sleep(LINK.pause(attempt))
+    tell_of_watchdog(context, record, report.facts["pod"].get("watchdog"))
+
+
+def _play(
+    context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, book: Playbook, arguments: dict[str, Any]
+) -> Report:
+    """Run the playbook over one connection; see ``start``."""
+    with (folder.path / "playbook.log").open("a", encoding="utf-8") as log, pod.connect() as transport, beating(pod):
         put_bytes(transport, pod.path(*RUN_FILE), pod_copy(record))
         alone.claim(context, record, folder, pod, transport)
         tell_budget(transport, record, pod)
@@ -61,7 +80,7 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
         if report.exit_code == Unreachable.exit_code and "job" in report.facts.get("pod", {}):
             raise Unclear(report.reason())
         report.raise_for_failure()
-    tell_of_watchdog(context, record, report.facts["pod"].get("watchdog"))
+    return report
 
 
 def tell_of_watchdog(context: CommandContext, record: RunRecord, watchdog: object) -> None:
