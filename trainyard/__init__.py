@@ -46,8 +46,8 @@ __all__ = sorted(_HOME_OF)
 def __getattr__(name: str) -> object:
     import importlib
 
-    if name == "errors":
-        return importlib.import_module(f"{__name__}.errors")
+    if name in ("errors", "runs"):  # the package `runs` stands here as soon as anything of it is loaded: so it always does, and is called
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

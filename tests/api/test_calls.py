@@ -105,6 +105,24 @@ def test_the_call_and_the_room_of_its_name_are_one(root: Path) -> None:
     assert trainyard.runs(root=root) == () == trainyard.runs(root=root, since=timedelta(days=1), state="live", limit=3)
 
 
+def test_a_users_program_meets_one_object_whatever_it_does_with_that_name_first() -> None:
+    code = """if True:
+        import copy, inspect, pickle, sys, trainyard
+        from unittest import mock
+        with mock.patch("trainyard.runs", autospec=True) as fake:
+            trainyard.runs(limit=1)
+            fake.assert_called_once_with(limit=1)
+        from trainyard import runs
+        import trainyard.runs.events as events
+        assert runs is trainyard.runs is sys.modules["trainyard.runs"] and callable(runs) and not isinstance(runs, mock.NonCallableMock)
+        assert pickle.loads(pickle.dumps(runs)) is runs is copy.deepcopy(runs)
+        assert "since" in inspect.signature(runs).parameters and events.StateEvent is trainyard.StateEvent
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def types_of_a_users_program() -> None:
     """What mypy, strict as a user's may be, has to know: never run, checked by the project's own mypy."""
     assert_type(trainyard.train(["python", "train.py"], values={"a": 1}, on_event=print), trainyard.RunSummary)

@@ -28,7 +28,7 @@ SHORT = {
     "all-stacks": "a", "budget": "b", "config": "c", "data": "d", "set": "e", "follow": "f", "ci": "i", "json": "j", "key": "k",
     "local-port": "l", "name": "n", "on-bad-row": "o", "partial": "p", "recipe": "r", "stack": "s", "to": "t", "write": "w", "yes": "y",
 }  # fmt: skip
-"""The short option of each option that has one: it means the same in every verb."""
+"""The short option of each option that has one. It means the same in every verb, but for ``-k``: the ``--key`` of ``adopt`` is a file."""
 
 
 class Verb(Task[Any]):

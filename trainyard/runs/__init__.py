@@ -12,10 +12,18 @@ if TYPE_CHECKING:
 
 
 class _CallableRoom(ModuleType):
-    """This package, which Python puts where the API's call of its name would be as soon as it is loaded: so it can be called."""
+    """This package, which Python puts where the API's call of its name would be as soon as it is loaded: so it can be called.
+
+    In a pickle (a task of a process pool, say) it is a reference, as a function is.
+    """
 
     def __call__(self, *args: object, **kwargs: object) -> object:
         return _call()(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Callable[[str], ModuleType], tuple[str]]:
+        from importlib import import_module
+
+        return import_module, (self.__name__,)
 
     @property
     def __signature__(self) -> Signature:
@@ -25,9 +33,9 @@ class _CallableRoom(ModuleType):
 
 
 def _call() -> Callable[..., Any]:
-    import trainyard
+    from importlib import import_module
 
-    return cast(Callable[..., Any], trainyard.__getattr__("runs"))
+    return cast(Callable[..., Any], import_module("trainyard.api.calls").runs)
 
 
 sys.modules[__name__].__class__ = _CallableRoom
