@@ -1,7 +1,7 @@
 """Trainyard: train on rented GPUs the way good engineers run infrastructure.
 
-The Python API is here by name: ``trainyard.train(...)``, ``.follow()``, ``.runs()``, ``.show()``, ``.download()``,
-``.cancel()``, what they return and what they raise. A name is loaded when it is first used.
+The Python API is here by name: ``trainyard.train(...)``, ``.resume()``, ``.rerun()``, ``.submit()``, ``.follow()``,
+``.runs()``, ``.show()``, ``.download()``, ``.cancel()``, what they return and what they raise. A name is loaded when it is first used.
 """
 
 __version__ = "0.1.0"
@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from trainyard.api.calls import cancel as cancel
     from trainyard.api.calls import download as download
     from trainyard.api.calls import follow as follow
+    from trainyard.api.calls import rerun as rerun
+    from trainyard.api.calls import resume as resume
     from trainyard.api.calls import runs as runs
     from trainyard.api.calls import show as show
+    from trainyard.api.calls import submit as submit
     from trainyard.api.calls import train as train
     from trainyard.api.follower import RunFailed as RunFailed
     from trainyard.api.follower import RunFollower as RunFollower
     from trainyard.api.listener import TrainingEvent as TrainingEvent
     from trainyard.errors import TrainyardError as TrainyardError
+    from trainyard.ledger.queue import QueueEntry as QueueEntry
     from trainyard.runs.events import LogEvent as LogEvent
     from trainyard.runs.events import MessageEvent as MessageEvent
     from trainyard.runs.events import ProgressEvent as ProgressEvent
@@ -29,10 +33,11 @@ if TYPE_CHECKING:
     from trainyard.storage.download import Downloaded as Downloaded
 
 _HOMES = {
-    "api.calls": ("cancel", "download", "follow", "runs", "show", "train"),
+    "api.calls": ("cancel", "download", "follow", "rerun", "resume", "runs", "show", "submit", "train"),
     "api.follower": ("RunFailed", "RunFollower"),
     "api.listener": ("TrainingEvent",),
     "errors": ("TrainyardError",),
+    "ledger.queue": ("QueueEntry",),
     "runs.events": ("LogEvent", "MessageEvent", "ProgressEvent", "StateEvent"),
     "runs.records.summary": ("RunSummary",),
     "runs.verbs.listing": ("ListedRun",),

@@ -33,7 +33,7 @@ from trainyard.runs.signals import leave_if_asked, leaving
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-CALLS = ("cancel", "download", "follow", "runs", "show", "train")
+CALLS = ("cancel", "download", "follow", "rerun", "resume", "runs", "show", "submit", "train")
 RESULTS = (trainyard.StateEvent, trainyard.ProgressEvent, trainyard.LogEvent, trainyard.MessageEvent)
 
 
@@ -126,6 +126,9 @@ def test_a_users_program_meets_one_object_whatever_it_does_with_that_name_first(
 def types_of_a_users_program() -> None:
     """What mypy, strict as a user's may be, has to know: never run, checked by the project's own mypy."""
     assert_type(trainyard.train(["python", "train.py"], values={"a": 1}, on_event=print), trainyard.RunSummary)
+    assert_type(trainyard.resume("a", values={"lr": 1e-4}), trainyard.RunSummary)
+    assert_type(trainyard.rerun("a", stack="runpod"), trainyard.RunSummary)
+    assert_type(trainyard.submit(not_before=timedelta(hours=2)).estimate, float | None)
     assert_type(trainyard.cancel("a"), trainyard.RunSummary | None)
     assert_type(trainyard.runs(), tuple[trainyard.ListedRun, ...])
     assert_type(trainyard.show("a").summary, trainyard.RunSummary)
@@ -148,6 +151,11 @@ def test_mistakes_are_the_documented_errors_and_nothing_is_printed(root: Path, c
         trainyard.train(root=root, hours=-1)
     with pytest.raises(UserError, match="steps"):
         trainyard.train(root=root, recipe="lora", values={"steps": "many"})
+    with pytest.raises(UserError, match="--after a: a run is named"):
+        trainyard.submit(root=root, recipe="lora", after=["a"], key="k")
+    for again in (trainyard.resume, trainyard.rerun):
+        with pytest.raises(UserError, match=r"no run 'a'|what 'a' ran is known neither"):
+            again("a", values={"lr": 1e-4, "packing": True}, root=root)
     with pytest.raises(UserError, match="no run"):
         trainyard.follow("a", root=root).result()
     with pytest.raises(UserError, match="no run"):

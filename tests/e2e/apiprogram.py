@@ -101,6 +101,7 @@ SEEN.write_text(
         {
             "printed": printed,
             "first": [first["summary"].success, first["got"].manifest_sha256, [str(path) for path in first["got"].paths]],
+            "again": [first["again"].success, first["again"].run, first["entry"].run, first["entry"].state],
             "second": [second["summary"].success, second["summary"].run, len(second["losses"])],
             "dag": third,
             "runs": [[run.run, run.state] for run in trainyard.runs(root=ROOT)],

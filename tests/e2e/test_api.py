@@ -37,6 +37,7 @@ def test_the_pages_examples_the_notebook_and_the_dag_do_what_they_say_without_a_
     assert success and steps == 300
     assert [line for line in seen["printed"] if line in ("trained", "committed", "succeeded")] == ["trained", "committed", "succeeded"]
     assert any(line.startswith("step 300/300  loss 0.0") for line in seen["printed"])
-    assert seen["runs"] == [["tester/first", "succeeded"], [run, "succeeded"]]
+    assert seen["again"] == [True, "tester/again", "tester/later", "queued"]
+    assert seen["runs"] == [["tester/first", "succeeded"], ["tester/again", "succeeded"], [run, "succeeded"]]
     assert seen["dag"]["result"]["run"] == "tester/first" and seen["dag"]["files"] == [f"{yard.root}/out/dag/tester/first/line.json"]
     assert yard.pods() == []

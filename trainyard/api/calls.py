@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,15 +16,20 @@ from trainyard.errors import Busy, Detached
 from trainyard.yamlfile import Map, Node
 
 if TYPE_CHECKING:  # each call loads what it needs: S3's libraries alone take half a second
+    from trainyard.ledger.keys import StartKey
+    from trainyard.ledger.queue import QueueEntry
     from trainyard.recipes.configfile import ConfigDocument
     from trainyard.runs.context import CommandContext
+    from trainyard.runs.records.record import RunFolder
     from trainyard.runs.records.summary import RunSummary
     from trainyard.runs.verbs.keyed import KeyedRun
     from trainyard.runs.verbs.listing import ListedRun
     from trainyard.runs.verbs.show import RunPage
+    from trainyard.runs.verbs.train import TrainRequest
     from trainyard.storage.download import Downloaded
 
 PathLike = str | os.PathLike[str]
+Setting = str | int | float | bool
 
 
 def train(
@@ -50,22 +55,97 @@ def train(
     base = None if root is None else Path(root).resolve()
 
     def call(context: CommandContext) -> RunSummary:
-        from trainyard.runs.verbs.beginning import begin_once
-        from trainyard.runs.verbs.keyed import KeyedRun, start_key
-        from trainyard.runs.verbs.train import TrainRequest, number_like, prepare, recipe_of
+        from trainyard.runs.verbs.keyed import start_key
+        from trainyard.runs.verbs.train import prepare
 
-        file = None if config is None else (base or Path.cwd()) / config
-        request = TrainRequest(
-            stack, recipe_of(recipe, file, command), _data(data, base), file, name=name, yes=consent, words=command,
-            hours=number_like("hours", hours, "hours"), budget=number_like("budget", budget, "budget"),
-            resume=None if resume is None else int(number_like("resume", resume, "resume") or 0), deliver=deliver, detach=detach,
-            init_from=init_from, since=since, values=_document(values, base or Path.cwd()), base=base,
-        )  # fmt: skip
+        request = _request(base, command, stack, recipe, data, config, values, name, hours, budget, resume, deliver, consent)
+        request = replace(request, detach=detach, init_from=init_from, since=since)
         start = start_key(context, key, "train", request)
-        run = begin_once(context, lambda start: prepare(context, replace(request, key=start)), start, detach=detach)
-        return _of_elsewhere(context, run, detach=detach) if isinstance(run, KeyedRun) else run
+        return _begun(context, lambda start: prepare(context, replace(request, key=start)), start, detach=detach)
 
     return checked(finish(root, call, on_event), check=check)
+
+
+def resume(
+    run: str, command: Sequence[str] | None = None, *, stack: str | None = None, values: Mapping[str, Setting] | None = None,
+    hours: float | None = None, budget: float | None = None, consent: bool = False, key: str | None = None,
+    root: Root | None = None, on_event: OnEvent | None = None, check: bool = True,
+) -> RunSummary:  # fmt: skip
+    """Go on with a run that has ended, from its newest checkpoint, as ``invoke resume`` does: a new attempt; returns its summary.
+
+    ``stack``: where, if not where it ran; ``values``: variables that differ; ``budget``: dollars of the whole run. What is not said is as
+    it was. Raises what train() does, UserError also where nothing is left to go on from.
+    """
+
+    def call(context: CommandContext) -> RunSummary:
+        from trainyard.runs.verbs.keyed import start_key
+        from trainyard.runs.verbs.resume import ResumeRequest, prepare
+        from trainyard.runs.verbs.train import number_like
+
+        lease, dollars = number_like("hours", hours, "hours"), number_like("budget", budget, "budget")
+        request = ResumeRequest(run, stack, lease, dollars, _sets(values), consent, command)
+        start = start_key(context, key, "resume", request)
+        return _begun(context, lambda start: prepare(context, replace(request, key=start)), start)
+
+    return checked(finish(root, call, on_event), check=check)
+
+
+def rerun(
+    run: str, command: Sequence[str] | None = None, *, stack: str | None = None, values: Mapping[str, Setting] | None = None,
+    name: str | None = None, hours: float | None = None, budget: float | None = None, consent: bool = False, key: str | None = None,
+    root: Root | None = None, on_event: OnEvent | None = None, check: bool = True,
+) -> RunSummary:  # fmt: skip
+    """Run an earlier run again as a new one, as ``invoke rerun`` does: its recipe, values, data and code as they were.
+
+    ``stack``: where, if not where it ran; ``values``: variables that differ. Returns and raises what train() does, UserError also
+    where something of it is gone.
+    """
+
+    def call(context: CommandContext) -> RunSummary:
+        from trainyard.runs.verbs.keyed import start_key
+        from trainyard.runs.verbs.rerun import RerunRequest, prepare
+        from trainyard.runs.verbs.train import number_like
+
+        lease, dollars = number_like("hours", hours, "hours"), number_like("budget", budget, "budget")
+        request = RerunRequest(run, stack, _sets(values), name, lease, dollars, consent, command)
+        start = start_key(context, key, "rerun", request)
+        return _begun(context, lambda start: prepare(context, replace(request, key=start)), start)
+
+    return checked(finish(root, call, on_event), check=check)
+
+
+def submit(
+    command: Sequence[str] | None = None, *, stack: str = "local", recipe: str | None = None, data: PathLike | None = None,
+    config: PathLike | None = None, values: Mapping[str, object] | None = None, name: str | None = None, hours: float | None = None,
+    budget: float | None = None, resume: int | None = None, deliver: str | None = None, consent: bool = False, priority: int = 0,
+    after: Sequence[str] = (), not_before: str | datetime | timedelta | None = None, hold: bool = False, key: str | None = None,
+    root: Root | None = None, on_event: OnEvent | None = None,
+) -> QueueEntry:  # fmt: skip
+    """Put a run into the queue, as ``invoke submit`` does, and return its entry; a worker begins it when it is its turn.
+
+    What is asked for is said as for train(). ``priority``: -10 to 10. ``after``: runs (user/label) that must have succeeded before.
+    ``not_before``: a moment, how long from now, or a text as the verb takes it. ``hold``: until it is released. ``key``: said again
+    within a day, it gives the entry that it gave first, as that stands then.
+
+    Raises UserError for what is wrong with it, RefusedError where consent is not given, a limit could never allow it, its name is
+    taken, or its key was said for something else.
+    """
+    base = None if root is None else Path(root).resolve()
+
+    def call(context: CommandContext) -> QueueEntry:
+        from trainyard.runs.queue.submit import submit as put
+        from trainyard.runs.verbs.keyed import SUBMIT, start_key
+        from trainyard.runs.verbs.listing import moment_of
+
+        request = _request(base, command, stack, recipe, data, config, values, name, hours, budget, resume, deliver, consent)
+        said, runs = _since(not_before), tuple(after)
+        start = start_key(
+            context, key, SUBMIT, request, {"--priority": priority, "--after": runs, "--not-before": said, "--hold": hold}
+        )  # fmt: skip
+        moment = moment_of(said, "not_before", ahead=True)
+        return put(context, request, priority=priority, after=runs, not_before=moment, hold=hold, key=start)
+
+    return finish(root, call, on_event)
 
 
 def follow(run: str, *, root: Root | None = None, check: bool = True) -> RunFollower:
@@ -147,6 +227,40 @@ def download(
         return fetch(context, stack, run, folder, partial=partial, whole=whole)
 
     return finish(root, call, on_event)
+
+
+def _request(
+    base: Path | None, command: Sequence[str] | None, stack: str, recipe: str | None, data: PathLike | None, config: PathLike | None,
+    values: Mapping[str, object] | None, name: str | None, hours: float | None, budget: float | None, resume: int | None,
+    deliver: str | None, consent: bool,
+) -> TrainRequest:  # fmt: skip
+    """Return what a new run is asked for with; raises UserError for what cannot be."""
+    from trainyard.runs.verbs.train import TrainRequest, number_like, recipe_of
+
+    file = None if config is None else (base or Path.cwd()) / config
+    return TrainRequest(
+        stack, recipe_of(recipe, file, command), _data(data, base), file, name=name, yes=consent, words=command,
+        hours=number_like("hours", hours, "hours"), budget=number_like("budget", budget, "budget"),
+        resume=None if resume is None else int(number_like("resume", resume, "resume") or 0), deliver=deliver,
+        values=_document(values, base or Path.cwd()), base=base,
+    )  # fmt: skip
+
+
+def _begun(
+    context: CommandContext, prepare: Callable[[StartKey | None], RunFolder], start: StartKey | None, *, detach: bool = False
+) -> RunSummary:  # fmt: skip
+    """Begin a run and drive it, or come back to the one of its key."""
+    from trainyard.runs.verbs.beginning import begin_once
+    from trainyard.runs.verbs.keyed import KeyedRun
+
+    run = begin_once(context, prepare, start, detach=detach)
+    return _of_elsewhere(context, run, detach=detach) if isinstance(run, KeyedRun) else run
+
+
+def _sets(values: Mapping[str, Setting] | None) -> tuple[str, ...]:
+    """Return what an earlier run's values are changed by, as ``--set`` takes it."""
+    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in (values or {}).items()}
+    return tuple(f"{name}={text}" for name, text in texts.items())
 
 
 def _of_elsewhere(context: CommandContext, known: KeyedRun, *, detach: bool) -> RunSummary:
