@@ -31,6 +31,7 @@ import errno
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trainyard.secret import hide
 
@@ -64,6 +65,16 @@ class TrainyardError(Exception):
 
     def __str__(self) -> str:
         return render(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As it stands, not by its class's arguments: a pool of processes hangs on an error that it cannot read.
+        return _unpickled, (type(self), self.args, self.__dict__)
+
+
+def _unpickled(kind: type[TrainyardError], args: tuple[object, ...], state: Mapping[str, object]) -> TrainyardError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UserError(TrainyardError):

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import logging
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -21,14 +22,15 @@ from typing import Any, assert_type
 import pytest
 
 import trainyard
-from trainyard.api.follower import checked
+from trainyard.api.follower import RunFailed, checked
 from trainyard.api.listener import _MOST, EventListener
 from trainyard.api.work import Work, finish
 from trainyard.config import places
-from trainyard.errors import Detached, OwnFault, TrainyardError, UserError
+from trainyard.errors import Detached, LimitReached, Location, OwnFault, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.follow import watch_files
 from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.summary import summarize
 from trainyard.runs.signals import leave_if_asked, leaving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -328,3 +330,27 @@ def test_a_run_that_another_process_drives_is_told_of_by_what_that_one_writes(ro
         trainyard.ProgressEvent(1, 4, 2.5, 0.1, 9.0, 0.0, None, "step 1/4  loss 2.5000  9 tokens/s  $0.00"),
         trainyard.StateEvent("ann/a", 1, "state", "trained", 0.0),
     ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LimitReached("too much", hint="shorten it", most=2.5, ever=True),
+        UserError("wrong", where=Location("a.yaml", 3), hint="so", facts={"pod": "p"}),
+    ],
+)
+def test_an_error_comes_through_a_pool_of_processes_as_it_is(error: TrainyardError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+
+    assert type(again) is type(error) and str(again) == str(error) and vars(again) == vars(error)
+
+
+def test_of_a_failed_run_the_summary_comes_through_a_pool_of_processes() -> None:
+    record = RunRecord(
+        user="ann", label="a", attempt=1, token="t", environment="local", recipe="r", values={}, bundle_sha256="", hours=1.0, created=0.0
+    )
+    error = RunFailed(summarize(record, RunFolder(Path("nowhere"))))
+
+    again = pickle.loads(pickle.dumps(error))
+
+    assert isinstance(again, RunFailed) and again.summary == error.summary and again.exit_code == error.exit_code

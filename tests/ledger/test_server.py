@@ -80,3 +80,18 @@ def test_a_frozen_connection_alone_is_replaced(server: Secret, monkeypatch: pyte
     finally:
         os.kill(backend, signal.SIGCONT)
     assert [event.kind for event in ledger.events(RUN)][-1] == "again"
+
+
+def test_a_process_that_was_forked_opens_a_connection_of_its_own(server: Secret) -> None:
+    ledger, backend = Ledger(server), sa.text("SELECT pg_backend_pid()")
+
+    def mine() -> int:
+        with ledger.database.reading() as connection:
+            return int(connection.execute(backend).scalar() or 0)
+
+    before = mine()
+    child = os.fork()
+    if child == 0:
+        os._exit(1 if mine() == before else 0)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 and mine() == before

@@ -48,6 +48,16 @@ def test_runs_that_differ_in_more_than_their_amount_tell_nothing(other: dict[str
     assert from_runs([done(100, 1000.0, **other)], WORK) is None
 
 
+@pytest.mark.parametrize("amounts", [(5e-324,), (1e-6, 1.2, 1e300, 2.0), (1e-300, 5e-324, 1.01e-300), (5e-324, 1e300, 1e-6, 1.7e308)])
+def test_amounts_that_no_run_can_have_had_tell_nothing(amounts: tuple[float, ...]) -> None:
+    assert from_runs([done(amount, 3600.0) for amount in amounts], WORK) is None
+
+
+def test_a_number_of_steps_beyond_all_numbers_is_none() -> None:
+    like = workload_of("lora", {"max_steps": 10**400}, 0, cloud="local", simulated=False, gpu=None, gpu_count=0)
+    assert (like.unit, like.amount) == ("run", 1.0)
+
+
 def test_history_is_read_from_the_ledger_and_nonsense_in_it_is_left_out(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     good = asdict(done(100, 1000.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ def server_of(url: sa.URL) -> LedgerServer:
         ) from None
     event.listen(engine, "do_connect", _connect)
     atexit.register(engine.dispose)
+    # Two processes on one connection would read each other's answers: who was forked opens its own.
+    os.register_at_fork(after_in_child=functools.partial(engine.dispose, close=False))
     return LedgerServer(engine)
 
 

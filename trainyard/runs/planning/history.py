@@ -19,6 +19,8 @@ _NEWEST = 500
 _LIKE = 20
 """So many like ones at most tell, the newest."""
 _LONGEST = 366 * 86_400.0
+_ABSURD = 100 * _LONGEST
+"""Seconds that no training takes: what tells of more tells nothing."""
 _FEW, _DOUBTS = 3, (0.15, 0.05)
 """By so much the range is wider on both sides than like runs were: where they are fewer than _FEW, and else."""
 _SPREAD = 1.2
@@ -46,17 +48,23 @@ def expect(ledger: Ledger, workload: Workload) -> Expectation | None:
 def from_runs(measured: Sequence[MeasuredRun], workload: Workload) -> Expectation | None:
     """Return the same from measured runs, oldest first."""
     like = [run for run in measured if run.workload.is_like(workload)][-_LIKE:]
-    if not like:
+    try:
+        return _expected(like, workload.amount) if like else None
+    except (ArithmeticError, ValueError):  # amounts so far apart that nothing can be reckoned with them
         return None
+
+
+def _expected(like: Sequence[MeasuredRun], amount: float) -> Expectation | None:
     fixed, each = _line(like)
-    train = fixed + each * workload.amount
+    train = fixed + each * amount
     ratios = [run.train / max(1e-9, fixed + each * run.workload.amount) for run in like]
     doubt = 1 + _DOUBTS[len(like) >= _FEW]
     asides = [run.aside for run in like]
     aside = statistics.median(asides)
-    return Expectation(
-        train * min(ratios) / doubt + min(asides), train + aside, train * max(ratios) * doubt + max(asides), aside, len(like)
-    )  # fmt: skip
+    likely, low, high = train + aside, train * min(ratios) / doubt + min(asides), train * max(ratios) * doubt + max(asides)
+    if not 0 <= likely <= max(likely, high) <= _ABSURD:
+        return None
+    return Expectation(min(low, likely), likely, high, aside, len(like))
 
 
 def _line(like: Sequence[MeasuredRun]) -> tuple[float, float]:

@@ -73,5 +73,5 @@ def measure(record: RunRecord) -> MeasuredRun | None:
 
 
 def _first(values: Values, names: tuple[str, ...]) -> float:
-    said = (values.get(name) for name in names)
-    return next((float(value) for value in said if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0), 0.0)
+    said = (value for value in map(values.get, names) if isinstance(value, (int, float)) and not isinstance(value, bool))
+    return next((float(value) for value in said if 0 < value < 1e300), 0.0)
