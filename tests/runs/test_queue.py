@@ -15,7 +15,7 @@ from tests.runs.gitops_yard import WAITS, GitRoad
 from tests.runs.road import STACK
 from trainyard.cli import queueverbs
 from trainyard.clock import Clock
-from trainyard.errors import LimitReached, RefusedError, UserError
+from trainyard.errors import Busy, LimitReached, RefusedError, UserError
 from trainyard.ledger import auditlog
 from trainyard.ledger.auditlog import AuditFilter
 from trainyard.ledger.queue import QueueEntry, QueueRows
@@ -219,6 +219,41 @@ def test_a_worker_that_is_told_to_go_leaves_the_run_to_the_next_one(road: QueueR
     assert road.work().over == {"ann/a": "succeeded"} and len(all_runs(road.context.places.runs)) == 1
 
 
+def test_a_ledger_that_does_not_answer_once_keeps_no_run_from_its_worker(road: QueueRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = road.submit()
+    change = QueueRows.change
+
+    looks: list[float] = []
+
+    def busy(rows: QueueRows, seen: QueueEntry, **values: Any) -> bool:
+        if len(looks) == 1 and "beat" in values:
+            raise Busy("the ledger is locked")
+        return change(rows, seen, **values)
+
+    def pause(seconds: float) -> None:
+        looks.append(seconds)
+        road.later += 60
+        if len(looks) == 2:
+            road.let_train()
+        if road.entry(entry).state == "over" or len(looks) == 9:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(QueueRows, "change", busy)
+    with pytest.raises(KeyboardInterrupt):
+        work(road.context, until="stopped", clock=Clock(road.clock.now, pause))
+
+    assert road.entry(entry).outcome == "succeeded" and "locked" in road.said()
+
+
+def test_a_time_that_a_wrong_clock_wrote_keeps_nobody_waiting(road: QueueRoad) -> None:
+    entry = road.submit()
+    road.work()
+    assert road.rows().change(road.entry(entry), due=road.clock.now() + 9e7)
+    road.let_train()
+
+    assert road.work().over == {"ann/a": "succeeded"}
+
+
 def test_a_group_is_told_of_its_live_runs_and_of_those_that_are_over(road: QueueRoad) -> None:
     seen: list[str] = []
 
@@ -226,7 +261,7 @@ def test_a_group_is_told_of_its_live_runs_and_of_those_that_are_over(road: Queue
         seen.append("ended")
         raise ValueError("of the hook")
 
-    hook = GroupHook(lambda _context, one, folder: seen.append(f"live {one.label} {folder.load().phase}"), fails)
+    hook = GroupHook(lambda _context, one, folder: seen.append(f"live {one.label} {folder.load().phase}"), fails, lambda *_: None)
     road.submit(group="g")
     road.work(hook=hook)
     road.let_train()

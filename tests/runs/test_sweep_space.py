@@ -123,6 +123,8 @@ def test_a_seed_draws_the_same_trials_again_each_once_and_within_its_range() -> 
         drawn(read("rank=1..6"), 7, 0, 100)
     with pytest.raises(UserError, match="--max-trials 10000"):
         drawn(dimensions, 10_000, 0, 100)
+    with pytest.raises(UserError, match="has only 2 different values, as numbers have six digits"):
+        drawn(read("lr=0.001..0.00100001"), 20, 0, 100)
     with pytest.raises(UserError, match="1 trial or more"):
         drawn(dimensions, 0, 0, 100)
 

@@ -90,7 +90,7 @@ def worker(
 ) -> int:  # fmt: skip
     """Begin what is queued when it is its turn, leave it to its pods, and finish it; several may run, each may be killed."""
     from trainyard.runs.queue.worker import lines, work
-    from trainyard.runs.sweeps.work import advance_all, hook
+    from trainyard.runs.sweeps.work import hook
     from trainyard.runs.verbs.unit import unit_of
 
     if not every >= 1:
@@ -102,7 +102,6 @@ def worker(
         words = ["worker", "--every", f"{every:g}"]
         print(as_typed(unit_of(here.places.root, "worker", "the queue of {} is worked on", words)), end="")
         return 0
-    advance_all(here)
     report = work(here, until="pass" if once else "empty" if until_empty else "stopped", every=every, hook=hook())
     if json:
         show_json(asdict(report))

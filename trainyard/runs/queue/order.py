@@ -23,6 +23,8 @@ PlaceState = Literal["at work", "starts", "waits", "held", "approval", "broken",
 _SHARE = 2.0
 """Steps of priority that each run of a user at work costs the user's next one."""
 _HOUR = 3600.0
+_FARTHEST = 86_400.0
+"""Seconds ahead that nothing is put off for: what is due later was written when a clock was wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,17 @@ def _kept(entry: QueueEntry, view: QueueView) -> QueuePlace | None:
         return QueuePlace(entry, "approval", f"waits for approval: {entry.approval_why}")
     if entry.not_before is not None and view.now < entry.not_before:
         return QueuePlace(entry, "waits", f"not before {format_time(entry.not_before)}")
-    if view.now < entry.due:
+    if is_later(entry.due, view.now):
         return QueuePlace(entry, "waits", f"tried again at {format_time(entry.due)}: {entry.reason or 'it could not be begun'}")
     readiness = view.readiness(entry) if entry.after else Readiness("ready")
     if readiness.state == "ready":
         return None
     return QueuePlace(entry, "broken" if readiness.state == "broken" else "waits", str(readiness))
+
+
+def is_later(due: float, now: float) -> bool:
+    """Tell whether a worker is to wait until ``due``."""
+    return now < due < now + _FARTHEST
 
 
 def _with_blocked(kept: Collection[QueuePlace]) -> list[QueuePlace]:

@@ -19,7 +19,7 @@ from trainyard.retries import Backoff
 from trainyard.runs.context import CommandContext
 from trainyard.runs.queue.claims import beating, is_here, is_seen_to, worker_name
 from trainyard.runs.queue.look import limits_of, look
-from trainyard.runs.queue.order import QueuePlace
+from trainyard.runs.queue.order import QueuePlace, is_later
 from trainyard.runs.queue.step import QueueStep, advance
 from trainyard.runs.records.attempts import Overtaken
 from trainyard.runs.records.record import RunFolder
@@ -42,6 +42,8 @@ class GroupHook:
     """At each look at a run of a group whose training runs; it may cancel it (RunFolder.cancel)."""
     ended: Callable[[CommandContext, QueueEntry], object]
     """When a run of a group is over; it may submit others. Two workers may both ask."""
+    look: Callable[[CommandContext, str | None], object]
+    """At each look at the queue (of one group, or of all): what a kill or a failure of ``ended`` left standing is to go on."""
 
 
 @dataclass(slots=True)
@@ -99,6 +101,8 @@ def work(
     with beating(worker.rows, worker.name, clock.now), leaving():
         while True:
             try:
+                if hook is not None:
+                    hook.look(context, group)
                 _pass(worker)
                 if until == "pass" or (until == "empty" and not _has_more(worker)):
                     return worker.report
@@ -124,7 +128,7 @@ def _pass(worker: _Worker) -> None:
     """Go on with what is due and begin one run, until there is neither."""
     while True:
         for entry in worker.rows().entries(group=worker.group):
-            if _is_due(entry, worker.clock.now()):
+            if _is_due(worker, entry):
                 _see_to(worker, entry, lambda _: True)
         chosen = next((place.entry for place in worker.places() if place.state == "starts"), None)
         if chosen is None:
@@ -133,8 +137,10 @@ def _pass(worker: _Worker) -> None:
         _see_to(worker, chosen, lambda begun: limits.forbids(chosen, begun) is None)  # noqa: B023 - called before the next one
 
 
-def _is_due(entry: QueueEntry, now: float) -> bool:
-    if entry.state != "begun" or now < entry.due or is_seen_to(entry, now):
+def _is_due(worker: _Worker, entry: QueueEntry) -> bool:
+    now = worker.clock.now()
+    # What still bears this worker's own name could not be let go: the ledger did not answer then.
+    if entry.state != "begun" or is_later(entry.due, now) or (entry.worker != worker.name and is_seen_to(entry, now)):
         return False
     return is_here(entry) or now - max(entry.due, entry.begun or 0.0) > _ELSEWHERE
 

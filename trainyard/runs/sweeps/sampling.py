@@ -38,7 +38,7 @@ def grid(dimensions: Sequence[Dimension], most: int) -> list[Parameters]:
 
 
 def drawn(dimensions: Sequence[Dimension], trials: int, seed: int, most: int) -> list[Parameters]:
-    """Return ``trials`` different combinations, drawn by a seed. Raises UserError for more than there are, and too many."""
+    """Return ``trials`` different combinations, drawn by a seed. Raises UserError for more than there are (or are found), and too many."""
     refuse_count(dimensions, trials, most)
     dice, seen = random.Random(seed), dict[tuple[str, ...], Parameters]()
     for _ in range(trials * _REDRAWS):
@@ -46,6 +46,12 @@ def drawn(dimensions: Sequence[Dimension], trials: int, seed: int, most: int) ->
         seen.setdefault(tuple(parameters.values()), parameters)
         if len(seen) == trials:
             break
+    if len(seen) < trials:  # a narrow range has few numbers of six digits
+        varied = ", ".join(dimension.source for dimension in dimensions)
+        raise UserError(
+            f"--trials {trials}: {varied} has only {len(seen)} different values, as numbers have six digits",
+            hint=f"A wider range, or --trials {len(seen)}.",
+        )
     return list(seen.values())
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from trainyard.clock import REAL, Clock
-from trainyard.errors import RefusedError, TrainyardError, UserError
+from trainyard.errors import RefusedError, UserError
+from trainyard.faults import readable
 from trainyard.ledger.queue import QueueEntry, QueueRows
 from trainyard.remote.protocol import quote
 from trainyard.runs.context import CommandContext
@@ -73,19 +75,26 @@ def advance(context: CommandContext, sweep: Sweep, submit_trial: Submit) -> Swee
     return book.find_sweep(ledger, str(sweep))
 
 
-def advance_all(context: CommandContext) -> None:
-    """Bring each sweep on that is not over, as far as this machine can; one's trouble keeps no other from it."""
+def _advance_all(said: dict[str, str], context: CommandContext, group: str | None) -> None:
+    """Bring each sweep on that is not over, or that of a group, as far as this machine can; one's trouble keeps no other from it.
+
+    ``said``: what keeps each from it, so that a worker says it once.
+    """
     for sweep in book.all_sweeps(context.ledger()):
-        if not sweep.ended:
+        if not sweep.ended and group in (None, str(sweep)):
             try:
                 advance(context, sweep, from_earlier(context))
-            except TrainyardError as error:
-                context.ui.warn(f"sweep {sweep} does not go on for now: {error.message}")
+                said.pop(str(sweep), None)
+            except Exception as error:  # a fault of ours in one sweep stops nobody else's runs
+                known = readable(error, lambda: context.places.logs).message
+                if said.get(str(sweep)) != known:
+                    context.ui.warn(f"sweep {sweep} does not go on for now: {known}")
+                said[str(sweep)] = known
 
 
 def hook() -> GroupHook:
-    """Return what a worker asks about the runs of sweeps: is one hopeless, and what comes when one is over."""
-    return GroupHook(live=_prune, ended=_next)
+    """Return what a worker asks about the runs of sweeps: is one hopeless, what comes when one is over, and what was left standing."""
+    return GroupHook(live=_prune, ended=_next, look=partial(_advance_all, {}))
 
 
 def work_until_over(context: CommandContext, sweep: Sweep, clock: Clock = REAL) -> int:
