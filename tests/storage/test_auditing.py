@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
 
 from tests.storage.test_mirror import run_of
 from tests.storage.test_result_verbs import Clone, fresh_clone
+from trainyard.clouds.absence import Proof
 from trainyard.config import Places
 from trainyard.ledger import auditlog
 from trainyard.ledger.tables import audit
 from trainyard.recipes.secretfiles import secret_in
 from trainyard.runs.records.acts import anchor, record_act, record_limits
 from trainyard.runs.records.mirror import beside
+from trainyard.runs.verbs import account, adopt, anchors
 from trainyard.runs.verbs.auditing import log, report_lines, row_lines, verify
 from trainyard.secret import Secret
 from trainyard.settings.table import StackSettings
@@ -79,6 +84,27 @@ def test_a_ledger_that_was_begun_anew_is_told_until_a_person_accepts_that(clone:
 
     assert verify(clone.context, accept=lost.chain).exit_status == 0 and verify(clone.context).exit_status == 0
     assert [row.action for row in log(clone.context)] == ["up", "accept chain"]
+
+
+def test_what_is_done_without_a_run_is_anchored_and_a_store_that_hangs_holds_nothing_up(
+    clone: Clone, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anchors, "stores", lambda context: iter([settings]))
+    monkeypatch.setattr(account, "note_end", lambda *_: None)
+    monkeypatch.setattr(account, "prove", lambda *_: Proof())
+    monkeypatch.setattr(anchors, "_PATIENCE", 60.0)
+    monkeypatch.setattr(adopt, "find_pod", lambda cloud, pod: SimpleNamespace(id=pod, price_per_hour=1.0, end=None))
+    assert account.end_pod(clone.context, "local", "p1") == 0
+    assert [key[-17:] for key in keys(settings)] == ["000000000004.json"] and log(clone.context)[-1].action == "end"
+
+    hangs = threading.Event()
+    monkeypatch.setattr(anchors, "_PATIENCE", 0.05)
+    monkeypatch.setattr(anchors, "stores", lambda context: iter([hangs.wait(30)][:0]))
+    began = time.monotonic()
+    with anchors.anchoring(clone.context):
+        pass
+    assert time.monotonic() - began < 5
+    hangs.set()
 
 
 def test_limits_that_became_looser_are_written_once_with_what_they_were(clone: Clone) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.environment import bucket_in
 from trainyard.runs.records.notes import note_end
 from trainyard.runs.verbs import leaks, reap
+from trainyard.runs.verbs.anchors import anchoring
 from trainyard.runs.verbs.latebills import fill_in
 from trainyard.settings import reader
 from trainyard.stacks import facade
@@ -45,24 +47,34 @@ def reap_stacks(
             context.ui.fail(f"{cloud.name}: which pods there are is not known: {error}")
             unanswered = unanswered or error.exit_code
         else:
-            for sighting in by_stack[cloud.name]:
-                if sighting.ended is not None:
-                    record_act(context, "reap", sighting.pod.id, cloud=cloud.name, proved_gone=sighting.ended)
+            _write_down(context, cloud.name, by_stack[cloud.name])
             stacks = [name] if name is not None else leaks.stacks_of(context, cloud.name)
             leaks.pods_found(context, stacks, cloud.name, by_stack[cloud.name])
             if not by_stack[cloud.name] and _charged_unseen(context, cloud, sleep):
                 leaks.charge_unseen(context, stacks, cloud.name)
                 unseen = True
-    if as_json:
-        print(json.dumps({cloud_name: reap.rows(pods) for cloud_name, pods in by_stack.items()}, indent=1))
-    else:
-        for cloud_name, pods in by_stack.items():
-            context.ui.say("\n".join(_reap_lines(cloud_name, pods)))
-            left = [s.pod.price_per_hour for s in pods if s.ended is not True and s.pod.status != "exited"]
-            context.ui.say(f"{cloud_name}: {len(pods)} pods listed, ${_sum(left):.2f}/h after this{_and_unknown(left)}")
+    reaped = any(sighting.ended is not None for pods in by_stack.values() for sighting in pods)
+    with anchoring(context) if reaped else contextlib.nullcontext():
+        _say_reaped(context, by_stack, as_json=as_json)
     if unseen or any(sighting.ended is False for pods in by_stack.values() for sighting in pods):
         return StillThere.exit_code
     return unanswered
+
+
+def _write_down(context: CommandContext, cloud_name: str, pods: Sequence[reap.Sighting]) -> None:
+    for sighting in pods:
+        if sighting.ended is not None:
+            record_act(context, "reap", sighting.pod.id, cloud=cloud_name, proved_gone=sighting.ended)
+
+
+def _say_reaped(context: CommandContext, by_stack: Mapping[str, Sequence[reap.Sighting]], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({cloud_name: reap.rows(pods) for cloud_name, pods in by_stack.items()}, indent=1))
+        return
+    for cloud_name, pods in by_stack.items():
+        context.ui.say("\n".join(_reap_lines(cloud_name, pods)))
+        left = [s.pod.price_per_hour for s in pods if s.ended is not True and s.pod.status != "exited"]
+        context.ui.say(f"{cloud_name}: {len(pods)} pods listed, ${_sum(left):.2f}/h after this{_and_unknown(left)}")
 
 
 def end_pod(context: CommandContext, name: str, reference: str) -> int:
@@ -73,7 +85,8 @@ def end_pod(context: CommandContext, name: str, reference: str) -> int:
     pod = find_pod(cloud, reference)
     record_act(context, "end", pod.id, stack=name)
     note_end(context, pod.id)  # before the request: who follows its run may see the pod gone at once
-    proof = prove(cloud, [KnownPod(pod.id, pod.price_per_hour, pod.end)])
+    with anchoring(context):
+        proof = prove(cloud, [KnownPod(pod.id, pod.price_per_hour, pod.end)])
     proof.require(f"Again: invoke end {pod.id} --stack {name}")
     context.ui.say(f"pod {pod.id} is gone: {cloud.name} has taken the request to end it, denies it and does not list it any more")
     return 0

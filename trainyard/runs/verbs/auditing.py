@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
 from trainyard.clock import format_time
-from trainyard.errors import StoreError, UserError
+from trainyard.errors import StoreError
 from trainyard.ledger import auditlog
 from trainyard.ledger.auditlog import AuditFilter, AuditHead, AuditProof, AuditRow
-from trainyard.ledger.ledger import Ledger
 from trainyard.runs.context import CommandContext
-from trainyard.runs.records.acts import AuditAnchor, anchor, place_of, read_anchor, record_act
+from trainyard.runs.records.acts import AuditAnchor, place_of, read_anchor, record_act
+from trainyard.runs.verbs.anchors import anchor_in
 from trainyard.runs.verbs.listing import moment_of
 from trainyard.runs.verbs.sharing import stores
 from trainyard.storage.auditanchors import chains, newest_anchors
@@ -64,7 +63,7 @@ def verify(context: CommandContext, accept: str | None = None) -> AuditReport:
     accepted = {row.subject for row in auditlog.rows(ledger.database, AuditFilter(action=_ACCEPTED))}
     proof = auditlog.verify(ledger.database, anchors)
     if proof.breach is None:
-        _anchor_in(ledger, asked)
+        anchor_in(ledger, asked)
     left = tuple(other for chain, other in sorted(others.items()) if chain not in accepted)
     return AuditReport(proof, tuple(store.url for store in asked), tuple(unanswered), left)
 
@@ -127,9 +126,3 @@ def _read(store: StoreSettings, chain: str) -> list[AuditAnchor]:
             one = None
         anchors.append(one if one and (one.chain, one.sequence) == (chain, sequence) else AuditAnchor(chain, sequence, "", 0.0, ""))
     return anchors
-
-
-def _anchor_in(ledger: Ledger, asked: list[StoreSettings]) -> None:
-    for store in asked:
-        with contextlib.suppress(StoreError, UserError):  # the next one is written at the end of a run
-            anchor(ledger, store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -15,6 +16,7 @@ from trainyard.runs.records.record import RunFolder, all_folders
 from trainyard.runs.records.stackresources import pods_in, pods_with_address
 from trainyard.runs.signals import leaving
 from trainyard.runs.verbs import attach
+from trainyard.runs.verbs.anchors import anchoring
 from trainyard.runs.verbs.destroy import destroy
 from trainyard.stacks import facade
 from trainyard.stacks.model import Event, Operation, OperationOutcome, Stack
@@ -43,7 +45,8 @@ def _operate(context: CommandContext, name: str, operation: Operation, *, yes: b
     if operation == "destroy":
         _end_runs(context, name, yes=yes)
         record_act(context, operation, name)
-        outcome = destroy(context, stack, [folder.load() for folder in live_runs(context, name)], on_event)
+        with anchoring(context):
+            outcome = destroy(context, stack, [folder.load() for folder in live_runs(context, name)], on_event)
     else:
         settings = context.settings(name)  # what is wrong in them is told before an engine starts
         if operation == "up":
@@ -52,7 +55,8 @@ def _operate(context: CommandContext, name: str, operation: Operation, *, yes: b
             record_act(context, operation, name)
             record_limits(context, name, settings)
             declaredpods.reserve(context, stack, settings)
-        outcome = facade.operate(stack, operation, on_event)
+        with anchoring(context) if operation == "up" else contextlib.nullcontext():
+            outcome = facade.operate(stack, operation, on_event)
         if not outcome.ok:
             error = outcome.error(f"{operation} of stack '{name}' failed (engine {outcome.engine}): ")
             raise _with_what_stands(context, stack, error) if operation == "up" else error
