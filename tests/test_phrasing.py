@@ -26,7 +26,7 @@ ALLOWED = {
     ("cli/repoverbs.py", "upgrade"): "lines of files, as they are",
     ("playbook/__main__.py", "main"): "what a playbook and its hosts say",
     ("settings/page.py", "main"): "for who develops Trainyard",
-    ("runs/life/start.py", "start"): "a log of what a playbook says",
+    ("runs/life/start.py", "_play"): "a log of what a playbook says",
     ("runs/verbs/storecheck.py", "show"): "each cell of its table was phrased",
     ("runs/ui.py", "stage"): "the seconds of a stage",
     ("runs/ui.py", "engine_event"): "an engine's names",

@@ -34,6 +34,9 @@ class OneAccount:
         self.asked = query
         return self.found
 
+    def disks_per_hour(self, disk_gb: int, *, gpu: bool, volume: bool) -> float:
+        return 0.0
+
     def costs(self) -> list[CostItem]:
         return [CostItem("volume", id, "data", month / 730, False) for id, month in self.volumes]
 
