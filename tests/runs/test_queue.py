@@ -110,6 +110,17 @@ def test_a_run_that_needs_approval_waits_for_it_and_who_gave_it_is_written_down_
     assert not road.work().begun
 
 
+def test_a_run_that_waits_for_one_that_nobody_knows_is_said_and_a_worker_ends(road: QueueRoad) -> None:
+    road.submit("next", after=("ann/typo",))
+    assert "nobody knows ann/typo" in road.said()
+
+    report = road.work("empty")
+
+    assert not report.begun and report.left == {"ann/next": "blocked"} and road.later == 0.0
+    road.submit("typo")
+    assert road.work().begun == ["ann/typo"] and road.said().count("nobody knows") == 1
+
+
 def test_what_is_held_or_taken_out_does_not_begin(road: QueueRoad) -> None:
     entry = road.submit(hold=True)
     assert entry.held is not None and not road.work("empty").begun
@@ -292,7 +303,13 @@ def test_the_verbs_say_what_they_did(road: QueueRoad, monkeypatch: pytest.Monkey
         body(queueverbs.submit)(None, file="runs/none.yaml")
     with pytest.raises(UserError, match="two ends"):
         body(queueverbs.worker)(None, once=True, until_empty=True)
-    assert body(queueverbs.worker)(None, once=True) == 0 and "nothing to do" in road.said()
+    assert body(queueverbs.worker)(None, once=True) == 0 and "nothing to do; in the queue: 1 queued (invoke queue)" in road.said()
+    assert body(queueverbs.queue_prefer)(None, "first", "-5") == 0 and "ann/first: -5" in road.said()  # a word, as Invoke gives it
+    for wrong in ("five", "11", "1.5"):
+        with pytest.raises(UserError, match="a whole number from -10 to 10"):
+            body(queueverbs.queue_prefer)(None, "first", wrong)
+    with pytest.raises(RefusedError, match="is not held; nothing was changed"):
+        body(queueverbs.queue_release)(None, "first")
 
 
 def test_a_key_gives_its_entry_again_as_it_stands_then(road: QueueRoad, monkeypatch: pytest.MonkeyPatch) -> None:

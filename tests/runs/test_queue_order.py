@@ -84,7 +84,7 @@ def test_what_waits_for_a_person_a_moment_a_try_or_another_run_says_so() -> None
 
     assert starting(found) == ["ann/free"]
     states = {place.entry.label: (place.state, place.why) for place in found}
-    assert states["held"] == ("held", "by ann@m") and states["dear"][0] == "approval"
+    assert states["held"] == ("held", "held by ann@m") and states["dear"][0] == "approval"
     assert states["late"] == ("waits", "not before 1970-02-11T17:00:00Z") and "no offer" in states["again"][1]
     assert states["chained"] == ("broken", "will not begin: ann/first (failed)")
     shown = lines(found, NOW)
@@ -100,6 +100,22 @@ def test_what_waits_behind_a_run_that_waits_for_a_person_is_told_apart() -> None
     )  # fmt: skip
 
     assert {place.entry.label: place.state for place in found} == {"held": "held", "next": "blocked", "last": "blocked", "other": "waits"}
+
+
+def test_what_a_person_can_do_about_a_run_that_will_not_begin_is_said() -> None:
+    failed = Predecessor("ann/first", "broken", "failed", "ann/first")
+    shown = lines(view(entry("ann", "next", after=("ann/first",)), waits=readiness([failed])), NOW)
+    rejected = lines(view(entry("ann", "next", after=("ann/no",)), waits=readiness([Predecessor("ann/no", "broken", "rejected")])), NOW)
+
+    assert shown[-3].strip().startswith("Once ann/first succeeded it begins: invoke resume ann/first")
+    assert shown[-2].strip() == rejected[-2].strip() == "Out of the queue: invoke cancel ann/next"
+    assert "invoke resume" not in "\n".join(rejected)  # what never ran cannot be resumed
+
+
+def test_a_run_that_nobody_knows_is_no_reason_to_wait_for_ever() -> None:
+    found = view(entry("ann", "next", after=("ann/typo",)), waits=readiness([Predecessor("ann/typo", "unknown", "nobody knows it")]))
+
+    assert why(found, "ann/next") == ("blocked", "waits for ann/typo (nobody knows it)")
 
 
 def test_a_stack_whose_settings_cannot_be_read_begins_nothing_and_says_why() -> None:

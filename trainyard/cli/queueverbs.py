@@ -135,18 +135,21 @@ def queue_release(c: Context, run: str) -> int:
     from trainyard.runs.queue.changes import release
 
     work = context()
-    work.ui.say(f"released   {release(work, run).run}")
+    entry = release(work, run)
+    more = f"; it waits for approval: invoke approve {entry.run}" if entry.approval == "needed" else ""
+    work.ui.say(f"released   {entry.run}{more}")
     return 0
 
 
-@task(positional=["run", "priority"], help=help_of(run=_RUN, priority="from -10 to 10; write a negative one as --priority=-5"))
+@task(positional=["run", "priority"], help=help_of(run=_RUN, priority="from -10 to 10"))
 @verb
-def queue_prefer(c: Context, run: str, priority: int) -> int:
+def queue_prefer(c: Context, run: str, priority: str) -> int:
     """Give a queued run another priority."""
     from trainyard.runs.queue.changes import prefer
+    from trainyard.runs.queue.priority import priority_of
 
     work = context()
-    entry = prefer(work, run, priority)
+    entry = prefer(work, run, priority_of(priority))
     work.ui.say(f"priority   {entry.run}: {entry.priority}")
     return 0
 
@@ -214,7 +217,10 @@ def _of_file(work: CommandContext, file: str, asked: TrainRequest, options: list
     from trainyard.textfile import read_text
 
     if any(option not in (None, [], ()) for option in options):
-        raise UserError(f"{file} says what is run, and options do, too", hint="With a run file: --name, --priority, --after, --yes.")
+        raise UserError(
+            f"{file} says what is run, and options do, too",
+            hint="With a run file: --name, --priority, --after, --not-before, --hold, --yes.",
+        )
     try:
         read = read_run_file(read_text(Path(file)), file)
     except FileNotFoundError:

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-PredecessorState = Literal["succeeded", "pending", "broken"]
-"""pending: it has not begun, is at work, or its result is not sealed yet. broken: it is over without a committed success."""
+PredecessorState = Literal["succeeded", "pending", "broken", "unknown"]
+"""pending: it has not begun, is at work, or its result is not sealed yet. broken: it is over without a committed success.
+unknown: nobody has heard of it; it is waited for as one that is pending, but nothing brings it on."""
 ReadinessState = Literal["ready", "waits", "broken"]
 
 
@@ -54,7 +55,7 @@ def readiness(predecessors: Iterable[Predecessor]) -> Readiness:
     listed = tuple(predecessors)
     if broken := tuple(one for one in listed if one.state == "broken"):
         return Readiness("broken", broken)
-    pending = tuple(one for one in listed if one.state == "pending")
+    pending = tuple(one for one in listed if one.state in ("pending", "unknown"))
     return Readiness("waits", pending) if pending else Readiness("ready")
 
 

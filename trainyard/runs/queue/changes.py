@@ -29,7 +29,10 @@ def hold(context: CommandContext, reference: str) -> QueueEntry:
 
 def release(context: CommandContext, reference: str) -> QueueEntry:
     """Let an entry that is held begin when it is its turn; one that is to be tried again is tried at once."""
-    return _changed(context, "release", _waiting(context, reference), held=None, due=0.0, tries=0)
+    entry = _waiting(context, reference)
+    if entry.held is None and not entry.due:
+        raise RefusedError(f"{entry.run} is not held; nothing was changed", hint="Why it waits: invoke queue")
+    return _changed(context, "release", entry, held=None, due=0.0, tries=0)
 
 
 def prefer(context: CommandContext, reference: str, priority: int) -> QueueEntry:

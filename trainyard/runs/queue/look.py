@@ -30,6 +30,15 @@ def look(context: CommandContext, rows: QueueRows, now: float, more: Sequence[Qu
     return places(QueueView(entries, rows.turns(), lambda stack: limits_of(context, stack), judge, now))
 
 
+def say_unknown(context: CommandContext, names: Sequence[str]) -> None:
+    """Warn of runs to be waited for of which neither the queue, nor this machine, nor a bucket knows: a typing error is waited for, too."""
+    rows = QueueRows(context.ledger().database) if names else None
+    entries = rows.entries() if rows else []
+    unknown = [name for name in names if rows and _predecessor(context, rows, name, entries).state == "unknown"]
+    if unknown:
+        context.ui.warn(f"nobody knows {', '.join(unknown)}: it does not begin before a run of that name is submitted and succeeds")
+
+
 def limits_of(context: CommandContext, stack: str) -> QueueLimits:
     """Return how many runs of the queue a stack's settings let be at work."""
     try:
@@ -48,6 +57,11 @@ def _predecessor(context: CommandContext, rows: QueueRows, name: str, entries: S
     if last is not None and last.outcome in _GONE:
         return Predecessor(name, "broken", str(last.outcome))
     try:
-        return predecessor_of(name, known_run(context, buckets(context), user, label), "nobody knows it")
+        known = known_run(context, buckets(context), user, label)
     except TrainyardError as error:
         return Predecessor(name, "pending", error.message)
+    if known is not None:
+        return predecessor_of(name, known)
+    if last is not None:  # begun on another machine, by a worker of a stack without a bucket
+        return Predecessor(name, "pending", f"{last.outcome}, and its result is not known here")
+    return Predecessor(name, "unknown", "nobody knows it")

@@ -19,7 +19,7 @@ from trainyard.ledger.queue import QueueEntry
 from trainyard.runs.planning.waiting import Readiness
 
 PlaceState = Literal["at work", "starts", "waits", "held", "approval", "broken", "blocked"]
-"""blocked: it waits for a run that waits for a person, or will not begin."""
+"""blocked: it waits for a run that waits for a person, will not begin, or that nobody knows."""
 _SHARE = 2.0
 """Steps of priority that each run of a user at work costs the user's next one."""
 _HOUR = 3600.0
@@ -58,6 +58,8 @@ class QueuePlace:
     state: PlaceState
     why: str = ""
     rank: float = 0.0
+    way: str = ""
+    """What a person can do about it, where the state does not say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def places(view: QueueView) -> list[QueuePlace]:
 def _kept(entry: QueueEntry, view: QueueView) -> QueuePlace | None:
     """Return the place of an entry that something else than others' runs keeps back; None for one that is ready."""
     if entry.held is not None:
-        return QueuePlace(entry, "held", entry.held)
+        return QueuePlace(entry, "held", f"held {entry.held}")
     if entry.approval == "needed":
         return QueuePlace(entry, "approval", f"waits for approval: {entry.approval_why}")
     if entry.not_before is not None and view.now < entry.not_before:
@@ -100,7 +102,9 @@ def _kept(entry: QueueEntry, view: QueueView) -> QueuePlace | None:
     readiness = view.readiness(entry) if entry.after else Readiness("ready")
     if readiness.state == "ready":
         return None
-    return QueuePlace(entry, "broken" if readiness.state == "broken" else "waits", str(readiness))
+    if readiness.state == "broken":
+        return QueuePlace(entry, "broken", str(readiness), way=readiness.way_out() if all(one.run for one in readiness.because) else "")
+    return QueuePlace(entry, "blocked" if any(one.state == "unknown" for one in readiness.because) else "waits", str(readiness))
 
 
 def is_later(due: float, now: float) -> bool:

@@ -20,6 +20,7 @@ from trainyard.runs.notices.notice import Notice
 from trainyard.runs.planning import consent
 from trainyard.runs.queue.changes import person
 from trainyard.runs.queue.keyed import submit_once
+from trainyard.runs.queue.look import say_unknown
 from trainyard.runs.queue.priority import check_priority
 from trainyard.runs.queue.submission import pack
 from trainyard.runs.records import attempts
@@ -50,6 +51,7 @@ def draft(
         if not _RUN.fullmatch(name):
             raise UserError(f"--after {name}: a run is named as user/label", hint="See what there is: invoke runs, invoke queue")
     plan, cloud = planned_run(context, request)
+    say_unknown(context, after)
     return _drafted(context, plan, cloud, request.name, group=group, priority=priority, after=after, not_before=not_before, hold=hold)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from trainyard.runs.queue.order import QueuePlace
@@ -23,8 +23,12 @@ def lines(places: Sequence[QueuePlace], now: float) -> list[str]:
     text = [rows[0]]
     for place, row in zip(places, rows[1:], strict=True):
         text += [row, *(f"{_INDENT}{line}" for line in _below(place))]
-    counts = Counter(_word(place) for place in places)
-    return [*text, ", ".join(f"{count:,} {word}" for word, count in counts.items())]
+    return [*text, counted(word_of(place) for place in places)]
+
+
+def counted(words: Iterable[str]) -> str:
+    """Return how many entries stand in each way: `2 at work, 1 held`."""
+    return ", ".join(f"{count:,} {word}" for word, count in Counter(words).items())
 
 
 def plan_lines(places: Sequence[QueuePlace]) -> list[str]:
@@ -45,17 +49,22 @@ def as_rows(places: Sequence[QueuePlace]) -> list[dict[str, object]]:
     return [{"run": place.entry.run, **asdict(place.entry), "state": place.state, "why": place.why, "rank": place.rank} for place in places]
 
 
-def _word(place: QueuePlace) -> str:
+def word_of(place: QueuePlace) -> str:
+    """Return how an entry stands, in the word that a person reads."""
     return {"starts": "queued", "waits": "queued", "approval": "to approve"}.get(place.state, place.state)
 
 
 def _cells(place: QueuePlace, now: float) -> tuple[str, ...]:
     entry = place.entry
     most = "?" if entry.estimate is None else f"{entry.estimate:.2f}"
-    return (entry.run, _word(place), str(entry.priority), duration(max(now - entry.submitted, 0.0)), most, entry.stack)
+    return (entry.run, word_of(place), str(entry.priority), duration(max(now - entry.submitted, 0.0)), most, entry.stack)
 
 
 def _below(place: QueuePlace) -> list[str]:
     entry, why = place.entry, place.why.partition("\n")[0]
-    ways = {"approval": f"invoke approve {entry.run}, or invoke reject {entry.run}", "held": f"invoke queue.release {entry.run}"}
-    return [*([why] if why else []), *([ways[place.state]] if place.state in ways else [])]
+    ways = {
+        "approval": f"invoke approve {entry.run}, or invoke reject {entry.run}",
+        "held": f"invoke queue.release {entry.run}",
+        "broken": f"Out of the queue: invoke cancel {entry.run}",
+    }
+    return [line for line in (why, place.way, ways.get(place.state)) if line]

@@ -21,6 +21,7 @@ from trainyard.runs.queue.claims import beating, is_here, is_seen_to, worker_nam
 from trainyard.runs.queue.look import limits_of, look
 from trainyard.runs.queue.order import QueuePlace, is_later
 from trainyard.runs.queue.step import QueueStep, advance
+from trainyard.runs.queue.table import counted, word_of
 from trainyard.runs.records.attempts import Overtaken
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.signals import leaving
@@ -59,6 +60,8 @@ class WorkerReport:
     """Runs that cannot be begun before a person mends something."""
     troubled: dict[str, str] = field(default_factory=dict)
     """Runs that have begun and could not be gone on with, with the reason; the next look tries again."""
+    left: dict[str, str] = field(default_factory=dict)
+    """Runs that had not begun at the last look, with how they stand there: queued, held, to approve, broken, blocked."""
     exit_status: int = 0
 
 
@@ -121,7 +124,8 @@ def lines(report: WorkerReport) -> list[str]:
     counts += [f"{outcomes.count(word)} {word}" for word in dict.fromkeys(outcomes)]
     kept = {"put back": report.put_back, "held": report.held, "in trouble": report.troubled}
     counts += [f"{len(runs)} {word}" for word, runs in kept.items() if runs]
-    return [f"worker     {', '.join(counts) or 'nothing to do'}"]
+    left = f"; in the queue: {counted(report.left.values())} (invoke queue)" if report.left else ""
+    return [f"worker     {', '.join(counts) or 'nothing to do'}{left}"]
 
 
 def _pass(worker: _Worker) -> None:
@@ -130,7 +134,9 @@ def _pass(worker: _Worker) -> None:
         for entry in worker.rows().entries(group=worker.group):
             if _is_due(worker, entry):
                 _see_to(worker, entry, lambda _: True)
-        chosen = next((place.entry for place in worker.places() if place.state == "starts"), None)
+        places = worker.places()
+        worker.report.left = {place.entry.run: word_of(place) for place in places if place.state not in ("starts", "at work")}
+        chosen = next((place.entry for place in places if place.state == "starts"), None)
         if chosen is None:
             return
         limits = limits_of(worker.context, chosen.stack)
