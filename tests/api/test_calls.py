@@ -15,13 +15,15 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, assert_type
 
 import pytest
 
 import trainyard
+from trainyard.api.arguments import KINDS, UNREAD
 from trainyard.api.follower import RunFailed, checked
 from trainyard.api.listener import _MOST, EventListener
 from trainyard.api.work import Work, finish
@@ -167,6 +169,61 @@ def test_mistakes_are_the_documented_errors_and_nothing_is_printed(root: Path, c
 
     assert (told.value.exit_code, told.value.hint) == (2, "To make it one: trainyard init")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "says"),
+    [
+        ("train", {"key": 5}, "key must be text, not 5"),
+        ("train", {"stack": None}, "stack must be text, not None"),
+        ("train", {"recipe": Path("lora")}, "recipe must be text"),
+        ("train", {"hours": timedelta(hours=2)}, "hours must be a number"),
+        ("train", {"values": ["steps=3"]}, "values must be a mapping of names to values"),
+        ("train", {"values": {"a": {1: 2}}}, "each name in values must be text, not 1"),
+        ("train", {"command": "python train.py"}, "command must be a list of texts, not 'python train.py'\nLike: ['python', 'train.py']"),
+        ("train", {"command": ["sleep", 1]}, "each part of command must be text, not 1"),
+        ("train", {"data": 5}, "data must be a path, not 5"),
+        ("submit", {"after": "ann/a"}, "after must be a list of texts, not 'ann/a'"),
+        ("submit", {"priority": 0.5}, "priority must be a whole number, not 0.5"),
+        ("rerun", {"run": "a", "values": "a=1"}, "values must be a mapping"),
+        ("resume", {"run": "a", "budget": [1]}, "budget must be a number, not [1]"),
+        ("follow", {"run": 5}, "run must be text, not 5"),
+        ("show", {"run": None}, "run must be text, not None"),
+        ("cancel", {"run": 5}, "run must be text, not 5"),
+        ("download", {"run": "a", "to": None}, "to must be a path, not None"),
+        ("runs", {"since": 5}, "since must be text or a date or a timedelta, not 5"),
+        ("runs", {"root": 5}, "root must be a path, not 5"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_the_callers_mistake_and_is_named(
+    call: str, arguments: dict[str, Any], says: str, root: Path
+) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(says)}"):
+        getattr(trainyard, call)(**{"root": root, **arguments})
+
+
+def test_a_moment_may_be_a_date_and_money_may_be_a_decimal(root: Path) -> None:
+    assert trainyard.runs(root=root, since=date(2026, 11, 29)) == ()
+    with pytest.raises(UserError, match="steps"):
+        trainyard.train(root=root, recipe="lora", budget=Decimal("4.50"), key="a", values={"steps": "many"})  # type: ignore[arg-type]
+
+
+def test_every_annotation_of_a_call_is_one_that_arguments_are_held_against() -> None:
+    told = {
+        parameter.annotation
+        for name in CALLS
+        for parameter in inspect.signature(getattr(trainyard, name)).parameters.values()
+        if parameter.annotation not in UNREAD
+    }
+    assert sorted(part for annotation in told for part in annotation.split(" | ") if part not in KINDS) == []
+
+
+def test_every_error_that_the_page_names_is_there() -> None:
+    rows = re.findall(r"^\| ((?:`[\w.]+`(?:, )?)+) \|", PAGE[PAGE.index("## Errors") :], re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([\w.]+)`", row)]
+
+    assert "trainyard.RunFailed" in named
+    assert [name for name in named if not hasattr(trainyard if "." in name else trainyard.errors, name.removeprefix("trainyard."))] == []
 
 
 def test_what_only_a_process_can_have_is_refused_in_env_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

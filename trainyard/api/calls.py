@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainyard.api.arguments import checked_arguments
 from trainyard.api.follower import RunFollower, checked
 from trainyard.api.work import OnEvent, Root, finish
 from trainyard.clock import format_time
@@ -32,6 +33,7 @@ PathLike = str | os.PathLike[str]
 Setting = str | int | float | bool
 
 
+@checked_arguments
 def train(
     command: Sequence[str] | None = None, *, stack: str = "local", recipe: str | None = None, data: PathLike | None = None,
     config: PathLike | None = None, values: Mapping[str, object] | None = None, name: str | None = None, hours: float | None = None,
@@ -66,6 +68,7 @@ def train(
     return checked(finish(root, call, on_event), check=check)
 
 
+@checked_arguments
 def resume(
     run: str, command: Sequence[str] | None = None, *, stack: str | None = None, values: Mapping[str, Setting] | None = None,
     hours: float | None = None, budget: float | None = None, consent: bool = False, key: str | None = None,
@@ -90,6 +93,7 @@ def resume(
     return checked(finish(root, call, on_event), check=check)
 
 
+@checked_arguments
 def rerun(
     run: str, command: Sequence[str] | None = None, *, stack: str | None = None, values: Mapping[str, Setting] | None = None,
     name: str | None = None, hours: float | None = None, budget: float | None = None, consent: bool = False, key: str | None = None,
@@ -114,11 +118,12 @@ def rerun(
     return checked(finish(root, call, on_event), check=check)
 
 
+@checked_arguments
 def submit(
     command: Sequence[str] | None = None, *, stack: str = "local", recipe: str | None = None, data: PathLike | None = None,
     config: PathLike | None = None, values: Mapping[str, object] | None = None, name: str | None = None, hours: float | None = None,
     budget: float | None = None, resume: int | None = None, deliver: str | None = None, consent: bool = False, priority: int = 0,
-    after: Sequence[str] = (), not_before: str | datetime | timedelta | None = None, hold: bool = False, key: str | None = None,
+    after: Sequence[str] = (), not_before: str | date | timedelta | None = None, hold: bool = False, key: str | None = None,
     root: Root | None = None, on_event: OnEvent | None = None,
 ) -> QueueEntry:  # fmt: skip
     """Put a run into the queue, as ``invoke submit`` does, and return its entry; a worker begins it when it is its turn.
@@ -148,6 +153,7 @@ def submit(
     return finish(root, call, on_event)
 
 
+@checked_arguments
 def follow(run: str, *, root: Root | None = None, check: bool = True) -> RunFollower:
     """Come back to a run, as ``invoke attach`` does: follow it, finish its story, and give its events until its end.
 
@@ -163,6 +169,7 @@ def follow(run: str, *, root: Root | None = None, check: bool = True) -> RunFoll
     return RunFollower(root, call, check=check)
 
 
+@checked_arguments
 def cancel(run: str, *, now: bool = False, root: Root | None = None, on_event: OnEvent | None = None) -> RunSummary | None:
     """End a run, as ``invoke cancel`` does: it saves and stops, what it left is kept, its pod is ended. Returns its summary.
 
@@ -178,9 +185,10 @@ def cancel(run: str, *, now: bool = False, root: Root | None = None, on_event: O
     return finish(root, call, on_event)
 
 
+@checked_arguments
 def runs(
     *, stack: str | None = None, recipe: str | None = None, user: str | None = None, state: str | None = None,
-    since: str | datetime | timedelta | None = None, limit: int | None = None, root: Root | None = None, on_event: OnEvent | None = None,
+    since: str | date | timedelta | None = None, limit: int | None = None, root: Root | None = None, on_event: OnEvent | None = None,
 ) -> tuple[ListedRun, ...]:  # fmt: skip
     """List runs, oldest first, as ``invoke runs --json`` does: of this repository, and of all that share its ledger or a bucket.
 
@@ -196,6 +204,7 @@ def runs(
     return finish(root, call, on_event)
 
 
+@checked_arguments
 def show(run: str, *, stack: str | None = None, root: Root | None = None, on_event: OnEvent | None = None) -> RunPage:
     """Return all that is known of one run, as ``invoke show RUN --json`` tells it; ``summary`` of it is what train() returns.
 
@@ -210,6 +219,7 @@ def show(run: str, *, stack: str | None = None, root: Root | None = None, on_eve
     return finish(root, call, on_event)
 
 
+@checked_arguments
 def download(
     run: str, to: PathLike, *, stack: str | None = None, partial: bool = False, whole: bool = False, root: Root | None = None,
     on_event: OnEvent | None = None,
@@ -308,7 +318,9 @@ def _node(value: object) -> Node:
     return str(value)
 
 
-def _since(since: str | datetime | timedelta | None) -> str | None:
+def _since(since: str | date | timedelta | None) -> str | None:
     if isinstance(since, timedelta):
         return f"{since.total_seconds() / 3600:f}h"
-    return format_time(since.timestamp()) if isinstance(since, datetime) else since
+    if isinstance(since, datetime):
+        return format_time(since.timestamp())
+    return since.isoformat() if isinstance(since, date) else since
