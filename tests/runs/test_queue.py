@@ -19,8 +19,10 @@ from trainyard.errors import Busy, LimitReached, RefusedError, UserError
 from trainyard.ledger import auditlog
 from trainyard.ledger.auditlog import AuditFilter
 from trainyard.ledger.queue import QueueEntry, QueueRows
+from trainyard.runs.life import detaching
 from trainyard.runs.notices.notice import Notice
 from trainyard.runs.queue import changes, step
+from trainyard.runs.queue.claims import worker_name
 from trainyard.runs.queue.submit import submit
 from trainyard.runs.queue.worker import GroupHook, Until, WorkerReport, work
 from trainyard.runs.records.identity import all_runs
@@ -254,6 +256,43 @@ def test_a_ledger_that_does_not_answer_once_keeps_no_run_from_its_worker(road: Q
         work(road.context, until="stopped", clock=Clock(road.clock.now, pause))
 
     assert road.entry(entry).outcome == "succeeded" and "locked" in road.said()
+
+
+@pytest.mark.parametrize("moment", ["before its record", "with its record", "as it is left to its pod"])
+def test_cancel_ends_a_run_at_whichever_instant_of_its_begin(road: QueueRoad, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    entry = road.submit()
+    room, name = (detaching, "leave") if moment == "as it is left to its pod" else (rerun, "prepare_from")
+    real, told = getattr(room, name), list[object]()
+
+    def between(*asked: Any) -> Any:
+        done = None if moment == "before its record" else real(*asked)
+        if moment == "with its record":  # a person who has not seen it took the entry out
+            told.append(road.rows().change(road.entry(entry), state="over", outcome="withdrawn"))
+        else:
+            told.append(changes.end(road.context, "a", now=False))
+        return real(*asked) if moment == "before its record" else done
+
+    monkeypatch.setattr(room, name, between)
+    road.work()
+    road.later += 60
+    road.work()
+
+    assert road.cloud.alive() == [] and len(told) == 1, road.said()
+    assert road.entry(entry).outcome == ("cancelled" if room is detaching else "withdrawn")
+    assert [run for run in all_runs(road.context.places.runs) if not RunFolder(run.folder(road.context.places.runs)).load().cancelled] == []
+
+
+def test_what_another_checkout_of_this_machine_has_begun_is_not_taken_for_ones_own(road: QueueRoad, tmp_path: Path) -> None:
+    entry = road.submit()
+    elsewhere = worker_name(tmp_path / "another").split(" ")
+    elsewhere[1] = "999999999"
+    assert road.rows().take(entry, " ".join(elsewhere), road.clock.now() - 60, lambda _: True) is not None
+    with pytest.raises(RefusedError, match="whose record is not here"):
+        changes.end(road.context, "a", now=False)
+    road.later += 1_000
+    road.work()
+
+    assert "no bucket tells" in str(road.entry(entry).reason) and all_runs(road.context.places.runs) == []
 
 
 def test_a_time_that_a_wrong_clock_wrote_keeps_nobody_waiting(road: QueueRoad) -> None:

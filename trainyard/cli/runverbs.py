@@ -175,18 +175,17 @@ def recover(c: Context, json: bool = False) -> int:
 @verb
 def cancel(c: Context, run: str, now: bool = False, json: bool = False) -> int:
     """End a run: its training saves and stops, what it left is kept, its pod ends; what is queued is taken out; of a sweep, all."""
-    from trainyard.runs.queue.changes import withdraw
-    from trainyard.runs.verbs.attach import cancel as end_run
+    from trainyard.ledger.queue import QueueEntry
+    from trainyard.runs.queue.changes import end
 
     work = context(as_json=json)
     if (sweep := sweep_called(work, run)) is not None:
         return cancel_sweep(work, sweep, now=now, as_json=json)
-    if (entry := withdraw(work, run)) is not None:
-        work.ui.say(f"withdrawn  {entry.run}: it had not begun, and nothing was rented")
-        return 0
-    summary = end_run(work, run, now=now)
-    if summary is not None:
-        show_summary(work, summary, json)
+    ended = end(work, run, now=now)
+    if isinstance(ended, QueueEntry):
+        work.ui.say(f"withdrawn  {ended.run}: it had not begun, and nothing was rented")
+    elif ended is not None:
+        show_summary(work, ended, json)
     return 0
 
 

@@ -14,9 +14,13 @@ from trainyard.ledger.queue import QueueEntry, QueueRows
 from trainyard.runs.context import CommandContext
 from trainyard.runs.notices.announce import announce
 from trainyard.runs.notices.notice import Notice
+from trainyard.runs.queue.claims import host_of, is_here
 from trainyard.runs.queue.priority import check_priority
 from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.identity import shown
+from trainyard.runs.records.record import RunFolder
+from trainyard.runs.records.summary import RunSummary
+from trainyard.runs.verbs.attach import cancel
 
 _PATIENCE = 1.0
 """Seconds that who ends a run waits for the ledger: the run is paid for."""
@@ -72,6 +76,52 @@ def withdraw(context: CommandContext, reference: str) -> QueueEntry | None:
         return None
     entry = _only(reference, waiting) if waiting else None
     return entry and _changed(context, "withdraw", entry, state="over", outcome="withdrawn", decided_by=person(), ended=time.time())
+
+
+def end(context: CommandContext, reference: str, *, now: bool) -> QueueEntry | RunSummary | None:
+    """End a run wherever it is: return the entry of one that was taken out of the queue, else what cancel() does.
+
+    Raises what withdraw() and cancel() do.
+    """
+    if (entry := withdraw(context, reference)) is not None:
+        return entry
+    try:
+        return cancel(context, reference, now=now)
+    except UserError:
+        if (entry := _called_back(context, reference)) is None:
+            raise
+    try:
+        return cancel(context, reference, now=now)  # its record may have come this very moment
+    except UserError:
+        return entry
+
+
+def _called_back(context: CommandContext, reference: str) -> QueueEntry | None:
+    """Take a run out that a worker of this checkout has begun to see to and that has no record here yet; None where there is none.
+
+    The worker looks once more when the record is there, and rents nothing then. So whoever calls looks for a record afterwards, too.
+    Raises RefusedError where the worker is another checkout's: only there it can be ended.
+    """
+    try:
+        begun = [entry for entry in _entries(context, reference, _PATIENCE) if entry.state == "begun"]
+    except TrainyardError:
+        return None
+    if not begun:
+        return None
+    entry = _only(reference, begun)
+    if not is_here(entry, context.places.home):
+        raise RefusedError(
+            f"a worker on {host_of(entry)} has begun {entry.run}, whose record is not here; nothing was changed",
+            hint=f"There, or in its checkout: invoke cancel {entry.run}",
+        )
+    folders = (RunFolder(path) for path in (context.places.runs / entry.user / entry.label).glob("*") if (path / "run.json").is_file())
+    if any(folder.load().entry == entry.id for folder in folders):
+        return None
+    now = time.time()
+    done = QueueRows(context.ledger().database).change(entry, state="over", outcome="withdrawn", decided_by=person(), ended=now)
+    if done:
+        record_act(context, "withdraw", entry.run, stack=entry.stack, estimate=entry.estimate)
+    return entry if done else None
 
 
 def person() -> str:

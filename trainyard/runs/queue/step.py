@@ -24,7 +24,7 @@ from trainyard.faults import readable
 from trainyard.ledger.queue import QueueEntry
 from trainyard.runs.context import CommandContext
 from trainyard.runs.queue import submission
-from trainyard.runs.queue.claims import is_here
+from trainyard.runs.queue.claims import Withdrawn, host_of, is_here
 from trainyard.runs.records.attempts import Overtaken
 from trainyard.runs.records.parts import NO_POD
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -66,8 +66,10 @@ def advance(
         if before.state == "queued":
             return QueueStep(state="put back", says=error.message)
         raise
-    if known is None and before.state == "begun" and not is_here(before) and not _has_bucket(context, entry.stack):
-        return QueueStep(state="elsewhere", says=f"a worker on {str(before.worker).split()[0]} may have begun it, and no bucket tells")
+    if known is None and before.state == "begun" and not is_here(before, context.places.home) and not _has_bucket(context, entry.stack):
+        return QueueStep(
+            state="elsewhere", says=f"a worker in another checkout, on {host_of(before)}, may have begun it, and no bucket tells"
+        )
     if known is None or not _is_of(known, entry):
         if known is not None and known.standing == "at work":
             return QueueStep(state="put back", says=f"another run is called {known.run}, and is not over")
@@ -114,6 +116,12 @@ def _begin(context: CommandContext, entry: QueueEntry, attempt: int, content: by
         return QueueStep(state="held", says=str(error))
     except Exception as error:  # one run's trouble, or a fault of ours with it, keeps no other from its turn
         return QueueStep(state="put back", says=readable(error, lambda: context.places.logs).message)
+    try:
+        confirm()  # from now on `invoke cancel` finds the run itself
+    except Withdrawn:
+        folder.cancel(now=True)
+    except TrainyardError:
+        pass  # it was the ledger's word before that counted
     return _left(left_to_its_pod(context, folder), context)
 
 

@@ -17,7 +17,7 @@ from trainyard.faults import readable
 from trainyard.ledger.queue import QueueEntry, QueueRows
 from trainyard.retries import Backoff
 from trainyard.runs.context import CommandContext
-from trainyard.runs.queue.claims import beating, is_here, is_seen_to, worker_name
+from trainyard.runs.queue.claims import Withdrawn, beating, is_here, is_seen_to, worker_name
 from trainyard.runs.queue.look import limits_of, look
 from trainyard.runs.queue.order import QueuePlace, is_later
 from trainyard.runs.queue.step import QueueStep, advance
@@ -72,8 +72,11 @@ class _Worker:
     group: str | None
     clock: Clock
     every: float
-    name: str = field(default_factory=worker_name)
+    name: str = field(init=False)
     report: WorkerReport = field(default_factory=WorkerReport)
+
+    def __post_init__(self) -> None:
+        self.name = worker_name(self.context.places.home)
 
     def rows(self) -> QueueRows:
         return QueueRows(self.context.ledger().database)
@@ -148,7 +151,7 @@ def _is_due(worker: _Worker, entry: QueueEntry) -> bool:
     # What still bears this worker's own name could not be let go: the ledger did not answer then.
     if entry.state != "begun" or is_later(entry.due, now) or (entry.worker != worker.name and is_seen_to(entry, now)):
         return False
-    return is_here(entry) or now - max(entry.due, entry.begun or 0.0) > _ELSEWHERE
+    return is_here(entry, worker.context.places.home) or now - max(entry.due, entry.begun or 0.0) > _ELSEWHERE
 
 
 def _has_more(worker: _Worker) -> bool:
@@ -183,8 +186,10 @@ def _see_to(worker: _Worker, entry: QueueEntry, fits: Callable[[Collection[Queue
 
 
 def _confirm(worker: _Worker, taken: QueueEntry) -> None:
-    """Raise Overtaken where another worker has the entry by now: this one was away for long."""
+    """Raise Overtaken where another worker has the entry by now, as this one was away for long, or a person has taken it out."""
     now = worker.rows().entry(taken.id)
+    if now is not None and now.state == "over":
+        raise Withdrawn(f"{taken.run} is {now.outcome}; nothing was rented")
     if now is None or now.state != "begun" or now.worker != worker.name:
         raise Overtaken(f"another worker has {taken.run} by now; nothing was rented")
 

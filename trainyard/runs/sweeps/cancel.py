@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from trainyard.errors import StillThere, TrainyardError
+from trainyard.ledger.queue import QueueEntry
 from trainyard.runs.context import CommandContext
-from trainyard.runs.queue.changes import withdraw
+from trainyard.runs.queue.changes import end
 from trainyard.runs.sweeps import book
 from trainyard.runs.sweeps.book import Sweep
 from trainyard.runs.sweeps.standing import StandingTrial, look
-from trainyard.runs.verbs.attach import cancel
 
 
 @dataclass(slots=True)
@@ -43,12 +43,9 @@ def cancel_rest(context: CommandContext, sweep: Sweep, *, now: bool) -> Cancelle
 def _end(context: CommandContext, done: CancelledSweep, one: StandingTrial, *, now: bool) -> None:
     run = f"{one.trial.user}/{one.trial.label}"
     try:
-        if withdraw(context, run) is not None:
-            done.withdrawn.append(run)
-            return
         context.ui.say(f"cancel     {run}")
-        cancel(context, run, now=now)
-        done.cancelled.append(run)
+        ended = end(context, run, now=now)
+        (done.withdrawn if isinstance(ended, QueueEntry) else done.cancelled).append(run)
     except TrainyardError as error:
         context.ui.fail(f"{run}: {error}")
         done.failed[run] = error.message

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
 
 from trainyard.errors import CloudError, EngineError, RefusedError, StoreError, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
@@ -14,7 +13,7 @@ from trainyard.runs.records.summary import RunSummary
 from trainyard.runs.verbs.atwork import at_work, record_in
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.runs.verbs.known import KnownRun, gave_up
-from trainyard.runs.verbs.through import through
+from trainyard.runs.verbs.through import cancel_told, through
 from trainyard.storage import asked, markers
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.manifest import ResultKey
@@ -91,9 +90,8 @@ def left_to_its_pod(context: CommandContext, folder: RunFolder) -> RunSummary:
 
     Raises KeyboardInterrupt where its start was told to go: the signal was for its caller as a whole; its teardown came first.
     """
-    cancel: Literal["now", "saving"] | None = "now" if folder.cancelled_now else "saving" if folder.cancelled else None
     try:
-        summary = through(context, folder, cancel, detach=True)
+        summary = through(context, folder, cancel_told(folder), detach=True)
     except TrainyardError as error:
         if isinstance(error.__context__, KeyboardInterrupt):  # what is told of this run; the caller as a whole is to go
             raise error.__context__ from None

@@ -50,10 +50,17 @@ def through(
     """
     while True:
         summary = drive(context, folder, cancel, detach=detach)
+        if detach and cancel is None and summary.ended_at is None and (cancel := cancel_told(folder)):
+            continue  # while the training was left to its pod; who said it was told that this process sees to it
         following = go_on(context, folder, clock)
         if following is None:
             return summary
         folder, cancel = following, None
+
+
+def cancel_told(folder: RunFolder) -> Literal["now", "saving"] | None:
+    """Return how somebody has said that a run is to end, None where nobody has."""
+    return "now" if folder.cancelled_now else "saving" if folder.cancelled else None
 
 
 def is_due(record: RunRecord) -> bool:
