@@ -16,7 +16,7 @@ from trainyard.errors import CloudUnknown
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records import billing, bills
 from trainyard.runs.records.bills import RunBill, bill_of
-from trainyard.runs.records.notes import note, note_cost
+from trainyard.runs.records.notes import note_over
 from trainyard.runs.records.parts import PaidPod, RunPod
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import last_lines, summarize
@@ -46,8 +46,7 @@ class Yard:
         folder = RunFolder(record.id.folder(self.context.places.runs))
         folder.path.mkdir(parents=True)
         folder.save(record)
-        note_cost(self.context, record)
-        note(self.context, record, "ended", cost=2.0)
+        note_over(self.context, record)
         return folder
 
     def fill(self) -> None:

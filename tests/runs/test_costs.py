@@ -15,9 +15,10 @@ from trainyard.config import places
 from trainyard.errors import UserError
 from trainyard.ledger.runid import RunId
 from trainyard.runs.context import CommandContext
-from trainyard.runs.records.notes import note_cost
+from trainyard.runs.records.notes import note_row
 from trainyard.runs.records.parts import PaidPod, RunPod
 from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.summary import cost
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs.costs import WAYS, costs, lines
 
@@ -42,7 +43,8 @@ def keep(work: CommandContext, **changes: Any) -> None:
     folder = RunFolder(record.id.folder(work.places.runs))
     folder.path.mkdir(parents=True)
     folder.save(record)
-    note_cost(work, record)
+    work.ledger().set_cost(record.id, record.created, cost(record))
+    note_row(work, record)
 
 
 def shares(work: CommandContext, by: str, since: str | None = None) -> dict[str, tuple[int, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from trainyard.cli.driving import drive_prepared, keyed
 from trainyard.errors import Busy, RefusedError, UserError
 from trainyard.ledger.ledger import Ledger
 from trainyard.runs.life.drive import drive
-from trainyard.runs.records.record import RunFolder
+from trainyard.runs.records.record import RunFolder, all_folders
 from trainyard.runs.verbs import keyed as keyed_runs
 from trainyard.runs.verbs.keyed import KeyedRun, begin_keyed, start_key
 from trainyard.runs.verbs.train import TrainRequest, prepare
@@ -143,6 +143,15 @@ def other(tmp_path: Path, road: Road, monkeypatch: pytest.MonkeyPatch) -> Road:
     made.context.places.ledger.symlink_to(road.context.places.ledger)
     made.script = road.script
     return made
+
+
+def test_who_has_begun_a_run_follows_it_where_another_who_said_the_key_drives_it(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overtaken(_: object, prepared: Callable[[], RunFolder], *, detach: bool) -> None:
+        prepared()
+        raise Busy("this run is driven by process 1")
+
+    monkeypatch.setattr("trainyard.runs.verbs.beginning.begin", overtaken)
+    assert command(road) == 0 and len(all_folders(road.context.places.runs)) == 1
 
 
 def test_a_run_of_another_machine_is_told_by_its_state(road: Road, other: Road) -> None:

@@ -12,7 +12,7 @@ import pytest
 from trainyard.config import places
 from trainyard.errors import Busy, RefusedError, UserError
 from trainyard.runs.context import CommandContext
-from trainyard.runs.records.notes import note, note_cost
+from trainyard.runs.records.notes import note_over
 from trainyard.runs.records.parts import PaidPod, RunBucket, RunResult
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
@@ -37,8 +37,7 @@ def ended(yard: CommandContext, attempt: int = 1, **changes: Any) -> RunFolder:
     folder = RunFolder(record.id.folder(yard.places.runs))
     (folder.path / "bundle").mkdir(parents=True)
     folder.save(replace(record, **changes))
-    note(yard, folder.load(), "ended")
-    note_cost(yard, folder.load())
+    note_over(yard, folder.load())
     return folder
 
 

@@ -23,9 +23,10 @@ from trainyard.ledger.limits import SpendLimit
 from trainyard.runs.records import mirror
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.mirror import beside, pull, push
-from trainyard.runs.records.notes import note, note_cost, note_removed
+from trainyard.runs.records.notes import note, note_over, note_removed, note_row
 from trainyard.runs.records.parts import PaidPod, RunBucket
 from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.summary import cost
 from trainyard.runs.verbs import sharing
 from trainyard.runs.verbs.listing import list_runs
 from trainyard.runs.verbs.sharing import rebuild
@@ -55,7 +56,8 @@ def run_of(clone: Clone, settings: StoreSettings, **changes: Any) -> RunRecord:
     RunFolder(record.id.folder(clone.context.places.runs)).save(record)
     for kind in ("prepared", "up", "ended"):
         note(clone.context, record, kind, why=f"because of {kind}")
-    note_cost(clone.context, record)
+    clone.context.ledger().set_cost(record.id, record.created, cost(record))
+    note_row(clone.context, record)
     return record
 
 
@@ -117,7 +119,7 @@ def test_what_is_older_does_not_win_over_what_a_machine_knows_itself(clone: Clon
     push(clone.context, record)
     newer = replace(record, phase="ended", ended=110.0, pods=[PaidPod("p", 3600.0, accepted=100.0, ended=110.0)])
     RunFolder(record.id.folder(other.context.places.runs)).save(newer)
-    note_cost(other.context, newer)
+    note_over(other.context, newer)
 
     pull(other.context.ledger(), settings)
     assert [run.state for run in list_runs(other.context).runs] == ["failed"] and sum(

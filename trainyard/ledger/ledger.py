@@ -20,7 +20,7 @@ from trainyard.ledger.keys import take_key
 from trainyard.ledger.limits import LimitRest, SpendLimit
 from trainyard.ledger.rows import EVERY_RUN, REMOVED, LedgerEvent, Reservation, RunFilter, RunRow
 from trainyard.ledger.runid import RunId
-from trainyard.ledger.sums import rests
+from trainyard.ledger.sums import RESERVING, reserved, rests
 from trainyard.secret import Secret
 
 if TYPE_CHECKING:
@@ -84,6 +84,28 @@ class Ledger:
             data = {"share": share, **({"limit": limit} if limit else {})}
             self._take(connection, [LedgerEvent(now, run, kind, data, socket.gethostname())], mirrored=False)
         return True
+
+    def end(self, run: RunId, started: float, dollars: float | None, **data: Any) -> bool:
+        """Record what an attempt has cost (None: it was none) and that what it had reserved is free, in one transaction.
+
+        Tells whether that is news. A clock that was set back meanwhile leaves nothing reserved.
+        """
+        at = tables.events.c
+        asked = sa.select(at.kind, at.time).where(*_of(tables.events, run), at.kind.in_((*RESERVING, "ended")))
+        with self.database.writing() as connection:
+            if dollars is not None:
+                connection.execute(self._upsert(tables.costs), {**_key(run), "started": started, "dollars": dollars})
+            newest = connection.execute(asked.order_by(at.time.desc(), at.number.desc()).limit(1)).first()
+            if newest is not None and newest.kind == "ended":
+                return False
+            moment = max(time.time(), newest.time + 0.001 if newest else 0.0)
+            self._take(connection, [LedgerEvent(moment, run, "ended", data, socket.gethostname())], mirrored=False)
+        return True
+
+    def reserved(self) -> Mapping[RunId, str]:
+        """Return the attempts that have reserved dollars and have no recorded end, with their tokens ("" of older versions)."""
+        with self.database.reading() as connection:
+            return reserved(connection, time.time())
 
     def left_of(self, limits: Sequence[SpendLimit], run: RunId | None = None) -> list[LimitRest]:
         """Return what is left of limits now, those of one run for ``run``; none of them, and the ledger is not opened."""

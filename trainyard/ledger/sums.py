@@ -28,6 +28,12 @@ class _CommittedRun:
 
     dollars: float
     stack: str | None
+    token: str
+
+
+def reserved(connection: sa.Connection, now: float) -> Mapping[RunId, str]:
+    """Return the runs without a recorded end, with the token that each has reserved with, "" where that is not known."""
+    return {run: one.token for run, one in _committed(connection, now).items()}
 
 
 def rests(connection: sa.Connection, limits: Sequence[SpendLimit], now: float, run: RunId | None) -> list[LimitRest]:
@@ -98,7 +104,8 @@ def _committed(connection: sa.Connection, now: float) -> Mapping[RunId, _Committ
         if row.kind == "ended":
             begun.pop(key, None)
             continue
-        said = parse_json(row.data)
-        stack = said.get("stack") or (begun[key].stack if key in begun else None)
-        begun[key] = _CommittedRun(float(said.get("estimate") or 0.0), stack)
+        said, before = parse_json(row.data), begun.get(key)
+        stack = said.get("stack") or (before.stack if before else None)
+        token = said.get("token") or (before.token if before else "")
+        begun[key] = _CommittedRun(float(said.get("estimate") or 0.0), stack, str(token))
     return begun

@@ -11,7 +11,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.life import announcing, jobkeys, teardown
 from trainyard.runs.records import billing
 from trainyard.runs.records.datadeletion import deletion
-from trainyard.runs.records.notes import note_cost, note_over
+from trainyard.runs.records.notes import note_over
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import RunSummary, succeeded, summarize, write_summary
 
@@ -67,7 +67,6 @@ def _tell(context: CommandContext, record: RunRecord, folder: RunFolder) -> None
     if not succeeded(record):
         record.checkpoint = newest_checkpoint(context, record)
     folder.save(record)
-    note_cost(context, record)  # first: between the two a limit counts the run twice rather than not at all
     note_over(context, record)
     if billing.ask(context, record):
         billing.note_billed(context, record)

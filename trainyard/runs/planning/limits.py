@@ -10,7 +10,9 @@ from trainyard.errors import LimitReached
 from trainyard.ledger.limits import LimitRest, SpendLimit
 from trainyard.ledger.rows import Reservation
 from trainyard.ledger.runid import RunId
+from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.estimate import HOURS_A_MONTH, Estimate
+from trainyard.runs.records.reservations import release_ended
 from trainyard.settings.limits import LimitRule, limit_rules
 from trainyard.settings.table import StackSettings
 
@@ -50,6 +52,19 @@ def check_limits(
         if rest.limit.blocks:
             raise _refusal(rest, most, count)
     return warnings + [_words(rest, most, count) for rest in passed]
+
+
+def check_at_start(
+    context: CommandContext, expected: Estimate, limits: Sequence[SpendLimit], budget: float | None, before: float
+) -> list[str]:  # fmt: skip
+    """Do as check_limits does for a run that has no name yet; before one is refused, what ended runs still have reserved is released."""
+    ledger = context.ledger()
+    try:
+        return check_limits(expected, limits, ledger, budget, before=before)
+    except LimitReached:
+        if not release_ended(context):
+            raise
+    return check_limits(expected, limits, ledger, budget, before=before)
 
 
 def reserve_dollars(ledger: Ledger, limits: Sequence[SpendLimit], reservation: Reservation, *, count: int | None = None) -> None:

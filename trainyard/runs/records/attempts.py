@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 from trainyard.clock import format_time
 from trainyard.config import Places
 from trainyard.errors import RefusedError, StoreError
-from trainyard.filelock import hold_lock
+from trainyard.filelock import acquire_now, closing, hold_lock
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.parts import RunBucket
@@ -158,6 +158,15 @@ def tokens_here(runs: Path, user: str, label: str) -> set[str]:
     folder = runs / user / label
     numbers = (RunId(user, label, number).folder(runs) for number in _numbers(folder))
     return {path.name[len(_DRAFT) :] for path in folder.glob(f"{_DRAFT}*")} | {RunFolder(path).load().token for path in numbers}
+
+
+def is_abandoned(runs: Path, run: RunId, token: str) -> bool:
+    """Tell whether a process died while it wrote an attempt with this token: its draft is here, and nobody writes it."""
+    folder = runs / run.user / run.label
+    if not (folder / f"{_DRAFT}{token}").is_dir() or (handle := acquire_now(folder / "lock")) is None:
+        return False
+    with closing(handle):
+        return (folder / f"{_DRAFT}{token}").is_dir() and not run.folder(runs).exists()
 
 
 def _refuse_overtaken(settings: StoreSettings, draft: Draft, mine: Claim, between: range, where: ResultKey) -> None:

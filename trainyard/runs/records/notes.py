@@ -46,20 +46,17 @@ def tell(context: CommandContext, record: RunRecord, kind: str) -> None:
     context.ui.state(StateEvent(str(record.id), record.attempt, kind, state_of(record), cost(record)))
 
 
-def note_cost(context: CommandContext, record: RunRecord) -> None:
-    """Record what an attempt has cost so far; say it when that cannot be written."""
+def note_over(context: CommandContext, record: RunRecord) -> None:
+    """Record that a run is over: what it has cost, the dollars of each stage, and what it tells of like runs."""
+    news = list[bool]()
 
     def write(ledger: Ledger) -> None:
-        ledger.set_cost(record.id, record.created, cost(record))
+        news.append(ledger.end(record.id, record.created, cost(record), cost=cost(record), stages=dict(stages_of(record))))
         ledger.put_run(_row(context, record))
 
     _write(context, record, write)
-
-
-def note_over(context: CommandContext, record: RunRecord) -> None:
-    """Record that a run is over, the dollars of each stage, and what it tells of like runs."""
-    note(context, record, "ended", cost=cost(record), stages=dict(stages_of(record)))
-    if (measured := measure(record)) is not None:
+    tell(context, record, "ended")
+    if any(news) and (measured := measure(record)) is not None:
         note(context, record, MEASURED, **asdict(measured))
 
 

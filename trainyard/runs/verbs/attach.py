@@ -13,6 +13,7 @@ from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.identity import LOST_RECORD
 from trainyard.runs.records.notes import CANCEL, note
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders, is_driven
+from trainyard.runs.records.reservations import release_ended
 from trainyard.runs.records.summary import RunSummary
 from trainyard.runs.signals import how, leaving
 from trainyard.runs.verbs.latebills import fill_in
@@ -58,12 +59,12 @@ def recover(context: CommandContext) -> list[RunSummary]:
     matters most: something may still cost money. A record that cannot be read is such an error.
     """
     summaries, failed = list[RunSummary](), list[TrainyardError]()
-    driven, sealed = False, seal_of_pods(context)[0]
+    driven, sealed, released = False, seal_of_pods(context)[0], release_ended(context)
     fill_in(context)
     folders = all_folders(context.places.runs)
     if not folders:
         # Runs may have been recorded here: then their pods go on, and only the cloud knows of them.
-        if not sealed:
+        if not (sealed or released):
             context.ui.warn(f"nothing to recover: no run is recorded here\n{LOST_RECORD}")
         return []
     for folder in folders:
@@ -88,7 +89,7 @@ def recover(context: CommandContext) -> list[RunSummary]:
             if other is not worst:
                 context.ui.fail(str(other))
         raise worst
-    if not (summaries or driven or sealed):
+    if not (summaries or driven or sealed or released):
         context.ui.say("nothing to recover: every run has ended")
     return summaries
 

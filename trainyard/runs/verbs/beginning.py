@@ -28,16 +28,23 @@ def begin_once(
     Returns the summary; a KeyedRun for one that is driven from elsewhere. Raises what begin() and attach() do.
     """
 
+    begun = list[RunFolder]()
+
     def prepared() -> RunFolder:
         folder = begin_keyed(context, start, prepare)
         if isinstance(folder, KeyedRun):
             raise _KnownKey(folder)
+        begun.append(folder)
         return folder
 
     try:
         return begin(context, prepared, detach=detach)
     except _KnownKey as known:
         key = known
+    except Busy:
+        if start is None or not begun:
+            raise
+        return _come_back(context, begun[0], detach=detach)  # who said the same key meanwhile was faster to drive it
     return key.run if key.run.folder is None else _come_back(context, key.run.folder, detach=detach)
 
 

@@ -35,7 +35,7 @@ from trainyard.runs.planning.bucketcheck import require_bucket
 from trainyard.runs.planning.estimate import Estimate, estimate
 from trainyard.runs.planning.history import Expectation, expect
 from trainyard.runs.planning.limitnotices import tell_limits
-from trainyard.runs.planning.limits import check_limits, limits_of, price_ceiling, reserve_dollars
+from trainyard.runs.planning.limits import check_at_start, limits_of, price_ceiling, reserve_dollars
 from trainyard.runs.planning.route import StoredFiles
 from trainyard.runs.planning.upkeep import ensure_environment
 from trainyard.runs.records import attempts, snapshot
@@ -210,7 +210,7 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
         shaped = replace(shaped, avoid_offers=(*shaped.avoid_offers, *expected.avoided))
         context.ui.warn(f"not taken, because their pods did not boot or were lost in the last hours: {', '.join(expected.avoided)}")
     limits, before = limits_of(settings, stack=plan.stack, user=plan.user), plan.spent_before
-    for warning in check_limits(expected, limits, ledger, plan.budget, before=before):
+    for warning in check_at_start(context, expected, limits, plan.budget, before):
         context.ui.warn(warning)
     _look_for_time(context, plan, expected)
     return expected, replace(shaped, max_price=price_ceiling(expected, shaped, limits, ledger, before=before))
@@ -279,7 +279,7 @@ def _write(
             # Last of all: what was interrupted before is no run, and counts towards no limit.
             draft.path.rename(target)
         except BaseException:
-            ledger.add(record.id, "ended", cost=0.0)
+            ledger.end(record.id, record.created, None, cost=0.0)
             raise
     _record(context, plan, record, most)
     return RunFolder(target)
@@ -308,7 +308,7 @@ def _record(context: CommandContext, plan: RunPlan, record: RunRecord, most: flo
 
 def _reserve(ledger: Ledger, plan: RunPlan, record: RunRecord, most: float) -> None:
     plan.confirm()
-    facts = {"estimate": most, "stack": plan.stack, "recipe": plan.recipe.name}
+    facts = {"estimate": most, "stack": plan.stack, "recipe": plan.recipe.name, "token": record.token}
     limits = limits_of(plan.settings, stack=plan.stack, user=record.user)
     reserve_dollars(ledger, limits, Reservation(run=record.id, added=most, kind="prepared", data=facts, key=plan.key, token=record.token))
 
