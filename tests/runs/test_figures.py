@@ -164,6 +164,12 @@ def test_no_pod_is_kept_at_a_price_that_estimate_max_price_or_a_blocking_limit_f
     assert price_ceiling(told, StackSettings(), limits(limit_day=5.0, limit_action="warn"), ledger) > 2.0
 
 
+def test_what_costs_nothing_reserves_nothing(tmp_path: Path) -> None:
+    told = estimate(one_offer([offer(0.0)]), StackSettings(), 2.0)
+
+    assert price_ceiling(told, StackSettings(disk_gb=200), [], Ledger(tmp_path / "l.db")) == 0.0
+
+
 def test_limits_count_runs_that_are_alive_or_were_killed(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l.db")
     ledger.add(RUN, "prepared", estimate=60.0)
@@ -249,6 +255,15 @@ def test_a_spending_limit_blocks_what_would_exceed_it_and_warns_where_told_to(tm
         check_limits(told, limits(limit_day=100), ledger, None)
     assert len(check_limits(told, limits(limit_day=100, limit_action="warn"), ledger, None)) == 1
     assert check_limits(told, limits(limit_day=200), ledger, None) == []
+
+
+def test_a_limit_that_is_passed_by_less_than_a_cent_says_so(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.db")
+    ledger.set_cost(RUN, time.time() - 3600, 0.0041)
+    told = estimate(one_offer([offer(0.9427)]), StackSettings(), 2.0)
+
+    with pytest.raises(RefusedError, match=r"limit_day is \$2\.360: \$0\.004 spent, this run may add \$2\.357"):
+        check_limits(told, limits(limit_day=2.36), ledger, None)
 
 
 def test_the_ledger_keeps_events_in_order_and_one_cost_a_run(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.storage.test_mirror import run_of
 from tests.storage.test_result_verbs import Clone, fresh_clone
 from trainyard.clouds.absence import Proof
 from trainyard.config import Places
+from trainyard.errors import UserError
 from trainyard.ledger import auditlog
 from trainyard.ledger.tables import audit
 from trainyard.recipes.secretfiles import secret_in
@@ -82,6 +83,10 @@ def test_a_ledger_that_was_begun_anew_is_told_until_a_person_accepts_that(clone:
     assert lost is not None and report.exit_status == 1 and [one.chain for one in report.others] == [lost.chain]
     assert f"--accept {lost.chain}" in "\n".join(report_lines(report))
 
+    with pytest.raises(
+        UserError, match="--accept deadbeef: no bucket knows another chain of this ledger.*\nThose that are known: " + lost.chain
+    ):
+        verify(clone.context, accept="deadbeef")
     assert verify(clone.context, accept=lost.chain).exit_status == 0 and verify(clone.context).exit_status == 0
     assert [row.action for row in log(clone.context)] == ["up", "accept chain"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainyard.errors import LimitReached
@@ -85,7 +86,8 @@ def price_ceiling(
     A cloud may count the pod's disk into its price: that and 2 % may come to what the estimate told, but neither
     ``max_price`` nor a limit that blocks is passed.
     """
-    disk = settings.disk_gb * _DISK_MONTH / HOURS_A_MONTH
+    free = not expected.most  # a machine of one's own: no cloud counts its disk
+    disk = 0.0 if free else settings.disk_gb * _DISK_MONTH / HOURS_A_MONTH
     ceilings = [expected.dearest.price_per_hour * 1.02 + disk]
     if settings.max_price is not None:
         ceilings.append(settings.max_price)
@@ -120,5 +122,16 @@ def _refusal(rest: LimitRest, most: float, count: int | None) -> LimitReached:
 
 def _words(rest: LimitRest, most: float, count: int | None) -> str:
     what = "this run" if count is None else f"{count} declared pod{'s' if count > 1 else ''}"
-    live = f", ${rest.committed:.2f} may still go to runs that have not ended (invoke recover ends them)" if rest.committed else ""
-    return f"{rest.limit.name} is ${rest.limit.dollars:.2f}: ${rest.spent:.2f} spent{live}, {what} may add ${most:.2f}"
+    places = _places(rest, most)
+    limit, spent, committed, added = (f"${dollars:.{places}f}" for dollars in (rest.limit.dollars, rest.spent, rest.committed, most))
+    live = f", {committed} may still go to runs that have not ended (invoke recover ends them)" if rest.committed else ""
+    return f"{rest.limit.name} is {limit}: {spent} spent{live}, {what} may add {added}"
+
+
+def _places(rest: LimitRest, most: float) -> int:
+    """Return the digits behind the point by which the figures show that the limit is passed: cents, mostly."""
+    for places in range(2, 6):
+        spent, committed, added, limit = (round(dollars, places) for dollars in (rest.spent, rest.committed, most, rest.limit.dollars))
+        if LimitRest(replace(rest.limit, dollars=limit), spent, committed).is_passed_by(added):
+            return places
+    return 6

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trainyard.clock import format_time
-from trainyard.errors import StoreError
+from trainyard.errors import StoreError, UserError
 from trainyard.ledger import auditlog
 from trainyard.ledger.auditlog import AuditFilter, AuditHead, AuditProof, AuditRow
 from trainyard.runs.context import CommandContext
@@ -42,10 +43,9 @@ def verify(context: CommandContext, accept: str | None = None) -> AuditReport:
     """Prove the audit log; where it holds, write how far it has come into each bucket.
 
     ``accept``: a chain that a bucket knows of this ledger and that was lost with an earlier one; written down as accepted.
+    Raises UserError for one that no bucket knows so.
     """
     ledger = context.ledger()
-    if accept:
-        record_act(context, _ACCEPTED, accept, must=True)
     head = auditlog.head(ledger.database)
     anchors: list[AuditHead] = []
     others: dict[str, AuditHead] = {}
@@ -60,6 +60,9 @@ def verify(context: CommandContext, accept: str | None = None) -> AuditReport:
                 continue  # no run has made it yet
             context.ui.warn(f"{store.url} does not tell its anchors, so rows cut off at the end would not be seen: {error.message}")
             unanswered.append(store.url)
+    if accept:
+        _refuse_unknown(accept, others, unanswered)
+        record_act(context, _ACCEPTED, accept, must=True)
     accepted = {row.subject for row in auditlog.rows(ledger.database, AuditFilter(action=_ACCEPTED))}
     proof = auditlog.verify(ledger.database, anchors)
     if proof.breach is None:
@@ -97,6 +100,16 @@ def row_lines(row: AuditRow) -> list[str]:
     """Return what a person reads of a row."""
     data = "" if row.data == "{}" else f"\n    {row.data}"
     return f"{row.sequence:>6}  {format_time(row.time)}  {row.actor}@{row.machine}  {row.action} {row.subject}{data}".splitlines()
+
+
+def _refuse_unknown(accept: str, others: Mapping[str, AuditHead], unanswered: Sequence[str]) -> None:
+    if accept in others:
+        return
+    if others:
+        hint = f"Those that are known: {', '.join(sorted(others))}."
+    else:
+        hint = f"Say it again when it is there: {', '.join(unanswered)}" if unanswered else "There is nothing to accept."
+    raise UserError(f"--accept {accept}: no bucket knows another chain of this ledger by that name", hint=hint)
 
 
 def _anchors(store: StoreSettings, head: AuditHead | None) -> list[AuditHead]:
