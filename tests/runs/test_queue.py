@@ -28,6 +28,7 @@ from trainyard.runs.queue.worker import GroupHook, Until, WorkerReport, work
 from trainyard.runs.records.identity import all_runs
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.verbs import rerun
+from trainyard.runs.verbs.history import history_of
 from trainyard.runs.verbs.keyed import SUBMIT, start_key
 from trainyard.runs.verbs.train import TrainRequest
 
@@ -121,6 +122,19 @@ def test_a_run_that_waits_for_one_that_nobody_knows_is_said_and_a_worker_ends(ro
     assert not report.begun and report.left == {"ann/next": "blocked"} and road.later == 0.0
     road.submit("typo")
     assert road.work().begun == ["ann/typo"] and road.said().count("nobody knows") == 1
+
+
+def test_a_run_that_has_not_begun_is_told_from_one_that_nobody_knows(road: QueueRoad) -> None:
+    road.submit("a")
+    for asked in (road.context.folder, lambda name: history_of(road.context, name, STACK)):
+        with pytest.raises(UserError, match="ann/a waits in the queue: it has not begun") as waits:
+            asked("a")
+        assert waits.value.hint and "invoke cancel ann/a" in waits.value.hint
+    changes.reject(road.context, "a")
+    with pytest.raises(UserError, match=r"ann/a never began: it was rejected by .*@.* at 20"):
+        road.context.folder("ann/a")
+    with pytest.raises(UserError, match="there is no run 'other' here"):
+        road.context.folder("other")
 
 
 def test_what_is_held_or_taken_out_does_not_begin(road: QueueRoad) -> None:

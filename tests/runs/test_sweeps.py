@@ -85,7 +85,7 @@ def test_a_sweep_that_is_killed_as_it_begins_goes_on_by_the_same_command_and_not
 
     assert left.name == sweep.name and len(left.trials) == 2 and len(sweep.trials) == 3 and again == sweep
     assert labels(road) == [f"{sweep.name}-{number}" for number in (1, 2, 3)] and len(calls) == 4
-    assert "goes on: 2 of its trials were begun before" in road.said()
+    assert "goes on: 2 of its trials were submitted before" in road.said()
 
 
 def test_each_value_is_one_run_of_what_the_first_one_was_made_of_and_a_failed_one_fails_no_other(road: QueueRoad) -> None:

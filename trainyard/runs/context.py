@@ -11,6 +11,7 @@ from trainyard import config, network
 from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import Places
+from trainyard.errors import UserError
 from trainyard.runs.records.identity import find
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Listener
@@ -59,7 +60,16 @@ class CommandContext:
 
     def folder(self, reference: str) -> RunFolder:
         """Return the folder of the newest attempt that a person means; UserError when there is none."""
-        return RunFolder(find(self.places.runs, reference).folder(self.places.runs))
+        try:
+            return RunFolder(find(self.places.runs, reference).folder(self.places.runs))
+        except UserError as error:
+            raise self.unknown(reference, error) from None
+
+    def unknown(self, reference: str, error: UserError) -> UserError:
+        """Return what to say of a run that has no record: what the queue knows of it, else ``error``."""
+        from trainyard.runs.records.queued import not_begun
+
+        return not_begun(self.ledger(patience=1.0), reference) or error
 
     def run_stack(self, record: RunRecord, folder: RunFolder) -> Stack:
         """Return the stack of one attempt."""

@@ -39,7 +39,7 @@ def begin(context: CommandContext, request: SweepRequest) -> Sweep:
         context.ui.say(f"sweep      {known} is over: this command, program and data were its own; to run it again: --name NAME")
         return known
     else:
-        context.ui.say(f"sweep      {known} goes on: {len(known.trials)} of its trials were begun before")
+        context.ui.say(f"sweep      {known} goes on: {len(known.trials)} of its trials were submitted before")
         sweep = replace(known, definition=replace(known.definition, parallel=planned.definition.parallel))
     return advance(context, sweep, from_request(context, planned.train, request))
 

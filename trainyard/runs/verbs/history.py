@@ -72,7 +72,7 @@ def history_of(context: CommandContext, reference: str, stack: str | None) -> Ru
     user, label, number = run_words(reference)
     here = _known_here(context, user, label)
     user = user or (here[-1].record.user if here else user_name(context.env, own_user(context, stack)))
-    store = store_of(context, here[-1].record.bucket) if here else bucket_of(context, stack or "local")
+    store = store_of(context, here[-1].record.bucket) if here else _asked_bucket(context, reference, stack)
     known, last = {one.record.attempt: one for one in here}, None
     if here:
         attempts.refuse_live(context.places.runs, user, label)
@@ -87,8 +87,15 @@ def history_of(context: CommandContext, reference: str, stack: str | None) -> Ru
         _refuse_alive(context, store, keys, known)
     past = [known[attempt] for attempt in sorted(known) if number is None or attempt <= number]
     if not past or (number is not None and past[-1].record.attempt != number):
-        raise _unknown(store, reference, ResultKey(user, label, number or last or 1), stack or "local")
+        raise context.unknown(reference, _unknown(store, reference, ResultKey(user, label, number or last or 1), stack or "local"))
     return RunHistory(user, label, tuple(past), store, last)
+
+
+def _asked_bucket(context: CommandContext, reference: str, stack: str | None) -> StoreSettings:
+    try:
+        return bucket_of(context, stack or "local")
+    except UserError as error:
+        raise context.unknown(reference, error) from None
 
 
 def _unknown(store: StoreSettings | None, reference: str, key: ResultKey, stack: str) -> UserError:

@@ -63,8 +63,11 @@ def seen(context: CommandContext, reference: str, stack: str | None) -> Iterator
         folder = RunFolder(find(runs, "/".join([*([user] if user else []), label, *([str(number)] if number else [])])).folder(runs))
         yield SeenAttempt(folder.load(), folder, None)
         return
-    store = _bucket(context, stack or "local", reference)
-    record = _record_of(store, user or user_name(context.env, own_user(context, stack)), label, number, reference, stack)
+    try:
+        store = _bucket(context, stack or "local", reference)
+        record = _record_of(store, user or user_name(context.env, own_user(context, stack)), label, number, reference, stack)
+    except UserError as error:
+        raise context.unknown(reference, error) from None
     with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
         attempt = SeenAttempt(record, RunFolder(Path(scratch).resolve()), store)
         metrics = read(store, attempt.key.logs + attempt.folder.metrics.name)
