@@ -133,7 +133,7 @@ def types_of_a_users_program() -> None:
     assert_type(trainyard.resume("a", values={"lr": 1e-4}), trainyard.RunSummary)
     assert_type(trainyard.rerun("a", stack="runpod"), trainyard.RunSummary)
     assert_type(trainyard.submit(not_before=timedelta(hours=2)).estimate, float | None)
-    assert_type(trainyard.cancel("a"), trainyard.RunSummary | None)
+    assert_type(trainyard.cancel("a"), trainyard.RunSummary | trainyard.QueueEntry | None)
     assert_type(trainyard.runs(), tuple[trainyard.ListedRun, ...])
     assert_type(trainyard.show("a").summary, trainyard.RunSummary)
     assert_type(trainyard.download("a", "b").paths, tuple[Path, ...])
@@ -206,6 +206,14 @@ def test_a_moment_may_be_a_date_and_money_may_be_a_decimal(root: Path) -> None:
     assert trainyard.runs(root=root, since=date(2026, 11, 29)) == ()
     with pytest.raises(UserError, match="steps"):
         trainyard.train(root=root, recipe="lora", budget=Decimal("4.50"), key="a", values={"steps": "many"})  # type: ignore[arg-type]
+
+
+def test_a_run_that_was_submitted_is_taken_out_by_cancel(root: Path) -> None:
+    entry = trainyard.submit(["true"], values={"code": "none"}, root=root, name="waits")
+    out = trainyard.cancel("waits", root=root)
+
+    assert isinstance(out, trainyard.QueueEntry)
+    assert (out.id, out.state, out.outcome) == (entry.id, "over", "withdrawn")
 
 
 def test_every_annotation_of_a_call_is_one_that_arguments_are_held_against() -> None:

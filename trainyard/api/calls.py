@@ -170,17 +170,20 @@ def follow(run: str, *, root: Root | None = None, check: bool = True) -> RunFoll
 
 
 @checked_arguments
-def cancel(run: str, *, now: bool = False, root: Root | None = None, on_event: OnEvent | None = None) -> RunSummary | None:
+def cancel(
+    run: str, *, now: bool = False, root: Root | None = None, on_event: OnEvent | None = None
+) -> RunSummary | QueueEntry | None:  # fmt: skip
     """End a run, as ``invoke cancel`` does: it saves and stops, what it left is kept, its pod is ended. Returns its summary.
 
-    ``now``: nothing is saved. None: another process drives the run; it has been told, and finishes the story. Raises UserError for
-    one that has ended or that nobody knows, StillThere where its pod's end could not be proved.
+    One that waits in the queue is taken out, and its entry returned. ``now``: nothing is saved. None: another process drives the
+    run; it has been told, and finishes the story. Raises UserError for one that has ended or that nobody knows, RefusedError where
+    only another machine can end it, StillThere where its pod's end could not be proved.
     """
 
-    def call(context: CommandContext) -> RunSummary | None:
-        from trainyard.runs.verbs.attach import cancel as end_run
+    def call(context: CommandContext) -> RunSummary | QueueEntry | None:
+        from trainyard.runs.queue.changes import end
 
-        return end_run(context, run, now=now)
+        return end(context, run, now=now)
 
     return finish(root, call, on_event)
 
