@@ -74,13 +74,6 @@ def test_the_same_key_gives_the_same_run_whatever_it_is_called_with(road: Road) 
     assert "nothing was begun" in refusal.value.message and runs(road) == ["ann/a/1"]
 
 
-def test_a_run_that_failed_is_told_with_its_own_exit_code_and_not_run_again(road: Road, capsys: pytest.CaptureFixture[str]) -> None:
-    road.script.write_text("#!/bin/sh\nexit 3\n")
-    first = command(road)
-    assert first != 0 and command(road, as_json=True) == first and len(runs(road)) == 1
-    assert json.loads(capsys.readouterr().out)["run"] == runs(road)[0].rpartition("/")[0]
-
-
 def test_a_key_whose_start_rented_nothing_may_be_used_again(road: Road) -> None:
     road.engine.trouble = lambda stack, operation: failed(operation, "no-capacity") if operation == "up" and "." in stack.name else None
     assert command(road) == 4
@@ -154,6 +147,18 @@ def test_who_has_begun_a_run_follows_it_where_another_who_said_the_key_drives_it
     assert command(road) == 0 and len(all_folders(road.context.places.runs)) == 1
 
 
+def test_a_run_that_failed_is_told_here_and_elsewhere_with_its_own_exit_code_and_not_run_again(
+    road: Road, other: Road, capsys: pytest.CaptureFixture[str]
+) -> None:
+    road.script.write_text("#!/bin/sh\nexit 3\n")
+    assert command(road) == 1 and command(road, as_json=True) == 1 and len(runs(road)) == 1
+    assert json.loads(capsys.readouterr().out)["run"] == runs(road)[0].rpartition("/")[0]
+    assert command(other, as_json=True) == 1 and json.loads(capsys.readouterr().out)["state"] == "failed" and runs(other) == []
+    with road.context.ledger().database.writing() as connection:
+        connection.exec_driver_sql("UPDATE runs SET state = 'succeeded'")
+    assert command(other) == 0
+
+
 def test_a_run_of_another_machine_is_told_by_its_state(road: Road, other: Road) -> None:
     first = said(road)
     assert isinstance(first, RunFolder)
@@ -164,12 +169,6 @@ def test_a_run_of_another_machine_is_told_by_its_state(road: Road, other: Road) 
         connection.exec_driver_sql("UPDATE runs SET state = 'started'")
     assert command(other, detach=True) == 0 and command(other) == 11
     assert f"run {record.id} is driven from" in " ".join(other.said().split())
-
-
-def test_a_run_of_another_machine_that_is_over_has_its_own_exit_code(road: Road, other: Road, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(road) == 0
-    assert command(other) == 0 and runs(other) == []
-    assert command(other, as_json=True) == 0 and json.loads(capsys.readouterr().out)["state"] == "succeeded"
 
 
 def test_a_machine_that_died_before_it_rented_loses_the_key_and_rents_nothing_when_it_comes_back(
