@@ -309,6 +309,31 @@ def test_what_another_checkout_of_this_machine_has_begun_is_not_taken_for_ones_o
     assert "no bucket tells" in str(road.entry(entry).reason) and all_runs(road.context.places.runs) == []
 
 
+def test_a_worker_of_one_group_waits_for_no_run_that_nobody_begins(road: QueueRoad) -> None:
+    road.settle("queue_per_user: 1")
+    first, mine = road.submit("first"), road.submit("mine", group="ann/g")
+    looks: list[float] = []
+
+    def pause(seconds: float) -> None:
+        looks.append(seconds)
+        road.later += 25
+        if road.entry(mine).state == "begun":
+            road.let_train()
+
+    report = work(road.context, until="empty", group="ann/g", clock=Clock(road.clock.now, pause))
+
+    assert report.over == {"ann/mine": "succeeded"} and len(looks) >= 4 and road.entry(first).state == "queued", road.said()
+    assert "nobody begins ann/first" in road.said()
+
+
+def test_runs_that_would_wait_for_one_another_are_refused(road: QueueRoad) -> None:
+    road.submit("a", after=["ann/b"])
+    with pytest.raises(UserError, match=r"none begins: ann/(a -> ann/b -> ann/a|b -> ann/a -> ann/b)"):
+        road.submit("b", after=["ann/a"])
+    with pytest.raises(UserError, match="ann/s -> ann/s"):
+        road.submit("s", after=["ann/s"])
+
+
 def test_a_time_that_a_wrong_clock_wrote_keeps_nobody_waiting(road: QueueRoad) -> None:
     entry = road.submit()
     road.work()

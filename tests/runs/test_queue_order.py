@@ -13,6 +13,7 @@ from trainyard.runs.queue.table import lines, plan_lines
 HOUR = 3600.0
 NOW = 1_000 * HOUR
 READY = Readiness("ready")
+PENDING = readiness([Predecessor("ann/x", "pending", "in the queue")])
 
 
 def entry(user: str, label: str, waited: float = 0.0, **more: Any) -> QueueEntry:
@@ -69,7 +70,7 @@ def test_limits_of_stack_and_user_are_said_and_keep_nobody_else_back() -> None:
     found = view(*begun, entry("ann", "third", 8.0), entry("bo", "one"), entry("bo", "two"), at_once=3, per_user=2)
 
     assert starting(found) == ["bo/one"]
-    assert why(found, "bo/two") == ("waits", "3 of 3 runs are at work on dev (queue_at_once)")
+    assert why(found, "bo/two") == ("waits", "3 of 3 runs are at work or come first on dev (queue_at_once)")
     alone = view(*begun, entry("ann", "third", 8.0), at_once=3, per_user=2)
     assert why(alone, "ann/third") == ("waits", "2 of 2 runs of ann are at work on dev (queue_per_user)")
 
@@ -121,4 +122,23 @@ def test_a_run_that_nobody_knows_is_no_reason_to_wait_for_ever() -> None:
 def test_a_stack_whose_settings_cannot_be_read_begins_nothing_and_says_why() -> None:
     found = places(QueueView([entry("ann", "a")], {}, lambda _: QueueLimits(0, 0, "unknown setting 'x'"), lambda _: READY, NOW))
 
-    assert why(found, "ann/a") == ("waits", "unknown setting 'x'")
+    assert why(found, "ann/a") == ("blocked", "unknown setting 'x'")
+    behind = [entry("ann", "a"), entry("ann", "b", after=("ann/a",))]
+    found = places(QueueView(behind, {}, lambda _: QueueLimits(0, 0, "x"), lambda one: PENDING if one.after else READY, NOW))
+    assert [place.state for place in found] == ["blocked", "blocked"], "no waiting mends that: a worker need not wait"
+
+
+def test_runs_that_wait_for_one_another_say_so_and_no_worker_waits_for_them() -> None:
+    found = view(
+        entry("ann", "a", after=("ann/b",)), entry("ann", "b", after=("ann/a",)), entry("ann", "c", after=("ann/b",)),
+        entry("ann", "d", after=("bo/x",)), waits=PENDING,
+    )  # fmt: skip
+
+    assert {place.entry.label: place.state for place in found} == {"a": "blocked", "b": "blocked", "c": "blocked", "d": "waits"}
+    assert why(found, "ann/a")[1].startswith("these wait for one another, so that none begins: ann/")
+
+
+def test_what_comes_after_others_is_not_said_to_wait_for_runs_that_are_not_at_work() -> None:
+    found = view(entry("ann", "a", 2.0), entry("ann", "b", 1.0), per_user=1)
+
+    assert why(found, "ann/b") == ("waits", "1 of 1 runs of ann are at work or come first on dev (queue_per_user)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from trainyard.errors import TrainyardError, UserError
 from trainyard.ledger.queue import QueueEntry, QueueRows
@@ -16,9 +16,11 @@ from trainyard.settings import reader
 _GONE = ("withdrawn", "rejected")
 
 
-def look(context: CommandContext, rows: QueueRows, now: float, more: Sequence[QueueEntry] = ()) -> list[QueuePlace]:
-    """Return the queue in its order, and ``more`` entries as if they were in it."""
-    entries = [*rows.entries(), *more]
+def look(
+    context: CommandContext, rows: QueueRows, now: float, more: Sequence[QueueEntry] = (), without: Collection[str] = ()
+) -> list[QueuePlace]:  # fmt: skip
+    """Return the queue in its order, with ``more`` entries and without those that wait and have an id of ``without``."""
+    entries = [*(entry for entry in rows.entries() if entry.state != "queued" or entry.id not in without), *more]
     seen: dict[str, Predecessor] = {}
 
     def judge(entry: QueueEntry) -> Readiness:

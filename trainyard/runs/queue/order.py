@@ -10,16 +10,16 @@ begun, too, so that who submits a hundred runs does not keep out who submits one
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from trainyard.clock import format_time
 from trainyard.ledger.queue import QueueEntry
-from trainyard.runs.planning.waiting import Readiness
+from trainyard.runs.planning.waiting import Readiness, cycle
 
 PlaceState = Literal["at work", "starts", "waits", "held", "approval", "broken", "blocked"]
-"""blocked: it waits for a run that waits for a person, will not begin, or that nobody knows."""
+"""blocked: it waits for a run that waits for a person, will not begin, or that nobody knows, in a circle, or for its stack's settings."""
 _SHARE = 2.0
 """Steps of priority that each run of a user at work costs the user's next one."""
 _HOUR = 3600.0
@@ -35,19 +35,16 @@ class QueueLimits:
     per_user: int
     problem: str | None = None
 
-    def forbids(self, entry: QueueEntry, begun: Iterable[QueueEntry]) -> str | None:
-        """Return why a run may not begin beside those that have, None when it may."""
+    def forbids(self, entry: QueueEntry, begun: Collection[QueueEntry], first: Collection[QueueEntry] = ()) -> str | None:
+        """Return why a run may not begin beside those that have, and those that come ``first``; None when it may."""
         if self.problem is not None:
             return self.problem
-        users = [one.user for one in begun if one.stack == entry.stack]
+        are = "are at work or come first" if any(one.stack == entry.stack for one in first) else "are at work"
+        users = [one.user for one in (*begun, *first) if one.stack == entry.stack]
         if len(users) >= self.at_once:
-            return f"{len(users)} of {self.at_once} runs are at work on {entry.stack} (queue_at_once)"
+            return f"{len(users)} of {self.at_once} runs {are} on {entry.stack} (queue_at_once)"
         mine = users.count(entry.user)
-        return (
-            f"{mine} of {self.per_user} runs of {entry.user} are at work on {entry.stack} (queue_per_user)"
-            if mine >= self.per_user
-            else None
-        )
+        return f"{mine} of {self.per_user} runs of {entry.user} {are} on {entry.stack} (queue_per_user)" if mine >= self.per_user else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +83,9 @@ def places(view: QueueView) -> list[QueuePlace]:
             ready.append(entry)
         else:
             kept.append(place)
-    return [*listed, *_ordered(ready, begun, view), *sorted(_with_blocked(kept), key=lambda place: place.state != "waits")]
+    ordered = _ordered(ready, begun, view)
+    stuck = [place.entry.run for place in ordered if place.state == "blocked"]
+    return [*listed, *ordered, *sorted(_with_blocked(kept, stuck), key=lambda place: place.state != "waits")]
 
 
 def _kept(entry: QueueEntry, view: QueueView) -> QueuePlace | None:
@@ -112,14 +111,26 @@ def is_later(due: float, now: float) -> bool:
     return now < due < now + _FARTHEST
 
 
-def _with_blocked(kept: Collection[QueuePlace]) -> list[QueuePlace]:
-    """Return places in which those that nothing but a person brings on, by way of what they wait for, say so."""
-    stuck = {place.entry.run for place in kept if place.state != "waits"}
-    while behind := {
-        place.entry.run for place in kept if place.state == "waits" and place.entry.run not in stuck and stuck & {*place.entry.after}
-    }:
-        stuck |= behind
-    return [replace(place, state="blocked") if place.state == "waits" and place.entry.run in stuck else place for place in kept]
+def _with_blocked(kept: Collection[QueuePlace], stuck: Collection[str]) -> list[QueuePlace]:
+    """Return places in which those that nothing but a person brings on say so: by way of what they wait for, or in a circle.
+
+    ``stuck``: runs that wait for a person, though nothing of the queue keeps them back.
+    """
+    behind = {place.entry.run: {*place.entry.after} for place in kept}
+    barred, free = behind.keys() | {*stuck}, set[str]()
+    while moved := {
+        place.entry.run for place in kept
+        if place.state == "waits" and place.entry.run not in free and behind[place.entry.run].isdisjoint(barred - free)
+    }:  # fmt: skip
+        free |= moved
+    circle = cycle({run: sorted(names & behind.keys()) for run, names in behind.items()})
+    why = f"these wait for one another, so that none begins: {' -> '.join(circle)}"
+    return [
+        replace(place, state="blocked", why=why if place.entry.run in circle else place.why)
+        if place.state == "waits" and place.entry.run not in free
+        else place
+        for place in kept
+    ]
 
 
 def _ordered(ready: Collection[QueueEntry], begun: Collection[QueueEntry], view: QueueView) -> list[QueuePlace]:
@@ -142,8 +153,14 @@ def _ordered(ready: Collection[QueueEntry], begun: Collection[QueueEntry], view:
         at_work.append(chosen)
         running[chosen.user] += 1
         turns[chosen.user] = view.now
+    firsts = [place.entry for place in starting]
     waiting = [
-        QueuePlace(one, "waits", limits[one.stack].forbids(one, at_work) or "", _share(one, turns, running, view.now))
+        QueuePlace(
+            one,
+            "blocked" if limits[one.stack].problem else "waits",
+            limits[one.stack].forbids(one, begun, firsts) or "",
+            _share(one, turns, running, view.now),
+        )
         for entries in own.values()
         for one in entries
     ]

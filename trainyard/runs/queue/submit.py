@@ -18,6 +18,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.notices.announce import announce
 from trainyard.runs.notices.notice import Notice
 from trainyard.runs.planning import consent
+from trainyard.runs.planning.waiting import cycle
 from trainyard.runs.queue.changes import person
 from trainyard.runs.queue.keyed import submit_once
 from trainyard.runs.queue.look import say_unknown
@@ -62,6 +63,8 @@ def _drafted(
     now = time.time()
     label = new_label(context.places.runs, plan.user, name, datetime.now(), plan.stack)
     attempts.refuse_live(context.places.runs, plan.user, label)
+    if after:
+        _refuse_circle(context, f"{plan.user}/{label}", after)
     estimate, reason = None, None
     try:
         estimate = priced(context, plan, cloud).estimate.most
@@ -82,6 +85,13 @@ def _drafted(
         approval="not needed" if why is None else "needed", approval_why=why, reason=reason,
     )  # fmt: skip
     return DraftedEntry(entry, plan)
+
+
+def _refuse_circle(context: CommandContext, run: str, after: Sequence[str]) -> None:
+    waiting = {entry.run: entry.after for entry in QueueRows(context.ledger().database).entries() if entry.state == "queued"}
+    circle = cycle({**waiting, run: tuple(after)})
+    if run in circle:
+        raise UserError(f"--after: these would wait for one another, so that none begins: {' -> '.join(circle)}")
 
 
 def submit(

@@ -31,6 +31,8 @@ EVERY = 15.0
 """Seconds between two looks."""
 _AGAIN = Backoff(30.0, 900.0)
 """Between two tries to begin a run that something passing keeps from it."""
+_UNSEEN = 60.0
+"""Seconds for which a worker of one group waits for another worker to begin what comes before."""
 _ELSEWHERE = 600.0
 """Seconds for which what a worker of another machine has begun is left to the workers of that one."""
 
@@ -74,6 +76,10 @@ class _Worker:
     every: float
     name: str = field(init=False)
     report: WorkerReport = field(default_factory=WorkerReport)
+    others: dict[str, float] = field(default_factory=dict)
+    """Runs of others whose turn it is, by id, with the time since when nobody has begun them."""
+    told: bool = False
+    """That nobody begins them was said."""
 
     def __post_init__(self) -> None:
         self.name = worker_name(self.context.places.home)
@@ -82,9 +88,25 @@ class _Worker:
         return QueueRows(self.context.ledger().database)
 
     def places(self) -> list[QueuePlace]:
-        """Return the queue as far as it is this worker's."""
-        all_of_it = look(self.context, self.rows(), self.clock.now())
-        return [place for place in all_of_it if self.group in (None, place.entry.group)]
+        """Return the queue as far as it is this worker's.
+
+        One of a single group lets others' runs go first; those that no worker begins keep it waiting for no longer than _UNSEEN.
+        """
+        now = self.clock.now()
+        places = look(self.context, self.rows(), now)
+        if self.group is None:
+            return places
+        others = [place.entry for place in places if place.state == "starts" and place.entry.group != self.group]
+        self.others = {entry.id: self.others.get(entry.id, now) for entry in others}
+        unseen = [entry for entry in others if now - self.others[entry.id] > _UNSEEN]
+        if unseen:
+            if not self.told:
+                self.context.ui.warn(
+                    f"nobody begins {unseen[0].run}, whose turn it is (invoke worker would): {self.group} does not wait for it"
+                )
+            self.told = True
+            places = look(self.context, self.rows(), now, without=[entry.id for entry in unseen])
+        return [place for place in places if place.entry.group == self.group]
 
 
 def work(
