@@ -405,6 +405,9 @@ def test_a_key_gives_its_entry_again_as_it_stands_then(road: QueueRoad, monkeypa
     for other in ({"name": "b"}, {"name": "a", "priority": 1}, {"name": "a", "hold": True}):
         with pytest.raises(RefusedError, match="said for another request"):
             said(**other)
+    changes.hold(road.context, "a")
+    assert said(name="a") == 0 and "begin invoke queue.release ann/a, invoke worker" in " ".join(road.said().split())
+    changes.release(road.context, "a")
     road.work()
     assert said(name="a") == 0 and "invoke attach ann/a" in road.said()
     road.rows().change(road.entry(entry), state="over", ended=time.time(), outcome="failed")
@@ -413,7 +416,7 @@ def test_a_key_gives_its_entry_again_as_it_stands_then(road: QueueRoad, monkeypa
     changes.withdraw(road.context, "b")
     with pytest.raises(RefusedError, match="was withdrawn by"):
         said("other", name="b")
-    assert [row.subject for row in auditlog.rows(road.context.ledger().database, AuditFilter(action="use key"))] == ["ann/a"] * 3
+    assert [row.subject for row in auditlog.rows(road.context.ledger().database, AuditFilter(action="use key"))] == ["ann/a"] * 4
 
 
 @pytest.mark.parametrize("name", [None, "a"])

@@ -186,7 +186,12 @@ def _tell_submitted(work: CommandContext, entry: QueueEntry, *, as_json: bool) -
         show_json({"run": entry.run, **asdict(entry)})
     elif entry.state == "queued":
         waits = f"; a person has to approve it: {entry.approval_why}" if entry.approval == "needed" else ""
-        work.ui.say(f"queued     {entry.run} on {entry.stack}{waits}\nlook       invoke queue\nbegin      invoke worker")
+        waits += f"; held {entry.held}" if entry.held else ""
+        first = [f"invoke approve {entry.run}"] if entry.approval == "needed" else []
+        first += [f"invoke queue.release {entry.run}"] if entry.held else []
+        work.ui.say(
+            f"queued     {entry.run} on {entry.stack}{waits}\nlook       invoke queue\nbegin      {', '.join([*first, 'invoke worker'])}"
+        )
     elif entry.state == "begun":
         work.ui.say(f"begun      {entry.run} on {entry.stack}\nlook       invoke attach {entry.run}")
     else:
