@@ -244,10 +244,11 @@ def test_a_watcher_follows_the_branch_of_its_remote_and_says_what_keeps_it_from_
 
 
 def test_a_unit_for_systemd_has_its_words_as_systemd_reads_them(tmp_path: Path) -> None:
-    text = watch.unit(Path("/srv/my models/100%"), every=30.0, yes=True)
+    text = watch.unit(Path("/srv/my models/100%"), {"TRAINYARD_LEDGER": "postgresql://u:p@h/d"}, every=30.0, yes=True)
+    assert "# Set in your shell, not in .env, so unknown to this unit: TRAINYARD_LEDGER\n" in text and "u:p" not in text
 
     assert "WorkingDirectory=/srv/my models/100%%\n" in text and "KillMode=process\n" in text
-    assert text.splitlines()[9].endswith("-m trainyard gitops.watch --every 30 --yes")
+    assert text.splitlines()[10].endswith("-m trainyard gitops.watch --every 30 --yes")
     assert _quoted('a "$b" c\\') == '"a \\"$$b\\" c\\\\"'
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.runs.road import STACK
 from tests.runs.test_queue import QueueRoad
+from trainyard.cli.sweepoptions import sweep_submitted
 from trainyard.errors import UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.queue import submit as queue
@@ -101,6 +102,8 @@ def test_each_value_is_one_run_of_what_the_first_one_was_made_of_and_a_failed_on
 
     shown = begin(road.context, asked(road))  # the same command, program and data
     assert shown.ended and len(labels(road)) == 3 and "is over: this command" in road.said()
+    assert sweep_submitted(road.context, asked(road), hold=False, dry_run=False, as_json=False) == 0
+    assert "trials of ann/" not in road.said() and road.said().endswith(f"look       invoke sweep {sweep}\n")  # nothing was queued
 
 
 def test_a_hopeless_trial_is_pruned_its_pod_ends_and_it_is_told_as_that(road: QueueRoad) -> None:

@@ -65,6 +65,6 @@ def gitops_watch(c: Context, every: float = 60.0, yes: bool = False, unit: bool 
         raise UserError(f"--every must be at least 1 second, not {every:g}")
     work = context()
     if unit:
-        print(as_typed(watch.unit(work.places.root, every=every, yes=yes)), end="")
+        print(as_typed(watch.unit(work.places.root, work.env, every=every, yes=yes)), end="")
         return 0
     return watch.watch(work, every=every, yes=yes)

@@ -100,7 +100,7 @@ def worker(
     here = context(as_json=json)
     if unit:
         words = ["worker", "--every", f"{every:g}"]
-        print(as_typed(unit_of(here.places.root, "worker", "the queue of {} is worked on", words)), end="")
+        print(as_typed(unit_of(here.places.root, here.env, "worker", "the queue of {} is worked on", words)), end="")
         return 0
     report = work(here, until="pass" if once else "empty" if until_empty else "stopped", every=every, hook=hook())
     if json:

@@ -99,6 +99,9 @@ def sweep_submitted(work: CommandContext, request: SweepRequest, *, hold: bool, 
     sweep = begin(work, request)
     if as_json:
         return show_sweep(work, str(sweep), as_json) and 0
+    if sweep.ended:
+        work.ui.say(f"look       invoke sweep {sweep}")
+        return 0
     work.ui.say(f"queued     {len(sweep.trials)} of {sweep.definition.trials} trials of {sweep}")
     work.ui.say(f"look       invoke sweep {sweep}; invoke queue\nbegin      invoke worker")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from trainyard.clock import REAL, Clock
@@ -61,6 +62,7 @@ def fast_forward(root: Path) -> list[str]:
     return []
 
 
-def unit(root: Path, *, every: float, yes: bool) -> str:
+def unit(root: Path, env: Mapping[str, str], *, every: float, yes: bool) -> str:
     """Return a systemd unit that watches this clone."""
-    return unit_of(root, "gitops", "what {} wants to run, runs", ["gitops.watch", "--every", f"{every:g}", *(["--yes"] if yes else [])])
+    words = ["gitops.watch", "--every", f"{every:g}", *(["--yes"] if yes else [])]
+    return unit_of(root, env, "gitops", "what {} wants to run, runs", words)

@@ -241,6 +241,7 @@ def _tell(worker: _Worker, entry: QueueEntry, step: QueueStep) -> None:
         ui.say(f"over       {entry.run}: {step.says}{f' ({step.error.splitlines()[0]})' if step.error else ''}")
     elif step.state in ("put back", "held"):
         (report.held if step.state == "held" else report.put_back)[entry.run] = step.says
+        report.begun = [run for run in report.begun if run != entry.run]  # it was tried, and is none yet
         ui.warn(f"{entry.run} is {step.state}: {step.says}")
     if worker.hook is None or entry.group is None:
         return

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from trainyard.config import read_env_file
+from trainyard.settings.variables import SETTABLE, groups
 
-def unit_of(root: Path, name: str, description: str, words: Sequence[str]) -> str:
-    """Return a systemd unit that runs a verb in a checkout; ``{}`` in its description is the checkout."""
+
+def unit_of(root: Path, env: Mapping[str, str], name: str, description: str, words: Sequence[str]) -> str:
+    """Return a systemd unit that runs a verb in a checkout; ``{}`` in its description is the checkout.
+
+    It names the variables of ``env`` that it will not have, as only this shell has them: never their values.
+    """
+    here = {name for group in groups(*SETTABLE, "token") for name in group.names() if env.get(name)}
+    missing = sorted(here - {*read_env_file(root / ".env")})
+    lost = f"# Set in your shell, not in .env, so unknown to this unit: {', '.join(missing)}\n" if missing else ""
     line = " ".join(_quoted(word) for word in (sys.executable, "-m", "trainyard", *words))
     return f"""# ~/.config/systemd/user/trainyard-{name}.service
 # systemctl --user daemon-reload && systemctl --user enable --now trainyard-{name}; loginctl enable-linger
-[Unit]
+{lost}[Unit]
 Description=Trainyard: {_specifiers(description.format(root))}
 Wants=network-online.target
 After=network-online.target
