@@ -12,7 +12,7 @@ from trainyard.errors import UserError
 from trainyard.ledger import copies
 from trainyard.ledger.copies import backup, restore
 from trainyard.ledger.ledger import Ledger
-from trainyard.ledger.rows import LedgerEvent
+from trainyard.ledger.rows import REMOVED, LedgerEvent
 from trainyard.ledger.runid import RunId
 from trainyard.ledger.tables import metadata
 from trainyard.secret import Secret
@@ -49,6 +49,16 @@ def test_what_the_ledger_holds_stays_when_a_backup_is_taken_in(tmp_path: Path) -
 
     assert restore(ledger.database, file) == {**NONE, "runs": 1}
     assert sum(ledger.costs_since(0.0).values()) == 9.0 and ledger.events()[-1].kind == "ended" and len(ledger.runs()) == 2
+
+
+def test_a_run_that_was_removed_since_does_not_come_back_with_a_backup(tmp_path: Path) -> None:
+    ledger, file, gone = filled(Ledger(tmp_path / "ledger.db")), tmp_path / "copy.db", RunId("ann", "b")
+    backup(ledger.database, file)
+    ledger.add(gone, REMOVED, token="t")
+    ledger.remove_run(gone, "t")
+    left = ledger.runs()
+
+    assert restore(ledger.database, file) == NONE and ledger.runs() == left and len(left) == 1
 
 
 def test_a_ledger_moves_from_a_server_to_a_file_and_back(tmp_path: Path, server: Secret) -> None:

@@ -12,9 +12,11 @@ import sqlalchemy as sa
 
 from trainyard.errors import UserError
 from trainyard.files import sync
+from trainyard.jsontext import parse_json
 from trainyard.ledger import auditlog
 from trainyard.ledger.database import Database, insert_into
-from trainyard.ledger.tables import audit, events, metadata
+from trainyard.ledger.rows import REMOVED
+from trainyard.ledger.tables import audit, events, metadata, runs
 
 _TOGETHER = 2000
 """Rows that are copied in one statement."""
@@ -58,7 +60,18 @@ def restore(database: Database, file: Path) -> Mapping[str, int]:
         if not is_ledger:
             raise UserError(f"{file} is no ledger: it has no table of events")
         with backed_up.reading() as source, database.chaining() as target:
-            return _copy(source, target)
+            counts = _copy(source, target)
+            return {**counts, runs.name: counts[runs.name] - _forget_removed(target)}
+
+
+def _forget_removed(target: sa.Connection) -> int:
+    """Take out the rows of runs that a person has removed, and return how many: a backup may have them still."""
+    at, forgotten = events.c, 0
+    for row in target.execute(sa.select(events).where(at.kind == REMOVED)).all():
+        same = [runs.c[name] == getattr(row, name) for name in ("user", "label", "attempt")]
+        token = parse_json(row.data).get("token", "")
+        forgotten += target.execute(sa.delete(runs).where(*same, runs.c.token == token)).rowcount
+    return forgotten
 
 
 def _copy(source: sa.Connection, target: sa.Connection) -> Mapping[str, int]:
