@@ -72,7 +72,7 @@ def test_a_figure_that_is_no_number_is_none_and_no_line_breaks_the_reader() -> N
     for line in (b'{"step": 1, "loss": 2.0}', odd, b'{"step": Infinity}', b"[1]", b'{"step": "x"}', b"{"):
         metrics.take(line)
 
-    assert (metrics.step, metrics.loss, metrics.tokens_per_second) == (2, 2.0, None)
+    assert (metrics.step, metrics.loss, metrics.first_loss, metrics.tokens_per_second) == (2, None, 2.0, None)
 
 
 def test_rows_that_did_not_reach_the_loss_stand_in_the_summary(tmp_path: Path) -> None:

@@ -174,4 +174,8 @@ def test_a_report_of_a_sweep_that_goes_on_or_came_to_nothing_says_so() -> None:
 
     assert waits.exit_status == 3 and any(line.startswith("end it     invoke cancel ann/s") for line in lines(waits, 80))
     assert lost.exit_status == 1 and "best       none: no trial has succeeded" in lines(lost, 80)
+    unjudged = shown(reported(1, None, "succeeded"), best=None)
+    assert unjudged.exit_status == 0 and any(
+        line.startswith("best       not known: no trial that has succeeded") for line in lines(unjudged, 80)
+    )
     assert overview([]) == ["no sweep yet: invoke train --sweep NAME=VALUES begins one"]

@@ -106,6 +106,15 @@ def test_each_value_is_one_run_of_what_the_first_one_was_made_of_and_a_failed_on
     assert "trials of ann/" not in road.said() and road.said().endswith(f"look       invoke sweep {sweep}\n")  # nothing was queued
 
 
+def test_a_trial_whose_figure_became_nan_or_that_has_none_is_not_the_best_one(road: QueueRoad) -> None:
+    script = LOSSES + """[ $1 != 1 ] || echo '{"step": 3, "loss": NaN}' >>$OUTPUT_DIR/metrics.jsonl\n"""
+    seen = until_over(road, begin(road.context, asked(road, script, values="1,2")))
+    none = until_over(road, begin(road.context, asked(road, script, values="1,2", objective="accuracy")))
+
+    assert [(one.number, one.state, one.value) for one in seen.trials] == [(2, "succeeded", 2.0), (1, "succeeded", None)]
+    assert seen.best == f"{seen.sweep}-2" and none.best is None and none.exit_status == 0
+
+
 def test_a_hopeless_trial_is_pruned_its_pod_ends_and_it_is_told_as_that(road: QueueRoad) -> None:
     def hopeless(_dimensions: object, _objective: object, _seed: int, _past: object, curve: object) -> bool:
         return curve == ((1, 59.0), (2, 5.0))

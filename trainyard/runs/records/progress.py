@@ -61,6 +61,8 @@ class Metrics:
             return False
         self.step = max(self.step, int(step))
         self.tokens = int(tokens or self.tokens)
+        if _is_lost(row.get("loss")):
+            self.loss = None  # what it was before is not what the training has come to
         if loss is not None:
             self.loss = loss
             self.first_loss = loss if self.first_loss is None else self.first_loss
@@ -102,6 +104,22 @@ def loss_curve(metrics: bytes, figure: str = "loss") -> Curve:
         if step is not None and loss is not None:
             curve[int(step)] = loss
     return tuple(sorted(curve.items()))
+
+
+def has_diverged(metrics: bytes, figure: str) -> bool:
+    """Tell whether the last thing that a training has told of a figure is NaN or infinite."""
+    for line in reversed(metrics.splitlines()):
+        try:
+            row = parse_json(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get(figure), (int, float)):
+            return _is_lost(row[figure])
+    return False
+
+
+def _is_lost(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 class ProgressLine:

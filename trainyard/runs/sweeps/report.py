@@ -62,7 +62,7 @@ class SweepOverview:
     ended: bool
     """Nothing is begun for it any more."""
     best: str | None
-    """The run of the best trial that has succeeded."""
+    """The run of the best trial that has succeeded and has what it is judged by."""
     cost: float
     trials: tuple[ReportedTrial, ...]
 
@@ -72,11 +72,16 @@ class SweepOverview:
         return self.ended and all(trial.over for trial in self.trials)
 
     @property
+    def has_success(self) -> bool:
+        """Tell whether a trial has succeeded, whatever it is judged by."""
+        return any(trial.state == "succeeded" for trial in self.trials)
+
+    @property
     def exit_status(self) -> int:
         """Return 0 where a trial has succeeded, 1 where all are over and none has, 3 where something keeps them from going on."""
         if not self.over:
             return RefusedError.exit_code
-        return 0 if self.best is not None else 1
+        return 0 if self.has_success else 1
 
 
 def lines(report: SweepOverview, width: int) -> list[str]:
@@ -157,6 +162,9 @@ def _closing(report: SweepOverview) -> Iterator[str]:
         yield f"go on      invoke worker   (or the command that began it); invoke sweep {report.sweep} shows how it stands"
         yield f"end it     invoke cancel {report.sweep}"
     best = next((trial for trial in report.trials if trial.run == report.best), None)
+    if best is None and report.has_success:
+        yield f"best       not known: no trial that has succeeded tells a finite {report.figure} (--objective names another figure)"
+        return
     if best is None:
         yield "best       none: no trial has succeeded" if report.over else "best       not known yet: no trial has succeeded so far"
         return

@@ -10,7 +10,7 @@ from trainyard.ledger.queue import QueueEntry, QueueRows
 from trainyard.ledger.rows import RunRow
 from trainyard.ledger.runid import RunId
 from trainyard.runs.context import CommandContext
-from trainyard.runs.records.progress import Curve, loss_curve
+from trainyard.runs.records.progress import Curve, has_diverged, loss_curve
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.runrows import row_of, take_in
 from trainyard.runs.sweeps.book import Sweep, SweepTrial, all_sweeps
@@ -93,7 +93,12 @@ def look(context: CommandContext, sweep: Sweep) -> list[StandingTrial]:
 def figures_here(context: CommandContext, rows: Sequence[RunRow], figure: str) -> Curve:
     """Return what the newest attempt of a run has logged of a figure, as far as that is on this machine."""
     path = RunFolder(rows[-1].id.folder(context.places.runs)).metrics if rows else None
-    return loss_curve(path.read_bytes(), figure) if path is not None and path.is_file() else ()
+    return judged(path.read_bytes(), figure) if path is not None and path.is_file() else ()
+
+
+def judged(metrics: bytes, figure: str) -> Curve:
+    """Return what a trial has logged of a figure; nothing where that became NaN or infinite: what it was before is nobody's to rank."""
+    return () if has_diverged(metrics, figure) else loss_curve(metrics, figure)
 
 
 def report(context: CommandContext, sweep: Sweep) -> SweepOverview:
@@ -103,7 +108,7 @@ def report(context: CommandContext, sweep: Sweep) -> SweepOverview:
     standing = look(context, sweep)
     reported = [_reported(sweep, one, objective) for one in standing]
     ranked = sorted(reported, key=lambda one: (one.state not in _JUDGED, *objective.rank(one.value), one.number))
-    best = next((one.run for one in ranked if one.state == "succeeded"), None)
+    best = next((one.run for one in ranked if one.state == "succeeded" and one.value is not None), None)
     return SweepOverview(
         sweep=str(sweep), stack=definition.stack, recipe=definition.recipe, sampler=definition.sampler, objective=str(objective),
         figure=objective.name, planned=definition.trials, ended=sweep.ended, best=best,

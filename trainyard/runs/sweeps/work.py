@@ -21,14 +21,14 @@ from trainyard.runs.queue.submit import submit, submit_planned
 from trainyard.runs.queue.worker import GroupHook, work
 from trainyard.runs.records.notes import note
 from trainyard.runs.records.pod import pod_of
-from trainyard.runs.records.progress import Curve, loss_curve
+from trainyard.runs.records.progress import Curve
 from trainyard.runs.records.record import RunFolder, is_driven
 from trainyard.runs.sweeps import book, tuning
 from trainyard.runs.sweeps.book import Pruned, Sweep, SweepTrial
 from trainyard.runs.sweeps.objective import read_objective
 from trainyard.runs.sweeps.planned import SweepRequest, all_parameters, trial_request
 from trainyard.runs.sweeps.space import filled, fillings
-from trainyard.runs.sweeps.standing import look
+from trainyard.runs.sweeps.standing import judged, look
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs.past import seen
 from trainyard.runs.verbs.rerun import RerunRequest, planned_from
@@ -154,8 +154,8 @@ def live_figures(context: CommandContext, folder: RunFolder, figure: str) -> Cur
         with pod.connect() as transport:
             answer = transport.exec(f"tail -c {_TAIL} {quote(pod.path('output', 'metrics.jsonl'))}", timeout=30)
         if answer.rc == 0:
-            return loss_curve(answer.stdout, figure)
-    return loss_curve(folder.metrics.read_bytes(), figure) if folder.metrics.is_file() else ()
+            return judged(answer.stdout, figure)
+    return judged(folder.metrics.read_bytes(), figure) if folder.metrics.is_file() else ()
 
 
 def _submitted(context: CommandContext, sweep: Sweep, trial: SweepTrial, submit_trial: Submit) -> bool:
