@@ -16,8 +16,10 @@ from tests.runs.road import STACK, Road, failed
 from trainyard.cli.driving import drive_prepared, keyed
 from trainyard.errors import Busy, RefusedError, UserError
 from trainyard.ledger.ledger import Ledger
+from trainyard.runs.life import drive as driving
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records.record import RunFolder, all_folders
+from trainyard.runs.signals import LeaveSignal
 from trainyard.runs.verbs import keyed as keyed_runs
 from trainyard.runs.verbs.keyed import KeyedRun, begin_keyed, start_key
 from trainyard.runs.verbs.train import TrainRequest, prepare
@@ -78,6 +80,17 @@ def test_a_key_whose_start_rented_nothing_may_be_used_again(road: Road) -> None:
     road.engine.trouble = lambda stack, operation: failed(operation, "no-capacity") if operation == "up" and "." in stack.name else None
     assert command(road) == 4
     road.engine.trouble = lambda *_: None
+    assert command(road) == 0 and len(runs(road)) == 2 and command(road) == 0 and len(runs(road)) == 2
+
+
+def test_a_key_whose_start_was_cut_off_before_a_training_began_may_be_used_again(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(*_: object) -> None:
+        raise LeaveSignal("SIGTERM")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(driving, "_start", cut_off)
+        assert command(road) == 130
+    assert road.cloud.alive() == [] and [bool(folder.load().pods) for folder in all_folders(road.context.places.runs)] == [True]
     assert command(road) == 0 and len(runs(road)) == 2 and command(road) == 0 and len(runs(road)) == 2
 
 

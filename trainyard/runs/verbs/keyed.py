@@ -24,6 +24,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.records import attempts
 from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.record import RunFolder
+from trainyard.runs.verbs.known import gave_up
 from trainyard.settings.user import user_name
 
 _KEY = re.compile(r"[!-~]{1,255}")
@@ -127,7 +128,7 @@ def _folder(context: CommandContext, row: KeyRow) -> RunFolder | None:
 
 def _came_to_nothing(folder: RunFolder) -> bool:
     record = folder.load()
-    return record.reached("ended") and not record.pods and record.pod.pod_id is None
+    return record.reached("ended") and (gave_up(record) or (not record.pods and record.pod.pod_id is None))
 
 
 def _newest(context: CommandContext, folder: RunFolder) -> RunFolder:
