@@ -1,5 +1,6 @@
 """One seed for every sample that the suite draws: printed, and the same in each worker (they collect the same tests)."""
 
+import importlib.util
 import os
 import random
 import signal
@@ -37,7 +38,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Measure no branches where a test outside of MEASURED runs: it neither counts nor is slowed down."""
+    """Skip what needs a package that is not here, aloud. Measure no branches where a test outside of MEASURED runs."""
+    for item in items:
+        if (needed := item.get_closest_marker("extras")) and importlib.util.find_spec(needed.args[0]) is None:
+            item.add_marker(pytest.mark.skip(reason=f"{needed.args[0]} is not installed: invoke extras"))
     if config.getoption("cov_source", None):
         for item in items:
             if not item.nodeid.startswith(MEASURED):

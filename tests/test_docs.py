@@ -250,4 +250,5 @@ def test_ci_takes_each_step_although_one_before_it_failed_and_fails_for_any(tmp_
         "uv build",
         "bootstrap docs",
         "bootstrap test",
+        "bootstrap extras",
     ]

@@ -49,6 +49,7 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
         {
             "engine/locks.py": ENGINE,
             "rehearsal/runpod/schema.py": "judges a text by the cloud's specification",
+            "api/calls.py": "a caller's date, as --since reads it",
         },
     ),
     "growing pauses": (

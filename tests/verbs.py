@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from invoke.collection import Collection
@@ -42,6 +43,18 @@ def coverage(c: Context) -> int:
 
 def _coverage() -> int:
     return python("pytest", *_SIDE_BY_SIDE, *MEASURED, *_BRANCHES)
+
+
+@task
+@verb
+def extras(c: Context) -> int:
+    """Run the tests of what the extras plots and sweep bring, with their pinned packages in a folder apart (build/extras)."""
+    place, pinned = find_root() / "build" / "extras", Path("tests") / "requirements-extras.txt"
+    install = ("uv", "pip", "install", "--quiet", "--python", sys.executable, "--target", str(place), "--require-hashes", "-r", str(pinned))
+    if code := python(*install):
+        return code
+    os.environ["PYTHONPATH"] = str(place)
+    return python("pytest", "-q", "-m", "extras")
 
 
 @task
@@ -220,7 +233,7 @@ def _options(given: Mapping[str, object]) -> list[str]:
 def development(ns: Collection) -> None:
     """Put these verbs beside the others."""
     alone: Any
-    for alone in (test, coverage, check, docs):
+    for alone in (test, extras, coverage, check, docs):
         ns.add_task(alone)
     groups = {
         "bench": {

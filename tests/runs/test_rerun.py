@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -192,6 +193,16 @@ def test_runs_side_by_side_have_a_table_what_differs_and_their_curves(road: Road
         compare.draw(rows, road.context.places.root / "x.png")
     with pytest.raises(UserError, match="too many for one picture"):
         compare.compare(road.context, [f"r{number}" for number in range(40)], None)
+
+
+@pytest.mark.extras("matplotlib")
+def test_curves_are_drawn_into_a_picture(tmp_path: Path) -> None:
+    curves = [compare.Drawn("1", "a (lr=1)", ((1, 3.0), (2, 0.5))), compare.Drawn("2", "b", ((1, 2.0),))]
+    compare.picture(curves, tmp_path / "x.png")
+    data = (tmp_path / "x.png").read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">II", data[16:24]) == (1350, 750)
+    with pytest.raises(UserError, match="the picture cannot be written"):
+        compare.picture(curves, tmp_path / "x.nothing")
 
 
 def test_a_curve_is_of_numbers_and_what_was_trained_twice_counts_as_it_was_last() -> None:

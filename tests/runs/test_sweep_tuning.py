@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 
 import pytest
@@ -14,9 +13,6 @@ from trainyard.runs.sweeps import tuning
 from trainyard.runs.sweeps.objective import Objective
 from trainyard.runs.sweeps.tuning import PastTrial
 
-needs_optuna = pytest.mark.skipif(
-    importlib.util.find_spec("optuna") is None, reason="Optuna is not installed: pip install 'trainyard[sweep]'"
-)
 LOSS = Objective("loss")
 
 
@@ -31,7 +27,7 @@ def test_without_optuna_the_error_says_how_it_is_installed(monkeypatch: pytest.M
     assert told.value.hint and "'trainyard[sweep]'" in told.value.hint and ".venv/bin/pip install optuna" in told.value.hint
 
 
-@needs_optuna
+@pytest.mark.extras("optuna")
 def test_what_is_asked_next_follows_from_what_came_of_the_others_and_is_the_same_again() -> None:
     dimensions = read("lr=1e-5..1e-1:log", "rank=4..64", "lora_dropout=0,0.1")
     past: list[PastTrial] = []
@@ -47,7 +43,7 @@ def test_what_is_asked_next_follows_from_what_came_of_the_others_and_is_the_same
     assert all(4 <= int(one.parameters["lora_rank"]) <= 64 for one in past)
 
 
-@needs_optuna
+@pytest.mark.extras("optuna")
 def test_trials_that_run_or_failed_are_known_and_not_taken_for_good_ones() -> None:
     dimensions = read("lr=1e-5..1e-1:log")
     past = [over({"learning_rate": f"{rate:g}"}, rate) for rate in (1e-4, 1e-3, 1e-2, 5e-2, 9e-2)]
@@ -56,7 +52,7 @@ def test_trials_that_run_or_failed_are_known_and_not_taken_for_good_ones() -> No
     assert 1e-5 <= float(tuning.ask(dimensions, LOSS, 0, past)["learning_rate"]) <= 1e-1
 
 
-@needs_optuna
+@pytest.mark.extras("optuna")
 def test_a_trial_worse_than_the_median_at_its_step_is_hopeless_and_none_is_before_enough_are_over() -> None:
     dimensions = read("lr=1e-5..1e-1:log")
     past = [over({"learning_rate": "0.001"}, value) for value in (1.0, 2.0, 3.0, 4.0, 5.0)]
