@@ -16,6 +16,7 @@ from tests.runs.road import STACK, Road, failed
 from trainyard.cli.driving import drive_prepared, keyed
 from trainyard.errors import Busy, RefusedError, UserError
 from trainyard.ledger.ledger import Ledger
+from trainyard.recipes.configfile import ConfigDocument
 from trainyard.runs.life import drive as driving
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records.record import RunFolder, all_folders
@@ -23,6 +24,7 @@ from trainyard.runs.signals import LeaveSignal
 from trainyard.runs.verbs import keyed as keyed_runs
 from trainyard.runs.verbs.keyed import KeyedRun, begin_keyed, start_key
 from trainyard.runs.verbs.train import TrainRequest, prepare
+from trainyard.yamlfile import Map
 
 JOB = "echo hi; mkdir -p $OUTPUT_DIR/model; echo m >$OUTPUT_DIR/model/m.txt"
 FORK = multiprocessing.get_context("fork")
@@ -74,6 +76,11 @@ def test_the_same_key_gives_the_same_run_whatever_it_is_called_with(road: Road) 
     with pytest.raises(RefusedError, match=r"What differs: --hours, --name, --set args") as refusal:
         said(road, name="b", hours=2.0, sets=("args=1",))
     assert "nothing was begun" in refusal.value.message and runs(road) == ["ann/a/1"]
+    document = Map()
+    document.update(args=["1"])
+    with pytest.raises(RefusedError, match=r"What differs: values args\n"):
+        said(road, name="a", values=ConfigDocument(document, road.context.places.root, "values"))
+    assert runs(road) == ["ann/a/1"]
 
 
 def test_a_key_whose_start_rented_nothing_may_be_used_again(road: Road) -> None:

@@ -197,6 +197,8 @@ def _parts(key: str, request: Any, more: Mapping[str, object]) -> Mapping[str, s
             continue
         if item.name == "sets":
             values |= {f"--set {text.partition('=')[0]}": text for text in value}  # the last of two counts
+        elif isinstance(value, ConfigDocument):
+            values |= {f"values {name}": one for name, one in value.document.items()}
         else:
             values[_OPTIONS.get(item.name, f"--{item.name}")] = _content(value)
     return {name: hashlib.sha256(json.dumps([key, name, value], default=str).encode()).hexdigest()[:16] for name, value in values.items()}
@@ -204,8 +206,6 @@ def _parts(key: str, request: Any, more: Mapping[str, object]) -> Mapping[str, s
 
 def _content(value: object) -> object:
     """Return what a part says: a file what is in it, wherever it lies."""
-    if isinstance(value, ConfigDocument):
-        return value.document
     if isinstance(value, Path):
         with contextlib.suppress(OSError):
             return hashlib.sha256(value.read_bytes()).hexdigest()
