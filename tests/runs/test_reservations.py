@@ -21,6 +21,7 @@ from trainyard.runs.records.record import Phase, RunFolder, RunRecord
 from trainyard.runs.records.reservations import release_ended
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs.attach import recover
+from trainyard.runs.verbs.remove import remove
 
 RUN = RunId("ann", "a")
 DAY = SpendLimit("limit_day", 10.0, 86_400)
@@ -90,6 +91,13 @@ def test_an_end_that_is_told_twice_stands_once_and_counts_as_one_like_run(yard: 
     note_over(yard, record)
 
     assert [event.kind for event in yard.ledger().events(RUN)] == ["prepared", "ended", MEASURED] and left(yard) == (1.0, 0.0)
+
+
+def test_a_run_that_is_removed_leaves_its_cost_and_nothing_reserved(yard: CommandContext) -> None:
+    kept(yard)
+    assert remove(yard, "a", result=False, yes=True) == 0
+
+    assert left(yard) == (1.0, 0.0)
 
 
 def test_a_clock_that_is_set_back_before_a_runs_end_leaves_nothing_reserved(yard: CommandContext, monkeypatch: pytest.MonkeyPatch) -> None:

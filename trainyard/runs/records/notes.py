@@ -68,6 +68,9 @@ def note_row(context: CommandContext, record: RunRecord, estimate: float | None 
 def note_removed(context: CommandContext, record: RunRecord) -> None:
     """Record that a person has removed what is known of a run, and forget its row; raises what the ledger raises."""
     ledger = context.ledger()
+    ledger.end(
+        record.id, record.created, cost(record), cost=cost(record), stages=dict(stages_of(record))
+    )  # afterwards nobody could tell it
     ledger.add(record.id, REMOVED, token=record.token)
     ledger.remove_run(record.id, record.token)
 

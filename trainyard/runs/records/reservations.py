@@ -15,6 +15,9 @@ from trainyard.runs.records.summary import cost, stages_of
 if TYPE_CHECKING:
     from trainyard.ledger.ledger import Ledger
 
+_PATIENCE = 1.0
+"""Seconds that another process's write is waited for: whoever recovers has pods to end."""
+
 
 def release_ended(context: CommandContext) -> int:
     """Record the end, and the cost, of each run here that is over and still has dollars reserved; return how many there were.
@@ -23,7 +26,7 @@ def release_ended(context: CommandContext) -> int:
     only what it had reserved. Trouble with the ledger is said.
     """
     try:
-        ledger = context.ledger()
+        ledger = context.ledger(_PATIENCE)
         released = sum(_release(ledger, context.places.runs, run, token) for run, token in ledger.reserved().items())
     except (OSError, TrainyardError) as error:
         context.ui.warn(f"what ended runs have reserved stays so: {error.message if isinstance(error, TrainyardError) else error}")
