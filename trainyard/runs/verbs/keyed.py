@@ -57,7 +57,7 @@ def start_key(
     if key is None:
         return None
     if not _KEY.fullmatch(key):
-        raise UserError("--key takes 1 to 255 letters, digits and signs, no spaces", hint='Like: --key "$CI_PIPELINE_ID-nightly"')
+        raise UserError("--key takes 1 to 255 letters, digits and signs, no spaces", hint='Like: --key "${CI_PIPELINE_ID:?}-nightly"')
     return StartKey(key=key, verb=verb, user=user_name(context.env), request=_parts(key, request, more or {}))
 
 
