@@ -136,6 +136,26 @@ def test_a_run_that_has_not_begun_is_told_from_one_that_nobody_knows(road: Queue
     with pytest.raises(UserError, match="there is no run 'other' here"):
         road.context.folder("other")
 
+    elsewhere = road.submit("b")
+    assert road.rows().take(elsewhere, "another 2 y", road.clock.now(), lambda _: True) is not None
+    with pytest.raises(UserError, match="ann/b was begun by a worker on another, and its record is not here"):
+        road.context.folder("b")
+    place = road.context.ledger().database.path
+    assert place is not None
+    place.write_bytes(b"no ledger")
+    with pytest.raises(UserError, match="there is no run 'b' here") as unknown:
+        road.context.folder("b")
+    assert "Whether it waits in the queue cannot be told" in str(unknown.value.hint)
+
+
+def test_a_worker_that_waits_says_so_once(road: QueueRoad) -> None:
+    road.submit("a", "true", not_before=road.clock.now() + 40)
+
+    report = road.work("empty")
+
+    assert [*report.over] == ["ann/a"] and report.left == {}
+    assert road.said().count("waiting    1 queued: invoke queue says why") == 1
+
 
 def test_what_is_held_or_taken_out_does_not_begin(road: QueueRoad) -> None:
     entry = road.submit(hold=True)

@@ -67,9 +67,9 @@ class CommandContext:
 
     def unknown(self, reference: str, error: UserError) -> UserError:
         """Return what to say of a run that has no record: what the queue knows of it, else ``error``."""
-        from trainyard.runs.records.queued import not_begun
+        from trainyard.runs.records.queued import as_queued
 
-        return not_begun(self.ledger(patience=1.0), reference) or error
+        return as_queued(self.ledger(patience=1.0), reference, error)
 
     def run_stack(self, record: RunRecord, folder: RunFolder) -> Stack:
         """Return the stack of one attempt."""

@@ -76,6 +76,8 @@ class _Worker:
     every: float
     name: str = field(init=False)
     report: WorkerReport = field(default_factory=WorkerReport)
+    said: set[str] = field(default_factory=set)
+    """How what is left stood when that was said last."""
     others: dict[str, float] = field(default_factory=dict)
     """Runs of others whose turn it is, by id, with the time since when nobody has begun them."""
     told: bool = False
@@ -134,6 +136,7 @@ def work(
                 _pass(worker)
                 if until == "pass" or (until == "empty" and not _has_more(worker)):
                     return worker.report
+                _tell_left(worker)
             except TrainyardError as error:
                 if first or until != "stopped":
                     raise
@@ -151,6 +154,14 @@ def lines(report: WorkerReport) -> list[str]:
     counts += [f"{len(runs)} {word}" for word, runs in kept.items() if runs]
     left = f"; in the queue: {counted(report.left.values())} (invoke queue)" if report.left else ""
     return [f"worker     {', '.join(counts) or 'nothing to do'}{left}"]
+
+
+def _tell_left(worker: _Worker) -> None:
+    """Say what is in the queue and does not begin yet, once for each way of it: a worker that waits is not one that hangs."""
+    ways = {*worker.report.left.values()}
+    if ways - worker.said:
+        worker.context.ui.say(f"waiting    {counted(worker.report.left.values())}: invoke queue says why")
+    worker.said = ways
 
 
 def _pass(worker: _Worker) -> None:
