@@ -316,6 +316,24 @@ def test_cancel_ends_a_run_at_whichever_instant_of_its_begin(road: QueueRoad, mo
     assert [run for run in all_runs(road.context.places.runs) if not RunFolder(run.folder(road.context.places.runs)).load().cancelled] == []
 
 
+def test_what_is_decided_meanwhile_is_said_and_cancel_ends_what_has_just_begun(road: QueueRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries, first, second = changes._entries, road.submit("a"), road.submit("b", hold=True)
+
+    def stale(*_: object) -> list[QueueEntry]:  # as they were seen a moment before
+        monkeypatch.setattr(changes, "_entries", entries)
+        return [first]
+
+    changes.reject(road.context, "b")
+    monkeypatch.setattr(changes, "_entries", lambda *_: [second])
+    with pytest.raises(RefusedError, match="ann/b is rejected by now: nothing was changed"):
+        changes.release(road.context, "b")
+    road.work()
+    monkeypatch.setattr(changes, "_entries", stale)
+    changes.end(road.context, "a", now=True)
+
+    assert road.cloud.alive() == [], road.said()
+
+
 def test_what_another_checkout_of_this_machine_has_begun_is_not_taken_for_ones_own(road: QueueRoad, tmp_path: Path) -> None:
     entry = road.submit()
     elsewhere = worker_name(tmp_path / "another").split(" ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import socket
@@ -81,10 +82,11 @@ def withdraw(context: CommandContext, reference: str) -> QueueEntry | None:
 def end(context: CommandContext, reference: str, *, now: bool) -> QueueEntry | RunSummary | None:
     """End a run wherever it is: return the entry of one that was taken out of the queue, else what cancel() does.
 
-    Raises what withdraw() and cancel() do.
+    Raises UserError where entries of several users wait, and what cancel() does.
     """
-    if (entry := withdraw(context, reference)) is not None:
-        return entry
+    with contextlib.suppress(RefusedError):  # a worker has begun it this very moment: it is ended as what has begun
+        if (entry := withdraw(context, reference)) is not None:
+            return entry
     try:
         return cancel(context, reference, now=now)
     except UserError:
@@ -168,5 +170,7 @@ def _changed(context: CommandContext, action: str, entry: QueueEntry, **values: 
     rows = QueueRows(context.ledger().database)
     record_act(context, action, entry.run, must=action == "approve", stack=entry.stack, estimate=entry.estimate)
     if not rows.change(entry, **values):
+        if (now := rows.entry(entry.id)) is not None and now.state == "over":
+            raise RefusedError(f"{entry.run} is {now.outcome} by now: nothing was changed")
         raise RefusedError(f"a worker has just begun {entry.run}: nothing was changed", hint=f"End it: invoke cancel {entry.run}")
     return rows.entry(entry.id) or entry
