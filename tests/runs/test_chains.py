@@ -44,8 +44,8 @@ def test_a_chain_takes_one_link_after_the_other_and_each_once(road: GitRoad) -> 
     road.let_train()
     done = sync.sync(road.context)
 
-    assert [(row.action, row.run, row.most) for row in planned] == [("start", first, 2.5), ("waits", second, 2.5)]
-    assert "waits for first (not begun)" in planned[1].says and "what waits at most $2.50" in plan.summary(planned)
+    assert [(row.action, row.run, round(row.most or 0.0, 2)) for row in planned] == [("start", first, 2.62), ("waits", second, 2.62)]
+    assert "waits for first (not begun)" in planned[1].says and "what waits at most $2.62" in plan.summary(planned)
     assert (begun.started, begun.waiting) == ([first], [second]) and (waits.at_work, waits.waiting) == ([first], [second])
     assert (linked.over, linked.started) == ([first], [second]), "the sync that finishes a link begins the next one"
     assert sorted(done.over) == sorted([first, second]) and len(all_runs(road.context.places.runs)) == 2

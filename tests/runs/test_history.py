@@ -107,6 +107,11 @@ def test_the_estimate_says_what_is_likely_and_on_what_that_rests_beside_the_most
     assert says in Estimate(OFFER, OFFER, 2.0, 0.5, disks_per_hour=0.1, expected=expected).text()
 
 
+def test_the_most_is_what_the_dearest_pod_that_is_kept_would_cost() -> None:
+    priced = Estimate(OFFER, OFFER, 2.0, 0.5, disks_per_hour=0.1, ceiling=4.0)
+    assert priced.most == 10.25 and priced.text().endswith("at most $10.25 (no pod above $4.00/h is kept)")
+
+
 def test_estimates_on_the_emulated_cloud_come_near_its_bill() -> None:
     began = time.process_time()
     counted, first = measure_estimates(4, seed=1)

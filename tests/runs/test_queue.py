@@ -97,7 +97,7 @@ def test_a_run_that_needs_approval_waits_for_it_and_who_gave_it_is_written_down_
     monkeypatch.setattr(changes, "announce", lambda _, notice: notices.append(notice))
     road.settle("approve: [{cost: 2.5}, {gpus: [H200]}]")
     entry = road.submit()
-    assert (entry.approval, entry.approval_why) == ("needed", "it may cost $2.50, $2.5 or more")
+    assert (entry.approval, entry.approval_why) == ("needed", "it may cost $2.62, $2.5 or more")
     assert not road.work("empty").begun
 
     with pytest.raises(UserError, match="no run 'other' waits"):
@@ -410,7 +410,7 @@ def test_the_verbs_say_what_they_did(road: QueueRoad, monkeypatch: pytest.Monkey
     monkeypatch.chdir(road.root)
 
     assert body(queueverbs.submit)(None, file="runs/first.yaml", dry_run=True) == 0
-    assert road.rows().entries() == [] and "1 would begin now, at most $2.50" in road.said()
+    assert road.rows().entries() == [] and "1 would begin now, at most $2.62" in road.said()
     assert body(queueverbs.submit)(None, file="runs/first.yaml", name="first", priority=2, not_before="2h") == 0
     assert body(queueverbs.queue)(None) == 0 and "not before" in road.said() and "ann/first" in road.said()
     with pytest.raises(UserError, match="says what is run, and options do, too"):

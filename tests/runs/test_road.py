@@ -65,7 +65,7 @@ def test_a_run_goes_from_train_to_its_result_at_home_and_its_pod_is_gone(road: R
     assert json.loads((home / "run-summary.json").read_text())["run"] == "ann/a"
     assert road.cloud.alive() == [] and summary.pods[0].ended_at
     assert ("dev.ann.a.1", "destroy") in road.engine.asked and not facade.exists(road.context.run_stack(*loaded(road, "ann/a")))
-    for text in ("estimate", "at most $2.50", "rented", "its lease ends", "destroy"):
+    for text in ("estimate", "at most $2.62", "rented", "its lease ends", "destroy"):
         assert text in road.said()
     assert b"hi\n" in shown(road)
 

@@ -32,11 +32,14 @@ class Estimate:
     """Offers that are not taken because their pods did not boot lately."""
     expected: Expectation | None = None
     """How long it will take, as like runs tell; None: none is known."""
+    ceiling: float | None = None
+    """Dollars per hour above which no pod is kept, whatever its offer said; None before it is decided."""
 
     @property
     def most(self) -> float:
         """Dollars."""
-        return (self.dearest.price_per_hour + self.disks_per_hour) * (self.hours + self.rescue_hours)
+        price = self.dearest.price_per_hour if self.ceiling is None else self.ceiling
+        return (price + self.disks_per_hour) * (self.hours + self.rescue_hours)
 
     @property
     def likely(self) -> tuple[float, float, float] | None:
@@ -65,6 +68,8 @@ class Estimate:
             "" if self.dearest.price_per_hour <= self.offer.price_per_hour else f" (where that is taken up to {_offer_name(self.dearest)})"
         )
         text = f"{_offer_name(self.offer)}{other}, lease {lease}: {self._expectation()}at most ${self.most:.2f}"
+        if self.ceiling is not None and self.ceiling > self.dearest.price_per_hour:
+            text += f" (no pod above ${self.ceiling:.2f}/h is kept)"
         if self.volume is None:
             return text
         return (

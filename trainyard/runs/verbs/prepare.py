@@ -115,11 +115,6 @@ class PricedRun:
     """The settings of its pod: raised to what the recipe needs, with the price that no offer may exceed."""
     pod_secrets: list[str]
 
-    @property
-    def most(self) -> float:
-        """Dollars that are reserved for it: the whole lease at the price above which no pod is kept."""
-        return ((self.settings.max_price or 0.0) + self.estimate.disks_per_hour) * (self.estimate.hours + self.estimate.rescue_hours)
-
 
 def warm(context: CommandContext, stack: str) -> None:
     """Begin in threads what takes a while and is needed at the end."""
@@ -213,7 +208,8 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     for warning in check_at_start(context, expected, limits, plan.budget, before):
         context.ui.warn(warning)
     _look_for_time(context, plan, expected)
-    return expected, replace(shaped, max_price=price_ceiling(expected, shaped, limits, ledger, before=before))
+    ceiling = price_ceiling(expected, shaped, limits, ledger, before=before)
+    return replace(expected, ceiling=ceiling), replace(shaped, max_price=ceiling)
 
 
 def _expectation(ledger: Ledger, cloud: Cloud, plan: RunPlan, priced_at: Estimate) -> Expectation | None:
@@ -273,7 +269,7 @@ def _write(
         write_run_settings(context, record, folder, outputs, priced_plan.settings)
         overlay(context.places.root, "playbooks", folder.playbooks)
         folder.save(record)
-        ledger, target, most = context.ledger(), record.id.folder(runs), priced_plan.most
+        ledger, target, most = context.ledger(), record.id.folder(runs), priced_plan.estimate.most
         _reserve(ledger, plan, record, most)
         try:
             # Last of all: what was interrupted before is no run, and counts towards no limit.
