@@ -89,7 +89,8 @@ def test_every_verb_helps_whatever_it_needs_and_from_any_folder(
         ("train --stack --yes", "train: --stack needs a value behind it"),
         ("train -y python train.py", "a command of yours stands behind --, like: invoke train -- python train.py"),
         ("logs a b", "logs takes no word 'b'"),
-        ("faults.crash --cases many", "faults.crash: the command line cannot be understood"),
+        ("faults.crash --cases many", "faults.crash: --cases takes a whole number, not 'many'"),
+        ("worker --every=soon", "worker: --every takes a number, not 'soon'"),
         ("--help resurrect", "there is no verb 'resurrect'"),
     ],
 )

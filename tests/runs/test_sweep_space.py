@@ -102,7 +102,7 @@ def test_a_grid_is_every_combination_and_too_many_of_them_need_a_word() -> None:
     with pytest.raises(UserError, match=r"2 x 2: 4 trials, and 3 are the most") as refused:
         grid(dimensions, 3)
     assert "--max-trials 4" in str(refused.value)
-    with pytest.raises(UserError, match="10,000,000"):
+    with pytest.raises(UserError, match="--sweep lora_alpha: 10,000,000 trials"):
         grid(read("lora_alpha=1..10000000"), 100)
     with pytest.raises(UserError, match="a grid needs to know how many values") as endless:
         grid(read("lr=1e-5..1e-3:log"), 100)

@@ -65,13 +65,24 @@ def usage_problem(words: Sequence[str], collection: Any, said: str) -> str:
     return f"{said_of or f'{verb}: the command line cannot be understood: {said}'}\ninvoke --help {verb} shows its options"
 
 
+_NUMBERS: dict[type, str] = {int: "a whole number", float: "a number"}
+
+
+def _is_of(kind: type, value: str) -> bool:
+    try:
+        kind(value)
+    except ValueError:
+        return False
+    return True
+
+
 def _argument_problem(verb: str, arguments: Sequence[Any], words: Sequence[str]) -> str | None:
     """Return what is wrong with the words behind a verb, None when that cannot be told."""
     known = {f"--{name.replace('_', '-')}" if len(name) > 1 else f"-{name}": each for each in arguments for name in each.names}
     stray, behind = [], iter([*words, "--"])
     word = next(behind)
     while word != "--":
-        flag, equals, _ = word.partition("=")
+        flag, equals, value = word.partition("=")
         after = next(behind, "--")
         if flag.startswith("--") and flag not in known:
             return f"{verb} has no option {flag}{suggest(flag, [name for name in known if name.startswith('--')])}"
@@ -80,9 +91,11 @@ def _argument_problem(verb: str, arguments: Sequence[Any], words: Sequence[str])
         if flag in known and known[flag].takes_value and not equals:
             if after.startswith("--"):
                 return f"{verb}: {flag} needs a value behind it"
-            after = next(behind, "--")
+            value, after = after, next(behind, "--")
         elif not flag.startswith("-"):
             stray.append(word)
+        if flag in known and known[flag].kind in _NUMBERS and not _is_of(known[flag].kind, value):
+            return f"{verb}: {flag} takes {_NUMBERS[known[flag].kind]}, not '{value}'"
         word = after
     places = [each for each in arguments if each.positional]
     needed = [each.name.upper() for each in places if each.default is None]

@@ -76,7 +76,7 @@ class NewData:
         """Raise NothingNew where no file is new."""
         if not files:
             raise NothingNew(
-                f"--data {reference}: nothing is new since {self.earlier.run} ({len(self.there)} files, all of them as they were)",
+                f"--data {reference}: nothing is new since {self.earlier.run} (files that are as they were: {len(self.there)})",
                 hint="Without --since all data are taken.",
             )
 

@@ -26,8 +26,8 @@ def _said(entry: QueueEntry) -> UserError | None:
     if entry.state == "begun":
         host = (entry.worker or entry.machine).split()[0]
         hint = (
-            f"There it is followed and ended. From here its pod is found with: invoke reap --stack {entry.stack} --dry-run,\n"
-            f"and ended as it stands with: invoke end POD --stack {entry.stack}"
+            f"There it is followed and ended. From here: invoke end POD --stack {entry.stack} ends its pod as it stands;\n"
+            f"invoke show {entry.run} --stack {entry.stack} names it, or without a bucket: invoke reap --stack {entry.stack} --dry-run"
         )
         return UserError(f"{entry.run} was begun by a worker on {host}, and its record is not here", hint=hint)
     if entry.outcome not in ("withdrawn", "rejected"):

@@ -32,8 +32,9 @@ def grid(dimensions: Sequence[Dimension], most: int) -> list[Parameters]:
     if endless is not None:
         hint = f"Say how many, as in {endless.source}:5, or draw from it: --sampler random --trials 20"
         raise UserError(f"{endless.source}: a grid needs to know how many values of it are tried", hint=hint)
-    _refuse_many(combinations(dimensions) or 0, most, " x ".join(f"{dimension.count:,}" for dimension in dimensions))
     names = [dimension.name for dimension in dimensions]
+    how = " x ".join(f"{dimension.count:,}" for dimension in dimensions) if len(names) > 1 else f"--sweep {names[0]}"
+    _refuse_many(combinations(dimensions) or 0, most, how)
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*(dimension.each() for dimension in dimensions))]
 
 
