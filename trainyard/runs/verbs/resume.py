@@ -162,9 +162,10 @@ def _values(recipe: Recipe, base: RunRecord, request: ResumeRequest, bundle: Pat
     values = values_again(recipe, base, request.sets, request.words, bundle, device)
     if wrong := _unbearable(recipe, base.values, values):
         free = ", ".join(variable.name for variable in recipe.variables if variable.resume)
+        other = shlex.quote(f"{wrong[0]}={_shown(values[wrong[0]])}")
         raise RefusedError(
             f"a checkpoint of {base.id} cannot bear another {wrong[0]} ({_shown(base.values.get(wrong[0]))} -> {_shown(values[wrong[0]])})",
-            hint=f"What may change: {free}. Another {wrong[0]} is another training: invoke train",
+            hint=f"What may change: {free or 'nothing'}. Another {wrong[0]} is another training: invoke rerun {base.id} --set {other}",
         )
     return values
 
