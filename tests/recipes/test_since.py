@@ -40,7 +40,7 @@ def test_of_a_folder_the_files_are_taken_whose_bytes_were_not_there_and_the_run_
 
     assert names(second) == ["c.jsonl"] and second.rows == 2 and second.since == "ann/first/1"
     assert second.describe().endswith("(new since ann/first/1)") and len(second.summary().there) == 3
-    with pytest.raises(NothingNew, match="nothing is new since ann/first/1 \\(3 files") as told:
+    with pytest.raises(NothingNew, match=r"nothing is new since ann/first/1 \(files that are as they were: 3\)") as told:
         inspect(str(rows), LORA, earlier=earlier(second, tmp_path))
     assert told.value.exit_code == 3
     (rows / "b.jsonl").write_text(row("other"))
