@@ -129,6 +129,13 @@ def test_a_seed_draws_the_same_trials_again_each_once_and_within_its_range() -> 
         drawn(dimensions, 0, 0, 100)
 
 
+def test_a_range_whose_ends_have_many_digits_is_not_left() -> None:
+    (dimension,) = read("lr=0.00012345678..0.00123456789")
+    span = dimension.span
+
+    assert span is not None and [span.text_of(share) for share in (0.0, 0.5, 1.0)] == ["0.00012345678", "0.000679012", "0.00123456789"]
+
+
 def test_an_objective_is_a_figure_its_last_or_best_value_and_which_is_better() -> None:
     curve = ((1, 3.0), (2, 1.0), (3, 2.0))
 

@@ -45,7 +45,10 @@ class NumberRange:
         """Return a number as it is tried: rounded, and within the span."""
         rounded = round(number) if self.whole else float(f"{number:.6g}")
         within = min(max(rounded, self.low), self.high)
-        return f"{int(within)}" if self.whole else f"{within:.6g}"
+        if self.whole:
+            return f"{int(within)}"
+        text = f"{within:.6g}"
+        return text if self.low <= float(text) <= self.high else repr(float(within))  # an end that was written with more digits
 
     @property
     def wholes(self) -> range:
