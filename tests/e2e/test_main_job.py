@@ -69,7 +69,8 @@ def test_json_holds_the_summary_and_nothing_else_on_stdout_and_settings_are_read
     rows = yard.invoke("runs", "--json").json()
     assert [(row["run"], row["state"]) for row in rows] == [("tester/a", "succeeded")]
     events = [json.loads(path.read_text()) for path in sorted(yard.places.store.rglob("events/tester/a/1/*.json"))]
-    assert [event["kind"] for event in events][:1] + [event["kind"] for event in events][-1:] == ["prepared", "ended"]
+    kinds = [event["kind"] for event in events if event["kind"] != "measured"]  # a training of no time at all has none
+    assert (kinds[0], kinds[-1]) == ("prepared", "ended")
     assert events[-1]["run"]["state"] == "succeeded", "another machine sees how it has ended"
 
 
