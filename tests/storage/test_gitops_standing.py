@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.runs.test_identity_and_record import make_record
 from tests.storage.conftest import places_at
 from trainyard.clock import format_time
 from trainyard.errors import RefusedError, StoreError, UserError
+from trainyard.filelock import hold_lock
 from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops import standing, sync
 from trainyard.runs.gitops.committed import CommittedRuns
@@ -70,6 +72,26 @@ def test_a_claim_is_at_work_for_an_hour_and_then_begun_again_as_the_next_attempt
 
     assert dead is not None and (dead.standing, dead.next_attempt) == ("claimed", 2)
     assert fresh is not None and fresh.standing == "at work" and fresh.key.attempt == 2 and "runner" in fresh.says
+
+
+def test_a_claim_that_a_killed_sync_left_and_no_file_asks_for_is_given_back_where_it_was_made(
+    settings: StoreSettings, machine: CommandContext, tmp_path: Path
+) -> None:
+    claimed(settings, machine, str(format_time(time.time())))
+    draft = machine.places.runs / KEY.user / KEY.run / ".new-t1"
+    draft.mkdir(parents=True)
+    elsewhere = CommandContext(places_at(tmp_path / "other"), {}, Ui(json=True))
+    shutil.copytree(machine.places.root, elsewhere.places.root, ignore=shutil.ignore_patterns("runs"))
+    before, mine = known(elsewhere), known(machine)
+    assert mine is not None
+    with hold_lock(draft.parent / "lock"):  # somebody writes it
+        sync._give_back(machine, mine)
+    assert draft.exists() and known(elsewhere) == before
+    sync._give_back(machine, mine)
+    after, again = known(elsewhere), known(elsewhere, KEY.run)
+
+    assert before is not None and before.standing == "at work" and mine.standing == "claimed" and not draft.exists()
+    assert after is not None and (after.standing, again and again.next_attempt) == ("claimed", 2), "nobody waits an hour for it"
 
 
 @pytest.mark.parametrize("marker", ["_SUCCESS", "_KEPT", POD_COMMITTED])

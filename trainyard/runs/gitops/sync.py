@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from trainyard.clock import REAL, Clock
 from trainyard.errors import Busy, KeyRefused, PodFailed, StillThere, TrainyardError
@@ -17,10 +18,12 @@ from trainyard.runs.gitops.labels import label_in
 from trainyard.runs.gitops.links import WantedRun
 from trainyard.runs.gitops.plan import GitopsPlan, look
 from trainyard.runs.planning.waiting import Readiness
+from trainyard.runs.records import attempts
 from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.attempts import Overtaken
 from trainyard.runs.records.notes import note_cancel
 from trainyard.runs.records.record import RunFolder
+from trainyard.runs.records.reservations import release_ended
 from trainyard.runs.signals import leaving
 from trainyard.runs.verbs import account
 from trainyard.runs.verbs.adopt import adopt
@@ -68,8 +71,11 @@ def sync(context: CommandContext, *, yes: bool = False, clock: Clock = REAL) -> 
             context.ui.warn(f"{path} is not committed as it is: it is left alone")
         kept = {name for known in plan.cancelled() if (name := _cancel(context, report, known)) is not None}
         for known in plan.known.values():
+            orphan = plan.is_orphan(known)
+            if orphan and known.standing == "claimed" and known.record is None:
+                _attempted(context, report, known.run, partial(_give_back, context, known))
             if known.run not in report.cancelled and known.run not in report.failed:
-                _finish(context, report, known, orphan=plan.is_orphan(known))
+                _finish(context, report, known, orphan=orphan)
         report.sealed, left = seal_of_pods(context)
         for folder in left:
             _go_on(context, report, folder)
@@ -140,6 +146,13 @@ def _end_elsewhere(context: CommandContext, known: KnownRun) -> None:
     context.ui.warn(f"{why}, so {known.run} cannot save: its pod is ended as it stands")
     note_cancel(context, record)  # before the pod goes: whoever finds it gone is to know why
     account.end_pod(context, record.environment, record.pod.pod_id)
+
+
+def _give_back(context: CommandContext, known: KnownRun) -> None:
+    """Let go of what a killed sync of this checkout had claimed and no file asks for any more: else others take it for one at work."""
+    release_ended(context)  # what it had reserved is told by the same traces
+    if known.store is not None and attempts.give_back_abandoned(known.store, context.places.runs, known.key):
+        context.ui.say(f"given back {known.run}: a killed sync had claimed it and rented nothing")
 
 
 def _finish(context: CommandContext, report: SyncReport, known: KnownRun, *, orphan: bool) -> None:

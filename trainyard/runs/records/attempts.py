@@ -169,6 +169,25 @@ def is_abandoned(runs: Path, run: RunId, token: str) -> bool:
         return (folder / f"{_DRAFT}{token}").is_dir() and not run.folder(runs).exists()
 
 
+def give_back_abandoned(settings: StoreSettings, runs: Path, where: ResultKey) -> bool:
+    """Give the claim of an attempt back that a process died over while it wrote it here, before anything could be rented for it.
+
+    False when it is none of those. Raises StoreError.
+    """
+    from trainyard.storage import markers
+
+    run, claim = RunId(where.user, where.run, where.attempt), markers.claim_of(settings, where)
+    folder = runs / run.user / run.label
+    if claim is None or not (draft := folder / f"{_DRAFT}{claim.token}").is_dir() or (handle := acquire_now(folder / "lock")) is None:
+        return False
+    with closing(handle):
+        if not draft.is_dir() or run.folder(runs).exists():
+            return False
+        markers.give_back(settings, where, claim)
+        shutil.rmtree(draft, ignore_errors=True)
+    return True
+
+
 def _refuse_overtaken(settings: StoreSettings, draft: Draft, mine: Claim, between: range, where: ResultKey) -> None:
     """Give the claim back and raise RefusedError where another machine has begun an attempt since it was decided to go on."""
     from trainyard.storage import markers

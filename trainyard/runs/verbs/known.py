@@ -92,7 +92,7 @@ def _known_as(context: CommandContext, store: StoreSettings, user: str, label: s
     claim = markers.claim_of(store, key)
     if claim is not None and claim.given_back and len(numbers) > 1:
         return _known_as(context, store, user, label, numbers[:-1])
-    if claim is not None and claim.gone:
+    if claim is not None and claim.gone and not claim.given_back:
         return KnownRun(key, "over", claim.gone, None, record, store, outcome="broken")
     if record is not None and not gave_up(record) and (record.ended or record.begun):
         says = _word(record) if record.ended else "its pod is gone, and left no result"
