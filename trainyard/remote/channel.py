@@ -8,6 +8,7 @@ import threading
 import time
 
 import paramiko
+from paramiko.common import cMSG_CHANNEL_CLOSE
 
 from trainyard.remote.frame import Frame
 from trainyard.remote.protocol import Stdin
@@ -22,6 +23,46 @@ LINGER = 1.0
 """Seconds to wait for the end of stderr once the exit code has come: something between may swallow it."""
 LOST = (EOFError, OSError, paramiko.SSHException)
 """What paramiko raises when the link is lost, or never was."""
+
+
+class OrderlyChannel(paramiko.Channel):  # type: ignore[misc]
+    """A channel on whose wire nothing follows the message that closes it: a server ends the whole connection for that.
+
+    paramiko answers the server's close from its own thread at once, while a thread that sends has been let through and is
+    still on its way. Here the answer is sent by whoever used the channel, when nobody sends any more.
+    """
+
+    _answer_due = False
+
+    def _close_internal(self) -> tuple[None, None]:
+        """Called with the lock held when the server has closed it; what is returned would be sent at once."""
+        if self.active and not self.closed:
+            self._set_closed()
+            self._answer_due = True
+        return None, None
+
+    def end(self, feeder: threading.Thread | None, patience: float) -> None:
+        """Close it on this side: senders are stopped and waited for, ``patience`` seconds at most."""
+        with self.lock:
+            due = self._answer_due or not self.closed  # else the link is lost, or it was closed before anybody used it
+            self._answer_due = False
+            self._set_closed()
+        if feeder:
+            feeder.join(patience)
+        if due:
+            message = paramiko.Message()
+            message.add_byte(cMSG_CHANNEL_CLOSE)
+            message.add_int(self.remote_chanid)
+            with contextlib.suppress(*LOST):
+                self.transport._send_user_message(message)
+        self.close()  # what is left of it: its pipe
+
+
+def orderly(channel: paramiko.Channel) -> OrderlyChannel:
+    """Make a fresh channel one of ours; paramiko makes none of another class."""
+    channel.__class__ = OrderlyChannel
+    assert isinstance(channel, OrderlyChannel)
+    return channel
 
 
 def feed(channel: paramiko.Channel, stdin: Stdin) -> threading.Thread | None:

@@ -25,7 +25,7 @@ import fabric
 import paramiko
 
 from trainyard.errors import HostKeyChanged, KeyRefused, Unreachable, UserError
-from trainyard.remote.channel import LOST, feed, read, status
+from trainyard.remote.channel import LOST, feed, orderly, read, status
 from trainyard.remote.frame import Frame
 from trainyard.remote.keys import fingerprint, is_private_key, split_public
 from trainyard.remote.protocol import Address, CommandResult, NoAnswer, NotSent, OnBytes, Stdin
@@ -92,7 +92,7 @@ class SshTransport:
         deadline = None if timeout is None else time.monotonic() + timeout
         frame = Frame(self.name, command, _guarded(on_stdout) if on_stdout else None)
         with self._slots, self._lost_link():
-            channel = self._channel()
+            channel = orderly(self._channel())
             feeder = None
             try:
                 channel.exec_command(frame.line)
@@ -101,9 +101,7 @@ class SshTransport:
                     raise NoAnswer(f"{self.name}: the command did not end within {timeout:g} s")
                 return frame.result(None if frame.complete else status(channel))
             finally:
-                channel.close()
-                if feeder:
-                    feeder.join(timeout=self._silence)
+                channel.end(feeder, self._silence)
 
     def close(self) -> None:
         """Close the connection; what runs on the pod runs on."""
