@@ -263,6 +263,11 @@ def render(error: TrainyardError) -> str:
     return "\n".join(lines)
 
 
+def in_short(error: BaseException) -> str:
+    """Return what went wrong without its place and hint, to stand inside another sentence."""
+    return error.message if isinstance(error, TrainyardError) else str(error)
+
+
 def outside(error: BaseException) -> TrainyardError | None:
     """Return what a file, a disk, a network or a text did as an error that a person can act on, None for a fault of ours."""
     if (full := disk_full(error)) is not None:

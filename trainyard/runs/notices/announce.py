@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from trainyard.config import secret
-from trainyard.errors import TrainyardError
+from trainyard.errors import TrainyardError, in_short
 from trainyard.phrasing import as_typed
 from trainyard.runs.context import CommandContext
 from trainyard.runs.notices.addresses import names_of
@@ -34,7 +34,7 @@ def announce(context: CommandContext, notice: Notice) -> None:
             outbox_of(context).put(_clean(notice), names)
             _start_sender(context)
     except (OSError, TrainyardError) as error:
-        why = error.message if isinstance(error, TrainyardError) else error
+        why = in_short(error)
         context.ui.warn(f"nobody is told '{notice.title}': {why}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from trainyard.errors import TrainyardError
+from trainyard.errors import TrainyardError, in_short
 from trainyard.ledger.limits import LimitRest
 from trainyard.ledger.runid import RunId
 from trainyard.runs.context import CommandContext
@@ -36,7 +36,7 @@ def tell_limits(context: CommandContext, stack: str, run: RunId) -> None:
         for rest in context.ledger().left_of(limits):
             _tell(context, stack, run, rest)
     except (OSError, TrainyardError) as error:
-        context.ui.warn(f"nobody is told how much of the limits is used: {error.message if isinstance(error, TrainyardError) else error}")
+        context.ui.warn(f"nobody is told how much of the limits is used: {in_short(error)}")
 
 
 def _tell(context: CommandContext, stack: str, run: RunId, rest: LimitRest) -> None:

@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainyard.errors import TrainyardError, UserError
+from trainyard.errors import TrainyardError, UserError, in_short
 from trainyard.jsontext import parse_json
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records import codec
@@ -53,7 +53,7 @@ def record_act(context: CommandContext, action: str, subject: str, *, must: bool
     try:
         auditlog.append(context.ledger(_PATIENCE).database, _actor(context), action, subject, data)
     except (OSError, TrainyardError) as error:
-        why = error.message if isinstance(error, TrainyardError) else error
+        why = in_short(error)
         if must:
             raise UserError(f"{action} {subject}: not done, as the audit log cannot be written: {why}") from None
         context.ui.warn(f"the audit log cannot be written ({action} {subject} goes on): {why}")

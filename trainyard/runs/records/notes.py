@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from trainyard.errors import TrainyardError
+from trainyard.errors import TrainyardError, in_short
 from trainyard.ledger.rows import REMOVED, RunRow
 from trainyard.runs.context import CommandContext
 from trainyard.runs.events import StateEvent
@@ -120,5 +120,5 @@ def _write(context: CommandContext, record: RunRecord, write: Callable[[Ledger],
     try:
         write(context.ledger(None if record.reached("ended") else _PATIENCE))
     except (OSError, TrainyardError) as error:
-        why = error.message if isinstance(error, TrainyardError) else error
+        why = in_short(error)
         context.ui.warn(f"the ledger cannot be written, the run goes on without it: {why}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainyard.errors import Busy, TrainyardError, UserError
+from trainyard.errors import Busy, TrainyardError, UserError, in_short
 from trainyard.ledger.runid import RunId
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records import attempts
@@ -29,7 +29,7 @@ def release_ended(context: CommandContext) -> int:
         ledger = context.ledger(_PATIENCE)
         released = sum(_release(ledger, context.places.runs, run, token) for run, token in ledger.reserved().items())
     except (OSError, TrainyardError) as error:
-        context.ui.warn(f"what ended runs have reserved stays so: {error.message if isinstance(error, TrainyardError) else error}")
+        context.ui.warn(f"what ended runs have reserved stays so: {in_short(error)}")
         return 0
     if released:
         context.ui.say(f"ledger     {released} run{'s' * (released > 1)} whose end it was not told: what was reserved is free")

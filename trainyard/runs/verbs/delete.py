@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from trainyard.clock import format_time
 from trainyard.config import attempt_number
-from trainyard.errors import RefusedError, StoreError, TrainyardError, UserError
+from trainyard.errors import RefusedError, StoreError, TrainyardError, UserError, in_short
 from trainyard.ledger.rows import RESULT_DELETED
 from trainyard.pod.files import printable
 from trainyard.runs.context import CommandContext
@@ -72,7 +72,7 @@ def _note(context: CommandContext, attempts: Sequence[ResultKey]) -> None:
         for key in attempts:
             context.ledger().add(RunId(key.user, key.run, key.attempt), RESULT_DELETED)
     except (OSError, TrainyardError) as error:
-        context.ui.warn(f"invoke runs goes on showing it: {error.message if isinstance(error, TrainyardError) else error}")
+        context.ui.warn(f"invoke runs goes on showing it: {in_short(error)}")
 
 
 def _parts(context: CommandContext, store: StoreSettings, stack: str, reference: str) -> tuple[str, Sequence[Deletion]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainyard.clock import format_time, parse_iso
-from trainyard.errors import TrainyardError, UserError
+from trainyard.errors import TrainyardError, UserError, in_short
 from trainyard.ledger.rows import EVERY_RUN, RESULT_DELETED, RunFilter, RunRow
 from trainyard.ledger.runid import RunId
 from trainyard.runs.context import CommandContext
@@ -119,7 +119,7 @@ def list_runs(context: CommandContext, asked: RunFilter = EVERY_RUN) -> RunListi
         fill_in(context)
         return _listing(context, ledger, asked)
     except (OSError, TrainyardError) as error:
-        context.ui.warn(f"only the runs whose records are here: {error.message if isinstance(error, TrainyardError) else error}")
+        context.ui.warn(f"only the runs whose records are here: {in_short(error)}")
     with tempfile.TemporaryDirectory(prefix="trainyard-") as folder:
         return _listing(context, Ledger(Path(folder) / "ledger.db"), asked)
 
