@@ -18,6 +18,8 @@ from trainyard.clock import format_time
 
 LONGEST_LEASE = timedelta(days=31)
 """A marker whose end cannot be read is ended when the pod is older than this."""
+HOST_KEY_MARK = "TRAINYARD_HOST_KEY"
+"""The variable that tells a pod's public host key, so that a second machine can pin it, too."""
 
 _ID = r"[0-9a-f]{10}"
 _NAME = re.compile(rf"^ty-({_ID})-({_ID})-([a-z0-9]+(?:-[a-z0-9]+)*)-([0-9a-f]{{8}})$")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import httpx
 
 from trainyard.clock import parse_iso, parse_time
-from trainyard.clouds.marker import parse_name
+from trainyard.clouds.marker import HOST_KEY_MARK, parse_name
 from trainyard.clouds.protocol import PodInfo, PodStatus, SshAddress
+from trainyard.clouds.values import json_object, mapping, number, price_of, text
 from trainyard.clouds.volume import VOLUME_MARK
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
-from trainyard.jsontext import parse_json
 
-HOST_KEY_MARK = "TRAINYARD_HOST_KEY"
 GONE = "TERMINATED"
 _NOT_NOW = (408, 409, 423, 425)
 """Refusals that pass: a pod that is just being moved, started or stopped."""
@@ -32,15 +30,6 @@ def problem(response: httpx.Response) -> Mapping[str, object] | None:
     """Return the API's own error object, None for anything else (a proxy's page, another API's envelope)."""
     body = json_object(response)
     return body if body is not None and "detail" in body and ("title" in body or "status" in body) else None
-
-
-def json_object(response: httpx.Response) -> Mapping[str, object] | None:
-    """Return the body when it is a JSON object."""
-    try:
-        body = parse_json(response.content)
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
 
 
 def told_gone(response: httpx.Response) -> bool:
@@ -97,14 +86,14 @@ def pod_info(pod: Mapping[str, object]) -> PodInfo:
     """Return one pod as the protocol knows it; only a missing id is an error."""
     if not isinstance(pod.get("id"), str) or not pod["id"]:
         raise CloudUnknown("RunPod listed a pod without an id")
-    env = _map(pod.get("env"))
+    env = mapping(pod.get("env"))
     raw, parsed = str(pod.get("status") or ""), parse_name(str(pod.get("name") or ""))
     name = str(parsed or pod.get("name") or "")
-    fence = _text(env.get("TRAINYARD_FENCE_ID")) or (parsed.fence_id if parsed else None)
-    lease = _text(env.get("TRAINYARD_LEASE_ID")) or (parsed.lease_id if parsed else None)
-    end_text = _text(env.get("TRAINYARD_END"))
+    fence = text(env.get("TRAINYARD_FENCE_ID")) or (parsed.fence_id if parsed else None)
+    lease = text(env.get("TRAINYARD_LEASE_ID")) or (parsed.lease_id if parsed else None)
+    end_text = text(env.get("TRAINYARD_END"))
     end = parse_time(end_text)
-    gpu = _map(pod.get("gpu"))
+    gpu = mapping(pod.get("gpu"))
     return PodInfo(
         id=str(pod["id"]),
         name=name,
@@ -114,15 +103,15 @@ def pod_info(pod: Mapping[str, object]) -> PodInfo:
         created=parse_iso(pod.get("createdAt")),
         fence_id=fence,
         lease_id=lease,
-        stop=parse_time(_text(env.get("TRAINYARD_STOP"))),
+        stop=parse_time(text(env.get("TRAINYARD_STOP"))),
         end=end,
         end_unreadable=(fence is not None or lease is not None) and end is None,
         ssh=ssh_address(pod),
-        gpu=_text(gpu.get("id")),
+        gpu=text(gpu.get("id")),
         gpu_count=int(number(gpu.get("count")) or (1 if gpu else 0)),
-        region=_text(pod.get("dataCenterId")),
-        workspace=_text(env.get("WORKSPACE")) or "/workspace",
-        host_key=_text(env.get(HOST_KEY_MARK)),
+        region=text(pod.get("dataCenterId")),
+        workspace=text(env.get("WORKSPACE")) or "/workspace",
+        host_key=text(env.get(HOST_KEY_MARK)),
         volume=_volume(pod, env),
     )
 
@@ -134,36 +123,25 @@ def ssh_address(pod: Mapping[str, object]) -> SshAddress | None:
     """
     if str(pod.get("status")).upper() != "RUNNING":
         return None  # A stopped pod may still show its last address.
-    direct = _map(_map(pod.get("ssh")).get("direct"))
-    user = _text(direct.get("username")) or "root"
-    ports = _map(pod.get("runtime")).get("ports")
+    direct = mapping(mapping(pod.get("ssh")).get("direct"))
+    user = text(direct.get("username")) or "root"
+    ports = mapping(pod.get("runtime")).get("ports")
     for port in ports if isinstance(ports, list) else []:
-        entry = _map(port)
-        host, public = _text(entry.get("ip")), number(entry.get("public"))
+        entry = mapping(port)
+        host, public = text(entry.get("ip")), number(entry.get("public"))
         if entry.get("private") == 22 and str(entry.get("type")).lower() == "tcp" and host and public:
             return SshAddress(host, int(public), user)
-    host, public = _text(direct.get("host")), number(direct.get("port"))
+    host, public = text(direct.get("host")), number(direct.get("port"))
     if host and public:
         return SshAddress(host, int(public), user)
     return None
 
 
-def price_of(value: object) -> float | None:
-    """Return dollars an hour; what cannot be a price is not known."""
-    dollars = number(value)
-    return dollars if dollars is not None and dollars >= 0 else None
-
-
-def number(value: object) -> float | None:
-    """Return a number that can be reckoned with, None for anything else: JSON as Python reads it has NaN and Infinity, too."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
-
-
 def _volume(pod: Mapping[str, object], env: Mapping[str, object]) -> str | None:
     """Return where the network volume is mounted, by our mark, else (a pod that others made) as the pod's mounts say."""
-    mounts = _map(pod.get("mounts")).get("network")
-    first = _map(mounts[0]) if isinstance(mounts, list) and mounts else {}
-    return _text(env.get(VOLUME_MARK)) or _text(first.get("path"))
+    mounts = mapping(pod.get("mounts")).get("network")
+    first = mapping(mounts[0]) if isinstance(mounts, list) and mounts else {}
+    return text(env.get(VOLUME_MARK)) or text(first.get("path"))
 
 
 def _foreign_answer(response: httpx.Response) -> CloudError:
@@ -172,11 +150,3 @@ def _foreign_answer(response: httpx.Response) -> CloudError:
         hint = "This is how RunPod's retired API v1 answers: check RUNPOD_API_URL."
         return CloudRefused(f"not API v2: HTTP {code}: {str(body)[:200]}", hint=hint)
     return CloudUnknown(f"HTTP {code} to the create request, {say(response)}")
-
-
-def _map(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trainyard.clouds import gpus
+from trainyard.clouds.offers import affordable
 from trainyard.clouds.protocol import Offer, OfferQuery
-from trainyard.clouds.runpod.answers import number, price_of
 from trainyard.clouds.runpod.request import Choice
+from trainyard.clouds.values import mapping, number, price_of
 from trainyard.errors import UserError
 from trainyard.settings.table import TIER
 
@@ -36,29 +37,24 @@ def tiers(query: OfferQuery) -> tuple[str, ...]:
 
 def gpu_offers(query: OfferQuery, tier: str, catalog: Sequence[Mapping[str, object]], centers: frozenset[str] | None) -> list[Offer]:
     """Return the offers of one tier; ``centers``: the data centers allowed, None for all."""
-    names = [(str(entry.get("id", "")), str(entry.get("name", ""))) for entry in catalog]
     matching: list[Offer] = []
     for asked_gpu in query.gpus:
-        for index in gpus.match(asked_gpu, names):
+        for index in gpus.match(asked_gpu, names(catalog)):
             matching += _entry_offers(query, tier, catalog[index], centers)
     seen: dict[str, Offer] = {offer.id: offer for offer in reversed(matching)}
     return [offer for offer in dict.fromkeys(seen[o.id] for o in matching) if affordable(query, offer)]
 
 
-def check_names(query: OfferQuery, catalog: Sequence[Mapping[str, object]]) -> None:
-    """Raise UserError for a GPU that neither the table nor the catalog knows."""
-    names = [(str(entry.get("id", "")), str(entry.get("name", ""))) for entry in catalog]
-    for asked_gpu in query.gpus:
-        if not gpus.find(asked_gpu) and not gpus.match(asked_gpu, names):
-            near = gpus.suggestions(asked_gpu, [name for pair in names for name in pair])
-            raise UserError(f"no GPU is called '{asked_gpu}'", hint=f"Did you mean {' or '.join(near)}?" if near else None)
+def names(catalog: Sequence[Mapping[str, object]]) -> list[tuple[str, ...]]:
+    """Return how the catalog calls each of its GPUs."""
+    return [(str(entry.get("id", "")), str(entry.get("name", ""))) for entry in catalog]
 
 
 def cpu_offers(query: OfferQuery, catalog: Sequence[Mapping[str, object]], centers: frozenset[str] | None) -> list[Offer]:
     """Return pods without GPU: four processors of each flavor (or its least), cheapest first."""
     matching = []
     for entry in catalog:
-        vcpu, price = _map(entry.get("vcpu")), _map(entry.get("price"))
+        vcpu, price = mapping(entry.get("vcpu")), mapping(entry.get("price"))
         count = int(max(4.0, number(vcpu.get("min")) or 2.0))
         each = price_of(price.get("securePerVcpu"))
         if not each or entry.get("availability") == "NONE":
@@ -71,15 +67,10 @@ def cpu_offers(query: OfferQuery, catalog: Sequence[Mapping[str, object]], cente
     return sorted(matching, key=lambda offer: offer.price_per_hour)
 
 
-def affordable(query: OfferQuery, offer: Offer) -> bool:
-    """Tell whether an offer keeps to the query's highest price."""
-    return query.max_price is None or offer.price_per_hour <= query.max_price + 1e-9
-
-
 def _entry_offers(query: OfferQuery, tier: str, entry: Mapping[str, object], centers: frozenset[str] | None) -> list[Offer]:
     key = tier.lower()
-    most = number(_map(entry.get("maxCount")).get(key))
-    each = price_of(_map(entry.get("price")).get(key))
+    most = number(mapping(entry.get("maxCount")).get(key))
+    each = price_of(mapping(entry.get("price")).get(key))
     if entry.get(key) is False or not each or entry.get("availability") == "NONE" or (most is not None and query.gpu_count > most):
         return []
     if not gpus.has_memory(number(entry.get("memory")), query.min_vram_gb):
@@ -101,13 +92,9 @@ def _entry_offers(query: OfferQuery, tier: str, entry: Mapping[str, object], cen
 def _centers(entry: Mapping[str, object], allowed: frozenset[str] | None) -> list[str]:
     """Return data centers, best stock first; '' leaves the choice to RunPod."""
     listed = entry.get("dataCenters")
-    rows = [_map(row) for row in listed] if isinstance(listed, list) else []
+    rows = [mapping(row) for row in listed] if isinstance(listed, list) else []
     if not rows:
         return [] if allowed is not None else [""]
     usable = [row for row in rows if row.get("availability") in _STOCK and (allowed is None or row.get("id") in allowed)]
     usable.sort(key=lambda row: _STOCK[str(row["availability"])])
     return [str(row["id"]) for row in usable]
-
-
-def _map(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}

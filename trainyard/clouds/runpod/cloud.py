@@ -13,11 +13,13 @@ import httpx
 
 from trainyard import __version__
 from trainyard.clouds.http import Api, Pace, check_address
+from trainyard.clouds.offers import check_gpus
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.runpod import answers, catalog
 from trainyard.clouds.runpod.bootlog import boot_problem
 from trainyard.clouds.runpod.graphql import GraphQlClient
 from trainyard.clouds.runpod.request import disks, rest_body, spot_input
+from trainyard.clouds.values import json_object, number, path_id, seconds_of
 from trainyard.config import secret
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UserError
 from trainyard.jsontext import parse_json
@@ -77,8 +79,8 @@ class RunPodCloud:
             url,
             check_address("RUNPOD_GRAPHQL_URL", other),
             dict(env),
-            settle=_seconds(env, "RUNPOD_SETTLE_SECONDS", SETTLE),
-            post_timeout=_seconds(env, "RUNPOD_POST_SECONDS", POST_TIMEOUT),
+            settle=seconds_of(env, "RUNPOD_SETTLE_SECONDS", SETTLE),
+            post_timeout=seconds_of(env, "RUNPOD_POST_SECONDS", POST_TIMEOUT),
         )
 
     def offers(self, query: OfferQuery) -> builtins.list[Offer]:
@@ -95,7 +97,7 @@ class RunPodCloud:
         for tier in catalog.tiers(query):
             cuda = {"minCudaVersion": query.min_cuda} if query.min_cuda else {}
             entries = self._catalog("/catalog/gpus", "gpus", {"count": str(query.gpu_count), "cloud": tier, **cuda})
-            catalog.check_names(query, entries)
+            check_gpus(query.gpus, catalog.names(entries))
             matching += catalog.gpu_offers(query, tier, entries, centers)
         return self._graphql.spot_offers(query, matching) if query.spot else matching
 
@@ -116,7 +118,7 @@ class RunPodCloud:
         response = self._api.create("/pods", body, limit=self.post_timeout)
         if response.status_code not in (200, 201, 202):
             raise answers.create_error(response)
-        pod = answers.json_object(response)
+        pod = json_object(response)
         if pod is None or not pod.get("id"):
             raise CloudUnknown("RunPod accepted the create request without telling the pod's id")
         info = answers.pod_info(pod)
@@ -127,10 +129,10 @@ class RunPodCloud:
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the pod; None only when RunPod itself says that there is none."""
-        response = self._api.read(f"/pods/{_id(pod_id)}", urgent=True)
+        response = self._api.read(f"/pods/{path_id('RunPod', pod_id)}", urgent=True)
         if answers.told_gone(response):
             return None
-        body = answers.json_object(response)
+        body = json_object(response)
         if response.status_code != 200 or body is None or body.get("id") != pod_id:
             raise answers.refusal(response, f"show pod {pod_id}")
         return None if body.get("status") == answers.GONE else answers.pod_info(body)
@@ -143,7 +145,7 @@ class RunPodCloud:
     def terminate(self, pod_id: str) -> None:
         """Ask RunPod to end the pod: REST, and GraphQL when REST gives no answer."""
         try:
-            response = self._api.delete(f"/pods/{_id(pod_id)}")
+            response = self._api.delete(f"/pods/{path_id('RunPod', pod_id)}")
         except CloudUnknown as error:
             self._terminate_otherwise(pod_id, error)
             return
@@ -163,7 +165,7 @@ class RunPodCloud:
         """Return pods, stopped pods, their disks and all network volumes, in dollars per hour."""
         items = [item for pod in self._pods() for item in _pod_costs(pod)]
         for volume in self._entries("/network-volumes", "networkVolumes", {}):
-            hourly = catalog.volume_month(answers.number(volume.get("size")) or 0.0) / catalog.HOURS_A_MONTH
+            hourly = catalog.volume_month(number(volume.get("size")) or 0.0) / catalog.HOURS_A_MONTH
             name = str(volume.get("name"))
             items.append(CostItem("volume", str(volume.get("id")), name, hourly, name.startswith("trainyard")))
         return items
@@ -198,9 +200,9 @@ class RunPodCloud:
 
     def _bill(self, params: Mapping[str, str]) -> float:
         response = self._api.read("/billing/pods", params)
-        metadata = (answers.json_object(response) or {}).get("metadata")
+        metadata = (json_object(response) or {}).get("metadata")
         totals = metadata.get("totals") if isinstance(metadata, dict) else None
-        billed = answers.number(totals.get("totalAmount")) if isinstance(totals, dict) else None
+        billed = number(totals.get("totalAmount")) if isinstance(totals, dict) else None
         if response.status_code != 200 or billed is None:
             raise answers.refusal(response, "show the bill")
         return billed
@@ -228,7 +230,7 @@ class RunPodCloud:
     def _entries(self, path: str, key: str, params: Mapping[str, str], *, urgent: bool = False) -> builtins.list[Mapping[str, object]]:
         """Return a list of objects, complete, or raise."""
         response = self._api.read(path, params, urgent=urgent)
-        body = answers.json_object(response)
+        body = json_object(response)
         entries = body.get(key) if body is not None else None
         clean = body is not None and not body.get("errors") and not body.get("error")
         if response.status_code != 200 or not clean or not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
@@ -265,7 +267,7 @@ class RunPodCloud:
         """Yield the last 5000 lines; RunPod's stream never ends, so it counts as read after a silent moment."""
         params = {"source": source, "tail": "5000"}
         try:
-            with self._api.stream(f"/pods/{_id(pod_id)}/logs", params, idle=LOG_IDLE) as response:
+            with self._api.stream(f"/pods/{path_id('RunPod', pod_id)}/logs", params, idle=LOG_IDLE) as response:
                 if response.status_code != 200:
                     response.read()
                     raise answers.refusal(response, f"show the log of pod {pod_id}")
@@ -295,25 +297,11 @@ def _pod_costs(pod: Mapping[str, object]) -> Iterator[CostItem]:
     yield CostItem("stopped pod" if stopped else "pod", info.id, info.name, info.price_per_hour, ours)
     mounts = pod.get("mounts")
     persistent = mounts.get("persistent") if isinstance(mounts, dict) else None
-    size = (answers.number(persistent.get("size")) or 0.0) if isinstance(persistent, dict) else 0.0
-    monthly = size * catalog.STOPPED_DISK_MONTH if stopped else (size + (answers.number(pod.get("disk")) or 0.0)) * catalog.DISK_MONTH
+    size = (number(persistent.get("size")) or 0.0) if isinstance(persistent, dict) else 0.0
+    monthly = size * catalog.STOPPED_DISK_MONTH if stopped else (size + (number(pod.get("disk")) or 0.0)) * catalog.DISK_MONTH
     if monthly:
         yield CostItem("disk", info.id, f"{info.name} (disk)", monthly / catalog.HOURS_A_MONTH, ours)
 
 
-def _id(pod_id: str) -> str:
-    """Return an id that is safe in a path."""
-    if not pod_id or not all(c.isalnum() or c in "-_" for c in pod_id):
-        # Where RunPod itself names such a pod, the others are ended all the same.
-        raise CloudRefused(f"'{pod_id}' is no pod id of RunPod")
-    return pod_id
-
-
-def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
-    try:
-        value = float(env.get(name) or default)
-    except ValueError:
-        raise UserError(f"{name} must be a number of seconds") from None
-    if value < 0:
-        raise UserError(f"{name} must not be negative")
-    return value
+def _path(pod_id: str) -> str:
+    return "/pods/" + path_id("RunPod", pod_id)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import httpx
 
 from trainyard.clouds.http import Api
+from trainyard.clouds.offers import affordable
 from trainyard.clouds.protocol import Offer, OfferQuery
-from trainyard.clouds.runpod.answers import json_object, number, price_of, say
-from trainyard.clouds.runpod.catalog import affordable
+from trainyard.clouds.runpod.answers import say
+from trainyard.clouds.values import json_object, mapping, number, price_of
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
 
 _SPOT_PRICES = """query($input: GpuTypeFilter) { gpuTypes(input: $input) { id secureSpotPrice communitySpotPrice } }"""
@@ -36,7 +37,7 @@ class GraphQlClient:
 
     def balance(self) -> tuple[float, float]:
         """Return (dollars left, dollars per hour being spent)."""
-        myself = _map(self._query(_BALANCE, {}).get("myself"))
+        myself = mapping(self._query(_BALANCE, {}).get("myself"))
         left, spending = number(myself.get("clientBalance")), number(myself.get("currentSpendPerHr"))
         if left is None:
             raise CloudUnknown("RunPod did not tell the balance")
@@ -50,7 +51,7 @@ class GraphQlClient:
             gpu = offer.gpu or ""
             if gpu not in prices:
                 types = self._query(_SPOT_PRICES, {"input": {"id": gpu}}).get("gpuTypes")
-                prices[gpu] = _map(types[0]) if isinstance(types, list) and types else {}
+                prices[gpu] = mapping(types[0]) if isinstance(types, list) and types else {}
             each = price_of(prices[gpu].get("secureSpotPrice" if offer.tier == "SECURE" else "communitySpotPrice"))
             spot = replace(offer, spot=True, price_per_hour=round((each or 0.0) * offer.gpu_count, 6))
             if each and affordable(query, spot):
@@ -61,7 +62,7 @@ class GraphQlClient:
         """Rent one interruptible pod; return its id."""
         response = self.api.create("", {"query": _RENT, "variables": {"input": dict(variables)}}, limit=limit)
         data = _data(response)
-        pod_id = _map(data.get("podRentInterruptable")).get("id")
+        pod_id = mapping(data.get("podRentInterruptable")).get("id")
         if not isinstance(pod_id, str) or not pod_id:
             raise CloudUnknown("RunPod accepted the spot request without telling the pod's id")
         return pod_id
@@ -84,7 +85,7 @@ def _data(response: httpx.Response) -> Mapping[str, object]:
         raise CloudUnknown(f"RunPod's GraphQL: HTTP {response.status_code}, {say(response)}")
     errors = body.get("errors")
     if isinstance(errors, list) and errors:
-        raise _error(response.status_code, [_map(e) for e in errors])
+        raise _error(response.status_code, [mapping(e) for e in errors])
     if response.status_code in (400, 401, 403, 404, 429):
         raise CloudRefused(f"RunPod's GraphQL: HTTP {response.status_code}", hint="Check RUNPOD_API_KEY and its rights.")
     data = body.get("data")
@@ -96,7 +97,7 @@ def _data(response: httpx.Response) -> Mapping[str, object]:
 def _error(code: int, errors: list[Mapping[str, object]]) -> CloudError:
     # Without a code for either, its words are all that it says of what is sold out or not there.
     text = "; ".join(str(error.get("message")) for error in errors)
-    codes = {str(_map(error.get("extensions")).get("code")) for error in errors}
+    codes = {str(mapping(error.get("extensions")).get("code")) for error in errors}
     if any(words in text.lower() for words in _NO_CAPACITY):
         return NoCapacity(f"RunPod: {text}")
     if "not found" in text.lower():
@@ -104,7 +105,3 @@ def _error(code: int, errors: list[Mapping[str, object]]) -> CloudError:
     if code in (400, 401, 403) or codes & set(_REFUSED_CODES):
         return CloudRefused(f"RunPod: {text}")
     return CloudUnknown(f"RunPod: {text}")
-
-
-def _map(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}

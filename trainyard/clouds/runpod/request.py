@@ -8,11 +8,9 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
-
-from trainyard.clouds.marker import marker_env
+from trainyard.clouds.marker import HOST_KEY_MARK, marker_env
 from trainyard.clouds.protocol import Offer, PodSpec
-from trainyard.clouds.runpod.answers import HOST_KEY_MARK
+from trainyard.clouds.values import public_half
 from trainyard.clouds.volume import volume_env
 from trainyard.errors import UserError
 from trainyard.pod.boot import FORGET_KEYS, KEYS
@@ -144,9 +142,3 @@ def start_args(spec: PodSpec) -> str:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
-
-
-def public_half(pem: str) -> str:
-    """Return ``ssh-ed25519 AAAA...`` of a private host key."""
-    public = load_ssh_private_key(pem.encode(), None).public_key()
-    return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()

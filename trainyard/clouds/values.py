@@ -1,0 +1,67 @@
+"""What a cloud's JSON, and the words that reach its adapter, hold: read strictly, one home for all adapters. Makes no request."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import httpx
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
+
+from trainyard.errors import CloudRefused, UserError
+from trainyard.jsontext import parse_json
+
+
+def json_object(response: httpx.Response) -> Mapping[str, object] | None:
+    """Return the body when it is a JSON object."""
+    try:
+        body = parse_json(response.content)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def mapping(value: object) -> Mapping[str, object]:
+    """Return an object's members, none for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def text(value: object) -> str | None:
+    """Return a text that says something."""
+    return value if isinstance(value, str) and value else None
+
+
+def number(value: object) -> float | None:
+    """Return a number that can be reckoned with, None for anything else: JSON as Python reads it has NaN and Infinity, too."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
+
+
+def price_of(value: object) -> float | None:
+    """Return dollars an hour; what cannot be a price is not known."""
+    dollars = number(value)
+    return dollars if dollars is not None and dollars >= 0 else None
+
+
+def path_id(cloud: str, pod_id: str) -> str:
+    """Return an id that is safe in a path; raises CloudRefused for what no cloud calls a pod."""
+    if not pod_id or not all(c.isalnum() or c in "-_" for c in pod_id):
+        # Where the cloud itself names such a pod, the others are ended all the same.
+        raise CloudRefused(f"'{pod_id}' is no pod id of {cloud}")
+    return pod_id
+
+
+def seconds_of(env: Mapping[str, str], name: str, default: float) -> float:
+    """Return the seconds that a variable says; raises UserError for what are none."""
+    try:
+        value = float(env.get(name) or default)
+    except ValueError:
+        raise UserError(f"{name} must be a number of seconds") from None
+    if value < 0:
+        raise UserError(f"{name} must not be negative")
+    return value
+
+
+def public_half(pem: str) -> str:
+    """Return ``ssh-ed25519 AAAA...`` of a private host key."""
+    public = load_ssh_private_key(pem.encode(), None).public_key()
+    return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
