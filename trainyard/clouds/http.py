@@ -25,6 +25,7 @@ from typing import Any
 import httpx
 
 from trainyard import network
+from trainyard.clouds.intervals import Intervals
 from trainyard.errors import CloudRefused, CloudUnknown, UserError
 from trainyard.retries import Backoff
 
@@ -137,6 +138,9 @@ class Api:
     pace: Pace = field(default_factory=Pace)
     timeout: float = 30.0
     breaker: Breaker = field(default_factory=Breaker)
+    intervals: Intervals = field(default_factory=Intervals)
+    final: Callable[[httpx.Response], bool] = lambda response: False
+    """Tells of an answer that no other try changes, whatever its status says."""
     _client: httpx.Client | None = None
     _wires: _Wires = field(default_factory=_Wires)
     _offset: timedelta | None = None
@@ -155,8 +159,12 @@ class Api:
         """POST something that changes nothing when repeated (a query)."""
         return self._stubborn("POST", path, body=body, urgent=urgent)
 
-    def create(self, path: str, body: object, *, limit: float) -> httpx.Response:
-        """POST something that must not happen twice; returns whatever answer came within ``limit`` seconds.
+    def put(self, path: str, body: object) -> httpx.Response:
+        """PUT something that is the same when it is put twice."""
+        return self._stubborn("PUT", path, body=body)
+
+    def create(self, path: str, body: object, *, limit: float, method: str = "POST") -> httpx.Response:
+        """Send something that must not happen twice; returns whatever answer came within ``limit`` seconds.
 
         Raises CloudRefused when it certainly never reached the cloud, CloudUnknown when that is not certain.
         """
@@ -166,11 +174,12 @@ class Api:
             raise CloudRefused(f"{self.cloud} keeps failing; nothing was sent. Next try possible in {open_for:.0f} s")
         while True:
             attempt += 1
+            interval = self.intervals.keep(f"{method} {path}", self.pace.now, self.pace.sleep)
             left = limit - (self.pace.now() - start)
             try:
                 # A connection of its own: one kept open may die just as the request leaves, and then nobody knows.
                 with self._fresh() as client:
-                    response = _whole(client, _Wires(), left, "POST", self.base + path, json=body, timeout=self._create_timeout(left))
+                    response = _whole(client, _Wires(), left, method, self.base + path, json=body, timeout=self._create_timeout(left))
             except NEVER_SENT as error:
                 self.breaker.note(False, self.pace.now())
                 wait = PAUSES.pause(attempt, self.pace.chance)
@@ -181,7 +190,8 @@ class Api:
                 raise CloudUnknown(f"{self.cloud} gave no answer to the create request ({_say(error)})") from None
             else:
                 self._note(response)
-                wait = retry_after(response) if response.status_code == 429 else -1.0
+                again = response.status_code == 429 and not self.final(response)
+                wait = max(retry_after(response), interval) if again else -1.0
                 if wait < 0 or self.pace.now() - start + wait > limit / 3:
                     return response
             self.pace.sleep(wait)
@@ -215,6 +225,7 @@ class Api:
         if not urgent:
             self._wait_for_room()
         for attempt in range(1, retry.attempts + 1):
+            interval = self.intervals.keep(f"{method} {path}", self.pace.now, self.pace.sleep)
             whole = min(2 * self.timeout, max(1.0, start + retry.limit - self.pace.now()))
             try:
                 arguments: dict[str, Any] = {"params": dict(params or {}), "json": body, "timeout": self.timeout}
@@ -224,10 +235,10 @@ class Api:
                 what, wait = _say(error), PAUSES.pause(attempt, self.pace.chance)
             else:
                 self._note(response)
-                if response.status_code != 429 and response.status_code < 500:
+                if (response.status_code != 429 and response.status_code < 500) or self.final(response):
                     return response
                 what = f"HTTP {response.status_code}"
-                wait = max(retry_after(response), PAUSES.pause(attempt, self.pace.chance))
+                wait = max(retry_after(response), interval, PAUSES.pause(attempt, self.pace.chance))
             if attempt == retry.attempts or self.pace.now() - start + wait > retry.limit:
                 break
             self.pace.sleep(wait)

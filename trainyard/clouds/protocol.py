@@ -52,6 +52,10 @@ class OfferQuery:
     """Least memory (GB) of each GPU, as its maker states it."""
     volume: str | None = None
     """Network volume that the pod mounts: only where it lies can the pod be rented."""
+    disk_gb: int = DEFAULTS.disk_gb
+    """Disk of the pod; where it is part of an offer's price, it is in that price."""
+    hours: float | None = None
+    """How long the pod must be to be had; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def obtain(world: OperationWorld, cloud: Cloud, request: PodRequest) -> tuple[Po
             return left, None
         if left is not None:
             end_too_dear(world, cloud, intent, left, limit)
-        return create(world, cloud, intent, _offers(cloud, request), request.spec_for, limit)
+        return create(world, cloud, intent, _offers(world, cloud, request), request.spec_for, limit)
 
 
 def look_up(world: OperationWorld, cloud: Cloud, name: str) -> PodInfo | None:
@@ -89,8 +89,10 @@ def _hold(world: OperationWorld, name: str) -> AbstractContextManager[Intent]:
     )
 
 
-def _offers(cloud: Cloud, request: PodRequest) -> list[Offer]:
-    offers = [offer for offer in cloud.offers(request.query) if offer.id not in request.avoid_offers]
+def _offers(world: OperationWorld, cloud: Cloud, request: PodRequest) -> list[Offer]:
+    end = request.spec.end
+    query = request.query if end is None else replace(request.query, hours=max(0.0, end.timestamp() - world.time()) / 3600)
+    offers = [offer for offer in cloud.offers(query) if offer.id not in request.avoid_offers]
     if request.only_offers is None:
         return offers
     by_id = {offer.id: offer for offer in offers}

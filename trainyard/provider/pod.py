@@ -230,6 +230,7 @@ def _request(typed: PodInputs, name: str) -> PodRequest:
         min_cuda=typed.min_cuda,
         min_vram_gb=typed.min_vram_gb,
         volume=typed.volume,
+        disk_gb=typed.disk_gb,
     )
     spec = PodSpec(
         name=name,

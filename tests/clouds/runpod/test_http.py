@@ -12,6 +12,7 @@ import pytest
 from tests.clouds.runpod.scripted import Say, Scripted, TurnedPace, refused_address
 from trainyard.clouds import http
 from trainyard.clouds.http import Api, Pace, check_address, exhausted_for
+from trainyard.clouds.intervals import Intervals
 from trainyard.errors import CloudRefused, CloudUnknown, UserError
 
 Serve = Callable[..., Scripted]
@@ -282,3 +283,25 @@ def test_rate_limit_headers_are_read(header: str, seconds: float) -> None:
 
 def test_the_key_is_not_shown(api: Make) -> None:
     assert "Bearer" not in repr(api("http://127.0.0.1:1"))
+
+
+def test_requests_of_one_kind_keep_their_distance_and_others_do_not_wait(serve: Serve, api: Make, pace: TurnedPace) -> None:
+    client = api(serve(*[Say(200, {})] * 5).url)
+    client.intervals = Intervals({r"GET /pods/\d": 2.0, "GET /pods": 1.0})
+    for path in ("/pods/1", "/other", "/pods/2", "/pods", "/pods"):
+        client.read(path)
+    assert pace.slept == [2.0, 1.0]
+
+
+def test_what_was_too_frequent_is_sent_again_when_its_interval_is_over(serve: Serve, api: Make, pace: TurnedPace) -> None:
+    client = api(serve(Say(429, "API requests too frequent"), Say(200, {}), Say(429, {"detail": "x"}), Say(200, {})).url)
+    client.intervals = Intervals({"PUT /asks": 4.5})
+    assert client.create("/asks/1", {}, limit=90, method="PUT").status_code == 200
+    assert client.put("/asks/1", {}).status_code == 200
+    assert pace.slept == [4.5, 4.5, 4.5]
+
+
+def test_an_answer_that_is_final_is_not_asked_for_again(serve: Serve, api: Make, pace: TurnedPace) -> None:
+    client = api(serve(Say(429, {"error": "quota"})).url)
+    client.final = lambda response: "quota" in response.text
+    assert client.ask("/bundles", {}).status_code == 429 and pace.slept == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainyard.clouds.protocol import Cloud, CostItem, Offer, OfferQuery
 from trainyard.errors import NoCapacity
@@ -89,6 +89,7 @@ def query_of(settings: StackSettings) -> OfferQuery:
         min_cuda=settings.min_cuda,
         min_vram_gb=settings.min_vram_gb,
         volume=settings.volume,
+        disk_gb=settings.disk_gb,
     )
 
 
@@ -97,7 +98,7 @@ def estimate(cloud: Cloud, settings: StackSettings, hours: float, failed: Sequen
 
     Raises NoCapacity when the cloud has none that fits.
     """
-    query = query_of(settings)
+    query = replace(query_of(settings), hours=hours + settings.rescue_minutes / 60)
     offers = _allowed_offers(cloud.offers(query), settings)
     if not offers:
         request = f"{query.gpu_count}x {' or '.join(query.gpus)}" if query.gpus else "a pod without GPU"
